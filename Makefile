@@ -1,0 +1,33 @@
+# The commands of the README. Each does all the set-up it needs, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+# Idle threads of torch must not spin while other processes want the cores.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test check setup lock clean
+
+demo: $(READY)
+	$(BIN)/sonarium demo
+
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+
+check: $(READY)
+	$(BIN)/ruff check src tests scripts
+	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/pyright
+	$(BIN)/pytest -q tests/test_imports.py
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml scripts/setup.sh
+	PYTHON=$(PYTHON) sh scripts/setup.sh
+	touch $@
+
+# Pin what is installed now, after changing pyproject.toml and installing by hand.
+lock:
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build

@@ -1,0 +1,72 @@
+"""The front end of sounds against librosa, which takes one clip after the other."""
+
+from typing import Any
+
+import librosa
+import numpy as np
+import torch
+
+from sonarium.bench.timing import case, interleaved
+from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
+
+RATE = 16_000
+CLIPS = 64
+INVERTED = 4
+ITERATIONS = 16
+
+
+def cases(repeats: int = 5) -> list[dict[str, Any]]:
+    """Power spectra, mel bands and Griffin-Lim on one-second clips of noise, ours and librosa's."""
+    waves = torch.rand(CLIPS, RATE, generator=torch.Generator().manual_seed(0)) - 0.5
+    mel = Spectrogram(SpectrogramConfig(scaling="none"), RATE)
+    plain = Spectrogram(SpectrogramConfig(mels=0, scaling="none"), RATE)
+    amplitude = Spectrogram(SpectrogramConfig(mels=0, power=1, compression="none", scaling="none"), RATE)
+    clips, filters = list(waves.numpy()), librosa.filters.mel(sr=RATE, n_fft=2048)
+    magnitudes = amplitude(waves[:INVERTED])
+    work = f"{CLIPS} clips of 1 s at {RATE} Hz, fft 2048, hop 512"
+    every = [
+        (
+            "mel",
+            f"{work}, 128 bands",
+            "librosa.feature.melspectrogram, clip by clip",
+            lambda: mel.magnitudes(waves),
+            lambda: [librosa.feature.melspectrogram(y=clip, sr=RATE) for clip in clips],
+        ),
+        (
+            "mel, peer with its filter bank kept",
+            f"{work}, 128 bands",
+            "filters @ |librosa.stft|^2, clip by clip",
+            lambda: mel.magnitudes(waves),
+            lambda: [filters @ np.abs(librosa.stft(clip)) ** 2 for clip in clips],
+        ),
+        (
+            "mel in decibels",
+            f"{work}, 128 bands",
+            "librosa.power_to_db(librosa.feature.melspectrogram), clip by clip",
+            lambda: mel(waves),
+            lambda: [decibels(librosa.feature.melspectrogram(y=c, sr=RATE), mel.full_scale) for c in clips],
+        ),
+        (
+            "stft power",
+            work,
+            "|librosa.stft|^2, clip by clip",
+            lambda: plain.magnitudes(waves),
+            lambda: [np.abs(librosa.stft(clip)) ** 2 for clip in clips],
+        ),
+        (
+            "griffin-lim",
+            f"{INVERTED} clips of 1 s at {RATE} Hz, {ITERATIONS} iterations",
+            "librosa.griffinlim, clip by clip",
+            lambda: amplitude.invert(magnitudes, RATE, ITERATIONS),
+            lambda: [librosa.griffinlim(m[0], n_iter=ITERATIONS, length=RATE) for m in magnitudes.numpy()],
+        ),
+    ]
+    return [
+        case(name, does, peer, *interleaved(ours, theirs, repeats))
+        for name, does, peer, ours, theirs in every
+    ]
+
+
+def decibels(power: np.ndarray, full_scale: float) -> np.ndarray:
+    """librosa's decibels over the same reference and floor as ours."""
+    return librosa.power_to_db(power, ref=full_scale, amin=full_scale * 1e-8, top_db=None)

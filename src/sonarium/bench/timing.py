@@ -1,0 +1,70 @@
+"""Two ways of doing the same work, timed side by side.
+
+The two are called in turn (ours, peer, ours, peer, ...), so that a machine that slows down or
+speeds up during the measurement does so for both; a median leaves single disturbances out.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+
+def interleaved(ours: Callable[[], object], peer: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Median seconds of `ours` and of `peer` over `repeats` turns, after one unmeasured call of each."""
+    if repeats < 1:
+        raise ValueError(f"got repeats={repeats}: at least 1 is needed for a median")
+    ways, seconds = (ours, peer), ([], [])
+    for way in ways:
+        _timed(way)
+    for _ in range(repeats):
+        for way, taken in zip(ways, seconds, strict=True):
+            taken.append(_timed(way))
+    return median(seconds[0]), median(seconds[1])
+
+
+def case(name: str, work: str, peer: str, ours_s: float, peer_s: float) -> dict[str, Any]:
+    """One row of a benchmark: what was done, by whom else, and how many times faster we are."""
+    return {
+        "name": name,
+        "work": work,
+        "ours_s": ours_s,
+        "peer": peer,
+        "peer_s": peer_s,
+        "ratio": peer_s / ours_s,
+    }
+
+
+def hardware() -> str:
+    """The machine in words: processor, cores in use, threads and version of torch."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux knows which cores a process may use
+        cores = os.cpu_count() or 1
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return (
+        f"{_processor()}, {cores} core(s), {device}, "
+        f"torch {torch.__version__} with {torch.get_num_threads()} thread(s)"
+    )
+
+
+def _timed(way: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    way()
+    if torch.cuda.is_initialized():  # kernels run on after the call has returned
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,47 @@
+"""`sonarium bench NAME`: speed beside other ways to do the same work."""
+
+import importlib
+import json
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from sonarium.bench.timing import hardware
+from sonarium.commands.flags import UsageError, choose, leading_word, parse, wants_help
+
+BENCHES = {
+    "tones": "rendering, beside NumPy and SciPy clip by clip",
+    "features": "spectrograms, beside librosa clip by clip",
+    "vae": "a training step, beside a bare PyTorch loop of the same network",
+    "disentangle": "the measures, beside plain scikit-learn and NumPy",
+}
+
+
+@dataclass(frozen=True)
+class BenchFlags:
+    repeats: int = 5
+    """Timed runs of each side, in turn; the medians are compared."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def main(arguments: list[str]) -> None:
+    name, rest = leading_word(arguments)
+    if name is None and not wants_help(rest):
+        raise UsageError(f"bench what? choose one of {', '.join(BENCHES)}")
+    name = choose("bench", name or "tones", BENCHES)
+    flags = parse(BenchFlags, rest, f"bench {name}", f"Speed of {name}: {BENCHES[name]}.")
+    if flags.repeats < 1:
+        raise UsageError(f"--repeats {flags.repeats}: time each side at least once")
+    cases = importlib.import_module(f"sonarium.bench.{name}").cases(repeats=flags.repeats)
+    if flags.json:
+        print(json.dumps({"bench": name, "hardware": hardware(), "cases": cases}, indent=2))
+        return
+    table = Table("case", "work", "ours s", "peer", "peer s", "ratio", title=hardware())
+    for case in cases:
+        table.add_row(
+            case["name"], case["work"], f"{case['ours_s']:.4g}", case["peer"], f"{case['peer_s']:.4g}",
+            f"{case['ratio']:.2f} ×",
+        )  # fmt: skip
+    Console().print(table)

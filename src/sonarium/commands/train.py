@@ -1,0 +1,127 @@
+"""`sonarium train MODEL`: train in a run folder; the same words again resume."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from jaxtyping import UInt8
+from PIL import Image
+
+from sonarium.commands.assemble import Assembled, Plan, assemble
+from sonarium.commands.flags import UsageError, choose, flag, leading_word, parse, say, wants_help
+from sonarium.commands.progress import bars
+from sonarium.files import write_whole
+from sonarium.models.contract import Learner
+from sonarium.models.table import MODELS
+from sonarium.report.media import illustrate
+from sonarium.training.engine import FabricEngine, environment
+from sonarium.training.fit import FitConfig, fit
+from sonarium.training.journal import Journal, read_metrics
+from sonarium.training.run import Run
+from sonarium.worlds.table import WORLDS
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    run: Path
+    """Folder that holds all this training makes; give the same words again to resume in it."""
+    world: str = "tones"
+    """Where the sound comes from; see `sonarium list`."""
+    preset: str = "default"
+    """Configuration of the model to start from; see `sonarium list`."""
+    steps: int = 2000
+    """Updates in all; a larger number later goes on from where the run stands."""
+    device: str = "auto"
+    """cpu, cuda, mps, or auto for the best there is."""
+    json: bool = False
+    """Print the last metrics as JSON."""
+
+
+def main(arguments: list[str]) -> None:
+    model, rest = leading_word(arguments)
+    if model is None:
+        if not wants_help(rest):
+            raise UsageError(f"train which model? choose one of {', '.join(MODELS)}")
+        model = "beta-vae"
+    flags, plan = plan_from(choose("model", model, MODELS), rest)
+    train(plan, flags.run, flags.steps, flags.device)
+    report_end(flags)
+
+
+def plan_from(model: str, arguments: list[str]) -> tuple[TrainFlags, Plan]:
+    """The flags that decide which others there are come first; then all are parsed together."""
+    world = choose("world", flag(arguments, "world", "tones"), WORLDS)
+    preset = choose(f"preset of {model}", flag(arguments, "preset", "default"), MODELS[model].presets)
+    config = MODELS[model].presets[preset](WORLDS[world].kind)
+    fields: list[tuple[str, Any, Any]] = [
+        ("model_config", type(config), field(default_factory=lambda: config)),
+        ("world_config", WORLDS[world].Config, field(default_factory=WORLDS[world].Config)),
+        ("fit", FitConfig, field(default_factory=FitConfig)),
+    ]
+    schema = dataclasses.make_dataclass("Train", fields, bases=(TrainFlags,), frozen=True)
+    about = f"Train {model} ({MODELS[model].summary}) on {world} ({WORLDS[world].summary})."
+    flags = parse(schema, arguments, f"train {model}", about)
+    return flags, Plan(model, preset, world, flags.model_config, flags.world_config, flags.fit)
+
+
+def train(plan: Plan, folder: Path, steps: int, device: str) -> Assembled:
+    """Train up to `steps` updates in the run folder, from wherever it stands; show what was learnt."""
+    if steps < 1:
+        raise ValueError(f"steps={steps}: train for at least 1 update")
+    engine = FabricEngine(device, plan.fit.precision, plan.fit.seed)
+    made = assemble(plan)
+    run = Run.create(folder, plan.recorded())
+    write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
+    with bars() as progress:
+        show = partial(present, made, folder)
+        fit(made.learner, made.world, made.parts.train, run, engine, plan.fit, steps, progress, show)
+    for fault in run.passed_over:
+        say(f"sonarium: {fault}; went on from the last whole checkpoint")
+    return made
+
+
+def present(made: Assembled, folder: Path, learner: Learner, journal: Journal, step: int) -> None:
+    """Pictures and sounds into `media/` and TensorBoard, and a card that says what this run is."""
+    for medium in illustrate(learner, made.world, made.parts.test, folder / "media", made.plan.fit.seed):
+        path = folder / "media" / medium.file
+        if medium.kind == "picture":
+            journal.picture(step, f"{medium.group}/{medium.title}", read_picture(path))
+        elif medium.kind == "sound":
+            wave, rate = soundfile.read(path, dtype="float32")
+            journal.sound(step, f"{medium.group}/{medium.title}", wave, rate)
+    write_whole(folder / "card.md", card(made, step))
+
+
+def read_picture(path: Path) -> UInt8[np.ndarray, "row column colour"]:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def card(made: Assembled, step: int) -> str:
+    """The run in words, for whoever finds the folder later."""
+    plan, factors = made.plan, ", ".join(factor.name for factor in made.world.factors)
+    return (
+        f"# {plan.model} on {plan.world}\n\n"
+        f"{MODELS[plan.model].summary[0].upper()}{MODELS[plan.model].summary[1:]}; preset {plan.preset}, "
+        f"{step} updates of {plan.fit.batch} clips, seed {plan.fit.seed}.\n\n"
+        f"World: {WORLDS[plan.world].summary}. {len(made.world)} clips with known {factors}; "
+        f"{len(made.parts.train)} to train on, {len(made.parts.test)} held out.\n\n"
+        "`config.json` has every setting, `environment.json` the machine, `metrics.jsonl` the losses, "
+        "`media/` what it sounds and looks like, `checkpoints/` the weights.\n"
+        "`sonarium score`, `sample`, `encode` and `report` take this folder.\n"
+    )
+
+
+def report_end(flags: TrainFlags) -> None:
+    newest = read_metrics(flags.run / "metrics.jsonl")[-1]
+    if flags.json:
+        print(json.dumps({"run": str(flags.run), **newest}))
+        return
+    losses = ", ".join(f"{name} {value:.4g}" for name, value in newest.items() if name != "step")
+    print(f"{flags.run}: step {newest['step']}: {losses}")
+    print(f"next: sonarium score {flags.run}, then sonarium report {flags.run} --out page.html")

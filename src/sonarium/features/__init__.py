@@ -1,0 +1,1 @@
+"""Front ends: from waveforms and pictures to what a model learns from, and back to sound."""

@@ -1,0 +1,69 @@
+"""From magnitudes back to sound.
+
+Bands are spread over bins by the multiplicative updates of Lee and Seung (2001) for the generalised
+Kullback-Leibler divergence, which keep every bin positive and weigh quiet bands like loud ones. The phase
+that is missing is found by the fast Griffin-Lim algorithm (Perraudin, Balazs and Sondergaard, 2013).
+"""
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from sonarium.features.stft import Stft
+
+MOMENTUM = 0.99
+"""Weight of the last step in the next one; the value that Perraudin and others found best."""
+TINY = 1e-16
+"""Keeps quotients finite where a cell is silent."""
+
+
+def spread_bands(
+    bands: Float[Tensor, "clip frame band"], filters: Float[Tensor, "band bin"], updates: int = 50
+) -> Float[Tensor, "clip frame bin"]:
+    """Non-negative bins whose filtered sums come nearest to the given bands.
+
+    Every band is matched by many sets of bins; from an even start the updates find a peaked one, which
+    suits tones. Bins that no filter covers are silent.
+    """
+    F, B = filters, bands
+    covered = F.sum(0)
+    X = (B / F.sum(1).clamp(min=TINY)) @ F
+    for _ in range(updates):
+        X = X * ((B / (X @ F.T).clamp(min=TINY)) @ F) / covered.clamp(min=TINY)
+    return X
+
+
+def random_phase(
+    magnitudes: Float[Tensor, "clip frame bin"], generator: torch.Generator | None
+) -> Complex[Tensor, "clip frame bin"]:
+    """Angles at random; from a generator of their own where none is given, so that results recur."""
+    source = generator if generator is not None else torch.Generator().manual_seed(0)
+    turns = torch.rand(magnitudes.shape, generator=source, device=source.device).to(magnitudes)
+    return torch.polar(torch.ones_like(magnitudes), 2 * torch.pi * turns)
+
+
+def griffin_lim(
+    magnitudes: Float[Tensor, "clip frame bin"],
+    stft: Stft,
+    length: int,
+    iterations: int,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "clip time"]:
+    """The sound whose short-time spectrum has nearly these magnitudes."""
+    estimate = magnitudes * random_phase(magnitudes, generator)
+    before = torch.zeros_like(estimate)
+    for _ in range(iterations):
+        consistent = stft(stft.inverse(estimate, length))
+        ahead = torch.sub(consistent, before, alpha=MOMENTUM / (1 + MOMENTUM))
+        estimate = with_magnitudes(ahead, magnitudes)
+        before = consistent
+    return stft.inverse(estimate, length)
+
+
+def with_magnitudes(
+    spectrum: Complex[Tensor, "*cells"], magnitudes: Float[Tensor, "*cells"]
+) -> Complex[Tensor, "*cells"]:
+    """The angles of one, the magnitudes of the other; written in reals, which is twice as fast on a CPU."""
+    power = torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
+    gain = magnitudes * power.clamp(min=TINY**2).rsqrt()
+    return torch.view_as_complex(torch.view_as_real(spectrum) * gain[..., None])

@@ -1,0 +1,290 @@
+"""Spectrograms as a learner sees them: magnitudes, mel bands, decibels, and one scale for all cells.
+
+Magnitudes and bands are those of librosa 0.11 (McFee and others, 2015). The scale comes from statistics of
+the training split, one pair of numbers for all cells, so that loud and soft stay different. Decibels are
+relative to the loudest cell that a sine of amplitude 1 can make, not to the clip's own, for the same reason.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sonarium.features.inversion import griffin_lim, spread_bands
+from sonarium.features.mel import mel_filters
+from sonarium.features.stft import Stft
+
+CACHED = 2**19
+"""Samples in frames that each thread of a CPU works on at once, so that they stay in its cache."""
+FILTER_BLOCK = 16
+"""Neighbouring filters multiplied together; a filter is zero almost everywhere, its neighbours alike."""
+
+
+@dataclass(frozen=True)
+class SpectrogramConfig:
+    """What of a sound is kept, and how it is scaled."""
+
+    fft: int = 2048
+    """Points of each Fourier transform."""
+    window_length: int | None = None
+    """Samples under the Hann window; as many as `fft` unless given."""
+    hop: int = 512
+    """Samples from one frame to the next."""
+    mels: int = 128
+    """Mel bands; 0 keeps the bins of the Fourier transform."""
+    lowest_band: float = 0.0
+    """Hertz where the lowest mel band begins."""
+    highest_band: float | None = None
+    """Hertz where the highest mel band ends; half the sampling rate unless given."""
+    power: float = 2.0
+    """Exponent of the magnitudes: 1 for amplitude, 2 for power."""
+    compression: Literal["log", "none"] = "log"
+    """`log` gives decibels below the loudest cell of a sine of amplitude 1; `none` leaves the magnitudes."""
+    floor_db: float = -80.0
+    """Decibels at which silence is taken to lie; quieter cells are raised to it."""
+    scaling: Literal["standard", "unit", "frame", "none"] = "standard"
+    """`standard` gives the cells of the training split mean 0 and deviation 1, `unit` the range 0 to 1.
+    `frame` divides each frame by its largest cell, as SynTone does: amplitude is lost, so only for parity."""
+
+    def __post_init__(self) -> None:
+        window = self.fft if self.window_length is None else self.window_length
+        demands = [
+            ("fft", self.fft >= 2, "at least 2 points"),
+            ("window_length", 2 <= window <= self.fft, f"from 2 to fft={self.fft} samples"),
+            ("hop", self.hop >= 1, "at least 1 sample"),
+            ("mels", self.mels >= 0, "0 for the bins themselves, or a number of bands"),
+            ("power", 0 < self.power < math.inf, "a positive number, such as 1 or 2"),
+            ("floor_db", -math.inf < self.floor_db < 0, "a negative number of decibels, such as -80"),
+            ("compression", self.compression in ("log", "none"), "'log' or 'none'"),
+            (
+                "scaling",
+                self.scaling in ("standard", "unit", "frame", "none"),
+                "standard, unit, frame or none",
+            ),
+        ]
+        for name, met, expected in demands:
+            if not met:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give {expected}")
+        if self.scaling == "frame" and self.compression == "log":
+            raise ValueError(
+                "scaling 'frame' divides by the loudest cell, which means nothing for decibels: "
+                "use it with compression 'none', or choose scaling 'standard'"
+            )
+
+
+class Spectrogram(nn.Module):
+    """The front end of sounds: spectrograms with one channel, and the way back to sound."""
+
+    filters: Tensor | None
+    fitted: Tensor
+    offset: Tensor
+    spread: Tensor
+
+    def __init__(self, config: SpectrogramConfig, rate: int):
+        super().__init__()
+        self.config, self.rate = config, rate
+        self.window_length = config.fft if config.window_length is None else config.window_length
+        self.stft = Stft(config.fft, self.window_length, config.hop)
+        filters = filter_bank(config, rate) if config.mels else None
+        self.register_buffer("filters", filters, persistent=False)
+        self.blocks = filter_blocks(filters) if filters is not None else []
+        loudest = float(filters.max()) if filters is not None else 1.0
+        self.full_scale = (float(self.stft.window.double().sum()) / 2) ** config.power * loudest
+        self.register_buffer("fitted", torch.tensor(config.scaling in ("frame", "none")))
+        self.register_buffer("offset", torch.tensor(0.0))
+        self.register_buffer("spread", torch.tensor(1.0))
+
+    def forward(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip 1 band frame"]:
+        if not self.fitted:
+            raise ValueError(
+                f"scaling '{self.config.scaling}' needs statistics that were never taken: call fit with "
+                "batches of the training split, load a checkpoint, or choose scaling 'none'"
+            )
+        cells = self.compress(self.magnitudes(wave))
+        if self.config.scaling == "frame":
+            largest = cells.abs().amax(1, keepdim=True)
+            scaled = cells / largest.where(largest >= torch.finfo(cells.dtype).tiny, 1)
+        elif self.config.scaling == "none":
+            scaled = cells
+        else:
+            scaled = (cells - self.offset.to(cells)) / self.spread.to(cells)
+        return rearrange(scaled, "clip band frame -> clip 1 band frame")
+
+    def magnitudes(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip band frame"]:
+        """The cells before compression and scaling: |STFT| to the given power, in bins or mel bands."""
+        self.check(wave)
+        with torch.autocast(wave.device.type, enabled=False):
+            sound = wave.to(self.stft.window.dtype)
+            if wave.device.type != "cpu":
+                return self.cells(sound)
+            framed = self.stft.frames(wave.shape[1]) * self.config.fft
+            parts = sound.split(max(1, CACHED * torch.get_num_threads() // framed))
+            return torch.cat([self.cells(part) for part in parts])
+
+    def cells(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip band frame"]:
+        """Magnitudes of a batch that is worked on at once."""
+        spectrum = self.stft(wave)
+        if self.config.power == 2:
+            raised = torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
+        else:
+            raised = spectrum.abs() ** self.config.power
+        if self.filters is not None:
+            parts = [raised[..., bins] @ self.filters[bands, bins].T for bands, bins in self.blocks]
+            raised = torch.cat(parts, -1)
+        return rearrange(raised, "clip frame band -> clip band frame")
+
+    def compress(self, cells: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+        """Decibels relative to full scale, no lower than the floor; or the cells as they are."""
+        if self.config.compression == "none":
+            return cells
+        decade = 20 / self.config.power
+        quietest = 10 ** (self.config.floor_db / decade)
+        return decade * (cells / self.full_scale).clamp(min=quietest).log10()
+
+    def check(self, wave: Tensor) -> None:
+        """Refuse what would give features without meaning."""
+        if wave.ndim != 2 or not wave.is_floating_point():
+            raise ValueError(
+                f"waves of shape {tuple(wave.shape)} and type {wave.dtype} came where floating-point (clip, time) "
+                "was expected: give a batch of one-channel sounds, wave[None] for a single one"
+            )
+        if wave.shape[0] == 0 or wave.shape[1] < self.window_length:
+            raise ValueError(
+                f"{wave.shape[0]} clip(s) of {wave.shape[1]} samples came where at least one clip as long as the "
+                f"window of {self.window_length} samples was expected: use longer clips or a smaller fft"
+            )
+        # One sum is the cheapest pass over all samples; only where it fails are they looked at singly.
+        if not wave.sum().isfinite() and not wave.isfinite().all():
+            bad = (~wave.isfinite().all(1)).nonzero().flatten().tolist()
+            raise ValueError(
+                f"{len(bad)} clip(s) of the batch hold NaN or infinite samples, the first at position {bad[0]}: "
+                "leave these recordings out or mend them"
+            )
+
+    def fit(self, waves: Iterable[Float[Tensor, "clip time"]]) -> None:
+        """Take the scale from batches of the training split, one batch in memory at a time."""
+        if self.config.scaling in ("frame", "none"):
+            return
+        count, mean, squares, low, high = 0, 0.0, 0.0, math.inf, -math.inf
+        for wave in waves:
+            cells = self.compress(self.magnitudes(wave)).detach().double()
+            new, centre = cells.numel(), float(cells.mean())
+            # Chan, Golub and LeVeque's update: exact where the plain sum of squares would cancel.
+            share = new / (count + new)
+            squares += float((cells - centre).square().sum()) + (centre - mean) ** 2 * count * share
+            mean += (centre - mean) * share
+            count += new
+            low, high = min(low, float(cells.min())), max(high, float(cells.max()))
+        if not count or low == high:
+            raise ValueError(
+                f"the training split gave {count} cells from {low} to {high}: "
+                "give at least one batch of sounds that are not all silent"
+            )
+        scale = (mean, math.sqrt(squares / count)) if self.config.scaling == "standard" else (low, high - low)
+        self.offset.fill_(scale[0])
+        self.spread.fill_(scale[1])
+        self.fitted.fill_(True)
+
+    def shape(self, samples: int) -> tuple[int, int, int]:
+        """Channels, bands and frames of the features of a clip of so many samples."""
+        bands = self.config.mels or self.config.fft // 2 + 1
+        return 1, bands, self.stft.frames(samples)
+
+    def unscale(self, features: Float[Tensor, "clip 1 band frame"]) -> Float[Tensor, "clip band frame"]:
+        """The magnitudes that gave these features, but for cells under the floor, which are raised to it.
+
+        Under scaling `frame` the level of each frame is lost: its largest cell comes back as 1.
+        """
+        cells = rearrange(features, "clip 1 band frame -> clip band frame")
+        if self.config.scaling in ("standard", "unit"):
+            cells = cells * self.spread.to(cells) + self.offset.to(cells)
+        if self.config.compression == "none":
+            return cells.clamp(min=0)
+        decade = 20 / self.config.power
+        return self.full_scale * 10 ** (cells.clamp(min=self.config.floor_db) / decade)
+
+    def phase(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip bin frame"]:
+        """The angles in radians that magnitudes leave out; keep them for an exact inversion."""
+        self.check(wave)
+        return rearrange(
+            self.stft(wave.to(self.stft.window.dtype)).angle(), "clip frame bin -> clip bin frame"
+        )
+
+    @torch.no_grad()
+    def invert(
+        self,
+        features: Float[Tensor, "clip 1 band frame"],
+        length: int,
+        iterations: int = 32,
+        generator: torch.Generator | None = None,
+        phase: Float[Tensor, "clip bin frame"] | None = None,
+    ) -> Float[Tensor, "clip time"]:
+        """Sounds of `length` samples with these features; phase by Griffin and Lim's way unless it was kept.
+
+        Without a generator the phase begins from the same random numbers each time. After scaling `frame`
+        the level of each frame is lost, and every frame comes back about equally loud.
+        """
+        if features.shape[1:] != self.shape(length):
+            raise ValueError(
+                f"features of shape {tuple(features.shape[1:])} do not belong to clips of {length} samples, which "
+                f"have {self.shape(length)}: give the length of the clips that they came from"
+            )
+        if 2 * self.config.hop > self.window_length:
+            raise ValueError(
+                f"a hop of {self.config.hop} leaves samples that the window of {self.window_length} barely sees: "
+                "sound can be recovered with a hop of at most half the window, and a quarter is better"
+            )
+        if not features.isfinite().all():
+            raise ValueError("the features hold NaN or infinite cells: check the model that made them")
+        with torch.autocast(features.device.type, enabled=False):
+            magnitudes = self.bins(features.to(self.stft.window.dtype)) ** (1 / self.config.power)
+            if phase is None:
+                return griffin_lim(magnitudes, self.stft, length, iterations, generator)
+            return self.stft.inverse(torch.polar(magnitudes, phase.mT.to(magnitudes)), length)
+
+    def bins(self, features: Float[Tensor, "clip 1 band frame"]) -> Float[Tensor, "clip frame bin"]:
+        """Magnitudes, raised to the power, of every bin of the Fourier transform."""
+        cells = self.unscale(features)
+        if self.config.compression == "log":
+            # Silence lies at the floor, so the floor itself must not be heard as hiss.
+            cells = cells - self.full_scale * 10 ** (self.config.floor_db * self.config.power / 20)
+        frames = rearrange(cells.clamp(min=0), "clip band frame -> clip frame band")
+        return frames if self.filters is None else spread_bands(frames, self.filters)
+
+
+def filter_bank(config: SpectrogramConfig, rate: int) -> Float[Tensor, "band bin"]:
+    """The mel filters of this configuration, refused where a band would hear nothing."""
+    highest = rate / 2 if config.highest_band is None else config.highest_band
+    if not 0 <= config.lowest_band < highest <= rate / 2:
+        raise ValueError(
+            f"bands from {config.lowest_band} to {highest} Hz do not fit sound at {rate} samples a second: "
+            f"give lowest_band below highest_band, and highest_band at most {rate / 2} Hz"
+        )
+    weights = mel_filters(rate, config.fft, config.mels, config.lowest_band, highest)
+    deaf = int((weights.max(1) == 0).sum())
+    if deaf:
+        fewer = (
+            mel_filters(rate, config.fft, n, config.lowest_band, highest)
+            for n in range(config.mels - 1, 0, -1)
+        )
+        most = next((len(w) for w in fewer if (w.max(1) > 0).all()), 0)
+        raise ValueError(
+            f"{deaf} of {config.mels} mel bands are so narrow that no bin of a transform of {config.fft} points "
+            f"falls into them: use mels of at most {most}, or a larger fft"
+        )
+    return torch.from_numpy(weights).to(torch.get_default_dtype())
+
+
+def filter_blocks(filters: Float[Tensor, "band bin"]) -> list[tuple[slice, slice]]:
+    """Groups of neighbouring bands with the range of bins that they hear: what is outside is zero."""
+    blocks = []
+    for first in range(0, len(filters), FILTER_BLOCK):
+        bands = slice(first, min(first + FILTER_BLOCK, len(filters)))
+        heard = filters[bands].sum(0).nonzero()
+        blocks.append((bands, slice(int(heard.min()), int(heard.max()) + 1)))
+    return blocks

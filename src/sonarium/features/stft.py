@@ -1,0 +1,62 @@
+"""The short-time Fourier transform and its inverse (Griffin and Lim, 1984, least squares).
+
+Frames are centred on multiples of the hop, the sound is taken as silent outside its ends, and the window
+is a periodic Hann window: librosa's conventions. Framing is written out because it is two and a half times
+as fast on a CPU as `torch.stft`, which copies the frames once more.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+AUDIBLE = 1e-8
+"""Below this share of the window's energy a sample is in no frame, and the inverse leaves it silent."""
+
+
+class Stft(nn.Module):
+    """From sounds to complex spectra of `fft // 2 + 1` bins at every `hop` samples, and back."""
+
+    window: Tensor
+
+    def __init__(self, fft: int, window_length: int, hop: int):
+        super().__init__()
+        self.fft, self.hop = fft, hop
+        left = (fft - window_length) // 2
+        hann = torch.hann_window(window_length, periodic=True, dtype=torch.float64)
+        padded = functional.pad(hann, (left, fft - window_length - left))
+        self.register_buffer("window", padded.to(torch.get_default_dtype()), persistent=False)
+
+    def frames(self, samples: int) -> int:
+        """How many frames a clip of so many samples has."""
+        return 1 + (samples + 2 * (self.fft // 2) - self.fft) // self.hop
+
+    def forward(self, wave: Float[Tensor, "clip time"]) -> Complex[Tensor, "clip frame bin"]:
+        padded = functional.pad(wave, (self.fft // 2, self.fft // 2))
+        return torch.fft.rfft(padded.unfold(1, self.fft, self.hop) * self.window)
+
+    def inverse(self, spectrum: Complex[Tensor, "clip frame bin"], length: int) -> Float[Tensor, "clip time"]:
+        """The sound of `length` samples whose spectrum is nearest to the one given."""
+        frames = torch.fft.irfft(spectrum, n=self.fft) * self.window
+        weight = self.overlap_add(self.window.square().expand(1, spectrum.shape[1], -1), length)
+        wave = self.overlap_add(frames, length)
+        heard = weight > AUDIBLE * self.window.square().sum()
+        return torch.where(heard, wave / weight.where(heard, 1), 0)
+
+    def overlap_add(
+        self, frames: Float[Tensor, "clip frame time"], length: int
+    ) -> Float[Tensor, "clip time"]:
+        """Lay the frames over each other at their times, and keep the `length` samples of the clip."""
+        pieces = -(-self.fft // self.hop)
+        tail = pieces * self.hop - self.fft
+        cut = rearrange(
+            functional.pad(frames, (0, tail)), "clip frame (piece hop) -> piece clip frame hop", piece=pieces
+        )
+        clips, count = frames.shape[:2]
+        total = frames.new_zeros(clips, count + pieces, self.hop)
+        for offset, piece in enumerate(cut):
+            total[:, offset : offset + count] += piece
+        start = self.fft // 2
+        wave = rearrange(total, "clip frame hop -> clip (frame hop)")[:, start : start + length]
+        return functional.pad(wave, (0, length - wave.shape[1]))

@@ -1,0 +1,20 @@
+"""Measures: functions of codes and causes, or of a learner and a world, that return named numbers.
+
+`disentangle` works on two plain arrays and needs nothing else of this package. It is fetched when it
+is first asked for, so that importing this package does not load the compiler behind it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sonarium.measures.disentanglement import disentangle
+
+__all__ = ["disentangle"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "disentangle":
+        from sonarium.measures.disentanglement import disentangle
+
+        return disentangle
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

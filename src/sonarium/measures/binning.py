@@ -1,0 +1,105 @@
+"""Bins for numbers, and the joint counts of every code with every factor in one pass.
+
+A column keeps its own values as bins where it has no more of them than there are bins, and a category
+always does; any other column gets bins of equal width between its least and its greatest value.
+"""
+
+import numba
+import numpy as np
+from jaxtyping import Float, Int
+
+
+def bin_columns(
+    values: Float[np.ndarray, "clip column"], bins: int, keep: tuple[bool, ...] | None = None
+) -> tuple[Int[np.ndarray, "clip column"], Int[np.ndarray, " column"]]:
+    """The bin of every value, counted from 0, and the number of bins of each column.
+
+    A column for which `keep` is true keeps its values as bins however many they are.
+    """
+    binned, sizes = _bin_all(values, bins)
+    for column, kept in enumerate(keep or ()):
+        if kept and sizes[column] == bins:  # as many as there are bins, or more that were cut
+            distinct, inverse = np.unique(values[:, column], return_inverse=True)
+            binned[:, column], sizes[column] = inverse, len(distinct)
+    return binned, sizes
+
+
+def joint_counts(
+    code_bins: Int[np.ndarray, "clip code"],
+    factor_bins: Int[np.ndarray, "clip factor"],
+    code_sizes: Int[np.ndarray, " code"],
+    factor_sizes: Int[np.ndarray, " factor"],
+    half: Int[np.ndarray, " clip"] | None = None,
+) -> Int[np.ndarray, "half code factor code_bin factor_bin"]:
+    """How often each code's bin meets each factor's bin; apart for the clips of half 0 and half 1."""
+    side = np.zeros(len(code_bins), np.int64) if half is None else half
+    shape = (int(side.max()) + 1, code_bins.shape[1], factor_bins.shape[1])
+    counts = np.zeros((*shape, int(code_sizes.max()), int(factor_sizes.max())), np.int64)
+    _count(code_bins, factor_bins, side, counts)
+    return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _bin_all(values, bins):
+    clips, columns = values.shape
+    binned = np.empty((columns, clips), np.int64).T
+    sizes = np.empty(columns, np.int64)
+    for column in range(columns):
+        own = few_values(values[:, column], bins)
+        if len(own) <= bins:
+            sizes[column] = len(own)
+            for clip in range(clips):
+                binned[clip, column] = _place(own, len(own), values[clip, column])
+        else:
+            low, high = values[:, column].min(), values[:, column].max()
+            sizes[column] = bins
+            for clip in range(clips):
+                place = int((values[clip, column] - low) / (high - low) * bins)
+                binned[clip, column] = min(place, bins - 1)
+    return binned, sizes
+
+
+@numba.njit(cache=True, nogil=True)
+def few_values(values, most):
+    """The distinct values in order, given up (with most + 1 of them) once they are too many."""
+    found = np.empty(most + 1, np.float64)
+    count = 0
+    for value in values:
+        place = _place(found, count, value)
+        if place < count and found[place] == value:
+            continue
+        for later in range(count, place, -1):
+            found[later] = found[later - 1]
+        found[place] = value
+        count += 1
+        if count > most:
+            break
+    return found[:count]
+
+
+@numba.njit(cache=True, nogil=True)
+def _place(ordered, count, value):
+    """How many of the first `count` values are less."""
+    if count <= 32:  # counting them all has no branch to mispredict
+        less = 0
+        for one in range(count):
+            less += ordered[one] < value
+        return less
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        if ordered[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(code_bins, factor_bins, half, counts):
+    clips, codes = code_bins.shape
+    factors = factor_bins.shape[1]
+    for code in range(codes):
+        for factor in range(factors):
+            for clip in range(clips):
+                counts[half[clip], code, factor, code_bins[clip, code], factor_bins[clip, factor]] += 1

@@ -1,0 +1,71 @@
+"""What several training seeds say: a mean with its interval, and the comparison of two methods.
+
+Student's t throughout: the spread of a handful of seeds is itself uncertain, and t is wide for that.
+Two methods trained on the same seeds are compared by the differences seed for seed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds. One seed has no spread, so `std`, `low` and `high` are then None."""
+
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+    count: int
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.mean:.3f}"
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The mean difference of two methods over the same seeds, its interval, and its two-sided p."""
+
+    difference: Interval
+    p: float | None
+    """The chance of a mean difference this far from 0 if the methods were equal; None for one seed."""
+
+
+def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean, sample standard deviation, and the interval that holds the mean with this confidence."""
+    scores = _checked(values)
+    if not 0 < confidence < 1:
+        raise ValueError(f"got confidence={confidence}: a share between 0 and 1 is expected, such as 0.95")
+    mean, count = float(scores.mean()), len(scores)
+    if count == 1:
+        return Interval(mean, None, None, None, 1)
+    std = float(scores.std(ddof=1))
+    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * std / count**0.5
+    return Interval(mean, std, mean - half, mean + half, count)
+
+
+def paired(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Comparison:
+    """`first` minus `second`, seed for seed."""
+    if len(first) != len(second):
+        raise ValueError(
+            f"got {len(first)} and {len(second)} scores: both methods need one of each of the same seeds"
+        )
+    difference = interval((_checked(first) - _checked(second)).tolist(), confidence)
+    if difference.std is None:
+        return Comparison(difference, None)
+    if difference.std == 0:
+        return Comparison(difference, 1.0 if difference.mean == 0 else 0.0)
+    t = difference.mean / (difference.std / difference.count**0.5)
+    return Comparison(difference, float(2 * stats.t.sf(abs(t), difference.count - 1)))
+
+
+def _checked(values: Sequence[float]) -> np.ndarray:
+    scores = np.asarray(values, np.float64)
+    if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
+        raise ValueError(f"got {list(values)}: one finite score a seed is expected, at least one")
+    return scores

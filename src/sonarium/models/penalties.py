@@ -1,0 +1,273 @@
+"""What tells one variational autoencoder from another: the price it pays for its code.
+
+beta      Higgins et al. 2017: β KL (β = 1 is the plain VAE of Kingma and Welling)
+annealed  Burgess et al. 2018, arXiv 1804.03599: γ |KL − C|, with a capacity C that grows
+factor    Kim and Mnih 2018, arXiv 1802.05983: KL + γ TC, the TC judged by a discriminator
+tc        Chen et al. 2018, arXiv 1802.04942: α MI + β TC + γ dimension-wise KL, by mss or mws
+dip       Kumar et al. 2018, arXiv 1711.00848: KL + λ ‖Cov − I‖², of means (I) or of samples (II)
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.models.blocks import perceptron
+from sonarium.models.contract import Engine
+
+Terms = dict[str, Float[Tensor, ""]]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z|x): a Gaussian with one mean and one variance a code."""
+
+    mean: Float[Tensor, "clip code"]
+    log_variance: Float[Tensor, "clip code"]
+
+    def draw(self, generator: torch.Generator) -> Float[Tensor, "clip code"]:
+        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        return self.mean + noise * torch.exp(0.5 * self.log_variance)
+
+    def divergence(self) -> Float[Tensor, "clip code"]:
+        """KL(q(z_j|x) ‖ N(0, 1)) in nats."""
+        return 0.5 * (self.mean**2 + self.log_variance.exp() - 1 - self.log_variance)
+
+
+def log_normal(
+    value: Float[Tensor, "*shape"], mean: Float[Tensor, "*shape"], log_variance: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    return -0.5 * (math.log(2 * math.pi) + log_variance + (value - mean) ** 2 * torch.exp(-log_variance))
+
+
+def log_stratified_weights(batch: int, clips: int, device: torch.device) -> Float[Tensor, "batch batch"]:
+    """Log weights of minibatch stratified sampling: row i weighs each posterior for the sample of clip i.
+
+    Itself 1/N, one other (N − M)/(N M), the rest 1/M, with M = batch − 1 and N clips in all.
+    """
+    others = batch - 1
+    weights = torch.full((batch, batch), 1 / others, device=device)
+    weights.fill_diagonal_(1 / clips)
+    row = torch.arange(batch, device=device)
+    weights[row, (row + 1) % batch] = (clips - others) / (clips * others)
+    return weights.log()
+
+
+def decomposition(
+    posterior: Posterior, sample: Float[Tensor, "clip code"], clips: int, estimator: Literal["mss", "mws"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mutual information, total correlation and dimension-wise KL, which sum to the mean KL's estimate."""
+    batch = len(sample)
+    if not 2 <= batch <= clips:
+        raise ValueError(f"the total correlation of {batch} clip(s) out of {clips}: use 2 clips a batch or more")
+    densities = log_normal(
+        rearrange(sample, "i code -> i 1 code"),
+        rearrange(posterior.mean, "j code -> 1 j code"),
+        rearrange(posterior.log_variance, "j code -> 1 j code"),
+    )
+    if estimator == "mss":
+        weights = log_stratified_weights(batch, clips, sample.device)
+    else:
+        weights = torch.full((batch, batch), -math.log(batch * clips), device=sample.device)
+    log_joint = torch.logsumexp(weights + densities.sum(2), dim=1)
+    log_marginals = torch.logsumexp(rearrange(weights, "i j -> i j 1") + densities, dim=1).sum(1)
+    log_conditional = torch.diagonal(densities.sum(2))
+    log_prior = log_normal(sample, torch.zeros_like(sample), torch.zeros_like(sample)).sum(1)
+    return (
+        (log_conditional - log_joint).mean(),
+        (log_joint - log_marginals).mean(),
+        (log_marginals - log_prior).mean(),
+    )
+
+
+class Penalty(nn.Module, ABC):
+    """The price of a code, given its posterior and the very sample that is decoded."""
+
+    @abstractmethod
+    def forward(
+        self, posterior: Posterior, sample: Float[Tensor, "clip code"], step: Int[Tensor, ""], clips: int
+    ) -> tuple[Float[Tensor, ""], Terms]:
+        """The mean price a clip in nats, and its terms to log; `clips` is the size of the training part."""
+
+    def learn(self, sample: Float[Tensor, "clip code"], engine: Engine) -> Terms:
+        """Whatever the penalty itself must learn from a sample that carries no gradient."""
+        return {}
+
+    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        return {}
+
+
+@dataclass(frozen=True)
+class BetaConfig:
+    beta: float = 4.0
+    """Weight of the KL divergence; 1 makes the plain VAE."""
+
+    def build(self, latent: int) -> "Beta":
+        return Beta(self)
+
+
+class Beta(Penalty):
+    def __init__(self, config: BetaConfig):
+        super().__init__()
+        self.config = config
+
+    def forward(self, posterior, sample, step, clips):
+        divergence = posterior.divergence().sum(1).mean()
+        return self.config.beta * divergence, {"penalty/kl": divergence}
+
+
+@dataclass(frozen=True)
+class AnnealedConfig:
+    gamma: float = 30.0
+    """Weight of the distance between the KL divergence and the capacity."""
+    capacity: float = 25.0
+    """Capacity in nats that is reached at the end of its growth."""
+    capacity_steps: int = 2000
+    """Updates over which the capacity grows from 0."""
+
+    def build(self, latent: int) -> "Annealed":
+        return Annealed(self)
+
+
+class Annealed(Penalty):
+    def __init__(self, config: AnnealedConfig):
+        super().__init__()
+        self.config = config
+
+    def forward(self, posterior, sample, step, clips):
+        divergence = posterior.divergence().sum(1).mean()
+        capacity = self.config.capacity * torch.clamp(step / self.config.capacity_steps, max=1.0)
+        price = self.config.gamma * (divergence - capacity).abs()
+        return price, {"penalty/kl": divergence, "penalty/capacity": capacity}
+
+
+@dataclass(frozen=True)
+class TotalCorrelationConfig:
+    mutual_information: float = 1.0
+    """Weight α of the mutual information between clip and code."""
+    total_correlation: float = 6.0
+    """Weight β of the total correlation of the codes."""
+    dimension_kl: float = 1.0
+    """Weight γ of the divergence of each code's aggregate from the prior."""
+    estimator: Literal["mss", "mws"] = "mss"
+    """Minibatch stratified or minibatch weighted sampling."""
+
+    def build(self, latent: int) -> "TotalCorrelation":
+        return TotalCorrelation(self)
+
+
+class TotalCorrelation(Penalty):
+    def __init__(self, config: TotalCorrelationConfig):
+        super().__init__()
+        self.config = config
+
+    def forward(self, posterior, sample, step, clips):
+        information, correlation, dimension = decomposition(posterior, sample, clips, self.config.estimator)
+        price = (
+            self.config.mutual_information * information
+            + self.config.total_correlation * correlation
+            + self.config.dimension_kl * dimension
+        )
+        terms = {"penalty/mi": information, "penalty/tc": correlation, "penalty/dimension_kl": dimension}
+        return price, {"penalty/kl": posterior.divergence().sum(1).mean(), **terms}
+
+
+@dataclass(frozen=True)
+class DipConfig:
+    kind: Literal["I", "II"] = "II"
+    """Covariance of the posterior means (I) or of the aggregated posterior (II)."""
+    off_diagonal: float = 10.0
+    """Weight of the squared covariances between codes."""
+    diagonal: float = 10.0
+    """Weight of the squared distance of the variances from 1; the paper takes 10 times as much for I."""
+    kl_weight: float = 1.0
+    """Weight of the KL divergence itself."""
+
+    def build(self, latent: int) -> "Dip":
+        return Dip(self)
+
+
+class Dip(Penalty):
+    def __init__(self, config: DipConfig):
+        super().__init__()
+        self.config = config
+
+    def forward(self, posterior, sample, step, clips):
+        divergence = posterior.divergence().sum(1).mean()
+        centred = posterior.mean - reduce(posterior.mean, "clip code -> 1 code", "mean")
+        covariance = centred.T @ centred / len(centred)
+        if self.config.kind == "II":
+            covariance = covariance + torch.diag(posterior.log_variance.exp().mean(0))
+        variance = torch.diagonal(covariance)
+        off_diagonal = covariance.pow(2).sum() - variance.pow(2).sum()
+        diagonal = (variance - 1).pow(2).sum()
+        price = (
+            self.config.kl_weight * divergence
+            + self.config.off_diagonal * off_diagonal
+            + self.config.diagonal * diagonal
+        )
+        terms = {"penalty/off_diagonal": off_diagonal, "penalty/diagonal": diagonal}
+        return price, {"penalty/kl": divergence, **terms}
+
+
+@dataclass(frozen=True)
+class FactorConfig:
+    total_correlation: float = 10.0
+    """Weight γ of the total correlation that the discriminator reports."""
+    kl_weight: float = 1.0
+    """Weight of the KL divergence itself."""
+    units: int = 1000
+    """Width of the discriminator's five hidden layers."""
+    discriminator_rate: float = 5e-5
+    """Learning rate of the discriminator."""
+
+    def build(self, latent: int) -> "Factor":
+        return Factor(self, latent)
+
+
+class Factor(Penalty):
+    """A discriminator tells samples of q(z) from samples of the product of its marginals."""
+
+    def __init__(self, config: FactorConfig, latent: int):
+        super().__init__()
+        self.config = config
+        self.discriminator = nn.Sequential(*perceptron([latent, *[config.units] * 5, 2], 0.2))
+        self.optimiser = torch.optim.Adam(
+            self.discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9)
+        )
+
+    def forward(self, posterior, sample, step, clips):
+        divergence = posterior.divergence().sum(1).mean()
+        # The discriminator judges here and learns in `learn`, so its own weights need no gradient now.
+        self.discriminator.requires_grad_(False)
+        joint, product = self.discriminator(sample).float().unbind(1)
+        self.discriminator.requires_grad_(True)
+        correlation = (joint - product).mean()
+        price = self.config.kl_weight * divergence + self.config.total_correlation * correlation
+        return price, {"penalty/kl": divergence, "penalty/tc": correlation}
+
+    def learn(self, sample, engine):
+        halves = sample.chunk(2)
+        order = torch.rand(halves[1].shape, generator=engine.generator, device=sample.device).argsort(0)
+        shuffled = halves[1].gather(0, order)
+        judged = torch.cat([halves[0], shuffled])
+        truth = torch.zeros(len(judged), dtype=torch.long, device=sample.device)
+        truth[len(halves[0]) :] = 1
+        with engine.autocast():
+            verdict = self.discriminator(judged).float()
+        loss = functional.cross_entropy(verdict, truth)
+        engine.descend(loss, self.optimiser)
+        right = (verdict.argmax(1) == truth).float().mean()
+        return {"discriminator/loss": loss.detach(), "discriminator/accuracy": right}
+
+    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"discriminator": self.optimiser}
+
+
+PenaltyConfig = BetaConfig | AnnealedConfig | TotalCorrelationConfig | DipConfig | FactorConfig

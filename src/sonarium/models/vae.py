@@ -1,0 +1,135 @@
+"""The variational autoencoder (Kingma and Welling 2014, arXiv 1312.6114) with an exchangeable penalty.
+
+    minimise  E_q(z|x) [ −log p(x|z) ] + penalty(q(z|x), z)
+
+Every variant is this network and one penalty of `penalties.py`.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from sonarium.features.frontend import FrontEndConfig, build_front
+from sonarium.features.spectrogram import SpectrogramConfig
+from sonarium.models.blocks import Network, coders
+from sonarium.models.contract import Engine, Learner
+from sonarium.models.penalties import BetaConfig, PenaltyConfig, Posterior, log_normal
+from sonarium.worlds.contract import Batch, Signal
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    latent: int = 10
+    """Number of codes."""
+    network: Network = "convolutional"
+    """Encoder and decoder: convolutional, syntone (VAEDeep), or dense (784-400-200 on MNIST)."""
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    """How a cell is distributed about its reconstruction."""
+    noise: float = 0.7
+    """Standard deviation of the Gaussian likelihood, in units of the scaled features."""
+    learning_rate: float = 1e-3
+    """Learning rate of Adam."""
+    penalty: PenaltyConfig = field(default_factory=BetaConfig)
+    front: FrontEndConfig = field(default_factory=SpectrogramConfig)
+
+
+class VAE(Learner):
+    capabilities: ClassVar = ("encode", "decode", "sample")
+    # The prior has deviation 1; means that deviate by .1 tell about .005 nats.
+    dead_below: ClassVar = 0.1
+
+    def __init__(self, config: VAEConfig, signal: Signal):
+        super().__init__()
+        if config.latent < 1:
+            raise ValueError(f"latent={config.latent}: a code needs at least one number; use --latent 1 or more")
+        if config.noise <= 0:
+            raise ValueError(f"noise={config.noise}: the standard deviation of the likelihood must be positive")
+        self.config, self.signal = config, signal
+        self.front, shape = build_front(config.front, signal)
+        self.encoder, self.decoder = coders(config.network, shape, config.latent, 2 * config.latent)
+        self.penalty = config.penalty.build(config.latent)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        own = [*self.encoder.parameters(), *self.decoder.parameters()]
+        self.optimiser = torch.optim.Adam(own, config.learning_rate)
+
+    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"autoencoder": self.optimiser, **self.penalty.optimisers()}
+
+    def features(self, batch: Batch) -> Float[Tensor, "clip channel band frame"]:
+        return self.front(batch.signal) if batch.features is None else batch.features
+
+    def posterior(self, features: Float[Tensor, "clip channel band frame"]) -> Posterior:
+        mean, log_variance = self.encoder(features).float().chunk(2, dim=1)
+        return Posterior(mean, log_variance)
+
+    def log_likelihood(
+        self, raw: Float[Tensor, "clip channel band frame"], features: Float[Tensor, "clip channel band frame"]
+    ) -> Float[Tensor, " clip"]:
+        """log p(x|z) in nats, from the raw output of the decoder."""
+        if self.config.likelihood == "bernoulli":
+            cells = -functional.binary_cross_entropy_with_logits(raw, features, reduction="none")
+        else:
+            log_variance = torch.full((), 2 * math.log(self.config.noise), device=raw.device)
+            cells = log_normal(features, raw, log_variance)
+        return reduce(cells, "clip channel band frame -> clip", "sum")
+
+    def update(self, batch: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        features = self.features(batch)
+        with engine.autocast():
+            posterior = self.posterior(features)
+            sample = posterior.draw(engine.generator)
+            raw = self.decoder(sample).float()
+            price, terms = self.penalty(posterior, sample, self.updates, engine.clips)
+        distortion = -self.log_likelihood(raw, features).mean()
+        loss = distortion + price
+        engine.descend(loss, self.optimiser)
+        terms |= self.penalty.learn(sample.detach(), engine)
+        self.updates += 1
+        error = functional.mse_loss(self.observed(raw), features)
+        terms |= {"loss/total": loss, "loss/distortion": distortion, "loss/error": error}
+        return {name: value.detach() for name, value in terms.items()}
+
+    def observed(
+        self, raw: Float[Tensor, "clip channel band frame"]
+    ) -> Float[Tensor, "clip channel band frame"]:
+        """The decoder's raw output as features."""
+        return raw.sigmoid() if self.config.likelihood == "bernoulli" else raw
+
+    @torch.no_grad()
+    def encode(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip frame code"]:
+        """Posterior means, one frame a clip."""
+        return self.code(self.front(signal))
+
+    @torch.no_grad()
+    def code(self, features: Float[Tensor, "clip channel band frame"]) -> Float[Tensor, "clip frame code"]:
+        return rearrange(self.posterior(features).mean, "clip code -> clip 1 code")
+
+    @torch.no_grad()
+    def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip channel band frame"]:
+        return self.observed(self.decoder(rearrange(codes, "clip 1 code -> clip code")).float())
+
+    @torch.no_grad()
+    def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip frame code"]:
+        """Codes drawn from the prior."""
+        like = next(self.parameters())
+        return torch.empty(clips, 1, self.config.latent, device=like.device).normal_(generator=generator)
+
+    @torch.no_grad()
+    def log_weights(
+        self, features: Float[Tensor, "clip channel band frame"], draws: int, generator: torch.Generator
+    ) -> Float[Tensor, "draw clip"]:
+        """log p(x, z) − log q(z|x) for samples of q: their mean is the ELBO, their log-mean-exp IWAE's bound."""
+        posterior, weights = self.posterior(features), []
+        for _ in range(draws):
+            sample = posterior.draw(generator)
+            prior = log_normal(sample, torch.zeros_like(sample), torch.zeros_like(sample))
+            density = log_normal(sample, posterior.mean, posterior.log_variance)
+            likelihood = self.log_likelihood(self.decoder(sample).float(), features)
+            weights.append(likelihood + (prior - density).sum(1))
+        return torch.stack(weights)

@@ -1,0 +1,127 @@
+"""Charts of numbers: what codes tell of factors, how codebooks are used, how a training went."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from sonarium.measures.binning import bin_columns, joint_counts
+from sonarium.measures.information import information
+from sonarium.report.style import BODY, FAINT, INK, LINES, SHARE, SMALL, panels, readable_on, sheet, tidy
+from sonarium.report.sweep import Codes
+from sonarium.worlds.contract import Factor
+
+BINS = 20
+"""Bins of numbers that take more values; as many as the measures take."""
+MOST_CODES = 24
+"""Codes that a chart shows; those that carry least are left out."""
+
+Records = Sequence[Mapping[str, float]]
+
+
+def told(codes: Codes, factors: Sequence[Factor]) -> Float[np.ndarray, "factor code"]:
+    """Mutual information of each factor with each code, as a share of the factor's entropy.
+
+    A factor that has one value in these clips has no entropy to share: its row is zero, as is a dead code's
+    column.
+    """
+    shares = np.zeros((len(factors), codes.values.shape[1]))
+    varied = np.flatnonzero(np.ptp(codes.factors, axis=0) > 0)
+    living = np.flatnonzero(codes.alive & (np.ptp(codes.values, axis=0) > 0))
+    if not len(varied) or not len(living):
+        return shares
+    keep = (codes.entries is not None,) * len(living)
+    categories = tuple(factors[factor].discrete for factor in varied)
+    code_bins, code_sizes = bin_columns(np.asfortranarray(codes.values[:, living]), BINS, keep)
+    factor_bins, factor_sizes = bin_columns(np.asfortranarray(codes.factors[:, varied]), BINS, categories)
+    counts = joint_counts(code_bins, factor_bins, code_sizes, factor_sizes)[0]
+    table = information(counts, code_sizes, factor_sizes)
+    shares[np.ix_(varied, living)] = (table.mutual / table.factor).T
+    return shares
+
+
+def information_map(codes: Codes, factors: Sequence[Factor]) -> Figure:
+    """Factor by code: how much of each cause each code tells, the codes that carry most first."""
+    order = codes.order[:MOST_CODES]
+    shares = told(codes, factors)[:, order]
+    figure = sheet(max(4.2, 1.9 + 0.52 * len(order)), 1.5 + 0.42 * len(factors))
+    axes = panels(figure, 1, 1)[0][0]
+    image = axes.imshow(shares, cmap=SHARE, vmin=0, vmax=1, aspect="auto")
+    left_out = len(codes.names) - len(order)
+    across = "code, that which carries most first" + (f"; {left_out} more left out" if left_out else "")
+    tidy(axes, "", across, "")
+    axes.set_yticks(range(len(factors)), [factor.name.replace("_", " ") for factor in factors])
+    axes.set_xticks(range(len(order)), [codes.names[code].split()[-1] for code in order])
+    for tick, code in zip(axes.get_xticklabels(), order, strict=True):
+        tick.set_color(INK if codes.alive[code] else FAINT)
+    for row in range(len(factors)):
+        for column, code in enumerate(order):
+            share = shares[row, column]
+            mark = f"{100 * share:.0f}" if codes.alive[code] else "dead" if row == 0 else ""
+            axes.text(column, row, mark, ha="center", va="center", fontsize=SMALL, color=readable_on(share))
+    key = figure.colorbar(image, ax=axes, pad=0.02, format=lambda share, _: f"{100 * share:.0f} %")
+    key.set_label("share of the cause's entropy", fontsize=SMALL, color=FAINT)
+    key.ax.tick_params(labelsize=SMALL, colors=FAINT, length=3)
+    return figure
+
+
+def codebook_use(codes: Codes) -> Figure:
+    """For each slot, the share of clips that each entry stands for, the most used first."""
+    assert codes.entries is not None, codes.names
+    order = codes.order[:MOST_CODES]
+    across = min(4, len(order))
+    down = -(-len(order) // across)
+    figure = sheet(2.4 * across + 0.6, 1.55 * down + 0.3)
+    flat = [axes for row in panels(figure, down, across, shared=True) for axes in row]
+    for axes in flat[len(order) :]:
+        axes.set_visible(False)
+    for position, (axes, code) in enumerate(zip(flat, order, strict=False)):
+        uses = np.bincount(codes.values[:, code].astype(int), minlength=codes.entries)
+        shares = np.sort(uses)[::-1] / uses.sum()
+        axes.fill_between(range(codes.entries), 100 * shares, step="mid", color=LINES[0], linewidth=0)
+        axes.axhline(100 / codes.entries, color=LINES[1], linewidth=0.9, linestyle="--")
+        below, beside = position // across == down - 1, position % across == 0
+        title = f"{codes.names[code]} · {codes.notes[code]}"
+        tidy(axes, title, "entry, most used first" if below else "", "clips (%)" if beside else "", grid=True)
+        axes.title.set_fontsize(SMALL)
+        axes.set(xlim=(-0.5, codes.entries - 0.5), ylim=(0, None))
+    return figure
+
+
+def curves(runs: Mapping[str, Records]) -> Figure | None:
+    """Every metric in a panel of its own, group by group; a line for each run. None where nothing was recorded."""
+    names = {name for records in runs.values() for record in records for name in record if name != "step"}
+    if not names:
+        return None
+    ordered = sorted(names, key=lambda name: (name.split("/")[0], name.split("/")[-1] != "total", name))
+    across = min(4, len(ordered))
+    down = -(-len(ordered) // across)
+    figure = sheet(2.75 * across + 0.2, 1.9 * down + 0.15 + 0.25 * (len(runs) > 1))
+    flat = [axes for row in panels(figure, down, across) for axes in row]
+    for axes in flat[len(ordered) :]:
+        axes.set_visible(False)
+    for axes, name in zip(flat, ordered, strict=False):
+        every = []
+        for number, records in enumerate(runs.values()):
+            points = np.array([(one["step"], one[name]) for one in records if name in one]).reshape(-1, 2)
+            style = "-" if number < len(LINES) else "--"
+            axes.plot(*points.T, color=LINES[number % len(LINES)], linewidth=1.2, linestyle=style)
+            every.append(points[:, 1])
+        group, _, rest = name.rpartition("/")
+        below = ordered.index(name) >= len(ordered) - across
+        title = f"{group} · {rest}".removeprefix(" · ").replace("_", " ")
+        tidy(axes, title, "updates" if below else "", "", grid=True)
+        if wide(np.concatenate(every)):
+            axes.set_yscale("log")
+            axes.minorticks_off()
+    if len(runs) > 1:
+        lines = flat[0].get_lines()
+        figure.legend(lines, list(runs), loc="outside lower center", ncols=5, fontsize=BODY, frameon=False)
+    return figure
+
+
+def wide(values: Float[np.ndarray, " point"]) -> bool:
+    """Whether values span so much that only a logarithmic scale shows them."""
+    finite = values[np.isfinite(values)]
+    return len(finite) > 0 and finite.min() > 0 and finite.max() / finite.min() > 100

@@ -1,0 +1,217 @@
+"""Pictures, an animation and sounds of what a learner makes of a world, for the media folder of its run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from sonarium.models.contract import Learner, can
+from sonarium.report import charts, figures
+from sonarium.report.album import Medium, gif, peak_safe, put, read_index, wav, write_index
+from sonarium.report.figures import Row, Shown
+from sonarium.report.style import png
+from sonarium.report.sweep import Autoencoder, Reading, Sweep, read
+from sonarium.report.view import audible, cells, hear, view_of
+from sonarium.worlds.contract import Factor, World
+
+__all__ = ["Medium", "illustrate", "read_index"]
+
+MOST_READ = 1000
+"""Held-out clips whose codes are read."""
+MOST_ROWS = 12
+"""Codes that are moved; those that carry least are left out."""
+MOST_HEARD = 8
+"""Codes whose movement is heard."""
+SOUNDS, PICTURES = 4, 10
+"""Clips that are reconstructed."""
+DRAWN, DRAWN_PICTURES = 8, 50
+"""Samples of the prior."""
+PIECE = 0.3
+"""Seconds of each step of a traversal that are heard, from the beginning of the clip."""
+FADE, GAP = 0.01, 0.04
+"""Seconds over which such a piece rises and falls, so that it does not click, and of silence after it."""
+
+
+def illustrate(
+    learner: Learner, world: World, test: Int[Tensor, " clip"], folder: Path, seed: int
+) -> list[Medium]:
+    """Write to `folder` all that this learner can show of held-out clips, with an index; the same for a seed."""
+    if len(test) == 0:
+        raise ValueError(f"there are no held-out clips of '{world.name}' to show: use more clips")
+    trained = learner.training
+    learner.eval()
+    try:
+        artist = Artist(learner, world, folder, seed)
+        with torch.no_grad():
+            artist.show(test)
+    finally:
+        learner.train(trained)
+    write_index(folder, artist.media)
+    return artist.media
+
+
+def causes(factors: Sequence[Factor], values: Sequence[float]) -> str:
+    """What caused a clip, in words."""
+    said = []
+    for factor, value in zip(factors, values, strict=True):
+        if factor.discrete:
+            said.append(str(factor.values[round(value)]))
+        else:
+            number = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+            said.append(f"{factor.name.replace('_', ' ')} {number} {factor.unit}".strip())
+    return ", ".join(said)
+
+
+def in_turn(values: Float[np.ndarray, "clip factor"], factors: Sequence[Factor], count: int) -> list[int]:
+    """Clips that between them show each category of the first cause that is one."""
+    columns = [column for column, factor in enumerate(factors) if factor.discrete]
+    category = values[:, columns[0]] if columns else np.zeros(len(values))
+    occurrence = np.zeros(len(values), int)
+    for value in np.unique(category):
+        occurrence[category == value] = np.arange((category == value).sum())
+    return np.lexsort((category, occurrence))[:count].tolist()
+
+
+def one_after_another(waves: Float[np.ndarray, "step time"], rate: int) -> Float[np.ndarray, " time"]:
+    """The steps of a traversal as one sound."""
+    rise = np.sin(np.linspace(0, np.pi / 2, max(2, round(FADE * rate)))) ** 2
+    envelope = np.ones(waves.shape[1])
+    envelope[: len(rise)] = rise
+    envelope[-len(rise) :] = rise[::-1]
+    return np.pad(waves * envelope, ((0, 0), (0, round(GAP * rate)))).ravel()
+
+
+class Artist:
+    """Asks one learner about one world, writes what comes, and keeps a list of it."""
+
+    def __init__(self, learner: Learner, world: World, folder: Path, seed: int):
+        self.learner, self.world, self.folder = learner, world, folder
+        self.asked = cast(Autoencoder, learner)
+        self.view = view_of(learner.front, world.signal)
+        self.rate = world.signal.rate or 0
+        self.speaks = self.view.sound and audible(learner.front)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.device = next((one.device for one in learner.parameters()), torch.device("cpu"))
+        self.media: list[Medium] = []
+
+    def show(self, test: Int[Tensor, " clip"]) -> None:
+        clips = test.cpu()[torch.randperm(len(test), generator=self.generator)][:MOST_READ]
+        if can(self.learner, "encode"):
+            reading = read(self.asked, self.world, clips, self.device)
+            self.charts(reading)
+            if can(self.learner, "decode"):
+                self.reconstructions(clips, reading)
+                self.traversals(clips, reading)
+        if can(self.learner, "sample") and can(self.learner, "decode"):
+            self.samples()
+
+    def keep(self, kind: Any, file: str, content: bytes, title: str, caption: str, group: str) -> None:
+        put(self.folder / file, content)
+        self.media.append(Medium(kind, file, title, caption, group))
+
+    def draw(self, file: str, figure: Figure, title: str, caption: str, group: str) -> None:
+        self.keep("picture", file, png(figure), title, caption, group)
+
+    def say(self, file: str, wave: Float[np.ndarray, " time"], title: str, caption: str, group: str) -> None:
+        self.keep("sound", file, wav(wave, self.rate), title, caption, group)
+
+    def hear(self, features: Tensor, seconds: float | None = None) -> Float[np.ndarray, "clip time"]:
+        """Features as sound, or the first so many seconds of them."""
+        length = self.world.signal.shape[0]
+        if seconds is not None:
+            length = min(length, round(seconds * self.rate))
+        return hear(self.learner.front, features, length, self.generator)
+
+    def charts(self, reading: Reading) -> None:
+        codes = reading.codes
+        caption = (
+            f"How much each code tells of each cause, in {len(codes.values):,} held-out clips: the mutual information "
+            "in per cent of the cause's entropy. In a good row one code tells all and the others nothing."
+        )
+        figure = charts.information_map(codes, self.world.factors)
+        self.draw("codes.png", figure, "What each code tells of each cause", caption, "codes")
+        if codes.entries is not None:
+            caption = (
+                "How often each entry of each codebook is used, the most used first; the dashed line is even use. "
+                "The perplexity is how many entries, used evenly, would carry as much."
+            )
+            self.draw("codebooks.png", charts.codebook_use(codes), "Use of the codebooks", caption, "codes")
+
+    def reconstructions(self, clips: Int[Tensor, " clip"], reading: Reading) -> None:
+        count = SOUNDS if self.view.sound else PICTURES
+        chosen = in_turn(reading.codes.factors, self.world.factors, count)
+        batch = self.world.batch(clips[chosen], self.device)
+        features = self.asked.features(batch)
+        made = self.asked.decode(self.asked.encode(batch.signal))
+        titles = [causes(self.world.factors, reading.codes.factors[one].tolist()) for one in chosen]
+        fields, made_fields = cells(self.learner.front, features), cells(self.learner.front, made)
+        if not self.view.sound:
+            originals = [Shown(one) for one in fields]
+            figure = figures.pictures(titles, originals, [Shown(one) for one in made_fields], self.view)
+            caption = "Held-out pictures above, what the learner made of their codes below."
+            self.draw("reconstructions.png", figure, "Reconstructions", caption, "reconstructions")
+            return
+        waves = batch.signal.float().cpu().numpy()
+        made_waves = self.hear(made) if self.speaks else None
+        for place, title in enumerate(titles):
+            original = Shown(fields[place], waves[place])
+            other = Shown(made_fields[place], None if made_waves is None else made_waves[place])
+            self.reconstruction(place + 1, title, original, other)
+
+    def reconstruction(self, number: int, title: str, original: Shown, made: Shown) -> None:
+        group, stem = f"reconstructions/{number}", f"reconstruction-{number}"
+        figure = figures.reconstruction(title, original, made, self.view, self.rate)
+        caption = "The clip and what was made of its code: a piece of the wave, the spectrum, the bands over time."
+        self.draw(f"{stem}.png", figure, title[:1].upper() + title[1:], caption, group)
+        waves = [("original", original.wave), ("reconstruction", made.wave)]
+        present = [(name, wave) for name, wave in waves if wave is not None]
+        for (name, _), safe in zip(present, peak_safe([wave for _, wave in present]), strict=True):
+            self.say(f"{stem}-{name}.wav", safe, name, title, group)
+
+    def samples(self) -> None:
+        generator = torch.Generator(self.device).manual_seed(self.generator.initial_seed())
+        count, across = (DRAWN, 4) if self.view.sound else (DRAWN_PICTURES, 10)
+        features = self.asked.decode(self.asked.sample(count, generator))
+        figure = figures.samples(cells(self.learner.front, features), self.view, across)
+        caption = f"{count} codes drawn from the prior, decoded: what the learner believes the world to be."
+        self.draw("samples.png", figure, "Samples of the prior", caption, "samples")
+        if self.speaks:
+            for place, wave in enumerate(peak_safe(list(self.hear(features)))):
+                self.say(f"sample-{place + 1}.wav", wave, f"sample {place + 1}", caption, "samples")
+
+    def traversals(self, clips: Int[Tensor, " clip"], reading: Reading) -> None:
+        sweeps = reading.sweeps[:MOST_ROWS]
+        decoded = [self.asked.decode(sweep.codes) for sweep in sweeps]
+        rows = [
+            Row(s.name, s.note, s.alive, s.steps, s.own, cells(self.learner.front, made))
+            for s, made in zip(sweeps, decoded, strict=True)
+        ]
+        centre = causes(self.world.factors, reading.codes.factors[reading.central].tolist())
+        step = "entries of one codebook" if reading.codes.entries else "steps of half a deviation over clips"
+        dead = int((~reading.codes.alive).sum())
+        left_out = len(reading.sweeps) - len(sweeps)
+        caption = (
+            f"One code at a time is moved from a held-out clip ({centre}; framed), in {step}, all others held. "
+            f"{dead} of {len(reading.codes.names)} codes are dead: moving them changes nothing."
+            + (f" The {left_out} that carry least are not shown." if left_out else "")
+        )
+        self.draw("traversals.png", figures.traversals(rows, self.view), "Traversals", caption, "traversals")
+        living = [row for row in rows if row.alive] or rows
+        still = "Each living code moved by itself, there and back."
+        frames = gif(figures.moving(living, self.view))
+        self.keep("animation", "traversals.gif", frames, "Traversals, moving", still, "traversals")
+        if self.speaks:
+            self.traversals_heard(sweeps, decoded)
+
+    def traversals_heard(self, sweeps: Sequence[Sweep], decoded: Sequence[Tensor]) -> None:
+        heard = [(s, made) for s, made in zip(sweeps, decoded, strict=True) if s.alive][:MOST_HEARD]
+        for sweep, made in heard:
+            wave = one_after_another(self.hear(made, PIECE), self.rate)
+            file = f"traversal-{sweep.name.replace(' ', '-')}.wav"
+            caption = f"{sweep.name} from {sweep.steps[0]} to {sweep.steps[-1]}, step by step"
+            self.say(file, peak_safe([wave])[0], sweep.name, caption, "traversals")

@@ -1,0 +1,92 @@
+"""One plain style for every figure: sizes, inks and colours that colour-blind readers can tell apart.
+
+Lines take the colours of Okabe and Ito (2008); fields take matplotlib's perceptually even maps. Figures are
+drawn on canvases of their own, so that no state is shared and nothing depends on the user's settings.
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+PAPER, INK, FAINT, GRID = "#ffffff", "#1d232b", "#5b6673", "#d9dee4"
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+FIELD = "magma"
+SHARE = "cividis"
+BODY, SMALL = 9.0, 8.0
+"""Points of type; figures are drawn at the size at which they are read."""
+DOTS = 120
+"""Pixels an inch."""
+
+
+def sheet(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, with its own canvas."""
+    figure = Figure(figsize=(width, height), dpi=DOTS, facecolor=PAPER, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(figure: Figure, rows: int, columns: int, shared: bool = False) -> list[list[Axes]]:
+    """A grid of axes, always as a list of rows."""
+    return figure.subplots(rows, columns, squeeze=False, sharex=shared, sharey=shared).tolist()
+
+
+def tidy(axes: Axes, title: str = "", across: str = "", up: str = "", grid: bool = False) -> None:
+    """Titles and units in the common type, and no more frame than is needed."""
+    axes.set_title(title, fontsize=BODY, color=INK, loc="left")
+    axes.set_xlabel(across, fontsize=SMALL, color=FAINT)
+    axes.set_ylabel(up, fontsize=SMALL, color=FAINT)
+    axes.tick_params(labelsize=SMALL, colors=FAINT, length=3, width=0.6)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set(color=FAINT, linewidth=0.6)
+    if grid:
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+
+
+def bare(axes: Axes) -> None:
+    """A thumbnail: nothing but its field and a thin frame."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(color=GRID, linewidth=0.6)
+
+
+def readable_on(share: float) -> str:
+    """The ink for a number written on the colour of this share of the map."""
+    return "#ffffff" if share < 0.55 else "#10151a"
+
+
+def field_colours(name: str = FIELD) -> ListedColormap:
+    """The named map as a table of its 256 colours."""
+    from matplotlib import colormaps
+
+    return ListedColormap(colormaps[name](np.linspace(0, 1, 256)), name=name)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file that is the same whenever the figure is."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def pixels(figure: Figure) -> UInt8[np.ndarray, "row column colour"]:
+    """The figure as red, green and blue."""
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg), type(canvas)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def limits(lines: Sequence[Float[np.ndarray, " point"]], margin: float = 0.05) -> tuple[float, float]:
+    """Limits that hold all lines, so that panels beside each other compare."""
+    low, high = min(float(line.min()) for line in lines), max(float(line.max()) for line in lines)
+    room = margin * (high - low) or 1.0
+    return low - room, high + room

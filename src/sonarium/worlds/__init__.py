@@ -1,0 +1,1 @@
+"""Where sound comes from: tones rendered on demand, digits as pictures, files read from disk."""

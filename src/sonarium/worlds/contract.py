@@ -1,0 +1,103 @@
+"""What a world is: sound, with what is known of its causes.
+
+A rendered world makes clip `i` from its index and its seed alone, so it takes no disk, and the clip
+has the same samples in any batch, in any order, on any worker. A recorded world reads them.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+SignalKind = Literal["wave", "picture"]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One cause of a sound: a category with named values, or a number with the values it takes."""
+
+    name: str
+    values: tuple[str, ...] | tuple[float, ...]
+    unit: str = ""
+
+    @property
+    def discrete(self) -> bool:
+        return isinstance(self.values[0], str)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The form of one clip: a waveform of `shape` (time,) at `rate`, or a picture (row, column)."""
+
+    kind: SignalKind
+    shape: tuple[int, ...]
+    rate: int | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips with their causes. A category's cause is the position of its value in the factor."""
+
+    index: Int[Tensor, " clip"]
+    signal: Float[Tensor, "clip *shape"]
+    factors: Float[Tensor, "clip factor"]
+    features: Float[Tensor, "clip *feature"] | None = None
+    """The front end's output, where it was computed beforehand."""
+
+
+class World(ABC):
+    """Anything that yields sound with what is known of its causes."""
+
+    name: str
+    signal: Signal
+    factors: tuple[Factor, ...]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batch(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch: ...
+
+    def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        """The group (speaker, bird, session) of each clip; no group may lie on both sides of a split."""
+        return index
+
+
+@dataclass(frozen=True)
+class Split:
+    """Clip indices for learning, for choosing and for judging; whole groups to each."""
+
+    train: Int[Tensor, " train"]
+    validation: Int[Tensor, " validation"]
+    test: Int[Tensor, " test"]
+
+
+def split(world: World, seed: int, test: float = 0.2, validation: float = 0.0) -> Split:
+    """Deal whole groups at random into three parts, of which two have these shares of the groups."""
+    if not (0 < test < 1 and 0 <= validation < 1 and test + validation < 1):
+        raise ValueError(
+            f"shares test={test} and validation={validation} leave nothing to train on: "
+            "give shares in [0, 1) that sum to less than 1"
+        )
+    everything = torch.arange(len(world))
+    group_of_clip = world.group(everything)
+    groups = torch.unique(group_of_clip).numpy()
+    order = torch.from_numpy(np.random.default_rng([seed, 0x5B117]).permutation(groups))
+    tests, validations = round(test * len(groups)), round(validation * len(groups))
+    parts = {
+        "test": order[:tests],
+        "validation": order[tests : tests + validations],
+        "train": order[tests + validations :],
+    }
+    for part in ("train", "test"):
+        if len(parts[part]) == 0:
+            raise ValueError(
+                f"the {part} part of world '{world.name}' is empty: it has {len(groups)} group(s) "
+                f"for shares test={test}, validation={validation}; use more clips or other shares"
+            )
+    return Split(**{part: everything[torch.isin(group_of_clip, of)] for part, of in parts.items()})

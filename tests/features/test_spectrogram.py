@@ -1,0 +1,240 @@
+"""The front end of sounds against librosa; its scaling, its statistics, and what it refuses."""
+
+import io
+import math
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load, save
+
+from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
+
+RATE = 16_000
+
+
+def noise(clips: int, samples: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(clips, samples, generator=torch.Generator().manual_seed(seed)) - 0.5
+
+
+def sounds(rate: int, samples: int) -> torch.Tensor:
+    """A loud tone, a faint one over noise, a chirp, and a clip of which half is silent."""
+    time = torch.arange(samples, dtype=torch.float64) / rate
+    chirp = torch.sin(2 * torch.pi * (100 + rate / 8 * time / time[-1]) * time)
+    half = torch.where(time < time[-1] / 2, torch.sin(2 * torch.pi * 300 * time), 0)
+    faint = 0.003 * torch.sin(2 * torch.pi * 1000 * time) + 0.001 * noise(1, samples)[0]
+    return torch.stack([0.9 * torch.sin(2 * torch.pi * 440 * time), faint, chirp, half]).float()
+
+
+configurations = st.builds(
+    SpectrogramConfig,
+    fft=st.sampled_from([256, 400, 512, 1000, 1024, 2048]),
+    window_length=st.sampled_from([None, 200]),
+    hop=st.integers(40, 700),
+    mels=st.sampled_from([0, 1, 16, 17, 33, 64, 128]),
+    lowest_band=st.sampled_from([0.0, 50.0]),
+    highest_band=st.sampled_from([None, 3_500.0]),
+    power=st.sampled_from([1.0, 2.0]),
+    scaling=st.just("none"),
+)
+
+
+def theirs(config: SpectrogramConfig, rate: int, wave: torch.Tensor) -> np.ndarray:
+    cut = {"n_fft": config.fft, "hop_length": config.hop, "win_length": config.window_length}
+    if not config.mels:
+        return np.abs(librosa.stft(wave.numpy(), **cut)) ** config.power
+    ends = {"fmin": config.lowest_band, "fmax": config.highest_band}
+    return librosa.feature.melspectrogram(
+        y=wave.numpy(), sr=rate, **cut, power=config.power, n_mels=config.mels, **ends
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Empty filters detected")
+@settings(deadline=None, max_examples=30)
+@given(config=configurations, rate=st.sampled_from([8_000, 16_000, 22_050]), samples=st.integers(2048, 9000))
+def test_equals_librosa(config, rate, samples):
+    wave = sounds(rate, samples)
+    expected = theirs(config, rate, wave)
+    try:
+        front = Spectrogram(config, rate)
+    except ValueError as refusal:
+        assert "mel bands are so narrow" in str(refusal)
+        assert (expected.max((0, 2)) == 0).any()
+        return
+    cells = front.magnitudes(wave)
+    assert (1, *cells.shape[1:]) == front.shape(samples)
+    assert np.abs(cells.numpy() - expected).max() <= 1e-5 * expected.max()
+    to_db = librosa.power_to_db if config.power == 2 else librosa.amplitude_to_db
+    amin = front.full_scale * 10 ** (config.floor_db * config.power / 20)
+    decibels = to_db(expected, ref=front.full_scale, amin=amin, top_db=None)
+    # A float32 transform rounds at 1e-7 of the loudest cell, which cells 50 dB below it show.
+    heard = decibels > decibels.max() - 50
+    assert np.abs(front(wave)[:, 0].numpy() - decibels)[heard].max() <= 1e-5 * np.abs(decibels).max()
+    assert np.abs(front(wave)[:, 0].numpy() - decibels).max() <= 1e-3 * np.abs(decibels).max()
+
+
+def test_a_full_scale_sine_is_at_zero_decibels():
+    front = Spectrogram(SpectrogramConfig(mels=0, scaling="none"), RATE)
+    time = torch.arange(RATE, dtype=torch.float64) / RATE
+    for amplitude, decibels in ((1.0, 0.0), (0.1, -20.0), (1e-7, -80.0)):
+        wave = (amplitude * torch.sin(2 * torch.pi * 1000 * time)).float()
+        assert abs(float(front(wave[None])[..., 5:-5].max()) - decibels) < 1e-3
+    assert (front(torch.zeros(1, RATE)) == -80).all()
+
+
+def test_frame_scaling_is_that_of_syntone():
+    front = Spectrogram(SpectrogramConfig(compression="none", scaling="frame"), RATE)
+    wave = sounds(RATE, RATE)
+    expected = librosa.util.normalize(theirs(front.config, RATE, wave), axis=-2)
+    np.testing.assert_allclose(front(wave)[:, 0].numpy(), expected, atol=1e-5)
+    torch.testing.assert_close(front(0.1 * wave), front(wave))
+
+
+@pytest.mark.parametrize("compression", ["log", "none"])
+@pytest.mark.parametrize("sizes", [[12], [1] * 12, [3, 8, 1]])
+def test_statistics_in_batches_are_those_of_the_whole(compression, sizes):
+    waves = torch.cat([noise(8, 2048), sounds(RATE, 2048)]) * torch.linspace(0.001, 1, 12)[:, None]
+    settled = {"fft": 512, "hop": 128, "mels": 40, "compression": compression}
+    standard = Spectrogram(SpectrogramConfig(**settled), RATE)
+    unit = Spectrogram(SpectrogramConfig(**settled, scaling="unit"), RATE)
+    cells = standard.compress(standard.magnitudes(waves)).double().numpy()
+    standard.fit(waves.split(sizes))
+    unit.fit(iter(waves.split(sizes)))
+    np.testing.assert_allclose(
+        [float(standard.offset), float(standard.spread)], [cells.mean(), cells.std()], 1e-6
+    )
+    np.testing.assert_allclose([float(unit.offset), float(unit.spread)], [cells.min(), np.ptp(cells)], 1e-6)
+    scaled = standard(waves).double()
+    assert abs(float(scaled.mean())) < 1e-5 and abs(float(scaled.std(correction=0)) - 1) < 1e-5
+    assert abs(float(unit(waves).min())) < 1e-6 and abs(float(unit(waves).max()) - 1) < 1e-6
+
+
+@pytest.mark.parametrize("scaling", ["standard", "unit", "none"])
+@pytest.mark.parametrize("compression", ["log", "none"])
+@pytest.mark.parametrize(("mels", "power"), [(0, 2.0), (40, 2.0), (40, 1.0), (0, 0.5)])
+def test_scaling_can_be_undone_and_keeps_amplitude(scaling, compression, mels, power):
+    config = SpectrogramConfig(
+        fft=512, hop=128, mels=mels, power=power, compression=compression, scaling=scaling
+    )
+    front, waves = Spectrogram(config, RATE), sounds(RATE, 4096)
+    front.fit([waves])
+    cells = front.magnitudes(waves)
+    least = front.full_scale * 10 ** (-80 * power / 20) if compression == "log" else 0.0
+    expected = cells.clamp(min=least)
+    torch.testing.assert_close(
+        front.unscale(front(waves)), expected, rtol=1e-4, atol=1e-6 * float(cells.max())
+    )
+    assert (front(waves) - front(0.5 * waves)).abs().max() > 0.01
+
+
+def test_statistics_survive_a_checkpoint():
+    waves = sounds(RATE, 4096)
+    front = Spectrogram(SpectrogramConfig(), RATE)
+    front.fit([waves])
+    again = Spectrogram(SpectrogramConfig(), RATE)
+    again.load_state_dict(load(io.BytesIO(save(front.state_dict())).getvalue()))
+    assert torch.equal(again(waves), front(waves))
+    assert sorted(front.state_dict()) == ["fitted", "offset", "spread"]
+
+
+def test_many_clips_equal_one_at_a_time_and_leave_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    front, waves = Spectrogram(SpectrogramConfig(scaling="none"), RATE), noise(20, RATE)
+    one_by_one = torch.cat([front(wave[None]) for wave in waves])
+    torch.testing.assert_close(front(waves), one_by_one, rtol=1e-5, atol=1e-5)
+    front.invert(front(waves[:1]), RATE, iterations=2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_reduced_precision_of_the_model_leaves_the_features_exact():
+    front, waves = Spectrogram(SpectrogramConfig(scaling="none"), RATE), noise(2, RATE)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(front.magnitudes(waves), front.magnitudes(waves.clone()))
+        reduced = front(waves)
+    assert reduced.dtype == torch.float32 and torch.equal(reduced, front(waves))
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_gradients_reach_the_wave_and_are_finite_in_silence(power):
+    front = Spectrogram(SpectrogramConfig(power=power, scaling="none"), RATE)
+    wave = torch.cat([noise(1, 4096), torch.zeros(1, 4096)]).requires_grad_()
+    (slope,) = torch.autograd.grad(front(wave).sum(), wave)
+    assert slope.isfinite().all() and slope[0].abs().max() > 0 and (slope[1] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"fft": 1}, "fft is 1"),
+        ({"window_length": 4096}, "window_length is 4096"),
+        ({"hop": 0}, "hop is 0"),
+        ({"mels": -1}, "mels is -1"),
+        ({"power": 0.0}, "power is 0"),
+        ({"power": math.nan}, "power is nan"),
+        ({"floor_db": 3.0}, "floor_db is 3"),
+        ({"scaling": "loud"}, "scaling is 'loud'"),
+        ({"compression": "zip"}, "compression is 'zip'"),
+        ({"scaling": "frame"}, "compression 'none'"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        SpectrogramConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("ends", "rate", "message"),
+    [
+        ({"highest_band": 8_001.0}, RATE, "highest_band at most 8000"),
+        ({"highest_band": 8_000.0}, 8_000, "highest_band at most 4000"),
+        ({"lowest_band": 5_000.0, "highest_band": 4_000.0}, RATE, "lowest_band below highest_band"),
+        ({"lowest_band": -1.0}, RATE, "bands from -1"),
+        ({"lowest_band": math.nan}, RATE, "bands from nan"),
+    ],
+)
+def test_bands_that_do_not_fit_the_rate_are_refused(ends, rate, message):
+    with pytest.raises(ValueError, match=message):
+        Spectrogram(SpectrogramConfig(**ends), rate)
+
+
+def test_too_many_bands_are_refused_with_a_number_that_works():
+    with pytest.raises(ValueError, match="larger fft") as refusal:
+        Spectrogram(SpectrogramConfig(fft=256, hop=64, mels=128), RATE)
+    most = int(str(refusal.value).split("at most ")[1].split(",")[0])
+    assert Spectrogram(SpectrogramConfig(fft=256, hop=64, mels=most), RATE).shape(RATE)[1] == most > 20
+
+
+def test_clips_that_mean_nothing_are_refused():
+    front = Spectrogram(SpectrogramConfig(scaling="none"), RATE)
+    for value in (math.nan, math.inf, -math.inf):
+        wave = noise(5, 4096)
+        wave[3, 17] = value
+        with pytest.raises(
+            ValueError, match=r"1 clip\(s\) .* NaN or infinite samples, the first at position 3"
+        ):
+            front(wave)
+    for wave in (torch.zeros(4096), torch.zeros(1, 1, 4096), torch.zeros(1, 4096, dtype=torch.int16)):
+        with pytest.raises(ValueError, match="give a batch of one-channel sounds"):
+            front.check(wave)
+    for clips, samples in ((1, 2047), (0, 4096)):
+        with pytest.raises(ValueError, match="use longer clips or a smaller fft"):
+            front(torch.zeros(clips, samples))
+
+
+def test_loud_half_precision_clips_are_not_taken_for_infinite():
+    front = Spectrogram(SpectrogramConfig(scaling="none"), RATE)
+    wave = torch.full((2, 8192), 60_000.0, dtype=torch.float16)
+    assert front(wave).isfinite().all()
+
+
+def test_statistics_are_demanded_and_must_be_of_something():
+    front = Spectrogram(SpectrogramConfig(), RATE)
+    with pytest.raises(ValueError, match="call fit with batches of the training split"):
+        front(noise(1, 4096))
+    for waves in ([], [torch.zeros(2, 4096)]):
+        with pytest.raises(ValueError, match="not all silent"):
+            front.fit(waves)
+    assert not front.fitted

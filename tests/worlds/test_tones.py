@@ -1,0 +1,194 @@
+"""The grid of tones: its order, its sameness in any batch, its two renderers, and what it refuses."""
+
+import dataclasses
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sonarium.worlds.oscillator import WAVEFORMS, fourier, order_limit, render_loops, render_operations
+from sonarium.worlds.tones import Tones, TonesConfig
+
+SMALL = TonesConfig(seconds=0.1, frequencies=5, amplitudes=3)
+RICH = dataclasses.replace(
+    SMALL,
+    phases=2,
+    attacks=2,
+    decays=2,
+    noises=3,
+    vibrato_rates=2,
+    vibrato_depths=2,
+    second_partials=2,
+    longest_attack=0.05,
+    longest_decay=0.05,
+)
+
+
+def test_the_default_grid_is_syntones():
+    world = Tones(TonesConfig(), seed=0)
+    assert len(world) == 32000
+    assert [(factor.name, len(factor.values)) for factor in world.factors] == [
+        ("waveform", 4),
+        ("frequency", 400),
+        ("amplitude", 20),
+    ]
+    assert world.signal.shape == (16000,) and world.signal.rate == 16000
+
+
+def test_the_order_is_that_of_syntones_loops():
+    world = Tones(SMALL, seed=0)
+    expected = [
+        (waveform, frequency, amplitude)
+        for frequency in np.linspace(440, 8000, 5)
+        for amplitude in np.linspace(0.1, 1, 3)
+        for waveform in range(4)
+    ]
+    np.testing.assert_array_equal(world.locate(torch.arange(len(world))).numpy(), expected)
+    np.testing.assert_array_equal(
+        world.batch(torch.arange(60)).factors.numpy(), np.array(expected, np.float32)
+    )
+
+
+def test_further_factors_lie_outermost_and_all_are_reached():
+    world, plain = Tones(RICH, seed=0), Tones(SMALL, seed=0)
+    everything = world.locate(torch.arange(len(world)))
+    assert len(world) == 60 * 2**6 * 3
+    assert len(torch.unique(everything, dim=0)) == len(world)
+    assert torch.equal(everything[:60, :3], plain.locate(torch.arange(60)))
+    for column, factor in enumerate(world.factors):
+        values = range(4) if factor.discrete else factor.values
+        assert torch.unique(everything[:, column]).tolist() == pytest.approx(sorted(values))
+
+
+def test_waveforms_keep_the_order_that_was_asked_for():
+    world = Tones(dataclasses.replace(SMALL, waveforms=("square", "sine"), alias=True), seed=0)
+    signals = world.batch(torch.tensor([0, 1])).signal
+    assert world.factors[0].values == ("square", "sine")
+    assert signals[0].unique().numel() == 2 and signals[1].unique().numel() > 2
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_a_clip_is_the_same_bits_in_any_batch_and_on_any_number_of_threads(data):
+    config = data.draw(st.sampled_from([SMALL, dataclasses.replace(SMALL, alias=True), RICH]))
+    world = Tones(config, seed=data.draw(st.integers(0, 9)))
+    batch = torch.tensor(data.draw(st.lists(st.integers(0, len(world) - 1), min_size=1, max_size=40)))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(data.draw(st.integers(1, 3)))
+        together = world.batch(batch).signal
+    finally:
+        torch.set_num_threads(threads)
+    clip = data.draw(st.integers(0, len(batch) - 1))
+    alone = Tones(config, seed=world.seed).batch(batch[clip : clip + 1]).signal[0]
+    assert torch.equal(together[clip], alone)
+
+
+def render_in_worker(index: list[int]) -> list[bytes]:
+    return [clip.numpy().tobytes() for clip in Tones(RICH, seed=1).batch(torch.tensor(index)).signal]
+
+
+def test_another_process_renders_the_same_bits():
+    index = list(range(0, 11000, 501))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(render_in_worker, (index[::-1],)) == render_in_worker(index)[::-1]
+
+
+def test_only_the_noise_follows_the_seed():
+    index = torch.arange(60)
+    assert torch.equal(Tones(SMALL, 0).batch(index).signal, Tones(SMALL, 1).batch(index).signal)
+    noisy = dataclasses.replace(SMALL, noises=2, loudest_noise=0.2)
+    one, other = (Tones(noisy, seed).batch(index + 60).signal for seed in (0, 1))
+    assert (one - other).std() == pytest.approx(0.2 * 2**0.5, rel=0.02)
+    clean = Tones(SMALL, 0).batch(index).signal
+    assert (one - clean).std(dim=1).numpy() == pytest.approx(np.full(60, 0.2), rel=0.1)
+    assert torch.equal(Tones(noisy, 0).batch(index).signal, clean)
+
+
+@pytest.mark.parametrize("alias", [True, False])
+@pytest.mark.parametrize("config", [SMALL, RICH], ids=["plain", "rich"])
+def test_tensor_operations_and_compiled_loops_agree(config, alias):
+    """What another device computes is what the CPU computes, within 1e-6."""
+    world = Tones(dataclasses.replace(config, alias=alias), seed=3)
+    index = torch.randperm(len(world), generator=torch.Generator().manual_seed(0))[:100]
+    tones = torch.stack([values[:1].expand(len(index)) for values in world.values], dim=1).clone()
+    tones[:, world.varied] = world.locate(index)
+    orders = order_limit(tones[:, 1], tones[:, 7], tones[:, 8], 8000.0).long()
+    terms = torch.where(tones[:, 0] == 2, orders, (orders + 1) // 2)
+    arguments = (tones, fourier(20), terms, torch.arange(len(index)), world.time, 0.1, alias)
+    difference = (render_loops(*arguments) - render_operations(*arguments)).abs()
+    assert difference.max() < 1e-6
+
+
+def test_any_values_can_be_asked_for():
+    world = Tones(dataclasses.replace(SMALL, seconds=1.0), seed=0)
+    index = torch.arange(len(world)).flip(0)
+    assert torch.equal(world.generate(world.locate(index), index), world.batch(index).signal)
+    off_grid = world.generate(torch.tensor([[0.0, 1001.0, 0.37]]))[0]
+    spectrum = np.abs(np.fft.rfft(off_grid.numpy()))
+    assert spectrum.argmax() == 1001 and spectrum.max() / 8000 == pytest.approx(0.37, rel=1e-4)
+
+
+def test_an_empty_batch_is_empty():
+    batch = Tones(SMALL, 0).batch(torch.empty(0, dtype=torch.int64))
+    assert batch.signal.shape == (0, 1600) and batch.factors.shape == (0, 3)
+
+
+def test_every_row_of_every_grid_is_finite_and_the_nyquist_row_silent():
+    world = Tones(SMALL, 0)
+    batch = world.batch(torch.arange(len(world)))
+    assert bool(torch.isfinite(batch.signal).all())
+    loud = batch.signal.abs().amax(dim=1) > 0
+    assert torch.equal(loud, batch.factors[:, 1] < 8000)
+
+
+def test_vibrato_with_one_varying_side_takes_the_largest_of_the_other():
+    rates = Tones(dataclasses.replace(SMALL, vibrato_rates=2), 0)
+    depths = Tones(dataclasses.replace(SMALL, vibrato_depths=2), 0)
+    assert [factor.name for factor in rates.factors][3:] == ["vibrato_rate"]
+    assert torch.equal(rates.batch(torch.tensor([60])).signal, depths.batch(torch.tensor([60])).signal)
+    assert not torch.equal(
+        rates.batch(torch.tensor([0])).signal, Tones(SMALL, 0).batch(torch.tensor([0])).signal
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"waveforms": ("sine", "saw")}, "sine, triangle, sawtooth, square"),
+        ({"waveforms": ()}, "one or more"),
+        ({"waveforms": ("sine", "sine")}, "each once"),
+        ({"frequencies": 0}, "frequencies=0"),
+        ({"lowest": float("nan")}, "lowest=nan"),
+        ({"lowest": 900.0, "highest": 800.0}, "lowest no more than highest"),
+        ({"highest": float("inf")}, "finite"),
+        ({"quietest": -0.1}, "quietest=-0.1"),
+        ({"seconds": 0.0}, "seconds=0.0"),
+        ({"seconds": 1e-5}, "fewer than 2 samples"),
+        ({"seconds": 1e6}, "shorten the clips"),
+        ({"deepest_vibrato": 1.0}, "below 1"),
+        ({"rate": 0}, "rate=0"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_with_a_remedy(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        TonesConfig(**wrong)
+
+
+def test_wrong_requests_are_refused():
+    world = Tones(SMALL, 0)
+    with pytest.raises(ValueError, match="clips 0 to 59"):
+        world.batch(torch.tensor([60]))
+    with pytest.raises(ValueError, match="clips 0 to 59"):
+        world.batch(torch.tensor([-1]))
+    with pytest.raises(ValueError, match="waveform, frequency, amplitude"):
+        world.generate(torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="finite"):
+        world.generate(torch.full((2, 3), float("nan")))
+    with pytest.raises(ValueError, match=r"0 to 3, for sine"):
+        world.generate(torch.tensor([[7.0, 440.0, 1.0]]))
+    with pytest.raises(ValueError, match="one value only"):
+        Tones(TonesConfig(waveforms=WAVEFORMS[:1], frequencies=1, amplitudes=1), 0)
