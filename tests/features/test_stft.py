@@ -15,9 +15,7 @@ from sonarium.features.stft import Stft
 
 
 def noise(clips: int, samples: int, seed: int = 0) -> torch.Tensor:
-    return (
-        torch.rand(clips, samples, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5
-    )
+    return torch.rand(clips, samples, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5
 
 
 @settings(deadline=None, max_examples=40)

@@ -100,9 +100,7 @@ def test_logistic_regressions_are_those_of_scikit_learn(codes, number) -> None:
     scorer = fit_logistic(codes, answers)
     for question in range(3):
         peer = LogisticRegression(C=1.0, tol=1e-9, max_iter=5000).fit(codes, answers[:, question])
-        np.testing.assert_allclose(
-            scorer(codes)[:, question], peer.decision_function(codes), rtol=2e-3, atol=2e-3
-        )
+        np.testing.assert_allclose(scorer(codes)[:, question], peer.decision_function(codes), rtol=2e-3, atol=2e-3)
 
 
 @settings(max_examples=50, deadline=None)
@@ -125,6 +123,4 @@ def test_the_plain_version_agrees() -> None:
     size = {"trees": 10, "depth": 10, "leaf": 5}
     read = dci(table, half, ForestConfig(**size), 0)
     other = plain.plain_dci(codes, factors, DISCRETE, half, size, 0)
-    np.testing.assert_allclose(
-        (read.disentanglement, read.completeness, read.informativeness), other, atol=0.03
-    )
+    np.testing.assert_allclose((read.disentanglement, read.completeness, read.informativeness), other, atol=0.03)

@@ -36,9 +36,7 @@ def test_paired_comparisons_are_those_of_scipy() -> None:
 def test_an_interval_holds_the_mean_as_often_as_it_claims() -> None:
     rng = np.random.default_rng(0)
     drawn = [interval(list(rng.normal(size=5))) for _ in range(2000)]
-    held = np.mean(
-        [one.low <= 0 <= one.high for one in drawn if one.low is not None and one.high is not None]
-    )
+    held = np.mean([one.low <= 0 <= one.high for one in drawn if one.low is not None and one.high is not None])
     assert held == pytest.approx(0.95, abs=0.02)
 
 

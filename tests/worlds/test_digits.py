@@ -99,7 +99,7 @@ def test_cut_archives_missing_labels_and_odd_labels_are_refused(tmp_path):
     whole = images.read_bytes()
     for cut in (whole[:-9], whole[:15], b"not packed"):
         images.write_bytes(cut)
-        with pytest.raises(ValueError, match="cannot be read.*fetch it again"):
+        with pytest.raises(ValueError, match=r"cannot be read.*fetch it again"):
             Digits(DigitsConfig(str(tmp_path)), 0)
     images.write_bytes(whole)
     labels.write_bytes(gzip.compress(idx(np.full(5, 11, np.uint8))))

@@ -69,9 +69,7 @@ def test_syntones_layout_is_read_by_numpy_without_pickles(tmp_path):
 
 
 def test_what_was_saved_loads_as_the_same_world(tmp_path):
-    rich = Tones(
-        TonesConfig(rate=8000, seconds=0.05, frequencies=2, amplitudes=1, phases=3, noises=2), seed=4
-    )
+    rich = Tones(TonesConfig(rate=8000, seconds=0.05, frequencies=2, amplitudes=1, phases=3, noises=2), seed=4)
     save_syntone(rich, tmp_path / "x.npz")
     read = load_syntone(tmp_path / "x.npz")
     index = torch.tensor([3, 0, 47, 11])
@@ -179,10 +177,10 @@ def full_disk():
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_nothing_and_keeps_what_was_there(tmp_path):
     (tmp_path / "x.npz").write_text("of yesterday")
-    with pytest.raises(ValueError, match=r"cannot write .*x\.npz \(File too large\): free some space"):
+    with pytest.raises(OSError, match=r"cannot write .*x\.npz.* \(File too large\): free some space"):
         save_syntone(WORLD, tmp_path / "x.npz")
     long = Tones(TonesConfig(seconds=0.2, frequencies=1, amplitudes=1), 0)
-    with pytest.raises(ValueError, match="cannot write .*sounds"):
+    with pytest.raises(OSError, match=r"cannot write .*sounds"):
         save_audio(long, tmp_path / "sounds")
     assert [file.name for file in tmp_path.iterdir()] == ["x.npz"]
     assert (tmp_path / "x.npz").read_text() == "of yesterday"
@@ -191,9 +189,9 @@ def test_a_full_disk_leaves_nothing_and_keeps_what_was_there(tmp_path):
 def test_an_unwritable_place_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for save, name in ((save_syntone, "x.npz"), (save_audio, "sounds")):
-        with pytest.raises(ValueError, match=r"cannot write .*choose a place that you may write to"):
+        with pytest.raises(OSError, match=r"cannot write .*choose a place that you may write to"):
             save(WORLD, tmp_path / "file" / name)
-    with pytest.raises(ValueError, match="does not end in .npz"):
+    with pytest.raises(ValueError, match=r"does not end in \.npz"):
         save_syntone(WORLD, tmp_path / "x.zip")
 
 
@@ -248,6 +246,6 @@ def test_a_disk_error_keeps_its_reason(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(ValueError, match="No space left on device"):
+    with pytest.raises(OSError, match="No space left on device"):
         save_syntone(WORLD, tmp_path / "x.npz")
     assert not list(tmp_path.iterdir())

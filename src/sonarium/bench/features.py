@@ -62,8 +62,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
         ),
     ]
     return [
-        case(name, does, peer, *interleaved(ours, theirs, repeats))
-        for name, does, peer, ours, theirs in every
+        case(name, does, peer, *interleaved(ours, theirs, repeats)) for name, does, peer, ours, theirs in every
     ]
 
 

@@ -42,9 +42,7 @@ def _joint_entropy(code: np.ndarray, factor: np.ndarray) -> float:
     return float(-np.sum(share * np.log(share)))
 
 
-def _from_informations(
-    mutual: np.ndarray, joint: np.ndarray, entropy: np.ndarray, bins: int
-) -> dict[str, float]:
+def _from_informations(mutual: np.ndarray, joint: np.ndarray, entropy: np.ndarray, bins: int) -> dict[str, float]:
     gaps, rewards, kept = [], [], np.zeros_like(mutual)
     for factor in range(mutual.shape[1]):
         order = np.argsort(mutual[:, factor])

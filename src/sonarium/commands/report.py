@@ -33,7 +33,9 @@ def main(arguments: list[str]) -> None:
     if flags.json:
         print(json.dumps({"out": str(flags.out), "bytes": flags.out.stat().st_size, "runs": len(flags.runs)}))
     else:
-        print(f"{flags.out}: {len(flags.runs)} run(s), {flags.out.stat().st_size / 2**20:.1f} MB; open it in a browser")
+        print(
+            f"{flags.out}: {len(flags.runs)} run(s), {flags.out.stat().st_size / 2**20:.1f} MB; open it in a browser"
+        )
 
 
 def run_page(folder: Path) -> RunPage:

@@ -74,9 +74,7 @@ def score(trained: Trained, flags: ScoreFlags) -> dict[str, Any]:
     untrained.front.load_state_dict(trained.learner.front.state_dict())
     for learner in (trained.learner, untrained):
         learner.to(flags.device).eval()
-    found = recovery(
-        trained.learner, untrained, trained.world, trained.parts.train, test, flags.protocol, seed
-    )
+    found = recovery(trained.learner, untrained, trained.world, trained.parts.train, test, flags.protocol, seed)
     record = {
         "protocol": flags.protocol,
         "step": trained.step,

@@ -2,7 +2,8 @@
 
 Two scales are in use. Slaney's (Auditory Toolbox, 1998) is linear to 1 kHz and logarithmic above; the
 scale of O'Shaughnessy (1987), which the HTK book made popular, is logarithmic throughout. The filters are
-triangles whose corners lie at equal steps of the scale, each of unit area over frequency.
+triangles whose corners lie at equal steps of the scale, each of unit area over frequency. The linear
+"scale" is frequency itself.
 """
 
 from typing import Literal
@@ -10,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-Scale = Literal["slaney", "htk"]
+Scale = Literal["slaney", "htk", "linear"]
 
 LINEAR_STEP = 200 / 3
 """Hertz a mel below the corner of Slaney's scale."""
@@ -22,6 +23,8 @@ LOGARITHMIC_STEP = np.log(6.4) / 27
 
 def hertz_to_mel(hertz: Float[np.ndarray, "*any"], scale: Scale = "slaney") -> Float[np.ndarray, "*any"]:
     """Where on the mel scale these frequencies lie."""
+    if scale == "linear":
+        return hertz
     if scale == "htk":
         return 2595 * np.log10(1 + hertz / 700)
     above = np.log(np.maximum(hertz, CORNER) / CORNER) / LOGARITHMIC_STEP
@@ -30,6 +33,8 @@ def hertz_to_mel(hertz: Float[np.ndarray, "*any"], scale: Scale = "slaney") -> F
 
 def mel_to_hertz(mel: Float[np.ndarray, "*any"], scale: Scale = "slaney") -> Float[np.ndarray, "*any"]:
     """The frequencies at these points of the mel scale."""
+    if scale == "linear":
+        return mel
     if scale == "htk":
         return 700 * (10 ** (mel / 2595) - 1)
     corner = CORNER / LINEAR_STEP

@@ -2,7 +2,8 @@
 
 Magnitudes and bands are those of librosa 0.11 (McFee and others, 2015). The scale comes from statistics of
 the training split, one pair of numbers for all cells, so that loud and soft stay different. Decibels are
-relative to the loudest cell that a sine of amplitude 1 can make, not to the clip's own, for the same reason.
+relative to the loudest cell that a sine of amplitude 1 can make, not to the clip's own, for the same reason;
+or relative to the frame's level, which then has rows of its own.
 """
 
 import math
@@ -24,6 +25,9 @@ CACHED = 2**19
 FILTER_BLOCK = 16
 """Neighbouring filters multiplied together; a filter is zero almost everywhere, its neighbours alike."""
 
+QUIETEST_DB = -80.0
+"""Decibels at which silence lies where the level is kept apart."""
+
 
 @dataclass(frozen=True)
 class SpectrogramConfig:
@@ -37,6 +41,11 @@ class SpectrogramConfig:
     """Samples from one frame to the next."""
     mels: int = 128
     """Mel bands; 0 keeps the bins of the Fourier transform."""
+    spacing: Literal["mel", "linear"] = "mel"
+    """Whether the bands lie at equal steps of the mel scale or of frequency itself."""
+    level_rows: int = 0
+    """Rows below the bands that repeat each frame's level (its energy in decibels), and the bands are then
+    relative to it: level and colour apart. 0 leaves the level in the bands."""
     lowest_band: float = 0.0
     """Hertz where the lowest mel band begins."""
     highest_band: float | None = None
@@ -58,6 +67,8 @@ class SpectrogramConfig:
             ("window_length", 2 <= window <= self.fft, f"from 2 to fft={self.fft} samples"),
             ("hop", self.hop >= 1, "at least 1 sample"),
             ("mels", self.mels >= 0, "0 for the bins themselves, or a number of bands"),
+            ("spacing", self.spacing in ("mel", "linear"), "'mel' or 'linear'"),
+            ("level_rows", self.level_rows >= 0, "0 or more"),
             ("power", 0 < self.power < math.inf, "a positive number, such as 1 or 2"),
             ("floor_db", -math.inf < self.floor_db < 0, "a negative number of decibels, such as -80"),
             ("compression", self.compression in ("log", "none"), "'log' or 'none'"),
@@ -74,6 +85,11 @@ class SpectrogramConfig:
             raise ValueError(
                 "scaling 'frame' divides by the loudest cell, which means nothing for decibels: "
                 "use it with compression 'none', or choose scaling 'standard'"
+            )
+        if self.level_rows and self.compression == "none":
+            raise ValueError(
+                f"level_rows is {self.level_rows}, but a level in decibels needs bands in decibels: "
+                "use compression 'log', or level_rows 0"
             )
 
 
@@ -96,8 +112,12 @@ class Spectrogram(nn.Module):
         loudest = float(filters.max()) if filters is not None else 1.0
         self.full_scale = (float(self.stft.window.double().sum()) / 2) ** config.power * loudest
         self.register_buffer("fitted", torch.tensor(config.scaling in ("frame", "none")))
-        self.register_buffer("offset", torch.tensor(0.0))
-        self.register_buffer("spread", torch.tensor(1.0))
+        self.full_energy = float(self.stft.window.double().square().sum()) * config.fft / 4
+        self.bands = config.mels or config.fft // 2 + 1
+        self.lowest_db = config.floor_db + (QUIETEST_DB if config.level_rows else 0)
+        # One number for the bands, one for the levels.
+        self.register_buffer("offset", torch.zeros(2))
+        self.register_buffer("spread", torch.ones(2))
 
     def forward(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip 1 band frame"]:
         if not self.fitted:
@@ -105,18 +125,42 @@ class Spectrogram(nn.Module):
                 f"scaling '{self.config.scaling}' needs statistics that were never taken: call fit with "
                 "batches of the training split, load a checkpoint, or choose scaling 'none'"
             )
-        cells = self.compress(self.magnitudes(wave))
+        rows = self.rows(wave)
         if self.config.scaling == "frame":
-            largest = cells.abs().amax(1, keepdim=True)
-            scaled = cells / largest.where(largest >= torch.finfo(cells.dtype).tiny, 1)
+            largest = rows.abs().amax(1, keepdim=True)
+            scaled = rows / largest.where(largest >= torch.finfo(rows.dtype).tiny, 1)
         elif self.config.scaling == "none":
-            scaled = cells
+            scaled = rows
         else:
-            scaled = (cells - self.offset.to(cells)) / self.spread.to(cells)
-        return rearrange(scaled, "clip band frame -> clip 1 band frame")
+            offset, spread = self.scale_of_rows(rows)
+            scaled = (rows - offset) / spread
+        return rearrange(scaled, "clip row frame -> clip 1 row frame")
+
+    def rows(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip row frame"]:
+        """Compressed but not scaled: the bands, and the rows of the level if it is kept apart."""
+        measured = self.measured(wave)
+        cells = self.decibels(measured[:, :-1])
+        if not self.config.level_rows:
+            return cells
+        energy = measured[:, -1:] / self.full_energy
+        level = 10 * energy.clamp(min=10 ** (QUIETEST_DB / 10)).log10()
+        colour = (cells - level).clamp(min=self.config.floor_db)
+        return torch.cat([colour, level.expand(-1, self.config.level_rows, -1)], dim=1)
+
+    def scale_of_rows(
+        self, rows: Float[Tensor, "clip row frame"]
+    ) -> tuple[Float[Tensor, "row 1"], Float[Tensor, "row 1"]]:
+        """What is subtracted from each row and what it is divided by: one pair for bands, one for levels."""
+        kind = torch.zeros(rows.shape[1], dtype=torch.long, device=rows.device)
+        kind[self.bands :] = 1
+        return self.offset.to(rows)[kind, None], self.spread.to(rows)[kind, None]
 
     def magnitudes(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip band frame"]:
-        """The cells before compression and scaling: |STFT| to the given power, in bins or mel bands."""
+        """The cells before compression and scaling: |STFT| to the given power, in bins or bands."""
+        return self.measured(wave)[:, :-1]
+
+    def measured(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip band_and_energy frame"]:
+        """The magnitudes, and below them each frame's energy over all bins."""
         self.check(wave)
         with torch.autocast(wave.device.type, enabled=False):
             sound = wave.to(self.stft.window.dtype)
@@ -129,21 +173,21 @@ class Spectrogram(nn.Module):
     def cells(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip band frame"]:
         """Magnitudes of a batch that is worked on at once."""
         spectrum = self.stft(wave)
-        if self.config.power == 2:
-            raised = torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
-        else:
-            raised = spectrum.abs() ** self.config.power
+        power = torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
+        raised = power if self.config.power == 2 else power ** (self.config.power / 2)
+        parts = [raised]
         if self.filters is not None:
             parts = [raised[..., bins] @ self.filters[bands, bins].T for bands, bins in self.blocks]
-            raised = torch.cat(parts, -1)
-        return rearrange(raised, "clip frame band -> clip band frame")
+        # Only where the level is wanted is the energy worth its sum.
+        energy = power.sum(-1, keepdim=True) if self.config.level_rows else power[..., :1]
+        return rearrange(torch.cat([*parts, energy], -1), "clip frame band -> clip band frame")
 
-    def compress(self, cells: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    def decibels(self, cells: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         """Decibels relative to full scale, no lower than the floor; or the cells as they are."""
         if self.config.compression == "none":
             return cells
         decade = 20 / self.config.power
-        quietest = 10 ** (self.config.floor_db / decade)
+        quietest = 10 ** (self.lowest_db / decade)
         return decade * (cells / self.full_scale).clamp(min=quietest).log10()
 
     def check(self, wave: Tensor) -> None:
@@ -170,50 +214,50 @@ class Spectrogram(nn.Module):
         """Take the scale from batches of the training split, one batch in memory at a time."""
         if self.config.scaling in ("frame", "none"):
             return
-        count, mean, squares, low, high = 0, 0.0, 0.0, math.inf, -math.inf
+        bands, levels = Statistics(), Statistics()
         for wave in waves:
-            cells = self.compress(self.magnitudes(wave)).detach().double()
-            new, centre = cells.numel(), float(cells.mean())
-            # Chan, Golub and LeVeque's update: exact where the plain sum of squares would cancel.
-            share = new / (count + new)
-            squares += float((cells - centre).square().sum()) + (centre - mean) ** 2 * count * share
-            mean += (centre - mean) * share
-            count += new
-            low, high = min(low, float(cells.min())), max(high, float(cells.max()))
-        if not count or low == high:
+            rows = self.rows(wave).detach()
+            bands.add(rows[:, : self.bands])
+            levels.add(rows[:, self.bands :])
+        if not bands.count or bands.low == bands.high:
             raise ValueError(
-                f"the training split gave {count} cells from {low} to {high}: "
+                f"the training split gave {bands.count} cells from {bands.low} to {bands.high}: "
                 "give at least one batch of sounds that are not all silent"
             )
-        scale = (mean, math.sqrt(squares / count)) if self.config.scaling == "standard" else (low, high - low)
-        self.offset.fill_(scale[0])
-        self.spread.fill_(scale[1])
+        for kind, statistics in enumerate((bands, levels) if levels.count else (bands,)):
+            if self.config.scaling == "standard":
+                scale = statistics.mean, statistics.deviation()
+            else:
+                scale = statistics.low, statistics.high - statistics.low
+            # A level that never differs has nothing to be divided by.
+            self.offset[kind], self.spread[kind] = scale[0], scale[1] or 1.0
         self.fitted.fill_(True)
 
     def shape(self, samples: int) -> tuple[int, int, int]:
         """Channels, bands and frames of the features of a clip of so many samples."""
-        bands = self.config.mels or self.config.fft // 2 + 1
-        return 1, bands, self.stft.frames(samples)
+        return 1, self.bands + self.config.level_rows, self.stft.frames(samples)
 
     def unscale(self, features: Float[Tensor, "clip 1 band frame"]) -> Float[Tensor, "clip band frame"]:
         """The magnitudes that gave these features, but for cells under the floor, which are raised to it.
 
         Under scaling `frame` the level of each frame is lost: its largest cell comes back as 1.
         """
-        cells = rearrange(features, "clip 1 band frame -> clip band frame")
+        rows = rearrange(features, "clip 1 row frame -> clip row frame")
         if self.config.scaling in ("standard", "unit"):
-            cells = cells * self.spread.to(cells) + self.offset.to(cells)
+            offset, spread = self.scale_of_rows(rows)
+            rows = rows * spread + offset
+        cells = rows[:, : self.bands]
         if self.config.compression == "none":
             return cells.clamp(min=0)
-        decade = 20 / self.config.power
-        return self.full_scale * 10 ** (cells.clamp(min=self.config.floor_db) / decade)
+        cells = cells.clamp(min=self.config.floor_db)
+        if self.config.level_rows:
+            cells = cells + rows[:, self.bands :].mean(1, keepdim=True).clamp(min=QUIETEST_DB)
+        return self.full_scale * 10 ** (cells * self.config.power / 20)
 
     def phase(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip bin frame"]:
         """The angles in radians that magnitudes leave out; keep them for an exact inversion."""
         self.check(wave)
-        return rearrange(
-            self.stft(wave.to(self.stft.window.dtype)).angle(), "clip frame bin -> clip bin frame"
-        )
+        return rearrange(self.stft(wave.to(self.stft.window.dtype)).angle(), "clip frame bin -> clip bin frame")
 
     @torch.no_grad()
     def invert(
@@ -252,9 +296,31 @@ class Spectrogram(nn.Module):
         cells = self.unscale(features)
         if self.config.compression == "log":
             # Silence lies at the floor, so the floor itself must not be heard as hiss.
-            cells = cells - self.full_scale * 10 ** (self.config.floor_db * self.config.power / 20)
+            cells = cells - self.full_scale * 10 ** (self.lowest_db * self.config.power / 20)
         frames = rearrange(cells.clamp(min=0), "clip band frame -> clip frame band")
         return frames if self.filters is None else spread_bands(frames, self.filters)
+
+
+class Statistics:
+    """Mean, deviation and range of a stream of cells, in double precision."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares, self.low, self.high = 0, 0.0, 0.0, math.inf, -math.inf
+
+    def add(self, new: Float[Tensor, "*any"]) -> None:
+        if not new.numel():
+            return
+        cells = new.double()
+        number, centre = cells.numel(), float(cells.mean())
+        # Chan, Golub and LeVeque's update: exact where the plain sum of squares would cancel.
+        self.squares += float((cells - centre).square().sum())
+        self.squares += (centre - self.mean) ** 2 * self.count * number / (self.count + number)
+        self.count += number
+        self.mean += (centre - self.mean) * number / self.count
+        self.low, self.high = min(self.low, float(cells.min())), max(self.high, float(cells.max()))
+
+    def deviation(self) -> float:
+        return math.sqrt(self.squares / self.count)
 
 
 def filter_bank(config: SpectrogramConfig, rate: int) -> Float[Tensor, "band bin"]:
@@ -265,11 +331,12 @@ def filter_bank(config: SpectrogramConfig, rate: int) -> Float[Tensor, "band bin
             f"bands from {config.lowest_band} to {highest} Hz do not fit sound at {rate} samples a second: "
             f"give lowest_band below highest_band, and highest_band at most {rate / 2} Hz"
         )
-    weights = mel_filters(rate, config.fft, config.mels, config.lowest_band, highest)
+    scale = "slaney" if config.spacing == "mel" else "linear"
+    weights = mel_filters(rate, config.fft, config.mels, config.lowest_band, highest, scale)
     deaf = int((weights.max(1) == 0).sum())
     if deaf:
         fewer = (
-            mel_filters(rate, config.fft, n, config.lowest_band, highest)
+            mel_filters(rate, config.fft, n, config.lowest_band, highest, scale)
             for n in range(config.mels - 1, 0, -1)
         )
         most = next((len(w) for w in fewer if (w.max(1) > 0).all()), 0)

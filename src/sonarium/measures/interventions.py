@@ -69,9 +69,7 @@ def factor_vae(
     return float(np.mean(votes.argmax(axis=1)[stillest[score]] == shared[score]))
 
 
-def from_table(
-    codes: Float[np.ndarray, "clip code"], factors: Float[np.ndarray, "clip factor"]
-) -> Sampler | str:
+def from_table(codes: Float[np.ndarray, "clip code"], factors: Float[np.ndarray, "clip factor"]) -> Sampler | str:
     """Draw from clips that are there, where most values repeat; else say which factor's do not."""
     orders, firsts, sizes = [], [], []
     for factor in range(factors.shape[1]):

@@ -70,9 +70,7 @@ def dci(table: Table, half: Int[np.ndarray, " clip"], config: ForestConfig, seed
         forest = grow(learnt, values[fit], is_category, config, seed + factor)
         importance[:, factor] = forest.importance
         informed[factor] = _agreement(values[score], forest.predict(table.codes[score]), is_category)
-    return DCI(
-        _disentanglement(importance), _completeness(importance, table.code_count), float(informed.mean())
-    )
+    return DCI(_disentanglement(importance), _completeness(importance, table.code_count), float(informed.mean()))
 
 
 def _disentanglement(importance: Float[np.ndarray, "code factor"]) -> float:

@@ -1,18 +1,31 @@
 """Layers that the autoencoders share: encoders and decoders between a picture of sound and a vector.
 
 `syntone` is the network of SynTone's VAEDeep (Brima et al., arXiv 2402.10547), layer for layer; `dense`
-is the multilayer perceptron used on MNIST; `convolutional` is Sonarium's own.
+is the multilayer perceptron used on MNIST; `convolutional` is plain; `locating`, Sonarium's own, is in its
+own file.
 """
 
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
-import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-Network = Literal["convolutional", "syntone", "dense"]
+from sonarium.models.locating import LocatingDecoder, LocatingEncoder
+from sonarium.models.perceptron import perceptron
+
+Network = Literal["locating", "convolutional", "syntone", "dense"]
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The form of a clip's features: one channel of rows by frames; the last rows may tell the level."""
+
+    rows: int
+    frames: int
+    level_rows: int = 0
 
 
 class Coder(nn.Module):
@@ -32,18 +45,16 @@ class Coder(nn.Module):
         return made[..., : self.cropped[0], : self.cropped[1]]
 
 
-def perceptron(sizes: list[int], slope: float, final: bool = False) -> list[nn.Module]:
-    """Linear layers with leaky ReLUs between them, and one at the end if `final`."""
-    layers: list[nn.Module] = []
-    for given, made in zip(sizes[:-1], sizes[1:], strict=True):
-        layers += [nn.Linear(given, made), nn.LeakyReLU(slope)]
-    return layers if final else layers[:-1]
-
-
-def coders(network: Network, shape: tuple[int, int, int], width: int, made: int) -> tuple[Coder, Coder]:
-    """An encoder from features of `shape` to `made` numbers, and a decoder from `width` numbers."""
+def coders(network: Network, canvas: Canvas, width: int, made: int) -> tuple[nn.Module, nn.Module]:
+    """An encoder from features on `canvas` to `made` numbers, and a decoder from `width` numbers."""
+    if network == "locating":
+        bands, frames = canvas.rows - canvas.level_rows, canvas.frames
+        return (
+            LocatingEncoder(bands, canvas.level_rows, frames, made),
+            LocatingDecoder(bands, canvas.level_rows, frames, width),
+        )
     build = {"convolutional": convolutional, "syntone": syntone, "dense": dense}[network]
-    return build(shape, width, made)
+    return build((1, canvas.rows, canvas.frames), width, made)
 
 
 def padded_to(shape: tuple[int, int, int], multiple: int) -> tuple[int, int]:
@@ -57,7 +68,7 @@ def syntone(shape: tuple[int, int, int], width: int, made: int) -> tuple[Coder, 
     cells = bottom[0] * bottom[1] * bottom[2]
     encoder: list[nn.Module] = []
     decoder: list[nn.Module] = []
-    for low, high in zip(channels[:-1], channels[1:], strict=True):
+    for low, high in pairwise(channels):
         encoder += [nn.Conv2d(low, high, 3, padding=1), nn.LeakyReLU(0.01), nn.MaxPool2d(2)]
         up = nn.ConvTranspose2d(high, low, 3, stride=2, padding=1, output_padding=1)
         decoder = [up, nn.LeakyReLU(0.01) if decoder else nn.Sigmoid(), *decoder]
@@ -81,7 +92,7 @@ def convolutional(shape: tuple[int, int, int], width: int, made: int) -> tuple[C
     cells = bottom[0] * bottom[1] * bottom[2]
     encoder: list[nn.Module] = []
     decoder: list[nn.Module] = []
-    for low, high in zip(channels[:-1], channels[1:], strict=True):
+    for low, high in pairwise(channels):
         encoder += [nn.Conv2d(low, high, 4, stride=2, padding=1), nn.LeakyReLU(0.1)]
         up: list[nn.Module] = [nn.ConvTranspose2d(high, low, 4, stride=2, padding=1)]
         decoder = [*up, *([nn.LeakyReLU(0.1)] if decoder else []), *decoder]

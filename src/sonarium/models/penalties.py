@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.models.blocks import perceptron
 from sonarium.models.contract import Engine
+from sonarium.models.perceptron import perceptron
 
 Terms = dict[str, Float[Tensor, ""]]
 

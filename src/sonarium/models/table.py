@@ -17,6 +17,8 @@ from sonarium.models.vae import VAE, VAEConfig
 from sonarium.models.vqvae import VQVAE, VQVAEConfig
 from sonarium.worlds.contract import SignalKind
 
+FRONT = SpectrogramConfig(fft=256, hop=128, mels=0, level_rows=16, floor_db=-40)
+"""Level and colour apart, and peaks so broad that neighbouring tones overlap: a gradient can then find them."""
 SYNTONE_BATCH = 64
 """SynTone sums the squared error over its batch of 64 but averages the penalty, so each weight is 1/64."""
 SYNTONE_FRONT = SpectrogramConfig(compression="none", scaling="frame")
@@ -27,8 +29,10 @@ def autoencoder(summary: str, penalty: PenaltyConfig, as_syntone: PenaltyConfig 
 
     def default(kind: SignalKind) -> VAEConfig:
         if kind == "wave":
-            return VAEConfig(penalty=penalty)
-        return VAEConfig(network="dense", likelihood="bernoulli", front=PixelsConfig(), penalty=penalty)
+            return VAEConfig(penalty=penalty, front=FRONT)
+        return VAEConfig(
+            network="dense", likelihood="bernoulli", learning_rate=1e-3, front=PixelsConfig(), penalty=penalty
+        )
 
     def mnist(kind: SignalKind) -> VAEConfig:
         return replace(default(kind), latent=200)
@@ -36,7 +40,12 @@ def autoencoder(summary: str, penalty: PenaltyConfig, as_syntone: PenaltyConfig 
     def syntone(kind: SignalKind) -> VAEConfig:
         # A squared error of weight 1 is a Gaussian likelihood of variance 1/2.
         return VAEConfig(
-            latent=8, network="syntone", noise=0.5**0.5, front=SYNTONE_FRONT, penalty=as_syntone or penalty
+            latent=8,
+            network="syntone",
+            noise=0.5**0.5,
+            learning_rate=1e-3,
+            front=SYNTONE_FRONT,
+            penalty=as_syntone or penalty,
         )
 
     presets = {"default": default, "mnist": mnist}
@@ -44,7 +53,7 @@ def autoencoder(summary: str, penalty: PenaltyConfig, as_syntone: PenaltyConfig 
 
 
 def vq_default(kind: SignalKind) -> VQVAEConfig:
-    return VQVAEConfig() if kind == "wave" else VQVAEConfig(network="dense", front=PixelsConfig())
+    return VQVAEConfig(front=FRONT) if kind == "wave" else VQVAEConfig(network="dense", front=PixelsConfig())
 
 
 MODELS: dict[str, Entry] = {

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from sonarium.features.frontend import FrontEndConfig, build_front
 from sonarium.features.spectrogram import SpectrogramConfig
-from sonarium.models.blocks import Network, coders
+from sonarium.models.blocks import Canvas, Network, coders
 from sonarium.models.contract import Engine, Learner
 from sonarium.models.penalties import BetaConfig, PenaltyConfig, Posterior, log_normal
 from sonarium.worlds.contract import Batch, Signal
@@ -27,13 +27,15 @@ from sonarium.worlds.contract import Batch, Signal
 class VAEConfig:
     latent: int = 10
     """Number of codes."""
-    network: Network = "convolutional"
-    """Encoder and decoder: convolutional, syntone (VAEDeep), or dense (784-400-200 on MNIST)."""
+    network: Network = "locating"
+    """Encoder and decoder: locating (attends to places along the frequency axis), convolutional, syntone
+    (VAEDeep), or dense (784-400-200 on MNIST)."""
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
     """How a cell is distributed about its reconstruction."""
-    noise: float = 0.7
-    """Standard deviation of the Gaussian likelihood, in units of the scaled features."""
-    learning_rate: float = 1e-3
+    noise: float = 3.3
+    """Standard deviation of the Gaussian likelihood in units of the scaled features; above 1, because the
+    cells of a spectrogram repeat one another and must not count as so many independent witnesses."""
+    learning_rate: float = 2e-3
     """Learning rate of Adam."""
     penalty: PenaltyConfig = field(default_factory=BetaConfig)
     front: FrontEndConfig = field(default_factory=SpectrogramConfig)
@@ -51,8 +53,10 @@ class VAE(Learner):
         if config.noise <= 0:
             raise ValueError(f"noise={config.noise}: the standard deviation of the likelihood must be positive")
         self.config, self.signal = config, signal
-        self.front, shape = build_front(config.front, signal)
-        self.encoder, self.decoder = coders(config.network, shape, config.latent, 2 * config.latent)
+        self.front, (rows, frames), level_rows = build_front(config.front, signal)
+        self.encoder, self.decoder = coders(
+            config.network, Canvas(rows, frames, level_rows), config.latent, 2 * config.latent
+        )
         self.penalty = config.penalty.build(config.latent)
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         own = [*self.encoder.parameters(), *self.decoder.parameters()]
@@ -95,9 +99,7 @@ class VAE(Learner):
         terms |= {"loss/total": loss, "loss/distortion": distortion, "loss/error": error}
         return {name: value.detach() for name, value in terms.items()}
 
-    def observed(
-        self, raw: Float[Tensor, "clip channel band frame"]
-    ) -> Float[Tensor, "clip channel band frame"]:
+    def observed(self, raw: Float[Tensor, "clip channel band frame"]) -> Float[Tensor, "clip channel band frame"]:
         """The decoder's raw output as features."""
         return raw.sigmoid() if self.config.likelihood == "bernoulli" else raw
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from sonarium.features.frontend import FrontEndConfig, build_front
 from sonarium.features.spectrogram import SpectrogramConfig
-from sonarium.models.blocks import Network, coders
+from sonarium.models.blocks import Canvas, Network, coders
 from sonarium.models.contract import Engine, Learner
 from sonarium.worlds.contract import Batch, Signal
 
@@ -36,7 +36,7 @@ class VQVAEConfig:
     revival: float = 0.01
     """An entry is revived when its average use falls below this share of an even use."""
     network: Network = "convolutional"
-    """Encoder and decoder: convolutional, syntone (VAEDeep), or dense."""
+    """Encoder and decoder: locating, convolutional, syntone (VAEDeep), or dense."""
     learning_rate: float = 1e-3
     """Learning rate of Adam."""
     front: FrontEndConfig = field(default_factory=SpectrogramConfig)
@@ -64,9 +64,7 @@ class Codebooks(nn.Module):
         self, vectors: Float[Tensor, "clip slot dim"], generator: torch.Generator
     ) -> Float[Tensor, "slot entry dim"]:
         """Vectors of the batch at random, as many as there are entries."""
-        drawn = torch.randint(
-            len(vectors), self.uses.shape, generator=generator, device=vectors.device
-        )
+        drawn = torch.randint(len(vectors), self.uses.shape, generator=generator, device=vectors.device)
         slots = rearrange(torch.arange(self.config.slots, device=vectors.device), "slot -> slot 1")
         return vectors[drawn, slots]
 
@@ -112,11 +110,13 @@ class VQVAE(Learner):
         super().__init__()
         for name in ("slots", "dimension", "entries"):
             if getattr(config, name) < 1:
-                raise ValueError(f"{name}={getattr(config, name)}: a code needs at least one; use --{name} 1 or more")
+                raise ValueError(
+                    f"{name}={getattr(config, name)}: a code needs at least one; use --{name} 1 or more"
+                )
         self.config, self.signal = config, signal
-        self.front, shape = build_front(config.front, signal)
+        self.front, (rows, frames), level_rows = build_front(config.front, signal)
         width = config.slots * config.dimension
-        self.encoder, self.decoder = coders(config.network, shape, width, width)
+        self.encoder, self.decoder = coders(config.network, Canvas(rows, frames, level_rows), width, width)
         self.codebooks = Codebooks(config)
         own = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimiser = torch.optim.Adam(own, config.learning_rate)

@@ -5,7 +5,6 @@ Each file is written aside and renamed, the index last: what the index names is 
 
 import io
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,11 +16,14 @@ import soundfile
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from sonarium.files import written_aside
+
 INDEX = "index.json"
 FORMAT = 1
 Kind = Literal["picture", "sound", "animation"]
 FRAME_MILLISECONDS = 220
 """How long each frame of an animation stays."""
+NEARLY_WHITE = 246
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,8 @@ class Medium:
 
 def put(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the new, never a part."""
-    aside = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path) as aside:
         aside.write_bytes(content)
-        os.replace(aside, path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise OSError(
-            f"could not write '{path}' ({error}): free space or mend the permissions, then give the same command again"
-        ) from None
 
 
 def wav(wave: Float[np.ndarray, " time"], rate: int) -> bytes:
@@ -70,11 +64,11 @@ def gif(frames: Sequence[UInt8[np.ndarray, "row column colour"]]) -> bytes:
     images = [Image.fromarray(frame) for frame in frames]
     few = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 4)]))
     palette = few.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    # The palette is of means; the lightest of them stands for the paper.
+    palette.putpalette(bytes(255 if tone >= NEARLY_WHITE else tone for tone in palette.getpalette() or ()))
     drawn = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     buffer = io.BytesIO()
-    drawn[0].save(
-        buffer, "GIF", save_all=True, append_images=drawn[1:], duration=FRAME_MILLISECONDS, loop=0
-    )
+    drawn[0].save(buffer, "GIF", save_all=True, append_images=drawn[1:], duration=FRAME_MILLISECONDS, loop=0)
     return buffer.getvalue()
 
 

@@ -32,7 +32,7 @@ def told(codes: Codes, factors: Sequence[Factor]) -> Float[np.ndarray, "factor c
     if not len(varied) or not len(living):
         return shares
     keep = (codes.entries is not None,) * len(living)
-    categories = tuple(factors[factor].discrete for factor in varied)
+    categories = tuple(factors[int(factor)].discrete for factor in varied)
     code_bins, code_sizes = bin_columns(np.asfortranarray(codes.values[:, living]), BINS, keep)
     factor_bins, factor_sizes = bin_columns(np.asfortranarray(codes.factors[:, varied]), BINS, categories)
     counts = joint_counts(code_bins, factor_bins, code_sizes, factor_sizes)[0]
@@ -49,7 +49,7 @@ def information_map(codes: Codes, factors: Sequence[Factor]) -> Figure:
     axes = panels(figure, 1, 1)[0][0]
     image = axes.imshow(shares, cmap=SHARE, vmin=0, vmax=1, aspect="auto")
     left_out = len(codes.names) - len(order)
-    across = "code, that which carries most first" + (f"; {left_out} more left out" if left_out else "")
+    across = "codes, those that carry most first" + (f"; {left_out} more left out" if left_out else "")
     tidy(axes, "", across, "")
     axes.set_yticks(range(len(factors)), [factor.name.replace("_", " ") for factor in factors])
     axes.set_xticks(range(len(order)), [codes.names[code].split()[-1] for code in order])
@@ -90,7 +90,7 @@ def codebook_use(codes: Codes) -> Figure:
 
 
 def curves(runs: Mapping[str, Records]) -> Figure | None:
-    """Every metric in a panel of its own, group by group; a line for each run. None where nothing was recorded."""
+    """Every metric in its own panel, group by group, a line for each run; None where nothing was recorded."""
     names = {name for records in runs.values() for record in records for name in record if name != "step"}
     if not names:
         return None
@@ -124,4 +124,4 @@ def curves(runs: Mapping[str, Records]) -> Figure | None:
 def wide(values: Float[np.ndarray, " point"]) -> bool:
     """Whether values span so much that only a logarithmic scale shows them."""
     finite = values[np.isfinite(values)]
-    return len(finite) > 0 and finite.min() > 0 and finite.max() / finite.min() > 100
+    return len(finite) > 0 and finite.min() > 0 and finite.max() / finite.min() > 1000

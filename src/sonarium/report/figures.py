@@ -29,6 +29,8 @@ from sonarium.report.view import View
 
 EXCERPT = 0.01
 """Seconds of a wave that are drawn: enough periods to see its form."""
+MOVING_DOTS = 84
+"""Pixels an inch of animations, whose every frame is a picture."""
 DEEPEST = -100.0
 """Decibels below which a spectrum is not drawn."""
 
@@ -54,7 +56,7 @@ class Row:
 
 
 def draw_field(axes: Axes, cells: Float[np.ndarray, "row column"], view: View) -> AxesImage:
-    """Cells in the view's colours; sound with low bands at the bottom, pictures with their first row on top."""
+    """Cells in the view's colours; sound with its low bands at the bottom."""
     if not view.sound:
         return axes.imshow(cells, cmap="gray", vmin=view.low, vmax=view.high, aspect="equal")
     extent = (0.0, view.seconds or 1.0, -0.5, len(cells) - 0.5)
@@ -83,25 +85,30 @@ def excerpt(wave: Float[np.ndarray, " time"], rate: int) -> tuple[np.ndarray, np
 
 
 def reconstruction(title: str, original: Shown, made: Shown, view: View, rate: int) -> Figure:
-    """One sound and its reconstruction side by side: a piece of the wave, the spectrum, the bands over time."""
-    assert original.wave is not None and made.wave is not None
-    figure = sheet(7.2, 6.0)
+    """One sound and its reconstruction side by side: a piece of the wave, the spectrum, the bands over time.
+
+    A reconstruction that could not be made into sound has its bands only.
+    """
+    figure = sheet(5.6, 5.2)
     figure.suptitle(title, fontsize=BODY + 1.5, color=INK, x=0.01, ha="left", fontweight="bold")
     grid = panels(figure, 3, 2)
-    waves = [excerpt(shown.wave, rate) for shown in (original, made) if shown.wave is not None]
-    spectra = [spectrum(shown.wave, rate) for shown in (original, made) if shown.wave is not None]
-    heights = limits([samples for _, samples in waves])
-    for column, (name, colour) in enumerate((("original", LINES[0]), ("reconstruction", LINES[1]))):
+    pieces = [excerpt(shown.wave, rate)[1] for shown in (original, made) if shown.wave is not None]
+    for column, (name, shown) in enumerate((("original", original), ("reconstruction", made))):
         wave, levels, field = (grid[row][column] for row in range(3))
-        wave.plot(*waves[column], color=colour, linewidth=1.0)
-        wave.set(ylim=heights, xlim=(0, waves[column][0][-1]))
-        tidy(wave, name, "time in the middle of the clip (ms)", "amplitude", grid=True)
-        levels.plot(*spectra[column], color=colour, linewidth=0.7)
+        image = draw_field(field, shown.cells, view)
+        mark_bands(field, view)
+        tidy(field, "" if shown.wave is not None else name, "time (s)", "frequency (kHz)")
+        if shown.wave is None:
+            wave.set_visible(False)
+            levels.set_visible(False)
+            continue
+        milliseconds, piece = excerpt(shown.wave, rate)
+        wave.plot(milliseconds, piece, color=LINES[column], linewidth=1.0)
+        wave.set(ylim=limits(pieces), xlim=(0, milliseconds[-1]))
+        tidy(wave, name, "time, mid-clip (ms)", "amplitude", grid=True)
+        levels.plot(*spectrum(shown.wave, rate), color=LINES[column], linewidth=0.7)
         levels.set(ylim=(DEEPEST, 5), xlim=(0, rate / 2000))
         tidy(levels, "", "frequency (kHz)", "level (dB)", grid=True)
-        image = draw_field(field, (original, made)[column].cells, view)
-        mark_bands(field, view)
-        tidy(field, "", "time (s)", "frequency (kHz)")
     add_key(figure, image, grid[2], view)
     return figure
 
@@ -157,7 +164,7 @@ def tiles(
 
 def lay(axes: Axes, paper: Float[np.ndarray, "row column colour"], view: View) -> AxesImage:
     """A picture of tiles, without a frame."""
-    image = axes.imshow(paper, aspect="auto" if view.sound else "equal", interpolation="nearest")
+    image = axes.imshow(paper, aspect="auto" if view.sound else "equal", interpolation="antialiased")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=SMALL, colors=INK)
     return image
@@ -174,7 +181,7 @@ def samples(fields: Float[np.ndarray, "clip row column"], view: View, across: in
     axes.set(xticks=[], yticks=[])
     if view.sound:
         for clip in range(len(fields)):
-            at = (clip % across * along, clip // across * down - 0.02 * down)
+            at = (clip % across * along, clip // across * down - 0.5 - 0.02 * down)
             axes.text(*at, f"sample {clip + 1}", fontsize=SMALL, color=INK, va="bottom")
     return figure
 
@@ -183,7 +190,7 @@ def traversals(rows: Sequence[Row], view: View) -> Figure:
     """One row a code, one column a step; dead codes are faint, and the clip itself is framed."""
     most = max(len(row.steps) for row in rows)
     own_marks = len({row.steps for row in rows}) > 1
-    tall = (0.74 if view.sound else 0.78) * (1.3 if own_marks else 1)
+    tall = (0.82 if view.sound else 0.78) * (1.3 if own_marks else 1)
     figure = sheet(1.1 + 0.8 * most, tall * len(rows) + 0.3)
     axes = panels(figure, 1, 1)[0][0]
     cells = [row.cells for row in rows]
@@ -195,11 +202,9 @@ def traversals(rows: Sequence[Row], view: View) -> Figure:
         tick.set_color(INK if row.alive else FAINT)
     for number, row in enumerate(rows):
         corner = (row.own * across - 0.5, number * down - 0.5)
-        axes.add_patch(
-            Rectangle(corner, width, height, fill=False, color=LINES[1], linewidth=2, clip_on=False)
-        )
+        axes.add_patch(Rectangle(corner, width, height, fill=False, color=LINES[1], linewidth=2, clip_on=False))
         for column, step in enumerate(row.steps if own_marks or number == 0 else ()):
-            at = (column * across + width / 2, number * down - 0.04 * down)
+            at = (column * across + width / 2, number * down - 0.5 - 0.03 * down)
             axes.text(*at, step, fontsize=SMALL, color=FAINT, ha="center", va="bottom")
     axes.set_xticks([])
     return figure
@@ -213,7 +218,7 @@ def moving(rows: Sequence[Row], view: View) -> list[UInt8[np.ndarray, "row colum
     """The frames of an animation in which each code moves by itself, all at the same time, there and back."""
     across = min(len(rows), 4)
     grid = [rows[start : start + across] for start in range(0, len(rows), across)]
-    figure = sheet(1.9 * across, 1.75 * len(grid))
+    figure = sheet(1.9 * across, 1.75 * len(grid), MOVING_DOTS)
     axes = panels(figure, 1, 1)[0][0]
     most = max(len(row.steps) for row in rows)
     frames, image, marks = [], None, []
@@ -228,12 +233,18 @@ def moving(rows: Sequence[Row], view: View) -> list[UInt8[np.ndarray, "row colum
             image = lay(axes, paper, view)
             axes.set(xticks=[], yticks=[])
             marks = [
-                axes.text(column * along, number * down - 0.03 * down, "", fontsize=SMALL, color=INK, va="bottom")
+                axes.text(
+                    column * along, number * down - 0.5 - 0.03 * down, "", fontsize=SMALL, color=INK, va="bottom"
+                )
                 for number, line in enumerate(grid)
                 for column in range(len(line))
             ]
         image.set_data(paper)
-        flat = [(row, here) for line, places in zip(grid, at, strict=True) for row, here in zip(line, places, strict=True)]
+        flat = [
+            (row, here)
+            for line, places in zip(grid, at, strict=True)
+            for row, here in zip(line, places, strict=True)
+        ]
         for mark, (row, here) in zip(marks, flat, strict=True):
             mark.set_text(f"{row.name}   {row.steps[here]}")
         frames.append(pixels(figure))

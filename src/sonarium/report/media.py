@@ -25,14 +25,16 @@ MOST_READ = 1000
 """Held-out clips whose codes are read."""
 MOST_ROWS = 12
 """Codes that are moved; those that carry least are left out."""
-MOST_HEARD = 8
-"""Codes whose movement is heard."""
+MOST_HEARD, MOST_MOVING = 6, 8
+"""Codes whose movement is heard, and is shown as an animation."""
 SOUNDS, PICTURES = 4, 10
 """Clips that are reconstructed."""
 DRAWN, DRAWN_PICTURES = 8, 50
 """Samples of the prior."""
 PIECE = 0.3
 """Seconds of each step of a traversal that are heard, from the beginning of the clip."""
+ROUNDS, FEW_ROUNDS = 32, 16
+"""Rounds of Griffin and Lim's algorithm for a clip, and for such a piece."""
 FADE, GAP = 0.01, 0.04
 """Seconds over which such a piece rises and falls, so that it does not click, and of silence after it."""
 
@@ -40,7 +42,7 @@ FADE, GAP = 0.01, 0.04
 def illustrate(
     learner: Learner, world: World, test: Int[Tensor, " clip"], folder: Path, seed: int
 ) -> list[Medium]:
-    """Write to `folder` all that this learner can show of held-out clips, with an index; the same for a seed."""
+    """Write to `folder` all that this learner can show of held-out clips; a seed gives the same files."""
     if len(test) == 0:
         raise ValueError(f"there are no held-out clips of '{world.name}' to show: use more clips")
     trained = learner.training
@@ -60,7 +62,8 @@ def causes(factors: Sequence[Factor], values: Sequence[float]) -> str:
     said = []
     for factor, value in zip(factors, values, strict=True):
         if factor.discrete:
-            said.append(str(factor.values[round(value)]))
+            name = str(factor.values[round(value)])
+            said.append(f"{factor.name} {name}" if name.isdigit() else name)
         else:
             number = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
             said.append(f"{factor.name.replace('_', ' ')} {number} {factor.unit}".strip())
@@ -120,25 +123,23 @@ class Artist:
     def say(self, file: str, wave: Float[np.ndarray, " time"], title: str, caption: str, group: str) -> None:
         self.keep("sound", file, wav(wave, self.rate), title, caption, group)
 
-    def hear(self, features: Tensor, seconds: float | None = None) -> Float[np.ndarray, "clip time"]:
-        """Features as sound, or the first so many seconds of them."""
-        length = self.world.signal.shape[0]
-        if seconds is not None:
-            length = min(length, round(seconds * self.rate))
-        return hear(self.learner.front, features, length, self.generator)
+    def hear(self, features: Tensor) -> Float[np.ndarray, "clip time"]:
+        """Features as sound."""
+        return hear(self.learner.front, features, self.world.signal.shape[0], ROUNDS, self.generator)
 
     def charts(self, reading: Reading) -> None:
         codes = reading.codes
         caption = (
-            f"How much each code tells of each cause, in {len(codes.values):,} held-out clips: the mutual information "
-            "in per cent of the cause's entropy. In a good row one code tells all and the others nothing."
+            f"How much each code tells of each cause, in {len(codes.values):,} held-out clips: the mutual "
+            "information in per cent of the cause's entropy. In a good row one code tells all, the others "
+            "nothing."
         )
         figure = charts.information_map(codes, self.world.factors)
         self.draw("codes.png", figure, "What each code tells of each cause", caption, "codes")
         if codes.entries is not None:
             caption = (
-                "How often each entry of each codebook is used, the most used first; the dashed line is even use. "
-                "The perplexity is how many entries, used evenly, would carry as much."
+                "How often each entry of each codebook is used, the most used first; the dashed line is even "
+                "use. The perplexity is how many entries, used evenly, would carry as much."
             )
             self.draw("codebooks.png", charts.codebook_use(codes), "Use of the codebooks", caption, "codes")
 
@@ -196,12 +197,12 @@ class Artist:
         dead = int((~reading.codes.alive).sum())
         left_out = len(reading.sweeps) - len(sweeps)
         caption = (
-            f"One code at a time is moved from a held-out clip ({centre}; framed), in {step}, all others held. "
-            f"{dead} of {len(reading.codes.names)} codes are dead: moving them changes nothing."
+            f"One code at a time is moved from a held-out clip ({centre}; framed), in {step}, all others "
+            f"held. Of {len(reading.codes.names)} codes {dead or 'none'} {'are' if dead > 1 else 'is'} dead."
             + (f" The {left_out} that carry least are not shown." if left_out else "")
         )
         self.draw("traversals.png", figures.traversals(rows, self.view), "Traversals", caption, "traversals")
-        living = [row for row in rows if row.alive] or rows
+        living = ([row for row in rows if row.alive] or rows)[:MOST_MOVING]
         still = "Each living code moved by itself, there and back."
         frames = gif(figures.moving(living, self.view))
         self.keep("animation", "traversals.gif", frames, "Traversals, moving", still, "traversals")
@@ -209,9 +210,11 @@ class Artist:
             self.traversals_heard(sweeps, decoded)
 
     def traversals_heard(self, sweeps: Sequence[Sweep], decoded: Sequence[Tensor]) -> None:
+        piece = min(self.world.signal.shape[0], round(PIECE * self.rate))
         heard = [(s, made) for s, made in zip(sweeps, decoded, strict=True) if s.alive][:MOST_HEARD]
         for sweep, made in heard:
-            wave = one_after_another(self.hear(made, PIECE), self.rate)
+            steps = hear(self.learner.front, made, piece, FEW_ROUNDS, self.generator)
+            wave = one_after_another(steps, self.rate)
             file = f"traversal-{sweep.name.replace(' ', '-')}.wav"
             caption = f"{sweep.name} from {sweep.steps[0]} to {sweep.steps[-1]}, step by step"
             self.say(file, peak_safe([wave])[0], sweep.name, caption, "traversals")

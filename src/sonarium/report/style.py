@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from PIL import Image
 
 PAPER, INK, FAINT, GRID = "#ffffff", "#1d232b", "#5b6673", "#d9dee4"
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -24,9 +25,9 @@ DOTS = 120
 """Pixels an inch."""
 
 
-def sheet(width: float, height: float) -> Figure:
+def sheet(width: float, height: float, dots: int = DOTS) -> Figure:
     """An empty figure of so many inches, with its own canvas."""
-    figure = Figure(figsize=(width, height), dpi=DOTS, facecolor=PAPER, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=dots, facecolor=PAPER, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -71,9 +72,10 @@ def field_colours(name: str = FIELD) -> ListedColormap:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file that is the same whenever the figure is."""
+    """The figure as a PNG file of at most 256 colours: a third of the size, and the eye sees no difference."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    drawn = Image.fromarray(pixels(figure))
+    drawn.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

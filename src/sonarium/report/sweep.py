@@ -6,7 +6,7 @@ so no movement is left behind for the next (unlike the cumulative traversals of 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -20,8 +20,6 @@ from sonarium.worlds.contract import Batch, World
 
 STEPS = tuple(np.linspace(-2.5, 2.5, 11).tolist())
 """How far a code is moved, in its deviations over clips."""
-DEAD_BELOW = 0.05
-"""A code is dead that carries fewer nats, or, without a posterior, varies less than this share of the liveliest."""
 BLOCK = 64
 """Clips that a learner is shown at a time."""
 
@@ -30,6 +28,7 @@ class Autoencoder(Protocol):
     """A learner that can encode, decode and sample, as far as this file asks it."""
 
     front: nn.Module
+    dead_below: ClassVar[float]
 
     def features(self, batch: Batch) -> Tensor: ...
     def encode(self, signal: Tensor) -> Tensor: ...
@@ -83,6 +82,7 @@ class Reading:
     """In the order of what the codes carry."""
 
 
+@torch.no_grad()
 def read(learner: Autoencoder, world: World, clips: Int[Tensor, " clip"], device: torch.device) -> Reading:
     """Show the learner these clips and note its codes."""
     blocks = (world.batch(block, device) for block in clips.split(BLOCK))
@@ -107,17 +107,15 @@ def read_numbers(learner: Autoencoder, blocks: Iterator[Batch]) -> Reading:
     spreads = [spread for _, spread, _ in found if spread is not None]
     if spreads:
         variance, divergence = torch.cat(spreads, dim=1).double().mean(1)
-        deviation, worth, alive = (varies**2 + variance).sqrt(), divergence, divergence >= DEAD_BELOW
+        deviation, worth = (varies**2 + variance).sqrt(), divergence
         notes = tuple(f"{nats:.2f} nats" for nats in worth.tolist())
     else:
         deviation, worth = varies, varies
-        alive = (varies >= DEAD_BELOW * varies.max()) & (varies > 0)
         notes = tuple(f"deviation {one:.2g}" for one in worth.tolist())
+    alive = varies > learner.dead_below
     names = tuple(f"code {position + 1}" for position in range(values.shape[1]))
     factors = torch.cat([factors for _, _, factors in found]).cpu().double().numpy()
-    read_codes = Codes(
-        values.cpu().numpy(), factors, names, worth.cpu().numpy(), notes, alive.cpu().numpy()
-    )
+    read_codes = Codes(values.cpu().numpy(), factors, names, worth.cpu().numpy(), notes, alive.cpu().numpy())
     scaled = (values - values.mean(0)) / deviation.clamp(min=1e-12)
     central = int((scaled**2).sum(1).argmin())
     moved = sweep_numbers(read_codes, codes[central], deviation.to(codes))
@@ -171,14 +169,15 @@ def sweep_entries(
         own = base[slot]
         if not bool((used == own).any()):
             used = torch.cat([used[:-1], own[None]])
-        places = learner.codebooks.entries[slot, used].double()
+        moved = repeat(base, "slot -> step slot", step=len(used)).clone()
+        moved[:, slot] = used
+        places = learner.codebooks.look_up(moved)[:, slot].double()
         along = torch.linalg.svd(places - places.mean(0), full_matrices=False)[2][0]
         # Either end of the line may come first; the sign is fixed so that pictures recur.
         along = along * torch.sign(along[along.abs().argmax()])
-        used = used[(places @ along).argsort(stable=True)]
-        moved = repeat(base, "slot -> step slot", step=len(used)).clone()
-        moved[:, slot] = used
-        vectors = rearrange(learner.codebooks.look_up(moved), "step slot dim -> step 1 (slot dim)")
+        order = (places @ along).argsort(stable=True)
+        used = used[order]
+        vectors = rearrange(learner.codebooks.look_up(moved[order]), "step slot dim -> step 1 (slot dim)")
         at = int((used == own).nonzero()[0])
         steps = tuple(f"entry {entry}" for entry in used.tolist())
         name, note, alive = codes.names[slot], codes.notes[slot], bool(codes.alive[slot])

@@ -1,4 +1,4 @@
-"""How a front end's features are seen and heard: decibels over hertz and seconds, or the pixels of a picture."""
+"""How a front end's features are seen and heard: decibels over hertz and seconds, or pixels."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from sonarium.features.spectrogram import Spectrogram
 from sonarium.worlds.contract import Signal
 
-ITERATIONS = 32
-"""Rounds of Griffin and Lim's algorithm for every sound of a report."""
 MARKED = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)
 """Hertz that are marked on an axis of bands."""
+DARKEST = -80.0
+"""Decibels that are drawn darkest."""
+CLOSEST = 0.09
+"""Share of the axis by which marks lie apart, or one is left out."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def view_of(front: nn.Module, signal: Signal) -> View:
     assert signal.rate is not None, signal
     where = "dB below the frame's loudest cell" if front.config.scaling == "frame" else "dB re full scale"
     seconds = signal.shape[0] / signal.rate
-    return View(front.config.floor_db, 0.0, where, seconds, frequency_marks(front))
+    return View(DARKEST, 0.0, where, seconds, frequency_marks(front))
 
 
 def frequency_marks(front: Spectrogram) -> tuple[tuple[float, str], ...]:
@@ -53,22 +55,22 @@ def frequency_marks(front: Spectrogram) -> tuple[tuple[float, str], ...]:
         weights = front.filters.cpu().double().numpy()
         hertz = weights @ hertz / weights.sum(1)
     at = np.interp(MARKED, hertz, np.arange(len(hertz)), left=np.nan, right=np.nan)
-    return tuple(
-        (float(row), f"{mark / 1000:g}") for row, mark in zip(at, MARKED, strict=True) if np.isfinite(row)
-    )
+    marks: list[tuple[float, str]] = []
+    for row, mark in zip(at.tolist(), MARKED, strict=True):
+        near = marks and row - marks[-1][0] < CLOSEST * len(hertz)
+        if np.isfinite(row) and not near:
+            marks.append((row, f"{mark / 1000:g}"))
+    return tuple(marks)
 
 
-def cells(
-    front: nn.Module, features: Float[Tensor, "clip 1 band frame"]
-) -> Float[np.ndarray, "clip row column"]:
+def cells(front: nn.Module, features: Float[Tensor, "clip 1 band frame"]) -> Float[np.ndarray, "clip row column"]:
     """What is drawn of features: decibels, whatever the front end's scale, or pixels."""
     if not isinstance(front, Spectrogram):
         return rearrange(features, "clip 1 row column -> clip row column").float().cpu().numpy()
     loudest = 1.0 if front.config.scaling == "frame" else front.full_scale
     decade = 20 / front.config.power
-    quietest = 10 ** (front.config.floor_db / decade)
     magnitudes = front.unscale(features) / loudest
-    return (decade * magnitudes.clamp(min=quietest).log10()).float().cpu().numpy()
+    return (decade * magnitudes.clamp(min=10 ** (DARKEST / decade)).log10()).float().cpu().numpy()
 
 
 def audible(front: nn.Module) -> bool:
@@ -80,9 +82,10 @@ def hear(
     front: nn.Module,
     features: Float[Tensor, "clip 1 band frame"],
     length: int,
+    iterations: int,
     generator: torch.Generator,
 ) -> Float[np.ndarray, "clip time"]:
     """The sounds of so many samples whose features begin as these do."""
     assert isinstance(front, Spectrogram) and audible(front), type(front)
     frames = front.shape(length)[2]
-    return front.invert(features[..., :frames], length, ITERATIONS, generator).float().cpu().numpy()
+    return front.invert(features[..., :frames], length, iterations, generator).float().cpu().numpy()

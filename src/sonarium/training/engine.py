@@ -48,8 +48,6 @@ def environment(engine: FabricEngine) -> dict[str, str | int]:
         "python": sys.version.split()[0],
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "device": str(engine.device)
-        if engine.device.type == "cpu"
-        else torch.cuda.get_device_name(engine.device),
+        "device": str(engine.device) if engine.device.type == "cpu" else torch.cuda.get_device_name(engine.device),
         "threads": torch.get_num_threads(),
     }

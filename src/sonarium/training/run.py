@@ -147,7 +147,9 @@ class Run:
             aside.mkdir(parents=True)
             tensors: dict[str, Tensor] = {}
             text = json.dumps(pack(state, tensors))
-            save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, aside / "weights.safetensors")
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in weights.items()}, aside / "weights.safetensors"
+            )
             save_file(tensors, aside / "state.safetensors")
             write_whole(aside / "state.json", text)
             marks = {path.name: digest(path) for path in sorted(aside.iterdir())}
@@ -177,7 +179,6 @@ class Run:
             state = unpack(json.loads((path / "state.json").read_text()), load_file(path / "state.safetensors"))
             return int(path.name.split("-")[1]), load_file(path / "weights.safetensors"), state
         return None
-
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Tree) -> None:

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
 SignalKind = Literal["wave", "picture"]
 
 

@@ -105,9 +105,7 @@ class Digits(World):
             pairs = [read_pair(file) for file in image_files(Path(config.path))]
             sizes = {pictures.shape[1:] for pictures, _ in pairs}
             if len(sizes) > 1:
-                raise ValueError(
-                    f"{config.path} has pictures of sizes {sorted(sizes)}: keep those of one size"
-                )
+                raise ValueError(f"{config.path} has pictures of sizes {sorted(sizes)}: keep those of one size")
             pictures = np.concatenate([pictures for pictures, _ in pairs])
             labels, self.white = np.concatenate([labels for _, labels in pairs]), 255
         self.pictures = torch.from_numpy(pictures)

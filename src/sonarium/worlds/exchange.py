@@ -9,10 +9,8 @@ import csv
 import io
 import json
 import os
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,13 @@ import numpy as np
 import soundfile
 import torch
 
+from sonarium.files import written_aside
 from sonarium.worlds import npz
 from sonarium.worlds.contract import Batch, World
 from sonarium.worlds.syntone import SYNTONE_KEYS, SyntoneFile, load_syntone
 from sonarium.worlds.tones import Tones
 
-__all__ = ["SyntoneFile", "load_syntone", "save_audio", "save_syntone", "written_aside"]
+__all__ = ["SyntoneFile", "load_syntone", "save_audio", "save_syntone"]
 
 PIECE = 128
 """Clips rendered at once, so that memory does not grow with the world."""
@@ -36,28 +35,6 @@ Progress = Callable[[int, int], object]
 
 def silent(done: int, total: int) -> None:
     """Tells nobody."""
-
-
-@contextmanager
-def written_aside(target: Path) -> Iterator[Path]:
-    """A place beside `target` to write a file or a folder, renamed to it if all went well, else removed."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        if aside.is_dir() and target.is_dir():
-            target.rmdir()
-        os.replace(aside, target)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write {target} ({error.strerror or error}): free some space there or choose a place "
-            "that you may write to; nothing was left behind"
-        ) from error
-    finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        elif aside.exists():
-            aside.unlink()
 
 
 def pieces(world: World, progress: Progress) -> Iterator[Batch]:
@@ -72,9 +49,7 @@ def causes(world: Tones) -> dict[str, list[Any]]:
     """The value of each cause in each clip, under SynTone's keys where it has one, else by name."""
     positions = world.positions(torch.arange(len(world)))
     return {
-        SYNTONE_KEYS.get(factor.name, factor.name): [
-            factor.values[at] for at in positions[:, column].tolist()
-        ]
+        SYNTONE_KEYS.get(factor.name, factor.name): [factor.values[at] for at in positions[:, column].tolist()]
         for column, factor in enumerate(world.grid)
         if factor in world.factors or factor.name in SYNTONE_KEYS
     }
@@ -88,9 +63,7 @@ def save_syntone(world: Tones, path: str | Path, progress: Progress = silent) ->
     if target.is_dir():
         raise ValueError(f"{target} is a folder: give the path of a file in it")
     clips = len(world)
-    factors = [
-        {"name": factor.name, "unit": factor.unit, "values": factor.values} for factor in world.factors
-    ]
+    factors = [{"name": factor.name, "unit": factor.unit, "values": factor.values} for factor in world.factors]
     metadata = np.array(json.dumps({"rate": world.config.rate, "factors": factors, **causes(world)}))
     classes = np.array(world.config.waveforms)
     waveform = world.positions(torch.arange(clips))[:, 0].numpy()
@@ -126,9 +99,7 @@ def save_audio(
         raise ValueError(f"{target} exists and is not an empty folder: give the path of a new one")
     with written_aside(target) as aside:
         (aside / "clips").mkdir(parents=True)
-        factors = [
-            {"name": factor.name, "unit": factor.unit, "values": factor.values} for factor in world.factors
-        ]
+        factors = [{"name": factor.name, "unit": factor.unit, "values": factor.values} for factor in world.factors]
         about = {"world": world.name, "rate": world.signal.rate, "clips": len(world), "factors": factors}
         (aside / "factors.json").write_text(json.dumps(about, indent=1) + "\n")
         write = write_csv if manifest == "csv" else write_parquet
@@ -188,9 +159,7 @@ def write_parquet(path: Path, parts: Iterator[list[dict[str, Any]]]) -> None:
     try:
         arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:
-        raise ValueError(
-            "a manifest in Parquet needs the package pyarrow: install it, or ask for csv"
-        ) from error
+        raise ValueError("a manifest in Parquet needs the package pyarrow: install it, or ask for csv") from error
     first = arrow.Table.from_pylist(next(parts))
     with parquet.ParquetWriter(path, first.schema) as writer:
         writer.write_table(first)

@@ -89,9 +89,7 @@ def read_member(
 ) -> Result:
     """What `read` makes of one array; whatever is wrong with it becomes one line about this file."""
     if f"{name}.npy" not in archive.namelist():
-        raise ValueError(
-            f"{path} has no array '{name}', only {archive.namelist()}: it is not a file of tones"
-        )
+        raise ValueError(f"{path} has no array '{name}', only {archive.namelist()}: it is not a file of tones")
     try:
         with archive.open(f"{name}.npy") as member:
             return read(member, *read_header(member))

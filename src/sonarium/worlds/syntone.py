@@ -6,6 +6,7 @@ SynTone (Brima et al., 2024, arXiv 2402.10547) keeps `x` (clip, time), `y` (posi
 """
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,14 @@ SYNTONE_KEYS = {"waveform": "waveforms", "frequency": "freqs", "amplitude": "amp
 UNITS = {"frequency": "Hz", "amplitude": ""}
 
 
+@dataclass(frozen=True)
+class SyntoneFileConfig:
+    path: str | None = None
+    """The .npz file."""
+    rate: int | None = None
+    """Samples per second, where the file does not tell; else a clip is taken to last one second."""
+
+
 class SyntoneFile(World):
     """Tones from an .npz file of SynTone or of `save_syntone`, held in memory in single precision.
 
@@ -32,8 +41,10 @@ class SyntoneFile(World):
 
     name = "syntone-file"
 
-    def __init__(self, path: str | Path, rate: int | None = None) -> None:
-        place = Path(path)
+    def __init__(self, config: SyntoneFileConfig) -> None:
+        if config.path is None:
+            raise ValueError("the world syntone-file needs the path of an .npz file: give --path FILE.npz")
+        place = Path(config.path)
         with npz.open_archive(place) as archive:
             self.samples = npz.read_member(place, archive, "x", read_samples)
             clips, length = self.samples.shape
@@ -45,9 +56,7 @@ class SyntoneFile(World):
         columns = [("waveform", "", labels)]
         for name, unit in units.items():
             if name != "waveform" and SYNTONE_KEYS.get(name, name) in told:
-                columns.append(
-                    (name, unit, check_column(place, name, told[SYNTONE_KEYS.get(name, name)], clips))
-                )
+                columns.append((name, unit, check_column(place, name, told[SYNTONE_KEYS.get(name, name)], clips)))
         # What is the same in all clips is no cause of their differences.
         varied = [(name, unit, column) for name, unit, column in columns if len(np.unique(column)) > 1]
         names = tuple(str(label) for label in classes)
@@ -61,7 +70,7 @@ class SyntoneFile(World):
             )
         self.causes = torch.from_numpy(np.stack([column for *_, column in varied], axis=1)).float()
         # SynTone's files do not tell their rate; its clips last one second.
-        self.signal = Signal("wave", (length,), rate or told.get("rate") or length)
+        self.signal = Signal("wave", (length,), config.rate or told.get("rate") or length)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -73,7 +82,7 @@ class SyntoneFile(World):
 
 def load_syntone(path: str | Path, rate: int | None = None) -> SyntoneFile:
     """The world in an .npz file of SynTone or of `save_syntone`, which is never unpickled."""
-    return SyntoneFile(path, rate)
+    return SyntoneFile(SyntoneFileConfig(str(path), rate))
 
 
 def read_samples(member: npz.Readable, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
@@ -96,15 +105,11 @@ def read_samples(member: npz.Readable, shape: tuple[int, ...], dtype: np.dtype) 
 def read_small(member: npz.Readable, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array of whole numbers or names in one dimension."""
     if len(shape) != 1 or dtype.kind not in "iuU":
-        raise ValueError(
-            f"it has the shape {shape} of {dtype}, where a list of whole numbers or names belongs"
-        )
+        raise ValueError(f"it has the shape {shape} of {dtype}, where a list of whole numbers or names belongs")
     return np.concatenate([np.empty(0, dtype), *npz.read_pieces(member, shape, dtype)])
 
 
-def read_metadata(
-    member: npz.Readable, shape: tuple[int, ...], dtype: np.dtype, clips: int
-) -> dict[str, Any]:
+def read_metadata(member: npz.Readable, shape: tuple[int, ...], dtype: np.dtype, clips: int) -> dict[str, Any]:
     """What is told of each clip: from JSON, or from the instructions of a pickle without running them."""
     if dtype.kind == "O":
         return dict(npz.numbers_in_pickle(member.read(), tuple(SYNTONE_KEYS.values()), clips))

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sonarium.worlds.contract import World
+from sonarium.worlds.contract import SignalKind, World
 from sonarium.worlds.digits import Digits, DigitsConfig
+from sonarium.worlds.syntone import SyntoneFile, SyntoneFileConfig
 from sonarium.worlds.tones import Tones, TonesConfig
 
 
@@ -14,6 +15,7 @@ class Entry:
     """One line of the table of worlds."""
 
     summary: str
+    kind: SignalKind
     Config: type
     """A frozen dataclass of defaults."""
     build: Callable[[Any, int], World]
@@ -21,8 +23,12 @@ class Entry:
 
 
 WORLDS: dict[str, Entry] = {
-    "tones": Entry("tones on a grid of waveform, frequency, amplitude and more", TonesConfig, Tones),
-    "digits": Entry(
-        "pictures of handwritten digits: scikit-learn's, or MNIST from a folder", DigitsConfig, Digits
+    "tones": Entry("tones on a grid of waveform, frequency, amplitude and more", "wave", TonesConfig, Tones),
+    "syntone-file": Entry(
+        "tones from an .npz file of SynTone, or of `sonarium make tones`",
+        "wave",
+        SyntoneFileConfig,
+        lambda config, seed: SyntoneFile(config),
     ),
+    "digits": Entry("handwritten digits: scikit-learn's, or MNIST from a folder", "picture", DigitsConfig, Digits),
 }

@@ -77,9 +77,7 @@ class TonesConfig:
     def __post_init__(self) -> None:
         unknown = [waveform for waveform in self.waveforms if waveform not in WAVEFORMS]
         if unknown or not self.waveforms or len(set(self.waveforms)) < len(self.waveforms):
-            raise ValueError(
-                f"waveforms={self.waveforms}: give one or more of {', '.join(WAVEFORMS)}, each once"
-            )
+            raise ValueError(f"waveforms={self.waveforms}: give one or more of {', '.join(WAVEFORMS)}, each once")
         counts = ("frequencies", "amplitudes", "phases", "attacks", "decays", "noises")
         for field in (*counts, "vibrato_rates", "vibrato_depths", "second_partials", "rate"):
             if getattr(self, field) < 1:
@@ -166,9 +164,7 @@ class Tones(World):
         values = (codes, *(factor.values for factor in self.grid[1:]))
         self.values = [torch.tensor(value, dtype=torch.float64) for value in values]
         self.time = torch.from_numpy(
-            np.linspace(0, config.seconds, samples)
-            if config.syntone_time
-            else np.arange(samples) / config.rate
+            np.linspace(0, config.seconds, samples) if config.syntone_time else np.arange(samples) / config.rate
         )
 
     def __len__(self) -> int:
@@ -176,7 +172,7 @@ class Tones(World):
 
     def positions(self, index: Int[Tensor, " clip"]) -> Int[Tensor, "clip column"]:
         """Where in its list of values each cause of each clip lies."""
-        if len(index) and not (0 <= int(index.min()) and int(index.max()) < len(self)):
+        if len(index) and (int(index.min()) < 0 or int(index.max()) >= len(self)):
             raise ValueError(
                 f"clips {int(index.min())} to {int(index.max())} were asked of tones that have {len(self)}: "
                 f"ask for clips 0 to {len(self) - 1}"

@@ -1,0 +1,90 @@
+"""An encoder that looks where along the frequency axis something is, and a decoder that puts it there.
+
+The encoder ends in a spatial softmax (Finn et al. 2016, arXiv 1509.06113): each of its maps reports the
+position and the strength of what it attends to. The decoder is a function of position, asked at every band
+(spatial broadcast, Watters et al. 2019, arXiv 1901.07017), whose positions the first code shifts (spatial-VAE,
+Bepler et al. 2019, arXiv 1909.11663). A sound that moves along the axis thus changes one code, not all.
+"""
+
+import math
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.models.perceptron import perceptron
+
+MAPS = 8
+SHARPNESS = 4.0
+"""Factor on the maps before their softmax, so that a map can choose one place from the start."""
+SHIFT = 0.6
+"""Share of half the axis that one unit of the first code moves: the prior's ±1.7 reach from end to end."""
+OCTAVES = 5
+"""Scales of the sines and cosines by which the decoder knows a position."""
+MOMENTS = 4
+"""Points in time at which a clip is looked at and drawn; between them it is interpolated."""
+
+
+class LocatingEncoder(nn.Module):
+    """Bands, and rows below them that tell the level, to numbers."""
+
+    def __init__(self, bands: int, below: int, frames: int, made: int):
+        super().__init__()
+        self.bands = bands
+        self.moments = min(frames, MOMENTS)
+        self.look = nn.Sequential(
+            nn.Conv2d(1, 24, (5, 1), padding=(2, 0)),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(24, 24, (5, self.moments), padding=(2, 0)),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(24, 2 * MAPS, (5, 1), padding=(2, 0)),
+        )
+        self.register_buffer("place", torch.linspace(-2, 2, bands))
+        seen = 3 * MAPS + (self.moments if below else 0)
+        self.tell = nn.Sequential(*perceptron([seen, 128, 128, made], 0.1))
+
+    def forward(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip made"]:
+        gathered = functional.adaptive_avg_pool2d(features, (features.shape[2], self.moments))
+        looked = rearrange(self.look(gathered[:, :, : self.bands]).float(), "clip map band 1 -> clip map band")
+        where, what = looked.chunk(2, dim=1)
+        attention = (SHARPNESS * where).softmax(2)
+        seen = [attention @ self.place, (attention * what).sum(2), what.mean(2)]
+        if features.shape[2] > self.bands:
+            seen.append(gathered[:, :, self.bands :].mean(2))
+        return self.tell(torch.cat([part.flatten(1) for part in seen], dim=1))
+
+
+class LocatingDecoder(nn.Module):
+    """Numbers to bands, drawn about a position, and to the rows below them; time is drawn coarsely."""
+
+    def __init__(self, bands: int, below: int, frames: int, width: int, units: int = 64):
+        super().__init__()
+        if width < 2:
+            raise ValueError(f"latent={width}: the locating network takes one code for a position: use 2 or more")
+        self.below = below
+        self.moments = min(frames, MOMENTS)
+        # Linear interpolation as a product: torch's own is many times slower.
+        weights = functional.interpolate(torch.eye(self.moments)[None], frames, mode="linear")[0]
+        self.register_buffer("between", weights, persistent=False)
+        self.register_buffer("place", torch.linspace(-1, 1, bands))
+        self.register_buffer("waves", math.pi * 2.0 ** torch.arange(OCTAVES) / 2)
+        self.of_code = nn.Linear(width - 1, self.moments * units)
+        self.of_place = nn.Linear(1 + 2 * OCTAVES, units, bias=False)
+        self.draw = nn.Sequential(nn.LeakyReLU(0.1), *perceptron([units, units, units, 1], 0.1))
+        self.level = nn.Sequential(*perceptron([width, 64, self.moments], 0.1))
+
+    def forward(self, code: Float[Tensor, "clip code"]) -> Float[Tensor, "clip 1 row frame"]:
+        away = self.place - SHIFT * code[:, :1]
+        angles = away[..., None] * self.waves
+        known = torch.cat([away[..., None], angles.sin(), angles.cos()], dim=2)
+        place = rearrange(self.of_place(known), "clip band unit -> clip band 1 unit")
+        timbre = rearrange(
+            self.of_code(code[:, 1:]), "clip (moment unit) -> clip 1 moment unit", moment=self.moments
+        )
+        rows = rearrange(self.draw(place + timbre), "clip band moment 1 -> clip band moment")
+        if self.below:
+            level = repeat(self.level(code), "clip moment -> clip row moment", row=self.below)
+            rows = torch.cat([rows, level], dim=1)
+        return rearrange(rows @ self.between, "clip row frame -> clip 1 row frame")

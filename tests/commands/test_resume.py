@@ -1,0 +1,97 @@
+"""Whatever stops a training, the same words again end as if nothing had."""
+
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from sonarium_process import run, start
+
+STEPS = 120
+TRAININGS = {
+    "digits": "train factor-vae --world digits --units 64 --batch 48 --log-every 7 --save-every 11".split(),
+    "tones": (
+        "train vq-vae --world tones --frequencies 12 --amplitudes 4 --seconds 0.2 --batch 16 --network convolutional "
+        "--log-every 7 --save-every 11 --noises 2"
+    ).split(),
+}
+
+
+def lines(folder: Path) -> int:
+    metrics = folder / "metrics.jsonl"
+    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+
+def stop_after(words: list[str], folder: Path, records: int, how: signal.Signals) -> int:
+    """Start the training, send it the signal once it has so many records, and return its exit code."""
+    process = start(*words, "--run", folder, "--steps", str(STEPS))
+    limit = time.monotonic() + 200
+    while lines(folder) < records and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.01)
+    process.send_signal(how)
+    out, said = process.communicate(timeout=100)
+    assert process.returncode != 0, f"it was over before it could be stopped: {out}{said}"
+    return process.returncode
+
+
+def weights(folder: Path, step: int = STEPS) -> dict[str, bytes]:
+    found = load_file(folder / "checkpoints" / f"step-{step}" / "weights.safetensors")
+    return {name: tensor.numpy().tobytes() for name, tensor in found.items()}
+
+
+@pytest.mark.parametrize("world", TRAININGS)
+def test_two_kills_at_random_steps_change_no_bit(world, tmp_path):
+    words = TRAININGS[world]
+    code, _, said = run(*words, "--run", tmp_path / "whole", "--steps", str(STEPS))
+    assert code == 0, said
+    dice = random.Random(world)
+    first = dice.randint(1, 6)
+    stop_after(words, tmp_path / "broken", first, signal.SIGKILL)
+    stop_after(words, tmp_path / "broken", first + dice.randint(2, 5), signal.SIGKILL)
+    code, _, said = run(*words, "--run", tmp_path / "broken", "--steps", str(STEPS))
+    assert code == 0, said
+    assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
+    whole, broken = tmp_path / "whole" / "metrics.jsonl", tmp_path / "broken" / "metrics.jsonl"
+    assert broken.read_bytes() == whole.read_bytes()
+    assert lines(tmp_path / "whole") == -(-STEPS // 7)
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_resumes(tmp_path):
+    words = TRAININGS["digits"]
+    process = start(*words, "--run", tmp_path / "run", "--steps", "100000")
+    while lines(tmp_path / "run") < 2:
+        time.sleep(0.01)
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "the same command resumes" in said and len(said.splitlines()) == 1
+    step = int(said.split("after step ")[1].split(";")[0])
+    assert (tmp_path / "run" / "checkpoints" / f"step-{step}" / "whole.json").exists()
+    code, out, _ = run(*words, "--run", tmp_path / "run", "--steps", str(step + 20))
+    assert code == 0 and f"step {step + 20}" in out
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_a_changed_configuration_refused(tmp_path):
+    words = TRAININGS["digits"]
+    assert run(*words, "--run", tmp_path / "run", "--steps", "22")[0] == 0
+    shutil.copytree(tmp_path / "run", tmp_path / "flipped")
+    shutil.copytree(tmp_path / "run", tmp_path / "cut")
+    newest = Path("checkpoints") / "step-22" / "weights.safetensors"
+    content = bytearray((tmp_path / "flipped" / newest).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "flipped" / newest).write_bytes(content)
+    (tmp_path / "cut" / newest).write_bytes(content[:1000])
+    for folder in ("flipped", "cut"):
+        code, out, said = run(*words, "--run", tmp_path / folder, "--steps", "33")
+        assert code == 0 and "step 33" in out
+        assert "step-22 is not whole (weights.safetensors differs from its checksum)" in said
+    assert run(*words, "--run", tmp_path / "run", "--steps", "33")[0] == 0
+    assert weights(tmp_path / "flipped", 33) == weights(tmp_path / "run", 33)
+    code, _, said = run(*words, "--run", tmp_path / "run", "--steps", "33", "--kl-weight", "2", "--seed", "4")
+    assert code == 1 and len(said.splitlines()) == 1
+    assert "model_config.penalty.kl_weight: 1.0 in the folder, 2.0 now" in said
+    assert "fit.seed: 0 in the folder, 4 now" in said

@@ -1,0 +1,51 @@
+"""Small worlds and learners, of the kinds that a report meets, made in a moment and never trained."""
+
+import pytest
+import torch
+
+from sonarium.features.pixels import PixelsConfig
+from sonarium.features.spectrogram import SpectrogramConfig
+from sonarium.models.vae import VAE, VAEConfig
+from sonarium.models.vqvae import VQVAE, VQVAEConfig
+from sonarium.worlds.digits import Digits, DigitsConfig
+from sonarium.worlds.tones import Tones, TonesConfig
+
+FRONT = SpectrogramConfig(fft=256, hop=64, mels=20)
+
+
+@pytest.fixture(scope="session")
+def tones() -> Tones:
+    config = TonesConfig(rate=4000, seconds=0.5, frequencies=7, amplitudes=5, lowest=200, highest=1500)
+    return Tones(config, seed=0)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    return Digits(DigitsConfig(), seed=0)
+
+
+@pytest.fixture
+def sound_vae(tones: Tones) -> VAE:
+    torch.manual_seed(3)
+    learner = VAE(VAEConfig(latent=4, network="dense", front=FRONT), tones.signal)
+    learner.front.fit([tones.batch(torch.arange(len(tones))).signal])
+    return learner
+
+
+@pytest.fixture
+def picture_vae(digits: Digits) -> VAE:
+    torch.manual_seed(4)
+    config = VAEConfig(latent=3, network="dense", likelihood="bernoulli", front=PixelsConfig())
+    return VAE(config, digits.signal)
+
+
+@pytest.fixture
+def sound_vqvae(tones: Tones) -> VQVAE:
+    torch.manual_seed(5)
+    config = VQVAEConfig(slots=3, dimension=2, entries=6, network="dense", front=FRONT)
+    learner = VQVAE(config, tones.signal)
+    every = tones.batch(torch.arange(len(tones)))
+    learner.front.fit([every.signal])
+    vectors = learner.vectors(learner.features(every)).detach()
+    learner.codebooks.start(vectors, torch.Generator().manual_seed(0))
+    return learner

@@ -1,0 +1,102 @@
+"""The numbers in the charts against scikit-learn, and the lines against the records."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import mutual_info_score
+
+from sonarium.report.charts import BINS, codebook_use, curves, information_map, told
+from sonarium.report.sweep import Codes
+from sonarium.worlds.contract import Factor
+
+FACTORS = (Factor("shape", ("a", "b", "c")), Factor("size", (0.0, 1.0), "m"))
+
+
+def make(values: np.ndarray, factors: np.ndarray, alive=None, entries=None) -> Codes:
+    count = values.shape[1]
+    names = tuple(f"code {code + 1}" for code in range(count))
+    live = np.ones(count, bool) if alive is None else np.array(alive)
+    return Codes(values, factors, names, np.arange(count, 0, -1.0), ("",) * count, live, entries)
+
+
+def binned(values: np.ndarray) -> np.ndarray:
+    """Equal widths from least to greatest, by NumPy's own reckoning of edges."""
+    edges = np.histogram_bin_edges(values, BINS)
+    return np.digitize(values, edges[1:-1])
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), clips=st.integers(50, 400))
+def test_shares_are_the_mutual_information_over_the_entropy(seed, clips):
+    draw = np.random.default_rng(seed)
+    factors = np.column_stack([np.arange(clips) % 3.0, draw.normal(size=clips)])
+    noise = draw.normal(size=(clips, 3)) * 0.3
+    values = np.column_stack([factors[:, 0], factors[:, 1], factors.sum(1)]) + noise
+    shares = told(make(values, factors), FACTORS)
+    for code in range(3):
+        code_bins = binned(values[:, code])
+        for factor, labels in enumerate((factors[:, 0], binned(factors[:, 1]))):
+            expected = mutual_info_score(labels, code_bins) / mutual_info_score(labels, labels)
+            np.testing.assert_allclose(shares[factor, code], expected, atol=1e-9)
+
+
+def test_dead_codes_and_constant_factors_tell_nothing():
+    draw = np.random.default_rng(0)
+    factors = np.column_stack([np.arange(60) % 3.0, np.ones(60)])
+    values = np.column_stack([factors[:, 0], draw.normal(size=60), np.full(60, 2.0)])
+    shares = told(make(values, factors, alive=[True, False, True]), FACTORS)
+    np.testing.assert_allclose(shares, [[1, 0, 0], [0, 0, 0]])
+
+
+def test_entries_are_categories_however_many():
+    entries = np.arange(120.0)[:, None] % 60
+    shares = told(make(entries, np.column_stack([entries % 3, entries]), entries=64), FACTORS)
+    np.testing.assert_allclose(shares[0, 0], 1.0)
+
+
+def test_the_map_shows_its_numbers_in_the_order_of_worth():
+    draw = np.random.default_rng(1)
+    factors = np.column_stack([np.arange(90) % 3.0, draw.normal(size=90)])
+    values = np.column_stack([factors[:, 1], factors[:, 0], draw.normal(size=90)])
+    codes = make(values, factors, alive=[False, True, True])
+    axes = information_map(codes, FACTORS).axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "3", "1"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["shape", "size"]
+    shares = told(codes, FACTORS)[:, [1, 2, 0]]
+    np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), shares)
+    marks = {text.get_position(): text.get_text() for text in axes.texts}
+    assert marks[(0, 0)] == "100"
+    assert marks[(2, 0)] == "dead"
+
+
+def test_curves_draw_every_metric_of_every_run():
+    first = [{"step": 10.0, "loss/total": 3.0, "penalty/kl": 1.0}, {"step": 20.0, "loss/total": 2.0}]
+    second = [{"step": 10.0, "loss/total": 4.0, "loss/error": 1e-5}, {"step": 20.0, "loss/error": 1.0}]
+    figure = curves({"one": first, "two": second})
+    assert figure is not None
+    panels = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_visible()}
+    assert list(panels) == ["loss · total", "loss · error", "penalty · kl"]
+    one, two = panels["loss · total"].get_lines()
+    np.testing.assert_allclose(one.get_xydata(), [[10, 3], [20, 2]])
+    np.testing.assert_allclose(two.get_xydata(), [[10, 4]])
+    assert panels["loss · error"].get_yscale() == "log"
+    assert panels["loss · total"].get_yscale() == "linear"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
+
+
+def test_no_records_no_curves():
+    assert curves({"one": []}) is None
+    assert curves({}) is None
+
+
+def test_codebook_use_is_sorted_and_sums_to_all_clips():
+    draw = np.random.default_rng(2)
+    values = draw.integers(0, 5, (200, 2)).astype(float)
+    figure = codebook_use(make(values, values, entries=8))
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(shown) == 2
+    for code, axes in enumerate(shown):
+        highest = axes.collections[0].get_paths()[0].vertices[:, 1].max()
+        assert highest == pytest.approx(np.bincount(values[:, code].astype(int)).max() / 2)
+        assert axes.lines[0].get_ydata()[0] == pytest.approx(12.5)

@@ -1,0 +1,189 @@
+"""The page holds everything, fetches nothing, and trusts no name."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from sonarium.report.album import Medium, put, write_index
+from sonarium.report.comparison import RunPage, grouped, numbers, scores_of, tables
+from sonarium.report.media import illustrate
+from sonarium.report.page import page
+
+HOSTILE = '<script>alert("x")</script>'
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and all text outside of style."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1][0] != "style":
+            self.text += data
+
+
+def run(name="run-a", seed=0, mig=0.4, world="tones", scores=True, **changes):
+    found = {
+        "protocol": "standard",
+        "step": 100,
+        "clips": 40,
+        "scores": {"mig": mig, "dead_codes": 2, "novel_score": 0.5, "notes": ["few clips"], "sap": float("nan")},
+        "controls": {"pca": {"mig": 0.15}, "random": {"mig": 0.07}, "chance": {"mig": 0.01}},
+        "likelihood": {"elbo": -123.4, "iwae": -120.1, "draws": 64},
+    }
+    values = {
+        "model": "vae",
+        "config": {"model": "vae", "preset": "default", "fit": {"seed": seed, "batch": 64}},
+        "environment": {"device": "cpu", "torch": "2"},
+        "metrics": [{"step": 10.0, "loss/total": 2.0}, {"step": 20.0, "loss/total": 1.0}],
+        "media": None,
+    }
+    return RunPage(name=name, world=world, scores=found if scores else None, **(values | changes))
+
+
+def written(runs, tmp_path) -> tuple[str, Elements]:
+    page(runs, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    return text, Elements(text)
+
+
+def test_all_pictures_and_sounds_lie_in_the_page(sound_vae, tones, tmp_path):
+    media = illustrate(sound_vae, tones, torch.arange(140), tmp_path / "media", 0)
+    text, found = written([run(media=tmp_path / "media")], tmp_path)
+    sources = [attributes["src"] for tag, attributes in found.tags if tag in ("img", "audio")]
+    held = {base64.b64decode(source.split(",")[1]) for source in sources if source}
+    for medium in media:
+        assert (tmp_path / "media" / medium.file).read_bytes() in held
+    assert len(sources) == len(media) + 1  # and the training curves
+    assert all(attributes.get("alt") for tag, attributes in found.tags if tag == "img")
+    assert all(attributes.get("aria-label") for tag, attributes in found.tags if tag == "audio")
+    assert len(text) < 3.75e6
+
+
+def test_nothing_is_fetched(tmp_path):
+    text, found = written([run(), run("b", model="tc-vae")], tmp_path)
+    for tag, attributes in found.tags:
+        for name in ("src", "href", "srcset", "data", "action", "poster"):
+            if name in attributes:
+                assert re.match(r"data:|#", attributes[name] or ""), (tag, attributes)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert not [tag for tag, _ in found.tags if tag in ("script", "iframe", "object", "embed", "base", "form")]
+    policies = [a["content"] for tag, a in found.tags if tag == "meta" and a.get("http-equiv")]
+    assert policies[0].startswith("default-src 'none'")
+
+
+def test_hostile_names_are_only_text(tmp_path):
+    put(tmp_path / "a.png", PIXEL)
+    put(tmp_path / "b.wav", b"RIFF")
+    write_index(
+        tmp_path,
+        [
+            Medium("picture", "a.png", f'"{HOSTILE}', HOSTILE, HOSTILE),
+            Medium("sound", "b.wav", HOSTILE, f'" onplay="{HOSTILE}', HOSTILE),
+        ],
+    )
+    changes = {
+        "model": HOSTILE,
+        "config": {HOSTILE: {"x": HOSTILE}, "preset": HOSTILE},
+        "environment": {"device": HOSTILE},
+        "metrics": [{"step": 1.0, HOSTILE: 1.0}],
+        "media": tmp_path,
+        "warnings": [HOSTILE],
+    }
+    hostile = run(HOSTILE, world=HOSTILE, **changes)
+    hostile.scores["scores"][HOSTILE] = 0.5  # pyright: ignore[reportOptionalSubscript]
+    hostile.scores["controls"][HOSTILE] = {"mig": 0.1}  # pyright: ignore[reportOptionalSubscript]
+    _, found = written([hostile, run(HOSTILE, seed=1, scores=False)], tmp_path)
+    assert "script" not in [tag for tag, _ in found.tags]
+    assert not [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
+    assert found.text.count(HOSTILE) >= 10
+
+
+def test_a_score_stands_beside_its_controls_with_its_meaning(tmp_path):
+    _, found = written([run(mig=0.43)], tmp_path)
+    words = " ".join(found.text.split())
+    assert "0.43" in words
+    assert "PCA\xa00.15 · untrained\xa00.07 · chance\xa00.01" in found.text
+    assert "How much more the best code tells of a cause" in words
+    assert "novel score" in words
+    assert "-123.4" in words
+    assert "SAP" not in words  # NaN is no score
+    assert "few clips" not in words
+
+
+def test_seeds_share_a_row_with_student_s_interval(tmp_path):
+    values = [0.31, 0.42, 0.40]
+    runs = [run(f"run-{seed}", seed, mig) for seed, mig in enumerate(values)]
+    _, found = written(runs, tmp_path)
+    mean = np.mean(values)
+    low, high = stats.t.interval(0.95, 2, loc=mean, scale=stats.sem(values))
+    words = " ".join(found.text.split())
+    assert f"{mean:.2f} [{low:.2f}, {high:.2f}]" in words
+    assert "3 seeds" in words
+    assert all(one.name in words for one in runs)
+    assert len([1 for tag, attributes in found.tags if attributes.get("class") == "run"]) == 1
+
+
+def test_runs_that_differ_in_more_than_their_seed_stand_apart():
+    other = {"config": {"model": "vae", "preset": "default", "fit": {"seed": 1, "batch": 32}}}
+    groups = grouped([run("a"), run("b", 1, **other), run("c", 2), run("d", 3, world="digits")])
+    assert [[one.name for one in group.runs] for group in groups] == [["a", "c"], ["b"], ["d"]]
+    assert [(table.world, len(table.groups)) for table in tables(groups)] == [("tones", 2), ("digits", 1)]
+
+
+def test_a_seed_that_comes_twice_counts_once(tmp_path):
+    runs = [run("a", 0, 0.3), run("b", 0, 0.5), run("c", 1, 0.4)]
+    (group,) = grouped(runs)
+    assert [one.name for one in group.scored] == ["a", "c"]
+    assert scores_of(group)["mig"].value.mean == pytest.approx(0.35)
+    _, found = written(runs, tmp_path)
+    assert "the same seeds" in found.text
+
+
+def test_what_is_missing_is_said(tmp_path):
+    put(tmp_path / "a.png", PIXEL)
+    listed = [Medium("picture", name, name, "", "codes") for name in ("a.png", "gone.png")]
+    write_index(tmp_path, listed)
+    unscored = run("b", 1, scores=False, media=tmp_path)
+    _, found = written([unscored], tmp_path)
+    assert "None of these runs has been scored" in found.text
+    assert "Not scored: b." in found.text
+    assert "gone.png" in found.text
+    assert len([1 for tag, _ in found.tags if tag == "img"]) == 2
+
+
+def test_tables_have_headers(tmp_path):
+    _, found = written([run(), run("b", model="tc-vae", mig=0.9)], tmp_path)
+    assert [attributes.get("scope") for tag, attributes in found.tags if tag == "th"].count(None) == 0
+    assert [tag for tag, _ in found.tags].count("strong") == 1  # the higher of two scores
+
+
+def test_only_finite_numbers_are_scores():
+    given = {"a": 1, "b": 0.5, "c": float("inf"), "d": "x", "e": None, "f": True, "g": [1]}
+    assert numbers(given) == {"a": 1.0, "b": 0.5}
+    assert numbers(None) == {}
+
+
+def test_no_runs_and_no_room(tmp_path):
+    with pytest.raises(ValueError, match="needs at least one run"):
+        page([], tmp_path / "page.html")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write"):
+        page([run()], tmp_path / "file" / "page.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
