@@ -1,12 +1,15 @@
 """Small worlds and learners, of the kinds that a report meets, made in a moment and never trained."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from sonarium.features.pixels import PixelsConfig
-from sonarium.features.spectrogram import SpectrogramConfig
+from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
 from sonarium.models.vae import VAE, VAEConfig
 from sonarium.models.vqvae import VQVAE, VQVAEConfig
+from sonarium.report.media import Medium, illustrate
 from sonarium.worlds.digits import Digits, DigitsConfig
 from sonarium.worlds.tones import Tones, TonesConfig
 
@@ -24,12 +27,28 @@ def digits() -> Digits:
     return Digits(DigitsConfig(), seed=0)
 
 
-@pytest.fixture
-def sound_vae(tones: Tones) -> VAE:
+def new_sound_vae(tones: Tones) -> VAE:
     torch.manual_seed(3)
     learner = VAE(VAEConfig(latent=4, network="dense", front=FRONT), tones.signal)
+    assert isinstance(learner.front, Spectrogram)
     learner.front.fit([tones.batch(torch.arange(len(tones))).signal])
+    last = [layer for layer in learner.encoder.modules() if isinstance(layer, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight[:4] *= 10  # untrained means hardly vary, and every code would be dead
     return learner
+
+
+@pytest.fixture
+def sound_vae(tones: Tones) -> VAE:
+    """A test may change it."""
+    return new_sound_vae(tones)
+
+
+@pytest.fixture(scope="session")
+def shown(tones: Tones, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Medium], Path]:
+    """The media of such a learner, and their folder; to be read only."""
+    folder = tmp_path_factory.mktemp("media")
+    return illustrate(new_sound_vae(tones), tones, torch.arange(len(tones)), folder, 0), folder
 
 
 @pytest.fixture
@@ -45,6 +64,7 @@ def sound_vqvae(tones: Tones) -> VQVAE:
     config = VQVAEConfig(slots=3, dimension=2, entries=6, network="dense", front=FRONT)
     learner = VQVAE(config, tones.signal)
     every = tones.batch(torch.arange(len(tones)))
+    assert isinstance(learner.front, Spectrogram)
     learner.front.fit([every.signal])
     vectors = learner.vectors(learner.features(every)).detach()
     learner.codebooks.start(vectors, torch.Generator().manual_seed(0))

@@ -78,8 +78,8 @@ def test_curves_draw_every_metric_of_every_run():
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_visible()}
     assert list(panels) == ["loss · total", "loss · error", "penalty · kl"]
     one, two = panels["loss · total"].get_lines()
-    np.testing.assert_allclose(one.get_xydata(), [[10, 3], [20, 2]])
-    np.testing.assert_allclose(two.get_xydata(), [[10, 4]])
+    np.testing.assert_allclose(np.asarray(one.get_xydata(), float), [[10, 3], [20, 2]])
+    np.testing.assert_allclose(np.asarray(two.get_xydata(), float), [[10, 4]])
     assert panels["loss · error"].get_yscale() == "log"
     assert panels["loss · total"].get_yscale() == "linear"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
@@ -97,6 +97,6 @@ def test_codebook_use_is_sorted_and_sums_to_all_clips():
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert len(shown) == 2
     for code, axes in enumerate(shown):
-        highest = axes.collections[0].get_paths()[0].vertices[:, 1].max()
+        highest = np.asarray(axes.collections[0].get_paths()[0].vertices)[:, 1].max()
         assert highest == pytest.approx(np.bincount(values[:, code].astype(int)).max() / 2)
-        assert axes.lines[0].get_ydata()[0] == pytest.approx(12.5)
+        assert np.asarray(axes.lines[0].get_ydata())[0] == pytest.approx(12.5)

@@ -19,7 +19,7 @@ PICTURE = View(0, 1, "brightness")
 def row(name: str = "code 1", alive: bool = True, steps: int = 3) -> Row:
     draw = np.random.default_rng(len(name) + steps)
     marks = tuple(f"{step:+d}" for step in range(steps))
-    return Row(name, "1.00 nats", alive, marks, 1, draw.random((steps, 4, 5)))
+    return Row(name, "1.00 nats", alive, marks, own=1, cells=draw.random((steps, 4, 5)))
 
 
 def test_reconstruction_shows_wave_spectrum_and_bands_of_both():
@@ -27,7 +27,7 @@ def test_reconstruction_shows_wave_spectrum_and_bands_of_both():
     waves = [amplitude * np.sin(2 * np.pi * 1000 * time) for amplitude in (0.5, 0.05)]
     fields = [np.full((6, 9), -30.0), np.full((6, 9), -50.0)]
     shown = [Shown(field, wave) for field, wave in zip(fields, waves, strict=True)]
-    figure = reconstruction("sine, frequency 1,000 Hz", *shown, SOUND, RATE)
+    figure = reconstruction("sine, frequency 1,000 Hz", shown[0], shown[1], SOUND, RATE)
     assert figure.get_suptitle() == "sine, frequency 1,000 Hz"
     panels = np.array(figure.axes[:6]).reshape(3, 2)
     for column, (amplitude, wave, field) in enumerate(zip((0.5, 0.05), waves, fields, strict=True)):

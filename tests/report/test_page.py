@@ -3,15 +3,14 @@
 import base64
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from scipy import stats
 
 from sonarium.report.album import Medium, put, write_index
 from sonarium.report.comparison import RunPage, grouped, numbers, scores_of, tables
-from sonarium.report.media import illustrate
 from sonarium.report.page import page
 
 HOSTILE = '<script>alert("x")</script>'
@@ -46,7 +45,7 @@ def run(name="run-a", seed=0, mig=0.4, world="tones", scores=True, **changes):
         "controls": {"pca": {"mig": 0.15}, "random": {"mig": 0.07}, "chance": {"mig": 0.01}},
         "likelihood": {"elbo": -123.4, "iwae": -120.1, "draws": 64},
     }
-    values = {
+    values: dict[str, Any] = {
         "model": "vae",
         "config": {"model": "vae", "preset": "default", "fit": {"seed": seed, "batch": 64}},
         "environment": {"device": "cpu", "torch": "2"},
@@ -62,13 +61,13 @@ def written(runs, tmp_path) -> tuple[str, Elements]:
     return text, Elements(text)
 
 
-def test_all_pictures_and_sounds_lie_in_the_page(sound_vae, tones, tmp_path):
-    media = illustrate(sound_vae, tones, torch.arange(140), tmp_path / "media", 0)
-    text, found = written([run(media=tmp_path / "media")], tmp_path)
+def test_all_pictures_and_sounds_lie_in_the_page(shown, tmp_path):
+    media, folder = shown
+    text, found = written([run(media=folder)], tmp_path)
     sources = [attributes["src"] for tag, attributes in found.tags if tag in ("img", "audio")]
     held = {base64.b64decode(source.split(",")[1]) for source in sources if source}
     for medium in media:
-        assert (tmp_path / "media" / medium.file).read_bytes() in held
+        assert (folder / medium.file).read_bytes() in held
     assert len(sources) == len(media) + 1  # and the training curves
     assert all(attributes.get("alt") for tag, attributes in found.tags if tag == "img")
     assert all(attributes.get("aria-label") for tag, attributes in found.tags if tag == "audio")
@@ -85,7 +84,7 @@ def test_nothing_is_fetched(tmp_path):
     assert "@import" not in text
     assert not [tag for tag, _ in found.tags if tag in ("script", "iframe", "object", "embed", "base", "form")]
     policies = [a["content"] for tag, a in found.tags if tag == "meta" and a.get("http-equiv")]
-    assert policies[0].startswith("default-src 'none'")
+    assert str(policies[0]).startswith("default-src 'none'")
 
 
 def test_hostile_names_are_only_text(tmp_path):
@@ -122,7 +121,7 @@ def test_a_score_stands_beside_its_controls_with_its_meaning(tmp_path):
     assert "PCA\xa00.15 · untrained\xa00.07 · chance\xa00.01" in found.text
     assert "How much more the best code tells of a cause" in words
     assert "novel score" in words
-    assert "-123.4" in words
+    assert "−123.4" in words
     assert "SAP" not in words  # NaN is no score
     assert "few clips" not in words
 
@@ -136,13 +135,14 @@ def test_seeds_share_a_row_with_student_s_interval(tmp_path):
     words = " ".join(found.text.split())
     assert f"{mean:.2f} [{low:.2f}, {high:.2f}]" in words
     assert "3 seeds" in words
+    assert "2 [2, 2]" in words  # dead codes are counted
     assert all(one.name in words for one in runs)
     assert len([1 for tag, attributes in found.tags if attributes.get("class") == "run"]) == 1
 
 
 def test_runs_that_differ_in_more_than_their_seed_stand_apart():
-    other = {"config": {"model": "vae", "preset": "default", "fit": {"seed": 1, "batch": 32}}}
-    groups = grouped([run("a"), run("b", 1, **other), run("c", 2), run("d", 3, world="digits")])
+    other = {"model": "vae", "preset": "default", "fit": {"seed": 1, "batch": 32}}
+    groups = grouped([run("a"), run("b", 1, config=other), run("c", 2), run("d", 3, world="digits")])
     assert [[one.name for one in group.runs] for group in groups] == [["a", "c"], ["b"], ["d"]]
     assert [(table.world, len(table.groups)) for table in tables(groups)] == [("tones", 2), ("digits", 1)]
 
@@ -163,9 +163,14 @@ def test_what_is_missing_is_said(tmp_path):
     unscored = run("b", 1, scores=False, media=tmp_path)
     _, found = written([unscored], tmp_path)
     assert "None of these runs has been scored" in found.text
+    assert "no pictures and sounds yet" not in found.text
     assert "Not scored: b." in found.text
     assert "gone.png" in found.text
     assert len([1 for tag, _ in found.tags if tag == "img"]) == 2
+
+
+def test_a_run_without_media_says_so(tmp_path):
+    assert "no pictures and sounds yet" in written([run()], tmp_path)[1].text
 
 
 def test_tables_have_headers(tmp_path):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,7 +34,8 @@ class Coder(nn.Module):
 
     def __init__(self, layers: nn.Sequential, padded: tuple[int, int], cropped: tuple[int, int]):
         super().__init__()
-        self.layers = layers
+        # Convolutions are faster with the channels last, on a CPU and on tensor cores.
+        self.layers = layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.padded, self.cropped = padded, cropped
 
     def forward(self, given: Float[Tensor, "clip *given"]) -> Float[Tensor, "clip *made"]:
@@ -69,7 +71,8 @@ def syntone(shape: tuple[int, int, int], width: int, made: int) -> tuple[Coder, 
     encoder: list[nn.Module] = []
     decoder: list[nn.Module] = []
     for low, high in pairwise(channels):
-        encoder += [nn.Conv2d(low, high, 3, padding=1), nn.LeakyReLU(0.01), nn.MaxPool2d(2)]
+        # The ReLU rises everywhere, so after the pooling it gives the same at a quarter of the cost.
+        encoder += [nn.Conv2d(low, high, 3, padding=1), nn.MaxPool2d(2), nn.LeakyReLU(0.01)]
         up = nn.ConvTranspose2d(high, low, 3, stride=2, padding=1, output_padding=1)
         decoder = [up, nn.LeakyReLU(0.01) if decoder else nn.Sigmoid(), *decoder]
     encoder += [nn.Flatten(), *perceptron([cells, 128, 64], 0.01, final=True), nn.Linear(64, made)]

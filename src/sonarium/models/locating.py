@@ -50,10 +50,15 @@ class LocatingEncoder(nn.Module):
         looked = rearrange(self.look(gathered[:, :, : self.bands]).float(), "clip map band 1 -> clip map band")
         where, what = looked.chunk(2, dim=1)
         attention = (SHARPNESS * where).softmax(2)
-        seen = [attention @ self.place, (attention * what).sum(2), what.mean(2)]
+        # A product in half precision would blur the positions, so they are summed.
+        position = (attention * self.place).sum(2)
+        seen = [position, (attention * what).sum(2), what.mean(2)]
         if features.shape[2] > self.bands:
             seen.append(gathered[:, :, self.bands :].mean(2))
-        return self.tell(torch.cat([part.flatten(1) for part in seen], dim=1))
+        made = self.tell(torch.cat([part.flatten(1) for part in seen], dim=1)).float()
+        # The code that shifts the decoder's axis starts from where the first map looks: a path so short that
+        # training finds it before it has spread the position over all codes.
+        return torch.cat([made[:, :1] + position[:, :1] / (2 * SHIFT), made[:, 1:]], dim=1)
 
 
 class LocatingDecoder(nn.Module):
@@ -87,4 +92,6 @@ class LocatingDecoder(nn.Module):
         if self.below:
             level = repeat(self.level(code), "clip moment -> clip row moment", row=self.below)
             rows = torch.cat([rows, level], dim=1)
-        return rearrange(rows @ self.between, "clip row frame -> clip 1 row frame")
+        with torch.autocast(rows.device.type, enabled=False):
+            drawn = rows.float() @ self.between
+        return rearrange(drawn, "clip row frame -> clip 1 row frame")

@@ -89,11 +89,11 @@ def title(group: Group) -> str:
     return f"{group.model} on {group.first.world}"
 
 
-def number_text(value: float) -> str:
-    """A number as people write it."""
-    if value == round(value) and abs(value) != 1:
-        return f"{value:,.0f}"
-    return f"{value:.2f}" if abs(value) < 100 else f"{value:,.1f}"
+def number_text(value: float, key: str) -> str:
+    """A score as people write it: shares to the hundredth, counts as they are."""
+    whole = value == round(value) and not meanings.meaning(key).share
+    text = f"{value:,.0f}" if whole else f"{value:.2f}" if abs(value) < 100 else f"{value:,.1f}"
+    return text.replace("-", "−")
 
 
 def bar(score: Score, key: str) -> dict[str, Any] | None:
@@ -128,6 +128,8 @@ def section(group: Group, anchor: str) -> Section:
         if unscored:
             warned.append(f"Not scored: {', '.join(unscored)}.")
     parts, missing = cards(first)
+    if not parts:
+        warned.append("There are no pictures and sounds yet: they are made when a training ends.")
     figure = charts.curves({run.name: run.metrics for run in group.runs[:MOST_LINES]})
     details = [("Configuration", tuple(flat(first.config))), ("Environment", tuple(flat(first.environment)))]
     return Section(
