@@ -2,10 +2,11 @@
 
 import importlib
 import os
+import signal
 import sys
 
 from sonarium import __version__
-from sonarium.commands.flags import UsageError, choose, say
+from sonarium.commands.faults import UsageError, say, verdict
 
 # Idle threads of torch spin by default, which costs several times the speed when anything else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -33,36 +34,51 @@ def overview() -> str:
 
 
 def dispatch(arguments: list[str]) -> None:
-    if not arguments or arguments[0] in ("-h", "--help"):
+    """Run the verb that the first word names; its file is read only now, for each brings much with it."""
+    if not arguments:
+        raise UsageError(f"which verb? choose one of {', '.join(VERBS)}; `sonarium --help` explains them")
+    verb, *rest = arguments
+    if verb in ("-h", "--help"):
         print(overview())
-        if not arguments:
-            raise SystemExit(2)
-        return
-    if arguments[0] == "--version":
+    elif verb == "--version":
         print(__version__)
-        return
-    verb = choose("verb", arguments[0], VERBS)
-    importlib.import_module(f"sonarium.commands.{verb}").main(arguments[1:])
+    elif verb in VERBS:
+        importlib.import_module(f"sonarium.commands.{verb}").main(rest)
+    else:
+        raise UsageError(f"no verb is called '{verb}': choose one of {', '.join(VERBS)}")
+
+
+def terminate(number: int, frame: object) -> None:
+    raise KeyboardInterrupt("terminated")
 
 
 def main() -> None:
     """Run one verb; whatever is wrong with the input becomes one line and an exit code that is not 0."""
-    from sonarium.training.fit import Interrupted
-
     try:
-        dispatch(sys.argv[1:])
-    except UsageError as error:
-        say(f"sonarium: {error}")
-        raise SystemExit(2) from None
-    except (ValueError, OSError) as error:
-        say(f"sonarium: {' '.join(str(error).split())}")
-        raise SystemExit(1) from None
-    except Interrupted as interrupted:
-        say(f"sonarium: {interrupted}; the same command resumes from there")
-        raise SystemExit(130) from None
-    except KeyboardInterrupt:
-        say("sonarium: interrupted")
-        raise SystemExit(130) from None
+        signal.signal(signal.SIGTERM, terminate)
+        try:
+            dispatch(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
+    except BaseException as error:
+        found = verdict(error)
+        if found is None:
+            raise
+        # What is still to be cleaned up should not be torn by a second Ctrl-C.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        give_up_output()
+        code, line = found
+        if line:
+            say(f"sonarium: {line}")
+        raise SystemExit(code) from None
+
+
+def give_up_output() -> None:
+    """If the output was what failed, Python should not try it once more on its way out, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Writing so that whatever interrupts it, nothing half-written is taken for whole."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def sync(path: Path) -> None:
@@ -16,6 +19,20 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def failure(error: OSError) -> str:
+    """Why the system did not write, and what to do about it."""
+    cure = "free some space there" if error.errno in FULL else "choose a place that you may write to"
+    return f"({error.strerror or error}): {cure}"
+
+
+def remove(path: Path) -> None:
+    """A file or a folder with all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def written_aside(target: Path) -> Iterator[Path]:
     """A place beside `target` to write a file or a folder; it takes the target's place if all went well."""
@@ -23,23 +40,20 @@ def written_aside(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield aside
-        sync(aside)
+        for path in (*aside.rglob("*"), aside) if aside.is_dir() else (aside,):
+            sync(path)
         if aside.is_dir() and target.is_dir():
             target.rmdir()
         os.replace(aside, target)
+        sync(target.parent)
     except OSError as error:
-        raise OSError(
-            f"cannot write '{target}' ({error.strerror or error}): free some space there, or choose a place "
-            "that you may write to; nothing was left behind"
-        ) from error
+        raise OSError(f"cannot write '{target}' {failure(error)}; nothing was left behind") from error
     finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        elif aside.exists():
-            aside.unlink()
+        if os.path.lexists(aside):
+            remove(aside)
 
 
 def write_whole(path: Path, text: str) -> None:
     """A reader sees the old text or the new, never a part."""
     with written_aside(path) as aside:
-        aside.write_text(text)
+        aside.write_text(text, encoding="utf-8")

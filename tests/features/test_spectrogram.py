@@ -1,5 +1,6 @@
 """The front end of sounds against librosa; its scaling, its statistics, and what it refuses."""
 
+import dataclasses
 import io
 import math
 
@@ -232,3 +233,56 @@ def test_statistics_are_demanded_and_must_be_of_something():
         with pytest.raises(ValueError, match="not all silent"):
             front.fit(waves)
     assert not front.fitted
+
+
+LEVELS = SpectrogramConfig(fft=512, hop=128, mels=0, level_rows=4, floor_db=-40)
+
+
+def test_louder_sounds_change_only_the_rows_of_the_level():
+    front, waves = Spectrogram(dataclasses.replace(LEVELS, scaling="none"), RATE), sounds(RATE, 4096)
+    soft, loud = front(0.1 * waves)[:, 0], front(waves)[:, 0]
+    heard = soft[:, -1] > -79
+    assert heard.any(1).all()
+    torch.testing.assert_close(soft[:, :-4].mT[heard], loud[:, :-4].mT[heard], atol=2e-3, rtol=0)
+    rise = (loud[:, -4:] - soft[:, -4:]).mT[heard]
+    torch.testing.assert_close(rise, torch.full_like(rise, 20), atol=2e-3, rtol=0)
+
+
+def test_the_level_is_the_energy_of_the_frame():
+    front = Spectrogram(dataclasses.replace(LEVELS, scaling="none"), RATE)
+    time = torch.arange(8192) / RATE
+    sine = torch.stack([a * torch.sin(2 * torch.pi * 1000 * time) for a in (1.0, 0.1)])
+    level = front(sine)[:, 0, -1, 8:-8]
+    torch.testing.assert_close(level, torch.tensor([[0.0], [-20.0]]).expand_as(level), atol=0.05, rtol=0)
+
+
+def test_level_and_colour_have_statistics_of_their_own_and_silence_is_finite():
+    front, waves = Spectrogram(LEVELS, RATE), torch.cat([sounds(RATE, 4096), torch.zeros(1, 4096)])
+    front.fit([waves[:2], waves[2:]])
+    rows = front(waves)[:, 0].double()
+    for part in (rows[:, :-4], rows[:, -4:]):
+        assert abs(float(part.mean())) < 1e-5
+        assert abs(float(part.std(correction=0)) - 1) < 1e-5
+    assert front(waves).isfinite().all()
+
+
+def test_sound_with_its_level_apart_can_be_heard_again():
+    front, waves = Spectrogram(LEVELS, RATE), sounds(RATE, 8192)
+    front.fit([waves])
+    heard = front.invert(front(waves), 8192, phase=front.phase(waves))
+    error = (heard - waves).square().mean(1) / waves.square().mean(1)
+    assert float(error.max()) < 1e-2
+    assert float(front.invert(front(torch.zeros(1, 8192)), 8192).abs().max()) < 1e-4
+
+
+def test_a_level_needs_decibels():
+    with pytest.raises(ValueError, match="use compression 'log', or level_rows 0"):
+        SpectrogramConfig(level_rows=4, compression="none", scaling="none")
+
+
+def test_linear_bands_are_evenly_spaced():
+    front = Spectrogram(SpectrogramConfig(fft=1024, hop=256, mels=40, spacing="linear", scaling="none"), RATE)
+    assert front.filters is not None
+    hertz = torch.arange(513) * RATE / 1024
+    centres = (front.filters @ hertz) / front.filters.sum(1)
+    torch.testing.assert_close(centres, torch.arange(1, 41) * RATE / 2 / 41, atol=RATE / 1024, rtol=0)

@@ -2,55 +2,64 @@
 
 import contextlib
 import io
-import sys
 from collections.abc import Iterable
 from typing import Any
 
 import tyro
 
+from sonarium.commands.faults import UsageError
+
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands)
+FRAME = "│╭╮╰╯─- "
+"""What tyro draws around what it says, on terminals of either kind."""
 
 
-class UsageError(Exception):
-    """The words do not say what to do."""
-
-
-def parse(schema: type, arguments: list[str], verb: str, description: str, default: Any = None) -> Any:
+def parse(schema: type, arguments: list[str], verb: str, description: str) -> Any:
     """An instance of `schema` from the arguments; a fault becomes one line."""
     complaint = io.StringIO()
-    fallback = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                schema, args=arguments, prog=f"sonarium {verb}", description=description, config=STYLE, **fallback
-            )
+            return tyro.cli(schema, args=arguments, prog=f"sonarium {verb}", description=description, config=STYLE)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise UsageError(f"{first_line(complaint.getvalue())}; see `sonarium {verb} --help`") from None
+        raise UsageError(f"{in_one_line(complaint.getvalue())}; see `sonarium {verb} --help`") from None
 
 
-def first_line(box: str) -> str:
-    """What tyro says in the first paragraph of its box of lines."""
-    said = []
-    for line in box.splitlines()[1:]:
-        text = line.strip("│╭╮╰╯ ")
-        if not text or set(text) == {"─"}:
-            break
-        said.append(text)
-    return " ".join(said) or "the flags are not understood"
+def in_one_line(box: str) -> str:
+    """What tyro says in its box: the fault, and which flag may have been meant."""
+    paragraphs: list[list[str]] = [[]]
+    for line in box.splitlines():
+        # The title of the box has its frame on both sides; a flag has hyphens on one.
+        text = line.strip("│ ")
+        if not text.strip(FRAME) or text[0] in "╭╰":
+            paragraphs.append([])
+        else:
+            paragraphs[-1].append(text)
+    said = [lines for lines in paragraphs if lines]
+    if not said:
+        return "the flags are not understood"
+    fault = " ".join(said[0]).rstrip(".")
+    if fault.startswith("Missing from "):
+        fault = f"missing: {fault.partition(': ')[2].replace(' (required)', '')}".rstrip(".")
+    fault = fault.removeprefix("Error parsing ").removeprefix("world-config: ").removeprefix("fit: ")
+    fault = fault.removeprefix("model-config: ")
+    meant = next((lines[1] for lines in said if lines[0].startswith("Perhaps you meant") and len(lines) > 1), "")
+    return fault + (f"; did you mean {meant.split(',')[0].split()[0]}?" if meant else "")
 
 
 def flag(arguments: list[str], name: str, default: str) -> str:
     """The value of one flag, read ahead of the rest because it decides what the other flags are."""
+    found = default
     for position, word in enumerate(arguments):
         if word == f"--{name}":
             if position + 1 == len(arguments):
                 raise UsageError(f"--{name} needs a value")
-            return arguments[position + 1]
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return default
+            # As for all flags, the last one counts.
+            found = arguments[position + 1]
+        elif word.startswith(f"--{name}="):
+            found = word.partition("=")[2]
+    return found
 
 
 def choose(kind: str, name: str, among: Iterable[str]) -> str:
@@ -69,8 +78,3 @@ def leading_word(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 def wants_help(arguments: list[str]) -> bool:
     return "--help" in arguments or "-h" in arguments
-
-
-def say(text: str) -> None:
-    """Remarks go to the error stream, so that the output stays clean for pipes."""
-    print(text, file=sys.stderr)

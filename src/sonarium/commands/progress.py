@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -10,12 +11,17 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
 
-from sonarium.training.fit import Progress as Report
+if TYPE_CHECKING:
+    from sonarium.training.fit import Progress as Report
+
+SHOWN = ("loss/total", "loss/error", "penalty/kl")
+"""Metrics that stand beside the bar."""
 
 
 class RateColumn(ProgressColumn):
@@ -24,12 +30,11 @@ class RateColumn(ProgressColumn):
 
 
 def summary(metrics: dict[str, float]) -> str:
-    shown = {name: value for name, value in metrics.items() if name in ("loss/total", "loss/error", "penalty/kl")}
-    return "  ".join(f"{name.partition('/')[2]} {value:.4g}" for name, value in shown.items())
+    return "  ".join(f"{name.partition('/')[2]} {metrics[name]:.4g}" for name in SHOWN if name in metrics)
 
 
 @contextmanager
-def bars() -> Iterator[Report]:
+def bars() -> "Iterator[Report]":
     """A reporter that draws one bar a stage."""
     columns = (
         TextColumn("{task.description}"),
@@ -41,12 +46,12 @@ def bars() -> Iterator[Report]:
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        tasks: dict[str, object] = {}
+        tasks: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
             if stage not in tasks:
                 # A resumed training starts in the middle: what was done before is not this run's speed.
                 tasks[stage] = progress.add_task(stage, total=total, completed=max(done - 1, 0), metrics="")
-            progress.update(tasks[stage], completed=done, metrics=summary(metrics))  # type: ignore[arg-type]
+            progress.update(tasks[stage], completed=done, metrics=summary(metrics))
 
         yield report

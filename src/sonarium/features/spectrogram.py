@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sonarium.features.inversion import griffin_lim, spread_bands
 from sonarium.features.mel import mel_filters
+from sonarium.features.statistics import Statistics
 from sonarium.features.stft import Stft
 
 CACHED = 2**19
@@ -174,7 +175,7 @@ class Spectrogram(nn.Module):
         """Magnitudes of a batch that is worked on at once."""
         spectrum = self.stft(wave)
         power = torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
-        raised = power if self.config.power == 2 else power ** (self.config.power / 2)
+        raised = power if self.config.power == 2 else spectrum.abs() ** self.config.power
         parts = [raised]
         if self.filters is not None:
             parts = [raised[..., bins] @ self.filters[bands, bins].T for bands, bins in self.blocks]
@@ -242,17 +243,31 @@ class Spectrogram(nn.Module):
 
         Under scaling `frame` the level of each frame is lost: its largest cell comes back as 1.
         """
+        rows = self.unscaled_rows(features)
+        cells = rows[:, : self.bands]
+        if self.config.compression == "none":
+            return cells.clamp(min=0)
+        return self.raised(cells.clamp(min=self.config.floor_db) + self.level(rows))
+
+    def floor(self, features: Float[Tensor, "clip 1 band frame"]) -> Float[Tensor, "clip 1 frame"]:
+        """The magnitude to which each frame's quieter cells were raised: not heard in it, only taken for silence."""
+        return self.raised(self.config.floor_db + self.level(self.unscaled_rows(features)))
+
+    def raised(self, decibels: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+        return self.full_scale * 10 ** (decibels * self.config.power / 20)
+
+    def level(self, rows: Float[Tensor, "clip row frame"]) -> Float[Tensor, "clip 1 frame"]:
+        """Decibels to which the bands are relative: each frame's own, if it is kept apart, or full scale."""
+        if not self.config.level_rows:
+            return torch.zeros_like(rows[:, :1])
+        return rows[:, self.bands :].mean(1, keepdim=True).clamp(min=QUIETEST_DB)
+
+    def unscaled_rows(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip row frame"]:
         rows = rearrange(features, "clip 1 row frame -> clip row frame")
         if self.config.scaling in ("standard", "unit"):
             offset, spread = self.scale_of_rows(rows)
             rows = rows * spread + offset
-        cells = rows[:, : self.bands]
-        if self.config.compression == "none":
-            return cells.clamp(min=0)
-        cells = cells.clamp(min=self.config.floor_db)
-        if self.config.level_rows:
-            cells = cells + rows[:, self.bands :].mean(1, keepdim=True).clamp(min=QUIETEST_DB)
-        return self.full_scale * 10 ** (cells * self.config.power / 20)
+        return rows
 
     def phase(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip bin frame"]:
         """The angles in radians that magnitudes leave out; keep them for an exact inversion."""
@@ -296,31 +311,9 @@ class Spectrogram(nn.Module):
         cells = self.unscale(features)
         if self.config.compression == "log":
             # Silence lies at the floor, so the floor itself must not be heard as hiss.
-            cells = cells - self.full_scale * 10 ** (self.lowest_db * self.config.power / 20)
+            cells = cells - self.floor(features)
         frames = rearrange(cells.clamp(min=0), "clip band frame -> clip frame band")
         return frames if self.filters is None else spread_bands(frames, self.filters)
-
-
-class Statistics:
-    """Mean, deviation and range of a stream of cells, in double precision."""
-
-    def __init__(self) -> None:
-        self.count, self.mean, self.squares, self.low, self.high = 0, 0.0, 0.0, math.inf, -math.inf
-
-    def add(self, new: Float[Tensor, "*any"]) -> None:
-        if not new.numel():
-            return
-        cells = new.double()
-        number, centre = cells.numel(), float(cells.mean())
-        # Chan, Golub and LeVeque's update: exact where the plain sum of squares would cancel.
-        self.squares += float((cells - centre).square().sum())
-        self.squares += (centre - self.mean) ** 2 * self.count * number / (self.count + number)
-        self.count += number
-        self.mean += (centre - self.mean) * number / self.count
-        self.low, self.high = min(self.low, float(cells.min())), max(self.high, float(cells.max()))
-
-    def deviation(self) -> float:
-        return math.sqrt(self.squares / self.count)
 
 
 def filter_bank(config: SpectrogramConfig, rate: int) -> Float[Tensor, "band bin"]:

@@ -69,7 +69,10 @@ def cells(front: nn.Module, features: Float[Tensor, "clip 1 band frame"]) -> Flo
         return rearrange(features, "clip 1 row column -> clip row column").float().cpu().numpy()
     loudest = 1.0 if front.config.scaling == "frame" else front.full_scale
     decade = 20 / front.config.power
-    magnitudes = front.unscale(features) / loudest
+    magnitudes = front.unscale(features)
+    if front.config.level_rows:
+        magnitudes = magnitudes - front.floor(features)
+    magnitudes = magnitudes / loudest
     return (decade * magnitudes.clamp(min=10 ** (DARKEST / decade)).log10()).float().cpu().numpy()
 
 

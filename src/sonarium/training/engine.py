@@ -1,29 +1,43 @@
 """Devices and precision. The only file that knows Lightning Fabric."""
 
+import logging
+import platform
 import sys
 from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor
+
+from sonarium import __version__
 
 Precision = Literal["32", "bf16"]
 FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
+
+
+def choose_device(name: str) -> str:
+    """cpu or cuda, by name or the best there is, refused where it is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device '{name}': use --device cpu, cuda or auto")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda': this torch sees no CUDA device; use --device cpu")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 class FabricEngine:
     """Runs updates on one device, and keeps the random numbers of the run."""
 
     def __init__(self, device: str, precision: Precision, seed: int):
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device not in ("cpu", "cuda", "mps"):
-            raise ValueError(f"device '{device}': use cpu, cuda, mps or auto")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device 'cuda': this torch sees no CUDA device; use --device cpu")
-        self.fabric = Fabric(accelerator=device, devices=1, precision=FABRIC_PRECISION[precision])
+        if precision not in FABRIC_PRECISION:
+            raise ValueError(f"precision '{precision}': use --precision {' or '.join(FABRIC_PRECISION)}")
+        accelerator = choose_device(device)
+        # Fabric takes a second to read, which a person who asks for help should not wait for.
+        from lightning_fabric import Fabric
+
+        # It announces on the error stream what the configuration says already.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=FABRIC_PRECISION[precision])
         self.device = self.fabric.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.clips = 0
@@ -39,10 +53,6 @@ class FabricEngine:
 
 def environment(engine: FabricEngine) -> dict[str, str | int]:
     """What a run was made with."""
-    import platform
-
-    from sonarium import __version__
-
     return {
         "sonarium": __version__,
         "python": sys.version.split()[0],

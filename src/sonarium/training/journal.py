@@ -3,24 +3,30 @@
 The metrics hold nothing of the clock, so that a resumed run's file is, byte for byte, an unbroken one's.
 """
 
+import errno
 import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from torch.utils.tensorboard.writer import SummaryWriter
 
-from sonarium.files import write_whole
+from sonarium.files import failure, write_whole
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The records of a metrics file, leaving out a last line that was cut short."""
+    """The records of a metrics file, leaving out lines that were cut short or damaged."""
     records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and type(record.get("step")) is int:
+            records.append(record)
     return records
 
 
@@ -28,28 +34,66 @@ class Journal:
     """Open for one training; forgets what came after the step that it resumes from."""
 
     def __init__(self, folder: Path, resumed_from: int):
-        self.path = folder / "metrics.jsonl"
-        kept = [record for record in read_metrics(self.path) if record["step"] <= resumed_from]
-        write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept))
-        self.file = open(self.path, "a")
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1)
+        # TensorBoard takes long to read, which a person who asks for help should not wait for.
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self.folder = folder
+        kept = [record for record in read_metrics(folder / "metrics.jsonl") if record["step"] <= resumed_from]
+        write_whole(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+        # Without a buffer: what a full disk refused is not tried once more on closing.
+        self.file = open(folder / "metrics.jsonl", "ab", buffering=0)
+        self.hook = threading.excepthook
+        threading.excepthook = self.overhear
+        with self.writing("tensorboard"):
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1)
+
+    def overhear(self, failed: threading.ExceptHookArgs) -> None:
+        """TensorBoard's own thread raises what stops it here on the next call: its traceback says no more."""
+        if not isinstance(failed.exc_value, OSError):
+            self.hook(failed)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"cannot write '{self.folder / name}' {failure(error)}, then the same command resumes"
+            ) from None
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
-        self.file.flush()
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
+        line = (json.dumps({"step": step, **values}) + "\n").encode()
+        with self.writing("metrics.jsonl"):
+            if self.file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with self.writing("tensorboard"):
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
 
     def speed(self, step: int, clips_per_second: float) -> None:
         """Kept out of the metrics: no two runs are equally fast."""
-        self.board.add_scalar("speed/clips_per_second", clips_per_second, step)
+        with self.writing("tensorboard"):
+            self.board.add_scalar("speed/clips_per_second", clips_per_second, step)
 
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "row column colour"]) -> None:
-        self.board.add_image(name, pixels, step, dataformats="HWC")
+        with self.writing("tensorboard"):
+            self.board.add_image(name, pixels, step, dataformats="HWC")
 
     def sound(self, step: int, name: str, wave: Float[np.ndarray, " time"], rate: int) -> None:
-        self.board.add_audio(name, wave[None], step, sample_rate=rate)
+        with self.writing("tensorboard"):
+            self.board.add_audio(name, wave[None], step, sample_rate=rate)
+
+    def sync(self) -> None:
+        """Have all on the disk: before a checkpoint, lest it outlive the records that lead to it."""
+        with self.writing("metrics.jsonl"):
+            os.fsync(self.file.fileno())
+        with self.writing("tensorboard"):
+            self.board.flush()
 
     def close(self) -> None:
         self.file.close()
-        self.board.close()
+        try:
+            with self.writing("tensorboard"):
+                self.board.close()
+        finally:
+            threading.excepthook = self.hook

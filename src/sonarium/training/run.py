@@ -6,11 +6,11 @@ A checkpoint is written aside, synced, renamed, and only then marked whole by a 
 that whatever interrupts the writing, nothing half-written is taken for whole. No pickle is read or written.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sonarium.files import sync, write_whole
+from sonarium.files import failure, remove, sync, write_whole
 
 MARK = "whole.json"
+WEIGHTS, TENSORS, STATE = "weights.safetensors", "state.safetensors", "state.json"
+MARKED = {WEIGHTS, TENSORS, STATE}
 KEPT = 2
 """Whole checkpoints that stay: the newest, and one before it in case the newest is damaged."""
 
@@ -61,14 +63,18 @@ def digest(path: Path) -> str:
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, or None if it is whole."""
     try:
-        marks = json.loads((checkpoint / MARK).read_text())
+        marks = json.loads((checkpoint / MARK).read_bytes())
+        if not isinstance(marks, dict) or marks.keys() != MARKED:
+            return f"{MARK} does not name its files"
         for name, expected in marks.items():
             if digest(checkpoint / name) != expected:
                 return f"{name} differs from its checksum"
     except FileNotFoundError as missing:
         return f"{Path(missing.filename).name} is missing"
-    except (ValueError, AttributeError):
+    except (ValueError, RecursionError):
         return f"{MARK} is not readable"
+    except OSError as error:
+        return f"{Path(error.filename or checkpoint).name} cannot be read: {error.strerror}"
     return None
 
 
@@ -82,6 +88,11 @@ def difference(old: Tree, new: Tree, path: str = "") -> list[str]:
         ]
         return [line for found in lines for line in found]
     return [] if old == new else [f"{path}: {old!r} in the folder, {new!r} now"]
+
+
+def leftover(path: Path) -> bool:
+    """Whether this is what a killed process was writing."""
+    return path.name.startswith(".") and path.name.endswith(".partial")
 
 
 class Run:
@@ -101,9 +112,12 @@ class Run:
                 f"`sonarium train MODEL --world WORLD --run {folder}`"
             )
         try:
-            return cls(folder, json.loads(path.read_text()))
-        except ValueError as error:
+            config = json.loads(path.read_bytes())
+            if not isinstance(config, dict):
+                raise ValueError("no object of JSON")
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"'{path}' is damaged ({error}): restore it or start a new run folder") from None
+        return cls(folder, config)
 
     @classmethod
     def create(cls, folder: Path, config: dict[str, Any]) -> "Run":
@@ -117,57 +131,69 @@ class Run:
                     "Choose another --run folder, or the same flags to resume"
                 )
             return found
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"'{folder}' is a file and no run folder: choose an empty or new --run folder")
+        if folder.exists() and not all(leftover(path) for path in folder.iterdir()):
             raise ValueError(f"'{folder}' exists and is not a run folder: choose an empty or new --run folder")
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        (folder / "media").mkdir(exist_ok=True)
         write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
         return cls(folder, config)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Two trainings in one folder would spoil each other."""
-        with open(self.folder / ".lock", "w") as lock:
+        try:
+            lock = open(self.folder / ".lock", "w")
+        except OSError as error:
+            raise OSError(f"cannot write in '{self.folder}' {failure(error)}") from None
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ValueError(f"another process is training in '{self.folder}': wait for it") from None
+                raise ValueError(
+                    f"another process is training in '{self.folder}': wait for it, or choose another --run folder"
+                ) from None
+            self.sweep()
             yield
+
+    def sweep(self) -> None:
+        """Remove what a killed training had half written; scores are written by others."""
+        for folder in (self.folder, self.folder / "checkpoints", self.folder / "media"):
+            for path in folder.glob(".*.partial"):
+                if not path.name.startswith(".scores"):
+                    remove(path)
 
     def checkpoints(self) -> list[Path]:
         """Newest first; whole or not."""
         found = (self.folder / "checkpoints").glob("step-*")
-        return sorted(found, key=lambda path: int(path.name.split("-")[1]), reverse=True)
+        numbered = [path for path in found if path.name.removeprefix("step-").isdecimal()]
+        return sorted(numbered, key=step_of, reverse=True)
 
-    def save(self, step: int, weights: dict[str, Tensor], state: Tree) -> None:
+    def save(self, step: int, weights: Mapping[str, Tensor], state: Tree) -> None:
+        """Write a checkpoint, and remove those that it makes superfluous."""
         final = self.folder / "checkpoints" / f"step-{step}"
         aside = final.with_name(f".{final.name}.partial")
-        shutil.rmtree(aside, ignore_errors=True)
         try:
+            remove(aside)
             aside.mkdir(parents=True)
-            tensors: dict[str, Tensor] = {}
-            text = json.dumps(pack(state, tensors))
-            save_file(
-                {k: v.detach().cpu().contiguous() for k, v in weights.items()}, aside / "weights.safetensors"
-            )
-            save_file(tensors, aside / "state.safetensors")
-            write_whole(aside / "state.json", text)
-            marks = {path.name: digest(path) for path in sorted(aside.iterdir())}
-            for path in aside.iterdir():
-                sync(path)
+            write_parts(aside, weights, state)
+            marks = {name: digest(aside / name) for name in sorted(MARKED)}
+            for name in MARKED:
+                sync(aside / name)
             sync(aside)
-            shutil.rmtree(final, ignore_errors=True)
+            remove(final)
             os.rename(aside, final)
             write_whole(final / MARK, json.dumps(marks, indent=2) + "\n")
             sync(final.parent)
         except (OSError, SafetensorError) as error:
-            shutil.rmtree(aside, ignore_errors=True)
+            reason = failure(error.__cause__ if isinstance(error.__cause__, OSError) else as_os_error(error))
             raise OSError(
-                f"could not save the checkpoint of step {step} in '{final.parent}' ({error}): free space or "
-                "mend the permissions, then give the same command again to resume from the last whole checkpoint"
+                f"could not save the checkpoint of step {step} in '{final.parent}' {reason}, "
+                "then the same command resumes from the last whole checkpoint"
             ) from None
+        finally:
+            remove(aside)
         for old in [path for path in self.checkpoints() if damage(path) is None][KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
+            remove(old)
 
     def load(self) -> tuple[int, dict[str, Tensor], Tree] | None:
         """The newest whole checkpoint: its step, weights and state."""
@@ -176,9 +202,42 @@ class Run:
             if fault := damage(path):
                 self.passed_over.append(f"{path.name} is not whole ({fault})")
                 continue
-            state = unpack(json.loads((path / "state.json").read_text()), load_file(path / "state.safetensors"))
-            return int(path.name.split("-")[1]), load_file(path / "weights.safetensors"), state
+            state = unpack(json.loads((path / STATE).read_bytes()), load_file(path / TENSORS))
+            return step_of(path), load_file(path / WEIGHTS), state
         return None
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def write_parts(folder: Path, weights: Mapping[str, Tensor], state: Tree) -> None:
+    """The three files of a checkpoint."""
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(pack(state, tensors))
+    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, folder / WEIGHTS)
+    save_file(tensors, folder / TENSORS)
+    (folder / STATE).write_text(text, encoding="utf-8")
+
+
+def as_os_error(error: Exception) -> OSError:
+    """Safetensors tells of a full disk in words of its own."""
+    if isinstance(error, OSError):
+        return error
+    full = "No space left" in str(error) or "os error 28" in str(error)
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if full else OSError(str(error))
+
+
+def restore_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: str) -> None:
+    """Weights into the module that they were taken from, refused if it has another form."""
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        fault = " ".join(str(error).split()[:30])
+        raise ValueError(
+            f"the weights in {where} do not fit the model of its config.json ({fault} …): one of the two was "
+            "changed, or another version of Sonarium wrote them; start a new run folder"
+        ) from None
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Tree) -> None:

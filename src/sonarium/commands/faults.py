@@ -1,0 +1,37 @@
+"""What went wrong, in one line and an exit code: 2 for the words, 1 for the input, 130 for an interruption."""
+
+import sys
+
+HINT = "check that the path is right and that you may read and write there"
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+class UsageError(Exception):
+    """The words do not say what to do."""
+
+
+def say(text: str) -> None:
+    """Remarks go to the error stream, so that the output stays clean for pipes."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def verdict(error: BaseException) -> tuple[int, str] | None:
+    """Exit code and line for a fault of the input; None for a fault of the program, which shows its traceback."""
+    said = " ".join(str(error).split())
+    if isinstance(error, UsageError):
+        return 2, said
+    if isinstance(error, KeyboardInterrupt):
+        return 130, said or "interrupted"
+    if isinstance(error, BrokenPipeError):
+        # Whoever read the output has seen enough.
+        return 1, ""
+    if isinstance(error, MemoryError | RuntimeError) and (not said or any(words in said for words in NO_MEMORY)):
+        return 1, "there is not enough memory for this: use a smaller --batch, or a smaller model or world"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"'{error.filename}': " if error.filename else ""
+        return 1, f"{where}{error.strerror}: {HINT}"
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("sonarium"):
+        return 1, f"this needs the package {error.name}, which is not installed: `pip install {error.name}`"
+    if isinstance(error, ValueError | OSError):
+        return 1, said
+    return None

@@ -1,0 +1,137 @@
+"""What every learner of the table must hold, on sound and on pictures."""
+
+import dataclasses
+
+import pytest
+import torch
+from stub_engine import StubEngine
+
+from sonarium.models.contract import can
+from sonarium.models.table import MODELS
+from sonarium.models.vae import VAE, VAEConfig
+from sonarium.worlds.contract import World
+from sonarium.worlds.digits import Digits, DigitsConfig
+from sonarium.worlds.tones import Tones, TonesConfig
+
+WORLDS = {
+    "wave": Tones(TonesConfig(frequencies=6, amplitudes=3, seconds=0.2), 0),
+    "picture": Digits(DigitsConfig(), 0),
+}
+CLIPS = torch.arange(24)
+CASES = [
+    (name, preset, kind)
+    for name, entry in MODELS.items()
+    for preset in entry.presets
+    for kind in WORLDS
+    if not (preset == "syntone" and kind == "picture")
+]
+
+
+def made(name: str, preset: str, kind: str):
+    world: World = WORLDS[kind]
+    torch.manual_seed(0)
+    learner = MODELS[name].build(MODELS[name].presets[preset](kind), world.signal)
+    learner.front.fit([world.batch(CLIPS).signal])
+    return learner, world
+
+
+@pytest.mark.parametrize(("name", "preset", "kind"), CASES)
+def test_a_learner_keeps_its_contract(name, preset, kind):
+    learner, world = made(name, preset, kind)
+    batch, engine = world.batch(CLIPS), StubEngine()
+    features = learner.features(batch)
+    before = [parameter.detach().clone() for parameter in learner.encoder.parameters()]
+    terms = learner.update(batch, engine)
+    assert all("/" in term and value.ndim == 0 and not value.requires_grad for term, value in terms.items())
+    assert all(torch.isfinite(value) for value in terms.values())
+    assert any(not torch.equal(a, b) for a, b in zip(before, learner.encoder.parameters(), strict=True))
+    codes = learner.encode(batch.signal)
+    assert codes.shape[:2] == (len(CLIPS), 1)
+    assert learner.decode(codes).shape == features.shape
+    assert can(learner, "sample")
+    drawn = learner.sample(5, torch.Generator().manual_seed(0))
+    assert drawn.shape == (5, *codes.shape[1:])
+    assert torch.equal(drawn, learner.sample(5, torch.Generator().manual_seed(0)))
+    assert learner.decode(drawn).isfinite().all()
+    assert not can(learner, "forecast")
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in MODELS for kind in WORLDS])
+def test_a_saved_learner_encodes_raw_sound_alike(name, kind):
+    learner, world = made(name, "default", kind)
+    signal = world.batch(CLIPS).signal
+    learner.update(world.batch(CLIPS), StubEngine())
+    other = MODELS[name].build(learner.config, world.signal)
+    other.load_state_dict(learner.state_dict())
+    assert torch.equal(learner.encode(signal), other.encode(signal))
+
+
+@pytest.mark.parametrize("name", ["beta-vae", "vq-vae"])
+def test_training_lowers_the_error(name):
+    learner, world = made(name, "default", "picture")
+    batch, engine = world.batch(torch.arange(128)), StubEngine()
+    first = learner.update(batch, engine)["loss/error"]
+    for _ in range(60):
+        last = learner.update(batch, engine)["loss/error"]
+    assert last < 0.7 * first
+
+
+def test_features_computed_beforehand_are_taken_as_they_are():
+    learner, world = made("vae", "default", "wave")
+    batch = world.batch(CLIPS)
+    features = learner.features(batch)
+    early = dataclasses.replace(batch, signal=torch.empty(len(CLIPS), 0), features=features)
+    other, _ = made("vae", "default", "wave")
+    one, two = learner.update(batch, StubEngine()), other.update(early, StubEngine())
+    assert all(torch.equal(one[term], two[term]) for term in one)
+
+
+def test_the_sample_that_is_priced_is_the_sample_that_is_decoded():
+    learner, world = made("factor-vae", "default", "wave")
+    assert isinstance(learner, VAE)
+    priced, decoded, taught = [], [], []
+    learner.penalty.register_forward_pre_hook(lambda module, given: priced.append(given[1]))
+    learner.decoder.register_forward_pre_hook(lambda module, given: decoded.append(given[0]))
+    learn = learner.penalty.learn
+    learner.penalty.learn = lambda sample, engine: taught.append(sample) or learn(sample, engine)
+    learner.update(world.batch(CLIPS), StubEngine())
+    assert torch.equal(priced[0], decoded[0])
+    assert torch.equal(priced[0], taught[0])
+    assert not taught[0].requires_grad
+
+
+def test_presets_are_the_networks_they_are_named_for():
+    world = Tones(TonesConfig(frequencies=4, amplitudes=2), 0)
+    syntone = VAE(MODELS["vae"].presets["syntone"]("wave"), world.signal)
+    # Counted by hand: 3 convolutions, 4096-128-64-2×8, 8-64-128-4096, 3 transposed convolutions.
+    encoder = 160 + 4640 + 18496 + (4096 * 128 + 128) + (128 * 64 + 64) + 2 * (64 * 8 + 8)
+    decoder = (8 * 64 + 64) + (64 * 128 + 128) + (128 * 4096 + 4096) + 18464 + 4624 + 145
+    assert sum(p.numel() for p in syntone.encoder.parameters()) == encoder
+    assert sum(p.numel() for p in syntone.decoder.parameters()) == decoder
+    assert tuple(syntone.front(world.batch(CLIPS[:2]).signal).shape) == (2, 1, 128, 32)
+    mnist = MODELS["vae"].presets["mnist"]("picture")
+    pictures = dataclasses.replace(WORLDS["picture"].signal, shape=(28, 28))
+    network = VAE(mnist, pictures)
+    assert sum(p.numel() for p in network.parameters()) == 1_189_984 == parameters_by_hand()
+
+
+def parameters_by_hand() -> int:
+    encoder = (784 * 400 + 400) + (400 * 400 + 400) + 2 * (400 * 200 + 200)
+    return encoder + (200 * 400 + 400) + (400 * 400 + 400) + (400 * 784 + 784)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"latent": 0}, "--latent 1 or more"), ({"noise": 0.0}, "must be positive"), ({"latent": 1}, "use 2 or more")],
+)
+def test_impossible_configurations_are_refused(changed, message):
+    config = dataclasses.replace(MODELS["vae"].presets["default"]("wave"), **changed)
+    with pytest.raises(ValueError, match=message):
+        VAE(config, WORLDS["wave"].signal)
+
+
+def test_a_front_end_of_the_wrong_kind_is_refused():
+    with pytest.raises(ValueError, match="choose a front end of pixels"):
+        VAE(VAEConfig(), WORLDS["picture"].signal)
+    with pytest.raises(ValueError, match="choose a spectrogram"):
+        VAE(MODELS["vae"].presets["default"]("picture"), WORLDS["wave"].signal)
