@@ -16,9 +16,12 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from sonarium.measures.statistics import interval
+
 ROOT = Path(__file__).resolve().parents[1]
 SONARIUM = [sys.executable, "-m", "sonarium"]
 SEEDS = range(100, 103)
+NAMES = {"elbo": "ELBO", "iwae": "IWAE, 256 samples"}
 POINTS = (125, 250, 500, 1000, 2000, 3750)
 """Updates of 64 pictures; 125 are an epoch of 8,000."""
 
@@ -42,9 +45,9 @@ def draw(curves: list[list[dict[str, float]]]) -> None:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for name, colour in (("elbo", "#0072b2"), ("iwae", "#d55e00")):
+    for name, colour in zip(NAMES, ("#0072b2", "#d55e00"), strict=True):
         values = np.array([[point[name] for point in curve] for curve in curves])
-        axes.plot(POINTS, values.mean(0), "o-", color=colour, label={"elbo": "ELBO", "iwae": "IWAE, 256 samples"}[name])
+        axes.plot(POINTS, values.mean(0), "o-", color=colour, label=NAMES[name])
         axes.fill_between(POINTS, values.min(0), values.max(0), color=colour, alpha=0.2)
     axes.set(xscale="log", xlabel="updates of 64 pictures", ylabel="nats a picture, held out")
     axes.legend(frameon=False)
@@ -64,7 +67,24 @@ def main() -> None:
     out.parent.mkdir(exist_ok=True, parents=True)
     out.write_text(json.dumps({"seeds": list(SEEDS), "curves": curves}, indent=1) + "\n")
     draw(curves)
+    insert(curves)
     print(out)
+
+
+def insert(curves: list[list[dict[str, float]]]) -> None:
+    """Put the table of the curve between its marks in docs/autoencoders.md."""
+    path = ROOT / "docs" / "autoencoders.md"
+    lines = ["| updates | ELBO | IWAE, 256 samples |", "| --- | --- | --- |"]
+    for number, steps in enumerate(POINTS):
+        cells = []
+        for name in NAMES:
+            found = interval([curve[number][name] for curve in curves])
+            assert found.low is not None and found.high is not None, found
+            cells.append(f"{found.mean:.2f} ± {(found.high - found.low) / 2:.2f}")
+        lines.append(f"| {steps} | {' | '.join(cells)} |")
+    before, _, rest = path.read_text().partition("<!-- mnist -->")
+    _, _, after = rest.partition("<!-- end of mnist -->")
+    path.write_text(before + "\n".join(["<!-- mnist -->", *lines, "<!-- end of mnist -->"]) + after)
 
 
 if __name__ == "__main__":

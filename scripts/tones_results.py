@@ -10,6 +10,7 @@ split, order, weights and noise, all from its seed. Interrupted, it goes on wher
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -24,21 +25,92 @@ MODELS = {
     "vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
     "beta-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
     "tc-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
-    # SynTone doubles batch and epochs for this one, since half of each batch only feeds the discriminator.
-    "factor-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS), "--batch", "128"],
+    # SynTone doubles batch and epochs for this one: as many updates as here, of twice as many clips.
+    "factor-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
 }
 SONARIUM = [sys.executable, "-m", "sonarium"]
 
 
 def train(model: str, seed: int, folder: Path) -> Path:
     run = folder / f"{model.replace('/', '-')}-{seed}"
+    if (run / "checkpoints" / f"step-{MODELS[model][-1]}" / "whole.json").exists():
+        return run
     words = ["train", model.partition("/")[0], *GRID, *MODELS[model], "--seed", str(seed), "--run", str(run)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run([*SONARIUM, *words, "--precision", "bf16", "--save-every", "500"], env=environment)
+    words += ["--precision", "bf16", "--save-every", "500"]
+    done = subprocess.run([*SONARIUM, *words], env=environment, stdout=subprocess.DEVNULL)
     if done.returncode:
         raise SystemExit(f"{run} failed")
     print(run, "trained", flush=True)
     return run
+
+
+PUBLISHED = {
+    "vae/syntone": (0.280, 0.045, 0.005, 0.300, 0.651),
+    "beta-vae/syntone": (0.184, 0.035, 0.004, 0.201, 0.750),
+    "factor-vae/syntone": (0.118, 0.035, 0.003, 0.126, 0.762),
+    "tc-vae/syntone": (0.166, 0.023, 0.005, 0.183, 0.747),
+}
+"""MIG, SAP, DCIMIG, JEMMIG and modularity in SynTone's readme."""
+AS_CALLED = ("mig", "sap", "dcimig", "jemmig", "modularity")
+STANDARD = (
+    "mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "modularity", "explicitness",
+    "jemmig", "dcimig", "beta_vae", "factor_vae", "irs", "dead_codes",
+)  # fmt: skip
+HEADS = {"dci_disentanglement": "DCI D", "dci_completeness": "DCI C", "dci_informativeness": "DCI I"}
+
+
+def score(runs: list[Path], protocol: str) -> list[dict]:
+    """Score the runs, keep the summary beside the docs, and return its rows."""
+    words = ["score", *map(str, runs), "--protocol", protocol, "--json"]
+    found = json.loads(subprocess.run([*SONARIUM, *words], check=True, capture_output=True).stdout)
+    for row in found["summary"]:
+        row["runs"] = [Path(run).name for run in row["runs"]]
+    out = ROOT / "docs" / "results" / f"tones-{protocol}.json"
+    out.parent.mkdir(exist_ok=True, parents=True)
+    out.write_text(json.dumps({"seeds": list(SEEDS), "summary": found["summary"]}, indent=1) + "\n")
+    return found["summary"]
+
+
+def cell(score: dict, digits: int = 2) -> str:
+    """Mean ± half of the 95 % interval over seeds."""
+    return f"{score['mean']:.{digits}f} ± {(score['high'] - score['low']) / 2:.{digits}f}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def standard_table(rows: list[dict]) -> str:
+    """Scores down, models across: thirteen scores are too many for the columns of a page."""
+    learners = [row for row in rows if not row["model"].startswith("·")]
+    controls = [row for row in rows if row["model"].startswith("·")][:3]
+    shown = [*learners, *controls]
+    head = ["", *(row["model"].strip("· ") for row in shown)]
+    body = [[HEADS.get(name, name), *(cell(row["scores"][name]) for row in shown)] for name in STANDARD]
+    return table(head, body)
+
+
+def as_called_table(rows: list[dict]) -> str:
+    body = []
+    for row in rows:
+        if row["model"].startswith("·"):
+            continue
+        model = row["runs"][0].rpartition("-")[0]
+        body.append([row["model"], "here", *(cell(row["scores"][name], 3) for name in AS_CALLED)])
+        published = PUBLISHED.get(model.replace("-syntone", "/syntone"))
+        if published:
+            body.append(["", "published", *(f"{number:.3f}" for number in published)])
+    return table(["", "", "MIG", "SAP", "DCIMIG", "JEMMIG", "modularity"], body)
+
+
+def insert(name: str, text: str) -> None:
+    """Put a table between its two marks in docs/tones.md."""
+    path = ROOT / "docs" / "tones.md"
+    before, _, rest = path.read_text().partition(f"<!-- {name} -->")
+    _, _, after = rest.partition(f"<!-- end of {name} -->")
+    path.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}")
 
 
 def main() -> None:
@@ -50,15 +122,11 @@ def main() -> None:
     wanted = [(model, seed) for model in flags.only or MODELS for seed in SEEDS]
     with ThreadPoolExecutor(flags.jobs) as pool:
         runs = list(pool.map(lambda job: train(*job, flags.folder), wanted))
-    for protocol in ("standard", "syntone"):
-        words = ["score", *map(str, runs), "--protocol", protocol, "--json"]
-        found = json.loads(subprocess.run([*SONARIUM, *words], check=True, capture_output=True).stdout)
-        out = ROOT / "docs" / "results" / f"tones-{protocol}.json"
-        out.parent.mkdir(exist_ok=True, parents=True)
-        for row in found["summary"]:
-            row["runs"] = [Path(run).name for run in row["runs"]]
-        out.write_text(json.dumps({"seeds": list(SEEDS), "summary": found["summary"]}, indent=1) + "\n")
-        print(out)
+    insert("standard", standard_table(score(runs, "standard")))
+    insert("as called", as_called_table(score(runs, "syntone")))
+    for model in ("beta-vae-default", "vae-syntone"):
+        picture = flags.folder / f"{model}-{SEEDS[0]}" / "media" / "codes.png"
+        shutil.copy(picture, ROOT / "docs" / "figures" / f"{model}-codes.png")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
-"""What all tests share: one thread a process, and the optional folder of recordings and references."""
+"""What all tests share: shapes checked, one thread a process, and the optional folder of references."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+# Every shape that a signature promises is checked wherever a test goes through it.
+install_import_hook("sonarium", "typechecking.check")
 
 torch.set_num_threads(1)
 

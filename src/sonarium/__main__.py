@@ -4,6 +4,8 @@ import importlib
 import os
 import signal
 import sys
+from io import TextIOWrapper
+from typing import cast
 
 from sonarium import __version__
 from sonarium.commands.faults import UsageError, say, verdict
@@ -55,6 +57,9 @@ def terminate(number: int, frame: object) -> None:
 def main() -> None:
     """Run one verb; whatever is wrong with the input becomes one line and an exit code that is not 0."""
     try:
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal without Greek letters shows question marks in their place.
+            cast(TextIOWrapper, stream).reconfigure(errors="replace")
         signal.signal(signal.SIGTERM, terminate)
         try:
             dispatch(sys.argv[1:])

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -19,10 +19,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def failure(error: OSError) -> str:
+def failure(error: BaseException) -> str:
     """Why the system did not write, and what to do about it."""
-    cure = "free some space there" if error.errno in FULL else "choose a place that you may write to"
-    return f"({error.strerror or error}): {cure}"
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    said = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
+    # Libraries that are not written in Python tell of a full disk in words of their own.
+    full = (isinstance(cause, OSError) and cause.errno in FULL) or "No space left" in said
+    return f"({said}): {'free some space there' if full else 'choose a place that you may write to'}"
 
 
 def remove(path: Path) -> None:
@@ -30,7 +33,8 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
 
 
 @contextmanager

@@ -14,8 +14,8 @@ STEPS = 120
 TRAININGS = {
     "digits": "train factor-vae --world digits --units 64 --batch 48 --log-every 7 --save-every 11".split(),
     "tones": (
-        "train vq-vae --world tones --frequencies 12 --amplitudes 4 --seconds 0.2 --batch 16 --network convolutional "
-        "--log-every 7 --save-every 11 --noises 2"
+        "train vq-vae --world tones --frequencies 12 --amplitudes 4 --seconds 0.2 --batch 16 --network "
+        "convolutional --log-every 7 --save-every 11 --noises 2"
     ).split(),
 }
 

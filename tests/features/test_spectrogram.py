@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
+from typechecking import unchecked
 
 from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
 
@@ -59,12 +60,11 @@ def theirs(config: SpectrogramConfig, rate: int, wave: torch.Tensor) -> np.ndarr
 def test_equals_librosa(config, rate, samples):
     wave = sounds(rate, samples)
     expected = theirs(config, rate, wave)
-    try:
-        front = Spectrogram(config, rate)
-    except ValueError as refusal:
-        assert "mel bands are so narrow" in str(refusal)
-        assert (expected.max((0, 2)) == 0).any()
+    if (expected.max((0, 2)) == 0).any():
+        with pytest.raises(ValueError, match="mel bands are so narrow"):
+            Spectrogram(config, rate)
         return
+    front = Spectrogram(config, rate)
     cells = front.magnitudes(wave)
     assert (1, *cells.shape[1:]) == front.shape(samples)
     assert np.abs(cells.numpy() - expected).max() <= 1e-5 * expected.max()
@@ -178,7 +178,7 @@ def test_gradients_reach_the_wave_and_are_finite_in_silence(power):
     ],
 )
 def test_wrong_settings_are_refused(wrong, message):
-    with pytest.raises(ValueError, match=message):
+    with unchecked(), pytest.raises(ValueError, match=message):
         SpectrogramConfig(**wrong)
 
 

@@ -69,7 +69,7 @@ def test_forests_agree_with_those_of_scikit_learn(codes, number) -> None:
     config = ForestConfig(trees=60)
     size: dict[str, Any] = {"n_estimators": 60, "max_depth": config.depth, "min_samples_leaf": config.leaf}
     size |= {"max_features": None, "random_state": 0}
-    category = np.digitize(number, [-0.5, 0.5])
+    category = np.digitize(number, [-0.5, 0.5]).astype(float)
     for target, kind in ((number, RandomForestRegressor), (category, RandomForestClassifier)):
         peer = kind(**size).fit(codes[:400], target[:400])
         ours = grow(in_order(codes[:400]), target[:400], kind is RandomForestClassifier, config, seed=0)

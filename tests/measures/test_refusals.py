@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from grids import grid
+from typechecking import unchecked
 
 from sonarium.measures import disentangle
 
@@ -36,7 +37,7 @@ CONSTANT[:, 2] = 3.0
     ],
 )
 def test_bad_tables(codes: np.ndarray, factors: np.ndarray, discrete, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with unchecked(), pytest.raises(ValueError, match=says):
         disentangle(codes, factors, discrete)
 
 
@@ -50,7 +51,7 @@ def test_bad_tables(codes: np.ndarray, factors: np.ndarray, discrete, says: str)
     ],
 )
 def test_bad_settings(setting: dict, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with unchecked(), pytest.raises(ValueError, match=says):
         disentangle(GRID, GRID, **setting)
 
 

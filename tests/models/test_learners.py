@@ -1,6 +1,7 @@
 """What every learner of the table must hold, on sound and on pictures."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from stub_engine import StubEngine
 from sonarium.models.contract import can
 from sonarium.models.table import MODELS
 from sonarium.models.vae import VAE, VAEConfig
-from sonarium.worlds.contract import World
+from sonarium.worlds.contract import SignalKind, World
 from sonarium.worlds.digits import Digits, DigitsConfig
 from sonarium.worlds.tones import Tones, TonesConfig
 
@@ -27,10 +28,10 @@ CASES = [
 ]
 
 
-def made(name: str, preset: str, kind: str):
+def made(name: str, preset: str, kind: SignalKind) -> tuple[Any, World]:
     world: World = WORLDS[kind]
     torch.manual_seed(0)
-    learner = MODELS[name].build(MODELS[name].presets[preset](kind), world.signal)
+    learner: Any = MODELS[name].build(MODELS[name].presets[preset](kind), world.signal)
     learner.front.fit([world.batch(CLIPS).signal])
     return learner, world
 
@@ -61,7 +62,7 @@ def test_a_saved_learner_encodes_raw_sound_alike(name, kind):
     learner, world = made(name, "default", kind)
     signal = world.batch(CLIPS).signal
     learner.update(world.batch(CLIPS), StubEngine())
-    other = MODELS[name].build(learner.config, world.signal)
+    other: Any = MODELS[name].build(learner.config, world.signal)
     other.load_state_dict(learner.state_dict())
     assert torch.equal(learner.encode(signal), other.encode(signal))
 
@@ -122,7 +123,11 @@ def parameters_by_hand() -> int:
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [({"latent": 0}, "--latent 1 or more"), ({"noise": 0.0}, "must be positive"), ({"latent": 1}, "use 2 or more")],
+    [
+        ({"latent": 0}, "--latent 1 or more"),
+        ({"noise": 0.0}, "must be positive"),
+        ({"latent": 1}, "use 2 or more"),
+    ],
 )
 def test_impossible_configurations_are_refused(changed, message):
     config = dataclasses.replace(MODELS["vae"].presets["default"]("wave"), **changed)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from stub_engine import StubEngine
 from torch import distributions
 from torch.nn import functional
 
@@ -18,7 +19,6 @@ from sonarium.models.penalties import (
     TotalCorrelationConfig,
     decomposition,
 )
-from stub_engine import StubEngine
 
 
 def random_posterior(clips: int = 32, codes: int = 5, seed: int = 0) -> Posterior:

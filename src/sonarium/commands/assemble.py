@@ -1,16 +1,18 @@
 """From names and configurations to worlds, learners and runs; and back from a run folder."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sonarium.commands.faults import say
 from sonarium.models.contract import Learner
 from sonarium.models.table import MODELS
 from sonarium.training.fit import FitConfig
-from sonarium.training.run import Run
+from sonarium.training.run import Run, restore_weights
 from sonarium.worlds.contract import Split, World, split
 from sonarium.worlds.table import WORLDS
 
@@ -31,12 +33,24 @@ def from_dict(default: Any, values: dict[str, Any], where: str) -> Any:
     changed = {}
     for name, value in values.items():
         own = getattr(default, name)
+        if not alike(own, value):
+            raise ValueError(f"{where}.{name} is {value!r}, expected something like {own!r}: restore the file")
         if dataclasses.is_dataclass(own):
             value = from_dict(own, value, f"{where}.{name}")
         elif isinstance(own, tuple):
             value = tuple(value)
         changed[name] = value
     return dataclasses.replace(default, **changed)
+
+
+def alike(own: Any, value: Any) -> bool:
+    """Whether a value that was read from JSON may stand for this default."""
+    if own is None or value is None:
+        return not isinstance(value, dict | list)
+    if dataclasses.is_dataclass(own):
+        return isinstance(value, dict)
+    kinds = {tuple: list, float: (float, int)}.get(type(own), type(own))
+    return isinstance(value, kinds) and isinstance(value, bool) == isinstance(own, bool)
 
 
 @dataclass(frozen=True)
@@ -85,15 +99,28 @@ def read_plan(run: Run) -> Plan:
     where, recorded = f"{run.folder}/config.json", run.config
     expected = {field.name for field in dataclasses.fields(Plan)}
     if recorded.keys() != expected:
-        raise ValueError(f"{where} has the keys {sorted(recorded)}, expected {sorted(expected)}")
-    model, world = recorded["model"], recorded["world"]
-    if model not in MODELS or world not in WORLDS:
-        raise ValueError(f"{where} names model '{model}' and world '{world}', of which one is not known here")
-    world_config = from_dict(WORLDS[world].Config(), recorded["world_config"], f"{where}: world_config")
-    fit = from_dict(FitConfig(), recorded["fit"], f"{where}: fit")
-    preset = MODELS[model].presets[recorded["preset"]](WORLDS[world].kind)
-    model_config = from_dict(preset, recorded["model_config"], f"{where}: model_config")
-    return Plan(model, recorded["preset"], world, model_config, world_config, fit)
+        raise ValueError(f"{where} has the keys {sorted(recorded)}, expected {sorted(expected)}: restore it")
+    model = among(MODELS, recorded["model"], f"{where}: model")
+    world = among(WORLDS, recorded["world"], f"{where}: world")
+    preset = among(MODELS[model].presets, recorded["preset"], f"{where}: preset")
+    for part in ("world_config", "model_config", "fit"):
+        if not isinstance(recorded[part], dict):
+            raise ValueError(f"{where}: {part} is {recorded[part]!r}, expected an object: restore it")
+    start = MODELS[model].presets[preset](WORLDS[world].kind)
+    return Plan(
+        model,
+        preset,
+        world,
+        from_dict(start, recorded["model_config"], f"{where}: model_config"),
+        from_dict(WORLDS[world].Config(), recorded["world_config"], f"{where}: world_config"),
+        from_dict(FitConfig(), recorded["fit"], f"{where}: fit"),
+    )
+
+
+def among(table: Mapping[str, object], name: object, where: str) -> str:
+    if not isinstance(name, str) or name not in table:
+        raise ValueError(f"{where} is {name!r}, expected one of {', '.join(table)}: restore the file")
+    return name
 
 
 @dataclass(frozen=True)
@@ -111,6 +138,8 @@ def open_run(folder: Path) -> Trained:
         faults = "; ".join(run.passed_over) or "none was saved yet"
         raise ValueError(f"'{folder}' has no whole checkpoint ({faults}): train it with `sonarium train`")
     step, weights, _ = saved
-    made.learner.load_state_dict(weights)
+    for fault in run.passed_over:
+        say(f"sonarium: {folder}: {fault}; taking step {step}")
+    restore_weights(made.learner, weights, f"'{folder}/checkpoints/step-{step}'")
     made.learner.eval()
     return Trained(made.plan, made.world, made.parts, made.learner, run, step)

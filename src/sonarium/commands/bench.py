@@ -1,4 +1,8 @@
-"""`sonarium bench NAME`: speed beside other ways to do the same work."""
+"""`sonarium bench NAME`: speed beside other ways to do the same work.
+
+`--json` prints one object: `bench`; `hardware`; and `cases`, each with `name`, `work`, `ours_s`, `peer`,
+`peer_s` and `ratio`, the peer's time over ours; times are medians of interleaved runs.
+"""
 
 import importlib
 import json
@@ -8,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sonarium.bench.timing import hardware
-from sonarium.commands.flags import UsageError, choose, leading_word, parse, wants_help
+from sonarium.commands.faults import UsageError
+from sonarium.commands.flags import choose, leading_word, parse, wants_help
 
 BENCHES = {
     "tones": "rendering, beside NumPy and SciPy clip by clip",

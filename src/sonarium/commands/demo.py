@@ -5,7 +5,8 @@ from pathlib import Path
 from time import perf_counter
 
 from sonarium.commands import report, sample, score
-from sonarium.commands.flags import parse, say
+from sonarium.commands.faults import UsageError, say
+from sonarium.commands.flags import parse
 from sonarium.commands.train import plan_from, train
 
 
@@ -17,19 +18,7 @@ class DemoFlags:
     """Updates of each model; more make better codes."""
 
 
-TONES = [
-    "--world",
-    "tones",
-    "--lowest",
-    "400",
-    "--frequencies",
-    "60",
-    "--amplitudes",
-    "8",
-    "--alias",
-    "--precision",
-    "bf16",
-]
+TONES = "--world tones --lowest 400 --frequencies 60 --amplitudes 8 --alias --precision bf16".split()
 """A small grid of SynTone's own waves."""
 RUNS = (
     ("vae", "tones", TONES),
@@ -41,6 +30,8 @@ RUNS = (
 
 def main(arguments: list[str]) -> None:
     flags = parse(DemoFlags, arguments, "demo", "Train, score, sample and report, small enough to wait for.")
+    if flags.steps < 1:
+        raise UsageError(f"--steps {flags.steps}: train for at least 1 update")
     began, folders = perf_counter(), []
     for model, world, words in RUNS:
         folder = flags.out / f"{model}-{world}"
@@ -55,8 +46,4 @@ def main(arguments: list[str]) -> None:
         sample.main([folders[1], "--out", str(samples), "--count", "4"])
     page = flags.out / "page.html"
     report.main([*folders, "--out", str(page)])
-    print(
-        f"\nEach column asks how well the codes recover the planted causes; 1 is best, and the rows with a dot are\n"
-        f"controls that any model must beat. Open {page.resolve()} to see and hear it.\n"
-        f"Done in {perf_counter() - began:.0f} s."
-    )
+    print(f"\nOpen {page.resolve()} to see and hear it. Done in {perf_counter() - began:.0f} s.")

@@ -1,9 +1,15 @@
-"""`sonarium encode RUN FILES… --out codes.npz`: recordings in, codes out."""
+"""`sonarium encode RUN FILES… --out codes.npz`: recordings in, codes out.
 
+A table with a row for each clip-long piece of a file: its `path`, `start` in seconds, and the codes: `codes`
+(row, code) in an .npz, else the columns `code_0`, `code_1` and so on. `--json` prints one object: `out`,
+`files`, `rows`, and `codes`, how many there are in a row.
+"""
+
+import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -13,10 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sonarium.commands.assemble import open_run
+from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.files import written_aside
 from sonarium.models.contract import Learner, can
+from sonarium.training.engine import choose_device
 from sonarium.worlds.audiofile import read_mono
 
 FORMATS = (".npz", ".csv", ".parquet")
@@ -24,14 +32,14 @@ FORMATS = (".npz", ".csv", ".parquet")
 
 @dataclass(frozen=True)
 class EncodeFlags:
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder of a trained model."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
     """Sound files of any rate, length and number of channels."""
     out: Path
     """Where the codes go: .npz, .csv or .parquet. One row a clip-long piece of a file."""
     device: str = "cpu"
-    """Device to compute on."""
+    """Device to compute on: cpu, cuda or auto."""
     json: bool = False
     """Print what was written as JSON."""
 
@@ -39,21 +47,23 @@ class EncodeFlags:
 def main(arguments: list[str]) -> None:
     flags = parse(EncodeFlags, arguments, "encode", "Turn recordings into the codes of a run.")
     if flags.out.suffix not in FORMATS:
-        raise ValueError(f"--out {flags.out} ends in none of {', '.join(FORMATS)}: give a name that does")
+        raise UsageError(f"--out {flags.out} ends in none of {', '.join(FORMATS)}: give a name that does")
     if not flags.files:
-        raise ValueError("no files to encode: name one or more sound files after the run folder")
+        raise UsageError("no files to encode: name one or more sound files after the run folder")
+    device = choose_device(flags.device)
     trained = open_run(flags.run)
     signal = trained.world.signal
     if signal.rate is None or not can(trained.learner, "encode"):
         raise ValueError(f"'{flags.run}' learnt from {signal.kind}s and cannot encode sound files")
-    learner = trained.learner.to(flags.device)
+    learner = trained.learner.to(device)
     names, starts, codes = [], [], []
     with bars() as progress:
         for done, path in enumerate(flags.files, start=1):
             pieces = cut(read_mono(path, signal.rate), signal.shape[0])
-            made = encode(learner, pieces.to(flags.device))
-            names += [str(path)] * len(made)
-            starts += [number * signal.shape[0] / signal.rate for number in range(len(made))]
+            made = encode(learner, pieces.to(device))
+            rows = len(made)
+            names += [str(path)] * rows
+            starts += [number * len(pieces) / rows * signal.shape[0] / signal.rate for number in range(rows)]
             codes.append(made)
             progress("encoding files", done, len(flags.files), {})
     table = np.concatenate(codes)
@@ -77,20 +87,21 @@ def cut(wave: Float[Tensor, " time"], samples: int) -> Float[Tensor, "piece time
 
 
 def encode(learner: Learner, pieces: Float[Tensor, "piece time"]) -> Float[np.ndarray, "row code"]:
-    blocks = [learner.encode(block) for block in pieces.split(64)]
+    able: Any = learner
+    blocks = [able.encode(block) for block in pieces.split(64)]
     return rearrange(torch.cat(blocks), "piece frame code -> (piece frame) code").cpu().numpy()
 
 
 def write(
     path: Path, names: list[str], starts: Float[np.ndarray, " row"], codes: Float[np.ndarray, "row code"]
 ) -> None:
-    """One table: file, start in seconds, and a column a code."""
+    """One table: path, start in seconds, and a column a code."""
     with written_aside(path) as aside:
         if path.suffix == ".npz":
             with open(aside, "wb") as file:
-                np.savez_compressed(file, file=np.array(names), start=starts, codes=codes)
+                np.savez_compressed(file, path=np.array(names), start=starts, codes=codes)
             return
-        columns = {"file": names, "start": starts.tolist()}
+        columns = {"path": names, "start": starts.tolist()}
         columns |= {f"code_{number}": column.tolist() for number, column in enumerate(codes.T)}
         if path.suffix == ".csv":
             write_csv(aside, columns)
@@ -99,8 +110,6 @@ def write(
 
 
 def write_csv(path: Path, columns: dict[str, list]) -> None:
-    import csv
-
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

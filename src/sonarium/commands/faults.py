@@ -2,6 +2,8 @@
 
 import sys
 
+from sonarium.files import FULL
+
 HINT = "check that the path is right and that you may read and write there"
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -28,8 +30,8 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, MemoryError | RuntimeError) and (not said or any(words in said for words in NO_MEMORY)):
         return 1, "there is not enough memory for this: use a smaller --batch, or a smaller model or world"
     if isinstance(error, OSError) and error.strerror:
-        where = f"'{error.filename}': " if error.filename else ""
-        return 1, f"{where}{error.strerror}: {HINT}"
+        where = f"'{error.filename}'" if error.filename else "what comes out"
+        return 1, f"{where}: {error.strerror}; {'free some space there' if error.errno in FULL else HINT}"
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("sonarium"):
         return 1, f"this needs the package {error.name}, which is not installed: `pip install {error.name}`"
     if isinstance(error, ValueError | OSError):

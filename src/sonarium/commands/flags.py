@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,8 +11,16 @@ import tyro
 from sonarium.commands.faults import UsageError
 
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands)
-FRAME = "│╭╮╰╯─- "
-"""What tyro draws around what it says, on terminals of either kind."""
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+RULES = set("─-╭╮╰╯ ")
+PLAINER = (
+    (r"^Error parsing (?:(?:world|model)-config|fit): ", ""),
+    (r"^Error parsing (\S+): ", r"\1: "),
+    (r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number"),
+    (r"could not convert string to float: (.*)", r"\1 is not a number"),
+    (r"^Missing value for argument '(.*)'.*", r"\1 needs a value"),
+)
+"""Words of tyro and Python, and what a person would say."""
 
 
 def parse(schema: type, arguments: list[str], verb: str, description: str) -> Any:
@@ -27,25 +36,22 @@ def parse(schema: type, arguments: list[str], verb: str, description: str) -> An
 
 
 def in_one_line(box: str) -> str:
-    """What tyro says in its box: the fault, and which flag may have been meant."""
+    """What tyro says in its box, drawn for a terminal of any kind: the fault, and which flag may be meant."""
+    lines = [line.strip("│ ") for line in COLOURS.sub("", box).splitlines()]
     paragraphs: list[list[str]] = [[]]
-    for line in box.splitlines():
-        # The title of the box has its frame on both sides; a flag has hyphens on one.
-        text = line.strip("│ ")
-        if not text.strip(FRAME) or text[0] in "╭╰":
+    for line in [line for line in lines if line][1:]:
+        if set(line) <= RULES:
             paragraphs.append([])
         else:
-            paragraphs[-1].append(text)
-    said = [lines for lines in paragraphs if lines]
-    if not said:
-        return "the flags are not understood"
-    fault = " ".join(said[0]).rstrip(".")
+            paragraphs[-1].append(line)
+    said = [" ".join(lines).rstrip(".") for lines in paragraphs if lines] or ["the flags are not understood"]
+    fault = said[0]
     if fault.startswith("Missing from "):
-        fault = f"missing: {fault.partition(': ')[2].replace(' (required)', '')}".rstrip(".")
-    fault = fault.removeprefix("Error parsing ").removeprefix("world-config: ").removeprefix("fit: ")
-    fault = fault.removeprefix("model-config: ")
-    meant = next((lines[1] for lines in said if lines[0].startswith("Perhaps you meant") and len(lines) > 1), "")
-    return fault + (f"; did you mean {meant.split(',')[0].split()[0]}?" if meant else "")
+        fault = f"missing: {fault.partition(': ')[2].replace(' (required)', '')}"
+    for pattern, plain in PLAINER:
+        fault = re.sub(pattern, plain, fault)
+    meant = next((text.split()[3] for text in said if text.startswith("Perhaps you meant: ")), "")
+    return fault + (f"; did you mean {meant.rstrip(',')}?" if meant else "")
 
 
 def flag(arguments: list[str], name: str, default: str) -> str:

@@ -1,4 +1,8 @@
-"""`sonarium list`: what there is to train, on what, and how it is judged."""
+"""`sonarium list`: what there is to train, on what, and how it is judged.
+
+`--json` prints one object: `models` (name: summary, presets), `worlds` (name: summary, kind), `measures` and
+`benches` (name: what it tells).
+"""
 
 import json
 from dataclasses import dataclass
@@ -8,8 +12,8 @@ from rich.table import Table
 
 from sonarium.commands.bench import BENCHES
 from sonarium.commands.flags import parse
-from sonarium.measures.disentanglement import SCORES
 from sonarium.models.table import MODELS
+from sonarium.report.meanings import SCORES
 from sonarium.worlds.table import WORLDS
 
 
@@ -26,18 +30,26 @@ def main(arguments: list[str]) -> None:
             name: {"summary": entry.summary, "presets": list(entry.presets)} for name, entry in MODELS.items()
         },
         "worlds": {name: {"summary": entry.summary, "kind": entry.kind} for name, entry in WORLDS.items()},
-        "measures": list(SCORES),
-        "benches": list(BENCHES),
+        "measures": {name: meant.sentence for name, meant in SCORES.items()},
+        "benches": BENCHES,
     }
     if flags.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
+    rows = {
+        ("model", "what it is", "presets"): [
+            (name, entry["summary"], ", ".join(entry["presets"])) for name, entry in found["models"].items()
+        ],
+        ("world", "what it is", "makes"): [
+            (name, entry["summary"], entry["kind"]) for name, entry in found["worlds"].items()
+        ],
+        ("measure", "what it tells"): list(found["measures"].items()),
+        ("bench", "what it compares"): list(BENCHES.items()),
+    }
     console = Console()
-    for title in ("models", "worlds"):
-        table = Table(title[:-1], "what it is", "presets" if title == "models" else "makes", box=None)
-        for name, entry in found[title].items():
-            table.add_row(name, entry["summary"], ", ".join(entry.get("presets", [entry.get("kind")])))
+    for headings, lines in rows.items():
+        table = Table(*headings, box=None)
+        for line in lines:
+            table.add_row(*line)
         console.print(table)
         console.print()
-    console.print(f"measures  {', '.join(found['measures'])}", soft_wrap=True)
-    console.print(f"benches   {', '.join(found['benches'])}", soft_wrap=True)

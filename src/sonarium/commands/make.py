@@ -1,11 +1,16 @@
-"""`sonarium make WORLD --out …`: write a world's clips to files, to exchange with other programs."""
+"""`sonarium make WORLD --out …`: write a world's clips to files, to exchange with other programs.
+
+`--json` prints one object: `out`, the file or folder; `clips`, how many.
+"""
 
 import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from sonarium.commands.flags import UsageError, choose, leading_word, parse, wants_help
+from sonarium.commands.faults import UsageError
+from sonarium.commands.flags import choose, leading_word, parse, wants_help
 from sonarium.commands.progress import bars
 from sonarium.worlds.exchange import save_audio, save_syntone
 from sonarium.worlds.table import WORLDS
@@ -16,9 +21,9 @@ from sonarium.worlds.tones import Tones
 class MakeFlags:
     out: Path
     """A file that ends in .npz (SynTone's format), or a new folder for sound files and their manifest."""
-    format: str = "wav"
+    format: Literal["wav", "flac"] = "wav"
     """Sound files in a folder: wav (32-bit float) or flac (24-bit)."""
-    manifest: str = "csv"
+    manifest: Literal["csv", "parquet"] = "csv"
     """Manifest of the folder: csv or parquet."""
     seed: int = 0
     """Seed of the noise, where the world has any."""
@@ -30,12 +35,11 @@ def main(arguments: list[str]) -> None:
     name, rest = leading_word(arguments)
     if name is None and not wants_help(rest):
         raise UsageError(f"make which world? choose one of {', '.join(WORLDS)}")
-    entry = WORLDS[choose("world", name or "tones", WORLDS)]
+    name = choose("world", name or "tones", WORLDS)
+    entry = WORLDS[name]
     fields = [("world_config", entry.Config, field(default_factory=entry.Config))]
     schema = dataclasses.make_dataclass("Make", fields, bases=(MakeFlags,), frozen=True)
     flags = parse(schema, rest, f"make {name}", f"Write the clips of {name}: {entry.summary}.")
-    if flags.format not in ("wav", "flac") or flags.manifest not in ("csv", "parquet"):
-        raise UsageError(f"--format {flags.format} --manifest {flags.manifest}: give wav or flac, csv or parquet")
     world = entry.build(flags.world_config, flags.seed)
     with bars() as progress:
 

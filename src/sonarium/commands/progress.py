@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -17,8 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from sonarium.training.fit import Progress as Report
+from sonarium.training.fit import Progress as Report
 
 SHOWN = ("loss/total", "loss/error", "penalty/kl")
 """Metrics that stand beside the bar."""
@@ -34,7 +32,7 @@ def summary(metrics: dict[str, float]) -> str:
 
 
 @contextmanager
-def bars() -> "Iterator[Report]":
+def bars() -> Iterator[Report]:
     """A reporter that draws one bar a stage."""
     columns = (
         TextColumn("{task.description}"),

@@ -1,4 +1,7 @@
-"""`sonarium report RUN… --out page.html`: one offline page with pictures and sound."""
+"""`sonarium report RUN… --out page.html`: one offline page with pictures and sound.
+
+`--json` prints one object: `out`, the page; `bytes`, its size; `runs`, how many it shows.
+"""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +10,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
+from sonarium.commands.progress import bars
 from sonarium.report.page import RunPage, page
 from sonarium.training.journal import read_metrics
 from sonarium.training.run import Run
@@ -26,16 +31,18 @@ class ReportFlags:
 def main(arguments: list[str]) -> None:
     flags = parse(ReportFlags, arguments, "report", "One offline page about one run or several.")
     if not flags.runs:
-        raise ValueError("no run to report: name one or more run folders")
+        raise UsageError("no run to report: name one or more run folders")
     if flags.out.suffix not in (".html", ".htm"):
-        raise ValueError(f"--out {flags.out} does not end in .html: give the page such a name")
-    page([run_page(folder) for folder in flags.runs], flags.out)
+        raise UsageError(f"--out {flags.out} does not end in .html: give the page such a name")
+    with bars() as progress:
+        progress("drawing the page", 0, 1, {})
+        page([run_page(folder) for folder in flags.runs], flags.out)
+        progress("drawing the page", 1, 1, {})
+    size, runs = flags.out.stat().st_size, len(flags.runs)
     if flags.json:
-        print(json.dumps({"out": str(flags.out), "bytes": flags.out.stat().st_size, "runs": len(flags.runs)}))
+        print(json.dumps({"out": str(flags.out), "bytes": size, "runs": runs}))
     else:
-        print(
-            f"{flags.out}: {len(flags.runs)} run(s), {flags.out.stat().st_size / 2**20:.1f} MB; open it in a browser"
-        )
+        print(f"{flags.out}: {runs} run(s), {size / 2**20:.1f} MB; open it in a browser")
 
 
 def run_page(folder: Path) -> RunPage:
@@ -45,22 +52,26 @@ def run_page(folder: Path) -> RunPage:
         raise ValueError(f"'{folder}' has no metrics yet: train it with `sonarium train`")
     warnings = [] if (folder / "scores.json").exists() else [f"not scored yet: sonarium score {folder}"]
     return RunPage(
-        name=folder.name,
-        model=run.config["model"],
-        world=run.config["world"],
+        name=folder.resolve().name,
+        model=run.config.get("model", "unknown"),
+        world=run.config.get("world", "unknown"),
         config=run.config,
-        environment=read_json(folder / "environment.json") or {},
+        environment=read_json(folder / "environment.json"),
         metrics=metrics,
-        scores=read_json(folder / "scores.json"),
+        scores=read_json(folder / "scores.json") or None,
         media=folder / "media",
         warnings=warnings,
     )
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> dict[str, Any]:
+    """An object of JSON; an empty one if the file is not there."""
     if not path.exists():
-        return None
+        return {}
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("no object of JSON")
     except ValueError as error:
-        raise ValueError(f"'{path}' is damaged ({error}): make it again") from None
+        raise ValueError(f"'{path}' is damaged ({error}): remove it and make it again") from None
+    return found

@@ -1,24 +1,39 @@
-"""`sonarium sample RUN --out FOLDER`: new clips, drawn from what a model has learnt."""
+"""`sonarium sample RUN --out FOLDER`: new clips, drawn from what a model has learnt.
 
+`--json` prints one object: `out`, the folder; `clips`, how many; `step`, of the checkpoint. The folder holds
+`codes.npy` (clip, frame, code) and `sample-000.wav` (32-bit floating point) or `.png` and so on.
+"""
+
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import soundfile
 import torch
 import tyro
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
-from sonarium.commands.assemble import open_run
+from sonarium.commands.assemble import Trained, open_run
+from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
+from sonarium.commands.progress import bars
 from sonarium.files import written_aside
 from sonarium.models.contract import can
+from sonarium.report.view import audible
+from sonarium.training.engine import choose_device
+
+BLOCK = 16
+"""Clips that are made at a time, so that memory does not grow with their number."""
 
 
 @dataclass(frozen=True)
 class SampleFlags:
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder of a trained model."""
     out: Path
     """A new folder for the clips: WAV for sound, PNG for pictures, and their codes."""
@@ -27,36 +42,65 @@ class SampleFlags:
     seed: int = 0
     """Seed of the draw."""
     device: str = "cpu"
-    """Device to compute on."""
+    """Device to compute on: cpu, cuda or auto."""
     json: bool = False
     """Print what was written as JSON."""
 
 
 def main(arguments: list[str]) -> None:
     flags = parse(SampleFlags, arguments, "sample", "Draw new clips from a run.")
-    if flags.count < 1:
-        raise ValueError(f"--count {flags.count}: draw at least 1 clip")
+    if flags.count < 1 or flags.seed < 0:
+        raise UsageError(
+            f"--count {flags.count} --seed {flags.seed}: give a count of 1 or more, a seed of 0 or more"
+        )
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
+    device = choose_device(flags.device)
     trained = open_run(flags.run)
-    learner, signal = trained.learner.to(flags.device), trained.world.signal
+    # Which of its abilities a learner has is asked, not typed.
+    learner: Any = trained.learner.to(device)
     if not (can(learner, "sample") and can(learner, "decode")):
         raise ValueError(f"'{flags.run}' holds a {trained.plan.model}, which cannot draw new clips")
-    generator = torch.Generator(flags.device).manual_seed(flags.seed)
+    if trained.world.signal.kind == "wave" and not audible(learner.front):
+        raise ValueError(f"'{flags.run}' has a front end that cannot be made into sound: its hop is too long")
+    generator = torch.Generator(device).manual_seed(flags.seed)
     codes = learner.sample(flags.count, generator)
-    features = learner.decode(codes)
-    with written_aside(flags.out) as aside:
+    with written_aside(flags.out) as aside, bars() as progress:
         aside.mkdir()
         np.save(aside / "codes.npy", codes.cpu().numpy())
-        if signal.kind == "wave":
-            assert signal.rate is not None
-            waves = learner.front.invert(features, signal.shape[0], generator=generator).cpu().numpy()
-            for number, wave in enumerate(waves):
-                soundfile.write(aside / f"sample-{number:03}.wav", np.clip(wave, -1, 1), signal.rate)
-        else:
-            for number, pixels in enumerate((features[:, 0] * 255).round().byte().cpu().numpy()):
-                Image.fromarray(pixels).save(aside / f"sample-{number:03}.png")
+        for start in range(0, flags.count, BLOCK):
+            made = clips(trained, codes[start : start + BLOCK], generator)
+            for number, (suffix, content) in enumerate(made, start):
+                (aside / f"sample-{number:03}{suffix}").write_bytes(content)
+            progress("drawing clips", min(start + BLOCK, flags.count), flags.count, {})
     if flags.json:
-        print(json.dumps({"out": str(flags.out), "clips": flags.count}))
+        print(json.dumps({"out": str(flags.out), "clips": flags.count, "step": trained.step}))
     else:
         print(f"{flags.out}: {flags.count} clips of {trained.plan.model}, step {trained.step}")
+
+
+def clips(
+    trained: Trained, codes: Float[Tensor, "clip frame code"], generator: torch.Generator
+) -> list[tuple[str, bytes]]:
+    """What the codes decode to, each as a suffix and the bytes of a file."""
+    learner: Any = trained.learner
+    signal, features = trained.world.signal, learner.decode(codes)
+    if signal.kind == "picture":
+        pictures = (features[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy()
+        return [(".png", png(Image.fromarray(pixels))) for pixels in pictures]
+    assert signal.rate is not None, signal
+    waves = learner.front.invert(features, signal.shape[0], generator=generator).cpu().numpy()
+    return [(".wav", wav(wave, signal.rate)) for wave in waves]
+
+
+def wav(wave: Float[np.ndarray, " time"], rate: int) -> bytes:
+    """In floating point, which keeps the level of clips that are louder than full scale."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave, rate, subtype="FLOAT", format="WAV")
+    return buffer.getvalue()
+
+
+def png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

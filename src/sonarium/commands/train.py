@@ -1,4 +1,7 @@
-"""`sonarium train MODEL`: train in a run folder; the same words again resume."""
+"""`sonarium train MODEL`: train in a run folder; the same words again resume.
+
+`--json` prints one object: `run`, the folder; `step`; and the metrics of the last record by their names.
+"""
 
 import dataclasses
 import json
@@ -7,20 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
-from jaxtyping import UInt8
-from PIL import Image
-
 from sonarium.commands.assemble import Assembled, Plan, assemble
-from sonarium.commands.flags import UsageError, choose, flag, leading_word, parse, say, wants_help
+from sonarium.commands.faults import UsageError, say
+from sonarium.commands.flags import choose, flag, leading_word, parse, wants_help
 from sonarium.commands.progress import bars
 from sonarium.files import write_whole
 from sonarium.models.contract import Learner
 from sonarium.models.table import MODELS
-from sonarium.report.media import illustrate
 from sonarium.training.engine import FabricEngine, environment
-from sonarium.training.fit import FitConfig, fit
+from sonarium.training.fit import Audience, FitConfig, check_batch, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import Run
 from sonarium.worlds.table import WORLDS
@@ -37,7 +35,7 @@ class TrainFlags:
     steps: int = 2000
     """Updates in all; a larger number later goes on from where the run stands."""
     device: str = "auto"
-    """cpu, cuda, mps, or auto for the best there is."""
+    """cpu, cuda, or auto for the best there is."""
     json: bool = False
     """Print the last metrics as JSON."""
 
@@ -49,6 +47,8 @@ def main(arguments: list[str]) -> None:
             raise UsageError(f"train which model? choose one of {', '.join(MODELS)}")
         model = "beta-vae"
     flags, plan = plan_from(choose("model", model, MODELS), rest)
+    if flags.steps < 1:
+        raise UsageError(f"--steps {flags.steps}: train for at least 1 update")
     train(plan, flags.run, flags.steps, flags.device)
     report_end(flags)
 
@@ -69,37 +69,37 @@ def plan_from(model: str, arguments: list[str]) -> tuple[TrainFlags, Plan]:
     return flags, Plan(model, preset, world, flags.model_config, flags.world_config, flags.fit)
 
 
-def train(plan: Plan, folder: Path, steps: int, device: str) -> Assembled:
+def train(plan: Plan, folder: Path, steps: int, device: str) -> None:
     """Train up to `steps` updates in the run folder, from wherever it stands; show what was learnt."""
-    if steps < 1:
-        raise ValueError(f"steps={steps}: train for at least 1 update")
     engine = FabricEngine(device, plan.fit.precision, plan.fit.seed)
     made = assemble(plan)
+    # A mistake should leave no folder behind that the corrected words would not fit.
+    check_batch(plan.fit.batch, len(made.parts.train))
     run = Run.create(folder, plan.recorded())
     write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
     with bars() as progress:
-        show = partial(present, made, folder)
-        fit(made.learner, made.world, made.parts.train, run, engine, plan.fit, steps, progress, show)
-    for fault in run.passed_over:
-        say(f"sonarium: {fault}; went on from the last whole checkpoint")
-    return made
+        audience = Audience(progress, lambda fault: say(f"sonarium: {fault}"), partial(present, made, folder))
+        fit(made.learner, made.world, made.parts.train, run, engine, plan.fit, steps, audience)
 
 
 def present(made: Assembled, folder: Path, learner: Learner, journal: Journal, step: int) -> None:
     """Pictures and sounds into `media/` and TensorBoard, and a card that says what this run is."""
+    # Drawing takes long to read, which a person who asks for help should not wait for.
+    import numpy as np
+    import soundfile
+    from PIL import Image
+
+    from sonarium.report.media import illustrate
+
     for medium in illustrate(learner, made.world, made.parts.test, folder / "media", made.plan.fit.seed):
         path = folder / "media" / medium.file
         if medium.kind == "picture":
-            journal.picture(step, f"{medium.group}/{medium.title}", read_picture(path))
+            with Image.open(path) as picture:
+                journal.picture(step, f"{medium.group}/{medium.title}", np.asarray(picture.convert("RGB")))
         elif medium.kind == "sound":
             wave, rate = soundfile.read(path, dtype="float32")
             journal.sound(step, f"{medium.group}/{medium.title}", wave, rate)
     write_whole(folder / "card.md", card(made, step))
-
-
-def read_picture(path: Path) -> UInt8[np.ndarray, "row column colour"]:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
 
 
 def card(made: Assembled, step: int) -> str:
@@ -118,7 +118,8 @@ def card(made: Assembled, step: int) -> str:
 
 
 def report_end(flags: TrainFlags) -> None:
-    newest = read_metrics(flags.run / "metrics.jsonl")[-1]
+    records = read_metrics(flags.run / "metrics.jsonl")
+    newest = records[-1] if records else {"step": flags.steps}
     if flags.json:
         print(json.dumps({"run": str(flags.run), **newest}))
         return

@@ -120,7 +120,7 @@ class Spectrogram(nn.Module):
         self.register_buffer("offset", torch.zeros(2))
         self.register_buffer("spread", torch.ones(2))
 
-    def forward(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip 1 band frame"]:
+    def forward(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip 1 row frame"]:
         if not self.fitted:
             raise ValueError(
                 f"scaling '{self.config.scaling}' needs statistics that were never taken: call fit with "
@@ -171,8 +171,8 @@ class Spectrogram(nn.Module):
             parts = sound.split(max(1, CACHED * torch.get_num_threads() // framed))
             return torch.cat([self.cells(part) for part in parts])
 
-    def cells(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip band frame"]:
-        """Magnitudes of a batch that is worked on at once."""
+    def cells(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip band_and_energy frame"]:
+        """The same of a batch that is worked on at once."""
         spectrum = self.stft(wave)
         power = torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
         raised = power if self.config.power == 2 else spectrum.abs() ** self.config.power
@@ -211,7 +211,7 @@ class Spectrogram(nn.Module):
                 "leave these recordings out or mend them"
             )
 
-    def fit(self, waves: Iterable[Float[Tensor, "clip time"]]) -> None:
+    def fit(self, waves: Iterable[Float[Tensor, "_clip time"]]) -> None:
         """Take the scale from batches of the training split, one batch in memory at a time."""
         if self.config.scaling in ("frame", "none"):
             return
@@ -238,7 +238,7 @@ class Spectrogram(nn.Module):
         """Channels, bands and frames of the features of a clip of so many samples."""
         return 1, self.bands + self.config.level_rows, self.stft.frames(samples)
 
-    def unscale(self, features: Float[Tensor, "clip 1 band frame"]) -> Float[Tensor, "clip band frame"]:
+    def unscale(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip band frame"]:
         """The magnitudes that gave these features, but for cells under the floor, which are raised to it.
 
         Under scaling `frame` the level of each frame is lost: its largest cell comes back as 1.
@@ -249,8 +249,8 @@ class Spectrogram(nn.Module):
             return cells.clamp(min=0)
         return self.raised(cells.clamp(min=self.config.floor_db) + self.level(rows))
 
-    def floor(self, features: Float[Tensor, "clip 1 band frame"]) -> Float[Tensor, "clip 1 frame"]:
-        """The magnitude to which each frame's quieter cells were raised: not heard in it, only taken for silence."""
+    def floor(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip 1 frame"]:
+        """The magnitude to which each frame's quieter cells were raised: taken for silence, not heard."""
         return self.raised(self.config.floor_db + self.level(self.unscaled_rows(features)))
 
     def raised(self, decibels: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -277,7 +277,7 @@ class Spectrogram(nn.Module):
     @torch.no_grad()
     def invert(
         self,
-        features: Float[Tensor, "clip 1 band frame"],
+        features: Float[Tensor, "clip 1 row frame"],
         length: int,
         iterations: int = 32,
         generator: torch.Generator | None = None,
@@ -306,7 +306,7 @@ class Spectrogram(nn.Module):
                 return griffin_lim(magnitudes, self.stft, length, iterations, generator)
             return self.stft.inverse(torch.polar(magnitudes, phase.mT.to(magnitudes)), length)
 
-    def bins(self, features: Float[Tensor, "clip 1 band frame"]) -> Float[Tensor, "clip frame bin"]:
+    def bins(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip frame bin"]:
         """Magnitudes, raised to the power, of every bin of the Fourier transform."""
         cells = self.unscale(features)
         if self.config.compression == "log":

@@ -44,7 +44,7 @@ class Stft(nn.Module):
         heard = weight > AUDIBLE * self.window.square().sum()
         return torch.where(heard, wave / weight.where(heard, 1), 0)
 
-    def overlap_add(self, frames: Float[Tensor, "clip frame time"], length: int) -> Float[Tensor, "clip time"]:
+    def overlap_add(self, frames: Float[Tensor, "clip frame point"], length: int) -> Float[Tensor, "clip time"]:
         """Lay the frames over each other at their times, and keep the `length` samples of the clip."""
         pieces = -(-self.fft // self.hop)
         tail = pieces * self.hop - self.fft

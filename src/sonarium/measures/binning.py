@@ -4,6 +4,8 @@ A column keeps its own values as bins where it has no more of them than there ar
 always does; any other column gets bins of equal width between its least and its greatest value.
 """
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 from jaxtyping import Float, Int
@@ -40,6 +42,7 @@ def joint_counts(
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _bin_all(values, bins):
     clips, columns = values.shape
     binned = np.empty((columns, clips), np.int64).T
@@ -60,6 +63,7 @@ def _bin_all(values, bins):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def few_values(values, most):
     """The distinct values in order, given up (with most + 1 of them) once they are too many."""
     found = np.empty(most + 1, np.float64)
@@ -78,6 +82,7 @@ def few_values(values, most):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _place(ordered, count, value):
     """How many of the first `count` values are less."""
     if count <= 32:  # counting them all has no branch to mispredict
@@ -96,6 +101,7 @@ def _place(ordered, count, value):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _count(code_bins, factor_bins, half, counts):
     clips, codes = code_bins.shape
     factors = factor_bins.shape[1]

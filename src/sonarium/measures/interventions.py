@@ -7,6 +7,7 @@ differ in the others: made on demand by a world, or drawn from a table in which 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -131,6 +132,7 @@ def irs(
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _swing(codes, bins, size):
     """The greatest deviation from the mean within each bin, a mean over the bins that have clips."""
     clips, columns = codes.shape

@@ -15,7 +15,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def bounds(
-    learner: Any, features: Iterable[Float[Tensor, "clip *feature"]], draws: int, seed: int
+    learner: Any, features: Iterable[Float[Tensor, "_clip *feature"]], draws: int, seed: int
 ) -> dict[str, float]:
     """Nats a clip: `elbo`, and `iwae` over `draws` samples a clip.
 

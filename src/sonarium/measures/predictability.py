@@ -9,7 +9,7 @@ number by the share of its variance that is explained, so that both can be avera
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from scipy.stats import rankdata
 
 from sonarium.measures.forest import ForestConfig, grow, in_order
@@ -47,7 +47,7 @@ def _bin_classifier(
     called = np.eye(int(known.sum()))[share.argmax(axis=-1)]
     called[share.sum(axis=-1) == 0] = 0.0  # a bin that the first half never reached names no class
     recall = (called * scored[..., known]).sum(axis=1) / scored[..., known].sum(axis=1)
-    return above_chance(recall.mean(axis=-1), int(known.sum()))
+    return above_chance(recall)
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,8 @@ def _agreement(
     true: Float[np.ndarray, " clip"], predicted: Float[np.ndarray, " clip"], is_category: bool
 ) -> float:
     if is_category:
-        classes = np.unique(true)
-        recall = [np.mean(predicted[true == one] == one) for one in classes]
-        return float(above_chance(np.mean(recall), len(classes)))
+        recall = [np.mean(predicted[true == one] == one) for one in np.unique(true)]
+        return float(above_chance(np.array([recall]))[0])
     spread = np.sum((true - true.mean()) ** 2)
     return float(max(0.0, 1 - np.sum((true - predicted) ** 2) / spread)) if spread > 0 else 0.0
 
@@ -131,7 +130,7 @@ def explicitness(
 
 
 def area_under_curve(
-    scores: Float[np.ndarray, "clip question"], positive: np.ndarray
+    scores: Real[np.ndarray, "clip question"], positive: Bool[np.ndarray, "clip question"]
 ) -> Float[np.ndarray, " question"]:
     """The chance that a positive clip scores above a negative one, from the ranks; ties count half."""
     yes = positive.sum(axis=0)
@@ -139,6 +138,7 @@ def area_under_curve(
     return (ranks - yes * (yes + 1) / 2) / (yes * (len(positive) - yes))
 
 
-def above_chance(accuracy: np.ndarray | np.floating | float, classes: int) -> np.ndarray:
+def above_chance(recall: Float[np.ndarray, "code class_"]) -> Float[np.ndarray, " code"]:
     """Balanced accuracy on a scale from chance (0) to perfect (1); worse than chance is 0."""
-    return np.maximum((accuracy - 1 / classes) / (1 - 1 / classes), 0.0)
+    chance = 1 / recall.shape[1]
+    return np.maximum((recall.mean(axis=1) - chance) / (1 - chance), 0.0)

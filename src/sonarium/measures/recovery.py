@@ -5,7 +5,7 @@ part's features, an untrained copy of the encoder, and codes that know nothing.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def features_of(world: World, index: Int[Tensor, " clip"], learner: Learner) -> 
 
 def codes_of(world: World, index: Int[Tensor, " clip"], learner: Learner) -> Float[np.ndarray, "clip code"]:
     """The codes of each clip, its frames averaged."""
-    blocks = [learner.encode(batch.signal).mean(1).cpu() for batch in batches(world, index, learner)]
+    blocks = [cast(Any, learner).encode(batch.signal).mean(1).cpu() for batch in batches(world, index, learner)]
     return torch.cat(blocks).numpy()
 
 

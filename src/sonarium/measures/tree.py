@@ -6,6 +6,8 @@ own. A node's impurity is then Σ amount² − Σ_slot sum²/mass, and a split t
 sorted list, and a split parts each list stably, so that both children are sorted too.
 """
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 
@@ -14,6 +16,7 @@ SMALLEST_GAIN = 1e-10
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def grow_tree(rank, sorted_clips, slot, amount, weight, slots, depth, leaf):
     """The tree as arrays, and the impurity that each code took away.
 
@@ -62,6 +65,7 @@ def grow_tree(rank, sorted_clips, slot, amount, weight, slots, depth, leaf):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _only_drawn(sorted_clips, weight, drawn):
     order = np.zeros((len(sorted_clips), drawn), np.uint32)
     for code in range(len(sorted_clips)):
@@ -74,6 +78,7 @@ def _only_drawn(sorted_clips, weight, drawn):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _weigh(clips, slot, amount, pull, weight, total):
     """Add up the clips' amounts by slot in `total`; return mass, impurity and Σ_slot total²."""
     mass, square, squares = 0.0, 0.0, 0.0
@@ -87,6 +92,7 @@ def _weigh(clips, slot, amount, pull, weight, total):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _best_cut(clips, rank, slot, pull, weight, leaf, total, mass, squares, left, place):
     """The greatest gain of a cut between two values of one code; their ranks into `place`."""
     for one in range(len(left)):
@@ -109,6 +115,7 @@ def _best_cut(clips, rank, slot, pull, weight, leaf, total, mass, squares, left,
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _share(best, gain, importance):
     """Codes that would split a node equally well share what the split takes away."""
     equal = 0
@@ -120,6 +127,7 @@ def _share(best, gain, importance):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _part(order, first, last, rank, cut, goes_left, spare):
     """Part every code's stretch into clips that go left, then those that go right; return the border."""
     for clip in order[0, first:last]:
@@ -141,6 +149,7 @@ def _part(order, first, last, rank, cut, goes_left, spare):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def add_prediction(codes, feature, threshold, child, value, sums):
     """Add to `sums` (clip, slot) the value of the leaf that each clip falls into."""
     for clip in range(len(codes)):

@@ -60,7 +60,8 @@ def coders(network: Network, canvas: Canvas, width: int, made: int) -> tuple[nn.
 
 
 def padded_to(shape: tuple[int, int, int], multiple: int) -> tuple[int, int]:
-    return tuple(-(-size // multiple) * multiple for size in shape[1:])
+    rows, frames = (-(-size // multiple) * multiple for size in shape[1:])
+    return rows, frames
 
 
 def syntone(shape: tuple[int, int, int], width: int, made: int) -> tuple[Coder, Coder]:

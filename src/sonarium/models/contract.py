@@ -7,7 +7,7 @@ A learner has `update`, owns its front end and its optimisers, and defines only 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sonarium.worlds.contract import Batch, Signal, SignalKind
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What a learner may ask of the machinery that trains it."""
 

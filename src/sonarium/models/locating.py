@@ -30,6 +30,8 @@ MOMENTS = 4
 class LocatingEncoder(nn.Module):
     """Bands, and rows below them that tell the level, to numbers."""
 
+    place: Float[Tensor, " band"]
+
     def __init__(self, bands: int, below: int, frames: int, made: int):
         super().__init__()
         self.bands = bands
@@ -63,6 +65,10 @@ class LocatingEncoder(nn.Module):
 
 class LocatingDecoder(nn.Module):
     """Numbers to bands, drawn about a position, and to the rows below them; time is drawn coarsely."""
+
+    between: Float[Tensor, "moment frame"]
+    place: Float[Tensor, " band"]
+    waves: Float[Tensor, " octave"]
 
     def __init__(self, bands: int, below: int, frames: int, width: int, units: int = 64):
         super().__init__()

@@ -41,8 +41,8 @@ class Posterior:
 
 
 def log_normal(
-    value: Float[Tensor, "*shape"], mean: Float[Tensor, "*shape"], log_variance: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
+    value: Float[Tensor, "*#shape"], mean: Float[Tensor, "*#shape"], log_variance: Float[Tensor, "*#shape"]
+) -> Float[Tensor, "*#shape"]:
     return -0.5 * (math.log(2 * math.pi) + log_variance + (value - mean) ** 2 * torch.exp(-log_variance))
 
 

@@ -104,20 +104,20 @@ class VAE(Learner):
         return raw.sigmoid() if self.config.likelihood == "bernoulli" else raw
 
     @torch.no_grad()
-    def encode(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip frame code"]:
+    def encode(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip 1 code"]:
         """Posterior means, one frame a clip."""
         return self.code(self.front(signal))
 
     @torch.no_grad()
-    def code(self, features: Float[Tensor, "clip channel band frame"]) -> Float[Tensor, "clip frame code"]:
+    def code(self, features: Float[Tensor, "clip channel band frame"]) -> Float[Tensor, "clip 1 code"]:
         return rearrange(self.posterior(features).mean, "clip code -> clip 1 code")
 
     @torch.no_grad()
-    def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip channel band frame"]:
+    def decode(self, codes: Float[Tensor, "clip 1 code"]) -> Float[Tensor, "clip channel band frame"]:
         return self.observed(self.decoder(rearrange(codes, "clip 1 code -> clip code")).float())
 
     @torch.no_grad()
-    def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip frame code"]:
+    def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip 1 code"]:
         """Codes drawn from the prior."""
         like = next(self.parameters())
         return torch.empty(clips, 1, self.config.latent, device=like.device).normal_(generator=generator)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,6 +44,11 @@ class VQVAEConfig:
 
 class Codebooks(nn.Module):
     """One codebook a slot, moved by averages rather than by gradients."""
+
+    entries: Float[Tensor, "slot entry dim"]
+    sums: Float[Tensor, "slot entry dim"]
+    uses: Float[Tensor, "slot entry"]
+    started: Bool[Tensor, ""]
 
     def __init__(self, config: VQVAEConfig):
         super().__init__()
@@ -158,21 +163,21 @@ class VQVAE(Learner):
         return {name: value.detach() for name, value in terms.items()}
 
     @torch.no_grad()
-    def encode(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip frame code"]:
+    def encode(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip 1 code"]:
         """The entries that stand for a clip, end to end in one frame."""
         return self.code(self.front(signal))
 
     @torch.no_grad()
-    def code(self, features: Float[Tensor, "clip channel band frame"]) -> Float[Tensor, "clip frame code"]:
+    def code(self, features: Float[Tensor, "clip channel band frame"]) -> Float[Tensor, "clip 1 code"]:
         entries = self.codebooks.look_up(self.codebooks.nearest(self.vectors(features)))
         return rearrange(entries, "clip slot dim -> clip 1 (slot dim)")
 
     @torch.no_grad()
-    def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip channel band frame"]:
+    def decode(self, codes: Float[Tensor, "clip 1 code"]) -> Float[Tensor, "clip channel band frame"]:
         return self.decoder(rearrange(codes, "clip 1 code -> clip code")).float()
 
     @torch.no_grad()
-    def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip frame code"]:
+    def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip 1 code"]:
         """Entries drawn slot by slot, as often as training used them."""
         chosen = torch.multinomial(self.codebooks.uses, clips, replacement=True, generator=generator).T
         return rearrange(self.codebooks.look_up(chosen), "clip slot dim -> clip 1 (slot dim)")

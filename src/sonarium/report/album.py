@@ -99,9 +99,9 @@ def read_index(folder: Path) -> list[Medium]:
 
 def checked(entry: dict[str, Any]) -> Medium:
     """A medium of an index, which must not name a file outside its folder."""
+    if entry["kind"] not in get_args(Kind):
+        raise ValueError(f"kind {entry['kind']!r} is none of {', '.join(get_args(Kind))}")
     medium = Medium(**{key: str(value) for key, value in entry.items()})  # pyright: ignore[reportArgumentType]
-    if medium.kind not in get_args(Kind):
-        raise ValueError(f"kind {medium.kind!r} is none of {', '.join(get_args(Kind))}")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", medium.file):
         raise ValueError(f"{medium.file!r} is not the name of a file in this folder")
     return medium

@@ -124,4 +124,4 @@ def curves(runs: Mapping[str, Records]) -> Figure | None:
 def wide(values: Float[np.ndarray, " point"]) -> bool:
     """Whether values span so much that only a logarithmic scale shows them."""
     finite = values[np.isfinite(values)]
-    return len(finite) > 0 and finite.min() > 0 and finite.max() / finite.min() > 1000
+    return len(finite) > 0 and bool(finite.min() > 0 and finite.max() / finite.min() > 1000)

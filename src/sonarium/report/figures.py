@@ -136,11 +136,11 @@ def pictures(titles: Sequence[str], originals: Sequence[Shown], made: Sequence[S
 
 
 def tiles(
-    rows: Sequence[Float[np.ndarray, "step row column"]],
+    rows: Sequence[Float[np.ndarray, "_step row column"]],
     view: View,
     faint: Sequence[bool] = (),
     room: float = 0.06,
-) -> tuple[Float[np.ndarray, "row column colour"], tuple[float, float]]:
+) -> tuple[Float[np.ndarray, "down across colour"], tuple[int, int]]:
     """Many fields as one picture on paper, with its pitch: one image is drawn far faster than a hundred axes.
 
     Rows may differ in length. The top left cell of tile (r, c) lies at (r, c) times the pitch.

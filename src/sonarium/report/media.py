@@ -80,7 +80,7 @@ def in_turn(values: Float[np.ndarray, "clip factor"], factors: Sequence[Factor],
     return np.lexsort((category, occurrence))[:count].tolist()
 
 
-def one_after_another(waves: Float[np.ndarray, "step time"], rate: int) -> Float[np.ndarray, " time"]:
+def one_after_another(waves: Float[np.ndarray, "step piece"], rate: int) -> Float[np.ndarray, " time"]:
     """The steps of a traversal as one sound."""
     rise = np.sin(np.linspace(0, np.pi / 2, max(2, round(FADE * rate)))) ** 2
     envelope = np.ones(waves.shape[1])

@@ -6,7 +6,7 @@ so no movement is left behind for the next (unlike the cumulative traversals of 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ BLOCK = 64
 """Clips that a learner is shown at a time."""
 
 
+@runtime_checkable
 class Autoencoder(Protocol):
     """A learner that can encode, decode and sample, as far as this file asks it."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from sonarium import __version__
 
 Precision = Literal["32", "bf16"]
-FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed"}
+FABRIC_PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 def choose_device(name: str) -> str:

@@ -6,7 +6,6 @@ A checkpoint is written aside, synced, renamed, and only then marked whole by a 
 that whatever interrupts the writing, nothing half-written is taken for whole. No pickle is read or written.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -36,13 +35,20 @@ Tree = Any
 def pack(tree: Tree, tensors: dict[str, Tensor], path: str = "") -> Tree:
     """The tree in JSON's terms, its tensors moved to `tensors` and named by where they were."""
     if isinstance(tree, Tensor):
-        tensors[path] = tree.detach().cpu().contiguous()
+        assert path not in tensors, f"two tensors would be named {path}"
+        tensors[path] = own(tree)
         return {"tensor": path}
     if isinstance(tree, Mapping):
+        assert tree.keys() != {"tensor"}, f"{path} would be read as the name of a tensor"
         return {str(key): pack(value, tensors, f"{path}/{key}") for key, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [pack(value, tensors, f"{path}/{key}") for key, value in enumerate(tree)]
     return tree
+
+
+def own(tensor: Tensor) -> Tensor:
+    """A copy that shares no memory with another tensor: safetensors refuses those that do."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def unpack(packed: Tree, tensors: Mapping[str, Tensor]) -> Tree:
@@ -185,9 +191,8 @@ class Run:
             write_whole(final / MARK, json.dumps(marks, indent=2) + "\n")
             sync(final.parent)
         except (OSError, SafetensorError) as error:
-            reason = failure(error.__cause__ if isinstance(error.__cause__, OSError) else as_os_error(error))
             raise OSError(
-                f"could not save the checkpoint of step {step} in '{final.parent}' {reason}, "
+                f"could not save the checkpoint of step {step} in '{final.parent}' {failure(error)}, "
                 "then the same command resumes from the last whole checkpoint"
             ) from None
         finally:
@@ -215,17 +220,9 @@ def write_parts(folder: Path, weights: Mapping[str, Tensor], state: Tree) -> Non
     """The three files of a checkpoint."""
     tensors: dict[str, Tensor] = {}
     text = json.dumps(pack(state, tensors))
-    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, folder / WEIGHTS)
+    save_file({name: own(value) for name, value in weights.items()}, folder / WEIGHTS)
     save_file(tensors, folder / TENSORS)
     (folder / STATE).write_text(text, encoding="utf-8")
-
-
-def as_os_error(error: Exception) -> OSError:
-    """Safetensors tells of a full disk in words of its own."""
-    if isinstance(error, OSError):
-        return error
-    full = "No space left" in str(error) or "os error 28" in str(error)
-    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if full else OSError(str(error))
 
 
 def restore_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: str) -> None:

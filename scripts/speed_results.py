@@ -1,0 +1,40 @@
+"""Run every bench on a quiet machine and write what `docs/speed.md` reports.
+
+    .venv/bin/python scripts/speed_results.py
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHES = ("tones", "features", "vae", "disentangle")
+
+
+def measure(bench: str) -> dict:
+    words = [sys.executable, "-m", "sonarium", "bench", bench, "--repeats", "9", "--json"]
+    found = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
+    (ROOT / "docs" / "results" / f"bench-{bench}.json").write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def main() -> None:
+    lines = ["| bench | case | work | peer | ours s | peer s | ratio |", "|---|---|---|---|---|---|---|"]
+    hardware = ""
+    for bench in BENCHES:
+        found = measure(bench)
+        hardware = found["hardware"]
+        for case in found["cases"]:
+            seconds = f"{case['ours_s']:.4f} | {case['peer_s']:.4f} | {case['ratio']:.1f} ×"
+            lines.append(f"| {bench} | {case['name']} | {case['work']} | {case['peer']} | {seconds} |")
+        print(bench, "measured", flush=True)
+    path = ROOT / "docs" / "speed.md"
+    before, _, rest = path.read_text().partition("<!-- measured -->")
+    _, _, after = rest.partition("<!-- end of measured -->")
+    marked = "\n".join(["<!-- measured -->", f"{hardware}\n", *lines, "<!-- end of measured -->"])
+    path.write_text(before + marked + after)
+
+
+if __name__ == "__main__":
+    main()

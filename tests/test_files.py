@@ -1,0 +1,67 @@
+"""Whatever interrupts the writing, a reader sees the old or the new."""
+
+import errno
+import os
+
+import pytest
+from full_disk import no_room_beyond
+
+from sonarium.files import failure, remove, write_whole, written_aside
+
+
+def names(folder):
+    return sorted(path.name for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt, OSError])
+def test_what_was_there_survives_a_fault(tmp_path, fault):
+    target = tmp_path / "a.txt"
+    write_whole(target, "old")
+    with pytest.raises(fault), written_aside(target) as aside:
+        aside.write_text("half of the n")
+        raise fault
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_takes_the_place_of_an_empty_one_and_of_no_other(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "old").touch()
+    for name in ("empty", "new/below", "full"):
+        with pytest.raises(OSError, match="full") if name == "full" else written_aside(tmp_path / name) as aside:
+            if name == "full":
+                with written_aside(tmp_path / name) as aside:
+                    aside.mkdir()
+            else:
+                aside.mkdir()
+                (aside / "new").touch()
+    assert names(tmp_path) == ["below", "empty", "full", "new", "new", "new", "old"]
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    with no_room_beyond(1000):
+        write_whole(tmp_path / "small", "x" * 900)
+        with pytest.raises(OSError, match=r"cannot write .*large.*nothing was left behind"):
+            write_whole(tmp_path / "small", "y" * 1100)
+    assert (tmp_path / "small").read_text() == "x" * 900
+    assert names(tmp_path) == ["small"]
+
+
+def test_the_reason_decides_the_remedy():
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert "free some space" in failure(full)
+    assert "free some space" in failure(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert "may write to" in failure(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    outer = OSError("cannot write 'x'")
+    outer.__cause__ = full
+    assert failure(outer) == failure(full)
+
+
+def test_what_is_not_there_is_removed_without_complaint(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    for name in ("link", "file", "folder", "nothing", "file/below"):
+        remove(tmp_path / name)
+    assert names(tmp_path) == []
