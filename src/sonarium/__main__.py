@@ -4,6 +4,8 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import cast
 
@@ -45,9 +47,28 @@ def dispatch(arguments: list[str]) -> None:
     elif verb == "--version":
         print(__version__)
     elif verb in VERBS:
-        importlib.import_module(f"sonarium.commands.{verb}").main(rest)
+        with leaving_at_once():
+            module = importlib.import_module(f"sonarium.commands.{verb}")
+        module.main(rest)
     else:
         raise UsageError(f"no verb is called '{verb}': choose one of {', '.join(VERBS)}")
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """While libraries are read nothing is written yet, but some of them do not bear to be interrupted."""
+
+    def leave(number: int, frame: object) -> None:
+        os.write(2, b"sonarium: interrupted\n")
+        os._exit(130)
+
+    handled = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, leave) for number in handled]
+    try:
+        yield
+    finally:
+        for number, handler in zip(handled, before, strict=True):
+            signal.signal(number, handler)
 
 
 def terminate(number: int, frame: object) -> None:
@@ -75,6 +96,9 @@ def main() -> None:
         code, line = found
         if line:
             say(f"sonarium: {line}")
+        if isinstance(error, KeyboardInterrupt):
+            # All is written; the interpreter, which remembers the interruption, might end with another code.
+            os._exit(code)
         raise SystemExit(code) from None
 
 

@@ -22,7 +22,9 @@ def test_resuming_forgets_what_came_later_and_what_was_cut_short(tmp_path):
     assert path.read_text() == "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("damage", [b"\xff\x00", b"null", b"3", b'{"loss": 1}', b'{"step": "x"}', b"", b"[" * 99_999])
+@pytest.mark.parametrize(
+    "damage", [b"\xff\x00", b"null", b"3", b'{"loss": 1}', b'{"step": "x"}', b"", b"[" * 99_999]
+)
 def test_a_damaged_line_takes_no_other_with_it(tmp_path, damage):
     (tmp_path / "m").write_bytes(b'{"step": 1}\n' + damage + b'\n{"step": 2}\n')
     assert read_metrics(tmp_path / "m") == [{"step": 1}, {"step": 2}]

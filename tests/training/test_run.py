@@ -30,7 +30,9 @@ TENSORS = st.builds(
 )
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | TENSORS
 NAMES = st.text("abc_", min_size=1, max_size=3)
-TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner), max_leaves=8)
+TREES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner), max_leaves=8
+)
 
 
 def same(one: object, other: object) -> bool:
@@ -94,7 +96,11 @@ def test_any_changed_byte_of_the_newest_checkpoint_is_noticed(trained, tmp_path,
     content[where] ^= flip
     changed = bytes(content[:where]) if cut else bytes(content)
     (newest / name).write_bytes(changed)
-    if name == MARK and not cut and json_or_none(changed) == json.loads((trained / "checkpoints/step-10" / MARK).read_text()):
+    if (
+        name == MARK
+        and not cut
+        and json_or_none(changed) == json.loads((trained / "checkpoints/step-10" / MARK).read_text())
+    ):
         return  # A blank for a line's end leaves the marks as they were.
     run = Run.read(tmp_path / "run")
     saved = run.load()
@@ -164,7 +170,9 @@ def test_a_changed_configuration_is_refused_with_the_difference(tmp_path):
     changed = {"model": "vae", "fit": {"seed": 1, "test": 0.2, "more": 1}, "waves": ("sine",)}
     with pytest.raises(ValueError, match="holds a run of another configuration") as refusal:
         Run.create(tmp_path / "run", changed)
-    assert "fit.seed: 0 in the folder, 1 now; fit.more: 'absent' in the folder, 1 now; waves: " in str(refusal.value)
+    assert "fit.seed: 0 in the folder, 1 now; fit.more: 'absent' in the folder, 1 now; waves: " in str(
+        refusal.value
+    )
 
 
 def test_difference_names_what_was_taken_away_and_nothing_else():

@@ -73,11 +73,7 @@ class SpectrogramConfig:
             ("power", 0 < self.power < math.inf, "a positive number, such as 1 or 2"),
             ("floor_db", -math.inf < self.floor_db < 0, "a negative number of decibels, such as -80"),
             ("compression", self.compression in ("log", "none"), "'log' or 'none'"),
-            (
-                "scaling",
-                self.scaling in ("standard", "unit", "frame", "none"),
-                "standard, unit, frame or none",
-            ),
+            ("scaling", self.scaling in ("standard", "unit", "frame", "none"), "standard, unit, frame or none"),
         ]
         for name, met, expected in demands:
             if not met:
