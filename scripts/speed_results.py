@@ -1,6 +1,6 @@
 """Run every bench on a quiet machine and write what `docs/speed.md` reports.
 
-    .venv/bin/python scripts/speed_results.py
+.venv/bin/python scripts/speed_results.py
 """
 
 import json

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,7 @@ MODELS = {
     # SynTone doubles batch and epochs for this one: as many updates as here, of twice as many clips.
     "factor-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
 }
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 SONARIUM = [sys.executable, "-m", "sonarium"]
 
 
@@ -36,9 +38,8 @@ def train(model: str, seed: int, folder: Path) -> Path:
     if (run / "checkpoints" / f"step-{MODELS[model][-1]}" / "whole.json").exists():
         return run
     words = ["train", model.partition("/")[0], *GRID, *MODELS[model], "--seed", str(seed), "--run", str(run)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     words += ["--precision", "bf16", "--save-every", "500"]
-    done = subprocess.run([*SONARIUM, *words], env=environment, stdout=subprocess.DEVNULL)
+    done = subprocess.run([*SONARIUM, *words], env=ONE_THREAD, stdout=subprocess.DEVNULL)
     if done.returncode:
         raise SystemExit(f"{run} failed")
     print(run, "trained", flush=True)
@@ -62,8 +63,9 @@ HEADS = {"dci_disentanglement": "DCI D", "dci_completeness": "DCI C", "dci_infor
 
 def score(runs: list[Path], protocol: str) -> list[dict]:
     """Score the runs, keep the summary beside the docs, and return its rows."""
-    words = ["score", *map(str, runs), "--protocol", protocol, "--json"]
-    found = json.loads(subprocess.run([*SONARIUM, *words], check=True, capture_output=True).stdout)
+    words = ["score", *map(str, runs), "--protocol", protocol, "--draws", "4", "--json"]
+    done = subprocess.run([*SONARIUM, *words], check=True, capture_output=True, env=ONE_THREAD)
+    found = json.loads(done.stdout)
     for row in found["summary"]:
         row["runs"] = [Path(run).name for run in row["runs"]]
     out = ROOT / "docs" / "results" / f"tones-{protocol}.json"
@@ -84,10 +86,10 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def standard_table(rows: list[dict]) -> str:
     """Scores down, models across: thirteen scores are too many for the columns of a page."""
-    learners = [row for row in rows if not row["model"].startswith("·")]
-    controls = [row for row in rows if row["model"].startswith("·")][:3]
+    learners = [row for row in rows if row["control"] is None]
+    controls = [row for row in rows if row["control"] is not None][:3]
     shown = [*learners, *controls]
-    head = ["", *(row["model"].strip("· ") for row in shown)]
+    head = ["", *(row["control"] or row["model"] for row in shown)]
     body = [[HEADS.get(name, name), *(cell(row["scores"][name]) for row in shown)] for name in STANDARD]
     return table(head, body)
 
@@ -95,7 +97,7 @@ def standard_table(rows: list[dict]) -> str:
 def as_called_table(rows: list[dict]) -> str:
     body = []
     for row in rows:
-        if row["model"].startswith("·"):
+        if row["control"] is not None:
             continue
         model = row["runs"][0].rpartition("-")[0]
         body.append([row["model"], "here", *(cell(row["scores"][name], 3) for name in AS_CALLED)])
@@ -122,8 +124,10 @@ def main() -> None:
     wanted = [(model, seed) for model in flags.only or MODELS for seed in SEEDS]
     with ThreadPoolExecutor(flags.jobs) as pool:
         runs = list(pool.map(lambda job: train(*job, flags.folder), wanted))
-    insert("standard", standard_table(score(runs, "standard")))
-    insert("as called", as_called_table(score(runs, "syntone")))
+    with ThreadPoolExecutor(flags.jobs) as pool:
+        standard, as_called = pool.map(partial(score, runs), ("standard", "syntone"))
+    insert("standard", standard_table(standard))
+    insert("as called", as_called_table(as_called))
     for model in ("beta-vae-default", "vae-syntone"):
         picture = flags.folder / f"{model}-{SEEDS[0]}" / "media" / "codes.png"
         shutil.copy(picture, ROOT / "docs" / "figures" / f"{model}-codes.png")

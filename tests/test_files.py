@@ -17,7 +17,7 @@ def names(folder):
 def test_what_was_there_survives_a_fault(tmp_path, fault):
     target = tmp_path / "a.txt"
     write_whole(target, "old")
-    with pytest.raises(fault), written_aside(target) as aside:
+    with pytest.raises(fault), written_aside(target) as aside:  # noqa: PT012
         aside.write_text("half of the n")
         raise fault
     assert target.read_text() == "old"
@@ -28,15 +28,13 @@ def test_a_folder_takes_the_place_of_an_empty_one_and_of_no_other(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "old").touch()
-    for name in ("empty", "new/below", "full"):
-        with pytest.raises(OSError, match="full") if name == "full" else written_aside(tmp_path / name) as aside:
-            if name == "full":
-                with written_aside(tmp_path / name) as aside:
-                    aside.mkdir()
-            else:
-                aside.mkdir()
-                (aside / "new").touch()
-    assert names(tmp_path) == ["below", "empty", "full", "new", "new", "new", "old"]
+    for name in ("empty", "new/below"):
+        with written_aside(tmp_path / name) as aside:
+            aside.mkdir()
+            (aside / "clip").touch()
+    with pytest.raises(OSError, match=r"cannot write .*full"), written_aside(tmp_path / "full") as aside:
+        aside.mkdir()
+    assert names(tmp_path) == ["below", "clip", "clip", "empty", "full", "new", "old"]
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path):

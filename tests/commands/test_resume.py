@@ -4,6 +4,7 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def lines(folder: Path) -> int:
     return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
 
-def stop_after(words: list[str], folder: Path, records: int, how: signal.Signals) -> int:
+def stop_after(words: Sequence[str], folder: Path, records: int, how: signal.Signals) -> int:
     """Start the training, send it the signal once it has so many records, and return its exit code."""
     process = start(*words, "--run", folder, "--steps", str(STEPS))
     limit = time.monotonic() + 200

@@ -134,7 +134,8 @@ def test_a_diverged_training_is_never_saved(blots, tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused(blots, tmp_path):
     train(blots, tmp_path / "run", "vae")
-    with pytest.raises(ValueError, match=r"step-14' does not fit this training|the weights in"):
+    (tmp_path / "run" / "config.json").write_text('{"model": "factor-vae"}')
+    with pytest.raises(ValueError, match=r"the weights in '.*step-14' do not fit the model"):
         train(blots, tmp_path / "run", "factor-vae")
 
 
@@ -179,7 +180,7 @@ def test_kept_features_are_those_of_the_clips(blots):
 @pytest.mark.parametrize("field", ["batch", "seed", "log_every", "save_every", "cache_megabytes"])
 def test_numbers_below_the_least_are_refused(field):
     with pytest.raises(ValueError, match=rf"--{field.replace('_', '-')} -1: give a whole number of at least"):
-        FitConfig(**{field: -1})
+        FitConfig(**{field: -1})  # pyright: ignore[reportArgumentType]
 
 
 def test_the_meter_means_and_refuses_what_is_not_finite():
@@ -191,5 +192,5 @@ def test_the_meter_means_and_refuses_what_is_not_finite():
         meter = Meter()
         meter.add({"loss/total": torch.tensor(1.0)})
         meter.add({"loss/total": torch.tensor(value)})
-        with pytest.raises(ValueError, match="loss/total became (nan|inf) by step 2: the training has diverged"):
+        with pytest.raises(ValueError, match=r"loss/total became (nan|inf) by step 2: the training has diverged"):
             meter.take(2)

@@ -46,17 +46,21 @@ def test_tensorboard_gets_numbers_pictures_and_sounds(tmp_path):
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 5, "loss/total": 2.5}
 
 
+def fill(folder):
+    journal = Journal(folder, 0)
+    try:
+        for step in range(1, 1000):
+            journal.scalars(step, {"loss/total": 1.0, "loss/error": 2.0})
+            journal.sync()
+    finally:
+        journal.close()
+
+
 @pytest.mark.parametrize("room", [0, 40, 100, 500, 2000])
 def test_a_full_disk_is_one_clear_error_and_no_noise_of_threads(tmp_path, room, capfd):
-    with pytest.raises(OSError, match=r"cannot write '.*(metrics.jsonl|tensorboard)' \(File too large\)"):
-        with no_room_beyond(room):
-            journal = Journal(tmp_path, 0)
-            try:
-                for step in range(1, 1000):
-                    journal.scalars(step, {"loss/total": 1.0, "loss/error": 2.0})
-                    journal.sync()
-            finally:
-                journal.close()
+    refused = pytest.raises(OSError, match=r"cannot write '.*(metrics.jsonl|tensorboard)' \(File too large\)")
+    with refused, no_room_beyond(room):
+        fill(tmp_path)
     assert capfd.readouterr().err == ""
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert [record["step"] for record in records] == list(range(1, len(records) + 1))

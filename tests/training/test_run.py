@@ -22,7 +22,7 @@ from sonarium.training.run import (
     unpack,
 )
 
-COLD = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+COLD = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TENSORS = st.builds(
     lambda values, kind: torch.tensor(values).to(kind),
     st.lists(st.integers(-100, 100), max_size=4),

@@ -18,7 +18,7 @@ from sonarium.models.contract import Learner
 from sonarium.worlds.contract import Batch, World
 
 BLOCK = 64
-MOST_FOR_PCA = 4000
+MOST_FOR_PCA = 1000
 """Training clips that the principal components are fitted on."""
 
 

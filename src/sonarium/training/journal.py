@@ -40,12 +40,16 @@ class Journal:
         self.folder = folder
         kept = [record for record in read_metrics(folder / "metrics.jsonl") if record["step"] <= resumed_from]
         write_whole(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
-        # Without a buffer: what a full disk refused is not tried once more on closing.
-        self.file = open(folder / "metrics.jsonl", "ab", buffering=0)
         self.hook = threading.excepthook
         threading.excepthook = self.overhear
-        with self.writing("tensorboard"):
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1)
+        try:
+            with self.writing("tensorboard"):
+                self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1)
+            # Without a buffer: what a full disk refused is not tried once more on closing.
+            self.file = open(folder / "metrics.jsonl", "ab", buffering=0)
+        except BaseException:
+            threading.excepthook = self.hook
+            raise
 
     def overhear(self, failed: threading.ExceptHookArgs) -> None:
         """TensorBoard's own thread raises what stops it here on the next call: its traceback says no more."""

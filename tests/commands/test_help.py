@@ -1,0 +1,72 @@
+"""Help: every verb has it, and every flag of every configuration is explained in it."""
+
+import re
+
+import pytest
+
+from sonarium import __version__
+from sonarium.__main__ import VERBS, dispatch
+from sonarium.commands.bench import BENCHES
+from sonarium.models.table import MODELS
+from sonarium.worlds.table import WORLDS
+
+HELPS = [
+    *([verb] for verb in VERBS),
+    *(["train", model, "--world", world] for model in MODELS for world in WORLDS),
+    *(["make", world] for world in WORLDS),
+    *(["bench", bench] for bench in BENCHES),
+]
+
+
+def sentences(page: str) -> dict[str, str]:
+    """What the help says of each flag and each word that goes without one."""
+    found: dict[str, str] = {}
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", page).replace("│", " ").splitlines():
+        indent = len(line) - len(line.lstrip())
+        if indent == 2 and re.match(r"--?[a-z]|[A-Z]+…?(  |$)", line.strip()):
+            # The flag with its values; what it means is set off by two blanks, or on the lines that follow.
+            flag, _, said = line.strip().partition("  ")
+            found[flag] = said.strip()
+        elif indent > 2 and found:
+            last = next(reversed(found))
+            found[last] = f"{found[last]} {line.strip()}".strip()
+    return {flag: re.sub(r"\((default: .*|required)\)$", "", said).strip() for flag, said in found.items()}
+
+
+@pytest.mark.parametrize("words", HELPS, ids=" ".join)
+def test_each_flag_has_a_sentence(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as stop:
+        dispatch([*words, "--help"])
+    page = capsys.readouterr()
+    assert stop.value.code in (0, None) and page.err == ""
+    found = sentences(page.out)
+    assert len(found) >= 2, page.out
+    for flag, said in found.items():
+        assert re.search(r"[a-z]{2,} .*[a-z]", said), f"{flag} is not explained by {words}: '{said}'"
+
+
+def test_train_alone_shows_all_that_can_be_set(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        dispatch(["train", "--help"])
+    flags = {word for flag in sentences(capsys.readouterr().out) for word in flag.split() if word.startswith("--")}
+    expected = "run world preset steps device seed batch precision latent learning-rate frequencies alias".split()
+    assert {f"--{name}" for name in expected} <= flags
+
+
+def test_the_parser_of_this_test_sees_a_flag_without_a_sentence():
+    page = "╭─ options ─╮\n│ --one INT    A good sentence. (default: 1) │\n│ --two INT    (default: 2)  │\n╰─╯\n"
+    assert sentences(page) == {"--one INT": "A good sentence.", "--two INT": ""}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"]])
+def test_the_overview_names_each_verb(words, capsys):
+    dispatch(words)
+    out = capsys.readouterr().out
+    assert all(f"  {verb} " in out and does in out for verb, does in VERBS.items())
+
+
+def test_version(capsys):
+    dispatch(["--version"])
+    assert capsys.readouterr().out.strip() == __version__

@@ -1,0 +1,285 @@
+"""Whatever is wrong with the input: one line that says what, where and what to do, and a code that is not 0."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from full_disk import no_room_beyond
+from safetensors.torch import load_file, save_file
+from typechecking import unchecked
+
+from sonarium.__main__ import main
+from sonarium.training.run import Run
+
+TONES = "--frequencies 6 --amplitudes 3 --seconds 0.1 --network dense --test 0.4 --batch 16"
+SMALL = f"train vae {TONES} --steps 2 --run"
+
+
+@pytest.fixture
+def sonarium(monkeypatch, capsys):
+    """The command line in this process, as users run it: exit code, output and error stream."""
+
+    def call(words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sonarium", *words.split()])
+        capsys.readouterr()
+        code: object = 0
+        with unchecked():
+            try:
+                main()
+            except SystemExit as stop:
+                code = stop.code or 0
+        out, said = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, out, said
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A run of two updates on tones."""
+    folder = tmp_path_factory.mktemp("wrong") / "run"
+    patch = pytest.MonkeyPatch()
+    patch.setattr(sys, "argv", ["sonarium", *SMALL.split(), str(folder)])
+    main()
+    patch.undo()
+    return folder
+
+
+def refused(answer: tuple[int, str, str], code: int, fragment: str) -> None:
+    found, out, said = answer
+    assert found == code, answer
+    assert said.startswith("sonarium: ") and said.count("\n") == 1, said
+    assert fragment in said, said
+    assert out == ""
+
+
+WORDS = [
+    ("", 2, "which verb? choose one of demo, list"),
+    ("lst", 2, "no verb is called 'lst': choose one of demo"),
+    ("--nonsense", 2, "no verb is called '--nonsense'"),
+    ("list --jsn", 2, "Unrecognized options: --jsn; did you mean --json?; see `sonarium list --help`"),
+    ("list more", 2, "Unrecognized options: more"),
+    ("train", 2, "train which model? choose one of vae"),
+    ("train betavae --run X", 2, "no model is called 'betavae'"),
+    ("train --run X", 2, "train which model?"),
+    ("train vae", 2, "missing: --run PATH"),
+    ("train vae --run", 2, "--run needs a value"),
+    ("train vae --run X --world", 2, "--world needs a value"),
+    ("train vae --run X --world tonez", 2, "no world is called 'tonez': choose one of tones"),
+    ("train vae --run X --world tones --world=tonez", 2, "no world is called 'tonez'"),
+    ("train vae --run X --preset none", 2, "no preset of vae is called 'none'"),
+    ("train vae --run X --wrld digits", 2, "Unrecognized options: --wrld, digits; did you mean --world?"),
+    ("train vae --run X --steps abc", 2, "--steps: 'abc' is not a whole number"),
+    ("train vae --run X --beta abc", 2, "--beta: 'abc' is not a number"),
+    ("train vae --run X --steps 0", 2, "--steps 0: train for at least 1 update"),
+    ("train vae --run X --steps -3", 2, "--steps -3"),
+    ("train vae --run X --precision 8", 2, "invalid choice '8' for argument '--precision'"),
+    ("train vae --run X --batch 0", 2, "--batch 0: give a whole number of at least 1"),
+    ("train vae --run X --seed -1", 2, "--seed -1"),
+    ("train vae --run X --log-every 0", 2, "--log-every 0"),
+    ("train vae --run X --save-every 0", 2, "--save-every 0"),
+    ("train vae --run X --noises 0", 2, "noises=0"),
+    ("train vae --run X --seconds 0", 2, "seconds=0"),
+    ("train vae --run X --world digits --batch 5000", 1, "1438 clips to train on: use --batch between 1 and"),
+    ("train vae --run X --world digits --latent 0", 1, "latent=0"),
+    ("train vae --run X --world digits --test 0", 1, "test=0.0"),
+    ("train vae --run X --world digits --test 1", 1, "test=1.0"),
+    ("train vae --run X --frequencies 1 --amplitudes 1 --waveforms sine", 1, "at least one more"),
+    (
+        "train vae --run X --frequencies 2 --amplitudes 1 --waveforms sine",
+        1,
+        "the test part of world 'tones' is empty",
+    ),
+    ("train vae --run X --world digits --device tpu", 1, "use --device cpu, cuda or auto"),
+    ("train vae --run X --world digits --path /none", 1, "there is no folder or file at /none"),
+    ("train vae --run X --world syntone-file --path /etc/hosts", 1, "/etc/hosts"),
+    ("make", 2, "make which world? choose one of tones"),
+    ("make bells --out X", 2, "no world is called 'bells'"),
+    ("make tones", 2, "missing: --out PATH"),
+    ("make tones --out X --format mp3", 2, "invalid choice 'mp3'"),
+    ("make digits --out X.npz", 1, "give a folder to --out"),
+    ("make digits --out X", 1, "makes pictures"),
+    ("make tones --frequencies 2 --out FILE/below", 1, "FILE/below' (Not a directory)"),
+    ("bench", 2, "bench what? choose one of tones"),
+    ("bench speed", 2, "no bench is called 'speed'"),
+    ("bench tones --repeats 0", 2, "--repeats 0"),
+    ("score", 2, "no run to score"),
+    ("score X", 1, "X' is no run folder (it has no config.json): make one with `sonarium train"),
+    ("score RUN X", 1, "X' is no run folder"),
+    ("score RUN --draws 0", 2, "--draws 0"),
+    ("score RUN --device tpu", 1, "use --device"),
+    ("score RUN --protocol none", 2, "invalid choice 'none'"),
+    ("report --out X.html", 2, "no run to report"),
+    ("report RUN", 2, "missing: --out PATH"),
+    ("report RUN --out X.pdf", 2, "does not end in .html"),
+    ("report X --out X.html", 1, "X' is no run folder"),
+    ("report RUN --out FILE/page.html", 1, "FILE/page.html' (Not a directory)"),
+    ("sample RUN --out X --count 0", 2, "--count 0"),
+    ("sample RUN --out X --seed -1", 2, "--seed -1"),
+    ("sample RUN --out FILE", 1, "is not an empty folder: give --out a new one"),
+    ("sample RUN --out FILE/below", 1, "Not a directory"),
+    ("sample X --out Y", 1, "X' is no run folder"),
+    ("encode RUN --out X.npz", 2, "no files to encode"),
+    ("encode RUN FILE --out X.doc", 2, "ends in none of .npz, .csv, .parquet"),
+    ("encode RUN X --out X.npz", 1, "X' is not a file"),
+    ("encode RUN FILE --out X.npz", 1, "FILE' is not sound that can be read"),
+    ("encode RUN FOLDER --out X.npz", 1, "FOLDER' is not a file"),
+    ("demo --steps 0", 2, "--steps 0"),
+    ("train vae --world digits --run FILE", 1, "FILE' is a file and no run folder"),
+    ("train vae --world digits --run FILE/below", 1, "FILE/below/config.json' (Not a directory)"),
+    ("train vae --world digits --run FOLDER", 1, "FOLDER' exists and is not a run folder"),
+    (f"train vae {TONES} --steps 1 --run RUN", 1, "stands at step 2 already, beyond --steps 1"),
+    (f"train vae {TONES} --steps 9 --beta 7 --run RUN", 1, "model_config.penalty.beta: 1 in the folder, 7.0 now"),
+    ("train beta-vae --steps 9 --run RUN", 1, "model: 'vae' in the folder, 'beta-vae' now"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "fragment"), WORDS, ids=[words or "none" for words, *_ in WORDS])
+def test_wrong_words_are_one_line_and_leave_nothing(words, code, fragment, sonarium, trained, tmp_path):
+    (tmp_path / "FILE").write_text("no sound, no run\n")
+    (tmp_path / "FOLDER").mkdir()
+    (tmp_path / "FOLDER" / "thesis.txt").touch()
+    places = {name: str(tmp_path / name) for name in ("FILE", "FOLDER", "X", "Y")} | {"RUN": str(trained)}
+    for name, place in places.items():
+        words = " ".join(place + word[len(name) :] if is_place(word, name) else word for word in words.split())
+    refused(sonarium(words), code, fragment)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["FILE", "FOLDER", "thesis.txt"]
+
+
+def is_place(word: str, name: str) -> bool:
+    return word == name or word.startswith((f"{name}/", f"{name}."))
+
+
+CONFIGS = [
+    ('"latent": 10', '"latent": 12', "do not fit the model of its config.json"),
+    ('"latent": 10', '"latent": "ten"', "model_config.latent is 'ten', expected something like 10"),
+    ('"latent": 10', '"latex": 10', "unknown keys latex"),
+    ('"preset": "default"', '"preset": "best"', "preset is 'best', expected one of default"),
+    ('"world": "tones"', '"world": ["tones"]', "world is ['tones'], expected one of tones"),
+    ('"seed": 0', '"seed": -1', "--seed -1"),
+    ('"fit": {', '"fat": {', "expected ['fit', 'model'"),
+    ('"alias": false', '"alias": 1', "world_config.alias is 1"),
+    ("{", "", "is damaged"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "fragment"), CONFIGS, ids=[new or "cut" for _, new, _ in CONFIGS])
+def test_an_altered_configuration_is_refused(old, new, fragment, sonarium, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    refused(sonarium(f"sample {tmp_path}/run --out {tmp_path}/clips"), 1, fragment)
+    assert not (tmp_path / "clips").exists()
+
+
+def test_where_no_checkpoint_is_whole_training_starts_over_and_others_refuse(sonarium, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "step-2" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    for words in (f"sample {tmp_path}/run --out {tmp_path}/clips", f"score {tmp_path}/run"):
+        refused(sonarium(words), 1, "has no whole checkpoint (step-2 is not whole (weights.safetensors differs")
+    code, out, said = sonarium(f"{SMALL} {tmp_path}/run")
+    assert code == 0 and "step 2:" in out
+    assert said.count("\n") == 1 and "going on from step 0" in said
+    repaired = load_file(path)
+    whole = load_file(trained / "checkpoints" / "step-2" / "weights.safetensors")
+    assert all(repaired[name].equal(whole[name]) for name in whole)
+
+
+def test_a_run_that_was_never_trained_or_scored(sonarium, trained, tmp_path):
+    Run.create(tmp_path / "run", json.loads((trained / "config.json").read_text()))
+    refused(sonarium(f"score {tmp_path}/run"), 1, "has no whole checkpoint (none was saved yet)")
+    refused(sonarium(f"report {tmp_path}/run --out {tmp_path}/page.html"), 1, "has no metrics yet: train it")
+    shutil.copytree(trained, tmp_path / "unscored")
+    code, _, said = sonarium(f"report {tmp_path}/unscored --out {tmp_path}/page.html")
+    assert code == 0 and said == ""
+    assert "not scored yet" in (tmp_path / "page.html").read_text()
+
+
+def test_a_training_in_the_same_folder_is_refused(sonarium, trained):
+    with Run.read(trained).locked():
+        refused(sonarium(f"{SMALL} {trained}"), 1, "another process is training in")
+
+
+def test_too_few_clips_to_score(sonarium, tmp_path):
+    words = "train vae --frequencies 3 --amplitudes 2 --seconds 0.1 --network dense --batch 4 --steps 1"
+    assert sonarium(f"{words} --run {tmp_path}/run")[0] == 0
+    refused(
+        sonarium(f"score {tmp_path}/run"), 1, "holds out 5 clips, too few to measure anything: train on a larger"
+    )
+
+
+def test_a_diverging_training_and_weights_beyond_memory(sonarium, tmp_path):
+    words = f"train vae --world digits --steps 40 --run {tmp_path}"
+    refused(sonarium(f"{words}/a --learning-rate 1e9"), 1, "the training has diverged; start a new --run")
+    assert Run.read(tmp_path / "a").load() is None
+    refused(sonarium(f"{words}/b --latent 9000000000000"), 1, "not enough memory")
+    assert not (tmp_path / "b").exists()
+
+
+FULL = [
+    (f"train vae {TONES} --steps 4 --run OUT", 100_000, "could not save the checkpoint of step 4"),
+    (f"train vae {TONES} --steps 4 --run OUT", 50, "config.json' (File too large)"),
+    ("sample RUN --out OUT", 1000, "cannot write"),
+    ("report RUN --out OUT.html", 1000, "cannot write"),
+    ("encode RUN RUN/media/reconstruction-1-original.wav --out OUT.npz", 50, "cannot write"),
+    ("encode RUN RUN/media/reconstruction-1-original.wav --out OUT.csv", 50, "cannot write"),
+    ("make tones --frequencies 6 --seconds 0.1 --out OUT.npz", 1000, "cannot write"),
+    ("make tones --frequencies 6 --seconds 0.1 --out OUT", 1000, "cannot write"),
+]
+
+
+@pytest.mark.parametrize(("words", "room", "fragment"), FULL, ids=[words[:40] for words, *_ in FULL])
+def test_a_full_disk_is_one_line_and_nothing_half_written(words, room, fragment, sonarium, trained, tmp_path):
+    words = words.replace("RUN", str(trained)).replace("OUT", f"{tmp_path}/out")
+    with no_room_beyond(room):
+        answer = sonarium(words)
+    refused(answer, 1, fragment)
+    left = [path.name for path in tmp_path.rglob("*")]
+    assert not any(name.startswith("out.") or "partial" in name or "step" in name for name in left), left
+    if "train" not in words:
+        assert left == []
+    assert sonarium(words)[0] == 0, "with room it goes on"
+
+
+SOUNDS = ["empty", "text", "nothing inside", "not a number", "infinite", "cut short"]
+
+
+@pytest.mark.parametrize("kind", SOUNDS)
+def test_files_that_are_no_sound_are_refused_by_name(kind, sonarium, trained, tmp_path):
+    path, rate = tmp_path / "bad.wav", 16000
+    wave = np.sin(np.arange(4000, dtype=np.float32))
+    if kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("RIFF of a guitar")
+    else:
+        wave = {"nothing inside": wave[:0], "cut short": wave}.get(kind, wave)
+        wave[5:6] = {"not a number": np.nan, "infinite": -np.inf}.get(kind, 0)
+        soundfile.write(path, wave, rate, subtype="FLOAT")
+    if kind == "cut short":
+        path.write_bytes(path.read_bytes()[:9000])
+    good = trained / "media" / "reconstruction-1-original.wav"
+    answer = sonarium(f"encode {trained} {good} {path} --out {tmp_path}/codes.npz")
+    if kind == "cut short" and answer[0] == 0:
+        pytest.skip("this libsndfile reads what is there and does not tell")
+    refused(answer, 1, "bad.wav'")
+    assert not (tmp_path / "codes.npz").exists()
+
+
+def test_a_checkpoint_of_weights_that_are_whole_but_others(sonarium, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "step-2" / "weights.safetensors"
+    save_file({name: value + 1 for name, value in load_file(path).items() if value.is_floating_point()}, path)
+    refused(
+        sonarium(f"sample {tmp_path}/run --out {tmp_path}/clips"),
+        1,
+        "weights.safetensors differs from its checksum",
+    )
