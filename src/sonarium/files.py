@@ -42,7 +42,9 @@ def written_aside(target: Path) -> Iterator[Path]:
     """A place beside `target` to write a file or a folder; it takes the target's place if all went well."""
     aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            # Where a file bears the folder's name, writing below it says so more clearly.
+            target.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         for path in (*aside.rglob("*"), aside) if aside.is_dir() else (aside,):
             sync(path)

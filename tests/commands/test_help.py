@@ -50,7 +50,7 @@ def test_train_alone_shows_all_that_can_be_set(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit):
         dispatch(["train", "--help"])
-    flags = {word for flag in sentences(capsys.readouterr().out) for word in flag.split() if word.startswith("--")}
+    flags = {word for flag in sentences(capsys.readouterr().out) for word in re.findall(r"--[a-z-]+", flag)}
     expected = "run world preset steps device seed batch precision latent learning-rate frequencies alias".split()
     assert {f"--{name}" for name in expected} <= flags
 

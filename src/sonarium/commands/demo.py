@@ -8,17 +8,18 @@ from sonarium.commands import report, sample, score
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import parse
 from sonarium.commands.train import plan_from, train
+from sonarium.training.engine import quickest
 
 
 @dataclass(frozen=True)
 class DemoFlags:
     out: Path = Path("runs/demo")
     """Folder for the runs and the page."""
-    steps: int = 400
+    steps: int = 800
     """Updates of each model; more make better codes."""
 
 
-TONES = "--world tones --lowest 400 --frequencies 60 --amplitudes 8 --alias --precision bf16".split()
+TONES = "--world tones --lowest 400 --frequencies 60 --amplitudes 8 --alias --seconds 0.5 --batch 32".split()
 """A small grid of SynTone's own waves."""
 RUNS = (
     ("vae", "tones", TONES),
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> None:
     for model, world, words in RUNS:
         folder = flags.out / f"{model}-{world}"
         say(f"training {model} on {world} in {folder}")
-        _, plan = plan_from(model, ["--run", str(folder), *words])
+        _, plan = plan_from(model, ["--run", str(folder), "--precision", quickest(), *words])
         train(plan, folder, flags.steps, "auto")
         folders.append(str(folder))
     say("scoring how well their codes recover what was planted")

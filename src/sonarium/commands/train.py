@@ -89,8 +89,14 @@ def present(made: Assembled, folder: Path, learner: Learner, journal: Journal, s
     import soundfile
     from PIL import Image
 
+    from sonarium.report.album import put
+    from sonarium.report.charts import curves
     from sonarium.report.media import illustrate
+    from sonarium.report.style import png
 
+    figure = curves({made.plan.model: read_metrics(folder / "metrics.jsonl")})
+    if figure is not None:
+        put(folder / "media" / "training.png", png(figure))
     for medium in illustrate(learner, made.world, made.parts.test, folder / "media", made.plan.fit.seed):
         path = folder / "media" / medium.file
         if medium.kind == "picture":

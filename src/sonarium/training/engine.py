@@ -25,6 +25,14 @@ def choose_device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
+def quickest() -> Precision:
+    """bf16 where the hardware multiplies it natively, else 32 bits."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "32"
+
+
 class FabricEngine:
     """Runs updates on one device, and keeps the random numbers of the run."""
 

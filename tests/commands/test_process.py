@@ -1,0 +1,63 @@
+"""What only a process of its own can show: pipes that break, outputs that are full, silence, and signals."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+from sonarium_process import ENVIRONMENT, SONARIUM, run, start
+
+SMALL = "train vae --world digits --batch 64 --steps 3 --precision bf16".split()
+
+
+def test_a_broken_pipe_is_quiet():
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    assert reader.stdin is not None
+    reader.wait()
+    done = subprocess.run([*SONARIUM, "list"], stdout=reader.stdin, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    reader.stdin.close()
+    assert done.returncode != 0 and done.stderr == b""
+
+
+def test_an_output_without_room_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*SONARIUM, "--help"], stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr == "sonarium: what comes out: No space left on device; free some space there\n"
+
+
+def test_help_needs_no_library_that_takes_long_to_read():
+    code = "import sys; from sonarium.__main__ import dispatch; dispatch(['--help']); print(*sys.modules)"
+    done = subprocess.run([SONARIUM[0], "-c", code], capture_output=True, env=ENVIRONMENT, text=True)
+    assert "usage: sonarium VERB" in done.stdout
+    read = set(done.stdout.split())
+    assert not read & {"torch", "numpy", "scipy", "sklearn", "numba", "matplotlib", "tensorboard", "rich", "tyro"}
+
+
+def test_help_of_training_reads_no_more_than_it_shows():
+    code = (
+        "import sys\nfrom sonarium.__main__ import dispatch\n"
+        "try:\n    dispatch(['train', '--help'])\nexcept SystemExit:\n    print(*sys.modules)"
+    )
+    done = subprocess.run([SONARIUM[0], "-c", code], capture_output=True, env=ENVIRONMENT, text=True)
+    assert "--steps" in done.stdout and done.stderr == ""
+    assert not set(done.stdout.split()) & {"matplotlib", "tensorboard", "lightning_fabric", "pandas", "librosa"}
+
+
+def test_a_training_says_nothing_on_the_error_stream(tmp_path):
+    code, out, said = run(*SMALL, "--run", tmp_path / "run")
+    assert (code, said) == (0, "")
+    assert "step 3:" in out
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_libraries_are_read_is_one_line(how, tmp_path):
+    process = start(*SMALL, "--run", tmp_path / "run")
+    # By then Python itself is up, and torch is not.
+    time.sleep(0.6)
+    process.send_signal(how)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.startswith("sonarium: ") and len(said.splitlines()) == 1
