@@ -29,7 +29,7 @@ MODELS = {
     # SynTone doubles batch and epochs for this one: as many updates as here, of twice as many clips.
     "factor-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
 }
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 SONARIUM = [sys.executable, "-m", "sonarium"]
 
 

@@ -13,7 +13,7 @@ from sonarium import __version__
 from sonarium.commands.faults import UsageError, say, verdict
 
 # Idle threads of torch spin by default, which costs several times the speed when anything else runs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 VERBS = {
     "demo": "train three models on tones and one on digits, score them, and make a page to hear them",
@@ -90,8 +90,6 @@ def main() -> None:
         found = verdict(error)
         if found is None:
             raise
-        # What is still to be cleaned up should not be torn by a second Ctrl-C.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         give_up_output()
         code, line = found
         if line:

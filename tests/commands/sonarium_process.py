@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 SONARIUM = [sys.executable, "-m", "sonarium"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "default"}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "3000", "PYTHONWARNINGS": "default"}
 
 
 def start(*words: str | Path) -> subprocess.Popen:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from sonarium_process import run, start
+from sonarium_process import start
 
-STEPS = 120
+from sonarium.__main__ import dispatch
+
+STEPS = 90
 TRAININGS = {
     "digits": "train factor-vae --world digits --units 64 --batch 48 --log-every 7 --save-every 11".split(),
     "tones": (
-        "train vq-vae --world tones --frequencies 12 --amplitudes 4 --seconds 0.2 --batch 16 --network "
+        "train vq-vae --world tones --frequencies 9 --amplitudes 3 --seconds 0.1 --batch 16 --network "
         "convolutional --log-every 7 --save-every 11 --noises 2"
     ).split(),
 }
@@ -43,24 +45,34 @@ def weights(folder: Path, step: int = STEPS) -> dict[str, bytes]:
     return {name: tensor.numpy().tobytes() for name, tensor in found.items()}
 
 
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    """They are made when all is saved, and would take most of the time."""
+    monkeypatch.setattr("sonarium.commands.train.present", lambda *_: None)
+
+
+def here(*words: object) -> None:
+    """The same words in this process, which need not be started anew."""
+    dispatch([*map(str, words)])
+
+
 @pytest.mark.parametrize("world", TRAININGS)
 def test_two_kills_at_random_steps_change_no_bit(world, tmp_path):
     words = TRAININGS[world]
-    code, _, said = run(*words, "--run", tmp_path / "whole", "--steps", str(STEPS))
-    assert code == 0, said
+    here(*words, "--run", tmp_path / "whole", "--steps", STEPS)
     dice = random.Random(world)
-    first = dice.randint(1, 6)
+    first = dice.randint(1, 5)
     stop_after(words, tmp_path / "broken", first, signal.SIGKILL)
-    stop_after(words, tmp_path / "broken", first + dice.randint(2, 5), signal.SIGKILL)
-    code, _, said = run(*words, "--run", tmp_path / "broken", "--steps", str(STEPS))
-    assert code == 0, said
+    stop_after(words, tmp_path / "broken", first + dice.randint(2, 4), signal.SIGKILL)
+    here(*words, "--run", tmp_path / "broken", "--steps", STEPS)
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
     whole, broken = tmp_path / "whole" / "metrics.jsonl", tmp_path / "broken" / "metrics.jsonl"
     assert broken.read_bytes() == whole.read_bytes()
     assert lines(tmp_path / "whole") == -(-STEPS // 7)
+    assert not list((tmp_path / "broken").rglob("*.partial"))
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_resumes(tmp_path):
+def test_ctrl_c_saves_says_how_to_go_on_and_resumes(tmp_path, capsys):
     words = TRAININGS["digits"]
     process = start(*words, "--run", tmp_path / "run", "--steps", "100000")
     while lines(tmp_path / "run") < 2:
@@ -72,13 +84,13 @@ def test_ctrl_c_saves_says_how_to_go_on_and_resumes(tmp_path):
     assert "the same command resumes" in said and len(said.splitlines()) == 1
     step = int(said.split("after step ")[1].split(";")[0])
     assert (tmp_path / "run" / "checkpoints" / f"step-{step}" / "whole.json").exists()
-    code, out, _ = run(*words, "--run", tmp_path / "run", "--steps", str(step + 20))
-    assert code == 0 and f"step {step + 20}" in out
+    here(*words, "--run", tmp_path / "run", "--steps", step + 20)
+    assert f"step {step + 20}" in capsys.readouterr().out
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_a_changed_configuration_refused(tmp_path):
+def test_a_damaged_checkpoint_is_passed_over_and_a_changed_configuration_refused(tmp_path, capsys):
     words = TRAININGS["digits"]
-    assert run(*words, "--run", tmp_path / "run", "--steps", "22")[0] == 0
+    here(*words, "--run", tmp_path / "run", "--steps", 22)
     shutil.copytree(tmp_path / "run", tmp_path / "flipped")
     shutil.copytree(tmp_path / "run", tmp_path / "cut")
     newest = Path("checkpoints") / "step-22" / "weights.safetensors"
@@ -87,12 +99,16 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_changed_configuration_refused
     (tmp_path / "flipped" / newest).write_bytes(content)
     (tmp_path / "cut" / newest).write_bytes(content[:1000])
     for folder in ("flipped", "cut"):
-        code, out, said = run(*words, "--run", tmp_path / folder, "--steps", "33")
-        assert code == 0 and "step 33" in out
-        assert "step-22 is not whole (weights.safetensors differs from its checksum)" in said
-    assert run(*words, "--run", tmp_path / "run", "--steps", "33")[0] == 0
+        capsys.readouterr()
+        here(*words, "--run", tmp_path / folder, "--steps", 33)
+        out, said = capsys.readouterr()
+        assert "step 33" in out
+        assert (
+            "step-22 is not whole (weights.safetensors differs from its checksum); going on from step 11" in said
+        )
+    here(*words, "--run", tmp_path / "run", "--steps", 33)
     assert weights(tmp_path / "flipped", 33) == weights(tmp_path / "run", 33)
-    code, _, said = run(*words, "--run", tmp_path / "run", "--steps", "33", "--kl-weight", "2", "--seed", "4")
-    assert code == 1 and len(said.splitlines()) == 1
-    assert "model_config.penalty.kl_weight: 1.0 in the folder, 2.0 now" in said
-    assert "fit.seed: 0 in the folder, 4 now" in said
+    with pytest.raises(ValueError, match="holds a run of another configuration") as refusal:
+        here(*words, "--run", tmp_path / "run", "--steps", 33, "--kl-weight", 2, "--seed", 4)
+    assert "model_config.penalty.kl_weight: 1.0 in the folder, 2.0 now" in str(refusal.value)
+    assert "fit.seed: 0 in the folder, 4 now" in str(refusal.value)

@@ -24,7 +24,7 @@ def plain_closed_scores(
 ) -> dict[str, float]:
     """MIG, SAP, JEMMIG, DCIMIG, modularity and IRS."""
     binned_codes = [plain_bins(column, bins) for column in codes.T]
-    binned_factors = [plain_bins(*both) for both in zip(factors.T, [bins] * len(discrete), discrete)]
+    binned_factors = [plain_bins(*both) for both in zip(factors.T, [bins] * len(discrete), discrete, strict=True)]
     mutual = np.array([[mutual_info_score(c, v) for v in binned_factors] for c in binned_codes])
     joint = np.array([[_joint_entropy(c, v) for v in binned_factors] for c in binned_codes])
     entropy = np.array([mutual_info_score(v, v) for v in binned_factors])

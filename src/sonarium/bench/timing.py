@@ -54,6 +54,8 @@ def hardware() -> str:
 
 
 def _timed(way: Callable[[], object]) -> float:
+    # Idle threads of a BLAS spin for some hundredths of a second, and would take a core from the next turn.
+    time.sleep(0.1)
     start = time.perf_counter()
     way()
     if torch.cuda.is_initialized():  # kernels run on after the call has returned

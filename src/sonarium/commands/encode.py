@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> None:
         print(f"{flags.out}: {len(table)} rows of {table.shape[1]} codes from {len(flags.files)} file(s)")
 
 
-def cut(wave: Float[Tensor, " time"], samples: int) -> Float[Tensor, "piece time"]:
+def cut(wave: Float[Tensor, " time"], samples: int) -> Float[Tensor, "piece sample"]:
     """Pieces as long as the clips of training, end to end; a rest is kept, with silence behind it, if it is
     half a piece or all there is."""
     whole, rest = divmod(len(wave), samples)
