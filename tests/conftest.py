@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Every shape that a signature promises is checked wherever a test goes through it.
 install_import_hook("sonarium", "typechecking.check")
 
 torch.set_num_threads(1)
+# The first example of a compiled function waits for the compiler, and machines are shared.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture

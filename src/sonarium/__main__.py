@@ -86,6 +86,9 @@ def main() -> None:
             dispatch(sys.argv[1:])
         finally:
             sys.stdout.flush()
+        # All is done; an interpreter that is stopped on its way out complains, and to no purpose.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     except BaseException as error:
         found = verdict(error)
         if found is None:

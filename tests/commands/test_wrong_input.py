@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,16 @@ from sonarium.training.run import Run
 
 TONES = "--frequencies 6 --amplitudes 3 --seconds 0.1 --network dense --test 0.4 --batch 16"
 SMALL = f"train vae {TONES} --steps 2 --run"
+
+
+@contextmanager
+def signals_kept():
+    """`main` is made for a process of its own, and changes what signals do in it."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -37,9 +48,8 @@ def sonarium(monkeypatch, capsys):
         assert isinstance(code, int)
         return code, out, said
 
-    before = signal.getsignal(signal.SIGTERM)
-    yield call
-    signal.signal(signal.SIGTERM, before)
+    with signals_kept():
+        yield call
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,9 +66,8 @@ def trained(tmp_path_factory, without_pictures) -> Path:
     folder = tmp_path_factory.mktemp("wrong") / "run"
     patch = pytest.MonkeyPatch()
     patch.setattr(sys, "argv", ["sonarium", *SMALL.split(), str(folder)])
-    before = signal.getsignal(signal.SIGTERM)
-    main()
-    signal.signal(signal.SIGTERM, before)
+    with signals_kept():
+        main()
     patch.undo()
     soundfile.write(folder / "good.wav", np.sin(np.arange(1600) / 3), 16000)
     return folder

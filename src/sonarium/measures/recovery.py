@@ -48,8 +48,8 @@ def recovery(
     learner: Learner,
     untrained: Learner,
     world: World,
-    train: Int[Tensor, " clip"],
-    test: Int[Tensor, " clip"],
+    train: Int[Tensor, " learnt_from"],
+    test: Int[Tensor, " held_out"],
     protocol: Literal["standard", "syntone"],
     seed: int,
 ) -> dict[str, dict[str, Any]]:
