@@ -253,6 +253,8 @@ class Factor(Penalty):
         return price, {"penalty/kl": divergence, "penalty/tc": correlation}
 
     def learn(self, sample, engine):
+        if len(sample) < 2:
+            raise ValueError("a batch of 1 clip has no two halves for the discriminator: use --batch 2 or more")
         halves = sample.chunk(2)
         order = torch.rand(halves[1].shape, generator=engine.generator, device=sample.device).argsort(0)
         shuffled = halves[1].gather(0, order)
