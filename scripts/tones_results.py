@@ -107,9 +107,9 @@ def as_called_table(rows: list[dict]) -> str:
     return table(["", "", "MIG", "SAP", "DCIMIG", "JEMMIG", "modularity"], body)
 
 
-def insert(name: str, text: str) -> None:
-    """Put a table between its two marks in docs/tones.md."""
-    path = ROOT / "docs" / "tones.md"
+def insert(name: str, text: str, page: str = "tones.md") -> None:
+    """Put a table between its two marks in a page of docs/."""
+    path = ROOT / "docs" / page
     before, _, rest = path.read_text().partition(f"<!-- {name} -->")
     _, _, after = rest.partition(f"<!-- end of {name} -->")
     path.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}")
