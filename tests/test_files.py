@@ -49,6 +49,9 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
 def test_the_reason_decides_the_remedy():
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert "free some space" in failure(full)
+    assert "larger quota" in failure(OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "x"))
+    assert "ulimit -f" in failure(OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
+    assert "ulimit -f" in failure(RuntimeError("I/O error: File too large (os error 27)"))
     assert "free some space" in failure(RuntimeError("I/O error: No space left on device (os error 28)"))
     assert "may write to" in failure(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     outer = OSError("cannot write 'x'")

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there, or ask for a larger quota",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), or choose a place that takes larger ones",
+}
+"""What to do where no more can be written, by the number of the error."""
 
 
 def sync(path: Path) -> None:
@@ -23,9 +28,13 @@ def failure(error: BaseException) -> str:
     """Why the system did not write, and what to do about it."""
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     said = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
-    # Libraries that are not written in Python tell of a full disk in words of their own.
-    full = (isinstance(cause, OSError) and cause.errno in FULL) or "No space left" in said
-    return f"({said}): {'free some space there' if full else 'choose a place that you may write to'}"
+    return f"({said}): {remedy(cause, 'choose a place that you may write to')}"
+
+
+def remedy(error: BaseException, otherwise: str) -> str:
+    """What to do about an error of writing, if it is for want of room."""
+    # Libraries that are not written in Python tell the system's words, but no number.
+    return next((do for number, do in NO_ROOM.items() if os.strerror(number) in str(error)), otherwise)
 
 
 def remove(path: Path) -> None:

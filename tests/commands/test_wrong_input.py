@@ -108,8 +108,15 @@ WORDS = [
     ("train vae --run X --save-every 0", 2, "--save-every 0"),
     ("train vae --run X --noises 0", 2, "noises=0"),
     ("train vae --run X --seconds 0", 2, "seconds=0"),
-    ("train vae --run X --world digits --batch 5000", 1, "1438 clips to train on: use --batch between 1 and"),
-    ("train vae --run X --world digits --latent 0", 1, "latent=0"),
+    ("train vae --run X --world digits --batch 5000", 1, "there are 1438 to train on: use --batch between 1 and"),
+    ("train vae --run X --world digits --latent 0", 2, "latent=0"),
+    ("train beta-vae --run X --latent 1000000", 2, "latent=1000000: give a whole number from 1 to 16384"),
+    ("train vq-vae --run X --entries 1000000000", 2, "entries=1000000000: give a whole number from 1 to 65536"),
+    ("train vae --run X --learning-rate nan", 2, "learning_rate=nan: give a positive number, such as 0.001"),
+    ("train vae --run X --noise nan", 2, "noise=nan: give a positive number"),
+    ("train vae --run X --beta -1", 2, "beta=-1.0: give a number of at least 0"),
+    ("train vae --run X --seconds 0.01", 1, "clips of 160 samples are shorter than the window of 256: use longer"),
+    ("train vae --run X --frequencies 90000000000000", 1, "there is not enough memory for this"),
     ("train vae --run X --world digits --test 0", 1, "test=0.0"),
     ("train vae --run X --world digits --test 1", 1, "test=1.0"),
     ("train vae --run X --frequencies 1 --amplitudes 1 --waveforms sine", 1, "at least one more"),
@@ -181,6 +188,8 @@ def is_place(word: str, name: str) -> bool:
 CONFIGS = [
     ('"latent": 10', '"latent": 12', "do not fit the model of its config.json"),
     ('"latent": 10', '"latent": "ten"', "model_config.latent is 'ten', expected something like 10"),
+    ('"latent": 10', '"latent": -3', "latent=-3: give a whole number"),
+    ('"learning_rate": 0.002', '"learning_rate": NaN', "learning_rate=nan: give a positive number"),
     ('"latent": 10', '"latex": 10', "unknown keys latex"),
     ('"preset": "default"', '"preset": "best"', "preset is 'best', expected one of default"),
     ('"world": "tones"', '"world": ["tones"]', "world is ['tones'], expected one of tones"),
@@ -239,17 +248,28 @@ def test_too_few_clips_to_score(sonarium, tmp_path):
     )
 
 
+@pytest.mark.parametrize("model", ["factor-vae --units 8", "tc-vae"])
+def test_a_batch_of_one_clip_where_a_penalty_needs_two(model, sonarium, tmp_path):
+    words = f"train {model} --world digits --steps 2 --batch 1"
+    refused(sonarium(f"{words} --run {tmp_path}/run"), 1, "learns from 2 or more clips at a time")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_diverging_training_and_weights_beyond_memory(sonarium, tmp_path):
     words = f"train vae --world digits --steps 40 --run {tmp_path}"
     refused(sonarium(f"{words}/a --learning-rate 1e9"), 1, "the training has diverged; start a new --run")
     assert Run.read(tmp_path / "a").load() is None
-    refused(sonarium(f"{words}/b --latent 9000000000000"), 1, "not enough memory")
+    refused(
+        sonarium(f"{words}/b".replace("train vae", "train factor-vae") + " --units 90000000"),
+        1,
+        "not enough memory",
+    )
     assert not (tmp_path / "b").exists()
 
 
 FULL = [
     (f"train vae {TONES} --steps 4 --run OUT", 100_000, "could not save the checkpoint of step 4"),
-    (f"train vae {TONES} --steps 4 --run OUT", 50, "config.json' (File too large)"),
+    (f"train vae {TONES} --steps 4 --run OUT", 50, "config.json' (File too large): raise the limit on"),
     ("sample RUN --out OUT", 1000, "cannot write"),
     ("report RUN --out OUT.html", 1000, "cannot write"),
     ("encode RUN RUN/good.wav --out OUT.npz", 50, "cannot write"),

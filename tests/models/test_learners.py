@@ -1,13 +1,22 @@
 """What every learner of the table must hold, on sound and on pictures."""
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
 import torch
 from stub_engine import StubEngine
 
+from sonarium.features.spectrogram import SpectrogramConfig
 from sonarium.models.contract import can
+from sonarium.models.penalties import (
+    AnnealedConfig,
+    BetaConfig,
+    DipConfig,
+    FactorConfig,
+    TotalCorrelationConfig,
+)
 from sonarium.models.table import MODELS
 from sonarium.models.vae import VAE, VAEConfig
 from sonarium.worlds.contract import SignalKind, World
@@ -124,15 +133,39 @@ def parameters_by_hand() -> int:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"latent": 0}, "--latent 1 or more"),
-        ({"noise": 0.0}, "must be positive"),
-        ({"latent": 1}, "use 2 or more"),
+        ({"latent": 0}, "latent=0: give a whole number from 1"),
+        ({"latent": 10**6}, "latent=1000000: give a whole number from 1 to 16384"),
+        ({"noise": 0.0}, "noise=0.0: give a positive number"),
+        ({"noise": math.nan}, "noise=nan"),
+        ({"learning_rate": math.nan}, "learning_rate=nan: give a positive number, such as 0.001"),
+        ({"learning_rate": math.inf}, "learning_rate=inf"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0"),
+        ({"penalty": BetaConfig(-1.0)}, "beta=-1.0: give a number of at least 0"),
+        ({"penalty": AnnealedConfig(capacity=math.inf)}, "capacity=inf"),
+        ({"penalty": AnnealedConfig(capacity_steps=0)}, "capacity_steps=0: give a whole number of at least 1"),
+        ({"penalty": TotalCorrelationConfig(total_correlation=math.nan)}, "total_correlation=nan"),
+        ({"penalty": DipConfig(off_diagonal=-math.inf)}, "off_diagonal=-inf"),
+        ({"penalty": FactorConfig(discriminator_rate=math.nan)}, "discriminator_rate=nan"),
+        ({"penalty": FactorConfig(units=0)}, "units=0"),
     ],
 )
 def test_impossible_configurations_are_refused(changed, message):
-    config = dataclasses.replace(MODELS["vae"].presets["default"]("wave"), **changed)
+    config = MODELS["vae"].presets["default"]("wave")
     with pytest.raises(ValueError, match=message):
+        dataclasses.replace(config, **changed)
+
+
+def test_the_locating_network_needs_a_code_for_the_place_and_one_for_the_rest():
+    config = dataclasses.replace(MODELS["vae"].presets["default"]("wave"), latent=1)
+    with pytest.raises(ValueError, match="use 2 or more"):
         VAE(config, WORLDS["wave"].signal)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_front_end_that_no_clip_fills_is_refused_when_the_learner_is_made(name):
+    config = MODELS[name].presets["default"]("wave")
+    with pytest.raises(ValueError, match="clips of 3200 samples are shorter than the window of 4096"):
+        MODELS[name].build(dataclasses.replace(config, front=SpectrogramConfig(4096)), WORLDS["wave"].signal)
 
 
 def test_a_front_end_of_the_wrong_kind_is_refused():

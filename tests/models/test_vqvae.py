@@ -1,6 +1,7 @@
 """Codebooks against what can be computed by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -91,3 +92,23 @@ def test_the_gradient_passes_the_quantisation_and_codes_are_entries():
     for slot in range(2):
         same = codes[:, slot, None] == learner.codebooks.entries[slot]
         assert same.all(2).any(1).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"slots": 0}, "slots=0: give a whole number from 1 to 16384"),
+        ({"slots": 10**6}, "slots=1000000"),
+        ({"dimension": 0}, "dimension=0"),
+        ({"dimension": 8193}, "dimension=8193: give 1 or more, at most 16384 in all slots together"),
+        ({"entries": 0}, "entries=0"),
+        ({"entries": 699_051}, "entries=699051: give a whole number from 1 to 699050"),
+        ({"decay": 1.0}, "decay=1.0"),
+        ({"commitment": math.nan}, "commitment=nan"),
+        ({"revival": 0.0}, "revival=0.0"),
+        ({"learning_rate": math.nan}, "learning_rate=nan: give a positive number"),
+    ],
+)
+def test_impossible_codebooks_are_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SMALL, **changed)

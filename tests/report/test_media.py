@@ -177,8 +177,20 @@ def test_an_index_that_was_tampered_with_is_refused(tmp_path, field, value):
         read_index(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2, "media": []}', '{"media": []}'])
-def test_a_damaged_index_is_refused(tmp_path, text):
-    (tmp_path / "index.json").write_text(text)
+DAMAGED = ["", "{", "[]", '{"format": 2, "media": []}', '{"media": []}', "[" * 100_000, "\0é"]
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=[text[:20] or "empty" for text in DAMAGED])
+def test_a_damaged_index_is_refused_by_readers_and_mended_by_writers(tmp_path, text):
+    (tmp_path / "index.json").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match="is not an index of media"):
         read_index(tmp_path)
+    write_index(tmp_path, [MEDIUM])
+    assert read_index(tmp_path) == [MEDIUM]
+
+
+def test_a_step_of_a_traversal_fills_a_window(sound_vae, tones, tmp_path, monkeypatch):
+    monkeypatch.setattr("sonarium.report.media.PIECE", 0.01)
+    media = illustrate(sound_vae, tones, EVERY[:30], tmp_path, 0)
+    file = next(medium.file for medium in media if medium.file.startswith("traversal-code"))
+    assert soundfile.info(tmp_path / file).duration == pytest.approx(11 * (256 / 4000 + GAP))

@@ -177,7 +177,7 @@ def full_disk():
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_nothing_and_keeps_what_was_there(tmp_path):
     (tmp_path / "x.npz").write_text("of yesterday")
-    with pytest.raises(OSError, match=r"cannot write .*x\.npz.* \(File too large\): choose a place"):
+    with pytest.raises(OSError, match=r"cannot write .*x\.npz.* \(File too large\): raise the limit"):
         save_syntone(WORLD, tmp_path / "x.npz")
     long = Tones(TonesConfig(seconds=0.2, frequencies=1, amplitudes=1), 0)
     with pytest.raises(OSError, match=r"cannot write .*sounds"):

@@ -1,10 +1,12 @@
 """The front end of sounds against librosa, which takes one clip after the other."""
 
+from collections.abc import Callable
 from typing import Any
 
 import librosa
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from sonarium.bench.timing import case, interleaved
 from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
@@ -15,16 +17,25 @@ INVERTED = 4
 ITERATIONS = 16
 
 
+Work = tuple[str, str, str, Callable[[], Any], Callable[[], Any]]
+"""Its name, what is done, the peer, and the two to be timed: ours and the peer's."""
+
+
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
     """Power spectra, mel bands and Griffin-Lim on one-second clips of noise, ours and librosa's."""
     waves = torch.rand(CLIPS, RATE, generator=torch.Generator().manual_seed(0)) - 0.5
+    return [
+        case(name, does, peer, *interleaved(ours, theirs, repeats))
+        for name, does, peer, ours, theirs in (*spectra(waves), inversion(waves[:INVERTED]))
+    ]
+
+
+def spectra(waves: Float[torch.Tensor, "clip time"]) -> list[Work]:
     mel = Spectrogram(SpectrogramConfig(scaling="none"), RATE)
     plain = Spectrogram(SpectrogramConfig(mels=0, scaling="none"), RATE)
-    amplitude = Spectrogram(SpectrogramConfig(mels=0, power=1, compression="none", scaling="none"), RATE)
     clips, filters = list(waves.numpy()), librosa.filters.mel(sr=RATE, n_fft=2048)
-    magnitudes = amplitude(waves[:INVERTED])
     work = f"{CLIPS} clips of 1 s at {RATE} Hz, fft 2048, hop 512"
-    every = [
+    return [
         (
             "mel",
             f"{work}, 128 bands",
@@ -53,17 +64,19 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
             lambda: plain.magnitudes(waves),
             lambda: [np.abs(librosa.stft(clip)) ** 2 for clip in clips],
         ),
-        (
-            "griffin-lim",
-            f"{INVERTED} clips of 1 s at {RATE} Hz, {ITERATIONS} iterations",
-            "librosa.griffinlim, clip by clip",
-            lambda: amplitude.invert(magnitudes, RATE, ITERATIONS),
-            lambda: [librosa.griffinlim(m[0], n_iter=ITERATIONS, length=RATE) for m in magnitudes.numpy()],
-        ),
     ]
-    return [
-        case(name, does, peer, *interleaved(ours, theirs, repeats)) for name, does, peer, ours, theirs in every
-    ]
+
+
+def inversion(waves: Float[torch.Tensor, "clip time"]) -> Work:
+    amplitude = Spectrogram(SpectrogramConfig(mels=0, power=1, compression="none", scaling="none"), RATE)
+    magnitudes = amplitude(waves)
+    return (
+        "griffin-lim",
+        f"{INVERTED} clips of 1 s at {RATE} Hz, {ITERATIONS} iterations",
+        "librosa.griffinlim, clip by clip",
+        lambda: amplitude.invert(magnitudes, RATE, ITERATIONS),
+        lambda: [librosa.griffinlim(m[0], n_iter=ITERATIONS, length=RATE) for m in magnitudes.numpy()],
+    )
 
 
 def decibels(power: np.ndarray, full_scale: float) -> np.ndarray:

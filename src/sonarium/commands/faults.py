@@ -2,7 +2,7 @@
 
 import sys
 
-from sonarium.files import FULL
+from sonarium.files import remedy
 
 HINT = "check that the path is right and that you may read and write there"
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -27,11 +27,13 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, BrokenPipeError):
         # Whoever read the output has seen enough.
         return 1, ""
-    if isinstance(error, MemoryError | RuntimeError) and (not said or any(words in said for words in NO_MEMORY)):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY)
+    ):
         return 1, "there is not enough memory for this: use a smaller --batch, or a smaller model or world"
     if isinstance(error, OSError) and error.strerror:
         where = f"'{error.filename}'" if error.filename else "what comes out"
-        return 1, f"{where}: {error.strerror}; {'free some space there' if error.errno in FULL else HINT}"
+        return 1, f"{where}: {error.strerror}; {remedy(error, HINT)}"
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("sonarium"):
         return 1, f"this needs the package {error.name}, which is not installed: `pip install {error.name}`"
     if isinstance(error, ValueError | OSError):

@@ -74,7 +74,7 @@ def train(plan: Plan, folder: Path, steps: int, device: str) -> None:
     engine = FabricEngine(device, plan.fit.precision, plan.fit.seed)
     made = assemble(plan)
     # A mistake should leave no folder behind that the corrected words would not fit.
-    check_batch(plan.fit.batch, len(made.parts.train))
+    check_batch(plan.fit.batch, len(made.parts.train), made.learner.least_batch)
     run = Run.create(folder, plan.recorded())
     write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
     with bars() as progress:

@@ -64,12 +64,12 @@ class SpectrogramConfig:
     def __post_init__(self) -> None:
         window = self.fft if self.window_length is None else self.window_length
         demands = [
-            ("fft", self.fft >= 2, "at least 2 points"),
+            ("fft", 2 <= self.fft <= 2**20, f"from 2 to {2**20} points"),
             ("window_length", 2 <= window <= self.fft, f"from 2 to fft={self.fft} samples"),
             ("hop", self.hop >= 1, "at least 1 sample"),
-            ("mels", self.mels >= 0, "0 for the bins themselves, or a number of bands"),
+            ("mels", 0 <= self.mels <= self.fft, f"0 for the bins themselves, or up to fft={self.fft} bands"),
             ("spacing", self.spacing in ("mel", "linear"), "'mel' or 'linear'"),
-            ("level_rows", self.level_rows >= 0, "0 or more"),
+            ("level_rows", 0 <= self.level_rows <= self.fft, f"from 0 to fft={self.fft} rows"),
             ("power", 0 < self.power < math.inf, "a positive number, such as 1 or 2"),
             ("floor_db", -math.inf < self.floor_db < 0, "a negative number of decibels, such as -80"),
             ("compression", self.compression in ("log", "none"), "'log' or 'none'"),
@@ -194,11 +194,9 @@ class Spectrogram(nn.Module):
                 f"waves of shape {tuple(wave.shape)} and type {wave.dtype} came where floating-point (clip, time) "
                 "was expected: give a batch of one-channel sounds, wave[None] for a single one"
             )
-        if wave.shape[0] == 0 or wave.shape[1] < self.window_length:
-            raise ValueError(
-                f"{wave.shape[0]} clip(s) of {wave.shape[1]} samples came where at least one clip as long as the "
-                f"window of {self.window_length} samples was expected: use longer clips or a smaller fft"
-            )
+        if wave.shape[0] == 0:
+            raise ValueError("a batch of no clips came: give at least one clip")
+        self.shape(wave.shape[1])
         # One sum is the cheapest pass over all samples; only where it fails are they looked at singly.
         if not wave.sum().isfinite() and not wave.isfinite().all():
             bad = (~wave.isfinite().all(1)).nonzero().flatten().tolist()
@@ -232,6 +230,11 @@ class Spectrogram(nn.Module):
 
     def shape(self, samples: int) -> tuple[int, int, int]:
         """Channels, bands and frames of the features of a clip of so many samples."""
+        if samples < self.window_length:
+            raise ValueError(
+                f"clips of {samples} samples are shorter than the window of {self.window_length}: "
+                "use longer clips or a smaller fft"
+            )
         return 1, self.bands + self.config.level_rows, self.stft.frames(samples)
 
     def unscale(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip band frame"]:

@@ -25,9 +25,7 @@ def grow_tree(rank, sorted_clips, slot, amount, weight, slots, depth, leaf):
     greatest rank that goes left and the least that goes right, its first child (0 in a leaf; the second
     child follows), its value.
     """
-    codes, drawn = len(rank), 0
-    for clip in range(len(weight)):
-        drawn += weight[clip] > 0
+    codes, drawn = len(rank), np.count_nonzero(weight)
     order, pull = _only_drawn(sorted_clips, weight, drawn), weight * amount
     most = 2 * (drawn // leaf) + 3
     feature, cut, child = np.zeros(most, np.int64), np.zeros((most, 2), np.int64), np.zeros(most, np.int64)
@@ -39,23 +37,19 @@ def grow_tree(rank, sorted_clips, slot, amount, weight, slots, depth, leaf):
     while node < nodes:
         first, last, total = start[node], stop[node], value[node]
         mass, impurity, squares = _weigh(order[0, first:last], slot, amount, pull, weight, total)
-        if node == 0:
-            smallest = SMALLEST_GAIN * impurity
+        smallest = SMALLEST_GAIN * impurity if node == 0 else smallest
         if level[node] < depth and last - first >= 2 * leaf and impurity > smallest:
-            best = smallest
             for code in range(codes):
                 gain[code] = _best_cut(
                     order[code, first:last], rank[code], slot, pull, weight, leaf, total, mass,
                     squares, left, place[code],
                 )  # fmt: skip
-                if gain[code] > best:
-                    best, feature[node] = gain[code], code
-            if best > smallest:
-                _share(best, gain, importance)
-                cut[node], child[node] = place[feature[node]], nodes
-                middle = _part(order, first, last, rank[feature[node]], cut[node, 0], goes_left, spare)
-                start[nodes], stop[nodes] = first, middle
-                start[nodes + 1], stop[nodes + 1] = middle, last
+            code = gain.argmax()
+            if gain[code] > smallest:
+                _share(gain[code], gain, importance)
+                feature[node], cut[node], child[node] = code, place[code], nodes
+                middle = _part(order, first, last, rank[code], place[code, 0], goes_left, spare)
+                start[nodes], stop[nodes], start[nodes + 1], stop[nodes + 1] = first, middle, middle, last
                 level[nodes] = level[nodes + 1] = level[node] + 1
                 nodes += 2
         for one in range(slots):

@@ -43,6 +43,8 @@ class Learner(nn.Module, ABC):
     """Which of encode, decode, sample, forecast this learner defines."""
     dead_below: ClassVar[float] = 0.0
     """A code whose deviation over clips is no greater carries nothing."""
+    least_batch: int = 1
+    """Clips without which an update makes no sense."""
 
     @abstractmethod
     def optimisers(self) -> dict[str, torch.optim.Optimizer]:

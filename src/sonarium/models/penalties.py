@@ -89,6 +89,9 @@ def decomposition(
 class Penalty(nn.Module, ABC):
     """The price of a code, given its posterior and the very sample that is decoded."""
 
+    least_batch: int = 1
+    """Clips without which it has no price."""
+
     @abstractmethod
     def forward(
         self, posterior: Posterior, sample: Float[Tensor, "clip code"], step: Int[Tensor, ""], clips: int
@@ -163,6 +166,8 @@ class TotalCorrelationConfig:
 
 
 class TotalCorrelation(Penalty):
+    least_batch = 2
+
     def __init__(self, config: TotalCorrelationConfig):
         super().__init__()
         self.config = config
@@ -234,6 +239,8 @@ class FactorConfig:
 class Factor(Penalty):
     """A discriminator tells samples of q(z) from samples of the product of its marginals."""
 
+    least_batch = 2
+
     def __init__(self, config: FactorConfig, latent: int):
         super().__init__()
         self.config = config
@@ -253,8 +260,7 @@ class Factor(Penalty):
         return price, {"penalty/kl": divergence, "penalty/tc": correlation}
 
     def learn(self, sample, engine):
-        if len(sample) < 2:
-            raise ValueError("a batch of 1 clip has no two halves for the discriminator: use --batch 2 or more")
+        assert len(sample) >= self.least_batch, len(sample)
         halves = sample.chunk(2)
         order = torch.rand(halves[1].shape, generator=engine.generator, device=sample.device).argsort(0)
         shuffled = halves[1].gather(0, order)

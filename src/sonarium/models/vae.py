@@ -6,7 +6,7 @@ Every variant is this network and one penalty of `penalties.py`.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
 import torch
@@ -21,6 +21,9 @@ from sonarium.models.blocks import Canvas, Network, coders
 from sonarium.models.contract import Engine, Learner
 from sonarium.models.penalties import BetaConfig, PenaltyConfig, Posterior, log_normal
 from sonarium.worlds.contract import Batch, Signal
+
+MOST_CODES = 2**14
+"""Penalties compare each code with each other: a covariance of so many fills a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,22 @@ class VAEConfig:
     penalty: PenaltyConfig = field(default_factory=BetaConfig)
     front: FrontEndConfig = field(default_factory=SpectrogramConfig)
 
+    def __post_init__(self) -> None:
+        demands: list[tuple[object, str, bool, str]] = [
+            (self, "latent", 1 <= self.latent <= MOST_CODES, f"a whole number from 1 to {MOST_CODES}"),
+            (self, "noise", 0 < self.noise < math.inf, "a positive number"),
+            (self, "learning_rate", 0 < self.learning_rate < math.inf, "a positive number, such as 0.001"),
+        ]
+        for own in fields(self.penalty):
+            value = getattr(self.penalty, own.name)
+            if own.type is int:
+                demands.append((self.penalty, own.name, value >= 1, "a whole number of at least 1"))
+            elif own.type is float:
+                demands.append((self.penalty, own.name, 0 <= value < math.inf, "a number of at least 0"))
+        for config, name, met, expected in demands:
+            if not met:
+                raise ValueError(f"{name}={getattr(config, name)}: give {expected}")
+
 
 class VAE(Learner):
     capabilities: ClassVar = ("encode", "decode", "sample")
@@ -48,16 +67,13 @@ class VAE(Learner):
 
     def __init__(self, config: VAEConfig, signal: Signal):
         super().__init__()
-        if config.latent < 1:
-            raise ValueError(f"latent={config.latent}: a code needs at least one number; use --latent 1 or more")
-        if config.noise <= 0:
-            raise ValueError(f"noise={config.noise}: the standard deviation of the likelihood must be positive")
         self.config, self.signal = config, signal
         self.front, (rows, frames), level_rows = build_front(config.front, signal)
         self.encoder, self.decoder = coders(
             config.network, Canvas(rows, frames, level_rows), config.latent, 2 * config.latent
         )
         self.penalty = config.penalty.build(config.latent)
+        self.least_batch = self.penalty.least_batch
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         own = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimiser = torch.optim.Adam(own, config.learning_rate)

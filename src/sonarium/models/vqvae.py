@@ -5,6 +5,7 @@ follow their assignments by exponential moving averages (appendix A.1); an entry
 a while is revived at a vector of the batch (Williams et al. 2020, arXiv 2002.08111).
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -19,6 +20,12 @@ from sonarium.features.spectrogram import SpectrogramConfig
 from sonarium.models.blocks import Canvas, Network, coders
 from sonarium.models.contract import Engine, Learner
 from sonarium.worlds.contract import Batch, Signal
+
+MOST_NUMBERS = 2**22
+"""In all codebooks together: 16,384 entries of 256 numbers, as large as published ones become. A batch asks for
+many times as much memory."""
+MOST_CODES = 2**14
+"""Numbers in the vectors of one clip."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,23 @@ class VQVAEConfig:
     learning_rate: float = 1e-3
     """Learning rate of Adam."""
     front: FrontEndConfig = field(default_factory=SpectrogramConfig)
+
+    def __post_init__(self) -> None:
+        codes, rate = self.slots * self.dimension, self.learning_rate
+        most = MOST_NUMBERS // max(1, codes)
+        demands = [
+            ("slots", 1 <= self.slots <= MOST_CODES, f"a whole number from 1 to {MOST_CODES}"),
+            ("dimension", 1 <= codes <= MOST_CODES, f"1 or more, at most {MOST_CODES} in all slots together"),
+            ("entries", 1 <= self.entries <= most, f"a whole number from 1 to {most} for so many slots"),
+            ("decay", 0 <= self.decay < 1, "a number from 0 to below 1"),
+            ("commitment", 0 <= self.commitment < math.inf, "a number of at least 0"),
+            # Averages of an entry that is never revived would shrink until their ratio is 0/0.
+            ("revival", 0 < self.revival <= 1, "a share above 0, at most 1"),
+            ("learning_rate", 0 < rate < math.inf, "a positive number, such as 0.001"),
+        ]
+        for name, met, expected in demands:
+            if not met:
+                raise ValueError(f"{name}={getattr(self, name)}: give {expected}")
 
 
 class Codebooks(nn.Module):
@@ -113,11 +137,6 @@ class VQVAE(Learner):
 
     def __init__(self, config: VQVAEConfig, signal: Signal):
         super().__init__()
-        for name in ("slots", "dimension", "entries"):
-            if getattr(config, name) < 1:
-                raise ValueError(
-                    f"{name}={getattr(config, name)}: a code needs at least one; use --{name} 1 or more"
-                )
         self.config, self.signal = config, signal
         self.front, (rows, frames), level_rows = build_front(config.front, signal)
         width = config.slots * config.dimension

@@ -74,7 +74,11 @@ def gif(frames: Sequence[UInt8[np.ndarray, "row column colour"]]) -> bytes:
 
 def write_index(folder: Path, media: Sequence[Medium]) -> None:
     """Name these files, and remove those that an older index names and this one does not."""
-    before = {medium.file for medium in read_index(folder)} if (folder / INDEX).exists() else set()
+    try:
+        before = {medium.file for medium in read_index(folder)}
+    except ValueError:
+        # What a damaged index named cannot be known: its files stay, and the new index takes its place.
+        before = set()
     listed = {"format": FORMAT, "media": [asdict(medium) for medium in media]}
     put(folder / INDEX, (json.dumps(listed, indent=2, ensure_ascii=False) + "\n").encode())
     for stale in before - {medium.file for medium in media}:
@@ -91,7 +95,7 @@ def read_index(folder: Path) -> list[Medium]:
         if listed["format"] != FORMAT:
             raise ValueError(f"it has format {listed['format']!r}, this version reads {FORMAT}")
         return [checked(entry) for entry in listed["media"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"'{path}' is not an index of media ({error}): remove it and make the pictures anew"
         ) from None

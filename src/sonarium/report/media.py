@@ -32,7 +32,7 @@ SOUNDS, PICTURES = 4, 10
 DRAWN, DRAWN_PICTURES = 8, 50
 """Samples of the prior."""
 PIECE = 0.3
-"""Seconds of each step of a traversal that are heard, from the beginning of the clip."""
+"""Seconds of each step of a traversal that are heard, from the beginning of the clip; a window at least."""
 ROUNDS, FEW_ROUNDS = 32, 16
 """Rounds of Griffin and Lim's algorithm for a clip, and for such a piece."""
 FADE, GAP = 0.01, 0.04
@@ -210,10 +210,11 @@ class Artist:
             self.traversals_heard(sweeps, decoded)
 
     def traversals_heard(self, sweeps: Sequence[Sweep], decoded: Sequence[Tensor]) -> None:
-        piece = min(self.world.signal.shape[0], round(PIECE * self.rate))
+        front: Any = self.learner.front
+        piece = min(self.world.signal.shape[0], max(round(PIECE * self.rate), front.window_length))
         heard = [(s, made) for s, made in zip(sweeps, decoded, strict=True) if s.alive][:MOST_HEARD]
         for sweep, made in heard:
-            steps = hear(self.learner.front, made, piece, FEW_ROUNDS, self.generator)
+            steps = hear(front, made, piece, FEW_ROUNDS, self.generator)
             wave = one_after_another(steps, self.rate)
             file = f"traversal-{sweep.name.replace(' ', '-')}.wav"
             caption = f"{sweep.name} from {sweep.steps[0]} to {sweep.steps[-1]}, step by step"

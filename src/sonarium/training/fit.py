@@ -87,11 +87,11 @@ class Interrupted(KeyboardInterrupt):
         self.step = step
 
 
-def check_batch(batch: int, clips: int) -> None:
-    if not 1 <= batch <= clips:
+def check_batch(batch: int, clips: int, least: int = 1) -> None:
+    if not least <= batch <= clips:
         raise ValueError(
-            f"batch={batch}, but there are {clips} clips to train on: "
-            f"use --batch between 1 and {clips}, or a larger world"
+            f"batch={batch}, but this model learns from {least} or more clips at a time, and there are {clips} to "
+            f"train on: use --batch between {least} and {clips}, or a larger world"
         )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from sonarium.worlds.contract import Batch, Factor, Signal, World
@@ -99,6 +98,9 @@ class Digits(World):
 
     def __init__(self, config: DigitsConfig, seed: int) -> None:
         if config.path is None:
+            # scikit-learn takes long to read, which a person who asks for help should not wait for.
+            from sklearn.datasets import load_digits
+
             rows, labels = load_digits(return_X_y=True)
             pictures, labels, self.white = np.uint8(rows).reshape(-1, 8, 8), np.asarray(labels), 16
         else:
