@@ -48,7 +48,7 @@ def per_wall(absorption: Absorption, walls: int, bands: tuple[float, ...]) -> Fl
     shares = np.asarray(absorption, np.float64)
     if not (np.isfinite(shares).all() and (shares >= 0).all() and (shares <= 1).all()):
         raise ValueError(f"got absorption {absorption}: shares of the energy between 0 and 1 are expected")
-    if any(not 0 < low < high for low, high in pairwise(bands)):
+    if any(not low < high for low, high in pairwise((0.0, *bands, np.inf))):
         raise ValueError(f"got bands {bands}: give rising centre frequencies in Hz, such as {OCTAVES}")
     columns = max(1, len(bands))
     if shares.ndim == 1:

@@ -9,16 +9,16 @@ Convolution is by overlap and save: the last samples of every block that a Fouri
 Images are made when a source is placed; a step costs beams, arrivals and a few transforms.
 """
 
+import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from sonarium.rooms.arrivals import LEAD
@@ -26,6 +26,7 @@ from sonarium.rooms.bands import audible_bands, filters, half_length
 from sonarium.rooms.bank import Bank
 from sonarium.rooms.geometry import Room
 from sonarium.rooms.images import audible, find_images
+from sonarium.rooms.remote import Remote
 from sonarium.rooms.slots import Slots
 from sonarium.rooms.transforms import block_size, next_fast
 
@@ -33,8 +34,10 @@ Clock = Literal["stream", "clip"]
 Head = Literal["none", "sphere"]
 FADE = 0.008
 """Seconds in which the responses of the last step give way to those of this one."""
-CHUNK = 2**21
-"""Bytes of impulse responses that are made at a time, so that they stay in the cache."""
+CHUNK = {"cpu": 2**21, "cuda": 2**29}
+"""Bytes of impulse responses that are made at a time: on a CPU they stay in the cache."""
+LENGTH_STEP = 512
+"""Samples by which the lengths of responses differ."""
 MAP_CHUNK = 256
 """Points of a map whose responses are made at a time."""
 NEVER = 2**62
@@ -65,6 +68,7 @@ class Acoustics:
         head: Head = "none",
         bands: Sequence[float] = (),
         threads: int | None = None,
+        device: str = "cpu",
     ):
         if min(slots, sources, rate, window) < 1 or order < 0 or ear_distance < 0:
             raise ValueError(
@@ -74,25 +78,25 @@ class Acoustics:
         if head == "sphere" and not bands:
             bands = tuple(125.0 * 2**octave for octave in range(7))
         used = audible_bands(tuple(bands), rate)
-        self.slots = Slots(slots, sources, order, rate, used)
-        self.bank = Bank(slots, sources)
         self.rate, self.window, self.order, self.clock = rate, window, order, clock
         self.ear_distance, self.head = ear_distance, head
+        self.slots = Slots(slots, sources, order, rate, used, threads=threads or len(os.sched_getaffinity(0)))
         self.slots.head[:] = ear_distance / 2 if head == "sphere" else 0.0
-        self.filters = torch.from_numpy(filters(used, rate).astype(np.float32)) if used else None
+        self.bank = Bank(slots, sources)
+        self.device = torch.device(device)
+        self.chunk = CHUNK[self.device.type]
+        self.remote = None if self.device.type == "cpu" else Remote(self.slots, self.bank, self.device)
+        self.filters = torch.from_numpy(filters(used, rate).astype(np.float32)).to(device) if used else None
         self.lead = LEAD + half_length(used, rate)
         self.fade = min(round(FADE * rate), window) if clock == "stream" else 0
-        rising = np.sin(np.pi / 2 * (np.arange(self.fade) + 0.5) / max(1, self.fade)) ** 2
-        self.rising = rising.astype(np.float32)
-        self.time = np.zeros(slots, np.int64)
-        self.ends = np.full((slots, sources), NEVER)
-        self.tails = np.zeros((slots, 2, self.fade), np.float32)
-        self.threads = threads or len(os.sched_getaffinity(0))
-        self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        rising = torch.sin(math.pi / 2 * (torch.arange(self.fade) + 0.5) / max(1, self.fade)) ** 2
+        self.rising = rising.to(device)
+        self.tails = torch.zeros(slots, 2, self.fade, device=device)
+        self.time, self.ends = np.zeros(slots, np.int64), np.full((slots, sources), NEVER)
+        self.lengths = np.zeros(slots, np.int64)
         self.rooms: dict[int, Room] = {}
         self.places: dict[tuple[int, int], Float[np.ndarray, " axis"]] = {}
-        self.length = 0
-        self.spectra: dict[int, Tensor] = {}
+        self.spectra: dict[tuple[int, int], Tensor] = {}
 
     def enter(
         self,
@@ -115,20 +119,25 @@ class Acoustics:
         self.rooms[slot] = room
         for source, (place, sound) in enumerate(zip(places, sounds, strict=True)):
             self.put(slot, source, place)
-            row = self.bank.play(slot, source, sound, 0 if offsets is None else int(offsets[source]))
-            self.spectra.pop(row, None)
+            new = self.bank.play(slot, source, sound, 0 if offsets is None else int(offsets[source]))
+            if new is not None:
+                self.spectra = {key: kept for key, kept in self.spectra.items() if key[0] != new}
         self.time[slot], self.ends[slot] = 0, NEVER
-        self.resize()
 
     def move(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
         """Put a source elsewhere in its room; what it has sounded so far is heard from there too."""
         self.put(slot, source, place)
-        self.resize()
 
     def put(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
         room = self.rooms[slot]
         self.slots.place(slot, source, find_images(room, place, self.order), room)
         self.places[slot, source] = place
+        # In steps, so that rooms of about one size are convolved together, and from this room alone, so that a
+        # room sounds the same to the last bit whatever its neighbours are.
+        needed = self.slots.length(slot) + 2 * (self.lead - LEAD)
+        self.lengths[slot] = -(-needed // LENGTH_STEP) * LENGTH_STEP
+        if self.remote is not None:
+            self.remote.changed(slot)
 
     def switch_off(self, slot: int, source: int) -> None:
         """Stop a source: at once in clip mode, in stream mode from now on, so that it rings out."""
@@ -144,14 +153,16 @@ class Acoustics:
         ears = self.ears(places, headings)
         if self.clock == "stream":
             # A source is gone when its last sound is older than the longest response.
-            rung_out = self.ends < self.time[:, None] - self.length - self.fade
-            self.slots.heard &= ~rung_out
-        heard = np.empty((len(places), 2, self.window), np.float32)
-        chunk = max(1, CHUNK // (self.slots.sources * 2 * self.slots.columns * self.size * 4))
-        for start in range(0, len(places), chunk):
-            here = slice(start, min(start + chunk, len(places)))
-            spectrum = self.response_spectra(ears[here], here)
-            heard[here] = self.stream(spectrum, here) if self.clock == "stream" else self.clips(spectrum, here)
+            self.slots.heard &= self.ends >= (self.time - self.lengths - self.fade)[:, None]
+        heard = np.zeros((len(places), 2, self.window), np.float32)
+        for length in np.unique(self.lengths[self.lengths > 0]):
+            size = self.size(int(length))
+            chunk = max(1, self.chunk // (self.slots.sources * self.slots.columns * size * 8))
+            alike = np.flatnonzero(self.lengths == length)
+            for chosen in np.split(alike, range(chunk, len(alike), chunk)):
+                spectrum = self.response_spectra(chosen, ears[chosen], size)
+                convolve = self.stream if self.clock == "stream" else self.clips
+                heard[chosen] = convolve(chosen, spectrum, int(length), size).cpu().numpy()
         if self.clock == "stream":
             self.time += self.window
         return heard
@@ -168,76 +179,82 @@ class Acoustics:
             found[:, :, :2] += self.ear_distance / 2 * found[:, :, 3:]
         return found
 
-    def resize(self) -> None:
-        """Fit the transforms to the longest response that any slot has had."""
-        length = self.slots.length() + 2 * (self.lead - LEAD)
-        if length <= self.length:
-            return
-        # Room to spare: the next room may be a little larger, and would make all spectra anew.
-        self.length = length + length // 8
+    def size(self, length: int) -> int:
+        """Of the transforms for responses of this length."""
         if self.clock == "stream":
-            self.size = next_fast(self.length + self.window + self.fade - 1)
+            return next_fast(length + self.window + self.fade - 1)
+        return block_size(length, self.window)
+
+    def response_spectra(
+        self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen ear 5"], size: int
+    ) -> Complex[Tensor, "chosen source ear bin"]:
+        """Spectra of the impulse responses in some slots."""
+        if self.remote is None:
+            responses = torch.from_numpy(self.slots.responses(chosen, ears, size))
         else:
-            self.size = block_size(self.length, self.window)
-        self.spectra.clear()
-        self.filter_spectra = None if self.filters is None else torch.fft.rfft(self.filters, self.size)
-        self.responses = np.zeros(0, np.float32)
-
-    def response_spectra(self, ears: Float[np.ndarray, "slots ear 5"], here: slice) -> Tensor:
-        """Spectra of all impulse responses, (slot, source, ear, bin)."""
-        shape = (len(ears), self.slots.sources, ears.shape[1], self.slots.columns, self.size)
-        if self.responses.size < np.prod(shape):
-            self.responses = np.empty(np.prod(shape), np.float32)
-        out = self.responses[: np.prod(shape)].reshape(shape)
-        self.slots.responses(ears, self.size, here, self.pool, self.threads, out)
-        spectrum = torch.fft.rfft(torch.from_numpy(out))
-        if self.filter_spectra is None:
+            responses = self.remote.responses(chosen, ears, size)
+        spectrum = torch.fft.rfft(responses)
+        if self.filters is None:
             return spectrum[..., 0, :]
-        return (spectrum * self.filter_spectra).sum(dim=-2)
+        return (spectrum * torch.fft.rfft(self.filters, size)).sum(dim=-2)
 
-    def stream(self, spectrum: Tensor, here: slice) -> Float[np.ndarray, "slots 2 window"]:
+    def stream(
+        self,
+        chosen: Int[np.ndarray, " chosen"],
+        spectrum: Complex[Tensor, "chosen source ear bin"],
+        length: int,
+        size: int,
+    ) -> Float[Tensor, "chosen ear window"]:
         """The next window of some slots, faded in over the end that the last responses gave it."""
-        before = self.length - 1
+        before = length - 1
         needed = before + self.window + self.fade
-        past = self.bank.segments(here, self.time[here] - before, self.ends[here], needed, self.size)
-        mixed = (torch.fft.rfft(torch.from_numpy(past))[:, :, None] * spectrum).sum(dim=1)
-        heard = torch.fft.irfft(mixed, self.size)[..., before:needed].numpy()
-        begun = self.time[here] > 0
-        rising, faded = self.rising, heard[..., : self.fade]
-        faded[begun] = rising * faded[begun] + (1 - rising) * self.tails[here][begun]
-        self.tails[here] = heard[..., self.window :]
+        cut = (chosen, self.time[chosen] - before, self.ends[chosen], needed, size)
+        past = torch.from_numpy(self.bank.segments(*cut)) if self.remote is None else self.remote.segments(*cut)
+        mixed = (torch.fft.rfft(past)[:, :, None] * spectrum).sum(dim=1)
+        heard = torch.fft.irfft(mixed, size)[..., before:needed]
+        slots = torch.from_numpy(chosen).to(self.device)
+        begun = torch.from_numpy(self.time[chosen] > 0).to(self.device)
+        rising = torch.where(begun[:, None, None], self.rising, 1.0)
+        heard[..., : self.fade].mul_(rising).add_((1 - rising) * self.tails[slots])
+        self.tails[slots] = heard[..., self.window :]
         return heard[..., : self.window]
 
-    def clips(self, spectrum: Tensor, here: slice) -> Float[np.ndarray, "slots 2 window"]:
+    def clips(
+        self,
+        chosen: Int[np.ndarray, " chosen"],
+        spectrum: Complex[Tensor, "chosen source ear bin"],
+        length: int,
+        size: int,
+    ) -> Float[Tensor, "chosen ear window"]:
         """The sounds of some slots, whole, block after block."""
-        rows = self.bank.rows[here]
-        for row in np.unique(rows):
-            if int(row) not in self.spectra:
-                self.spectra[int(row)] = self.blocks(int(row))
-        sounds = torch.stack([torch.stack([self.spectra[int(row)] for row in pair]) for pair in rows])
+        rows = self.bank.rows[chosen]
+        for row in np.unique(rows).tolist():
+            if (row, length) not in self.spectra:
+                self.spectra[row, length] = self.blocks(row, length, size)
+        sounds = torch.stack([torch.stack([self.spectra[row, length] for row in pair]) for pair in rows.tolist()])
         mixed = (sounds[:, :, None] * spectrum[:, :, :, None]).sum(dim=1)
-        heard = torch.fft.irfft(mixed, self.size)[..., self.length - 1 :]
-        joined = rearrange(heard, "slot ear block sample -> slot ear (block sample)")
-        return joined[..., : self.window].numpy()
+        heard = torch.fft.irfft(mixed, size)[..., length - 1 :]
+        joined = rearrange(heard, "chosen ear block sample -> chosen ear (block sample)")
+        return joined[..., : self.window]
 
-    def blocks(self, row: int) -> Tensor:
-        """Spectra of the overlapping blocks of a sound, (block, bin)."""
-        before, hop = self.length - 1, self.size - self.length + 1
+    def blocks(self, row: int, length: int, size: int) -> Complex[Tensor, "block bin"]:
+        """Spectra of the overlapping blocks of a sound."""
+        before, hop = length - 1, size - length + 1
         count = -(-self.window // hop)
         padded = torch.zeros(before + count * hop)
         sound = self.bank.sound(row)[: self.window]
         padded[before : before + len(sound)] = torch.from_numpy(sound)
-        return torch.fft.rfft(padded.unfold(0, self.size, hop))
+        return torch.fft.rfft(padded.unfold(0, size, hop).to(self.device))
 
     def levels(self, slot: int, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
         """Decibels at these places, of all sources that are on; 0 dB is direct sound at one metre."""
         energy = np.zeros(len(points))
-        here, on = slice(slot, slot + 1), self.ends[slot] == NEVER
+        here, on = np.array([slot]), self.slots.heard[slot] & (self.ends[slot] == NEVER)
         for start in range(0, len(points), MAP_CHUNK):
             part = points[start : start + MAP_CHUNK]
             places = np.zeros((1, len(part), 5))
             places[0, :, : part.shape[1]] = part
-            found = self.slots.responses(places, self.length, here)[0]
+            found = self.slots.responses(here, places, int(self.lengths[slot]))[0]
             energy[start : start + len(part)] = np.square(found[on]).mean(axis=2).sum(axis=(0, 2))
         with np.errstate(divide="ignore"):
             return 10 * np.log10(energy)

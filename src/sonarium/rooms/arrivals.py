@@ -102,21 +102,21 @@ def detour(cosine, radius):
 @compiled
 @no_type_check
 def respond(
-    out, first, last, apex, lines, links, gain, beams, heights, height_gain, order, corners, walls, convex, air,
-    speed, rate, heard, ears, head, bands, taps,
+    out, first, last, chosen, ears, apex, lines, links, gain, beams, heights, height_gain, order, corners, walls,
+    convex, air, speed, rate, heard, head, bands, taps,
 ):  # fmt: skip
-    """Fill the responses of the rows `first` to `last` of all (slot, source, ear)."""
+    """Fill the responses of the rows `first` to `last` of all (chosen slot, source, ear)."""
     sources, listeners = out.shape[1], out.shape[2]
     most = apex.shape[2] * heights.shape[2]
     within, arrivals = np.empty(apex.shape[2], np.uint8), np.empty(most)
     amplitudes = np.empty((len(bands), most))
     for row in range(first, last):
-        ear, source, slot = row % listeners, row // listeners % sources, row // listeners // sources
-        response = out[slot, source, ear]
+        ear, source, number = row % listeners, row // listeners % sources, row // listeners // sources
+        slot, response = chosen[number], out[number, source, ear]
         response[:] = 0.0
         if not heard[slot, source]:
             continue
-        listener, count = ears[slot, ear], beams[slot, source]
+        listener, count = ears[number, ear], beams[slot, source]
         stand_in(within[:count], lines[slot, source], listener[0], listener[1])
         if not convex[slot]:
             look_back(

@@ -19,26 +19,29 @@ class Bank:
         self.keys: dict[bytes, int] = {}
         self.rows = np.full((slots, sources), -1, np.int64)
         self.offsets = np.zeros((slots, sources), np.int64)
+        self.version = 0
 
-    def play(self, slot: int, source: int, sound: Float[np.ndarray, " time"], offset: int) -> int:
-        """Give a source its sound; the row in which it is kept."""
+    def play(self, slot: int, source: int, sound: Float[np.ndarray, " time"], offset: int) -> int | None:
+        """Give a source its sound; the row that was filled, if it was not there yet."""
         kept = np.ascontiguousarray(sound, np.float32)
         if kept.ndim != 1 or len(kept) == 0 or not np.isfinite(kept).all():
             raise ValueError(f"got a sound of shape {np.shape(sound)}: finite samples of one channel are expected")
         key = hashlib.blake2b(kept.tobytes(), digest_size=16).digest()
         old = self.rows[slot, source]
         row = self.keys.get(key)
+        new = row is None
         if row is None:
             row = self.free_row(len(kept))
             self.samples[row, : len(kept)], self.lengths[row] = kept, len(kept)
             self.keys[key] = row
+            self.version += 1
         self.users[row] += 1
         if old >= 0:
             self.users[old] -= 1
             if self.users[old] == 0:
                 self.keys = {key: used for key, used in self.keys.items() if used != old}
         self.rows[slot, source], self.offsets[slot, source] = row, offset % len(kept)
-        return row
+        return row if new else None
 
     def free_row(self, length: int) -> int:
         """A row that nobody uses, long enough."""
@@ -59,31 +62,31 @@ class Bank:
 
     def segments(
         self,
-        slots: slice,
-        start: Int[np.ndarray, " slots"],
-        ends: Int[np.ndarray, "slots source"],
+        chosen: Int[np.ndarray, " chosen"],
+        start: Int[np.ndarray, " chosen"],
+        ends: Int[np.ndarray, "chosen source"],
         count: int,
         size: int,
-    ) -> Float[np.ndarray, "slots source size"]:
+    ) -> Float[np.ndarray, "chosen source {size}"]:
         """`count` samples of each looping sound from a time on, silent from its end on; zeros up to `size`."""
-        out = np.empty((*self.rows[slots].shape, size), np.float32)
-        cut(out, self.samples, self.lengths, self.rows[slots], self.offsets[slots], start, ends, count)
+        out = np.empty((len(chosen), self.rows.shape[1], size), np.float32)
+        cut(out, self.samples, self.lengths, chosen, self.rows, self.offsets, start, ends, count)
         return out
 
 
 @compiled
 @no_type_check
-def cut(out, samples, lengths, rows, offsets, start, ends, count):
-    for slot in range(rows.shape[0]):
+def cut(out, samples, lengths, chosen, rows, offsets, start, ends, count):
+    for number in range(len(chosen)):
         for source in range(rows.shape[1]):
-            row = rows[slot, source]
+            row = rows[chosen[number], source]
             length = lengths[row]
-            position = (offsets[slot, source] + start[slot]) % length
-            sounding = max(0, min(count, ends[slot, source] - start[slot]))
+            position = (offsets[chosen[number], source] + start[number]) % length
+            sounding = max(0, min(count, ends[number, source] - start[number]))
             done = 0
             while done < sounding:
                 step = min(sounding - done, length - position)
-                out[slot, source, done : done + step] = samples[row, position : position + step]
+                out[number, source, done : done + step] = samples[row, position : position + step]
                 done += step
                 position = 0
-            out[slot, source, sounding:] = 0.0
+            out[number, source, sounding:] = 0.0

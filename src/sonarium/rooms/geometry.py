@@ -95,11 +95,12 @@ class Room:
         straddles = (start[..., 1] > y) != (end[..., 1] > y)
         rise = np.where(straddles, end[..., 1] - start[..., 1], 1.0)
         crossing = start[..., 0] + (y - start[..., 1]) / rise * (end[..., 0] - start[..., 0])
-        crossed = np.sum(straddles & (x < crossing), axis=1)
-        within = (crossed % 2 == 1) & (self._to_walls(points) > THINNEST)
+        crossed: np.ndarray = np.count_nonzero(straddles & (x < crossing), axis=1)
+        within: Bool[np.ndarray, " point"] = np.greater(self._to_walls(points), THINNEST)
+        within &= crossed % 2 == 1
         if self.height is not None:
-            within = within & (points[:, 2] > THINNEST) & (points[:, 2] < self.height - THINNEST)
-        return np.asarray(within)
+            within &= (points[:, 2] > THINNEST) & (points[:, 2] < self.height - THINNEST)
+        return within
 
     def clearance(self, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
         """Distance to the nearest wall of the plan, negative outside."""

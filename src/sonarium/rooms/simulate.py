@@ -46,7 +46,7 @@ def simulate(
         slots.place(0, number, find_images(room, place, order), room)
     listening = np.zeros((1, len(ear_places), 5))
     listening[0, :, : room.dimension] = ear_places
-    found = slots.responses(listening, length or slots.length(), slice(1))[0]
+    found = slots.responses(np.zeros(1, np.int64), listening, length or slots.length(0))[0]
     if not bands:
         return found[:, :, 0]
     return joined(found, bands, rate, length).astype(dtype)

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from sonarium.rooms.arrivals import HALF, TAPS, respond, sinc_table
 from sonarium.rooms.geometry import Room
@@ -23,6 +23,7 @@ class Slots:
     """Centres of the octaves in which gains differ; () for one figure."""
     dtype: type = np.float32
     """Of the responses."""
+    threads: int = 1
     columns: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -40,6 +41,8 @@ class Slots:
         self.heard = np.zeros(both, bool)
         self.reach = np.zeros(both)
         self.taps = sinc_table(self.dtype)
+        self.buffer = np.empty(0, self.dtype)
+        self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         self.centres = np.array(self.bands or (1000.0,))
 
     def enter(self, slot: int, room: Room) -> None:
@@ -48,7 +51,8 @@ class Slots:
         self.corners = at_least(self.corners, 1, len(walls))
         self.corners[slot, : len(walls)] = walls
         self.walls[slot], self.convex[slot] = len(walls), room.convex
-        self.air[slot], self.speed[slot] = room.air_absorption, room.speed
+        # Bands above half the rate have no columns.
+        self.air[slot], self.speed[slot] = room.air_absorption[: self.columns], room.speed
 
     def place(self, slot: int, source: int, images: Images, room: Room) -> None:
         """Put the images of one source in their places."""
@@ -59,47 +63,40 @@ class Slots:
         for name in ("heights", "height_gain"):
             setattr(self, name, at_least(getattr(self, name), 2, levels))
         here = (slot, source, slice(beams))
-        self.apex[here], self.gain[here] = images.apex, images.gain
+        self.apex[here], self.gain[here] = images.apex, images.gain[:, : self.columns]
         self.lines[slot, source, :, :beams] = images.lines()
         self.links[here] = np.stack([images.wall, images.parent, images.depth], axis=1)
         self.beams[slot, source] = beams
         self.heights[slot, source, :levels] = images.heights
-        self.height_gain[slot, source, :levels] = images.height_gain
+        self.height_gain[slot, source, :levels] = images.height_gain[:, : self.columns]
         # A plane in a slot made for storeys has none: nothing is left of what stood there.
         self.height_gain[slot, source, levels:] = 0
         self.heard[slot, source] = True
         self.reach[slot, source] = images.reach(room) / room.speed
 
-    def length(self) -> int:
-        """Samples of a response that holds the farthest image of any slot."""
-        return int(np.ceil(self.reach.max() * self.rate)) + TAPS + HALF
+    def length(self, slot: int) -> int:
+        """Samples of a response that holds the farthest image in this slot."""
+        return int(np.ceil(self.reach[slot].max() * self.rate)) + TAPS + HALF
 
     def responses(
-        self,
-        ears: Float[np.ndarray, "slot ear 5"],
-        length: int,
-        slots: slice,
-        pool: ThreadPoolExecutor | None = None,
-        threads: int = 1,
-        out: Float[np.ndarray, "..."] | None = None,
-    ) -> Float[np.ndarray, "slots source ear band time"]:
-        """Impulse responses of some slots. An ear is its place (x, y, z) and where it points (x, y)."""
-        chosen = range(self.count)[slots]
+        self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen ear 5"], length: int
+    ) -> Float[np.ndarray, "chosen source ear band {length}"]:
+        """Impulse responses in some slots. An ear is its place (x, y, z) and where it points (x, y)."""
         shape = (len(chosen), self.sources, ears.shape[1], self.columns, length)
-        if out is None:
-            out = np.empty(shape, self.dtype)
-        fixed = (
-            self.apex[slots], self.lines[slots], self.links[slots], self.gain[slots], self.beams[slots],
-            self.heights[slots], self.height_gain[slots], self.order, self.corners[slots], self.walls[slots],
-            self.convex[slots], self.air[slots], self.speed[slots], self.rate, self.heard[slots], ears,
-            self.head[slots], self.centres, self.taps,
+        if self.buffer.size < np.prod(shape):
+            self.buffer = np.empty(np.prod(shape), self.dtype)
+        out = self.buffer[: np.prod(shape)].reshape(shape)
+        known = (
+            chosen, ears, self.apex, self.lines, self.links, self.gain, self.beams, self.heights, self.height_gain,
+            self.order, self.corners, self.walls, self.convex, self.air, self.speed, self.rate, self.heard,
+            self.head, self.centres, self.taps,
         )  # fmt: skip
         rows = shape[0] * shape[1] * shape[2]
-        if pool is None or threads == 1:
-            respond(out, 0, rows, *fixed)
+        if self.pool is None or rows < self.threads:
+            respond(out, 0, rows, *known)
             return out
-        edges = [rows * part // threads for part in range(threads + 1)]
-        list(pool.map(lambda part: respond(out, edges[part], edges[part + 1], *fixed), range(threads)))
+        edges = [rows * part // self.threads for part in range(self.threads + 1)]
+        list(self.pool.map(lambda part: respond(out, edges[part], edges[part + 1], *known), range(self.threads)))
         return out
 
 
