@@ -13,6 +13,8 @@ ALLOWED = {
     "models": {"models", "features", "worlds"},
     "measures": {"measures", "models", "features", "worlds"},
     "report": {"report", "measures", "models", "features", "worlds"},
+    "rooms": {"rooms", "features", "worlds"},
+    "agents": {"agents", "models", "features"},
     "training": {"training"},
     "files": set(),
     "__init__": set(),
