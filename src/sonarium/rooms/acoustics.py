@@ -5,37 +5,31 @@ every call renders the next window, the sounds go round for ever, and the reverb
 carries over. A step of the listener changes all impulse responses at once; for 8 ms the old ones give way to the
 new, so that nothing clicks. While nobody moves, the windows are exactly the pieces of one long convolution.
 
-Convolution is by overlap and save: the last samples of every block that a Fourier transform holds are right.
-Images are made when a source is placed; a step costs beams, arrivals and a few transforms.
+Images are made when a source is placed; a step costs beams, arrivals and a few transforms (`convolve.py`).
 """
 
-import math
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Complex, Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int
 
 from sonarium.rooms.arrivals import LEAD
-from sonarium.rooms.bands import audible_bands, filters, half_length
+from sonarium.rooms.bands import audible_bands, half_length
 from sonarium.rooms.bank import Bank
+from sonarium.rooms.convolve import Convolver
 from sonarium.rooms.geometry import Room
 from sonarium.rooms.images import audible, find_images
-from sonarium.rooms.remote import Remote
 from sonarium.rooms.slots import Slots
-from sonarium.rooms.transforms import block_size, next_fast
 
 Clock = Literal["stream", "clip"]
 Head = Literal["none", "sphere"]
 FADE = 0.008
 """Seconds in which the responses of the last step give way to those of this one."""
-CHUNK = {"cpu": 2**21, "cuda": 2**29}
-"""Bytes of impulse responses that are made at a time: on a CPU they stay in the cache."""
 LENGTH_STEP = 512
 """Samples by which the lengths of responses differ."""
 MAP_CHUNK = 256
@@ -80,23 +74,17 @@ class Acoustics:
         used = audible_bands(tuple(bands), rate)
         self.rate, self.window, self.order, self.clock = rate, window, order, clock
         self.ear_distance, self.head = ear_distance, head
-        self.slots = Slots(slots, sources, order, rate, used, threads=threads or len(os.sched_getaffinity(0)))
+        self.slots, self.bank = Slots(slots, sources, order, rate, used), Bank(slots, sources)
         self.slots.head[:] = ear_distance / 2 if head == "sphere" else 0.0
-        self.bank = Bank(slots, sources)
-        self.device = torch.device(device)
-        self.chunk = CHUNK[self.device.type]
-        self.remote = None if self.device.type == "cpu" else Remote(self.slots, self.bank, self.device)
-        self.filters = torch.from_numpy(filters(used, rate).astype(np.float32)).to(device) if used else None
-        self.lead = LEAD + half_length(used, rate)
         self.fade = min(round(FADE * rate), window) if clock == "stream" else 0
-        rising = torch.sin(math.pi / 2 * (torch.arange(self.fade) + 0.5) / max(1, self.fade)) ** 2
-        self.rising = rising.to(device)
-        self.tails = torch.zeros(slots, 2, self.fade, device=device)
+        self.lead = LEAD + half_length(used, rate)
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        self.convolver = Convolver(self.slots, self.bank, rate, window, self.fade, torch.device(device))
         self.time, self.ends = np.zeros(slots, np.int64), np.full((slots, sources), NEVER)
         self.lengths = np.zeros(slots, np.int64)
         self.rooms: dict[int, Room] = {}
         self.places: dict[tuple[int, int], Float[np.ndarray, " axis"]] = {}
-        self.spectra: dict[tuple[int, int], Tensor] = {}
 
     def enter(
         self,
@@ -119,9 +107,9 @@ class Acoustics:
         self.rooms[slot] = room
         for source, (place, sound) in enumerate(zip(places, sounds, strict=True)):
             self.put(slot, source, place)
-            new = self.bank.play(slot, source, sound, 0 if offsets is None else int(offsets[source]))
-            if new is not None:
-                self.spectra = {key: kept for key, kept in self.spectra.items() if key[0] != new}
+            filled = self.bank.play(slot, source, sound, 0 if offsets is None else int(offsets[source]))
+            if filled is not None:
+                self.convolver.forget(filled)
         self.time[slot], self.ends[slot] = 0, NEVER
 
     def move(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
@@ -136,8 +124,7 @@ class Acoustics:
         # room sounds the same to the last bit whatever its neighbours are.
         needed = self.slots.length(slot) + 2 * (self.lead - LEAD)
         self.lengths[slot] = -(-needed // LENGTH_STEP) * LENGTH_STEP
-        if self.remote is not None:
-            self.remote.changed(slot)
+        self.convolver.changed(slot)
 
     def switch_off(self, slot: int, source: int) -> None:
         """Stop a source: at once in clip mode, in stream mode from now on, so that it rings out."""
@@ -147,25 +134,46 @@ class Acoustics:
             self.ends[slot, source] = min(self.ends[slot, source], self.time[slot])
 
     def hear(
-        self, places: Float[np.ndarray, "slot axis"], headings: Float[np.ndarray, " slot"]
-    ) -> Float[np.ndarray, "slot 2 window"]:
-        """What the left and the right ear hear, in every slot. In stream mode time passes."""
+        self,
+        places: Float[np.ndarray, "chosen axis"],
+        headings: Float[np.ndarray, " chosen"],
+        slots: Int[np.ndarray, " chosen"] | None = None,
+    ) -> Float[np.ndarray, "chosen 2 window"]:
+        """What the left and the right ear hear, in every slot or in those chosen; only there does time pass."""
+        chosen = np.arange(self.slots.count) if slots is None else slots
         ears = self.ears(places, headings)
         if self.clock == "stream":
             # A source is gone when its last sound is older than the longest response.
             self.slots.heard &= self.ends >= (self.time - self.lengths - self.fade)[:, None]
         heard = np.zeros((len(places), 2, self.window), np.float32)
-        for length in np.unique(self.lengths[self.lengths > 0]):
-            size = self.size(int(length))
-            chunk = max(1, self.chunk // (self.slots.sources * self.slots.columns * size * 8))
-            alike = np.flatnonzero(self.lengths == length)
-            for chosen in np.split(alike, range(chunk, len(alike), chunk)):
-                spectrum = self.response_spectra(chosen, ears[chosen], size)
-                convolve = self.stream if self.clock == "stream" else self.clips
-                heard[chosen] = convolve(chosen, spectrum, int(length), size).cpu().numpy()
+
+        def work(job: tuple[Int[np.ndarray, " some"], slice]) -> None:
+            rows, ear = job
+            here, length = chosen[rows], int(self.lengths[chosen[rows[0]]])
+            convolve = self.convolver.stream if self.clock == "stream" else self.convolver.clips
+            heard[rows, ear] = convolve(here, ear, ears[rows, ear], length, self.time[here], self.ends[here])
+
+        jobs = self.jobs(self.lengths[chosen])
+        if self.pool is None or len(jobs) == 1 or self.convolver.remote is not None:
+            for job in jobs:
+                work(job)
+        else:
+            list(self.pool.map(work, jobs))
         if self.clock == "stream":
-            self.time += self.window
+            self.time[chosen] += self.window
         return heard
+
+    def jobs(self, lengths: Int[np.ndarray, " chosen"]) -> list[tuple[Int[np.ndarray, " some"], slice]]:
+        """Which rooms are heard together, and by which ears: as many at a time as the cache holds, and each ear by
+        itself where there are too few rooms for all threads."""
+        found, both = [], slice(0, 2)
+        for length in np.unique(lengths[lengths > 0]):
+            alike = np.flatnonzero(lengths == length)
+            chunk = self.convolver.chunk(int(length))
+            found += [(rows, both) for rows in np.split(alike, range(chunk, len(alike), chunk))]
+        if len(found) < self.threads:
+            found = [(rows, slice(ear, ear + 1)) for rows, _ in found for ear in range(2)]
+        return found
 
     def ears(
         self, places: Float[np.ndarray, "slot axis"], headings: Float[np.ndarray, " slot"]
@@ -178,73 +186,6 @@ class Acoustics:
         if self.head == "none":
             found[:, :, :2] += self.ear_distance / 2 * found[:, :, 3:]
         return found
-
-    def size(self, length: int) -> int:
-        """Of the transforms for responses of this length."""
-        if self.clock == "stream":
-            return next_fast(length + self.window + self.fade - 1)
-        return block_size(length, self.window)
-
-    def response_spectra(
-        self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen ear 5"], size: int
-    ) -> Complex[Tensor, "chosen source ear bin"]:
-        """Spectra of the impulse responses in some slots."""
-        if self.remote is None:
-            responses = torch.from_numpy(self.slots.responses(chosen, ears, size))
-        else:
-            responses = self.remote.responses(chosen, ears, size)
-        spectrum = torch.fft.rfft(responses)
-        if self.filters is None:
-            return spectrum[..., 0, :]
-        return (spectrum * torch.fft.rfft(self.filters, size)).sum(dim=-2)
-
-    def stream(
-        self,
-        chosen: Int[np.ndarray, " chosen"],
-        spectrum: Complex[Tensor, "chosen source ear bin"],
-        length: int,
-        size: int,
-    ) -> Float[Tensor, "chosen ear window"]:
-        """The next window of some slots, faded in over the end that the last responses gave it."""
-        before = length - 1
-        needed = before + self.window + self.fade
-        cut = (chosen, self.time[chosen] - before, self.ends[chosen], needed, size)
-        past = torch.from_numpy(self.bank.segments(*cut)) if self.remote is None else self.remote.segments(*cut)
-        mixed = (torch.fft.rfft(past)[:, :, None] * spectrum).sum(dim=1)
-        heard = torch.fft.irfft(mixed, size)[..., before:needed]
-        slots = torch.from_numpy(chosen).to(self.device)
-        begun = torch.from_numpy(self.time[chosen] > 0).to(self.device)
-        rising = torch.where(begun[:, None, None], self.rising, 1.0)
-        heard[..., : self.fade].mul_(rising).add_((1 - rising) * self.tails[slots])
-        self.tails[slots] = heard[..., self.window :]
-        return heard[..., : self.window]
-
-    def clips(
-        self,
-        chosen: Int[np.ndarray, " chosen"],
-        spectrum: Complex[Tensor, "chosen source ear bin"],
-        length: int,
-        size: int,
-    ) -> Float[Tensor, "chosen ear window"]:
-        """The sounds of some slots, whole, block after block."""
-        rows = self.bank.rows[chosen]
-        for row in np.unique(rows).tolist():
-            if (row, length) not in self.spectra:
-                self.spectra[row, length] = self.blocks(row, length, size)
-        sounds = torch.stack([torch.stack([self.spectra[row, length] for row in pair]) for pair in rows.tolist()])
-        mixed = (sounds[:, :, None] * spectrum[:, :, :, None]).sum(dim=1)
-        heard = torch.fft.irfft(mixed, size)[..., length - 1 :]
-        joined = rearrange(heard, "chosen ear block sample -> chosen ear (block sample)")
-        return joined[..., : self.window]
-
-    def blocks(self, row: int, length: int, size: int) -> Complex[Tensor, "block bin"]:
-        """Spectra of the overlapping blocks of a sound."""
-        before, hop = length - 1, size - length + 1
-        count = -(-self.window // hop)
-        padded = torch.zeros(before + count * hop)
-        sound = self.bank.sound(row)[: self.window]
-        padded[before : before + len(sound)] = torch.from_numpy(sound)
-        return torch.fft.rfft(padded.unfold(0, size, hop).to(self.device))
 
     def levels(self, slot: int, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
         """Decibels at these places, of all sources that are on; 0 dB is direct sound at one metre."""

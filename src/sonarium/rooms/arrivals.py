@@ -102,15 +102,15 @@ def detour(cosine, radius):
 @compiled
 @no_type_check
 def respond(
-    out, first, last, chosen, ears, apex, lines, links, gain, beams, heights, height_gain, order, corners, walls,
+    out, chosen, ears, apex, lines, links, gain, beams, heights, height_gain, order, corners, walls,
     convex, air, speed, rate, heard, head, bands, taps,
 ):  # fmt: skip
-    """Fill the responses of the rows `first` to `last` of all (chosen slot, source, ear)."""
+    """Fill the responses of all (chosen slot, source, ear)."""
     sources, listeners = out.shape[1], out.shape[2]
     most = apex.shape[2] * heights.shape[2]
     within, arrivals = np.empty(apex.shape[2], np.uint8), np.empty(most)
     amplitudes = np.empty((len(bands), most))
-    for row in range(first, last):
+    for row in range(len(out) * sources * listeners):
         ear, source, number = row % listeners, row // listeners % sources, row // listeners // sources
         slot, response = chosen[number], out[number, source, ear]
         response[:] = 0.0

@@ -1,6 +1,6 @@
 """What many rooms need to be heard, side by side in arrays: one slot a room, so that one loop serves them all."""
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,6 @@ class Slots:
     """Centres of the octaves in which gains differ; () for one figure."""
     dtype: type = np.float32
     """Of the responses."""
-    threads: int = 1
     columns: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,8 +40,7 @@ class Slots:
         self.heard = np.zeros(both, bool)
         self.reach = np.zeros(both)
         self.taps = sinc_table(self.dtype)
-        self.buffer = np.empty(0, self.dtype)
-        self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        self.own = threading.local()
         self.centres = np.array(self.bands or (1000.0,))
 
     def enter(self, slot: int, room: Room) -> None:
@@ -83,21 +81,20 @@ class Slots:
     ) -> Float[np.ndarray, "chosen source ear band {length}"]:
         """Impulse responses in some slots. An ear is its place (x, y, z) and where it points (x, y)."""
         shape = (len(chosen), self.sources, ears.shape[1], self.columns, length)
-        if self.buffer.size < np.prod(shape):
-            self.buffer = np.empty(np.prod(shape), self.dtype)
-        out = self.buffer[: np.prod(shape)].reshape(shape)
-        known = (
-            chosen, ears, self.apex, self.lines, self.links, self.gain, self.beams, self.heights, self.height_gain,
-            self.order, self.corners, self.walls, self.convex, self.air, self.speed, self.rate, self.heard,
-            self.head, self.centres, self.taps,
+        out = self.space(shape)
+        respond(
+            out, chosen, ears, self.apex, self.lines, self.links, self.gain, self.beams, self.heights,
+            self.height_gain, self.order, self.corners, self.walls, self.convex, self.air, self.speed, self.rate,
+            self.heard, self.head, self.centres, self.taps,
         )  # fmt: skip
-        rows = shape[0] * shape[1] * shape[2]
-        if self.pool is None or rows < self.threads:
-            respond(out, 0, rows, *known)
-            return out
-        edges = [rows * part // self.threads for part in range(self.threads + 1)]
-        list(self.pool.map(lambda part: respond(out, edges[part], edges[part + 1], *known), range(self.threads)))
         return out
+
+    def space(self, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+        """Memory for responses, kept by each thread: new memory costs more than to fill it."""
+        size = int(np.prod(shape))
+        if getattr(self.own, "buffer", np.empty(0)).size < size:
+            self.own.buffer = np.empty(size, self.dtype)
+        return self.own.buffer[:size].reshape(shape)
 
 
 def at_least(array: np.ndarray, axis: int, size: int) -> np.ndarray:
