@@ -118,7 +118,7 @@ class Clips:
 
     def keep_features(self, learner: Learner, progress: Progress) -> None:
         """Compute each clip's features once, if the front end is fixed and they fit."""
-        if any(parameter.requires_grad for parameter in learner.front.parameters()):
+        if self.world.pieces or any(parameter.requires_grad for parameter in learner.front.parameters()):
             return
         with torch.no_grad():
             probe = learner.features(self.world.batch(self.train[:1], self.engine.device))
@@ -134,7 +134,7 @@ class Clips:
             self.epoch = epoch
         chosen = torch.from_numpy(self.order[place * self.config.batch : (place + 1) * self.config.batch])
         if self.cache is None:
-            return self.world.batch(self.train[chosen], self.engine.device)
+            return self.world.draw(self.train[chosen], self.config.seed, step, self.engine.device)
         nothing = torch.empty(len(chosen), 0)
         return Batch(self.train[chosen], nothing, nothing, self.cache[chosen.to(self.cache.device)])
 

@@ -47,6 +47,8 @@ class Batch:
     factors: Float[Tensor, "clip factor"]
     features: Float[Tensor, "clip *feature"] | None = None
     """The front end's output, where it was computed beforehand."""
+    lengths: Int[Tensor, " clip"] | None = None
+    """Samples of each clip that are sound, where clips differ; zeros follow, which no loss or measure may see."""
 
 
 class World(ABC):
@@ -55,12 +57,20 @@ class World(ABC):
     name: str
     signal: Signal
     factors: tuple[Factor, ...]
+    pieces: bool = False
+    """Whether one learns from random pieces of the clips, which `draw` cuts."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def batch(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch: ...
+
+    def draw(
+        self, index: Int[Tensor, " clip"], seed: int, step: int, device: torch.device | str = "cpu"
+    ) -> Batch:
+        """What to learn from in this step: the clips, or pieces of them that follow from seed and step alone."""
+        return self.batch(index, device)
 
     def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         """The group (speaker, bird, session) of each clip; no group may lie on both sides of a split."""
