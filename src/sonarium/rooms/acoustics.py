@@ -30,7 +30,7 @@ Clock = Literal["stream", "clip"]
 Head = Literal["none", "sphere"]
 FADE = 0.008
 """Seconds in which the responses of the last step give way to those of this one."""
-LENGTH_STEP = 512
+LENGTH_STEP = 256
 """Samples by which the lengths of responses differ."""
 MAP_CHUNK = 256
 """Points of a map whose responses are made at a time."""

@@ -6,7 +6,7 @@ transforms SciPy's, so that every thread works by itself on rooms of its own; on
 """
 
 import threading
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 import scipy.fft
@@ -14,6 +14,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 
+from sonarium.rooms.arrivals import swift
 from sonarium.rooms.bands import filters
 from sonarium.rooms.bank import Bank
 from sonarium.rooms.remote import Remote
@@ -37,6 +38,7 @@ class Convolver:
         self.segments = bank.segments if self.remote is None else self.remote.segments
         transforms: Any = scipy.fft if self.remote is None else torch.fft
         self.rfft, self.irfft = transforms.rfft, transforms.irfft
+        self.stack = np.stack if self.remote is None else torch.stack
         self.filters = self.there(filters(slots.bands, rate).astype(np.float32)) if slots.bands else None
         share = (np.arange(fade) + 0.5) / max(1, fade)
         self.rising = np.sin(np.pi / 2 * share, dtype=np.float32) ** 2
@@ -92,8 +94,8 @@ class Convolver:
         before = length - 1
         needed = before + self.window + self.fade
         past = self.rfft(self.segments(slots, time - before, ends, needed, self.size(length)))
-        mixed = (past[:, :, None] * self.response_spectra(slots, ears, length)).sum(1)
-        heard = self.irfft(mixed, self.size(length))[..., before:needed]
+        mixed = self.mix(past[:, :, None], self.response_spectra(slots, ears, length))
+        heard = self.irfft(mixed[:, :, 0], self.size(length))[..., before:needed]
         # At the first step there is nothing to fade from.
         rising = self.there(np.where(time[:, None, None] > 0, self.rising, np.float32(1)))
         heard[..., : self.fade] *= rising
@@ -114,13 +116,22 @@ class Convolver:
         responses = self.response_spectra(slots, ears, length)
         heard = np.empty((len(slots), ears.shape[1], self.window), np.float32)
         for number, slot in enumerate(slots):
-            sounds = [self.blocks(int(row), length) for row in self.bank.rows[slot]]
-            pairs = zip(sounds, responses[number], strict=True)
-            mixed = sum(sound[None] * response[:, None] for sound, response in pairs)
+            sounds = self.stack([self.blocks(int(row), length) for row in self.bank.rows[slot]])
+            mixed = self.mix(sounds[None], responses[number : number + 1])[0]
             blocks = self.irfft(mixed, self.size(length))[..., length - 1 :]
             joined = rearrange(blocks, "ear block sample -> ear (block sample)")
             heard[number] = self.here(joined[..., : self.window])
         return heard
+
+    def mix(self, sounds: Array, responses: Array) -> Array:
+        """What all sources send to each ear: sounds (chosen, source, block, bin), responses (chosen, source, ear,
+        bin), their products (chosen, ear, block, bin)."""
+        if self.remote is not None:
+            return (sounds[:, :, None] * responses[:, :, :, None]).sum(1)
+        shape = (len(sounds), responses.shape[2], *sounds.shape[2:])
+        out = np.empty(shape, np.complex64)
+        add_products(out, sounds, responses)
+        return out
 
     def blocks(self, row: int, length: int) -> Array:
         """Spectra of the overlapping blocks of a sound, (block, bin)."""
@@ -135,3 +146,20 @@ class Convolver:
                 blocks = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
                 self.kept[row, length] = self.rfft(self.there(blocks.copy()))
             return self.kept[row, length]
+
+
+@swift
+@no_type_check
+def add_products(out, sounds, responses):
+    for chosen in range(out.shape[0]):
+        for ear in range(out.shape[1]):
+            for block in range(out.shape[2]):
+                mixed = out[chosen, ear, block]
+                for source in range(sounds.shape[1]):
+                    sound, response = sounds[chosen, source, block], responses[chosen, source, ear]
+                    if source == 0:
+                        for point in range(len(mixed)):
+                            mixed[point] = sound[point] * response[point]
+                    else:
+                        for point in range(len(mixed)):
+                            mixed[point] += sound[point] * response[point]
