@@ -24,6 +24,7 @@ VERBS = {
     "encode": "turn recordings into the codes of a run",
     "sample": "draw new clips from a run",
     "report": "one offline page about one run or several, with pictures and sound",
+    "play": "walk through rooms by ear: by keyboard, or watch an agent do it",
     "bench": "speed beside other ways to do the same work",
 }
 

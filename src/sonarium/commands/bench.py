@@ -20,6 +20,7 @@ BENCHES = {
     "features": "spectrograms, beside librosa clip by clip",
     "vae": "a training step, beside a bare PyTorch loop of the same network",
     "disentangle": "the measures, beside plain scikit-learn and NumPy",
+    "rooms": "what a moving listener hears, beside pyroomacoustics",
 }
 
 

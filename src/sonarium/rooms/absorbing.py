@@ -48,8 +48,7 @@ def per_wall(absorption: Absorption, walls: int, bands: tuple[float, ...]) -> Fl
     shares = np.asarray(absorption, np.float64)
     if not (np.isfinite(shares).all() and (shares >= 0).all() and (shares <= 1).all()):
         raise ValueError(f"got absorption {absorption}: shares of the energy between 0 and 1 are expected")
-    if any(not low < high for low, high in pairwise((0.0, *bands, np.inf))):
-        raise ValueError(f"got bands {bands}: give rising centre frequencies in Hz, such as {OCTAVES}")
+    check_bands(bands)
     columns = max(1, len(bands))
     if shares.ndim == 1:
         shares = shares[:, None]
@@ -59,3 +58,8 @@ def per_wall(absorption: Absorption, walls: int, bands: tuple[float, ...]) -> Fl
             "figure, one a wall (floor and ceiling last), or one a wall and band"
         )
     return np.broadcast_to(shares, (walls, columns)).copy()
+
+
+def check_bands(bands: tuple[float, ...]) -> None:
+    if any(not low < high for low, high in pairwise((0.0, *bands, np.inf))):
+        raise ValueError(f"got bands {bands}: give rising centre frequencies in Hz, such as {OCTAVES}")

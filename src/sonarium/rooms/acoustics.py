@@ -12,12 +12,13 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from sonarium.rooms.absorbing import check_bands
 from sonarium.rooms.arrivals import LEAD
 from sonarium.rooms.bands import audible_bands, half_length
 from sonarium.rooms.bank import Bank
@@ -64,13 +65,16 @@ class Acoustics:
         threads: int | None = None,
         device: str = "cpu",
     ):
-        if min(slots, sources, rate, window) < 1 or order < 0 or ear_distance < 0:
+        if min(slots, sources, rate, window) < 1 or order < 0 or not 0 <= ear_distance < np.inf:
             raise ValueError(
                 f"got {slots} slots, {sources} sources, rate {rate}, window {window}, order {order}, ear distance "
                 f"{ear_distance}: give positive counts, and an order and a distance of 0 or more"
             )
+        if clock not in get_args(Clock) or head not in get_args(Head):
+            raise ValueError(f"got clock '{clock}' and head '{head}': choose stream or clip, and none or sphere")
         if head == "sphere" and not bands:
             bands = tuple(125.0 * 2**octave for octave in range(7))
+        check_bands(tuple(bands))
         used = audible_bands(tuple(bands), rate)
         self.rate, self.window, self.order, self.clock = rate, window, order, clock
         self.ear_distance, self.head = ear_distance, head
@@ -82,7 +86,7 @@ class Acoustics:
         self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         self.convolver = Convolver(self.slots, self.bank, rate, window, self.fade, torch.device(device))
         self.time, self.ends = np.zeros(slots, np.int64), np.full((slots, sources), NEVER)
-        self.lengths = np.zeros(slots, np.int64)
+        self.lengths, self.dimensions = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
         self.rooms: dict[int, Room] = {}
         self.places: dict[tuple[int, int], Float[np.ndarray, " axis"]] = {}
 
@@ -91,7 +95,7 @@ class Acoustics:
         slot: int,
         room: Room,
         places: Float[np.ndarray, "source axis"],
-        sounds: Sequence[Float[np.ndarray, " time"]],
+        sounds: Sequence[Float[np.ndarray, " _"]],
         offsets: Int[np.ndarray, " source"] | None = None,
     ) -> None:
         """A new room in this slot, its sources placed and all of them sounding; its clock begins anew.
@@ -101,6 +105,8 @@ class Acoustics:
             raise ValueError(
                 f"got {len(places)} places and {len(sounds)} sounds: {self.slots.sources} of each are expected"
             )
+        if not 0 <= slot < self.slots.count:
+            raise ValueError(f"got slot {slot}: there are {self.slots.count}, counted from 0")
         if room.bands and audible_bands(room.bands, self.rate) != self.slots.bands:
             raise ValueError(f"got a room with bands {room.bands}: this listener has {self.slots.bands}")
         self.slots.enter(slot, room)
@@ -110,11 +116,14 @@ class Acoustics:
             filled = self.bank.play(slot, source, sound, 0 if offsets is None else int(offsets[source]))
             if filled is not None:
                 self.convolver.forget(filled)
-        self.time[slot], self.ends[slot] = 0, NEVER
+        self.time[slot], self.ends[slot], self.dimensions[slot] = 0, NEVER, room.dimension
 
     def move(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
         """Put a source elsewhere in its room; what it has sounded so far is heard from there too."""
+        heard = self.slots.heard[slot, source]
         self.put(slot, source, place)
+        # What was switched off stays so.
+        self.slots.heard[slot, source] = heard
 
     def put(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
         room = self.rooms[slot]
@@ -141,7 +150,10 @@ class Acoustics:
     ) -> Float[np.ndarray, "chosen 2 window"]:
         """What the left and the right ear hear, in every slot or in those chosen; only there does time pass."""
         chosen = np.arange(self.slots.count) if slots is None else slots
+        self.check(places, headings, chosen)
         ears = self.ears(places, headings)
+        # A plane has no heights.
+        ears[self.dimensions[chosen] == 2, :, 2] = 0
         if self.clock == "stream":
             # A source is gone when its last sound is older than the longest response.
             self.slots.heard &= self.ends >= (self.time - self.lengths - self.fade)[:, None]
@@ -162,6 +174,25 @@ class Acoustics:
         if self.clock == "stream":
             self.time[chosen] += self.window
         return heard
+
+    def check(
+        self,
+        places: Float[np.ndarray, "place axis"],
+        headings: Float[np.ndarray, " heading"],
+        chosen: Int[np.ndarray, " chosen"],
+    ) -> None:
+        """Refuse what would be heard as silence, or as another room."""
+        empty = np.flatnonzero(self.dimensions[chosen] == 0)
+        if len(empty):
+            raise ValueError(f"nobody has entered slot {chosen[empty[0]]}: give it a room first")
+        axes = int(self.dimensions[chosen].max(initial=2))
+        if len(places) != len(chosen) or len(headings) != len(chosen) or places.shape[1] < axes:
+            raise ValueError(
+                f"got places of shape {places.shape} and {len(headings)} headings for {len(chosen)} slots: give "
+                f"each slot {axes} coordinates and a heading"
+            )
+        if not (np.isfinite(places).all() and np.isfinite(headings).all()):
+            raise ValueError("places or headings hold NaN or infinite values: give metres and radians")
 
     def jobs(self, lengths: Int[np.ndarray, " chosen"]) -> list[tuple[Int[np.ndarray, " some"], slice]]:
         """Which rooms are heard together, and by which ears: as many at a time as the cache holds, and each ear by

@@ -120,7 +120,7 @@ class Room:
         slope = np.where(parallel, 1.0, slope)
         on_sight, on_wall = cross(to_wall, wall) / slope, cross(to_wall, along) / slope
         hit = (on_sight > 0) & (on_sight < 1) & (on_wall >= 0) & (on_wall <= 1) & ~parallel
-        return ~hit.any(axis=1)
+        return np.logical_not(hit.any(axis=1))
 
     def _to_walls(self, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
         start, along = self.corners[None], (self.next_corners - self.corners)[None]

@@ -17,7 +17,7 @@ from sonarium.rooms.images import find_images
 from sonarium.rooms.slots import Slots
 from sonarium.rooms.transforms import next_fast
 
-Points = Sequence[Sequence[float]] | Float[np.ndarray, "point axis"]
+Points = Sequence[Sequence[float] | Float[np.ndarray, " _"]] | Float[np.ndarray, "_ _"]
 
 
 def simulate(

@@ -1,0 +1,241 @@
+"""What a listener hears as it moves, beside pyroomacoustics; the same sound on both sides, asserted before timing.
+
+Whole clips, one listener at a time, in a box and in a hexagon; the same in OtoWorld's setting; windows of a stream
+in the vector environment, random actions, observations delivered; and how long a new room takes.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from sonarium.bench.plain_rooms import OtoWorldStep, PlainRoom
+from sonarium.bench.timing import case, interleaved
+from sonarium.rooms.acoustics import Acoustics
+from sonarium.rooms.config import SeekConfig
+from sonarium.rooms.geometry import Room, polygon, regular, shoebox
+from sonarium.rooms.vector import SeekVector
+
+RATE = 8000
+EARS = 0.2
+"""Metres between them."""
+SAME = 2e-3
+"""Share of the peak by which the two sides may differ; pyroomacoustics is half of that from the exact sinc."""
+OTOWORLD_CLIP = 34523
+"""Samples of OtoWorld's sounds."""
+POSES = 20
+"""One after the other, where there is one listener."""
+FEW, MANY = 64, 1024
+"""Rooms at once."""
+THREADS = len(os.sched_getaffinity(0))
+Poses = list[tuple[np.ndarray, float]]
+
+
+def cases(repeats: int = 5) -> list[dict[str, Any]]:
+    shoeboxes, big = SeekConfig(), SeekConfig(room="fixed", order=10)
+    hexagons = SeekConfig(room="ngon", fewest_sides=6, most_sides=6)
+    return [
+        whole_clips("shoebox 8 x 8 m, clip of 1 s", shoebox((8, 8), absorption=0.2), POSES, repeats),
+        whole_clips("hexagon, clip of 1 s", regular(6, 4.0, absorption=0.2), POSES // 2, repeats),
+        otoworld("whole-clip, OtoWorld's setting", 1, repeats),
+        otoworld(f"whole-clip, OtoWorld's setting, {POSES} rooms at once", POSES, repeats),
+        stream("stream of .25 s, random shoeboxes, order 3", shoeboxes, 8, repeats),
+        stream("stream of .25 s, shoebox 8 x 8 m, order 10", big, 4, repeats),
+        stream("stream of .25 s, random hexagons, order 3", hexagons, 4, repeats),
+        many(repeats),
+        reset(repeats),
+    ]
+
+
+def whole_clips(name: str, room: Room, count: int, repeats: int) -> dict[str, Any]:
+    """One listener that takes one pose after the other and hears the whole clip at each."""
+    sources, poses = np.array([[2.6, 3.1], [5.2, 4.7]]), places(room, count)
+    sounds = noise(2, RATE)
+    plain = PlainRoom(room, sources, sounds, RATE, 10, faster_threads(room, sources, sounds))
+    ours = listener(room, sources, sounds, plain)
+    ways = (
+        lambda: [hear_one(ours, *pose) for pose in poses],
+        lambda: [plain.hear(ears_of(*pose)) for pose in poses],
+    )
+    same(ways[0]()[-1], ways[1]()[-1])
+    work = f"{count} poses, 2 sources, 2 ears, {RATE} samples and the reverberation after them, {setting(10)}"
+    return case(name, work, "pyroomacoustics, pose by pose", *interleaved(*ways, repeats))
+
+
+def otoworld(name: str, rooms: int, repeats: int) -> dict[str, Any]:
+    """OtoWorld's setting: sounds of 4.3 s, from their beginning at every step; one room after the other, or some
+    at once."""
+    room, sources = shoebox((8, 8), absorption=0.2), np.array([[2.6, 3.1], [5.2, 4.7]])
+    poses, sounds = places(room, POSES), noise(2, OTOWORLD_CLIP)
+    plain = PlainRoom(room, sources, sounds, RATE, 10, faster_threads(room, sources, sounds))
+    ours = listener(room, sources, sounds, plain, rooms)
+    theirs = OtoWorldStep(plain, sources)
+    where, whither = np.array([place for place, _ in poses]), np.array([heading for _, heading in poses])
+    parts = [slice(start, start + rooms) for start in range(0, POSES, rooms)]
+    ways = (
+        lambda: [ours.hear(where[part], whither[part]) for part in parts],
+        lambda: [theirs.step(pose[0], ears_of(*pose))[0] for pose in poses],
+    )
+    same(ways[0]()[-1][-1], ways[1]()[-1])
+    work = f"{POSES} steps, shoebox 8 x 8 m, 2 sources, 2 ears, {OTOWORLD_CLIP} samples and the reverberation, "
+    peer = "the calls of OtoWorld's AudioEnv.step on pyroomacoustics"
+    return case(name, work + setting(10), peer, *interleaved(*ways, repeats))
+
+
+def stream(name: str, config: SeekConfig, steps: int, repeats: int) -> dict[str, Any]:
+    """The vector environment, a random agent in each room, beside a simulation a step of pyroomacoustics."""
+    rooms, environment = FEW, SeekVector(FEW, config)
+    heard, _ = environment.reset(seed=0)
+    peers = [PeerOfSlot(environment, slot) for slot in range(rooms)]
+    for slot in range(0, rooms, 8):
+        same(heard[slot], np.clip(peers[slot].window(0), -1, 1))
+    actions = np.random.default_rng(0).integers(0, 4, (steps, rooms))
+
+    def ours() -> None:
+        for action in actions:
+            environment.step(action)
+
+    def theirs() -> None:
+        for step in range(steps):
+            for peer in peers:
+                peer.window(step)
+
+    kilobytes = memory(environment.episodes.acoustics) / 1024
+    work = (
+        f"{rooms} rooms x {steps} steps, 2 sources, 2 ears, {config.window} samples a step, "
+        f"{setting(config.order)}; {kilobytes:.0f} kB of memory a room"
+    )
+    return case(name, work, "pyroomacoustics, a simulation a step", *interleaved(ours, theirs, repeats))
+
+
+class PeerOfSlot:
+    """The room of one slot of the environment, as pyroomacoustics hears it."""
+
+    def __init__(self, environment: SeekVector, slot: int):
+        episodes = environment.episodes
+        acoustics, self.config = episodes.acoustics, episodes.config
+        bank = acoustics.bank
+        sources = np.stack([acoustics.places[slot, source] for source in range(self.config.sources)])
+        sounds = [bank.sound(int(row)).copy() for row in bank.rows[slot]]
+        self.offsets = bank.offsets[slot].copy()
+        self.plain = PlainRoom(acoustics.rooms[slot], sources, sounds, self.config.rate, self.config.order)
+        self.ears = ears_of(episodes.place[slot].copy(), float(episodes.heading[slot]))
+
+    def window(self, step: int) -> np.ndarray:
+        # A little aside at every step, so that no place is heard twice.
+        aside = 0.01 * np.array([np.cos(step), np.sin(step)]) * (step > 0)
+        window = self.config.window
+        return self.plain.hear_window(self.ears + aside, step * window, window, self.offsets)
+
+
+def many(repeats: int) -> dict[str, Any]:
+    """Cost grows with the number of rooms and no faster: the same steps in many rooms at once and in few."""
+    sizes, steps = (MANY, FEW), (1, MANY // FEW)
+    environments = [SeekVector(size, SeekConfig(observation="audio")) for size in sizes]
+    for environment in environments:
+        environment.reset(seed=0)
+    actions = [
+        np.random.default_rng(0).integers(0, 4, (count, size)) for count, size in zip(steps, sizes, strict=True)
+    ]
+
+    def step(which: int) -> None:
+        for row in actions[which]:
+            environments[which].step(row)
+
+    kilobytes = memory(environments[0].episodes.acoustics) / 1024
+    work = f"{MANY} rooms x 1 step, .25 s, {setting(3)}; {kilobytes:.0f} kB of memory a room"
+    times = interleaved(lambda: step(0), lambda: step(1), repeats)
+    return case("stream, time and memory of many rooms", work, f"ours, {FEW} rooms x {MANY // FEW} steps", *times)
+
+
+def reset(repeats: int) -> dict[str, Any]:
+    """A new room with two sources, up to the first quarter of a second that is heard in it."""
+    random, window, count = np.random.default_rng(0), RATE // 4, POSES // 2
+    sounds, sources = noise(2, RATE), np.array([[-1.2, 0.4], [1.3, -0.9]])
+    angles = (np.arange(6) + 0.35 * random.uniform(-1, 1, (count, 6))) * np.pi / 3
+    hexagons = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * random.uniform(3.5, 5, (count, 1, 1))
+    acoustics = Acoustics(1, 2, RATE, window, 10)
+    place, heading = np.array([0.3, 0.2]), 0.5
+
+    def ours() -> list[np.ndarray]:
+        heard = []
+        for corners in hexagons:
+            acoustics.enter(0, polygon(corners, absorption=0.2), sources, sounds)
+            heard.append(hear_one(acoustics, place, heading))
+        return heard
+
+    def theirs() -> list[np.ndarray]:
+        ears, offsets = ears_of(place, heading), np.zeros(2, int)
+        rooms = [PlainRoom(polygon(corners, absorption=0.2), sources, sounds, RATE, 10) for corners in hexagons]
+        return [room.hear_window(ears, 0, window, offsets) for room in rooms]
+
+    for mine, other in zip(ours(), theirs(), strict=True):
+        same(mine, other)
+    work = f"{count} random hexagons, 2 sources, images up to order 10, and the first .25 s, {setting(10)}"
+    return case("reset, random hexagon", work, "pyroomacoustics", *interleaved(ours, theirs, repeats))
+
+
+def listener(
+    room: Room, sources: np.ndarray, sounds: list[np.ndarray], plain: PlainRoom, rooms: int = 1
+) -> Acoustics:
+    """One that hears each clip whole with its last reverberation, as the peer does, or some of them."""
+    farthest = max(plain.respond(ears_of(*pose)).shape[-1] for pose in places(room, 5))
+    ours = Acoustics(rooms, 2, RATE, len(sounds[0]) + farthest, 10, EARS, "clip")
+    for slot in range(rooms):
+        ours.enter(slot, room, sources, sounds)
+    return ours
+
+
+def hear_one(acoustics: Acoustics, place: np.ndarray, heading: float) -> Float[np.ndarray, "ear time"]:
+    return acoustics.hear(place[None], np.array([heading]))[0]
+
+
+def same(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Refuse to compare the speed of different answers."""
+    length = min(ours.shape[-1], theirs.shape[-1])
+    apart = np.abs(ours[:, :length] - theirs[:, :length]).max() / np.abs(theirs).max()
+    if not apart <= SAME:
+        raise ValueError(f"the two sides differ by {apart:.1e} of the peak: at most {SAME:g} is expected")
+
+
+def faster_threads(room: Room, sources: np.ndarray, sounds: list[np.ndarray]) -> int:
+    """With how many threads pyroomacoustics makes the responses sooner."""
+    (place, heading), *_ = places(room, 1)
+
+    def timed(threads: int) -> float:
+        plain = PlainRoom(room, sources, sounds, RATE, 10, threads)
+        return interleaved(lambda: [plain.respond(ears_of(place, heading)) for _ in range(3)], lambda: None, 3)[0]
+
+    return min({1, THREADS}, key=timed)
+
+
+def places(room: Room, count: int) -> Poses:
+    """Poses in the room, away from its walls."""
+    random, found = np.random.default_rng(1), []
+    while len(found) < count:
+        place = random.uniform(*room.bounds)
+        if room.clearance(place[None])[0] > 0.3:
+            found.append((place, float(random.uniform(-np.pi, np.pi))))
+    return found
+
+
+def ears_of(place: np.ndarray, heading: float) -> Float[np.ndarray, "ear 2"]:
+    left = EARS / 2 * np.array([-np.sin(heading), np.cos(heading)])
+    return np.stack([place + left, place - left])
+
+
+def noise(count: int, length: int) -> list[np.ndarray]:
+    random = np.random.default_rng(2)
+    return [random.standard_normal(length).astype(np.float32) for _ in range(count)]
+
+
+def setting(order: int) -> str:
+    return f"order {order}, {RATE} Hz, {THREADS} thread(s)"
+
+
+def memory(acoustics: Acoustics) -> float:
+    """Bytes a room: images, beams, sources and what fades; sounds are shared and not counted."""
+    arrays = [value for value in vars(acoustics.slots).values() if isinstance(value, np.ndarray)]
+    owned = sum(array.nbytes for array in arrays if array.shape[:1] == (acoustics.slots.count,))
+    return (owned + acoustics.convolver.tails.nbytes) / acoustics.slots.count

@@ -1,0 +1,139 @@
+"""What two ears hear, as rows over time: log-mel bands, and how phase and level differ between the ears.
+
+The three cues are those of binaural hearing (Rayleigh, 1907): below about 1.5 kHz the phase tells the side,
+above it the level does. Phase differences of neighbouring bins are averaged on the circle, weighted by their
+magnitudes, so that a band's pair (sin, cos) grows short where its frequencies disagree and is (0, 0) in silence.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+
+from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
+
+
+@dataclass(frozen=True)
+class EarsConfig:
+    """What of two ears' sound is kept; the defaults suit windows of a quarter of a second at 8 kHz."""
+
+    fft: int = 256
+    """Points of each Fourier transform; the Hann window is as long."""
+    hop: int = 125
+    """Samples from one frame to the next."""
+    bands: int = 32
+    """Mel bands of loudness."""
+    loudness: Literal["both", "mean", "none"] = "both"
+    """Log-mel rows of each ear, of the mean power of both, or none at all."""
+    resolution: Literal["band", "bin"] = "band"
+    """Whether phase and level differences are given for each mel band or each bin of the transform."""
+    floor_db: float = -100.0
+    """Decibels below a sine of amplitude 1 at which silence lies: −1 on the scale of the rows, which ends at 1."""
+    level_unit: float = 6.0
+    """Decibels between the ears that make 1 on the scale of the rows."""
+    level_limit: float = 24.0
+    """Decibels between the ears beyond which nothing is told apart."""
+
+    def __post_init__(self) -> None:
+        demands = [
+            ("bands", self.bands >= 1, "at least 1 band"),
+            ("loudness", self.loudness in ("both", "mean", "none"), "'both', 'mean' or 'none'"),
+            ("resolution", self.resolution in ("band", "bin"), "'band' or 'bin'"),
+            ("level_unit", 0 < self.level_unit < float("inf"), "a positive number of decibels"),
+            ("level_limit", 0 < self.level_limit < float("inf"), "a positive number of decibels"),
+        ]
+        for name, met, expected in demands:
+            if not met:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give {expected}")
+
+
+class Ears(nn.Module):
+    """From sound at two ears (0 is the left one) to rows of about unit range; it has nothing to learn.
+
+    Rows from the first: log-mel (left, then right; or of both), sine, then cosine of the phase by which the left
+    ear leads, then the level of the left ear above the right one.
+    """
+
+    def __init__(self, config: EarsConfig, rate: int):
+        super().__init__()
+        self.config, self.rate = config, rate
+        plain = SpectrogramConfig(
+            fft=config.fft, hop=config.hop, mels=config.bands, floor_db=config.floor_db, scaling="none"
+        )
+        self.spectrogram = Spectrogram(plain, rate)
+        self.stft = self.spectrogram.stft
+        self.compared = config.bands if config.resolution == "band" else config.fft // 2 + 1
+        # A power that no ear could tell from silence; it keeps every quotient finite.
+        self.silence = self.spectrogram.full_scale * 10 ** (config.floor_db / 10)
+
+    def forward(self, wave: Float[Tensor, "clip ear time"]) -> Float[Tensor, "clip row frame"]:
+        self.check(wave)
+        with torch.autocast(wave.device.type, enabled=False):
+            left, right = self.spectra(wave.to(self.stft.window.dtype))
+            rows = [self.loudness(left, right), self.phase(left, right), self.level(left, right)]
+        return rearrange(torch.cat(rows, -1), "clip frame row -> clip row frame")
+
+    def shape(self, samples: int) -> tuple[int, int]:
+        """Rows and frames of the features of a clip of so many samples."""
+        loud = {"both": 2, "mean": 1, "none": 0}[self.config.loudness] * self.config.bands
+        return loud + 3 * self.compared, self.stft.frames(samples)
+
+    def check(self, wave: Tensor) -> None:
+        """Refuse what would give features without meaning."""
+        if wave.ndim != 3 or wave.shape[1] != 2:
+            raise ValueError(
+                f"waves of shape {tuple(wave.shape)} came where (clip, 2 ears, time) was expected: "
+                "give a batch of two-channel sounds, wave[None] for a single one"
+            )
+        self.spectrogram.check(rearrange(wave, "clip ear time -> (clip ear) time"))
+
+    def spectra(
+        self, wave: Float[Tensor, "clip ear time"]
+    ) -> tuple[Complex[Tensor, "clip frame bin"], Complex[Tensor, "clip frame bin"]]:
+        both = self.stft(rearrange(wave, "clip ear time -> (clip ear) time"))
+        left, right = rearrange(both, "(clip ear) frame bin -> ear clip frame bin", ear=2)
+        return left, right
+
+    def banded(self, bins: Float[Tensor, "clip frame bin"]) -> Float[Tensor, "clip frame band"]:
+        """Sums over the bins of each mel band."""
+        blocks, filters = self.spectrogram.blocks, self.spectrogram.filters
+        assert filters is not None, "the ears' spectrogram has mel bands"
+        return torch.cat([bins[..., heard] @ filters[bands, heard].T for bands, heard in blocks], -1)
+
+    def pooled(self, bins: Float[Tensor, "clip frame bin"]) -> Float[Tensor, "clip frame compared"]:
+        return self.banded(bins) if self.config.resolution == "band" else bins
+
+    def loudness(
+        self, left: Complex[Tensor, "clip frame bin"], right: Complex[Tensor, "clip frame bin"]
+    ) -> Float[Tensor, "clip frame row"]:
+        """Decibels of the bands, from −1 at the floor to 1 at full scale."""
+        powers = [power(left), power(right)]
+        if self.config.loudness == "none":
+            return powers[0][..., :0]
+        if self.config.loudness == "mean":
+            powers = [(powers[0] + powers[1]) / 2]
+        decibels = torch.cat([self.spectrogram.decibels(self.banded(one)) for one in powers], -1)
+        return 1 - 2 * decibels / self.config.floor_db
+
+    def phase(
+        self, left: Complex[Tensor, "clip frame bin"], right: Complex[Tensor, "clip frame bin"]
+    ) -> Float[Tensor, "clip frame row"]:
+        """Sine and cosine of the phase by which the left ear leads, as means weighted by magnitude."""
+        cross = left * right.conj()
+        weight = self.pooled(cross.abs()) + self.silence
+        return torch.cat([self.pooled(cross.imag) / weight, self.pooled(cross.real) / weight], -1)
+
+    def level(
+        self, left: Complex[Tensor, "clip frame bin"], right: Complex[Tensor, "clip frame bin"]
+    ) -> Float[Tensor, "clip frame row"]:
+        """Decibels of the left ear above the right one, in units."""
+        above, below = (self.pooled(power(ear)) + self.silence for ear in (left, right))
+        limit = self.config.level_limit
+        return (10 * (above / below).log10()).clamp(-limit, limit) / self.config.level_unit
+
+
+def power(spectrum: Complex[Tensor, "clip frame bin"]) -> Float[Tensor, "clip frame bin"]:
+    return spectrum.real.square() + spectrum.imag.square()
