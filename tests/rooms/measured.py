@@ -17,8 +17,8 @@ from sonarium.rooms.acoustics import Acoustics
 from sonarium.rooms.arrivals import LEAD
 from sonarium.rooms.geometry import shoebox
 from sonarium.rooms.images import find_images
+from sonarium.rooms.responses import simulate
 from sonarium.rooms.reverberation import measure_decay
-from sonarium.rooms.simulate import simulate
 
 ROOM, SPEED = (5.705, 5.965, 2.355), 345.844
 DECHORATE_T30 = 0.57

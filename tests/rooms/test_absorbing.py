@@ -7,7 +7,7 @@ from rooms.oracles import TEE
 from sonarium.rooms.absorbing import OCTAVES, Air
 from sonarium.rooms.bands import audible_bands, filters, half_length
 from sonarium.rooms.geometry import polygon, shoebox
-from sonarium.rooms.simulate import lead, simulate
+from sonarium.rooms.responses import lead, simulate
 
 DECIBELS_PER_NEPER = 20 / np.log(10)
 RATE = 16000

@@ -11,7 +11,7 @@ from sonarium.rooms.absorbing import OCTAVES, Air
 from sonarium.rooms.acoustics import FADE, Acoustics
 from sonarium.rooms.arrivals import LEAD
 from sonarium.rooms.geometry import Room, polygon, regular, shoebox
-from sonarium.rooms.simulate import lead, simulate
+from sonarium.rooms.responses import lead, simulate
 
 RATE, WINDOW = 8000, 700
 FADED = round(FADE * RATE)

@@ -9,8 +9,8 @@ from typechecking import unchecked
 
 from sonarium.rooms.absorbing import OCTAVES, Air
 from sonarium.rooms.geometry import polygon, shoebox
+from sonarium.rooms.responses import simulate
 from sonarium.rooms.reverberation import absorption_for, mean_free_path, measure_decay, reverberation_time
-from sonarium.rooms.simulate import simulate
 
 RATE = 16000
 

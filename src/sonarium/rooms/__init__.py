@@ -1,7 +1,14 @@
 """Rooms: what is heard in them, and the environments `sonarium/Seek-v0` and `sonarium/SeekVector-v0`.
 
-To import this registers the environments with Gymnasium; acoustics are imported when one is made.
+To import this registers the environments with Gymnasium; the acoustics are read when they are first used:
+
+    from sonarium.rooms import shoebox, simulate
+
+    responses = simulate(shoebox((6, 4, 3)), sources=[(1, 1, 1.5)], ears=[(4, 2, 1.6), (4.2, 2, 1.6)])
 """
+
+from importlib import import_module
+from typing import Any
 
 import gymnasium
 
@@ -21,3 +28,18 @@ def register(name: str) -> None:
 
 register(SEEK)
 register(SEEK_VECTOR)
+
+LIBRARY = {
+    "Room": "geometry", "polygon": "geometry", "regular": "geometry", "shoebox": "geometry",
+    "Air": "absorbing",
+    "absorption_for": "reverberation",
+    "lead": "responses", "render": "responses", "simulate": "responses",
+    "Acoustics": "acoustics",
+}  # fmt: skip
+"""What is at hand as `sonarium.rooms.NAME`, and the file where it is."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LIBRARY:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{LIBRARY[name]}"), name)

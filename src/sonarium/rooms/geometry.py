@@ -202,44 +202,45 @@ def check_plan(plan: Float[np.ndarray, "..."]) -> None:
     size = float(np.ptp(plan, axis=0).max())
     if abs(signed_area(plan)) < THINNEST * size:
         raise ValueError("the corners enclose no area: they lie on a line")
-    for first in range(len(plan)):
-        for second in range(first + 1, len(plan)):
-            if touches(plan, following, first, second):
-                raise ValueError(
-                    f"walls {first} and {second} cross or touch: give the corners in their order round the room"
-                )
+    check_walls(plan, following)
 
 
-def touches(
-    plan: Float[np.ndarray, "corner 2"], following: Float[np.ndarray, "corner 2"], first: int, second: int
-) -> bool:
-    """Whether two walls share more than the corner between neighbours."""
-    a, b, c, d = plan[first], following[first], plan[second], following[second]
+def check_walls(plan: Float[np.ndarray, "corner 2"], following: Float[np.ndarray, "corner 2"]) -> None:
+    """Refuse walls that share more than the corner between neighbours."""
     count = len(plan)
-    if second == first + 1 or (first == 0 and second == count - 1):
-        shared, one, other = (b, a, d) if second == first + 1 else (a, b, c)
-        # Neighbours touch only if one folds back onto the other.
-        left, right = one - shared, other - shared
-        flat = abs(float(cross(left, right))) < THINNEST * float(np.linalg.norm(left) * np.linalg.norm(right))
-        return flat and float(left @ right) > 0
-    return segment_distance(a, b, c, d) < THINNEST
+    before, after = np.roll(plan, 1, axis=0) - plan, following - plan
+    flat = np.abs(cross(before, after)) < THINNEST * np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+    # Neighbours touch only if one folds back onto the other.
+    folded = flat & ((before * after).sum(axis=1) > 0)
+    pairs = [(int(corner - 1) % count, int(corner)) for corner in np.flatnonzero(folded)]
+    first, second = np.triu_indices(count, 2)
+    apart = (first > 0) | (second < count - 1)
+    first, second = first[apart], second[apart]
+    near = segment_distance(plan[first], following[first], plan[second], following[second]) < THINNEST
+    pairs += zip(first[near].tolist(), second[near].tolist(), strict=True)
+    if pairs:
+        one, other = sorted(pairs[0])
+        raise ValueError(f"walls {one} and {other} cross or touch: give the corners in their order round the room")
 
 
 def segment_distance(
-    a: Float[np.ndarray, "2"], b: Float[np.ndarray, "2"], c: Float[np.ndarray, "2"], d: Float[np.ndarray, "2"]
-) -> float:
-    """Between the segments a–b and c–d."""
-    sides = [cross(b - a, c - a) * cross(b - a, d - a), cross(d - c, a - c) * cross(d - c, b - c)]
-    if max(sides) < 0:
-        return 0.0
-    pairs = ((a, c, d), (b, c, d), (c, a, b), (d, a, b))
-    return min(to_segment(point, start, end) for point, start, end in pairs)
+    a: Float[np.ndarray, "pair 2"],
+    b: Float[np.ndarray, "pair 2"],
+    c: Float[np.ndarray, "pair 2"],
+    d: Float[np.ndarray, "pair 2"],
+) -> Float[np.ndarray, " pair"]:
+    """Between the segments a–b and c–d of each pair."""
+    apart = [cross(b - a, c - a) * cross(b - a, d - a), cross(d - c, a - c) * cross(d - c, b - c)]
+    ends = [to_segment(*three) for three in ((a, c, d), (b, c, d), (c, a, b), (d, a, b))]
+    return np.where(np.maximum(*apart) < 0, 0.0, np.min(ends, axis=0))
 
 
-def to_segment(point: Float[np.ndarray, "2"], start: Float[np.ndarray, "2"], end: Float[np.ndarray, "2"]) -> float:
+def to_segment(
+    point: Float[np.ndarray, "pair 2"], start: Float[np.ndarray, "pair 2"], end: Float[np.ndarray, "pair 2"]
+) -> Float[np.ndarray, " pair"]:
     along = end - start
-    share = np.clip((point - start) @ along / (along @ along), 0, 1)
-    return float(np.linalg.norm(point - start - share * along))
+    share = np.clip(((point - start) * along).sum(axis=1) / (along * along).sum(axis=1), 0, 1)
+    return np.linalg.norm(point - start - share[:, None] * along, axis=1)
 
 
 def signed_area(plan: Float[np.ndarray, "corner 2"]) -> float:
