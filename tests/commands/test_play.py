@@ -92,16 +92,16 @@ def test_the_oracle_plays_the_episodes_of_the_single_environment(capsys):
     from sonarium.agents.contract import alone
     from sonarium.agents.scripted import Body, Oracle
 
-    (one,) = played(capsys, *"--agent oracle --episodes 1 --seed 9".split())["played"]
     room = Seek(SeekConfig(threads=1, order=1, max_steps=40, sources=1, tell=True))
-    heard, info = room.reset(seed=9)
-    agent, steps, earned, over = Oracle(Body(), np.random.default_rng(0)), 0, 0.0, False
-    agent.reset(1)
-    while not over:
-        heard, reward, terminated, truncated, info = room.step(alone(agent, heard, info))
-        steps, earned, over = steps + 1, earned + reward, terminated or truncated
-    assert (one["steps"], one["success"]) == (steps, True)
-    np.testing.assert_allclose([one["earned"], one["walked"]], [earned, info["walked"]])
+    for one in played(capsys, *"--agent oracle --episodes 3 --seed 9".split())["played"]:
+        heard, info = room.reset(seed=one["seed"])
+        agent, steps, earned, over = Oracle(Body(), np.random.default_rng(0)), 0, 0.0, False
+        agent.reset(1)
+        while not over:
+            heard, reward, terminated, truncated, info = room.step(alone(agent, heard, info))
+            steps, earned, over = steps + 1, earned + reward, terminated or truncated
+        assert (one["steps"], one["success"]) == (steps, True)
+        np.testing.assert_allclose([one["earned"], one["walked"]], [earned, info["walked"]])
 
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 4), (4, 4), (7, 20), (1, 1)])
