@@ -23,6 +23,8 @@ def test_a_peer_that_moves_hears_as_in_a_fresh_room(room: Room) -> None:
             for ear in range(2):
                 expected = fresh[ear][source]
                 assert np.abs(found[source, ear, : len(expected)] - expected).max() < 1e-6
+        joined, simply = plain.hear(ears), plain.simulate(ears)
+        assert np.abs(simply[:, : joined.shape[1]] - joined).max() < 1e-5 * np.abs(joined).max()
 
 
 def test_a_step_in_otoworld_plays_the_whole_clip() -> None:

@@ -81,8 +81,8 @@ def test_high_orders_as_pyroomacoustics(room, order):
 
 
 def agree(mine: np.ndarray, theirs: np.ndarray, exact: np.ndarray) -> None:
-    """Within 1.5e-3 of the peak, or where pyroomacoustics' own table of sincs errs by more, as near as that; always
-    within 1e-4 of the formula."""
+    """Within 1.5e-3 of the peak, or, where pyroomacoustics' own table of sincs errs by more, as near as that;
+    always within 1e-4 of the formula."""
     length = max(len(mine), len(theirs))
     mine, theirs, exact = (np.pad(one, (0, length))[:length] for one in (mine, theirs, exact))
     peak, own_error = np.abs(exact).max(), np.abs(theirs - exact).max()

@@ -1,9 +1,9 @@
 """Rooms heard through pyroomacoustics, one listener at a time: the peer of the speed of `sonarium.rooms`.
 
-Each step does what is needed for a right answer and no more. In a box the images stay where they are and all of
-them are heard, so that only the responses are made anew. In another room each place has its own images, and as
-microphones cannot be taken out of its engine again, a fresh room is made for each (0.7 ms, of 80 in a hexagon at
-order 10). Its high-pass filter is off, as ours has none.
+`simulate` is the loop as one writes it: images, responses and sound anew at each place. `hear` spares what can be
+spared: in a box the images stay where they are and all of them are heard, and one transform holds all sounds. In
+another room each place has its own images, and as microphones cannot be taken out of its engine again, a fresh
+room is made for each (0.7 ms, of 80 in a hexagon at order 10). Its high-pass filter is off, as ours has none.
 """
 
 from typing import Any
@@ -48,13 +48,25 @@ class PlainRoom:
         found.set_sound_speed(self.plan.speed)
         return found
 
-    def respond(self, ears: Float[np.ndarray, "ear 2"]) -> Float[np.ndarray, "source ear time"]:
-        """Impulse responses to both ears."""
+    def simulate(self, ears: Float[np.ndarray, "ear 2"]) -> Float[np.ndarray, "ear heard"]:
+        """All sounds from their beginning, with the last reverberation, by its own loops."""
+        self.listen(ears)
+        self.room.image_source_model()
+        self.room.compute_rir()
+        self.room.simulate()
+        return self.room.mic_array.signals
+
+    def listen(self, ears: Float[np.ndarray, "ear 2"]) -> None:
+        """Put both ears there."""
         if self.box and self.room.mic_array is not None:
             self.room.mic_array.R = ears.T
         else:
             self.room = self.room if self.box else self.fresh()
             self.room.add_microphone_array(ears.T)
+
+    def respond(self, ears: Float[np.ndarray, "ear 2"]) -> Float[np.ndarray, "source ear time"]:
+        """Impulse responses to both ears."""
+        self.listen(ears)
         self.room.compute_rir()
         length = max(len(response) for row in self.room.rir for response in row)
         found = np.zeros((len(self.sounds), len(ears), length), np.float32)

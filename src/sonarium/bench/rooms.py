@@ -36,8 +36,8 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
     shoeboxes, big = SeekConfig(), SeekConfig(room="fixed", order=10)
     hexagons = SeekConfig(room="ngon", fewest_sides=6, most_sides=6)
     return [
-        whole_clips("shoebox 8 x 8 m, clip of 1 s", shoebox((8, 8), absorption=0.2), POSES, repeats),
-        whole_clips("hexagon, clip of 1 s", regular(6, 4.0, absorption=0.2), POSES // 2, repeats),
+        *whole_clips("shoebox 8 x 8 m, clip of 1 s", shoebox((8, 8), absorption=0.2), POSES, repeats),
+        *whole_clips("hexagon, clip of 1 s", regular(6, 4.0, absorption=0.2), POSES // 2, repeats),
         otoworld("whole-clip, OtoWorld's setting", 1, repeats),
         otoworld(f"whole-clip, OtoWorld's setting, {POSES} rooms at once", POSES, repeats),
         stream("stream of .25 s, random shoeboxes, order 3", shoeboxes, 8, repeats),
@@ -48,19 +48,26 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
     ]
 
 
-def whole_clips(name: str, room: Room, count: int, repeats: int) -> dict[str, Any]:
-    """One listener that takes one pose after the other and hears the whole clip at each."""
+def whole_clips(name: str, room: Room, count: int, repeats: int) -> list[dict[str, Any]]:
+    """One listener that takes one pose after the other and hears the whole clip at each: beside the loop as one
+    writes it, and in a box, where images can be kept, beside one that spares what it can."""
     sources, poses = np.array([[2.6, 3.1], [5.2, 4.7]]), places(room, count)
     sounds = noise(2, RATE)
     plain = PlainRoom(room, sources, sounds, RATE, 10, faster_threads(room, sources, sounds))
     ours = listener(room, sources, sounds, plain)
-    ways = (
-        lambda: [hear_one(ours, *pose) for pose in poses],
-        lambda: [plain.hear(ears_of(*pose)) for pose in poses],
-    )
-    same(ways[0]()[-1], ways[1]()[-1])
     work = f"{count} poses, 2 sources, 2 ears, {RATE} samples and the reverberation after them, {setting(10)}"
-    return case(name, work, "pyroomacoustics, pose by pose", *interleaved(*ways, repeats))
+    peers = {"a pyroomacoustics loop": plain.simulate}
+    if plain.box:
+        peers["the same, its images kept and its convolutions joined"] = plain.hear
+    rows = []
+    for peer, hear in peers.items():
+        ways = (
+            lambda: [hear_one(ours, *pose) for pose in poses],
+            lambda hear=hear: [hear(ears_of(*pose)) for pose in poses],
+        )
+        same(ways[0]()[-1], ways[1]()[-1])
+        rows.append(case(name, work, peer, *interleaved(*ways, repeats)))
+    return rows
 
 
 def otoworld(name: str, rooms: int, repeats: int) -> dict[str, Any]:

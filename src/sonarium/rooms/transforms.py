@@ -1,8 +1,10 @@
 """Sizes of Fourier transforms."""
 
 import math
+from functools import cache
 
 
+@cache
 def next_fast(size: int) -> int:
     """The next multiple of 16 that has no factor above 5."""
     size = -(-size // 16) * 16
@@ -16,6 +18,7 @@ def next_fast(size: int) -> int:
         size += 16
 
 
+@cache
 def block_size(response: int, window: int) -> int:
     """The size with which overlap and save convolves a long window soonest, for two sources and two ears: every
     response is transformed once, every block of either ear once."""

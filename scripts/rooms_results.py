@@ -1,0 +1,292 @@
+"""Measure what `docs/rooms.md` reports of the acoustics: how right they are, and how fast, on a quiet machine.
+
+.venv/bin/python scripts/rooms_results.py                 # some minutes; needs ../shared/data for measured rooms
+
+Proof: random rooms and poses against fresh rooms of pyroomacoustics and against a search through all sequences of
+walls (`tests/rooms/oracles.py`), streams against long convolutions, measured rooms. Speed: `sonarium bench rooms`,
+and how far it is from what the Fourier transforms alone take.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from scipy.signal import fftconvolve
+from tones_results import ROOT, SONARIUM, insert, table
+
+from sonarium.bench.rooms import memory
+from sonarium.rooms.acoustics import Acoustics
+from sonarium.rooms.config import SeekConfig
+from sonarium.rooms.geometry import Room, polygon
+from sonarium.rooms.responses import simulate
+from sonarium.rooms.vector import SeekVector
+
+sys.path.insert(0, str(ROOT / "tests"))
+from rooms import measured, oracles  # pyright: ignore[reportMissingImports]
+
+RATE = 16000
+ROOMS = 60
+"""Of each kind."""
+KINDS = {
+    # name: shape, orders in the plane, orders with a height
+    "shoeboxes": ("box", 10, 6),
+    "regular polygons": ("regular", 7, 4),
+    "convex polygons": ("ellipse", 6, 4),
+    "L, T and U": ("bent", 4, 3),
+    "star-shaped": ("star", 4, 3),
+}
+
+
+def draw(shape: str, height: float | None, random: np.random.Generator) -> Room:
+    """A room of this shape whose walls all absorb differently."""
+    count = int(random.integers(4, 8))
+    if shape == "box":
+        x, y = random.uniform(2.5, 8, 2)
+        corners = np.array([(0, 0), (x, 0), (x, y), (0, y)])
+    elif shape == "bent":
+        outlines = (oracles.ELL, oracles.TEE, oracles.CUP)
+        corners = np.array(outlines[random.integers(3)]) * random.uniform(0.7, 1.4, 2)
+    else:
+        radii = random.uniform(1.5, 4.5, count) if shape == "star" else np.full(count, 3.0)
+        shift = np.zeros(count) if shape == "regular" else random.uniform(0, 1, count)
+        corners = oracles.starlike(count, radii.tolist(), shift.tolist())
+        corners = corners * (1, 1 if shape == "regular" else 0.7)
+    return polygon(corners, height, random.uniform(0.02, 0.7, len(corners) + (0 if height is None else 2)))
+
+
+def against_peers(shape: str, orders: tuple[int, int]) -> dict[str, float]:
+    """Images and responses beside pyroomacoustics, and responses in double precision beside the formula."""
+    random = np.random.default_rng(0)
+    names = ("images", "edge", "unlike", "place_m", "gain", "response", "theirs", "single", "double")
+    found: dict[str, float] = {name: 0.0 for name in names}
+    for number in range(ROOMS):
+        tall = number % 3 == 2
+        order = orders[1] if tall else orders[0]
+        room = draw(shape, float(random.uniform(2.2, 4)) if tall else None, random)
+        source, ear = oracles.placed(room, random, 2)
+        mine = oracles.ours(room, source, ear, order)
+        other = oracles.imagined(room, [source], [ear], order, RATE)
+        theirs = oracles.heard_by_peer(other, 0, 0)
+        extra, missing, gain = oracles.unmatched(mine, theirs)
+        lonely = [*extra, *missing]
+        at_edge = sum(oracles.near_edge(room, source, ear, order, place) for place in lonely)
+        found["images"] += len(mine.places)
+        found["edge"] += at_edge
+        found["unlike"] += len(lonely) - at_edge
+        found["gain"] = max(found["gain"], gain)
+        if not lonely and len(mine.places):
+            gaps = np.abs(mine.places[:, None] - theirs.places[None]).max(axis=2).min(axis=1)
+            found["place_m"] = max(found["place_m"], float(gaps.max()))
+            other.compute_rir()
+            heard = simulate(room, [source], [ear], RATE, order)[0, 0]
+            exact = oracles.responded(mine, ear, RATE, room.speed, len(heard))
+            found["response"] = max(found["response"], apart(heard, other.rir[0][0]))
+            found["theirs"] = max(found["theirs"], apart(other.rir[0][0], exact))
+            found["single"] = max(found["single"], apart(heard, exact))
+        found["double"] = max(found["double"], beside_formula(room, source, ear, 2))
+    return found
+
+
+def beside_formula(room: Room, source: np.ndarray, ear: np.ndarray, order: int) -> float:
+    """In double precision, beside the taps of every path that a search through all sequences of walls finds."""
+    heard = simulate(room, [source], [ear], RATE, order, dtype=np.float64)[0, 0]
+    paths = oracles.searched(room, source, ear, order)
+    return apart(heard, oracles.responded(paths, ear, RATE, room.speed, len(heard)))
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Largest difference, as a share of the peak."""
+    length = max(len(one), len(other))
+    one, other = (np.pad(signal, (0, length - len(signal))) for signal in (one, other))
+    return float(np.abs(one - other).max() / max(np.abs(other).max(), 1e-12))
+
+
+def long_stream() -> float:
+    """Windows of a stream of two sources, beside one long convolution in double precision."""
+    random, worst = np.random.default_rng(1), 0.0
+    for shape, _, _ in KINDS.values():
+        room = draw(shape, None, random)
+        *sources, place = oracles.placed(room, random, 3, 0.2)
+        sounds = [random.standard_normal(length).astype(np.float32) for length in (3001, 5003)]
+        acoustics = Acoustics(1, 2, RATE, 4000, 4)
+        acoustics.enter(0, room, np.array(sources), sounds)
+        heard = np.concatenate([acoustics.hear(place[None], np.zeros(1))[0] for _ in range(4)], axis=1)
+        ears = place + np.array([(0, 0.1), (0, -0.1)])
+        responses = simulate(room, sources, ears, RATE, 4, dtype=np.float64)
+        before = responses.shape[-1] - 1
+        span = np.arange(-before, heard.shape[1])
+        parts = [
+            fftconvolve(responses[at], sound[span % len(sound)][None].astype(float), axes=-1)
+            for at, sound in enumerate(sounds)
+        ]
+        expected = np.sum(parts, axis=0)[:, before : before + heard.shape[1]]
+        worst = max(worst, float(np.abs(heard - expected).max() / np.abs(expected).max()))
+    return worst
+
+
+def proof() -> dict:
+    found = {name: against_peers(shape, (flat, tall)) for name, (shape, flat, tall) in KINDS.items()}
+    return {"rooms_a_kind": ROOMS, "rate": RATE, "kinds": found, "stream": long_stream()}
+
+
+def proof_table(found: dict) -> str:
+    head = [
+        "",
+        "images heard",
+        "unlike",
+        "on the edge of a beam",
+        "place, m",
+        "gain",
+        "response",
+        "double precision",
+    ]
+    rows = [
+        [
+            name, f"{row['images']:.0f}", f"{row['unlike']:.0f}", f"{row['edge']:.0f}", f"{row['place_m']:.0e}",
+            f"{row['gain']:.0e}", *(f"{row[column]:.1e}" for column in ("response", "theirs", "single", "double")),
+        ]
+        for name, row in found["kinds"].items()
+    ]  # fmt: skip
+    return (
+        table(head, rows)
+        + f"\n\nWindows of a stream beside one long convolution: {found['stream']:.0e} of the peak."
+    )
+
+
+def measurements(data: Path) -> list[list[str]]:
+    """Rows: what was measured, how we differ, over how many."""
+    direct, echoes = (np.abs(errors) for errors in measured.echo_errors(data))
+    decays, hall = measured.dechorate_decays(data), measured.hall_decays(data)
+    theirs, ours, bare = measured.ear_delays(data)
+    errors, without = np.abs(ours - theirs), np.abs(bare - theirs)
+    peaks = np.abs(measured.peak_errors(data))
+    rows = [
+        ["dEchorate, direct sound", f"median {np.median(direct):.3f} ms, largest {direct.max():.2f}", "60 pairs"],
+        ["dEchorate, first echoes", f"median {np.median(echoes):.3f} ms", "360 echoes, annotated by hand"],
+        ["dEchorate, peak of the response", f"median {np.median(peaks):.3f} ms", "12 microphones"],
+        [
+            f"dEchorate, T30 (about {measured.DECHORATE_T30} s)",
+            f"{np.median(decays):.3f} s, from {decays.min():.3f} to {decays.max():.3f}",
+            "12 microphones",
+        ],
+    ]
+    for name, (expected, found) in hall.items():
+        pairs = ", ".join(f"{one:.2f} ({other:.2f})" for one, other in zip(found, expected, strict=True))
+        rows.append([f"Open AIR sports hall, {name.upper()} (expected), s", pairs, "500, 1000, 2000, 4000 Hz"])
+    rows.append(
+        [
+            "Surrey head, delay between the ears",
+            f"sphere: median {np.median(errors):.0f} µs, largest {errors.max():.0f}; "
+            f"no head: {np.median(without):.0f} and {without.max():.0f}",
+            "37 azimuths",
+        ]
+    )
+    return rows
+
+
+def limits() -> list[dict[str, float]]:
+    """Microseconds a step of the vector environment by number of rooms, beside what transforms alone take."""
+    rows = []
+    for rooms in (16, 64, 256, 1024):
+        environment = SeekVector(rooms, SeekConfig())
+        environment.reset(seed=0)
+        random = np.random.default_rng(0)
+        actions = [random.integers(0, 4, rooms) for _ in range(max(8, 2048 // rooms))]
+        environment.step(actions[0])
+        begin = time.perf_counter()
+        for row in actions:
+            environment.step(row)
+        step = (time.perf_counter() - begin) / len(actions) / rooms
+        acoustics = environment.episodes.acoustics
+        rows.append(
+            {
+                "rooms": rooms,
+                "us_a_step": 1e6 * step,
+                "steps_a_second": 1 / step,
+                "transforms_us": 1e6 * transforms(acoustics),
+                "responses_us": 1e6 * responses(environment),
+                "kilobytes": memory(acoustics) / 1024,
+            }
+        )
+    return rows
+
+
+def transforms(acoustics: Acoustics) -> float:
+    """Seconds a room of the Fourier transforms alone, on all threads: two sounds, four responses, two ears."""
+    size = acoustics.convolver.size(int(np.median(acoustics.lengths)))
+    rooms = 64
+    sounds, answers = np.zeros((rooms, 2, size), np.float32), np.zeros((rooms, 2, 2, size), np.float32)
+    back = np.zeros((rooms, 2, size // 2 + 1), np.complex64)
+
+    def all_of_them() -> None:
+        scipy.fft.rfft(sounds, workers=acoustics.threads)
+        scipy.fft.rfft(answers, workers=acoustics.threads)
+        scipy.fft.irfft(back, size, workers=acoustics.threads)
+
+    return best(all_of_them) / rooms
+
+
+def responses(environment: SeekVector) -> float:
+    """Seconds a room of beams and arrivals alone, on all threads."""
+    acoustics, episodes = environment.episodes.acoustics, environment.episodes
+    ears = acoustics.ears(episodes.place, episodes.heading)
+    length = int(acoustics.lengths.max())
+    every = np.arange(len(ears))
+    return best(lambda: acoustics.slots.responses(every, ears, length)) / len(ears) / acoustics.threads
+
+
+def best(work) -> float:
+    seconds = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
+
+
+def limits_table(rows: list[dict[str, float]]) -> str:
+    head = ["rooms", "µs a step", "steps/s", "transforms alone, µs", "beams and arrivals alone, µs", "kB a room"]
+    return table(head, [[f"{value:,.0f}" for value in row.values()] for row in rows])
+
+
+def speed() -> dict:
+    words = [*SONARIUM, "bench", "rooms", "--repeats", "9", "--json"]
+    return json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
+
+
+def speed_table(found: dict) -> str:
+    rows = [
+        [
+            case["name"], case["work"], case["peer"], f"{case['ours_s']:.4f}", f"{case['peer_s']:.4f}",
+            f"{case['ratio']:.1f} ×",
+        ]
+        for case in found["cases"]
+    ]  # fmt: skip
+    return f"{found['hardware']}\n\n" + table(["case", "work", "peer", "ours s", "peer s", "ratio"], rows)
+
+
+def main() -> None:
+    results: dict[str, Any] = {"speed": speed()}
+    print("speed measured", flush=True)
+    results["limits"] = limits()
+    print("limits measured", flush=True)
+    results["proof"] = proof()
+    data = ROOT.parent / "shared" / "data"
+    if data.is_dir():
+        results["measured"] = measurements(data)
+        insert("measured rooms", table(["", "here", "of"], results["measured"]), "rooms.md")
+    path = ROOT / "docs" / "results" / "rooms.json"
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    insert("speed", speed_table(results["speed"]), "rooms.md")
+    insert("limits", limits_table(results["limits"]), "rooms.md")
+    insert("proof", proof_table(results["proof"]), "rooms.md")
+
+
+if __name__ == "__main__":
+    main()
