@@ -1,0 +1,237 @@
+"""The controls that a learner must beat: log-mel frames, cepstra with their slopes, and statistics of a clip.
+
+Mel-frequency cepstra are those of Davis and Mermelstein (1980), the slopes (deltas) those of Furui (1986): the
+first and second derivatives of polynomials fitted to nine frames. The conventions are librosa's, so that the
+numbers agree with it. Padding after a clip's own samples is never heard.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
+
+QUIETEST = 1e-10
+"""Power of a band that is taken for silence: 100 decibels below 1."""
+REACH = 9
+"""Frames to which a slope is fitted, where a clip has as many."""
+
+
+@dataclass(frozen=True)
+class LogMelConfig:
+    """Frames of loudness in bands; times are in seconds so that they suit any sampling rate."""
+
+    window: float = 0.025
+    """Seconds under the Hann window."""
+    hop: float = 0.010
+    """Seconds from one frame to the next."""
+    fft: int | None = None
+    """Points of each Fourier transform; unless given, the power of two that holds the window."""
+    bands: int = 40
+    """Mel bands."""
+    lowest: float = 0.0
+    """Hertz where the lowest band begins."""
+    highest: float | None = None
+    """Hertz where the highest band ends; half the sampling rate unless given."""
+    equal_levels: bool = False
+    """Whether each clip is first brought to one level (root mean square 1): what it says, not how loud it is."""
+    range_db: float | None = 80.0
+    """Decibels below a clip's loudest cell to which quieter ones are raised; None leaves them as they are."""
+
+    def __post_init__(self) -> None:
+        for name in ("window", "hop"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give seconds, such as 0.025")
+        if self.bands < 1:
+            raise ValueError(f"bands is {self.bands}: give at least 1 band, such as 40")
+        if self.range_db is not None and not self.range_db > 0:
+            raise ValueError(
+                f"range_db is {self.range_db}: give a positive number of decibels, such as 80, or None"
+            )
+
+    def spectrogram(self, rate: int) -> SpectrogramConfig:
+        """The same at a sampling rate."""
+        window = max(2, round(self.window * rate))
+        return SpectrogramConfig(
+            fft=2 ** (window - 1).bit_length() if self.fft is None else self.fft,
+            window_length=window,
+            hop=max(1, round(self.hop * rate)),
+            mels=self.bands,
+            lowest_band=self.lowest,
+            highest_band=self.highest,
+            compression="none",
+            scaling="none",
+        )
+
+
+@dataclass(frozen=True)
+class MfccConfig:
+    """Cepstra of log-mel frames."""
+
+    mel: LogMelConfig = LogMelConfig()
+    """The frames whose cosine transform is taken."""
+    coefficients: int = 13
+    """Cepstra that are kept, the mean loudness among them."""
+    slopes: int = 2
+    """0 for the cepstra alone, 1 with their slopes, 2 also with the slopes' slopes."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.coefficients <= self.mel.bands:
+            raise ValueError(f"coefficients is {self.coefficients}: give from 1 to bands={self.mel.bands}")
+        if self.slopes not in (0, 1, 2):
+            raise ValueError(f"slopes is {self.slopes}: give 0, 1 or 2")
+
+
+class LogMel(nn.Module):
+    """Decibels of mel bands, frame by frame; it has nothing to learn."""
+
+    def __init__(self, config: LogMelConfig, rate: int):
+        super().__init__()
+        self.config, self.rate = config, rate
+        self.spectrogram = Spectrogram(config.spectrogram(rate), rate)
+        self.width = config.bands
+        self.code_rate = rate / self.spectrogram.config.hop
+
+    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        """Frames of clips of so many samples."""
+        fft, hop = self.spectrogram.config.fft, self.spectrogram.config.hop
+        return 1 + torch.div(lengths + 2 * (fft // 2) - fft, hop, rounding_mode="floor")
+
+    def forward(
+        self, wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None = None
+    ) -> Float[Tensor, "clip frame band"]:
+        """Frames after a clip's own are zero."""
+        counts = self.code_lengths(checked_lengths(wave, lengths))
+        sound = wave if lengths is None else wave.where(heard(lengths, wave.shape[1]), 0)
+        if self.config.equal_levels:
+            sound = at_one_level(sound, checked_lengths(wave, lengths))
+        missing = self.spectrogram.window_length - wave.shape[1]
+        power = self.spectrogram.magnitudes(nn.functional.pad(sound, (0, max(0, missing))))
+        decibels = 10 * power.clamp(min=QUIETEST).log10()
+        frames = rearrange(decibels, "clip band frame -> clip frame band")[:, : int(counts.max())]
+        own = heard(counts, frames.shape[1])[..., None]
+        if self.config.range_db is not None:
+            loudest = frames.where(own, -math.inf).amax((1, 2), keepdim=True)
+            frames = torch.maximum(frames, loudest - self.config.range_db)
+        return frames.where(own, 0)
+
+
+class Mfcc(nn.Module):
+    """Mel-frequency cepstra, then their slopes, then the slopes' slopes; it has nothing to learn."""
+
+    transform: Tensor
+
+    def __init__(self, config: MfccConfig, rate: int):
+        super().__init__()
+        self.config, self.rate = config, rate
+        self.mel = LogMel(config.mel, rate)
+        rows = cosines(config.coefficients, config.mel.bands).to(torch.get_default_dtype())
+        self.register_buffer("transform", rows, persistent=False)
+        self.width = config.coefficients * (1 + config.slopes)
+        self.code_rate = self.mel.code_rate
+
+    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        """Frames of clips of so many samples."""
+        return self.mel.code_lengths(lengths)
+
+    def forward(
+        self, wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None = None
+    ) -> Float[Tensor, "clip frame cepstrum"]:
+        """Frames after a clip's own are zero."""
+        bands = self.mel(wave, lengths)
+        counts = self.code_lengths(checked_lengths(wave, lengths))
+        cepstra = bands @ self.transform.T
+        parts = [cepstra] + [slope(cepstra, counts, order) for order in range(1, self.config.slopes + 1)]
+        return torch.cat(parts, -1)
+
+
+def cosines(coefficients: int, bands: int) -> Float[Tensor, "coefficient band"]:
+    """The orthonormal cosine transform of the second kind."""
+    order = torch.arange(coefficients, dtype=torch.float64)[:, None]
+    place = torch.arange(bands, dtype=torch.float64) + 0.5
+    rows = (math.pi / bands * order * place).cos() * math.sqrt(2 / bands)
+    rows[0] /= math.sqrt(2)
+    return rows
+
+
+def slope(
+    frames: Float[Tensor, "clip frame code"], counts: Int[Tensor, " clip"], order: int = 1
+) -> Float[Tensor, "clip frame code"]:
+    """Derivatives over frames, of polynomials of this order fitted to the nine frames around each.
+
+    At either end the frames fitted are the first or last nine. A clip of fewer frames takes the odd number
+    of them that it has; one of fewer than three has no slope.
+    """
+    slopes = torch.zeros_like(frames)
+    reach = (counts - 1 - (counts - 1) % 2).clamp(max=REACH - 1) + 1
+    for width in reach.unique().tolist():
+        if width < 3:
+            continue
+        own = reach == width
+        slopes[own] = _slope(frames[own], counts[own], order, width)
+    return slopes
+
+
+def _slope(
+    frames: Float[Tensor, "clip frame code"], counts: Int[Tensor, " clip"], order: int, width: int
+) -> Float[Tensor, "clip frame code"]:
+    half = width // 2
+    places = torch.arange(-half, half + 1, dtype=torch.float64)
+    # A polynomial's derivative of its own order is the same everywhere: its leading coefficient, times order!.
+    weights = math.factorial(order) * torch.linalg.pinv(torch.vander(places, order + 1, increasing=True))[order]
+    fitted = frames.unfold(1, width, 1) @ weights.to(frames)
+    places_of_frames = torch.arange(frames.shape[1], device=frames.device)
+    first = (places_of_frames - half).clamp(min=0).minimum((counts - width)[:, None])
+    slopes = fitted.gather(1, repeat(first, "clip frame -> clip frame code", code=frames.shape[2]))
+    return slopes.where(heard(counts, frames.shape[1])[..., None], 0)
+
+
+def thirds_and_deviation(
+    frames: Float[Tensor, "clip frame code"], counts: Int[Tensor, " clip"]
+) -> Float[Tensor, "clip statistic"]:
+    """Each code's mean in the first, second and last third of a clip, then its standard deviation over all.
+
+    Frames that a cut between thirds goes through belong to both.
+    """
+    place = torch.arange(frames.shape[1], device=frames.device)
+    part = torch.arange(3, device=frames.device)[:, None]
+    n = counts[:, None, None]
+    inside = (place >= torch.div(part * n, 3, rounding_mode="floor")) & (
+        place < -torch.div(-(part + 1) * n, 3, rounding_mode="floor")
+    )
+    weight = inside.to(frames.dtype)
+    means = (weight @ frames) / weight.sum(-1, keepdim=True)
+    own = heard(counts, frames.shape[1])[..., None]
+    number = counts[:, None].to(frames.dtype)
+    mean = frames.where(own, 0).sum(1) / number
+    spread = ((frames - mean[:, None]).where(own, 0).square().sum(1) / number).sqrt()
+    return torch.cat([rearrange(means, "clip third code -> clip (third code)"), spread], 1)
+
+
+def at_one_level(wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"]) -> Float[Tensor, "clip time"]:
+    """Clips of root mean square 1; silence stays silent."""
+    power = wave.square().sum(1, keepdim=True) / lengths[:, None]
+    return wave * power.where(power > 0, 1).rsqrt()
+
+
+def heard(lengths: Int[Tensor, " clip"], size: int) -> Bool[Tensor, "clip place"]:
+    """Which places of each clip come before its end."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def checked_lengths(
+    wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None
+) -> Int[Tensor, " clip"]:
+    """The lengths, or the whole of every clip; refused where they cannot be."""
+    if lengths is None:
+        return torch.full((len(wave),), wave.shape[1], device=wave.device)
+    if len(lengths) != len(wave) or bool((lengths < 1).any()) or bool((lengths > wave.shape[1]).any()):
+        raise ValueError(
+            f"lengths {lengths.tolist()[:8]} came for {len(wave)} clips of up to {wave.shape[1]} samples: "
+            "give each clip a length from 1 to the samples of the batch"
+        )
+    return lengths

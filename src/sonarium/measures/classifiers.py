@@ -1,0 +1,185 @@
+"""Classifiers that tell what codes hold: ridge regression and logistic regression on lines, and a small network.
+
+Codes are standardised by the rows that are fitted. Strengths of regularisation are counted a row, so that one
+means the same for few rows and for many: ridge minimises |Y − XW|²/n + strength·|W|² for targets of ±1, logistic
+regression the mean cross entropy + ½·strength·|W|²; the intercept is free.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+from torch import nn
+
+Scores = Callable[[Float[np.ndarray, "row code"]], Float[np.ndarray, "row class_"]]
+Watch = tuple[Float[np.ndarray, "watched code"], Int[np.ndarray, " watched"]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What is subtracted from each code, and what it is divided by."""
+
+    mean: Float[np.ndarray, " code"]
+    spread: Float[np.ndarray, " code"]
+
+    def __call__(self, codes: Float[np.ndarray, "row code"]) -> Float[np.ndarray, "row code"]:
+        return (codes - self.mean) / self.spread
+
+
+def scale_of(codes: Float[np.ndarray, "row code"]) -> Scale:
+    """Mean 0 and deviation 1; a code that never varies is left at 0."""
+    mean, spread = codes.mean(axis=0), codes.std(axis=0)
+    still = spread <= 1e-12 * np.maximum(1, np.abs(mean))
+    return Scale(mean, np.where(still, 1.0, spread))
+
+
+def principal_axes(
+    centred: Float[np.ndarray, "row code"],
+) -> tuple[Float[np.ndarray, " axis"], Float[np.ndarray, "code axis"]]:
+    """The variance along each direction in which rows differ, and these directions: the rest tells nothing."""
+    rows, columns = centred.shape
+    wide = columns > rows
+    power, turned = np.linalg.eigh((centred @ centred.T if wide else centred.T @ centred) / rows)
+    kept = power > 1e-12 * max(float(power[-1]), 0.0)
+    axes = turned[:, kept]
+    return power[kept], centred.T @ axes / np.sqrt(rows * power[kept]) if wide else axes
+
+
+def linear(
+    weights: Float[np.ndarray, "code class_"],
+    offset: Float[np.ndarray, " class_"],
+    centre: Float[np.ndarray, " code"],
+) -> Scores:
+    return lambda codes: (codes - centre) @ weights + offset
+
+
+def ridge_path(
+    x: Float[np.ndarray, "row code"], y: Int[np.ndarray, " row"], classes: int, strengths: tuple[float, ...]
+) -> Iterator[Scores]:
+    """Ridge regression on one target a class, for every strength from one decomposition."""
+    targets = 2.0 * np.eye(classes)[y] - 1
+    centre, offset = x.mean(axis=0), targets.mean(axis=0)
+    power, axes = principal_axes(x - centre)
+    shared = ((x - centre) @ axes).T @ (targets - offset) / len(x)
+    for strength in strengths:
+        yield linear(axes @ (shared / (power + strength)[:, None]), offset, centre)
+
+
+def logistic_path(
+    x: Float[np.ndarray, "row code"],
+    y: Int[np.ndarray, " row"],
+    classes: int,
+    strengths: tuple[float, ...],
+    tolerance: float = 1e-4,
+) -> Iterator[Scores]:
+    """Multinomial logistic regression by L-BFGS, each strength from the last one's solution.
+
+    The weights are sought along the principal axes, each scaled by the bound on the curvature of Böhning (1992),
+    half the variance and the strength: codes that go together would make the search slow.
+    """
+    rows = len(x)
+    targets, centre = np.eye(classes)[y], x.mean(axis=0)
+    power, axes = principal_axes(x - centre)
+    along = (x - centre) @ axes
+    weights, offset = np.zeros((len(power), classes)), np.zeros(classes)
+    for strength in strengths:
+        unit = 1 / np.sqrt(power / 2 + strength)[:, None]
+        inputs, penalty = along * unit.T, strength * unit**2
+
+        def loss(flat: np.ndarray, inputs: np.ndarray = inputs, penalty: np.ndarray = penalty):
+            U, b = flat[:-classes].reshape(-1, classes), flat[-classes:]
+            log_p = log_softmax(inputs @ U + b, axis=1)
+            error = (np.exp(log_p) - targets) / rows
+            value = -(log_p * targets).sum() / rows + 0.5 * (penalty * U**2).sum()
+            return float(value), np.concatenate([(inputs.T @ error + penalty * U).ravel(), error.sum(axis=0)])
+
+        start = np.concatenate([(weights / unit).ravel(), offset])
+        options = {"gtol": tolerance, "ftol": tolerance / 100, "maxiter": 300}
+        solution = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+        weights, offset = unit * solution[:-classes].reshape(-1, classes), solution[-classes:]
+        yield linear(axes @ weights, offset, centre)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """One hidden layer, and how it is trained."""
+
+    hidden: tuple[int, ...] = (64, 512)
+    """Sizes of the hidden layer to choose from."""
+    learning_rate: float = 1e-3
+    """Of AdamW."""
+    decay: float = 1e-2
+    """Weight decay of AdamW."""
+    batch: int = 256
+    """Rows a step."""
+    epochs: int = 100
+    """The most passes over the rows."""
+    patience: int = 8
+    """Passes without a lower loss on the validation rows after which training stops."""
+
+
+def network(codes: int, hidden: int, classes: int, generator: torch.Generator) -> nn.Sequential:
+    """Codes to classes, its weights drawn from this generator alone."""
+    first, last = linear_layer(codes, hidden, generator), linear_layer(hidden, classes, generator)
+    return nn.Sequential(first, nn.ReLU(), last)
+
+
+def linear_layer(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def fit_network(
+    x: Float[np.ndarray, "row code"],
+    y: Int[np.ndarray, " row"],
+    classes: int,
+    hidden: int,
+    config: NetworkConfig,
+    seed: int,
+    watch: Watch | None = None,
+) -> tuple[Scores, int]:
+    """A trained network, and after how many passes.
+
+    While validation rows are watched, the weights are those of the pass with the least loss on them;
+    otherwise those after all passes. The same seed draws the same weights and the same order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model = network(x.shape[1], hidden, classes, generator)
+    descent = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.decay)
+    inputs, targets = torch.from_numpy(x).float(), torch.from_numpy(y).long()
+    watched = None if watch is None else (torch.from_numpy(watch[0]).float(), torch.from_numpy(watch[1]).long())
+    best, best_loss = (0, _weights(model)), np.inf
+    for epoch in range(1, config.epochs + 1):
+        for rows in torch.randperm(len(inputs), generator=generator).split(config.batch):
+            descent.zero_grad()
+            nn.functional.cross_entropy(model(inputs[rows]), targets[rows]).backward()
+            descent.step()
+        if watched is None:
+            best = epoch, _weights(model)
+            continue
+        with torch.no_grad():
+            loss = float(nn.functional.cross_entropy(model(watched[0]), watched[1]))
+        if loss < best_loss:
+            best, best_loss = (epoch, _weights(model)), loss
+        elif epoch - best[0] >= config.patience:
+            break
+    model.load_state_dict(best[1])
+    return _scores(model), best[0]
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def _scores(model: nn.Module) -> Scores:
+    def score(codes: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return model(torch.from_numpy(codes).float()).numpy().astype(np.float64)
+
+    return score

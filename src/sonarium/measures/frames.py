@@ -1,0 +1,92 @@
+"""Codes of clips and of their frames as plain rows, and what is done to them before they are judged.
+
+Frames of clips of unlike lengths lie one below the other, each with the number of its clip, so that padding
+never reaches a measure.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from sonarium.features.classical import thirds_and_deviation
+
+
+def flattened(
+    codes: Float[np.ndarray, "clip frame code"], counts: Int[np.ndarray, " clip"]
+) -> tuple[Float[np.ndarray, "row code"], Int[np.ndarray, " row"]]:
+    """The frames that are sound, one below the other, and the clip of each."""
+    if counts.min() < 0 or counts.max() > codes.shape[1]:
+        raise ValueError(
+            f"got counts from {counts.min()} to {counts.max()} for clips of up to {codes.shape[1]} frames: "
+            "give the number of each clip's own frames"
+        )
+    own = np.arange(codes.shape[1]) < counts[:, None]
+    return codes[own], np.nonzero(own)[0]
+
+
+def clip_means(
+    codes: Float[np.ndarray, "row code"], clips: Int[np.ndarray, " row"]
+) -> tuple[Float[np.ndarray, "clip code"], Int[np.ndarray, " clip"]]:
+    """The mean frame of each clip, and the clips' numbers in order."""
+    numbers, place = np.unique(clips, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[order], np.arange(len(numbers)))
+    sums = np.add.reduceat(codes[order].astype(np.float64), starts, axis=0)
+    return sums / np.bincount(place)[:, None], numbers
+
+
+def without_clip_mean(
+    codes: Float[np.ndarray, "row code"], clips: Int[np.ndarray, " row"]
+) -> Float[np.ndarray, "row code"]:
+    """Frames less the mean of their clip: what tells only the channel of a recording is gone."""
+    means, numbers = clip_means(codes, clips)
+    return codes - means[np.searchsorted(numbers, clips)]
+
+
+def rows_of(
+    codes: Float[np.ndarray, "clip frame code"],
+    counts: Int[np.ndarray, " clip"],
+    level: Literal["frame", "clip"],
+    pooling: Literal["mean", "thirds"] = "mean",
+    remove_mean: bool = False,
+) -> tuple[Float[np.ndarray, "row feature"], Int[np.ndarray, " row"]]:
+    """What a probe is given: a row a frame or a clip, and the clip of each.
+
+    A clip's row is its mean frame, or its means in three thirds with the standard deviation of all frames.
+    With `remove_mean` each clip's mean is taken from its frames first.
+    """
+    if level == "clip" and pooling == "mean" and remove_mean:
+        raise ValueError("a clip's mean frame less the clip's mean is zero: pool by 'thirds', or keep the mean")
+    if level not in ("frame", "clip") or pooling not in ("mean", "thirds"):
+        raise ValueError(f"got level={level!r}, pooling={pooling!r}: give 'frame' or 'clip', 'mean' or 'thirds'")
+    frames, clips = flattened(codes, counts)
+    if remove_mean:
+        frames = without_clip_mean(frames, clips)
+    if level == "frame":
+        return frames, clips
+    if pooling == "mean":
+        return clip_means(frames, clips)
+    kept = np.flatnonzero(counts)
+    padded = np.zeros((len(codes), *codes.shape[1:]))
+    padded[np.arange(codes.shape[1]) < counts[:, None]] = frames
+    pooled = thirds_and_deviation(torch.from_numpy(padded[kept]), torch.from_numpy(counts[kept]))
+    return pooled.numpy(), kept
+
+
+def checked_codes(codes: np.ndarray, columns: Mapping[str, np.ndarray | None]) -> Float[np.ndarray, "row code"]:
+    """The codes in double precision; refused if they are not finite rows, or a column has other rows."""
+    if codes.ndim != 2 or 0 in codes.shape:
+        raise ValueError(f"codes have shape {codes.shape}: rows by codes are expected, at least one of each")
+    bad = ~np.isfinite(codes).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"codes hold values that are not finite in {bad.sum()} row(s), the first at row {bad.argmax()}: "
+            "mend the encoder or leave these rows out"
+        )
+    for name, column in columns.items():
+        if column is not None and np.shape(column) != (len(codes),):
+            raise ValueError(f"{name} has shape {np.shape(column)} for {len(codes)} rows of codes: give one a row")
+    return codes.astype(np.float64)

@@ -1,0 +1,99 @@
+"""From marks in seconds to frames: the frames of each marked piece of sound, and the label of each frame.
+
+Frame `k` of a clip stands for the time `first + k / rate`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+Marks = Sequence[tuple[float, float, str]]
+"""Beginning and end in seconds, and the label, of the marked pieces of one clip."""
+
+SLACK = 3
+"""Frames that an encoder may lack at a clip's end, so that a mark there is taken for the last one."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Marked pieces of sound, numbered from 0 in the order of the clips and of their marks."""
+
+    codes: Float[np.ndarray, "row code"]
+    """The frames of all pieces one below the other."""
+    item: Int[np.ndarray, " row"]
+    """The piece of each frame."""
+    label: Shaped[np.ndarray, " item"]
+    clip: Int[np.ndarray, " item"]
+
+
+def frames_of_segments(
+    codes: Float[np.ndarray, "clip frame code"],
+    counts: Int[np.ndarray, " clip"],
+    marks: Sequence[Marks],
+    rate: float,
+    first: float = 0.0,
+) -> Segments:
+    """Cut the marked pieces out; one that falls between two frames is given the nearest."""
+    check_marks(len(codes), counts, marks, rate, first)
+    rows, items, labels, clips = [], [], [], []
+    for clip, (own, count) in enumerate(zip(marks, counts.tolist(), strict=True)):
+        for start, end, label in own:
+            begin, stop = span(start, end, rate, first, count)
+            rows.append(codes[clip, begin:stop])
+            items.append(np.full(stop - begin, len(labels)))
+            labels.append(label)
+            clips.append(clip)
+    if not labels:
+        raise ValueError("no clip has a marked piece: give the marks of at least one")
+    return Segments(np.concatenate(rows), np.concatenate(items), np.array(labels), np.array(clips))
+
+
+def labels_of_frames(
+    counts: Int[np.ndarray, " clip"], marks: Sequence[Marks], rate: float, first: float = 0.0, unmarked: str = ""
+) -> Shaped[np.ndarray, " row"]:
+    """The label of each frame of all clips, one below the other; where pieces overlap, that of the later one."""
+    check_marks(len(counts), counts, marks, rate, first)
+    labels = []
+    for own, count in zip(marks, counts.tolist(), strict=True):
+        of_clip = np.full(count, unmarked, dtype=object)
+        for start, end, label in own:
+            of_clip[slice(*span(start, end, rate, first, count))] = label
+        labels.append(of_clip)
+    return np.concatenate(labels).astype(str)
+
+
+def span(start: float, end: float, rate: float, first: float, count: int) -> tuple[int, int]:
+    """The frames from `start` up to `end`, at least one, of a clip that has so many."""
+    # A mark on a frame belongs to it, however the product was rounded.
+    begin, stop = (int(np.ceil(round((time - first) * rate, 6))) for time in (start, end))
+    begin, stop = max(0, begin), min(stop, count)
+    if stop > begin:
+        return begin, stop
+    middle = round(((start + end) / 2 - first) * rate)
+    nearest = min(max(0, middle), count - 1)
+    return nearest, nearest + 1
+
+
+def check_marks(clips: int, counts: np.ndarray, marks: Sequence[Marks], rate: float, first: float) -> None:
+    """Refuse marks that cannot be, and clips without a frame to stand for them."""
+    if not len(marks) == clips == len(counts):
+        raise ValueError(
+            f"got marks of {len(marks)} clips and {len(counts)} counts for {clips} clips: give one each"
+        )
+    if not rate > 0:
+        raise ValueError(f"got rate={rate}: give the frames a second")
+    for clip, own in enumerate(marks):
+        for start, end, label in own:
+            if not 0 <= start < end < np.inf:
+                raise ValueError(
+                    f"'{label}' of clip {clip} is marked from {start} to {end}: give 0 <= start < end"
+                )
+            if counts[clip] and (start - first) * rate > counts[clip] + SLACK:
+                raise ValueError(
+                    f"'{label}' of clip {clip} begins at {start} s, but its {counts[clip]} frames end before: "
+                    "give marks in seconds, and the rate of the frames"
+                )
+            if not counts[clip]:
+                raise ValueError(f"clip {clip} has no frames, but marks: leave it out")

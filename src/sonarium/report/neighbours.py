@@ -1,0 +1,237 @@
+"""What lies beside what: maps of codes coloured by label, nearest neighbours, and curves of few labels.
+
+The map is t-SNE (van der Maaten and Hinton, 2008), as scikit-learn computes it: it keeps neighbours together and
+says nothing of distances between clusters. The curve of two errors is drawn on scales of normal deviates (Martin
+and others, 1997), where two Gaussians give a straight line.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from scipy.stats import norm
+
+from sonarium.measures.fewlabels import FewLabels
+from sonarium.measures.retrieval import neighbours
+from sonarium.measures.statistics import Interval, interval
+from sonarium.measures.verification import Errors
+from sonarium.report.style import BODY, FAINT, GRID, INK, LINES, SMALL, bare, panels, sheet, tidy
+
+MARKS = "os^Dv"
+"""Shapes that tell labels of one colour apart."""
+MOST_LABELS = len(LINES) * len(MARKS) - 1
+"""Labels that are told apart; the rest are drawn faintly together."""
+RIGHT, WRONG = "#d6ecf8", "#fbe3cf"
+"""Paper of a neighbour of the same label, and of another."""
+RATES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+"""Shares of errors that are written at the axes, from end to end."""
+BEYOND = (-9.0, 9.0)
+"""Normal deviates that stand for no error and for nothing but errors, far outside the picture."""
+
+
+def tsne(
+    codes: Float[np.ndarray, "row code"], generator: np.random.Generator, perplexity: float = 30.0
+) -> Float[np.ndarray, "row 2"]:
+    """Places in the plane at which rows that are neighbours lie together."""
+    if len(codes) < 4:
+        raise ValueError(f"got {len(codes)} rows: a map needs at least 4")
+    from sklearn.manifold import TSNE  # slow to load, and seldom asked for
+
+    spread = codes.std(axis=0)
+    scaled = (codes - codes.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    # Each row needs about three times as many neighbours as the perplexity counts.
+    made = TSNE(perplexity=min(perplexity, (len(codes) - 1) / 3), random_state=int(generator.integers(2**31)))
+    return np.asarray(made.fit_transform(scaled), np.float64)
+
+
+def code_map(
+    points: Float[np.ndarray, "row 2"], labels: Shaped[np.ndarray, " row"], title: str = "", what: str = "label"
+) -> Figure:
+    """Every row at its place, in the colour of its label; a key beside it says which is which."""
+    if len(points) != len(labels):
+        raise ValueError(f"got {len(points)} points and {len(labels)} labels: give one of each a row")
+    names, counts = np.unique(labels, return_counts=True)
+    kept = names if len(names) <= MOST_LABELS else names[np.sort(np.argsort(-counts)[:MOST_LABELS])]
+    figure = sheet(5.6, 4.2)
+    axes = panels(figure, 1, 1)[0][0]
+    size = float(np.clip(4000 / len(points), 4, 22))
+    for number, name in enumerate(in_order(kept)):
+        colour, mark = LINES[number % len(LINES)], MARKS[number // len(LINES)]
+        own = points[labels == name].T
+        axes.scatter(*own, s=size, c=colour, marker=mark, alpha=0.85, linewidths=0, label=str(name))
+    rest = ~np.isin(labels, kept)
+    if rest.any():
+        left_out = f"{len(names) - len(kept)} others"
+        axes.scatter(*points[rest].T, s=size, c=GRID, linewidths=0, label=left_out, zorder=0)
+    axes.set_title(title, fontsize=BODY, color=INK, loc="left")
+    bare(axes)
+    columns = 1 + (len(kept) > 18)
+    key = figure.legend(loc="outside right upper", title=what, fontsize=SMALL, frameon=False, ncols=columns)
+    key.get_title().set(fontsize=SMALL, color=FAINT)
+    for handle in key.legend_handles:
+        assert isinstance(handle, PathCollection), handle
+        handle.set_sizes([26.0])
+    return figure
+
+
+def in_order(names: Shaped[np.ndarray, " name"]) -> list:
+    """Numbers by size, also where they are written as text; other names by the alphabet."""
+    listed = names.tolist()
+    numbers = all(str(name).lstrip("-").isdigit() for name in listed)
+    return sorted(listed, key=lambda name: int(name)) if numbers else sorted(listed)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One neighbour."""
+
+    row: int
+    label: str
+    cosine: float
+    alike: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A clip with the clips that lie nearest to it, the nearest first."""
+
+    row: int
+    label: str
+    found: tuple[Found, ...]
+
+
+def retrieval_table(
+    codes: Float[np.ndarray, "clip code"],
+    labels: Shaped[np.ndarray, " clip"],
+    generator: np.random.Generator,
+    groups: Shaped[np.ndarray, " clip"] | None = None,
+    queries: int = 8,
+    nearest: int = 5,
+) -> list[Asked]:
+    """Clips drawn at random, of as many labels as can be, with their neighbours in other groups."""
+    asking = one_of_each(labels, generator, queries)
+    rows, cosines = neighbours(codes, asking, nearest, groups)
+    table = []
+    for query, near, alike in zip(asking.tolist(), rows.tolist(), cosines.tolist(), strict=True):
+        own = str(labels[query])
+        names = [str(labels[row]) for row in near]
+        found = (Found(*one, one[1] == own) for one in zip(near, names, alike, strict=True))
+        table.append(Asked(query, own, tuple(found)))
+    return table
+
+
+def one_of_each(
+    labels: Shaped[np.ndarray, " clip"], generator: np.random.Generator, count: int
+) -> Int[np.ndarray, " query"]:
+    """So many rows: one of each label before any has two, in the order of their labels."""
+    shuffled = generator.permutation(len(labels))
+    place = np.zeros(len(labels), int)
+    for name in np.unique(labels):
+        own = labels[shuffled] == name
+        place[own] = np.arange(own.sum())
+    drawn = shuffled[np.argsort(place, kind="stable")[:count]]
+    return drawn[np.argsort(labels[drawn], kind="stable")]
+
+
+def retrieval_picture(table: Sequence[Asked], what: str = "label") -> Figure:
+    """A row for each clip that asks: its label, then those of its neighbours, blue where they agree."""
+    if not table:
+        raise ValueError("the table has no rows: draw at least one clip")
+    columns = len(table[0].found)
+    longest = max(len(text) for one in table for text in (one.label, *(found.label for found in one.found)))
+    wide = min(1.6, 0.55 + 0.075 * longest)
+    figure = sheet((columns + 1) * wide + 0.4, 0.34 * len(table) + 0.75)
+    axes = panels(figure, 1, 1)[0][0]
+    middle: dict[str, Any] = {"ha": "center", "va": "center"}
+    for down, one in enumerate(table):
+        axes.text(0, down, shortened(one.label), fontsize=SMALL, color=INK, weight="bold", **middle)
+        for across, found in enumerate(one.found, 1):
+            paper = RIGHT if found.alike else WRONG
+            axes.add_patch(Rectangle((across - 0.48, down - 0.46), 0.96, 0.92, facecolor=paper, linewidth=0))
+            axes.text(across, down - 0.14, shortened(found.label), fontsize=SMALL, color=INK, **middle)
+            axes.text(across, down + 0.24, f"{found.cosine:.2f}", fontsize=SMALL - 2, color=FAINT, **middle)
+    tidy(axes)
+    axes.set(xlim=(-0.5, columns + 0.5), ylim=(len(table) - 0.5, -0.5), yticks=[])
+    axes.xaxis.tick_top()
+    axes.set_xticks(range(columns + 1), [what, "nearest", *[f"{number}." for number in range(2, columns + 1)]])
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def shortened(text: str) -> str:
+    """Both ends of a long name: one of them most often tells it from others."""
+    return text if len(text) <= 16 else f"{text[:7]}…{text[-8:]}"
+
+
+def few_labels_chart(curves: Mapping[str, Sequence[FewLabels]], title: str = "") -> Figure:
+    """Balanced accuracy against labels of each class; a band holds the interval.
+
+    Each name has a curve for every training seed, and the interval is over seeds; where there is one curve alone
+    it is over draws of the labels.
+    """
+    if not curves or not all(curves.values()):
+        raise ValueError("no curves came: give each name at least one")
+    figure = sheet(5.4, 3.4)
+    axes = panels(figure, 1, 1)[0][0]
+    counts: set[int] = set()
+    for number, (name, seeds) in enumerate(curves.items()):
+        if len({seed.counts for seed in seeds}) > 1:
+            raise ValueError(f"the curves of '{name}' have unlike counts: draw all seeds with the same ones")
+        counts |= set(seeds[0].counts)
+        colour, dashes = LINES[number % len(LINES)], "-" if number < len(LINES) else "--"
+        _band(axes, seeds[0].counts, summary(seeds), name, colour, dashes)
+    chance = max(seed.chance for seeds in curves.values() for seed in seeds)
+    axes.axhline(100 * chance, color=FAINT, linewidth=0.9, linestyle=":", label="chance")
+    tidy(axes, title, "labels of each class", "balanced accuracy (%)", grid=True)
+    axes.set_xscale("log")
+    axes.set_xticks(sorted(counts), [str(count) for count in sorted(counts)])
+    axes.minorticks_off()
+    axes.set_ylim(0, 102)
+    figure.legend(loc="outside right upper", fontsize=SMALL, frameon=False)
+    return figure
+
+
+def summary(seeds: Sequence[FewLabels]) -> list[Interval]:
+    """For each count the interval over seeds, or over draws where there is one seed."""
+    if len(seeds) == 1:
+        return list(seeds[0].intervals)
+    means = np.array([seed.scores.mean(axis=0) for seed in seeds])
+    return [interval(column.tolist()) for column in means.T]
+
+
+def _band(
+    axes: Axes, counts: Sequence[int], found: Sequence[Interval], name: str, colour: str, dashes: str
+) -> None:
+    mean = 100 * np.array([one.mean for one in found])
+    low = 100 * np.array([one.mean if one.low is None else one.low for one in found])
+    high = 100 * np.array([one.mean if one.high is None else one.high for one in found])
+    axes.plot(counts, mean, dashes, color=colour, linewidth=1.4, marker="o", markersize=3.5, label=name)
+    axes.fill_between(counts, np.clip(low, 0, 100), np.clip(high, 0, 100), color=colour, alpha=0.15, linewidth=0)
+
+
+def error_chart(curves: Mapping[str, Errors], title: str = "") -> Figure:
+    """Misses against false alarms; the dotted line is where they are equal."""
+    if not curves:
+        raise ValueError("no curves came: give at least one")
+    figure = sheet(4.2, 4.4 + 0.2 * (-(-len(curves) // 2)))
+    axes = panels(figure, 1, 1)[0][0]
+    ends = norm.ppf([RATES[0], RATES[-1]])
+    for number, (name, found) in enumerate(curves.items()):
+        across, up = (np.clip(norm.ppf(rate), *BEYOND) for rate in (found.false_alarm, found.miss))
+        axes.plot(across, up, color=LINES[number % len(LINES)], linewidth=1.4, label=name)
+    axes.plot(ends, ends, color=FAINT, linewidth=0.9, linestyle=":")
+    tidy(axes, title, "false alarms (%)", "misses (%)", grid=True)
+    ticks, limits = norm.ppf(RATES), (ends[0], ends[1])
+    axes.set_xticks(ticks, [f"{100 * rate:g}" for rate in RATES])
+    axes.set_yticks(ticks, [f"{100 * rate:g}" for rate in RATES])
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False)
+    return figure

@@ -1,0 +1,168 @@
+"""ABX against every path and every triple taken one by one, and where its answer is known."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typechecking import unchecked
+
+from sonarium.measures.abx import ABXConfig, abx, dtw
+
+
+def fresh(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def paths(rows: int, columns: int):
+    """Every path of single steps from the first cell to the last."""
+    if rows == columns == 1:
+        yield ((0, 0),)
+    for down, right in ((1, 0), (0, 1), (1, 1)):
+        if rows > down and columns > right:
+            for path in paths(rows - down, columns - right):
+                yield (*path, (rows - 1, columns - 1))
+
+
+def by_paths(apart: np.ndarray) -> float:
+    costs = [(sum(apart[cell] for cell in path), len(path)) for path in paths(*apart.shape)]
+    cost, length = min((round(cost, 9), length) for cost, length in costs)
+    return cost / length
+
+
+@settings(max_examples=60)
+@given(rows=st.integers(1, 5), columns=st.integers(1, 5), seed=st.integers(0, 999), ties=st.booleans())
+def test_the_alignment_is_the_cheapest_of_all_paths(rows, columns, seed, ties) -> None:
+    apart = fresh(seed).integers(0, 3, (rows, columns)) / 1.0 if ties else fresh(seed).random((rows, columns))
+    assert dtw(apart) == pytest.approx(by_paths(apart), abs=1e-8)
+
+
+def frame_distance(one: np.ndarray, other: np.ndarray, kind: str) -> float:
+    cosine = float(one @ other / np.sqrt((one @ one) * (other @ other)))
+    return np.arccos(np.clip(cosine, -1, 1)) / np.pi if kind == "angular" else 1 - cosine
+
+
+def item_distance(one: np.ndarray, other: np.ndarray, config: ABXConfig) -> float:
+    if config.align == "mean":
+        return frame_distance(one.mean(0), other.mean(0), config.distance)
+    return by_paths(np.array([[frame_distance(a, b, config.distance) for b in other] for a in one]))
+
+
+def by_triples(items, categories, speakers, contexts, config: ABXConfig) -> float:
+    """Every triple asked; the mean over items, then over speakers and contexts, then over pairs of categories."""
+    cells: dict = {}
+    for a, b, x in product(range(len(items)), repeat=3):
+        same = len({a, b, x}) == 3 and categories[a] == categories[x] != categories[b]
+        whose = speakers[a] == speakers[b] and (speakers[x] == speakers[a]) == (config.speakers == "within")
+        if same and whose and contexts[a] == contexts[b] == contexts[x]:
+            gap = item_distance(items[b], items[x], config) - item_distance(items[a], items[x], config)
+            cell = (categories[a], categories[b]), (speakers[a], speakers[x], contexts[a])
+            cells.setdefault(cell[0], {}).setdefault(cell[1], []).append(gap < 0)
+    pairs = [np.mean([np.mean(one) for one in of_pair.values()]) for of_pair in cells.values()]
+    return float(np.mean(pairs))
+
+
+def some_items(seed: int, count: int = 9):
+    draw = fresh(seed)
+    items = [draw.normal(size=(draw.integers(1, 4), 3)) for _ in range(count)]
+    return (
+        items,
+        draw.choice(["p", "t", "k"], count),
+        draw.choice(["ann", "bob"], count),
+        draw.integers(0, 2, count),
+    )
+
+
+@pytest.mark.parametrize("speakers", ["within", "across"])
+@pytest.mark.parametrize(("distance", "align"), [("angular", "dtw"), ("cosine", "dtw"), ("angular", "mean")])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_error_is_that_of_all_triples(speakers, distance, align, seed) -> None:
+    items, categories, whose, contexts = some_items(seed, 12)
+    config = ABXConfig(speakers, distance, align, most=None)
+    flat, item = np.concatenate(items), np.repeat(np.arange(12), [len(one) for one in items])
+    for context in (None, contexts):
+        expected = by_triples(items, categories, whose, np.zeros(12) if context is None else context, config)
+        assert abx(flat, item, categories, whose, fresh(), config, context).error == pytest.approx(expected)
+
+
+def square(frames: int = 2, each: int = 3):
+    """Items of two categories by two speakers: the numbers of their frames, and their labels."""
+    category, speaker = np.repeat([0, 1, 0, 1], each), np.repeat([0, 0, 1, 1], each)
+    return np.repeat(np.arange(4 * each), frames), category, speaker
+
+
+@pytest.mark.parametrize("speakers", ["within", "across"])
+@pytest.mark.parametrize("distance", ["angular", "cosine"])
+@pytest.mark.parametrize("align", ["dtw", "mean"])
+def test_where_the_answer_is_known(speakers, distance, align) -> None:
+    item, category, speaker = square()
+    config = ABXConfig(speakers, distance, align)
+    for codes, expected in (
+        (np.eye(2)[category], 0.0),  # the category alone
+        (np.ones((12, 5)), 0.5),  # nothing
+        (np.zeros((12, 5)), 0.5),
+        (np.eye(2)[speaker], 0.5),  # the speaker alone
+        (fresh().normal(size=(2, 256))[speaker] * 1e-3, 0.5),
+    ):
+        assert abx(codes[item], item, category, speaker, fresh(), config).error == expected
+
+
+def test_a_code_of_speakers_confounds_across_them_alone() -> None:
+    """What each speaker says is plain, but one's 'a' is like another's 'b'."""
+    item, category, speaker = square()
+    codes = np.eye(2)[category ^ speaker][item]
+    assert abx(codes, item, category, speaker, fresh(), ABXConfig("within")).error == 0
+    assert abx(codes, item, category, speaker, fresh(), ABXConfig("across")).error == 1
+
+
+def test_codes_at_random_are_near_one_half() -> None:
+    item, category, speaker = square(3, 12)
+    frames = fresh(1).normal(size=(len(item), 20))
+    found = abx(frames, item, category, speaker, fresh(), ABXConfig(most=None))
+    assert found.error == pytest.approx(0.5, abs=0.06)
+    assert found.triples == 4 * 12 * 11 * 12
+    assert np.isnan(found.pairs.diagonal()).all() and found.categories.tolist() == [0, 1]
+    assert np.nanmean(found.pairs) == pytest.approx(found.error)
+
+
+def test_frequent_categories_weigh_no_more_than_rare_ones() -> None:
+    category = np.array([0] * 10 + [1] * 2 + [2] * 2)
+    codes = np.eye(3)[np.where(category == 2, 1, category)]  # 1 and 2 sound alike
+    found = abx(codes, np.arange(14), category, np.zeros(14, int), fresh())
+    np.testing.assert_allclose(found.pairs, [[np.nan, 0, 0], [0, np.nan, 0.5], [0, 0.5, np.nan]])
+    assert found.error == pytest.approx(1 / 6)
+
+
+def test_at_most_so_many_items_are_taken_by_the_generator() -> None:
+    item, category, speaker = square(2, 9)
+    frames = fresh(1).normal(size=(len(item), 4))
+    config = ABXConfig(most=3)
+    found = [abx(frames, item, category, speaker, fresh(seed), config) for seed in (0, 0, 1)]
+    assert found[0].triples == 4 * 3 * 2 * 3
+    assert found[0].error == found[1].error != found[2].error
+    every = abx(frames, item, category, speaker, fresh(), replace(config, most=None))
+    assert every.error == abx(frames, item, category, speaker, fresh(), replace(config, most=9)).error
+
+
+ITEM, CATEGORY, SPEAKER = square()
+FRAMES = fresh().normal(size=(24, 3))
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda: abx(FRAMES, ITEM, CATEGORY[:-1], SPEAKER, fresh()), "got frames of 12 items for 11 categories"),
+        (lambda: abx(FRAMES, ITEM[::-1].copy(), CATEGORY, SPEAKER, fresh()), "frames of items are mixed"),
+        (lambda: abx(FRAMES, ITEM + 1, CATEGORY, SPEAKER, fresh()), "number items from 0"),
+        (lambda: abx(FRAMES, ITEM, CATEGORY, np.arange(12), fresh()), "no triple could be asked within speakers"),
+        (lambda: abx(FRAMES, ITEM, CATEGORY * 0, SPEAKER, fresh()), "no triple could be asked"),
+        (lambda: abx(FRAMES * np.nan, ITEM, CATEGORY, SPEAKER, fresh()), "not finite in 24 row"),
+        (lambda: ABXConfig("between"), "speakers is 'between': give 'within' or 'across'"),  # pyright: ignore
+        (lambda: ABXConfig(most=1), "most is 1"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(ask, says) -> None:
+    with unchecked(), pytest.raises(ValueError, match=says):
+        ask()

@@ -1,0 +1,199 @@
+"""The pictures show their numbers: places, colours, neighbours, intervals and rates."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+from scipy.stats import norm
+from sklearn.metrics import silhouette_score
+from typechecking import unchecked
+
+from sonarium.measures.fewlabels import FewLabels
+from sonarium.measures.statistics import interval
+from sonarium.measures.verification import Trials, errors
+from sonarium.report.neighbours import (
+    MOST_LABELS,
+    RIGHT,
+    WRONG,
+    code_map,
+    error_chart,
+    few_labels_chart,
+    in_order,
+    one_of_each,
+    retrieval_picture,
+    retrieval_table,
+    shortened,
+    tsne,
+)
+from sonarium.report.style import png
+
+
+def fresh(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def blobs(rows: int, classes: int = 3):
+    label = np.arange(rows) % classes
+    return 6 * fresh(1).normal(size=(classes, 5))[label] + fresh(2).normal(size=(rows, 5)), label
+
+
+def test_the_map_keeps_neighbours_together_in_any_scale() -> None:
+    codes, label = blobs(60)
+    once, again = tsne(codes, fresh(0)), tsne(codes * 9 + 4, fresh(0))
+    assert silhouette_score(once, label) > 0.6
+    np.testing.assert_allclose(once, again, atol=1e-2)
+    assert tsne(codes[:5], fresh()).shape == (5, 2)
+
+
+def test_the_map_loads_scikit_learn_only_when_it_is_drawn() -> None:
+    import subprocess
+
+    code = "import sys, sonarium.report.neighbours; print('sklearn.manifold' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_every_label_has_its_colour_and_mark() -> None:
+    points, labels = fresh().normal(size=(90, 2)), np.arange(90) % 12
+    figure = code_map(points, labels.astype(str), "a map", "digit")
+    drawn = figure.axes[0].collections
+    assert [one.get_label() for one in drawn] == [str(number) for number in range(12)]
+    colours = [to_hex(np.atleast_2d(np.asarray(one.get_facecolor()))[0]) for one in drawn]
+    shapes = [np.asarray(one.get_paths()[0].vertices).tobytes() for one in drawn]
+    looks = set(zip(colours, shapes, strict=True))
+    assert len(looks) == 12
+    for number, one in enumerate(drawn):
+        np.testing.assert_allclose(np.asarray(one.get_offsets()), points[labels == number])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [str(number) for number in range(12)]
+    assert png(figure)
+
+
+def test_labels_that_cannot_be_told_apart_are_drawn_together() -> None:
+    labels = np.concatenate([np.arange(50), np.arange(40, 50)])  # the last ten come twice
+    figure = code_map(fresh().normal(size=(60, 2)), labels)
+    names = [one.get_label() for one in figure.axes[0].collections]
+    assert len(names) == MOST_LABELS + 1 and names[-1] == f"{50 - MOST_LABELS} others"
+    assert {str(label) for label in range(40, 50)} <= set(names)
+    assert sum(len(np.asarray(one.get_offsets())) for one in figure.axes[0].collections) == 60
+
+
+def test_numbers_are_ordered_by_size() -> None:
+    assert in_order(np.array(["10", "9", "-1"])) == ["-1", "9", "10"]
+    assert in_order(np.array(["b", "10", "a"])) == ["10", "a", "b"]
+    assert in_order(np.array([10, 9])) == [9, 10]
+
+
+def test_the_table_tells_who_is_near() -> None:
+    codes, label = blobs(40)
+    names = np.array(["cow", "dog", "hen"])[label]
+    groups = np.arange(40) // 6
+    table = retrieval_table(codes, names, fresh(), groups, queries=4, nearest=3)
+    assert [one.label for one in table] == sorted(one.label for one in table)
+    assert {one.label for one in table} == {"cow", "dog", "hen"}
+    directions = codes / np.linalg.norm(codes, axis=1, keepdims=True)
+    for one in table:
+        cosines = directions @ directions[one.row]
+        cosines[groups == groups[one.row]] = -2
+        assert [found.row for found in one.found] == np.argsort(-cosines)[:3].tolist()
+        for found in one.found:
+            assert found.cosine == pytest.approx(cosines[found.row])
+            assert found.label == names[found.row] and found.alike == (found.label == one.label)
+
+
+def test_the_picture_of_the_table_is_blue_where_labels_agree() -> None:
+    draw = fresh(3)
+    table = retrieval_table(draw.normal(size=(30, 3)), draw.choice(["a", "b"], 30), draw, queries=5, nearest=4)
+    axes = retrieval_picture(table, "letter").axes[0]
+    papers = [to_hex(patch.get_facecolor()) for patch in axes.patches]
+    assert papers == [RIGHT if found.alike else WRONG for one in table for found in one.found]
+    assert {RIGHT, WRONG} == set(papers)
+    written = [text.get_text() for text in axes.texts]
+    expected = []
+    for one in table:
+        expected.append(one.label)
+        for found in one.found:
+            expected += [found.label, f"{found.cosine:.2f}"]
+    assert written == expected
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["letter", "nearest", "2.", "3.", "4."]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=30), st.integers(1, 12), st.integers(0, 9))
+def test_each_label_is_asked_before_any_is_asked_twice(letters, count, seed) -> None:
+    labels = np.array(letters)
+    rows = one_of_each(labels, fresh(seed), count)
+    assert len(set(rows)) == len(rows) == min(count, len(labels))
+    left = [(labels == one).sum() - (labels[rows] == one).sum() for one in np.unique(labels)]
+    drawn = [(labels[rows] == one).sum() for one in np.unique(labels)]
+    for mine, spare in zip(drawn, left, strict=True):
+        assert mine >= max(drawn) - 1 or spare == 0
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert shortened("a-name-of-16-chr") == "a-name-of-16-chr"
+    assert shortened("george_said_this_3") == "george_…d_this_3"
+
+
+def lines_of(figure) -> dict[str, np.ndarray]:
+    return {str(line.get_label()): np.asarray(line.get_xydata(), float) for line in figure.axes[0].get_lines()}
+
+
+def test_few_label_curves_show_means_and_intervals_over_seeds_or_draws() -> None:
+    seeds = [FewLabels((1, 5), fresh(seed).random((4, 2)), 0.25) for seed in range(3)]
+    figure = few_labels_chart({"ours": seeds, "control": seeds[:1]}, "few")
+    lines = lines_of(figure)
+    means = np.array([seed.scores.mean(0) for seed in seeds])
+    np.testing.assert_allclose(lines["ours"], np.stack([[1, 5], 100 * means.mean(0)], 1))
+    np.testing.assert_allclose(lines["control"][:, 1], 100 * seeds[0].scores.mean(0))
+    assert lines["chance"][:, 1].tolist() == [25, 25]
+    bands = [np.asarray(one.get_paths()[0].vertices) for one in figure.axes[0].collections]
+    for band, values in zip(bands, (means[:, 0], seeds[0].scores[:, 0]), strict=True):
+        own = interval(values.tolist())
+        assert own.low is not None and own.high is not None
+        at_one = band[band[:, 0] == 1, 1]
+        assert at_one.min() == pytest.approx(max(0, 100 * own.low))
+        assert at_one.max() == pytest.approx(min(100, 100 * own.high))
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["1", "5"]
+
+
+def test_one_draw_has_no_band() -> None:
+    figure = few_labels_chart({"ours": [FewLabels((1, 2), np.array([[0.5, 0.75]]), 0.5)]})
+    band = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
+    assert set(band[:, 1]) == {50, 75}
+
+
+def test_errors_of_gaussians_lie_on_a_line_through_their_equal_rate() -> None:
+    steps = norm.ppf((np.arange(3000) + 0.5) / 3000)
+    trials = Trials(np.concatenate([steps + 2, steps]), np.arange(6000) < 3000)
+    figure = error_chart({"ours": errors(trials)})
+    drawn = lines_of(figure)["ours"]
+    inside = drawn[(np.abs(drawn) < 2.5).all(1)]
+    np.testing.assert_allclose(inside.sum(1), -2, atol=0.05)  # deviates of misses and false alarms
+    ticks = dict(
+        zip(figure.axes[0].get_xticks(), [one.get_text() for one in figure.axes[0].get_xticklabels()], strict=True)
+    )
+    assert {round(float(norm.cdf(place)), 6): text for place, text in ticks.items()}[0.05] == "5"
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda: tsne(np.ones((3, 2)), fresh()), "got 3 rows: a map needs at least 4"),
+        (lambda: code_map(np.ones((3, 2)), np.arange(4)), "got 3 points and 4 labels"),
+        (lambda: retrieval_picture([]), "the table has no rows"),
+        (lambda: few_labels_chart({}), "no curves came"),
+        (lambda: few_labels_chart({"a": []}), "no curves came"),
+        (lambda: error_chart({}), "no curves came"),
+        (
+            lambda: few_labels_chart(
+                {"a": [FewLabels((1,), np.ones((1, 1)), 0), FewLabels((2,), np.ones((1, 1)), 0)]}
+            ),
+            "unlike counts",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(ask, says) -> None:
+    with unchecked(), pytest.raises(ValueError, match=says):
+        ask()
