@@ -31,7 +31,7 @@ Clock = Literal["stream", "clip"]
 Head = Literal["none", "sphere"]
 FADE = 0.008
 """Seconds in which the responses of the last step give way to those of this one."""
-LENGTH_STEP = 256
+LENGTH_STEP = 128
 """Samples by which the lengths of responses differ."""
 MAP_CHUNK = 256
 """Points of a map whose responses are made at a time."""
@@ -157,18 +157,19 @@ class Acoustics:
         if self.clock == "stream":
             # A source is gone when its last sound is older than the longest response.
             self.slots.heard &= self.ends >= (self.time - self.lengths - self.fade)[:, None]
-        heard = np.zeros((len(places), 2, self.window), np.float32)
+        heard = np.empty((len(places), 2, self.window), np.float32)
 
-        def work(job: tuple[Int[np.ndarray, " some"], slice]) -> None:
-            rows, ear = job
-            here, length = chosen[rows], int(self.lengths[chosen[rows[0]]])
-            convolve = self.convolver.stream if self.clock == "stream" else self.convolver.clips
-            heard[rows, ear] = convolve(here, ear, ears[rows, ear], length, self.time[here], self.ends[here])
+        convolve = self.convolver.stream if self.clock == "stream" else self.convolver.clips
+
+        def work(rows: Int[np.ndarray, " some"]) -> None:
+            here = chosen[rows]
+            length = int(self.lengths[here[0]])
+            heard[rows] = convolve(here, ears[rows], length, self.time[here], self.ends[here])
 
         jobs = self.jobs(self.lengths[chosen])
         if self.pool is None or len(jobs) == 1 or self.convolver.remote is not None:
-            for job in jobs:
-                work(job)
+            for rows in jobs:
+                work(rows)
         else:
             list(self.pool.map(work, jobs))
         if self.clock == "stream":
@@ -194,16 +195,16 @@ class Acoustics:
         if not (np.isfinite(places).all() and np.isfinite(headings).all()):
             raise ValueError("places or headings hold NaN or infinite values: give metres and radians")
 
-    def jobs(self, lengths: Int[np.ndarray, " chosen"]) -> list[tuple[Int[np.ndarray, " some"], slice]]:
-        """Which rooms are heard together, and by which ears: as many at a time as the cache holds, and each ear by
-        itself where there are too few rooms for all threads."""
-        found, both = [], slice(0, 2)
-        for length in np.unique(lengths[lengths > 0]):
+    def jobs(self, lengths: Int[np.ndarray, " chosen"]) -> list[Int[np.ndarray, " some"]]:
+        """Which rooms are heard together: as many at a time as the cache holds, in equal parts for all threads.
+        One room by itself is sooner done than a thread is awake."""
+        found: list[Int[np.ndarray, " some"]] = []
+        for length in set(lengths.tolist()):
             alike = np.flatnonzero(lengths == length)
-            chunk = self.convolver.chunk(int(length))
-            found += [(rows, both) for rows in np.split(alike, range(chunk, len(alike), chunk))]
-        if len(found) < self.threads:
-            found = [(rows, slice(ear, ear + 1)) for rows, _ in found for ear in range(2)]
+            parts = -(-len(alike) // self.convolver.chunk(length))
+            if len(alike) >= 2 * self.threads:
+                parts = -(-parts // self.threads) * self.threads
+            found += np.array_split(alike, parts)
         return found
 
     def ears(

@@ -84,7 +84,6 @@ class Convolver:
     def stream(
         self,
         slots: Int[np.ndarray, " chosen"],
-        ear: slice,
         ears: Float[np.ndarray, "chosen ear 5"],
         length: int,
         time: Int[np.ndarray, " chosen"],
@@ -99,14 +98,13 @@ class Convolver:
         # At the first step there is nothing to fade from.
         rising = self.there(np.where(time[:, None, None] > 0, self.rising, np.float32(1)))
         heard[..., : self.fade] *= rising
-        heard[..., : self.fade] += (1 - rising) * self.tails[slots, ear]
-        self.tails[slots, ear] = heard[..., self.window :]
+        heard[..., : self.fade] += (1 - rising) * self.tails[slots]
+        self.tails[slots] = heard[..., self.window :]
         return self.here(heard[..., : self.window])
 
     def clips(
         self,
         slots: Int[np.ndarray, " chosen"],
-        ear: slice,
         ears: Float[np.ndarray, "chosen ear 5"],
         length: int,
         time: Int[np.ndarray, " chosen"],

@@ -66,9 +66,7 @@ class World(ABC):
     @abstractmethod
     def batch(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch: ...
 
-    def draw(
-        self, index: Int[Tensor, " clip"], seed: int, step: int, device: torch.device | str = "cpu"
-    ) -> Batch:
+    def draw(self, index: Int[Tensor, " clip"], seed: int, step: int, device: torch.device | str = "cpu") -> Batch:
         """What to learn from in this step: the clips, or pieces of them that follow from seed and step alone."""
         return self.batch(index, device)
 
