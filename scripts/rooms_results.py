@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from scipy.signal import fftconvolve
 from tones_results import ROOT, SONARIUM, insert, table
 
 from sonarium.bench.rooms import memory
+from sonarium.rooms import fourier
 from sonarium.rooms.acoustics import Acoustics
 from sonarium.rooms.config import SeekConfig
 from sonarium.rooms.geometry import Room, polygon
@@ -143,7 +143,9 @@ def proof_table(found: dict) -> str:
         "place, m",
         "gain",
         "response",
-        "double precision",
+        "theirs",
+        "single",
+        "double",
     ]
     rows = [
         [
@@ -217,18 +219,11 @@ def limits() -> list[dict[str, float]]:
 
 
 def transforms(acoustics: Acoustics) -> float:
-    """Seconds a room of the Fourier transforms alone, on all threads: two sounds, four responses, two ears."""
-    size = acoustics.convolver.size(int(np.median(acoustics.lengths)))
-    rooms = 64
-    sounds, answers = np.zeros((rooms, 2, size), np.float32), np.zeros((rooms, 2, 2, size), np.float32)
-    back = np.zeros((rooms, 2, size // 2 + 1), np.complex64)
-
-    def all_of_them() -> None:
-        scipy.fft.rfft(sounds, workers=acoustics.threads)
-        scipy.fft.rfft(answers, workers=acoustics.threads)
-        scipy.fft.irfft(back, size, workers=acoustics.threads)
-
-    return best(all_of_them) / rooms
+    """Seconds a room of the Fourier transforms alone, on all threads: two sounds, two pairs of responses, and what
+    the pair of ears hears."""
+    size, rooms = acoustics.convolver.size(int(np.median(acoustics.lengths))), 64
+    signals = np.zeros((5 * rooms, size), np.float32)
+    return best(lambda: fourier.spectra(signals)) / rooms / acoustics.threads
 
 
 def responses(environment: SeekVector) -> float:

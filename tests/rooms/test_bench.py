@@ -66,7 +66,7 @@ def test_the_cases_say_what_was_done_and_that_both_sides_agree(monkeypatch) -> N
 
     monkeypatch.setattr(bench, "interleaved", once)
     monkeypatch.setattr(bench, "faster_threads", lambda *_: 1)
-    for name, count in (("POSES", 2), ("FEW", 4), ("MANY", 8)):
+    for name, count in (("POSES", 2), ("TOGETHER", 2), ("HEXAGONS", 2), ("FEW", 4), ("MANY", 8)):
         monkeypatch.setattr(bench, name, count)
     found = bench.cases(repeats=2)
     names = " ".join(row["name"] for row in found)

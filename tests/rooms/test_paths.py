@@ -102,7 +102,8 @@ def test_the_way_round_the_corner_of_an_ell():
     start = np.array([[5.0, 0.5]])
     lengths, waypoints = walking.ahead(start, np.array([0]))
     around = np.linalg.norm(bend - start[0]) + np.linalg.norm(sources[0] - bend)
-    np.testing.assert_allclose(lengths[0], [around, np.linalg.norm(sources[1] - start[0])])
+    straight = np.linalg.norm(sources[1] - start[0])
+    np.testing.assert_allclose(lengths[0], np.array([around, straight]))
     np.testing.assert_allclose(waypoints[0], [bend, sources[1]])
 
 

@@ -24,8 +24,12 @@ SAME = 2e-3
 """Share of the peak by which the two sides may differ; pyroomacoustics is half of that from the exact sinc."""
 OTOWORLD_CLIP = 34523
 """Samples of OtoWorld's sounds."""
-POSES = 20
+POSES = 100
 """One after the other, where there is one listener."""
+TOGETHER = 20
+"""Listeners at once, each in a room of its own."""
+HEXAGONS = 10
+"""Poses or rooms where pyroomacoustics takes a tenth of a second for each."""
 FEW, MANY = 64, 1024
 """Rooms at once."""
 THREADS = len(os.sched_getaffinity(0))
@@ -37,9 +41,9 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
     hexagons = SeekConfig(room="ngon", fewest_sides=6, most_sides=6)
     return [
         *whole_clips("shoebox 8 x 8 m, clip of 1 s", shoebox((8, 8), absorption=0.2), POSES, repeats),
-        *whole_clips("hexagon, clip of 1 s", regular(6, 4.0, absorption=0.2), POSES // 2, repeats),
+        *whole_clips("hexagon, clip of 1 s", regular(6, 4.0, absorption=0.2), HEXAGONS, repeats),
         otoworld("whole-clip, OtoWorld's setting", 1, repeats),
-        otoworld(f"whole-clip, OtoWorld's setting, {POSES} rooms at once", POSES, repeats),
+        otoworld(f"whole-clip, OtoWorld's setting, {TOGETHER} rooms at once", TOGETHER, repeats),
         stream("stream of .25 s, random shoeboxes, order 3", shoeboxes, 8, repeats),
         stream("stream of .25 s, shoebox 8 x 8 m, order 10", big, 4, repeats),
         stream("stream of .25 s, random hexagons, order 3", hexagons, 4, repeats),
@@ -158,7 +162,7 @@ def many(repeats: int) -> dict[str, Any]:
 
 def reset(repeats: int) -> dict[str, Any]:
     """A new room with two sources, up to the first quarter of a second that is heard in it."""
-    random, window, count = np.random.default_rng(0), RATE // 4, POSES // 2
+    random, window, count = np.random.default_rng(0), RATE // 4, HEXAGONS
     sounds, sources = noise(2, RATE), np.array([[-1.2, 0.4], [1.3, -0.9]])
     angles = (np.arange(6) + 0.35 * random.uniform(-1, 1, (count, 6))) * np.pi / 3
     hexagons = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * random.uniform(3.5, 5, (count, 1, 1))

@@ -159,22 +159,29 @@ class Acoustics:
             self.slots.heard &= self.ends >= (self.time - self.lengths - self.fade)[:, None]
         heard = np.empty((len(places), 2, self.window), np.float32)
 
-        convolve = self.convolver.stream if self.clock == "stream" else self.convolver.clips
-
-        def work(rows: Int[np.ndarray, " some"]) -> None:
-            here = chosen[rows]
-            length = int(self.lengths[here[0]])
-            heard[rows] = convolve(here, ears[rows], length, self.time[here], self.ends[here])
+        def work(rows):
+            self.convolve(heard, rows, chosen[rows], ears[rows])
 
         jobs = self.jobs(self.lengths[chosen])
-        if self.pool is None or len(jobs) == 1 or self.convolver.remote is not None:
-            for rows in jobs:
-                work(rows)
-        else:
-            list(self.pool.map(work, jobs))
+        each = map if self.pool is None or self.convolver.alone or len(jobs) == 1 else self.pool.map
+        list(each(work, jobs))
         if self.clock == "stream":
             self.time[chosen] += self.window
         return heard
+
+    def convolve(
+        self,
+        out: Float[np.ndarray, "chosen 2 window"],
+        rows: Int[np.ndarray, " some"],
+        slots: Int[np.ndarray, " some"],
+        ears: Float[np.ndarray, "some 2 5"],
+    ) -> None:
+        """Fill these rows with what is heard now in slots whose responses have one length."""
+        length = int(self.lengths[slots[0]])
+        if self.clock == "clip":
+            self.convolver.clips(out, rows, slots, ears, length)
+        else:
+            out[rows] = self.convolver.stream(slots, ears, length, self.time[slots], self.ends[slots])
 
     def check(
         self,
@@ -204,7 +211,7 @@ class Acoustics:
             parts = -(-len(alike) // self.convolver.chunk(length))
             if len(alike) >= 2 * self.threads:
                 parts = -(-parts // self.threads) * self.threads
-            found += np.array_split(alike, parts)
+            found += np.array_split(alike, parts) if parts > 1 else [alike]
         return found
 
     def ears(

@@ -1,25 +1,23 @@
-"""From impulse responses and sounds to what the ears hear, by Fourier transforms.
+"""From impulse responses and sounds to what the ears hear, by overlap and save.
 
-Overlap and save: of every block that a transform holds, the samples are right before which a whole response lies.
-A stream takes one block a step, a clip several, whose spectra are kept. On a CPU the arrays are NumPy's and the
-transforms SciPy's, so that every thread works by itself on rooms of its own; on a GPU they are torch's.
+Of every block that a transform holds, the samples are right before which a whole response lies. A stream takes one
+block a step, a clip several, whose spectra are kept. On a CPU every thread works on rooms of its own, in compiled
+loops (`local.py`); on a GPU all rooms are one tensor (`remote.py`).
 """
 
 import threading
-from typing import Any, no_type_check
+from typing import Any
 
 import numpy as np
-import scipy.fft
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 
-from sonarium.rooms.arrivals import swift
 from sonarium.rooms.bands import filters
 from sonarium.rooms.bank import Bank
+from sonarium.rooms.fourier import block_size, fitting
+from sonarium.rooms.local import Local
 from sonarium.rooms.remote import Remote
 from sonarium.rooms.slots import Slots
-from sonarium.rooms.transforms import block_size, next_fast
 
 CHUNK = {"cpu": 2**20, "cuda": 2**29}
 """Bytes of impulse responses that are made at a time: on a CPU they stay in the cache."""
@@ -33,53 +31,39 @@ class Convolver:
 
     def __init__(self, slots: Slots, bank: Bank, rate: int, window: int, fade: int, device: torch.device):
         self.slots, self.bank, self.window, self.fade, self.device = slots, bank, window, fade, device
-        self.remote = None if device.type == "cpu" else Remote(slots, bank, device)
-        self.responses = slots.responses if self.remote is None else self.remote.responses
-        self.segments = bank.segments if self.remote is None else self.remote.segments
-        transforms: Any = scipy.fft if self.remote is None else torch.fft
-        self.rfft, self.irfft = transforms.rfft, transforms.irfft
-        self.stack = np.stack if self.remote is None else torch.stack
-        self.filters = self.there(filters(slots.bands, rate).astype(np.float32)) if slots.bands else None
+        bands = filters(slots.bands, rate).astype(np.float32) if slots.bands else np.zeros((0, 1), np.float32)
+        local = device.type == "cpu"
+        self.place: Any = Local(slots, bank, bands) if local else Remote(slots, bank, bands, device)
         share = (np.arange(fade) + 0.5) / max(1, fade)
         self.rising = np.sin(np.pi / 2 * share, dtype=np.float32) ** 2
-        self.tails = self.there(np.zeros((slots.count, 2, fade), np.float32))
-        self.kept: dict[tuple[int, int], Array] = {}
+        self.tails = self.place.there(np.zeros((slots.count, 2, fade), np.float32))
+        self.kept: dict[int, Array] = {}
+        self.filled: dict[int, set[int]] = {}
         self.lock = threading.Lock()
 
-    def there(self, array: np.ndarray) -> Array:
-        """An array on the device."""
-        return array if self.remote is None else torch.from_numpy(array).to(self.device)
-
-    def here(self, array: Array) -> np.ndarray:
-        """An array for the user."""
-        return array if self.remote is None else array.cpu().numpy()
+    @property
+    def alone(self) -> bool:
+        """Whether rooms are heard by one thread, as the device has its own."""
+        return self.device.type != "cpu"
 
     def changed(self, slot: int) -> None:
         """A room has other sources, or is another."""
-        if self.remote is not None:
-            self.remote.changed(slot)
+        self.place.changed(slot)
 
     def forget(self, row: int) -> None:
         """A row of the bank holds another sound."""
-        self.kept = {key: spectra for key, spectra in self.kept.items() if key[0] != row}
+        for rows in self.filled.values():
+            rows.discard(row)
 
     def size(self, length: int) -> int:
         """Of the transforms for responses of this length."""
-        return next_fast(length + self.window + self.fade - 1) if self.fade else block_size(length, self.window)
+        if self.fade:
+            return fitting(length + self.window + self.fade - 1)
+        return block_size(length, self.window, self.slots.sources * self.slots.columns)
 
     def chunk(self, length: int) -> int:
         """How many rooms are heard at a time."""
         return max(1, CHUNK[self.device.type] // (8 * self.slots.sources * self.slots.columns * self.size(length)))
-
-    def response_spectra(
-        self, slots: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen ear 5"], length: int
-    ) -> Array:
-        """Spectra of the impulse responses in some slots, (chosen, source, ear, bin)."""
-        size = self.size(length)
-        spectrum = self.rfft(self.responses(slots, ears, size))
-        if self.filters is None:
-            return spectrum[..., 0, :]
-        return (spectrum * self.rfft(self.filters, size)).sum(-2)
 
     def stream(
         self,
@@ -90,74 +74,58 @@ class Convolver:
         ends: Int[np.ndarray, "chosen source"],
     ) -> Float[np.ndarray, "chosen ear window"]:
         """The next window of some slots, faded in over the end that the last responses gave it."""
-        before = length - 1
-        needed = before + self.window + self.fade
-        past = self.rfft(self.segments(slots, time - before, ends, needed, self.size(length)))
-        mixed = self.mix(past[:, :, None], self.response_spectra(slots, ears, length))
-        heard = self.irfft(mixed[:, :, 0], self.size(length))[..., before:needed]
+        before, needed = length - 1, self.window + self.fade
+        past = self.place.segments(slots, time - before, ends, before + needed, self.size(length))
+        sounds = self.place.spectra(past)[:, None]
+        playing = np.arange(len(past)).reshape(len(slots), -1)
+        heard = self.place.empty((len(slots), 2, needed))
+        self.place.convolve(heard, np.arange(len(slots)), slots, ears, length, sounds, playing)
         # At the first step there is nothing to fade from.
-        rising = self.there(np.where(time[:, None, None] > 0, self.rising, np.float32(1)))
+        rising = self.place.there(np.where(time[:, None, None] > 0, self.rising, np.float32(1)))
         heard[..., : self.fade] *= rising
         heard[..., : self.fade] += (1 - rising) * self.tails[slots]
         self.tails[slots] = heard[..., self.window :]
-        return self.here(heard[..., : self.window])
+        return self.place.here(heard[..., : self.window])
 
     def clips(
         self,
+        out: Float[np.ndarray, "row ear window"],
+        rows: Int[np.ndarray, " chosen"],
         slots: Int[np.ndarray, " chosen"],
         ears: Float[np.ndarray, "chosen ear 5"],
         length: int,
-        time: Int[np.ndarray, " chosen"],
-        ends: Int[np.ndarray, "chosen source"],
-    ) -> Float[np.ndarray, "chosen ear window"]:
-        """The sounds of some slots, whole, block after block."""
-        responses = self.response_spectra(slots, ears, length)
-        heard = np.empty((len(slots), ears.shape[1], self.window), np.float32)
-        for number, slot in enumerate(slots):
-            sounds = self.stack([self.blocks(int(row), length) for row in self.bank.rows[slot]])
-            mixed = self.mix(sounds[None], responses[number : number + 1])[0]
-            blocks = self.irfft(mixed, self.size(length))[..., length - 1 :]
-            joined = rearrange(blocks, "ear block sample -> ear (block sample)")
-            heard[number] = self.here(joined[..., : self.window])
-        return heard
+    ) -> None:
+        """Fill these rows with the sounds of some slots, whole, block after block."""
+        playing = self.bank.rows[slots]
+        sounds = self.blocks(set(playing.ravel().tolist()), length)
+        self.place.convolve(out, rows, slots, ears, length, sounds, playing)
 
-    def mix(self, sounds: Array, responses: Array) -> Array:
-        """What all sources send to each ear: sounds (chosen, source, block, bin), responses (chosen, source, ear,
-        bin), their products (chosen, ear, block, bin)."""
-        if self.remote is not None:
-            return (sounds[:, :, None] * responses[:, :, :, None]).sum(1)
-        shape = (len(sounds), responses.shape[2], *sounds.shape[2:])
-        out = np.empty(shape, np.complex64)
-        add_products(out, sounds, responses)
-        return out
-
-    def blocks(self, row: int, length: int) -> Array:
-        """Spectra of the overlapping blocks of a sound, (block, bin)."""
+    def blocks(self, rows: set[int], length: int) -> Array:
+        """Spectra of the blocks of the bank's sounds, (row, block, …), filled in at least these rows."""
         with self.lock:
-            if (row, length) not in self.kept:
-                size, before = self.size(length), length - 1
-                hop = size - before
-                count = -(-self.window // hop)
-                padded = np.zeros(before + count * hop, np.float32)
-                sound = self.bank.sound(row)[: self.window]
-                padded[before : before + len(sound)] = sound
-                blocks = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
-                self.kept[row, length] = self.rfft(self.there(blocks.copy()))
-            return self.kept[row, length]
+            filled = self.filled.setdefault(length, set())
+            if length not in self.kept or len(self.kept[length]) < len(self.bank.users):
+                self.kept[length] = self.more(length)
+            for row in rows - filled:
+                self.kept[length][row] = self.place.spectra(self.cut(row, length))
+            filled |= rows
+            return self.kept[length]
 
+    def more(self, length: int) -> Array:
+        """Room for the spectra of all sounds that the bank now holds."""
+        like = self.place.spectra(self.cut(0, length))
+        grown = self.place.zeros((len(self.bank.users), *like.shape), like.dtype)
+        if length in self.kept:
+            grown[: len(self.kept[length])] = self.kept[length]
+        return grown
 
-@swift
-@no_type_check
-def add_products(out, sounds, responses):
-    for chosen in range(out.shape[0]):
-        for ear in range(out.shape[1]):
-            for block in range(out.shape[2]):
-                mixed = out[chosen, ear, block]
-                for source in range(sounds.shape[1]):
-                    sound, response = sounds[chosen, source, block], responses[chosen, source, ear]
-                    if source == 0:
-                        for point in range(len(mixed)):
-                            mixed[point] = sound[point] * response[point]
-                    else:
-                        for point in range(len(mixed)):
-                            mixed[point] += sound[point] * response[point]
+    def cut(self, row: int, length: int) -> Array:
+        """The overlapping blocks of a sound, (block, time)."""
+        size, before = self.size(length), length - 1
+        hop = size - before
+        count = -(-self.window // hop)
+        padded = np.zeros(before + count * hop, np.float32)
+        sound = self.bank.sound(row)[: self.window]
+        padded[before : before + len(sound)] = sound
+        blocks = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+        return self.place.there(blocks.copy())

@@ -1,4 +1,4 @@
-"""The loops of `arrivals.py` and `bank.py` as tensor operations, for thousands of rooms on a GPU.
+"""The loops of `arrivals.py`, `bank.py` and `fourier.py` as tensor operations, for thousands of rooms on a GPU.
 
 The same steps in the same order: which beams an ear stands in, which ways back are free, when and how loud each
 image arrives, and the windowed sincs laid over each other. What a room needs lies on the device and is sent again
@@ -10,7 +10,7 @@ import math
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from sonarium.rooms.arrivals import NEAREST
@@ -29,13 +29,28 @@ ARRIVALS = 2**20
 class Remote:
     """Rooms and sounds on a device."""
 
-    def __init__(self, slots: Slots, bank: Bank, device: torch.device):
+    def __init__(self, slots: Slots, bank: Bank, filters: Float[np.ndarray, "band tap"], device: torch.device):
         self.slots, self.bank, self.device = slots, bank, device
+        self.filters = torch.from_numpy(filters).to(device)
         self.stale: set[int] = set()
         self.rooms: dict[str, Tensor] = {}
         self.taps = torch.from_numpy(slots.taps).to(device)
         self.centres = torch.from_numpy(slots.centres).float().to(device)
         self.samples, self.version = torch.zeros(0), -1
+
+    def there(self, array: np.ndarray) -> Tensor:
+        """An array on the device."""
+        return torch.from_numpy(array).to(self.device)
+
+    def here(self, tensor: Tensor) -> np.ndarray:
+        """A tensor for the user."""
+        return tensor.cpu().numpy()
+
+    def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device=self.device)
+
+    def empty(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.empty(shape, device=self.device)
 
     def changed(self, slot: int) -> None:
         """Send this slot's room again before it is next heard."""
@@ -66,8 +81,9 @@ class Remote:
         ends: Int[np.ndarray, "chosen source"],
         count: int,
         size: int,
-    ) -> Float[Tensor, "chosen source size"]:
-        """As `Bank.segments`."""
+    ) -> Float[Tensor, "segment size"]:
+        """As `Bank.segments`, one source after the other."""
+        self.send()
         rows, lengths = self.bank.rows[chosen], self.bank.lengths
         first = (self.bank.offsets[chosen] + start[:, None]) % lengths[rows]
         sounding = np.clip(ends - start[:, None], 0, count)
@@ -75,7 +91,34 @@ class Remote:
             torch.from_numpy(array).to(self.device)[..., None] for array in (first, rows, lengths[rows], sounding)
         )
         time = torch.arange(size, device=self.device)
-        return torch.where(time < end, self.samples[row, (at + time) % length], 0.0)
+        return torch.where(time < end, self.samples[row, (at + time) % length], 0.0).flatten(0, 1)
+
+    def spectra(self, signals: Float[Tensor, "signal size"]) -> Complex[Tensor, "signal bin"]:
+        return torch.fft.rfft(signals)
+
+    def convolve(
+        self,
+        out: Float[np.ndarray, "row ear time"] | Float[Tensor, "row ear time"],
+        rows: Int[np.ndarray, " chosen"],
+        slots: Int[np.ndarray, " chosen"],
+        ears: Float[np.ndarray, "chosen ear 5"],
+        length: int,
+        sounds: Complex[Tensor, "sound block bin"],
+        playing: Int[np.ndarray, "chosen source"],
+    ) -> None:
+        """Fill these rows with what the ears hear of the blocks of sound that each source plays."""
+        size = 2 * (sounds.shape[-1] - 1)
+        spectra = torch.fft.rfft(self.responses(slots, ears, length), size)
+        if len(self.filters):
+            spectra = spectra * torch.fft.rfft(self.filters, size)
+        played = sounds[torch.from_numpy(playing).to(self.device)]
+        mixed = (played[:, :, None] * spectra.sum(dim=3)[:, :, :, None]).sum(dim=1)
+        blocks = torch.fft.irfft(mixed, size)[..., length - 1 :]
+        heard = rearrange(blocks, "chosen ear block sample -> chosen ear (block sample)")[..., : out.shape[-1]]
+        if isinstance(out, np.ndarray):
+            out[rows] = self.here(heard)
+        else:
+            out[rows] = heard
 
     def responses(
         self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen ear 5"], length: int

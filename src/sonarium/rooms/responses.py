@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+from scipy.fft import next_fast_len
 
 from sonarium.rooms.arrivals import LEAD
 from sonarium.rooms.bands import audible_bands, filters, half_length
 from sonarium.rooms.geometry import Room
 from sonarium.rooms.images import find_images
 from sonarium.rooms.slots import Slots
-from sonarium.rooms.transforms import next_fast
 
 Points = Sequence[Sequence[float] | Float[np.ndarray, " _"]] | Float[np.ndarray, "_ _"]
 
@@ -63,7 +63,7 @@ def joined(
     """The bands of each response through their filters, summed."""
     taps = filters(bands, rate)
     total = responses.shape[-1] + taps.shape[1] - 1
-    size = next_fast(total)
+    size = next_fast_len(total, real=True)
     spectrum = (np.fft.rfft(responses, size) * np.fft.rfft(taps, size)).sum(axis=2)
     return np.fft.irfft(spectrum, size)[..., : length or total]
 
@@ -75,7 +75,7 @@ def render(
     if len(sounds) != len(responses):
         raise ValueError(f"got {len(sounds)} sounds for {len(responses)} sources: give one for each")
     total = responses.shape[-1] + sounds.shape[-1] - 1
-    size = next_fast(total)
+    size = next_fast_len(total, real=True)
     spectrum = np.fft.rfft(responses, size) * np.fft.rfft(sounds, size)[:, None]
     return np.fft.irfft(spectrum.sum(axis=0), size)[:, :total].astype(responses.dtype)
 
