@@ -23,6 +23,7 @@ from sonarium.rooms import fourier
 from sonarium.rooms.acoustics import Acoustics
 from sonarium.rooms.config import SeekConfig
 from sonarium.rooms.geometry import Room, polygon
+from sonarium.rooms.listeners import place_ears
 from sonarium.rooms.responses import simulate
 from sonarium.rooms.vector import SeekVector
 
@@ -229,9 +230,8 @@ def transforms(acoustics: Acoustics) -> float:
 def responses(environment: SeekVector) -> float:
     """Seconds a room of beams and arrivals alone, on all threads."""
     acoustics, episodes = environment.episodes.acoustics, environment.episodes
-    ears = acoustics.ears(episodes.place, episodes.heading)
-    length = int(acoustics.lengths.max())
-    every = np.arange(len(ears))
+    every, length = np.arange(environment.num_envs), int(acoustics.lengths.max())
+    ears = place_ears(episodes.place, episodes.heading, every, acoustics.dimensions, acoustics.aside)
     return best(lambda: acoustics.slots.responses(every, ears, length)) / len(ears) / acoustics.threads
 
 

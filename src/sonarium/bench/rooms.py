@@ -5,6 +5,7 @@ in the vector environment, random actions, observations delivered; and how long 
 """
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ SAME = 2e-3
 """Share of the peak by which the two sides may differ; pyroomacoustics is half of that from the exact sinc."""
 OTOWORLD_CLIP = 34523
 """Samples of OtoWorld's sounds."""
-POSES = 100
+POSES = 300
 """One after the other, where there is one listener."""
 TOGETHER = 20
 """Listeners at once, each in a room of its own."""
@@ -66,10 +67,10 @@ def whole_clips(name: str, room: Room, count: int, repeats: int) -> list[dict[st
     rows = []
     for peer, hear in peers.items():
         ways = (
-            lambda: [hear_one(ours, *pose) for pose in poses],
-            lambda hear=hear: [hear(ears_of(*pose)) for pose in poses],
+            lambda: last(hear_one(ours, *pose) for pose in poses),
+            lambda hear=hear: last(hear(ears_of(*pose)) for pose in poses),
         )
-        same(ways[0]()[-1], ways[1]()[-1])
+        same(ways[0](), ways[1]())
         rows.append(case(name, work, peer, *interleaved(*ways, repeats)))
     return rows
 
@@ -85,10 +86,10 @@ def otoworld(name: str, rooms: int, repeats: int) -> dict[str, Any]:
     where, whither = np.array([place for place, _ in poses]), np.array([heading for _, heading in poses])
     parts = [slice(start, start + rooms) for start in range(0, POSES, rooms)]
     ways = (
-        lambda: [ours.hear(where[part], whither[part]) for part in parts],
-        lambda: [theirs.step(pose[0], ears_of(*pose))[0] for pose in poses],
+        lambda: last(ours.hear(where[part], whither[part]) for part in parts)[-1],
+        lambda: last(theirs.step(pose[0], ears_of(*pose))[0] for pose in poses),
     )
-    same(ways[0]()[-1][-1], ways[1]()[-1])
+    same(ways[0](), ways[1]())
     work = f"{POSES} steps, shoebox 8 x 8 m, 2 sources, 2 ears, {OTOWORLD_CLIP} samples and the reverberation, "
     peer = "the calls of OtoWorld's AudioEnv.step on pyroomacoustics"
     return case(name, work + setting(10), peer, *interleaved(*ways, repeats))
@@ -200,6 +201,13 @@ def listener(
 
 def hear_one(acoustics: Acoustics, place: np.ndarray, heading: float) -> Float[np.ndarray, "ear time"]:
     return acoustics.hear(place[None], np.array([heading]))[0]
+
+
+def last(heard: Iterable[np.ndarray]) -> np.ndarray:
+    """The last of all that is heard; as for a listener on its way, what it heard before is forgotten."""
+    for here in heard:
+        latest = here
+    return latest
 
 
 def same(ours: np.ndarray, theirs: np.ndarray) -> None:

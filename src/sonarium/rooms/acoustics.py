@@ -25,6 +25,7 @@ from sonarium.rooms.bank import Bank
 from sonarium.rooms.convolve import Convolver
 from sonarium.rooms.geometry import Room
 from sonarium.rooms.images import audible, find_images
+from sonarium.rooms.listeners import place_ears
 from sonarium.rooms.slots import Slots
 
 Clock = Literal["stream", "clip"]
@@ -77,9 +78,10 @@ class Acoustics:
         check_bands(tuple(bands))
         used = audible_bands(tuple(bands), rate)
         self.rate, self.window, self.order, self.clock = rate, window, order, clock
-        self.ear_distance, self.head = ear_distance, head
         self.slots, self.bank = Slots(slots, sources, order, rate, used), Bank(slots, sources)
         self.slots.head[:] = ear_distance / 2 if head == "sphere" else 0.0
+        # The sound of a head is that at its middle, delayed and shaded.
+        self.aside = 0.0 if head == "sphere" else ear_distance / 2
         self.fade = min(round(FADE * rate), window) if clock == "stream" else 0
         self.lead = LEAD + half_length(used, rate)
         self.threads = threads or len(os.sched_getaffinity(0))
@@ -150,10 +152,7 @@ class Acoustics:
     ) -> Float[np.ndarray, "chosen 2 window"]:
         """What the left and the right ear hear, in every slot or in those chosen; only there does time pass."""
         chosen = np.arange(self.slots.count) if slots is None else slots
-        self.check(places, headings, chosen)
-        ears = self.ears(places, headings)
-        # A plane has no heights.
-        ears[self.dimensions[chosen] == 2, :, 2] = 0
+        ears = place_ears(places, headings, chosen, self.dimensions, self.aside)
         if self.clock == "stream":
             # A source is gone when its last sound is older than the longest response.
             self.slots.heard &= self.ends >= (self.time - self.lengths - self.fade)[:, None]
@@ -183,25 +182,6 @@ class Acoustics:
         else:
             out[rows] = self.convolver.stream(slots, ears, length, self.time[slots], self.ends[slots])
 
-    def check(
-        self,
-        places: Float[np.ndarray, "place axis"],
-        headings: Float[np.ndarray, " heading"],
-        chosen: Int[np.ndarray, " chosen"],
-    ) -> None:
-        """Refuse what would be heard as silence, or as another room."""
-        empty = np.flatnonzero(self.dimensions[chosen] == 0)
-        if len(empty):
-            raise ValueError(f"nobody has entered slot {chosen[empty[0]]}: give it a room first")
-        axes = int(self.dimensions[chosen].max(initial=2))
-        if len(places) != len(chosen) or len(headings) != len(chosen) or places.shape[1] < axes:
-            raise ValueError(
-                f"got places of shape {places.shape} and {len(headings)} headings for {len(chosen)} slots: give "
-                f"each slot {axes} coordinates and a heading"
-            )
-        if not (np.isfinite(places).all() and np.isfinite(headings).all()):
-            raise ValueError("places or headings hold NaN or infinite values: give metres and radians")
-
     def jobs(self, lengths: Int[np.ndarray, " chosen"]) -> list[Int[np.ndarray, " some"]]:
         """Which rooms are heard together: as many at a time as the cache holds, in equal parts for all threads.
         One room by itself is sooner done than a thread is awake."""
@@ -212,18 +192,6 @@ class Acoustics:
             if len(alike) >= 2 * self.threads:
                 parts = -(-parts // self.threads) * self.threads
             found += np.array_split(alike, parts) if parts > 1 else [alike]
-        return found
-
-    def ears(
-        self, places: Float[np.ndarray, "slot axis"], headings: Float[np.ndarray, " slot"]
-    ) -> Float[np.ndarray, "slot 2 5"]:
-        """Place and outward direction of the left and the right ear."""
-        found = np.zeros((len(places), 2, 5))
-        left = np.stack([-np.sin(headings), np.cos(headings)], axis=1)
-        found[:, :, : places.shape[1]] = places[:, None]
-        found[:, 0, 3:], found[:, 1, 3:] = left, -left
-        if self.head == "none":
-            found[:, :, :2] += self.ear_distance / 2 * found[:, :, 3:]
         return found
 
     def levels(self, slot: int, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
