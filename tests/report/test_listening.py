@@ -79,6 +79,14 @@ def test_every_file_is_in_it_byte_by_byte(page):
     assert kinds == {"data:video/mp4", "data:audio/wav", "data:image/png"}
 
 
+def test_a_long_sound_lies_beside_the_page(tmp_path):
+    path = tmp_path / "page.html"
+    listening_page("Agents", "A lead.", SCORES, [replace(EPISODE, sound="random-0.wav")], [], path)
+    page = Parsed(path.read_text())
+    assert page.all("video", "src") and not page.all("audio", "src")
+    assert any("random-0.wav" in word for word in page.words)
+
+
 def test_nothing_is_fetched(page):
     for tag, values in page.tags:
         for name in ("src", "href", "poster"):

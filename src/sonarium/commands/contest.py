@@ -22,6 +22,8 @@ from sonarium.rooms.film import Recorded, film, frames, still, wav
 from sonarium.rooms.overlay import SoundField, sound_field
 from sonarium.rooms.vector import SeekVector
 
+LONG = 2**20
+"""Bytes of a sound that is not kept in the page a second time: the film has it already."""
 MEASURES = {
     "success": "share of the episodes in which all sources were found",
     "spl": "success weighted by the shortest path over the path gone",
@@ -245,7 +247,8 @@ def show(one: Played, reel: Reel, config: SeekConfig, out: Path) -> EpisodeShown
         ("return", f"{one.earned:.1f}".replace("-", "−")),
     ]
     title = f"{TITLES[one.agent]}: {one.found} of {config.sources} found in {one.steps} steps"
-    return EpisodeShown(title, facts, (out / f"{name}.mp4").read_bytes(), poster, sound, pictures)
+    kept = sound if len(sound) < LONG else f"{name}.wav"
+    return EpisodeShown(title, facts, (out / f"{name}.mp4").read_bytes(), poster, kept, pictures)
 
 
 def write_page(found: Contest, shown: Sequence[EpisodeShown], config: SeekConfig, seed: int, out: Path) -> None:

@@ -34,8 +34,8 @@ class EpisodeShown:
     """MP4 with sound."""
     poster: bytes
     """A PNG file that is seen before the film is played."""
-    sound: bytes
-    """Stereo WAV, the left ear first."""
+    sound: bytes | str
+    """Stereo WAV, the left ear first; or the name under which it lies beside the page."""
     pictures: Sequence[Picture]
 
 
