@@ -76,6 +76,7 @@ def test_clockwise_corners_keep_their_walls(corners):
 
 NAN = ((0, 0), (4, 0), (np.nan, 3))
 BAD_PLANS = [
+    ([(0, 0), (4, 4), (4, 0), (0, 4)], "walls 0 and 2 cross or touch"),
     ([(0, 0), (4, 4), (4, 0), (0, 3)], "walls 0 and 2 cross or touch"),
     ([(0, 0), (4, 0), (4, 3), (2, 0), (0, 3)], "cross or touch"),
     ([(0, 0), (4, 0), (2, 0), (2, 3)], "cross or touch"),

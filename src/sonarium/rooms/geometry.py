@@ -200,7 +200,7 @@ def check_plan(plan: Float[np.ndarray, "..."]) -> None:
         at = int(lengths.argmin())
         raise ValueError(f"corners {at} and {(at + 1) % len(plan)} are the same point: leave one out")
     size = float(np.ptp(plan, axis=0).max())
-    if abs(signed_area(plan)) < THINNEST * size:
+    if np.linalg.svd(plan - plan.mean(axis=0), compute_uv=False)[1] < THINNEST * size:
         raise ValueError("the corners enclose no area: they lie on a line")
     check_walls(plan, following)
 
