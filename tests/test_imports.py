@@ -17,11 +17,11 @@ ALLOWED = {
     "agents": {"agents", "models", "features"},
     "training": {"training"},
     "files": set(),
-    "__init__": set(),
+    "__init__": {"coder"},
 }
 CONTRACTS = {"worlds.contract", "models.contract"}
 """All that `training` may know of worlds and models."""
-JOINING = {"__main__", "commands", "bench"}
+JOINING = {"__main__", "commands", "bench", "coder"}
 """Rooms that join the others may import anything."""
 
 

@@ -18,13 +18,16 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 VERBS = {
     "demo": "train three models on tones and one on digits, score them, and make a page to hear them",
     "list": "the models, presets, worlds, measures and benches that there are",
+    "check": "look through recordings before learning from them: what is there, and what is bad",
     "make": "write a world's clips to files: SynTone's npz, or a folder of WAV or FLAC",
     "train": "train a model on a world, in a run folder from which the same command resumes",
     "score": "measure how well the codes of a run recover the planted causes",
     "encode": "turn recordings into the codes of a run",
+    "export": "a learner for use elsewhere: safetensors, a program of torch, ONNX",
     "sample": "draw new clips from a run",
     "report": "one offline page about one run or several, with pictures and sound",
     "play": "walk through rooms by ear: by keyboard, or watch an agent do it",
+    "compare": "two published forms of predictive coding, and ours, shown to be the same",
     "bench": "speed beside other ways to do the same work",
 }
 

@@ -7,14 +7,21 @@ import pytest
 from sonarium import __version__
 from sonarium.__main__ import VERBS, dispatch
 from sonarium.commands.bench import BENCHES
+from sonarium.models.contract import Entry
 from sonarium.models.table import MODELS
 from sonarium.worlds.table import WORLDS
 
+
+def suiting(model: Entry) -> list[str]:
+    return [name for name, world in WORLDS.items() if world.kind in model.kinds]
+
+
 HELPS = [
     *([verb] for verb in VERBS),
-    *(["train", model, "--world", world] for model in MODELS for world in WORLDS),
+    *(["train", name, "--world", world] for name, model in MODELS.items() for world in suiting(model)),
     *(["make", world] for world in WORLDS),
     *(["bench", bench] for bench in BENCHES),
+    ["compare", "cpc"],
 ]
 
 

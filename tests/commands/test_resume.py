@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from corpus import SMALL, TINY, write_corpus
 from safetensors.torch import load_file
 from sonarium_process import start
 
@@ -20,6 +21,11 @@ TRAININGS = {
         "train vq-vae --world tones --frequencies 9 --amplitudes 3 --seconds 0.1 --batch 16 --network "
         "convolutional --log-every 7 --save-every 11 --noises 2"
     ).split(),
+    "recordings": [
+        *"train cpc --world recordings --path CORPUS --log-every 7 --save-every 11".split(),
+        *SMALL,
+        *TINY,
+    ],
 }
 
 
@@ -59,6 +65,9 @@ def here(*words: object) -> None:
 @pytest.mark.parametrize("world", TRAININGS)
 def test_two_kills_at_random_steps_change_no_bit(world, tmp_path):
     words = TRAININGS[world]
+    if world == "recordings":
+        words = [str(write_corpus(tmp_path / "speech")) if word == "CORPUS" else word for word in words]
+        words += ["--cache", str(tmp_path / "cache")]
     here(*words, "--run", tmp_path / "whole", "--steps", STEPS)
     dice = random.Random(world)
     first = dice.randint(1, 5)

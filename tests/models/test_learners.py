@@ -28,9 +28,11 @@ WORLDS = {
     "picture": Digits(DigitsConfig(), 0),
 }
 CLIPS = torch.arange(24)
+# Predictive coding, which has many codes a clip, is held to the same in test_cpc.py.
+OF_ONE_CODE = {name: entry for name, entry in MODELS.items() if name != "cpc"}
 CASES = [
     (name, preset, kind)
-    for name, entry in MODELS.items()
+    for name, entry in OF_ONE_CODE.items()
     for preset in entry.presets
     for kind in WORLDS
     if not (preset == "syntone" and kind == "picture")
@@ -66,7 +68,9 @@ def test_a_learner_keeps_its_contract(name, preset, kind):
     assert not can(learner, "forecast")
 
 
-@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in MODELS for kind in WORLDS])
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name, entry in MODELS.items() for kind in entry.kinds]
+)
 def test_a_saved_learner_encodes_raw_sound_alike(name, kind):
     learner, world = made(name, "default", kind)
     signal = world.batch(CLIPS).signal
@@ -161,7 +165,7 @@ def test_the_locating_network_needs_a_code_for_the_place_and_one_for_the_rest():
         VAE(config, WORLDS["wave"].signal)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", OF_ONE_CODE)
 def test_a_front_end_that_no_clip_fills_is_refused_when_the_learner_is_made(name):
     config = MODELS[name].presets["default"]("wave")
     with pytest.raises(ValueError, match="clips of 3200 samples are shorter than the window of 4096"):

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 
 from sonarium.commands.faults import say
-from sonarium.models.contract import Learner
+from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.models.table import MODELS
 from sonarium.training.fit import FitConfig
 from sonarium.training.run import Run, restore_weights
-from sonarium.worlds.contract import Split, World, split
+from sonarium.worlds.contract import Signal, Split, World, split
+from sonarium.worlds.recordings import Recordings
+from sonarium.worlds.splits import check_split
+from sonarium.worlds.survey import Progress
 from sonarium.worlds.table import WORLDS
 
 
@@ -75,6 +78,13 @@ class Plan:
         }
 
 
+def world_of(config: Mapping[str, Any]) -> str:
+    """The world of a recorded plan, with the name of its folder where it is read from one."""
+    world, told = config.get("world", "unknown"), config.get("world_config")
+    path = told.get("path") if isinstance(told, dict) else None
+    return f"{world} ({Path(path).name})" if path else str(world)
+
+
 @dataclass(frozen=True)
 class Assembled:
     plan: Plan
@@ -83,15 +93,23 @@ class Assembled:
     learner: Learner
 
 
-def assemble(plan: Plan) -> Assembled:
+def assemble(plan: Plan, progress: Progress = lambda *_: None) -> Assembled:
     """The world, its split and a fresh learner, all from the plan's seed."""
-    world = WORLDS[plan.world].build(plan.world_config, plan.fit.seed)
+    world = WORLDS[plan.world].build(plan.world_config, plan.fit.seed, progress)
     parts = split(world, plan.fit.seed, plan.fit.test, plan.fit.validation)
+    check_split(world, parts)
+    learner = fresh(plan, world.signal)
+    if isinstance(world, Recordings) and not isinstance(learner, FrameEncoder):
+        world = world.excerpts()
+    return Assembled(plan, world, parts, learner)
+
+
+def fresh(plan: Plan, signal: Signal) -> Learner:
+    """A learner of this plan that has learnt nothing yet."""
     # Layers draw their first weights from torch's generator: lend it the seed and put it back.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.fit.seed)
-        learner = MODELS[plan.model].build(plan.model_config, world.signal)
-    return Assembled(plan, world, parts, learner)
+        return MODELS[plan.model].build(plan.model_config, signal)
 
 
 def read_plan(run: Run) -> Plan:
@@ -129,17 +147,37 @@ class Trained(Assembled):
     step: int
 
 
-def open_run(folder: Path) -> Trained:
+def open_run(folder: Path, progress: Progress = lambda *_: None) -> Trained:
     """A run's world and its learner as the newest whole checkpoint left it."""
     run = Run.read(folder)
-    made = assemble(read_plan(run))
+    made = assemble(read_plan(run), progress)
+    step = restore(run, made.learner)
+    return Trained(made.plan, made.world, made.parts, made.learner, run, step)
+
+
+def open_learner(folder: Path) -> tuple[Plan, Learner, Signal]:
+    """A run's learner, and the form of what it learnt from, which need not be there any more."""
+    run = Run.read(folder)
+    plan = read_plan(run)
+    entry = WORLDS[plan.world]
+    if entry.signal is None:
+        signal = entry.build(plan.world_config, plan.fit.seed, lambda *_: None).signal
+    else:
+        signal = entry.signal(plan.world_config)
+    learner = fresh(plan, signal)
+    restore(run, learner)
+    return plan, learner, signal
+
+
+def restore(run: Run, learner: Learner) -> int:
+    """The newest whole checkpoint into the learner; its step."""
     saved = run.load()
     if saved is None:
         faults = "; ".join(run.passed_over) or "none was saved yet"
-        raise ValueError(f"'{folder}' has no whole checkpoint ({faults}): train it with `sonarium train`")
+        raise ValueError(f"'{run.folder}' has no whole checkpoint ({faults}): train it with `sonarium train`")
     step, weights, _ = saved
     for fault in run.passed_over:
-        say(f"sonarium: {folder}: {fault}; taking step {step}")
-    restore_weights(made.learner, weights, f"'{folder}/checkpoints/step-{step}'")
-    made.learner.eval()
-    return Trained(made.plan, made.world, made.parts, made.learner, run, step)
+        say(f"sonarium: {run.folder}: {fault}; taking step {step}")
+    restore_weights(learner, weights, f"'{run.folder}/checkpoints/step-{step}'")
+    learner.eval()
+    return step

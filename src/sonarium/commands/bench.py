@@ -20,6 +20,8 @@ BENCHES = {
     "features": "spectrograms, beside librosa clip by clip",
     "vae": "a training step, beside a bare PyTorch loop of the same network",
     "disentangle": "the measures, beside plain scikit-learn and NumPy",
+    "cpc": "a training step of predictive coding, beside the plain form of the same network",
+    "loader": "random pieces of recordings, beside opening a file for each",
     "rooms": "what a moving listener hears, beside pyroomacoustics",
 }
 

@@ -13,8 +13,10 @@ from rich.table import Table
 from sonarium.commands.bench import BENCHES
 from sonarium.commands.flags import parse
 from sonarium.models.table import MODELS
-from sonarium.report.meanings import SCORES
+from sonarium.report.meanings import OF_LABELS, SCORES, meaning
 from sonarium.worlds.table import WORLDS
+
+MEASURES = (*SCORES, *("few-5/label" if name == "few" else f"{name}/label" for name in OF_LABELS))
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def main(arguments: list[str]) -> None:
             name: {"summary": entry.summary, "presets": list(entry.presets)} for name, entry in MODELS.items()
         },
         "worlds": {name: {"summary": entry.summary, "kind": entry.kind} for name, entry in WORLDS.items()},
-        "measures": {name: meant.sentence for name, meant in SCORES.items()},
+        "measures": {name: meaning(name).sentence for name in MEASURES},
         "benches": BENCHES,
     }
     if flags.json:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import choose, leading_word, parse, wants_help
-from sonarium.commands.progress import bars
+from sonarium.commands.progress import bars, plainly
 from sonarium.worlds.exchange import save_audio, save_syntone
 from sonarium.worlds.table import WORLDS
 from sonarium.worlds.tones import Tones
@@ -40,8 +40,8 @@ def main(arguments: list[str]) -> None:
     fields = [("world_config", entry.Config, field(default_factory=entry.Config))]
     schema = dataclasses.make_dataclass("Make", fields, bases=(MakeFlags,), frozen=True)
     flags = parse(schema, rest, f"make {name}", f"Write the clips of {name}: {entry.summary}.")
-    world = entry.build(flags.world_config, flags.seed)
     with bars() as progress:
+        world = entry.build(flags.world_config, flags.seed, plainly(progress))
 
         def written(done: int, total: int) -> None:
             progress("writing clips", done, total, {})

@@ -1,6 +1,6 @@
 """Progress bars with rate and time left, on the error stream, and silent where no terminal watches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from sonarium.training.fit import Progress as Report
 
-SHOWN = ("loss/total", "loss/error", "penalty/kl")
+SHOWN = ("loss/total", "loss/error", "penalty/kl", "contrast/loss", "contrast/accuracy")
 """Metrics that stand beside the bar."""
 
 
@@ -29,6 +29,11 @@ class RateColumn(ProgressColumn):
 
 def summary(metrics: dict[str, float]) -> str:
     return "  ".join(f"{name.partition('/')[2]} {metrics[name]:.4g}" for name in SHOWN if name in metrics)
+
+
+def plainly(report: Report) -> Callable[[str, int, int], None]:
+    """The same for stages that have no metrics."""
+    return lambda stage, done, total: report(stage, done, total, {})
 
 
 @contextmanager

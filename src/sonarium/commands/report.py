@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from sonarium.commands.assemble import world_of
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
@@ -50,15 +51,18 @@ def run_page(folder: Path) -> RunPage:
     metrics = read_metrics(folder / "metrics.jsonl")
     if not metrics:
         raise ValueError(f"'{folder}' has no metrics yet: train it with `sonarium train`")
-    warnings = [] if (folder / "scores.json").exists() else [f"not scored yet: sonarium score {folder}"]
+    scores = read_json(folder / "scores.json") or None
+    warnings = list(scores.get("notes", ())) if scores else [f"not scored yet: sonarium score {folder}"]
+    if bad := read_json(folder / "quarantine.json").get("bad_files"):
+        warnings.append(f"{len(bad)} bad file(s) were set aside: quarantine.json has the reasons")
     return RunPage(
         name=folder.resolve().name,
         model=run.config.get("model", "unknown"),
-        world=run.config.get("world", "unknown"),
+        world=world_of(run.config),
         config=run.config,
         environment=read_json(folder / "environment.json"),
         metrics=metrics,
-        scores=read_json(folder / "scores.json") or None,
+        scores=scores,
         media=folder / "media",
         warnings=warnings,
     )

@@ -1,16 +1,20 @@
-"""`sonarium score RUN…`: how well the codes of runs recover the planted causes.
+"""`sonarium score RUN…`: how well the codes of runs recover the planted causes, or tell the labels of recordings.
 
-Each run's folder gets its `scores.json`. `--json` prints one object:
+Each run's folder gets its `scores.json`. Models with one code a clip are judged by measures of disentanglement,
+those whose codes are frames at a rate by what probes and comparisons find in them. `--json` prints one object:
 
     protocol  standard or syntone
     runs      what was written, a run each: run, config, protocol, step, clips, scores (name: number), controls
-              (pca, random, chance: name: number), seeds, and likelihood (elbo, iwae) where the model has one
+              (by name, likewise), seeds, and likelihood (elbo, iwae) where the model has one; of frames also
+              settings, split and asked (in words), details (of each score) and notes (what was not asked, and why)
     summary   a row for each configuration and one for each of its controls: model; control, null or its name;
-              world; seeds, how many; runs; scores (name: mean, std, low, high, count), where low and high are
-              the ends of the 95 % interval over seeds, null where there is one seed
+              world, with its folder where it has one; protocol; seeds, how many; runs; scores (name: mean, std,
+              low, high, count), where low and high are the ends of the 95 % interval over seeds, null where
+              there is one seed
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,15 +23,17 @@ import torch
 import tyro
 from rich.console import Console
 
-from sonarium.commands.assemble import Plan, Trained, assemble, open_run, read_plan
+from sonarium.commands.assemble import Plan, Trained, fresh, open_run, read_plan, world_of
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
-from sonarium.commands.progress import bars
+from sonarium.commands.progress import bars, plainly
 from sonarium.commands.scoretable import show
 from sonarium.files import write_whole
-from sonarium.models.contract import can
+from sonarium.measures.judgingconfig import JudgingConfig
+from sonarium.models.contract import FrameEncoder, Learner, can
 from sonarium.training.engine import choose_device
 from sonarium.training.run import Run
+from sonarium.worlds.splits import in_words
 
 UNTRAINED_SEED = 1_000_003
 """Added to a run's seed for the weights of its untrained control."""
@@ -41,10 +47,14 @@ class ScoreFlags:
     """standard: each score as its paper defines it. syntone: as SynTone's evaluator called them."""
     draws: int = 64
     """Samples a clip for the importance-weighted bound of the likelihood."""
+    judging: JudgingConfig = JudgingConfig()
     device: str = "cpu"
     """Device to compute on: cpu, cuda or auto."""
     json: bool = False
     """Print JSON instead of a table."""
+
+
+Progress = Callable[[str, int, int], None]
 
 
 def main(arguments: list[str]) -> None:
@@ -62,9 +72,12 @@ def main(arguments: list[str]) -> None:
     with bars() as progress:
         for done, folder in enumerate(folders, start=1):
             progress("scoring runs", done - 1, len(folders), {})
-            trained = open_run(folder)
-            record = score(trained, flags.protocol, flags.draws, device)
-            name = "scores.json" if flags.protocol == "standard" else f"scores-{flags.protocol}.json"
+            trained = open_run(folder, plainly(progress))
+            if isinstance(trained.learner, FrameEncoder):
+                record = judged(trained, flags.judging, device, plainly(progress))
+            else:
+                record = score(trained, flags.protocol, flags.draws, device)
+            name = "scores-syntone.json" if record["protocol"] == "syntone" else "scores.json"
             write_whole(folder / name, json.dumps(record, indent=2) + "\n")
             records.append({"run": str(folder), "config": trained.run.config, **record})
             progress("scoring runs", done, len(folders), {})
@@ -72,7 +85,12 @@ def main(arguments: list[str]) -> None:
     if flags.json:
         print(json.dumps({"protocol": flags.protocol, "runs": records, "summary": rows}, indent=2))
     else:
-        show(rows, flags.protocol, Console())
+        show(rows, Console())
+        for record in records:
+            if asked := record.get("asked"):
+                print(f"{record['run']}: {record['split']}. Probes are asked for {asked}.")
+            for note in record.get("notes", ()):
+                print(f"{record['run']}: {note}")
 
 
 def score(trained: Trained, protocol: Literal["standard", "syntone"], draws: int, device: str) -> dict[str, Any]:
@@ -90,11 +108,9 @@ def score(trained: Trained, protocol: Literal["standard", "syntone"], draws: int
             f"'{trained.run.folder}' holds out {len(test)} clips, too few to measure anything: train on a larger "
             f"world or with a larger --test, so that at least {FEWEST_CLIPS} are held out"
         )
-    untrained = assemble(seeded(trained.plan, seed + UNTRAINED_SEED)).learner
-    untrained.front.load_state_dict(trained.learner.front.state_dict())
-    for learner in (trained.learner, untrained):
-        learner.to(device).eval()
-    found = recovery(trained.learner, untrained, trained.world, trained.parts.train, test, protocol, seed)
+    found = recovery(
+        trained.learner, untrained(trained, device), trained.world, trained.parts.train, test, protocol, seed
+    )
     record = {
         "protocol": protocol,
         "step": trained.step,
@@ -108,6 +124,54 @@ def score(trained: Trained, protocol: Literal["standard", "syntone"], draws: int
             held_out = (trained.learner.features(b) for b in batches(trained.world, test, trained.learner))
             record["likelihood"] = bounds(trained.learner, held_out, draws, seed)
     return record
+
+
+def judged(trained: Trained, config: JudgingConfig, device: str, progress: Progress) -> dict[str, Any]:
+    """What `scores.json` holds of a run whose codes are frames."""
+    from sonarium.measures.judging import judge
+
+    control = untrained(trained, device)
+    assert isinstance(trained.learner, FrameEncoder) and isinstance(control, FrameEncoder)
+    seed = trained.plan.fit.seed
+    found = judge(trained.learner, control, trained.world, trained.parts, config, seed, device, progress)
+    scores, details, notes = (found.pop(name) for name in ("scores", "details", "notes"))
+    if not scores:
+        reasons = (
+            "; ".join(notes) or "its clips have no labels: name folders after what they hold, or give --pattern"
+        )
+        raise ValueError(f"nothing can be asked of '{trained.run.folder}': {reasons}")
+    return {
+        "protocol": f"{config.probe} probes" + (", means of clips removed" if config.remove_mean else ""),
+        "step": trained.step,
+        "clips": len(trained.parts.test),
+        "scores": scores,
+        "controls": found,
+        "seeds": 1,
+        "settings": asdict(config),
+        "split": in_words(trained.world, trained.parts),
+        "asked": in_short(details),
+        "details": details,
+        "notes": notes,
+    }
+
+
+def in_short(details: dict[str, Any]) -> str:
+    """Which label was asked of whom."""
+    of: dict[str, list[str]] = {}
+    for key, told in details.items():
+        names, label = of.setdefault(told["asked_of"], []), key.partition("/")[2]
+        if label not in names:
+            names.append(label)
+    return "; ".join(f"{', '.join(names)} of {whom}" for whom, names in of.items())
+
+
+def untrained(trained: Trained, device: str) -> Learner:
+    """The same network before it learnt, with the front end as it is now; both are made ready to encode."""
+    plan = seeded(trained.plan, trained.plan.fit.seed + UNTRAINED_SEED)
+    control = fresh(plan, trained.world.signal)
+    control.front.load_state_dict(trained.learner.front.state_dict())
+    trained.learner.to(device).eval()
+    return control.to(device).eval()
 
 
 def seeded(plan: Plan, seed: int) -> Plan:
@@ -141,7 +205,8 @@ def summarised(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 "model": model,
                 "control": control,
-                "world": first["world"],
+                "world": world_of(first),
+                "protocol": group[0]["protocol"],
                 "seeds": len(group),
                 "runs": [record["run"] for record in group],
                 "scores": {name: asdict(interval([scores[name] for scores in found])) for name in shared},

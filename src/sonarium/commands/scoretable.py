@@ -10,28 +10,40 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sonarium.report.meanings import CONTROLS_EXPLAINED, control, meaning
+from sonarium.report.meanings import control, explained, meaning
 
 GAP = 2
 """Blanks between two columns."""
+NAMED = ("standard", "syntone")
+"""Protocols of disentanglement; others say themselves what they are."""
+SCALE = "1 is best and 0 is worst, the best model bold."
+REMARKS = {
+    "dead_codes": "Fewer dead codes are better.",
+    "elbo": "A higher likelihood is better.",
+    "eer": "Of EER and minDCF less is better.",
+    "abx-within": "Of ABX less is better.",
+}
 SYNTONE = "Factors and codes are exchanged, as SynTone's evaluator called them: compare with its own table only."
 
 Row = dict[str, Any]
 """A row of the summary that `--json` prints."""
 
 
-def show(rows: list[Row], protocol: str, console: Console) -> None:
-    for world in dict.fromkeys(row["world"] for row in rows):
-        here = [row for row in rows if row["world"] == world]
-        for table in tables(here, f"{world}, protocol {protocol}", console.width):
+def show(rows: list[Row], console: Console) -> None:
+    for world, protocol in dict.fromkeys((row["world"], row["protocol"]) for row in rows):
+        here = [row for row in rows if (row["world"], row["protocol"]) == (world, protocol)]
+        title = f"{world}, protocol {protocol}" if protocol in NAMED else f"{world}, {protocol}"
+        for table in tables(here, title, console.width):
             console.print(table)
             console.print()
     seeds = max(row["seeds"] for row in rows)
+    names = {name for row in rows for name in row["scores"]}
     said = [
-        "1 is best and 0 is worst, the best model bold; fewer dead codes are better, and a higher likelihood.",
+        SCALE if any(meaning(name).rising and meaning(name).share for name in names) else "",
+        *(sentence for name, sentence in REMARKS.items() if name in {name.partition("/")[0] for name in names}),
         "± is half the 95 % interval over seeds." if seeds > 1 else "",
-        CONTROLS_EXPLAINED,
-        SYNTONE if protocol == "syntone" else "",
+        explained(row["control"] for row in rows),
+        SYNTONE if any(row["protocol"] == "syntone" for row in rows) else "",
     ]
     console.print(" ".join(filter(None, said)), highlight=False)
 
@@ -102,10 +114,11 @@ def controls(rows: list[Row], names: list[str]) -> list[list[str]]:
 
 def winners(name: str, scores: list[dict[str, Any] | None]) -> list[bool]:
     """Which of several models are the best as it is written; none where nothing tells them apart."""
+    best = max if meaning(name).rising else min
     means = [None if score is None else float(f"{score['mean']:.2f}") for score in scores]
     known = [mean for mean in means if mean is not None]
     contested = name != "dead_codes" and len(set(known)) > 1
-    return [contested and mean == max(known) for mean in means]
+    return [contested and mean == best(known) for mean in means]
 
 
 def cell(name: str, score: dict[str, Any] | None) -> str:

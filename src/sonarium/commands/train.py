@@ -13,14 +13,17 @@ from typing import Any
 from sonarium.commands.assemble import Assembled, Plan, assemble
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import choose, flag, leading_word, parse, wants_help
-from sonarium.commands.progress import bars
+from sonarium.commands.progress import bars, plainly
 from sonarium.files import write_whole
-from sonarium.models.contract import Learner
+from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.models.table import MODELS
 from sonarium.training.engine import FabricEngine, environment
 from sonarium.training.fit import Audience, FitConfig, check_batch, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import Run
+from sonarium.worlds.contract import Split
+from sonarium.worlds.recordings import Recordings
+from sonarium.worlds.splits import in_words
 from sonarium.worlds.table import WORLDS
 
 
@@ -58,6 +61,12 @@ def plan_from(model: str, arguments: list[str]) -> tuple[TrainFlags, Plan]:
     world = choose("world", flag(arguments, "world", "tones"), WORLDS)
     preset = choose(f"preset of {model}", flag(arguments, "preset", "default"), MODELS[model].presets)
     config = MODELS[model].presets[preset](WORLDS[world].kind)
+    entry = WORLDS[world]
+    if entry.kind not in MODELS[model].kinds:
+        suiting = ", ".join(name for name, other in WORLDS.items() if other.kind in MODELS[model].kinds)
+        raise UsageError(
+            f"{model} does not learn from a {entry.kind}, which {world} gives: take --world {suiting}"
+        )
     fields: list[tuple[str, Any, Any]] = [
         ("model_config", type(config), field(default_factory=lambda: config)),
         ("world_config", WORLDS[world].Config, field(default_factory=WORLDS[world].Config)),
@@ -66,20 +75,43 @@ def plan_from(model: str, arguments: list[str]) -> tuple[TrainFlags, Plan]:
     schema = dataclasses.make_dataclass("Train", fields, bases=(TrainFlags,), frozen=True)
     about = f"Train {model} ({MODELS[model].summary}) on {world} ({WORLDS[world].summary})."
     flags = parse(schema, arguments, f"train {model}", about)
-    return flags, Plan(model, preset, world, flags.model_config, flags.world_config, flags.fit)
+    return flags, Plan(model, preset, world, flags.model_config, located(flags.world_config), flags.fit)
+
+
+def located(config: Any) -> Any:
+    """The same from wherever it is read: a path becomes absolute."""
+    path = getattr(config, "path", None)
+    return config if path is None else dataclasses.replace(config, path=str(Path(path).expanduser().absolute()))
 
 
 def train(plan: Plan, folder: Path, steps: int, device: str) -> None:
     """Train up to `steps` updates in the run folder, from wherever it stands; show what was learnt."""
     engine = FabricEngine(device, plan.fit.precision, plan.fit.seed)
-    made = assemble(plan)
+    with bars() as progress:
+        made = assemble(plan, plainly(progress))
     # A mistake should leave no folder behind that the corrected words would not fit.
-    check_batch(plan.fit.batch, len(made.parts.train), made.learner.least_batch)
+    portions = made.world.portions(made.parts.train)
+    check_batch(plan.fit.batch, len(portions), made.learner.least_batch)
     run = Run.create(folder, plan.recorded())
     write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
+    if isinstance(made.world, Recordings):
+        tell(made.world, made.parts, folder)
     with bars() as progress:
         audience = Audience(progress, lambda fault: say(f"sonarium: {fault}"), partial(present, made, folder))
-        fit(made.learner, made.world, made.parts.train, run, engine, plan.fit, steps, audience)
+        fit(made.learner, made.world, portions, run, engine, plan.fit, steps, audience)
+
+
+def tell(world: Recordings, parts: Split, folder: Path) -> None:
+    """What was set aside of the recordings, into the run folder; and what there is, in words."""
+    quarantine = world.quarantine
+    quarantine.write(folder)
+    bad = f"{len(quarantine.faults)} of {quarantine.files} files set aside"
+    if quarantine.stretches:
+        bad += f", and {len(quarantine.stretches)} of {quarantine.clips} clips"
+    if quarantine.faults or quarantine.stretches:
+        bad += f": {folder}/quarantine.json has the reasons"
+    say(f"{world.root}: layout {world.layout}, {len(world)} clips; {bad}")
+    say(in_words(world, parts))
 
 
 def present(made: Assembled, folder: Path, learner: Learner, journal: Journal, step: int) -> None:
@@ -91,13 +123,15 @@ def present(made: Assembled, folder: Path, learner: Learner, journal: Journal, s
 
     from sonarium.report.album import put
     from sonarium.report.charts import curves
+    from sonarium.report.likeness import illustrate_likeness
     from sonarium.report.media import illustrate
     from sonarium.report.style import png
 
     figure = curves({made.plan.model: read_metrics(folder / "metrics.jsonl")})
     if figure is not None:
         put(folder / "media" / "training.png", png(figure))
-    for medium in illustrate(learner, made.world, made.parts.test, folder / "media", made.plan.fit.seed):
+    draw = illustrate_likeness if isinstance(learner, FrameEncoder) else illustrate
+    for medium in draw(learner, made.world, made.parts.test, folder / "media", made.plan.fit.seed):
         path = folder / "media" / medium.file
         if medium.kind == "picture":
             with Image.open(path) as picture:
@@ -111,11 +145,14 @@ def present(made: Assembled, folder: Path, learner: Learner, journal: Journal, s
 def card(made: Assembled, step: int) -> str:
     """The run in words, for whoever finds the folder later."""
     plan, factors = made.plan, ", ".join(factor.name for factor in made.world.factors)
+    world = (
+        f"recordings in {made.world.root}" if isinstance(made.world, Recordings) else WORLDS[plan.world].summary
+    )
     return (
         f"# {plan.model} on {plan.world}\n\n"
         f"{MODELS[plan.model].summary[0].upper()}{MODELS[plan.model].summary[1:]}; preset {plan.preset}, "
         f"{step} updates of {plan.fit.batch} clips, seed {plan.fit.seed}.\n\n"
-        f"World: {WORLDS[plan.world].summary}. {len(made.world)} clips with known {factors}; "
+        f"World: {world}. {len(made.world)} clips with known {factors or 'nothing'}; "
         f"{len(made.parts.train)} to train on, {len(made.parts.test)} held out.\n\n"
         "`config.json` has every setting, `environment.json` the machine, `metrics.jsonl` the losses, "
         "`media/` what it sounds and looks like, `checkpoints/` the weights.\n"

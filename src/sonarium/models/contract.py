@@ -59,6 +59,26 @@ class Learner(nn.Module, ABC):
         """What the front end makes of the batch, computed here or beforehand."""
 
 
+@runtime_checkable
+class FrameEncoder(Protocol):
+    """A learner whose codes are frames at a rate, so that it takes sound of any length."""
+
+    code_rate: float
+    """Frames a second."""
+    code_first: float
+    """Seconds from the beginning of the sound to the middle of the first frame."""
+
+    def encode(
+        self, wave: Tensor, lengths: Tensor | None = None, *, power: Tensor | None = None
+    ) -> Float[Tensor, "clip frame code"]:
+        """Codes of clips of these lengths; `power` is the mean square of the sound that they are parts of."""
+        ...
+
+    def code_lengths(self, lengths: Tensor) -> Tensor:
+        """Frames of clips of so many samples."""
+        ...
+
+
 def can(learner: Learner, ability: str) -> bool:
     """Whether this learner defines `encode`, `decode`, `sample` or `forecast`."""
     return ability in learner.capabilities
@@ -73,3 +93,5 @@ class Entry:
     """From a configuration and the form of the signal; the weights are drawn from torch's generator."""
     presets: dict[str, Callable[[SignalKind], Any]]
     """Configurations by name, each a frozen dataclass for this form of signal; `default` among them."""
+    kinds: tuple[SignalKind, ...] = ("wave", "picture")
+    """Forms of signal that it learns from."""

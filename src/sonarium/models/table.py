@@ -5,6 +5,8 @@ from dataclasses import replace
 from sonarium.features.pixels import PixelsConfig
 from sonarium.features.spectrogram import SpectrogramConfig
 from sonarium.models.contract import Entry
+from sonarium.models.cpc import CPC
+from sonarium.models.cpc_presets import PRESETS
 from sonarium.models.penalties import (
     AnnealedConfig,
     BetaConfig,
@@ -74,4 +76,5 @@ MODELS: dict[str, Entry] = {
     ),
     "dip-vae": autoencoder("the covariance of its codes drawn to the identity", DipConfig()),
     "vq-vae": Entry("a few codebook entries a clip", VQVAE, {"default": vq_default}),
+    "cpc": Entry("predictive coding: the sound that comes next is told from other sound", CPC, PRESETS, ("wave",)),
 }

@@ -106,7 +106,9 @@ def curves(runs: Mapping[str, Records]) -> Figure | None:
         for number, records in enumerate(runs.values()):
             points = np.array([(one["step"], one[name]) for one in records if name in one]).reshape(-1, 2)
             style = "-" if number < len(LINES) else "--"
-            axes.plot(*points.T, color=LINES[number % len(LINES)], linewidth=1.2, linestyle=style)
+            # A line of one point would not be seen.
+            mark = "o" if len(points) == 1 else ""
+            axes.plot(*points.T, color=LINES[number % len(LINES)], linewidth=1.2, linestyle=style, marker=mark)
             every.append(points[:, 1])
         group, _, rest = name.rpartition("/")
         below = ordered.index(name) >= len(ordered) - across
@@ -115,10 +117,19 @@ def curves(runs: Mapping[str, Records]) -> Figure | None:
         if wide(np.concatenate(every)):
             axes.set_yscale("log")
             axes.minorticks_off()
+        elif still(np.concatenate(every)):
+            middle = float(np.concatenate(every).mean())
+            axes.set_ylim(*sorted((0.98 * middle, 1.02 * middle)))
     if len(runs) > 1:
         lines = flat[0].get_lines()
         figure.legend(lines, list(runs), loc="outside lower center", ncols=5, fontsize=BODY, frameon=False)
     return figure
+
+
+def still(values: Float[np.ndarray, " point"]) -> bool:
+    """Whether values differ by so little that a scale of their own would make much of nothing."""
+    finite = values[np.isfinite(values)]
+    return len(finite) > 1 and 0 < float(np.ptp(finite)) < 0.005 * abs(float(finite.mean()))
 
 
 def wide(values: Float[np.ndarray, " point"]) -> bool:

@@ -20,7 +20,24 @@ __all__ = ["RunPage", "page"]
 
 TEMPLATES = Path(__file__).parent / "templates"
 TYPES = {".png": "image/png", ".gif": "image/gif", ".wav": "audio/wav"}
-KINDS = {"codes": "Codes and causes", "reconstructions": "Reconstructions", "samples": "Samples of the prior"}
+KINDS = {
+    "codes": "Codes and causes",
+    "reconstructions": "Reconstructions",
+    "samples": "Samples of the prior",
+    "map": "Maps of held-out clips",
+    "nearest": "Nearest neighbours",
+    "heard": "Nearest neighbours, to be heard",
+}
+PLANTED = (
+    "Sounds and pictures were made from causes that are known. Each learner saw only the clips, never the "
+    "causes. Below stands how much of the causes its codes recovered, and what it makes of clips that it has not "
+    "learnt from."
+)
+HEARD = (
+    "Each learner heard only the sound of recordings, never their labels. Below stands how much its codes tell "
+    "of the labels, learnt on some recordings and asked of others, beside plain features that have learnt "
+    "nothing; and which held-out clips it takes to be alike."
+)
 MOST_LINES = 7
 """Seeds whose curves are drawn; more could not be told apart."""
 
@@ -60,6 +77,7 @@ def page(runs: Sequence[RunPage], out: Path) -> None:
         raise ValueError("a page needs at least one run: give the run folders that it should show")
     groups = grouped(runs)
     anchors = {id(group): f"run-{number + 1}" for number, group in enumerate(groups)}
+    controls = {name for run in runs for name in (run.scores or {}).get("controls", {})}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -80,9 +98,14 @@ def page(runs: Sequence[RunPage], out: Path) -> None:
         sections=[section(group, anchors[id(group)]) for group in groups],
         anchor=lambda group: anchors[id(group)],
         runs=len(runs),
-        explained=meanings.CONTROLS_EXPLAINED,
+        lead=" ".join(lead for lead in (PLANTED, HEARD) if lead in {lead_of(run) for run in runs}),
+        explained=meanings.explained(controls),
     )
     put(out, text.encode())
+
+
+def lead_of(run: RunPage) -> str:
+    return HEARD if run.config.get("world") == "recordings" else PLANTED
 
 
 def title(group: Group) -> str:
@@ -111,8 +134,9 @@ def bar(score: Score, key: str) -> dict[str, Any] | None:
 
 
 def best(cells: Sequence[Score | None], key: str) -> list[bool]:
-    """Which of several shares are the highest as they are written; none where all are the same."""
-    means = [-1.0 if cell is None else round(cell.value.mean, 2) for cell in cells]
+    """Which of several shares are the best as they are written; none where all are the same."""
+    worth = 1 if meanings.meaning(key).rising else -1
+    means = [-2.0 if cell is None else worth * round(cell.value.mean, 2) for cell in cells]
     contested = meanings.meaning(key).share and max(means) > min(means)
     return [contested and mean == max(means) for mean in means]
 
@@ -152,6 +176,8 @@ def facts(group: Group) -> list[tuple[str, str]]:
         said.append(("updates", f"{max(record['step'] for record in first.metrics):,.0f}"))
     if first.scores and "clips" in first.scores:
         said.append(("scored on", f"{first.scores['clips']:,} held-out clips"))
+    if first.scores and "split" in first.scores:
+        said += [("split", str(first.scores["split"])), ("probes", str(first.scores["asked"]))]
     if device := first.environment.get("device"):
         said.append(("device", str(device)))
     return [(name, value) for name, value in said if value.strip(", ")]

@@ -70,6 +70,10 @@ class World(ABC):
         """What to learn from in this step: the clips, or pieces of them that follow from seed and step alone."""
         return self.batch(index, device)
 
+    def portions(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " portion"]:
+        """What an epoch goes through: each clip once, or as often as it has room for a piece."""
+        return index
+
     def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         """The group (speaker, bird, session) of each clip; no group may lie on both sides of a split."""
         return index
@@ -85,7 +89,10 @@ class Split:
 
 
 def split(world: World, seed: int, test: float = 0.2, validation: float = 0.0) -> Split:
-    """Deal whole groups at random into three parts, of which two have these shares of the groups."""
+    """Deal whole groups at random into three parts, of which two have these shares of the groups.
+
+    Where there are enough groups, a part that is asked for has at least one.
+    """
     if not (0 < test < 1 and 0 <= validation < 1 and test + validation < 1):
         raise ValueError(
             f"shares test={test} and validation={validation} leave nothing to train on: "
@@ -95,7 +102,9 @@ def split(world: World, seed: int, test: float = 0.2, validation: float = 0.0) -
     group_of_clip = world.group(everything)
     groups = torch.unique(group_of_clip).numpy()
     order = torch.from_numpy(np.random.default_rng([seed, 0x5B117]).permutation(groups))
-    tests, validations = round(test * len(groups)), round(validation * len(groups))
+    spare = len(groups) - 1
+    tests = min(max(1, round(test * len(groups))), spare)
+    validations = min(max(1, round(validation * len(groups))), spare - tests) if validation else 0
     parts = {
         "test": order[:tests],
         "validation": order[tests : tests + validations],
@@ -104,7 +113,7 @@ def split(world: World, seed: int, test: float = 0.2, validation: float = 0.0) -
     for part in ("train", "test"):
         if len(parts[part]) == 0:
             raise ValueError(
-                f"the {part} part of world '{world.name}' is empty: it has {len(groups)} group(s) "
-                f"for shares test={test}, validation={validation}; use more clips or other shares"
+                f"the {part} part of world '{world.name}' is empty: it has {len(groups)} group(s), no part of "
+                "which may be on both sides; use more clips, or another --group of recordings, such as file"
             )
     return Split(**{part: everything[torch.isin(group_of_clip, of)] for part, of in parts.items()})

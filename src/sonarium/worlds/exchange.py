@@ -124,7 +124,8 @@ def rows(world: World, folder: Path, format: str, progress: Progress) -> Iterato
         lines = []
         for at, clip in enumerate(batch.index.tolist()):
             file = f"clips/{clip:0{digits}d}.{format}"
-            gain = write_sound(folder / file, batch.signal[at].numpy(), world.signal.rate or 0, format)
+            samples = batch.signal[at] if batch.lengths is None else batch.signal[at, : batch.lengths[at]]
+            gain = write_sound(folder / file, samples.numpy(), world.signal.rate or 0, format)
             line: dict[str, Any] = {"file": file, "clip": clip, "group": groups[at], "gain": gain}
             for factor, number in zip(world.factors, batch.factors[at].tolist(), strict=True):
                 value = factor.values[int(number)] if factor.discrete else number

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sonarium.worlds.contract import SignalKind, World
+from sonarium.worlds.contract import Signal, SignalKind, World
 from sonarium.worlds.digits import Digits, DigitsConfig
+from sonarium.worlds.recordings import Recordings, RecordingsConfig, piece
+from sonarium.worlds.survey import Progress
 from sonarium.worlds.syntone import SyntoneFile, SyntoneFileConfig
 from sonarium.worlds.tones import Tones, TonesConfig
 
@@ -18,17 +20,35 @@ class Entry:
     kind: SignalKind
     Config: type
     """A frozen dataclass of defaults."""
-    build: Callable[[Any, int], World]
-    """From a configuration and a seed."""
+    build: Callable[[Any, int, Progress], World]
+    """From a configuration and a seed; what takes long tells how far it is."""
+    signal: Callable[[Any], Signal] | None = None
+    """The form of a clip, where it follows from the configuration and what is on disk need not be read for it."""
+
+
+def quick(world: Callable[[Any, int], World]) -> Callable[[Any, int, Progress], World]:
+    """A world that is there at once."""
+    return lambda config, seed, progress: world(config, seed)
 
 
 WORLDS: dict[str, Entry] = {
-    "tones": Entry("tones on a grid of waveform, frequency, amplitude and more", "wave", TonesConfig, Tones),
+    "tones": Entry(
+        "tones on a grid of waveform, frequency, amplitude and more", "wave", TonesConfig, quick(Tones)
+    ),
     "syntone-file": Entry(
         "tones from an .npz file of SynTone, or of `sonarium make tones`",
         "wave",
         SyntoneFileConfig,
-        lambda config, seed: SyntoneFile(config),
+        lambda config, seed, progress: SyntoneFile(config),
     ),
-    "digits": Entry("handwritten digits: scikit-learn's, or MNIST from a folder", "picture", DigitsConfig, Digits),
+    "digits": Entry(
+        "handwritten digits: scikit-learn's, or MNIST from a folder", "picture", DigitsConfig, quick(Digits)
+    ),
+    "recordings": Entry(
+        "your own: a folder or a manifest (--path), with labels from folders, names or tables",
+        "wave",
+        RecordingsConfig,
+        Recordings,
+        piece,
+    ),
 }

@@ -1,0 +1,315 @@
+"""What `scripts/cpc_results.py` measures: predictive coding on the sound at hand, and what probes tell of it.
+
+Nothing here looks at labels while it trains; no learner hears the speaker, the fold or the song on which it is
+judged; strengths of probes are chosen among the groups that they are fitted on.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tones_results import ROOT
+from torch import Tensor
+
+from sonarium.features.classical import LogMel, LogMelConfig, Mfcc, MfccConfig
+from sonarium.measures.classifiers import NetworkConfig
+from sonarium.measures.fewlabels import few_labels
+from sonarium.measures.frames import clip_means, rows_of
+from sonarium.measures.parts import folds, parts_of
+from sonarium.measures.probe import ProbeConfig, choose, judge, table_of
+from sonarium.measures.segments import frames_of_segments
+from sonarium.models.cpc import CPC, CPCConfig
+from sonarium.models.cpc_presets import DEFAULT
+from sonarium.models.schedule import ScheduleConfig
+from sonarium.models.strided import EncoderConfig
+from sonarium.training.engine import FabricEngine, quickest
+from sonarium.training.fit import Audience, FitConfig, fit
+from sonarium.training.run import Run
+from sonarium.worlds.recordings import Recordings, RecordingsConfig
+
+PHONED = "4051-11218-0044"
+"""The utterance of CPC_audio's tests."""
+DATA = ROOT.parent / "shared" / "data"
+RUNS = ROOT / "runs" / "cpc"
+BATCH = 24
+STEPS = 300
+PARTS_OF_DATA = {
+    "digits": "fsdd",
+    "heard": "fsdd",
+    "sounds": "esc10",
+    "finch": "bengalese_finch",
+    "phones": "speech_phones",
+    "speaker-frames": "librispeech",
+    "schemes": "fsdd",
+    "samples": "fsdd",
+}
+"""The parts of the results, and the data that each is about."""
+FIRST_SEED = 100
+"""The controls have no seed, and are scored with this one."""
+RIDGE = ProbeConfig("ridge", strengths=(3.0, 1.0, 0.3, 0.1, 0.03, 0.01))
+FRAMES = ProbeConfig("ridge", strengths=(0.1, 0.01, 0.001))
+NETWORK = ProbeConfig("mlp", network=NetworkConfig((128,), epochs=20))
+Score = dict[str, float]
+"""By control or code."""
+
+
+def sound(name: str, rate: int = 16_000, seconds: float = 1.28, **more) -> Recordings:
+    return Recordings(RecordingsConfig(str(DATA / name), rate=rate, seconds=seconds, **more))
+
+
+def learn(name: str, world: Recordings, clips: Tensor, config: CPCConfig, seed: int, steps: int = STEPS) -> CPC:
+    """A learner, trained on these clips; taken up again where an earlier call was interrupted."""
+    config = replace(config, schedule=ScheduleConfig("cosine", min(100, steps // 3), steps))
+    torch.manual_seed(seed)
+    learner = CPC(config, world.signal)
+    run = Run.create(RUNS / f"{name}-{seed}", {"steps": steps, "seed": seed, "config": repr(config)})
+    fitting = FitConfig(BATCH, seed, precision=quickest())
+    engine = FabricEngine("cpu", fitting.precision, seed)
+    fit(learner, world, world.portions(clips), run, engine, fitting, steps, Audience())
+    return learner.eval()
+
+
+def untrained(world: Recordings, config: CPCConfig, seed: int) -> CPC:
+    torch.manual_seed(seed)
+    return CPC(config, world.signal).eval()
+
+
+def controls(rate: int) -> dict[str, LogMel | Mfcc]:
+    return {"log-mel": LogMel(LogMelConfig(), rate), "MFCC": Mfcc(MfccConfig(), rate)}
+
+
+Hearing = CPC | LogMel | Mfcc
+
+
+@torch.no_grad()
+def heard(world: Recordings, by: Hearing, clips: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Clips of about one length at a time: which, their frames, and how many each has."""
+    order = clips[world.lengths[clips].argsort(stable=True)]
+    for index in order.split(64):
+        batch = world.batch(index)
+        assert batch.lengths is not None
+        codes = by.encode(batch.signal, batch.lengths) if isinstance(by, CPC) else by(batch.signal, batch.lengths)
+        yield index.numpy(), codes.double().numpy(), by.code_lengths(batch.lengths).numpy()
+
+
+def pooled(world: Recordings, by: Hearing) -> np.ndarray:
+    """Each clip's means in three thirds and the deviation, in the order of the clips."""
+    rows: dict[int, np.ndarray] = {}
+    for index, codes, counts in heard(world, by, torch.arange(len(world))):
+        rows |= dict(zip(index.tolist(), rows_of(codes, counts, "clip", "thirds")[0], strict=True))
+    return np.array([rows[clip] for clip in range(len(world))])
+
+
+def across(codes: np.ndarray, labels: np.ndarray, groups: np.ndarray, train: np.ndarray, test: np.ndarray,
+           config: ProbeConfig = RIDGE) -> float:  # fmt: skip
+    """Per cent right on test rows, of a probe fitted on train rows and chosen by leaving groups of them out."""
+    table = table_of(codes, labels, groups)
+    setting = choose(table, folds(groups, train, config.lots), config, 0)
+    return 100 * judge(table, train, 0, test, setting, config, 0).accuracy
+
+
+# Digits: the speaker that is judged on is heard by no one before.
+
+
+def digits_world() -> Recordings:
+    return sound("fsdd", rate=8000, seconds=0.64)
+
+
+def digit_score(world: Recordings, by: Hearing, speakers: list[str], test: str) -> float:
+    return digit_of(world, pooled(world, by), speakers, test)
+
+
+def digit_of(world: Recordings, codes: np.ndarray, speakers: list[str], test: str) -> float:
+    """Digits of one speaker, by a probe fitted on others."""
+    digit, speaker = (column.numpy() for column in world.causes.long().T)
+    names = np.array(world.factors[1].values)[speaker]
+    train, judged = np.flatnonzero(np.isin(names, speakers)), np.flatnonzero(names == test)
+    return across(codes, digit, names, train, judged)
+
+
+def of_speakers(world: Recordings, speakers: list[str]) -> Tensor:
+    names = np.array(world.factors[1].values)[world.causes[:, 1].long().numpy()]
+    return torch.from_numpy(np.flatnonzero(np.isin(names, speakers)))
+
+
+def digits(seed: int, test: str, config: CPCConfig = DEFAULT, name: str = "default", plain: bool = True) -> Score:
+    """Pre-trained on three speakers' sound, judged on the fourth; untrained; once, the controls."""
+    world = digits_world()
+    others = [str(one) for one in world.factors[1].values if one != test]
+    learner = learn(f"digits-{name}-{test}", world, of_speakers(world, others), config, seed)
+    found = {"CPC": digit_score(world, learner, others, test)}
+    if plain:
+        found["untrained"] = digit_score(world, untrained(world, config, seed), others, test)
+    if plain and seed == FIRST_SEED:
+        found |= {label: digit_score(world, by, others, test) for label, by in controls(world.rate).items()}
+    return found
+
+
+SCHEMES = {
+    "within-sequence": {"from_sequence": 96, "from_batch": 0},
+    "same-speaker": {"from_sequence": 32, "from_batch": 0, "from_speaker": 64},
+    "mixed": {"from_sequence": 32, "from_batch": 64},
+    "other utterances only": {"from_sequence": 0, "from_batch": 96, "but_own": True},
+}
+
+
+def of_scheme(name: str) -> CPCConfig:
+    """All schemes have 96 negatives; mixed is the default itself."""
+    if name == "mixed":
+        return DEFAULT
+    return replace(DEFAULT, speaker=1, contrast=replace(DEFAULT.contrast, **SCHEMES[name]))
+
+
+def scheme(seed: int, test: str, name: str) -> Score:
+    known_as = "default" if name == "mixed" else name.replace(" ", "-")
+    return digits(seed, test, of_scheme(name), known_as, plain=False)
+
+
+def heard_unlabelled(seed: int, name: str) -> Score:
+    """One learner of the sound of all four speakers; the digits of each judged by a probe fitted on the others."""
+    world = digits_world()
+    everyone = [str(one) for one in world.factors[1].values]
+    learner = learn(f"heard-{name.replace(' ', '-')}", world, torch.arange(len(world)), of_scheme(name), seed)
+    codes = pooled(world, learner)
+    return {test: digit_of(world, codes, [one for one in everyone if one != test], test) for test in everyone}
+
+
+SAMPLES = replace(DEFAULT, encoder=EncoderConfig(norm="channel"))
+"""The same with five learnt layers on samples, which is the usual beginning."""
+
+
+def samples(seed: int, test: str) -> Score:
+    return digits(seed, test, SAMPLES, "samples")
+
+
+# Environmental sounds: trained and fitted on one fold, judged on the other.
+
+
+def source_of(path: Path) -> str:
+    """The recording that a clip of ESC is from."""
+    return "-".join(path.stem.split("-")[:2])
+
+
+def sounds(seed: int, train: str, config: CPCConfig = DEFAULT, name: str = "default", steps: int = STEPS) -> Score:
+    world = sound("esc10")
+    kind, fold = (column.numpy() for column in world.causes.long().T)
+    source = np.array([source_of(path) for path in world.paths])
+    fitted = np.flatnonzero(np.array(world.factors[1].values)[fold] == train)
+    judged = np.setdiff1d(np.arange(len(world)), fitted)
+    assert not set(source[fitted]) & set(source[judged])
+
+    def score(by: Hearing) -> float:
+        return across(pooled(world, by), kind, source, fitted, judged)
+
+    learner = learn(f"sounds-{name}-{train}", world, torch.from_numpy(fitted), config, seed, steps)
+    found = {"CPC": score(learner), "untrained": score(untrained(world, config, seed))}
+    return found | ({label: score(by) for label, by in controls(world.rate).items()} if seed == FIRST_SEED else {})
+
+
+def by_all(world: Recordings, seed: int, learner: CPC, score: Callable[[Hearing], Score]) -> Score:
+    """The scores of a learner, of the same untrained, and, of the first seed, of the controls."""
+    ways: dict[str, Hearing] = {"CPC": learner, "untrained": untrained(world, learner.config, seed)}
+    ways |= controls(world.rate) if seed == FIRST_SEED else {}
+    return {f"{label}{more}": value for label, by in ways.items() for more, value in score(by).items()}
+
+
+# Speech: who speaks, frame by frame with each utterance's mean removed; and which phone.
+
+
+def speech(seed: int) -> tuple[Recordings, CPC, np.ndarray]:
+    """Trained on LibriSpeech but for three of the ten utterances of each of the seven speakers who have ten."""
+    world = sound("librispeech")
+    seven = np.array(world.factors[1].values)[world.causes[:, 1].long().numpy()] == "test-other"
+    speaker = world.causes[:, 0].long().numpy()
+    judged = np.concatenate([np.flatnonzero(seven & (speaker == one))[-3:] for one in np.unique(speaker[seven])])
+    heard_before = torch.from_numpy(np.setdiff1d(np.arange(len(world)), judged))
+    return world, learn("speech", world, heard_before, DEFAULT, seed, 2 * STEPS), judged
+
+
+def speaker_frames(seed: int) -> Score:
+    world, learner, judged = speech(seed)
+    speaker = world.causes[:, 0].long().numpy()
+    ten = np.flatnonzero(np.isin(speaker, speaker[judged]))
+
+    def score(by: Hearing) -> Score:
+        rows, clips = [], []
+        for index, codes, counts in heard(world, by, torch.from_numpy(ten)):
+            frames, clip = rows_of(codes, counts, "frame", remove_mean=True)
+            step = max(1, round(by.code_rate / 25))
+            rows.append(frames[::step])
+            clips.append(index[clip[::step]])
+        codes, clip = np.concatenate(rows), np.concatenate(clips)
+        train, test = np.flatnonzero(~np.isin(clip, judged)), np.flatnonzero(np.isin(clip, judged))
+        watched = train[clip[train] % 7 == 0]
+        table = table_of(codes, speaker[clip], clip)
+        found = {}
+        for kind, config in (("", FRAMES), (" by a network", NETWORK)):
+            setting = choose(table, [(np.setdiff1d(train, watched), watched)], config, 0)
+            found[kind] = 100 * judge(table, train, len(watched), test, setting, config, 0).balanced
+        return found
+
+    return by_all(world, seed, learner, score)
+
+
+def phones(seed: int) -> Score:
+    """Per frame of the one utterance that has a phone every 10 ms: each tenth of it in turn is judged."""
+    learner = speech(seed)[1]
+    world = sound("speech_phones")
+    at = next(clip for clip, path in enumerate(world.paths) if path.stem == PHONED)
+    table = np.genfromtxt(
+        world.paths[at].with_name(f"{PHONED}.phones_10ms.csv"), int, delimiter=",", skip_header=1
+    )
+
+    def score(by: Hearing) -> Score:
+        _, codes, counts = next(heard(world, by, torch.tensor([at])))
+        first = by.code_first if isinstance(by, CPC) else 0.0
+        place = ((first + np.arange(counts[0]) / by.code_rate) / 0.010).astype(int)
+        place = place[place < len(table)]
+        label, tenth = table[place, 1], 10 * place // len(table)
+        right = 0.0
+        for one in range(10):
+            train, test = np.flatnonzero(tenth != one), np.flatnonzero(tenth == one)
+            right += across(codes[0, : len(place)], label, tenth, train, test, FRAMES) * len(test)
+        return {"": right / len(place), " chance": 100 * float(np.bincount(label).max() / len(label))}
+
+    return by_all(world, seed, learner, score)
+
+
+# Song: syllables of one day, from few labels of the day before.
+
+
+@dataclass(frozen=True)
+class Song:
+    codes: np.ndarray
+    label: np.ndarray
+    clip: np.ndarray
+
+
+def syllables(world: Recordings, by: Hearing) -> Song:
+    """The mean frame of each syllable."""
+    parts: list[Song] = []
+    for index, codes, counts in heard(world, by, torch.arange(len(world))):
+        first = by.code_first if isinstance(by, CPC) else 0.0
+        found = frames_of_segments(codes, counts, [world.marks[one] for one in index], by.code_rate, first)
+        parts.append(Song(clip_means(found.codes, found.item)[0], found.label, index[found.clip]))
+    return Song(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "label", "clip")))
+
+
+def finch(seed: int) -> Score:
+    world = sound("bengalese_finch", rate=32_000)
+    names = np.array([path.name for path in world.paths])
+    first_day = np.flatnonzero(np.char.find(names, "230312") >= 0)
+    second_day = np.setdiff1d(np.arange(len(world)), first_day)
+    chosen = first_day[::3]
+    learner = learn("finch", world, torch.from_numpy(first_day), DEFAULT, seed)
+
+    def score(by: Hearing) -> Score:
+        song = syllables(world, by)
+        parts = parts_of(song.clip, chosen.tolist(), second_day.tolist())
+        random = np.random.default_rng(0)
+        curve = few_labels(song.codes, song.label, song.clip, parts, random, (1, 2, 5, 10), 10, RIDGE)
+        return {f" {n}": 100 * float(mean) for n, mean in zip(curve.counts, curve.scores.mean(0), strict=True)}
+
+    return by_all(world, seed, learner, score)

@@ -1,0 +1,190 @@
+"""Random pieces of recordings from the cache, against decoding a file each time.
+
+The peer opens the file, seeks to the piece and reads no more than that, with soundfile and NumPy: the quickest way
+without a cache. Memory is that of a process of its own which makes a cache of ten hours and draws from all of it.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from torch import nn
+
+from sonarium.bench.timing import case, interleaved
+from sonarium.worlds.recordings import Recordings, RecordingsConfig
+
+RATE = 16_000
+PIECE = 20_480
+"""Samples of a piece, as the study has them."""
+BATCH = 8
+STEPS = 50
+"""Batches drawn in one timed run."""
+FILES, SECONDS = 64, 30
+HOURS = 10
+PEER = "soundfile: open, seek, read the piece; NumPy"
+
+
+def cases(repeats: int = 5) -> list[dict[str, Any]]:
+    """Pieces from two formats, the share of a step that waits for them, and the memory of many hours."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [pieces(Path(folder) / form, form, repeats) for form in ("flac", "wav")]
+        rows.append(waiting(Path(folder) / "flac", repeats))
+    return [*rows, memory(HOURS)]
+
+
+def corpus(folder: Path, files: int, seconds: int, form: str) -> Recordings:
+    """Synthetic recordings (soft noise with the fall of speech), and their world."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        random = np.random.default_rng(0)
+        for number in range(files):
+            noise = np.cumsum(random.standard_normal(seconds * RATE, np.float32)) / 200
+            noise -= np.convolve(noise[::100], np.ones(5) / 5, "same").repeat(100)[: len(noise)]
+            soundfile.write(folder / f"{number:04d}.{form}", noise.clip(-1, 1), RATE, subtype="PCM_16")
+    cache = str(folder.with_name(f"{folder.name}-cache"))
+    return Recordings(RecordingsConfig(path=str(folder), rate=RATE, seconds=PIECE / RATE, cache=cache))
+
+
+def batches(world: Recordings) -> list[torch.Tensor]:
+    """Clips for each step, the same for both sides."""
+    random = np.random.default_rng(1)
+    return [torch.from_numpy(random.choice(len(world), BATCH)) for _ in range(STEPS)]
+
+
+def from_cache(world: Recordings) -> Callable[[], None]:
+    chosen = batches(world)
+
+    def draw() -> None:
+        for step, clips in enumerate(chosen):
+            world.draw(clips, 0, step)
+
+    return draw
+
+
+def from_files(world: Recordings) -> Callable[[], None]:
+    """The peer's pieces."""
+    chosen, random = batches(world), np.random.default_rng(2)
+
+    def read() -> None:
+        for clips in chosen:
+            rows = []
+            for clip in clips.tolist():
+                with soundfile.SoundFile(world.paths[clip]) as file:
+                    file.seek(int(random.integers(file.frames - PIECE + 1)))
+                    rows.append(file.read(PIECE, dtype="float32"))
+            torch.from_numpy(np.stack(rows))
+
+    return read
+
+
+def pieces(folder: Path, form: str, repeats: int) -> dict[str, Any]:
+    world = corpus(folder, FILES, SECONDS, form)
+    ours_s, theirs_s = interleaved(from_cache(world), from_files(world), repeats)
+    heard = STEPS * BATCH * PIECE / RATE
+    work = (
+        f"{STEPS * BATCH} pieces of {PIECE} samples at {RATE} Hz from {FILES} files of {SECONDS} s: "
+        f"{heard / ours_s:,.0f} × real time, the peer {heard / theirs_s:,.0f} ×"
+    )
+    return case(f"loader: pieces of {form.upper()} files", work, PEER, ours_s, theirs_s)
+
+
+def waiting(folder: Path, repeats: int) -> dict[str, Any]:
+    """How long a training step waits for its pieces, beside the step itself."""
+    world = corpus(folder, FILES, SECONDS, "flac")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    clips, step = torch.arange(BATCH), training_step(device)
+    wave = world.draw(clips, 0, 0, device).signal
+    ours_s, step_s = interleaved(lambda: world.draw(clips, 0, 1, device), lambda: step(wave), repeats)
+    work = (
+        f"{BATCH} pieces of {PIECE} samples to {device}: a step waits {ours_s / (ours_s + step_s):.2%} of its time"
+    )
+    return case("loader: share of a CPC step that waits", work, "the training step itself", ours_s, step_s)
+
+
+def training_step(device: str) -> Callable[[torch.Tensor], None]:
+    """Forward and backward through a network of the study's shape: five convolutions, a GRU, twelve predictors."""
+    layers: list[nn.Module] = []
+    for kernel, stride, padding, channels in ((10, 5, 3, 1), (8, 4, 2, 512), (4, 2, 1, 512), (4, 2, 1, 512)):
+        layers += [nn.Conv1d(channels, 512, kernel, stride, padding, bias=False), nn.BatchNorm1d(512), nn.ReLU()]
+    encoder = nn.Sequential(*layers, nn.Conv1d(512, 512, 4, 2, 1, bias=False), nn.ReLU()).to(device)
+    context, predict = nn.GRU(512, 256, batch_first=True).to(device), nn.Linear(256, 12 * 512).to(device)
+
+    def step(wave: torch.Tensor) -> None:
+        latent = encoder(wave[:, None]).transpose(1, 2)
+        guess = predict(context(latent)[0][:, :-12])
+        (guess.view(*guess.shape[:2], 12, 512).mean(2) - latent[:, 12:]).square().mean().backward()
+
+    return step
+
+
+def memory(hours: float) -> dict[str, Any]:
+    """Draw from many hours in a process of its own, which tells how much memory it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-m", "sonarium.bench.loader", folder, str(hours)]
+        told = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    work = (
+        f"{STEPS * BATCH} pieces from {told['hours']:g} h of synthetic sound: making the cache and reading all of "
+        f"it took {told['grown_mb']:.0f} MB beyond the {told['before_mb']:.0f} MB of the libraries; "
+        f"{told['cache_mb']:.0f} MB on disk"
+    )
+    row = case(f"loader: memory of {told['hours']:g} h", work, PEER, told["ours_s"], told["peer_s"])
+    return row | {"grown_mb": told["grown_mb"], "before_mb": told["before_mb"], "cache_mb": told["cache_mb"]}
+
+
+def in_own_process(folder: Path, hours: float) -> dict[str, float]:
+    """What `memory` measures: growth of the greatest resident memory since before the world was made."""
+    seconds = 900
+    files = max(round(hours * 3600 / seconds), 1)
+    # The first corpus, a tiny one, makes everything load that has to be loaded once.
+    corpus(folder / "small", 2, 3, "wav")
+    before = resident("VmHWM")
+    write_noise(folder / "large", files, seconds)
+    world = corpus(folder / "large", files, seconds, "wav")
+    everywhere(world)
+    grown = resident("VmHWM") - before
+    ours_s, peer_s = interleaved(from_cache(world), from_files(world), 1)
+    return {
+        "hours": float(world.duration(torch.arange(len(world))).sum()) / 3600,
+        "before_mb": before,
+        "grown_mb": grown,
+        "cache_mb": world.cache.bytes / 1e6,
+        "ours_s": ours_s,
+        "peer_s": peer_s,
+    }
+
+
+def write_noise(folder: Path, files: int, seconds: int) -> None:
+    """Files of noise a minute at a time, so that making them takes no memory."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(files):
+        with soundfile.SoundFile(folder / f"{number:04d}.wav", "w", RATE, 1, "PCM_16") as file:
+            for _ in range(seconds // 60):
+                file.write(random.integers(-9000, 9000, 60 * RATE, dtype=np.int16))
+
+
+def everywhere(world: Recordings) -> None:
+    """Read every sample once, piece by piece: whatever memory grows with the corpus has grown then."""
+    out = np.empty(PIECE, np.float32)
+    for start, length in zip(world.starts.tolist(), world.lengths.tolist(), strict=True):
+        for at in range(start, start + length - PIECE + 1, PIECE):
+            world.cache.read(at, 1.0, out)
+
+
+def resident(name: str) -> float:
+    """Megabytes of memory of this process, as Linux tells them."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ValueError(f"the system does not tell {name}: run this on Linux")
+
+
+if __name__ == "__main__":
+    print(json.dumps(in_own_process(Path(sys.argv[1]), float(sys.argv[2]))))

@@ -1,0 +1,118 @@
+"""A trained model, ready for sound: from a waveform, or from a file of any length, to codes.
+
+coder = sonarium.load("runs/x")
+codes = coder.encode(wave, rate)      # a row a frame, `coder.code_rate` frames a second
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from sonarium.commands.assemble import open_learner
+from sonarium.models.contract import FrameEncoder, Learner, can
+from sonarium.models.windows import coded
+from sonarium.training.engine import choose_device
+from sonarium.worlds.audiofile import Recording
+from sonarium.worlds.contract import Signal
+
+PIECES = 64
+"""Pieces that are encoded at once."""
+
+
+def load(run: Path | str, device: str = "cpu") -> "Coder":
+    """The model of a run folder, as its newest whole checkpoint left it; what it learnt from is not needed."""
+    plan, learner, signal = open_learner(Path(run))
+    if signal.rate is None or not can(learner, "encode"):
+        raise ValueError(f"'{run}' holds a {plan.model} that learnt from {signal.kind}s and cannot encode sound")
+    return Coder(learner.to(choose_device(device)), signal)
+
+
+class Coder:
+    """Encodes sound: a learner of frames as a whole, any other in pieces as long as the clips it learnt from."""
+
+    def __init__(self, learner: Learner, signal: Signal):
+        assert signal.rate is not None, signal
+        self.learner, self.rate, self.piece = learner, signal.rate, signal.shape[0]
+        self.device = next(learner.parameters()).device
+        self.frames = 0
+        """Frames of each piece; 0 where sound is encoded as a whole."""
+        if isinstance(learner, FrameEncoder):
+            self.code_rate = learner.code_rate
+        else:
+            able: Any = learner
+            with torch.no_grad():
+                self.frames = able.encode(torch.zeros(1, self.piece, device=self.device)).shape[1]
+            self.code_rate = self.frames * self.rate / self.piece
+
+    def encode(self, wave: Float[np.ndarray, " time"], rate: int) -> Float[np.ndarray, "row code"]:
+        """The codes of a waveform of one channel at any rate; row `k` begins at `k / code_rate` seconds."""
+        given = np.asarray(wave, np.float32)
+        if given.ndim != 1 or not np.isfinite(given).all():
+            raise ValueError(
+                f"got a wave of shape {given.shape}: one channel of finite samples is expected, such as the mean "
+                "of all channels, wave.mean(axis=1)"
+            )
+        if not rate > 0:
+            raise ValueError(f"got rate={rate}: give the samples a second")
+        own = given if rate == self.rate else soxr.resample(given, rate, self.rate)
+        if not self.rows(len(own)):
+            raise ValueError(f"{len(given)} samples at {rate} Hz are too few for a code: give longer sound")
+        return np.concatenate(list(self.stream([own], len(own), float(np.square(own, dtype=np.float64).mean()))))
+
+    def rows(self, samples: int) -> int:
+        """Rows of codes that so many samples make."""
+        if isinstance(self.learner, FrameEncoder):
+            return int(self.learner.code_lengths(torch.tensor([samples])))
+        return pieces(samples, self.piece) * self.frames
+
+    def measure(self, path: Path) -> tuple[int, float]:
+        """Samples of a file at the rate of the model, and their mean square; refuses files that are not sound."""
+        samples, energy = 0, 0.0
+        for block in Recording(path).mono(self.rate):
+            samples += len(block)
+            energy += float(np.square(block, dtype=np.float64).sum())
+        if not self.rows(samples):
+            raise ValueError(
+                f"'{path}' is too short for a code: {samples} samples at {self.rate} Hz; leave it out"
+            )
+        return samples, energy / samples
+
+    def encode_file(self, path: Path, samples: int, power: float) -> Iterator[Float[np.ndarray, "row code"]]:
+        """The codes of a file that was measured, part by part."""
+        return self.stream(Recording(path).mono(self.rate), samples, power)
+
+    @torch.no_grad()
+    def stream(
+        self, blocks: Iterable[np.ndarray], samples: int, power: float
+    ) -> Iterator[Float[np.ndarray, "row code"]]:
+        """The codes of sound that comes in blocks, in memory that does not grow with its length."""
+        sound = map(torch.from_numpy, blocks)
+        if isinstance(self.learner, FrameEncoder):
+            for codes in coded(self.learner, sound, samples, power, self.rate, self.device):
+                yield codes.cpu().numpy()
+            return
+        able: Any = self.learner
+        for several in cut(torch.cat(list(sound)), self.piece).split(PIECES):
+            codes = able.encode(several.to(self.device))
+            yield rearrange(codes, "piece frame code -> (piece frame) code").cpu().numpy()
+
+
+def pieces(samples: int, length: int) -> int:
+    """Pieces of this length in so many samples; a rest counts if it is half a piece, or all there is."""
+    whole, rest = divmod(samples, length)
+    return whole + (rest >= length / 2 or whole == 0)
+
+
+def cut(wave: Float[Tensor, " time"], samples: int) -> Float[Tensor, "piece sample"]:
+    """Pieces as long as the clips of training, end to end, the last with silence behind it."""
+    padded = torch.zeros(pieces(len(wave), samples) * samples)
+    kept = min(len(wave), len(padded))
+    padded[:kept] = wave[:kept]
+    return rearrange(padded, "(piece time) -> piece time", time=samples)

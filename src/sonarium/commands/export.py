@@ -1,0 +1,90 @@
+"""`sonarium export RUN --out FOLDER`: a learner with its front end, for use elsewhere.
+
+Writes `weights.safetensors` with `model.json`, which says what they are the weights of; `model.pt2`, which
+`torch.export.load` reads without Sonarium; and `model.onnx` where onnxscript is installed. The program is run
+once, and has to give the codes that the learner gives. `--json` prints one object: `out`, `files`, and `apart`,
+the greatest difference of a code between the two (null where no program was written).
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from sonarium.commands.assemble import open_learner
+from sonarium.commands.faults import UsageError, say
+from sonarium.commands.flags import parse
+from sonarium.models.contract import Learner, can
+from sonarium.worlds.contract import Signal
+
+Form = Literal["weights", "torch", "onnx"]
+ALL: tuple[Form, ...] = ("weights", "torch", "onnx")
+CLOSE = 1e-4
+"""How far the codes of a program may be from those of its learner."""
+
+
+@dataclass(frozen=True)
+class ExportFlags:
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run folder of a trained model."""
+    out: Path
+    """Folder for the files; a new one, or one that holds an export already."""
+    forms: tuple[Form, ...] = ()
+    """Which of weights, torch and onnx to write; by default all that can be written here."""
+    json: bool = False
+    """Print what was written as JSON."""
+
+
+def main(arguments: list[str]) -> None:
+    flags = parse(ExportFlags, arguments, "export", "A learner with its front end, for use elsewhere.")
+    if flags.out.is_file():
+        raise UsageError(f"--out {flags.out} is a file: give a folder")
+    plan, learner, signal = open_learner(flags.run)
+    if not can(learner, "encode"):
+        raise ValueError(f"'{flags.run}' holds a {plan.model}, which has no codes to give elsewhere")
+    forms, apart = flags.forms or available(), None
+    # Tracing takes long to read, which a person who asks for help should not wait for.
+    from sonarium.models.export import save_onnx, save_program, save_weights
+
+    if "onnx" in forms:
+        save_onnx(learner, signal, flags.out)
+    if "torch" in forms:
+        save_program(learner, signal, flags.out)
+        apart = compared(learner, signal, flags.out)
+    if "weights" in forms:
+        save_weights(learner, plan.model_config, signal, flags.out)
+    files = sorted(
+        path.name for path in flags.out.iterdir() if path.suffix in (".safetensors", ".json", ".pt2", ".onnx")
+    )
+    if flags.json:
+        print(json.dumps({"out": str(flags.out), "files": files, "apart": apart}))
+        return
+    print(f"{flags.out}: {', '.join(files)}")
+    if apart is not None:
+        print(f"model.pt2 gives the learner's codes; they are at most {apart:.1e} apart")
+
+
+def available() -> tuple[Form, ...]:
+    if find_spec("onnxscript") is not None:
+        return ALL
+    say("no model.onnx: writing ONNX needs `pip install onnx onnxscript`")
+    return ("weights", "torch")
+
+
+def compared(learner: Learner, signal: Signal, folder: Path) -> float:
+    """The greatest difference between codes of the program that was written and of the learner."""
+    able: Any = learner
+    clip = 0.1 * torch.randn(3, *signal.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ours, theirs = able.encode(clip), torch.export.load(folder / "model.pt2").module()(clip)
+    apart = float((ours - theirs).abs().max())
+    if not apart <= CLOSE * max(1.0, float(ours.abs().max())):
+        raise ValueError(
+            f"the program gives other codes than the learner, {apart:.1e} apart: it is in '{folder}', but not to "
+            "be trusted; tell us, with the versions in environment.json"
+        )
+    return apart

@@ -1,0 +1,209 @@
+"""How well a learner's frames tell what is known of recordings, beside its controls: log-mel frames, cepstra with
+their slopes, the same network untrained, and chance.
+
+Probes (probe.py), verification (verification.py), retrieval (retrieval.py), ABX (abx.py) and curves of few labels
+(fewlabels.py) are joined here; what is asked of whom is in questions.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+from threadpoolctl import threadpool_limits
+
+from sonarium.measures.abx import ABXConfig, abx
+from sonarium.measures.fewlabels import few_labels
+from sonarium.measures.hearing import Ear, Heard, ears, hear, hear_segments
+from sonarium.measures.judgingconfig import JudgingConfig
+from sonarium.measures.parts import Parts
+from sonarium.measures.probe import ProbeConfig, probe
+from sonarium.measures.questions import PEOPLE, Corpus, Question, corpus, questions
+from sonarium.measures.retrieval import retrieval
+from sonarium.measures.segments import Marks
+from sonarium.measures.verification import clip_trials, equal_error_rate, least_cost
+from sonarium.models.contract import FrameEncoder
+from sonarium.worlds.contract import Split, World
+
+COUNTS = (1, 2, 5, 10)
+"""Labelled clips of each class in a curve of few labels."""
+ITEMS = 5
+"""Pieces of a category and a group that ABX takes."""
+Progress = Callable[[str, int, int], object]
+Scores = dict[str, float]
+
+
+def judge(
+    learner: FrameEncoder,
+    untrained: FrameEncoder,
+    world: World,
+    split: Split,
+    config: JudgingConfig,
+    seed: int,
+    device: str,
+    progress: Progress = lambda *_: None,
+) -> dict[str, Any]:
+    """`scores` of the learner, those of each control, `chance`; `details` of each score, and `notes`."""
+    known = corpus(world, split, learner, config, np.random.default_rng([seed, 0xA5C]))
+    asked, notes = questions(known, config, np.random.default_rng([seed, 0xA5D]))
+    wanted, remarks = comparisons(known, config)
+    gap = gap_of(known, asked, config)
+    chance: Scores = {}
+    details: dict[str, Any] = {}
+    found: dict[str, Any] = {}
+    every = ears(learner, untrained, known.rate, device)
+    for done, (name, ear) in enumerate(every.items()):
+        progress("judging", done, len(every))
+        heard = hear(ear, world, known.index, known.lengths, known.marks, config, gap)
+        own = found[name] = {}
+        # The products of a probe are small: several threads wait for each other longer than they work.
+        with threadpool_limits(1, "blas"):
+            for question in asked:
+                answer(question, heard, config, seed, own, chance, details if name == "scores" else {})
+        for compare in wanted:
+            compare(ear, heard, world, seed, own, chance)
+    progress("judging", len(every), len(every))
+    return {**found, "chance": chance, "details": details, "notes": notes + remarks}
+
+
+def gap_of(known: Corpus, asked: list[Question], config: JudgingConfig) -> float | None:
+    """Seconds from one frame that probes are given to the next; None if no question is of frames."""
+    if not any(question.level == "frames" for question in asked):
+        return None
+    seconds = known.lengths.sum() / known.rate
+    if not config.frames:
+        seconds = sum(stop - start for marks in known.marks for start, stop, _ in marks)
+    return float(seconds / config.most_frames)
+
+
+def answer(
+    question: Question,
+    heard: Heard,
+    config: JudgingConfig,
+    seed: int,
+    own: Scores,
+    chance: Scores,
+    details: dict[str, Any],
+) -> None:
+    """Fit a probe, choose its settings and score it, each on clips of its own."""
+    codes, labels, groups, parts = rows_for(question, heard)
+    how = ProbeConfig(kind="logistic" if config.probe == "linear" else "mlp", refit=True)
+    score = probe(codes, labels, groups, parts, np.random.default_rng([seed, 0xA5E]), how)
+    own[question.key], chance[question.key] = score.accuracy, score.chance
+    details[question.key] = {
+        "asked_of": question.on,
+        "balanced": score.balanced,
+        "balanced_chance": score.balanced_chance,
+        "rows": list(score.rows),
+        "setting": asdict(score.setting),
+        "never_learnt": [str(label) for label in score.unseen],
+    }
+    if config.few_labels and question.level == "clips":
+        drawn = np.random.default_rng([seed, 0xA5F])
+        curve = few_labels(codes, labels, groups, parts, drawn, COUNTS, config=how)
+        for count, told in zip(curve.counts, curve.intervals, strict=True):
+            key = f"few-{count}/{question.key.partition('/')[2]}"
+            own[key], chance[key] = told.mean, curve.chance
+
+
+def rows_for(question: Question, heard: Heard) -> tuple[np.ndarray, np.ndarray, np.ndarray, Parts]:
+    """Codes, labels, groups and parts of the rows that a question is about."""
+    if question.level == "clips":
+        assert question.label is not None, question
+        return heard.pooled, question.label, question.groups, question.parts
+    labels = heard.mark if question.label is None else question.label[heard.clip]
+    rows = np.flatnonzero(labels != "")
+    clip = heard.clip[rows]
+    parts = Parts(*(np.flatnonzero(np.isin(clip, side)) for _, side in question.parts.items()))
+    return heard.frames[rows], labels[rows], question.groups[clip], parts
+
+
+Comparison = Callable[[Ear, Heard, World, int, Scores, Scores], None]
+
+
+def comparisons(known: Corpus, config: JudgingConfig) -> tuple[list[Comparison], list[str]]:
+    """What is asked by comparing test clips with each other, and why the rest is not."""
+    test = known.parts.test
+    several = len(np.unique(known.group[test])) > 1
+    # Where one group alone is judged, clips of other files are compared instead of clips of other groups.
+    apart = known.group if several else known.file
+    wanted: list[Comparison] = []
+    notes = []
+    for name, label in known.labels.items():
+        own = known.file if name == known.kind else apart
+        if findable(label[test], own[test]):
+            wanted.append(retrieving(name, label, own, known.parts))
+    if known.kind in PEOPLE and known.kind in known.labels:
+        if several and findable(known.group[test], known.file[test]):
+            wanted.append(verifying(known))
+        else:
+            notes.append(f"no {known.kind} is verified: the test part needs two, with two files each")
+    if config.abx:
+        wanted += [comparing(known, name, marks) for name, marks in triples(known) if any(marks)]
+    return wanted, notes
+
+
+def findable(label: Shaped[np.ndarray, " clip"], apart: Shaped[np.ndarray, " clip"]) -> bool:
+    """Whether there are two labels, and one of them in two groups: something to tell, and something to find."""
+    pairs = np.unique(np.stack([label.astype(str), apart.astype(str)]), axis=1)
+    return len(np.unique(label)) > 1 and len(np.unique(pairs[0])) < pairs.shape[1]
+
+
+def retrieving(name: str, label: np.ndarray, apart: np.ndarray, parts: Parts) -> Comparison:
+    def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Scores, chance: Scores) -> None:
+        # Cosines of codes that share a large mean are all near 1.
+        codes = heard.whole - heard.whole[parts.train].mean(axis=0)
+        told = retrieval(codes[parts.test], label[parts.test], apart[parts.test])
+        key = f"retrieval/{name}"
+        own[key], chance[key] = told.mean_average_precision, told.chance
+
+    return compare
+
+
+def verifying(known: Corpus) -> Comparison:
+    def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Scores, chance: Scores) -> None:
+        test, mean = known.parts.test, heard.whole[known.parts.train].mean(axis=0)
+        trials = clip_trials(heard.whole[test], known.group[test], mean, known.file[test])
+        for key, error, worst in (("eer", equal_error_rate, 0.5), ("min-dcf", least_cost, 1.0)):
+            own[f"{key}/{known.kind}"], chance[f"{key}/{known.kind}"] = error(trials), worst
+
+    return compare
+
+
+def triples(known: Corpus) -> list[tuple[str, list[Marks]]]:
+    """What ABX compares: the marked segments of test clips, or else whole test clips by each of their labels."""
+    test = known.parts.test
+    if known.marked:
+        return [("segment", [known.marks[clip] for clip in test])]
+    seconds = known.lengths[test] / known.rate
+    return [
+        (name, [[(0.0, float(end), str(one))] for end, one in zip(seconds, label[test], strict=True)])
+        for name, label in known.labels.items()
+        if name != known.kind
+    ]
+
+
+def comparing(known: Corpus, name: str, marks: list[Marks]) -> Comparison:
+    def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Scores, chance: Scores) -> None:
+        test = known.parts.test
+        pieces = hear_segments(ear, world, known.index[test.tolist()], known.lengths[test], marks)
+        codes, item, label, clip = pieces
+        for speakers in ("within", "across"):
+            how = ABXConfig(speakers=speakers, most=ITEMS)
+            if askable(label, group := known.group[test][clip], speakers):
+                told = abx(codes, item, label, group, np.random.default_rng(seed), how)
+                own[f"abx-{speakers}/{name}"], chance[f"abx-{speakers}/{name}"] = told.error, 0.5
+
+    return compare
+
+
+def askable(label: Shaped[np.ndarray, " item"], group: Shaped[np.ndarray, " item"], speakers: str) -> bool:
+    """Whether a group has two labels, one of which it has twice (within), or another group has, too (across)."""
+    labels = {one: label[group == one].tolist() for one in np.unique(group)}
+    for one, own in labels.items():
+        others = {other for name, every in labels.items() if name != one for other in every}
+        again = len(own) > len(set(own)) if speakers == "within" else bool(others & set(own))
+        if len(set(own)) > 1 and again:
+            return True
+    return False

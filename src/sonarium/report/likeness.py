@@ -1,0 +1,138 @@
+"""What lies near what, for the media folder of a run whose codes are frames: maps of held-out clips, and some of
+them with their nearest neighbours, to be heard."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from sonarium.measures.hearing import hear, listening
+from sonarium.measures.judgingconfig import JudgingConfig
+from sonarium.measures.questions import Corpus, corpus
+from sonarium.models.contract import FrameEncoder, Learner
+from sonarium.report.album import Medium, peak_safe, put, wav, write_index
+from sonarium.report.media import causes
+from sonarium.report.neighbours import Asked, code_map, retrieval_picture, retrieval_table, tsne
+from sonarium.report.style import png
+from sonarium.worlds.contract import Split, World
+
+MOST = 500
+"""Held-out clips that are shown."""
+MAPS = 4
+"""Labels by which the map is coloured."""
+ASKED, NEAREST = 6, 4
+"""Clips whose neighbours can be heard, and how many of these."""
+SECONDS = 6.0
+"""Of each clip that can be heard."""
+FEWEST = 4
+"""Clips without which there is no map."""
+
+
+def illustrate_likeness(
+    learner: Learner, world: World, test: Int[Tensor, " clip"], folder: Path, seed: int
+) -> list[Medium]:
+    """Write to `folder` maps and neighbours of held-out clips; a seed gives the same files."""
+    device = next(learner.parameters()).device
+    assert isinstance(learner, FrameEncoder), type(learner)
+    config, random = JudgingConfig(most_clips=MOST), np.random.default_rng([seed, 0x11CE])
+    nothing = torch.empty(0, dtype=torch.int64)
+    known = corpus(world, Split(nothing, nothing, test), learner, config, random)
+    media: list[Medium] = []
+    if len(known.index) >= FEWEST:
+        ear = listening(learner, known.rate, device)
+        heard = hear(ear, world, known.index, known.lengths, known.marks, config, None).whole
+        # Cosines of codes that share a large mean are all near 1.
+        codes = heard - heard.mean(axis=0)
+        media = maps(known, codes, random, folder) + neighbours(known, codes, world, random, folder)
+    write_index(folder, media)
+    return media
+
+
+def told(known: Corpus) -> dict[str, Shaped[np.ndarray, " clip"]]:
+    """Labels of which there are several values; the group is one, if it is not each file by itself."""
+    labels = {name: label for name, label in known.labels.items() if len(np.unique(label)) > 1}
+    groups = len(np.unique(known.group))
+    if known.kind not in known.labels and 1 < groups < len(known.index) / 2:
+        labels[known.kind] = known.group
+    return labels
+
+
+def maps(
+    known: Corpus, codes: Float[np.ndarray, "clip code"], random: np.random.Generator, folder: Path
+) -> list[Medium]:
+    points = tsne(codes, random)
+    media = []
+    for name, label in list(told(known).items())[:MAPS] or [("", np.full(len(codes), "clip"))]:
+        caption = (
+            f"{len(codes):,} held-out clips by t-SNE of their mean codes: clips that lie together have like "
+            "codes; how far apart clusters lie means nothing."
+        )
+        title = f"Held-out clips by {name.replace('_', ' ')}" if name else "Held-out clips"
+        file = f"map-{len(media) + 1}.png"
+        put(folder / file, png(code_map(points, label, title, name.replace("_", " ") or "what")))
+        media.append(Medium("picture", file, title, caption, f"map/{len(media) + 1}"))
+    return media
+
+
+def neighbours(
+    known: Corpus,
+    codes: Float[np.ndarray, "clip code"],
+    world: World,
+    random: np.random.Generator,
+    folder: Path,
+) -> list[Medium]:
+    """Some clips with those nearest to them, of other groups where there are any."""
+    label, name, apart, of = asked_by(known)
+    others = min(int((apart != one).sum()) for one in np.unique(apart))
+    if others < 1:
+        return []
+    table = retrieval_table(codes, label, random, apart, ASKED, min(NEAREST, others))
+    media = []
+    if name:
+        caption = (
+            f"Clips drawn at random, each with those nearest to it by the cosine of their codes, from {of}; blue "
+            f"where the {name} is the same. They can be heard below."
+        )
+        put(folder / "nearest.png", png(retrieval_picture(table, name)))
+        media.append(Medium("picture", "nearest.png", "Nearest neighbours", caption, "nearest"))
+    for number, asked in enumerate(table, start=1):
+        media += players(known, asked, number, world, folder)
+    return media
+
+
+def asked_by(known: Corpus) -> tuple[np.ndarray, str, np.ndarray, str]:
+    """By which label neighbours are judged, its name, what must differ between neighbours, and that in words."""
+    labels = told(known)
+    several = len(np.unique(known.group)) > 1 and known.kind not in ("file", "clip")
+    name = next((name for name in labels if name != known.kind), next(iter(labels), ""))
+    if several and name != known.kind:
+        return labels.get(name, known.group), name, known.group, f"other groups ({known.kind})"
+    return labels.get(name, known.file.astype(str)), name, known.file, "other files"
+
+
+def players(known: Corpus, asked: Asked, number: int, world: World, folder: Path) -> list[Medium]:
+    """A clip and its neighbours, one after the other."""
+    rows = [asked.row, *(found.row for found in asked.found)]
+    batch = world.batch(known.index[rows])
+    most = round(SECONDS * known.rate)
+    waves = [
+        wave[: min(length, most)].numpy()
+        for wave, length in zip(batch.signal, known.lengths[rows].tolist(), strict=True)
+    ]
+    media = []
+    for place, (wave, factors, row) in enumerate(zip(peak_safe(waves), batch.factors.tolist(), rows, strict=True)):
+        what = causes(world.factors, factors) or group_of(known, row)
+        title = f"Nearest to this: {what}" if place == 0 else f"{place}. {what}"
+        file = f"nearest-{number}-{place}.wav"
+        put(folder / file, wav(wave, known.rate))
+        caption = f"clip {int(known.index[row])}" + (
+            "" if place == 0 else f", cosine {asked.found[place - 1].cosine:.2f}"
+        )
+        media.append(Medium("sound", file, title, caption, f"heard/{number}"))
+    return media
+
+
+def group_of(known: Corpus, row: int) -> str:
+    return Path(str(known.group[row])).name

@@ -1,0 +1,155 @@
+"""MPEG audio (MP3): frames that follow one another, without anything that says how long the whole is.
+
+Most programs write a first frame without sound, headed Xing or Info, that counts the others. Where it is missing,
+libsndfile guesses the length from the first frame's bit rate, and leaves out whatever lies beyond; so the frames
+are counted here, and such a header is put in front.
+"""
+
+import mmap
+import os
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+BIT_RATES = {
+    (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+"""Kilobits a second by version (1, or 2 and 2.5) and layer (ISO/IEC 11172-3 and 13818-3)."""
+RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+"""Samples a second by the two bits of the version."""
+
+
+def frame_bytes(head: bytes) -> int:
+    """Bytes of the frame that begins so; 0 if none does, or if its length is left free."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return 0
+    version, layer, rate, bits = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3), head[2] >> 2 & 3, head[2] >> 4
+    if version not in RATES or layer == 4 or rate == 3 or bits in (0, 15):
+        return 0
+    generation = 1 if version == 3 else 2
+    kilobits = BIT_RATES[generation, layer if generation == 1 else min(layer, 2)][bits - 1]
+    padding = head[2] >> 1 & 1
+    if layer == 1:
+        return (12_000 * kilobits // RATES[version][rate] + padding) * 4
+    return frame_samples(head) * 125 * kilobits // RATES[version][rate] + padding
+
+
+def frame_samples(head: bytes) -> int:
+    """Samples of each channel in such a frame."""
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    return 384 if layer == 1 else 576 if layer == 3 and version != 3 else 1152
+
+
+def runs(content: mmap.mmap) -> Iterator[tuple[int, int]]:
+    """Where frames follow each other without a gap: the beginning of each such run, and its end."""
+    at = 0
+    while at < len(content):
+        if content[at : at + 3] == b"ID3":
+            size = content[at + 6 : at + 10]
+            at += 10 + sum((byte & 0x7F) << 7 * (3 - place) for place, byte in enumerate(size))
+            continue
+        start = at
+        while at < len(content) and (size := frame_bytes(content[at : at + 4])):
+            at += size
+        if at > start:
+            yield start, at
+        else:
+            found = content.find(b"\xff", at + 1)
+            tagged = content.find(b"ID3", at + 1)
+            at = min((place for place in (found, tagged) if place >= 0), default=len(content))
+
+
+def all_runs(content: mmap.mmap) -> list[tuple[int, int]]:
+    """Within a tag or a damaged part a few bytes may look like a frame; two that join hardly ever do."""
+    return [run for run in runs(content) if run[1] - run[0] > frame_bytes(content[run[0] : run[0] + 4])]
+
+
+def counted_bytes(content: mmap.mmap, first: int) -> int | None:
+    """The bytes that the Xing or Info header in the first frame counts; none if there is no such header."""
+    named = re.search(rb"(?:Xing|Info)\0\0\0([\0-\17])", content[first : first + 64], re.DOTALL)
+    if named is None:
+        return None
+    place = first + named.end() + 4 * (named[1][0] & 1)
+    return int.from_bytes(content[place : place + 4], "big") if named[1][0] & 2 else 0
+
+
+def flaw(content: mmap.mmap) -> str | None:
+    """Frames without a gap up to the end, and as many bytes as the first one counts."""
+    found = all_runs(content)
+    if not found:
+        return "is not sound that can be read (it has no frames of MPEG audio)"
+    first, end = found[0][0], found[-1][1]
+    if end > len(content):
+        return f"is cut short: its last frame lacks {end - len(content)} bytes"
+    promised, there = counted_bytes(content, first) or 0, len(content) - first
+    if promised > there:
+        return f"is cut short: its header promises {promised} bytes of sound, and {there} are there"
+    for (_, stop), (start, _) in pairwise(found):
+        if content[stop : stop + 3] != b"ID3":
+            return f"is damaged: {start - stop} bytes at byte {stop} are no frame"
+    return None
+
+
+def missing_header(path: Path) -> tuple[bytes, int] | None:
+    """The frame that should count the others, and where they begin; none if the file has one, or is no MP3."""
+    if path.suffix.lower() != ".mp3" or path.stat().st_size == 0:
+        return None
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = all_runs(content)
+        if not found or counted_bytes(content, found[0][0]) is not None:
+            return None
+        frames = sum(1 for start, end in found for _ in frames_of(content, start, end))
+        first = found[0][0]
+        return counting_frame(content[first : first + 4], frames, found[-1][1] - first), first
+
+
+def frames_of(content: mmap.mmap, start: int, end: int) -> Iterator[int]:
+    """Where each frame of a run begins."""
+    at = start
+    while at < end:
+        yield at
+        at += frame_bytes(content[at : at + 4])
+
+
+def counting_frame(head: bytes, frames: int, size: int) -> bytes:
+    """A frame without sound, like the others but for its bit rate, that says how many there are."""
+    first_version, one_channel = head[1] >> 3 & 3 == 3, head[3] >> 6 == 3
+    side = (17 if one_channel else 32) if first_version else (9 if one_channel else 17)
+    # No checksum, no padding, and the lowest bit rate at which the frame has room.
+    forms = (bytes([head[0], head[1] | 1, bits << 4 | head[2] & 0b1100, head[3]]) for bits in range(1, 15))
+    own = next(form for form in forms if frame_bytes(form) >= 4 + side + 16)
+    long = frame_bytes(own)
+    counts = (3, frames, size + long)
+    told = own + bytes(side) + b"Info" + b"".join(number.to_bytes(4, "big") for number in counts)
+    return told.ljust(long, b"\0")
+
+
+class Joined:
+    """Reads as one file: a head, and another file from some byte on."""
+
+    def __init__(self, head: bytes, path: Path, first: int):
+        self.head, self.first, self.file, self.at = head, first, open(path, "rb"), 0
+        self.size = len(head) + path.stat().st_size - first
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self.size}[whence]
+        return self.at
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self.size - self.at if size < 0 else size
+        content = self.head[self.at : self.at + wanted]
+        self.file.seek(max(self.at - len(self.head), 0) + self.first)
+        content += self.file.read(wanted - len(content))
+        self.at += len(content)
+        return content
+
+    def close(self) -> None:
+        self.file.close()

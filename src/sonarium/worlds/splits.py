@@ -1,0 +1,82 @@
+"""Splits that can be trusted: no group, no file and no sound on both sides; and what a split is, in words."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sonarium.worlds.contract import Split, World
+from sonarium.worlds.recordings import Recordings
+
+TOLD = 5
+"""Groups that are named in one message."""
+
+
+def check_split(world: World, parts: Split) -> None:
+    """Refuse a split in which a clip, a group, or the same sound under two names lies in two parts."""
+    sides = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    names = world.group_names if isinstance(world, Recordings) else None
+    kind = world.group_name if isinstance(world, Recordings) else "group"
+    for name, side in sides.items():
+        if len(side) and not 0 <= int(side.min()) <= int(side.max()) < len(world):
+            raise ValueError(f"the {name} part has clips that world '{world.name}' of {len(world)} clips has not")
+    for one, other in (("train", "test"), ("train", "validation"), ("validation", "test")):
+        shared = common(world.group(sides[one]), world.group(sides[other]))
+        if shared:
+            told = ", ".join(names[group] if names else str(group) for group in shared[:TOLD])
+            more = f" and {len(shared) - TOLD} more" if len(shared) > TOLD else ""
+            raise ValueError(
+                f"the split leaks: {kind} {told}{more} is in the {one} and in the {other} part; "
+                "deal out whole groups, or choose another --group"
+            )
+        if isinstance(world, Recordings):
+            check_sound(world, one, sides[one], other, sides[other])
+
+
+def check_sound(
+    world: Recordings, one: str, first: Int[Tensor, " one"], other: str, second: Int[Tensor, " other"]
+) -> None:
+    """The same bytes may lie under two names with two labels."""
+    shared = common(world.contents[first], world.contents[second])
+    if shared:
+        here = int(first[world.contents[first] == shared[0]][0])
+        there = int(second[world.contents[second] == shared[0]][0])
+        raise ValueError(
+            f"the split leaks: '{world.paths[here]}' in the {one} part and '{world.paths[there]}' in the {other} "
+            f"part are the same recording ({len(shared)} such); leave one of each out, or choose another --group"
+        )
+
+
+def common(one: Int[Tensor, " one"], other: Int[Tensor, " other"]) -> list[int]:
+    return sorted(set(one.tolist()) & set(other.tolist()))
+
+
+def split_by(world: Recordings, test: Sequence[str], validation: Sequence[str] = ()) -> Split:
+    """Named groups for judging and for choosing, all others to learn from."""
+    number = {name: at for at, name in enumerate(world.group_names)}
+    for name in (*test, *validation):
+        if name not in number:
+            known = ", ".join(world.group_names[:20])
+            raise ValueError(f"no {world.group_name} is called '{name}': there are {known}")
+    everything = torch.arange(len(world))
+
+    def clips_of(names: Sequence[str]) -> Tensor:
+        return torch.isin(world.groups, torch.tensor([number[name] for name in names], dtype=torch.int64))
+
+    judged, chosen = clips_of(test), clips_of(validation)
+    parts = Split(everything[~judged & ~chosen], everything[chosen], everything[judged])
+    check_split(world, parts)
+    return parts
+
+
+def in_words(world: World, parts: Split) -> str:
+    """What a split was made by, and how much each part has."""
+    kind = world.group_name if isinstance(world, Recordings) else "group"
+    told = []
+    for name, side in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
+        if len(side):
+            groups = len(set(world.group(side).tolist()))
+            hours = f", {float(world.duration(side).sum()) / 3600:.2f} h" if isinstance(world, Recordings) else ""
+            told.append(f"{name} {len(side)} clips of {groups}{hours}")
+    return f"split by {kind}, none in two parts: " + "; ".join(told)

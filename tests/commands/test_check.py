@@ -1,0 +1,156 @@
+"""`sonarium check`: what is there, what is bad and why, and an exit code that says whether it will do."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from sonarium.commands.check import main
+from sonarium.commands.faults import UsageError
+from sonarium.worlds import survey
+
+RATE = 8_000
+
+
+def write(path, seconds, seed, rate=RATE, channels=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(seed).uniform(-0.3, 0.3, (round(seconds * rate), channels))
+    soundfile.write(path, samples, rate)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "sounds of birds"
+    for seed in range(3):
+        write(root / "tit" / f"{seed}.wav", 1 + seed, seed)
+    write(root / "jay" / "a.flac", 3.0, 9, 16_000, 2)
+    (root / "notes.txt").write_text("x")
+    return root
+
+
+@pytest.fixture
+def check(tmp_path, capsys):
+    def call(*words):
+        code = 0
+        try:
+            main([*map(str, words), "--cache", str(tmp_path / "cache"), "--rate", "8000"])
+        except SystemExit as stop:
+            code = stop.code
+        out, said = capsys.readouterr()
+        assert said == ""
+        return code, out
+
+    return call
+
+
+def test_everything_is_told_as_json(folder, check):
+    code, out = check(folder, "--json")
+    told = json.loads(out)
+    assert code == 0
+    cache = told.pop("cache")
+    assert cache["bytes"] == 2 * RATE * 9
+    assert cache["damage"] is None
+    assert told.pop("hours") == pytest.approx(9 / 3600)
+    groups = told.pop("groups")
+    assert {name: sums["clips"] for name, sums in groups.items()} == {
+        str(folder / name): 1 for name in ("tit/0.wav", "tit/1.wav", "tit/2.wav", "jay/a.flac")
+    }
+    assert told == {
+        "path": str(folder), "layout": "folder", "ok": True, "files": 4, "clips": 4, "seconds": [1.0, 2.5, 3.0],
+        "rates": {"8000": 3, "16000": 1}, "channels": {"1": 3, "2": 1}, "formats": {"FLAC": 1, "WAV": 3},
+        "labels": {"label": {"jay": 1, "tit": 3}}, "segments": {}, "group": "file", "bad_files": [],
+        "bad_clips": [], "remarks": [], "duplicates": [], "leaks": [], "passed_over": {".txt": 1},
+    }  # fmt: skip
+
+
+def test_everything_is_told_in_words(folder, check):
+    code, out = check("--group", "label", folder)
+    assert code == 0
+    for words in (
+        f"{folder}: layout folder, 4 files, 4 clips",
+        "0.003; a clip has 1.00 to 3.00 s, in the middle 2.50",
+        "8000 Hz (3), 16000 Hz (1)",
+        "label, 2 values: jay (1), tit (3)",
+        "label, 2 groups: jay (1), tit (3)",
+        ".txt (1)",
+        "ready: 0 of 4 files bad (0.00%, allowed are 1.00%)",
+    ):
+        assert words in out
+
+
+def test_bad_files_are_listed_with_their_reasons_and_the_exit_code_tells(folder, check):
+    for number in range(15):
+        (folder / f"bad {number}.wav").write_text("text")
+    code, out = check(folder)
+    assert code == 1
+    for number in range(15):
+        assert f"{folder / f'bad {number}.wav'} is not sound that can be read (Format not recognised)" in out
+    assert "not ready: 15 of 19 files bad (78.95%, allowed are 1.00%): mend or remove them" in out
+    code, out = check(folder, "--json")
+    told = json.loads(out)
+    assert (code, told["ok"], told["files"], told["clips"], len(told["bad_files"])) == (1, False, 19, 4, 15)
+    assert check(folder, "--bad-share", "0.8")[0] == 0
+
+
+def test_nothing_but_bad_files_is_not_ready(tmp_path, check):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.wav").touch()
+    code, out = check(tmp_path / "bad", "--bad-share", "1")
+    assert code == 1
+    assert "nothing is left" in out
+    code, out = check(tmp_path / "bad", "--json", "--bad-share", "1")
+    assert (code, json.loads(out)["seconds"]) == (1, [])
+
+
+def test_the_same_recording_twice_is_told(folder, check):
+    for name in ("tit/copy.wav", "jay/copy.wav"):
+        (folder / name).write_bytes((folder / "tit" / "0.wav").read_bytes())
+    names = sorted(str(folder / name) for name in ("tit/0.wav", "tit/copy.wav", "jay/copy.wav"))
+    told = json.loads(check(folder, "--json", "--group", "label")[1])
+    assert (told["duplicates"], told["leaks"]) == ([names], [names])
+    told = json.loads(check(folder, "--json")[1])
+    assert (told["duplicates"], told["leaks"]) == ([names], [])
+    out = check(folder, "--group", "label")[1]
+    assert " = ".join(names) in out
+    assert "1 of these lie in several groups" in out
+
+
+def test_segments_and_remarks_are_told(tmp_path, check):
+    write(tmp_path / "song" / "x.wav", 1.0, 0)
+    (tmp_path / "song" / "segments.csv").write_text("file,onset,offset,label\nx.wav,0.1,0.2,a\nx.wav,0.5,0.4,b\n")
+    code, out = check(tmp_path / "song")
+    assert code == 0
+    assert "1 with 1 labels: a (1)" in out
+    assert "segment 'b' from 0.5 to 0.4 s has no length and is left out" in out
+
+
+@pytest.mark.parametrize("words", [[], ["x", "--path", "y"]])
+def test_one_folder_has_to_be_named(words):
+    with pytest.raises(UsageError, match="check which recordings"):
+        main(words)
+
+
+def test_a_folder_that_is_not_there_is_told(check, tmp_path):
+    with pytest.raises(ValueError, match="there is no folder or manifest"):
+        check(tmp_path / "nothing")
+
+
+def test_the_path_may_be_a_flag(folder, check):
+    assert check("--path", folder)[0] == 0
+
+
+def test_checking_first_makes_the_cache_for_training(folder, check, tmp_path, monkeypatch):
+    check(folder)
+    monkeypatch.setattr("sonarium.worlds.cache.build", lambda *_: pytest.fail("decoded again"))
+    config = survey.RecordingsConfig(path=str(folder), cache=str(tmp_path / "cache"), rate=RATE)
+    assert len(survey.survey(config).clips) == 4
+
+
+def test_real_corpora(shared_data, tmp_path, check):
+    code, out = check(shared_data / "bengalese_finch", "--json")
+    told = json.loads(out)
+    assert (code, told["files"], sum(told["segments"].values()), told["rates"]) == (0, 14, 799, {"32000": 14})
+    assert told["hours"] == pytest.approx(128.3 / 3600, rel=1e-3)
+    told = json.loads(check(shared_data / "librispeech", "--json")[1])
+    assert (told["files"], told["layout"], len(told["groups"])) == (110, "librispeech", 47)

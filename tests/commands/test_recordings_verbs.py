@@ -1,0 +1,308 @@
+"""From a folder of recordings to codes: train, score, encode, export and report, and three lines of Python."""
+
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from corpus import CLIPS, RATE, SMALL, TINY, WORDS, write_corpus
+from safetensors.torch import load_file
+from test_verbs import read
+from typechecking import unchecked
+
+import sonarium
+from sonarium.__main__ import dispatch
+from sonarium.commands.assemble import open_run
+from sonarium.report.album import read_index
+
+HOP = 160
+"""Samples from one frame to the next: 20 ms at 8 kHz."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """Speech of a kind, one broken file among it; decoded sound is kept beside it."""
+    root = write_corpus(tmp_path_factory.mktemp("recordings") / "speech")
+    (root / WORDS[0] / "ann_9.wav").write_bytes(b"RIFF of a guitar")
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def train(corpus: Path, run: Path, *words: object) -> None:
+    given = ["--path", corpus, *SMALL, *TINY, "--bad-share", 0.1, "--run", run, *words]
+    dispatch(["train", "cpc", "--world", "recordings", *map(str, given)])
+
+
+@pytest.fixture(scope="module")
+def runs(corpus, tmp_path_factory) -> list[Path]:
+    """Two seeds; the second without pictures."""
+    folder = tmp_path_factory.mktemp("runs")
+    train(corpus, folder / "one", "--steps", 25, "--test", 0.4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sonarium.commands.train.present", lambda *_: None)
+        train(corpus, folder / "two", "--steps", 25, "--test", 0.4, "--seed", 1)
+    return [folder / "one", folder / "two"]
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    monkeypatch.setattr("sonarium.commands.train.present", lambda *_: None)
+
+
+def test_a_training_tells_what_it_hears_and_sets_bad_files_aside(corpus, tmp_path, capsys, without_pictures):
+    train(corpus, tmp_path / "run", "--steps", 2)
+    out, said = capsys.readouterr()
+    assert "step 2: contrast/loss" in out
+    assert (
+        f"layout folder, {CLIPS} clips; 1 of {CLIPS + 1} files set aside: {tmp_path}/run/quarantine.json" in said
+    )
+    assert "split by speaker, none in two parts: train 45 clips of 5" in said
+    told = json.loads((tmp_path / "run" / "quarantine.json").read_text())
+    assert [Path(bad["path"]).name for bad in told["bad_files"]] == ["ann_9.wav"] and told["files"] == CLIPS + 1
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["world_config"]["path"] == str(corpus.absolute())
+
+
+def test_a_folder_given_as_seen_from_here_is_found_from_elsewhere(corpus, tmp_path, monkeypatch, without_pictures):
+    monkeypatch.chdir(corpus.parent)
+    train(Path(corpus.name), tmp_path / "run", "--steps", 1)
+    monkeypatch.chdir(tmp_path)
+    assert len(open_run(tmp_path / "run").world) == CLIPS
+
+
+def test_the_media_are_maps_and_neighbours_to_be_heard(runs):
+    media = read_index(runs[0] / "media")
+    assert {medium.group.split("/")[0] for medium in media} == {"map", "nearest", "heard"}
+    titles = {medium.title for medium in media}
+    assert {"Held-out clips by word", "Held-out clips by speaker", "Nearest neighbours"} <= titles
+    queries = {medium.group for medium in media if medium.group.startswith("heard/")}
+    sounds = [medium for medium in media if medium.kind == "sound"]
+    assert len(queries) == 6 and len(sounds) == 6 * 5 and sounds[0].title.startswith("Nearest to this: ")
+    wave, rate = soundfile.read(runs[0] / "media" / sounds[0].file)
+    assert rate == RATE and 0.3 < len(wave) / rate < 0.65 and np.abs(wave).max() > 0.01
+
+
+def test_scores_beside_controls_with_intervals_over_seeds(runs, capsys):
+    found = read(capsys, "score", *runs)
+    one = found["runs"][0]
+    asked = {
+        "clips/word",
+        "clips/speaker",
+        "retrieval/word",
+        "retrieval/speaker",
+        "eer/speaker",
+        "min-dcf/speaker",
+    }
+    assert set(one["scores"]) == asked and one["controls"].keys() == {"log_mel", "mfcc", "random", "chance"}
+    assert all(scores.keys() == asked for scores in one["controls"].values())
+    assert one["scores"]["clips/word"] > one["controls"]["chance"]["clips/word"] + 0.2
+    assert one["asked"] == "word of speakers never heard; speaker of other files of the same speakers"
+    assert one["protocol"] == "linear probes" and one["clips"] == 18 and one["step"] == 25
+    written = json.loads((runs[0] / "scores.json").read_text())
+    assert written == {key: value for key, value in one.items() if key not in ("run", "config")}
+    rows = {row["control"]: row for row in found["summary"]}
+    assert rows.keys() == {None, "log_mel", "mfcc", "random", "chance"}
+    assert rows[None]["world"] == "recordings (speech)" and rows[None]["seeds"] == 2
+    values = [run["scores"]["eer/speaker"] for run in found["runs"]]
+    assert rows[None]["scores"]["eer/speaker"]["mean"] == pytest.approx(np.mean(values))
+    assert rows[None]["scores"]["eer/speaker"]["low"] is not None
+
+
+def test_the_table_says_what_is_what(runs, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    words = "--remove-mean --frames --abx --few-labels --most-clips 12".split()
+    dispatch(["score", str(runs[0]), *words])
+    lines = capsys.readouterr().out.splitlines()
+    text = " ".join(" ".join(lines).split())
+    for said in (
+        "recordings (speech), linear probes, means of clips removed", "word, frames", "word, 1 each",
+        "word ABX within", "speaker EER", "log-mel", "untrained", "Of EER and minDCF less is better.",
+        "Of ABX less is better.", "Log-mel: 40 bands", "Probes are asked for word of speakers never heard",
+    ):  # fmt: skip
+        assert said in text, said
+    assert "PCA" not in text and "dead" not in text
+    assert max(map(len, lines[: lines.index("")])) <= 80
+
+
+def codes_of(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    with np.load(path) as table:
+        return table["path"].tolist(), table["start"], table["codes"]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_a_row_a_frame_with_its_time(runs, corpus, capsys, tmp_path, suffix):
+    files = sorted((corpus / WORDS[1]).glob("bob_*.wav"))
+    out = tmp_path / f"codes{suffix}"
+    found = read(capsys, "encode", runs[0], *files, "--out", out)
+    frames = [-(-soundfile.info(file).frames // HOP) for file in files]
+    assert found["rate"] == 50 and found["codes"] == 16 and abs(found["rows"] - sum(frames)) <= 2 * len(files)
+    if suffix == ".npz":
+        paths, starts, codes = codes_of(out)
+    elif suffix == ".csv":
+        header, *lines = (line.split(",") for line in out.read_text().splitlines())
+        assert header[:3] == ["path", "start", "code_0"]
+        paths, starts = [line[0] for line in lines], np.array([float(line[1]) for line in lines])
+        codes = np.array([[float(value) for value in line[2:]] for line in lines])
+    else:
+        table = pytest.importorskip("pyarrow.parquet").read_table(out)
+        paths, starts = table["path"].to_pylist(), np.array(table["start"])
+        codes = np.stack([np.array(table[f"code_{number}"]) for number in range(16)], axis=1)
+    assert len(paths) == found["rows"] and list(dict.fromkeys(paths)) == [str(file) for file in files]
+    learner: Any = open_run(runs[0]).learner
+    for file in files:
+        own = np.array([path == str(file) for path in paths])
+        wave = torch.from_numpy(soundfile.read(file, dtype="float32")[0])
+        np.testing.assert_allclose(codes[own], learner.encode(wave[None])[0].numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(starts[own], np.arange(own.sum()) * HOP / RATE)
+
+
+def test_a_long_file_of_another_rate_goes_through_in_parts(runs, tmp_path):
+    wave = 0.1 * np.random.default_rng(0).standard_normal(11 * 24000)
+    soundfile.write(tmp_path / "long.wav", np.stack([wave, wave], 1), 24000, subtype="FLOAT")
+    words = ["encode", str(runs[0]), str(tmp_path / "long.wav"), "--out"]
+    dispatch([*words, str(tmp_path / "whole.npz")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sonarium.models.windows.WINDOW", 2.0)
+        patch.setattr("sonarium.models.windows.AROUND", 2.0)
+        patch.setattr("sonarium.commands.codetable.ROWS", 30)
+        dispatch([*words, str(tmp_path / "parts.npz")])
+    (_, starts, whole), (_, _, parts) = codes_of(tmp_path / "whole.npz"), codes_of(tmp_path / "parts.npz")
+    assert len(whole) == pytest.approx(11 * 50, abs=2) and starts[-1] == pytest.approx(11, abs=0.05)
+    np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-3)
+
+
+def test_three_lines_from_a_wave_to_codes(runs, corpus, tmp_path):
+    wave, rate = soundfile.read(corpus / WORDS[0] / "cy_1.wav")
+    coder = sonarium.load(runs[0])
+    codes = coder.encode(wave, rate)
+    assert codes.shape[1] == 16 and codes.dtype == np.float32 and coder.code_rate == 50
+    dispatch(["encode", str(runs[0]), str(corpus / WORDS[0] / "cy_1.wav"), "--out", str(tmp_path / "c.npz")])
+    np.testing.assert_allclose(codes, codes_of(tmp_path / "c.npz")[2], atol=1e-6)
+    doubled = coder.encode(soxr.resample(wave, rate, 2 * rate, quality="VHQ"), 2 * rate)
+    assert np.abs(doubled - codes).mean() < 0.2 * np.abs(codes - codes.mean(axis=0)).mean()
+
+
+@pytest.mark.parametrize(
+    ("wave", "rate", "said"),
+    [
+        (np.zeros((100, 2)), RATE, r"got a wave of shape \(100, 2\): one channel"),
+        (np.full(2000, np.nan), RATE, "finite samples"),
+        (np.zeros(2000), 0, "got rate=0"),
+        (np.zeros(3), RATE, "3 samples at 8000 Hz are too few"),
+    ],
+)
+def test_waves_that_cannot_be_encoded_are_refused(runs, wave, rate, said):
+    coder = sonarium.load(runs[0])
+    with unchecked(), pytest.raises(ValueError, match=said):
+        coder.encode(wave, rate)
+
+
+def test_codes_do_not_need_the_recordings_any_more(runs, corpus, tmp_path):
+    shutil.copytree(runs[0], tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace(str(corpus), "/gone"))
+    wave, rate = soundfile.read(corpus / WORDS[0] / "cy_1.wav")
+    here = sonarium.load(runs[0]).encode(wave, rate)
+    assert np.array_equal(sonarium.load(tmp_path / "run").encode(wave, rate), here)
+    with pytest.raises(ValueError, match="there is no folder or manifest '/gone'"):
+        open_run(tmp_path / "run")
+
+
+def test_what_is_exported_gives_the_same_codes(runs, capsys, tmp_path):
+    with unchecked(), torch.no_grad():
+        found = read(capsys, "export", runs[0], "--out", tmp_path / "out", "--forms", "weights", "torch")
+        assert found["files"] == ["model.json", "model.pt2", "weights.safetensors"] and found["apart"] < 1e-4
+        program: Any = torch.export.load(tmp_path / "out" / "model.pt2").module()
+        learner: Any = open_run(runs[0]).learner
+        wave = 0.1 * torch.randn(2, 5000)
+        torch.testing.assert_close(program(wave), learner.encode(wave), rtol=0, atol=1e-4)
+    weights = load_file(tmp_path / "out" / "weights.safetensors")
+    assert all(torch.equal(value, weights[name]) for name, value in learner.state_dict().items())
+    described = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert described["code_rate"] == 50 and described["signal"]["rate"] == RATE
+
+
+@pytest.mark.skipif(find_spec("onnxscript") is not None, reason="onnxscript is there")
+def test_what_cannot_be_exported_here_is_said(runs, capsys, tmp_path):
+    with unchecked():
+        dispatch(["export", str(runs[0]), "--out", str(tmp_path / "out")])
+        out, said = capsys.readouterr()
+        assert "model.pt2 gives the learner's codes" in out and "pip install onnx onnxscript" in said
+        with pytest.raises(ValueError, match="needs onnxscript"):
+            dispatch(["export", str(runs[0]), "--out", str(tmp_path / "no"), "--forms", "onnx"])
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_page_of_scored_recordings(runs, capsys, tmp_path):
+    read(capsys, "score", runs[0], "--most-clips", 20)
+    read(capsys, "report", *runs, "--out", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    for said in (
+        "never their labels", "recordings (speech)", "Nearest neighbours, to be heard",
+        "word of speakers never heard", "1 bad file(s) were set aside", "Equal error rate", "log-mel", "audio/wav",
+    ):  # fmt: skip
+        assert said in text, said
+    assert "made from causes" not in text
+
+
+def test_the_same_sound_under_two_names_must_not_lie_on_both_sides(corpus, tmp_path, without_pictures):
+    shutil.copytree(corpus, tmp_path / "speech")
+    for speaker in ("bob", "cy", "dee", "eve", "flo"):
+        shutil.copy(corpus / WORDS[0] / "ann_0.wav", tmp_path / "speech" / WORDS[0] / f"{speaker}_0.wav")
+    with pytest.raises(ValueError, match=r"the split leaks: .* are the same recording"):
+        train(tmp_path / "speech", tmp_path / "run", "--steps", 1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_recordings_without_labels_can_be_learnt_from_and_seen_but_not_scored(tmp_path, capsys):
+    for number in range(6):
+        wave = 0.1 * np.random.default_rng(number).standard_normal(4000)
+        # The run folder lies among them, and its own sounds are no recordings.
+        soundfile.write(tmp_path / f"{number}.wav", wave, RATE)
+    words = [
+        "--path",
+        tmp_path,
+        "--rate",
+        RATE,
+        "--seconds",
+        0.4,
+        *TINY,
+        "--batch",
+        2,
+        "--test",
+        0.7,
+        "--steps",
+        2,
+    ]
+    dispatch([*map(str, ["train", "cpc", "--world", "recordings", *words, "--run", tmp_path / "run"])])
+    media = read_index(tmp_path / "run" / "media")
+    assert {medium.group.split("/")[0] for medium in media} == {"map", "heard"}
+    assert "Nearest to this: " in " ".join(medium.title for medium in media)
+    with pytest.raises(ValueError, match=r"nothing can be asked of .*: its clips have no labels"):
+        dispatch(["score", str(tmp_path / "run")])
+
+
+def test_models_of_one_code_learn_from_pieces_of_recordings(corpus, tmp_path, without_pictures):
+    words = ["--path", corpus, *SMALL, "--bad-share", 0.1, "--network", "dense", "--batch", 8, "--steps", 2]
+    given = [*map(str, ["--world", "recordings", *words, "--run", tmp_path / "run", "--test", 0.4])]
+    dispatch(["train", "vae", *given])
+    trained: Any = open_run(tmp_path / "run")
+    clips = trained.world.batch(torch.tensor([0, 1])).signal
+    assert clips.shape == (2, 3200)
+    made = sonarium.load(tmp_path / "run")
+    assert made.code_rate == 2.5
+    np.testing.assert_allclose(
+        made.encode(clips.flatten().numpy(), RATE), trained.learner.encode(clips)[:, 0], atol=1e-5
+    )

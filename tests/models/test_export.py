@@ -1,0 +1,97 @@
+"""What is exported gives the codes that the learner gives, for any number of clips of any length."""
+
+import json
+import logging
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from typechecking import unchecked
+
+from sonarium.models.cpc import CPC
+from sonarium.models.cpc_presets import CONFIGS
+from sonarium.models.export import program, save_onnx, save_program, save_weights
+from sonarium.models.table import MODELS
+from sonarium.worlds.contract import Signal
+
+SIGNAL = Signal("wave", (2400,), 16000)
+LSTM = replace(CONFIGS["default"], context=replace(CONFIGS["default"].context, network="lstm", depth=2))
+ATTENTION = replace(CONFIGS["default"], context=replace(CONFIGS["default"].context, network="transformer"))
+CASES = {"gru both ways": CONFIGS["jefflai108-cdck6"], "lstm": LSTM, "transformer": ATTENTION}
+
+
+def made(name: str) -> CPC:
+    config = CASES[name]
+    torch.manual_seed(0)
+    learner = CPC(
+        replace(
+            config,
+            encoder=replace(config.encoder, filters=(8,)),
+            context=replace(config.context, width=8),
+            predictors=replace(config.predictors, ahead=2),
+        ),
+        SIGNAL,
+    )
+    return learner.eval()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_program_gives_the_codes_of_its_learner(name, tmp_path):
+    learner = made(name)
+    # Checks of shapes would tie the sizes that are to stay open.
+    with unchecked():
+        save_program(learner, SIGNAL, tmp_path)
+        run = torch.export.load(tmp_path / "model.pt2").module()
+        for shape in ((1, 2400), (3, 7001), (2, 900)):
+            wave = 0.1 * torch.randn(shape)
+            with torch.no_grad():
+                torch.testing.assert_close(run(wave), learner.encode(wave), rtol=0, atol=1e-4)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
+    assert logging.getLogger("torch.onnx").level != logging.ERROR
+
+
+def test_other_learners_are_exported_for_clips_as_long_as_theirs():
+    signal = Signal("picture", (8, 8))
+    torch.manual_seed(0)
+    learner = MODELS["vae"].build(MODELS["vae"].presets["default"]("picture"), signal).eval()
+    with unchecked():
+        run, pictures = program(learner, signal).module(), torch.rand(5, 8, 8)
+        torch.testing.assert_close(run(pictures), learner.encode(pictures), rtol=0, atol=1e-4)  # type: ignore[operator]
+
+
+def test_weights_and_what_they_are_the_weights_of(tmp_path):
+    learner = made("lstm")
+    save_weights(learner, learner.config, SIGNAL, tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    assert (described["learner"], described["code_rate"]) == ("CPC", 50)
+    assert described["config"]["context"]["network"] == "lstm" and described["signal"]["rate"] == 16000
+    weights = load_file(tmp_path / "weights.safetensors")
+    assert {name: [str(w.dtype)[6:], *w.shape] for name, w in weights.items()} == described["weights"]
+    other = CPC(learner.config, SIGNAL)
+    other.load_state_dict(weights)
+    wave = torch.randn(1, 2400)
+    assert torch.equal(other.encode(wave), learner.encode(wave))
+
+
+@pytest.mark.skipif(find_spec("onnxscript") is not None, reason="onnxscript is there")
+def test_onnx_says_what_it_needs(tmp_path):
+    with pytest.raises(ValueError, match="pip install onnx onnxscript"):
+        save_onnx(made("lstm"), SIGNAL, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(find_spec("onnxscript") is None, reason="needs onnxscript")
+@pytest.mark.parametrize("name", CASES)
+def test_onnx_gives_the_codes_of_its_learner(name, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    learner = made(name)
+    with unchecked():
+        save_onnx(learner, SIGNAL, tmp_path)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    for shape in ((1, 2400), (3, 7001)):
+        wave = 0.1 * torch.randn(shape)
+        (codes,) = session.run(["codes"], {"signal": wave.numpy()})
+        np.testing.assert_allclose(codes, learner.encode(wave).numpy(), rtol=0, atol=1e-4)

@@ -1,0 +1,400 @@
+"""Corpora as they lie on disk: every file is listed under its own name, with the labels that it has."""
+
+import csv
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from sonarium.worlds import annotations
+from sonarium.worlds.layouts import Hints, list_clips
+from sonarium.worlds.listing import match_all, walk
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"sound")
+
+
+def table(path, *rows, delimiter=","):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+
+
+def listed(root, layout: Any = "auto", **hints):
+    return list_clips(root, layout, Hints(**hints))
+
+
+def by_name(listing, root):
+    return {row.path.relative_to(root).as_posix(): dict(row.labels) for row in listing.rows}
+
+
+def test_no_name_of_a_file_of_sound_is_missed(tmp_path):
+    names = [
+        "plain.wav", "with space.WAV", "Ünïcödé 鳥.flac", "a.b.c.Ogg", "deep/er/song.mp3", "new\nline.aiff",
+        "semi;colon,comma.AIF", "quote\"'.oga", "x.cbin", "folder.wav/inner.opus", "-dash.wav", "%20{brace}.wav",
+        " .wav", ".hidden.wav",
+    ]  # fmt: skip
+    touch(tmp_path, *names, "remark.txt", "SONG.JPG", "wav", "._plain.wav")
+    latin = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    latin.write_bytes(b"sound")
+    (tmp_path / "link.wav").symlink_to(tmp_path / "plain.wav")
+    (tmp_path / "dangling.wav").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "deep")
+    (tmp_path / "deep" / "up").symlink_to(tmp_path)
+    found, passed = walk(tmp_path)
+    expected = {*names, "link.wav", "dangling.wav", "elsewhere/er/song.mp3"}
+    assert {path.relative_to(tmp_path).as_posix() for path in found} == expected | {latin.name}
+    assert found == sorted(found)
+    assert passed == {".txt": 1, ".jpg": 1, "(none)": 1, ".wav": 1}
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
+    touch(tmp_path, "a/x.wav", "b/y.wav")
+    own = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: own("/nowhere" if Path(path).name == "b" else path))
+    with pytest.raises(OSError, match="No such file"):
+        walk(tmp_path)
+
+
+def test_folders_are_labels(tmp_path):
+    touch(tmp_path, "cat/1.wav", "dog/1.wav", "loose.wav")
+    listing = listed(tmp_path)
+    assert (listing.layout, listing.factors, listing.group) == ("folder", ("label",), None)
+    assert by_name(listing, tmp_path) == {
+        "cat/1.wav": {"label": "cat"},
+        "dog/1.wav": {"label": "dog"},
+        "loose.wav": {"label": ""},
+    }
+    touch(tmp_path, "cat/old/2.wav")
+    listing = listed(tmp_path)
+    assert listing.factors == ("level1", "level2")
+    assert by_name(listing, tmp_path)["cat/old/2.wav"] == {"level1": "cat", "level2": "old"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "labels"),
+    [
+        ("{speaker}/{digit}_{take}.wav", {"speaker": "ann", "digit": "7", "take": "a_b"}),
+        ("{digit}_{take}", {"digit": "7", "take": "a_b"}),
+        ("{top}/{speaker}/{name}.wav", {"top": "set", "speaker": "ann", "name": "7_a_b"}),
+        (r"(?P<digit>\d)_(?P<rest>\w)", {"digit": "7", "rest": "a"}),
+    ],
+)
+def test_patterns_tell_labels(pattern, labels, tmp_path):
+    touch(tmp_path, "set/ann/7_a_b.wav")
+    listing = listed(tmp_path, pattern=pattern)
+    assert by_name(listing, tmp_path) == {"set/ann/7_a_b.wav": labels}
+    assert listing.factors == tuple(labels)
+    assert listing.group == ("speaker" if "speaker" in labels else None)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("plain.wav", "names no label"),
+        ("(?P<x>[", "cannot be used"),
+        ("{a}/{a}.wav", "cannot be used"),
+        ("{a}_{b}_{c}.wav", r"1 of 2 files do not match .* such as 'ann/7.wav'"),
+    ],
+)
+def test_patterns_that_do_not_fit_are_refused(pattern, reason, tmp_path):
+    touch(tmp_path, "ann/7.wav", "bob/7_8_9.wav")
+    with pytest.raises(ValueError, match=reason):
+        listed(tmp_path, "folder", pattern=pattern)
+
+
+def test_a_pattern_takes_names_literally(tmp_path):
+    touch(tmp_path, "a+b(1).wav")
+    assert match_all("a+b({n}).wav", [tmp_path / "a+b(1).wav"], tmp_path) == {tmp_path / "a+b(1).wav": {"n": "1"}}
+    with pytest.raises(ValueError, match="do not match"):
+        match_all("a.b({n}).wav", [tmp_path / "a+b(1).wav"], tmp_path)
+
+
+ROWS = [
+    ["path", "start", "stop", "call", "group", "gain"],
+    ["x y.wav", "0.5", "1.25", "trill", "ann", "0.5"],
+    ["sub/ü.flac", "", "", "buzz", "bob", "0.25"],
+    ["x y.wav", "", "0.5", "buzz", "ann", "1.5"],
+]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "semicolons.csv"])
+def test_a_manifest_has_a_line_for_each_clip(ending, tmp_path):
+    path = tmp_path / f"list.{ending}"
+    if ending == "parquet":
+        arrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        columns = {name: list(values) for name, *values in zip(*ROWS, strict=True)}
+        times = {
+            name: [float(text) if text else None for text in columns[name]] for name in ("start", "stop", "gain")
+        }
+        parquet.write_table(arrow.table(columns | times), path)
+    else:
+        table(path, *ROWS, delimiter={"tsv": "\t", "csv": ","}.get(ending, ";"))
+    listing = listed(path)
+    assert (listing.layout, listing.factors, listing.group) == ("manifest", ("call", "group"), "group")
+    assert [(str(row.path.relative_to(tmp_path)), row.start, row.stop) for row in listing.rows] == [
+        ("x y.wav", 0.5, 1.25),
+        ("sub/ü.flac", 0.0, None),
+        ("x y.wav", 0.0, 0.5),
+    ]
+    assert [row.labels["call"] for row in listing.rows] == ["trill", "buzz", "buzz"]
+
+
+def test_a_manifest_lies_in_its_folder_under_its_name(tmp_path):
+    table(tmp_path / "manifest.csv", ["file", "speaker"], ["clips/1.wav", "ann"])
+    listing = listed(tmp_path)
+    assert listing.rows[0].path == tmp_path / "clips" / "1.wav"
+    assert listing.group == "speaker"
+
+
+def test_columns_that_measure_are_no_labels(tmp_path):
+    rows = [[f"{at}.wav", str(at), f"{at / 7:.3f}", str(at % 3), "16000"] for at in range(60)]
+    table(tmp_path / "m.csv", ["path", "number", "seconds", "kind", "rate"], *rows)
+    assert listed(tmp_path / "m.csv").factors == ("kind",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([["path", "label"]], "has no rows"),
+        ([["name", "label"], ["a.wav", "x"]], "columns name, label, and none called path"),
+        ([["path", "start"], ["a.wav", "soon"]], "'soon' under 'start' in its row 2"),
+        ([["path", "start"], ["a.wav", "nan"]], "'nan' under 'start' in its row 2"),
+        ([["path", "path"], ["a.wav", "x"]], "names a column twice"),
+        ([["path", "label"], ["a.wav"]], "has 1 fields in its row 2, its heading has 2"),
+    ],
+)
+def test_a_manifest_that_cannot_be_understood_is_refused(rows, reason, tmp_path):
+    table(tmp_path / "m.csv", *rows)
+    with pytest.raises(ValueError, match=reason):
+        listed(tmp_path / "m.csv")
+
+
+def test_other_refusals(tmp_path):
+    (tmp_path / "m.parquet").write_text("x")
+    (tmp_path / "empty").mkdir()
+    touch(tmp_path, "notes/a.txt", "b.wav")
+    for root, layout, reason in (
+        ("nothing", "auto", "there is no folder or manifest"),
+        ("m.parquet", "auto", "not Parquet that can be read"),
+        ("b.wav", "fsdd", "is a file: the layout 'fsdd' needs a folder"),
+        ("b.wav", "auto", "b.wav' is one recording: give the folder that it is in"),
+        ("empty", "auto", "names no recordings: it holds no files"),
+        ("notes", "auto", "names no recordings: it holds 1 of .txt"),
+        ("notes", "manifest", "has none of manifest.csv"),
+        ("notes", "common-voice", "has no table"),
+        ("notes", "segments", "has no annotation"),
+        (".", "fsdd", "none of the 1 files .* is named as the layout 'fsdd'"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            listed(tmp_path / root, layout)
+
+
+def test_librispeech(tmp_path):
+    names = ["train-clean-100/19/198/19-198-0001.flac", "test-other/367/130732/367-130732-0000.flac"]
+    touch(tmp_path, *names)
+    text = ";ID |SEX| SUBSET\n19 | F | train-clean-100 | 25 | Kara\n367 | M | test-other | 8 | X\n"
+    (tmp_path / "SPEAKERS.TXT").write_text(text)
+    listing = listed(tmp_path)
+    assert (listing.layout, listing.factors, listing.group) == (
+        "librispeech", ("speaker", "subset", "sex"), "speaker"
+    )  # fmt: skip
+    assert by_name(listing, tmp_path) == {
+        names[0]: {"speaker": "19", "chapter": "198", "subset": "train-clean-100", "sex": "F"},
+        names[1]: {"speaker": "367", "chapter": "130732", "subset": "test-other", "sex": "M"},
+    }
+    inner = listed(tmp_path / "test-other")
+    assert [dict(row.labels)["sex"] for row in inner.rows] == ["M"]
+
+
+def test_fsdd_and_a_stray_file(tmp_path):
+    names = [f"recordings/{digit}_{speaker}_{take}.wav" for digit in "07" for speaker in ("ann", "bob") for take in
+             (0, 4, 5)]  # fmt: skip
+    touch(tmp_path, *names, "recordings/noise.wav")
+    listing = listed(tmp_path)
+    assert (listing.layout, listing.factors, listing.group) == ("fsdd", ("digit", "speaker"), "speaker")
+    found = by_name(listing, tmp_path)
+    assert set(found) == {*names, "recordings/noise.wav"}
+    assert found["recordings/7_bob_5.wav"] == {"digit": "7", "speaker": "bob", "take": "5", "part": "train"}
+    assert found["recordings/7_bob_4.wav"]["part"] == "test"
+    assert set(found["recordings/noise.wav"].values()) == {""}
+    assert [fault.path.name for fault in listing.remarks] == ["noise.wav"]
+
+
+def test_esc_in_its_three_forms(tmp_path):
+    touch(tmp_path / "ten", "rain/1-17367-A.ogg", "dog_bark/2-4-B.ogg")
+    listing = listed(tmp_path / "ten")
+    assert (listing.layout, listing.factors, listing.group) == ("esc", ("class", "fold"), "fold")
+    assert by_name(listing, tmp_path / "ten") == {
+        "rain/1-17367-A.ogg": {"class": "rain", "fold": "1", "source": "17367"},
+        "dog_bark/2-4-B.ogg": {"class": "dog_bark", "fold": "2", "source": "4"},
+    }
+    touch(tmp_path / "fifty", "audio/1-100032-A-0.wav", "audio/5-9-A-10.wav")
+    assert {row.labels["class"] for row in listed(tmp_path / "fifty").rows} == {"0", "10"}
+    rows = ["1-100032-A-0.wav", "1", "0", "dog"], ["5-9-A-10.wav", "5", "10", "rain"]
+    table(tmp_path / "fifty" / "meta" / "esc50.csv", ["filename", "fold", "target", "category"], *rows)
+    for root in (tmp_path / "fifty", tmp_path / "fifty" / "audio"):
+        assert [row.labels["class"] for row in listed(root).rows] == ["dog", "rain"]
+
+
+def common_voice(root):
+    touch(root, "clips/a.mp3", "clips/b.mp3", "clips/c.mp3")
+    heading = ["client_id", "path", "sentence", "age", "gender", "accents", "locale"]
+    rows = {
+        "a": ["ann", "a.mp3", 'He said: "go', "twenties", "female", "", "en"],
+        "b": ["bob", "b", "it's, fine", "", "male", "us", "en"],
+        "c": ["cec", "c.mp3", "x", "fifties", "male", "us", "en"],
+    }
+    for part, clips in {"validated": "ab", "train": "a", "test": "b", "other": "c"}.items():
+        lines = ["\t".join(row) for row in (heading, *(rows[clip] for clip in clips))]
+        (root / f"{part}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_common_voice(tmp_path):
+    common_voice(tmp_path)
+    listing = listed(tmp_path)
+    assert (listing.layout, listing.group) == ("common-voice", "speaker")
+    assert set(listing.factors) == {"speaker", "part", "accent", "age", "gender"}
+    found = by_name(listing, tmp_path)
+    assert found["clips/b.mp3"] == {
+        "speaker": "bob", "part": "test", "accent": "us", "age": "", "gender": "male", "locale": "en"
+    }  # fmt: skip
+    assert set(found) == {"clips/a.mp3", "clips/b.mp3"}
+    assert set(by_name(listed(tmp_path, subset="other"), tmp_path)) == {"clips/c.mp3"}
+    (tmp_path / "validated.tsv").unlink()
+    assert set(by_name(listed(tmp_path), tmp_path)) == {"clips/a.mp3", "clips/b.mp3"}
+    with pytest.raises(ValueError, match=r"no table dev with clips: choose a --subset of other, test, train"):
+        listed(tmp_path, subset="dev")
+
+
+def test_segments_from_a_table(tmp_path):
+    touch(tmp_path, "b1/x.wav", "b2/y.wav", "b2/unmarked.wav")
+    rows = [
+        ["file", "bird", "onset_s", "offset_s", "label", "loudness"],
+        ["b1/x.wav", "one", "0.5", "0.75", "b", "3"],
+        ["b1/x.wav", "one", "0.1", "0.2", "a", "4"],
+        ["b2/y.wav", "two", "0", "1", "a", "5"],
+        ["b2/y.wav", "two", "2", "1", "wrong", "5"],
+        ["b3/gone.wav", "three", "0", "1", "a", "5"],
+    ]
+    table(tmp_path / "segments.csv", *rows)
+    listing = listed(tmp_path)
+    assert (listing.layout, listing.factors, listing.group) == ("segments", ("bird",), "bird")
+    found = {str(row.path.relative_to(tmp_path)): (dict(row.labels), row.segments) for row in listing.rows}
+    assert found == {
+        "b1/x.wav": ({"bird": "one"}, ((0.1, 0.2, "a"), (0.5, 0.75, "b"))),
+        "b2/unmarked.wav": ({"bird": ""}, ()),
+        "b2/y.wav": ({"bird": "two"}, ((0.0, 1.0, "a"),)),
+        "b3/gone.wav": ({"bird": "three"}, ()),
+    }
+    assert [(fault.path.name, fault.reason) for fault in listing.remarks] == [
+        ("y.wav", "segment 'wrong' from 2 to 1 s has no length and is left out")
+    ]
+
+
+def test_segments_of_evsonganaly(tmp_path):
+    touch(tmp_path, "bird1/a.cbin", "bird2/b.cbin")
+    content = {"onsets": [[100.0], [300.0]], "offsets": [[200.0], [450.0]], "labels": "xy"}
+    savemat(tmp_path / "bird1" / "a.cbin.not.mat", content)
+    savemat(tmp_path / "bird2" / "b.cbin.not.mat", {"onsets": 5.0, "offsets": 6.0, "labels": "z"})
+    listing = listed(tmp_path)
+    assert (listing.layout, listing.factors, listing.group) == ("segments", ("individual",), "individual")
+    assert [row.segments for row in listing.rows] == [((0.1, 0.2, "x"), (0.3, 0.45, "y")), ((0.005, 0.006, "z"),)]
+    savemat(tmp_path / "bird1" / "a.cbin.not.mat", content | {"labels": "xyz"})
+    with pytest.raises(ValueError, match="2 onsets, 2 offsets and 3 labels"):
+        listed(tmp_path)
+    (tmp_path / "bird1" / "a.cbin.not.mat").write_bytes(b"MATLAB 5.0" * 9)
+    with pytest.raises(ValueError, match="not an annotation that can be read"):
+        listed(tmp_path)
+
+
+def test_other_annotations_need_crowsetta(tmp_path, monkeypatch):
+    touch(tmp_path, "a.wav")
+    monkeypatch.setitem(sys.modules, "crowsetta", None)
+    with pytest.raises(ValueError, match="read by crowsetta, which is not installed: `pip install crowsetta`"):
+        listed(tmp_path, "segments", annotations="textgrid")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("crowsetta") is None, reason="needs the optional package crowsetta")
+def test_crowsetta_reads_other_annotations(tmp_path):
+    touch(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "a.txt").write_text("0.1\t0.25\tx\n0.5\t0.75\ty\n")
+    listing = listed(tmp_path, "segments", annotations="aud-seq")
+    assert [row.segments for row in listing.rows] == [((0.1, 0.25, "x"), (0.5, 0.75, "y")), ()]
+    with pytest.raises(ValueError, match="choose auto, csv, notmat or one of crowsetta's"):
+        listed(tmp_path, "segments", annotations="carving")
+
+
+def test_what_crowsetta_gives_becomes_segments(tmp_path):
+    """In each of its forms, as its documentation has them."""
+    one = SimpleNamespace(onset_s=np.float64(0.5), offset_s=1.0, label="a")
+    box = SimpleNamespace(onset=0.25, offset=2, label="b")
+    sequence = SimpleNamespace(segments=[one])
+    for given, expected in (
+        (SimpleNamespace(seq=sequence), [(0.5, 1.0, "a")]),
+        (SimpleNamespace(seq=[sequence, sequence]), [(0.5, 1.0, "a")] * 2),
+        (SimpleNamespace(bboxes=[box]), [(0.25, 2.0, "b")]),
+    ):
+        assert list(annotations.stretches(given)) == expected
+    paths = [tmp_path / "a.wav", tmp_path / "sub" / "b.wav"]
+    assert annotations.sound_of(Path("/far/away/b.wav"), tmp_path / "x.txt", paths) == paths[1]
+    assert annotations.sound_of(None, tmp_path / "a.txt", paths) == paths[0]
+    assert annotations.sound_of(None, tmp_path / "sub" / "b.wav.csv", paths) == paths[1]
+    assert annotations.sound_of(None, tmp_path / "c.txt", paths) == tmp_path / "c"
+
+
+@pytest.mark.parametrize(
+    ("folder", "layout", "clips", "group", "factors"),
+    [
+        ("fsdd", "fsdd", 2000, "speaker", ("digit", "speaker")),
+        ("esc10", "esc", 158, "fold", ("class", "fold")),
+        ("librispeech", "librispeech", 110, "speaker", ("speaker", "subset", "sex")),
+        ("bengalese_finch", "segments", 14, "individual", ()),
+        ("speech_phones", "segments", 19, "speaker", ("speaker",)),
+        ("zebra_finch", "segments", 26, "individual", ("individual",)),
+        ("canary", "segments", 4, "individual", ("individual",)),
+        ("vctk/files.csv", "manifest", 30, "speaker", ("speaker", "sex", "sentence")),
+    ],
+)
+def test_real_corpora(folder, layout, clips, group, factors, shared_data):
+    listing = listed(shared_data / folder)
+    assert (listing.layout, len(listing.rows), listing.group) == (layout, clips, group)
+    assert set(listing.factors) == set(factors)
+
+
+@pytest.mark.parametrize("layout", ["fsdd", "esc", "librispeech"])
+def test_real_labels_are_those_of_the_description(layout, shared_data):
+    folder = shared_data / {"esc": "esc10"}.get(layout, layout)
+    listing = listed(folder, layout)
+    with open(folder / "files.csv", newline="") as file:
+        expected = {row["file"]: row for row in csv.DictReader(file)}
+    found = by_name(listing, folder)
+    assert set(found) == set(expected)
+    known = {"part": "official_split", "take": "index"}
+    for name, labels in found.items():
+        for label, value in labels.items():
+            column = known.get(label, label)
+            assert column not in expected[name] or value == expected[name][column]
+
+
+def test_real_songs_have_the_segments_of_the_table(shared_data):
+    by_table = listed(shared_data / "bengalese_finch")
+    by_matlab = listed(shared_data / "bengalese_finch", annotations="notmat")
+    assert sum(len(row.segments) for row in by_table.rows) == 799
+    for one, other in zip(by_table.rows, by_matlab.rows, strict=True):
+        assert one.path == other.path
+        assert [label for *_, label in one.segments] == [label for *_, label in other.segments]
+        times = [np.array([segment[:2] for segment in row.segments]) for row in (one, other)]
+        np.testing.assert_allclose(times[0], times[1], rtol=0, atol=1e-6)

@@ -1,0 +1,417 @@
+"""Recordings as a world: no good file lost, no bad one used, and every piece what it says it is."""
+
+import csv
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sonarium.worlds.contract import Split, split
+from sonarium.worlds.recordings import Recordings, RecordingsConfig
+from sonarium.worlds.splits import check_split, in_words, split_by
+from sonarium.worlds.survey import survey
+
+RATE = 8_000
+
+
+def write(path, seconds=0.3, seed=0, **form):
+    """Sound of which no two samples near each other are alike, so that a piece tells its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng([seed, 7]).integers(-9000, 9000, round(seconds * RATE)).astype(np.int16)
+    soundfile.write(path, samples, RATE, **form)
+    return samples / np.float32(32_768)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Six clips of 0.3 to 0.8 s of three speakers, with their samples."""
+    root = tmp_path_factory.mktemp("corpus") / "sounds"
+    sounds = [write(root / f"{'abc'[at % 3]}_{at}.wav", 0.3 + at / 10, at) for at in range(6)]
+    order = sorted(range(6), key=lambda at: f"{'abc'[at % 3]}_{at}")
+    return root, [sounds[at] for at in order]
+
+
+def settings_for(root, **changes):
+    changes = {"rate": RATE, "seconds": 0.5, "cache": str(root.with_name("cache")), **changes}
+    return RecordingsConfig(path=str(root), **changes)
+
+
+def world_of(corpus, **changes):
+    return Recordings(settings_for(corpus[0], **{"pattern": "{speaker}_{number}.wav", **changes}))
+
+
+def everything(world):
+    return torch.arange(len(world))
+
+
+def damage(root):
+    """Bad files of every kind among the good ones, and what each is told to be."""
+    write(root / "cut.wav")
+    os.truncate(root / "cut.wav", 3000)
+    write(root / "cut.flac", seconds=2)
+    os.truncate(root / "cut.flac", 9000)
+    write(root / "flipped.flac", seconds=2)
+    content = bytearray((root / "flipped.flac").read_bytes())
+    content[9000] ^= 0x10
+    (root / "flipped.flac").write_bytes(content)
+    write(root / "cut.ogg", seconds=2)
+    os.truncate(root / "cut.ogg", 5000)
+    write(root / "cut.mp3", seconds=2)
+    os.truncate(root / "cut.mp3", 5000)
+    (root / "empty.wav").touch()
+    (root / "text.WAV").write_text("not sound\n" * 99)
+    soundfile.write(root / "nan.wav", np.array([0.1] * 900 + [np.nan]), RATE, "FLOAT")
+    soundfile.write(root / "silent.wav", np.zeros(900, np.float32), RATE)
+    write(root / "short.wav", seconds=0.01)
+    soundfile.write(root / "nothing.aiff", np.zeros(0, np.float32), RATE)
+    (root / "dangling.wav").symlink_to(root / "nowhere")
+    (root / "no rec.cbin").write_bytes(bytes(100))
+    return {
+        "cut.wav": "is cut short",
+        "cut.flac": "is not sound that can be read",
+        "flipped.flac": "",
+        "cut.ogg": "is cut short",
+        "cut.mp3": "is cut short",
+        "empty.wav": "is empty",
+        "text.WAV": "is not sound that can be read",
+        "nan.wav": "NaN or infinite",
+        "silent.wav": "is silent",
+        "short.wav": "lasts 0.01 s, allowed are 0.02",
+        "nothing.aiff": "holds no samples",
+        "dangling.wav": "leads nowhere",
+        "no rec.cbin": "no .rec file",
+    }
+
+
+GOOD = (
+    "plain.wav",
+    "with space.WAV",
+    "Ünïcödé 鳥.FLAC",
+    "sub folder/song.Ogg",
+    "loud.mp3",
+    "new\nline.aiff",
+    ".hid.wav",
+)
+
+
+def good_files(root):
+    for seed, name in enumerate(GOOD):
+        form = {"format": {".mp3": "MP3", ".Ogg": "OGG"}.get(Path(name).suffix)} if "." in name else {}
+        write(root / name, 0.5, seed, **form)
+    latin = os.fsdecode(os.fsencode(root) + b"/caf\xe9.wav")
+    (root / "plain.wav").rename(latin)
+    write(root / "plain.wav", 0.5, 99)
+    (root / "link.wav").symlink_to(root / "plain.wav")
+    return {*GOOD, "link.wav", Path(latin).name}
+
+
+def test_exactly_the_good_files_survive(tmp_path):
+    root = tmp_path / "sounds"
+    good, reasons = good_files(root), damage(root)
+    found = survey(settings_for(root))
+    assert {clip.row.path.relative_to(root).as_posix() for clip in found.clips} == good
+    told = {fault.path.name: fault.reason for fault in found.quarantine.faults}
+    assert set(told) == set(reasons)
+    for name, reason in reasons.items():
+        assert reason in told[name]
+    assert found.quarantine.files == len(good) + len(reasons)
+    world = Recordings(settings_for(root, bad_share=1.0))
+    assert {path.relative_to(root).as_posix() for path in world.paths} == good
+    for path, samples, length in zip(world.paths, *whole(world), strict=True):
+        with open(path, "rb") as file:
+            expected = soundfile.read(file, dtype="float32")[0]
+        assert int(length) == len(expected)
+        # Lossy formats are decoded to more than 16 bits.
+        np.testing.assert_allclose(samples[: int(length)], expected, rtol=0, atol=2e-5)
+    world.quarantine.write(tmp_path)
+    record = json.loads((tmp_path / "quarantine.json").read_text())
+    assert record["files"] == len(good) + len(reasons)
+    assert {Path(bad["path"]).name: bad["reason"] for bad in record["bad_files"]} == told
+
+
+def whole(world):
+    batch = world.batch(everything(world))
+    return batch.signal.numpy(), batch.lengths.numpy()
+
+
+@pytest.mark.parametrize(("bad", "allowed"), [(1, True), (2, False)])
+def test_too_many_bad_files_stop_everything_with_their_list(bad, allowed, tmp_path):
+    root = tmp_path / "sounds"
+    for number in range(100 - bad):
+        write(root / f"{number}.wav", 0.1, number)
+    for number in range(bad):
+        (root / f"bad {number}.wav").write_text("text")
+    if allowed:
+        assert len(Recordings(settings_for(root))) == 99
+        return
+    with pytest.raises(ValueError, match=r"2 of 100 files .* are bad \(2.0%, allowed are 1.0%\): .*bad 0.*bad 1"):
+        Recordings(settings_for(root))
+    assert len(Recordings(settings_for(root, bad_share=0.02))) == 98
+
+
+def test_nothing_but_bad_files_is_refused_whatever_is_allowed(tmp_path):
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "a.wav").touch()
+    with pytest.raises(ValueError, match=r"has no sound that can be used: .*a.wav' is empty"):
+        Recordings(settings_for(tmp_path / "sounds", bad_share=1.0))
+
+
+def test_whole_clips_come_with_zeros_behind_them(corpus):
+    world = world_of(corpus)
+    index = torch.tensor([4, 0, 5])
+    batch = world.batch(index)
+    assert batch.signal.shape == (3, max(len(corpus[1][at]) for at in index))
+    assert batch.lengths is not None
+    for row, clip in enumerate(index.tolist()):
+        expected = corpus[1][clip]
+        assert int(batch.lengths[row]) == len(expected)
+        np.testing.assert_array_equal(batch.signal[row, : len(expected)], expected)
+        assert not batch.signal[row, len(expected) :].any()
+    assert world.duration(index).tolist() == [len(corpus[1][at]) / RATE for at in index]
+    assert world.batch(torch.empty(0, dtype=torch.int64)).signal.shape == (0, 0)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32), step=st.integers(0, 10**9), order=st.permutations(range(6)))
+def test_a_piece_follows_from_seed_step_and_clip_alone(corpus, seed, step, order):
+    world = world_of(corpus)
+    batch = world.draw(torch.tensor(order), seed, step)
+    assert batch.signal.shape == (6, world.signal.shape[0])
+    assert batch.lengths is not None
+    for row, clip in enumerate(order):
+        sound, length = corpus[1][clip], int(batch.lengths[row])
+        piece = batch.signal[row].numpy()
+        assert length == min(len(sound), world.signal.shape[0])
+        begin = starts_of(sound, piece[:length])
+        assert len(begin) == 1
+        assert not piece[length:].any()
+        alone = world.draw(torch.tensor([clip]), seed, step)
+        assert torch.equal(alone.signal[0], batch.signal[row])
+
+
+def starts_of(sound, piece):
+    """Where in a sound a piece is found, by looking everywhere."""
+    return [at for at in range(len(sound) - len(piece) + 1) if np.array_equal(sound[at : at + len(piece)], piece)]
+
+
+def test_pieces_come_from_everywhere_and_change_with_seed_and_step(corpus):
+    world = world_of(corpus)
+    longest = int(world.lengths.argmax())
+    sound, piece = corpus[1][longest], world.signal.shape[0]
+    spare = len(sound) - piece
+    found = []
+    for seed, step in [(0, step) for step in range(300)] + [(seed, 0) for seed in range(1, 300)]:
+        drawn = world.draw(torch.tensor([longest]), seed, step).signal[0].numpy()
+        fits = np.all([sound[at : spare + 1 + at] == drawn[at] for at in range(6)], axis=0)
+        found.append(int(np.flatnonzero(fits)[0]))
+    counts = np.histogram(found, 10, (0, spare + 1))[0]
+    # Chi-square with 9 degrees of freedom: beyond 27.9 one time in a thousand.
+    assert ((counts - 59.9) ** 2 / 59.9).sum() < 27.9
+    assert len(set(found)) > 450
+
+
+def test_any_number_of_workers_draws_the_same(corpus):
+    world = world_of(corpus)
+    steps = Steps(world)
+    alone = [steps[step] for step in range(6)]
+    for workers in (1, 2):
+        loader = torch.utils.data.DataLoader(steps, batch_size=None, num_workers=workers)
+        for expected, found in zip(alone, loader, strict=True):
+            assert torch.equal(expected, found)
+
+
+class Steps(torch.utils.data.Dataset):
+    def __init__(self, world):
+        self.world = world
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return self.world.draw(everything(self.world), 3, index).signal
+
+
+def test_labels_become_factors_and_groups(corpus):
+    world = world_of(corpus)
+    assert [(factor.name, factor.values) for factor in world.factors] == [
+        ("speaker", ("a", "b", "c")),
+        ("number", ("0", "1", "2", "3", "4", "5")),
+    ]
+    assert world.batch(everything(world)).factors.tolist() == [[0, 0], [0, 3], [1, 1], [1, 4], [2, 2], [2, 5]]
+    assert (world.group_name, world.group_names) == ("speaker", ("a", "b", "c"))
+    assert world.group(torch.tensor([5, 0, 1])).tolist() == [2, 0, 0]
+    other = world_of(corpus, labels=("number",), group="folder")
+    assert [factor.name for factor in other.factors] == ["number"]
+    assert other.group_names == (".",)
+    assert world_of(corpus, pattern="").factors == ()
+    assert len(world_of(corpus, pattern="").group_names) == 6
+
+
+def test_whole_numbers_are_in_their_order(tmp_path):
+    for number in ("9", "10", "1"):
+        write(tmp_path / "sounds" / number / "x.wav", seed=int(number))
+    write(tmp_path / "sounds" / "x.wav", seed=4)
+    world = Recordings(settings_for(tmp_path / "sounds"))
+    assert world.factors[0].values == ("1", "10", "9", "unknown")
+    (tmp_path / "sounds" / "x.wav").unlink()
+    assert Recordings(settings_for(tmp_path / "sounds")).factors[0].values == ("1", "9", "10")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"labels": ("bird",)}, "--labels bird: these recordings have the labels speaker, number"),
+        ({"group": "bird"}, "--group bird: choose one of speaker, number, file, folder"),
+        ({"each": "segment"}, "has no annotated segments"),
+        ({"path": None}, "which recordings"),
+    ],
+)
+def test_what_is_asked_for_has_to_be_there(changes, reason, corpus):
+    config = replace(settings_for(corpus[0], pattern="{speaker}_{number}.wav"), **changes)
+    with pytest.raises(ValueError, match=reason):
+        Recordings(config)
+
+
+def test_settings_have_to_make_sense():
+    for wrong in ({"rate": 0}, {"seconds": 0}, {"seconds": 1e-9}, {"bad_share": 2}, {"channel": -1}):
+        with pytest.raises(ValueError, match=f"--{next(iter(wrong)).replace('_', '-')}"):
+            replace(RecordingsConfig(), **wrong)
+
+
+def manifest(root, rows, name="manifest.csv"):
+    with open(root / name, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def test_a_stretch_of_a_manifest_is_a_part_of_its_file(tmp_path):
+    root = tmp_path / "sounds"
+    sound = write(root / "x.wav", 2.0)
+    rows = [["path", "start", "stop", "call"], ["x.wav", "0.25", "0.75", "a"], ["x.wav", "1.5", "", "b"],
+            ["x.wav", "", "2.005", "c"]]  # fmt: skip
+    manifest(root, rows)
+    world = Recordings(settings_for(root))
+    batch = world.batch(everything(world))
+    assert batch.lengths is not None
+    for row, (first, last) in enumerate([(2000, 6000), (12_000, 16_000), (0, 16_000)]):
+        assert int(batch.lengths[row]) == last - first
+        np.testing.assert_array_equal(batch.signal[row, : last - first], sound[first:last])
+    # Stretches of one file are one group, unless a label says otherwise.
+    assert world.group(everything(world)).tolist() == [0, 0, 0]
+    wrong = [["x.wav", "1.9", "2.1", "d"], ["x.wav", "0.5", "0.5", "e"], ["x.wav", "-1", "1", "f"]]
+    manifest(root, [*rows, *wrong, ["gone.wav", "", "", "g"]])
+    with pytest.raises(ValueError, match=r"1 of 2 files, and 3 of 7 clips, .* are bad"):
+        Recordings(settings_for(root, bad_share=0.3))
+    lenient = Recordings(settings_for(root, bad_share=0.5))
+    assert len(lenient) == 3
+    reasons = [fault.reason for fault in lenient.quarantine.stretches]
+    assert reasons[0] == "has no stretch from 1.9 to 2.1 s: it lasts 2.000 s"
+    assert len(reasons) == 3
+
+
+def annotated(root):
+    sound = write(root / "x.wav", 1.0)
+    write(root / "y.wav", 1.0, 1)
+    rows = [["file", "onset", "offset", "label", "bird"], ["x.wav", "0.1", "0.2", "a", "one"],
+            ["x.wav", "0.5", "0.75", "b", "one"], ["y.wav", "0.9", "1.5", "a", "two"],
+            ["y.wav", "3", "4", "a", "two"]]  # fmt: skip
+    manifest(root, rows, "segments.csv")
+    return sound
+
+
+def test_segments_say_what_sounds_when(tmp_path):
+    root = tmp_path / "sounds"
+    annotated(root)
+    world = Recordings(settings_for(root))
+    assert world.segments(torch.tensor([1, 0])) == [[(0.9, 1.0, "a")], [(0.1, 0.2, "a"), (0.5, 0.75, "b")]]
+    assert [fault.reason for fault in world.quarantine.remarks] == [
+        f"segment 'a' from {stretch} s goes beyond the end at 1.000 s" for stretch in ("0.9 to 1.5", "3 to 4")
+    ]
+    assert world.group_name == "bird"
+
+
+def test_each_segment_may_be_a_clip(tmp_path):
+    root = tmp_path / "sounds"
+    sound = annotated(root)
+    world = Recordings(settings_for(root, each="segment"))
+    assert [(factor.name, factor.values) for factor in world.factors] == [
+        ("bird", ("one", "two")),
+        ("label", ("a", "b")),
+    ]
+    signal, lengths = whole(world)
+    assert lengths.tolist() == [800, 2000, 800]
+    np.testing.assert_array_equal(signal[0, :800], sound[800:1600])
+    np.testing.assert_array_equal(signal[1], sound[4000:6000])
+    assert world.segments(torch.tensor([1])) == [[(0.0, 0.25, "b")]]
+    assert len(world.quarantine.remarks) == 2
+    assert not world.quarantine.stretches
+
+
+def test_splits_keep_groups_together_and_leaks_are_refused(corpus):
+    world = world_of(corpus)
+    parts = split(world, seed=0, test=0.34)
+    check_split(world, parts)
+    said = "split by speaker, none in two parts: train 4 clips of 2, 0.00 h; test 2 clips of 1, 0.00 h"
+    assert in_words(world, parts) == said
+    leaky = Split(torch.tensor([0, 2]), torch.tensor([4]), torch.tensor([1, 5]))
+    with pytest.raises(ValueError, match="the split leaks: speaker a is in the train and in the test part"):
+        check_split(world, leaky)
+    with pytest.raises(ValueError, match="speaker c is in the train and in the validation part"):
+        check_split(world, Split(torch.tensor([0, 4]), torch.tensor([5]), torch.tensor([2])))
+    with pytest.raises(ValueError, match="has not"):
+        check_split(world, Split(torch.tensor([0, 4]), torch.tensor([2]), torch.tensor([6])))
+    chosen = split_by(world, test=["b"], validation=["c"])
+    assert [part.tolist() for part in (chosen.train, chosen.validation, chosen.test)] == [[0, 1], [4, 5], [2, 3]]
+    with pytest.raises(ValueError, match="no speaker is called 'z': there are a, b, c"):
+        split_by(world, test=["z"])
+
+
+def test_the_same_sound_under_two_names_leaks(tmp_path):
+    root = tmp_path / "sounds"
+    for seed, name in enumerate(("ann/1.wav", "bob/2.wav")):
+        write(root / name, seed=seed)
+    (root / "bob" / "copy.wav").write_bytes((root / "ann" / "1.wav").read_bytes())
+    world = Recordings(settings_for(root, group="label"))
+    with pytest.raises(
+        ValueError, match=r"ann/1.wav' in the train part and .*bob/copy.wav' .* the same recording"
+    ):
+        split_by(world, test=["bob"])
+    # Where each file stands for itself, the two are one.
+    alone = Recordings(settings_for(root))
+    assert len(alone.group_names) == 2
+    assert alone.groups[0] == alone.groups[2]
+
+
+def test_real_digits(shared_data, tmp_path):
+    root = shared_data / "fsdd"
+    world = Recordings(RecordingsConfig(path=str(root), rate=8_000, cache=str(tmp_path)))
+    assert len(world) == 2000
+    assert float(world.duration(everything(world)).sum()) == pytest.approx(960.6, abs=0.1)
+    assert world.group_names == ("george", "jackson", "lucas", "theo")
+    with open(root / "files.csv", newline="") as file:
+        frames = {row["file"]: int(row["frames"]) for row in csv.DictReader(file)}
+    names = [path.relative_to(root).as_posix() for path in world.paths]
+    assert dict(zip(names, world.lengths.tolist(), strict=True)) == frames
+    batch = world.batch(torch.tensor([7, 1999]))
+    for row, clip in enumerate((7, 1999)):
+        expected = soundfile.read(world.paths[clip], dtype="float32")[0]
+        np.testing.assert_array_equal(batch.signal[row, : len(expected)], expected)
+
+
+def test_real_song(shared_data, tmp_path):
+    config = RecordingsConfig(path=str(shared_data / "bengalese_finch"), rate=32_000, cache=str(tmp_path))
+    world = Recordings(config)
+    assert len(world) == 14
+    assert float(world.duration(everything(world)).sum()) == pytest.approx(128.3, abs=0.05)
+    marks = world.segments(everything(world))
+    assert sum(map(len, marks)) == 799
+    syllables = Recordings(replace(config, each="segment", group="file"))
+    assert len(syllables) == 799
+    assert len(syllables.factors[-1].values) == 11
+    assert len(syllables.group_names) == 14
