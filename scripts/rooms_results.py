@@ -1,6 +1,7 @@
 """Measure what `docs/rooms.md` reports of the acoustics: how right they are, and how fast, on a quiet machine.
 
 .venv/bin/python scripts/rooms_results.py                 # some minutes; needs ../shared/data for measured rooms
+.venv/bin/python scripts/rooms_results.py speed limits    # these parts: speed, limits, proof, "measured rooms"
 
 Proof: random rooms and poses against fresh rooms of pyroomacoustics and against a search through all sequences of
 walls (`tests/rooms/oracles.py`), streams against long convolutions, measured rooms. Speed: `sonarium bench rooms`,
@@ -11,18 +12,19 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.signal import fftconvolve
 from tones_results import ROOT, SONARIUM, insert, table
 
+from sonarium.bench import rooms as bench
+from sonarium.bench.plain_rooms import PlainRoom
 from sonarium.bench.rooms import memory
 from sonarium.rooms import fourier
 from sonarium.rooms.acoustics import Acoustics
 from sonarium.rooms.config import SeekConfig
-from sonarium.rooms.geometry import Room, polygon
+from sonarium.rooms.geometry import Room, polygon, regular, shoebox
 from sonarium.rooms.listeners import place_ears
 from sonarium.rooms.responses import simulate
 from sonarium.rooms.vector import SeekVector
@@ -30,6 +32,7 @@ from sonarium.rooms.vector import SeekVector
 sys.path.insert(0, str(ROOT / "tests"))
 from rooms import measured, oracles  # pyright: ignore[reportMissingImports]
 
+DATA = ROOT.parent / "shared" / "data"
 RATE = 16000
 ROOMS = 60
 """Of each kind."""
@@ -161,13 +164,15 @@ def proof_table(found: dict) -> str:
     )
 
 
-def measurements(data: Path) -> list[list[str]]:
+def measurements() -> list[list[str]] | None:
     """Rows: what was measured, how we differ, over how many."""
-    direct, echoes = (np.abs(errors) for errors in measured.echo_errors(data))
-    decays, hall = measured.dechorate_decays(data), measured.hall_decays(data)
-    theirs, ours, bare = measured.ear_delays(data)
+    if not DATA.is_dir():
+        return None
+    direct, echoes = (np.abs(errors) for errors in measured.echo_errors(DATA))
+    decays, hall = measured.dechorate_decays(DATA), measured.hall_decays(DATA)
+    theirs, ours, bare = measured.ear_delays(DATA)
     errors, without = np.abs(ours - theirs), np.abs(bare - theirs)
-    peaks = np.abs(measured.peak_errors(data))
+    peaks = np.abs(measured.peak_errors(DATA))
     rows = [
         ["dEchorate, direct sound", f"median {np.median(direct):.3f} ms, largest {direct.max():.2f}", "60 pairs"],
         ["dEchorate, first echoes", f"median {np.median(echoes):.3f} ms", "360 echoes, annotated by hand"],
@@ -192,47 +197,75 @@ def measurements(data: Path) -> list[list[str]]:
     return rows
 
 
-def limits() -> list[dict[str, float]]:
-    """Microseconds a step of the vector environment by number of rooms, beside what transforms alone take."""
-    rows = []
-    for rooms in (16, 64, 256, 1024):
-        environment = SeekVector(rooms, SeekConfig())
-        environment.reset(seed=0)
-        random = np.random.default_rng(0)
-        actions = [random.integers(0, 4, rooms) for _ in range(max(8, 2048 // rooms))]
-        environment.step(actions[0])
-        begin = time.perf_counter()
-        for row in actions:
-            environment.step(row)
-        step = (time.perf_counter() - begin) / len(actions) / rooms
-        acoustics = environment.episodes.acoustics
-        rows.append(
-            {
-                "rooms": rooms,
-                "us_a_step": 1e6 * step,
-                "steps_a_second": 1 / step,
-                "transforms_us": 1e6 * transforms(acoustics),
-                "responses_us": 1e6 * responses(environment),
-                "kilobytes": memory(acoustics) / 1024,
-            }
-        )
+def measured_table(rows: list[list[str]]) -> str:
+    return table(["", "here", "of"], rows)
+
+
+def limits() -> list[dict[str, Any]]:
+    """Microseconds of a step or a pose, beside what transforms alone and beams and arrivals alone take."""
+    rows = [stream_limit(rooms) for rooms in (16, 64, 256, 1024)]
+    box, hexagon = shoebox((8, 8), absorption=0.2), regular(6, 4.0, absorption=0.2)
+    rows.append(clip_limit("shoebox, clip of 1 s, one listener", box, bench.RATE))
+    rows.append(clip_limit("hexagon, clip of 1 s, one listener", hexagon, bench.RATE))
+    rows.append(clip_limit("shoebox, clip of 4.3 s, one listener", box, bench.OTOWORLD_CLIP))
     return rows
 
 
-def transforms(acoustics: Acoustics) -> float:
-    """Seconds a room of the Fourier transforms alone, on all threads: two sounds, two pairs of responses, and what
-    the pair of ears hears."""
-    size, rooms = acoustics.convolver.size(int(np.median(acoustics.lengths))), 64
-    signals = np.zeros((5 * rooms, size), np.float32)
-    return best(lambda: fourier.spectra(signals)) / rooms / acoustics.threads
-
-
-def responses(environment: SeekVector) -> float:
-    """Seconds a room of beams and arrivals alone, on all threads."""
+def stream_limit(rooms: int) -> dict[str, Any]:
+    """A step of the vector environment, by the number of its rooms."""
+    environment = SeekVector(rooms, SeekConfig())
+    environment.reset(seed=0)
+    random = np.random.default_rng(0)
+    actions = [random.integers(0, 4, rooms) for _ in range(max(8, 2048 // rooms))]
+    environment.step(actions[0])
+    begin = time.perf_counter()
+    for row in actions:
+        environment.step(row)
+    seconds = (time.perf_counter() - begin) / len(actions) / rooms
     acoustics, episodes = environment.episodes.acoustics, environment.episodes
-    every, length = np.arange(environment.num_envs), int(acoustics.lengths.max())
-    ears = place_ears(episodes.place, episodes.heading, every, acoustics.dimensions, acoustics.aside)
-    return best(lambda: acoustics.slots.responses(every, ears, length)) / len(ears) / acoustics.threads
+    # Two sounds, two pairs of responses, and what the pair of ears hears.
+    alone = transforms(acoustics, 5) / acoustics.threads
+    arriving = arrivals(acoustics, episodes.place, episodes.heading) / acoustics.threads
+    return limit(f"stream of .25 s, {rooms} rooms", seconds, alone, arriving, acoustics)
+
+
+def clip_limit(name: str, room: Room, samples: int) -> dict[str, Any]:
+    """A pose of one listener, order 10; one thread."""
+    sources, sounds = np.array([[2.6, 3.1], [5.2, 4.7]]), bench.noise(2, samples)
+    plain = PlainRoom(room, sources, sounds, bench.RATE, 10)
+    acoustics = bench.listener(room, sources, sounds, plain)
+    place, heading = (np.array([one]) for one in bench.places(room, 1)[0])
+    length = int(acoustics.lengths[0])
+    blocks = -(-acoustics.window // (acoustics.convolver.size(length) - length + 1))
+    seconds = best(lambda: acoustics.hear(place, heading))
+    alone = transforms(acoustics, acoustics.slots.sources + blocks)
+    return limit(name, seconds, alone, arrivals(acoustics, place, heading), acoustics)
+
+
+def limit(name: str, seconds: float, alone: float, arriving: float, acoustics: Acoustics) -> dict[str, Any]:
+    return {
+        "what": name,
+        "us": 1e6 * seconds,
+        "a_second": 1 / seconds,
+        "transforms_us": 1e6 * alone,
+        "arrivals_us": 1e6 * arriving,
+        "times_the_floor": seconds / (alone + arriving),
+        "kilobytes": memory(acoustics) / 1024,
+    }
+
+
+def transforms(acoustics: Acoustics, count: int) -> float:
+    """Seconds of so many Fourier transforms for one room."""
+    size, rooms = acoustics.convolver.size(int(np.median(acoustics.lengths))), 64
+    signals = np.zeros((count * rooms, size), np.float32)
+    return best(lambda: fourier.spectra(signals)) / rooms
+
+
+def arrivals(acoustics: Acoustics, places: np.ndarray, headings: np.ndarray) -> float:
+    """Seconds of beams and arrivals for one room."""
+    every, length = np.arange(len(places)), int(acoustics.lengths.max())
+    ears = place_ears(places, headings, every, acoustics.dimensions, acoustics.aside)
+    return best(lambda: acoustics.slots.responses(every, ears, length)) / len(ears)
 
 
 def best(work) -> float:
@@ -244,9 +277,14 @@ def best(work) -> float:
     return min(seconds)
 
 
-def limits_table(rows: list[dict[str, float]]) -> str:
-    head = ["rooms", "µs a step", "steps/s", "transforms alone, µs", "beams and arrivals alone, µs", "kB a room"]
-    return table(head, [[f"{value:,.0f}" for value in row.values()] for row in rows])
+def limits_table(rows: list[dict[str, Any]]) -> str:
+    head = ["", "µs", "a second", "transforms alone, µs", "beams and arrivals alone, µs", "× both", "kB a room"]
+    digits = (0, 0, 0, 0, 1, 0)
+    cells = [
+        [row["what"], *(f"{value:,.{n}f}" for value, n in zip(list(row.values())[1:], digits, strict=True))]
+        for row in rows
+    ]
+    return table(head, cells)
 
 
 def speed() -> dict:
@@ -265,22 +303,29 @@ def speed_table(found: dict) -> str:
     return f"{found['hardware']}\n\n" + table(["case", "work", "peer", "ours s", "peer s", "ratio"], rows)
 
 
+PARTS = {
+    # part of the page: what measures it, how it is written
+    "speed": (speed, speed_table),
+    "limits": (limits, limits_table),
+    "proof": (proof, proof_table),
+    "measured rooms": (measurements, measured_table),
+}
+
+
 def main() -> None:
-    results: dict[str, Any] = {"speed": speed()}
-    print("speed measured", flush=True)
-    results["limits"] = limits()
-    print("limits measured", flush=True)
-    results["proof"] = proof()
-    data = ROOT.parent / "shared" / "data"
-    if data.is_dir():
-        results["measured"] = measurements(data)
-        insert("measured rooms", table(["", "here", "of"], results["measured"]), "rooms.md")
+    wanted = sys.argv[1:] or list(PARTS)
     path = ROOT / "docs" / "results" / "rooms.json"
     path.parent.mkdir(exist_ok=True, parents=True)
-    path.write_text(json.dumps(results, indent=1) + "\n")
-    insert("speed", speed_table(results["speed"]), "rooms.md")
-    insert("limits", limits_table(results["limits"]), "rooms.md")
-    insert("proof", proof_table(results["proof"]), "rooms.md")
+    for name in wanted:
+        measure, written = PARTS[name]
+        found = measure()
+        if found is None:
+            print(f"{name}: skipped, for there is no {DATA}", flush=True)
+            continue
+        results = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(results | {name: found}, indent=1) + "\n")
+        insert(name, written(found), "rooms.md")
+        print(f"{name}: done", flush=True)
 
 
 if __name__ == "__main__":
