@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
@@ -91,7 +91,7 @@ def save_weights(learner: Learner, config: Any, signal: Signal, folder: Path) ->
         },
     }
     with written_aside(folder / "weights.safetensors") as aside:
-        save_file(weights, aside)
+        aside.write_bytes(save(weights))
     with written_aside(folder / "model.json") as aside:
         aside.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sonarium.files import failure, remove, sync, write_whole
@@ -220,8 +220,9 @@ def write_parts(folder: Path, weights: Mapping[str, Tensor], state: Tree) -> Non
     """The three files of a checkpoint."""
     tensors: dict[str, Tensor] = {}
     text = json.dumps(pack(state, tensors))
-    save_file({name: own(value) for name, value in weights.items()}, folder / WEIGHTS)
-    save_file(tensors, folder / TENSORS)
+    # Not by `save_file`, whose files only their owner may read.
+    (folder / WEIGHTS).write_bytes(save({name: own(value) for name, value in weights.items()}))
+    (folder / TENSORS).write_bytes(save(tensors))
     (folder / STATE).write_text(text, encoding="utf-8")
 
 
