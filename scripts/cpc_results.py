@@ -10,7 +10,6 @@ docs/results/cpc.json as soon as it is there, so that the same command goes on w
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -33,6 +32,7 @@ from cpc_experiments import (
 )
 from tones_results import ROOT, insert, table
 
+from sonarium.bench.timing import hardware
 from sonarium.measures.statistics import interval, paired
 from sonarium.report.style import FAINT, LINES, panels, png, sheet, tidy
 
@@ -63,7 +63,7 @@ def jobs() -> dict[str, dict[str, Callable[[], Score]]]:
 def read() -> dict:
     if RESULTS.exists():
         return json.loads(RESULTS.read_text())
-    return {"hardware": f"{platform.machine()}, one thread, torch {torch.__version__}", "parts": {}}
+    return {"hardware": hardware(), "parts": {}}
 
 
 def measure(wanted: list[str]) -> None:
@@ -236,7 +236,7 @@ def took(kept: dict) -> str:
          f"{sum(one['wall_s'] for one in named.values()) / 60:.1f}"]
         for part, named in kept["parts"].items()
     ]  # fmt: skip
-    seeds = f"seeds {FIVE[0]} to {FIVE[-1]} (digits, sounds), {THREE[0]} to {THREE[-1]} (all else)"
+    seeds = f"seeds {FIVE[0]} to {FIVE[-1]} (digits, heard, sounds), {THREE[0]} to {THREE[-1]} (all else)"
     return f"{kept['hardware']}; {seeds}.\n\n" + table(
         ["part", "jobs", "minutes of processor", "minutes on a shared machine"], rows
     )
