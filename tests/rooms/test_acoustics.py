@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rooms.oracles import CUP, ELL, TEE, ours, placed, rooms
+from rooms.oracles import CUP, ELL, TEE, placed, rooms
 from scipy.signal import fftconvolve
 
 from sonarium.rooms.absorbing import OCTAVES, Air
@@ -315,16 +315,3 @@ def test_the_map_tells_levels_of_what_is_on():
     assert acoustics.levels(0, points) == pytest.approx([0, -6.02, -7.96], abs=0.1)
     acoustics.enter(0, room, np.array([[2, 4.0], [7, 4.0]]), noise(0, 500, 500))
     assert acoustics.levels(0, points)[2] == pytest.approx(-7.96 + 3.01, abs=0.1)
-
-
-def test_the_echoes_are_the_images_that_are_heard():
-    room = polygon(CUP)
-    acoustics = Acoustics(1, 1, RATE, WINDOW, 4)
-    acoustics.enter(0, room, np.array([[1, 1.0]]), noise(0, 500))
-    place = np.array([6, 1.2])
-    echoes, expected = acoustics.echoes(0, place), ours(room, np.array([1, 1.0]), place, 4)
-    found = np.array(sorted(echo.place for echo in echoes))
-    assert found == pytest.approx(np.array(sorted(map(tuple, expected.places))))
-    assert sum(echo.order == 0 for echo in echoes) == 1
-    first = max(echoes, key=lambda echo: echo.amplitude)
-    assert first.order == 0 and first.amplitude == pytest.approx(1 / np.hypot(5, 0.2))

@@ -11,7 +11,6 @@ Images are made when a source is placed; a step costs beams, arrivals and a few 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,7 +23,7 @@ from sonarium.rooms.bands import audible_bands, half_length
 from sonarium.rooms.bank import Bank
 from sonarium.rooms.convolve import Convolver
 from sonarium.rooms.geometry import Room
-from sonarium.rooms.images import audible, find_images
+from sonarium.rooms.images import find_images
 from sonarium.rooms.listeners import place_ears
 from sonarium.rooms.slots import Slots
 
@@ -37,16 +36,6 @@ LENGTH_STEP = 128
 MAP_CHUNK = 256
 """Points of a map whose responses are made at a time."""
 NEVER = 2**62
-
-
-@dataclass(frozen=True)
-class Echo:
-    """An image that somebody hears, for pictures."""
-
-    source: int
-    place: tuple[float, float]
-    order: int
-    amplitude: float
 
 
 class Acoustics:
@@ -206,18 +195,3 @@ class Acoustics:
             energy[start : start + len(part)] = np.square(found[on]).mean(axis=2).sum(axis=(0, 2))
         with np.errstate(divide="ignore"):
             return 10 * np.log10(energy)
-
-    def echoes(self, slot: int, place: Float[np.ndarray, " axis"]) -> list[Echo]:
-        """Which images of the plan are heard from a place."""
-        room, found = self.rooms[slot], []
-        for source in range(self.slots.sources):
-            if not self.slots.heard[slot, source]:
-                continue
-            images = find_images(room, self.places[slot, source], self.order)
-            for beam in np.flatnonzero(audible(room, images, place[None])[0]):
-                x, y = images.apex[beam]
-                amplitude = float(images.gain[beam].mean()) / max(
-                    0.01, float(np.hypot(x - place[0], y - place[1]))
-                )
-                found.append(Echo(source, (float(x), float(y)), int(images.depth[beam]), amplitude))
-        return found

@@ -163,42 +163,46 @@ def configured(config: SeekConfig | None, changes: dict[str, Any]) -> SeekConfig
     return replace(config or SeekConfig(), **changes)
 
 
+RANGES: dict[str, tuple[float, float]] = {
+    "sources": (1, MOST_SOURCES),
+    "max_steps": (1, math.inf),
+    "step": (1e-3, math.inf),
+    "turn": (1e-3, 180),
+    "radius": (1e-3, math.inf),
+    "rate": (1000, 384000),
+    "seconds": (1e-3, math.inf),
+    "loop": (0.1, 600),
+    "variants": (1, 1000),
+    "level": (-120, 0),
+    "gain": (1e-9, math.inf),
+    "smallest": (0.5, math.inf),
+    "fewest_sides": (3, 64),
+    "irregular": (0, 1),
+    "absorption": (0, 1),
+    "absorption_span": (0, 1),
+    "order": (0, 200),
+    "ear_distance": (0, 2),
+    "wall_distance": (0, math.inf),
+    "source_distance": (1e-3, math.inf),
+    "start_distance": (0, math.inf),
+}
+"""From what to what a number may be, where that does not hang on another."""
+
+
 def check_numbers(config: SeekConfig) -> None:
     """Refuse numbers outside their ranges, NaN among them."""
-    infinity = math.inf
-    ranges = {
-        "sources": (1, MOST_SOURCES),
-        "max_steps": (1, infinity),
-        "step": (1e-3, infinity),
-        "turn": (1e-3, 180),
-        "radius": (1e-3, infinity),
-        "rate": (1000, 384000),
-        "seconds": (1e-3, infinity),
-        "loop": (0.1, 600),
-        "variants": (1, 1000),
-        "level": (-120, 0),
-        "gain": (1e-9, infinity),
-        "smallest": (0.5, infinity),
-        "largest": (config.smallest, infinity),
-        "fewest_sides": (3, 64),
+    ranges = RANGES | {
+        "largest": (config.smallest, math.inf),
         "most_sides": (config.fewest_sides, 64),
-        "irregular": (0, 1),
-        "absorption": (0, 1),
-        "absorption_span": (0, 1),
-        "order": (0, 200),
-        "ear_distance": (0, 2),
-        "wall_distance": (0, infinity),
-        "source_distance": (1e-3, infinity),
-        "start_distance": (0, infinity),
     }
     if config.height is not None:
         ranges |= {
-            "height": (0.1, infinity),
+            "height": (0.1, math.inf),
             "ear_height": (LEEWAY, config.height - LEEWAY),
             "source_height": (LEEWAY, config.height - LEEWAY),
         }
     if config.threads is not None:
-        ranges["threads"] = (1, infinity)
+        ranges["threads"] = (1, math.inf)
     for name, (least, most) in ranges.items():
         value = getattr(config, name)
         if not (least <= value <= most and math.isfinite(value)):
