@@ -1,0 +1,31 @@
+"""Recordings of noise on disk, for the tests of what reads them."""
+
+import numpy as np
+import soundfile
+import torch
+
+from sonarium.worlds.recordings import RecordingsConfig
+
+RATE = 8_000
+
+
+def write(path, seconds=0.3, seed=0, **form):
+    """Sound of which no two samples near each other are alike, so that a piece tells its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng([seed, 7]).integers(-9000, 9000, round(seconds * RATE)).astype(np.int16)
+    soundfile.write(path, samples, RATE, **form)
+    return samples / np.float32(32_768)
+
+
+def settings_for(root, **changes):
+    changes = {"rate": RATE, "seconds": 0.5, "cache": str(root.with_name("cache")), **changes}
+    return RecordingsConfig(path=str(root), **changes)
+
+
+def everything(world):
+    return torch.arange(len(world))
+
+
+def whole(world):
+    batch = world.batch(everything(world))
+    return batch.signal.numpy(), batch.lengths.numpy()
