@@ -1,7 +1,8 @@
 """What `scripts/cpc_results.py` measures: predictive coding on the sound at hand, and what probes tell of it.
 
-Nothing here looks at labels while it trains; no learner hears the speaker, the fold or the song on which it is
-judged; strengths of probes are chosen among the groups that they are fitted on.
+No training looks at what was said. No learner hears the speaker, the fold or the song on which it is judged,
+but for those named `heard`, which have heard that sound unlabelled. Strengths of probes are chosen among the
+groups that they are fitted on.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,9 +22,8 @@ from sonarium.measures.parts import folds, parts_of
 from sonarium.measures.probe import ProbeConfig, choose, judge, table_of
 from sonarium.measures.segments import frames_of_segments
 from sonarium.models.cpc import CPC, CPCConfig
-from sonarium.models.cpc_presets import DEFAULT
+from sonarium.models.cpc_presets import DEFAULT, SAMPLES
 from sonarium.models.schedule import ScheduleConfig
-from sonarium.models.strided import EncoderConfig
 from sonarium.training.engine import FabricEngine, quickest
 from sonarium.training.fit import Audience, FitConfig, fit
 from sonarium.training.run import Run
@@ -34,7 +34,8 @@ PHONED = "4051-11218-0044"
 DATA = ROOT.parent / "shared" / "data"
 RUNS = ROOT / "runs" / "cpc"
 BATCH = 24
-STEPS = 300
+STEPS, MORE_STEPS = 300, 1500
+"""Of the mel bands of the default, and of samples, which take longer to learn."""
 PARTS_OF_DATA = {
     "digits": "fsdd",
     "heard": "fsdd",
@@ -43,7 +44,11 @@ PARTS_OF_DATA = {
     "phones": "speech_phones",
     "speaker-frames": "librispeech",
     "schemes": "fsdd",
+    "samples-heard": "fsdd",
+    "sounds-heard": "esc10",
+    "longer-heard": "fsdd",
     "samples": "fsdd",
+    "samples-sounds": "esc10",
 }
 """The parts of the results, and the data that each is about."""
 FIRST_SEED = 100
@@ -134,11 +139,12 @@ def of_speakers(world: Recordings, speakers: list[str]) -> Tensor:
     return torch.from_numpy(np.flatnonzero(np.isin(names, speakers)))
 
 
-def digits(seed: int, test: str, config: CPCConfig = DEFAULT, name: str = "default", plain: bool = True) -> Score:
+def digits(seed: int, test: str, config: CPCConfig = DEFAULT, name: str = "default", steps: int = STEPS,
+           plain: bool = True) -> Score:  # fmt: skip
     """Pre-trained on three speakers' sound, judged on the fourth; untrained; once, the controls."""
     world = digits_world()
     others = [str(one) for one in world.factors[1].values if one != test]
-    learner = learn(f"digits-{name}-{test}", world, of_speakers(world, others), config, seed)
+    learner = learn(f"digits-{name}-{test}", world, of_speakers(world, others), config, seed, steps)
     found = {"CPC": digit_score(world, learner, others, test)}
     if plain:
         found["untrained"] = digit_score(world, untrained(world, config, seed), others, test)
@@ -155,11 +161,11 @@ SCHEMES = {
 }
 
 
-def of_scheme(name: str) -> CPCConfig:
+def of_scheme(name: str, config: CPCConfig = DEFAULT) -> CPCConfig:
     """All schemes have 96 negatives; mixed is the default itself."""
     if name == "mixed":
-        return DEFAULT
-    return replace(DEFAULT, speaker=1, contrast=replace(DEFAULT.contrast, **SCHEMES[name]))
+        return config
+    return replace(config, speaker=1, contrast=replace(config.contrast, **SCHEMES[name]))
 
 
 def scheme(seed: int, test: str, name: str) -> Score:
@@ -167,21 +173,27 @@ def scheme(seed: int, test: str, name: str) -> Score:
     return digits(seed, test, of_scheme(name), known_as, plain=False)
 
 
-def heard_unlabelled(seed: int, name: str) -> Score:
+def heard_unlabelled(seed: int, name: str, config: CPCConfig = DEFAULT, steps: int = STEPS,
+                     plain: bool = False) -> Score:  # fmt: skip
     """One learner of the sound of all four speakers; the digits of each judged by a probe fitted on the others."""
-    world = digits_world()
+    world, config = digits_world(), of_scheme(name, config)
     everyone = [str(one) for one in world.factors[1].values]
-    learner = learn(f"heard-{name.replace(' ', '-')}", world, torch.arange(len(world)), of_scheme(name), seed)
-    codes = pooled(world, learner)
-    return {test: digit_of(world, codes, [one for one in everyone if one != test], test) for test in everyone}
-
-
-SAMPLES = replace(DEFAULT, encoder=EncoderConfig(norm="channel"))
-"""The same with five learnt layers on samples, which is the usual beginning."""
+    known_as = name.replace(" ", "-") + ("" if steps == STEPS else f"-{steps}")
+    known_as += "-samples" if not config.encoder.bands else ""
+    ways = {"": learn(f"heard-{known_as}", world, torch.arange(len(world)), config, seed, steps)}
+    if plain:
+        ways[" untrained"] = untrained(world, config, seed)
+    found = {}
+    for way, by in ways.items():
+        codes = pooled(world, by)
+        for test in everyone:
+            found[test + way] = digit_of(world, codes, [one for one in everyone if one != test], test)
+    return found
 
 
 def samples(seed: int, test: str) -> Score:
-    return digits(seed, test, SAMPLES, "samples")
+    config = of_scheme("same-speaker", SAMPLES)
+    return digits(seed, test, config, f"samples-{MORE_STEPS}", MORE_STEPS)
 
 
 # Environmental sounds: trained and fitted on one fold, judged on the other.
@@ -193,19 +205,33 @@ def source_of(path: Path) -> str:
 
 
 def sounds(seed: int, train: str, config: CPCConfig = DEFAULT, name: str = "default", steps: int = STEPS) -> Score:
+    """Pre-trained on one fold's sound, judged on the other's."""
     world = sound("esc10")
-    kind, fold = (column.numpy() for column in world.causes.long().T)
+    learner = learn(f"sounds-{name}-{train}", world, torch.from_numpy(of_fold(world, train)), config, seed, steps)
+    return by_all(world, seed, learner, lambda by: {"": sound_score(world, pooled(world, by), train)})
+
+
+def sounds_heard(seed: int, config: CPCConfig, name: str, steps: int) -> Score:
+    """One learner of the sound of both folds; the classes of each judged by a probe fitted on the other."""
+    world = sound("esc10")
+    learner = learn(f"sounds-heard-{name}", world, torch.arange(len(world)), config, seed, steps)
+    found = {}
+    for way, by in (("CPC", learner), ("untrained", untrained(world, config, seed))):
+        codes = pooled(world, by)
+        found |= {f"{way} {train}": sound_score(world, codes, train) for train in ("1", "2")}
+    return found
+
+
+def of_fold(world: Recordings, fold: str) -> np.ndarray:
+    return np.flatnonzero(np.array(world.factors[1].values)[world.causes[:, 1].long().numpy()] == fold)
+
+
+def sound_score(world: Recordings, codes: np.ndarray, train: str) -> float:
     source = np.array([source_of(path) for path in world.paths])
-    fitted = np.flatnonzero(np.array(world.factors[1].values)[fold] == train)
+    fitted = of_fold(world, train)
     judged = np.setdiff1d(np.arange(len(world)), fitted)
     assert not set(source[fitted]) & set(source[judged])
-
-    def score(by: Hearing) -> float:
-        return across(pooled(world, by), kind, source, fitted, judged)
-
-    learner = learn(f"sounds-{name}-{train}", world, torch.from_numpy(fitted), config, seed, steps)
-    found = {"CPC": score(learner), "untrained": score(untrained(world, config, seed))}
-    return found | ({label: score(by) for label, by in controls(world.rate).items()} if seed == FIRST_SEED else {})
+    return across(codes, world.causes[:, 0].long().numpy(), source, fitted, judged)
 
 
 def by_all(world: Recordings, seed: int, learner: CPC, score: Callable[[Hearing], Score]) -> Score:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from cpc_experiments import (
     DATA,
+    MORE_STEPS,
     PARTS_OF_DATA,
     SCHEMES,
     Score,
@@ -28,12 +29,14 @@ from cpc_experiments import (
     samples,
     scheme,
     sounds,
+    sounds_heard,
     speaker_frames,
 )
 from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
 from sonarium.measures.statistics import interval, paired
+from sonarium.models.cpc_presets import DEFAULT, SAMPLES
 from sonarium.report.style import FAINT, LINES, panels, png, sheet, tidy
 
 SPEAKERS = ("george", "jackson", "lucas", "theo")
@@ -50,6 +53,14 @@ def jobs() -> dict[str, dict[str, Callable[[], Score]]]:
         found["digits"] |= {f"{one}/{seed}": partial(digits, seed, one) for one in SPEAKERS}
         found["sounds"] |= {f"{fold}/{seed}": partial(sounds, seed, fold) for fold in ("1", "2")}
         found["heard"] |= {f"{name}/{seed}": partial(heard_unlabelled, seed, name) for name in SCHEMES}
+        found["longer-heard"][f"{seed}"] = partial(heard_unlabelled, seed, "same-speaker", DEFAULT, MORE_STEPS)
+        found["samples-heard"][f"{seed}"] = partial(
+            heard_unlabelled, seed, "same-speaker", SAMPLES, MORE_STEPS, plain=True
+        )
+        found["sounds-heard"] |= {
+            f"default/{seed}": partial(sounds_heard, seed, DEFAULT, "default", MORE_STEPS),
+            f"samples/{seed}": partial(sounds_heard, seed, SAMPLES, "samples", MORE_STEPS),
+        }
     for seed in THREE:
         for name in SCHEMES:
             found["schemes"] |= {f"{name}/{one}/{seed}": partial(scheme, seed, one, name) for one in SPEAKERS}
@@ -57,6 +68,9 @@ def jobs() -> dict[str, dict[str, Callable[[], Score]]]:
         found["phones"][f"{seed}"] = partial(phones, seed)
         found["finch"][f"{seed}"] = partial(finch, seed)
         found["samples"] |= {f"{one}/{seed}": partial(samples, seed, one) for one in SPEAKERS}
+        found["samples-sounds"] |= {
+            f"{fold}/{seed}": partial(sounds, seed, fold, SAMPLES, "samples", MORE_STEPS) for fold in ("1", "2")
+        }
     return found
 
 

@@ -1,4 +1,4 @@
-"""The pictures show their numbers: places, colours, neighbours, intervals and rates."""
+"""The pictures show their numbers: places, colours and neighbours."""
 
 import sys
 
@@ -7,20 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
-from scipy.stats import norm
 from sklearn.metrics import silhouette_score
 from typechecking import unchecked
 
-from sonarium.measures.fewlabels import FewLabels
-from sonarium.measures.statistics import interval
-from sonarium.measures.verification import Trials, errors
 from sonarium.report.neighbours import (
     MOST_LABELS,
     RIGHT,
     WRONG,
     code_map,
-    error_chart,
-    few_labels_chart,
     in_order,
     one_of_each,
     retrieval_picture,
@@ -136,62 +130,12 @@ def test_long_names_keep_both_ends() -> None:
     assert shortened("george_said_this_3") == "george_…d_this_3"
 
 
-def lines_of(figure) -> dict[str, np.ndarray]:
-    return {str(line.get_label()): np.asarray(line.get_xydata(), float) for line in figure.axes[0].get_lines()}
-
-
-def test_few_label_curves_show_means_and_intervals_over_seeds_or_draws() -> None:
-    seeds = [FewLabels((1, 5), fresh(seed).random((4, 2)), 0.25) for seed in range(3)]
-    figure = few_labels_chart({"ours": seeds, "control": seeds[:1]}, "few")
-    lines = lines_of(figure)
-    means = np.array([seed.scores.mean(0) for seed in seeds])
-    np.testing.assert_allclose(lines["ours"], np.stack([[1, 5], 100 * means.mean(0)], 1))
-    np.testing.assert_allclose(lines["control"][:, 1], 100 * seeds[0].scores.mean(0))
-    assert lines["chance"][:, 1].tolist() == [25, 25]
-    bands = [np.asarray(one.get_paths()[0].vertices) for one in figure.axes[0].collections]
-    for band, values in zip(bands, (means[:, 0], seeds[0].scores[:, 0]), strict=True):
-        own = interval(values.tolist())
-        assert own.low is not None and own.high is not None
-        at_one = band[band[:, 0] == 1, 1]
-        assert at_one.min() == pytest.approx(max(0, 100 * own.low))
-        assert at_one.max() == pytest.approx(min(100, 100 * own.high))
-    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["1", "5"]
-
-
-def test_one_draw_has_no_band() -> None:
-    figure = few_labels_chart({"ours": [FewLabels((1, 2), np.array([[0.5, 0.75]]), 0.5)]})
-    band = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
-    assert set(band[:, 1]) == {50, 75}
-
-
-def test_errors_of_gaussians_lie_on_a_line_through_their_equal_rate() -> None:
-    steps = norm.ppf((np.arange(3000) + 0.5) / 3000)
-    trials = Trials(np.concatenate([steps + 2, steps]), np.arange(6000) < 3000)
-    figure = error_chart({"ours": errors(trials)})
-    drawn = lines_of(figure)["ours"]
-    inside = drawn[(np.abs(drawn) < 2.5).all(1)]
-    np.testing.assert_allclose(inside.sum(1), -2, atol=0.05)  # deviates of misses and false alarms
-    ticks = dict(
-        zip(figure.axes[0].get_xticks(), [one.get_text() for one in figure.axes[0].get_xticklabels()], strict=True)
-    )
-    assert {round(float(norm.cdf(place)), 6): text for place, text in ticks.items()}[0.05] == "5"
-
-
 @pytest.mark.parametrize(
     ("ask", "says"),
     [
         (lambda: tsne(np.ones((3, 2)), fresh()), "got 3 rows: a map needs at least 4"),
         (lambda: code_map(np.ones((3, 2)), np.arange(4)), "got 3 points and 4 labels"),
         (lambda: retrieval_picture([]), "the table has no rows"),
-        (lambda: few_labels_chart({}), "no curves came"),
-        (lambda: few_labels_chart({"a": []}), "no curves came"),
-        (lambda: error_chart({}), "no curves came"),
-        (
-            lambda: few_labels_chart(
-                {"a": [FewLabels((1,), np.ones((1, 1)), 0), FewLabels((2,), np.ones((1, 1)), 0)]}
-            ),
-            "unlike counts",
-        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(ask, says) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -72,6 +73,18 @@ def test_all_pictures_and_sounds_lie_in_the_page(shown, tmp_path):
     assert all(attributes.get("alt") for tag, attributes in found.tags if tag == "img")
     assert all(attributes.get("aria-label") for tag, attributes in found.tags if tag == "audio")
     assert len(text) < 3.75e6
+
+
+def test_curves_of_scores_are_on_the_page(tmp_path):
+    curve = {"counts": [1, 5], "scores": [[0.2, 0.6], [0.3, 0.5]], "chance": 0.1}
+    judged = run(media=None)
+    assert judged.scores is not None
+    plain = written([judged], tmp_path)[1]
+    with_curves = {**judged.scores, "curves": {"few-labels/digit": {"scores": curve, "log_mel": curve}}}
+    _, found = written([replace(judged, scores=with_curves)], tmp_path)
+    pictures, before = ([tag for tag, _ in one.tags if tag == "img"] for one in (found, plain))
+    assert len(pictures) == len(before) + 1 and "What the codes tell" in found.text
+    assert "Digit from few labels" in [attributes.get("alt") for _, attributes in found.tags]
 
 
 def test_nothing_is_fetched(tmp_path):

@@ -6,7 +6,8 @@ those whose codes are frames at a rate by what probes and comparisons find in th
     protocol  standard or syntone
     runs      what was written, a run each: run, config, protocol, step, clips, scores (name: number), controls
               (by name, likewise), seeds, and likelihood (elbo, iwae) where the model has one; of frames also
-              settings, split and asked (in words), details (of each score) and notes (what was not asked, and why)
+              settings, split and asked (in words), details (of each score), curves (few-labels/LABEL and
+              errors/LABEL, for scores and each control) and notes (what was not asked, and why)
     summary   a row for each configuration and one for each of its controls: model; control, null or its name;
               world, with its folder where it has one; protocol; seeds, how many; runs; scores (name: mean, std,
               low, high, count), where low and high are the ends of the 95 % interval over seeds, null where
@@ -134,7 +135,7 @@ def judged(trained: Trained, config: JudgingConfig, device: str, progress: Progr
     assert isinstance(trained.learner, FrameEncoder) and isinstance(control, FrameEncoder)
     seed = trained.plan.fit.seed
     found = judge(trained.learner, control, trained.world, trained.parts, config, seed, device, progress)
-    scores, details, notes = (found.pop(name) for name in ("scores", "details", "notes"))
+    scores, details, curves, notes = (found.pop(name) for name in ("scores", "details", "curves", "notes"))
     if not scores:
         reasons = (
             "; ".join(notes) or "its clips have no labels: name folders after what they hold, or give --pattern"
@@ -151,6 +152,7 @@ def judged(trained: Trained, config: JudgingConfig, device: str, progress: Progr
         "split": in_words(trained.world, trained.parts),
         "asked": in_short(details),
         "details": details,
+        "curves": curves,
         "notes": notes,
     }
 

@@ -6,7 +6,7 @@ Probes (probe.py), verification (verification.py), retrieval (retrieval.py), ABX
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from sonarium.measures.probe import ProbeConfig, probe
 from sonarium.measures.questions import PEOPLE, Corpus, Question, corpus, questions
 from sonarium.measures.retrieval import retrieval
 from sonarium.measures.segments import Marks
-from sonarium.measures.verification import clip_trials, equal_error_rate, least_cost
+from sonarium.measures.verification import clip_trials, equal_error_rate, errors, least_cost, thinned
 from sonarium.models.contract import FrameEncoder
 from sonarium.worlds.contract import Split, World
 
@@ -32,6 +32,19 @@ ITEMS = 5
 """Pieces of a category and a group that ABX takes."""
 Progress = Callable[[str, int, int], object]
 Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one ear was found to tell."""
+
+    scores: Scores = field(default_factory=dict)
+    chance: Scores = field(default_factory=dict)
+    """The same for every ear."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """How each score of a probe came about."""
+    curves: dict[str, Any] = field(default_factory=dict)
+    """What makes more than a number: `few-labels` and `errors`, and after a stroke the label."""
 
 
 def judge(
@@ -44,27 +57,29 @@ def judge(
     device: str,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
-    """`scores` of the learner, those of each control, `chance`; `details` of each score, and `notes`."""
+    """`scores` of the learner, those of each control, `chance`; `details` of each score, `curves` of all by what
+    they show, and `notes`."""
     known = corpus(world, split, learner, config, np.random.default_rng([seed, 0xA5C]))
     asked, notes = questions(known, config, np.random.default_rng([seed, 0xA5D]))
     wanted, remarks = comparisons(known, config)
     gap = gap_of(known, asked, config)
-    chance: Scores = {}
-    details: dict[str, Any] = {}
-    found: dict[str, Any] = {}
+    found: dict[str, Findings] = {}
     every = ears(learner, untrained, known.rate, device)
     for done, (name, ear) in enumerate(every.items()):
         progress("judging", done, len(every))
         heard = hear(ear, world, known.index, known.lengths, known.marks, config, gap)
-        own = found[name] = {}
+        own = found[name] = Findings()
         # The products of a probe are small: several threads wait for each other longer than they work.
         with threadpool_limits(1, "blas"):
             for question in asked:
-                answer(question, heard, config, seed, own, chance, details if name == "scores" else {})
+                answer(question, heard, config, seed, own)
         for compare in wanted:
-            compare(ear, heard, world, seed, own, chance)
+            compare(ear, heard, world, seed, own)
     progress("judging", len(every), len(every))
-    return {**found, "chance": chance, "details": details, "notes": notes + remarks}
+    learnt = found["scores"]
+    curves = {key: {name: one.curves[key] for name, one in found.items()} for key in learnt.curves}
+    scores = {name: one.scores for name, one in found.items()} | {"chance": learnt.chance}
+    return {**scores, "details": learnt.details, "curves": curves, "notes": notes + remarks}
 
 
 def gap_of(known: Corpus, asked: list[Question], config: JudgingConfig) -> float | None:
@@ -77,21 +92,13 @@ def gap_of(known: Corpus, asked: list[Question], config: JudgingConfig) -> float
     return float(seconds / config.most_frames)
 
 
-def answer(
-    question: Question,
-    heard: Heard,
-    config: JudgingConfig,
-    seed: int,
-    own: Scores,
-    chance: Scores,
-    details: dict[str, Any],
-) -> None:
+def answer(question: Question, heard: Heard, config: JudgingConfig, seed: int, own: Findings) -> None:
     """Fit a probe, choose its settings and score it, each on clips of its own."""
     codes, labels, groups, parts = rows_for(question, heard)
     how = ProbeConfig(kind="logistic" if config.probe == "linear" else "mlp", refit=True)
     score = probe(codes, labels, groups, parts, np.random.default_rng([seed, 0xA5E]), how)
-    own[question.key], chance[question.key] = score.accuracy, score.chance
-    details[question.key] = {
+    own.scores[question.key], own.chance[question.key] = score.accuracy, score.chance
+    own.details[question.key] = {
         "asked_of": question.on,
         "balanced": score.balanced,
         "balanced_chance": score.balanced_chance,
@@ -102,9 +109,11 @@ def answer(
     if config.few_labels and question.level == "clips":
         drawn = np.random.default_rng([seed, 0xA5F])
         curve = few_labels(codes, labels, groups, parts, drawn, COUNTS, config=how)
+        label = question.key.partition("/")[2]
+        own.curves[f"few-labels/{label}"] = {**asdict(curve), "scores": curve.scores.tolist()}
         for count, told in zip(curve.counts, curve.intervals, strict=True):
-            key = f"few-{count}/{question.key.partition('/')[2]}"
-            own[key], chance[key] = told.mean, curve.chance
+            key = f"few-{count}/{label}"
+            own.scores[key], own.chance[key] = told.mean, curve.chance
 
 
 def rows_for(question: Question, heard: Heard) -> tuple[np.ndarray, np.ndarray, np.ndarray, Parts]:
@@ -119,7 +128,7 @@ def rows_for(question: Question, heard: Heard) -> tuple[np.ndarray, np.ndarray, 
     return heard.frames[rows], labels[rows], question.groups[clip], parts
 
 
-Comparison = Callable[[Ear, Heard, World, int, Scores, Scores], None]
+Comparison = Callable[[Ear, Heard, World, int, Findings], None]
 
 
 def comparisons(known: Corpus, config: JudgingConfig) -> tuple[list[Comparison], list[str]]:
@@ -151,22 +160,25 @@ def findable(label: Shaped[np.ndarray, " clip"], apart: Shaped[np.ndarray, " cli
 
 
 def retrieving(name: str, label: np.ndarray, apart: np.ndarray, parts: Parts) -> Comparison:
-    def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Scores, chance: Scores) -> None:
+    def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Findings) -> None:
         # Cosines of codes that share a large mean are all near 1.
         codes = heard.whole - heard.whole[parts.train].mean(axis=0)
         told = retrieval(codes[parts.test], label[parts.test], apart[parts.test])
         key = f"retrieval/{name}"
-        own[key], chance[key] = told.mean_average_precision, told.chance
+        own.scores[key], own.chance[key] = told.mean_average_precision, told.chance
 
     return compare
 
 
 def verifying(known: Corpus) -> Comparison:
-    def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Scores, chance: Scores) -> None:
+    def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Findings) -> None:
         test, mean = known.parts.test, heard.whole[known.parts.train].mean(axis=0)
         trials = clip_trials(heard.whole[test], known.group[test], mean, known.file[test])
         for key, error, worst in (("eer", equal_error_rate, 0.5), ("min-dcf", least_cost, 1.0)):
-            own[f"{key}/{known.kind}"], chance[f"{key}/{known.kind}"] = error(trials), worst
+            own.scores[f"{key}/{known.kind}"], own.chance[f"{key}/{known.kind}"] = error(trials), worst
+        curve = thinned(errors(trials))
+        rates = {"miss": curve.miss, "false_alarm": curve.false_alarm}
+        own.curves[f"errors/{known.kind}"] = {name: rate.round(6).tolist() for name, rate in rates.items()}
 
     return compare
 
@@ -185,7 +197,7 @@ def triples(known: Corpus) -> list[tuple[str, list[Marks]]]:
 
 
 def comparing(known: Corpus, name: str, marks: list[Marks]) -> Comparison:
-    def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Scores, chance: Scores) -> None:
+    def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Findings) -> None:
         test = known.parts.test
         pieces = hear_segments(ear, world, known.index[test.tolist()], known.lengths[test], marks)
         codes, item, label, clip = pieces
@@ -193,7 +205,8 @@ def comparing(known: Corpus, name: str, marks: list[Marks]) -> Comparison:
             how = ABXConfig(speakers=speakers, most=ITEMS)
             if askable(label, group := known.group[test][clip], speakers):
                 told = abx(codes, item, label, group, np.random.default_rng(seed), how)
-                own[f"abx-{speakers}/{name}"], chance[f"abx-{speakers}/{name}"] = told.error, 0.5
+                key = f"abx-{speakers}/{name}"
+                own.scores[key], own.chance[key] = told.error, 0.5
 
     return compare
 

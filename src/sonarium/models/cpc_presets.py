@@ -2,6 +2,7 @@
 
     name                parameters  from
     default                678,528  Sonarium: mel bands, three layers, a GRU of 256
+    samples                790,240  Sonarium: five learnt layers on samples in their place
     study-jefflai108     7,423,488  Audio_ML_study, CPC/jefflai108: one time, 7 other utterances, loss over codes
     study-spijkervet     7,417,344  Audio_ML_study, CPC/Spijkervet: the same at every time, no constants in guesses
     jefflai108-cdck2     7,423,488  Contrastive-Predictive-Coding-PyTorch, CDCK2: one time, loss over the guesses
@@ -41,6 +42,10 @@ sound to learn, and looks 160 ms ahead at 50 frames a second. Each frame's chann
 depends on its neighbours. A third of the negatives are of the same recording, so that neither its noise nor its
 speaker tells them apart, and two thirds are of any, so that words are told apart too. All times of a clip share
 their negatives, which costs far less than drawing them for each."""
+
+SAMPLES = replace(DEFAULT, encoder=EncoderConfig(norm="channel"))
+"""The same with five narrow layers on samples, as in the paper: it learns what there is to hear, and so takes more
+updates than the default, gains far more by them, and passes it on sounds that are not speech."""
 
 STUDY = CPCConfig(
     encoder=EncoderConfig(filters=(512,), norm="batch", bias=False),
@@ -85,6 +90,7 @@ CPC_AUDIO = CPCConfig(
 
 CONFIGS = {
     "default": DEFAULT,
+    "samples": SAMPLES,
     "study-jefflai108": STUDY_JEFFLAI,
     "study-spijkervet": STUDY,
     "jefflai108-cdck2": CDCK2,

@@ -1,26 +1,20 @@
-"""What lies beside what: maps of codes coloured by label, nearest neighbours, and curves of few labels.
+"""What lies beside what: maps of codes coloured by label, and nearest neighbours.
 
 The map is t-SNE (van der Maaten and Hinton, 2008), as scikit-learn computes it: it keeps neighbours together and
-says nothing of distances between clusters. The curve of two errors is drawn on scales of normal deviates (Martin
-and others, 1997), where two Gaussians give a straight line.
+says nothing of distances between clusters.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
-from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from scipy.stats import norm
 
-from sonarium.measures.fewlabels import FewLabels
 from sonarium.measures.retrieval import neighbours
-from sonarium.measures.statistics import Interval, interval
-from sonarium.measures.verification import Errors
 from sonarium.report.style import BODY, FAINT, GRID, INK, LINES, SMALL, bare, panels, sheet, tidy
 
 MARKS = "os^Dv"
@@ -29,10 +23,6 @@ MOST_LABELS = len(LINES) * len(MARKS) - 1
 """Labels that are told apart; the rest are drawn faintly together."""
 RIGHT, WRONG = "#d6ecf8", "#fbe3cf"
 """Paper of a neighbour of the same label, and of another."""
-RATES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-"""Shares of errors that are written at the axes, from end to end."""
-BEYOND = (-9.0, 9.0)
-"""Normal deviates that stand for no error and for nothing but errors, far outside the picture."""
 
 
 def tsne(
@@ -169,69 +159,3 @@ def retrieval_picture(table: Sequence[Asked], what: str = "label") -> Figure:
 def shortened(text: str) -> str:
     """Both ends of a long name: one of them most often tells it from others."""
     return text if len(text) <= 16 else f"{text[:7]}…{text[-8:]}"
-
-
-def few_labels_chart(curves: Mapping[str, Sequence[FewLabels]], title: str = "") -> Figure:
-    """Balanced accuracy against labels of each class; a band holds the interval.
-
-    Each name has a curve for every training seed, and the interval is over seeds; where there is one curve alone
-    it is over draws of the labels.
-    """
-    if not curves or not all(curves.values()):
-        raise ValueError("no curves came: give each name at least one")
-    figure = sheet(5.4, 3.4)
-    axes = panels(figure, 1, 1)[0][0]
-    counts: set[int] = set()
-    for number, (name, seeds) in enumerate(curves.items()):
-        if len({seed.counts for seed in seeds}) > 1:
-            raise ValueError(f"the curves of '{name}' have unlike counts: draw all seeds with the same ones")
-        counts |= set(seeds[0].counts)
-        colour, dashes = LINES[number % len(LINES)], "-" if number < len(LINES) else "--"
-        _band(axes, seeds[0].counts, summary(seeds), name, colour, dashes)
-    chance = max(seed.chance for seeds in curves.values() for seed in seeds)
-    axes.axhline(100 * chance, color=FAINT, linewidth=0.9, linestyle=":", label="chance")
-    tidy(axes, title, "labels of each class", "balanced accuracy (%)", grid=True)
-    axes.set_xscale("log")
-    axes.set_xticks(sorted(counts), [str(count) for count in sorted(counts)])
-    axes.minorticks_off()
-    axes.set_ylim(0, 102)
-    figure.legend(loc="outside right upper", fontsize=SMALL, frameon=False)
-    return figure
-
-
-def summary(seeds: Sequence[FewLabels]) -> list[Interval]:
-    """For each count the interval over seeds, or over draws where there is one seed."""
-    if len(seeds) == 1:
-        return list(seeds[0].intervals)
-    means = np.array([seed.scores.mean(axis=0) for seed in seeds])
-    return [interval(column.tolist()) for column in means.T]
-
-
-def _band(
-    axes: Axes, counts: Sequence[int], found: Sequence[Interval], name: str, colour: str, dashes: str
-) -> None:
-    mean = 100 * np.array([one.mean for one in found])
-    low = 100 * np.array([one.mean if one.low is None else one.low for one in found])
-    high = 100 * np.array([one.mean if one.high is None else one.high for one in found])
-    axes.plot(counts, mean, dashes, color=colour, linewidth=1.4, marker="o", markersize=3.5, label=name)
-    axes.fill_between(counts, np.clip(low, 0, 100), np.clip(high, 0, 100), color=colour, alpha=0.15, linewidth=0)
-
-
-def error_chart(curves: Mapping[str, Errors], title: str = "") -> Figure:
-    """Misses against false alarms; the dotted line is where they are equal."""
-    if not curves:
-        raise ValueError("no curves came: give at least one")
-    figure = sheet(4.2, 4.4 + 0.2 * (-(-len(curves) // 2)))
-    axes = panels(figure, 1, 1)[0][0]
-    ends = norm.ppf([RATES[0], RATES[-1]])
-    for number, (name, found) in enumerate(curves.items()):
-        across, up = (np.clip(norm.ppf(rate), *BEYOND) for rate in (found.false_alarm, found.miss))
-        axes.plot(across, up, color=LINES[number % len(LINES)], linewidth=1.4, label=name)
-    axes.plot(ends, ends, color=FAINT, linewidth=0.9, linestyle=":")
-    tidy(axes, title, "false alarms (%)", "misses (%)", grid=True)
-    ticks, limits = norm.ppf(RATES), (ends[0], ends[1])
-    axes.set_xticks(ticks, [f"{100 * rate:g}" for rate in RATES])
-    axes.set_yticks(ticks, [f"{100 * rate:g}" for rate in RATES])
-    axes.set(xlim=limits, ylim=limits, aspect="equal")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False)
-    return figure

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sonarium.report import charts, meanings
+from sonarium.report import charts, judged, meanings
 from sonarium.report.album import Medium, put, read_index
 from sonarium.report.comparison import Group, RunPage, Score, grouped, seeds, tables
 from sonarium.report.style import png
@@ -38,6 +38,7 @@ HEARD = (
     "of the labels, learnt on some recordings and asked of others, beside plain features that have learnt "
     "nothing; and which held-out clips it takes to be alike."
 )
+CURVES = "What the codes tell"
 MOST_LINES = 7
 """Seeds whose curves are drawn; more could not be told apart."""
 
@@ -151,18 +152,22 @@ def section(group: Group, anchor: str) -> Section:
         unscored = [run.name for run in group.runs if not run.scores]
         if unscored:
             warned.append(f"Not scored: {', '.join(unscored)}.")
-    parts, missing = cards(first)
-    if not parts:
+    media, missing = cards(first)
+    if not media:
         warned.append("There are no pictures and sounds yet: they are made when a training ends.")
     figure = charts.curves({run.name: run.metrics for run in group.runs[:MOST_LINES]})
     details = [("Configuration", tuple(flat(first.config))), ("Environment", tuple(flat(first.environment)))]
+    curves = [
+        Card([Shown(Medium("picture", "", title, caption, ""), uri(png(drawn), ".png"))])
+        for title, caption, drawn in judged.drawn([run.scores or {} for run in group.scored])
+    ]
     return Section(
         anchor=anchor,
         title=title(group),
         facts=tuple(facts(group)),
         warnings=tuple(warned + missing),
         curves=None if figure is None else uri(png(figure), ".png"),
-        parts=parts,
+        parts=((CURVES, tuple(curves)), *media) if curves else media,
         tables=tuple((name, rows) for name, rows in details if rows),
     )
 
