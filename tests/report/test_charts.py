@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
 from sonarium.report.charts import BINS, codebook_use, curves, information_map, told
+from sonarium.report.style import png
 from sonarium.report.sweep import Codes
 from sonarium.worlds.contract import Factor
 
@@ -100,3 +101,10 @@ def test_codebook_use_is_sorted_and_sums_to_all_clips():
         highest = np.asarray(axes.collections[0].get_paths()[0].vertices)[:, 1].max()
         assert highest == pytest.approx(np.bincount(values[:, code].astype(int)).max() / 2)
         assert np.asarray(axes.lines[0].get_ydata())[0] == pytest.approx(12.5)
+
+
+def test_names_are_no_formulas_and_powers_of_ten_no_code():
+    figure = curves({"$\\frac$": [{"step": 1.0, "a/$x^$": 1.0}, {"step": 2.0, "a/$x^$": 1e6}], "b": []})
+    assert figure is not None and len(png(figure)) > 1000
+    labels = {text.get_text() for text in figure.axes[0].get_yticklabels()}
+    assert "10000" in labels or "1e+06" in labels, labels

@@ -177,6 +177,24 @@ def test_kept_features_are_those_of_the_clips(blots):
     assert torch.equal(batch.features, learner.front(blots().batch(batch.index).signal))
 
 
+def test_of_a_world_that_cuts_pieces_no_whole_clip_is_read(blots):
+    class Pieces(blots):
+        pieces = True
+
+        def draw(self, index, seed, step, device="cpu"):
+            drawn.append((seed, step))
+            return super().batch(index, device)
+
+        def batch(self, index, device="cpu"):
+            raise AssertionError("read a whole clip")
+
+    drawn: list[tuple[int, int]] = []
+    index = torch.arange(30).repeat(5)
+    dealt = Clips(Pieces(), index, FitConfig(batch=8, seed=5), FabricEngine("cpu", "32", 0))
+    assert torch.equal(torch.cat([batch.index for batch in dealt.blocks(lambda *_: None, "")]), index)
+    assert drawn == [(5, 0), (5, 64), (5, 128)]
+
+
 @pytest.mark.parametrize("field", ["batch", "seed", "log_every", "save_every", "cache_megabytes"])
 def test_numbers_below_the_least_are_refused(field):
     with pytest.raises(ValueError, match=rf"--{field.replace('_', '-')} -1: give a whole number of at least"):

@@ -116,6 +116,7 @@ def curves(runs: Mapping[str, Records]) -> Figure | None:
         tidy(axes, title, "updates" if below else "", "", grid=True)
         if wide(np.concatenate(every)):
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.minorticks_off()
         elif still(np.concatenate(every)):
             middle = float(np.concatenate(every).mean())

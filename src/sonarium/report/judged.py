@@ -38,8 +38,9 @@ def drawn(scored: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, Figur
                 f"Probes fitted on so many labelled clips of each {label}, and chosen by as many more; every "
                 f"{label} weighs alike. Bands hold the 95 % interval of the mean over {over}."
             )
-            figure = few_labels_chart({known_as(name): few(found, name) for name in found[0]})
-            yield f"{label.capitalize()} from few labels", caption, figure
+            title = f"{label.capitalize()} from few labels"
+            figure = few_labels_chart({known_as(name): few(found, name) for name in found[0]}, title)
+            yield title, caption, figure
         if kind == "errors":
             caption = (
                 f"Whether two clips are of one {label}, by the cosine of their codes: clips of one {label} that "
@@ -47,7 +48,8 @@ def drawn(scored: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, Figur
                 "both are as many."
             ) + (" The first of the seeds is drawn." if len(found) > 1 else "")
             rates = {known_as(name): both(one) for name, one in found[0].items()}
-            yield f"{label.capitalize()} verified", caption, error_chart(rates)
+            title = f"{label.capitalize()} verified"
+            yield title, caption, error_chart(rates, title)
 
 
 def known_as(name: str) -> str:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 PAPER, INK, FAINT, GRID = "#ffffff", "#1d232b", "#5b6673", "#d9dee4"
@@ -81,6 +82,9 @@ def png(figure: Figure) -> bytes:
 
 def pixels(figure: Figure) -> UInt8[np.ndarray, "row column colour"]:
     """The figure as red, green and blue."""
+    for text in figure.findobj(Text):
+        # Labels are data: a dollar in one is no formula.
+        text.set_parse_math(False)
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg), type(canvas)
     canvas.draw()

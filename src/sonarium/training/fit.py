@@ -106,7 +106,9 @@ class Clips:
 
     def blocks(self, progress: Progress, stage: str) -> Iterator[Batch]:
         for start in range(0, len(self.train), BLOCK):
-            batch = self.world.batch(self.train[start : start + BLOCK], self.engine.device)
+            index = self.train[start : start + BLOCK]
+            # Pieces like those that will be learnt from, where the world cuts them: a recording may be an hour.
+            batch = self.world.draw(index, self.config.seed, start, self.engine.device)
             wrong = ~batch.signal.isfinite().flatten(1).all(1)
             if wrong.any():
                 raise ValueError(
