@@ -20,6 +20,7 @@ from sonarium.worlds.contract import Batch, Signal
 
 PARAMETERS = {
     "default": 678_528,
+    "samples": 790_240,
     "study-jefflai108": 7_423_488,
     "study-spijkervet": 7_417_344,
     "jefflai108-cdck2": 7_423_488,
@@ -77,7 +78,7 @@ def test_presets_have_the_size_and_shape_of_what_they_reproduce(name):
     assert learner.code_rate == 100 / half
     config = learner.config
     expected = {"default": (128, 256), "jefflai108-cdck5": (512, 40), "jefflai108-cdck6": (512, 128)}
-    expected |= {"cpc-audio": (256, 256), "cpc-audio-linear": (256, 256)}
+    expected |= {"samples": (128, 256), "cpc-audio": (256, 256), "cpc-audio-linear": (256, 256)}
     assert (config.encoder.widths[-1], config.context.width) == expected.get(name, (512, 256))
 
 
