@@ -131,5 +131,7 @@ def cell(name: str, score: dict[str, Any] | None) -> str:
 def number(name: str, value: float) -> str:
     """Shares to the hundredth without their leading 0, counts as they are, nats to the tenth."""
     if meaning(name).share:
-        return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
-    return (f"{value:.0f}" if value == round(value) else f"{value:.1f}").replace("-", "−")
+        text = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
+    else:
+        text = f"{value:.0f}" if value == round(value) else f"{value:.1f}"
+    return text.replace("-", "−")

@@ -60,8 +60,14 @@ def linear(
 def ridge_path(
     x: Float[np.ndarray, "row code"], y: Int[np.ndarray, " row"], classes: int, strengths: tuple[float, ...]
 ) -> Iterator[Scores]:
-    """Ridge regression on one target a class, for every strength from one decomposition."""
-    targets = 2.0 * np.eye(classes)[y] - 1
+    """Ridge regression on one target a class, for every strength."""
+    return least_squares_path(x, 2.0 * np.eye(classes)[y] - 1, strengths)
+
+
+def least_squares_path(
+    x: Float[np.ndarray, "row code"], targets: Float[np.ndarray, "row target"], strengths: tuple[float, ...]
+) -> Iterator[Scores]:
+    """Ridge regression, for every strength from one decomposition."""
     centre, offset = x.mean(axis=0), targets.mean(axis=0)
     power, axes = principal_axes(x - centre)
     shared = ((x - centre) @ axes).T @ (targets - offset) / len(x)

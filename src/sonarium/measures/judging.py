@@ -1,8 +1,8 @@
-"""How well a learner's frames tell what is known of recordings, beside its controls: log-mel frames, cepstra with
+"""How well a learner's frames tell what is known of clips, beside its controls: log-mel frames, cepstra with
 their slopes, the same network untrained, and chance.
 
-Probes (probe.py), verification (verification.py), retrieval (retrieval.py), ABX (abx.py) and curves of few labels
-(fewlabels.py) are joined here; what is asked of whom is in questions.py.
+Probes (probe.py), lines through numbers (regression.py), verification (verification.py), retrieval (retrieval.py),
+ABX (abx.py) and curves of few labels (fewlabels.py) are joined here; what is asked of whom is in questions.py.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from sonarium.measures.judgingconfig import JudgingConfig
 from sonarium.measures.parts import Parts
 from sonarium.measures.probe import ProbeConfig, probe
 from sonarium.measures.questions import PEOPLE, Corpus, Question, corpus, questions
+from sonarium.measures.regression import explained
 from sonarium.measures.retrieval import retrieval
 from sonarium.measures.segments import Marks
 from sonarium.measures.verification import clip_trials, equal_error_rate, errors, least_cost, thinned
@@ -95,6 +96,12 @@ def gap_of(known: Corpus, asked: list[Question], config: JudgingConfig) -> float
 def answer(question: Question, heard: Heard, config: JudgingConfig, seed: int, own: Findings) -> None:
     """Fit a probe, choose its settings and score it, each on clips of its own."""
     codes, labels, groups, parts = rows_for(question, heard)
+    if question.level == "number":
+        told = explained(codes, labels, groups, parts)
+        own.scores[question.key], own.chance[question.key] = told.share, 0.0
+        setting = {"strength": told.strength}
+        own.details[question.key] = {"asked_of": question.on, "rows": list(told.rows), "setting": setting}
+        return
     how = ProbeConfig(kind="logistic" if config.probe == "linear" else "mlp", refit=True)
     score = probe(codes, labels, groups, parts, np.random.default_rng([seed, 0xA5E]), how)
     own.scores[question.key], own.chance[question.key] = score.accuracy, score.chance
@@ -118,7 +125,7 @@ def answer(question: Question, heard: Heard, config: JudgingConfig, seed: int, o
 
 def rows_for(question: Question, heard: Heard) -> tuple[np.ndarray, np.ndarray, np.ndarray, Parts]:
     """Codes, labels, groups and parts of the rows that a question is about."""
-    if question.level == "clips":
+    if question.level != "frames":
         assert question.label is not None, question
         return heard.pooled, question.label, question.groups, question.parts
     labels = heard.mark if question.label is None else question.label[heard.clip]

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from sonarium.measures.judgingconfig import JudgingConfig
@@ -37,6 +37,8 @@ class Corpus:
     parts: Parts
     """Train, validation and test groups of the run."""
     labels: dict[str, Shaped[np.ndarray, " clip"]]
+    numbers: dict[str, Float[np.ndarray, " clip"]]
+    """Causes that are no categories."""
     group: Shaped[np.ndarray, " clip"]
     file: Int[np.ndarray, " clip"]
     """Clips of one file share a channel."""
@@ -56,7 +58,8 @@ class Question:
 
     key: str
     """Level and label, such as clips/digit."""
-    level: Literal["clips", "frames"]
+    level: Literal["clips", "frames", "number"]
+    """Which label of a clip, which of a frame, or which number of a clip."""
     label: Shaped[np.ndarray, " clip"] | None
     """None asks for what is marked at each frame."""
     groups: Shaped[np.ndarray, " clip"]
@@ -91,7 +94,12 @@ def corpus(
         for column, factor in enumerate(world.factors)
         if factor.discrete
     }
-    return Corpus(index, lengths, parts, labels, group, file, marks, kind, world.signal.rate)
+    numbers = {
+        factor.name: factors[:, column].astype(float)
+        for column, factor in enumerate(world.factors)
+        if not factor.discrete
+    }
+    return Corpus(index, lengths, parts, labels, numbers, group, file, marks, kind, world.signal.rate)
 
 
 def some(side: Int[Tensor, " clip"], most: int, generator: np.random.Generator) -> Int[Tensor, " taken"]:
@@ -118,6 +126,12 @@ def questions(
             notes.append(f"{name} is not asked: {flaw}")
             continue
         asked += [Question(f"{level}/{name}", level, label, groups, parts, on) for level in levels]
+    for name, number in known.numbers.items():
+        groups, parts = across
+        if still := [part for part, rows in parts.items() if not len(rows) or np.ptp(number[rows]) == 0]:
+            notes.append(f"{name} is not asked: it does not vary in the {' and '.join(still)} part")
+            continue
+        asked.append(Question(f"number/{name}", "number", number, groups, parts, f"{known.kind}s never heard"))
     if known.marked:
         groups, parts = across
         marked = np.array([bool(marks) for marks in known.marks])

@@ -47,6 +47,7 @@ SCORES = {
 OF_LABELS = {
     "clips": Meaning("{label}", "Share of clips that a probe calls by their right {label}."),
     "frames": Meaning("{label}, frames", "Share of single frames that a probe calls by their right {label}."),
+    "number": Meaning("{label}, R²", "Share of the variance of {label} that a line through the codes tells."),
     "few": Meaning(
         "{label}, {count} each",
         "The same from {count} labelled clips of each {label}, every {label} weighing alike.",
