@@ -10,50 +10,13 @@ import soxr
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded import FORMS, RATE, put, sound
 
 from sonarium.worlds import audiofile, mpeg
 from sonarium.worlds.audiofile import BadAudio, Limits, Recording, read_mono
 from sonarium.worlds.containers import ogg_checksum
 
-RATE = 16_000
-FORMS = {
-    "pcm16.wav": ("WAV", "PCM_16"),
-    "pcm24.WAV": ("WAV", "PCM_24"),
-    "float.wav": ("WAV", "FLOAT"),
-    "extended.wav": ("WAVEX", "PCM_16"),
-    "large.rf64": ("RF64", "PCM_16"),
-    "sony.w64": ("W64", "PCM_16"),
-    "pcm16.aiff": ("AIFF", "PCM_16"),
-    "float.AIF": ("AIFF", "FLOAT"),
-    "apple.caf": ("CAF", "PCM_16"),
-    "sun.au": ("AU", "PCM_16"),
-    "pcm16.flac": ("FLAC", "PCM_16"),
-    "pcm24.flac": ("FLAC", "PCM_24"),
-    "vorbis.ogg": ("OGG", "VORBIS"),
-    "opus.opus": ("OGG", "OPUS"),
-    "layer3.mp3": ("MP3", "MPEG_LAYER_III"),
-}
 CHECKSUMS = ("pcm16.flac", "pcm24.flac", "vorbis.ogg", "opus.opus")
-
-
-def sound(seconds=0.6, channels=1, seed=0):
-    random = np.random.default_rng(seed)
-    return (random.standard_normal((round(seconds * RATE), channels)) * 0.1).astype(np.float32).clip(-0.9, 0.9)
-
-
-def put(folder, name, samples=None):
-    form, subtype = FORMS[name]
-    path = folder / name
-    soundfile.write(path, sound() if samples is None else samples, RATE, subtype, format=form)
-    return path
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The bytes of one file in each form, and its sound as libsndfile decodes it."""
-    folder = tmp_path_factory.mktemp("whole")
-    paths = {name: put(folder, name) for name in FORMS}
-    return {name: (path.read_bytes(), soundfile.read(path, dtype="float32")[0]) for name, path in paths.items()}
 
 
 @pytest.mark.parametrize("channels", [1, 2])

@@ -227,6 +227,25 @@ def test_a_disk_that_is_full_for_what_waits_ends_in_one_line(tmp_path, monkeypat
     assert names(tmp_path / "cache") == [".lock"]
 
 
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: write(path, 0.1, seed=9)])
+def test_a_file_that_changes_while_it_is_read_is_not_kept_as_it_was(change, tmp_path, files, monkeypatch):
+    path = next(iter(files.values()))
+    whole, own = path.read_bytes(), module.decode
+
+    def decode_late(source, *rest):
+        if source == path:
+            change(path)
+        return own(source, *rest)
+
+    monkeypatch.setattr(module, "decode", decode_late)
+    with pytest.raises(ValueError, match=r"a.wav' was changed while it was read: run the same again"):
+        open_cache(tmp_path / "cache", files, EXACT)
+    monkeypatch.setattr(module, "decode", own)
+    path.write_bytes(whole)
+    cache = open_cache(tmp_path / "cache", files, EXACT)
+    assert len(cache.entries) == 2 and cache.faults.keys() == {content_of(path.with_name("bad.wav"))}
+
+
 def test_what_a_killed_process_left_is_swept(tmp_path, files):
     folder = tmp_path / "cache"
     name = module.name_of(files, EXACT)

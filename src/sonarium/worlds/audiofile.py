@@ -29,6 +29,8 @@ SUFFIXES = frozenset(
 """Endings, in small letters, of the files that are taken for sound."""
 BLOCK = 1 << 18
 """Frames read at once."""
+LOUDEST = 1e10
+"""No number that a recorder writes is beyond this, whatever it takes for full scale; a damaged one often is."""
 ENDLESS = 1 << 40
 """Decoders tell a number beyond this where a header leaves the length open."""
 
@@ -66,6 +68,8 @@ class Limits:
                 raise ValueError(f"{flags}: give numbers of which the first is not negative and not the larger")
         if self.most_channels < 1:
             raise ValueError(f"--most-channels {self.most_channels}: allow at least 1")
+        if math.isnan(self.silence):
+            raise ValueError("--silence nan: give decibels below full scale, such as -100")
 
 
 ANY = Limits(0.0, math.inf, 1, 2**31, 1024, -math.inf)
@@ -214,6 +218,8 @@ class Recording:
         for block in self.read():
             if not np.isfinite(block).all():
                 raise BadAudio(self.path, "holds NaN or infinite samples", "mend it or leave it out")
+            if (loudest := float(np.abs(block).max())) > LOUDEST:
+                raise BadAudio(self.path, f"holds a sample of {loudest:.1g}, which no sound has")
             frames += len(block)
             if header.frames is None:
                 self.check_most(frames)

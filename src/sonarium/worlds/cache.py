@@ -215,7 +215,9 @@ def build(path: Path, files: Mapping[str, Path], decoding: Decoding, progress: P
 
     def decode_one(given: tuple[str, Path]) -> tuple[str, "Decoded | str"]:
         content, source = given
-        return content, decode(source, decoding, path.parent)
+        made = decode(source, decoding, path.parent)
+        check_unchanged(source, content)
+        return content, made
 
     with written_aside(path) as aside, open(aside, "wb") as file:
         for content, made in in_order(decode_one, files.items()):
@@ -233,6 +235,16 @@ def build(path: Path, files: Mapping[str, Path], decoding: Decoding, progress: P
         size = file.tell()
     index = {"decoding": asdict(decoding), "bytes": size, "blocks": blocks, "entries": entries, "faults": faults}
     write_whole(path.with_suffix(".json"), json.dumps({"checksum": checksum(index), "index": index}))
+
+
+def check_unchanged(path: Path, content: str) -> None:
+    """What was decoded, or found to be bad, has to be what was hashed, for it is kept under that name."""
+    try:
+        changed = content_of(path) != content
+    except OSError:
+        changed = True
+    if changed:
+        raise ValueError(f"'{path}' was changed while it was read: run the same again when it is at rest")
 
 
 class Decoded(NamedTuple):

@@ -23,6 +23,9 @@ BIT_RATES = {
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 """Samples a second by the two bits of the version."""
 
+SPARE = 4096
+"""Bytes of frames beyond those that a header counts: some programs leave out its own frame, or the last."""
+
 
 def frame_bytes(head: bytes) -> int:
     """Bytes of the frame that begins so; 0 if none does, or if its length is left free."""
@@ -45,15 +48,19 @@ def frame_samples(head: bytes) -> int:
     return 384 if layer == 1 else 576 if layer == 3 and version != 3 else 1152
 
 
+def after_tags(content: mmap.mmap, at: int) -> int:
+    """Where the ID3 tags that begin there end; the same place if none does."""
+    while content[at : at + 3] == b"ID3":
+        size = content[at + 6 : at + 10]
+        at += 10 + sum((byte & 0x7F) << 7 * (3 - place) for place, byte in enumerate(size))
+    return at
+
+
 def runs(content: mmap.mmap) -> Iterator[tuple[int, int]]:
     """Where frames follow each other without a gap: the beginning of each such run, and its end."""
     at = 0
     while at < len(content):
-        if content[at : at + 3] == b"ID3":
-            size = content[at + 6 : at + 10]
-            at += 10 + sum((byte & 0x7F) << 7 * (3 - place) for place, byte in enumerate(size))
-            continue
-        start = at
+        start = at = after_tags(content, at)
         while at < len(content) and (size := frame_bytes(content[at : at + 4])):
             at += size
         if at > start:
@@ -89,6 +96,9 @@ def flaw(content: mmap.mmap) -> str | None:
     promised, there = counted_bytes(content, first) or 0, len(content) - first
     if promised > there:
         return f"is cut short: its header promises {promised} bytes of sound, and {there} are there"
+    framed = sum(stop - start for start, stop in found)
+    if promised and framed - promised > SPARE:
+        return f"is damaged: its header counts {promised} bytes of frames, and {framed} are there"
     for (_, stop), (start, _) in pairwise(found):
         if content[stop : stop + 3] != b"ID3":
             return f"is damaged: {start - stop} bytes at byte {stop} are no frame"

@@ -1,5 +1,6 @@
 """From a folder to clips: what is listed, what is sound of it, and where in the cache it lies."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,7 +54,7 @@ class RecordingsConfig:
     """Folder where decoded sound is kept; by default sonarium/recordings in the user's cache folder."""
 
     def __post_init__(self) -> None:
-        if self.rate < 1 or not self.seconds * self.rate >= 1:
+        if self.rate < 1 or not 1 <= self.seconds * self.rate < math.inf:
             raise ValueError(
                 f"--rate {self.rate}, --seconds {self.seconds}: a piece must have at least one sample"
             )
