@@ -71,8 +71,11 @@ def workers() -> int:
     return min(os.cpu_count() or 1, 8)
 
 
-def in_order(work: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[Made]:
-    """What threads make of each, in order, and never far ahead of whoever takes it."""
+def in_order(
+    work: Callable[[Given], Made], given: Iterable[Given], discard: Callable[[Made], object] = lambda made: None
+) -> Iterator[Made]:
+    """What threads make of each, in order, and never far ahead of whoever takes it; what is not taken any more
+    is discarded."""
     with ThreadPoolExecutor(workers()) as pool:
         waiting: deque[Future[Made]] = deque()
         try:
@@ -84,7 +87,8 @@ def in_order(work: Callable[[Given], Made], given: Iterable[Given]) -> Iterator[
                 yield waiting.popleft().result()
         finally:
             for future in waiting:
-                future.cancel()
+                if not future.cancel() and future.exception() is None:
+                    discard(future.result())
 
 
 def content_of(path: Path) -> str:
@@ -213,14 +217,20 @@ def build(path: Path, files: Mapping[str, Path], decoding: Decoding, progress: P
     faults: dict[str, str] = {}
     offset, blocks = 0, []
 
+    def drop(made: tuple[str, "Decoded | str"]) -> None:
+        if isinstance(made[1], Decoded):
+            made[1].spool.close()
+
     def decode_one(given: tuple[str, Path]) -> tuple[str, "Decoded | str"]:
         content, source = given
         made = decode(source, decoding, path.parent)
-        check_unchanged(source, content)
+        if changed(source, content):
+            drop((content, made))
+            raise ValueError(f"'{source}' was changed while it was read: run the same again when it is at rest")
         return content, made
 
     with written_aside(path) as aside, open(aside, "wb") as file:
-        for content, made in in_order(decode_one, files.items()):
+        for content, made in in_order(decode_one, files.items(), drop):
             if isinstance(made, str):
                 faults[content] = made
             else:
@@ -237,14 +247,12 @@ def build(path: Path, files: Mapping[str, Path], decoding: Decoding, progress: P
     write_whole(path.with_suffix(".json"), json.dumps({"checksum": checksum(index), "index": index}))
 
 
-def check_unchanged(path: Path, content: str) -> None:
-    """What was decoded, or found to be bad, has to be what was hashed, for it is kept under that name."""
+def changed(path: Path, content: str) -> bool:
+    """Whether a file is no longer what was hashed: what came of it must not be kept under that name."""
     try:
-        changed = content_of(path) != content
+        return content_of(path) != content
     except OSError:
-        changed = True
-    if changed:
-        raise ValueError(f"'{path}' was changed while it was read: run the same again when it is at rest")
+        return True
 
 
 class Decoded(NamedTuple):

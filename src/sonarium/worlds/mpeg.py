@@ -9,6 +9,7 @@ import mmap
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,8 +24,8 @@ BIT_RATES = {
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 """Samples a second by the two bits of the version."""
 
-SPARE = 4096
-"""Bytes of frames beyond those that a header counts: some programs leave out its own frame, or the last."""
+SPARE = 2
+"""Frames beyond those that a header counts: some programs leave out its own, or the last."""
 
 
 def frame_bytes(head: bytes) -> int:
@@ -76,13 +77,25 @@ def all_runs(content: mmap.mmap) -> list[tuple[int, int]]:
     return [run for run in runs(content) if run[1] - run[0] > frame_bytes(content[run[0] : run[0] + 4])]
 
 
-def counted_bytes(content: mmap.mmap, first: int) -> int | None:
-    """The bytes that the Xing or Info header in the first frame counts; none if there is no such header."""
+@dataclass(frozen=True)
+class Counted:
+    """What the Xing or Info header in the first frame counts; 0 for what it leaves out."""
+
+    frames: int
+    bytes: int
+
+
+def counted(content: mmap.mmap, first: int) -> Counted | None:
+    """The counts of such a header, if the first frame has one."""
     named = re.search(rb"(?:Xing|Info)\0\0\0([\0-\17])", content[first : first + 64], re.DOTALL)
     if named is None:
         return None
-    place = first + named.end() + 4 * (named[1][0] & 1)
-    return int.from_bytes(content[place : place + 4], "big") if named[1][0] & 2 else 0
+    place, told = first + named.end(), []
+    for bit in (1, 2):
+        known = named[1][0] & bit
+        told.append(int.from_bytes(content[place : place + 4], "big") if known else 0)
+        place += 4 if known else 0
+    return Counted(*told)
 
 
 def flaw(content: mmap.mmap) -> str | None:
@@ -93,12 +106,12 @@ def flaw(content: mmap.mmap) -> str | None:
     first, end = found[0][0], found[-1][1]
     if end > len(content):
         return f"is cut short: its last frame lacks {end - len(content)} bytes"
-    promised, there = counted_bytes(content, first) or 0, len(content) - first
-    if promised > there:
-        return f"is cut short: its header promises {promised} bytes of sound, and {there} are there"
-    framed = sum(stop - start for start, stop in found)
-    if promised and framed - promised > SPARE:
-        return f"is damaged: its header counts {promised} bytes of frames, and {framed} are there"
+    promised, there = counted(content, first) or Counted(0, 0), len(content) - first
+    if promised.bytes > there:
+        return f"is cut short: its header promises {promised.bytes} bytes of sound, and {there} are there"
+    frames = number_of_frames(content, found) if promised.frames else 0
+    if frames > promised.frames + SPARE:
+        return f"is damaged: its header counts {promised.frames} frames, and {frames} are there"
     for (_, stop), (start, _) in pairwise(found):
         if content[stop : stop + 3] != b"ID3":
             return f"is damaged: {start - stop} bytes at byte {stop} are no frame"
@@ -111,19 +124,20 @@ def missing_header(path: Path) -> tuple[bytes, int] | None:
         return None
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         found = all_runs(content)
-        if not found or counted_bytes(content, found[0][0]) is not None:
+        if not found or counted(content, found[0][0]) is not None:
             return None
-        frames = sum(1 for start, end in found for _ in frames_of(content, start, end))
+        frames = number_of_frames(content, found)
         first = found[0][0]
         return counting_frame(content[first : first + 4], frames, found[-1][1] - first), first
 
 
-def frames_of(content: mmap.mmap, start: int, end: int) -> Iterator[int]:
-    """Where each frame of a run begins."""
-    at = start
-    while at < end:
-        yield at
-        at += frame_bytes(content[at : at + 4])
+def number_of_frames(content: mmap.mmap, runs: list[tuple[int, int]]) -> int:
+    number = 0
+    for at, end in runs:
+        while at < end:
+            at += frame_bytes(content[at : at + 4])
+            number += 1
+    return number
 
 
 def counting_frame(head: bytes, frames: int, size: int) -> bytes:
