@@ -57,7 +57,8 @@ def test_everything_is_told_as_json(folder, check):
         str(folder / name): 1 for name in ("tit/0.wav", "tit/1.wav", "tit/2.wav", "jay/a.flac")
     }
     assert told == {
-        "path": str(folder), "layout": "folder", "ok": True, "files": 4, "clips": 4, "seconds": [1.0, 2.5, 3.0],
+        "path": str(folder), "layout": "folder", "ok": True, "refused": None, "files": 4, "clips": 4,
+        "seconds": [1.0, 2.5, 3.0],
         "rates": {"8000": 3, "16000": 1}, "channels": {"1": 3, "2": 1}, "formats": {"FLAC": 1, "WAV": 3},
         "labels": {"label": {"jay": 1, "tit": 3}}, "segments": {}, "group": "file", "bad_files": [],
         "bad_clips": [], "remarks": [], "duplicates": [], "leaks": [], "passed_over": {".txt": 1},
@@ -111,13 +112,34 @@ def test_the_same_recording_twice_is_told(folder, check):
     assert (told["duplicates"], told["leaks"]) == ([names], [names])
     told = json.loads(check(folder, "--json")[1])
     assert (told["duplicates"], told["leaks"]) == ([names], [])
-    out = check(folder, "--group", "label")[1]
-    assert " = ".join(names) in out
-    assert "1 of these lie in several groups" in out
+    code, out = check(folder, "--group", "label")
+    assert code == 1 and " = ".join(names) in out
+    assert f"in several groups, which no split may have on both sides: {names[0]}" in out
+    assert "not ready" in out and "are the same recording (1 such)" in out
+
+
+@pytest.mark.parametrize("group", ["who", "file"])
+def test_it_is_not_ready_where_no_split_could_be_trusted(group, folder, tmp_path, check):
+    """Two speakers take turns in each file; and all are in one group."""
+    rows = [
+        f"{path},{start},{start + 0.5},{'ab'[int(2 * start)]},x"
+        for path in folder.rglob("*.wav")
+        for start in (0, 0.5)
+    ]
+    (tmp_path / "turns.csv").write_text("\n".join(["path,start,stop,who,all", *rows]))
+    code, out = check(tmp_path / "turns.csv", "--group", group, "--json")
+    told = json.loads(out)
+    assert code == (1 if group == "who" else 0) and told["ok"] == (code == 0)
+    if code:
+        assert len(told["leaks"]) == 3 and told["duplicates"] == []
+        assert "there are stretches in the train and in the test part (3 such files)" in told["refused"]
+        code, out = check(tmp_path / "turns.csv", "--group", "all")
+        assert code == 1 and "not ready: 0 of 3 files bad" in out and "it has 1 group(s)" in out
 
 
 def test_segments_and_remarks_are_told(tmp_path, check):
-    write(tmp_path / "song" / "x.wav", 1.0, 0)
+    for seed, name in enumerate("xy"):
+        write(tmp_path / "song" / f"{name}.wav", 1.0, seed)
     (tmp_path / "song" / "segments.csv").write_text("file,onset,offset,label\nx.wav,0.1,0.2,a\nx.wav,0.5,0.4,b\n")
     code, out = check(tmp_path / "song")
     assert code == 0
@@ -152,5 +174,7 @@ def test_real_corpora(shared_data, tmp_path, check):
     told = json.loads(out)
     assert (code, told["files"], sum(told["segments"].values()), told["rates"]) == (0, 14, 799, {"32000": 14})
     assert told["hours"] == pytest.approx(128.3 / 3600, rel=1e-3)
+    # There is one bird, so that songs are what can be held back.
+    assert told["group"] == "file" and len(told["groups"]) == 14
     told = json.loads(check(shared_data / "librispeech", "--json")[1])
     assert (told["files"], told["layout"], len(told["groups"])) == (110, "librispeech", 47)

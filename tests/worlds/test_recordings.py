@@ -13,7 +13,8 @@ from worlds.noises import RATE, everything, settings_for, whole, write
 
 from sonarium.worlds.contract import Split, split
 from sonarium.worlds.recordings import Recordings, RecordingsConfig
-from sonarium.worlds.splits import check_split, in_words, split_by
+from sonarium.worlds.splits import check_split, deal, in_words, split_by
+from sonarium.worlds.tones import Tones, TonesConfig
 
 
 @pytest.fixture(scope="module")
@@ -234,8 +235,15 @@ def test_splits_keep_groups_together_and_leaks_are_refused(corpus):
         check_split(world, Split(torch.tensor([0, 4]), torch.tensor([2]), torch.tensor([6])))
     chosen = split_by(world, test=["b"], validation=["c"])
     assert [part.tolist() for part in (chosen.train, chosen.validation, chosen.test)] == [[0, 1], [4, 5], [2, 3]]
+    assert str(deal(world, 0, test_groups=("b",), validation_groups=("c",))) == str(chosen)
     with pytest.raises(ValueError, match="no speaker is called 'z': there are a, b, c"):
         split_by(world, test=["z"])
+    with pytest.raises(ValueError, match="are every speaker: leave some to learn"):
+        deal(world, 0, test_groups=("a", "b"), validation_groups=("c",))
+    with pytest.raises(ValueError, match="name the groups to judge on, too"):
+        deal(world, 0, validation_groups=("c",))
+    with pytest.raises(ValueError, match="the groups of world 'tones' have no names"):
+        deal(Tones(TonesConfig()), 0, test_groups=("b",))
 
 
 def test_the_same_sound_under_two_names_leaks(tmp_path):

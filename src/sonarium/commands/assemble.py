@@ -13,9 +13,9 @@ from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.models.table import MODELS
 from sonarium.training.fit import FitConfig
 from sonarium.training.run import Run, restore_weights
-from sonarium.worlds.contract import Signal, Split, World, split
+from sonarium.worlds.contract import Signal, Split, World
 from sonarium.worlds.recordings import Recordings
-from sonarium.worlds.splits import check_split
+from sonarium.worlds.splits import deal
 from sonarium.worlds.survey import Progress
 from sonarium.worlds.table import WORLDS
 
@@ -96,8 +96,8 @@ class Assembled:
 def assemble(plan: Plan, progress: Progress = lambda *_: None) -> Assembled:
     """The world, its split and a fresh learner, all from the plan's seed."""
     world = WORLDS[plan.world].build(plan.world_config, plan.fit.seed, progress)
-    parts = split(world, plan.fit.seed, plan.fit.test, plan.fit.validation)
-    check_split(world, parts)
+    fit = plan.fit
+    parts = deal(world, fit.seed, fit.test, fit.validation, fit.test_groups, fit.validation_groups)
     learner = fresh(plan, world.signal)
     if isinstance(world, Recordings) and not isinstance(learner, FrameEncoder):
         world = world.excerpts()

@@ -1,11 +1,11 @@
 """`sonarium check FOLDER`: what recordings there are, and which cannot be used, before anything is learnt.
 
-Takes the flags of the world `recordings`. The exit code is 0 if a training would begin, and 1 if too many files
-are bad. `--json` prints one object: `path`, `layout`, `ok`; how many `files` and `clips`; `hours`; `seconds`
-(shortest, median, longest clip); files by `rates`, `channels` and `formats`; `labels` and `segments` with their
-counts; `group` and `groups` with clips and hours; `bad_files`, `bad_clips` and `remarks` with their reasons;
-`duplicates` and `leaks` (one recording under several names, and in several groups); `passed_over`, other files
-by their endings; and `cache` (`path`, `bytes`, `damage`).
+Takes the flags of the world `recordings`. The exit code is 0 if a training of seed 0 would begin, and 1 if too
+many files are bad or no split can be trusted. `--json` prints one object: `path`, `layout`, `ok`, `refused` (why
+not, or null); how many `files` and `clips`; `hours`; `seconds` (shortest, median, longest clip); files by `rates`,
+`channels` and `formats`; `labels` and `segments` with their counts; `group` and `groups` with clips and hours;
+`bad_files`, `bad_clips` and `remarks` with their reasons; `duplicates` (one recording under several names) and
+`leaks` (one in several groups); `passed_over`, other files by their endings; `cache` (`path`, `bytes`, `damage`).
 """
 
 import dataclasses
@@ -22,6 +22,8 @@ import tyro
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars, plainly
+from sonarium.worlds.recordings import Recordings
+from sonarium.worlds.splits import deal
 from sonarium.worlds.survey import FILE, RecordingsConfig, Survey, survey
 
 SHOWN = 12
@@ -58,11 +60,12 @@ def account(found: Survey) -> dict[str, Any]:
     rate, clips = found.config.rate, found.clips
     entries = {clip.row.path: found.cache.entries[clip.content] for clip in clips}
     lengths = sorted(clip.length / rate for clip in clips)
-    quarantine = found.quarantine.record()
+    quarantine, refused = found.quarantine.record(), refusal(found)
     return {
         "path": found.config.path,
         "layout": found.listing.layout,
-        "ok": bool(clips) and found.quarantine.share <= found.config.bad_share,
+        "ok": refused is None,
+        "refused": refused,
         "files": quarantine["files"],
         "clips": len(clips),
         "hours": sum(lengths) / 3600,
@@ -83,6 +86,20 @@ def account(found: Survey) -> dict[str, Any]:
     }
 
 
+def refusal(found: Survey) -> str | None:
+    """Why a training would not begin."""
+    quarantine, allowed = found.quarantine, found.config.bad_share
+    if not found.clips:
+        return "nothing is left"
+    if quarantine.share > allowed:
+        return "mend or remove them, or give a larger --bad-share"
+    try:
+        deal(Recordings.of(found), seed=0)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def counted(values: Any) -> dict[str, int]:
     """How often each value comes, in order; whole numbers by size."""
     counts = Counter(str(value) for value in values)
@@ -101,14 +118,14 @@ def groups(found: Survey) -> dict[str, dict[str, float]]:
 
 
 def doubles(found: Survey) -> dict[str, list[list[str]]]:
-    """Files with the same content, and those of them that lie in several groups."""
+    """Files with the same content, and recordings that lie in several groups."""
     paths, inside = defaultdict(set), defaultdict(set)
     for clip in found.clips:
         paths[clip.content].add(str(clip.row.path))
         inside[clip.content].add(found.value(clip, found.group))
-    several = {content: sorted(names) for content, names in paths.items() if len(names) > 1}
-    leaks = [names for content, names in several.items() if len(inside[content]) > 1]
-    return {"duplicates": sorted(several.values()), "leaks": sorted(leaks)}
+    several = sorted(sorted(names) for names in paths.values() if len(names) > 1)
+    leaks = sorted(sorted(paths[content]) for content, names in inside.items() if len(names) > 1)
+    return {"duplicates": several, "leaks": leaks}
 
 
 def in_words(told: dict[str, Any], found: Survey) -> list[str]:
@@ -139,7 +156,8 @@ def in_words(told: dict[str, Any], found: Survey) -> list[str]:
     for names in some([" = ".join(names) for names in told["duplicates"]]):
         say("same sound", names)
     if told["leaks"]:
-        say("leaks", f"{len(told['leaks'])} of these lie in several groups, which no split may have on both sides")
+        names = ", ".join(some([names[0] for names in told["leaks"]]))
+        say("leaks", f"in several groups, which no split may have on both sides: {names}")
     if told["passed_over"]:
         say("passed over", listed(told["passed_over"]))
     cache = told["cache"]
@@ -153,10 +171,8 @@ def conclusion(told: dict[str, Any], found: Survey) -> str:
     bad = f"{len(quarantine.faults)} of {quarantine.files} files bad"
     if quarantine.stretches:
         bad += f" and {len(quarantine.stretches)} of {quarantine.clips} clips"
-    if told["ok"]:
-        return f"ready: {bad} ({quarantine.share:.2%}, allowed are {allowed:.2%})"
-    remedy = "mend or remove them, or give a larger --bad-share" if told["clips"] else "nothing is left"
-    return f"not ready: {bad} ({quarantine.share:.2%}, allowed are {allowed:.2%}): {remedy}"
+    said = f"{bad} ({quarantine.share:.2%}, allowed are {allowed:.2%})"
+    return f"ready: {said}" if told["ok"] else f"not ready: {said}: {told['refused']}"
 
 
 def splits(told: dict[str, Any]) -> str:

@@ -43,6 +43,10 @@ class FitConfig:
     """Share of the groups kept for choosing between models."""
     test: float = 0.2
     """Share of the groups kept for judging."""
+    test_groups: tuple[str, ...] = ()
+    """Groups kept for judging by name (a speaker, a fold), in place of a share."""
+    validation_groups: tuple[str, ...] = ()
+    """Groups kept for choosing, likewise."""
     log_every: int = 20
     """Updates between two records of the metrics; each record is the mean since the last."""
     save_every: int = 250

@@ -37,6 +37,13 @@ class Recordings(World):
         found.quarantine.enforce(config.bad_share, found.root)
         self.take(found)
 
+    @classmethod
+    def of(cls, found: Survey) -> "Recordings":
+        """What is good of a survey, however little that is."""
+        world = cls.__new__(cls)
+        world.take(found)
+        return world
+
     def take(self, found: Survey) -> None:
         """Keep of a survey what is needed to hand out clips."""
         config, clips, entries = found.config, found.clips, found.cache.entries

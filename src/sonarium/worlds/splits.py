@@ -6,11 +6,33 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sonarium.worlds.contract import Split, World
+from sonarium.worlds.contract import Split, World, split
 from sonarium.worlds.recordings import Recordings
 
 TOLD = 5
 """Groups that are named in one message."""
+
+
+def deal(
+    world: World,
+    seed: int,
+    test: float = 0.2,
+    validation: float = 0.0,
+    test_groups: Sequence[str] = (),
+    validation_groups: Sequence[str] = (),
+) -> Split:
+    """Parts of these shares, or of these groups, which can be trusted."""
+    if not test_groups and not validation_groups:
+        parts = split(world, seed, test, validation)
+        check_split(world, parts)
+        return parts
+    if not isinstance(world, Recordings):
+        raise ValueError(
+            f"--test-groups: world '{world.name}' has no groups with names; take --test, a share of it"
+        )
+    if not test_groups:
+        raise ValueError("--validation-groups without --test-groups: name the groups to judge on, too")
+    return split_by(world, test_groups, validation_groups)
 
 
 def check_split(world: World, parts: Split) -> None:
@@ -40,10 +62,14 @@ def check_sound(
     """The same bytes may lie under two names with two labels."""
     shared = common(world.contents[first], world.contents[second])
     if shared:
-        here = int(first[world.contents[first] == shared[0]][0])
-        there = int(second[world.contents[second] == shared[0]][0])
+        here, there = (world.paths[int(side[world.contents[side] == shared[0]][0])] for side in (first, second))
+        if here == there:
+            raise ValueError(
+                f"the split leaks: of '{here}' there are stretches in the {one} and in the {other} part "
+                f"({len(shared)} such files); choose a --group that holds a file together, such as file"
+            )
         raise ValueError(
-            f"the split leaks: '{world.paths[here]}' in the {one} part and '{world.paths[there]}' in the {other} "
+            f"the split leaks: '{here}' in the {one} part and '{there}' in the {other} "
             f"part are the same recording ({len(shared)} such); leave one of each out, or choose another --group"
         )
 
@@ -65,6 +91,8 @@ def split_by(world: Recordings, test: Sequence[str], validation: Sequence[str] =
         return torch.isin(world.groups, torch.tensor([number[name] for name in names], dtype=torch.int64))
 
     judged, chosen = clips_of(test), clips_of(validation)
+    if not (~judged & ~chosen).any():
+        raise ValueError(f"the groups to judge and to choose on are every {world.group_name}: leave some to learn")
     parts = Split(everything[~judged & ~chosen], everything[chosen], everything[judged])
     check_split(world, parts)
     return parts

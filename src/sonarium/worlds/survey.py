@@ -219,4 +219,8 @@ def choose_group(config: RecordingsConfig, listing: Listing) -> str:
     known = [*known_labels(listing), FILE, FOLDER]
     if config.group and config.group not in known:
         raise ValueError(f"--group {config.group}: choose one of {', '.join(dict.fromkeys(known))}")
-    return config.group or listing.group or FILE
+    if config.group or listing.group is None:
+        return config.group or FILE
+    # Of one speaker or bird alone, some of the files are what can be held back.
+    several = len({row.labels[listing.group] for row in listing.rows}) > 1
+    return listing.group if several else FILE
