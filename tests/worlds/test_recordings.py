@@ -243,7 +243,7 @@ def test_splits_keep_groups_together_and_leaks_are_refused(corpus):
     with pytest.raises(ValueError, match="name the groups to judge on, too"):
         deal(world, 0, validation_groups=("c",))
     with pytest.raises(ValueError, match="the groups of world 'tones' have no names"):
-        deal(Tones(TonesConfig()), 0, test_groups=("b",))
+        deal(Tones(TonesConfig(), 0), 0, test_groups=("b",))
 
 
 def test_the_same_sound_under_two_names_leaks(tmp_path):
