@@ -71,4 +71,9 @@ def written_aside(target: Path) -> Iterator[Path]:
 def write_whole(path: Path, text: str) -> None:
     """A reader sees the old text or the new, never a part."""
     with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_bytes(as_utf8(text))
+
+
+def as_utf8(text: str) -> bytes:
+    """Names of files may hold bytes that are no text; a mark stands for each."""
+    return text.encode("utf-8", errors="replace")

@@ -242,7 +242,7 @@ def test_splits_keep_groups_together_and_leaks_are_refused(corpus):
         deal(world, 0, test_groups=("a", "b"), validation_groups=("c",))
     with pytest.raises(ValueError, match="name the groups to judge on, too"):
         deal(world, 0, validation_groups=("c",))
-    with pytest.raises(ValueError, match="the groups of world 'tones' have no names"):
+    with pytest.raises(ValueError, match="world 'tones' has no groups with names"):
         deal(Tones(TonesConfig(), 0), 0, test_groups=("b",))
 
 

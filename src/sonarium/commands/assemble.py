@@ -15,6 +15,7 @@ from sonarium.training.fit import FitConfig
 from sonarium.training.run import Run, restore_weights
 from sonarium.worlds.contract import Signal, Split, World
 from sonarium.worlds.recordings import Recordings
+from sonarium.worlds.register import compare
 from sonarium.worlds.splits import deal
 from sonarium.worlds.survey import Progress
 from sonarium.worlds.table import WORLDS
@@ -151,6 +152,8 @@ def open_run(folder: Path, progress: Progress = lambda *_: None) -> Trained:
     """A run's world and its learner as the newest whole checkpoint left it."""
     run = Run.read(folder)
     made = assemble(read_plan(run), progress)
+    if isinstance(made.world, Recordings):
+        compare(made.world, made.parts, folder)
     step = restore(run, made.learner)
     return Trained(made.plan, made.world, made.parts, made.learner, run, step)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from sonarium.files import written_aside
+from sonarium.files import as_utf8, written_aside
 
 ROWS = 1 << 15
 """Rows that are written at once."""
@@ -68,7 +68,7 @@ def columns(width: int) -> list[str]:
 
 
 def write_csv(path: Path, width: int, rows: Iterable[Block]) -> None:
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.writer(file)
         writer.writerow(columns(width))
         for block in rows:
@@ -87,7 +87,11 @@ def write_parquet(path: Path, width: int, rows: Iterable[Block]) -> None:
     schema = pyarrow.schema(list(zip(names, kinds, strict=True)))
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         for block in rows:
-            arrays = [[block.name] * len(block.start), block.start, *np.ascontiguousarray(block.codes.T)]
+            arrays = [
+                [as_utf8(block.name).decode()] * len(block.start),
+                block.start,
+                *np.ascontiguousarray(block.codes.T),
+            ]
             writer.write_table(pyarrow.table(dict(zip(names, arrays, strict=True)), schema))
 
 

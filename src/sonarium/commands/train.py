@@ -23,6 +23,7 @@ from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import Run
 from sonarium.worlds.contract import Split
 from sonarium.worlds.recordings import Recordings
+from sonarium.worlds.register import hold
 from sonarium.worlds.splits import in_words
 from sonarium.worlds.table import WORLDS
 
@@ -92,13 +93,29 @@ def train(plan: Plan, folder: Path, steps: int, device: str) -> None:
     # A mistake should leave no folder behind that the corrected words would not fit.
     portions = made.world.portions(made.parts.train)
     check_batch(plan.fit.batch, len(portions), made.learner.least_batch)
+    if isinstance(made.world, Recordings) and isinstance(made.learner, FrameEncoder):
+        check_frames(made.world, made.parts, made.learner)
     run = Run.create(folder, plan.recorded())
     write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
     if isinstance(made.world, Recordings):
+        hold(made.world, made.parts, folder)
         tell(made.world, made.parts, folder)
     with bars() as progress:
         audience = Audience(progress, lambda fault: say(f"sonarium: {fault}"), partial(present, made, folder))
         fit(made.learner, made.world, portions, run, engine, plan.fit, steps, audience)
+
+
+def check_frames(world: Recordings, parts: Split, learner: FrameEncoder) -> None:
+    """Refuse to learn from clips none of which has two frames; tell how many have not."""
+    lengths = world.lengths[parts.train].clamp(max=world.signal.shape[0])
+    short = int((learner.code_lengths(lengths) < 2).sum())
+    if short == len(lengths):
+        raise ValueError(
+            f"all {short} clips to learn from are too short: a frame comes every {1 / learner.code_rate:.3g} s, "
+            "and what is to be guessed are later frames; take longer clips or smaller --strides"
+        )
+    if short:
+        say(f"{short} of {len(lengths)} clips to learn from are too short for two frames, and teach nothing")
 
 
 def tell(world: Recordings, parts: Split, folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sonarium.files import as_utf8
 from sonarium.report import charts, judged, meanings
 from sonarium.report.album import Medium, put, read_index
 from sonarium.report.comparison import Group, RunPage, Score, grouped, seeds, tables
@@ -102,7 +103,7 @@ def page(runs: Sequence[RunPage], out: Path) -> None:
         lead=" ".join(lead for lead in (PLANTED, HEARD) if lead in {lead_of(run) for run in runs}),
         explained=meanings.explained(controls),
     )
-    put(out, text.encode())
+    put(out, as_utf8(text))
 
 
 def lead_of(run: RunPage) -> str:

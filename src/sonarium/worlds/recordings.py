@@ -68,6 +68,8 @@ class Recordings(World):
             names = dict(zip(self.groups.tolist(), self.paths, strict=True))
             self.group_names = tuple(str(names[number]) for number in range(len(names)))
         _, self.contents = coded([clip.content for clip in clips])
+        self.identities = tuple(f"{clip.content} {clip.start} {clip.length}" for clip in clips)
+        """What each clip sounds like, wherever it lies."""
 
     def __len__(self) -> int:
         return len(self.paths)
