@@ -53,8 +53,10 @@ def run_page(folder: Path) -> RunPage:
         raise ValueError(f"'{folder}' has no metrics yet: train it with `sonarium train`")
     scores = read_json(folder / "scores.json") or None
     warnings = list(scores.get("notes", ())) if scores else [f"not scored yet: sonarium score {folder}"]
-    if bad := read_json(folder / "quarantine.json").get("bad_files"):
-        warnings.append(f"{len(bad)} bad file(s) were set aside: quarantine.json has the reasons")
+    quarantine = read_json(folder / "quarantine.json")
+    for kind in ("file", "clip"):
+        if bad := quarantine.get(f"bad_{kind}s"):
+            warnings.append(f"{len(bad)} bad {kind}(s) were set aside: quarantine.json has the reasons")
     return RunPage(
         name=folder.resolve().name,
         model=run.config.get("model", "unknown"),

@@ -244,7 +244,10 @@ class Recording:
             raise BadAudio(self.path, f"is damaged: it has {frames} samples, its header speaks of {promised}")
         if swing <= 10 ** (self.limits.silence / 20) and self.limits.silence > -math.inf:
             decibels = f"never beyond {20 * math.log10(swing):.0f} dB" if swing > 0 else "nothing but one value"
-            raise BadAudio(self.path, f"is silent: {decibels}", "leave it out, or lower the limit of silence")
+            remedy = "leave it out, or lower the limit of silence"
+            if self.header.channels > 1:
+                remedy += "; if its channels only cancel each other, choose one of them with --channel"
+            raise BadAudio(self.path, f"is silent: {decibels}", remedy)
 
 
 def as_bytes(path: Path) -> Any:
