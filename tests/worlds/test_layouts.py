@@ -132,6 +132,14 @@ def test_a_manifest_lies_in_its_folder_under_its_name(tmp_path):
     assert listing.group == "speaker"
 
 
+@pytest.mark.parametrize("name", ["Speaker", "BIRD", "Client_ID"])
+def test_groups_are_known_in_letters_of_any_size(name, tmp_path):
+    table(tmp_path / "m.csv", ["Path", "Start", "Stop", name], ["1.wav", "0", "1", "ann"])
+    assert listed(tmp_path / "m.csv").group == name
+    touch(tmp_path / "sounds", "ann/1.wav")
+    assert listed(tmp_path / "sounds", pattern=f"{{{name}}}/{{take}}.wav").group == name
+
+
 def test_columns_that_measure_are_no_labels(tmp_path):
     rows = [[f"{at}.wav", str(at), f"{at / 7:.3f}", str(at % 3), "16000"] for at in range(60)]
     table(tmp_path / "m.csv", ["path", "number", "seconds", "kind", "rate"], *rows)

@@ -115,5 +115,6 @@ def relative(path: Path, root: Path) -> str:
 
 
 def default_group(columns: Iterable[str]) -> str | None:
-    known = set(columns)
-    return next((name for name in GROUPS if name in known), None)
+    """The first of the known names, whatever the size of its letters: a speaker that is missed would leak."""
+    lower = {name.lower(): name for name in columns}
+    return next((lower[name] for name in GROUPS if name in lower), None)
