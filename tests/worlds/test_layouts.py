@@ -230,6 +230,15 @@ def test_esc_in_its_three_forms(tmp_path):
         assert [row.labels["class"] for row in listed(root).rows] == ["dog", "rain"]
 
 
+def test_a_table_of_esc_with_other_columns_is_told(tmp_path):
+    touch(tmp_path, "audio/1-100032-A-0.wav")
+    table(tmp_path / "meta" / "esc50.csv", ["File", "Class"], ["1-100032-A-0.wav", "dog"])
+    assert [row.labels["class"] for row in listed(tmp_path).rows] == ["dog"]
+    table(tmp_path / "meta" / "esc50.csv", ["file", "target"], ["1-100032-A-0.wav", "0"])
+    with pytest.raises(ValueError, match=r"esc50.csv' has the columns file, target, and none called label"):
+        listed(tmp_path)
+
+
 def common_voice(root):
     touch(root, "clips/a.mp3", "clips/b.mp3", "clips/c.mp3")
     heading = ["client_id", "path", "sentence", "age", "gender", "accents", "locale"]

@@ -204,7 +204,8 @@ def read_esc(root: Path, hints: Hints) -> Listing:
     classes: dict[str, str] = {}
     for path in filter(Path.is_file, tables_of_classes):
         table = tables.read_table(path)
-        classes = dict(zip(table["filename"], table["category"], strict=True))
+        files, names = tables.need(table, tables.PATH, path), tables.need(table, tables.LABEL, path)
+        classes = dict(zip(table[files], table[names], strict=True))
     rows = []
     for path, told in found.files:
         above = path.parent.name if path.parent not in (root, root / "audio") else told["target"]

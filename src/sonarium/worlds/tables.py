@@ -8,7 +8,7 @@ from pathlib import Path
 PATH = ("path", "file", "filename", "filepath", "file_path", "audio", "audio_file", "wav", "audio_path")
 START = ("start", "start_s", "onset", "onset_s", "begin", "begin_s", "start_time")
 STOP = ("stop", "stop_s", "end", "end_s", "offset", "offset_s", "end_time")
-LABEL = ("label", "phone", "syllable", "class", "word", "unit", "event", "name")
+LABEL = ("label", "phone", "syllable", "class", "word", "unit", "event", "category", "name")
 """Names under which a column is looked for, the first that there is."""
 
 Table = dict[str, list[str]]
