@@ -54,6 +54,17 @@ def test_segments_of_evsonganaly(tmp_path):
         listed(tmp_path)
 
 
+def test_folders_behind_links_keep_their_annotations(tmp_path):
+    touch(tmp_path, "elsewhere/bird1/a.cbin")
+    content = {"onsets": [[100.0]], "offsets": [[200.0]], "labels": "x"}
+    savemat(tmp_path / "elsewhere" / "bird1" / "a.cbin.not.mat", content)
+    (tmp_path / "songs").mkdir()
+    (tmp_path / "songs" / "bird2").symlink_to(tmp_path / "elsewhere" / "bird1")
+    (tmp_path / "elsewhere" / "bird1" / "up").symlink_to(tmp_path / "songs")
+    listing = listed(tmp_path / "songs")
+    assert (listing.layout, [row.segments for row in listing.rows]) == ("segments", [((0.1, 0.2, "x"),)])
+
+
 def test_other_annotations_need_crowsetta(tmp_path, monkeypatch):
     touch(tmp_path, "a.wav")
     monkeypatch.setitem(sys.modules, "crowsetta", None)

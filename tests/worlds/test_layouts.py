@@ -22,10 +22,11 @@ def test_no_name_of_a_file_of_sound_is_missed(tmp_path):
     latin.write_bytes(b"sound")
     (tmp_path / "link.wav").symlink_to(tmp_path / "plain.wav")
     (tmp_path / "dangling.wav").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "itself.wav").symlink_to("itself.wav")
     (tmp_path / "elsewhere").symlink_to(tmp_path / "deep")
     (tmp_path / "deep" / "up").symlink_to(tmp_path)
     found, passed = walk(tmp_path)
-    expected = {*names, "link.wav", "dangling.wav", "elsewhere/er/song.mp3"}
+    expected = {*names, "link.wav", "dangling.wav", "itself.wav", "elsewhere/er/song.mp3"}
     assert {path.relative_to(tmp_path).as_posix() for path in found} == expected | {latin.name}
     assert found == sorted(found)
     assert passed == {".txt": 1, ".jpg": 1, "(none)": 1, ".wav": 1}
@@ -35,8 +36,22 @@ def test_a_folder_that_cannot_be_listed_is_told(tmp_path, monkeypatch):
     touch(tmp_path, "a/x.wav", "b/y.wav")
     own = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: own("/nowhere" if Path(path).name == "b" else path))
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(ValueError, match=r"the folder '.*/b' cannot be read \(No such file or directory\)"):
         walk(tmp_path)
+
+
+@pytest.mark.parametrize("mode", [0, 0o444, 0o111])
+def test_a_folder_that_may_not_be_read_is_told(mode, tmp_path):
+    touch(tmp_path, "a/x.wav", "b/y.wav", "b/config.json")
+    (tmp_path / "b").chmod(mode)
+    try:
+        if os.access(tmp_path / "b", os.R_OK | os.X_OK):
+            pytest.skip("needs a user whom modes hold back")
+        for root in (tmp_path, tmp_path / "b"):
+            with pytest.raises(ValueError, match=r"the folder '.*/b' cannot be read \(Permission denied\)"):
+                listed(root)
+    finally:
+        (tmp_path / "b").chmod(0o755)
 
 
 def test_folders_are_labels(tmp_path):

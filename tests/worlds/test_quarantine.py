@@ -34,6 +34,7 @@ def damage(root):
     write(root / "short.wav", seconds=0.01)
     soundfile.write(root / "nothing.aiff", np.zeros(0, np.float32), RATE)
     (root / "dangling.wav").symlink_to(root / "nowhere")
+    (root / "itself.wav").symlink_to("itself.wav")
     (root / "no rec.cbin").write_bytes(bytes(100))
     return {
         "cut.wav": "is cut short",
@@ -48,6 +49,7 @@ def damage(root):
         "short.wav": "lasts 0.01 s, allowed are 0.02",
         "nothing.aiff": "holds no samples",
         "dangling.wav": "leads nowhere",
+        "itself.wav": "leads nowhere",
         "no rec.cbin": "no .rec file",
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sonarium.worlds import tables
-from sonarium.worlds.listing import Segment
+from sonarium.worlds.listing import Segment, files_below
 from sonarium.worlds.quarantine import Fault
 
 TABLES = ("segments.csv", "segments.tsv", "segments.parquet", "annotations.csv")
@@ -49,7 +49,7 @@ def recognise(root: Path) -> str | None:
     """Which kind of annotation a folder has, if any."""
     if table_in(root) is not None:
         return "csv"
-    return "notmat" if next(root.rglob(f"*{NOTMAT}"), None) is not None else None
+    return "notmat" if any(path.name.endswith(NOTMAT) for path in files_below(root)) else None
 
 
 def read(root: Path, paths: list[Path], kind: str) -> Annotated:
@@ -135,7 +135,7 @@ def from_crowsetta(root: Path, paths: list[Path], kind: str) -> Annotated:
         )
     endings = crowsetta.formats.by_name(kind).ext
     endings = tuple(ending.lower() for ending in ([endings] if isinstance(endings, str) else endings))
-    files = sorted(path for path in root.rglob("*") if path.name.lower().endswith(endings) and path.is_file())
+    files = sorted(path for path in files_below(root) if path.name.lower().endswith(endings))
     found, transcriber = Annotated(), crowsetta.Transcriber(format=kind)
     for file in files:
         try:

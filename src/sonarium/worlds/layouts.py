@@ -13,7 +13,7 @@ from typing import Literal
 
 from sonarium.worlds import annotations, tables
 from sonarium.worlds.audiofile import is_sound
-from sonarium.worlds.listing import Listing, Row, default_group, match_all, relative, walk
+from sonarium.worlds.listing import Listing, Row, default_group, files_below, match_all, relative, walk
 from sonarium.worlds.quarantine import Fault
 
 Layout = Literal["auto", "folder", "manifest", "librispeech", "common-voice", "fsdd", "esc", "segments"]
@@ -38,6 +38,9 @@ def list_clips(root: Path, layout: Layout, hints: Hints) -> Listing:
     """All clips in a folder, or of a manifest, with the labels that the layout and the pattern tell."""
     if not root.exists():
         raise ValueError(f"there is no folder or manifest '{root}': give the path of one with recordings")
+    if root.is_dir():
+        # That it cannot be read is told of the folder, not of a table that is looked for in it.
+        next(files_below(root), None)
     chosen = recognise(root) if layout == "auto" else layout
     if root.is_file() and chosen != "manifest":
         raise ValueError(f"'{root}' is a file: the layout '{chosen}' needs a folder; a file can be a manifest")

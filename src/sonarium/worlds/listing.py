@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,28 +49,43 @@ class Listing:
 def walk(root: Path) -> tuple[list[Path], Counter[str]]:
     """All files of sound below a folder in the order of their names, and the endings of the others."""
     found, passed = [], Counter()
-
-    def visit(folder: Path, above: frozenset[tuple[int, int]]) -> None:
-        status = folder.stat()
-        here = (status.st_dev, status.st_ino)
-        if here in above:
-            # A link that leads back up would be followed for ever.
-            return
-        if above and (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file():
-            # A run folder, whose sounds were made from those around it.
-            return
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                path = Path(entry.path)
-                if entry.is_dir():
-                    visit(path, above | {here})
-                elif is_sound(path) and not entry.name.startswith("._"):
-                    found.append(path)
-                else:
-                    passed[path.suffix.lower() or "(none)"] += 1
-
-    visit(root, frozenset())
+    for path in files_below(root):
+        if is_sound(path) and not path.name.startswith("._"):
+            found.append(path)
+        else:
+            passed[path.suffix.lower() or "(none)"] += 1
     return sorted(found), passed
+
+
+def files_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """All files in a folder and in those inside it, through links, too."""
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as entries:
+            inside = [(Path(entry.path), leads_on(entry)) for entry in entries]
+        # A run folder, whose sounds were made from those around it.
+        is_run = (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file()
+    except OSError as error:
+        raise ValueError(
+            f"the folder '{folder}' cannot be read ({error.strerror}): see that it may be, or move it away"
+        ) from None
+    here = (status.st_dev, status.st_ino)
+    # A link that leads back up would be followed for ever.
+    if here in above or (above and is_run):
+        return
+    for path, is_folder in inside:
+        if is_folder:
+            yield from files_below(path, above | {here})
+        else:
+            yield path
+
+
+def leads_on(entry: os.DirEntry[str]) -> bool:
+    """Whether this is a folder; a link that leads to itself is a file that cannot be opened."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
