@@ -163,7 +163,7 @@ WORDS = [
     ("sample X --out Y", 1, "X' is no run folder"),
     ("encode RUN --out X.npz", 2, "no files to encode"),
     ("encode RUN FILE --out X.doc", 2, "ends in none of .npz, .csv, .parquet"),
-    ("encode RUN X --out X.npz", 1, "X' is not a file"),
+    ("encode RUN X --out X.npz", 1, "X' does not exist"),
     ("encode RUN FILE --out X.npz", 1, "FILE' is not sound that can be read"),
     ("encode RUN FOLDER --out X.npz", 1, "FOLDER' is not a file"),
     ("score RUN --remove-mean --pooling mean", 2, "a clip's mean less its mean is nothing; take --pooling thirds"),

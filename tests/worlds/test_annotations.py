@@ -38,6 +38,15 @@ def test_segments_from_a_table(tmp_path):
     ]
 
 
+def test_a_table_of_something_else_is_told(tmp_path):
+    touch(tmp_path, "x.wav")
+    for heading in (["file", "score"], ["score", "label"], ["file", "label", "onset"]):
+        table(tmp_path / "annotations.csv", heading, ["x.wav"] * len(heading))
+        with pytest.raises(ValueError, match="or take --layout folder if it is no table of segments"):
+            listed(tmp_path)
+    assert len(listed(tmp_path, "folder").rows) == 1
+
+
 def test_segments_of_evsonganaly(tmp_path):
     touch(tmp_path, "bird1/a.cbin", "bird2/b.cbin")
     content = {"onsets": [[100.0], [300.0]], "offsets": [[200.0], [450.0]], "labels": "xy"}

@@ -210,7 +210,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "link.wav").symlink_to(tmp_path / "nowhere.wav")
     os.mkfifo(tmp_path / "pipe.wav")
-    reasons = {"folder": "is not a file", "pipe": "is not a file", "link": "leads nowhere", "x": "is not a file"}
+    reasons = {"folder": "is not a file", "pipe": "is not a file", "link": "leads nowhere", "x": "does not exist"}
     for name, reason in reasons.items():
         with pytest.raises(BadAudio, match=reason):
             Recording(tmp_path / f"{name}.wav")

@@ -155,6 +155,22 @@ def test_groups_are_known_in_letters_of_any_size(name, tmp_path):
     assert listed(tmp_path / "sounds", pattern=f"{{{name}}}/{{take}}.wav").group == name
 
 
+def test_blanks_around_values_are_no_part_of_them(tmp_path):
+    (tmp_path / "m.csv").write_text('path, label\n a/f0.wav, dog\na/f1.wav ,dog \n"f2.wav", "dog, big"\n')
+    assert by_name(listed(tmp_path / "m.csv"), tmp_path) == {
+        "a/f0.wav": {"label": "dog"}, "a/f1.wav": {"label": "dog"}, "f2.wav": {"label": "dog, big"}
+    }  # fmt: skip
+
+
+def test_a_row_of_parquet_is_told_by_its_number(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(arrow.table({"path": ["a.wav", None]}), tmp_path / "m.parquet")
+    with pytest.raises(ValueError, match="has no path under 'path' in its row 2"):
+        listed(tmp_path / "m.parquet")
+
+
 def test_columns_that_measure_are_no_labels(tmp_path):
     rows = [[f"{at}.wav", str(at), f"{at / 7:.3f}", str(at % 3), "16000"] for at in range(60)]
     table(tmp_path / "m.csv", ["path", "number", "seconds", "kind", "rate"], *rows)
@@ -166,10 +182,14 @@ def test_columns_that_measure_are_no_labels(tmp_path):
     [
         ([["path", "label"]], "has no rows"),
         ([["name", "label"], ["a.wav", "x"]], "columns name, label, and none called path"),
-        ([["path", "start"], ["a.wav", "soon"]], "'soon' under 'start' in its row 2"),
-        ([["path", "start"], ["a.wav", "nan"]], "'nan' under 'start' in its row 2"),
+        ([["path", "start"], ["a.wav", "soon"]], "'soon' under 'start' in its line 2"),
+        ([["path", "start"], ["a.wav", "nan"]], "'nan' under 'start' in its line 2"),
         ([["path", "path"], ["a.wav", "x"]], "names a column twice"),
-        ([["path", "label"], ["a.wav"]], "has 1 fields in its row 2, its heading has 2"),
+        ([["path", "label", " label"], ["a.wav", "x", "y"]], "names a column twice"),
+        ([["path", "start"], ["a.wav", "1"], [], ["b.wav", "soon"]], "'soon' under 'start' in its line 4"),
+        ([["path", "text"], ["a.wav", "two\nlines"], ["b.wav"]], "has 1 fields in its line 4"),
+        ([["path", "label"], ["a.wav", "x"], [" ", "y"]], "has no path under 'path' in its line 3"),
+        ([["path", "label"], ["a.wav"]], "has 1 fields in its line 2, its heading has 2"),
     ],
 )
 def test_a_manifest_that_cannot_be_understood_is_refused(rows, reason, tmp_path):

@@ -70,8 +70,10 @@ def from_table(root: Path, path: Path | None) -> Annotated:
     if path is None:
         raise ValueError(f"'{root}' has none of {', '.join(TABLES)}: put a table of segments there")
     table, found = tables.read_table(path), Annotated()
-    files, label = tables.need(table, tables.PATH, path), tables.need(table, tables.LABEL, path)
-    onset, offset = tables.need(table, tables.START, path), tables.need(table, tables.STOP, path)
+    remedy = "name one of them so, or take --layout folder if it is no table of segments"
+    files, label = tables.need_paths(table, path, remedy), tables.need(table, tables.LABEL, path, remedy)
+    onset = tables.need(table, tables.START, path, remedy)
+    offset = tables.need(table, tables.STOP, path, remedy)
     starts, stops = tables.seconds(table, onset, path), tables.seconds(table, offset, path)
     others = [name for name in table if name not in (files, label, onset, offset)]
     values: dict[tuple[Path, str], set[str]] = defaultdict(set)

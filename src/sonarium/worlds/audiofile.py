@@ -259,7 +259,8 @@ def absence(path: Path) -> tuple[str, str]:
     """Why a path is no file, and what to do."""
     if path.is_symlink() and not path.exists():
         return "is a link that leads nowhere", "mend it or leave it out"
-    return "is not a file", "give the path of a WAV, FLAC, OGG, MP3, AIFF or CBIN file"
+    is_not = "is not a file" if path.exists() else "does not exist"
+    return is_not, "give the path of a WAV, FLAC, OGG, MP3, AIFF or CBIN file"
 
 
 def unreadable(path: Path, error: OSError) -> BadAudio:

@@ -113,7 +113,7 @@ def read_manifest(root: Path, hints: Hints) -> Listing:
     if path is None:
         raise ValueError(f"'{root}' has none of {', '.join(MANIFESTS)}: give the path of the manifest itself")
     table = tables.read_table(path)
-    files, start, stop = tables.need(table, tables.PATH, path), tables.find(table, tables.START), None
+    files, start, stop = tables.need_paths(table, path), tables.find(table, tables.START), None
     if start is not None:
         stop = tables.find(table, tables.STOP)
     starts = tables.seconds(table, start, path) if start else [None] * len(table[files])
@@ -207,7 +207,7 @@ def read_esc(root: Path, hints: Hints) -> Listing:
     classes: dict[str, str] = {}
     for path in filter(Path.is_file, tables_of_classes):
         table = tables.read_table(path)
-        files, names = tables.need(table, tables.PATH, path), tables.need(table, tables.LABEL, path)
+        files, names = tables.need_paths(table, path), tables.need(table, tables.LABEL, path)
         classes = dict(zip(table[files], table[names], strict=True))
     rows = []
     for path, told in found.files:
@@ -225,7 +225,7 @@ def read_common_voice(root: Path, hints: Hints) -> Listing:
     rows: dict[Path, Row] = {}
     for source in filter(Path.is_file, sources):
         table = tables.read_table(source, quoted=False)
-        clips, speaker = tables.need(table, tables.PATH, source), tables.need(table, ("client_id",), source)
+        clips, speaker = tables.need_paths(table, source), tables.need(table, ("client_id",), source)
         known = {"accents": "accent", "accent": "accent", "gender": "gender", "age": "age", "locale": "locale"}
         kept = [name for name in known if name in table]
         for at, clip in enumerate(table[clips]):
@@ -245,7 +245,7 @@ def clips_of(path: Path) -> list[str]:
     if not path.is_file():
         return []
     table = tables.read_table(path, quoted=False)
-    return table[tables.need(table, tables.PATH, path)]
+    return table[tables.need_paths(table, path)]
 
 
 def read_segments(root: Path, hints: Hints) -> Listing:

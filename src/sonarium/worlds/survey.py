@@ -185,6 +185,8 @@ def sort_row(row: Row, content: str, cache: Cache, config: RecordingsConfig, int
     first, last = round(row.start * rate), min(round(stop * rate), entry.length)
     if row.start < 0 or stop > duration + SLACK or last <= first:
         told = f"has no stretch from {row.start:g} to {stop:g} s: it lasts {duration:.3f} s"
+        if row.stop is not None and stop <= row.start:
+            told = f"has no stretch from {row.start:g} to {stop:g} s: the stop has to come after the start"
         into.stretches.append(Fault(row.path, told))
         return
     into.clips.append(Clip(replace(row, segments=segments), content, first, last - first))

@@ -2,8 +2,10 @@
 
 import csv
 import math
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 PATH = ("path", "file", "filename", "filepath", "file_path", "audio", "audio_file", "wav", "audio_path")
 START = ("start", "start_s", "onset", "onset_s", "begin", "begin_s", "start_time")
@@ -11,8 +13,17 @@ STOP = ("stop", "stop_s", "end", "end_s", "offset", "offset_s", "end_time")
 LABEL = ("label", "phone", "syllable", "class", "word", "unit", "event", "category", "name")
 """Names under which a column is looked for, the first that there is."""
 
-Table = dict[str, list[str]]
-"""Columns of text by name; what a table leaves empty is the empty string."""
+
+class Table(dict[str, list[str]]):
+    """Columns of text by name; what a table leaves empty is the empty string."""
+
+    def __init__(self, columns: Mapping[str, list[str]], numbers: Sequence[int], unit: str) -> None:
+        super().__init__(columns)
+        self.numbers, self.unit = numbers, unit
+
+    def place(self, at: int) -> str:
+        """Where a person finds what came as the row `at`."""
+        return f"{self.unit} {self.numbers[at]}"
 
 
 def read_table(path: Path, quoted: bool = True) -> Table:
@@ -32,18 +43,31 @@ def read_text(path: Path, quoted: bool) -> Table:
             first = file.readline()
             file.seek(0)
             delimiter = max("\t", ",", ";", key=first.count) if path.suffix.lower() != ".tsv" else "\t"
-            lines = [line for line in csv.reader(file, delimiter=delimiter, quoting=quoting) if line]
+            reader = csv.reader(file, delimiter=delimiter, quoting=quoting, skipinitialspace=True)
+            rows, numbers = numbered(reader)
     except csv.Error as error:
         raise ValueError(f"'{path}' is not a table that can be read ({error}): mend it") from None
-    heading, rows = lines[0] if lines else [], lines[1:]
+    heading = rows.pop(0) if rows else []
     if len(set(heading)) < len(heading):
         raise ValueError(f"'{path}' names a column twice in {heading}: give each a name of its own")
-    for number, row in enumerate(rows, start=2):
+    for row, number in zip(rows, numbers[1:], strict=True):
         if len(row) != len(heading):
             raise ValueError(
-                f"'{path}' has {len(row)} fields in its row {number}, its heading has {len(heading)}: mend it"
+                f"'{path}' has {len(row)} fields in its line {number}, its heading has {len(heading)}: mend it"
             )
-    return {name.strip(): [row[column] for row in rows] for column, name in enumerate(heading)}
+    columns = {name: [row[column] for row in rows] for column, name in enumerate(heading)}
+    return Table(columns, numbers[1:], "line")
+
+
+def numbered(reader: Any) -> tuple[list[list[str]], list[int]]:
+    """The rows of a table without the blanks around their values, and the lines in which they begin."""
+    rows, numbers, before = [], [], 0
+    for row in reader:
+        if row:
+            rows.append([text.strip() for text in row])
+            numbers.append(before + 1)
+        before = reader.line_num
+    return rows, numbers
 
 
 def read_parquet(path: Path) -> Table:
@@ -56,7 +80,8 @@ def read_parquet(path: Path) -> Table:
         columns = parquet.read_table(path).to_pydict()
     except (arrow.ArrowException, OSError) as error:
         raise ValueError(f"'{path}' is not Parquet that can be read ({error}): make it again") from None
-    return {name: ["" if value is None else str(value) for value in values] for name, values in columns.items()}
+    told = {name: ["" if value is None else str(value) for value in values] for name, values in columns.items()}
+    return Table(told, range(1, len(next(iter(told.values()), [])) + 1), "row")
 
 
 def find(table: Table, names: tuple[str, ...]) -> str | None:
@@ -65,25 +90,36 @@ def find(table: Table, names: tuple[str, ...]) -> str | None:
     return next((lower[name] for name in names if name in lower), None)
 
 
-def need(table: Table, names: tuple[str, ...], path: Path) -> str:
+def need(table: Table, names: tuple[str, ...], path: Path, remedy: str = "name one of them so") -> str:
     column = find(table, names)
     if column is None:
         raise ValueError(
             f"'{path}' has the columns {', '.join(table)}, and none called {', '.join(names[:4])} or the like: "
-            "name one of them so"
+            f"{remedy}"
         )
+    return column
+
+
+def need_paths(table: Table, path: Path, remedy: str = "name one of them so") -> str:
+    """The column of paths, in which every row has one."""
+    column = need(table, PATH, path, remedy)
+    if "" in table[column]:
+        place = table.place(table[column].index(""))
+        raise ValueError(f"'{path}' has no path under '{column}' in its {place}: give one, or take that out")
     return column
 
 
 def seconds(table: Table, column: str, path: Path) -> list[float | None]:
     """A column of times; what is left empty is none."""
     found = []
-    for number, text in enumerate(table[column], start=2):
+    for at, text in enumerate(table[column]):
         try:
             value = float(text) if text.strip() else None
         except ValueError:
             value = math.nan
         if value is not None and not math.isfinite(value):
-            raise ValueError(f"'{path}' has {text!r} under '{column}' in its row {number}: give seconds there")
+            raise ValueError(
+                f"'{path}' has {text!r} under '{column}' in its {table.place(at)}: give seconds there"
+            )
         found.append(value)
     return found
