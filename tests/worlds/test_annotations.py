@@ -38,6 +38,12 @@ def test_segments_from_a_table(tmp_path):
     ]
 
 
+def test_segments_may_tell_how_long_they_last(tmp_path):
+    touch(tmp_path, "x.wav")
+    table(tmp_path / "segments.csv", ["file", "onset", "duration", "label"], ["x.wav", "0.5", "0.25", "a"])
+    assert [row.segments for row in listed(tmp_path).rows] == [((0.5, 0.75, "a"),)]
+
+
 def test_a_table_of_something_else_is_told(tmp_path):
     touch(tmp_path, "x.wav")
     for heading in (["file", "score"], ["score", "label"], ["file", "label", "onset"]):

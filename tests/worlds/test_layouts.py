@@ -155,6 +155,41 @@ def test_groups_are_known_in_letters_of_any_size(name, tmp_path):
     assert listed(tmp_path / "sounds", pattern=f"{{{name}}}/{{take}}.wav").group == name
 
 
+@pytest.mark.parametrize(
+    ("heading", "times", "expected"),
+    [
+        ("stop", "2", (0.0, 2.0)),
+        ("End_S", "2", (0.0, 2.0)),
+        ("start,duration", "1,2", (1.0, 3.0)),
+        ("onset,offset", "1,2", (1.0, 2.0)),
+        ("offset,duration", "1,2", (1.0, 3.0)),
+        ("duration", "2", (0.0, 2.0)),
+        ("start,stop,duration", "1,3,2.004", (1.0, 3.0)),
+        ("start,stop,duration", "1,,2", (1.0, 3.0)),
+        ("start,stop,duration", ",,", (0.0, None)),
+    ],
+)
+def test_times_in_a_manifest_are_read_by_all_their_names(heading, times, expected, tmp_path):
+    (tmp_path / "m.csv").write_text(f"path,{heading},label\na.wav,{times},x\n")
+    (row,) = listed(tmp_path / "m.csv").rows
+    assert (row.start, row.stop, row.labels) == (*expected, {"label": "x"})
+
+
+@pytest.mark.parametrize(
+    ("heading", "times", "reason"),
+    [
+        ("offset", "1", "has 'offset' and no start: name it start or stop"),
+        ("start,onset,stop", "1,1,2", "tells times under start, stop, and again under onset"),
+        ("start,end,offset", "1,2,3", "tells times under end, start, and again under offset"),
+        ("start,stop,duration", "1,3,3", "goes from 1 to 3 s in its line 2, and lasts 3 s there"),
+    ],
+)
+def test_times_that_would_go_unread_are_refused(heading, times, reason, tmp_path):
+    (tmp_path / "m.csv").write_text(f"path,{heading},label\na.wav,{times},x\n")
+    with pytest.raises(ValueError, match=reason):
+        listed(tmp_path / "m.csv")
+
+
 def test_blanks_around_values_are_no_part_of_them(tmp_path):
     (tmp_path / "m.csv").write_text('path, label\n a/f0.wav, dog\na/f1.wav ,dog \n"f2.wav", "dog, big"\n')
     assert by_name(listed(tmp_path / "m.csv"), tmp_path) == {

@@ -72,13 +72,15 @@ def from_table(root: Path, path: Path | None) -> Annotated:
     table, found = tables.read_table(path), Annotated()
     remedy = "name one of them so, or take --layout folder if it is no table of segments"
     files, label = tables.need_paths(table, path, remedy), tables.need(table, tables.LABEL, path, remedy)
-    onset = tables.need(table, tables.START, path, remedy)
-    offset = tables.need(table, tables.STOP, path, remedy)
-    starts, stops = tables.seconds(table, onset, path), tables.seconds(table, offset, path)
-    others = [name for name in table if name not in (files, label, onset, offset)]
+    times = tables.time_columns(table, path)
+    if times.start is None:
+        tables.need(table, tables.START, path, remedy)
+    if times.stop is None and times.duration is None:
+        tables.need(table, tables.STOP, path, remedy)
+    others = [name for name in table if name not in {files, label} | times.names]
     values: dict[tuple[Path, str], set[str]] = defaultdict(set)
-    for at, (file, start, stop) in enumerate(zip(table[files], starts, stops, strict=True)):
-        sound = root / file
+    for at, (start, stop) in enumerate(tables.stretches(table, times, path)):
+        sound = root / table[files][at]
         found.add(sound, -1.0 if start is None else start, -1.0 if stop is None else stop, table[label][at])
         for name in others:
             values[sound, name].add(table[name][at])

@@ -108,20 +108,16 @@ def read_folder(root: Path, hints: Hints) -> Listing:
 
 
 def read_manifest(root: Path, hints: Hints) -> Listing:
-    """A line for each clip: path, start and stop where only a part is meant, labels, group."""
+    """A line for each clip: path, start and stop (or duration) where only a part is meant, labels, group."""
     path = root if root.is_file() else manifest_in(root)
     if path is None:
         raise ValueError(f"'{root}' has none of {', '.join(MANIFESTS)}: give the path of the manifest itself")
     table = tables.read_table(path)
-    files, start, stop = tables.need_paths(table, path), tables.find(table, tables.START), None
-    if start is not None:
-        stop = tables.find(table, tables.STOP)
-    starts = tables.seconds(table, start, path) if start else [None] * len(table[files])
-    stops = tables.seconds(table, stop, path) if stop else [None] * len(table[files])
-    names = [name for name in table if name not in (files, start, stop)]
+    files, times = tables.need_paths(table, path), tables.time_columns(table, path)
+    names = [name for name in table if name != files and name not in times.names]
     rows = tuple(
-        Row(path.parent / file, {name: table[name][at] for name in names}, starts[at] or 0.0, stops[at])
-        for at, file in enumerate(table[files])
+        Row(path.parent / table[files][at], {name: table[name][at] for name in names}, start or 0.0, stop)
+        for at, (start, stop) in enumerate(tables.stretches(table, times, path))
     )
     return Listing("manifest", rows, worth_telling(rows, names), default_group(names))
 

@@ -3,15 +3,30 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-PATH = ("path", "file", "filename", "filepath", "file_path", "audio", "audio_file", "wav", "audio_path")
+PATH = (
+    "path",
+    "file",
+    "filename",
+    "filepath",
+    "file_path",
+    "audio",
+    "audio_file",
+    "wav",
+    "audio_path",
+    "audio_filepath",
+)
 START = ("start", "start_s", "onset", "onset_s", "begin", "begin_s", "start_time")
 STOP = ("stop", "stop_s", "end", "end_s", "offset", "offset_s", "end_time")
+DURATION = ("duration", "duration_s")
 LABEL = ("label", "phone", "syllable", "class", "word", "unit", "event", "category", "name")
 """Names under which a column is looked for, the first that there is."""
+ROUNDED = 0.01
+"""Seconds by which a duration may differ from stop less start."""
 
 
 class Table(dict[str, list[str]]):
@@ -122,4 +137,55 @@ def seconds(table: Table, column: str, path: Path) -> list[float | None]:
                 f"'{path}' has {text!r} under '{column}' in its {table.place(at)}: give seconds there"
             )
         found.append(value)
+    return found
+
+
+@dataclass(frozen=True)
+class TimeColumns:
+    """Which columns tell from when to when a row goes."""
+
+    start: str | None
+    stop: str | None
+    duration: str | None
+
+    @property
+    def names(self) -> set[str]:
+        return {name for name in (self.start, self.stop, self.duration) if name is not None}
+
+
+def time_columns(table: Table, path: Path) -> TimeColumns:
+    """The columns of times; one that would go unread is refused, for its rows mean less than whole files."""
+    start, stop, duration = (find(table, names) for names in (START, STOP, DURATION))
+    if start is None and stop is not None and stop.lower().startswith("offset"):
+        # Annotations go from onset to offset; beside a duration alone, an offset is where the sound begins.
+        if duration is None:
+            raise ValueError(f"'{path}' has '{stop}' and no start: name it start or stop, as it is meant")
+        start, stop = stop, None
+    chosen = TimeColumns(start, stop, duration)
+    known = {*START, *STOP, *DURATION}
+    spare = [name for name in table if name.lower() in known and name not in chosen.names]
+    if spare:
+        raise ValueError(
+            f"'{path}' tells times under {', '.join(sorted(chosen.names))}, and again under {', '.join(spare)}: "
+            "give the latter another name, or take it out"
+        )
+    return chosen
+
+
+def stretches(table: Table, columns: TimeColumns, path: Path) -> list[tuple[float | None, float | None]]:
+    """Start and stop of each row in seconds; none where the table is silent."""
+    nothing: list[float | None] = [None] * len(next(iter(table.values())))
+    starts, stops, durations = (
+        nothing if name is None else seconds(table, name, path)
+        for name in (columns.start, columns.stop, columns.duration)
+    )
+    found = []
+    for at, (start, stop, duration) in enumerate(zip(starts, stops, durations, strict=True)):
+        end = stop if duration is None else (start or 0.0) + duration
+        if stop is not None and end is not None and abs(stop - end) > ROUNDED:
+            raise ValueError(
+                f"'{path}' goes from {start or 0:g} to {stop:g} s in its {table.place(at)}, and lasts "
+                f"{duration:g} s there: leave out what is wrong"
+            )
+        found.append((start, stop if stop is not None else end))
     return found
