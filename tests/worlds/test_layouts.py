@@ -339,6 +339,20 @@ def test_common_voice(tmp_path):
         listed(tmp_path, subset="dev")
 
 
+def test_hints_that_a_layout_does_not_use_are_refused(tmp_path):
+    touch(tmp_path, "x/a.wav", "y/b.wav")
+    table(tmp_path / "m.csv", ["path", "label"], ["a.wav", "x"])
+    for root, layout, hints, reason in (
+        ("m.csv", "auto", {"subset": "train"}, "--subset train: the layout 'manifest' has no subsets"),
+        (".", "auto", {"subset": "train"}, "--subset train: the layout 'folder' has no subsets"),
+        (".", "folder", {"annotations": "notmat"}, "--annotations notmat: the layout 'folder' has no annotations"),
+        ("m.csv", "auto", {"annotations": "csv"}, "--annotations csv: the layout 'manifest' has no annotations"),
+        (".", "auto", {"annotations": "csv"}, "has none of segments.csv"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            listed(tmp_path / root, layout, **hints)
+
+
 @pytest.mark.parametrize(
     ("folder", "layout", "clips", "group", "factors"),
     [

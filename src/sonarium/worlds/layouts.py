@@ -41,7 +41,10 @@ def list_clips(root: Path, layout: Layout, hints: Hints) -> Listing:
     if root.is_dir():
         # That it cannot be read is told of the folder, not of a table that is looked for in it.
         next(files_below(root), None)
-    chosen = recognise(root) if layout == "auto" else layout
+    chosen = layout
+    if layout == "auto":
+        chosen = "segments" if hints.annotations != "auto" and root.is_dir() else recognise(root)
+    refuse_unused(hints, chosen)
     if root.is_file() and chosen != "manifest":
         raise ValueError(f"'{root}' is a file: the layout '{chosen}' needs a folder; a file can be a manifest")
     if root.is_file() and is_sound(root):
@@ -57,6 +60,19 @@ def list_clips(root: Path, layout: Layout, hints: Hints) -> Listing:
         factors = tuple(dict.fromkeys(listing.factors + names))
         listing = replace(listing, rows=rows, factors=factors, group=group)
     return listing
+
+
+def refuse_unused(hints: Hints, layout: Layout) -> None:
+    """What a person says should not go unheard."""
+    if hints.subset and layout != "common-voice":
+        raise ValueError(
+            f"--subset {hints.subset}: the layout '{layout}' has no subsets, only common-voice has: leave it out"
+        )
+    if hints.annotations != "auto" and layout != "segments":
+        raise ValueError(
+            f"--annotations {hints.annotations}: the layout '{layout}' has no annotations: leave it out, or take "
+            "--layout segments with a folder"
+        )
 
 
 def passed_over(passed: Mapping[str, int]) -> str:

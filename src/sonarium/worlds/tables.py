@@ -8,18 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-PATH = (
-    "path",
-    "file",
-    "filename",
-    "filepath",
-    "file_path",
-    "audio",
-    "audio_file",
-    "wav",
-    "audio_path",
-    "audio_filepath",
-)
+PATH = tuple("path file filename filepath file_path audio audio_file wav audio_path audio_filepath".split())
 START = ("start", "start_s", "onset", "onset_s", "begin", "begin_s", "start_time")
 STOP = ("stop", "stop_s", "end", "end_s", "offset", "offset_s", "end_time")
 DURATION = ("duration", "duration_s")
