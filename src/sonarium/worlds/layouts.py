@@ -265,10 +265,12 @@ def read_segments(root: Path, hints: Hints) -> Listing:
     paths, passed = walk(root)
     found = annotations.read(root, paths, hints.annotations)
     rows = tuple(Row(p, found.labels.get(p, {}), segments=tuple(sorted(found.segments.get(p, ())))) for p in paths)
-    missing = tuple(Row(path, found.labels.get(path, {})) for path in sorted(set(found.segments) - set(paths)))
+    unlisted = sorted({*found.segments, *found.faults} - set(paths))
+    missing = tuple(Row(path, found.labels.get(path, {})) for path in unlisted)
     names = list(dict.fromkeys(name for row in rows for name in row.labels))
     rows = tuple(replace(row, labels={n: row.labels.get(n, "") for n in names}) for row in rows + missing)
-    return Listing("segments", rows, worth_telling(rows, names), default_group(names), passed, found.remarks)
+    factors, faults = worth_telling(rows, names), tuple(Fault(*fault) for fault in sorted(found.faults.items()))
+    return Listing("segments", rows, factors, default_group(names), passed, tuple(found.remarks), faults)
 
 
 READERS: dict[str, Callable[[Path, Hints], Listing]] = {

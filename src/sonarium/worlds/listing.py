@@ -44,6 +44,8 @@ class Listing:
     passed: Mapping[str, int] = field(default_factory=dict)
     """Files that are not taken for sound, by the endings of their names."""
     remarks: tuple[Fault, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    """Recordings that cannot be used for what is said of them, whatever they sound like."""
 
 
 def walk(root: Path) -> tuple[list[Path], Counter[str]]:

@@ -116,6 +116,7 @@ def survey(config: RecordingsConfig, progress: Progress = lambda *_: None) -> Su
     if config.each == "segment":
         listing = by_segment(listing, root)
     contents, faults = identify(list(dict.fromkeys(row.path for row in listing.rows)), progress)
+    faults = {fault.path: fault.reason for fault in listing.faults} | faults
     files: dict[str, Path] = {}
     for path, content in contents.items():
         files.setdefault(content, path)
