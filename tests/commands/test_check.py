@@ -147,6 +147,19 @@ def test_segments_and_remarks_are_told(tmp_path, check):
     assert "segment 'b' from 0.5 to 0.4 s has no length and is left out" in out
 
 
+@pytest.mark.parametrize("gone", ["gone.wav,0.1,0.2,a", "gone.wav,0.2,0.1,a"])
+def test_each_segment_or_not_the_same_files_are_bad(gone, tmp_path, check):
+    song = tmp_path / "song"
+    write(song / "x.wav", 1.0, 0)
+    write(song / "unmarked.wav", 1.0, 1)
+    (song / "segments.csv").write_text(f"file,onset,offset,label\nx.wav,0.1,0.2,a\n{gone}\n")
+    for words in ([], ["--each", "segment"]):
+        code, out = check(song, "--json", *words)
+        told = json.loads(out)
+        assert (code, told["bad_files"]) == (1, [{"path": str(song / "gone.wav"), "reason": "does not exist"}])
+    assert told["labels"] == {"label": {"a": 1}}
+
+
 @pytest.mark.parametrize("words", [[], ["x", "--path", "y"]])
 def test_one_folder_has_to_be_named(words):
     with pytest.raises(UsageError, match="check which recordings"):

@@ -35,7 +35,7 @@ def test_segments_from_a_table(tmp_path):
         "b1/x.wav": ({"bird": "one"}, ((0.1, 0.2, "a"), (0.5, 0.75, "b"))),
         "b2/unmarked.wav": ({"bird": ""}, ()),
         "b2/y.wav": ({"bird": "two"}, ((0.0, 1.0, "a"),)),
-        "b3/gone.wav": ({"bird": "three"}, ()),
+        "b3/gone.wav": ({"bird": "three"}, ((0.0, 1.0, "a"),)),
     }
     assert [(fault.path.name, fault.reason) for fault in listing.remarks] == [
         ("y.wav", "segment 'wrong' from 2 to 1 s has no length and is left out")

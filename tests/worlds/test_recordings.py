@@ -209,7 +209,9 @@ def test_segments_say_what_sounds_when(tmp_path):
 def test_each_segment_may_be_a_clip(tmp_path):
     root = tmp_path / "sounds"
     sound = annotated(root)
-    world = Recordings(settings_for(root, each="segment"))
+    with pytest.raises(ValueError, match=r"1 of 4 clips, .* has no stretch from 3 to 4 s: it lasts 1.000 s"):
+        Recordings(settings_for(root, each="segment"))
+    world = Recordings(settings_for(root, each="segment", bad_share=0.25))
     assert [(factor.name, factor.values) for factor in world.factors] == [
         ("bird", ("one", "two")),
         ("label", ("a", "b")),
@@ -219,8 +221,9 @@ def test_each_segment_may_be_a_clip(tmp_path):
     np.testing.assert_array_equal(signal[0, :800], sound[800:1600])
     np.testing.assert_array_equal(signal[1], sound[4000:6000])
     assert world.segments(torch.tensor([1])) == [[(0.0, 0.25, "b")]]
-    assert len(world.quarantine.remarks) == 2
-    assert not world.quarantine.stretches
+    assert [fault.reason for fault in world.quarantine.remarks] == [
+        "segment 'a' from 0.9 to 1.5 s goes beyond the end at 1.000 s"
+    ]
 
 
 def test_splits_keep_groups_together_and_leaks_are_refused(corpus):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from sonarium.worlds import annotations, tables
-from sonarium.worlds.audiofile import is_sound
+from sonarium.worlds.audiofile import absence, is_sound
 from sonarium.worlds.listing import Listing, Row, default_group, files_below, match_all, relative, walk
 from sonarium.worlds.quarantine import Fault
 
@@ -264,13 +264,17 @@ def read_segments(root: Path, hints: Hints) -> Listing:
     """Whole recordings, in which people have marked what sounds when."""
     paths, passed = walk(root)
     found = annotations.read(root, paths, hints.annotations)
-    rows = tuple(Row(p, found.labels.get(p, {}), segments=tuple(sorted(found.segments.get(p, ())))) for p in paths)
     unlisted = sorted({*found.segments, *found.faults} - set(paths))
-    missing = tuple(Row(path, found.labels.get(path, {})) for path in unlisted)
-    names = list(dict.fromkeys(name for row in rows for name in row.labels))
-    rows = tuple(replace(row, labels={n: row.labels.get(n, "") for n in names}) for row in rows + missing)
-    factors, faults = worth_telling(rows, names), tuple(Fault(*fault) for fault in sorted(found.faults.items()))
-    return Listing("segments", rows, factors, default_group(names), passed, tuple(found.remarks), faults)
+    faults = {path: absence(path)[0] for path in unlisted if not path.is_file()} | found.faults
+    names = list(dict.fromkeys(name for labels in found.labels.values() for name in labels))
+    rows = []
+    for path in (*paths, *unlisted):
+        known = found.labels.get(path, {})
+        segments = tuple(sorted(found.segments.get(path, ())))
+        rows.append(Row(path, {name: known.get(name, "") for name in names}, segments=segments))
+    told = tuple(Fault(*fault) for fault in sorted(faults.items()))
+    factors, group = worth_telling(tuple(rows), names), default_group(names)
+    return Listing("segments", tuple(rows), factors, group, passed, tuple(found.remarks), told)
 
 
 READERS: dict[str, Callable[[Path, Hints], Listing]] = {

@@ -142,11 +142,12 @@ def survey(config: RecordingsConfig, progress: Progress = lambda *_: None) -> Su
 
 
 def by_segment(listing: Listing, root: Path) -> Listing:
-    """Each segment becomes a clip, with its label."""
+    """Each segment becomes a clip, with its label; of a bad recording one row is left, to be counted."""
+    bad = {fault.path for fault in listing.faults}
     rows = tuple(
         Row(row.path, {**row.labels, "label": label}, start, stop, ((start, stop, label),))
         for row in listing.rows
-        for start, stop, label in row.segments
+        for start, stop, label in row.segments or ([(0.0, math.inf, "")] if row.path in bad else [])
     )
     if not rows:
         raise ValueError(f"'{root}' has no annotated segments to take as clips: take --each file")
@@ -177,10 +178,10 @@ def sort_row(row: Row, content: str, cache: Cache, config: RecordingsConfig, int
     """Where in the cached file a row's clip lies, if the file is as long as the row says."""
     entry, rate = cache.entries[content], config.rate
     duration = entry.length / rate
-    segments = tuple(fitting(row, duration, into))
-    if config.each == "segment":
-        if not segments:
-            return
+    beyond = config.each == "segment" and row.start >= duration
+    # A clip that is not there is a bad one, and more than a remark.
+    segments = () if beyond else tuple(fitting(row, duration, into))
+    if segments and config.each == "segment":
         row = replace(row, stop=segments[0][1])
     stop = duration if row.stop is None else row.stop
     first, last = round(row.start * rate), min(round(stop * rate), entry.length)
