@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from scipy.io import savemat
-from worlds.listings import listed, table, touch
+from worlds.listings import by_name, listed, table, touch
 from worlds.noises import settings_for, write
 
 from sonarium.worlds import annotations
@@ -40,6 +40,33 @@ def test_segments_from_a_table(tmp_path):
     assert [(fault.path.name, fault.reason) for fault in listing.remarks] == [
         ("y.wav", "segment 'wrong' from 2 to 1 s has no length and is left out")
     ]
+
+
+def test_a_table_of_the_files_tells_what_segments_do_not(tmp_path):
+    touch(tmp_path, "b1/x.wav", "b2/y.wav", "b2/unmarked.wav", "b2/alone.wav")
+    rows = [["x.wav", "one", "0", "1", "a"], ["y.wav", "unknown", "0", "1", "a"]]
+    heading = ["file", "bird", "onset", "offset", "label"]
+    table(tmp_path / "segments.csv", heading, *([f"b{at}/{row[0]}", *row[1:]] for at, row in enumerate(rows, 1)))
+    described = [
+        ["Path", "bird", "sex", "frames"],
+        ["b1/x.wav", "other", "f", "100"],
+        ["./b2/y.wav", "two", "m", "200"],
+        ["b2/unmarked.wav", "two", "m", "300"],
+        ["b2/gone.wav", "two", "m", "300"],
+    ]
+    table(tmp_path / "files.csv", *described)
+    listing = listed(tmp_path)
+    assert (listing.factors, listing.group) == (("bird",), "bird")
+    assert by_name(listing, tmp_path) == {
+        "b1/x.wav": {"bird": "one", "sex": "f", "frames": "100"},
+        "b2/y.wav": {"bird": "two", "sex": "m", "frames": "200"},
+        "b2/unmarked.wav": {"bird": "two", "sex": "m", "frames": "300"},
+        "b2/alone.wav": {"bird": "", "sex": "", "frames": ""},
+    }
+    table(tmp_path / "segments.csv", heading[:1] + heading[2:], ["b1/x.wav", "0", "1", "a"])
+    assert (listed(tmp_path).factors, listed(tmp_path).group) == (("bird",), "bird")
+    table(tmp_path / "files.csv", ["number", "sex"], ["1", "f"])
+    assert by_name(listed(tmp_path), tmp_path)["b1/x.wav"] == {}
 
 
 def test_segments_may_tell_how_long_they_last(tmp_path):

@@ -372,6 +372,13 @@ def test_real_corpora(folder, layout, clips, group, factors, shared_data):
     assert set(listing.factors) == set(factors)
 
 
+def test_real_files_are_described_by_their_table(shared_data):
+    speakers = [row.labels["speaker"] for row in listed(shared_data / "speech_phones").rows]
+    assert len(speakers) == 19 and set(speakers) == {"spk1", "spk2", "4051", "4397", "5678", "slt", "aew", "axb"}
+    sets = {row.labels["set"] for row in listed(shared_data / "zebra_finch").rows}
+    assert sets == {"das_male", "adults", "juveniles"}
+
+
 @pytest.mark.parametrize("layout", ["fsdd", "esc", "librispeech"])
 def test_real_labels_are_those_of_the_description(layout, shared_data):
     folder = shared_data / {"esc": "esc10"}.get(layout, layout)

@@ -17,6 +17,7 @@ from sonarium.worlds.listing import Segment, files_below
 from sonarium.worlds.quarantine import Fault
 
 TABLES = ("segments.csv", "segments.tsv", "segments.parquet", "annotations.csv")
+DESCRIPTIONS = ("files.csv", "files.tsv")
 NOTMAT = ".not.mat"
 
 
@@ -55,7 +56,8 @@ class Sounds:
             self.named[path.name].append(path)
             for name in (path.name, path.stem):
                 self.alike[path.parent / name].append(path)
-            self.folders.update(folder for folder in path.parents if folder.is_relative_to(root))
+        for folder in {path.parent for path in self.whole.values()}:
+            self.folders.update(above for above in (folder, *folder.parents) if above.is_relative_to(root))
 
     def at(self, path: Path) -> Path:
         """The recording at a path, however that is written; if there is none, the path as seen from the root."""
@@ -113,8 +115,8 @@ def recognise(root: Path) -> str | None:
     return "notmat" if any(path.name.endswith(NOTMAT) for path in files_below(root)) else None
 
 
-def read(root: Path, paths: list[Path], kind: str) -> Annotated:
-    """All segments of these files of sound."""
+def read(root: Path, sounds: Sounds, kind: str) -> Annotated:
+    """All segments of these recordings."""
     kind = (recognise(root) or "none") if kind == "auto" else kind
     if kind == "none":
         raise ValueError(
@@ -122,8 +124,8 @@ def read(root: Path, paths: list[Path], kind: str) -> Annotated:
             f"label, or files like song.cbin{NOTMAT}, or name another format with --annotations"
         )
     if kind == "csv":
-        return from_table(root, table_in(root), Sounds(root, paths))
-    return from_notmat(root, paths) if kind == "notmat" else from_crowsetta(root, Sounds(root, paths), kind)
+        return from_table(root, table_in(root), sounds)
+    return from_notmat(root, sounds) if kind == "notmat" else from_crowsetta(root, sounds, kind)
 
 
 def from_table(root: Path, path: Path | None, sounds: Sounds) -> Annotated:
@@ -153,10 +155,23 @@ def from_table(root: Path, path: Path | None, sounds: Sounds) -> Annotated:
     return found
 
 
-def from_notmat(root: Path, paths: list[Path]) -> Annotated:
+def describe(root: Path, sounds: Sounds) -> dict[Path, dict[str, str]]:
+    """What a table of the files says of each recording, if there is one with their paths."""
+    path = next((root / name for name in DESCRIPTIONS if (root / name).is_file()), None)
+    table = tables.read_table(path) if path is not None else None
+    if path is None or table is None or tables.find(table, tables.PATH) is None:
+        return {}
+    files = tables.need_paths(table, path)
+    names = [name for name in table if name != files]
+    return {
+        sounds.at(root / file): {name: table[name][at] for name in names} for at, file in enumerate(table[files])
+    }
+
+
+def from_notmat(root: Path, sounds: Sounds) -> Annotated:
     """evsonganaly's MATLAB 5 files: onsets and offsets in milliseconds, one character a syllable."""
     found = Annotated()
-    for path in paths:
+    for path in sounds.whole.values():
         if path.parent != root:
             # Song lies in a folder for each bird.
             found.labels[path] = {"individual": path.parent.name}

@@ -13,7 +13,7 @@ from typing import Literal
 
 from sonarium.worlds import annotations, tables
 from sonarium.worlds.audiofile import absence, is_sound
-from sonarium.worlds.listing import Listing, Row, default_group, files_below, match_all, relative, walk
+from sonarium.worlds.listing import UNKNOWN, Listing, Row, default_group, files_below, match_all, relative, walk
 from sonarium.worlds.quarantine import Fault
 
 Layout = Literal["auto", "folder", "manifest", "librispeech", "common-voice", "fsdd", "esc", "segments"]
@@ -261,19 +261,25 @@ def clips_of(path: Path) -> list[str]:
 
 
 def read_segments(root: Path, hints: Hints) -> Listing:
-    """Whole recordings, in which people have marked what sounds when."""
+    """Whole recordings, in which people have marked what sounds when; labels also from a table of the files."""
     paths, passed = walk(root)
-    found = annotations.read(root, paths, hints.annotations)
+    sounds = annotations.Sounds(root, paths)
+    found, described = annotations.read(root, sounds, hints.annotations), annotations.describe(root, sounds)
     unlisted = sorted({*found.segments, *found.faults} - set(paths))
     faults = {path: absence(path)[0] for path in unlisted if not path.is_file()} | found.faults
-    names = list(dict.fromkeys(name for labels in found.labels.values() for name in labels))
+    names, others = (
+        dict.fromkeys(name for labels in source.values() for name in labels)
+        for source in (found.labels, described)
+    )
+    group = default_group(names) or default_group(others)
     rows = []
     for path in (*paths, *unlisted):
-        known = found.labels.get(path, {})
-        segments = tuple(sorted(found.segments.get(path, ())))
-        rows.append(Row(path, {name: known.get(name, "") for name in names}, segments=segments))
+        known = {name: value for name, value in found.labels.get(path, {}).items() if value not in ("", UNKNOWN)}
+        known = dict.fromkeys(names | others, "") | described.get(path, {}) | known
+        rows.append(Row(path, known, segments=tuple(sorted(found.segments.get(path, ())))))
+    # A table of files has rates and lengths, too: of its columns the group alone is sure to be worth learning.
+    factors = worth_telling(tuple(rows), list(dict.fromkeys([*names, *([group] if group else [])])))
     told = tuple(Fault(*fault) for fault in sorted(faults.items()))
-    factors, group = worth_telling(tuple(rows), names), default_group(names)
     return Listing("segments", tuple(rows), factors, group, passed, tuple(found.remarks), told)
 
 
