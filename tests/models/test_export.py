@@ -53,13 +53,31 @@ def test_a_program_gives_the_codes_of_its_learner(name, tmp_path):
     assert logging.getLogger("torch.onnx").level != logging.ERROR
 
 
-def test_other_learners_are_exported_for_clips_as_long_as_theirs():
-    signal = Signal("picture", (8, 8))
+@pytest.mark.parametrize(
+    ("model", "signal"),
+    [
+        ("vae", Signal("picture", (8, 8))),
+        ("vae", Signal("wave", (4000,), 8000)),
+        ("vq-vae", Signal("wave", (4000,), 8000)),
+    ],
+)
+def test_other_learners_are_exported_for_clips_as_long_as_theirs(model, signal, tmp_path):
     torch.manual_seed(0)
-    learner = MODELS["vae"].build(MODELS["vae"].presets["default"]("picture"), signal).eval()
+    learner = MODELS[model].build(MODELS[model].presets["default"](signal.kind), signal)
+    if signal.kind == "wave":
+        learner.front.fit([torch.rand(8, *signal.shape) - 0.5])
+    clips = torch.rand(5, *signal.shape)
     with unchecked():
-        run, pictures = program(learner, signal).module(), torch.rand(5, 8, 8)
-        torch.testing.assert_close(run(pictures), learner.encode(pictures), rtol=0, atol=1e-4)  # type: ignore[operator]
+        codes = learner.eval().encode(clips).detach()  # pyright: ignore[reportAttributeAccessIssue]
+        run = program(learner, signal).module()
+        torch.testing.assert_close(run(clips), codes, rtol=0, atol=1e-4)
+        if find_spec("onnxruntime") is not None:
+            save_onnx(learner, signal, tmp_path)
+            import onnxruntime
+
+            session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+            [found] = session.run(["codes"], {"signal": clips.numpy()})
+            np.testing.assert_allclose(found, codes.numpy(), rtol=0, atol=1e-4)
 
 
 def test_weights_and_what_they_are_the_weights_of(tmp_path):

@@ -117,7 +117,8 @@ class Spectrogram(nn.Module):
         self.register_buffer("spread", torch.ones(2))
 
     def forward(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip 1 row frame"]:
-        if not self.fitted:
+        # A traced program cannot ask; whoever exports has trained.
+        if not torch.compiler.is_exporting() and not self.fitted:
             raise ValueError(
                 f"scaling '{self.config.scaling}' needs statistics that were never taken: call fit with "
                 "batches of the training split, load a checkpoint, or choose scaling 'none'"
@@ -161,7 +162,7 @@ class Spectrogram(nn.Module):
         self.check(wave)
         with torch.autocast(wave.device.type, enabled=False):
             sound = wave.to(self.stft.window.dtype)
-            if wave.device.type != "cpu":
+            if wave.device.type != "cpu" or torch.compiler.is_exporting():
                 return self.cells(sound)
             framed = self.stft.frames(wave.shape[1]) * self.config.fft
             parts = sound.split(max(1, CACHED * torch.get_num_threads() // framed))
@@ -197,8 +198,9 @@ class Spectrogram(nn.Module):
         if wave.shape[0] == 0:
             raise ValueError("a batch of no clips came: give at least one clip")
         self.shape(wave.shape[1])
-        # One sum is the cheapest pass over all samples; only where it fails are they looked at singly.
-        if not wave.sum().isfinite() and not wave.isfinite().all():
+        # One sum is the cheapest pass over all samples; only where it fails are they looked at singly. A program
+        # that is exported looks at none.
+        if not torch.compiler.is_exporting() and not wave.sum().isfinite() and not wave.isfinite().all():
             bad = (~wave.isfinite().all(1)).nonzero().flatten().tolist()
             raise ValueError(
                 f"{len(bad)} clip(s) of the batch hold NaN or infinite samples, the first at position {bad[0]}: "

@@ -84,7 +84,9 @@ class Codebooks(nn.Module):
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     def nearest(self, vectors: Float[Tensor, "clip slot dim"]) -> Int[Tensor, "clip slot"]:
-        return torch.cdist(rearrange(vectors, "clip slot dim -> slot clip dim"), self.entries).argmin(2).T
+        given = rearrange(vectors, "clip slot dim -> slot clip dim")
+        # Else the way to compute would depend on how many clips there are.
+        return torch.cdist(given, self.entries, compute_mode="use_mm_for_euclid_dist").argmin(2).T
 
     def look_up(self, index: Int[Tensor, "clip slot"]) -> Float[Tensor, "clip slot dim"]:
         return self.entries[torch.arange(index.shape[1], device=index.device), index]
