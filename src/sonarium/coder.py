@@ -4,6 +4,7 @@ coder = sonarium.load("runs/x")
 codes = coder.encode(wave, rate)      # a row a frame, `coder.code_rate` frames a second
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import soxr
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sonarium.commands.assemble import open_learner
 from sonarium.models.contract import FrameEncoder, Learner, can
 from sonarium.models.windows import coded
 from sonarium.training.engine import choose_device
-from sonarium.worlds.audiofile import Recording
+from sonarium.worlds.audiofile import LOUDEST, Recording
 from sonarium.worlds.contract import Signal
 
 PIECES = 64
@@ -51,16 +53,14 @@ class Coder:
                 self.frames = able.encode(torch.zeros(1, self.piece, device=self.device)).shape[1]
             self.code_rate = self.frames * self.rate / self.piece
 
-    def encode(self, wave: Float[np.ndarray, " time"], rate: int) -> Float[np.ndarray, "row code"]:
-        """The codes of a waveform of one channel at any rate; row `k` begins at `k / code_rate` seconds."""
-        given = np.asarray(wave, np.float32)
-        if given.ndim != 1 or not np.isfinite(given).all():
-            raise ValueError(
-                f"got a wave of shape {given.shape}: one channel of finite samples is expected, such as the mean "
-                "of all channels, wave.mean(axis=1)"
-            )
-        if not rate > 0:
-            raise ValueError(f"got rate={rate}: give the samples a second")
+    def encode(self, wave: ArrayLike, rate: float) -> Float[np.ndarray, "row code"]:
+        """The codes of a waveform of one channel at any rate; row `k` begins at `k / code_rate` seconds.
+
+        Integers are taken as shares of their full scale, as `scipy.io.wavfile` gives them.
+        """
+        given = as_sound(wave)
+        if not (isinstance(rate, int | float | np.integer | np.floating) and 0 < rate < math.inf):
+            raise ValueError(f"got rate={rate!r}: give the samples a second, such as 16000")
         own = given if rate == self.rate else soxr.resample(given, rate, self.rate)
         if not self.rows(len(own)):
             raise ValueError(f"{len(given)} samples at {rate} Hz are too few for a code: give longer sound")
@@ -102,6 +102,31 @@ class Coder:
         for several in cut(torch.cat(list(sound)), self.piece).split(PIECES):
             codes = able.encode(several.to(self.device))
             yield rearrange(codes, "piece frame code -> (piece frame) code").cpu().numpy()
+
+
+def as_sound(wave: Any) -> Float[np.ndarray, " time"]:
+    """Samples in single precision; those of integers as shares of their full scale, as files are read."""
+    given = np.asarray(wave)
+    if given.dtype.kind not in "iuf" or (given.dtype.kind != "f" and given.dtype.itemsize > 4):
+        raise ValueError(
+            f"got a wave of {given.dtype}: give float32 from -1 to 1, or the integers of a file, as int16"
+        )
+    if given.ndim != 1:
+        raise ValueError(
+            f"got a wave of shape {given.shape}: one channel is expected, such as the mean of all channels, "
+            "wave.mean(axis=1)"
+        )
+    if given.dtype.kind in "iu":
+        half = 2.0 ** (8 * given.dtype.itemsize - 1)
+        return ((given.astype(np.float64) - half * (given.dtype.kind == "u")) / half).astype(np.float32)
+    wrong = ~(np.abs(given) <= LOUDEST)
+    if wrong.any():
+        raise ValueError(
+            f"{int(wrong.sum())} of {len(given)} samples are NaN, infinite or beyond any sound, the first at "
+            f"position {int(wrong.argmax())}: mend them, or leave them out"
+        )
+    # A copy, for the caller may have forbidden to write into the samples.
+    return given.astype(np.float32)
 
 
 def pieces(samples: int, length: int) -> int:

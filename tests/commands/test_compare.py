@@ -11,6 +11,7 @@ import torch
 from sonarium.bench import plain_cpc
 from sonarium.commands import compare
 from sonarium.commands.faults import UsageError
+from sonarium.models.cpc_presets import CONFIGS
 
 SMALL = "--filters 6 --width 5 --clips 3 --seconds 0.2 --ahead 4".split()
 
@@ -39,6 +40,18 @@ def test_on_speech_from_files(capsys, shared_data: Path):
     said = found(capsys, "--sound", *map(str, speech))
     assert said["agree"]
     assert said["times"] != found(capsys)["times"]
+
+
+def test_at_the_size_of_the_study_on_speech(shared_data: Path):
+    """Wide layers have millions of ReLUs, of which one that rounding turns over would show."""
+    speech = sorted(shared_data.glob("librispeech/**/*.flac"))[:2]
+    flags = compare.CompareFlags(sound=tuple(speech), clips=2, seconds=0.32)
+    wave = compare.clips_of(flags).double()
+    forms, kept = compare.build(compare.small(CONFIGS["study-spijkervet"], flags), wave, 0)
+    rows = list(compare.compare(forms, 2))
+    assert kept and max(row.loss_apart for row in rows) < 1e-12
+    assert max(row.gradient_apart for row in rows) < 1e-10
+    assert sum(weight.numel() for weight in forms[2].weights.values()) == 7_417_344
 
 
 def test_a_table_for_people(capsys):

@@ -62,6 +62,23 @@ def test_groups_to_judge_on_can_be_named(speech, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
+def test_the_number_of_the_speaker_is_a_label_of_the_clips(speech, tmp_path, capsys):
+    for number in (2, -1):
+        with pytest.raises(
+            ValueError, match=f"--speaker {number}: the labels of these clips are 0 word, 1 speaker"
+        ):
+            train(speech, tmp_path / "run", "--speaker", number, "--from-speaker", 4)
+    assert not (tmp_path / "run").exists()
+    train(speech, tmp_path / "run", "--speaker", 1, "--from-speaker", 4)
+    assert "are of the same speaker (of 0 word, 1 speaker)" in capsys.readouterr().err
+
+
+def test_causes_of_rendered_clips_may_stand_for_the_speaker(tmp_path, capsys):
+    words = "--frequencies 4 --amplitudes 4 --speaker 0 --from-speaker 4 --from-batch 0 --from-sequence 0".split()
+    dispatch(["train", "cpc", "--world", "tones", "--run", str(tmp_path / "run"), "--steps", "2", *words, *TINY])
+    assert "step 2" in capsys.readouterr().out
+
+
 def test_clips_that_teach_nothing_are_told_or_refused(tmp_path, capsys):
     for seed in range(8):
         write(tmp_path / "short" / "ba" / f"ann_{seed}.wav", 0.021, seed=seed)

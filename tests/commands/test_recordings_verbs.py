@@ -198,8 +198,14 @@ def test_three_lines_from_a_wave_to_codes(runs, corpus, tmp_path):
     ("wave", "rate", "said"),
     [
         (np.zeros((100, 2)), RATE, r"got a wave of shape \(100, 2\): one channel"),
-        (np.full(2000, np.nan), RATE, "finite samples"),
+        (np.where(np.arange(2000) == 7, np.nan, 0.0), RATE, "1 of 2000 samples are NaN, .* first at position 7"),
+        (np.full(2000, 1e300), RATE, "2000 of 2000 samples are NaN, infinite or beyond any sound"),
+        (np.zeros(2000, complex), RATE, "got a wave of complex128"),
+        (np.zeros(2000, bool), RATE, "got a wave of bool"),
+        ([0, 1] * 1000, RATE, "got a wave of int64: give float32"),
         (np.zeros(2000), 0, "got rate=0"),
+        (np.zeros(2000), np.inf, "got rate=inf"),
+        (np.zeros(2000), "16000", "got rate='16000': give the samples a second"),
         (np.zeros(3), RATE, "3 samples at 8000 Hz are too few"),
     ],
 )
@@ -207,6 +213,17 @@ def test_waves_that_cannot_be_encoded_are_refused(runs, wave, rate, said):
     coder = sonarium.load(runs[0])
     with unchecked(), pytest.raises(ValueError, match=said):
         coder.encode(wave, rate)
+
+
+@pytest.mark.parametrize("kind", ["int16", "int32", "uint8", "float64"])
+def test_integers_are_shares_of_their_full_scale(runs, corpus, kind):
+    wave = soundfile.read(corpus / WORDS[0] / "cy_1.wav", dtype="float32")[0]
+    coder, most = sonarium.load(runs[0]), {"int16": 2**15, "int32": 2**31, "uint8": 2**7, "float64": 1}[kind]
+    given = np.rint(wave.astype(np.float64) * most + (kind == "uint8") * most) if most > 1 else wave
+    given = given.astype(kind)
+    given.flags.writeable = False
+    as_float = (given.astype(np.float64) - (kind == "uint8") * most) / most
+    np.testing.assert_array_equal(coder.encode(given, RATE), coder.encode(as_float, RATE))
 
 
 def test_codes_do_not_need_the_recordings_any_more(runs, corpus, tmp_path):

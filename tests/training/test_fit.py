@@ -175,6 +175,7 @@ def test_kept_features_are_those_of_the_clips(blots):
     batch = dealt.at(4)
     assert batch.features is not None
     assert torch.equal(batch.features, learner.front(blots().batch(batch.index).signal))
+    assert torch.equal(batch.factors, blots().batch(batch.index).factors)
 
 
 def test_of_a_world_that_cuts_pieces_no_whole_clip_is_read(blots):

@@ -51,7 +51,7 @@ class CompareFlags:
     clips: int = 4
     """Clips that are heard together; each is the others' negative. The study has 8."""
     seconds: float = 0.64
-    """Length of each clip. The study has 1.28, which takes many minutes: each time goes back through all layers."""
+    """Length of each clip. The study has 1.28, and takes many minutes: each time goes back through all layers."""
     filters: int = 512
     """Channels of each layer of the encoder; fewer are quicker."""
     width: int = 256

@@ -21,7 +21,7 @@ from sonarium.training.engine import FabricEngine, environment
 from sonarium.training.fit import Audience, FitConfig, check_batch, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import Run
-from sonarium.worlds.contract import Split
+from sonarium.worlds.contract import Split, World
 from sonarium.worlds.recordings import Recordings
 from sonarium.worlds.register import hold
 from sonarium.worlds.splits import in_words
@@ -95,6 +95,8 @@ def train(plan: Plan, folder: Path, steps: int, device: str) -> None:
     check_batch(plan.fit.batch, len(portions), made.learner.least_batch)
     if isinstance(made.world, Recordings) and isinstance(made.learner, FrameEncoder):
         check_frames(made.world, made.parts, made.learner)
+    if (speaker := getattr(plan.model_config, "speaker", None)) is not None:
+        check_speaker(made.world, speaker)
     run = Run.create(folder, plan.recorded())
     write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
     if isinstance(made.world, Recordings):
@@ -116,6 +118,16 @@ def check_frames(world: Recordings, parts: Split, learner: FrameEncoder) -> None
         )
     if short:
         say(f"{short} of {len(lengths)} clips to learn from are too short for two frames, and teach nothing")
+
+
+def check_speaker(world: World, speaker: int) -> None:
+    """Refuse a number that is no category's; tell which one it is, for numbers are easily mistaken."""
+    known = ", ".join(f"{at} {factor.name}" for at, factor in enumerate(world.factors) if factor.discrete)
+    if not (0 <= speaker < len(world.factors) and world.factors[speaker].discrete):
+        raise ValueError(
+            f"--speaker {speaker}: the labels of these clips are {known or 'none'}; give a number of them"
+        )
+    say(f"negatives of the same speaker are of the same {world.factors[speaker].name} (of {known})")
 
 
 def tell(world: Recordings, parts: Split, folder: Path) -> None:

@@ -105,7 +105,8 @@ class Clips:
     def __init__(self, world: World, train: Int[Tensor, " clip"], config: FitConfig, engine: FabricEngine):
         check_batch(config.batch, len(train))
         self.world, self.train, self.config, self.engine = world, train, config, engine
-        self.cache: Tensor | None = None
+        self.cache: tuple[Tensor, Tensor] | None = None
+        """Features of the training clips, and their causes."""
         self.epoch, self.order = -1, np.empty(0, dtype=np.int64)
 
     def blocks(self, progress: Progress, stage: str) -> Iterator[Batch]:
@@ -130,7 +131,9 @@ class Clips:
             probe = learner.features(self.world.batch(self.train[:1], self.engine.device))
             if probe.nbytes * len(self.train) > self.config.cache_megabytes * 2**20:
                 return
-            self.cache = torch.cat([learner.features(b) for b in self.blocks(progress, "computing features")])
+            blocks = self.blocks(progress, "computing features")
+            kept = [(learner.features(batch), batch.factors) for batch in blocks]
+            self.cache = torch.cat([one for one, _ in kept]), torch.cat([one for _, one in kept])
 
     def at(self, step: int) -> Batch:
         per_epoch = len(self.train) // self.config.batch
@@ -141,8 +144,9 @@ class Clips:
         chosen = torch.from_numpy(self.order[place * self.config.batch : (place + 1) * self.config.batch])
         if self.cache is None:
             return self.world.draw(self.train[chosen], self.config.seed, step, self.engine.device)
-        nothing = torch.empty(len(chosen), 0)
-        return Batch(self.train[chosen], nothing, nothing, self.cache[chosen.to(self.cache.device)])
+        features, causes = self.cache
+        place_there, nothing = chosen.to(features.device), torch.empty(len(chosen), 0)
+        return Batch(self.train[chosen], nothing, causes[place_there], features[place_there])
 
 
 class Meter:
