@@ -108,6 +108,7 @@ def test_marked_segments_are_asked_frame_by_frame(marked):
     assert 0.35 < found["scores"]["frames/segment"] < 0.7
     assert found["details"]["frames/segment"]["asked_of"] == "speakers never heard"
     assert "abx-within/segment" in found["scores"] and "abx-across/segment" not in found["scores"]
+    assert "no ABX of segment across speakers: no two groups of the test part share a label" in found["notes"]
 
 
 def test_one_speaker_held_out_can_be_asked_for_words_but_not_verified(world):

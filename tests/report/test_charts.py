@@ -108,3 +108,15 @@ def test_names_are_no_formulas_and_powers_of_ten_no_code():
     assert figure is not None and len(png(figure)) > 1000
     labels = {text.get_text() for text in figure.axes[0].get_yticklabels()}
     assert "10000" in labels or "1e+06" in labels, labels
+
+
+def test_chance_is_drawn_beside_its_loss():
+    records = [
+        {"step": step, "contrast/loss": 3.0 - step, "contrast/chance": 4.0, "other/chance": 1.0}
+        for step in (1.0, 2.0)
+    ]
+    figure = curves({"run": records})
+    assert figure is not None
+    first, second = figure.axes[:2]
+    assert [line.get_ydata()[0] for line in first.get_lines()] == [2.0, 4.0]
+    assert first.get_title(loc="left") == "contrast · loss" and second.get_title(loc="left") == "other · chance"

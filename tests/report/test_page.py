@@ -75,6 +75,11 @@ def test_all_pictures_and_sounds_lie_in_the_page(shown, tmp_path):
     assert len(text) < 3.75e6
 
 
+def test_intervals_end_where_scores_do(tmp_path):
+    _, found = written([run("a", 0, 0.2), run("b", 1, 0.9)], tmp_path)
+    assert "[0.00, 1.00]" in found.text
+
+
 def test_curves_of_scores_are_on_the_page(tmp_path):
     curve = {"counts": [1, 5], "scores": [[0.2, 0.6], [0.3, 0.5]], "chance": 0.1}
     judged = run(media=None)

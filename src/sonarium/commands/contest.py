@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from sonarium.agents.scripted import SCRIPTED, Body
 from sonarium.commands.progress import bars
-from sonarium.measures.statistics import Interval, interval
+from sonarium.measures.statistics import Interval, interval, within
 from sonarium.report.album import put
 from sonarium.report.listening import EpisodeShown, Picture, Scores, listening_page
 from sonarium.rooms.config import SeekConfig
@@ -196,13 +196,6 @@ def share_of(successes: int, count: int) -> Interval:
     """A share with Wilson's interval, which holds for few episodes too."""
     limits = binomtest(successes, count).proportion_ci(0.95, method="wilson")
     return Interval(successes / count, None, float(limits.low), float(limits.high), count)
-
-
-def within(score: Interval, most: float | None) -> Interval:
-    """The part of an interval that a measure from 0 to `most` can reach."""
-    if most is None or score.low is None or score.high is None:
-        return score
-    return dataclasses.replace(score, low=max(0.0, score.low), high=min(most, score.high))
 
 
 def written(name: str, score: Interval) -> str:

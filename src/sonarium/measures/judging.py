@@ -7,7 +7,7 @@ ABX (abx.py) and curves of few labels (fewlabels.py) are joined here; what is as
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Shaped
@@ -31,6 +31,11 @@ COUNTS = (1, 2, 5, 10)
 """Labelled clips of each class in a curve of few labels."""
 ITEMS = 5
 """Pieces of a category and a group that ABX takes."""
+WANTING: dict[Literal["within", "across"], str] = {
+    "within": "no group of the test part has two labels, and one of them twice",
+    "across": "no two groups of the test part share a label",
+}
+"""Why ABX cannot be asked."""
 Progress = Callable[[str, int, int], object]
 Scores = dict[str, float]
 
@@ -156,7 +161,13 @@ def comparisons(known: Corpus, config: JudgingConfig) -> tuple[list[Comparison],
         else:
             notes.append(f"no {known.kind} is verified: the test part needs two, with two files each")
     if config.abx:
-        wanted += [comparing(known, name, marks) for name, marks in triples(known) if any(marks)]
+        asked = [(name, marks, comparable(known, marks)) for name, marks in triples(known) if any(marks)]
+        wanted += [comparing(known, name, marks, pairings) for name, marks, pairings in asked if pairings]
+        for name, _, pairings in asked:
+            lacking = {speakers: why for speakers, why in WANTING.items() if speakers not in pairings}
+            notes += [f"no ABX of {name} {where} {known.kind}s: {why}" for where, why in lacking.items()]
+        if not asked:
+            notes.append(f"ABX is not asked: {known.kind} is the only label, and no segments are marked")
     return wanted, notes
 
 
@@ -203,13 +214,23 @@ def triples(known: Corpus) -> list[tuple[str, list[Marks]]]:
     ]
 
 
-def comparing(known: Corpus, name: str, marks: list[Marks]) -> Comparison:
+def comparable(known: Corpus, marks: list[Marks]) -> list[Literal["within", "across"]]:
+    """Whether pieces can be compared within groups and across them."""
+    pieces = [(label, at) for at, own in enumerate(marks) for _, _, label in own]
+    label, clip = (np.array(column) for column in zip(*pieces, strict=True))
+    return [speakers for speakers in WANTING if askable(label, known.group[known.parts.test][clip], speakers)]
+
+
+def comparing(
+    known: Corpus, name: str, marks: list[Marks], pairings: list[Literal["within", "across"]]
+) -> Comparison:
     def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Findings) -> None:
         test = known.parts.test
         pieces = hear_segments(ear, world, known.index[test.tolist()], known.lengths[test], marks)
         codes, item, label, clip = pieces
-        for speakers in ("within", "across"):
+        for speakers in pairings:
             how = ABXConfig(speakers=speakers, most=ITEMS)
+            # Pieces that are too short for a frame are gone.
             if askable(label, group := known.group[test][clip], speakers):
                 told = abx(codes, item, label, group, np.random.default_rng(seed), how)
                 key = f"abx-{speakers}/{name}"

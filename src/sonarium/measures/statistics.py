@@ -5,7 +5,7 @@ Two methods trained on the same seeds are compared by the differences seed for s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -62,6 +62,13 @@ def paired(first: Sequence[float], second: Sequence[float], confidence: float = 
         return Comparison(difference, 1.0 if difference.mean == 0 else 0.0)
     t = difference.mean / (difference.std / difference.count**0.5)
     return Comparison(difference, float(2 * stats.t.sf(abs(t), difference.count - 1)))
+
+
+def within(score: Interval, most: float | None) -> Interval:
+    """The part of an interval that a measure from 0 to `most` can reach."""
+    if most is None or score.low is None or score.high is None:
+        return score
+    return replace(score, low=max(0.0, score.low), high=min(most, score.high))
 
 
 def _checked(values: Sequence[float]) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sonarium.measures.binning import bin_columns, joint_counts
@@ -90,41 +91,61 @@ def codebook_use(codes: Codes) -> Figure:
 
 
 def curves(runs: Mapping[str, Records]) -> Figure | None:
-    """Every metric in its own panel, group by group, a line for each run; None where nothing was recorded."""
+    """Every metric in its own panel, group by group, a line for each run; None where nothing was recorded.
+
+    A loss by chance is drawn with dashes in the panel of the loss that it is there to be compared with.
+    """
     names = {name for records in runs.values() for record in records for name in record if name != "step"}
     if not names:
         return None
-    ordered = sorted(names, key=lambda name: (name.split("/")[0], name.split("/")[-1] != "total", name))
+    chances = {name for name in names if name.endswith("/chance") and with_loss(name) in names}
+    ordered = sorted(names - chances, key=lambda name: (name.split("/")[0], name.split("/")[-1] != "total", name))
     across = min(4, len(ordered))
     down = -(-len(ordered) // across)
     figure = sheet(2.75 * across + 0.2, 1.9 * down + 0.15 + 0.25 * (len(runs) > 1))
     flat = [axes for row in panels(figure, down, across) for axes in row]
     for axes in flat[len(ordered) :]:
         axes.set_visible(False)
-    for axes, name in zip(flat, ordered, strict=False):
-        every = []
-        for number, records in enumerate(runs.values()):
-            points = np.array([(one["step"], one[name]) for one in records if name in one]).reshape(-1, 2)
-            style = "-" if number < len(LINES) else "--"
-            # A line of one point would not be seen.
-            mark = "o" if len(points) == 1 else ""
-            axes.plot(*points.T, color=LINES[number % len(LINES)], linewidth=1.2, linestyle=style, marker=mark)
-            every.append(points[:, 1])
+    for place, (axes, name) in enumerate(zip(flat, ordered, strict=False)):
+        every = [line(axes, records, name, number) for number, records in enumerate(runs.values())]
+        for chance in (other for other in chances if with_loss(other) == name):
+            for records in runs.values():
+                axes.plot(*points(records, chance).T, color=FAINT, linewidth=0.9, linestyle=":")
         group, _, rest = name.rpartition("/")
-        below = ordered.index(name) >= len(ordered) - across
         title = f"{group} · {rest}".removeprefix(" · ").replace("_", " ")
-        tidy(axes, title, "updates" if below else "", "", grid=True)
-        if wide(np.concatenate(every)):
+        tidy(axes, title, "updates" if place >= len(ordered) - across else "", "", grid=True)
+        values = np.concatenate(every)
+        if wide(values):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
             axes.minorticks_off()
-        elif still(np.concatenate(every)):
-            middle = float(np.concatenate(every).mean())
+        elif still(values):
+            middle = float(values.mean())
             axes.set_ylim(*sorted((0.98 * middle, 1.02 * middle)))
     if len(runs) > 1:
         lines = flat[0].get_lines()
         figure.legend(lines, list(runs), loc="outside lower center", ncols=5, fontsize=BODY, frameon=False)
     return figure
+
+
+def points(records: Records, name: str) -> Float[np.ndarray, "point 2"]:
+    """Steps and values."""
+    return np.array([(one["step"], one[name]) for one in records if name in one]).reshape(-1, 2)
+
+
+def line(axes: Axes, records: Records, name: str, number: int) -> Float[np.ndarray, " point"]:
+    """Draw one run's metric; its values."""
+    found = points(records, name)
+    style = "-" if number < len(LINES) else "--"
+    # A line of one point would not be seen.
+    mark = "o" if len(found) == 1 else ""
+    axes.plot(*found.T, color=LINES[number % len(LINES)], linewidth=1.2, linestyle=style, marker=mark)
+    return found[:, 1]
+
+
+def with_loss(name: str) -> str:
+    """The loss to which a loss by chance belongs."""
+    return f"{name.rpartition('/')[0]}/loss"
 
 
 def still(values: Float[np.ndarray, " point"]) -> bool:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sonarium.measures.statistics import Interval, interval
+from sonarium.measures.statistics import Interval, interval, within
+from sonarium.report.meanings import meaning
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,9 @@ def scores_of(group: Group) -> dict[str, Score]:
             values = [numbers(one.get(name)).get(key) for one in controls]
             if present := [value for value in values if value is not None]:
                 beside[name] = interval(present)
-        result[key] = Score(interval([one[key] for one in own if key in one]), beside)
+        # A line may explain less than nothing; all other shares lie between 0 and 1.
+        most = 1.0 if meaning(key).share and not key.startswith("number/") else None
+        result[key] = Score(within(interval([one[key] for one in own if key in one]), most), beside)
     return result
 
 

@@ -17,9 +17,11 @@ from matplotlib.patches import Rectangle
 from sonarium.measures.retrieval import neighbours
 from sonarium.report.style import BODY, FAINT, GRID, INK, LINES, SMALL, bare, panels, sheet, tidy
 
+COLOURS = (*LINES, "#999999", "#882255", "#117733")
+"""Ten, for digits and many other sets of labels are as many; the last three are of Tol (2021)."""
 MARKS = "os^Dv"
 """Shapes that tell labels of one colour apart."""
-MOST_LABELS = len(LINES) * len(MARKS) - 1
+MOST_LABELS = len(COLOURS) * len(MARKS) - 1
 """Labels that are told apart; the rest are drawn faintly together."""
 RIGHT, WRONG = "#d6ecf8", "#fbe3cf"
 """Paper of a neighbour of the same label, and of another."""
@@ -52,7 +54,7 @@ def code_map(
     axes = panels(figure, 1, 1)[0][0]
     size = float(np.clip(4000 / len(points), 4, 22))
     for number, name in enumerate(in_order(kept)):
-        colour, mark = LINES[number % len(LINES)], MARKS[number // len(LINES)]
+        colour, mark = COLOURS[number % len(COLOURS)], MARKS[number // len(COLOURS)]
         own = points[labels == name].T
         axes.scatter(*own, s=size, c=colour, marker=mark, alpha=0.85, linewidths=0, label=str(name))
     rest = ~np.isin(labels, kept)
