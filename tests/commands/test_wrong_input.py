@@ -166,6 +166,7 @@ WORDS = [
     ("encode RUN X --out X.npz", 1, "X' does not exist"),
     ("encode RUN FILE --out X.npz", 1, "FILE' is not sound that can be read"),
     ("encode RUN FOLDER --out X.npz", 1, "FOLDER' is not a file"),
+    ("encode RUN FILE FOLDER --out X.npz", 1, "FOLDER' is not a file"),
     ("score RUN --remove-mean --pooling mean", 2, "a clip's mean less its mean is nothing; take --pooling thirds"),
     ("score RUN --most-clips 3", 2, "--most-clips 3: give at least 10"),
     ("export RUN", 2, "missing: --out PATH"),

@@ -54,9 +54,9 @@ def write(path: Path, parts: list[Part], code_rate: float) -> int:
     first = next(every)
     width, rows = first.codes.shape[1], chain([first], every)
     with written_aside(path) as aside:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             write_npz(aside, parts, code_rate, width, rows)
-        elif path.suffix == ".csv":
+        elif path.suffix.lower() == ".csv":
             write_csv(aside, width, rows)
         else:
             write_parquet(aside, width, rows)

@@ -40,7 +40,7 @@ class EncodeFlags:
 
 def main(arguments: list[str]) -> None:
     flags = parse(EncodeFlags, arguments, "encode", "Turn recordings into the codes of a run.")
-    if flags.out.suffix not in FORMATS:
+    if flags.out.suffix.lower() not in FORMATS:
         raise UsageError(f"--out {flags.out} ends in none of {', '.join(FORMATS)}: give a name that does")
     if not flags.files:
         raise UsageError("no files to encode: name one or more sound files after the run folder")
@@ -66,12 +66,17 @@ def main(arguments: list[str]) -> None:
 
 
 def measured(coder: Coder, files: tuple[Path, ...], progress: Progress) -> list[Part]:
-    """Each file is read once before anything is written: one that is bad is found, and its level is known."""
-    parts = []
+    """Each file is read once before anything is written: all that are bad are found, and their levels are known."""
+    parts, faults = [], []
     for done, path in enumerate(files, start=1):
-        samples, power = coder.measure(path)
-        parts.append(Part(str(path), coder.rows(samples), partial(coder.encode_file, path, samples, power)))
+        try:
+            samples, power = coder.measure(path)
+            parts.append(Part(str(path), coder.rows(samples), partial(coder.encode_file, path, samples, power)))
+        except ValueError as error:
+            faults.append(str(error))
         progress("reading files", done, len(files), {})
+    if faults:
+        raise ValueError("; ".join(faults))
     return parts
 
 

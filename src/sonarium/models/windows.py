@@ -1,8 +1,8 @@
 """Codes of sound of any length, in memory that does not grow with it.
 
 Long sound is encoded a window at a time, together with what comes before and after it, whose codes are thrown
-away: by then a recurrent network knows what it would have known, and a convolution does not see the cut. A window
-has the level of the whole.
+away: by then a recurrent network knows what it would have known, and a convolution does not see the cut; attention
+hears no further back than the window. A window has the level of the whole.
 """
 
 from collections.abc import Iterable, Iterator
