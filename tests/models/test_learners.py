@@ -8,7 +8,10 @@ import pytest
 import torch
 from stub_engine import StubEngine
 
+from sonarium.features.frontend import own_frames
 from sonarium.features.spectrogram import SpectrogramConfig
+from sonarium.features.waveform import sounding
+from sonarium.models.blocks import mean_squared_error
 from sonarium.models.contract import can
 from sonarium.models.penalties import (
     AnnealedConfig,
@@ -19,7 +22,7 @@ from sonarium.models.penalties import (
 )
 from sonarium.models.table import MODELS
 from sonarium.models.vae import VAE, VAEConfig
-from sonarium.worlds.contract import SignalKind, World
+from sonarium.worlds.contract import Batch, SignalKind, World
 from sonarium.worlds.digits import Digits, DigitsConfig
 from sonarium.worlds.tones import Tones, TonesConfig
 
@@ -98,6 +101,61 @@ def test_features_computed_beforehand_are_taken_as_they_are():
     other, _ = made("vae", "default", "wave")
     one, two = learner.update(batch, StubEngine()), other.update(early, StubEngine())
     assert all(torch.equal(one[term], two[term]) for term in one)
+
+
+def of_unlike_lengths() -> Batch:
+    """Clips of which all but the first end early, with silence behind them."""
+    batch = WORLDS["wave"].batch(CLIPS)
+    samples = batch.signal.shape[1]
+    lengths = (samples - 97 * CLIPS).clamp(min=1)
+    return dataclasses.replace(batch, signal=batch.signal * sounding(samples, lengths), lengths=lengths)
+
+
+@pytest.mark.parametrize("name", OF_ONE_CODE)
+def test_what_is_made_of_padding_does_not_count(name):
+    told = []
+    for amiss in (0.0, 50.0):
+        learner, _ = made(name, "default", "wave")
+        batch, engine = of_unlike_lengths(), StubEngine()
+        own = own_frames(learner.front, batch.lengths, learner.features(batch).shape[-1])
+        assert own is not None and own[0].all() and not own[1:, ..., -1].any()
+        learner.decoder.register_forward_hook(lambda *made, own=own, amiss=amiss: made[2] + amiss * ~own)
+        terms = [learner.update(batch, engine) for _ in range(2)]
+        if can_bound := hasattr(learner, "log_weights"):
+            terms.append({"weights": learner.log_weights(batch, 3, engine.generator)})
+        told.append(terms)
+    assert can_bound == (name != "vq-vae")
+    for one, two in zip(*told, strict=True):
+        for term in one:
+            torch.testing.assert_close(one[term], two[term], msg=term)
+
+
+def test_the_error_of_a_clip_is_that_of_the_frames_it_has_alone():
+    learner, _ = made("vae", "default", "wave")
+    batch = of_unlike_lengths()
+    assert batch.lengths is not None
+    features = learner.features(batch)
+    raw = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
+    own = own_frames(learner.front, batch.lengths, features.shape[-1])
+    found, squares = learner.log_likelihood(raw, features, own), []
+    for clip, length in enumerate(batch.lengths.tolist()[:20]):
+        alone = learner.front(batch.signal[clip : clip + 1, :length])[0]
+        cells = raw[clip, ..., : alone.shape[-1]]
+        expected = torch.distributions.Normal(cells, learner.config.noise).log_prob(alone).sum()
+        torch.testing.assert_close(found[clip], expected, rtol=1e-4, atol=1e-2)
+        squares.append((cells - alone).square().flatten())
+    error = mean_squared_error(raw[:20], features[:20], None if own is None else own[:20])
+    torch.testing.assert_close(error, torch.cat(squares).mean(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", ["vae", "vq-vae"])
+def test_clips_that_fill_their_length_are_as_if_they_had_none(name):
+    (learner, world), (other, _) = made(name, "default", "wave"), made(name, "default", "wave")
+    batch = world.batch(CLIPS)
+    whole = dataclasses.replace(batch, lengths=torch.full((len(CLIPS),), batch.signal.shape[1]))
+    one, two = learner.update(batch, StubEngine()), other.update(whole, StubEngine())
+    for term in one:
+        torch.testing.assert_close(one[term], two[term])
 
 
 def test_the_sample_that_is_priced_is_the_sample_that_is_decoded():

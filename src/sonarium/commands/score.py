@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 from rich.console import Console
 
@@ -121,9 +120,8 @@ def score(trained: Trained, protocol: Literal["standard", "syntone"], draws: int
         "seeds": 1,
     }
     if hasattr(trained.learner, "log_weights"):
-        with torch.no_grad():
-            held_out = (trained.learner.features(b) for b in batches(trained.world, test, trained.learner))
-            record["likelihood"] = bounds(trained.learner, held_out, draws, seed)
+        held_out = batches(trained.world, test, trained.learner)
+        record["likelihood"] = bounds(trained.learner, held_out, draws, seed)
     return record
 
 

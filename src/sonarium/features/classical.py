@@ -98,8 +98,7 @@ class LogMel(nn.Module):
 
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         """Frames of clips of so many samples."""
-        fft, hop = self.spectrogram.config.fft, self.spectrogram.config.hop
-        return 1 + torch.div(lengths + 2 * (fft // 2) - fft, hop, rounding_mode="floor")
+        return self.spectrogram.stft.frames(lengths)
 
     def forward(
         self, wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None = None

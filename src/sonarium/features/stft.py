@@ -5,6 +5,8 @@ is a periodic Hann window: librosa's conventions. Framing is written out because
 as fast on a CPU as `torch.stft`, which copies the frames once more.
 """
 
+from typing import TypeVar
+
 import torch
 from einops import rearrange
 from jaxtyping import Complex, Float
@@ -13,6 +15,7 @@ from torch.nn import functional
 
 AUDIBLE = 1e-8
 """Below this share of the window's energy a sample is in no frame, and the inverse leaves it silent."""
+Count = TypeVar("Count", int, Tensor)
 
 
 class Stft(nn.Module):
@@ -28,8 +31,8 @@ class Stft(nn.Module):
         padded = functional.pad(hann, (left, fft - window_length - left))
         self.register_buffer("window", padded.to(torch.get_default_dtype()), persistent=False)
 
-    def frames(self, samples: int) -> int:
-        """How many frames a clip of so many samples has."""
+    def frames(self, samples: Count) -> Count:
+        """How many frames clips of so many samples have."""
         return 1 + (samples + 2 * (self.fft // 2) - self.fft) // self.hop
 
     def forward(self, wave: Float[Tensor, "clip time"]) -> Complex[Tensor, "clip frame bin"]:

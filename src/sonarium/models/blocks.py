@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -45,6 +45,18 @@ class Coder(nn.Module):
             return self.layers(functional.pad(given, margin) if any(margin) else given)
         made = self.layers(given)
         return made[..., : self.cropped[0], : self.cropped[1]]
+
+
+def mean_squared_error(
+    made: Float[Tensor, "clip channel band frame"],
+    features: Float[Tensor, "clip channel band frame"],
+    own: Bool[Tensor, "clip 1 1 frame"] | None,
+) -> Float[Tensor, ""]:
+    """Over the cells of each clip's own frames."""
+    if own is None:
+        return functional.mse_loss(made, features)
+    squares = (made - features).square().where(own, 0)
+    return squares.sum() / own.expand_as(squares).sum()
 
 
 def coders(network: Network, canvas: Canvas, width: int, made: int) -> tuple[nn.Module, nn.Module]:

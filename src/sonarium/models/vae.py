@@ -11,13 +11,13 @@ from typing import ClassVar, Literal
 
 import torch
 from einops import rearrange, reduce
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from sonarium.features.frontend import FrontEndConfig, build_front
+from sonarium.features.frontend import FrontEndConfig, build_front, own_frames
 from sonarium.features.spectrogram import SpectrogramConfig
-from sonarium.models.blocks import Canvas, Network, coders
+from sonarium.models.blocks import Canvas, Network, coders, mean_squared_error
 from sonarium.models.contract import Engine, Learner
 from sonarium.models.penalties import BetaConfig, PenaltyConfig, Posterior, log_normal
 from sonarium.worlds.contract import Batch, Signal
@@ -89,29 +89,34 @@ class VAE(Learner):
         return Posterior(mean, log_variance)
 
     def log_likelihood(
-        self, raw: Float[Tensor, "clip channel band frame"], features: Float[Tensor, "clip channel band frame"]
+        self,
+        raw: Float[Tensor, "clip channel band frame"],
+        features: Float[Tensor, "clip channel band frame"],
+        own: Bool[Tensor, "clip 1 1 frame"] | None,
     ) -> Float[Tensor, " clip"]:
-        """log p(x|z) in nats, from the raw output of the decoder."""
+        """log p(x|z) in nats of each clip's own frames, from the raw output of the decoder."""
         if self.config.likelihood == "bernoulli":
             cells = -functional.binary_cross_entropy_with_logits(raw, features, reduction="none")
         else:
             log_variance = torch.full((), 2 * math.log(self.config.noise), device=raw.device)
             cells = log_normal(features, raw, log_variance)
-        return reduce(cells, "clip channel band frame -> clip", "sum")
+        heard = cells if own is None else cells.where(own, 0)
+        return reduce(heard, "clip channel band frame -> clip", "sum")
 
     def update(self, batch: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         features = self.features(batch)
+        own = own_frames(self.front, batch.lengths, features.shape[-1])
         with engine.autocast():
             posterior = self.posterior(features)
             sample = posterior.draw(engine.generator)
             raw = self.decoder(sample).float()
             price, terms = self.penalty(posterior, sample, self.updates, engine.clips)
-        distortion = -self.log_likelihood(raw, features).mean()
+        distortion = -self.log_likelihood(raw, features, own).mean()
         loss = distortion + price
         engine.descend(loss, self.optimiser)
         terms |= self.penalty.learn(sample.detach(), engine)
         self.updates += 1
-        error = functional.mse_loss(self.observed(raw), features)
+        error = mean_squared_error(self.observed(raw), features, own)
         terms |= {"loss/total": loss, "loss/distortion": distortion, "loss/error": error}
         return {name: value.detach() for name, value in terms.items()}
 
@@ -139,15 +144,15 @@ class VAE(Learner):
         return torch.empty(clips, 1, self.config.latent, device=like.device).normal_(generator=generator)
 
     @torch.no_grad()
-    def log_weights(
-        self, features: Float[Tensor, "clip channel band frame"], draws: int, generator: torch.Generator
-    ) -> Float[Tensor, "draw clip"]:
+    def log_weights(self, batch: Batch, draws: int, generator: torch.Generator) -> Float[Tensor, "draw clip"]:
         """log p(x, z) − log q(z|x) for samples of q: their mean is the ELBO, their log-mean-exp IWAE's bound."""
+        features = self.features(batch)
+        own = own_frames(self.front, batch.lengths, features.shape[-1])
         posterior, weights = self.posterior(features), []
         for _ in range(draws):
             sample = posterior.draw(generator)
             prior = log_normal(sample, torch.zeros_like(sample), torch.zeros_like(sample))
             density = log_normal(sample, posterior.mean, posterior.log_variance)
-            likelihood = self.log_likelihood(self.decoder(sample).float(), features)
+            likelihood = self.log_likelihood(self.decoder(sample).float(), features, own)
             weights.append(likelihood + (prior - density).sum(1))
         return torch.stack(weights)

@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.features.frontend import FrontEndConfig, build_front
+from sonarium.features.frontend import FrontEndConfig, build_front, own_frames
 from sonarium.features.spectrogram import SpectrogramConfig
-from sonarium.models.blocks import Canvas, Network, coders
+from sonarium.models.blocks import Canvas, Network, coders, mean_squared_error
 from sonarium.models.contract import Engine, Learner
 from sonarium.worlds.contract import Batch, Signal
 
@@ -169,7 +169,7 @@ class VQVAE(Learner):
             # The gradient passes the quantisation as if it were not there.
             through = vectors + (quantised - vectors).detach()
             made = self.decoder(rearrange(through, "clip slot dim -> clip (slot dim)")).float()
-        error = functional.mse_loss(made, features)
+        error = mean_squared_error(made, features, own_frames(self.front, batch.lengths, features.shape[-1]))
         commitment = functional.mse_loss(vectors, quantised)
         loss = error + self.config.commitment * commitment
         engine.descend(loss, self.optimiser)
