@@ -12,20 +12,16 @@ from typing import Any
 import numpy as np
 import soxr
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from sonarium.commands.assemble import open_learner
-from sonarium.models.contract import FrameEncoder, Learner, can
+from sonarium.models.contract import Learner, can
+from sonarium.models.pieces import in_frames
 from sonarium.models.windows import coded
 from sonarium.training.engine import choose_device
 from sonarium.worlds.audiofile import LOUDEST, Recording
 from sonarium.worlds.contract import Signal
-
-PIECES = 64
-"""Pieces that are encoded at once."""
 
 
 def load(run: Path | str, device: str = "cpu") -> "Coder":
@@ -41,17 +37,9 @@ class Coder:
 
     def __init__(self, learner: Learner, signal: Signal):
         assert signal.rate is not None, signal
-        self.learner, self.rate, self.piece = learner, signal.rate, signal.shape[0]
+        self.encoder, self.rate = in_frames(learner, signal), signal.rate
+        self.code_rate = self.encoder.code_rate
         self.device = next(learner.parameters()).device
-        self.frames = 0
-        """Frames of each piece; 0 where sound is encoded as a whole."""
-        if isinstance(learner, FrameEncoder):
-            self.code_rate = learner.code_rate
-        else:
-            able: Any = learner
-            with torch.no_grad():
-                self.frames = able.encode(torch.zeros(1, self.piece, device=self.device)).shape[1]
-            self.code_rate = self.frames * self.rate / self.piece
 
     def encode(self, wave: ArrayLike, rate: float) -> Float[np.ndarray, "row code"]:
         """The codes of a waveform of one channel at any rate; row `k` begins at `k / code_rate` seconds.
@@ -68,9 +56,7 @@ class Coder:
 
     def rows(self, samples: int) -> int:
         """Rows of codes that so many samples make."""
-        if isinstance(self.learner, FrameEncoder):
-            return int(self.learner.code_lengths(torch.tensor([samples])))
-        return pieces(samples, self.piece) * self.frames
+        return int(self.encoder.code_lengths(torch.tensor([samples])))
 
     def measure(self, path: Path) -> tuple[int, float]:
         """Samples of a file at the rate of the model, and their mean square; refuses files that are not sound."""
@@ -94,14 +80,8 @@ class Coder:
     ) -> Iterator[Float[np.ndarray, "row code"]]:
         """The codes of sound that comes in blocks, in memory that does not grow with its length."""
         sound = map(torch.from_numpy, blocks)
-        if isinstance(self.learner, FrameEncoder):
-            for codes in coded(self.learner, sound, samples, power, self.rate, self.device):
-                yield codes.cpu().numpy()
-            return
-        able: Any = self.learner
-        for several in cut(torch.cat(list(sound)), self.piece).split(PIECES):
-            codes = able.encode(several.to(self.device))
-            yield rearrange(codes, "piece frame code -> (piece frame) code").cpu().numpy()
+        for codes in coded(self.encoder, sound, samples, power, self.rate, self.device):
+            yield codes.cpu().numpy()
 
 
 def as_sound(wave: Any) -> Float[np.ndarray, " time"]:
@@ -127,17 +107,3 @@ def as_sound(wave: Any) -> Float[np.ndarray, " time"]:
         )
     # A copy, for the caller may have forbidden to write into the samples.
     return given.astype(np.float32)
-
-
-def pieces(samples: int, length: int) -> int:
-    """Pieces of this length in so many samples; a rest counts if it is half a piece, or all there is."""
-    whole, rest = divmod(samples, length)
-    return whole + (rest >= length / 2 or whole == 0)
-
-
-def cut(wave: Float[Tensor, " time"], samples: int) -> Float[Tensor, "piece sample"]:
-    """Pieces as long as the clips of training, end to end, the last with silence behind it."""
-    padded = torch.zeros(pieces(len(wave), samples) * samples)
-    kept = min(len(wave), len(padded))
-    padded[:kept] = wave[:kept]
-    return rearrange(padded, "(piece time) -> piece time", time=samples)

@@ -311,6 +311,35 @@ def test_recordings_without_labels_can_be_learnt_from_and_seen_but_not_scored(tm
         dispatch(["score", str(tmp_path / "run")])
 
 
+WITHOUT_MEANING = {"mig", "beta_vae", "factor_vae", "dci_disentanglement", "modularity", "dead_codes"}
+"""Scores of planted causes, of which recordings have none."""
+
+
+@pytest.mark.parametrize("model", ["vae", "vq-vae"])
+def test_models_of_one_code_are_judged_by_labels_as_frames_are(corpus, tmp_path, capsys, without_pictures, model):
+    words = ["--path", corpus, *SMALL, "--bad-share", 0.1, "--network", "dense", "--batch", 8, "--steps", 25]
+    run = tmp_path / "run"
+    given = ["train", model, "--world", "recordings", *words, "--run", run, "--test", 0.4]
+    dispatch([*map(str, given)])
+    capsys.readouterr()
+    found = read(capsys, "score", run, "--draws", 2, "--few-labels", "--frames", "--abx")
+    one = found["runs"][0]
+    assert {"clips/word", "clips/speaker", "frames/word", "few-1/word", "retrieval/word", "eer/speaker"} <= set(
+        one["scores"]
+    )
+    assert not WITHOUT_MEANING & set(one["scores"])
+    assert one["controls"].keys() == {"log_mel", "mfcc", "random", "chance"}
+    assert all(scores.keys() == one["scores"].keys() for scores in one["controls"].values())
+    assert one["scores"]["clips/word"] > one["controls"]["chance"]["clips/word"] + 0.2
+    assert one["asked"] == "word of speakers never heard; speaker of other files of the same speakers"
+    assert one["protocol"] == "linear probes" and one["step"] == 25 and one["curves"]
+    assert ("likelihood" in one) == (model == "vae")
+    if model == "vae":
+        assert one["likelihood"]["elbo"] <= one["likelihood"]["iwae"] < 0
+    with pytest.raises(ValueError, match="--remove-mean"):
+        dispatch(["score", str(run), "--remove-mean"])
+
+
 def test_models_of_one_code_learn_from_pieces_of_recordings(corpus, tmp_path, without_pictures):
     words = ["--path", corpus, *SMALL, "--bad-share", 0.1, "--network", "dense", "--batch", 8, "--steps", 2]
     given = [*map(str, ["--world", "recordings", *words, "--run", tmp_path / "run", "--test", 0.4])]

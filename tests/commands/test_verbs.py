@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from sonarium.__main__ import VERBS, dispatch
-from sonarium.coder import cut
 from sonarium.commands.assemble import open_run
 from sonarium.commands.list import MEASURES
 from sonarium.models.table import MODELS
@@ -149,16 +148,6 @@ def test_a_recording_of_any_rate_has_the_codes_of_the_clip(runs, capsys, tmp_pat
         codes = table["codes"][0]
     other = learner.encode(trained.world.batch(torch.tensor([40])).signal)[0, 0].numpy()
     assert np.abs(codes - own).max() < (1e-5 if rate == RATE else 0.1 * np.abs(other - own).max())
-
-
-@pytest.mark.parametrize(("samples", "pieces"), [(1, 1), (7, 1), (10, 1), (14, 1), (15, 2), (20, 2), (39, 4)])
-def test_pieces_hold_all_that_is_half_a_piece_or_more(samples, pieces):
-    wave = torch.arange(1.0, samples + 1)
-    made = cut(wave, 10)
-    assert made.shape == (pieces, 10)
-    flat = made.flatten()
-    kept = min(samples, 10 * pieces)
-    assert torch.equal(flat[:kept], wave[:kept]) and not flat[kept:].any()
 
 
 def test_pieces_of_a_long_file_follow_one_another(runs, tmp_path):

@@ -98,6 +98,15 @@ def test_loudness_is_gone_with_the_mean_of_each_clip(world):
     assert found["scores"]["frames/speaker"] <= found["chance"]["frames/speaker"] + 0.15
 
 
+def test_a_single_code_less_its_mean_is_nothing_and_refused(world):
+    class Single(Planted):
+        def code_lengths(self, lengths: Any) -> Any:
+            return lengths.clamp(max=1)
+
+    with pytest.raises(ValueError, match="--remove-mean: every clip has one code alone"):
+        judge(Single(True), Single(False), world, split(world, 0, 0.5), replace(QUICK, remove_mean=True), 0, "cpu")
+
+
 def test_a_network_as_probe(world):
     assert judged(world, True, replace(QUICK, probe="mlp", pooling="mean"))["scores"]["clips/word"] == 1
 

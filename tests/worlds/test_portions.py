@@ -44,6 +44,9 @@ def test_excerpts_are_the_middle_of_each_clip(world):
     begins = (batch.signal[:, 0] * 2**15).round().int().tolist()
     assert begins == [1, 601, 3801]
     assert world.batch(torch.tensor([2])).signal.shape == (1, 8400), "the world itself still has whole clips"
+    assert torch.equal(
+        world.excerpts().entire().batch(torch.tensor([0, 2])).signal, world.batch(torch.tensor([0, 2])).signal
+    )
 
 
 def test_what_is_written_has_no_padding(world, tmp_path):

@@ -1,7 +1,8 @@
 """`sonarium score RUN…`: how well the codes of runs recover the planted causes, or tell the labels of recordings.
 
 Each run's folder gets its `scores.json`. Models with one code a clip are judged by measures of disentanglement,
-those whose codes are frames at a rate by what probes and comparisons find in them. `--json` prints one object:
+those whose codes are frames at a rate by what probes and comparisons find in them; so is any model of recordings,
+where no cause was planted, by its code of each piece. `--json` prints one object:
 
     protocol  standard or syntone
     runs      what was written, a run each: run, config, protocol, step, clips, scores (name: number), controls
@@ -31,8 +32,10 @@ from sonarium.commands.scoretable import show
 from sonarium.files import write_whole
 from sonarium.measures.judgingconfig import JudgingConfig
 from sonarium.models.contract import FrameEncoder, Learner, can
+from sonarium.models.pieces import in_frames
 from sonarium.training.engine import choose_device
 from sonarium.training.run import Run
+from sonarium.worlds.recordings import Recordings
 from sonarium.worlds.splits import in_words
 
 UNTRAINED_SEED = 1_000_003
@@ -73,10 +76,7 @@ def main(arguments: list[str]) -> None:
         for done, folder in enumerate(folders, start=1):
             progress("scoring runs", done - 1, len(folders), {})
             trained = open_run(folder, plainly(progress))
-            if isinstance(trained.learner, FrameEncoder):
-                record = judged(trained, flags.judging, device, plainly(progress))
-            else:
-                record = score(trained, flags.protocol, flags.draws, device)
+            record = scored(trained, flags, device, plainly(progress))
             name = "scores-syntone.json" if record["protocol"] == "syntone" else "scores.json"
             write_whole(folder / name, json.dumps(record, indent=2) + "\n")
             records.append({"run": str(folder), "config": trained.run.config, **record})
@@ -93,15 +93,29 @@ def main(arguments: list[str]) -> None:
                 print(f"{record['run']}: {note}")
 
 
-def score(trained: Trained, protocol: Literal["standard", "syntone"], draws: int, device: str) -> dict[str, Any]:
+def scored(trained: Trained, flags: ScoreFlags, device: str, progress: Progress) -> dict[str, Any]:
     """What `scores.json` holds: the scores of the run, of its controls, and bounds of its likelihood."""
-    # The measures take long to read, which a person who asks for help should not wait for.
-    from sonarium.measures.likelihood import bounds
-    from sonarium.measures.recovery import batches, recovery
-    from sonarium.measures.table import FEWEST_CLIPS
-
     if not can(trained.learner, "encode"):
         raise ValueError(f"'{trained.run.folder}' holds a {trained.plan.model}, which has no codes to score")
+    if isinstance(trained.learner, FrameEncoder) or isinstance(trained.world, Recordings):
+        record = judged(trained, flags.judging, device, progress)
+    else:
+        record = recovered(trained, flags.protocol, device)
+    if hasattr(trained.learner, "log_weights"):
+        # The measures take long to read, which a person who asks for help should not wait for.
+        from sonarium.measures.likelihood import bounds
+        from sonarium.measures.recovery import batches
+
+        held_out = batches(trained.world, trained.parts.test, trained.learner)
+        record["likelihood"] = bounds(trained.learner, held_out, flags.draws, trained.plan.fit.seed)
+    return record
+
+
+def recovered(trained: Trained, protocol: Literal["standard", "syntone"], device: str) -> dict[str, Any]:
+    """The same of a run whose sounds were made from causes."""
+    from sonarium.measures.recovery import recovery
+    from sonarium.measures.table import FEWEST_CLIPS
+
     seed, test = trained.plan.fit.seed, trained.parts.test
     if len(test) < FEWEST_CLIPS:
         raise ValueError(
@@ -111,7 +125,7 @@ def score(trained: Trained, protocol: Literal["standard", "syntone"], draws: int
     found = recovery(
         trained.learner, untrained(trained, device), trained.world, trained.parts.train, test, protocol, seed
     )
-    record = {
+    return {
         "protocol": protocol,
         "step": trained.step,
         "clips": len(test),
@@ -119,20 +133,17 @@ def score(trained: Trained, protocol: Literal["standard", "syntone"], draws: int
         "controls": found,
         "seeds": 1,
     }
-    if hasattr(trained.learner, "log_weights"):
-        held_out = batches(trained.world, test, trained.learner)
-        record["likelihood"] = bounds(trained.learner, held_out, draws, seed)
-    return record
 
 
 def judged(trained: Trained, config: JudgingConfig, device: str, progress: Progress) -> dict[str, Any]:
-    """What `scores.json` holds of a run whose codes are frames."""
+    """The same of a run whose codes are frames, or are taken as such."""
     from sonarium.measures.judging import judge
 
-    control = untrained(trained, device)
-    assert isinstance(trained.learner, FrameEncoder) and isinstance(control, FrameEncoder)
-    seed = trained.plan.fit.seed
-    found = judge(trained.learner, control, trained.world, trained.parts, config, seed, device, progress)
+    world, seed = trained.world, trained.plan.fit.seed
+    control = in_frames(untrained(trained, device), world.signal)
+    encoder = in_frames(trained.learner, world.signal)
+    heard = world.entire() if isinstance(world, Recordings) else world
+    found = judge(encoder, control, heard, trained.parts, config, seed, device, progress)
     scores, details, curves, notes = (found.pop(name) for name in ("scores", "details", "curves", "notes"))
     if not scores:
         reasons = (

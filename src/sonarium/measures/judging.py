@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Shaped
 from threadpoolctl import threadpool_limits
 
@@ -66,6 +67,11 @@ def judge(
     """`scores` of the learner, those of each control, `chance`; `details` of each score, `curves` of all by what
     they show, and `notes`."""
     known = corpus(world, split, learner, config, np.random.default_rng([seed, 0xA5C]))
+    if config.remove_mean and (learner.code_lengths(torch.from_numpy(known.lengths)) < 2).all():
+        raise ValueError(
+            "--remove-mean: every clip has one code alone, and less its mean it is nothing; leave it out, or "
+            "train with shorter --seconds"
+        )
     asked, notes = questions(known, config, np.random.default_rng([seed, 0xA5D]))
     wanted, remarks = comparisons(known, config)
     gap = gap_of(known, asked, config)

@@ -85,8 +85,15 @@ class Recordings(World):
 
     def excerpts(self) -> "Recordings":
         """The same clips, but of each only the piece in its middle, for what takes clips of one length."""
+        return self.handed_out(whole=False)
+
+    def entire(self) -> "Recordings":
+        """The same clips, each as long as it is."""
+        return self.handed_out(whole=True)
+
+    def handed_out(self, whole: bool) -> "Recordings":
         other = copy.copy(self)
-        other.whole = False
+        other.whole = whole
         return other
 
     def portions(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " portion"]:
