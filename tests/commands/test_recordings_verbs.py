@@ -288,27 +288,17 @@ def test_recordings_without_labels_can_be_learnt_from_and_seen_but_not_scored(tm
         wave = 0.1 * np.random.default_rng(number).standard_normal(4000)
         # The run folder lies among them, and its own sounds are no recordings.
         soundfile.write(tmp_path / f"{number}.wav", wave, RATE)
-    words = [
-        "--path",
-        tmp_path,
-        "--rate",
-        RATE,
-        "--seconds",
-        0.4,
-        *TINY,
-        "--batch",
-        2,
-        "--test",
-        0.7,
-        "--steps",
-        2,
-    ]
-    dispatch([*map(str, ["train", "cpc", "--world", "recordings", *words, "--run", tmp_path / "run"])])
-    media = read_index(tmp_path / "run" / "media")
-    assert {medium.group.split("/")[0] for medium in media} == {"map", "heard"}
-    assert "Nearest to this: " in " ".join(medium.title for medium in media)
-    with pytest.raises(ValueError, match=r"nothing can be asked of .*: its clips have no labels"):
-        dispatch(["score", str(tmp_path / "run")])
+    words = ["--path", tmp_path, "--rate", RATE, "--seconds", 0.4, "--batch", 2, "--test", 0.7, "--steps", 2]
+    own = {"cpc": TINY[:-2], "vae": ["--network", "dense"]}
+    drawn = {"cpc": {"map", "heard"}, "vae": {"reconstructions", "traversals", "samples"}}
+    for model, more in own.items():
+        run = tmp_path / model
+        dispatch([*map(str, ["train", model, "--world", "recordings", *words, *more, "--run", run])])
+        media = read_index(run / "media")
+        assert {medium.group.split("/")[0] for medium in media} == drawn[model]
+        assert model == "vae" or "Nearest to this: " in " ".join(medium.title for medium in media)
+        with pytest.raises(ValueError, match=r"nothing can be asked of .*: its clips have no labels"):
+            dispatch(["score", str(run)])
 
 
 WITHOUT_MEANING = {"mig", "beta_vae", "factor_vae", "dci_disentanglement", "modularity", "dead_codes"}

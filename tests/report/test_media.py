@@ -15,7 +15,7 @@ from PIL import Image
 
 from sonarium.report.album import Medium, gif, peak_safe, put, read_index, wav, write_index
 from sonarium.report.media import GAP, PIECE, causes, illustrate, in_turn, one_after_another
-from sonarium.worlds.contract import Factor
+from sonarium.worlds.contract import Batch, Factor, World
 
 EVERY = torch.arange(140)
 
@@ -68,6 +68,28 @@ def test_the_same_seed_gives_the_same_files(sound_vae, tones, shown, tmp_path):
     illustrate(sound_vae, tones, EVERY, tmp_path / "again", 0)
     for medium in media:
         assert (folder / medium.file).read_bytes() == (tmp_path / "again" / medium.file).read_bytes()
+
+
+@pytest.mark.filterwarnings("error")
+def test_clips_of_which_nothing_is_known_go_by_their_number(sound_vae, sound_vqvae, tones, tmp_path):
+    class Unknown(World):
+        name, signal, factors = "unknown", tones.signal, ()
+
+        def __len__(self) -> int:
+            return len(tones)
+
+        def batch(self, index, device="cpu") -> Batch:
+            return replace(tones.batch(index, device), factors=torch.zeros(len(index), 0))
+
+    for learner, drawn in ((sound_vae, set()), (sound_vqvae, {"codebooks.png"})):
+        media = illustrate(learner, Unknown(), EVERY, tmp_path, 0)
+        assert {medium.file for medium in media if medium.group == "codes"} == drawn
+        titles = [
+            medium.title for medium in media if medium.file in ("reconstruction-1.png", "reconstruction-4.png")
+        ]
+        assert len(titles) == 2 and all(title.startswith("Clip ") for title in titles)
+        (caption,) = (medium.caption for medium in media if medium.file == "traversals.png")
+        assert "from a held-out clip (clip " in caption
 
 
 def test_pictures_have_no_sound_and_the_learner_stays_as_it_was(picture_vae, digits, tmp_path):

@@ -127,15 +127,20 @@ class Artist:
         """Features as sound."""
         return hear(self.learner.front, features, self.world.signal.shape[0], ROUNDS, self.generator)
 
+    def named(self, clip: int, values: Sequence[float]) -> str:
+        """A clip by its causes, or by its number where none is known."""
+        return causes(self.world.factors, values) or f"clip {clip}"
+
     def charts(self, reading: Reading) -> None:
         codes = reading.codes
-        caption = (
-            f"How much each code tells of each cause, in {len(codes.values):,} held-out clips: the mutual "
-            "information in per cent of the cause's entropy. In a good row one code tells all, the others "
-            "nothing."
-        )
-        figure = charts.information_map(codes, self.world.factors)
-        self.draw("codes.png", figure, "What each code tells of each cause", caption, "codes")
+        if self.world.factors:
+            caption = (
+                f"How much each code tells of each cause, in {len(codes.values):,} held-out clips: the mutual "
+                "information in per cent of the cause's entropy. In a good row one code tells all, the others "
+                "nothing."
+            )
+            figure = charts.information_map(codes, self.world.factors)
+            self.draw("codes.png", figure, "What each code tells of each cause", caption, "codes")
         if codes.entries is not None:
             caption = (
                 "How often each entry of each codebook is used, the most used first; the dashed line is even "
@@ -149,7 +154,7 @@ class Artist:
         batch = self.world.batch(clips[chosen], self.device)
         features = self.asked.features(batch)
         made = self.asked.decode(self.asked.encode(batch.signal))
-        titles = [causes(self.world.factors, reading.codes.factors[one].tolist()) for one in chosen]
+        titles = [self.named(int(clips[one]), reading.codes.factors[one].tolist()) for one in chosen]
         fields, made_fields = cells(self.learner.front, features), cells(self.learner.front, made)
         if not self.view.sound:
             originals = [Shown(one) for one in fields]
@@ -192,7 +197,7 @@ class Artist:
             Row(s.name, s.note, s.alive, s.steps, s.own, cells(self.learner.front, made))
             for s, made in zip(sweeps, decoded, strict=True)
         ]
-        centre = causes(self.world.factors, reading.codes.factors[reading.central].tolist())
+        centre = self.named(int(clips[reading.central]), reading.codes.factors[reading.central].tolist())
         step = "entries of one codebook" if reading.codes.entries else "steps of half a deviation over clips"
         dead = int((~reading.codes.alive).sum())
         left_out = len(reading.sweeps) - len(sweeps)

@@ -149,10 +149,6 @@ def section(group: Group, anchor: str) -> Section:
     named = [seeds(run.config) for run in group.runs]
     if len(group.runs) > 1 and len(set(named)) < len(named):
         warned.append("Some of these runs have the same seeds; each seed is counted once.")
-    if len(group.scored) < len(group.runs):
-        unscored = [run.name for run in group.runs if not run.scores]
-        if unscored:
-            warned.append(f"Not scored: {', '.join(unscored)}.")
     media, missing = cards(first)
     if not media:
         warned.append("There are no pictures and sounds yet: they are made when a training ends.")
