@@ -43,6 +43,19 @@ def test_reconstruction_shows_wave_spectrum_and_bands_of_both():
     assert "s" in panels[2, 0].get_xlabel()
 
 
+@pytest.mark.parametrize("burst", [0, 1000, 7920])
+def test_where_the_middle_is_silent_the_loudest_piece_of_the_original_is_shown_of_both(burst):
+    original, made = np.zeros(RATE), np.random.default_rng(0).normal(size=RATE)
+    original[3900:4100] = 0.01
+    original[burst : burst + 80] = np.sin(np.arange(80))
+    field = np.zeros((6, 9))
+    figure = reconstruction("x", Shown(field, original), Shown(field, made), SOUND, RATE)
+    for axes, wave in zip(figure.axes[:2], (original, made), strict=True):
+        milliseconds, drawn = axes.get_lines()[0].get_data()
+        np.testing.assert_array_equal(drawn, wave[burst : burst + 80])
+        np.testing.assert_allclose(milliseconds, np.arange(burst, burst + 80) / 8)
+
+
 def test_a_reconstruction_without_sound_has_its_bands_only():
     wave = np.sin(np.arange(RATE))
     figure = reconstruction("x", Shown(np.zeros((6, 9)), wave), Shown(np.zeros((6, 9))), SOUND, RATE)

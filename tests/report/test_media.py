@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from sonarium.features.waveform import sounding
+from sonarium.report import figures
 from sonarium.report.album import Medium, gif, peak_safe, put, read_index, wav, write_index
 from sonarium.report.media import GAP, PIECE, causes, illustrate, in_turn, one_after_another
 from sonarium.worlds.contract import Batch, Factor, World
@@ -90,6 +92,34 @@ def test_clips_of_which_nothing_is_known_go_by_their_number(sound_vae, sound_vqv
         assert len(titles) == 2 and all(title.startswith("Clip ") for title in titles)
         (caption,) = (medium.caption for medium in media if medium.file == "traversals.png")
         assert "from a held-out clip (clip " in caption
+
+
+def test_of_a_short_clip_only_its_own_sound_is_shown(sound_vae, tones, tmp_path, monkeypatch):
+    class Short(World):
+        name, signal, factors = "short", tones.signal, tones.factors
+        length = 900
+
+        def __len__(self) -> int:
+            return len(tones)
+
+        def batch(self, index, device="cpu") -> Batch:
+            batch, lengths = tones.batch(index, device), torch.full((len(index),), self.length)
+            return replace(batch, signal=batch.signal * sounding(batch.signal.shape[1], lengths), lengths=lengths)
+
+    drawn = []
+    for name in ("reconstruction", "traversals"):
+        draw = getattr(figures, name)
+        monkeypatch.setattr(figures, name, lambda *given, draw=draw: drawn.append(given) or draw(*given))
+    illustrate(sound_vae, Short(), EVERY, tmp_path, 0)
+    frames = 1 + 900 // 64
+    for _, original, made, view, _ in drawn[:4]:
+        assert original.cells.shape == made.cells.shape == (20, frames) and view.seconds == 900 / 4000
+        assert len(original.wave) == len(made.wave) == 900 and np.abs(original.wave[-60:]).max() > 0.01
+    assert {row.cells.shape[1:] for row in drawn[4][0]} == {(20, frames)}
+    for kind in ("original", "reconstruction"):
+        assert soundfile.info(tmp_path / f"reconstruction-1-{kind}.wav").frames == 900
+    moved = next(tmp_path.glob("traversal-code*.wav"))
+    assert soundfile.info(moved).duration == pytest.approx(11 * (900 / 4000 + GAP))
 
 
 def test_pictures_have_no_sound_and_the_learner_stays_as_it_was(picture_vae, digits, tmp_path):

@@ -29,6 +29,8 @@ from sonarium.report.view import View
 
 EXCERPT = 0.01
 """Seconds of a wave that are drawn: enough periods to see its form."""
+FAINTER = 0.25
+"""Share of the greatest power in such a piece with which the middle of a clip still shows its wave."""
 MOVING_DOTS = 84
 """Pixels an inch of animations, whose every frame is a picture."""
 DEEPEST = -100.0
@@ -77,11 +79,14 @@ def spectrum(wave: Float[np.ndarray, " time"], rate: int) -> tuple[np.ndarray, n
     return np.fft.rfftfreq(len(wave), 1 / rate) / 1000, level
 
 
-def excerpt(wave: Float[np.ndarray, " time"], rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Milliseconds and samples of a short piece from the middle."""
+def telling(wave: Float[np.ndarray, " time"], rate: int) -> slice:
+    """A short piece that shows the wave: from the middle or, if that is faint, from where the clip is loudest."""
     count = min(len(wave), max(2, round(EXCERPT * rate)))
-    start = (len(wave) - count) // 2
-    return np.arange(count) / rate * 1000, wave[start : start + count]
+    energy = np.cumsum(np.append(0.0, np.square(wave, dtype=np.float64)))
+    power = energy[count:] - energy[:-count]
+    middle = (len(wave) - count) // 2
+    start = middle if power[middle] >= FAINTER * power.max() else int(power.argmax())
+    return slice(start, start + count)
 
 
 def reconstruction(title: str, original: Shown, made: Shown, view: View, rate: int) -> Figure:
@@ -92,7 +97,8 @@ def reconstruction(title: str, original: Shown, made: Shown, view: View, rate: i
     figure = sheet(5.6, 5.2)
     figure.suptitle(title, fontsize=BODY + 1.5, color=INK, x=0.01, ha="left", fontweight="bold")
     grid = panels(figure, 3, 2)
-    pieces = [excerpt(shown.wave, rate)[1] for shown in (original, made) if shown.wave is not None]
+    waves = [shown.wave for shown in (original, made) if shown.wave is not None]
+    piece = telling(waves[0], rate) if waves else slice(0)
     for column, (name, shown) in enumerate((("original", original), ("reconstruction", made))):
         wave, levels, field = (grid[row][column] for row in range(3))
         image = draw_field(field, shown.cells, view)
@@ -102,10 +108,10 @@ def reconstruction(title: str, original: Shown, made: Shown, view: View, rate: i
             wave.set_visible(False)
             levels.set_visible(False)
             continue
-        milliseconds, piece = excerpt(shown.wave, rate)
-        wave.plot(milliseconds, piece, color=LINES[column], linewidth=1.0)
-        wave.set(ylim=limits(pieces), xlim=(0, milliseconds[-1]))
-        tidy(wave, name, "time, mid-clip (ms)", "amplitude", grid=True)
+        milliseconds = np.arange(piece.start, piece.stop) / rate * 1000
+        wave.plot(milliseconds, shown.wave[piece], color=LINES[column], linewidth=1.0)
+        wave.set(ylim=limits([one[piece] for one in waves]), xlim=(milliseconds[0], milliseconds[-1]))
+        tidy(wave, name, "time (ms)", "amplitude", grid=True)
         levels.plot(*spectrum(shown.wave, rate), color=LINES[column], linewidth=0.7)
         levels.set(ylim=(DEEPEST, 5), xlim=(0, rate / 2000))
         tidy(levels, "", "frequency (kHz)", "level (dB)", grid=True)

@@ -1,6 +1,7 @@
 """Pictures, an animation and sounds of what a learner makes of a world, for the media folder of its run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sonarium.features.spectrogram import Spectrogram
 from sonarium.models.contract import Learner, can
 from sonarium.report import charts, figures
 from sonarium.report.album import Medium, gif, peak_safe, put, read_index, wav, write_index
@@ -17,7 +19,7 @@ from sonarium.report.figures import Row, Shown
 from sonarium.report.style import png
 from sonarium.report.sweep import Autoencoder, Reading, Sweep, read
 from sonarium.report.view import audible, cells, hear, view_of
-from sonarium.worlds.contract import Factor, World
+from sonarium.worlds.contract import Batch, Factor, World
 
 __all__ = ["Medium", "illustrate", "read_index"]
 
@@ -156,6 +158,7 @@ class Artist:
         made = self.asked.decode(self.asked.encode(batch.signal))
         titles = [self.named(int(clips[one]), reading.codes.factors[one].tolist()) for one in chosen]
         fields, made_fields = cells(self.learner.front, features), cells(self.learner.front, made)
+        samples = self.samples_of(batch)
         if not self.view.sound:
             originals = [Shown(one) for one in fields]
             figure = figures.pictures(titles, originals, [Shown(one) for one in made_fields], self.view)
@@ -165,13 +168,26 @@ class Artist:
         waves = batch.signal.float().cpu().numpy()
         made_waves = self.hear(made) if self.speaks else None
         for place, title in enumerate(titles):
-            original = Shown(fields[place], waves[place])
-            other = Shown(made_fields[place], None if made_waves is None else made_waves[place])
+            own = slice(samples[place])
+            original = Shown(self.within(fields[place], samples[place]), waves[place, own])
+            made_wave = None if made_waves is None else made_waves[place, own]
+            other = Shown(self.within(made_fields[place], samples[place]), made_wave)
             self.reconstruction(place + 1, title, original, other)
+
+    def samples_of(self, batch: Batch) -> list[int]:
+        """How much of each clip is sound: what a learner makes of padding was never asked of it, nor is shown."""
+        return [self.world.signal.shape[0]] * len(batch.index) if batch.lengths is None else batch.lengths.tolist()
+
+    def within(self, fields: Float[np.ndarray, "*some row column"], samples: int) -> np.ndarray:
+        """The columns of so many samples of sound; pictures as they are."""
+        front = self.learner.front
+        return fields[..., : front.stft.frames(samples)] if isinstance(front, Spectrogram) else fields
 
     def reconstruction(self, number: int, title: str, original: Shown, made: Shown) -> None:
         group, stem = f"reconstructions/{number}", f"reconstruction-{number}"
-        figure = figures.reconstruction(title, original, made, self.view, self.rate)
+        assert original.wave is not None, title
+        view = replace(self.view, seconds=len(original.wave) / self.rate)
+        figure = figures.reconstruction(title, original, made, view, self.rate)
         caption = "The clip and what was made of its code: a piece of the wave, the spectrum, the bands over time."
         self.draw(f"{stem}.png", figure, title[:1].upper() + title[1:], caption, group)
         waves = [("original", original.wave), ("reconstruction", made.wave)]
@@ -193,8 +209,9 @@ class Artist:
     def traversals(self, clips: Int[Tensor, " clip"], reading: Reading) -> None:
         sweeps = reading.sweeps[:MOST_ROWS]
         decoded = [self.asked.decode(sweep.codes) for sweep in sweeps]
+        samples = self.samples_of(self.world.batch(clips[[reading.central]], self.device))[0]
         rows = [
-            Row(s.name, s.note, s.alive, s.steps, s.own, cells(self.learner.front, made))
+            Row(s.name, s.note, s.alive, s.steps, s.own, self.within(cells(self.learner.front, made), samples))
             for s, made in zip(sweeps, decoded, strict=True)
         ]
         centre = self.named(int(clips[reading.central]), reading.codes.factors[reading.central].tolist())
@@ -212,11 +229,11 @@ class Artist:
         frames = gif(figures.moving(living, self.view))
         self.keep("animation", "traversals.gif", frames, "Traversals, moving", still, "traversals")
         if self.speaks:
-            self.traversals_heard(sweeps, decoded)
+            self.traversals_heard(sweeps, decoded, samples)
 
-    def traversals_heard(self, sweeps: Sequence[Sweep], decoded: Sequence[Tensor]) -> None:
+    def traversals_heard(self, sweeps: Sequence[Sweep], decoded: Sequence[Tensor], samples: int) -> None:
         front: Any = self.learner.front
-        piece = min(self.world.signal.shape[0], max(round(PIECE * self.rate), front.window_length))
+        piece = max(min(samples, round(PIECE * self.rate)), front.window_length)
         heard = [(s, made) for s, made in zip(sweeps, decoded, strict=True) if s.alive][:MOST_HEARD]
         for sweep, made in heard:
             steps = hear(front, made, piece, FEW_ROUNDS, self.generator)
