@@ -118,5 +118,5 @@ def test_chance_is_drawn_beside_its_loss():
     figure = curves({"run": records})
     assert figure is not None
     first, second = figure.axes[:2]
-    assert [line.get_ydata()[0] for line in first.get_lines()] == [2.0, 4.0]
+    assert [np.asarray(line.get_ydata())[0] for line in first.get_lines()] == [2.0, 4.0]
     assert first.get_title(loc="left") == "contrast · loss" and second.get_title(loc="left") == "other · chance"

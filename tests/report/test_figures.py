@@ -53,7 +53,7 @@ def test_where_the_middle_is_silent_the_loudest_piece_of_the_original_is_shown_o
     for axes, wave in zip(figure.axes[:2], (original, made), strict=True):
         milliseconds, drawn = axes.get_lines()[0].get_data()
         np.testing.assert_array_equal(drawn, wave[burst : burst + 80])
-        np.testing.assert_allclose(milliseconds, np.arange(burst, burst + 80) / 8)
+        np.testing.assert_allclose(np.asarray(milliseconds, float), np.arange(burst, burst + 80) / 8)
 
 
 def test_a_reconstruction_without_sound_has_its_bands_only():

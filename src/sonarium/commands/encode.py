@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measured(coder: Coder, files: tuple[Path, ...], progress: Progress) -> list[Part]:
-    """Each file is read once before anything is written: all that are bad are found, and their levels are known."""
+    """Each file is read once before anything is written: all bad ones are found, and the levels are known."""
     parts, faults = [], []
     for done, path in enumerate(files, start=1):
         try:
