@@ -214,7 +214,8 @@ def draw(parts: dict[str, Kept]) -> bytes:
         for way, colour in zip(WAYS[2:], LINES[2:], strict=False):
             for level in over_seeds(parts.get(sound, {}), PLAIN[sound], way)[:1]:
                 axes.axhline(level, color=colour, linewidth=1.2, linestyle="--", label=way)
-        names = [f"{case.network.partition(',')[0].replace(' ', chr(10))}\n{case.heard}" for case in found]
+        heard = {"never": "never heard", "unlabelled": "heard"}
+        names = [f"{case.network.partition(',')[0]}\n{heard[case.heard]}" for case in found]
         axes.set_xticks(range(len(found)), names)
         tidy(axes, TITLES[sound], "", "% right" if axes is both[0] else "", grid=True)
     for place, name in enumerate(SCHEMES):

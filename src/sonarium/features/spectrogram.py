@@ -117,7 +117,6 @@ class Spectrogram(nn.Module):
         self.register_buffer("spread", torch.ones(2))
 
     def forward(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip 1 row frame"]:
-        # A traced program cannot ask; whoever exports has trained.
         if not torch.compiler.is_exporting() and not self.fitted:
             raise ValueError(
                 f"scaling '{self.config.scaling}' needs statistics that were never taken: call fit with "
@@ -198,8 +197,7 @@ class Spectrogram(nn.Module):
         if wave.shape[0] == 0:
             raise ValueError("a batch of no clips came: give at least one clip")
         self.shape(wave.shape[1])
-        # One sum is the cheapest pass over all samples; only where it fails are they looked at singly. A program
-        # that is exported looks at none.
+        # One sum is the cheapest pass; only where it fails are samples looked at singly. An exported program cannot.
         if not torch.compiler.is_exporting() and not wave.sum().isfinite() and not wave.isfinite().all():
             bad = (~wave.isfinite().all(1)).nonzero().flatten().tolist()
             raise ValueError(
