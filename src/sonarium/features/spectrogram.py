@@ -197,7 +197,7 @@ class Spectrogram(nn.Module):
         if wave.shape[0] == 0:
             raise ValueError("a batch of no clips came: give at least one clip")
         self.shape(wave.shape[1])
-        # One sum is the cheapest pass; only where it fails are samples looked at singly. An exported program cannot.
+        # One sum is the cheapest pass; only if it fails are samples looked at singly. Exported programs cannot.
         if not torch.compiler.is_exporting() and not wave.sum().isfinite() and not wave.isfinite().all():
             bad = (~wave.isfinite().all(1)).nonzero().flatten().tolist()
             raise ValueError(
