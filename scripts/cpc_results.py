@@ -56,16 +56,17 @@ def jobs() -> dict[str, dict[str, Callable[[], Score]]]:
             f"default/{seed}": partial(sounds_heard, seed, DEFAULT, "default", MORE_STEPS),
             f"samples/{seed}": partial(sounds_heard, seed, SAMPLES, "samples", MORE_STEPS),
         }
-        found["samples"] |= {f"{one}/{seed}": partial(samples, seed, one) for one in SPEAKERS}
-        found["samples-sounds"] |= {
-            f"{fold}/{seed}": partial(sounds, seed, fold, SAMPLES, "samples", MORE_STEPS) for fold in ("1", "2")
-        }
     for seed in THREE:
         for name in SCHEMES:
             found["schemes"] |= {f"{name}/{one}/{seed}": partial(scheme, seed, one, name) for one in SPEAKERS}
         found["speaker-frames"][f"{seed}"] = partial(speaker_frames, seed)
         found["phones"][f"{seed}"] = partial(phones, seed)
         found["finch"][f"{seed}"] = partial(finch, seed)
+        found["samples"] |= {f"{one}/{seed}": partial(samples, seed, one) for one in SPEAKERS}
+    for fold in ("1", "2"):
+        # Ten minutes each: one seed.
+        job = partial(sounds, FIVE[0], fold, SAMPLES, "samples", MORE_STEPS)
+        found["samples-sounds"][f"{fold}/{FIVE[0]}"] = job
     return found
 
 
