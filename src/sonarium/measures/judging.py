@@ -167,11 +167,13 @@ def comparisons(known: Corpus, config: JudgingConfig) -> tuple[list[Comparison],
         else:
             notes.append(f"no {known.kind} is verified: the test part needs two, with two files each")
     if config.abx:
-        asked = [(name, marks, comparable(known, marks)) for name, marks in triples(known) if any(marks)]
-        wanted += [comparing(known, name, marks, pairings) for name, marks, pairings in asked if pairings]
-        for name, _, pairings in asked:
-            lacking = {speakers: why for speakers, why in WANTING.items() if speakers not in pairings}
+        asked = [(name, marks) for name, marks in triples(known) if any(marks)]
+        for name, marks in asked:
+            label, group = pieces(known, marks)
+            lacking = {where: why for where, why in WANTING.items() if not askable(label, group, where)}
             notes += [f"no ABX of {name} {where} {known.kind}s: {why}" for where, why in lacking.items()]
+            if len(lacking) < len(WANTING):
+                wanted.append(comparing(known, name, marks))
         if not asked:
             notes.append(f"ABX is not asked: {known.kind} is the only label, and no segments are marked")
     return wanted, notes
@@ -220,23 +222,21 @@ def triples(known: Corpus) -> list[tuple[str, list[Marks]]]:
     ]
 
 
-def comparable(known: Corpus, marks: list[Marks]) -> list[Literal["within", "across"]]:
-    """Whether pieces can be compared within groups and across them."""
-    pieces = [(label, at) for at, own in enumerate(marks) for _, _, label in own]
-    label, clip = (np.array(column) for column in zip(*pieces, strict=True))
-    return [speakers for speakers in WANTING if askable(label, known.group[known.parts.test][clip], speakers)]
+def pieces(known: Corpus, marks: list[Marks]) -> tuple[np.ndarray, np.ndarray]:
+    """Label and group of each marked piece of test clips."""
+    found = [(label, at) for at, own in enumerate(marks) for _, _, label in own]
+    label, clip = (np.array(column) for column in zip(*found, strict=True))
+    return label, known.group[known.parts.test][clip]
 
 
-def comparing(
-    known: Corpus, name: str, marks: list[Marks], pairings: list[Literal["within", "across"]]
-) -> Comparison:
+def comparing(known: Corpus, name: str, marks: list[Marks]) -> Comparison:
     def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Findings) -> None:
         test = known.parts.test
-        pieces = hear_segments(ear, world, known.index[test.tolist()], known.lengths[test], marks)
-        codes, item, label, clip = pieces
-        for speakers in pairings:
+        codes, item, label, clip = hear_segments(
+            ear, world, known.index[test.tolist()], known.lengths[test], marks
+        )
+        for speakers in WANTING:
             how = ABXConfig(speakers=speakers, most=ITEMS)
-            # Pieces that are too short for a frame are gone.
             if askable(label, group := known.group[test][clip], speakers):
                 told = abx(codes, item, label, group, np.random.default_rng(seed), how)
                 key = f"abx-{speakers}/{name}"

@@ -54,10 +54,8 @@ def recovery(
     seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Scores of the learner (`scores`) and of each control, all on the test clips."""
-    every = factors_of(world, test)
-    # A cause that is the same in all these clips (a speaker, where one is held out) cannot be recovered from them.
-    varied = np.flatnonzero(np.ptp(every, axis=0) > 0)
-    factors, discrete = every[:, varied], [world.factors[column].discrete for column in varied]
+    factors = factors_of(world, test)
+    discrete = [factor.discrete for factor in world.factors]
     own = codes_of(world, test, learner)
     width = own.shape[1]
     generator = np.random.default_rng([seed, 0xC0DE])
