@@ -14,7 +14,6 @@ from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float
-from numba import njit
 
 from sonarium.rooms.beams import compiled, unobstructed
 
@@ -28,8 +27,6 @@ PADDED = 88
 """Taps with zeros behind them, so that the loop over them is whole vectors."""
 NEAREST = 0.01
 """Metres: nobody hears a source from nearer than this, where 1/distance ends."""
-
-swift = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
 def windowed_sinc(place: Float[np.ndarray, " place"]) -> Float[np.ndarray, "place tap"]:
@@ -48,7 +45,7 @@ def sinc_table(dtype: type = np.float32) -> Float[np.ndarray, "place 2 tap"]:
     return np.stack([taps[:-1], taps[1:] - taps[:-1]], axis=1).astype(dtype)
 
 
-@swift
+@compiled
 @no_type_check
 def add_arrival(response, taps, arrival, amplitude):
     """Lay one windowed sinc into a response, as far as it reaches."""
@@ -69,7 +66,7 @@ def add_arrival(response, taps, arrival, amplitude):
             response[whole + tap] += level * (values[tap] + share * slopes[tap])
 
 
-@swift
+@compiled
 @no_type_check
 def stand_in(within, lines, x, y):
     """In which beams a point lies: on the inner side of both lines."""

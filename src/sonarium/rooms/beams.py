@@ -6,6 +6,8 @@ import numpy as np
 from numba import njit
 
 compiled = njit(nogil=True, cache=True, error_model="numpy")
+"""No sum is reordered, no product joined with a sum: with such freedom, which functions were compiled before would
+show in the last bit, and so in what a seed makes."""
 # `no_type_check` below it keeps jaxtyping's import hook, which wraps functions, from what is compiled.
 NARROWEST = 1e-9
 """Share of a wall below which a beam has nothing to fall on."""

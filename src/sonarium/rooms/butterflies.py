@@ -9,10 +9,10 @@ from typing import no_type_check
 
 import numpy as np
 
-from sonarium.rooms.arrivals import swift
+from sonarium.rooms.beams import compiled
 
 
-@swift
+@compiled
 @no_type_check
 def go_down(real, imaginary, steps, turns):
     """Transforms of all columns."""
@@ -25,7 +25,7 @@ def go_down(real, imaginary, steps, turns):
         span //= radix
 
 
-@swift
+@compiled
 @no_type_check
 def go_up(real, imaginary, steps, turns):
     """The way back, times the number of rows: exchanged parts make a transform its inverse."""
@@ -38,7 +38,7 @@ def go_up(real, imaginary, steps, turns):
             few(imaginary, real, radix)
 
 
-@swift
+@compiled
 @no_type_check
 def four_down(real, imaginary, turns, span):
     quarter, stride = span // 4, len(real) // span
@@ -65,7 +65,7 @@ def four_down(real, imaginary, turns, span):
                 d_r[at], d_i[at] = x * cos_3 - y * sin_3, x * sin_3 + y * cos_3
 
 
-@swift
+@compiled
 @no_type_check
 def four_up(real, imaginary, turns, span):
     quarter, stride = span // 4, len(real) // span
@@ -90,7 +90,7 @@ def four_up(real, imaginary, turns, span):
                 d_r[at], d_i[at] = gap_r - far_i, gap_i + far_r
 
 
-@swift
+@compiled
 @no_type_check
 def few(real, imaginary, radix):
     """Transforms of 2, 3 or 5 neighbouring rows."""
@@ -104,14 +104,14 @@ def few(real, imaginary, radix):
             five(real[first : first + 5], imaginary[first : first + 5])
 
 
-@swift
+@compiled
 @no_type_check
 def two(a, b):
     for at in range(len(a)):
         a[at], b[at] = a[at] + b[at], a[at] - b[at]
 
 
-@swift
+@compiled
 @no_type_check
 def three(real, imaginary):
     half, height = np.float32(0.5), np.float32(np.sqrt(0.75))
@@ -126,7 +126,7 @@ def three(real, imaginary):
         c_r[at], c_i[at] = mid_r - gap_i, mid_i + gap_r
 
 
-@swift
+@compiled
 @no_type_check
 def five(real, imaginary):
     cos_1, sin_1 = np.float32(np.cos(0.4 * np.pi)), np.float32(np.sin(0.4 * np.pi))

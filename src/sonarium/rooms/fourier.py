@@ -14,7 +14,7 @@ from typing import NamedTuple, no_type_check
 import numpy as np
 from jaxtyping import Float, Int
 
-from sonarium.rooms.arrivals import swift
+from sonarium.rooms.beams import compiled
 from sonarium.rooms.butterflies import go_down, go_up
 
 SHORTEST = 16
@@ -133,7 +133,7 @@ def convolve(
     overlap(out, rows, responses, filters, sounds, playing, plan(size), *sizes()[size])
 
 
-@swift
+@compiled
 @no_type_check
 def transform(out, signals, plan, rows, columns):
     sound, spectrum = aligned(2, rows, columns), aligned(2, columns, rows)
@@ -148,7 +148,7 @@ def transform(out, signals, plan, rows, columns):
             copy(out[number, part], spectrum[part].reshape(-1))
 
 
-@swift
+@compiled
 @no_type_check
 def overlap(out, chosen, responses, filters, sounds, playing, plan, rows, columns):
     sources, length, time = responses.shape[1], responses.shape[4], out.shape[2]
@@ -168,7 +168,7 @@ def overlap(out, chosen, responses, filters, sounds, playing, plan, rows, column
                 copy(out[chosen[room], ear, first:last], heard[ear].reshape(-1)[length - 1 :])
 
 
-@swift
+@compiled
 @no_type_check
 def answer(out, response, filters, heard, spectrum, plan):
     """The spectrum of the responses to both ears, all bands through their filters."""
@@ -185,7 +185,7 @@ def answer(out, response, filters, heard, spectrum, plan):
             multiply(out.reshape(2, -1), filters[band], spectrum.reshape(2, -1), band > 0)
 
 
-@swift
+@compiled
 @no_type_check
 def copy(out, given):
     """As long as `out` is; whole vectors, which an assignment of slices is not."""
@@ -193,7 +193,7 @@ def copy(out, given):
         out[point] = given[point]
 
 
-@swift
+@compiled
 @no_type_check
 def multiply(out, one, other, more):
     """The product of two spectra, added to what is there if there is more."""
@@ -209,7 +209,7 @@ def multiply(out, one, other, more):
             imaginary[point] = a[point] * d[point] + b[point] * c[point]
 
 
-@swift
+@compiled
 @no_type_check
 def forward(real, imaginary, out_real, out_imaginary, plan):
     """From rows × columns to columns × rows; what was there is overwritten."""
@@ -220,7 +220,7 @@ def forward(real, imaginary, out_real, out_imaginary, plan):
     go_down(out_real, out_imaginary, plan.across, plan.across_turns)
 
 
-@swift
+@compiled
 @no_type_check
 def backward(real, imaginary, out_real, out_imaginary, plan):
     """The way back, times the size."""
@@ -232,7 +232,7 @@ def backward(real, imaginary, out_real, out_imaginary, plan):
     go_up(out_real, out_imaginary, plan.down, plan.down_turns)
 
 
-@swift
+@compiled
 @no_type_check
 def twist(real, imaginary, cosines, sines):
     for row in range(len(real)):
@@ -243,7 +243,7 @@ def twist(real, imaginary, cosines, sines):
             y[column] = here * sine[column] + there * cosine[column]
 
 
-@swift
+@compiled
 @no_type_check
 def transpose(out, given):
     """A vector's width of rows at a time, which the cache holds."""
@@ -253,7 +253,7 @@ def transpose(out, given):
                 out[column, row] = given[row, column]
 
 
-@swift
+@compiled
 @no_type_check
 def aligned(count, rows, columns):
     """Memory for matrices that begins with a whole vector: steps are half as fast across its borders."""
