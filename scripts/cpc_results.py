@@ -63,10 +63,9 @@ def jobs() -> dict[str, dict[str, Callable[[], Score]]]:
         found["phones"][f"{seed}"] = partial(phones, seed)
         found["finch"][f"{seed}"] = partial(finch, seed)
         found["samples"] |= {f"{one}/{seed}": partial(samples, seed, one) for one in SPEAKERS}
-    for fold in ("1", "2"):
-        # Ten minutes each: one seed.
-        job = partial(sounds, FIVE[0], fold, SAMPLES, "samples", MORE_STEPS)
-        found["samples-sounds"][f"{fold}/{FIVE[0]}"] = job
+        for fold in ("1", "2"):
+            job = partial(sounds, seed, fold, SAMPLES, "samples", MORE_STEPS)
+            found["samples-sounds"][f"{fold}/{seed}"] = job
     return found
 
 

@@ -10,6 +10,7 @@ from corpus import SMALL, TINY, WORDS, write_corpus
 from noises import write
 
 from sonarium.__main__ import dispatch
+from sonarium.commands.faults import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -62,15 +63,62 @@ def test_groups_to_judge_on_can_be_named(speech, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_the_number_of_the_speaker_is_a_label_of_the_clips(speech, tmp_path, capsys):
-    for number in (2, -1):
+def test_all_sound_can_be_heard_and_still_be_judged_by_group(speech, tmp_path, capsys, monkeypatch):
+    heard = []
+    monkeypatch.setattr("sonarium.commands.train.fit", lambda _, world, portions, *rest: heard.append(portions))
+    for hear in ("train", "all"):
+        train(speech, tmp_path / hear, "--hear", hear)
+    told = [json.loads((tmp_path / hear / "split.json").read_text()) for hear in ("train", "all")]
+    assert told[0] == told[1]
+    sides = [len(told[0][name]["clips"]) for name in ("train", "validation", "test")]
+    assert [len(portions.unique()) for portions in heard] == [sides[0], sum(sides)]
+    said = capsys.readouterr().err.splitlines()
+    assert ["hears all of them, without labels" in line for line in said if "split by" in line] == [False, True]
+
+
+def test_what_was_heard_is_told_with_the_scores(speech, tmp_path):
+    train(speech, tmp_path / "run", "--hear", "all")
+    dispatch(["score", str(tmp_path / "run")])
+    told = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert told["split"].endswith("; the learner hears all of them, without labels")
+
+
+def test_one_recording_alone_can_be_learnt_from(tmp_path, capsys):
+    bird = tmp_path / "alone" / "ba" / "ann_0.wav"
+    write(bird, 2.0)
+    with pytest.raises(ValueError, match="or --test 0, which learns from all and judges nothing"):
+        train(tmp_path / "alone", tmp_path / "run", "--batch", 2)
+    train(tmp_path / "alone", tmp_path / "run", "--batch", 2, "--test", 0)
+    told = capsys.readouterr()
+    assert "nothing is kept for judging: all 1 clips are learnt from" in told.err and "score" not in told.out
+    with pytest.raises(ValueError, match=r"kept nothing for judging \(--test 0\): there is nothing to score"):
+        dispatch(["score", str(tmp_path / "run")])
+    dispatch(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])
+    dispatch(["encode", str(tmp_path / "run"), str(bird), "--out", str(tmp_path / "codes.npz")])
+
+
+def test_who_speaks_is_a_label_of_the_clips_by_name_or_number(speech, tmp_path, capsys):
+    for wrong in (2, -1, "singer"):
         with pytest.raises(
-            ValueError, match=f"--speaker {number}: the labels of these clips are 0 word, 1 speaker"
+            ValueError, match=rf"--speaker {wrong}: the labels of these clips are word \(0\), speaker \(1\)"
         ):
-            train(speech, tmp_path / "run", "--speaker", number, "--from-speaker", 4)
+            train(speech, tmp_path / "run", "--speaker", wrong, "--from-speaker", 4)
     assert not (tmp_path / "run").exists()
-    train(speech, tmp_path / "run", "--speaker", 1, "--from-speaker", 4)
-    assert "are of the same speaker (of 0 word, 1 speaker)" in capsys.readouterr().err
+    for which in ("speaker", 1):
+        train(speech, tmp_path / "run", "--speaker", which, "--from-speaker", 4)
+        assert "are of the same speaker" in capsys.readouterr().err
+
+
+def test_a_cosine_ends_with_the_training(speech, tmp_path):
+    with pytest.raises(UsageError, match="--steps 4: the warm-up takes 100"):
+        train(speech, tmp_path / "run", "--course", "cosine", "--steps", 4)
+    words = ["--course", "cosine", "--warm-up", 2]
+    train(speech, tmp_path / "run", *words, "--steps", 4)
+    told = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert told["model_config"]["schedule"]["horizon"] == 4
+    with pytest.raises(ValueError, match="horizon"):
+        train(speech, tmp_path / "run", *words, "--steps", 8)
+    train(speech, tmp_path / "run", *words, "--steps", 8, "--horizon", 4)
 
 
 def test_causes_of_rendered_clips_may_stand_for_the_speaker(tmp_path, capsys):

@@ -117,7 +117,7 @@ WORDS = [
     ("train vae --run X --beta -1", 2, "beta=-1.0: give a number of at least 0"),
     ("train vae --run X --seconds 0.01", 1, "clips of 160 samples are shorter than the window of 256: use longer"),
     ("train vae --run X --frequencies 90000000000000", 1, "there is not enough memory for this"),
-    ("train vae --run X --world digits --test 0", 1, "test=0.0"),
+    ("train vae --run X --world digits --test -1", 1, "test=-1.0"),
     ("train vae --run X --world digits --test 1", 1, "test=1.0"),
     ("train vae --run X --frequencies 1 --amplitudes 1 --waveforms sine", 1, "at least one more"),
     (

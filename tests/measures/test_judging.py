@@ -88,7 +88,7 @@ def test_who_knows_is_right_and_who_knows_nothing_is_at_chance(world):
     assert nothing["eer/speaker"] == 0.5 == nothing["abx-within/word"] and nothing["min-dcf/speaker"] == 1
     assert nothing["retrieval/word"] == pytest.approx(chance["retrieval/word"])
     assert chance["clips/word"] == pytest.approx(1 / 3) and chance["few-1/word"] == pytest.approx(1 / 3)
-    assert found["details"]["clips/word"]["asked_of"] == "speakers never heard"
+    assert found["details"]["clips/word"]["asked_of"] == "other speakers"
     assert found["details"]["clips/speaker"]["asked_of"] == "other files of the same speakers"
     assert found["notes"] == []
 
@@ -115,7 +115,7 @@ def test_marked_segments_are_asked_frame_by_frame(marked):
     found = judged(marked, True, replace(QUICK, abx=True), 0.2)
     # Both halves of a word sound alike, so that at best one of the two is right.
     assert 0.35 < found["scores"]["frames/segment"] < 0.7
-    assert found["details"]["frames/segment"]["asked_of"] == "speakers never heard"
+    assert found["details"]["frames/segment"]["asked_of"] == "other speakers"
     assert "abx-within/segment" in found["scores"] and "abx-across/segment" not in found["scores"]
     assert "no ABX of segment across speakers: no two groups of the test part share a label" in found["notes"]
 

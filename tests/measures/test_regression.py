@@ -100,5 +100,5 @@ def test_numbers_planted_in_clips_are_asked_for():
     assert found["scores"].keys() == {"number/level"} == found["mfcc"].keys()
     assert found["scores"]["number/level"] > 0.999 and abs(found["random"]["number/level"]) < 0.2
     assert found["chance"]["number/level"] == 0 and found["log_mel"]["number/level"] > 0.9
-    assert found["details"]["number/level"]["asked_of"] == "clips never heard"
+    assert found["details"]["number/level"]["asked_of"] == "other clips"
     assert found["notes"] == ["pace is not asked: it does not vary in the train and validation and test part"]

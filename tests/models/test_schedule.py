@@ -28,6 +28,8 @@ def test_cosine_falls_to_nothing_and_stays_there():
     assert share(config, 59) == pytest.approx(0.5)
     assert share(config, 34) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
     assert share(config, 109) == share(config, 5000) == 0
+    with pytest.raises(ValueError, match="horizon=0: say at which update"):
+        share(ScheduleConfig("cosine"), 0)
 
 
 @pytest.mark.parametrize(

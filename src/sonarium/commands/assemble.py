@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from sonarium.commands.faults import say
 from sonarium.models.contract import FrameEncoder, Learner
@@ -16,7 +18,7 @@ from sonarium.training.run import Run, restore_weights
 from sonarium.worlds.contract import Signal, Split, World
 from sonarium.worlds.recordings import Recordings
 from sonarium.worlds.register import compare
-from sonarium.worlds.splits import deal
+from sonarium.worlds.splits import deal, in_words
 from sonarium.worlds.survey import Progress
 from sonarium.worlds.table import WORLDS
 
@@ -93,16 +95,39 @@ class Assembled:
     parts: Split
     learner: Learner
 
+    @property
+    def heard(self) -> Int[Tensor, " clip"]:
+        """The clips that are learnt from."""
+        return self.parts.train if self.plan.fit.hear == "train" else torch.arange(len(self.world))
+
+    def split_in_words(self) -> str:
+        also = "; the learner hears all of them, without labels" if self.plan.fit.hear == "all" else ""
+        return in_words(self.world, self.parts) + also
+
 
 def assemble(plan: Plan, progress: Progress = lambda *_: None) -> Assembled:
     """The world, its split and a fresh learner, all from the plan's seed."""
     world = WORLDS[plan.world].build(plan.world_config, plan.fit.seed, progress)
     fit = plan.fit
     parts = deal(world, fit.seed, fit.test, fit.validation, fit.test_groups, fit.validation_groups)
+    plan = numbered(plan, world)
     learner = fresh(plan, world.signal)
     if isinstance(world, Recordings) and not isinstance(learner, FrameEncoder):
         world = world.excerpts()
     return Assembled(plan, world, parts, learner)
+
+
+def numbered(plan: Plan, world: World) -> Plan:
+    """The same plan, with the label that tells who speaks as the number that a learner knows it by."""
+    speaker = getattr(plan.model_config, "speaker", None)
+    if speaker is None:
+        return plan
+    labels = {factor.name: at for at, factor in enumerate(world.factors) if factor.discrete}
+    number = labels.get(speaker, speaker)
+    if number not in labels.values():
+        known = ", ".join(f"{name} ({at})" for name, at in labels.items())
+        raise ValueError(f"--speaker {speaker}: the labels of these clips are {known or 'none'}; give one of them")
+    return dataclasses.replace(plan, model_config=dataclasses.replace(plan.model_config, speaker=number))
 
 
 def fresh(plan: Plan, signal: Signal) -> Learner:

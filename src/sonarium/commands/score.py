@@ -36,7 +36,6 @@ from sonarium.models.pieces import in_frames
 from sonarium.training.engine import choose_device
 from sonarium.training.run import Run
 from sonarium.worlds.recordings import Recordings
-from sonarium.worlds.splits import in_words
 
 UNTRAINED_SEED = 1_000_003
 """Added to a run's seed for the weights of its untrained control."""
@@ -97,6 +96,8 @@ def scored(trained: Trained, flags: ScoreFlags, device: str, progress: Progress)
     """What `scores.json` holds: the scores of the run, of its controls, and bounds of its likelihood."""
     if not can(trained.learner, "encode"):
         raise ValueError(f"'{trained.run.folder}' holds a {trained.plan.model}, which has no codes to score")
+    if not len(trained.parts.test):
+        raise ValueError(f"'{trained.run.folder}' kept nothing for judging (--test 0): there is nothing to score")
     if isinstance(trained.learner, FrameEncoder) or isinstance(trained.world, Recordings):
         record = judged(trained, flags.judging, device, progress)
     else:
@@ -158,7 +159,7 @@ def judged(trained: Trained, config: JudgingConfig, device: str, progress: Progr
         "controls": found,
         "seeds": 1,
         "settings": asdict(config),
-        "split": in_words(trained.world, trained.parts),
+        "split": trained.split_in_words(),
         "asked": in_short(details),
         "details": details,
         "curves": curves,

@@ -10,21 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Int
+from torch import Tensor
+
 from sonarium.commands.assemble import Assembled, Plan, assemble
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import choose, flag, leading_word, parse, wants_help
 from sonarium.commands.progress import bars, plainly
 from sonarium.files import write_whole
 from sonarium.models.contract import FrameEncoder, Learner
+from sonarium.models.schedule import ScheduleConfig
 from sonarium.models.table import MODELS
 from sonarium.training.engine import FabricEngine, environment
 from sonarium.training.fit import Audience, FitConfig, check_batch, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import Run
-from sonarium.worlds.contract import Split, World
 from sonarium.worlds.recordings import Recordings
 from sonarium.worlds.register import hold
-from sonarium.worlds.splits import in_words
 from sonarium.worlds.table import WORLDS
 
 
@@ -54,7 +56,7 @@ def main(arguments: list[str]) -> None:
     if flags.steps < 1:
         raise UsageError(f"--steps {flags.steps}: train for at least 1 update")
     train(plan, flags.run, flags.steps, flags.device)
-    report_end(flags)
+    report_end(flags, plan)
 
 
 def plan_from(model: str, arguments: list[str]) -> tuple[TrainFlags, Plan]:
@@ -76,7 +78,20 @@ def plan_from(model: str, arguments: list[str]) -> tuple[TrainFlags, Plan]:
     schema = dataclasses.make_dataclass("Train", fields, bases=(TrainFlags,), frozen=True)
     about = f"Train {model} ({MODELS[model].summary}) on {world} ({WORLDS[world].summary})."
     flags = parse(schema, arguments, f"train {model}", about)
-    return flags, Plan(model, preset, world, flags.model_config, located(flags.world_config), flags.fit)
+    model_config = ending(flags.model_config, flags.steps)
+    return flags, Plan(model, preset, world, model_config, located(flags.world_config), flags.fit)
+
+
+def ending(config: Any, steps: int) -> Any:
+    """The same, its schedule ending with the training where no other end was given."""
+    schedule = getattr(config, "schedule", None)
+    if not isinstance(schedule, ScheduleConfig) or schedule.course != "cosine" or schedule.horizon:
+        return config
+    if steps <= schedule.warm_up:
+        raise UsageError(
+            f"--steps {steps}: the warm-up takes {schedule.warm_up}; take more, or a smaller --warm-up"
+        )
+    return dataclasses.replace(config, schedule=dataclasses.replace(schedule, horizon=steps))
 
 
 def located(config: Any) -> Any:
@@ -91,25 +106,26 @@ def train(plan: Plan, folder: Path, steps: int, device: str) -> None:
     with bars() as progress:
         made = assemble(plan, plainly(progress))
     # A mistake should leave no folder behind that the corrected words would not fit.
-    portions = made.world.portions(made.parts.train)
+    portions = made.world.portions(made.heard)
     check_batch(plan.fit.batch, len(portions), made.learner.least_batch)
     if isinstance(made.world, Recordings) and isinstance(made.learner, FrameEncoder):
-        check_frames(made.world, made.parts, made.learner)
-    if (speaker := getattr(plan.model_config, "speaker", None)) is not None:
-        check_speaker(made.world, speaker)
-    run = Run.create(folder, plan.recorded())
+        check_frames(made.world, made.heard, made.learner)
+    if (speaker := getattr(made.plan.model_config, "speaker", None)) is not None:
+        say(f"negatives of the same speaker are of the same {made.world.factors[speaker].name}")
+    run = Run.create(folder, made.plan.recorded())
     write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
     if isinstance(made.world, Recordings):
         hold(made.world, made.parts, folder)
-        tell(made.world, made.parts, folder)
+        tell(made.world, folder)
+        say(made.split_in_words())
     with bars() as progress:
         audience = Audience(progress, lambda fault: say(f"sonarium: {fault}"), partial(present, made, folder))
         fit(made.learner, made.world, portions, run, engine, plan.fit, steps, audience)
 
 
-def check_frames(world: Recordings, parts: Split, learner: FrameEncoder) -> None:
+def check_frames(world: Recordings, heard: Int[Tensor, " clip"], learner: FrameEncoder) -> None:
     """Refuse to learn from clips none of which has two frames; tell how many have not."""
-    lengths = world.lengths[parts.train].clamp(max=world.signal.shape[0])
+    lengths = world.lengths[heard].clamp(max=world.signal.shape[0])
     short = int((learner.code_lengths(lengths) < 2).sum())
     if short == len(lengths):
         raise ValueError(
@@ -120,17 +136,7 @@ def check_frames(world: Recordings, parts: Split, learner: FrameEncoder) -> None
         say(f"{short} of {len(lengths)} clips to learn from are too short for two frames, and teach nothing")
 
 
-def check_speaker(world: World, speaker: int) -> None:
-    """Refuse a number that is no category's; tell which one it is, for numbers are easily mistaken."""
-    known = ", ".join(f"{at} {factor.name}" for at, factor in enumerate(world.factors) if factor.discrete)
-    if not (0 <= speaker < len(world.factors) and world.factors[speaker].discrete):
-        raise ValueError(
-            f"--speaker {speaker}: the labels of these clips are {known or 'none'}; give a number of them"
-        )
-    say(f"negatives of the same speaker are of the same {world.factors[speaker].name} (of {known})")
-
-
-def tell(world: Recordings, parts: Split, folder: Path) -> None:
+def tell(world: Recordings, folder: Path) -> None:
     """What was set aside of the recordings, into the run folder; and what there is, in words."""
     quarantine = world.quarantine
     quarantine.write(folder)
@@ -140,7 +146,6 @@ def tell(world: Recordings, parts: Split, folder: Path) -> None:
     if quarantine.faults or quarantine.stretches:
         bad += f": {folder}/quarantine.json has the reasons"
     say(f"{world.root}: layout {world.layout}, {len(world)} clips; {bad}")
-    say(in_words(world, parts))
 
 
 def present(made: Assembled, folder: Path, learner: Learner, journal: Journal, step: int) -> None:
@@ -159,6 +164,9 @@ def present(made: Assembled, folder: Path, learner: Learner, journal: Journal, s
     figure = curves({made.plan.model: read_metrics(folder / "metrics.jsonl")})
     if figure is not None:
         put(folder / "media" / "training.png", png(figure))
+    write_whole(folder / "card.md", card(made, step))
+    if not len(made.parts.test):
+        return
     draw = illustrate_likeness if isinstance(learner, FrameEncoder) else illustrate
     for medium in draw(learner, made.world, made.parts.test, folder / "media", made.plan.fit.seed):
         path = folder / "media" / medium.file
@@ -168,7 +176,6 @@ def present(made: Assembled, folder: Path, learner: Learner, journal: Journal, s
         elif medium.kind == "sound":
             wave, rate = soundfile.read(path, dtype="float32")
             journal.sound(step, f"{medium.group}/{medium.title}", wave, rate)
-    write_whole(folder / "card.md", card(made, step))
 
 
 def card(made: Assembled, step: int) -> str:
@@ -182,14 +189,14 @@ def card(made: Assembled, step: int) -> str:
         f"{MODELS[plan.model].summary[0].upper()}{MODELS[plan.model].summary[1:]}; preset {plan.preset}, "
         f"{step} updates of {plan.fit.batch} clips, seed {plan.fit.seed}.\n\n"
         f"World: {world}. {len(made.world)} clips with known {factors or 'nothing'}; "
-        f"{len(made.parts.train)} to train on, {len(made.parts.test)} held out.\n\n"
+        f"{len(made.heard)} to train on, {len(made.parts.test)} held out.\n\n"
         "`config.json` has every setting, `environment.json` the machine, `metrics.jsonl` the losses, "
         "`media/` what it sounds and looks like, `checkpoints/` the weights.\n"
         "`sonarium score`, `sample`, `encode` and `report` take this folder.\n"
     )
 
 
-def report_end(flags: TrainFlags) -> None:
+def report_end(flags: TrainFlags, plan: Plan) -> None:
     records = read_metrics(flags.run / "metrics.jsonl")
     newest = records[-1] if records else {"step": flags.steps}
     if flags.json:
@@ -197,4 +204,5 @@ def report_end(flags: TrainFlags) -> None:
         return
     losses = ", ".join(f"{name} {value:.4g}" for name, value in newest.items() if name != "step")
     print(f"{flags.run}: step {newest['step']}: {losses}")
-    print(f"next: sonarium score {flags.run}, then sonarium report {flags.run} --out page.html")
+    judging = f"sonarium score {flags.run}, then " if plan.fit.test or plan.fit.test_groups else ""
+    print(f"next: {judging}sonarium report {flags.run} --out page.html")

@@ -121,7 +121,7 @@ def questions(
                 continue
             groups, parts, on = known.file, dealt(known.file, generator), f"other files of the same {known.kind}s"
         else:
-            (groups, parts), on = across, f"{known.kind}s never heard"
+            (groups, parts), on = across, f"other {known.kind}s"
         if flaw := unanswerable(label, parts):
             notes.append(f"{name} is not asked: {flaw}")
             continue
@@ -131,7 +131,7 @@ def questions(
         if still := [part for part, rows in parts.items() if not len(rows) or np.ptp(number[rows]) == 0]:
             notes.append(f"{name} is not asked: it does not vary in the {' and '.join(still)} part")
             continue
-        asked.append(Question(f"number/{name}", "number", number, groups, parts, f"{known.kind}s never heard"))
+        asked.append(Question(f"number/{name}", "number", number, groups, parts, f"other {known.kind}s"))
     if known.marked:
         groups, parts = across
         marked = np.array([bool(marks) for marks in known.marks])
@@ -139,7 +139,7 @@ def questions(
         if lacking:
             notes.append(f"marked segments are not asked: there are none in the {' and '.join(lacking)} part")
         else:
-            asked.append(Question("frames/segment", "frames", None, groups, parts, f"{known.kind}s never heard"))
+            asked.append(Question("frames/segment", "frames", None, groups, parts, f"other {known.kind}s"))
     return asked, notes
 
 

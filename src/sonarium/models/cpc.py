@@ -55,8 +55,8 @@ class AdamConfig:
 class CPCConfig:
     code: Code = "context"
     """What `encode` gives: context (what has been heard so far) or latent (what each frame is)."""
-    speaker: int | None = None
-    """Number of the factor that tells who speaks, for negatives from the same speaker."""
+    speaker: int | str | None = None
+    """The label that tells who speaks, for negatives from the same speaker: its name, or its number from 0."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     context: ContextConfig = field(default_factory=ContextConfig)
     predictors: PredictorConfig = field(default_factory=PredictorConfig)
@@ -70,8 +70,8 @@ class CPCConfig:
             raise ValueError(f"code={self.code!r}: give context or latent")
         if self.contrast.from_speaker and self.speaker is None:
             raise ValueError(
-                f"from_speaker={self.contrast.from_speaker}, but no `speaker`: give the number of the factor that "
-                "tells who speaks, 0 for the first"
+                f"from_speaker={self.contrast.from_speaker}, but no `speaker`: give the label that tells who "
+                "speaks"
             )
 
 
@@ -139,7 +139,7 @@ class CPC(Learner):
         column = self.config.speaker
         if column is None:
             return None
-        if not 0 <= column < batch.factors.shape[1]:
+        if isinstance(column, str) or not 0 <= column < batch.factors.shape[1]:
             raise ValueError(
                 f"speaker={column}, but the clips come with {batch.factors.shape[1]} factor(s): "
                 "give the number of the factor that tells who speaks, 0 for the first"

@@ -12,14 +12,18 @@ class ScheduleConfig:
     updates; Vaswani et al. 2017, arXiv 1706.03762), or cosine (to nothing at `horizon`)."""
     warm_up: int = 0
     """Updates over which the learning rate rises evenly to its highest; noam needs at least 1."""
-    horizon: int = 10000
-    """Update at which a cosine arrives at nothing."""
+    horizon: int = 0
+    """Update at which a cosine arrives at nothing; 0: with the last of the `--steps` that the run began with."""
 
     def __post_init__(self) -> None:
         demands = [
             ("course", self.course in ("constant", "noam", "cosine"), "constant, noam or cosine"),
             ("warm_up", self.warm_up >= (self.course == "noam"), "a whole number, for noam of at least 1"),
-            ("horizon", self.course != "cosine" or self.horizon > self.warm_up, "more updates than warm_up"),
+            (
+                "horizon",
+                self.course != "cosine" or not self.horizon or self.horizon > self.warm_up,
+                "more updates than warm_up",
+            ),
         ]
         for name, met, expected in demands:
             if not met:
@@ -34,6 +38,8 @@ def share(config: ScheduleConfig, done: int) -> float:
     if config.course == "noam":
         return math.sqrt(config.warm_up / update)
     if config.course == "cosine":
+        if not config.horizon:
+            raise ValueError("horizon=0: say at which update the cosine arrives at nothing")
         progress = (update - config.warm_up) / (config.horizon - config.warm_up)
         return (1 + math.cos(math.pi * min(1.0, progress))) / 2
     return 1.0

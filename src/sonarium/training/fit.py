@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,11 +42,14 @@ class FitConfig:
     validation: float = 0.0
     """Share of the groups kept for choosing between models."""
     test: float = 0.2
-    """Share of the groups kept for judging."""
+    """Share of the groups kept for judging; 0 keeps none, and nothing can be scored."""
     test_groups: tuple[str, ...] = ()
     """Groups kept for judging by name (a speaker, a fold), in place of a share."""
     validation_groups: tuple[str, ...] = ()
     """Groups kept for choosing, likewise."""
+    hear: Literal["train", "all"] = "train"
+    """What is learnt from: train, or all sound there is. Probes keep to the parts, and are then judged on what was
+    heard without its labels, as new recordings of a laboratory can be."""
     log_every: int = 20
     """Updates between two records of the metrics; each record is the mean since the last."""
     save_every: int = 250

@@ -93,7 +93,7 @@ def split(world: World, seed: int, test: float = 0.2, validation: float = 0.0) -
 
     Where there are enough groups, a part that is asked for has at least one.
     """
-    if not (0 < test < 1 and 0 <= validation < 1 and test + validation < 1):
+    if not (0 <= test < 1 and 0 <= validation < 1 and test + validation < 1):
         raise ValueError(
             f"shares test={test} and validation={validation} leave nothing to train on: "
             "give shares in [0, 1) that sum to less than 1"
@@ -103,17 +103,17 @@ def split(world: World, seed: int, test: float = 0.2, validation: float = 0.0) -
     groups = torch.unique(group_of_clip).numpy()
     order = torch.from_numpy(np.random.default_rng([seed, 0x5B117]).permutation(groups))
     spare = len(groups) - 1
-    tests = min(max(1, round(test * len(groups))), spare)
+    tests = min(max(1, round(test * len(groups))), spare) if test else 0
     validations = min(max(1, round(validation * len(groups))), spare - tests) if validation else 0
     parts = {
         "test": order[:tests],
         "validation": order[tests : tests + validations],
         "train": order[tests + validations :],
     }
-    for part in ("train", "test"):
-        if len(parts[part]) == 0:
-            raise ValueError(
-                f"the {part} part of world '{world.name}' is empty: it has {len(groups)} group(s), no part of "
-                "which may be on both sides; use more clips, or another --group of recordings, such as file"
-            )
+    if test and not tests:
+        raise ValueError(
+            f"the test part of world '{world.name}' is empty: it has {len(groups)} group(s), no part of "
+            "which may be on both sides; use more clips, or another --group of recordings, such as file, or "
+            "--test 0, which learns from all and judges nothing"
+        )
     return Split(**{part: everything[torch.isin(group_of_clip, of)] for part, of in parts.items()})

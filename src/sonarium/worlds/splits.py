@@ -100,6 +100,8 @@ def split_by(world: Recordings, test: Sequence[str], validation: Sequence[str] =
 
 def in_words(world: World, parts: Split) -> str:
     """What a split was made by, and how much each part has."""
+    if not len(parts.test):
+        return f"nothing is kept for judging: all {len(parts.train)} clips are learnt from"
     kind = world.group_name if isinstance(world, Recordings) else "group"
     told = []
     for name, side in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
