@@ -94,7 +94,7 @@ def test_one_recording_alone_can_be_learnt_from(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"kept nothing for judging \(--test 0\): there is nothing to score"):
         dispatch(["score", str(tmp_path / "run")])
     dispatch(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])
-    dispatch(["encode", str(tmp_path / "run"), str(bird), "--out", str(tmp_path / "codes.npz")])
+    dispatch(["encode", str(tmp_path / "run"), str(bird.parent), "--out", str(tmp_path / "codes.npz")])
 
 
 def test_who_speaks_is_a_label_of_the_clips_by_name_or_number(speech, tmp_path, capsys):

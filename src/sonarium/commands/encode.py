@@ -7,6 +7,7 @@ row, and `rate`, how many rows a second.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.training.fit import Progress
+from sonarium.worlds.listing import walk
 
 FORMATS = (".npz", ".csv", ".parquet")
 
@@ -29,7 +31,7 @@ class EncodeFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder of a trained model."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
-    """Sound files of any rate, length and number of channels."""
+    """Sound files of any rate, length and number of channels; of a folder, all that are in it."""
     out: Path
     """Where the codes go: .npz, .csv or .parquet. One row a frame, or a clip-long piece of a file."""
     device: str = "cpu"
@@ -44,14 +46,15 @@ def main(arguments: list[str]) -> None:
         raise UsageError(f"--out {flags.out} ends in none of {', '.join(FORMATS)}: give a name that does")
     if not flags.files:
         raise UsageError("no files to encode: name one or more sound files after the run folder")
+    files = [file for path in flags.files for file in files_of(path)]
     coder = load(flags.run, flags.device)
     with bars() as progress:
-        parts = measured(coder, flags.files, progress)
+        parts = measured(coder, files, progress)
         rows = sum(part.rows for part in parts)
         width = write(flags.out, list(watched(parts, rows, progress)), coder.code_rate)
     result = {
         "out": str(flags.out),
-        "files": len(flags.files),
+        "files": len(files),
         "rows": rows,
         "codes": width,
         "rate": coder.code_rate,
@@ -60,12 +63,22 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(result))
     else:
         print(
-            f"{flags.out}: {rows} rows of {width} codes from {len(flags.files)} file(s), "
+            f"{flags.out}: {rows} rows of {width} codes from {len(files)} file(s), "
             f"{coder.code_rate:g} a second of sound"
         )
 
 
-def measured(coder: Coder, files: tuple[Path, ...], progress: Progress) -> list[Part]:
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or all sound in the folder."""
+    if not path.is_dir():
+        return [path]
+    files, _ = walk(path)
+    if not files:
+        raise ValueError(f"'{path}' holds no sound: give a folder with WAV, FLAC, OGG, MP3, AIFF or CBIN files")
+    return files
+
+
+def measured(coder: Coder, files: Sequence[Path], progress: Progress) -> list[Part]:
     """Each file is read once before anything is written: all bad ones are found, and the levels are known."""
     parts, faults = [], []
     for done, path in enumerate(files, start=1):

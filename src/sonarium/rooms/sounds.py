@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from sonarium.rooms.voices import VOICES, synthesize
 from sonarium.worlds.audiofile import read_mono
 from sonarium.worlds.contract import World
+from sonarium.worlds.listing import walk
 
-ENDINGS = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"}
 SHORTEST = 0.1
 """Seconds of sound below which there is nothing to repeat."""
 SILENCE = 1e-5
@@ -133,7 +133,7 @@ def found_files(name: str) -> list[Path]:
         raise ValueError(
             f"'{name}' is neither a built-in sound nor a file nor a folder: give {', '.join(VOICES)}, or a path"
         )
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+    files, _ = walk(path)
     if not files:
         raise ValueError(f"folder '{name}' holds no sound: give one with WAV, FLAC, OGG, MP3 or AIFF files")
     return files
