@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from sonarium_process import ENVIRONMENT, SONARIUM, run, start
@@ -55,8 +56,9 @@ def test_a_training_says_nothing_on_the_error_stream(tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_while_libraries_are_read_is_one_line(how, tmp_path):
     process = start(*SMALL, "--run", tmp_path / "run")
-    # By then Python itself is up, and torch is not.
-    time.sleep(0.6)
+    maps = Path(f"/proc/{process.pid}/maps")
+    while "libtorch" not in maps.read_text():
+        time.sleep(0.01)
     process.send_signal(how)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
