@@ -4,7 +4,6 @@ coder = sonarium.load("runs/x")
 codes = coder.encode(wave, rate)      # a row a frame, `coder.code_rate` frames a second
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,11 @@ from sonarium.models.contract import Learner, can
 from sonarium.models.pieces import in_frames
 from sonarium.models.windows import coded
 from sonarium.training.engine import choose_device
-from sonarium.worlds.audiofile import LOUDEST, Recording
+from sonarium.worlds.audiofile import LOUDEST, Limits, Recording
 from sonarium.worlds.contract import Signal
+
+RATES = Limits()
+"""A rate beyond these is a mistake, such as one in kHz."""
 
 
 def load(run: Path | str, device: str = "cpu") -> "Coder":
@@ -29,14 +31,16 @@ def load(run: Path | str, device: str = "cpu") -> "Coder":
     plan, learner, signal = open_learner(Path(run))
     if signal.rate is None or not can(learner, "encode"):
         raise ValueError(f"'{run}' holds a {plan.model} that learnt from {signal.kind}s and cannot encode sound")
-    return Coder(learner.to(choose_device(device)), signal)
+    return Coder(learner.to(choose_device(device)), signal, getattr(plan.world_config, "channel", None))
 
 
 class Coder:
     """Encodes sound: a learner of frames as a whole, any other in pieces as long as the clips it learnt from."""
 
-    def __init__(self, learner: Learner, signal: Signal):
+    def __init__(self, learner: Learner, signal: Signal, channel: int | None = None):
         assert signal.rate is not None, signal
+        self.channel = channel
+        """Of files, which channel is heard: the one that was learnt from, or the mean of all."""
         self.encoder, self.rate = in_frames(learner, signal), signal.rate
         self.code_rate = self.encoder.code_rate
         self.device = next(learner.parameters()).device
@@ -47,8 +51,12 @@ class Coder:
         Integers are taken as shares of their full scale, as `scipy.io.wavfile` gives them.
         """
         given = as_sound(wave)
-        if not (isinstance(rate, int | float | np.integer | np.floating) and 0 < rate < math.inf):
-            raise ValueError(f"got rate={rate!r}: give the samples a second, such as 16000")
+        number = isinstance(rate, int | float | np.integer | np.floating)
+        if not (number and RATES.lowest_rate <= rate <= RATES.highest_rate):
+            raise ValueError(
+                f"got rate={rate!r}: give the samples a second, such as 16000, from {RATES.lowest_rate} to "
+                f"{RATES.highest_rate}"
+            )
         own = given if rate == self.rate else soxr.resample(given, rate, self.rate)
         if not self.rows(len(own)):
             raise ValueError(f"{len(given)} samples at {rate} Hz are too few for a code: give longer sound")
@@ -61,7 +69,7 @@ class Coder:
     def measure(self, path: Path) -> tuple[int, float]:
         """Samples of a file at the rate of the model, and their mean square; refuses files that are not sound."""
         samples, energy = 0, 0.0
-        for block in Recording(path).mono(self.rate):
+        for block in self.blocks(path):
             samples += len(block)
             energy += float(np.square(block, dtype=np.float64).sum())
         if not self.rows(samples):
@@ -70,9 +78,14 @@ class Coder:
             )
         return samples, energy / samples
 
+    def blocks(self, path: Path) -> Iterator[Float[np.ndarray, " time"]]:
+        """A file as the model hears it; one with a single channel is taken to be the right one."""
+        recording = Recording(path)
+        return recording.mono(self.rate, self.channel if recording.header.channels > 1 else None)
+
     def encode_file(self, path: Path, samples: int, power: float) -> Iterator[Float[np.ndarray, "row code"]]:
         """The codes of a file that was measured, part by part."""
-        return self.stream(Recording(path).mono(self.rate), samples, power)
+        return self.stream(self.blocks(path), samples, power)
 
     @torch.no_grad()
     def stream(
@@ -99,6 +112,8 @@ def as_sound(wave: Any) -> Float[np.ndarray, " time"]:
     if given.dtype.kind in "iu":
         half = 2.0 ** (8 * given.dtype.itemsize - 1)
         return ((given.astype(np.float64) - half * (given.dtype.kind == "u")) / half).astype(np.float32)
+    if given.dtype.itemsize < 4:
+        given = given.astype(np.float32)
     wrong = ~(np.abs(given) <= LOUDEST)
     if wrong.any():
         raise ValueError(

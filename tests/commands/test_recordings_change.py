@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from corpus import SMALL, TINY, WORDS, write_corpus
+from corpus import RATE, SMALL, TINY, WORDS, write_corpus
 from noises import write
 
 from sonarium.__main__ import dispatch
@@ -107,6 +107,38 @@ def test_who_speaks_is_a_label_of_the_clips_by_name_or_number(speech, tmp_path, 
     for which in ("speaker", 1):
         train(speech, tmp_path / "run", "--speaker", which, "--from-speaker", 4)
         assert "are of the same speaker" in capsys.readouterr().err
+
+
+def test_clips_of_nobody_are_told_and_are_nobodys_negatives(speech, tmp_path, capsys):
+    files = sorted(speech.rglob("*.wav"))
+    with open(speech / "manifest.csv", "w", newline="") as manifest:
+        rows = csv.writer(manifest)
+        rows.writerow(["path", "speaker"])
+        rows.writerows(
+            [path.relative_to(speech), path.stem.split("_")[0] if at % 3 else ""] for at, path in enumerate(files)
+        )
+    words = ["--path", str(speech / "manifest.csv"), "--rate", str(RATE), "--seconds", "0.4"]
+    dispatch(["check", *words[1:2], *words[2:]])
+    said = capsys.readouterr().out
+    assert "speaker, 6 values: ann (" in said and f"; {len(files) // 3} clips have none" in said
+    with pytest.raises(ValueError, match="--speaker speaker: some clips have no speaker, and would pass for one"):
+        dispatch(
+            [
+                "train",
+                "cpc",
+                "--world",
+                "recordings",
+                *words,
+                *TINY,
+                "--run",
+                str(tmp_path / "run"),
+                "--speaker",
+                "speaker",
+                "--from-speaker",
+                "4",
+            ]
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_cosine_ends_with_the_training(speech, tmp_path):

@@ -206,6 +206,8 @@ def test_three_lines_from_a_wave_to_codes(runs, corpus, tmp_path):
         (np.zeros(2000), 0, "got rate=0"),
         (np.zeros(2000), np.inf, "got rate=inf"),
         (np.zeros(2000), "16000", "got rate='16000': give the samples a second"),
+        (np.zeros(2000), 44.1, "got rate=44.1: give the samples a second, such as 16000, from 2000"),
+        (np.full(2000, np.inf, np.float16), RATE, "2000 of 2000 samples are NaN, infinite"),
         (np.zeros(3), RATE, "3 samples at 8000 Hz are too few"),
     ],
 )
@@ -215,15 +217,32 @@ def test_waves_that_cannot_be_encoded_are_refused(runs, wave, rate, said):
         coder.encode(wave, rate)
 
 
-@pytest.mark.parametrize("kind", ["int16", "int32", "uint8", "float64"])
+@pytest.mark.parametrize("kind", ["int16", "int32", "uint8", "float64", "float16"])
 def test_integers_are_shares_of_their_full_scale(runs, corpus, kind):
     wave = soundfile.read(corpus / WORDS[0] / "cy_1.wav", dtype="float32")[0]
-    coder, most = sonarium.load(runs[0]), {"int16": 2**15, "int32": 2**31, "uint8": 2**7, "float64": 1}[kind]
+    coder, most = sonarium.load(runs[0]), {"int16": 2**15, "int32": 2**31, "uint8": 2**7}.get(kind, 1)
     given = np.rint(wave.astype(np.float64) * most + (kind == "uint8") * most) if most > 1 else wave
     given = given.astype(kind)
     given.flags.writeable = False
     as_float = (given.astype(np.float64) - (kind == "uint8") * most) / most
     np.testing.assert_array_equal(coder.encode(given, RATE), coder.encode(as_float, RATE))
+
+
+def test_the_channel_that_was_learnt_from_is_heard(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for name in "abc":
+        both = 0.1 * random.standard_normal((4000, 2))
+        for folder, wave in (("stereo", both), ("right", both[:, 1])):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            soundfile.write(tmp_path / folder / f"{name}.wav", wave, RATE, subtype="FLOAT")
+    words = ["--rate", RATE, "--seconds", 0.4, "--channel", 1, *TINY, "--batch", 2, "--steps", 2]
+    run = tmp_path / "run"
+    given = ["--path", tmp_path / "stereo", "--run", run, *words]
+    dispatch(["train", "cpc", "--world", "recordings", *map(str, given)])
+    capsys.readouterr()
+    for folder in ("stereo", "right"):
+        read(capsys, "encode", run, tmp_path / folder, "--out", tmp_path / f"{folder}.npz")
+    np.testing.assert_array_equal(codes_of(tmp_path / "stereo.npz")[2], codes_of(tmp_path / "right.npz")[2])
 
 
 def test_codes_do_not_need_the_recordings_any_more(runs, corpus, tmp_path):

@@ -1,5 +1,6 @@
 """ABX against every path and every triple taken one by one, and where its answer is known."""
 
+import tracemalloc
 from dataclasses import replace
 from itertools import product
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typechecking import unchecked
 
-from sonarium.measures.abx import ABXConfig, abx, dtw
+from sonarium.measures.abx import ABXConfig, abx, go_on, item_distances, unit
 
 
 def fresh(seed: int = 0) -> np.random.Generator:
@@ -33,10 +34,43 @@ def by_paths(apart: np.ndarray) -> float:
 
 
 @settings(max_examples=60)
-@given(rows=st.integers(1, 5), columns=st.integers(1, 5), seed=st.integers(0, 999), ties=st.booleans())
-def test_the_alignment_is_the_cheapest_of_all_paths(rows, columns, seed, ties) -> None:
+@given(
+    data=st.data(), rows=st.integers(1, 5), columns=st.integers(1, 5), seed=st.integers(0, 999), ties=st.booleans()
+)
+def test_the_alignment_is_the_cheapest_of_all_paths(data, rows, columns, seed, ties) -> None:
     apart = fresh(seed).integers(0, 3, (rows, columns)) / 1.0 if ties else fresh(seed).random((rows, columns))
-    assert dtw(apart) == pytest.approx(by_paths(apart), abs=1e-8)
+    cost, steps = np.full(columns, np.inf), np.zeros(columns, np.int64)
+    # In two parts of the rows, as of long clips.
+    cut = data.draw(st.integers(1, rows))
+    go_on(apart[:cut], cost, steps, True)
+    go_on(apart[cut:], cost, steps, False)
+    assert cost[-1] / steps[-1] == pytest.approx(by_paths(apart), abs=1e-8)
+    assert (cost[0], steps[0]) == (pytest.approx(apart[:, 0].sum()), rows)
+
+
+def long_clips(frames: int) -> tuple:
+    draw, items = fresh(), 4
+    categories, speakers = np.array(["a", "b"] * 2), np.array(["ann"] * items)
+    return draw.normal(size=(items * frames, 3)), np.arange(items).repeat(frames), categories, speakers, fresh()
+
+
+def test_long_clips_are_compared_part_by_part(monkeypatch) -> None:
+    frames, starts, items = unit(fresh().normal(size=(90, 3))), np.array([0, 40, 50, 90]), np.arange(3)
+    whole = item_distances(frames, starts, items, "angular")
+    monkeypatch.setattr("sonarium.measures.abx.CELLS", 500)
+    np.testing.assert_allclose(item_distances(frames, starts, items, "angular"), whole, rtol=1e-12)
+    assert (whole == whole.T).all() and whole[0, 1] != whole[0, 2]
+
+
+def test_memory_does_not_grow_with_the_square_of_a_clip() -> None:
+    clips = long_clips(3000)
+    tracemalloc.start()
+    try:
+        abx(*clips)
+        # All distances of one clip from the others would be 288 MB, and as much again for their cosines.
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
 
 
 def frame_distance(one: np.ndarray, other: np.ndarray, kind: str) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from corpus import PATTERN, PITCHES, RATE, SPEAKERS, WORDS, write_corpus
+from corpus import CLIPS, PATTERN, PITCHES, RATE, SPEAKERS, WORDS, write_corpus
 
 from sonarium.features.waveform import sounding
 from sonarium.measures import hearing
@@ -16,7 +16,8 @@ from sonarium.measures.judging import askable, findable, judge
 from sonarium.measures.judgingconfig import JudgingConfig
 from sonarium.measures.parts import Parts
 from sonarium.measures.questions import corpus, questions, unanswerable
-from sonarium.worlds.contract import Split, split
+from sonarium.worlds.contract import Factor, Split, split
+from sonarium.worlds.listing import UNKNOWN
 from sonarium.worlds.recordings import Recordings, RecordingsConfig
 
 HOP = 200
@@ -124,6 +125,40 @@ def test_one_speaker_held_out_can_be_asked_for_words_but_not_verified(world):
     found = judged(world, True, test=0.2)
     assert found["scores"]["clips/word"] == found["scores"]["retrieval/word"] == 1
     assert found["notes"] == ["no speaker is verified: the test part needs two, with two files each"]
+
+
+def with_unknown(world: Recordings, column: int, values: set[str]) -> Recordings:
+    """The same clips, of which some lack a label."""
+    other, factor = world.entire(), world.factors[column]
+    named = tuple(UNKNOWN if value in values else str(value) for value in factor.values)
+    other.factors = tuple(Factor(f.name, named) if f is factor else f for f in world.factors)
+    if factor.name == world.group_name:
+        other.group_names = tuple(UNKNOWN if name in values else name for name in world.group_names)
+    return other
+
+
+def asked_in_all(found: dict[str, Any], key: str) -> int:
+    """Clips that a probe was fitted on, at last with those that it was chosen by, and judged on."""
+    fitted, _, judged_on = found["details"][key]["rows"]
+    return fitted + judged_on
+
+
+def test_what_is_not_known_is_nothing_that_clips_have_in_common(world):
+    names = np.array(world.group_names)[world.groups]
+    test = torch.from_numpy(np.isin(names, ["eve", "flo", "dee"]))
+    parts = Split(torch.nonzero(~test)[:, 0], torch.empty(0, dtype=torch.int64), torch.nonzero(test)[:, 0])
+    half = with_unknown(world, 1, {"eve", "flo"})
+    found = judge(Planted(True), Planted(False), half, parts, replace(QUICK, abx=True), 0, "cpu")
+    clips = CLIPS // len(SPEAKERS)
+    assert f"{2 * clips} of {CLIPS} clips have no speaker, and are not asked for it" in found["notes"]
+    assert asked_in_all(found, "clips/speaker") == 4 * clips
+    # In the test part only one speaker is known: nobody to verify, and nobody to find.
+    assert "no speaker is verified: the test part needs two, with two files each" in found["notes"]
+    assert not {"eer/speaker", "retrieval/speaker", "abx-across/word"} & set(found["scores"])
+    assert found["scores"]["clips/word"] == found["scores"]["retrieval/word"] == 1
+    lacking = judge(Planted(True), Planted(False), with_unknown(world, 0, {"gi"}), parts, QUICK, 0, "cpu")
+    assert asked_in_all(lacking, "clips/word") == CLIPS * 2 // 3
+    assert lacking["chance"]["clips/word"] == 1 / 2
 
 
 def test_no_group_lies_in_two_parts_of_a_question(world):

@@ -101,6 +101,17 @@ def test_a_row_of_parquet_is_told_by_its_number(tmp_path):
         listed(tmp_path / "m.parquet")
 
 
+def test_a_clip_that_is_told_twice_is_remarked_with_what_contradicts(tmp_path):
+    rows = [["a.wav", "x"], ["a.wav", "y"], ["b.wav", "y"], ["c.wav", "x"], ["c.wav", "x"]]
+    table(tmp_path / "m.csv", ["path", "label"], *rows)
+    found = listed(tmp_path / "m.csv")
+    assert len(found.rows) == 5
+    assert [(fault.path.name, fault.reason) for fault in found.remarks] == [
+        ("a.wav", "2 lines are about this clip, and do not agree on its label; leave one of them"),
+        ("c.wav", "2 lines are about this clip; leave one of them"),
+    ]
+
+
 def test_columns_that_measure_are_no_labels(tmp_path):
     rows = [[f"{at}.wav", str(at), f"{at / 7:.3f}", str(at % 3), "16000"] for at in range(60)]
     table(tmp_path / "m.csv", ["path", "number", "seconds", "kind", "rate"], *rows)

@@ -252,6 +252,14 @@ def test_splits_keep_groups_together_and_leaks_are_refused(corpus):
         deal(Tones(TonesConfig(), 0), 0, test_groups=("b",))
 
 
+def test_files_are_groups_by_their_path_in_the_folder(corpus):
+    world = world_of(corpus, pattern="", group="file")
+    root, names = corpus[0], [path.name for path in world.paths]
+    assert sorted(world.group_names) == sorted(names)
+    for said in (names[1], str(root / names[1])):
+        assert split_by(world, test=[said]).test.tolist() == [1]
+
+
 def test_the_same_sound_under_two_names_leaks(tmp_path):
     root = tmp_path / "sounds"
     for seed, name in enumerate(("ann/1.wav", "bob/2.wav")):

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from torch import nn
 
 from sonarium.bench.timing import case, interleaved
+from sonarium.models.cpc import CPC
+from sonarium.models.cpc_presets import CONFIGS
+from sonarium.training.engine import FabricEngine, quickest
 from sonarium.worlds.recordings import Recordings, RecordingsConfig
 
 RATE = 16_000
@@ -28,6 +30,8 @@ STEPS = 50
 """Batches drawn in one timed run."""
 FILES, SECONDS = 64, 30
 HOURS = 10
+WAITING = {"study-spijkervet": BATCH, "default": 64}
+"""Presets whose steps are timed, and clips of a step: the study's, and what `sonarium train` takes."""
 PEER = "soundfile: open, seek, read the piece; NumPy"
 
 
@@ -35,7 +39,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
     """Pieces from two formats, the share of a step that waits for them, and the memory of many hours."""
     with tempfile.TemporaryDirectory() as folder:
         rows = [pieces(Path(folder) / form, form, repeats) for form in ("flac", "wav")]
-        rows.append(waiting(Path(folder) / "flac", repeats))
+        rows += [waiting(Path(folder) / "flac", preset, clips, repeats) for preset, clips in WAITING.items()]
     return [*rows, memory(HOURS)]
 
 
@@ -95,33 +99,22 @@ def pieces(folder: Path, form: str, repeats: int) -> dict[str, Any]:
     return case(f"loader: pieces of {form.upper()} files", work, PEER, ours_s, theirs_s)
 
 
-def waiting(folder: Path, repeats: int) -> dict[str, Any]:
+def waiting(folder: Path, preset: str, clips: int, repeats: int) -> dict[str, Any]:
     """How long a training step waits for its pieces, beside the step itself."""
-    world = corpus(folder, FILES, SECONDS, "flac")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    clips, step = torch.arange(BATCH), training_step(device)
-    wave = world.draw(clips, 0, 0, device).signal
-    ours_s, step_s = interleaved(lambda: world.draw(clips, 0, 1, device), lambda: step(wave), repeats)
-    work = (
-        f"{BATCH} pieces of {PIECE} samples to {device}: a step waits {ours_s / (ours_s + step_s):.2%} of its time"
+    world, engine = corpus(folder, FILES, SECONDS, "flac"), FabricEngine("auto", quickest(), 0)
+    index = torch.arange(clips)
+    batch = world.draw(index, 0, 0, engine.device)
+    learner = CPC(CONFIGS[preset], world.signal).to(engine.device).train()
+    ours_s, step_s = interleaved(
+        lambda: world.draw(index, 0, 1, engine.device), lambda: learner.update(batch, engine), repeats
     )
-    return case("loader: share of a CPC step that waits", work, "the training step itself", ours_s, step_s)
-
-
-def training_step(device: str) -> Callable[[torch.Tensor], None]:
-    """Forward and backward through a network of the study's shape: five convolutions, a GRU, twelve predictors."""
-    layers: list[nn.Module] = []
-    for kernel, stride, padding, channels in ((10, 5, 3, 1), (8, 4, 2, 512), (4, 2, 1, 512), (4, 2, 1, 512)):
-        layers += [nn.Conv1d(channels, 512, kernel, stride, padding, bias=False), nn.BatchNorm1d(512), nn.ReLU()]
-    encoder = nn.Sequential(*layers, nn.Conv1d(512, 512, 4, 2, 1, bias=False), nn.ReLU()).to(device)
-    context, predict = nn.GRU(512, 256, batch_first=True).to(device), nn.Linear(256, 12 * 512).to(device)
-
-    def step(wave: torch.Tensor) -> None:
-        latent = encoder(wave[:, None]).transpose(1, 2)
-        guess = predict(context(latent)[0][:, :-12])
-        (guess.view(*guess.shape[:2], 12, 512).mean(2) - latent[:, 12:]).square().mean().backward()
-
-    return step
+    work = (
+        f"{clips} pieces of {PIECE} samples to {engine.device}: a step waits {ours_s / (ours_s + step_s):.2%} of "
+        "its time"
+    )
+    return case(
+        f"loader: share of a step of {preset} that waits", work, "the training step itself", ours_s, step_s
+    )
 
 
 def memory(hours: float) -> dict[str, Any]:

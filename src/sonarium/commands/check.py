@@ -22,6 +22,7 @@ import tyro
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars, plainly
+from sonarium.worlds.listing import UNKNOWN
 from sonarium.worlds.recordings import Recordings
 from sonarium.worlds.splits import deal
 from sonarium.worlds.survey import FILE, RecordingsConfig, Survey, survey
@@ -144,7 +145,7 @@ def in_words(told: dict[str, Any], found: Survey) -> list[str]:
     for name, unit in (("rates", " Hz"), ("channels", ""), ("formats", "")):
         say(name, ", ".join(f"{value}{unit} ({count})" for value, count in told[name].items()) or "none")
     for name, counts in told["labels"].items():
-        say("label", f"{name}, {len(counts)} values: {listed(counts)}")
+        say("label", f"{name}, {valued(counts)}")
     if told["segments"]:
         segments = told["segments"]
         say("segments", f"{sum(segments.values())} with {len(segments)} labels: {listed(segments)}")
@@ -181,6 +182,13 @@ def splits(told: dict[str, Any]) -> str:
         return "file, each for itself; if several have one speaker, bird or session, name that label with --group"
     clips = {name: int(sums["clips"]) for name, sums in groups.items()}
     return f"{told['group']}, {len(groups)} groups: {listed(clips)}"
+
+
+def valued(counts: Mapping[str, int]) -> str:
+    """How many values there are and how often each comes; clips without one are no value."""
+    named = {value: count for value, count in counts.items() if value != UNKNOWN}
+    lacking = f"; {counts[UNKNOWN]} clips have none" if UNKNOWN in counts else ""
+    return f"{len(named)} values: {listed(named)}{lacking}"
 
 
 def listed(counts: Mapping[str, int]) -> str:

@@ -25,6 +25,8 @@ from sonarium.training.engine import FabricEngine, environment
 from sonarium.training.fit import Audience, FitConfig, check_batch, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import Run
+from sonarium.worlds.contract import Factor
+from sonarium.worlds.listing import UNKNOWN
 from sonarium.worlds.recordings import Recordings
 from sonarium.worlds.register import hold
 from sonarium.worlds.table import WORLDS
@@ -111,7 +113,7 @@ def train(plan: Plan, folder: Path, steps: int, device: str) -> None:
     if isinstance(made.world, Recordings) and isinstance(made.learner, FrameEncoder):
         check_frames(made.world, made.heard, made.learner)
     if (speaker := getattr(made.plan.model_config, "speaker", None)) is not None:
-        say(f"negatives of the same speaker are of the same {made.world.factors[speaker].name}")
+        check_speakers(made.world.factors[speaker])
     run = Run.create(folder, made.plan.recorded())
     write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
     if isinstance(made.world, Recordings):
@@ -134,6 +136,16 @@ def check_frames(world: Recordings, heard: Int[Tensor, " clip"], learner: FrameE
         )
     if short:
         say(f"{short} of {len(lengths)} clips to learn from are too short for two frames, and teach nothing")
+
+
+def check_speakers(factor: Factor) -> None:
+    """Tell who counts as a speaker; refuse clips of nobody, which would count as one."""
+    if UNKNOWN in factor.values:
+        raise ValueError(
+            f"--speaker {factor.name}: some clips have no {factor.name}, and would pass for one speaker's; give "
+            "them one, or leave them out by a manifest"
+        )
+    say(f"negatives of the same speaker are of the same {factor.name}")
 
 
 def tell(world: Recordings, folder: Path) -> None:

@@ -20,6 +20,8 @@ from sonarium.measures.frames import checked_codes, clip_means
 
 SAME = 1e-7
 """Distances no further apart than this are equal: a small angle is known from its cosine to no more digits."""
+CELLS = 1 << 20
+"""Distances between frames that a thread holds at a time, for clips may last minutes."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,14 @@ def item_distances(
 
     def one_row(row: int) -> None:
         later = everything[bounds[row] :]
-        cosine = np.clip(own[row] @ later.T, -1, 1)
-        apart = np.arccos(cosine) / np.pi if kind == "angular" else 1 - cosine
-        align_with_each(apart, bounds[row:] - bounds[row], distance[row, row:])
+        cost, steps = np.full(len(later), np.inf), np.zeros(len(later), np.int64)
+        at_once = max(1, CELLS // len(later))
+        for first in range(0, len(own[row]), at_once):
+            cosine = np.clip(own[row][first : first + at_once] @ later.T, -1, 1)
+            apart = np.arccos(cosine) / np.pi if kind == "angular" else 1 - cosine
+            align_with_each(apart, bounds[row:] - bounds[row], cost, steps, first == 0)
+        ends = bounds[row + 1 :] - bounds[row] - 1
+        distance[row, row:] = cost[ends] / steps[ends]
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         list(pool.map(one_row, range(len(items))))
@@ -176,33 +183,30 @@ def item_distances(
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def align_with_each(apart, bounds, found):
-    """The distance of one item from each of those whose frames lie side by side in the columns."""
-    for other in range(len(found)):
-        found[other] = dtw(apart[:, bounds[other] : bounds[other + 1]])
+def align_with_each(apart, bounds, cost, steps, begin):
+    """Go on with the paths of one item through each of those whose frames lie side by side in the columns."""
+    for other in range(len(bounds) - 1):
+        first, last = bounds[other], bounds[other + 1]
+        go_on(apart[:, first:last], cost[first:last], steps[first:last], begin)
 
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def dtw(apart):
-    """The mean distance along the cheapest path from the first frames to the last; of equals, the shortest."""
-    rows, columns = apart.shape
-    cost = np.empty(columns)
-    steps = np.empty(columns, np.int64)
-    for row in range(rows):
-        diagonal_cost, diagonal_steps = 0.0, 0
-        for column in range(columns):
-            best, length = (0.0, 0) if row == 0 and column == 0 else (np.inf, 0)
-            if row > 0 and column > 0:
-                best, length = diagonal_cost, diagonal_steps
-            if row > 0:
+def go_on(apart, cost, steps, begin):
+    """The cost and length of the cheapest path from the first frames to each of the last row's; of equals, the
+    shortest. `cost` and `steps` hold the row before this part of the rows."""
+    for row in range(len(apart)):
+        top = begin and row == 0
+        diagonal_cost, diagonal_steps = np.inf, 0
+        for column in range(apart.shape[1]):
+            best, length = (0.0, 0) if top and column == 0 else (diagonal_cost, diagonal_steps)
+            if not top:
                 best, length = cheaper(best, length, cost[column], steps[column])
             if column > 0:
                 best, length = cheaper(best, length, cost[column - 1], steps[column - 1])
             diagonal_cost, diagonal_steps = cost[column], steps[column]
             cost[column] = best + apart[row, column]
             steps[column] = length + 1
-    return cost[-1] / steps[-1]
 
 
 @numba.njit(cache=True, nogil=True)

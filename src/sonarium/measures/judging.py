@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 from threadpoolctl import threadpool_limits
 
 from sonarium.measures.abx import ABXConfig, abx
@@ -20,7 +20,7 @@ from sonarium.measures.hearing import Ear, Heard, ears, hear, hear_segments
 from sonarium.measures.judgingconfig import JudgingConfig
 from sonarium.measures.parts import Parts
 from sonarium.measures.probe import ProbeConfig, probe
-from sonarium.measures.questions import PEOPLE, Corpus, Question, corpus, questions
+from sonarium.measures.questions import PEOPLE, Corpus, Question, corpus, questions, unknown
 from sonarium.measures.regression import explained
 from sonarium.measures.retrieval import retrieval
 from sonarium.measures.segments import Marks
@@ -158,12 +158,13 @@ def comparisons(known: Corpus, config: JudgingConfig) -> tuple[list[Comparison],
     wanted: list[Comparison] = []
     notes = []
     for name, label in known.labels.items():
-        own = known.file if name == known.kind else apart
-        if findable(label[test], own[test]):
-            wanted.append(retrieving(name, label, own, known.parts))
+        own, told = known.file if name == known.kind else apart, test[~unknown(label)[test]]
+        if findable(label[told], own[told]):
+            wanted.append(retrieving(name, label, own, known.parts.train, told))
     if known.kind in PEOPLE and known.kind in known.labels:
-        if several and findable(known.group[test], known.file[test]):
-            wanted.append(verifying(known))
+        heard_of = test[~known.nobody[test]]
+        if several and findable(known.group[heard_of], known.file[heard_of]):
+            wanted.append(verifying(known, heard_of))
         else:
             notes.append(f"no {known.kind} is verified: the test part needs two, with two files each")
     if config.abx:
@@ -185,20 +186,26 @@ def findable(label: Shaped[np.ndarray, " clip"], apart: Shaped[np.ndarray, " cli
     return len(np.unique(label)) > 1 and len(np.unique(pairs[0])) < pairs.shape[1]
 
 
-def retrieving(name: str, label: np.ndarray, apart: np.ndarray, parts: Parts) -> Comparison:
+def retrieving(
+    name: str,
+    label: np.ndarray,
+    apart: np.ndarray,
+    train: Int[np.ndarray, " train"],
+    test: Int[np.ndarray, " test"],
+) -> Comparison:
     def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Findings) -> None:
         # Cosines of codes that share a large mean are all near 1.
-        codes = heard.whole - heard.whole[parts.train].mean(axis=0)
-        told = retrieval(codes[parts.test], label[parts.test], apart[parts.test])
+        codes = heard.whole - heard.whole[train].mean(axis=0)
+        told = retrieval(codes[test], label[test], apart[test])
         key = f"retrieval/{name}"
         own.scores[key], own.chance[key] = told.mean_average_precision, told.chance
 
     return compare
 
 
-def verifying(known: Corpus) -> Comparison:
+def verifying(known: Corpus, test: Int[np.ndarray, " test"]) -> Comparison:
     def compare(ear: Ear, heard: Heard, world: World, seed: int, own: Findings) -> None:
-        test, mean = known.parts.test, heard.whole[known.parts.train].mean(axis=0)
+        mean = heard.whole[known.parts.train].mean(axis=0)
         trials = clip_trials(heard.whole[test], known.group[test], mean, known.file[test])
         for key, error, worst in (("eer", equal_error_rate, 0.5), ("min-dcf", least_cost, 1.0)):
             own.scores[f"{key}/{known.kind}"], own.chance[f"{key}/{known.kind}"] = error(trials), worst
@@ -210,16 +217,17 @@ def verifying(known: Corpus) -> Comparison:
 
 
 def triples(known: Corpus) -> list[tuple[str, list[Marks]]]:
-    """What ABX compares: the marked segments of test clips, or else whole test clips by each of their labels."""
-    test = known.parts.test
+    """What ABX compares: the marked segments of test clips, or else whole test clips by each of their labels; of
+    clips of which it is known who is heard."""
+    test, nobody = known.parts.test, known.nobody
     if known.marked:
-        return [("segment", [known.marks[clip] for clip in test])]
-    seconds = known.lengths[test] / known.rate
-    return [
-        (name, [[(0.0, float(end), str(one))] for end, one in zip(seconds, label[test], strict=True)])
-        for name, label in known.labels.items()
-        if name != known.kind
-    ]
+        return [("segment", [[] if nobody[clip] else known.marks[clip] for clip in test])]
+
+    def whole(label: np.ndarray) -> list[Marks]:
+        left_out, seconds = nobody | unknown(label), known.lengths / known.rate
+        return [[] if left_out[clip] else [(0.0, float(seconds[clip]), str(label[clip]))] for clip in test]
+
+    return [(name, whole(label)) for name, label in known.labels.items() if name != known.kind]
 
 
 def pieces(known: Corpus, marks: list[Marks]) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from sonarium.measures.judgingconfig import JudgingConfig
@@ -21,6 +21,7 @@ from sonarium.measures.recovery import factors_of
 from sonarium.measures.segments import Marks
 from sonarium.models.contract import FrameEncoder
 from sonarium.worlds.contract import Split, World
+from sonarium.worlds.listing import UNKNOWN
 from sonarium.worlds.recordings import Recordings
 
 PEOPLE = ("speaker", "bird", "individual", "client_id")
@@ -50,6 +51,12 @@ class Corpus:
     @property
     def marked(self) -> bool:
         return any(self.marks)
+
+    @property
+    def nobody(self) -> Bool[np.ndarray, " clip"]:
+        """Clips of which it is not known who is heard; they share a group so that none of them leaks, but are not
+        of one speaker."""
+        return unknown(self.labels[self.kind]) if self.kind in self.labels else np.zeros(len(self.group), bool)
 
 
 @dataclass(frozen=True)
@@ -116,12 +123,15 @@ def questions(
     asked, notes = [], []
     levels: tuple[Literal["clips", "frames"], ...] = ("clips", "frames") if config.frames else ("clips",)
     for name, label in known.labels.items():
+        if lacking := int(unknown(label).sum()):
+            notes.append(f"{lacking} of {len(label)} clips have no {name}, and are not asked for it")
         if name == known.kind:
             if len(np.unique(known.file)) < 3:
                 continue
             groups, parts, on = known.file, dealt(known.file, generator), f"other files of the same {known.kind}s"
         else:
             (groups, parts), on = across, f"other {known.kind}s"
+        parts = Parts(*(side[~unknown(label)[side]] for _, side in parts.items()))
         if flaw := unanswerable(label, parts):
             notes.append(f"{name} is not asked: {flaw}")
             continue
@@ -141,6 +151,11 @@ def questions(
         else:
             asked.append(Question("frames/segment", "frames", None, groups, parts, f"other {known.kind}s"))
     return asked, notes
+
+
+def unknown(label: Shaped[np.ndarray, " clip"]) -> Bool[np.ndarray, " clip"]:
+    """Where nothing is known, which is no label that clips could have in common."""
+    return label == UNKNOWN
 
 
 def with_validation(known: Corpus, generator: np.random.Generator) -> tuple[np.ndarray, Parts]:

@@ -135,7 +135,24 @@ def read_manifest(root: Path, hints: Hints) -> Listing:
         Row(path.parent / table[files][at], {name: table[name][at] for name in names}, start or 0.0, stop)
         for at, (start, stop) in enumerate(tables.stretches(table, times, path))
     )
-    return Listing("manifest", rows, worth_telling(rows, names), default_group(names))
+    return Listing("manifest", rows, worth_telling(rows, names), default_group(names), remarks=told_twice(rows))
+
+
+def told_twice(rows: tuple[Row, ...]) -> tuple[Fault, ...]:
+    """Lines about one and the same clip, which then counts as often, also where its labels differ."""
+    lines: dict[tuple[Path, float, float | None], list[Row]] = {}
+    for row in rows:
+        lines.setdefault((row.path, row.start, row.stop), []).append(row)
+    return tuple(
+        Fault(path, f"{len(same)} lines are about this clip{contradiction(same)}; leave one of them")
+        for (path, *_), same in lines.items()
+        if len(same) > 1
+    )
+
+
+def contradiction(same: list[Row]) -> str:
+    unlike = [name for name in same[0].labels if len({row.labels[name] for row in same}) > 1]
+    return f", and do not agree on its {' and '.join(unlike)}" if unlike else ""
 
 
 def worth_telling(rows: tuple[Row, ...], names: list[str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sonarium.worlds.contract import Batch, Factor, Signal, World
-from sonarium.worlds.listing import Segment
+from sonarium.worlds.listing import Segment, relative
 from sonarium.worlds.noise import FIRST, STEP, mix, signed, stream
 from sonarium.worlds.survey import FILE, Progress, RecordingsConfig, Survey, survey
 
@@ -66,7 +66,7 @@ class Recordings(World):
         self.group_names, self.groups = coded([found.value(clip, found.group) for clip in clips])
         if found.group == FILE:
             names = dict(zip(self.groups.tolist(), self.paths, strict=True))
-            self.group_names = tuple(str(names[number]) for number in range(len(names)))
+            self.group_names = tuple(relative(names[number], self.root) for number in range(len(names)))
         _, self.contents = coded([clip.content for clip in clips])
         self.identities = tuple(f"{clip.content} {clip.start} {clip.length}" for clip in clips)
         """What each clip sounds like, wherever it lies."""

@@ -1,12 +1,14 @@
 """Splits that can be trusted: no group, no file and no sound on both sides; and what a split is, in words."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from sonarium.worlds.contract import Split, World, split
+from sonarium.worlds.listing import relative
 from sonarium.worlds.recordings import Recordings
 
 TOLD = 5
@@ -81,6 +83,11 @@ def common(one: Int[Tensor, " one"], other: Int[Tensor, " other"]) -> list[int]:
 def split_by(world: Recordings, test: Sequence[str], validation: Sequence[str] = ()) -> Split:
     """Named groups for judging and for choosing, all others to learn from."""
     number = {name: at for at, name in enumerate(world.group_names)}
+    # A file may also be named by its whole path.
+    test, validation = (
+        [name if name in number else relative(Path(name), world.root) for name in names]
+        for names in (test, validation)
+    )
     for name in (*test, *validation):
         if name not in number:
             known = ", ".join(world.group_names[:20])
