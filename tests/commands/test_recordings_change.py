@@ -94,6 +94,8 @@ def test_one_recording_alone_can_be_learnt_from(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"kept nothing for judging \(--test 0\): there is nothing to score"):
         dispatch(["score", str(tmp_path / "run")])
     dispatch(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])
+    page = (tmp_path / "page.html").read_text()
+    assert "nothing was kept for judging (--test 0)" in page and "not scored yet" not in page
     dispatch(["encode", str(tmp_path / "run"), str(bird.parent), "--out", str(tmp_path / "codes.npz")])
 
 

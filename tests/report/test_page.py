@@ -181,13 +181,13 @@ def test_what_is_missing_is_said(tmp_path):
     unscored = run("b", 1, scores=False, media=tmp_path)
     _, found = written([unscored], tmp_path)
     assert "None of these runs has been scored" in found.text
-    assert "no pictures and sounds yet" not in found.text
+    assert "no pictures and sounds" not in found.text
     assert "gone.png" in found.text
     assert len([1 for tag, _ in found.tags if tag == "img"]) == 2
 
 
 def test_a_run_without_media_says_so(tmp_path):
-    assert "no pictures and sounds yet" in written([run()], tmp_path)[1].text
+    assert "no pictures and sounds" in written([run()], tmp_path)[1].text
 
 
 def test_tables_have_headers(tmp_path):

@@ -46,13 +46,20 @@ def main(arguments: list[str]) -> None:
         print(f"{flags.out}: {runs} run(s), {size / 2**20:.1f} MB; open it in a browser")
 
 
+def unscored(run: Run) -> str:
+    fit = run.config.get("fit", {})
+    if fit.get("test", 1) or fit.get("test_groups"):
+        return f"not scored yet: sonarium score {run.folder}"
+    return "nothing was kept for judging (--test 0): there are no scores"
+
+
 def run_page(folder: Path) -> RunPage:
     run = Run.read(folder)
     metrics = read_metrics(folder / "metrics.jsonl")
     if not metrics:
         raise ValueError(f"'{folder}' has no metrics yet: train it with `sonarium train`")
     scores = read_json(folder / "scores.json") or None
-    warnings = list(scores.get("notes", ())) if scores else [f"not scored yet: sonarium score {folder}"]
+    warnings = list(scores.get("notes", ())) if scores else [unscored(run)]
     quarantine = read_json(folder / "quarantine.json")
     for kind in ("file", "clip"):
         if bad := quarantine.get(f"bad_{kind}s"):

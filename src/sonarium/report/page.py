@@ -151,7 +151,7 @@ def section(group: Group, anchor: str) -> Section:
         warned.append("Some of these runs have the same seeds; each seed is counted once.")
     media, missing = cards(first)
     if not media:
-        warned.append("There are no pictures and sounds yet: they are made when a training ends.")
+        warned.append("There are no pictures and sounds: they are made of held-out clips when a training ends.")
     figure = charts.curves({run.name: run.metrics for run in group.runs[:MOST_LINES]})
     details = [("Configuration", tuple(flat(first.config))), ("Environment", tuple(flat(first.environment)))]
     curves = [
