@@ -1,6 +1,7 @@
 """Run every bench on a quiet machine and write what `docs/speed.md` reports.
 
-.venv/bin/python scripts/speed_results.py
+.venv/bin/python scripts/speed_results.py               # all benches
+.venv/bin/python scripts/speed_results.py cpc loader    # these anew, the others as they were measured before
 """
 
 import json
@@ -9,26 +10,31 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHES = ("tones", "features", "vae", "disentangle")
+BENCHES = ("tones", "features", "vae", "disentangle", "cpc", "loader")
 
 
-def measure(bench: str) -> dict:
+def results(bench: str) -> Path:
+    return ROOT / "docs" / "results" / f"bench-{bench}.json"
+
+
+def measure(bench: str) -> None:
     words = [sys.executable, "-m", "sonarium", "bench", bench, "--repeats", "9", "--json"]
     found = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
-    (ROOT / "docs" / "results" / f"bench-{bench}.json").write_text(json.dumps(found, indent=1) + "\n")
-    return found
+    results(bench).write_text(json.dumps(found, indent=1) + "\n")
+    print(bench, "measured", flush=True)
 
 
 def main() -> None:
     lines = ["| bench | case | work | peer | ours s | peer s | ratio |", "|---|---|---|---|---|---|---|"]
+    for bench in sys.argv[1:] or BENCHES:
+        measure(bench)
     hardware = ""
     for bench in BENCHES:
-        found = measure(bench)
+        found = json.loads(results(bench).read_text())
         hardware = found["hardware"]
         for case in found["cases"]:
             seconds = f"{case['ours_s']:.4f} | {case['peer_s']:.4f} | {case['ratio']:.1f} ×"
             lines.append(f"| {bench} | {case['name']} | {case['work']} | {case['peer']} | {seconds} |")
-        print(bench, "measured", flush=True)
     path = ROOT / "docs" / "speed.md"
     before, _, rest = path.read_text().partition("<!-- measured -->")
     _, _, after = rest.partition("<!-- end of measured -->")

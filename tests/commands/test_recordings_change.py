@@ -90,7 +90,7 @@ def test_one_recording_alone_can_be_learnt_from(tmp_path, capsys):
         train(tmp_path / "alone", tmp_path / "run", "--batch", 2)
     train(tmp_path / "alone", tmp_path / "run", "--batch", 2, "--test", 0)
     told = capsys.readouterr()
-    assert "nothing is kept for judging: all 1 clips are learnt from" in told.err and "score" not in told.out
+    assert "train 1 clips of 1, 0.00 h; nothing is kept for judging" in told.err and "score" not in told.out
     with pytest.raises(ValueError, match=r"kept nothing for judging \(--test 0\): there is nothing to score"):
         dispatch(["score", str(tmp_path / "run")])
     dispatch(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])

@@ -113,6 +113,20 @@ def test_statistics_in_batches_are_those_of_the_whole(compression, sizes):
     assert abs(float(unit(waves).min())) < 1e-6 and abs(float(unit(waves).max()) - 1) < 1e-6
 
 
+def test_padding_has_no_part_in_the_scale():
+    waves, lengths = noise(3, 2048), torch.tensor([2048, 900, 1300])
+    padded = waves.where(torch.arange(2048) < lengths[:, None], 0)
+    settled = SpectrogramConfig(fft=512, hop=128, mels=40)
+    whole, alone = Spectrogram(settled, RATE), Spectrogram(settled, RATE)
+    whole.fit([padded, padded[:1]], [lengths, None])
+    alone.fit([*(wave[None, :length] for wave, length in zip(padded, lengths, strict=True)), padded[:1]])
+    # The last frames of a clip alone see its reflection, those before silence see silence.
+    torch.testing.assert_close((whole.offset, whole.spread), (alone.offset, alone.spread), rtol=0.02, atol=0.2)
+    silent = Spectrogram(settled, RATE)
+    silent.fit([padded])
+    assert abs(silent.offset[0] - alone.offset[0]) > 10
+
+
 @pytest.mark.parametrize("scaling", ["standard", "unit", "none"])
 @pytest.mark.parametrize("compression", ["log", "none"])
 @pytest.mark.parametrize(("mels", "power"), [(0, 2.0), (40, 2.0), (40, 1.0), (0, 0.5)])

@@ -250,7 +250,7 @@ def test_levels():
     assert torch.equal(clip(half, torch.tensor([8]))[:, :8], clip(loud))
     assert torch.equal(Waveform(WaveformConfig("kept"), SIGNAL)(half), half)
     fixed = Waveform(WaveformConfig("fixed"), SIGNAL)
-    fixed.fit([torch.cat([half, 0 * half]), half])
+    fixed.fit([torch.cat([half, 0 * half]), half], [torch.tensor([8, 0]), torch.tensor([8])])
     torch.testing.assert_close(fixed(loud), torch.ones(1, 8))
     with pytest.raises(ValueError, match="all the sound to learn from is silent"):
         fixed.fit([0 * loud])

@@ -21,7 +21,7 @@ from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.training.fit import Progress
-from sonarium.worlds.listing import walk
+from sonarium.worlds.listing import sounds_at
 
 FORMATS = (".npz", ".csv", ".parquet")
 
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
         raise UsageError(f"--out {flags.out} ends in none of {', '.join(FORMATS)}: give a name that does")
     if not flags.files:
         raise UsageError("no files to encode: name one or more sound files after the run folder")
-    files = [file for path in flags.files for file in files_of(path)]
+    files = [file for path in flags.files for file in sounds_at(path)]
     coder = load(flags.run, flags.device)
     with bars() as progress:
         parts = measured(coder, files, progress)
@@ -66,16 +66,6 @@ def main(arguments: list[str]) -> None:
             f"{flags.out}: {rows} rows of {width} codes from {len(files)} file(s), "
             f"{coder.code_rate:g} a second of sound"
         )
-
-
-def files_of(path: Path) -> list[Path]:
-    """The file itself, or all sound in the folder."""
-    if not path.is_dir():
-        return [path]
-    files, _ = walk(path)
-    if not files:
-        raise ValueError(f"'{path}' holds no sound: give a folder with WAV, FLAC, OGG, MP3, AIFF or CBIN files")
-    return files
 
 
 def measured(coder: Coder, files: Sequence[Path], progress: Progress) -> list[Part]:

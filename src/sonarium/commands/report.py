@@ -46,13 +46,6 @@ def main(arguments: list[str]) -> None:
         print(f"{flags.out}: {runs} run(s), {size / 2**20:.1f} MB; open it in a browser")
 
 
-def unscored(run: Run) -> str:
-    fit = run.config.get("fit", {})
-    if fit.get("test", 1) or fit.get("test_groups"):
-        return f"not scored yet: sonarium score {run.folder}"
-    return "nothing was kept for judging (--test 0): there are no scores"
-
-
 def run_page(folder: Path) -> RunPage:
     run = Run.read(folder)
     metrics = read_metrics(folder / "metrics.jsonl")
@@ -75,6 +68,13 @@ def run_page(folder: Path) -> RunPage:
         media=folder / "media",
         warnings=warnings,
     )
+
+
+def unscored(run: Run) -> str:
+    fit = run.config.get("fit", {})
+    if fit.get("test", 1) or fit.get("test_groups"):
+        return f"not scored yet: sonarium score {run.folder}"
+    return "nothing was kept for judging (--test 0): there are no scores"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Pixels(nn.Module):
             )
         return rearrange(picture, "clip row column -> clip 1 row column")
 
-    def fit(self, pictures: Iterable[Tensor]) -> None:
+    def fit(self, pictures: Iterable[Tensor], lengths: Iterable[None] = ()) -> None:
         """Pixels need no statistics; the method is here so that every front end can be fitted alike."""
 
     def shape(self) -> tuple[int, int, int]:

@@ -9,17 +9,19 @@ or relative to the frame's level, which then has rows of its own.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sonarium.features.inversion import griffin_lim, spread_bands
 from sonarium.features.mel import mel_filters
 from sonarium.features.statistics import Statistics
 from sonarium.features.stft import Stft
+from sonarium.features.waveform import sounding
 
 CACHED = 2**19
 """Samples in frames that each thread of a CPU works on at once, so that they stay in its cache."""
@@ -205,27 +207,25 @@ class Spectrogram(nn.Module):
                 "leave these recordings out or mend them"
             )
 
-    def fit(self, waves: Iterable[Float[Tensor, "_clip time"]]) -> None:
-        """Take the scale from batches of the training split, one batch in memory at a time."""
+    def fit(
+        self,
+        waves: Iterable[Float[Tensor, "_clip time"]],
+        lengths: Iterable[Int[Tensor, " _clip"] | None] = repeat(None),
+    ) -> None:
+        """Take the scale from the frames that clips of the training split have alone; one batch is in memory."""
         if self.config.scaling in ("frame", "none"):
             return
         bands, levels = Statistics(), Statistics()
-        for wave in waves:
-            rows = self.rows(wave).detach()
-            bands.add(rows[:, : self.bands])
-            levels.add(rows[:, self.bands :])
+        for wave, own in zip(waves, lengths, strict=False):
+            rows = rearrange(self.rows(wave).detach(), "clip row frame -> row clip frame")
+            heard = rows if own is None else rows[:, sounding(rows.shape[2], self.stft.frames(own))]
+            bands.add(heard[: self.bands])
+            levels.add(heard[self.bands :])
         if not bands.count or bands.low == bands.high:
-            raise ValueError(
-                f"the training split gave {bands.count} cells from {bands.low} to {bands.high}: "
-                "give at least one batch of sounds that are not all silent"
-            )
+            found = f"{bands.count} cells from {bands.low} to {bands.high}"
+            raise ValueError(f"the training split gave {found}: give at least one batch of sounds, not all silent")
         for kind, statistics in enumerate((bands, levels) if levels.count else (bands,)):
-            if self.config.scaling == "standard":
-                scale = statistics.mean, statistics.deviation()
-            else:
-                scale = statistics.low, statistics.high - statistics.low
-            # A level that never differs has nothing to be divided by.
-            self.offset[kind], self.spread[kind] = scale[0], scale[1] or 1.0
+            self.offset[kind], self.spread[kind] = statistics.scale(self.config.scaling)
         self.fitted.fill_(True)
 
     def shape(self, samples: int) -> tuple[int, int, int]:

@@ -24,5 +24,12 @@ class Statistics:
         self.mean += (centre - self.mean) * number / self.count
         self.low, self.high = min(self.low, float(cells.min())), max(self.high, float(cells.max()))
 
+    def scale(self, scaling: str) -> tuple[float, float]:
+        """What to take away and what to divide by: `standard` for mean 0 and deviation 1, else for 0 to 1."""
+        standard = scaling == "standard"
+        offset, spread = (self.mean, self.deviation()) if standard else (self.low, self.high - self.low)
+        # Cells that never differ have nothing to be divided by.
+        return offset, spread or 1.0
+
     def deviation(self) -> float:
         return math.sqrt(self.squares / self.count)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Literal
 
 import torch
@@ -60,15 +61,14 @@ class Waveform(nn.Module):
         heard = own if power is None else rearrange(power, "clip -> clip 1")
         return wave / (heard + SILENCE**2).sqrt()
 
-    def fit(self, waves: Iterable[Tensor]) -> None:
-        """Measure the level of the training sound; zeros at the end of a clip are taken for padding."""
+    def fit(self, waves: Iterable[Tensor], lengths: Iterable[Tensor | None] = repeat(None)) -> None:
+        """Measure the level of the training sound."""
         if self.config.level != "fixed":
             return
         power, samples = 0.0, 0
-        for wave in waves:
+        for wave, own in zip(waves, lengths, strict=False):
             power += float(wave.double().square().sum())
-            # From the last sample that is not zero backwards.
-            samples += int((wave != 0).flip(1).cummax(1).values.sum())
+            samples += wave.numel() if own is None else int(own.sum())
         if power == 0:
             raise ValueError("all the sound to learn from is silent: give other recordings")
         self.scale.fill_((power / samples) ** 0.5)

@@ -71,8 +71,7 @@ def disentangle(
         scores = dict[str, Any](syntone.as_called(matrix(codes, "codes"), table.factors))
         notes = ["protocol syntone: factors and codes exchanged, 10 bins, categories taken as numbers"]
     elif not table.live.any():
-        scores = dict[str, Any].fromkeys(SCORES, 0.0)
-        notes = ["all codes are dead: every score is 0"]
+        scores, notes = dict[str, Any].fromkeys(SCORES, 0.0), ["all codes are dead: every score is 0"]
     else:
         scores, notes = _standard(table, seed, generate, int(bins), draws, forest)
     return scores | {"dead_codes": table.dead_codes, "notes": notes}

@@ -1,8 +1,8 @@
 """What is asked of the codes of clips: which labels, of clips or of frames, learnt on whom and judged on whom.
 
-A label is learnt on some groups (speakers, birds, folds) and asked of others that neither the probe nor the
-learner has met. The group itself cannot be asked of groups never met: it is learnt from some files of everybody
-and asked of other files, which the learner may have heard, without any label.
+A label is learnt on some groups (speakers, birds, folds) and asked of others that the probe has not met, nor the
+learner, but for `--hear all`. The group itself cannot be asked of groups never met: it is learnt from some files
+of everybody and asked of other files, which the learner may have heard, without any label.
 """
 
 from collections.abc import Sequence
@@ -123,8 +123,8 @@ def questions(
     asked, notes = [], []
     levels: tuple[Literal["clips", "frames"], ...] = ("clips", "frames") if config.frames else ("clips",)
     for name, label in known.labels.items():
-        if lacking := int(unknown(label).sum()):
-            notes.append(f"{lacking} of {len(label)} clips have no {name}, and are not asked for it")
+        if blank := int(unknown(label).sum()):
+            notes.append(f"{blank} of {len(label)} clips have no {name}, and are not asked for it")
         if name == known.kind:
             if len(np.unique(known.file)) < 3:
                 continue

@@ -93,7 +93,7 @@ def codebook_use(codes: Codes) -> Figure:
 def curves(runs: Mapping[str, Records]) -> Figure | None:
     """Every metric in its own panel, group by group, a line for each run; None where nothing was recorded.
 
-    A loss by chance is drawn with dashes in the panel of the loss that it is there to be compared with.
+    A loss by chance is dotted in the panel of the loss that it is there to be compared with.
     """
     names = {name for records in runs.values() for record in records for name in record if name != "step"}
     if not names:

@@ -172,13 +172,9 @@ def section(group: Group, anchor: str) -> Section:
 def facts(group: Group) -> list[tuple[str, str]]:
     """What the runs are, in a few words each."""
     first, names = group.first, ", ".join(run.name for run in group.runs)
-    said = [("runs" if len(group.runs) > 1 else "run", names)]
-    said.append(
-        (
-            "seeds" if len(group.runs) > 1 else "seed",
-            ", ".join(" ".join(str(value) for _, value in seeds(r.config)) for r in group.runs),
-        )
-    )
+    numbers = ", ".join(" ".join(str(value) for _, value in seeds(run.config)) for run in group.runs)
+    several = "s" if len(group.runs) > 1 else ""
+    said = [(f"run{several}", names), (f"seed{several}", numbers)]
     if first.metrics:
         said.append(("updates", f"{max(record['step'] for record in first.metrics):,.0f}"))
     if first.scores and "clips" in first.scores:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from sonarium.rooms.voices import VOICES, synthesize
 from sonarium.worlds.audiofile import read_mono
 from sonarium.worlds.contract import World
-from sonarium.worlds.listing import walk
+from sonarium.worlds.listing import sounds_at
 
 SHORTEST = 0.1
 """Seconds of sound below which there is nothing to repeat."""
@@ -125,18 +125,13 @@ def world_sounds(world: World, rate: int, samples: int, level: float) -> Sounds:
 
 
 def found_files(name: str) -> list[Path]:
-    """The sound file of this path, or all in the folder of this path, in the order of their names."""
+    """The sound file of this path, or all in the folder of this path."""
     path = Path(name)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
+    if not path.exists():
         raise ValueError(
             f"'{name}' is neither a built-in sound nor a file nor a folder: give {', '.join(VOICES)}, or a path"
         )
-    files, _ = walk(path)
-    if not files:
-        raise ValueError(f"folder '{name}' holds no sound: give one with WAV, FLAC, OGG, MP3 or AIFF files")
-    return files
+    return sounds_at(path)
 
 
 def check(wave: Float[np.ndarray, " samples"], rate: int, name: str) -> None:

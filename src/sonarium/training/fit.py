@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from itertools import tee
 from typing import Any, Literal
 
 import numpy as np
@@ -246,7 +247,8 @@ class Training:
 
         if start == 0:
             front: Any = self.learner.front
-            front.fit(batch.signal for batch in self.clips.blocks(progress, "measuring the sound"))
+            sounds, sizes = tee(self.clips.blocks(progress, "measuring the sound"))
+            front.fit((batch.signal for batch in sounds), (batch.lengths for batch in sizes))
         self.clips.keep_features(self.learner, progress)
 
     def go(self, start: int, steps: int, journal: Journal, stopping: Callable[[], bool]) -> None:

@@ -59,6 +59,16 @@ def walk(root: Path) -> tuple[list[Path], Counter[str]]:
     return sorted(found), passed
 
 
+def sounds_at(path: Path) -> list[Path]:
+    """The file of this path, or all sound in the folder of this path, in the order of their names."""
+    if not path.is_dir():
+        return [path]
+    files, _ = walk(path)
+    if not files:
+        raise ValueError(f"'{path}' holds no sound: give a folder with WAV, FLAC, OGG, MP3, AIFF or CBIN files")
+    return files
+
+
 def files_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
     """All files in a folder and in those inside it, through links, too."""
     try:

@@ -107,8 +107,6 @@ def split_by(world: Recordings, test: Sequence[str], validation: Sequence[str] =
 
 def in_words(world: World, parts: Split) -> str:
     """What a split was made by, and how much each part has."""
-    if not len(parts.test):
-        return f"nothing is kept for judging: all {len(parts.train)} clips are learnt from"
     kind = world.group_name if isinstance(world, Recordings) else "group"
     told = []
     for name, side in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
@@ -116,4 +114,5 @@ def in_words(world: World, parts: Split) -> str:
             groups = len(set(world.group(side).tolist()))
             hours = f", {float(world.duration(side).sum()) / 3600:.2f} h" if isinstance(world, Recordings) else ""
             told.append(f"{name} {len(side)} clips of {groups}{hours}")
-    return f"split by {kind}, none in two parts: " + "; ".join(told)
+    nothing = "" if len(parts.test) else "; nothing is kept for judging"
+    return f"split by {kind}, none in two parts: {'; '.join(told)}{nothing}"
