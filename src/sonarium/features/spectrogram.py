@@ -209,7 +209,7 @@ class Spectrogram(nn.Module):
 
     def fit(
         self,
-        waves: Iterable[Float[Tensor, "_clip time"]],
+        waves: Iterable[Float[Tensor, "_clip _time"]],
         lengths: Iterable[Int[Tensor, " _clip"] | None] = repeat(None),
     ) -> None:
         """Take the scale from the frames that clips of the training split have alone; one batch is in memory."""
