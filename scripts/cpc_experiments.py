@@ -15,19 +15,19 @@ from tones_results import ROOT
 from torch import Tensor
 
 from sonarium.features.classical import LogMel, LogMelConfig, Mfcc, MfccConfig
-from sonarium.measures.classifiers import NetworkConfig
-from sonarium.measures.fewlabels import few_labels
-from sonarium.measures.frames import clip_means, rows_of
-from sonarium.measures.parts import folds, parts_of
-from sonarium.measures.probe import ProbeConfig, choose, judge, table_of
-from sonarium.measures.segments import frames_of_segments
-from sonarium.models.cpc import CPC, CPCConfig
-from sonarium.models.cpc_presets import DEFAULT, SAMPLES
+from sonarium.measures.probes.classifiers import NetworkConfig
+from sonarium.measures.probes.fewlabels import few_labels
+from sonarium.measures.probes.frames import clip_means, rows_of
+from sonarium.measures.probes.parts import folds, parts_of
+from sonarium.measures.probes.probe import ProbeConfig, choose, judge, table_of
+from sonarium.measures.probes.segments import frames_of_segments
+from sonarium.models.cpc.cpc import CPC, CPCConfig
+from sonarium.models.cpc.presets import DEFAULT, SAMPLES
 from sonarium.models.schedule import ScheduleConfig
 from sonarium.training.engine import FabricEngine, quickest
 from sonarium.training.fit import Audience, FitConfig, fit
 from sonarium.training.run import Run
-from sonarium.worlds.recordings import Recordings, RecordingsConfig
+from sonarium.worlds.recordings.world import Recordings, RecordingsConfig
 
 PHONED = "4051-11218-0044"
 """The utterance of CPC_audio's tests."""

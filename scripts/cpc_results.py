@@ -35,7 +35,7 @@ from cpc_tables import SPEAKERS, write
 from tones_results import ROOT
 
 from sonarium.bench.timing import hardware
-from sonarium.models.cpc_presets import DEFAULT, SAMPLES
+from sonarium.models.cpc.presets import DEFAULT, SAMPLES
 
 RESULTS = ROOT / "docs" / "results" / "cpc.json"
 FIVE, THREE = range(100, 105), range(100, 103)

@@ -21,13 +21,13 @@ from tones_results import ROOT, SONARIUM, insert, table
 from sonarium.bench import rooms as bench
 from sonarium.bench.plain_rooms import PlainRoom
 from sonarium.bench.rooms import memory
-from sonarium.rooms import fourier
-from sonarium.rooms.acoustics import Acoustics
-from sonarium.rooms.config import SeekConfig
-from sonarium.rooms.geometry import Room, polygon, regular, shoebox
-from sonarium.rooms.listeners import place_ears
-from sonarium.rooms.responses import simulate
-from sonarium.rooms.vector import SeekVector
+from sonarium.rooms.acoustics import fourier
+from sonarium.rooms.acoustics.acoustics import Acoustics
+from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
+from sonarium.rooms.acoustics.listeners import place_ears
+from sonarium.rooms.acoustics.responses import simulate
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.vector import SeekVector
 
 sys.path.insert(0, str(ROOT / "tests"))
 from rooms import measured, oracles  # pyright: ignore[reportMissingImports]

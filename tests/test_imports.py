@@ -12,16 +12,17 @@ ALLOWED = {
     "features": {"features", "worlds"},
     "models": {"models", "features", "worlds"},
     "measures": {"measures", "models", "features", "worlds"},
-    "report": {"report", "measures", "models", "features", "worlds"},
+    "evaluation": {"evaluation", "measures", "models", "features", "worlds"},
+    "report": {"report", "evaluation", "measures", "models", "features", "worlds"},
     "rooms": {"rooms", "features", "worlds"},
     "agents": {"agents", "models", "features"},
     "training": {"training"},
     "files": set(),
-    "__init__": {"coder"},
+    "__init__": {"runs"},
 }
 CONTRACTS = {"worlds.contract", "models.contract"}
 """All that `training` may know of worlds and models."""
-JOINING = {"__main__", "commands", "bench", "coder"}
+JOINING = {"__main__", "commands", "bench", "runs", "play"}
 """Rooms that join the others may import anything."""
 
 

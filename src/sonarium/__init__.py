@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sonarium.coder import load
+    from sonarium.runs.coder import load
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -12,7 +12,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str) -> Any:
     # Reading it takes seconds, which a person who asks for help should not wait for.
     if name == "load":
-        from sonarium.coder import load
+        from sonarium.runs.coder import load
 
         return load
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -19,8 +19,8 @@ from sonarium.agents.scripted import (
     loudness,
     side_fit,
 )
-from sonarium.rooms.config import SeekConfig
-from sonarium.rooms.vector import SeekVector
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.vector import SeekVector
 
 RATE, WINDOW = 8000, 2000
 BODY = Body()

@@ -13,7 +13,7 @@ from sonarium.models.vae import VAE, VAEConfig
 from sonarium.report.comparison import RunPage
 from sonarium.report.media import illustrate
 from sonarium.report.page import page
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 CHROMIUM = shutil.which("chromium")
 QUIET = (

@@ -8,7 +8,7 @@ import soundfile
 
 from sonarium.commands.check import main
 from sonarium.commands.faults import UsageError
-from sonarium.worlds import survey
+from sonarium.worlds.recordings import survey
 
 RATE = 8_000
 
@@ -177,7 +177,7 @@ def test_the_path_may_be_a_flag(folder, check):
 
 def test_checking_first_makes_the_cache_for_training(folder, check, tmp_path, monkeypatch):
     check(folder)
-    monkeypatch.setattr("sonarium.worlds.cache.build", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("sonarium.worlds.recordings.cache.build", lambda *_: pytest.fail("decoded again"))
     config = survey.RecordingsConfig(path=str(folder), cache=str(tmp_path / "cache"), rate=RATE)
     assert len(survey.survey(config).clips) == 4
 

@@ -11,7 +11,7 @@ import torch
 from sonarium.bench import plain_cpc
 from sonarium.commands import compare
 from sonarium.commands.faults import UsageError
-from sonarium.models.cpc_presets import CONFIGS
+from sonarium.models.cpc.presets import CONFIGS
 
 SMALL = "--filters 6 --width 5 --clips 3 --seconds 0.2 --ahead 4".split()
 

@@ -11,7 +11,7 @@ from test_verbs import read
 
 import sonarium
 from sonarium.__main__ import dispatch
-from sonarium.commands.assemble import open_run
+from sonarium.runs.assemble import open_run
 
 WITHOUT_MEANING = {"mig", "beta_vae", "factor_vae", "dci_disentanglement", "modularity", "dead_codes"}
 """Scores of planted causes, of which recordings have none."""

@@ -22,17 +22,17 @@ import pytest
 from scipy.stats import beta, t
 from sonarium_process import ENVIRONMENT, SONARIUM
 
-from sonarium.commands import keys, walk
-from sonarium.commands.contest import share_of
 from sonarium.commands.faults import UsageError
-from sonarium.commands.keys import KEYS, Wish, wish_of
 from sonarium.commands.play import BY_KEYBOARD, main
-from sonarium.commands.screen import Screen
-from sonarium.commands.speaker import CHUNK, Loudspeaker, Silence, Speaker, loudspeaker
-from sonarium.commands.terminal import ALTERNATE, USUAL
-from sonarium.commands.walk import Walk, stroll
-from sonarium.rooms.config import SeekConfig
-from sonarium.rooms.seek import Seek
+from sonarium.play import keys, walk
+from sonarium.play.agents import share_of
+from sonarium.play.audio_output import CHUNK, Loudspeaker, Silence, Speaker, loudspeaker
+from sonarium.play.keys import KEYS, Wish, wish_of
+from sonarium.play.screen import Screen
+from sonarium.play.terminal import ALTERNATE, USUAL
+from sonarium.play.walk import Walk, stroll
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.env import Seek
 
 QUICK = "--threads 1 --order 1 --max-steps 40 --sources 1".split()
 SHORT = "--smallest 3 --largest 4 --start-distance 1 --max-steps 12".split()

@@ -18,8 +18,8 @@ from typechecking import unchecked
 
 import sonarium
 from sonarium.__main__ import dispatch
-from sonarium.commands.assemble import open_run
 from sonarium.report.album import read_index
+from sonarium.runs.assemble import open_run
 
 HOP = 160
 """Samples from one frame to the next: 20 ms at 8 kHz."""

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from sonarium.__main__ import VERBS, dispatch
-from sonarium.commands.assemble import open_run
 from sonarium.commands.list import MEASURES
 from sonarium.models.table import MODELS
-from sonarium.worlds.syntone import load_syntone
+from sonarium.runs.assemble import open_run
 from sonarium.worlds.table import WORLDS
+from sonarium.worlds.tones.syntone import load_syntone
 
 RATE, SECONDS = 16000, 0.25
 TONES = f"--frequencies 6 --amplitudes 3 --seconds {SECONDS} --network dense --test 0.4 --batch 16".split()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typechecking import unchecked
 
-from sonarium.measures.abx import ABXConfig, abx, go_on, item_distances, unit
+from sonarium.measures.compare.abx import ABXConfig, abx, go_on, item_distances, unit
 
 
 def fresh(seed: int = 0) -> np.random.Generator:
@@ -57,7 +57,7 @@ def long_clips(frames: int) -> tuple:
 def test_long_clips_are_compared_part_by_part(monkeypatch) -> None:
     frames, starts, items = unit(fresh().normal(size=(90, 3))), np.array([0, 40, 50, 90]), np.arange(3)
     whole = item_distances(frames, starts, items, "angular")
-    monkeypatch.setattr("sonarium.measures.abx.CELLS", 500)
+    monkeypatch.setattr("sonarium.measures.compare.abx.CELLS", 500)
     np.testing.assert_allclose(item_distances(frames, starts, items, "angular"), whole, rtol=1e-12)
     assert (whole == whole.T).all() and whole[0, 1] != whole[0, 2]
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typechecking import unchecked
 
-from sonarium.measures.frames import clip_means, flattened, rows_of, without_clip_mean
-from sonarium.measures.segments import frames_of_segments, labels_of_frames
+from sonarium.measures.probes.frames import clip_means, flattened, rows_of, without_clip_mean
+from sonarium.measures.probes.segments import frames_of_segments, labels_of_frames
 
 some_counts = st.lists(st.integers(0, 6), min_size=1, max_size=6).filter(any)
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import mutual_info_score
 
-from sonarium.measures import information
-from sonarium.measures.binning import bin_columns, joint_counts
+from sonarium.measures.disentanglement import information
+from sonarium.measures.disentanglement.binning import bin_columns, joint_counts
 
 
 def table_of(codes: np.ndarray, factors: np.ndarray) -> information.Information:

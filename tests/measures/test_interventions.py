@@ -5,7 +5,7 @@ import pytest
 from grids import CATEGORY_FIRST, grid, standard
 
 from sonarium.measures import disentangle
-from sonarium.measures.interventions import Draws, factor_vae, from_table, from_world, irs
+from sonarium.measures.disentanglement.interventions import Draws, factor_vae, from_table, from_world, irs
 
 GRID = grid(frequencies=20)
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from corpus import CLIPS, PATTERN, PITCHES, RATE, SPEAKERS, WORDS, write_corpus
 
+from sonarium.evaluation import extraction as hearing
+from sonarium.evaluation.config import JudgingConfig
+from sonarium.evaluation.extraction import batched, ears, hear, hear_segments, listening
+from sonarium.evaluation.judging import askable, findable, judge
+from sonarium.evaluation.tasks import corpus, questions, unanswerable
 from sonarium.features.waveform import sounding
-from sonarium.measures import hearing
-from sonarium.measures.hearing import batched, ears, hear, hear_segments, listening
-from sonarium.measures.judging import askable, findable, judge
-from sonarium.measures.judgingconfig import JudgingConfig
-from sonarium.measures.parts import Parts
-from sonarium.measures.questions import corpus, questions, unanswerable
+from sonarium.measures.probes.parts import Parts
 from sonarium.worlds.contract import Factor, Split, split
-from sonarium.worlds.listing import UNKNOWN
-from sonarium.worlds.recordings import Recordings, RecordingsConfig
+from sonarium.worlds.recordings.listing import UNKNOWN
+from sonarium.worlds.recordings.world import Recordings, RecordingsConfig
 
 HOP = 200
 QUICK = JudgingConfig()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from sonarium.measures.likelihood import bounds
+from sonarium.evaluation.likelihood import bounds
 from sonarium.worlds.contract import Batch
 
 

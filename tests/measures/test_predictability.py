@@ -14,12 +14,12 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from sonarium.bench import plain_disentangle as plain
 from sonarium.bench.disentangle import BINS, DISCRETE, mixed
-from sonarium.measures.disentanglement import closed_scores, halves
-from sonarium.measures.forest import ForestConfig, grow, in_order
-from sonarium.measures.logistic import fit_logistic
-from sonarium.measures.predictability import area_under_curve, dci
-from sonarium.measures.table import checked
-from sonarium.measures.tree import add_prediction, grow_tree
+from sonarium.measures.disentanglement.forest import ForestConfig, grow, in_order
+from sonarium.measures.disentanglement.predictability import area_under_curve, dci
+from sonarium.measures.disentanglement.scores import closed_scores, halves
+from sonarium.measures.disentanglement.table import checked
+from sonarium.measures.disentanglement.tree import add_prediction, grow_tree
+from sonarium.measures.probes.logistic import fit_logistic
 
 
 @pytest.fixture(scope="module")

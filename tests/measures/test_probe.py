@@ -15,10 +15,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from typechecking import unchecked
 
-from sonarium.measures.classifiers import NetworkConfig, logistic_path, ridge_path, scale_of
-from sonarium.measures.fewlabels import few_labels, in_random_order
-from sonarium.measures.parts import Parts, check_parts, dealt, parts_of
-from sonarium.measures.probe import ProbeConfig, leave_one_group_out, probe, recall
+from sonarium.measures.probes.classifiers import NetworkConfig, logistic_path, ridge_path, scale_of
+from sonarium.measures.probes.fewlabels import few_labels, in_random_order
+from sonarium.measures.probes.parts import Parts, check_parts, dealt, parts_of
+from sonarium.measures.probes.probe import ProbeConfig, leave_one_group_out, probe, recall
 
 QUICK = NetworkConfig(hidden=(16, 32), epochs=60, learning_rate=1e-2)
 KINDS = ("ridge", "logistic", "mlp")

@@ -13,8 +13,8 @@ import soundfile
 import torch
 
 from sonarium.features.classical import LogMel, LogMelConfig, thirds_and_deviation
-from sonarium.measures.frames import rows_of
-from sonarium.measures.probe import ProbeConfig, leave_one_group_out
+from sonarium.measures.probes.frames import rows_of
+from sonarium.measures.probes.probe import ProbeConfig, leave_one_group_out
 
 KNOWN_DIGITS = {"george": 59.2, "jackson": 89.8, "lucas": 64.2, "theo": 78.0}
 """Per cent of digits, of each speaker by a probe of the other three; chance is 10."""

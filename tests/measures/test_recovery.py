@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from sonarium.measures.recovery import recovery
+from sonarium.evaluation.recovery import recovery
 from sonarium.models.contract import Learner
 from sonarium.worlds.contract import split
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 WORLD = Tones(TonesConfig(frequencies=40, amplitudes=20, seconds=0.05, waveforms=("sine",), highest=3000), 0)
 

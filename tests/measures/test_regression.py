@@ -12,11 +12,11 @@ from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 from typechecking import unchecked
 
+from sonarium.evaluation.config import JudgingConfig
+from sonarium.evaluation.judging import judge
 from sonarium.features.waveform import sounding
-from sonarium.measures.judging import judge
-from sonarium.measures.judgingconfig import JudgingConfig
-from sonarium.measures.parts import Parts
-from sonarium.measures.regression import STRENGTHS, explained, shares
+from sonarium.measures.probes.parts import Parts
+from sonarium.measures.probes.regression import STRENGTHS, explained, shares
 from sonarium.worlds.contract import Batch, Factor, Signal, World, split
 
 PARTS = Parts(np.arange(40), np.arange(40, 60), np.arange(60, 100))

@@ -11,8 +11,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 from typechecking import unchecked
 
-from sonarium.measures import retrieval as module
-from sonarium.measures.retrieval import neighbours, retrieval
+from sonarium.measures.compare import retrieval as module
+from sonarium.measures.compare.retrieval import neighbours, retrieval
 
 
 def blobs(clips: int, noise: float, seed: int = 0):

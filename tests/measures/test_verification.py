@@ -8,7 +8,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_curve
 from typechecking import unchecked
 
-from sonarium.measures.verification import Costs, Trials, clip_trials, equal_error_rate, errors, least_cost
+from sonarium.measures.compare.verification import Costs, Trials, clip_trials, equal_error_rate, errors, least_cost
 
 some_trials = st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=40).filter(
     lambda pairs: len({same for _, same in pairs}) == 2

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sonarium.features.mel import mel_filters
-from sonarium.models.bands import QUIET, SPREAD, Bands
-from sonarium.models.strided import Encoder, EncoderConfig
+from sonarium.models.cpc.bands import QUIET, SPREAD, Bands
+from sonarium.models.cpc.strided import Encoder, EncoderConfig
 
 SMALL = EncoderConfig((5, 4), kernels=(4, 3), strides=(2, 1), paddings=(1, 1), bands=6)
 

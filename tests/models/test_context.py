@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from typechecking import unchecked
 
-from sonarium.models.attention import CausalLayer
-from sonarium.models.context import Context, ContextConfig
-from sonarium.models.predictors import PredictorConfig, Predictors
-from sonarium.models.recurrence import recur
+from sonarium.models.cpc.attention import CausalLayer
+from sonarium.models.cpc.context import Context, ContextConfig
+from sonarium.models.cpc.predictors import PredictorConfig, Predictors
+from sonarium.models.cpc.recurrence import recur
 
 NETWORKS = ("gru", "lstm", "transformer")
 

@@ -13,8 +13,8 @@ from typechecking import unchecked
 
 from sonarium.features.waveform import Waveform, WaveformConfig
 from sonarium.models.contract import Learner, can
-from sonarium.models.cpc import CPC, AdamConfig, CPCConfig
-from sonarium.models.cpc_presets import CONFIGS, PRESETS
+from sonarium.models.cpc.cpc import CPC, AdamConfig, CPCConfig
+from sonarium.models.cpc.presets import CONFIGS, PRESETS
 from sonarium.models.schedule import ScheduleConfig
 from sonarium.worlds.contract import Batch, Signal
 

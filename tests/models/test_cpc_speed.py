@@ -54,6 +54,6 @@ def test_unequal_losses_are_not_timed(small, monkeypatch):
         found = contrast(*given, **more)
         return replace(found, loss=1.01 * found.loss)
 
-    monkeypatch.setattr("sonarium.models.cpc.contrast", other)
+    monkeypatch.setattr("sonarium.models.cpc.cpc.contrast", other)
     with pytest.raises(AssertionError, match="losses differ"):
         cpc.cases(repeats=1)

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from typechecking import unchecked
 
-from sonarium.models.cpc import CPC
-from sonarium.models.cpc_presets import CONFIGS
+from sonarium.models.cpc.cpc import CPC
+from sonarium.models.cpc.presets import CONFIGS
 from sonarium.models.export import program, save_onnx, save_program, save_weights
 from sonarium.models.table import MODELS
 from sonarium.worlds.contract import Signal

@@ -24,7 +24,7 @@ from sonarium.models.table import MODELS
 from sonarium.models.vae import VAE, VAEConfig
 from sonarium.worlds.contract import Batch, SignalKind, World
 from sonarium.worlds.digits import Digits, DigitsConfig
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 WORLDS = {
     "wave": Tones(TonesConfig(frequencies=6, amplitudes=3, seconds=0.2), 0),

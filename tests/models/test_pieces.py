@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from sonarium.models import pieces, windows
 from sonarium.models.contract import FrameEncoder, Learner
-from sonarium.models.cpc import CPC
-from sonarium.models.cpc_presets import CONFIGS
+from sonarium.models.cpc.cpc import CPC
+from sonarium.models.cpc.presets import CONFIGS
 from sonarium.models.pieces import Pieces, in_frames
 from sonarium.models.windows import coded
 from sonarium.worlds.contract import Signal

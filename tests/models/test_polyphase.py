@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sonarium.models import polyphase
+from sonarium.models.cpc import polyphase
 
 
 @given(

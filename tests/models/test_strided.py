@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from typechecking import unchecked
 
-from sonarium.models.strided import Encoder, EncoderConfig
+from sonarium.models.cpc.strided import Encoder, EncoderConfig
 
 SMALL = EncoderConfig(filters=(3, 4, 5), kernels=(10, 4, 3), strides=(5, 2, 2), paddings=(3, 1, 1))
 NORMS = ("batch", "channel", "none")

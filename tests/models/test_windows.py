@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonarium.models import windows
-from sonarium.models.cpc import CPC
-from sonarium.models.cpc_presets import CONFIGS
+from sonarium.models.cpc.cpc import CPC
+from sonarium.models.cpc.presets import CONFIGS
 from sonarium.models.windows import coded
 from sonarium.worlds.contract import Signal
 

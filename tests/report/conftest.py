@@ -11,7 +11,7 @@ from sonarium.models.vae import VAE, VAEConfig
 from sonarium.models.vqvae import VQVAE, VQVAEConfig
 from sonarium.report.media import Medium, illustrate
 from sonarium.worlds.digits import Digits, DigitsConfig
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 FRONT = SpectrogramConfig(fft=256, hop=64, mels=20)
 

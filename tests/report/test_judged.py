@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from typechecking import unchecked
 
-from sonarium.measures.fewlabels import FewLabels
+from sonarium.measures.compare.verification import Trials, errors, thinned
+from sonarium.measures.probes.fewlabels import FewLabels
 from sonarium.measures.statistics import interval
-from sonarium.measures.verification import Trials, errors, thinned
 from sonarium.report.judged import drawn, error_chart, few_labels_chart
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 from typechecking import unchecked
 
-from sonarium.rooms.geometry import Room, polygon
-from sonarium.rooms.images import audible, find_images
+from sonarium.rooms.acoustics.geometry import Room, polygon
+from sonarium.rooms.acoustics.images import audible, find_images
 
 pra.constants.set("rir_hpf_enable", False)
 pra.constants.set("num_threads", 1)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from rooms.oracles import TEE
 
-from sonarium.rooms.absorbing import OCTAVES, Air
-from sonarium.rooms.bands import audible_bands, filters, half_length
-from sonarium.rooms.geometry import polygon, shoebox
-from sonarium.rooms.responses import lead, simulate
+from sonarium.rooms.acoustics.absorption import OCTAVES, Air
+from sonarium.rooms.acoustics.bands import audible_bands, filters, half_length
+from sonarium.rooms.acoustics.geometry import polygon, shoebox
+from sonarium.rooms.acoustics.responses import lead, simulate
 
 DECIBELS_PER_NEPER = 20 / np.log(10)
 RATE = 16000

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from rooms.oracles import CUP, ELL, TEE, placed, rooms
 from scipy.signal import fftconvolve
 
-from sonarium.rooms.absorbing import OCTAVES, Air
-from sonarium.rooms.acoustics import FADE, Acoustics
-from sonarium.rooms.arrivals import LEAD
-from sonarium.rooms.geometry import Room, polygon, regular, shoebox
-from sonarium.rooms.responses import lead, simulate
+from sonarium.rooms.acoustics.absorption import OCTAVES, Air
+from sonarium.rooms.acoustics.acoustics import FADE, Acoustics
+from sonarium.rooms.acoustics.arrivals import LEAD
+from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
+from sonarium.rooms.acoustics.responses import lead, simulate
 
 RATE, WINDOW = 8000, 700
 FADED = round(FADE * RATE)

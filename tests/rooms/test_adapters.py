@@ -8,10 +8,10 @@ import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecMonitor
 
-from sonarium.rooms.adapters import CleanRL, to_sb3
-from sonarium.rooms.config import SeekConfig
-from sonarium.rooms.seek import Seek
-from sonarium.rooms.vector import SeekVector
+from sonarium.rooms.seek.adapters import CleanRL, to_sb3
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.env import Seek
+from sonarium.rooms.seek.vector import SeekVector
 
 CONFIG = SeekConfig(
     sources=1, radius=1.5, start_distance=1.6, step=1.0, max_steps=9, order=1, threads=1, seconds=0.05, loop=0.5,
@@ -125,7 +125,7 @@ def test_other_modes_are_refused(adapter, mode):
 
 
 def test_without_baselines_the_remedy_is_named(monkeypatch):
-    monkeypatch.delitem(sys.modules, "sonarium.rooms.baselines", raising=False)
+    monkeypatch.delitem(sys.modules, "sonarium.rooms.seek.sb3", raising=False)
     monkeypatch.setitem(sys.modules, "stable_baselines3.common.vec_env", None)
     with pytest.raises(ValueError, match="pip install stable-baselines3"):
         to_sb3(rooms())

@@ -7,9 +7,9 @@ import pytest
 from typechecking import unchecked
 
 from sonarium.commands.flags import parse
-from sonarium.rooms.config import SOUNDS, SeekConfig, configured
-from sonarium.rooms.reward import REWARDS, Reward
-from sonarium.rooms.voices import VOICES
+from sonarium.rooms.seek.config import SOUNDS, SeekConfig, configured
+from sonarium.rooms.seek.reward import REWARDS, Reward
+from sonarium.rooms.seek.voices import VOICES
 
 
 @pytest.mark.parametrize(

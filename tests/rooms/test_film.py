@@ -11,13 +11,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typechecking import unchecked
 
-from sonarium.rooms import canvas
-from sonarium.rooms.config import SeekConfig
-from sonarium.rooms.film import PEAK, Recorded, between, film, frames, frames_a_window, still, wav
-from sonarium.rooms.geometry import shoebox
-from sonarium.rooms.overlay import sound_field
-from sonarium.rooms.seek import Seek
-from sonarium.rooms.strip import Strip
+from sonarium.rooms.acoustics.geometry import shoebox
+from sonarium.rooms.draw import canvas
+from sonarium.rooms.draw.film import PEAK, Recorded, between, film, frames, frames_a_window, still, wav
+from sonarium.rooms.draw.overlay import sound_field
+from sonarium.rooms.draw.strip import Strip
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.env import Seek
 
 STEPS = 11
 
@@ -130,7 +130,7 @@ def test_an_interrupted_film_leaves_nothing(recorded, tmp_path, monkeypatch):
     def broken(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sonarium.rooms.film.picture", broken)
+    monkeypatch.setattr("sonarium.rooms.draw.film.picture", broken)
     with pytest.raises(KeyboardInterrupt):
         film(recorded, tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import fftconvolve
 
-from sonarium.rooms import fourier
+from sonarium.rooms.acoustics import fourier
 
 SIZES = [size for size in fourier.sizes() if size <= 10_240]
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonarium.rooms.config import SeekConfig
-from sonarium.rooms.generate import Wanted, draw_layout, draw_room, reachable
-from sonarium.rooms.geometry import polygon, shoebox
-from sonarium.rooms.paths import plan_of
+from sonarium.rooms.acoustics.geometry import polygon, shoebox
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.generate import Wanted, draw_layout, draw_room, reachable
+from sonarium.rooms.seek.paths import plan_of
 
 KINDS = ("fixed", "shoebox", "ngon", "nonconvex")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rooms.oracles import CUP, ELL, TEE, met, peer, placed, rooms, walls_of, within_outline
 from typechecking import unchecked
 
-from sonarium.rooms.geometry import polygon, regular, shoebox
+from sonarium.rooms.acoustics.geometry import polygon, regular, shoebox
 
 
 def test_areas_perimeters_and_bounds_of_known_shapes():

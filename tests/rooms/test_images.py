@@ -20,8 +20,8 @@ from rooms.oracles import (
 )
 from typechecking import unchecked
 
-from sonarium.rooms.geometry import Room, polygon, regular, shoebox
-from sonarium.rooms.images import audible, find_images
+from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
+from sonarium.rooms.acoustics.images import audible, find_images
 
 SEEDS = st.integers(0, 2**32 - 1)
 CONVEX = ("box", "regular", "ellipse")

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from sonarium.rooms.config import configured
-from sonarium.rooms.generate import draw_room
-from sonarium.rooms.geometry import polygon, shoebox
-from sonarium.rooms.paths import grid_reached, plan_of, reached, tours, ways
-from sonarium.rooms.walking import Walking
+from sonarium.rooms.acoustics.geometry import polygon, shoebox
+from sonarium.rooms.seek.config import configured
+from sonarium.rooms.seek.generate import draw_room
+from sonarium.rooms.seek.paths import grid_reached, plan_of, reached, tours, ways
+from sonarium.rooms.seek.walking import Walking
 
 ELL = polygon([(0, 0), (6, 0), (6, 2), (2, 2), (2, 6), (0, 6)])
 MARGIN = 0.15

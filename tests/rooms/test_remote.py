@@ -5,10 +5,10 @@ import pytest
 import torch
 from rooms import oracles
 
-from sonarium.rooms import convolve
-from sonarium.rooms.acoustics import Acoustics
-from sonarium.rooms.geometry import Room, polygon, regular, shoebox
-from sonarium.rooms.remote import Remote
+from sonarium.rooms.acoustics import convolve
+from sonarium.rooms.acoustics.acoustics import Acoustics
+from sonarium.rooms.acoustics.cuda import Remote
+from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
 
 BANDS = (125.0, 250.0, 500.0, 1000.0, 2000.0)
 ROOMS = {

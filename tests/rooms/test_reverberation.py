@@ -7,10 +7,15 @@ from hypothesis import strategies as st
 from rooms.oracles import ELL, rooms
 from typechecking import unchecked
 
-from sonarium.rooms.absorbing import OCTAVES, Air
-from sonarium.rooms.geometry import polygon, shoebox
-from sonarium.rooms.responses import simulate
-from sonarium.rooms.reverberation import absorption_for, mean_free_path, measure_decay, reverberation_time
+from sonarium.rooms.acoustics.absorption import OCTAVES, Air
+from sonarium.rooms.acoustics.geometry import polygon, shoebox
+from sonarium.rooms.acoustics.responses import simulate
+from sonarium.rooms.acoustics.reverberation import (
+    absorption_for,
+    mean_free_path,
+    measure_decay,
+    reverberation_time,
+)
 
 RATE = 16000
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonarium.rooms.config import SeekConfig
-from sonarium.rooms.geometry import polygon, shoebox
-from sonarium.rooms.reward import REWARDS, Reward, reward
-from sonarium.rooms.seek import Seek
+from sonarium.rooms.acoustics.geometry import polygon, shoebox
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.env import Seek
+from sonarium.rooms.seek.reward import REWARDS, Reward, reward
 
 ELL = polygon([(0, 0), (8, 0), (8, 3), (3, 3), (3, 8), (0, 8)])
 FORWARD, BACK, LEFT, RIGHT = range(4)

@@ -10,9 +10,9 @@ from gymnasium.error import ResetNeeded
 from typechecking import unchecked
 
 import sonarium.rooms
-from sonarium.rooms.config import SeekConfig
-from sonarium.rooms.geometry import polygon, shoebox
-from sonarium.rooms.seek import Seek
+from sonarium.rooms.acoustics.geometry import polygon, shoebox
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.env import Seek
 
 FORWARD, BACK, LEFT, RIGHT = range(4)
 ELL = polygon([(0, 0), (8, 0), (8, 3), (3, 3), (3, 8), (0, 8)], absorption=1.0)

@@ -16,8 +16,8 @@ from gymnasium.wrappers import FlattenObservation
 from stable_baselines3.common.env_checker import check_env as check_by_baselines
 
 import sonarium.rooms  # noqa: F401
-from sonarium.rooms.seek import Seek
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.rooms.seek.env import Seek
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 KINDS = [
     {"actions": actions, "observation": observation, "clock": clock}

@@ -21,9 +21,9 @@ from rooms.oracles import (
 )
 from typechecking import unchecked
 
-from sonarium.rooms.arrivals import LEAD
-from sonarium.rooms.geometry import Room, polygon, regular, shoebox
-from sonarium.rooms.responses import render, simulate
+from sonarium.rooms.acoustics.arrivals import LEAD
+from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
+from sonarium.rooms.acoustics.responses import render, simulate
 
 RATE = 16000
 SEEDS = st.integers(0, 2**32 - 1)

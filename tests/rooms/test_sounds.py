@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sonarium.rooms.sounds import (
+from sonarium.rooms.seek.sounds import (
     PEAK,
     Kind,
     Sounds,
@@ -14,8 +14,8 @@ from sonarium.rooms.sounds import (
     named_sounds,
     world_sounds,
 )
-from sonarium.rooms.voices import VOICES
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.rooms.seek.voices import VOICES
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 RATE = 8000
 SAMPLES = 4 * RATE

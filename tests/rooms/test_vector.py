@@ -13,11 +13,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import sonarium.rooms
-from sonarium.rooms.config import SeekConfig
-from sonarium.rooms.episode import Episodes
-from sonarium.rooms.geometry import shoebox
-from sonarium.rooms.seek import Seek
-from sonarium.rooms.vector import SeekVector
+from sonarium.rooms.acoustics.geometry import shoebox
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.env import Seek
+from sonarium.rooms.seek.episode import Episodes
+from sonarium.rooms.seek.vector import SeekVector
 
 ROOMS = 3
 # Large radii and few steps, so that episodes end in both ways and often.

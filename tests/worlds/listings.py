@@ -3,7 +3,7 @@
 import csv
 from typing import Any
 
-from sonarium.worlds.layouts import Hints, list_clips
+from sonarium.worlds.recordings.layouts import Hints, list_clips
 
 
 def touch(root, *names):

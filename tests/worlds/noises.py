@@ -4,7 +4,7 @@ import numpy as np
 import soundfile
 import torch
 
-from sonarium.worlds.recordings import RecordingsConfig
+from sonarium.worlds.recordings.world import RecordingsConfig
 
 RATE = 8_000
 

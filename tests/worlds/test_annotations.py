@@ -13,8 +13,8 @@ from scipy.io import savemat
 from worlds.listings import by_name, listed, table, touch
 from worlds.noises import settings_for, write
 
-from sonarium.worlds import annotations
-from sonarium.worlds.survey import survey
+from sonarium.worlds.recordings import annotations
+from sonarium.worlds.recordings.survey import survey
 
 
 def test_segments_from_a_table(tmp_path):

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import FORMS, RATE, put, sound
 
-from sonarium.worlds import audiofile, mpeg
-from sonarium.worlds.audiofile import BadAudio, Limits, Recording, read_mono
-from sonarium.worlds.containers import ogg_checksum
+from sonarium.worlds.audio import file as audiofile
+from sonarium.worlds.audio import mpeg
+from sonarium.worlds.audio.containers import ogg_checksum
+from sonarium.worlds.audio.file import BadAudio, Limits, Recording, read_mono
 
 CHECKSUMS = ("pcm16.flac", "pcm24.flac", "vorbis.ogg", "opus.opus")
 

@@ -13,9 +13,9 @@ import soundfile
 import soxr
 from full_disk import no_room_beyond
 
-from sonarium.worlds import cache as module
-from sonarium.worlds.audiofile import Limits
-from sonarium.worlds.cache import Decoding, content_of, default_folder, in_order, open_cache
+from sonarium.worlds.audio.file import Limits
+from sonarium.worlds.recordings import cache as module
+from sonarium.worlds.recordings.cache import Decoding, content_of, default_folder, in_order, open_cache
 
 RATE = 8_000
 EXACT = Decoding(RATE, "int16", None, Limits())
@@ -180,8 +180,8 @@ AT_ONCE = """
 import json, sys, time
 from pathlib import Path
 import numpy as np
-from sonarium.worlds import cache as module
-from sonarium.worlds.audiofile import Limits
+from sonarium.worlds.recordings import cache as module
+from sonarium.worlds.audio.file import Limits
 folder, decoded, own = Path(sys.argv[1]), [], module.decode
 module.decode = lambda path, *rest: decoded.append(path.name) or time.sleep(0.1) or own(path, *rest)
 files = {module.content_of(path): path for path in sorted((folder / "sounds").iterdir())}
@@ -296,8 +296,8 @@ MEMORY = """
 import sys, json
 from pathlib import Path
 import numpy as np
-from sonarium.worlds import cache as module
-from sonarium.worlds.audiofile import Limits
+from sonarium.worlds.recordings import cache as module
+from sonarium.worlds.audio.file import Limits
 folder = Path(sys.argv[1])
 module.TOUCHED, module.AT_ONCE = 2_000_000, 500_000
 def resident(name):

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from recorded import RATE, sound
 
-from sonarium.worlds.audiofile import BadAudio, read_mono
+from sonarium.worlds.audio.file import BadAudio, read_mono
 
 TAG = b"ID3\4\0\0\0\0\0\x0a" + b"TIT2\0\0\0\0\0\0"
 """An empty title, as programs for MPEG audio put it in front of anything."""

@@ -12,8 +12,8 @@ import pytest
 import soundfile
 import torch
 
-from sonarium.worlds.exchange import load_syntone, save_audio, save_syntone
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.worlds.export import load_syntone, save_audio, save_syntone
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 WORLD = Tones(TonesConfig(rate=8000, seconds=0.05, highest=4000.0, frequencies=4, amplitudes=3), seed=0)
 CLASSES = ["sine", "triangle", "sawtooth", "square"]

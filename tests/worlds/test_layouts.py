@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from worlds.listings import by_name, listed, table, touch
 
-from sonarium.worlds.listing import match_all, walk
+from sonarium.worlds.recordings.listing import match_all, walk
 
 
 def test_no_name_of_a_file_of_sound_is_missed(tmp_path):

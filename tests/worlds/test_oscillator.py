@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal, special, stats
 
-from sonarium.worlds import kernels, noise
-from sonarium.worlds.oscillator import COLUMNS, WAVEFORMS, order_limit, render
+from sonarium.worlds import counter as noise
+from sonarium.worlds.tones import kernels
+from sonarium.worlds.tones.oscillator import COLUMNS, WAVEFORMS, order_limit, render
 
 PEERS = {
     "sine": np.sin,

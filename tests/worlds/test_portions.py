@@ -6,8 +6,8 @@ import soundfile
 import torch
 
 from sonarium.worlds.contract import Batch, Signal, World, split
-from sonarium.worlds.exchange import save_audio
-from sonarium.worlds.recordings import Recordings, RecordingsConfig
+from sonarium.worlds.export import save_audio
+from sonarium.worlds.recordings.world import Recordings, RecordingsConfig
 
 RATE = 8000
 

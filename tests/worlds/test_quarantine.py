@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from worlds.noises import RATE, settings_for, whole, write
 
-from sonarium.worlds.recordings import Recordings
-from sonarium.worlds.survey import survey
+from sonarium.worlds.recordings.survey import survey
+from sonarium.worlds.recordings.world import Recordings
 
 
 def damage(root):

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from worlds.noises import RATE, everything, settings_for, whole, write
 
 from sonarium.worlds.contract import Split, split
-from sonarium.worlds.recordings import Recordings, RecordingsConfig
+from sonarium.worlds.recordings.world import Recordings, RecordingsConfig
 from sonarium.worlds.splits import check_split, deal, in_words, split_by
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 
 @pytest.fixture(scope="module")

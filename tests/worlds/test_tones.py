@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonarium.worlds.oscillator import WAVEFORMS, fourier, order_limit, render_loops, render_operations
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.worlds.tones.oscillator import WAVEFORMS, fourier, order_limit, render_loops, render_operations
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 SMALL = TonesConfig(seconds=0.1, frequencies=5, amplitudes=3)
 RICH = dataclasses.replace(
@@ -88,7 +88,7 @@ def test_a_clip_is_the_same_bits_in_any_batch_and_on_any_number_of_threads(data)
 
 def test_another_process_renders_the_same_bits():
     program = (
-        "import sys, torch; from sonarium.worlds.tones import Tones, TonesConfig\n"
+        "import sys, torch; from sonarium.worlds.tones.world import Tones, TonesConfig\n"
         "torch.set_num_threads(1)\n"
         "batch = Tones(TonesConfig(frequencies=5, noises=3), seed=1).batch(torch.arange(900, 100, -70))\n"
         "sys.stdout.buffer.write(batch.signal.numpy().tobytes())"

@@ -13,8 +13,8 @@ from torch import Tensor
 from sonarium.bench.plain_cpc import AllTimes, to_ours
 from sonarium.bench.timing import case, interleaved
 from sonarium.models.contrast import contrast
-from sonarium.models.cpc import CPC
-from sonarium.models.cpc_presets import CONFIGS
+from sonarium.models.cpc.cpc import CPC
+from sonarium.models.cpc.presets import CONFIGS
 from sonarium.training.engine import FabricEngine, Precision
 from sonarium.worlds.contract import Batch, Signal
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from sonarium.bench import plain_disentangle as plain
 from sonarium.bench.timing import case, interleaved
-from sonarium.measures.disentanglement import closed_scores, halves
-from sonarium.measures.forest import ForestConfig
-from sonarium.measures.predictability import dci
-from sonarium.measures.table import checked
+from sonarium.measures.disentanglement.forest import ForestConfig
+from sonarium.measures.disentanglement.predictability import dci
+from sonarium.measures.disentanglement.scores import closed_scores, halves
+from sonarium.measures.disentanglement.table import checked
 
 CLIPS, CODES, BINS, SEED = 10_000, 8, 20, 0
 DISCRETE = (True, False, False, True)

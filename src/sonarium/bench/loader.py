@@ -17,10 +17,10 @@ import soundfile
 import torch
 
 from sonarium.bench.timing import case, interleaved
-from sonarium.models.cpc import CPC
-from sonarium.models.cpc_presets import CONFIGS
+from sonarium.models.cpc.cpc import CPC
+from sonarium.models.cpc.presets import CONFIGS
 from sonarium.training.engine import FabricEngine, quickest
-from sonarium.worlds.recordings import Recordings, RecordingsConfig
+from sonarium.worlds.recordings.world import Recordings, RecordingsConfig
 
 RATE = 16_000
 PIECE = 20_480

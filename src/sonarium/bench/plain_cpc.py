@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sonarium.models.cpc import CPCConfig
+from sonarium.models.cpc.cpc import CPCConfig
 
 Wave = Float[Tensor, "clip time"]
 

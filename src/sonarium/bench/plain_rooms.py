@@ -13,7 +13,7 @@ import pyroomacoustics as pra
 from jaxtyping import Float
 from scipy.signal import fftconvolve
 
-from sonarium.rooms.geometry import Room
+from sonarium.rooms.acoustics.geometry import Room
 
 
 class PlainRoom:

@@ -13,10 +13,10 @@ from jaxtyping import Float
 
 from sonarium.bench.plain_rooms import OtoWorldStep, PlainRoom
 from sonarium.bench.timing import case, interleaved
-from sonarium.rooms.acoustics import Acoustics
-from sonarium.rooms.config import SeekConfig
-from sonarium.rooms.geometry import Room, polygon, regular, shoebox
-from sonarium.rooms.vector import SeekVector
+from sonarium.rooms.acoustics.acoustics import Acoustics
+from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.vector import SeekVector
 
 RATE = 8000
 EARS = 0.2

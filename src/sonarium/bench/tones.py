@@ -13,7 +13,7 @@ import torch
 from scipy import signal
 
 from sonarium.bench.timing import case, interleaved
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 CLIPS = 512
 BATCH = 64

@@ -15,7 +15,7 @@ from sonarium.models.table import MODELS
 from sonarium.models.vae import VAE
 from sonarium.training.engine import FabricEngine, Precision
 from sonarium.training.fit import Clips, FitConfig, Meter
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 BATCH, STEPS = 64, 10
 

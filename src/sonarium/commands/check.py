@@ -22,10 +22,10 @@ import tyro
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars, plainly
-from sonarium.worlds.listing import UNKNOWN
-from sonarium.worlds.recordings import Recordings
+from sonarium.worlds.recordings.listing import UNKNOWN
+from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, Survey, survey
+from sonarium.worlds.recordings.world import Recordings
 from sonarium.worlds.splits import deal
-from sonarium.worlds.survey import FILE, RecordingsConfig, Survey, survey
 
 SHOWN = 12
 """Values that are listed of each kind; --json has all."""

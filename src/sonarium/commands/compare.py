@@ -28,10 +28,10 @@ from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import choose, leading_word, parse, wants_help
 from sonarium.commands.progress import bars
 from sonarium.models.contrast import contrast
-from sonarium.models.cpc import CPC, CPCConfig
-from sonarium.models.cpc_presets import CONFIGS
-from sonarium.rooms.voices import synthesize
-from sonarium.worlds.audiofile import read_mono
+from sonarium.models.cpc.cpc import CPC, CPCConfig
+from sonarium.models.cpc.presets import CONFIGS
+from sonarium.rooms.seek.voices import synthesize
+from sonarium.worlds.audio.file import read_mono
 from sonarium.worlds.contract import Signal
 
 SUBJECTS = {"cpc": "predictive coding at one time, at all times, and ours"}

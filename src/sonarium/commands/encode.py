@@ -15,13 +15,13 @@ from typing import Annotated
 
 import tyro
 
-from sonarium.coder import Coder, load
 from sonarium.commands.codetable import Part, write
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
+from sonarium.runs.coder import Coder, load
 from sonarium.training.fit import Progress
-from sonarium.worlds.listing import sounds_at
+from sonarium.worlds.recordings.listing import sounds_at
 
 FORMATS = (".npz", ".csv", ".parquet")
 

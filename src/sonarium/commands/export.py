@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from sonarium.commands.assemble import open_learner
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import parse
 from sonarium.models.contract import Learner, can
+from sonarium.runs.assemble import open_learner
 from sonarium.worlds.contract import Signal
 
 Form = Literal["weights", "torch", "onnx"]

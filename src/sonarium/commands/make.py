@@ -12,9 +12,9 @@ from typing import Literal
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import choose, leading_word, parse, wants_help
 from sonarium.commands.progress import bars, plainly
-from sonarium.worlds.exchange import save_audio, save_syntone
+from sonarium.worlds.export import save_audio, save_syntone
 from sonarium.worlds.table import WORLDS
-from sonarium.worlds.tones import Tones
+from sonarium.worlds.tones.world import Tones
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
-from sonarium.rooms.config import SeekConfig
+from sonarium.rooms.seek.config import SeekConfig
 
 BY_KEYBOARD = SeekConfig(actions="continuous", seconds=0.128, step=0.15, turn=10.0, max_steps=4000)
 """Steps and turns so small and frequent that walking by keyboard is smooth."""
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
 
 
 def by_keyboard(flags: PlayFlags, config: SeekConfig) -> None:
-    from sonarium.commands.walk import walk
+    from sonarium.play.walk import walk
 
     if flags.out is not None or flags.json:
         raise UsageError("--out and --json are for agents: name one or more, as --agent difference")
@@ -76,7 +76,7 @@ def by_keyboard(flags: PlayFlags, config: SeekConfig) -> None:
 
 
 def by_agents(flags: PlayFlags, config: SeekConfig) -> None:
-    from sonarium.commands.contest import MEASURES, contest
+    from sonarium.play.agents import MEASURES, contest
 
     for name, least in (("episodes", 1), ("films", 0), ("seed", 0)):
         if getattr(flags, name) < least:

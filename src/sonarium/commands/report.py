@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from sonarium.commands.assemble import world_of
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.report.page import RunPage, page
+from sonarium.runs.assemble import world_of
 from sonarium.training.journal import read_metrics
 from sonarium.training.run import Run
 

@@ -18,13 +18,13 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from sonarium.commands.assemble import Trained, open_run
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.files import written_aside
 from sonarium.models.contract import can
 from sonarium.report.view import audible
+from sonarium.runs.assemble import Trained, open_run
 from sonarium.training.engine import choose_device
 
 BLOCK = 16

@@ -24,18 +24,18 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from sonarium.commands.assemble import Plan, Trained, fresh, open_run, read_plan, world_of
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars, plainly
 from sonarium.commands.scoretable import show
+from sonarium.evaluation.config import JudgingConfig
 from sonarium.files import write_whole
-from sonarium.measures.judgingconfig import JudgingConfig
 from sonarium.models.contract import FrameEncoder, Learner, can
 from sonarium.models.pieces import in_frames
+from sonarium.runs.assemble import Plan, Trained, fresh, open_run, read_plan, world_of
 from sonarium.training.engine import choose_device
 from sonarium.training.run import Run
-from sonarium.worlds.recordings import Recordings
+from sonarium.worlds.recordings.world import Recordings
 
 UNTRAINED_SEED = 1_000_003
 """Added to a run's seed for the weights of its untrained control."""
@@ -104,8 +104,8 @@ def scored(trained: Trained, flags: ScoreFlags, device: str, progress: Progress)
         record = recovered(trained, flags.protocol, device)
     if hasattr(trained.learner, "log_weights"):
         # The measures take long to read, which a person who asks for help should not wait for.
-        from sonarium.measures.likelihood import bounds
-        from sonarium.measures.recovery import batches
+        from sonarium.evaluation.likelihood import bounds
+        from sonarium.evaluation.recovery import batches
 
         held_out = batches(trained.world, trained.parts.test, trained.learner)
         record["likelihood"] = bounds(trained.learner, held_out, flags.draws, trained.plan.fit.seed)
@@ -114,8 +114,8 @@ def scored(trained: Trained, flags: ScoreFlags, device: str, progress: Progress)
 
 def recovered(trained: Trained, protocol: Literal["standard", "syntone"], device: str) -> dict[str, Any]:
     """The same of a run whose sounds were made from causes."""
-    from sonarium.measures.recovery import recovery
-    from sonarium.measures.table import FEWEST_CLIPS
+    from sonarium.evaluation.recovery import recovery
+    from sonarium.measures.disentanglement.table import FEWEST_CLIPS
 
     seed, test = trained.plan.fit.seed, trained.parts.test
     if len(test) < FEWEST_CLIPS:
@@ -138,7 +138,7 @@ def recovered(trained: Trained, protocol: Literal["standard", "syntone"], device
 
 def judged(trained: Trained, config: JudgingConfig, device: str, progress: Progress) -> dict[str, Any]:
     """The same of a run whose codes are frames, or are taken as such."""
-    from sonarium.measures.judging import judge
+    from sonarium.evaluation.judging import judge
 
     world, seed = trained.world, trained.plan.fit.seed
     control = in_frames(untrained(trained, device), world.signal)

@@ -13,7 +13,6 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from sonarium.commands.assemble import Assembled, Plan, assemble
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import choose, flag, leading_word, parse, wants_help
 from sonarium.commands.progress import bars, plainly
@@ -21,13 +20,14 @@ from sonarium.files import write_whole
 from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.models.schedule import ScheduleConfig
 from sonarium.models.table import MODELS
+from sonarium.runs.assemble import Assembled, Plan, assemble
 from sonarium.training.engine import FabricEngine, environment
 from sonarium.training.fit import Audience, FitConfig, check_batch, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import Run
 from sonarium.worlds.contract import Factor
-from sonarium.worlds.listing import UNKNOWN
-from sonarium.worlds.recordings import Recordings
+from sonarium.worlds.recordings.listing import UNKNOWN
+from sonarium.worlds.recordings.world import Recordings
 from sonarium.worlds.register import hold
 from sonarium.worlds.table import WORLDS
 

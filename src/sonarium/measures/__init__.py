@@ -7,14 +7,14 @@ is first asked for, so that importing this package does not load the compiler be
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sonarium.measures.disentanglement import disentangle
+    from sonarium.measures.disentanglement.scores import disentangle
 
 __all__ = ["disentangle"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "disentangle":
-        from sonarium.measures.disentanglement import disentangle
+        from sonarium.measures.disentanglement.scores import disentangle
 
         return disentangle
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -5,8 +5,8 @@ from dataclasses import replace
 from sonarium.features.pixels import PixelsConfig
 from sonarium.features.spectrogram import SpectrogramConfig
 from sonarium.models.contract import Entry
-from sonarium.models.cpc import CPC
-from sonarium.models.cpc_presets import PRESETS
+from sonarium.models.cpc.cpc import CPC
+from sonarium.models.cpc.presets import PRESETS
 from sonarium.models.penalties import (
     AnnealedConfig,
     BetaConfig,

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sonarium.measures.binning import bin_columns, joint_counts
-from sonarium.measures.information import information
+from sonarium.measures.disentanglement.binning import bin_columns, joint_counts
+from sonarium.measures.disentanglement.information import information
 from sonarium.report.style import BODY, FAINT, INK, LINES, SHARE, SMALL, panels, readable_on, sheet, tidy
 from sonarium.report.sweep import Codes
 from sonarium.worlds.contract import Factor

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from sonarium.measures.fewlabels import FewLabels
+from sonarium.measures.compare.verification import Errors
+from sonarium.measures.probes.fewlabels import FewLabels
 from sonarium.measures.statistics import Interval, interval
-from sonarium.measures.verification import Errors
 from sonarium.report.meanings import control
 from sonarium.report.style import FAINT, LINES, SMALL, panels, sheet, tidy
 

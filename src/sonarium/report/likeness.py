@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from sonarium.measures.hearing import hear, listening
-from sonarium.measures.judgingconfig import JudgingConfig
-from sonarium.measures.questions import Corpus, corpus
+from sonarium.evaluation.config import JudgingConfig
+from sonarium.evaluation.extraction import hear, listening
+from sonarium.evaluation.tasks import Corpus, corpus
 from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.report.album import Medium, peak_safe, put, wav, write_index
 from sonarium.report.media import causes

@@ -14,7 +14,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from sonarium.measures.retrieval import neighbours
+from sonarium.measures.compare.retrieval import neighbours
 from sonarium.report.style import BODY, FAINT, GRID, INK, LINES, SMALL, bare, panels, sheet, tidy
 
 COLOURS = (*LINES, "#999999", "#882255", "#117733")

@@ -21,8 +21,8 @@ def register(name: str) -> None:
     if name not in gymnasium.registry:
         gymnasium.register(
             name,
-            entry_point="sonarium.rooms.seek:Seek",
-            vector_entry_point="sonarium.rooms.vector:SeekVector",
+            entry_point="sonarium.rooms.seek.env:Seek",
+            vector_entry_point="sonarium.rooms.seek.vector:SeekVector",
         )
 
 
@@ -31,7 +31,7 @@ register(SEEK_VECTOR)
 
 LIBRARY = {
     "Room": "geometry", "polygon": "geometry", "regular": "geometry", "shoebox": "geometry",
-    "Air": "absorbing",
+    "Air": "absorption",
     "absorption_for": "reverberation",
     "lead": "responses", "render": "responses", "simulate": "responses",
     "Acoustics": "acoustics",
@@ -42,4 +42,4 @@ LIBRARY = {
 def __getattr__(name: str) -> Any:
     if name not in LIBRARY:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(import_module(f"{__name__}.{LIBRARY[name]}"), name)
+    return getattr(import_module(f"{__name__}.acoustics.{LIBRARY[name]}"), name)

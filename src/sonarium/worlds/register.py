@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sonarium.files import write_whole
 from sonarium.worlds.contract import Split
-from sonarium.worlds.recordings import Recordings
+from sonarium.worlds.recordings.world import Recordings
 
 NAME = "split.json"
 

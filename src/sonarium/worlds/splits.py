@@ -8,8 +8,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sonarium.worlds.contract import Split, World, split
-from sonarium.worlds.listing import relative
-from sonarium.worlds.recordings import Recordings
+from sonarium.worlds.recordings.listing import relative
+from sonarium.worlds.recordings.world import Recordings
 
 TOLD = 5
 """Groups that are named in one message."""

@@ -6,10 +6,10 @@ from typing import Any
 
 from sonarium.worlds.contract import Signal, SignalKind, World
 from sonarium.worlds.digits import Digits, DigitsConfig
-from sonarium.worlds.recordings import Recordings, RecordingsConfig, piece
-from sonarium.worlds.survey import Progress
-from sonarium.worlds.syntone import SyntoneFile, SyntoneFileConfig
-from sonarium.worlds.tones import Tones, TonesConfig
+from sonarium.worlds.recordings.survey import Progress
+from sonarium.worlds.recordings.world import Recordings, RecordingsConfig, piece
+from sonarium.worlds.tones.syntone import SyntoneFile, SyntoneFileConfig
+from sonarium.worlds.tones.world import Tones, TonesConfig
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A learner and a world brought to the measures: extraction, tasks, controls, aggregation over seeds."""

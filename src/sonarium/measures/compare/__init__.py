@@ -1,0 +1,1 @@
+"""Comparisons of items by their codes: ABX, retrieval, verification."""

@@ -1,0 +1,242 @@
+"""ABX: is X, another saying of what A says, nearer to A than to B, which says something else?
+
+The test of Schatz and others (2013), as the Zero Resource challenges ask it: within a speaker all three are one
+speaker's; across speakers A and B are one's and X another's. Items are compared frame by frame along the cheapest
+alignment, and the error is averaged over items, then over speakers (and contexts), then over pairs of categories,
+so that frequent ones do not drown the rest. Chance is one half.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal, no_type_check
+
+import numba
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from sonarium.measures.probes.frames import checked_codes, clip_means
+
+SAME = 1e-7
+"""Distances no further apart than this are equal: a small angle is known from its cosine to no more digits."""
+CELLS = 1 << 20
+"""Distances between frames that a thread holds at a time, for clips may last minutes."""
+
+
+@dataclass(frozen=True)
+class ABXConfig:
+    """Whose items are compared, and how."""
+
+    speakers: Literal["within", "across"] = "within"
+    """Whether X is of the speaker of A and B, or of another."""
+    distance: Literal["angular", "cosine"] = "angular"
+    """Between frames: their angle as a share of half a turn, or one less its cosine."""
+    align: Literal["dtw", "mean"] = "dtw"
+    """Whether items are compared along the cheapest alignment of their frames, or by their mean frames."""
+    most: int | None = 10
+    """Items of a category, a speaker and a context that are taken, at random from more; None for all."""
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("speakers", ("within", "across")),
+            ("distance", ("angular", "cosine")),
+            ("align", ("dtw", "mean")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give {known[0]!r} or {known[1]!r}")
+        if self.most is not None and self.most < 2:
+            raise ValueError(f"most is {self.most}: at least 2 are needed for an A and an X, or None for all")
+
+
+@dataclass(frozen=True)
+class ABX:
+    """The share of triples that are told wrongly."""
+
+    error: float
+    pairs: Float[np.ndarray, "category category"] = field(repr=False)
+    """The error for each category of A and X against that of B; NaN where no triple was to be had."""
+    categories: Shaped[np.ndarray, " category"] = field(repr=False)
+    triples: int = 0
+
+
+def abx(
+    frames: Float[np.ndarray, "frame code"],
+    item: Int[np.ndarray, " frame"],
+    categories: Shaped[np.ndarray, " item"],
+    speakers: Shaped[np.ndarray, " item"],
+    generator: np.random.Generator,
+    config: ABXConfig = ABXConfig(),
+    contexts: Shaped[np.ndarray, " item"] | None = None,
+) -> ABX:
+    """Ask every triple of items; `item` numbers, from 0, the item that each frame belongs to, in order.
+
+    With `contexts` (the phones to either side, say) only items of one context are compared.
+    """
+    codes = checked_codes(frames, {"item": item})
+    check_items(item, categories, speakers, contexts)
+    names, category = np.unique(categories, return_inverse=True)
+    speaker = np.unique(speakers, return_inverse=True)[1]
+    context = np.zeros(len(category), int) if contexts is None else np.unique(contexts, return_inverse=True)[1]
+    if config.align == "mean":
+        codes, item = clip_means(codes, item)[0], np.arange(len(category))
+    directions = unit(codes)
+    starts = np.searchsorted(item, np.arange(len(category) + 1))
+    score, cells, triples = np.zeros((len(names),) * 2), np.zeros((len(names),) * 2, int), 0
+    taken = sampled(category, speaker, context, generator, config.most)
+    for block in blocks(taken, speaker, context, config):
+        distance = item_distances(directions, starts, block, config.distance)
+        for one in np.unique(speaker[block]):
+            within = config.speakers == "within"
+            wins, asked = ask(distance, category[block], speaker[block], int(one), within, len(names))
+            met = asked > 0
+            score += np.divide(wins, asked, out=np.zeros_like(wins), where=met).sum(axis=0)
+            cells += met.sum(axis=0)
+            triples += int(asked.sum())
+    if not triples:
+        raise ValueError(
+            f"no triple could be asked {config.speakers} speakers: two categories are needed, one of them said "
+            "twice by a speaker (within) or by two (across), in one context"
+        )
+    pairs = np.where(cells > 0, 1 - score / np.maximum(cells, 1), np.nan)
+    return ABX(float(np.nanmean(pairs)), pairs, names, triples)
+
+
+def check_items(
+    item: np.ndarray, categories: np.ndarray, speakers: np.ndarray, contexts: np.ndarray | None
+) -> None:
+    """Refuse items without frames, frames out of order, and columns of other lengths."""
+    count = len(categories)
+    lengths = [len(column) for column in (speakers, contexts) if column is not None]
+    if lengths != [count] * len(lengths) or not np.array_equal(np.unique(item), np.arange(count)):
+        raise ValueError(
+            f"got frames of {len(np.unique(item))} items for {count} categories and {len(speakers)} speakers: "
+            "number items from 0, give each a frame, a category and a speaker"
+        )
+    if (np.diff(item) < 0).any():
+        raise ValueError(
+            "frames of items are mixed: give the frames of item 0 first, then those of item 1, and so on"
+        )
+
+
+def unit(codes: Float[np.ndarray, "frame code"]) -> Float[np.ndarray, "frame code"]:
+    """Frames of length 1; a frame of zeros has no direction, and stands at right angles to all."""
+    length = np.linalg.norm(codes, axis=1, keepdims=True)
+    return codes / np.where(length > 0, length, 1.0)
+
+
+def sampled(
+    category: np.ndarray,
+    speaker: np.ndarray,
+    context: np.ndarray,
+    generator: np.random.Generator,
+    most: int | None,
+) -> Int[np.ndarray, " taken"]:
+    """At most so many items of each category, speaker and context."""
+    shuffled = generator.permutation(len(category))
+    if most is None:
+        return np.sort(shuffled)
+    key = np.unique(np.stack([context, speaker, category]), axis=1, return_inverse=True)[1].ravel()[shuffled]
+    order = np.argsort(key, kind="stable")
+    place = np.arange(len(key)) - np.searchsorted(key[order], key[order])
+    return np.sort(shuffled[order[place < most]])
+
+
+def blocks(
+    taken: np.ndarray, speaker: np.ndarray, context: np.ndarray, config: ABXConfig
+) -> Iterator[Int[np.ndarray, " member"]]:
+    """Items that are compared with each other: those of one context, and of one speaker if within speakers."""
+    apart = np.stack([context, speaker if config.speakers == "within" else np.zeros_like(speaker)])[:, taken]
+    keys = np.unique(apart, axis=1, return_inverse=True)[1].ravel()
+    for key in range(keys.max() + 1):
+        members = taken[keys == key]
+        yield members[np.argsort(speaker[members], kind="stable")]
+
+
+def item_distances(
+    directions: Float[np.ndarray, "frame code"],
+    starts: Int[np.ndarray, " bound"],
+    items: Int[np.ndarray, " member"],
+    kind: Literal["angular", "cosine"],
+) -> Float[np.ndarray, "member member"]:
+    """Distances between all of these items, each pair once."""
+    own = [directions[starts[one] : starts[one + 1]] for one in items]
+    everything = np.concatenate(own)
+    bounds = np.cumsum([0] + [len(frames) for frames in own])
+    distance = np.zeros((len(items), len(items)))
+
+    def one_row(row: int) -> None:
+        later = everything[bounds[row] :]
+        cost, steps = np.full(len(later), np.inf), np.zeros(len(later), np.int64)
+        at_once = max(1, CELLS // len(later))
+        for first in range(0, len(own[row]), at_once):
+            cosine = np.clip(own[row][first : first + at_once] @ later.T, -1, 1)
+            apart = np.arccos(cosine) / np.pi if kind == "angular" else 1 - cosine
+            align_with_each(apart, bounds[row:] - bounds[row], cost, steps, first == 0)
+        ends = bounds[row + 1 :] - bounds[row] - 1
+        distance[row, row:] = cost[ends] / steps[ends]
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        list(pool.map(one_row, range(len(items))))
+    return distance + distance.T - np.diag(distance.diagonal())
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def align_with_each(apart, bounds, cost, steps, begin):
+    """Go on with the paths of one item through each of those whose frames lie side by side in the columns."""
+    for other in range(len(bounds) - 1):
+        first, last = bounds[other], bounds[other + 1]
+        go_on(apart[:, first:last], cost[first:last], steps[first:last], begin)
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def go_on(apart, cost, steps, begin):
+    """The cost and length of the cheapest path from the first frames to each of the last row's; of equals, the
+    shortest. `cost` and `steps` hold the row before this part of the rows."""
+    for row in range(len(apart)):
+        top = begin and row == 0
+        diagonal_cost, diagonal_steps = np.inf, 0
+        for column in range(apart.shape[1]):
+            best, length = (0.0, 0) if top and column == 0 else (diagonal_cost, diagonal_steps)
+            if not top:
+                best, length = cheaper(best, length, cost[column], steps[column])
+            if column > 0:
+                best, length = cheaper(best, length, cost[column - 1], steps[column - 1])
+            diagonal_cost, diagonal_steps = cost[column], steps[column]
+            cost[column] = best + apart[row, column]
+            steps[column] = length + 1
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def cheaper(cost, steps, other_cost, other_steps):
+    if other_cost < cost or (other_cost == cost and other_steps < steps):
+        return other_cost, other_steps
+    return cost, steps
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def ask(distance, category, speaker, of_x, within, categories):
+    """Wins and triples for X of one speaker: by the speaker of A and B, the category of A, and that of B.
+
+    Items come in the order of their speakers.
+    """
+    wins = np.zeros((speaker.max() + 1, categories, categories))
+    asked = np.zeros((speaker.max() + 1, categories, categories), np.int64)
+    first = np.searchsorted(speaker, np.arange(speaker.max() + 2))
+    for x in range(len(category)):
+        if speaker[x] != of_x:
+            continue
+        for a in range(len(category)):
+            if a == x or category[a] != category[x] or (speaker[a] == of_x) != within:
+                continue
+            for b in range(first[speaker[a]], first[speaker[a] + 1]):
+                if category[b] == category[x]:
+                    continue
+                gap = distance[b, x] - distance[a, x]
+                wins[speaker[a], category[x], category[b]] += 1.0 if gap > SAME else 0.5 if gap >= -SAME else 0.0
+                asked[speaker[a], category[x], category[b]] += 1
+    return wins, asked

@@ -1,0 +1,127 @@
+"""Nearest neighbours: does like lie beside like?
+
+Each clip in turn asks for those nearest to it by cosine; a clip of its own label is a find. Clips that are equally
+near come in no order, so precision takes them in together and recall by what it is on average: a code that tells
+nothing scores what chance gives, in whatever order the clips lie.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.special import gammaln
+
+from sonarium.measures.probes.frames import checked_codes
+
+BLOCK = 256
+"""Clips that ask at once."""
+SAME = 1e-12
+"""Cosines no further apart than this are equal: rounding must not put in order what is alike."""
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How near like lies to like."""
+
+    mean_average_precision: float
+    """Mean over clips of the mean precision at each of their finds."""
+    recall: dict[int, float]
+    """Share of clips that have a find among their k nearest."""
+    chance: float
+    """Mean over clips of the share of others that would be finds: the precision of a code that tells nothing."""
+    asked: int
+    """Clips that asked; those of which there is no like to find do not."""
+
+
+def retrieval(
+    codes: Float[np.ndarray, "clip code"],
+    labels: Shaped[np.ndarray, " clip"],
+    groups: Shaped[np.ndarray, " clip"] | None = None,
+    nearest: Sequence[int] = (1, 5, 10),
+) -> Retrieval:
+    """Every clip asks all others; with `groups`, only those of other groups (other speakers, recordings)."""
+    directions, label, group = prepared(codes, labels, groups)
+    precision, recalled, shares = [], [], []
+    for start in range(0, len(codes), BLOCK):
+        rows = np.arange(start, min(start + BLOCK, len(codes)))
+        cosines, allowed = compared(directions, group, rows)
+        for row, cosine, others in zip(rows, cosines, allowed, strict=True):
+            alike = label[others] == label[row]
+            if alike.any():
+                ends, finds = ranked(cosine[others], alike)
+                precision.append(average_precision(ends, finds))
+                recalled.append([chance_of_find(ends, finds, k) for k in nearest])
+                shares.append(alike.mean())
+    if not precision:
+        raise ValueError("no clip has another of its label to find: give at least two clips of a label")
+    recall = dict(zip(nearest, np.mean(recalled, axis=0).tolist(), strict=True))
+    return Retrieval(float(np.mean(precision)), recall, float(np.mean(shares)), len(precision))
+
+
+def neighbours(
+    codes: Float[np.ndarray, "clip code"],
+    asking: Int[np.ndarray, " query"],
+    count: int,
+    groups: Shaped[np.ndarray, " clip"] | None = None,
+) -> tuple[Int[np.ndarray, "query near"], Float[np.ndarray, "query near"]]:
+    """The nearest clips to each of these, the nearest first, and their cosines."""
+    directions, _, group = prepared(codes, np.zeros(len(codes), int), groups)
+    cosines, allowed = compared(directions, group, asking)
+    least = int(allowed.sum(axis=1).min())
+    if not 1 <= count <= least:
+        raise ValueError(f"got count={count}, but a clip has only {least} others to be near to: give 1 to {least}")
+    found = np.argsort(np.where(allowed, -cosines, np.inf), axis=1, kind="stable")[:, :count]
+    return found, np.take_along_axis(cosines, found, axis=1)
+
+
+def prepared(
+    codes: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Codes of length 1, and labels and groups as numbers; each clip is its own group unless told."""
+    values = checked_codes(codes, {"labels": labels, "groups": groups})
+    if len(values) < 2:
+        raise ValueError("one clip has no neighbours: give at least two")
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    alone = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    return values / np.where(length > 0, length, 1.0), np.unique(labels, return_inverse=True)[1], alone
+
+
+def compared(
+    directions: np.ndarray, group: np.ndarray, rows: np.ndarray
+) -> tuple[Float[np.ndarray, "query clip"], Bool[np.ndarray, "query clip"]]:
+    """Cosines of these clips with all, and which of all may be found."""
+    return directions[rows] @ directions.T, group[rows][:, None] != group
+
+
+def ranked(
+    cosines: Float[np.ndarray, " other"], alike: Bool[np.ndarray, " other"]
+) -> tuple[Int[np.ndarray, " tie"], Int[np.ndarray, " tie"]]:
+    """Others in order, those that are equally near together: how many, and how many finds, up to each end."""
+    order = np.argsort(-cosines, kind="stable")
+    steps = -np.diff(cosines[order])
+    last = np.append(np.flatnonzero(steps > SAME), len(order) - 1)
+    return last + 1, np.cumsum(alike[order])[last]
+
+
+def average_precision(ends: Int[np.ndarray, " tie"], finds: Int[np.ndarray, " tie"]) -> float:
+    """Precision wherever there are new finds, weighed by them."""
+    return float(np.sum(np.diff(finds, prepend=0) * finds / ends) / finds[-1])
+
+
+def chance_of_find(ends: Int[np.ndarray, " tie"], finds: Int[np.ndarray, " tie"], k: int) -> float:
+    """That one of the k nearest is a find, where those that are equally near come in random order."""
+    if k >= ends[-1]:
+        return 1.0
+    tie = int(np.searchsorted(ends, k, side="right"))  # the ends before are all among the nearest k
+    before, found = (int(ends[tie - 1]), int(finds[tie - 1])) if tie else (0, 0)
+    if found:
+        return 1.0
+    size, good, drawn = int(ends[tie]) - before, int(finds[tie]) - found, k - before
+    if drawn > size - good:
+        return 1.0
+    return float(1 - np.exp(_log_choose(size - good, drawn) - _log_choose(size, drawn)))
+
+
+def _log_choose(all_: int, drawn: int) -> float:
+    return float(gammaln(all_ + 1) - gammaln(drawn + 1) - gammaln(all_ - drawn + 1))

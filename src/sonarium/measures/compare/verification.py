@@ -1,0 +1,117 @@
+"""Is it the same speaker? Errors over trials: equal error rate, cost of detection, and the curve between errors.
+
+A trial is a pair of clips with a score, higher for more alike; it is accepted where its score reaches a
+threshold. Cost and normalisation are those of NIST's speaker recognition evaluations; the curve is that of Martin
+and others (1997).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+from scipy.stats import norm
+
+from sonarium.measures.probes.frames import checked_codes
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Pairs of clips: how alike they are, and whether they are truly of one speaker."""
+
+    scores: Float[np.ndarray, " trial"]
+    same: Bool[np.ndarray, " trial"]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What errors cost, and how rare speakers' own trials are taken to be."""
+
+    miss: float = 1.0
+    """Cost of refusing a speaker's own trial."""
+    false_alarm: float = 1.0
+    """Cost of accepting another's."""
+    prior: float = 0.01
+    """Share of trials that are the speaker's own."""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.prior < 1 and self.miss > 0 and self.false_alarm > 0):
+            raise ValueError(f"got {self}: give positive costs and a prior between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The two kinds of error at every threshold that makes a difference, in rising order; the last refuses all."""
+
+    threshold: Float[np.ndarray, " point"]
+    miss: Float[np.ndarray, " point"]
+    """Share of the speakers' own trials that are refused."""
+    false_alarm: Float[np.ndarray, " point"]
+    """Share of the others that are accepted."""
+
+
+def clip_trials(
+    codes: Float[np.ndarray, "clip code"],
+    speakers: Shaped[np.ndarray, " clip"],
+    mean: Float[np.ndarray, " code"] | None = None,
+    recordings: Shaped[np.ndarray, " clip"] | None = None,
+) -> Trials:
+    """Every pair of clips, scored by the cosine of the angle between their codes.
+
+    `mean`, of clips of other speakers, is taken from the codes first: cosines of codes that share a large mean
+    are all near 1. Pairs of one recording are left out where `recordings` are told, since they share a channel.
+    """
+    values = checked_codes(codes, {"speakers": speakers, "recordings": recordings})
+    centred = values if mean is None else values - mean
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    directions = centred / np.where(length > 0, length, 1.0)
+    first, second = np.triu_indices(len(codes), k=1)
+    if recordings is not None:
+        apart = recordings[first] != recordings[second]
+        first, second = first[apart], second[apart]
+    # Speakers as numbers: names of many letters are slow to compare.
+    who = np.unique(speakers, return_inverse=True)[1]
+    return Trials((directions @ directions.T)[first, second], who[first] == who[second])
+
+
+def errors(trials: Trials) -> Errors:
+    """Misses and false alarms at every distinct score, taken as the threshold."""
+    scores, same = trials.scores, trials.same
+    own, others = np.sort(scores[same]), np.sort(scores[~same])
+    if not len(own) or not len(others):
+        raise ValueError(
+            f"got {len(own)} trials of one speaker and {len(others)} of two: both kinds are needed; give at least "
+            "two clips of a speaker, and two speakers"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError("scores hold values that are not finite: mend what scored the trials")
+    threshold = np.append(np.unique(scores), np.inf)
+    miss = np.searchsorted(own, threshold) / len(own)
+    false_alarm = 1 - np.searchsorted(others, threshold) / len(others)
+    return Errors(threshold, miss, false_alarm)
+
+
+def thinned(found: Errors, apart: float = 0.02) -> Errors:
+    """As few points as draw the same curve on scales of normal deviates; millions of trials make as many."""
+    across, up = (np.clip(norm.ppf(rate) / apart, -1e6, 1e6).round() for rate in (found.false_alarm, found.miss))
+    new = (np.diff(across, prepend=np.inf) != 0) | (np.diff(up, prepend=np.inf) != 0)
+    # The last point of a place is kept as well as the first, so that a step stays a step.
+    kept = new | np.append(new[1:], True)
+    return Errors(found.threshold[kept], found.miss[kept], found.false_alarm[kept])
+
+
+def equal_error_rate(trials: Trials) -> float:
+    """Where misses and false alarms are as many; between two thresholds they are taken to lie on a line."""
+    found = errors(trials)
+    gap = found.miss - found.false_alarm
+    after = int(np.argmax(gap >= 0))  # never 0: the lowest threshold accepts all
+    before = after - 1
+    share = -gap[before] / (gap[after] - gap[before])
+    return float(found.miss[before] + share * (found.miss[after] - found.miss[before]))
+
+
+def least_cost(trials: Trials, costs: Costs = Costs()) -> float:
+    """The cost at the best threshold (minDCF); 1 is what it costs to accept all, or none, without listening."""
+    found = errors(trials)
+    missed, alarmed = costs.miss * costs.prior, costs.false_alarm * (1 - costs.prior)
+    cost = missed * found.miss + alarmed * found.false_alarm
+    return float(cost.min() / min(missed, alarmed))

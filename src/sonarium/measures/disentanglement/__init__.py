@@ -1,0 +1,1 @@
+"""How well codes recover known factors: MIG, SAP, DCI and others, on plain arrays."""

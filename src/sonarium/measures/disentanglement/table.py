@@ -1,0 +1,129 @@
+"""Codes and the factors behind them as one checked table: what every disentanglement measure reads.
+
+A code is dead when it is the same for every clip (up to the resolution of float32), or when its
+standard deviation lies below a limit that the caller sets; codes under a standard normal prior are
+commonly called dead below 0.05. Dead codes are counted and left out of every measure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from sonarium.measures.disentanglement.binning import few_values
+
+FEWEST_CLIPS = 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """The living codes of clips, and the causes of the same clips."""
+
+    codes: Float[np.ndarray, "clip live"]
+    live: Bool[np.ndarray, " code"]
+    """Which of all codes given are not dead."""
+    factors: Float[np.ndarray, "clip factor"]
+    discrete: tuple[bool, ...]
+    """Of each factor: whether it is a category (else a number)."""
+
+    @property
+    def code_count(self) -> int:
+        """The number of codes given, dead ones among them."""
+        return len(self.live)
+
+    @property
+    def dead_codes(self) -> int:
+        return int((~self.live).sum())
+
+
+def checked(
+    codes: ArrayLike | Tensor,
+    factors: ArrayLike | Tensor,
+    discrete: bool | Sequence[bool] | Sequence[int],
+    dead_below: float,
+) -> Table:
+    """Refuse what cannot be measured, and set dead codes aside."""
+    code_values, factor_values = matrix(codes, "codes"), matrix(factors, "factors")
+    if len(code_values) != len(factor_values):
+        raise ValueError(
+            f"codes have {len(code_values)} rows and factors {len(factor_values)}: "
+            "row i of both must belong to the same clip"
+        )
+    if len(code_values) < FEWEST_CLIPS:
+        raise ValueError(
+            f"got {len(code_values)} clips, too few to measure anything: give at least {FEWEST_CLIPS}"
+        )
+    categories = which_discrete(discrete, factor_values.shape[1])
+    for position, is_category in enumerate(categories):
+        _check_factor(factor_values[:, position], position, is_category)
+    if not dead_below >= 0:
+        raise ValueError(f"got dead_below={dead_below}: a standard deviation is expected, 0 or more")
+    resolution = np.finfo(np.float32).eps * np.abs(code_values).max(axis=0)
+    live = code_values.std(axis=0) > np.maximum(resolution, dead_below)
+    return Table(np.asfortranarray(code_values[:, live]), live, factor_values, categories)
+
+
+def matrix(values: ArrayLike | Tensor, name: str) -> Float[np.ndarray, "clip column"]:
+    """An array of two axes and finite numbers, or a ValueError that says what is wrong with it."""
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.ndim != 2:
+        raise ValueError(f"{name} have shape {array.shape}: two axes are expected, one row a clip")
+    if array.shape[1] == 0:
+        raise ValueError(f"{name} have no columns (shape {array.shape}): at least one is needed")
+    try:
+        numbers = array.astype(np.float64, order="F")  # sums over clips are several times quicker so
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} are of type {array.dtype}: numbers are expected; give a category by the position "
+            "of its value, as np.unique(..., return_inverse=True) does"
+        ) from None
+    bad = ~np.isfinite(numbers)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise ValueError(
+            f"{name} hold {int(bad.sum())} value(s) that are NaN or infinite, the first in row {row}, "
+            f"column {column}: remove those clips, or mend what made them"
+        )
+    return numbers
+
+
+def which_discrete(discrete: bool | Sequence[bool] | Sequence[int], count: int) -> tuple[bool, ...]:
+    """One bool a factor, from one bool for all, a bool for each, or the positions of the categories."""
+    if isinstance(discrete, (bool, np.bool_)):
+        return (bool(discrete),) * count
+    given = list(discrete)
+    if given and all(isinstance(one, (bool, np.bool_)) for one in given):
+        if len(given) != count:
+            raise ValueError(f"discrete has {len(given)} bools for {count} factors: give one for each")
+        return tuple(bool(one) for one in given)
+    positions = set()
+    for one in given:
+        is_position = isinstance(one, (int, np.integer)) and not isinstance(one, bool)
+        if not is_position:
+            raise ValueError(
+                f"discrete={discrete} is not understood: give one bool, a bool for each factor, "
+                "or the positions of the factors that are categories"
+            )
+        if not -count <= one < count:
+            raise ValueError(f"discrete names factor {one}, but factors are numbered 0 to {count - 1}")
+        positions.add(int(one) % count)
+    return tuple(position in positions for position in range(count))
+
+
+def _check_factor(values: Float[np.ndarray, " clip"], position: int, is_category: bool) -> None:
+    if values.min() == values.max():
+        raise ValueError(
+            f"factor {position} has the value {values[0]:g} in all {len(values)} clips: "
+            "a constant cause cannot be recovered, leave its column out"
+        )
+    if not is_category:
+        return
+    most = len(values) // 2
+    if len(few_values(values, most)) > most:
+        raise ValueError(
+            f"factor {position} is said to be a category but has over {most} values in {len(values)} "
+            "clips: leave it out of `discrete` if it is a number, or give more clips of each value"
+        )

@@ -1,0 +1,1 @@
+"""Supervised probes of representations: classifiers and regressions on arrays, scored on groups held out."""

@@ -1,0 +1,245 @@
+"""Probes: what a simple classifier, fitted on some groups, can tell of others from the codes alone.
+
+A probe is fitted on train groups, its regularisation and size are chosen on validation groups, and it is
+scored on test groups; a group on two sides is refused. Rows are frames or clips (measures/frames.py makes
+either). Probing by linear classifiers follows Alain and Bengio (2016); for speech, van den Oord, Li and Vinyals
+(2018).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from sonarium.measures.probes.classifiers import (
+    NetworkConfig,
+    Scores,
+    fit_network,
+    logistic_path,
+    ridge_path,
+    scale_of,
+)
+from sonarium.measures.probes.frames import checked_codes
+from sonarium.measures.probes.parts import Parts, check_parts, folds, listed
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Which classifier, and among which settings it is chosen."""
+
+    kind: Literal["ridge", "logistic", "mlp"] = "logistic"
+    """Lines fitted by least squares or by cross entropy, or a network with one hidden layer."""
+    strengths: tuple[float, ...] = (10.0, 1.0, 0.1, 1e-2, 1e-3)
+    """Strengths of regularisation of ridge and logistic probes to choose from, counted a row."""
+    network: NetworkConfig = NetworkConfig()
+    """Sizes and training of the network."""
+    lots: int = 5
+    """Lots of groups, each left out in turn, by which settings are chosen where one group is left out."""
+    refit: bool = False
+    """Whether the chosen probe is fitted once more, on the train and the validation groups together."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("ridge", "logistic", "mlp"):
+            raise ValueError(f"kind is {self.kind!r}: give 'ridge', 'logistic' or 'mlp'")
+        if not self.strengths or min(self.strengths) <= 0:
+            raise ValueError(f"strengths are {self.strengths}: give positive numbers, at least one")
+        if not self.network.hidden or min(self.network.hidden) < 1:
+            raise ValueError(f"hidden sizes are {self.network.hidden}: give at least one, each at least 1")
+        if self.lots < 2:
+            raise ValueError(f"lots is {self.lots}: at least 2 are needed to leave one out")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was chosen: a strength, or a size with its number of passes."""
+
+    strength: float | None = None
+    hidden: int | None = None
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """How well a probe tells the labels of groups that it never saw."""
+
+    accuracy: float
+    """Share of the test rows that are called rightly."""
+    balanced: float
+    """The same, every class of the test rows weighing alike."""
+    chance: float
+    """Share of the test rows that are of their most frequent class: what one answer to all can reach."""
+    balanced_chance: float
+    """One over the classes of the test rows."""
+    rows: tuple[int, int, int]
+    """Rows that were fitted, that settings were chosen on, and that were scored."""
+    setting: Setting
+    unseen: tuple[Any, ...]
+    """Labels of test rows that the probe was never shown; they count as wrong."""
+    called: Shaped[np.ndarray, " test"] = field(repr=False, compare=False)
+    """What the probe called each test row."""
+
+
+def probe(
+    codes: Float[np.ndarray, "row code"],
+    labels: Shaped[np.ndarray, " row"],
+    groups: Shaped[np.ndarray, " row"],
+    parts: Parts,
+    generator: np.random.Generator,
+    config: ProbeConfig = ProbeConfig(),
+) -> ProbeScore:
+    """Fit on the train rows, choose on the validation rows, score on the test rows."""
+    table = table_of(codes, labels, groups)
+    check_parts(groups, parts, may_lack_validation=only_setting(config) is not None)
+    seed = drawn_seed(generator)
+    setting = choose(table, [(parts.train, parts.validation)], config, seed)
+    fitted = np.concatenate([parts.train, parts.validation]) if config.refit else parts.train
+    return judge(table, fitted, len(parts.validation), parts.test, setting, config, seed)
+
+
+def leave_one_group_out(
+    codes: Float[np.ndarray, "row code"],
+    labels: Shaped[np.ndarray, " row"],
+    groups: Shaped[np.ndarray, " row"],
+    generator: np.random.Generator,
+    config: ProbeConfig = ProbeConfig(),
+) -> dict[Any, ProbeScore]:
+    """Score each group by a probe fitted on all others.
+
+    The setting is chosen among those others alone, by leaving each of them (or each of a few lots) out in turn.
+    """
+    table = table_of(codes, labels, groups)
+    names = np.unique(groups)
+    least = 2 if only_setting(config) else 3
+    if len(names) < least:
+        raise ValueError(
+            f"got {len(names)} group(s), {listed(names)}: at least {least} are needed to fit, to choose and to "
+            "score on different ones; with two, give one strength, so that there is nothing to choose"
+        )
+    seed = drawn_seed(generator)
+    scores = {}
+    for name in names:
+        rest, test = np.flatnonzero(groups != name), np.flatnonzero(groups == name)
+        setting = choose(table, folds(groups, rest, config.lots), config, seed)
+        chosen_on = 0 if only_setting(config) else len(rest)
+        scores[name.item()] = judge(table, rest, chosen_on, test, setting, config, seed)
+    return scores
+
+
+@dataclass(frozen=True)
+class ProbeTable:
+    """Codes with their labels as numbers."""
+
+    codes: Float[np.ndarray, "row code"]
+    classes: Shaped[np.ndarray, " class_"]
+    label: Int[np.ndarray, " row"]
+
+
+def table_of(codes: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> ProbeTable:
+    """Rows that were looked at: finite codes, a label and a group each."""
+    checked = checked_codes(codes, {"labels": labels, "groups": groups})
+    classes, label = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"every row has the label {classes[0]!r}: a probe needs at least two classes")
+    return ProbeTable(checked, classes, label)
+
+
+def only_setting(config: ProbeConfig) -> Setting | None:
+    """The one setting that there is, if nothing has to be chosen: a network's passes always have to be."""
+    alone = config.kind != "mlp" and len(config.strengths) == 1
+    return Setting(strength=config.strengths[0]) if alone else None
+
+
+def drawn_seed(generator: np.random.Generator) -> int:
+    return int(generator.integers(2**63))
+
+
+def choose(
+    table: ProbeTable, lots: Iterable[tuple[np.ndarray, np.ndarray]], config: ProbeConfig, seed: int
+) -> Setting:
+    """The setting with the best balanced accuracy on rows left out; the plainest of those that are equal."""
+    if alone := only_setting(config):
+        return alone
+    tried: list[list[tuple[Setting, float]]] = []
+    for fitted, watched in lots:
+        asked, true = table.codes[watched], table.label[watched]
+        found = fits(table, fitted, config, seed, watched)
+        tried.append([(setting, recall(true, scores(asked).argmax(axis=1))) for setting, scores in found])
+    means = np.mean([[score for _, score in lot] for lot in tried], axis=0)
+    chosen = [lot[int(np.argmax(means.round(12)))][0] for lot in tried]
+    passes = [setting.epochs for setting in chosen if setting.epochs is not None]
+    epochs = max(1, round(float(np.mean(passes)))) if passes else None
+    return replace(chosen[0], epochs=epochs)
+
+
+def fits(
+    table: ProbeTable, rows: np.ndarray, config: ProbeConfig, seed: int, watched: np.ndarray | None = None
+) -> Iterator[tuple[Setting, Scores]]:
+    """A probe for every setting, the plainest first; it scores all classes, those it never saw lowest."""
+    present, y = np.unique(table.label[rows], return_inverse=True)
+    scale = scale_of(table.codes[rows])
+    x = scale(table.codes[rows])
+
+    def whole(scores: Scores) -> Scores:
+        def of_all_classes(codes: np.ndarray) -> np.ndarray:
+            every = np.full((len(codes), len(table.classes)), -np.inf)
+            every[:, present] = scores(scale(codes))
+            return every
+
+        return of_all_classes
+
+    if config.kind == "mlp":
+        known = np.array([], int) if watched is None else watched[np.isin(table.label[watched], present)]
+        watch = scale(table.codes[known]), np.searchsorted(present, table.label[known])
+        for hidden in sorted(config.network.hidden):
+            given = watch if len(known) else None
+            scores, epochs = fit_network(x, y, len(present), hidden, config.network, seed, given)
+            yield Setting(hidden=hidden, epochs=epochs), whole(scores)
+        return
+    path = ridge_path if config.kind == "ridge" else logistic_path
+    strengths = tuple(sorted(config.strengths, reverse=True))
+    for strength, scores in zip(strengths, path(x, y, len(present), strengths), strict=True):
+        yield Setting(strength=strength), whole(scores)
+
+
+def fitted_as(table: ProbeTable, rows: np.ndarray, setting: Setting, config: ProbeConfig, seed: int) -> Scores:
+    """The probe of one setting."""
+    if setting.strength is not None:
+        alone = replace(config, strengths=(setting.strength,))
+    else:
+        assert setting.hidden is not None and setting.epochs is not None, setting
+        alone = replace(config, network=replace(config.network, hidden=(setting.hidden,), epochs=setting.epochs))
+    return next(fits(table, rows, alone, seed))[1]
+
+
+def judge(
+    table: ProbeTable,
+    fitted: np.ndarray,
+    chosen_on: int,
+    test: np.ndarray,
+    setting: Setting,
+    config: ProbeConfig,
+    seed: int,
+) -> ProbeScore:
+    """Fit on some rows, and score on others."""
+    called = fitted_as(table, fitted, setting, config, seed)(table.codes[test]).argmax(axis=1)
+    true = table.label[test]
+    classes, counts = np.unique(true, return_counts=True)
+    return ProbeScore(
+        accuracy=float(np.mean(called == true)),
+        balanced=recall(true, called),
+        chance=float(counts.max() / len(true)),
+        balanced_chance=1 / len(classes),
+        rows=(len(fitted), chosen_on, len(test)),
+        setting=setting,
+        unseen=tuple(table.classes[np.setdiff1d(classes, table.label[fitted])].tolist()),
+        called=table.classes[called],
+    )
+
+
+def recall(true: Int[np.ndarray, " row"], called: Int[np.ndarray, " row"]) -> float:
+    """The share of each class that is called rightly, averaged over the classes that are asked."""
+    asked = np.bincount(true)
+    right = np.bincount(true[called == true], minlength=len(asked))
+    return float(np.mean(right[asked > 0] / asked[asked > 0]))

@@ -1,0 +1,1 @@
+"""Rooms walked by keyboard, and agents watched and scored in them."""

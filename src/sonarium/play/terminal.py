@@ -1,0 +1,78 @@
+"""Playing in a terminal: keys without Enter, and a drawing that is renewed in place.
+
+Whatever happens, the terminal is left as it was found: its modes, its screen and its cursor.
+"""
+
+import os
+import select
+import shutil
+import sys
+import termios
+import tty
+from types import TracebackType
+
+from sonarium.play.keys import HELP, KEYS, Wish, wish_of
+from sonarium.play.screen import Screen
+from sonarium.rooms.draw.lettering import FEWEST, text
+from sonarium.rooms.seek.episode import Scene
+
+ALTERNATE, USUAL = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+"""Another screen without a cursor; the usual one with it."""
+HOME, TO_END_OF_LINE, TO_END = "\x1b[H", "\x1b[K", "\x1b[J"
+ESCAPE = "\x1b"
+DISABLED = b"\x00"
+WIDEST = 100
+"""Columns of a drawing that eyes still take in at once."""
+
+
+class Terminal(Screen):
+    """A screen of letters."""
+
+    def __init__(self) -> None:
+        self.keyboard, self.screen = sys.stdin.fileno(), sys.stdout
+        self.pressed = ""
+
+    def __enter__(self) -> None:
+        self.before = termios.tcgetattr(self.keyboard)
+        tty.setcbreak(self.keyboard)
+        modes = termios.tcgetattr(self.keyboard)
+        # Stopped by Ctrl-Z, the program could not give the terminal back.
+        modes[6][termios.VSUSP] = DISABLED
+        termios.tcsetattr(self.keyboard, termios.TCSADRAIN, modes)
+        self.screen.write(ALTERNATE)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        termios.tcsetattr(self.keyboard, termios.TCSAFLUSH, self.before)
+        self.screen.write(USUAL)
+        self.screen.flush()
+
+    def wait(self, seconds: float) -> None:
+        """Until a key comes, or the time is over."""
+        if select.select([self.keyboard], [], [], seconds)[0]:
+            read = os.read(self.keyboard, 1024)
+            # A terminal that is gone reads as ended.
+            self.pressed += read.decode(errors="ignore") if read else "q"
+
+    def wish(self) -> Wish:
+        """What the keys since the last time ask for; of those that move the last one counts."""
+        names, rest = [], self.pressed
+        while rest:
+            known = next((key for key in sorted(KEYS, key=len, reverse=True) if rest.startswith(key)), None)
+            if known is None and rest in (ESCAPE, f"{ESCAPE}[", f"{ESCAPE}O"):
+                break
+            names.append(KEYS[known] if known is not None else "")
+            rest = rest[len(known or " ") :]
+        self.pressed = rest
+        return wish_of(names)
+
+    def show(self, scene: Scene, state: str, hide: bool, levels: bool, images: bool) -> None:
+        """Letters have no room for levels and images."""
+        size = shutil.get_terminal_size()
+        columns = max(FEWEST, min(size.columns - 1, 2 * (size.lines - 4), WIDEST))
+        words = (line[: size.columns - 1] for line in (state, HELP))
+        drawn = [*text(scene, columns, hide=hide).split("\n"), *words]
+        shown = [line + TO_END_OF_LINE for line in drawn[: size.lines]]
+        self.screen.write(HOME + "\r\n".join(shown) + TO_END)
+        self.screen.flush()

@@ -1,0 +1,1 @@
+"""Room acoustics: image sources, impulse responses, convolution, reverberation."""

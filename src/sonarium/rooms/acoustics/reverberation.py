@@ -1,0 +1,151 @@
+"""How long a room rings: Sabine's and Eyring's formulas, both ways round, and what an impulse response tells.
+
+Energy falls by 60 dB in T seconds, with one reflection every mean free path, 4V/S in space and πA/P in the plane.
+From a response the decay is read by Schroeder's (1965) backward integration, as ISO 3382-1 does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.signal
+from jaxtyping import Float
+
+from sonarium.rooms.acoustics.geometry import Room
+
+SIXTY_DECIBELS = 6 * np.log(10)
+KNEE_ROUNDS = 5
+"""Of looking for where the decay meets the noise; three suffice as a rule."""
+MARGIN = 3.0
+"""Decibels that noise must lie below the part that is read. ISO 3382-1 asks for 10 of an integral that ends in
+noise; here what noise hides is added, and at 3 dB T30 is read within some hundredths."""
+
+
+def mean_free_path(room: Room) -> float:
+    """Metres between two reflections, on average."""
+    if room.height is None:
+        return np.pi * room.area / room.perimeter
+    return 4 * room.area * room.height / (2 * room.area + room.perimeter * room.height)
+
+
+def absorption_for(
+    room: Room, seconds: float | Sequence[float], formula: Literal["sabine", "eyring"] = "eyring"
+) -> Float[np.ndarray, "wall band"]:
+    """The same absorption of all walls with which sound falls by 60 dB in so many seconds, one figure or one a
+    band. Air's part is taken off."""
+    if formula not in ("sabine", "eyring"):
+        raise ValueError(f"got formula '{formula}': choose sabine or eyring")
+    wanted = np.atleast_1d(np.asarray(seconds, np.float64))
+    if not (np.isfinite(wanted).all() and (wanted > 0).all()):
+        raise ValueError(f"got a reverberation time of {seconds}: give positive seconds")
+    nepers = SIXTY_DECIBELS / (room.speed * wanted) - 2 * room.air_absorption
+    lost = nepers * mean_free_path(room)
+    share = lost if formula == "sabine" else 1 - np.exp(-lost)
+    if (share > 1).any() or (share < 0).any():
+        shortest = SIXTY_DECIBELS * mean_free_path(room) / room.speed
+        raise ValueError(
+            f"{seconds} s of reverberation cannot be had by {formula} in this room: it would take an absorption "
+            f"of {np.round(share, 2).tolist()}; walls that absorb all give {shortest:.2f} s by Sabine, and air "
+            "sets a longest time"
+        )
+    return np.broadcast_to(share, (room.walls, room.absorption.shape[1])).copy()
+
+
+def reverberation_time(room: Room, formula: Literal["sabine", "eyring"] = "eyring") -> Float[np.ndarray, " band"]:
+    """Seconds for 60 dB by the formula, in each band."""
+    lengths = np.linalg.norm(room.next_corners - room.corners, axis=1)
+    surfaces = lengths if room.height is None else np.r_[lengths * room.height, room.area, room.area]
+    mean = surfaces @ room.absorption / surfaces.sum()
+    with np.errstate(divide="ignore"):
+        lost = mean if formula == "sabine" else -np.log1p(-mean)
+        return SIXTY_DECIBELS / (room.speed * (lost / mean_free_path(room) + 2 * room.air_absorption))
+
+
+@dataclass(frozen=True, eq=False)
+class Decay:
+    """Seconds for 60 dB, as read from a part of the decay of each band. NaN where noise hides that part, or where
+    the response ends before it."""
+
+    t30: Float[np.ndarray, " band"]
+    """From −5 to −35 dB."""
+    t20: Float[np.ndarray, " band"]
+    """From −5 to −25 dB."""
+    edt: Float[np.ndarray, " band"]
+    """Early: from 0 to −10 dB."""
+
+
+def measure_decay(response: Float[np.ndarray, " time"], rate: int, bands: Sequence[float] = ()) -> Decay:
+    """How an impulse response decays, in octave bands, or as a whole where none are named."""
+    found = np.asarray(response, np.float64)
+    if found.ndim != 1 or not np.isfinite(found).all() or not found.any():
+        raise ValueError(
+            f"got a response of shape {found.shape}: finite samples of one ear, not all 0, are expected"
+        )
+    too_high = [band for band in bands if not 0 < band * np.sqrt(2) < rate / 2]
+    if too_high:
+        raise ValueError(f"got bands {too_high} at rate {rate}: an octave must end below half the rate")
+    # Sound begins where it is first within 20 dB of its peak.
+    begin = int(np.argmax(np.abs(found) >= 0.1 * np.abs(found).max()))
+    rows = [octave(found, band, rate) for band in bands] or [found]
+    ranges = ((-5.0, -35.0), (-5.0, -25.0), (0.0, -10.0))
+    curves = [decay_curve(np.square(row[begin:]), rate) for row in rows]
+    times = [[fall(curve, floor, rate, *part) for curve, floor in curves] for part in ranges]
+    return Decay(*(np.array(row) for row in times))
+
+
+def octave(response: Float[np.ndarray, " time"], centre: float, rate: int) -> Float[np.ndarray, " time"]:
+    """A Butterworth band of an octave, run backwards in time, so that its own decay is not measured (Jacobsen &
+    Rindel, 1987)."""
+    edges = centre / np.sqrt(2), centre * np.sqrt(2)
+    sections = scipy.signal.butter(3, edges, "bandpass", fs=rate, output="sos")
+    return np.asarray(scipy.signal.sosfilt(sections, response[::-1]))[::-1]
+
+
+def decay_curve(energy: Float[np.ndarray, " time"], rate: int) -> tuple[Float[np.ndarray, " curve"], float]:
+    """Schroeder's integral in decibels up to where noise takes over, and the level of noise (Lundeby, 1995).
+
+    What would have followed without noise is added, so that the curve keeps its slope to the end."""
+    knee, noise, slope = knee_of(energy, rate)
+    kept = np.maximum(energy[:knee] - noise, 0)
+    rest = noise / (-slope * np.log(10) / 10) if slope < 0 else 0.0
+    left = np.cumsum(kept[::-1])[::-1] + rest
+    left = left[left > 0]
+    # Of an exponential decay, the integral that is left where noise takes over is to the whole as noise to sound.
+    floor = 10 * np.log10((rest or left[-1]) / left[0])
+    return 10 * np.log10(left / left[0]), floor
+
+
+def knee_of(energy: Float[np.ndarray, " time"], rate: int) -> tuple[int, float, float]:
+    """Sample at which the decay meets the noise, energy of the noise, and decibels a sample of the late decay."""
+    step = max(1, rate // 50)
+    noise = float(energy[-max(1, len(energy) // 10) :].mean())
+    knee, slope = len(energy), 0.0
+    for _ in range(KNEE_ROUNDS):
+        blocks = energy[: len(energy) // step * step].reshape(-1, step).mean(axis=1)
+        if len(blocks) < 4 or noise <= 1e-12 * blocks.max():
+            return len(energy), 0.0, 0.0
+        level, above = 10 * np.log10(np.maximum(blocks, 1e-300)), 10 * np.log10(noise)
+        first = int(level.argmax())
+        # The late decay: from 10 dB above the noise up to 30 dB above, or to the top.
+        low = first + int(np.argmax(np.append(level[first:], -np.inf) < above + 10))
+        high = first + int(np.argmax(level[first:] <= max(above + 30, level[low - 1])))
+        if low - high < 3:
+            high, low = first, max(low, first + 3)
+        slope, at_zero = np.polyfit((np.arange(high, low) + 0.5) * step, level[high:low], 1)
+        if slope >= 0:
+            return len(energy), 0.0, 0.0
+        knee = int(np.clip((above - at_zero) / slope, step, len(energy)))
+        # Noise begins where the decay would be 10 dB below it, and a tenth of the response is its least.
+        quiet = min(knee + int(-10 / slope), len(energy) - max(1, len(energy) // 10))
+        noise = float(energy[quiet:].mean())
+        step = int(np.clip(-3 / slope, rate // 200, rate // 10))
+    return knee, noise, float(slope)
+
+
+def fall(curve: Float[np.ndarray, " curve"], floor: float, rate: int, high: float, low: float) -> float:
+    """Seconds for 60 dB by a straight line through a part of the curve."""
+    part = np.flatnonzero((curve <= high) & (curve >= low))
+    if floor > low - MARGIN or curve[-1] > low or len(part) < 3:
+        return float("nan")
+    return -60 / float(np.polyfit(part / rate, curve[part], 1)[0])

@@ -1,0 +1,108 @@
+"""What many rooms need to be heard, side by side in arrays: one slot a room, so that one loop serves them all."""
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from sonarium.rooms.acoustics.arrivals import HALF, TAPS, respond, sinc_table
+from sonarium.rooms.acoustics.geometry import Room
+from sonarium.rooms.acoustics.images import Images
+
+
+@dataclass
+class Slots:
+    """Images of all sources of all rooms. Arrays grow when a room comes that needs more."""
+
+    count: int
+    sources: int
+    order: int
+    rate: int
+    bands: tuple[float, ...]
+    """Centres of the octaves in which gains differ; () for one figure."""
+    dtype: type = np.float32
+    """Of the responses."""
+    columns: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.columns = max(1, len(self.bands))
+        both = (self.count, self.sources)
+        self.apex, self.lines = np.zeros((*both, 1, 2)), np.zeros((*both, 6, 1), self.dtype)
+        self.links = np.zeros((*both, 1, 3), np.int32)
+        self.gain = np.zeros((*both, 1, self.columns))
+        self.beams = np.zeros(both, np.int64)
+        self.heights, self.height_gain = np.zeros((*both, 1)), np.ones((*both, 1, self.columns))
+        self.corners = np.zeros((self.count, 3, 4))
+        self.walls, self.convex = np.zeros(self.count, np.int64), np.ones(self.count, bool)
+        self.air, self.speed = np.zeros((self.count, self.columns)), np.ones(self.count)
+        self.head = np.zeros(self.count)
+        self.heard = np.zeros(both, bool)
+        self.reach = np.zeros(both)
+        self.taps = sinc_table(self.dtype)
+        self.own = threading.local()
+        self.centres = np.array(self.bands or (1000.0,))
+
+    def enter(self, slot: int, room: Room) -> None:
+        """Put a room into a slot; its sources are placed next."""
+        walls = np.concatenate([room.corners, room.next_corners], axis=1)
+        self.corners = at_least(self.corners, 1, len(walls))
+        self.corners[slot, : len(walls)] = walls
+        self.walls[slot], self.convex[slot] = len(walls), room.convex
+        # Bands above half the rate have no columns.
+        self.air[slot], self.speed[slot] = room.air_absorption[: self.columns], room.speed
+
+    def place(self, slot: int, source: int, images: Images, room: Room) -> None:
+        """Put the images of one source in their places."""
+        beams, levels = len(images.apex), len(images.heights)
+        self.lines = at_least(self.lines, 3, beams)
+        for name in ("apex", "links", "gain"):
+            setattr(self, name, at_least(getattr(self, name), 2, beams))
+        for name in ("heights", "height_gain"):
+            setattr(self, name, at_least(getattr(self, name), 2, levels))
+        here = (slot, source, slice(beams))
+        self.apex[here], self.gain[here] = images.apex, images.gain[:, : self.columns]
+        self.lines[slot, source, :, :beams] = images.lines()
+        self.links[here] = np.stack([images.wall, images.parent, images.depth], axis=1)
+        self.beams[slot, source] = beams
+        self.heights[slot, source, :levels] = images.heights
+        self.height_gain[slot, source, :levels] = images.height_gain[:, : self.columns]
+        # A plane in a slot made for storeys has none: nothing is left of what stood there.
+        self.height_gain[slot, source, levels:] = 0
+        self.heard[slot, source] = True
+        self.reach[slot, source] = images.reach(room) / room.speed
+
+    def length(self, slot: int) -> int:
+        """Samples of a response that holds the farthest image in this slot."""
+        return int(np.ceil(self.reach[slot].max() * self.rate)) + TAPS + HALF
+
+    def responses(
+        self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen ear 5"], length: int
+    ) -> Float[np.ndarray, "chosen source ear band {length}"]:
+        """Impulse responses in some slots. An ear is its place (x, y, z) and where it points (x, y)."""
+        shape = (len(chosen), self.sources, ears.shape[1], self.columns, length)
+        out = self.space(shape)
+        respond(
+            out, chosen, ears, self.apex, self.lines, self.links, self.gain, self.beams, self.heights,
+            self.height_gain, self.order, self.corners, self.walls, self.convex, self.air, self.speed, self.rate,
+            self.heard, self.head, self.centres, self.taps,
+        )  # fmt: skip
+        return out
+
+    def space(self, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+        """Memory for responses, kept by each thread: new memory costs more than to fill it."""
+        size = int(np.prod(shape))
+        if getattr(self.own, "buffer", np.empty(0)).size < size:
+            self.own.buffer = np.empty(size, self.dtype)
+        return self.own.buffer[:size].reshape(shape)
+
+
+def at_least(array: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """The array, made longer along an axis where it is shorter than this, with some room to spare."""
+    if array.shape[axis] >= size:
+        return array
+    shape = list(array.shape)
+    shape[axis] = size if shape[axis] <= 3 else size + size // 4
+    grown = np.zeros(shape, array.dtype)
+    grown[tuple(slice(length) for length in array.shape)] = array
+    return grown

@@ -1,0 +1,162 @@
+"""An episode to hear and to see: its sound as stereo WAV, and a film of the room with that sound.
+
+The film holds H.264 and AAC in MP4, which every browser plays. Each window of sound is heard while the listener
+comes to where it is heard from; frames between two steps ease the pose, so that eyes can follow.
+"""
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from sonarium.files import written_aside
+from sonarium.rooms.draw.overlay import SoundField
+from sonarium.rooms.draw.plan import picture
+from sonarium.rooms.draw.strip import Strip
+from sonarium.rooms.seek.episode import Scene
+
+LEAST_FRAMES = 12
+"""Frames a second, at least."""
+PEAK = 0.9
+MOST_GAIN = 1000.0
+"""An episode that is nearly silent stays so."""
+ARRIVED = 0.7
+"""Share of a window after which the listener stands where the window is heard."""
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+OTHERWISE = 48000
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """An episode from its beginning: what was heard, and the scene in which each window was."""
+
+    scenes: Sequence[Scene]
+    windows: Float[np.ndarray, "step 2 window"]
+    rate: int
+    fields: Sequence[SoundField] = ()
+    """How loud it was where, in each scene, which must be asked while its episode stands there; or none."""
+
+    def __post_init__(self) -> None:
+        if self.fields and len(self.fields) != len(self.scenes):
+            raise ValueError(
+                f"got {len(self.fields)} fields for {len(self.scenes)} scenes: give one each, or none"
+            )
+        if len(self.scenes) != len(self.windows) or not len(self.scenes):
+            raise ValueError(
+                f"got {len(self.scenes)} scenes and {len(self.windows)} windows of sound: give one scene for each "
+                "window, and at least one"
+            )
+
+    @property
+    def seconds(self) -> float:
+        return self.windows.shape[0] * self.windows.shape[2] / self.rate
+
+    def wave(self) -> Float[np.ndarray, "2 time"]:
+        """All windows end to end, with one gain for the whole, so that near and far stay different."""
+        joined = np.concatenate(list(self.windows), axis=1).astype(np.float32)
+        peak = float(np.abs(joined).max(initial=0))
+        gain = min(PEAK / peak, MOST_GAIN) if peak > 0 else 1.0
+        return joined * np.float32(gain)
+
+
+def wav(recorded: Recorded) -> bytes:
+    """A stereo WAV file of 16 bits a sample, left ear first."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, recorded.wave().T, recorded.rate, subtype="PCM_16", format="WAV")
+    return buffer.getvalue()
+
+
+def film(recorded: Recorded, path: Path, size: int = 480, images: int = 0, strip: bool = True) -> None:
+    """Write the episode as MP4: the room, below it the differences between the ears, and the sound."""
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise ValueError("a film needs the package av: `pip install av`") from None
+    wave, rate = playable(recorded.wave(), recorded.rate)
+    each = frames_a_window(recorded)
+    with (
+        written_aside(path) as aside,
+        av.open(str(aside), "w", format="mp4", options={"movflags": "faststart"}) as out,
+    ):
+        pictures = frames(recorded, size, images, strip)
+        first = next(pictures)
+        seen = out.add_stream("libx264", rate=Fraction(recorded.rate * each, recorded.windows.shape[2]))
+        seen.height, seen.width = first.shape[:2]
+        seen.pix_fmt, seen.options = "yuv420p", {"crf": "22", "preset": "veryfast"}
+        heard = out.add_stream("aac", rate=rate, layout="stereo", bit_rate=min(128_000, 8 * rate))
+        total, done = len(recorded.windows) * each, 0
+        for number, frame in enumerate(whole(first, pictures)):
+            out.mux(seen.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            # Sound follows picture by picture, so that a player finds both at the same place in the file.
+            upto = wave.shape[1] * (number + 1) // total
+            if upto > done:
+                piece = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[:, done:upto]), "fltp", "stereo")
+                piece.sample_rate, piece.pts, piece.time_base = rate, done, Fraction(1, rate)
+                out.mux(heard.encode(piece))
+                done = upto
+        out.mux(seen.encode())
+        out.mux(heard.encode())
+
+
+def playable(wave: Float[np.ndarray, "2 time"], rate: int) -> tuple[Float[np.ndarray, "2 _time"], int]:
+    """The sound at a rate that AAC knows."""
+    if rate in AAC_RATES:
+        return wave, rate
+    import soxr
+
+    return np.ascontiguousarray(soxr.resample(wave.T, rate, OTHERWISE).T), OTHERWISE
+
+
+def frames_a_window(recorded: Recorded) -> int:
+    return max(1, math.ceil(LEAST_FRAMES * recorded.windows.shape[2] / recorded.rate))
+
+
+def whole(
+    first: UInt8[np.ndarray, "row column 3"], others: Iterator[UInt8[np.ndarray, "row column 3"]]
+) -> Iterator[UInt8[np.ndarray, "row column 3"]]:
+    yield first
+    yield from others
+
+
+def frames(
+    recorded: Recorded, size: int = 480, images: int = 0, strip: bool = True
+) -> Iterator[UInt8[np.ndarray, "row column 3"]]:
+    """All pictures of the film in their order, of even height and width, as H.264 demands."""
+    size += size % 2
+    each = frames_a_window(recorded)
+    below = Strip(recorded.wave(), recorded.rate, size) if strip else None
+    window = recorded.windows.shape[2] / recorded.rate
+    for number, scene in enumerate(recorded.scenes):
+        before = recorded.scenes[max(0, number - 1)]
+        field = recorded.fields[number] if recorded.fields else None
+        for part in range(1, each + 1):
+            eased = between(before, scene, part / each)
+            seen = picture(eased, size, field, images)
+            if below is not None:
+                drawn = below.at((number + part / each) * window)
+                seen = np.concatenate([seen, np.asarray(drawn)])
+            yield seen
+
+
+def between(before: Scene, scene: Scene, share: float) -> Scene:
+    """The scene with the listener on the way from where it was."""
+    along = min(1.0, share / ARRIVED)
+    along = along * along * (3 - 2 * along)
+    turned = (scene.pose[2] - before.pose[2] + np.pi) % (2 * np.pi) - np.pi
+    moved = np.append(scene.pose[:2] - before.pose[:2], turned)
+    pose = before.pose + along * moved if along < 1 else scene.pose
+    return replace(scene, pose=pose, trajectory=np.concatenate([scene.trajectory[:-1], pose[None]]))
+
+
+def still(seen: UInt8[np.ndarray, "row column 3"]) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(seen).quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,199 @@
+"""`sonarium/Seek-v0`: one room, one agent, and sounds to find in it by ear (after OtoWorld, arXiv 2007.06123).
+
+    env = gymnasium.make("sonarium/Seek-v0", room="ngon", sources=2, reward="default")
+
+Every field of SeekConfig is a keyword. An episode terminates when all sources are found, and is truncated after
+`max_steps`.
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled
+from jaxtyping import UInt8
+
+from sonarium.features.ears import Ears
+from sonarium.rooms.seek.config import SeekConfig, configured
+from sonarium.rooms.seek.episode import Episodes, Scene, feature_limit
+from sonarium.worlds.contract import World
+
+RENDER_MODES = ("human", "rgb_array", "ansi")
+ACTIONS = {
+    "turn": ("forward", "back", "turn left", "turn right"),
+    "compass": ("up", "down", "left", "right", "turn left", "turn right"),
+}
+"""Discrete actions in the order of their numbers."""
+FRAMES = 4
+"""Pictures per second where no configuration says how long a step is."""
+METADATA = {"render_modes": list(RENDER_MODES), "render_fps": FRAMES}
+
+
+class Seek(gymnasium.Env):
+    """One room. `info` tells how many sources are found, and where all is if the configuration says `tell`.
+
+    `reset` takes as options a `room` (a Room), the `places` of the sources, (source, 2), and a `pose`, (x, y,
+    heading); what is not given is drawn.
+    """
+
+    metadata: dict[str, Any] = METADATA
+
+    def __init__(
+        self,
+        config: SeekConfig | None = None,
+        render_mode: str | None = None,
+        world: World | None = None,
+        **changes: Any,
+    ) -> None:
+        self.config = configured(config, changes)
+        self.render_mode = checked_mode(render_mode)
+        self.metadata = self.metadata | {"render_fps": frames_per_second(self.config)}
+        self.observation_space, self.action_space = observation_space(self.config), action_space(self.config)
+        self.episodes = Episodes(self.config, 1, world, record=True)
+        self.window: Window | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.episodes.begin(0, self.np_random, seed is not None, options or None)
+        observation, info = only(self.episodes.observe()), self.info()
+        if self.config.tell:
+            info["reachable_distance"] = float(self.episodes.left[0])
+        self.show()
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        actions = checked_actions(self.config, np.asarray(action)[None], 1)
+        outcome = self.episodes.step(actions, np.ones(1, bool))
+        observation = only(self.episodes.observe())
+        self.show()
+        terminated, truncated = bool(outcome.terminated[0]), bool(outcome.truncated[0])
+        return observation, float(outcome.reward[0]), terminated, truncated, self.info()
+
+    def info(self) -> dict[str, Any]:
+        told = {name: values[0] for name, values in self.episodes.info().items()}
+        return {name: value if value.ndim else value.item() for name, value in told.items()}
+
+    def scene(self) -> Scene:
+        """What a picture of the present moment needs."""
+        return self.episodes.scene(0)
+
+    def render(self) -> Any:
+        if self.render_mode == "human":
+            self.show()
+            return None
+        return drawn(self.scene(), self.render_mode)
+
+    def show(self) -> None:
+        """Keep the window up to date, in mode human."""
+        if self.render_mode == "human":
+            self.window = self.window or Window(self.metadata["render_fps"])
+            self.window.show(drawn(self.scene(), "rgb_array"))
+
+    def close(self) -> None:
+        if self.window is not None:
+            self.window.close()
+            self.window = None
+
+
+def drawn(scene: Scene, mode: str | None) -> Any:
+    """A picture as an array or as text; nothing where no mode was chosen."""
+    # Pictures need libraries that an agent in training does not.
+    from sonarium.rooms.draw import plan as draw
+
+    if mode == "ansi":
+        return draw.text(scene)
+    return draw.picture(scene) if mode == "rgb_array" else None
+
+
+class Window:
+    """A window on the screen, by pygame."""
+
+    def __init__(self, frames: int) -> None:
+        try:
+            import pygame
+        except ImportError:
+            raise DependencyNotInstalled(
+                "render_mode='human' shows a window by pygame, which is not installed: `pip install pygame`, or "
+                "choose render_mode='rgb_array' or 'ansi'"
+            ) from None
+        self.pygame, self.frames = pygame, frames
+        pygame.display.init()
+        self.screen: Any = None
+        self.clock = pygame.time.Clock()
+
+    def show(self, picture: UInt8[np.ndarray, "row column 3"]) -> None:
+        """The picture on the screen, no more often than steps take time."""
+        if self.screen is None:
+            self.screen = self.pygame.display.set_mode((picture.shape[1], picture.shape[0]))
+            self.pygame.display.set_caption("Sonarium")
+        surface = self.pygame.image.frombuffer(np.ascontiguousarray(picture), picture.shape[1::-1], "RGB")
+        self.screen.blit(surface, (0, 0))
+        self.pygame.event.pump()
+        self.pygame.display.flip()
+        self.clock.tick(self.frames)
+
+    def close(self) -> None:
+        self.pygame.display.quit()
+
+
+def checked_mode(mode: str | None) -> str | None:
+    if mode is not None and mode not in RENDER_MODES:
+        raise ValueError(f"render_mode='{mode}': choose one of {', '.join(RENDER_MODES)}, or None")
+    return mode
+
+
+def frames_per_second(config: SeekConfig) -> int:
+    """As many as steps, where a step has a length."""
+    return max(1, round(1 / config.seconds)) if config.clock == "stream" else FRAMES
+
+
+def only(observation: np.ndarray | dict[str, np.ndarray]) -> Any:
+    """The observation of the first slot."""
+    if isinstance(observation, dict):
+        return {name: values[0] for name, values in observation.items()}
+    return observation[0]
+
+
+def observation_space(config: SeekConfig) -> gymnasium.Space:
+    """Of one room."""
+    name, sensed = "audio", spaces.Box(-1.0, 1.0, (2, config.window), np.float32)
+    if config.observation == "features":
+        limit = feature_limit(config)
+        shape = Ears(config.ears, config.rate).shape(config.window)
+        name, sensed = "features", spaces.Box(-limit, limit, shape, np.float32)
+    if not config.pose:
+        return sensed
+    high = np.array([config.extent, config.extent, np.pi], np.float32)
+    return spaces.Dict({name: sensed, "pose": spaces.Box(-high, high, dtype=np.float32)})
+
+
+def action_space(config: SeekConfig) -> gymnasium.Space:
+    """Of one room."""
+    if config.actions == "continuous":
+        return spaces.Box(-1.0, 1.0, (2,), np.float32)
+    return spaces.Discrete(len(ACTIONS[config.actions]))
+
+
+def checked_actions(config: SeekConfig, actions: np.ndarray, slots: int) -> np.ndarray:
+    """Actions as an array, (slot,) or (slot, 2), refused if one is outside its space."""
+    if config.actions == "continuous":
+        fits = actions.shape == (slots, 2) and np.issubdtype(actions.dtype, np.number)
+        # NaN is not within anything.
+        if not fits or not (np.abs(actions) <= 1).all():
+            raise ValueError(
+                f"got the action {described(actions, slots)}: give two numbers from -1 to 1, forward and left turn"
+            )
+        return actions
+    names = ACTIONS[config.actions]
+    fits = actions.shape == (slots,) and np.issubdtype(actions.dtype, np.integer)
+    if not fits or not ((actions >= 0) & (actions < len(names))).all():
+        listed = ", ".join(f"{number} {name}" for number, name in enumerate(names))
+        raise ValueError(f"got the action {described(actions, slots)}: give a whole number of {listed}")
+    return actions
+
+
+def described(actions: np.ndarray, slots: int) -> str:
+    return str(actions.tolist()[0]) if slots == 1 else f"array of shape {actions.shape} {actions.tolist()}"

@@ -1,0 +1,258 @@
+"""Episodes of seeking sounds, in many rooms at once: what a step does, what it earns and what is heard after it.
+
+Both environments are this engine, the single one with one slot. Movement and reward are NumPy over all slots; only
+a slot that begins an episode, or finds a source, is looked at by itself.
+
+A source is found when the middle of the head is within the radius, in the plan, and no wall lies between. A move
+that a wall would block, or that leads nearer to one than an ear needs, is not made; turning is always possible.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.error import ResetNeeded
+from jaxtyping import Bool, Float, Int
+
+from sonarium.features.ears import Ears
+from sonarium.rooms.acoustics.acoustics import Acoustics
+from sonarium.rooms.acoustics.geometry import Room
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.generate import Layout, Wanted, draw_layout
+from sonarium.rooms.seek.reward import reward
+from sonarium.rooms.seek.sounds import Sounds, named_sounds, world_sounds
+from sonarium.rooms.seek.walking import Walking
+from sonarium.worlds.contract import World
+
+OPTIONS = ("room", "places", "pose")
+"""What `reset` takes as options: a Room, x and y of each source, and x, y, heading of the start."""
+COMPASS = np.array([(0, 1), (0, -1), (-1, 0), (1, 0), (0, 0), (0, 0)], np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """All that a picture of an episode needs."""
+
+    room: Room
+    pose: Float[np.ndarray, "3"]
+    """x, y, heading."""
+    trajectory: Float[np.ndarray, "step 3"]
+    """All poses from the start on, the present one last."""
+    sources: Float[np.ndarray, "source 2"]
+    on: Bool[np.ndarray, " source"]
+    found_at: Int[np.ndarray, " source"]
+    """The step that found each source, -1 for those that are on."""
+    sounds: tuple[str, ...]
+    """What each source sounds like."""
+    radius: float
+    ear_distance: float
+    ear_height: float
+    level_map: Callable[[Float[np.ndarray, "point axis"]], Float[np.ndarray, " point"]]
+    """Decibels of the sources that are on, at points of the room, until the next episode begins."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a step led to, in every slot."""
+
+    reward: Float[np.ndarray, " slot"]
+    terminated: Bool[np.ndarray, " slot"]
+    truncated: Bool[np.ndarray, " slot"]
+
+
+class Episodes:
+    """Rooms side by side, in each an agent and its sources."""
+
+    def __init__(self, config: SeekConfig, slots: int, world: World | None = None, record: bool = False) -> None:
+        self.config, self.slots, self.record = config, slots, record
+        self.sounds = sounds_of(config, world)
+        self.acoustics = Acoustics(
+            slots, config.sources, config.rate, config.window, config.order, config.ear_distance, config.clock,
+            config.head, threads=config.threads, device=config.device,
+        )  # fmt: skip
+        self.walking = Walking(slots, config.sources)
+        self.ears = Ears(config.ears, config.rate).to(config.device) if config.observation == "features" else None
+        self.measured = config.tell or config.paid.progress != 0
+        both = (slots, config.sources)
+        self.place, self.heading = np.zeros((slots, 2)), np.zeros(slots)
+        self.source, self.on = np.zeros((*both, 2)), np.zeros(both, bool)
+        self.found_at = np.full(both, -1)
+        self.steps, self.walked = np.zeros(slots, int), np.zeros(slots)
+        self.running = np.zeros(slots, bool)
+        # Shortest paths: to each source, where each bends first, and through all that are on.
+        self.lengths, self.waypoints, self.left = np.zeros(both), np.zeros((*both, 2)), np.zeros(slots)
+        self.layouts: list[Layout | None] = [None] * slots
+        self.names: list[tuple[str, ...]] = [()] * slots
+        self.trace = np.zeros((slots, config.max_steps + 1 if record else 0, 3))
+
+    def begin(self, slot: int, random: np.random.Generator, seeded: bool, options: dict[str, Any] | None) -> None:
+        """A new episode in this slot; `seeded`: its generator is new, so nothing is kept from earlier ones."""
+        config, old = self.config, self.layouts[slot]
+        wanted = wanted_by(options)
+        keep = config.same_config and not seeded and options is None and old is not None
+        layout = old if keep and old is not None else draw_layout(config, random, wanted)
+        self.layouts[slot] = layout
+        loops, offsets, self.names[slot] = self.sounds.draw(random, config.sources, config.new_sounds)
+        self.acoustics.enter(slot, layout.room, self.lifted(layout.sources, config.source_height), loops, offsets)
+        self.walking.enter(slot, layout.plan, layout.sources)
+        self.source[slot], self.on[slot], self.found_at[slot] = layout.sources, True, -1
+        self.place[slot], self.heading[slot] = layout.pose[:2], wrapped(layout.pose[2:])[0]
+        self.steps[slot], self.walked[slot], self.running[slot] = 0, 0.0, True
+        if self.measured:
+            self.measure(np.array([slot]))
+        self.note()
+
+    def measure(self, rows: Int[np.ndarray, " row"]) -> None:
+        """Find the ways that are left."""
+        self.lengths[rows], self.waypoints[rows] = self.walking.ahead(self.place[rows], rows)
+        self.left[rows] = self.walking.left(self.lengths[rows], self.on[rows], rows)
+
+    def step(self, actions: np.ndarray, stepping: Bool[np.ndarray, " slot"]) -> Outcome:
+        """One action in every slot that is `stepping`; the others stand still, and earn nothing."""
+        if not (self.running | ~stepping).all():
+            late = int(np.argmin(self.running | ~stepping))
+            raise ResetNeeded(
+                f"an action came for room {late}, whose episode is over or has not begun: call reset() first"
+            )
+        config = self.config
+        moves, turns = self.moves(actions)
+        moves[~stepping], turns[~stepping] = 0, 0
+        goal = self.place + moves
+        goal = np.where(self.walking.free(self.place, goal)[:, None], goal, self.place)
+        self.walked += np.linalg.norm(goal - self.place, axis=1)
+        self.place, self.heading = goal, wrapped(self.heading + turns)
+        self.steps += stepping
+        before = self.on.copy()
+        distance = np.where(before, np.linalg.norm(self.source - goal[:, None], axis=-1), np.inf)
+        self.find((distance <= config.radius) & stepping[:, None])
+        left_before = self.left
+        if self.measured:
+            self.left = left_before.copy()
+            self.measure(self.walking.every_slot)
+        found = (before & ~self.on).sum(axis=1)
+        earned = reward(config.paid, turns != 0, found, distance.min(axis=1), left_before, self.left)
+        terminated = stepping & ~self.on.any(axis=1)
+        truncated = stepping & ~terminated & (self.steps >= config.max_steps)
+        self.running &= ~(terminated | truncated)
+        self.note()
+        return Outcome(np.where(stepping, earned, 0.0), terminated, truncated)
+
+    def find(self, near: Bool[np.ndarray, "slot source"]) -> None:
+        """Switch off the sources that are near, if they are in sight."""
+        for slot in np.flatnonzero(near.any(axis=1)).tolist():
+            layout = self.layouts[slot]
+            assert layout is not None
+            sources = np.flatnonzero(near[slot])
+            here = np.broadcast_to(self.place[slot], (len(sources), 2))
+            for source in sources[layout.room.in_sight(here, self.source[slot, sources])]:
+                self.on[slot, source], self.found_at[slot, source] = False, self.steps[slot]
+                self.acoustics.switch_off(slot, int(source))
+
+    def moves(self, actions: np.ndarray) -> tuple[Float[np.ndarray, "slot 2"], Float[np.ndarray, " slot"]]:
+        """Metres along x and y, and radians to the left, that each action asks for."""
+        config = self.config
+        angle = np.radians(config.turn)
+        ahead = config.step * np.stack([np.cos(self.heading), np.sin(self.heading)], axis=1)
+        if config.actions == "continuous":
+            forward, left = actions[:, :1].astype(np.float64), actions[:, 1].astype(np.float64)
+            return forward * ahead, left * angle
+        if config.actions == "compass":
+            return config.step * COMPASS[actions], angle * ((actions == 4).astype(float) - (actions == 5))
+        forward = (actions == 0).astype(float) - (actions == 1)
+        return forward[:, None] * ahead, angle * ((actions == 2).astype(float) - (actions == 3))
+
+    def note(self) -> None:
+        """Keep the poses for pictures."""
+        if self.record:
+            self.trace[self.walking.every_slot, self.steps] = self.poses()
+
+    def poses(self) -> Float[np.ndarray, "slot 3"]:
+        return np.concatenate([self.place, self.heading[:, None]], axis=1)
+
+    def lifted(self, points: Float[np.ndarray, "point 2"], height: float) -> Float[np.ndarray, "point axis"]:
+        """Points of the plan at a height, in a room that has one."""
+        return points if self.config.height is None else np.column_stack([points, np.full(len(points), height)])
+
+    def observe(self, rows: Int[np.ndarray, " row"] | None = None) -> np.ndarray | dict[str, np.ndarray]:
+        """What is heard next, in all slots or in some; only for them time passes."""
+        here = slice(None) if rows is None else rows
+        places = self.lifted(self.place[here], self.config.ear_height)
+        heard = self.acoustics.hear(places, self.heading[here], rows)
+        if self.config.gain != 1:
+            heard *= self.config.gain
+        np.clip(heard, -1, 1, out=heard)
+        name, sensed = "audio", heard
+        if self.ears is not None:
+            with torch.no_grad():
+                felt = self.ears(torch.from_numpy(heard).to(self.config.device))
+            limit = feature_limit(self.config)
+            name, sensed = "features", felt.clamp(-limit, limit).cpu().numpy().astype(np.float32)
+        if not self.config.pose:
+            return sensed
+        return {name: sensed, "pose": self.poses()[here].astype(np.float32)}
+
+    def info(self) -> dict[str, np.ndarray]:
+        """What is told of every slot."""
+        told = {"found": (~self.on).sum(axis=1)}
+        if not self.config.tell:
+            return told
+        rows = self.walking.every_slot
+        lengths = np.where(self.on, self.lengths, np.inf)
+        nearest = lengths.argmin(axis=1)
+        way = self.waypoints[rows, nearest] - self.place
+        any_on = self.on.any(axis=1)
+        bearing = wrapped(np.arctan2(way[:, 1], way[:, 0]) - self.heading)
+        return told | {
+            "pose": self.poses(),
+            "sources": self.source.copy(),
+            "on": self.on.copy(),
+            "bearing": np.where(any_on, bearing, 0.0),
+            "distance": np.where(any_on, lengths[rows, nearest], 0.0),
+            "walked": self.walked.copy(),
+        }
+
+    def scene(self, slot: int) -> Scene:
+        """What a picture of this slot needs."""
+        layout, config = self.layouts[slot], self.config
+        if layout is None:
+            raise ResetNeeded("there is no room to draw yet: call reset() first")
+        trace = self.trace[slot, : self.steps[slot] + 1] if self.record else self.poses()[slot : slot + 1]
+        return Scene(
+            layout.room, self.poses()[slot], trace.copy(), layout.sources, self.on[slot].copy(),
+            self.found_at[slot].copy(), self.names[slot], config.radius, config.ear_distance, config.ear_height,
+            partial(self.acoustics.levels, slot),
+        )  # fmt: skip
+
+
+def wrapped(angle: Float[np.ndarray, " slot"]) -> Float[np.ndarray, " slot"]:
+    """Between −π and π, the latter included."""
+    return np.pi - (np.pi - angle) % (2 * np.pi)
+
+
+def feature_limit(config: SeekConfig) -> float:
+    """Features lie between this and its negative: levels reach farthest, and loud sounds a little beyond 1."""
+    return max(2.0, config.ears.level_limit / config.ears.level_unit)
+
+
+def sounds_of(config: SeekConfig, world: World | None) -> Sounds:
+    if world is not None:
+        return world_sounds(world, config.rate, config.loop_samples, config.level)
+    return named_sounds(config.sounds, config.variants, config.rate, config.loop_samples, config.level)
+
+
+def wanted_by(options: dict[str, Any] | None) -> Wanted:
+    """What the options of a reset ask for."""
+    options = options or {}
+    for name in options:
+        if name not in OPTIONS:
+            raise ValueError(f"reset got the option '{name}': the options are {', '.join(OPTIONS)}")
+    room, places, pose = (options.get(name) for name in OPTIONS)
+    if room is not None and not isinstance(room, Room):
+        raise ValueError(
+            f"reset got a room of type {type(room).__name__}: give a Room, as shoebox or polygon make"
+        )
+    arrays = [None if value is None else np.asarray(value, np.float64) for value in (places, pose)]
+    return Wanted(room, *arrays)

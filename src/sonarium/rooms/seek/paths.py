@@ -1,0 +1,233 @@
+"""Where a listener can go in a room, and by which shortest way.
+
+The middle of a head stays away from walls by a margin: it walks in the plan shrunk by that margin, again a
+polygon, whose corners are mitred. Shortest paths in a polygon bend at reflex corners only (Lozano-Pérez and
+Wesley, 1979), so the ways between these corners and the sources are found once an episode, and a way from anywhere
+is the best of those that begin in sight.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from sonarium.rooms.acoustics.geometry import Room, cross
+
+SLACK = 1e-4
+"""Metres by which sight reaches beyond the plan of paths, so that a path along its edge, or round its corner,
+touches nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Where the middle of a head may be, and the corners at which ways bend."""
+
+    corners: Float[np.ndarray, "corner 2"]
+    """Counter-clockwise, of the shrunk plan."""
+    barrier: Float[np.ndarray, "edge 2"]
+    """Corners of what a step may not cross: the same plan, but for a slack."""
+    bends: Float[np.ndarray, "bend 2"]
+    """Reflex corners of the shrunk plan; a convex room has none."""
+
+    def holds(self, points: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
+        """Whether points lie in the shrunk plan."""
+        return inside(points, *edges(self.corners))
+
+    def free(
+        self, starts: Float[np.ndarray, "point 2"], ends: Float[np.ndarray, "point 2"]
+    ) -> Bool[np.ndarray, " point"]:
+        """Whether the straight way between points of the plan stays in it."""
+        if not len(self.bends):
+            return np.ones(len(starts), bool)
+        return ~crosses(starts, ends, *edges(self.barrier))
+
+
+def plan_of(room: Room, margin: float) -> Plan:
+    """Refuses rooms with a part that is too narrow to walk through."""
+    corners = shrunk(room.corners, margin)
+    before, after = corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners
+    bends = corners[cross(before, after) < -1e-9]
+    # Between places of a convex plan nothing can lie.
+    barrier = shrunk(room.corners, margin - min(SLACK, margin / 2)) if len(bends) else corners
+    return Plan(corners, barrier, bends)
+
+
+def shrunk(corners: Float[np.ndarray, "corner 2"], margin: float) -> Float[np.ndarray, "smaller 2"]:
+    """The polygon whose every side lies farther in by `margin`; sides that vanish on the way are left out."""
+    along = np.roll(corners, -1, axis=0) - corners
+    along = along / np.linalg.norm(along, axis=1, keepdims=True)
+    inward = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    offset = (inward * corners).sum(axis=1)
+    kept = np.arange(len(corners))
+    while len(kept) >= 3:
+        line, before = inward[kept], np.roll(kept, 1)
+        straight = np.flatnonzero(np.abs(cross(inward[before], line)) < 1e-9)
+        if len(straight):
+            # Of two walls in a row that are parallel, the one that lies farther in stays.
+            first, second = before[straight[0]], kept[straight[0]]
+            kept = kept[kept != (first if offset[first] < offset[second] else second)]
+            continue
+        found = meetings(line, offset[kept] + margin)
+        smaller = side_lengths(found, along[kept])
+        if (smaller > 1e-9).all():
+            if not_nearer(found, corners, margin):
+                return found
+            break
+        # The side that shrinks to nothing first goes first; its neighbours then meet.
+        lengths = side_lengths(meetings(line, offset[kept]), along[kept])
+        rate = np.maximum(lengths - smaller, 1e-12) / margin
+        kept = np.delete(kept, np.where(smaller > 1e-9, np.inf, lengths / rate).argmin())
+    raise ValueError(
+        f"a part of the room is narrower than {2 * margin:g} m, so that a listener who keeps {margin:g} m away "
+        "from walls cannot pass: widen it, or bring the ears nearer to each other"
+    )
+
+
+def meetings(line: Float[np.ndarray, "side 2"], offset: Float[np.ndarray, " side"]) -> Float[np.ndarray, "side 2"]:
+    """Where each line n · x = offset meets the one before it."""
+    before, before_offset = np.roll(line, 1, axis=0), np.roll(offset, 1)
+    determinant = cross(before, line)
+    x = (before_offset * line[:, 1] - offset * before[:, 1]) / determinant
+    y = (before[:, 0] * offset - line[:, 0] * before_offset) / determinant
+    return np.stack([x, y], axis=1)
+
+
+def side_lengths(
+    corners: Float[np.ndarray, "side 2"], along: Float[np.ndarray, "side 2"]
+) -> Float[np.ndarray, " side"]:
+    """Negative for a side that runs backwards."""
+    return ((np.roll(corners, -1, axis=0) - corners) * along).sum(axis=1)
+
+
+def not_nearer(
+    smaller: Float[np.ndarray, "smaller 2"], corners: Float[np.ndarray, "corner 2"], margin: float
+) -> bool:
+    """Whether a polygon is simple, lies in another, and keeps its distance from it."""
+    wall, side = edges(corners), edges(smaller)
+    if not inside(smaller, *wall).all() or crosses(*side, *side).any():
+        return False
+    gaps = to_edges(smaller, *wall).min(), to_edges(corners, *side).min()
+    return bool(min(gaps) >= margin * (1 - 1e-9) - 1e-12)
+
+
+def edges(
+    corners: Float[np.ndarray, "corner 2"],
+) -> tuple[Float[np.ndarray, "corner 2"], Float[np.ndarray, "..."]]:
+    """Where sides start and end."""
+    return corners, np.roll(corners, -1, axis=0)
+
+
+def inside(
+    points: Float[np.ndarray, "*slots 2"], start: Float[np.ndarray, "*rows 2"], end: Float[np.ndarray, "*rows 2"]
+) -> Bool[np.ndarray, "*slots"]:
+    """Whether each point lies in a polygon: the same for all, (edge 2), or one for each, (point edge 2)."""
+    x, y = points[..., None, 0], points[..., None, 1]
+    straddles = (start[..., 1] > y) != (end[..., 1] > y)
+    turns = (end[..., 0] - start[..., 0]) * (y - start[..., 1]) - (x - start[..., 0]) * (
+        end[..., 1] - start[..., 1]
+    )
+    # Left of a side that goes up is right of one that goes down.
+    hit = straddles & ((turns > 0) == (end[..., 1] < start[..., 1]))
+    return np.asarray(hit.sum(axis=-1) % 2 == 1)
+
+
+def crosses(
+    from_: Float[np.ndarray, "*slots 2"],
+    to: Float[np.ndarray, "*slots 2"],
+    start: Float[np.ndarray, "*rows 2"],
+    end: Float[np.ndarray, "*rows 2"],
+) -> Bool[np.ndarray, "*slots"]:
+    """Whether each way properly crosses any side, of one set (edge 2), or of its own (way edge 2)."""
+    px, py = from_[..., None, 0], from_[..., None, 1]
+    wx, wy = to[..., None, 0] - px, to[..., None, 1] - py
+    ax, ay = start[..., 0] - px, start[..., 1] - py
+    bx, by = end[..., 0] - px, end[..., 1] - py
+    # Both ends of the side lie on different sides of the way, and both ends of the way on different sides of it.
+    one, other = wx * ay - wy * ax, wx * by - wy * bx
+    area = ax * by - ay * bx
+    apart = one * other < 0
+    return np.asarray((apart & (area * (area + one - other) < 0)).any(axis=-1))
+
+
+def to_edges(
+    points: Float[np.ndarray, "point 2"], start: Float[np.ndarray, "edge 2"], end: Float[np.ndarray, "edge 2"]
+) -> Float[np.ndarray, "point edge"]:
+    along = end - start
+    offset = points[:, None] - start
+    share = np.clip((offset * along).sum(axis=-1) / (along * along).sum(axis=-1), 0, 1)
+    return np.linalg.norm(offset - share[..., None] * along, axis=-1)
+
+
+def ways(plan: Plan, sources: Float[np.ndarray, "source 2"]) -> Float[np.ndarray, "node source"]:
+    """Lengths of the shortest paths from each bend, then from each source, to each source."""
+    nodes = np.concatenate([plan.bends, sources])
+    lengths = np.linalg.norm(nodes[:, None] - nodes, axis=-1)
+    if len(plan.bends):
+        starts, ends = np.broadcast_arrays(nodes[:, None], nodes[None])
+        lengths = np.where(crosses(starts, ends, *edges(plan.barrier)), np.inf, lengths)
+        for bend in range(len(plan.bends)):
+            lengths = np.minimum(lengths, lengths[:, bend, None] + lengths[None, bend])
+    return lengths[:, len(plan.bends) :]
+
+
+def tours(between: Float[np.ndarray, "source source"]) -> Float[np.ndarray, "source subset"]:
+    """The length of the shortest path that starts at a source and goes through all of a set of others (Held and
+    Karp, 1962); sets are numbers whose bits are the sources."""
+    count = len(between)
+    lengths = np.zeros((count, 2**count))
+    for subset in range(1, 2**count):
+        first = [source for source in range(count) if subset >> source & 1]
+        rest = lengths[first, [subset & ~(1 << source) for source in first]]
+        lengths[:, subset] = (between[:, first] + rest).min(axis=1)
+    return lengths
+
+
+def reached(
+    plan: Plan, start: Float[np.ndarray, "2"], step: float, directions: Float[np.ndarray, " direction"]
+) -> Float[np.ndarray, "point 2"]:
+    """Places that moves of one length in some directions, in radians, lead to. Of a place's neighbourhood of a
+    quarter of a step only one is kept and gone on from, which makes their number finite whatever the
+    directions."""
+    moves = step * np.stack([np.cos(directions), np.sin(directions)], axis=1)
+    frontier, all_places = start[None], [start[None]]
+    seen = {(0, 0)}
+    while len(frontier):
+        ends = (frontier[:, None] + moves).reshape(-1, 2)
+        starts = np.repeat(frontier, len(moves), axis=0)
+        cells = np.rint((ends - start) / (0.25 * step)).astype(int)
+        free = plan.holds(ends) & plan.free(starts, ends)
+        fresh = []
+        for row in np.flatnonzero(free):
+            cell = (int(cells[row, 0]), int(cells[row, 1]))
+            if cell not in seen:
+                seen.add(cell)
+                fresh.append(row)
+        frontier = ends[fresh]
+        all_places.append(frontier)
+    return np.concatenate(all_places)
+
+
+def grid_reached(
+    plan: Plan, start: Float[np.ndarray, "2"], step: float, heading: float
+) -> Float[np.ndarray, "point 2"]:
+    """The same for moves in four directions at right angles: the part of a square grid that hangs together."""
+    axes = step * np.array([[np.cos(heading), np.sin(heading)], [-np.sin(heading), np.cos(heading)]])
+    span = ((plan.corners - start) @ axes.T) / step**2
+    low, high = np.floor(span.min(axis=0)).astype(int), np.ceil(span.max(axis=0)).astype(int)
+    columns, rows = np.meshgrid(*(np.arange(low[axis], high[axis] + 1) for axis in (0, 1)), indexing="ij")
+    points = start + columns[..., None] * axes[0] + rows[..., None] * axes[1]
+    # The start is on the grid, and may be on the plan's very edge.
+    usable = plan.holds(points.reshape(-1, 2)).reshape(columns.shape)
+    usable[-low[0], -low[1]] = True
+    number = np.arange(columns.size).reshape(columns.shape)
+    links = []
+    for one, other in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        both = usable[one] & usable[other]
+        starts, ends = points[one][both], points[other][both]
+        links.append(np.stack([number[one][both], number[other][both]])[:, plan.free(starts, ends)])
+    first, second = np.concatenate(links, axis=1)
+    graph = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(columns.size, columns.size))
+    part = connected_components(graph, directed=False)[1]
+    return points.reshape(-1, 2)[part == part[number[-low[0], -low[1]]]]

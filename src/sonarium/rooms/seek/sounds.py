@@ -1,0 +1,194 @@
+"""Where the sources' sounds come from: made by formulas, read from files, or clips of a world.
+
+Every sound becomes a loop of the same length, without a click at its seam, and all are equally loud: the mean
+power of the A-weighted sound (IEC 61672) over its loud parts is the same, where loud parts are those blocks of 0.4
+s that lie less than 10 dB below the mean, as the gate of ITU-R BS.1770 has it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from sonarium.rooms.seek.voices import VOICES, synthesize
+from sonarium.worlds.audio.file import read_mono
+from sonarium.worlds.contract import World
+from sonarium.worlds.recordings.listing import sounds_at
+
+SHORTEST = 0.1
+"""Seconds of sound below which there is nothing to repeat."""
+SILENCE = 1e-5
+"""A sound whose every sample is smaller than this is silent: 100 dB below full scale."""
+PAUSE = 0.01
+"""An excerpt whose peak is less than this share of the recording's is a pause."""
+SEAM = 0.02
+"""Seconds over which a recording's end is blended into its beginning."""
+PEAK = 0.5
+"""No sample is louder than this at a distance of 1 m, even if the sound stays below the common loudness."""
+KEPT = 64
+"""Recordings kept in memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """Sounds that go by one name: variants of a built-in sound, the files of a folder, the clips of a world."""
+
+    name: str
+    count: int
+    read: Callable[[int], Float[np.ndarray, " samples"]]
+    """A sound by its number, as it was made or recorded, of any length."""
+
+
+class Sounds:
+    """Kinds of sound, from which each source of each episode draws its own."""
+
+    def __init__(self, kinds: Sequence[Kind], rate: int, samples: int, level: float) -> None:
+        self.kinds, self.rate, self.samples, self.level = tuple(kinds), rate, samples, level
+        self.checked = lru_cache(KEPT)(self._checked)
+
+    def draw(
+        self, random: np.random.Generator, sources: int, anew: bool = True
+    ) -> tuple[list[Float[np.ndarray, " time"]], Int[np.ndarray, " source"], tuple[str, ...]]:
+        """A loop for each source, the sample at which it begins, and the name of its kind. Kinds differ as long as
+        there are enough of them; if nothing is to be drawn `anew`, source i has the i-th kind's first sound."""
+        order = [np.arange(len(self.kinds))] if not anew else []
+        while len(order) * len(self.kinds) < sources:
+            order.append(random.permutation(len(self.kinds)) if anew else order[0])
+        chosen = [self.kinds[kind] for kind in np.concatenate(order)[:sources]]
+        numbers = [
+            int(random.integers(kind.count)) if anew else source // len(self.kinds) % kind.count
+            for source, kind in enumerate(chosen)
+        ]
+        loops = [self.loop(kind, number, random) for kind, number in zip(chosen, numbers, strict=True)]
+        offsets = random.integers(self.samples, size=sources)
+        return loops, offsets, tuple(kind.name for kind in chosen)
+
+    def loop(self, kind: Kind, number: int, random: np.random.Generator) -> Float[np.ndarray, " time"]:
+        """One sound in the common length and loudness; of a longer one, an excerpt."""
+        wave = self.checked(kind, number)
+        if len(wave) == self.samples:
+            return wave
+        longer = self.samples + round(SEAM * self.rate)
+        start = int(random.integers(max(1, len(wave) - longer)))
+        excerpt = wave[start : start + longer]
+        if np.abs(excerpt).max() < PAUSE * np.abs(wave).max():
+            middle = int(np.abs(wave).argmax()) - longer // 2
+            excerpt = wave[max(0, min(middle, len(wave) - longer)) :][:longer]
+        return equally_loud(as_loop(excerpt, self.samples, self.rate), self.rate, self.level)
+
+    def _checked(self, kind: Kind, number: int) -> Float[np.ndarray, " samples"]:
+        """A sound that can be used; if it need not be cut or repeated, as loud as all others."""
+        wave = kind.read(number)
+        check(wave, self.rate, f"sound {number} of '{kind.name}'")
+        ready = len(wave) == self.samples
+        return equally_loud(wave, self.rate, self.level) if ready else wave.astype(np.float32)
+
+
+@lru_cache(8)
+def named_sounds(names: tuple[str, ...], variants: int, rate: int, samples: int, level: float) -> Sounds:
+    """Built-in sounds by name; files, and folders of files, by path. What has been made is kept."""
+
+    def built_in(name: str) -> Kind:
+        # A stream of its own for each sound, so that no other choice changes it.
+        stream = [ord(letter) for letter in name]
+        return Kind(
+            name,
+            variants,
+            lambda number: synthesize(name, rate, samples, np.random.default_rng([number, *stream])),
+        )
+
+    def recorded(name: str) -> Kind:
+        files = found_files(name)
+        return Kind(
+            name, len(files), lambda number: repeated(read_mono(files[number], rate).numpy(), samples, rate)
+        )
+
+    return Sounds([built_in(name) if name in VOICES else recorded(name) for name in names], rate, samples, level)
+
+
+def world_sounds(world: World, rate: int, samples: int, level: float) -> Sounds:
+    """Clips of a world of waveforms."""
+    if world.signal.kind != "wave" or world.signal.rate != rate:
+        raise ValueError(
+            f"world '{world.name}' has a {world.signal.kind} at a rate of {world.signal.rate} where waves at "
+            f"{rate} samples per second are expected: give the world or the environment the other's rate"
+        )
+
+    def read(number: int) -> Float[np.ndarray, " samples"]:
+        return repeated(world.batch(torch.tensor([number])).signal[0].numpy(), samples, rate)
+
+    return Sounds([Kind(world.name, len(world), read)], rate, samples, level)
+
+
+def found_files(name: str) -> list[Path]:
+    """The sound file of this path, or all in the folder of this path."""
+    path = Path(name)
+    if not path.exists():
+        raise ValueError(
+            f"'{name}' is neither a built-in sound nor a file nor a folder: give {', '.join(VOICES)}, or a path"
+        )
+    return sounds_at(path)
+
+
+def check(wave: Float[np.ndarray, " samples"], rate: int, name: str) -> None:
+    """Refuse sound that nobody could find."""
+    if not np.isfinite(wave).all():
+        raise ValueError(f"{name} holds NaN or infinite samples: mend it or leave it out")
+    if len(wave) < SHORTEST * rate:
+        raise ValueError(
+            f"{name} is too short, {len(wave)} samples at {rate} a second: give at least {SHORTEST} seconds"
+        )
+    if np.abs(wave).max() < SILENCE:
+        raise ValueError(f"{name} is silent, no sample is greater than {SILENCE}: leave it out")
+
+
+def repeated(wave: Float[np.ndarray, " samples"], samples: int, rate: int) -> Float[np.ndarray, " longer"]:
+    """A short sound as often as it takes to fill a loop and its seam; a long one as it is, a broken one too."""
+    seam = round(SEAM * rate)
+    if len(wave) < max(SHORTEST * rate, 2 * seam) or len(wave) >= samples + seam:
+        return wave
+    once = as_loop(wave, len(wave) - seam, rate)
+    return np.tile(once, -(-(samples + seam) // len(once)))[: samples + seam]
+
+
+def as_loop(wave: Float[np.ndarray, " samples"], length: int, rate: int) -> Float[np.ndarray, " time"]:
+    """The first `length` samples, into whose beginning is blended what comes after them, at constant power."""
+    seam = len(wave[length : length + round(SEAM * rate)])
+    angle = np.pi / 2 * (np.arange(seam) + 0.5) / max(1, seam)
+    loop = wave[:length].copy()
+    loop[:seam] = np.sin(angle) * loop[:seam] + np.cos(angle) * wave[length : length + seam]
+    return loop
+
+
+def equally_loud(wave: Float[np.ndarray, " time"], rate: int, level: float) -> Float[np.ndarray, " time"]:
+    """Scaled to a loudness in dB (A) below full scale, unless single samples would then be far too loud."""
+    if np.abs(wave).max() < SILENCE:
+        return np.zeros(len(wave), np.float32)
+    factor = 10 ** ((level - loudness(wave, rate)) / 20)
+    return (wave * min(factor, PEAK / float(np.abs(wave).max()))).astype(np.float32)
+
+
+def loudness(wave: Float[np.ndarray, " time"], rate: int) -> float:
+    """Of a loop, in dB (A) relative to a mean square of 1."""
+    spectrum = np.fft.rfft(wave.astype(np.float64))
+    weighted = np.fft.irfft(spectrum * a_weighting(np.fft.rfftfreq(len(wave), 1 / rate)), len(wave))
+    block = min(len(wave), round(0.4 * rate))
+    # Blocks that overlap by three quarters, round the seam.
+    energy = np.cumsum(np.r_[0.0, weighted**2, weighted[:block] ** 2])
+    starts = np.arange(0, len(wave), max(1, block // 4))
+    powers = (energy[starts + block] - energy[starts]) / block
+    loud = powers[powers > 0.1 * powers.mean()]
+    return float(10 * np.log10(max(float(loud.mean()), 1e-20))) if len(loud) else -200.0
+
+
+def a_weighting(frequency: Float[np.ndarray, " frequency"]) -> Float[np.ndarray, " frequency"]:
+    """The factor by which the ear's weight of a frequency differs from that of 1 kHz (IEC 61672, annex E)."""
+    square = frequency**2
+    weight = 12194.217**2 * square**2
+    weight = weight / (square + 20.598997**2) / (square + 12194.217**2)
+    weight = weight / np.sqrt((square + 107.65265**2) * (square + 737.86223**2))
+    return weight * 10 ** (2.0 / 20)

@@ -1,0 +1,229 @@
+"""`sonarium/SeekVector-v0`: many rooms at once, in one process and on one kernel.
+
+    envs = gymnasium.make_vec("sonarium/Seek-v0", num_envs=256, room="ngon")
+
+Slot i, seeded s + i, is the single environment seeded s + i. What happens after an episode's end is declared in
+`metadata["autoreset_mode"]`: the next step begins a new one (NEXT_STEP), the same step does, and tells the end in
+`final_obs` and `final_info` (SAME_STEP), or the user does, by `reset(options={"reset_mask": ...})` (DISABLED).
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool, Int
+
+from sonarium.rooms.seek.config import SeekConfig, configured
+from sonarium.rooms.seek.env import (
+    METADATA,
+    Window,
+    action_space,
+    checked_actions,
+    checked_mode,
+    drawn,
+    frames_per_second,
+    observation_space,
+)
+from sonarium.rooms.seek.episode import Episodes, Scene
+from sonarium.worlds.contract import World
+
+Observations = np.ndarray | dict[str, np.ndarray]
+
+
+class SeekVector(VectorEnv):
+    """Rooms side by side, each with its own random numbers."""
+
+    metadata: dict[str, Any] = METADATA | {"autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        config: SeekConfig | None = None,
+        render_mode: str | None = None,
+        world: World | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        **changes: Any,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs}: give at least 1 room")
+        self.config = configured(config, changes)
+        if max_episode_steps is not None:
+            self.config = replace(self.config, max_steps=min(self.config.max_steps, max_episode_steps))
+        self.num_envs = num_envs
+        self.render_mode = checked_mode(render_mode)
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = self.metadata | {
+            "autoreset_mode": self.autoreset_mode,
+            "render_fps": frames_per_second(self.config),
+        }
+        self.single_observation_space = observation_space(self.config)
+        self.single_action_space = action_space(self.config)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.episodes = Episodes(self.config, num_envs, world, record=render_mode is not None)
+        self.randoms: list[np.random.Generator | None] = [None] * num_envs
+        self.over = np.zeros(num_envs, bool)
+        self.begun = False
+        self.last: Observations | None = None
+        self.window: Window | None = None
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """All rooms anew, or those of the array of bool that `options` holds as `reset_mask`."""
+        seeds = seeds_of(seed, self.num_envs)
+        super().reset(seed=seeds[0])
+        rest = dict(options or {})
+        chosen = checked_mask(rest.pop("reset_mask", None), self.num_envs)
+        if not self.begun and not chosen.all():
+            raise ResetNeeded("reset_mask leaves out rooms that have never begun: first call reset() without it")
+        for slot in np.flatnonzero(chosen).tolist():
+            self.begin(slot, seeds[slot], rest or None)
+        self.over[chosen], self.begun = False, True
+        if chosen.all():
+            observations = self.episodes.observe()
+        else:
+            assert self.last is not None
+            observations = deepcopy(self.last)
+            self.listen(observations, np.flatnonzero(chosen))
+        self.remember(observations)
+        self.show()
+        return observations, self.infos(chosen, chosen)
+
+    def step(
+        self, actions: Any
+    ) -> tuple[Any, np.ndarray, Bool[np.ndarray, " slot"], Bool[np.ndarray, " slot"], dict[str, Any]]:
+        if not self.begun:
+            raise ResetNeeded("step() came before reset(): no room has begun")
+        anew = self.over if self.autoreset_mode is AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
+        outcome = self.episodes.step(self.checked(actions, ~anew), ~anew)
+        for slot in np.flatnonzero(anew).tolist():
+            self.begin(slot, None, None)
+        observations = self.episodes.observe()
+        self.over = outcome.terminated | outcome.truncated
+        every = np.ones(self.num_envs, bool)
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and self.over.any():
+            infos = self.go_on(observations)
+        else:
+            infos = self.infos(every, anew)
+        self.remember(observations)
+        self.show()
+        return observations, outcome.reward, outcome.terminated, outcome.truncated, infos
+
+    def checked(self, actions: Any, stepping: Bool[np.ndarray, " slot"]) -> np.ndarray:
+        """The actions; those of rooms that begin anew count for nothing, whatever they are."""
+        given = np.array(actions)
+        if not stepping.all() and given.shape[:1] == (self.num_envs,):
+            given[~stepping] = 0
+        return checked_actions(self.config, given, self.num_envs)
+
+    def begin(self, slot: int, seed: int | None, options: dict[str, Any] | None) -> None:
+        random = self.randoms[slot]
+        if random is None or seed is not None:
+            random = self.randoms[slot] = seeding.np_random(seed)[0]
+        self.episodes.begin(slot, random, seed is not None, options)
+
+    def go_on(self, observations: Observations) -> dict[str, Any]:
+        """Begin anew where an episode is over, in the same step, and tell how it ended."""
+        over = self.over.copy()
+        ended = self.infos(over, np.zeros(self.num_envs, bool))
+        final = np.full(self.num_envs, None, object)
+        for slot in np.flatnonzero(over).tolist():
+            final[slot] = deepcopy(row(observations, slot))
+            self.begin(slot, None, None)
+        self.listen(observations, np.flatnonzero(over))
+        infos = self.infos(np.ones(self.num_envs, bool), over)
+        return infos | {
+            "final_obs": final,
+            "_final_obs": over,
+            "final_info": ended,
+            "_final_info": over.copy(),
+        }
+
+    def listen(self, observations: Observations, slots: Int[np.ndarray, " some"]) -> None:
+        """Put what is heard first in some rooms into the observations of all."""
+        heard = self.episodes.observe(slots)
+        if isinstance(observations, dict):
+            assert isinstance(heard, dict)
+            for name, values in observations.items():
+                values[slots] = heard[name]
+        else:
+            observations[slots] = heard
+
+    def infos(self, told: Bool[np.ndarray, " slot"], begun: Bool[np.ndarray, " slot"]) -> dict[str, Any]:
+        """What is told of some rooms, with the masks of who is told; the way to all sources where one has
+        begun."""
+        found: dict[str, Any] = {}
+        for name, values in self.episodes.info().items():
+            values[~told] = 0
+            found |= {name: values, f"_{name}": told.copy()}
+        if self.config.tell and begun.any():
+            way = np.where(begun, self.episodes.left, 0.0)
+            found |= {"reachable_distance": way, "_reachable_distance": begun.copy()}
+        return found
+
+    def remember(self, observations: Observations) -> None:
+        """Rooms that a later reset leaves out are observed as they were."""
+        if self.autoreset_mode is AutoresetMode.DISABLED:
+            self.last = deepcopy(observations)
+
+    def scene(self, slot: int) -> Scene:
+        """What a picture of one of the rooms needs."""
+        return self.episodes.scene(slot)
+
+    def render(self) -> Any:
+        """A picture of every room."""
+        if self.render_mode == "human":
+            self.show()
+            return None
+        if self.render_mode is None:
+            return None
+        return tuple(drawn(self.scene(slot), self.render_mode) for slot in range(self.num_envs))
+
+    def show(self) -> None:
+        """Keep the window up to date, in mode human: with the first room."""
+        if self.render_mode == "human":
+            self.window = self.window or Window(self.metadata["render_fps"])
+            self.window.show(drawn(self.scene(0), "rgb_array"))
+
+    def close_extras(self) -> None:
+        if self.window is not None:
+            self.window.close()
+            self.window = None
+
+
+def seeds_of(seed: int | Sequence[int | None] | None, count: int) -> list[int | None]:
+    """One a room: from a number, rising by one; from none, none."""
+    if seed is None:
+        return [None] * count
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + slot for slot in range(count)]
+    if len(seed) != count:
+        raise ValueError(f"got {len(seed)} seeds for {count} rooms: give one number, or one for each")
+    return list(seed)
+
+
+def checked_mask(mask: Any, count: int) -> Bool[np.ndarray, " slot"]:
+    """Which rooms to reset: all, or those of a mask with at least one."""
+    if mask is None:
+        return np.ones(count, bool)
+    if not isinstance(mask, np.ndarray) or mask.shape != (count,) or mask.dtype != bool or not mask.any():
+        raise ValueError(f"got reset_mask {mask!r}: give an array of {count} bool of which one is true at least")
+    return mask.copy()
+
+
+def row(observations: Observations, slot: int) -> Any:
+    """What one room's observation is."""
+    if isinstance(observations, dict):
+        return {name: values[slot] for name, values in observations.items()}
+    return observations[slot]

@@ -1,0 +1,1 @@
+"""From a plan to objects, and back from a run folder; prints nothing."""

@@ -1,0 +1,124 @@
+"""A trained model, ready for sound: from a waveform, or from a file of any length, to codes.
+
+coder = sonarium.load("runs/x")
+codes = coder.encode(wave, rate)      # a row a frame, `coder.code_rate` frames a second
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from sonarium.models.contract import Learner, can
+from sonarium.models.pieces import in_frames
+from sonarium.models.windows import coded
+from sonarium.runs.assemble import open_learner
+from sonarium.training.engine import choose_device
+from sonarium.worlds.audio.file import LOUDEST, Limits, Recording
+from sonarium.worlds.contract import Signal
+
+RATES = Limits()
+"""A rate beyond these is a mistake, such as one in kHz."""
+
+
+def load(run: Path | str, device: str = "cpu") -> "Coder":
+    """The model of a run folder, as its newest whole checkpoint left it; what it learnt from is not needed."""
+    plan, learner, signal = open_learner(Path(run))
+    if signal.rate is None or not can(learner, "encode"):
+        raise ValueError(f"'{run}' holds a {plan.model} that learnt from {signal.kind}s and cannot encode sound")
+    return Coder(learner.to(choose_device(device)), signal, getattr(plan.world_config, "channel", None))
+
+
+class Coder:
+    """Encodes sound: a learner of frames as a whole, any other in pieces as long as the clips it learnt from."""
+
+    def __init__(self, learner: Learner, signal: Signal, channel: int | None = None):
+        assert signal.rate is not None, signal
+        self.channel = channel
+        """Of files, which channel is heard: the one that was learnt from, or the mean of all."""
+        self.encoder, self.rate = in_frames(learner, signal), signal.rate
+        self.code_rate = self.encoder.code_rate
+        self.device = next(learner.parameters()).device
+
+    def encode(self, wave: ArrayLike, rate: float) -> Float[np.ndarray, "row code"]:
+        """The codes of a waveform of one channel at any rate; row `k` begins at `k / code_rate` seconds.
+
+        Integers are taken as shares of their full scale, as `scipy.io.wavfile` gives them.
+        """
+        given = as_sound(wave)
+        number = isinstance(rate, int | float | np.integer | np.floating)
+        if not (number and RATES.lowest_rate <= rate <= RATES.highest_rate):
+            raise ValueError(
+                f"got rate={rate!r}: give the samples a second, such as 16000, from {RATES.lowest_rate} to "
+                f"{RATES.highest_rate}"
+            )
+        own = given if rate == self.rate else soxr.resample(given, rate, self.rate)
+        if not self.rows(len(own)):
+            raise ValueError(f"{len(given)} samples at {rate} Hz are too few for a code: give longer sound")
+        return np.concatenate(list(self.stream([own], len(own), float(np.square(own, dtype=np.float64).mean()))))
+
+    def rows(self, samples: int) -> int:
+        """Rows of codes that so many samples make."""
+        return int(self.encoder.code_lengths(torch.tensor([samples])))
+
+    def measure(self, path: Path) -> tuple[int, float]:
+        """Samples of a file at the rate of the model, and their mean square; refuses files that are not sound."""
+        samples, energy = 0, 0.0
+        for block in self.blocks(path):
+            samples += len(block)
+            energy += float(np.square(block, dtype=np.float64).sum())
+        if not self.rows(samples):
+            raise ValueError(
+                f"'{path}' is too short for a code: {samples} samples at {self.rate} Hz; leave it out"
+            )
+        return samples, energy / samples
+
+    def blocks(self, path: Path) -> Iterator[Float[np.ndarray, " time"]]:
+        """A file as the model hears it; one with a single channel is taken to be the right one."""
+        recording = Recording(path)
+        return recording.mono(self.rate, self.channel if recording.header.channels > 1 else None)
+
+    def encode_file(self, path: Path, samples: int, power: float) -> Iterator[Float[np.ndarray, "row code"]]:
+        """The codes of a file that was measured, part by part."""
+        return self.stream(self.blocks(path), samples, power)
+
+    @torch.no_grad()
+    def stream(
+        self, blocks: Iterable[np.ndarray], samples: int, power: float
+    ) -> Iterator[Float[np.ndarray, "row code"]]:
+        """The codes of sound that comes in blocks, in memory that does not grow with its length."""
+        sound = map(torch.from_numpy, blocks)
+        for codes in coded(self.encoder, sound, samples, power, self.rate, self.device):
+            yield codes.cpu().numpy()
+
+
+def as_sound(wave: Any) -> Float[np.ndarray, " time"]:
+    """Samples in single precision; those of integers as shares of their full scale, as files are read."""
+    given = np.asarray(wave)
+    if given.dtype.kind not in "iuf" or (given.dtype.kind != "f" and given.dtype.itemsize > 4):
+        raise ValueError(
+            f"got a wave of {given.dtype}: give float32 from -1 to 1, or the integers of a file, as int16"
+        )
+    if given.ndim != 1:
+        raise ValueError(
+            f"got a wave of shape {given.shape}: one channel is expected, such as the mean of all channels, "
+            "wave.mean(axis=1)"
+        )
+    if given.dtype.kind in "iu":
+        half = 2.0 ** (8 * given.dtype.itemsize - 1)
+        return ((given.astype(np.float64) - half * (given.dtype.kind == "u")) / half).astype(np.float32)
+    if given.dtype.itemsize < 4:
+        given = given.astype(np.float32)
+    wrong = ~(np.abs(given) <= LOUDEST)
+    if wrong.any():
+        raise ValueError(
+            f"{int(wrong.sum())} of {len(given)} samples are NaN, infinite or beyond any sound, the first at "
+            f"position {int(wrong.argmax())}: mend them, or leave them out"
+        )
+    # A copy, for the caller may have forbidden to write into the samples.
+    return given.astype(np.float32)

@@ -1,0 +1,277 @@
+"""The one place that opens an audio file, and distrusts it.
+
+A header is held against the size of its file and against what comes out of the decoder; checksums are compared
+where the format has them (`containers.py`); samples have to be finite. Files are read in blocks, so that memory
+does not grow with their length.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sonarium.worlds.audio import cbin, containers, mpeg
+
+SUFFIXES = frozenset(
+    ".wav .wave .rf64 .w64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .sph .cbin".split()
+)
+"""Endings, in small letters, of the files that are taken for sound."""
+BLOCK = 1 << 18
+"""Frames read at once."""
+LOUDEST = 1e10
+"""No number that a recorder writes is beyond this, whatever it takes for full scale; a damaged one often is."""
+ENDLESS = 1 << 40
+"""Decoders tell a number beyond this where a header leaves the length open."""
+
+
+class BadAudio(ValueError):
+    """A file that cannot be trusted: which, why, and what to do about it."""
+
+    def __init__(self, path: Path, reason: str, remedy: str = "fetch it again, or leave it out"):
+        super().__init__(f"'{path}' {reason}: {remedy}")
+        self.path, self.reason = path, reason
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a recording may be like; whatever lies beyond is set aside with its reason."""
+
+    shortest: float = 0.02
+    """Seconds that a recording lasts at least."""
+    longest: float = 36_000.0
+    """Seconds that a recording lasts at most."""
+    lowest_rate: int = 2_000
+    """Samples a second that a recording has at least."""
+    highest_rate: int = 1_000_000
+    """Samples a second that a recording has at most."""
+    most_channels: int = 32
+    """Channels that a recording has at most."""
+    silence: float = -100.0
+    """A recording that never swings further than this many decibels from full scale is silent."""
+
+    def __post_init__(self) -> None:
+        for low, high in (("shortest", "longest"), ("lowest_rate", "highest_rate")):
+            least, most = getattr(self, low), getattr(self, high)
+            if not 0 <= least <= most:
+                flags = f"--{low.replace('_', '-')} {least} and --{high.replace('_', '-')} {most}"
+                raise ValueError(f"{flags}: give numbers of which the first is not negative and not the larger")
+        if self.most_channels < 1:
+            raise ValueError(f"--most-channels {self.most_channels}: allow at least 1")
+        if math.isnan(self.silence):
+            raise ValueError("--silence nan: give decibels below full scale, such as -100")
+
+
+ANY = Limits(0.0, math.inf, 1, 2**31, 1024, -math.inf)
+"""No limits but those of reason."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself."""
+
+    rate: int
+    channels: int
+    frames: int | None
+    """Frames promised, where the header knows."""
+    form: str
+    """The format's name, such as WAV."""
+
+
+class Onward(soundfile.SoundFile):
+    """A file that is only read from its beginning to its end: the package then asks for no other place in it,
+    which libsndfile cannot find where a FLAC header leaves the length open."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a file's name says that it is sound."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_mono(path: Path, rate: int) -> Float[Tensor, " time"]:
+    """The mean of a file's channels at `rate`, refused if any sample is missing or not finite."""
+    return torch.from_numpy(np.concatenate(list(Recording(path).mono(rate))))
+
+
+class Recording:
+    """A file whose header is believable so far; reading it shows the rest."""
+
+    def __init__(self, path: Path, limits: Limits = ANY):
+        if not path.is_file():
+            raise BadAudio(path, *absence(path))
+        self.path, self.limits = path, limits
+        self.read: Callable[[], Iterator[np.ndarray]]
+        try:
+            if path.suffix.lower() == ".cbin":
+                self.open_cbin()
+            else:
+                self.open_soundfile()
+        except OSError as error:
+            raise unreadable(path, error) from None
+        header = self.header
+        if header.frames == 0:
+            raise BadAudio(path, "holds no samples", "leave it out")
+        if not limits.lowest_rate <= header.rate <= limits.highest_rate:
+            self.refuse(f"has {header.rate} samples a second", limits.lowest_rate, limits.highest_rate)
+        if header.channels > limits.most_channels:
+            self.refuse(f"has {header.channels} channels", 1, limits.most_channels)
+        if header.frames is not None:
+            self.check_seconds(header.frames / header.rate)
+
+    def open_cbin(self) -> None:
+        try:
+            told = cbin.read_rec(self.path)
+        except ValueError as error:
+            raise BadAudio(self.path, str(error), "fetch that one, too") from None
+        if (flaw := cbin.size_flaw(self.path, told)) is not None:
+            raise BadAudio(self.path, flaw)
+        self.header = Header(told["rate"], told["channels"], told["frames"], "CBIN")
+        self.read = lambda: cbin.read_cbin(self.path, told["channels"], BLOCK)
+
+    def open_soundfile(self) -> None:
+        if (flaw := containers.flaw(self.path)) is not None:
+            raise BadAudio(self.path, flaw)
+        try:
+            with self.opened() as file:
+                frames = file.frames if file.frames < ENDLESS else None
+                self.header = Header(file.samplerate, file.channels, frames, file.format)
+        except (soundfile.LibsndfileError, soundfile.SoundFileRuntimeError) as error:
+            raise undecodable(self.path, error) from None
+        self.read = self.read_flac if self.header.form == "FLAC" else self.read_soundfile
+
+    @contextmanager
+    def opened(self) -> Iterator[soundfile.SoundFile]:
+        missing = mpeg.missing_header(self.path)
+        if missing is None:
+            with Onward(as_bytes(self.path)) as file:
+                yield file
+        else:
+            whole: Any = mpeg.Joined(missing[0], self.path, missing[1])
+            with closing(whole), Onward(whole) as file:
+                yield file
+
+    def read_soundfile(self, dtype: Literal["float32", "int32"] = "float32") -> Iterator[np.ndarray]:
+        try:
+            with self.opened() as file:
+                while len(block := file.read(BLOCK, dtype=dtype, always_2d=True)):
+                    yield block
+        except (soundfile.LibsndfileError, soundfile.SoundFileRuntimeError) as error:
+            raise undecodable(self.path, error) from None
+
+    def read_flac(self) -> Iterator[np.ndarray]:
+        """As others, and the MD5 sum of the integers has to be that of the header."""
+        known = containers.flac_sum(self.path)
+        digest, width = hashlib.md5(usedforsecurity=False), -(-known[1] // 8) if known else 0
+        for block in self.read_soundfile("int32"):
+            if known is not None:
+                # Samples lie in the high bits; the sum goes over as many low bytes as they need.
+                low = np.ascontiguousarray(block >> (32 - known[1]), dtype="<i4")
+                digest.update(low.view(np.uint8).reshape(-1, 4)[:, :width].tobytes())
+            yield block.astype(np.float32) * np.float32(2**-31)
+        if known is not None and digest.digest() != known[0]:
+            raise BadAudio(self.path, "is damaged: the checksum of its sound is wrong")
+
+    def check_seconds(self, seconds: float) -> None:
+        limits = self.limits
+        if not limits.shortest <= seconds <= limits.longest:
+            self.refuse(f"lasts {seconds:.4g} s", limits.shortest, limits.longest)
+
+    def refuse(self, is_so: str, least: float, most: float) -> None:
+        raise BadAudio(
+            self.path, f"{is_so}, allowed are {least:g} to {most:g}", "change the limit, or leave it out"
+        )
+
+    def mono(self, rate: int, channel: int | None = None) -> Iterator[Float[np.ndarray, " time"]]:
+        """One channel (by default the mean of all; of a .cbin file the first, which has the song) at `rate`.
+
+        What is wrong with the file may show itself only at the end: nothing is to be used before.
+        """
+        own = self.header.rate
+        resampler = soxr.ResampleStream(own, rate, 1, dtype="float32") if own != rate else None
+        for samples in self.checked(channel):
+            yield samples if resampler is None else resampler.resample_chunk(samples)
+        if resampler is not None:
+            yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+
+    def checked(self, channel: int | None) -> Iterator[Float[np.ndarray, " time"]]:
+        """The one channel at the file's own rate, refused as soon as something is wrong."""
+        header, frames, lowest, highest = self.header, 0, math.inf, -math.inf
+        if channel is None and header.form == "CBIN":
+            channel = 0
+        if channel is not None and channel >= header.channels:
+            raise BadAudio(
+                self.path, f"has no channel {channel}, only {header.channels}", "choose another channel"
+            )
+        for block in self.read():
+            if not np.isfinite(block).all():
+                raise BadAudio(self.path, "holds NaN or infinite samples", "mend it or leave it out")
+            if (loudest := float(np.abs(block).max())) > LOUDEST:
+                raise BadAudio(self.path, f"holds a sample of {loudest:.1g}, which no sound has")
+            frames += len(block)
+            if header.frames is None:
+                self.check_most(frames)
+            mono = block.mean(axis=1) if channel is None else np.ascontiguousarray(block[:, channel])
+            lowest, highest = min(lowest, float(mono.min())), max(highest, float(mono.max()))
+            yield mono
+        self.check_end(frames, (highest - lowest) / 2)
+
+    def check_most(self, frames: int) -> None:
+        if frames / self.header.rate > self.limits.longest:
+            self.check_seconds(frames / self.header.rate)
+
+    def check_end(self, frames: int, swing: float) -> None:
+        promised = self.header.frames
+        if frames == 0:
+            raise BadAudio(self.path, "holds no samples", "leave it out")
+        if promised is None:
+            self.check_seconds(frames / self.header.rate)
+        elif frames < promised:
+            raise BadAudio(self.path, f"is cut short: its header promises more than its {frames} samples")
+        elif frames > promised:
+            raise BadAudio(self.path, f"is damaged: it has {frames} samples, its header speaks of {promised}")
+        if swing <= 10 ** (self.limits.silence / 20) and self.limits.silence > -math.inf:
+            decibels = f"never beyond {20 * math.log10(swing):.0f} dB" if swing > 0 else "nothing but one value"
+            remedy = "leave it out, or lower the limit of silence"
+            if self.header.channels > 1:
+                remedy += "; if its channels only cancel each other, choose one of them with --channel"
+            raise BadAudio(self.path, f"is silent: {decibels}", remedy)
+
+
+def as_bytes(path: Path) -> Any:
+    """A name that is no text of the system's encoding goes through as the bytes that it is."""
+    return os.fsencode(path)
+
+
+def absence(path: Path) -> tuple[str, str]:
+    """Why a path is no file, and what to do."""
+    if path.is_symlink() and not path.exists():
+        return "is a link that leads nowhere", "mend it or leave it out"
+    is_not = "is not a file" if path.exists() else "does not exist"
+    return is_not, "give the path of a WAV, FLAC, OGG, MP3, AIFF or CBIN file"
+
+
+def unreadable(path: Path, error: OSError) -> BadAudio:
+    return BadAudio(
+        path, f"cannot be opened ({error.strerror or error})", "see that it may be read, or leave it out"
+    )
+
+
+def undecodable(path: Path, error: Exception) -> BadAudio:
+    said = getattr(error, "error_string", None) or str(error)
+    if "regular file" in said:
+        # libsndfile says so of any MP3 file in which it finds no frame.
+        said = "no sound was found in it"
+    return BadAudio(path, f"is not sound that can be read ({said.removeprefix('Error :').strip(' .')})")

@@ -1,0 +1,1 @@
+"""Recordings read from disk: listed, distrusted, cached, cut into clips."""

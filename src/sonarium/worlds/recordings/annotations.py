@@ -1,0 +1,272 @@
+"""What sounds when: a table of segments, `.not.mat` files of evsonganaly, or any format that crowsetta reads."""
+
+import math
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sonarium.worlds.recordings import tables
+from sonarium.worlds.recordings.listing import Segment, files_below
+from sonarium.worlds.recordings.quarantine import Fault
+
+TABLES = ("segments.csv", "segments.tsv", "segments.parquet", "annotations.csv")
+DESCRIPTIONS = ("files.csv", "files.tsv")
+NOTMAT = ".not.mat"
+
+
+@dataclass
+class Annotated:
+    """What is known of each file of sound; gathered bit by bit."""
+
+    segments: dict[Path, list[Segment]] = field(default_factory=lambda: defaultdict(list))
+    labels: dict[Path, dict[str, str]] = field(default_factory=dict)
+    faults: dict[Path, str] = field(default_factory=dict)
+    """Recordings whose annotation cannot be used, and why."""
+    remarks: list[Fault] = field(default_factory=list)
+
+    def mark(self, path: Path, segments: Iterable[Segment]) -> None:
+        """A segment that ends before it begins is told of, and left out; the recording stays."""
+        kept = self.segments[path]
+        for start, stop, label in segments:
+            if 0 <= start < stop < math.inf:
+                kept.append((start, stop, label))
+            else:
+                told = f"segment '{label}' from {start:g} to {stop:g} s has no length and is left out"
+                self.remarks.append(Fault(path, told))
+
+
+class Sounds:
+    """The recordings of a folder, to be found by what annotations call them."""
+
+    def __init__(self, root: Path, paths: Iterable[Path]) -> None:
+        self.root, self.top = root, Path(os.path.abspath(root))
+        self.whole: dict[Path, Path] = {}
+        self.named: dict[str, list[Path]] = defaultdict(list)
+        self.alike: dict[Path, list[Path]] = defaultdict(list)
+        self.folders: set[Path] = {root}
+        for path in paths:
+            self.whole[Path(os.path.abspath(path))] = path
+            self.named[path.name].append(path)
+            for name in (path.name, path.stem):
+                self.alike[path.parent / name].append(path)
+        for folder in {path.parent for path in self.whole.values()}:
+            self.folders.update(above for above in (folder, *folder.parents) if above.is_relative_to(root))
+
+    def at(self, path: Path) -> Path:
+        """The recording at a path, however that is written; if there is none, the path as seen from the root."""
+        full = Path(os.path.abspath(path))
+        seen = self.root / full.relative_to(self.top) if full.is_relative_to(self.top) else path
+        return self.whole.get(full, seen)
+
+    def told(self, told: Path, annotation: Path) -> Path:
+        """The recording at the told path, or so called below the annotation, or else the only one so called.
+
+        The files of one bird are often called like those of another: what is missing is given back as it is told,
+        and what is not clear is refused, rather than that a label goes to the wrong recording.
+        """
+        folders = [annotation.parent, self.root] if told.parent.name else [annotation.parent]
+        places = [self.at(folder / told) for folder in folders]
+        for place in places:
+            if Path(os.path.abspath(place)) in self.whole:
+                return place
+        for place in places:
+            if place.parent != annotation.parent and place.parent in self.folders:
+                # Its folder is there, without such a file.
+                return place
+        named = self.named.get(told.name, [])
+        if annotation.parent in self.folders:
+            named = [path for path in named if path.is_relative_to(annotation.parent)]
+        return only(named, annotation) or places[0]
+
+    def beside(self, annotation: Path) -> Path | None:
+        """The recording in the same folder that bears the name of an annotation, with its ending or without."""
+        name = annotation.name
+        while "." in name:
+            name = name.rpartition(".")[0]
+            if found := only(self.alike.get(annotation.parent / name, []), annotation):
+                return found
+        return None
+
+
+def only(sounds: list[Path], annotation: Path) -> Path | None:
+    if len(sounds) > 1:
+        raise ValueError(
+            f"'{annotation}' may speak of '{sounds[0]}' or of '{sounds[1]}': name the whole path in it, or give "
+            "the recordings names of their own"
+        )
+    return sounds[0] if sounds else None
+
+
+def table_in(root: Path) -> Path | None:
+    return next((root / name for name in TABLES if (root / name).is_file()), None)
+
+
+def recognise(root: Path) -> str | None:
+    """Which kind of annotation a folder has, if any."""
+    if table_in(root) is not None:
+        return "csv"
+    return "notmat" if any(path.name.endswith(NOTMAT) for path in files_below(root)) else None
+
+
+def read(root: Path, sounds: Sounds, kind: str) -> Annotated:
+    """All segments of these recordings."""
+    kind = (recognise(root) or "none") if kind == "auto" else kind
+    if kind == "none":
+        raise ValueError(
+            f"'{root}' has no annotation: put a table {TABLES[0]} there with the columns file, onset, offset and "
+            f"label, or files like song.cbin{NOTMAT}, or name another format with --annotations"
+        )
+    if kind == "csv":
+        return from_table(root, table_in(root), sounds)
+    return from_notmat(root, sounds) if kind == "notmat" else from_crowsetta(root, sounds, kind)
+
+
+def from_table(root: Path, path: Path | None, sounds: Sounds) -> Annotated:
+    """A row for each segment; further columns that are the same for all segments of a file are its labels."""
+    if path is None:
+        raise ValueError(f"'{root}' has none of {', '.join(TABLES)}: put a table of segments there")
+    table, found = tables.read_table(path), Annotated()
+    remedy = "name one of them so, or take --layout folder if it is no table of segments"
+    files, label = tables.need_paths(table, path, remedy), tables.need(table, tables.LABEL, path, remedy)
+    times = tables.time_columns(table, path)
+    if times.start is None:
+        tables.need(table, tables.START, path, remedy)
+    if times.stop is None and times.duration is None:
+        tables.need(table, tables.STOP, path, remedy)
+    others = [name for name in table if name not in {files, label} | times.names]
+    known = {file: sounds.at(root / file) for file in dict.fromkeys(table[files])}
+    values: dict[tuple[Path, str], set[str]] = defaultdict(set)
+    for at, (start, stop) in enumerate(tables.stretches(table, times, path)):
+        sound = known[table[files][at]]
+        found.mark(sound, [(-1.0 if start is None else start, -1.0 if stop is None else stop, table[label][at])])
+        for name in others:
+            values[sound, name].add(table[name][at])
+    varying = {name for (_, name), different in values.items() if len(different) > 1}
+    for (sound, name), (value, *_) in values.items():
+        if name not in varying:
+            found.labels.setdefault(sound, {})[name] = value
+    return found
+
+
+def describe(root: Path, sounds: Sounds) -> dict[Path, dict[str, str]]:
+    """What a table of the files says of each recording, if there is one with their paths."""
+    path = next((root / name for name in DESCRIPTIONS if (root / name).is_file()), None)
+    table = tables.read_table(path) if path is not None else None
+    if path is None or table is None or tables.find(table, tables.PATH) is None:
+        return {}
+    files = tables.need_paths(table, path)
+    names = [name for name in table if name != files]
+    return {
+        sounds.at(root / file): {name: table[name][at] for name in names} for at, file in enumerate(table[files])
+    }
+
+
+def from_notmat(root: Path, sounds: Sounds) -> Annotated:
+    """evsonganaly's MATLAB 5 files: onsets and offsets in milliseconds, one character a syllable."""
+    found = Annotated()
+    for path in sounds.whole.values():
+        if path.parent != root:
+            # Song lies in a folder for each bird.
+            found.labels[path] = {"individual": path.parent.name}
+        beside = path.with_name(path.name + NOTMAT)
+        if beside.is_file():
+            try:
+                found.mark(path, read_notmat(beside))
+            except ValueError as error:
+                found.faults[path] = str(error)
+    return found
+
+
+def read_notmat(path: Path) -> Iterator[Segment]:
+    """Onset, offset and label of each syllable; an error says what is wrong with the recording for that."""
+    # SciPy's readers take long to load, which a person who asks for help should not wait for.
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path, variable_names=["onsets", "offsets", "labels"], squeeze_me=False)
+        onsets, offsets = (np.asarray(content[name], float).ravel() / 1000 for name in ("onsets", "offsets"))
+        labels = "".join(np.asarray(content["labels"]).ravel().tolist())
+    except Exception as error:
+        # SciPy raises whatever the damage leads it to.
+        raise ValueError(f"has an annotation that cannot be read ('{path.name}': {first_line(error)})") from None
+    if not len(onsets) == len(offsets) == len(labels):
+        raise ValueError(
+            f"has {len(onsets)} onsets, {len(offsets)} offsets and {len(labels)} labels in '{path.name}'"
+        )
+    return zip(onsets.tolist(), offsets.tolist(), labels, strict=True)
+
+
+def from_crowsetta(root: Path, sounds: Sounds, kind: str) -> Annotated:
+    """Any other format, by the package that knows them (Nicholson, 2023)."""
+    try:
+        crowsetta: Any = import_module("crowsetta")
+    except ImportError:
+        raise ValueError(
+            f"annotations in the format '{kind}' are read by crowsetta, which is not installed: "
+            "`pip install crowsetta`, or write them as segments.csv"
+        ) from None
+    known = crowsetta.formats.as_list()
+    if kind not in known:
+        raise ValueError(
+            f"--annotations {kind}: choose auto, csv, notmat or one of crowsetta's {', '.join(known)}"
+        )
+    endings = crowsetta.formats.by_name(kind).ext
+    endings = tuple(ending.lower() for ending in ([endings] if isinstance(endings, str) else endings))
+    found, transcriber = Annotated(), crowsetta.Transcriber(format=kind)
+    for file in sorted(path for path in files_below(root) if path.name.lower().endswith(endings)):
+        transcribe(transcriber, file, sounds, found)
+    if not (any(found.segments.values()) or found.faults):
+        why = f"; '{found.remarks[0].path}' {found.remarks[0].reason}" if found.remarks else ""
+        raise ValueError(
+            f"'{root}' has no segments in files ending in {', '.join(endings)}: choose another format{why}"
+        )
+    return found
+
+
+def transcribe(transcriber: Any, file: Path, sounds: Sounds, found: Annotated) -> None:
+    """What one file says of recordings; without any of them, it may be a file of another kind."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Some formats form paths from that of the annotation, which are not to depend on where one stands.
+            made = transcriber.from_file(file.absolute()).to_annot()
+    except Exception as error:
+        # Formats raise whatever the damage leads them to.
+        sound, why = sounds.beside(file), first_line(error)
+        if sound is None:
+            found.remarks.append(Fault(file, f"is no annotation that can be read ({why}) and is left out"))
+        else:
+            found.faults[sound] = f"has an annotation that cannot be read ('{file.name}': {why})"
+        return
+    for one in made if isinstance(made, list) else [made]:
+        told = one.notated_path
+        sound = sounds.beside(file) if told is None else sounds.told(Path(told), file)
+        if sound is None:
+            found.remarks.append(Fault(file, "belongs to no recording beside it and is left out"))
+            continue
+        try:
+            found.mark(sound, list(stretches(one)))
+        except TypeError:
+            # Formats that count in samples ask the recording for its rate, which may be missing or bad.
+            found.faults[sound] = f"has an annotation whose times are not known in seconds ('{file.name}')"
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def stretches(annotation: Any) -> Iterator[Segment]:
+    """Onset, offset and label of what crowsetta gives as a sequence, as several, or as boxes."""
+    sequences = getattr(annotation, "seq", None)
+    for sequence in sequences if isinstance(sequences, list) else [sequences] if sequences is not None else []:
+        for one in sequence.segments:
+            yield float(one.onset_s), float(one.offset_s), str(one.label)
+    for one in getattr(annotation, "bboxes", None) or ():
+        yield float(one.onset), float(one.offset), str(one.label)

@@ -1,0 +1,147 @@
+"""What is to be read: a row for each clip, with its labels; and the files of a folder, none of them missed."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sonarium.worlds.audio.file import is_sound
+from sonarium.worlds.recordings.quarantine import Fault
+
+Segment = tuple[float, float, str]
+"""Start and end in seconds, and the label."""
+GROUPS = ("group", "speaker", "bird", "individual", "session", "fold", "client_id")
+"""Columns that are taken for the group where nothing else is said, the first that there is."""
+UNKNOWN = "unknown"
+"""Stands for a label that was left empty."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip: a file or a stretch of it, and what is known of it."""
+
+    path: Path
+    labels: Mapping[str, str]
+    start: float = 0.0
+    stop: float | None = None
+    """Seconds; none is the end of the file."""
+    segments: tuple[Segment, ...] = ()
+    """What sounds when, in seconds from the file's beginning."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All clips that a layout names."""
+
+    layout: str
+    rows: tuple[Row, ...]
+    factors: tuple[str, ...]
+    """Labels that are worth learning to tell."""
+    group: str | None = None
+    """The label that says who or what is heard; none if each file stands for itself."""
+    passed: Mapping[str, int] = field(default_factory=dict)
+    """Files that are not taken for sound, by the endings of their names."""
+    remarks: tuple[Fault, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    """Recordings that cannot be used for what is said of them, whatever they sound like."""
+
+
+def walk(root: Path) -> tuple[list[Path], Counter[str]]:
+    """All files of sound below a folder in the order of their names, and the endings of the others."""
+    found, passed = [], Counter()
+    for path in files_below(root):
+        if is_sound(path) and not path.name.startswith("._"):
+            found.append(path)
+        else:
+            passed[path.suffix.lower() or "(none)"] += 1
+    return sorted(found), passed
+
+
+def sounds_at(path: Path) -> list[Path]:
+    """The file of this path, or all sound in the folder of this path, in the order of their names."""
+    if not path.is_dir():
+        return [path]
+    files, _ = walk(path)
+    if not files:
+        raise ValueError(f"'{path}' holds no sound: give a folder with WAV, FLAC, OGG, MP3, AIFF or CBIN files")
+    return files
+
+
+def files_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+    """All files in a folder and in those inside it, through links, too."""
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as entries:
+            inside = [(Path(entry.path), leads_on(entry)) for entry in entries]
+        # A run folder, whose sounds were made from those around it.
+        is_run = (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file()
+    except OSError as error:
+        raise ValueError(
+            f"the folder '{folder}' cannot be read ({error.strerror}): see that it may be, or move it away"
+        ) from None
+    here = (status.st_dev, status.st_ino)
+    # A link that leads back up would be followed for ever.
+    if here in above or (above and is_run):
+        return
+    for path, is_folder in inside:
+        if is_folder:
+            yield from files_below(path, above | {here})
+        else:
+            yield path
+
+
+def leads_on(entry: os.DirEntry[str]) -> bool:
+    """Whether this is a folder; a link that leads to itself is a file that cannot be opened."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """A regular expression with named groups as it is; `{name}` in any other stands for a part of a name."""
+    try:
+        if "(?P<" in pattern:
+            return re.compile(pattern)
+        parts = re.split(r"\{(\w+)\}", pattern)
+        names, literal = parts[1::2], [re.escape(part) for part in parts[::2]]
+        if not names:
+            raise ValueError("it names no label")
+        inner = "".join(f"{text}(?P<{name}>[^/]+?)" for text, name in zip(literal, names, strict=False))
+        # A pattern may leave out the ending, and the folders above those that it speaks of.
+        return re.compile(rf"(?:^|.*/){inner}{literal[-1]}(?:\.\w+)?$", re.DOTALL)
+    except (re.error, ValueError) as error:
+        raise ValueError(
+            f"--pattern {pattern!r} cannot be used ({error}): write it like '{{speaker}}/{{digit}}_{{take}}.wav', "
+            "or as a regular expression with groups like (?P<speaker>...)"
+        ) from None
+
+
+def match_all(pattern: str, paths: Iterable[Path], root: Path) -> dict[Path, dict[str, str]]:
+    """The labels in each path; a path that does not match would lose its labels, which is refused."""
+    compiled, found, missed = compile_pattern(pattern), {}, []
+    for path in paths:
+        match = compiled.search(relative(path, root))
+        if match is None:
+            missed.append(relative(path, root))
+        else:
+            found[path] = {name: value or "" for name, value in match.groupdict().items()}
+    if missed:
+        raise ValueError(
+            f"{len(missed)} of {len(missed) + len(found)} files do not match --pattern {pattern!r}, such as "
+            f"'{missed[0]}': give a pattern that matches all, or move those away"
+        )
+    return found
+
+
+def relative(path: Path, root: Path) -> str:
+    """A path as seen from the root, with slashes."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def default_group(columns: Iterable[str]) -> str | None:
+    """The first of the known names, whatever the size of its letters: a speaker that is missed would leak."""
+    lower = {name.lower(): name for name in columns}
+    return next((lower[name] for name in GROUPS if name in lower), None)

@@ -1,0 +1,187 @@
+"""One oscillator for four waves: naive as SciPy samples them, or band-limited as a sum of partials.
+
+With the phase θ(t) = 2π (f t + φ + f d (1 − cos 2πrt) / 2πr), the integral of a frequency with vibrato,
+the band-limited waves are their Fourier series cut off below the Nyquist frequency,
+
+    sawtooth  −(2/π) Σ sin(kθ)/k      square  (4/π) Σ sin(kθ)/k, k odd
+    triangle  −(8/π²) Σ cos(kθ)/k², k odd
+
+summed by Clenshaw's recurrence (1955), so that each sample takes one sine and one cosine. A wave whose
+fundamental does not lie below the Nyquist frequency is silent. On a CPU the compiled loops of
+`kernels.py` do the work; elsewhere the same equations run as torch operations.
+"""
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sonarium.worlds import counter as noise
+from sonarium.worlds.tones import kernels
+from sonarium.worlds.tones.kernels import SAWTOOTH, SINE, TRIANGLE
+
+WAVEFORMS = ("sine", "triangle", "sawtooth", "square")
+COLUMNS = (
+    "waveform",
+    "frequency",
+    "amplitude",
+    "phase",
+    "attack",
+    "decay",
+    "noise",
+    "vibrato_rate",
+    "vibrato_depth",
+    "second_partial",
+)
+"""What one tone is made of, in this order wherever tones stand in rows of a tensor."""
+
+
+def order_limit(
+    frequency: Float[Tensor, " clip"],
+    rate: Float[Tensor, " clip"],
+    depth: Float[Tensor, " clip"],
+    nyquist: float,
+) -> Float[Tensor, " clip"]:
+    """The highest order of which no part, sidebands of the vibrato included, reaches `nyquist`.
+
+    A partial at kf swings by ±kfd; its sidebands J_n(β), β = kfd/r, are below −60 dB from about
+    n = β + 3β^(1/3) + 3 on.
+    """
+    vibrating = (depth > 0) & (rate > 0)
+    index = torch.where(vibrating, nyquist * depth / rate.clamp(min=1e-9), 0)
+    room = nyquist - torch.where(vibrating, rate * (3 * index ** (1 / 3) + 3), 0)
+    widest = frequency * torch.where(vibrating, 1 + depth, 1)
+    order = torch.floor(room / widest)
+    return torch.where(order * widest >= room, order - 1, order).clamp(min=0)
+
+
+def fourier(orders: int) -> Float[Tensor, "waveform term"]:
+    """The amplitudes of each waveform's partials: term m has order m in a sawtooth, 2m − 1 in the others."""
+    term = torch.arange(1, orders + 1, dtype=torch.float64)
+    odd = 2 * term - 1
+    sine = (term == 1).double()
+    return torch.stack([sine, -8 / (math.pi * odd) ** 2, -2 / (math.pi * term), 4 / (math.pi * odd)])
+
+
+@cache
+def workers(process: int, count: int) -> ThreadPoolExecutor:
+    """Threads of this process: one that was forked off makes its own."""
+    return ThreadPoolExecutor(count, thread_name_prefix="tones")
+
+
+def render(
+    tones: Float[Tensor, "clip column"],
+    streams: Int[Tensor, " clip"],
+    time: Float[Tensor, " time"],
+    alias: bool,
+    device: torch.device,
+) -> Float[Tensor, "clip time"]:
+    """The samples of each tone at these times, in float32; `streams` begins the noise of each clip."""
+    step = float(time[1] - time[0])
+    limit = order_limit(tones[:, 1], tones[:, 7], tones[:, 8], 0.5 / step)
+    orders = limit.long()
+    waveform = tones[:, 0].long()
+    terms = torch.where(waveform == SAWTOOTH, orders, (orders + 1) // 2)
+    terms = torch.where(waveform == SINE, orders.clamp(max=1), terms)
+    series = fourier(max(int(terms.max()), 1))
+    end = len(time) * step
+    if not alias:
+        tones = tones.clone()
+        tones[:, 9] *= orders >= 2
+    if device.type in ("cpu", "mps"):
+        # MPS has no double precision, and single precision loses the phase within a second.
+        return render_loops(tones, series, terms, streams, time, end, alias).to(device)
+    tones, series, terms, streams, time = (part.to(device) for part in (tones, series, terms, streams, time))
+    return render_operations(tones, series, terms, streams, time, end, alias)
+
+
+def render_loops(
+    tones: Float[Tensor, "clip column"],
+    series: Float[Tensor, "waveform term"],
+    terms: Int[Tensor, " clip"],
+    streams: Int[Tensor, " clip"],
+    time: Float[Tensor, " time"],
+    end: float,
+    alias: bool,
+) -> Float[Tensor, "clip time"]:
+    """On the CPU: the clips dealt to as many threads as torch may use, which changes no sample."""
+    out = torch.empty(len(tones), len(time), dtype=torch.float32)
+    table, grid = series.numpy(), time.numpy()
+    per_clip = tones.numpy(), terms.numpy(), streams.numpy(), out.numpy()
+
+    def fill(first: int, past: int) -> None:
+        tone, term, stream, target = (array[first:past] for array in per_clip)
+        kernels.render(tone, table, term, stream, grid, end, alias, target)
+
+    share = max(math.ceil(len(tones) / torch.get_num_threads()), 4)
+    parts = [(first, min(first + share, len(tones))) for first in range(0, len(tones), share)]
+    if len(parts) <= 1:
+        fill(0, len(tones))
+    else:
+        list(workers(os.getpid(), torch.get_num_threads()).map(fill, *zip(*parts, strict=True)))
+    return out
+
+
+def render_operations(
+    tones: Float[Tensor, "clip column"],
+    series: Float[Tensor, "waveform term"],
+    terms: Int[Tensor, " clip"],
+    streams: Int[Tensor, " clip"],
+    time: Float[Tensor, " time"],
+    end: float,
+    alias: bool,
+) -> Float[Tensor, "clip time"]:
+    """On any device with double precision: the same equations as tensors of clip × time."""
+    waveform, frequency, amplitude, phase, attack, decay, level, rate, depth, second = tones.T[..., None]
+    unit = 2 * math.pi if alias else 1.0
+    angle = unit * frequency * time + unit * phase
+    swing = torch.where(rate > 0, unit * frequency * depth / (2 * math.pi * rate), 0)
+    angle = angle + swing * (1 - torch.cos(2 * math.pi * rate * time))
+    if alias:
+        wave = naive(angle, waveform) + second * torch.sin(2 * angle)
+    else:
+        theta = 2 * math.pi * (angle - torch.round(angle))
+        sine, cosine = torch.sin(theta), torch.cos(theta)
+        wave = limited(sine, cosine, waveform, series, terms) + second * 2 * sine * cosine
+    rise = torch.where(attack > 0, time / attack, 1).clamp(max=1)
+    fall = torch.where(decay > 0, (end - time) / decay, 1).clamp(0, 1)
+    envelope = (0.5 - 0.5 * torch.cos(math.pi * rise)) * (0.5 - 0.5 * torch.cos(math.pi * fall))
+    wave = wave * amplitude * envelope
+    if bool((level > 0).any()):
+        wave = wave + level * noise.normal(streams, len(time))
+    return wave.float()
+
+
+def naive(angle: Float[Tensor, "clip time"], waveform: Float[Tensor, "clip 1"]) -> Float[Tensor, "clip time"]:
+    """The four waves at these angles as SciPy's `sin`, `sawtooth` and `square` give them."""
+    rest = torch.remainder(angle, 2 * math.pi)
+    up = rest / (math.pi * 0.5) - 1
+    down = (math.pi * 1.5 - rest) / (math.pi * 0.5)
+    triangle = torch.where(rest < math.pi, up, down)
+    sawtooth = rest / math.pi - 1
+    square = torch.where(rest < math.pi, 1.0, -1.0).to(rest)
+    others = torch.where(waveform == TRIANGLE, triangle, torch.where(waveform == SAWTOOTH, sawtooth, square))
+    return torch.where(waveform == SINE, torch.sin(angle), others)
+
+
+def limited(
+    sine: Float[Tensor, "clip time"],
+    cosine: Float[Tensor, "clip time"],
+    waveform: Float[Tensor, "clip 1"],
+    series: Float[Tensor, "waveform term"],
+    terms: Int[Tensor, " clip"],
+) -> Float[Tensor, "clip time"]:
+    """Sum each clip's series by Clenshaw's recurrence, in steps of θ or, for odd orders, of 2θ."""
+    sounding = torch.arange(series.shape[1], device=terms.device) < terms[:, None]
+    amplitudes = series[waveform[:, 0].long()] * sounding
+    every = waveform == SAWTOOTH
+    step = torch.where(every, 2 * cosine, 2 - 4 * sine**2)
+    near, far = torch.zeros_like(step), torch.zeros_like(step)
+    for amplitude in amplitudes.T.flip(0)[..., None]:
+        near, far = amplitude + step * near - far, near
+    odd = torch.where(waveform == TRIANGLE, (near - far) * cosine, (near + far) * sine)
+    return torch.where(every, near * sine, odd)
