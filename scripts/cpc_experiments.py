@@ -93,7 +93,7 @@ def heard(world: Recordings, by: Hearing, clips: Tensor) -> Iterator[tuple[np.nd
     """Clips of about one length at a time: which, their frames, and how many each has."""
     order = clips[world.lengths[clips].argsort(stable=True)]
     for index in order.split(64):
-        batch = world.batch(index)
+        batch = world.whole(index)
         assert batch.lengths is not None
         codes = by.encode(batch.signal, batch.lengths) if isinstance(by, CPC) else by(batch.signal, batch.lengths)
         yield index.numpy(), codes.double().numpy(), by.code_lengths(batch.lengths).numpy()

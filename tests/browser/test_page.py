@@ -32,7 +32,7 @@ def file(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     learner = VAE(VAEConfig(latent=4, network="dense", front=front), world.signal)
     assert isinstance(learner.front, Spectrogram)
-    learner.front.fit([world.batch(torch.arange(len(world))).signal])
+    learner.front.fit([world.whole(torch.arange(len(world))).signal])
     illustrate(learner, world, torch.arange(len(world)), folder / "media", 0)
     runs = [run(folder / "media", model, seed) for model, seed in (("vae", 0), ("vae", 1), ("tc-vae", 0))]
     page(runs, folder / "page.html")

@@ -209,7 +209,7 @@ def test_what_is_heard_together_is_heard_as_if_alone(world, monkeypatch):
     heard = hear(ear, world, index, world.lengths.numpy(), marks, replace(QUICK, pooling="mean"), 0.0)
     at = 0
     for clip in np.argsort(world.lengths.numpy(), kind="stable").tolist():
-        batch = world.batch(torch.tensor([clip]))
+        batch = world.whole(torch.tensor([clip]))
         own = Planted(True).encode(batch.signal)[0].numpy()
         np.testing.assert_allclose(heard.whole[clip], own.mean(axis=0), rtol=1e-5)
         rows = heard.clip[at : at + len(own)]

@@ -71,7 +71,7 @@ class Beeps(World):
     def __len__(self) -> int:
         return 120
 
-    def batch(self, index: torch.Tensor, device: torch.device | str = "cpu") -> Batch:
+    def whole(self, index: torch.Tensor, device: torch.device | str = "cpu") -> Batch:
         level = -40.0 + index % 40
         wave = 10 ** (level[:, None] / 20) * torch.sin(torch.arange(800) * 0.3)
         return Batch(index, wave, torch.stack([level, torch.ones(len(index))], 1))

@@ -46,14 +46,14 @@ def made(name: str, preset: str, kind: SignalKind) -> tuple[Any, World]:
     world: World = WORLDS[kind]
     torch.manual_seed(0)
     learner: Any = MODELS[name].build(MODELS[name].presets[preset](kind), world.signal)
-    learner.front.fit([world.batch(CLIPS).signal])
+    learner.front.fit([world.whole(CLIPS).signal])
     return learner, world
 
 
 @pytest.mark.parametrize(("name", "preset", "kind"), CASES)
 def test_a_learner_keeps_its_contract(name, preset, kind):
     learner, world = made(name, preset, kind)
-    batch, engine = world.batch(CLIPS), StubEngine()
+    batch, engine = world.whole(CLIPS), StubEngine()
     features = learner.features(batch)
     before = [parameter.detach().clone() for parameter in learner.encoder.parameters()]
     terms = learner.update(batch, engine)
@@ -76,8 +76,8 @@ def test_a_learner_keeps_its_contract(name, preset, kind):
 )
 def test_a_saved_learner_encodes_raw_sound_alike(name, kind):
     learner, world = made(name, "default", kind)
-    signal = world.batch(CLIPS).signal
-    learner.update(world.batch(CLIPS), StubEngine())
+    signal = world.whole(CLIPS).signal
+    learner.update(world.whole(CLIPS), StubEngine())
     other: Any = MODELS[name].build(learner.config, world.signal)
     other.load_state_dict(learner.state_dict())
     assert torch.equal(learner.encode(signal), other.encode(signal))
@@ -86,7 +86,7 @@ def test_a_saved_learner_encodes_raw_sound_alike(name, kind):
 @pytest.mark.parametrize("name", ["beta-vae", "vq-vae"])
 def test_training_lowers_the_error(name):
     learner, world = made(name, "default", "picture")
-    batch, engine = world.batch(torch.arange(128)), StubEngine()
+    batch, engine = world.whole(torch.arange(128)), StubEngine()
     first = learner.update(batch, engine)["loss/error"]
     for _ in range(60):
         last = learner.update(batch, engine)["loss/error"]
@@ -95,7 +95,7 @@ def test_training_lowers_the_error(name):
 
 def test_features_computed_beforehand_are_taken_as_they_are():
     learner, world = made("vae", "default", "wave")
-    batch = world.batch(CLIPS)
+    batch = world.whole(CLIPS)
     features = learner.features(batch)
     early = dataclasses.replace(batch, signal=torch.empty(len(CLIPS), 0), features=features)
     other, _ = made("vae", "default", "wave")
@@ -105,7 +105,7 @@ def test_features_computed_beforehand_are_taken_as_they_are():
 
 def of_unlike_lengths() -> Batch:
     """Clips of which all but the first end early, with silence behind them."""
-    batch = WORLDS["wave"].batch(CLIPS)
+    batch = WORLDS["wave"].whole(CLIPS)
     samples = batch.signal.shape[1]
     lengths = (samples - 97 * CLIPS).clamp(min=1)
     return dataclasses.replace(batch, signal=batch.signal * sounding(samples, lengths), lengths=lengths)
@@ -151,7 +151,7 @@ def test_the_error_of_a_clip_is_that_of_the_frames_it_has_alone():
 @pytest.mark.parametrize("name", ["vae", "vq-vae"])
 def test_clips_that_fill_their_length_are_as_if_they_had_none(name):
     (learner, world), (other, _) = made(name, "default", "wave"), made(name, "default", "wave")
-    batch = world.batch(CLIPS)
+    batch = world.whole(CLIPS)
     whole = dataclasses.replace(batch, lengths=torch.full((len(CLIPS),), batch.signal.shape[1]))
     one, two = learner.update(batch, StubEngine()), other.update(whole, StubEngine())
     for term in one:
@@ -166,7 +166,7 @@ def test_the_sample_that_is_priced_is_the_sample_that_is_decoded():
     learner.decoder.register_forward_pre_hook(lambda module, given: decoded.append(given[0]))
     learn = learner.penalty.learn
     learner.penalty.learn = lambda sample, engine: taught.append(sample) or learn(sample, engine)
-    learner.update(world.batch(CLIPS), StubEngine())
+    learner.update(world.whole(CLIPS), StubEngine())
     assert torch.equal(priced[0], decoded[0])
     assert torch.equal(priced[0], taught[0])
     assert not taught[0].requires_grad
@@ -180,7 +180,7 @@ def test_presets_are_the_networks_they_are_named_for():
     decoder = (8 * 64 + 64) + (64 * 128 + 128) + (128 * 4096 + 4096) + 18464 + 4624 + 145
     assert sum(p.numel() for p in syntone.encoder.parameters()) == encoder
     assert sum(p.numel() for p in syntone.decoder.parameters()) == decoder
-    assert tuple(syntone.front(world.batch(CLIPS[:2]).signal).shape) == (2, 1, 128, 32)
+    assert tuple(syntone.front(world.whole(CLIPS[:2]).signal).shape) == (2, 1, 128, 32)
     mnist = MODELS["vae"].presets["mnist"]("picture")
     pictures = dataclasses.replace(WORLDS["picture"].signal, shape=(28, 28))
     network = VAE(mnist, pictures)

@@ -31,7 +31,7 @@ def new_sound_vae(tones: Tones) -> VAE:
     torch.manual_seed(3)
     learner = VAE(VAEConfig(latent=4, network="dense", front=FRONT), tones.signal)
     assert isinstance(learner.front, Spectrogram)
-    learner.front.fit([tones.batch(torch.arange(len(tones))).signal])
+    learner.front.fit([tones.whole(torch.arange(len(tones))).signal])
     last = [layer for layer in learner.encoder.modules() if isinstance(layer, torch.nn.Linear)][-1]
     with torch.no_grad():
         last.weight[:4] *= 10  # untrained means hardly vary, and every code would be dead
@@ -63,7 +63,7 @@ def sound_vqvae(tones: Tones) -> VQVAE:
     torch.manual_seed(5)
     config = VQVAEConfig(slots=3, dimension=2, entries=6, network="dense", front=FRONT)
     learner = VQVAE(config, tones.signal)
-    every = tones.batch(torch.arange(len(tones)))
+    every = tones.whole(torch.arange(len(tones)))
     assert isinstance(learner.front, Spectrogram)
     learner.front.fit([every.signal])
     vectors = learner.vectors(learner.features(every)).detach()

@@ -55,9 +55,9 @@ def test_an_original_is_heard_as_it_is(shown, tones):
     media, folder = shown
     medium = next(medium for medium in media if medium.file == "reconstruction-1-original.wav")
     heard, _ = soundfile.read(folder / medium.file)
-    signals = tones.batch(EVERY).signal.numpy()
+    signals = tones.whole(EVERY).signal.numpy()
     clip = int(np.abs(signals - heard).max(1).argmin())
-    words = causes(tones.factors, tones.batch(EVERY[clip : clip + 1]).factors[0].tolist())
+    words = causes(tones.factors, tones.whole(EVERY[clip : clip + 1]).factors[0].tolist())
     assert medium.caption == words
     other = soundfile.read(folder / "reconstruction-1-reconstruction.wav")[0]
     gain = np.abs(heard).max() / np.abs(signals[clip]).max()
@@ -80,8 +80,8 @@ def test_clips_of_which_nothing_is_known_go_by_their_number(sound_vae, sound_vqv
         def __len__(self) -> int:
             return len(tones)
 
-        def batch(self, index, device="cpu") -> Batch:
-            return replace(tones.batch(index, device), factors=torch.zeros(len(index), 0))
+        def whole(self, index, device="cpu") -> Batch:
+            return replace(tones.whole(index, device), factors=torch.zeros(len(index), 0))
 
     for learner, drawn in ((sound_vae, set()), (sound_vqvae, {"codebooks.png"})):
         media = illustrate(learner, Unknown(), EVERY, tmp_path, 0)
@@ -102,8 +102,8 @@ def test_of_a_short_clip_only_its_own_sound_is_shown(sound_vae, tones, tmp_path,
         def __len__(self) -> int:
             return len(tones)
 
-        def batch(self, index, device="cpu") -> Batch:
-            batch, lengths = tones.batch(index, device), torch.full((len(index),), self.length)
+        def whole(self, index, device="cpu") -> Batch:
+            batch, lengths = tones.whole(index, device), torch.full((len(index),), self.length)
             return replace(batch, signal=batch.signal * sounding(batch.signal.shape[1], lengths), lengths=lengths)
 
     drawn = []

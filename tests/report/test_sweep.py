@@ -17,7 +17,7 @@ def test_each_code_is_restored_before_the_next_is_moved(sound_vae, tones):
     reading = read(sound_vae, tones, ALL, CPU)
     for sweep in reading.sweeps:
         sound_vae.decode(sweep.codes)
-    base = sound_vae.encode(tones.batch(ALL[reading.central : reading.central + 1]).signal)[0]
+    base = sound_vae.encode(tones.whole(ALL[reading.central : reading.central + 1]).signal)[0]
     assert len(asked) == 4
     moved = []
     for codes in asked:
@@ -30,7 +30,7 @@ def test_each_code_is_restored_before_the_next_is_moved(sound_vae, tones):
 
 def test_steps_are_deviations_of_the_aggregate_posterior(sound_vae, tones):
     reading = read(sound_vae, tones, ALL, CPU)
-    posterior = sound_vae.posterior(sound_vae.features(tones.batch(ALL)))
+    posterior = sound_vae.posterior(sound_vae.features(tones.whole(ALL)))
     draws = Normal(posterior.mean, (posterior.log_variance / 2).exp()).sample((4000,)).flatten(0, 1)
     for sweep in reading.sweeps:
         code = int(sweep.name.split()[1]) - 1
@@ -40,7 +40,7 @@ def test_steps_are_deviations_of_the_aggregate_posterior(sound_vae, tones):
 
 def test_codes_are_ordered_by_their_divergence_from_the_prior(sound_vae, tones):
     codes = read(sound_vae, tones, ALL, CPU).codes
-    posterior = sound_vae.posterior(sound_vae.features(tones.batch(ALL)))
+    posterior = sound_vae.posterior(sound_vae.features(tones.whole(ALL)))
     q = Normal(posterior.mean.double(), (posterior.log_variance.double() / 2).exp())
     expected = kl_divergence(q, Normal(0.0, 1.0)).mean(0).detach().numpy()
     np.testing.assert_allclose(codes.worth, expected, rtol=1e-5)
@@ -61,7 +61,7 @@ def test_dead_codes_come_last_and_are_marked(sound_vae, tones):
 
 def test_the_central_clip_is_nearest_to_the_mean(sound_vae, tones):
     reading = read(sound_vae, tones, ALL, CPU)
-    posterior = sound_vae.posterior(sound_vae.features(tones.batch(ALL)))
+    posterior = sound_vae.posterior(sound_vae.features(tones.whole(ALL)))
     means, variances = posterior.mean.detach(), posterior.log_variance.detach().exp()
     variance = means.var(0, correction=0) + variances.mean(0)
     distance = ((means - means.mean(0)) ** 2 / variance).sum(1)
@@ -70,7 +70,7 @@ def test_the_central_clip_is_nearest_to_the_mean(sound_vae, tones):
 
 def test_entries_are_swept_one_slot_at_a_time(sound_vqvae, tones):
     reading = read(sound_vqvae, tones, ALL, CPU)
-    base = sound_vqvae.encode(tones.batch(ALL[reading.central : reading.central + 1]).signal)[0, 0]
+    base = sound_vqvae.encode(tones.whole(ALL[reading.central : reading.central + 1]).signal)[0, 0]
     books = sound_vqvae.codebooks.entries
     for sweep in reading.sweeps:
         slot = int(sweep.name.split()[1]) - 1

@@ -23,7 +23,7 @@ class Blots(World):
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def batch(self, index: torch.Tensor, device: torch.device | str = "cpu") -> Batch:
+    def whole(self, index: torch.Tensor, device: torch.device | str = "cpu") -> Batch:
         return Batch(index, self.pictures[index].to(device), self.brightness[index, None].to(device))
 
 

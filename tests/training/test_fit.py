@@ -164,7 +164,7 @@ def test_the_order_depends_on_seed_and_step_alone(blots):
     for step in range(12):
         now = one.at(step)
         assert step not in ahead or torch.equal(now.index, ahead[step])
-        assert torch.equal(now.signal, blots().batch(now.index).signal)
+        assert torch.equal(now.signal, blots().whole(now.index).signal)
     assert not torch.equal(clips(blots, 6).at(0).index, one.at(0).index)
 
 
@@ -174,8 +174,8 @@ def test_kept_features_are_those_of_the_clips(blots):
     dealt.keep_features(learner, lambda *_: None)
     batch = dealt.at(4)
     assert batch.features is not None
-    assert torch.equal(batch.features, learner.front(blots().batch(batch.index).signal))
-    assert torch.equal(batch.factors, blots().batch(batch.index).factors)
+    assert torch.equal(batch.features, learner.front(blots().whole(batch.index).signal))
+    assert torch.equal(batch.factors, blots().whole(batch.index).factors)
 
 
 def test_of_a_world_that_cuts_pieces_no_whole_clip_is_read(blots):
@@ -184,9 +184,9 @@ def test_of_a_world_that_cuts_pieces_no_whole_clip_is_read(blots):
 
         def draw(self, index, seed, step, device="cpu"):
             drawn.append((seed, step))
-            return super().batch(index, device)
+            return super().whole(index, device)
 
-        def batch(self, index, device="cpu"):
+        def whole(self, index, device="cpu"):
             raise AssertionError("read a whole clip")
 
     drawn: list[tuple[int, int]] = []

@@ -27,5 +27,5 @@ def everything(world):
 
 
 def whole(world):
-    batch = world.batch(everything(world))
+    batch = world.whole(everything(world))
     return batch.signal.numpy(), batch.lengths.numpy()

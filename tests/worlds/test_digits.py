@@ -32,7 +32,7 @@ def folder(place: Path, parts=("train", "t10k"), packed=False) -> np.ndarray:
 
 def test_the_built_in_digits_are_scikit_learns():
     world, (rows, labels) = Digits(DigitsConfig(), seed=0), load_digits(return_X_y=True)
-    batch = world.batch(torch.tensor([5, 0, 1796]))
+    batch = world.whole(torch.tensor([5, 0, 1796]))
     assert len(world) == 1797 and world.signal.kind == "picture" and world.signal.shape == (8, 8)
     np.testing.assert_array_equal(batch.signal.numpy(), np.float32(rows.reshape(-1, 8, 8)[[5, 0, 1796]] / 16))
     np.testing.assert_array_equal(batch.factors[:, 0].numpy(), labels[[5, 0, 1796]])
@@ -44,7 +44,7 @@ def test_the_built_in_digits_are_scikit_learns():
 def test_idx_files_are_read_raw_and_packed_those_for_training_first(tmp_path, packed, parts):
     pictures = folder(tmp_path, parts, packed)
     world = Digits(DigitsConfig(str(tmp_path)), seed=0)
-    batch = world.batch(torch.arange(len(world)))
+    batch = world.whole(torch.arange(len(world)))
     np.testing.assert_array_equal(batch.signal.numpy(), np.float32(pictures) / 255)
     assert batch.factors[:5, 0].tolist() == [0, 1, 2, 3, 4]
     assert world.signal.shape == (6, 4)
@@ -59,7 +59,7 @@ def test_raw_and_packed_side_by_side_count_once_and_one_file_can_be_named(tmp_pa
 
 def test_the_official_test_images(shared_data):
     world = Digits(DigitsConfig(str(shared_data / "mnist")), seed=0)
-    batch = world.batch(torch.arange(10000))
+    batch = world.whole(torch.arange(10000))
     assert len(world) == 10000 and world.signal.shape == (28, 28)
     assert batch.factors[:5, 0].tolist() == [7, 2, 1, 0, 4]
     counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

@@ -57,7 +57,7 @@ def test_syntones_layout_is_read_by_numpy_without_pickles(tmp_path):
     save_syntone(WORLD, tmp_path / "x.npz", lambda done, total: told.append((done, total)))
     with np.load(tmp_path / "x.npz", allow_pickle=False) as data:
         assert set(data) == {"x", "y", "metadata", "classes"}
-        np.testing.assert_array_equal(data["x"], WORLD.batch(torch.arange(48)).signal.numpy())
+        np.testing.assert_array_equal(data["x"], WORLD.whole(torch.arange(48)).signal.numpy())
         np.testing.assert_array_equal(data["y"], np.tile(np.arange(4), 12))
         assert data["classes"].tolist() == CLASSES
         metadata = json.loads(str(data["metadata"]))
@@ -74,14 +74,14 @@ def test_what_was_saved_loads_as_the_same_world(tmp_path):
     read = load_syntone(tmp_path / "x.npz")
     index = torch.tensor([3, 0, 47, 11])
     assert read.factors == rich.factors and read.signal == rich.signal and len(read) == len(rich)
-    assert torch.equal(read.batch(index).signal, rich.batch(index).signal)
-    assert torch.equal(read.batch(index).factors, rich.batch(index).factors)
+    assert torch.equal(read.whole(index).signal, rich.whole(index).signal)
+    assert torch.equal(read.whole(index).factors, rich.whole(index).factors)
 
 
 def test_a_pickled_file_of_syntone_is_read_and_not_unpickled(tmp_path):
     arrays = theirs(tmp_path / "their.npz")
     world = load_syntone(tmp_path / "their.npz")
-    batch = world.batch(torch.arange(24))
+    batch = world.whole(torch.arange(24))
     assert world.signal.shape == (100,) and world.signal.rate == 100
     assert load_syntone(tmp_path / "their.npz", rate=50).signal.rate == 50
     assert [factor.name for factor in world.factors] == ["waveform", "frequency", "amplitude"]
@@ -207,7 +207,7 @@ def test_an_interrupted_writing_leaves_nothing(tmp_path):
 
 def test_a_folder_of_sounds_reads_back(tmp_path):
     save_audio(WORLD, tmp_path / "sounds")
-    batch = WORLD.batch(torch.arange(48))
+    batch = WORLD.whole(torch.arange(48))
     with (tmp_path / "sounds" / "manifest.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     about = json.loads((tmp_path / "sounds" / "factors.json").read_text())
@@ -225,7 +225,7 @@ def test_flac_is_softened_where_it_would_clip_and_parquet_tells_so(tmp_path):
     loud = Tones(TonesConfig(seconds=0.1, loudest=2.0, quietest=0.5, frequencies=2, amplitudes=2), 0)
     save_audio(loud, tmp_path / "sounds", format="flac", manifest="parquet")
     rows = parquet.read_table(tmp_path / "sounds" / "manifest.parquet").to_pylist()
-    signals = loud.batch(torch.arange(16)).signal.numpy()
+    signals = loud.whole(torch.arange(16)).signal.numpy()
     assert {row["gain"] == 1.0 for row in rows} == {True, False}
     for row in rows:
         samples, _ = soundfile.read(tmp_path / "sounds" / row["file"], dtype="float32")

@@ -28,24 +28,24 @@ def test_a_clip_comes_as_often_as_a_piece_goes_into_it(world):
 
 
 def test_the_same_clip_gives_several_pieces_of_one_batch(world):
-    both = world.draw(torch.tensor([2, 0, 2, 2]), seed=3, step=5)
+    both = world.piece(torch.tensor([2, 0, 2, 2]), seed=3, step=5)
     begins = (both.signal[:, 0] * 2**15).round().int().tolist()
     assert len({begins[0], begins[2], begins[3]}) == 3
-    alone = world.draw(torch.tensor([2]), seed=3, step=5)
+    alone = world.piece(torch.tensor([2]), seed=3, step=5)
     assert torch.equal(alone.signal[0], both.signal[0]), "the first follows from the clip alone"
-    again = world.draw(torch.tensor([0, 2, 2]), seed=3, step=5)
+    again = world.piece(torch.tensor([0, 2, 2]), seed=3, step=5)
     assert torch.equal(again.signal[1:], both.signal[[0, 2]])
 
 
 def test_excerpts_are_the_middle_of_each_clip(world):
-    batch = world.excerpts().batch(torch.tensor([0, 1, 2]))
+    batch = world.excerpts().whole(torch.tensor([0, 1, 2]))
     assert batch.signal.shape == (3, 800) and batch.lengths is not None
     assert batch.lengths.tolist() == [400, 800, 800]
     begins = (batch.signal[:, 0] * 2**15).round().int().tolist()
     assert begins == [1, 601, 3801]
-    assert world.batch(torch.tensor([2])).signal.shape == (1, 8400), "the world itself still has whole clips"
+    assert world.whole(torch.tensor([2])).signal.shape == (1, 8400), "the world itself still has whole clips"
     assert torch.equal(
-        world.excerpts().entire().batch(torch.tensor([0, 2])).signal, world.batch(torch.tensor([0, 2])).signal
+        world.excerpts().entire().whole(torch.tensor([0, 2])).signal, world.whole(torch.tensor([0, 2])).signal
     )
 
 
@@ -66,7 +66,7 @@ class Grouped(World):
     def __len__(self) -> int:
         return 3 * self.groups
 
-    def batch(self, index: torch.Tensor, device: torch.device | str = "cpu") -> Batch:
+    def whole(self, index: torch.Tensor, device: torch.device | str = "cpu") -> Batch:
         raise NotImplementedError
 
     def group(self, index: torch.Tensor) -> torch.Tensor:

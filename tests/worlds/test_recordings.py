@@ -33,7 +33,7 @@ def world_of(corpus, **changes):
 def test_whole_clips_come_with_zeros_behind_them(corpus):
     world = world_of(corpus)
     index = torch.tensor([4, 0, 5])
-    batch = world.batch(index)
+    batch = world.whole(index)
     assert batch.signal.shape == (3, max(len(corpus[1][at]) for at in index))
     assert batch.lengths is not None
     for row, clip in enumerate(index.tolist()):
@@ -42,14 +42,14 @@ def test_whole_clips_come_with_zeros_behind_them(corpus):
         np.testing.assert_array_equal(batch.signal[row, : len(expected)], expected)
         assert not batch.signal[row, len(expected) :].any()
     assert world.duration(index).tolist() == [len(corpus[1][at]) / RATE for at in index]
-    assert world.batch(torch.empty(0, dtype=torch.int64)).signal.shape == (0, 0)
+    assert world.whole(torch.empty(0, dtype=torch.int64)).signal.shape == (0, 0)
 
 
 @settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), step=st.integers(0, 10**9), order=st.permutations(range(6)))
 def test_a_piece_follows_from_seed_step_and_clip_alone(corpus, seed, step, order):
     world = world_of(corpus)
-    batch = world.draw(torch.tensor(order), seed, step)
+    batch = world.piece(torch.tensor(order), seed, step)
     assert batch.signal.shape == (6, world.signal.shape[0])
     assert batch.lengths is not None
     for row, clip in enumerate(order):
@@ -59,7 +59,7 @@ def test_a_piece_follows_from_seed_step_and_clip_alone(corpus, seed, step, order
         begin = starts_of(sound, piece[:length])
         assert len(begin) == 1
         assert not piece[length:].any()
-        alone = world.draw(torch.tensor([clip]), seed, step)
+        alone = world.piece(torch.tensor([clip]), seed, step)
         assert torch.equal(alone.signal[0], batch.signal[row])
 
 
@@ -75,7 +75,7 @@ def test_pieces_come_from_everywhere_and_change_with_seed_and_step(corpus):
     spare = len(sound) - piece
     found = []
     for seed, step in [(0, step) for step in range(300)] + [(seed, 0) for seed in range(1, 300)]:
-        drawn = world.draw(torch.tensor([longest]), seed, step).signal[0].numpy()
+        drawn = world.piece(torch.tensor([longest]), seed, step).signal[0].numpy()
         fits = np.all([sound[at : spare + 1 + at] == drawn[at] for at in range(6)], axis=0)
         found.append(int(np.flatnonzero(fits)[0]))
     counts = np.histogram(found, 10, (0, spare + 1))[0]
@@ -102,7 +102,7 @@ class Steps(torch.utils.data.Dataset):
         return 6
 
     def __getitem__(self, index):
-        return self.world.draw(everything(self.world), 3, index).signal
+        return self.world.piece(everything(self.world), 3, index).signal
 
 
 def test_labels_become_factors_and_groups(corpus):
@@ -111,7 +111,7 @@ def test_labels_become_factors_and_groups(corpus):
         ("speaker", ("a", "b", "c")),
         ("number", ("0", "1", "2", "3", "4", "5")),
     ]
-    assert world.batch(everything(world)).factors.tolist() == [[0, 0], [0, 3], [1, 1], [1, 4], [2, 2], [2, 5]]
+    assert world.whole(everything(world)).factors.tolist() == [[0, 0], [0, 3], [1, 1], [1, 4], [2, 2], [2, 5]]
     assert (world.group_name, world.group_names) == ("speaker", ("a", "b", "c"))
     assert world.group(torch.tensor([5, 0, 1])).tolist() == [2, 0, 0]
     other = world_of(corpus, labels=("number",), group="folder")
@@ -164,7 +164,7 @@ def test_a_stretch_of_a_manifest_is_a_part_of_its_file(tmp_path):
             ["x.wav", "", "2.005", "c"]]  # fmt: skip
     manifest(root, rows)
     world = Recordings(settings_for(root))
-    batch = world.batch(everything(world))
+    batch = world.whole(everything(world))
     assert batch.lengths is not None
     for row, (first, last) in enumerate([(2000, 6000), (12_000, 16_000), (0, 16_000)]):
         assert int(batch.lengths[row]) == last - first
@@ -286,7 +286,7 @@ def test_real_digits(shared_data, tmp_path):
         frames = {row["file"]: int(row["frames"]) for row in csv.DictReader(file)}
     names = [path.relative_to(root).as_posix() for path in world.paths]
     assert dict(zip(names, world.lengths.tolist(), strict=True)) == frames
-    batch = world.batch(torch.tensor([7, 1999]))
+    batch = world.whole(torch.tensor([7, 1999]))
     for row, clip in enumerate((7, 1999)):
         expected = soundfile.read(world.paths[clip], dtype="float32")[0]
         np.testing.assert_array_equal(batch.signal[row, : len(expected)], expected)

@@ -48,7 +48,7 @@ def test_the_order_is_that_of_syntones_loops():
         for waveform in range(4)
     ]
     np.testing.assert_array_equal(world.locate(torch.arange(len(world))).numpy(), expected)
-    np.testing.assert_array_equal(world.batch(torch.arange(60)).factors.numpy(), np.array(expected, np.float32))
+    np.testing.assert_array_equal(world.whole(torch.arange(60)).factors.numpy(), np.array(expected, np.float32))
 
 
 def test_further_factors_lie_outermost_and_all_are_reached():
@@ -64,7 +64,7 @@ def test_further_factors_lie_outermost_and_all_are_reached():
 
 def test_waveforms_keep_the_order_that_was_asked_for():
     world = Tones(dataclasses.replace(SMALL, waveforms=("square", "sine"), alias=True), seed=0)
-    signals = world.batch(torch.tensor([0, 1])).signal
+    signals = world.whole(torch.tensor([0, 1])).signal
     assert world.factors[0].values == ("square", "sine")
     assert signals[0].unique().numel() == 2 and signals[1].unique().numel() > 2
 
@@ -78,11 +78,11 @@ def test_a_clip_is_the_same_bits_in_any_batch_and_on_any_number_of_threads(data)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(data.draw(st.integers(1, 3)))
-        together = world.batch(batch).signal
+        together = world.whole(batch).signal
     finally:
         torch.set_num_threads(threads)
     clip = data.draw(st.integers(0, len(batch) - 1))
-    alone = Tones(config, seed=world.seed).batch(batch[clip : clip + 1]).signal[0]
+    alone = Tones(config, seed=world.seed).whole(batch[clip : clip + 1]).signal[0]
     assert torch.equal(together[clip], alone)
 
 
@@ -90,24 +90,24 @@ def test_another_process_renders_the_same_bits():
     program = (
         "import sys, torch; from sonarium.worlds.tones.world import Tones, TonesConfig\n"
         "torch.set_num_threads(1)\n"
-        "batch = Tones(TonesConfig(frequencies=5, noises=3), seed=1).batch(torch.arange(900, 100, -70))\n"
+        "batch = Tones(TonesConfig(frequencies=5, noises=3), seed=1).whole(torch.arange(900, 100, -70))\n"
         "sys.stdout.buffer.write(batch.signal.numpy().tobytes())"
     )
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=120)
     world = Tones(TonesConfig(frequencies=5, noises=3), seed=1)
-    ours = world.batch(torch.arange(900, 100, -70).flip(0)).signal.flip(0)
+    ours = world.whole(torch.arange(900, 100, -70).flip(0)).signal.flip(0)
     assert other.stdout == ours.numpy().tobytes()
 
 
 def test_only_the_noise_follows_the_seed():
     index = torch.arange(60)
-    assert torch.equal(Tones(SMALL, 0).batch(index).signal, Tones(SMALL, 1).batch(index).signal)
+    assert torch.equal(Tones(SMALL, 0).whole(index).signal, Tones(SMALL, 1).whole(index).signal)
     noisy = dataclasses.replace(SMALL, noises=2, loudest_noise=0.2)
-    one, other = (Tones(noisy, seed).batch(index + 60).signal for seed in (0, 1))
+    one, other = (Tones(noisy, seed).whole(index + 60).signal for seed in (0, 1))
     assert (one - other).std() == pytest.approx(0.2 * 2**0.5, rel=0.02)
-    clean = Tones(SMALL, 0).batch(index).signal
+    clean = Tones(SMALL, 0).whole(index).signal
     assert (one - clean).std(dim=1).numpy() == pytest.approx(np.full(60, 0.2), rel=0.1)
-    assert torch.equal(Tones(noisy, 0).batch(index).signal, clean)
+    assert torch.equal(Tones(noisy, 0).whole(index).signal, clean)
 
 
 @pytest.mark.parametrize("alias", [True, False])
@@ -128,20 +128,20 @@ def test_tensor_operations_and_compiled_loops_agree(config, alias):
 def test_any_values_can_be_asked_for():
     world = Tones(dataclasses.replace(SMALL, seconds=1.0), seed=0)
     index = torch.arange(len(world)).flip(0)
-    assert torch.equal(world.generate(world.locate(index), index), world.batch(index).signal)
+    assert torch.equal(world.generate(world.locate(index), index), world.whole(index).signal)
     off_grid = world.generate(torch.tensor([[0.0, 1001.0, 0.37]]))[0]
     spectrum = np.abs(np.fft.rfft(off_grid.numpy()))
     assert spectrum.argmax() == 1001 and spectrum.max() / 8000 == pytest.approx(0.37, rel=1e-4)
 
 
 def test_an_empty_batch_is_empty():
-    batch = Tones(SMALL, 0).batch(torch.empty(0, dtype=torch.int64))
+    batch = Tones(SMALL, 0).whole(torch.empty(0, dtype=torch.int64))
     assert batch.signal.shape == (0, 1600) and batch.factors.shape == (0, 3)
 
 
 def test_every_row_of_every_grid_is_finite_and_the_nyquist_row_silent():
     world = Tones(SMALL, 0)
-    batch = world.batch(torch.arange(len(world)))
+    batch = world.whole(torch.arange(len(world)))
     assert bool(torch.isfinite(batch.signal).all())
     loud = batch.signal.abs().amax(dim=1) > 0
     assert torch.equal(loud, batch.factors[:, 1] < 8000)
@@ -151,8 +151,8 @@ def test_vibrato_with_one_varying_side_takes_the_largest_of_the_other():
     rates = Tones(dataclasses.replace(SMALL, vibrato_rates=2), 0)
     depths = Tones(dataclasses.replace(SMALL, vibrato_depths=2), 0)
     assert [factor.name for factor in rates.factors][3:] == ["vibrato_rate"]
-    assert torch.equal(rates.batch(torch.tensor([60])).signal, depths.batch(torch.tensor([60])).signal)
-    assert not torch.equal(rates.batch(torch.tensor([0])).signal, Tones(SMALL, 0).batch(torch.tensor([0])).signal)
+    assert torch.equal(rates.whole(torch.tensor([60])).signal, depths.whole(torch.tensor([60])).signal)
+    assert not torch.equal(rates.whole(torch.tensor([0])).signal, Tones(SMALL, 0).whole(torch.tensor([0])).signal)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_a_wrong_configuration_is_refused_with_a_remedy(wrong, told):
 def test_wrong_requests_are_refused():
     world = Tones(SMALL, 0)
     with pytest.raises(ValueError, match="clips 0 to 59"):
-        world.batch(torch.tensor([60]))
+        world.whole(torch.tensor([60]))
     with pytest.raises(ValueError, match="clips 0 to 59"):
-        world.batch(torch.tensor([-1]))
+        world.whole(torch.tensor([-1]))
     with pytest.raises(ValueError, match="waveform, frequency, amplitude"):
         world.generate(torch.zeros(2, 5))
     with pytest.raises(ValueError, match="finite"):

@@ -1,38 +1,59 @@
-"""What an agent promises: to choose an action for each of many episodes from what is heard there.
+"""What an agent is: from what is observed in many episodes at once to one action in each.
 
-One agent plays in many rooms at once, one slot a room, as vector environments step them; `alone` lets the same
-agent play in a single environment. Agents know of a room what comes to their ears, and `info` where the
-environment tells more.
+An agent keeps nothing between calls: its memory is a value that goes in and comes out, so that it can be stored with
+the steps it belongs to, cut, and started anew. One agent acts in many environments at once, one slot each.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+import torch
+from gymnasium import Space
+from jaxtyping import Bool, Shaped
 
+from sonarium.models.contract import Learner
+
+Memory = Any
+"""Arrays or tensors with one row a slot, in dictionaries, tuples or dataclasses."""
 Info = Mapping[str, Any]
-"""What the environment says besides: arrays with one row a slot."""
+"""What the environment reports besides the observation: arrays with one row a slot."""
+Generator = np.random.Generator | torch.Generator
 
 
 class Agent(ABC):
-    """Chooses actions; what it remembers of each slot it begins anew when told so."""
+    """Chooses actions."""
+
+    generator_kind: Literal["numpy", "torch"] = "torch"
+    """Which kind of random generator `act` takes."""
 
     @abstractmethod
-    def reset(self, count: int) -> None:
-        """Begin so many episodes side by side, with nothing in memory."""
+    def initial(self, slots: int) -> Memory:
+        """The memory of so many episodes that begin."""
 
     @abstractmethod
-    def forget(self, ended: Bool[np.ndarray, " slot"]) -> None:
-        """In these slots an episode has ended, and what is heard next comes from a new one."""
+    def act(
+        self,
+        memory: Memory,
+        observation: Any,
+        first: Bool[np.ndarray, " slot"],
+        generator: Any,
+        info: Info,
+    ) -> tuple[Memory, Shaped[np.ndarray, "slot *action"], dict[str, Any]]:
+        """The next memory, one action a slot, and extras to be stored with the step (log-probabilities, values).
+        Where `first`, an episode begins, and nothing of the memory of that slot counts."""
 
-    @abstractmethod
-    def act(self, observation: Float[np.ndarray, "slot 2 time"], info: Info) -> Int[np.ndarray, " slot"]:
-        """One action a slot."""
 
+@dataclass(frozen=True)
+class AgentEntry:
+    """An agent that learns, in the catalogue: its learner is an `Agent`, too."""
 
-def alone(agent: Agent, observation: Float[np.ndarray, "2 time"], info: Info) -> int:
-    """The action of an agent that was reset for one episode, in an environment that is not a vector."""
-    rows = {name: np.asarray(value)[None] for name, value in info.items()}
-    return int(agent.act(observation[None], rows)[0])
+    summary: str
+    build: Callable[[Any, Space, Space], Learner]
+    """From a configuration, the observation space and the action space of one environment."""
+    presets: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    """Configurations by name; `default` among them."""
+    main: tuple[str, ...] = ()
+    """The flags that matter first."""

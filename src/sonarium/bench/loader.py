@@ -67,7 +67,7 @@ def from_cache(world: Recordings) -> Callable[[], None]:
 
     def draw() -> None:
         for step, clips in enumerate(chosen):
-            world.draw(clips, 0, step)
+            world.piece(clips, 0, step)
 
     return draw
 
@@ -103,10 +103,10 @@ def waiting(folder: Path, preset: str, clips: int, repeats: int) -> dict[str, An
     """How long a training step waits for its pieces, beside the step itself."""
     world, engine = corpus(folder, FILES, SECONDS, "flac"), FabricEngine("auto", quickest(), 0)
     index = torch.arange(clips)
-    batch = world.draw(index, 0, 0, engine.device)
+    batch = world.piece(index, 0, 0, engine.device)
     learner = CPC(CONFIGS[preset], world.signal).to(engine.device).train()
     ours_s, step_s = interleaved(
-        lambda: world.draw(index, 0, 1, engine.device), lambda: learner.update(batch, engine), repeats
+        lambda: world.piece(index, 0, 1, engine.device), lambda: learner.update(batch, engine), repeats
     )
     work = (
         f"{clips} pieces of {PIECE} samples to {engine.device}: a step waits {ours_s / (ours_s + step_s):.2%} of "

@@ -37,7 +37,7 @@ def compare(name: str, config: TonesConfig, repeats: int) -> dict[str, Any]:
 
     def ours() -> None:
         for batch in index.split(BATCH):
-            world.batch(batch)
+            world.whole(batch)
 
     theirs = per_clip(world, index)
     ours_s, theirs_s = interleaved(ours, theirs, repeats)

@@ -22,7 +22,7 @@ import tyro
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars, plainly
-from sonarium.worlds.recordings.listing import UNKNOWN
+from sonarium.worlds.contract import UNKNOWN
 from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, Survey, survey
 from sonarium.worlds.recordings.world import Recordings
 from sonarium.worlds.splits import deal

@@ -26,7 +26,7 @@ from sonarium.training.fit import Audience, FitConfig, check_batch, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import Run
 from sonarium.worlds.contract import Factor
-from sonarium.worlds.recordings.listing import UNKNOWN
+from sonarium.worlds.contract import UNKNOWN
 from sonarium.worlds.recordings.world import Recordings
 from sonarium.worlds.register import hold
 from sonarium.worlds.table import WORLDS

@@ -95,7 +95,7 @@ def codes_of_clips(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Which clips, their frames, and how many each has."""
     for members in batched(lengths):
-        batch = world.batch(index[torch.from_numpy(members)], ear.device)
+        batch = world.whole(index[torch.from_numpy(members)], ear.device)
         own = torch.from_numpy(lengths[members]).to(ear.device)
         codes = ear.encode(batch.signal, own).float().cpu().numpy()
         yield members, codes, ear.code_lengths(own).cpu().numpy()

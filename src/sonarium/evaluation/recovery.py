@@ -25,7 +25,7 @@ MOST_FOR_PCA = 1000
 def batches(world: World, index: Int[Tensor, " clip"], learner: Learner) -> Iterator[Batch]:
     device = next(learner.parameters()).device
     for block in index.split(BLOCK):
-        yield world.batch(block, device)
+        yield world.whole(block, device)
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def codes_of(world: World, index: Int[Tensor, " clip"], learner: Learner) -> Flo
 
 
 def factors_of(world: World, index: Int[Tensor, " clip"]) -> Float[np.ndarray, "clip factor"]:
-    return torch.cat([world.batch(block).factors for block in index.split(BLOCK)]).numpy()
+    return torch.cat([world.whole(block).factors for block in index.split(BLOCK)]).numpy()
 
 
 def recovery(

@@ -21,7 +21,7 @@ from sonarium.measures.probes.parts import Parts, dealt
 from sonarium.measures.probes.segments import Marks
 from sonarium.models.contract import FrameEncoder
 from sonarium.worlds.contract import Split, World
-from sonarium.worlds.recordings.listing import UNKNOWN
+from sonarium.worlds.contract import UNKNOWN
 from sonarium.worlds.recordings.world import Recordings
 
 PEOPLE = ("speaker", "bird", "individual", "client_id")

@@ -1,97 +1,181 @@
-"""What a learner promises.
+"""What a learner promises, and the abilities that it may have.
 
-A learner has `update`, owns its front end and its optimisers, and defines only those of `encode`,
-`decode`, `sample` and `forecast` that it can do; measures ask with `can`.
+A learner has `update`. What else it can do it declares by type: it extends the abstract classes of its abilities, and
+everything generic asks `isinstance(learner, Encoder)`, never which model it is.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from sonarium.worlds.contract import Batch, Signal, SignalKind
+from sonarium.features.contract import FrontEnd
+from sonarium.training.contract import Engine, Source, Stateful
+from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
-
-@runtime_checkable
-class Engine(Protocol):
-    """What a learner may ask of the machinery that trains it."""
-
-    generator: torch.Generator
-    """The source of every random number of an update; saved with the checkpoint."""
-    clips: int
-    """How many clips there are to learn from."""
-
-    def autocast(self) -> Any:
-        """A context in which the forward pass takes the precision of the run."""
-        ...
-
-    def descend(self, loss: Float[Tensor, ""], optimiser: torch.optim.Optimizer) -> None:
-        """Clear the gradients of `optimiser`, differentiate `loss`, and take one step."""
-        ...
+__all__ = [
+    "Decoder", "Density", "Describer", "Encoder", "Engine", "FeatureLearner", "Forecaster", "FrameEncoder", "Learner",
+    "ModelEntry", "Sampler", "Source", "Stateful",
+]  # fmt: skip
 
 
 class Learner(nn.Module, ABC):
     """A model that learns from batches. Final classes only: no learner extends another."""
 
-    front: nn.Module
-    """Waveform to features; part of the learner and saved with it, so that it takes raw sound."""
-    capabilities: ClassVar[tuple[str, ...]]
-    """Which of encode, decode, sample, forecast this learner defines."""
-    dead_below: ClassVar[float] = 0.0
-    """A code whose deviation over clips is no greater carries nothing."""
-    least_batch: int = 1
-    """Clips without which an update makes no sense."""
+    minimum_batch_size: int = 1
+    """Rows without which an update makes no sense."""
+
+    def check(self, source: Source) -> Sequence[str]:
+        """Refuse a source that it cannot learn from, before anything is written; return remarks for the user."""
+        return ()
+
+    def prepare(self, source: Source, engine: Engine) -> None:
+        """Before the first update of a run: take statistics, set a first state. Not called on resuming."""
 
     @abstractmethod
-    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
-        """By name, made once by the learner; the checkpoint keeps their state."""
-
-    @abstractmethod
-    def update(self, batch: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+    def update(self, data: Any, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         """Learn from one batch; return what to log, each under `group/name`."""
+
+    def end_pass(self, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        """After the last batch of a pass through the source: an M-step, say. Logged like an update."""
+        return {}
+
+    def parts(self) -> dict[str, Stateful]:
+        """What a checkpoint must keep besides the module's own state: optimisers, replay, random states."""
+        return {}
+
+
+class FeatureLearner(ABC):
+    """Learns from the features of its front end alone, so that they can be computed once and kept."""
+
+    front: FrontEnd
 
     @abstractmethod
     def features(self, batch: Batch) -> Float[Tensor, "clip *feature"]:
-        """What the front end makes of the batch, computed here or beforehand."""
+        """What the front end makes of the batch, or `batch.features` where they were computed beforehand (the
+        signal is then left out of the batch)."""
 
 
-@runtime_checkable
-class FrameEncoder(Protocol):
-    """A learner whose codes are frames at a rate, so that it takes sound of any length."""
+class Encoder(ABC):
+    """From a signal to codes, one frame a clip."""
+
+    dead_below: ClassVar[float] = 0.0
+    """A code whose standard deviation over clips is no greater carries no information."""
+
+    @abstractmethod
+    def encode(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip frame code"]:
+        """Codes of clips, independent of their batch mates."""
+
+
+class FrameEncoder(ABC):
+    """From a signal of any length to codes that are frames at a rate."""
 
     code_rate: float
     """Frames a second."""
     code_first: float
     """Seconds from the beginning of the sound to the middle of the first frame."""
 
+    @abstractmethod
     def encode(
-        self, wave: Tensor, lengths: Tensor | None = None, *, power: Tensor | None = None
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        lengths: Int[Tensor, " clip"] | None = None,
+        *,
+        power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
-        """Codes of clips of these lengths; `power` is the mean square of the sound that they are parts of."""
-        ...
+        """Codes of clips of these lengths, independent of batch mates and padding, zeros beyond a clip's own;
+        `power` is the mean square of the sound that they are parts of."""
 
-    def code_lengths(self, lengths: Tensor) -> Tensor:
+    @abstractmethod
+    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         """Frames of clips of so many samples."""
-        ...
 
 
-def can(learner: Learner, ability: str) -> bool:
-    """Whether this learner defines `encode`, `decode`, `sample` or `forecast`."""
-    return ability in learner.capabilities
+class Decoder(ABC):
+    @abstractmethod
+    def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:
+        """Features, which the front end may invert to sound."""
+
+
+class Sampler(ABC):
+    @abstractmethod
+    def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip frame code"]:
+        """Codes drawn from the model's prior."""
+
+
+class Forecaster(ABC):
+    @abstractmethod
+    def forecast(
+        self, signal: Float[Tensor, "clip time *rest"], frames: int, samples: int, generator: torch.Generator
+    ) -> Float[Tensor, "sample clip frame code"]:
+        """Codes of so many frames after the end of the signal, drawn `samples` times."""
+
+
+class Density(ABC):
+    @abstractmethod
+    def log_weights(self, batch: Batch, draws: int, generator: torch.Generator) -> Float[Tensor, "draw clip"]:
+        """log p(x, z) − log q(z|x) for samples of q: their mean is the ELBO, their log-mean-exp IWAE's bound."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of the table of models."""
+class Description:
+    """The codes of clips, and what each carries."""
+
+    values: Float[np.ndarray, "clip code"]
+    """Numbers; or, of a codebook, the position of the entry that was used."""
+    names: tuple[str, ...]
+    worth: Float[np.ndarray, " code"]
+    """What a code carries, by which codes are ordered."""
+    notes: tuple[str, ...]
+    """The same in words."""
+    alive: Bool[np.ndarray, " code"]
+    entries: int | None = None
+    """Entries of each codebook, where codes are entries."""
+
+    @property
+    def order(self) -> list[int]:
+        """The codes that carry most first, the dead ones last."""
+        return np.lexsort((-self.worth, ~self.alive)).tolist()
+
+
+@dataclass(frozen=True)
+class Traversal:
+    """One code of one clip moved through `steps`, all others held."""
+
+    name: str
+    note: str
+    alive: bool
+    steps: tuple[str, ...]
+    own: int
+    """The step at which the clip is as it was."""
+    codes: Float[Tensor, "step frame code"]
+
+
+class Describer(ABC):
+    """Tells what its codes carry, and what moving each of them means."""
+
+    @abstractmethod
+    def describe(self, batches: Sequence[Batch]) -> tuple[Description, int, tuple[Traversal, ...]]:
+        """The codes of these clips, which clip is the most ordinary, and a traversal of each of its codes."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model in the catalogue."""
 
     summary: str
     build: Callable[[Any, Signal], Learner]
     """From a configuration and the form of the signal; the weights are drawn from torch's generator."""
-    presets: dict[str, Callable[[SignalKind], Any]]
+    presets: Mapping[str, Callable[[SignalKind], Any]]
     """Configurations by name, each a frozen dataclass for this form of signal; `default` among them."""
     kinds: tuple[SignalKind, ...] = ("wave", "picture")
     """Forms of signal that it learns from."""
+    main: tuple[str, ...] = ()
+    """The flags that matter first, by their names; `--help` shows the rest under advanced."""
+    complete: Callable[[Any, World, int], Any] = lambda config, world, steps: config
+    """The configuration with what only the world or the number of steps tells, such as the number of a label."""

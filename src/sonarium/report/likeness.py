@@ -115,7 +115,7 @@ def asked_by(known: Corpus) -> tuple[np.ndarray, str, np.ndarray, str]:
 def players(known: Corpus, asked: Asked, number: int, world: World, folder: Path) -> list[Medium]:
     """A clip and its neighbours, one after the other."""
     rows = [asked.row, *(found.row for found in asked.found)]
-    batch = world.batch(known.index[rows])
+    batch = world.whole(known.index[rows])
     most = round(SECONDS * known.rate)
     waves = [
         wave[: min(length, most)].numpy()

@@ -153,7 +153,7 @@ class Artist:
     def reconstructions(self, clips: Int[Tensor, " clip"], reading: Reading) -> None:
         count = SOUNDS if self.view.sound else PICTURES
         chosen = in_turn(reading.codes.factors, self.world.factors, count)
-        batch = self.world.batch(clips[chosen], self.device)
+        batch = self.world.whole(clips[chosen], self.device)
         features = self.asked.features(batch)
         made = self.asked.decode(self.asked.encode(batch.signal))
         titles = [self.named(int(clips[one]), reading.codes.factors[one].tolist()) for one in chosen]
@@ -209,7 +209,7 @@ class Artist:
     def traversals(self, clips: Int[Tensor, " clip"], reading: Reading) -> None:
         sweeps = reading.sweeps[:MOST_ROWS]
         decoded = [self.asked.decode(sweep.codes) for sweep in sweeps]
-        samples = self.samples_of(self.world.batch(clips[[reading.central]], self.device))[0]
+        samples = self.samples_of(self.world.whole(clips[[reading.central]], self.device))[0]
         rows = [
             Row(s.name, s.note, s.alive, s.steps, s.own, self.within(cells(self.learner.front, made), samples))
             for s, made in zip(sweeps, decoded, strict=True)

@@ -86,7 +86,7 @@ class Reading:
 @torch.no_grad()
 def read(learner: Autoencoder, world: World, clips: Int[Tensor, " clip"], device: torch.device) -> Reading:
     """Show the learner these clips and note its codes."""
-    blocks = (world.batch(block, device) for block in clips.split(BLOCK))
+    blocks = (world.whole(block, device) for block in clips.split(BLOCK))
     return read_entries(learner, blocks) if isinstance(learner, VQVAE) else read_numbers(learner, blocks)
 
 

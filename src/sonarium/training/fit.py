@@ -117,7 +117,7 @@ class Clips:
         for start in range(0, len(self.train), BLOCK):
             index = self.train[start : start + BLOCK]
             # Pieces like those that will be learnt from, where the world cuts them: a recording may be an hour.
-            batch = self.world.draw(index, self.config.seed, start, self.engine.device)
+            batch = self.world.piece(index, self.config.seed, start, self.engine.device)
             wrong = ~batch.signal.isfinite().flatten(1).all(1)
             if wrong.any():
                 raise ValueError(
@@ -132,7 +132,7 @@ class Clips:
         if self.world.pieces or any(parameter.requires_grad for parameter in learner.front.parameters()):
             return
         with torch.no_grad():
-            probe = learner.features(self.world.batch(self.train[:1], self.engine.device))
+            probe = learner.features(self.world.whole(self.train[:1], self.engine.device))
             if probe.nbytes * len(self.train) > self.config.cache_megabytes * 2**20:
                 return
             blocks = self.blocks(progress, "computing features")
@@ -147,7 +147,7 @@ class Clips:
             self.epoch = epoch
         chosen = torch.from_numpy(self.order[place * self.config.batch : (place + 1) * self.config.batch])
         if self.cache is None:
-            return self.world.draw(self.train[chosen], self.config.seed, step, self.engine.device)
+            return self.world.piece(self.train[chosen], self.config.seed, step, self.engine.device)
         features, causes = self.cache
         place_there, nothing = chosen.to(features.device), torch.empty(len(chosen), 0)
         return Batch(self.train[chosen], nothing, causes[place_there], features[place_there])

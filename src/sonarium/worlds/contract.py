@@ -1,24 +1,33 @@
-"""What a world is: sound, with what is known of its causes.
+"""What a world is: clips of sound, with what is known of their factors.
 
-A rendered world makes clip `i` from its index and its seed alone, so it takes no disk, and the clip
-has the same samples in any batch, in any order, on any worker. A recorded world reads them.
+A rendered world makes clip `i` from its index and its seed alone, so it takes no disk, and the clip has the same
+samples in any batch, in any order, on any worker. A recorded world reads its clips; the codes of a run are a world
+too. Everything but `whole` has a default, so that nobody asks which world it is.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-SignalKind = Literal["wave", "picture"]
+from sonarium.worlds.counter import places
+
+SignalKind = Literal["wave", "picture", "codes"]
+Mark = tuple[float, float, str]
+"""Onset and offset in seconds, and the label, of a segment of a clip."""
+Progress = Callable[[str, int, int], object]
+"""Called with the stage, how much is done, and of how much."""
+UNKNOWN = "unknown"
+"""The value of a categorical factor in clips that have no label."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One cause of a sound: a category with named values, or a number with the values it takes."""
+    """One known cause of a sound: a category with named values, or a number with the values it takes."""
 
     name: str
     values: tuple[str, ...] | tuple[float, ...]
@@ -31,16 +40,29 @@ class Factor:
 
 @dataclass(frozen=True)
 class Signal:
-    """The form of one clip: a waveform of `shape` (time,) at `rate`, or a picture (row, column)."""
+    """The form of one clip, or of one piece where clips differ in length.
+
+    A waveform has the shape (time,) at `rate` samples a second, a picture (row, column), codes (frame, code) at
+    `frame_rate` frames a second.
+    """
 
     kind: SignalKind
     shape: tuple[int, ...]
     rate: int | None = None
+    frame_rate: float | None = None
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """Samples or frames a second along the first axis; None of a picture."""
+        return self.rate if self.kind == "wave" else self.frame_rate
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips with their causes. A category's cause is the position of its value in the factor."""
+    """Clips with their factors. The value of a category is its position in the factor's values.
+
+    One batch is derived from another by `dataclasses.replace` alone, so that nothing known of it is lost.
+    """
 
     index: Int[Tensor, " clip"]
     signal: Float[Tensor, "clip *shape"]
@@ -48,72 +70,150 @@ class Batch:
     features: Float[Tensor, "clip *feature"] | None = None
     """The front end's output, where it was computed beforehand."""
     lengths: Int[Tensor, " clip"] | None = None
-    """Samples of each clip that are sound, where clips differ; zeros follow, which no loss or measure may see."""
+    """Samples (or frames) of each clip; what follows is padding, which no loss or measure may see."""
+    tracks: Float[Tensor, "clip frame track"] | None = None
+    """Factors and actions frame by frame, at the world's `track_rate`; zeros beyond a clip's length."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same on another device."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in held.items() if value is not None})
 
 
 class World(ABC):
-    """Anything that yields sound with what is known of its causes."""
+    """Anything that yields sound with what is known of its factors."""
 
     name: str
     signal: Signal
     factors: tuple[Factor, ...]
-    pieces: bool = False
-    """Whether one learns from random pieces of the clips, which `draw` cuts."""
+    tracks: tuple[Factor, ...] = ()
+    """Factors that change within a clip: one column of `Batch.tracks` each."""
+    track_rate: float = 0.0
+    """Frames of `tracks` a second."""
+    group_kind: str = "clip"
+    """What no two parts of a split may share: speaker, bird, session, clip."""
+    planted: bool = True
+    """Whether the factors were set when the sound was made, each independently of the others; labels of
+    recordings were not."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def batch(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch: ...
+    def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
+        """These clips, each as long as it is, padded with zeros to the longest of them."""
 
-    def draw(self, index: Int[Tensor, " clip"], seed: int, step: int, device: torch.device | str = "cpu") -> Batch:
-        """What to learn from in this step: the clips, or pieces of them that follow from seed and step alone."""
-        return self.batch(index, device)
+    def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        """Samples (frames of codes, rows of a picture) of each clip."""
+        return torch.full((len(index),), self.signal.shape[0], dtype=torch.int64)
+
+    def cropped(self) -> bool:
+        """Whether `piece` gives other samples at every step, rather than the clip as it is."""
+        lengths = self.lengths(torch.arange(len(self)))
+        return bool((lengths != self.signal.shape[0]).any())
+
+    def piece(
+        self, index: Int[Tensor, " clip"], seed: int, step: int, device: torch.device | str = "cpu"
+    ) -> Batch:
+        """A crop of each clip to the signal's shape, from a random place that follows from seed and step alone;
+        a shorter clip whole, padded with zeros."""
+        if not self.cropped():
+            return self.whole(index, device)
+        at, size = index.cpu(), self.signal.shape[0]
+        lengths = self.lengths(at)
+        start = places(seed, step, at, (lengths - size).clamp(min=0) + 1)
+        return crop(self.whole(at), start, lengths.clamp(max=size), size, self.frames_of).to(device)
+
+    def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
+        """The middle of each clip, cropped or padded to the signal's shape: for models of one length alone."""
+        if not self.cropped():
+            return self.whole(index, device)
+        at, size = index.cpu(), self.signal.shape[0]
+        lengths = self.lengths(at)
+        start = (lengths - size).clamp(min=0) // 2
+        return crop(self.whole(at), start, lengths.clamp(max=size), size, self.frames_of).to(device)
+
+    def frames_of(self, samples: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        """Frames of `tracks` in so many samples."""
+        per_second = self.signal.steps_per_second
+        assert per_second, f"tracks of a {self.signal.kind}"
+        return torch.div(samples * self.track_rate, per_second, rounding_mode="floor").long()
 
     def portions(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " portion"]:
-        """What an epoch goes through: each clip once, or as often as it has room for a piece."""
-        return index
+        """The clips that one epoch draws from: each as often as a piece fits into it, and at least once."""
+        times = torch.div(self.lengths(index), self.signal.shape[0], rounding_mode="floor").clamp(min=1)
+        return index.repeat_interleave(times)
 
     def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """The group (speaker, bird, session) of each clip; no group may lie on both sides of a split."""
+        """The number of each clip's group (speaker, bird, session); no group may lie in two parts of a split."""
         return index
+
+    def group_names(self) -> tuple[str, ...]:
+        """The name of each group, by its number."""
+        return tuple(map(str, range(len(self))))
+
+    def recording(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        """The number of the recording that each clip is a part of: clips with one number share a channel, and may
+        be the same sound."""
+        return index
+
+    def path(self, clip: int) -> str:
+        """Where a clip lies, to name it in an error."""
+        return f"clip {clip} of {self.name}"
+
+    def marks(self, index: Int[Tensor, " clip"]) -> list[tuple[Mark, ...]]:
+        """The annotated segments of each clip, in seconds from its beginning."""
+        return [()] * len(index)
+
+    def identity(self, index: Int[Tensor, " clip"]) -> list[str]:
+        """What each clip is, wherever it lies: the same samples, the same words."""
+        return [f"{self.name} {clip}" for clip in index.tolist()]
+
+    def describe(self) -> str:
+        """What there is, in one line."""
+        return f"{self.name}: {len(self)} clips"
+
+    def documents(self) -> Mapping[str, Any]:
+        """What a run folder should keep of this world, as JSON by file name."""
+        return {}
+
+
+def crop(
+    batch: Batch,
+    start: Int[Tensor, " clip"],
+    lengths: Int[Tensor, " clip"],
+    size: int,
+    frames_of: Callable[[Tensor], Tensor],
+) -> Batch:
+    """Of each clip so many samples from its own start on, padded with zeros to `size`; its tracks likewise."""
+    changed: dict[str, Tensor] = {"signal": cut(batch.signal, start, lengths, size), "lengths": lengths}
+    if batch.tracks is not None:
+        frames = int(frames_of(torch.tensor([size])))
+        changed["tracks"] = cut(batch.tracks, frames_of(start), frames_of(lengths), frames)
+    return replace(batch, **changed)
+
+
+def cut(
+    rows: Float[Tensor, "clip time *rest"],
+    start: Int[Tensor, " clip"],
+    lengths: Int[Tensor, " clip"],
+    size: int,
+) -> Float[Tensor, "clip size *rest"]:
+    made = rows.new_zeros(len(rows), size, *rows.shape[2:])
+    for row, (first, count) in enumerate(zip(start.tolist(), lengths.tolist(), strict=True)):
+        made[row, :count] = rows[row, first : first + count]
+    return made
 
 
 @dataclass(frozen=True)
-class Split:
-    """Clip indices for learning, for choosing and for judging; whole groups to each."""
+class WorldEntry:
+    """A world in the catalogue."""
 
-    train: Int[Tensor, " train"]
-    validation: Int[Tensor, " validation"]
-    test: Int[Tensor, " test"]
-
-
-def split(world: World, seed: int, test: float = 0.2, validation: float = 0.0) -> Split:
-    """Deal whole groups at random into three parts, of which two have these shares of the groups.
-
-    Where there are enough groups, a part that is asked for has at least one.
-    """
-    if not (0 <= test < 1 and 0 <= validation < 1 and test + validation < 1):
-        raise ValueError(
-            f"shares test={test} and validation={validation} leave nothing to train on: "
-            "give shares in [0, 1) that sum to less than 1"
-        )
-    everything = torch.arange(len(world))
-    group_of_clip = world.group(everything)
-    groups = torch.unique(group_of_clip).numpy()
-    order = torch.from_numpy(np.random.default_rng([seed, 0x5B117]).permutation(groups))
-    spare = len(groups) - 1
-    tests = min(max(1, round(test * len(groups))), spare) if test else 0
-    validations = min(max(1, round(validation * len(groups))), spare - tests) if validation else 0
-    parts = {
-        "test": order[:tests],
-        "validation": order[tests : tests + validations],
-        "train": order[tests + validations :],
-    }
-    if test and not tests:
-        raise ValueError(
-            f"the test part of world '{world.name}' is empty: it has {len(groups)} group(s), no part of "
-            "which may be on both sides; use more clips, or another --group of recordings, such as file, or "
-            "--test 0, which learns from all and judges nothing"
-        )
-    return Split(**{part: everything[torch.isin(group_of_clip, of)] for part, of in parts.items()})
+    summary: str
+    kind: SignalKind
+    Config: type
+    """A frozen dataclass of defaults, whose docstrings are the help of its flags."""
+    build: Callable[[Any, int, Progress], World]
+    """From a configuration and a seed; what takes long reports its progress."""
+    signal: Callable[[Any], Signal] | None = None
+    """The form of a clip, where it follows from the configuration alone and nothing need be read for it."""

@@ -1,4 +1,5 @@
-"""White noise as a pure function of seed, clip and sample, so that no order of work can change it.
+"""Counter-based random numbers (Salmon et al., 2011): a pure function of seed, clip and position, so that no order
+of work can change them.
 
 A counter goes through the finaliser of SplitMix64 (Steele, Lea & Flood, 2014); the two halves of the
 result become two normal samples by Box and Muller (1958). `kernels.add_normal` takes the same integers
@@ -44,3 +45,11 @@ def normal(start: Int[Tensor, " clip"], samples: int) -> Float[Tensor, "clip tim
     radius = torch.sqrt(-2 * torch.log(uniform))
     pairs = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
     return pairs.reshape(len(start), -1)[:, :samples]
+
+
+def places(seed: int, step: int, clip: Int[Tensor, " clip"], count: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+    """A random place below `count` for each clip, another one each time that a clip comes in the same batch."""
+    same = clip[:, None] == clip
+    times_before = same.tril(-1).sum(1)
+    word = mix(stream(seed, clip) + signed(step * STEP % (1 << 64)) + times_before * signed(FIRST))
+    return (word & ((1 << 63) - 1)) % count

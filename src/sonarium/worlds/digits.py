@@ -117,7 +117,7 @@ class Digits(World):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
+    def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         at = index.cpu()
         signal = self.pictures[at].float() / self.white
         return Batch(index.to(device), signal.to(device), self.labels[at][:, None].float().to(device))

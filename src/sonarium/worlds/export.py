@@ -41,7 +41,7 @@ def pieces(world: World, progress: Progress) -> Iterator[Batch]:
     """All clips of a world in order, some at a time."""
     for first in range(0, len(world), PIECE):
         past = min(first + PIECE, len(world))
-        yield world.batch(torch.arange(first, past))
+        yield world.whole(torch.arange(first, past))
         progress(past, len(world))
 
 

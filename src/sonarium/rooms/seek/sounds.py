@@ -119,7 +119,7 @@ def world_sounds(world: World, rate: int, samples: int, level: float) -> Sounds:
         )
 
     def read(number: int) -> Float[np.ndarray, " samples"]:
-        return repeated(world.batch(torch.tensor([number])).signal[0].numpy(), samples, rate)
+        return repeated(world.whole(torch.tensor([number])).signal[0].numpy(), samples, rate)
 
     return Sounds([Kind(world.name, len(world), read)], rate, samples, level)
 

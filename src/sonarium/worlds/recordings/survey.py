@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from sonarium.worlds.audio.file import BadAudio, Limits, absence, unreadable
+from sonarium.worlds.contract import UNKNOWN
 from sonarium.worlds.recordings.cache import Cache, Decoding, content_of, default_folder, in_order, open_cache
 from sonarium.worlds.recordings.layouts import Hints, Layout, folder_of, list_clips
-from sonarium.worlds.recordings.listing import UNKNOWN, Listing, Row, Segment, relative
+from sonarium.worlds.recordings.listing import Listing, Row, Segment, relative
 from sonarium.worlds.recordings.quarantine import Fault, Quarantine
 
 SLACK = 0.01

@@ -75,7 +75,7 @@ class SyntoneFile(World):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def batch(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
+    def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         at = index.cpu()
         return Batch(index.to(device), self.samples[at].to(device), self.causes[at].to(device))
 

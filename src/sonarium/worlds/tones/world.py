@@ -222,7 +222,7 @@ class Tones(World):
         streams = noise.stream(self.seed, clip)
         return render(tones, streams, self.time, self.config.alias, torch.device(device))
 
-    def batch(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
+    def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         factors = self.locate(index)
         signal = self.generate(factors, index, device)
         return Batch(index=index.to(device), signal=signal, factors=factors.float().to(device))
