@@ -1,7 +1,7 @@
 """What an agent is: from what is observed in many episodes at once to one action in each.
 
-An agent keeps nothing between calls: its memory is a value that goes in and comes out, so that it can be stored with
-the steps it belongs to, cut, and started anew. One agent acts in many environments at once, one slot each.
+An agent keeps nothing between calls: its memory is a value that goes in and comes out, so that it can be stored
+with the steps it belongs to, cut, and started anew. One agent acts in many environments at once, one slot each.
 """
 
 from abc import ABC, abstractmethod

@@ -6,8 +6,9 @@ too. Everything but `whole` has a default, so that nobody asks which world it is
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -50,6 +51,8 @@ class Signal:
     shape: tuple[int, ...]
     rate: int | None = None
     frame_rate: float | None = None
+    channel: int | None = None
+    """Of recordings with several channels, the one that is used; None is their mean."""
 
     @property
     def steps_per_second(self) -> float | None:
@@ -113,15 +116,21 @@ class World(ABC):
         return bool((lengths != self.signal.shape[0]).any())
 
     def piece(
-        self, index: Int[Tensor, " clip"], seed: int, step: int, device: torch.device | str = "cpu"
+        self,
+        index: Int[Tensor, " all"],
+        seed: int,
+        step: int,
+        device: torch.device | str = "cpu",
+        rows: slice = slice(None),
     ) -> Batch:
         """A crop of each clip to the signal's shape, from a random place that follows from seed and step alone;
-        a shorter clip whole, padded with zeros."""
+        a shorter clip whole, padded with zeros. Of a batch of clips `index` only these rows are made."""
         if not self.cropped():
-            return self.whole(index, device)
-        at, size = index.cpu(), self.signal.shape[0]
+            return self.whole(index[rows], device)
+        at, size = index.cpu()[rows], self.signal.shape[0]
         lengths = self.lengths(at)
-        start = places(seed, step, at, (lengths - size).clamp(min=0) + 1)
+        spare = (self.lengths(index) - size).clamp(min=0)
+        start = places(seed, step, index.cpu(), spare + 1)[rows]
         return crop(self.whole(at), start, lengths.clamp(max=size), size, self.frames_of).to(device)
 
     def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
@@ -173,9 +182,8 @@ class World(ABC):
         """What there is, in one line."""
         return f"{self.name}: {len(self)} clips"
 
-    def documents(self) -> Mapping[str, Any]:
-        """What a run folder should keep of this world, as JSON by file name."""
-        return {}
+    def keep(self, folder: Path) -> None:
+        """Write into a run folder what the run must keep of this world."""
 
 
 def crop(
@@ -217,3 +225,5 @@ class WorldEntry:
     """From a configuration and a seed; what takes long reports its progress."""
     signal: Callable[[Any], Signal] | None = None
     """The form of a clip, where it follows from the configuration alone and nothing need be read for it."""
+    main: tuple[str, ...] | None = None
+    """The flags that matter first, by their fields; `--help` shows the others under advanced. None: all."""
