@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from corpus import RATE, SMALL, TINY, WORDS, write_corpus
-from noises import write
+from worlds.recordings.noises import write
 
 from sonarium.__main__ import dispatch
 from sonarium.commands.faults import UsageError

@@ -16,11 +16,11 @@ from sonarium.models.table import MODELS
 from sonarium.training.fit import FitConfig
 from sonarium.training.run import Run, restore_weights
 from sonarium.worlds.contract import Signal, Split, World
-from sonarium.worlds.recordings.survey import Progress
+from sonarium.worlds.contract import Progress
 from sonarium.worlds.recordings.world import Recordings
 from sonarium.worlds.register import compare
 from sonarium.worlds.splits import deal, in_words
-from sonarium.worlds.table import WORLDS
+from sonarium.catalogue import WORLDS
 
 
 def as_dict(config: Any) -> dict[str, Any]:

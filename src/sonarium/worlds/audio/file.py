@@ -8,6 +8,7 @@ does not grow with their length.
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sonarium.worlds.audio import cbin, containers, mpeg
+from sonarium.worlds.audio import containers, mpeg
 
 SUFFIXES = frozenset(
     ".wav .wave .rf64 .w64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .sph .cbin".split()
@@ -133,13 +134,13 @@ class Recording:
 
     def open_cbin(self) -> None:
         try:
-            told = cbin.read_rec(self.path)
+            told = read_rec(self.path)
         except ValueError as error:
             raise BadAudio(self.path, str(error), "fetch that one, too") from None
-        if (flaw := cbin.size_flaw(self.path, told)) is not None:
+        if (flaw := size_flaw(self.path, told)) is not None:
             raise BadAudio(self.path, flaw)
         self.header = Header(told["rate"], told["channels"], told["frames"], "CBIN")
-        self.read = lambda: cbin.read_cbin(self.path, told["channels"], BLOCK)
+        self.read = lambda: read_cbin(self.path, told["channels"], BLOCK)
 
     def open_soundfile(self) -> None:
         if (flaw := containers.flaw(self.path)) is not None:
@@ -275,3 +276,43 @@ def undecodable(path: Path, error: Exception) -> BadAudio:
         # libsndfile says so of any MP3 file in which it finds no frame.
         said = "no sound was found in it"
     return BadAudio(path, f"is not sound that can be read ({said.removeprefix('Error :').strip(' .')})")
+
+
+# Recordings of EvTAF, as in the Bengalese finch song repository (Nicholson, Queen & Sober, 2017): a .cbin file has
+# nothing but signed 16-bit integers, high byte first, channels interleaved; the text file .rec of the same name
+# has their rate and number.
+REC_KEYS = {"ADFREQ": "rate", "Chans": "channels", "Samples": "frames"}
+NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?"
+REC_LINE = re.compile(rf"^\s*({'|'.join(REC_KEYS)})\s*=\s*({NUMBER})\s*$", re.MULTILINE)
+
+
+def read_rec(path: Path) -> dict[str, int]:
+    """Rate, channels and frames of a .cbin file, from the .rec file beside it."""
+    beside = path.with_suffix(".rec")
+    if not beside.is_file():
+        raise ValueError("has no .rec file beside it, which tells its rate and channels")
+    text = beside.read_text(encoding="latin-1")
+    found = {REC_KEYS[name]: round(float(number)) for name, number in REC_LINE.findall(text)}
+    if missing := sorted(set(REC_KEYS.values()) - set(found)):
+        raise ValueError(f"has a .rec file that does not tell its {' and '.join(missing)}")
+    if min(found.values()) < 1:
+        raise ValueError(f"has a .rec file that tells {found}")
+    return found
+
+
+def size_flaw(path: Path, told: dict[str, int]) -> str | None:
+    """The file has to be as long as its .rec file says."""
+    expected, there = told["frames"] * told["channels"] * 2, path.stat().st_size
+    if there < expected:
+        return f"is cut short: its .rec file promises {expected} bytes of sound, and {there} are there"
+    if there > expected:
+        return f"does not fit its .rec file: that promises {expected} bytes of sound, and {there} are there"
+    return None
+
+
+def read_cbin(path: Path, channels: int, block: int) -> Iterator[Float[np.ndarray, "frame channel"]]:
+    """The samples between -1 and 1, some frames at a time."""
+    with open(path, "rb") as file:
+        while content := file.read(block * channels * 2):
+            samples = np.frombuffer(content, ">i2").reshape(-1, channels)
+            yield samples.astype(np.float32) / np.float32(32_768)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from sonarium.worlds.recordings import tables
-from sonarium.worlds.recordings.listing import Segment, files_below
-from sonarium.worlds.recordings.quarantine import Fault
+from sonarium.worlds.contract import Mark
+from sonarium.worlds.recordings import metadata
+from sonarium.worlds.recordings.listing import Fault, files_below
 
 TABLES = ("segments.csv", "segments.tsv", "segments.parquet", "annotations.csv")
 DESCRIPTIONS = ("files.csv", "files.tsv")
@@ -25,13 +25,13 @@ NOTMAT = ".not.mat"
 class Annotated:
     """What is known of each file of sound; gathered bit by bit."""
 
-    segments: dict[Path, list[Segment]] = field(default_factory=lambda: defaultdict(list))
+    segments: dict[Path, list[Mark]] = field(default_factory=lambda: defaultdict(list))
     labels: dict[Path, dict[str, str]] = field(default_factory=dict)
     faults: dict[Path, str] = field(default_factory=dict)
     """Recordings whose annotation cannot be used, and why."""
     remarks: list[Fault] = field(default_factory=list)
 
-    def mark(self, path: Path, segments: Iterable[Segment]) -> None:
+    def mark(self, path: Path, segments: Iterable[Mark]) -> None:
         """A segment that ends before it begins is told of, and left out; the recording stays."""
         kept = self.segments[path]
         for start, stop, label in segments:
@@ -132,18 +132,18 @@ def from_table(root: Path, path: Path | None, sounds: Sounds) -> Annotated:
     """A row for each segment; further columns that are the same for all segments of a file are its labels."""
     if path is None:
         raise ValueError(f"'{root}' has none of {', '.join(TABLES)}: put a table of segments there")
-    table, found = tables.read_table(path), Annotated()
+    table, found = metadata.read_table(path), Annotated()
     remedy = "name one of them so, or take --layout folder if it is no table of segments"
-    files, label = tables.need_paths(table, path, remedy), tables.need(table, tables.LABEL, path, remedy)
-    times = tables.time_columns(table, path)
+    files, label = metadata.need_paths(table, path, remedy), metadata.need(table, metadata.LABEL, path, remedy)
+    times = metadata.time_columns(table, path)
     if times.start is None:
-        tables.need(table, tables.START, path, remedy)
+        metadata.need(table, metadata.START, path, remedy)
     if times.stop is None and times.duration is None:
-        tables.need(table, tables.STOP, path, remedy)
+        metadata.need(table, metadata.STOP, path, remedy)
     others = [name for name in table if name not in {files, label} | times.names]
     known = {file: sounds.at(root / file) for file in dict.fromkeys(table[files])}
     values: dict[tuple[Path, str], set[str]] = defaultdict(set)
-    for at, (start, stop) in enumerate(tables.stretches(table, times, path)):
+    for at, (start, stop) in enumerate(metadata.stretches(table, times, path)):
         sound = known[table[files][at]]
         found.mark(sound, [(-1.0 if start is None else start, -1.0 if stop is None else stop, table[label][at])])
         for name in others:
@@ -158,10 +158,10 @@ def from_table(root: Path, path: Path | None, sounds: Sounds) -> Annotated:
 def describe(root: Path, sounds: Sounds) -> dict[Path, dict[str, str]]:
     """What a table of the files says of each recording, if there is one with their paths."""
     path = next((root / name for name in DESCRIPTIONS if (root / name).is_file()), None)
-    table = tables.read_table(path) if path is not None else None
-    if path is None or table is None or tables.find(table, tables.PATH) is None:
+    table = metadata.read_table(path) if path is not None else None
+    if path is None or table is None or metadata.find(table, metadata.PATH) is None:
         return {}
-    files = tables.need_paths(table, path)
+    files = metadata.need_paths(table, path)
     names = [name for name in table if name != files]
     return {
         sounds.at(root / file): {name: table[name][at] for name in names} for at, file in enumerate(table[files])
@@ -184,7 +184,7 @@ def from_notmat(root: Path, sounds: Sounds) -> Annotated:
     return found
 
 
-def read_notmat(path: Path) -> Iterator[Segment]:
+def read_notmat(path: Path) -> Iterator[Mark]:
     """Onset, offset and label of each syllable; an error says what is wrong with the recording for that."""
     # SciPy's readers take long to load, which a person who asks for help should not wait for.
     from scipy.io import loadmat
@@ -262,7 +262,7 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def stretches(annotation: Any) -> Iterator[Segment]:
+def stretches(annotation: Any) -> Iterator[Mark]:
     """Onset, offset and label of what crowsetta gives as a sequence, as several, or as boxes."""
     sequences = getattr(annotation, "seq", None)
     for sequence in sequences if isinstance(sequences, list) else [sequences] if sequences is not None else []:

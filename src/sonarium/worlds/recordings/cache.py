@@ -27,6 +27,7 @@ from jaxtyping import Float
 
 from sonarium.files import failure, remove, write_whole, written_aside
 from sonarium.worlds.audio.file import BadAudio, Limits, Recording
+from sonarium.worlds.contract import Progress
 
 FORMAT = 1
 """Changes whenever the same files would be cached in another way."""
@@ -37,9 +38,7 @@ AT_ONCE = 1 << 23
 TOUCHED = 1 << 26
 """Bytes that may have been read before their pages are given back to the system."""
 INT16 = np.float32(2**-15)
-"""What a step of an integer means where the recording itself has 16 bits."""
-Progress = Callable[[str, int, int], object]
-"""Is told the stage, how many files are done, and of how many."""
+"""One step of a 16-bit integer, where full scale is 1."""
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -61,7 +60,7 @@ class Entry(NamedTuple):
     """In samples."""
     length: int
     scale: float
-    """What a stored number is multiplied by."""
+    """Factor of the stored numbers."""
     rate: int
     channels: int
     form: str
@@ -74,8 +73,8 @@ def workers() -> int:
 def in_order(
     work: Callable[[Given], Made], given: Iterable[Given], discard: Callable[[Made], object] = lambda made: None
 ) -> Iterator[Made]:
-    """What threads make of each, in order, and never far ahead of whoever takes it; what is not taken any more
-    is discarded."""
+    """Map with threads, in order, never far ahead of whoever takes the results; results that are not taken any
+    more are discarded."""
     with ThreadPoolExecutor(workers()) as pool:
         waiting: deque[Future[Made]] = deque()
         try:
@@ -92,7 +91,7 @@ def in_order(
 
 
 def content_of(path: Path) -> str:
-    """A hash of all that decides what a file sounds like."""
+    """A hash of the bytes that a file's sound is decoded from."""
     kind = path.suffix.lower()
     # Two endings decide how a file is read; the other formats are known by their first bytes.
     digest = hashlib.blake2b(kind.encode() if kind in (".cbin", ".mp3") else b"", digest_size=16)
@@ -115,7 +114,7 @@ class Cache:
 
     def __init__(self, path: Path, index: Mapping[str, Any]):
         self.path = path
-        self.entries = {content: Entry(*told) for content, told in index["entries"].items()}
+        self.entries = {content: Entry(*fields) for content, fields in index["entries"].items()}
         self.faults: dict[str, str] = index["faults"]
         self.store: Literal["int16", "float32"] = index["decoding"]["store"]
         self.damage: str | None = None
@@ -165,8 +164,8 @@ def open_cache(
 
 def name_of(files: Iterable[str], decoding: Decoding) -> str:
     versions = [soundfile.__libsndfile_version__, soxr.__version__]
-    told = json.dumps([FORMAT, versions, asdict(decoding), sorted(files)])
-    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+    key = json.dumps([FORMAT, versions, asdict(decoding), sorted(files)])
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
 @contextmanager
@@ -188,9 +187,9 @@ def find(path: Path) -> Cache | str | None:
     if not listing.exists():
         return None
     try:
-        told = json.loads(listing.read_text(encoding="utf-8"))
-        index = told["index"]
-        if told["checksum"] != checksum(index):
+        content = json.loads(listing.read_text(encoding="utf-8"))
+        index = content["index"]
+        if content["checksum"] != checksum(index):
             return "its index was altered"
         if not path.is_file() or path.stat().st_size != index["bytes"]:
             return "its samples are not as many as they were"
@@ -288,7 +287,7 @@ def decode(path: Path, decoding: Decoding, folder: Path) -> Decoded | str:
     except BaseException:
         spool.close()
         raise
-    # Sound of 16 bits is kept exactly as it is, any other as finely as its own loudness allows.
+    # 16-bit sound is stored exactly, any other scaled to the full range of 16 bits.
     scale = 1.0 if decoding.store == "float32" else float(INT16) if whole or peak == 0 else peak / (2**15 - 1)
     header = recording.header
     return Decoded(spool, length, scale, (header.rate, header.channels, header.form))

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from sonarium.worlds.audio.file import absence, is_sound
-from sonarium.worlds.recordings import annotations, tables
+from sonarium.worlds.contract import UNKNOWN
+from sonarium.worlds.recordings import annotations, metadata
 from sonarium.worlds.recordings.listing import (
-    UNKNOWN,
+    Fault,
     Listing,
     Row,
     default_group,
@@ -23,7 +24,6 @@ from sonarium.worlds.recordings.listing import (
     relative,
     walk,
 )
-from sonarium.worlds.recordings.quarantine import Fault
 
 Layout = Literal["auto", "folder", "manifest", "librispeech", "common-voice", "fsdd", "esc", "segments"]
 LIBRISPEECH = re.compile(r"(?P<speaker>\d+)-(?P<chapter>\d+)-(?P<utterance>\d+)")
@@ -137,12 +137,12 @@ def read_manifest(root: Path, hints: Hints) -> Listing:
     path = root if root.is_file() else manifest_in(root)
     if path is None:
         raise ValueError(f"'{root}' has none of {', '.join(MANIFESTS)}: give the path of the manifest itself")
-    table = tables.read_table(path)
-    files, times = tables.need_paths(table, path), tables.time_columns(table, path)
+    table = metadata.read_table(path)
+    files, times = metadata.need_paths(table, path), metadata.time_columns(table, path)
     names = [name for name in table if name != files and name not in times.names]
     rows = tuple(
         Row(path.parent / table[files][at], {name: table[name][at] for name in names}, start or 0.0, stop)
-        for at, (start, stop) in enumerate(tables.stretches(table, times, path))
+        for at, (start, stop) in enumerate(metadata.stretches(table, times, path))
     )
     return Listing("manifest", rows, worth_telling(rows, names), default_group(names), remarks=told_twice(rows))
 
@@ -244,8 +244,8 @@ def read_esc(root: Path, hints: Hints) -> Listing:
     tables_of_classes = [folder / "meta" / "esc50.csv" for folder in (root, root.parent)]
     classes: dict[str, str] = {}
     for path in filter(Path.is_file, tables_of_classes):
-        table = tables.read_table(path)
-        files, names = tables.need_paths(table, path), tables.need(table, tables.LABEL, path)
+        table = metadata.read_table(path)
+        files, names = metadata.need_paths(table, path), metadata.need(table, metadata.LABEL, path)
         classes = dict(zip(table[files], table[names], strict=True))
     rows = []
     for path, told in found.files:
@@ -262,8 +262,8 @@ def read_common_voice(root: Path, hints: Hints) -> Listing:
     parts = {path: name for name in PARTS for path in clips_of(root / f"{name}.tsv")}
     rows: dict[Path, Row] = {}
     for source in filter(Path.is_file, sources):
-        table = tables.read_table(source, quoted=False)
-        clips, speaker = tables.need_paths(table, source), tables.need(table, ("client_id",), source)
+        table = metadata.read_table(source, quoted=False)
+        clips, speaker = metadata.need_paths(table, source), metadata.need(table, ("client_id",), source)
         known = {"accents": "accent", "accent": "accent", "gender": "gender", "age": "age", "locale": "locale"}
         kept = [name for name in known if name in table]
         for at, clip in enumerate(table[clips]):
@@ -282,8 +282,8 @@ def read_common_voice(root: Path, hints: Hints) -> Listing:
 def clips_of(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    table = tables.read_table(path, quoted=False)
-    return table[tables.need_paths(table, path)]
+    table = metadata.read_table(path, quoted=False)
+    return table[metadata.need_paths(table, path)]
 
 
 def read_segments(root: Path, hints: Hints) -> Listing:

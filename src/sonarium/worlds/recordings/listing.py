@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sonarium.worlds.audio.file import is_sound
-from sonarium.worlds.recordings.quarantine import Fault
+from sonarium.worlds.contract import Mark
 
-Segment = tuple[float, float, str]
-"""Start and end in seconds, and the label."""
 GROUPS = ("group", "speaker", "bird", "individual", "session", "fold", "client_id")
 """Columns that are taken for the group where nothing else is said, the first that there is."""
-UNKNOWN = "unknown"
-"""Stands for a label that was left empty."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file, or one stretch of it, and what is wrong with it."""
+
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Row:
     start: float = 0.0
     stop: float | None = None
     """Seconds; none is the end of the file."""
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[Mark, ...] = ()
     """What sounds when, in seconds from the file's beginning."""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from worlds.listings import by_name, listed, table, touch
+from worlds.recordings.listings import by_name, listed, table, touch
 
 from sonarium.worlds.recordings.listing import match_all, walk
 

@@ -1,7 +1,7 @@
 """Manifests: a line for each clip, with times, labels and groups, whatever their columns are called."""
 
 import pytest
-from worlds.listings import by_name, listed, table, touch
+from worlds.recordings.listings import by_name, listed, table, touch
 
 ROWS = [
     ["path", "start", "stop", "call", "group", "gain"],

@@ -10,7 +10,7 @@ import soxr
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import FORMS, RATE, put, sound
+from worlds.audio.recorded import FORMS, RATE, put, sound
 
 from sonarium.worlds.audio import file as audiofile
 from sonarium.worlds.audio import mpeg

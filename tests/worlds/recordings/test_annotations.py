@@ -10,8 +10,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from scipy.io import savemat
-from worlds.listings import by_name, listed, table, touch
-from worlds.noises import settings_for, write
+from worlds.recordings.listings import by_name, listed, table, touch
+from worlds.recordings.noises import settings_for, write
 
 from sonarium.worlds.recordings import annotations
 from sonarium.worlds.recordings.survey import survey
@@ -104,7 +104,7 @@ def test_a_bad_annotation_is_a_fault_of_its_recording(tmp_path):
     savemat(tmp_path / "song" / "d.wav.not.mat", {"onsets": [[10.0]], "labels": "x"})
     found = survey(settings_for(tmp_path / "song", seconds=0.01))
     assert [clip.row.path.name for clip in found.clips] == ["a.wav"]
-    assert (found.quarantine.files, found.quarantine.share) == (4, 0.75)
+    assert (found.quarantine.files, found.quarantine.fraction) == (4, 0.75)
     reasons = {fault.path.name: fault.reason for fault in found.quarantine.faults}
     assert reasons["b.wav"] == "has 2 onsets, 2 offsets and 3 labels in 'b.wav.not.mat'"
     assert reasons["c.wav"].startswith("has an annotation that cannot be read ('c.wav.not.mat': ")
