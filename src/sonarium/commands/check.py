@@ -4,7 +4,7 @@ Takes the flags of the world `recordings`. The exit code is 0 if a training with
 many files are bad or every split would leak. `--json` prints one object: `path`, `layout`, `ok`, `refused` (the
 reason, or null); the numbers of `files` and `clips`; `hours`; `seconds` (shortest, median, longest clip); files by
 `rates`, `channels` and `formats`; `labels` and `segments` with their counts; `group` and `groups` with clips and
-hours; `bad_files`, `bad_clips` and `remarks` with their reasons; `duplicates` (a recording under several names) and
+hours; `bad_files`, `bad_clips` and `remarks` with their reasons; `duplicates` (one recording under two names) and
 `leaks` (one in several groups); `passed_over`, other files by their suffixes; `cache` (`path`, `bytes`, `damage`).
 """
 

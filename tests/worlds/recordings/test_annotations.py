@@ -172,12 +172,12 @@ def test_annotations_find_the_recording_that_they_tell(tmp_path):
         ("1.wav", "Bird0/x.csv", "Bird0/1.wav"),
         ("Bird0/Wave/1.wav", "x.csv", "Bird0/Wave/1.wav"),
     ):
-        assert known.told(Path(told), tmp_path / annotation) == tmp_path / expected
+        assert known.named_by(Path(told), tmp_path / annotation) == tmp_path / expected
     for told, annotation in (("0.wav", "x.csv"), ("/far/away/0.wav", "labels/x.csv")):
         with pytest.raises(
             ValueError, match=r"may speak of '.*Bird0/Wave/0.wav' or of '.*Bird1/Wave/0.wav': name"
         ):
-            known.told(Path(told), tmp_path / annotation)
+            known.named_by(Path(told), tmp_path / annotation)
 
 
 def test_annotations_that_tell_no_recording_belong_to_the_one_of_their_name(tmp_path):
@@ -191,7 +191,7 @@ def test_annotations_that_tell_no_recording_belong_to_the_one_of_their_name(tmp_
     ):
         assert known.beside(tmp_path / annotation) == tmp_path / expected
     assert known.beside(tmp_path / "sub" / "a.txt") is known.beside(tmp_path / "README") is None
-    with pytest.raises(ValueError, match=r"c.txt' may speak of '.*c.wav' or of '.*c.flac'"):
+    with pytest.raises(ValueError, match=r"c.txt' may belong to '.*c.wav' or to '.*c.flac'"):
         known.beside(tmp_path / "sub" / "c.txt")
 
 

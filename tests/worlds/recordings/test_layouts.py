@@ -122,7 +122,7 @@ def test_other_refusals(tmp_path):
         ("notes", "manifest", "has none of manifest.csv"),
         ("notes", "common-voice", "has no table"),
         ("notes", "segments", "has no annotation"),
-        (".", "fsdd", "none of the 1 files .* is named as the layout 'fsdd'"),
+        (".", "fsdd", "none of the 1 files .* is named like the files of layout 'fsdd'"),
     ):
         with pytest.raises(ValueError, match=reason):
             listed(tmp_path / root, layout)

@@ -1,8 +1,8 @@
-"""Decoded sound, kept: all files of a corpus one behind the other in one file, mapped into memory.
+"""The cache of decoded sound: all files of a corpus one behind the other in one memory-mapped file.
 
-The name of the file follows from the content of all recordings (a hash of their bytes, wherever they lie) and from
-how they were decoded, so that it can be wrong for none. Beside it lies an index with checksums: damage is found,
-and the cache made anew. Both are written aside and renamed; a lock keeps two processes from doing the same work.
+The name of the file is a hash of the content of all recordings, wherever they lie, and of how they were decoded,
+so that it is never stale. Beside it lies an index with checksums: a damaged cache is found and rebuilt. Both are
+written aside and renamed; a lock keeps two processes from doing the same work.
 """
 
 import fcntl
@@ -30,13 +30,13 @@ from sonarium.worlds.audio.file import BadAudio, Limits, Recording
 from sonarium.worlds.contract import Progress
 
 FORMAT = 1
-"""Changes whenever the same files would be cached in another way."""
+"""Raised whenever the format of the cache changes."""
 CHECKED = 1 << 22
 """Bytes under one checksum."""
 AT_ONCE = 1 << 23
-"""Bytes of one decoded file that are held in memory; of a longer one the rest waits on the disk."""
+"""Bytes of one decoded file held in memory; the rest of a longer one waits on the disk."""
 TOUCHED = 1 << 26
-"""Bytes that may have been read before their pages are given back to the system."""
+"""Bytes read before their pages are released to the system."""
 INT16 = np.float32(2**-15)
 """One step of a 16-bit integer, where full scale is 1."""
 Given = TypeVar("Given")
@@ -54,7 +54,7 @@ class Decoding:
 
 
 class Entry(NamedTuple):
-    """Where one file's sound lies, and what the file was like."""
+    """Where one file's sound lies in the cache, and the header of the file."""
 
     offset: int
     """In samples."""
@@ -104,7 +104,7 @@ def content_of(path: Path) -> str:
 
 
 def default_folder() -> Path:
-    """The user's folder for what can be made again."""
+    """The user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "sonarium" / "recordings"
 
@@ -118,7 +118,7 @@ class Cache:
         self.faults: dict[str, str] = index["faults"]
         self.store: Literal["int16", "float32"] = index["decoding"]["store"]
         self.damage: str | None = None
-        """What was wrong with the cache that was found, if it had to be made anew."""
+        """What was wrong with the cache that was found, if it was rebuilt."""
         self.bytes, self.touched = index["bytes"], 0
         self.map: mmap.mmap | None = None
         if self.bytes:
@@ -132,7 +132,7 @@ class Cache:
         np.multiply(stored, np.float32(scale), out=out, casting="unsafe")
         self.touched += stored.nbytes
         if self.touched > TOUCHED and self.map is not None and hasattr(mmap, "MADV_DONTNEED"):
-            # Else all that was ever read would count as memory of this process.
+            # Otherwise all pages that were ever read would count as memory of this process.
             self.map.madvise(mmap.MADV_DONTNEED)
             self.touched = 0
 
@@ -170,7 +170,7 @@ def name_of(files: Iterable[str], decoding: Decoding) -> str:
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
-    """Only one process at a time makes this cache; the others wait for it."""
+    """One process at a time builds this cache; the others wait for it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / f"{name}.lock", "w")
@@ -182,7 +182,7 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 
 
 def find(path: Path) -> Cache | str | None:
-    """The cache, what is wrong with it, or none."""
+    """The cache, or what is wrong with it, or None."""
     listing = path.with_suffix(".json")
     if not listing.exists():
         return None

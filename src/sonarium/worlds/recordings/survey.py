@@ -18,7 +18,7 @@ SLACK = 0.01
 """Seconds by which a table may round beyond the end of a file."""
 FILE, FOLDER = "file", "folder"
 """Groups of every layout: each file alone, or all files of a folder."""
-TOLD = 50
+LISTED = 50
 """Bad files named in one message; the record and `sonarium check` have all."""
 
 
@@ -99,7 +99,7 @@ class Quarantine:
     def reasons(self) -> str:
         """The bad files with their reasons, in one line."""
         bad = self.faults + self.stretches
-        lines = [f"'{fault.path}' {fault.reason}" for fault in bad[:TOLD]]
+        lines = [f"'{fault.path}' {fault.reason}" for fault in bad[:LISTED]]
         more = len(bad) - len(lines)
         return "; ".join(lines) + (f"; and {more} more, which `sonarium check` lists" if more else "")
 

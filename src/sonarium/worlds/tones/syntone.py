@@ -121,7 +121,7 @@ def read_samples(member: Readable, shape: tuple[int, ...], dtype: np.dtype) -> T
         bad = torch.nonzero(~torch.isfinite(rows))
         if len(bad):
             clip, sample = first + int(bad[0, 0]), int(bad[0, 1])
-            raise ValueError(f"clip {clip} is not finite at sample {sample}: mend or remove that clip")
+            raise ValueError(f"clip {clip} is not finite at sample {sample}: repair or remove that clip")
         first += len(piece)
     return samples
 
