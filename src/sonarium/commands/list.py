@@ -14,7 +14,7 @@ from sonarium.commands.bench import BENCHES
 from sonarium.commands.flags import parse
 from sonarium.models.table import MODELS
 from sonarium.report.meanings import OF_LABELS, SCORES, meaning
-from sonarium.worlds.table import WORLDS
+from sonarium.catalogue import WORLDS
 
 MEASURES = (*SCORES, *("few-5/label" if name == "few" else f"{name}/label" for name in OF_LABELS))
 

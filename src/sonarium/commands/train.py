@@ -29,7 +29,7 @@ from sonarium.worlds.contract import Factor
 from sonarium.worlds.contract import UNKNOWN
 from sonarium.worlds.recordings.world import Recordings
 from sonarium.worlds.register import hold
-from sonarium.worlds.table import WORLDS
+from sonarium.catalogue import WORLDS
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
 from sonarium.models.contract import Learner
-from sonarium.runs.codes import encode_clips, frame_rate, frames_of_clips
-from sonarium.runs.plan import CODES, ClipsPlan, Plan, RolloutsPlan, Upstream, read_plan
+from sonarium.runs.codes import codes_of, encode_clips, frame_rate
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, read_plan
 from sonarium.training.clips import Clips
 from sonarium.training.contract import Source
 from sonarium.training.run import RunFolder, digest, restore_weights
-from sonarium.worlds.codes import Codes, Encoded
+from sonarium.worlds.codes import FOLDER, Codes, Encoded
 from sonarium.worlds.contract import Signal, World
 
 Progress = Callable[[str, int, int], object]
@@ -80,7 +80,7 @@ def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Prog
     if plan.upstream is None:
         world = WORLDS[told.world].build(told.config, plan.seed, progress)
     else:
-        world = Codes(codes_below(plan.upstream, folder, progress), told.config)
+        world = Codes(told.config, codes_below(plan.upstream, folder, progress))
     split = told.split
     seed = plan.seed if split.seed is None else split.seed
     parts = split_world(world, seed, split.test, split.validation, split.test_groups, split.validation_groups)
@@ -150,7 +150,7 @@ def signal_of(plan: Plan, folder: Path) -> Signal:
         if source.config.frames:
             width, rate = plan.upstream.width, plan.upstream.frame_rate
             return Signal("codes", (source.config.frames, width), frame_rate=rate)
-        return Codes(codes_below(plan.upstream, folder, silent), source.config).signal
+        return Codes(source.config, codes_below(plan.upstream, folder, silent)).signal
     entry = WORLDS[source.world]
     if entry.signal is not None:
         return entry.signal(source.config)
@@ -174,21 +174,20 @@ def restore(run: RunFolder, learner: Learner, remark: Remark) -> int:
 def upstream_of(opened: Opened) -> Upstream:
     """The newest checkpoint of a run, as the run that learns from its codes records it."""
     world, first = opened.data.world, opened.data.split.train[:1]
-    [codes] = frames_of_clips(opened.learner, world, first, silent)
+    [(_, codes, _)] = codes_of(opened.learner, world, first, silent)
     sha256, run = digest(opened.run.weights(opened.step)), str(opened.run.folder.absolute())
-    return Upstream(run, opened.step, sha256, codes.shape[1], frame_rate(opened.learner, world))
+    return Upstream(run, opened.step, sha256, codes.shape[2], frame_rate(opened.learner, world))
 
 
 def codes_below(upstream: Upstream, folder: Path | None, progress: Progress) -> Encoded:
     """The codes that the run in `folder` keeps, or those that the upstream run makes now, refused if its
     checkpoint is another than the one that was learnt from."""
-    if folder is not None and (folder / CODES).is_dir():
-        return Encoded.load(folder / CODES)
+    if folder is not None and (folder / FOLDER).is_dir():
+        return Encoded.load(folder / FOLDER)
     opened = open_run(Path(upstream.run))
     if opened.step != upstream.step or digest(opened.run.weights(opened.step)) != upstream.sha256:
         raise ValueError(
             f"the upstream run '{upstream.run}' stands at step {opened.step}, with other weights than those of "
             f"step {upstream.step} that this run began with: restore it, or start a new --run"
         )
-    source = f"the codes of {opened.run.folder.name}"
-    return encode_clips(opened.learner, opened.data.world, source, progress)
+    return encode_clips(opened.learner, opened.data.world, progress)

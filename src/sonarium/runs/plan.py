@@ -21,7 +21,7 @@ from sonarium.worlds.codes import CodesConfig
 from sonarium.worlds.contract import SignalKind
 
 CODES = "codes"
-"""The name of the world that an upstream run makes, and of the folder where a run keeps it."""
+"""The name of the world that an upstream run makes."""
 
 
 @dataclass(frozen=True)

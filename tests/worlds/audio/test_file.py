@@ -10,7 +10,7 @@ import soxr
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import FORMS, RATE, put, sound
+from worlds.audio.recorded import FORMS, RATE, put, sound
 
 from sonarium.worlds.audio import file as audiofile
 from sonarium.worlds.audio import mpeg
@@ -288,8 +288,8 @@ def test_the_song_of_a_cbin_file_is_its_first_channel(tmp_path):
     ("rec", "reason"),
     [
         ("", "no .rec file"),
-        ("ADFREQ = 32000\nSamples = 5000\n", "does not tell its channels"),
-        ("ADFREQ = 0\nChans = 2\nSamples = 5000\n", "tells"),
+        ("ADFREQ = 32000\nSamples = 5000\n", "without its channels"),
+        ("ADFREQ = 0\nChans = 2\nSamples = 5000\n", "numbers of at least 1"),
         ("ADFREQ = 32000\nChans = 2\nSamples = 5001\n", "is cut short"),
         ("ADFREQ = 32000\nChans = 2\nSamples = 4999\n", "does not fit"),
     ],

@@ -9,12 +9,9 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds.noises import RATE, everything, settings_for, whole, write
+from worlds.recordings.noises import everything, settings_for, whole, write
 
-from sonarium.worlds.contract import Split, split
 from sonarium.worlds.recordings.world import Recordings, RecordingsConfig
-from sonarium.worlds.splits import check_split, deal, in_words, split_by
-from sonarium.worlds.tones.world import Tones, TonesConfig
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +38,7 @@ def test_whole_clips_come_with_zeros_behind_them(corpus):
         assert int(batch.lengths[row]) == len(expected)
         np.testing.assert_array_equal(batch.signal[row, : len(expected)], expected)
         assert not batch.signal[row, len(expected) :].any()
-    assert world.duration(index).tolist() == [len(corpus[1][at]) / RATE for at in index]
+    assert world.lengths(index).tolist() == [len(corpus[1][at]) for at in index]
     assert world.whole(torch.empty(0, dtype=torch.int64)).signal.shape == (0, 0)
 
 
@@ -70,7 +67,7 @@ def starts_of(sound, piece):
 
 def test_pieces_come_from_everywhere_and_change_with_seed_and_step(corpus):
     world = world_of(corpus)
-    longest = int(world.lengths.argmax())
+    longest = int(world.lengths(everything(world)).argmax())
     sound, piece = corpus[1][longest], world.signal.shape[0]
     spare = len(sound) - piece
     found = []
@@ -112,13 +109,13 @@ def test_labels_become_factors_and_groups(corpus):
         ("number", ("0", "1", "2", "3", "4", "5")),
     ]
     assert world.whole(everything(world)).factors.tolist() == [[0, 0], [0, 3], [1, 1], [1, 4], [2, 2], [2, 5]]
-    assert (world.group_name, world.group_names) == ("speaker", ("a", "b", "c"))
+    assert (world.group_kind, world.group_names()) == ("speaker", ("a", "b", "c"))
     assert world.group(torch.tensor([5, 0, 1])).tolist() == [2, 0, 0]
     other = world_of(corpus, labels=("number",), group="folder")
     assert [factor.name for factor in other.factors] == ["number"]
-    assert other.group_names == (".",)
+    assert other.group_names() == (".",)
     assert world_of(corpus, pattern="").factors == ()
-    assert len(world_of(corpus, pattern="").group_names) == 6
+    assert len(world_of(corpus, pattern="").group_names()) == 6
 
 
 def test_whole_numbers_are_in_their_order(tmp_path):
@@ -136,7 +133,7 @@ def test_whole_numbers_are_in_their_order(tmp_path):
     [
         ({"labels": ("bird",)}, "--labels bird: these recordings have the labels speaker, number"),
         ({"group": "bird"}, "--group bird: choose one of speaker, number, file, folder"),
-        ({"each": "segment"}, "has no annotated segments"),
+        ({"clip": "segment"}, "has no annotated segments"),
         ({"path": None}, "which recordings"),
     ],
 )
@@ -147,7 +144,7 @@ def test_what_is_asked_for_has_to_be_there(changes, reason, corpus):
 
 
 def test_settings_have_to_make_sense():
-    for wrong in ({"rate": 0}, {"seconds": 0}, {"seconds": 1e-9}, {"bad_share": 2}, {"channel": -1}):
+    for wrong in ({"rate": 0}, {"seconds": 0}, {"seconds": 1e-9}, {"bad_fraction": 2}, {"channel": -1}):
         with pytest.raises(ValueError, match=f"--{next(iter(wrong)).replace('_', '-')}"):
             replace(RecordingsConfig(), **wrong)
 
@@ -174,8 +171,8 @@ def test_a_stretch_of_a_manifest_is_a_part_of_its_file(tmp_path):
     wrong = [["x.wav", "1.9", "2.1", "d"], ["x.wav", "0.5", "0.5", "e"], ["x.wav", "-1", "1", "f"]]
     manifest(root, [*rows, *wrong, ["gone.wav", "", "", "g"]])
     with pytest.raises(ValueError, match=r"1 of 2 files, and 3 of 7 clips, .* are bad"):
-        Recordings(settings_for(root, bad_share=0.3))
-    lenient = Recordings(settings_for(root, bad_share=0.5))
+        Recordings(settings_for(root, bad_fraction=0.3))
+    lenient = Recordings(settings_for(root, bad_fraction=0.5))
     assert len(lenient) == 3
     assert [fault.reason for fault in lenient.quarantine.stretches] == [
         "has no stretch from 1.9 to 2.1 s: it lasts 2.000 s",
@@ -199,19 +196,19 @@ def test_segments_say_what_sounds_when(tmp_path):
     root = tmp_path / "sounds"
     annotated(root)
     world = Recordings(settings_for(root))
-    assert world.segments(torch.tensor([1, 0])) == [[(0.9, 1.0, "a")], [(0.1, 0.2, "a"), (0.5, 0.75, "b")]]
+    assert world.marks(torch.tensor([1, 0])) == [((0.9, 1.0, "a"),), ((0.1, 0.2, "a"), (0.5, 0.75, "b"))]
     assert [fault.reason for fault in world.quarantine.remarks] == [
         f"segment 'a' from {stretch} s goes beyond the end at 1.000 s" for stretch in ("0.9 to 1.5", "3 to 4")
     ]
-    assert world.group_name == "bird"
+    assert world.group_kind == "bird"
 
 
 def test_each_segment_may_be_a_clip(tmp_path):
     root = tmp_path / "sounds"
     sound = annotated(root)
     with pytest.raises(ValueError, match=r"1 of 4 clips, .* has no stretch from 3 to 4 s: it lasts 1.000 s"):
-        Recordings(settings_for(root, each="segment"))
-    world = Recordings(settings_for(root, each="segment", bad_share=0.25))
+        Recordings(settings_for(root, clip="segment"))
+    world = Recordings(settings_for(root, clip="segment", bad_fraction=0.25))
     assert [(factor.name, factor.values) for factor in world.factors] == [
         ("bird", ("one", "two")),
         ("label", ("a", "b")),
@@ -220,72 +217,22 @@ def test_each_segment_may_be_a_clip(tmp_path):
     assert lengths.tolist() == [800, 2000, 800]
     np.testing.assert_array_equal(signal[0, :800], sound[800:1600])
     np.testing.assert_array_equal(signal[1], sound[4000:6000])
-    assert world.segments(torch.tensor([1])) == [[(0.0, 0.25, "b")]]
+    assert world.marks(torch.tensor([1])) == [((0.0, 0.25, "b"),)]
     assert [fault.reason for fault in world.quarantine.remarks] == [
         "segment 'a' from 0.9 to 1.5 s goes beyond the end at 1.000 s"
     ]
-
-
-def test_splits_keep_groups_together_and_leaks_are_refused(corpus):
-    world = world_of(corpus)
-    parts = split(world, seed=0, test=0.34)
-    check_split(world, parts)
-    said = "split by speaker, none in two parts: train 4 clips of 2, 0.00 h; test 2 clips of 1, 0.00 h"
-    assert in_words(world, parts) == said
-    leaky = Split(torch.tensor([0, 2]), torch.tensor([4]), torch.tensor([1, 5]))
-    with pytest.raises(ValueError, match="the split leaks: speaker a is in the train and in the test part"):
-        check_split(world, leaky)
-    with pytest.raises(ValueError, match="speaker c is in the train and in the validation part"):
-        check_split(world, Split(torch.tensor([0, 4]), torch.tensor([5]), torch.tensor([2])))
-    with pytest.raises(ValueError, match="has not"):
-        check_split(world, Split(torch.tensor([0, 4]), torch.tensor([2]), torch.tensor([6])))
-    chosen = split_by(world, test=["b"], validation=["c"])
-    assert [part.tolist() for part in (chosen.train, chosen.validation, chosen.test)] == [[0, 1], [4, 5], [2, 3]]
-    assert str(deal(world, 0, test_groups=("b",), validation_groups=("c",))) == str(chosen)
-    with pytest.raises(ValueError, match="no speaker is called 'z': there are a, b, c"):
-        split_by(world, test=["z"])
-    with pytest.raises(ValueError, match="are every speaker: leave some to learn"):
-        deal(world, 0, test_groups=("a", "b"), validation_groups=("c",))
-    with pytest.raises(ValueError, match="name the groups to judge on, too"):
-        deal(world, 0, validation_groups=("c",))
-    with pytest.raises(ValueError, match="world 'tones' has no groups with names"):
-        deal(Tones(TonesConfig(), 0), 0, test_groups=("b",))
-
-
-def test_files_are_groups_by_their_path_in_the_folder(corpus):
-    world = world_of(corpus, pattern="", group="file")
-    root, names = corpus[0], [path.name for path in world.paths]
-    assert sorted(world.group_names) == sorted(names)
-    for said in (names[1], str(root / names[1])):
-        assert split_by(world, test=[said]).test.tolist() == [1]
-
-
-def test_the_same_sound_under_two_names_leaks(tmp_path):
-    root = tmp_path / "sounds"
-    for seed, name in enumerate(("ann/1.wav", "bob/2.wav")):
-        write(root / name, seed=seed)
-    (root / "bob" / "copy.wav").write_bytes((root / "ann" / "1.wav").read_bytes())
-    world = Recordings(settings_for(root, group="label"))
-    with pytest.raises(
-        ValueError, match=r"ann/1.wav' in the train part and .*bob/copy.wav' .* the same recording"
-    ):
-        split_by(world, test=["bob"])
-    # Where each file stands for itself, the two are one.
-    alone = Recordings(settings_for(root))
-    assert len(alone.group_names) == 2
-    assert alone.groups[0] == alone.groups[2]
 
 
 def test_real_digits(shared_data, tmp_path):
     root = shared_data / "fsdd"
     world = Recordings(RecordingsConfig(path=str(root), rate=8_000, cache=str(tmp_path)))
     assert len(world) == 2000
-    assert float(world.duration(everything(world)).sum()) == pytest.approx(960.6, abs=0.1)
-    assert world.group_names == ("george", "jackson", "lucas", "theo")
+    assert float(world.lengths(everything(world)).sum()) / world.rate == pytest.approx(960.6, abs=0.1)
+    assert world.group_names() == ("george", "jackson", "lucas", "theo")
     with open(root / "files.csv", newline="") as file:
         frames = {row["file"]: int(row["frames"]) for row in csv.DictReader(file)}
     names = [path.relative_to(root).as_posix() for path in world.paths]
-    assert dict(zip(names, world.lengths.tolist(), strict=True)) == frames
+    assert dict(zip(names, world.lengths(everything(world)).tolist(), strict=True)) == frames
     batch = world.whole(torch.tensor([7, 1999]))
     for row, clip in enumerate((7, 1999)):
         expected = soundfile.read(world.paths[clip], dtype="float32")[0]
@@ -296,10 +243,10 @@ def test_real_song(shared_data, tmp_path):
     config = RecordingsConfig(path=str(shared_data / "bengalese_finch"), rate=32_000, cache=str(tmp_path))
     world = Recordings(config)
     assert len(world) == 14
-    assert float(world.duration(everything(world)).sum()) == pytest.approx(128.3, abs=0.05)
-    marks = world.segments(everything(world))
+    assert float(world.lengths(everything(world)).sum()) / world.rate == pytest.approx(128.3, abs=0.05)
+    marks = world.marks(everything(world))
     assert sum(map(len, marks)) == 799
-    syllables = Recordings(replace(config, each="segment", group="file"))
+    syllables = Recordings(replace(config, clip="segment", group="file"))
     assert len(syllables) == 799
     assert len(syllables.factors[-1].values) == 11
-    assert len(syllables.group_names) == 14
+    assert len(syllables.group_names()) == 14

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
-from recorded import RATE, sound
+from worlds.audio.recorded import RATE, sound
 
 from sonarium.worlds.audio.file import BadAudio, read_mono
 

@@ -1,4 +1,4 @@
-"""Tables that come with recordings: CSV, TSV or Parquet, and the many names of their columns."""
+"""Metadata tables of recordings: CSV, TSV or Parquet, and the usual names of their columns."""
 
 import csv
 import math
@@ -13,20 +13,20 @@ START = ("start", "start_s", "onset", "onset_s", "begin", "begin_s", "start_time
 STOP = ("stop", "stop_s", "end", "end_s", "offset", "offset_s", "end_time")
 DURATION = ("duration", "duration_s")
 LABEL = ("label", "phone", "syllable", "class", "word", "unit", "event", "category", "name")
-"""Names under which a column is looked for, the first that there is."""
+"""Usual names of a column; the first that a table has is used."""
 ROUNDED = 0.01
 """Seconds by which a duration may differ from stop less start."""
 
 
 class Table(dict[str, list[str]]):
-    """Columns of text by name; what a table leaves empty is the empty string."""
+    """Columns of text by name; an empty field is the empty string."""
 
     def __init__(self, columns: Mapping[str, list[str]], numbers: Sequence[int], unit: str) -> None:
         super().__init__(columns)
         self.numbers, self.unit = numbers, unit
 
     def place(self, at: int) -> str:
-        """Where a person finds what came as the row `at`."""
+        """The line or row of the file that holds row `at`, for an error."""
         return f"{self.unit} {self.numbers[at]}"
 
 
@@ -50,21 +50,21 @@ def read_text(path: Path, quoted: bool) -> Table:
             reader = csv.reader(file, delimiter=delimiter, quoting=quoting, skipinitialspace=True)
             rows, numbers = numbered(reader)
     except csv.Error as error:
-        raise ValueError(f"'{path}' is not a table that can be read ({error}): mend it") from None
+        raise ValueError(f"'{path}' is not a table that can be read ({error}): repair it") from None
     heading = rows.pop(0) if rows else []
     if len(set(heading)) < len(heading):
         raise ValueError(f"'{path}' names a column twice in {heading}: give each a name of its own")
     for row, number in zip(rows, numbers[1:], strict=True):
         if len(row) != len(heading):
             raise ValueError(
-                f"'{path}' has {len(row)} fields in its line {number}, its heading has {len(heading)}: mend it"
+                f"'{path}' has {len(row)} fields in its line {number}, its heading has {len(heading)}: repair it"
             )
     columns = {name: [row[column] for row in rows] for column, name in enumerate(heading)}
     return Table(columns, numbers[1:], "line")
 
 
 def numbered(reader: Any) -> tuple[list[list[str]], list[int]]:
-    """The rows of a table without the blanks around their values, and the lines in which they begin."""
+    """The rows of a table, values stripped of blanks, and the lines in which they begin."""
     rows, numbers, before = [], [], 0
     for row in reader:
         if row:
@@ -84,12 +84,12 @@ def read_parquet(path: Path) -> Table:
         columns = parquet.read_table(path).to_pydict()
     except (arrow.ArrowException, OSError) as error:
         raise ValueError(f"'{path}' is not Parquet that can be read ({error}): make it again") from None
-    told = {name: ["" if value is None else str(value) for value in values] for name, values in columns.items()}
-    return Table(told, range(1, len(next(iter(told.values()), [])) + 1), "row")
+    texts = {name: ["" if value is None else str(value) for value in values] for name, values in columns.items()}
+    return Table(texts, range(1, len(next(iter(texts.values()), [])) + 1), "row")
 
 
 def find(table: Table, names: tuple[str, ...]) -> str | None:
-    """The column that goes by one of these names, whatever the size of its letters."""
+    """The column with one of these names, in letters of any case."""
     lower = {name.lower(): name for name in table}
     return next((lower[name] for name in names if name in lower), None)
 
@@ -114,7 +114,7 @@ def need_paths(table: Table, path: Path, remedy: str = "name one of them so") ->
 
 
 def seconds(table: Table, column: str, path: Path) -> list[float | None]:
-    """A column of times; what is left empty is none."""
+    """A column of times; None where it is empty."""
     found = []
     for at, text in enumerate(table[column]):
         try:
@@ -131,7 +131,7 @@ def seconds(table: Table, column: str, path: Path) -> list[float | None]:
 
 @dataclass(frozen=True)
 class TimeColumns:
-    """Which columns tell from when to when a row goes."""
+    """The columns of start, stop and duration."""
 
     start: str | None
     stop: str | None
@@ -155,14 +155,14 @@ def time_columns(table: Table, path: Path) -> TimeColumns:
     spare = [name for name in table if name.lower() in known and name not in chosen.names]
     if spare:
         raise ValueError(
-            f"'{path}' tells times under {', '.join(sorted(chosen.names))}, and again under {', '.join(spare)}: "
+            f"'{path}' has times under {', '.join(sorted(chosen.names))}, and again under {', '.join(spare)}: "
             "give the latter another name, or take it out"
         )
     return chosen
 
 
 def stretches(table: Table, columns: TimeColumns, path: Path) -> list[tuple[float | None, float | None]]:
-    """Start and stop of each row in seconds; none where the table is silent."""
+    """Start and stop of each row in seconds; None where the table has neither."""
     nothing: list[float | None] = [None] * len(next(iter(table.values())))
     starts, stops, durations = (
         nothing if name is None else seconds(table, name, path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from worlds.listings import by_name, listed, table, touch
+from worlds.recordings.listings import by_name, listed, table, touch
 
 from sonarium.worlds.recordings.listing import match_all, walk
 
@@ -122,7 +122,7 @@ def test_other_refusals(tmp_path):
         ("notes", "manifest", "has none of manifest.csv"),
         ("notes", "common-voice", "has no table"),
         ("notes", "segments", "has no annotation"),
-        (".", "fsdd", "none of the 1 files .* is named as the layout 'fsdd'"),
+        (".", "fsdd", "none of the 1 files .* is named like the files of layout 'fsdd'"),
     ):
         with pytest.raises(ValueError, match=reason):
             listed(tmp_path / root, layout)

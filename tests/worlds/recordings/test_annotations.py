@@ -10,8 +10,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from scipy.io import savemat
-from worlds.listings import by_name, listed, table, touch
-from worlds.noises import settings_for, write
+from worlds.recordings.listings import by_name, listed, table, touch
+from worlds.recordings.noises import settings_for, write
 
 from sonarium.worlds.recordings import annotations
 from sonarium.worlds.recordings.survey import survey
@@ -104,7 +104,7 @@ def test_a_bad_annotation_is_a_fault_of_its_recording(tmp_path):
     savemat(tmp_path / "song" / "d.wav.not.mat", {"onsets": [[10.0]], "labels": "x"})
     found = survey(settings_for(tmp_path / "song", seconds=0.01))
     assert [clip.row.path.name for clip in found.clips] == ["a.wav"]
-    assert (found.quarantine.files, found.quarantine.share) == (4, 0.75)
+    assert (found.quarantine.files, found.quarantine.fraction) == (4, 0.75)
     reasons = {fault.path.name: fault.reason for fault in found.quarantine.faults}
     assert reasons["b.wav"] == "has 2 onsets, 2 offsets and 3 labels in 'b.wav.not.mat'"
     assert reasons["c.wav"].startswith("has an annotation that cannot be read ('c.wav.not.mat': ")
@@ -172,12 +172,12 @@ def test_annotations_find_the_recording_that_they_tell(tmp_path):
         ("1.wav", "Bird0/x.csv", "Bird0/1.wav"),
         ("Bird0/Wave/1.wav", "x.csv", "Bird0/Wave/1.wav"),
     ):
-        assert known.told(Path(told), tmp_path / annotation) == tmp_path / expected
+        assert known.named_by(Path(told), tmp_path / annotation) == tmp_path / expected
     for told, annotation in (("0.wav", "x.csv"), ("/far/away/0.wav", "labels/x.csv")):
         with pytest.raises(
             ValueError, match=r"may speak of '.*Bird0/Wave/0.wav' or of '.*Bird1/Wave/0.wav': name"
         ):
-            known.told(Path(told), tmp_path / annotation)
+            known.named_by(Path(told), tmp_path / annotation)
 
 
 def test_annotations_that_tell_no_recording_belong_to_the_one_of_their_name(tmp_path):
@@ -191,7 +191,7 @@ def test_annotations_that_tell_no_recording_belong_to_the_one_of_their_name(tmp_
     ):
         assert known.beside(tmp_path / annotation) == tmp_path / expected
     assert known.beside(tmp_path / "sub" / "a.txt") is known.beside(tmp_path / "README") is None
-    with pytest.raises(ValueError, match=r"c.txt' may speak of '.*c.wav' or of '.*c.flac'"):
+    with pytest.raises(ValueError, match=r"c.txt' may belong to '.*c.wav' or to '.*c.flac'"):
         known.beside(tmp_path / "sub" / "c.txt")
 
 

@@ -1,18 +1,16 @@
-"""Files for others and from others: what is written reads back, and nothing half-written passes for whole."""
+"""SynTone's files: what is written reads back, nothing half-written passes for whole, and no pickle is run."""
 
-import csv
 import errno
 import json
 import os
-import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
+from full_disk import no_room_beyond
 
-from sonarium.worlds.export import load_syntone, save_audio, save_syntone
+from sonarium.worlds.tones.syntone import load_syntone, save_syntone
 from sonarium.worlds.tones.world import Tones, TonesConfig
 
 WORLD = Tones(TonesConfig(rate=8000, seconds=0.05, highest=4000.0, frequencies=4, amplitudes=3), seed=0)
@@ -54,7 +52,7 @@ def theirs(path: Path, **changed) -> dict:
 
 def test_syntones_layout_is_read_by_numpy_without_pickles(tmp_path):
     told = []
-    save_syntone(WORLD, tmp_path / "x.npz", lambda done, total: told.append((done, total)))
+    save_syntone(WORLD, tmp_path / "x.npz", lambda *report: told.append(report))
     with np.load(tmp_path / "x.npz", allow_pickle=False) as data:
         assert set(data) == {"x", "y", "metadata", "classes"}
         np.testing.assert_array_equal(data["x"], WORLD.whole(torch.arange(48)).signal.numpy())
@@ -64,7 +62,7 @@ def test_syntones_layout_is_read_by_numpy_without_pickles(tmp_path):
     assert metadata["waveforms"] == CLASSES * 12
     assert metadata["freqs"] == np.repeat(np.linspace(440, 4000, 4), 12).tolist()
     assert metadata["amps"] == np.tile(np.repeat(np.linspace(0.1, 1, 3), 4), 4).tolist()
-    assert told[-1] == (48, 48)
+    assert told[-1] == ("writing clips", 48, 48)
     assert [file.name for file in tmp_path.iterdir()] == ["x.npz"]
 
 
@@ -165,80 +163,32 @@ def test_a_flipped_bit_in_the_samples_is_noticed(tmp_path):
             load_syntone(tmp_path / "flipped.npz")
 
 
-@pytest.fixture
-def full_disk():
-    """No file may grow beyond 4 kB, as where a quota is used up."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_nothing_and_keeps_what_was_there(tmp_path):
     (tmp_path / "x.npz").write_text("of yesterday")
-    with pytest.raises(OSError, match=r"cannot write .*x\.npz.* \(File too large\): raise the limit"):
+    with (
+        no_room_beyond(4096),
+        pytest.raises(OSError, match=r"cannot write .*x\.npz.* \(File too large\): raise the"),
+    ):
         save_syntone(WORLD, tmp_path / "x.npz")
-    long = Tones(TonesConfig(seconds=0.2, frequencies=1, amplitudes=1), 0)
-    with pytest.raises(OSError, match=r"cannot write .*sounds"):
-        save_audio(long, tmp_path / "sounds")
     assert [file.name for file in tmp_path.iterdir()] == ["x.npz"]
     assert (tmp_path / "x.npz").read_text() == "of yesterday"
 
 
 def test_an_unwritable_place_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    for save, name in ((save_syntone, "x.npz"), (save_audio, "sounds")):
-        with pytest.raises(OSError, match=r"cannot write .*choose a place that you may write to"):
-            save(WORLD, tmp_path / "file" / name)
+    with pytest.raises(OSError, match=r"cannot write .*choose a place that you may write to"):
+        save_syntone(WORLD, tmp_path / "file" / "x.npz")
     with pytest.raises(ValueError, match=r"does not end in \.npz"):
         save_syntone(WORLD, tmp_path / "x.zip")
 
 
 def test_an_interrupted_writing_leaves_nothing(tmp_path):
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(*report) -> None:
         raise KeyboardInterrupt
 
-    for save, name in ((save_syntone, "x.npz"), (save_audio, "sounds")):
-        with pytest.raises(KeyboardInterrupt):
-            save(WORLD, tmp_path / name, progress=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_syntone(WORLD, tmp_path / "x.npz", progress=interrupt)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_of_sounds_reads_back(tmp_path):
-    save_audio(WORLD, tmp_path / "sounds")
-    batch = WORLD.whole(torch.arange(48))
-    with (tmp_path / "sounds" / "manifest.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    about = json.loads((tmp_path / "sounds" / "factors.json").read_text())
-    assert len(rows) == 48 and about["rate"] == 8000
-    assert about["factors"][1]["values"] == list(WORLD.factors[1].values)
-    for at in (0, 13, 47):
-        samples, rate = soundfile.read(tmp_path / "sounds" / rows[at]["file"], dtype="float32")
-        np.testing.assert_array_equal(samples, batch.signal[at].numpy())
-        assert rate == 8000 and rows[at]["waveform"] == CLASSES[at % 4]
-        assert float(rows[at]["frequency"]) == np.linspace(440, 4000, 4)[at // 12]
-
-
-def test_flac_is_softened_where_it_would_clip_and_parquet_tells_so(tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    loud = Tones(TonesConfig(seconds=0.1, loudest=2.0, quietest=0.5, frequencies=2, amplitudes=2), 0)
-    save_audio(loud, tmp_path / "sounds", format="flac", manifest="parquet")
-    rows = parquet.read_table(tmp_path / "sounds" / "manifest.parquet").to_pylist()
-    signals = loud.whole(torch.arange(16)).signal.numpy()
-    assert {row["gain"] == 1.0 for row in rows} == {True, False}
-    for row in rows:
-        samples, _ = soundfile.read(tmp_path / "sounds" / row["file"], dtype="float32")
-        np.testing.assert_allclose(samples / row["gain"], signals[row["clip"]], atol=5e-7)
-
-
-def test_a_folder_in_use_is_not_overwritten(tmp_path):
-    (tmp_path / "empty").mkdir()
-    save_audio(WORLD, tmp_path / "empty")
-    with pytest.raises(ValueError, match="not an empty folder"):
-        save_audio(WORLD, tmp_path / "empty")
-    with pytest.raises(ValueError, match="wav or flac"):
-        save_audio(WORLD, tmp_path / "other", format="mp3")
 
 
 def test_a_disk_error_keeps_its_reason(tmp_path, monkeypatch):

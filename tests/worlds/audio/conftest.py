@@ -1,6 +1,6 @@
 import pytest
 import soundfile
-from recorded import FORMS, put
+from worlds.audio.recorded import FORMS, put
 
 
 @pytest.fixture(scope="module")

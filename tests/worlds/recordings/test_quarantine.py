@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from worlds.noises import RATE, settings_for, whole, write
+from worlds.recordings.noises import RATE, settings_for, whole, write
 
 from sonarium.worlds.recordings.survey import survey
 from sonarium.worlds.recordings.world import Recordings
@@ -86,7 +86,7 @@ def test_exactly_the_good_files_survive(tmp_path):
     for name, reason in reasons.items():
         assert reason in told[name]
     assert found.quarantine.files == len(good) + len(reasons)
-    world = Recordings(settings_for(root, bad_share=1.0))
+    world = Recordings(settings_for(root, bad_fraction=1.0))
     assert {path.relative_to(root).as_posix() for path in world.paths} == good
     for path, samples, length in zip(world.paths, *whole(world), strict=True):
         with open(path, "rb") as file:
@@ -112,11 +112,11 @@ def test_too_many_bad_files_stop_everything_with_their_list(bad, allowed, tmp_pa
         return
     with pytest.raises(ValueError, match=r"2 of 100 files .* are bad \(2.0%, allowed are 1.0%\): .*bad 0.*bad 1"):
         Recordings(settings_for(root))
-    assert len(Recordings(settings_for(root, bad_share=0.02))) == 98
+    assert len(Recordings(settings_for(root, bad_fraction=0.02))) == 98
 
 
 def test_nothing_but_bad_files_is_refused_whatever_is_allowed(tmp_path):
     (tmp_path / "sounds").mkdir()
     (tmp_path / "sounds" / "a.wav").touch()
     with pytest.raises(ValueError, match=r"has no sound that can be used: .*a.wav' is empty"):
-        Recordings(settings_for(tmp_path / "sounds", bad_share=1.0))
+        Recordings(settings_for(tmp_path / "sounds", bad_fraction=1.0))

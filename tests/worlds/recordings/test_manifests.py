@@ -1,7 +1,7 @@
 """Manifests: a line for each clip, with times, labels and groups, whatever their columns are called."""
 
 import pytest
-from worlds.listings import by_name, listed, table, touch
+from worlds.recordings.listings import by_name, listed, table, touch
 
 ROWS = [
     ["path", "start", "stop", "call", "group", "gain"],
@@ -74,8 +74,8 @@ def test_times_in_a_manifest_are_read_by_all_their_names(heading, times, expecte
     ("heading", "times", "reason"),
     [
         ("offset", "1", "has 'offset' and no start: name it start or stop"),
-        ("start,onset,stop", "1,1,2", "tells times under start, stop, and again under onset"),
-        ("start,end,offset", "1,2,3", "tells times under end, start, and again under offset"),
+        ("start,onset,stop", "1,1,2", "has times under start, stop, and again under onset"),
+        ("start,end,offset", "1,2,3", "has times under end, start, and again under offset"),
         ("start,stop,duration", "1,3,3", "goes from 1 to 3 s in its line 2, and lasts 3 s there"),
     ],
 )
