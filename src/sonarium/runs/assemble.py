@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sonarium.commands.faults import say
 from sonarium.models.contract import FrameEncoder, Learner
-from sonarium.models.table import MODELS
+from sonarium.catalogue import MODELS
 from sonarium.training.fit import FitConfig
 from sonarium.training.run import Run, restore_weights
 from sonarium.worlds.contract import Signal, Split, World
