@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sonarium.commands.bench import BENCHES
 from sonarium.commands.flags import parse
-from sonarium.models.table import MODELS
+from sonarium.catalogue import MODELS
 from sonarium.report.meanings import OF_LABELS, SCORES, meaning
 from sonarium.catalogue import WORLDS
 
