@@ -77,8 +77,10 @@ class Contest:
     def scores(self, agent: str) -> dict[str, Interval]:
         """Means over the episodes of an agent, with the 95 % intervals."""
         own = [one.measured() for one in self.played if one.agent == agent]
-        most = {"spl": 1.0, "found": float(self.sources)}
-        scores = {name: within(interval([one[name] for one in own]), most.get(name)) for name in MEASURES}
+        ends = {"spl": (0.0, 1.0), "found": (0.0, float(self.sources))}
+        scores = {
+            name: within(interval([one[name] for one in own]), *ends.get(name, (None, None))) for name in MEASURES
+        }
         return scores | {"success": share_of(sum(one["success"] > 0 for one in own), len(own))}
 
     def rows(self) -> list[tuple[str, list[str]]]:

@@ -1,7 +1,7 @@
-"""Curves of what probes and comparisons found in runs: how many labels it takes, and which errors are made.
+"""Curves of evaluations: accuracy against the number of labels, and detection error trade-off.
 
-The curve of two errors is drawn on scales of normal deviates (Martin and others, 1997), where two Gaussians give a
-straight line.
+The trade-off is drawn on scales of normal deviates (Martin and others, 1997), where two Gaussians give a straight
+line.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,22 +12,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
+from sonarium.evaluation.meanings import control
 from sonarium.measures.compare.verification import Errors
 from sonarium.measures.probes.fewlabels import FewLabels
 from sonarium.measures.statistics import Interval, interval
-from sonarium.report.meanings import control
 from sonarium.report.style import FAINT, LINES, SMALL, panels, sheet, tidy
 
 RATES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-"""Shares of errors that are written at the axes, from end to end."""
+"""Error rates at the ticks of the axes, from end to end."""
 BEYOND = (-9.0, 9.0)
-"""Normal deviates that stand for no error and for nothing but errors, far outside the picture."""
+"""Normal deviates for error rates of 0 and 1, far outside the picture."""
 OWN = "codes"
-"""How the learner is called beside its controls."""
+"""The label of the learner beside its controls."""
 
 
 def drawn(scored: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, Figure]]:
-    """Title, caption and figure of each curve that the scores of runs hold, which differ only in their seed."""
+    """Title, caption and figure of each curve in the evaluations of runs that differ only in their seed."""
     for key in dict.fromkeys(key for scores in scored for key in scores.get("curves", {})):
         kind, _, label = key.partition("/")
         label = label.replace("_", " ")
@@ -35,20 +35,19 @@ def drawn(scored: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, Figur
         if kind == "few-labels":
             over = "training seeds" if len(found) > 1 else "draws of the labels"
             caption = (
-                f"Probes fitted on so many labelled clips of each {label}, and chosen by as many more; every "
-                f"{label} weighs alike. Bands hold the 95 % interval of the mean over {over}."
+                f"Balanced accuracy of probes fitted on this number of labelled clips per {label}, and chosen on "
+                f"as many more. Bands hold the 95 % interval of the mean over {over}."
             )
             title = f"{label.capitalize()} from few labels"
             figure = few_labels_chart({known_as(name): few(found, name) for name in found[0]}, title)
             yield title, caption, figure
         if kind == "errors":
             caption = (
-                f"Whether two clips are of one {label}, by the cosine of their codes: clips of one {label} that "
-                "were refused, against clips of two that were accepted, at every threshold. On the dotted line "
-                "both are as many."
+                f"Verification of the {label} of two clips by the cosine of their codes: miss rate against false "
+                "alarm rate at every threshold. On the dotted line both are equal."
             ) + (" The first of the seeds is drawn." if len(found) > 1 else "")
             rates = {known_as(name): both(one) for name, one in found[0].items()}
-            title = f"{label.capitalize()} verified"
+            title = f"{label.capitalize()} verification"
             yield title, caption, error_chart(rates, title)
 
 
@@ -61,10 +60,10 @@ def few(found: Sequence[Mapping[str, Any]], name: str) -> list[FewLabels]:
     shared = set.intersection(*(set(curves[name]["counts"]) for curves in found))
     made = []
     for curves in found:
-        told = curves[name]
-        columns = [place for place, count in enumerate(told["counts"]) if count in shared]
-        counts = tuple(told["counts"][place] for place in columns)
-        made.append(FewLabels(counts, np.array(told["scores"], float)[:, columns], told["chance"]))
+        own = curves[name]
+        columns = [place for place, count in enumerate(own["counts"]) if count in shared]
+        counts = tuple(own["counts"][place] for place in columns)
+        made.append(FewLabels(counts, np.array(own["scores"], float)[:, columns], own["chance"]))
     return made
 
 
@@ -74,7 +73,7 @@ def both(rates: Mapping[str, Any]) -> Errors:
 
 
 def few_labels_chart(curves: Mapping[str, Sequence[FewLabels]], title: str = "") -> Figure:
-    """Balanced accuracy against labels of each class; a band holds the interval.
+    """Balanced accuracy against labels per class; a band holds the interval.
 
     Each name has a curve for every training seed, and the interval is over seeds; where there is one curve alone
     it is over draws of the labels.
@@ -86,13 +85,13 @@ def few_labels_chart(curves: Mapping[str, Sequence[FewLabels]], title: str = "")
     counts: set[int] = set()
     for number, (name, seeds) in enumerate(curves.items()):
         if len({seed.counts for seed in seeds}) > 1:
-            raise ValueError(f"the curves of '{name}' have unlike counts: draw all seeds with the same ones")
+            raise ValueError(f"the curves of '{name}' have different counts: draw all seeds with the same ones")
         counts |= set(seeds[0].counts)
         colour, dashes = LINES[number % len(LINES)], "-" if number < len(LINES) else "--"
         _band(axes, seeds[0].counts, summary(seeds), name, colour, dashes)
     chance = max(seed.chance for seeds in curves.values() for seed in seeds)
     axes.axhline(100 * chance, color=FAINT, linewidth=0.9, linestyle=":", label="chance")
-    tidy(axes, title, "labels of each class", "balanced accuracy (%)", grid=True)
+    tidy(axes, title, "labels per class", "balanced accuracy (%)", grid=True)
     axes.set_xscale("log")
     axes.set_xticks(sorted(counts), [str(count) for count in sorted(counts)])
     axes.minorticks_off()

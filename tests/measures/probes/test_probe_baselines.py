@@ -12,8 +12,8 @@ import pytest
 import soundfile
 import torch
 
-from sonarium.features.classical import LogMel, LogMelConfig, thirds_and_deviation
-from sonarium.measures.probes.frames import rows_of
+from sonarium.features.classical import LogMel, LogMelConfig
+from sonarium.measures.probes.frames import rows_of, thirds_and_deviation
 from sonarium.measures.probes.probe import ProbeConfig, leave_one_group_out
 
 KNOWN_DIGITS = {"george": 59.2, "jackson": 89.8, "lucas": 64.2, "theo": 78.0}

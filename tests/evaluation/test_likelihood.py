@@ -7,10 +7,11 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from sonarium.evaluation.likelihood import bounds
+from sonarium.models.contract import Density
 from sonarium.worlds.contract import Batch
 
 
-class LinearModel:
+class LinearModel(Density):
     """z ~ N(0, 1), x|z ~ N(a z, s² I); q(z|x) is the true posterior, widened by a factor."""
 
     def __init__(self, widened: float):
