@@ -13,8 +13,7 @@ from scipy.sparse.csgraph import dijkstra
 from sonarium.rooms.acoustics.geometry import polygon, shoebox
 from sonarium.rooms.seek.config import configured
 from sonarium.rooms.seek.generate import draw_room
-from sonarium.rooms.seek.paths import grid_reached, plan_of, reached, tours, ways
-from sonarium.rooms.seek.walking import Walking
+from sonarium.rooms.seek.paths import Walking, grid_reached, plan_of, reached, tours, ways
 
 ELL = polygon([(0, 0), (6, 0), (6, 2), (2, 2), (2, 6), (0, 6)])
 MARGIN = 0.15

@@ -14,11 +14,8 @@ from PIL import Image, ImageDraw
 from sonarium.rooms.acoustics.geometry import Room
 from sonarium.rooms.draw import canvas
 from sonarium.rooms.draw.canvas import Canvas, View
-from sonarium.rooms.draw.lettering import text
 from sonarium.rooms.draw.overlay import SoundField, draw_colour_bar, draw_images, ground_of
 from sonarium.rooms.seek.episode import Scene
-
-__all__ = ["picture", "text"]
 
 SMALLEST, LARGEST = 64, 4096
 WALL = 4

@@ -9,7 +9,7 @@ from typechecking import unchecked
 
 from sonarium.rooms.acoustics.absorption import OCTAVES, Air
 from sonarium.rooms.acoustics.geometry import polygon, shoebox
-from sonarium.rooms.acoustics.responses import simulate
+from sonarium.rooms.acoustics.impulse_responses import simulate
 from sonarium.rooms.acoustics.reverberation import (
     absorption_for,
     mean_free_path,

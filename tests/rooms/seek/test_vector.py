@@ -22,7 +22,7 @@ from sonarium.rooms.seek.vector import SeekVector
 ROOMS = 3
 # Large radii and few steps, so that episodes end in both ways and often.
 CONFIG = SeekConfig(
-    sources=1, radius=1.5, start_distance=1.6, step=1.0, max_steps=9, order=1, threads=1, tell=True,
+    sources=1, radius=1.5, start_distance=1.6, step=1.0, max_steps=9, order=1, threads=1, oracle_info=True,
     room="nonconvex", seconds=0.05, loop=0.5,
 )  # fmt: skip
 MODES = list(AutoresetMode)
@@ -37,7 +37,7 @@ VARIANTS = [
         "radius": 2.0,
         "start_distance": 2.1,
     },
-    {"actions": "continuous", "same_config": True, "room": "ngon", "height": 3.0, "tell": False},
+    {"actions": "continuous", "same_config": True, "room": "ngon", "height": 3.0, "oracle_info": False},
 ]
 
 
@@ -140,7 +140,7 @@ def test_gymnasiums_sync_mode_still_works():
 
 
 def test_episode_statistics_count_every_step_once():
-    envs = RecordEpisodeStatistics(SeekVector(ROOMS, CONFIG, tell=False))
+    envs = RecordEpisodeStatistics(SeekVector(ROOMS, CONFIG, oracle_info=False))
     envs.reset(seed=0)
     envs.action_space.seed(1)
     lengths = []

@@ -9,7 +9,7 @@ from typechecking import unchecked
 from sonarium.commands.flags import parse
 from sonarium.rooms.seek.config import SOUNDS, SeekConfig, configured
 from sonarium.rooms.seek.reward import REWARDS, Reward
-from sonarium.rooms.seek.voices import VOICES
+from sonarium.rooms.seek.synthesis import VOICES
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ from sonarium.rooms.seek.voices import VOICES
         ({"order": 2.5}, "order=2.5: give a whole number"),
         ({"smallest": 8.0, "largest": 7.0}, "largest=7"),
         ({"loop": 0.2}, "lengthen the loop"),
-        ({"size": (0.2, 4.0)}, "a head finds room"),
-        ({"size": (math.nan, 4.0)}, "a head finds room"),
+        ({"size": (0.2, 4.0)}, "a head fits in"),
+        ({"size": (math.nan, 4.0)}, "a head fits in"),
         ({"corners": ((0, 0), (4, 0), (4, 4))}, "room='fixed'"),
         ({"height": 2.0, "ear_height": 2.5}, "ear_height=2.5"),
         ({"room": "cave"}, "room='cave': choose one of fixed, shoebox"),
@@ -40,7 +40,7 @@ from sonarium.rooms.seek.voices import VOICES
         ({"sounds": ()}, "give a tuple"),
         ({"sounds": "phone"}, "give a tuple"),
         ({"threads": 0}, "threads=0"),
-        ({"colour": "red"}, "there is no setting 'colour'"),
+        ({"colour": "red"}, "SeekConfig has no field 'colour'"),
         ({"source": 2}, "did you mean 'sources'"),
     ],
 )

@@ -28,7 +28,7 @@ def equal(first, second):
     return np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("changes", [{}, {"pose": True, "tell": True, "actions": "continuous"}])
+@pytest.mark.parametrize("changes", [{}, {"pose": True, "oracle_info": True, "actions": "continuous"}])
 def test_baselines_meets_what_its_own_loop_gives(changes):
     """DummyVecEnv over single rooms is the oracle, terminal observations and infos included."""
     alone, together = DummyVecEnv([lambda: Seek(CONFIG, **changes)] * 3), to_sb3(rooms(**changes))

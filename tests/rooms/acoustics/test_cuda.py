@@ -5,10 +5,10 @@ import pytest
 import torch
 from rooms import oracles
 
-from sonarium.rooms.acoustics import convolve
-from sonarium.rooms.acoustics.acoustics import Acoustics
-from sonarium.rooms.acoustics.cuda import Remote
+from sonarium.rooms.acoustics import convolution
+from sonarium.rooms.acoustics.cuda import CudaBackend
 from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
+from sonarium.rooms.acoustics.simulator import Acoustics
 
 BANDS = (125.0, 250.0, 500.0, 1000.0, 2000.0)
 ROOMS = {
@@ -22,13 +22,15 @@ def pair(rooms: list[Room], monkeypatch, **settings) -> list[Acoustics]:
     """The same rooms, heard by compiled loops and by tensor operations."""
     random, made = np.random.default_rng(0), []
     sounds = [random.standard_normal(length).astype(np.float32) for length in (900, 1300)]
-    for remote in (False, True):
+    for on_cuda in (False, True):
         acoustics = Acoustics(len(rooms), 2, 4000, 1000, 3, threads=1, **settings)
-        if remote:
+        if on_cuda:
             with monkeypatch.context() as patch:
-                patch.setattr(convolve, "Local", lambda *given: Remote(*given, device=torch.device("cpu")))
+                patch.setattr(
+                    convolution, "CpuBackend", lambda *given: CudaBackend(*given, device=torch.device("cpu"))
+                )
                 acoustics = Acoustics(len(rooms), 2, 4000, 1000, 3, threads=1, **settings)
-            assert isinstance(acoustics.convolver.place, Remote)
+            assert isinstance(acoustics.convolver.backend, CudaBackend)
         for slot, room in enumerate(rooms):
             places = oracles.placed(room, np.random.default_rng(slot), 2)
             acoustics.enter(slot, room, np.array(places), sounds, np.array([slot, 7]))

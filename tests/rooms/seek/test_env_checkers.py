@@ -27,7 +27,7 @@ KINDS = [
 ]
 POSES = [kind | {"pose": True} for kind in (KINDS[0], KINDS[-1])]
 QUICK = {"order": 1, "loop": 0.25, "seconds": 0.1, "threads": 1}
-CHANGES = [{"room": "nonconvex", "tell": True}, {"same_config": True}, {"head": "sphere", "height": 3.0}]
+CHANGES = [{"room": "nonconvex", "oracle_info": True}, {"same_config": True}, {"head": "sphere", "height": 3.0}]
 
 
 def made(changes, **more):

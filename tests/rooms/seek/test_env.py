@@ -21,7 +21,7 @@ HALL = shoebox((12, 8), absorption=1.0)
 
 def seek(room=HALL, places=((9.0, 4.0),), pose=(3.0, 4.0, 0.0), **changes):
     """A room without echoes unless it says otherwise."""
-    env = Seek(SeekConfig(sources=len(places), order=0, tell=True, threads=1), **changes)
+    env = Seek(SeekConfig(sources=len(places), order=0, oracle_info=True, threads=1), **changes)
     observation, info = env.reset(seed=0, options={"room": room, "places": places, "pose": pose})
     return env, observation, info
 
@@ -100,7 +100,7 @@ def test_no_step_leads_through_a_thin_wall():
 @pytest.mark.parametrize("actions", ["turn", "compass", "continuous"])
 @pytest.mark.parametrize("room", ["ngon", "nonconvex"])
 def test_both_ears_stay_inside_whatever_is_done(room, actions):
-    env = Seek(room=room, actions=actions, order=0, threads=1, tell=True, seconds=0.01, step=0.9)
+    env = Seek(room=room, actions=actions, order=0, threads=1, oracle_info=True, seconds=0.01, step=0.9)
     env.action_space.seed(0)
     for seed in range(2):
         env.reset(seed=seed)
@@ -245,7 +245,7 @@ def test_gain_scales_and_clips():
 
 
 def test_the_same_config_keeps_room_and_places_until_it_is_seeded():
-    env = Seek(same_config=True, room="nonconvex", threads=1, tell=True)
+    env = Seek(same_config=True, room="nonconvex", threads=1, oracle_info=True)
     _, first = env.reset(seed=1)
     corners = env.scene().room.corners
     first_sounds = [env.scene().sounds]

@@ -5,9 +5,9 @@ import pytest
 from rooms.oracles import TEE
 
 from sonarium.rooms.acoustics.absorption import OCTAVES, Air
-from sonarium.rooms.acoustics.bands import audible_bands, filters, half_length
+from sonarium.rooms.acoustics.filterbank import audible_bands, filters, half_length
 from sonarium.rooms.acoustics.geometry import polygon, shoebox
-from sonarium.rooms.acoustics.responses import lead, simulate
+from sonarium.rooms.acoustics.impulse_responses import lead, simulate
 
 DECIBELS_PER_NEPER = 20 / np.log(10)
 RATE = 16000

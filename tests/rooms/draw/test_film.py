@@ -13,9 +13,8 @@ from typechecking import unchecked
 
 from sonarium.rooms.acoustics.geometry import shoebox
 from sonarium.rooms.draw import canvas
-from sonarium.rooms.draw.film import PEAK, Recorded, between, film, frames, frames_a_window, still, wav
+from sonarium.rooms.draw.film import PEAK, Recorded, Strip, between, film, frames, frames_a_window, still, wav
 from sonarium.rooms.draw.overlay import sound_field
-from sonarium.rooms.draw.strip import Strip
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.env import Seek
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rooms.oracles import placed, rooms
 
-from sonarium.rooms.acoustics.acoustics import Acoustics
 from sonarium.rooms.acoustics.arrivals import LEAD
 from sonarium.rooms.acoustics.geometry import shoebox
+from sonarium.rooms.acoustics.simulator import Acoustics
 
 RATE = 8000
 

@@ -8,10 +8,10 @@ from rooms.oracles import CUP, ELL, TEE, placed, rooms
 from scipy.signal import fftconvolve
 
 from sonarium.rooms.acoustics.absorption import OCTAVES, Air
-from sonarium.rooms.acoustics.acoustics import FADE, Acoustics
 from sonarium.rooms.acoustics.arrivals import LEAD
 from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
-from sonarium.rooms.acoustics.responses import lead, simulate
+from sonarium.rooms.acoustics.impulse_responses import lead, simulate
+from sonarium.rooms.acoustics.simulator import FADE, Acoustics
 
 RATE, WINDOW = 8000, 700
 FADED = round(FADE * RATE)

@@ -13,7 +13,7 @@ from sonarium.rooms.seek.reward import REWARDS, Reward, reward
 ELL = polygon([(0, 0), (8, 0), (8, 3), (3, 3), (3, 8), (0, 8)])
 FORWARD, BACK, LEFT, RIGHT = range(4)
 INVERSE = {FORWARD: BACK, BACK: FORWARD, LEFT: RIGHT, RIGHT: LEFT}
-QUICK = {"order": 0, "seconds": 0.01, "threads": 1, "tell": True}
+QUICK = {"order": 0, "seconds": 0.01, "threads": 1, "oracle_info": True}
 
 
 def seek(room=ELL, places=((1.0, 7.0), (7.0, 1.0)), pose=(1.5, 1.5, 0.0), **changes):

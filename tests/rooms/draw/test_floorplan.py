@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
 from sonarium.rooms.acoustics.images import audible, find_images
 from sonarium.rooms.draw import canvas
-from sonarium.rooms.draw.lettering import ARROWS
+from sonarium.rooms.draw.ansi import ARROWS, text
+from sonarium.rooms.draw.floorplan import picture
 from sonarium.rooms.draw.overlay import MOST_ORDER, SILENCE, sound_field, way
-from sonarium.rooms.draw.plan import picture, text
 from sonarium.rooms.seek.episode import Scene
 
 L_SHAPE = polygon([(0, 0), (8, 0), (8, 3), (3, 3), (3, 7), (0, 7)])

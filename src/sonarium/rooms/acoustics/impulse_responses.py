@@ -12,7 +12,7 @@ from jaxtyping import Float
 from scipy.fft import next_fast_len
 
 from sonarium.rooms.acoustics.arrivals import LEAD
-from sonarium.rooms.acoustics.bands import audible_bands, filters, half_length
+from sonarium.rooms.acoustics.filterbank import audible_bands, filters, half_length
 from sonarium.rooms.acoustics.geometry import Room
 from sonarium.rooms.acoustics.images import find_images
 from sonarium.rooms.acoustics.slots import Slots

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from typechecking import unchecked
 
-from sonarium.rooms.acoustics.acoustics import Acoustics
 from sonarium.rooms.acoustics.geometry import Room, shoebox
+from sonarium.rooms.acoustics.simulator import Acoustics
 
 RATE, WINDOW = 8000, 700
 SOUND = np.random.default_rng(0).standard_normal(500).astype(np.float32)

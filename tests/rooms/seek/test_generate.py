@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typechecking import unchecked
 
+from sonarium.catalogue import ROOMS
 from sonarium.rooms.acoustics.geometry import polygon, shoebox
+from sonarium.rooms.contract import RoomEntry
+from sonarium.rooms.seek import config as config_module
+from sonarium.rooms.seek import generate
 from sonarium.rooms.seek.config import SeekConfig
-from sonarium.rooms.seek.generate import Wanted, draw_layout, draw_room, reachable
+from sonarium.rooms.seek.env import Seek
+from sonarium.rooms.seek.generate import NGON, NONCONVEX, SHOEBOX, Wanted, draw_layout, draw_room, reachable
 from sonarium.rooms.seek.paths import plan_of
 
 KINDS = ("fixed", "shoebox", "ngon", "nonconvex")
@@ -212,3 +218,54 @@ def test_wanted_places_out_of_reach_are_refused():
 def test_a_room_of_the_wrong_dimension_is_refused():
     with pytest.raises(ValueError, match="got a room in 3 dimensions"):
         draw_layout(SeekConfig(), np.random.default_rng(0), Wanted(shoebox((5, 5, 3))))
+
+
+def with_room(monkeypatch, name: str, draw) -> SeekConfig:
+    """A configuration of a room shape that another package has brought."""
+    known = {"shoebox": SHOEBOX, name: RoomEntry("A room of a test.", draw)}
+
+    class Rooms(dict):
+        def select(self, name):
+            return self[name]
+
+    for module in (config_module, generate):
+        monkeypatch.setattr(module, "ROOMS", Rooms(known))
+    return SeekConfig(room=name, sources=1, smallest=4.0, largest=6.0)
+
+
+def test_a_room_of_another_package_is_a_room_as_any_other(monkeypatch):
+    """An octagon that its author has placed anywhere."""
+
+    def octagon(config, random):
+        angle = np.pi / 4 * np.arange(8)
+        radius = random.uniform(config.smallest, config.largest) / 2
+        return 7 + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+    config = with_room(monkeypatch, "octagon", octagon)
+    room = Seek(config)
+    heard, _ = room.reset(seed=3)
+    corners = room.scene().room.corners
+    assert corners.shape == (8, 2) and np.abs(corners.min(axis=0)).max() < 1e-12
+    assert 4 <= np.ptp(corners, axis=0).max() <= 6
+    assert np.abs(heard).max() > 0
+    again, _ = room.reset(seed=3)
+    np.testing.assert_array_equal(again, heard)
+
+
+@pytest.mark.parametrize(
+    "corners", [[(0, 0), (4, 4), (4, 0), (0, 4)], [(0, 0), (4, 0)], [(0, 0), (np.nan, 1), (4, 4)]]
+)
+def test_a_shape_that_encloses_no_room_is_named(monkeypatch, corners):
+    config = with_room(monkeypatch, "knot", lambda config, random: corners)
+    with pytest.raises(ValueError, match="room 'knot' drew corners that enclose no room: "):
+        draw_room(config, np.random.default_rng(0))
+
+
+def test_the_built_in_shapes_are_in_the_catalogue():
+    assert {name: ROOMS[name] for name in ("shoebox", "ngon", "nonconvex")} == {
+        "shoebox": SHOEBOX,
+        "ngon": NGON,
+        "nonconvex": NONCONVEX,
+    }
+    with unchecked(), pytest.raises(ValueError, match="'cave': choose one of fixed, shoebox, ngon, nonconvex"):
+        SeekConfig(room="cave")

@@ -23,7 +23,7 @@ from typechecking import unchecked
 
 from sonarium.rooms.acoustics.arrivals import LEAD
 from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
-from sonarium.rooms.acoustics.responses import render, simulate
+from sonarium.rooms.acoustics.impulse_responses import render, simulate
 
 RATE = 16000
 SEEDS = st.integers(0, 2**32 - 1)

@@ -14,7 +14,7 @@ from sonarium.rooms.seek.sounds import (
     named_sounds,
     world_sounds,
 )
-from sonarium.rooms.seek.voices import VOICES
+from sonarium.rooms.seek.synthesis import VOICES
 from sonarium.worlds.tones.world import Tones, TonesConfig
 
 RATE = 8000
