@@ -30,7 +30,7 @@ from sonarium.commands.progress import bars
 from sonarium.models.contrast import contrast
 from sonarium.models.cpc.cpc import CPC, CPCConfig
 from sonarium.models.cpc.presets import CONFIGS
-from sonarium.rooms.seek.voices import synthesize
+from sonarium.rooms.seek.sounds import synthesize
 from sonarium.worlds.audio.file import read_mono
 from sonarium.worlds.contract import Signal
 

@@ -186,7 +186,7 @@ class World(ABC):
         """The world in one line."""
         return f"{self.name}: {len(self)} clips"
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, folder: Path) -> None:  # noqa: B027
         """Write into a run folder what the run must keep of this world."""
 
 
