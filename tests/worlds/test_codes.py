@@ -54,6 +54,7 @@ def test_what_is_known_of_the_clips_is_that_of_the_world_below():
     assert torch.equal(batch.factors, below.factors) and batch.lengths.tolist() == [10, 32]
     assert torch.equal(batch.signal[1, :, 0], below.signal[1, :128:4])
     assert torch.equal(batch.signal[0, :10, 1], -below.signal[0, :40:4]) and not batch.signal[0, 10:].any()
+    assert below.tracks is not None
     # The tracks have the same rate as the codes, so that they stay as they are.
     assert torch.equal(batch.tracks[1], below.tracks[1, :32]) and not batch.tracks[0, 10:].any()
 
