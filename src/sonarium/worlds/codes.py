@@ -46,7 +46,7 @@ class Encoded:
     codes: Float[Tensor, "frame code"]
     """All clips, one behind the other."""
     lengths: Int[Tensor, " clip"]
-    """Frames of each clip."""
+    """Frames of each clip; 0 where it is shorter than the model's receptive field."""
     frame_rate: float
     """Frames a second."""
     factors: tuple[Factor, ...] = ()
@@ -73,11 +73,6 @@ class Encoded:
         if int(self.lengths.sum()) != frames:
             raise ValueError(
                 f"codes of {self.source}: {frames} frames, the lengths sum to {int(self.lengths.sum())}"
-            )
-        if clips and int(self.lengths.min()) < 1:
-            raise ValueError(
-                f"codes of {self.source}: clip {int(self.lengths.argmin())} has no frame: leave it out, or use a "
-                "model with a shorter hop"
             )
         if not bool(torch.isfinite(self.codes).all()):
             raise ValueError(f"codes of {self.source} hold NaN or infinite numbers: train that run anew")
@@ -140,7 +135,7 @@ def gather(
         samples = world.lengths(batch.index)
         for row, count in enumerate(frames.tolist()):
             codes.append(made[row, :count].cpu().float())
-            if batch.tracks is not None:
+            if batch.tracks is not None and count:
                 at = frames_in_tracks(count, frame_rate, world.track_rate, int(world.frames_of(samples)[row]))
                 tracks.append(batch.tracks[row, at].cpu())
     assert index == list(range(len(world))), f"{len(index)} clips of {world.name}, or not in order"
@@ -178,8 +173,11 @@ class Codes(World):
     name = "codes"
 
     def __init__(self, config: CodesConfig, codes: Encoded) -> None:
-        if not len(codes.lengths):
-            raise ValueError(f"codes of {codes.source}: there are no clips; give a run of a world with clips")
+        if not len(codes.codes):
+            raise ValueError(
+                f"codes of {codes.source}: none of {len(codes.lengths)} clips has a frame; give longer clips, or a "
+                "run of a model with a shorter hop"
+            )
         self.config, self.encoded = config, codes
         self.starts = codes.lengths.cumsum(0) - codes.lengths
         frames = config.frames or int(codes.lengths.max())
@@ -192,6 +190,10 @@ class Codes(World):
 
     def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         return self.encoded.lengths[index.cpu()]
+
+    def portions(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " portion"]:
+        """Clips without a frame keep their number, and with it the split of the run below; none is trained on."""
+        return super().portions(index[self.lengths(index) > 0])
 
     def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         lengths = self.lengths(index)
