@@ -59,7 +59,9 @@ def save_audio(
     if format not in ("wav", "flac") or manifest not in ("csv", "parquet"):
         raise ValueError(f"format={format}, manifest={manifest}: give wav or flac, and csv or parquet")
     if world.signal.kind != "wave":
-        raise ValueError(f"world '{world.name}' has {world.signal.kind} clips: give a world of waveforms")
+        raise ValueError(
+            f"world '{world.name}' has clips of kind '{world.signal.kind}': give a world of waveforms"
+        )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} exists and is not an empty folder: give the path of a new one")
     with written_aside(target) as aside:

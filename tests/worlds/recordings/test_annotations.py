@@ -175,7 +175,7 @@ def test_annotations_find_the_recording_that_they_tell(tmp_path):
         assert known.named_by(Path(told), tmp_path / annotation) == tmp_path / expected
     for told, annotation in (("0.wav", "x.csv"), ("/far/away/0.wav", "labels/x.csv")):
         with pytest.raises(
-            ValueError, match=r"may speak of '.*Bird0/Wave/0.wav' or of '.*Bird1/Wave/0.wav': name"
+            ValueError, match=r"may belong to '.*Bird0/Wave/0.wav' or to '.*Bird1/Wave/0.wav': name"
         ):
             known.named_by(Path(told), tmp_path / annotation)
 
