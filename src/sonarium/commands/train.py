@@ -159,7 +159,7 @@ def suiting(model: str) -> str:
 def inherited(below: Opened) -> SplitConfig:
     """The split of the upstream run: what it was trained on must not be tested on."""
     own = below.plan.clips.split
-    return dataclasses.replace(own, seed=below.plan.seed if own.seed is None else own.seed)
+    return dataclasses.replace(own, split_seed=below.plan.seed if own.split_seed is None else own.split_seed)
 
 
 def with_front(config: Any, name: str, model: str) -> Any:
