@@ -74,7 +74,7 @@ def our_steps(precision: Precision) -> tuple[Callable[[], object], Tensor]:
     learner = VAE(config, world.signal).to(engine.device).train()
     train = torch.arange(STEPS * BATCH)
     clips, meter = Clips(world, train, FitConfig(batch=BATCH, precision=precision), engine), Meter()
-    engine.clips = len(train)
+    engine.dataset_size = len(train)
     clips.keep_features(learner, lambda *_: None)
     assert clips.cache is not None
 

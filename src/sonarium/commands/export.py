@@ -17,7 +17,7 @@ import tyro
 
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import parse
-from sonarium.models.contract import Learner, can
+from sonarium.models.contract import Encoder, FrameEncoder, Learner
 from sonarium.runs.assemble import open_learner
 from sonarium.worlds.contract import Signal
 
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     if flags.out.is_file():
         raise UsageError(f"--out {flags.out} is a file: give a folder")
     plan, learner, signal = open_learner(flags.run)
-    if not can(learner, "encode"):
+    if not isinstance(learner, Encoder | FrameEncoder):
         raise ValueError(f"'{flags.run}' holds a {plan.model}, which has no codes to give elsewhere")
     forms, apart = flags.forms or available(), None
     # Tracing takes long to read, which a person who asks for help should not wait for.

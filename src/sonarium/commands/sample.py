@@ -21,9 +21,9 @@ from torch import Tensor
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
+from sonarium.features.contract import PictureFrontEnd
 from sonarium.files import written_aside
-from sonarium.models.contract import can
-from sonarium.report.view import audible
+from sonarium.models.contract import Decoder, FeatureLearner, Learner, Sampler
 from sonarium.runs.assemble import Trained, open_run
 from sonarium.training.engine import choose_device
 
@@ -57,11 +57,10 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     device = choose_device(flags.device)
     trained = open_run(flags.run)
-    # Which of its abilities a learner has is asked, not typed.
-    learner: Any = trained.learner.to(device)
-    if not (can(learner, "sample") and can(learner, "decode")):
+    learner = trained.learner.to(device)
+    if not (isinstance(learner, Sampler) and isinstance(learner, Decoder)):
         raise ValueError(f"'{flags.run}' holds a {trained.plan.model}, which cannot draw new clips")
-    if trained.world.signal.kind == "wave" and not audible(learner.front):
+    if trained.world.signal.kind == "wave" and not able_to_invert(learner):
         raise ValueError(f"'{flags.run}' has a front end that cannot be made into sound: its hop is too long")
     generator = torch.Generator(device).manual_seed(flags.seed)
     codes = learner.sample(flags.count, generator)
@@ -104,3 +103,9 @@ def png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def able_to_invert(learner: Learner) -> bool:
+    """Whether its features can be made into sound."""
+    front = learner.front if isinstance(learner, FeatureLearner) else None
+    return isinstance(front, PictureFrontEnd) and front.invertible

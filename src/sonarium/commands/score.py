@@ -30,8 +30,8 @@ from sonarium.commands.progress import bars, plainly
 from sonarium.commands.scoretable import show
 from sonarium.evaluation.config import JudgingConfig
 from sonarium.files import write_whole
-from sonarium.models.contract import FrameEncoder, Learner, can
-from sonarium.models.pieces import in_frames
+from sonarium.models.contract import Density, Encoder, FrameEncoder
+from sonarium.models.framing import in_frames
 from sonarium.runs.assemble import Plan, Trained, fresh, open_run, read_plan, world_of
 from sonarium.training.engine import choose_device
 from sonarium.training.run import Run
@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> None:
 
 def scored(trained: Trained, flags: ScoreFlags, device: str, progress: Progress) -> dict[str, Any]:
     """What `scores.json` holds: the scores of the run, of its controls, and bounds of its likelihood."""
-    if not can(trained.learner, "encode"):
+    if not isinstance(trained.learner, Encoder | FrameEncoder):
         raise ValueError(f"'{trained.run.folder}' holds a {trained.plan.model}, which has no codes to score")
     if not len(trained.parts.test):
         raise ValueError(f"'{trained.run.folder}' kept nothing for judging (--test 0): there is nothing to score")
@@ -102,7 +102,7 @@ def scored(trained: Trained, flags: ScoreFlags, device: str, progress: Progress)
         record = judged(trained, flags.judging, device, progress)
     else:
         record = recovered(trained, flags.protocol, device)
-    if hasattr(trained.learner, "log_weights"):
+    if isinstance(trained.learner, Density):
         # The measures take long to read, which a person who asks for help should not wait for.
         from sonarium.evaluation.likelihood import bounds
         from sonarium.evaluation.recovery import batches

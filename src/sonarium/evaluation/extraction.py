@@ -17,7 +17,7 @@ from sonarium.features.classical import LogMel, LogMelConfig, Mfcc, MfccConfig
 from sonarium.measures.probes.frames import rows_of
 from sonarium.measures.probes.segments import Marks, frames_of_segments, labels_of_frames
 from sonarium.models.contract import FrameEncoder
-from sonarium.models.windows import AROUND, WINDOW, coded
+from sonarium.models.framing import AROUND, WINDOW, coded
 from sonarium.worlds.contract import World
 
 SAMPLES = 1 << 22

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from sonarium.catalogue import MODELS
 from sonarium.commands.faults import say
 from sonarium.models.contract import FrameEncoder, Learner
-from sonarium.catalogue import MODELS
 from sonarium.training.fit import FitConfig
 from sonarium.training.run import Run, restore_weights
 from sonarium.worlds.contract import Signal, Split, World

@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from sonarium.models.contract import Learner, can
-from sonarium.models.pieces import in_frames
-from sonarium.models.windows import coded
+from sonarium.models.contract import Encoder, FrameEncoder, Learner
+from sonarium.models.framing import coded, in_frames
 from sonarium.runs.assemble import open_learner
 from sonarium.training.engine import choose_device
 from sonarium.worlds.audio.file import LOUDEST, Limits, Recording
@@ -29,7 +28,7 @@ RATES = Limits()
 def load(run: Path | str, device: str = "cpu") -> "Coder":
     """The model of a run folder, as its newest whole checkpoint left it; what it learnt from is not needed."""
     plan, learner, signal = open_learner(Path(run))
-    if signal.rate is None or not can(learner, "encode"):
+    if signal.rate is None or not isinstance(learner, Encoder | FrameEncoder):
         raise ValueError(f"'{run}' holds a {plan.model} that learnt from {signal.kind}s and cannot encode sound")
     return Coder(learner.to(choose_device(device)), signal, getattr(plan.world_config, "channel", None))
 

@@ -1,6 +1,8 @@
-"""What training is made of: sources that feed a learner, the engine that runs its updates, and state that is saved.
+"""What training is made of: sources that feed a learner, the engine that runs its updates, and state that is
+saved.
 
-The names are PyTorch's: whatever has `state_dict` and `load_state_dict` (optimisers, schedulers, modules) is stateful.
+The names are PyTorch's: whatever has `state_dict` and `load_state_dict` (optimisers, schedulers, modules) is
+stateful. 
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +24,7 @@ Progress = Callable[[str, int, int], object]
 """Called with the stage, how much is done, and of how much."""
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """Anything whose state a checkpoint keeps."""
 
@@ -29,6 +32,7 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Tree, /) -> object: ...
 
 
+@runtime_checkable
 class Segment(Protocol):
     """Arrays in one file that never changes; a checkpoint refers to it by name and hash."""
 
@@ -41,6 +45,7 @@ class Segment(Protocol):
         ...
 
 
+@runtime_checkable
 class Segments(Protocol):
     """Append-only storage beside the checkpoints, for what is too large to be written again at every save."""
 
@@ -80,12 +85,13 @@ class ClipSource(Source[Batch], Protocol):
     """The clips that are learnt from."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What a learner may ask of the machinery that trains it, in one process or in several.
 
-    Each process (rank) has an equal share of the rows of every global batch, in the order of the ranks, and the same
-    generator in the same state: draw for the global batch, then take `share`. The loss of an update is the mean over
-    ranks of the losses given to `descend`.
+    Each process (rank) has an equal share of the rows of every global batch, in the order of the ranks, and the
+    same generator in the same state: draw for the global batch, then take `share`. The loss of an update is the
+    mean over ranks of the losses given to `descend`. 
     """
 
     generator: torch.Generator

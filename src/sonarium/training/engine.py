@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sonarium import __version__
+from sonarium.training.contract import Segments
 
 Precision = Literal["32", "bf16"]
 FABRIC_PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
@@ -48,15 +49,34 @@ class FabricEngine:
         self.fabric = Fabric(accelerator=accelerator, devices=1, precision=FABRIC_PRECISION[precision])
         self.device = self.fabric.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.clips = 0
+        self.rank, self.ranks, self.dataset_size = 0, 1, 0
 
     def autocast(self) -> AbstractContextManager:
         return self.fabric.autocast()
 
-    def descend(self, loss: Float[Tensor, ""], optimiser: torch.optim.Optimizer) -> None:
+    def descend(
+        self, loss: Float[Tensor, ""], optimiser: torch.optim.Optimizer, clip: float | None = None
+    ) -> None:
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
         optimiser.step()
+
+    def share(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def gather(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def mean(self, value: Tensor) -> Tensor:
+        return value
+
+    def segments(self, name: str) -> Segments:
+        raise NotImplementedError(name)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        pass
 
 
 def environment(engine: FabricEngine) -> dict[str, str | int]:
