@@ -22,6 +22,7 @@ Progress = Callable[[str, int, int], object]
 """Called with the stage, how much is done, and of how much."""
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """Anything whose state a checkpoint keeps."""
 
@@ -29,6 +30,7 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Tree, /) -> object: ...
 
 
+@runtime_checkable
 class Segment(Protocol):
     """Arrays in one file that never changes; a checkpoint refers to it by name and hash."""
 
@@ -41,6 +43,7 @@ class Segment(Protocol):
         ...
 
 
+@runtime_checkable
 class Segments(Protocol):
     """Append-only storage beside the checkpoints, for what is too large to be written again at every save."""
 
@@ -85,6 +88,7 @@ class ClipSource(Source[Batch], Protocol):
     """The clips that are learnt from."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What a learner may ask of the machinery that trains it, in one process or in several.
 
