@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Literal
 
@@ -104,16 +104,16 @@ def launch(arguments: Sequence[str], processes: int) -> Failed | None:
     port = free_port()
     threads = max(1, (os.cpu_count() or 1) // processes)
     workers: list[subprocess.Popen] = []
-    errors = [tempfile.TemporaryFile("w+", errors="replace") for _ in range(processes)]
-    with passing_on(workers):
+    with ExitStack() as opened, passing_on(workers):
+        errors = [opened.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in range(processes)]
         for rank in range(processes):
             workers.append(start(arguments, rank, processes, port, threads, errors[rank]))
         failed = watch(workers)
-    if failed is None:
-        return None
-    rank, code = failed
-    errors[rank].seek(0)
-    return Failed(rank, code, errors[rank].read())
+        if failed is None:
+            return None
+        rank, code = failed
+        errors[rank].seek(0)
+        return Failed(rank, code, errors[rank].read())
 
 
 def start(
