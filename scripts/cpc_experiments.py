@@ -18,9 +18,9 @@ from sonarium.features.classical import LogMel, LogMelConfig, Mfcc, MfccConfig
 from sonarium.measures.probes.classifiers import NetworkConfig
 from sonarium.measures.probes.fewlabels import few_labels
 from sonarium.measures.probes.frames import clip_means, rows_of
-from sonarium.measures.probes.parts import folds, parts_of
-from sonarium.measures.probes.probe import ProbeConfig, choose, judge, table_of
+from sonarium.measures.probes.probe import ProbeConfig, choose, fit_and_score, table_of
 from sonarium.measures.probes.segments import frames_of_segments
+from sonarium.measures.splits import folds, of_groups
 from sonarium.models.cpc.cpc import CPC, CPCConfig
 from sonarium.models.cpc.presets import DEFAULT, SAMPLES
 from sonarium.models.schedule import ScheduleConfig
@@ -112,7 +112,7 @@ def across(codes: np.ndarray, labels: np.ndarray, groups: np.ndarray, train: np.
     """Per cent right on test rows, of a probe fitted on train rows and chosen by leaving groups of them out."""
     table = table_of(codes, labels, groups)
     setting = choose(table, folds(groups, train, config.lots), config, 0)
-    return 100 * judge(table, train, 0, test, setting, config, 0).accuracy
+    return 100 * fit_and_score(table, train, 0, test, setting, config, 0).accuracy
 
 
 # Digits: the speaker that is judged on is heard by no one before.
@@ -273,7 +273,7 @@ def speaker_frames(seed: int) -> Score:
         found = {}
         for kind, config in (("", FRAMES), (" by a network", NETWORK)):
             setting = choose(table, [(np.setdiff1d(train, watched), watched)], config, 0)
-            found[kind] = 100 * judge(table, train, len(watched), test, setting, config, 0).balanced
+            found[kind] = 100 * fit_and_score(table, train, len(watched), test, setting, config, 0).balanced
         return found
 
     return by_all(world, seed, learner, score)
@@ -333,7 +333,7 @@ def finch(seed: int) -> Score:
 
     def score(by: Hearing) -> Score:
         song = syllables(world, by)
-        parts = parts_of(song.clip, chosen.tolist(), second_day.tolist())
+        parts = of_groups(song.clip, chosen.tolist(), second_day.tolist())
         random = np.random.default_rng(0)
         curve = few_labels(song.codes, song.label, song.clip, parts, random, (1, 2, 5, 10), 10, RIDGE)
         return {f" {n}": 100 * float(mean) for n, mean in zip(curve.counts, curve.scores.mean(0), strict=True)}

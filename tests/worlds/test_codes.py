@@ -96,6 +96,16 @@ def test_all_of_it_is_kept_without_pickle(tmp_path):
     assert equal(bare, Encoded.load(tmp_path / "bare"))
 
 
+def test_a_run_keeps_its_codes_once(tmp_path):
+    found = encoded_world()[1]
+    codes = Codes(CodesConfig(), found)
+    codes.keep(tmp_path)
+    written = (tmp_path / "codes" / "codes.json").stat().st_mtime_ns
+    codes.keep(tmp_path)
+    assert (tmp_path / "codes" / "codes.json").stat().st_mtime_ns == written
+    assert equal(Encoded.load(tmp_path / "codes"), found)
+
+
 def test_plain_codes_need_nothing_else():
     codes = Codes(CodesConfig(0), Encoded(torch.arange(6.0).reshape(3, 2), torch.tensor([1, 2]), 12.5))
     index = torch.tensor([1, 0])

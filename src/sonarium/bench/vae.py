@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.bench.timing import case, interleaved
-from sonarium.models.table import MODELS
+from sonarium.catalogue import MODELS
 from sonarium.models.vae import VAE
 from sonarium.training.engine import FabricEngine, Precision
 from sonarium.training.fit import Clips, FitConfig, Meter

@@ -67,6 +67,8 @@ def run_page(folder: Path) -> RunPage:
         scores=scores,
         media=folder / "media",
         warnings=warnings,
+        # Of a format that does not say: only the split of recordings is written beside their run.
+        planted=bool((scores or {}).get("planted", not (folder / "split.json").exists())),
     )
 
 
@@ -74,17 +76,17 @@ def unscored(run: Run) -> str:
     fit = run.config.get("fit", {})
     if fit.get("test", 1) or fit.get("test_groups"):
         return f"not scored yet: sonarium score {run.folder}"
-    return "nothing was kept for judging (--test 0): there are no scores"
+    return "there is no test split (--test 0), and so there are no scores"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object of JSON; an empty one if the file is not there."""
+    """A JSON object; an empty one if the file does not exist."""
     if not path.exists():
         return {}
     try:
         found = json.loads(path.read_bytes())
         if not isinstance(found, dict):
-            raise ValueError("no object of JSON")
+            raise ValueError("it holds no JSON object")
     except ValueError as error:
         raise ValueError(f"'{path}' is damaged ({error}): remove it and make it again") from None
     return found

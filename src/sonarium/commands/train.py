@@ -19,7 +19,7 @@ from sonarium.commands.progress import bars, plainly
 from sonarium.files import write_whole
 from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.models.schedule import ScheduleConfig
-from sonarium.models.table import MODELS
+from sonarium.catalogue import MODELS
 from sonarium.runs.assemble import Assembled, Plan, assemble
 from sonarium.training.engine import FabricEngine, environment
 from sonarium.training.fit import Audience, FitConfig, check_batch, fit

@@ -1,1 +1,1 @@
-"""A learner and a world brought to the measures: extraction, tasks, controls, aggregation over seeds."""
+"""A learner and a world brought to the measures: splits, tasks, controls, and aggregation over training seeds."""

@@ -1,35 +1,41 @@
-"""Settings of judging.py, in a file that is read in a moment: the command line shows them as flags."""
+"""Settings of an evaluation, in a file that loads at once: the command line shows them as flags."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 
 @dataclass(frozen=True)
-class JudgingConfig:
-    """How codes that are frames at a rate are judged by the labels of their clips."""
+class EvaluationConfig:
+    """How codes are evaluated."""
 
+    protocol: Literal["standard", "syntone"] = "standard"
+    """Disentanglement scores as their papers define them, or as SynTone's evaluator calls them."""
     probe: Literal["linear", "mlp"] = "linear"
-    """What is to tell the labels from the codes: logistic regression, or a network with one hidden layer."""
+    """Probe: logistic regression, or a network with one hidden layer."""
     pooling: Literal["thirds", "mean"] = "thirds"
-    """What a clip's frames become: their means in three thirds with their deviation, or their mean."""
+    """Pooling of a clip's frames: means of three thirds and their standard deviation, or the mean."""
     remove_mean: bool = False
-    """Whether each clip's mean is taken from its frames first: what tells only the channel is then gone."""
+    """Subtract each clip's mean from its frames, which removes what only identifies the recording channel."""
     frames: bool = False
-    """Whether labels of clips are also told from single frames; labels of segments always are."""
+    """Also predict clip labels from single frames; labels of segments always are."""
     abx: bool = False
-    """Whether ABX errors are measured, of segments or else of whole clips, within and across groups."""
+    """Also compute ABX errors within and across groups, on segments or else on whole clips."""
     few_labels: bool = False
-    """Whether probes are also fitted on 1, 2, 5 and 10 labelled clips of each class."""
-    most_clips: int = 2000
-    """Clips of each part (train, validation, test) that are heard, drawn at random from more."""
-    most_frames: int = 10_000
-    """Frames that probes are given, spread evenly over all."""
+    """Also fit probes on 1, 2, 5 and 10 labelled clips per class."""
+    max_clips: int = 2000
+    """Maximum number of clips per split; more are subsampled at random."""
+    max_frames: int = 10_000
+    """Maximum number of frames that probes are given, evenly spaced."""
+    draws: int = 64
+    """Samples per clip for the importance-weighted bound (IWAE) of the log-likelihood."""
 
     def __post_init__(self) -> None:
         if self.remove_mean and self.pooling == "mean":
             raise ValueError(
                 "--remove-mean --pooling mean: a clip's mean less its mean is nothing; take --pooling thirds"
             )
-        for name in ("most_clips", "most_frames"):
+        for name in ("max_clips", "max_frames"):
             if getattr(self, name) < 10:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: give at least 10")
+        if self.draws < 1:
+            raise ValueError(f"--draws {self.draws}: a bound needs at least one sample per clip")

@@ -1,7 +1,7 @@
-"""What is heard of clips, as rows for measures: codes of a learner, and the plain features that it must beat.
+"""Codes of clips as rows for measures: of a learner, and of the plain features that it is compared with.
 
-Clips of unlike lengths are heard together with those nearly as long; one that is too long to be heard at once goes
-through in windows.
+Clips of unequal length are encoded together with those nearly as long; a recording that is too long to be encoded
+at once goes through in windows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,74 +12,90 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from sonarium.evaluation.config import JudgingConfig
+from sonarium.evaluation.config import EvaluationConfig
 from sonarium.features.classical import LogMel, LogMelConfig, Mfcc, MfccConfig
 from sonarium.measures.probes.frames import rows_of
 from sonarium.measures.probes.segments import Marks, frames_of_segments, labels_of_frames
 from sonarium.models.contract import FrameEncoder
-from sonarium.models.windows import AROUND, WINDOW, coded
-from sonarium.worlds.contract import World
+from sonarium.models.framing import AROUND, WINDOW, coded
+from sonarium.worlds.contract import Signal, World
 
 SAMPLES = 1 << 22
-"""Samples, with padding, that are heard at once."""
+"""Samples, with padding, that are encoded at once."""
 CLIPS = 64
-"""Clips that are heard at once."""
+"""Clips that are encoded at once."""
 
 
 @dataclass(frozen=True)
-class Ear:
-    """One way to hear: frames of codes."""
+class Extractor:
+    """From clips of these lengths to frames of codes."""
 
     encode: Callable[[Tensor, Tensor], Float[Tensor, "clip frame code"]]
     code_lengths: Callable[[Tensor], Tensor]
     rate: float
-    """Frames a second."""
+    """Frames per second."""
     first: float
     """Seconds to the middle of the first frame."""
     device: torch.device
 
 
-def ears(learner: FrameEncoder, untrained: FrameEncoder, rate: int, device: str) -> dict[str, Ear]:
-    """The learner, and what it is to be compared with: log-mel frames, cepstra, and the same network untrained."""
+def extractors(
+    learner: FrameEncoder, untrained: FrameEncoder, signal: Signal, device: str
+) -> dict[str, Extractor]:
+    """The learner, its controls that need no training, and the untrained network.
+
+    The controls of a waveform are log-mel frames and cepstra; those of codes are the codes themselves.
+    """
     where = torch.device(device)
-    mel, mfcc = LogMel(LogMelConfig(), rate).to(where), Mfcc(MfccConfig(), rate).to(where)
-    plain = {
-        name: Ear(features, features.code_lengths, features.code_rate, 0.0, where)
-        for name, features in (("log_mel", mel), ("mfcc", mfcc))
-    }
-    return {"scores": listening(learner, rate, where), **plain, "random": listening(untrained, rate, where)}
+    rate = signal.steps_per_second
+    assert rate is not None, signal
+    own = {"scores": of_learner(learner, signal, where), "random": of_learner(untrained, signal, where)}
+    if signal.kind == "codes":
+        plain = {"input": Extractor(lambda codes, _: codes, lambda lengths: lengths, rate, 0.5 / rate, where)}
+    else:
+        mel, mfcc = LogMel(LogMelConfig(), round(rate)).to(where), Mfcc(MfccConfig(), round(rate)).to(where)
+        plain = {
+            name: Extractor(features, features.code_lengths, features.code_rate, 0.0, where)
+            for name, features in (("log_mel", mel), ("mfcc", mfcc))
+        }
+    return {"scores": own["scores"], **plain, "random": own["random"]}
 
 
-def listening(encoder: FrameEncoder, rate: int, device: torch.device) -> Ear:
-    def encode(wave: Tensor, lengths: Tensor) -> Tensor:
-        if len(wave) > 1 or wave.shape[1] <= (WINDOW + 2 * AROUND) * rate:
-            return encoder.encode(wave, lengths)
-        sound = wave[0, : int(lengths[0])]
+def of_learner(encoder: FrameEncoder, signal: Signal, device: torch.device) -> Extractor:
+    """A learner's codes; a long waveform alone in its batch is encoded in windows."""
+    rate = signal.rate
+
+    def encode(batch: Tensor, lengths: Tensor) -> Tensor:
+        if rate is None or len(batch) > 1 or batch.shape[1] <= (WINDOW + 2 * AROUND) * rate:
+            return encoder.encode(batch, lengths)
+        sound = batch[0, : int(lengths[0])]
         return torch.cat(list(coded(encoder, [sound], len(sound), float(sound.square().mean()), rate, device)))[
             None
         ]
 
-    return Ear(encode, encoder.code_lengths, encoder.code_rate, encoder.code_first, device)
+    return Extractor(encode, encoder.code_lengths, encoder.code_rate, encoder.code_first, device)
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What one ear heard of clips, in the order in which they were asked for."""
+class Extracted:
+    """The codes of clips by one extractor, in the order in which they were asked for."""
 
     pooled: Float[np.ndarray, "clip feature"]
-    """What a probe of clips is given."""
-    whole: Float[np.ndarray, "clip code"]
-    """What clips are compared by."""
+    """The rows of clip probes."""
+    means: Float[np.ndarray, "clip code"]
+    """Mean codes, by which clips are compared."""
     frames: Float[np.ndarray, "frame value"]
     """Some frames of all clips."""
     clip: Int[np.ndarray, " frame"]
     """The clip of each of these frames."""
     mark: Shaped[np.ndarray, " frame"]
-    """What is marked there; empty where nothing is."""
+    """The label of the segment at each frame; empty where there is none."""
+    tracks: Float[np.ndarray, "frame track"]
+    """The frame-wise factors at each frame."""
 
 
 def batched(lengths: Int[np.ndarray, " clip"]) -> Iterator[Int[np.ndarray, " member"]]:
-    """Clips that are heard together, the shortest first."""
+    """Clips that are encoded together, the shortest first."""
     order = np.argsort(lengths, kind="stable")
     start = 0
     for at in range(1, len(order) + 1):
@@ -89,59 +105,98 @@ def batched(lengths: Int[np.ndarray, " clip"]) -> Iterator[Int[np.ndarray, " mem
             start = at
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """Some clips: which, their frames, the number of frames of each, and their frame-wise factors."""
+
+    members: Int[np.ndarray, " member"]
+    codes: Float[np.ndarray, "member frame code"]
+    counts: Int[np.ndarray, " member"]
+    tracks: Float[np.ndarray, "member track_frame track"] | None
+    track_counts: Int[np.ndarray, " member"] | None
+
+
 @torch.no_grad()
-def codes_of_clips(
-    ear: Ear, world: World, index: Int[Tensor, " clip"], lengths: Int[np.ndarray, " clip"]
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Which clips, their frames, and how many each has."""
+def encoded(
+    extractor: Extractor, world: World, index: Int[Tensor, " clip"], lengths: Int[np.ndarray, " clip"]
+) -> Iterator[Encoded]:
+    """All clips, some at a time."""
     for members in batched(lengths):
-        batch = world.whole(index[torch.from_numpy(members)], ear.device)
-        own = torch.from_numpy(lengths[members]).to(ear.device)
-        codes = ear.encode(batch.signal, own).float().cpu().numpy()
-        yield members, codes, ear.code_lengths(own).cpu().numpy()
+        batch = world.whole(index[torch.from_numpy(members)], extractor.device)
+        own = torch.from_numpy(lengths[members]).to(extractor.device)
+        codes = extractor.encode(batch.signal, own).float().cpu().numpy()
+        tracks = track_counts = None
+        if batch.tracks is not None:
+            tracks, track_counts = batch.tracks.cpu().numpy(), world.frames_of(own.cpu()).numpy()
+        yield Encoded(members, codes, extractor.code_lengths(own).cpu().numpy(), tracks, track_counts)
 
 
-def hear(
-    ear: Ear,
+def extract(
+    extractor: Extractor,
     world: World,
     index: Int[Tensor, " clip"],
     lengths: Int[np.ndarray, " clip"],
     marks: Sequence[Marks],
-    config: JudgingConfig,
+    config: EvaluationConfig,
     gap: float | None,
-) -> Heard:
-    """Every clip once, and single frames that are at least so many seconds apart, if any are asked for."""
-    pooled, whole, parts = {}, {}, []
-    for members, codes, counts in codes_of_clips(ear, world, index, lengths):
-        rows, _ = rows_of(codes, counts, "clip", config.pooling, config.remove_mean)
-        plain = rows if config.remove_mean else rows_of(codes, counts, "clip")[0]
-        pooled |= dict(zip(members.tolist(), rows, strict=True))
-        whole |= dict(zip(members.tolist(), plain, strict=True))
+) -> Extracted:
+    """Every clip once, and single frames at least `gap` seconds apart, if there are tasks of frames."""
+    pooled, means, parts = {}, {}, []
+    for some in encoded(extractor, world, index, lengths):
+        rows, _ = rows_of(some.codes, some.counts, "clip", config.pooling, config.remove_mean)
+        plain = rows if config.remove_mean else rows_of(some.codes, some.counts, "clip")[0]
+        pooled |= dict(zip(some.members.tolist(), rows, strict=True))
+        means |= dict(zip(some.members.tolist(), plain, strict=True))
         if gap is not None:
-            stride = max(1, round(gap * ear.rate))
-            frames, clip = rows_of(codes, counts, "frame", remove_mean=config.remove_mean)
-            mark = labels_of_frames(counts, [marks[one] for one in members], ear.rate, ear.first)
-            place = np.arange(len(frames)) - np.searchsorted(clip, clip)
-            # From a place of its own in each clip: frames of the same places would tell how clips begin and end.
-            phase = np.array([np.random.default_rng([stride, int(one)]).integers(stride) for one in members])
-            taken = place % stride == phase[clip]
-            parts.append((frames[taken].astype(np.float32), members[clip[taken]], mark[taken]))
-    empty = (np.zeros((0, 1), np.float32), np.zeros(0, int), np.zeros(0, str))
-    frames, clip, mark = (np.concatenate(column) for column in zip(*(parts or [empty]), strict=True))
-    ordered = [[of[one] for one in range(len(lengths))] for of in (pooled, whole)]
-    return Heard(np.array(ordered[0]), np.array(ordered[1]), frames, clip, mark)
+            parts.append(frames_apart(extractor, some, marks, config, gap, world))
+    empty = (
+        np.zeros((0, 1), np.float32), np.zeros(0, int), np.zeros(0, str), np.zeros((0, len(world.tracks))),
+    )  # fmt: skip
+    frames, clip, mark, tracks = (np.concatenate(column) for column in zip(*(parts or [empty]), strict=True))
+    ordered = [[of[one] for one in range(len(lengths))] for of in (pooled, means)]
+    return Extracted(np.array(ordered[0]), np.array(ordered[1]), frames, clip, mark, tracks)
 
 
-def hear_segments(
-    ear: Ear, world: World, index: Int[Tensor, " clip"], lengths: Int[np.ndarray, " clip"], marks: Sequence[Marks]
+def frames_apart(
+    extractor: Extractor,
+    some: Encoded,
+    marks: Sequence[Marks],
+    config: EvaluationConfig,
+    gap: float,
+    world: World,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Frames of all marked pieces, the piece of each frame, and the label and the clip of each piece."""
-    found, pieces = [], 0
-    for members, codes, counts in codes_of_clips(ear, world, index, lengths):
-        own = [marks[one] if count else [] for one, count in zip(members, counts, strict=True)]
+    """Frames at least `gap` seconds apart: their codes, clips, marks and tracks."""
+    stride = max(1, round(gap * extractor.rate))
+    frames, clip = rows_of(some.codes, some.counts, "frame", remove_mean=config.remove_mean)
+    mark = labels_of_frames(some.counts, [marks[one] for one in some.members], extractor.rate, extractor.first)
+    place = np.arange(len(frames)) - np.searchsorted(clip, clip)
+    # From a place of its own in each clip: frames of the same places would tell how clips begin and end.
+    phase = np.array([np.random.default_rng([stride, int(one)]).integers(stride) for one in some.members])
+    taken = place % stride == phase[clip]
+    tracks = np.zeros((int(taken.sum()), len(world.tracks)))
+    if some.tracks is not None and some.track_counts is not None:
+        seconds = extractor.first + place[taken] / extractor.rate
+        # A time on the edge of a track's frame belongs to it, however the product was rounded.
+        at = np.floor(np.round(seconds * world.track_rate, 6)).astype(int)
+        last = np.maximum(some.track_counts[clip[taken]] - 1, 0)
+        tracks = some.tracks[clip[taken], at.clip(0, last)].astype(float)
+    return frames[taken].astype(np.float32), some.members[clip[taken]], mark[taken], tracks
+
+
+def extract_segments(
+    extractor: Extractor,
+    world: World,
+    index: Int[Tensor, " clip"],
+    lengths: Int[np.ndarray, " clip"],
+    marks: Sequence[Marks],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Frames of all marked segments, the segment of each frame, and the label and the clip of each segment."""
+    found, segments = [], 0
+    for some in encoded(extractor, world, index, lengths):
+        own = [marks[one] if count else [] for one, count in zip(some.members, some.counts, strict=True)]
         if any(own):
-            part = frames_of_segments(codes, counts, own, ear.rate, ear.first)
-            found.append((part.codes, part.item + pieces, part.label, members[part.clip]))
-            pieces += len(part.label)
+            part = frames_of_segments(some.codes, some.counts, own, extractor.rate, extractor.first)
+            found.append((part.codes, part.item + segments, part.label, some.members[part.clip]))
+            segments += len(part.label)
     codes, item, label, clip = (np.concatenate(column) for column in zip(*found, strict=True))
     return codes, item, label, clip

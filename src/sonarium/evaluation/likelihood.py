@@ -1,26 +1,29 @@
-"""How well a model of density explains clips that it has not seen.
+"""Bounds on the log-likelihood of held-out clips.
 
-The ELBO is the mean log weight; the importance-weighted bound (Burda et al. 2016, arXiv 1509.00519) the
-log of the mean weight over `draws` samples, which rises towards log p(x) with their number.
+The ELBO is the mean log weight; the importance-weighted bound (Burda et al. 2016, arXiv 1509.00519) is the log of
+the mean weight over `draws` samples, which rises towards log p(x) with their number.
 """
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 
+from sonarium.measures.contract import Meaning
+from sonarium.models.contract import Density
 from sonarium.worlds.contract import Batch
+
+MEANINGS = {
+    "elbo": Meaning("ELBO", "Lower bound on the log-likelihood of held-out clips, in nats.", None, None),
+    "iwae": Meaning("IWAE bound", "Tighter lower bound from importance weighting, in nats.", None, None),
+}
 
 
 @torch.no_grad()
-def bounds(learner: Any, batches: Iterable[Batch], draws: int, seed: int) -> dict[str, float]:
-    """Nats a clip: `elbo`, and `iwae` over `draws` samples a clip.
-
-    The learner gives `log_weights(batch, draws, generator)`, log p(x, z) − log q(z|x) by draw and clip.
-    """
+def bounds(learner: Density, batches: Iterable[Batch], draws: int, seed: int) -> dict[str, float]:
+    """Nats per clip: `elbo`, and `iwae` with `draws` samples per clip."""
     if draws < 1:
-        raise ValueError(f"draws={draws}: a bound needs at least one sample a clip")
+        raise ValueError(f"draws={draws}: a bound needs at least one sample per clip")
     total, tight, clips = 0.0, 0.0, 0
     generator: torch.Generator | None = None
     for batch in batches:

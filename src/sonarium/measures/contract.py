@@ -10,15 +10,22 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Meaning:
-    """What one score means, for people who have not read its paper."""
+    """What one score means, for readers who do not know its paper, and the range that it lies in."""
 
     name: str
     """As it stands in tables."""
     sentence: str
-    share: bool = True
-    """Whether it lies between 0 and 1."""
+    low: float | None = 0.0
+    """The least value it can take; None if there is none."""
+    high: float | None = 1.0
+    """The greatest value it can take; None if there is none."""
     rising: bool = True
     """Whether more is better."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it has a greatest value, so that a bar can show how near it comes."""
+        return self.high is not None
 
 
 class CodeMeasure(Protocol):
@@ -35,7 +42,7 @@ class CodeMeasure(Protocol):
 
 @dataclass(frozen=True)
 class MeasureEntry:
-    """A measure in the catalogue: `sonarium score` applies it to every run with known factors, and to its controls."""
+    """A measure in the catalogue; `sonarium score` applies it to runs with planted factors, and their controls."""
 
     summary: str
     function: Callable[..., Mapping[str, float]]

@@ -1,9 +1,10 @@
-"""What several training seeds say: a mean with its interval, and the comparison of two methods.
+"""Statistics over training seeds: a mean with its interval, and the paired comparison of two methods.
 
 Student's t throughout: the spread of a handful of seeds is itself uncertain, and t is wide for that.
 Two methods trained on the same seeds are compared by the differences seed for seed.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -40,7 +41,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """Mean, sample standard deviation, and the interval that holds the mean with this confidence."""
     scores = _checked(values)
     if not 0 < confidence < 1:
-        raise ValueError(f"got confidence={confidence}: a share between 0 and 1 is expected, such as 0.95")
+        raise ValueError(f"got confidence={confidence}: a fraction between 0 and 1 is expected, such as 0.95")
     mean, count = float(scores.mean()), len(scores)
     if count == 1:
         return Interval(mean, None, None, None, 1)
@@ -64,15 +65,16 @@ def paired(first: Sequence[float], second: Sequence[float], confidence: float = 
     return Comparison(difference, float(2 * stats.t.sf(abs(t), difference.count - 1)))
 
 
-def within(score: Interval, most: float | None) -> Interval:
-    """The part of an interval that a measure from 0 to `most` can reach."""
-    if most is None or score.low is None or score.high is None:
+def within(score: Interval, low: float | None, high: float | None) -> Interval:
+    """The part of an interval that lies in the range of a score; None is no limit."""
+    if score.low is None or score.high is None:
         return score
-    return replace(score, low=max(0.0, score.low), high=min(most, score.high))
+    least, most = (-math.inf if low is None else low), (math.inf if high is None else high)
+    return replace(score, low=max(least, score.low), high=min(most, score.high))
 
 
 def _checked(values: Sequence[float]) -> np.ndarray:
     scores = np.asarray(values, np.float64)
     if scores.ndim != 1 or len(scores) == 0 or not np.isfinite(scores).all():
-        raise ValueError(f"got {list(values)}: one finite score a seed is expected, at least one")
+        raise ValueError(f"got {list(values)}: one finite score per seed is expected, at least one")
     return scores

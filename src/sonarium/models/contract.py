@@ -1,7 +1,7 @@
 """What a learner promises, and the abilities that it may have.
 
-A learner has `update`. What else it can do it declares by type: it extends the abstract classes of its abilities, and
-everything generic asks `isinstance(learner, Encoder)`, never which model it is.
+A learner has `update`. What else it can do it declares by type: it extends the abstract classes of its abilities,
+and everything generic asks `isinstance(learner, Encoder)`, never which model it is.
 """
 
 from abc import ABC, abstractmethod
@@ -19,8 +19,8 @@ from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 __all__ = [
-    "Decoder", "Density", "Describer", "Encoder", "Engine", "FeatureLearner", "Forecaster", "FrameEncoder", "Learner",
-    "ModelEntry", "Sampler", "Source", "Stateful",
+    "Decoder", "Density", "Describer", "Encoder", "Engine", "FeatureLearner", "Forecaster", "FrameEncoder",
+    "Learner", "ModelEntry", "Sampler", "Source", "Stateful",
 ]  # fmt: skip
 
 

@@ -1,5 +1,5 @@
-"""What lies near what, for the media folder of a run whose codes are frames: maps of held-out clips, and some of
-them with their nearest neighbours, to be heard."""
+"""Similarity of clips by their codes, for the media folder of a run whose codes are frames: maps of held-out
+clips, and the sound of some of them with their nearest neighbours."""
 
 from pathlib import Path
 
@@ -8,26 +8,27 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from sonarium.evaluation.config import JudgingConfig
-from sonarium.evaluation.extraction import hear, listening
+from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.extraction import extract, of_learner
 from sonarium.evaluation.tasks import Corpus, corpus
+from sonarium.measures.splits import Split
 from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.report.album import Medium, peak_safe, put, wav, write_index
 from sonarium.report.media import causes
 from sonarium.report.neighbours import Asked, code_map, retrieval_picture, retrieval_table, tsne
 from sonarium.report.style import png
-from sonarium.worlds.contract import Split, World
+from sonarium.worlds.contract import World
 
 MOST = 500
 """Held-out clips that are shown."""
 MAPS = 4
 """Labels by which the map is coloured."""
 ASKED, NEAREST = 6, 4
-"""Clips whose neighbours can be heard, and how many of these."""
+"""Clips with playable neighbours, and the number of neighbours of each."""
 SECONDS = 6.0
-"""Of each clip that can be heard."""
+"""The part of a clip that is played."""
 FEWEST = 4
-"""Clips without which there is no map."""
+"""The smallest number of clips of a map."""
 
 
 def illustrate_likeness(
@@ -36,22 +37,22 @@ def illustrate_likeness(
     """Write to `folder` maps and neighbours of held-out clips; a seed gives the same files."""
     device = next(learner.parameters()).device
     assert isinstance(learner, FrameEncoder), type(learner)
-    config, random = JudgingConfig(most_clips=MOST), np.random.default_rng([seed, 0x11CE])
+    config, random = EvaluationConfig(max_clips=MOST), np.random.default_rng([seed, 0x11CE])
     nothing = torch.empty(0, dtype=torch.int64)
     known = corpus(world, Split(nothing, nothing, test), learner, config, random)
     media: list[Medium] = []
     if len(known.index) >= FEWEST:
-        ear = listening(learner, known.rate, device)
-        heard = hear(ear, world, known.index, known.lengths, known.marks, config, None).whole
+        extractor = of_learner(learner, world.signal, device)
+        means = extract(extractor, world, known.index, known.lengths, known.marks, config, None).means
         # Cosines of codes that share a large mean are all near 1.
-        codes = heard - heard.mean(axis=0)
+        codes = means - means.mean(axis=0)
         media = maps(known, codes, random, folder) + neighbours(known, codes, world, random, folder)
     write_index(folder, media)
     return media
 
 
-def told(known: Corpus) -> dict[str, Shaped[np.ndarray, " clip"]]:
-    """Labels of which there are several values; the group is one, if it is not each file by itself."""
+def varied(known: Corpus) -> dict[str, Shaped[np.ndarray, " clip"]]:
+    """Labels with several values; the group is one of them, unless each file is its own group."""
     labels = {name: label for name, label in known.labels.items() if len(np.unique(label)) > 1}
     groups = len(np.unique(known.group))
     if known.kind not in known.labels and 1 < groups < len(known.index) / 2:
@@ -64,10 +65,10 @@ def maps(
 ) -> list[Medium]:
     points = tsne(codes, random)
     media = []
-    for name, label in list(told(known).items())[:MAPS] or [("", np.full(len(codes), "clip"))]:
+    for name, label in list(varied(known).items())[:MAPS] or [("", np.full(len(codes), "clip"))]:
         caption = (
-            f"{len(codes):,} held-out clips by t-SNE of their mean codes: clips that lie together have like "
-            "codes; how far apart clusters lie means nothing."
+            f"{len(codes):,} held-out clips by t-SNE of their mean codes: clips that lie together have similar "
+            "codes; the distance between clusters means nothing."
         )
         title = f"Held-out clips by {name.replace('_', ' ')}" if name else "Held-out clips"
         file = f"map-{len(media) + 1}.png"
@@ -84,7 +85,7 @@ def neighbours(
     folder: Path,
 ) -> list[Medium]:
     """Some clips with those nearest to them, of other groups where there are any."""
-    label, name, apart, of = asked_by(known)
+    label, name, apart, of = compared_by(known)
     others = min(int((apart != one).sum()) for one in np.unique(apart))
     if others < 1:
         return []
@@ -93,30 +94,31 @@ def neighbours(
     if name:
         caption = (
             f"Clips drawn at random, each with those nearest to it by the cosine of their codes, from {of}; blue "
-            f"where the {name} is the same. They can be heard below."
+            f"where the {name} is the same. Their sound is below."
         )
         put(folder / "nearest.png", png(retrieval_picture(table, name)))
         media.append(Medium("picture", "nearest.png", "Nearest neighbours", caption, "nearest"))
-    for number, asked in enumerate(table, start=1):
-        media += players(known, asked, number, world, folder)
+    for number, query in enumerate(table if world.signal.rate else [], start=1):
+        media += players(known, query, number, world, folder)
     return media
 
 
-def asked_by(known: Corpus) -> tuple[np.ndarray, str, np.ndarray, str]:
-    """By which label neighbours are judged, its name, what must differ between neighbours, and that in words."""
-    labels = told(known)
+def compared_by(known: Corpus) -> tuple[np.ndarray, str, np.ndarray, str]:
+    """The label by which neighbours are compared, its name, what must differ between them, and that in words."""
+    labels = varied(known)
     several = len(np.unique(known.group)) > 1 and known.kind not in ("file", "clip")
     name = next((name for name in labels if name != known.kind), next(iter(labels), ""))
     if several and name != known.kind:
         return labels.get(name, known.group), name, known.group, f"other groups ({known.kind})"
-    return labels.get(name, known.file.astype(str)), name, known.file, "other files"
+    return labels.get(name, known.recording.astype(str)), name, known.recording, "other files"
 
 
-def players(known: Corpus, asked: Asked, number: int, world: World, folder: Path) -> list[Medium]:
+def players(known: Corpus, query: Asked, number: int, world: World, folder: Path) -> list[Medium]:
     """A clip and its neighbours, one after the other."""
-    rows = [asked.row, *(found.row for found in asked.found)]
+    rows = [query.row, *(found.row for found in query.found)]
     batch = world.whole(known.index[rows])
-    most = round(SECONDS * known.rate)
+    assert world.signal.rate is not None, world.signal
+    most = round(SECONDS * world.signal.rate)
     waves = [
         wave[: min(length, most)].numpy()
         for wave, length in zip(batch.signal, known.lengths[rows].tolist(), strict=True)
@@ -126,9 +128,9 @@ def players(known: Corpus, asked: Asked, number: int, world: World, folder: Path
         what = causes(world.factors, factors) or group_of(known, row)
         title = f"Nearest to this: {what}" if place == 0 else f"{place}. {what}"
         file = f"nearest-{number}-{place}.wav"
-        put(folder / file, wav(wave, known.rate))
+        put(folder / file, wav(wave, world.signal.rate))
         caption = f"clip {int(known.index[row])}" + (
-            "" if place == 0 else f", cosine {asked.found[place - 1].cosine:.2f}"
+            "" if place == 0 else f", cosine {query.found[place - 1].cosine:.2f}"
         )
         media.append(Medium("sound", file, title, caption, f"heard/{number}"))
     return media

@@ -6,15 +6,18 @@ A policy in the page itself forbids the browser all but what the file holds.
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sonarium.evaluation import meanings
+from sonarium.evaluation.aggregate import Group, Record, Score, grouped, seeds, tables
 from sonarium.files import as_utf8
-from sonarium.report import charts, judged, meanings
+from sonarium.measures.contract import Meaning
+from sonarium.report import charts, evaluation_curves
 from sonarium.report.album import Medium, put, read_index
-from sonarium.report.comparison import Group, RunPage, Score, grouped, seeds, tables
 from sonarium.report.style import png
 
 __all__ = ["RunPage", "page"]
@@ -22,26 +25,47 @@ __all__ = ["RunPage", "page"]
 TEMPLATES = Path(__file__).parent / "templates"
 TYPES = {".png": "image/png", ".gif": "image/gif", ".wav": "audio/wav"}
 KINDS = {
-    "codes": "Codes and causes",
+    "codes": "Codes and factors",
     "reconstructions": "Reconstructions",
     "samples": "Samples of the prior",
     "map": "Maps of held-out clips",
     "nearest": "Nearest neighbours",
-    "heard": "Nearest neighbours, to be heard",
+    "heard": "Nearest neighbours, to listen to",
 }
 PLANTED = (
-    "Sounds and pictures were made from causes that are known. Each learner saw only the clips, never the "
-    "causes. Below stands how much of the causes its codes recovered, and what it makes of clips that it has not "
-    "learnt from."
+    "Sounds and pictures were made from known factors. Each learner was trained on the clips alone, never on the "
+    "factors. The page shows how well its codes recover the factors, and what the learner makes of held-out clips."
 )
-HEARD = (
-    "Each learner heard only the sound of recordings, never their labels. Below stands how much its codes tell "
-    "of the labels, learnt on some recordings and asked of others, beside plain features that have learnt "
-    "nothing; and which held-out clips it takes to be alike."
+RECORDED = (
+    "Each learner was trained on the sound of recordings alone, never on their labels. The page shows how well "
+    "probes predict the labels from its codes, fitted on some recordings and scored on others, beside plain "
+    "features without any training; and which held-out clips have similar codes."
 )
-CURVES = "What the codes tell"
+CURVES = "What the codes encode"
 MOST_LINES = 7
-"""Seeds whose curves are drawn; more could not be told apart."""
+"""Seeds whose curves are drawn; more could not be distinguished."""
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """What a page needs to know of a run: plain values, and the folder of its media."""
+
+    name: str
+    model: str
+    world: str
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, float]]
+    scores: Mapping[str, Any] | None
+    """What scores.json holds, of this format or an earlier one; None if not scored."""
+    media: Path | None
+    warnings: Sequence[str] = ()
+    planted: bool = True
+    """Whether the factors of the clips were set when they were made, or are labels of recordings."""
+
+    @cached_property
+    def record(self) -> Record:
+        return Record(self.name, self.model, self.world, self.config, self.scores)
 
 
 @dataclass(frozen=True)
@@ -77,7 +101,7 @@ def page(runs: Sequence[RunPage], out: Path) -> None:
     """Write one HTML file that shows these runs, those that differ only in their seed as one."""
     if not runs:
         raise ValueError("a page needs at least one run: give the run folders that it should show")
-    groups = grouped(runs)
+    groups, by_record = grouped([run.record for run in runs]), {id(run.record): run for run in runs}
     anchors = {id(group): f"run-{number + 1}" for number, group in enumerate(groups)}
     controls = {name for run in runs for name in (run.scores or {}).get("controls", {})}
     environment = Environment(
@@ -88,80 +112,75 @@ def page(runs: Sequence[RunPage], out: Path) -> None:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        meaning=meanings.meaning,
         control=meanings.control,
         number=number_text,
         bar=bar,
-        best=best,
         title=title,
     )
     text = environment.get_template("page.html").render(
         tables=tables(groups),
-        sections=[section(group, anchors[id(group)]) for group in groups],
+        sections=[
+            section(group, [by_record[id(record)] for record in group.records], anchors[id(group)])
+            for group in groups
+        ],
         anchor=lambda group: anchors[id(group)],
         runs=len(runs),
-        lead=" ".join(lead for lead in (PLANTED, HEARD) if lead in {lead_of(run) for run in runs}),
+        lead=" ".join(lead for lead in (PLANTED, RECORDED) if lead in {lead_of(run) for run in runs}),
         explained=meanings.explained(controls),
     )
     put(out, as_utf8(text))
 
 
 def lead_of(run: RunPage) -> str:
-    return HEARD if run.config.get("world") == "recordings" else PLANTED
+    return PLANTED if run.planted else RECORDED
 
 
 def title(group: Group) -> str:
-    return f"{group.model} on {group.first.world}"
+    return f"{group.first.title} on {group.first.world}"
 
 
-def number_text(value: float, key: str) -> str:
-    """A score as people write it: shares to the hundredth, counts as they are."""
-    whole = value == round(value) and not meanings.meaning(key).share
+def number_text(value: float, meaning: Meaning) -> str:
+    """A score as people write it: bounded ones to the hundredth, counts as they are."""
+    whole = value == round(value) and not meaning.bounded
     text = f"{value:,.0f}" if whole else f"{value:.2f}" if abs(value) < 100 else f"{value:,.1f}"
     return text.replace("-", "−")
 
 
-def bar(score: Score, key: str) -> dict[str, Any] | None:
-    """Where a share, its interval and its controls lie on a bar of 100; None for what is no share."""
-    if not meanings.meaning(key).share:
+def bar(score: Score) -> dict[str, Any] | None:
+    """Where a bounded score, its interval and its controls lie on a bar of 100; None for any other."""
+    if score.meaning.high is None:
         return None
+    low, high = score.meaning.low or 0.0, score.meaning.high
 
     def at(value: float) -> float:
-        return round(100 * min(1.0, max(0.0, value)), 1)
+        return round(100 * min(1.0, max(0.0, (value - low) / (high - low))), 1)
 
-    low, high = score.value.low, score.value.high
-    ends = None if low is None or high is None else (at(low), at(high))
+    value = score.value
+    ends = None if value.low is None or value.high is None else (at(value.low), at(value.high))
     beside = [(meanings.control(name), at(one.mean)) for name, one in score.controls.items()]
-    return {"mean": at(score.value.mean), "ends": ends, "controls": beside}
+    return {"mean": at(value.mean), "ends": ends, "controls": beside}
 
 
-def best(cells: Sequence[Score | None], key: str) -> list[bool]:
-    """Which of several shares are the best as they are written; none where all are the same."""
-    worth = 1 if meanings.meaning(key).rising else -1
-    means = [-2.0 if cell is None else worth * round(cell.value.mean, 2) for cell in cells]
-    contested = meanings.meaning(key).share and max(means) > min(means)
-    return [contested and mean == max(means) for mean in means]
-
-
-def section(group: Group, anchor: str) -> Section:
-    first = group.first
-    warned = [f"{run.name}: {said}" for run in group.runs for said in run.warnings]
-    named = [seeds(run.config) for run in group.runs]
-    if len(group.runs) > 1 and len(set(named)) < len(named):
+def section(group: Group, runs: Sequence[RunPage], anchor: str) -> Section:
+    """Runs that differ only in their seed; the first is shown in full."""
+    first = runs[0]
+    warned = [f"{run.name}: {said}" for run in runs for said in run.warnings]
+    named = [seeds(run.config) for run in runs]
+    if len(runs) > 1 and len(set(named)) < len(named):
         warned.append("Some of these runs have the same seeds; each seed is counted once.")
     media, missing = cards(first)
     if not media:
-        warned.append("There are no pictures and sounds: they are made of held-out clips when a training ends.")
-    figure = charts.curves({run.name: run.metrics for run in group.runs[:MOST_LINES]})
+        warned.append("There are no pictures and sounds: they are made from held-out clips when training ends.")
+    figure = charts.curves({run.name: run.metrics for run in runs[:MOST_LINES]})
     details = [("Configuration", tuple(flat(first.config))), ("Environment", tuple(flat(first.environment)))]
     curves = [
         Card([Shown(Medium("picture", "", title, caption, ""), uri(png(drawn), ".png"))])
-        for title, caption, drawn in judged.drawn([run.scores or {} for run in group.scored])
+        for title, caption, drawn in evaluation_curves.drawn([record.evaluation or {} for record in group.scored])
     ]
     return Section(
         anchor=anchor,
         title=title(group),
-        facts=tuple(facts(group)),
+        facts=tuple(facts(runs)),
         warnings=tuple(warned + missing),
         curves=None if figure is None else uri(png(figure), ".png"),
         parts=((CURVES, tuple(curves)), *media) if curves else media,
@@ -169,18 +188,19 @@ def section(group: Group, anchor: str) -> Section:
     )
 
 
-def facts(group: Group) -> list[tuple[str, str]]:
+def facts(runs: Sequence[RunPage]) -> list[tuple[str, str]]:
     """What the runs are, in a few words each."""
-    first, names = group.first, ", ".join(run.name for run in group.runs)
-    numbers = ", ".join(" ".join(str(value) for _, value in seeds(run.config)) for run in group.runs)
-    several = "s" if len(group.runs) > 1 else ""
+    first, names = runs[0], ", ".join(run.name for run in runs)
+    numbers = ", ".join(" ".join(str(value) for _, value in seeds(run.config)) for run in runs)
+    several = "s" if len(runs) > 1 else ""
     said = [(f"run{several}", names), (f"seed{several}", numbers)]
     if first.metrics:
-        said.append(("updates", f"{max(record['step'] for record in first.metrics):,.0f}"))
+        said.append(("steps", f"{max(record['step'] for record in first.metrics):,.0f}"))
     if first.scores and "clips" in first.scores:
         said.append(("scored on", f"{first.scores['clips']:,} held-out clips"))
-    if first.scores and "split" in first.scores:
-        said += [("split", str(first.scores["split"])), ("probes", str(first.scores["asked"]))]
+    for name, key in (("split", "split"), ("probes", "asked")):
+        if first.scores and key in first.scores:
+            said.append((name, str(first.scores[key])))
     if device := first.environment.get("device"):
         said.append(("device", str(device)))
     return [(name, value) for name, value in said if value.strip(", ")]

@@ -25,6 +25,8 @@ from sonarium.worlds.counter import places
 FORMAT = 1
 """Raised whenever files of this version cannot be read by the version before."""
 ARRAYS, NAMES = "codes.safetensors", "codes.json"
+FOLDER = "codes"
+"""Of a run folder: where the run keeps the codes that it is trained on."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Encoded:
     codes: Float[Tensor, "frame code"]
     """All clips, one behind the other."""
     lengths: Int[Tensor, " clip"]
-    """Frames of each clip; 0 where it is shorter than the model's receptive field."""
+    """Frames of each clip; a clip shorter than the receptive field of the model has none."""
     frame_rate: float
     """Frames a second."""
     factors: tuple[Factor, ...] = ()
@@ -135,7 +137,7 @@ def gather(
         samples = world.lengths(batch.index)
         for row, count in enumerate(frames.tolist()):
             codes.append(made[row, :count].cpu().float())
-            if batch.tracks is not None and count:
+            if batch.tracks is not None:
                 at = frames_in_tracks(count, frame_rate, world.track_rate, int(world.frames_of(samples)[row]))
                 tracks.append(batch.tracks[row, at].cpu())
     assert index == list(range(len(world))), f"{len(index)} clips of {world.name}, or not in order"
@@ -162,6 +164,8 @@ def gather(
 
 def frames_in_tracks(count: int, frame_rate: float, track_rate: float, most: int) -> Int[Tensor, " frame"]:
     """The frame of a track at the middle of each frame of codes: categories cannot be interpolated."""
+    if not count:
+        return torch.zeros(0, dtype=torch.int64)
     assert most > 0, "tracks of a clip without a frame"
     middle = (torch.arange(count).double() + 0.5) / frame_rate
     return (middle * track_rate).long().clamp(max=most - 1)
@@ -175,8 +179,8 @@ class Codes(World):
     def __init__(self, config: CodesConfig, codes: Encoded) -> None:
         if not len(codes.codes):
             raise ValueError(
-                f"codes of {codes.source}: none of {len(codes.lengths)} clips has a frame; give longer clips, or a "
-                "run of a model with a shorter hop"
+                f"codes of {codes.source}: none of {len(codes.lengths)} clips has a frame; give a run of a world "
+                "with longer clips"
             )
         self.config, self.encoded = config, codes
         self.starts = codes.lengths.cumsum(0) - codes.lengths
@@ -200,11 +204,16 @@ class Codes(World):
         return self.stretch(index, torch.zeros_like(lengths), int(lengths.max()) if len(lengths) else 0, device)
 
     def piece(
-        self, index: Int[Tensor, " clip"], seed: int, step: int, device: torch.device | str = "cpu"
+        self,
+        index: Int[Tensor, " all"],
+        seed: int,
+        step: int,
+        device: torch.device | str = "cpu",
+        rows: slice = slice(None),
     ) -> Batch:
         spare = (self.lengths(index) - self.signal.shape[0]).clamp(min=0)
         start = places(seed, step, index.cpu(), spare + 1)
-        return self.stretch(index, start, self.signal.shape[0], device)
+        return self.stretch(index[rows], start[rows], self.signal.shape[0], device)
 
     def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         spare = (self.lengths(index) - self.signal.shape[0]).clamp(min=0)
@@ -252,6 +261,10 @@ class Codes(World):
     def identity(self, index: Int[Tensor, " clip"]) -> list[str]:
         known = self.encoded.identities
         return [known[clip] for clip in index.tolist()] if known else super().identity(index)
+
+    def keep(self, folder: Path) -> None:
+        if not (folder / FOLDER).is_dir():
+            self.encoded.save(folder / FOLDER)
 
     def describe(self) -> str:
         frames, codes = self.encoded.codes.shape

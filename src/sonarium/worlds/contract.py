@@ -53,6 +53,8 @@ class Signal:
     shape: tuple[int, ...]
     rate: int | None = None
     frame_rate: float | None = None
+    channel: int | None = None
+    """Of recordings with several channels, the one that is used; None is their mean."""
 
     @property
     def steps_per_second(self) -> float | None:
@@ -117,15 +119,21 @@ class World(ABC):
         return bool((lengths != self.signal.shape[0]).any())
 
     def piece(
-        self, index: Int[Tensor, " clip"], seed: int, step: int, device: torch.device | str = "cpu"
+        self,
+        index: Int[Tensor, " all"],
+        seed: int,
+        step: int,
+        device: torch.device | str = "cpu",
+        rows: slice = slice(None),
     ) -> Batch:
         """A crop of each clip to the signal's shape, from a random place that follows from seed and step alone;
-        a shorter clip whole, padded with zeros."""
+        a shorter clip whole, padded with zeros. Of a batch of clips `index` only these rows are made."""
         at, size = index.cpu(), self.signal.shape[0]
         lengths = self.lengths(at)
         if bool((lengths == size).all()):
-            return self.whole(index, device)
-        start = places(seed, step, at, (lengths - size).clamp(min=0) + 1)
+            return self.whole(index[rows], device)
+        start = places(seed, step, at, (lengths - size).clamp(min=0) + 1)[rows]
+        at, lengths = at[rows], lengths[rows]
         return crop(self.whole(at), start, lengths.clamp(max=size), size, self.frames_of).to(device)
 
     def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
@@ -178,9 +186,8 @@ class World(ABC):
         """The world in one line."""
         return f"{self.name}: {len(self)} clips"
 
-    def documents(self) -> Mapping[str, Any]:
-        """What a run folder keeps of this world: file names and their JSON."""
-        return {}
+    def keep(self, folder: Path) -> None:  # noqa: B027 (by default there is nothing to keep)
+        """Write into a run folder what the run must keep of this world."""
 
 
 def crop(
@@ -225,3 +232,5 @@ class WorldEntry:
     """The form of a clip, where it follows from the configuration alone and nothing need be read for it."""
     formats: Mapping[str, Callable[[Any, Path, Progress], object]] = field(default_factory=dict)
     """File formats of its own: writers of the whole world by the suffix of the file name, such as ".npz"."""
+    main: tuple[str, ...] | None = None
+    """The flags that matter first, by their fields; `--help` shows the others under advanced. None: all."""

@@ -1,1 +1,11 @@
-"""Supervised probes of representations: classifiers and regressions on arrays, scored on groups held out."""
+"""Probes of codes by labels and numbers, on groups that they were not fitted on, and what their scores mean."""
+
+from sonarium.measures.contract import Meaning
+
+MEANINGS = {
+    "clips": Meaning("{label}", "Accuracy of a probe that predicts the {label} of clips."),
+    "frames": Meaning("{label}, frames", "Accuracy of a probe that predicts the {label} of single frames."),
+    "number": Meaning("{label}, R²", "R² of a linear regression of {label} on the codes.", low=None),
+    "few": Meaning("{label}, {count} each", "Balanced accuracy from {count} labelled clips per {label}."),
+}
+"""By kind of score: what precedes the stroke in its name, with the label behind it; few-5/LABEL from 5 labels."""

@@ -1,7 +1,7 @@
-"""How many labels it takes: the score of a probe against the number of labelled rows of each class.
+"""Label efficiency: the score of a probe against the number of labelled rows per class.
 
-As in the few-label tests of representation learning (Hénaff and others, 2020). The labels by which a setting is
-chosen are as few as those that are fitted: a validation part with all its labels would be no test of few.
+As in the few-label tests of representation learning (Hénaff and others, 2020). Hyperparameters are chosen on as
+few labels as the probe is fitted on: a fully labelled validation split would be no test of few labels.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from sonarium.measures.probes.parts import Parts, check_parts
-from sonarium.measures.probes.probe import ProbeConfig, choose, drawn_seed, judge, only_setting, table_of
+from sonarium.measures.probes.probe import ProbeConfig, choose, drawn_seed, fit_and_score, only_setting, table_of
+from sonarium.measures.splits import Split, check_split
 from sonarium.measures.statistics import Interval, interval
 
 
@@ -20,7 +20,7 @@ class FewLabels:
     """A curve: the balanced accuracy for each number of labels a class, over several draws of the labels."""
 
     counts: tuple[int, ...]
-    """Labels of each class that were fitted; as many more of the validation groups served to choose."""
+    """Training labels per class; as many more from the validation groups choose the hyperparameters."""
     scores: Float[np.ndarray, "draw count"]
     chance: float
 
@@ -34,19 +34,19 @@ def few_labels(
     codes: Float[np.ndarray, "row code"],
     labels: Shaped[np.ndarray, " row"],
     groups: Shaped[np.ndarray, " row"],
-    parts: Parts,
+    split: Split[np.ndarray],
     generator: np.random.Generator,
     counts: Sequence[int] = (1, 2, 5, 10, 20, 50),
     draws: int = 5,
     config: ProbeConfig = ProbeConfig(),
 ) -> FewLabels:
-    """Fit probes on a few rows of each class, drawn anew each time; the larger lots hold the smaller ones.
+    """Fit probes on a few rows per class, drawn anew each time; larger samples contain the smaller ones.
 
-    Counts of which no class has as many train rows are left out, and a class with fewer gives all it has.
+    Counts above the training rows of the largest class are left out; a class with fewer rows gives all it has.
     """
     table = table_of(codes, labels, groups)
-    check_parts(groups, parts, may_lack_validation=only_setting(config) is not None)
-    most = int(np.bincount(table.label[parts.train]).max())
+    check_split(groups, split, may_lack_validation=only_setting(config) is not None)
+    most = int(np.bincount(table.label[split.train]).max())
     used = tuple(sorted({count for count in counts if 1 <= count <= most}))
     if not used or draws < 1:
         raise ValueError(
@@ -55,16 +55,16 @@ def few_labels(
         )
     scores = np.zeros((draws, len(used)))
     for draw in range(draws):
-        train = in_random_order(table.label, parts.train, generator)
-        validation = in_random_order(table.label, parts.validation, generator)
+        train = in_random_order(table.label, split.train, generator)
+        validation = in_random_order(table.label, split.validation, generator)
         seed = drawn_seed(generator)
         for place, count in enumerate(used):
             fitted, chosen = train.first(count), validation.first(count)
             setting = choose(table, [(fitted, chosen)], config, seed)
             learnt = np.concatenate([fitted, chosen]) if config.refit else fitted
-            score = judge(table, learnt, len(chosen), parts.test, setting, config, seed)
-            scores[draw, place] = score.balanced
-    return FewLabels(used, scores, 1 / len(np.unique(table.label[parts.test])))
+            made = fit_and_score(table, learnt, len(chosen), split.test, setting, config, seed)
+            scores[draw, place] = made.balanced
+    return FewLabels(used, scores, 1 / len(np.unique(table.label[split.test])))
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Deck:
     place: Int[np.ndarray, " row"]
 
     def first(self, count: int) -> Int[np.ndarray, " drawn"]:
-        """So many rows of each class."""
+        """The first `count` rows of each class."""
         return self.rows[self.place < count]
 
 

@@ -1,7 +1,7 @@
-"""Codes of clips and of their frames as plain rows, and what is done to them before they are judged.
+"""Codes of clips and of their frames as plain rows: pooling over frames, removal of clip means, checks.
 
-Frames of clips of unlike lengths lie one below the other, each with the number of its clip, so that padding
-never reaches a measure.
+Frames of clips of unequal length are stacked, each with the number of its clip, so that padding never reaches a
+measure.
 """
 
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from typing import Literal
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
-
-from sonarium.features.classical import thirds_and_deviation
+from torch import Tensor
 
 
 def flattened(
     codes: Float[np.ndarray, "clip frame code"], counts: Int[np.ndarray, " clip"]
 ) -> tuple[Float[np.ndarray, "row code"], Int[np.ndarray, " row"]]:
-    """The frames that are sound, one below the other, and the clip of each."""
+    """The frames that are not padding, stacked, and the clip of each."""
     if counts.min() < 0 or counts.max() > codes.shape[1]:
         raise ValueError(
             f"got counts from {counts.min()} to {counts.max()} for clips of up to {codes.shape[1]} frames: "
@@ -41,7 +41,7 @@ def clip_means(
 def without_clip_mean(
     codes: Float[np.ndarray, "row code"], clips: Int[np.ndarray, " row"]
 ) -> Float[np.ndarray, "row code"]:
-    """Frames less the mean of their clip: what tells only the channel of a recording is gone."""
+    """Frames minus the mean of their clip, which removes what only identifies the channel of a recording."""
     means, numbers = clip_means(codes, clips)
     return codes - means[np.searchsorted(numbers, clips)]
 
@@ -53,10 +53,10 @@ def rows_of(
     pooling: Literal["mean", "thirds"] = "mean",
     remove_mean: bool = False,
 ) -> tuple[Float[np.ndarray, "row feature"], Int[np.ndarray, " row"]]:
-    """What a probe is given: a row a frame or a clip, and the clip of each.
+    """The rows of a probe, one per frame or per clip, and the clip of each.
 
     A clip's row is its mean frame, or its means in three thirds with the standard deviation of all frames.
-    With `remove_mean` each clip's mean is taken from its frames first.
+    With `remove_mean` each clip's mean is subtracted from its frames first.
     """
     if level == "clip" and pooling == "mean" and remove_mean:
         raise ValueError("a clip's mean frame less the clip's mean is zero: pool by 'thirds', or keep the mean")
@@ -74,6 +74,28 @@ def rows_of(
     padded[np.arange(codes.shape[1]) < counts[:, None]] = frames
     pooled = thirds_and_deviation(torch.from_numpy(padded[kept]), torch.from_numpy(counts[kept]))
     return pooled.numpy(), kept
+
+
+def thirds_and_deviation(
+    frames: Float[Tensor, "clip frame code"], counts: Int[Tensor, " clip"]
+) -> Float[Tensor, "clip statistic"]:
+    """Each code's mean in the first, second and last third of a clip, then its standard deviation over all.
+
+    Frames that a cut between thirds goes through belong to both.
+    """
+    place = torch.arange(frames.shape[1], device=frames.device)
+    part = torch.arange(3, device=frames.device)[:, None]
+    n = counts[:, None, None]
+    inside = (place >= torch.div(part * n, 3, rounding_mode="floor")) & (
+        place < -torch.div(-(part + 1) * n, 3, rounding_mode="floor")
+    )
+    weight = inside.to(frames.dtype)
+    means = (weight @ frames) / weight.sum(-1, keepdim=True)
+    own = (place < counts[:, None])[..., None]
+    number = counts[:, None].to(frames.dtype)
+    mean = frames.where(own, 0).sum(1) / number
+    spread = ((frames - mean[:, None]).where(own, 0).square().sum(1) / number).sqrt()
+    return torch.cat([rearrange(means, "clip third code -> clip (third code)"), spread], 1)
 
 
 def checked_codes(codes: np.ndarray, columns: Mapping[str, np.ndarray | None]) -> Float[np.ndarray, "row code"]:

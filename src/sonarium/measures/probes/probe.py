@@ -1,9 +1,8 @@
-"""Probes: what a simple classifier, fitted on some groups, can tell of others from the codes alone.
+"""Probes: how well a simple classifier predicts labels from codes, on groups that it was not fitted on.
 
-A probe is fitted on train groups, its regularisation and size are chosen on validation groups, and it is
-scored on test groups; a group on two sides is refused. Rows are frames or clips (measures/frames.py makes
-either). Probing by linear classifiers follows Alain and Bengio (2016); for speech, van den Oord, Li and Vinyals
-(2018).
+A probe is fitted on training groups, its regularisation and size are chosen on validation groups, and it is
+scored on test groups; a group in two parts is refused. Rows are frames or clips (frames.py makes either). Probing
+by linear classifiers follows Alain and Bengio (2016); for speech, van den Oord, Li and Vinyals (2018).
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +21,7 @@ from sonarium.measures.probes.classifiers import (
     scale_of,
 )
 from sonarium.measures.probes.frames import checked_codes
-from sonarium.measures.probes.parts import Parts, check_parts, folds, listed
+from sonarium.measures.splits import Split, check_split, folds, listed
 
 
 @dataclass(frozen=True)
@@ -30,15 +29,15 @@ class ProbeConfig:
     """Which classifier, and among which settings it is chosen."""
 
     kind: Literal["ridge", "logistic", "mlp"] = "logistic"
-    """Lines fitted by least squares or by cross entropy, or a network with one hidden layer."""
+    """Linear classifiers (least squares or cross entropy), or a network with one hidden layer."""
     strengths: tuple[float, ...] = (10.0, 1.0, 0.1, 1e-2, 1e-3)
-    """Strengths of regularisation of ridge and logistic probes to choose from, counted a row."""
+    """Strengths of regularisation of ridge and logistic probes to choose from, per row."""
     network: NetworkConfig = NetworkConfig()
     """Sizes and training of the network."""
     lots: int = 5
-    """Lots of groups, each left out in turn, by which settings are chosen where one group is left out."""
+    """Folds of groups that hyperparameters are chosen on where one group is left out for the test."""
     refit: bool = False
-    """Whether the chosen probe is fitted once more, on the train and the validation groups together."""
+    """Whether the chosen probe is fitted once more, on the training and validation groups together."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("ridge", "logistic", "mlp"):
@@ -53,7 +52,7 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class Setting:
-    """What was chosen: a strength, or a size with its number of passes."""
+    """The chosen hyperparameters: a strength, or a hidden size with its number of epochs."""
 
     strength: float | None = None
     hidden: int | None = None
@@ -62,40 +61,40 @@ class Setting:
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """How well a probe tells the labels of groups that it never saw."""
+    """How well a probe predicts the labels of groups that it never saw."""
 
     accuracy: float
-    """Share of the test rows that are called rightly."""
+    """Fraction of the test rows that are predicted correctly."""
     balanced: float
-    """The same, every class of the test rows weighing alike."""
+    """Balanced accuracy: the mean of the recalls of the classes of the test rows."""
     chance: float
-    """Share of the test rows that are of their most frequent class: what one answer to all can reach."""
+    """Fraction of the test rows in their most frequent class: the accuracy of a constant prediction."""
     balanced_chance: float
-    """One over the classes of the test rows."""
+    """One over the number of classes in the test rows."""
     rows: tuple[int, int, int]
-    """Rows that were fitted, that settings were chosen on, and that were scored."""
+    """Training, validation and test rows."""
     setting: Setting
     unseen: tuple[Any, ...]
-    """Labels of test rows that the probe was never shown; they count as wrong."""
-    called: Shaped[np.ndarray, " test"] = field(repr=False, compare=False)
-    """What the probe called each test row."""
+    """Labels of test rows that occur in no training row; they count as wrong."""
+    predicted: Shaped[np.ndarray, " test"] = field(repr=False, compare=False)
+    """The predicted label of each test row."""
 
 
 def probe(
     codes: Float[np.ndarray, "row code"],
     labels: Shaped[np.ndarray, " row"],
     groups: Shaped[np.ndarray, " row"],
-    parts: Parts,
+    split: Split[np.ndarray],
     generator: np.random.Generator,
     config: ProbeConfig = ProbeConfig(),
 ) -> ProbeScore:
-    """Fit on the train rows, choose on the validation rows, score on the test rows."""
+    """Fit on the training rows, choose on the validation rows, score on the test rows."""
     table = table_of(codes, labels, groups)
-    check_parts(groups, parts, may_lack_validation=only_setting(config) is not None)
+    check_split(groups, split, may_lack_validation=only_setting(config) is not None)
     seed = drawn_seed(generator)
-    setting = choose(table, [(parts.train, parts.validation)], config, seed)
-    fitted = np.concatenate([parts.train, parts.validation]) if config.refit else parts.train
-    return judge(table, fitted, len(parts.validation), parts.test, setting, config, seed)
+    setting = choose(table, [(split.train, split.validation)], config, seed)
+    fitted = np.concatenate([split.train, split.validation]) if config.refit else split.train
+    return fit_and_score(table, fitted, len(split.validation), split.test, setting, config, seed)
 
 
 def leave_one_group_out(
@@ -107,7 +106,7 @@ def leave_one_group_out(
 ) -> dict[Any, ProbeScore]:
     """Score each group by a probe fitted on all others.
 
-    The setting is chosen among those others alone, by leaving each of them (or each of a few lots) out in turn.
+    Hyperparameters are chosen among those others alone, by leaving each of them (or each fold) out in turn.
     """
     table = table_of(codes, labels, groups)
     names = np.unique(groups)
@@ -123,7 +122,7 @@ def leave_one_group_out(
         rest, test = np.flatnonzero(groups != name), np.flatnonzero(groups == name)
         setting = choose(table, folds(groups, rest, config.lots), config, seed)
         chosen_on = 0 if only_setting(config) else len(rest)
-        scores[name.item()] = judge(table, rest, chosen_on, test, setting, config, seed)
+        scores[name.item()] = fit_and_score(table, rest, chosen_on, test, setting, config, seed)
     return scores
 
 
@@ -137,7 +136,7 @@ class ProbeTable:
 
 
 def table_of(codes: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> ProbeTable:
-    """Rows that were looked at: finite codes, a label and a group each."""
+    """Checked rows: finite codes, with a label and a group each."""
     checked = checked_codes(codes, {"labels": labels, "groups": groups})
     classes, label = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -146,7 +145,7 @@ def table_of(codes: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Probe
 
 
 def only_setting(config: ProbeConfig) -> Setting | None:
-    """The one setting that there is, if nothing has to be chosen: a network's passes always have to be."""
+    """The only setting, if there is nothing to choose; the epochs of a network always have to be chosen."""
     alone = config.kind != "mlp" and len(config.strengths) == 1
     return Setting(strength=config.strengths[0]) if alone else None
 
@@ -158,7 +157,7 @@ def drawn_seed(generator: np.random.Generator) -> int:
 def choose(
     table: ProbeTable, lots: Iterable[tuple[np.ndarray, np.ndarray]], config: ProbeConfig, seed: int
 ) -> Setting:
-    """The setting with the best balanced accuracy on rows left out; the plainest of those that are equal."""
+    """The setting with the best balanced accuracy on rows left out; the most regularised of equals."""
     if alone := only_setting(config):
         return alone
     tried: list[list[tuple[Setting, float]]] = []
@@ -176,7 +175,7 @@ def choose(
 def fits(
     table: ProbeTable, rows: np.ndarray, config: ProbeConfig, seed: int, watched: np.ndarray | None = None
 ) -> Iterator[tuple[Setting, Scores]]:
-    """A probe for every setting, the plainest first; it scores all classes, those it never saw lowest."""
+    """A probe for every setting, the most regularised first; classes that it never saw score lowest."""
     present, y = np.unique(table.label[rows], return_inverse=True)
     scale = scale_of(table.codes[rows])
     x = scale(table.codes[rows])
@@ -213,7 +212,7 @@ def fitted_as(table: ProbeTable, rows: np.ndarray, setting: Setting, config: Pro
     return next(fits(table, rows, alone, seed))[1]
 
 
-def judge(
+def fit_and_score(
     table: ProbeTable,
     fitted: np.ndarray,
     chosen_on: int,
@@ -222,24 +221,24 @@ def judge(
     config: ProbeConfig,
     seed: int,
 ) -> ProbeScore:
-    """Fit on some rows, and score on others."""
-    called = fitted_as(table, fitted, setting, config, seed)(table.codes[test]).argmax(axis=1)
+    """Fit on some rows, score on others."""
+    predicted = fitted_as(table, fitted, setting, config, seed)(table.codes[test]).argmax(axis=1)
     true = table.label[test]
     classes, counts = np.unique(true, return_counts=True)
     return ProbeScore(
-        accuracy=float(np.mean(called == true)),
-        balanced=recall(true, called),
+        accuracy=float(np.mean(predicted == true)),
+        balanced=recall(true, predicted),
         chance=float(counts.max() / len(true)),
         balanced_chance=1 / len(classes),
         rows=(len(fitted), chosen_on, len(test)),
         setting=setting,
         unseen=tuple(table.classes[np.setdiff1d(classes, table.label[fitted])].tolist()),
-        called=table.classes[called],
+        predicted=table.classes[predicted],
     )
 
 
-def recall(true: Int[np.ndarray, " row"], called: Int[np.ndarray, " row"]) -> float:
-    """The share of each class that is called rightly, averaged over the classes that are asked."""
+def recall(true: Int[np.ndarray, " row"], predicted: Int[np.ndarray, " row"]) -> float:
+    """The fraction of each class that is predicted correctly, averaged over the classes that occur."""
     asked = np.bincount(true)
-    right = np.bincount(true[called == true], minlength=len(asked))
+    right = np.bincount(true[predicted == true], minlength=len(asked))
     return float(np.mean(right[asked > 0] / asked[asked > 0]))

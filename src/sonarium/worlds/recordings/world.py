@@ -7,7 +7,6 @@ order. All sound comes from the cache.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -78,12 +77,17 @@ class Recordings(World):
         return self.fill(at, torch.zeros_like(at), lengths, int(lengths.max()) if len(at) else 0, device)
 
     def piece(
-        self, index: Int[Tensor, " clip"], seed: int, step: int, device: torch.device | str = "cpu"
+        self,
+        index: Int[Tensor, " all"],
+        seed: int,
+        step: int,
+        device: torch.device | str = "cpu",
+        rows: slice = slice(None),
     ) -> Batch:
         at, size = index.cpu(), self.signal.shape[0]
         lengths = self.sample_counts[at].clamp(max=size)
         start = places(seed, step, at, self.sample_counts[at] - lengths + 1)
-        return self.fill(at, start, lengths, size, device)
+        return self.fill(at[rows], start[rows], lengths[rows], size, device)
 
     def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         at, size = index.cpu(), self.signal.shape[0]
@@ -135,8 +139,8 @@ class Recordings(World):
             bad += f", and {len(self.quarantine.stretches)} of {self.quarantine.clips} clips"
         return f"{self.root}: layout {self.layout}, {len(self)} clips; {bad}"
 
-    def documents(self) -> dict[str, Any]:
-        return {"quarantine.json": self.quarantine.record()}
+    def keep(self, folder: Path) -> None:
+        self.quarantine.write(folder)
 
 
 def usable(found: Survey) -> Recordings:
@@ -148,7 +152,7 @@ def usable(found: Survey) -> Recordings:
 
 def signal_of(config: RecordingsConfig) -> Signal:
     """The form of a training piece."""
-    return Signal("wave", (round(config.seconds * config.rate),), config.rate)
+    return Signal("wave", (round(config.seconds * config.rate),), config.rate, channel=config.channel)
 
 
 def marks_within(segments: Sequence[Mark], start: int, length: int, rate: int) -> tuple[Mark, ...]:

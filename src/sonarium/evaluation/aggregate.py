@@ -1,0 +1,206 @@
+"""Evaluations of runs that differ only in their seed as one: means with intervals over training seeds.
+
+The only place that aggregates: the table on the terminal, its JSON and the page show what is computed here.
+Runs belong together if what was evaluated (model, world, configuration without seeds, step) and how (protocol,
+settings) are equal; a seed that comes twice counts once. Intervals are Student's t, cut where the range of a score
+ends; one seed has none.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from sonarium.evaluation import meanings
+from sonarium.measures.contract import Meaning
+from sonarium.measures.statistics import Interval, interval, within
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run, and what its scores.json holds."""
+
+    run: str
+    """Its name or folder."""
+    model: str
+    world: str
+    config: Mapping[str, Any]
+    """The configuration of the run, by which runs are told apart and their seeds are found."""
+    evaluation: Mapping[str, Any] | None
+    """None if it has not been evaluated."""
+
+    @property
+    def protocol(self) -> str:
+        return str((self.evaluation or {}).get("protocol", "standard"))
+
+    @property
+    def title(self) -> str:
+        """The model, with its preset where that is not the default."""
+        preset = self.config.get("preset", "default")
+        return self.model if preset == "default" else f"{self.model} ({preset})"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score over the seeds of a group, beside the same score of the controls."""
+
+    value: Interval
+    controls: Mapping[str, Interval]
+    meaning: Meaning
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ only in their seed."""
+
+    records: tuple[Record, ...]
+
+    @property
+    def first(self) -> Record:
+        return self.records[0]
+
+    @cached_property
+    def scored(self) -> tuple[Record, ...]:
+        """The first run of each seed that has scores: a seed that comes twice tells nothing new."""
+        by_seed: dict[Any, Record] = {}
+        for record in self.records:
+            if record.evaluation:
+                by_seed.setdefault(seeds(record.config), record)
+        return tuple(by_seed.values())
+
+    @cached_property
+    def scores(self) -> dict[str, Score]:
+        """Every score, over the seeds that have it."""
+        found = [record.evaluation or {} for record in self.scored]
+        own = [numbers(one.get("scores")) | numbers(one.get("likelihood"), ("elbo", "iwae")) for one in found]
+        controls = [mapping(one.get("controls")) for one in found]
+        names = dict.fromkeys(name for one in controls for name in one)
+        more = {key: said for one in found for key, said in meanings.read(one.get("meanings")).items()}
+        beside = {name: [numbers(one.get(name)) for one in controls] for name in names}
+        result = {}
+        for key in dict.fromkeys(key for one in own for key in one):
+            meaning = meanings.meaning(key, more)
+            with_it = {
+                name: over_seeds(values, key, meaning)
+                for name, values in beside.items()
+                if any(key in one for one in values)
+            }
+            result[key] = Score(over_seeds(own, key, meaning), with_it, meaning)
+        return result
+
+
+@dataclass(frozen=True)
+class Table:
+    """Groups whose scores may stand side by side: one world, one protocol."""
+
+    world: str
+    protocol: str
+    groups: tuple[Group, ...]
+
+    @property
+    def keys(self) -> list[str]:
+        """The scores that any group has, in their order."""
+        return list(dict.fromkeys(key for group in self.groups for key in group.scores))
+
+    def meaning(self, key: str) -> Meaning:
+        return next(group.scores[key].meaning for group in self.groups if key in group.scores)
+
+    def control_means(self) -> dict[str, dict[str, float]]:
+        """The scores of each control, averaged over groups: each group has its own, but they differ little."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for group in self.groups:
+            for key, score in group.scores.items():
+                for name, one in score.controls.items():
+                    found.setdefault(name, {}).setdefault(key, []).append(one.mean)
+        return {
+            name: {key: sum(means) / len(means) for key, means in scores.items()} for name, scores in found.items()
+        }
+
+    def best(self, key: str) -> list[bool]:
+        """Which groups have the best score as it is written to the hundredth; none where all are the same."""
+        meaning, cells = self.meaning(key), [group.scores.get(key) for group in self.groups]
+        worth = [
+            None if one is None else (1 if meaning.rising else -1) * round(one.value.mean, 2) for one in cells
+        ]
+        known = [one for one in worth if one is not None]
+        # A count such as that of dead codes is no achievement by itself.
+        comparable = meaning.bounded or key in meanings.OF_LIKELIHOOD
+        contested = comparable and len(set(known)) > 1
+        return [contested and one == max(known) for one in worth]
+
+
+def over_seeds(values: Sequence[Mapping[str, float]], key: str, meaning: Meaning) -> Interval:
+    return within(interval([one[key] for one in values if key in one]), meaning.low, meaning.high)
+
+
+def grouped(records: Sequence[Record]) -> list[Group]:
+    """Runs that differ in nothing but their seed together, in the order in which they came."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(identity(record), []).append(record)
+    return [Group(tuple(members)) for members in groups.values()]
+
+
+def identity(record: Record) -> str:
+    """What was evaluated and how, without seeds, as a text."""
+    found = record.evaluation or {}
+    how = [found.get(name) for name in ("protocol", "step", "settings")]
+    alike = [record.model, record.world, seedless(record.config), bool(found), *how]
+    return json.dumps(alike, sort_keys=True, default=str)
+
+
+def tables(groups: Sequence[Group]) -> list[Table]:
+    """A table for each world and protocol of which there are scores."""
+    parts: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        if group.scored:
+            parts.setdefault((group.first.world, group.first.protocol), []).append(group)
+    return [Table(world, protocol, tuple(members)) for (world, protocol), members in parts.items()]
+
+
+def summary(group: Group) -> list[dict[str, Any]]:
+    """As JSON: a row for the learner and one for each control, with every score over seeds."""
+    controls = dict.fromkeys(name for score in group.scores.values() for name in score.controls)
+    about = {"world": group.first.world, "protocol": group.first.protocol, "seeds": len(group.scored)}
+    about["runs"] = [record.run for record in group.scored]
+    own = {key: asdict(score.value) for key, score in group.scores.items()}
+    rows = [{"model": group.first.title, "control": None, **about, "scores": own}]
+    for name in controls:
+        beside = {key: asdict(one.controls[name]) for key, one in group.scores.items() if name in one.controls}
+        rows.append({"model": group.first.title, "control": name, **about, "scores": beside})
+    return rows
+
+
+def seedless(config: Any) -> Any:
+    """A configuration without its seeds."""
+    if isinstance(config, Mapping):
+        return {key: seedless(value) for key, value in config.items() if key != "seed"}
+    if isinstance(config, list | tuple):
+        return [seedless(value) for value in config]
+    return config
+
+
+def seeds(config: Any, path: str = "") -> tuple[tuple[str, Any], ...]:
+    """Every seed in a configuration, with where it stands."""
+    if not isinstance(config, Mapping):
+        return ()
+    own = ((f"{path}seed", config["seed"]),) if "seed" in config else ()
+    return own + tuple(seed for key, value in config.items() for seed in seeds(value, f"{path}{key}."))
+
+
+def mapping(values: Any) -> Mapping[str, Any]:
+    return values if isinstance(values, Mapping) else {}
+
+
+def numbers(values: Any, names: Sequence[str] | None = None) -> dict[str, float]:
+    """The finite numbers among named values: notes and what could not be computed are left out."""
+    return {
+        str(name): float(value)
+        for name, value in mapping(values).items()
+        if (names is None or name in names)
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    }

@@ -1,0 +1,137 @@
+"""One evaluation of one learner on one world; its tasks follow from the abilities and from what is known of clips.
+
+Codes of clips whose factors were planted are scored by measures of disentanglement; everything else by probes and
+comparisons of labels, numbers and segments; a density also by bounds on the log-likelihood.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor, nn
+
+from sonarium.evaluation import meanings
+from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.factors import BLOCK, device_of, recovery
+from sonarium.evaluation.likelihood import bounds
+from sonarium.evaluation.probing import probing
+from sonarium.evaluation.splits import in_words
+from sonarium.measures.contract import MeasureEntry
+from sonarium.measures.disentanglement.table import FEWEST_CLIPS
+from sonarium.measures.splits import Split
+from sonarium.models.contract import Density, Encoder, FrameEncoder
+from sonarium.models.framing import in_frames
+from sonarium.worlds.contract import Progress, World
+
+FORMAT = 2
+"""Of the record; version 0.1 wrote none."""
+Record = dict[str, Any]
+
+
+def evaluate(
+    learner: nn.Module,
+    untrained: nn.Module,
+    world: World,
+    split: Split[Tensor],
+    config: EvaluationConfig,
+    seed: int,
+    device: str = "cpu",
+    progress: Progress = lambda *_: None,
+    measures: Mapping[str, MeasureEntry] = {},
+) -> Record:
+    """Scores of the learner and of its controls on the test split, with what is needed to read them.
+
+    `untrained` is the same network before training, with the front end as it is now. `measures` are those of the
+    catalogue. The seed is that of subsampling, probes and draws.
+    """
+    if not isinstance(learner, Encoder | FrameEncoder | Density):
+        raise ValueError(f"a {type(learner).__name__} has no codes and no density to evaluate")
+    if not len(split.test):
+        raise ValueError("the run has no test split (--test 0): there is nothing to score")
+    for one in (learner, untrained):
+        one.to(device).eval()
+    record: Record = {
+        "format": FORMAT, "protocol": "likelihood", "clips": len(split.test), "scores": {}, "controls": {},
+        "seeds": 1, "settings": asdict(config), "planted": world.planted, "split": in_words(world, split),
+    }  # fmt: skip
+    if by_factors(learner, world):
+        assert isinstance(learner, Encoder) and isinstance(untrained, Encoder), type(untrained)
+        record |= of_factors(learner, untrained, world, split, config, seed, measures)
+    elif isinstance(learner, Encoder | FrameEncoder):
+        record |= of_labels(learner, untrained, world, split, config, seed, device, progress)
+    if isinstance(learner, Density):
+        whole = world.whole if isinstance(learner, FrameEncoder) else world.excerpt
+        batches = (whole(block, device_of(learner)) for block in split.test.split(BLOCK))
+        record["likelihood"] = bounds(learner, batches, config.draws, seed)
+    return record
+
+
+def by_factors(learner: object, world: World) -> bool:
+    """Whether codes are scored by the factors themselves: those of clips without time can be by nothing else."""
+    known = world.planted or world.signal.steps_per_second is None
+    return isinstance(learner, Encoder) and bool(world.factors) and known
+
+
+def of_factors(
+    learner: Encoder,
+    untrained: Encoder,
+    world: World,
+    split: Split[Tensor],
+    config: EvaluationConfig,
+    seed: int,
+    measures: Mapping[str, MeasureEntry],
+) -> Record:
+    if len(split.test) < FEWEST_CLIPS:
+        raise ValueError(
+            f"the run holds out {len(split.test)} clips, too few to measure anything: train on a larger world or "
+            f"with a larger --test, so that at least {FEWEST_CLIPS} are held out"
+        )
+    found = recovery(learner, untrained, world, split.train, split.test, config.protocol, seed, measures)
+    described = {key: one for entry in measures.values() for key, one in entry.scores.items()}
+    return {
+        "protocol": config.protocol,
+        "scores": found.pop("scores"),
+        "controls": found,
+        "meanings": meanings.recorded(described),
+    }
+
+
+def of_labels(
+    learner: Encoder | FrameEncoder,
+    untrained: nn.Module,
+    world: World,
+    split: Split[Tensor],
+    config: EvaluationConfig,
+    seed: int,
+    device: str,
+    progress: Progress,
+) -> Record:
+    if world.signal.steps_per_second is None:
+        raise ValueError(f"world '{world.name}' has no labels and no time: its codes can be compared with nothing")
+    frames, control = (in_frames(one, world.signal) for one in (learner, untrained))
+    found = probing(frames, control, world, split, config, seed, device, progress)
+    scores, details, curves, notes = (found.pop(name) for name in ("scores", "details", "curves", "notes"))
+    if not scores and not isinstance(learner, Density):
+        reasons = (
+            "; ".join(notes) or "its clips have no labels: name folders after what they hold, or give --pattern"
+        )
+        raise ValueError(f"nothing can be predicted from its codes: {reasons}")
+    return {
+        "protocol": f"{config.probe} probes" + (", means of clips removed" if config.remove_mean else ""),
+        "scores": scores,
+        "controls": found,
+        "asked": in_short(details),
+        "details": details,
+        "curves": curves,
+        "notes": notes,
+    }
+
+
+def in_short(details: Mapping[str, Any]) -> str:
+    """Which labels are predicted on which clips."""
+    on: dict[str, list[str]] = {}
+    for key, said in details.items():
+        names, label = on.setdefault(said["asked_of"], []), key.partition("/")[2]
+        if label not in names:
+            names.append(label)
+    return "; ".join(f"{', '.join(names)} of {whom}" for whom, names in on.items())

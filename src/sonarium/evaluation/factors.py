@@ -1,0 +1,109 @@
+"""Disentanglement: how well codes recover the planted factors of held-out clips, beside controls.
+
+Learner and controls are given the same held-out clips: principal components of the training split's features, the
+untrained network, and random codes.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+
+from sonarium.measures.contract import MeasureEntry
+from sonarium.measures.disentanglement.scores import disentangle
+from sonarium.models.contract import Encoder, FeatureLearner
+from sonarium.worlds.contract import Batch, World
+
+BLOCK = 64
+MAX_CLIPS_FOR_PCA = 1000
+"""Training clips that the principal components are fitted on."""
+
+
+def batches(world: World, index: Int[Tensor, " clip"], device: torch.device) -> Iterator[Batch]:
+    for block in index.split(BLOCK):
+        yield world.excerpt(block, device)
+
+
+def device_of(learner: object) -> torch.device:
+    assert isinstance(learner, nn.Module), type(learner)
+    return next((one.device for one in learner.parameters()), torch.device("cpu"))
+
+
+@torch.no_grad()
+def features_of(world: World, index: Int[Tensor, " clip"], learner: object) -> Float[np.ndarray, "clip feature"]:
+    """What the learner's front end makes of clips, or the signal itself."""
+    blocks = [
+        (learner.features(batch) if isinstance(learner, FeatureLearner) else batch.signal).flatten(1).cpu()
+        for batch in batches(world, index, device_of(learner))
+    ]
+    return torch.cat(blocks).numpy()
+
+
+@torch.no_grad()
+def codes_of(world: World, index: Int[Tensor, " clip"], learner: Encoder) -> Float[np.ndarray, "clip code"]:
+    """The codes of each clip, averaged over frames."""
+    blocks = [learner.encode(batch.signal).mean(1).cpu() for batch in batches(world, index, device_of(learner))]
+    return torch.cat(blocks).numpy()
+
+
+def factors_of(world: World, index: Int[Tensor, " clip"]) -> Float[np.ndarray, "clip factor"]:
+    return torch.cat([world.excerpt(block).factors for block in index.split(BLOCK)]).numpy()
+
+
+def recovery(
+    learner: Encoder,
+    untrained: Encoder,
+    world: World,
+    train: Int[Tensor, " train"],
+    test: Int[Tensor, " test"],
+    protocol: Literal["standard", "syntone"],
+    seed: int,
+    measures: Mapping[str, MeasureEntry] = {},
+) -> dict[str, dict[str, Any]]:
+    """Scores of the learner (`scores`) and of each control, all on the test clips."""
+    factors = factors_of(world, test)
+    discrete = tuple(factor.discrete for factor in world.factors)
+    own = codes_of(world, test, learner)
+    width = own.shape[1]
+    generator = np.random.default_rng([seed, 0xC0DE])
+    seen = train[torch.from_numpy(generator.permutation(len(train))[:MAX_CLIPS_FOR_PCA])]
+    fitted = PCA(min(width, len(seen)), random_state=seed).fit(features_of(world, seen, learner))
+    every = {
+        "scores": (own, learner.dead_below),
+        "pca": (fitted.transform(features_of(world, test, learner)), 0.0),
+        "random": (codes_of(world, test, untrained), 0.0),
+        "chance": (generator.standard_normal(own.shape), 0.0),
+    }
+    return {
+        name: disentangle(codes, factors, list(discrete), protocol=protocol, seed=seed, dead_below=dead_below)
+        | further(measures, codes, factors, discrete, seed)
+        for name, (codes, dead_below) in every.items()
+    }
+
+
+def further(
+    measures: Mapping[str, MeasureEntry],
+    codes: Float[np.ndarray, "clip code"],
+    factors: Float[np.ndarray, "clip factor"],
+    discrete: tuple[bool, ...],
+    seed: int,
+) -> dict[str, float]:
+    """Scores of the catalogue's measures; a score that an entry does not describe is refused."""
+    found: dict[str, float] = {}
+    for name, entry in measures.items():
+        scores = entry.function(codes, factors, discrete, seed)
+        if unknown := sorted(set(scores) - set(entry.scores)):
+            raise ValueError(
+                f"measure '{name}' returned {', '.join(unknown)}, which its entry does not describe: it describes "
+                f"{', '.join(entry.scores) or 'nothing'}"
+            )
+        if taken := sorted(set(scores) & set(found)):
+            raise ValueError(
+                f"measure '{name}' returns {', '.join(taken)}, which another measure has: rename them"
+            )
+        found |= {key: float(value) for key, value in scores.items()}
+    return found

@@ -1,0 +1,80 @@
+"""What each score and each control means, for tables and pages."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from sonarium.evaluation.likelihood import MEANINGS as OF_LIKELIHOOD
+from sonarium.measures import compare, disentanglement, probes
+from sonarium.measures.contract import Meaning
+
+SCORES = disentanglement.MEANINGS | OF_LIKELIHOOD
+OF_LABELS = probes.MEANINGS | compare.MEANINGS
+"""By what precedes the stroke in the name of a score; what follows it is the label."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a learner is compared with."""
+
+    name: str
+    """As it stands in tables."""
+    sentence: str
+
+
+CONTROLS = {
+    "pca": Control("PCA", "as many principal components of the same features"),
+    "log_mel": Control("log-mel", "40 log-mel bands, given to the same probes"),
+    "mfcc": Control("MFCC", "13 cepstra with their slopes, likewise"),
+    "input": Control("input", "the codes that were learnt from, given to the same probes"),
+    "random": Control("untrained", "the same network before training"),
+    "chance": Control("chance", "codes that are independent of the clip"),
+}
+
+
+def meaning(key: str, more: Mapping[str, Meaning] = {}) -> Meaning:
+    """Of a score, by its name; `more` are those of measures of other packages. An unknown score has no range."""
+    if key in more:
+        return more[key]
+    kind, _, label = key.partition("/")
+    kind, _, count = kind.partition("-") if kind.startswith("few-") else (kind, "", "")
+    if label and kind in OF_LABELS:
+        template, words = OF_LABELS[kind], {"label": label.replace("_", " "), "count": count}
+        return replace(template, name=template.name.format(**words), sentence=template.sentence.format(**words))
+    return SCORES.get(key, Meaning(key.replace("_", " "), "", low=None, high=None))
+
+
+def recorded(meanings: Mapping[str, Meaning]) -> dict[str, dict[str, Any]]:
+    """Meanings as JSON, for a record that is read where the measures' package is not installed."""
+    return {key: asdict(one) for key, one in meanings.items()}
+
+
+def read(values: object) -> dict[str, Meaning]:
+    """Meanings of a record; what this version does not understand is left out."""
+    if not isinstance(values, Mapping):
+        return {}
+    return {
+        str(key): Meaning(**one) for key, one in values.items() if isinstance(one, Mapping) and understood(one)
+    }
+
+
+def understood(values: Mapping[str, Any]) -> bool:
+    """Whether these are the fields of a meaning, each of its type."""
+    if not {"name", "sentence"} <= values.keys() <= {field.name for field in fields(Meaning)}:
+        return False
+    ends = [values.get(end) for end in ("low", "high")]
+    return all(isinstance(values[name], str) for name in ("name", "sentence")) and all(
+        end is None or isinstance(end, int | float) for end in ends
+    )
+
+
+def control(name: str) -> str:
+    return CONTROLS[name].name if name in CONTROLS else name.replace("_", " ")
+
+
+def explained(names: Iterable[str]) -> str:
+    """What these controls are, and what they are for."""
+    asked = set(names)
+    known = [told for name, told in CONTROLS.items() if name in asked]
+    told = " ".join(f"{one.name[0].upper()}{one.name[1:]}: {one.sentence}." for one in known)
+    return f"{told} A score is meaningful as far as it is better than all of these." if told else ""

@@ -1,0 +1,138 @@
+"""Curves of evaluations: accuracy against the number of labels, and detection error trade-off.
+
+The trade-off is drawn on scales of normal deviates (Martin and others, 1997), where two Gaussians give a straight
+line.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import norm
+
+from sonarium.evaluation.meanings import control
+from sonarium.measures.compare.verification import Errors
+from sonarium.measures.probes.fewlabels import FewLabels
+from sonarium.measures.statistics import Interval, interval
+from sonarium.report.style import FAINT, LINES, SMALL, panels, sheet, tidy
+
+RATES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+"""Error rates at the ticks of the axes, from end to end."""
+BEYOND = (-9.0, 9.0)
+"""Normal deviates for error rates of 0 and 1, far outside the picture."""
+OWN = "codes"
+"""The label of the learner beside its controls."""
+
+
+def drawn(scored: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, Figure]]:
+    """Title, caption and figure of each curve in the evaluations of runs that differ only in their seed."""
+    for key in dict.fromkeys(key for scores in scored for key in scores.get("curves", {})):
+        kind, _, label = key.partition("/")
+        label = label.replace("_", " ")
+        found = [scores["curves"][key] for scores in scored if key in scores.get("curves", {})]
+        if kind == "few-labels":
+            over = "training seeds" if len(found) > 1 else "draws of the labels"
+            caption = (
+                f"Balanced accuracy of probes fitted on this number of labelled clips per {label}, and chosen on "
+                f"as many more. Bands hold the 95 % interval of the mean over {over}."
+            )
+            title = f"{label.capitalize()} from few labels"
+            figure = few_labels_chart({known_as(name): few(found, name) for name in found[0]}, title)
+            yield title, caption, figure
+        if kind == "errors":
+            caption = (
+                f"Verification of the {label} of two clips by the cosine of their codes: miss rate against false "
+                "alarm rate at every threshold. On the dotted line both are equal."
+            ) + (" The first of the seeds is drawn." if len(found) > 1 else "")
+            rates = {known_as(name): both(one) for name, one in found[0].items()}
+            title = f"{label.capitalize()} verification"
+            yield title, caption, error_chart(rates, title)
+
+
+def known_as(name: str) -> str:
+    return OWN if name == "scores" else control(name)
+
+
+def few(found: Sequence[Mapping[str, Any]], name: str) -> list[FewLabels]:
+    """The curves of all seeds, at the counts that all have."""
+    shared = set.intersection(*(set(curves[name]["counts"]) for curves in found))
+    made = []
+    for curves in found:
+        own = curves[name]
+        columns = [place for place, count in enumerate(own["counts"]) if count in shared]
+        counts = tuple(own["counts"][place] for place in columns)
+        made.append(FewLabels(counts, np.array(own["scores"], float)[:, columns], own["chance"]))
+    return made
+
+
+def both(rates: Mapping[str, Any]) -> Errors:
+    miss, false_alarm = (np.array(rates[name], float) for name in ("miss", "false_alarm"))
+    return Errors(np.arange(len(miss), dtype=float), miss, false_alarm)
+
+
+def few_labels_chart(curves: Mapping[str, Sequence[FewLabels]], title: str = "") -> Figure:
+    """Balanced accuracy against labels per class; a band holds the interval.
+
+    Each name has a curve for every training seed, and the interval is over seeds; where there is one curve alone
+    it is over draws of the labels.
+    """
+    if not curves or not all(curves.values()):
+        raise ValueError("no curves came: give each name at least one")
+    figure = sheet(5.4, 3.4)
+    axes = panels(figure, 1, 1)[0][0]
+    counts: set[int] = set()
+    for number, (name, seeds) in enumerate(curves.items()):
+        if len({seed.counts for seed in seeds}) > 1:
+            raise ValueError(f"the curves of '{name}' have different counts: draw all seeds with the same ones")
+        counts |= set(seeds[0].counts)
+        colour, dashes = LINES[number % len(LINES)], "-" if number < len(LINES) else "--"
+        _band(axes, seeds[0].counts, summary(seeds), name, colour, dashes)
+    chance = max(seed.chance for seeds in curves.values() for seed in seeds)
+    axes.axhline(100 * chance, color=FAINT, linewidth=0.9, linestyle=":", label="chance")
+    tidy(axes, title, "labels per class", "balanced accuracy (%)", grid=True)
+    axes.set_xscale("log")
+    axes.set_xticks(sorted(counts), [str(count) for count in sorted(counts)])
+    axes.minorticks_off()
+    axes.set_ylim(0, 102)
+    figure.legend(loc="outside right upper", fontsize=SMALL, frameon=False)
+    return figure
+
+
+def summary(seeds: Sequence[FewLabels]) -> list[Interval]:
+    """For each count the interval over seeds, or over draws where there is one seed."""
+    if len(seeds) == 1:
+        return list(seeds[0].intervals)
+    means = np.array([seed.scores.mean(axis=0) for seed in seeds])
+    return [interval(column.tolist()) for column in means.T]
+
+
+def _band(
+    axes: Axes, counts: Sequence[int], found: Sequence[Interval], name: str, colour: str, dashes: str
+) -> None:
+    mean = 100 * np.array([one.mean for one in found])
+    low = 100 * np.array([one.mean if one.low is None else one.low for one in found])
+    high = 100 * np.array([one.mean if one.high is None else one.high for one in found])
+    axes.plot(counts, mean, dashes, color=colour, linewidth=1.4, marker="o", markersize=3.5, label=name)
+    axes.fill_between(counts, np.clip(low, 0, 100), np.clip(high, 0, 100), color=colour, alpha=0.15, linewidth=0)
+
+
+def error_chart(curves: Mapping[str, Errors], title: str = "") -> Figure:
+    """Misses against false alarms; the dotted line is where they are equal."""
+    if not curves:
+        raise ValueError("no curves came: give at least one")
+    figure = sheet(4.2, 4.4 + 0.2 * (-(-len(curves) // 2)))
+    axes = panels(figure, 1, 1)[0][0]
+    ends = norm.ppf([RATES[0], RATES[-1]])
+    for number, (name, found) in enumerate(curves.items()):
+        across, up = (np.clip(norm.ppf(rate), *BEYOND) for rate in (found.false_alarm, found.miss))
+        axes.plot(across, up, color=LINES[number % len(LINES)], linewidth=1.4, label=name)
+    axes.plot(ends, ends, color=FAINT, linewidth=0.9, linestyle=":")
+    tidy(axes, title, "false alarms (%)", "misses (%)", grid=True)
+    ticks, limits = norm.ppf(RATES), (ends[0], ends[1])
+    axes.set_xticks(ticks, [f"{100 * rate:g}" for rate in RATES])
+    axes.set_yticks(ticks, [f"{100 * rate:g}" for rate in RATES])
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False)
+    return figure

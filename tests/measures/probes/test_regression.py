@@ -1,0 +1,54 @@
+"""Linear regression on codes, against scikit-learn's ridge regression."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.preprocessing import StandardScaler
+from typechecking import unchecked
+
+from sonarium.measures.probes.regression import STRENGTHS, r2_scores, regress
+from sonarium.measures.splits import Split
+
+PARTS = Split(np.arange(40), np.arange(40, 60), np.arange(60, 100))
+
+
+def rows(seed: int, codes: int = 6):
+    draw = np.random.default_rng(seed)
+    x = draw.normal(size=(100, codes)) * 3 + 1
+    return x, x @ draw.normal(size=codes) + draw.normal(size=100), draw
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), codes=st.integers(1, 60), strength=st.sampled_from([3.0, 0.1, 1e-3]))
+def test_r2_is_that_of_scikit_learn(seed, codes, strength):
+    x, y, _ = rows(seed, codes)
+    fitted, asked = PARTS.train, PARTS.test
+    scale = StandardScaler().fit(x[fitted])
+    other = Ridge(strength * len(fitted)).fit(scale.transform(x[fitted]), y[fitted])
+    expected = r2_score(y[asked], other.predict(scale.transform(x[asked])))
+    assert r2_scores(x, y, fitted, asked, (strength,)) == pytest.approx([expected], abs=1e-8)
+
+
+def test_lines_are_found_and_noise_is_not():
+    x, y, draw = rows(0)
+    groups = np.arange(100)
+    found = regress(x, x @ np.arange(6.0), groups, PARTS)
+    assert found.r2 == pytest.approx(1, abs=1e-3) and found.rows == (40, 20, 40)
+    assert found.strength == 1e-4
+    assert regress(x, draw.normal(size=100), groups, PARTS).r2 < 0.1
+    chosen = regress(x, y, groups, PARTS)
+    tried = {one: r2_scores(x, y, PARTS.train, PARTS.validation, (one,))[0] for one in STRENGTHS}
+    assert chosen.strength == max(tried, key=lambda one: tried[one])
+    both = np.concatenate([PARTS.train, PARTS.validation])
+    assert [chosen.r2] == r2_scores(x, y, both, PARTS.test, (chosen.strength,))
+
+
+def test_what_cannot_be_predicted_is_refused():
+    x, y, _ = rows(0)
+    with unchecked(), pytest.raises(ValueError, match="the test part has only one value, 2"):
+        regress(x, np.where(np.arange(100) < 60, y, 2.0), np.arange(100), PARTS)
+    with unchecked(), pytest.raises(ValueError, match="lie in train and in validation"):
+        regress(x, y, np.arange(100) % 50, PARTS)
