@@ -51,7 +51,10 @@ def test_what_is_known_of_the_clips_is_that_of_the_world_below():
     assert codes.describe() == "codes of varied: 5 clips, 86 frames of 2 codes at 25 frames a second"
     batch, below = codes.whole(torch.tensor([3, 0])), world.whole(torch.tensor([3, 0]))
     assert batch.signal.shape == (2, 32, 2) and batch.lengths is not None and batch.tracks is not None
-    assert torch.equal(batch.factors, below.factors) and batch.lengths.tolist() == [10, 32]
+    assert torch.equal(batch.factors, below.factors) and torch.equal(
+        codes.factor_values(everything)[3], below.factors[0]
+    )
+    assert batch.lengths.tolist() == [10, 32]
     assert torch.equal(batch.signal[1, :, 0], below.signal[1, :128:4])
     assert torch.equal(batch.signal[0, :10, 1], -below.signal[0, :40:4]) and not batch.signal[0, 10:].any()
     assert below.tracks is not None

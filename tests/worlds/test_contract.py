@@ -140,6 +140,10 @@ def test_whether_pieces_differ_follows_from_the_lengths():
             assert torch.equal(batch.signal, world.whole(index).signal)
         assert world.lengths(index).tolist() == [world.signal.shape[0]] * 3
         assert world.portions(index).tolist() == [3, 0, 3]
+        assert torch.equal(world.factor_values(index), world.whole(index).factors)
+    varied, index = Varied([5] * 300), torch.arange(299, 0, -1)
+    assert torch.equal(varied.factor_values(index), varied.whole(index).factors)
+    assert varied.factor_values(index[:0]).shape == (0, 2)
 
 
 def test_every_world_names_its_clips_and_groups():

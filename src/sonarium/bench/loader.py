@@ -166,7 +166,7 @@ def write_noise(folder: Path, files: int, seconds: int) -> None:
 def everywhere(world: Recordings) -> None:
     """Read every sample once, piece by piece: whatever memory grows with the corpus has grown then."""
     out = np.empty(PIECE, np.float32)
-    for start, length in zip(world.starts.tolist(), world.lengths.tolist(), strict=True):
+    for start, length in zip(world.starts.tolist(), world.lengths(torch.arange(len(world))).tolist(), strict=True):
         for at in range(start, start + length - PIECE + 1, PIECE):
             world.cache.read(at, 1.0, out)
 

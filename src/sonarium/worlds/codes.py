@@ -229,17 +229,20 @@ class Codes(World):
         inside = frame < lengths[:, None]
         where = torch.where(inside, (self.starts[at] + start)[:, None] + frame, 0)
         beyond = ~inside[..., None]
-        factors = torch.zeros(len(at), 0) if held.values is None else held.values[at]
         tracks = None
         if held.track_values is not None:
             tracks = held.track_values[where].masked_fill(beyond, 0).to(device)
         return Batch(
             at.to(device),
             held.codes[where].masked_fill(beyond, 0).to(device),
-            factors.to(device),
+            self.factor_values(at).to(device),
             lengths=lengths.to(device),
             tracks=tracks,
         )
+
+    def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
+        values = self.encoded.values
+        return torch.zeros(len(index), 0) if values is None else values[index.cpu()]
 
     def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         return index.cpu() if self.encoded.groups is None else self.encoded.groups[index.cpu()]

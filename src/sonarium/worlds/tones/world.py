@@ -228,6 +228,9 @@ class Tones(World):
         signal = self.generate(factors, index, device)
         return Batch(index=index.to(device), signal=signal, factors=factors.float().to(device))
 
+    def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
+        return self.locate(index).float()
+
 
 def save_npz(world: Tones, path: Path, progress: Progress) -> None:
     """SynTone's file format."""
