@@ -10,9 +10,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
 from sonarium.models.vae import VAE, VAEConfig
-from sonarium.report.comparison import RunPage
 from sonarium.report.media import illustrate
-from sonarium.report.page import page
+from sonarium.report.page import RunPage, page
 from sonarium.worlds.tones.world import Tones, TonesConfig
 
 CHROMIUM = shutil.which("chromium")

@@ -302,11 +302,3 @@ def test_what_cannot_be_predicted():
         and comparable(label, two, "across")
     )
     assert not comparable(np.array(list("aaa")), np.arange(3), "across")
-
-
-@pytest.mark.parametrize(
-    "changed", [{"max_clips": 3}, {"max_frames": 0}, {"remove_mean": True, "pooling": "mean"}]
-)
-def test_impossible_settings_are_refused(changed):
-    with pytest.raises(ValueError, match="--"):
-        EvaluationConfig(**changed)

@@ -1,4 +1,4 @@
-"""Curves of judged runs show their numbers: intervals over seeds or draws, and rates of errors."""
+"""Curves of evaluations show their numbers: intervals over seeds or draws, and error rates."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from typechecking import unchecked
 from sonarium.measures.compare.verification import Trials, errors, thinned
 from sonarium.measures.probes.fewlabels import FewLabels
 from sonarium.measures.statistics import interval
-from sonarium.report.judged import drawn, error_chart, few_labels_chart
+from sonarium.report.evaluation_curves import drawn, error_chart, few_labels_chart
 
 
 def fresh(seed: int = 0) -> np.random.Generator:
@@ -101,7 +101,7 @@ def scored(*counts: int, seed: int = 0) -> dict[str, Any]:
 
 def test_curves_of_scores_are_drawn_with_their_controls() -> None:
     (title, caption, figure), (verified, of_two, rates) = drawn([scored(1, 2, 5)])
-    assert title == "Digit from few labels" and "draws" in caption and verified == "Speaker verified"
+    assert title == "Digit from few labels" and "draws" in caption and verified == "Speaker verification"
     assert lines_of(figure).keys() == {"codes", "log-mel", "untrained", "chance"}
     np.testing.assert_allclose(lines_of(rates)["codes"][1], norm.ppf([0.2, 0.4]))
     assert "first of the seeds" not in of_two
@@ -127,7 +127,7 @@ def test_seeds_share_the_counts_that_all_have() -> None:
             lambda: few_labels_chart(
                 {"a": [FewLabels((1,), np.ones((1, 1)), 0), FewLabels((2,), np.ones((1, 1)), 0)]}
             ),
-            "unlike counts",
+            "different counts",
         ),
     ],
 )

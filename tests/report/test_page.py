@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sonarium.evaluation.aggregate import grouped, tables
 from sonarium.report.album import Medium, put, write_index
-from sonarium.report.comparison import RunPage, grouped, numbers, scores_of, tables
-from sonarium.report.page import page
+from sonarium.report.page import RunPage, page
 
 HOSTILE = '<script>alert("x")</script>'
 PIXEL = base64.b64decode(
@@ -88,7 +88,7 @@ def test_curves_of_scores_are_on_the_page(tmp_path):
     with_curves = {**judged.scores, "curves": {"few-labels/digit": {"scores": curve, "log_mel": curve}}}
     _, found = written([replace(judged, scores=with_curves)], tmp_path)
     pictures, before = ([tag for tag, _ in one.tags if tag == "img"] for one in (found, plain))
-    assert len(pictures) == len(before) + 1 and "What the codes tell" in found.text
+    assert len(pictures) == len(before) + 1 and "What the codes encode" in found.text
     assert "Digit from few labels" in [attributes.get("alt") for _, attributes in found.tags]
 
 
@@ -137,7 +137,7 @@ def test_a_score_stands_beside_its_controls_with_its_meaning(tmp_path):
     words = " ".join(found.text.split())
     assert "0.43" in words
     assert "PCA\xa00.15 · untrained\xa00.07 · chance\xa00.01" in found.text
-    assert "How much more the best code tells of a cause" in words
+    assert "Gap in mutual information with a factor" in words
     assert "novel score" in words
     assert "−123.4" in words
     assert "SAP" not in words  # NaN is no score
@@ -160,16 +160,17 @@ def test_seeds_share_a_row_with_student_s_interval(tmp_path):
 
 def test_runs_that_differ_in_more_than_their_seed_stand_apart():
     other = {"model": "vae", "preset": "default", "fit": {"seed": 1, "batch": 32}}
-    groups = grouped([run("a"), run("b", 1, config=other), run("c", 2), run("d", 3, world="digits")])
-    assert [[one.name for one in group.runs] for group in groups] == [["a", "c"], ["b"], ["d"]]
+    runs = [run("a"), run("b", 1, config=other), run("c", 2), run("d", 3, world="digits")]
+    groups = grouped([one.record for one in runs])
+    assert [[one.run for one in group.records] for group in groups] == [["a", "c"], ["b"], ["d"]]
     assert [(table.world, len(table.groups)) for table in tables(groups)] == [("tones", 2), ("digits", 1)]
 
 
 def test_a_seed_that_comes_twice_counts_once(tmp_path):
     runs = [run("a", 0, 0.3), run("b", 0, 0.5), run("c", 1, 0.4)]
-    (group,) = grouped(runs)
-    assert [one.name for one in group.scored] == ["a", "c"]
-    assert scores_of(group)["mig"].value.mean == pytest.approx(0.35)
+    (group,) = grouped([one.record for one in runs])
+    assert [one.run for one in group.scored] == ["a", "c"]
+    assert group.scores["mig"].value.mean == pytest.approx(0.35)
     _, found = written(runs, tmp_path)
     assert "the same seeds" in found.text
 
@@ -196,10 +197,10 @@ def test_tables_have_headers(tmp_path):
     assert [tag for tag, _ in found.tags].count("strong") == 1  # the higher of two scores
 
 
-def test_only_finite_numbers_are_scores():
-    given = {"a": 1, "b": 0.5, "c": float("inf"), "d": "x", "e": None, "f": True, "g": [1]}
-    assert numbers(given) == {"a": 1.0, "b": 0.5}
-    assert numbers(None) == {}
+def test_a_page_says_whether_factors_were_planted(tmp_path):
+    assert "made from known factors" in written([run()], tmp_path)[1].text
+    recorded = written([run(planted=False)], tmp_path)[1].text
+    assert "never on their labels" in recorded and "known factors" not in recorded
 
 
 def test_no_runs_and_no_room(tmp_path):

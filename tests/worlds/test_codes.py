@@ -175,11 +175,10 @@ def another_field(folder):
     path.write_text(json.dumps({**json.loads(path.read_text()), "more": 1}))
 
 
-def test_clips_without_a_frame_keep_their_number_and_are_not_trained_on():
+def test_clips_without_a_frame_keep_their_number_and_are_all_padding():
     found = encoded_world([3, 50, 2, 9])[1]
     codes, everything = Codes(CodesConfig(5), found), torch.arange(4)
     assert codes.lengths(everything).tolist() == [0, 12, 0, 2]
-    assert codes.portions(everything).tolist() == [1, 1, 3]
     batch = codes.whole(everything)
     assert batch.lengths is not None and batch.lengths.tolist() == [0, 12, 0, 2]
     assert not batch.signal[[0, 2]].any() and codes.group(everything).tolist() == [0, 0, 1, 1]

@@ -91,6 +91,7 @@ def flag_names(schema: type, groups: Sequence[Group]) -> dict[tuple[int, tuple[s
         # The same path in two groups: the group's own title comes before it.
         words = path[-sizes[0] :] if sizes else (groups[number].title, *path)
         found[number, path] = "-".join(words).replace("_", "-")
+    assert len(set(found.values())) == len(found), f"two settings have one flag: {sorted(found.values())}"
     return found
 
 

@@ -7,7 +7,7 @@ and everything generic asks `isinstance(learner, Encoder)`, never which model it
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -177,5 +177,9 @@ class ModelEntry:
     """Forms of signal that it learns from."""
     main: tuple[str, ...] = ()
     """The flags that matter first, by their names; `--help` shows the rest under advanced."""
+    cut: Literal["piece", "whole"] = "piece"
+    """Whether it trains on crops of the clips or on whole clips, where the user does not say."""
+    drop_last: bool = True
+    """Whether an epoch may leave out its last, smaller batch; a pass of EM or k-means may not."""
     complete: Callable[[Any, World, int], Any] = lambda config, world, steps: config
     """The configuration with what only the world or the number of steps tells, such as the number of a label."""

@@ -71,7 +71,7 @@ class ContrastConfig:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(known)}")
         if self.times == "one" and self.side == "predictions" and not self.same_time and not self.reaches_others:
-            raise ValueError("one time of one utterance has no other time: give same_time, or times=all")
+            raise ValueError("one time of one utterance has no other prediction: give same_time, or times=all")
 
     @property
     def reaches_others(self) -> bool:

@@ -36,6 +36,8 @@ from sonarium.worlds.contract import Batch, Signal
 MOST_NUMBERS = 2**22
 """In all codebooks together: 16,384 entries of 256 numbers, the size of the largest published ones. A batch needs
 many times as much memory."""
+ROUNDING = 16
+"""Machine epsilons by which squared distances may differ and count as equal."""
 MOST_CODES = 2**14
 """Numbers in the vectors of one clip."""
 
@@ -102,7 +104,12 @@ class Codebooks(nn.Module):
     def nearest(self, vectors: Float[Tensor, "clip slot dim"]) -> Int[Tensor, "clip slot"]:
         given = rearrange(vectors, "clip slot dim -> slot clip dim")
         # By default the algorithm would depend on the batch size.
-        return torch.cdist(given, self.entries, compute_mode="use_mm_for_euclid_dist").argmin(2).T
+        squares = torch.cdist(given, self.entries, compute_mode="use_mm_for_euclid_dist").square()
+        # Entries initialised with the same vector differ by rounding alone: the first of them is taken, so that the
+        # assignment does not depend on how many clips are compared at once, or on how many ranks.
+        scale = given.square().sum(2, keepdim=True) + self.entries.square().sum(2)[:, None]
+        least = squares.amin(2, keepdim=True)
+        return (squares <= least + ROUNDING * torch.finfo(squares.dtype).eps * scale).to(torch.uint8).argmax(2).T
 
     def look_up(self, index: Int[Tensor, "clip slot"]) -> Float[Tensor, "clip slot dim"]:
         return self.entries[torch.arange(index.shape[1], device=index.device), index]
@@ -180,8 +187,10 @@ class VQVAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Describer):
         own = own_frames(self.front, data.lengths, features.shape[-1])
         with engine.autocast():
             vectors = self.vectors(features)
+            # The codebooks follow the global batch, and so stay the same on all ranks.
+            every = engine.gather(vectors.detach())
             if not self.codebooks.started:
-                self.codebooks.start(engine.gather(vectors.detach()), engine.generator)
+                self.codebooks.start(every, engine.generator)
             index = self.codebooks.nearest(vectors.detach())
             quantised = self.codebooks.look_up(index)
             # The gradient passes the quantisation as if it were not there.
@@ -191,9 +200,8 @@ class VQVAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Describer):
         commitment = functional.mse_loss(vectors, quantised)
         loss = error + self.config.commitment * commitment
         engine.descend(loss, self.optimiser)
-        # The averages are of the global batch, so that the codebooks of all ranks stay the same.
-        vectors, index = engine.gather(vectors.detach()), engine.gather(index)
-        revived = self.codebooks.follow(vectors, index, engine.generator)
+        index = engine.gather(index)
+        revived = self.codebooks.follow(every, index, engine.generator)
         terms = {
             "loss/total": loss,
             "loss/error": error,

@@ -82,7 +82,7 @@ def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Prog
     else:
         world = Codes(told.config, codes_below(plan.upstream, folder, progress))
     split = told.split
-    seed = plan.seed if split.seed is None else split.seed
+    seed = plan.seed if split.split_seed is None else split.split_seed
     parts = split_world(world, seed, split.test, split.validation, split.test_groups, split.validation_groups)
     data = Data(world, parts)
     if steps:

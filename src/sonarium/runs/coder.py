@@ -32,7 +32,9 @@ def load(run: Path | str, device: str = "cpu") -> "Coder":
     below = None if plan.upstream is None else load(plan.upstream.run, device)
     able = isinstance(learner, Encoder | FrameEncoder) and signal.kind != "picture"
     if not able or (signal.kind == "codes" and below is None):
-        raise ValueError(f"'{run}' holds a {plan.model} that was trained on {signal.kind}s and cannot encode sound")
+        raise ValueError(
+            f"'{run}' holds a {plan.model} that was trained on {signal.kind}s and cannot encode sound"
+        )
     return Coder(learner.to(choose_device(device)), signal, below)
 
 

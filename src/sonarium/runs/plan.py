@@ -36,7 +36,7 @@ class SplitConfig:
     """Groups in the test split by name (a speaker, a fold), in place of a fraction."""
     validation_groups: tuple[str, ...] = ()
     """Groups in the validation split by name."""
-    seed: int | None = None
+    split_seed: int | None = None
     """Seed of the split, where it is another than that of the run."""
 
 

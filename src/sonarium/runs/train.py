@@ -27,8 +27,8 @@ def train(
     nodes: int = 1,
     progress: Progress = lambda *_: None,
     remark: Callable[[str], None] = lambda _: None,
-) -> Built:
-    """Train up to `steps` steps in all; the same plan again resumes."""
+) -> bool:
+    """Train up to `steps` steps in all; the same plan again resumes. Whether this is the first process."""
     engine = FabricEngine(device, plan.loop.precision, plan.seed, nodes)
     first = engine.rank == 0
     told = remark if first else (lambda _: None)
@@ -48,7 +48,7 @@ def train(
         told(made.split_in_words())
     callbacks = Callbacks(progress if first else Callbacks.progress, told, partial(present, made, folder))
     fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
-    return made
+    return first
 
 
 def write_folder(made: Built, folder: Path, engine: FabricEngine) -> None:

@@ -63,6 +63,10 @@ class Callbacks:
     """Called at the end with the learner, to put pictures and sounds into the journal."""
 
 
+class ProcessLost(OSError):
+    """Another process of this training has ended."""
+
+
 class Interrupted(KeyboardInterrupt):
     """The user asked to stop; everything up to `step` is saved."""
 
@@ -252,6 +256,12 @@ def fit(
                     callbacks.show(learner, journal, steps)
                 except KeyboardInterrupt:
                     raise Interrupted(steps) from None
+        except RuntimeError as error:
+            if engine.ranks == 1 or "gloo" not in str(error).lower():
+                raise
+            raise ProcessLost(
+                "another process of this training has ended; the same command resumes from the last checkpoint"
+            ) from None
         finally:
             if journal is not None:
                 journal.close()

@@ -19,7 +19,7 @@ from torch import Tensor
 from sonarium.files import failure, sync
 from sonarium.training.contract import Tree
 
-TAGS = {"tensor", "array", "generator", "segment", "pairs"}
+TAGS = {"tensor", "$array", "$generator", "$segment", "$pairs"}
 """Keys that stand alone in a JSON object for what JSON does not have."""
 
 
@@ -85,15 +85,15 @@ def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> 
         assert path not in tensors, f"two tensors would be named {path}"
         array = isinstance(tree, np.ndarray)
         tensors[path] = own(torch.from_numpy(np.array(tree)) if array else tree)
-        return {"array" if array else "tensor": path}
+        return {"$array" if array else "tensor": path}
     if isinstance(tree, FileSegment):
-        return {"segment": [str(tree.path.relative_to(root)), tree.sha256, tree.bytes]}
+        return {"$segment": [str(tree.path.relative_to(root)), tree.sha256, tree.bytes]}
     if isinstance(tree, np.random.Generator):
-        return {"generator": pack(tree.bit_generator.state, tensors, root, f"{path}/generator")}
+        return {"$generator": pack(tree.bit_generator.state, tensors, root, f"{path}/generator")}
     if isinstance(tree, Mapping):
         if not all(isinstance(key, str) for key in tree):
             pairs = [[key, value] for key, value in tree.items()]
-            return {"pairs": pack(pairs, tensors, root, path)}
+            return {"$pairs": pack(pairs, tensors, root, path)}
         assert len(tree) != 1 or not tree.keys() & TAGS, f"{path} has the one key {list(tree)}, which is reserved"
         return {key: pack(value, tensors, root, f"{path}/{key}") for key, value in tree.items()}
     if isinstance(tree, list | tuple):
@@ -120,12 +120,12 @@ def unpack(packed: Tree, tensors: Mapping[str, Tensor], root: Path) -> Tree:
         [(tag, value)] = packed.items()
         if tag == "tensor":
             return tensors[value]
-        if tag == "array":
+        if tag == "$array":
             return tensors[value].numpy()
-        if tag == "segment":
+        if tag == "$segment":
             return FileSegment(root / value[0], value[1], value[2])
         told = unpack(value, tensors, root)
-        return dict(told) if tag == "pairs" else generator_of(told)
+        return dict(told) if tag == "$pairs" else generator_of(told)
     return {key: unpack(value, tensors, root) for key, value in packed.items()}
 
 
@@ -143,8 +143,8 @@ def segments_in(packed: Tree) -> Iterator[tuple[str, str, int]]:
         for value in packed:
             yield from segments_in(value)
     elif isinstance(packed, dict):
-        if packed.keys() == {"segment"}:
-            name, sha256, size = packed["segment"]
+        if packed.keys() == {"$segment"}:
+            name, sha256, size = packed["$segment"]
             yield name, sha256, size
         else:
             for value in packed.values():

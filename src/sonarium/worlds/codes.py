@@ -195,10 +195,6 @@ class Codes(World):
     def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         return self.encoded.lengths[index.cpu()]
 
-    def portions(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " portion"]:
-        """Clips without a frame keep their number, and with it the split of the run below; none is trained on."""
-        return super().portions(index[self.lengths(index) > 0])
-
     def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         lengths = self.lengths(index)
         return self.stretch(index, torch.zeros_like(lengths), int(lengths.max()) if len(lengths) else 0, device)

@@ -192,7 +192,7 @@ class World(ABC):
         """The world in one line."""
         return f"{self.name}: {len(self)} clips"
 
-    def keep(self, folder: Path) -> None:  # noqa: B027 (by default there is nothing to keep)
+    def keep(self, folder: Path) -> None:  # noqa: B027
         """Write into a run folder what the run must keep of this world."""
 
 

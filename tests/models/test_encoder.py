@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from typechecking import unchecked
 
-from sonarium.models.cpc.strided import Encoder, EncoderConfig
+from sonarium.models.cpc.encoder import Encoder, EncoderConfig
 
 SMALL = EncoderConfig(filters=(3, 4, 5), kernels=(10, 4, 3), strides=(5, 2, 2), paddings=(3, 1, 1))
 NORMS = ("batch", "channel", "none")
@@ -106,11 +106,11 @@ def test_statistics_of_a_batch_leave_padding_out():
     ("changed", "message"),
     [
         ({"kernels": ()}, "kernels=()"),
-        ({"strides": (5, 2)}, r"strides=\(5, 2\): give 3, one a kernel"),
+        ({"strides": (5, 2)}, r"strides=\(5, 2\): give 3 numbers, one per kernel"),
         ({"strides": (5, 2, 0)}, "strides"),
         ({"paddings": (3, 1, 3)}, "paddings"),
         ({"paddings": (3, 1)}, "paddings"),
-        ({"filters": (4, 4)}, r"filters=\(4, 4\): give one, or 3"),
+        ({"filters": (4, 4)}, r"filters=\(4, 4\): give one number, or 3"),
         ({"norm": "layer"}, "norm='layer': give batch, channel or none"),
     ],
 )

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sonarium.features.mel import mel_filters
-from sonarium.models.cpc.bands import QUIET, SPREAD, Bands
-from sonarium.models.cpc.strided import Encoder, EncoderConfig
+from sonarium.models.cpc.encoder import QUIET, SPREAD, Bands, Encoder, EncoderConfig
 
-SMALL = EncoderConfig((5, 4), kernels=(4, 3), strides=(2, 1), paddings=(1, 1), bands=6)
+SMALL = EncoderConfig((5, 4), kernels=(4, 3), strides=(2, 1), paddings=(1, 1), mels=6)
 
 
 def test_they_are_the_transform_and_the_filters_written_out():
@@ -64,7 +63,7 @@ def test_the_first_frame_is_about_its_middle():
     # and as many windows to either side.
     assert encoder.hop == 160
     assert encoder.centre == -60 + 199 / 2 + 80 / 2
-    with pytest.raises(ValueError, match="bands=400 at 8000 samples a second leave bands without a frequency"):
+    with pytest.raises(ValueError, match="mels=400 at 8000 samples a second leave bands without a bin"):
         Bands(400, 8000)
-    with pytest.raises(ValueError, match="bands=-1: give a whole number of at least 0"):
-        EncoderConfig(bands=-1)
+    with pytest.raises(ValueError, match="mels=-1: give a whole number of at least 0"):
+        EncoderConfig(mels=-1)

@@ -7,30 +7,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonarium.models import pieces, windows
-from sonarium.models.contract import FrameEncoder, Learner
+from sonarium.models import framing
+from sonarium.models.contract import Encoder, FrameEncoder, Learner
 from sonarium.models.cpc.cpc import CPC
 from sonarium.models.cpc.presets import CONFIGS
-from sonarium.models.pieces import Pieces, in_frames
-from sonarium.models.windows import coded
+from sonarium.models.framing import Pieces, coded, in_frames
 from sonarium.worlds.contract import Signal
 
 SIGNAL = Signal("wave", (10,), 20)
 
 
-class Echo(Learner):
+class Echo(Learner, Encoder):
     """Whose code of a piece is the piece."""
 
-    capabilities = ("encode",)
-
-    def optimisers(self) -> Any: ...
-
-    def update(self, batch: Any, engine: Any) -> Any: ...
-
-    def features(self, batch: Any) -> Any: ...
+    def update(self, data: Any, engine: Any) -> Any: ...
 
     def encode(self, signal: Any) -> Any:
-        assert 0 < len(signal) <= pieces.PIECES and signal.shape[1] == 10
+        assert 0 < len(signal) <= framing.PIECES and signal.shape[1] == 10
         return signal[:, None]
 
 
@@ -67,8 +60,8 @@ def test_clips_together_have_the_codes_that_each_has_alone(lengths):
 def test_windows_give_the_codes_of_the_whole(samples, block):
     wave = torch.randn(samples, generator=torch.Generator().manual_seed(samples))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "WINDOW", 6.0)
-        patch.setattr(windows, "AROUND", 1.0)
+        patch.setattr(framing, "WINDOW", 6.0)
+        patch.setattr(framing, "AROUND", 1.0)
         parts = list(coded(echo(), wave.split(block), samples, 1.0, 20))
     assert torch.equal(torch.cat(parts), echo().encode(wave[None])[0])
 

@@ -1,0 +1,162 @@
+"""One aggregation: unlike evaluations are never averaged, and terminal, JSON and page show equal numbers."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from sonarium.commands.scoretable import show
+from sonarium.evaluation.aggregate import Record, grouped, numbers, summary, tables
+from sonarium.evaluation.meanings import meaning, read, recorded
+from sonarium.measures.contract import Meaning
+from sonarium.report.page import RunPage, page
+
+
+def record(seed: int, value: float, key: str = "clips/word", **changes: Any) -> Record:
+    found = {
+        "protocol": "linear probes",
+        "step": 100,
+        "settings": {"max_clips": 2000},
+        "scores": {key: value},
+        "controls": {"mfcc": {key: value / 2}, "chance": {key: 0.1}},
+    } | changes
+    config = {"model": "cpc", "preset": "default", "fit": {"seed": seed, "test": 0.2}}
+    return Record(f"run-{seed}", "cpc", "recordings (speech)", config, found)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": {"max_clips": 20}},
+        {"protocol": "mlp probes"},
+        {"step": 200},
+        {"settings": None},
+    ],
+)
+def test_runs_that_were_evaluated_otherwise_are_not_averaged(changes):
+    """0.9 and 0.5 became 0.70: the second had been evaluated with other settings."""
+    groups = grouped([record(0, 0.9), record(1, 0.5, **changes)])
+    assert [group.scores["clips/word"].value.mean for group in groups] == [0.9, 0.5]
+    assert all(group.scores["clips/word"].value.low is None for group in groups)
+
+
+def test_runs_of_other_configurations_stand_apart():
+    other = record(1, 0.5)
+    other.config["fit"]["test"] = 0.5
+    assert len(grouped([record(0, 0.9), other])) == 2
+
+
+def test_seeds_are_averaged_with_student_s_interval_and_so_are_controls():
+    values = [0.41, 0.52, 0.45]
+    (group,) = grouped([record(seed, value) for seed, value in enumerate(values)])
+    score = group.scores["clips/word"]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert (score.value.mean, score.value.low, score.value.high) == pytest.approx((np.mean(values), low, high))
+    assert score.controls["mfcc"].mean == pytest.approx(np.mean(values) / 2)
+    assert score.controls["mfcc"].low == pytest.approx(low / 2)
+
+
+def test_a_seed_that_comes_twice_counts_once():
+    (group,) = grouped([record(0, 0.4), record(0, 0.8), record(1, 0.6)])
+    assert group.scores["clips/word"].value.count == 2
+    assert group.scores["clips/word"].value.mean == pytest.approx(0.5)
+    assert [one.run for one in group.scored] == ["run-0", "run-1"]
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "low", "high"),
+    [
+        ("clips/word", (0.2, 0.9), 0.0, 1.0),
+        ("number/level", (-0.5, 0.9), None, 1.0),
+        ("dead_codes", (0.0, 3.0), 0.0, None),
+        ("unheard_of", (0.0, 3.0), None, None),
+    ],
+)
+def test_intervals_end_where_the_range_of_a_score_does(key, values, low, high):
+    (group,) = grouped([record(seed, value, key) for seed, value in enumerate(values)])
+    found, half = group.scores[key].value, 12.7062 * abs(values[1] - values[0]) / 2
+    for end, limit, free in ((found.low, low, np.mean(values) - half), (found.high, high, np.mean(values) + half)):
+        assert end == pytest.approx(free if limit is None else limit, rel=1e-4)
+
+
+def shown_on_terminal(records: list[Record]) -> list[float]:
+    console = Console(width=200, file=StringIO(), record=True)
+    show(tables(grouped(records)), console)
+    return values_of(next(line for line in console.export_text().splitlines() if line.startswith("word ")))
+
+
+def shown_as_json(records: list[Record]) -> list[float]:
+    rows = {row["control"]: row["scores"]["clips/word"] for row in summary(grouped(records)[0])}
+    own = rows.pop(None)
+    ends = [own["mean"], own["low"], own["high"], *(row["mean"] for row in rows.values())]
+    return [round(value, 2) for value in ends]
+
+
+def shown_on_page(records: list[Record], out: Any) -> list[float]:
+    pages = [RunPage(one.run, one.model, one.world, one.config, {}, [], one.evaluation, None) for one in records]
+    page(pages, out)
+    text = re.sub(r"<svg.*?</svg>|<[^>]*>", " ", out.read_text().partition("<tbody>")[2].partition("</tbody>")[0])
+    return values_of(text)
+
+
+def values_of(text: str) -> list[float]:
+    return [float(number.replace("−", "-")) for number in re.findall(r"−?\d*\.\d+", text)]
+
+
+@pytest.mark.parametrize("values", [(0.2, 0.9), (0.41, 0.52), (0.93, 0.99)])
+def test_terminal_json_and_page_show_equal_numbers(values, tmp_path):
+    records = [record(seed, value) for seed, value in enumerate(values)]
+    found = shown_as_json(records)
+    assert len(found) == 5 and found == shown_on_terminal(records) == shown_on_page(records, tmp_path / "a.html")
+
+
+def test_records_of_version_0_1_are_read():
+    old = {
+        "protocol": "standard",
+        "step": 10,
+        "clips": 40,
+        "scores": {"mig": 0.4, "dead_codes": 2, "notes": ["few clips"]},
+        "controls": {"pca": {"mig": 0.1, "notes": []}},
+        "seeds": 1,
+        "likelihood": {"elbo": -3.0, "iwae": -2.5},
+    }
+    (group,) = grouped([Record("run", "vae", "tones", {"fit": {"seed": 0}}, old)])
+    assert set(group.scores) == {"mig", "dead_codes", "elbo", "iwae"}
+    assert json.loads(json.dumps(summary(group)))[1]["scores"]["mig"]["mean"] == 0.1
+
+
+def test_meanings_of_other_packages_are_read_from_the_record():
+    own = Meaning("Loudness error", "How far the level is missed, in decibels.", 0.0, None, rising=False)
+    one = record(0, 3.0, "loudness", meanings=recorded({"loudness": own}))
+    assert grouped([one])[0].scores["loudness"].meaning == own
+    assert meaning("loudness") != own and read({"x": {"name": 1}, "y": 3, "z": {"name": "", "sentence": 2}}) == {}
+    assert read(None) == {} and read({"a": asdict(own)}) == {"a": own}
+
+
+def test_only_finite_numbers_are_scores():
+    given = {"a": 1, "b": 0.5, "c": float("inf"), "d": "x", "e": None, "f": True, "g": [1]}
+    assert numbers(given) == {"a": 1.0, "b": 0.5}
+    assert numbers(None) == {}
+
+
+def better(key: str) -> Callable[[float, float], list[bool]]:
+    def ask(one: float, other: float) -> list[bool]:
+        second = record(0, other, key)
+        groups = grouped([record(0, one, key), Record("b", "vae", second.world, second.config, second.evaluation)])
+        (table,) = tables(groups)
+        return table.best(key)
+
+    return ask
+
+
+def test_the_best_is_so_as_it_is_written():
+    assert better("clips/word")(0.4, 0.5) == [False, True] and better("eer/word")(0.4, 0.5) == [True, False]
+    assert better("clips/word")(0.401, 0.402) == [False, False] == better("dead_codes")(1, 4)
+    assert better("elbo")(-4, -3) == [False, True]
