@@ -12,8 +12,8 @@ from rich.table import Table
 
 from sonarium.commands.bench import BENCHES
 from sonarium.commands.flags import parse
-from sonarium.models.table import MODELS
 from sonarium.evaluation.meanings import OF_LABELS, SCORES, meaning
+from sonarium.models.table import MODELS
 from sonarium.worlds.table import WORLDS
 
 MEASURES = (*SCORES, *("few-5/label" if name == "few" else f"{name}/label" for name in OF_LABELS))

@@ -23,7 +23,6 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from torch import nn
 
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
@@ -32,6 +31,7 @@ from sonarium.commands.scoretable import show
 from sonarium.evaluation.aggregate import Record, grouped, summary, tables
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.files import write_whole
+from sonarium.models.contract import Learner
 from sonarium.runs.assemble import Trained, fresh, open_run, read_plan, world_of
 from sonarium.training.engine import choose_device
 from sonarium.training.run import Run
@@ -108,7 +108,7 @@ def scored(trained: Trained, config: EvaluationConfig, device: str, progress: Pr
     return found | {"step": trained.step, "split": trained.split_in_words()}
 
 
-def untrained(trained: Trained) -> nn.Module:
+def untrained(trained: Trained) -> Learner:
     """The same network before training, with the front end as it is now."""
     plan, seed = trained.plan, trained.plan.fit.seed + UNTRAINED_SEED
     control = fresh(replace(plan, fit=replace(plan.fit, seed=seed)), trained.world.signal)
