@@ -23,7 +23,7 @@ from sonarium.measures.probes.segments import frames_of_segments
 from sonarium.measures.splits import folds, of_groups
 from sonarium.models.cpc.cpc import CPC, CPCConfig
 from sonarium.models.cpc.presets import DEFAULT, SAMPLES
-from sonarium.models.schedule import ScheduleConfig
+from sonarium.models.optim import ScheduleConfig
 from sonarium.training.engine import FabricEngine, quickest
 from sonarium.training.fit import Audience, FitConfig, fit
 from sonarium.training.run import Run
@@ -157,7 +157,7 @@ SCHEMES = {
     "within-sequence": {"from_sequence": 96, "from_batch": 0},
     "same-speaker": {"from_sequence": 32, "from_batch": 0, "from_speaker": 64},
     "mixed": {"from_sequence": 32, "from_batch": 64},
-    "other utterances only": {"from_sequence": 0, "from_batch": 96, "but_own": True},
+    "other utterances only": {"from_sequence": 0, "from_batch": 96, "exclude_own": True},
 }
 
 

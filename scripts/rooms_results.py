@@ -22,10 +22,9 @@ from sonarium.bench import rooms as bench
 from sonarium.bench.plain_rooms import PlainRoom
 from sonarium.bench.rooms import memory
 from sonarium.rooms.acoustics import fourier
-from sonarium.rooms.acoustics.acoustics import Acoustics
 from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
-from sonarium.rooms.acoustics.listeners import place_ears
-from sonarium.rooms.acoustics.responses import simulate
+from sonarium.rooms.acoustics.impulse_responses import simulate
+from sonarium.rooms.acoustics.simulator import Acoustics, place_ears
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.vector import SeekVector
 

@@ -14,9 +14,10 @@ ALLOWED = {
     "measures": {"measures", "models", "features", "worlds"},
     "evaluation": {"evaluation", "measures", "models", "features", "worlds"},
     "report": {"report", "evaluation", "measures", "models", "features", "worlds"},
-    "rooms": {"rooms", "features", "worlds"},
+    "rooms": {"rooms", "features", "worlds", "catalogue"},
     "agents": {"agents", "models", "features"},
     "training": {"training"},
+    "catalogue": {"rooms"},
     "files": set(),
     "__init__": {"runs"},
 }

@@ -1,4 +1,4 @@
-"""Sonarium: learning from sound where the causes of the sound are known."""
+"""Sonarium: learning from sound where the factors of the sound are known."""
 
 from typing import TYPE_CHECKING, Any
 

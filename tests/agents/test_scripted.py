@@ -1,11 +1,13 @@
 """Agents that follow a rule: what they hear against closed forms, and how they fare in the environment itself."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonarium.agents.contract import alone
+from sonarium.agents.contract import Agent, alone
 from sonarium.agents.scripted import (
     FORWARD,
     LEFT,
@@ -41,19 +43,21 @@ def delayed(lead: float, gain: float = 1.0, seed: int = 0) -> np.ndarray:
 
 def play(name: str, count: int, seed: int, **changes) -> dict[str, np.ndarray]:
     """One episode in each of so many rooms."""
-    config = SeekConfig(tell=True, threads=1, **changes)
-    rooms, agent = SeekVector(count, config), SCRIPTED[name](Body(turn=config.turn), rng(seed))
-    agent.reset(count)
+    config = SeekConfig(oracle_info=True, threads=1, **changes)
+    rooms, agent, generator = SeekVector(count, config), SCRIPTED[name](Body(turn=config.turn)), rng(seed)
+    memory, first, over = agent.initial(count), np.ones(count, bool), np.zeros(count, bool)
     heard, info = rooms.reset(seed=seed)
     shortest = info["reachable_distance"]
     going, success = np.ones(count, bool), np.zeros(count, bool)
     found, walked = np.zeros(count), np.zeros(count)
     while going.any():
-        heard, _, terminated, truncated, info = rooms.step(agent.act(heard, info))
+        memory, action, _ = agent.act(memory, heard, first, generator, info)
+        heard, _, terminated, truncated, info = rooms.step(action)
+        # The step after the last one of an episode begins the next.
+        first, over = over, terminated | truncated
         found[going], walked[going] = info["found"][going], info["walked"][going]
         success |= terminated & going
-        going &= ~(terminated | truncated)
-        agent.forget(terminated | truncated)
+        going &= ~over
     rooms.close()
     return {"success": success, "found": found, "spl": success * shortest / np.maximum(walked, shortest)}
 
@@ -105,20 +109,32 @@ def test_silence_has_no_side():
     assert level_difference(silent) == 0
 
 
-def calm() -> DifferenceFollower:
-    """A follower that never tries something else."""
-    agent = DifferenceFollower(BODY, rng())
-    agent.roused = 0.0
-    agent.reset(1)
-    return agent
+class Single:
+    """An agent with the memory of one episode."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent, self.memory, self.first, self.generator = agent, agent.initial(1), True, rng()
+
+    def act(self, observation: np.ndarray) -> int:
+        self.memory, action, extras = alone(self.agent, self.memory, observation, self.first, self.generator, {})
+        self.first = False
+        assert extras == {}
+        return int(action)
 
 
-def circling(agent: DifferenceFollower, angle: float, steps: int) -> list[int]:
+def calm() -> Single:
+    """A follower that never makes a detour."""
+    agent = DifferenceFollower(BODY)
+    agent.exploration = 0.0
+    return Single(agent)
+
+
+def circling(single: Single, angle: float, steps: int) -> list[int]:
     """The actions of a follower on the spot, far from a source at an angle from its first heading."""
     actions, heading = [], 0.0
     for step in range(steps):
         lead = 0.2 / 343 * RATE * np.sin(angle - heading)
-        action = int(agent.act(delayed(lead, seed=step)[None], {})[0])
+        action = single.act(delayed(lead, seed=step))
         heading += np.radians(30) * ((action == LEFT) - (action == RIGHT))
         actions.append(action)
     return actions
@@ -133,10 +149,10 @@ def test_it_turns_toward_the_ear_that_is_first(degrees, side):
 @given(degrees=st.floats(-180, 180))
 def test_it_ends_up_facing_the_source_from_wherever(degrees):
     """Front and back sound alike at first; it turns at most once round, and goes ahead only to the front."""
-    heading, agent, angle = 0.0, calm(), np.radians(degrees)
+    heading, single, angle = 0.0, calm(), np.radians(degrees)
     for step in range(16):
         lead = 0.2 / 343 * RATE * np.sin(angle - heading)
-        action = int(agent.act(delayed(lead, seed=step)[None], {})[0])
+        action = single.act(delayed(lead, seed=step))
         heading += np.radians(30) * ((action == LEFT) - (action == RIGHT))
         if action == FORWARD:
             break
@@ -144,52 +160,82 @@ def test_it_ends_up_facing_the_source_from_wherever(degrees):
     assert np.cos(angle - heading) >= np.cos(np.radians(15 + 5))
 
 
-def test_it_starts_anew_when_told_to():
-    agent = calm()
-    circling(agent, 1.0, 5)
-    agent.forget(np.array([True]))
-    fresh = calm()
-    assert circling(agent, -2.0, 3) == circling(fresh, -2.0, 3)
+def test_it_restarts_with_an_episode():
+    single = calm()
+    circling(single, 1.0, 5)
+    single.first = True
+    assert circling(single, -2.0, 3) == circling(calm(), -2.0, 3)
 
 
 def test_the_loudness_follower_goes_on_while_it_grows_louder_and_turns_when_it_does_not():
-    agent = LoudnessFollower(BODY, rng())
-    agent.reset(1)
-    louder = [int(agent.act((1.1**step * delayed(0))[None].astype(np.float32), {})[0]) for step in range(30)]
+    single = Single(LoudnessFollower(BODY))
+    louder = [single.act((1.1**step * delayed(0)).astype(np.float32)) for step in range(30)]
     assert set(louder) == {FORWARD}
-    quieter = [int(agent.act((0.7**step * delayed(0))[None].astype(np.float32), {})[0]) for step in range(10)]
+    quieter = [single.act((0.7**step * delayed(0)).astype(np.float32)) for step in range(10)]
     assert {LEFT, RIGHT} & set(quieter)
+
+
+INFO = {"bearing": np.array([0.0, 1.0, -1.0]), "pose": np.zeros((3, 3))}
+FIRST = np.ones(3, bool)
 
 
 @pytest.mark.parametrize("name", SCRIPTED)
 def test_a_batch_is_as_wide_as_its_rooms_and_one_room_is_alone(name):
-    agent = SCRIPTED[name](BODY, rng())
-    agent.reset(3)
-    info = {"bearing": np.array([0.0, 1.0, -1.0]), "pose": np.zeros((3, 3))}
-    actions = agent.act(np.stack([delayed(0), delayed(4), delayed(-4)]), info)
+    agent = SCRIPTED[name](BODY)
+    heard = np.stack([delayed(0), delayed(4), delayed(-4)])
+    _, actions, _ = agent.act(agent.initial(3), heard, FIRST, rng(), INFO)
     assert actions.shape == (3,) and set(actions.tolist()) <= {0, 1, 2, 3}
     if name == "oracle":
         assert actions.tolist() == [FORWARD, LEFT, RIGHT]
-    agent.reset(1)
-    assert alone(agent, delayed(0), {"bearing": 0.0, "pose": np.zeros(3)}) in range(4)
+    told = {"bearing": 0.0, "pose": np.zeros(3)}
+    assert alone(agent, agent.initial(1), delayed(0), True, rng(), told)[1] in range(4)
+
+
+def walked(name: str, steps: int, memory: Any = None, seed: int = 7) -> tuple[list[list[int]], list[Any]]:
+    """Actions in three rooms, and the memories after each step."""
+    agent, generator, memories, ways = SCRIPTED[name](BODY), rng(seed), [], []
+    memory = agent.initial(3) if memory is None else memory
+    for step in range(steps):
+        heard = np.stack([delayed(lead, 0.8**step, seed=step) for lead in (1, 4, -4)])
+        memory, action, _ = agent.act(memory, heard, FIRST & (step == 0), generator, INFO)
+        ways.append(action.tolist())
+        memories.append(memory)
+    return ways, memories
 
 
 @pytest.mark.parametrize("name", SCRIPTED)
 def test_the_same_generator_makes_the_same_actions(name):
-    ways = []
-    for _ in range(2):
-        agent = SCRIPTED[name](BODY, rng(7))
-        agent.reset(2)
-        info = {"bearing": np.zeros(2), "pose": np.zeros((2, 3))}
-        ways.append([agent.act(np.stack([delayed(1, seed=s)] * 2), info).tolist() for s in range(12)])
-    assert ways[0] == ways[1]
+    assert walked(name, 12)[0] == walked(name, 12)[0]
+
+
+@pytest.mark.parametrize("name", SCRIPTED)
+def test_memory_is_a_value(name):
+    """An agent goes on from any memory that it gave out, which it has not changed since, and a new episode begins
+    as from no memory at all."""
+    agent, (ways, memories) = SCRIPTED[name](BODY), walked(name, 8)
+    generator = rng(7)
+    for step in range(8):
+        before = agent.initial(3) if step == 0 else memories[step - 1]
+        heard = np.stack([delayed(lead, 0.8**step, seed=step) for lead in (1, 4, -4)])
+        _, action, _ = agent.act(before, heard, FIRST & (step == 0), generator, INFO)
+        assert action.tolist() == ways[step]
+    assert walked(name, 8, memories[-1])[0] == ways
+
+
+@pytest.mark.parametrize("name", SCRIPTED)
+def test_an_episode_restarts_in_its_slot_alone(name):
+    agent, (_, memories) = SCRIPTED[name](BODY), walked(name, 5)
+    heard, first = np.stack([delayed(lead, seed=9) for lead in (1, 4, -4)]), np.array([False, True, False])
+    _, mixed, _ = agent.act(memories[-1], heard, first, rng(1), INFO)
+    _, going, _ = agent.act(memories[-1], heard, ~FIRST, rng(1), INFO)
+    _, fresh, _ = agent.act(agent.initial(3), heard, FIRST, rng(1), INFO)
+    assert mixed.tolist() == np.where(first, fresh, going).tolist()
 
 
 def test_the_oracle_says_what_it_needs():
-    agent = Oracle(BODY, rng())
-    agent.reset(1)
-    with pytest.raises(ValueError, match="tell=True"):
-        alone(agent, delayed(0), {"found": 0})
+    agent = Oracle(BODY)
+    with pytest.raises(ValueError, match="oracle_info=True"):
+        alone(agent, agent.initial(1), delayed(0), True, rng(), {"found": 0})
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_everything_is_told_in_words(folder, check):
     assert code == 0
     for words in (
         f"{folder}: layout folder, 4 files, 4 clips",
-        "0.003; a clip has 1.00 to 3.00 s, in the middle 2.50",
+        "0.003; clips last 1.00 to 3.00 s, median 2.50 s",
         "8000 Hz (3), 16000 Hz (1)",
         "label, 2 values: jay (1), tit (3)",
         "label, 2 groups: jay (1), tit (3)",
@@ -87,20 +87,20 @@ def test_bad_files_are_listed_with_their_reasons_and_the_exit_code_tells(folder,
     assert code == 1
     for number in range(15):
         assert f"{folder / f'bad {number}.wav'} is not sound that can be read (Format not recognised)" in out
-    assert "not ready: 15 of 19 files bad (78.95%, allowed are 1.00%): mend or remove them" in out
+    assert "not ready: 15 of 19 files bad (78.95%, allowed are 1.00%): repair or remove them" in out
     code, out = check(folder, "--json")
     told = json.loads(out)
     assert (code, told["ok"], told["files"], told["clips"], len(told["bad_files"])) == (1, False, 19, 4, 15)
-    assert check(folder, "--bad-share", "0.8")[0] == 0
+    assert check(folder, "--bad-fraction", "0.8")[0] == 0
 
 
 def test_nothing_but_bad_files_is_not_ready(tmp_path, check):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.wav").touch()
-    code, out = check(tmp_path / "bad", "--bad-share", "1")
+    code, out = check(tmp_path / "bad", "--bad-fraction", "1")
     assert code == 1
-    assert "nothing is left" in out
-    code, out = check(tmp_path / "bad", "--json", "--bad-share", "1")
+    assert "no clip is left" in out
+    code, out = check(tmp_path / "bad", "--json", "--bad-fraction", "1")
     assert (code, json.loads(out)["seconds"]) == (1, [])
 
 
@@ -114,7 +114,7 @@ def test_the_same_recording_twice_is_told(folder, check):
     assert (told["duplicates"], told["leaks"]) == ([names], [])
     code, out = check(folder, "--group", "label")
     assert code == 1 and " = ".join(names) in out
-    assert f"in several groups, which no split may have on both sides: {names[0]}" in out
+    assert f"in several groups, which no two parts of a split may share: {names[0]}" in out
     assert "not ready" in out and "are the same recording (1 such)" in out
 
 
@@ -132,7 +132,7 @@ def test_it_is_not_ready_where_no_split_could_be_trusted(group, folder, tmp_path
     assert code == (1 if group == "who" else 0) and told["ok"] == (code == 0)
     if code:
         assert len(told["leaks"]) == 3 and told["duplicates"] == []
-        assert "there are stretches in the train and in the test part (3 such files)" in told["refused"]
+        assert "are in the train and in the test split (3 such files)" in told["refused"]
         code, out = check(tmp_path / "turns.csv", "--group", "all")
         assert code == 1 and "not ready: 0 of 3 files bad" in out and "it has 1 group(s)" in out
 
@@ -153,7 +153,7 @@ def test_each_segment_or_not_the_same_files_are_bad(gone, tmp_path, check):
     write(song / "x.wav", 1.0, 0)
     write(song / "unmarked.wav", 1.0, 1)
     (song / "segments.csv").write_text(f"file,onset,offset,label\nx.wav,0.1,0.2,a\n{gone}\n")
-    for words in ([], ["--each", "segment"]):
+    for words in ([], ["--clip", "segment"]):
         code, out = check(song, "--json", *words)
         told = json.loads(out)
         assert (code, told["bad_files"]) == (1, [{"path": str(song / "gone.wav"), "reason": "does not exist"}])

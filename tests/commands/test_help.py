@@ -9,7 +9,7 @@ from sonarium.__main__ import VERBS, dispatch
 from sonarium.commands.bench import BENCHES
 from sonarium.models.contract import Entry
 from sonarium.models.table import MODELS
-from sonarium.worlds.table import WORLDS
+from sonarium.catalogue import WORLDS
 
 
 def suiting(model: Entry) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from corpus import RATE, SMALL, TINY, WORDS, write_corpus
-from noises import write
+from worlds.recordings.noises import write
 
 from sonarium.__main__ import dispatch
 from sonarium.commands.faults import UsageError
@@ -122,7 +122,7 @@ def test_clips_of_nobody_are_told_and_are_nobodys_negatives(speech, tmp_path, ca
     words = ["--path", str(speech / "manifest.csv"), "--rate", str(RATE), "--seconds", "0.4"]
     dispatch(["check", *words[1:2], *words[2:]])
     said = capsys.readouterr().out
-    assert "speaker, 6 values: ann (" in said and f"; {len(files) // 3} clips have none" in said
+    assert "speaker, 6 values: ann (" in said and f"; {len(files) // 3} clips unlabelled" in said
     with pytest.raises(ValueError, match="--speaker speaker: some clips have no speaker, and would pass for one"):
         dispatch(
             [

@@ -41,7 +41,7 @@ def cache(tmp_path_factory):
 
 
 def train(corpus: Path, run: Path, *words: object) -> None:
-    given = ["--path", corpus, *SMALL, *TINY, "--bad-share", 0.1, "--run", run, *words]
+    given = ["--path", corpus, *SMALL, *TINY, "--bad-fraction", 0.1, "--run", run, *words]
     dispatch(["train", "cpc", "--world", "recordings", *map(str, given)])
 
 

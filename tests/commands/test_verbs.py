@@ -16,7 +16,7 @@ from sonarium.__main__ import VERBS, dispatch
 from sonarium.commands.list import MEASURES
 from sonarium.models.table import MODELS
 from sonarium.runs.assemble import open_run
-from sonarium.worlds.table import WORLDS
+from sonarium.catalogue import WORLDS
 from sonarium.worlds.tones.syntone import load_syntone
 
 RATE, SECONDS = 16000, 0.25

@@ -134,7 +134,7 @@ def test_features_that_cannot_be_sound_are_refused():
     features = front(tone(700)[None])
     with pytest.raises(ValueError, match="give the length of the clips"):
         front.invert(features, RATE + 512)
-    with pytest.raises(ValueError, match="NaN or infinite cells"):
+    with pytest.raises(ValueError, match="NaN or infinite values"):
         front.invert(features * torch.nan, RATE)
     sparse = front_of(hop=1_500)
     with pytest.raises(ValueError, match="at most half the window"):

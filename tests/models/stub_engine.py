@@ -1,4 +1,4 @@
-"""The least machinery with which a learner can learn."""
+"""The least machinery with which a learner can train: one rank on a CPU."""
 
 from contextlib import nullcontext
 
@@ -6,14 +6,31 @@ import torch
 
 
 class StubEngine:
+    rank, ranks, device = 0, 1, torch.device("cpu")
+
     def __init__(self, seed: int = 0, clips: int = 100):
         self.generator = torch.Generator().manual_seed(seed)
-        self.clips = clips
+        self.dataset_size = clips
 
     def autocast(self):
         return nullcontext()
 
-    def descend(self, loss, optimiser):
+    def descend(self, loss, optimiser, clip=None):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+
+    def share(self, rows):
+        return rows
+
+    def gather(self, rows):
+        return rows
+
+    def mean(self, value):
+        return value
+
+    def segments(self, name):
+        raise NotImplementedError(name)
+
+    def progress(self, stage, done, total):
+        pass

@@ -8,10 +8,8 @@ import torch
 from torch import nn
 from typechecking import unchecked
 
-from sonarium.models.cpc.attention import CausalLayer
-from sonarium.models.cpc.context import Context, ContextConfig
-from sonarium.models.cpc.predictors import PredictorConfig, Predictors
-from sonarium.models.cpc.recurrence import recur
+from sonarium.models.cpc.context import CausalLayer, Context, ContextConfig, recur
+from sonarium.models.cpc.cpc import PredictorConfig, Predictors
 
 NETWORKS = ("gru", "lstm", "transformer")
 
@@ -64,11 +62,11 @@ def test_recurrence_step_by_step_is_torchs(kind):
 @pytest.mark.parametrize(
     ("config", "parameters"),
     [
-        (PredictorConfig("linear", ahead=3), 3 * 16 * 6),
-        (PredictorConfig("linear", ahead=3, constant=True), 3 * (16 * 6 + 6)),
-        (PredictorConfig("mlp", ahead=3, units=5), 3 * (16 * 5 + 5 + 5 * 6 + 6)),
+        (PredictorConfig("linear", steps_ahead=3), 3 * 16 * 6),
+        (PredictorConfig("linear", steps_ahead=3, predictor_bias=True), 3 * (16 * 6 + 6)),
+        (PredictorConfig("mlp", steps_ahead=3, units=5), 3 * (16 * 5 + 5 + 5 * 6 + 6)),
         (
-            PredictorConfig("transformer", ahead=2, span=4),
+            PredictorConfig("transformer", steps_ahead=2, span=4),
             2 * (4 * 16 * 16 + 4 * 2 + 4 * 16 + 2 * 16 * 2048 + 2048 + 16 + 16 * 6),
         ),
     ],
@@ -79,14 +77,14 @@ def test_predictors_have_their_weights_and_the_last_guess_is_the_last(config, pa
     assert sum(weight.numel() for weight in predictors.parameters()) == parameters
     context = torch.randn(2, 5, 16)
     guesses = predictors(context)
-    assert guesses.shape == (2, 5, config.ahead, 6)
+    assert guesses.shape == (2, 5, config.steps_ahead, 6)
     torch.testing.assert_close(predictors(context, last=True), guesses[:, -1:])
     assert not torch.equal(guesses[:, :, 0], guesses[:, :, 1])
 
 
 def test_a_linear_guess_is_its_own_matrix():
     torch.manual_seed(0)
-    predictors = Predictors(PredictorConfig("linear", ahead=3), 4, 2)
+    predictors = Predictors(PredictorConfig("linear", steps_ahead=3), 4, 2)
     assert isinstance(predictors.layers, nn.Linear)
     context = torch.randn(1, 1, 4)
     for step in range(3):
@@ -100,7 +98,7 @@ def test_a_linear_guess_is_its_own_matrix():
         ({"network": "rnn"}, "network='rnn': give gru, lstm or transformer"),
         ({"width": 0}, "width=0: give a whole number of at least 1"),
         ({"depth": 0}, "depth=0"),
-        ({"network": "transformer", "width": 10, "heads": 4}, "width=10 cannot be shared out evenly to heads=4"),
+        ({"network": "transformer", "width": 10, "heads": 4}, "width=10 is no multiple of heads=4"),
     ],
 )
 def test_impossible_contexts_are_refused(changed, message):
@@ -108,7 +106,9 @@ def test_impossible_contexts_are_refused(changed, message):
         replace(ContextConfig(), **changed)
 
 
-@pytest.mark.parametrize(("changed", "message"), [({"form": "tree"}, "form='tree'"), ({"ahead": 0}, "ahead=0")])
+@pytest.mark.parametrize(
+    ("changed", "message"), [({"form": "tree"}, "form='tree'"), ({"steps_ahead": 0}, "steps_ahead=0")]
+)
 def test_impossible_predictors_are_refused(changed, message):
     with unchecked(), pytest.raises(ValueError, match=message):
         replace(PredictorConfig(), **changed)

@@ -17,7 +17,7 @@ STUDY = ContrastConfig(same_time=True, from_sequence=0, from_batch=0)
 SEQUENCE = ContrastConfig(from_sequence=3, from_batch=0)
 BATCH = ContrastConfig(from_sequence=0, from_batch=4)
 SPEAKER = ContrastConfig(from_sequence=0, from_batch=0, from_speaker=3)
-MIXED = ContrastConfig(same_time=True, from_sequence=2, from_speaker=2, from_batch=3, but_own=True)
+MIXED = ContrastConfig(same_time=True, from_sequence=2, from_speaker=2, from_batch=3, exclude_own=True)
 SCHEMES = {"study": STUDY, "sequence": SEQUENCE, "batch": BATCH, "speaker": SPEAKER, "mixed": MIXED}
 CLIPS, FRAMES, STEPS, CODE = 4, 9, 3, 5
 LENGTHS = torch.tensor([9, 4, 7, 9])
@@ -78,7 +78,7 @@ def by_loops(guesses, latents, frames, config, seed, start=0, speakers=None):
 @pytest.mark.parametrize("times", ["all", "common", "one"])
 def test_every_scheme_is_its_definition(scheme, side, drawn, times):
     if (scheme, side, times) == ("sequence", "predictions", "one"):
-        pytest.skip("refused: one time of one utterance has no other guess")
+        pytest.skip("refused: one time of one utterance has no other prediction")
     config = replace(SCHEMES[scheme], side=side, drawn=drawn, times=times)
     guesses, latents = material(times=1 if times == "one" else FRAMES)
     start = 2 if times == "one" else 0
@@ -88,8 +88,8 @@ def test_every_scheme_is_its_definition(scheme, side, drawn, times):
     assert float(found.loss) == pytest.approx(loss, rel=1e-12)
     assert float(found.chance) == pytest.approx(chance, rel=1e-6)
     assert found.accuracies.tolist() == pytest.approx(accuracies)
-    present = found.surprise.count_nonzero((0, 1)).clamp(min=1)
-    torch.testing.assert_close(found.surprise.sum((0, 1)) / present, found.losses)
+    present = found.pair_losses.count_nonzero((0, 1)).clamp(min=1)
+    torch.testing.assert_close(found.pair_losses.sum((0, 1)) / present, found.losses)
 
 
 @pytest.mark.parametrize(("score", "temperature"), [("dot", 2.0), ("mean", 1.0), ("cosine", 0.1)])
@@ -197,7 +197,7 @@ def test_draws_are_even(together):
 
 def test_own_frames_can_be_left_out():
     generator = torch.Generator().manual_seed(0)
-    config = replace(BATCH, but_own=True, from_batch=50)
+    config = replace(BATCH, exclude_own=True, from_batch=50)
     (pool,) = pools(config, CLIPS, torch.device("cpu"), None)
     index, there = draw(pool, sounding(FRAMES, LENGTHS), FRAMES, generator)
     for clip in range(CLIPS):
@@ -208,10 +208,10 @@ def test_own_frames_can_be_left_out():
 
 def test_an_utterance_without_a_rival_is_no_contest():
     guesses, latents = material()
-    config = replace(SPEAKER, but_own=True)
+    config = replace(SPEAKER, exclude_own=True)
     alone = torch.tensor([1.0, 2.0, 3.0, 3.0])
     found = contrast(guesses, latents, LENGTHS, config, torch.Generator(), 0, alone)
-    assert not found.surprise[:2].any() and found.surprise[2:, 0].any()
+    assert not found.pair_losses[:2].any() and found.pair_losses[2:, 0].any()
     nobody = contrast(guesses, latents, LENGTHS, config, torch.Generator(), 0, torch.arange(4.0))
     assert float(nobody.loss) == 0
 
@@ -242,7 +242,10 @@ def test_the_speaker_must_be_known():
         ({"times": "two"}, "times='two'"),
         ({"side": "left"}, "side='left'"),
         ({"score": "l2"}, "score='l2'"),
-        ({"from_batch": 0, "times": "one", "side": "predictions"}, "one time of one utterance has no other guess"),
+        (
+            {"from_batch": 0, "times": "one", "side": "predictions"},
+            "one time of one utterance has no other prediction",
+        ),
     ],
 )
 def test_impossible_contests_are_refused(changed, message):

@@ -12,10 +12,10 @@ from stub_engine import StubEngine
 from typechecking import unchecked
 
 from sonarium.features.waveform import Waveform, WaveformConfig
-from sonarium.models.contract import Learner, can
-from sonarium.models.cpc.cpc import CPC, AdamConfig, CPCConfig
+from sonarium.models.contract import Decoder, Encoder, FrameEncoder, Learner
+from sonarium.models.cpc.cpc import CPC, CPCConfig
 from sonarium.models.cpc.presets import CONFIGS, PRESETS
-from sonarium.models.schedule import ScheduleConfig
+from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.worlds.contract import Batch, Signal
 
 PARAMETERS = {
@@ -52,7 +52,7 @@ def tiny(config: CPCConfig) -> CPCConfig:
         config,
         encoder=replace(config.encoder, filters=(8,)),
         context=replace(config.context, width=width),
-        predictors=replace(config.predictors, ahead=3),
+        predictors=replace(config.predictors, steps_ahead=3),
     )
 
 
@@ -100,7 +100,8 @@ def test_parameters_counted_by_hand():
 @pytest.mark.parametrize("lengths", [None, [2400, 1700, 2400, 1200, 900, 2000]])
 def test_a_learner_keeps_its_contract(name, lengths):
     learner, engine = made(name), StubEngine()
-    assert isinstance(learner, Learner) and can(learner, "encode") and not can(learner, "decode")
+    assert isinstance(learner, Learner) and isinstance(learner, FrameEncoder)
+    assert not isinstance(learner, Encoder | Decoder)
     before = [weight.detach().clone() for weight in learner.parameters()]
     terms = learner.update(batch(lengths=lengths), engine)
     assert all("/" in term and value.ndim == 0 and not value.requires_grad for term, value in terms.items())
@@ -110,7 +111,7 @@ def test_a_learner_keeps_its_contract(name, lengths):
     # A vector for a distance that no guess of the few frames has stays as it is.
     assert all(changed) or name == "cpc-audio"
     codes = learner.encode(batch().signal)
-    ways = 1 + learner.config.context.both_ways
+    ways = 1 + learner.config.context.bidirectional
     assert codes.shape == (6, learner.encoder.frames(2400), ways * learner.config.context.width)
     assert learner.encode(batch().signal, code="latent").shape[-1] == 8
     assert learner.training and not codes.requires_grad
@@ -178,15 +179,15 @@ def test_one_time_of_all_is_the_same_contest():
     single.load_state_dict(weights, strict=False)
     torch.nn.init.zeros_(single.get_parameter("predictors.0.layers.bias"))
     wave = batch().signal.double()
-    surprise = every.outcomes(wave, None, None, StubEngine())[0].surprise
+    losses = every.outcomes(wave, None, None, StubEngine())[0].pair_losses
     for seed in range(12):
         engine = StubEngine(seed)
         found = single.outcomes(wave, None, None, engine)[0].loss
         time = int(torch.randint(every.encoder.frames(2400) - 3, (), generator=StubEngine(seed).generator))
-        torch.testing.assert_close(found, surprise[:, time].mean())
+        torch.testing.assert_close(found, losses[:, time].mean())
         names = [name for name, _ in every.named_parameters()]
         one = torch.autograd.grad(found, [single.get_parameter(name) for name in names])
-        other = torch.autograd.grad(surprise[:, time].mean(), list(every.parameters()), retain_graph=True)
+        other = torch.autograd.grad(losses[:, time].mean(), list(every.parameters()), retain_graph=True)
         for a, b in zip(one, other, strict=True):
             torch.testing.assert_close(a, b)
 
@@ -252,7 +253,7 @@ def test_levels():
     fixed = Waveform(WaveformConfig("fixed"), SIGNAL)
     fixed.fit([torch.cat([half, 0 * half]), half], [torch.tensor([8, 0]), torch.tensor([8])])
     torch.testing.assert_close(fixed(loud), torch.ones(1, 8))
-    with pytest.raises(ValueError, match="all the sound to learn from is silent"):
+    with pytest.raises(ValueError, match="all training sound is silent"):
         fixed.fit([0 * loud])
 
 
@@ -272,7 +273,7 @@ def test_impossible_configurations_are_refused(changed, message):
     ("changed", "message"),
     [
         ({"learning_rate": 0.0}, "learning_rate=0.0: give a positive number"),
-        ({"second_moment": 1.0}, "second_moment=1.0"),
+        ({"beta2": 1.0}, "beta2=1.0"),
         ({"epsilon": math.nan}, "epsilon=nan"),
         ({"weight_decay": -1.0}, "weight_decay=-1.0"),
     ],
@@ -284,15 +285,15 @@ def test_impossible_rates_are_refused(changed, message):
 
 def test_what_does_not_fit_the_sound_is_refused():
     config: Any = tiny(CONFIGS["default"])
-    with pytest.raises(ValueError, match=r"clips of 500 samples make 1 frame\(s\), which leaves nothing"):
+    with pytest.raises(ValueError, match=r"clips of 500 samples make 1 frame\(s\), too few to predict 3 ahead"):
         CPC(config, Signal("wave", (500,), 16000))
-    with pytest.raises(ValueError, match="a front end of samples came for pictures"):
+    with pytest.raises(ValueError, match="the waveform front end takes waves"):
         CPC(config, Signal("picture", (8, 8)))
     with pytest.raises(ValueError, match="100 samples are too few for a frame"):
         CPC(config, SIGNAL).encode(torch.zeros(1, 100))
-    with pytest.raises(ValueError, match=r"speaker=7, but the clips come with 2 factor\(s\)"):
+    with pytest.raises(ValueError, match=r"speaker=7, but the clips have 2 factor\(s\)"):
         CPC(replace(tiny(SAME_SPEAKER), speaker=7), SIGNAL).update(batch(), StubEngine())
-    assert CPC(config, SIGNAL).least_batch == 1 and made("study-spijkervet").least_batch == 2
+    assert CPC(config, SIGNAL).minimum_batch_size == 1 and made("study-spijkervet").minimum_batch_size == 2
 
 
 def test_features_computed_beforehand_are_taken_as_they_are():

@@ -17,7 +17,7 @@ def small(monkeypatch):
         config,
         encoder=replace(config.encoder, filters=(8,)),
         context=replace(config.context, width=8),
-        predictors=replace(config.predictors, ahead=3),
+        predictors=replace(config.predictors, steps_ahead=3),
     )
     monkeypatch.setitem(cpc.CONFIGS, "study-spijkervet", config)
     monkeypatch.setattr(cpc, "SAMPLES", 1600)

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from typechecking import unchecked
 
+from sonarium.catalogue import MODELS
 from sonarium.models.cpc.cpc import CPC
 from sonarium.models.cpc.presets import CONFIGS
 from sonarium.models.export import program, save_onnx, save_program, save_weights
-from sonarium.models.table import MODELS
 from sonarium.worlds.contract import Signal
 
 SIGNAL = Signal("wave", (2400,), 16000)
@@ -32,7 +32,7 @@ def made(name: str) -> CPC:
             config,
             encoder=replace(config.encoder, filters=(8,)),
             context=replace(config.context, width=8),
-            predictors=replace(config.predictors, ahead=2),
+            predictors=replace(config.predictors, steps_ahead=2),
         ),
         SIGNAL,
     )

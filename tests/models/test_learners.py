@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from sonarium.features.frontend import own_frames
+from sonarium.models.table import MODELS
 from stub_engine import StubEngine
 
-from sonarium.features.frontend import own_frames
 from sonarium.features.spectrogram import SpectrogramConfig
 from sonarium.features.waveform import sounding
 from sonarium.models.blocks import mean_squared_error
@@ -20,7 +21,6 @@ from sonarium.models.penalties import (
     FactorConfig,
     TotalCorrelationConfig,
 )
-from sonarium.models.table import MODELS
 from sonarium.models.vae import VAE, VAEConfig
 from sonarium.worlds.contract import Batch, SignalKind, World
 from sonarium.worlds.digits import Digits, DigitsConfig

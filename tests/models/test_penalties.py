@@ -35,7 +35,7 @@ def correlated(clips: int, rho: float, seed: int) -> tuple[Posterior, torch.Tens
     covariance = torch.tensor([[1.0, rho], [rho, 1.0]]) - within * torch.eye(2)
     mean = torch.randn(clips, 2, generator=generator) @ torch.linalg.cholesky(covariance).T
     posterior = Posterior(mean, torch.full_like(mean, math.log(within)))
-    return posterior, posterior.draw(generator)
+    return posterior, posterior.draw(StubEngine(seed + 1))
 
 
 def test_divergence_is_that_of_torch_distributions():
@@ -49,7 +49,7 @@ def test_a_sample_has_the_moments_of_its_posterior():
     posterior = Posterior(
         torch.tensor([[1.0, -2.0]]).repeat(20000, 1), torch.tensor([[0.5, -3.0]]).repeat(20000, 1)
     )
-    sample = posterior.draw(torch.Generator().manual_seed(0))
+    sample = posterior.draw(StubEngine(0))
     torch.testing.assert_close(sample.mean(0), posterior.mean[0], atol=0.04, rtol=0)
     torch.testing.assert_close(sample.var(0).log(), posterior.log_variance[0], atol=0.05, rtol=0)
 
@@ -78,7 +78,7 @@ def test_stratified_estimates_from_small_batches_agree_with_the_whole():
 @pytest.mark.parametrize("estimator", ["mss", "mws"])
 def test_the_three_terms_sum_to_the_sampled_divergence(estimator):
     posterior = random_posterior()
-    sample = posterior.draw(torch.Generator().manual_seed(1))
+    sample = posterior.draw(StubEngine(1))
     terms = decomposition(posterior, sample, 1000, estimator)
     normal = distributions.Normal(posterior.mean, (0.5 * posterior.log_variance).exp())
     sampled = (normal.log_prob(sample) - distributions.Normal(0.0, 1.0).log_prob(sample)).sum(1).mean()
@@ -88,21 +88,21 @@ def test_the_three_terms_sum_to_the_sampled_divergence(estimator):
 def test_mutual_information_of_clips_that_do_not_overlap_is_log_of_their_number():
     clips = 200
     posterior = Posterior(torch.arange(clips)[:, None] * 10.0, torch.zeros(clips, 1))
-    sample = posterior.draw(torch.Generator().manual_seed(0))
+    sample = posterior.draw(StubEngine(0))
     information, _, _ = decomposition(posterior, sample, clips, "mss")
     assert information.item() == pytest.approx(math.log(clips), abs=1e-4)
 
 
 def test_a_batch_of_one_clip_has_no_total_correlation():
     posterior = random_posterior(1)
-    with pytest.raises(ValueError, match="use 2 clips a batch or more"):
+    with pytest.raises(ValueError, match="use a batch size of 2 or more"):
         decomposition(posterior, posterior.mean, 10, "mss")
 
 
 @given(beta=st.floats(0, 50), seed=st.integers(0, 100))
 def test_beta_weighs_the_divergence(beta, seed):
     posterior = random_posterior(seed=seed)
-    price, _ = BetaConfig(beta).build(5)(posterior, posterior.mean, torch.tensor(0), 100)
+    price, _ = BetaConfig(beta).build(5)(posterior, posterior.mean, torch.tensor(0), StubEngine(clips=100))
     assert price.item() == pytest.approx(beta * posterior.divergence().sum(1).mean().item(), rel=1e-5)
 
 
@@ -110,7 +110,7 @@ def test_beta_weighs_the_divergence(beta, seed):
 def test_capacity_grows_and_stays(step, capacity):
     posterior = random_posterior()
     penalty = AnnealedConfig(gamma=3.0, capacity=20.0, capacity_steps=100).build(5)
-    price, terms = penalty(posterior, posterior.mean, torch.tensor(step), 100)
+    price, terms = penalty(posterior, posterior.mean, torch.tensor(step), StubEngine(clips=100))
     divergence = posterior.divergence().sum(1).mean().item()
     assert terms["penalty/capacity"].item() == pytest.approx(capacity)
     assert price.item() == pytest.approx(3 * abs(divergence - capacity), rel=1e-5)
@@ -118,9 +118,11 @@ def test_capacity_grows_and_stays(step, capacity):
 
 def test_weights_of_the_decomposition_multiply_their_terms():
     posterior = random_posterior()
-    sample = posterior.draw(torch.Generator().manual_seed(1))
+    sample = posterior.draw(StubEngine(1))
     information, correlation, dimension = decomposition(posterior, sample, 100, "mss")
-    price, _ = TotalCorrelationConfig(2.0, 3.0, 5.0).build(5)(posterior, sample, torch.tensor(0), 100)
+    price, _ = TotalCorrelationConfig(2.0, 3.0, 5.0).build(5)(
+        posterior, sample, torch.tensor(0), StubEngine(clips=100)
+    )
     torch.testing.assert_close(price, 2 * information + 3 * correlation + 5 * dimension)
 
 
@@ -132,7 +134,7 @@ def test_dip_is_free_where_the_covariance_is_the_identity(kind):
     within = 0.3 if kind == "II" else 0.9
     mean = white * math.sqrt(1 - within) if kind == "II" else white
     posterior = Posterior(mean, torch.full_like(mean, math.log(within)))
-    _, terms = DipConfig(kind=kind).build(4)(posterior, mean, torch.tensor(0), 400)
+    _, terms = DipConfig(kind=kind).build(4)(posterior, mean, torch.tensor(0), StubEngine(clips=400))
     assert terms["penalty/off_diagonal"].item() == pytest.approx(0, abs=1e-6)
     assert terms["penalty/diagonal"].item() == pytest.approx(0, abs=1e-6)
 
@@ -141,7 +143,7 @@ def test_dip_counts_each_covariance():
     mean = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
     posterior = Posterior(mean, torch.full_like(mean, -30.0))
     config = DipConfig(kind="I", off_diagonal=2.0, diagonal=3.0, kl_weight=0.0)
-    price, _ = config.build(2)(posterior, mean, torch.tensor(0), 2)
+    price, _ = config.build(2)(posterior, mean, torch.tensor(0), StubEngine(clips=2))
     # Covariance [[1, 1], [1, 1]]: two off-diagonal ones, a diagonal that is right.
     assert price.item() == pytest.approx(2.0 * 2, abs=1e-5)
 
@@ -154,10 +156,10 @@ def test_the_discriminator_learns_the_total_correlation():
     for _ in range(400):
         rows = torch.randint(20000, (512,), generator=engine.generator)
         part = Posterior(posterior.mean[rows], posterior.log_variance[rows])
-        terms = penalty.learn(part.draw(engine.generator), engine)
+        terms = penalty.learn(part.draw(engine), engine)
     assert terms["discriminator/accuracy"] > 0.6
-    sample = posterior.draw(engine.generator)
-    _, terms = penalty(posterior, sample, torch.tensor(0), 20000)
+    sample = posterior.draw(engine)
+    _, terms = penalty(posterior, sample, torch.tensor(0), StubEngine(clips=20000))
     assert terms["penalty/tc"].item() == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.12)
 
 
@@ -165,8 +167,8 @@ def test_neither_side_of_the_factor_penalty_leaks_into_the_other():
     penalty = FactorConfig(units=16).build(5)
     posterior = random_posterior()
     mean = posterior.mean.requires_grad_()
-    sample = Posterior(mean, posterior.log_variance).draw(torch.Generator().manual_seed(0))
-    price, _ = penalty(Posterior(mean, posterior.log_variance), sample, torch.tensor(0), 100)
+    sample = Posterior(mean, posterior.log_variance).draw(StubEngine())
+    price, _ = penalty(Posterior(mean, posterior.log_variance), sample, torch.tensor(0), StubEngine(clips=100))
     price.backward()
     assert mean.grad is not None
     assert mean.grad.abs().sum() > 0

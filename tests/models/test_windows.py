@@ -7,16 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonarium.models import windows
+from sonarium.models import framing
 from sonarium.models.cpc.cpc import CPC
 from sonarium.models.cpc.presets import CONFIGS
-from sonarium.models.windows import coded
+from sonarium.models.framing import coded
 from sonarium.worlds.contract import Signal
 
 RATE = 4000
 SIGNAL = Signal("wave", (4000,), RATE)
 CASES = {
-    "default": replace(CONFIGS["default"], encoder=replace(CONFIGS["default"].encoder, bands=16)),
+    "default": replace(CONFIGS["default"], encoder=replace(CONFIGS["default"].encoder, mels=16)),
     "samples": CONFIGS["cpc-audio-linear"],
     "other paddings": CONFIGS["spijkervet"],
     "both ways": CONFIGS["jefflai108-cdck6"],
@@ -31,7 +31,7 @@ def made(name: str) -> CPC:
             config,
             encoder=replace(config.encoder, filters=(8,)),
             context=replace(config.context, width=8),
-            predictors=replace(config.predictors, ahead=2),
+            predictors=replace(config.predictors, steps_ahead=2),
         ),
         SIGNAL,
     )
@@ -44,8 +44,8 @@ def sound(samples: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", CASES)
 def test_windows_give_the_codes_of_the_whole(name, monkeypatch):
-    monkeypatch.setattr(windows, "WINDOW", 6.0)
-    monkeypatch.setattr(windows, "AROUND", 10.0)
+    monkeypatch.setattr(framing, "WINDOW", 6.0)
+    monkeypatch.setattr(framing, "AROUND", 10.0)
     learner, wave = made(name), sound(40 * RATE + 77)
     power = float(wave.square().mean())
     parts = list(coded(learner, wave.split(3001), len(wave), power, RATE))
@@ -61,8 +61,8 @@ def test_windows_give_the_codes_of_the_whole(name, monkeypatch):
 def test_any_length_in_any_blocks(samples, block):
     learner, wave = CODER, sound(samples)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "WINDOW", 1.0)
-        patch.setattr(windows, "AROUND", 1.0)
+        patch.setattr(framing, "WINDOW", 1.0)
+        patch.setattr(framing, "AROUND", 1.0)
         parts = list(coded(learner, wave.split(block), samples, 0.1, RATE))
     frames = int(learner.code_lengths(torch.tensor([samples])))
     assert sum(map(len, parts)) == frames

@@ -6,19 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
+from sonarium.models.contract import Description
 from sonarium.report.charts import BINS, codebook_use, curves, information_map, told
 from sonarium.report.style import png
-from sonarium.report.sweep import Codes
 from sonarium.worlds.contract import Factor
 
 FACTORS = (Factor("shape", ("a", "b", "c")), Factor("size", (0.0, 1.0), "m"))
 
 
-def make(values: np.ndarray, factors: np.ndarray, alive=None, entries=None) -> Codes:
+def make(values: np.ndarray, alive=None, entries=None) -> Description:
     count = values.shape[1]
     names = tuple(f"code {code + 1}" for code in range(count))
     live = np.ones(count, bool) if alive is None else np.array(alive)
-    return Codes(values, factors, names, np.arange(count, 0, -1.0), ("",) * count, live, entries)
+    return Description(values, names, np.arange(count, 0, -1.0), ("",) * count, live, entries)
 
 
 def binned(values: np.ndarray) -> np.ndarray:
@@ -34,7 +34,7 @@ def test_shares_are_the_mutual_information_over_the_entropy(seed, clips):
     factors = np.column_stack([np.arange(clips) % 3.0, draw.normal(size=clips)])
     noise = draw.normal(size=(clips, 3)) * 0.3
     values = np.column_stack([factors[:, 0], factors[:, 1], factors.sum(1)]) + noise
-    shares = told(make(values, factors), FACTORS)
+    shares = told(make(values), factors, FACTORS)
     for code in range(3):
         code_bins = binned(values[:, code])
         for factor, labels in enumerate((factors[:, 0], binned(factors[:, 1]))):
@@ -46,13 +46,13 @@ def test_dead_codes_and_constant_factors_tell_nothing():
     draw = np.random.default_rng(0)
     factors = np.column_stack([np.arange(60) % 3.0, np.ones(60)])
     values = np.column_stack([factors[:, 0], draw.normal(size=60), np.full(60, 2.0)])
-    shares = told(make(values, factors, alive=[True, False, True]), FACTORS)
+    shares = told(make(values, alive=[True, False, True]), factors, FACTORS)
     np.testing.assert_allclose(shares, [[1, 0, 0], [0, 0, 0]])
 
 
 def test_entries_are_categories_however_many():
     entries = np.arange(120.0)[:, None] % 60
-    shares = told(make(entries, np.column_stack([entries % 3, entries]), entries=64), FACTORS)
+    shares = told(make(entries, entries=64), np.column_stack([entries % 3, entries]), FACTORS)
     np.testing.assert_allclose(shares[0, 0], 1.0)
 
 
@@ -60,11 +60,11 @@ def test_the_map_shows_its_numbers_in_the_order_of_worth():
     draw = np.random.default_rng(1)
     factors = np.column_stack([np.arange(90) % 3.0, draw.normal(size=90)])
     values = np.column_stack([factors[:, 1], factors[:, 0], draw.normal(size=90)])
-    codes = make(values, factors, alive=[False, True, True])
-    axes = information_map(codes, FACTORS).axes[0]
+    codes = make(values, alive=[False, True, True])
+    axes = information_map(codes, factors, FACTORS).axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "3", "1"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["shape", "size"]
-    shares = told(codes, FACTORS)[:, [1, 2, 0]]
+    shares = told(codes, factors, FACTORS)[:, [1, 2, 0]]
     np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), shares)
     marks = {text.get_position(): text.get_text() for text in axes.texts}
     assert marks[(0, 0)] == "100"
@@ -94,7 +94,7 @@ def test_no_records_no_curves():
 def test_codebook_use_is_sorted_and_sums_to_all_clips():
     draw = np.random.default_rng(2)
     values = draw.integers(0, 5, (200, 2)).astype(float)
-    figure = codebook_use(make(values, values, entries=8))
+    figure = codebook_use(make(values, entries=8))
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert len(shown) == 2
     for code, axes in enumerate(shown):

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 
 from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
 from sonarium.report.figures import Row, Shown, moving, pictures, reconstruction, samples, tiles, traversals
-from sonarium.report.view import View, cells, view_of
+from sonarium.report.view import View, view_of
 from sonarium.worlds.contract import Signal
 
 RATE = 8000
@@ -117,13 +117,13 @@ def test_samples_are_numbered_and_pictures_titled():
 
 @pytest.mark.parametrize("scaling", ["standard", "unit", "none"])
 @pytest.mark.parametrize("power", [1.0, 2.0])
-def test_cells_are_decibels_whatever_the_scale(scaling, power):
+def test_what_is_drawn_is_in_decibels_whatever_the_scale(scaling, power):
     front = Spectrogram(SpectrogramConfig(fft=512, hop=128, mels=30, power=power, scaling=scaling), RATE)
     hertz = librosa.mel_frequencies(32, fmin=0, fmax=RATE / 2)[20]
     time = torch.arange(RATE) / RATE
     waves = torch.stack([amplitude * torch.sin(2 * torch.pi * hertz * time) for amplitude in (1.0, 0.1)])
     front.fit([waves])
-    middle = cells(front, front(waves))[..., 20:40].mean(-1)
+    middle = front.drawn(front(waves))[..., 20:40].mean(-1)
     assert middle.argmax(1).tolist() == [19, 19]
     np.testing.assert_allclose(middle[0, 19] - middle[1, 19], 20, atol=0.05)
     assert -9 < middle[0, 19] < 3  # a sine of full scale falls into a band and its neighbours

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from sonarium.report.sweep import STEPS, read
+from sonarium.models.describing import STEPS
+from sonarium.report.sweep import read
 
 ALL = torch.arange(140)
 CPU = torch.device("cpu")

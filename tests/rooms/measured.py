@@ -13,12 +13,12 @@ import scipy.io
 import scipy.signal
 import soundfile
 
-from sonarium.rooms.acoustics.acoustics import Acoustics
 from sonarium.rooms.acoustics.arrivals import LEAD
 from sonarium.rooms.acoustics.geometry import shoebox
 from sonarium.rooms.acoustics.images import find_images
-from sonarium.rooms.acoustics.responses import simulate
+from sonarium.rooms.acoustics.impulse_responses import simulate
 from sonarium.rooms.acoustics.reverberation import measure_decay
+from sonarium.rooms.acoustics.simulator import Acoustics
 
 ROOM, SPEED = (5.705, 5.965, 2.355), 345.844
 DECHORATE_T30 = 0.57

@@ -6,8 +6,8 @@ from rooms.oracles import peer
 
 from sonarium.bench import rooms as bench
 from sonarium.bench.plain_rooms import OtoWorldStep, PlainRoom
-from sonarium.rooms.acoustics.acoustics import Acoustics
 from sonarium.rooms.acoustics.geometry import Room, regular, shoebox
+from sonarium.rooms.acoustics.simulator import Acoustics
 
 BOX, HEXAGON = shoebox((8, 8), absorption=0.2), regular(6, 4.0, absorption=0.2)
 SOURCES = np.array([[2.6, 3.1], [5.2, 4.7]])

@@ -1,1 +1,1 @@
-"""Who acts in rooms: by rule here, by learning in files to come. An agent is given what it hears, never a room."""
+"""Agents: scripted ones here, learning ones in files to come. An agent is given observations, never a room."""

@@ -1,39 +1,43 @@
-"""Agents that follow a rule: bounds and controls for agents that learn.
+"""Scripted agents: lower and upper bounds for agents that learn.
 
-Random walks at random. Oracle is told the way. LoudnessFollower has one ear and goes on as long as it grows
-louder, as bacteria climb a gradient (Berg & Brown, 1972). DifferenceFollower has two: it asks of every direction
-how well the delay between its ears fits (generalised cross-correlation, Knapp & Carter, 1976) and how their levels
-differ, and remembers the answers while it turns, for only turning tells front from back (Wallach, 1940).
+Random draws its actions uniformly. Oracle reads the shortest path from `info`. LoudnessFollower is monaural: it
+walks on while the level rises and otherwise turns at random, as bacteria climb a gradient (Berg & Brown, 1972).
+DifferenceFollower is binaural: it scores every direction by the interaural phase difference (generalised
+cross-correlation, Knapp & Carter, 1976) and the interaural level difference, and accumulates the scores while it
+turns, because only head rotation resolves front-back confusion (Wallach, 1940).
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Complex64, Float, Int
 
-from sonarium.agents.contract import Agent, Info
+from sonarium.agents.contract import Agent, Info, Memory
 
 FORWARD, BACK, LEFT, RIGHT = range(4)
-"""The actions of an environment whose kind of action is "turn"."""
+"""The actions of an environment with `actions="turn"`."""
+Actions = Int[np.ndarray, " slot"]
+State = TypeVar("State")
 
 
 @dataclass(frozen=True)
 class Body:
-    """What an agent knows of its own body and of its actions."""
+    """What a scripted agent knows of its actions and its ears."""
 
     actions: str = "turn"
-    """Kind of action of the environment; the rules are made for "turn": forward, back, turn left, turn right."""
+    """Action space of the environment; the agents need "turn": forward, back, turn left, turn right."""
     turn: float = 30.0
-    """Degrees that a turn takes."""
+    """Angle of one turn in degrees."""
     ear_distance: float = 0.2
-    """Metres between the ears."""
+    """Distance between the ears in metres."""
     rate: int = 8000
-    """Samples per second of what is heard."""
+    """Sampling rate of the observation in Hz."""
     speed: float = 343.0
-    """Metres that sound goes in a second."""
+    """Speed of sound in m/s."""
 
     def __post_init__(self) -> None:
         if self.actions != "turn":
@@ -48,161 +52,210 @@ class Body:
             raise ValueError(f"ear_distance={self.ear_distance}: give metres, 0 or more")
 
 
-class Random(Agent):
-    """Each action as likely as any other."""
+class Scripted(Agent):
+    """A rule made for one body; all randomness comes from the generator that `act` is given."""
 
-    def __init__(self, body: Body, generator: np.random.Generator) -> None:
-        self.generator = generator
+    generator_kind = "numpy"
 
-    def reset(self, count: int) -> None:
-        pass
-
-    def forget(self, ended: Bool[np.ndarray, " slot"]) -> None:
-        pass
-
-    def act(self, observation: Float[np.ndarray, "slot 2 time"], info: Info) -> Int[np.ndarray, " slot"]:
-        return self.generator.integers(0, 4, len(observation))
-
-
-class Oracle(Agent):
-    """Turns to where the way leads, and goes; where a corner is in the way, it steps aside."""
-
-    def __init__(self, body: Body, generator: np.random.Generator) -> None:
+    def __init__(self, body: Body) -> None:
+        self.body = body
         self.turn = math.radians(body.turn)
-        self.generator = generator
 
-    def reset(self, count: int) -> None:
-        self.place = np.full((count, 2), np.nan)
-        self.went = np.zeros(count, bool)
-        self.aside = np.zeros(count, np.int64)
 
-    def forget(self, ended: Bool[np.ndarray, " slot"]) -> None:
-        self.place[ended], self.went[ended], self.aside[ended] = np.nan, False, 0
+def restarted(memory: State, initial: State, first: Bool[np.ndarray, " slot"]) -> State:
+    """The memory, a dataclass of arrays, with its initial values in the slots where an episode begins."""
+    if not first.any():
+        return memory
+    kept: Any = memory
+    rows = {}
+    for one in fields(kept):
+        old, new = getattr(memory, one.name), getattr(initial, one.name)
+        rows[one.name] = np.where(first.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+    return replace(kept, **rows)
 
-    def act(self, observation: Float[np.ndarray, "slot 2 time"], info: Info) -> Int[np.ndarray, " slot"]:
+
+class Random(Scripted):
+    """Uniform random actions; it has no memory."""
+
+    def initial(self, slots: int) -> Memory:
+        return ()
+
+    def act(
+        self,
+        memory: Memory,
+        observation: Float[np.ndarray, "slot 2 time"],
+        first: Bool[np.ndarray, " slot"],
+        generator: np.random.Generator,
+        info: Info,
+    ) -> tuple[Memory, Actions, dict[str, Any]]:
+        return memory, generator.integers(0, 4, len(observation)), {}
+
+
+@dataclass(frozen=True, eq=False)
+class OracleMemory:
+    place: Float[np.ndarray, "slot 2"]
+    """Position at the last step."""
+    moved: Bool[np.ndarray, " slot"]
+    """Whether the last action was a step forward."""
+    sidestep: Bool[np.ndarray, " slot"]
+    """Whether it has just turned away from an obstacle."""
+
+
+class Oracle(Scripted):
+    """Turns toward the next point of the shortest path and walks; sidesteps where a corner blocks a step."""
+
+    def initial(self, slots: int) -> OracleMemory:
+        return OracleMemory(np.full((slots, 2), np.nan), np.zeros(slots, bool), np.zeros(slots, bool))
+
+    def act(
+        self,
+        memory: OracleMemory,
+        observation: Float[np.ndarray, "slot 2 time"],
+        first: Bool[np.ndarray, " slot"],
+        generator: np.random.Generator,
+        info: Info,
+    ) -> tuple[OracleMemory, Actions, dict[str, Any]]:
         if "bearing" not in info or "pose" not in info:
             raise ValueError(
-                "the oracle is told the way by the environment, but info has no 'bearing' and 'pose': "
-                "make the environment with tell=True"
+                "the oracle reads the shortest path from the environment, but info has no 'bearing' and 'pose': "
+                "make the environment with oracle_info=True"
             )
+        memory = restarted(memory, self.initial(len(first)), first)
         bearing, place = np.asarray(info["bearing"], float), np.asarray(info["pose"], float)[:, :2]
-        blocked = self.went & (place == self.place).all(axis=1)
-        # One turn past the way, the next step slides along what is there.
-        side = np.where(self.generator.random(len(bearing)) < 0.5, LEFT, RIGHT)
+        blocked = memory.moved & (place == memory.place).all(axis=1)
+        # One turn away from the path, the next step slides along the obstacle.
+        side = np.where(generator.random(len(bearing)) < 0.5, LEFT, RIGHT)
         nearer = np.where(bearing > 0, LEFT, RIGHT)
-        certain = np.abs(bearing) > 0.2 * self.turn
-        turned = np.where(certain, nearer, side)
+        turned = np.where(np.abs(bearing) > 0.2 * self.turn, nearer, side)
         toward = np.where(np.abs(bearing) <= self.turn * 0.5 * (1 + 1e-9), FORWARD, nearer)
-        action = np.where(blocked, turned, np.where(self.aside > 0, FORWARD, toward))
-        self.aside = np.where(blocked, 1, 0)
-        self.went, self.place = action == FORWARD, place
-        return action
+        action = np.where(blocked, turned, np.where(memory.sidestep, FORWARD, toward))
+        return OracleMemory(place, action == FORWARD, blocked), action, {}
 
 
-class LoudnessFollower(Agent):
-    """Goes on while it does not grow quieter, else turns by chance; one ear would do."""
+@dataclass(frozen=True, eq=False)
+class LoudnessMemory:
+    level: Float[np.ndarray, " slot"]
+    """Level of the last window in dB; −∞ where it does not count."""
+    turns: Int[np.ndarray, " slot"]
+    """Turns that are still to be made."""
+    side: Int[np.ndarray, " slot"]
+    """Their direction."""
+
+
+class LoudnessFollower(Scripted):
+    """Walks on unless the level falls, then turns by a random angle; monaural."""
 
     quieter = 1.0
-    """Decibels from one window to the next that make it quieter; sounds come and go by themselves."""
+    """Fall of the level from one window to the next, in dB, that counts: the sounds themselves fluctuate."""
 
-    def __init__(self, body: Body, generator: np.random.Generator) -> None:
-        self.generator = generator
-        # Half a turn round at most, in whole turns.
-        self.most_turns = max(1, int(180 / body.turn))
+    def initial(self, slots: int) -> LoudnessMemory:
+        return LoudnessMemory(np.full(slots, -np.inf), np.zeros(slots, np.int64), np.full(slots, LEFT))
 
-    def reset(self, count: int) -> None:
-        self.before = np.full(count, -np.inf)
-        self.turns, self.side = np.zeros(count, np.int64), np.full(count, LEFT)
-
-    def forget(self, ended: Bool[np.ndarray, " slot"]) -> None:
-        self.before[ended], self.turns[ended] = -np.inf, 0
-
-    def act(self, observation: Float[np.ndarray, "slot 2 time"], info: Info) -> Int[np.ndarray, " slot"]:
+    def act(
+        self,
+        memory: LoudnessMemory,
+        observation: Float[np.ndarray, "slot 2 time"],
+        first: Bool[np.ndarray, " slot"],
+        generator: np.random.Generator,
+        info: Info,
+    ) -> tuple[LoudnessMemory, Actions, dict[str, Any]]:
+        memory = restarted(memory, self.initial(len(first)), first)
         now = loudness(observation)
-        walking = self.turns == 0
-        worse = walking & (now < self.before - self.quieter)
-        self.turns[worse] = self.generator.integers(1, self.most_turns + 1, len(worse))[worse]
-        self.side[worse] = self.generator.choice([LEFT, RIGHT], len(worse))[worse]
-        # What was heard before it turned says nothing about the new way.
-        self.before = np.where(walking & ~worse, now, -np.inf)
-        turning = self.turns > 0
-        self.turns[turning] -= 1
-        return np.where(turning, self.side, FORWARD)
+        walking = memory.turns == 0
+        worse = walking & (now < memory.level - self.quieter)
+        # At most half a revolution.
+        most = max(1, int(180 / self.body.turn))
+        turns = np.where(worse, generator.integers(1, most + 1, len(worse)), memory.turns)
+        side = np.where(worse, generator.choice([LEFT, RIGHT], len(worse)), memory.side)
+        # The level before a turn says nothing about the new direction.
+        level = np.where(walking & ~worse, now, -np.inf)
+        turning = turns > 0
+        return LoudnessMemory(level, turns - turning, side), np.where(turning, side, FORWARD), {}
 
 
-class DifferenceFollower(Agent):
-    """Turns to where the differences between its ears point, and goes ahead when they point nowhere else."""
+@dataclass(frozen=True, eq=False)
+class DifferenceMemory:
+    scores: Float[np.ndarray, "slot direction"]
+    """How well each direction has explained the interaural differences, in a frame fixed at the start."""
+    heading: Float[np.ndarray, " slot"]
+    """Radians turned to the left since the start."""
+    detour: Int[np.ndarray, " slot"]
+    """Steps that are left of a random detour."""
+    side: Int[np.ndarray, " slot"]
+    """Direction of its turn."""
+
+
+class DifferenceFollower(Scripted):
+    """Turns toward the direction that best explains the interaural differences, and walks while it faces it."""
 
     directions = 72
-    """On which it has an opinion."""
-    memory = 0.8
-    """Share of the opinions that outlasts a step."""
+    """Number of directions that are scored."""
+    decay = 0.8
+    """Fraction of the scores that is kept from step to step."""
     level_weight = 0.2
-    """How much the difference of level counts beside that of phase."""
-    sure = 0.25
-    """How much better than its mirror image behind the ears a direction must fit to be trusted."""
-    roused = 0.05
-    """How often it tries something else, for it may stand before a wall."""
+    """Weight of the interaural level difference against the phase difference."""
+    margin = 0.25
+    """Score by which a direction must exceed its mirror image behind the ears to be trusted."""
+    exploration = 0.05
+    """Probability per step of a random detour, which frees an agent that stands before a wall."""
     points = 33
-    """Delays that are looked at, from the right ear first to the left ear first."""
+    """Number of interaural delays that are scored, from right ear first to left ear first."""
 
-    def __init__(self, body: Body, generator: np.random.Generator) -> None:
-        self.generator, self.body = generator, body
-        self.turn = math.radians(body.turn)
+    def __init__(self, body: Body) -> None:
+        super().__init__(body)
         self.angles = 2 * np.pi * np.arange(self.directions) / self.directions
         largest = body.ear_distance / body.speed
         self.delays = tuple(np.linspace(-largest, largest, self.points).tolist())
 
-    def reset(self, count: int) -> None:
-        self.opinion = np.zeros((count, self.directions))
-        self.heading = np.zeros(count)
-        self.errand = np.zeros((count, 2), np.int64)
+    def initial(self, slots: int) -> DifferenceMemory:
+        none = np.zeros(slots, np.int64)
+        return DifferenceMemory(np.zeros((slots, self.directions)), np.zeros(slots), none, none)
 
-    def forget(self, ended: Bool[np.ndarray, " slot"]) -> None:
-        self.opinion[ended], self.heading[ended], self.errand[ended] = 0, 0, 0
-
-    def act(self, observation: Float[np.ndarray, "slot 2 time"], info: Info) -> Int[np.ndarray, " slot"]:
-        self.listen(observation)
+    def act(
+        self,
+        memory: DifferenceMemory,
+        observation: Float[np.ndarray, "slot 2 time"],
+        first: Bool[np.ndarray, " slot"],
+        generator: np.random.Generator,
+        info: Info,
+    ) -> tuple[DifferenceMemory, Actions, dict[str, Any]]:
+        memory = restarted(memory, self.initial(len(first)), first)
+        scores, heading = self.scored(memory, observation), memory.heading
         slot = np.arange(len(observation))
-        best = self.opinion.argmax(axis=1)
-        bearing = wrapped(self.angles[best] - self.heading)
-        behind = wrapped(np.pi - bearing + self.heading)
+        best = scores.argmax(axis=1)
+        bearing = wrapped(self.angles[best] - heading)
+        behind = wrapped(np.pi - bearing + heading)
         mirror = np.rint(behind / self.angles[1]).astype(int) % self.directions
-        ahead = np.abs(bearing) <= self.turn * 0.5 * (1 + 1e-9)
-        doubtful = self.opinion[slot, best] - self.opinion[slot, mirror] < self.sure
-        # Straight ahead sounds as straight behind, until one turns the head.
-        action = np.where(ahead & ~doubtful, FORWARD, np.where(bearing >= 0, LEFT, RIGHT))
-        action = self.on_errand(action)
-        self.heading += self.turn * ((action == LEFT).astype(float) - (action == RIGHT))
-        return action
+        faced = np.abs(bearing) <= self.turn * 0.5 * (1 + 1e-9)
+        doubtful = scores[slot, best] - scores[slot, mirror] < self.margin
+        # Straight ahead and straight behind sound alike until the head turns.
+        action = np.where(faced & ~doubtful, FORWARD, np.where(bearing >= 0, LEFT, RIGHT))
+        # A random detour is one turn and two steps forward.
+        starts = (memory.detour == 0) & (generator.random(len(action)) < self.exploration)
+        side = np.where(starts, generator.choice([LEFT, RIGHT], len(action)), memory.side)
+        left = np.where(starts, 3, memory.detour)
+        action = np.where(left == 3, side, np.where(left > 0, FORWARD, action))
+        heading = heading + self.turn * ((action == LEFT).astype(float) - (action == RIGHT))
+        return DifferenceMemory(scores, heading, np.maximum(left - 1, 0), side), action, {}
 
-    def on_errand(self, action: Int[np.ndarray, " slot"]) -> Int[np.ndarray, " slot"]:
-        """Now and then a turn and two steps that the ears did not ask for."""
-        starts = (self.errand[:, 0] == 0) & (self.generator.random(len(action)) < self.roused)
-        side = self.generator.choice([LEFT, RIGHT], len(action))
-        self.errand[starts] = np.stack([np.full(len(action), 3), side], axis=1)[starts]
-        left = self.errand[:, 0]
-        chosen = np.where(left == 3, self.errand[:, 1], FORWARD)
-        busy = left > 0
-        self.errand[busy, 0] -= 1
-        return np.where(busy, chosen, action)
-
-    def listen(self, observation: Float[np.ndarray, "slot 2 time"]) -> None:
-        """Let each direction gain by how well it explains what is heard now."""
+    def scored(
+        self, memory: DifferenceMemory, observation: Float[np.ndarray, "slot 2 time"]
+    ) -> Float[np.ndarray, "slot direction"]:
+        """The scores after one more window."""
         fit = side_fit(observation, self.delays, self.body.rate)
         lean = np.tanh(level_difference(observation) / 6)
-        side = np.sin(self.angles[None] - self.heading[:, None])
+        side = np.sin(self.angles[None] - memory.heading[:, None])
         at = (side + 1) / 2 * (self.points - 1)
         low = np.clip(at.astype(int), 0, self.points - 2)
-        share = at - low
+        fraction = at - low
         slot = np.arange(len(observation))[:, None]
-        fits = (1 - share) * fit[slot, low] + share * fit[slot, low + 1]
-        self.opinion = self.memory * self.opinion + fits + self.level_weight * lean[:, None] * side
+        fits = (1 - fraction) * fit[slot, low] + fraction * fit[slot, low + 1]
+        return self.decay * memory.scores + fits + self.level_weight * lean[:, None] * side
 
 
 @lru_cache(maxsize=4)
 def phases_of(delays: tuple[float, ...], samples: int, rate: int) -> Complex64[np.ndarray, "bin delay"]:
-    """What undoes the difference of phase that each delay makes at each frequency of a window."""
+    """The phase factors that undo each interaural delay at each frequency of a window."""
     hertz = np.fft.rfftfreq(samples, 1 / rate)
     return np.exp(-2j * np.pi * hertz[:, None] * np.array(delays)).astype(np.complex64)
 
@@ -210,11 +263,11 @@ def phases_of(delays: tuple[float, ...], samples: int, rate: int) -> Complex64[n
 def side_fit(
     observation: Float[np.ndarray, "slot 2 time"], delays: tuple[float, ...], rate: int
 ) -> Float[np.ndarray, "slot delay"]:
-    """How well each delay of the right ear after the left one explains the phases, from −1 to 1; 0 in silence."""
+    """How well each delay of the right ear after the left explains the interaural phase, −1 to 1; 0 in silence."""
     left, right = np.moveaxis(np.fft.rfft(observation), 1, 0)
     cross = left * right.conj()
     size = np.abs(cross)
-    # Phases count by the root of their strength, which keeps loud lines from drowning all the others.
+    # Weighted by the square root of the magnitude, between plain cross-correlation and the phase transform.
     whitened = cross / np.sqrt(size + 1e-12)
     total = np.sqrt(size).sum(axis=1, keepdims=True)
     return (whitened @ phases_of(delays, observation.shape[-1], rate)).real / (total + 1e-5)
@@ -236,7 +289,7 @@ def wrapped(angle: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
     return np.pi - (np.pi - angle) % (2 * np.pi)
 
 
-SCRIPTED: dict[str, Callable[[Body, np.random.Generator], Agent]] = {
+SCRIPTED: dict[str, Callable[[Body], Agent]] = {
     "random": Random,
     "oracle": Oracle,
     "loudness": LoudnessFollower,

@@ -1,6 +1,6 @@
 """Random pieces of recordings from the cache, against decoding a file each time.
 
-The peer opens the file, seeks to the piece and reads no more than that, with soundfile and NumPy: the quickest way
+The peer opens the file, seeks to the piece and reads no more than that, with soundfile and NumPy: the fastest way
 without a cache. Memory is that of a process of its own which makes a cache of ten hours and draws from all of it.
 """
 
@@ -19,7 +19,7 @@ import torch
 from sonarium.bench.timing import case, interleaved
 from sonarium.models.cpc.cpc import CPC
 from sonarium.models.cpc.presets import CONFIGS
-from sonarium.training.engine import FabricEngine, quickest
+from sonarium.training.engine import FabricEngine, fastest_precision
 from sonarium.worlds.recordings.world import Recordings, RecordingsConfig
 
 RATE = 16_000
@@ -101,7 +101,7 @@ def pieces(folder: Path, form: str, repeats: int) -> dict[str, Any]:
 
 def waiting(folder: Path, preset: str, clips: int, repeats: int) -> dict[str, Any]:
     """How long a training step waits for its pieces, beside the step itself."""
-    world, engine = corpus(folder, FILES, SECONDS, "flac"), FabricEngine("auto", quickest(), 0)
+    world, engine = corpus(folder, FILES, SECONDS, "flac"), FabricEngine("auto", fastest_precision(), 0)
     index = torch.arange(clips)
     batch = world.piece(index, 0, 0, engine.device)
     learner = CPC(CONFIGS[preset], world.signal).to(engine.device).train()
@@ -144,7 +144,7 @@ def in_own_process(folder: Path, hours: float) -> dict[str, float]:
     grown = resident("VmHWM") - before
     ours_s, peer_s = interleaved(from_cache(world), from_files(world), 1)
     return {
-        "hours": float(world.duration(torch.arange(len(world))).sum()) / 3600,
+        "hours": float(world.lengths(torch.arange(len(world))).sum()) / RATE / 3600,
         "before_mb": before,
         "grown_mb": grown,
         "cache_mb": world.cache.bytes / 1e6,
@@ -166,7 +166,7 @@ def write_noise(folder: Path, files: int, seconds: int) -> None:
 def everywhere(world: Recordings) -> None:
     """Read every sample once, piece by piece: whatever memory grows with the corpus has grown then."""
     out = np.empty(PIECE, np.float32)
-    for start, length in zip(world.starts.tolist(), world.lengths.tolist(), strict=True):
+    for start, length in zip(world.starts.tolist(), world.sample_counts.tolist(), strict=True):
         for at in range(start, start + length - PIECE + 1, PIECE):
             world.cache.read(at, 1.0, out)
 

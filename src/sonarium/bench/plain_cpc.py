@@ -39,7 +39,7 @@ class OneTime(nn.Module):
         width, code = config.context.width, config.encoder.widths[-1]
         self.encoder = nn.Sequential(*[part for layer in encoder_layers(config) for part in layer])
         self.gru = nn.GRU(code, width, batch_first=True)
-        self.Wk = nn.ModuleList(nn.Linear(width, code) for _ in range(config.predictors.ahead))
+        self.Wk = nn.ModuleList(nn.Linear(width, code) for _ in range(config.predictors.steps_ahead))
 
     def encode(self, wave: Wave) -> Float[Tensor, "clip frame code"]:
         return self.encoder(wave.unsqueeze(1)).transpose(1, 2)
@@ -62,7 +62,8 @@ class AllTimes(nn.Module):
         width, code = config.context.width, config.encoder.widths[-1]
         self.seq = nn.Sequential(*[nn.Sequential(*layer) for layer in encoder_layers(config)])
         self.autoregressor = nn.GRU(code, width, batch_first=True)
-        self.preds = nn.ModuleList(nn.Linear(width, code, bias=False) for _ in range(config.predictors.ahead))
+        steps = range(config.predictors.steps_ahead)
+        self.preds = nn.ModuleList(nn.Linear(width, code, bias=False) for _ in steps)
 
     def encode(self, wave: Wave) -> Float[Tensor, "clip frame code"]:
         return self.seq(wave.unsqueeze(1)).transpose(1, 2)

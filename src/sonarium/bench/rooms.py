@@ -13,8 +13,8 @@ from jaxtyping import Float
 
 from sonarium.bench.plain_rooms import OtoWorldStep, PlainRoom
 from sonarium.bench.timing import case, interleaved
-from sonarium.rooms.acoustics.acoustics import Acoustics
 from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
+from sonarium.rooms.acoustics.simulator import Acoustics
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.vector import SeekVector
 

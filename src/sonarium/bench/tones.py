@@ -2,7 +2,7 @@
 
 The peer follows what SynTone's generator does (Brima et al., 2024): for each clip the angle over the
 whole time grid, then `np.sin`, `scipy.signal.sawtooth` or `scipy.signal.square` of it in double
-precision, into an array made beforehand. Both sides render the same clips, spread over the whole grid.
+precision, into an array allocated beforehand. Both render the same clips, spread over the whole grid.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ PEER = "NumPy and SciPy, clip by clip (SynTone's way)"
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
-    """Naive waves, and band-limited ones, both beside the naive ones of the peer."""
+    """Naive and band-limited waves, both against the naive ones of the peer."""
     return [
         compare("naive waves", TonesConfig(alias=True, syntone_time=True), repeats),
         compare("band-limited waves", TonesConfig(), repeats),

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.bench.timing import case, interleaved
-from sonarium.models.table import MODELS
+from sonarium.catalogue import MODELS
 from sonarium.models.vae import VAE
+from sonarium.training.clips import Clips, ClipsConfig
 from sonarium.training.engine import FabricEngine, Precision
-from sonarium.training.fit import Clips, FitConfig, Meter
+from sonarium.training.fit import Meter
 from sonarium.worlds.tones.world import Tones, TonesConfig
 
 BATCH, STEPS = 64, 10
@@ -73,17 +74,18 @@ def our_steps(precision: Precision) -> tuple[Callable[[], object], Tensor]:
     config = MODELS["vae"].presets["syntone"]("wave")
     learner = VAE(config, world.signal).to(engine.device).train()
     train = torch.arange(STEPS * BATCH)
-    clips, meter = Clips(world, train, FitConfig(batch=BATCH, precision=precision), engine), Meter()
-    engine.clips = len(train)
-    clips.keep_features(learner, lambda *_: None)
-    assert clips.cache is not None
+    clips, meter = Clips(world, train, ClipsConfig(BATCH), 0), Meter(engine)
+    engine.dataset_size = len(train)
+    clips.attach(learner, engine)
+    clips.keep_features(learner, engine.progress)
+    assert clips.cache is not None and clips.cache.features is not None
 
     def steps() -> None:
         for step in range(STEPS):
             meter.add(learner.update(clips.at(step), engine))
         meter.take(STEPS)
 
-    return steps, clips.cache[0]
+    return steps, clips.cache.features
 
 
 def cases(repeats: int = 5) -> list[dict]:

@@ -1,11 +1,11 @@
-"""`sonarium check FOLDER`: what recordings there are, and which cannot be used, before anything is learnt.
+"""`sonarium check FOLDER`: a survey of recordings, and the files that cannot be used, before any training.
 
-Takes the flags of the world `recordings`. The exit code is 0 if a training of seed 0 would begin, and 1 if too
-many files are bad or no split can be trusted. `--json` prints one object: `path`, `layout`, `ok`, `refused` (why
-not, or null); how many `files` and `clips`; `hours`; `seconds` (shortest, median, longest clip); files by `rates`,
-`channels` and `formats`; `labels` and `segments` with their counts; `group` and `groups` with clips and hours;
-`bad_files`, `bad_clips` and `remarks` with their reasons; `duplicates` (one recording under several names) and
-`leaks` (one in several groups); `passed_over`, other files by their endings; `cache` (`path`, `bytes`, `damage`).
+Takes the flags of the world `recordings`. The exit code is 0 if a training with seed 0 would start, and 1 if too
+many files are bad or every split would leak. `--json` prints one object: `path`, `layout`, `ok`, `refused` (the
+reason, or null); the numbers of `files` and `clips`; `hours`; `seconds` (shortest, median, longest clip); files by
+`rates`, `channels` and `formats`; `labels` and `segments` with their counts; `group` and `groups` with clips and
+hours; `bad_files`, `bad_clips` and `remarks` with their reasons; `duplicates` (one recording under two names) and
+`leaks` (one in several groups); `passed_over`, other files by their suffixes; `cache` (`path`, `bytes`, `damage`).
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ import tyro
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars, plainly
+from sonarium.evaluation.splits import split_world
 from sonarium.worlds.contract import UNKNOWN
-from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, Survey, survey
-from sonarium.worlds.recordings.world import Recordings
-from sonarium.worlds.splits import deal
+from sonarium.worlds.recordings.survey import FILE, Survey, survey
+from sonarium.worlds.recordings.world import RECORDINGS, usable
 
 SHOWN = 12
-"""Values that are listed of each kind; --json has all."""
+"""Values listed of each kind; --json has all."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,24 @@ class CheckFlags:
 
 
 def main(arguments: list[str]) -> None:
-    fields = [("world_config", RecordingsConfig, field(default_factory=RecordingsConfig))]
+    fields = [("world_config", RECORDINGS.Config, field(default_factory=RECORDINGS.Config))]
     schema = dataclasses.make_dataclass("Check", fields, bases=(CheckFlags,), frozen=True)
-    flags = parse(schema, arguments, "check", "Look through recordings before learning from them.")
-    config: RecordingsConfig = flags.world_config
+    flags = parse(schema, arguments, "check", "Check recordings before training.")
+    config = flags.world_config
     if (flags.folder is None) == (config.path is None):
         raise UsageError("check which recordings? name one folder or manifest: `sonarium check FOLDER`")
     if flags.folder is not None:
         config = dataclasses.replace(config, path=str(flags.folder))
     with bars() as progress:
         found = survey(config, plainly(progress))
-    told = account(found)
-    print(json.dumps(told, indent=2) if flags.json else "\n".join(in_words(told, found)))
-    if not told["ok"]:
+    result = summary(found)
+    print(json.dumps(result, indent=2) if flags.json else "\n".join(in_words(result, found)))
+    if not result["ok"]:
         raise SystemExit(1)
 
 
-def account(found: Survey) -> dict[str, Any]:
-    """Everything that was found, in JSON's terms."""
+def summary(found: Survey) -> dict[str, Any]:
+    """Everything that was found, as JSON."""
     rate, clips = found.config.rate, found.clips
     entries = {clip.row.path: found.cache.entries[clip.content] for clip in clips}
     lengths = sorted(clip.length / rate for clip in clips)
@@ -88,28 +88,28 @@ def account(found: Survey) -> dict[str, Any]:
 
 
 def refusal(found: Survey) -> str | None:
-    """Why a training would not begin."""
-    quarantine, allowed = found.quarantine, found.config.bad_share
+    """Why a training would not start."""
+    quarantine, allowed = found.quarantine, found.config.bad_fraction
     if not found.clips:
-        return "nothing is left"
-    if quarantine.share > allowed:
-        return "mend or remove them, or give a larger --bad-share"
+        return "no clip is left"
+    if quarantine.fraction > allowed:
+        return "repair or remove them, or raise --bad-fraction"
     try:
-        deal(Recordings.of(found), seed=0)
+        split_world(usable(found), seed=0)
     except ValueError as error:
         return str(error)
     return None
 
 
 def counted(values: Any) -> dict[str, int]:
-    """How often each value comes, in order; whole numbers by size."""
+    """The count of each value, in order; whole numbers by size."""
     counts = Counter(str(value) for value in values)
     numeric = all(value.isdecimal() for value in counts)
     return dict(sorted(counts.items(), key=lambda item: (int(item[0]) if numeric else 0, item[0])))
 
 
 def groups(found: Survey) -> dict[str, dict[str, float]]:
-    """Clips and hours of each group; where each file stands for itself, they would only repeat the files."""
+    """Clips and hours of each group; where each file is its own group, that of each file."""
     sums: dict[str, dict[str, float]] = defaultdict(lambda: {"clips": 0, "hours": 0.0})
     for clip in found.clips:
         name = str(clip.row.path) if found.group == FILE else found.value(clip, found.group)
@@ -129,65 +129,65 @@ def doubles(found: Survey) -> dict[str, list[list[str]]]:
     return {"duplicates": several, "leaks": leaks}
 
 
-def in_words(told: dict[str, Any], found: Survey) -> list[str]:
-    """The same for people."""
-    lines = [f"{told['path']}: layout {told['layout']}, {told['files']} files, {told['clips']} clips"]
+def in_words(result: dict[str, Any], found: Survey) -> list[str]:
+    """The same as text."""
+    lines = [f"{result['path']}: layout {result['layout']}, {result['files']} files, {result['clips']} clips"]
 
     def say(name: str, text: str) -> None:
         lines.append(f"  {name:<12}{text}")
 
-    if told["seconds"]:
-        shortest, middle, longest = told["seconds"]
-        say(
-            "hours",
-            f"{told['hours']:.3f}; a clip has {shortest:.2f} to {longest:.2f} s, in the middle {middle:.2f}",
-        )
+    if result["seconds"]:
+        shortest, middle, longest = result["seconds"]
+        clips = f"clips last {shortest:.2f} to {longest:.2f} s, median {middle:.2f} s"
+        say("hours", f"{result['hours']:.3f}; {clips}")
     for name, unit in (("rates", " Hz"), ("channels", ""), ("formats", "")):
-        say(name, ", ".join(f"{value}{unit} ({count})" for value, count in told[name].items()) or "none")
-    for name, counts in told["labels"].items():
+        say(name, ", ".join(f"{value}{unit} ({count})" for value, count in result[name].items()) or "none")
+    for name, counts in result["labels"].items():
         say("label", f"{name}, {valued(counts)}")
-    if told["segments"]:
-        segments = told["segments"]
+    if result["segments"]:
+        segments = result["segments"]
         say("segments", f"{sum(segments.values())} with {len(segments)} labels: {listed(segments)}")
-    say("split by", splits(told))
+    say("split by", splits(result))
     for title, faults in (("bad files", "bad_files"), ("bad clips", "bad_clips"), ("remarks", "remarks")):
-        reasons = [f"{fault['path']} {fault['reason']}" for fault in told[faults]]
+        reasons = [f"{fault['path']} {fault['reason']}" for fault in result[faults]]
         for line in some(reasons) if faults == "remarks" else reasons:
             say(title, line)
-    for names in some([" = ".join(names) for names in told["duplicates"]]):
+    for names in some([" = ".join(names) for names in result["duplicates"]]):
         say("same sound", names)
-    if told["leaks"]:
-        names = ", ".join(some([names[0] for names in told["leaks"]]))
-        say("leaks", f"in several groups, which no split may have on both sides: {names}")
-    if told["passed_over"]:
-        say("passed over", listed(told["passed_over"]))
-    cache = told["cache"]
-    damage = f"; the one found was damaged and is made anew: {cache['damage']}" if cache["damage"] else ""
+    if result["leaks"]:
+        names = ", ".join(some([names[0] for names in result["leaks"]]))
+        say("leaks", f"in several groups, which no two parts of a split may share: {names}")
+    if result["passed_over"]:
+        say("passed over", listed(result["passed_over"]))
+    cache = result["cache"]
+    damage = f"; the cache found was damaged and was rebuilt: {cache['damage']}" if cache["damage"] else ""
     say("cache", f"{cache['path']}, {cache['bytes'] / 1e6:.1f} MB{damage}")
-    return [*lines, conclusion(told, found)]
+    return [*lines, conclusion(result, found)]
 
 
-def conclusion(told: dict[str, Any], found: Survey) -> str:
-    quarantine, allowed = found.quarantine, found.config.bad_share
+def conclusion(result: dict[str, Any], found: Survey) -> str:
+    quarantine, allowed = found.quarantine, found.config.bad_fraction
     bad = f"{len(quarantine.faults)} of {quarantine.files} files bad"
     if quarantine.stretches:
         bad += f" and {len(quarantine.stretches)} of {quarantine.clips} clips"
-    said = f"{bad} ({quarantine.share:.2%}, allowed are {allowed:.2%})"
-    return f"ready: {said}" if told["ok"] else f"not ready: {said}: {told['refused']}"
+    said = f"{bad} ({quarantine.fraction:.2%}, allowed are {allowed:.2%})"
+    return f"ready: {said}" if result["ok"] else f"not ready: {said}: {result['refused']}"
 
 
-def splits(told: dict[str, Any]) -> str:
-    groups = told["groups"]
-    if told["group"] == FILE:
-        return "file, each for itself; if several have one speaker, bird or session, name that label with --group"
+def splits(result: dict[str, Any]) -> str:
+    groups = result["groups"]
+    if result["group"] == FILE:
+        return (
+            "file, each its own group; if several share a speaker, bird or session, name that label with --group"
+        )
     clips = {name: int(sums["clips"]) for name, sums in groups.items()}
-    return f"{told['group']}, {len(groups)} groups: {listed(clips)}"
+    return f"{result['group']}, {len(groups)} groups: {listed(clips)}"
 
 
 def valued(counts: Mapping[str, int]) -> str:
-    """How many values there are and how often each comes; clips without one are no value."""
+    """The number of values and the count of each; unlabelled clips count apart."""
     named = {value: count for value, count in counts.items() if value != UNKNOWN}
-    lacking = f"; {counts[UNKNOWN]} clips have none" if UNKNOWN in counts else ""
+    lacking = f"; {counts[UNKNOWN]} clips unlabelled" if UNKNOWN in counts else ""
     return f"{len(named)} values: {listed(named)}{lacking}"
 
 

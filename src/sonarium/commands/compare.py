@@ -30,7 +30,7 @@ from sonarium.commands.progress import bars
 from sonarium.models.contrast import contrast
 from sonarium.models.cpc.cpc import CPC, CPCConfig
 from sonarium.models.cpc.presets import CONFIGS
-from sonarium.rooms.seek.voices import synthesize
+from sonarium.rooms.seek.sounds import synthesize
 from sonarium.worlds.audio.file import read_mono
 from sonarium.worlds.contract import Signal
 
@@ -120,7 +120,7 @@ def small(config: CPCConfig, flags: CompareFlags) -> CPCConfig:
         config,
         encoder=replace(config.encoder, filters=(flags.filters,)),
         context=replace(config.context, width=flags.width),
-        predictors=replace(config.predictors, ahead=flags.ahead),
+        predictors=replace(config.predictors, steps_ahead=flags.ahead),
     )
 
 
@@ -180,10 +180,10 @@ def at_all_times(form: AllTimes, wave: Float[Tensor, "clip time"]) -> Form:
 
 def as_ours(form: CPC, wave: Float[Tensor, "clip time"]) -> Form:
     latents = form.encoder(form.front(wave))
-    guesses = form.predictors[0](form.contexts[0](latents))
+    predictions = form.predictors[0](form.contexts[0](latents))
     frames = torch.full((len(wave),), latents.shape[1])
-    surprise = contrast(guesses, latents, frames, form.config.contrast, torch.Generator()).surprise
-    return Form("sonarium", lambda time: surprise[:, time].mean(), dict(form.named_parameters()), dict)
+    losses = contrast(predictions, latents, frames, form.config.contrast, torch.Generator()).pair_losses
+    return Form("sonarium", lambda time: losses[:, time].mean(), dict(form.named_parameters()), dict)
 
 
 def compare(forms: list[Form], times: int) -> Iterator[Row]:

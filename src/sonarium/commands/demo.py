@@ -7,8 +7,10 @@ from time import perf_counter
 from sonarium.commands import report, sample, score
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import parse
-from sonarium.commands.train import plan_from, train
-from sonarium.training.engine import quickest
+from sonarium.commands.progress import bars
+from sonarium.commands.train import plan_from
+from sonarium.runs.train import train
+from sonarium.training.engine import fastest_precision
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,10 @@ class DemoFlags:
     out: Path = Path("runs/demo")
     """Folder for the runs and the page."""
     steps: int = 800
-    """Updates of each model; more make better codes."""
+    """Training steps of each model; more make better codes."""
 
 
-TONES = "--world tones --lowest 400 --frequencies 60 --amplitudes 8 --alias --seconds 0.5 --batch 32".split()
+TONES = "--world tones --lowest 400 --frequencies 60 --amplitudes 8 --alias --seconds 0.5 --batch-size 32".split()
 """A small grid of SynTone's own waves."""
 RUNS = (
     ("vae", "tones", TONES),
@@ -32,15 +34,16 @@ RUNS = (
 def main(arguments: list[str]) -> None:
     flags = parse(DemoFlags, arguments, "demo", "Train, score, sample and report, small enough to wait for.")
     if flags.steps < 1:
-        raise UsageError(f"--steps {flags.steps}: train for at least 1 update")
+        raise UsageError(f"--steps {flags.steps}: train for at least 1 step")
     began, folders = perf_counter(), []
     for model, world, words in RUNS:
         folder = flags.out / f"{model}-{world}"
         say(f"training {model} on {world} in {folder}")
-        _, plan = plan_from(model, ["--run", str(folder), "--precision", quickest(), *words])
-        train(plan, folder, flags.steps, "auto")
+        _, plan = plan_from(model, ["--run", str(folder), "--precision", fastest_precision(), *words])
+        with bars() as progress:
+            train(plan, folder, flags.steps, progress=progress, remark=say)
         folders.append(str(folder))
-    say("scoring how well their codes recover what was planted")
+    say("scoring how well their codes recover the planted factors")
     score.main(folders)
     samples = flags.out / "samples"
     if not samples.exists():

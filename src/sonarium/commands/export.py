@@ -10,15 +10,15 @@ import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
 
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import parse
-from sonarium.models.contract import Learner, can
-from sonarium.runs.assemble import open_learner
+from sonarium.models.contract import Encoder, FrameEncoder, Learner
+from sonarium.runs.build import open_learner
 from sonarium.worlds.contract import Signal
 
 Form = Literal["weights", "torch", "onnx"]
@@ -43,8 +43,8 @@ def main(arguments: list[str]) -> None:
     flags = parse(ExportFlags, arguments, "export", "A learner with its front end, for use elsewhere.")
     if flags.out.is_file():
         raise UsageError(f"--out {flags.out} is a file: give a folder")
-    plan, learner, signal = open_learner(flags.run)
-    if not can(learner, "encode"):
+    plan, learner, signal = open_learner(flags.run, say)
+    if not isinstance(learner, Encoder | FrameEncoder):
         raise ValueError(f"'{flags.run}' holds a {plan.model}, which has no codes to give elsewhere")
     forms, apart = flags.forms or available(), None
     # Tracing takes long to read, which a person who asks for help should not wait for.
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
         save_program(learner, signal, flags.out)
         apart = compared(learner, signal, flags.out)
     if "weights" in forms:
-        save_weights(learner, plan.model_config, signal, flags.out)
+        save_weights(learner, plan.learner, signal, flags.out)
     files = sorted(
         path.name for path in flags.out.iterdir() if path.suffix in (".safetensors", ".json", ".pt2", ".onnx")
     )
@@ -77,10 +77,10 @@ def available() -> tuple[Form, ...]:
 
 def compared(learner: Learner, signal: Signal, folder: Path) -> float:
     """The greatest difference between codes of the program that was written and of the learner."""
-    able: Any = learner
+    assert isinstance(learner, Encoder | FrameEncoder), type(learner)
     clip = 0.1 * torch.randn(3, *signal.shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        ours, theirs = able.encode(clip), torch.export.load(folder / "model.pt2").module()(clip)
+        ours, theirs = learner.encode(clip), torch.export.load(folder / "model.pt2").module()(clip)
     apart = float((ours - theirs).abs().max())
     if not apart <= CLOSE * max(1.0, float(ours.abs().max())):
         raise ValueError(

@@ -1,14 +1,22 @@
-"""From words on the command line to dataclasses: every field of a configuration is a flag with its help."""
+"""From the command line to dataclasses: every field of a configuration is a flag with its help.
+
+Flags of nested configurations are called by the name of their field alone; where two would clash, the names that
+lead to them stand before it, as in `--generator-learning-rate` and `--critic-learning-rate`.
+"""
 
 import contextlib
 import io
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, make_dataclass
+from dataclasses import fields as fields_of
+from typing import Annotated, Any
 
 import tyro
 
 from sonarium.commands.faults import UsageError
+from sonarium.config import Leaf, leaves, replaced
 
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands)
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -23,6 +31,16 @@ PLAINER = (
 """Words of tyro and Python, and what a person would say."""
 
 
+@dataclass(frozen=True)
+class Group:
+    """A configuration whose settings are flags: the main ones under its title, the others under advanced."""
+
+    title: str
+    config: Any
+    main: tuple[str, ...] | None = None
+    """Names of the fields that matter first, also of nested configurations; None takes all for main."""
+
+
 def parse(schema: type, arguments: list[str], verb: str, description: str) -> Any:
     """An instance of `schema` from the arguments; a fault becomes one line."""
     complaint = io.StringIO()
@@ -32,7 +50,67 @@ def parse(schema: type, arguments: list[str], verb: str, description: str) -> An
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise UsageError(f"{in_one_line(complaint.getvalue())}; see `sonarium {verb} --help`") from None
+        raise usage_error(in_one_line(complaint.getvalue()), verb) from None
+
+
+def parse_groups(
+    schema: type, groups: Sequence[Group], arguments: list[str], verb: str, description: str
+) -> tuple[Any, list[Any]]:
+    """An instance of `schema`, and the configuration of each group, from the arguments."""
+    names = flag_names(schema, groups)
+    parts: dict[str, tuple[str, dict[str, tuple[int, Leaf]]]] = {}
+    for position, group in enumerate(groups):
+        for leaf in leaves(group.config):
+            first = group.main is None or leaf.path[-1] in group.main
+            title = group.title if first else f"{group.title}, advanced"
+            own = parts.setdefault(title, (f"group_{len(parts)}", {}))[1]
+            own[f"setting_{len(own)}"] = (position, leaf)
+    ordered = sorted(parts.items(), key=lambda part: part[0].endswith(", advanced"))
+    fields = [titled(name, title, made(own, names)) for title, (name, own) in ordered]
+    flags = parse(make_dataclass("Flags", fields, bases=(schema,), frozen=True), arguments, verb, description)
+    values: list[dict[tuple[str, ...], Any]] = [{} for _ in groups]
+    for name, own in parts.values():
+        for setting, (position, leaf) in own.items():
+            value = getattr(getattr(flags, name), setting)
+            if value != leaf.default:
+                values[position][leaf.path] = value
+    try:
+        return flags, [replaced(group.config, own) for group, own in zip(groups, values, strict=True)]
+    except ValueError as error:
+        raise usage_error(str(error), verb) from None
+
+
+def flag_names(schema: type, groups: Sequence[Group]) -> dict[tuple[int, tuple[str, ...]], str]:
+    """The flag of each setting: the name of its field, with as many names before it as make it the only one."""
+    paths = [(number, leaf.path) for number, group in enumerate(groups) for leaf in leaves(group.config)]
+    taken = Counter([(field.name,) for field in fields_of(schema)])
+    ends = Counter(path[-size:] for _, path in paths for size in range(1, len(path) + 1)) + taken
+    found = {}
+    for number, path in paths:
+        sizes = [size for size in range(1, len(path) + 1) if ends[path[-size:]] == 1]
+        # The same path in two groups: the group's own title comes before it.
+        words = path[-sizes[0] :] if sizes else (groups[number].title, *path)
+        found[number, path] = "-".join(words).replace("_", "-")
+    assert len(set(found.values())) == len(found), f"two settings have one flag: {sorted(found.values())}"
+    return found
+
+
+def made(own: dict[str, tuple[int, Leaf]], names: dict[tuple[int, tuple[str, ...]], str]) -> type:
+    """A flat dataclass of settings, each with the name and the help of its flag."""
+    fields: list[tuple[str, Any, Any]] = []
+    for setting, (position, leaf) in own.items():
+        arg = tyro.conf.arg(name=names[position, leaf.path], help=leaf.help, prefix_name=False)
+        fields.append((setting, Annotated[leaf.hint, arg], field(default=leaf.default)))
+    return make_dataclass("Settings", fields, frozen=True)
+
+
+def titled(name: str, title: str, settings: type) -> tuple[str, Any, Any]:
+    arg = tyro.conf.arg(name=title, prefix_name=False)
+    return name, Annotated[settings, arg], field(default_factory=settings)
+
+
+def usage_error(said: str, verb: str) -> UsageError:
+    return UsageError(f"{said}; see `sonarium {verb} --help`")
 
 
 def in_one_line(box: str) -> str:

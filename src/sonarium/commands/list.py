@@ -1,7 +1,7 @@
-"""`sonarium list`: what there is to train, on what, and how it is judged.
+"""`sonarium list`: the models, worlds, front ends, rooms, measures and benches, of other packages too.
 
-`--json` prints one object: `models` (name: summary, presets), `worlds` (name: summary, kind), `measures` and
-`benches` (name: what it tells).
+`--json` prints one object: `models` and `agents` (name: summary, presets), `worlds` (name: summary, kind),
+`front_ends`, `rooms`, `measures` and `benches` (name: summary), and `broken` (what cannot be loaded, and why).
 """
 
 import json
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from sonarium.catalogue import AGENTS, FRONT_ENDS, KINDS, MEASURES, MODELS, ROOMS, WORLDS
 from sonarium.commands.bench import BENCHES
+from sonarium.commands.faults import say
 from sonarium.commands.flags import parse
 from sonarium.evaluation.meanings import OF_LABELS, SCORES, meaning
-from sonarium.models.table import MODELS
-from sonarium.worlds.table import WORLDS
 
-MEASURES = (*SCORES, *("few-5/label" if name == "few" else f"{name}/label" for name in OF_LABELS))
+OWN_MEASURES = (*SCORES, *("few-5/label" if name == "few" else f"{name}/label" for name in OF_LABELS))
 
 
 @dataclass(frozen=True)
@@ -26,32 +26,50 @@ class ListFlags:
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(ListFlags, arguments, "list", "The models, presets, worlds, measures and benches.")
+    flags = parse(ListFlags, arguments, "list", "The models, worlds, front ends, rooms, measures and benches.")
     found = {
         "models": {
-            name: {"summary": entry.summary, "presets": list(entry.presets)} for name, entry in MODELS.items()
+            name: {"summary": entry.summary, "presets": list(entry.presets)}
+            for name, entry in MODELS.loadable().items()
         },
-        "worlds": {name: {"summary": entry.summary, "kind": entry.kind} for name, entry in WORLDS.items()},
-        "measures": {name: meaning(name).sentence for name in MEASURES},
+        "agents": {
+            name: {"summary": entry.summary, "presets": list(entry.presets)}
+            for name, entry in AGENTS.loadable().items()
+        },
+        "worlds": {
+            name: {"summary": entry.summary, "kind": entry.kind} for name, entry in WORLDS.loadable().items()
+        },
+        "front_ends": {name: entry.summary for name, entry in FRONT_ENDS.loadable().items()},
+        "rooms": {name: entry.summary for name, entry in ROOMS.loadable().items()},
+        "measures": {name: meaning(name).sentence for name in OWN_MEASURES}
+        | {name: entry.summary for name, entry in MEASURES.loadable().items()},
         "benches": BENCHES,
     }
+    broken = [fault for kind in KINDS.values() for fault in kind.broken.values()]
     if flags.json:
+        found["broken"] = {f"{fault.kind}/{fault.name}": str(fault) for fault in broken}
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    rows = {
-        ("model", "what it is", "presets"): [
-            (name, entry["summary"], ", ".join(entry["presets"])) for name, entry in found["models"].items()
-        ],
-        ("world", "what it is", "makes"): [
-            (name, entry["summary"], entry["kind"]) for name, entry in found["worlds"].items()
-        ],
-        ("measure", "what it tells"): list(found["measures"].items()),
-        ("bench", "what it compares"): list(BENCHES.items()),
-    }
     console = Console()
-    for headings, lines in rows.items():
-        table = Table(*headings, box=None)
-        for line in lines:
-            table.add_row(*line)
-        console.print(table)
-        console.print()
+    trained = found["models"] | found["agents"]
+    draw(
+        console, ("model", "", "presets"), [(n, e["summary"], ", ".join(e["presets"])) for n, e in trained.items()]
+    )
+    draw(console, ("world", "", "signal"), [(n, e["summary"], e["kind"]) for n, e in found["worlds"].items()])
+    for kind, title in (
+        ("front_ends", "front end"),
+        ("rooms", "room"),
+        ("measures", "measure"),
+        ("benches", "bench"),
+    ):
+        draw(console, (title, ""), list(found[kind].items()))
+    for fault in broken:
+        say(f"passed over: {fault}")
+
+
+def draw(console: Console, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(*headings, box=None)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print()

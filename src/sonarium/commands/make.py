@@ -1,6 +1,6 @@
 """`sonarium make WORLD --out …`: write a world's clips to files, to exchange with other programs.
 
-`--json` prints one object: `out`, the file or folder; `clips`, how many.
+`--json` prints one object: `out`, the file or folder; `clips`, their number.
 """
 
 import dataclasses
@@ -9,24 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sonarium.catalogue import WORLDS
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import choose, leading_word, parse, wants_help
 from sonarium.commands.progress import bars, plainly
-from sonarium.worlds.export import save_audio, save_syntone
-from sonarium.worlds.table import WORLDS
-from sonarium.worlds.tones.world import Tones
+from sonarium.worlds.export import save_audio
 
 
 @dataclass(frozen=True)
 class MakeFlags:
     out: Path
-    """A file that ends in .npz (SynTone's format), or a new folder for sound files and their manifest."""
+    """New folder for sound files and their manifest; or, of tones, a file that ends in .npz (SynTone's format)."""
     format: Literal["wav", "flac"] = "wav"
-    """Sound files in a folder: wav (32-bit float) or flac (24-bit)."""
+    """Format of the sound files: wav (32-bit float) or flac (24-bit)."""
     manifest: Literal["csv", "parquet"] = "csv"
-    """Manifest of the folder: csv or parquet."""
+    """Format of the manifest: csv or parquet."""
     seed: int = 0
-    """Seed of the noise, where the world has any."""
+    """Random seed of the world's noise."""
     json: bool = False
     """Print what was written as JSON."""
 
@@ -40,18 +39,16 @@ def main(arguments: list[str]) -> None:
     fields = [("world_config", entry.Config, field(default_factory=entry.Config))]
     schema = dataclasses.make_dataclass("Make", fields, bases=(MakeFlags,), frozen=True)
     flags = parse(schema, rest, f"make {name}", f"Write the clips of {name}: {entry.summary}.")
+    save = entry.formats.get(flags.out.suffix)
+    if save is None and flags.out.suffix == ".npz":
+        raise ValueError(f"world '{name}' cannot be written as .npz: give a folder to --out")
     with bars() as progress:
-        world = entry.build(flags.world_config, flags.seed, plainly(progress))
-
-        def written(done: int, total: int) -> None:
-            progress("writing clips", done, total, {})
-
-        if flags.out.suffix == ".npz":
-            if not isinstance(world, Tones):
-                raise ValueError(f"SynTone's format holds tones, not {name}: give a folder to --out")
-            save_syntone(world, flags.out, progress=written)
+        stages = plainly(progress)
+        world = entry.build(flags.world_config, flags.seed, stages)
+        if save is None:
+            save_audio(world, flags.out, flags.format, flags.manifest, stages)
         else:
-            save_audio(world, flags.out, format=flags.format, manifest=flags.manifest, progress=written)
+            save(world, flags.out, stages)
     if flags.json:
         print(json.dumps({"out": str(flags.out), "clips": len(world)}))
     else:

@@ -1,73 +1,133 @@
-"""`sonarium play`: walk through rooms by ear, or let scripted agents do it, to see and hear what they do.
+"""`sonarium play`: seek sound sources in rooms by keyboard, or evaluate scripted agents that do.
 
 Without `--agent` one plays by keyboard, in a window or in the terminal. With agents, each plays the same episodes,
 seeded `--seed` and up. `--json` prints one object: `episodes`; `out`, the folder or null; `agents`, for each its
 measures `success`, `spl` (success weighted by path length, Anderson et al., 2018), `found`, `steps` and `return`,
-each with `mean`, `low` and `high`, the 95 % interval over episodes; and `played`, what came of each episode.
+each with `mean`, `low` and `high`, the 95 % confidence interval over episodes; and `played`, the result of each
+episode.
 """
 
+import ast
 import dataclasses
+import inspect
 import json
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
-from sonarium.commands.faults import UsageError
+from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import parse
 from sonarium.rooms.seek.config import SeekConfig
 
 BY_KEYBOARD = SeekConfig(actions="continuous", seconds=0.128, step=0.15, turn=10.0, max_steps=4000)
 """Steps and turns so small and frequent that walking by keyboard is smooth."""
+GROUPS = {
+    "task": ("Goal, reward and end of an episode.", "sources radius reward max_steps same_config"),
+    "room": (
+        "Shape and size of the rooms.",
+        "room size corners height smallest largest fewest_sides most_sides irregular",
+    ),
+    "placement": ("Distances of sources and start.", "wall_distance source_distance start_distance"),
+    "acoustics": (
+        "Room acoustics and the listener's head.",
+        "absorption absorption_span order ear_distance head ear_height source_height",
+    ),
+    "sound": ("What the sources play.", "sounds new_sounds variants loop level"),
+    "action": ("Action space and step size.", "actions step turn"),
+    "observation": ("What the agent observes.", "observation pose oracle_info rate clock seconds gain"),
+    "features": ("Parameters of --observation features.", "ears"),
+    "computation": ("Where and with how many threads.", "threads device"),
+}
+"""The fields of SeekConfig by what they are about, for `--help`; `figures` is for Python only."""
 
 
 @dataclass(frozen=True)
 class PlayFlags:
     agent: tuple[Literal["random", "oracle", "loudness", "difference"], ...] = ()
-    """Who plays instead of you: random, oracle (is told the shortest path), loudness (goes where it gets louder),
-    difference (goes by phase and level differences between the ears); several play the same episodes."""
+    """Scripted agents to evaluate on the same episodes, instead of playing by keyboard. random: uniform actions;
+    oracle: follows the shortest path; loudness: goes where the level rises; difference: follows interaural phase and
+    level differences."""
     episodes: int = 20
-    """How many episodes each agent plays."""
+    """Number of episodes per agent."""
     seed: int = 0
     """Seed of the first episode; each further one has the next."""
     out: Path | None = None
-    """Folder for films, sounds and pictures of each agent's first episodes, and page.html with all of them."""
+    """Output folder for films, sounds and pictures of each agent's first episodes, and a page.html with them all."""
     films: int = 2
-    """Of how many episodes of each agent there are films, sounds and pictures."""
+    """Number of episodes per agent with film, sound and pictures."""
     terminal: bool = False
-    """Play by keyboard in the terminal even where a window could be shown."""
+    """Play in the terminal even where a window could be shown."""
     json: bool = False
     """Print the scores as JSON."""
 
 
 def main(arguments: list[str]) -> None:
     by_agent = any(word == "--agent" or word.startswith("--agent=") for word in arguments)
-    start = SeekConfig() if by_agent else BY_KEYBOARD
-    fields: list[tuple[str, Any, Any]] = [("seek", SeekConfig, field(default_factory=lambda: start))]
-    schema = dataclasses.make_dataclass("Play", fields, bases=(PlayFlags,), frozen=True)
     about = (
-        "Find sounds in rooms by ear: by keyboard, or let scripted agents play. The defaults shown are those for "
-        + ("agents." if by_agent else "the keyboard; with --agent they are the environment's own.")
+        "Seek sound sources in rooms by ear: play by keyboard, or evaluate scripted agents. Defaults shown are "
+        + (
+            "those of the environment."
+            if by_agent
+            else "for the keyboard; with --agent, the environment's own apply."
+        )
     )
-    flags = parse(schema, arguments, "play", about)
+    flags = parse(schema(SeekConfig() if by_agent else BY_KEYBOARD), arguments, "play", about)
+    try:
+        config = SeekConfig(
+            **{name: value for group in GROUPS for name, value in vars(getattr(flags, group)).items()}
+        )
+    except ValueError as refused:
+        raise UsageError(f"{refused}; see `sonarium play --help`") from None
     if flags.agent:
-        by_agents(flags, flags.seek)
+        by_agents(flags, config)
     else:
-        by_keyboard(flags, flags.seek)
+        by_keyboard(flags, config)
 
 
-def by_keyboard(flags: PlayFlags, config: SeekConfig) -> None:
-    from sonarium.play.walk import walk
+def schema(start: SeekConfig) -> type:
+    """The flags: those of the verb, and a dataclass for each group of SeekConfig's fields."""
+    hints, helps = get_type_hints(SeekConfig), sentences(SeekConfig)
+    parts: list[tuple[str, Any, Any]] = []
+    for title, (summary, names) in GROUPS.items():
+        fields = [
+            (name, Annotated[hints[name], tyro.conf.arg(help=helps[name])], field(default=getattr(start, name)))
+            for name in names.split()
+        ]
+        group = dataclasses.make_dataclass(title, fields, frozen=True, namespace={"__doc__": summary})
+        parts.append((title, group, field(default_factory=group)))
+    return dataclasses.make_dataclass("Play", parts, bases=(PlayFlags,), frozen=True)
+
+
+def sentences(schema: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(schema))).body
+    assert isinstance(definition, ast.ClassDef), f"got the source of {schema}, expected a class"
+    found = {}
+    for one, after in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(after, ast.Expr):
+            found[one.target.id] = " ".join(ast.literal_eval(after.value).split())
+    return found
+
+
+def by_keyboard(flags: Any, config: SeekConfig) -> None:
+    from sonarium.play.walk import choose_screen, walk
 
     if flags.out is not None or flags.json:
         raise UsageError("--out and --json are for agents: name one or more, as --agent difference")
-    wanted = {"actions": "continuous", "clock": "stream", "observation": "audio", "pose": False}
-    for name, value in wanted.items():
+    needed = {"actions": "continuous", "clock": "stream", "observation": "audio", "pose": False}
+    for name, value in needed.items():
         if getattr(config, name) != value:
-            raise UsageError(f"--{name} {getattr(config, name)}: by keyboard one plays with {name} {value} only")
-    tally = walk(config, flags.seed, flags.terminal)
+            raise UsageError(f"--{name} {getattr(config, name)}: playing by keyboard needs --{name} {value}")
+    try:
+        screen = choose_screen(flags.terminal, say)
+    except ValueError as refused:
+        raise UsageError(str(refused)) from None
+    tally = walk(config, flags.seed, screen)
     seconds = tally.steps * config.window / config.rate
     print(
         f"{tally.finished} of {tally.episodes} room(s) finished, {tally.found} source(s) found "
@@ -75,17 +135,21 @@ def by_keyboard(flags: PlayFlags, config: SeekConfig) -> None:
     )
 
 
-def by_agents(flags: PlayFlags, config: SeekConfig) -> None:
-    from sonarium.play.agents import MEASURES, contest
+def by_agents(flags: Any, config: SeekConfig) -> None:
+    from sonarium.commands.progress import bars, plainly
+    from sonarium.play.evaluate import MEASURES, evaluate
 
     for name, least in (("episodes", 1), ("films", 0), ("seed", 0)):
         if getattr(flags, name) < least:
             raise UsageError(f"--{name} {getattr(flags, name)}: give a whole number of at least {least}")
     if config.observation != "audio" or config.pose:
-        raise UsageError("scripted agents listen to sound itself: leave out --observation features and --pose")
+        raise UsageError("scripted agents observe audio alone: leave out --observation features and --pose")
     if len(set(flags.agent)) < len(flags.agent):
         raise UsageError(f"--agent {' '.join(flags.agent)}: name each agent once")
-    found = contest(flags.agent, config, flags.episodes, flags.seed, flags.films, flags.out)
+    with bars() as progress:
+        found = evaluate(
+            flags.agent, config, flags.episodes, flags.seed, flags.films, flags.out, plainly(progress)
+        )
     if flags.json:
         print(json.dumps(found.as_json(), indent=2))
         return
@@ -94,6 +158,6 @@ def by_agents(flags: PlayFlags, config: SeekConfig) -> None:
     for number, name in enumerate(MEASURES):
         table.add_row(name, *(cells[number] for _, cells in rows))
     Console().print(table)
-    print("Brackets hold the 95 % interval over episodes.")
+    print("Brackets: 95 % confidence interval over episodes.")
     if flags.out is not None:
         print(f"{flags.out / 'page.html'}: open it in a browser, with headphones")

@@ -14,9 +14,9 @@ from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.report.page import RunPage, page
-from sonarium.runs.assemble import world_of
+from sonarium.runs.plan import Summary, summary
 from sonarium.training.journal import read_metrics
-from sonarium.training.run import Run
+from sonarium.training.run import RunFolder
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,21 @@ def main(arguments: list[str]) -> None:
 
 
 def run_page(folder: Path) -> RunPage:
-    run = Run.read(folder)
+    run = RunFolder.read(folder)
     metrics = read_metrics(folder / "metrics.jsonl")
     if not metrics:
         raise ValueError(f"'{folder}' has no metrics yet: train it with `sonarium train`")
+    told = summary(run.config)
     scores = read_json(folder / "scores.json") or None
-    warnings = list(scores.get("notes", ())) if scores else [unscored(run)]
+    warnings = list(scores.get("notes", ())) if scores else [unscored(folder, told)]
     quarantine = read_json(folder / "quarantine.json")
     for kind in ("file", "clip"):
         if bad := quarantine.get(f"bad_{kind}s"):
             warnings.append(f"{len(bad)} bad {kind}(s) were set aside: quarantine.json has the reasons")
     return RunPage(
         name=folder.resolve().name,
-        model=run.config.get("model", "unknown"),
-        world=world_of(run.config),
+        model=told.title,
+        world=told.source,
         config=run.config,
         environment=read_json(folder / "environment.json"),
         metrics=metrics,
@@ -72,10 +73,9 @@ def run_page(folder: Path) -> RunPage:
     )
 
 
-def unscored(run: Run) -> str:
-    fit = run.config.get("fit", {})
-    if fit.get("test", 1) or fit.get("test_groups"):
-        return f"not scored yet: sonarium score {run.folder}"
+def unscored(folder: Path, told: Summary) -> str:
+    if told.tested:
+        return f"not scored yet: sonarium score {folder}"
     return "there is no test split (--test 0), and so there are no scores"
 
 

@@ -8,7 +8,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import soundfile
@@ -18,14 +18,15 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from sonarium.commands.faults import UsageError
+from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
+from sonarium.features.contract import FrontEnd
 from sonarium.files import written_aside
-from sonarium.models.contract import can
-from sonarium.report.view import audible
-from sonarium.runs.assemble import Trained, open_run
+from sonarium.models.contract import Decoder, FeatureLearner, Sampler
+from sonarium.runs.build import open_run
 from sonarium.training.engine import choose_device
+from sonarium.worlds.contract import Signal
 
 BLOCK = 16
 """Clips that are made at a time, so that memory does not grow with their number."""
@@ -56,40 +57,38 @@ def main(arguments: list[str]) -> None:
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     device = choose_device(flags.device)
-    trained = open_run(flags.run)
-    # Which of its abilities a learner has is asked, not typed.
-    learner: Any = trained.learner.to(device)
-    if not (can(learner, "sample") and can(learner, "decode")):
-        raise ValueError(f"'{flags.run}' holds a {trained.plan.model}, which cannot draw new clips")
-    if trained.world.signal.kind == "wave" and not audible(learner.front):
-        raise ValueError(f"'{flags.run}' has a front end that cannot be made into sound: its hop is too long")
+    opened = open_run(flags.run, remark=say)
+    learner, signal = opened.learner.to(device), opened.data.world.signal
+    if not (isinstance(learner, Sampler) and isinstance(learner, Decoder) and isinstance(learner, FeatureLearner)):
+        raise ValueError(f"'{flags.run}' holds a {opened.plan.model}, which cannot draw new clips")
+    if signal.kind == "wave" and not learner.front.invertible:
+        raise ValueError(f"'{flags.run}' has a front end that cannot be inverted to sound: its hop is too long")
     generator = torch.Generator(device).manual_seed(flags.seed)
     codes = learner.sample(flags.count, generator)
     with written_aside(flags.out) as aside, bars() as progress:
         aside.mkdir()
         np.save(aside / "codes.npy", codes.cpu().numpy())
         for start in range(0, flags.count, BLOCK):
-            made = clips(trained, codes[start : start + BLOCK], generator)
+            features = learner.decode(codes[start : start + BLOCK])
+            made = clips(learner.front, signal, features, generator)
             for number, (suffix, content) in enumerate(made, start):
                 (aside / f"sample-{number:03}{suffix}").write_bytes(content)
             progress("drawing clips", min(start + BLOCK, flags.count), flags.count, {})
     if flags.json:
-        print(json.dumps({"out": str(flags.out), "clips": flags.count, "step": trained.step}))
+        print(json.dumps({"out": str(flags.out), "clips": flags.count, "step": opened.step}))
     else:
-        print(f"{flags.out}: {flags.count} clips of {trained.plan.model}, step {trained.step}")
+        print(f"{flags.out}: {flags.count} clips of {opened.plan.model}, step {opened.step}")
 
 
 def clips(
-    trained: Trained, codes: Float[Tensor, "clip frame code"], generator: torch.Generator
+    front: FrontEnd, signal: Signal, features: Float[Tensor, "clip *feature"], generator: torch.Generator
 ) -> list[tuple[str, bytes]]:
-    """What the codes decode to, each as a suffix and the bytes of a file."""
-    learner: Any = trained.learner
-    signal, features = trained.world.signal, learner.decode(codes)
+    """Decoded features as clips, each as a suffix and the bytes of a file."""
     if signal.kind == "picture":
         pictures = (features[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy()
         return [(".png", png(Image.fromarray(pixels))) for pixels in pictures]
     assert signal.rate is not None, signal
-    waves = learner.front.invert(features, signal.shape[0], generator=generator).cpu().numpy()
+    waves = front.invert(features, signal.shape[0], generator=generator).cpu().numpy()
     return [(".wav", wav(wave, signal.rate)) for wave in waves]
 
 

@@ -17,28 +17,24 @@ disentanglement; codes that are frames at a rate, and those of recordings, by pr
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from sonarium.commands.faults import UsageError
+from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars, plainly
 from sonarium.commands.scoretable import show
 from sonarium.evaluation.aggregate import Record, grouped, summary, tables
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.files import write_whole
-from sonarium.models.contract import Learner
-from sonarium.runs.assemble import Trained, fresh, open_run, read_plan, world_of
+from sonarium.runs.build import open_plan, open_run
+from sonarium.runs.plan import summary as plan_summary
+from sonarium.runs.score import score
 from sonarium.training.engine import choose_device
-from sonarium.training.run import Run
-from sonarium.worlds.contract import Progress
-
-UNTRAINED_SEED = 1_000_003
-"""Added to a run's seed for the weights of its untrained control."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +56,18 @@ def main(arguments: list[str]) -> None:
     folders = list({folder.resolve(): folder for folder in flags.runs}.values())
     for folder in folders:
         # Better refused now than after an hour of scoring the others.
-        read_plan(Run.read(folder))
+        open_plan(folder)
     records = []
     with bars() as progress:
         for done, folder in enumerate(folders, start=1):
             progress("scoring runs", done - 1, len(folders), {})
-            trained = open_run(folder, plainly(progress))
-            found = scored(trained, flags.evaluation, device, plainly(progress))
+            opened = open_run(folder, plainly(progress), say)
+            found = score(opened, flags.evaluation, device, plainly(progress))
             name = "scores-syntone.json" if found["protocol"] == "syntone" else "scores.json"
             write_whole(folder / name, json.dumps(found, indent=2) + "\n")
-            config = trained.run.config
-            records.append(Record(str(folder), config.get("model", "unknown"), world_of(config), config, found))
+            config = opened.run.config
+            told = plan_summary(config)
+            records.append(Record(str(folder), told.title, told.source, config, found))
             progress("scoring runs", done, len(folders), {})
     groups = grouped(records)
     if flags.json:
@@ -85,33 +82,3 @@ def main(arguments: list[str]) -> None:
             print(f"{record.run}: {found['split']}. Probes predict {asked}.")
         for note in found.get("notes", ()):
             print(f"{record.run}: {note}")
-
-
-def scored(trained: Trained, config: EvaluationConfig, device: str, progress: Progress) -> dict[str, Any]:
-    """What `scores.json` holds."""
-    # The measures take long to load, which a person who asks for help should not wait for.
-    from sonarium.evaluation.evaluate import evaluate
-
-    try:
-        found = evaluate(
-            trained.learner,
-            untrained(trained),
-            trained.world,
-            trained.parts,
-            config,
-            trained.plan.fit.seed,
-            device,
-            progress,
-        )
-    except ValueError as error:
-        raise ValueError(f"'{trained.run.folder}' cannot be scored: {error}") from error
-    return found | {"step": trained.step, "split": trained.split_in_words()}
-
-
-def untrained(trained: Trained) -> Learner:
-    """The same network before training, with the front end as it is now."""
-    plan, seed = trained.plan, trained.plan.fit.seed + UNTRAINED_SEED
-    control = fresh(replace(plan, fit=replace(plan.fit, seed=seed)), trained.world.signal)
-    state = {name: value for name, value in trained.learner.state_dict().items() if name.startswith("front.")}
-    control.load_state_dict(state, strict=False)
-    return control

@@ -24,7 +24,8 @@ class Record:
 
     run: str
     """Its name or folder."""
-    model: str
+    title: str
+    """The model, with its preset where that is not the default."""
     world: str
     config: Mapping[str, Any]
     """The configuration of the run, by which runs are told apart and their seeds are found."""
@@ -34,12 +35,6 @@ class Record:
     @property
     def protocol(self) -> str:
         return str((self.evaluation or {}).get("protocol", "standard"))
-
-    @property
-    def title(self) -> str:
-        """The model, with its preset where that is not the default."""
-        preset = self.config.get("preset", "default")
-        return self.model if preset == "default" else f"{self.model} ({preset})"
 
 
 @dataclass(frozen=True)
@@ -147,7 +142,7 @@ def identity(record: Record) -> str:
     """What was evaluated and how, without seeds, as a text."""
     found = record.evaluation or {}
     how = [found.get(name) for name in ("protocol", "step", "settings")]
-    alike = [record.model, record.world, seedless(record.config), bool(found), *how]
+    alike = [record.title, record.world, seedless(record.config), bool(found), *how]
     return json.dumps(alike, sort_keys=True, default=str)
 
 

@@ -29,6 +29,9 @@ class EvaluationConfig:
     draws: int = 64
     """Samples per clip for the importance-weighted bound (IWAE) of the log-likelihood."""
 
+    episodes: int = 100
+    """Episodes of an agent."""
+
     def __post_init__(self) -> None:
         if self.remove_mean and self.pooling == "mean":
             raise ValueError(
@@ -37,5 +40,7 @@ class EvaluationConfig:
         for name in ("max_clips", "max_frames"):
             if getattr(self, name) < 10:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: give at least 10")
+        if self.episodes < 1:
+            raise ValueError(f"--episodes {self.episodes}: give at least 1")
         if self.draws < 1:
             raise ValueError(f"--draws {self.draws}: a bound needs at least one sample per clip")

@@ -1,8 +1,8 @@
-"""The controls that a learner must beat: log-mel frames, cepstra with their slopes, and statistics of a clip.
+"""Features without learning, as controls: log-mel frames, MFCC with deltas, and statistics of a clip.
 
 Mel-frequency cepstra are those of Davis and Mermelstein (1980), the slopes (deltas) those of Furui (1986): the
 first and second derivatives of polynomials fitted to nine frames. The conventions are librosa's, so that the
-numbers agree with it. Padding after a clip's own samples is never heard.
+numbers agree with it. Padding after a clip's own samples has no influence.
 """
 
 import math
@@ -10,37 +10,38 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
+from sonarium.features.waveform import sounding
 
 QUIETEST = 1e-10
-"""Power of a band that is taken for silence: 100 decibels below 1."""
+"""Floor of the power of a band: 100 decibels below 1."""
 REACH = 9
-"""Frames to which a slope is fitted, where a clip has as many."""
+"""Frames to which a delta is fitted, where a clip has as many."""
 
 
 @dataclass(frozen=True)
 class LogMelConfig:
-    """Frames of loudness in bands; times are in seconds so that they suit any sampling rate."""
+    """Log-mel frames; times are in seconds so that they suit any sampling rate."""
 
     window: float = 0.025
-    """Seconds under the Hann window."""
+    """Length of the Hann window in seconds."""
     hop: float = 0.010
-    """Seconds from one frame to the next."""
+    """Hop length in seconds."""
     fft: int | None = None
-    """Points of each Fourier transform; unless given, the power of two that holds the window."""
+    """FFT size in samples; by default the smallest power of two that holds the window."""
     bands: int = 40
-    """Mel bands."""
+    """Number of mel bands."""
     lowest: float = 0.0
-    """Hertz where the lowest band begins."""
+    """Lowest frequency of the bands in hertz."""
     highest: float | None = None
-    """Hertz where the highest band ends; half the sampling rate unless given."""
+    """Highest frequency of the bands in hertz; by default half the sampling rate."""
     equal_levels: bool = False
-    """Whether each clip is first brought to one level (root mean square 1): what it says, not how loud it is."""
+    """Normalise each clip to root mean square 1 first."""
     range_db: float | None = 80.0
-    """Decibels below a clip's loudest cell to which quieter ones are raised; None leaves them as they are."""
+    """Dynamic range: bins more than this many decibels below the clip's loudest are raised; None keeps them."""
 
     def __post_init__(self) -> None:
         for name in ("window", "hop"):
@@ -61,8 +62,8 @@ class LogMelConfig:
             window_length=window,
             hop=max(1, round(self.hop * rate)),
             mels=self.bands,
-            lowest_band=self.lowest,
-            highest_band=self.highest,
+            fmin=self.lowest,
+            fmax=self.highest,
             compression="none",
             scaling="none",
         )
@@ -70,14 +71,14 @@ class LogMelConfig:
 
 @dataclass(frozen=True)
 class MfccConfig:
-    """Cepstra of log-mel frames."""
+    """Mel-frequency cepstral coefficients."""
 
     mel: LogMelConfig = LogMelConfig()
-    """The frames whose cosine transform is taken."""
+    """The log-mel frames that are transformed."""
     coefficients: int = 13
-    """Cepstra that are kept, the mean loudness among them."""
+    """Number of coefficients, the zeroth included."""
     slopes: int = 2
-    """0 for the cepstra alone, 1 with their slopes, 2 also with the slopes' slopes."""
+    """0 for the coefficients alone, 1 with deltas, 2 with deltas and delta-deltas."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.coefficients <= self.mel.bands:
@@ -87,7 +88,7 @@ class MfccConfig:
 
 
 class LogMel(nn.Module):
-    """Decibels of mel bands, frame by frame; it has nothing to learn."""
+    """Log-mel frames in decibels; no parameters."""
 
     def __init__(self, config: LogMelConfig, rate: int):
         super().__init__()
@@ -97,22 +98,22 @@ class LogMel(nn.Module):
         self.code_rate = rate / self.spectrogram.config.hop
 
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Frames of clips of so many samples."""
+        """Frames of clips of these lengths in samples."""
         return self.spectrogram.stft.frames(lengths)
 
     def forward(
         self, wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None = None
     ) -> Float[Tensor, "clip frame band"]:
-        """Frames after a clip's own are zero."""
+        """Frames beyond a clip's own are zero."""
         counts = self.code_lengths(checked_lengths(wave, lengths))
-        sound = wave if lengths is None else wave.where(heard(lengths, wave.shape[1]), 0)
+        sound = wave if lengths is None else wave.where(sounding(wave.shape[1], lengths), 0)
         if self.config.equal_levels:
             sound = at_one_level(sound, checked_lengths(wave, lengths))
         missing = self.spectrogram.window_length - wave.shape[1]
         power = self.spectrogram.magnitudes(nn.functional.pad(sound, (0, max(0, missing))))
         decibels = 10 * power.clamp(min=QUIETEST).log10()
         frames = rearrange(decibels, "clip band frame -> clip frame band")[:, : int(counts.max())]
-        own = heard(counts, frames.shape[1])[..., None]
+        own = sounding(frames.shape[1], counts)[..., None]
         if self.config.range_db is not None:
             loudest = frames.where(own, -math.inf).amax((1, 2), keepdim=True)
             frames = torch.maximum(frames, loudest - self.config.range_db)
@@ -120,7 +121,7 @@ class LogMel(nn.Module):
 
 
 class Mfcc(nn.Module):
-    """Mel-frequency cepstra, then their slopes, then the slopes' slopes; it has nothing to learn."""
+    """Mel-frequency cepstral coefficients, their deltas, then their delta-deltas; no parameters."""
 
     transform: Tensor
 
@@ -134,13 +135,13 @@ class Mfcc(nn.Module):
         self.code_rate = self.mel.code_rate
 
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Frames of clips of so many samples."""
+        """Frames of clips of these lengths in samples."""
         return self.mel.code_lengths(lengths)
 
     def forward(
         self, wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None = None
     ) -> Float[Tensor, "clip frame cepstrum"]:
-        """Frames after a clip's own are zero."""
+        """Frames beyond a clip's own are zero."""
         bands = self.mel(wave, lengths)
         counts = self.code_lengths(checked_lengths(wave, lengths))
         cepstra = bands @ self.transform.T
@@ -149,7 +150,7 @@ class Mfcc(nn.Module):
 
 
 def cosines(coefficients: int, bands: int) -> Float[Tensor, "coefficient band"]:
-    """The orthonormal cosine transform of the second kind."""
+    """The orthonormal discrete cosine transform of type II."""
     order = torch.arange(coefficients, dtype=torch.float64)[:, None]
     place = torch.arange(bands, dtype=torch.float64) + 0.5
     rows = (math.pi / bands * order * place).cos() * math.sqrt(2 / bands)
@@ -160,10 +161,10 @@ def cosines(coefficients: int, bands: int) -> Float[Tensor, "coefficient band"]:
 def slope(
     frames: Float[Tensor, "clip frame code"], counts: Int[Tensor, " clip"], order: int = 1
 ) -> Float[Tensor, "clip frame code"]:
-    """Derivatives over frames, of polynomials of this order fitted to the nine frames around each.
+    """Deltas: derivatives of polynomials of this order fitted to the nine frames around each.
 
     At either end the frames fitted are the first or last nine. A clip of fewer frames takes the odd number
-    of them that it has; one of fewer than three has no slope.
+    of them that it has; one of fewer than three has deltas of zero.
     """
     slopes = torch.zeros_like(frames)
     reach = (counts - 1 - (counts - 1) % 2).clamp(max=REACH - 1) + 1
@@ -186,7 +187,7 @@ def _slope(
     places_of_frames = torch.arange(frames.shape[1], device=frames.device)
     first = (places_of_frames - half).clamp(min=0).minimum((counts - width)[:, None])
     slopes = fitted.gather(1, repeat(first, "clip frame -> clip frame code", code=frames.shape[2]))
-    return slopes.where(heard(counts, frames.shape[1])[..., None], 0)
+    return slopes.where(sounding(frames.shape[1], counts)[..., None], 0)
 
 
 def thirds_and_deviation(
@@ -194,7 +195,7 @@ def thirds_and_deviation(
 ) -> Float[Tensor, "clip statistic"]:
     """Each code's mean in the first, second and last third of a clip, then its standard deviation over all.
 
-    Frames that a cut between thirds goes through belong to both.
+    A frame at the border of two thirds belongs to both.
     """
     place = torch.arange(frames.shape[1], device=frames.device)
     part = torch.arange(3, device=frames.device)[:, None]
@@ -204,7 +205,7 @@ def thirds_and_deviation(
     )
     weight = inside.to(frames.dtype)
     means = (weight @ frames) / weight.sum(-1, keepdim=True)
-    own = heard(counts, frames.shape[1])[..., None]
+    own = sounding(frames.shape[1], counts)[..., None]
     number = counts[:, None].to(frames.dtype)
     mean = frames.where(own, 0).sum(1) / number
     spread = ((frames - mean[:, None]).where(own, 0).square().sum(1) / number).sqrt()
@@ -212,25 +213,20 @@ def thirds_and_deviation(
 
 
 def at_one_level(wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"]) -> Float[Tensor, "clip time"]:
-    """Clips of root mean square 1; silence stays silent."""
+    """Clips scaled to root mean square 1; silence stays silent."""
     power = wave.square().sum(1, keepdim=True) / lengths[:, None]
     return wave * power.where(power > 0, 1).rsqrt()
-
-
-def heard(lengths: Int[Tensor, " clip"], size: int) -> Bool[Tensor, "clip place"]:
-    """Which places of each clip come before its end."""
-    return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
 def checked_lengths(
     wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None
 ) -> Int[Tensor, " clip"]:
-    """The lengths, or the whole of every clip; refused where they cannot be."""
+    """The lengths, by default the whole of every clip; a ValueError where they cannot be."""
     if lengths is None:
         return torch.full((len(wave),), wave.shape[1], device=wave.device)
     if len(lengths) != len(wave) or bool((lengths < 1).any()) or bool((lengths > wave.shape[1]).any()):
         raise ValueError(
-            f"lengths {lengths.tolist()[:8]} came for {len(wave)} clips of up to {wave.shape[1]} samples: "
+            f"got lengths {lengths.tolist()[:8]} for {len(wave)} clips of up to {wave.shape[1]} samples: "
             "give each clip a length from 1 to the samples of the batch"
         )
     return lengths

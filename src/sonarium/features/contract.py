@@ -1,18 +1,48 @@
 """What a front end is: from raw signals to what a network learns from, and back where that can be.
 
-A front end is a part of its learner and saved with it, so that a learner takes raw sound.
+A front end is a part of its learner and saved with it, so that a learner takes raw sound. `FrontEnd` is all that
+every one promises; `PictureFrontEnd` adds what autoencoders and pictures need: features of rows and frames that
+can be drawn.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat, tee
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sonarium.worlds.contract import Signal, SignalKind
+from sonarium.worlds.contract import Batch, Signal, SignalKind
+
+
+class FrontEnd(nn.Module, ABC):
+    """From signals to features."""
+
+    @abstractmethod
+    def forward(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip *feature"]: ...
+
+    @abstractmethod
+    def shape(self, samples: int) -> tuple[int, ...]:
+        """Shape of the features of one clip of N samples (of a picture: rows)."""
+
+    def frames(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"] | None:
+        """Frames of clips of these lengths; None where features have no time axis."""
+        return None
+
+    def fit(
+        self,
+        signals: Iterable[Float[Tensor, "_clip *_shape"]],
+        lengths: Iterable[Int[Tensor, " _clip"] | None] = repeat(None),
+    ) -> None:
+        """Estimate the scale from batches of the training split, padding left out; nothing by default."""
+
+    def fit_batches(self, batches: Iterable[Batch]) -> None:
+        """`fit`, with one batch in memory at a time."""
+        signals, lengths = tee(batches)
+        self.fit((batch.signal for batch in signals), (batch.lengths for batch in lengths))
 
 
 @dataclass(frozen=True)
@@ -25,34 +55,23 @@ class Axes:
     unit: str
     """What the colours mean, such as dB re full scale."""
     hertz: Float[np.ndarray, " row"] | None = None
-    """Frequency of each row; None where rows are no frequencies."""
+    """Frequency of each row that is drawn; None where rows are no frequencies."""
 
 
-class FrontEnd(nn.Module, ABC):
-    """Signals to features of the shape (channel, row, frame), and what can be said of them."""
+class PictureFrontEnd(FrontEnd, ABC):
+    """Features of the shape (channel, row, frame), which can be drawn and may be inverted to sound."""
 
     level_rows: int = 0
-    """How many of the last rows tell the level alone."""
-    invertible: bool = False
-    """Whether `invert` makes sound of features."""
+    """The number of rows, the last ones, that hold the frame's level alone."""
     window_length: int = 1
-    """Samples without which there is no frame."""
+    """Samples in the shortest clip that has a frame."""
 
     @abstractmethod
     def forward(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip channel row frame"]: ...
 
     @abstractmethod
     def shape(self, samples: int) -> tuple[int, int, int]:
-        """Channels, rows and frames of the features of a clip of so many samples (rows, for a picture)."""
-
-    def frames(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"] | None:
-        """Frames of clips of so many samples; None where features have no time."""
-        return None
-
-    def fit(
-        self, signals: Iterable[Float[Tensor, "_clip *_shape"]], lengths: Iterable[Int[Tensor, " _clip"] | None]
-    ) -> None:
-        """Take statistics from batches of the training split, padding left out."""
+        """Channels, rows and frames of the features of a clip of N samples (of a picture: rows)."""
 
     @property
     @abstractmethod
@@ -60,7 +79,12 @@ class FrontEnd(nn.Module, ABC):
 
     @abstractmethod
     def drawn(self, features: Float[Tensor, "clip channel row frame"]) -> Float[np.ndarray, "clip row column"]:
-        """What is drawn of features, between the axes' `low` and `high`."""
+        """Features in the unit of the axes; values beyond `low` and `high` are drawn as these."""
+
+    @property
+    def invertible(self) -> bool:
+        """Whether `invert` makes sound of features."""
+        return False
 
     def invert(
         self,
@@ -78,7 +102,7 @@ class FrontEndConfig(ABC):
 
     @abstractmethod
     def build(self, signal: Signal) -> FrontEnd:
-        """The front end for this form of signal, refused where it does not suit it."""
+        """The front end for signals of this form; a ValueError where it does not suit them."""
 
 
 @dataclass(frozen=True)
@@ -88,3 +112,4 @@ class FrontEndEntry:
     summary: str
     Config: type[FrontEndConfig]
     kinds: tuple[SignalKind, ...] = ("wave",)
+    """Forms of signal that it takes."""

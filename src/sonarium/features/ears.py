@@ -1,8 +1,8 @@
-"""What two ears hear, as rows over time: log-mel bands, and how phase and level differ between the ears.
+"""Binaural features as rows over time: log-mel bands, and interaural differences of phase and level.
 
-The three cues are those of binaural hearing (Rayleigh, 1907): below about 1.5 kHz the phase tells the side,
-above it the level does. Phase differences of neighbouring bins are averaged on the circle, weighted by their
-magnitudes, so that a band's pair (sin, cos) grows short where its frequencies disagree and is (0, 0) in silence.
+The cues are those of binaural hearing (Rayleigh, 1907): phase localises below about 1.5 kHz, level above it. Phase
+differences of neighbouring bins are averaged on the circle, weighted by their magnitudes, so that a band's pair
+(sin, cos) grows short where its frequencies disagree and is (0, 0) in silence.
 """
 
 from dataclasses import dataclass
@@ -18,24 +18,24 @@ from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
 
 @dataclass(frozen=True)
 class EarsConfig:
-    """What of two ears' sound is kept; the defaults suit windows of a quarter of a second at 8 kHz."""
+    """The defaults suit windows of a quarter of a second at 8 kHz."""
 
     fft: int = 256
-    """Points of each Fourier transform; the Hann window is as long."""
+    """FFT size and length of the Hann window in samples."""
     hop: int = 125
-    """Samples from one frame to the next."""
+    """Hop length in samples."""
     bands: int = 32
-    """Mel bands of loudness."""
+    """Number of mel bands."""
     loudness: Literal["both", "mean", "none"] = "both"
-    """Log-mel rows of each ear, of the mean power of both, or none at all."""
+    """Log-mel rows: both (each ear), mean (of the power of both ears), or none."""
     resolution: Literal["band", "bin"] = "band"
-    """Whether phase and level differences are given for each mel band or each bin of the transform."""
+    """Resolution of the interaural differences: mel band, or FFT bin."""
     floor_db: float = -100.0
-    """Decibels below a sine of amplitude 1 at which silence lies: −1 on the scale of the rows, which ends at 1."""
+    """Floor in decibels re a sine of amplitude 1, −1 on the scale of the rows; full scale is 1."""
     level_unit: float = 6.0
-    """Decibels between the ears that make 1 on the scale of the rows."""
+    """Interaural level difference in decibels that is 1 on the scale of the rows."""
     level_limit: float = 24.0
-    """Decibels between the ears beyond which nothing is told apart."""
+    """Interaural level differences are clipped to ± this many decibels."""
 
     def __post_init__(self) -> None:
         demands = [
@@ -51,7 +51,7 @@ class EarsConfig:
 
 
 class Ears(nn.Module):
-    """From sound at two ears (0 is the left one) to rows of about unit range; it has nothing to learn.
+    """From sound at two ears (0 is the left one) to rows of about unit range; no parameters.
 
     Rows from the first: log-mel (left, then right; or of both), sine, then cosine of the phase by which the left
     ear leads, then the level of the left ear above the right one.
@@ -66,7 +66,7 @@ class Ears(nn.Module):
         self.spectrogram = Spectrogram(plain, rate)
         self.stft = self.spectrogram.stft
         self.compared = config.bands if config.resolution == "band" else config.fft // 2 + 1
-        # A power that no ear could tell from silence; it keeps every quotient finite.
+        # An inaudible power that keeps every quotient finite.
         self.silence = self.spectrogram.full_scale * 10 ** (config.floor_db / 10)
 
     def forward(self, wave: Float[Tensor, "clip ear time"]) -> Float[Tensor, "clip row frame"]:
@@ -77,7 +77,7 @@ class Ears(nn.Module):
         return rearrange(torch.cat(rows, -1), "clip frame row -> clip row frame")
 
     def shape(self, samples: int) -> tuple[int, int]:
-        """Rows and frames of the features of a clip of so many samples."""
+        """Rows and frames of the features of a clip of N samples."""
         loud = {"both": 2, "mean": 1, "none": 0}[self.config.loudness] * self.config.bands
         return loud + 3 * self.compared, self.stft.frames(samples)
 
@@ -85,7 +85,7 @@ class Ears(nn.Module):
         """Refuse what would give features without meaning."""
         if wave.ndim != 3 or wave.shape[1] != 2:
             raise ValueError(
-                f"waves of shape {tuple(wave.shape)} came where (clip, 2 ears, time) was expected: "
+                f"got waves of shape {tuple(wave.shape)}, expected (clip, 2 ears, time): "
                 "give a batch of two-channel sounds, wave[None] for a single one"
             )
         self.spectrogram.check(rearrange(wave, "clip ear time -> (clip ear) time"))
@@ -101,7 +101,7 @@ class Ears(nn.Module):
         """Sums over the bins of each mel band."""
         blocks, filters = self.spectrogram.blocks, self.spectrogram.filters
         assert filters is not None, "the ears' spectrogram has mel bands"
-        return torch.cat([bins[..., heard] @ filters[bands, heard].T for bands, heard in blocks], -1)
+        return torch.cat([bins[..., covered] @ filters[bands, covered].T for bands, covered in blocks], -1)
 
     def pooled(self, bins: Float[Tensor, "clip frame bin"]) -> Float[Tensor, "clip frame compared"]:
         return self.banded(bins) if self.config.resolution == "band" else bins
@@ -121,7 +121,7 @@ class Ears(nn.Module):
     def phase(
         self, left: Complex[Tensor, "clip frame bin"], right: Complex[Tensor, "clip frame bin"]
     ) -> Float[Tensor, "clip frame row"]:
-        """Sine and cosine of the phase by which the left ear leads, as means weighted by magnitude."""
+        """Sine and cosine of the phase by which the left ear leads, averaged with the magnitudes as weights."""
         cross = left * right.conj()
         weight = self.pooled(cross.abs()) + self.silence
         return torch.cat([self.pooled(cross.imag) / weight, self.pooled(cross.real) / weight], -1)

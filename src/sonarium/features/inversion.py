@@ -14,7 +14,7 @@ from sonarium.features.stft import Stft
 MOMENTUM = 0.99
 """Weight of the last step in the next one; the value that Perraudin and others found best."""
 TINY = 1e-16
-"""Keeps quotients finite where a cell is silent."""
+"""Keeps quotients finite where a bin is silent."""
 
 
 def spread_bands(
@@ -22,8 +22,8 @@ def spread_bands(
 ) -> Float[Tensor, "clip frame bin"]:
     """Non-negative bins whose filtered sums come nearest to the given bands.
 
-    Every band is matched by many sets of bins; from an even start the updates find a peaked one, which
-    suits tones. Bins that no filter covers are silent.
+    Many sets of bins match the bands; from a uniform start the updates find a peaked one, which suits tones. Bins
+    that no filter covers are silent.
     """
     F, B = filters, bands
     covered = F.sum(0)
@@ -36,7 +36,7 @@ def spread_bands(
 def random_phase(
     magnitudes: Float[Tensor, "clip frame bin"], generator: torch.Generator | None
 ) -> Complex[Tensor, "clip frame bin"]:
-    """Angles at random; from a generator of their own where none is given, so that results recur."""
+    """Random phase; by default from a generator with a fixed seed, so that results recur."""
     source = generator if generator is not None else torch.Generator().manual_seed(0)
     turns = torch.rand(magnitudes.shape, generator=source, device=source.device).to(magnitudes)
     return torch.polar(torch.ones_like(magnitudes), 2 * torch.pi * turns)
@@ -61,9 +61,9 @@ def griffin_lim(
 
 
 def with_magnitudes(
-    spectrum: Complex[Tensor, "*cells"], magnitudes: Float[Tensor, "*cells"]
-) -> Complex[Tensor, "*cells"]:
-    """The angles of one, the magnitudes of the other; written in reals, which is twice as fast on a CPU."""
+    spectrum: Complex[Tensor, "*bins"], magnitudes: Float[Tensor, "*bins"]
+) -> Complex[Tensor, "*bins"]:
+    """The phase of one, the magnitudes of the other; in real arithmetic, which is twice as fast on a CPU."""
     power = torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
     gain = magnitudes * power.clamp(min=TINY**2).rsqrt()
     return torch.view_as_complex(torch.view_as_real(spectrum) * gain[..., None])

@@ -1,19 +1,30 @@
-"""The front end of pictures: it adds the channel and leaves the pixels as they are."""
+"""The front end of pictures: adds the channel axis and leaves the pixels as they are."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
+
+from sonarium.features.contract import Axes, FrontEndConfig, FrontEndEntry, PictureFrontEnd
+from sonarium.worlds.contract import Signal
 
 
 @dataclass(frozen=True)
-class PixelsConfig:
-    """Pictures are taken as they come, so there is nothing to set."""
+class PixelsConfig(FrontEndConfig):
+    """No settings: pixels are passed on unchanged."""
+
+    def build(self, signal: Signal) -> "Pixels":
+        if signal.kind != "picture":
+            raise ValueError(
+                f"the pixel front end takes pictures, but these signals are of the kind {signal.kind}: "
+                "choose a spectrogram front end"
+            )
+        return Pixels(self, *signal.shape)
 
 
-class Pixels(nn.Module):
+class Pixels(PictureFrontEnd):
     """Pictures of `rows` by `columns`, with an axis for their one channel."""
 
     def __init__(self, config: PixelsConfig, rows: int, columns: int):
@@ -21,17 +32,29 @@ class Pixels(nn.Module):
         self.config = config
         self.rows, self.columns = rows, columns
 
-    def forward(self, picture: Float[Tensor, "clip row column"]) -> Float[Tensor, "clip 1 row column"]:
-        if picture.ndim != 3 or picture.shape[1:] != (self.rows, self.columns):
+    def forward(self, signal: Float[Tensor, "clip row column"]) -> Float[Tensor, "clip 1 row column"]:
+        if signal.ndim != 3 or signal.shape[1:] != (self.rows, self.columns):
             raise ValueError(
-                f"pictures of shape {tuple(picture.shape)} came where (clip, {self.rows}, {self.columns}) was "
-                "expected: give a batch of pictures of the size that this front end was made for"
+                f"got pictures of shape {tuple(signal.shape)}, expected (clip, {self.rows}, {self.columns}): "
+                "give a batch of pictures of the size that this front end was made for"
             )
-        return rearrange(picture, "clip row column -> clip 1 row column")
+        return rearrange(signal, "clip row column -> clip 1 row column")
 
-    def fit(self, pictures: Iterable[Tensor], lengths: Iterable[None] = ()) -> None:
-        """Pixels need no statistics; the method is here so that every front end can be fitted alike."""
-
-    def shape(self) -> tuple[int, int, int]:
-        """Channel, rows and columns of what `forward` gives for one picture."""
+    def shape(self, samples: int) -> tuple[int, int, int]:
+        """Channel, rows and columns of what `forward` gives for one picture of this many rows."""
+        if samples != self.rows:
+            raise ValueError(
+                f"got pictures of {samples} rows, expected {self.rows}: give pictures of the size that this front "
+                "end was made for"
+            )
         return 1, self.rows, self.columns
+
+    @property
+    def axes(self) -> Axes:
+        return Axes(0.0, 1.0, "brightness")
+
+    def drawn(self, features: Float[Tensor, "clip 1 row column"]) -> Float[np.ndarray, "clip row column"]:
+        return rearrange(features, "clip 1 row column -> clip row column").float().cpu().numpy()
+
+
+PIXELS = FrontEndEntry("pixels as they are", PixelsConfig, ("picture",))

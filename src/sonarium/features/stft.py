@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 AUDIBLE = 1e-8
-"""Below this share of the window's energy a sample is in no frame, and the inverse leaves it silent."""
+"""Below this fraction of the window's energy a sample is in no frame, and the inverse leaves it silent."""
 Count = TypeVar("Count", int, Tensor)
 
 
@@ -32,7 +32,7 @@ class Stft(nn.Module):
         self.register_buffer("window", padded.to(torch.get_default_dtype()), persistent=False)
 
     def frames(self, samples: Count) -> Count:
-        """How many frames clips of so many samples have."""
+        """Frames of clips of N samples."""
         return 1 + (samples + 2 * (self.fft // 2) - self.fft) // self.hop
 
     def forward(self, wave: Float[Tensor, "clip time"]) -> Complex[Tensor, "clip frame bin"]:
@@ -44,8 +44,8 @@ class Stft(nn.Module):
         frames = torch.fft.irfft(spectrum, n=self.fft) * self.window
         weight = self.overlap_add(self.window.square().expand(1, spectrum.shape[1], -1), length)
         wave = self.overlap_add(frames, length)
-        heard = weight > AUDIBLE * self.window.square().sum()
-        return torch.where(heard, wave / weight.where(heard, 1), 0)
+        covered = weight > AUDIBLE * self.window.square().sum()
+        return torch.where(covered, wave / weight.where(covered, 1), 0)
 
     def overlap_add(self, frames: Float[Tensor, "clip frame point"], length: int) -> Float[Tensor, "clip time"]:
         """Lay the frames over each other at their times, and keep the `length` samples of the clip."""

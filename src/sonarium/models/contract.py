@@ -1,13 +1,13 @@
 """What a learner promises, and the abilities that it may have.
 
-A learner has `update`. What else it can do it declares by type: it extends the abstract classes of its abilities, and
-everything generic asks `isinstance(learner, Encoder)`, never which model it is.
+A learner has `update`. What else it can do it declares by type: it extends the abstract classes of its abilities,
+and everything generic asks `isinstance(learner, Encoder)`, never which model it is.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,8 +19,8 @@ from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 __all__ = [
-    "Decoder", "Density", "Describer", "Encoder", "Engine", "FeatureLearner", "Forecaster", "FrameEncoder", "Learner",
-    "ModelEntry", "Sampler", "Source", "Stateful",
+    "Decoder", "Density", "Describer", "Encoder", "Engine", "FeatureLearner", "Forecaster", "FrameEncoder",
+    "Learner", "ModelEntry", "Sampler", "Source", "Stateful",
 ]  # fmt: skip
 
 
@@ -177,5 +177,9 @@ class ModelEntry:
     """Forms of signal that it learns from."""
     main: tuple[str, ...] = ()
     """The flags that matter first, by their names; `--help` shows the rest under advanced."""
+    cut: Literal["piece", "whole"] = "piece"
+    """Whether it trains on crops of the clips or on whole clips, where the user does not say."""
+    drop_last: bool = True
+    """Whether an epoch may leave out its last, smaller batch; a pass of EM or k-means may not."""
     complete: Callable[[Any, World, int], Any] = lambda config, world, steps: config
     """The configuration with what only the world or the number of steps tells, such as the number of a label."""

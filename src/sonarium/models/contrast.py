@@ -1,11 +1,11 @@
 """InfoNCE (van den Oord et al. 2018, arXiv 1807.03748), with negatives from anywhere.
 
     loss = − mean over k of mean over utterances i and times t of
-               log  exp f(guess_k(c_it), z_i,t+k) / Σ_candidates exp f(…)
+               log  exp f(p_k(c_it), z_i,t+k) / Σ_candidates exp f(…)
 
-A guess and the latent code it is about are a pair. The candidates are the pair's own score and those with
-negatives in the place of the code (side `targets`), or of the guess (side `predictions`). Padding is neither
-guess, nor code, nor negative. A pair without a negative is no contest and does not count.
+A prediction p_k(c_it) and the latent code z_i,t+k are a positive pair. The candidates are the pair's own score and
+those with negatives in the place of the code (side `targets`), or of the prediction (side `predictions`). Padding
+is neither prediction, nor code, nor negative. A pair without a negative does not count.
 """
 
 import math
@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from sonarium.features.waveform import sounding
+from sonarium.models.blocks import wide
 
-Guesses = Float[Tensor, "clip guess step code"]
-Scores = Float[Tensor, "clip guess step negative"]
+Predictions = Float[Tensor, "clip time step code"]
+Scores = Float[Tensor, "clip time step negative"]
 
 
 @dataclass(frozen=True)
@@ -29,25 +30,25 @@ class ContrastConfig:
     same_time: bool = False
     """Negatives: the other utterances of the batch, at the same time."""
     from_sequence: int = 64
-    """Negatives: so many from other times of the same utterance."""
+    """Number of negatives from other times of the same utterance."""
     from_speaker: int = 0
-    """Negatives: so many from utterances of the same speaker; see `speaker`."""
+    """Number of negatives from utterances of the same speaker; needs `speaker`."""
     from_batch: int = 64
-    """Negatives: so many from everywhere in the batch."""
-    but_own: bool = False
-    """Whether negatives from the speaker and from the batch leave out the utterance itself."""
+    """Number of negatives from the whole batch."""
+    exclude_own: bool = False
+    """Exclude the utterance itself from the negatives of the speaker and of the batch."""
     drawn: Literal["each", "together"] = "together"
-    """Whether each time of an utterance draws its own negatives, with repetition, or all times of it together,
-    without repetition and up to all there are, which costs far less."""
+    """Sampling of negatives: each time of an utterance its own, with replacement (each), or all times of it the
+    same, without replacement (together), which costs far less."""
     times: Literal["all", "common", "one"] = "all"
-    """Which contexts guess: all that a step ahead leaves room for, those that all steps leave room for, or one
-    time for the whole batch, drawn anew in each update."""
+    """Contexts that predict: all that have a target, those that have a target at every step ahead (common), or one
+    random time for the whole batch (one)."""
     side: Literal["targets", "predictions"] = "targets"
-    """What competes: latent codes for each guess, or guesses for each latent code."""
+    """What the negatives replace: the latent code of a prediction, or the prediction of a latent code."""
     score: Literal["dot", "mean", "cosine"] = "dot"
-    """How guess and code are compared: the sum of products, their mean, or the cosine of the angle between."""
+    """Score of a pair: dot product, mean of the products, or cosine similarity."""
     temperature: float = 1.0
-    """Scores are divided by this; 0.1 suits the cosine."""
+    """Temperature by which scores are divided; 0.1 suits the cosine."""
 
     def __post_init__(self) -> None:
         counts = ("from_sequence", "from_speaker", "from_batch")
@@ -70,7 +71,7 @@ class ContrastConfig:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(known)}")
         if self.times == "one" and self.side == "predictions" and not self.same_time and not self.reaches_others:
-            raise ValueError("one time of one utterance has no other guess: give same_time, or times=all")
+            raise ValueError("one time of one utterance has no other prediction: give same_time, or times=all")
 
     @property
     def reaches_others(self) -> bool:
@@ -79,31 +80,31 @@ class ContrastConfig:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a contest came to, step by step ahead."""
+    """The loss and what it is made of; `step` counts the steps ahead."""
 
     loss: Float[Tensor, ""]
     losses: Float[Tensor, " step"]
     accuracies: Float[Tensor, " step"]
-    """Shares of the pairs that beat all their negatives."""
+    """Fractions of the pairs that score higher than all their negatives."""
     chance: Float[Tensor, ""]
     """The loss if all scores were equal."""
-    surprise: Float[Tensor, "clip guess step"]
-    """What each pair adds to the loss; 0 where there is no contest."""
+    pair_losses: Float[Tensor, "clip time step"]
+    """The loss of each pair; 0 where there is no target or no negative."""
 
 
 def draw_time(
-    config: ContrastConfig, frames: Int[Tensor, " clip"], ahead: int, generator: torch.Generator
+    config: ContrastConfig, frames: Int[Tensor, " clip"], steps_ahead: int, generator: torch.Generator
 ) -> int | None:
-    """The one context that guesses, if it is to be one; two utterances at least are long enough for it."""
+    """The one time that predicts, if it is to be one; at least two utterances are long enough for it."""
     if config.times != "one":
         return None
     longest = int(frames.sort(descending=True).values[: 2 if config.same_time else 1][-1])
     device = generator.device
-    return int(torch.randint(max(1, longest - ahead), (), generator=generator, device=device))
+    return int(torch.randint(max(1, longest - steps_ahead), (), generator=generator, device=device))
 
 
 def contrast(
-    guesses: Guesses,
+    predictions: Predictions,
     latents: Float[Tensor, "clip frame code"],
     frames: Int[Tensor, " clip"],
     config: ContrastConfig,
@@ -111,82 +112,80 @@ def contrast(
     start: int = 0,
     speakers: Float[Tensor, " clip"] | None = None,
 ) -> Outcome:
-    """Contests of the guesses of the contexts from `start` on; `frames` of each clip are sound."""
+    """The loss of the predictions of the contexts from `start` on; `frames` of each clip are sound."""
     with torch.autocast(latents.device.type, enabled=False):
-        real = real_pairs(guesses, frames, start, common=config.times == "common")
-        guesses, latents = scaled(guesses, wide(latents), config)
-        targets = followers(latents, start, *guesses.shape[1:3])
+        real = real_pairs(predictions, frames, start, common=config.times == "common")
+        predictions, latents = scaled(predictions, wide(latents), config)
+        targets = followers(latents, start, *predictions.shape[1:3])
         own, negatives = None, []
         if config.same_time:
-            there = real_pairs(guesses, frames, start, common=False)
-            own, rivals = at_the_same_time(guesses, targets, there, config.side)
-            negatives.append(rivals)
+            there = real_pairs(predictions, frames, start, common=False)
+            own, others = at_the_same_time(predictions, targets, there, config.side)
+            negatives.append(others)
         for pool in pools(config, len(latents), latents.device, speakers):
             if config.side == "targets":
-                negatives.append(rival_codes(wide(guesses), latents, frames, start, pool, generator))
+                negatives.append(negative_codes(wide(predictions), latents, frames, start, pool, generator))
             else:
-                negatives.append(rival_guesses(targets, guesses, frames, start, pool, generator))
+                negatives.append(negative_predictions(targets, predictions, frames, start, pool, generator))
         if own is None:
-            pairs = zip(guesses.unbind(2), targets, strict=True)
-            own = torch.stack([(wide(guess) * target).sum(-1) for guess, target in pairs], 2)
-        return judge(own, torch.cat(negatives, -1), real)
+            pairs = zip(predictions.unbind(2), targets, strict=True)
+            own = torch.stack([(wide(prediction) * target).sum(-1) for prediction, target in pairs], 2)
+        return summarise(own, torch.cat(negatives, -1), real)
 
 
-def wide(values: Tensor) -> Tensor:
-    """Scores of 16 bits would be off by tenths."""
-    return values if values.dtype == torch.float64 else values.float()
-
-
-def scaled(guesses: Guesses, latents: Tensor, config: ContrastConfig) -> tuple[Tensor, Tensor]:
+def scaled(predictions: Predictions, latents: Tensor, config: ContrastConfig) -> tuple[Tensor, Tensor]:
     """Such that their dot product is the score."""
     if config.score == "cosine":
-        guesses, latents = functional.normalize(wide(guesses), dim=-1), functional.normalize(latents, dim=-1)
-    factor = (1 / guesses.shape[-1] if config.score == "mean" else 1.0) / config.temperature
+        predictions, latents = (
+            functional.normalize(wide(predictions), dim=-1),
+            functional.normalize(latents, dim=-1),
+        )
+    factor = (1 / predictions.shape[-1] if config.score == "mean" else 1.0) / config.temperature
     # The smaller of the two is multiplied.
-    return guesses, latents if factor == 1 else latents * factor
+    return predictions, latents if factor == 1 else latents * factor
 
 
 def followers(latents: Float[Tensor, "clip frame code"], start: int, times: int, steps: int) -> list[Tensor]:
-    """For each step ahead, the codes that the guesses are about, as (clip, guess, code); zeros beyond the last."""
+    """For each step ahead the targets of the predictions, as (clip, time, code); zeros beyond the last frame."""
     ample = functional.pad(latents, (0, 0, 0, max(0, start + times + steps - latents.shape[1])))
     return [ample[:, start + step : start + step + times] for step in range(1, steps + 1)]
 
 
 def real_pairs(
-    guesses: Guesses, frames: Int[Tensor, " clip"], start: int, common: bool
-) -> Bool[Tensor, "clip guess step"]:
-    """Which guesses are about a frame of sound; if `common`, only of contexts whose guesses all are."""
-    time = torch.arange(guesses.shape[1], device=frames.device) + start
-    ahead = torch.arange(guesses.shape[2], device=frames.device) + 1
-    about = rearrange(time, "guess -> guess 1") + (ahead[-1:] if common else ahead)
-    return (about < rearrange(frames, "clip -> clip 1 1")).expand(guesses.shape[:3])
+    predictions: Predictions, frames: Int[Tensor, " clip"], start: int, common: bool
+) -> Bool[Tensor, "clip time step"]:
+    """Which predictions have a target; if `common`, only those of contexts with a target at every step ahead."""
+    time = torch.arange(predictions.shape[1], device=frames.device) + start
+    ahead = torch.arange(predictions.shape[2], device=frames.device) + 1
+    target = rearrange(time, "time -> time 1") + (ahead[-1:] if common else ahead)
+    return (target < rearrange(frames, "clip -> clip 1 1")).expand(predictions.shape[:3])
 
 
 def at_the_same_time(
-    guesses: Guesses, targets: list[Tensor], there: Bool[Tensor, "clip guess step"], side: str
-) -> tuple[Float[Tensor, "clip guess step"], Scores]:
+    predictions: Predictions, targets: list[Tensor], there: Bool[Tensor, "clip time step"], side: str
+) -> tuple[Float[Tensor, "clip time step"], Scores]:
     """Scores of the pairs, and against the other utterances; −∞ where there is none."""
-    own, rivals = [], []
+    own, negatives = [], []
     itself = torch.eye(len(there), dtype=torch.bool, device=there.device)
-    # Step by step, so that what is multiplied is still in the cache from being converted.
-    for guess, target, real in zip(guesses.unbind(2), targets, there.unbind(2), strict=True):
-        anchors, others = (wide(guess), target) if side == "targets" else (target, wide(guess))
+    # Step by step, so that the factors are still in the cache from their conversion.
+    for prediction, target, real in zip(predictions.unbind(2), targets, there.unbind(2), strict=True):
+        anchors, others = (wide(prediction), target) if side == "targets" else (target, wide(prediction))
         scores = torch.bmm(
-            rearrange(anchors, "clip guess code -> guess clip code"),
-            rearrange(others, "other guess code -> guess code other"),
+            rearrange(anchors, "clip time code -> time clip code"),
+            rearrange(others, "other time code -> time code other"),
         )
-        own.append(rearrange(scores.diagonal(dim1=1, dim2=2), "guess clip -> clip guess"))
-        absent = ~rearrange(real, "other guess -> guess 1 other") | itself
-        rivals.append(rearrange(scores.masked_fill(absent, -torch.inf), "guess clip other -> clip guess other"))
-    return torch.stack(own, 2), torch.stack(rivals, 2)
+        own.append(rearrange(scores.diagonal(dim1=1, dim2=2), "time clip -> clip time"))
+        absent = ~rearrange(real, "other time -> time 1 other") | itself
+        negatives.append(rearrange(scores.masked_fill(absent, -torch.inf), "time clip other -> clip time other"))
+    return torch.stack(own, 2), torch.stack(negatives, 2)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Where drawn negatives come from."""
+    """Where sampled negatives come from."""
 
     members: Bool[Tensor, "clip other"]
-    """Of each utterance: which utterances its negatives may be of."""
+    """For each utterance the utterances that its negatives may be of."""
     count: int
     together: bool
 
@@ -198,54 +197,52 @@ def pools(
     found = [Pool(own, config.from_sequence, together)]
     if config.from_speaker:
         if speakers is None:
-            raise ValueError(
-                "negatives from the same speaker need `speaker`: the number of the factor that tells who speaks"
-            )
+            raise ValueError("negatives from the same speaker need `speaker`: give the factor that is the speaker")
         alike = rearrange(speakers, "clip -> clip 1") == speakers
-        found.append(Pool(alike & ~own if config.but_own else alike, config.from_speaker, together))
-    found.append(Pool(~own if config.but_own else torch.ones_like(own), config.from_batch, together))
+        found.append(Pool(alike & ~own if config.exclude_own else alike, config.from_speaker, together))
+    found.append(Pool(~own if config.exclude_own else torch.ones_like(own), config.from_batch, together))
     return [pool for pool in found if pool.count]
 
 
-def rival_codes(
-    guesses: Guesses,
+def negative_codes(
+    predictions: Predictions,
     latents: Float[Tensor, "clip frame code"],
     frames: Int[Tensor, " clip"],
     start: int,
     pool: Pool,
     generator: torch.Generator,
 ) -> Scores:
-    """Scores of the guesses with latent codes drawn from a pool; the same codes for all steps ahead."""
-    (clips, times, steps), places = guesses.shape[:3], latents.shape[1]
+    """Scores of the predictions with latent codes from a pool; the same codes for all steps ahead."""
+    (clips, times, steps), places = predictions.shape[:3], latents.shape[1]
     index, there = draw(pool, sounding(places, frames), times, generator)
-    # Looked up as in a table, because that has a quick gradient.
+    # The gradient of an embedding is faster than that of indexing.
     codes = functional.embedding(index, latents.flatten(0, 1))
-    rivals = "clip negative code" if pool.together else "clip guess negative code"
-    scores = einsum(guesses, codes, f"clip guess step code, {rivals} -> clip guess step negative")
+    shape = "clip negative code" if pool.together else "clip time negative code"
+    scores = einsum(predictions, codes, f"clip time step code, {shape} -> clip time step negative")
     clip, time, step = (torch.arange(n, device=index.device) for n in (clips, times, steps))
-    about = clip[:, None, None, None] * places + start + time[:, None, None] + 1 + step[:, None]
-    return without(scores, index, there, about)
+    positive = clip[:, None, None, None] * places + start + time[:, None, None] + 1 + step[:, None]
+    return without(scores, index, there, positive)
 
 
-def rival_guesses(
+def negative_predictions(
     targets: list[Tensor],
-    guesses: Guesses,
+    predictions: Predictions,
     frames: Int[Tensor, " clip"],
     start: int,
     pool: Pool,
     generator: torch.Generator,
 ) -> Scores:
-    """Scores of the codes with guesses drawn from a pool that are about as many steps ahead as their own."""
-    clips, times = guesses.shape[:2]
+    """Scores of the codes with predictions from a pool, of as many steps ahead as their own."""
+    clips, times = predictions.shape[:2]
     index, there = draw(pool, sounding(times, (frames - start).clamp(min=0)), times, generator)
-    rivals = "clip negative code" if pool.together else "clip guess negative code"
+    shape = "clip negative code" if pool.together else "clip time negative code"
     scores = [
         einsum(
             target,
-            functional.embedding(index, wide(guess).flatten(0, 1)),
-            f"clip guess code, {rivals} -> clip guess negative",
+            functional.embedding(index, wide(prediction).flatten(0, 1)),
+            f"clip time code, {shape} -> clip time negative",
         )
-        for target, guess in zip(targets, guesses.unbind(2), strict=True)
+        for target, prediction in zip(targets, predictions.unbind(2), strict=True)
     ]
     own = torch.arange(clips * times, device=index.device).view(clips, times, 1, 1)
     return without(torch.stack(scores, 2), index, there, own)
@@ -253,21 +250,21 @@ def rival_guesses(
 
 def without(
     scores: Scores,
-    index: Int[Tensor, "clip *guess negative"],
-    there: Bool[Tensor, "clip *guess negative"],
+    index: Int[Tensor, "clip *time negative"],
+    there: Bool[Tensor, "clip *time negative"],
     own: Tensor,
 ) -> Scores:
-    """Put −∞ for negatives that there are not, and for those that are the pair itself."""
+    """Put −∞ where a negative is absent, or is the positive itself."""
     if index.ndim == 2:
         index, there = index[:, None], there[:, None]
     return scores.masked_fill((index[:, :, None] == own) | ~there[:, :, None], -torch.inf)
 
 
 def draw(
-    pool: Pool, heard: Bool[Tensor, "other time"], guesses: int, generator: torch.Generator
-) -> tuple[Int[Tensor, "clip *guess negative"], Bool[Tensor, "clip *guess negative"]]:
-    """Places, counted through all utterances, of frames drawn from each one's pool, and which there are."""
-    allowed = rearrange(pool.members[:, :, None] & heard, "clip other time -> clip (other time)")
+    pool: Pool, inside: Bool[Tensor, "other frame"], times: int, generator: torch.Generator
+) -> tuple[Int[Tensor, "clip *time negative"], Bool[Tensor, "clip *time negative"]]:
+    """Frames drawn from each utterance's pool, counted through all utterances, and which of them are there."""
+    allowed = rearrange(pool.members[:, :, None] & inside, "clip other frame -> clip (other frame)")
     clips, places = allowed.shape
     if pool.together:
         lots = torch.rand(clips, places, generator=generator, device=allowed.device).masked_fill(~allowed, -1)
@@ -275,25 +272,25 @@ def draw(
         return index, highest >= 0
     numbers = allowed.sum(1)
     order = allowed.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
-    lots = torch.rand(clips, guesses * pool.count, generator=generator, device=allowed.device, dtype=torch.float64)
+    lots = torch.rand(clips, times * pool.count, generator=generator, device=allowed.device, dtype=torch.float64)
     last = (numbers - 1).clamp(min=0)[:, None]
     chosen = order.gather(1, (lots * numbers[:, None]).long().minimum(last))
-    there = (numbers > 0)[:, None, None].expand(clips, guesses, pool.count)
-    return rearrange(chosen, "clip (guess negative) -> clip guess negative", guess=guesses), there
+    there = (numbers > 0)[:, None, None].expand(clips, times, pool.count)
+    return rearrange(chosen, "clip (time negative) -> clip time negative", time=times), there
 
 
-def judge(
-    own: Float[Tensor, "clip guess step"], negatives: Scores, real: Bool[Tensor, "clip guess step"]
+def summarise(
+    own: Float[Tensor, "clip time step"], negatives: Scores, real: Bool[Tensor, "clip time step"]
 ) -> Outcome:
-    """Means over the contests of each step ahead, and over the steps that have any."""
-    rivals = (negatives > -torch.inf).sum(-1)
-    contest = real & (rivals > 0)
-    counts = contest.sum((0, 1))
+    """Means over the pairs of each step ahead that have a negative, and over the steps that have such pairs."""
+    numbers = (negatives > -torch.inf).sum(-1)
+    counted = real & (numbers > 0)
+    counts = counted.sum((0, 1))
     within = counts.clamp(min=1)
-    surprise = (torch.cat([own[..., None], negatives], -1).logsumexp(-1) - own).masked_fill(~contest, 0)
-    losses = surprise.sum((0, 1)) / within
-    won = contest & (own > negatives.amax(-1))
-    chances = rivals.add(1).to(own.dtype).log().masked_fill(~contest, 0).sum((0, 1)) / within
+    pair_losses = (torch.cat([own[..., None], negatives], -1).logsumexp(-1) - own).masked_fill(~counted, 0)
+    losses = pair_losses.sum((0, 1)) / within
+    won = counted & (own > negatives.amax(-1))
+    chances = numbers.add(1).to(own.dtype).log().masked_fill(~counted, 0).sum((0, 1)) / within
     steps = (counts > 0).sum().clamp(min=1)
     accuracies = won.sum((0, 1)) / within
-    return Outcome(losses.sum() / steps, losses, accuracies, chances.sum() / steps, surprise)
+    return Outcome(losses.sum() / steps, losses, accuracies, chances.sum() / steps, pair_losses)

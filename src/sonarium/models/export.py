@@ -1,8 +1,7 @@
-"""A learner for use elsewhere: its weights, a program of torch, or ONNX.
+"""Export of a learner: its weights, a `torch.export` program, or ONNX.
 
-What is exported takes raw sound and gives codes: the front end is inside. `weights.safetensors` has the weights,
-`model.json` what they are the weights of; `model.pt2` is a program that torch runs without Sonarium; `model.onnx`
-runs without torch.
+The exported model takes raw sound and gives codes: the front end is part of it. `weights.safetensors` has the
+weights, `model.json` the configuration; `model.pt2` runs in torch without Sonarium; `model.onnx` without torch.
 """
 
 import importlib.util
@@ -23,11 +22,11 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from sonarium.files import written_aside
-from sonarium.models.contract import FrameEncoder, Learner, can
+from sonarium.models.contract import Encoder, FrameEncoder, Learner
 from sonarium.worlds.contract import Signal
 
 LONGEST = 2**24
-"""Samples in the longest clip that an exported program must take."""
+"""Samples in the longest clip that an exported program takes."""
 
 
 class Coder(nn.Module):
@@ -35,13 +34,14 @@ class Coder(nn.Module):
 
     def __init__(self, learner: Learner):
         super().__init__()
-        if not can(learner, "encode"):
-            raise ValueError(f"{type(learner).__name__} cannot encode, so there is nothing to export")
-        self.learner = learner
+        if not isinstance(learner, Encoder | FrameEncoder):
+            raise ValueError(
+                f"{type(learner).__name__} is no encoder: there is nothing to export; choose a model that encodes"
+            )
+        self.encoder = learner
 
     def forward(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip frame code"]:
-        able: Any = self.learner
-        return able.encode(signal)
+        return self.encoder.encode(signal)
 
 
 def example(signal: Signal) -> Float[Tensor, "clip *shape"]:
@@ -49,14 +49,14 @@ def example(signal: Signal) -> Float[Tensor, "clip *shape"]:
 
 
 def axes(learner: Learner) -> tuple[dict[int, Any], ...]:
-    """Which axes of the input may be of any size: clips, and time where the learner takes any."""
+    """Axes of the input that may have any size: clips, and time where the learner takes any length."""
     return (
         {0: Dim("clip", max=2**16)} | ({1: Dim.DYNAMIC(max=LONGEST)} if isinstance(learner, FrameEncoder) else {}),
     )
 
 
 def program(learner: Learner, signal: Signal) -> ExportedProgram:
-    """A program for any number of clips, and for any length where the learner takes any."""
+    """A program for any number of clips, and for any length where the learner takes it."""
     coder = Coder(learner).eval()
     with tracing():
         return torch.export.export(coder, (example(signal),), dynamic_shapes=axes(learner), strict=False)
@@ -64,7 +64,7 @@ def program(learner: Learner, signal: Signal) -> ExportedProgram:
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Without gradients, and without torch's remarks on code of its own."""
+    """Without gradients, and without torch's warnings about its own code."""
     talkative = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.onnx")]
     levels = [logger.level for logger in talkative]
     try:
@@ -79,13 +79,13 @@ def tracing() -> Iterator[None]:
 
 
 def save_weights(learner: Learner, config: Any, signal: Signal, folder: Path) -> None:
-    """`weights.safetensors`, and `model.json` with all that the weights do not say."""
+    """`weights.safetensors`, and `model.json` with the configuration, the signal and the shapes of the weights."""
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in learner.state_dict().items()}
     described = {
         "learner": type(learner).__name__,
         "config": asdict(config),
         "signal": asdict(signal),
-        "code_rate": getattr(learner, "code_rate", None),
+        "code_rate": learner.code_rate if isinstance(learner, FrameEncoder) else None,
         "weights": {
             name: [str(value.dtype).removeprefix("torch."), *value.shape] for name, value in weights.items()
         },
@@ -98,7 +98,7 @@ def save_weights(learner: Learner, config: Any, signal: Signal, folder: Path) ->
 
 def save_program(learner: Learner, signal: Signal, folder: Path) -> None:
     """`model.pt2`, for `torch.export.load(…).module()`."""
-    # By way of memory, for torch remarks on names that do not end as it expects.
+    # By way of memory, for torch warns about file names without its own ending.
     kept = io.BytesIO()
     torch.export.save(program(learner, signal), kept)
     with written_aside(folder / "model.pt2") as aside:
@@ -106,9 +106,9 @@ def save_program(learner: Learner, signal: Signal, folder: Path) -> None:
 
 
 def save_onnx(learner: Learner, signal: Signal, folder: Path) -> None:
-    """`model.onnx`, whose input is `signal` and whose output is `codes`."""
+    """`model.onnx`, with the input `signal` and the output `codes`."""
     if importlib.util.find_spec("onnxscript") is None:
-        raise ValueError("writing ONNX needs onnxscript: `pip install onnx onnxscript`, or export without it")
+        raise ValueError("writing ONNX needs onnxscript: `pip install onnx onnxscript`, or export without ONNX")
     traced = program(learner, signal)
     with tracing():
         exported = torch.onnx.export(

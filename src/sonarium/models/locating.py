@@ -1,7 +1,7 @@
-"""An encoder that looks where along the frequency axis something is, and a decoder that puts it there.
+"""An encoder that finds where along the frequency axis something is, and a decoder that draws it there.
 
 The encoder ends in a spatial softmax (Finn et al. 2016, arXiv 1509.06113): each of its maps reports the
-position and the strength of what it attends to. The decoder is a function of position, asked at every band
+position and the strength of what it attends to. The decoder is a function of position, evaluated at every band
 (spatial broadcast, Watters et al. 2019, arXiv 1901.07017), whose positions the first code shifts (spatial-VAE,
 Bepler et al. 2019, arXiv 1909.11663). A sound that moves along the axis thus changes one code, not all.
 """
@@ -14,21 +14,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.models.perceptron import perceptron
+from sonarium.models.blocks import perceptron, wide
 
 MAPS = 8
 SHARPNESS = 4.0
-"""Factor on the maps before their softmax, so that a map can choose one place from the start."""
+"""Factor on the maps before their softmax, so that a map can select one position from the start."""
 SHIFT = 0.6
-"""Share of half the axis that one unit of the first code moves: the prior's ±1.7 reach from end to end."""
+"""Fraction of half the axis by which one unit of the first code shifts: the prior's ±1.7 span the axis."""
 OCTAVES = 5
-"""Scales of the sines and cosines by which the decoder knows a position."""
+"""Scales of the sines and cosines that encode a position for the decoder."""
 MOMENTS = 4
-"""Points in time at which a clip is looked at and drawn; between them it is interpolated."""
+"""Points in time at which a clip is encoded and drawn; the decoder interpolates between them."""
 
 
 class LocatingEncoder(nn.Module):
-    """Bands, and rows below them that tell the level, to numbers."""
+    """From bands, and rows of the level below them, to a vector."""
 
     place: Float[Tensor, " band"]
 
@@ -49,7 +49,7 @@ class LocatingEncoder(nn.Module):
 
     def forward(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip made"]:
         gathered = functional.adaptive_avg_pool2d(features, (features.shape[2], self.moments))
-        looked = rearrange(self.look(gathered[:, :, : self.bands]).float(), "clip map band 1 -> clip map band")
+        looked = rearrange(wide(self.look(gathered[:, :, : self.bands])), "clip map band 1 -> clip map band")
         where, what = looked.chunk(2, dim=1)
         attention = (SHARPNESS * where).softmax(2)
         # A product in half precision would blur the positions, so they are summed.
@@ -57,14 +57,14 @@ class LocatingEncoder(nn.Module):
         seen = [position, (attention * what).sum(2), what.mean(2)]
         if features.shape[2] > self.bands:
             seen.append(gathered[:, :, self.bands :].mean(2))
-        made = self.tell(torch.cat([part.flatten(1) for part in seen], dim=1)).float()
-        # The code that shifts the decoder's axis starts from where the first map looks: a path so short that
-        # training finds it before it has spread the position over all codes.
+        made = wide(self.tell(torch.cat([part.flatten(1) for part in seen], dim=1)))
+        # The code that shifts the decoder's axis starts from the position of the first map: a path so short that
+        # training finds it before it spreads the position over all codes.
         return torch.cat([made[:, :1] + position[:, :1] / (2 * SHIFT), made[:, 1:]], dim=1)
 
 
 class LocatingDecoder(nn.Module):
-    """Numbers to bands, drawn about a position, and to the rows below them; time is drawn coarsely."""
+    """From a vector to bands, drawn about a position, and to the rows below them; time is drawn coarsely."""
 
     between: Float[Tensor, "moment frame"]
     place: Float[Tensor, " band"]
@@ -73,7 +73,10 @@ class LocatingDecoder(nn.Module):
     def __init__(self, bands: int, below: int, frames: int, width: int, units: int = 64):
         super().__init__()
         if width < 2:
-            raise ValueError(f"latent={width}: the locating network takes one code for a position: use 2 or more")
+            raise ValueError(
+                f"latent={width}: the locating network needs one code for the position and one for the rest: use "
+                "2 or more"
+            )
         self.below = below
         self.moments = min(frames, MOMENTS)
         # Linear interpolation as a product: torch's own is many times slower.
@@ -99,5 +102,5 @@ class LocatingDecoder(nn.Module):
             level = repeat(self.level(code), "clip moment -> clip row moment", row=self.below)
             rows = torch.cat([rows, level], dim=1)
         with torch.autocast(rows.device.type, enabled=False):
-            drawn = rows.float() @ self.between
+            drawn = wide(rows) @ self.between
         return rearrange(drawn, "clip row frame -> clip 1 row frame")

@@ -1,10 +1,12 @@
-"""What tells one variational autoencoder from another: the price it pays for its code.
+"""The penalties that distinguish variational autoencoders: the price of a code.
 
 beta      Higgins et al. 2017: β KL (β = 1 is the plain VAE of Kingma and Welling)
 annealed  Burgess et al. 2018, arXiv 1804.03599: γ |KL − C|, with a capacity C that grows
-factor    Kim and Mnih 2018, arXiv 1802.05983: KL + γ TC, the TC judged by a discriminator
+factor    Kim and Mnih 2018, arXiv 1802.05983: KL + γ TC, the TC estimated by a discriminator
 tc        Chen et al. 2018, arXiv 1802.04942: α MI + β TC + γ dimension-wise KL, by mss or mws
 dip       Kumar et al. 2018, arXiv 1711.00848: KL + λ ‖Cov − I‖², of means (I) or of samples (II)
+
+A penalty is that of the global batch: what is not a mean over clips is computed from the gathered posterior.
 """
 
 import math
@@ -18,8 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.models.contract import Engine
-from sonarium.models.perceptron import perceptron
+from sonarium.models.blocks import perceptron, wide
+from sonarium.training.contract import Engine, Stateful
 
 Terms = dict[str, Float[Tensor, ""]]
 
@@ -31,9 +33,18 @@ class Posterior:
     mean: Float[Tensor, "clip code"]
     log_variance: Float[Tensor, "clip code"]
 
-    def draw(self, generator: torch.Generator) -> Float[Tensor, "clip code"]:
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
+    def draw(self, engine: Engine) -> Float[Tensor, "clip code"]:
+        """A sample of each clip's posterior; the noise is drawn for the global batch."""
+        noise = self.mean.new_empty(engine.ranks * len(self.mean), self.mean.shape[1])
+        return self.moved(engine.share(noise.normal_(generator=engine.generator)))
+
+    def moved(self, noise: Float[Tensor, "clip code"]) -> Float[Tensor, "clip code"]:
+        """The sample that standard normal noise makes."""
         return self.mean + noise * torch.exp(0.5 * self.log_variance)
+
+    def gathered(self, engine: Engine) -> "Posterior":
+        """Of the clips of all ranks."""
+        return Posterior(engine.gather(self.mean), engine.gather(self.log_variance))
 
     def divergence(self) -> Float[Tensor, "clip code"]:
         """KL(q(z_j|x) ‖ N(0, 1)) in nats."""
@@ -47,9 +58,9 @@ def log_normal(
 
 
 def log_stratified_weights(batch: int, clips: int, device: torch.device) -> Float[Tensor, "batch batch"]:
-    """Log weights of minibatch stratified sampling: row i weighs each posterior for the sample of clip i.
+    """Log weights of minibatch stratified sampling: row i weights each posterior for the sample of clip i.
 
-    Itself 1/N, one other (N − M)/(N M), the rest 1/M, with M = batch − 1 and N clips in all.
+    Itself 1/N, one other (N − M)/(N M), the rest 1/M, with M = batch − 1 and N clips in the dataset.
     """
     others = batch - 1
     weights = torch.full((batch, batch), 1 / others, device=device)
@@ -65,7 +76,10 @@ def decomposition(
     """Mutual information, total correlation and dimension-wise KL, which sum to the mean KL's estimate."""
     batch = len(sample)
     if not 2 <= batch <= clips:
-        raise ValueError(f"the total correlation of {batch} clip(s) out of {clips}: use 2 clips a batch or more")
+        raise ValueError(
+            f"got a batch of {batch} clip(s) out of {clips} for the total correlation: use a batch size of 2 or "
+            "more, at most the size of the dataset"
+        )
     densities = log_normal(
         rearrange(sample, "i code -> i 1 code"),
         rearrange(posterior.mean, "j code -> 1 j code"),
@@ -89,27 +103,27 @@ def decomposition(
 class Penalty(nn.Module, ABC):
     """The price of a code, given its posterior and the very sample that is decoded."""
 
-    least_batch: int = 1
-    """Clips without which it has no price."""
+    minimum_batch_size: int = 1
 
     @abstractmethod
     def forward(
-        self, posterior: Posterior, sample: Float[Tensor, "clip code"], step: Int[Tensor, ""], clips: int
+        self, posterior: Posterior, sample: Float[Tensor, "clip code"], step: Int[Tensor, ""], engine: Engine
     ) -> tuple[Float[Tensor, ""], Terms]:
-        """The mean price a clip in nats, and its terms to log; `clips` is the size of the training part."""
+        """The mean price of a clip in nats, and its terms to log."""
 
     def learn(self, sample: Float[Tensor, "clip code"], engine: Engine) -> Terms:
-        """Whatever the penalty itself must learn from a sample that carries no gradient."""
+        """A training step of the penalty's own network, on a sample without gradient."""
         return {}
 
-    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+    def parts(self) -> dict[str, Stateful]:
+        """What a checkpoint must keep of the penalty besides its weights."""
         return {}
 
 
 @dataclass(frozen=True)
 class BetaConfig:
     beta: float = 4.0
-    """Weight of the KL divergence; 1 makes the plain VAE."""
+    """Weight β of the KL divergence; 1 is the plain VAE."""
 
     def build(self, latent: int) -> "Beta":
         return Beta(self)
@@ -120,7 +134,7 @@ class Beta(Penalty):
         super().__init__()
         self.config = config
 
-    def forward(self, posterior, sample, step, clips):
+    def forward(self, posterior, sample, step, engine):
         divergence = posterior.divergence().sum(1).mean()
         return self.config.beta * divergence, {"penalty/kl": divergence}
 
@@ -128,11 +142,11 @@ class Beta(Penalty):
 @dataclass(frozen=True)
 class AnnealedConfig:
     gamma: float = 30.0
-    """Weight of the distance between the KL divergence and the capacity."""
+    """Weight γ of the distance between the KL divergence and the capacity."""
     capacity: float = 25.0
-    """Capacity in nats that is reached at the end of its growth."""
+    """Final capacity C in nats."""
     capacity_steps: int = 2000
-    """Updates over which the capacity grows from 0."""
+    """Steps over which the capacity grows linearly from 0."""
 
     def build(self, latent: int) -> "Annealed":
         return Annealed(self)
@@ -143,8 +157,9 @@ class Annealed(Penalty):
         super().__init__()
         self.config = config
 
-    def forward(self, posterior, sample, step, clips):
-        divergence = posterior.divergence().sum(1).mean()
+    def forward(self, posterior, sample, step, engine):
+        # |KL − C| of the mean over all clips is not the mean of what each rank has.
+        divergence = engine.mean(posterior.divergence().sum(1).mean())
         capacity = self.config.capacity * torch.clamp(step / self.config.capacity_steps, max=1.0)
         price = self.config.gamma * (divergence - capacity).abs()
         return price, {"penalty/kl": divergence, "penalty/capacity": capacity}
@@ -153,27 +168,30 @@ class Annealed(Penalty):
 @dataclass(frozen=True)
 class TotalCorrelationConfig:
     mutual_information: float = 1.0
-    """Weight α of the mutual information between clip and code."""
+    """Weight α of the index-code mutual information."""
     total_correlation: float = 6.0
     """Weight β of the total correlation of the codes."""
     dimension_kl: float = 1.0
-    """Weight γ of the divergence of each code's aggregate from the prior."""
+    """Weight γ of the dimension-wise KL divergence."""
     estimator: Literal["mss", "mws"] = "mss"
-    """Minibatch stratified or minibatch weighted sampling."""
+    """Estimator: minibatch stratified sampling (mss) or minibatch weighted sampling (mws)."""
 
     def build(self, latent: int) -> "TotalCorrelation":
         return TotalCorrelation(self)
 
 
 class TotalCorrelation(Penalty):
-    least_batch = 2
+    minimum_batch_size = 2
 
     def __init__(self, config: TotalCorrelationConfig):
         super().__init__()
         self.config = config
 
-    def forward(self, posterior, sample, step, clips):
-        information, correlation, dimension = decomposition(posterior, sample, clips, self.config.estimator)
+    def forward(self, posterior, sample, step, engine):
+        everyone, samples = posterior.gathered(engine), engine.gather(sample)
+        information, correlation, dimension = decomposition(
+            everyone, samples, engine.dataset_size, self.config.estimator
+        )
         price = (
             self.config.mutual_information * information
             + self.config.total_correlation * correlation
@@ -186,13 +204,13 @@ class TotalCorrelation(Penalty):
 @dataclass(frozen=True)
 class DipConfig:
     kind: Literal["I", "II"] = "II"
-    """Covariance of the posterior means (I) or of the aggregated posterior (II)."""
+    """DIP-VAE-I (covariance of the posterior means) or DIP-VAE-II (of the aggregated posterior)."""
     off_diagonal: float = 10.0
-    """Weight of the squared covariances between codes."""
+    """Weight λ_od of the squared off-diagonal covariances."""
     diagonal: float = 10.0
-    """Weight of the squared distance of the variances from 1; the paper takes 10 times as much for I."""
+    """Weight λ_d of the squared distance of the variances from 1; the paper takes 10 λ_od for DIP-VAE-I."""
     kl_weight: float = 1.0
-    """Weight of the KL divergence itself."""
+    """Weight of the KL divergence."""
 
     def build(self, latent: int) -> "Dip":
         return Dip(self)
@@ -203,12 +221,13 @@ class Dip(Penalty):
         super().__init__()
         self.config = config
 
-    def forward(self, posterior, sample, step, clips):
+    def forward(self, posterior, sample, step, engine):
         divergence = posterior.divergence().sum(1).mean()
-        centred = posterior.mean - reduce(posterior.mean, "clip code -> 1 code", "mean")
+        everyone = posterior.gathered(engine)
+        centred = everyone.mean - reduce(everyone.mean, "clip code -> 1 code", "mean")
         covariance = centred.T @ centred / len(centred)
         if self.config.kind == "II":
-            covariance = covariance + torch.diag(posterior.log_variance.exp().mean(0))
+            covariance = covariance + torch.diag(everyone.log_variance.exp().mean(0))
         variance = torch.diagonal(covariance)
         off_diagonal = covariance.pow(2).sum() - variance.pow(2).sum()
         diagonal = (variance - 1).pow(2).sum()
@@ -224,9 +243,9 @@ class Dip(Penalty):
 @dataclass(frozen=True)
 class FactorConfig:
     total_correlation: float = 10.0
-    """Weight γ of the total correlation that the discriminator reports."""
+    """Weight γ of the total correlation, as the discriminator estimates it."""
     kl_weight: float = 1.0
-    """Weight of the KL divergence itself."""
+    """Weight of the KL divergence."""
     units: int = 1000
     """Width of the discriminator's five hidden layers."""
     discriminator_rate: float = 5e-5
@@ -237,9 +256,9 @@ class FactorConfig:
 
 
 class Factor(Penalty):
-    """A discriminator tells samples of q(z) from samples of the product of its marginals."""
+    """A discriminator between samples of q(z) and of the product of its marginals."""
 
-    least_batch = 2
+    minimum_batch_size = 2
 
     def __init__(self, config: FactorConfig, latent: int):
         super().__init__()
@@ -249,32 +268,33 @@ class Factor(Penalty):
             self.discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9)
         )
 
-    def forward(self, posterior, sample, step, clips):
+    def forward(self, posterior, sample, step, engine):
         divergence = posterior.divergence().sum(1).mean()
-        # The discriminator judges here and learns in `learn`, so its own weights need no gradient now.
+        # The discriminator is evaluated here and trained in `learn`, so its own weights need no gradient now.
         self.discriminator.requires_grad_(False)
-        joint, product = self.discriminator(sample).float().unbind(1)
+        joint, product = wide(self.discriminator(sample)).unbind(1)
         self.discriminator.requires_grad_(True)
         correlation = (joint - product).mean()
         price = self.config.kl_weight * divergence + self.config.total_correlation * correlation
         return price, {"penalty/kl": divergence, "penalty/tc": correlation}
 
     def learn(self, sample, engine):
-        assert len(sample) >= self.least_batch, len(sample)
-        halves = sample.chunk(2)
+        samples = engine.gather(sample)
+        assert len(samples) >= self.minimum_batch_size, len(samples)
+        halves = samples.chunk(2)
         order = torch.rand(halves[1].shape, generator=engine.generator, device=sample.device).argsort(0)
         shuffled = halves[1].gather(0, order)
-        judged = torch.cat([halves[0], shuffled])
-        truth = torch.zeros(len(judged), dtype=torch.long, device=sample.device)
+        truth = torch.zeros(len(samples), dtype=torch.long, device=sample.device)
         truth[len(halves[0]) :] = 1
+        given, truth = engine.share(torch.cat([halves[0], shuffled])), engine.share(truth)
         with engine.autocast():
-            verdict = self.discriminator(judged).float()
-        loss = functional.cross_entropy(verdict, truth)
+            logits = wide(self.discriminator(given))
+        loss = functional.cross_entropy(logits, truth)
         engine.descend(loss, self.optimiser)
-        right = (verdict.argmax(1) == truth).float().mean()
+        right = (logits.argmax(1) == truth).float().mean()
         return {"discriminator/loss": loss.detach(), "discriminator/accuracy": right}
 
-    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+    def parts(self):
         return {"discriminator": self.optimiser}
 
 

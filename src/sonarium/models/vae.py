@@ -6,6 +6,7 @@ Every variant is this network and one penalty of `penalties.py`.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
@@ -15,29 +16,42 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from sonarium.features.frontend import FrontEndConfig, build_front, own_frames
+from sonarium.features.contract import FrontEndConfig, PictureFrontEnd
 from sonarium.features.spectrogram import SpectrogramConfig
-from sonarium.models.blocks import Canvas, Network, coders, mean_squared_error
-from sonarium.models.contract import Engine, Learner
+from sonarium.models.blocks import mean_squared_error, own_frames, picture_front, wide
+from sonarium.models.coders import Network, coders
+from sonarium.models.contract import (
+    Decoder,
+    Density,
+    Describer,
+    Description,
+    Encoder,
+    FeatureLearner,
+    Learner,
+    Sampler,
+    Traversal,
+)
+from sonarium.models.describing import describe_numbers
 from sonarium.models.penalties import BetaConfig, PenaltyConfig, Posterior, log_normal
+from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal
 
 MOST_CODES = 2**14
-"""Penalties compare each code with each other: a covariance of so many fills a gigabyte."""
+"""Penalties compare each code with each other: the covariance of this many codes fills a gigabyte."""
 
 
 @dataclass(frozen=True)
 class VAEConfig:
     latent: int = 10
-    """Number of codes."""
+    """Latent dimension."""
     network: Network = "locating"
-    """Encoder and decoder: locating (attends to places along the frequency axis), convolutional, syntone
+    """Encoder and decoder: locating (attends to positions along the frequency axis), convolutional, syntone
     (VAEDeep), or dense (784-400-200 on MNIST)."""
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
-    """How a cell is distributed about its reconstruction."""
+    """Likelihood of a bin given its reconstruction."""
     noise: float = 3.3
-    """Standard deviation of the Gaussian likelihood in units of the scaled features; above 1, because the
-    cells of a spectrogram repeat one another and must not count as so many independent witnesses."""
+    """Standard deviation of the Gaussian likelihood in units of the scaled features; above 1, because neighbouring
+    bins of a spectrogram are not independent observations."""
     learning_rate: float = 2e-3
     """Learning rate of Adam."""
     penalty: PenaltyConfig = field(default_factory=BetaConfig)
@@ -60,99 +74,106 @@ class VAEConfig:
                 raise ValueError(f"{name}={getattr(config, name)}: give {expected}")
 
 
-class VAE(Learner):
-    capabilities: ClassVar = ("encode", "decode", "sample")
-    # The prior has deviation 1; means that deviate by .1 tell about .005 nats.
-    dead_below: ClassVar = 0.1
+class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer):
+    front: PictureFrontEnd
+    # The prior has standard deviation 1; means that vary by .1 carry about .005 nats.
+    dead_below: ClassVar[float] = 0.1
 
     def __init__(self, config: VAEConfig, signal: Signal):
         super().__init__()
         self.config, self.signal = config, signal
-        self.front, (rows, frames), level_rows = build_front(config.front, signal)
-        self.encoder, self.decoder = coders(
-            config.network, Canvas(rows, frames, level_rows), config.latent, 2 * config.latent
-        )
+        self.front = picture_front(config.front, signal)
+        self.encoder, self.decoder = coders(config.network, self.front, signal, config.latent, 2 * config.latent)
         self.penalty = config.penalty.build(config.latent)
-        self.least_batch = self.penalty.least_batch
+        self.minimum_batch_size = self.penalty.minimum_batch_size
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         own = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimiser = torch.optim.Adam(own, config.learning_rate)
 
-    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"autoencoder": self.optimiser, **self.penalty.optimisers()}
+    def prepare(self, source: Source, engine: Engine) -> None:
+        self.front.fit_batches(source.preview(engine.progress))
 
-    def features(self, batch: Batch) -> Float[Tensor, "clip channel band frame"]:
+    def parts(self) -> dict[str, Stateful]:
+        return {"autoencoder": self.optimiser, **self.penalty.parts()}
+
+    def features(self, batch: Batch) -> Float[Tensor, "clip channel row frame"]:
         return self.front(batch.signal) if batch.features is None else batch.features
 
-    def posterior(self, features: Float[Tensor, "clip channel band frame"]) -> Posterior:
-        mean, log_variance = self.encoder(features).float().chunk(2, dim=1)
+    def posterior(self, features: Float[Tensor, "clip channel row frame"]) -> Posterior:
+        mean, log_variance = wide(self.encoder(features)).chunk(2, dim=1)
         return Posterior(mean, log_variance)
 
     def log_likelihood(
         self,
-        raw: Float[Tensor, "clip channel band frame"],
-        features: Float[Tensor, "clip channel band frame"],
+        raw: Float[Tensor, "clip channel row frame"],
+        features: Float[Tensor, "clip channel row frame"],
         own: Bool[Tensor, "clip 1 1 frame"] | None,
     ) -> Float[Tensor, " clip"]:
         """log p(x|z) in nats of each clip's own frames, from the raw output of the decoder."""
         if self.config.likelihood == "bernoulli":
-            cells = -functional.binary_cross_entropy_with_logits(raw, features, reduction="none")
+            bins = -functional.binary_cross_entropy_with_logits(raw, features, reduction="none")
         else:
             log_variance = torch.full((), 2 * math.log(self.config.noise), device=raw.device)
-            cells = log_normal(features, raw, log_variance)
-        heard = cells if own is None else cells.where(own, 0)
-        return reduce(heard, "clip channel band frame -> clip", "sum")
+            bins = log_normal(features, raw, log_variance)
+        counted = bins if own is None else bins.where(own, 0)
+        return reduce(counted, "clip channel row frame -> clip", "sum")
 
-    def update(self, batch: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        features = self.features(batch)
-        own = own_frames(self.front, batch.lengths, features.shape[-1])
+    def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        features = self.features(data)
+        own = own_frames(self.front, data.lengths, features.shape[-1])
         with engine.autocast():
             posterior = self.posterior(features)
-            sample = posterior.draw(engine.generator)
-            raw = self.decoder(sample).float()
-            price, terms = self.penalty(posterior, sample, self.updates, engine.clips)
+            sample = posterior.draw(engine)
+            raw = wide(self.decoder(sample))
+            price, terms = self.penalty(posterior, sample, self.updates, engine)
         distortion = -self.log_likelihood(raw, features, own).mean()
         loss = distortion + price
         engine.descend(loss, self.optimiser)
         terms |= self.penalty.learn(sample.detach(), engine)
         self.updates += 1
-        error = mean_squared_error(self.observed(raw), features, own)
+        error = mean_squared_error(self.observed(raw), features, own, engine)
         terms |= {"loss/total": loss, "loss/distortion": distortion, "loss/error": error}
         return {name: value.detach() for name, value in terms.items()}
 
-    def observed(self, raw: Float[Tensor, "clip channel band frame"]) -> Float[Tensor, "clip channel band frame"]:
+    def observed(self, raw: Float[Tensor, "clip channel row frame"]) -> Float[Tensor, "clip channel row frame"]:
         """The decoder's raw output as features."""
         return raw.sigmoid() if self.config.likelihood == "bernoulli" else raw
 
     @torch.no_grad()
     def encode(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip 1 code"]:
         """Posterior means, one frame a clip."""
-        return self.code(self.front(signal))
+        return rearrange(self.posterior(self.front(signal)).mean, "clip code -> clip 1 code")
 
     @torch.no_grad()
-    def code(self, features: Float[Tensor, "clip channel band frame"]) -> Float[Tensor, "clip 1 code"]:
-        return rearrange(self.posterior(features).mean, "clip code -> clip 1 code")
-
-    @torch.no_grad()
-    def decode(self, codes: Float[Tensor, "clip 1 code"]) -> Float[Tensor, "clip channel band frame"]:
-        return self.observed(self.decoder(rearrange(codes, "clip 1 code -> clip code")).float())
+    def decode(self, codes: Float[Tensor, "clip 1 code"]) -> Float[Tensor, "clip channel row frame"]:
+        return self.observed(wide(self.decoder(rearrange(codes, "clip 1 code -> clip code"))))
 
     @torch.no_grad()
     def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip 1 code"]:
-        """Codes drawn from the prior."""
         like = next(self.parameters())
-        return torch.empty(clips, 1, self.config.latent, device=like.device).normal_(generator=generator)
+        return like.new_empty(clips, 1, self.config.latent).normal_(generator=generator)
 
     @torch.no_grad()
     def log_weights(self, batch: Batch, draws: int, generator: torch.Generator) -> Float[Tensor, "draw clip"]:
-        """log p(x, z) − log q(z|x) for samples of q: their mean is the ELBO, their log-mean-exp IWAE's bound."""
         features = self.features(batch)
         own = own_frames(self.front, batch.lengths, features.shape[-1])
         posterior, weights = self.posterior(features), []
         for _ in range(draws):
-            sample = posterior.draw(generator)
+            sample = posterior.moved(torch.empty_like(posterior.mean).normal_(generator=generator))
             prior = log_normal(sample, torch.zeros_like(sample), torch.zeros_like(sample))
             density = log_normal(sample, posterior.mean, posterior.log_variance)
-            likelihood = self.log_likelihood(self.decoder(sample).float(), features, own)
+            likelihood = self.log_likelihood(wide(self.decoder(sample)), features, own)
             weights.append(likelihood + (prior - density).sum(1))
         return torch.stack(weights)
+
+    @torch.no_grad()
+    def describe(self, batches: Sequence[Batch]) -> tuple[Description, int, tuple[Traversal, ...]]:
+        """Codes are ordered by their divergence from the prior, and moved by standard deviations of the aggregate
+        posterior."""
+        found = [self.posterior(self.features(batch)) for batch in batches]
+        return describe_numbers(
+            torch.cat([rearrange(one.mean, "clip code -> clip 1 code") for one in found]),
+            self.dead_below,
+            torch.cat([one.log_variance.exp() for one in found]),
+            torch.cat([one.divergence() for one in found]),
+        )

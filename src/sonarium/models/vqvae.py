@@ -6,24 +6,38 @@ a while is revived at a vector of the batch (Williams et al. 2020, arXiv 2002.08
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
-from einops import einsum, rearrange
+from einops import einsum, rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.features.frontend import FrontEndConfig, build_front, own_frames
+from sonarium.features.contract import FrontEndConfig, PictureFrontEnd
 from sonarium.features.spectrogram import SpectrogramConfig
-from sonarium.models.blocks import Canvas, Network, coders, mean_squared_error
-from sonarium.models.contract import Engine, Learner
+from sonarium.models.blocks import mean_squared_error, own_frames, picture_front, wide
+from sonarium.models.coders import Network, coders
+from sonarium.models.contract import (
+    Decoder,
+    Describer,
+    Description,
+    Encoder,
+    FeatureLearner,
+    Learner,
+    Sampler,
+    Traversal,
+)
+from sonarium.models.describing import STEPS
+from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal
 
 MOST_NUMBERS = 2**22
-"""In all codebooks together: 16,384 entries of 256 numbers, as large as published ones become. A batch asks for
+"""In all codebooks together: 16,384 entries of 256 numbers, the size of the largest published ones. A batch needs
 many times as much memory."""
+ROUNDING = 16
+"""Machine epsilons by which squared distances may differ and count as equal."""
 MOST_CODES = 2**14
 """Numbers in the vectors of one clip."""
 
@@ -31,17 +45,17 @@ MOST_CODES = 2**14
 @dataclass(frozen=True)
 class VQVAEConfig:
     slots: int = 8
-    """Number of vectors a clip, each with a codebook of its own."""
+    """Vectors per clip, each with a codebook of its own."""
     dimension: int = 8
-    """Length of each vector."""
+    """Dimension of a codebook entry."""
     entries: int = 64
-    """Entries of a codebook."""
+    """Codebook size."""
     decay: float = 0.95
-    """Decay of the moving averages that the codebooks follow."""
+    """Decay of the exponential moving averages that update the codebooks."""
     commitment: float = 0.25
-    """Weight of the distance from the encoder's vectors to their entries."""
+    """Weight β of the commitment loss."""
     revival: float = 0.01
-    """An entry is revived when its average use falls below this share of an even use."""
+    """Dead entries are reset to a vector of the batch: below this fraction of uniform use."""
     network: Network = "convolutional"
     """Encoder and decoder: locating, convolutional, syntone (VAEDeep), or dense."""
     learning_rate: float = 1e-3
@@ -54,11 +68,15 @@ class VQVAEConfig:
         demands = [
             ("slots", 1 <= self.slots <= MOST_CODES, f"a whole number from 1 to {MOST_CODES}"),
             ("dimension", 1 <= codes <= MOST_CODES, f"1 or more, at most {MOST_CODES} in all slots together"),
-            ("entries", 1 <= self.entries <= most, f"a whole number from 1 to {most} for so many slots"),
+            (
+                "entries",
+                1 <= self.entries <= most,
+                f"a whole number from 1 to {most} with slots={self.slots}, dimension={self.dimension}",
+            ),
             ("decay", 0 <= self.decay < 1, "a number from 0 to below 1"),
             ("commitment", 0 <= self.commitment < math.inf, "a number of at least 0"),
-            # Averages of an entry that is never revived would shrink until their ratio is 0/0.
-            ("revival", 0 < self.revival <= 1, "a share above 0, at most 1"),
+            # Averages of an entry that is never reset would shrink until their ratio is 0/0.
+            ("revival", 0 < self.revival <= 1, "a fraction above 0, at most 1"),
             ("learning_rate", 0 < rate < math.inf, "a positive number, such as 0.001"),
         ]
         for name, met, expected in demands:
@@ -67,7 +85,7 @@ class VQVAEConfig:
 
 
 class Codebooks(nn.Module):
-    """One codebook a slot, moved by averages rather than by gradients."""
+    """One codebook a slot, updated by moving averages rather than by gradients."""
 
     entries: Float[Tensor, "slot entry dim"]
     sums: Float[Tensor, "slot entry dim"]
@@ -85,8 +103,13 @@ class Codebooks(nn.Module):
 
     def nearest(self, vectors: Float[Tensor, "clip slot dim"]) -> Int[Tensor, "clip slot"]:
         given = rearrange(vectors, "clip slot dim -> slot clip dim")
-        # Else the way to compute would depend on how many clips there are.
-        return torch.cdist(given, self.entries, compute_mode="use_mm_for_euclid_dist").argmin(2).T
+        # By default the algorithm would depend on the batch size.
+        squares = torch.cdist(given, self.entries, compute_mode="use_mm_for_euclid_dist").square()
+        # Entries initialised with the same vector differ by rounding alone: the first of them is taken, so that the
+        # assignment does not depend on how many clips are compared at once, or on how many ranks.
+        scale = given.square().sum(2, keepdim=True) + self.entries.square().sum(2)[:, None]
+        least = squares.amin(2, keepdim=True)
+        return (squares <= least + ROUNDING * torch.finfo(squares.dtype).eps * scale).to(torch.uint8).argmax(2).T
 
     def look_up(self, index: Int[Tensor, "clip slot"]) -> Float[Tensor, "clip slot dim"]:
         return self.entries[torch.arange(index.shape[1], device=index.device), index]
@@ -94,7 +117,7 @@ class Codebooks(nn.Module):
     def pick(
         self, vectors: Float[Tensor, "clip slot dim"], generator: torch.Generator
     ) -> Float[Tensor, "slot entry dim"]:
-        """Vectors of the batch at random, as many as there are entries."""
+        """A random vector of the batch for each entry."""
         drawn = torch.randint(len(vectors), self.uses.shape, generator=generator, device=vectors.device)
         slots = rearrange(torch.arange(self.config.slots, device=vectors.device), "slot -> slot 1")
         return vectors[drawn, slots]
@@ -106,7 +129,7 @@ class Codebooks(nn.Module):
         index: Int[Tensor, "clip slot"],
         generator: torch.Generator,
     ) -> Float[Tensor, ""]:
-        """Move the averages towards this batch; revive the dead; return how many were revived."""
+        """Update the averages with the global batch and reset dead entries; returns how many were reset."""
         assigned = functional.one_hot(index, self.config.entries).to(vectors.dtype)
         decay = self.config.decay
         self.uses.mul_(decay).add_(assigned.sum(0), alpha=1 - decay)
@@ -121,7 +144,7 @@ class Codebooks(nn.Module):
 
     @torch.no_grad()
     def start(self, vectors: Float[Tensor, "clip slot dim"], generator: torch.Generator) -> None:
-        """Lay the first entries at vectors of the first batch."""
+        """Initialise the entries with vectors of the first global batch."""
         self.entries.copy_(self.pick(vectors, generator))
         self.uses.fill_(len(vectors) / self.config.entries)
         self.sums.copy_(self.entries * self.uses[..., None])
@@ -129,51 +152,56 @@ class Codebooks(nn.Module):
 
 
 def perplexity(index: Int[Tensor, "clip slot"], entries: int) -> Float[Tensor, ""]:
-    """exp(entropy) of the use of the entries, averaged over slots: `entries` if all are used evenly."""
-    share = functional.one_hot(index, entries).double().mean(0)
-    return torch.special.entr(share).sum(1).exp().mean().float()
+    """exp(entropy) of the use of the entries, averaged over slots: `entries` if all are used equally."""
+    usage = functional.one_hot(index, entries).double().mean(0)
+    return torch.special.entr(usage).sum(1).exp().mean().float()
 
 
-class VQVAE(Learner):
-    capabilities: ClassVar = ("encode", "decode", "sample")
+class VQVAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Describer):
+    front: PictureFrontEnd
 
     def __init__(self, config: VQVAEConfig, signal: Signal):
         super().__init__()
         self.config, self.signal = config, signal
-        self.front, (rows, frames), level_rows = build_front(config.front, signal)
+        self.front = picture_front(config.front, signal)
         width = config.slots * config.dimension
-        self.encoder, self.decoder = coders(config.network, Canvas(rows, frames, level_rows), width, width)
+        self.encoder, self.decoder = coders(config.network, self.front, signal, width, width)
         self.codebooks = Codebooks(config)
         own = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimiser = torch.optim.Adam(own, config.learning_rate)
 
-    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+    def prepare(self, source: Source, engine: Engine) -> None:
+        self.front.fit_batches(source.preview(engine.progress))
+
+    def parts(self) -> dict[str, Stateful]:
         return {"autoencoder": self.optimiser}
 
-    def features(self, batch: Batch) -> Float[Tensor, "clip channel band frame"]:
+    def features(self, batch: Batch) -> Float[Tensor, "clip channel row frame"]:
         return self.front(batch.signal) if batch.features is None else batch.features
 
-    def vectors(self, features: Float[Tensor, "clip channel band frame"]) -> Float[Tensor, "clip slot dim"]:
-        return rearrange(
-            self.encoder(features).float(), "clip (slot dim) -> clip slot dim", slot=self.config.slots
-        )
+    def vectors(self, features: Float[Tensor, "clip channel row frame"]) -> Float[Tensor, "clip slot dim"]:
+        return rearrange(wide(self.encoder(features)), "clip (slot dim) -> clip slot dim", slot=self.config.slots)
 
-    def update(self, batch: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        features = self.features(batch)
+    def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        features = self.features(data)
+        own = own_frames(self.front, data.lengths, features.shape[-1])
         with engine.autocast():
             vectors = self.vectors(features)
+            # The codebooks follow the global batch, and so stay the same on all ranks.
+            every = engine.gather(vectors.detach())
             if not self.codebooks.started:
-                self.codebooks.start(vectors.detach(), engine.generator)
+                self.codebooks.start(every, engine.generator)
             index = self.codebooks.nearest(vectors.detach())
             quantised = self.codebooks.look_up(index)
             # The gradient passes the quantisation as if it were not there.
             through = vectors + (quantised - vectors).detach()
-            made = self.decoder(rearrange(through, "clip slot dim -> clip (slot dim)")).float()
-        error = mean_squared_error(made, features, own_frames(self.front, batch.lengths, features.shape[-1]))
+            made = wide(self.decoder(rearrange(through, "clip slot dim -> clip (slot dim)")))
+        error = mean_squared_error(made, features, own, engine)
         commitment = functional.mse_loss(vectors, quantised)
         loss = error + self.config.commitment * commitment
         engine.descend(loss, self.optimiser)
-        revived = self.codebooks.follow(vectors.detach(), index, engine.generator)
+        index = engine.gather(index)
+        revived = self.codebooks.follow(every, index, engine.generator)
         terms = {
             "loss/total": loss,
             "loss/error": error,
@@ -185,20 +213,61 @@ class VQVAE(Learner):
 
     @torch.no_grad()
     def encode(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip 1 code"]:
-        """The entries that stand for a clip, end to end in one frame."""
-        return self.code(self.front(signal))
-
-    @torch.no_grad()
-    def code(self, features: Float[Tensor, "clip channel band frame"]) -> Float[Tensor, "clip 1 code"]:
-        entries = self.codebooks.look_up(self.codebooks.nearest(self.vectors(features)))
+        """The nearest entries of all slots, concatenated in one frame."""
+        entries = self.codebooks.look_up(self.codebooks.nearest(self.vectors(self.front(signal))))
         return rearrange(entries, "clip slot dim -> clip 1 (slot dim)")
 
     @torch.no_grad()
-    def decode(self, codes: Float[Tensor, "clip 1 code"]) -> Float[Tensor, "clip channel band frame"]:
-        return self.decoder(rearrange(codes, "clip 1 code -> clip code")).float()
+    def decode(self, codes: Float[Tensor, "clip 1 code"]) -> Float[Tensor, "clip channel row frame"]:
+        return wide(self.decoder(rearrange(codes, "clip 1 code -> clip code")))
 
     @torch.no_grad()
     def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip 1 code"]:
-        """Entries drawn slot by slot, as often as training used them."""
+        """Entries drawn slot by slot with the frequencies of training."""
         chosen = torch.multinomial(self.codebooks.uses, clips, replacement=True, generator=generator).T
         return rearrange(self.codebooks.look_up(chosen), "clip slot dim -> clip 1 (slot dim)")
+
+    @torch.no_grad()
+    def describe(self, batches: Sequence[Batch]) -> tuple[Description, int, tuple[Traversal, ...]]:
+        """Slots are ordered by their perplexity; the most ordinary clip is that of the most frequent entries."""
+        index = torch.cat([self.codebooks.nearest(self.vectors(self.features(batch))) for batch in batches])
+        entries = self.config.entries
+        counts = torch.stack([torch.bincount(slot, minlength=entries) for slot in index.T])
+        usage = counts.double() / len(index)
+        perplexities = torch.special.entr(usage).sum(1).exp().cpu().numpy()
+        description = Description(
+            values=index.cpu().double().numpy(),
+            names=tuple(f"slot {position + 1}" for position in range(index.shape[1])),
+            worth=perplexities,
+            notes=tuple(f"perplexity {one:.1f}" for one in perplexities.tolist()),
+            alive=(usage > 0).sum(1).cpu().numpy() > 1,
+            entries=entries,
+        )
+        central = int(usage.gather(1, index.T).log().sum(0).argmax())
+        return description, central, self.traversals(description, index[central], usage)
+
+    def traversals(
+        self, description: Description, base: Int[Tensor, " slot"], usage: Float[Tensor, "slot entry"]
+    ) -> tuple[Traversal, ...]:
+        """In each slot in turn, its most frequent entries, along the line on which they differ most."""
+        found = []
+        for slot in description.order:
+            used = usage[slot].argsort(descending=True, stable=True)[: len(STEPS)]
+            used = used[usage[slot, used] > 0]
+            own = base[slot]
+            if not bool((used == own).any()):
+                used = torch.cat([used[:-1], own[None]])
+            moved = repeat(base, "slot -> step slot", step=len(used)).clone()
+            moved[:, slot] = used
+            places = self.codebooks.look_up(moved)[:, slot].double()
+            along = torch.linalg.svd(places - places.mean(0), full_matrices=False)[2][0]
+            # Either end of the line may come first; the sign is fixed so that pictures recur.
+            along = along * torch.sign(along[along.abs().argmax()])
+            order = (places @ along).argsort(stable=True)
+            used = used[order]
+            vectors = rearrange(self.codebooks.look_up(moved[order]), "step slot dim -> step 1 (slot dim)")
+            at = int((used == own).nonzero()[0])
+            steps = tuple(f"entry {entry}" for entry in used.tolist())
+            name, note, alive = description.names[slot], description.notes[slot], bool(description.alive[slot])
+            found.append(Traversal(name, note, alive, steps, at, vectors))
+        return tuple(found)

@@ -1,1 +1,1 @@
-"""Rooms walked by keyboard, and agents watched and scored in them."""
+"""Playing in rooms: a person by keyboard, in a window or a terminal, or scripted agents that are evaluated."""

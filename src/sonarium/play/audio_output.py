@@ -1,7 +1,7 @@
-"""What is heard while one plays: windows of stereo sound, played without a gap by pygame, or not at all.
+"""Audio output while one plays: windows of stereo sound, played without gaps by pygame, or timed in silence.
 
-A sound device asks for samples from a thread of its own; windows wait for it in a queue. Without a device time
-passes all the same, so that playing goes at the same pace.
+A sound device pulls samples in a thread of its own from a queue of windows. Without a device the output only keeps
+time, so that the game runs at the same pace.
 """
 
 import os
@@ -17,52 +17,52 @@ import numpy as np
 from jaxtyping import Float
 
 CHUNK = 256
-"""Samples that the device asks for at a time."""
+"""Buffer size of the device in samples."""
 STUCK = 1.0
-"""Seconds by which a device may be late before it is taken for gone."""
+"""Seconds by which a device may be late before it counts as gone."""
 
 
-class Loudspeaker(ABC):
-    """Takes windows of sound, each when it is hungry."""
+class AudioOutput(ABC):
+    """Plays windows of sound one after the other."""
 
-    heard: bool
+    audible: bool
 
     @abstractmethod
-    def hungry(self) -> bool:
+    def needs_window(self) -> bool:
         """Whether another window is needed soon."""
 
     @abstractmethod
     def play(self, window: Float[np.ndarray, "2 time"]) -> None:
-        """Let this be heard after all that was given before."""
+        """Queue a window."""
 
     @abstractmethod
     def close(self) -> None:
-        """Fall silent."""
+        """Stop, and release the device."""
 
 
-class Silence(Loudspeaker):
-    """Nothing is heard; a window is over when its time is."""
+class SilentOutput(AudioOutput):
+    """Keeps time without a device."""
 
-    heard = False
+    audible = False
 
     def __init__(self, rate: int) -> None:
         self.rate, self.until = rate, 0.0
 
-    def hungry(self) -> bool:
+    def needs_window(self) -> bool:
         return time.monotonic() >= self.until
 
     def play(self, window: Float[np.ndarray, "2 time"]) -> None:
-        # From when the last window ended, unless that was long ago.
+        # From the end of the last window, unless that was long ago.
         self.until = max(self.until, time.monotonic() - 0.1) + window.shape[1] / self.rate
 
     def close(self) -> None:
         pass
 
 
-class Speaker(Loudspeaker):
-    """A sound device and the windows that wait for it."""
+class DeviceOutput(AudioOutput):
+    """A sound device and its queue of windows."""
 
-    heard = True
+    audible = True
 
     def __init__(self, rate: int) -> None:
         from pygame import _sdl2
@@ -78,7 +78,7 @@ class Speaker(Loudspeaker):
         self.device.pause(0)
 
     def fill(self, device: Any, memory: Any) -> None:
-        """The device takes what there is, and silence for the rest."""
+        """Callback of the device: what is queued, then silence."""
         wanted = np.frombuffer(memory, np.float32).reshape(-1, 2)
         done = 0
         with self.lock:
@@ -91,11 +91,11 @@ class Speaker(Loudspeaker):
                 done, self.ready = done + count, self.ready - count
         wanted[done:] = 0
 
-    def hungry(self) -> bool:
-        """To ask earlier would make keys feel slow."""
+    def needs_window(self) -> bool:
+        """As late as possible: what is queued delays the response to keys."""
         with self.lock:
             if time.monotonic() - self.given > STUCK:
-                # Keys must count even if the device has gone.
+                # Keys must work even if the device is gone.
                 self.waiting.clear()
                 self.ready = 0
             return self.ready <= 2 * CHUNK
@@ -111,19 +111,19 @@ class Speaker(Loudspeaker):
         self.device.close()
 
 
-def loudspeaker(rate: int) -> Loudspeaker:
-    """A device if there is one; what its libraries complain of is of no use on the screen."""
+def open_output(rate: int) -> AudioOutput:
+    """A device if there is one. What its libraries print would disturb the screen."""
     with quiet():
         try:
-            return Speaker(rate)
+            return DeviceOutput(rate)
         except Exception:
-            # SDL's errors are of many kinds, and each of them means that nothing can be heard here.
-            return Silence(rate)
+            # SDL raises many kinds of error; each of them means that there is no usable device.
+            return SilentOutput(rate)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing that C libraries say reaches the error stream."""
+    """Redirect what C libraries print to the error stream."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -1,14 +1,46 @@
-"""What a screen promises to a walk by keyboard: to listen for keys, and to show the room."""
+"""The interface of a screen for walking by keyboard, window or terminal: it reads keys and shows the room."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
-from sonarium.play.keys import Wish
 from sonarium.rooms.seek.episode import Scene
+
+MOVES = {"forward": (1.0, 0.0), "back": (-1.0, 0.0), "left": (0.0, 1.0), "right": (0.0, -1.0)}
+"""The continuous action of each key: fractions of a step forward and of a turn to the left."""
+HELP = "arrow keys or w a s d: walk and turn · h: hide the sources · n: next room · q: quit"
+MORE = "l: sound pressure level · i: image sources"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the player asks for."""
+
+    move: tuple[float, float] = (0.0, 0.0)
+    quit: bool = False
+    next_room: bool = False
+    hide: bool = False
+    levels: bool = False
+    images: bool = False
+    """The last three are toggles."""
+
+
+def command_of(names: Sequence[str]) -> Command:
+    """The command behind the names of keys in their order; of those that move, the last one counts."""
+    moves = [MOVES[name] for name in names if name in MOVES]
+    return Command(
+        move=moves[-1] if moves else (0.0, 0.0),
+        quit="quit" in names,
+        next_room="next room" in names,
+        hide=names.count("hide") % 2 == 1,
+        levels=names.count("levels") % 2 == 1,
+        images=names.count("images") % 2 == 1,
+    )
 
 
 class Screen(ABC):
-    """A window or a terminal; it is used as a context, and leaves all as it was."""
+    """A window or a terminal; as a context manager it restores what it changed."""
 
     @abstractmethod
     def __enter__(self) -> None: ...
@@ -20,12 +52,12 @@ class Screen(ABC):
 
     @abstractmethod
     def wait(self, seconds: float) -> None:
-        """Listen for keys, no longer than this."""
+        """Wait for keys, no longer than this."""
 
     @abstractmethod
-    def wish(self) -> Wish:
-        """What the keys since the last time ask for."""
+    def command(self) -> Command:
+        """The command of the keys since the last call."""
 
     @abstractmethod
-    def show(self, scene: Scene, state: str, hide: bool, levels: bool, images: bool) -> None:
-        """The scene, how things stand, and which keys there are."""
+    def show(self, scene: Scene, status: str, hide: bool, levels: bool, images: bool) -> None:
+        """Draw the scene, a line of status, and the keys."""

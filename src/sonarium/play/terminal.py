@@ -1,6 +1,6 @@
-"""Playing in a terminal: keys without Enter, and a drawing that is renewed in place.
+"""Playing in a terminal: keys without Enter (cbreak mode), and a drawing that is redrawn in place.
 
-Whatever happens, the terminal is left as it was found: its modes, its screen and its cursor.
+Whatever happens, the terminal is restored: its modes, its screen and its cursor.
 """
 
 import os
@@ -11,22 +11,29 @@ import termios
 import tty
 from types import TracebackType
 
-from sonarium.play.keys import HELP, KEYS, Wish, wish_of
-from sonarium.play.screen import Screen
-from sonarium.rooms.draw.lettering import FEWEST, text
+from sonarium.play.screen import HELP, Command, Screen, command_of
+from sonarium.rooms.draw.ansi import FEWEST, text
 from sonarium.rooms.seek.episode import Scene
 
+KEYS = {
+    "\x1b[A": "forward", "\x1b[B": "back", "\x1b[D": "left", "\x1b[C": "right",
+    "\x1bOA": "forward", "\x1bOB": "back", "\x1bOD": "left", "\x1bOC": "right",
+    "w": "forward", "s": "back", "a": "left", "d": "right",
+    "q": "quit", "n": "next room", "\r": "next room", "\n": "next room",
+    "h": "hide", "l": "levels", "i": "images",
+}  # fmt: skip
+"""What terminals send for each key."""
 ALTERNATE, USUAL = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
-"""Another screen without a cursor; the usual one with it."""
+"""The alternate screen without a cursor; the usual one with it."""
 HOME, TO_END_OF_LINE, TO_END = "\x1b[H", "\x1b[K", "\x1b[J"
 ESCAPE = "\x1b"
 DISABLED = b"\x00"
 WIDEST = 100
-"""Columns of a drawing that eyes still take in at once."""
+"""Columns of the largest drawing."""
 
 
 class Terminal(Screen):
-    """A screen of letters."""
+    """A screen of characters."""
 
     def __init__(self) -> None:
         self.keyboard, self.screen = sys.stdin.fileno(), sys.stdout
@@ -55,8 +62,8 @@ class Terminal(Screen):
             # A terminal that is gone reads as ended.
             self.pressed += read.decode(errors="ignore") if read else "q"
 
-    def wish(self) -> Wish:
-        """What the keys since the last time ask for; of those that move the last one counts."""
+    def command(self) -> Command:
+        """The command of the keys since the last call."""
         names, rest = [], self.pressed
         while rest:
             known = next((key for key in sorted(KEYS, key=len, reverse=True) if rest.startswith(key)), None)
@@ -65,13 +72,13 @@ class Terminal(Screen):
             names.append(KEYS[known] if known is not None else "")
             rest = rest[len(known or " ") :]
         self.pressed = rest
-        return wish_of(names)
+        return command_of(names)
 
-    def show(self, scene: Scene, state: str, hide: bool, levels: bool, images: bool) -> None:
-        """Letters have no room for levels and images."""
+    def show(self, scene: Scene, status: str, hide: bool, levels: bool, images: bool) -> None:
+        """Characters are too coarse for levels and images."""
         size = shutil.get_terminal_size()
         columns = max(FEWEST, min(size.columns - 1, 2 * (size.lines - 4), WIDEST))
-        words = (line[: size.columns - 1] for line in (state, HELP))
+        words = (line[: size.columns - 1] for line in (status, HELP))
         drawn = [*text(scene, columns, hide=hide).split("\n"), *words]
         shown = [line + TO_END_OF_LINE for line in drawn[: size.lines]]
         self.screen.write(HOME + "\r\n".join(shown) + TO_END)

@@ -1,32 +1,31 @@
-"""Walking through a room by keyboard: time passes as in the world, and sound is heard as it is made.
+"""Walking through a room by keyboard in real time.
 
-The window and the terminal are two screens of one walk. A step is made whenever the sound device needs another
-window; a key that is not pressed is a step on the spot, so that one can stand and listen.
+The window and the terminal are two screens of one walk. The environment steps whenever the audio output needs
+another window of sound; without a key it steps on the spot, so that one can stand and listen.
 """
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from sonarium.commands.faults import UsageError, say
-from sonarium.play.audio_output import Loudspeaker, loudspeaker, quiet
-from sonarium.play.keys import Wish
-from sonarium.play.screen import Screen
+from sonarium.play.audio_output import AudioOutput, open_output, quiet
+from sonarium.play.screen import Command, Screen
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.env import Seek
 
-LOUDER = 20.0
-"""Decibels by which what is played is louder than what agents hear, before it is limited."""
-PATIENCE = 0.02
-"""Seconds at most between two looks at the keys."""
+PLAYBACK_GAIN = 20.0
+"""Gain in dB of playback over the observation, before clipping."""
+POLL = 0.02
+"""Longest time in seconds between two reads of the keys."""
 
 
 @dataclass
 class Tally:
-    """All episodes of a walk."""
+    """Totals over all episodes of a walk."""
 
     episodes: int = 0
     finished: int = 0
@@ -36,7 +35,7 @@ class Tally:
 
 
 class Walk:
-    """One episode after another, and how it looks."""
+    """One episode after another, and what is shown of it."""
 
     def __init__(self, config: SeekConfig, seed: int) -> None:
         self.room, self.seed = Seek(config), seed
@@ -50,68 +49,65 @@ class Walk:
         self.tally.episodes += 1
         self.found, self.total, self.over, self.earned = int(info["found"]), self.room.config.sources, "", 0.0
 
-    def step(self, wish: Wish) -> Float[np.ndarray, "2 time"]:
-        """What is heard next."""
-        self.heard, reward, terminated, truncated, info = self.room.step(np.array(wish.move, np.float32))
+    def step(self, command: Command) -> Float[np.ndarray, "2 time"]:
+        """The next window of sound."""
+        self.heard, reward, terminated, truncated, info = self.room.step(np.array(command.move, np.float32))
         self.tally.found += int(info["found"]) - self.found
         self.found = int(info["found"])
         self.tally.steps += 1
         self.earned, self.tally.earned = self.earned + reward, self.tally.earned + reward
         if terminated:
             self.tally.finished += 1
-            self.over = "All found!"
+            self.over = "All sources found!"
         elif truncated:
-            self.over = "The time is over."
+            self.over = "Time is up."
         return self.heard
 
-    def obey(self, wish: Wish) -> None:
+    def obey(self, command: Command) -> None:
         """What a key does besides walking."""
         self.hide, self.levels, self.images = (
-            self.hide ^ wish.hide,
-            self.levels ^ wish.levels,
-            self.images ^ wish.images,
+            self.hide ^ command.hide,
+            self.levels ^ command.levels,
+            self.images ^ command.images,
         )
-        if wish.again:
+        if command.next_room:
             self.begin()
 
-    def state(self, heard: bool) -> str:
-        """How things stand."""
-        state = f"{self.over} n: another room · q: leave" if self.over else f"return {self.earned:.1f}"
-        silent = "" if heard else " · no sound device here: silent"
-        return state + silent
+    def status(self, audible: bool) -> str:
+        status = f"{self.over} n: next room · q: quit" if self.over else f"return {self.earned:.1f}"
+        return status + ("" if audible else " · no sound device: silent")
 
 
-def walk(config: SeekConfig, seed: int, terminal: bool) -> Tally:
-    """Play until the player leaves."""
-    screen = choose_screen(terminal)
+def walk(config: SeekConfig, seed: int, screen: Screen) -> Tally:
+    """Play until the player quits."""
     going = Walk(config, seed)
-    speaker = loudspeaker(config.rate)
+    output = open_output(config.rate)
     try:
         with screen:
-            stroll(going, screen, speaker)
+            stroll(going, screen, output)
     finally:
-        speaker.close()
+        output.close()
     return going.tally
 
 
-def stroll(going: Walk, screen: Screen, speaker: Loudspeaker) -> None:
-    """Sound is made in time; the picture is renewed after each step."""
+def stroll(going: Walk, screen: Screen, output: AudioOutput) -> None:
+    """Audio sets the pace; the picture is redrawn after each step."""
     while True:
-        screen.wait(PATIENCE)
-        if not speaker.hungry():
+        screen.wait(POLL)
+        if not output.needs_window():
             continue
-        wish = screen.wish()
-        if wish.leave:
+        command = screen.command()
+        if command.quit:
             return
-        going.obey(wish)
-        heard = going.heard * 0 if going.over else going.step(wish)
-        speaker.play(np.clip(heard * 10 ** (LOUDER / 20), -1, 1))
-        screen.show(going.room.scene(), going.state(speaker.heard), going.hide, going.levels, going.images)
+        going.obey(command)
+        heard = going.heard * 0 if going.over else going.step(command)
+        output.play(np.clip(heard * 10 ** (PLAYBACK_GAIN / 20), -1, 1))
+        screen.show(going.room.scene(), going.status(output.audible), going.hide, going.levels, going.images)
 
 
-def choose_screen(terminal: bool) -> Screen:
-    """A window where one can be shown and is not declined, else the terminal."""
-    if not terminal and displayed():
+def choose_screen(terminal: bool, remark: Callable[[str], None]) -> Screen:
+    """A window where there is a display, else or if wanted the terminal; a remark says why there is no window."""
+    if not terminal and has_display():
         try:
             with quiet():
                 from sonarium.play.window import Window
@@ -120,22 +116,21 @@ def choose_screen(terminal: bool) -> Screen:
                 window.open()
             return window
         except ModuleNotFoundError:
-            say("pygame is not installed (`pip install pygame` for a window): playing in the terminal")
+            remark("pygame is not installed (`pip install pygame` for a window): playing in the terminal")
         except Exception as error:
-            # SDL's own errors: whatever it was, a terminal will do.
-            say(f"no window can be shown ({error}): playing in the terminal")
+            # SDL raises errors of its own; whatever it was, a terminal will do.
+            remark(f"no window can be shown ({error}): playing in the terminal")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError(
-            "to play by keyboard, a display or a terminal is needed, and here is neither: start it in a terminal, "
-            "or let an agent play, as --agent difference"
+        raise ValueError(
+            "playing by keyboard needs a display or a terminal, and there is neither: start it in a terminal, or "
+            "let an agent play, as --agent difference"
         )
     from sonarium.play.terminal import Terminal
 
     return Terminal()
 
 
-def displayed() -> bool:
-    """Whether this machine has a screen for windows."""
+def has_display() -> bool:
     if sys.platform in ("darwin", "win32") or os.environ.get("SDL_VIDEODRIVER"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

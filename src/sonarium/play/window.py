@@ -6,25 +6,24 @@ from types import TracebackType
 
 from PIL import Image
 
-from sonarium.play.keys import HELP, MORE, MOVES, Wish, wish_of
-from sonarium.play.screen import Screen
+from sonarium.play.screen import HELP, MORE, MOVES, Command, Screen, command_of
 from sonarium.rooms.draw import canvas
+from sonarium.rooms.draw.floorplan import picture
 from sonarium.rooms.draw.overlay import SoundField, sound_field
-from sonarium.rooms.draw.plan import picture
 from sonarium.rooms.seek.episode import Scene
 
 SIZE = 640
 LINE, TYPE = 24, 14
-"""Pixels from one line of words to the next, and of its letters."""
+"""Line height and font size of the text in pixels."""
 ORDER = 2
-"""Greatest number of reflections of the images that are drawn."""
+"""Largest reflection order of the image sources that are drawn."""
 
 
 class Window(Screen):
-    """A window with the picture of the room and words below it."""
+    """A window with the picture of the room and text below it."""
 
     def open(self) -> None:
-        """Show the window; SDL says in its own ways why it cannot."""
+        """Show the window; SDL raises errors of its own where it cannot."""
         import pygame
 
         self.pygame = pygame
@@ -34,7 +33,7 @@ class Window(Screen):
             "left": (pygame.K_LEFT, pygame.K_a), "right": (pygame.K_RIGHT, pygame.K_d),
         }  # fmt: skip
         self.struck = {
-            pygame.K_q: "leave", pygame.K_ESCAPE: "leave", pygame.K_n: "again", pygame.K_RETURN: "again",
+            pygame.K_q: "quit", pygame.K_ESCAPE: "quit", pygame.K_n: "next room", pygame.K_RETURN: "next room",
             pygame.K_h: "hide", pygame.K_l: "levels", pygame.K_i: "images",
         }  # fmt: skip
         self.moved = {key: name for name, keys in self.held.items() for key in keys}
@@ -52,37 +51,37 @@ class Window(Screen):
         self.pygame.display.quit()
 
     def wait(self, seconds: float) -> None:
-        """Keys are read as they come; a window is drawn so often that it never waits long."""
+        """Poll for keys; the window is redrawn so often that it never waits long."""
         for event in self.pygame.event.get():
             if event.type == self.pygame.QUIT:
-                self.names.append("leave")
+                self.names.append("quit")
             elif event.type == self.pygame.KEYDOWN:
                 self.names.append(self.struck.get(event.key) or self.moved.get(event.key, ""))
         time.sleep(min(seconds, 0.01))
 
-    def wish(self) -> Wish:
-        """What was struck since the last time, and the keys that are held, several at once."""
+    def command(self) -> Command:
+        """The command of the keys pressed since the last call and of those held down, several at once."""
         self.wait(0)
         pressed = self.pygame.key.get_pressed()
         struck, self.names = self.names, []
         moving = {name for name, keys in self.held.items() if any(pressed[key] for key in keys)} | set(struck)
         moves = [move for name, move in MOVES.items() if name in moving]
-        return replace(wish_of(struck), move=(sum(move[0] for move in moves), sum(move[1] for move in moves)))
+        return replace(command_of(struck), move=(sum(move[0] for move in moves), sum(move[1] for move in moves)))
 
-    def show(self, scene: Scene, state: str, hide: bool, levels: bool, images: bool) -> None:
-        """The picture, and words below it."""
+    def show(self, scene: Scene, status: str, hide: bool, levels: bool, images: bool) -> None:
+        """The picture, and text below it."""
         field = self.field_of(scene) if levels else None
         seen = picture(scene, SIZE, field, ORDER if images else 0, hide)
         whole = Image.new("RGB", (SIZE, SIZE + 3 * LINE), canvas.PAPER)
         whole.paste(Image.fromarray(seen))
-        for number, line in enumerate((state, HELP, MORE)):
+        for number, line in enumerate((status, HELP, MORE)):
             place = (LINE, SIZE + (number + 0.5) * LINE)
             canvas.write(whole, place, line, TYPE, canvas.FAINT if number else canvas.INK, "lm")
         self.surface.blit(self.pygame.image.frombuffer(whole.tobytes(), whole.size, "RGB"), (0, 0))
         self.pygame.display.flip()
 
     def field_of(self, scene: Scene) -> SoundField:
-        """Worked out anew when a source falls silent, or in another room."""
+        """Recomputed when a source is switched off, or in another room."""
         sounding = scene.on.tobytes()
         if self.field is None or self.field[0] is not scene.room or self.field[1] != sounding:
             self.field = (scene.room, sounding, sound_field(scene))

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from sonarium.measures.disentanglement.binning import bin_columns, joint_counts
 from sonarium.measures.disentanglement.information import information
+from sonarium.models.contract import Description
 from sonarium.report.style import BODY, FAINT, INK, LINES, SHARE, SMALL, panels, readable_on, sheet, tidy
-from sonarium.report.sweep import Codes
 from sonarium.worlds.contract import Factor
 
 BINS = 20
@@ -21,31 +21,35 @@ MOST_CODES = 24
 Records = Sequence[Mapping[str, float]]
 
 
-def told(codes: Codes, factors: Sequence[Factor]) -> Float[np.ndarray, "factor code"]:
+def told(
+    codes: Description, values: Float[np.ndarray, "clip factor"], factors: Sequence[Factor]
+) -> Float[np.ndarray, "factor code"]:
     """Mutual information of each factor with each code, as a share of the factor's entropy.
 
     A factor that has one value in these clips has no entropy to share: its row is zero, as is a dead code's
     column.
     """
     shares = np.zeros((len(factors), codes.values.shape[1]))
-    varied = np.flatnonzero(np.ptp(codes.factors, axis=0) > 0)
+    varied = np.flatnonzero(np.ptp(values, axis=0) > 0)
     living = np.flatnonzero(codes.alive & (np.ptp(codes.values, axis=0) > 0))
     if not len(varied) or not len(living):
         return shares
     keep = (codes.entries is not None,) * len(living)
     categories = tuple(factors[int(factor)].discrete for factor in varied)
     code_bins, code_sizes = bin_columns(np.asfortranarray(codes.values[:, living]), BINS, keep)
-    factor_bins, factor_sizes = bin_columns(np.asfortranarray(codes.factors[:, varied]), BINS, categories)
+    factor_bins, factor_sizes = bin_columns(np.asfortranarray(values[:, varied]), BINS, categories)
     counts = joint_counts(code_bins, factor_bins, code_sizes, factor_sizes)[0]
     table = information(counts, code_sizes, factor_sizes)
     shares[np.ix_(varied, living)] = (table.mutual / table.factor).T
     return shares
 
 
-def information_map(codes: Codes, factors: Sequence[Factor]) -> Figure:
+def information_map(
+    codes: Description, values: Float[np.ndarray, "clip factor"], factors: Sequence[Factor]
+) -> Figure:
     """Factor by code: how much of each cause each code tells, the codes that carry most first."""
     order = codes.order[:MOST_CODES]
-    shares = told(codes, factors)[:, order]
+    shares = told(codes, values, factors)[:, order]
     figure = sheet(max(4.2, 1.9 + 0.52 * len(order)), 1.5 + 0.42 * len(factors))
     axes = panels(figure, 1, 1)[0][0]
     image = axes.imshow(shares, cmap=SHARE, vmin=0, vmax=1, aspect="auto")
@@ -67,7 +71,7 @@ def information_map(codes: Codes, factors: Sequence[Factor]) -> Figure:
     return figure
 
 
-def codebook_use(codes: Codes) -> Figure:
+def codebook_use(codes: Description) -> Figure:
     """For each slot, the share of clips that each entry stands for, the most used first."""
     assert codes.entries is not None, codes.names
     order = codes.order[:MOST_CODES]

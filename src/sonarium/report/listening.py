@@ -1,7 +1,7 @@
-"""One offline page of episodes in rooms: how often the sources were found, and films and sounds of some episodes.
+"""One offline HTML page of episodes in rooms: a table of scores, and films and sounds of some episodes.
 
-What is shown comes as plain values, pictures and sounds as the bytes of their files; whoever has the rooms joins
-them. As on every page, all lies in the one file and nothing is fetched.
+The page takes plain values, and pictures and sounds as the bytes of their files, and knows no room. As every page,
+it embeds all its media and fetches nothing.
 """
 
 import base64
@@ -17,7 +17,7 @@ from sonarium.report.page import TEMPLATES
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file with its words."""
+    """A PNG file with its caption."""
 
     title: str
     caption: str
@@ -31,24 +31,24 @@ class EpisodeShown:
     title: str
     facts: Sequence[tuple[str, str]]
     film: bytes | None
-    """MP4 with sound."""
+    """MP4 with sound, or None."""
     poster: bytes
-    """A PNG file that is seen before the film is played."""
+    """A PNG file shown before the film plays."""
     sound: bytes | str
-    """Stereo WAV, the left ear first; or the name under which it lies beside the page."""
+    """Stereo WAV, left ear first; or the name of a file beside the page."""
     pictures: Sequence[Picture]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """A row for each agent: what was measured, as it should be written."""
+    """A table with one row per agent, its values formatted."""
 
     names: Sequence[str]
-    """Of the measures."""
+    """Names of the measures."""
     sentences: Sequence[str]
-    """What each of them means."""
+    """Definition of each measure."""
     rows: Sequence[tuple[str, Sequence[str]]]
-    """The agent, and its values."""
+    """Agent and values."""
     note: str
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +11,14 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sonarium.features.spectrogram import Spectrogram
-from sonarium.models.contract import Learner, can
+from sonarium.features.contract import PictureFrontEnd
+from sonarium.models.contract import Decoder, Describer, Encoder, FeatureLearner, Learner, Sampler, Traversal
 from sonarium.report import charts, figures
 from sonarium.report.album import Medium, gif, peak_safe, put, read_index, wav, write_index
 from sonarium.report.figures import Row, Shown
 from sonarium.report.style import png
-from sonarium.report.sweep import Autoencoder, Reading, Sweep, read
-from sonarium.report.view import audible, cells, hear, view_of
+from sonarium.report.sweep import Reading, read
+from sonarium.report.view import hear, view_of
 from sonarium.worlds.contract import Batch, Factor, World
 
 __all__ = ["Medium", "illustrate", "read_index"]
@@ -96,24 +96,28 @@ class Artist:
 
     def __init__(self, learner: Learner, world: World, folder: Path, seed: int):
         self.learner, self.world, self.folder = learner, world, folder
-        self.asked = cast(Autoencoder, learner)
-        self.view = view_of(learner.front, world.signal)
         self.rate = world.signal.rate or 0
-        self.speaks = self.view.sound and audible(learner.front)
+        self.draws = isinstance(learner, FeatureLearner) and isinstance(learner.front, PictureFrontEnd)
+        if isinstance(learner, FeatureLearner) and isinstance(learner.front, PictureFrontEnd):
+            self.front, self.features = learner.front, learner.features
+            self.view = view_of(self.front, world.signal)
+            self.speaks = self.view.sound and self.front.invertible
         self.generator = torch.Generator().manual_seed(seed)
         self.device = next((one.device for one in learner.parameters()), torch.device("cpu"))
         self.media: list[Medium] = []
 
     def show(self, test: Int[Tensor, " clip"]) -> None:
         clips = test.cpu()[torch.randperm(len(test), generator=self.generator)][:MOST_READ]
-        if can(self.learner, "encode"):
-            reading = read(self.asked, self.world, clips, self.device)
+        learner = self.learner
+        if isinstance(learner, Encoder | Describer):
+            reading = read(learner, self.world, clips, self.device)
             self.charts(reading)
-            if can(self.learner, "decode"):
-                self.reconstructions(clips, reading)
-                self.traversals(clips, reading)
-        if can(self.learner, "sample") and can(self.learner, "decode"):
-            self.samples()
+            if self.draws and isinstance(learner, Decoder):
+                if isinstance(learner, Encoder):
+                    self.reconstructions(clips, reading, learner, learner)
+                self.traversals(clips, reading, learner)
+        if self.draws and isinstance(learner, Sampler) and isinstance(learner, Decoder):
+            self.samples(learner, learner)
 
     def keep(self, kind: Any, file: str, content: bytes, title: str, caption: str, group: str) -> None:
         put(self.folder / file, content)
@@ -127,7 +131,7 @@ class Artist:
 
     def hear(self, features: Tensor) -> Float[np.ndarray, "clip time"]:
         """Features as sound."""
-        return hear(self.learner.front, features, self.world.signal.shape[0], ROUNDS, self.generator)
+        return hear(self.front, features, self.world.signal.shape[0], ROUNDS, self.generator)
 
     def named(self, clip: int, values: Sequence[float]) -> str:
         """A clip by its causes, or by its number where none is known."""
@@ -141,7 +145,7 @@ class Artist:
                 "information in per cent of the cause's entropy. In a good row one code tells all, the others "
                 "nothing."
             )
-            figure = charts.information_map(codes, self.world.factors)
+            figure = charts.information_map(codes, reading.factors, self.world.factors)
             self.draw("codes.png", figure, "What each code tells of each cause", caption, "codes")
         if codes.entries is not None:
             caption = (
@@ -150,14 +154,16 @@ class Artist:
             )
             self.draw("codebooks.png", charts.codebook_use(codes), "Use of the codebooks", caption, "codes")
 
-    def reconstructions(self, clips: Int[Tensor, " clip"], reading: Reading) -> None:
+    def reconstructions(
+        self, clips: Int[Tensor, " clip"], reading: Reading, encoder: Encoder, decoder: Decoder
+    ) -> None:
         count = SOUNDS if self.view.sound else PICTURES
-        chosen = in_turn(reading.codes.factors, self.world.factors, count)
+        chosen = in_turn(reading.factors, self.world.factors, count)
         batch = self.world.whole(clips[chosen], self.device)
-        features = self.asked.features(batch)
-        made = self.asked.decode(self.asked.encode(batch.signal))
-        titles = [self.named(int(clips[one]), reading.codes.factors[one].tolist()) for one in chosen]
-        fields, made_fields = cells(self.learner.front, features), cells(self.learner.front, made)
+        features = self.features(batch)
+        made = decoder.decode(encoder.encode(batch.signal))
+        titles = [self.named(int(clips[one]), reading.factors[one].tolist()) for one in chosen]
+        fields, made_fields = self.front.drawn(features), self.front.drawn(made)
         samples = self.samples_of(batch)
         if not self.view.sound:
             originals = [Shown(one) for one in fields]
@@ -180,8 +186,8 @@ class Artist:
 
     def within(self, fields: Float[np.ndarray, "*some row column"], samples: int) -> np.ndarray:
         """The columns of so many samples of sound; pictures as they are."""
-        front = self.learner.front
-        return fields[..., : front.stft.frames(samples)] if isinstance(front, Spectrogram) else fields
+        frames = self.front.frames(torch.tensor([samples]))
+        return fields if frames is None else fields[..., : int(frames)]
 
     def reconstruction(self, number: int, title: str, original: Shown, made: Shown) -> None:
         group, stem = f"reconstructions/{number}", f"reconstruction-{number}"
@@ -195,26 +201,26 @@ class Artist:
         for (name, _), safe in zip(present, peak_safe([wave for _, wave in present]), strict=True):
             self.say(f"{stem}-{name}.wav", safe, name, title, group)
 
-    def samples(self) -> None:
+    def samples(self, sampler: Sampler, decoder: Decoder) -> None:
         generator = torch.Generator(self.device).manual_seed(self.generator.initial_seed())
         count, across = (DRAWN, 4) if self.view.sound else (DRAWN_PICTURES, 10)
-        features = self.asked.decode(self.asked.sample(count, generator))
-        figure = figures.samples(cells(self.learner.front, features), self.view, across)
+        features = decoder.decode(sampler.sample(count, generator))
+        figure = figures.samples(self.front.drawn(features), self.view, across)
         caption = f"{count} codes drawn from the prior, decoded: what the learner believes the world to be."
         self.draw("samples.png", figure, "Samples of the prior", caption, "samples")
         if self.speaks:
             for place, wave in enumerate(peak_safe(list(self.hear(features)))):
                 self.say(f"sample-{place + 1}.wav", wave, f"sample {place + 1}", caption, "samples")
 
-    def traversals(self, clips: Int[Tensor, " clip"], reading: Reading) -> None:
+    def traversals(self, clips: Int[Tensor, " clip"], reading: Reading, decoder: Decoder) -> None:
         sweeps = reading.sweeps[:MOST_ROWS]
-        decoded = [self.asked.decode(sweep.codes) for sweep in sweeps]
+        decoded = [decoder.decode(sweep.codes) for sweep in sweeps]
         samples = self.samples_of(self.world.whole(clips[[reading.central]], self.device))[0]
         rows = [
-            Row(s.name, s.note, s.alive, s.steps, s.own, self.within(cells(self.learner.front, made), samples))
+            Row(s.name, s.note, s.alive, s.steps, s.own, self.within(self.front.drawn(made), samples))
             for s, made in zip(sweeps, decoded, strict=True)
         ]
-        centre = self.named(int(clips[reading.central]), reading.codes.factors[reading.central].tolist())
+        centre = self.named(int(clips[reading.central]), reading.factors[reading.central].tolist())
         step = "entries of one codebook" if reading.codes.entries else "steps of half a deviation over clips"
         dead = int((~reading.codes.alive).sum())
         left_out = len(reading.sweeps) - len(sweeps)
@@ -231,12 +237,11 @@ class Artist:
         if self.speaks:
             self.traversals_heard(sweeps, decoded, samples)
 
-    def traversals_heard(self, sweeps: Sequence[Sweep], decoded: Sequence[Tensor], samples: int) -> None:
-        front: Any = self.learner.front
-        piece = max(min(samples, round(PIECE * self.rate)), front.window_length)
+    def traversals_heard(self, sweeps: Sequence[Traversal], decoded: Sequence[Tensor], samples: int) -> None:
+        piece = max(min(samples, round(PIECE * self.rate)), self.front.window_length)
         heard = [(s, made) for s, made in zip(sweeps, decoded, strict=True) if s.alive][:MOST_HEARD]
         for sweep, made in heard:
-            steps = hear(front, made, piece, FEW_ROUNDS, self.generator)
+            steps = hear(self.front, made, piece, FEW_ROUNDS, self.generator)
             wave = one_after_another(steps, self.rate)
             file = f"traversal-{sweep.name.replace(' ', '-')}.wav"
             caption = f"{sweep.name} from {sweep.steps[0]} to {sweep.steps[-1]}, step by step"

@@ -33,8 +33,8 @@ LIBRARY = {
     "Room": "geometry", "polygon": "geometry", "regular": "geometry", "shoebox": "geometry",
     "Air": "absorption",
     "absorption_for": "reverberation",
-    "lead": "responses", "render": "responses", "simulate": "responses",
-    "Acoustics": "acoustics",
+    "lead": "impulse_responses", "render": "impulse_responses", "simulate": "impulse_responses",
+    "Acoustics": "simulator",
 }  # fmt: skip
 """What is at hand as `sonarium.rooms.NAME`, and the file where it is."""
 

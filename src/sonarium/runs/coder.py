@@ -14,10 +14,9 @@ import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from sonarium.models.contract import Learner, can
-from sonarium.models.pieces import in_frames
-from sonarium.models.windows import coded
-from sonarium.runs.assemble import open_learner
+from sonarium.models.contract import Encoder, FrameEncoder, Learner
+from sonarium.models.framing import coded, in_frames
+from sonarium.runs.build import open_learner
 from sonarium.training.engine import choose_device
 from sonarium.worlds.audio.file import LOUDEST, Limits, Recording
 from sonarium.worlds.contract import Signal
@@ -27,23 +26,30 @@ RATES = Limits()
 
 
 def load(run: Path | str, device: str = "cpu") -> "Coder":
-    """The model of a run folder, as its newest whole checkpoint left it; what it learnt from is not needed."""
+    """The model of a run folder, as its newest whole checkpoint left it; what it was trained on is not needed, but
+    the upstream run is, if it was trained on the codes of one."""
     plan, learner, signal = open_learner(Path(run))
-    if signal.rate is None or not can(learner, "encode"):
-        raise ValueError(f"'{run}' holds a {plan.model} that learnt from {signal.kind}s and cannot encode sound")
-    return Coder(learner.to(choose_device(device)), signal, getattr(plan.world_config, "channel", None))
+    below = None if plan.upstream is None else load(plan.upstream.run, device)
+    able = isinstance(learner, Encoder | FrameEncoder) and signal.kind != "picture"
+    if not able or (signal.kind == "codes" and below is None):
+        raise ValueError(
+            f"'{run}' holds a {plan.model} that was trained on {signal.kind}s and cannot encode sound"
+        )
+    return Coder(learner.to(choose_device(device)), signal, below)
 
 
 class Coder:
-    """Encodes sound: a learner of frames as a whole, any other in pieces as long as the clips it learnt from."""
+    """Encodes sound: with a frame encoder as a whole, with any other in pieces as long as its training clips."""
 
-    def __init__(self, learner: Learner, signal: Signal, channel: int | None = None):
-        assert signal.rate is not None, signal
-        self.channel = channel
-        """Of files, which channel is heard: the one that was learnt from, or the mean of all."""
-        self.encoder, self.rate = in_frames(learner, signal), signal.rate
+    def __init__(self, learner: Learner, signal: Signal, below: "Coder | None" = None):
+        self.encoder, self.below = in_frames(learner, signal), below
+        rate = signal.rate if below is None else below.rate
+        assert rate is not None, signal
+        self.rate: int = rate
+        """Samples a second of the sound that is encoded."""
+        self.channel: int | None = signal.channel if below is None else below.channel
         self.code_rate = self.encoder.code_rate
-        self.device = next(learner.parameters()).device
+        self.device = next(iter([*learner.parameters(), *learner.buffers()])).device
 
     def encode(self, wave: ArrayLike, rate: float) -> Float[np.ndarray, "row code"]:
         """The codes of a waveform of one channel at any rate; row `k` begins at `k / code_rate` seconds.
@@ -63,8 +69,9 @@ class Coder:
         return np.concatenate(list(self.stream([own], len(own), float(np.square(own, dtype=np.float64).mean()))))
 
     def rows(self, samples: int) -> int:
-        """Rows of codes that so many samples make."""
-        return int(self.encoder.code_lengths(torch.tensor([samples])))
+        """Rows of codes of this number of samples."""
+        steps = samples if self.below is None else self.below.rows(samples)
+        return int(self.encoder.code_lengths(torch.tensor([steps])))
 
     def measure(self, path: Path) -> tuple[int, float]:
         """Samples of a file at the rate of the model, and their mean square; refuses files that are not sound."""
@@ -79,7 +86,7 @@ class Coder:
         return samples, energy / samples
 
     def blocks(self, path: Path) -> Iterator[Float[np.ndarray, " time"]]:
-        """A file as the model hears it; one with a single channel is taken to be the right one."""
+        """A file as the model takes it; one with a single channel is taken to be the right one."""
         recording = Recording(path)
         return recording.mono(self.rate, self.channel if recording.header.channels > 1 else None)
 
@@ -91,7 +98,12 @@ class Coder:
     def stream(
         self, blocks: Iterable[np.ndarray], samples: int, power: float
     ) -> Iterator[Float[np.ndarray, "row code"]]:
-        """The codes of sound that comes in blocks, in memory that does not grow with its length."""
+        """The codes of sound that comes in blocks, in memory that does not grow with its length (but for the codes
+        of an upstream run)."""
+        if self.below is not None:
+            codes = torch.from_numpy(np.concatenate(list(self.below.stream(blocks, samples, power))))
+            yield self.encoder.encode(codes[None].to(self.device)).squeeze(0).cpu().numpy()
+            return
         sound = map(torch.from_numpy, blocks)
         for codes in coded(self.encoder, sound, samples, power, self.rate, self.device):
             yield codes.cpu().numpy()

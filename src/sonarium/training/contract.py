@@ -1,6 +1,6 @@
-"""What training is made of: sources that feed a learner, the engine that runs its updates, and state that is saved.
+"""What training is made of: sources that feed a learner, the engine that runs its updates, state that is saved.
 
-The names are PyTorch's: whatever has `state_dict` and `load_state_dict` (optimisers, schedulers, modules) is stateful.
+The names are PyTorch's: what has `state_dict` and `load_state_dict` (optimisers, schedulers, modules) is stateful.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +22,7 @@ Progress = Callable[[str, int, int], object]
 """Called with the stage, how much is done, and of how much."""
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """Anything whose state a checkpoint keeps."""
 
@@ -29,6 +30,7 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Tree, /) -> object: ...
 
 
+@runtime_checkable
 class Segment(Protocol):
     """Arrays in one file that never changes; a checkpoint refers to it by name and hash."""
 
@@ -41,6 +43,7 @@ class Segment(Protocol):
         ...
 
 
+@runtime_checkable
 class Segments(Protocol):
     """Append-only storage beside the checkpoints, for what is too large to be written again at every save."""
 
@@ -67,6 +70,11 @@ class Source(Protocol[Data]):
         """Everything there is once, in order: for statistics before the first update. May be empty."""
         ...
 
+    def attach(self, learner: Any, engine: "Engine") -> None:
+        """Called once before anything is drawn: for this learner (which may be what acts), on the engine's device,
+        this rank's rows alone."""
+        ...
+
     def state_dict(self) -> Tree: ...
     def load_state_dict(self, state: Tree, /) -> object: ...
 
@@ -80,12 +88,13 @@ class ClipSource(Source[Batch], Protocol):
     """The clips that are learnt from."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What a learner may ask of the machinery that trains it, in one process or in several.
 
-    Each process (rank) has an equal share of the rows of every global batch, in the order of the ranks, and the same
-    generator in the same state: draw for the global batch, then take `share`. The loss of an update is the mean over
-    ranks of the losses given to `descend`.
+    Each process (rank) has an equal share of the rows of every global batch, in the order of the ranks, and the
+    same generator in the same state: draw for the global batch, then take `share`. The loss of an update is the
+    mean over ranks of the losses given to `descend`.
     """
 
     generator: torch.Generator
@@ -107,11 +116,11 @@ class Engine(Protocol):
         norm if asked, and take one step."""
         ...
 
-    def share(self, rows: Shaped[Tensor, "global *rest"]) -> Shaped[Tensor, "local *rest"]:
+    def share(self, rows: Shaped[Tensor, "all *rest"]) -> Shaped[Tensor, "own *rest"]:
         """This rank's rows of a tensor for the global batch."""
         ...
 
-    def gather(self, rows: Shaped[Tensor, "local *rest"]) -> Shaped[Tensor, "global *rest"]:
+    def gather(self, rows: Shaped[Tensor, "own *rest"]) -> Shaped[Tensor, "all *rest"]:
         """The rows of all ranks in their order; gradients flow back to each rank's own."""
         ...
 

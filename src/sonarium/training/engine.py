@@ -1,16 +1,19 @@
-"""Devices and precision. The only file that knows Lightning Fabric."""
+"""Devices, precision and processes. The only file that knows Lightning Fabric and torch.distributed."""
 
 import logging
+import os
 import platform
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from sonarium import __version__
+from sonarium.training.contract import Segments
 
 Precision = Literal["32", "bf16"]
 FABRIC_PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
@@ -25,7 +28,7 @@ def choose_device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
-def quickest() -> Precision:
+def fastest_precision() -> Precision:
     """bf16 where the hardware multiplies it natively, else 32 bits."""
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
@@ -34,29 +37,142 @@ def quickest() -> Precision:
 
 
 class FabricEngine:
-    """Runs updates on one device, and keeps the random numbers of the run."""
+    """Runs updates on one device, alone or as one of several processes, and keeps the run's random numbers."""
 
-    def __init__(self, device: str, precision: Precision, seed: int):
+    def __init__(self, device: str, precision: Precision, seed: int, nodes: int = 1):
         if precision not in FABRIC_PRECISION:
             raise ValueError(f"precision '{precision}': use --precision {' or '.join(FABRIC_PRECISION)}")
         accelerator = choose_device(device)
-        # Fabric takes a second to read, which a person who asks for help should not wait for.
+        # Fabric takes a second to import, which a person who asks for help should not wait for.
         from lightning_fabric import Fabric
 
         # It announces on the error stream what the configuration says already.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=FABRIC_PRECISION[precision])
+        local = processes_here()
+        self.fabric = Fabric(
+            accelerator=accelerator,
+            devices=local,
+            num_nodes=nodes,
+            strategy="ddp" if local * nodes > 1 else "auto",
+            precision=FABRIC_PRECISION[precision],
+        )
+        self.fabric.launch()
         self.device = self.fabric.device
+        self.rank, self.ranks = self.fabric.global_rank, self.fabric.world_size
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.clips = 0
+        self.dataset_size = 0
+        self.storage: Callable[[str], Segments] | None = None
+        """Gives the segments of a run by name; set when the run is opened."""
+        self.report: Callable[[str, int, int], None] = lambda *_: None
 
     def autocast(self) -> AbstractContextManager:
         return self.fabric.autocast()
 
-    def descend(self, loss: Float[Tensor, ""], optimiser: torch.optim.Optimizer) -> None:
+    def descend(
+        self, loss: Float[Tensor, ""], optimiser: torch.optim.Optimizer, clip: float | None = None
+    ) -> None:
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        if self.ranks > 1 or clip is not None:
+            weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+            if self.ranks > 1:
+                average([weight.grad for weight in weights if weight.grad is not None])
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_(weights, clip)
         optimiser.step()
+
+    def share(self, rows: Shaped[Tensor, "all *rest"]) -> Shaped[Tensor, "own *rest"]:
+        if self.ranks == 1:
+            return rows
+        assert len(rows) % self.ranks == 0, (len(rows), self.ranks)
+        own = len(rows) // self.ranks
+        return rows[self.rank * own : (self.rank + 1) * own]
+
+    def gather(self, rows: Shaped[Tensor, "own *rest"]) -> Shaped[Tensor, "all *rest"]:
+        return rows if self.ranks == 1 else Gather.apply(rows)
+
+    def mean(self, value: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+        return value if self.ranks == 1 else Mean.apply(value)
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so on any rank."""
+        if self.ranks == 1:
+            return here
+        flag = torch.tensor([float(here)], device=self.device)
+        torch.distributed.all_reduce(flag)
+        return bool(flag.item())
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.ranks > 1:
+            torch.distributed.barrier()
+
+    def segments(self, name: str) -> Segments:
+        assert self.storage is not None, "segments belong to a run that is open"
+        return self.storage(name)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        self.report(stage, done, total)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["generator"])
+
+
+def processes_here() -> int:
+    """Processes on this machine, as torchrun, Slurm or `launch.py` started them."""
+    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE"):
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    return 1
+
+
+def average(gradients: list[Tensor]) -> None:
+    """The mean of each gradient over ranks, in one message for each type of number."""
+    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+        alike = [gradient for gradient in gradients if gradient.dtype == dtype]
+        flat = torch.cat([gradient.flatten() for gradient in alike])
+        torch.distributed.all_reduce(flat)
+        flat /= torch.distributed.get_world_size()
+        for gradient, part in zip(alike, flat.split([gradient.numel() for gradient in alike]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+class Gather(torch.autograd.Function):
+    """The rows of all ranks. Each rank's loss depends on every rank's rows, so gradients are summed over ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        # Gloo sends no booleans.
+        sent = rows.to(torch.uint8) if rows.dtype == torch.bool else rows
+        parts = [torch.empty_like(sent) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, sent.contiguous())
+        return torch.cat(parts).to(rows.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        own = len(total) // torch.distributed.get_world_size()
+        first = torch.distributed.get_rank() * own
+        return total[first : first + own]
+
+
+class Mean(torch.autograd.Function):
+    """The mean over ranks, whose own adjoint it is."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total / torch.distributed.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return Mean.apply(gradients[0])
 
 
 def environment(engine: FabricEngine) -> dict[str, str | int]:
@@ -68,4 +184,5 @@ def environment(engine: FabricEngine) -> dict[str, str | int]:
         "platform": platform.platform(),
         "device": str(engine.device) if engine.device.type == "cpu" else torch.cuda.get_device_name(engine.device),
         "threads": torch.get_num_threads(),
+        "processes": engine.ranks,
     }

@@ -1,7 +1,7 @@
-"""The loop: which clips come when, and when to log, save and show.
+"""The training loop: one batch after another, and when to log, to save and to stop.
 
-All that happens at a step follows from the seed and the step, or is in the checkpoint; a run that was
-interrupted therefore ends, on a CPU, bit for bit as an unbroken one.
+All that happens at a step follows from the seed and the step, or is in the checkpoint; a run that was interrupted
+therefore ends, on a CPU, bit for bit as an unbroken one.
 """
 
 import math
@@ -9,23 +9,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from itertools import tee
-from typing import Any, Literal
+from dataclasses import dataclass
 
-import numpy as np
-import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from sonarium.models.contract import Learner
+from sonarium.training.contract import Source, Stateful, Tree
 from sonarium.training.engine import FabricEngine, Precision
 from sonarium.training.journal import Journal
-from sonarium.training.run import Run, restore_optimiser, restore_weights
-from sonarium.worlds.contract import Batch, World
+from sonarium.training.run import RunFolder, restore_weights
 
-BLOCK = 64
-"""Clips whose features are computed at a time."""
 DIVERGED = (
     "the training has diverged; start a new --run with a smaller --learning-rate, "
     "or look for samples that are not finite"
@@ -33,38 +26,21 @@ DIVERGED = (
 
 
 @dataclass(frozen=True)
-class FitConfig:
-    batch: int = 64
-    """Clips an update."""
+class LoopConfig:
     seed: int = 0
-    """Seed of the split, the weights, the order of the clips and the noise."""
+    """Seed of the split, the initial weights, the order of the clips and the noise."""
     precision: Precision = "32"
-    """Arithmetic of the forward pass: 32 bits, or bf16 where the hardware has it."""
-    validation: float = 0.0
-    """Share of the groups kept for choosing between models."""
-    test: float = 0.2
-    """Share of the groups kept for judging; 0 keeps none, and nothing can be scored."""
-    test_groups: tuple[str, ...] = ()
-    """Groups kept for judging by name (a speaker, a fold), in place of a share."""
-    validation_groups: tuple[str, ...] = ()
-    """Groups kept for choosing, likewise."""
-    hear: Literal["train", "all"] = "train"
-    """What is learnt from: train, or all sound there is. Probes keep to the parts, and are then judged on what was
-    heard without its labels, as new recordings of a laboratory can be."""
+    """Floating-point precision of the forward pass: 32 bits, or bf16 where the hardware has it."""
     log_every: int = 20
-    """Updates between two records of the metrics; each record is the mean since the last."""
+    """Steps between two records of the metrics; each record is the mean since the last."""
     save_every: int = 250
-    """Updates between two checkpoints."""
-    cache_megabytes: int = 2048
-    """Features are computed once and kept when they take no more than this."""
+    """Steps between two checkpoints."""
 
     def __post_init__(self) -> None:
-        least = {"batch": 1, "seed": 0, "log_every": 1, "save_every": 1, "cache_megabytes": 0}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value < least.get(field.name, value):
-                flag = field.name.replace("_", "-")
-                raise ValueError(f"--{flag} {value}: give a whole number of at least {least[field.name]}")
+        for name, least in {"seed": 0, "log_every": 1, "save_every": 1}.items():
+            if getattr(self, name) < least:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} {getattr(self, name)}: give a whole number of at least {least}")
 
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -76,8 +52,8 @@ def ignore(*_: object) -> None:
 
 
 @dataclass(frozen=True)
-class Audience:
-    """Who hears of a training while it goes on."""
+class Callbacks:
+    """Who is told of a training while it goes on."""
 
     progress: Progress = ignore
     """Draws how far it is."""
@@ -85,6 +61,10 @@ class Audience:
     """Told of damage that was found and passed over."""
     show: Callable[[Learner, Journal, int], None] = ignore
     """Called at the end with the learner, to put pictures and sounds into the journal."""
+
+
+class ProcessLost(OSError):
+    """Another process of this training has ended."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -95,89 +75,41 @@ class Interrupted(KeyboardInterrupt):
         self.step = step
 
 
-def check_batch(batch: int, clips: int, least: int = 1) -> None:
-    if not least <= batch <= clips:
-        raise ValueError(
-            f"batch={batch}, but this model learns from {least} or more clips at a time, and there are {clips} to "
-            f"train on: use --batch between {least} and {clips}, or a larger world"
-        )
-
-
-class Clips:
-    """The training clips, shuffled anew each epoch; the order follows from the seed and the step."""
-
-    def __init__(self, world: World, train: Int[Tensor, " clip"], config: FitConfig, engine: FabricEngine):
-        check_batch(config.batch, len(train))
-        self.world, self.train, self.config, self.engine = world, train, config, engine
-        self.cache: tuple[Tensor, Tensor] | None = None
-        """Features of the training clips, and their causes."""
-        self.epoch, self.order = -1, np.empty(0, dtype=np.int64)
-
-    def blocks(self, progress: Progress, stage: str) -> Iterator[Batch]:
-        for start in range(0, len(self.train), BLOCK):
-            index = self.train[start : start + BLOCK]
-            # Pieces like those that will be learnt from, where the world cuts them: a recording may be an hour.
-            batch = self.world.piece(index, self.config.seed, start, self.engine.device)
-            wrong = ~batch.signal.isfinite().flatten(1).all(1)
-            if wrong.any():
-                raise ValueError(
-                    f"clip {int(batch.index[wrong][0])} of world '{self.world.name}' holds NaN or infinite "
-                    "samples: mend what it is made of, or leave it out"
-                )
-            yield batch
-            progress(stage, min(start + BLOCK, len(self.train)), len(self.train), {})
-
-    def keep_features(self, learner: Learner, progress: Progress) -> None:
-        """Compute each clip's features once, if the front end is fixed and they fit."""
-        if self.world.pieces or any(parameter.requires_grad for parameter in learner.front.parameters()):
-            return
-        with torch.no_grad():
-            probe = learner.features(self.world.whole(self.train[:1], self.engine.device))
-            if probe.nbytes * len(self.train) > self.config.cache_megabytes * 2**20:
-                return
-            blocks = self.blocks(progress, "computing features")
-            kept = [(learner.features(batch), batch.factors) for batch in blocks]
-            self.cache = torch.cat([one for one, _ in kept]), torch.cat([one for _, one in kept])
-
-    def at(self, step: int) -> Batch:
-        per_epoch = len(self.train) // self.config.batch
-        epoch, place = divmod(step, per_epoch)
-        if epoch != self.epoch:
-            self.order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.train))
-            self.epoch = epoch
-        chosen = torch.from_numpy(self.order[place * self.config.batch : (place + 1) * self.config.batch])
-        if self.cache is None:
-            return self.world.piece(self.train[chosen], self.config.seed, step, self.engine.device)
-        features, causes = self.cache
-        place_there, nothing = chosen.to(features.device), torch.empty(len(chosen), 0)
-        return Batch(self.train[chosen], nothing, causes[place_there], features[place_there])
-
-
 class Meter:
     """Means of the metrics since the last record, summed on the device."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: FabricEngine) -> None:
+        self.engine = engine
         self.sums: dict[str, Tensor] = {}
-        self.count = 0
+        self.counts: dict[str, int] = {}
 
     def add(self, terms: dict[str, Tensor]) -> None:
         for name, value in terms.items():
             self.sums[name] = self.sums[name] + value.double() if name in self.sums else value.double()
-        self.count += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def take(self, step: int) -> dict[str, float]:
-        means = {name: (total / self.count).item() for name, total in self.sums.items()}
+        """The means over steps and ranks; begins anew."""
+        means = {name: self.engine.mean(total / self.counts[name]).item() for name, total in self.sums.items()}
         for name, mean in means.items():
             if not math.isfinite(mean):
                 raise ValueError(f"{name} became {mean} by step {step}: {DIVERGED}")
-        self.sums, self.count = {}, 0
+        self.sums, self.counts = {}, {}
         return means
+
+    def state_dict(self) -> Tree:
+        return {"sums": self.sums, "counts": self.counts}
+
+    def load_state_dict(self, state: Tree) -> None:
+        self.sums = {name: total.to(self.engine.device) for name, total in state["sums"].items()}
+        # Version 0.1 kept one count for all.
+        self.counts = state.get("counts") or dict.fromkeys(self.sums, state.get("count", 0))
 
 
 @contextmanager
 def stop_on_request() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and a polite kill end the loop after the current update instead of tearing it; a second one at
-    once. Yields what tells whether to end."""
+    """Ctrl-C and a polite kill end the loop after the current step instead of tearing it; a second one at once.
+    Yields what tells whether to end."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -195,29 +127,37 @@ def stop_on_request() -> Iterator[Callable[[], bool]]:
 
 
 class Training:
-    """One learner at work in one run folder: all that a checkpoint keeps, and who hears of it."""
+    """One learner at work in one run folder: all that a checkpoint keeps, and who is told."""
 
-    def __init__(self, learner: Learner, clips: Clips, run: Run, engine: FabricEngine, audience: Audience):
-        self.learner, self.clips, self.run, self.engine, self.audience = learner, clips, run, engine, audience
-        self.meter = Meter()
+    def __init__(
+        self,
+        learner: Learner,
+        source: Source,
+        run: RunFolder,
+        engine: FabricEngine,
+        loop: LoopConfig,
+        callbacks: Callbacks,
+    ):
+        self.learner, self.source, self.run, self.engine = learner, source, run, engine
+        self.loop, self.callbacks = loop, callbacks
+        self.meter = Meter(engine)
 
     def resume(self) -> int:
         """Put everything back as it was at the newest whole checkpoint; its step, 0 if there is none."""
         saved = self.run.load()
         step = 0 if saved is None else saved[0]
         for fault in self.run.passed_over:
-            self.audience.remark(f"{self.run.folder}: {fault}; going on from step {step}")
+            self.callbacks.remark(f"{self.run.folder}: {fault}; going on from step {step}")
         if saved is None:
             return 0
         _, weights, state = saved
         where = f"'{self.run.folder}/checkpoints/step-{step}'"
         restore_weights(self.learner, weights, where)
         try:
-            for name, optimiser in self.learner.optimisers().items():
-                restore_optimiser(optimiser, state["optimisers"][name])
-            self.engine.generator.set_state(state["generator"])
-            sums, self.meter.count = state["meter"]["sums"], state["meter"]["count"]
-            self.meter.sums = {name: total.to(self.engine.device) for name, total in sums.items()}
+            for name, part in self.learner.parts().items():
+                part.load_state_dict(state["parts"][name])
+            for name, part in self.own_parts().items():
+                part.load_state_dict(state[name])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"{where} does not fit this training ({error}): it was made on another device or by another "
@@ -225,76 +165,84 @@ class Training:
             ) from None
         return step
 
+    def own_parts(self) -> dict[str, Stateful]:
+        """What a checkpoint keeps besides the learner and its parts."""
+        return {"engine": self.engine, "source": self.source, "meter": self.meter}
+
     def save(self, step: int) -> None:
         for name, parameter in self.learner.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise ValueError(f"the weights {name} are not finite at step {step}: {DIVERGED}")
-        optimisers = self.learner.optimisers().items()
         state = {
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers},
-            "generator": self.engine.generator.get_state(),
-            "meter": {"sums": self.meter.sums, "count": self.meter.count},
+            "parts": {name: part.state_dict() for name, part in self.learner.parts().items()},
+            **{name: part.state_dict() for name, part in self.own_parts().items()},
         }
-        self.run.save(step, self.learner.state_dict(), state)
+        if self.engine.rank == 0:
+            self.run.save(step, self.learner.state_dict(), state)
+        # A rank that went on alone could be killed with a checkpoint that the others have not seen.
+        self.engine.barrier()
 
     def prepare(self, start: int, stopping: Callable[[], bool]) -> None:
-        """What is computed of the clips before the first update; nothing is lost by stopping here."""
+        """What is computed before the first step; nothing is lost by stopping here."""
 
-        def progress(stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
-            self.audience.progress(stage, done, total, metrics)
+        def report(stage: str, done: int, total: int) -> None:
+            self.callbacks.progress(stage, done, total, {})
             if stopping():
                 raise Interrupted(start)
 
+        self.engine.report = report
+        self.source.attach(self.learner, self.engine)
         if start == 0:
-            front: Any = self.learner.front
-            sounds, sizes = tee(self.clips.blocks(progress, "measuring the sound"))
-            front.fit((batch.signal for batch in sounds), (batch.lengths for batch in sizes))
-        self.clips.keep_features(self.learner, progress)
+            self.learner.prepare(self.source, self.engine)
 
-    def go(self, start: int, steps: int, journal: Journal, stopping: Callable[[], bool]) -> None:
-        """The updates after `start`, up to `steps`."""
-        config = self.clips.config
+    def go(self, start: int, steps: int, journal: Journal | None, stopping: Callable[[], bool]) -> None:
+        """The steps after `start`, up to `steps`."""
         began, since = time.perf_counter(), start
         newest: dict[str, float] = {}
         for step in range(start + 1, steps + 1):
-            self.meter.add(self.learner.update(self.clips.at(step - 1), self.engine))
-            last, stop = step == steps, stopping()
-            if step % config.log_every == 0 or last:
+            self.meter.add(self.learner.update(next(self.source), self.engine))
+            if self.source.pass_ended:
+                self.meter.add(self.learner.end_pass(self.engine))
+            last, stop = step == steps, self.engine.any(stopping())
+            if step % self.loop.log_every == 0 or last:
                 newest = self.meter.take(step)
-                journal.scalars(step, newest)
                 now = time.perf_counter()
-                journal.speed(step, (step - since) * config.batch / (now - began))
+                if journal is not None:
+                    journal.scalars(step, newest)
+                    journal.speed(step, (step - since) * self.source.batch_size / (now - began), self.source.unit)
                 began, since = now, step
-            if step % config.save_every == 0 or last or stop:
-                journal.sync()
+            if step % self.loop.save_every == 0 or last or stop:
+                if journal is not None:
+                    journal.sync()
                 self.save(step)
-            self.audience.progress("training", step, steps, newest)
+            self.callbacks.progress("training", step, steps, newest)
             if stop:
                 raise Interrupted(step)
 
 
 def fit(
     learner: Learner,
-    world: World,
-    train: Int[Tensor, " clip"],
-    run: Run,
+    source: Source,
+    run: RunFolder,
     engine: FabricEngine,
-    config: FitConfig,
+    loop: LoopConfig,
     steps: int,
-    audience: Audience,
+    callbacks: Callbacks,
 ) -> None:
-    """Train up to `steps` updates in all, from wherever the run stands."""
-    with run.locked():
+    """Train up to `steps` steps in all, from wherever the run stands."""
+    with run.locked(engine.rank == 0):
         learner.to(engine.device)
-        engine.clips = len(train)
-        training = Training(learner, Clips(world, train, config, engine), run, engine, audience)
+        engine.storage = run.segments
+        training = Training(learner, source, run, engine, loop, callbacks)
         start = training.resume()
         if start > steps:
             raise ValueError(
                 f"'{run.folder}' stands at step {start} already, beyond --steps {steps}: "
                 f"give --steps {start} or more, or start a new --run folder"
             )
-        journal = Journal(run.folder, start)
+        # All ranks have read the checkpoint before the first writes another.
+        engine.barrier()
+        journal = Journal(run.folder, start) if engine.rank == 0 else None
         try:
             if start < steps:
                 with stop_on_request() as stopping:
@@ -303,9 +251,17 @@ def fit(
                     training.go(start, steps, journal, stopping)
             learner.eval()
             # All is saved by now: from here on an interruption takes effect at once.
-            try:
-                audience.show(learner, journal, steps)
-            except KeyboardInterrupt:
-                raise Interrupted(steps) from None
+            if journal is not None:
+                try:
+                    callbacks.show(learner, journal, steps)
+                except KeyboardInterrupt:
+                    raise Interrupted(steps) from None
+        except RuntimeError as error:
+            if engine.ranks == 1 or "gloo" not in str(error).lower():
+                raise
+            raise ProcessLost(
+                "another process of this training has ended; the same command resumes from the last checkpoint"
+            ) from None
         finally:
-            journal.close()
+            if journal is not None:
+                journal.close()

@@ -74,10 +74,10 @@ class Journal:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
 
-    def speed(self, step: int, clips_per_second: float) -> None:
+    def speed(self, step: int, per_second: float, unit: str) -> None:
         """Kept out of the metrics: no two runs are equally fast."""
         with self.writing("tensorboard"):
-            self.board.add_scalar("speed/clips_per_second", clips_per_second, step)
+            self.board.add_scalar(f"speed/{unit}_per_second", per_second, step)
 
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "row column colour"]) -> None:
         with self.writing("tensorboard"):

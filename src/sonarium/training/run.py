@@ -1,16 +1,17 @@
 """The run folder: all that one training made, and from which it resumes.
 
-    config.json  environment.json  metrics.jsonl  checkpoints/step-N/  media/  tensorboard/  card.md
+    config.json  environment.json  metrics.jsonl  checkpoints/step-N/  segments/  media/  tensorboard/  card.md
 
-A checkpoint is written aside, synced, renamed, and only then marked whole by a file of its checksums, so
-that whatever interrupts the writing, nothing half-written is taken for whole. No pickle is read or written.
+A checkpoint is written aside, synced, renamed, and only then marked whole by a file of its checksums, so that
+whatever interrupts the writing, nothing half-written is taken for whole. What is too large to be written again at
+every save (replay) lies in segments, files that never change, to which a checkpoint refers by name and hash.
 """
 
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sonarium.files import failure, remove, sync, write_whole
+from sonarium.training.contract import Tree
+from sonarium.training.state import FileSegments, own, pack, segments_in, unpack
 
 MARK = "whole.json"
 WEIGHTS, TENSORS, STATE = "weights.safetensors", "state.safetensors", "state.json"
@@ -28,52 +31,23 @@ MARKED = {WEIGHTS, TENSORS, STATE}
 KEPT = 2
 """Whole checkpoints that stay: the newest, and one before it in case the newest is damaged."""
 
-Tree = Any
-"""Dictionaries and lists of tensors and of what JSON can hold."""
-
-
-def pack(tree: Tree, tensors: dict[str, Tensor], path: str = "") -> Tree:
-    """The tree in JSON's terms, its tensors moved to `tensors` and named by where they were."""
-    if isinstance(tree, Tensor):
-        assert path not in tensors, f"two tensors would be named {path}"
-        tensors[path] = own(tree)
-        return {"tensor": path}
-    if isinstance(tree, Mapping):
-        assert tree.keys() != {"tensor"}, f"{path} would be read as the name of a tensor"
-        return {str(key): pack(value, tensors, f"{path}/{key}") for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [pack(value, tensors, f"{path}/{key}") for key, value in enumerate(tree)]
-    return tree
-
-
-def own(tensor: Tensor) -> Tensor:
-    """A copy that shares no memory with another tensor: safetensors refuses those that do."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def unpack(packed: Tree, tensors: Mapping[str, Tensor]) -> Tree:
-    if isinstance(packed, dict):
-        if packed.keys() == {"tensor"}:
-            return tensors[packed["tensor"]]
-        return {key: unpack(value, tensors) for key, value in packed.items()}
-    if isinstance(packed, list):
-        return [unpack(value, tensors) for value in packed]
-    return packed
-
 
 def digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if it is whole."""
+def damage(checkpoint: Path, root: Path) -> str | None:
+    """What is wrong with a checkpoint, or None if it and all segments that it refers to are whole."""
     try:
         marks = json.loads((checkpoint / MARK).read_bytes())
         if not isinstance(marks, dict) or marks.keys() != MARKED:
             return f"{MARK} does not name its files"
         for name, expected in marks.items():
             if digest(checkpoint / name) != expected:
+                return f"{name} differs from its checksum"
+        for name, expected, size in segments_in(json.loads((checkpoint / STATE).read_bytes())):
+            if (root / name).stat().st_size != size or digest(root / name) != expected:
                 return f"{name} differs from its checksum"
     except FileNotFoundError as missing:
         return f"{Path(missing.filename).name} is missing"
@@ -101,16 +75,18 @@ def leftover(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".partial")
 
 
-class Run:
+class RunFolder:
     """One run folder, opened to train in it or to read from it."""
 
     def __init__(self, folder: Path, config: dict[str, Any]):
         self.folder, self.config = folder, config
         self.passed_over: list[str] = []
         """Damaged checkpoints that a load went past, with their faults."""
+        self.faults: dict[Path, str | None] = {}
+        """What was found wrong with each checkpoint, so that it is read and hashed once, not at every save."""
 
     @classmethod
-    def read(cls, folder: Path) -> "Run":
+    def read(cls, folder: Path) -> "RunFolder":
         path = folder / "config.json"
         if not path.is_file():
             raise ValueError(
@@ -126,12 +102,15 @@ class Run:
         return cls(folder, config)
 
     @classmethod
-    def create(cls, folder: Path, config: dict[str, Any]) -> "Run":
-        """A new run, or the one that is there if its configuration is the same."""
+    def create(
+        cls, folder: Path, config: dict[str, Any], upgrade: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> "RunFolder":
+        """A new run, or the one that is there if its configuration, in today's form, is the same."""
         config = json.loads(json.dumps(config))
         if (folder / "config.json").exists():
             found = cls.read(folder)
-            if different := difference(found.config, config):
+            recorded = json.loads(json.dumps(upgrade(found.config)))
+            if different := difference(recorded, config):
                 raise ValueError(
                     f"'{folder}' holds a run of another configuration: {'; '.join(different)}. "
                     "Choose another --run folder, or the same flags to resume"
@@ -145,8 +124,11 @@ class Run:
         return cls(folder, config)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Two trainings in one folder would spoil each other."""
+    def locked(self, here: bool = True) -> Iterator[None]:
+        """Two trainings in one folder would spoil each other; of several processes one holds the lock."""
+        if not here:
+            yield
+            return
         try:
             lock = open(self.folder / ".lock", "w")
         except OSError as error:
@@ -163,8 +145,8 @@ class Run:
 
     def sweep(self) -> None:
         """Remove what a killed training had half written; scores are written by others."""
-        for folder in (self.folder, self.folder / "checkpoints", self.folder / "media"):
-            for path in folder.glob(".*.partial"):
+        for folder in (self.folder, *(self.folder / name for name in ("checkpoints", "media", "segments"))):
+            for path in (*folder.glob(".*.partial"), *folder.glob("*/.*.partial")):
                 if not path.name.startswith(".scores"):
                     remove(path)
 
@@ -174,14 +156,28 @@ class Run:
         numbered = [path for path in found if path.name.removeprefix("step-").isdecimal()]
         return sorted(numbered, key=step_of, reverse=True)
 
+    def weights(self, step: int) -> Path:
+        """The file of a checkpoint's weights."""
+        return self.folder / "checkpoints" / f"step-{step}" / WEIGHTS
+
+    def fault(self, checkpoint: Path) -> str | None:
+        """What is wrong with a checkpoint, if anything."""
+        if checkpoint not in self.faults:
+            self.faults[checkpoint] = damage(checkpoint, self.folder)
+        return self.faults[checkpoint]
+
+    def segments(self, name: str) -> FileSegments:
+        """Append-only storage under a name."""
+        return FileSegments(self.folder / "segments" / name)
+
     def save(self, step: int, weights: Mapping[str, Tensor], state: Tree) -> None:
-        """Write a checkpoint, and remove those that it makes superfluous."""
+        """Write a checkpoint, and remove the checkpoints and segments that it makes superfluous."""
         final = self.folder / "checkpoints" / f"step-{step}"
         aside = final.with_name(f".{final.name}.partial")
         try:
             remove(aside)
             aside.mkdir(parents=True)
-            write_parts(aside, weights, state)
+            write_parts(aside, weights, state, self.folder)
             marks = {name: digest(aside / name) for name in sorted(MARKED)}
             for name in MARKED:
                 sync(aside / name)
@@ -197,29 +193,59 @@ class Run:
             ) from None
         finally:
             remove(aside)
-        for old in [path for path in self.checkpoints() if damage(path) is None][KEPT:]:
+        self.faults[final] = None
+        whole = [path for path in self.checkpoints() if self.fault(path) is None]
+        for old in whole[KEPT:]:
             remove(old)
+            del self.faults[old]
+        self.prune(whole[:KEPT])
+
+    def prune(self, kept: list[Path]) -> None:
+        """Remove segments that no kept checkpoint refers to."""
+        if not (self.folder / "segments").is_dir():
+            return
+        needed = {name for path in kept for name, _, _ in segments_in(json.loads((path / STATE).read_bytes()))}
+        for path in (self.folder / "segments").glob("*/*"):
+            if str(path.relative_to(self.folder)) not in needed:
+                remove(path)
 
     def load(self) -> tuple[int, dict[str, Tensor], Tree] | None:
         """The newest whole checkpoint: its step, weights and state."""
         self.passed_over = []
         for path in self.checkpoints():
-            if fault := damage(path):
+            if fault := self.fault(path):
                 self.passed_over.append(f"{path.name} is not whole ({fault})")
                 continue
-            state = unpack(json.loads((path / STATE).read_bytes()), load_file(path / TENSORS))
-            return step_of(path), load_file(path / WEIGHTS), state
+            state = unpack(json.loads((path / STATE).read_bytes()), load_file(path / TENSORS), self.folder)
+            return step_of(path), load_file(path / WEIGHTS), upgraded(state, step_of(path))
         return None
+
+
+def upgraded(state: Tree, step: int) -> Tree:
+    """The state of a checkpoint of version 0.1 in today's form."""
+    if "parts" in state:
+        return state
+    parts = {
+        # JSON had made the numbers of the parameters into words.
+        name: {**told, "state": {int(number): moments for number, moments in told["state"].items()}}
+        for name, told in state["optimisers"].items()
+    }
+    return {
+        "parts": parts,
+        "engine": {"generator": state["generator"]},
+        "source": {"position": step},
+        "meter": state["meter"],
+    }
 
 
 def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def write_parts(folder: Path, weights: Mapping[str, Tensor], state: Tree) -> None:
+def write_parts(folder: Path, weights: Mapping[str, Tensor], state: Tree, root: Path) -> None:
     """The three files of a checkpoint."""
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(pack(state, tensors))
+    text = json.dumps(pack(state, tensors, root))
     # Not by `save_file`, whose files only their owner may read.
     (folder / WEIGHTS).write_bytes(save({name: own(value) for name, value in weights.items()}))
     (folder / TENSORS).write_bytes(save(tensors))
@@ -236,9 +262,3 @@ def restore_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: 
             f"the weights in {where} do not fit the model of its config.json ({fault} …): one of the two was "
             "changed, or another version of Sonarium wrote them; start a new run folder"
         ) from None
-
-
-def restore_optimiser(optimiser: torch.optim.Optimizer, state: Tree) -> None:
-    """JSON has made the numbers of the parameters into words."""
-    by_number = {int(number): moments for number, moments in state["state"].items()}
-    optimiser.load_state_dict({"state": by_number, "param_groups": state["param_groups"]})

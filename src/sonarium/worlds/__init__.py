@@ -1,1 +1,1 @@
-"""Where sound comes from: tones rendered on demand, digits as pictures, files read from disk."""
+"""Worlds: sound with what is known of its factors, rendered, read from disk, or encoded by another run."""

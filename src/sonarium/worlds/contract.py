@@ -7,7 +7,8 @@ too. Everything but `whole` has a default, so that nobody asks which world it is
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,14 +21,16 @@ SignalKind = Literal["wave", "picture", "codes"]
 Mark = tuple[float, float, str]
 """Onset and offset in seconds, and the label, of a segment of a clip."""
 Progress = Callable[[str, int, int], object]
-"""Called with the stage, how much is done, and of how much."""
+"""Called with the name of the stage, the number done, and the number in all."""
 UNKNOWN = "unknown"
 """The value of a categorical factor in clips that have no label."""
+ROUNDING = 1e-6
+"""Fraction of a frame by which its end may be rounded."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One known cause of a sound: a category with named values, or a number with the values it takes."""
+    """One known factor of a sound: a category with named values, or a number with the values it takes."""
 
     name: str
     values: tuple[str, ...] | tuple[float, ...]
@@ -50,6 +53,8 @@ class Signal:
     shape: tuple[int, ...]
     rate: int | None = None
     frame_rate: float | None = None
+    channel: int | None = None
+    """Of recordings with several channels, the one that is used; None is their mean."""
 
     @property
     def steps_per_second(self) -> float | None:
@@ -72,11 +77,12 @@ class Batch:
     lengths: Int[Tensor, " clip"] | None = None
     """Samples (or frames) of each clip; what follows is padding, which no loss or measure may see."""
     tracks: Float[Tensor, "clip frame track"] | None = None
-    """Factors and actions frame by frame, at the world's `track_rate`; zeros beyond a clip's length."""
+    """Factors and actions frame by frame, at the world's `track_rate`; zeros beyond a clip's length. Of n samples
+    there are `World.frames_of(n)` frames."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same on another device."""
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        held = {part.name: getattr(self, part.name) for part in fields(self)}
         return replace(self, **{name: value.to(device) for name, value in held.items() if value is not None})
 
 
@@ -91,7 +97,7 @@ class World(ABC):
     track_rate: float = 0.0
     """Frames of `tracks` a second."""
     group_kind: str = "clip"
-    """What no two parts of a split may share: speaker, bird, session, clip."""
+    """What no two parts of a split share: speaker, bird, session, clip."""
     planted: bool = True
     """Whether the factors were set when the sound was made, each independently of the others; labels of
     recordings were not."""
@@ -113,31 +119,38 @@ class World(ABC):
         return bool((lengths != self.signal.shape[0]).any())
 
     def piece(
-        self, index: Int[Tensor, " clip"], seed: int, step: int, device: torch.device | str = "cpu"
+        self,
+        index: Int[Tensor, " all"],
+        seed: int,
+        step: int,
+        device: torch.device | str = "cpu",
+        rows: slice = slice(None),
     ) -> Batch:
         """A crop of each clip to the signal's shape, from a random place that follows from seed and step alone;
-        a shorter clip whole, padded with zeros."""
-        if not self.cropped():
-            return self.whole(index, device)
+        a shorter clip whole, padded with zeros. Of a batch of clips `index` only these rows are made."""
         at, size = index.cpu(), self.signal.shape[0]
         lengths = self.lengths(at)
-        start = places(seed, step, at, (lengths - size).clamp(min=0) + 1)
+        if bool((lengths == size).all()):
+            return self.whole(index[rows], device)
+        start = places(seed, step, at, (lengths - size).clamp(min=0) + 1)[rows]
+        at, lengths = at[rows], lengths[rows]
         return crop(self.whole(at), start, lengths.clamp(max=size), size, self.frames_of).to(device)
 
     def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         """The middle of each clip, cropped or padded to the signal's shape: for models of one length alone."""
-        if not self.cropped():
-            return self.whole(index, device)
         at, size = index.cpu(), self.signal.shape[0]
         lengths = self.lengths(at)
+        if bool((lengths == size).all()):
+            return self.whole(index, device)
         start = (lengths - size).clamp(min=0) // 2
         return crop(self.whole(at), start, lengths.clamp(max=size), size, self.frames_of).to(device)
 
     def frames_of(self, samples: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Frames of `tracks` in so many samples."""
+        """Frames of `tracks` that end within the first N samples (frames of codes)."""
         per_second = self.signal.steps_per_second
-        assert per_second, f"tracks of a {self.signal.kind}"
-        return torch.div(samples * self.track_rate, per_second, rounding_mode="floor").long()
+        assert per_second, f"tracks of a {self.signal.kind}, which has no time"
+        # Rates such as 22050/512 are inexact: a frame that ends with the last sample must not be lost to rounding.
+        return torch.floor(samples.double() * self.track_rate / per_second + ROUNDING).long()
 
     def portions(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " portion"]:
         """The clips that one epoch draws from: each as often as a piece fits into it, and at least once."""
@@ -166,16 +179,15 @@ class World(ABC):
         return [()] * len(index)
 
     def identity(self, index: Int[Tensor, " clip"]) -> list[str]:
-        """What each clip is, wherever it lies: the same samples, the same words."""
+        """A name for the content of each clip, wherever it lies: equal samples have equal names."""
         return [f"{self.name} {clip}" for clip in index.tolist()]
 
     def describe(self) -> str:
-        """What there is, in one line."""
+        """The world in one line."""
         return f"{self.name}: {len(self)} clips"
 
-    def documents(self) -> Mapping[str, Any]:
-        """What a run folder should keep of this world, as JSON by file name."""
-        return {}
+    def keep(self, folder: Path) -> None:  # noqa: B027
+        """Write into a run folder what the run must keep of this world."""
 
 
 def crop(
@@ -185,7 +197,8 @@ def crop(
     size: int,
     frames_of: Callable[[Tensor], Tensor],
 ) -> Batch:
-    """Of each clip so many samples from its own start on, padded with zeros to `size`; its tracks likewise."""
+    """Of each clip `lengths` samples from its `start` on, padded with zeros to `size`; its tracks likewise."""
+    assert batch.features is None, "clips are cropped before the front end"
     changed: dict[str, Tensor] = {"signal": cut(batch.signal, start, lengths, size), "lengths": lengths}
     if batch.tracks is not None:
         frames = int(frames_of(torch.tensor([size])))
@@ -217,3 +230,7 @@ class WorldEntry:
     """From a configuration and a seed; what takes long reports its progress."""
     signal: Callable[[Any], Signal] | None = None
     """The form of a clip, where it follows from the configuration alone and nothing need be read for it."""
+    formats: Mapping[str, Callable[[Any, Path, Progress], object]] = field(default_factory=dict)
+    """File formats of its own: writers of the whole world by the suffix of the file name, such as ".npz"."""
+    main: tuple[str, ...] | None = None
+    """The flags that matter first, by their fields; `--help` shows the others under advanced. None: all."""

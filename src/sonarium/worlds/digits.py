@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sonarium.worlds.contract import Batch, Factor, Signal, World
+from sonarium.worlds.contract import Batch, Factor, Signal, World, WorldEntry
 
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 EXPECTED = (
@@ -22,10 +22,10 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class DigitsConfig:
-    """Where the digits come from."""
+    """Handwritten digits as pictures."""
 
     path: str | None = None
-    """Folder of MNIST idx files, or one file of images; none takes scikit-learn's 1,797 pictures of 8 × 8."""
+    """Folder of MNIST idx files, or one file of images; by default scikit-learn's 1,797 images of 8 × 8."""
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -91,14 +91,14 @@ def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Digits(World):
-    """Digits in memory as bytes, handed out as pictures from 0 to 1; the seed changes nothing."""
+    """Digits in memory as bytes, returned as pictures from 0 to 1; the seed has no effect."""
 
     name = "digits"
     factors = (Factor("class", tuple("0123456789")),)
 
     def __init__(self, config: DigitsConfig, seed: int) -> None:
         if config.path is None:
-            # scikit-learn takes long to read, which a person who asks for help should not wait for.
+            # Importing scikit-learn takes a second, which `--help` should not wait for.
             from sklearn.datasets import load_digits
 
             rows, labels = load_digits(return_X_y=True)
@@ -121,3 +121,11 @@ class Digits(World):
         at = index.cpu()
         signal = self.pictures[at].float() / self.white
         return Batch(index.to(device), signal.to(device), self.labels[at][:, None].float().to(device))
+
+
+DIGITS = WorldEntry(
+    "handwritten digits: scikit-learn's, or MNIST from a folder",
+    "picture",
+    DigitsConfig,
+    lambda config, seed, progress: Digits(config, seed),
+)

@@ -1,30 +1,38 @@
-"""What has been heard so far, frame by frame: a recurrent network or a causal transformer over latent codes."""
+"""Contexts: a recurrent network or a causal transformer over latent codes, frame by frame.
+
+The transformer has learned relative positions (Shaw et al. 2018, arXiv 1803.02155; Dai et al. 2019, arXiv
+1901.02860), in the form that CPC_audio predicts with (Rivière et al. 2020, arXiv 2002.02848): one vector per
+distance, shared by the heads; distances beyond the longest share its vector, so that sound of any length can be
+encoded. Each half is normalised after its sum, and the attention has no bias.
+
+Torch's recurrent networks are unrolled in export, for clips of one length; `recur` writes them as a loop that an
+exported program keeps.
+"""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, no_type_check
 
 import torch
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from sonarium.models.cpc.attention import CausalLayer, sizes
-from sonarium.models.cpc.recurrence import recur
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
 class ContextConfig:
     network: Literal["gru", "lstm", "transformer"] = "gru"
-    """What sums up the frames so far."""
+    """Context network."""
     width: int = 256
-    """Numbers in the context of one frame."""
+    """Dimension of the context, the hidden size of the network."""
     depth: int = 1
-    """Layers, one over the other."""
+    """Number of layers."""
     heads: int = 8
-    """Heads of attention of a transformer."""
+    """Number of attention heads of a transformer."""
     reach: int = 128
-    """Frames back that a transformer tells apart; those further back seem equally far."""
-    both_ways: bool = False
-    """Whether a second network hears the sound from its end, as CDCK6 does; codes are then of twice the width."""
+    """Longest relative distance in frames that a transformer distinguishes."""
+    bidirectional: bool = False
+    """Add a second network that runs backwards, as in CDCK6; codes then have twice the width."""
 
     def __post_init__(self) -> None:
         if self.network not in ("gru", "lstm", "transformer"):
@@ -33,11 +41,11 @@ class ContextConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
         if self.network == "transformer":
-            sizes(self.width, self.heads, "width")
+            check_heads(self.width, self.heads, "width")
 
 
 class Context(nn.Module):
-    """One way through the frames; nothing that comes later is heard."""
+    """From latent codes to contexts, causally."""
 
     def __init__(self, config: ContextConfig, given: int):
         super().__init__()
@@ -60,6 +68,92 @@ class Context(nn.Module):
         kind = latents.device.type
         if not torch.is_autocast_enabled(kind):
             return self.network(latents)[0]
-        # The steps of a recurrent network are too small to gain by 16 bits, and lose by converting to them.
+        # The steps of a recurrent network are too small to gain by 16 bits, and lose by the conversion.
         with torch.autocast(kind, enabled=False):
             return self.network(latents.float())[0]
+
+
+def check_heads(width: int, heads: int, name: str) -> None:
+    if heads < 1 or width % heads:
+        raise ValueError(f"{name}={width} is no multiple of heads={heads}: give one")
+
+
+class CausalLayer(nn.Module):
+    """Each frame attends to itself and those before it."""
+
+    def __init__(self, width: int, heads: int, reach: int, hidden: int):
+        super().__init__()
+        self.heads, self.reach = heads, reach
+        self.asked, self.known, self.told, self.joined = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.distance = nn.Parameter(torch.empty(reach, width // heads))
+        nn.init.uniform_(self.distance, -((width // heads) ** -0.5), (width // heads) ** -0.5)
+        self.attended, self.thought = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.think = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
+
+    def forward(self, frames: Float[Tensor, "clip frame width"]) -> Float[Tensor, "clip frame width"]:
+        split = "clip frame (head part) -> clip head frame part"
+        q, k, v = (rearrange(way(frames), split, head=self.heads) for way in (self.asked, self.known, self.told))
+        bias = (self.nearness(q) * q.shape[-1] ** -0.5).masked_fill(later(frames.shape[1], q.device), -torch.inf)
+        values = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        attended = self.attended(
+            frames + self.joined(rearrange(values, "clip head frame part -> clip frame (head part)"))
+        )
+        return self.thought(attended + self.think(attended))
+
+    def nearness(self, asked: Float[Tensor, "clip head frame part"]) -> Float[Tensor, "clip head frame other"]:
+        """q_i · r_{i−j} at (i, j); values above the diagonal have no meaning."""
+        time = asked.shape[2]
+        far_to_near = torch.arange(time - 1, -1, -1, device=asked.device).clamp(max=self.reach - 1)
+        by_distance = einsum(
+            asked, self.distance[far_to_near], "clip head frame part, distance part -> clip head frame distance"
+        )
+        # Row i has distance i − j at column j + time − 1 − i; in rows that are one longer, that is column j.
+        padded = functional.pad(by_distance, (1, 0))
+        return padded.reshape(*asked.shape[:2], time + 1, time)[:, :, 1:]
+
+
+def later(time: int, device: torch.device) -> Tensor:
+    """Which (frame, other) has the other after the frame."""
+    return torch.ones(time, time, dtype=torch.bool, device=device).triu(1)
+
+
+State = tuple[Tensor, ...]
+
+
+def recur(
+    network: nn.GRU | nn.LSTM, frames: Float[Tensor, "clip frame given"]
+) -> Float[Tensor, "clip frame context"]:
+    """Equal to `network(frames)[0]`; the equations are those of `torch.nn.GRU` and `torch.nn.LSTM`."""
+    # Slow to import, and only needed in export.
+    from torch._higher_order_ops.scan import scan
+
+    for layer in range(network.num_layers):
+        names = (f"{name}_l{layer}" for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh"))
+        of_input, constant, of_state, state_constant = (getattr(network, name) for name in names)
+        given = functional.linear(frames, of_input, constant).transpose(0, 1)
+        zeros = frames.new_zeros(frames.shape[0], network.hidden_size)
+
+        # Functions with run-time type checks, as in tests, cannot be traced.
+        @no_type_check
+        def gru(state: State, now: Tensor, weight: Tensor = of_state, bias: Tensor = state_constant):
+            (before,) = state
+            reset, keep, new = now.chunk(3, 1)
+            own_reset, own_keep, own_new = functional.linear(before, weight, bias).chunk(3, 1)
+            proposed = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
+            after = proposed + torch.sigmoid(keep + own_keep) * (before - proposed)
+            return (after,), after.clone()
+
+        @no_type_check
+        def lstm(state: State, now: Tensor, weight: Tensor = of_state, bias: Tensor = state_constant):
+            before, cell = state
+            enter, keep, new, leave = (now + functional.linear(before, weight, bias)).chunk(4, 1)
+            held = torch.sigmoid(keep) * cell + torch.sigmoid(enter) * torch.tanh(new)
+            after = torch.sigmoid(leave) * torch.tanh(held)
+            return (after, held), after.clone()
+
+        if isinstance(network, nn.GRU):
+            _, states = scan(gru, (zeros,), given)
+        else:
+            _, states = scan(lstm, (zeros, zeros.clone()), given)
+        frames = states.transpose(0, 1)
+    return frames

@@ -1,62 +1,63 @@
-"""Contrastive predictive coding (van den Oord et al. 2018, arXiv 1807.03748): to tell the sound that comes next.
+"""Contrastive predictive coding (van den Oord et al. 2018, arXiv 1807.03748).
 
-    z = encoder(wave)    c_t = context(z_1 … z_t)    guess_k(c_t) ≈ z_{t+k}, judged by `contrast.py`
+    z = encoder(wave)    c_t = context(z_1 … z_t)    p_k(c_t) predicts z_{t+k}
+    minimise the InfoNCE loss of the predictions (`models/contrast.py`)
 
-Every variant is this learner with another configuration; `cpc_presets.py` has those that were published.
+This file is the method: its configuration, the predictors p_k, and the learner. The encoder is in `encoder.py`,
+the context in `context.py`; every variant is this learner with another configuration, and `presets.py` has those
+that were published.
 """
 
-import math
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
-from einops import rearrange
+from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sonarium.features.waveform import Waveform, WaveformConfig, sounding
-from sonarium.models.contract import Engine, Learner
+from sonarium.models.contract import FeatureLearner, FrameEncoder, Learner
 from sonarium.models.contrast import ContrastConfig, Outcome, contrast, draw_time
-from sonarium.models.cpc.context import Context, ContextConfig
-from sonarium.models.cpc.predictors import PredictorConfig, Predictors
-from sonarium.models.cpc.strided import Encoder, EncoderConfig
-from sonarium.models.schedule import ScheduleConfig, share
-from sonarium.worlds.contract import Batch, Signal
+from sonarium.models.cpc.context import CausalLayer, Context, ContextConfig, check_heads
+from sonarium.models.cpc.encoder import Encoder, EncoderConfig
+from sonarium.models.optim import AdamConfig, ScheduleConfig
+from sonarium.training.contract import ClipSource, Engine, Source, Stateful
+from sonarium.worlds.contract import UNKNOWN, Batch, Signal, World
 
 Code = Literal["context", "latent"]
+HEADS, HIDDEN = 8, 2048
+"""Attention heads, and units of the middle layer, of CPC_audio's transformer predictors."""
 
 
 @dataclass(frozen=True)
-class AdamConfig:
-    learning_rate: float = 1e-3
-    """Learning rate of Adam, at the highest point of its schedule."""
-    second_moment: float = 0.999
-    """How slowly the mean of squared gradients forgets."""
-    epsilon: float = 1e-8
-    """Added to the root of that mean."""
-    weight_decay: float = 0.0
-    """How strongly weights are drawn to zero, through the gradient."""
-    amsgrad: bool = False
-    """Whether the mean of squared gradients counts at its highest so far (Reddi et al. 2018)."""
+class PredictorConfig:
+    form: Literal["linear", "mlp", "transformer"] = "linear"
+    """Predictor: a matrix (linear), two with a ReLU between (mlp), or a layer of causal transformer."""
+    steps_ahead: int = 12
+    """Prediction horizon in frames: frames 1 to N ahead are predicted."""
+    predictor_bias: bool = False
+    """Bias in linear predictors."""
+    units: int = 256
+    """Hidden units of an mlp predictor."""
+    span: int = 116
+    """Longest relative distance in frames that a transformer predictor distinguishes."""
 
     def __post_init__(self) -> None:
-        demands = [
-            ("learning_rate", 0 < self.learning_rate < math.inf, "a positive number, such as 0.001"),
-            ("second_moment", 0 <= self.second_moment < 1, "a number from 0 to below 1, such as 0.999"),
-            ("epsilon", 0 < self.epsilon < math.inf, "a positive number, such as 1e-8"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "a number of at least 0"),
-        ]
-        for name, met, expected in demands:
-            if not met:
-                raise ValueError(f"{name}={getattr(self, name)}: give {expected}")
+        if self.form not in ("linear", "mlp", "transformer"):
+            raise ValueError(f"form={self.form!r}: give linear, mlp or transformer")
+        for name in ("steps_ahead", "units", "span"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
 
 
 @dataclass(frozen=True)
 class CPCConfig:
     code: Code = "context"
-    """What `encode` gives: context (what has been heard so far) or latent (what each frame is)."""
+    """Codes that `encode` gives: context (of all frames so far) or latent (of each frame alone)."""
     speaker: int | str | None = None
-    """The label that tells who speaks, for negatives from the same speaker: its name, or its number from 0."""
+    """Label that is the speaker, for negatives from the same speaker: its name, or its number from 0."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     context: ContextConfig = field(default_factory=ContextConfig)
     predictors: PredictorConfig = field(default_factory=PredictorConfig)
@@ -70,58 +71,136 @@ class CPCConfig:
             raise ValueError(f"code={self.code!r}: give context or latent")
         if self.contrast.from_speaker and self.speaker is None:
             raise ValueError(
-                f"from_speaker={self.contrast.from_speaker}, but no `speaker`: give the label that tells who "
-                "speaks"
+                f"from_speaker={self.contrast.from_speaker}, but no `speaker`: give the label that is the speaker"
             )
 
 
-class CPC(Learner):
-    capabilities: ClassVar = ("encode",)
+def complete(config: CPCConfig, world: World, steps: int) -> CPCConfig:
+    """The same, with the number of the speaker's label in this world, and a cosine that ends with the training."""
+    config = replace(config, schedule=config.schedule.ending(steps))
+    if config.speaker is None:
+        return config
+    labels = {factor.name: at for at, factor in enumerate(world.factors) if factor.discrete}
+    number = labels.get(str(config.speaker), config.speaker)
+    if number not in labels.values():
+        known = ", ".join(f"{name} ({at})" for name, at in labels.items())
+        raise ValueError(
+            f"--speaker {config.speaker}: the labels of these clips are {known or 'none'}; give one of them"
+        )
+    return replace(config, speaker=number)
+
+
+class Predictors(nn.Module):
+    """From contexts to predictions of the next frames; all steps ahead in one product where possible."""
+
+    def __init__(self, config: PredictorConfig, context: int, code: int):
+        super().__init__()
+        self.steps_ahead, form = config.steps_ahead, config.form
+        if form == "transformer":
+            check_heads(context, HEADS, "width")
+            self.layers = nn.ModuleList(
+                nn.Sequential(
+                    CausalLayer(context, HEADS, config.span, HIDDEN),
+                    nn.Identity() if context == code else nn.Linear(context, code, bias=False),
+                )
+                for _ in range(config.steps_ahead)
+            )
+        elif form == "mlp":
+            self.layers = nn.Sequential(nn.Linear(context, config.steps_ahead * config.units), nn.ReLU())
+            bound = config.units**-0.5
+            weight = torch.empty(config.steps_ahead, config.units, code)
+            self.weight = nn.Parameter(weight.uniform_(-bound, bound))
+            self.bias = nn.Parameter(torch.zeros(config.steps_ahead, code))
+        else:
+            self.layers = nn.Linear(context, config.steps_ahead * code, bias=config.predictor_bias)
+
+    def forward(
+        self, context: Float[Tensor, "clip frame context"], last: bool = False
+    ) -> Float[Tensor, "clip time step code"]:
+        """One prediction per context and step ahead, or those of the last context alone."""
+        if isinstance(self.layers, nn.ModuleList):
+            predictions = torch.stack([layer(context) for layer in self.layers], 2)
+            return predictions[:, -1:] if last else predictions
+        flat = self.layers(context[:, -1:] if last else context)
+        by_step = rearrange(flat, "clip time (step unit) -> clip time step unit", step=self.steps_ahead)
+        if isinstance(self.layers, nn.Linear):
+            return by_step
+        joined = einsum(by_step, self.weight, "clip time step unit, step unit code -> clip time step code")
+        return joined + self.bias
+
+
+class CPC(Learner, FeatureLearner, FrameEncoder):
     front: Waveform
 
     def __init__(self, config: CPCConfig, signal: Signal):
         super().__init__()
         self.config, self.signal = config, signal
-        self.front = Waveform(config.front, signal)
+        self.front = config.front.build(signal)
         self.encoder = Encoder(config.encoder, self.front.rate)
-        ways = 1 + config.context.both_ways
+        ways = 1 + config.context.bidirectional
         self.contexts = nn.ModuleList(Context(config.context, self.encoder.width) for _ in range(ways))
         self.predictors = nn.ModuleList(
             Predictors(config.predictors, config.context.width, self.encoder.width) for _ in range(ways)
         )
         self.code_rate = self.front.rate / self.encoder.hop
         self.code_first = self.encoder.centre / self.front.rate
-        self.least_batch = 2 if config.contrast.same_time or config.contrast.but_own else 1
-        self.check(signal.shape[0])
+        self.minimum_batch_size = 2 if config.contrast.same_time or config.contrast.exclude_own else 1
+        frames, steps_ahead = self.encoder.frames(signal.shape[0]), config.predictors.steps_ahead
+        if frames <= steps_ahead:
+            raise ValueError(
+                f"clips of {signal.shape[0]} samples make {frames} frame(s), too few to predict {steps_ahead} "
+                "ahead: use longer clips, smaller strides, or smaller steps_ahead"
+            )
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
-        self.optimiser = torch.optim.Adam(
-            self.parameters(),
-            config.adam.learning_rate,
-            (0.9, config.adam.second_moment),
-            config.adam.epsilon,
-            config.adam.weight_decay,
-            config.adam.amsgrad,
-            fused=True,
+        self.optimiser = config.adam.build(self.parameters(), fused=True)
+
+    def check(self, source: Source) -> Sequence[str]:
+        """Refuse clips all of which are too short for a prediction, and clips without a speaker."""
+        if not isinstance(source, ClipSource):
+            raise ValueError(
+                f"predictive coding trains on clips of sound, but {type(source).__name__} gives {source.unit}: "
+                "give a world of sound"
+            )
+        return [*self.check_lengths(source), *self.check_speakers(source.world)]
+
+    def check_lengths(self, source: ClipSource) -> Sequence[str]:
+        lengths = source.world.lengths(source.index.unique()).clamp(max=self.signal.shape[0])
+        short = int((self.code_lengths(lengths) < 2).sum())
+        if short == len(lengths):
+            raise ValueError(
+                f"all {short} training clips are too short: a frame comes every {1 / self.code_rate:.3g} s, and a "
+                "prediction needs two; use longer clips or smaller --strides"
+            )
+        return [f"{short} of {len(lengths)} training clips are too short for two frames and add no loss"] * bool(
+            short
         )
 
-    def check(self, samples: int) -> None:
-        frames, ahead = self.encoder.frames(samples), self.config.predictors.ahead
-        if frames <= ahead:
+    def check_speakers(self, world: World) -> Sequence[str]:
+        """Clips without a label would count as those of one speaker."""
+        column = self.config.speaker
+        if not isinstance(column, int):
+            return ()
+        label = world.factors[column]
+        if UNKNOWN in label.values:
             raise ValueError(
-                f"clips of {samples} samples make {frames} frame(s), which leaves nothing to guess {ahead} ahead: "
-                "use longer clips, smaller strides, or a smaller ahead"
+                f"--speaker {label.name}: some clips have no {label.name}, and would count as one speaker's; "
+                "label them, or leave them out by a manifest"
             )
+        return (f"negatives of the same speaker are clips with the same {label.name}",)
 
-    def optimisers(self) -> dict[str, torch.optim.Optimizer]:
+    def prepare(self, source: Source, engine: Engine) -> None:
+        self.front.fit_batches(source.preview(engine.progress))
+
+    def parts(self) -> dict[str, Stateful]:
         return {"adam": self.optimiser}
 
     def features(self, batch: Batch) -> Float[Tensor, "clip time"]:
         return self.front(batch.signal, batch.lengths) if batch.features is None else batch.features
 
-    def update(self, batch: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+    def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.adam.learning_rate * share(self.config.schedule, int(self.updates))
-        outcomes = self.outcomes(self.features(batch), batch.lengths, self.speakers(batch), engine)
+            group["lr"] = self.config.adam.learning_rate * self.config.schedule.fraction(int(self.updates))
+        outcomes = self.outcomes(self.features(data), data.lengths, self.speakers(data), engine)
         loss = torch.stack([outcome.loss for outcome in outcomes]).mean()
         engine.descend(loss, self.optimiser)
         self.updates += 1
@@ -141,8 +220,8 @@ class CPC(Learner):
             return None
         if isinstance(column, str) or not 0 <= column < batch.factors.shape[1]:
             raise ValueError(
-                f"speaker={column}, but the clips come with {batch.factors.shape[1]} factor(s): "
-                "give the number of the factor that tells who speaks, 0 for the first"
+                f"speaker={column}, but the clips have {batch.factors.shape[1]} factor(s): give the number of the "
+                "factor that is the speaker, 0 for the first"
             )
         return batch.factors[:, column]
 
@@ -153,67 +232,79 @@ class CPC(Learner):
         speakers: Float[Tensor, " clip"] | None,
         engine: Engine,
     ) -> list[Outcome]:
-        """One contest; two where the sound is also heard from its end."""
+        """The loss of each direction; negatives are drawn from the global batch."""
         config = self.config
         samples = torch.full((len(wave),), wave.shape[1], device=wave.device) if lengths is None else lengths
-        frames = self.encoder.frames(samples)
-        time = draw_time(config.contrast, frames, config.predictors.ahead, engine.generator)
+        frames = engine.gather(self.encoder.frames(samples))
+        speakers = None if speakers is None else engine.gather(speakers)
+        time = draw_time(config.contrast, frames, config.predictors.steps_ahead, engine.generator)
         found = []
         for way, (context, predictors) in enumerate(zip(self.contexts, self.predictors, strict=True)):
             with engine.autocast():
-                latents = self.encoder(turned(wave, lengths) if way else wave, lengths)
-                # A single guess needs no context of what comes after it.
-                heard = context(latents if time is None else latents[:, : time + 1])
-                guesses = predictors(heard, last=time is not None)
+                latents = self.encoder(reversed_in_time(wave, lengths) if way else wave, lengths, engine)
+                # A single time needs no context of what comes after it.
+                contexts = context(latents if time is None else latents[:, : time + 1])
+                predictions = predictors(contexts, last=time is not None)
             found.append(
-                contrast(guesses, latents, frames, config.contrast, engine.generator, time or 0, speakers)
+                contrast(
+                    engine.gather(predictions),
+                    engine.gather(latents),
+                    frames,
+                    config.contrast,
+                    engine.generator,
+                    time or 0,
+                    speakers,
+                )
             )
         return found
 
     @torch.no_grad()
     def encode(
         self,
-        wave: Float[Tensor, "clip time"],
+        signal: Float[Tensor, "clip time"],
         lengths: Int[Tensor, " clip"] | None = None,
-        code: Code | None = None,
+        *,
         power: Float[Tensor, " clip"] | None = None,
+        code: Code | None = None,
     ) -> Float[Tensor, "clip frame code"]:
         """Codes at `code_rate`; zeros beyond the `code_lengths` of clips that have lengths.
 
-        `power` is the mean square of what the clips are parts of, where that should set their level.
+        `power` is the mean square of the sound that the clips are parts of, where that should set their level.
         """
-        if self.encoder.frames(wave.shape[1]) < 1:
-            raise ValueError(f"{wave.shape[1]} samples are too few for a frame: give longer sound")
-        learning = self.training
+        if self.encoder.frames(signal.shape[1]) < 1:
+            raise ValueError(f"{signal.shape[1]} samples are too few for a frame: give longer sound")
+        training = self.training
         self.eval()
         try:
-            return self.codes(self.front(wave, lengths, power), lengths, code or self.config.code)
+            return self.codes(self.front(signal, lengths, power), lengths, code or self.config.code)
         finally:
-            self.train(learning)
+            self.train(training)
 
     def codes(
-        self, heard: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None, code: Code
+        self, wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None, code: Code
     ) -> Float[Tensor, "clip frame code"]:
-        latents = self.encoder(heard, lengths)
+        latents = self.encoder(wave, lengths)
         if code == "latent":
             return latents
         frames = None if lengths is None else self.encoder.frames(lengths)
         contexts = [self.contexts[0](latents)]
-        if self.config.context.both_ways:
-            backwards = self.contexts[1](self.encoder(turned(heard, lengths), lengths))
-            contexts.append(turned(backwards, frames))
+        if self.config.context.bidirectional:
+            backwards = self.contexts[1](self.encoder(reversed_in_time(wave, lengths), lengths))
+            contexts.append(reversed_in_time(backwards, frames))
         made = torch.cat(contexts, -1)
         if frames is None:
             return made
         return made * rearrange(sounding(made.shape[1], frames), "clip frame -> clip frame 1")
 
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Frames of each clip that are sound."""
+        """Frames of clips of these lengths in samples."""
         return self.encoder.frames(lengths)
 
 
-def turned(sequence: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None) -> Tensor:
-    """Each clip from its end to its beginning, what lies beyond its end left there."""
+def reversed_in_time(
+    sequence: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None
+) -> Float[Tensor, "clip time *rest"]:
+    """Each clip from its end to its beginning; padding stays where it is."""
     if lengths is None:
         return sequence.flip(1)
     time = torch.arange(sequence.shape[1], device=sequence.device)

@@ -15,7 +15,8 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Float
 
-from sonarium.rooms.acoustics.beams import compiled, unobstructed
+from sonarium.rooms.acoustics.images import unobstructed
+from sonarium.rooms.acoustics.jit import compiled
 
 HALF = 40
 """Samples on either side of the middle of the windowed sinc."""

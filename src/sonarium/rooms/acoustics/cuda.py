@@ -1,4 +1,4 @@
-"""The loops of `arrivals.py`, `bank.py` and `fourier.py` as tensor operations, for thousands of rooms on a GPU.
+"""The loops of `arrivals.py`, `soundbank.py` and `fourier.py` in torch, for thousands of rooms on a GPU.
 
 The same steps in the same order: which beams an ear stands in, which ways back are free, when and how loud each
 image arrives, and the windowed sincs laid over each other. What a room needs lies on the device and is sent again
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from sonarium.rooms.acoustics.arrivals import NEAREST
-from sonarium.rooms.acoustics.beams import ENDS
+from sonarium.rooms.acoustics.images import ENDS
 from sonarium.rooms.acoustics.slots import Slots
 from sonarium.rooms.acoustics.soundbank import Bank
 
@@ -26,8 +26,8 @@ ARRIVALS = 2**20
 """Arrivals that are laid into responses at a time."""
 
 
-class Remote:
-    """Rooms and sounds on a device."""
+class CudaBackend:
+    """Rooms and sounds on a torch device."""
 
     def __init__(self, slots: Slots, bank: Bank, filters: Float[np.ndarray, "band tap"], device: torch.device):
         self.slots, self.bank, self.device = slots, bank, device

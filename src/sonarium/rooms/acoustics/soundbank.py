@@ -6,7 +6,7 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Float, Int
 
-from sonarium.rooms.acoustics.beams import compiled
+from sonarium.rooms.acoustics.jit import compiled
 
 
 class Bank:

@@ -1,7 +1,7 @@
-"""The task of seeking sounds in rooms: every choice with its default and what it means.
+"""Configuration of sound-source seeking.
 
-The task is OtoWorld's (arXiv 2007.06123): walk through a room by ear, and switch off every source by coming near
-it.
+The task is OtoWorld's (arXiv 2007.06123): navigate a room by binaural audio, and switch off every source by coming
+near it.
 """
 
 import math
@@ -9,14 +9,15 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from sonarium.catalogue import ROOMS
 from sonarium.features.ears import EarsConfig
 from sonarium.rooms.seek.reward import REWARDS, Reward, RewardName
 
 SOUNDS = ("phone", "siren", "tones", "bird", "babble")
 MOST_SOURCES = 8
-"""The shortest path through all sources is found by going through all sets of sources."""
+"""The shortest path through all sources takes time and memory that are exponential in their number."""
 LEEWAY = 0.05
-"""Metres that are kept free between an ear and a wall."""
+"""Clearance in metres between an ear and a wall."""
 
 
 @dataclass(frozen=True)
@@ -24,97 +25,97 @@ class SeekConfig:
     """Rooms, sounds, actions, observations and rewards of the environment."""
 
     sources: int = 2
-    """How many sources there are to find in each room."""
+    """Number of sound sources in each room."""
     actions: Literal["turn", "compass", "continuous"] = "turn"
-    """turn: forward, back, turn left, turn right. compass: up, down, left, right, turn left, turn right.
-    continuous: forward and left turn, each between -1 and 1 times `step` and `turn`."""
+    """Action space. turn: forward, back, turn left, turn right. compass: up, down, left, right, turn left, turn
+    right. continuous: forward and left turn, each from -1 to 1 times `step` and `turn`."""
     observation: Literal["audio", "features"] = "audio"
-    """What both ears hear: samples, or loudness with the differences of phase and level between the ears."""
+    """audio: the binaural waveform. features: log-mel bands with interaural phase and level differences."""
     pose: bool = False
-    """Observe x, y and heading too; without it the agent knows by ear alone where it is."""
-    tell: bool = False
-    """Put pose, sources and the way to the nearest one into `info`, for oracles and for measures."""
+    """Add x, y and heading to the observation."""
+    oracle_info: bool = False
+    """Put pose, source positions and the shortest path to the nearest source into `info`, for oracles and SPL."""
     reward: RewardName = "default"
-    """Figures of the reward: our own, OtoWorld's, or those of its planning document."""
+    """Reward function: the default (progress along the shortest path), OtoWorld's, or its planning document's."""
     figures: Reward | None = None
-    """Other figures, instead of those that `reward` names."""
+    """Reward weights that replace those of `reward`."""
     max_steps: int = 500
-    """An episode is truncated after so many steps."""
+    """Steps after which an episode is truncated."""
     step: float = 0.5
-    """Metres that a move goes; a move that a wall blocks is not made at all."""
+    """Step length in metres; a step into a wall is not made."""
     turn: float = 30.0
-    """Degrees that a turn takes."""
+    """Turn angle in degrees."""
     radius: float = 0.5
-    """A source is found, and switched off, from so many metres or nearer, if no wall lies between."""
+    """Distance in metres at which a source in sight is found, and switched off."""
 
     rate: int = 8000
-    """Samples per second."""
+    """Sampling rate in Hz."""
     clock: Literal["stream", "clip"] = "stream"
-    """stream: time passes while the agent walks, each observation is the next `seconds` of sound, and
-    reverberation carries over. clip: each observation is the whole sound of `loop` seconds from its beginning."""
+    """stream: audio is continuous, each observation is the next `seconds` of it, and reverberation carries over.
+    clip: each observation is the whole sound of `loop` seconds from its beginning."""
     seconds: float = 0.25
-    """Length of an observation, and of a step, of a stream."""
+    """Duration of a step, and of its observation, in a stream."""
     loop: float = 4.0
-    """Seconds after which each source's sound begins again."""
+    """Duration in seconds after which each source's sound repeats."""
     sounds: tuple[str, ...] = SOUNDS
-    """Built-in sounds (phone, siren, tones, bird, babble), sound files, or folders of them."""
+    """Source sounds: built-in ones (phone, siren, tones, bird, babble), audio files, or folders of them."""
     new_sounds: bool = True
-    """Draw which sound each source makes for every episode; otherwise source i makes the i-th sound."""
+    """Draw the sound of each source anew in every episode; otherwise source i plays the i-th sound."""
     variants: int = 4
-    """How many different phones, sirens, ... are made of each built-in sound."""
+    """Number of variants of each built-in sound."""
     level: float = -30.0
-    """Loudness of each source at a distance of 1 m, in dB (A) below full scale."""
+    """Level of each source at 1 m, in dB(A) relative to full scale."""
     gain: float = 1.0
-    """Factor of the observed samples, before they are clipped to -1 ... 1."""
+    """Gain factor of the observed audio, before it is clipped to -1 ... 1."""
     ears: EarsConfig = EarsConfig()
-    """What of the sound the features keep."""
+    """Parameters of the features."""
 
-    room: Literal["fixed", "shoebox", "ngon", "nonconvex"] = "shoebox"
-    """fixed: always the same, of `size` or with `corners`. Random: rectangles, convex polygons, or rooms
-    in the shape of an L, T, U or star."""
+    room: str = "shoebox"
+    """Room shape. fixed: always the same, of `size` or with `corners`. Random: shoebox, ngon (convex polygon),
+    nonconvex (L, T, U or star), or a shape of an installed package."""
     size: tuple[float, float] = (8.0, 8.0)
-    """Metres of a fixed room along x and y."""
+    """Size of a fixed room along x and y in metres."""
     corners: tuple[tuple[float, float], ...] = ()
-    """Corners (x, y) of a fixed room that is not a rectangle."""
+    """Corners (x, y) in metres of a fixed room that is not a rectangle."""
     height: float | None = None
-    """Metres; without it the room is a plane, as in OtoWorld."""
+    """Room height in metres; without it the room is two-dimensional, as in OtoWorld."""
     smallest: float = 5.0
-    """Least extent of a random room in metres."""
+    """Minimum extent of a random room in metres."""
     largest: float = 10.0
-    """Greatest extent of a random room in metres."""
+    """Maximum extent of a random room in metres."""
     fewest_sides: int = 5
-    """Least number of walls of a random convex polygon."""
+    """Minimum number of walls of an ngon."""
     most_sides: int = 8
-    """Greatest number of walls of a random convex polygon."""
+    """Maximum number of walls of an ngon."""
     irregular: float = 0.5
-    """0: convex polygons are regular; up to 1: ever less so."""
+    """Irregularity of an ngon, from 0 (regular) to 1."""
     absorption: float = 0.3
-    """Share of the energy that each wall takes from a reflection."""
+    """Energy absorption coefficient of the walls."""
     absorption_span: float = 0.0
-    """Each episode draws its absorption from so much below to so much above `absorption`."""
+    """Half-width of the interval around `absorption` from which each episode draws its coefficient."""
     order: int = 3
-    """Greatest number of reflections."""
+    """Maximum reflection order of the image-source method."""
     ear_distance: float = 0.2
-    """Metres between the ears."""
+    """Distance between the ears in metres."""
     head: Literal["none", "sphere"] = "none"
-    """Whether a head lies between the ears and shades the one that is turned away."""
+    """Head model between the ears: none, or a rigid sphere with interaural delay and head shadow."""
     ear_height: float = 1.5
-    """Metres above the floor, in a room with a height."""
+    """Height of the ears above the floor in metres, in a room with a height."""
     source_height: float = 1.2
-    """Metres above the floor, in a room with a height."""
+    """Height of the sources above the floor in metres, in a room with a height."""
     same_config: bool = False
-    """Draw room and places once, and keep them until the environment is seeded anew."""
+    """Keep room, source positions and start pose over episodes until the environment is seeded again."""
 
     wall_distance: float = 0.3
-    """Least distance in metres of sources and of the agent's start from walls."""
+    """Minimum distance in metres of sources and of the start from walls."""
     source_distance: float = 2.0
-    """Least distance in metres between sources."""
+    """Minimum distance in metres between sources."""
     start_distance: float = 1.5
-    """Least distance in metres of the agent's start from every source."""
+    """Minimum distance in metres of the start from every source."""
     threads: int | None = None
-    """Threads that compute the sound; without a number, all processors."""
+    """Number of threads for the acoustics; by default, all processors."""
     device: str = "cpu"
-    """Where sound and features are computed."""
+    """Torch device on which audio and features are computed."""
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -123,12 +124,12 @@ class SeekConfig:
 
     @property
     def margin(self) -> float:
-        """How far the middle of the head stays away from walls, so that both ears stay inside."""
+        """Minimum distance of the centre of the head from walls, so that both ears stay inside."""
         return self.ear_distance / 2 + LEEWAY
 
     @property
     def window(self) -> int:
-        """Samples of an observation."""
+        """Length of an observation in samples."""
         return round(self.rate * (self.loop if self.clock == "clip" else self.seconds))
 
     @property
@@ -141,12 +142,12 @@ class SeekConfig:
 
     @property
     def paid(self) -> Reward:
-        """The figures that hold."""
+        """The reward weights that apply."""
         return REWARDS[self.reward] if self.figures is None else self.figures
 
     @property
     def extent(self) -> float:
-        """No coordinate of a room's corner is greater than this, or less than minus this."""
+        """Bound of the absolute value of every coordinate of a corner."""
         if self.room != "fixed":
             return self.largest
         return max(abs(value) for corner in self.corners or (self.size,) for value in corner)
@@ -158,8 +159,8 @@ def configured(config: SeekConfig | None, changes: dict[str, Any]) -> SeekConfig
     for name in changes:
         if name not in known:
             meant = get_close_matches(name, known, 1)
-            hint = f"did you mean '{meant[0]}'?" if meant else f"the settings are {', '.join(known)}"
-            raise ValueError(f"there is no setting '{name}' of a room to seek in: {hint}")
+            hint = f"did you mean '{meant[0]}'?" if meant else f"the fields are {', '.join(known)}"
+            raise ValueError(f"SeekConfig has no field '{name}': {hint}")
     return replace(config or SeekConfig(), **changes)
 
 
@@ -186,7 +187,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "source_distance": (1e-3, math.inf),
     "start_distance": (0, math.inf),
 }
-"""From what to what a number may be, where that does not hang on another."""
+"""Ranges of numbers that do not depend on other fields."""
 
 
 def check_numbers(config: SeekConfig) -> None:
@@ -211,7 +212,7 @@ def check_numbers(config: SeekConfig) -> None:
 
 
 def check_choices(config: SeekConfig) -> None:
-    """Refuse fractions where things are counted, and words that nobody knows."""
+    """Refuse fractions where integers are expected, and unknown choices."""
     for name in ("sources", "max_steps", "rate", "variants", "fewest_sides", "most_sides", "order", "threads"):
         value = getattr(config, name)
         if value is not None and value != int(value):
@@ -221,7 +222,7 @@ def check_choices(config: SeekConfig) -> None:
         "observation": ("audio", "features"),
         "reward": tuple(REWARDS),
         "clock": ("stream", "clip"),
-        "room": ("fixed", "shoebox", "ngon", "nonconvex"),
+        "room": ("fixed", *ROOMS),
         "head": ("none", "sphere"),
     }
     for name, known in choices.items():
@@ -234,7 +235,7 @@ def check_choices(config: SeekConfig) -> None:
 
 
 def check_together(config: SeekConfig) -> None:
-    """Refuse what each number alone would not show."""
+    """Refuse combinations of values that contradict each other."""
     if config.radius < config.step / 2:
         raise ValueError(
             f"radius={config.radius} is less than half of step={config.step}: steps would lead past a source; "
@@ -254,7 +255,7 @@ def check_together(config: SeekConfig) -> None:
         raise ValueError(f"corners are given, but room='{config.room}': give room='fixed' with them")
     if not all(math.isfinite(side) and side > 2 * config.margin for side in config.size):
         raise ValueError(
-            f"size={config.size}: give lengths of more than {2 * config.margin:g} m, so that a head finds room"
+            f"size={config.size}: give lengths of more than {2 * config.margin:g} m, so that a head fits in"
         )
     if config.loop < config.seconds and config.clock == "stream":
         raise ValueError(

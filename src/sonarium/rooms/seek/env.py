@@ -59,7 +59,7 @@ class Seek(gymnasium.Env):
         super().reset(seed=seed)
         self.episodes.begin(0, self.np_random, seed is not None, options or None)
         observation, info = only(self.episodes.observe()), self.info()
-        if self.config.tell:
+        if self.config.oracle_info:
             info["reachable_distance"] = float(self.episodes.left[0])
         self.show()
         return observation, info
@@ -101,11 +101,11 @@ class Seek(gymnasium.Env):
 def drawn(scene: Scene, mode: str | None) -> Any:
     """A picture as an array or as text; nothing where no mode was chosen."""
     # Pictures need libraries that an agent in training does not.
-    from sonarium.rooms.draw import plan as draw
+    from sonarium.rooms.draw import ansi, floorplan
 
     if mode == "ansi":
-        return draw.text(scene)
-    return draw.picture(scene) if mode == "rgb_array" else None
+        return ansi.text(scene)
+    return floorplan.picture(scene) if mode == "rgb_array" else None
 
 
 class Window:

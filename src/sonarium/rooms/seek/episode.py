@@ -18,13 +18,13 @@ from gymnasium.error import ResetNeeded
 from jaxtyping import Bool, Float, Int
 
 from sonarium.features.ears import Ears
-from sonarium.rooms.acoustics.acoustics import Acoustics
 from sonarium.rooms.acoustics.geometry import Room
+from sonarium.rooms.acoustics.simulator import Acoustics
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.generate import Layout, Wanted, draw_layout
+from sonarium.rooms.seek.paths import Walking
 from sonarium.rooms.seek.reward import reward
 from sonarium.rooms.seek.sounds import Sounds, named_sounds, world_sounds
-from sonarium.rooms.seek.walking import Walking
 from sonarium.worlds.contract import World
 
 OPTIONS = ("room", "places", "pose")
@@ -75,7 +75,7 @@ class Episodes:
         )  # fmt: skip
         self.walking = Walking(slots, config.sources)
         self.ears = Ears(config.ears, config.rate).to(config.device) if config.observation == "features" else None
-        self.measured = config.tell or config.paid.progress != 0
+        self.measured = config.oracle_info or config.paid.progress != 0
         both = (slots, config.sources)
         self.place, self.heading = np.zeros((slots, 2)), np.zeros(slots)
         self.source, self.on = np.zeros((*both, 2)), np.zeros(both, bool)
@@ -197,7 +197,7 @@ class Episodes:
     def info(self) -> dict[str, np.ndarray]:
         """What is told of every slot."""
         told = {"found": (~self.on).sum(axis=1)}
-        if not self.config.tell:
+        if not self.config.oracle_info:
             return told
         rows = self.walking.every_slot
         lengths = np.where(self.on, self.lengths, np.inf)

@@ -1,12 +1,13 @@
 """Rooms drawn at random, and places in them for sources and a listener: all inside, apart, and within reach."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from sonarium.catalogue import ROOMS
 from sonarium.rooms.acoustics.geometry import Room, polygon
+from sonarium.rooms.contract import RoomEntry
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.paths import Plan, grid_reached, plan_of, reached
 
@@ -116,10 +117,12 @@ def draw_room(config: SeekConfig, random: np.random.Generator) -> Room:
     if config.room == "fixed":
         x, y = config.size
         corners = np.array(config.corners or [(0, 0), (x, 0), (x, y), (0, y)], np.float64)
-    else:
-        corners = SHAPES[config.room](config, random)
-        corners = corners - corners.min(axis=0)
-    return polygon(corners, config.height, float(absorption))
+        return polygon(corners, config.height, float(absorption))
+    corners = np.asarray(ROOMS.select(config.room).draw(config, random), np.float64)
+    try:
+        return polygon(corners - corners.min(axis=0), config.height, float(absorption))
+    except ValueError as refused:
+        raise ValueError(f"room '{config.room}' drew corners that enclose no room: {refused}") from None
 
 
 def rectangle(config: SeekConfig, random: np.random.Generator) -> Float[np.ndarray, "corner 2"]:
@@ -190,11 +193,10 @@ def fitted(corners: Float[np.ndarray, "corner 2"], extent: float) -> Float[np.nd
     return corners * (extent / np.ptp(corners, axis=0).max())
 
 
-SHAPES: dict[str, Callable[[SeekConfig, np.random.Generator], Float[np.ndarray, "corner 2"]]] = {
-    "shoebox": rectangle,
-    "ngon": convex_polygon,
-    "nonconvex": nonconvex_polygon,
-}
+SHOEBOX = RoomEntry("Rectangles with sides from `smallest` to `largest`.", rectangle)
+NGON = RoomEntry("Convex polygons with `fewest_sides` to `most_sides` walls.", convex_polygon)
+NONCONVEX = RoomEntry("Non-convex rooms: L, T and U shapes, and stars.", nonconvex_polygon)
+"""The entries of the catalogue."""
 
 
 def draw_places(

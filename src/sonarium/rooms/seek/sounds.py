@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from sonarium.rooms.seek.voices import VOICES, synthesize
+from sonarium.rooms.seek.synthesis import VOICES, synthesize
 from sonarium.worlds.audio.file import read_mono
 from sonarium.worlds.contract import World
 from sonarium.worlds.recordings.listing import sounds_at

@@ -167,7 +167,7 @@ class SeekVector(VectorEnv):
         for name, values in self.episodes.info().items():
             values[~told] = 0
             found |= {name: values, f"_{name}": told.copy()}
-        if self.config.tell and begun.any():
+        if self.config.oracle_info and begun.any():
             way = np.where(begun, self.episodes.left, 0.0)
             found |= {"reachable_distance": way, "_reachable_distance": begun.copy()}
         return found

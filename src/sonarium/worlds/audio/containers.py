@@ -1,4 +1,4 @@
-"""What the container of a sound file tells of its own wholeness, where decoders pass over it in silence.
+"""Whether the container of a sound file is complete, where decoders ignore damage silently.
 
 WAV, AIFF and their like say how long their samples are; the pages of Ogg carry a checksum each (RFC 3533), and the
 last one a mark; a FLAC file holds the MD5 sum of its sound (RFC 9639); MPEG audio has a file of its own here.
@@ -19,9 +19,9 @@ Flaw = str | None
 """What is wrong, as the end of a sentence that begins with the file's name."""
 ALL_BITS = 0xFFFFFFFF
 LEFT_OPEN = (range(0x7FFFF000, 0x80000001), range(0xFFFFFF00, 0x100000000), range((1 << 64) - 1, 1 << 64))
-"""Programs that write to a pipe cannot know the size, and tell one of these."""
+"""Sizes written by programs that write to a pipe and cannot know it."""
 PADDING = 4096
-"""Bytes behind the samples that are taken for what some program left there."""
+"""Bytes allowed behind the samples, which some programs leave there."""
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -32,16 +32,16 @@ def flaw(path: Path) -> Flaw:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         # Some programs put the tags of MPEG audio before anything; decoders pass over them.
         at = mpeg.after_tags(content, 0)
-        for begins, judge in JUDGES:
+        for begins, check in CHECKS:
             if re.match(begins, content[at : at + 16], re.DOTALL):
-                return judge(content, at)
+                return check(content, at)
         # The decoder of MPEG audio would look for frames in anything of that name, and complain aloud.
         return mpeg.flaw(content) if path.suffix.lower() == ".mp3" else None
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """How a format lays out its parts: each a name, a size, and so many bytes."""
+    """How a format lays out its chunks: each a name, a size, and that number of bytes."""
 
     first: int
     """Where the first part begins."""
@@ -62,10 +62,10 @@ def in_chunks(content: mmap.mmap, begin: int, form: Chunks) -> Flaw:
     """Whether the part with the samples is as long as it says; a part with remarks behind it may be missing."""
     at, long, head = begin + form.first, None, form.name + form.size
     while at + head <= len(content):
-        name, told = content[at : at + form.name], content[at + form.name : at + head]
-        size = int.from_bytes(told, form.order) - (head if form.inclusive else 0)
+        name, field = content[at : at + form.name], content[at + form.name : at + head]
+        size = int.from_bytes(field, form.order) - (head if form.inclusive else 0)
         if name == b"ds64":
-            # A WAV file beyond 4 GB tells its sizes here, and has all bits set in their usual place.
+            # A WAV file beyond 4 GB has its sizes here, and all bits set in their usual place.
             long = int.from_bytes(content[at + 16 : at + 24], "little")
         if name.startswith(form.wanted):
             promised, samples = size if long is None else long, at + head
@@ -133,7 +133,9 @@ def in_ogg(content: mmap.mmap, begin: int) -> Flaw:
         if ogg_checksum(page[:22] + bytes(4) + page[26:]) != int.from_bytes(page[22:26], "little"):
             return f"is damaged: the checksum of the page at byte {at} is wrong"
         if ended and page[5] & 2:
-            return f"holds several streams, one behind the other; only the first, up to byte {at}, would be heard"
+            return (
+                f"holds several streams, one behind the other; only the first, up to byte {at}, would be decoded"
+            )
         ended = bool(page[5] & 4)
         at += len(page)
     return None if ended else "is cut short: its last page is not marked as the last"
@@ -145,7 +147,7 @@ def ogg_checksum(page: bytes) -> int:
     return int(f"{mirrored:032b}"[::-1], 2)
 
 
-JUDGES: tuple[tuple[bytes, Callable[[mmap.mmap, int], Flaw]], ...] = (
+CHECKS: tuple[tuple[bytes, Callable[[mmap.mmap, int], Flaw]], ...] = (
     (rb"R(?:IFF|F64)....WAVE", partial(in_chunks, form=Chunks(12, 4, 4, "little", b"data", 2))),
     (rb"RIFX....WAVE", partial(in_chunks, form=Chunks(12, 4, 4, "big", b"data", 2))),
     (rb"FORM....AIF[FC]", partial(in_chunks, form=Chunks(12, 4, 4, "big", b"SSND", 2))),
@@ -156,4 +158,4 @@ JUDGES: tuple[tuple[bytes, Callable[[mmap.mmap, int], Flaw]], ...] = (
     (rb"OggS", in_ogg),
     (rb"\xff[\xe0-\xff]", lambda content, begin: mpeg.flaw(content)),
 )
-"""How a file begins, and who judges it."""
+"""How a file begins, and the check of its format."""

@@ -1,13 +1,14 @@
 """The one place that opens an audio file, and distrusts it.
 
-A header is held against the size of its file and against what comes out of the decoder; checksums are compared
-where the format has them (`containers.py`); samples have to be finite. Files are read in blocks, so that memory
+A header is compared with the size of its file and with the decoded samples; checksums are compared where the
+format has them (`containers.py`); samples have to be finite. Files are read in blocks, so that memory
 does not grow with their length.
 """
 
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,18 +22,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sonarium.worlds.audio import cbin, containers, mpeg
+from sonarium.worlds.audio import containers, mpeg
 
 SUFFIXES = frozenset(
     ".wav .wave .rf64 .w64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .sph .cbin".split()
 )
-"""Endings, in small letters, of the files that are taken for sound."""
+"""Suffixes of sound files, in lower case."""
 BLOCK = 1 << 18
 """Frames read at once."""
 LOUDEST = 1e10
-"""No number that a recorder writes is beyond this, whatever it takes for full scale; a damaged one often is."""
+"""Largest sample that any recorder writes, whatever its full scale; a damaged one is often larger."""
 ENDLESS = 1 << 40
-"""Decoders tell a number beyond this where a header leaves the length open."""
+"""Decoders give more frames than this where a header leaves the length open."""
 
 
 class BadAudio(ValueError):
@@ -45,27 +46,27 @@ class BadAudio(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a recording may be like; whatever lies beyond is set aside with its reason."""
+    """Limits of a good recording; a file beyond them counts as bad."""
 
     shortest: float = 0.02
-    """Seconds that a recording lasts at least."""
+    """Shortest duration of a recording in seconds."""
     longest: float = 36_000.0
-    """Seconds that a recording lasts at most."""
+    """Longest duration of a recording in seconds."""
     lowest_rate: int = 2_000
-    """Samples a second that a recording has at least."""
+    """Lowest sampling rate of a recording in Hz."""
     highest_rate: int = 1_000_000
-    """Samples a second that a recording has at most."""
+    """Highest sampling rate of a recording in Hz."""
     most_channels: int = 32
-    """Channels that a recording has at most."""
+    """Largest number of channels of a recording."""
     silence: float = -100.0
-    """A recording that never swings further than this many decibels from full scale is silent."""
+    """Peak level in dB re full scale below which a recording counts as silent."""
 
     def __post_init__(self) -> None:
         for low, high in (("shortest", "longest"), ("lowest_rate", "highest_rate")):
             least, most = getattr(self, low), getattr(self, high)
             if not 0 <= least <= most:
                 flags = f"--{low.replace('_', '-')} {least} and --{high.replace('_', '-')} {most}"
-                raise ValueError(f"{flags}: give numbers of which the first is not negative and not the larger")
+                raise ValueError(f"{flags}: give numbers of at least 0, the first no larger than the second")
         if self.most_channels < 1:
             raise ValueError(f"--most-channels {self.most_channels}: allow at least 1")
         if math.isnan(self.silence):
@@ -73,17 +74,17 @@ class Limits:
 
 
 ANY = Limits(0.0, math.inf, 1, 2**31, 1024, -math.inf)
-"""No limits but those of reason."""
+"""Limits for any file that can be decoded."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself."""
+    """The header of a file."""
 
     rate: int
     channels: int
     frames: int | None
-    """Frames promised, where the header knows."""
+    """Frames according to the header; None where it does not say."""
     form: str
     """The format's name, such as WAV."""
 
@@ -107,7 +108,7 @@ def read_mono(path: Path, rate: int) -> Float[Tensor, " time"]:
 
 
 class Recording:
-    """A file whose header is believable so far; reading it shows the rest."""
+    """A file whose header is plausible; reading it shows the rest."""
 
     def __init__(self, path: Path, limits: Limits = ANY):
         if not path.is_file():
@@ -133,13 +134,13 @@ class Recording:
 
     def open_cbin(self) -> None:
         try:
-            told = cbin.read_rec(self.path)
+            rec = read_rec(self.path)
         except ValueError as error:
             raise BadAudio(self.path, str(error), "fetch that one, too") from None
-        if (flaw := cbin.size_flaw(self.path, told)) is not None:
+        if (flaw := size_flaw(self.path, rec)) is not None:
             raise BadAudio(self.path, flaw)
-        self.header = Header(told["rate"], told["channels"], told["frames"], "CBIN")
-        self.read = lambda: cbin.read_cbin(self.path, told["channels"], BLOCK)
+        self.header = Header(rec["rate"], rec["channels"], rec["frames"], "CBIN")
+        self.read = lambda: read_cbin(self.path, rec["channels"], BLOCK)
 
     def open_soundfile(self) -> None:
         if (flaw := containers.flaw(self.path)) is not None:
@@ -197,7 +198,7 @@ class Recording:
     def mono(self, rate: int, channel: int | None = None) -> Iterator[Float[np.ndarray, " time"]]:
         """One channel (by default the mean of all; of a .cbin file the first, which has the song) at `rate`.
 
-        What is wrong with the file may show itself only at the end: nothing is to be used before.
+        What is wrong with the file may show itself only at the end: use nothing before.
         """
         own = self.header.rate
         resampler = soxr.ResampleStream(own, rate, 1, dtype="float32") if own != rate else None
@@ -217,7 +218,7 @@ class Recording:
             )
         for block in self.read():
             if not np.isfinite(block).all():
-                raise BadAudio(self.path, "holds NaN or infinite samples", "mend it or leave it out")
+                raise BadAudio(self.path, "holds NaN or infinite samples", "repair it or leave it out")
             if (loudest := float(np.abs(block).max())) > LOUDEST:
                 raise BadAudio(self.path, f"holds a sample of {loudest:.1g}, which no sound has")
             frames += len(block)
@@ -258,7 +259,7 @@ def as_bytes(path: Path) -> Any:
 def absence(path: Path) -> tuple[str, str]:
     """Why a path is no file, and what to do."""
     if path.is_symlink() and not path.exists():
-        return "is a link that leads nowhere", "mend it or leave it out"
+        return "is a link that leads nowhere", "repair it or leave it out"
     is_not = "is not a file" if path.exists() else "does not exist"
     return is_not, "give the path of a WAV, FLAC, OGG, MP3, AIFF or CBIN file"
 
@@ -275,3 +276,43 @@ def undecodable(path: Path, error: Exception) -> BadAudio:
         # libsndfile says so of any MP3 file in which it finds no frame.
         said = "no sound was found in it"
     return BadAudio(path, f"is not sound that can be read ({said.removeprefix('Error :').strip(' .')})")
+
+
+# Recordings of EvTAF, as in the Bengalese finch song repository (Nicholson, Queen & Sober, 2017): a .cbin file has
+# nothing but signed 16-bit integers, high byte first, channels interleaved; the text file .rec of the same name
+# has their rate and number.
+REC_KEYS = {"ADFREQ": "rate", "Chans": "channels", "Samples": "frames"}
+NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?"
+REC_LINE = re.compile(rf"^\s*({'|'.join(REC_KEYS)})\s*=\s*({NUMBER})\s*$", re.MULTILINE)
+
+
+def read_rec(path: Path) -> dict[str, int]:
+    """Rate, channels and frames of a .cbin file, from the .rec file beside it."""
+    beside = path.with_suffix(".rec")
+    if not beside.is_file():
+        raise ValueError("has no .rec file beside it, which has its rate and channels")
+    text = beside.read_text(encoding="latin-1")
+    found = {REC_KEYS[name]: round(float(number)) for name, number in REC_LINE.findall(text)}
+    if missing := sorted(set(REC_KEYS.values()) - set(found)):
+        raise ValueError(f"has a .rec file without its {' and '.join(missing)}")
+    if min(found.values()) < 1:
+        raise ValueError(f"has a .rec file with {found}: numbers of at least 1 are expected")
+    return found
+
+
+def size_flaw(path: Path, rec: dict[str, int]) -> str | None:
+    """The file has to be as long as its .rec file says."""
+    expected, there = rec["frames"] * rec["channels"] * 2, path.stat().st_size
+    if there < expected:
+        return f"is cut short: its .rec file promises {expected} bytes of sound, and {there} are there"
+    if there > expected:
+        return f"does not fit its .rec file: that promises {expected} bytes of sound, and {there} are there"
+    return None
+
+
+def read_cbin(path: Path, channels: int, block: int) -> Iterator[Float[np.ndarray, "frame channel"]]:
+    """The samples between -1 and 1, some frames at a time."""
+    with open(path, "rb") as file:
+        while content := file.read(block * channels * 2):
+            samples = np.frombuffer(content, ">i2").reshape(-1, channels)
+            yield samples.astype(np.float32) / np.float32(32_768)

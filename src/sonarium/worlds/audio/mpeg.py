@@ -1,7 +1,7 @@
 """MPEG audio (MP3): frames that follow one another, without anything that says how long the whole is.
 
 Most programs write a first frame without sound, headed Xing or Info, that counts the others. Where it is missing,
-libsndfile guesses the length from the first frame's bit rate, and leaves out whatever lies beyond; so the frames
+libsndfile estimates the length from the first frame's bit rate, and drops the frames beyond; so the frames
 are counted here, and such a header is put in front.
 """
 
@@ -90,12 +90,12 @@ def counted(content: mmap.mmap, first: int) -> Counted | None:
     named = re.search(rb"(?:Xing|Info)\0\0\0([\0-\17])", content[first : first + 64], re.DOTALL)
     if named is None:
         return None
-    place, told = first + named.end(), []
+    place, counts = first + named.end(), []
     for bit in (1, 2):
         known = named[1][0] & bit
-        told.append(int.from_bytes(content[place : place + 4], "big") if known else 0)
+        counts.append(int.from_bytes(content[place : place + 4], "big") if known else 0)
         place += 4 if known else 0
-    return Counted(*told)
+    return Counted(*counts)
 
 
 def flaw(content: mmap.mmap) -> str | None:
@@ -141,7 +141,7 @@ def number_of_frames(content: mmap.mmap, runs: list[tuple[int, int]]) -> int:
 
 
 def counting_frame(head: bytes, frames: int, size: int) -> bytes:
-    """A frame without sound, like the others but for its bit rate, that says how many there are."""
+    """A frame without sound, like the others but for its bit rate, that counts them."""
     first_version, one_channel = head[1] >> 3 & 3 == 3, head[3] >> 6 == 3
     side = (17 if one_channel else 32) if first_version else (9 if one_channel else 17)
     # No checksum, no padding, and the lowest bit rate at which the frame has room.
@@ -149,8 +149,8 @@ def counting_frame(head: bytes, frames: int, size: int) -> bytes:
     own = next(form for form in forms if frame_bytes(form) >= 4 + side + 16)
     long = frame_bytes(own)
     counts = (3, frames, size + long)
-    told = own + bytes(side) + b"Info" + b"".join(number.to_bytes(4, "big") for number in counts)
-    return told.ljust(long, b"\0")
+    frame = own + bytes(side) + b"Info" + b"".join(number.to_bytes(4, "big") for number in counts)
+    return frame.ljust(long, b"\0")
 
 
 class Joined:

@@ -1,4 +1,4 @@
-"""What sounds when: a table of segments, `.not.mat` files of evsonganaly, or any format that crowsetta reads."""
+"""Annotated segments: from a table, `.not.mat` files of evsonganaly, or any format that crowsetta reads."""
 
 import math
 import os
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from sonarium.worlds.recordings import tables
-from sonarium.worlds.recordings.listing import Segment, files_below
-from sonarium.worlds.recordings.quarantine import Fault
+from sonarium.worlds.contract import Mark
+from sonarium.worlds.recordings import metadata
+from sonarium.worlds.recordings.listing import Fault, files_below
 
 TABLES = ("segments.csv", "segments.tsv", "segments.parquet", "annotations.csv")
 DESCRIPTIONS = ("files.csv", "files.tsv")
@@ -23,27 +23,27 @@ NOTMAT = ".not.mat"
 
 @dataclass
 class Annotated:
-    """What is known of each file of sound; gathered bit by bit."""
+    """Segments and labels of each recording, gathered file by file."""
 
-    segments: dict[Path, list[Segment]] = field(default_factory=lambda: defaultdict(list))
+    segments: dict[Path, list[Mark]] = field(default_factory=lambda: defaultdict(list))
     labels: dict[Path, dict[str, str]] = field(default_factory=dict)
     faults: dict[Path, str] = field(default_factory=dict)
     """Recordings whose annotation cannot be used, and why."""
     remarks: list[Fault] = field(default_factory=list)
 
-    def mark(self, path: Path, segments: Iterable[Segment]) -> None:
-        """A segment that ends before it begins is told of, and left out; the recording stays."""
+    def mark(self, path: Path, segments: Iterable[Mark]) -> None:
+        """A segment that ends before it begins is left out with a remark; the recording stays."""
         kept = self.segments[path]
         for start, stop, label in segments:
             if 0 <= start < stop < math.inf:
                 kept.append((start, stop, label))
             else:
-                told = f"segment '{label}' from {start:g} to {stop:g} s has no length and is left out"
-                self.remarks.append(Fault(path, told))
+                remark = f"segment '{label}' from {start:g} to {stop:g} s has no length and is left out"
+                self.remarks.append(Fault(path, remark))
 
 
 class Sounds:
-    """The recordings of a folder, to be found by what annotations call them."""
+    """The recordings of a folder, found by the names that annotations give them."""
 
     def __init__(self, root: Path, paths: Iterable[Path]) -> None:
         self.root, self.top = root, Path(os.path.abspath(root))
@@ -65,14 +65,14 @@ class Sounds:
         seen = self.root / full.relative_to(self.top) if full.is_relative_to(self.top) else path
         return self.whole.get(full, seen)
 
-    def told(self, told: Path, annotation: Path) -> Path:
-        """The recording at the told path, or so called below the annotation, or else the only one so called.
+    def named_by(self, given: Path, annotation: Path) -> Path:
+        """The recording at this path, or of this name below the annotation, or else the only one of this name.
 
-        The files of one bird are often called like those of another: what is missing is given back as it is told,
-        and what is not clear is refused, rather than that a label goes to the wrong recording.
+        The files of one bird often have the names of another's: a path without a recording is returned as it is,
+        and an ambiguous one is refused, so that no label goes to the wrong recording.
         """
-        folders = [annotation.parent, self.root] if told.parent.name else [annotation.parent]
-        places = [self.at(folder / told) for folder in folders]
+        folders = [annotation.parent, self.root] if given.parent.name else [annotation.parent]
+        places = [self.at(folder / given) for folder in folders]
         for place in places:
             if Path(os.path.abspath(place)) in self.whole:
                 return place
@@ -80,7 +80,7 @@ class Sounds:
             if place.parent != annotation.parent and place.parent in self.folders:
                 # Its folder is there, without such a file.
                 return place
-        named = self.named.get(told.name, [])
+        named = self.named.get(given.name, [])
         if annotation.parent in self.folders:
             named = [path for path in named if path.is_relative_to(annotation.parent)]
         return only(named, annotation) or places[0]
@@ -98,8 +98,8 @@ class Sounds:
 def only(sounds: list[Path], annotation: Path) -> Path | None:
     if len(sounds) > 1:
         raise ValueError(
-            f"'{annotation}' may speak of '{sounds[0]}' or of '{sounds[1]}': name the whole path in it, or give "
-            "the recordings names of their own"
+            f"'{annotation}' may belong to '{sounds[0]}' or to '{sounds[1]}': name the whole path in it, or give "
+            "the recordings different names"
         )
     return sounds[0] if sounds else None
 
@@ -109,7 +109,7 @@ def table_in(root: Path) -> Path | None:
 
 
 def recognise(root: Path) -> str | None:
-    """Which kind of annotation a folder has, if any."""
+    """The format of a folder's annotations, if it has any."""
     if table_in(root) is not None:
         return "csv"
     return "notmat" if any(path.name.endswith(NOTMAT) for path in files_below(root)) else None
@@ -132,18 +132,18 @@ def from_table(root: Path, path: Path | None, sounds: Sounds) -> Annotated:
     """A row for each segment; further columns that are the same for all segments of a file are its labels."""
     if path is None:
         raise ValueError(f"'{root}' has none of {', '.join(TABLES)}: put a table of segments there")
-    table, found = tables.read_table(path), Annotated()
+    table, found = metadata.read_table(path), Annotated()
     remedy = "name one of them so, or take --layout folder if it is no table of segments"
-    files, label = tables.need_paths(table, path, remedy), tables.need(table, tables.LABEL, path, remedy)
-    times = tables.time_columns(table, path)
+    files, label = metadata.need_paths(table, path, remedy), metadata.need(table, metadata.LABEL, path, remedy)
+    times = metadata.time_columns(table, path)
     if times.start is None:
-        tables.need(table, tables.START, path, remedy)
+        metadata.need(table, metadata.START, path, remedy)
     if times.stop is None and times.duration is None:
-        tables.need(table, tables.STOP, path, remedy)
+        metadata.need(table, metadata.STOP, path, remedy)
     others = [name for name in table if name not in {files, label} | times.names]
     known = {file: sounds.at(root / file) for file in dict.fromkeys(table[files])}
     values: dict[tuple[Path, str], set[str]] = defaultdict(set)
-    for at, (start, stop) in enumerate(tables.stretches(table, times, path)):
+    for at, (start, stop) in enumerate(metadata.stretches(table, times, path)):
         sound = known[table[files][at]]
         found.mark(sound, [(-1.0 if start is None else start, -1.0 if stop is None else stop, table[label][at])])
         for name in others:
@@ -156,12 +156,12 @@ def from_table(root: Path, path: Path | None, sounds: Sounds) -> Annotated:
 
 
 def describe(root: Path, sounds: Sounds) -> dict[Path, dict[str, str]]:
-    """What a table of the files says of each recording, if there is one with their paths."""
+    """The labels of each recording from a table of files, if there is one with their paths."""
     path = next((root / name for name in DESCRIPTIONS if (root / name).is_file()), None)
-    table = tables.read_table(path) if path is not None else None
-    if path is None or table is None or tables.find(table, tables.PATH) is None:
+    table = metadata.read_table(path) if path is not None else None
+    if path is None or table is None or metadata.find(table, metadata.PATH) is None:
         return {}
-    files = tables.need_paths(table, path)
+    files = metadata.need_paths(table, path)
     names = [name for name in table if name != files]
     return {
         sounds.at(root / file): {name: table[name][at] for name in names} for at, file in enumerate(table[files])
@@ -184,9 +184,9 @@ def from_notmat(root: Path, sounds: Sounds) -> Annotated:
     return found
 
 
-def read_notmat(path: Path) -> Iterator[Segment]:
+def read_notmat(path: Path) -> Iterator[Mark]:
     """Onset, offset and label of each syllable; an error says what is wrong with the recording for that."""
-    # SciPy's readers take long to load, which a person who asks for help should not wait for.
+    # Importing SciPy's readers takes a while, which `--help` should not wait for.
     from scipy.io import loadmat
 
     try:
@@ -194,7 +194,7 @@ def read_notmat(path: Path) -> Iterator[Segment]:
         onsets, offsets = (np.asarray(content[name], float).ravel() / 1000 for name in ("onsets", "offsets"))
         labels = "".join(np.asarray(content["labels"]).ravel().tolist())
     except Exception as error:
-        # SciPy raises whatever the damage leads it to.
+        # SciPy raises errors of any type for a damaged file.
         raise ValueError(f"has an annotation that cannot be read ('{path.name}': {first_line(error)})") from None
     if not len(onsets) == len(offsets) == len(labels):
         raise ValueError(
@@ -204,7 +204,7 @@ def read_notmat(path: Path) -> Iterator[Segment]:
 
 
 def from_crowsetta(root: Path, sounds: Sounds, kind: str) -> Annotated:
-    """Any other format, by the package that knows them (Nicholson, 2023)."""
+    """Any other format, by the package crowsetta (Nicholson, 2023)."""
     try:
         crowsetta: Any = import_module("crowsetta")
     except ImportError:
@@ -231,14 +231,14 @@ def from_crowsetta(root: Path, sounds: Sounds, kind: str) -> Annotated:
 
 
 def transcribe(transcriber: Any, file: Path, sounds: Sounds, found: Annotated) -> None:
-    """What one file says of recordings; without any of them, it may be a file of another kind."""
+    """The segments in one file; a file that belongs to no recording may be of another kind."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # Some formats form paths from that of the annotation, which are not to depend on where one stands.
             made = transcriber.from_file(file.absolute()).to_annot()
     except Exception as error:
-        # Formats raise whatever the damage leads them to.
+        # Formats raise errors of any type for a damaged file.
         sound, why = sounds.beside(file), first_line(error)
         if sound is None:
             found.remarks.append(Fault(file, f"is no annotation that can be read ({why}) and is left out"))
@@ -246,8 +246,8 @@ def transcribe(transcriber: Any, file: Path, sounds: Sounds, found: Annotated) -
             found.faults[sound] = f"has an annotation that cannot be read ('{file.name}': {why})"
         return
     for one in made if isinstance(made, list) else [made]:
-        told = one.notated_path
-        sound = sounds.beside(file) if told is None else sounds.told(Path(told), file)
+        given = one.notated_path
+        sound = sounds.beside(file) if given is None else sounds.named_by(Path(given), file)
         if sound is None:
             found.remarks.append(Fault(file, "belongs to no recording beside it and is left out"))
             continue
@@ -262,8 +262,8 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def stretches(annotation: Any) -> Iterator[Segment]:
-    """Onset, offset and label of what crowsetta gives as a sequence, as several, or as boxes."""
+def stretches(annotation: Any) -> Iterator[Mark]:
+    """Onset, offset and label of each segment of a sequence, of several, or of bounding boxes."""
     sequences = getattr(annotation, "seq", None)
     for sequence in sequences if isinstance(sequences, list) else [sequences] if sequences is not None else []:
         for one in sequence.segments:

@@ -1,8 +1,8 @@
-"""Decoded sound, kept: all files of a corpus one behind the other in one file, mapped into memory.
+"""The cache of decoded sound: all files of a corpus one behind the other in one memory-mapped file.
 
-The name of the file follows from the content of all recordings (a hash of their bytes, wherever they lie) and from
-how they were decoded, so that it can be wrong for none. Beside it lies an index with checksums: damage is found,
-and the cache made anew. Both are written aside and renamed; a lock keeps two processes from doing the same work.
+The name of the file is a hash of the content of all recordings, wherever they lie, and of how they were decoded,
+so that it is never stale. Beside it lies an index with checksums: a damaged cache is found and rebuilt. Both are
+written aside and renamed; a lock keeps two processes from doing the same work.
 """
 
 import fcntl
@@ -27,19 +27,18 @@ from jaxtyping import Float
 
 from sonarium.files import failure, remove, write_whole, written_aside
 from sonarium.worlds.audio.file import BadAudio, Limits, Recording
+from sonarium.worlds.contract import Progress
 
 FORMAT = 1
-"""Changes whenever the same files would be cached in another way."""
+"""Raised whenever the format of the cache changes."""
 CHECKED = 1 << 22
 """Bytes under one checksum."""
 AT_ONCE = 1 << 23
-"""Bytes of one decoded file that are held in memory; of a longer one the rest waits on the disk."""
+"""Bytes of one decoded file held in memory; the rest of a longer one waits on the disk."""
 TOUCHED = 1 << 26
-"""Bytes that may have been read before their pages are given back to the system."""
+"""Bytes read before their pages are released to the system."""
 INT16 = np.float32(2**-15)
-"""What a step of an integer means where the recording itself has 16 bits."""
-Progress = Callable[[str, int, int], object]
-"""Is told the stage, how many files are done, and of how many."""
+"""One step of a 16-bit integer, where full scale is 1."""
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -55,13 +54,13 @@ class Decoding:
 
 
 class Entry(NamedTuple):
-    """Where one file's sound lies, and what the file was like."""
+    """Where one file's sound lies in the cache, and the header of the file."""
 
     offset: int
     """In samples."""
     length: int
     scale: float
-    """What a stored number is multiplied by."""
+    """Factor of the stored numbers."""
     rate: int
     channels: int
     form: str
@@ -74,8 +73,8 @@ def workers() -> int:
 def in_order(
     work: Callable[[Given], Made], given: Iterable[Given], discard: Callable[[Made], object] = lambda made: None
 ) -> Iterator[Made]:
-    """What threads make of each, in order, and never far ahead of whoever takes it; what is not taken any more
-    is discarded."""
+    """Map with threads, in order, never far ahead of whoever takes the results; results that are not taken any
+    more are discarded."""
     with ThreadPoolExecutor(workers()) as pool:
         waiting: deque[Future[Made]] = deque()
         try:
@@ -92,7 +91,7 @@ def in_order(
 
 
 def content_of(path: Path) -> str:
-    """A hash of all that decides what a file sounds like."""
+    """A hash of the bytes that a file's sound is decoded from."""
     kind = path.suffix.lower()
     # Two endings decide how a file is read; the other formats are known by their first bytes.
     digest = hashlib.blake2b(kind.encode() if kind in (".cbin", ".mp3") else b"", digest_size=16)
@@ -105,7 +104,7 @@ def content_of(path: Path) -> str:
 
 
 def default_folder() -> Path:
-    """The user's folder for what can be made again."""
+    """The user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "sonarium" / "recordings"
 
@@ -115,11 +114,11 @@ class Cache:
 
     def __init__(self, path: Path, index: Mapping[str, Any]):
         self.path = path
-        self.entries = {content: Entry(*told) for content, told in index["entries"].items()}
+        self.entries = {content: Entry(*fields) for content, fields in index["entries"].items()}
         self.faults: dict[str, str] = index["faults"]
         self.store: Literal["int16", "float32"] = index["decoding"]["store"]
         self.damage: str | None = None
-        """What was wrong with the cache that was found, if it had to be made anew."""
+        """What was wrong with the cache that was found, if it was rebuilt."""
         self.bytes, self.touched = index["bytes"], 0
         self.map: mmap.mmap | None = None
         if self.bytes:
@@ -133,7 +132,7 @@ class Cache:
         np.multiply(stored, np.float32(scale), out=out, casting="unsafe")
         self.touched += stored.nbytes
         if self.touched > TOUCHED and self.map is not None and hasattr(mmap, "MADV_DONTNEED"):
-            # Else all that was ever read would count as memory of this process.
+            # Otherwise all pages that were ever read would count as memory of this process.
             self.map.madvise(mmap.MADV_DONTNEED)
             self.touched = 0
 
@@ -165,13 +164,13 @@ def open_cache(
 
 def name_of(files: Iterable[str], decoding: Decoding) -> str:
     versions = [soundfile.__libsndfile_version__, soxr.__version__]
-    told = json.dumps([FORMAT, versions, asdict(decoding), sorted(files)])
-    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+    key = json.dumps([FORMAT, versions, asdict(decoding), sorted(files)])
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
-    """Only one process at a time makes this cache; the others wait for it."""
+    """One process at a time builds this cache; the others wait for it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / f"{name}.lock", "w")
@@ -183,14 +182,14 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 
 
 def find(path: Path) -> Cache | str | None:
-    """The cache, what is wrong with it, or none."""
+    """The cache, or what is wrong with it, or None."""
     listing = path.with_suffix(".json")
     if not listing.exists():
         return None
     try:
-        told = json.loads(listing.read_text(encoding="utf-8"))
-        index = told["index"]
-        if told["checksum"] != checksum(index):
+        content = json.loads(listing.read_text(encoding="utf-8"))
+        index = content["index"]
+        if content["checksum"] != checksum(index):
             return "its index was altered"
         if not path.is_file() or path.stat().st_size != index["bytes"]:
             return "its samples are not as many as they were"
@@ -288,7 +287,7 @@ def decode(path: Path, decoding: Decoding, folder: Path) -> Decoded | str:
     except BaseException:
         spool.close()
         raise
-    # Sound of 16 bits is kept exactly as it is, any other as finely as its own loudness allows.
+    # 16-bit sound is stored exactly, any other scaled to the full range of 16 bits.
     scale = 1.0 if decoding.store == "float32" else float(INT16) if whole or peak == 0 else peak / (2**15 - 1)
     header = recording.header
     return Decoded(spool, length, scale, (header.rate, header.channels, header.form))

@@ -1,7 +1,7 @@
-"""The ways in which corpora lie in folders, and how each tells its labels.
+"""The layouts of corpora: which files they have, and where their labels are.
 
 LibriSpeech (Panayotov et al., 2015), Common Voice (Ardila et al., 2020), the Free Spoken Digit Dataset (Jackson
-et al.), ESC (Piczak, 2015), folders named after what they hold, manifests, and song annotated by hand
+et al.), ESC (Piczak, 2015), folders named by label, manifests, and song annotated by hand
 (`annotations.py`).
 """
 
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from sonarium.worlds.audio.file import absence, is_sound
-from sonarium.worlds.recordings import annotations, tables
+from sonarium.worlds.contract import UNKNOWN
+from sonarium.worlds.recordings import annotations, metadata
 from sonarium.worlds.recordings.listing import (
-    UNKNOWN,
+    Fault,
     Listing,
     Row,
     default_group,
@@ -23,7 +24,6 @@ from sonarium.worlds.recordings.listing import (
     relative,
     walk,
 )
-from sonarium.worlds.recordings.quarantine import Fault
 
 Layout = Literal["auto", "folder", "manifest", "librispeech", "common-voice", "fsdd", "esc", "segments"]
 LIBRISPEECH = re.compile(r"(?P<speaker>\d+)-(?P<chapter>\d+)-(?P<utterance>\d+)")
@@ -36,7 +36,7 @@ PARTS = ("train", "dev", "test")
 
 @dataclass(frozen=True)
 class Hints:
-    """What a person says about a layout."""
+    """The options that narrow a layout."""
 
     pattern: str = ""
     subset: str = ""
@@ -44,18 +44,18 @@ class Hints:
 
 
 def list_clips(root: Path, layout: Layout, hints: Hints) -> Listing:
-    """All clips in a folder, or of a manifest, with the labels that the layout and the pattern tell."""
+    """All clips in a folder, or of a manifest, with their labels from the layout and the pattern."""
     if not root.exists():
         raise ValueError(f"there is no folder or manifest '{root}': give the path of one with recordings")
     if root.is_dir():
-        # That it cannot be read is told of the folder, not of a table that is looked for in it.
+        # The error names the folder, not a table that is looked for in it.
         next(files_below(root), None)
     chosen = layout
     if layout == "auto":
         chosen = "segments" if hints.annotations != "auto" and root.is_dir() else recognise(root)
     refuse_unused(hints, chosen)
     if root.is_file() and chosen != "manifest":
-        raise ValueError(f"'{root}' is a file: the layout '{chosen}' needs a folder; a file can be a manifest")
+        raise ValueError(f"'{root}' is a file: the layout '{chosen}' needs a folder; only a manifest is a file")
     if root.is_file() and is_sound(root):
         raise ValueError(f"'{root}' is one recording: give the folder that it is in, or a manifest of its parts")
     listing = READERS[chosen](root, hints)
@@ -72,7 +72,7 @@ def list_clips(root: Path, layout: Layout, hints: Hints) -> Listing:
 
 
 def refuse_unused(hints: Hints, layout: Layout) -> None:
-    """What a person says should not go unheard."""
+    """Options that the layout does not use are refused."""
     if hints.subset and layout != "common-voice":
         raise ValueError(
             f"--subset {hints.subset}: the layout '{layout}' has no subsets, only common-voice has: leave it out"
@@ -85,8 +85,8 @@ def refuse_unused(hints: Hints, layout: Layout) -> None:
 
 
 def passed_over(passed: Mapping[str, int]) -> str:
-    told = ", ".join(f"{number} of {ending}" for ending, number in sorted(passed.items()))
-    return f"it holds {told or 'no files'}; expected are WAV, FLAC, OGG, MP3, AIFF or CBIN"
+    others = ", ".join(f"{number} of {ending}" for ending, number in sorted(passed.items()))
+    return f"it holds {others or 'no files'}; expected are WAV, FLAC, OGG, MP3, AIFF or CBIN"
 
 
 def folder_of(root: Path) -> Path:
@@ -137,18 +137,18 @@ def read_manifest(root: Path, hints: Hints) -> Listing:
     path = root if root.is_file() else manifest_in(root)
     if path is None:
         raise ValueError(f"'{root}' has none of {', '.join(MANIFESTS)}: give the path of the manifest itself")
-    table = tables.read_table(path)
-    files, times = tables.need_paths(table, path), tables.time_columns(table, path)
+    table = metadata.read_table(path)
+    files, times = metadata.need_paths(table, path), metadata.time_columns(table, path)
     names = [name for name in table if name != files and name not in times.names]
     rows = tuple(
         Row(path.parent / table[files][at], {name: table[name][at] for name in names}, start or 0.0, stop)
-        for at, (start, stop) in enumerate(tables.stretches(table, times, path))
+        for at, (start, stop) in enumerate(metadata.stretches(table, times, path))
     )
-    return Listing("manifest", rows, worth_telling(rows, names), default_group(names), remarks=told_twice(rows))
+    return Listing("manifest", rows, likely_labels(rows, names), default_group(names), remarks=repeated(rows))
 
 
-def told_twice(rows: tuple[Row, ...]) -> tuple[Fault, ...]:
-    """Lines about one and the same clip, which then counts as often, also where its labels differ."""
+def repeated(rows: tuple[Row, ...]) -> tuple[Fault, ...]:
+    """Remarks on clips that several lines name: each line counts as a clip, even where labels differ."""
     lines: dict[tuple[Path, float, float | None], list[Row]] = {}
     for row in rows:
         lines.setdefault((row.path, row.start, row.stop), []).append(row)
@@ -164,9 +164,9 @@ def contradiction(same: list[Row]) -> str:
     return f", and do not agree on its {' and '.join(unlike)}" if unlike else ""
 
 
-def worth_telling(rows: tuple[Row, ...], names: list[str]) -> tuple[str, ...]:
-    """Of the columns of any table those that look like labels: of two values or more, and not nearly as many as
-    there are clips; numbers with a fraction are measurements."""
+def likely_labels(rows: tuple[Row, ...], names: list[str]) -> tuple[str, ...]:
+    """The columns that look like labels: of two values or more, and far fewer values than clips; decimal numbers
+    are measurements."""
     found = []
     for name in names:
         values = {row.labels[name] for row in rows}
@@ -178,7 +178,7 @@ def worth_telling(rows: tuple[Row, ...], names: list[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Named:
-    """Files whose names tell their labels."""
+    """Files whose names hold their labels."""
 
     files: list[tuple[Path, dict[str, str]]]
     passed: Mapping[str, int]
@@ -186,19 +186,21 @@ class Named:
 
 
 def read_names(root: Path, shape: re.Pattern[str], layout: str) -> Named:
-    """The labels in the names; a file with another name is kept, though nothing is known of it."""
+    """The labels in the names; a file with another name is kept, with unknown labels."""
     paths, passed = walk(root)
     files, remarks = [], []
     for path in paths:
         match = shape.fullmatch(path.stem)
         if match is None:
-            remarks.append(Fault(path, f"is not named as the layout '{layout}' has it: its labels are unknown"))
-        told = match.groupdict() if match else dict.fromkeys(shape.groupindex, "")
-        files.append((path, {name: value or "" for name, value in told.items()}))
+            remarks.append(
+                Fault(path, f"is not named like the files of layout '{layout}': its labels are unknown")
+            )
+        parts = match.groupdict() if match else dict.fromkeys(shape.groupindex, "")
+        files.append((path, {name: value or "" for name, value in parts.items()}))
     if len(remarks) == len(paths) > 0:
         raise ValueError(
-            f"none of the {len(paths)} files in '{root}' is named as the layout '{layout}' has it, such as "
-            f"'{paths[0]}': take --layout folder"
+            f"none of the {len(paths)} files in '{root}' is named like the files of layout '{layout}', such as "
+            f"'{paths[0]}': use --layout folder"
         )
     return Named(files, passed, tuple(remarks))
 
@@ -208,11 +210,11 @@ def read_librispeech(root: Path, hints: Hints) -> Listing:
     found = read_names(root, LIBRISPEECH, "librispeech")
     sexes = read_speakers(root)
     rows = []
-    for path, told in found.files:
+    for path, parts in found.files:
         above = [part for part in path.parts if re.fullmatch(r"(train|dev|test)-(clean|other)(-\d+)?", part)]
-        labels = {"speaker": told["speaker"], "chapter": told["chapter"], "subset": above[-1] if above else ""}
+        labels = {"speaker": parts["speaker"], "chapter": parts["chapter"], "subset": above[-1] if above else ""}
         if sexes:
-            labels["sex"] = sexes.get(told["speaker"], "")
+            labels["sex"] = sexes.get(parts["speaker"], "")
         rows.append(Row(path, labels))
     factors = ("speaker", "subset", *(("sex",) if sexes else ()))
     return Listing("librispeech", tuple(rows), factors, "speaker", found.passed, found.remarks)
@@ -230,7 +232,7 @@ def read_speakers(root: Path) -> dict[str, str]:
 def read_fsdd(root: Path, hints: Hints) -> Listing:
     """DIGIT_SPEAKER_TAKE.wav; takes 0 to 4 are the test part of the set's own division."""
     found = read_names(root, FSDD, "fsdd")
-    rows = tuple(Row(path, {**told, "part": fsdd_part(told["take"])}) for path, told in found.files)
+    rows = tuple(Row(path, {**parts, "part": fsdd_part(parts["take"])}) for path, parts in found.files)
     return Listing("fsdd", rows, ("digit", "speaker"), "speaker", found.passed, found.remarks)
 
 
@@ -244,26 +246,26 @@ def read_esc(root: Path, hints: Hints) -> Listing:
     tables_of_classes = [folder / "meta" / "esc50.csv" for folder in (root, root.parent)]
     classes: dict[str, str] = {}
     for path in filter(Path.is_file, tables_of_classes):
-        table = tables.read_table(path)
-        files, names = tables.need_paths(table, path), tables.need(table, tables.LABEL, path)
+        table = metadata.read_table(path)
+        files, names = metadata.need_paths(table, path), metadata.need(table, metadata.LABEL, path)
         classes = dict(zip(table[files], table[names], strict=True))
     rows = []
-    for path, told in found.files:
-        above = path.parent.name if path.parent not in (root, root / "audio") else told["target"]
-        labels = {"class": classes.get(path.name, above), "fold": told["fold"], "source": told["source"]}
+    for path, parts in found.files:
+        above = path.parent.name if path.parent not in (root, root / "audio") else parts["target"]
+        labels = {"class": classes.get(path.name, above), "fold": parts["fold"], "source": parts["source"]}
         rows.append(Row(path, labels))
     return Listing("esc", tuple(rows), ("class", "fold"), "fold", found.passed, found.remarks)
 
 
 def read_common_voice(root: Path, hints: Hints) -> Listing:
-    """Tables of clips, their speakers, and what these tell of themselves; `validated` where no other is named."""
+    """Tables of clips with their speakers and what speakers say of themselves; by default `validated`."""
     wanted = [hints.subset] if hints.subset else ["validated"] if (root / "validated.tsv").is_file() else PARTS
     sources = [root / f"{name}.tsv" for name in wanted]
     parts = {path: name for name in PARTS for path in clips_of(root / f"{name}.tsv")}
     rows: dict[Path, Row] = {}
     for source in filter(Path.is_file, sources):
-        table = tables.read_table(source, quoted=False)
-        clips, speaker = tables.need_paths(table, source), tables.need(table, ("client_id",), source)
+        table = metadata.read_table(source, quoted=False)
+        clips, speaker = metadata.need_paths(table, source), metadata.need(table, ("client_id",), source)
         known = {"accents": "accent", "accent": "accent", "gender": "gender", "age": "age", "locale": "locale"}
         kept = [name for name in known if name in table]
         for at, clip in enumerate(table[clips]):
@@ -276,18 +278,18 @@ def read_common_voice(root: Path, hints: Hints) -> Listing:
         raise ValueError(f"'{root}' has no table {' or '.join(wanted)} with clips: choose a --subset of {there}")
     listed = tuple(rows.values())
     names = [name for name in listed[0].labels if name != "speaker"]
-    return Listing("common-voice", listed, ("speaker", *worth_telling(listed, names)), "speaker")
+    return Listing("common-voice", listed, ("speaker", *likely_labels(listed, names)), "speaker")
 
 
 def clips_of(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    table = tables.read_table(path, quoted=False)
-    return table[tables.need_paths(table, path)]
+    table = metadata.read_table(path, quoted=False)
+    return table[metadata.need_paths(table, path)]
 
 
 def read_segments(root: Path, hints: Hints) -> Listing:
-    """Whole recordings, in which people have marked what sounds when; labels also from a table of the files."""
+    """Whole recordings with annotated segments; labels also from a table of the files."""
     paths, passed = walk(root)
     sounds = annotations.Sounds(root, paths)
     found, described = annotations.read(root, sounds, hints.annotations), annotations.describe(root, sounds)
@@ -303,10 +305,10 @@ def read_segments(root: Path, hints: Hints) -> Listing:
         known = {name: value for name, value in found.labels.get(path, {}).items() if value not in ("", UNKNOWN)}
         known = dict.fromkeys(names | others, "") | described.get(path, {}) | known
         rows.append(Row(path, known, segments=tuple(sorted(found.segments.get(path, ())))))
-    # A table of files has rates and lengths, too: of its columns the group alone is sure to be worth learning.
-    factors = worth_telling(tuple(rows), list(dict.fromkeys([*names, *([group] if group else [])])))
-    told = tuple(Fault(*fault) for fault in sorted(faults.items()))
-    return Listing("segments", tuple(rows), factors, group, passed, tuple(found.remarks), told)
+    # A table of files has rates and lengths, too: of its columns the group alone is surely a label.
+    factors = likely_labels(tuple(rows), list(dict.fromkeys([*names, *([group] if group else [])])))
+    bad = tuple(Fault(*fault) for fault in sorted(faults.items()))
+    return Listing("segments", tuple(rows), factors, group, passed, tuple(found.remarks), bad)
 
 
 READERS: dict[str, Callable[[Path, Hints], Listing]] = {

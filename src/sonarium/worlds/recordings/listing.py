@@ -1,4 +1,4 @@
-"""What is to be read: a row for each clip, with its labels; and the files of a folder, none of them missed."""
+"""Lists of clips: a row for each, with its labels; and the sound files of a folder, none of them missed."""
 
 import os
 import re
@@ -8,27 +8,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sonarium.worlds.audio.file import is_sound
-from sonarium.worlds.recordings.quarantine import Fault
+from sonarium.worlds.contract import Mark
 
-Segment = tuple[float, float, str]
-"""Start and end in seconds, and the label."""
 GROUPS = ("group", "speaker", "bird", "individual", "session", "fold", "client_id")
-"""Columns that are taken for the group where nothing else is said, the first that there is."""
-UNKNOWN = "unknown"
-"""Stands for a label that was left empty."""
+"""Columns that are the group by default, the first that a table has."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file, or one stretch of it, and what is wrong with it."""
+
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """One clip: a file or a stretch of it, and what is known of it."""
+    """One clip: a file or a stretch of it, with its labels and segments."""
 
     path: Path
     labels: Mapping[str, str]
     start: float = 0.0
     stop: float | None = None
     """Seconds; none is the end of the file."""
-    segments: tuple[Segment, ...] = ()
-    """What sounds when, in seconds from the file's beginning."""
+    segments: tuple[Mark, ...] = ()
+    """Annotated segments, in seconds from the beginning of the file."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,14 @@ class Listing:
     layout: str
     rows: tuple[Row, ...]
     factors: tuple[str, ...]
-    """Labels that are worth learning to tell."""
+    """Labels that become factors by default."""
     group: str | None = None
-    """The label that says who or what is heard; none if each file stands for itself."""
+    """The label that no two parts of a split share; None where each file is its own group."""
     passed: Mapping[str, int] = field(default_factory=dict)
-    """Files that are not taken for sound, by the endings of their names."""
+    """Number of other files by suffix."""
     remarks: tuple[Fault, ...] = ()
     faults: tuple[Fault, ...] = ()
-    """Recordings that cannot be used for what is said of them, whatever they sound like."""
+    """Recordings that cannot be used because of their metadata."""
 
 
 def walk(root: Path) -> tuple[list[Path], Counter[str]]:
@@ -142,6 +146,6 @@ def relative(path: Path, root: Path) -> str:
 
 
 def default_group(columns: Iterable[str]) -> str | None:
-    """The first of the known names, whatever the size of its letters: a speaker that is missed would leak."""
+    """The first of the known names, in letters of any case: a speaker that is missed would leak."""
     lower = {name.lower(): name for name in columns}
     return next((lower[name] for name in GROUPS if name in lower), None)

@@ -1,84 +1,141 @@
-"""From a folder to clips: what is listed, what is sound of it, and where in the cache it lies."""
+"""From a folder to clips: list the files, decode them into the cache, set bad ones aside with their reasons."""
 
+import json
 import math
-from collections.abc import Callable
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from sonarium.files import write_whole
 from sonarium.worlds.audio.file import BadAudio, Limits, absence, unreadable
-from sonarium.worlds.contract import UNKNOWN
+from sonarium.worlds.contract import UNKNOWN, Mark, Progress
 from sonarium.worlds.recordings.cache import Cache, Decoding, content_of, default_folder, in_order, open_cache
 from sonarium.worlds.recordings.layouts import Hints, Layout, folder_of, list_clips
-from sonarium.worlds.recordings.listing import Listing, Row, Segment, relative
-from sonarium.worlds.recordings.quarantine import Fault, Quarantine
+from sonarium.worlds.recordings.listing import Fault, Listing, Row, relative
 
 SLACK = 0.01
 """Seconds by which a table may round beyond the end of a file."""
 FILE, FOLDER = "file", "folder"
-"""May be named as groups in every layout: each file for itself, or all in one folder together."""
-Progress = Callable[[str, int, int], object]
+"""Groups of every layout: each file alone, or all files of a folder."""
+LISTED = 50
+"""Bad files named in one message; the record and `sonarium check` have all."""
 
 
 @dataclass(frozen=True)
 class RecordingsConfig:
-    """Recordings on disk: where they are, what is known of them, and what is learnt from."""
+    """Recordings on disk, their labels, and the training pieces."""
 
     path: str | None = None
     """Folder of recordings, or a manifest (.csv, .tsv, .parquet): path, start, stop, group, and labels."""
     layout: Layout = "auto"
-    """How the folder is laid out; auto finds out by its tables and the names of its files."""
+    """Layout of the folder; auto recognises it by metadata tables and file names."""
     pattern: str = ""
-    """Labels in paths, like {speaker}/{digit}_{take}.wav, or a regular expression with (?P<speaker>...)."""
+    """Labels in paths: {speaker}/{digit}_{take}.wav, or a regular expression with (?P<speaker>...)."""
     subset: str = ""
-    """Which table of a Common Voice folder, such as train; validated if none is named."""
+    """Table of a Common Voice folder, such as train; by default validated."""
     annotations: str = "auto"
-    """What marks segments: csv (segments.csv), notmat (evsonganaly), or a format of crowsetta."""
-    each: Literal["file", "segment"] = "file"
-    """What a clip is: a whole file (or stretch of a manifest), or each annotated segment, with its label."""
+    """Annotation format: csv (segments.csv), notmat (evsonganaly), or one of crowsetta."""
+    clip: Literal["file", "segment"] = "file"
+    """What one clip is: a whole file (or a stretch of it named in a manifest), or an annotated segment."""
     labels: tuple[str, ...] = ()
-    """Labels that become factors; by default those that the layout is about."""
+    """Labels that become factors; by default those of the layout."""
     group: str = ""
-    """Label of which no value is on both sides of a split (speaker, bird, session), or file, or folder."""
+    """Label that no two parts of a split share (speaker, bird, session), or file, or folder."""
     rate: int = 16_000
-    """Samples a second to which everything is resampled."""
+    """Sampling rate in Hz to which all recordings are resampled."""
     seconds: float = 1.28
-    """Length of the random pieces to learn from."""
+    """Duration of a training piece in seconds."""
     channel: int | None = None
-    """Channel to hear, counted from 0; by default the mean of all (of .cbin the first, which has the song)."""
+    """Channel, counted from 0; by default the mean of all (of .cbin the first, which has the song)."""
     limits: Limits = Limits()
-    bad_share: float = 0.01
-    """Share of bad files above which nothing is done at all."""
+    bad_fraction: float = 0.01
+    """Abort if more than this fraction of files is bad."""
     store: Literal["int16", "float32"] = "int16"
-    """Numbers in which decoded sound is kept: int16 (scaled for each file) or float32."""
+    """Sample format of the cache: int16 (scaled per file) or float32."""
     cache: str | None = None
-    """Folder where decoded sound is kept; by default sonarium/recordings in the user's cache folder."""
+    """Folder of the cache of decoded sound; by default sonarium/recordings in the user's cache folder."""
 
     def __post_init__(self) -> None:
         if self.rate < 1 or not 1 <= self.seconds * self.rate < math.inf:
-            raise ValueError(
-                f"--rate {self.rate}, --seconds {self.seconds}: a piece must have at least one sample"
-            )
-        if not 0 <= self.bad_share <= 1:
-            raise ValueError(f"--bad-share {self.bad_share}: give a share from 0 to 1")
+            raise ValueError(f"--rate {self.rate}, --seconds {self.seconds}: a piece needs at least one sample")
+        if not 0 <= self.bad_fraction <= 1:
+            raise ValueError(f"--bad-fraction {self.bad_fraction}: give a fraction from 0 to 1")
         if self.channel is not None and self.channel < 0:
-            raise ValueError(f"--channel {self.channel}: channels are counted from 0")
+            raise ValueError(f"--channel {self.channel}: give 0 or more; channels are counted from 0")
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """The files and clips that cannot be used, of how many."""
+
+    files: int
+    """Number of files, good and bad."""
+    clips: int
+    """Number of clips, good and bad: files, or stretches of them."""
+    faults: tuple[Fault, ...] = ()
+    """Bad files, each once."""
+    stretches: tuple[Fault, ...] = ()
+    """Stretches that good files do not have."""
+    remarks: tuple[Fault, ...] = ()
+    """Labels that do not fit their file; the file itself is kept."""
+
+    @property
+    def fraction(self) -> float:
+        """Of bad files, or of bad clips where that is larger."""
+        return max(len(self.faults) / max(self.files, 1), len(self.stretches) / max(self.clips, 1))
+
+    def enforce(self, allowed: float, root: Path) -> None:
+        """Refuse all if more than this fraction is bad, or nothing is left."""
+        if len(self.faults) == self.files or len(self.stretches) == self.clips:
+            raise ValueError(f"'{root}' has no sound that can be used: {self.reasons() or 'it is empty'}")
+        if self.fraction > allowed:
+            clips = f", and {len(self.stretches)} of {self.clips} clips," if self.stretches else ""
+            raise ValueError(
+                f"{len(self.faults)} of {self.files} files{clips} in '{root}' are bad ({self.fraction:.1%}, "
+                f"allowed are {allowed:.1%}): {self.reasons()}; repair or remove them, or raise --bad-fraction"
+            )
+
+    def reasons(self) -> str:
+        """The bad files with their reasons, in one line."""
+        bad = self.faults + self.stretches
+        lines = [f"'{fault.path}' {fault.reason}" for fault in bad[:LISTED]]
+        more = len(bad) - len(lines)
+        return "; ".join(lines) + (f"; and {more} more, which `sonarium check` lists" if more else "")
+
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "files": self.files,
+            "clips": self.clips,
+            "bad_files": as_records(self.faults),
+            "bad_clips": as_records(self.stretches),
+            "remarks": as_records(self.remarks),
+        }
+
+    def write(self, folder: Path) -> None:
+        """The record as `quarantine.json` in a run folder."""
+        write_whole(folder / "quarantine.json", json.dumps(self.record(), indent=2) + "\n")
+
+
+def as_records(faults: tuple[Fault, ...]) -> list[dict[str, str]]:
+    return [{"path": os.fspath(fault.path), "reason": fault.reason} for fault in faults]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip that can be heard."""
+    """One usable clip."""
 
     row: Row
     content: str
     start: int
-    """In samples of the cached file."""
+    """First sample in the decoded file."""
     length: int
 
 
 @dataclass(frozen=True)
 class Survey:
-    """All that is known of a corpus before anything is learnt from it."""
+    """All that is known of a corpus before training."""
 
     config: RecordingsConfig
     root: Path
@@ -90,7 +147,7 @@ class Survey:
     group: str
 
     def value(self, clip: Clip, name: str) -> str:
-        """What a clip has under a label, or its file or folder."""
+        """The value of a label of a clip, or its file or folder."""
         if name in clip.row.labels:
             return clip.row.labels[name] or UNKNOWN
         # Files with the same content are one recording under several names.
@@ -108,13 +165,13 @@ class Sorting:
 
 
 def survey(config: RecordingsConfig, progress: Progress = lambda *_: None) -> Survey:
-    """List, decode and sort; nothing is refused yet for being bad."""
+    """List, decode and sort; bad files are set aside, however many."""
     if config.path is None:
         raise ValueError("which recordings? give the folder or manifest with --path")
     # A path may come from a shell that did not know the tilde.
     root = Path(config.path).expanduser()
     listing = list_clips(root, config.layout, Hints(config.pattern, config.subset, config.annotations))
-    if config.each == "segment":
+    if config.clip == "segment":
         listing = by_segment(listing, root)
     contents, faults = identify(list(dict.fromkeys(row.path for row in listing.rows)), progress)
     faults = {fault.path: fault.reason for fault in listing.faults} | faults
@@ -151,7 +208,7 @@ def by_segment(listing: Listing, root: Path) -> Listing:
         for start, stop, label in row.segments or ([(0.0, math.inf, "")] if row.path in bad else [])
     )
     if not rows:
-        raise ValueError(f"'{root}' has no annotated segments to take as clips: take --each file")
+        raise ValueError(f"'{root}' has no annotated segments to take as clips: use --clip file")
     return replace(listing, rows=rows, factors=tuple(dict.fromkeys((*listing.factors, "label"))))
 
 
@@ -176,32 +233,32 @@ def identify(paths: list[Path], progress: Progress) -> tuple[dict[Path, str], di
 
 
 def sort_row(row: Row, content: str, cache: Cache, config: RecordingsConfig, into: Sorting) -> None:
-    """Where in the cached file a row's clip lies, if the file is as long as the row says."""
+    """The stretch of the decoded file that is the row's clip, if the file is as long as the row says."""
     entry, rate = cache.entries[content], config.rate
     duration = entry.length / rate
-    beyond = config.each == "segment" and row.start >= duration
-    # A clip that is not there is a bad one, and more than a remark.
+    beyond = config.clip == "segment" and row.start >= duration
+    # A clip beyond the end is bad, which is more than a remark.
     segments = () if beyond else tuple(fitting(row, duration, into))
-    if segments and config.each == "segment":
+    if segments and config.clip == "segment":
         row = replace(row, stop=segments[0][1])
     stop = duration if row.stop is None else row.stop
     first, last = round(row.start * rate), min(round(stop * rate), entry.length)
     if row.start < 0 or stop > duration + SLACK or last <= first:
-        told = f"has no stretch from {row.start:g} to {stop:g} s: it lasts {duration:.3f} s"
+        reason = f"has no stretch from {row.start:g} to {stop:g} s: it lasts {duration:.3f} s"
         if row.stop is not None and stop <= row.start:
-            told = f"has no stretch from {row.start:g} to {stop:g} s: the stop has to come after the start"
-        into.stretches.append(Fault(row.path, told))
+            reason = f"has no stretch from {row.start:g} to {stop:g} s: the stop has to come after the start"
+        into.stretches.append(Fault(row.path, reason))
         return
     into.clips.append(Clip(replace(row, segments=segments), content, first, last - first))
 
 
-def fitting(row: Row, duration: float, into: Sorting) -> list[Segment]:
-    """A row's segments within its file; what lies beyond the end is told of and cut off."""
+def fitting(row: Row, duration: float, into: Sorting) -> list[Mark]:
+    """A row's segments within its file; what lies beyond the end is cut off, with a remark."""
     kept = []
     for start, stop, label in row.segments:
         if stop > duration + SLACK:
-            told = f"segment '{label}' from {start:g} to {stop:g} s goes beyond the end at {duration:.3f} s"
-            into.remarks.append(Fault(row.path, told))
+            remark = f"segment '{label}' from {start:g} to {stop:g} s goes beyond the end at {duration:.3f} s"
+            into.remarks.append(Fault(row.path, remark))
         if start < duration:
             kept.append((start, min(stop, duration), label))
     return kept
@@ -215,8 +272,8 @@ def choose_factors(config: RecordingsConfig, listing: Listing) -> tuple[str, ...
     known = known_labels(listing)
     for name in config.labels:
         if name not in known:
-            told = ", ".join(known) or "none; give a --pattern"
-            raise ValueError(f"--labels {name}: these recordings have the labels {told}")
+            others = ", ".join(known) or "none; give a --pattern"
+            raise ValueError(f"--labels {name}: these recordings have the labels {others}")
     return config.labels or listing.factors
 
 
@@ -226,6 +283,6 @@ def choose_group(config: RecordingsConfig, listing: Listing) -> str:
         raise ValueError(f"--group {config.group}: choose one of {', '.join(dict.fromkeys(known))}")
     if config.group or listing.group is None:
         return config.group or FILE
-    # Of one speaker or bird alone, some of the files are what can be held back.
+    # Of one speaker or bird alone, files are split.
     several = len({row.labels[listing.group] for row in listing.rows}) > 1
     return listing.group if several else FILE

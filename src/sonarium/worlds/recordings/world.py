@@ -1,4 +1,4 @@
-"""Recordings as a world: random pieces of them to learn from, whole clips to be judged on.
+"""Recordings as a world: random crops for training, whole clips for evaluation.
 
 Where a piece begins follows from the seed, the step and the clip alone (`counter.py`; and from how often
 the clip came before in the same batch), so that any number of workers draws the same pieces, in any
@@ -7,46 +7,38 @@ order. All sound comes from the cache.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from sonarium.worlds.contract import Batch, Factor, Mark, Signal, World
+from sonarium.worlds.contract import Batch, Factor, Mark, Progress, Signal, World, WorldEntry
 from sonarium.worlds.counter import places
-from sonarium.worlds.recordings.listing import Segment, relative
-from sonarium.worlds.recordings.survey import FILE, Progress, RecordingsConfig, Survey, survey
+from sonarium.worlds.recordings.listing import relative
+from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, Survey, survey
 
-__all__ = ["Recordings", "RecordingsConfig"]
+__all__ = ["RECORDINGS", "Recordings", "RecordingsConfig"]
 
 
 class Recordings(World):
-    """Clips read from disk, with their labels; which pieces are drawn depends on the seed of the training."""
+    """Clips read from disk, with their labels; the seed has no effect."""
 
     name = "recordings"
     planted = False
 
     def __init__(self, config: RecordingsConfig, seed: int = 0, progress: Progress = lambda *_: None) -> None:
         found = survey(config, progress)
-        found.quarantine.enforce(config.bad_share, found.root)
+        found.quarantine.enforce(config.bad_fraction, found.root)
         self.take(found)
 
-    @classmethod
-    def of(cls, found: Survey) -> "Recordings":
-        """What is good of a survey, however little that is."""
-        world = cls.__new__(cls)
-        world.take(found)
-        return world
-
     def take(self, found: Survey) -> None:
-        """Keep of a survey what is needed to hand out clips."""
+        """Keep the usable clips of a survey, however few they are."""
         config, clips, entries = found.config, found.clips, found.cache.entries
         self.config, self.root = config, found.root
         self.cache, self.quarantine, self.layout = found.cache, found.quarantine, found.listing.layout
         self.rate = config.rate
-        self.signal = piece(config)
+        self.signal = signal_of(config)
         self.paths: tuple[Path, ...] = tuple(clip.row.path for clip in clips)
         self.starts = np.array([entries[clip.content].offset + clip.start for clip in clips], np.int64)
         self.sample_counts = torch.tensor([clip.length for clip in clips], dtype=torch.int64)
@@ -59,7 +51,7 @@ class Recordings(World):
             Factor(name, values) for name, (values, _) in zip(found.factors, columns, strict=True)
         )
         codes = [numbers for _, numbers in columns]
-        self.causes = torch.stack(codes, 1).float() if codes else torch.zeros(len(clips), 0)
+        self.values = torch.stack(codes, 1).float() if codes else torch.zeros(len(clips), 0)
         self.group_kind = found.group
         self.named, self.groups = coded([found.value(clip, found.group) for clip in clips])
         if found.group == FILE:
@@ -67,12 +59,13 @@ class Recordings(World):
             self.named = tuple(relative(names[number], self.root) for number in range(len(names)))
         _, self.contents = coded([clip.content for clip in clips])
         self.identities = tuple(f"{clip.content} {clip.start} {clip.length}" for clip in clips)
-        """What each clip sounds like, wherever it lies."""
+        """The content of each clip, wherever it lies."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def cropped(self) -> bool:
+        # Even where all clips happen to be as long as a piece: batches have lengths all the same.
         return True
 
     def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
@@ -84,12 +77,17 @@ class Recordings(World):
         return self.fill(at, torch.zeros_like(at), lengths, int(lengths.max()) if len(at) else 0, device)
 
     def piece(
-        self, index: Int[Tensor, " clip"], seed: int, step: int, device: torch.device | str = "cpu"
+        self,
+        index: Int[Tensor, " all"],
+        seed: int,
+        step: int,
+        device: torch.device | str = "cpu",
+        rows: slice = slice(None),
     ) -> Batch:
         at, size = index.cpu(), self.signal.shape[0]
         lengths = self.sample_counts[at].clamp(max=size)
         start = places(seed, step, at, self.sample_counts[at] - lengths + 1)
-        return self.fill(at, start, lengths, size, device)
+        return self.fill(at[rows], start[rows], lengths[rows], size, device)
 
     def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         at, size = index.cpu(), self.signal.shape[0]
@@ -104,7 +102,7 @@ class Recordings(World):
         longest: int,
         device: torch.device | str,
     ) -> Batch:
-        """These stretches of these clips, all as long as the longest."""
+        """These stretches of these clips, padded with zeros to `longest`."""
         # Threads that torch wakes for zeros would cost a hundred times the reading.
         waves = np.zeros((len(at), longest), np.float32)
         stretches = zip(at.tolist(), begin.tolist(), lengths.tolist(), strict=True)
@@ -113,7 +111,7 @@ class Recordings(World):
         return Batch(
             at.to(device),
             torch.from_numpy(waves).to(device),
-            self.causes[at].to(device),
+            self.values[at].to(device),
             lengths=lengths.to(device),
         )
 
@@ -141,16 +139,23 @@ class Recordings(World):
             bad += f", and {len(self.quarantine.stretches)} of {self.quarantine.clips} clips"
         return f"{self.root}: layout {self.layout}, {len(self)} clips; {bad}"
 
-    def documents(self) -> dict[str, Any]:
-        return {"quarantine.json": self.quarantine.record()}
+    def keep(self, folder: Path) -> None:
+        self.quarantine.write(folder)
 
 
-def piece(config: RecordingsConfig) -> Signal:
-    """The form of what is learnt from."""
-    return Signal("wave", (round(config.seconds * config.rate),), config.rate)
+def usable(found: Survey) -> Recordings:
+    """The usable clips of a survey as a world, even where too many files are bad for a training."""
+    world = Recordings.__new__(Recordings)
+    world.take(found)
+    return world
 
 
-def marks_within(segments: Sequence[Segment], start: int, length: int, rate: int) -> tuple[Segment, ...]:
+def signal_of(config: RecordingsConfig) -> Signal:
+    """The form of a training piece."""
+    return Signal("wave", (round(config.seconds * config.rate),), config.rate, channel=config.channel)
+
+
+def marks_within(segments: Sequence[Mark], start: int, length: int, rate: int) -> tuple[Mark, ...]:
     """The parts of segments that lie within a clip, in the clip's own time."""
     first, last = start / rate, (start + length) / rate
     return tuple(
@@ -171,3 +176,12 @@ def order_of(column: list[str]) -> Callable[[str], tuple[int, str]]:
     """Whole numbers by size, anything else by the alphabet."""
     numeric = all(value.isdecimal() for value in column)
     return lambda value: (int(value) if numeric else 0, value)
+
+
+RECORDINGS = WorldEntry(
+    "your own: a folder or a manifest (--path), with labels from folders, names or tables",
+    "wave",
+    RecordingsConfig,
+    Recordings,
+    signal_of,
+)

@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 
 from sonarium.worlds.counter import FIRST, SECOND, STEP
+from sonarium.worlds.tones.oscillator import SAWTOOTH, SINE, TRIANGLE
 
-SINE, TRIANGLE, SAWTOOTH, SQUARE = range(4)
 PI = math.pi
 TAU = 2 * math.pi
 TAU_HIGH = math.floor(TAU * 2**24) / 2**24

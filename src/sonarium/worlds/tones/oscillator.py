@@ -21,10 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.worlds import counter as noise
-from sonarium.worlds.tones import kernels
-from sonarium.worlds.tones.kernels import SAWTOOTH, SINE, TRIANGLE
 
 WAVEFORMS = ("sine", "triangle", "sawtooth", "square")
+SINE, TRIANGLE, SAWTOOTH, SQUARE = range(4)
 COLUMNS = (
     "waveform",
     "frequency",
@@ -37,7 +36,7 @@ COLUMNS = (
     "vibrato_depth",
     "second_partial",
 )
-"""What one tone is made of, in this order wherever tones stand in rows of a tensor."""
+"""The parameters of a tone: the columns of every tensor with one tone a row."""
 
 
 def order_limit(
@@ -108,7 +107,10 @@ def render_loops(
     end: float,
     alias: bool,
 ) -> Float[Tensor, "clip time"]:
-    """On the CPU: the clips dealt to as many threads as torch may use, which changes no sample."""
+    """On the CPU: the clips divided among as many threads as torch may use, which changes no sample."""
+    # Importing numba takes most of a second, which whoever renders nothing should not wait for.
+    from sonarium.worlds.tones import kernels
+
     out = torch.empty(len(tones), len(time), dtype=torch.float32)
     table, grid = series.numpy(), time.numpy()
     per_clip = tones.numpy(), terms.numpy(), streams.numpy(), out.numpy()
@@ -117,8 +119,8 @@ def render_loops(
         tone, term, stream, target = (array[first:past] for array in per_clip)
         kernels.render(tone, table, term, stream, grid, end, alias, target)
 
-    share = max(math.ceil(len(tones) / torch.get_num_threads()), 4)
-    parts = [(first, min(first + share, len(tones))) for first in range(0, len(tones), share)]
+    most = max(math.ceil(len(tones) / torch.get_num_threads()), 4)
+    parts = [(first, min(first + most, len(tones))) for first in range(0, len(tones), most)]
     if len(parts) <= 1:
         fill(0, len(tones))
     else:

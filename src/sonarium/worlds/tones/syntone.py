@@ -1,27 +1,51 @@
-"""Reads SynTone's data sets, without unpickling.
+"""SynTone's data sets: reads them without unpickling, and writes them.
 
 SynTone (Brima et al., 2024, arXiv 2402.10547) keeps `x` (clip, time), `y` (position of the waveform),
-`classes` (the waveforms' names) and `metadata` (frequency, amplitude and waveform of each clip) in one
-.npz file, `metadata` as a pickled dictionary; in the files of `exchange.save_syntone` it is JSON.
+`classes` (names of the waveforms) and `metadata` (frequency, amplitude and waveform of each clip) in one
+.npz file, `metadata` as a pickled dictionary. In the files of `save_syntone` it is a string of JSON with the same
+keys.
+
+An .npz file is a zip of .npy members, each a header and then its numbers (`numpy.lib.format`), read and written
+here piece by piece. A member of Python objects is a pickle, a program for a small machine: its instructions are
+listed, and none is run.
 """
 
 import json
+import os
+import pickletools
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Int
+from numpy.lib import format as npy
 from torch import Tensor
 
-from sonarium.worlds.contract import Batch, Factor, Signal, World
-from sonarium.worlds.tones import npz
+from sonarium.files import written_aside
+from sonarium.worlds.contract import Batch, Factor, Progress, Signal, World, WorldEntry
+from sonarium.worlds.export import batches, silent
+from sonarium.worlds.tones.world import Tones
 
+PIECE = 1 << 24
+"""Bytes read at once."""
+Result = TypeVar("Result")
 SYNTONE_KEYS = {"waveform": "waveforms", "frequency": "freqs", "amplitude": "amps"}
-"""Under which keys of its metadata SynTone tells each cause."""
+"""The keys of SynTone's metadata for each factor."""
 UNITS = {"frequency": "Hz", "amplitude": ""}
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """An open member of an archive."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -29,14 +53,13 @@ class SyntoneFileConfig:
     path: str | None = None
     """The .npz file."""
     rate: int | None = None
-    """Samples per second, where the file does not tell; else a clip is taken to last one second."""
+    """Samples per second, where the file does not say; by default a clip lasts one second."""
 
 
 class SyntoneFile(World):
     """Tones from an .npz file of SynTone or of `save_syntone`, held in memory in single precision.
 
-    A cause that the file does not tell in plain numbers is left out of the factors; the waveform is
-    always there.
+    A factor that the file does not give as plain numbers is left out; the waveform is always there.
     """
 
     name = "syntone-file"
@@ -45,19 +68,20 @@ class SyntoneFile(World):
         if config.path is None:
             raise ValueError("the world syntone-file needs the path of an .npz file: give --path FILE.npz")
         place = Path(config.path)
-        with npz.open_archive(place) as archive:
-            self.samples = npz.read_member(place, archive, "x", read_samples)
+        with open_archive(place) as archive:
+            self.samples = read_member(place, archive, "x", read_samples)
             clips, length = self.samples.shape
-            labels = npz.read_member(place, archive, "y", read_small)
-            classes = npz.read_member(place, archive, "classes", read_small)
-            told = npz.read_member(place, archive, "metadata", partial(read_metadata, clips=clips))
+            labels = read_member(place, archive, "y", read_small)
+            classes = read_member(place, archive, "classes", read_small)
+            metadata = read_member(place, archive, "metadata", partial(read_metadata, clips=clips))
         check_labels(place, labels, classes, clips)
-        units = {factor["name"]: factor["unit"] for factor in told.get("factors", ())} or UNITS
+        units = {factor["name"]: factor["unit"] for factor in metadata.get("factors", ())} or UNITS
         columns = [("waveform", "", labels)]
         for name, unit in units.items():
-            if name != "waveform" and SYNTONE_KEYS.get(name, name) in told:
-                columns.append((name, unit, check_column(place, name, told[SYNTONE_KEYS.get(name, name)], clips)))
-        # What is the same in all clips is no cause of their differences.
+            key = SYNTONE_KEYS.get(name, name)
+            if name != "waveform" and key in metadata:
+                columns.append((name, unit, check_column(place, name, metadata[key], clips)))
+        # A factor with one value cannot be predicted, better or worse.
         varied = [(name, unit, column) for name, unit, column in columns if len(np.unique(column)) > 1]
         names = tuple(str(label) for label in classes)
         self.factors = tuple(
@@ -66,18 +90,18 @@ class SyntoneFile(World):
         )
         if not varied:
             raise ValueError(
-                f"{place} has {clips} clip(s) whose known causes are all the same: give one that varies"
+                f"{place} has {clips} clip(s) whose known factors are all the same: give one that varies"
             )
-        self.causes = torch.from_numpy(np.stack([column for *_, column in varied], axis=1)).float()
-        # SynTone's files do not tell their rate; its clips last one second.
-        self.signal = Signal("wave", (length,), config.rate or told.get("rate") or length)
+        self.values = torch.from_numpy(np.stack([column for *_, column in varied], axis=1)).float()
+        # SynTone's files do not hold their rate; its clips last one second.
+        self.signal = Signal("wave", (length,), config.rate or metadata.get("rate") or length)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         at = index.cpu()
-        return Batch(index.to(device), self.samples[at].to(device), self.causes[at].to(device))
+        return Batch(index.to(device), self.samples[at].to(device), self.values[at].to(device))
 
 
 def load_syntone(path: str | Path, rate: int | None = None) -> SyntoneFile:
@@ -85,40 +109,40 @@ def load_syntone(path: str | Path, rate: int | None = None) -> SyntoneFile:
     return SyntoneFile(SyntoneFileConfig(str(path), rate))
 
 
-def read_samples(member: npz.Readable, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+def read_samples(member: Readable, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
     """The waveforms in single precision, refused if any sample is not a finite number."""
     if len(shape) != 2 or 0 in shape or dtype.kind != "f":
         raise ValueError(f"it has the shape {shape} of {dtype}, where floats (clip, time) belong: save it so")
     samples = torch.empty(shape, dtype=torch.float32)
     first = 0
-    for piece in npz.read_pieces(member, shape, dtype):
+    for piece in read_pieces(member, shape, dtype):
         rows = samples[first : first + len(piece)]
         rows.copy_(torch.from_numpy(piece.astype(np.float32)))
         bad = torch.nonzero(~torch.isfinite(rows))
         if len(bad):
             clip, sample = first + int(bad[0, 0]), int(bad[0, 1])
-            raise ValueError(f"clip {clip} is not finite at sample {sample}: mend or remove that clip")
+            raise ValueError(f"clip {clip} is not finite at sample {sample}: repair or remove that clip")
         first += len(piece)
     return samples
 
 
-def read_small(member: npz.Readable, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def read_small(member: Readable, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array of whole numbers or names in one dimension."""
     if len(shape) != 1 or dtype.kind not in "iuU":
         raise ValueError(f"it has the shape {shape} of {dtype}, where a list of whole numbers or names belongs")
-    return np.concatenate([np.empty(0, dtype), *npz.read_pieces(member, shape, dtype)])
+    return np.concatenate([np.empty(0, dtype), *read_pieces(member, shape, dtype)])
 
 
-def read_metadata(member: npz.Readable, shape: tuple[int, ...], dtype: np.dtype, clips: int) -> dict[str, Any]:
-    """What is told of each clip: from JSON, or from the instructions of a pickle without running them."""
+def read_metadata(member: Readable, shape: tuple[int, ...], dtype: np.dtype, clips: int) -> dict[str, Any]:
+    """The factors of each clip: from JSON, or from the instructions of a pickle without running them."""
     if dtype.kind == "O":
-        return dict(npz.numbers_in_pickle(member.read(), tuple(SYNTONE_KEYS.values()), clips))
+        return dict(numbers_in_pickle(member.read(), tuple(SYNTONE_KEYS.values()), clips))
     if dtype.kind != "U" or shape != ():
         raise ValueError(f"it has the shape {shape} of {dtype}, where one string of JSON belongs")
-    told = json.loads(str(np.frombuffer(member.read(), dtype)[0]))
-    if not isinstance(told, dict):
-        raise ValueError(f"its JSON is a {type(told).__name__}, where an object belongs")
-    return told
+    metadata = json.loads(str(np.frombuffer(member.read(), dtype)[0]))
+    if not isinstance(metadata, dict):
+        raise ValueError(f"its JSON is a {type(metadata).__name__}, where an object belongs")
+    return metadata
 
 
 def check_labels(place: Path, labels: np.ndarray, classes: np.ndarray, clips: int) -> None:
@@ -140,7 +164,137 @@ def check_column(place: Path, name: str, numbers: Any, clips: int) -> np.ndarray
     column = np.asarray(numbers)
     if column.shape != (clips,) or column.dtype.kind not in "iuf" or not np.isfinite(column).all():
         raise ValueError(
-            f"{place} tells the {name} of its {clips} clips by an array of shape {column.shape} of "
-            f"{column.dtype}, or one with numbers that are not finite: make the file again"
+            f"{place} has the {name} of its {clips} clips in an array of shape {column.shape} of {column.dtype}, "
+            "or with numbers that are not finite: give one finite number a clip"
         )
     return column
+
+
+def metadata_of(world: Tones) -> dict[str, list[Any]]:
+    """The value of each factor in each clip, under SynTone's key where it has one, else by name."""
+    positions = world.positions(torch.arange(len(world)))
+    return {
+        SYNTONE_KEYS.get(factor.name, factor.name): [factor.values[at] for at in positions[:, column].tolist()]
+        for column, factor in enumerate(world.grid)
+        if factor in world.factors or factor.name in SYNTONE_KEYS
+    }
+
+
+def save_syntone(world: Tones, path: str | Path, progress: Progress = silent) -> None:
+    """Write SynTone's .npz with the samples in single precision, a batch at a time."""
+    target = Path(path)
+    if target.suffix != ".npz":
+        raise ValueError(f"the path {target} does not end in .npz: give one that does")
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder: give the path of a file in it")
+    clips = len(world)
+    factors = [{"name": factor.name, "unit": factor.unit, "values": factor.values} for factor in world.factors]
+    metadata = np.array(json.dumps({"rate": world.config.rate, "factors": factors, **metadata_of(world)}))
+    classes = np.array(world.config.waveforms)
+    waveform = world.positions(torch.arange(clips))[:, 0].numpy()
+    with written_aside(target) as aside, aside.open("wb") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            samples = (batch.signal.numpy() for batch in batches(world, progress))
+            write_member(archive, "x", (clips, *world.signal.shape), "<f4", samples)
+            write_member(archive, "y", (clips,), "<i8", [waveform])
+            write_member(archive, "metadata", (), metadata.dtype.str, [metadata])
+            write_member(archive, "classes", classes.shape, classes.dtype.str, [classes])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_member(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: str, pieces: Iterable[np.ndarray]
+) -> None:
+    """Add an array of this shape, given in pieces along its first axis."""
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        npy.write_array_header_1_0(member, header)
+        for piece in pieces:
+            member.write(np.ascontiguousarray(piece, dtype).data)
+
+
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """The zip behind an .npz file."""
+    if not path.is_file():
+        raise ValueError(f"there is no file at {path}: give the path of an .npz file")
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is no whole .npz file ({error}): it is of another kind or was cut short; make it again"
+        ) from error
+
+
+def read_header(member: Readable) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of the numbers that follow."""
+    version = npy.read_magic(member)
+    readers: dict[tuple[int, int], Callable[..., Any]] = {
+        (1, 0): npy.read_array_header_1_0,
+        (2, 0): npy.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"its version {version} of the .npy format is not one of {sorted(readers)}")
+    shape, columns_first, dtype = readers[version](member)
+    if columns_first and len(shape) > 1:
+        raise ValueError("its numbers lie column by column: save it from a C-ordered array")
+    return shape, dtype
+
+
+def read_pieces(member: Readable, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """The numbers after a header, some rows at a time."""
+    row = int(np.prod(shape[1:])) * dtype.itemsize
+    rows = max(PIECE // max(row, 1), 1)
+    for first in range(0, shape[0], rows):
+        many = min(rows, shape[0] - first)
+        content = member.read(many * row)
+        if len(content) < many * row:
+            raise ValueError(f"it ends after {first * row + len(content)} of {shape[0] * row} bytes")
+        yield np.frombuffer(content, dtype).reshape(many, *shape[1:])
+    # The checksum of a zip's member is only compared at its end.
+    if member.read(1):
+        raise ValueError("it has more bytes than its header says")
+
+
+def read_member(
+    path: Path,
+    archive: zipfile.ZipFile,
+    name: str,
+    read: Callable[[Readable, tuple[int, ...], np.dtype], Result],
+) -> Result:
+    """One array of an archive, read by `read`; its error becomes one line with the name of the file."""
+    if f"{name}.npy" not in archive.namelist():
+        raise ValueError(f"{path} has no array '{name}', only {archive.namelist()}: it is not a file of tones")
+    try:
+        with archive.open(f"{name}.npy") as member:
+            return read(member, *read_header(member))
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+        raise ValueError(f"array '{name}' of {path} cannot be used: {error}") from error
+
+
+def numbers_in_pickle(content: bytes, names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
+    """The float64 arrays of `count` numbers that follow these names in a pickle, read as data.
+
+    The numbers of an array are one string of bytes in a pickle, after their key in the dictionary. A pickle of
+    another form gives an empty dictionary.
+    """
+    found: dict[str, np.ndarray] = {}
+    name = None
+    try:
+        for _, argument, _ in pickletools.genops(content):
+            if isinstance(argument, str) and argument in names:
+                name = argument
+            elif isinstance(argument, bytes) and name and len(argument) == 8 * count:
+                found.setdefault(name, np.frombuffer(argument, "<f8"))
+                name = None
+    except (ValueError, struct.error):
+        return {}
+    return found
+
+
+SYNTONE_FILE = WorldEntry(
+    "tones from an .npz file of SynTone, or of `sonarium make tones`",
+    "wave",
+    SyntoneFileConfig,
+    lambda config, seed, progress: SyntoneFile(config),
+)

@@ -1,12 +1,13 @@
-"""Tones whose causes are planted: waveform, frequency and amplitude, and on request seven more.
+"""Tones with planted factors: waveform, frequency and amplitude, and on request seven more.
 
 The grid of factors, its defaults and the order of the clips are those of SynTone (Brima et al., 2024,
-arXiv 2402.10547). No grid is kept: the index of a clip is a number in mixed radix whose digits choose
+arXiv 2402.10547). No grid is stored: the index of a clip is a number in mixed radix whose digits choose
 the value of each factor, and the samples follow from them.
 """
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.worlds import counter as noise
-from sonarium.worlds.contract import Batch, Factor, Signal, World
+from sonarium.worlds.contract import Batch, Factor, Progress, Signal, World, WorldEntry
 from sonarium.worlds.tones.oscillator import COLUMNS, WAVEFORMS, render
 
 MOST_TURNS = 2**25
@@ -23,56 +24,56 @@ MOST_TURNS = 2**25
 
 @dataclass(frozen=True)
 class TonesConfig:
-    """The grid of tones. A factor with one value is fixed; its value is then that of a plain tone."""
+    """Grid of tones. A factor with one value is fixed, at the value of a plain tone."""
 
     rate: int = 16000
-    """Samples per second."""
+    """Sampling rate in Hz."""
     seconds: float = 1.0
-    """Length of each clip."""
+    """Duration of a clip in seconds."""
     waveforms: tuple[str, ...] = WAVEFORMS
-    """Which of sine, triangle, sawtooth, square; the order gives the categories' positions."""
+    """Waveforms: sine, triangle, sawtooth, square; a category is the position in this list."""
     lowest: float = 440.0
     """Lowest frequency in Hz."""
     highest: float = 8000.0
     """Highest frequency in Hz; band-limited waves at or above half the rate are silent."""
     frequencies: int = 400
-    """How many frequencies, in even steps from lowest to highest."""
+    """Number of frequencies, evenly spaced from lowest to highest."""
     quietest: float = 0.1
-    """Least amplitude, where 1 is full scale."""
+    """Lowest amplitude; 1 is full scale."""
     loudest: float = 1.0
-    """Greatest amplitude."""
+    """Highest amplitude."""
     amplitudes: int = 20
-    """How many amplitudes, in even steps from quietest to loudest."""
+    """Number of amplitudes, evenly spaced from quietest to loudest."""
     phases: int = 1
-    """How many phases at the start, evenly over one period; 1 starts every clip at phase zero."""
+    """Number of initial phases, evenly spaced over one period; 1 starts every clip at phase 0."""
     attacks: int = 1
-    """How many attack times, in even steps from longest_attack / attacks; 1 is no attack."""
+    """Number of attack times, evenly spaced up to longest_attack; 1 is no attack."""
     longest_attack: float = 0.2
-    """Longest rise in seconds, along half a cosine."""
+    """Longest attack in seconds, a raised cosine."""
     decays: int = 1
-    """How many decay times, in even steps from longest_decay / decays; 1 is no decay."""
+    """Number of decay times, evenly spaced up to longest_decay; 1 is no decay."""
     longest_decay: float = 0.5
-    """Longest fall in seconds, along half a cosine to the end of the clip."""
+    """Longest decay in seconds, a raised cosine that ends with the clip."""
     noises: int = 1
-    """How many levels of white noise, in even steps from none to loudest_noise; 1 is no noise."""
+    """Number of levels of white noise, evenly spaced from 0 to loudest_noise; 1 is no noise."""
     loudest_noise: float = 0.1
-    """Greatest standard deviation of the noise; it does not follow the amplitude."""
+    """Highest standard deviation of the noise; it does not scale with the amplitude."""
     vibrato_rates: int = 1
-    """How many vibrato rates, in even steps from fastest_vibrato / vibrato_rates."""
+    """Number of vibrato rates, evenly spaced up to fastest_vibrato."""
     fastest_vibrato: float = 8.0
-    """Fastest vibrato in Hz; the only one where vibrato_rates is 1 and depths vary."""
+    """Highest vibrato rate in Hz; the only one if vibrato_rates is 1 and depths vary."""
     vibrato_depths: int = 1
-    """How many vibrato depths, likewise; one depth and one rate make no vibrato."""
+    """Number of vibrato depths, evenly spaced up to deepest_vibrato; one depth and one rate are no vibrato."""
     deepest_vibrato: float = 0.03
-    """Deepest vibrato as a share of the frequency; the only one where vibrato_depths is 1 and rates vary."""
+    """Highest vibrato depth as a fraction of the frequency; the only one if vibrato_depths is 1 and rates vary."""
     second_partials: int = 1
-    """How many levels of an added partial at twice the frequency, in even steps from none; 1 is none."""
+    """Number of levels of an added second partial, evenly spaced from 0 to strongest_second; 1 is none."""
     strongest_second: float = 1.0
-    """Greatest level of that partial as a share of the amplitude."""
+    """Highest level of the second partial as a fraction of the amplitude."""
     alias: bool = False
-    """Sample the ideal waves as SciPy does, with their aliases, rather than limit them to half the rate."""
+    """Sample the ideal waves as SciPy does, with aliasing; by default waves are band-limited."""
     syntone_time: bool = False
-    """SynTone's time grid, stretched so that the last sample falls on the end of the clip."""
+    """SynTone's time grid, whose last sample falls on the end of the clip."""
 
     def __post_init__(self) -> None:
         unknown = [waveform for waveform in self.waveforms if waveform not in WAVEFORMS]
@@ -107,7 +108,7 @@ class TonesConfig:
                 "shorten the clips"
             )
         if self.deepest_vibrato >= 1:
-            raise ValueError(f"deepest_vibrato={self.deepest_vibrato}: give a share of the frequency below 1")
+            raise ValueError(f"deepest_vibrato={self.deepest_vibrato}: give a fraction of the frequency below 1")
 
 
 def steps(count: int, largest: float) -> tuple[float, ...]:
@@ -121,7 +122,7 @@ def rising(count: int, least: float, largest: float) -> tuple[float, ...]:
 
 
 def grid(config: TonesConfig) -> tuple[Factor, ...]:
-    """All ten causes in the order of COLUMNS, those that do not vary with their one value."""
+    """All ten factors in the order of COLUMNS; those that do not vary have one value."""
     vibrato = config.vibrato_rates > 1 or config.vibrato_depths > 1
     depth = config.deepest_vibrato if vibrato else 0.0
     attack = config.longest_attack if config.attacks > 1 else 0.0
@@ -158,7 +159,7 @@ class Tones(World):
                 "every factor of the tones has one value only: give at least one more, as --frequencies 10"
             )
         self.factors = tuple(self.grid[column] for column in self.varied)
-        # SynTone's loops, the innermost first: waveform in amplitude in frequency, then what it has not.
+        # SynTone's loops, the innermost first: waveform in amplitude in frequency, then the factors that it lacks.
         self.order = [0, 2, 1, *range(3, len(COLUMNS))]
         codes = tuple(float(WAVEFORMS.index(waveform)) for waveform in config.waveforms)
         values = (codes, *(factor.values for factor in self.grid[1:]))
@@ -171,11 +172,11 @@ class Tones(World):
         return math.prod(len(factor.values) for factor in self.grid)
 
     def positions(self, index: Int[Tensor, " clip"]) -> Int[Tensor, "clip column"]:
-        """Where in its list of values each cause of each clip lies."""
+        """The position in its list of values of each factor of each clip."""
         if len(index) and (int(index.min()) < 0 or int(index.max()) >= len(self)):
             raise ValueError(
-                f"clips {int(index.min())} to {int(index.max())} were asked of tones that have {len(self)}: "
-                f"ask for clips 0 to {len(self) - 1}"
+                f"the index has clips {int(index.min())} to {int(index.max())}, these tones have {len(self)}: "
+                f"give clips 0 to {len(self) - 1}"
             )
         digits = torch.zeros(len(index), len(self.grid), dtype=torch.int64)
         rest = index.cpu()
@@ -185,7 +186,7 @@ class Tones(World):
         return digits
 
     def locate(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
-        """The varied factors of these clips in double precision: what `generate` makes them from."""
+        """The varied factors of these clips in double precision, as `generate` takes them."""
         digits = self.positions(index)
         numbers = [
             digits[:, column].double() if column == 0 else self.values[column][digits[:, column]]
@@ -226,3 +227,19 @@ class Tones(World):
         factors = self.locate(index)
         signal = self.generate(factors, index, device)
         return Batch(index=index.to(device), signal=signal, factors=factors.float().to(device))
+
+
+def save_npz(world: Tones, path: Path, progress: Progress) -> None:
+    """SynTone's file format."""
+    from sonarium.worlds.tones.syntone import save_syntone
+
+    save_syntone(world, path, progress)
+
+
+TONES = WorldEntry(
+    "tones on a grid of waveform, frequency, amplitude and more",
+    "wave",
+    TonesConfig,
+    lambda config, seed, progress: Tones(config, seed),
+    formats={".npz": save_npz},
+)

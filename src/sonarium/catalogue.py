@@ -1,0 +1,166 @@
+"""What there is, by kind and name: built in, or from installed packages through entry points.
+
+Each kind is a mapping from names to entries (`WorldEntry`, `ModelEntry`, …), in which an entry is loaded only when
+it is asked for. A package adds its own by an entry point of the group `sonarium.worlds`, `sonarium.models` and so
+on: its name is the name in the catalogue, its object is the entry. One that cannot be loaded is left out, and
+`broken` says why.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from sonarium.agents.contract import AgentEntry
+    from sonarium.features.contract import FrontEndEntry
+    from sonarium.measures.contract import MeasureEntry
+    from sonarium.models.contract import ModelEntry
+    from sonarium.rooms.contract import RoomEntry
+    from sonarium.worlds.contract import WorldEntry
+
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An entry of another package that cannot be loaded."""
+
+    kind: str
+    name: str
+    package: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kind[:-1]} '{self.name}' of the package {self.package} cannot be loaded: {self.reason}"
+
+
+class Kind(Mapping[str, Entry], Generic[Entry]):
+    """The entries of one kind."""
+
+    def __init__(self, kind: str, contract: str, built_in: Mapping[str, str]):
+        self.kind, self.built_in = kind, built_in
+        self.contract = contract
+        """Where the class of the entries is, as `module:class`."""
+        self.loaded: dict[str, Entry] = {}
+        self.broken: dict[str, Fault] = {}
+
+    @cached_property
+    def foreign(self) -> Mapping[str, EntryPoint]:
+        """Entry points of other packages; what is built in keeps its name."""
+        found = entry_points(group=f"sonarium.{self.kind}")
+        return {point.name: point for point in found if point.name not in self.built_in}
+
+    def names(self) -> list[str]:
+        return [name for name in (*self.built_in, *self.foreign) if name not in self.broken]
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self.loaded:
+            if name in self.built_in:
+                self.loaded[name] = resolve(self.built_in[name])
+            elif name in self.foreign and name not in self.broken:
+                self.loaded[name] = self.load(self.foreign[name])
+            else:
+                raise KeyError(name)
+        return self.loaded[name]
+
+    def load(self, point: EntryPoint) -> Entry:
+        """An entry of another package; whatever it raises is its fault alone."""
+        try:
+            entry = point.load()
+        except Exception as error:
+            self.reject(point, f"{type(error).__name__}: {error}")
+        expected = resolve(self.contract)
+        if not isinstance(entry, expected):
+            self.reject(point, f"it is a {type(entry).__name__}, expected a {expected.__name__}")
+        return entry
+
+    def reject(self, point: EntryPoint, reason: str) -> Any:
+        package = point.dist.name if point.dist else point.value
+        self.broken[point.name] = Fault(self.kind, point.name, package, " ".join(reason.split()))
+        raise KeyError(point.name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def loadable(self) -> dict[str, Entry]:
+        """All entries that can be loaded; the others are in `broken` from then on."""
+        found = {}
+        for name in self.names():
+            try:
+                found[name] = self[name]
+            except KeyError:
+                continue
+        return found
+
+    def select(self, name: str, what: str | None = None) -> Entry:
+        """The entry of this name, or a ValueError that says which there are."""
+        try:
+            return self[name]
+        except KeyError:
+            pass
+        if name in self.broken:
+            raise ValueError(str(self.broken[name]))
+        raise ValueError(
+            f"no {what or self.kind[:-1].replace('_', ' ')} is called '{name}': choose one of {', '.join(self)}"
+        )
+
+
+def resolve(target: str) -> Any:
+    """The object that `module:name` names."""
+    module, _, name = target.partition(":")
+    return vars(import_module(module))[name]
+
+
+WORLDS: "Kind[WorldEntry]" = Kind(
+    "worlds",
+    "sonarium.worlds.contract:WorldEntry",
+    {
+        "tones": "sonarium.worlds.tones.world:TONES",
+        "syntone-file": "sonarium.worlds.tones.syntone:SYNTONE_FILE",
+        "digits": "sonarium.worlds.digits:DIGITS",
+        "recordings": "sonarium.worlds.recordings.world:RECORDINGS",
+    },
+)
+FRONT_ENDS: "Kind[FrontEndEntry]" = Kind(
+    "front_ends",
+    "sonarium.features.contract:FrontEndEntry",
+    {
+        "spectrogram": "sonarium.features.spectrogram:SPECTROGRAM",
+        "pixels": "sonarium.features.pixels:PIXELS",
+    },
+)
+MODELS: "Kind[ModelEntry]" = Kind(
+    "models",
+    "sonarium.models.contract:ModelEntry",
+    {
+        "vae": "sonarium.models.autoencoders:VAE",
+        "beta-vae": "sonarium.models.autoencoders:BETA_VAE",
+        "annealed-vae": "sonarium.models.autoencoders:ANNEALED_VAE",
+        "factor-vae": "sonarium.models.autoencoders:FACTOR_VAE",
+        "tc-vae": "sonarium.models.autoencoders:TC_VAE",
+        "dip-vae": "sonarium.models.autoencoders:DIP_VAE",
+        "vq-vae": "sonarium.models.autoencoders:VQ_VAE",
+        "cpc": "sonarium.models.cpc.presets:CPC",
+    },
+)
+AGENTS: "Kind[AgentEntry]" = Kind("agents", "sonarium.agents.contract:AgentEntry", {})
+MEASURES: "Kind[MeasureEntry]" = Kind("measures", "sonarium.measures.contract:MeasureEntry", {})
+ROOMS: "Kind[RoomEntry]" = Kind(
+    "rooms",
+    "sonarium.rooms.contract:RoomEntry",
+    {
+        "shoebox": "sonarium.rooms.seek.generate:SHOEBOX",
+        "ngon": "sonarium.rooms.seek.generate:NGON",
+        "nonconvex": "sonarium.rooms.seek.generate:NONCONVEX",
+    },
+)
+KINDS = {kind.kind: kind for kind in (WORLDS, FRONT_ENDS, MODELS, AGENTS, MEASURES, ROOMS)}

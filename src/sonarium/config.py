@@ -1,0 +1,176 @@
+"""Configurations: frozen dataclasses to JSON and back, with type tags, and what their fields mean.
+
+A configuration is read back against a default of the same kind: the default says which keys there are and of which
+types; unknown keys and values of another type are refused. Where a field takes one of several dataclasses, a tag
+says which.
+"""
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import math
+import textwrap
+import types
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+FORMAT = 2
+"""Of config.json; 1 is that of version 0.1, which had no tags."""
+TYPE = "type"
+"""The key of the tag."""
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A configuration in JSON's terms, each dataclass with its tag."""
+    told: dict[str, Any] = {TYPE: type(config).__name__}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        told[field.name] = to_json(value) if dataclasses.is_dataclass(value) else value
+    return told
+
+
+def from_json(
+    default: Any, values: Mapping[str, Any], where: str, known: Iterable[type] = (), renamed: Mapping = {}
+) -> Any:
+    """The default with these values in place of its own.
+
+    `known` are classes that may stand where a base class is annotated; `renamed` has, by the name of a class, the
+    old names of its fields and the new.
+    """
+    own_type = type(default).__name__
+    if (tag := values.get(TYPE, own_type)) != own_type:
+        raise ValueError(f"{where} is tagged as a {tag}, expected a {own_type}: restore the file")
+    names = renamed.get(own_type, {})
+    given = {names.get(name, name): value for name, value in values.items() if name != TYPE}
+    hints = types_of(type(default))
+    if unknown := sorted(set(given) - set(hints)):
+        raise ValueError(f"{where} has unknown keys {', '.join(unknown)}: it knows {', '.join(sorted(hints))}")
+    changed = {}
+    for name, value in given.items():
+        own, place = getattr(default, name), f"{where}.{name}"
+        if dataclasses.is_dataclass(own) and isinstance(value, Mapping):
+            chosen = tagged(own, hints[name], value.get(TYPE), place, known)
+            changed[name] = from_json(chosen, value, place, known, renamed)
+        elif fits(hints[name], value):
+            changed[name] = frozen(value)
+        else:
+            raise ValueError(f"{place} is {short(value)}, expected something like {own!r}: restore the file")
+    try:
+        return dataclasses.replace(default, **changed)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def tagged(own: Any, hint: Any, tag: object, where: str, known: Iterable[type]) -> Any:
+    """A default of the class that the tag names, among those that the annotation allows."""
+    if tag is None or tag == type(own).__name__:
+        return own
+    allowed = [option for option in (get_args(hint) or (hint,)) if isinstance(option, type)]
+    options = {
+        option.__name__: option
+        for option in (*allowed, *known)
+        if dataclasses.is_dataclass(option) and issubclass(option, tuple(allowed))
+    }
+    if tag not in options:
+        raise ValueError(f"{where} is tagged as a {tag}, expected {' or '.join(options)}: restore the file")
+    return options[str(tag)]()
+
+
+@cache
+def types_of(config: type) -> dict[str, Any]:
+    """The annotation of each field."""
+    hints = get_type_hints(config)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+
+
+def fits(hint: Any, value: Any) -> bool:
+    """Whether a value read from JSON is of the annotated type."""
+    origin, options = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(fits(option, value) for option in options)
+    if origin is Literal:
+        return any(value == option and type(value) is type(option) for option in options)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return False
+        if len(options) == 2 and options[1] is Ellipsis:
+            return all(fits(options[0], one) for one in value)
+        return len(value) == len(options) and all(map(fits, options, value))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and representable(value)
+    if hint is type(None):
+        return value is None
+    return isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def representable(value: float) -> bool:
+    """Whether a number has a finite value as a float; JSON may hold 400 digits."""
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+def frozen(value: Any) -> Any:
+    """Lists of JSON as tuples, as configurations hold them."""
+    return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+@cache
+def help_of(config: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass, its bases' among them."""
+    found: dict[str, str] = {}
+    for base in reversed(config.__mro__):
+        if dataclasses.is_dataclass(base):
+            [definition] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+            assert isinstance(definition, ast.ClassDef), base
+            lines = definition.body
+            for field, below in itertools.pairwise(lines):
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                    said = below.value if isinstance(below, ast.Expr) else None
+                    if isinstance(said, ast.Constant) and isinstance(said.value, str):
+                        found[field.target.id] = " ".join(said.value.split())
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One setting somewhere in a configuration."""
+
+    path: tuple[str, ...]
+    hint: Any
+    default: Any
+    help: str
+
+
+def leaves(config: Any, path: tuple[str, ...] = ()) -> list[Leaf]:
+    """All settings of a configuration, those of nested ones among them, in their order."""
+    found: list[Leaf] = []
+    said = help_of(type(config))
+    for field in dataclasses.fields(config):
+        value, at = getattr(config, field.name), (*path, field.name)
+        if dataclasses.is_dataclass(value):
+            found += leaves(value, at)
+        else:
+            found.append(Leaf(at, types_of(type(config))[field.name], value, said.get(field.name, "")))
+    return found
+
+
+def replaced(config: Any, values: Mapping[tuple[str, ...], Any]) -> Any:
+    """The configuration with these settings, by their paths."""
+    changed: dict[str, Any] = {}
+    below: dict[str, dict[tuple[str, ...], Any]] = {}
+    for (name, *rest), value in values.items():
+        if rest:
+            below.setdefault(name, {})[tuple(rest)] = value
+        else:
+            changed[name] = value
+    changed |= {name: replaced(getattr(config, name), inner) for name, inner in below.items()}
+    return dataclasses.replace(config, **changed)

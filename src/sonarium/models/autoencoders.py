@@ -1,0 +1,100 @@
+"""The autoencoders of the catalogue, and their presets.
+
+`default` suits the form of the signal, `syntone` is SynTone's network, input and loss weights, `mnist` the
+784-400-200 network.
+"""
+
+from dataclasses import replace
+
+from sonarium.features.pixels import PixelsConfig
+from sonarium.features.spectrogram import SpectrogramConfig
+from sonarium.models.contract import ModelEntry
+from sonarium.models.penalties import (
+    AnnealedConfig,
+    BetaConfig,
+    DipConfig,
+    FactorConfig,
+    PenaltyConfig,
+    TotalCorrelationConfig,
+)
+from sonarium.models.vae import VAE as VariationalAutoencoder
+from sonarium.models.vae import VAEConfig
+from sonarium.models.vqvae import VQVAE, VQVAEConfig
+from sonarium.worlds.contract import SignalKind
+
+FRONT = SpectrogramConfig(fft=256, hop=128, mels=0, level_rows=16, floor_db=-40)
+"""Level and spectral shape apart, and peaks so broad that neighbouring tones overlap: a gradient can then find
+them."""
+SYNTONE_BATCH = 64
+"""SynTone sums the squared error over its batch of 64 but averages the penalty, so each weight is 1/64."""
+SYNTONE_FRONT = SpectrogramConfig(compression="none", scaling="frame")
+MAIN = ("latent", "network", "likelihood", "noise", "learning_rate", "fft", "hop", "mels", "level_rows", "scaling")
+
+
+def vae(
+    summary: str, penalty: PenaltyConfig, main: tuple[str, ...], as_syntone: PenaltyConfig | None = None
+) -> ModelEntry:
+    """A variational autoencoder with this penalty, and with the weights that SynTone used, if it did."""
+
+    def default(kind: SignalKind) -> VAEConfig:
+        if kind == "wave":
+            return VAEConfig(penalty=penalty, front=FRONT)
+        return VAEConfig(
+            network="dense", likelihood="bernoulli", learning_rate=1e-3, front=PixelsConfig(), penalty=penalty
+        )
+
+    def mnist(kind: SignalKind) -> VAEConfig:
+        return replace(default(kind), latent=200)
+
+    def syntone(kind: SignalKind) -> VAEConfig:
+        # A squared error of weight 1 is a Gaussian likelihood of variance 1/2.
+        return VAEConfig(
+            latent=8,
+            network="syntone",
+            noise=0.5**0.5,
+            learning_rate=1e-3,
+            front=SYNTONE_FRONT,
+            penalty=as_syntone or penalty,
+        )
+
+    presets = {"default": default, "mnist": mnist} | ({"syntone": syntone} if as_syntone else {})
+    return ModelEntry(summary, VariationalAutoencoder, presets, main=(*main, *MAIN))
+
+
+def vq_default(kind: SignalKind) -> VQVAEConfig:
+    return VQVAEConfig(front=FRONT) if kind == "wave" else VQVAEConfig(network="dense", front=PixelsConfig())
+
+
+VAE = vae("variational autoencoder", BetaConfig(beta=1), ("beta",), BetaConfig(beta=1 / SYNTONE_BATCH))
+BETA_VAE = vae(
+    "VAE with the KL divergence weighted by β", BetaConfig(beta=4), ("beta",), BetaConfig(beta=4 / SYNTONE_BATCH)
+)
+ANNEALED_VAE = vae(
+    "VAE with the KL divergence held at a capacity that grows",
+    AnnealedConfig(),
+    ("gamma", "capacity", "capacity_steps"),
+)
+FACTOR_VAE = vae(
+    "VAE with the total correlation estimated by a discriminator",
+    FactorConfig(),
+    ("total_correlation",),
+    FactorConfig(total_correlation=6 / SYNTONE_BATCH, kl_weight=1 / SYNTONE_BATCH),
+)
+TC_VAE = vae(
+    "VAE with the total correlation estimated within the batch",
+    TotalCorrelationConfig(),
+    ("total_correlation",),
+    TotalCorrelationConfig(1 / SYNTONE_BATCH, 4 / SYNTONE_BATCH, 1 / SYNTONE_BATCH),
+)
+DIP_VAE = vae(
+    "VAE with the covariance of the codes regularised to the identity", DipConfig(), ("off_diagonal", "diagonal")
+)
+VQ_VAE = ModelEntry(
+    "vector-quantised autoencoder: a few codebook entries per clip",
+    VQVAE,
+    {"default": vq_default},
+    main=(
+        "slots", "dimension", "entries", "decay", "commitment", "network", "learning_rate", "fft", "hop", "mels",
+        "level_rows", "scaling",
+    ),
+)  # fmt: skip

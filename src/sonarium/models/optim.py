@@ -1,0 +1,103 @@
+"""Adam and its learning-rate schedules, as settings that any learner can take.
+
+A schedule is a function of the number of steps done, so a resumed run goes on as an unbroken one.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class AdamConfig:
+    learning_rate: float = 1e-3
+    """Learning rate of Adam: the peak of its schedule."""
+    beta1: float = 0.9
+    """Adam β₁."""
+    beta2: float = 0.999
+    """Adam β₂."""
+    epsilon: float = 1e-8
+    """Adam ε, added to the denominator."""
+    weight_decay: float = 0.0
+    """Weight decay (L2, through the gradient)."""
+    amsgrad: bool = False
+    """Use AMSGrad (Reddi et al. 2018)."""
+
+    def __post_init__(self) -> None:
+        demands = [
+            ("learning_rate", 0 < self.learning_rate < math.inf, "a positive number, such as 0.001"),
+            ("beta1", 0 <= self.beta1 < 1, "a number from 0 to below 1, such as 0.9"),
+            ("beta2", 0 <= self.beta2 < 1, "a number from 0 to below 1, such as 0.999"),
+            ("epsilon", 0 < self.epsilon < math.inf, "a positive number, such as 1e-8"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "a number of at least 0"),
+        ]
+        for name, met, expected in demands:
+            if not met:
+                raise ValueError(f"{name}={getattr(self, name)}: give {expected}")
+
+    def build(self, parameters: Iterable[nn.Parameter], fused: bool = False) -> torch.optim.Adam:
+        """Adam over these parameters; `fused` updates all of them in one kernel."""
+        return torch.optim.Adam(
+            parameters,
+            self.learning_rate,
+            (self.beta1, self.beta2),
+            self.epsilon,
+            self.weight_decay,
+            self.amsgrad,
+            fused=fused or None,
+        )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    schedule: Literal["constant", "noam", "cosine"] = "constant"
+    """Learning-rate schedule after the warm-up: constant, noam (inverse square root of the step; Vaswani et al.
+    2017, arXiv 1706.03762), or cosine (to 0 at `decay_steps`)."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up; noam needs at least 1."""
+    decay_steps: int = 0
+    """Step at which the cosine reaches 0, the warm-up included; 0 takes the `--steps` that the run began with."""
+
+    def __post_init__(self) -> None:
+        cosine, least = self.schedule == "cosine", int(self.schedule == "noam")
+        demands = [
+            ("schedule", self.schedule in ("constant", "noam", "cosine"), "constant, noam or cosine"),
+            ("warmup_steps", self.warmup_steps >= least, "a whole number, for noam of at least 1"),
+            (
+                "decay_steps",
+                not cosine or not self.decay_steps or self.decay_steps > self.warmup_steps,
+                "more steps than warmup_steps",
+            ),
+        ]
+        for name, met, expected in demands:
+            if not met:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {expected}")
+
+    def fraction(self, done: int) -> float:
+        """The fraction of the peak learning rate in the step after `done` others."""
+        step = done + 1
+        if step <= self.warmup_steps:
+            return step / self.warmup_steps
+        if self.schedule == "noam":
+            return math.sqrt(self.warmup_steps / step)
+        if self.schedule == "cosine":
+            if not self.decay_steps:
+                raise ValueError("decay_steps=0: give the step at which the cosine reaches 0")
+            progress = (step - self.warmup_steps) / (self.decay_steps - self.warmup_steps)
+            return (1 + math.cos(math.pi * min(1.0, progress))) / 2
+        return 1.0
+
+    def ending(self, steps: int) -> "ScheduleConfig":
+        """The same; a cosine without an end of its own reaches 0 at the last of these steps."""
+        if self.schedule != "cosine" or self.decay_steps:
+            return self
+        if steps <= self.warmup_steps:
+            raise ValueError(
+                f"--steps {steps}: the warm-up takes {self.warmup_steps}; give more steps, or a smaller "
+                "--warmup-steps"
+            )
+        return ScheduleConfig(self.schedule, self.warmup_steps, steps)

@@ -1,0 +1,278 @@
+"""Evaluation of scripted agents on the same seeded episodes: scores, and films, sounds and pictures of some."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import binomtest
+
+from sonarium.agents.contract import Agent
+from sonarium.agents.scripted import SCRIPTED, Body
+from sonarium.measures.statistics import Interval, interval, within
+from sonarium.report.album import put
+from sonarium.report.listening import EpisodeShown, Picture, Scores, listening_page
+from sonarium.rooms.draw.film import Recorded, film, frames, still, wav
+from sonarium.rooms.draw.floorplan import picture
+from sonarium.rooms.draw.overlay import SoundField, sound_field
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.episode import Scene
+from sonarium.rooms.seek.vector import SeekVector
+
+LONG = 2**20
+"""Bytes from which on a sound is not embedded in the page a second time: the film has it already."""
+MEASURES = {
+    "success": "success rate: fraction of episodes in which all sources were found",
+    "spl": "success weighted by path length",
+    "found": "sources found",
+    "steps": "episode length in steps",
+    "return": "undiscounted return",
+}
+TITLES = {
+    "random": "Random walk",
+    "oracle": "Oracle",
+    "loudness": "Loudness follower",
+    "difference": "Difference follower",
+}
+BATCH = 64
+"""Episodes that run in parallel."""
+ORDER = 2
+"""Largest reflection order of the image sources that are drawn."""
+Progress = Callable[[str, int, int], None]
+"""Stage, episodes done, episodes in all."""
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """The outcome of one episode."""
+
+    agent: str
+    seed: int
+    success: bool
+    spl: float
+    found: int
+    steps: int
+    earned: float
+    walked: float
+    shortest: float
+
+    def measures(self) -> dict[str, float]:
+        values = (float(self.success), self.spl, float(self.found), float(self.steps), self.earned)
+        return dict(zip(MEASURES, values, strict=True))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of all agents."""
+
+    played: Sequence[EpisodeResult]
+    episodes: int
+    sources: int
+    out: Path | None
+
+    def agents(self) -> list[str]:
+        return list(dict.fromkeys(one.agent for one in self.played))
+
+    def scores(self, agent: str) -> dict[str, Interval]:
+        """Means over the episodes of an agent, with 95 % confidence intervals."""
+        own = [one.measures() for one in self.played if one.agent == agent]
+        ends = {"spl": (0.0, 1.0), "found": (0.0, float(self.sources))}
+        scores = {
+            name: within(interval([one[name] for one in own]), *ends.get(name, (None, None))) for name in MEASURES
+        }
+        return scores | {"success": success_rate(sum(one["success"] > 0 for one in own), len(own))}
+
+    def rows(self) -> list[tuple[str, list[str]]]:
+        """The cells of a table."""
+        return [
+            (agent, [written(name, one) for name, one in self.scores(agent).items()]) for agent in self.agents()
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        agents = {
+            agent: {
+                name: {"mean": one.mean, "low": one.low, "high": one.high}
+                for name, one in self.scores(agent).items()
+            }
+            for agent in self.agents()
+        }
+        out = None if self.out is None else str(self.out)
+        played = [dataclasses.asdict(one) for one in self.played]
+        return {"episodes": self.episodes, "out": out, "agents": agents, "played": played}
+
+
+@dataclass
+class Recorder:
+    """Records one episode while it runs."""
+
+    scenes: list[Scene] = field(default_factory=list)
+    windows: list[Float[np.ndarray, "2 window"]] = field(default_factory=list)
+    fields: list[SoundField] = field(default_factory=list)
+
+    def take(self, scene: Scene, heard: Float[np.ndarray, "2 window"]) -> None:
+        """Add the scene and its window of sound; the sound field changes only when a source is switched off."""
+        if self.scenes and (scene.on == self.scenes[-1].on).all():
+            there = self.fields[-1]
+        else:
+            there = sound_field(scene, loudest=self.fields[0].loudest if self.fields else None)
+        self.scenes.append(scene)
+        self.windows.append(heard.copy())
+        self.fields.append(there)
+
+
+def evaluate(
+    agents: Sequence[str],
+    config: SeekConfig,
+    episodes: int,
+    seed: int,
+    films: int = 0,
+    out: Path | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Evaluation:
+    """Run each agent on the same episodes; with a folder, write films of the first ones and a page there."""
+    played: list[EpisodeResult] = []
+    shown: list[EpisodeShown] = []
+    with_oracle = dataclasses.replace(config, oracle_info=True)
+    recorded = 0 if out is None else min(films, episodes)
+    # A configuration that no agent can play is refused before the first one has played for minutes.
+    made = {agent: SCRIPTED[agent](body_of(config)) for agent in agents}
+    for agent in agents:
+        for start in range(0, episodes, BATCH):
+            count = min(BATCH, episodes - start)
+            progress(f"episodes of {agent}", start, episodes)
+            recorders = [Recorder() for _ in range(max(0, min(recorded - start, count)))]
+            generator = np.random.default_rng([seed + start, list(SCRIPTED).index(agent)])
+            results = play(agent, made[agent], with_oracle, seed + start, count, generator, recorders)
+            played += results
+            for number, (result, recorder) in enumerate(zip(results, recorders, strict=False)):
+                assert out is not None
+                progress(f"films of {agent}", start + number, recorded)
+                shown.append(show(result, recorder, config, out))
+        progress(f"episodes of {agent}", episodes, episodes)
+    found = Evaluation(played, episodes, config.sources, out)
+    if out is not None:
+        write_page(found, shown, config, seed, out / "page.html")
+    return found
+
+
+def body_of(config: SeekConfig) -> Body:
+    return Body(config.actions, config.turn, config.ear_distance, config.rate)
+
+
+def play(
+    name: str,
+    agent: Agent,
+    config: SeekConfig,
+    seed: int,
+    count: int,
+    generator: np.random.Generator,
+    recorders: Sequence[Recorder],
+) -> list[EpisodeResult]:
+    """`count` episodes in parallel, one per slot; what follows in slots that end early does not count."""
+    rooms = SeekVector(count, config, render_mode="rgb_array")
+    memory, first, over = agent.initial(count), np.ones(count, bool), np.zeros(count, bool)
+    heard, info = rooms.reset(seed=seed)
+    shortest, earned, steps = info["reachable_distance"], np.zeros(count), np.zeros(count, int)
+    results: list[EpisodeResult | None] = [None] * count
+    going = np.ones(count, bool)
+    record(recorders, rooms, heard, going)
+    while going.any():
+        memory, action, _ = agent.act(memory, heard, first, generator, info)
+        heard, reward, terminated, truncated, info = rooms.step(action)
+        # Autoreset in the next step: the observation after the last one of an episode is the first of another.
+        first, over = over, terminated | truncated
+        earned, steps = earned + np.where(going, reward, 0), steps + going
+        record(recorders, rooms, heard, going)
+        for slot in np.flatnonzero(over & going):
+            success, walked, shorter = bool(terminated[slot]), float(info["walked"][slot]), float(shortest[slot])
+            spl = success * shorter / max(walked, shorter) if shorter > 0 else float(success)
+            results[slot] = EpisodeResult(
+                name, seed + int(slot), success, spl, int(info["found"][slot]), int(steps[slot]),
+                float(earned[slot]), walked, shorter,
+            )  # fmt: skip
+        going &= ~over
+    rooms.close()
+    return [result for result in results if result is not None]
+
+
+def record(
+    recorders: Sequence[Recorder],
+    rooms: SeekVector,
+    heard: Float[np.ndarray, "slot 2 window"],
+    going: Bool[np.ndarray, " slot"],
+) -> None:
+    for slot, recorder in enumerate(recorders):
+        if going[slot]:
+            recorder.take(rooms.scene(slot), heard[slot])
+
+
+def success_rate(successes: int, count: int) -> Interval:
+    """A fraction with Wilson's interval, which holds for few episodes too."""
+    limits = binomtest(successes, count).proportion_ci(0.95, method="wilson")
+    return Interval(successes / count, None, float(limits.low), float(limits.high), count)
+
+
+def written(name: str, score: Interval) -> str:
+    """A score with its interval."""
+    digits = 2 if name in ("success", "spl", "found") else 1
+    ends = [one for one in (score.low, score.high) if one is not None]
+    mean, *limits = (f"{one:.{digits}f}".replace("-", "−") for one in (score.mean, *ends))
+    return f"{mean} [{', '.join(limits)}]" if limits else mean
+
+
+def show(one: EpisodeResult, recorder: Recorder, config: SeekConfig, out: Path) -> EpisodeShown:
+    """Write the film, the sound and the pictures of an episode; return them for the page."""
+    recorded = Recorded(recorder.scenes, np.stack(recorder.windows), config.rate, recorder.fields)
+    name = f"{one.agent}-{one.seed}"
+    first, last = recorder.scenes[0], recorder.scenes[-1]
+    pictures = (
+        Picture(
+            "Trajectory",
+            "Below it, the level of all sources together at the start; 0 dB is the direct sound of one at 1 m.",
+            still(picture(last, field=recorder.fields[0])),
+        ),
+        Picture(
+            "Image sources at the start",
+            f"Up to order {ORDER}; for those audible at the listener, the reflection paths, and the beams of "
+            "first-order reflections.",
+            still(picture(first, images=ORDER)),
+        ),
+    )
+    sound = wav(recorded)
+    put(out / f"{name}.wav", sound)
+    for ending, made in zip(("way", "images"), pictures, strict=True):
+        put(out / f"{name}-{ending}.png", made.png)
+    film(recorded, out / f"{name}.mp4")
+    poster = still(next(frames(recorded)))
+    facts = [
+        ("seed", str(one.seed)),
+        ("sounds", ", ".join(first.sounds)),
+        ("walls", str(len(first.room.corners))),
+        ("area", f"{first.room.area:.0f} m²"),
+        ("path walked", f"{one.walked:.1f} m"),
+        ("shortest path", f"{one.shortest:.1f} m"),
+        ("return", f"{one.earned:.1f}".replace("-", "−")),
+    ]
+    title = f"{TITLES[one.agent]}: {one.found} of {config.sources} found in {one.steps} steps"
+    kept = sound if len(sound) < LONG else f"{name}.wav"
+    return EpisodeShown(title, facts, (out / f"{name}.mp4").read_bytes(), poster, kept, pictures)
+
+
+def write_page(found: Evaluation, shown: Sequence[EpisodeShown], config: SeekConfig, seed: int, out: Path) -> None:
+    names = found.agents()
+    title = f"{TITLES[names[0]]} seeking sound sources" if len(names) == 1 else "Sound-source seeking"
+    lead = (
+        f"Each room has {config.sources} sound source(s); an agent switches one off by coming within "
+        f"{config.radius:g} m of it. Agents observe binaural audio only; the oracle also knows the shortest path."
+    )
+    note = (
+        f"All agents play the same {found.episodes} episodes, with seeds from {seed} on. Brackets: 95 % "
+        "confidence interval over episodes, Wilson's for success, Student's t otherwise."
+    )
+    rows = [(TITLES[agent], cells) for agent, cells in found.rows()]
+    scores = Scores(tuple(MEASURES), tuple(MEASURES.values()), rows, note)
+    settings = [(name, str(value)) for name, value in dataclasses.asdict(config).items()]
+    listening_page(title, lead, scores, shown, settings, out)

@@ -1,0 +1,248 @@
+"""What listeners hear as they move, in many rooms at once.
+
+Two clocks. In `clip` mode every call renders each sound whole, from its beginning. In `stream` mode time passes:
+every call renders the next window, the sounds go round for ever, and the reverberation of what was heard before
+carries over. A step of the listener changes all impulse responses at once; for 8 ms the old ones give way to the
+new, so that nothing clicks. While nobody moves, the windows are exactly the pieces of one long convolution.
+
+Images are made when a source is placed; a step costs beams, arrivals and a few transforms (`convolve.py`).
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, get_args, no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from sonarium.rooms.acoustics.absorption import check_bands
+from sonarium.rooms.acoustics.arrivals import LEAD
+from sonarium.rooms.acoustics.convolution import Convolver
+from sonarium.rooms.acoustics.filterbank import audible_bands, half_length
+from sonarium.rooms.acoustics.geometry import Room
+from sonarium.rooms.acoustics.images import find_images
+from sonarium.rooms.acoustics.jit import compiled
+from sonarium.rooms.acoustics.slots import Slots
+from sonarium.rooms.acoustics.soundbank import Bank
+
+Clock = Literal["stream", "clip"]
+Head = Literal["none", "sphere"]
+FADE = 0.008
+"""Seconds in which the responses of the last step give way to those of this one."""
+LENGTH_STEP = 128
+"""Samples by which the lengths of responses differ."""
+MAP_CHUNK = 256
+"""Points of a map whose responses are made at a time."""
+NEVER = 2**62
+
+
+class Acoustics:
+    """Rooms with their sources, one room a slot, and the two ears that listen in each."""
+
+    def __init__(
+        self,
+        slots: int,
+        sources: int,
+        rate: int,
+        window: int,
+        order: int,
+        ear_distance: float = 0.2,
+        clock: Clock = "stream",
+        head: Head = "none",
+        bands: Sequence[float] = (),
+        threads: int | None = None,
+        device: str = "cpu",
+    ):
+        if min(slots, sources, rate, window) < 1 or order < 0 or not 0 <= ear_distance < np.inf:
+            raise ValueError(
+                f"got {slots} slots, {sources} sources, rate {rate}, window {window}, order {order}, ear distance "
+                f"{ear_distance}: give positive counts, and an order and a distance of 0 or more"
+            )
+        if clock not in get_args(Clock) or head not in get_args(Head):
+            raise ValueError(f"got clock '{clock}' and head '{head}': choose stream or clip, and none or sphere")
+        if head == "sphere" and not bands:
+            bands = tuple(125.0 * 2**octave for octave in range(7))
+        check_bands(tuple(bands))
+        used = audible_bands(tuple(bands), rate)
+        self.rate, self.window, self.order, self.clock = rate, window, order, clock
+        self.slots, self.bank = Slots(slots, sources, order, rate, used), Bank(slots, sources)
+        self.slots.head[:] = ear_distance / 2 if head == "sphere" else 0.0
+        # The sound of a head is that at its middle, delayed and shaded.
+        self.aside = 0.0 if head == "sphere" else ear_distance / 2
+        self.fade = min(round(FADE * rate), window) if clock == "stream" else 0
+        self.lead = LEAD + half_length(used, rate)
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        self.convolver = Convolver(self.slots, self.bank, rate, window, self.fade, torch.device(device))
+        self.time, self.ends = np.zeros(slots, np.int64), np.full((slots, sources), NEVER)
+        self.lengths, self.dimensions = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
+        self.rooms: dict[int, Room] = {}
+        self.places: dict[tuple[int, int], Float[np.ndarray, " axis"]] = {}
+
+    def enter(
+        self,
+        slot: int,
+        room: Room,
+        places: Float[np.ndarray, "source axis"],
+        sounds: Sequence[Float[np.ndarray, " _"]],
+        offsets: Int[np.ndarray, " source"] | None = None,
+    ) -> None:
+        """A new room in this slot, its sources placed and all of them sounding; its clock begins anew.
+
+        In stream mode a sound goes round, begins at its offset, and has been going for ever."""
+        if len(places) != self.slots.sources or len(sounds) != self.slots.sources:
+            raise ValueError(
+                f"got {len(places)} places and {len(sounds)} sounds: {self.slots.sources} of each are expected"
+            )
+        if not 0 <= slot < self.slots.count:
+            raise ValueError(f"got slot {slot}: there are {self.slots.count}, counted from 0")
+        if room.bands and audible_bands(room.bands, self.rate) != self.slots.bands:
+            raise ValueError(f"got a room with bands {room.bands}: this listener has {self.slots.bands}")
+        self.slots.enter(slot, room)
+        self.rooms[slot] = room
+        for source, (place, sound) in enumerate(zip(places, sounds, strict=True)):
+            self.put(slot, source, place)
+            filled = self.bank.play(slot, source, sound, 0 if offsets is None else int(offsets[source]))
+            if filled is not None:
+                self.convolver.forget(filled)
+        self.time[slot], self.ends[slot], self.dimensions[slot] = 0, NEVER, room.dimension
+
+    def move(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
+        """Put a source elsewhere in its room; what it has sounded so far is heard from there too."""
+        heard = self.slots.heard[slot, source]
+        self.put(slot, source, place)
+        # What was switched off stays so.
+        self.slots.heard[slot, source] = heard
+
+    def put(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
+        room = self.rooms[slot]
+        self.slots.place(slot, source, find_images(room, place, self.order), room)
+        self.places[slot, source] = place
+        # In steps, so that rooms of about one size are convolved together, and from this room alone, so that a
+        # room sounds the same to the last bit whatever its neighbours are.
+        needed = self.slots.length(slot) + 2 * (self.lead - LEAD)
+        self.lengths[slot] = -(-needed // LENGTH_STEP) * LENGTH_STEP
+        self.convolver.changed(slot)
+
+    def switch_off(self, slot: int, source: int) -> None:
+        """Stop a source: at once in clip mode, in stream mode from now on, so that it rings out."""
+        if self.clock == "clip":
+            self.slots.heard[slot, source] = False
+        else:
+            self.ends[slot, source] = min(self.ends[slot, source], self.time[slot])
+
+    def hear(
+        self,
+        places: Float[np.ndarray, "chosen axis"],
+        headings: Float[np.ndarray, " chosen"],
+        slots: Int[np.ndarray, " chosen"] | None = None,
+    ) -> Float[np.ndarray, "chosen 2 window"]:
+        """What the left and the right ear hear, in every slot or in those chosen; only there does time pass."""
+        chosen = np.arange(self.slots.count) if slots is None else slots
+        ears = place_ears(places, headings, chosen, self.dimensions, self.aside)
+        if self.clock == "stream":
+            # A source is gone when its last sound is older than the longest response.
+            self.slots.heard &= self.ends >= (self.time - self.lengths - self.fade)[:, None]
+        heard = np.empty((len(places), 2, self.window), np.float32)
+
+        def work(rows):
+            self.convolve(heard, rows, chosen[rows], ears[rows])
+
+        jobs = self.jobs(self.lengths[chosen])
+        each = map if self.pool is None or self.convolver.alone or len(jobs) == 1 else self.pool.map
+        list(each(work, jobs))
+        if self.clock == "stream":
+            self.time[chosen] += self.window
+        return heard
+
+    def convolve(
+        self,
+        out: Float[np.ndarray, "chosen 2 window"],
+        rows: Int[np.ndarray, " some"],
+        slots: Int[np.ndarray, " some"],
+        ears: Float[np.ndarray, "some 2 5"],
+    ) -> None:
+        """Fill these rows with what is heard now in slots whose responses have one length."""
+        length = int(self.lengths[slots[0]])
+        if self.clock == "clip":
+            self.convolver.clips(out, rows, slots, ears, length)
+        else:
+            out[rows] = self.convolver.stream(slots, ears, length, self.time[slots], self.ends[slots])
+
+    def jobs(self, lengths: Int[np.ndarray, " chosen"]) -> list[Int[np.ndarray, " some"]]:
+        """Which rooms are heard together: as many at a time as the cache holds, in equal parts for all threads.
+        One room by itself is sooner done than a thread is awake."""
+        found: list[Int[np.ndarray, " some"]] = []
+        for length in set(lengths.tolist()):
+            alike = np.flatnonzero(lengths == length)
+            parts = -(-len(alike) // self.convolver.chunk(length))
+            if len(alike) >= 2 * self.threads:
+                parts = -(-parts // self.threads) * self.threads
+            found += np.array_split(alike, parts) if parts > 1 else [alike]
+        return found
+
+    def levels(self, slot: int, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
+        """Decibels at these places, of all sources that are on; 0 dB is direct sound at one metre."""
+        energy = np.zeros(len(points))
+        here, on = np.array([slot]), self.slots.heard[slot] & (self.ends[slot] == NEVER)
+        for start in range(0, len(points), MAP_CHUNK):
+            part = points[start : start + MAP_CHUNK]
+            places = np.zeros((1, len(part), 5))
+            places[0, :, : part.shape[1]] = part
+            found = self.slots.responses(here, places, int(self.lengths[slot]))[0]
+            energy[start : start + len(part)] = np.square(found[on]).mean(axis=2).sum(axis=(0, 2))
+        with np.errstate(divide="ignore"):
+            return 10 * np.log10(energy)
+
+
+def place_ears(
+    places: Float[np.ndarray, "listener axis"],
+    headings: Float[np.ndarray, " listener"],
+    slots: Int[np.ndarray, " slot"],
+    dimensions: Int[np.ndarray, " room"],
+    aside: float,
+) -> Float[np.ndarray, "listener 2 5"]:
+    """Place (x, y, z) and outward direction (x, y) of the left and the right ear, so far aside of the middle."""
+    found = np.zeros((len(slots), 2, 5))
+    middle, turn = np.asarray(places, np.float64), np.asarray(headings, np.float64)
+    told = len(places) == len(headings) == len(slots)
+    if not (told and lay(found, middle, turn, slots, dimensions, aside)):
+        refuse(places, headings, slots, dimensions)
+    return found
+
+
+def refuse(places: np.ndarray, headings: np.ndarray, slots: np.ndarray, dimensions: np.ndarray) -> None:
+    """Say why somebody would hear silence, or another room."""
+    empty = slots[dimensions[slots] == 0]
+    if len(empty):
+        raise ValueError(f"nobody has entered slot {empty[0]}: give it a room first")
+    axes = int(dimensions[slots].max(initial=2))
+    if len(places) != len(slots) or len(headings) != len(slots) or places.shape[1] < axes:
+        raise ValueError(
+            f"got places of shape {places.shape} and {len(headings)} headings for {len(slots)} slots: give each "
+            f"slot {axes} coordinates and a heading"
+        )
+    raise ValueError("places or headings hold NaN or infinite values: give metres and radians")
+
+
+@compiled
+@no_type_check
+def lay(found, places, headings, slots, dimensions, aside):
+    for number in range(len(slots)):
+        dimension = dimensions[slots[number]]
+        if dimension == 0 or dimension > places.shape[1]:
+            return False
+        left_x, left_y = -np.sin(headings[number]), np.cos(headings[number])
+        for ear in range(2):
+            side = 1.0 - 2.0 * ear
+            here = found[number, ear]
+            # A plane has no heights.
+            here[:dimension] = places[number, :dimension]
+            here[0] += aside * side * left_x
+            here[1] += aside * side * left_y
+            here[3], here[4] = side * left_x, side * left_y
+            if not np.isfinite(here).all():
+                return False
+    return True

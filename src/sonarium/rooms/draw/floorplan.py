@@ -1,0 +1,178 @@
+"""The picture of a room from above: walls, sources and how near one must come, the way gone, head and both ears.
+
+Drawn on a canvas of our own (canvas.py) because an environment that renders draws thousands of pictures; what
+stays the same from step to step is drawn once.
+"""
+
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
+
+from sonarium.rooms.acoustics.geometry import Room
+from sonarium.rooms.draw import canvas
+from sonarium.rooms.draw.canvas import Canvas, View
+from sonarium.rooms.draw.overlay import SoundField, draw_colour_bar, draw_images, ground_of
+from sonarium.rooms.seek.episode import Scene
+
+SMALLEST, LARGEST = 64, 4096
+WALL = 4
+"""Pixels that are kept for a wall at the edge of the view."""
+SHADES = 12
+"""Pieces of the way gone, each paler than the one after it."""
+HEAD = 0.021
+"""Share of the picture: a head that would have a smaller radius is drawn as large."""
+AROUND = 1.0
+"""How many room sizes are seen beyond the walls where images are drawn."""
+
+
+def picture(
+    scene: Scene, size: int = 480, field: SoundField | None = None, images: int = 0, hide: bool = False
+) -> UInt8[np.ndarray, "row column 3"]:
+    """The scene as a square of `size` pixels.
+
+    `field` (overlay.sound_field) is shown below it with a bar of decibels. `images` draws the image sources up to
+    this order, and how the sound of each that is heard comes to the listener. `hide` leaves the sources that still
+    sound to the ears.
+    """
+    if not SMALLEST <= size <= LARGEST:
+        raise ValueError(f"got a picture of {size} pixels: give from {SMALLEST} to {LARGEST}")
+    view = view_of_room(scene.room, size, field is not None, AROUND if images else 0.0)
+    drawn = Canvas(ground(scene.room, view, size, field), view)
+    if images:
+        draw_images(drawn, scene, images, beams=field is None)
+    draw_sources(drawn, scene, hide)
+    draw_way(drawn, scene.trajectory)
+    draw_listener(drawn, scene.pose, scene.ear_distance, HEAD * size)
+    finished = drawn.finished()
+    letter(finished, scene, view, size)
+    if field is not None:
+        draw_colour_bar(finished, field, size)
+    return canvas.pixels(finished)
+
+
+def view_of_room(room: Room, size: int, bar: bool, around: float) -> View:
+    low, high = room.corners.min(axis=0), room.corners.max(axis=0)
+    more = around * (high - low) / 2
+    edge = max(8, round(0.035 * size))
+    strip = max(20, round(0.065 * size))
+    return canvas.view_of(low - more, high + more, size, (edge, strip, edge + bar * round(0.11 * size), strip))
+
+
+@lru_cache(maxsize=16)
+def ground(room: Room, view: View, size: int, field: SoundField | None) -> Image.Image:
+    """What no step changes: the floor or the field of sound, a metre grid, and the walls."""
+    large = size * canvas.OVERSAMPLING
+    image = Image.new("RGB", (large, large), canvas.OUTSIDE)
+    finer = view.finer()
+    inside = Image.new("L", image.size, 0)
+    ImageDraw.Draw(inside).polygon(finer.place(room.corners), 255)
+    if field is not None:
+        image.paste(ground_of(field, finer, large), (0, 0), inside)
+    else:
+        floor = Image.new("RGB", image.size, canvas.PAPER)
+        draw_grid(floor, room, finer)
+        image.paste(floor, (0, 0), inside)
+    walls = Canvas(image, view)
+    # The line begins and ends in the middle of a wall, so that every corner is a joint.
+    middle = (room.corners[:1] + room.corners[-1:]) / 2
+    walls.line(np.concatenate([middle, room.corners, middle]), canvas.INK, max(1.5, size / 160))
+    return walls.image
+
+
+def draw_grid(image: Image.Image, room: Room, view: View) -> None:
+    """Faint lines at every round length, on which steps can be counted."""
+    low, high = room.corners.min(axis=0), room.corners.max(axis=0)
+    step = canvas.round_length(float((high - low).max()) / 6)
+    pen = ImageDraw.Draw(image)
+    for axis in (0, 1):
+        for at in np.arange(np.ceil(low[axis] / step), np.floor(high[axis] / step) + 1) * step:
+            ends = np.array([low, high])
+            ends[:, axis] = at
+            pen.line(view.place(ends), canvas.mixed(canvas.GRID, canvas.PAPER, 0.6), canvas.OVERSAMPLING)
+
+
+def draw_sources(drawn: Canvas, scene: Scene, hide: bool) -> None:
+    """Each source that sounds with the circle in which it is found; those found are grey, with a tick."""
+    reach = scene.radius * drawn.view.scale / canvas.OVERSAMPLING
+    body = max(7.0, drawn.image.width / canvas.OVERSAMPLING / 60)
+    for place, on in zip(scene.sources[:, :2], scene.on, strict=True):
+        if on and hide:
+            continue
+        if on:
+            halo = canvas.ring(place, scene.radius)
+            drawn.veil(halo, canvas.ORANGE, 0.22)
+            drawn.disc(place, reach, None, canvas.ORANGE, 1.5)
+            drawn.disc(place, body, canvas.ORANGE, canvas.INK, 1.2)
+        else:
+            drawn.disc(place, reach, None, canvas.mixed(canvas.GREYED, canvas.PAPER, 0.5), 1.0)
+            drawn.disc(place, body, canvas.GREYED, canvas.FAINT, 1.2)
+            tick(drawn, place, body)
+
+
+def tick(drawn: Canvas, place: Float[np.ndarray, "2"], body: float) -> None:
+    fine_x, fine_y = drawn.view.place(place[None])[0]
+    x, y = fine_x / canvas.OVERSAMPLING, fine_y / canvas.OVERSAMPLING
+    points = [
+        (x - 0.5 * body, y + 0.05 * body),
+        (x - 0.1 * body, y + 0.45 * body),
+        (x + 0.5 * body, y - 0.4 * body),
+    ]
+    drawn.strokes(points, canvas.PAPER, max(1.5, body / 4.5))
+
+
+def draw_way(drawn: Canvas, trajectory: Float[np.ndarray, "step 3"]) -> None:
+    """The way gone: the older, the paler."""
+    places = trajectory[:, :2]
+    moved = np.r_[True, (np.diff(places, axis=0) != 0).any(axis=1)]
+    places = places[moved]
+    legs = len(places) - 1
+    ends = np.unique(np.linspace(0, legs, min(SHADES, legs) + 1).round().astype(int))
+    for number, (first, last) in enumerate(pairwise(ends.tolist())):
+        share = 0.25 + 0.75 * (number + 1) / (len(ends) - 1)
+        drawn.line(places[first : last + 1], canvas.mixed(canvas.GREEN, canvas.PAPER, share), 2.2)
+    if legs > 0:
+        drawn.disc(places[0], 3.0, canvas.PAPER, canvas.mixed(canvas.GREEN, canvas.PAPER, 0.6), 1.5)
+
+
+def draw_listener(drawn: Canvas, pose: Float[np.ndarray, "3"], ear_distance: float, least: float) -> None:
+    """A head with a nose along the heading and two ears in their colours, in their places if that can be seen."""
+    place, heading = pose[:2], float(pose[2])
+    per_pixel = canvas.OVERSAMPLING / drawn.view.scale
+    body = max(ear_distance / 2, least * per_pixel)
+    ahead = np.array([np.cos(heading), np.sin(heading)])
+    left = np.array([-np.sin(heading), np.cos(heading)])
+    nose = place + body * np.stack([1.6 * ahead, 0.5 * ahead + 0.6 * left, 0.5 * ahead - 0.6 * left])
+    drawn.polygon(nose, canvas.INK)
+    for side, colour in ((left, canvas.LEFT), (-left, canvas.RIGHT)):
+        drawn.disc(place + body * side, 0.52 * body / per_pixel, colour, canvas.PAPER, 1.0)
+    drawn.disc(place, 0.78 * body / per_pixel, canvas.INK)
+
+
+def letter(image: Image.Image, scene: Scene, view: View, size: int) -> None:
+    """Above, how far the episode is; below, a bar of so many metres, and which ear is which."""
+    type_size, edge = max(9, size // 36), max(8, round(0.035 * size))
+    found, total = int((~scene.on).sum()), len(scene.on)
+    strip = max(20, round(0.065 * size))
+    above, below = strip / 2, size - strip / 2
+    pen = ImageDraw.Draw(image)
+    # Far images are no part of what is written.
+    for top in (0, size - strip + WALL):
+        pen.rectangle((0, top, size, top + strip - WALL), canvas.OUTSIDE)
+    canvas.write(image, (edge, above), f"step {len(scene.trajectory) - 1}", type_size, anchor="lm")
+    canvas.write(image, (size - edge, above), f"found {found} of {total}", type_size, anchor="rm")
+    metres = canvas.round_length(0.25 * size / view.scale)
+    end = edge + metres * view.scale
+    pen.line([(edge, below), (end, below)], canvas.FAINT, 2)
+    for x in (edge, end):
+        pen.line([(x, below - 3), (x, below + 3)], canvas.FAINT, 2)
+    canvas.write(image, (end + 6, below), f"{metres:g} m", type_size, canvas.FAINT, "lm")
+    x = size - edge
+    for name, colour in (("right ear", canvas.RIGHT), ("left ear", canvas.LEFT)):
+        canvas.write(image, (x, below), name, type_size, canvas.FAINT, "rm")
+        x -= round(canvas.type_of(type_size).getlength(name)) + type_size
+        radius = type_size / 3
+        pen.ellipse((x - radius, below - radius, x + radius, below + radius), colour)
+        x -= type_size

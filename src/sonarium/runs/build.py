@@ -1,0 +1,193 @@
+"""From a plan to its objects, and from a run folder back to them.
+
+A plan makes a world with its split, a source and an untrained learner. A folder adds the weights of its newest
+whole checkpoint, and is refused where the clips or their split are no longer those that it was trained on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sonarium.agents.rollout import Rollouts, make
+from sonarium.catalogue import AGENTS, MODELS, WORLDS
+from sonarium.evaluation.splits import compare, in_words, split_world
+from sonarium.measures.splits import Split
+from sonarium.models.contract import Learner
+from sonarium.runs.codes import codes_of, encode_clips, frame_rate
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, read_plan
+from sonarium.training.clips import Clips
+from sonarium.training.contract import Source
+from sonarium.training.run import RunFolder, digest, restore_weights
+from sonarium.worlds.codes import FOLDER, Codes, Encoded
+from sonarium.worlds.contract import Signal, World
+
+Progress = Callable[[str, int, int], object]
+Remark = Callable[[str], object]
+UNTRAINED_SEED = 1_000_003
+"""Added to a run's seed for the initial weights of its untrained control."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The clips of a plan: their world and its split."""
+
+    world: World
+    split: Split
+
+    def training(self, train_on: str) -> Int[Tensor, " clip"]:
+        """The clips that are trained on, as far as they have any samples."""
+        index = self.split.train if train_on == "train" else torch.arange(len(self.world))
+        return index[self.world.lengths(index) > 0]
+
+
+@dataclass(frozen=True)
+class Built:
+    plan: Plan
+    learner: Learner
+    source: Source
+    clips: Data | None = None
+    """None of an agent, which learns in an environment."""
+
+    @property
+    def data(self) -> Data:
+        """The clips, refused where there are none."""
+        if self.clips is None:
+            raise ValueError(
+                f"{self.plan.model} learns in an environment, and not from clips, which are needed here"
+            )
+        return self.clips
+
+    def split_in_words(self) -> str:
+        transductive = self.plan.clips.clips.train_on == "all"
+        also = "; trained on the sound of all splits, without labels" if transductive else ""
+        return in_words(self.data.world, self.data.split) + also
+
+
+def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Progress = silent) -> Built:
+    """All from the plan's seed. `steps` completes the configuration of the model of a new run; `folder` is the
+    run's, which may have the codes of the upstream run already."""
+    if isinstance(plan.source, RolloutsPlan):
+        return Built(plan, fresh(plan, None), Rollouts(plan.source.rollouts, plan.seed))
+    told = plan.source
+    if plan.upstream is None:
+        world = WORLDS[told.world].build(told.config, plan.seed, progress)
+    else:
+        world = Codes(told.config, codes_below(plan.upstream, folder, progress))
+    split = told.split
+    seed = plan.seed if split.split_seed is None else split.split_seed
+    parts = split_world(world, seed, split.test, split.validation, split.test_groups, split.validation_groups)
+    data = Data(world, parts)
+    if steps:
+        complete = MODELS[plan.model].complete
+        plan = replace(plan, learner=complete(plan.learner, world, steps))
+    source = Clips(world, data.training(told.clips.train_on), told.clips, plan.seed)
+    return Built(plan, fresh(plan, world.signal), source, data)
+
+
+def fresh(plan: Plan, signal: Signal | None, seed: int | None = None) -> Learner:
+    """A learner of this plan that has learnt nothing yet, from the plan's seed or another."""
+    # Layers draw their first weights from torch's generator: lend it the seed and put it back.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed if seed is None else seed)
+        if isinstance(plan.source, ClipsPlan):
+            assert signal is not None, plan.model
+            return MODELS[plan.model].build(plan.learner, signal)
+        env = make(plan.source.rollouts.env)
+        try:
+            return AGENTS[plan.model].build(plan.learner, env.observation_space, env.action_space)
+        finally:
+            env.close()
+
+
+@dataclass(frozen=True)
+class Opened(Built):
+    run: RunFolder = field(kw_only=True)
+    step: int = field(kw_only=True)
+
+    def untrained(self) -> Learner:
+        """The same network before training, with other initial weights."""
+        signal = None if self.clips is None else self.clips.world.signal
+        return fresh(self.plan, signal, self.plan.seed + UNTRAINED_SEED).eval()
+
+
+def open_plan(folder: Path) -> tuple[RunFolder, Plan]:
+    """A run folder and the plan that it records."""
+    run = RunFolder.read(folder)
+    return run, read_plan(run.config, f"{folder}/config.json")
+
+
+def open_run(folder: Path, progress: Progress = silent, remark: Remark = lambda _: None) -> Opened:
+    """All of a run, refused if its recordings or their split are not those that it was trained on."""
+    run, plan = open_plan(folder)
+    built = build(plan, folder=folder, progress=progress)
+    if built.clips is not None:
+        compare(built.clips.world, built.clips.split, folder)
+    step = restore(run, built.learner, remark)
+    return Opened(built.plan, built.learner, built.source, built.clips, run=run, step=step)
+
+
+def open_learner(folder: Path, remark: Remark = lambda _: None) -> tuple[Plan, Learner, Signal]:
+    """A run's learner, and the form of what it was trained on, which need not be there any more."""
+    run, plan = open_plan(folder)
+    signal = signal_of(plan, folder)
+    learner = fresh(plan, signal)
+    restore(run, learner, remark)
+    return plan, learner, signal
+
+
+def signal_of(plan: Plan, folder: Path) -> Signal:
+    """The form of the clips of a plan, its world made only where nothing else says it."""
+    source = plan.clips
+    if plan.upstream is not None:
+        if source.config.frames:
+            width, rate = plan.upstream.width, plan.upstream.frame_rate
+            return Signal("codes", (source.config.frames, width), frame_rate=rate)
+        return Codes(source.config, codes_below(plan.upstream, folder, silent)).signal
+    entry = WORLDS[source.world]
+    if entry.signal is not None:
+        return entry.signal(source.config)
+    return entry.build(source.config, plan.seed, silent).signal
+
+
+def restore(run: RunFolder, learner: Learner, remark: Remark) -> int:
+    """The weights of the newest whole checkpoint into the learner; its step."""
+    saved = run.load()
+    if saved is None:
+        faults = "; ".join(run.passed_over) or "none was saved yet"
+        raise ValueError(f"'{run.folder}' has no whole checkpoint ({faults}): train it with `sonarium train`")
+    step, weights, _ = saved
+    for fault in run.passed_over:
+        remark(f"{run.folder}: {fault}; taking step {step}")
+    restore_weights(learner, weights, f"'{run.folder}/checkpoints/step-{step}'")
+    learner.eval()
+    return step
+
+
+def upstream_of(opened: Opened) -> Upstream:
+    """The newest checkpoint of a run, as the run that learns from its codes records it."""
+    world, first = opened.data.world, opened.data.split.train[:1]
+    [(_, codes, _)] = codes_of(opened.learner, world, first, silent)
+    sha256, run = digest(opened.run.weights(opened.step)), str(opened.run.folder.absolute())
+    return Upstream(run, opened.step, sha256, codes.shape[2], frame_rate(opened.learner, world))
+
+
+def codes_below(upstream: Upstream, folder: Path | None, progress: Progress) -> Encoded:
+    """The codes that the run in `folder` keeps, or those that the upstream run makes now, refused if its
+    checkpoint is another than the one that was learnt from."""
+    if folder is not None and (folder / FOLDER).is_dir():
+        return Encoded.load(folder / FOLDER)
+    opened = open_run(Path(upstream.run))
+    if opened.step != upstream.step or digest(opened.run.weights(opened.step)) != upstream.sha256:
+        raise ValueError(
+            f"the upstream run '{upstream.run}' stands at step {opened.step}, with other weights than those of "
+            f"step {upstream.step} that this run began with: restore it, or start a new --run"
+        )
+    return encode_clips(opened.learner, opened.data.world, progress)

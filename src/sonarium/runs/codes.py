@@ -1,0 +1,57 @@
+"""The codes of a run as a world: all clips of its world encoded, with what is known of them."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sonarium.evaluation.extraction import CLIPS, SAMPLES, of_learner
+from sonarium.models.contract import Encoder, Learner
+from sonarium.models.framing import in_frames
+from sonarium.training.contract import Progress
+from sonarium.worlds.codes import Encoded, gather
+from sonarium.worlds.contract import Batch, World
+
+
+def encode_clips(learner: Learner, world: World, progress: Progress) -> Encoded:
+    """The codes of all clips of a world."""
+    everything = torch.arange(len(world))
+    return gather(world, codes_of(learner, world, everything, progress), frame_rate(learner, world))
+
+
+def frame_rate(learner: Learner, world: World) -> float:
+    """Frames of codes a second; the one code of a picture counts as a second."""
+    return in_frames(learner, world.signal).code_rate if world.signal.steps_per_second else 1.0
+
+
+@torch.no_grad()
+def codes_of(
+    learner: Learner, world: World, index: Int[Tensor, " clip"], progress: Progress
+) -> Iterator[tuple[Batch, Float[Tensor, "_clip _frame _code"], Int[Tensor, " _clip"]]]:
+    """Whole clips in their order, some at a time; their codes, and how many frames each has."""
+    done = 0
+    for block in blocks(world.lengths(index)):
+        clips = index[block]
+        batch = world.whole(clips)
+        if world.signal.steps_per_second:
+            extractor = of_learner(in_frames(learner, world.signal), world.signal, torch.device("cpu"))
+            lengths = world.lengths(clips)
+            yield batch, extractor.encode(batch.signal, lengths), extractor.code_lengths(lengths)
+        else:
+            assert isinstance(learner, Encoder), type(learner)
+            yield batch, learner.encode(batch.signal), torch.ones(len(clips), dtype=torch.int64)
+        done += len(clips)
+        progress("encoding", done, len(index))
+
+
+def blocks(lengths: Int[Tensor, " clip"]) -> Iterator[slice]:
+    """Neighbouring clips that are encoded together, so that neither they nor their padding grow too large."""
+    start, longest = 0, 0
+    for at, length in enumerate(lengths.tolist()):
+        longest = max(longest, length)
+        if at > start and (at - start == CLIPS or (at + 1 - start) * longest > SAMPLES):
+            yield slice(start, at)
+            start, longest = at, length
+    if len(lengths):
+        yield slice(start, len(lengths))

@@ -1,0 +1,245 @@
+"""What a training is made of: the same plan makes the same run. Recorded in `config.json`, and read back.
+
+    {"format": 2, "model": {name, preset, config}, "source": {world, config, clips, split} or {rollouts},
+     "loop": {…}, "upstream": null or {run, step, sha256}}
+
+Plans of version 0.1, which had no format number, are upgraded as they are read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sonarium.agents.rollout import RolloutConfig
+from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
+from sonarium.config import FORMAT, fits, from_json, to_json, types_of
+from sonarium.runs.upgrade import RENAMED, from_format_1
+from sonarium.training.clips import ClipsConfig
+from sonarium.training.fit import LoopConfig
+from sonarium.worlds.codes import CodesConfig
+from sonarium.worlds.contract import SignalKind
+
+CODES = "codes"
+"""The name of the world that an upstream run makes."""
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Which groups are in which split."""
+
+    validation: float = 0.0
+    """Fraction of the groups in the validation split."""
+    test: float = 0.2
+    """Fraction of the groups in the test split; 0 keeps none, and nothing can be scored."""
+    test_groups: tuple[str, ...] = ()
+    """Groups in the test split by name (a speaker, a fold), in place of a fraction."""
+    validation_groups: tuple[str, ...] = ()
+    """Groups in the validation split by name."""
+    split_seed: int | None = None
+    """Seed of the split, where it is another than that of the run."""
+
+
+@dataclass(frozen=True)
+class ClipsPlan:
+    """Clips of a world, or of the codes of an upstream run."""
+
+    world: str
+    config: Any
+    clips: ClipsConfig = ClipsConfig()
+    split: SplitConfig = SplitConfig()
+
+    @property
+    def tested(self) -> bool:
+        """Whether a test split is kept."""
+        return bool(self.split.test or self.split.test_groups)
+
+
+@dataclass(frozen=True)
+class RolloutsPlan:
+    """Steps of an agent in an environment."""
+
+    rollouts: RolloutConfig
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The run whose codes are learnt from, at one checkpoint."""
+
+    run: str
+    step: int
+    sha256: str
+    """Of its weights."""
+    width: int
+    """Numbers in a code."""
+    frame_rate: float
+    """Codes a second."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    model: str
+    preset: str
+    learner: Any
+    """The configuration of the model."""
+    source: ClipsPlan | RolloutsPlan
+    loop: LoopConfig
+    upstream: Upstream | None = None
+
+    @property
+    def seed(self) -> int:
+        return self.loop.seed
+
+    @property
+    def clips(self) -> ClipsPlan:
+        """The source, refused where it is none of clips."""
+        if not isinstance(self.source, ClipsPlan):
+            raise ValueError(f"{self.model} learns in an environment, and not from clips, which are needed here")
+        return self.source
+
+    def recorded(self) -> dict[str, Any]:
+        """The plan in JSON's terms."""
+        source = self.source
+        if isinstance(source, ClipsPlan):
+            told = {"world": source.world, "config": to_json(source.config)}
+            told |= {"clips": to_json(source.clips), "split": to_json(source.split)}
+        else:
+            told = {"rollouts": to_json(source.rollouts)}
+        return {
+            "format": FORMAT,
+            "model": {"name": self.model, "preset": self.preset, "config": to_json(self.learner)},
+            "source": told,
+            "loop": to_json(self.loop),
+            "upstream": None if self.upstream is None else vars(self.upstream),
+        }
+
+
+def read_plan(config: Mapping[str, Any], where: str) -> Plan:
+    """The plan that a configuration records."""
+    if "format" not in config:
+        config = from_format_1(config, where)
+        renamed: Mapping[str, Mapping[str, str]] = RENAMED
+    elif config["format"] == FORMAT:
+        renamed = {}
+    else:
+        raise ValueError(
+            f"{where} has the format {config['format']!r}, and this version of Sonarium reads up to {FORMAT}: "
+            "use the version that wrote it, or a newer one"
+        )
+    model, told, loop, upstream = (
+        section(config, name, where) for name in ("model", "source", "loop", "upstream")
+    )
+    if told is None or model is None or loop is None:
+        raise ValueError(f"{where} lacks model, source or loop: restore it")
+    known = [entry.Config for entry in FRONT_ENDS.loadable().values()]
+    name, preset = text(model, "name", f"{where}: model"), text(model, "preset", f"{where}: model")
+    if "rollouts" in told:
+        entry = entry_of(AGENTS, name, f"{where}: model")
+        default = among(entry.presets, preset, f"{where}: preset")()
+        config_of_env = section(told, "rollouts", where)
+        source: Any = RolloutsPlan(from_json(RolloutConfig(), config_of_env or {}, f"{where}: source"))
+    else:
+        world = text(told, "world", f"{where}: source")
+        own, kind = world_default(world, where)
+        entry = entry_of(MODELS, name, f"{where}: model")
+        default = among(entry.presets, preset, f"{where}: preset")(kind)
+        parts = {part: section(told, part, where) or {} for part in ("config", "clips", "split")}
+        source = ClipsPlan(
+            world,
+            from_json(own, parts["config"], f"{where}: source.config", known, renamed),
+            from_json(ClipsConfig(), parts["clips"], f"{where}: source.clips"),
+            from_json(SplitConfig(), parts["split"], f"{where}: source.split"),
+        )
+    learner = from_json(default, section(model, "config", where) or {}, f"{where}: model.config", known, renamed)
+    return Plan(
+        name,
+        preset,
+        learner,
+        source,
+        from_json(LoopConfig(), loop, f"{where}: loop"),
+        None if upstream is None else read_upstream(upstream, where),
+    )
+
+
+def world_default(world: str, where: str) -> tuple[Any, SignalKind]:
+    """The default configuration of a world, and the kind of its signal."""
+    if world == CODES:
+        return CodesConfig(), "codes"
+    entry = entry_of(WORLDS, world, f"{where}: world")
+    return entry.Config(), entry.kind
+
+
+def read_upstream(told: Mapping[str, Any], where: str) -> Upstream:
+    types = types_of(Upstream)
+    if told.keys() != types.keys() or not all(fits(hint, told[name]) for name, hint in types.items()):
+        raise ValueError(f"{where}: upstream is {dict(told)!r}, expected {', '.join(types)}: restore it")
+    return Upstream(**told)
+
+
+def section(config: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any] | None:
+    value = config.get(name)
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(f"{where}: {name} is {value!r}, expected an object: restore it")
+    return value
+
+
+def text(config: Mapping[str, Any], name: str, where: str) -> str:
+    value = config.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"{where}.{name} is {value!r}, expected a name: restore it")
+    return value
+
+
+def entry_of(kind: Kind, name: str, where: str) -> Any:
+    try:
+        return kind.select(name)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}; install the package that has it, or restore the file") from None
+
+
+def among(table: Mapping[str, Any], name: str, where: str) -> Any:
+    if name not in table:
+        raise ValueError(f"{where} is {name!r}, expected one of {', '.join(table)}: restore the file")
+    return table[name]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What tables and pages say of a plan, whether or not its packages are installed."""
+
+    model: str
+    preset: str
+    source: str
+    """The world or the environment, with the name of its folder where it is read from one."""
+    seed: int | None
+    tested: bool
+
+    @property
+    def title(self) -> str:
+        """The model, with its preset where that is not the default."""
+        return self.model if self.preset == "default" else f"{self.model} ({self.preset})"
+
+
+def summary(config: Mapping[str, Any]) -> Summary:
+    """Of a recorded plan of any format."""
+    if "format" not in config:
+        config = from_format_1(config, "config.json")
+    model, told = config.get("model") or {}, config.get("source") or {}
+    split = told.get("split") or {}
+    return Summary(
+        str(model.get("name", "unknown")),
+        str(model.get("preset", "default")),
+        source_of(config),
+        (config.get("loop") or {}).get("seed"),
+        bool(split.get("test", 0.2) or split.get("test_groups")),
+    )
+
+
+def source_of(config: Mapping[str, Any]) -> str:
+    told, upstream = config.get("source") or {}, config.get("upstream")
+    if "rollouts" in told:
+        return str((told["rollouts"] or {}).get("env", "unknown"))
+    if isinstance(upstream, Mapping):
+        return f"codes of {Path(str(upstream.get('run'))).name}"
+    world, path = told.get("world", "unknown"), (told.get("config") or {}).get("path")
+    return f"{world} ({Path(path).name})" if path else str(world)

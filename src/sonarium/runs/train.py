@@ -1,0 +1,124 @@
+"""Train a plan in a run folder, from wherever it stands; and what the folder shows at the end."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sonarium.catalogue import AGENTS, MODELS, WORLDS
+from sonarium.evaluation.splits import hold
+from sonarium.files import write_whole
+from sonarium.models.contract import FrameEncoder, Learner
+from sonarium.runs.build import Built, build
+from sonarium.runs.plan import ClipsPlan, Plan, read_plan, source_of
+from sonarium.training.clips import Clips
+from sonarium.training.engine import FabricEngine, environment
+from sonarium.training.fit import Callbacks, Progress, fit
+from sonarium.training.journal import Journal, read_metrics
+from sonarium.training.run import RunFolder
+
+
+def train(
+    plan: Plan,
+    folder: Path,
+    steps: int,
+    device: str = "auto",
+    nodes: int = 1,
+    progress: Progress = lambda *_: None,
+    remark: Callable[[str], None] = lambda _: None,
+) -> bool:
+    """Train up to `steps` steps in all; the same plan again resumes. Whether this is the first process."""
+    engine = FabricEngine(device, plan.loop.precision, plan.seed, nodes)
+    first = engine.rank == 0
+    told = remark if first else (lambda _: None)
+    made = build(plan, steps, folder, lambda stage, done, total: progress(stage, done, total, {}))
+    # A mistake should leave no folder behind that the corrected command would not fit.
+    if isinstance(made.source, Clips):
+        made.source.check_batch_size(made.learner.minimum_batch_size, engine.ranks)
+        engine.dataset_size = len(made.source.index)
+    for said in made.learner.check(made.source):
+        told(said)
+    if first:
+        write_folder(made, folder, engine)
+    engine.barrier()
+    run = RunFolder.read(folder)
+    if made.clips is not None and not made.clips.world.planted:
+        told(made.clips.world.describe())
+        told(made.split_in_words())
+    callbacks = Callbacks(progress if first else Callbacks.progress, told, partial(present, made, folder))
+    fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
+    return first
+
+
+def write_folder(made: Built, folder: Path, engine: FabricEngine) -> None:
+    """The folder of a new run, or the one that is there if it is of the same plan."""
+    upgrade = partial(read_plan, where=f"{folder}/config.json")
+    RunFolder.create(folder, made.plan.recorded(), lambda config: upgrade(config).recorded())
+    write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
+    if made.clips is not None:
+        hold(made.clips.world, made.clips.split, folder)
+        made.clips.world.keep(folder)
+
+
+def present(made: Built, folder: Path, learner: Learner, journal: Journal, step: int) -> None:
+    """Pictures and sounds into `media/` and TensorBoard, and a card that says what this run is."""
+    # Drawing takes long to import, which a person who asks for help should not wait for.
+    from sonarium.report.album import put
+    from sonarium.report.charts import curves
+    from sonarium.report.style import png
+
+    figure = curves({made.plan.model: read_metrics(folder / "metrics.jsonl")})
+    if figure is not None:
+        put(folder / "media" / "training.png", png(figure))
+    write_whole(folder / "card.md", card(made, step))
+    if made.clips is None or not len(made.clips.split.test):
+        return
+    for medium in media_of(made, learner, folder):
+        enter(medium, folder / "media" / medium.file, journal, step)
+
+
+def media_of(made: Built, learner: Learner, folder: Path) -> list[Any]:
+    """What is drawn and played of the test split: neighbours of frames, or what the codes of a clip make."""
+    from sonarium.report.likeness import illustrate_likeness
+    from sonarium.report.media import illustrate
+
+    draw = illustrate_likeness if isinstance(learner, FrameEncoder) else illustrate
+    return list(draw(learner, made.data.world, made.data.split.test, folder / "media", made.plan.seed))
+
+
+def enter(medium: Any, path: Path, journal: Journal, step: int) -> None:
+    """One picture or sound into TensorBoard."""
+    import numpy as np
+    import soundfile
+    from PIL import Image
+
+    if medium.kind == "picture":
+        with Image.open(path) as picture:
+            journal.picture(step, f"{medium.group}/{medium.title}", np.asarray(picture.convert("RGB")))
+    elif medium.kind == "sound":
+        wave, rate = soundfile.read(path, dtype="float32")
+        journal.sound(step, f"{medium.group}/{medium.title}", wave, rate)
+
+
+def card(made: Built, step: int) -> str:
+    """The run in words, for whoever finds the folder later."""
+    plan = made.plan
+    where = source_of(plan.recorded())
+    about = (MODELS if isinstance(plan.source, ClipsPlan) else AGENTS)[plan.model].summary
+    told = f"# {plan.model} on {where}\n\n{about[0].upper()}{about[1:]}; preset {plan.preset}, {step} steps of "
+    told += f"{made.source.batch_size} {made.source.unit}, seed {plan.seed}.\n\n"
+    if made.clips is not None:
+        world, source = made.clips.world, plan.clips
+        known = ", ".join(factor.name for factor in world.factors) or "none"
+        rendered = world.planted and source.world in WORLDS
+        about_world = WORLDS[source.world].summary if rendered else world.describe()
+        trained = made.clips.training(source.clips.train_on)
+        told += f"World: {about_world}. {len(world)} clips; factors: {known}. {len(trained)} clips to train on"
+        told += " (the sound of all splits, without labels)" if source.clips.train_on == "all" else ""
+        told += f", {len(made.clips.split.test)} in the test split.\n\n"
+    return told + (
+        "`config.json` has every setting, `environment.json` the machine, `metrics.jsonl` the losses, `media/` "
+        "what it sounds and looks like, `checkpoints/` the weights.\n"
+        "`sonarium score`, `sample`, `encode` and `report` take this folder.\n"
+    )

@@ -1,0 +1,35 @@
+"""Configurations of earlier versions in today's form."""
+
+from collections.abc import Mapping
+from typing import Any
+
+RENAMED: dict[str, dict[str, str]] = {}
+"""By the name of a class of configurations: fields of version 0.1, and what they are called now."""
+
+KEYS_1 = {"model", "preset", "world", "model_config", "world_config", "fit"}
+LOOP = ("seed", "precision", "log_every", "save_every")
+SPLIT = ("validation", "test", "test_groups", "validation_groups")
+CLIPS = {"batch": "batch_size", "hear": "train_on", "cache_megabytes": "cache_megabytes"}
+
+
+def from_format_1(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The sections of format 2 from version 0.1's six keys; names within them are upgraded as they are read."""
+    if config.keys() != KEYS_1:
+        raise ValueError(f"{where} has the keys {sorted(config)}, expected {sorted(KEYS_1)}: restore it")
+    for name in ("world_config", "model_config", "fit"):
+        if not isinstance(config[name], dict):
+            raise ValueError(f"{where}: {name} is {config[name]!r}, expected an object: restore it")
+    fit = config["fit"]
+    if unknown := sorted(set(fit) - {*LOOP, *SPLIT, *CLIPS}):
+        raise ValueError(f"{where}: fit has unknown keys {', '.join(unknown)}: restore it")
+    return {
+        "model": {"name": config["model"], "preset": config["preset"], "config": config["model_config"]},
+        "source": {
+            "world": config["world"],
+            "config": config["world_config"],
+            "clips": {new: fit[old] for old, new in CLIPS.items() if old in fit},
+            "split": {name: fit[name] for name in SPLIT if name in fit},
+        },
+        "loop": {name: fit[name] for name in LOOP if name in fit},
+        "upstream": None,
+    }

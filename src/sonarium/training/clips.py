@@ -1,0 +1,179 @@
+"""Clips of a world as a source: shuffled anew each epoch, cropped, sharded over processes, features kept.
+
+All that a step is given follows from the seed and the step.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import functional
+
+from sonarium.models.contract import FeatureLearner, Learner
+from sonarium.training.contract import Engine, Progress, Tree
+from sonarium.worlds.contract import Batch, World
+
+BLOCK = 64
+"""Clips whose features are computed at a time."""
+
+
+@dataclass(frozen=True)
+class ClipsConfig:
+    batch_size: int = 64
+    """Batch size, over all processes."""
+    cut: Literal["piece", "whole"] = "piece"
+    """Train on crops of the clips (piece), or on whole clips padded to the longest of their batch."""
+    drop_last: bool = True
+    """Drop the last batch of an epoch if it is smaller than the others."""
+    train_on: Literal["train", "all"] = "train"
+    """Clips to train on: the training split, or all clips without their labels (transductive: the test clips have
+    been encountered, as new recordings of a lab can be)."""
+    cache_megabytes: int = 2048
+    """Keep features that are computed once in memory up to this size."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("cache_megabytes", 0)):
+            if getattr(self, name) < least:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} {getattr(self, name)}: give a whole number of at least {least}")
+
+
+class Clips:
+    """Batches of clips, without end."""
+
+    unit = "clips"
+
+    def __init__(self, world: World, index: Int[Tensor, " clip"], config: ClipsConfig, seed: int):
+        self.world, self.config, self.seed = world, config, seed
+        self.index = world.portions(index) if config.cut == "piece" else index
+        self.batch_size = config.batch_size
+        self.position = 0
+        """Batches that were given so far."""
+        self.pass_ended = False
+        self.device, self.rank, self.ranks = torch.device("cpu"), 0, 1
+        self.learner: Learner | None = None
+        self.engine: Engine | None = None
+        self.cache: Batch | None = None
+        self.epoch, self.order = -1, np.empty(0, dtype=np.int64)
+
+    def check_batch_size(self, least: int, ranks: int = 1) -> None:
+        """Refuse a batch size that the model or the number of clips or processes does not allow."""
+        size, clips = self.batch_size, len(self.index)
+        if not least <= size <= clips:
+            raise ValueError(
+                f"batch size {size}: this model needs at least {least} clip(s) a batch, and there are {clips} to "
+                f"train on: use --batch-size between {least} and {clips}, or a larger world"
+            )
+        rest = 0 if self.config.drop_last else clips % size
+        if size % ranks or rest % ranks:
+            raise ValueError(
+                f"batch size {size} with {clips} clips cannot be divided evenly among {ranks} processes: use a "
+                f"--batch-size that is a multiple of {ranks}"
+                + ("" if self.config.drop_last else ", or --drop-last")
+            )
+
+    def attach(self, learner: Learner, engine: Engine) -> None:
+        self.learner, self.engine = learner, engine
+        self.device, self.rank, self.ranks = engine.device, engine.rank, engine.ranks
+
+    @property
+    def batches_per_pass(self) -> int:
+        clips, size = len(self.index), self.batch_size
+        return clips // size if self.config.drop_last else -(-clips // size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self.learner is not None and self.engine is not None:
+            self.keep_features(self.learner, self.engine.progress)
+            self.learner = None
+        batch = self.at(self.position)
+        self.position += 1
+        self.pass_ended = self.position % self.batches_per_pass == 0
+        return batch
+
+    def at(self, step: int) -> Batch:
+        """This rank's rows of the batch of a step."""
+        epoch, number = divmod(step, self.batches_per_pass)
+        if epoch != self.epoch:
+            self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.index))
+            self.epoch = epoch
+        chosen = torch.from_numpy(self.order[number * self.batch_size : (number + 1) * self.batch_size])
+        own = len(chosen) // self.ranks
+        rows = slice(self.rank * own, (self.rank + 1) * own)
+        if self.cache is not None:
+            return taken(self.cache, chosen[rows])
+        return self.cut(self.index[chosen], step, rows)
+
+    def cut(self, index: Int[Tensor, " clip"], step: int, rows: slice) -> Batch:
+        """Rows of a batch of clips, as they are trained on."""
+        if self.config.cut == "piece":
+            return self.world.piece(index, self.seed, step, self.device, rows)
+        batch = self.world.whole(index[rows], self.device)
+        lengths = self.world.lengths(index)
+        if self.ranks == 1 or bool((lengths == lengths[0]).all()):
+            return batch
+        # All ranks pad to the longest clip of the global batch, so that their rows can be gathered.
+        missing = int(lengths.max()) - batch.signal.shape[1]
+        margin = (0, 0) * (batch.signal.ndim - 2) + (0, missing)
+        return replace(batch, signal=functional.pad(batch.signal, margin))
+
+    def preview(self, progress: Progress) -> Iterator[Batch]:
+        """Every clip once, in order, as it is trained on; refuses samples that are not finite."""
+        yield from self.blocks(progress, "measuring the sound")
+
+    def blocks(self, progress: Progress, stage: str) -> Iterator[Batch]:
+        for start in range(0, len(self.index), BLOCK):
+            batch = self.cut(self.index[start : start + BLOCK], start, slice(None))
+            wrong = ~batch.signal.isfinite().flatten(1).all(1)
+            if wrong.any():
+                raise ValueError(
+                    f"clip {int(batch.index[wrong][0])} of world '{self.world.name}' has NaN or infinite samples: "
+                    "mend its source, or leave it out"
+                )
+            yield batch
+            progress(stage, min(start + BLOCK, len(self.index)), len(self.index))
+
+    def keep_features(self, learner: Learner, progress: Progress) -> None:
+        """Compute each clip's features once, if the learner needs nothing else, clips are always the same samples,
+        the front end does not learn, and memory suffices."""
+        if not isinstance(learner, FeatureLearner) or self.world.cropped():
+            return
+        if any(parameter.requires_grad for parameter in learner.front.parameters()):
+            return
+        with torch.no_grad():
+            first = learner.features(self.world.whole(self.index[:1], self.device))
+            if first.nbytes * len(self.index) > self.config.cache_megabytes * 2**20:
+                return
+            kept = [
+                replace(batch, features=learner.features(batch), signal=torch.empty(len(batch.index), 0))
+                for batch in self.blocks(progress, "computing features")
+            ]
+        self.cache = joined(kept)
+
+    def state_dict(self) -> Tree:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: Tree) -> None:
+        self.position = state["position"]
+
+
+def columns(batch: Batch) -> dict[str, Tensor]:
+    """The tensors of a batch that are there, by name."""
+    return {name: value for name, value in vars(batch).items() if value is not None}
+
+
+def taken(batch: Batch, rows: Int[Tensor, " row"]) -> Batch:
+    """Some clips of a batch, with all that is known of them."""
+    return replace(batch, **{name: value[rows.to(value.device)] for name, value in columns(batch).items()})
+
+
+def joined(batches: list[Batch]) -> Batch:
+    """Batches one after the other as one."""
+    parts = [columns(batch) for batch in batches]
+    return replace(batches[0], **{name: torch.cat([part[name] for part in parts]) for name in parts[0]})

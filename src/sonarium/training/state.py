@@ -1,0 +1,151 @@
+"""State as files: trees of tensors, arrays and numbers as JSON beside tensors, and segments that never change.
+
+No pickle is read or written.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save as save_arrays
+from torch import Tensor
+
+from sonarium.files import failure, sync
+from sonarium.training.contract import Tree
+
+TAGS = {"tensor", "$array", "$generator", "$segment", "$pairs"}
+"""Keys that stand alone in a JSON object for what JSON does not have."""
+
+
+@dataclass(frozen=True)
+class FileSegment:
+    """Arrays in one file that never changes."""
+
+    path: Path
+    sha256: str
+    bytes: int
+
+    def load(self) -> dict[str, np.ndarray]:
+        """The arrays, mapped into memory."""
+        with open(self.path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+        return {
+            name: np.memmap(
+                self.path, KINDS[told["dtype"]], "r", 8 + size + told["data_offsets"][0], tuple(told["shape"])
+            )
+            if np.prod(told["shape"])
+            else np.zeros(told["shape"], KINDS[told["dtype"]])
+            for name, told in header.items()
+            if name != "__metadata__"
+        }
+
+
+KINDS = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "?",
+}  # fmt: skip
+"""Types of arrays by their names in safetensors."""
+
+
+class FileSegments:
+    """Append-only storage in a folder of a run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def append(self, arrays: Mapping[str, np.ndarray]) -> FileSegment:
+        content = save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        sha256 = hashlib.sha256(content).hexdigest()
+        path = self.folder / f"{sha256[:32]}.safetensors"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                aside = path.with_name(f".{path.name}.partial")
+                aside.write_bytes(content)
+                sync(aside)
+                os.replace(aside, path)
+                sync(self.folder)
+        except OSError as error:
+            raise OSError(
+                f"cannot write '{path}' {failure(error)}, then the same command resumes from the last checkpoint"
+            ) from None
+        return FileSegment(path, sha256, len(content))
+
+
+def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> Tree:
+    """The tree in JSON's terms, its tensors and arrays moved to `tensors` and named by where they were."""
+    if isinstance(tree, Tensor | np.ndarray):
+        assert path not in tensors, f"two tensors would be named {path}"
+        array = isinstance(tree, np.ndarray)
+        tensors[path] = own(torch.from_numpy(np.array(tree)) if array else tree)
+        return {"$array" if array else "tensor": path}
+    if isinstance(tree, FileSegment):
+        return {"$segment": [str(tree.path.relative_to(root)), tree.sha256, tree.bytes]}
+    if isinstance(tree, np.random.Generator):
+        return {"$generator": pack(tree.bit_generator.state, tensors, root, f"{path}/generator")}
+    if isinstance(tree, Mapping):
+        if not all(isinstance(key, str) for key in tree):
+            pairs = [[key, value] for key, value in tree.items()]
+            return {"$pairs": pack(pairs, tensors, root, path)}
+        assert len(tree) != 1 or not tree.keys() & TAGS, f"{path} has the one key {list(tree)}, which is reserved"
+        return {key: pack(value, tensors, root, f"{path}/{key}") for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [pack(value, tensors, root, f"{path}/{key}") for key, value in enumerate(tree)]
+    if isinstance(tree, np.generic):
+        return tree.item()
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    raise TypeError(f"the state at {path or '/'} is a {type(tree).__name__}, which no checkpoint can keep")
+
+
+def own(tensor: Tensor) -> Tensor:
+    """A copy that shares no memory with another tensor: safetensors refuses those that do."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def unpack(packed: Tree, tensors: Mapping[str, Tensor], root: Path) -> Tree:
+    """The tree that was packed; tuples come back as lists."""
+    if isinstance(packed, list):
+        return [unpack(value, tensors, root) for value in packed]
+    if not isinstance(packed, dict):
+        return packed
+    if len(packed) == 1 and packed.keys() <= TAGS:
+        [(tag, value)] = packed.items()
+        if tag == "tensor":
+            return tensors[value]
+        if tag == "$array":
+            return tensors[value].numpy()
+        if tag == "$segment":
+            return FileSegment(root / value[0], value[1], value[2])
+        told = unpack(value, tensors, root)
+        return dict(told) if tag == "$pairs" else generator_of(told)
+    return {key: unpack(value, tensors, root) for key, value in packed.items()}
+
+
+def generator_of(state: dict[str, Any]) -> np.random.Generator:
+    """NumPy's generator in a state that was saved."""
+    known = {kind.__name__: kind for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937)}
+    bits = known[state["bit_generator"]]()
+    bits.state = state
+    return np.random.Generator(bits)
+
+
+def segments_in(packed: Tree) -> Iterator[tuple[str, str, int]]:
+    """Name, hash and size of each segment that a packed tree refers to."""
+    if isinstance(packed, list):
+        for value in packed:
+            yield from segments_in(value)
+    elif isinstance(packed, dict):
+        if packed.keys() == {"$segment"}:
+            name, sha256, size = packed["$segment"]
+            yield name, sha256, size
+        else:
+            for value in packed.values():
+                yield from segments_in(value)

@@ -1,0 +1,267 @@
+"""The codes of another run as a world: what one model encodes, the next is trained on.
+
+All codes lie in memory one clip behind the other, and a piece is a stretch of them. Factors, group, segments and
+identity of a clip are those of the clip that was encoded; its tracks are resampled to the frames of the codes.
+A run keeps the codes that it is trained on as safetensors and JSON (`Encoded.save`), so that it resumes
+and is evaluated whatever becomes of the run below.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load as deserialise
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+from sonarium.files import written_aside
+from sonarium.worlds.contract import Batch, Factor, Mark, Signal, World
+from sonarium.worlds.counter import places
+
+FORMAT = 1
+"""Raised whenever files of this version cannot be read by the version before."""
+ARRAYS, NAMES = "codes.safetensors", "codes.json"
+FOLDER = "codes"
+"""Of a run folder: where the run keeps the codes that it is trained on."""
+
+
+@dataclass(frozen=True)
+class CodesConfig:
+    """Training pieces of codes."""
+
+    frames: int = 64
+    """Frames in a training piece; longer clips are cropped at random, shorter ones padded; 0 crops none."""
+
+    def __post_init__(self) -> None:
+        if self.frames < 0:
+            raise ValueError(f"--frames {self.frames}: give a number of frames, or 0 for whole clips")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The codes of clips, and what is known of the clips."""
+
+    codes: Float[Tensor, "frame code"]
+    """All clips, one behind the other."""
+    lengths: Int[Tensor, " clip"]
+    """Frames of each clip; a clip too short for a frame has none."""
+    frame_rate: float
+    """Frames a second."""
+    factors: tuple[Factor, ...] = ()
+    values: Float[Tensor, "clip factor"] | None = None
+    """The factors of each clip, as in `Batch.factors`."""
+    groups: Int[Tensor, " clip"] | None = None
+    """The number of each clip's group; by default each clip is its own."""
+    group_names: tuple[str, ...] = ()
+    group_kind: str = "clip"
+    recordings: Int[Tensor, " clip"] | None = None
+    """The number of the recording that each clip is a part of; by default each clip is its own."""
+    identities: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    marks: tuple[tuple[Mark, ...], ...] = ()
+    tracks: tuple[Factor, ...] = ()
+    track_values: Float[Tensor, "frame track"] | None = None
+    """The tracks at each frame of the codes."""
+    planted: bool = True
+    source: str = "codes"
+    """What was encoded, to name it in an error."""
+
+    def __post_init__(self) -> None:
+        clips, frames = len(self.lengths), len(self.codes)
+        if int(self.lengths.sum()) != frames:
+            raise ValueError(
+                f"codes of {self.source}: {frames} frames, the lengths sum to {int(self.lengths.sum())}"
+            )
+        if not bool(torch.isfinite(self.codes).all()):
+            raise ValueError(f"codes of {self.source} hold NaN or infinite numbers: train that run anew")
+        counts = {name: getattr(self, name) for name in ("values", "groups", "recordings")}
+        counts |= {name: getattr(self, name) or None for name in ("identities", "paths", "marks")}
+        for name, held in counts.items():
+            if held is not None and len(held) != clips:
+                raise ValueError(f"codes of {self.source}: {clips} clips, {len(held)} {name}: give one a clip")
+        if self.track_values is not None and self.track_values.shape != (frames, len(self.tracks)):
+            raise ValueError(
+                f"codes of {self.source}: tracks of shape {tuple(self.track_values.shape)}, expected is "
+                f"{(frames, len(self.tracks))}"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write a new folder, without pickle, from which `load` makes an equal object."""
+        held = {part.name: getattr(self, part.name) for part in fields(self)}
+        arrays = {name: value.contiguous() for name, value in held.items() if isinstance(value, Tensor)}
+        names = {name: value for name, value in held.items() if value is not None and name not in arrays}
+        names["factors"], names["tracks"] = (
+            [asdict(factor) for factor in group] for group in (self.factors, self.tracks)
+        )
+        with written_aside(folder) as aside:
+            aside.mkdir(parents=True)
+            (aside / ARRAYS).write_bytes(serialise(arrays))
+            # JSON in ASCII escapes bytes of file names that are not UTF-8, and so keeps them.
+            (aside / NAMES).write_text(json.dumps({"format": FORMAT, **names}), encoding="ascii")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Encoded":
+        try:
+            arrays = deserialise((folder / ARRAYS).read_bytes())
+            names = json.loads((folder / NAMES).read_text(encoding="ascii"))
+            written = names.pop("format")
+            if written != FORMAT:
+                raise ValueError(f"format {written}, this version of Sonarium reads {FORMAT}")
+            for name in ("factors", "tracks"):
+                names[name] = tuple(Factor(**{**made, "values": tuple(made["values"])}) for made in names[name])
+            for name in ("group_names", "identities", "paths"):
+                names[name] = tuple(names[name])
+            names["marks"] = tuple(tuple((*mark,) for mark in marks) for marks in names["marks"])
+            return cls(**arrays, **names)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ValueError(
+                f"codes in '{folder}' cannot be read ({error}): restore them, or encode again"
+            ) from error
+
+
+def gather(
+    world: World,
+    batches: Iterable[tuple[Batch, Float[Tensor, "clip frame code"], Int[Tensor, " clip"]]],
+    frame_rate: float,
+) -> Encoded:
+    """The codes of all clips of a world, from its whole clips in order, their codes, and the frames of each."""
+    codes, lengths, values, tracks, index = [], [], [], [], []
+    for batch, made, frames in batches:
+        index += batch.index.tolist()
+        lengths.append(frames.cpu())
+        values.append(batch.factors.cpu())
+        samples = world.lengths(batch.index)
+        for row, count in enumerate(frames.tolist()):
+            codes.append(made[row, :count].cpu().float())
+            if batch.tracks is not None:
+                at = frames_in_tracks(count, frame_rate, world.track_rate, int(world.frames_of(samples)[row]))
+                tracks.append(batch.tracks[row, at].cpu())
+    assert index == list(range(len(world))), f"{len(index)} clips of {world.name}, or not in order"
+    everything = torch.arange(len(world))
+    return Encoded(
+        codes=torch.cat(codes),
+        lengths=torch.cat(lengths),
+        frame_rate=frame_rate,
+        factors=world.factors,
+        values=torch.cat(values),
+        groups=world.group(everything),
+        group_names=world.group_names(),
+        group_kind=world.group_kind,
+        recordings=world.recording(everything),
+        identities=tuple(world.identity(everything)),
+        paths=tuple(world.path(clip) for clip in range(len(world))),
+        marks=tuple(world.marks(everything)),
+        tracks=world.tracks,
+        track_values=torch.cat(tracks) if tracks else None,
+        planted=world.planted,
+        source=world.name,
+    )
+
+
+def frames_in_tracks(count: int, frame_rate: float, track_rate: float, most: int) -> Int[Tensor, " frame"]:
+    """The frame of a track at the middle of each frame of codes: categories cannot be interpolated."""
+    if not count:
+        return torch.zeros(0, dtype=torch.int64)
+    assert most > 0, "tracks of a clip without a frame"
+    middle = (torch.arange(count).double() + 0.5) / frame_rate
+    return (middle * track_rate).long().clamp(max=most - 1)
+
+
+class Codes(World):
+    """Codes of clips of unequal length; the seed has no effect."""
+
+    name = "codes"
+
+    def __init__(self, config: CodesConfig, codes: Encoded) -> None:
+        if not len(codes.codes):
+            raise ValueError(f"codes of {codes.source}: there are none; give a run of a world with clips")
+        self.config, self.encoded = config, codes
+        self.starts = codes.lengths.cumsum(0) - codes.lengths
+        frames = config.frames or int(codes.lengths.max())
+        self.signal = Signal("codes", (frames, codes.codes.shape[1]), frame_rate=codes.frame_rate)
+        self.factors, self.tracks, self.planted = codes.factors, codes.tracks, codes.planted
+        self.track_rate, self.group_kind = codes.frame_rate if codes.tracks else 0.0, codes.group_kind
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        return self.encoded.lengths[index.cpu()]
+
+    def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
+        lengths = self.lengths(index)
+        return self.stretch(index, torch.zeros_like(lengths), int(lengths.max()) if len(lengths) else 0, device)
+
+    def piece(
+        self,
+        index: Int[Tensor, " all"],
+        seed: int,
+        step: int,
+        device: torch.device | str = "cpu",
+        rows: slice = slice(None),
+    ) -> Batch:
+        spare = (self.lengths(index) - self.signal.shape[0]).clamp(min=0)
+        start = places(seed, step, index.cpu(), spare + 1)
+        return self.stretch(index[rows], start[rows], self.signal.shape[0], device)
+
+    def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
+        spare = (self.lengths(index) - self.signal.shape[0]).clamp(min=0)
+        return self.stretch(index, spare // 2, self.signal.shape[0], device)
+
+    def stretch(
+        self, index: Int[Tensor, " clip"], start: Int[Tensor, " clip"], size: int, device: torch.device | str
+    ) -> Batch:
+        """At most `size` frames of each clip from `start` on, padded with zeros."""
+        at, held = index.cpu(), self.encoded
+        lengths = (self.lengths(at) - start).clamp(max=size)
+        frame = torch.arange(size)
+        inside = frame < lengths[:, None]
+        where = torch.where(inside, (self.starts[at] + start)[:, None] + frame, 0)
+        beyond = ~inside[..., None]
+        factors = torch.zeros(len(at), 0) if held.values is None else held.values[at]
+        tracks = None
+        if held.track_values is not None:
+            tracks = held.track_values[where].masked_fill(beyond, 0).to(device)
+        return Batch(
+            at.to(device),
+            held.codes[where].masked_fill(beyond, 0).to(device),
+            factors.to(device),
+            lengths=lengths.to(device),
+            tracks=tracks,
+        )
+
+    def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        return index.cpu() if self.encoded.groups is None else self.encoded.groups[index.cpu()]
+
+    def group_names(self) -> tuple[str, ...]:
+        return self.encoded.group_names or super().group_names()
+
+    def recording(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        return index.cpu() if self.encoded.recordings is None else self.encoded.recordings[index.cpu()]
+
+    def path(self, clip: int) -> str:
+        return self.encoded.paths[clip] if self.encoded.paths else super().path(clip)
+
+    def marks(self, index: Int[Tensor, " clip"]) -> list[tuple[Mark, ...]]:
+        return (
+            [self.encoded.marks[clip] for clip in index.tolist()] if self.encoded.marks else super().marks(index)
+        )
+
+    def identity(self, index: Int[Tensor, " clip"]) -> list[str]:
+        known = self.encoded.identities
+        return [known[clip] for clip in index.tolist()] if known else super().identity(index)
+
+    def keep(self, folder: Path) -> None:
+        if not (folder / FOLDER).is_dir():
+            self.encoded.save(folder / FOLDER)
+
+    def describe(self) -> str:
+        frames, codes = self.encoded.codes.shape
+        return (
+            f"codes of {self.encoded.source}: {len(self)} clips, {frames} frames of {codes} codes at "
+            f"{self.encoded.frame_rate:g} frames a second"
+        )

@@ -1,0 +1,46 @@
+"""Learning rates against their formulas."""
+
+import math
+
+import pytest
+from typechecking import unchecked
+
+from sonarium.models.optim import ScheduleConfig
+
+
+def test_constant_after_a_straight_rise():
+    config = ScheduleConfig(warmup_steps=4)
+    assert [config.fraction(done) for done in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert ScheduleConfig().fraction(0) == ScheduleConfig().fraction(10**9) == 1
+
+
+def test_noam_is_that_of_its_paper():
+    config = ScheduleConfig("noam", warmup_steps=1000)
+    highest = (128 * 1000) ** -0.5
+    for update in (1, 10, 999, 1000, 1001, 50_000):
+        expected = 128**-0.5 * min(update**-0.5, update * 1000**-1.5)
+        assert highest * config.fraction(update - 1) == pytest.approx(expected)
+
+
+def test_cosine_falls_to_nothing_and_stays_there():
+    config = ScheduleConfig("cosine", warmup_steps=10, decay_steps=110)
+    assert config.fraction(9) == 1
+    assert config.fraction(59) == pytest.approx(0.5)
+    assert config.fraction(34) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+    assert config.fraction(109) == config.fraction(5000) == 0
+    with pytest.raises(ValueError, match="decay_steps=0: give the step"):
+        ScheduleConfig("cosine").fraction(0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("sine",), "schedule='sine': give constant, noam or cosine"),
+        (("noam", 0), "warmup_steps=0: give a whole number, for noam of at least 1"),
+        (("constant", -1), "warmup_steps=-1"),
+        (("cosine", 100, 100), "decay_steps=100: give more steps than warmup_steps"),
+    ],
+)
+def test_impossible_schedules_are_refused(words, message):
+    with unchecked(), pytest.raises(ValueError, match=message):
+        ScheduleConfig(*words)

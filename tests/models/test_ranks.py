@@ -1,0 +1,131 @@
+"""Two ranks train as one does at the same global batch: weights, buffers and optimisers, in double precision."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from several_ranks import RankEngine, on_ranks
+
+from sonarium.catalogue import MODELS
+from sonarium.models.contract import Learner
+from sonarium.models.cpc.cpc import CPCConfig
+from sonarium.models.penalties import DipConfig, FactorConfig, TotalCorrelationConfig
+from sonarium.worlds.contract import Batch, Signal, SignalKind
+
+CLIPS, DATASET, STEPS = 8, 24, 3
+SIGNALS: dict[SignalKind, Signal] = {
+    "wave": Signal("wave", (2400,), 16000),
+    "picture": Signal("picture", (12, 12)),
+}
+
+
+def batch(kind: SignalKind, lengths: list[int] | None, seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    signal = torch.rand(CLIPS, *SIGNALS[kind].shape, generator=generator, dtype=torch.double)
+    wave = signal - 0.5 if kind == "wave" else signal
+    factors = torch.tensor([[0.0, clip % 3] for clip in range(CLIPS)], dtype=torch.double)
+    own = None if lengths is None else torch.tensor(lengths)
+    if own is not None:
+        wave = wave * (torch.arange(wave.shape[1]) < own[:, None])
+    return Batch(torch.arange(CLIPS), wave, factors, lengths=own)
+
+
+def shared(whole: Batch, engine: RankEngine) -> Batch:
+    """This rank's rows of a global batch."""
+    held = {field.name: getattr(whole, field.name) for field in dataclasses.fields(whole)}
+    return replace(whole, **{name: engine.share(value) for name, value in held.items() if value is not None})
+
+
+def tiny(config: CPCConfig) -> CPCConfig:
+    width = 16 if config.predictors.form == "transformer" else 8
+    return replace(
+        config,
+        encoder=replace(config.encoder, filters=(8,)),
+        context=replace(config.context, width=width),
+        predictors=replace(config.predictors, steps_ahead=3),
+    )
+
+
+def entry(name: str, preset: str = "default", **changed: Any) -> Callable[[SignalKind], Any]:
+    def config(kind: SignalKind) -> Any:
+        made = MODELS[name].presets[preset](kind)
+        made = tiny(made) if isinstance(made, CPCConfig) else made
+        return replace(made, **changed)
+
+    return config
+
+
+SPEAKERS = replace(
+    MODELS["cpc"].presets["default"]("wave").contrast, from_speaker=5, drawn="each", side="predictions"
+)
+CASES: dict[str, tuple[str, Callable[[SignalKind], Any]]] = {
+    f"{name} {preset}": (name, entry(name, preset))
+    for name, model in MODELS.items()
+    for preset in model.presets
+    if preset != "mnist"
+} | {
+    "tc-vae mws": ("tc-vae", entry("tc-vae", penalty=TotalCorrelationConfig(estimator="mws"))),
+    "dip-vae I": ("dip-vae", entry("dip-vae", penalty=DipConfig(kind="I"))),
+    "factor-vae quick": (
+        "factor-vae",
+        entry("factor-vae", penalty=FactorConfig(units=8, discriminator_rate=0.01)),
+    ),
+    "vq-vae revived": ("vq-vae", entry("vq-vae", entries=4, decay=0.2, revival=0.9)),
+    "cpc speakers": ("cpc", entry("cpc", speaker=1, contrast=SPEAKERS)),
+}
+TRAININGS = [
+    (case, kind, lengths)
+    for case, (name, _) in CASES.items()
+    for kind in MODELS[name].kinds
+    if not (kind == "picture" and case.endswith("syntone"))
+    for lengths in (None, [2400, 1700, 2400, 1200, 900, 2000, 1100, 2300])
+    if not (kind == "picture" and lengths)
+]
+
+
+def trained(learner: Learner, kind: SignalKind, lengths: list[int] | None, engine: RankEngine) -> dict[str, Any]:
+    """The state after some steps, and the gradients of the first."""
+    terms: dict[str, torch.Tensor] = {}
+    for step in range(STEPS):
+        terms = learner.update(shared(batch(kind, lengths, step), engine), engine)
+        if not step:
+            first = {name: one.grad.clone() for name, one in learner.named_parameters() if one.grad is not None}
+    return {
+        "gradients": first,
+        "weights": learner.state_dict(),
+        "loss": {name: value for name, value in terms.items() if name in ("loss/total", "contrast/loss")},
+        "generator": engine.generator.get_state(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "lengths"),
+    TRAININGS,
+    ids=[f"{case}-{kind}{'-lengths' * bool(own)}" for case, kind, own in TRAININGS],
+)
+def test_two_ranks_train_as_one(case, kind, lengths):
+    name, config = CASES[case]
+    torch.manual_seed(0)
+    learner: Any = MODELS[name].build(config(kind), SIGNALS[kind]).double()
+    learner.front.fit([batch(kind, lengths, 9).signal])
+    # A copy of an optimiser would step the weights of the original.
+    copies = [MODELS[name].build(config(kind), SIGNALS[kind]).double() for _ in range(2)]
+    for other in copies:
+        other.load_state_dict(copy.deepcopy(learner.state_dict()))
+    (one,) = on_ranks(1, 3, DATASET, lambda engine: trained(learner, kind, lengths, engine))
+    both = on_ranks(2, 3, DATASET, lambda engine: trained(copies[engine.rank], kind, lengths, engine))
+    assert torch.equal(one["generator"], both[0]["generator"])
+    for found in both:
+        for part in ("gradients", "weights"):
+            assert found[part].keys() == one[part].keys()
+            for key, value in one[part].items():
+                torch.testing.assert_close(
+                    found[part][key], value, rtol=1e-9, atol=1e-9, msg=lambda m, k=key: f"{k}: {m}"
+                )
+    for key, value in one["loss"].items():
+        mean = torch.stack([found["loss"][key] for found in both]).mean()
+        torch.testing.assert_close(mean, value, rtol=1e-9, atol=1e-9)

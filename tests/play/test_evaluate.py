@@ -1,0 +1,44 @@
+"""Evaluation of scripted agents: scores with their intervals, episodes as in the single environment."""
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from sonarium.agents.contract import alone
+from sonarium.agents.scripted import Body, Oracle
+from sonarium.play.evaluate import evaluate, success_rate
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.env import Seek
+
+QUICK = SeekConfig(threads=1, order=1, max_steps=40, sources=1, oracle_info=True)
+
+
+def test_the_oracle_plays_the_episodes_of_the_single_environment():
+    """Its walk in the vector is the walk that the single environment takes with the same actions."""
+    room, agent, generator = Seek(QUICK), Oracle(Body()), np.random.default_rng(0)
+    for one in evaluate(["oracle"], QUICK, 3, 9).played:
+        heard, info = room.reset(seed=one.seed)
+        memory, steps, earned, over = agent.initial(1), 0, 0.0, False
+        while not over:
+            memory, action, _ = alone(agent, memory, heard, steps == 0, generator, info)
+            heard, reward, terminated, truncated, info = room.step(action)
+            steps, earned, over = steps + 1, earned + reward, terminated or truncated
+        assert (one.steps, one.success) == (steps, True)
+        np.testing.assert_allclose([one.earned, one.walked], [earned, info["walked"]])
+
+
+def test_progress_is_reported_and_nothing_is_printed(capsys):
+    reports = []
+    evaluate(["random"], QUICK, 2, 0, progress=lambda *report: reports.append(report))
+    assert reports == [("episodes of random", 0, 2), ("episodes of random", 2, 2)]
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("successes", "count"), [(0, 4), (4, 4), (7, 20), (1, 1)])
+def test_the_interval_of_a_success_rate_is_near_the_exact_one(successes, count):
+    """Clopper and Pearson's interval is never narrower at its far end than Wilson's by much."""
+    score = success_rate(successes, count)
+    assert score.mean == successes / count and score.low is not None and score.high is not None
+    assert 0 <= score.low <= score.mean <= score.high <= 1
+    exact = beta.ppf(0.025, successes, count - successes + 1) if successes else 0.0
+    assert abs(score.low - exact) < 0.2

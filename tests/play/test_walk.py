@@ -1,0 +1,150 @@
+"""Walking by keyboard: commands, the pace of the audio output, the window."""
+
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sonarium.commands.play import BY_KEYBOARD
+from sonarium.play import walk
+from sonarium.play.audio_output import CHUNK, AudioOutput, DeviceOutput, SilentOutput, open_output
+from sonarium.play.screen import MOVES, Command, Screen, command_of
+from sonarium.play.terminal import KEYS
+from sonarium.play.walk import Walk, stroll
+from sonarium.rooms.seek.env import Seek
+
+ROOM = replace(BY_KEYBOARD, threads=1, order=1, sources=1)
+
+
+def test_keys_are_commands():
+    assert command_of([]) == Command()
+    assert command_of(["forward", "left"]).move == (0.0, 1.0)
+    assert command_of(["", "hide", "hide", "levels", "quit"]) == Command(levels=True, quit=True)
+    assert set(KEYS.values()) == {*MOVES, "quit", "next room", "hide", "levels", "images"}
+
+
+class Stub(Screen):
+    """A screen with given commands, which then quits."""
+
+    def __init__(self, commands: list[Command]) -> None:
+        self.commands, self.shown = [*commands, Command(quit=True)], []
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, kind, error, trace):
+        pass
+
+    def wait(self, seconds):
+        pass
+
+    def command(self):
+        return self.commands.pop(0)
+
+    def show(self, scene, status, hide, levels, images):
+        self.shown.append((scene, status, hide, levels, images))
+
+
+class Ear(AudioOutput):
+    """An output that always wants more, and remembers."""
+
+    audible = True
+
+    def __init__(self) -> None:
+        self.windows: list[np.ndarray] = []
+
+    def needs_window(self):
+        return True
+
+    def play(self, window):
+        self.windows.append(window)
+
+    def close(self):
+        pass
+
+
+def test_a_walk_goes_where_the_keys_say_and_sounds_as_the_room():
+    going, ear = Walk(ROOM, 4), Ear()
+    screen = Stub([Command(), Command((1.0, 0.0)), Command((0.0, 1.0), hide=True), Command(next_room=True)])
+    start = going.room.scene().pose
+    stroll(going, screen, ear)
+    poses = [scene.pose for scene, *_ in screen.shown]
+    np.testing.assert_array_equal(poses[0], start)
+    ahead = ROOM.step * np.array([np.cos(start[2]), np.sin(start[2])])
+    np.testing.assert_allclose(poses[1][:2] - start[:2], ahead, atol=1e-9)
+    np.testing.assert_allclose(np.angle(np.exp(1j * (poses[2][2] - start[2]))), np.radians(ROOM.turn), atol=1e-9)
+    assert [hide for _, _, hide, *_ in screen.shown] == [False, False, True, True]
+    assert going.tally.episodes == 2 and going.tally.steps == 4
+    twin = Seek(ROOM)
+    twin.reset(seed=4)
+    heard = [twin.step(np.array(move, np.float32))[0] for move in ((0, 0), (1, 0), (0, 1))]
+    for window, expected in zip(ear.windows, heard, strict=False):
+        np.testing.assert_allclose(window, np.clip(10 * expected, -1, 1), atol=1e-6)
+
+
+def test_an_episode_that_is_over_waits_for_another_room():
+    going, ear = Walk(replace(ROOM, max_steps=2), 0), Ear()
+    screen = Stub([Command()] * 4 + [Command(next_room=True)])
+    stroll(going, screen, ear)
+    states = [state for _, state, *_ in screen.shown]
+    assert ["Time is up" in state for state in states] == [False, True, True, True, False]
+    assert (ear.windows[2] == 0).all() and going.tally.episodes == 2 and going.tally.steps == 3
+
+
+def test_without_a_device_time_passes_all_the_same():
+    silence = SilentOutput(8000)
+    start = time.monotonic()
+    for _ in range(4):
+        while not silence.needs_window():
+            time.sleep(0.001)
+        silence.play(np.zeros((2, 400), np.float32))
+    # The first window begins a little in the past, that the next one is ready in time.
+    assert 0.04 <= time.monotonic() - start < 4
+
+
+def test_the_device_is_fed_without_gaps(monkeypatch):
+    output = DeviceOutput.__new__(DeviceOutput)
+    output.lock, output.waiting = threading.Lock(), deque()
+    output.ready, output.rate, output.given = 0, 8000, 0.0
+    assert output.needs_window()
+    ramp = np.arange(2000, dtype=np.float32)
+    for part in np.split(np.stack([ramp, -ramp]), 2, axis=1):
+        output.play(part)
+    assert not output.needs_window()
+    taken = []
+    for _ in range(2000 // CHUNK + 1):
+        memory = bytearray(8 * CHUNK)
+        output.fill(None, memoryview(memory))
+        taken.append(np.frombuffer(memory, np.float32).reshape(-1, 2))
+    heard = np.concatenate(taken)
+    np.testing.assert_array_equal(heard[:2000], np.stack([ramp, -ramp], axis=1))
+    assert (heard[2000:] == 0).all() and output.needs_window()
+    # A device that asks for nothing more must not keep one from leaving.
+    output.play(np.zeros((2, 2000), np.float32))
+    assert not output.needs_window()
+    output.given -= 2
+    assert output.needs_window()
+
+
+def test_a_window_shows_the_room_and_reads_keys(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
+    pygame = pytest.importorskip("pygame")
+    screen = walk.choose_screen(terminal=False, remark=pytest.fail)
+    assert type(screen).__name__ == "Window"
+    output = open_output(8000)
+    going = Walk(ROOM, 1)
+    start = going.room.scene().pose
+    for key in (pygame.K_UP, pygame.K_l, pygame.K_i):
+        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key))
+    threading.Timer(0.7, lambda: pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_q))).start()
+    with screen:
+        stroll(going, screen, output)
+        seen = pygame.surfarray.array3d(pygame.display.get_surface())
+    output.close()
+    assert going.levels and going.images and going.tally.steps >= 1
+    np.testing.assert_allclose(np.hypot(*(going.room.scene().pose - start)[:2]), ROOM.step, atol=1e-9)
+    assert len(np.unique(seen.reshape(-1, 3), axis=0)) > 20
