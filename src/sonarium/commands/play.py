@@ -98,7 +98,9 @@ def schema(start: SeekConfig) -> type:
             (name, Annotated[hints[name], tyro.conf.arg(help=helps[name])], field(default=getattr(start, name)))
             for name in names.split()
         ]
-        group = dataclasses.make_dataclass(title, fields, frozen=True, namespace={"__doc__": summary})
+        # Without a module, nobody searches source files for the sentences that are given here.
+        namespace = {"__doc__": summary, "__module__": ""}
+        group = dataclasses.make_dataclass(title, fields, frozen=True, namespace=namespace)
         parts.append((title, group, field(default_factory=group)))
     return dataclasses.make_dataclass("Play", parts, bases=(PlayFlags,), frozen=True)
 
