@@ -122,14 +122,14 @@ def test_scores_beside_controls_with_intervals_over_seeds(runs, capsys):
 
 def test_the_table_says_what_is_what(runs, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    words = "--remove-mean --frames --abx --few-labels --most-clips 12".split()
+    words = "--remove-mean --frames --abx --few-labels --max-clips 12".split()
     dispatch(["score", str(runs[0]), *words])
     lines = capsys.readouterr().out.splitlines()
     text = " ".join(" ".join(lines).split())
     for said in (
         "recordings (speech), linear probes, means of clips removed", "word, frames", "word, 1 each",
         "word ABX within", "speaker EER", "log-mel", "untrained", "Of EER and minDCF less is better.",
-        "Of ABX less is better.", "Log-mel: 40 bands", "Probes are asked for word of other speakers",
+        "Of ABX less is better.", "Log-mel: 40 bands", "Probes predict word of other speakers",
     ):  # fmt: skip
         assert said in text, said
     assert "PCA" not in text and "dead" not in text
@@ -282,15 +282,15 @@ def test_what_cannot_be_exported_here_is_said(runs, capsys, tmp_path):
 
 
 def test_a_page_of_scored_recordings(runs, capsys, tmp_path):
-    read(capsys, "score", runs[0], "--most-clips", 20)
+    read(capsys, "score", runs[0], "--max-clips", 20)
     read(capsys, "report", *runs, "--out", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     for said in (
-        "never their labels", "recordings (speech)", "Nearest neighbours, to be heard",
+        "never on their labels", "recordings (speech)", "Nearest neighbours, to listen to",
         "word of other speakers", "1 bad file(s) were set aside", "Equal error rate", "log-mel", "audio/wav",
     ):  # fmt: skip
         assert said in text, said
-    assert "made from causes" not in text
+    assert "made from known factors" not in text
 
 
 def test_the_same_sound_under_two_names_must_not_lie_on_both_sides(corpus, tmp_path, without_pictures):
@@ -316,5 +316,5 @@ def test_recordings_without_labels_can_be_learnt_from_and_seen_but_not_scored(tm
         media = read_index(run / "media")
         assert {medium.group.split("/")[0] for medium in media} == drawn[model]
         assert model == "vae" or "Nearest to this: " in " ".join(medium.title for medium in media)
-        with pytest.raises(ValueError, match=r"nothing can be asked of .*: its clips have no labels"):
+        with pytest.raises(ValueError, match=r"nothing can be predicted from its codes: its clips have no labels"):
             dispatch(["score", str(run)])

@@ -168,7 +168,7 @@ WORDS = [
     ("encode RUN FOLDER --out X.npz", 1, "FOLDER' holds no sound"),
     ("encode RUN FILE FOLDER --out X.npz", 1, "FOLDER' holds no sound"),
     ("score RUN --remove-mean --pooling mean", 2, "a clip's mean less its mean is nothing; take --pooling thirds"),
-    ("score RUN --most-clips 3", 2, "--most-clips 3: give at least 10"),
+    ("score RUN --max-clips 3", 2, "--max-clips 3: give at least 10"),
     ("export RUN", 2, "missing: --out PATH"),
     ("export RUN --out FILE", 2, "FILE is a file: give a folder"),
     ("export RUN --out X --forms tar", 2, "invalid choice 'tar'"),
