@@ -86,16 +86,16 @@ def test_what_was_heard_is_told_with_the_scores(speech, tmp_path):
 def test_one_recording_alone_can_be_learnt_from(tmp_path, capsys):
     bird = tmp_path / "alone" / "ba" / "ann_0.wav"
     write(bird, 2.0)
-    with pytest.raises(ValueError, match="or --test 0, which learns from all and judges nothing"):
+    with pytest.raises(ValueError, match="or --test 0, which trains on all clips and evaluates nothing"):
         train(tmp_path / "alone", tmp_path / "run", "--batch-size", 2)
     train(tmp_path / "alone", tmp_path / "run", "--batch-size", 2, "--test", 0)
     told = capsys.readouterr()
-    assert "train 1 clips of 1, 0.00 h; nothing is kept for judging" in told.err and "score" not in told.out
-    with pytest.raises(ValueError, match=r"kept nothing for judging \(--test 0\): there is nothing to score"):
+    assert "train 1 clips of 1, 0.00 h; there is no test split" in told.err and "score" not in told.out
+    with pytest.raises(ValueError, match=r"no test split \(--test 0\): there is nothing to score"):
         dispatch(["score", str(tmp_path / "run")])
     dispatch(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])
     page = (tmp_path / "page.html").read_text()
-    assert "nothing was kept for judging (--test 0)" in page and "not scored yet" not in page
+    assert "there is no test split (--test 0)" in page and "not scored yet" not in page
     dispatch(["encode", str(tmp_path / "run"), str(bird.parent), "--out", str(tmp_path / "codes.npz")])
 
 
