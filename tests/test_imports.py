@@ -11,7 +11,7 @@ ALLOWED = {
     "worlds": {"worlds"},
     "features": {"features", "worlds"},
     "models": {"models", "features", "worlds"},
-    "measures": {"measures", "models", "features", "worlds"},
+    "measures": {"measures"},
     "evaluation": {"evaluation", "measures", "models", "features", "worlds"},
     "report": {"report", "evaluation", "measures", "models", "features", "worlds"},
     "rooms": {"rooms", "features", "worlds", "catalogue"},

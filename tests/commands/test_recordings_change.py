@@ -91,7 +91,7 @@ def test_one_recording_alone_can_be_learnt_from(tmp_path, capsys):
     train(tmp_path / "alone", tmp_path / "run", "--batch-size", 2, "--test", 0)
     told = capsys.readouterr()
     assert "train 1 clips of 1, 0.00 h; there is no test split" in told.err and "score" not in told.out
-    with pytest.raises(ValueError, match=r"has no test split \(--test 0\): there is nothing to score"):
+    with pytest.raises(ValueError, match=r"no test split \(--test 0\): there is nothing to score"):
         dispatch(["score", str(tmp_path / "run")])
     dispatch(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])
     page = (tmp_path / "page.html").read_text()
