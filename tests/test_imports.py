@@ -22,7 +22,7 @@ ALLOWED = {
 }
 CONTRACTS = {"worlds.contract", "models.contract"}
 """All that `training` may know of worlds and models."""
-JOINING = {"__main__", "commands", "bench", "runs", "play"}
+JOINING = {"__main__", "catalogue", "commands", "bench", "runs", "play"}
 """Rooms that join the others may import anything."""
 
 
