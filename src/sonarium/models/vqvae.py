@@ -36,7 +36,7 @@ from sonarium.worlds.contract import Batch, Signal
 MOST_NUMBERS = 2**22
 """In all codebooks together: 16,384 entries of 256 numbers, the size of the largest published ones. A batch needs
 many times as much memory."""
-ROUNDING = 16
+ROUNDING = 4
 """Machine epsilons by which squared distances may differ and count as equal."""
 MOST_CODES = 2**14
 """Numbers in the vectors of one clip."""
