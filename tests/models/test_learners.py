@@ -137,6 +137,7 @@ def test_a_saved_learner_goes_on_as_if_it_had_not_been(name, preset, kind):
     for part, stateful in learner.parts().items():
         other.parts()[part].load_state_dict(copy.deepcopy(stateful.state_dict()))
     if isinstance(learner, Encoder | FrameEncoder):
+        assert isinstance(other, Encoder | FrameEncoder)
         assert torch.equal(learner.encode(batch.signal), other.encode(batch.signal))
     again = StubEngine()
     again.generator.set_state(engine.generator.get_state())
@@ -183,7 +184,7 @@ def test_codes_are_independent_of_batch_mates_and_of_padding(name, preset, kind)
         assert together.shape[:2] == (len(CLIPS), 1) and not together.requires_grad
         alone = torch.cat([learner.encode(one) for one in signal.split(1)])
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
-    if isinstance(learner, FrameEncoder):
+    elif isinstance(learner, FrameEncoder):
         wave, lengths = shorter(source)
         together, counts = learner.encode(wave, lengths), learner.code_lengths(lengths).tolist()
         assert together.shape[1] >= max(counts) and not together.requires_grad and learner.code_rate > 0
