@@ -51,7 +51,7 @@ def codes_of(world: World, index: Int[Tensor, " clip"], learner: Encoder) -> Flo
 
 
 def factors_of(world: World, index: Int[Tensor, " clip"]) -> Float[np.ndarray, "clip factor"]:
-    return torch.cat([world.excerpt(block).factors for block in index.split(BLOCK)]).numpy()
+    return world.factor_values(index).numpy()
 
 
 def recovery(

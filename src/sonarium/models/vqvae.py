@@ -105,8 +105,8 @@ class Codebooks(nn.Module):
         given = rearrange(vectors, "clip slot dim -> slot clip dim")
         # By default the algorithm would depend on the batch size.
         squares = torch.cdist(given, self.entries, compute_mode="use_mm_for_euclid_dist").square()
-        # Entries initialised with the same vector differ by rounding alone: the first of them is taken, so that the
-        # assignment does not depend on how many clips are compared at once, or on how many ranks.
+        # Entries initialised with the same vector differ by rounding alone: the first of them is taken, so that
+        # the assignment depends neither on how many clips are compared at once nor on the number of ranks.
         scale = given.square().sum(2, keepdim=True) + self.entries.square().sum(2)[:, None]
         least = squares.amin(2, keepdim=True)
         return (squares <= least + ROUNDING * torch.finfo(squares.dtype).eps * scale).to(torch.uint8).argmax(2).T

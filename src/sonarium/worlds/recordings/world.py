@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.worlds.contract import Batch, Factor, Mark, Progress, Signal, World, WorldEntry
@@ -114,6 +114,9 @@ class Recordings(World):
             self.values[at].to(device),
             lengths=lengths.to(device),
         )
+
+    def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
+        return self.values[index.cpu()]
 
     def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         return self.groups[index.cpu()]
