@@ -19,7 +19,7 @@ from typechecking import unchecked
 import sonarium
 from sonarium.__main__ import dispatch
 from sonarium.report.album import read_index
-from sonarium.runs.assemble import open_run
+from sonarium.runs.build import open_run
 
 HOP = 160
 """Samples from one frame to the next: 20 ms at 8 kHz."""
@@ -51,14 +51,14 @@ def runs(corpus, tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     train(corpus, folder / "one", "--steps", 25, "--test", 0.4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sonarium.commands.train.present", lambda *_: None)
+        patch.setattr("sonarium.runs.train.present", lambda *_: None)
         train(corpus, folder / "two", "--steps", 25, "--test", 0.4, "--seed", 1)
     return [folder / "one", folder / "two"]
 
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    monkeypatch.setattr("sonarium.commands.train.present", lambda *_: None)
+    monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
 
 
 def test_a_training_tells_what_it_hears_and_sets_bad_files_aside(corpus, tmp_path, capsys, without_pictures):
@@ -122,7 +122,7 @@ def test_scores_beside_controls_with_intervals_over_seeds(runs, capsys):
 
 def test_the_table_says_what_is_what(runs, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    words = "--remove-mean --frames --abx --few-labels --most-clips 12".split()
+    words = "--remove-mean --frames --abx --few-labels --max-clips 12".split()
     dispatch(["score", str(runs[0]), *words])
     lines = capsys.readouterr().out.splitlines()
     text = " ".join(" ".join(lines).split())
@@ -235,7 +235,7 @@ def test_the_channel_that_was_learnt_from_is_heard(tmp_path, capsys):
         for folder, wave in (("stereo", both), ("right", both[:, 1])):
             (tmp_path / folder).mkdir(exist_ok=True)
             soundfile.write(tmp_path / folder / f"{name}.wav", wave, RATE, subtype="FLOAT")
-    words = ["--rate", RATE, "--seconds", 0.4, "--channel", 1, *TINY, "--batch", 2, "--steps", 2]
+    words = ["--rate", RATE, "--seconds", 0.4, "--channel", 1, *TINY, "--batch-size", 2, "--steps", 2]
     run = tmp_path / "run"
     given = ["--path", tmp_path / "stereo", "--run", run, *words]
     dispatch(["train", "cpc", "--world", "recordings", *map(str, given)])
@@ -282,7 +282,7 @@ def test_what_cannot_be_exported_here_is_said(runs, capsys, tmp_path):
 
 
 def test_a_page_of_scored_recordings(runs, capsys, tmp_path):
-    read(capsys, "score", runs[0], "--most-clips", 20)
+    read(capsys, "score", runs[0], "--max-clips", 20)
     read(capsys, "report", *runs, "--out", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     for said in (
@@ -307,7 +307,7 @@ def test_recordings_without_labels_can_be_learnt_from_and_seen_but_not_scored(tm
         wave = 0.1 * np.random.default_rng(number).standard_normal(4000)
         # The run folder lies among them, and its own sounds are no recordings.
         soundfile.write(tmp_path / f"{number}.wav", wave, RATE)
-    words = ["--path", tmp_path, "--rate", RATE, "--seconds", 0.4, "--batch", 2, "--test", 0.7, "--steps", 2]
+    words = ["--path", tmp_path, "--rate", RATE, "--seconds", 0.4, "--batch-size", 2, "--test", 0.7, "--steps", 2]
     own = {"cpc": TINY[:-2], "vae": ["--network", "dense"]}
     drawn = {"cpc": {"map", "heard"}, "vae": {"reconstructions", "traversals", "samples"}}
     for model, more in own.items():

@@ -16,9 +16,9 @@ from sonarium.__main__ import dispatch
 
 STEPS = 90
 TRAININGS = {
-    "digits": "train factor-vae --world digits --units 64 --batch 48 --log-every 7 --save-every 11".split(),
+    "digits": "train factor-vae --world digits --units 64 --batch-size 48 --log-every 7 --save-every 11".split(),
     "tones": (
-        "train vq-vae --world tones --frequencies 9 --amplitudes 3 --seconds 0.1 --batch 16 --network "
+        "train vq-vae --world tones --frequencies 9 --amplitudes 3 --seconds 0.1 --batch-size 16 --network "
         "convolutional --log-every 7 --save-every 11 --noises 2"
     ).split(),
     "recordings": [
@@ -54,7 +54,7 @@ def weights(folder: Path, step: int = STEPS) -> dict[str, bytes]:
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
     """They are made when all is saved, and would take most of the time."""
-    monkeypatch.setattr("sonarium.commands.train.present", lambda *_: None)
+    monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
 
 
 def here(*words: object) -> None:

@@ -13,14 +13,13 @@ import torch
 from PIL import Image
 
 from sonarium.__main__ import VERBS, dispatch
-from sonarium.commands.list import MEASURES
-from sonarium.models.table import MODELS
-from sonarium.runs.assemble import open_run
-from sonarium.catalogue import WORLDS
+from sonarium.catalogue import MODELS, WORLDS
+from sonarium.commands.list import OWN_MEASURES
+from sonarium.runs.build import open_run
 from sonarium.worlds.tones.syntone import load_syntone
 
 RATE, SECONDS = 16000, 0.25
-TONES = f"--frequencies 6 --amplitudes 3 --seconds {SECONDS} --network dense --test 0.4 --batch 16".split()
+TONES = f"--frequencies 6 --amplitudes 3 --seconds {SECONDS} --network dense --test 0.4 --batch-size 16".split()
 
 
 def read(capsys, *words: object) -> dict:
@@ -40,7 +39,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     dispatch(["train", "vae", "--world", "digits", "--steps", "3", "--run", str(found["digits"])])
     with pytest.MonkeyPatch.context() as patch:
         # The pictures of the others will do.
-        patch.setattr("sonarium.commands.train.present", lambda *_: None)
+        patch.setattr("sonarium.runs.train.present", lambda *_: None)
         dispatch(["train", "vae", *TONES, "--steps", "3", "--seed", "1", "--run", str(found["again"])])
     return found
 
@@ -52,12 +51,12 @@ def test_a_run_folder_has_all_that_a_training_makes(runs):
         assert expected | {"card.md"} <= names
         assert not list(folder.rglob("*.pkl")) and not list(folder.rglob("*.partial"))
         assert any(path.suffix == ".png" for path in (folder / "media").iterdir())
-    assert "3 updates of 16 clips" in (runs["tones"] / "card.md").read_text()
+    assert "3 steps of 16 clips" in (runs["tones"] / "card.md").read_text()
 
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    monkeypatch.setattr("sonarium.commands.train.present", lambda *_: None)
+    monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
 
 
 def test_training_again_says_the_same(runs, capsys, without_pictures):
@@ -68,16 +67,16 @@ def test_training_again_says_the_same(runs, capsys, without_pictures):
 def test_the_last_world_named_is_the_one(tmp_path, capsys, without_pictures):
     words = ["--world", "tones", "--world=digits", "--steps", "1", "--run", tmp_path / "run"]
     assert read(capsys, "train", "vae", *words)["step"] == 1
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["world"] == "digits"
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["source"]["world"] == "digits"
 
 
 def test_list_names_everything(capsys):
     found = read(capsys, "list")
     assert found["models"].keys() == MODELS.keys() and found["worlds"].keys() == WORLDS.keys()
-    assert set(found["measures"]) == set(MEASURES)
+    assert set(found["measures"]) == set(OWN_MEASURES)
     dispatch(["list"])
     out = capsys.readouterr().out
-    assert all(name in out for name in (*MODELS, *WORLDS, *MEASURES, *found["benches"]))
+    assert all(name in out for name in (*MODELS, *WORLDS, *OWN_MEASURES, *found["benches"]))
 
 
 def test_scores_of_several_runs(runs, capsys):
@@ -191,7 +190,7 @@ def test_make_writes_tones_for_others(capsys, tmp_path, without_pictures):
     assert read(capsys, "make", "tones", *grid, "--format", "flac", "--out", tmp_path / "b")["clips"] == 24
     assert len(list((tmp_path / "b" / "clips").glob("*.flac"))) == 24
     words = ["train", "vae", "--world", "syntone-file", "--path", tmp_path / "a.npz", "--network", "dense"]
-    assert read(capsys, *words, "--batch", 8, "--steps", 1, "--run", tmp_path / "run")["step"] == 1
+    assert read(capsys, *words, "--batch-size", 8, "--steps", 1, "--run", tmp_path / "run")["step"] == 1
 
 
 def test_report_writes_a_page_of_scored_and_unscored_runs(runs, capsys, tmp_path):
