@@ -62,11 +62,14 @@ class KMeans(Learner, FrameEncoder):
             self.centroids[cluster] = frames[draw(weights, 1)[0]]
             nearest = nearest.minimum((frames - self.centroids[cluster]).square().sum(1))
 
+    def distances(self, frames: Float[Tensor, "*some code"]) -> Float[Tensor, "*some cluster"]:
+        return (frames[..., None, :] - self.centroids).square().sum(-1).sqrt()
+
     @torch.no_grad()
     def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         """The E-step of one batch."""
         frames = own_frames(data)
-        distance, cluster = torch.cdist(frames, self.centroids).min(1)
+        distance, cluster = self.distances(frames).min(1)
         self.sums.index_add_(0, cluster, frames.double())
         self.counts.index_add_(0, cluster, torch.ones_like(cluster, dtype=torch.float64))
         # Ranks may have unlike numbers of frames; the mean over ranks is that of the global batch.
@@ -94,7 +97,7 @@ class KMeans(Learner, FrameEncoder):
         power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip frame cluster"]:
         """The mean distance of a frame from all centroids, less that from each; 0 where that is negative."""
-        distance = (signal[:, :, None] - self.centroids).square().sum(-1).sqrt()
+        distance = self.distances(signal)
         nearer = (distance.mean(-1, keepdim=True) - distance).clamp(min=0)
         if lengths is None:
             return nearer
