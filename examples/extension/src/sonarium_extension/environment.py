@@ -52,4 +52,4 @@ class Beeps(StatefulEnv):
 
 
 # The limit truncates an episode, which is not its end.
-gymnasium.register("Beeps-v0", Beeps, max_episode_steps=20)
+gymnasium.register("Beeps-v0", f"{__name__}:Beeps", max_episode_steps=20)

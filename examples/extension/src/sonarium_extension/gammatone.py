@@ -118,8 +118,8 @@ class Gammatone(PictureFrontEnd):
 
 def centres(low: float, high: float, bands: int) -> Float[np.ndarray, " row"]:
     """Frequencies evenly spaced on the scale of equivalent rectangular bandwidths."""
-    ends = 21.4 * np.log10(1 + 4.37e-3 * np.array([low, high]))
-    return (10 ** (np.linspace(*ends, bands) / 21.4) - 1) / 4.37e-3
+    lowest, highest = 21.4 * np.log10(1 + 4.37e-3 * np.array([low, high]))
+    return (10 ** (np.linspace(lowest, highest, bands) / 21.4) - 1) / 4.37e-3
 
 
 def gammatones(hertz: Float[np.ndarray, " row"], rate: int) -> Complex64[Tensor, "row time"]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import pdist
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from sonarium.measures.contract import Meaning, MeasureEntry
 
@@ -30,7 +30,9 @@ def similarity(
     # Where all distances are equal there is no order to agree on.
     if np.ptp(of_codes) == 0 or np.ptp(of_factors) == 0:
         return {"rsa": 0.0}
-    return {"rsa": float(spearmanr(of_codes, of_factors).statistic)}
+    correlation = np.corrcoef(rankdata(of_codes), rankdata(of_factors))[0, 1]
+    # Rounding may carry it beyond its bounds.
+    return {"rsa": float(np.clip(correlation, -1, 1))}
 
 
 def distances(values: Float[np.ndarray, " clip"], named: bool) -> Float[np.ndarray, " pair"]:
