@@ -119,5 +119,5 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_changed_configuration_refused
     assert weights(tmp_path / "flipped", 33) == weights(tmp_path / "run", 33)
     with pytest.raises(ValueError, match="holds a run of another configuration") as refusal:
         here(*words, "--run", tmp_path / "run", "--steps", 33, "--kl-weight", 2, "--seed", 4)
-    assert "model_config.penalty.kl_weight: 1.0 in the folder, 2.0 now" in str(refusal.value)
-    assert "fit.seed: 0 in the folder, 4 now" in str(refusal.value)
+    assert "model.config.penalty.kl_weight: 1.0 in the folder, 2.0 now" in str(refusal.value)
+    assert "loop.seed: 0 in the folder, 4 now" in str(refusal.value)

@@ -137,7 +137,7 @@ def test_codes_are_written_in_any_format(runs, capsys, tmp_path, suffix):
 @pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (48000, 1), (44100, 2), (8000 * 5, 3)])
 def test_a_recording_of_any_rate_has_the_codes_of_the_clip(runs, capsys, tmp_path, rate, channels):
     trained = open_run(runs["tones"])
-    clip = trained.world.whole(torch.tensor([7])).signal
+    clip = trained.data.world.whole(torch.tensor([7])).signal
     learner: Any = trained.learner
     own = learner.encode(clip)[0, 0].numpy()
     wave = soxr.resample(clip[0].double().numpy(), RATE, rate, quality="VHQ")
@@ -145,12 +145,12 @@ def test_a_recording_of_any_rate_has_the_codes_of_the_clip(runs, capsys, tmp_pat
     dispatch(["encode", str(runs["tones"]), str(tmp_path / "a.wav"), "--out", str(tmp_path / "a.npz")])
     with np.load(tmp_path / "a.npz") as table:
         codes = table["codes"][0]
-    other = learner.encode(trained.world.whole(torch.tensor([40])).signal)[0, 0].numpy()
+    other = learner.encode(trained.data.world.whole(torch.tensor([40])).signal)[0, 0].numpy()
     assert np.abs(codes - own).max() < (1e-5 if rate == RATE else 0.1 * np.abs(other - own).max())
 
 
 def test_pieces_of_a_long_file_follow_one_another(runs, tmp_path):
-    clip = open_run(runs["tones"]).world.whole(torch.tensor([7, 40])).signal
+    clip = open_run(runs["tones"]).data.world.whole(torch.tensor([7, 40])).signal
     soundfile.write(tmp_path / "two.wav", clip.flatten().numpy(), RATE, subtype="FLOAT")
     for name, samples in (("short", 40), ("silent", 9000)):
         soundfile.write(tmp_path / f"{name}.wav", np.zeros(samples), RATE)

@@ -24,7 +24,7 @@ class Control:
 
 CONTROLS = {
     "pca": Control("PCA", "as many principal components of the same features"),
-    "log_mel": Control("log-mel", "40 log-mel bands, given to the same probes"),
+    "log_mel": Control("log-mel", "40 bands in decibels, given to the same probes"),
     "mfcc": Control("MFCC", "13 cepstra with their slopes, likewise"),
     "input": Control("input", "the codes that it was trained on, given to the same probes"),
     "random": Control("untrained", "the same network before training"),

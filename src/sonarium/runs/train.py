@@ -39,26 +39,27 @@ def train(
         engine.dataset_size = len(made.source.index)
     for said in made.learner.check(made.source):
         told(said)
-    if first:
-        write_folder(made, folder, engine)
+    kept = write_folder(made, folder, engine) if first else ""
     engine.barrier()
     run = RunFolder.read(folder)
     if made.clips is not None and not made.clips.world.planted:
-        told(made.clips.world.describe())
+        told(": ".join(filter(None, [made.clips.world.describe(), kept])))
         told(made.split_in_words())
     callbacks = Callbacks(progress if first else Callbacks.progress, told, partial(present, made, folder))
     fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
     return first
 
 
-def write_folder(made: Built, folder: Path, engine: FabricEngine) -> None:
-    """The folder of a new run, or the one that is there if it is of the same plan."""
+def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
+    """Make the folder of a new run, or take the one that is there if it is of the same plan; what the user should
+    know of what is kept in it, if anything."""
     upgrade = partial(read_plan, where=f"{folder}/config.json")
     RunFolder.create(folder, made.plan.recorded(), lambda config: upgrade(config).recorded())
     write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
-    if made.clips is not None:
-        hold(made.clips.world, made.clips.split, folder)
-        made.clips.world.keep(folder)
+    if made.clips is None:
+        return ""
+    hold(made.clips.world, made.clips.split, folder)
+    return made.clips.world.keep(folder)
 
 
 def present(made: Built, folder: Path, learner: Learner, journal: Journal, step: int) -> None:

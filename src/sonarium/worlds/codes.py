@@ -261,9 +261,10 @@ class Codes(World):
         known = self.encoded.identities
         return [known[clip] for clip in index.tolist()] if known else super().identity(index)
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, folder: Path) -> str:
         if not (folder / FOLDER).is_dir():
             self.encoded.save(folder / FOLDER)
+        return ""
 
     def describe(self) -> str:
         frames, codes = self.encoded.codes.shape

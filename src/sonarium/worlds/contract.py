@@ -192,8 +192,9 @@ class World(ABC):
         """The world in one line."""
         return f"{self.name}: {len(self)} clips"
 
-    def keep(self, folder: Path) -> None:  # noqa: B027
-        """Write into a run folder what the run must keep of this world."""
+    def keep(self, folder: Path) -> str:
+        """Write into a run folder what the run must keep of this world; what a user should know of it, if anything."""
+        return ""
 
 
 def crop(

@@ -142,8 +142,10 @@ class Recordings(World):
             bad += f", and {len(self.quarantine.stretches)} of {self.quarantine.clips} clips"
         return f"{self.root}: layout {self.layout}, {len(self)} clips; {bad}"
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, folder: Path) -> str:
         self.quarantine.write(folder)
+        bad = self.quarantine.faults or self.quarantine.stretches
+        return f"{folder}/quarantine.json has the reasons" if bad else ""
 
 
 def usable(found: Survey) -> Recordings:
