@@ -63,6 +63,7 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"'{flags.run}' holds a {opened.plan.model}, which cannot draw new clips")
     if signal.kind == "wave" and not learner.front.invertible:
         raise ValueError(f"'{flags.run}' has a front end that cannot be inverted to sound: its hop is too long")
+    front: FrontEnd = learner.front
     generator = torch.Generator(device).manual_seed(flags.seed)
     codes = learner.sample(flags.count, generator)
     with written_aside(flags.out) as aside, bars() as progress:
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> None:
         np.save(aside / "codes.npy", codes.cpu().numpy())
         for start in range(0, flags.count, BLOCK):
             features = learner.decode(codes[start : start + BLOCK])
-            made = clips(learner.front, signal, features, generator)
+            made = clips(front, signal, features, generator)
             for number, (suffix, content) in enumerate(made, start):
                 (aside / f"sample-{number:03}{suffix}").write_bytes(content)
             progress("drawing clips", min(start + BLOCK, flags.count), flags.count, {})

@@ -132,7 +132,7 @@ def unpack(packed: Tree, tensors: Mapping[str, Tensor], root: Path) -> Tree:
 def generator_of(state: dict[str, Any]) -> np.random.Generator:
     """NumPy's generator in a state that was saved."""
     known = {kind.__name__: kind for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937)}
-    bits = known[state["bit_generator"]]()
+    bits: Any = known[state["bit_generator"]]()
     bits.state = state
     return np.random.Generator(bits)
 
