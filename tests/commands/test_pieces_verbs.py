@@ -58,7 +58,7 @@ def test_models_of_one_code_learn_from_pieces_of_recordings(corpus, tmp_path):
     given = [*map(str, ["--world", "recordings", *words, "--run", tmp_path / "run", "--test", 0.4])]
     dispatch(["train", "vae", *given])
     trained: Any = open_run(tmp_path / "run")
-    clips = trained.data.world.whole(torch.tensor([0, 1])).signal
+    clips = trained.data.world.excerpt(torch.tensor([0, 1])).signal
     assert clips.shape == (2, 3200)
     made = sonarium.load(tmp_path / "run")
     assert made.code_rate == 2.5

@@ -73,7 +73,9 @@ def test_all_sound_can_be_heard_and_still_be_judged_by_group(speech, tmp_path, c
     sides = [len(told[0][name]["clips"]) for name in ("train", "validation", "test")]
     assert [len(portions.unique()) for portions in heard] == [sides[0], sum(sides)]
     said = capsys.readouterr().err.splitlines()
-    assert ["trained on the sound of all splits, without labels" in line for line in said if "split by" in line] == [False, True]
+    assert [
+        "trained on the sound of all splits, without labels" in line for line in said if "split by" in line
+    ] == [False, True]
 
 
 def test_what_was_heard_is_told_with_the_scores(speech, tmp_path):

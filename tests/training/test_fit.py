@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from sonarium.models.table import MODELS
+
 from sonarium.training.engine import FabricEngine
 from sonarium.training.fit import Audience, Clips, FitConfig, Interrupted, Meter, fit
 from sonarium.training.journal import read_metrics

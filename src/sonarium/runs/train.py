@@ -51,8 +51,8 @@ def train(
 
 
 def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
-    """Make the folder of a new run, or take the one that is there if it is of the same plan; what the user should
-    know of what is kept in it, if anything."""
+    """Make the folder of a new run, or take the one that is there if it is of the same plan; the remark of the
+    world on what it keeps there, if any."""
     upgrade = partial(read_plan, where=f"{folder}/config.json")
     RunFolder.create(folder, made.plan.recorded(), lambda config: upgrade(config).recorded())
     write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")

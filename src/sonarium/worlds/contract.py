@@ -193,7 +193,7 @@ class World(ABC):
         return f"{self.name}: {len(self)} clips"
 
     def keep(self, folder: Path) -> str:
-        """Write into a run folder what the run must keep of this world; what a user should know of it, if anything."""
+        """Write into a run folder what the run must keep of this world; a remark for the user, if any."""
         return ""
 
 
