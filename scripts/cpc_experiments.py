@@ -91,7 +91,7 @@ Hearing = CPC | LogMel | Mfcc
 @torch.no_grad()
 def heard(world: Recordings, by: Hearing, clips: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Clips of about one length at a time: which, their frames, and how many each has."""
-    order = clips[world.lengths[clips].argsort(stable=True)]
+    order = clips[world.lengths(clips).argsort(stable=True)]
     for index in order.split(64):
         batch = world.whole(index)
         assert batch.lengths is not None
@@ -128,14 +128,14 @@ def digit_score(world: Recordings, by: Hearing, speakers: list[str], test: str) 
 
 def digit_of(world: Recordings, codes: np.ndarray, speakers: list[str], test: str) -> float:
     """Digits of one speaker, by a probe fitted on others."""
-    digit, speaker = (column.numpy() for column in world.causes.long().T)
+    digit, speaker = (column.numpy() for column in world.values.long().T)
     names = np.array(world.factors[1].values)[speaker]
     train, judged = np.flatnonzero(np.isin(names, speakers)), np.flatnonzero(names == test)
     return across(codes, digit, names, train, judged)
 
 
 def of_speakers(world: Recordings, speakers: list[str]) -> Tensor:
-    names = np.array(world.factors[1].values)[world.causes[:, 1].long().numpy()]
+    names = np.array(world.factors[1].values)[world.values[:, 1].long().numpy()]
     return torch.from_numpy(np.flatnonzero(np.isin(names, speakers)))
 
 
@@ -223,7 +223,7 @@ def sounds_heard(seed: int, config: CPCConfig, name: str, steps: int) -> Score:
 
 
 def of_fold(world: Recordings, fold: str) -> np.ndarray:
-    return np.flatnonzero(np.array(world.factors[1].values)[world.causes[:, 1].long().numpy()] == fold)
+    return np.flatnonzero(np.array(world.factors[1].values)[world.values[:, 1].long().numpy()] == fold)
 
 
 def sound_score(world: Recordings, codes: np.ndarray, train: str) -> float:
@@ -231,7 +231,7 @@ def sound_score(world: Recordings, codes: np.ndarray, train: str) -> float:
     fitted = of_fold(world, train)
     judged = np.setdiff1d(np.arange(len(world)), fitted)
     assert not set(source[fitted]) & set(source[judged])
-    return across(codes, world.causes[:, 0].long().numpy(), source, fitted, judged)
+    return across(codes, world.values[:, 0].long().numpy(), source, fitted, judged)
 
 
 def by_all(world: Recordings, seed: int, learner: CPC, score: Callable[[Hearing], Score]) -> Score:
@@ -247,8 +247,8 @@ def by_all(world: Recordings, seed: int, learner: CPC, score: Callable[[Hearing]
 def speech(seed: int) -> tuple[Recordings, CPC, np.ndarray]:
     """Trained on LibriSpeech but for three of the ten utterances of each of the seven speakers who have ten."""
     world = sound("librispeech")
-    seven = np.array(world.factors[1].values)[world.causes[:, 1].long().numpy()] == "test-other"
-    speaker = world.causes[:, 0].long().numpy()
+    seven = np.array(world.factors[1].values)[world.values[:, 1].long().numpy()] == "test-other"
+    speaker = world.values[:, 0].long().numpy()
     judged = np.concatenate([np.flatnonzero(seven & (speaker == one))[-3:] for one in np.unique(speaker[seven])])
     heard_before = torch.from_numpy(np.setdiff1d(np.arange(len(world)), judged))
     return world, learn("speech", world, heard_before, DEFAULT, seed, 2 * STEPS), judged
@@ -256,7 +256,7 @@ def speech(seed: int) -> tuple[Recordings, CPC, np.ndarray]:
 
 def speaker_frames(seed: int) -> Score:
     world, learner, judged = speech(seed)
-    speaker = world.causes[:, 0].long().numpy()
+    speaker = world.values[:, 0].long().numpy()
     ten = np.flatnonzero(np.isin(speaker, speaker[judged]))
 
     def score(by: Hearing) -> Score:

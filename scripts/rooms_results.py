@@ -1,11 +1,11 @@
-"""Measure what `docs/rooms.md` reports of the acoustics: how right they are, and how fast, on a quiet machine.
+"""Measure the accuracy and speed of the room acoustics for `docs/rooms.md`, on an idle machine.
 
 .venv/bin/python scripts/rooms_results.py                 # some minutes; needs ../shared/data for measured rooms
 .venv/bin/python scripts/rooms_results.py speed limits    # these parts: speed, limits, proof, "measured rooms"
 
 Proof: random rooms and poses against fresh rooms of pyroomacoustics and against a search through all sequences of
 walls (`tests/rooms/oracles.py`), streams against long convolutions, measured rooms. Speed: `sonarium bench rooms`,
-and how far it is from what the Fourier transforms alone take.
+and its distance from the time of the Fourier transforms alone.
 """
 
 import json
@@ -34,7 +34,7 @@ from rooms import measured, oracles  # pyright: ignore[reportMissingImports]
 DATA = ROOT.parent / "shared" / "data"
 RATE = 16000
 ROOMS = 60
-"""Of each kind."""
+"""Number of rooms of each shape."""
 KINDS = {
     # name: shape, orders in the plane, orders with a height
     "shoeboxes": ("box", 10, 6),
@@ -46,7 +46,7 @@ KINDS = {
 
 
 def draw(shape: str, height: float | None, random: np.random.Generator) -> Room:
-    """A room of this shape whose walls all absorb differently."""
+    """A random room of this shape with a random absorption coefficient for each wall."""
     count = int(random.integers(4, 8))
     if shape == "box":
         x, y = random.uniform(2.5, 8, 2)
@@ -63,7 +63,7 @@ def draw(shape: str, height: float | None, random: np.random.Generator) -> Room:
 
 
 def against_peers(shape: str, orders: tuple[int, int]) -> dict[str, float]:
-    """Images and responses beside pyroomacoustics, and responses in double precision beside the formula."""
+    """Images and responses against pyroomacoustics, and responses in double precision against the formula."""
     random = np.random.default_rng(0)
     names = ("images", "edge", "unlike", "place_m", "gain", "response", "theirs", "single", "double")
     found: dict[str, float] = {name: 0.0 for name in names}
@@ -96,21 +96,22 @@ def against_peers(shape: str, orders: tuple[int, int]) -> dict[str, float]:
 
 
 def beside_formula(room: Room, source: np.ndarray, ear: np.ndarray, order: int) -> float:
-    """In double precision, beside the taps of every path that a search through all sequences of walls finds."""
+    """In double precision, against the taps of every path found by exhaustive search through sequences of
+    walls."""
     heard = simulate(room, [source], [ear], RATE, order, dtype=np.float64)[0, 0]
     paths = oracles.searched(room, source, ear, order)
     return apart(heard, oracles.responded(paths, ear, RATE, room.speed, len(heard)))
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Largest difference, as a share of the peak."""
+    """Maximum difference as a fraction of the peak."""
     length = max(len(one), len(other))
     one, other = (np.pad(signal, (0, length - len(signal))) for signal in (one, other))
     return float(np.abs(one - other).max() / max(np.abs(other).max(), 1e-12))
 
 
 def long_stream() -> float:
-    """Windows of a stream of two sources, beside one long convolution in double precision."""
+    """Windows of a stream of two sources, against one long convolution in double precision."""
     random, worst = np.random.default_rng(1), 0.0
     for shape, _, _ in KINDS.values():
         room = draw(shape, None, random)
@@ -140,8 +141,8 @@ def proof() -> dict:
 def proof_table(found: dict) -> str:
     head = [
         "",
-        "images heard",
-        "unlike",
+        "audible images",
+        "unmatched",
         "on the edge of a beam",
         "place, m",
         "gain",
@@ -159,12 +160,12 @@ def proof_table(found: dict) -> str:
     ]  # fmt: skip
     return (
         table(head, rows)
-        + f"\n\nWindows of a stream beside one long convolution: {found['stream']:.0e} of the peak."
+        + f"\n\nWindows of a stream against one long convolution: {found['stream']:.0e} of the peak."
     )
 
 
 def measurements() -> list[list[str]] | None:
-    """Rows: what was measured, how we differ, over how many."""
+    """Rows: quantity, error, number of cases."""
     if not DATA.is_dir():
         return None
     direct, echoes = (np.abs(errors) for errors in measured.echo_errors(DATA))
@@ -187,7 +188,7 @@ def measurements() -> list[list[str]] | None:
         rows.append([f"Open AIR sports hall, {name.upper()} (expected), s", pairs, "500, 1000, 2000, 4000 Hz"])
     rows.append(
         [
-            "Surrey head, delay between the ears",
+            "Surrey head, interaural delay",
             f"sphere: median {np.median(errors):.0f} µs, largest {errors.max():.0f}; "
             f"no head: {np.median(without):.0f} and {without.max():.0f}",
             "37 azimuths",
@@ -197,11 +198,11 @@ def measurements() -> list[list[str]] | None:
 
 
 def measured_table(rows: list[list[str]]) -> str:
-    return table(["", "here", "of"], rows)
+    return table(["", "result", "cases"], rows)
 
 
 def limits() -> list[dict[str, Any]]:
-    """Microseconds of a step or a pose, beside what transforms alone and beams and arrivals alone take."""
+    """Microseconds per step or pose, against the transforms alone and beams and arrivals alone."""
     rows = [stream_limit(rooms) for rooms in (16, 64, 256, 1024)]
     box, hexagon = shoebox((8, 8), absorption=0.2), regular(6, 4.0, absorption=0.2)
     rows.append(clip_limit("shoebox, clip of 1 s, one listener", box, bench.RATE))
@@ -211,7 +212,7 @@ def limits() -> list[dict[str, Any]]:
 
 
 def stream_limit(rooms: int) -> dict[str, Any]:
-    """A step of the vector environment, by the number of its rooms."""
+    """A step of the vector environment, by number of rooms."""
     environment = SeekVector(rooms, SeekConfig())
     environment.reset(seed=0)
     random = np.random.default_rng(0)
@@ -222,7 +223,7 @@ def stream_limit(rooms: int) -> dict[str, Any]:
         environment.step(row)
     seconds = (time.perf_counter() - begin) / len(actions) / rooms
     acoustics, episodes = environment.episodes.acoustics, environment.episodes
-    # Two sounds, two pairs of responses, and what the pair of ears hears.
+    # Two sounds, two pairs of responses, and one pair of signals at the ears.
     alone = transforms(acoustics, 5) / acoustics.threads
     arriving = arrivals(acoustics, episodes.place, episodes.heading) / acoustics.threads
     return limit(f"stream of .25 s, {rooms} rooms", seconds, alone, arriving, acoustics)
@@ -254,7 +255,7 @@ def limit(name: str, seconds: float, alone: float, arriving: float, acoustics: A
 
 
 def transforms(acoustics: Acoustics, count: int) -> float:
-    """Seconds of so many Fourier transforms for one room."""
+    """Seconds of `count` Fourier transforms for one room."""
     size, rooms = acoustics.convolver.size(int(np.median(acoustics.lengths))), 64
     signals = np.zeros((count * rooms, size), np.float32)
     return best(lambda: fourier.spectra(signals)) / rooms
@@ -277,7 +278,15 @@ def best(work) -> float:
 
 
 def limits_table(rows: list[dict[str, Any]]) -> str:
-    head = ["", "µs", "a second", "transforms alone, µs", "beams and arrivals alone, µs", "× both", "kB a room"]
+    head = [
+        "",
+        "µs",
+        "per second",
+        "transforms alone, µs",
+        "beams and arrivals alone, µs",
+        "× both",
+        "kB per room",
+    ]
     digits = (0, 0, 0, 0, 1, 0)
     cells = [
         [row["what"], *(f"{value:,.{n}f}" for value, n in zip(list(row.values())[1:], digits, strict=True))]

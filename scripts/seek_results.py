@@ -1,8 +1,8 @@
-"""How well scripted agents find sounds in rooms of every kind: the table of docs/rooms.md.
+"""Evaluate the scripted agents in rooms of every shape: the table of docs/rooms.md.
 
     .venv/bin/python scripts/seek_results.py
 
-All agents play the same 100 seeded episodes of each kind of room, with the environment's defaults.
+All agents play the same 100 seeded episodes per room shape, with the environment's defaults.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""What all tests share: shapes checked, one thread a process, and the optional folder of references."""
+"""What all tests share: shapes checked, one thread a process, the installed extension, and the
+optional folder of references."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from installed import install_extension
 from jaxtyping import install_import_hook
 
 # Every shape that a signature promises is checked wherever a test goes through it.
-install_import_hook("sonarium", "typechecking.check")
+install_import_hook(["sonarium", "sonarium_extension"], "typechecking.check")
+# The catalogue that tests see has entries of another package in it, as it has where somebody has installed one.
+install_extension()
 
 torch.set_num_threads(1)
 # The first example of a compiled function waits for the compiler, and machines are shared.

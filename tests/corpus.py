@@ -12,7 +12,7 @@ CLIPS = len(WORDS) * len(SPEAKERS) * TAKES
 PATTERN = "{word}/{speaker}_{take}.wav"
 SMALL = f"--pattern {PATTERN} --labels word speaker --rate {RATE} --seconds 0.4".split()
 """Flags of a world of this corpus."""
-TINY = "--mels 20 --filters 16 --width 16 --steps-ahead 3 --batch 8".split()
+TINY = "--mels 20 --filters 16 --width 16 --steps-ahead 3 --batch-size 8".split()
 """Flags of a learner that takes moments to train."""
 
 

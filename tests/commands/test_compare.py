@@ -13,7 +13,7 @@ from sonarium.commands import compare
 from sonarium.commands.faults import UsageError
 from sonarium.models.cpc.presets import CONFIGS
 
-SMALL = "--filters 6 --width 5 --clips 3 --seconds 0.2 --ahead 4".split()
+SMALL = "--filters 6 --width 5 --clips 3 --seconds 0.2 --steps-ahead 4".split()
 
 
 def found(capsys, *words: str) -> dict:

@@ -6,13 +6,12 @@ import pytest
 
 from sonarium import __version__
 from sonarium.__main__ import VERBS, dispatch
+from sonarium.catalogue import MODELS, WORLDS
 from sonarium.commands.bench import BENCHES
-from sonarium.models.contract import Entry
-from sonarium.models.table import MODELS
-from sonarium.catalogue import WORLDS
+from sonarium.models.contract import ModelEntry
 
 
-def suiting(model: Entry) -> list[str]:
+def suiting(model: ModelEntry) -> list[str]:
     return [name for name, world in WORLDS.items() if world.kind in model.kinds]
 
 
@@ -57,8 +56,12 @@ def test_train_alone_shows_all_that_can_be_set(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit):
         dispatch(["train", "--help"])
-    flags = {word for flag in sentences(capsys.readouterr().out) for word in re.findall(r"--[a-z-]+", flag)}
-    expected = "run world preset steps device seed batch precision latent learning-rate frequencies alias".split()
+    page = capsys.readouterr().out
+    assert "No model is named: these are the flags of beta-vae." in page
+    flags = {word for flag in sentences(page) for word in re.findall(r"--[a-z-]+", flag)}
+    expected = (
+        "run world preset steps device seed batch-size precision latent learning-rate frequencies alias".split()
+    )
     assert {f"--{name}" for name in expected} <= flags
 
 

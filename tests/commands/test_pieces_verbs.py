@@ -11,7 +11,7 @@ from test_verbs import read
 
 import sonarium
 from sonarium.__main__ import dispatch
-from sonarium.runs.assemble import open_run
+from sonarium.runs.build import open_run
 
 WITHOUT_MEANING = {"mig", "beta_vae", "factor_vae", "dci_disentanglement", "modularity", "dead_codes"}
 """Scores of planted causes, of which recordings have none."""
@@ -20,7 +20,7 @@ WITHOUT_MEANING = {"mig", "beta_vae", "factor_vae", "dci_disentanglement", "modu
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("sonarium.commands.train.present", lambda *_: None)
+    monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def corpus(tmp_path) -> Path:
 
 @pytest.mark.parametrize("model", ["vae", "vq-vae"])
 def test_models_of_one_code_are_judged_by_labels_as_frames_are(corpus, tmp_path, capsys, model):
-    words = ["--path", corpus, *SMALL, "--network", "dense", "--batch", 8, "--steps", 25]
+    words = ["--path", corpus, *SMALL, "--network", "dense", "--batch-size", 8, "--steps", 25]
     run = tmp_path / "run"
     given = ["train", model, "--world", "recordings", *words, "--run", run, "--test", 0.4]
     dispatch([*map(str, given)])
@@ -54,11 +54,11 @@ def test_models_of_one_code_are_judged_by_labels_as_frames_are(corpus, tmp_path,
 
 
 def test_models_of_one_code_learn_from_pieces_of_recordings(corpus, tmp_path):
-    words = ["--path", corpus, *SMALL, "--network", "dense", "--batch", 8, "--steps", 2]
+    words = ["--path", corpus, *SMALL, "--network", "dense", "--batch-size", 8, "--steps", 2]
     given = [*map(str, ["--world", "recordings", *words, "--run", tmp_path / "run", "--test", 0.4])]
     dispatch(["train", "vae", *given])
     trained: Any = open_run(tmp_path / "run")
-    clips = trained.world.whole(torch.tensor([0, 1])).signal
+    clips = trained.data.world.excerpt(torch.tensor([0, 1])).signal
     assert clips.shape == (2, 3200)
     made = sonarium.load(tmp_path / "run")
     assert made.code_rate == 2.5

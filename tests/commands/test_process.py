@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sonarium_process import ENVIRONMENT, SONARIUM, run, start
 
-SMALL = "train vae --world digits --batch 64 --steps 3 --precision bf16".split()
+SMALL = "train vae --world digits --batch-size 64 --steps 3 --precision bf16".split()
 
 
 def test_a_broken_pipe_is_quiet():

@@ -16,7 +16,7 @@ from sonarium.commands.faults import UsageError
 @pytest.fixture(autouse=True)
 def plainly(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("sonarium.commands.train.present", lambda *_: None)
+    monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
 
 
 @pytest.fixture
@@ -65,37 +65,39 @@ def test_groups_to_judge_on_can_be_named(speech, tmp_path, capsys):
 
 def test_all_sound_can_be_heard_and_still_be_judged_by_group(speech, tmp_path, capsys, monkeypatch):
     heard = []
-    monkeypatch.setattr("sonarium.commands.train.fit", lambda _, world, portions, *rest: heard.append(portions))
+    monkeypatch.setattr("sonarium.runs.train.fit", lambda _, source, *rest: heard.append(source.index))
     for hear in ("train", "all"):
-        train(speech, tmp_path / hear, "--hear", hear)
+        train(speech, tmp_path / hear, "--train-on", hear)
     told = [json.loads((tmp_path / hear / "split.json").read_text()) for hear in ("train", "all")]
     assert told[0] == told[1]
     sides = [len(told[0][name]["clips"]) for name in ("train", "validation", "test")]
     assert [len(portions.unique()) for portions in heard] == [sides[0], sum(sides)]
     said = capsys.readouterr().err.splitlines()
-    assert ["hears all of them, without labels" in line for line in said if "split by" in line] == [False, True]
+    assert [
+        "trained on the sound of all splits, without labels" in line for line in said if "split by" in line
+    ] == [False, True]
 
 
 def test_what_was_heard_is_told_with_the_scores(speech, tmp_path):
-    train(speech, tmp_path / "run", "--hear", "all")
+    train(speech, tmp_path / "run", "--train-on", "all")
     dispatch(["score", str(tmp_path / "run")])
     told = json.loads((tmp_path / "run" / "scores.json").read_text())
-    assert told["split"].endswith("; the learner hears all of them, without labels")
+    assert told["split"].endswith("; trained on the sound of all splits, without labels")
 
 
 def test_one_recording_alone_can_be_learnt_from(tmp_path, capsys):
     bird = tmp_path / "alone" / "ba" / "ann_0.wav"
     write(bird, 2.0)
-    with pytest.raises(ValueError, match="or --test 0, which learns from all and judges nothing"):
-        train(tmp_path / "alone", tmp_path / "run", "--batch", 2)
-    train(tmp_path / "alone", tmp_path / "run", "--batch", 2, "--test", 0)
+    with pytest.raises(ValueError, match="or --test 0, which trains on all clips and evaluates nothing"):
+        train(tmp_path / "alone", tmp_path / "run", "--batch-size", 2)
+    train(tmp_path / "alone", tmp_path / "run", "--batch-size", 2, "--test", 0)
     told = capsys.readouterr()
-    assert "train 1 clips of 1, 0.00 h; nothing is kept for judging" in told.err and "score" not in told.out
-    with pytest.raises(ValueError, match=r"kept nothing for judging \(--test 0\): there is nothing to score"):
+    assert "train 1 clips of 1, 0.00 h; there is no test split" in told.err and "score" not in told.out
+    with pytest.raises(ValueError, match=r"no test split \(--test 0\): there is nothing to score"):
         dispatch(["score", str(tmp_path / "run")])
     dispatch(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])
     page = (tmp_path / "page.html").read_text()
-    assert "nothing was kept for judging (--test 0)" in page and "not scored yet" not in page
+    assert "there is no test split (--test 0)" in page and "not scored yet" not in page
     dispatch(["encode", str(tmp_path / "run"), str(bird.parent), "--out", str(tmp_path / "codes.npz")])
 
 
@@ -145,14 +147,14 @@ def test_clips_of_nobody_are_told_and_are_nobodys_negatives(speech, tmp_path, ca
 
 def test_a_cosine_ends_with_the_training(speech, tmp_path):
     with pytest.raises(UsageError, match="--steps 4: the warm-up takes 100"):
-        train(speech, tmp_path / "run", "--course", "cosine", "--steps", 4)
-    words = ["--course", "cosine", "--warm-up", 2]
+        train(speech, tmp_path / "run", "--schedule", "cosine", "--steps", 4)
+    words = ["--schedule", "cosine", "--warmup-steps", 2]
     train(speech, tmp_path / "run", *words, "--steps", 4)
     told = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert told["model_config"]["schedule"]["horizon"] == 4
+    assert told["model"]["config"]["schedule"]["decay_steps"] == 4
     with pytest.raises(ValueError, match="horizon"):
         train(speech, tmp_path / "run", *words, "--steps", 8)
-    train(speech, tmp_path / "run", *words, "--steps", 8, "--horizon", 4)
+    train(speech, tmp_path / "run", *words, "--steps", 8, "--decay-steps", 4)
 
 
 def test_causes_of_rendered_clips_may_stand_for_the_speaker(tmp_path, capsys):
@@ -165,11 +167,11 @@ def test_clips_that_teach_nothing_are_told_or_refused(tmp_path, capsys):
     for seed in range(8):
         write(tmp_path / "short" / "ba" / f"ann_{seed}.wav", 0.021, seed=seed)
     with pytest.raises(ValueError, match=r"all \d clips to learn from are too short: a frame comes every 0.02 s"):
-        train(tmp_path / "short", tmp_path / "run", "--group", "file", "--batch", 2)
+        train(tmp_path / "short", tmp_path / "run", "--group", "file", "--batch-size", 2)
     assert not (tmp_path / "run").exists()
     for seed in range(8, 20):
         write(tmp_path / "short" / "ba" / f"ann_{seed}.wav", 0.5, seed=seed)
-    train(tmp_path / "short", tmp_path / "run", "--group", "file", "--batch", 2)
+    train(tmp_path / "short", tmp_path / "run", "--group", "file", "--batch-size", 2)
     assert "clips to learn from are too short for two frames, and teach nothing" in capsys.readouterr().err
 
 

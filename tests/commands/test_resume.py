@@ -16,9 +16,9 @@ from sonarium.__main__ import dispatch
 
 STEPS = 90
 TRAININGS = {
-    "digits": "train factor-vae --world digits --units 64 --batch 48 --log-every 7 --save-every 11".split(),
+    "digits": "train factor-vae --world digits --units 64 --batch-size 48 --log-every 7 --save-every 11".split(),
     "tones": (
-        "train vq-vae --world tones --frequencies 9 --amplitudes 3 --seconds 0.1 --batch 16 --network "
+        "train vq-vae --world tones --frequencies 9 --amplitudes 3 --seconds 0.1 --batch-size 16 --network "
         "convolutional --log-every 7 --save-every 11 --noises 2"
     ).split(),
     "recordings": [
@@ -54,7 +54,7 @@ def weights(folder: Path, step: int = STEPS) -> dict[str, bytes]:
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
     """They are made when all is saved, and would take most of the time."""
-    monkeypatch.setattr("sonarium.commands.train.present", lambda *_: None)
+    monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
 
 
 def here(*words: object) -> None:
@@ -119,5 +119,5 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_changed_configuration_refused
     assert weights(tmp_path / "flipped", 33) == weights(tmp_path / "run", 33)
     with pytest.raises(ValueError, match="holds a run of another configuration") as refusal:
         here(*words, "--run", tmp_path / "run", "--steps", 33, "--kl-weight", 2, "--seed", 4)
-    assert "model_config.penalty.kl_weight: 1.0 in the folder, 2.0 now" in str(refusal.value)
-    assert "fit.seed: 0 in the folder, 4 now" in str(refusal.value)
+    assert "model.config.penalty.kl_weight: 1.0 in the folder, 2.0 now" in str(refusal.value)
+    assert "loop.seed: 0 in the folder, 4 now" in str(refusal.value)

@@ -13,14 +13,13 @@ import torch
 from PIL import Image
 
 from sonarium.__main__ import VERBS, dispatch
-from sonarium.commands.list import MEASURES
-from sonarium.models.table import MODELS
-from sonarium.runs.assemble import open_run
-from sonarium.catalogue import WORLDS
+from sonarium.catalogue import MODELS, WORLDS
+from sonarium.commands.list import OWN_MEASURES
+from sonarium.runs.build import open_run
 from sonarium.worlds.tones.syntone import load_syntone
 
 RATE, SECONDS = 16000, 0.25
-TONES = f"--frequencies 6 --amplitudes 3 --seconds {SECONDS} --network dense --test 0.4 --batch 16".split()
+TONES = f"--frequencies 6 --amplitudes 3 --seconds {SECONDS} --network dense --test 0.4 --batch-size 16".split()
 
 
 def read(capsys, *words: object) -> dict:
@@ -40,7 +39,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     dispatch(["train", "vae", "--world", "digits", "--steps", "3", "--run", str(found["digits"])])
     with pytest.MonkeyPatch.context() as patch:
         # The pictures of the others will do.
-        patch.setattr("sonarium.commands.train.present", lambda *_: None)
+        patch.setattr("sonarium.runs.train.present", lambda *_: None)
         dispatch(["train", "vae", *TONES, "--steps", "3", "--seed", "1", "--run", str(found["again"])])
     return found
 
@@ -52,12 +51,12 @@ def test_a_run_folder_has_all_that_a_training_makes(runs):
         assert expected | {"card.md"} <= names
         assert not list(folder.rglob("*.pkl")) and not list(folder.rglob("*.partial"))
         assert any(path.suffix == ".png" for path in (folder / "media").iterdir())
-    assert "3 updates of 16 clips" in (runs["tones"] / "card.md").read_text()
+    assert "3 steps of 16 clips" in (runs["tones"] / "card.md").read_text()
 
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    monkeypatch.setattr("sonarium.commands.train.present", lambda *_: None)
+    monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
 
 
 def test_training_again_says_the_same(runs, capsys, without_pictures):
@@ -68,16 +67,16 @@ def test_training_again_says_the_same(runs, capsys, without_pictures):
 def test_the_last_world_named_is_the_one(tmp_path, capsys, without_pictures):
     words = ["--world", "tones", "--world=digits", "--steps", "1", "--run", tmp_path / "run"]
     assert read(capsys, "train", "vae", *words)["step"] == 1
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["world"] == "digits"
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["source"]["world"] == "digits"
 
 
 def test_list_names_everything(capsys):
     found = read(capsys, "list")
     assert found["models"].keys() == MODELS.keys() and found["worlds"].keys() == WORLDS.keys()
-    assert set(found["measures"]) == set(MEASURES)
+    assert set(found["measures"]) == set(OWN_MEASURES)
     dispatch(["list"])
     out = capsys.readouterr().out
-    assert all(name in out for name in (*MODELS, *WORLDS, *MEASURES, *found["benches"]))
+    assert all(name in out for name in (*MODELS, *WORLDS, *OWN_MEASURES, *found["benches"]))
 
 
 def test_scores_of_several_runs(runs, capsys):
@@ -138,7 +137,7 @@ def test_codes_are_written_in_any_format(runs, capsys, tmp_path, suffix):
 @pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (48000, 1), (44100, 2), (8000 * 5, 3)])
 def test_a_recording_of_any_rate_has_the_codes_of_the_clip(runs, capsys, tmp_path, rate, channels):
     trained = open_run(runs["tones"])
-    clip = trained.world.whole(torch.tensor([7])).signal
+    clip = trained.data.world.whole(torch.tensor([7])).signal
     learner: Any = trained.learner
     own = learner.encode(clip)[0, 0].numpy()
     wave = soxr.resample(clip[0].double().numpy(), RATE, rate, quality="VHQ")
@@ -146,12 +145,12 @@ def test_a_recording_of_any_rate_has_the_codes_of_the_clip(runs, capsys, tmp_pat
     dispatch(["encode", str(runs["tones"]), str(tmp_path / "a.wav"), "--out", str(tmp_path / "a.npz")])
     with np.load(tmp_path / "a.npz") as table:
         codes = table["codes"][0]
-    other = learner.encode(trained.world.whole(torch.tensor([40])).signal)[0, 0].numpy()
+    other = learner.encode(trained.data.world.whole(torch.tensor([40])).signal)[0, 0].numpy()
     assert np.abs(codes - own).max() < (1e-5 if rate == RATE else 0.1 * np.abs(other - own).max())
 
 
 def test_pieces_of_a_long_file_follow_one_another(runs, tmp_path):
-    clip = open_run(runs["tones"]).world.whole(torch.tensor([7, 40])).signal
+    clip = open_run(runs["tones"]).data.world.whole(torch.tensor([7, 40])).signal
     soundfile.write(tmp_path / "two.wav", clip.flatten().numpy(), RATE, subtype="FLOAT")
     for name, samples in (("short", 40), ("silent", 9000)):
         soundfile.write(tmp_path / f"{name}.wav", np.zeros(samples), RATE)
@@ -191,7 +190,7 @@ def test_make_writes_tones_for_others(capsys, tmp_path, without_pictures):
     assert read(capsys, "make", "tones", *grid, "--format", "flac", "--out", tmp_path / "b")["clips"] == 24
     assert len(list((tmp_path / "b" / "clips").glob("*.flac"))) == 24
     words = ["train", "vae", "--world", "syntone-file", "--path", tmp_path / "a.npz", "--network", "dense"]
-    assert read(capsys, *words, "--batch", 8, "--steps", 1, "--run", tmp_path / "run")["step"] == 1
+    assert read(capsys, *words, "--batch-size", 8, "--steps", 1, "--run", tmp_path / "run")["step"] == 1
 
 
 def test_report_writes_a_page_of_scored_and_unscored_runs(runs, capsys, tmp_path):

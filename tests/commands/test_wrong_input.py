@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from typechecking import unchecked
 
 from sonarium.__main__ import main
-from sonarium.training.run import Run
+from sonarium.training.run import RunFolder
 
-TONES = "--frequencies 6 --amplitudes 3 --seconds 0.1 --network dense --test 0.4 --batch 16"
+TONES = "--frequencies 6 --amplitudes 3 --seconds 0.1 --network dense --test 0.4 --batch-size 16"
 SMALL = f"train vae {TONES} --steps 2 --run"
 
 
@@ -56,7 +56,7 @@ def sonarium(monkeypatch, capsys):
 def without_pictures():
     """They are made when all is saved, and would take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sonarium.commands.train.present", lambda *_: None)
+        patch.setattr("sonarium.runs.train.present", lambda *_: None)
         yield
 
 
@@ -99,16 +99,20 @@ WORDS = [
     ("train vae --run X --wrld digits", 2, "Unrecognized options: --wrld, digits; did you mean --world?"),
     ("train vae --run X --steps abc", 2, "--steps: 'abc' is not a whole number"),
     ("train vae --run X --beta abc", 2, "--beta: 'abc' is not a number"),
-    ("train vae --run X --steps 0", 2, "--steps 0: train for at least 1 update"),
+    ("train vae --run X --steps 0", 2, "--steps 0: train for at least 1 step"),
     ("train vae --run X --steps -3", 2, "--steps -3"),
     ("train vae --run X --precision 8", 2, "invalid choice '8' for argument '--precision'"),
-    ("train vae --run X --batch 0", 2, "--batch 0: give a whole number of at least 1"),
+    ("train vae --run X --batch-size 0", 2, "--batch-size 0: give a whole number of at least 1"),
     ("train vae --run X --seed -1", 2, "--seed -1"),
     ("train vae --run X --log-every 0", 2, "--log-every 0"),
     ("train vae --run X --save-every 0", 2, "--save-every 0"),
     ("train vae --run X --noises 0", 2, "noises=0"),
     ("train vae --run X --seconds 0", 2, "seconds=0"),
-    ("train vae --run X --world digits --batch 5000", 1, "there are 1438 to train on: use --batch between 1 and"),
+    (
+        "train vae --run X --world digits --batch-size 5000",
+        1,
+        "there are 1438 to train on: use --batch-size between 1 and",
+    ),
     ("train vae --run X --world digits --latent 0", 2, "latent=0"),
     ("train beta-vae --run X --latent 1000000", 2, "latent=1000000: give a whole number from 1 to 16384"),
     ("train vq-vae --run X --entries 1000000000", 2, "entries=1000000000: give a whole number from 1 to 65536"),
@@ -123,12 +127,12 @@ WORDS = [
     (
         "train vae --run X --frequencies 2 --amplitudes 1 --waveforms sine",
         1,
-        "there are 1 to train on: use --batch between 1 and 1",
+        "there are 1 to train on: use --batch-size between 1 and 1",
     ),
     ("train vae --run X --world digits --device tpu", 1, "use --device cpu, cuda or auto"),
     ("train vae --run X --world digits --path /none", 1, "there is no folder or file at /none"),
     ("train vae --run X --world syntone-file --path /etc/hosts", 1, "/etc/hosts"),
-    ("train cpc --run X --world digits", 2, "cpc does not learn from a picture, which digits gives: take --world"),
+    ("train cpc --run X --world digits", 2, "cpc does not train on pictures, which digits gives: take --world"),
     ("train cpc --run X --world recordings", 1, "which recordings? give the folder or manifest with --path"),
     ("train cpc --run X --world recordings --path Y", 1, "Y': give the path of one with recordings"),
     ("train cpc --run X --world recordings --path FOLDER", 1, "names no recordings: it holds 1 of .txt"),
@@ -168,7 +172,7 @@ WORDS = [
     ("encode RUN FOLDER --out X.npz", 1, "FOLDER' holds no sound"),
     ("encode RUN FILE FOLDER --out X.npz", 1, "FOLDER' holds no sound"),
     ("score RUN --remove-mean --pooling mean", 2, "a clip's mean less its mean is nothing; take --pooling thirds"),
-    ("score RUN --most-clips 3", 2, "--most-clips 3: give at least 10"),
+    ("score RUN --max-clips 3", 2, "--max-clips 3: give at least 10"),
     ("export RUN", 2, "missing: --out PATH"),
     ("export RUN --out FILE", 2, "FILE is a file: give a folder"),
     ("export RUN --out X --forms tar", 2, "invalid choice 'tar'"),
@@ -182,8 +186,8 @@ WORDS = [
     ("train vae --world digits --run FILE/below", 1, "FILE/below/config.json' (Not a directory)"),
     ("train vae --world digits --run FOLDER", 1, "FOLDER' exists and is not a run folder"),
     (f"train vae {TONES} --steps 1 --run RUN", 1, "stands at step 2 already, beyond --steps 1"),
-    (f"train vae {TONES} --steps 9 --beta 7 --run RUN", 1, "model_config.penalty.beta: 1 in the folder, 7.0 now"),
-    ("train beta-vae --steps 9 --run RUN", 1, "model: 'vae' in the folder, 'beta-vae' now"),
+    (f"train vae {TONES} --steps 9 --beta 7 --run RUN", 1, "model.config.penalty.beta: 1 in the folder, 7.0 now"),
+    ("train beta-vae --steps 9 --run RUN", 1, "model.name: 'vae' in the folder, 'beta-vae' now"),
 ]
 
 
@@ -205,15 +209,15 @@ def is_place(word: str, name: str) -> bool:
 
 CONFIGS = [
     ('"latent": 10', '"latent": 12', "do not fit the model of its config.json"),
-    ('"latent": 10', '"latent": "ten"', "model_config.latent is 'ten', expected something like 10"),
+    ('"latent": 10', '"latent": "ten"', "model.config.latent is 'ten', expected something like 10"),
     ('"latent": 10', '"latent": -3', "latent=-3: give a whole number"),
-    ('"learning_rate": 0.002', '"learning_rate": NaN', "learning_rate=nan: give a positive number"),
+    ('"learning_rate": 0.002', '"learning_rate": NaN', "model.config.learning_rate is nan"),
     ('"latent": 10', '"latex": 10', "unknown keys latex"),
     ('"preset": "default"', '"preset": "best"', "preset is 'best', expected one of default"),
-    ('"world": "tones"', '"world": ["tones"]', "world is ['tones'], expected one of tones"),
+    ('"world": "tones"', '"world": ["tones"]', "source.world is ['tones'], expected a name"),
     ('"seed": 0', '"seed": -1', "--seed -1"),
-    ('"fit": {', '"fat": {', "expected ['fit', 'model'"),
-    ('"alias": false', '"alias": 1', "world_config.alias is 1"),
+    ('"loop": {', '"lop": {', "lacks model, source or loop"),
+    ('"alias": false', '"alias": 1', "source.config.alias is 1"),
     ("{", "", "is damaged"),
 ]
 
@@ -244,7 +248,7 @@ def test_where_no_checkpoint_is_whole_training_starts_over_and_others_refuse(son
 
 
 def test_a_run_that_was_never_trained_or_scored(sonarium, trained, tmp_path):
-    Run.create(tmp_path / "run", json.loads((trained / "config.json").read_text()))
+    RunFolder.create(tmp_path / "run", json.loads((trained / "config.json").read_text()), lambda config: config)
     refused(sonarium(f"score {tmp_path}/run"), 1, "has no whole checkpoint (none was saved yet)")
     refused(sonarium(f"report {tmp_path}/run --out {tmp_path}/page.html"), 1, "has no metrics yet: train it")
     shutil.copytree(trained, tmp_path / "unscored")
@@ -255,12 +259,12 @@ def test_a_run_that_was_never_trained_or_scored(sonarium, trained, tmp_path):
 
 
 def test_a_training_in_the_same_folder_is_refused(sonarium, trained):
-    with Run.read(trained).locked():
+    with RunFolder.read(trained).locked():
         refused(sonarium(f"{SMALL} {trained}"), 1, "another process is training in")
 
 
 def test_too_few_clips_to_score(sonarium, tmp_path):
-    words = "train vae --frequencies 3 --amplitudes 2 --seconds 0.1 --network dense --batch 4 --steps 1"
+    words = "train vae --frequencies 3 --amplitudes 2 --seconds 0.1 --network dense --batch-size 4 --steps 1"
     assert sonarium(f"{words} --run {tmp_path}/run")[0] == 0
     refused(
         sonarium(f"score {tmp_path}/run"), 1, "holds out 5 clips, too few to measure anything: train on a larger"
@@ -269,15 +273,15 @@ def test_too_few_clips_to_score(sonarium, tmp_path):
 
 @pytest.mark.parametrize("model", ["factor-vae --units 8", "tc-vae"])
 def test_a_batch_of_one_clip_where_a_penalty_needs_two(model, sonarium, tmp_path):
-    words = f"train {model} --world digits --steps 2 --batch 1"
-    refused(sonarium(f"{words} --run {tmp_path}/run"), 1, "learns from 2 or more clips at a time")
+    words = f"train {model} --world digits --steps 2 --batch-size 1"
+    refused(sonarium(f"{words} --run {tmp_path}/run"), 1, "needs at least 2 clip(s) a batch")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_diverging_training_and_weights_beyond_memory(sonarium, tmp_path):
     words = f"train vae --world digits --steps 40 --run {tmp_path}"
     refused(sonarium(f"{words}/a --learning-rate 1e9"), 1, "the training has diverged; start a new --run")
-    assert Run.read(tmp_path / "a").load() is None
+    assert RunFolder.read(tmp_path / "a").load() is None
     refused(
         sonarium(f"{words}/b".replace("train vae", "train factor-vae") + " --units 90000000"),
         1,

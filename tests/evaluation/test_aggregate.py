@@ -100,7 +100,7 @@ def shown_as_json(records: list[Record]) -> list[float]:
 
 
 def shown_on_page(records: list[Record], out: Any) -> list[float]:
-    pages = [RunPage(one.run, one.model, one.world, one.config, {}, [], one.evaluation, None) for one in records]
+    pages = [RunPage(one.run, one.title, one.world, one.config, {}, [], one.evaluation, None) for one in records]
     page(pages, out)
     text = re.sub(r"<svg.*?</svg>|<[^>]*>", " ", out.read_text().partition("<tbody>")[2].partition("</tbody>")[0])
     return values_of(text)

@@ -17,7 +17,7 @@ class Oracle(Learner, FeatureLearner, Encoder):
 
     def __init__(self, deaf: bool = False):
         super().__init__()
-        self.front, self.deaf = nn.Identity(), deaf
+        self.deaf = deaf
         self.nothing = nn.Parameter(torch.zeros(()))
 
     def update(self, batch, engine):

@@ -13,10 +13,10 @@ from typechecking import unchecked
 
 from sonarium.features.waveform import Waveform, WaveformConfig
 from sonarium.models.contract import Decoder, Encoder, FrameEncoder, Learner
-from sonarium.models.cpc.cpc import CPC, CPCConfig
+from sonarium.models.cpc.cpc import CPC, CPCConfig, complete
 from sonarium.models.cpc.presets import CONFIGS, PRESETS
 from sonarium.models.optim import AdamConfig, ScheduleConfig
-from sonarium.worlds.contract import Batch, Signal
+from sonarium.worlds.contract import UNKNOWN, Batch, Factor, Signal, World
 
 PARAMETERS = {
     "default": 678_528,
@@ -273,6 +273,7 @@ def test_impossible_configurations_are_refused(changed, message):
     ("changed", "message"),
     [
         ({"learning_rate": 0.0}, "learning_rate=0.0: give a positive number"),
+        ({"beta1": -0.1}, "beta1=-0.1"),
         ({"beta2": 1.0}, "beta2=1.0"),
         ({"epsilon": math.nan}, "epsilon=nan"),
         ({"weight_decay": -1.0}, "weight_decay=-1.0"),
@@ -302,3 +303,73 @@ def test_features_computed_beforehand_are_taken_as_they_are():
     for each in (given, early):
         terms.append(made("default").update(each, StubEngine()))
     assert terms[0] == terms[1]
+
+
+class Speech(World):
+    """Clips of these lengths, said by two speakers."""
+
+    name, signal = "speech", SIGNAL
+    factors = (Factor("loudness", (0.0, 1.0)), Factor("who", ("ann", "bob")))
+
+    def __init__(self, *sizes: int):
+        self.sizes = torch.tensor(sizes)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def lengths(self, index: torch.Tensor) -> torch.Tensor:
+        return self.sizes[index]
+
+    def whole(self, index: torch.Tensor, device: Any = "cpu") -> Batch:
+        return Batch(index, torch.ones(len(index), int(self.sizes[index].max())), torch.zeros(len(index), 2))
+
+
+class Source:
+    unit, batch_size, pass_ended = "clips", 2, False
+
+    def __init__(self, world: World):
+        # Each clip as often as a piece fits into it.
+        self.world, self.index = world, world.portions(torch.arange(len(world)))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> Batch:
+        return self.world.whole(self.index[:2])
+
+    def preview(self, progress):
+        yield self.world.whole(self.index)
+
+    def attach(self, learner, engine) -> None: ...
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state, /) -> None: ...
+
+
+def test_sources_of_clips_too_short_or_without_a_speaker_are_refused_or_remarked():
+    learner = CPC(replace(tiny(SAME_SPEAKER), speaker=1), SIGNAL)
+    remarks = learner.check(Source(Speech(9000, 2400, 100)))
+    assert remarks == [
+        "1 of 3 training clips are too short for two frames and add no loss",
+        "negatives of the same speaker are clips with the same who",
+    ]
+    with pytest.raises(ValueError, match=r"all 2 training clips are too short: a frame comes every 0\.02 s"):
+        learner.check(Source(Speech(100, 90)))
+    nobody = Speech(2400)
+    nobody.factors = (Speech.factors[0], Factor("who", ("ann", UNKNOWN)))
+    with pytest.raises(ValueError, match="--speaker who: some clips have no who"):
+        learner.check(Source(nobody))
+    made("default").prepare(Source(Speech(2400)), StubEngine())
+
+
+def test_the_speaker_is_found_by_name_and_the_cosine_ends_with_the_training():
+    config, world = replace(SAME_SPEAKER, speaker="who", schedule=ScheduleConfig("cosine", 5)), Speech(2400)
+    completed = complete(config, world, 40)
+    assert completed.speaker == 1 and completed.schedule == ScheduleConfig("cosine", 5, 40)
+    assert complete(replace(config, speaker=1), world, 40) == completed
+    assert complete(CONFIGS["default"], world, 40) == CONFIGS["default"]
+    for wrong in ("whom", 0):
+        with pytest.raises(ValueError, match=rf"--speaker {wrong}: the labels of these clips are who \(1\); give"):
+            complete(replace(config, speaker=wrong), world, 40)

@@ -1,11 +1,12 @@
-"""Learning rates against their formulas."""
+"""Adam as configured, and learning-rate schedules against their formulas."""
 
 import math
 
 import pytest
+import torch
 from typechecking import unchecked
 
-from sonarium.models.optim import ScheduleConfig
+from sonarium.models.optim import AdamConfig, ScheduleConfig
 
 
 def test_constant_after_a_straight_rise():
@@ -17,12 +18,12 @@ def test_constant_after_a_straight_rise():
 def test_noam_is_that_of_its_paper():
     config = ScheduleConfig("noam", warmup_steps=1000)
     highest = (128 * 1000) ** -0.5
-    for update in (1, 10, 999, 1000, 1001, 50_000):
-        expected = 128**-0.5 * min(update**-0.5, update * 1000**-1.5)
-        assert highest * config.fraction(update - 1) == pytest.approx(expected)
+    for step in (1, 10, 999, 1000, 1001, 50_000):
+        expected = 128**-0.5 * min(step**-0.5, step * 1000**-1.5)
+        assert highest * config.fraction(step - 1) == pytest.approx(expected)
 
 
-def test_cosine_falls_to_nothing_and_stays_there():
+def test_cosine_falls_to_zero_and_stays_there():
     config = ScheduleConfig("cosine", warmup_steps=10, decay_steps=110)
     assert config.fraction(9) == 1
     assert config.fraction(59) == pytest.approx(0.5)
@@ -44,3 +45,22 @@ def test_cosine_falls_to_nothing_and_stays_there():
 def test_impossible_schedules_are_refused(words, message):
     with unchecked(), pytest.raises(ValueError, match=message):
         ScheduleConfig(*words)
+
+
+def test_a_cosine_ends_with_the_training_unless_it_has_an_end():
+    assert ScheduleConfig("cosine", 10).ending(50) == ScheduleConfig("cosine", 10, 50)
+    assert ScheduleConfig("cosine", 10, 30).ending(50) == ScheduleConfig("cosine", 10, 30)
+    assert ScheduleConfig("noam", 100).ending(50) == ScheduleConfig("noam", 100)
+    with pytest.raises(ValueError, match="--steps 10: the warm-up takes 10; give more steps"):
+        ScheduleConfig("cosine", 10).ending(10)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_adam_takes_every_setting(fused):
+    weight = torch.nn.Parameter(torch.ones(3))
+    adam = AdamConfig(0.1, beta1=0.5, beta2=0.7, epsilon=1e-4, weight_decay=0.2, amsgrad=True).build(
+        [weight], fused
+    )
+    (group,) = adam.param_groups
+    expected = {"lr": 0.1, "betas": (0.5, 0.7), "eps": 1e-4, "weight_decay": 0.2, "amsgrad": True}
+    assert {name: group[name] for name in expected} == expected and bool(group["fused"]) == fused

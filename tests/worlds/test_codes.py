@@ -51,7 +51,10 @@ def test_what_is_known_of_the_clips_is_that_of_the_world_below():
     assert codes.describe() == "codes of varied: 5 clips, 86 frames of 2 codes at 25 frames a second"
     batch, below = codes.whole(torch.tensor([3, 0])), world.whole(torch.tensor([3, 0]))
     assert batch.signal.shape == (2, 32, 2) and batch.lengths is not None and batch.tracks is not None
-    assert torch.equal(batch.factors, below.factors) and batch.lengths.tolist() == [10, 32]
+    assert torch.equal(batch.factors, below.factors) and torch.equal(
+        codes.factor_values(everything)[3], below.factors[0]
+    )
+    assert batch.lengths.tolist() == [10, 32]
     assert torch.equal(batch.signal[1, :, 0], below.signal[1, :128:4])
     assert torch.equal(batch.signal[0, :10, 1], -below.signal[0, :40:4]) and not batch.signal[0, 10:].any()
     assert below.tracks is not None
@@ -94,6 +97,16 @@ def test_all_of_it_is_kept_without_pickle(tmp_path):
     bare = Encoded(torch.arange(6.0).reshape(3, 2), torch.tensor([1, 2]), 12.5)
     bare.save(tmp_path / "bare")
     assert equal(bare, Encoded.load(tmp_path / "bare"))
+
+
+def test_a_run_keeps_its_codes_once(tmp_path):
+    found = encoded_world()[1]
+    codes = Codes(CodesConfig(), found)
+    codes.keep(tmp_path)
+    written = (tmp_path / "codes" / "codes.json").stat().st_mtime_ns
+    codes.keep(tmp_path)
+    assert (tmp_path / "codes" / "codes.json").stat().st_mtime_ns == written
+    assert equal(Encoded.load(tmp_path / "codes"), found)
 
 
 def test_plain_codes_need_nothing_else():
@@ -162,11 +175,10 @@ def another_field(folder):
     path.write_text(json.dumps({**json.loads(path.read_text()), "more": 1}))
 
 
-def test_clips_without_a_frame_keep_their_number_and_are_not_trained_on():
+def test_clips_without_a_frame_keep_their_number_and_are_all_padding():
     found = encoded_world([3, 50, 2, 9])[1]
     codes, everything = Codes(CodesConfig(5), found), torch.arange(4)
     assert codes.lengths(everything).tolist() == [0, 12, 0, 2]
-    assert codes.portions(everything).tolist() == [1, 1, 3]
     batch = codes.whole(everything)
     assert batch.lengths is not None and batch.lengths.tolist() == [0, 12, 0, 2]
     assert not batch.signal[[0, 2]].any() and codes.group(everything).tolist() == [0, 0, 1, 1]

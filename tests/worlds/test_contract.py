@@ -5,10 +5,11 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from worlds.varied import CLIP, Varied
 
+from sonarium.worlds.codes import Codes, CodesConfig, Encoded
 from sonarium.worlds.contract import Batch, Signal, World, crop
 from sonarium.worlds.digits import Digits, DigitsConfig
 from sonarium.worlds.tones.world import Tones, TonesConfig
@@ -78,6 +79,21 @@ def test_a_piece_is_a_stretch_of_its_clip_with_its_tracks(data):
 
 
 @given(data=st.data())
+def test_rows_of_a_batch_are_those_of_the_whole_batch(data):
+    """As processes share a batch among them."""
+    world = drawn(data)
+    codes = Codes(CodesConfig(3), Encoded(torch.arange(40.0).reshape(20, 2), torch.tensor([1, 3, 9, 7]), 10.0))
+    rows = data.draw(st.slices(6))
+    assume(rows.step is None or rows.step > 0)
+    for kind in (world, codes):
+        index = torch.tensor(data.draw(st.lists(st.integers(0, len(kind) - 1), min_size=6, max_size=6)))
+        whole, some = kind.piece(index, 3, 8), kind.piece(index, 3, 8, rows=rows)
+        assert torch.equal(some.index, whole.index[rows]) and torch.equal(some.factors, whole.factors[rows])
+        width = some.signal.shape[1]
+        assert torch.equal(some.signal, whole.signal[rows, :width]) and not whole.signal[rows, width:].any()
+
+
+@given(data=st.data())
 def test_an_excerpt_is_the_middle(data):
     world = drawn(data)
     index = data.draw(st.lists(st.integers(0, len(world) - 1), min_size=1, max_size=6))
@@ -124,6 +140,10 @@ def test_whether_pieces_differ_follows_from_the_lengths():
             assert torch.equal(batch.signal, world.whole(index).signal)
         assert world.lengths(index).tolist() == [world.signal.shape[0]] * 3
         assert world.portions(index).tolist() == [3, 0, 3]
+        assert torch.equal(world.factor_values(index), world.whole(index).factors)
+    varied, index = Varied([5] * 300), torch.arange(299, 0, -1)
+    assert torch.equal(varied.factor_values(index), varied.whole(index).factors)
+    assert varied.factor_values(index[:0]).shape == (0, 2)
 
 
 def test_every_world_names_its_clips_and_groups():
@@ -133,7 +153,7 @@ def test_every_world_names_its_clips_and_groups():
     assert [world.group_names()[group] for group in world.group(index)] == ["3", "0"]
     assert world.identity(index) == ["tones 3", "tones 0"] and world.marks(index) == [(), ()]
     assert world.path(3) == "clip 3 of tones" and world.describe() == "tones: 16 clips"
-    assert (world.group_kind, world.planted, world.documents(), world.tracks) == ("clip", True, {}, ())
+    assert (world.group_kind, world.planted, world.tracks) == ("clip", True, ())
 
 
 def test_a_batch_goes_to_a_device_whole():

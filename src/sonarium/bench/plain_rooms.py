@@ -1,4 +1,4 @@
-"""Rooms heard through pyroomacoustics, one listener at a time: the peer of the speed of `sonarium.rooms`.
+"""Rooms in pyroomacoustics, one listener at a time: the baseline of the speed of `sonarium.rooms`.
 
 `simulate` is the loop as one writes it: images, responses and sound anew at each place. `hear` spares what can be
 spared: in a box the images stay where they are and all of them are heard, and one transform holds all sounds. In
@@ -49,7 +49,7 @@ class PlainRoom:
         return found
 
     def simulate(self, ears: Float[np.ndarray, "ear 2"]) -> Float[np.ndarray, "ear heard"]:
-        """All sounds from their beginning, with the last reverberation, by its own loops."""
+        """All sounds from their beginning with their reverberation, by its own loops."""
         self.listen(ears)
         self.room.image_source_model()
         self.room.compute_rir()
@@ -57,7 +57,7 @@ class PlainRoom:
         return self.room.mic_array.signals
 
     def listen(self, ears: Float[np.ndarray, "ear 2"]) -> None:
-        """Put both ears there."""
+        """Move both ears."""
         if self.box and self.room.mic_array is not None:
             self.room.mic_array.R = ears.T
         else:
@@ -65,7 +65,7 @@ class PlainRoom:
             self.room.add_microphone_array(ears.T)
 
     def respond(self, ears: Float[np.ndarray, "ear 2"]) -> Float[np.ndarray, "source ear time"]:
-        """Impulse responses to both ears."""
+        """Impulse responses at both ears."""
         self.listen(ears)
         self.room.compute_rir()
         length = max(len(response) for row in self.room.rir for response in row)
@@ -76,13 +76,13 @@ class PlainRoom:
         return found
 
     def hear(self, ears: Float[np.ndarray, "ear 2"]) -> Float[np.ndarray, "ear heard"]:
-        """All sounds from their beginning, with the last reverberation."""
+        """All sounds from their beginning with their reverberation."""
         return self.convolve(self.respond(ears), np.stack(self.sounds))
 
     def hear_window(
         self, ears: Float[np.ndarray, "ear 2"], time: int, window: int, offsets: np.ndarray
     ) -> Float[np.ndarray, "ear window"]:
-        """A window of sounds that have been going round for ever."""
+        """A window of sounds that have been looping forever."""
         responses = self.respond(ears)
         before = responses.shape[-1] - 1
         span = np.arange(time - before, time + window)

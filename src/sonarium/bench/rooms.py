@@ -1,7 +1,7 @@
-"""What a listener hears as it moves, beside pyroomacoustics; the same sound on both sides, asserted before timing.
+"""Binaural rendering for moving listeners against pyroomacoustics; equal signals are asserted before timing.
 
-Whole clips, one listener at a time, in a box and in a hexagon; the same in OtoWorld's setting; windows of a stream
-in the vector environment, random actions, observations delivered; and how long a new room takes.
+Whole clips, one listener at a time, in a rectangle and in a hexagon; the same in OtoWorld's setting; windows of a
+stream in the vector environment, with random actions and observations; and reset to a new room.
 """
 
 import os
@@ -20,19 +20,19 @@ from sonarium.rooms.seek.vector import SeekVector
 
 RATE = 8000
 EARS = 0.2
-"""Metres between them."""
+"""Distance between the ears in metres."""
 SAME = 2e-3
-"""Share of the peak by which the two sides may differ; pyroomacoustics is half of that from the exact sinc."""
+"""Tolerance as a fraction of the peak; pyroomacoustics deviates by half of it from the exact sinc."""
 OTOWORLD_CLIP = 34523
-"""Samples of OtoWorld's sounds."""
+"""Length of OtoWorld's sounds in samples."""
 POSES = 300
-"""One after the other, where there is one listener."""
+"""Number of poses of a single listener."""
 TOGETHER = 20
-"""Listeners at once, each in a room of its own."""
+"""Listeners in parallel, each in a room of its own."""
 HEXAGONS = 10
-"""Poses or rooms where pyroomacoustics takes a tenth of a second for each."""
+"""Number of poses or rooms where pyroomacoustics takes a tenth of a second for each."""
 FEW, MANY = 64, 1024
-"""Rooms at once."""
+"""Rooms in parallel."""
 THREADS = len(os.sched_getaffinity(0))
 Poses = list[tuple[np.ndarray, float]]
 
@@ -54,8 +54,8 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def whole_clips(name: str, room: Room, count: int, repeats: int) -> list[dict[str, Any]]:
-    """One listener that takes one pose after the other and hears the whole clip at each: beside the loop as one
-    writes it, and in a box, where images can be kept, beside one that spares what it can."""
+    """One listener at a sequence of poses, the whole clip at each: against the straightforward loop, and in a
+    rectangle, where images can be reused, against an optimised loop."""
     sources, poses = np.array([[2.6, 3.1], [5.2, 4.7]]), places(room, count)
     sounds = noise(2, RATE)
     plain = PlainRoom(room, sources, sounds, RATE, 10, faster_threads(room, sources, sounds))
@@ -76,8 +76,8 @@ def whole_clips(name: str, room: Room, count: int, repeats: int) -> list[dict[st
 
 
 def otoworld(name: str, rooms: int, repeats: int) -> dict[str, Any]:
-    """OtoWorld's setting: sounds of 4.3 s, from their beginning at every step; one room after the other, or some
-    at once."""
+    """OtoWorld's setting: sounds of 4.3 s, from their beginning at every step; rooms in sequence or in
+    parallel."""
     room, sources = shoebox((8, 8), absorption=0.2), np.array([[2.6, 3.1], [5.2, 4.7]])
     poses, sounds = places(room, POSES), noise(2, OTOWORLD_CLIP)
     plain = PlainRoom(room, sources, sounds, RATE, 10, faster_threads(room, sources, sounds))
@@ -96,7 +96,7 @@ def otoworld(name: str, rooms: int, repeats: int) -> dict[str, Any]:
 
 
 def stream(name: str, config: SeekConfig, steps: int, repeats: int) -> dict[str, Any]:
-    """The vector environment, a random agent in each room, beside a simulation a step of pyroomacoustics."""
+    """The vector environment with random actions, against one pyroomacoustics simulation per step."""
     rooms, environment = FEW, SeekVector(FEW, config)
     heard, _ = environment.reset(seed=0)
     peers = [PeerOfSlot(environment, slot) for slot in range(rooms)]
@@ -122,7 +122,7 @@ def stream(name: str, config: SeekConfig, steps: int, repeats: int) -> dict[str,
 
 
 class PeerOfSlot:
-    """The room of one slot of the environment, as pyroomacoustics hears it."""
+    """The room of one slot of the environment in pyroomacoustics."""
 
     def __init__(self, environment: SeekVector, slot: int):
         episodes = environment.episodes
@@ -135,14 +135,14 @@ class PeerOfSlot:
         self.ears = ears_of(episodes.place[slot].copy(), float(episodes.heading[slot]))
 
     def window(self, step: int) -> np.ndarray:
-        # A little aside at every step, so that no place is heard twice.
+        # A small offset at every step, so that no position repeats.
         aside = 0.01 * np.array([np.cos(step), np.sin(step)]) * (step > 0)
         window = self.config.window
         return self.plain.hear_window(self.ears + aside, step * window, window, self.offsets)
 
 
 def many(repeats: int) -> dict[str, Any]:
-    """Cost grows with the number of rooms and no faster: the same steps in many rooms at once and in few."""
+    """Time and memory are linear in the number of rooms: the same steps in many rooms in parallel and in few."""
     sizes, steps = (MANY, FEW), (1, MANY // FEW)
     environments = [SeekVector(size, SeekConfig(observation="audio")) for size in sizes]
     for environment in environments:
@@ -162,7 +162,7 @@ def many(repeats: int) -> dict[str, Any]:
 
 
 def reset(repeats: int) -> dict[str, Any]:
-    """A new room with two sources, up to the first quarter of a second that is heard in it."""
+    """Reset: a new room with two sources, up to its first observation of a quarter of a second."""
     random, window, count = np.random.default_rng(0), RATE // 4, HEXAGONS
     sounds, sources = noise(2, RATE), np.array([[-1.2, 0.4], [1.3, -0.9]])
     angles = (np.arange(6) + 0.35 * random.uniform(-1, 1, (count, 6))) * np.pi / 3
@@ -191,7 +191,7 @@ def reset(repeats: int) -> dict[str, Any]:
 def listener(
     room: Room, sources: np.ndarray, sounds: list[np.ndarray], plain: PlainRoom, rooms: int = 1
 ) -> Acoustics:
-    """One that hears each clip whole with its last reverberation, as the peer does, or some of them."""
+    """A simulator that renders each clip whole with its reverberation, as the peer does, or several of them."""
     farthest = max(plain.respond(ears_of(*pose)).shape[-1] for pose in places(room, 5))
     ours = Acoustics(rooms, 2, RATE, len(sounds[0]) + farthest, 10, EARS, "clip")
     for slot in range(rooms):
@@ -204,14 +204,14 @@ def hear_one(acoustics: Acoustics, place: np.ndarray, heading: float) -> Float[n
 
 
 def last(heard: Iterable[np.ndarray]) -> np.ndarray:
-    """The last of all that is heard; as for a listener on its way, what it heard before is forgotten."""
+    """The last of all renderings; as for a moving listener, the earlier ones are discarded."""
     for here in heard:
         latest = here
     return latest
 
 
 def same(ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Refuse to compare the speed of different answers."""
+    """Refuse to compare the speed of different results."""
     length = min(ours.shape[-1], theirs.shape[-1])
     apart = np.abs(ours[:, :length] - theirs[:, :length]).max() / np.abs(theirs).max()
     if not apart <= SAME:
@@ -219,7 +219,7 @@ def same(ours: np.ndarray, theirs: np.ndarray) -> None:
 
 
 def faster_threads(room: Room, sources: np.ndarray, sounds: list[np.ndarray]) -> int:
-    """With how many threads pyroomacoustics makes the responses sooner."""
+    """The number of threads with which pyroomacoustics is faster."""
     (place, heading), *_ = places(room, 1)
 
     def timed(threads: int) -> float:
@@ -254,7 +254,7 @@ def setting(order: int) -> str:
 
 
 def memory(acoustics: Acoustics) -> float:
-    """Bytes a room: images, beams, sources and what fades; sounds are shared and not counted."""
+    """Bytes per room: images, beams, sources and cross-fade buffers; sounds are shared and not counted."""
     arrays = [value for value in vars(acoustics.slots).values() if isinstance(value, np.ndarray)]
     owned = sum(array.nbytes for array in arrays if array.shape[:1] == (acoustics.slots.count,))
     return (owned + acoustics.convolver.tails.nbytes) / acoustics.slots.count

@@ -50,14 +50,15 @@ GROUPS = {
 class PlayFlags:
     agent: tuple[Literal["random", "oracle", "loudness", "difference"], ...] = ()
     """Scripted agents to evaluate on the same episodes, instead of playing by keyboard. random: uniform actions;
-    oracle: follows the shortest path; loudness: goes where the level rises; difference: follows interaural phase and
-    level differences."""
+    oracle: follows the shortest path; loudness: goes where the level rises; difference: follows interaural phase
+    and level differences."""
     episodes: int = 20
     """Number of episodes per agent."""
     seed: int = 0
     """Seed of the first episode; each further one has the next."""
     out: Path | None = None
-    """Output folder for films, sounds and pictures of each agent's first episodes, and a page.html with them all."""
+    """Output folder for films, sounds and pictures of the first episodes of each agent, and page.html with
+    all of them."""
     films: int = 2
     """Number of episodes per agent with film, sound and pictures."""
     terminal: bool = False
@@ -98,7 +99,9 @@ def schema(start: SeekConfig) -> type:
             (name, Annotated[hints[name], tyro.conf.arg(help=helps[name])], field(default=getattr(start, name)))
             for name in names.split()
         ]
-        group = dataclasses.make_dataclass(title, fields, frozen=True, namespace={"__doc__": summary})
+        # Without a module, nobody searches source files for the sentences that are given here.
+        namespace = {"__doc__": summary, "__module__": ""}
+        group = dataclasses.make_dataclass(title, fields, frozen=True, namespace=namespace)
         parts.append((title, group, field(default_factory=group)))
     return dataclasses.make_dataclass("Play", parts, bases=(PlayFlags,), frozen=True)
 

@@ -69,9 +69,7 @@ def main(arguments: list[str]) -> None:
     model, rest = leading_word(arguments)
     if model is None and not wants_help(rest):
         raise UsageError(f"train which model? choose one of {', '.join([*MODELS, *AGENTS])}")
-    if model is None:
-        say(f"these are the flags of {EXAMPLE}; for those of another model: `sonarium train MODEL --help`")
-    flags, plan = plan_from(model or EXAMPLE, rest)
+    flags, plan = plan_from(model or EXAMPLE, rest, named=model is not None)
     if flags.steps < 1:
         raise UsageError(f"--steps {flags.steps}: train for at least 1 step")
     place = started()
@@ -120,7 +118,7 @@ def explain(failed: Failed, processes: int) -> None:
     )
 
 
-def plan_from(model: str, arguments: list[str]) -> tuple[TrainFlags, Plan]:
+def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[TrainFlags, Plan]:
     """The flags that decide which others there are come first; then all are parsed together."""
     if model in AGENTS:
         return agent_plan(model, arguments)
@@ -144,6 +142,8 @@ def plan_from(model: str, arguments: list[str]) -> tuple[TrainFlags, Plan]:
         Group("training", LoopConfig(), TRAINING),
     ]
     description = f"Train {model} ({entry.summary}) on {about}."
+    if not named:
+        description = f"No model is named: these are the flags of {model}. {description}"
     flags, made = parse_groups(ClipsFlags, groups, arguments, f"train {model}", description)
     source = ClipsPlan(world, located(made[1]), made[2], made[3])
     plan = Plan(model, preset, made[0], source, made[4], None if below is None else upstream_of(below))

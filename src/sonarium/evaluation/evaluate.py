@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sonarium.evaluation import meanings
 from sonarium.evaluation.config import EvaluationConfig
@@ -19,7 +19,7 @@ from sonarium.evaluation.splits import in_words
 from sonarium.measures.contract import MeasureEntry
 from sonarium.measures.disentanglement.table import FEWEST_CLIPS
 from sonarium.measures.splits import Split
-from sonarium.models.contract import Density, Encoder, FrameEncoder
+from sonarium.models.contract import Density, Encoder, FrameEncoder, Learner
 from sonarium.models.framing import in_frames
 from sonarium.worlds.contract import Progress, World
 
@@ -29,8 +29,8 @@ Record = dict[str, Any]
 
 
 def evaluate(
-    learner: nn.Module,
-    untrained: nn.Module,
+    learner: Learner,
+    untrained: Learner,
     world: World,
     split: Split[Tensor],
     config: EvaluationConfig,
@@ -97,8 +97,8 @@ def of_factors(
 
 
 def of_labels(
-    learner: Encoder | FrameEncoder,
-    untrained: nn.Module,
+    learner: Learner,
+    untrained: Learner,
     world: World,
     split: Split[Tensor],
     config: EvaluationConfig,

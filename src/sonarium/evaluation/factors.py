@@ -5,6 +5,7 @@ untrained network, and random codes.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -29,8 +30,9 @@ def batches(world: World, index: Int[Tensor, " clip"], device: torch.device) -> 
 
 
 def device_of(learner: object) -> torch.device:
+    """Where a learner is; one without parameters may have buffers alone."""
     assert isinstance(learner, nn.Module), type(learner)
-    return next((one.device for one in learner.parameters()), torch.device("cpu"))
+    return next((one.device for one in chain(learner.parameters(), learner.buffers())), torch.device("cpu"))
 
 
 @torch.no_grad()
@@ -51,7 +53,7 @@ def codes_of(world: World, index: Int[Tensor, " clip"], learner: Encoder) -> Flo
 
 
 def factors_of(world: World, index: Int[Tensor, " clip"]) -> Float[np.ndarray, "clip factor"]:
-    return torch.cat([world.excerpt(block).factors for block in index.split(BLOCK)]).numpy()
+    return world.factor_values(index).numpy()
 
 
 def recovery(

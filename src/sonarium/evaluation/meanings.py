@@ -24,9 +24,9 @@ class Control:
 
 CONTROLS = {
     "pca": Control("PCA", "as many principal components of the same features"),
-    "log_mel": Control("log-mel", "40 log-mel bands, given to the same probes"),
+    "log_mel": Control("log-mel", "40 bands in decibels, given to the same probes"),
     "mfcc": Control("MFCC", "13 cepstra with their slopes, likewise"),
-    "input": Control("input", "the codes that were learnt from, given to the same probes"),
+    "input": Control("input", "the codes that it was trained on, given to the same probes"),
     "random": Control("untrained", "the same network before training"),
     "chance": Control("chance", "codes that are independent of the clip"),
 }
@@ -75,6 +75,6 @@ def control(name: str) -> str:
 def explained(names: Iterable[str]) -> str:
     """What these controls are, and what they are for."""
     asked = set(names)
-    known = [told for name, told in CONTROLS.items() if name in asked]
-    told = " ".join(f"{one.name[0].upper()}{one.name[1:]}: {one.sentence}." for one in known)
-    return f"{told} A score is meaningful as far as it is better than all of these." if told else ""
+    known = [one for name, one in CONTROLS.items() if name in asked]
+    said = " ".join(f"{one.name[0].upper()}{one.name[1:]}: {one.sentence}." for one in known)
+    return f"{said} A score is meaningful as far as it is better than all of these." if said else ""

@@ -78,7 +78,9 @@ class PictureFrontEnd(FrontEnd, ABC):
     def axes(self) -> Axes: ...
 
     @abstractmethod
-    def drawn(self, features: Float[Tensor, "clip channel row frame"]) -> Float[np.ndarray, "clip row column"]:
+    def drawn(
+        self, features: Float[Tensor, "clip channel row frame"]
+    ) -> Float[np.ndarray, "clip drawn_row column"]:
         """Features in the unit of the axes; values beyond `low` and `high` are drawn as these."""
 
     @property

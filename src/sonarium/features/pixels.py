@@ -53,7 +53,7 @@ class Pixels(PictureFrontEnd):
     def axes(self) -> Axes:
         return Axes(0.0, 1.0, "brightness")
 
-    def drawn(self, features: Float[Tensor, "clip 1 row column"]) -> Float[np.ndarray, "clip row column"]:
+    def drawn(self, features: Float[Tensor, "clip 1 row column"]) -> Float[np.ndarray, "clip drawn_row column"]:
         return rearrange(features, "clip 1 row column -> clip row column").float().cpu().numpy()
 
 

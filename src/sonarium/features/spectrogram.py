@@ -262,7 +262,7 @@ class Spectrogram(PictureFrontEnd):
         unit = "dB below the frame's loudest bin" if self.config.scaling == "frame" else "dB re full scale"
         return Axes(DARKEST_DB, 0.0, unit, hertz)
 
-    def drawn(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[np.ndarray, "clip row column"]:
+    def drawn(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[np.ndarray, "clip drawn_row column"]:
         """Decibels, whatever the scale of the features; the rows of the level are not drawn."""
         loudest = 1.0 if self.config.scaling == "frame" else self.full_scale
         decade = 20 / self.config.power

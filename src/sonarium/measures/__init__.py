@@ -1,7 +1,7 @@
-"""Measures: functions of codes and causes, or of a learner and a world, that return named numbers.
+"""Measures: pure functions of arrays that return named numbers; they know no model and no world.
 
-`disentangle` works on two plain arrays and needs nothing else of this package. It is fetched when it
-is first asked for, so that importing this package does not load the compiler behind it.
+`disentangle` takes two plain arrays and needs nothing else of this package. It is loaded on first use, so that
+importing this package does not load the compiler behind it.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -28,14 +28,14 @@ class Learner(nn.Module, ABC):
     """A model that learns from batches. Final classes only: no learner extends another."""
 
     minimum_batch_size: int = 1
-    """Rows without which an update makes no sense."""
+    """Smallest global batch that it can train on."""
 
     def check(self, source: Source) -> Sequence[str]:
         """Refuse a source that it cannot learn from, before anything is written; return remarks for the user."""
         return ()
 
     def prepare(self, source: Source, engine: Engine) -> None:
-        """Before the first update of a run: take statistics, set a first state. Not called on resuming."""
+        """Before the first step of a run: take statistics, set a first state. Not called on resuming."""
 
     @abstractmethod
     def update(self, data: Any, engine: Engine) -> dict[str, Float[Tensor, ""]]:
@@ -93,7 +93,7 @@ class FrameEncoder(ABC):
 
     @abstractmethod
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Frames of clips of so many samples."""
+        """Frames of clips of these lengths in samples."""
 
 
 class Decoder(ABC):
@@ -113,7 +113,7 @@ class Forecaster(ABC):
     def forecast(
         self, signal: Float[Tensor, "clip time *rest"], frames: int, samples: int, generator: torch.Generator
     ) -> Float[Tensor, "sample clip frame code"]:
-        """Codes of so many frames after the end of the signal, drawn `samples` times."""
+        """Codes of the next N frames after the end of the signal, drawn `samples` times."""
 
 
 class Density(ABC):
@@ -182,4 +182,4 @@ class ModelEntry:
     drop_last: bool = True
     """Whether an epoch may leave out its last, smaller batch; a pass of EM or k-means may not."""
     complete: Callable[[Any, World, int], Any] = lambda config, world, steps: config
-    """The configuration with what only the world or the number of steps tells, such as the number of a label."""
+    """The configuration with what depends on the world or the number of steps, such as the number of a label."""

@@ -31,7 +31,7 @@ def describe_numbers(
         notes = tuple(f"{nats:.2f} nats" for nats in worth.tolist())
     else:
         deviation, worth = varies, varies
-        notes = tuple(f"deviation {one:.2g}" for one in worth.tolist())
+        notes = tuple(f"standard deviation {one:.2g}" for one in worth.tolist())
     description = Description(
         values=values.cpu().numpy(),
         names=tuple(f"code {position + 1}" for position in range(values.shape[1])),

@@ -17,9 +17,9 @@ class AdamConfig:
     learning_rate: float = 1e-3
     """Learning rate of Adam: the peak of its schedule."""
     beta1: float = 0.9
-    """Adam β₁."""
+    """Adam β₁, the decay of the first moment."""
     beta2: float = 0.999
-    """Adam β₂."""
+    """Adam β₂, the decay of the second moment."""
     epsilon: float = 1e-8
     """Adam ε, added to the denominator."""
     weight_decay: float = 0.0

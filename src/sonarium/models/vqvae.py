@@ -36,7 +36,7 @@ from sonarium.worlds.contract import Batch, Signal
 MOST_NUMBERS = 2**22
 """In all codebooks together: 16,384 entries of 256 numbers, the size of the largest published ones. A batch needs
 many times as much memory."""
-ROUNDING = 16
+ROUNDING = 4
 """Machine epsilons by which squared distances may differ and count as equal."""
 MOST_CODES = 2**14
 """Numbers in the vectors of one clip."""
@@ -105,8 +105,8 @@ class Codebooks(nn.Module):
         given = rearrange(vectors, "clip slot dim -> slot clip dim")
         # By default the algorithm would depend on the batch size.
         squares = torch.cdist(given, self.entries, compute_mode="use_mm_for_euclid_dist").square()
-        # Entries initialised with the same vector differ by rounding alone: the first of them is taken, so that the
-        # assignment does not depend on how many clips are compared at once, or on how many ranks.
+        # Entries initialised with the same vector differ by rounding alone: the first of them is taken, so that
+        # the assignment depends neither on how many clips are compared at once, nor on the number of ranks.
         scale = given.square().sum(2, keepdim=True) + self.entries.square().sum(2)[:, None]
         least = squares.amin(2, keepdim=True)
         return (squares <= least + ROUNDING * torch.finfo(squares.dtype).eps * scale).to(torch.uint8).argmax(2).T

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.extraction import extract, of_learner
+from sonarium.evaluation.factors import device_of
 from sonarium.evaluation.tasks import Corpus, corpus
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FrameEncoder, Learner
@@ -35,8 +36,8 @@ def illustrate_likeness(
     learner: Learner, world: World, test: Int[Tensor, " clip"], folder: Path, seed: int
 ) -> list[Medium]:
     """Write to `folder` maps and neighbours of held-out clips; a seed gives the same files."""
-    device = next(learner.parameters()).device
     assert isinstance(learner, FrameEncoder), type(learner)
+    device = device_of(learner)
     config, random = EvaluationConfig(max_clips=MOST), np.random.default_rng([seed, 0x11CE])
     nothing = torch.empty(0, dtype=torch.int64)
     known = corpus(world, Split(nothing, nothing, test), learner, config, random)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sonarium.evaluation.factors import device_of
 from sonarium.features.contract import PictureFrontEnd
 from sonarium.models.contract import Decoder, Describer, Encoder, FeatureLearner, Learner, Sampler, Traversal
 from sonarium.report import charts, figures
@@ -103,7 +104,7 @@ class Artist:
             self.view = view_of(self.front, world.signal)
             self.speaks = self.view.sound and self.front.invertible
         self.generator = torch.Generator().manual_seed(seed)
-        self.device = next((one.device for one in learner.parameters()), torch.device("cpu"))
+        self.device = device_of(learner)
         self.media: list[Medium] = []
 
     def show(self, test: Int[Tensor, " clip"]) -> None:
@@ -159,7 +160,7 @@ class Artist:
     ) -> None:
         count = SOUNDS if self.view.sound else PICTURES
         chosen = in_turn(reading.factors, self.world.factors, count)
-        batch = self.world.whole(clips[chosen], self.device)
+        batch = self.world.excerpt(clips[chosen], self.device)
         features = self.features(batch)
         made = decoder.decode(encoder.encode(batch.signal))
         titles = [self.named(int(clips[one]), reading.factors[one].tolist()) for one in chosen]
@@ -215,7 +216,7 @@ class Artist:
     def traversals(self, clips: Int[Tensor, " clip"], reading: Reading, decoder: Decoder) -> None:
         sweeps = reading.sweeps[:MOST_ROWS]
         decoded = [decoder.decode(sweep.codes) for sweep in sweeps]
-        samples = self.samples_of(self.world.whole(clips[[reading.central]], self.device))[0]
+        samples = self.samples_of(self.world.excerpt(clips[[reading.central]], self.device))[0]
         rows = [
             Row(s.name, s.note, s.alive, s.steps, s.own, self.within(self.front.drawn(made), samples))
             for s, made in zip(sweeps, decoded, strict=True)

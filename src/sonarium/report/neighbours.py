@@ -1,4 +1,4 @@
-"""What lies beside what: maps of codes coloured by label, and nearest neighbours.
+"""Similarity of codes: maps coloured by label, and nearest neighbours.
 
 The map is t-SNE (van der Maaten and Hinton, 2008), as scikit-learn computes it: it keeps neighbours together and
 says nothing of distances between clusters.
@@ -20,9 +20,9 @@ from sonarium.report.style import BODY, FAINT, GRID, INK, LINES, SMALL, bare, pa
 COLOURS = (*LINES, "#999999", "#882255", "#117733")
 """Ten, for digits and many other sets of labels are as many; the last three are of Tol (2021)."""
 MARKS = "os^Dv"
-"""Shapes that tell labels of one colour apart."""
+"""Shapes that distinguish labels of one colour."""
 MOST_LABELS = len(COLOURS) * len(MARKS) - 1
-"""Labels that are told apart; the rest are drawn faintly together."""
+"""Labels that are distinguished; the rest are drawn faintly together."""
 RIGHT, WRONG = "#d6ecf8", "#fbe3cf"
 """Paper of a neighbour of the same label, and of another."""
 
@@ -33,7 +33,7 @@ def tsne(
     """Places in the plane at which rows that are neighbours lie together."""
     if len(codes) < 4:
         raise ValueError(f"got {len(codes)} rows: a map needs at least 4")
-    from sklearn.manifold import TSNE  # slow to load, and seldom asked for
+    from sklearn.manifold import TSNE  # slow to load, and seldom needed
 
     spread = codes.std(axis=0)
     scaled = (codes - codes.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
@@ -159,5 +159,5 @@ def retrieval_picture(table: Sequence[Asked], what: str = "label") -> Figure:
 
 
 def shortened(text: str) -> str:
-    """Both ends of a long name: one of them most often tells it from others."""
+    """Both ends of a long name: one of them most often distinguishes it."""
     return text if len(text) <= 16 else f"{text[:7]}…{text[-8:]}"

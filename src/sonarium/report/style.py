@@ -1,4 +1,4 @@
-"""One plain style for every figure: sizes, inks and colours that colour-blind readers can tell apart.
+"""One plain style for every figure: sizes, inks and colours that colour-blind readers can distinguish.
 
 Lines take the colours of Okabe and Ito (2008); fields take matplotlib's perceptually even maps. Figures are
 drawn on canvases of their own, so that no state is shared and nothing depends on the user's settings.
@@ -27,7 +27,7 @@ DOTS = 120
 
 
 def sheet(width: float, height: float, dots: int = DOTS) -> Figure:
-    """An empty figure of so many inches, with its own canvas."""
+    """An empty figure of this size in inches, with its own canvas."""
     figure = Figure(figsize=(width, height), dpi=dots, facecolor=PAPER, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -60,9 +60,9 @@ def bare(axes: Axes) -> None:
         spine.set(color=GRID, linewidth=0.6)
 
 
-def readable_on(share: float) -> str:
-    """The ink for a number written on the colour of this share of the map."""
-    return "#ffffff" if share < 0.55 else "#10151a"
+def readable_on(fraction: float) -> str:
+    """The ink for a number written on the colour at this fraction of the map."""
+    return "#ffffff" if fraction < 0.55 else "#10151a"
 
 
 def field_colours(name: str = FIELD) -> ListedColormap:

@@ -30,7 +30,7 @@ class Reading:
 @torch.no_grad()
 def read(learner: Encoder | Describer, world: World, clips: Int[Tensor, " clip"], device: torch.device) -> Reading:
     """Codes as the learner describes them; those of a plain encoder are ordered by their standard deviation."""
-    batches = [world.whole(block, device) for block in clips.split(BLOCK)]
+    batches = [world.excerpt(block, device) for block in clips.split(BLOCK)]
     factors = torch.cat([batch.factors for batch in batches]).cpu().double().numpy()
     if isinstance(learner, Describer):
         codes, central, sweeps = learner.describe(batches)

@@ -1,6 +1,6 @@
-"""Rooms: what is heard in them, and the environments `sonarium/Seek-v0` and `sonarium/SeekVector-v0`.
+"""Rooms: room acoustics, and the environments `sonarium/Seek-v0` and `sonarium/SeekVector-v0`.
 
-To import this registers the environments with Gymnasium; the acoustics are read when they are first used:
+Importing this package registers the environments with Gymnasium; the acoustics are imported at first use:
 
     from sonarium.rooms import shoebox, simulate
 
@@ -17,7 +17,7 @@ SEEK_VECTOR = "sonarium/SeekVector-v0"
 
 
 def register(name: str) -> None:
-    """Both names make one room by `gymnasium.make`, and many at once by `gymnasium.make_vec`."""
+    """One room with `gymnasium.make`, many in parallel with `gymnasium.make_vec`."""
     if name not in gymnasium.registry:
         gymnasium.register(
             name,
@@ -36,7 +36,7 @@ LIBRARY = {
     "lead": "impulse_responses", "render": "impulse_responses", "simulate": "impulse_responses",
     "Acoustics": "simulator",
 }  # fmt: skip
-"""What is at hand as `sonarium.rooms.NAME`, and the file where it is."""
+"""Public names of `sonarium.rooms`, and the module of `acoustics` that defines each."""
 
 
 def __getattr__(name: str) -> Any:

@@ -36,12 +36,11 @@ def train(
         told = remark if engine.rank == 0 else (lambda _: None)
         for said in made.learner.check(made.source):
             told(said)
-        if engine.rank == 0:
-            write_folder(made, folder, engine)
+        kept = write_folder(made, folder, engine) if engine.rank == 0 else ""
         engine.barrier()
         run = RunFolder.read(folder)
         if made.clips is not None and not made.clips.world.planted:
-            told(made.clips.world.describe())
+            told(": ".join(filter(None, [made.clips.world.describe(), kept])))
             told(made.split_in_words())
         callbacks = Callbacks(
             progress if engine.rank == 0 else Callbacks.progress, told, partial(present, made, folder)
@@ -74,14 +73,16 @@ def check(made: Built, engine: FabricEngine) -> None:
         raise ValueError(f"{made.plan.model} learns in one process: leave out --processes, and use more --envs")
 
 
-def write_folder(made: Built, folder: Path, engine: FabricEngine) -> None:
-    """The folder of a new run, or the one that is there if it is of the same plan."""
+def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
+    """Make the folder of a new run, or take the one that is there if it is of the same plan; the remark of the
+    world on what it keeps there, if any."""
     upgrade = partial(read_plan, where=f"{folder}/config.json")
     RunFolder.create(folder, made.plan.recorded(), lambda config: upgrade(config).recorded())
     write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
-    if made.clips is not None:
-        hold(made.clips.world, made.clips.split, folder)
-        made.clips.world.keep(folder)
+    if made.clips is None:
+        return ""
+    hold(made.clips.world, made.clips.split, folder)
+    return made.clips.world.keep(folder)
 
 
 def present(made: Built, folder: Path, learner: Learner, journal: Journal, step: int) -> None:

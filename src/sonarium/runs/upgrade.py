@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-RENAMED: dict[str, dict[str, str]] = {}
+RENAMED: dict[str, dict[str, str]] = {
+    "RecordingsConfig": {"each": "clip", "bad_share": "bad_fraction"},
+    "SpectrogramConfig": {"lowest_band": "fmin", "highest_band": "fmax"},
+    "EncoderConfig": {"bands": "mels"},
+    "ContextConfig": {"both_ways": "bidirectional"},
+    "PredictorConfig": {"ahead": "steps_ahead", "constant": "predictor_bias"},
+    "ContrastConfig": {"but_own": "exclude_own"},
+    "AdamConfig": {"second_moment": "beta2"},
+    "ScheduleConfig": {"course": "schedule", "warm_up": "warmup_steps", "horizon": "decay_steps"},
+}
 """By the name of a class of configurations: fields of version 0.1, and what they are called now."""
 
 KEYS_1 = {"model", "preset", "world", "model_config", "world_config", "fit"}

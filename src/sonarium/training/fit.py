@@ -103,7 +103,7 @@ class Meter:
     def load_state_dict(self, state: Tree) -> None:
         self.sums = {name: total.to(self.engine.device) for name, total in state["sums"].items()}
         # Version 0.1 kept one count for all.
-        self.counts = state.get("counts") or dict.fromkeys(self.sums, state.get("count", 0))
+        self.counts = state["counts"] if "counts" in state else {name: state["count"] for name in self.sums}
 
 
 @contextmanager

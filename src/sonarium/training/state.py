@@ -146,7 +146,7 @@ def generator_of(state: dict[str, Any]) -> np.random.Generator:
     """NumPy's generator in a state that was saved."""
     kinds = (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
     known = {kind.__name__: kind for kind in kinds}
-    bits = known[state["bit_generator"]]()
+    bits: Any = known[state["bit_generator"]]()
     bits.state = state
     return np.random.Generator(bits)
 

@@ -48,7 +48,7 @@ class Encoded:
     codes: Float[Tensor, "frame code"]
     """All clips, one behind the other."""
     lengths: Int[Tensor, " clip"]
-    """Frames of each clip; a clip too short for a frame has none."""
+    """Frames of each clip; a clip shorter than the receptive field of the model has none."""
     frame_rate: float
     """Frames a second."""
     factors: tuple[Factor, ...] = ()
@@ -178,7 +178,10 @@ class Codes(World):
 
     def __init__(self, config: CodesConfig, codes: Encoded) -> None:
         if not len(codes.codes):
-            raise ValueError(f"codes of {codes.source}: there are none; give a run of a world with clips")
+            raise ValueError(
+                f"codes of {codes.source}: none of {len(codes.lengths)} clips has a frame; give a run of a world "
+                "with longer clips"
+            )
         self.config, self.encoded = config, codes
         self.starts = codes.lengths.cumsum(0) - codes.lengths
         frames = config.frames or int(codes.lengths.max())
@@ -222,17 +225,20 @@ class Codes(World):
         inside = frame < lengths[:, None]
         where = torch.where(inside, (self.starts[at] + start)[:, None] + frame, 0)
         beyond = ~inside[..., None]
-        factors = torch.zeros(len(at), 0) if held.values is None else held.values[at]
         tracks = None
         if held.track_values is not None:
             tracks = held.track_values[where].masked_fill(beyond, 0).to(device)
         return Batch(
             at.to(device),
             held.codes[where].masked_fill(beyond, 0).to(device),
-            factors.to(device),
+            self.factor_values(at).to(device),
             lengths=lengths.to(device),
             tracks=tracks,
         )
+
+    def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
+        values = self.encoded.values
+        return torch.zeros(len(index), 0) if values is None else values[index.cpu()]
 
     def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         return index.cpu() if self.encoded.groups is None else self.encoded.groups[index.cpu()]
@@ -255,9 +261,10 @@ class Codes(World):
         known = self.encoded.identities
         return [known[clip] for clip in index.tolist()] if known else super().identity(index)
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, folder: Path) -> str:
         if not (folder / FOLDER).is_dir():
             self.encoded.save(folder / FOLDER)
+        return ""
 
     def describe(self) -> str:
         frames, codes = self.encoded.codes.shape

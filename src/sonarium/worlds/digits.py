@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.worlds.contract import Batch, Factor, Signal, World, WorldEntry
@@ -120,7 +120,10 @@ class Digits(World):
     def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         at = index.cpu()
         signal = self.pictures[at].float() / self.white
-        return Batch(index.to(device), signal.to(device), self.labels[at][:, None].float().to(device))
+        return Batch(index.to(device), signal.to(device), self.factor_values(index).to(device))
+
+    def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
+        return self.labels[index.cpu()][:, None].float()
 
 
 DIGITS = WorldEntry(

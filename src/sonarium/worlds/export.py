@@ -24,10 +24,8 @@ import soundfile
 import torch
 
 from sonarium.files import written_aside
-from sonarium.worlds.contract import Batch, Factor, Progress, World
+from sonarium.worlds.contract import BLOCK, Batch, Factor, Progress, World
 
-BATCH = 128
-"""Clips rendered at once, so that memory does not grow with the world."""
 Row = dict[str, Any]
 
 
@@ -37,8 +35,8 @@ def silent(stage: str, done: int, total: int) -> None:
 
 def batches(world: World, progress: Progress) -> Iterator[Batch]:
     """All clips of a world in order."""
-    for first in range(0, len(world), BATCH):
-        past = min(first + BATCH, len(world))
+    for first in range(0, len(world), BLOCK):
+        past = min(first + BLOCK, len(world))
         yield world.whole(torch.arange(first, past))
         progress("writing clips", past, len(world))
 

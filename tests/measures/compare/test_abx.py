@@ -190,8 +190,8 @@ FRAMES = fresh().normal(size=(24, 3))
         (lambda: abx(FRAMES, ITEM, CATEGORY[:-1], SPEAKER, fresh()), "got frames of 12 items for 11 categories"),
         (lambda: abx(FRAMES, ITEM[::-1].copy(), CATEGORY, SPEAKER, fresh()), "frames of items are mixed"),
         (lambda: abx(FRAMES, ITEM + 1, CATEGORY, SPEAKER, fresh()), "number items from 0"),
-        (lambda: abx(FRAMES, ITEM, CATEGORY, np.arange(12), fresh()), "no triple could be asked within speakers"),
-        (lambda: abx(FRAMES, ITEM, CATEGORY * 0, SPEAKER, fresh()), "no triple could be asked"),
+        (lambda: abx(FRAMES, ITEM, CATEGORY, np.arange(12), fresh()), "there is no triple within speakers"),
+        (lambda: abx(FRAMES, ITEM, CATEGORY * 0, SPEAKER, fresh()), "there is no triple"),
         (lambda: abx(FRAMES * np.nan, ITEM, CATEGORY, SPEAKER, fresh()), "not finite in 24 row"),
         (lambda: ABXConfig("between"), "speakers is 'between': give 'within' or 'across'"),  # pyright: ignore
         (lambda: ABXConfig(most=1), "most is 1"),

@@ -110,7 +110,7 @@ def test_frames_without_a_mark_are_told() -> None:
             "begins at 2000 s, but its 9 frames",
         ),
         (lambda: labels_of_frames(np.array([0]), [[(0, 1, "a")]], 1), "clip 0 has no frames, but marks"),
-        (lambda: frames_of_segments(padded([3]), np.array([3]), [[]], 1), "no clip has a marked piece"),
+        (lambda: frames_of_segments(padded([3]), np.array([3]), [[]], 1), "no clip has a segment"),
     ],
 )
 def test_what_cannot_be_is_refused(ask, says) -> None:

@@ -79,7 +79,7 @@ def test_hard_walls_ring_for_ever_and_soft_ones_not_at_all():
 @pytest.mark.parametrize(
     ("seconds", "formula", "says"),
     [
-        (0.01, "sabine", "cannot be had by sabine"),
+        (0.01, "sabine", "is impossible by sabine"),
         (0.0, "eyring", "positive seconds"),
         (-1.0, "eyring", "positive seconds"),
         (np.nan, "eyring", "positive seconds"),
@@ -94,7 +94,7 @@ def test_what_no_wall_can_do_is_refused(seconds, formula, says):
 
 def test_longer_than_air_allows_is_refused():
     dry = shoebox((5, 4, 3), bands=(8000.0,), air=Air(20, 20))
-    with pytest.raises(ValueError, match="air sets a longest time"):
+    with pytest.raises(ValueError, match="air absorption limits the longest time"):
         absorption_for(dry, 20.0)
 
 

@@ -35,8 +35,8 @@ def enter(place: object = ((1.0, 1.0),), sound: object = None, room: Room | None
         (lambda: enter(sound=[0.1, np.nan]), "finite samples of one channel"),
         (lambda: enter(sound=[[0.1, 0.2]]), "finite samples of one channel"),
         (lambda: enter(room=shoebox((5, 4), bands=(500, 1000))), "room with bands"),
-        (lambda: entered().hear(np.full((2, 2), 2.0), np.zeros(2)), "nobody has entered slot 1"),
-        (lambda: entered().hear(np.full((1, 2), 2.0), np.zeros(1)), "nobody has entered slot 1"),
+        (lambda: entered().hear(np.full((2, 2), 2.0), np.zeros(2)), "slot 1 has no room"),
+        (lambda: entered().hear(np.full((1, 2), 2.0), np.zeros(1)), "slot 1 has no room"),
         (lambda: entered().hear(np.full((2, 2), 2.0), np.zeros(1), np.array([0])), r"shape \(2, 2\)"),
         (lambda: entered().hear(np.full((1, 1), 2.0), np.zeros(1), np.array([0])), "2 coordinates and a heading"),
         (lambda: entered().hear(np.full((1, 2), np.nan), np.zeros(1), np.array([0])), "NaN or infinite"),
@@ -48,7 +48,7 @@ def enter(place: object = ((1.0, 1.0),), sound: object = None, room: Room | None
         (lambda: Acoustics(1, 1, RATE, WINDOW, 1, ear_distance=float("nan")), "ear distance"),
         (lambda: entered(clock="tape"), "choose stream or clip"),
         (lambda: entered(head="cube"), "none or sphere"),
-        (lambda: Acoustics(1, 1, RATE, WINDOW, 1, bands=(1000, 500)), "rising centre frequencies"),
+        (lambda: Acoustics(1, 1, RATE, WINDOW, 1, bands=(1000, 500)), "increasing centre frequencies"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(call, says):

@@ -299,5 +299,5 @@ def test_options_that_cannot_be_met_are_refused(options, message):
 
 def test_a_room_beyond_the_poses_space_is_refused():
     env = Seek(pose=True, threads=1)
-    with pytest.raises(ValueError, match=r"a corner at 12.*less than 10"):
+    with pytest.raises(ValueError, match=r"a corner at 12.*bounded by 10"):
         env.reset(options={"room": HALL})

@@ -185,7 +185,7 @@ def test_what_comes_out_of_order_is_refused():
     envs = SeekVector(2, CONFIG, autoreset_mode="Disabled", max_steps=1)
     with pytest.raises(ResetNeeded, match="before reset"):
         envs.step(np.array([0, 0]))
-    with pytest.raises(ResetNeeded, match="never begun"):
+    with pytest.raises(ResetNeeded, match="were never reset"):
         envs.reset(options={"reset_mask": np.array([True, False])})
     envs.reset(seed=0)
     envs.step(np.array([2, 2]))

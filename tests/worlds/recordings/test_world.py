@@ -109,6 +109,7 @@ def test_labels_become_factors_and_groups(corpus):
         ("number", ("0", "1", "2", "3", "4", "5")),
     ]
     assert world.whole(everything(world)).factors.tolist() == [[0, 0], [0, 3], [1, 1], [1, 4], [2, 2], [2, 5]]
+    assert world.factor_values(torch.tensor([5, 0])).tolist() == [[2, 5], [0, 0]]
     assert (world.group_kind, world.group_names()) == ("speaker", ("a", "b", "c"))
     assert world.group(torch.tensor([5, 0, 1])).tolist() == [2, 0, 0]
     other = world_of(corpus, labels=("number",), group="folder")

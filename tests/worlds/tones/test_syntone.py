@@ -74,6 +74,7 @@ def test_what_was_saved_loads_as_the_same_world(tmp_path):
     assert read.factors == rich.factors and read.signal == rich.signal and len(read) == len(rich)
     assert torch.equal(read.whole(index).signal, rich.whole(index).signal)
     assert torch.equal(read.whole(index).factors, rich.whole(index).factors)
+    assert torch.equal(read.factor_values(index), rich.factor_values(index))
 
 
 def test_a_pickled_file_of_syntone_is_read_and_not_unpickled(tmp_path):

@@ -1,9 +1,9 @@
-"""ABX: is X, another saying of what A says, nearer to A than to B, which says something else?
+"""ABX discriminability: is X, of the category of A, nearer to A than to B, of another category?
 
-The test of Schatz and others (2013), as the Zero Resource challenges ask it: within a speaker all three are one
+The test of Schatz and others (2013), as in the Zero Resource challenges: within a speaker all three are one
 speaker's; across speakers A and B are one's and X another's. Items are compared frame by frame along the cheapest
 alignment, and the error is averaged over items, then over speakers (and contexts), then over pairs of categories,
-so that frequent ones do not drown the rest. Chance is one half.
+so that frequent ones do not dominate. Chance is one half.
 """
 
 import os
@@ -21,21 +21,21 @@ from sonarium.measures.probes.frames import checked_codes, clip_means
 SAME = 1e-7
 """Distances no further apart than this are equal: a small angle is known from its cosine to no more digits."""
 CELLS = 1 << 20
-"""Distances between frames that a thread holds at a time, for clips may last minutes."""
+"""Distances between frames that a thread holds at a time: clips may last minutes."""
 
 
 @dataclass(frozen=True)
 class ABXConfig:
-    """Whose items are compared, and how."""
+    """Which items are compared, and how."""
 
     speakers: Literal["within", "across"] = "within"
     """Whether X is of the speaker of A and B, or of another."""
     distance: Literal["angular", "cosine"] = "angular"
-    """Between frames: their angle as a share of half a turn, or one less its cosine."""
+    """Distance between frames: the angle as a fraction of π, or 1 − cosine."""
     align: Literal["dtw", "mean"] = "dtw"
     """Whether items are compared along the cheapest alignment of their frames, or by their mean frames."""
     most: int | None = 10
-    """Items of a category, a speaker and a context that are taken, at random from more; None for all."""
+    """Maximum number of items per category, speaker and context, drawn at random from more; None for all."""
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -51,11 +51,11 @@ class ABXConfig:
 
 @dataclass(frozen=True)
 class ABX:
-    """The share of triples that are told wrongly."""
+    """The fraction of triples with X nearer to B than to A."""
 
     error: float
     pairs: Float[np.ndarray, "category category"] = field(repr=False)
-    """The error for each category of A and X against that of B; NaN where no triple was to be had."""
+    """The error for each category of A and X against that of B; NaN where there is no triple."""
     categories: Shaped[np.ndarray, " category"] = field(repr=False)
     triples: int = 0
 
@@ -69,7 +69,7 @@ def abx(
     config: ABXConfig = ABXConfig(),
     contexts: Shaped[np.ndarray, " item"] | None = None,
 ) -> ABX:
-    """Ask every triple of items; `item` numbers, from 0, the item that each frame belongs to, in order.
+    """Compare every triple of items; `item` is the number, from 0, of the item of each frame, in order.
 
     With `contexts` (the phones to either side, say) only items of one context are compared.
     """
@@ -95,7 +95,7 @@ def abx(
             triples += int(asked.sum())
     if not triples:
         raise ValueError(
-            f"no triple could be asked {config.speakers} speakers: two categories are needed, one of them said "
+            f"there is no triple {config.speakers} speakers: two categories are needed, one of them said "
             "twice by a speaker (within) or by two (across), in one context"
         )
     pairs = np.where(cells > 0, 1 - score / np.maximum(cells, 1), np.nan)
@@ -120,7 +120,7 @@ def check_items(
 
 
 def unit(codes: Float[np.ndarray, "frame code"]) -> Float[np.ndarray, "frame code"]:
-    """Frames of length 1; a frame of zeros has no direction, and stands at right angles to all."""
+    """Frames of norm 1; a frame of zeros has no direction, and is orthogonal to all."""
     length = np.linalg.norm(codes, axis=1, keepdims=True)
     return codes / np.where(length > 0, length, 1.0)
 
@@ -132,7 +132,7 @@ def sampled(
     generator: np.random.Generator,
     most: int | None,
 ) -> Int[np.ndarray, " taken"]:
-    """At most so many items of each category, speaker and context."""
+    """At most `most` items of each category, speaker and context."""
     shuffled = generator.permutation(len(category))
     if most is None:
         return np.sort(shuffled)
@@ -184,7 +184,7 @@ def item_distances(
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def align_with_each(apart, bounds, cost, steps, begin):
-    """Go on with the paths of one item through each of those whose frames lie side by side in the columns."""
+    """Continue the paths of one item through each of those whose frames lie side by side in the columns."""
     for other in range(len(bounds) - 1):
         first, last = bounds[other], bounds[other + 1]
         go_on(apart[:, first:last], cost[first:last], steps[first:last], begin)

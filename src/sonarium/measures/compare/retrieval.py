@@ -1,8 +1,8 @@
-"""Nearest neighbours: does like lie beside like?
+"""Retrieval of clips of the same label by nearest neighbours.
 
-Each clip in turn asks for those nearest to it by cosine; a clip of its own label is a find. Clips that are equally
-near come in no order, so precision takes them in together and recall by what it is on average: a code that tells
-nothing scores what chance gives, in whatever order the clips lie.
+Each clip in turn is the query, and the others are ranked by cosine; a clip of its own label is relevant. Clips at
+equal distance are not ordered: precision takes them in together, and recall is the expectation over their orders,
+so that codes without information score chance, in whatever order the clips lie.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ from scipy.special import gammaln
 from sonarium.measures.probes.frames import checked_codes
 
 BLOCK = 256
-"""Clips that ask at once."""
+"""Queries at a time."""
 SAME = 1e-12
-"""Cosines no further apart than this are equal: rounding must not put in order what is alike."""
+"""Cosines no further apart than this are equal: rounding must not order them."""
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """How near like lies to like."""
+    """How well clips of the same label are retrieved."""
 
     mean_average_precision: float
-    """Mean over clips of the mean precision at each of their finds."""
+    """Mean over queries of the average precision."""
     recall: dict[int, float]
-    """Share of clips that have a find among their k nearest."""
+    """Fraction of queries with a relevant clip among their k nearest."""
     chance: float
-    """Mean over clips of the share of others that would be finds: the precision of a code that tells nothing."""
+    """Mean over queries of the fraction of relevant clips: the precision of codes without information."""
     asked: int
-    """Clips that asked; those of which there is no like to find do not."""
+    """Queries; a clip without any relevant one is none."""
 
 
 def retrieval(
@@ -40,7 +40,7 @@ def retrieval(
     groups: Shaped[np.ndarray, " clip"] | None = None,
     nearest: Sequence[int] = (1, 5, 10),
 ) -> Retrieval:
-    """Every clip asks all others; with `groups`, only those of other groups (other speakers, recordings)."""
+    """Every clip is a query among all others; with `groups`, among those of other groups, such as speakers."""
     directions, label, group = prepared(codes, labels, groups)
     precision, recalled, shares = [], [], []
     for start in range(0, len(codes), BLOCK):
@@ -54,7 +54,7 @@ def retrieval(
                 recalled.append([chance_of_find(ends, finds, k) for k in nearest])
                 shares.append(alike.mean())
     if not precision:
-        raise ValueError("no clip has another of its label to find: give at least two clips of a label")
+        raise ValueError("no clip has another of its label: give at least two clips of a label")
     recall = dict(zip(nearest, np.mean(recalled, axis=0).tolist(), strict=True))
     return Retrieval(float(np.mean(precision)), recall, float(np.mean(shares)), len(precision))
 
@@ -70,7 +70,7 @@ def neighbours(
     cosines, allowed = compared(directions, group, asking)
     least = int(allowed.sum(axis=1).min())
     if not 1 <= count <= least:
-        raise ValueError(f"got count={count}, but a clip has only {least} others to be near to: give 1 to {least}")
+        raise ValueError(f"got count={count}, but a clip has only {least} others: give 1 to {least}")
     found = np.argsort(np.where(allowed, -cosines, np.inf), axis=1, kind="stable")[:, :count]
     return found, np.take_along_axis(cosines, found, axis=1)
 
@@ -78,7 +78,7 @@ def neighbours(
 def prepared(
     codes: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Codes of length 1, and labels and groups as numbers; each clip is its own group unless told."""
+    """Codes of norm 1, and labels and groups as numbers; by default each clip is its own group."""
     values = checked_codes(codes, {"labels": labels, "groups": groups})
     if len(values) < 2:
         raise ValueError("one clip has no neighbours: give at least two")
@@ -90,14 +90,14 @@ def prepared(
 def compared(
     directions: np.ndarray, group: np.ndarray, rows: np.ndarray
 ) -> tuple[Float[np.ndarray, "query clip"], Bool[np.ndarray, "query clip"]]:
-    """Cosines of these clips with all, and which of all may be found."""
+    """Cosines of these clips with all, and which of all are candidates."""
     return directions[rows] @ directions.T, group[rows][:, None] != group
 
 
 def ranked(
     cosines: Float[np.ndarray, " other"], alike: Bool[np.ndarray, " other"]
 ) -> tuple[Int[np.ndarray, " tie"], Int[np.ndarray, " tie"]]:
-    """Others in order, those that are equally near together: how many, and how many finds, up to each end."""
+    """The others ranked, equally near ones together: how many, and how many relevant ones, up to each end."""
     order = np.argsort(-cosines, kind="stable")
     steps = -np.diff(cosines[order])
     last = np.append(np.flatnonzero(steps > SAME), len(order) - 1)
@@ -105,12 +105,12 @@ def ranked(
 
 
 def average_precision(ends: Int[np.ndarray, " tie"], finds: Int[np.ndarray, " tie"]) -> float:
-    """Precision wherever there are new finds, weighed by them."""
+    """Precision at each new relevant clip, averaged over them."""
     return float(np.sum(np.diff(finds, prepend=0) * finds / ends) / finds[-1])
 
 
 def chance_of_find(ends: Int[np.ndarray, " tie"], finds: Int[np.ndarray, " tie"], k: int) -> float:
-    """That one of the k nearest is a find, where those that are equally near come in random order."""
+    """The probability that one of the k nearest is relevant, with equally near ones in random order."""
     if k >= ends[-1]:
         return 1.0
     tie = int(np.searchsorted(ends, k, side="right"))  # the ends before are all among the nearest k

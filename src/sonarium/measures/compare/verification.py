@@ -1,7 +1,7 @@
-"""Is it the same speaker? Errors over trials: equal error rate, cost of detection, and the curve between errors.
+"""Speaker verification: equal error rate, detection cost (minDCF), and the detection error trade-off.
 
-A trial is a pair of clips with a score, higher for more alike; it is accepted where its score reaches a
-threshold. Cost and normalisation are those of NIST's speaker recognition evaluations; the curve is that of Martin
+A trial is a pair of clips with a similarity score; it is accepted where its score reaches a threshold. Cost and
+normalisation are those of NIST's speaker recognition evaluations; the curve is that of Martin
 and others (1997).
 """
 
@@ -16,7 +16,7 @@ from sonarium.measures.probes.frames import checked_codes
 
 @dataclass(frozen=True)
 class Trials:
-    """Pairs of clips: how alike they are, and whether they are truly of one speaker."""
+    """Pairs of clips: their similarity, and whether they are of one speaker."""
 
     scores: Float[np.ndarray, " trial"]
     same: Bool[np.ndarray, " trial"]
@@ -24,14 +24,14 @@ class Trials:
 
 @dataclass(frozen=True)
 class Costs:
-    """What errors cost, and how rare speakers' own trials are taken to be."""
+    """Costs of errors, and the prior of target trials."""
 
     miss: float = 1.0
-    """Cost of refusing a speaker's own trial."""
+    """Cost of a miss: a target trial refused."""
     false_alarm: float = 1.0
-    """Cost of accepting another's."""
+    """Cost of a false alarm: a non-target trial accepted."""
     prior: float = 0.01
-    """Share of trials that are the speaker's own."""
+    """Prior probability of a target trial."""
 
     def __post_init__(self) -> None:
         if not (0 < self.prior < 1 and self.miss > 0 and self.false_alarm > 0):
@@ -40,13 +40,13 @@ class Costs:
 
 @dataclass(frozen=True)
 class Errors:
-    """The two kinds of error at every threshold that makes a difference, in rising order; the last refuses all."""
+    """Both error rates at every distinct threshold, in rising order; the last refuses all."""
 
     threshold: Float[np.ndarray, " point"]
     miss: Float[np.ndarray, " point"]
-    """Share of the speakers' own trials that are refused."""
+    """Miss rate: the fraction of target trials that are refused."""
     false_alarm: Float[np.ndarray, " point"]
-    """Share of the others that are accepted."""
+    """False alarm rate: the fraction of non-target trials that are accepted."""
 
 
 def clip_trials(
@@ -58,7 +58,7 @@ def clip_trials(
     """Every pair of clips, scored by the cosine of the angle between their codes.
 
     `mean`, of clips of other speakers, is taken from the codes first: cosines of codes that share a large mean
-    are all near 1. Pairs of one recording are left out where `recordings` are told, since they share a channel.
+    are all near 1. Pairs of one recording are left out where `recordings` are given, since they share a channel.
     """
     values = checked_codes(codes, {"speakers": speakers, "recordings": recordings})
     centred = values if mean is None else values - mean
@@ -83,7 +83,7 @@ def errors(trials: Trials) -> Errors:
             "two clips of a speaker, and two speakers"
         )
     if not np.isfinite(scores).all():
-        raise ValueError("scores hold values that are not finite: mend what scored the trials")
+        raise ValueError("scores hold values that are not finite: correct what scored the trials")
     threshold = np.append(np.unique(scores), np.inf)
     miss = np.searchsorted(own, threshold) / len(own)
     false_alarm = 1 - np.searchsorted(others, threshold) / len(others)
@@ -91,7 +91,7 @@ def errors(trials: Trials) -> Errors:
 
 
 def thinned(found: Errors, apart: float = 0.02) -> Errors:
-    """As few points as draw the same curve on scales of normal deviates; millions of trials make as many."""
+    """The points that suffice to draw the same curve on scales of normal deviates, of perhaps millions."""
     across, up = (np.clip(norm.ppf(rate) / apart, -1e6, 1e6).round() for rate in (found.false_alarm, found.miss))
     new = (np.diff(across, prepend=np.inf) != 0) | (np.diff(up, prepend=np.inf) != 0)
     # The last point of a place is kept as well as the first, so that a step stays a step.
@@ -100,17 +100,17 @@ def thinned(found: Errors, apart: float = 0.02) -> Errors:
 
 
 def equal_error_rate(trials: Trials) -> float:
-    """Where misses and false alarms are as many; between two thresholds they are taken to lie on a line."""
+    """The rate at which misses equal false alarms, interpolated linearly between two thresholds."""
     found = errors(trials)
     gap = found.miss - found.false_alarm
     after = int(np.argmax(gap >= 0))  # never 0: the lowest threshold accepts all
     before = after - 1
-    share = -gap[before] / (gap[after] - gap[before])
-    return float(found.miss[before] + share * (found.miss[after] - found.miss[before]))
+    fraction = -gap[before] / (gap[after] - gap[before])
+    return float(found.miss[before] + fraction * (found.miss[after] - found.miss[before]))
 
 
 def least_cost(trials: Trials, costs: Costs = Costs()) -> float:
-    """The cost at the best threshold (minDCF); 1 is what it costs to accept all, or none, without listening."""
+    """Minimum detection cost over thresholds (minDCF), normalised: 1 is the cost of accepting all, or none."""
     found = errors(trials)
     missed, alarmed = costs.miss * costs.prior, costs.false_alarm * (1 - costs.prior)
     cost = missed * found.miss + alarmed * found.false_alarm

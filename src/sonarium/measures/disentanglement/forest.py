@@ -2,8 +2,8 @@
 
 A class is a column of zeros and ones, and the Gini impurity is the sum of the variances of these
 columns, so one tree serves numbers and categories. The importance of a code is the impurity that its
-splits take away, of each tree as a share; codes that split a node equally well share it equally, which
-is what choosing among them at random gives on average: two copies of a code have the same importance.
+splits take away, of each tree as a fraction; codes that split a node equally well get equal parts, which is
+what choosing among them at random gives on average: two copies of a code have the same importance.
 """
 
 import os
@@ -34,7 +34,7 @@ Tree = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Forest:
-    """Grown trees: they predict a class by the greatest mean share, a number by the mean."""
+    """Grown trees: they predict a class by the greatest mean fraction, a number by the mean."""
 
     trees: list[Tree]
     classes: Float[np.ndarray, " class_"] | None

@@ -1,4 +1,4 @@
-"""What codes tell of factors, in nats, and the scores that are read off that table.
+"""Mutual information of codes and factors, in nats, and the scores computed from that table.
 
 MIG: Chen et al. 2018 (arXiv:1802.04942). JEMMIG: Do & Tran 2020 (arXiv:1908.09961). DCIMIG:
 Sepliarskaia et al. 2019 (arXiv:1910.05587). Modularity: Ridgeway & Mozer 2018 (arXiv:1802.05312).
@@ -14,7 +14,7 @@ from scipy.special import chdtri
 
 @dataclass(frozen=True)
 class Information:
-    """Entropies and mutual informations of all pairs of a code and a factor."""
+    """Entropies and mutual information of all pairs of a code and a factor."""
 
     mutual: Float[np.ndarray, "code factor"]
     joint: Float[np.ndarray, "code factor"]
@@ -22,9 +22,9 @@ class Information:
     code: Float[np.ndarray, " code"]
     factor: Float[np.ndarray, " factor"]
     chance: Float[np.ndarray, "code factor"]
-    """The mutual information that independence would show, on average, in as few clips as these."""
+    """The expected mutual information of independent variables in as few clips as these."""
     limit: Float[np.ndarray, "code factor"]
-    """What independence would exceed, for any pair of the table, once in a thousand tables."""
+    """Critical value: independent variables exceed it, for any pair of the table, once in a thousand tables."""
 
 
 def information(
@@ -32,7 +32,7 @@ def information(
     code_sizes: Int[np.ndarray, " code"],
     factor_sizes: Int[np.ndarray, " factor"],
 ) -> Information:
-    """The table of informations from joint counts."""
+    """The table from joint counts."""
     clips = int(counts[0, 0].sum())
     joint = _entropy(counts.reshape(*counts.shape[:2], -1), clips)
     code = _entropy(counts[:, 0].sum(axis=-1), clips)
@@ -45,7 +45,7 @@ def information(
 
 
 def mig(table: Information) -> float:
-    """Mutual information gap: what the best code of a factor tells more than the next, over H(factor)."""
+    """Mutual information gap between the best code of a factor and the next, over H(factor)."""
     best, second = top_two(table.mutual)
     return float(np.mean((best - second) / table.factor))
 
@@ -53,8 +53,8 @@ def mig(table: Information) -> float:
 def jemmig(table: Information, bins: int) -> float:
     """1 − [H(v,c*) − I(v;c*) + I(v;c°)] / [H(v) + log bins], for the best code c* and the next, c°.
 
-    The joint entropy asks that the best code tell of nothing else. A factor of which no code tells
-    anything scores 0: the formula would reward a code for being constant.
+    The joint entropy penalises information of the best code on anything else. A factor that no code has
+    information on scores 0: the formula would reward a code for being constant.
     """
     best, second = top_two(table.mutual)
     columns = np.arange(table.mutual.shape[1])
@@ -74,8 +74,8 @@ def dcimig(table: Information) -> float:
 def modularity(table: Information) -> float:
     """1 − Σ I(c;other)² / [I(c;best)² (factors − 1)], a mean over codes.
 
-    A code counts if it tells more of some factor than chance would, and weighs as much as it tells
-    beyond chance: the ratio of a code of noise is a ratio of two accidents, and must not pull the mean.
+    A code counts if its information on some factor is significant, and is weighted by its information
+    beyond chance: the ratio of a code of noise is a ratio of two accidents, and must not affect the mean.
     """
     factors = table.mutual.shape[1]
     counted = (table.mutual > table.limit).any(axis=1)
@@ -83,10 +83,10 @@ def modularity(table: Information) -> float:
         return 0.0
     if factors == 1:
         return 1.0
-    told = table.mutual[counted]
-    best = (told**2).max(axis=1)
-    score = 1 - ((told**2).sum(axis=1) - best) / (best * (factors - 1))
-    return float(np.average(score, weights=(told - table.chance[counted]).max(axis=1)))
+    mutual = table.mutual[counted]
+    best = (mutual**2).max(axis=1)
+    score = 1 - ((mutual**2).sum(axis=1) - best) / (best * (factors - 1))
+    return float(np.average(score, weights=(mutual - table.chance[counted]).max(axis=1)))
 
 
 def top_two(

@@ -22,16 +22,16 @@ share the value of that factor."""
 
 @dataclass(frozen=True)
 class Draws:
-    """How much is drawn for the BetaVAE and FactorVAE scores."""
+    """Numbers of draws for the BetaVAE and FactorVAE scores."""
 
     votes: int = 800
-    """Groups of clips to learn from; as many again are scored."""
+    """Training groups of clips; as many again are scored."""
     clips: int = 64
     """Clips in a group (FactorVAE), pairs of clips in a difference (BetaVAE)."""
 
 
 def beta_vae(sampler: Sampler, factors: int, draws: Draws, seed: int) -> float:
-    """Accuracy with which the mean |difference| of pairs that share a factor tells which one it is."""
+    """Accuracy of predicting, from the mean |difference| of pairs that share a factor, which one it is."""
     rng = np.random.default_rng([seed, 0xBE])
     shared = rng.integers(0, factors, size=2 * draws.votes)
     differences = None
@@ -53,7 +53,7 @@ def beta_vae(sampler: Sampler, factors: int, draws: Draws, seed: int) -> float:
 def factor_vae(
     sampler: Sampler, spread: Float[np.ndarray, " code"], factors: int, draws: Draws, seed: int
 ) -> float:
-    """Accuracy with which the code that varies least in a group tells the factor that the group shares.
+    """Accuracy of predicting, from the code that varies least in a group, the factor that the group shares.
 
     `spread` is each code's standard deviation over all clips; dead codes are not among them.
     """
@@ -71,7 +71,7 @@ def factor_vae(
 
 
 def from_table(codes: Float[np.ndarray, "clip code"], factors: Float[np.ndarray, "clip factor"]) -> Sampler | str:
-    """Draw from clips that are there, where most values repeat; else say which factor's do not."""
+    """Draw from the given clips, where most values repeat; else say which factor's do not."""
     orders, firsts, sizes = [], [], []
     for factor in range(factors.shape[1]):
         _, value, size = np.unique(factors[:, factor], return_inverse=True, return_counts=True)
@@ -100,11 +100,11 @@ def from_world(
     """Make clips on demand; each factor is drawn from its values in the table, apart from the others."""
 
     def sample(factor: int, groups: int, clips: int, rng: np.random.Generator) -> np.ndarray:
-        causes = np.empty((groups, clips, factors.shape[1]))
+        drawn = np.empty((groups, clips, factors.shape[1]))
         for other in range(factors.shape[1]):
             size = (groups, 1) if other == factor else (groups, clips)
-            causes[..., other] = rng.choice(factors[:, other], size=size)
-        flat = causes.reshape(-1, factors.shape[1])
+            drawn[..., other] = rng.choice(factors[:, other], size=size)
+        flat = drawn.reshape(-1, factors.shape[1])
         made = [generate(flat[first : first + at_once]) for first in range(0, len(flat), at_once)]
         return np.concatenate(made).reshape(groups, clips, -1)
 

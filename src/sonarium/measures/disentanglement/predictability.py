@@ -1,9 +1,9 @@
-"""How well factors can be read from codes: SAP, DCI and explicitness.
+"""How well codes predict factors: SAP, DCI and explicitness.
 
 SAP: Kumar et al. 2018 (arXiv:1711.00848). DCI: Eastwood & Williams 2018 (ICLR). Explicitness:
 Ridgeway & Mozer 2018 (arXiv:1802.05312). Whatever is fitted is fitted on half 0 of the clips and
 scored on half 1. A category is scored by balanced accuracy from chance (0) to perfect (1), and a
-number by the share of its variance that is explained, so that both can be averaged.
+number by its R², so that both can be averaged.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from sonarium.measures.probes.logistic import fit_logistic
 def sap(table: Table, counts: Int[np.ndarray, "half code factor code_bin factor_bin"]) -> float:
     """Separated attribute predictability: by how much the best code of a factor beats the next.
 
-    A number is predicted by a line, scored by its squared correlation; a category by cutting the code
-    into its bins and calling the class that is, for its size, most frequent in each.
+    A number is predicted by a line, scored by its squared correlation; a category by binning the code and
+    predicting the class that is, for its size, most frequent in each bin.
     """
     codes, factors = table.codes - table.codes.mean(axis=0), table.factors - table.factors.mean(axis=0)
     scores = (codes.T @ factors) ** 2 / np.outer(_power(codes), _power(factors))
@@ -107,10 +107,10 @@ def _agreement(
 def explicitness(
     table: Table, factor_bins: Int[np.ndarray, "clip factor"], half: Int[np.ndarray, " clip"]
 ) -> float:
-    """How well linear classifiers of all codes find each value of each factor: 2·AUC − 1.
+    """How well linear classifiers of all codes predict each value of each factor: 2·AUC − 1.
 
-    A category is asked for one value against the rest. The values of a number are ordered, and no line
-    could part a middle one from the rest, so a number is asked at each step whether it is beyond.
+    A category is classified one value against the rest. The values of a number are ordered, and no line
+    separates a middle one from the rest, so a number is classified by thresholds.
     """
     spread = table.codes[half == 0].std(axis=0)
     scaled = (table.codes - table.codes[half == 0].mean(axis=0)) / np.where(spread > 0, spread, 1.0)

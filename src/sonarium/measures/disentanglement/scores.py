@@ -1,7 +1,7 @@
-"""Every measure of disentanglement, of two arrays: codes, and the factors that caused the clips.
+"""Every measure of disentanglement, of two arrays: codes, and the factors of the same clips.
 
-Each score is oriented as its paper says, 1 best; the papers are named where each is computed. What is
-fitted is fitted on one half of the clips and scored on the other. All scores of dead codes alone are 0.
+Each score is oriented as in its paper, 1 best; the papers are named where each is computed. What is fitted is
+fitted on one half of the clips and scored on the other. If all codes are dead, all scores are 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,10 +48,10 @@ def disentangle(
     draws: Draws = DRAWS,
     forest: ForestConfig = FOREST,
 ) -> dict[str, Any]:
-    """How well each factor is told by one code, and each code tells of one factor.
+    """How well each factor is encoded by one code, and each code encodes one factor.
 
     codes: (clip, code), an array or a tensor, at best posterior means of clips that were not trained on.
-    factors: (clip, factor), the causes of the same clips; a category by the position of its value.
+    factors: (clip, factor), the factors of the same clips; a category by the position of its value.
     discrete: which factors are categories: one bool, a bool for each, or the positions of those that are.
     protocol: "syntone" computes five scores as SynTone's evaluator called them, factors and codes exchanged.
     seed: of the halves, the forests and the draws; the same seed gives the same numbers.
@@ -78,24 +78,24 @@ def disentangle(
 
 
 def closed_scores(table: Table, seed: int, bins: int) -> dict[str, float]:
-    """The scores that are read off joint counts and moments: no model is trained for them."""
+    """The scores computed from joint counts and moments, without training a model."""
     half = halves(len(table.codes), seed)
     code_bins, code_sizes = bin_columns(table.codes, bins)
     factor_bins, factor_sizes = bin_columns(table.factors, bins, keep=table.discrete)
     counts = joint_counts(code_bins, factor_bins, code_sizes, factor_sizes, half)
-    told = information.information(counts.sum(axis=0), code_sizes, factor_sizes)
+    mutual = information.information(counts.sum(axis=0), code_sizes, factor_sizes)
     return {
-        "mig": information.mig(told),
+        "mig": information.mig(mutual),
         "sap": sap(table, counts),
-        "modularity": information.modularity(told),
-        "jemmig": information.jemmig(told, bins),
-        "dcimig": information.dcimig(told),
+        "modularity": information.modularity(mutual),
+        "jemmig": information.jemmig(mutual, bins),
+        "dcimig": information.dcimig(mutual),
         "irs": irs(table.codes, factor_bins, factor_sizes),
     }
 
 
 def halves(clips: int, seed: int) -> np.ndarray:
-    """0 for the clips that are learnt from, 1 for those that are scored."""
+    """0 for the training clips, 1 for those that are scored."""
     order = np.random.default_rng([seed, 0x4A]).permutation(clips)
     half = np.zeros(clips, np.int64)
     half[order[: clips // 2]] = 1
@@ -118,11 +118,11 @@ def _standard(
     if isinstance(sampler, str):
         notes.append(f"beta_vae and factor_vae are left out: {sampler}, and there is no `generate`")
     else:
-        causes = table.factors.shape[1]
-        scores["beta_vae"] = beta_vae(sampler, causes, draws, seed)
-        scores["factor_vae"] = factor_vae(sampler, table.codes.std(axis=0), causes, draws, seed)
+        factors = table.factors.shape[1]
+        scores["beta_vae"] = beta_vae(sampler, factors, draws, seed)
+        scores["factor_vae"] = factor_vae(sampler, table.codes.std(axis=0), factors, draws, seed)
     if len(table.codes) < 10 * bins:
-        notes.append(f"{len(table.codes)} clips for {bins} bins: informations are overestimated")
+        notes.append(f"{len(table.codes)} clips for {bins} bins: mutual information is overestimated")
     # rounding may leave a perfect score a hair above 1, and a code's IRS can be worse than none at all
     return {name: min(max(scores[name], 0.0), 1.0) for name in SCORES if name in scores}, notes
 
@@ -131,12 +131,12 @@ def _sampler(table: Table, generate: Generate | None) -> Sampler | str:
     if generate is None:
         return from_table(table.codes, table.factors)
 
-    def living(causes: Float[np.ndarray, "clip factor"]) -> Float[np.ndarray, "clip live"]:
-        made = matrix(generate(causes), "codes from `generate`")
-        if made.shape != (len(causes), table.code_count):
+    def living(factors: Float[np.ndarray, "clip factor"]) -> Float[np.ndarray, "clip live"]:
+        made = matrix(generate(factors), "codes from `generate`")
+        if made.shape != (len(factors), table.code_count):
             raise ValueError(
-                f"`generate` made codes of shape {made.shape} from {len(causes)} clips: "
-                f"{(len(causes), table.code_count)} is expected, as in `codes`"
+                f"`generate` made codes of shape {made.shape} from {len(factors)} clips: "
+                f"{(len(factors), table.code_count)} is expected, as in `codes`"
             )
         return made[:, table.live]
 

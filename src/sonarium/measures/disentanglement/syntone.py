@@ -1,9 +1,9 @@
 """The disentanglement scores as SynTone's evaluator computed them, for a like-with-like comparison.
 
 SynTone (arXiv:2402.10547) hands the codes over as the factors and the factors as the codes. Each name
-below therefore measures something else than its paper meant: "MIG" asks whether every code tells of
+below therefore measures something else than its paper meant: "MIG" asks whether every code encodes
 one factor only (and a code of noise costs as much as an entangled one), "modularity" whether every
-factor is told by one code. Everything is cut into 10 bins of equal width, in bits, and the waveform
+factor is encoded by one code. Everything is cut into 10 bins of equal width, in bits, and the waveform
 is treated as a number. Where all codes are dead the evaluator divides 0 by 0; that is 0 here.
 """
 
@@ -50,7 +50,7 @@ def _sap(codes: Float[np.ndarray, "clip code"], factors: Float[np.ndarray, "clip
 
 
 def _jemmig(table: Information) -> float:
-    """Of factors that tell equally much, as all do of a dead code, the evaluator's sorting takes the last."""
+    """Of factors with equal information, as all have on a dead code, the evaluator's sorting takes the last."""
     best, second = top_two(table.mutual)
     last = len(table.mutual) - 1 - table.mutual[::-1].round(12).argmax(axis=0)
     joint = table.joint[last, np.arange(table.mutual.shape[1])]
@@ -58,7 +58,7 @@ def _jemmig(table: Information) -> float:
 
 
 def _modularity(table: Information) -> float:
-    """Every code counts alike, whether it tells anything or not."""
+    """Every code has the same weight, whether it is informative or not."""
     best = table.mutual.max(axis=1)
     others = (table.mutual**2).sum(axis=1) - best**2
     rivals = max(table.mutual.shape[1] - 1, 1)

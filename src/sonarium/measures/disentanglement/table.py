@@ -1,4 +1,4 @@
-"""Codes and the factors behind them as one checked table: what every disentanglement measure reads.
+"""Codes and factors as one checked table, the input of every disentanglement measure.
 
 A code is dead when it is the same for every clip (up to the resolution of float32), or when its
 standard deviation lies below a limit that the caller sets; codes under a standard normal prior are
@@ -20,7 +20,7 @@ FEWEST_CLIPS = 20
 
 @dataclass(frozen=True)
 class Table:
-    """The living codes of clips, and the causes of the same clips."""
+    """The living codes of clips, and the factors of the same clips."""
 
     codes: Float[np.ndarray, "clip live"]
     live: Bool[np.ndarray, " code"]
@@ -85,7 +85,7 @@ def matrix(values: ArrayLike | Tensor, name: str) -> Float[np.ndarray, "clip col
         row, column = np.argwhere(bad)[0]
         raise ValueError(
             f"{name} hold {int(bad.sum())} value(s) that are NaN or infinite, the first in row {row}, "
-            f"column {column}: remove those clips, or mend what made them"
+            f"column {column}: remove those clips, or correct what made them"
         )
     return numbers
 
@@ -117,7 +117,7 @@ def _check_factor(values: Float[np.ndarray, " clip"], position: int, is_category
     if values.min() == values.max():
         raise ValueError(
             f"factor {position} has the value {values[0]:g} in all {len(values)} clips: "
-            "a constant cause cannot be recovered, leave its column out"
+            "a constant factor cannot be recovered, leave its column out"
         )
     if not is_category:
         return

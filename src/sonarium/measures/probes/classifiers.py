@@ -1,7 +1,7 @@
-"""Classifiers that tell what codes hold: ridge regression and logistic regression on lines, and a small network.
+"""Classifiers of codes: ridge regression, logistic regression, and a network with one hidden layer.
 
-Codes are standardised by the rows that are fitted. Strengths of regularisation are counted a row, so that one
-means the same for few rows and for many: ridge minimises |Y − XW|²/n + strength·|W|² for targets of ±1, logistic
+Codes are standardised by the training rows. Strengths of regularisation are per row, so that one means the same
+for few rows and for many: ridge minimises |Y − XW|²/n + strength·|W|² for targets of ±1, logistic
 regression the mean cross entropy + ½·strength·|W|²; the intercept is free.
 """
 
@@ -31,7 +31,7 @@ class Scale:
 
 
 def scale_of(codes: Float[np.ndarray, "row code"]) -> Scale:
-    """Mean 0 and deviation 1; a code that never varies is left at 0."""
+    """Mean 0 and standard deviation 1; a constant code is left at 0."""
     mean, spread = codes.mean(axis=0), codes.std(axis=0)
     still = spread <= 1e-12 * np.maximum(1, np.abs(mean))
     return Scale(mean, np.where(still, 1.0, spread))
@@ -40,7 +40,7 @@ def scale_of(codes: Float[np.ndarray, "row code"]) -> Scale:
 def principal_axes(
     centred: Float[np.ndarray, "row code"],
 ) -> tuple[Float[np.ndarray, " axis"], Float[np.ndarray, "code axis"]]:
-    """The variance along each direction in which rows differ, and these directions: the rest tells nothing."""
+    """Principal axes of non-zero variance, and the variance along each."""
     rows, columns = centred.shape
     wide = columns > rows
     power, turned = np.linalg.eigh((centred @ centred.T if wide else centred.T @ centred) / rows)
@@ -84,8 +84,8 @@ def logistic_path(
 ) -> Iterator[Scores]:
     """Multinomial logistic regression by L-BFGS, each strength from the last one's solution.
 
-    The weights are sought along the principal axes, each scaled by the bound on the curvature of Böhning (1992),
-    half the variance and the strength: codes that go together would make the search slow.
+    The optimisation runs along the principal axes, each scaled by the bound on the curvature of Böhning (1992),
+    half the variance plus the strength: correlated codes would make it slow.
     """
     rows = len(x)
     targets, centre = np.eye(classes)[y], x.mean(axis=0)
@@ -117,15 +117,15 @@ class NetworkConfig:
     hidden: tuple[int, ...] = (64, 512)
     """Sizes of the hidden layer to choose from."""
     learning_rate: float = 1e-3
-    """Of AdamW."""
+    """Learning rate of AdamW."""
     decay: float = 1e-2
     """Weight decay of AdamW."""
     batch: int = 256
-    """Rows a step."""
+    """Batch size."""
     epochs: int = 100
-    """The most passes over the rows."""
+    """Maximum number of epochs."""
     patience: int = 8
-    """Passes without a lower loss on the validation rows after which training stops."""
+    """Epochs without a lower validation loss after which training stops."""
 
 
 def network(codes: int, hidden: int, classes: int, generator: torch.Generator) -> nn.Sequential:
@@ -150,10 +150,10 @@ def fit_network(
     seed: int,
     watch: Watch | None = None,
 ) -> tuple[Scores, int]:
-    """A trained network, and after how many passes.
+    """A trained network, and its number of epochs.
 
-    While validation rows are watched, the weights are those of the pass with the least loss on them;
-    otherwise those after all passes. The same seed draws the same weights and the same order.
+    With validation rows (`watch`), the weights are those of the epoch with the least loss on them; otherwise those
+    after all epochs. The same seed draws the same weights and the same order.
     """
     generator = torch.Generator().manual_seed(seed)
     model = network(x.shape[1], hidden, classes, generator)

@@ -1,6 +1,6 @@
-"""Logistic regression, many yes-or-no questions of the same clips at once, by Newton's method.
+"""Binary logistic regressions of many targets on the same clips, by Newton's method.
 
-Minimises Σ log(1 + exp(−±xᵀw)) + ½ penalty·|w|² for each question; the intercept is not penalised.
+Minimises Σ log(1 + exp(−±xᵀw)) + ½ penalty·|w|² for each target; the intercept is not penalised.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def fit_logistic(
     penalty: float = 1.0,
     steps: int = 50,
 ) -> Scorer:
-    """A function from codes to the log-odds of each question."""
+    """A function from codes to the log-odds of each target."""
     inputs = _with_one(codes)
     ridge = np.full(inputs.shape[1], penalty)
     ridge[-1] = 1e-6  # keeps the step defined; an intercept has no natural size to hold it to

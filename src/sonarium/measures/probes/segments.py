@@ -1,4 +1,4 @@
-"""From marks in seconds to frames: the frames of each marked piece of sound, and the label of each frame.
+"""From segments in seconds to frames: the frames of each segment, and the label of each frame.
 
 Frame `k` of a clip stands for the time `first + k / rate`.
 """
@@ -10,20 +10,20 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 Marks = Sequence[tuple[float, float, str]]
-"""Beginning and end in seconds, and the label, of the marked pieces of one clip."""
+"""Onset and offset in seconds, and the label, of the segments of one clip."""
 
 SLACK = 3
-"""Frames that an encoder may lack at a clip's end, so that a mark there is taken for the last one."""
+"""Frames that an encoder may lack at a clip's end, so that a segment there is given the last frame."""
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Marked pieces of sound, numbered from 0 in the order of the clips and of their marks."""
+    """Segments, numbered from 0 in the order of the clips and of their marks."""
 
     codes: Float[np.ndarray, "row code"]
-    """The frames of all pieces one below the other."""
+    """The frames of all segments, stacked."""
     item: Int[np.ndarray, " row"]
-    """The piece of each frame."""
+    """The segment of each frame."""
     label: Shaped[np.ndarray, " item"]
     clip: Int[np.ndarray, " item"]
 
@@ -35,7 +35,7 @@ def frames_of_segments(
     rate: float,
     first: float = 0.0,
 ) -> Segments:
-    """Cut the marked pieces out; one that falls between two frames is given the nearest."""
+    """Cut the segments out; one that falls between two frames is given the nearest."""
     check_marks(len(codes), counts, marks, rate, first)
     rows, items, labels, clips = [], [], [], []
     for clip, (own, count) in enumerate(zip(marks, counts.tolist(), strict=True)):
@@ -46,14 +46,14 @@ def frames_of_segments(
             labels.append(label)
             clips.append(clip)
     if not labels:
-        raise ValueError("no clip has a marked piece: give the marks of at least one")
+        raise ValueError("no clip has a segment: give the marks of at least one")
     return Segments(np.concatenate(rows), np.concatenate(items), np.array(labels), np.array(clips))
 
 
 def labels_of_frames(
     counts: Int[np.ndarray, " clip"], marks: Sequence[Marks], rate: float, first: float = 0.0, unmarked: str = ""
 ) -> Shaped[np.ndarray, " row"]:
-    """The label of each frame of all clips, one below the other; where pieces overlap, that of the later one."""
+    """The label of each frame of all clips, stacked; where segments overlap, that of the later one."""
     check_marks(len(counts), counts, marks, rate, first)
     labels = []
     for own, count in zip(marks, counts.tolist(), strict=True):
@@ -65,7 +65,7 @@ def labels_of_frames(
 
 
 def span(start: float, end: float, rate: float, first: float, count: int) -> tuple[int, int]:
-    """The frames from `start` up to `end`, at least one, of a clip that has so many."""
+    """The frames from `start` up to `end`, at least one, of a clip that has `count`."""
     # A mark on a frame belongs to it, however the product was rounded.
     begin, stop = (int(np.ceil(round((time - first) * rate, 6))) for time in (start, end))
     begin, stop = max(0, begin), min(stop, count)
@@ -77,7 +77,7 @@ def span(start: float, end: float, rate: float, first: float, count: int) -> tup
 
 
 def check_marks(clips: int, counts: np.ndarray, marks: Sequence[Marks], rate: float, first: float) -> None:
-    """Refuse marks that cannot be, and clips without a frame to stand for them."""
+    """Refuse impossible marks, and marks of clips without a frame."""
     if not len(marks) == clips == len(counts):
         raise ValueError(
             f"got marks of {len(marks)} clips and {len(counts)} counts for {clips} clips: give one each"

@@ -78,15 +78,14 @@ class CPCConfig:
 def complete(config: CPCConfig, world: World, steps: int) -> CPCConfig:
     """The same, with the number of the speaker's label in this world, and a cosine that ends with the training."""
     config = replace(config, schedule=config.schedule.ending(steps))
-    if config.speaker is None:
+    speaker = config.speaker
+    if speaker is None:
         return config
     labels = {factor.name: at for at, factor in enumerate(world.factors) if factor.discrete}
-    number = labels.get(str(config.speaker), config.speaker)
+    number = labels.get(speaker, speaker) if isinstance(speaker, str) else speaker
     if number not in labels.values():
         known = ", ".join(f"{name} ({at})" for name, at in labels.items())
-        raise ValueError(
-            f"--speaker {config.speaker}: the labels of these clips are {known or 'none'}; give one of them"
-        )
+        raise ValueError(f"--speaker {speaker}: the labels of these clips are {known or 'none'}; give one of them")
     return replace(config, speaker=number)
 
 

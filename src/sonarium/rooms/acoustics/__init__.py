@@ -1,1 +1,1 @@
-"""Room acoustics: image sources, impulse responses, convolution, reverberation."""
+"""Room acoustics: image-source method, impulse responses, convolution, reverberation time."""

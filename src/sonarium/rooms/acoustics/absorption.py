@@ -1,6 +1,7 @@
-"""What takes sound away: walls, by octave band or with one figure, and air (ISO 9613-1).
+"""Absorption by walls, broadband or per octave band, and by air (ISO 9613-1).
 
-A wall's absorption is the share of the energy that a reflection takes; the pressure keeps sqrt(1 − share).
+A wall's absorption coefficient α is the fraction of energy that a reflection absorbs; the pressure is multiplied
+by sqrt(1 − α).
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ class Air:
     temperature: float = 20.0
     """Degrees Celsius."""
     humidity: float = 50.0
-    """Relative, in per cent."""
+    """Relative humidity in per cent."""
 
     def __post_init__(self) -> None:
         if not (-50 <= self.temperature <= 60 and 0 <= self.humidity <= 100):
@@ -31,7 +32,7 @@ class Air:
             )
 
     def absorption(self, frequency: Float[np.ndarray, " band"]) -> Float[np.ndarray, " band"]:
-        """Nepers of sound pressure a metre: ISO 9613-1, equations 3 to 5."""
+        """Attenuation of sound pressure in nepers per metre: ISO 9613-1, equations 3 to 5."""
         kelvin, triple, reference = self.temperature + 273.15, 273.16, 293.15
         warmth = kelvin / reference
         saturation = 10 ** (-6.8346 * (triple / kelvin) ** 1.261 + 4.6151)
@@ -44,22 +45,22 @@ class Air:
 
 
 def per_wall(absorption: Absorption, walls: int, bands: tuple[float, ...]) -> Float[np.ndarray, "wall band"]:
-    """One figure, one a wall, or one a wall and band, as a table of all walls and bands."""
-    shares = np.asarray(absorption, np.float64)
-    if not (np.isfinite(shares).all() and (shares >= 0).all() and (shares <= 1).all()):
-        raise ValueError(f"got absorption {absorption}: shares of the energy between 0 and 1 are expected")
+    """Coefficients given as one number, one per wall, or one per wall and band, for all walls and bands."""
+    coefficients = np.asarray(absorption, np.float64)
+    if not (np.isfinite(coefficients).all() and (coefficients >= 0).all() and (coefficients <= 1).all()):
+        raise ValueError(f"got absorption {absorption}: expected coefficients from 0 to 1")
     check_bands(bands)
     columns = max(1, len(bands))
-    if shares.ndim == 1:
-        shares = shares[:, None]
-    if shares.ndim > 2 or shares.shape not in ((), (walls, 1), (walls, columns)):
+    if coefficients.ndim == 1:
+        coefficients = coefficients[:, None]
+    if coefficients.ndim > 2 or coefficients.shape not in ((), (walls, 1), (walls, columns)):
         raise ValueError(
             f"got absorption of shape {np.shape(absorption)} for {walls} walls and {len(bands)} bands: give one "
-            "figure, one a wall (floor and ceiling last), or one a wall and band"
+            "coefficient, one per wall (floor and ceiling last), or one per wall and band"
         )
-    return np.broadcast_to(shares, (walls, columns)).copy()
+    return np.broadcast_to(coefficients, (walls, columns)).copy()
 
 
 def check_bands(bands: tuple[float, ...]) -> None:
     if any(not low < high for low, high in pairwise((0.0, *bands, np.inf))):
-        raise ValueError(f"got bands {bands}: give rising centre frequencies in Hz, such as {OCTAVES}")
+        raise ValueError(f"got bands {bands}: give increasing centre frequencies in Hz, such as {OCTAVES}")

@@ -1,13 +1,12 @@
-"""From images to impulse responses: a compiled loop over rooms, sources and ears.
+"""Impulse responses from image sources: a compiled loop over rooms, sources and ears.
 
-Every image that an ear hears arrives after distance over speed of sound, with the walls' gain over the distance,
-as a sinc under a Hann window of 81 samples. The windowed sinc is read from a table of places between two samples,
-with a straight line between neighbours: within 7e-6 of the formula in single precision, whose table stays in the
-cache, within 1e-7 in double. `LEAD` samples stand before the time of emission, because the sinc begins before its
-arrival.
+Each audible image arrives after distance / speed of sound, with amplitude gain / distance, as a fractional
+delay: a sinc under a Hann window of 81 samples. The windowed sinc is interpolated linearly in a table of
+fractional delays, with an error of 7e-6 in single precision, whose table fits into the cache, and of 1e-7 in
+double. A response begins `LEAD` samples before the emission, because the sinc begins before its arrival.
 
-An optional spherical head delays what comes from the other side by the way round it (Woodworth, 1938) and shades
-it by band (Brown & Duda, 1998).
+The optional spherical head adds the interaural delay of Woodworth (1938) and the head shadow of Brown & Duda
+(1998).
 """
 
 from typing import no_type_check
@@ -19,27 +18,26 @@ from sonarium.rooms.acoustics.images import unobstructed
 from sonarium.rooms.acoustics.jit import compiled
 
 HALF = 40
-"""Samples on either side of the middle of the windowed sinc."""
+"""Samples on either side of the centre of the windowed sinc."""
 LEAD = HALF
-"""Samples of a response that lie before the time of emission."""
+"""Samples of a response before the emission."""
 TAPS = 2 * HALF + 1
-"""Samples that one arrival touches."""
+"""Length of the windowed sinc in samples."""
 PADDED = 88
-"""Taps with zeros behind them, so that the loop over them is whole vectors."""
+"""Taps padded with zeros to whole SIMD vectors."""
 NEAREST = 0.01
-"""Metres: nobody hears a source from nearer than this, where 1/distance ends."""
+"""Minimum distance in metres, at which 1/distance is clamped."""
 
 
 def windowed_sinc(place: Float[np.ndarray, " place"]) -> Float[np.ndarray, "place tap"]:
-    """The taps of an arrival at these places between two samples. The window stays on the samples, as in
-    pyroomacoustics; the sinc moves."""
+    """The taps of fractional delays. As in pyroomacoustics, the window stays on the samples and the sinc moves."""
     tap = np.arange(TAPS)
     window = 0.5 - 0.5 * np.cos(np.pi * tap / HALF)
     return window * np.sinc(tap - HALF - place[:, None])
 
 
 def sinc_table(dtype: type = np.float32) -> Float[np.ndarray, "place 2 tap"]:
-    """The taps at even places between two samples, and how they change up to the next place."""
+    """The taps on a grid of fractional delays, and their differences to the next delay."""
     places = 256 if dtype == np.float32 else 2048
     taps = np.zeros((places + 1, PADDED))
     taps[:, :TAPS] = windowed_sinc(np.arange(places + 1) / places)
@@ -49,28 +47,28 @@ def sinc_table(dtype: type = np.float32) -> Float[np.ndarray, "place 2 tap"]:
 @compiled
 @no_type_check
 def add_arrival(response, taps, arrival, amplitude):
-    """Lay one windowed sinc into a response, as far as it reaches."""
+    """Add one windowed sinc to a response."""
     whole = int(arrival)
     if amplitude == 0.0 or whole >= len(response):
         return
     place = (arrival - whole) * len(taps)
     row = min(int(place), len(taps) - 1)
-    share = response.dtype.type(place - row)
+    fraction = response.dtype.type(place - row)
     level = response.dtype.type(amplitude)
     values, slopes = taps[row, 0], taps[row, 1]
     if whole + PADDED <= len(response):
         reached = response[whole : whole + PADDED]
         for tap in range(PADDED):
-            reached[tap] += level * (values[tap] + share * slopes[tap])
+            reached[tap] += level * (values[tap] + fraction * slopes[tap])
     else:
         for tap in range(len(response) - whole):
-            response[whole + tap] += level * (values[tap] + share * slopes[tap])
+            response[whole + tap] += level * (values[tap] + fraction * slopes[tap])
 
 
 @compiled
 @no_type_check
 def stand_in(within, lines, x, y):
-    """In which beams a point lies: on the inner side of both lines."""
+    """Which beams a point lies in: on the inner side of both edges."""
     point_x, point_y, zero = lines.dtype.type(x), lines.dtype.type(y), lines.dtype.type(0)
     for beam in range(len(within)):
         right = lines[0, beam] * point_x + lines[1, beam] * point_y + lines[2, beam]
@@ -81,7 +79,7 @@ def stand_in(within, lines, x, y):
 @compiled
 @no_type_check
 def shade(cosine, radius, frequency, speed):
-    """What a sphere leaves of a band's sound pressure, by the angle of incidence at the ear."""
+    """Head shadow: the gain of a band by the angle of incidence at the ear."""
     angle = np.arccos(min(1.0, max(-1.0, cosine)))
     brightness = 1.05 + 0.95 * np.cos(angle * 1.2)
     ratio = np.pi * frequency * radius / speed
@@ -91,7 +89,7 @@ def shade(cosine, radius, frequency, speed):
 @compiled
 @no_type_check
 def detour(cosine, radius):
-    """Metres that a sphere adds to the way from an image to the middle of the head."""
+    """Metres that a spherical head adds to the distance from an image to its centre."""
     if cosine >= 0.0:
         return -radius * cosine
     return radius * (np.arccos(max(-1.0, cosine)) - np.pi / 2)
@@ -103,7 +101,7 @@ def respond(
     out, chosen, ears, apex, lines, links, gain, beams, heights, height_gain, order, corners, walls,
     convex, air, speed, rate, heard, head, bands, taps,
 ):  # fmt: skip
-    """Fill the responses of all (chosen slot, source, ear)."""
+    """Compute the responses of all (chosen slot, source, ear)."""
     sources, listeners = out.shape[1], out.shape[2]
     most = apex.shape[2] * heights.shape[2]
     within, arrivals = np.empty(apex.shape[2], np.uint8), np.empty(most)
@@ -133,7 +131,7 @@ def respond(
 @compiled
 @no_type_check
 def look_back(within, apex, links, corners, walls, listener):
-    """Leave out the beams whose way back from the listener meets a wall."""
+    """Discard the beams whose path back from the listener is obstructed."""
     for beam in range(len(within)):
         if within[beam] and not unobstructed(
             beam, apex, links[:, 0], links[:, 1], corners[:, :2], corners[:, 2:], walls, listener[0], listener[1]
@@ -146,7 +144,7 @@ def look_back(within, apex, links, corners, walls, listener):
 def arrive(
     arrivals, amplitudes, within, apex, links, gain, heights, height_gain, order, listener, air, speed, head, bands
 ):  # fmt: skip
-    """Seconds and amplitudes of all images that an ear hears; how many they are."""
+    """Arrival times in seconds and amplitudes of all images audible at an ear; returns their number."""
     count = 0
     x, y, z = listener[0], listener[1], listener[2]
     for beam in range(len(within)):

@@ -19,22 +19,22 @@ from sonarium.rooms.acoustics.slots import Slots
 from sonarium.rooms.acoustics.soundbank import Bank
 
 CHUNK = {"cpu": 2**20, "cuda": 2**29}
-"""Bytes of impulse responses that are made at a time: on a CPU they stay in the cache."""
+"""Bytes of impulse responses that are computed at a time: on a CPU they stay in the cache."""
 
 Array = Any
-"""Of NumPy on a CPU, of torch elsewhere: both take the same operators."""
+"""NumPy arrays on a CPU, torch tensors elsewhere: both have the same operators."""
 
 
 class Convolver:
-    """Convolution on one device."""
+    """Overlap-save convolution on one device."""
 
     def __init__(self, slots: Slots, bank: Bank, rate: int, window: int, fade: int, device: torch.device):
         self.slots, self.bank, self.window, self.fade, self.device = slots, bank, window, fade, device
         bands = filters(slots.bands, rate).astype(np.float32) if slots.bands else np.zeros((0, 1), np.float32)
         local = device.type == "cpu"
         self.backend: Any = CpuBackend(slots, bank, bands) if local else CudaBackend(slots, bank, bands, device)
-        share = (np.arange(fade) + 0.5) / max(1, fade)
-        self.rising = np.sin(np.pi / 2 * share, dtype=np.float32) ** 2
+        fraction = (np.arange(fade) + 0.5) / max(1, fade)
+        self.rising = np.sin(np.pi / 2 * fraction, dtype=np.float32) ** 2
         self.tails = self.backend.there(np.zeros((slots.count, 2, fade), np.float32))
         self.kept: dict[int, Array] = {}
         self.filled: dict[int, set[int]] = {}
@@ -42,26 +42,26 @@ class Convolver:
 
     @property
     def alone(self) -> bool:
-        """Whether rooms are heard by one thread, as the device has its own."""
+        """Whether one thread renders all rooms, because the device has its own parallelism."""
         return self.device.type != "cpu"
 
     def changed(self, slot: int) -> None:
-        """A room has other sources, or is another."""
+        """The room or its sources have changed."""
         self.backend.changed(slot)
 
     def forget(self, row: int) -> None:
-        """A row of the bank holds another sound."""
+        """The row of the bank holds another sound now."""
         for rows in self.filled.values():
             rows.discard(row)
 
     def size(self, length: int) -> int:
-        """Of the transforms for responses of this length."""
+        """FFT size for responses of this length."""
         if self.fade:
             return fourier.fitting(length + self.window + self.fade - 1)
         return fourier.block_size(length, self.window, self.slots.sources * self.slots.columns)
 
     def chunk(self, length: int) -> int:
-        """How many rooms are heard at a time."""
+        """Number of rooms rendered at a time."""
         return max(1, CHUNK[self.device.type] // (8 * self.slots.sources * self.slots.columns * self.size(length)))
 
     def stream(
@@ -72,14 +72,14 @@ class Convolver:
         time: Int[np.ndarray, " chosen"],
         ends: Int[np.ndarray, "chosen source"],
     ) -> Float[np.ndarray, "chosen ear window"]:
-        """The next window of some slots, faded in over the end that the last responses gave it."""
+        """The next window of some slots, cross-faded with the tail that the last responses give it."""
         before, needed = length - 1, self.window + self.fade
         past = self.backend.segments(slots, time - before, ends, before + needed, self.size(length))
         sounds = self.backend.spectra(past)[:, None]
         playing = np.arange(len(past)).reshape(len(slots), -1)
         heard = self.backend.empty((len(slots), 2, needed))
         self.backend.convolve(heard, np.arange(len(slots)), slots, ears, length, sounds, playing)
-        # At the first step there is nothing to fade from.
+        # The first step has nothing to fade from.
         rising = self.backend.there(np.where(time[:, None, None] > 0, self.rising, np.float32(1)))
         heard[..., : self.fade] *= rising
         heard[..., : self.fade] += (1 - rising) * self.tails[slots]
@@ -94,13 +94,13 @@ class Convolver:
         ears: Float[np.ndarray, "chosen ear 5"],
         length: int,
     ) -> None:
-        """Fill these rows with the sounds of some slots, whole, block after block."""
+        """Render into these rows the whole sounds of some slots, block by block."""
         playing = self.bank.rows[slots]
         sounds = self.blocks(set(playing.ravel().tolist()), length)
         self.backend.convolve(out, rows, slots, ears, length, sounds, playing)
 
     def blocks(self, rows: set[int], length: int) -> Array:
-        """Spectra of the blocks of the bank's sounds, (row, block, …), filled in at least these rows."""
+        """Spectra of the blocks of the bank's sounds, (row, block, …), valid in at least these rows."""
         with self.lock:
             filled = self.filled.setdefault(length, set())
             if length not in self.kept or len(self.kept[length]) < len(self.bank.users):
@@ -111,7 +111,7 @@ class Convolver:
             return self.kept[length]
 
     def more(self, length: int) -> Array:
-        """Room for the spectra of all sounds that the bank now holds."""
+        """An array for the spectra of all sounds that the bank holds."""
         like = self.backend.spectra(self.cut(0, length))
         grown = self.backend.zeros((len(self.bank.users), *like.shape), like.dtype)
         if length in self.kept:
@@ -119,7 +119,7 @@ class Convolver:
         return grown
 
     def cut(self, row: int, length: int) -> Array:
-        """The overlapping blocks of a sound, (block, time)."""
+        """Overlapping blocks of a sound, (block, time)."""
         size, before = self.size(length), length - 1
         hop = size - before
         count = -(-self.window // hop)
@@ -152,7 +152,7 @@ class CpuBackend:
         return np.empty(shape, np.float32)
 
     def changed(self, slot: int) -> None:
-        """Nothing is kept elsewhere."""
+        """Nothing is cached."""
 
     def segments(
         self,
@@ -162,7 +162,7 @@ class CpuBackend:
         count: int,
         size: int,
     ) -> Float[np.ndarray, "segment size"]:
-        """As `Bank.segments`, one source after the other."""
+        """`Bank.segments`, flattened over sources."""
         return self.bank.segments(chosen, start, ends, count, size).reshape(-1, size)
 
     def spectra(self, signals: Float[np.ndarray, "signal size"]) -> Float[np.ndarray, "signal 2 size"]:
@@ -178,12 +178,12 @@ class CpuBackend:
         sounds: Float[np.ndarray, "sound block 2 size"],
         playing: Int[np.ndarray, "chosen source"],
     ) -> None:
-        """Fill these rows with what the ears hear of the blocks of sound that each source plays."""
+        """Render into these rows the binaural signals of the blocks that each source plays."""
         responses = self.slots.responses(slots, ears, length)
         fourier.convolve(out, rows, responses, self.shaped(sounds.shape[-1]), sounds, playing)
 
     def shaped(self, size: int) -> Float[np.ndarray, "band 2 size"]:
-        """Spectra of the filters of all bands."""
+        """Spectra of the filterbank."""
         if size not in self.shapes:
             taps = np.zeros((len(self.filters), size), np.float32)
             taps[:, : self.filters.shape[1]] = size * self.filters

@@ -1,8 +1,8 @@
 """The loops of `arrivals.py`, `soundbank.py` and `fourier.py` in torch, for thousands of rooms on a GPU.
 
-The same steps in the same order: which beams an ear stands in, which ways back are free, when and how loud each
-image arrives, and the windowed sincs laid over each other. What a room needs lies on the device and is sent again
-only when the room changes.
+The same steps in the same order: which beams an ear lies in, which paths are unobstructed, delay and amplitude
+of each image, and the sum of the windowed sincs. The arrays of a room are copied to the device only when the
+room changes.
 """
 
 import math
@@ -23,7 +23,7 @@ OF_ROOMS = (
     "speed", "head",
 )  # fmt: skip
 ARRIVALS = 2**20
-"""Arrivals that are laid into responses at a time."""
+"""Arrivals that are added to responses at a time."""
 
 
 class CudaBackend:
@@ -53,11 +53,11 @@ class CudaBackend:
         return torch.empty(shape, device=self.device)
 
     def changed(self, slot: int) -> None:
-        """Send this slot's room again before it is next heard."""
+        """Copy this slot's room to the device again before it is next rendered."""
         self.stale.add(slot)
 
     def send(self) -> None:
-        """Bring the device up to date."""
+        """Copy what has changed to the device."""
         rows = np.array(sorted(self.stale), np.int64)
         for name in OF_ROOMS:
             array = getattr(self.slots, name)
@@ -82,7 +82,7 @@ class CudaBackend:
         count: int,
         size: int,
     ) -> Float[Tensor, "segment size"]:
-        """As `Bank.segments`, one source after the other."""
+        """`Bank.segments`, flattened over sources."""
         self.send()
         rows, lengths = self.bank.rows[chosen], self.bank.lengths
         first = (self.bank.offsets[chosen] + start[:, None]) % lengths[rows]
@@ -106,7 +106,7 @@ class CudaBackend:
         sounds: Complex[Tensor, "sound block bin"],
         playing: Int[np.ndarray, "chosen source"],
     ) -> None:
-        """Fill these rows with what the ears hear of the blocks of sound that each source plays."""
+        """Render into these rows the binaural signals of the blocks that each source plays."""
         size = 2 * (sounds.shape[-1] - 1)
         spectra = torch.fft.rfft(self.responses(slots, ears, length), size)
         if len(self.filters):
@@ -141,7 +141,7 @@ class CudaBackend:
     def within(
         self, room: dict[str, Tensor], listeners: Float[Tensor, "chosen ear 5"]
     ) -> Bool[Tensor, "chosen source ear beam"]:
-        """Which beams every ear stands in."""
+        """Which beams every ear lies in."""
         x, y = (rearrange(listeners[..., axis], "chosen ear -> chosen 1 ear 1") for axis in (0, 1))
         lines = rearrange(room["lines"], "chosen source line beam -> line chosen source 1 beam")
         inner = (lines[0] * x + lines[1] * y + lines[2] >= 0) & (lines[3] * x + lines[4] * y + lines[5] >= 0)
@@ -154,7 +154,7 @@ class CudaBackend:
         listeners: Float[Tensor, "chosen ear 5"],
         within: Bool[Tensor, "chosen source ear beam"],
     ) -> Bool[Tensor, "chosen source ear beam"]:
-        """From which beams the way back to the source, leg by leg, meets no wall."""
+        """For which beams the path back to the source, segment by segment, is unobstructed."""
         free = torch.zeros_like(within)
         slot, source, ear, beam = within.nonzero().T
         if len(beam) == 0:
@@ -222,7 +222,7 @@ class CudaBackend:
         response: Int[Tensor, " beam"],
         shape: tuple[int, ...],
     ) -> None:
-        """Lay a windowed sinc for every arrival and band."""
+        """Add a windowed sinc for every arrival and band."""
         bands, length = shape[3:]
         whole = arrival.floor()
         place = (arrival - whole) * len(self.taps)
@@ -238,7 +238,7 @@ class CudaBackend:
 
 
 ENDS_SINGLE = max(ENDS, 1e-5)
-"""As `ENDS`, in single precision."""
+"""`ENDS` for single precision."""
 
 
 def meet(
@@ -247,7 +247,7 @@ def meet(
     start: Float[Tensor, "beam wall 2"],
     along: Float[Tensor, "beam wall 2"],
 ) -> tuple[Float[Tensor, "beam wall"], Float[Tensor, "beam wall"]]:
-    """Where each leg meets each wall, as shares of either; infinite where they are parallel."""
+    """Where each segment meets each wall, as fractions of either length; infinite where they are parallel."""
     to = start - at[:, None]
     step = leg[:, None].expand_as(along)
     slope = step[..., 0] * along[..., 1] - step[..., 1] * along[..., 0]

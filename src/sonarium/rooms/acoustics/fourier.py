@@ -1,10 +1,13 @@
-"""Convolution for two ears by Fourier transforms: compiled, in single precision, several times a library's speed.
+"""Binaural convolution by fast Fourier transforms: compiled, single precision, several times a library's speed.
 
-A transform of rows × columns points runs down the columns, so that each step is a loop along whole vectors, turns
-every value, is transposed, and runs down once more (Bailey 1990, "FFTs in external or hierarchical memory"). A
-spectrum stays in the order in which it falls out: products do not mind, and the way back undoes the same steps.
-What the left ear hears is the real part of a signal and what the right one hears the imaginary part: sounds are
-real, so one product serves both, and they come apart by themselves.
+The six-step FFT (Bailey, 1990, "FFTs in external or hierarchical memory"): a transform of rows × columns points
+transforms the columns, so that each step is a loop along whole vectors, multiplies by twiddle factors,
+transposes, and transforms the columns once more. Spectra stay in permuted order: products do not depend on it,
+and the inverse undoes the same steps. The left ear is the real part of a complex signal and the right ear the
+imaginary part: sounds are real, so one product serves both.
+
+Butterflies (Cooley & Tukey, 1965) run down all columns of a matrix at once, with real and imaginary parts in
+separate matrices: first radix 4, then at most one of radix 2, 3 or 5, which needs no twiddle factors.
 """
 
 import math
@@ -17,35 +20,35 @@ from jaxtyping import Float, Int
 from sonarium.rooms.acoustics.jit import compiled
 
 SHORTEST = 16
-"""Rows or columns: a whole vector."""
+"""Minimum number of rows or columns: a whole vector."""
 LAST_STEPS = (1, 2, 3, 5)
-"""What the number of rows or columns may be times a power of four."""
+"""Allowed factors of the number of rows or columns besides powers of four."""
 WIDEST = 5
-"""Times as many columns as rows, at most."""
+"""Maximum ratio of columns to rows."""
 
 
 class Plan(NamedTuple):
-    """How transforms of one size are made."""
+    """The plan of transforms of one size."""
 
     down: Int[np.ndarray, " step"]
-    """Of how many points each step down the columns is."""
+    """Radix of each step down the columns."""
     down_turns: Float[np.ndarray, "2 row"]
-    """Cosines and sines of the turns by a row."""
+    """Twiddle factors of the columns: cosines and sines."""
     across: Int[np.ndarray, " step"]
     across_turns: Float[np.ndarray, "2 column"]
     twist: Float[np.ndarray, "2 row column"]
-    """The turn of each value before the transposition."""
+    """Twiddle factors before the transposition."""
 
 
 @cache
 def sides() -> list[int]:
-    """Numbers of rows or columns, increasing."""
+    """Allowed numbers of rows or columns, ascending."""
     return sorted(SHORTEST * 4**power * last for power in range(6) for last in LAST_STEPS)
 
 
 @cache
 def sizes() -> dict[int, tuple[int, int]]:
-    """Sizes of transforms, increasing, and their rows and columns: as near to a square as can be."""
+    """Allowed FFT sizes, ascending, and their rows and columns, as near to a square as possible."""
     found: dict[int, tuple[int, int]] = {}
     for rows in reversed(sides()):
         for columns in sides():
@@ -56,7 +59,7 @@ def sizes() -> dict[int, tuple[int, int]]:
 
 @cache
 def fitting(needed: int) -> int:
-    """The least size of a transform that holds so many samples."""
+    """The smallest FFT size of at least `needed` samples."""
     for size in sizes():
         if size >= needed:
             return size
@@ -65,8 +68,8 @@ def fitting(needed: int) -> int:
 
 @cache
 def block_size(response: int, window: int, forward: int) -> int:
-    """The size with which overlap and save convolves a long window soonest, where `forward` transforms of
-    responses are made, whatever the number of blocks."""
+    """The FFT size with which overlap-save convolves a long window fastest, given `forward` transforms of
+    responses whatever the number of blocks."""
 
     def work(size: int) -> float:
         blocks = -(-window // (size - response + 1))
@@ -85,7 +88,7 @@ def plan(size: int) -> Plan:
 
 
 def steps(points: int) -> Int[np.ndarray, " step"]:
-    """Fours, and at the end what is left; that step needs no turns."""
+    """Radix 4, and at the end what is left, which needs no twiddle factors."""
     found = []
     while points % 4 == 0:
         found.append(4)
@@ -94,7 +97,7 @@ def steps(points: int) -> Int[np.ndarray, " step"]:
 
 
 def frequencies(steps: Int[np.ndarray, " step"]) -> Int[np.ndarray, " row"]:
-    """Which frequency stands in which row after these steps."""
+    """The frequency in each row after these steps."""
     found = np.zeros(1, np.int64)
     for radix in reversed(steps):
         found = (np.arange(radix)[:, None] + radix * found).ravel()
@@ -105,13 +108,14 @@ def turns(points: int) -> Float[np.ndarray, "2 row"]:
     return cosines_and_sines(np.arange(points) / points)
 
 
-def cosines_and_sines(share: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "2 *shape"]:
-    """Of turns backwards by this share of a circle."""
-    return np.stack([np.cos(2 * np.pi * share), -np.sin(2 * np.pi * share)]).astype(np.float32)
+def cosines_and_sines(fraction: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "2 *shape"]:
+    """Cosines and sines of angles −2π · fraction."""
+    return np.stack([np.cos(2 * np.pi * fraction), -np.sin(2 * np.pi * fraction)]).astype(np.float32)
 
 
 def spectra(signals: Float[np.ndarray, "signal size"]) -> Float[np.ndarray, "signal 2 size"]:
-    """Real and imaginary parts of the spectra of real signals, over their size: the way back divides no more."""
+    """Real and imaginary parts of the spectra of real signals, divided by their size: the inverse does not
+    divide."""
     count, size = signals.shape
     out = np.empty((count, 2, size), np.float32)
     transform(out, signals, plan(size), *sizes()[size])
@@ -126,8 +130,8 @@ def convolve(
     sounds: Float[np.ndarray, "sound block 2 size"],
     playing: Int[np.ndarray, "room source"],
 ) -> None:
-    """Fill some rows with what both ears hear by overlap and save: of each block, the samples behind a whole
-    response are right. Each source plays one of the sounds; without filters there is one band."""
+    """Render binaural signals into some rows by overlap-save: of each block, the samples after a whole response
+    are valid. Each source plays one of the sounds; without filters there is one band."""
     size = sounds.shape[-1]
     overlap(out, rows, responses, filters, sounds, playing, plan(size), *sizes()[size])
 
@@ -136,11 +140,11 @@ def convolve(
 @no_type_check
 def transform(out, signals, plan, rows, columns):
     sound, spectrum = aligned(2, rows, columns), aligned(2, columns, rows)
-    share = np.float32(1.0 / (rows * columns))
+    fraction = np.float32(1.0 / (rows * columns))
     for number in range(len(signals)):
         flat, signal = sound[0].reshape(-1), signals[number]
         for point in range(len(flat)):
-            flat[point] = share * signal[point]
+            flat[point] = fraction * signal[point]
         sound[1] = 0.0
         forward(sound[0], sound[1], spectrum[0], spectrum[1], plan)
         for part in range(2):
@@ -170,7 +174,7 @@ def overlap(out, chosen, responses, filters, sounds, playing, plan, rows, column
 @compiled
 @no_type_check
 def answer(out, response, filters, heard, spectrum, plan):
-    """The spectrum of the responses to both ears, all bands through their filters."""
+    """The spectrum of the responses at both ears, all bands filtered and summed."""
     length = response.shape[2]
     for band in range(response.shape[1]):
         for ear in range(2):
@@ -187,7 +191,7 @@ def answer(out, response, filters, heard, spectrum, plan):
 @compiled
 @no_type_check
 def copy(out, given):
-    """As long as `out` is; whole vectors, which an assignment of slices is not."""
+    """Copy `len(out)` samples; vectorised, which a slice assignment is not."""
     for point in range(len(out)):
         out[point] = given[point]
 
@@ -195,7 +199,7 @@ def copy(out, given):
 @compiled
 @no_type_check
 def multiply(out, one, other, more):
-    """The product of two spectra, added to what is there if there is more."""
+    """The product of two spectra; with `more`, added to `out`."""
     real, imaginary = out[0], out[1]
     a, b, c, d = one[0], one[1], other[0], other[1]
     if more:
@@ -211,7 +215,7 @@ def multiply(out, one, other, more):
 @compiled
 @no_type_check
 def forward(real, imaginary, out_real, out_imaginary, plan):
-    """From rows × columns to columns × rows; what was there is overwritten."""
+    """Forward transform from rows × columns to columns × rows; overwrites its input."""
     go_down(real, imaginary, plan.down, plan.down_turns)
     twist(real, imaginary, plan.twist[0], plan.twist[1])
     transpose(out_real, real)
@@ -222,11 +226,11 @@ def forward(real, imaginary, out_real, out_imaginary, plan):
 @compiled
 @no_type_check
 def backward(real, imaginary, out_real, out_imaginary, plan):
-    """The way back, times the size."""
+    """Inverse transform, times the size; overwrites its input."""
     go_up(real, imaginary, plan.across, plan.across_turns)
     transpose(out_real, real)
     transpose(out_imaginary, imaginary)
-    # The inverse of a turn, by exchanged parts.
+    # Swapped real and imaginary parts conjugate the twiddle factors.
     twist(out_imaginary, out_real, plan.twist[0], plan.twist[1])
     go_up(out_real, out_imaginary, plan.down, plan.down_turns)
 
@@ -245,7 +249,7 @@ def twist(real, imaginary, cosines, sines):
 @compiled
 @no_type_check
 def transpose(out, given):
-    """A vector's width of rows at a time, which the cache holds."""
+    """Blocks of rows of a vector's width, for the cache."""
     for first in range(0, given.shape[0], SHORTEST):
         for column in range(given.shape[1]):
             for row in range(first, first + SHORTEST):
@@ -255,7 +259,7 @@ def transpose(out, given):
 @compiled
 @no_type_check
 def aligned(count, rows, columns):
-    """Memory for matrices that begins with a whole vector: steps are half as fast across its borders."""
+    """Matrices aligned to whole vectors: unaligned steps are half as fast."""
     size = count * rows * columns
     room = np.empty(size + SHORTEST, np.float32)
     first = -(room.ctypes.data // 4) % SHORTEST
@@ -265,7 +269,7 @@ def aligned(count, rows, columns):
 @compiled
 @no_type_check
 def go_down(real, imaginary, steps, turns):
-    """Transforms of all columns."""
+    """Transforms of all columns, in decimation in frequency."""
     span = len(real)
     for radix in steps:
         if radix == 4:
@@ -278,7 +282,7 @@ def go_down(real, imaginary, steps, turns):
 @compiled
 @no_type_check
 def go_up(real, imaginary, steps, turns):
-    """The way back, times the number of rows: exchanged parts make a transform its inverse."""
+    """Inverse transforms of all columns, times the number of rows, by swapped real and imaginary parts."""
     span = 1
     for radix in steps[::-1]:
         span *= radix
@@ -343,7 +347,7 @@ def four_up(real, imaginary, turns, span):
 @compiled
 @no_type_check
 def few(real, imaginary, radix):
-    """Transforms of 2, 3 or 5 neighbouring rows."""
+    """Butterflies of radix 2, 3 or 5 on neighbouring rows."""
     for first in range(0, len(real), radix):
         if radix == 2:
             two(real[first], real[first + 1])

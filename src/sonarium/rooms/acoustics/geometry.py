@@ -1,7 +1,8 @@
-"""Rooms: a plan of straight walls, in the plane or with a height, and how much each wall absorbs.
+"""Room geometry: a polygonal floor plan, two-dimensional or with a height, and the absorption of each wall.
 
-Lengths are metres; x points right, y up; the corners go counter-clockwise, so that the inside is on the left of
-every wall. Wall i goes from corner i to corner i + 1; where there is a height, floor and ceiling come after them.
+Lengths are in metres; x points right, y up; corners are in counter-clockwise order, so that the inside is on the
+left of every wall. Wall i runs from corner i to corner i + 1; in a room with a height, floor and ceiling come
+last.
 """
 
 from collections.abc import Sequence
@@ -14,24 +15,24 @@ from jaxtyping import Bool, Float
 from sonarium.rooms.acoustics.absorption import OCTAVES, Absorption, Air, per_wall
 
 SPEED = 343.0
-"""Of sound, in metres a second, in air of about 20 °C."""
+"""Speed of sound in m/s in air at about 20 °C."""
 THINNEST = 1e-6
-"""Metres: what is nearer than this touches."""
+"""Tolerance in metres: points nearer than this coincide."""
 
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """Made by `shoebox`, `regular` or `polygon`, which check what they are given."""
+    """A room, as `shoebox`, `regular` or `polygon` make it, which check their arguments."""
 
     corners: Float[np.ndarray, "corner 2"]
     height: float | None
-    """None: a plane, whose sound spreads as in space."""
+    """Height in metres; None for a two-dimensional room, with the 1/distance law of three dimensions."""
     absorption: Float[np.ndarray, "wall band"]
-    """The share of the energy that a reflection takes away."""
+    """Energy absorption coefficients."""
     bands: tuple[float, ...] = ()
-    """Octave centres in Hz; none where one figure holds for all frequencies."""
+    """Centre frequencies of the octave bands in Hz; empty for frequency-independent absorption."""
     air: Air | None = None
-    """Air that absorbs; None: only walls do."""
+    """Air absorption; None for walls only."""
     speed: float = SPEED
     next_corners: Float[np.ndarray, "corner 2"] = field(init=False, repr=False)
 
@@ -50,7 +51,7 @@ class Room:
 
     @property
     def area(self) -> float:
-        """Of the plan."""
+        """Floor area."""
         return signed_area(self.corners)
 
     @property
@@ -71,25 +72,25 @@ class Room:
 
     @cached_property
     def box(self) -> bool:
-        """Whether the plan is a rectangle with sides along the axes that begins at its lower left corner."""
+        """Whether the floor plan is an axis-aligned rectangle whose first corner is the lower left."""
         (left, low), (right, high) = self.corners.min(axis=0), self.corners.max(axis=0)
         rectangle = np.array([[left, low], [right, low], [right, high], [left, high]])
         return self.corners.shape == (4, 2) and bool((self.corners == rectangle).all())
 
     @property
     def gains(self) -> Float[np.ndarray, "wall band"]:
-        """What a reflection leaves of the sound pressure."""
+        """Pressure reflection coefficients."""
         return np.sqrt(1 - self.absorption)
 
     @property
     def air_absorption(self) -> Float[np.ndarray, " band"]:
-        """Nepers of sound pressure a metre."""
+        """Air attenuation of sound pressure in nepers per metre."""
         if self.air is None:
             return np.zeros(self.absorption.shape[1])
         return self.air.absorption(np.array(self.bands))
 
     def inside(self, points: Float[np.ndarray, "point axis"]) -> Bool[np.ndarray, " point"]:
-        """Whether the points lie in the room; on a wall is not inside."""
+        """Whether points lie inside the room; a point on a wall does not."""
         start, end = self.corners[None], self.next_corners[None]
         x, y = points[:, None, 0], points[:, None, 1]
         straddles = (start[..., 1] > y) != (end[..., 1] > y)
@@ -103,14 +104,14 @@ class Room:
         return within
 
     def clearance(self, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
-        """Distance to the nearest wall of the plan, negative outside."""
+        """Signed distance to the nearest wall of the floor plan, negative outside."""
         flat = Room(self.corners, None, self.absorption)
         return np.where(flat.inside(points[:, :2]), 1, -1) * self._to_walls(points)
 
     def in_sight(
         self, start: Float[np.ndarray, "point 2"], end: Float[np.ndarray, "point 2"]
     ) -> Bool[np.ndarray, " point"]:
-        """Whether no wall of the plan lies between."""
+        """Line of sight: whether no wall of the floor plan lies between."""
         if self.convex:
             return np.ones(len(start), bool)
         along, wall = (end - start)[:, None], (self.next_corners - self.corners)[None]
@@ -125,8 +126,8 @@ class Room:
     def _to_walls(self, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
         start, along = self.corners[None], (self.next_corners - self.corners)[None]
         offset = points[:, None, :2] - start
-        share = np.clip((offset * along).sum(-1) / (along * along).sum(-1), 0, 1)
-        return np.linalg.norm(offset - share[..., None] * along, axis=-1).min(axis=1)
+        fraction = np.clip((offset * along).sum(-1) / (along * along).sum(-1), 0, 1)
+        return np.linalg.norm(offset - fraction[..., None] * along, axis=-1).min(axis=1)
 
 
 def shoebox(
@@ -136,7 +137,7 @@ def shoebox(
     air: Air | None = None,
     speed: float = SPEED,
 ) -> Room:
-    """A rectangle (x, y) or a box (x, y, z) with a corner at the origin; walls south, east, north, west."""
+    """A rectangle (x, y) or a cuboid (x, y, z) with a corner at the origin; walls south, east, north, west."""
     if len(size) not in (2, 3) or not np.isfinite(size).all() or min(size) <= 0:
         raise ValueError(f"got size {tuple(size)}: give two or three positive lengths in metres")
     x, y = float(size[0]), float(size[1])
@@ -153,7 +154,7 @@ def regular(
     air: Air | None = None,
     speed: float = SPEED,
 ) -> Room:
-    """A regular polygon around (radius, radius), its first corner on the right."""
+    """A regular polygon with circumradius `radius`, centred at (radius, radius), its first corner on the right."""
     if sides < 3 or not radius > 0:
         raise ValueError(f"got {sides} sides and radius {radius}: give at least 3 sides and a positive radius")
     angle = 2 * np.pi * np.arange(sides) / sides
@@ -169,27 +170,27 @@ def polygon(
     air: Air | None = None,
     speed: float = SPEED,
 ) -> Room:
-    """A room over any simple polygon. Corners that go clockwise are turned round, with their walls."""
+    """A room over any simple polygon. Clockwise corners are reversed, with their walls."""
     plan = np.array(corners, np.float64)
     check_plan(plan)
     if height is not None and not (np.isfinite(height) and height > 0):
-        raise ValueError(f"got height {height}: give metres, or None for a room in the plane")
+        raise ValueError(f"got height {height}: give metres, or None for a two-dimensional room")
     if not (np.isfinite(speed) and speed > 0):
         raise ValueError(f"got speed {speed}: give the speed of sound in metres a second, about 343")
     if air is not None and not bands:
         bands = OCTAVES
     walls = len(plan) + (0 if height is None else 2)
-    shares = per_wall(absorption, walls, tuple(bands))
+    coefficients = per_wall(absorption, walls, tuple(bands))
     if signed_area(plan) < 0:
         plan = plan[::-1].copy()
         # Reversed, a wall ends where it began: the walls of the plan change their order, but for the last.
         turned = np.r_[np.arange(len(plan) - 2, -1, -1), len(plan) - 1, np.arange(len(plan), walls)]
-        shares = shares[turned]
-    return Room(plan, height, shares, tuple(map(float, bands)), air, float(speed))
+        coefficients = coefficients[turned]
+    return Room(plan, height, coefficients, tuple(map(float, bands)), air, float(speed))
 
 
 def check_plan(plan: Float[np.ndarray, "..."]) -> None:
-    """Refuse what encloses nothing, or encloses it twice."""
+    """Refuse what is not a simple polygon."""
     if plan.ndim != 2 or plan.shape[1] != 2 or len(plan) < 3:
         raise ValueError(f"got corners of shape {plan.shape}: give at least 3 corners (x, y)")
     if not np.isfinite(plan).all():
@@ -206,7 +207,7 @@ def check_plan(plan: Float[np.ndarray, "..."]) -> None:
 
 
 def check_walls(plan: Float[np.ndarray, "corner 2"], following: Float[np.ndarray, "corner 2"]) -> None:
-    """Refuse walls that share more than the corner between neighbours."""
+    """Refuse walls that meet anywhere but at the corner between neighbours."""
     count = len(plan)
     before, after = np.roll(plan, 1, axis=0) - plan, following - plan
     flat = np.abs(cross(before, after)) < THINNEST * np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
@@ -229,7 +230,7 @@ def segment_distance(
     c: Float[np.ndarray, "pair 2"],
     d: Float[np.ndarray, "pair 2"],
 ) -> Float[np.ndarray, " pair"]:
-    """Between the segments a–b and c–d of each pair."""
+    """Distance between the segments a–b and c–d of each pair."""
     apart = [cross(b - a, c - a) * cross(b - a, d - a), cross(d - c, a - c) * cross(d - c, b - c)]
     ends = [to_segment(*three) for three in ((a, c, d), (b, c, d), (c, a, b), (d, a, b))]
     return np.where(np.maximum(*apart) < 0, 0.0, np.min(ends, axis=0))
@@ -239,15 +240,15 @@ def to_segment(
     point: Float[np.ndarray, "pair 2"], start: Float[np.ndarray, "pair 2"], end: Float[np.ndarray, "pair 2"]
 ) -> Float[np.ndarray, " pair"]:
     along = end - start
-    share = np.clip(((point - start) * along).sum(axis=1) / (along * along).sum(axis=1), 0, 1)
-    return np.linalg.norm(point - start - share[:, None] * along, axis=1)
+    fraction = np.clip(((point - start) * along).sum(axis=1) / (along * along).sum(axis=1), 0, 1)
+    return np.linalg.norm(point - start - fraction[:, None] * along, axis=1)
 
 
 def signed_area(plan: Float[np.ndarray, "corner 2"]) -> float:
-    """Positive if the corners go counter-clockwise."""
+    """Positive if the corners are in counter-clockwise order."""
     return 0.5 * float(cross(plan, np.roll(plan, -1, axis=0)).sum())
 
 
 def cross(left: Float[np.ndarray, "*rows 2"], right: Float[np.ndarray, "*others 2"]) -> Float[np.ndarray, "..."]:
-    """The third component of the vector product; rows are broadcast."""
+    """The z component of the cross product; rows are broadcast."""
     return np.asarray(left[..., 0] * right[..., 1] - left[..., 1] * right[..., 0])

@@ -1,12 +1,14 @@
-"""Image sources, and the beam in which each is heard (Allen & Berkley, 1979; Borish, 1984).
+"""Image-source method with beam tracing (Allen & Berkley, 1979; Borish, 1984).
 
-A reflection is heard as if from the source's mirror image behind the wall. In the plan of a room an image and the
-part of the last wall through which it is seen span a beam: a listener hears the image if it stands in the beam,
-two vector products. Beams are cut to the walls they reach as they are made, so that nearly all of the images that
-nobody can hear never come to be; in a convex room this is exact, else lines of sight are tested besides. Images
-depend on the source alone: they are made once, wherever the listener goes.
+A specular reflection arrives from the mirror image of the source behind the wall. In the floor plan an image and
+the part of the last wall through which it is visible span a beam; the image is audible to a listener in the
+beam, which takes two cross products to test. Beams are clipped to the walls they reach as they are traced, which
+prunes nearly all inaudible images; in a convex room the test is exact, in others the path back to the source is
+also tested for obstruction. Images depend on the source alone: they are computed once, wherever the listener
+goes.
 
-A room with a height multiplies the plan's images by those of floor and ceiling, which are heard in the same beams.
+In a room with a height, the images of the floor plan are combined with those of floor and ceiling, which are
+audible in the same beams.
 """
 
 from dataclasses import dataclass
@@ -19,42 +21,43 @@ from sonarium.rooms.acoustics.geometry import Room
 from sonarium.rooms.acoustics.jit import compiled
 
 EVERYWHERE = -1
-"""The wall of a beam that has no edges."""
+"""The wall of a beam without edges, which is audible everywhere."""
 NARROWEST = 1e-9
-"""Share of a wall below which a beam has nothing to fall on."""
+"""Fraction of a wall below which a beam that falls on it is discarded."""
 ENDS = 1e-9
-"""Share of a leg at either end that may lie on a wall: it begins and ends on walls."""
+"""Tolerance at both ends of a path segment, as a fraction of its length: segments begin and end on walls."""
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """All that one source sends into a room, up to an order. Beams are sorted by order; the first is direct."""
+    """All image sources of one source up to an order. Beams are sorted by order; the first is the direct sound."""
 
     apex: Float[np.ndarray, "beam 2"]
-    """The image in the plan."""
+    """Positions of the images in the floor plan."""
     edges: Float[np.ndarray, "beam 4"]
-    """Where the beam leaves its wall: x and y of the right end, then of the left, as seen from the image."""
+    """The part of the wall that a beam passes: x and y of its right end, then of the left, as seen from the
+    image."""
     wall: Int[np.ndarray, " beam"]
     """The last wall; `EVERYWHERE` for direct sound and for the lattice of a box."""
     parent: Int[np.ndarray, " beam"]
     """The beam that was reflected; −1 for direct sound."""
     depth: Int[np.ndarray, " beam"]
-    """How many walls of the plan."""
+    """Reflection order in the floor plan."""
     gain: Float[np.ndarray, "beam band"]
-    """What the walls have left of the sound pressure."""
+    """Product of the walls' pressure reflection coefficients."""
     heights: Float[np.ndarray, " level"]
-    """Heights of the images that floor and ceiling make, by order: one of order 0, two of every further one."""
+    """Heights of the images of floor and ceiling by order: one of order 0, two of every further order."""
     height_gain: Float[np.ndarray, "level band"]
     order: int
 
     def levels(self) -> Int[np.ndarray, " beam"]:
-        """How many of the heights each beam comes with, so that no image exceeds the order."""
+        """Number of heights of each beam, so that no image exceeds the order."""
         if len(self.heights) == 1:
             return np.ones(len(self.depth), np.int64)
         return 1 + 2 * (self.order - self.depth.astype(np.int64))
 
     def lines(self) -> Float[np.ndarray, "6 beam"]:
-        """The two edges of each beam as lines: a x + b y + c is not negative for a point between them."""
+        """The two edges of each beam as lines: a x + b y + c is non-negative for a point between them."""
         found = np.zeros((6, len(self.wall)))
         found[[2, 5]] = 1.0
         bounded = self.wall != EVERYWHERE
@@ -67,7 +70,7 @@ class Images:
         return found
 
     def reach(self, room: Room) -> float:
-        """Metres to the farthest image, from wherever in the room it is farthest."""
+        """Maximum distance in metres between an image and any point of the room."""
         low, high = room.bounds
         plan = np.maximum(np.abs(self.apex - low[:2]), np.abs(self.apex - high[:2]))
         if room.height is None:
@@ -79,7 +82,7 @@ class Images:
 
 
 def find_images(room: Room, source: Float[np.ndarray, " axis"], order: int, lattice: bool | None = None) -> Images:
-    """The images of a source. `lattice=False` takes the way of all polygons for a box too."""
+    """The images of a source. `lattice=False` traces beams in a rectangle too."""
     if len(source) != room.dimension:
         raise ValueError(f"got a source with {len(source)} coordinates in a room of {room.dimension} dimensions")
     if not room.inside(source[None])[0]:
@@ -87,7 +90,7 @@ def find_images(room: Room, source: Float[np.ndarray, " axis"], order: int, latt
             f"the source at {np.round(source, 3).tolist()} is not inside the room: move it off the walls"
         )
     if order < 0:
-        raise ValueError(f"got order {order}: 0 is direct sound alone, 1 adds first reflections, and so on")
+        raise ValueError(f"got order {order}: 0 is the direct sound alone, 1 adds first reflections, and so on")
     plan_gains = room.gains[: len(room.corners)]
     if room.box and lattice is not False:
         plan = box_lattice(room, source[:2], order)
@@ -100,7 +103,7 @@ def find_images(room: Room, source: Float[np.ndarray, " axis"], order: int, latt
 def storeys(
     room: Room, source: Float[np.ndarray, " axis"], order: int
 ) -> tuple[Float[np.ndarray, " level"], Float[np.ndarray, "level band"]]:
-    """Heights and gains of the images of floor and ceiling; those that nothing is left of come with gain 0."""
+    """Heights and gains of the images of floor and ceiling."""
     bands = room.absorption.shape[1]
     if room.height is None:
         return np.zeros(1), np.ones((1, bands))
@@ -113,8 +116,8 @@ def storeys(
 def mirrored(
     number: Int[np.ndarray, " image"], low: float, high: float, source: float
 ) -> tuple[Float[np.ndarray, " image"], Int[np.ndarray, " image"], Int[np.ndarray, " image"]]:
-    """Between two parallel walls: positions of the images by signed number, and how often either wall took part.
-    Positive numbers lie beyond the high wall."""
+    """Images between two parallel walls by signed number: their positions, and the number of reflections at the
+    low and at the high wall. Positive numbers lie beyond the high wall."""
     span = high - low
     even = number % 2 == 0
     positions = low + number * span + np.where(even, source - low, high - source)
@@ -132,7 +135,7 @@ def box_lattice(
     Int[np.ndarray, " beam"],
     Float[np.ndarray, "beam band"],
 ]:
-    """The plan's images of a rectangle: a lattice, each of them heard everywhere."""
+    """The images of a rectangular floor plan: a lattice of images that are audible everywhere."""
     number = np.arange(-order, order + 1)
     across, up = (axis.ravel() for axis in np.meshgrid(number, number))
     depth = np.abs(across) + np.abs(up)
@@ -160,7 +163,7 @@ def box_lattice(
 def audible(
     room: Room, images: Images, listeners: Float[np.ndarray, "listener axis"]
 ) -> Bool[np.ndarray, "listener beam"]:
-    """Which listener hears which beam."""
+    """Which beam is audible to which listener."""
     found = np.empty((len(listeners), len(images.apex)), bool)
     links = np.stack([images.wall, images.parent, images.depth], axis=1)
     heard(found, images.apex, images.edges, links, room.corners, room.next_corners, room.convex, listeners)
@@ -170,10 +173,10 @@ def audible(
 @compiled
 @no_type_check
 def lit(corner, far_corner, apex, edges, wall, wall_start, wall_end):
-    """From which to which share of its length a wall lies in a beam that comes through another wall."""
+    """The interval of a wall, as fractions of its length, that a beam through another wall illuminates."""
     first, last = 0.0, 1.0
     along_x, along_y = far_corner[0] - corner[0], far_corner[1] - corner[1]
-    # The apex must be on the inner side, or the wall would be hit from behind.
+    # The apex must be on the inner side; otherwise the beam hits the wall from behind.
     if along_x * (apex[1] - corner[1]) - along_y * (apex[0] - corner[0]) <= 0.0:
         return 1.0, 0.0
     if wall < 0:
@@ -202,7 +205,7 @@ def lit(corner, far_corner, apex, edges, wall, wall_start, wall_end):
 @compiled
 @no_type_check
 def grow(corners, far_corners, gains, source, order):
-    """The plan's images, breadth first: apex, edges, wall, parent, depth and gain of each beam."""
+    """Trace all beams, breadth first: apex, edges, wall, parent, depth and gain of each."""
     room = 64
     apex, edges = np.empty((room, 2)), np.empty((room, 4))
     gain = np.empty((room, gains.shape[1]))
@@ -250,7 +253,7 @@ def longer(rows):
 @compiled
 @no_type_check
 def in_beam(apex_x, apex_y, edges, x, y):
-    """Whether a point lies between the two edges: two vector products."""
+    """Whether a point lies between the two edges: two cross products."""
     right = (edges[0] - apex_x) * (y - apex_y) - (edges[1] - apex_y) * (x - apex_x)
     left = (edges[2] - apex_x) * (y - apex_y) - (edges[3] - apex_y) * (x - apex_x)
     return right >= 0.0 and left <= 0.0
@@ -259,21 +262,21 @@ def in_beam(apex_x, apex_y, edges, x, y):
 @compiled
 @no_type_check
 def unobstructed(beam, apex, wall, parent, corners, far_corners, walls, x, y):
-    """Whether the way back from the listener to the source, wall by wall, meets no other wall."""
+    """Whether the path back from the listener to the source, reflection by reflection, meets no other wall."""
     came_from = np.int64(-1)
     while True:
         toward = np.int64(wall[beam])
         to_x, to_y = apex[beam, 0] - x, apex[beam, 1] - y
         end_x, end_y = x + to_x, y + to_y
         if toward >= 0:
-            # The leg ends where the line to the image meets its wall.
+            # The segment ends where the line to the image meets its wall.
             corner_x, corner_y = corners[toward, 0], corners[toward, 1]
             along_x, along_y = far_corners[toward, 0] - corner_x, far_corners[toward, 1] - corner_y
             slope = to_x * along_y - to_y * along_x
             if slope == 0.0:
                 return False
-            share = ((corner_x - x) * along_y - (corner_y - y) * along_x) / slope
-            end_x, end_y = x + share * to_x, y + share * to_y
+            fraction = ((corner_x - x) * along_y - (corner_y - y) * along_x) / slope
+            end_x, end_y = x + fraction * to_x, y + fraction * to_y
         for other in range(walls):
             if other in (toward, came_from):
                 continue
@@ -287,7 +290,7 @@ def unobstructed(beam, apex, wall, parent, corners, far_corners, walls, x, y):
 @compiled
 @no_type_check
 def crosses(x, y, end_x, end_y, corner, far_corner):
-    """Whether a wall cuts the leg from (x, y) to its end."""
+    """Whether a wall intersects the segment from (x, y) to its end."""
     leg_x, leg_y = end_x - x, end_y - y
     along_x, along_y = far_corner[0] - corner[0], far_corner[1] - corner[1]
     slope = leg_x * along_y - leg_y * along_x
@@ -302,7 +305,7 @@ def crosses(x, y, end_x, end_y, corner, far_corner):
 @compiled
 @no_type_check
 def heard(found, apex, edges, links, corners, far_corners, convex, listeners):
-    """Which listener stands in which beam, with nothing in the way."""
+    """Which beam is audible to which listener: it lies in the beam, and the path is unobstructed."""
     for listener in range(len(listeners)):
         x, y = listeners[listener, 0], listeners[listener, 1]
         for beam in range(len(apex)):

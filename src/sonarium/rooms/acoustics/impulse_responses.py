@@ -1,4 +1,4 @@
-"""Rooms as a plain library: `simulate(room, sources, ears)` gives impulse responses, `render` what is heard.
+"""Room impulse responses: `simulate(room, sources, ears)` computes them, `render` convolves sounds with them.
 
 room = shoebox((6, 4, 3), absorption=0.3)
 responses = simulate(room, sources=[(1, 1, 1.5)], ears=[(4, 2, 1.6), (4.2, 2, 1.6)], rate=16000)
@@ -29,10 +29,10 @@ def simulate(
     length: int | None = None,
     dtype: type = np.float32,
 ) -> Float[np.ndarray, "source ear time"]:
-    """Impulse responses from every source to every ear (or microphone).
+    """Room impulse responses (RIRs) from every source to every ear (or microphone).
 
-    Sound leaves at sample `lead(room, rate)`: a band-limited arrival begins before its time. `length` cuts the
-    responses; None holds the farthest image.
+    Time 0 is sample `lead(room, rate)`, because a band-limited arrival begins before its time. `length` truncates
+    the responses; None holds the farthest image.
     """
     if rate <= 0 or order < 0 or (length is not None and length < 1):
         raise ValueError(
@@ -53,14 +53,14 @@ def simulate(
 
 
 def lead(room: Room, rate: int) -> int:
-    """At which sample of a response of `simulate` the sound leaves its source."""
+    """The sample of time 0, the emission, in a response of `simulate`."""
     return LEAD + half_length(audible_bands(room.bands, rate), rate)
 
 
 def joined(
     responses: Float[np.ndarray, "source ear band time"], bands: tuple[float, ...], rate: int, length: int | None
 ) -> Float[np.ndarray, "source ear total"]:
-    """The bands of each response through their filters, summed."""
+    """The octave bands of each response filtered and summed."""
     taps = filters(bands, rate)
     total = responses.shape[-1] + taps.shape[1] - 1
     size = next_fast_len(total, real=True)
@@ -71,7 +71,7 @@ def joined(
 def render(
     responses: Float[np.ndarray, "source ear time"], sounds: Float[np.ndarray, "source sample"]
 ) -> Float[np.ndarray, "ear heard"]:
-    """What the ears hear when each source plays its sound: all of it, with the last reverberation."""
+    """The signals at the ears when each source plays its sound: the full convolution."""
     if len(sounds) != len(responses):
         raise ValueError(f"got {len(sounds)} sounds for {len(responses)} sources: give one for each")
     total = responses.shape[-1] + sounds.shape[-1] - 1
@@ -81,7 +81,7 @@ def render(
 
 
 def places(points: Points, room: Room, name: str) -> Float[np.ndarray, "point axis"]:
-    """Points in the room, or a word on the first that is not."""
+    """Positions as an array; refuses those outside the room."""
     found = np.asarray(points, np.float64)
     if found.ndim != 2 or found.shape[1] != room.dimension or len(found) == 0:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""How long a room rings: Sabine's and Eyring's formulas, both ways round, and what an impulse response tells.
+"""Reverberation time: RT60 by Sabine and Eyring and its inverse, and T30, T20 and EDT of an impulse response.
 
-Energy falls by 60 dB in T seconds, with one reflection every mean free path, 4V/S in space and πA/P in the plane.
-From a response the decay is read by Schroeder's (1965) backward integration, as ISO 3382-1 does.
+RT60 is the time in which the energy falls by 60 dB, with one reflection per mean free path, 4V/S in three
+dimensions and πA/P in two. Decay curves are Schroeder's (1965) backward integral, as in ISO 3382-1.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from sonarium.rooms.acoustics.geometry import Room
 
 SIXTY_DECIBELS = 6 * np.log(10)
 KNEE_ROUNDS = 5
-"""Of looking for where the decay meets the noise; three suffice as a rule."""
+"""Iterations of the search for the knee, where the decay meets the noise floor; three usually suffice."""
 MARGIN = 3.0
-"""Decibels that noise must lie below the part that is read. ISO 3382-1 asks for 10 of an integral that ends in
-noise; here what noise hides is added, and at 3 dB T30 is read within some hundredths."""
+"""Minimum distance in dB between the evaluated range and the noise floor. ISO 3382-1 asks for 10 dB where the
+integral is truncated; here the truncated part is compensated, and 3 dB suffice for T30 within some per cent."""
 
 
 def mean_free_path(room: Room) -> float:
-    """Metres between two reflections, on average."""
+    """Mean free path in metres."""
     if room.height is None:
         return np.pi * room.area / room.perimeter
     return 4 * room.area * room.height / (2 * room.area + room.perimeter * room.height)
@@ -32,8 +32,8 @@ def mean_free_path(room: Room) -> float:
 def absorption_for(
     room: Room, seconds: float | Sequence[float], formula: Literal["sabine", "eyring"] = "eyring"
 ) -> Float[np.ndarray, "wall band"]:
-    """The same absorption of all walls with which sound falls by 60 dB in so many seconds, one figure or one a
-    band. Air's part is taken off."""
+    """The uniform absorption coefficient with which the room has this RT60, one or one per band; air absorption is
+    accounted for."""
     if formula not in ("sabine", "eyring"):
         raise ValueError(f"got formula '{formula}': choose sabine or eyring")
     wanted = np.atleast_1d(np.asarray(seconds, np.float64))
@@ -41,19 +41,19 @@ def absorption_for(
         raise ValueError(f"got a reverberation time of {seconds}: give positive seconds")
     nepers = SIXTY_DECIBELS / (room.speed * wanted) - 2 * room.air_absorption
     lost = nepers * mean_free_path(room)
-    share = lost if formula == "sabine" else 1 - np.exp(-lost)
-    if (share > 1).any() or (share < 0).any():
+    fraction = lost if formula == "sabine" else 1 - np.exp(-lost)
+    if (fraction > 1).any() or (fraction < 0).any():
         shortest = SIXTY_DECIBELS * mean_free_path(room) / room.speed
         raise ValueError(
-            f"{seconds} s of reverberation cannot be had by {formula} in this room: it would take an absorption "
-            f"of {np.round(share, 2).tolist()}; walls that absorb all give {shortest:.2f} s by Sabine, and air "
-            "sets a longest time"
+            f"a reverberation time of {seconds} s is impossible by {formula} in this room: it needs an absorption "
+            f"of {np.round(fraction, 2).tolist()}; fully absorbing walls give {shortest:.2f} s by Sabine, and air "
+            "absorption limits the longest time"
         )
-    return np.broadcast_to(share, (room.walls, room.absorption.shape[1])).copy()
+    return np.broadcast_to(fraction, (room.walls, room.absorption.shape[1])).copy()
 
 
 def reverberation_time(room: Room, formula: Literal["sabine", "eyring"] = "eyring") -> Float[np.ndarray, " band"]:
-    """Seconds for 60 dB by the formula, in each band."""
+    """RT60 in seconds by the formula, in each band."""
     lengths = np.linalg.norm(room.next_corners - room.corners, axis=1)
     surfaces = lengths if room.height is None else np.r_[lengths * room.height, room.area, room.area]
     mean = surfaces @ room.absorption / surfaces.sum()
@@ -64,19 +64,19 @@ def reverberation_time(room: Room, formula: Literal["sabine", "eyring"] = "eyrin
 
 @dataclass(frozen=True, eq=False)
 class Decay:
-    """Seconds for 60 dB, as read from a part of the decay of each band. NaN where noise hides that part, or where
-    the response ends before it."""
+    """Decay times in seconds, extrapolated to 60 dB, in each band. NaN where the noise floor or the end of the
+    response cuts off the evaluated range."""
 
     t30: Float[np.ndarray, " band"]
     """From −5 to −35 dB."""
     t20: Float[np.ndarray, " band"]
     """From −5 to −25 dB."""
     edt: Float[np.ndarray, " band"]
-    """Early: from 0 to −10 dB."""
+    """Early decay time: from 0 to −10 dB."""
 
 
 def measure_decay(response: Float[np.ndarray, " time"], rate: int, bands: Sequence[float] = ()) -> Decay:
-    """How an impulse response decays, in octave bands, or as a whole where none are named."""
+    """Decay times of an impulse response, in octave bands, or broadband if none are given."""
     found = np.asarray(response, np.float64)
     if found.ndim != 1 or not np.isfinite(found).all() or not found.any():
         raise ValueError(
@@ -85,7 +85,7 @@ def measure_decay(response: Float[np.ndarray, " time"], rate: int, bands: Sequen
     too_high = [band for band in bands if not 0 < band * np.sqrt(2) < rate / 2]
     if too_high:
         raise ValueError(f"got bands {too_high} at rate {rate}: an octave must end below half the rate")
-    # Sound begins where it is first within 20 dB of its peak.
+    # Onset: the first sample within 20 dB of the peak.
     begin = int(np.argmax(np.abs(found) >= 0.1 * np.abs(found).max()))
     rows = [octave(found, band, rate) for band in bands] or [found]
     ranges = ((-5.0, -35.0), (-5.0, -25.0), (0.0, -10.0))
@@ -95,17 +95,16 @@ def measure_decay(response: Float[np.ndarray, " time"], rate: int, bands: Sequen
 
 
 def octave(response: Float[np.ndarray, " time"], centre: float, rate: int) -> Float[np.ndarray, " time"]:
-    """A Butterworth band of an octave, run backwards in time, so that its own decay is not measured (Jacobsen &
-    Rindel, 1987)."""
+    """An octave-band Butterworth filter applied backwards in time, so that its own decay is not measured
+    (Jacobsen & Rindel, 1987)."""
     edges = centre / np.sqrt(2), centre * np.sqrt(2)
     sections = scipy.signal.butter(3, edges, "bandpass", fs=rate, output="sos")
     return np.asarray(scipy.signal.sosfilt(sections, response[::-1]))[::-1]
 
 
 def decay_curve(energy: Float[np.ndarray, " time"], rate: int) -> tuple[Float[np.ndarray, " curve"], float]:
-    """Schroeder's integral in decibels up to where noise takes over, and the level of noise (Lundeby, 1995).
-
-    What would have followed without noise is added, so that the curve keeps its slope to the end."""
+    """Schroeder's integral in dB up to the knee, and the noise floor (Lundeby, 1995). The integral is
+    compensated for its truncation at the knee, so that the curve keeps its slope to the end."""
     knee, noise, slope = knee_of(energy, rate)
     kept = np.maximum(energy[:knee] - noise, 0)
     rest = noise / (-slope * np.log(10) / 10) if slope < 0 else 0.0
@@ -117,7 +116,7 @@ def decay_curve(energy: Float[np.ndarray, " time"], rate: int) -> tuple[Float[np
 
 
 def knee_of(energy: Float[np.ndarray, " time"], rate: int) -> tuple[int, float, float]:
-    """Sample at which the decay meets the noise, energy of the noise, and decibels a sample of the late decay."""
+    """Sample of the knee, energy of the noise floor, and slope of the late decay in dB per sample."""
     step = max(1, rate // 50)
     noise = float(energy[-max(1, len(energy) // 10) :].mean())
     knee, slope = len(energy), 0.0
@@ -144,7 +143,7 @@ def knee_of(energy: Float[np.ndarray, " time"], rate: int) -> tuple[int, float, 
 
 
 def fall(curve: Float[np.ndarray, " curve"], floor: float, rate: int, high: float, low: float) -> float:
-    """Seconds for 60 dB by a straight line through a part of the curve."""
+    """Decay time by linear regression on a range of the curve, extrapolated to 60 dB."""
     part = np.flatnonzero((curve <= high) & (curve >= low))
     if floor > low - MARGIN or curve[-1] > low or len(part) < 3:
         return float("nan")

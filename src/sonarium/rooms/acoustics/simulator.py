@@ -1,11 +1,11 @@
-"""What listeners hear as they move, in many rooms at once.
+"""Binaural rendering for moving listeners in many rooms in parallel.
 
-Two clocks. In `clip` mode every call renders each sound whole, from its beginning. In `stream` mode time passes:
-every call renders the next window, the sounds go round for ever, and the reverberation of what was heard before
-carries over. A step of the listener changes all impulse responses at once; for 8 ms the old ones give way to the
-new, so that nothing clicks. While nobody moves, the windows are exactly the pieces of one long convolution.
+Two clocks. In `clip` mode every call renders each sound from its beginning to its end. In `stream` mode time
+passes: every call renders the next window, sounds loop, and reverberation carries over. A step of the listener
+changes all impulse responses at once; the old ones are cross-faded into the new ones over 8 ms, so that nothing
+clicks. While nobody moves, the windows are exactly the segments of one long convolution.
 
-Images are made when a source is placed; a step costs beams, arrivals and a few transforms (`convolve.py`).
+Images are computed when a source is placed; a step costs beams, arrivals and a few Fourier transforms.
 """
 
 import os
@@ -30,16 +30,16 @@ from sonarium.rooms.acoustics.soundbank import Bank
 Clock = Literal["stream", "clip"]
 Head = Literal["none", "sphere"]
 FADE = 0.008
-"""Seconds in which the responses of the last step give way to those of this one."""
+"""Duration in seconds of the cross-fade from the responses of the last step to those of this one."""
 LENGTH_STEP = 128
-"""Samples by which the lengths of responses differ."""
+"""Lengths of responses are multiples of this number of samples."""
 MAP_CHUNK = 256
-"""Points of a map whose responses are made at a time."""
+"""Points of a level map whose responses are computed at a time."""
 NEVER = 2**62
 
 
 class Acoustics:
-    """Rooms with their sources, one room a slot, and the two ears that listen in each."""
+    """Rooms with their sources, one room per slot, and a binaural listener in each."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Acoustics:
         self.rate, self.window, self.order, self.clock = rate, window, order, clock
         self.slots, self.bank = Slots(slots, sources, order, rate, used), Bank(slots, sources)
         self.slots.head[:] = ear_distance / 2 if head == "sphere" else 0.0
-        # The sound of a head is that at its middle, delayed and shaded.
+        # With a head, the signal at an ear is that at its centre, delayed and shadowed.
         self.aside = 0.0 if head == "sphere" else ear_distance / 2
         self.fade = min(round(FADE * rate), window) if clock == "stream" else 0
         self.lead = LEAD + half_length(used, rate)
@@ -89,9 +89,9 @@ class Acoustics:
         sounds: Sequence[Float[np.ndarray, " _"]],
         offsets: Int[np.ndarray, " source"] | None = None,
     ) -> None:
-        """A new room in this slot, its sources placed and all of them sounding; its clock begins anew.
+        """A new room in this slot, with all its sources on; its clock restarts.
 
-        In stream mode a sound goes round, begins at its offset, and has been going for ever."""
+        In stream mode a sound loops, starts at its offset, and has been playing forever."""
         if len(places) != self.slots.sources or len(sounds) != self.slots.sources:
             raise ValueError(
                 f"got {len(places)} places and {len(sounds)} sounds: {self.slots.sources} of each are expected"
@@ -110,24 +110,25 @@ class Acoustics:
         self.time[slot], self.ends[slot], self.dimensions[slot] = 0, NEVER, room.dimension
 
     def move(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
-        """Put a source elsewhere in its room; what it has sounded so far is heard from there too."""
+        """Move a source; what it has played so far is rendered from the new position too."""
         heard = self.slots.heard[slot, source]
         self.put(slot, source, place)
-        # What was switched off stays so.
+        # A source that is off stays off.
         self.slots.heard[slot, source] = heard
 
     def put(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
         room = self.rooms[slot]
         self.slots.place(slot, source, find_images(room, place, self.order), room)
         self.places[slot, source] = place
-        # In steps, so that rooms of about one size are convolved together, and from this room alone, so that a
-        # room sounds the same to the last bit whatever its neighbours are.
+        # Rounded, so that rooms of similar size are convolved together, and from this room alone, so that its
+        # audio has the same bits whatever the other rooms are.
         needed = self.slots.length(slot) + 2 * (self.lead - LEAD)
         self.lengths[slot] = -(-needed // LENGTH_STEP) * LENGTH_STEP
         self.convolver.changed(slot)
 
     def switch_off(self, slot: int, source: int) -> None:
-        """Stop a source: at once in clip mode, in stream mode from now on, so that it rings out."""
+        """Switch off a source: at once in clip mode; in stream mode from now on, so that its reverberation
+        decays."""
         if self.clock == "clip":
             self.slots.heard[slot, source] = False
         else:
@@ -139,11 +140,11 @@ class Acoustics:
         headings: Float[np.ndarray, " chosen"],
         slots: Int[np.ndarray, " chosen"] | None = None,
     ) -> Float[np.ndarray, "chosen 2 window"]:
-        """What the left and the right ear hear, in every slot or in those chosen; only there does time pass."""
+        """The signals at the left and right ear, in all slots or in those chosen; time passes only there."""
         chosen = np.arange(self.slots.count) if slots is None else slots
         ears = place_ears(places, headings, chosen, self.dimensions, self.aside)
         if self.clock == "stream":
-            # A source is gone when its last sound is older than the longest response.
+            # A source is over when its last sample is older than the longest response.
             self.slots.heard &= self.ends >= (self.time - self.lengths - self.fade)[:, None]
         heard = np.empty((len(places), 2, self.window), np.float32)
 
@@ -164,7 +165,7 @@ class Acoustics:
         slots: Int[np.ndarray, " some"],
         ears: Float[np.ndarray, "some 2 5"],
     ) -> None:
-        """Fill these rows with what is heard now in slots whose responses have one length."""
+        """Render into these rows the slots, whose responses have the same length."""
         length = int(self.lengths[slots[0]])
         if self.clock == "clip":
             self.convolver.clips(out, rows, slots, ears, length)
@@ -172,8 +173,8 @@ class Acoustics:
             out[rows] = self.convolver.stream(slots, ears, length, self.time[slots], self.ends[slots])
 
     def jobs(self, lengths: Int[np.ndarray, " chosen"]) -> list[Int[np.ndarray, " some"]]:
-        """Which rooms are heard together: as many at a time as the cache holds, in equal parts for all threads.
-        One room by itself is sooner done than a thread is awake."""
+        """Which rooms are rendered together: as many at a time as fit into the cache, in equal parts for all
+        threads. A single room takes less time than waking a thread."""
         found: list[Int[np.ndarray, " some"]] = []
         for length in set(lengths.tolist()):
             alike = np.flatnonzero(lengths == length)
@@ -184,7 +185,7 @@ class Acoustics:
         return found
 
     def levels(self, slot: int, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
-        """Decibels at these places, of all sources that are on; 0 dB is direct sound at one metre."""
+        """Level in dB at these points of all sources that are on, relative to the direct sound of one at 1 m."""
         energy = np.zeros(len(points))
         here, on = np.array([slot]), self.slots.heard[slot] & (self.ends[slot] == NEVER)
         for start in range(0, len(points), MAP_CHUNK):
@@ -204,7 +205,8 @@ def place_ears(
     dimensions: Int[np.ndarray, " room"],
     aside: float,
 ) -> Float[np.ndarray, "listener 2 5"]:
-    """Place (x, y, z) and outward direction (x, y) of the left and the right ear, so far aside of the middle."""
+    """Position (x, y, z) and outward direction (x, y) of the left and right ear, `aside` metres from the
+    centre."""
     found = np.zeros((len(slots), 2, 5))
     middle, turn = np.asarray(places, np.float64), np.asarray(headings, np.float64)
     told = len(places) == len(headings) == len(slots)
@@ -214,17 +216,17 @@ def place_ears(
 
 
 def refuse(places: np.ndarray, headings: np.ndarray, slots: np.ndarray, dimensions: np.ndarray) -> None:
-    """Say why somebody would hear silence, or another room."""
+    """Explain which pose is invalid."""
     empty = slots[dimensions[slots] == 0]
     if len(empty):
-        raise ValueError(f"nobody has entered slot {empty[0]}: give it a room first")
+        raise ValueError(f"slot {empty[0]} has no room: enter one first")
     axes = int(dimensions[slots].max(initial=2))
     if len(places) != len(slots) or len(headings) != len(slots) or places.shape[1] < axes:
         raise ValueError(
             f"got places of shape {places.shape} and {len(headings)} headings for {len(slots)} slots: give each "
             f"slot {axes} coordinates and a heading"
         )
-    raise ValueError("places or headings hold NaN or infinite values: give metres and radians")
+    raise ValueError("positions or headings hold NaN or infinite values: give metres and radians")
 
 
 @compiled
@@ -238,7 +240,7 @@ def lay(found, places, headings, slots, dimensions, aside):
         for ear in range(2):
             side = 1.0 - 2.0 * ear
             here = found[number, ear]
-            # A plane has no heights.
+            # A two-dimensional room has no heights.
             here[:dimension] = places[number, :dimension]
             here[0] += aside * side * left_x
             here[1] += aside * side * left_y

@@ -1,4 +1,4 @@
-"""What many rooms need to be heard, side by side in arrays: one slot a room, so that one loop serves them all."""
+"""The image sources of many rooms in arrays, one slot per room, so that one compiled loop renders them all."""
 
 import threading
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ from sonarium.rooms.acoustics.images import Images
 
 @dataclass
 class Slots:
-    """Images of all sources of all rooms. Arrays grow when a room comes that needs more."""
+    """Images of all sources of all rooms. Arrays grow on demand."""
 
     count: int
     sources: int
     order: int
     rate: int
     bands: tuple[float, ...]
-    """Centres of the octaves in which gains differ; () for one figure."""
+    """Centre frequencies of the octave bands; () for frequency-independent gains."""
     dtype: type = np.float32
-    """Of the responses."""
+    """Data type of the responses."""
     columns: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class Slots:
         self.centres = np.array(self.bands or (1000.0,))
 
     def enter(self, slot: int, room: Room) -> None:
-        """Put a room into a slot; its sources are placed next."""
+        """Put a room into a slot; its sources are placed afterwards."""
         walls = np.concatenate([room.corners, room.next_corners], axis=1)
         self.corners = at_least(self.corners, 1, len(walls))
         self.corners[slot, : len(walls)] = walls
@@ -53,7 +53,7 @@ class Slots:
         self.air[slot], self.speed[slot] = room.air_absorption[: self.columns], room.speed
 
     def place(self, slot: int, source: int, images: Images, room: Room) -> None:
-        """Put the images of one source in their places."""
+        """Place the images of one source."""
         beams, levels = len(images.apex), len(images.heights)
         self.lines = at_least(self.lines, 3, beams)
         for name in ("apex", "links", "gain"):
@@ -67,19 +67,19 @@ class Slots:
         self.beams[slot, source] = beams
         self.heights[slot, source, :levels] = images.heights
         self.height_gain[slot, source, :levels] = images.height_gain[:, : self.columns]
-        # A plane in a slot made for storeys has none: nothing is left of what stood there.
+        # A two-dimensional room may follow one with a height in this slot.
         self.height_gain[slot, source, levels:] = 0
         self.heard[slot, source] = True
         self.reach[slot, source] = images.reach(room) / room.speed
 
     def length(self, slot: int) -> int:
-        """Samples of a response that holds the farthest image in this slot."""
+        """Length in samples of a response that holds the farthest image in this slot."""
         return int(np.ceil(self.reach[slot].max() * self.rate)) + TAPS + HALF
 
     def responses(
         self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen ear 5"], length: int
     ) -> Float[np.ndarray, "chosen source ear band {length}"]:
-        """Impulse responses in some slots. An ear is its place (x, y, z) and where it points (x, y)."""
+        """Impulse responses in some slots. An ear is its position (x, y, z) and its outward direction (x, y)."""
         shape = (len(chosen), self.sources, ears.shape[1], self.columns, length)
         out = self.space(shape)
         respond(
@@ -90,7 +90,7 @@ class Slots:
         return out
 
     def space(self, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
-        """Memory for responses, kept by each thread: new memory costs more than to fill it."""
+        """A buffer for responses, reused by each thread: allocation costs more than the computation."""
         size = int(np.prod(shape))
         if getattr(self.own, "buffer", np.empty(0)).size < size:
             self.own.buffer = np.empty(size, self.dtype)
@@ -98,7 +98,7 @@ class Slots:
 
 
 def at_least(array: np.ndarray, axis: int, size: int) -> np.ndarray:
-    """The array, made longer along an axis where it is shorter than this, with some room to spare."""
+    """The array, extended along an axis to at least this size, with headroom."""
     if array.shape[axis] >= size:
         return array
     shape = list(array.shape)

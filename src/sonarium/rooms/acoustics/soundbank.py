@@ -1,4 +1,4 @@
-"""The sounds that sources play: each kept once, however many sources play it, and cut into windows by a loop."""
+"""The sounds that sources play: each stored once, however many sources play it, and cut into windows."""
 
 import hashlib
 from typing import no_type_check
@@ -22,7 +22,7 @@ class Bank:
         self.version = 0
 
     def play(self, slot: int, source: int, sound: Float[np.ndarray, " time"], offset: int) -> int | None:
-        """Give a source its sound; the row that was filled, if it was not there yet."""
+        """Assign a sound to a source; returns the row that was filled, if the sound is new."""
         kept = np.ascontiguousarray(sound, np.float32)
         if kept.ndim != 1 or len(kept) == 0 or not np.isfinite(kept).all():
             raise ValueError(f"got a sound of shape {np.shape(sound)}: finite samples of one channel are expected")
@@ -44,7 +44,7 @@ class Bank:
         return row if new else None
 
     def free_row(self, length: int) -> int:
-        """A row that nobody uses, long enough."""
+        """An unused row that is long enough."""
         free = np.flatnonzero(self.users == 0)
         rows = len(self.users) if len(free) else 2 * len(self.users)
         if length > self.samples.shape[1] or not len(free):
@@ -68,7 +68,7 @@ class Bank:
         count: int,
         size: int,
     ) -> Float[np.ndarray, "chosen source {size}"]:
-        """`count` samples of each looping sound from a time on, silent from its end on; zeros up to `size`."""
+        """`count` samples of each looping sound from `start`, silent from `ends`; zero-padded to `size`."""
         out = np.empty((len(chosen), self.rows.shape[1], size), np.float32)
         cut(out, self.samples, self.lengths, chosen, self.rows, self.offsets, start, ends, count)
         return out

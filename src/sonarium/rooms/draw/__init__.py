@@ -1,1 +1,1 @@
-"""Pictures and films of rooms."""
+"""Rendering of episodes: floor plans, sound fields, films, and text for terminals."""

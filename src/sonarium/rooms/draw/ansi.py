@@ -1,6 +1,7 @@
-"""The picture of a room in letters, for terminals: Braille dots for lines, signs for the listener and the sources.
+"""Text rendering for terminals (render_mode ansi): Braille dots for lines, symbols for the listener and the
+sources.
 
-A Braille character holds two dots across and four down, so that lines come out four times finer than letters.
+A Braille character holds 2 × 4 dots, so that lines are finer than characters.
 """
 
 from itertools import groupby, pairwise
@@ -11,23 +12,23 @@ from jaxtyping import Float
 from sonarium.rooms.seek.episode import Scene
 
 ARROWS = "→↗↑↖←↙↓↘"
-"""Headings from 0, an eighth of a turn apart."""
+"""Headings from 0 in steps of 45°."""
 SOUNDING, FOUND = "♪", "✓"
 FEWEST, TALLEST = 12, 0.5
-"""Least number of columns, and how many rows there may be for each."""
+"""Minimum number of columns, and maximum number of rows per column."""
 PLAIN, WALL, WAY, NEAR, LISTENER, QUIET = "", "1", "32", "33", "1;36", "90"
-"""Select Graphic Rendition of ECMA-48: ends, bold, green, yellow, bold cyan, grey."""
+"""Select Graphic Rendition codes (ECMA-48): reset, bold, green, yellow, bold cyan, grey."""
 DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
-"""What each dot of a character adds to the empty one."""
+"""Bit of each dot of a Braille character."""
 EMPTY = 0x2800
 
 
 class Sheet:
-    """Rows of characters with a colour each."""
+    """A grid of characters with a colour each."""
 
     def __init__(self, low: Float[np.ndarray, "2"], high: Float[np.ndarray, "2"], columns: int) -> None:
         across, up = (high - low).tolist()
-        # Lines along the walls need a dot more than the lengths between them.
+        # A line of n intervals has n + 1 dots.
         self.scale = min((2 * columns - 1) / across, (4 * max(4, int(columns * TALLEST)) - 1) / up)
         self.low, self.high = low, high
         self.columns = int(np.floor(across * self.scale)) // 2 + 1
@@ -37,13 +38,13 @@ class Sheet:
         self.colours: dict[tuple[int, int], str] = {}
 
     def place(self, points: Float[np.ndarray, "point 2"]) -> tuple[np.ndarray, np.ndarray]:
-        """Column and row of the dots nearest to points in metres, no farther out than the sheet."""
+        """Column and row of the dots nearest to points in metres, clipped to the grid."""
         across = np.rint((points[:, 0] - self.low[0]) * self.scale).astype(int)
         down = np.rint((self.high[1] - points[:, 1]) * self.scale).astype(int)
         return np.clip(across, 0, 2 * self.columns - 1), np.clip(down, 0, 4 * self.rows - 1)
 
     def line(self, points: Float[np.ndarray, "point 2"], colour: str) -> None:
-        """Dots along straight lines from point to point."""
+        """A polyline of dots."""
         for start, end in pairwise(points):
             count = int(np.abs(end - start).max() * self.scale) + 2
             leg = start + np.linspace(0, 1, count)[:, None] * (end - start)
@@ -61,7 +62,7 @@ class Sheet:
         return [self.row(row, colour) for row in range(self.rows)]
 
     def row(self, row: int, colour: bool) -> str:
-        """Neighbours of one colour share its escape sequence, for a terminal may be at the end of a slow line."""
+        """Neighbours of one colour share an escape sequence, because terminal connections may be slow."""
         cells = [
             (self.colours.get((row, column), PLAIN), self.cell(row, column)) for column in range(self.columns)
         ]
@@ -78,8 +79,8 @@ def painted(text: str, colour: str) -> str:
 
 
 def text(scene: Scene, columns: int = 48, colour: bool = True, hide: bool = False) -> str:
-    """The scene in at most so many columns of letters, with a line below that says how far the episode is.
-    `hide` leaves the sources that still sound to the ears."""
+    """The scene in at most `columns` columns of text, with a line of status below. `hide` leaves out the sources
+    that are still on."""
     if columns < FEWEST:
         raise ValueError(f"got {columns} columns: give at least {FEWEST}")
     corners = scene.room.corners

@@ -1,7 +1,10 @@
-"""An episode to hear and to see: its sound as stereo WAV, and a film of the room with that sound.
+"""An episode as stereo WAV and as a film with that sound.
 
-The film holds H.264 and AAC in MP4, which every browser plays. Each window of sound is heard while the listener
-comes to where it is heard from; frames between two steps ease the pose, so that eyes can follow.
+The film is H.264 and AAC in MP4, which every browser plays. Each window of sound plays while the listener moves to
+where it is rendered; frames between two steps interpolate the pose.
+
+The strip below the room shows the interaural phase and level differences by frequency and time: blue is the left
+ear, vermilion the right one, as on the listener's head; silence is pale.
 """
 
 import io
@@ -25,32 +28,32 @@ from sonarium.rooms.draw.overlay import SoundField
 from sonarium.rooms.seek.episode import Scene
 
 LEAST_FRAMES = 12
-"""Frames a second, at least."""
+"""Minimum frame rate."""
 PEAK = 0.9
 MOST_GAIN = 1000.0
-"""An episode that is nearly silent stays so."""
+"""Maximum gain, so that a nearly silent episode stays so."""
 ARRIVED = 0.7
-"""Share of a window after which the listener stands where the window is heard."""
+"""Fraction of a window after which the listener has arrived at its pose."""
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 OTHERWISE = 48000
 STRIP_SECONDS = 4.0
-"""How much of the past is seen."""
+"""Duration in seconds that the strip shows."""
 STRIP_BANDS = 24
 STRIP_RANGE = 50.0
-"""Decibels below the loudest cell at which the strip is pale."""
+"""Level in dB below the loudest bin at which the strip is pale."""
 LEVEL_RANGE = 12.0
-"""Decibels between the ears that have the full colour."""
+"""Interaural level difference in dB with full colour."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """An episode from its beginning: what was heard, and the scene in which each window was."""
+    """An episode: its windows of sound, and the scene of each."""
 
     scenes: Sequence[Scene]
     windows: Float[np.ndarray, "step 2 window"]
     rate: int
     fields: Sequence[SoundField] = ()
-    """How loud it was where, in each scene, which must be asked while its episode stands there; or none."""
+    """The sound field of each scene, which must be computed while its episode is there; or none."""
 
     def __post_init__(self) -> None:
         if self.fields and len(self.fields) != len(self.scenes):
@@ -68,7 +71,7 @@ class Recorded:
         return self.windows.shape[0] * self.windows.shape[2] / self.rate
 
     def wave(self) -> Float[np.ndarray, "2 time"]:
-        """All windows end to end, with one gain for the whole, so that near and far stay different."""
+        """All windows concatenated, normalised as a whole."""
         joined = np.concatenate(list(self.windows), axis=1).astype(np.float32)
         peak = float(np.abs(joined).max(initial=0))
         gain = min(PEAK / peak, MOST_GAIN) if peak > 0 else 1.0
@@ -76,14 +79,14 @@ class Recorded:
 
 
 def wav(recorded: Recorded) -> bytes:
-    """A stereo WAV file of 16 bits a sample, left ear first."""
+    """A stereo WAV file with 16 bits per sample, left ear first."""
     buffer = io.BytesIO()
     soundfile.write(buffer, recorded.wave().T, recorded.rate, subtype="PCM_16", format="WAV")
     return buffer.getvalue()
 
 
 def film(recorded: Recorded, path: Path, size: int = 480, images: int = 0, strip: bool = True) -> None:
-    """Write the episode as MP4: the room, below it the differences between the ears, and the sound."""
+    """Write the episode as MP4: the room, below it the interaural differences, and the sound."""
     try:
         import av
     except ModuleNotFoundError:
@@ -103,7 +106,7 @@ def film(recorded: Recorded, path: Path, size: int = 480, images: int = 0, strip
         total, done = len(recorded.windows) * each, 0
         for number, frame in enumerate(whole(first, pictures)):
             out.mux(seen.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            # Sound follows picture by picture, so that a player finds both at the same place in the file.
+            # Audio is interleaved frame by frame, so that players need not seek.
             upto = wave.shape[1] * (number + 1) // total
             if upto > done:
                 piece = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[:, done:upto]), "fltp", "stereo")
@@ -115,7 +118,7 @@ def film(recorded: Recorded, path: Path, size: int = 480, images: int = 0, strip
 
 
 def playable(wave: Float[np.ndarray, "2 time"], rate: int) -> tuple[Float[np.ndarray, "2 _time"], int]:
-    """The sound at a rate that AAC knows."""
+    """The sound, resampled if AAC does not support its rate."""
     if rate in AAC_RATES:
         return wave, rate
     import soxr
@@ -137,7 +140,7 @@ def whole(
 def frames(
     recorded: Recorded, size: int = 480, images: int = 0, strip: bool = True
 ) -> Iterator[UInt8[np.ndarray, "row column 3"]]:
-    """All pictures of the film in their order, of even height and width, as H.264 demands."""
+    """All frames of the film, of even height and width, as H.264 requires."""
     size += size % 2
     each = frames_a_window(recorded)
     below = Strip(recorded.wave(), recorded.rate, size) if strip else None
@@ -154,9 +157,9 @@ def frames(
             yield seen
 
 
-def between(before: Scene, scene: Scene, share: float) -> Scene:
-    """The scene with the listener on the way from where it was."""
-    along = min(1.0, share / ARRIVED)
+def between(before: Scene, scene: Scene, fraction: float) -> Scene:
+    """The scene with the pose interpolated from the one before."""
+    along = min(1.0, fraction / ARRIVED)
     along = along * along * (3 - 2 * along)
     turned = (scene.pose[2] - before.pose[2] + np.pi) % (2 * np.pi) - np.pi
     moved = np.append(scene.pose[:2] - before.pose[:2], turned)
@@ -172,7 +175,7 @@ def still(seen: UInt8[np.ndarray, "row column 3"]) -> bytes:
 
 
 class Strip:
-    """The differences of a whole sound, worked out once; `at` draws the strip of any moment."""
+    """Interaural differences of a whole sound, computed once; `at` draws the strip at any time."""
 
     def __init__(self, wave: Float[np.ndarray, "2 time"], rate: int, width: int) -> None:
         fft = max(64, 2 ** round(np.log2(0.032 * rate)))
@@ -188,7 +191,7 @@ class Strip:
         self.width, self.height = width, 2 * round(0.13 * width)
 
     def at(self, seconds: float) -> Image.Image:
-        """The last seconds before a moment, now at the right edge."""
+        """The last seconds before a time, which is at the right edge."""
         image = Image.new("RGB", (self.width, self.height), canvas.OUTSIDE)
         edge, type_size = max(8, round(0.035 * self.width)), max(9, self.width // 42)
         left = edge + round(canvas.type_of(type_size).getlength("phase ")) + 4
@@ -201,12 +204,12 @@ class Strip:
             pen.rectangle((left - 1, top - 1, self.width - edge, top + tall), outline=canvas.GRID)
             canvas.write(image, (edge, top + tall / 2), name, type_size, canvas.FAINT, "lm")
         below = 2 * (tall + 6) + (self.height - 2 * (tall + 6)) / 2
-        said = f"the last {STRIP_SECONDS:g} s, low tones below; blue: left ear first, or louder"
+        said = f"the last {STRIP_SECONDS:g} s, low frequencies below; blue: left ear leads or is louder"
         canvas.write(image, (left, below), said, type_size, canvas.FAINT, "lm")
         return image
 
     def seen(self, field: UInt8[np.ndarray, "row column 3"], seconds: float) -> UInt8[np.ndarray, "row shown 3"]:
-        """The columns of the last seconds; before the beginning there is paper."""
+        """The columns of the last seconds; white before the beginning."""
         shown = round(STRIP_SECONDS * self.columns_a_second)
         end = min(field.shape[1], round(seconds * self.columns_a_second))
         part = field[:, max(0, end - shown) : end]
@@ -217,10 +220,10 @@ class Strip:
 def shaded(
     side: Float[np.ndarray, "row column"], audible: Float[np.ndarray, "row column"]
 ) -> UInt8[np.ndarray, "row column 3"]:
-    """From −1, the right ear, to 1, the left one; the highest band in the first row."""
+    """Colours of values from −1 (right ear) to 1 (left ear); the highest band in the first row."""
     ends = [np.array(canvas.mixed(colour, canvas.PAPER, 1.0)) for colour in (canvas.RIGHT, canvas.LEFT)]
     middle = np.array(canvas.mixed(canvas.GRID, canvas.PAPER, 1.0))
-    share = np.clip(np.abs(side), 0, 1)[..., None]
-    colour = (1 - share) * middle + share * np.where(side[..., None] > 0, ends[1], ends[0])
+    fraction = np.clip(np.abs(side), 0, 1)[..., None]
+    colour = (1 - fraction) * middle + fraction * np.where(side[..., None] > 0, ends[1], ends[0])
     shown = audible[..., None] * colour + (1 - audible[..., None]) * 255
     return np.rint(shown[::-1]).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""The picture of a room from above: walls, sources and how near one must come, the way gone, head and both ears.
+"""The floor plan of a room: walls, sources with their radius, trajectory, head and ears.
 
-Drawn on a canvas of our own (canvas.py) because an environment that renders draws thousands of pictures; what
-stays the same from step to step is drawn once.
+Drawn on a canvas of our own (canvas.py), because an environment that renders draws thousands of pictures; what
+stays the same from step to step is cached.
 """
 
 from functools import lru_cache
@@ -19,13 +19,13 @@ from sonarium.rooms.seek.episode import Scene
 
 SMALLEST, LARGEST = 64, 4096
 WALL = 4
-"""Pixels that are kept for a wall at the edge of the view."""
+"""Margin in pixels for walls at the edge of the view."""
 SHADES = 12
-"""Pieces of the way gone, each paler than the one after it."""
+"""Number of segments of the trajectory, paler the older."""
 HEAD = 0.021
-"""Share of the picture: a head that would have a smaller radius is drawn as large."""
+"""Minimum radius of the drawn head as a fraction of the picture."""
 AROUND = 1.0
-"""How many room sizes are seen beyond the walls where images are drawn."""
+"""Margin around the room, in units of its size, where images are drawn."""
 
 
 def picture(
@@ -33,9 +33,8 @@ def picture(
 ) -> UInt8[np.ndarray, "row column 3"]:
     """The scene as a square of `size` pixels.
 
-    `field` (overlay.sound_field) is shown below it with a bar of decibels. `images` draws the image sources up to
-    this order, and how the sound of each that is heard comes to the listener. `hide` leaves the sources that still
-    sound to the ears.
+    `field` (overlay.sound_field) is drawn below it with a colour bar. `images` draws the image sources up to this
+    order, and the reflection paths of those that are audible. `hide` leaves out the sources that are still on.
     """
     if not SMALLEST <= size <= LARGEST:
         raise ValueError(f"got a picture of {size} pixels: give from {SMALLEST} to {LARGEST}")
@@ -63,7 +62,7 @@ def view_of_room(room: Room, size: int, bar: bool, around: float) -> View:
 
 @lru_cache(maxsize=16)
 def ground(room: Room, view: View, size: int, field: SoundField | None) -> Image.Image:
-    """What no step changes: the floor or the field of sound, a metre grid, and the walls."""
+    """The static background: the floor with a grid, or the sound field, and the walls."""
     large = size * canvas.OVERSAMPLING
     image = Image.new("RGB", (large, large), canvas.OUTSIDE)
     finer = view.finer()
@@ -76,14 +75,14 @@ def ground(room: Room, view: View, size: int, field: SoundField | None) -> Image
         draw_grid(floor, room, finer)
         image.paste(floor, (0, 0), inside)
     walls = Canvas(image, view)
-    # The line begins and ends in the middle of a wall, so that every corner is a joint.
+    # The line starts and ends in the middle of a wall, so that every corner is a joint.
     middle = (room.corners[:1] + room.corners[-1:]) / 2
     walls.line(np.concatenate([middle, room.corners, middle]), canvas.INK, max(1.5, size / 160))
     return walls.image
 
 
 def draw_grid(image: Image.Image, room: Room, view: View) -> None:
-    """Faint lines at every round length, on which steps can be counted."""
+    """A faint grid with a round spacing in metres."""
     low, high = room.corners.min(axis=0), room.corners.max(axis=0)
     step = canvas.round_length(float((high - low).max()) / 6)
     pen = ImageDraw.Draw(image)
@@ -95,7 +94,7 @@ def draw_grid(image: Image.Image, room: Room, view: View) -> None:
 
 
 def draw_sources(drawn: Canvas, scene: Scene, hide: bool) -> None:
-    """Each source that sounds with the circle in which it is found; those found are grey, with a tick."""
+    """Each source with its radius; found ones are grey, with a tick."""
     reach = scene.radius * drawn.view.scale / canvas.OVERSAMPLING
     body = max(7.0, drawn.image.width / canvas.OVERSAMPLING / 60)
     for place, on in zip(scene.sources[:, :2], scene.on, strict=True):
@@ -124,21 +123,21 @@ def tick(drawn: Canvas, place: Float[np.ndarray, "2"], body: float) -> None:
 
 
 def draw_way(drawn: Canvas, trajectory: Float[np.ndarray, "step 3"]) -> None:
-    """The way gone: the older, the paler."""
+    """The trajectory, paler the older."""
     places = trajectory[:, :2]
     moved = np.r_[True, (np.diff(places, axis=0) != 0).any(axis=1)]
     places = places[moved]
     legs = len(places) - 1
     ends = np.unique(np.linspace(0, legs, min(SHADES, legs) + 1).round().astype(int))
     for number, (first, last) in enumerate(pairwise(ends.tolist())):
-        share = 0.25 + 0.75 * (number + 1) / (len(ends) - 1)
-        drawn.line(places[first : last + 1], canvas.mixed(canvas.GREEN, canvas.PAPER, share), 2.2)
+        fraction = 0.25 + 0.75 * (number + 1) / (len(ends) - 1)
+        drawn.line(places[first : last + 1], canvas.mixed(canvas.GREEN, canvas.PAPER, fraction), 2.2)
     if legs > 0:
         drawn.disc(places[0], 3.0, canvas.PAPER, canvas.mixed(canvas.GREEN, canvas.PAPER, 0.6), 1.5)
 
 
 def draw_listener(drawn: Canvas, pose: Float[np.ndarray, "3"], ear_distance: float, least: float) -> None:
-    """A head with a nose along the heading and two ears in their colours, in their places if that can be seen."""
+    """A head with a nose along the heading and two ears in their colours, to scale if large enough."""
     place, heading = pose[:2], float(pose[2])
     per_pixel = canvas.OVERSAMPLING / drawn.view.scale
     body = max(ear_distance / 2, least * per_pixel)
@@ -152,13 +151,13 @@ def draw_listener(drawn: Canvas, pose: Float[np.ndarray, "3"], ear_distance: flo
 
 
 def letter(image: Image.Image, scene: Scene, view: View, size: int) -> None:
-    """Above, how far the episode is; below, a bar of so many metres, and which ear is which."""
+    """Above, step and sources found; below, a scale bar and a legend of the ears."""
     type_size, edge = max(9, size // 36), max(8, round(0.035 * size))
     found, total = int((~scene.on).sum()), len(scene.on)
     strip = max(20, round(0.065 * size))
     above, below = strip / 2, size - strip / 2
     pen = ImageDraw.Draw(image)
-    # Far images are no part of what is written.
+    # Cover image sources behind the text.
     for top in (0, size - strip + WALL):
         pen.rectangle((0, top, size, top + strip - WALL), canvas.OUTSIDE)
     canvas.write(image, (edge, above), f"step {len(scene.trajectory) - 1}", type_size, anchor="lm")

@@ -1,8 +1,7 @@
-"""What cannot be seen in a room: how loud it is where, and by which ways the sound comes to the listener.
+"""Overlays of a floor plan: the sound field, and image sources with their reflection paths.
 
-The field is in decibels, in steps whose edges are lines of equal loudness. Ways are found as the images were:
-from the listener toward the image, and at the wall of the last reflection toward the image of one reflection less
-(Allen & Berkley, 1979).
+The field is a contour map of the level in dB. Paths are traced back from the listener toward the image, and at the
+wall of the last reflection toward the image of one order less (Allen & Berkley, 1979).
 """
 
 from dataclasses import dataclass
@@ -18,35 +17,35 @@ from sonarium.rooms.draw.canvas import Canvas, View
 from sonarium.rooms.seek.episode import Scene
 
 STEP, STEPS = 3.0, 10
-"""Decibels between two colours, and how many colours there are."""
+"""Step of the contour levels in dB, and their number."""
 RAMP = ("#ffffff", "#dcebf5", "#a9d0e6", "#6aaed3", "#2f83bb", "#08519c")
-"""From faint to loud."""
+"""Colour map from quiet to loud."""
 SILENCE = -300.0
-"""Decibels where nothing is heard."""
-LOUD_SHARE = 0.995
-"""Share of the cells that are no louder than the loudest colour: at a source itself there is no end."""
+"""Level in dB of silence."""
+LOUDEST_QUANTILE = 0.995
+"""Quantile of the levels at which the colour map ends: at a source itself the level diverges."""
 OPAQUE = 0.08
-"""How dense a beam is drawn."""
+"""Opacity of a beam."""
 RANGE = 30.0
-"""Decibels below the loudest at which an image is drawn faintest."""
+"""Level in dB below the loudest image at which an image is drawn faintest."""
 MOST_ORDER = 3
-"""Beyond this nobody can tell the ways apart."""
+"""Maximum order of images that are drawn; more paths are indistinguishable."""
 
 
 @dataclass(frozen=True, eq=False)
 class SoundField:
-    """Decibels over the floor of a room, on a grid of cells whose middles lie evenly between two corners."""
+    """Level in dB on a regular grid of cells over the bounding box of a room."""
 
     decibels: Float[np.ndarray, "row column"]
-    """The first row is the lowest."""
+    """The first row is at the bottom."""
     low: Float[np.ndarray, "2"]
     high: Float[np.ndarray, "2"]
     loudest: float
-    """Decibels of the last colour."""
+    """Level in dB of the last colour."""
 
 
 def sound_field(scene: Scene, cells: int = 56, loudest: float | None = None) -> SoundField:
-    """How loud the sources that still sound are everywhere. The colours end at `loudest`, or where it suits."""
+    """The level of all sources that are on. The colour map ends at `loudest`, or at a quantile of the levels."""
     if cells < 2:
         raise ValueError(f"got {cells} cells: give at least 2 along the longer side of the room")
     low, high = scene.room.corners.min(axis=0), scene.room.corners.max(axis=0)
@@ -59,21 +58,21 @@ def sound_field(scene: Scene, cells: int = 56, loudest: float | None = None) -> 
         decibels[within] = np.maximum(scene.level_map(lifted(scene, grid[within])), SILENCE)
     if loudest is None:
         heard = decibels[decibels > SILENCE]
-        loudest = STEP * float(np.ceil(np.quantile(heard, LOUD_SHARE) / STEP)) if len(heard) else 0.0
-    # Where no room is, there is no sound that colours could be smoothed with.
+        loudest = STEP * float(np.ceil(np.quantile(heard, LOUDEST_QUANTILE) / STEP)) if len(heard) else 0.0
+    # Cells outside the room have no level to smooth with.
     decibels[~within] = np.nan if within.any() else SILENCE
     return SoundField(smoothed(filled(decibels.reshape(counts[1], counts[0]))), low, high, loudest)
 
 
 def lifted(scene: Scene, plan: Float[np.ndarray, "point 2"]) -> Float[np.ndarray, "point axis"]:
-    """Points of the plan at the height of the ears."""
+    """Points of the floor plan at the height of the ears."""
     if scene.room.height is None:
         return plan
     return np.column_stack([plan, np.full(len(plan), scene.ear_height)])
 
 
 def filled(decibels: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
-    """Cells beyond the walls take the mean of their neighbours, for the colours are smoothed across cells."""
+    """Extrapolate to cells outside the walls by the mean of their neighbours, for interpolation across cells."""
     known = np.isfinite(decibels)
     values = np.where(known, decibels, 0.0)
     while not known.all():
@@ -91,7 +90,7 @@ def filled(decibels: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row 
 
 
 def smoothed(decibels: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
-    """Each cell with a quarter of either neighbour, or lines of equal loudness would follow single samples."""
+    """Smoothed with the kernel (1, 2, 1) / 4 along both axes, so that contours do not follow single cells."""
     for axis in (0, 1):
         before, after = np.roll(decibels, 1, axis), np.roll(decibels, -1, axis)
         mean = (before + 2 * decibels + after) / 4
@@ -101,14 +100,14 @@ def smoothed(decibels: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "ro
 
 
 def colours() -> UInt8[np.ndarray, "step 3"]:
-    """The colours of the steps, from faint to loud."""
+    """The colours of the contour levels, from quiet to loud."""
     ends = np.array([[int(name[at : at + 2], 16) for at in (1, 3, 5)] for name in RAMP], float)
     at = np.linspace(0, len(RAMP) - 1, STEPS)
     return np.stack([np.interp(at, np.arange(len(RAMP)), ends[:, one]) for one in range(3)], -1).astype(np.uint8)
 
 
 def ground_of(field: SoundField, view: View, size: int) -> Image.Image:
-    """The field as a picture of `size` pixels in this view, in steps of colour."""
+    """The field as a picture of `size` pixels in this view, with filled contours."""
     cells = Image.fromarray(field.decibels[::-1].astype(np.float32))
     (left, below), (right, top) = view.place(np.stack([field.low, field.high]))
     box = (round(left), round(top), round(right), round(below))
@@ -121,7 +120,7 @@ def ground_of(field: SoundField, view: View, size: int) -> Image.Image:
 
 
 def draw_colour_bar(image: Image.Image, field: SoundField, size: int) -> None:
-    """What the colours mean, at the right edge."""
+    """A colour bar at the right edge."""
     edge, strip = max(8, round(0.035 * size)), max(20, round(0.065 * size))
     width, type_size = round(0.028 * size), max(9, size // 42)
     left = size - edge - width
@@ -139,8 +138,8 @@ def draw_colour_bar(image: Image.Image, field: SoundField, size: int) -> None:
 
 
 def draw_images(drawn: Canvas, scene: Scene, order: int, beams: bool) -> None:
-    """Image sources as dots as large as they are loud; for those that are heard their way, and on request the
-    beams of single reflections, for if there were more, nothing else would be seen."""
+    """Image sources as dots whose size is their level; for audible ones their reflection path, and on request
+    the beams of first-order reflections; more beams would hide everything else."""
     room, ear = scene.room, scene.pose[:2].astype(float)
     plan = Room(room.corners, None, room.absorption[: len(room.corners)], room.bands, speed=room.speed)
     far = 4 * float(np.ptp(room.corners, axis=0).max())
@@ -150,11 +149,11 @@ def draw_images(drawn: Canvas, scene: Scene, order: int, beams: bool) -> None:
         images = find_images(plan, source, min(order, MOST_ORDER), lattice=False)
         ways = [way(plan, images, beam, ear) for beam in range(len(images.apex))]
         amplitude = images.gain.mean(axis=1) / np.maximum(np.linalg.norm(images.apex - ear, axis=1), 0.1)
-        share = np.clip(1 + 20 * np.log10(amplitude / amplitude.max()) / RANGE, 0.1, 1)
+        fraction = np.clip(1 + 20 * np.log10(amplitude / amplitude.max()) / RANGE, 0.1, 1)
         for beam in np.argsort(-images.depth, kind="stable").tolist():
             if beams and images.depth[beam] == 1 and ways[beam] is not None:
                 drawn.veil(wedge(images, beam, far), canvas.ORANGE, OPAQUE, room.corners)
-            draw_image(drawn, images, beam, ways[beam], float(share[beam]))
+            draw_image(drawn, images, beam, ways[beam], float(fraction[beam]))
 
 
 def draw_image(
@@ -162,15 +161,15 @@ def draw_image(
     images: Images,
     beam: int,
     found: Float[np.ndarray, "point 2"] | None,
-    share: float,
+    fraction: float,
 ) -> None:
-    """One image, and its way if its sound comes."""
-    dot = 1.5 + 4.5 * share
+    """One image, and its path if it is audible."""
+    dot = 1.5 + 4.5 * fraction
     if found is None:
         drawn.disc(images.apex[beam], dot, canvas.GREYED, canvas.OUTSIDE, 0.8)
         return
-    width = max(0.6, 2.2 * share) if images.depth[beam] < 2 else 0.5
-    drawn.line(found, canvas.mixed(canvas.VERMILION, canvas.PAPER, max(0.3, share)), width)
+    width = max(0.6, 2.2 * fraction) if images.depth[beam] < 2 else 0.5
+    drawn.line(found, canvas.mixed(canvas.VERMILION, canvas.PAPER, max(0.3, fraction)), width)
     if images.depth[beam] > 0:
         beyond = np.stack([found[1], images.apex[beam]])
         drawn.line(beyond, canvas.mixed(canvas.VERMILION, canvas.OUTSIDE, 0.35), 0.5)
@@ -178,7 +177,7 @@ def draw_image(
 
 
 def wedge(images: Images, beam: int, far: float) -> Float[np.ndarray, "4 2"]:
-    """The beam from the wall through which it comes, as far as any room reaches."""
+    """The polygon of a beam, from the wall that it passes to beyond the room."""
     right, left = images.edges[beam, :2], images.edges[beam, 2:]
     away = [edge - images.apex[beam] for edge in (right, left)]
     ends = [edge + far * toward / np.linalg.norm(toward) for edge, toward in zip((right, left), away, strict=True)]
@@ -186,7 +185,7 @@ def wedge(images: Images, beam: int, far: float) -> Float[np.ndarray, "4 2"]:
 
 
 def way(room: Room, images: Images, beam: int, ear: Float[np.ndarray, "2"]) -> Float[np.ndarray, "point 2"] | None:
-    """The way by which the sound of this image comes, from the ear to the source; None if it does not come."""
+    """The reflection path of an image, from the ear to the source; None if it is not audible."""
     points, at = [np.asarray(ear, float)], beam
     while images.wall[at] != EVERYWHERE:
         apex, wall = images.apex[at], int(images.wall[at])
@@ -203,7 +202,7 @@ def way(room: Room, images: Images, beam: int, ear: Float[np.ndarray, "2"]) -> F
         at = int(images.parent[at])
     points.append(images.apex[0])
     found = np.stack(points)
-    # Legs begin and end on walls, which should not count as being in the way.
+    # Segments begin and end on walls, which must not count as obstructions.
     legs = found[1:] - found[:-1]
     clear = room.in_sight(found[:-1] + 1e-6 * legs, found[1:] - 1e-6 * legs)
     return found if bool(clear.all()) else None

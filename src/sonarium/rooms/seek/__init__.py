@@ -1,1 +1,1 @@
-"""The environment of sound-source seeking: configuration, episodes, rewards, single and vector form."""
+"""The environment of sound-source seeking: configuration, episodes, rewards, `Env` and `VectorEnv`."""

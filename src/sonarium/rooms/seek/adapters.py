@@ -1,4 +1,4 @@
-"""The rooms as older learners want them: Stable-Baselines3's VecEnv, and the keys of Gymnasium 0.29 that CleanRL
+"""Adapters to older interfaces: Stable-Baselines3's VecEnv, and the `info` keys of Gymnasium 0.29 that CleanRL
 reads."""
 
 from typing import TYPE_CHECKING, Any
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 def to_sb3(vector: SeekVector) -> "SeekVecEnv":
-    """The same rooms as a VecEnv, which tells `terminal_observation` and `TimeLimit.truncated`."""
+    """The environments as a VecEnv, whose infos hold `terminal_observation` and `TimeLimit.truncated`."""
     check_same_step(vector)
     try:
         from sonarium.rooms.seek.sb3 import SeekVecEnv
     except ImportError:
         raise ValueError(
-            "stable-baselines3 is not installed, whose VecEnv was asked for: `pip install stable-baselines3`"
+            "to_sb3 needs the package stable-baselines3, which is not installed: `pip install stable-baselines3`"
         ) from None
     return SeekVecEnv(vector)
 
 
 class CleanRL(VectorWrapper):
-    """Infos with `final_observation`, and with `final_info` as one dictionary for each room that is over, which
-    holds the return and length of the episode as RecordEpisodeStatistics tells them: `info["episode"]["r"]`."""
+    """Infos with `final_observation`, and with `final_info` as one dictionary per environment whose episode is
+    over, which holds return and length in the format of RecordEpisodeStatistics: `info["episode"]["r"]`."""
 
     def __init__(self, vector: SeekVector) -> None:
         check_same_step(vector)
@@ -51,7 +51,7 @@ class CleanRL(VectorWrapper):
         return observations, rewards, terminated, truncated, infos
 
     def older(self, infos: dict[str, Any], over: np.ndarray) -> dict[str, Any]:
-        """The keys of Gymnasium 0.29."""
+        """The infos with the keys of Gymnasium 0.29."""
         kept = {name: values for name, values in infos.items() if not name.lstrip("_").startswith("final_")}
         ends = np.full(len(over), None, object)
         told = one_by_one(infos["final_info"], len(over))
@@ -67,10 +67,10 @@ class CleanRL(VectorWrapper):
 
 
 def one_by_one(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """A dictionary for each room, with what is told of it."""
+    """Infos of a vector environment as one dictionary per environment."""
     told: list[dict[str, Any]] = [{} for _ in range(count)]
     for name in infos:
-        # What ends an episode is told in its own place.
+        # The end of an episode has keys of its own.
         if name.startswith(("_", "final_")):
             continue
         for slot in np.flatnonzero(infos[f"_{name}"]).tolist():
@@ -80,11 +80,11 @@ def one_by_one(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
 
 
 def check_same_step(vector: SeekVector) -> None:
-    """Refuse rooms whose first observation would come a step later than these learners expect."""
+    """Refuse autoreset modes that these learners do not expect."""
     if not isinstance(vector, SeekVector):
         raise ValueError(f"got a {type(vector).__name__}: give a SeekVector, as gymnasium.make_vec makes")
     if vector.autoreset_mode is not AutoresetMode.SAME_STEP:
         raise ValueError(
-            f"the rooms begin anew in mode {vector.autoreset_mode.value}: make them with "
+            f"got autoreset_mode {vector.autoreset_mode.value}: make the environments with "
             "autoreset_mode='SameStep', which these learners expect"
         )

@@ -1,9 +1,10 @@
-"""`sonarium/Seek-v0`: one room, one agent, and sounds to find in it by ear (after OtoWorld, arXiv 2007.06123).
+"""`sonarium/Seek-v0`: one agent seeks sound sources in one room by binaural audio (after OtoWorld, arXiv
+2007.06123).
 
     env = gymnasium.make("sonarium/Seek-v0", room="ngon", sources=2, reward="default")
 
-Every field of SeekConfig is a keyword. An episode terminates when all sources are found, and is truncated after
-`max_steps`.
+Every field of SeekConfig is a keyword argument. An episode terminates when all sources are found, and is truncated
+after `max_steps`.
 """
 
 from typing import Any
@@ -24,17 +25,18 @@ ACTIONS = {
     "turn": ("forward", "back", "turn left", "turn right"),
     "compass": ("up", "down", "left", "right", "turn left", "turn right"),
 }
-"""Discrete actions in the order of their numbers."""
+"""Meaning of the discrete actions."""
 FRAMES = 4
-"""Pictures per second where no configuration says how long a step is."""
+"""Frames per second where steps have no duration."""
 METADATA = {"render_modes": list(RENDER_MODES), "render_fps": FRAMES}
 
 
 class Seek(gymnasium.Env):
-    """One room. `info` tells how many sources are found, and where all is if the configuration says `tell`.
+    """One room. `info` holds the number of sources `found`, and with `oracle_info` pose, sources and shortest
+    path.
 
     `reset` takes as options a `room` (a Room), the `places` of the sources, (source, 2), and a `pose`, (x, y,
-    heading); what is not given is drawn.
+    heading); the rest is drawn.
     """
 
     metadata: dict[str, Any] = METADATA
@@ -77,7 +79,7 @@ class Seek(gymnasium.Env):
         return {name: value if value.ndim else value.item() for name, value in told.items()}
 
     def scene(self) -> Scene:
-        """What a picture of the present moment needs."""
+        """The data for a picture of the current state."""
         return self.episodes.scene(0)
 
     def render(self) -> Any:
@@ -87,7 +89,7 @@ class Seek(gymnasium.Env):
         return drawn(self.scene(), self.render_mode)
 
     def show(self) -> None:
-        """Keep the window up to date, in mode human."""
+        """Update the window in render_mode human."""
         if self.render_mode == "human":
             self.window = self.window or Window(self.metadata["render_fps"])
             self.window.show(drawn(self.scene(), "rgb_array"))
@@ -99,8 +101,8 @@ class Seek(gymnasium.Env):
 
 
 def drawn(scene: Scene, mode: str | None) -> Any:
-    """A picture as an array or as text; nothing where no mode was chosen."""
-    # Pictures need libraries that an agent in training does not.
+    """A picture as an array or as text; None without a render mode."""
+    # Training should not import drawing libraries.
     from sonarium.rooms.draw import ansi, floorplan
 
     if mode == "ansi":
@@ -109,7 +111,7 @@ def drawn(scene: Scene, mode: str | None) -> Any:
 
 
 class Window:
-    """A window on the screen, by pygame."""
+    """A pygame window."""
 
     def __init__(self, frames: int) -> None:
         try:
@@ -125,7 +127,7 @@ class Window:
         self.clock = pygame.time.Clock()
 
     def show(self, picture: UInt8[np.ndarray, "row column 3"]) -> None:
-        """The picture on the screen, no more often than steps take time."""
+        """Show the picture, at most at the frame rate."""
         if self.screen is None:
             self.screen = self.pygame.display.set_mode((picture.shape[1], picture.shape[0]))
             self.pygame.display.set_caption("Sonarium")
@@ -146,19 +148,19 @@ def checked_mode(mode: str | None) -> str | None:
 
 
 def frames_per_second(config: SeekConfig) -> int:
-    """As many as steps, where a step has a length."""
+    """The step rate, where steps have a duration."""
     return max(1, round(1 / config.seconds)) if config.clock == "stream" else FRAMES
 
 
 def only(observation: np.ndarray | dict[str, np.ndarray]) -> Any:
-    """The observation of the first slot."""
+    """The observation of the only slot."""
     if isinstance(observation, dict):
         return {name: values[0] for name, values in observation.items()}
     return observation[0]
 
 
 def observation_space(config: SeekConfig) -> gymnasium.Space:
-    """Of one room."""
+    """The observation space of one room."""
     name, sensed = "audio", spaces.Box(-1.0, 1.0, (2, config.window), np.float32)
     if config.observation == "features":
         limit = feature_limit(config)
@@ -171,17 +173,17 @@ def observation_space(config: SeekConfig) -> gymnasium.Space:
 
 
 def action_space(config: SeekConfig) -> gymnasium.Space:
-    """Of one room."""
+    """The action space of one room."""
     if config.actions == "continuous":
         return spaces.Box(-1.0, 1.0, (2,), np.float32)
     return spaces.Discrete(len(ACTIONS[config.actions]))
 
 
 def checked_actions(config: SeekConfig, actions: np.ndarray, slots: int) -> np.ndarray:
-    """Actions as an array, (slot,) or (slot, 2), refused if one is outside its space."""
+    """Actions as an array, (slot,) or (slot, 2); refuses those outside the action space."""
     if config.actions == "continuous":
         fits = actions.shape == (slots, 2) and np.issubdtype(actions.dtype, np.number)
-        # NaN is not within anything.
+        # NaN fails the comparison.
         if not fits or not (np.abs(actions) <= 1).all():
             raise ValueError(
                 f"got the action {described(actions, slots)}: give two numbers from -1 to 1, forward and left turn"

@@ -1,10 +1,10 @@
-"""Episodes of seeking sounds, in many rooms at once: what a step does, what it earns and what is heard after it.
+"""Episodes in many rooms in parallel: transition, reward and observation of a step.
 
-Both environments are this engine, the single one with one slot. Movement and reward are NumPy over all slots; only
-a slot that begins an episode, or finds a source, is looked at by itself.
+Both environments use this engine, the single one with one slot. Movement and reward are NumPy operations over all
+slots; only slots that begin an episode or find a source are handled one by one.
 
-A source is found when the middle of the head is within the radius, in the plan, and no wall lies between. A move
-that a wall would block, or that leads nearer to one than an ear needs, is not made; turning is always possible.
+A source is found when the centre of the head is within the radius, in the floor plan, and in line of sight. A move
+into a wall, or nearer to one than an ear allows, is not made; turning is always possible.
 """
 
 from collections.abc import Callable
@@ -28,35 +28,35 @@ from sonarium.rooms.seek.sounds import Sounds, named_sounds, world_sounds
 from sonarium.worlds.contract import World
 
 OPTIONS = ("room", "places", "pose")
-"""What `reset` takes as options: a Room, x and y of each source, and x, y, heading of the start."""
+"""Options of `reset`: a Room, x and y of each source, and x, y, heading of the start."""
 COMPASS = np.array([(0, 1), (0, -1), (-1, 0), (1, 0), (0, 0), (0, 0)], np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """All that a picture of an episode needs."""
+    """The data for a picture of an episode."""
 
     room: Room
     pose: Float[np.ndarray, "3"]
     """x, y, heading."""
     trajectory: Float[np.ndarray, "step 3"]
-    """All poses from the start on, the present one last."""
+    """All poses since the start, the current one last."""
     sources: Float[np.ndarray, "source 2"]
     on: Bool[np.ndarray, " source"]
     found_at: Int[np.ndarray, " source"]
-    """The step that found each source, -1 for those that are on."""
+    """The step at which each source was found, -1 for those that are on."""
     sounds: tuple[str, ...]
-    """What each source sounds like."""
+    """Name of the sound of each source."""
     radius: float
     ear_distance: float
     ear_height: float
     level_map: Callable[[Float[np.ndarray, "point axis"]], Float[np.ndarray, " point"]]
-    """Decibels of the sources that are on, at points of the room, until the next episode begins."""
+    """Level in dB of the sources that are on, at points of the room; valid until the next episode begins."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a step led to, in every slot."""
+    """Reward and end of episode, in every slot."""
 
     reward: Float[np.ndarray, " slot"]
     terminated: Bool[np.ndarray, " slot"]
@@ -64,7 +64,7 @@ class Outcome:
 
 
 class Episodes:
-    """Rooms side by side, in each an agent and its sources."""
+    """Rooms in parallel, each with an agent and its sources."""
 
     def __init__(self, config: SeekConfig, slots: int, world: World | None = None, record: bool = False) -> None:
         self.config, self.slots, self.record = config, slots, record
@@ -82,14 +82,14 @@ class Episodes:
         self.found_at = np.full(both, -1)
         self.steps, self.walked = np.zeros(slots, int), np.zeros(slots)
         self.running = np.zeros(slots, bool)
-        # Shortest paths: to each source, where each bends first, and through all that are on.
+        # Shortest paths: length to each source, its first waypoint, and length through all sources that are on.
         self.lengths, self.waypoints, self.left = np.zeros(both), np.zeros((*both, 2)), np.zeros(slots)
         self.layouts: list[Layout | None] = [None] * slots
         self.names: list[tuple[str, ...]] = [()] * slots
         self.trace = np.zeros((slots, config.max_steps + 1 if record else 0, 3))
 
     def begin(self, slot: int, random: np.random.Generator, seeded: bool, options: dict[str, Any] | None) -> None:
-        """A new episode in this slot; `seeded`: its generator is new, so nothing is kept from earlier ones."""
+        """A new episode in this slot; `seeded`: its generator is new, so `same_config` keeps nothing."""
         config, old = self.config, self.layouts[slot]
         wanted = wanted_by(options)
         keep = config.same_config and not seeded and options is None and old is not None
@@ -106,17 +106,15 @@ class Episodes:
         self.note()
 
     def measure(self, rows: Int[np.ndarray, " row"]) -> None:
-        """Find the ways that are left."""
+        """Update the shortest paths."""
         self.lengths[rows], self.waypoints[rows] = self.walking.ahead(self.place[rows], rows)
         self.left[rows] = self.walking.left(self.lengths[rows], self.on[rows], rows)
 
     def step(self, actions: np.ndarray, stepping: Bool[np.ndarray, " slot"]) -> Outcome:
-        """One action in every slot that is `stepping`; the others stand still, and earn nothing."""
+        """One action in every slot that is `stepping`; the others stand still, with reward 0."""
         if not (self.running | ~stepping).all():
             late = int(np.argmin(self.running | ~stepping))
-            raise ResetNeeded(
-                f"an action came for room {late}, whose episode is over or has not begun: call reset() first"
-            )
+            raise ResetNeeded(f"step() in room {late}, whose episode is over or has not begun: call reset() first")
         config = self.config
         moves, turns = self.moves(actions)
         moves[~stepping], turns[~stepping] = 0, 0
@@ -141,7 +139,7 @@ class Episodes:
         return Outcome(np.where(stepping, earned, 0.0), terminated, truncated)
 
     def find(self, near: Bool[np.ndarray, "slot source"]) -> None:
-        """Switch off the sources that are near, if they are in sight."""
+        """Switch off near sources in line of sight."""
         for slot in np.flatnonzero(near.any(axis=1)).tolist():
             layout = self.layouts[slot]
             assert layout is not None
@@ -152,7 +150,7 @@ class Episodes:
                 self.acoustics.switch_off(slot, int(source))
 
     def moves(self, actions: np.ndarray) -> tuple[Float[np.ndarray, "slot 2"], Float[np.ndarray, " slot"]]:
-        """Metres along x and y, and radians to the left, that each action asks for."""
+        """Displacement along x and y in metres, and rotation to the left in radians, of each action."""
         config = self.config
         angle = np.radians(config.turn)
         ahead = config.step * np.stack([np.cos(self.heading), np.sin(self.heading)], axis=1)
@@ -165,7 +163,7 @@ class Episodes:
         return forward[:, None] * ahead, angle * ((actions == 2).astype(float) - (actions == 3))
 
     def note(self) -> None:
-        """Keep the poses for pictures."""
+        """Record the poses for pictures."""
         if self.record:
             self.trace[self.walking.every_slot, self.steps] = self.poses()
 
@@ -173,11 +171,11 @@ class Episodes:
         return np.concatenate([self.place, self.heading[:, None]], axis=1)
 
     def lifted(self, points: Float[np.ndarray, "point 2"], height: float) -> Float[np.ndarray, "point axis"]:
-        """Points of the plan at a height, in a room that has one."""
+        """Points of the floor plan with a height, in a room that has one."""
         return points if self.config.height is None else np.column_stack([points, np.full(len(points), height)])
 
     def observe(self, rows: Int[np.ndarray, " row"] | None = None) -> np.ndarray | dict[str, np.ndarray]:
-        """What is heard next, in all slots or in some; only for them time passes."""
+        """The next observation, in all slots or in some; time passes only there."""
         here = slice(None) if rows is None else rows
         places = self.lifted(self.place[here], self.config.ear_height)
         heard = self.acoustics.hear(places, self.heading[here], rows)
@@ -195,7 +193,7 @@ class Episodes:
         return {name: sensed, "pose": self.poses()[here].astype(np.float32)}
 
     def info(self) -> dict[str, np.ndarray]:
-        """What is told of every slot."""
+        """`info` of every slot."""
         told = {"found": (~self.on).sum(axis=1)}
         if not self.config.oracle_info:
             return told
@@ -215,10 +213,10 @@ class Episodes:
         }
 
     def scene(self, slot: int) -> Scene:
-        """What a picture of this slot needs."""
+        """The data for a picture of this slot."""
         layout, config = self.layouts[slot], self.config
         if layout is None:
-            raise ResetNeeded("there is no room to draw yet: call reset() first")
+            raise ResetNeeded("nothing to render yet: call reset() first")
         trace = self.trace[slot, : self.steps[slot] + 1] if self.record else self.poses()[slot : slot + 1]
         return Scene(
             layout.room, self.poses()[slot], trace.copy(), layout.sources, self.on[slot].copy(),
@@ -228,12 +226,13 @@ class Episodes:
 
 
 def wrapped(angle: Float[np.ndarray, " slot"]) -> Float[np.ndarray, " slot"]:
-    """Between −π and π, the latter included."""
+    """The angle in (−π, π]."""
     return np.pi - (np.pi - angle) % (2 * np.pi)
 
 
 def feature_limit(config: SeekConfig) -> float:
-    """Features lie between this and its negative: levels reach farthest, and loud sounds a little beyond 1."""
+    """Bound of the absolute value of features: level differences are largest, and loud sounds slightly exceed
+    1."""
     return max(2.0, config.ears.level_limit / config.ears.level_unit)
 
 
@@ -244,7 +243,7 @@ def sounds_of(config: SeekConfig, world: World | None) -> Sounds:
 
 
 def wanted_by(options: dict[str, Any] | None) -> Wanted:
-    """What the options of a reset ask for."""
+    """The options of a reset, checked."""
     options = options or {}
     for name in options:
         if name not in OPTIONS:
@@ -252,7 +251,7 @@ def wanted_by(options: dict[str, Any] | None) -> Wanted:
     room, places, pose = (options.get(name) for name in OPTIONS)
     if room is not None and not isinstance(room, Room):
         raise ValueError(
-            f"reset got a room of type {type(room).__name__}: give a Room, as shoebox or polygon make"
+            f"reset got a room of type {type(room).__name__}: give a Room, as made by shoebox or polygon"
         )
     arrays = [None if value is None else np.asarray(value, np.float64) for value in (places, pose)]
     return Wanted(room, *arrays)

@@ -1,4 +1,4 @@
-"""Rooms drawn at random, and places in them for sources and a listener: all inside, apart, and within reach."""
+"""Random rooms, and random positions in them for sources and agent: inside, apart and reachable."""
 
 from dataclasses import dataclass
 
@@ -15,27 +15,27 @@ ROOMS_TRIED = 100
 DRAWS_TRIED = 200
 CANDIDATES = 64
 MOST_DIRECTIONS = 360
-"""Turns of which none leads back to an earlier direction are followed so often."""
+"""Maximum number of headings that are searched, where the turns do not close a circle."""
 TOUCHING = 0.01
-"""Metres: sources nearer to each other are in one place."""
+"""Distance in metres below which sources coincide."""
 THINNEST_ARM = 1.2
-"""Metres: an arm of an L, T or U is at least so wide, in rooms that are large enough."""
+"""Minimum width in metres of an arm of an L, T or U, in rooms that are large enough."""
 
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
-    """What of a layout is given beforehand rather than drawn."""
+    """The parts of a layout that are given rather than drawn."""
 
     room: Room | None = None
     places: Float[np.ndarray, "..."] | None = None
-    """Of the sources, (source 2)."""
+    """Positions of the sources, (source 2)."""
     pose: Float[np.ndarray, "..."] | None = None
     """x, y, heading."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A room with its sources and where the listener starts."""
+    """A room, its sources and the start pose."""
 
     room: Room
     plan: Plan
@@ -45,7 +45,7 @@ class Layout:
 
 
 def draw_layout(config: SeekConfig, random: np.random.Generator, wanted: Wanted = Wanted()) -> Layout:
-    """A room of the configuration and places in it, or a ValueError that says what cannot be met."""
+    """A random room with sources and start; raises ValueError if the constraints cannot be met."""
     fixed, reason = config.room == "fixed" or wanted.room is not None, ""
     for _ in range(1 if fixed else ROOMS_TRIED):
         room = wanted.room or draw_room(config, random)
@@ -62,14 +62,14 @@ def draw_layout(config: SeekConfig, random: np.random.Generator, wanted: Wanted 
             if drawn is not None:
                 return Layout(room, plan, *drawn)
     raise ValueError(
-        f"no room with {config.sources} sources was found, {reason}: enlarge the room, or lessen sources, "
+        f"found no room with {config.sources} sources, {reason}: enlarge the room, or reduce sources, "
         f"wall_distance={config.wall_distance}, source_distance={config.source_distance}, "
         f"start_distance={config.start_distance}, or step={config.step} against radius={config.radius}"
     )
 
 
 def check_wanted(config: SeekConfig, room: Room, plan: Plan, wanted: Wanted) -> None:
-    """Refuse places that somebody gave where they cannot be."""
+    """Refuse given positions that are impossible."""
     if room.dimension != config.dimension:
         raise ValueError(
             f"got a room in {room.dimension} dimensions where height={config.height} asks for {config.dimension}: "
@@ -78,7 +78,7 @@ def check_wanted(config: SeekConfig, room: Room, plan: Plan, wanted: Wanted) -> 
     farthest = float(np.abs(room.corners).max())
     if config.pose and farthest > config.extent:
         raise ValueError(
-            f"got a room with a corner at {farthest:g} m where observed poses are to be less than "
+            f"got a room with a corner at {farthest:g} m where observed poses are bounded by "
             f"{config.extent:g} m: give largest=..., or a smaller room"
         )
     sources, pose = wanted.places, wanted.pose
@@ -131,7 +131,7 @@ def rectangle(config: SeekConfig, random: np.random.Generator) -> Float[np.ndarr
 
 
 def convex_polygon(config: SeekConfig, random: np.random.Generator) -> Float[np.ndarray, "corner 2"]:
-    """Corners on an ellipse, at even angles that are then shifted; points on an ellipse are always convex."""
+    """Corners on an ellipse, at regular angles with jitter; points on an ellipse are always convex."""
     sides = int(random.integers(config.fewest_sides, config.most_sides + 1))
     shift = 0.4 * config.irregular * random.uniform(-1, 1, sides)
     angle = 2 * np.pi * (np.arange(sides) + shift) / sides
@@ -141,13 +141,13 @@ def convex_polygon(config: SeekConfig, random: np.random.Generator) -> Float[np.
 
 
 def nonconvex_polygon(config: SeekConfig, random: np.random.Generator) -> Float[np.ndarray, "corner 2"]:
-    """An L, T or U, turned and mirrored at random, or a star."""
+    """An L, T or U, rotated and mirrored at random, or a star."""
     if random.random() < 0.25:
         return star(config, random)
     x, y = random.uniform(config.smallest, config.largest, 2)
     arm = min(THINNEST_ARM, 0.3 * min(x, y))
     shape = int(random.integers(3))
-    # Where the cuts into the rectangle begin and end; arms keep their width.
+    # Position of the cuts into the rectangle; arms keep their minimum width.
     depth = random.uniform(0.35 * y, y - arm)
     if shape == 0:
         cut = random.uniform(arm, 0.7 * x)
@@ -174,7 +174,7 @@ def nonconvex_polygon(config: SeekConfig, random: np.random.Generator) -> Float[
 
 
 def star(config: SeekConfig, random: np.random.Generator) -> Float[np.ndarray, "corner 2"]:
-    """Corners seen from the middle one after the other, alternately far and near."""
+    """A star-shaped polygon with alternately far and near corners."""
     points = int(random.integers(4, 7))
     angle = np.pi * (np.arange(2 * points) + random.uniform(-0.2, 0.2, 2 * points)) / points
     near, far = random.uniform(0.45, 0.75, points), random.uniform(0.85, 1.0, points)
@@ -189,7 +189,7 @@ def rotated(corners: Float[np.ndarray, "corner 2"], angle: float) -> Float[np.nd
 
 
 def fitted(corners: Float[np.ndarray, "corner 2"], extent: float) -> Float[np.ndarray, "corner 2"]:
-    """Scaled to so many metres along x or y, whichever is more."""
+    """Scaled to this larger extent along x and y in metres."""
     return corners * (extent / np.ptp(corners, axis=0).max())
 
 
@@ -202,7 +202,7 @@ NONCONVEX = RoomEntry("Non-convex rooms: L, T and U shapes, and stars.", nonconv
 def draw_places(
     config: SeekConfig, room: Room, plan: Plan, random: np.random.Generator, wanted: Wanted
 ) -> tuple[tuple[Float[np.ndarray, "source 2"], Float[np.ndarray, "3"]] | None, str]:
-    """Sources and a pose from one draw of candidates, or None with what was lacking."""
+    """Sources and a pose from one draw of candidates, or None with a reason."""
     low, high = plan.corners.min(axis=0), plan.corners.max(axis=0)
     candidates = random.uniform(low, high, (CANDIDATES, 2))
     heading = random.uniform(-np.pi, np.pi)
@@ -220,7 +220,7 @@ def draw_places(
         return None, f"for want of {config.sources} places far enough apart and from walls"
     sources, pose = np.array(places), wanted.pose
     if pose is None:
-        # The candidates after the last source; those before were looked at, and are less random.
+        # Only candidates after the last source: the earlier ones were rejected, which biases them.
         distances = np.linalg.norm(candidates[tried:, None] - sources, axis=-1).min(axis=1)
         far = np.flatnonzero(distances >= config.start_distance)
         if not len(far):
@@ -239,14 +239,13 @@ def reachable(
     pose: Float[np.ndarray, "3"],
     thorough: bool = False,
 ) -> Bool[np.ndarray, " source"]:
-    """Whether the agent's steps lead to where each source counts as found. A grid of steps at right angles is
-    searched where turns allow it; what it does not reach may yet be reached by turns in between, which `thorough`
-    tries too."""
+    """Whether the agent's steps can find each source. Where turns allow right angles, a grid of steps is searched;
+    `thorough` also searches the headings in between."""
     if config.actions == "continuous":
         return plan.holds(sources)
     quarter = 90 / config.turn
     square = config.actions == "compass" or quarter == round(quarter)
-    # Around a way through the open, places on a square grid within so much of it hang together.
+    # Grid points within this distance of a straight path in open space are connected.
     needed = config.step / np.sqrt(2)
     open_way = square and not len(plan.bends) and needed <= config.radius
     if open_way and room.clearance(np.vstack([sources, pose[:2]])).min() >= config.margin + needed:
@@ -263,7 +262,7 @@ def reachable(
 
 
 def directions_of(config: SeekConfig, heading: float) -> Float[np.ndarray, " direction"]:
-    """In which an agent can move, in radians."""
+    """Directions of movement in radians."""
     if config.actions == "compass":
         return np.arange(4) * np.pi / 2
     turns = next((count for count in range(1, MOST_DIRECTIONS) if count * config.turn % 360 == 0), MOST_DIRECTIONS)

@@ -1,9 +1,9 @@
-"""Where a listener can go in a room, and by which shortest way.
+"""Free space and shortest paths.
 
-The middle of a head stays away from walls by a margin: it walks in the plan shrunk by that margin, again a
-polygon, whose corners are mitred. Shortest paths in a polygon bend at reflex corners only (Lozano-Pérez and
-Wesley, 1979), so the ways between these corners and the sources are found once an episode, and a way from anywhere
-is the best of those that begin in sight.
+The centre of the head keeps a margin from walls: it moves in the floor plan shrunk by that margin (a polygon
+offset with mitred corners). Shortest paths in a polygon bend at reflex corners only (visibility graph,
+Lozano-Pérez and Wesley, 1979), so paths between these corners and the sources are computed once per episode, and
+the path from anywhere is the shortest of those that begin in line of sight.
 """
 
 from dataclasses import dataclass
@@ -16,48 +16,48 @@ from scipy.sparse.csgraph import connected_components
 from sonarium.rooms.acoustics.geometry import Room, cross
 
 SLACK = 1e-4
-"""Metres by which sight reaches beyond the plan of paths, so that a path along its edge, or round its corner,
-touches nothing."""
+"""Tolerance in metres by which lines of sight may leave the free space, so that a path along its edge or round its
+corner is not blocked."""
 TIE = 1e-6
-"""Metres by which two ways may differ and be the same, of which then the one with the farther bend is told."""
+"""Tolerance in metres for paths of equal length, of which the one with the farther bend is chosen."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Where the middle of a head may be, and the corners at which ways bend."""
+    """The free space of the centre of the head, and the corners at which shortest paths bend."""
 
     corners: Float[np.ndarray, "corner 2"]
-    """Counter-clockwise, of the shrunk plan."""
+    """Corners of the free space, counter-clockwise."""
     barrier: Float[np.ndarray, "edge 2"]
-    """Corners of what a step may not cross: the same plan, but for a slack."""
+    """The polygon that a step must not cross: the free space with a tolerance."""
     bends: Float[np.ndarray, "bend 2"]
-    """Reflex corners of the shrunk plan; a convex room has none."""
+    """Reflex corners of the free space; a convex room has none."""
 
     def holds(self, points: Float[np.ndarray, "point 2"]) -> Bool[np.ndarray, " point"]:
-        """Whether points lie in the shrunk plan."""
+        """Whether points lie in the free space."""
         return inside(points, *edges(self.corners))
 
     def free(
         self, starts: Float[np.ndarray, "point 2"], ends: Float[np.ndarray, "point 2"]
     ) -> Bool[np.ndarray, " point"]:
-        """Whether the straight way between points of the plan stays in it."""
+        """Whether the segment between points of the free space stays in it."""
         if not len(self.bends):
             return np.ones(len(starts), bool)
         return ~crosses(starts, ends, *edges(self.barrier))
 
 
 def plan_of(room: Room, margin: float) -> Plan:
-    """Refuses rooms with a part that is too narrow to walk through."""
+    """The free space of a room; refuses rooms with a part that is too narrow to walk through."""
     corners = shrunk(room.corners, margin)
     before, after = corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners
     bends = corners[cross(before, after) < -1e-9]
-    # Between places of a convex plan nothing can lie.
+    # In a convex plan every segment is free.
     barrier = shrunk(room.corners, margin - min(SLACK, margin / 2)) if len(bends) else corners
     return Plan(corners, barrier, bends)
 
 
 def shrunk(corners: Float[np.ndarray, "corner 2"], margin: float) -> Float[np.ndarray, "smaller 2"]:
-    """The polygon whose every side lies farther in by `margin`; sides that vanish on the way are left out."""
+    """The polygon offset inward by `margin`; sides that vanish are removed."""
     along = np.roll(corners, -1, axis=0) - corners
     along = along / np.linalg.norm(along, axis=1, keepdims=True)
     inward = np.stack([-along[:, 1], along[:, 0]], axis=1)
@@ -67,7 +67,7 @@ def shrunk(corners: Float[np.ndarray, "corner 2"], margin: float) -> Float[np.nd
         line, before = inward[kept], np.roll(kept, 1)
         straight = np.flatnonzero(np.abs(cross(inward[before], line)) < 1e-9)
         if len(straight):
-            # Of two walls in a row that are parallel, the one that lies farther in stays.
+            # Of two consecutive parallel walls, the one farther inside stays.
             first, second = before[straight[0]], kept[straight[0]]
             kept = kept[kept != (first if offset[first] < offset[second] else second)]
             continue
@@ -77,18 +77,18 @@ def shrunk(corners: Float[np.ndarray, "corner 2"], margin: float) -> Float[np.nd
             if not_nearer(found, corners, margin):
                 return found
             break
-        # The side that shrinks to nothing first goes first; its neighbours then meet.
+        # The side that vanishes first is removed first; its neighbours then meet.
         lengths = side_lengths(meetings(line, offset[kept]), along[kept])
         rate = np.maximum(lengths - smaller, 1e-12) / margin
         kept = np.delete(kept, np.where(smaller > 1e-9, np.inf, lengths / rate).argmin())
     raise ValueError(
-        f"a part of the room is narrower than {2 * margin:g} m, so that a listener who keeps {margin:g} m away "
-        "from walls cannot pass: widen it, or bring the ears nearer to each other"
+        f"a part of the room is narrower than {2 * margin:g} m, so that an agent that keeps {margin:g} m away "
+        "from walls cannot pass: widen it, or reduce ear_distance"
     )
 
 
 def meetings(line: Float[np.ndarray, "side 2"], offset: Float[np.ndarray, " side"]) -> Float[np.ndarray, "side 2"]:
-    """Where each line n · x = offset meets the one before it."""
+    """The intersection of each line n · x = offset with the one before it."""
     before, before_offset = np.roll(line, 1, axis=0), np.roll(offset, 1)
     determinant = cross(before, line)
     x = (before_offset * line[:, 1] - offset * before[:, 1]) / determinant
@@ -99,14 +99,14 @@ def meetings(line: Float[np.ndarray, "side 2"], offset: Float[np.ndarray, " side
 def side_lengths(
     corners: Float[np.ndarray, "side 2"], along: Float[np.ndarray, "side 2"]
 ) -> Float[np.ndarray, " side"]:
-    """Negative for a side that runs backwards."""
+    """Signed lengths: negative for a side that runs backwards."""
     return ((np.roll(corners, -1, axis=0) - corners) * along).sum(axis=1)
 
 
 def not_nearer(
     smaller: Float[np.ndarray, "smaller 2"], corners: Float[np.ndarray, "corner 2"], margin: float
 ) -> bool:
-    """Whether a polygon is simple, lies in another, and keeps its distance from it."""
+    """Whether a polygon is simple, lies inside another, and keeps the margin from it."""
     wall, side = edges(corners), edges(smaller)
     if not inside(smaller, *wall).all() or crosses(*side, *side).any():
         return False
@@ -117,7 +117,7 @@ def not_nearer(
 def edges(
     corners: Float[np.ndarray, "corner 2"],
 ) -> tuple[Float[np.ndarray, "corner 2"], Float[np.ndarray, "..."]]:
-    """Where sides start and end."""
+    """Start and end points of the sides."""
     return corners, np.roll(corners, -1, axis=0)
 
 
@@ -141,12 +141,12 @@ def crosses(
     start: Float[np.ndarray, "*rows 2"],
     end: Float[np.ndarray, "*rows 2"],
 ) -> Bool[np.ndarray, "*slots"]:
-    """Whether each way properly crosses any side, of one set (edge 2), or of its own (way edge 2)."""
+    """Whether each segment properly crosses any side, of one set (edge 2), or of its own (segment edge 2)."""
     px, py = from_[..., None, 0], from_[..., None, 1]
     wx, wy = to[..., None, 0] - px, to[..., None, 1] - py
     ax, ay = start[..., 0] - px, start[..., 1] - py
     bx, by = end[..., 0] - px, end[..., 1] - py
-    # Both ends of the side lie on different sides of the way, and both ends of the way on different sides of it.
+    # The ends of the side lie on opposite sides of the segment, and those of the segment on opposite sides of it.
     one, other = wx * ay - wy * ax, wx * by - wy * bx
     area = ax * by - ay * bx
     apart = one * other < 0
@@ -158,8 +158,8 @@ def to_edges(
 ) -> Float[np.ndarray, "point edge"]:
     along = end - start
     offset = points[:, None] - start
-    share = np.clip((offset * along).sum(axis=-1) / (along * along).sum(axis=-1), 0, 1)
-    return np.linalg.norm(offset - share[..., None] * along, axis=-1)
+    fraction = np.clip((offset * along).sum(axis=-1) / (along * along).sum(axis=-1), 0, 1)
+    return np.linalg.norm(offset - fraction[..., None] * along, axis=-1)
 
 
 def ways(plan: Plan, sources: Float[np.ndarray, "source 2"]) -> Float[np.ndarray, "node source"]:
@@ -175,8 +175,8 @@ def ways(plan: Plan, sources: Float[np.ndarray, "source 2"]) -> Float[np.ndarray
 
 
 def tours(between: Float[np.ndarray, "source source"]) -> Float[np.ndarray, "source subset"]:
-    """The length of the shortest path that starts at a source and goes through all of a set of others (Held and
-    Karp, 1962); sets are numbers whose bits are the sources."""
+    """Length of the shortest path from each source through every subset of the others (Held and Karp, 1962); a
+    subset is a bit mask."""
     count = len(between)
     lengths = np.zeros((count, 2**count))
     for subset in range(1, 2**count):
@@ -189,9 +189,8 @@ def tours(between: Float[np.ndarray, "source source"]) -> Float[np.ndarray, "sou
 def reached(
     plan: Plan, start: Float[np.ndarray, "2"], step: float, directions: Float[np.ndarray, " direction"]
 ) -> Float[np.ndarray, "point 2"]:
-    """Places that moves of one length in some directions, in radians, lead to. Of a place's neighbourhood of a
-    quarter of a step only one is kept and gone on from, which makes their number finite whatever the
-    directions."""
+    """Points reachable by steps of one length in some directions, in radians. Points within a quarter of a step
+    of each other are merged, which makes their number finite whatever the directions."""
     moves = step * np.stack([np.cos(directions), np.sin(directions)], axis=1)
     frontier, all_places = start[None], [start[None]]
     seen = {(0, 0)}
@@ -214,13 +213,13 @@ def reached(
 def grid_reached(
     plan: Plan, start: Float[np.ndarray, "2"], step: float, heading: float
 ) -> Float[np.ndarray, "point 2"]:
-    """The same for moves in four directions at right angles: the part of a square grid that hangs together."""
+    """The same for steps in four directions at right angles: a connected component of a square grid."""
     axes = step * np.array([[np.cos(heading), np.sin(heading)], [-np.sin(heading), np.cos(heading)]])
     span = ((plan.corners - start) @ axes.T) / step**2
     low, high = np.floor(span.min(axis=0)).astype(int), np.ceil(span.max(axis=0)).astype(int)
     columns, rows = np.meshgrid(*(np.arange(low[axis], high[axis] + 1) for axis in (0, 1)), indexing="ij")
     points = start + columns[..., None] * axes[0] + rows[..., None] * axes[1]
-    # The start is on the grid, and may be on the plan's very edge.
+    # The start is on the grid, and may be on the edge of the free space.
     usable = plan.holds(points.reshape(-1, 2)).reshape(columns.shape)
     usable[-low[0], -low[1]] = True
     number = np.arange(columns.size).reshape(columns.shape)
@@ -236,7 +235,8 @@ def grid_reached(
 
 
 class Walking:
-    """One plan a slot. Arrays grow when a room comes that has more sides."""
+    """Free space and shortest paths of many rooms, one per slot, in arrays padded with sides of length 0, which
+    nothing crosses. Arrays grow on demand."""
 
     def __init__(self, slots: int, sources: int) -> None:
         self.slots, self.every_slot = slots, np.arange(slots)
@@ -257,7 +257,7 @@ class Walking:
             self.bends = np.pad(self.bends, more)
             self.from_bends = np.pad(self.from_bends, more, constant_values=np.inf)
         lengths = ways(plan, sources)
-        # Bends that are not there lie at no distance, from which no way leads on.
+        # Padded bends have infinite distances to every source.
         self.bends[slot], self.from_bends[slot] = 0, np.inf
         self.bends[slot, :bends], self.from_bends[slot, :bends] = plan.bends, lengths[:bends]
         self.bent[slot] = bends > 0
@@ -266,7 +266,7 @@ class Walking:
     def free(
         self, starts: Float[np.ndarray, "slot 2"], ends: Float[np.ndarray, "slot 2"]
     ) -> Bool[np.ndarray, " slot"]:
-        """Whether the step of each slot stays in its plan."""
+        """Whether the step of each slot stays in its free space."""
         allowed = inside(ends, self.floor[..., :2], self.floor[..., 2:])
         rows = np.flatnonzero(self.bent & allowed)
         if len(rows):
@@ -277,8 +277,8 @@ class Walking:
     def ahead(
         self, places: Float[np.ndarray, "row 2"], rows: Int[np.ndarray, " row"]
     ) -> tuple[Float[np.ndarray, "row source"], Float[np.ndarray, "row source 2"]]:
-        """From places in some slots: the length of the shortest path to each source, and where it bends first,
-        which is at the source itself where that is in sight."""
+        """From points in some slots: length of the shortest path to each source, and its first waypoint, which
+        is the source itself if it is in line of sight."""
         waypoints = self.sources[rows]
         lengths = np.linalg.norm(waypoints - places[:, None], axis=-1)
         at = np.flatnonzero(self.bent[rows])
@@ -292,7 +292,7 @@ class Walking:
         rows: Int[np.ndarray, " row"],
         straight: Float[np.ndarray, "row source"],
     ) -> tuple[Float[np.ndarray, "row source"], Float[np.ndarray, "row source 2"]]:
-        """The same in rooms that are not convex."""
+        """The same in non-convex rooms."""
         goals = np.concatenate([self.sources[rows], self.bends[rows]], axis=1)
         barrier = self.barrier[rows, None]
         starts = np.broadcast_to(places[:, None], goals.shape)
@@ -301,7 +301,7 @@ class Walking:
         to_bend = np.linalg.norm(self.bends[rows] - places[:, None], axis=-1)
         around = np.where(hidden[:, sources:], np.inf, to_bend)[..., None] + self.from_bends[rows]
         shortest = around.min(axis=1)
-        # At a bend itself the way goes on to the next one.
+        # At a bend itself the path continues to the next one.
         tied = np.where(around <= shortest[:, None] + TIE, to_bend[..., None], -1.0)
         by_bend = np.take_along_axis(goals[:, sources:], tied.argmax(axis=1)[..., None], axis=1)
         seen = ~hidden[:, :sources] | ~np.isfinite(shortest)
@@ -314,7 +314,7 @@ class Walking:
         on: Bool[np.ndarray, "row source"],
         rows: Int[np.ndarray, " row"],
     ) -> Float[np.ndarray, " row"]:
-        """The length of the shortest path through all sources that are on; 0 where none is."""
+        """Length of the shortest path through all sources that are on; 0 where none is."""
         bits = 1 << np.arange(on.shape[1])
         rest = (on @ bits)[:, None] & ~bits
         through = np.where(on, lengths + self.tours[rows[:, None], np.arange(len(bits)), rest], np.inf)
@@ -324,7 +324,7 @@ class Walking:
 def with_sides(
     sides: Float[np.ndarray, "slot side 4"], slot: int, corners: Float[np.ndarray, "corner 2"]
 ) -> np.ndarray:
-    """The sides of a polygon put into their row, which the others follow in length."""
+    """Write the sides of a polygon into their row, extending all rows on demand."""
     if len(corners) > sides.shape[1]:
         sides = np.pad(sides, ((0, 0), (0, len(corners) - sides.shape[1]), (0, 0)))
     sides[slot, : len(corners)] = np.concatenate([corners, np.roll(corners, -1, axis=0)], axis=1)

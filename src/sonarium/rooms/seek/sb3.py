@@ -1,4 +1,4 @@
-"""Rooms as a VecEnv of Stable-Baselines3 (Raffin et al., 2021); imported only where that library is wanted."""
+"""The VecEnv of Stable-Baselines3 (Raffin et al., 2021); a file of its own, because it imports that library."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +13,7 @@ from sonarium.rooms.seek.vector import SeekVector
 
 
 class SeekVecEnv(VecEnv):
-    """A room whose episode is over begins anew in the same step; its info then holds `terminal_observation`."""
+    """Autoreset in the same step; the info of an episode that is over then holds `terminal_observation`."""
 
     def __init__(self, vector: SeekVector) -> None:
         self.vector = vector
@@ -54,25 +54,25 @@ class SeekVecEnv(VecEnv):
         return list(self.vector.render())
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """What all rooms have in common, once for each."""
+        """The attribute of the vector environment, once per index."""
         return [getattr(self.vector, attr_name) for _ in self.chosen(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         if len(list(self.chosen(indices))) < self.num_envs:
             raise ValueError(
-                f"'{attr_name}' belongs to all {self.num_envs} rooms together: set it without indices"
+                f"'{attr_name}' belongs to all {self.num_envs} environments together: set it without indices"
             )
         setattr(self.vector, attr_name, value)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """A method of one room, which takes its number: only `scene` does. `render` draws all rooms."""
+        """A method of single environments, of which there is only `scene`; `render` draws all of them."""
         if method_name == "render":
             return [self.vector.render()]
         if method_name != "scene":
             raise ValueError(
-                f"a room among many has no method '{method_name}': call that of `.vector`, for all rooms"
+                f"a single environment has no method '{method_name}': call that of `.vector`, for all of them"
             )
         return [self.vector.scene(slot) for slot in self.chosen(indices)]
 

@@ -1,8 +1,8 @@
-"""Where the sources' sounds come from: made by formulas, read from files, or clips of a world.
+"""Sounds of the sources: synthetic, read from files, or clips of a world.
 
-Every sound becomes a loop of the same length, without a click at its seam, and all are equally loud: the mean
-power of the A-weighted sound (IEC 61672) over its loud parts is the same, where loud parts are those blocks of 0.4
-s that lie less than 10 dB below the mean, as the gate of ITU-R BS.1770 has it.
+Every sound becomes a loop of the same length, cross-faded at its seam, and is normalised to the same loudness:
+the A-weighted power (IEC 61672) averaged over blocks of 0.4 s that pass a relative gate of −10 dB, as in ITU-R
+BS.1770.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,31 +20,31 @@ from sonarium.worlds.contract import World
 from sonarium.worlds.recordings.listing import sounds_at
 
 SHORTEST = 0.1
-"""Seconds of sound below which there is nothing to repeat."""
+"""Minimum duration in seconds of a sound."""
 SILENCE = 1e-5
-"""A sound whose every sample is smaller than this is silent: 100 dB below full scale."""
+"""Peak below which a sound is silent: −100 dB re full scale."""
 PAUSE = 0.01
-"""An excerpt whose peak is less than this share of the recording's is a pause."""
+"""Peak of an excerpt, as a fraction of the recording's peak, below which it is a pause."""
 SEAM = 0.02
-"""Seconds over which a recording's end is blended into its beginning."""
+"""Duration in seconds of the cross-fade of a recording's end into its beginning."""
 PEAK = 0.5
-"""No sample is louder than this at a distance of 1 m, even if the sound stays below the common loudness."""
+"""Maximum peak at 1 m, even if the sound then stays below the common loudness."""
 KEPT = 64
-"""Recordings kept in memory."""
+"""Number of recordings cached in memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """Sounds that go by one name: variants of a built-in sound, the files of a folder, the clips of a world."""
+    """Sounds of one name: variants of a built-in sound, the files of a folder, the clips of a world."""
 
     name: str
     count: int
     read: Callable[[int], Float[np.ndarray, " samples"]]
-    """A sound by its number, as it was made or recorded, of any length."""
+    """A sound by its number, before looping and normalisation, of any length."""
 
 
 class Sounds:
-    """Kinds of sound, from which each source of each episode draws its own."""
+    """Kinds of sound, from which each source of each episode draws one."""
 
     def __init__(self, kinds: Sequence[Kind], rate: int, samples: int, level: float) -> None:
         self.kinds, self.rate, self.samples, self.level = tuple(kinds), rate, samples, level
@@ -53,8 +53,9 @@ class Sounds:
     def draw(
         self, random: np.random.Generator, sources: int, anew: bool = True
     ) -> tuple[list[Float[np.ndarray, " time"]], Int[np.ndarray, " source"], tuple[str, ...]]:
-        """A loop for each source, the sample at which it begins, and the name of its kind. Kinds differ as long as
-        there are enough of them; if nothing is to be drawn `anew`, source i has the i-th kind's first sound."""
+        """A loop for each source, its start sample, and the name of its kind. Kinds are drawn without
+        replacement as long as there are enough; unless they are drawn `anew`, source i has the first sound of
+        the i-th kind."""
         order = [np.arange(len(self.kinds))] if not anew else []
         while len(order) * len(self.kinds) < sources:
             order.append(random.permutation(len(self.kinds)) if anew else order[0])
@@ -68,7 +69,7 @@ class Sounds:
         return loops, offsets, tuple(kind.name for kind in chosen)
 
     def loop(self, kind: Kind, number: int, random: np.random.Generator) -> Float[np.ndarray, " time"]:
-        """One sound in the common length and loudness; of a longer one, an excerpt."""
+        """One sound in the common length and loudness; a random excerpt of a longer one."""
         wave = self.checked(kind, number)
         if len(wave) == self.samples:
             return wave
@@ -81,7 +82,7 @@ class Sounds:
         return equally_loud(as_loop(excerpt, self.samples, self.rate), self.rate, self.level)
 
     def _checked(self, kind: Kind, number: int) -> Float[np.ndarray, " samples"]:
-        """A sound that can be used; if it need not be cut or repeated, as loud as all others."""
+        """A valid sound; normalised already if it has the common length."""
         wave = kind.read(number)
         check(wave, self.rate, f"sound {number} of '{kind.name}'")
         ready = len(wave) == self.samples
@@ -90,10 +91,10 @@ class Sounds:
 
 @lru_cache(8)
 def named_sounds(names: tuple[str, ...], variants: int, rate: int, samples: int, level: float) -> Sounds:
-    """Built-in sounds by name; files, and folders of files, by path. What has been made is kept."""
+    """Built-in sounds by name; files, and folders of files, by path. Cached."""
 
     def built_in(name: str) -> Kind:
-        # A stream of its own for each sound, so that no other choice changes it.
+        # A random stream of its own for each sound, so that no other choice changes it.
         stream = [ord(letter) for letter in name]
         return Kind(
             name,
@@ -125,7 +126,7 @@ def world_sounds(world: World, rate: int, samples: int, level: float) -> Sounds:
 
 
 def found_files(name: str) -> list[Path]:
-    """The sound file of this path, or all in the folder of this path."""
+    """The audio file at this path, or all in the folder at this path."""
     path = Path(name)
     if not path.exists():
         raise ValueError(
@@ -135,9 +136,9 @@ def found_files(name: str) -> list[Path]:
 
 
 def check(wave: Float[np.ndarray, " samples"], rate: int, name: str) -> None:
-    """Refuse sound that nobody could find."""
+    """Refuse invalid, too short or silent sounds."""
     if not np.isfinite(wave).all():
-        raise ValueError(f"{name} holds NaN or infinite samples: mend it or leave it out")
+        raise ValueError(f"{name} holds NaN or infinite samples: repair it or leave it out")
     if len(wave) < SHORTEST * rate:
         raise ValueError(
             f"{name} is too short, {len(wave)} samples at {rate} a second: give at least {SHORTEST} seconds"
@@ -147,7 +148,7 @@ def check(wave: Float[np.ndarray, " samples"], rate: int, name: str) -> None:
 
 
 def repeated(wave: Float[np.ndarray, " samples"], samples: int, rate: int) -> Float[np.ndarray, " longer"]:
-    """A short sound as often as it takes to fill a loop and its seam; a long one as it is, a broken one too."""
+    """A short sound repeated until it fills a loop and its seam; a long one unchanged, an invalid one too."""
     seam = round(SEAM * rate)
     if len(wave) < max(SHORTEST * rate, 2 * seam) or len(wave) >= samples + seam:
         return wave
@@ -156,7 +157,7 @@ def repeated(wave: Float[np.ndarray, " samples"], samples: int, rate: int) -> Fl
 
 
 def as_loop(wave: Float[np.ndarray, " samples"], length: int, rate: int) -> Float[np.ndarray, " time"]:
-    """The first `length` samples, into whose beginning is blended what comes after them, at constant power."""
+    """The first `length` samples, with what follows cross-faded into their beginning at constant power."""
     seam = len(wave[length : length + round(SEAM * rate)])
     angle = np.pi / 2 * (np.arange(seam) + 0.5) / max(1, seam)
     loop = wave[:length].copy()
@@ -165,7 +166,7 @@ def as_loop(wave: Float[np.ndarray, " samples"], length: int, rate: int) -> Floa
 
 
 def equally_loud(wave: Float[np.ndarray, " time"], rate: int, level: float) -> Float[np.ndarray, " time"]:
-    """Scaled to a loudness in dB (A) below full scale, unless single samples would then be far too loud."""
+    """Scaled to a loudness in dB(A) re full scale, up to the maximum peak."""
     if np.abs(wave).max() < SILENCE:
         return np.zeros(len(wave), np.float32)
     factor = 10 ** ((level - loudness(wave, rate)) / 20)
@@ -173,11 +174,11 @@ def equally_loud(wave: Float[np.ndarray, " time"], rate: int, level: float) -> F
 
 
 def loudness(wave: Float[np.ndarray, " time"], rate: int) -> float:
-    """Of a loop, in dB (A) relative to a mean square of 1."""
+    """Loudness of a loop in dB(A) relative to a mean square of 1."""
     spectrum = np.fft.rfft(wave.astype(np.float64))
     weighted = np.fft.irfft(spectrum * a_weighting(np.fft.rfftfreq(len(wave), 1 / rate)), len(wave))
     block = min(len(wave), round(0.4 * rate))
-    # Blocks that overlap by three quarters, round the seam.
+    # Blocks overlap by three quarters, across the seam.
     energy = np.cumsum(np.r_[0.0, weighted**2, weighted[:block] ** 2])
     starts = np.arange(0, len(wave), max(1, block // 4))
     powers = (energy[starts + block] - energy[starts]) / block
@@ -186,7 +187,7 @@ def loudness(wave: Float[np.ndarray, " time"], rate: int) -> float:
 
 
 def a_weighting(frequency: Float[np.ndarray, " frequency"]) -> Float[np.ndarray, " frequency"]:
-    """The factor by which the ear's weight of a frequency differs from that of 1 kHz (IEC 61672, annex E)."""
+    """A-weighting as a gain relative to 1 kHz (IEC 61672, annex E)."""
     square = frequency**2
     weight = 12194.217**2 * square**2
     weight = weight / (square + 20.598997**2) / (square + 12194.217**2)

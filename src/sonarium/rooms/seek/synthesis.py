@@ -1,9 +1,9 @@
-"""Five sounds made from formulas: a telephone's bell, a siren, a tune, a bird's song, and a voice that babbles.
+"""Five synthetic sounds: a telephone bell, a siren, a melody, birdsong, and babble.
 
-Each is a loop without a seam: what has a pitch goes through a whole number of periods, and what rings past the end
-rings on at the beginning. The voice is the source and filter of speech (Klatt, 1980): harmonics of a gliding
-pitch, weighted by the resonances of vowels that follow each other, with a burst of noise before some of them. A
-faint hiss keeps every loop from digital silence.
+Each is a seamless loop: pitched parts have a whole number of periods, and what rings past the end continues at the
+beginning. Babble is source-filter synthesis of speech (Klatt, 1980): harmonics of a gliding pitch, weighted by the
+formants of successive vowels, with a noise burst before some of them. Faint noise keeps every loop from digital
+silence.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from jaxtyping import Float
 
 Loop = Float[np.ndarray, " time"]
 HISS = 0.002
-"""Standard deviation of the noise under each sound, where the sound's own is 1: 54 dB less."""
+"""Standard deviation of the noise under each sound, relative to the sound's: −54 dB."""
 HIGHEST = 0.45
-"""Partials above this share of the rate are left out."""
+"""Highest frequency of a partial as a fraction of the sampling rate."""
 VOWELS = {
     "a": (730, 1090, 2440),
     "e": (530, 1840, 2480),
@@ -31,14 +31,14 @@ WIDTHS = (80.0, 100.0, 140.0, 200.0, 280.0)
 
 
 def synthesize(name: str, rate: int, samples: int, random: np.random.Generator) -> Loop:
-    """One loop of the sound with this name; the generator chooses its pitch, pace and tune."""
+    """One loop of the sound of this name; the generator draws its pitch, tempo and melody."""
     sound = VOICES[name](rate, samples, random)
     sound = sound / np.sqrt(np.mean(sound**2))
     return sound + HISS * random.standard_normal(samples)
 
 
 def phone(rate: int, samples: int, random: np.random.Generator) -> Loop:
-    """Two small gongs and a clapper that strikes them in turn, twice 0.4 s in each call."""
+    """Two small gongs struck alternately by a clapper, in two bursts of 0.4 s per ring."""
     pitches = random.uniform(900, 1150) * np.array([1.0, random.uniform(1.12, 1.2)])
     gongs = [gong(rate, pitch, random) for pitch in pitches]
     length = samples / rate
@@ -53,7 +53,7 @@ def phone(rate: int, samples: int, random: np.random.Generator) -> Loop:
 
 
 def gong(rate: int, pitch: float, random: np.random.Generator) -> Loop:
-    """A struck bell: partials that are no harmonics, the higher the sooner gone."""
+    """A struck bell: inharmonic partials that decay faster the higher they are."""
     time = np.arange(round(0.6 * rate)) / rate
     ring = np.zeros(len(time))
     for ratio, weight in ((1.0, 1.0), (1.51, 0.5), (2.02, 0.6), (2.74, 0.4), (3.76, 0.2)):
@@ -64,7 +64,7 @@ def gong(rate: int, pitch: float, random: np.random.Generator) -> Loop:
 
 
 def siren(rate: int, samples: int, random: np.random.Generator) -> Loop:
-    """A wail that rises quickly and falls slowly over an octave and a half, with the harmonics of a horn."""
+    """A wail that rises quickly and falls slowly over one and a half octaves, with the harmonics of a horn."""
     wails = max(1, round(samples / rate / random.uniform(1.6, 2.4)))
     turn = np.arange(samples) * wails / samples % 1
     peak = 0.4
@@ -79,7 +79,7 @@ def siren(rate: int, samples: int, random: np.random.Generator) -> Loop:
 
 
 def tones(rate: int, samples: int, random: np.random.Generator) -> Loop:
-    """A tune on five notes, as of a marimba: struck bars whose first overtone is two octaves up."""
+    """A pentatonic melody on a marimba: struck bars whose first overtone is two octaves up."""
     length = samples / rate
     notes = max(2, round(length / random.uniform(0.22, 0.3)))
     scale = random.uniform(330, 440) * 2 ** (np.array([0, 2, 4, 7, 9, 12, 14, 16]) / 12)
@@ -88,7 +88,7 @@ def tones(rate: int, samples: int, random: np.random.Generator) -> Loop:
     attack = np.minimum(time / 0.004, 1)
     for note in range(notes):
         move = int(random.choice([-2, -1, -1, 1, 1, 2]))
-        # A tune that would leave the scale turns back.
+        # A melody that would leave the scale turns back.
         degree += move if 0 <= degree + move < len(scale) else -move
         pitch = scale[degree]
         bar = np.exp(-time * 5) * np.sin(2 * np.pi * pitch * time)
@@ -100,7 +100,7 @@ def tones(rate: int, samples: int, random: np.random.Generator) -> Loop:
 
 
 def bird(rate: int, samples: int, random: np.random.Generator) -> Loop:
-    """Phrases of whistled syllables: each syllable a sweep or a trill, sung three to eight times, then another."""
+    """Phrases of whistled syllables: each a sweep or a trill, repeated three to eight times."""
     length = samples / rate
     top = min(5000.0, HIGHEST * rate)
     loop, start = np.zeros(samples), 0.0
@@ -120,25 +120,25 @@ def bird(rate: int, samples: int, random: np.random.Generator) -> Loop:
 
 
 def whistle(rate: int, seconds: float, first: float, last: float, warble: float) -> Loop:
-    """A sweep from one pitch to another; with a warble, the pitch also swings so many times a second."""
-    share = np.arange(round(seconds * rate)) / round(seconds * rate)
-    pitch = first * (last / first) ** share
+    """A sweep from one pitch to another; `warble` is the rate of its frequency modulation in Hz."""
+    fraction = np.arange(round(seconds * rate)) / round(seconds * rate)
+    pitch = first * (last / first) ** fraction
     if warble:
-        pitch = pitch * (1 - 0.06 * (1 - np.cos(2 * np.pi * warble * seconds * share)))
+        pitch = pitch * (1 - 0.06 * (1 - np.cos(2 * np.pi * warble * seconds * fraction)))
     phase = 2 * np.pi * np.cumsum(pitch) / rate
     body = np.sin(phase) + 0.12 * fading(2 * pitch, rate) * np.sin(2 * phase)
-    return np.sin(np.pi * share) ** 0.7 * body
+    return np.sin(np.pi * fraction) ** 0.7 * body
 
 
 def babble(rate: int, samples: int, random: np.random.Generator) -> Loop:
-    """Syllables of a consonant and a vowel, four or five a second, in phrases whose pitch falls."""
+    """Consonant-vowel syllables, four to five per second, in phrases with falling pitch."""
     length = samples / rate
     syllables = max(2, round(length * random.uniform(4.0, 5.0)))
     spoken = [VOWELS[vowel] + UPPER for vowel in random.choice(list(VOWELS), syllables)]
     turn = np.arange(samples) * syllables / samples
     phrase = max(1, round(syllables / 6))
     fall = 1.15 - 0.35 * (np.arange(samples) * phrase / samples % 1)
-    # Both steps at a phrase's end and a vowel's end are rounded off, and so is the seam.
+    # Steps at the ends of phrases and vowels are smoothed, and so is the seam.
     pitch = random.uniform(110, 220) * smooth(
         fall * (1 + 0.06 * np.sin(2 * np.pi * turn)) * random.uniform(0.92, 1.08, syllables)[turn.astype(int)],
         0.05 * rate,
@@ -158,13 +158,12 @@ def babble(rate: int, samples: int, random: np.random.Generator) -> Loop:
 
 
 def voiced(pitch: Loop, formants: Float[np.ndarray, "formant time"], rate: int) -> Loop:
-    """Harmonics of the pitch, weighted by the glottis (12 dB an octave, 6 of them won back at the lips) and by
-    each formant's resonance. Weights follow 200 times a second, so that samples need only to be joined by
-    lines."""
+    """Harmonics of the pitch, weighted by the glottal slope (−12 dB per octave, +6 by lip radiation) and by the
+    formant resonances. Weights are computed 200 times a second and interpolated linearly."""
     phase = closed_phase(pitch, rate)
     samples = len(pitch)
     coarse = np.linspace(0, samples, max(2, round(samples / rate * 200)), endpoint=False).astype(int)
-    # The first weights once more at the end close the loop.
+    # Repeating the first weights at the end closes the loop.
     knots, columns = np.r_[coarse, samples], np.r_[coarse, 0]
     loop = np.zeros(samples)
     for harmonic in range(1, int(HIGHEST * rate / pitch.min()) + 1):
@@ -177,18 +176,18 @@ def voiced(pitch: Loop, formants: Float[np.ndarray, "formant time"], rate: int) 
 
 
 def closed_phase(pitch: Loop, rate: int) -> Loop:
-    """The phase of a tone of this pitch in Hz, bent so little that the loop holds a whole number of periods."""
+    """The phase of a tone of this pitch in Hz, scaled so that the loop holds a whole number of periods."""
     turns = np.cumsum(pitch) / rate
     return 2 * np.pi * turns * (max(1, round(turns[-1])) / turns[-1])
 
 
 def fading(frequency: Loop, rate: int) -> Loop:
-    """1 for what the rate can hold, 0 for what it cannot, with a slope between."""
+    """Anti-aliasing gain: 1 below the highest partial, 0 above, with a slope between."""
     return np.clip((HIGHEST * rate - frequency) / (0.05 * rate), 0, 1)
 
 
 def smooth(values: Loop, width: float) -> Loop:
-    """Rounded off by a Hann window of so many samples, round the seam."""
+    """Circular smoothing with a Hann window of `width` samples."""
     window = np.hanning(max(3, round(width)) + 2)
     kernel = np.zeros(len(values))
     for offset, weight in enumerate(window / window.sum()):
@@ -197,7 +196,7 @@ def smooth(values: Loop, width: float) -> Loop:
 
 
 def add(loop: Loop, start: float, grain: Float[np.ndarray, " grain"]) -> None:
-    """Mix a short sound in; what reaches past the end goes on at the beginning."""
+    """Mix in a short sound; what reaches past the end wraps around."""
     places = (round(start) + np.arange(len(grain))) % len(loop)
     np.add.at(loop, places, grain)
 

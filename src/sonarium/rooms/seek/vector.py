@@ -1,10 +1,10 @@
-"""`sonarium/SeekVector-v0`: many rooms at once, in one process and on one kernel.
+"""`sonarium/SeekVector-v0`: many rooms in parallel, in one process and one compiled kernel.
 
     envs = gymnasium.make_vec("sonarium/Seek-v0", num_envs=256, room="ngon")
 
-Slot i, seeded s + i, is the single environment seeded s + i. What happens after an episode's end is declared in
-`metadata["autoreset_mode"]`: the next step begins a new one (NEXT_STEP), the same step does, and tells the end in
-`final_obs` and `final_info` (SAME_STEP), or the user does, by `reset(options={"reset_mask": ...})` (DISABLED).
+Slot i, seeded s + i, equals the single environment seeded s + i. `metadata["autoreset_mode"]` declares how
+episodes restart: in the next step (NEXT_STEP), in the same step, with the end in `final_obs` and `final_info`
+(SAME_STEP), or by the user, with `reset(options={"reset_mask": ...})` (DISABLED).
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ Observations = np.ndarray | dict[str, np.ndarray]
 
 
 class SeekVector(VectorEnv):
-    """Rooms side by side, each with its own random numbers."""
+    """Rooms in parallel, each with its own random generator."""
 
     metadata: dict[str, Any] = METADATA | {"autoreset_mode": AutoresetMode.NEXT_STEP}
 
@@ -80,13 +80,13 @@ class SeekVector(VectorEnv):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """All rooms anew, or those of the array of bool that `options` holds as `reset_mask`."""
+        """Reset all rooms, or those of the boolean array `options["reset_mask"]`."""
         seeds = seeds_of(seed, self.num_envs)
         super().reset(seed=seeds[0])
         rest = dict(options or {})
         chosen = checked_mask(rest.pop("reset_mask", None), self.num_envs)
         if not self.begun and not chosen.all():
-            raise ResetNeeded("reset_mask leaves out rooms that have never begun: first call reset() without it")
+            raise ResetNeeded("reset_mask leaves out rooms that were never reset: first call reset() without it")
         for slot in np.flatnonzero(chosen).tolist():
             self.begin(slot, seeds[slot], rest or None)
         self.over[chosen], self.begun = False, True
@@ -104,7 +104,7 @@ class SeekVector(VectorEnv):
         self, actions: Any
     ) -> tuple[Any, np.ndarray, Bool[np.ndarray, " slot"], Bool[np.ndarray, " slot"], dict[str, Any]]:
         if not self.begun:
-            raise ResetNeeded("step() came before reset(): no room has begun")
+            raise ResetNeeded("step() before reset(): call reset() first")
         anew = self.over if self.autoreset_mode is AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
         outcome = self.episodes.step(self.checked(actions, ~anew), ~anew)
         for slot in np.flatnonzero(anew).tolist():
@@ -121,7 +121,7 @@ class SeekVector(VectorEnv):
         return observations, outcome.reward, outcome.terminated, outcome.truncated, infos
 
     def checked(self, actions: Any, stepping: Bool[np.ndarray, " slot"]) -> np.ndarray:
-        """The actions; those of rooms that begin anew count for nothing, whatever they are."""
+        """The actions; those of rooms that are reset in this step are ignored, whatever they are."""
         given = np.array(actions)
         if not stepping.all() and given.shape[:1] == (self.num_envs,):
             given[~stepping] = 0
@@ -134,7 +134,8 @@ class SeekVector(VectorEnv):
         self.episodes.begin(slot, random, seed is not None, options)
 
     def go_on(self, observations: Observations) -> dict[str, Any]:
-        """Begin anew where an episode is over, in the same step, and tell how it ended."""
+        """Reset the rooms whose episode is over, in the same step; returns infos with `final_obs` and
+        `final_info`."""
         over = self.over.copy()
         ended = self.infos(over, np.zeros(self.num_envs, bool))
         final = np.full(self.num_envs, None, object)
@@ -151,7 +152,7 @@ class SeekVector(VectorEnv):
         }
 
     def listen(self, observations: Observations, slots: Int[np.ndarray, " some"]) -> None:
-        """Put what is heard first in some rooms into the observations of all."""
+        """Write the first observations of some rooms into those of all."""
         heard = self.episodes.observe(slots)
         if isinstance(observations, dict):
             assert isinstance(heard, dict)
@@ -161,8 +162,7 @@ class SeekVector(VectorEnv):
             observations[slots] = heard
 
     def infos(self, told: Bool[np.ndarray, " slot"], begun: Bool[np.ndarray, " slot"]) -> dict[str, Any]:
-        """What is told of some rooms, with the masks of who is told; the way to all sources where one has
-        begun."""
+        """`info` of some rooms, with masks; the shortest path through all sources where an episode has begun."""
         found: dict[str, Any] = {}
         for name, values in self.episodes.info().items():
             values[~told] = 0
@@ -173,16 +173,16 @@ class SeekVector(VectorEnv):
         return found
 
     def remember(self, observations: Observations) -> None:
-        """Rooms that a later reset leaves out are observed as they were."""
+        """Keep the observations for rooms that a later reset leaves out."""
         if self.autoreset_mode is AutoresetMode.DISABLED:
             self.last = deepcopy(observations)
 
     def scene(self, slot: int) -> Scene:
-        """What a picture of one of the rooms needs."""
+        """The data for a picture of one room."""
         return self.episodes.scene(slot)
 
     def render(self) -> Any:
-        """A picture of every room."""
+        """One picture per room."""
         if self.render_mode == "human":
             self.show()
             return None
@@ -191,7 +191,7 @@ class SeekVector(VectorEnv):
         return tuple(drawn(self.scene(slot), self.render_mode) for slot in range(self.num_envs))
 
     def show(self) -> None:
-        """Keep the window up to date, in mode human: with the first room."""
+        """Update the window in render_mode human; it shows the first room."""
         if self.render_mode == "human":
             self.window = self.window or Window(self.metadata["render_fps"])
             self.window.show(drawn(self.scene(0), "rgb_array"))
@@ -203,27 +203,29 @@ class SeekVector(VectorEnv):
 
 
 def seeds_of(seed: int | Sequence[int | None] | None, count: int) -> list[int | None]:
-    """One a room: from a number, rising by one; from none, none."""
+    """One seed per room: consecutive from a number; None from None."""
     if seed is None:
         return [None] * count
     if isinstance(seed, int | np.integer):
         return [int(seed) + slot for slot in range(count)]
     if len(seed) != count:
-        raise ValueError(f"got {len(seed)} seeds for {count} rooms: give one number, or one for each")
+        raise ValueError(f"got {len(seed)} seeds for {count} rooms: give one number, or one per room")
     return list(seed)
 
 
 def checked_mask(mask: Any, count: int) -> Bool[np.ndarray, " slot"]:
-    """Which rooms to reset: all, or those of a mask with at least one."""
+    """Which rooms to reset: all, or those of a mask, at least one."""
     if mask is None:
         return np.ones(count, bool)
     if not isinstance(mask, np.ndarray) or mask.shape != (count,) or mask.dtype != bool or not mask.any():
-        raise ValueError(f"got reset_mask {mask!r}: give an array of {count} bool of which one is true at least")
+        raise ValueError(
+            f"got reset_mask {mask!r}: give a boolean array of shape ({count},) with at least one True"
+        )
     return mask.copy()
 
 
 def row(observations: Observations, slot: int) -> Any:
-    """What one room's observation is."""
+    """The observation of one room."""
     if isinstance(observations, dict):
         return {name: values[slot] for name, values in observations.items()}
     return observations[slot]

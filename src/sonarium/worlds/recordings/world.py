@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.worlds.contract import Batch, Factor, Mark, Progress, Signal, World, WorldEntry
@@ -115,6 +115,9 @@ class Recordings(World):
             lengths=lengths.to(device),
         )
 
+    def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
+        return self.values[index.cpu()]
+
     def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         return self.groups[index.cpu()]
 
@@ -139,8 +142,10 @@ class Recordings(World):
             bad += f", and {len(self.quarantine.stretches)} of {self.quarantine.clips} clips"
         return f"{self.root}: layout {self.layout}, {len(self)} clips; {bad}"
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, folder: Path) -> str:
         self.quarantine.write(folder)
+        bad = self.quarantine.faults or self.quarantine.stretches
+        return f"{folder}/quarantine.json has the reasons" if bad else ""
 
 
 def usable(found: Survey) -> Recordings:

@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from numpy.lib import format as npy
 from torch import Tensor
 
@@ -102,6 +102,9 @@ class SyntoneFile(World):
     def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         at = index.cpu()
         return Batch(index.to(device), self.samples[at].to(device), self.values[at].to(device))
+
+    def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
+        return self.values[index.cpu()]
 
 
 def load_syntone(path: str | Path, rate: int | None = None) -> SyntoneFile:

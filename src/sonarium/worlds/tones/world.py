@@ -47,11 +47,11 @@ class TonesConfig:
     phases: int = 1
     """Number of initial phases, evenly spaced over one period; 1 starts every clip at phase 0."""
     attacks: int = 1
-    """Number of attack times, evenly spaced up to longest_attack; 1 is no attack."""
+    """Number of attack times: multiples of longest_attack / attacks; 1 is no attack."""
     longest_attack: float = 0.2
     """Longest attack in seconds, a raised cosine."""
     decays: int = 1
-    """Number of decay times, evenly spaced up to longest_decay; 1 is no decay."""
+    """Number of decay times: multiples of longest_decay / decays; 1 is no decay."""
     longest_decay: float = 0.5
     """Longest decay in seconds, a raised cosine that ends with the clip."""
     noises: int = 1
@@ -59,11 +59,11 @@ class TonesConfig:
     loudest_noise: float = 0.1
     """Highest standard deviation of the noise; it does not scale with the amplitude."""
     vibrato_rates: int = 1
-    """Number of vibrato rates, evenly spaced up to fastest_vibrato."""
+    """Number of vibrato rates: multiples of fastest_vibrato / vibrato_rates."""
     fastest_vibrato: float = 8.0
     """Highest vibrato rate in Hz; the only one if vibrato_rates is 1 and depths vary."""
     vibrato_depths: int = 1
-    """Number of vibrato depths, evenly spaced up to deepest_vibrato; one depth and one rate are no vibrato."""
+    """Number of vibrato depths, likewise up to deepest_vibrato; one depth and one rate are no vibrato."""
     deepest_vibrato: float = 0.03
     """Highest vibrato depth as a fraction of the frequency; the only one if vibrato_depths is 1 and rates vary."""
     second_partials: int = 1
@@ -227,6 +227,9 @@ class Tones(World):
         factors = self.locate(index)
         signal = self.generate(factors, index, device)
         return Batch(index=index.to(device), signal=signal, factors=factors.float().to(device))
+
+    def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
+        return self.locate(index).float()
 
 
 def save_npz(world: Tones, path: Path, progress: Progress) -> None:

@@ -1,0 +1,1 @@
+"""A world, a front end, two models, an agent with its environment, a measure and a room for Sonarium."""

@@ -1,0 +1,93 @@
+"""A plug-in that cannot be loaded is named and passed over; nothing else suffers from it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from installed import write_package
+
+from sonarium.__main__ import dispatch
+from sonarium.catalogue import KINDS, MODELS, Kind
+from sonarium.commands.faults import UsageError
+
+BROKEN = {
+    "sonarium.models": {
+        "absent": "package_that_is_not_there.module:MODEL",
+        "raising": "raising_plug_in:MODEL",
+        "no-entry": "raising_plug_in_not:THING",
+        "no-name": "raising_plug_in_not:NOTHING",
+        "vae": "raising_plug_in:MODEL",
+    },
+    "sonarium.worlds": {"absent-world": "package_that_is_not_there:WORLD"},
+}
+REASONS = {
+    "models/absent": "ModuleNotFoundError: No module named 'package_that_is_not_there'",
+    "models/raising": "RuntimeError: a GPU is needed, and there is none",
+    "models/no-entry": "it is a str, expected a ModelEntry",
+    "models/no-name": "AttributeError: module 'raising_plug_in_not' has no attribute 'NOTHING'",
+    "worlds/absent-world": "ModuleNotFoundError: No module named 'package_that_is_not_there'",
+}
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    """Another installed package, all of whose entry points are faulty."""
+    write_package(tmp_path, "broken-package", BROKEN)
+    (tmp_path / "raising_plug_in.py").write_text("raise RuntimeError('a GPU is needed,\\n and there is none')\n")
+    (tmp_path / "raising_plug_in_not.py").write_text("THING = 'no entry'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]]))
+    for kind in KINDS.values():
+        monkeypatch.setattr(kind, "broken", {})
+        monkeypatch.setattr(kind, "loaded", {})
+        # What was found before this package was there; monkeypatch puts it back.
+        monkeypatch.setitem(vars(kind), "foreign", Kind.foreign.func(kind))
+    return tmp_path
+
+
+def test_the_list_names_what_it_passes_over(broken, capsys):
+    dispatch(["list", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["broken"].keys() == REASONS.keys()
+    for key, reason in REASONS.items():
+        kind, name = key.split("/")
+        told = f"{kind[:-1]} '{name}' of the package broken-package cannot be loaded: {reason}"
+        assert found["broken"][key] == told
+    assert {"vae", "cpc", "kmeans"} <= found["models"].keys() and "chirps" in found["worlds"]
+    assert not {key.split("/")[1] for key in REASONS} & (found["models"].keys() | found["worlds"].keys())
+    dispatch(["list"])
+    said = capsys.readouterr().err
+    assert said.count("passed over: ") == len(REASONS) and "a GPU is needed, and there is none" in said
+
+
+@pytest.mark.parametrize("name", ["absent", "raising", "no-entry", "no-name"])
+def test_training_it_says_why_not_in_one_line(name, broken):
+    with pytest.raises(UsageError) as refusal:
+        dispatch(["train", name, "--run", str(broken / "run")])
+    said = str(refusal.value)
+    assert REASONS[f"models/{name}"] in said and "broken-package" in said and "\n" not in said
+    assert not (broken / "run").exists()
+
+
+def test_what_is_built_in_keeps_its_name(broken):
+    assert "autoencoder" in MODELS["vae"].summary
+
+
+def test_help_loads_no_plug_in_and_is_quick(broken):
+    """CPU time, for machines are shared."""
+    code = (
+        "import resource, sys\nfrom sonarium.__main__ import dispatch\ndispatch(['--help'])\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "print(used.ru_utime + used.ru_stime, *sorted(sys.modules), file=sys.stderr)"
+    )
+    found = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)
+    ]
+    for one in found:
+        _, *modules = one.stderr.split()
+        assert not {"sonarium_extension", "raising_plug_in", "torch", "numpy"} & {
+            name.split(".")[0] for name in modules
+        }
+    assert min(float(one.stderr.split()[0]) for one in found) < 0.3

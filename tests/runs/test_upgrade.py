@@ -1,0 +1,88 @@
+"""Run folders of version 0.1 open, score, encode and resume as they did then.
+
+The folders under `fixtures/runs-0.1` were written by version 0.1, with what it made of them afterwards:
+`expected-codes.csv` by `encode`, `expected-metrics.jsonl` by resuming to step 8.
+"""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corpus import write_corpus
+
+from sonarium.__main__ import dispatch
+from sonarium.runs.build import open_plan, open_run
+from sonarium.runs.train import train
+from sonarium.training.journal import read_metrics
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "runs-0.1"
+RUNS = sorted(path.name for path in FIXTURES.iterdir())
+CLOSE = 1e-4
+"""Other processors round otherwise."""
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "speech")
+
+
+@pytest.fixture(params=RUNS)
+def folder(request, speech, tmp_path) -> Path:
+    """A copy of a run, its recordings where they are here."""
+    copied = tmp_path / request.param
+    shutil.copytree(FIXTURES / request.param, copied)
+    config = json.loads((copied / "config.json").read_text())
+    if "path" in config["world_config"]:
+        config["world_config"] |= {"path": str(speech), "cache": str(tmp_path / "cache")}
+        (copied / "config.json").write_text(json.dumps(config))
+    return copied
+
+
+def test_it_encodes_the_same(folder, speech, tmp_path):
+    wave = sorted((speech / "ba").glob("*.wav"))[0]
+    dispatch(["encode", str(folder), str(wave), "--out", str(tmp_path / "codes.csv")])
+    assert np.allclose(codes(tmp_path / "codes.csv"), codes(folder / "expected-codes.csv"), atol=CLOSE)
+
+
+def codes(path: Path) -> np.ndarray:
+    with open(path, newline="") as file:
+        return np.array([[float(value) for value in row[1:]] for row in list(csv.reader(file))[1:]])
+
+
+def test_it_scores_the_same(folder, capsys):
+    then = json.loads((folder / "scores.json").read_text())
+    dispatch(["score", str(folder), "--json"])
+    now = json.loads(capsys.readouterr().out)["runs"][0]
+    for scores, expected in [
+        (now["scores"], then["scores"]),
+        *((now["controls"][n], then["controls"][n]) for n in then["controls"]),
+    ]:
+        for name, value in expected.items():
+            if isinstance(value, float):
+                assert scores[name] == pytest.approx(value, abs=0.02), name
+
+
+def test_it_resumes_the_same(folder):
+    _, plan = open_plan(folder)
+    assert train(plan, folder, 8, device="cpu")
+    expected = read_metrics(folder / "expected-metrics.jsonl")
+    found = read_metrics(folder / "metrics.jsonl")
+    assert [record["step"] for record in found] == [2, 4, 6, 8]
+    for record, then in zip(found, expected, strict=True):
+        assert record == pytest.approx(then, rel=CLOSE, abs=CLOSE)
+    assert open_run(folder).step == 8
+
+
+def test_the_configuration_is_left_as_it_was(folder):
+    before = (folder / "config.json").read_bytes()
+    _, plan = open_plan(folder)
+    train(plan, folder, 5, device="cpu")
+    assert (folder / "config.json").read_bytes() == before
