@@ -175,10 +175,15 @@ def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
 
 
 def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
+    """Whether a process has ended, or does so within moments; one whose parent died may stay as a zombie."""
+    for _ in range(500):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state in "ZX":
+            return True
+        time.sleep(0.02)
     return False
 
 
