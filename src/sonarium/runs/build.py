@@ -18,7 +18,7 @@ from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
 from sonarium.models.contract import Learner
 from sonarium.runs.codes import codes_of, encode_clips, frame_rate
-from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, read_plan
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, read_plan
 from sonarium.training.clips import Clips
 from sonarium.training.contract import Source
 from sonarium.training.run import RunFolder, digest, restore_weights
@@ -169,6 +169,14 @@ def restore(run: RunFolder, learner: Learner, remark: Remark) -> int:
     restore_weights(learner, weights, f"'{run.folder}/checkpoints/step-{step}'")
     learner.eval()
     return step
+
+
+def plan_on_codes(model: str, below: Opened, preset: str = "default") -> Plan:
+    """A plan with every default, of a model on the codes of a run and with its split: what that run was trained on
+    must not be tested on."""
+    own = below.plan.clips.split
+    split = replace(own, split_seed=below.plan.seed if own.split_seed is None else own.split_seed)
+    return default_plan(model, preset=preset, upstream=upstream_of(below), split=split)
 
 
 def upstream_of(opened: Opened) -> Upstream:

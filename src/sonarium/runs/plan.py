@@ -6,19 +6,20 @@
 Plans of version 0.1, which had no format number, are upgraded as they are read.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sonarium.agents.rollout import RolloutConfig
 from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
 from sonarium.config import FORMAT, fits, from_json, to_json, types_of
+from sonarium.features.contract import FrontEndConfig
 from sonarium.runs.upgrade import RENAMED, from_format_1
 from sonarium.training.clips import ClipsConfig
 from sonarium.training.fit import LoopConfig
 from sonarium.worlds.codes import CodesConfig
-from sonarium.worlds.contract import SignalKind
+from sonarium.worlds.contract import PLURAL, SignalKind
 
 CODES = "codes"
 """The name of the world that an upstream run makes."""
@@ -112,6 +113,72 @@ class Plan:
             "loop": to_json(self.loop),
             "upstream": None if self.upstream is None else vars(self.upstream),
         }
+
+
+DEFAULT_WORLD: dict[SignalKind, str] = {"wave": "tones", "picture": "digits"}
+"""What a model trains on where nothing is said."""
+
+
+def default_plan(
+    model: str,
+    world: str = "",
+    preset: str = "default",
+    front: str = "",
+    upstream: Upstream | None = None,
+    split: SplitConfig = SplitConfig(),
+) -> Plan:
+    """A plan with every default: of a model on a world or on the codes of an upstream run, or of an agent.
+
+    Change it by `dataclasses.replace`.
+    """
+    if model in AGENTS:
+        own = preset_of(AGENTS.select(model).presets, preset, model)()
+        return Plan(model, preset, own, RolloutsPlan(RolloutConfig()), LoopConfig())
+    entry = MODELS.select(model, "model or agent")
+    make = preset_of(entry.presets, preset, model)
+    world = CODES if upstream is not None else world or DEFAULT_WORLD.get(entry.kinds[0], "")
+    if not world:
+        raise ValueError(f"{model} trains on the codes of another run: give --codes RUN")
+    if upstream is None:
+        chosen = WORLDS.select(world)
+        config, kind = chosen.Config(), chosen.kind
+    else:
+        config, kind = CodesConfig(), "codes"
+    if kind not in entry.kinds:
+        raise ValueError(f"{model} does not train on {PLURAL[kind]}, which {world} gives: {suiting(entry.kinds)}")
+    clips = ClipsConfig(cut=entry.cut, drop_last=entry.drop_last)
+    learner = with_front(make(kind), front, model)
+    return Plan(model, preset, learner, ClipsPlan(world, config, clips, split), LoopConfig(), upstream)
+
+
+def preset_of(presets: Mapping[str, Any], preset: str, model: str) -> Any:
+    if preset not in presets:
+        raise ValueError(f"no preset of {model} is called '{preset}': choose one of {', '.join(presets)}")
+    return presets[preset]
+
+
+def suiting(kinds: Sequence[SignalKind]) -> str:
+    """What to give to a model that trains on these kinds of signal."""
+    worlds = [name for name, entry in WORLDS.loadable().items() if entry.kind in kinds]
+    said = [f"--world {', '.join(worlds)}"] if worlds else []
+    return f"take {' or '.join([*said, *(['--codes RUN'] if 'codes' in kinds else [])])}"
+
+
+def with_front(config: Any, name: str, model: str) -> Any:
+    """The configuration with another front end."""
+    if not name:
+        return config
+    chosen = FRONT_ENDS.select(name).Config
+    # Some models take any front end, others one kind alone: the annotation says which.
+    takes = {field: hint for field, hint in types_of(type(config)).items() if is_front(hint)}
+    fitting = [field for field, hint in takes.items() if issubclass(chosen, hint)]
+    if not fitting:
+        raise ValueError(f"--front {name}: {model} does not take it; leave it out")
+    return replace(config, **{fitting[0]: chosen()})
+
+
+def is_front(hint: object) -> bool:
+    return isinstance(hint, type) and issubclass(hint, FrontEndConfig)
 
 
 def read_plan(config: Mapping[str, Any], where: str) -> Plan:
