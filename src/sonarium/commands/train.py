@@ -101,14 +101,16 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
     upstream = flag(arguments, "codes", "")
     world = CODES if upstream else flag(arguments, "world", DEFAULT_WORLD.get(entry.kinds[0], ""))
     below = open_run(Path(upstream)) if upstream else None
-    config, kind, about, main_flags = source_of(model, world, below)
+    if not world and not wants_help(arguments):
+        raise UsageError(f"{model} trains on the codes of another run: give --codes RUN")
+    config, kind, about, main_flags = source_of(world, below)
     if kind not in entry.kinds:
         raise UsageError(f"{model} does not train on {kind}s, which {world} gives: {suiting(model)}")
     learner = with_front(entry.presets[preset](kind), flag(arguments, "front", ""), model)
     clips = ClipsConfig(cut=entry.cut, drop_last=entry.drop_last)
     groups = [
         Group(model, learner, entry.main or None),
-        Group(world, config, main_flags),
+        Group(world or CODES, config, main_flags),
         Group("training", clips, TRAINING),
         Group("training", SplitConfig() if below is None else inherited(below), TRAINING),
         Group("training", LoopConfig(), TRAINING),
@@ -138,12 +140,12 @@ def agent_plan(model: str, arguments: list[str]) -> tuple[TrainFlags, Plan]:
     return flags, Plan(model, preset, made[0], RolloutsPlan(made[1]), made[2])
 
 
-def source_of(model: str, world: str, below: Opened | None) -> tuple[Any, SignalKind, str, tuple[str, ...] | None]:
+def source_of(world: str, below: Opened | None) -> tuple[Any, SignalKind, str, tuple[str, ...] | None]:
     """The configuration of what is trained on, the kind of its signal, what it is in words, and its main flags."""
     if below is not None:
         return CodesConfig(), "codes", f"the codes of {below.run.folder} ({below.plan.model})", None
     if not world:
-        raise UsageError(f"{model} trains on the codes of another run: give --codes RUN")
+        return CodesConfig(), "codes", "the codes of another run", None
     entry = selected(WORLDS, world, "world")
     return entry.Config(), entry.kind, f"{world} ({entry.summary})", entry.main
 
