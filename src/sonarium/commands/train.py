@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from sonarium.agents.rollout import RolloutConfig
 from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
 from sonarium.commands.faults import UsageError, say
@@ -20,9 +22,10 @@ from sonarium.runs.build import Opened, open_run, upstream_of
 from sonarium.runs.plan import CODES, ClipsPlan, Plan, RolloutsPlan, SplitConfig
 from sonarium.runs.train import train
 from sonarium.training.clips import ClipsConfig
+from sonarium.training.engine import ProcessLost
 from sonarium.training.fit import LoopConfig
 from sonarium.training.journal import read_metrics
-from sonarium.training.launch import launch, launched
+from sonarium.training.launch import LOST, Failed, end_with_launcher, launch, launched, started
 from sonarium.worlds.codes import CodesConfig
 from sonarium.worlds.contract import SignalKind
 
@@ -44,9 +47,10 @@ class TrainFlags:
     device: str = "auto"
     """Device: cpu, cuda, or auto for the best there is."""
     processes: int = 1
-    """Processes on this machine that share each batch; with torchrun or Slurm leave it out."""
-    nodes: int = 1
-    """Machines, where torchrun or Slurm starts the processes."""
+    """Number of processes on this machine, each with its part of every batch (data-parallel training); leave it
+    out where torchrun or srun starts them."""
+    nodes: int | None = None
+    """Number of machines on which torchrun or srun starts processes; found in the environment if left out."""
     json: bool = False
     """Print the last metrics as JSON."""
 
@@ -68,11 +72,24 @@ def main(arguments: list[str]) -> None:
     flags, plan = plan_from(model or EXAMPLE, rest, named=model is not None)
     if flags.steps < 1:
         raise UsageError(f"--steps {flags.steps}: train for at least 1 step")
-    if flags.processes > 1 and not launched():
+    place = started()
+    if flags.processes < 1:
+        raise UsageError(f"--processes {flags.processes}: train in at least 1 process")
+    if flags.processes > 1 and place.by == "itself":
         in_processes(["train", *arguments], flags.processes)
         return
-    with bars() as progress:
-        first = train(plan, flags.run, flags.steps, flags.device, flags.nodes, progress, say)
+    if flags.processes not in (1, place.here):
+        raise UsageError(f"--processes {flags.processes}, but {place.by} started {place.here} here: leave it out")
+    if launched():
+        end_with_launcher()
+    try:
+        with bars() as progress:
+            first = train(plan, flags.run, flags.steps, flags.device, flags.nodes, progress, say)
+    except ProcessLost:
+        if launched():
+            # Who launched this process says which other one it was.
+            raise SystemExit(LOST) from None
+        raise
     if first:
         report_end(flags, plan)
 
@@ -80,10 +97,21 @@ def main(arguments: list[str]) -> None:
 def in_processes(command: list[str], processes: int) -> None:
     """Train in several processes, of which the first says what there is to say."""
     failed = launch(command, processes)
-    if failed is None:
-        return
-    if failed.rank == 0 and failed.code > 0:
-        raise SystemExit(failed.code)
+    if failed is not None:
+        # One that was killed in the middle of a progress bar left the terminal without its cursor.
+        Console(stderr=True).show_cursor()
+        explain(failed, processes)
+
+
+def explain(failed: Failed, processes: int) -> None:
+    """One line about the process that failed, if it has not said it itself; ends with its exit code."""
+    if 0 < failed.code != LOST:
+        if failed.rank == 0:
+            raise SystemExit(failed.code)
+        if failed.last_line.startswith("sonarium: "):
+            say(failed.last_line)
+            raise SystemExit(failed.code)
+        say(failed.errors.rstrip())
     raise OSError(
         f"process {failed.rank} of {processes} {failed.how}; the others were ended, and the same command resumes "
         "from the last checkpoint"

@@ -63,10 +63,6 @@ class Callbacks:
     """Called at the end with the learner, to put pictures and sounds into the journal."""
 
 
-class ProcessLost(OSError):
-    """Another process of this training has ended."""
-
-
 class Interrupted(KeyboardInterrupt):
     """The user asked to stop; everything up to `step` is saved."""
 
@@ -98,12 +94,16 @@ class Meter:
         return means
 
     def state_dict(self) -> Tree:
-        return {"sums": self.sums, "counts": self.counts}
+        # Of all ranks, whatever number of them will go on from it.
+        return {
+            "sums": {name: self.engine.mean(total) for name, total in self.sums.items()},
+            "counts": self.counts,
+        }
 
     def load_state_dict(self, state: Tree) -> None:
         self.sums = {name: total.to(self.engine.device) for name, total in state["sums"].items()}
         # Version 0.1 kept one count for all.
-        self.counts = state.get("counts") or dict.fromkeys(self.sums, state.get("count", 0))
+        self.counts = state["counts"] if "counts" in state else {name: state["count"] for name in self.sums}
 
 
 @contextmanager
@@ -256,12 +256,6 @@ def fit(
                     callbacks.show(learner, journal, steps)
                 except KeyboardInterrupt:
                     raise Interrupted(steps) from None
-        except RuntimeError as error:
-            if engine.ranks == 1 or "gloo" not in str(error).lower():
-                raise
-            raise ProcessLost(
-                "another process of this training has ended; the same command resumes from the last checkpoint"
-            ) from None
         finally:
             if journal is not None:
                 journal.close()

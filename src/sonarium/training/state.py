@@ -84,6 +84,10 @@ def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> 
     if isinstance(tree, Tensor | np.ndarray):
         assert path not in tensors, f"two tensors would be named {path}"
         array = isinstance(tree, np.ndarray)
+        if array and tree.dtype.kind not in "biufc":
+            raise TypeError(
+                f"the state at {path or '/'} is an array of {tree.dtype}, which no checkpoint can keep"
+            )
         tensors[path] = own(torch.from_numpy(np.array(tree)) if array else tree)
         return {"$array" if array else "tensor": path}
     if isinstance(tree, FileSegment):
@@ -92,6 +96,8 @@ def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> 
         return {"$generator": pack(tree.bit_generator.state, tensors, root, f"{path}/generator")}
     if isinstance(tree, Mapping):
         if not all(isinstance(key, str) for key in tree):
+            if wrong := [key for key in tree if not (key is None or isinstance(key, str | int | float))]:
+                raise unable(path, f"has a {type(wrong[0]).__name__} as a key")
             pairs = [[key, value] for key, value in tree.items()]
             return {"$pairs": pack(pairs, tensors, root, path)}
         assert len(tree) != 1 or not tree.keys() & TAGS, f"{path} has the one key {list(tree)}, which is reserved"
@@ -102,7 +108,14 @@ def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> 
         return tree.item()
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
-    raise TypeError(f"the state at {path or '/'} is a {type(tree).__name__}, which no checkpoint can keep")
+    raise unable(path, f"is a {type(tree).__name__}")
+
+
+def unable(path: str, what: str) -> TypeError:
+    return TypeError(
+        f"the state at {path or '/'} {what}, which no checkpoint can keep: give tensors, arrays, numbers, "
+        "strings, NumPy generators, segments, and dictionaries or lists of them"
+    )
 
 
 def own(tensor: Tensor) -> Tensor:
@@ -131,8 +144,9 @@ def unpack(packed: Tree, tensors: Mapping[str, Tensor], root: Path) -> Tree:
 
 def generator_of(state: dict[str, Any]) -> np.random.Generator:
     """NumPy's generator in a state that was saved."""
-    known = {kind.__name__: kind for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937)}
-    bits = known[state["bit_generator"]]()
+    kinds = (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
+    known = {kind.__name__: kind for kind in kinds}
+    bits: Any = known[state["bit_generator"]]()
     bits.state = state
     return np.random.Generator(bits)
 
