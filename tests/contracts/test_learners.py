@@ -252,6 +252,7 @@ def test_features_that_were_computed_beforehand_are_taken_as_they_are(name, kind
     learner, source, engine = prepared(name, world, tmp_path / "one")
     if not isinstance(learner, FeatureLearner):
         pytest.skip(f"{name} learns from more than the features of a front end")
+    assert isinstance(learner, Learner)
     other, _, second = prepared(name, world, tmp_path / "other")
     batch = next(source)
     early = replace(batch, features=learner.features(batch), signal=torch.empty(len(batch.index), 0))
