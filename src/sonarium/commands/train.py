@@ -17,7 +17,7 @@ from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import Group, flag, leading_word, parse_groups, wants_help
 from sonarium.commands.progress import bars
 from sonarium.runs.build import open_run, plan_on_codes
-from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, default_plan
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan
 from sonarium.runs.train import train
 from sonarium.training.engine import ProcessLost
 from sonarium.training.journal import read_metrics
@@ -25,6 +25,8 @@ from sonarium.training.launch import LOST, Failed, end_with_launcher, launch, la
 
 EXAMPLE = "beta-vae"
 """Whose flags are shown where no model was named."""
+ANY_RUN = Upstream("RUN", step=0, sha256="", width=1, frame_rate=1.0)
+"""Stands for the run whose codes a model will train on, where only its flags are asked for."""
 TRAINING = ("batch_size", "seed", "precision", "test", "test_groups", "train_on")
 """Flags of training that matter first."""
 
@@ -143,6 +145,8 @@ def planned(model: str, arguments: list[str]) -> Plan:
     preset, codes = flag(arguments, "preset", "default"), flag(arguments, "codes", "")
     if codes:
         return plan_on_codes(model, open_run(Path(codes), remark=say), preset)
+    if wants_help(arguments) and model in MODELS and MODELS[model].kinds == ("codes",):
+        return default_plan(model, preset=preset, upstream=ANY_RUN)
     return default_plan(model, flag(arguments, "world", ""), preset, flag(arguments, "front", ""))
 
 
