@@ -39,7 +39,7 @@ class FileSegment:
         return {
             name: np.memmap(
                 self.path, KINDS[told["dtype"]], "r", 8 + size + told["data_offsets"][0], tuple(told["shape"])
-            )
+            ).reshape(told["shape"])
             if np.prod(told["shape"])
             else np.zeros(told["shape"], KINDS[told["dtype"]])
             for name, told in header.items()
@@ -84,13 +84,14 @@ def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> 
     if isinstance(tree, Tensor | np.ndarray):
         assert path not in tensors, f"two tensors would be named {path}"
         array = isinstance(tree, np.ndarray)
-        if array and tree.dtype.kind not in "biufc":
-            raise TypeError(
-                f"the state at {path or '/'} is an array of {tree.dtype}, which no checkpoint can keep"
-            )
+        if array and tree.dtype.kind not in "biuf":
+            raise unable(path, f"is an array of {tree.dtype}")
         tensors[path] = own(torch.from_numpy(np.array(tree)) if array else tree)
         return {"$array" if array else "tensor": path}
     if isinstance(tree, FileSegment):
+        assert tree.path.exists(), (
+            f"{tree.path} of {path} was removed, for the last checkpoints did not refer to it"
+        )
         return {"$segment": [str(tree.path.relative_to(root)), tree.sha256, tree.bytes]}
     if isinstance(tree, np.random.Generator):
         return {"$generator": pack(tree.bit_generator.state, tensors, root, f"{path}/generator")}
