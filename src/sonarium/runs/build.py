@@ -76,19 +76,19 @@ def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Prog
     run's, which may have the codes of the upstream run already."""
     if isinstance(plan.source, RolloutsPlan):
         return Built(plan, fresh(plan, None), Rollouts(plan.source.rollouts, plan.seed))
-    told = plan.source
+    wanted = plan.source
     if plan.upstream is None:
-        world = WORLDS[told.world].build(told.config, plan.seed, progress)
+        world = WORLDS[wanted.world].build(wanted.config, plan.seed, progress)
     else:
-        world = Codes(told.config, codes_below(plan.upstream, folder, progress))
-    split = told.split
+        world = Codes(wanted.config, codes_below(plan.upstream, folder, progress))
+    split = wanted.split
     seed = plan.seed if split.split_seed is None else split.split_seed
     parts = split_world(world, seed, split.test, split.validation, split.test_groups, split.validation_groups)
     data = Data(world, parts)
     if steps:
         complete = MODELS[plan.model].complete
         plan = replace(plan, learner=complete(plan.learner, world, steps))
-    source = Clips(world, data.training(told.clips.train_on), told.clips, plan.seed)
+    source = Clips(world, data.training(wanted.clips.train_on), wanted.clips, plan.seed)
     return Built(plan, fresh(plan, world.signal), source, data)
 
 

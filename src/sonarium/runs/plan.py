@@ -102,14 +102,14 @@ class Plan:
         """The plan in JSON's terms."""
         source = self.source
         if isinstance(source, ClipsPlan):
-            told = {"world": source.world, "config": to_json(source.config)}
-            told |= {"clips": to_json(source.clips), "split": to_json(source.split)}
+            recorded = {"world": source.world, "config": to_json(source.config)}
+            recorded |= {"clips": to_json(source.clips), "split": to_json(source.split)}
         else:
-            told = {"rollouts": to_json(source.rollouts)}
+            recorded = {"rollouts": to_json(source.rollouts)}
         return {
             "format": FORMAT,
             "model": {"name": self.model, "preset": self.preset, "config": to_json(self.learner)},
-            "source": told,
+            "source": recorded,
             "loop": to_json(self.loop),
             "upstream": None if self.upstream is None else vars(self.upstream),
         }
@@ -193,39 +193,41 @@ def read_plan(config: Mapping[str, Any], where: str) -> Plan:
             f"{where} has the format {config['format']!r}, and this version of Sonarium reads up to {FORMAT}: "
             "use the version that wrote it, or a newer one"
         )
-    model, told, loop, upstream = (
+    model, source, loop, upstream = (
         section(config, name, where) for name in ("model", "source", "loop", "upstream")
     )
-    if told is None or model is None or loop is None:
+    if source is None or model is None or loop is None:
         raise ValueError(f"{where} lacks model, source or loop: restore it")
-    known = [entry.Config for entry in FRONT_ENDS.loadable().values()]
     name, preset = text(model, "name", f"{where}: model"), text(model, "preset", f"{where}: model")
-    if "rollouts" in told:
-        entry = entry_of(AGENTS, name, f"{where}: model")
-        default = among(entry.presets, preset, f"{where}: preset")()
-        config_of_env = section(told, "rollouts", where)
-        source: Any = RolloutsPlan(from_json(RolloutConfig(), config_of_env or {}, f"{where}: source"))
-    else:
-        world = text(told, "world", f"{where}: source")
-        own, kind = world_default(world, where)
-        entry = entry_of(MODELS, name, f"{where}: model")
-        default = among(entry.presets, preset, f"{where}: preset")(kind)
-        parts = {part: section(told, part, where) or {} for part in ("config", "clips", "split")}
-        source = ClipsPlan(
-            world,
-            from_json(own, parts["config"], f"{where}: source.config", known, renamed),
-            from_json(ClipsConfig(), parts["clips"], f"{where}: source.clips"),
-            from_json(SplitConfig(), parts["split"], f"{where}: source.split"),
+    known = [entry.Config for entry in FRONT_ENDS.loadable().values()]
+    if "rollouts" in source:
+        default = among(entry_of(AGENTS, name, f"{where}: model").presets, preset, f"{where}: preset")()
+        rollouts = from_json(
+            RolloutConfig(), section(source, "rollouts", where) or {}, f"{where}: source.rollouts"
         )
+        chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(rollouts)
+    else:
+        chosen, kind = read_clips(source, f"{where}: source", known, renamed)
+        default = among(entry_of(MODELS, name, f"{where}: model").presets, preset, f"{where}: preset")(kind)
     learner = from_json(default, section(model, "config", where) or {}, f"{where}: model.config", known, renamed)
-    return Plan(
-        name,
-        preset,
-        learner,
-        source,
-        from_json(LoopConfig(), loop, f"{where}: loop"),
-        None if upstream is None else read_upstream(upstream, where),
+    below = None if upstream is None else read_upstream(upstream, where)
+    return Plan(name, preset, learner, chosen, from_json(LoopConfig(), loop, f"{where}: loop"), below)
+
+
+def read_clips(
+    source: Mapping[str, Any], where: str, known: Sequence[type], renamed: Mapping[str, Mapping[str, str]]
+) -> tuple[ClipsPlan, SignalKind]:
+    """The clips that a configuration records, and the kind of their signal."""
+    world = text(source, "world", where)
+    default, kind = world_default(world, where)
+    config, clips, split = (section(source, name, where) or {} for name in ("config", "clips", "split"))
+    plan = ClipsPlan(
+        world,
+        from_json(default, config, f"{where}.config", known, renamed),
+        from_json(ClipsConfig(), clips, f"{where}.clips"),
+        from_json(SplitConfig(), split, f"{where}.split"),
     )
+    return plan, kind
 
 
 def world_default(world: str, where: str) -> tuple[Any, SignalKind]:
@@ -236,11 +238,11 @@ def world_default(world: str, where: str) -> tuple[Any, SignalKind]:
     return entry.Config(), entry.kind
 
 
-def read_upstream(told: Mapping[str, Any], where: str) -> Upstream:
+def read_upstream(values: Mapping[str, Any], where: str) -> Upstream:
     types = types_of(Upstream)
-    if told.keys() != types.keys() or not all(fits(hint, told[name]) for name, hint in types.items()):
-        raise ValueError(f"{where}: upstream is {dict(told)!r}, expected {', '.join(types)}: restore it")
-    return Upstream(**told)
+    if values.keys() != types.keys() or not all(fits(hint, values[name]) for name, hint in types.items()):
+        raise ValueError(f"{where}: upstream is {dict(values)!r}, expected {', '.join(types)}: restore it")
+    return Upstream(**values)
 
 
 def section(config: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any] | None:
@@ -291,8 +293,8 @@ def summary(config: Mapping[str, Any]) -> Summary:
     """Of a recorded plan of any format."""
     if "format" not in config:
         config = from_format_1(config, "config.json")
-    model, told = config.get("model") or {}, config.get("source") or {}
-    split = told.get("split") or {}
+    model, source = config.get("model") or {}, config.get("source") or {}
+    split = source.get("split") or {}
     return Summary(
         str(model.get("name", "unknown")),
         str(model.get("preset", "default")),
@@ -303,10 +305,10 @@ def summary(config: Mapping[str, Any]) -> Summary:
 
 
 def source_of(config: Mapping[str, Any]) -> str:
-    told, upstream = config.get("source") or {}, config.get("upstream")
-    if "rollouts" in told:
-        return str((told["rollouts"] or {}).get("env", "unknown"))
+    source, upstream = config.get("source") or {}, config.get("upstream")
+    if "rollouts" in source:
+        return str((source["rollouts"] or {}).get("env", "unknown"))
     if isinstance(upstream, Mapping):
         return f"codes of {Path(str(upstream.get('run'))).name}"
-    world, path = told.get("world", "unknown"), (told.get("config") or {}).get("path")
+    world, path = source.get("world", "unknown"), (source.get("config") or {}).get("path")
     return f"{world} ({Path(path).name})" if path else str(world)
