@@ -122,12 +122,12 @@ SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc}
 """Smaller networks, where the default is too large for a test."""
 
 
-def learner_config(name: str, kind: SignalKind) -> Any:
-    config = MODELS[name].presets["default"](kind)
+def learner_config(name: str, kind: SignalKind, preset: str = "default") -> Any:
+    config = MODELS[name].presets[preset](kind)
     return SMALLER.get(name, lambda one: one)(config)
 
 
-def learner_of(name: str, kind: SignalKind, signal: Signal, seed: int = SEED) -> Learner:
+def learner_of(name: str, kind: SignalKind, signal: Signal, preset: str = "default", seed: int = SEED) -> Learner:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MODELS[name].build(learner_config(name, kind), signal)
+        return MODELS[name].build(learner_config(name, kind, preset), signal)

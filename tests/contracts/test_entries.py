@@ -46,6 +46,7 @@ def test_the_flags_that_matter_first_exist(what):
     main = {"world": WORLDS, "model": MODELS, "agent": AGENTS}[kind][name].main or ()
     fields = {leaf.path[-1] for config in CONFIGURATIONS[what] for leaf in leaves(config)}
     assert set(main) <= fields, f"{what} has no {set(main) - fields}"
+    assert len(set(main)) == len(main) <= 15
 
 
 @pytest.mark.parametrize("what", [name for name in CONFIGURATIONS if name.startswith(("model", "agent"))])

@@ -167,10 +167,10 @@ class Rollouts:
         self.resets = state["resets"]
         if "envs" not in state:
             return
-        for env, told, count in zip(self.envs, state["envs"], state["elapsed"], strict=True):
+        for env, own, count in zip(self.envs, state["envs"], state["elapsed"], strict=True):
             assert isinstance(env.unwrapped, StatefulEnv)
             env.reset()
-            env.unwrapped.load_state_dict(told)
+            env.unwrapped.load_state_dict(own)
             put_elapsed(env, count)
         self.observation = list(state["observation"])
         self.first, self.memory = np.array(state["first"]), state["memory"]

@@ -33,17 +33,17 @@ def train(
         engine = FabricEngine(device, plan.loop.precision, plan.seed, nodes)
         made = build_in_turn(plan, steps, folder, engine, progress)
         check(made, engine)
-        told = remark if engine.rank == 0 else (lambda _: None)
-        for said in made.learner.check(made.source):
-            told(said)
+        notify = remark if engine.rank == 0 else (lambda _: None)
+        for line in made.learner.check(made.source):
+            notify(line)
         kept = write_folder(made, folder, engine) if engine.rank == 0 else ""
         engine.barrier()
         run = RunFolder.read(folder)
         if made.clips is not None and not made.clips.world.planted:
-            told(": ".join(filter(None, [made.clips.world.describe(), kept])))
-            told(made.split_in_words())
+            notify(": ".join(filter(None, [made.clips.world.describe(), kept])))
+            notify(made.split_in_words())
         callbacks = Callbacks(
-            progress if engine.rank == 0 else Callbacks.progress, told, partial(present, made, folder)
+            progress if engine.rank == 0 else Callbacks.progress, notify, partial(present, made, folder)
         )
         fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
     return engine.rank == 0
@@ -130,18 +130,18 @@ def card(made: Built, step: int) -> str:
     plan = made.plan
     where = source_of(plan.recorded())
     about = (MODELS if isinstance(plan.source, ClipsPlan) else AGENTS)[plan.model].summary
-    told = f"# {plan.model} on {where}\n\n{about[0].upper()}{about[1:]}; preset {plan.preset}, {step} steps of "
-    told += f"{made.source.batch_size} {made.source.unit}, seed {plan.seed}.\n\n"
+    text = f"# {plan.model} on {where}\n\n{about[0].upper()}{about[1:]}; preset {plan.preset}, {step} steps of "
+    text += f"{made.source.batch_size} {made.source.unit}, seed {plan.seed}.\n\n"
     if made.clips is not None:
         world, source = made.clips.world, plan.clips
         known = ", ".join(factor.name for factor in world.factors) or "none"
         rendered = world.planted and source.world in WORLDS
         about_world = WORLDS[source.world].summary if rendered else world.describe()
         trained = made.clips.training(source.clips.train_on)
-        told += f"World: {about_world}. {len(world)} clips; factors: {known}. {len(trained)} clips to train on"
-        told += " (the sound of all splits, without labels)" if source.clips.train_on == "all" else ""
-        told += f", {len(made.clips.split.test)} in the test split.\n\n"
-    return told + (
+        text += f"World: {about_world}. {len(world)} clips; factors: {known}. {len(trained)} clips to train on"
+        text += " (the sound of all splits, without labels)" if source.clips.train_on == "all" else ""
+        text += f", {len(made.clips.split.test)} in the test split.\n\n"
+    return text + (
         "`config.json` has every setting, `environment.json` the machine, `metrics.jsonl` the losses, `media/` "
         "what it sounds and looks like, `checkpoints/` the weights.\n"
         "`sonarium score`, `sample`, `encode` and `report` take this folder.\n"

@@ -53,12 +53,12 @@ def ignore(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Who is told of a training while it goes on."""
+    """What a training calls while it goes on."""
 
     progress: Progress = ignore
     """Draws how far it is."""
     remark: Callable[[str], None] = ignore
-    """Told of damage that was found and passed over."""
+    """Called with damage that was found and passed over."""
     show: Callable[[Learner, Journal, int], None] = ignore
     """Called at the end with the learner, to put pictures and sounds into the journal."""
 
@@ -109,7 +109,7 @@ class Meter:
 @contextmanager
 def stop_on_request() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and a polite kill end the loop after the current step instead of tearing it; a second one at once.
-    Yields what tells whether to end."""
+    Yields a function that says whether to end."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -127,7 +127,7 @@ def stop_on_request() -> Iterator[Callable[[], bool]]:
 
 
 class Training:
-    """One learner at work in one run folder: all that a checkpoint keeps, and who is told."""
+    """One learner at work in one run folder: all that a checkpoint keeps, and what is called on the way."""
 
     def __init__(
         self,

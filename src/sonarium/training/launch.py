@@ -59,10 +59,10 @@ def started() -> Started:
 
 def number(name: str) -> int:
     """A count in the environment, 1 where it is not set."""
-    told = os.environ.get(name, "1")
-    if not told.isdecimal() or int(told) < 1:
-        raise ValueError(f"the environment variable {name} is {told!r}, expected a whole number of at least 1")
-    return int(told)
+    value = os.environ.get(name, "1")
+    if not value.isdecimal() or int(value) < 1:
+        raise ValueError(f"the environment variable {name} is {value!r}, expected a whole number of at least 1")
+    return int(value)
 
 
 def launched() -> bool:

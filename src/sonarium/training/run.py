@@ -239,8 +239,11 @@ def upgraded(state: Tree, step: int) -> Tree:
         return state
     parts = {
         # JSON had made the numbers of the parameters into words.
-        name: {**told, "state": {int(number): moments for number, moments in told["state"].items()}}
-        for name, told in state["optimisers"].items()
+        name: {
+            **state_of_part,
+            "state": {int(number): moments for number, moments in state_of_part["state"].items()},
+        }
+        for name, state_of_part in state["optimisers"].items()
     }
     return {
         "parts": parts,

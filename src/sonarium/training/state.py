@@ -38,11 +38,11 @@ class FileSegment:
             header = json.loads(file.read(size))
         return {
             name: np.memmap(
-                self.path, KINDS[told["dtype"]], "r", 8 + size + told["data_offsets"][0], tuple(told["shape"])
+                self.path, KINDS[array["dtype"]], "r", 8 + size + array["data_offsets"][0], tuple(array["shape"])
             )
-            if np.prod(told["shape"])
-            else np.zeros(told["shape"], KINDS[told["dtype"]])
-            for name, told in header.items()
+            if np.prod(array["shape"])
+            else np.zeros(array["shape"], KINDS[array["dtype"]])
+            for name, array in header.items()
             if name != "__metadata__"
         }
 
@@ -138,8 +138,8 @@ def unpack(packed: Tree, tensors: Mapping[str, Tensor], root: Path) -> Tree:
             return tensors[value].numpy()
         if tag == "$segment":
             return FileSegment(root / value[0], value[1], value[2])
-        told = unpack(value, tensors, root)
-        return dict(told) if tag == "$pairs" else generator_of(told)
+        tree = unpack(value, tensors, root)
+        return dict(tree) if tag == "$pairs" else generator_of(tree)
     return {key: unpack(value, tensors, root) for key, value in packed.items()}
 
 

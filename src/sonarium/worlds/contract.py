@@ -18,6 +18,7 @@ from torch import Tensor
 from sonarium.worlds.counter import places
 
 SignalKind = Literal["wave", "picture", "codes"]
+PLURAL: dict[SignalKind, str] = {"wave": "waves", "picture": "pictures", "codes": "codes"}
 Mark = tuple[float, float, str]
 """Onset and offset in seconds, and the label, of a segment of a clip."""
 Progress = Callable[[str, int, int], object]
