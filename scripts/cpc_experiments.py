@@ -24,9 +24,10 @@ from sonarium.measures.splits import folds, of_groups
 from sonarium.models.cpc.cpc import CPC, CPCConfig
 from sonarium.models.cpc.presets import DEFAULT, SAMPLES
 from sonarium.models.optim import ScheduleConfig
-from sonarium.training.engine import FabricEngine, quickest
-from sonarium.training.fit import Audience, FitConfig, fit
-from sonarium.training.run import Run
+from sonarium.training.clips import Clips, ClipsConfig
+from sonarium.training.engine import FabricEngine, fastest_precision
+from sonarium.training.fit import Callbacks, LoopConfig, fit
+from sonarium.training.run import RunFolder
 from sonarium.worlds.recordings.world import Recordings, RecordingsConfig
 
 PHONED = "4051-11218-0044"
@@ -69,10 +70,11 @@ def learn(name: str, world: Recordings, clips: Tensor, config: CPCConfig, seed: 
     config = replace(config, schedule=ScheduleConfig("cosine", min(100, steps // 3), steps))
     torch.manual_seed(seed)
     learner = CPC(config, world.signal)
-    run = Run.create(RUNS / f"{name}-{seed}", {"steps": steps, "seed": seed, "config": repr(config)})
-    fitting = FitConfig(BATCH, seed, precision=quickest())
-    engine = FabricEngine("cpu", fitting.precision, seed)
-    fit(learner, world, world.portions(clips), run, engine, fitting, steps, Audience())
+    recorded = {"steps": steps, "seed": seed, "config": repr(config)}
+    run = RunFolder.create(RUNS / f"{name}-{seed}", recorded, lambda found: found)
+    loop = LoopConfig(seed, fastest_precision())
+    engine = FabricEngine("cpu", loop.precision, seed)
+    fit(learner, Clips(world, clips, ClipsConfig(BATCH), seed), run, engine, loop, steps, Callbacks())
     return learner.eval()
 
 
@@ -179,7 +181,7 @@ def heard_unlabelled(seed: int, name: str, config: CPCConfig = DEFAULT, steps: i
     world, config = digits_world(), of_scheme(name, config)
     everyone = [str(one) for one in world.factors[1].values]
     known_as = name.replace(" ", "-") + ("" if steps == STEPS else f"-{steps}")
-    known_as += "-samples" if not config.encoder.bands else ""
+    known_as += "-samples" if not config.encoder.mels else ""
     ways = {"": learn(f"heard-{known_as}", world, torch.arange(len(world)), config, seed, steps)}
     if plain:
         ways[" untrained"] = untrained(world, config, seed)
@@ -318,7 +320,8 @@ def syllables(world: Recordings, by: Hearing) -> Song:
     parts: list[Song] = []
     for index, codes, counts in heard(world, by, torch.arange(len(world))):
         first = by.code_first if isinstance(by, CPC) else 0.0
-        found = frames_of_segments(codes, counts, [world.marks[one] for one in index], by.code_rate, first)
+        marks = world.marks(torch.from_numpy(index))
+        found = frames_of_segments(codes, counts, marks, by.code_rate, first)
         parts.append(Song(clip_means(found.codes, found.item)[0], found.label, index[found.clip]))
     return Song(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "label", "clip")))
 

@@ -58,7 +58,7 @@ def draw(curves: list[list[dict[str, float]]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Test ELBO and IWAE bound along a training on MNIST.")
     parser.add_argument("--path", type=Path, required=True, help="folder of MNIST's idx files")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "mnist", help="where the runs go")
     flags = parser.parse_args()
