@@ -17,7 +17,7 @@ check: $(READY)
 	$(BIN)/ruff check src tests scripts examples
 	$(BIN)/ruff format --check src tests scripts examples
 	$(BIN)/pyright
-	$(BIN)/pytest -q tests/test_imports.py
+	$(BIN)/pytest -q tests/test_imports.py tests/test_house.py
 
 setup: $(READY)
 

@@ -1,7 +1,9 @@
 """What all tests share: shapes checked, one thread a process, the installed extension, and the
 optional folder of references."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,3 +34,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the optional folder of recordings and reference outputs (../shared/data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[Any]:
+    """Processes that train together."""
+    from ranks import Ranks
+
+    workers = Ranks()
+    yield workers
+    workers.end()

@@ -68,19 +68,17 @@ class Kind(Mapping[str, Entry], Generic[Entry]):
 
     def load(self, point: EntryPoint) -> Entry:
         """An entry of another package; whatever it raises is its fault alone."""
+        expected = resolve(self.contract)
         try:
             entry = point.load()
+            if not isinstance(entry, expected):
+                raise TypeError(f"it is a {type(entry).__name__}, expected a {expected.__name__}")
         except Exception as error:
-            self.reject(point, f"{type(error).__name__}: {error}")
-        expected = resolve(self.contract)
-        if not isinstance(entry, expected):
-            self.reject(point, f"it is a {type(entry).__name__}, expected a {expected.__name__}")
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            package = point.dist.name if point.dist else point.value
+            self.broken[point.name] = Fault(self.kind, point.name, package, reason)
+            raise KeyError(point.name) from None
         return entry
-
-    def reject(self, point: EntryPoint, reason: str) -> Any:
-        package = point.dist.name if point.dist else point.value
-        self.broken[point.name] = Fault(self.kind, point.name, package, " ".join(reason.split()))
-        raise KeyError(point.name) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())

@@ -24,11 +24,11 @@ TYPE = "type"
 
 def to_json(config: Any) -> dict[str, Any]:
     """A configuration in JSON's terms, each dataclass with its tag."""
-    told: dict[str, Any] = {TYPE: type(config).__name__}
+    values: dict[str, Any] = {TYPE: type(config).__name__}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        told[field.name] = to_json(value) if dataclasses.is_dataclass(value) else value
-    return told
+        values[field.name] = to_json(value) if dataclasses.is_dataclass(value) else value
+    return values
 
 
 def from_json(
@@ -134,9 +134,9 @@ def help_of(config: type) -> dict[str, str]:
             lines = definition.body
             for field, below in itertools.pairwise(lines):
                 if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                    said = below.value if isinstance(below, ast.Expr) else None
-                    if isinstance(said, ast.Constant) and isinstance(said.value, str):
-                        found[field.target.id] = " ".join(said.value.split())
+                    docstring = below.value if isinstance(below, ast.Expr) else None
+                    if isinstance(docstring, ast.Constant) and isinstance(docstring.value, str):
+                        found[field.target.id] = " ".join(docstring.value.split())
     return found
 
 
@@ -153,13 +153,13 @@ class Leaf:
 def leaves(config: Any, path: tuple[str, ...] = ()) -> list[Leaf]:
     """All settings of a configuration, those of nested ones among them, in their order."""
     found: list[Leaf] = []
-    said = help_of(type(config))
+    helps = help_of(type(config))
     for field in dataclasses.fields(config):
         value, at = getattr(config, field.name), (*path, field.name)
         if dataclasses.is_dataclass(value):
             found += leaves(value, at)
         else:
-            found.append(Leaf(at, types_of(type(config))[field.name], value, said.get(field.name, "")))
+            found.append(Leaf(at, types_of(type(config))[field.name], value, helps.get(field.name, "")))
     return found
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sonarium import __version__
 from sonarium.__main__ import VERBS, dispatch
-from sonarium.catalogue import MODELS, WORLDS
+from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.commands.bench import BENCHES
 from sonarium.models.contract import ModelEntry
 
@@ -18,6 +18,7 @@ def suiting(model: ModelEntry) -> list[str]:
 HELPS = [
     *([verb] for verb in VERBS),
     *(["train", name, "--world", world] for name, model in MODELS.items() for world in suiting(model)),
+    *(["train", name] for name in (*(name for name, model in MODELS.items() if not suiting(model)), *AGENTS)),
     *(["make", world] for world in WORLDS),
     *(["bench", bench] for bench in BENCHES),
     ["compare", "cpc"],

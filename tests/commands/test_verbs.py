@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from sonarium.__main__ import VERBS, dispatch
-from sonarium.catalogue import MODELS, WORLDS
+from sonarium.catalogue import AGENTS, MEASURES, MODELS, WORLDS
 from sonarium.commands.list import OWN_MEASURES
 from sonarium.runs.build import open_run
 from sonarium.worlds.tones.syntone import load_syntone
@@ -73,7 +73,7 @@ def test_the_last_world_named_is_the_one(tmp_path, capsys, without_pictures):
 def test_list_names_everything(capsys):
     found = read(capsys, "list")
     assert found["models"].keys() == MODELS.keys() and found["worlds"].keys() == WORLDS.keys()
-    assert set(found["measures"]) == set(OWN_MEASURES)
+    assert set(found["measures"]) == {*OWN_MEASURES, *MEASURES} and found["agents"].keys() == AGENTS.keys()
     dispatch(["list"])
     out = capsys.readouterr().out
     assert all(name in out for name in (*MODELS, *WORLDS, *OWN_MEASURES, *found["benches"]))

@@ -25,7 +25,7 @@ BROKEN = {
 REASONS = {
     "models/absent": "ModuleNotFoundError: No module named 'package_that_is_not_there'",
     "models/raising": "RuntimeError: a GPU is needed, and there is none",
-    "models/no-entry": "it is a str, expected a ModelEntry",
+    "models/no-entry": "TypeError: it is a str, expected a ModelEntry",
     "models/no-name": "AttributeError: module 'raising_plug_in_not' has no attribute 'NOTHING'",
     "worlds/absent-world": "ModuleNotFoundError: No module named 'package_that_is_not_there'",
 }

@@ -106,7 +106,8 @@ def test_codes_of_codes_predict_segments_and_tracks(runs, capsys):
 
 def test_an_agent_is_scored_in_episodes(runs, capsys):
     [record] = sonarium(capsys, "score", runs / "reinforce", "--episodes", 4)["runs"]
-    for scores in (record["scores"], record["controls"]["random"], record["controls"]["chance"]):
+    assert record["controls"].keys() == {"random", "random_actions"}
+    for scores in (record["scores"], *record["controls"].values()):
         assert 0 <= scores["return"] <= scores["length"] <= 20
 
 

@@ -30,7 +30,7 @@ WORLDS = {
     "picture": Digits(DigitsConfig(), 0),
 }
 CLIPS = torch.arange(24)
-AUTOENCODERS = [name for name in MODELS if name != "cpc"]
+AUTOENCODERS = [name for name, target in MODELS.built_in.items() if "autoencoders:" in target]
 
 
 def made(name: str, preset: str, kind: SignalKind) -> tuple[Any, World]:

@@ -340,6 +340,8 @@ class Source:
     def preview(self, progress):
         yield self.world.whole(self.index)
 
+    def attach(self, learner, engine) -> None: ...
+
     def state_dict(self):
         return {}
 

@@ -7,7 +7,7 @@ from sonarium.worlds.contract import Batch, Factor, Signal, World
 
 
 class Blots(World):
-    """Pictures of noise whose brightness is their one cause; clip 7 may be damaged."""
+    """Pictures of noise whose brightness is their one factor; clip 7 may be damaged."""
 
     name = "blots"
     signal = Signal("picture", (8, 8))

@@ -7,28 +7,33 @@ from pathlib import Path
 
 import pytest
 import torch
-from sonarium.models.table import MODELS
 
+from sonarium.catalogue import MODELS
+from sonarium.training.clips import Clips, ClipsConfig
 from sonarium.training.engine import FabricEngine
-from sonarium.training.fit import Audience, Clips, FitConfig, Interrupted, Meter, fit
+from sonarium.training.fit import Callbacks, Interrupted, LoopConfig, Meter, fit
 from sonarium.training.journal import read_metrics
-from sonarium.training.run import Run
+from sonarium.training.run import RunFolder
+from sonarium.worlds.contract import Batch, Factor, Signal, World
 
 STEPS = 14
-CONFIG = FitConfig(batch=8, seed=3, log_every=4, save_every=5)
+LOOP = LoopConfig(seed=3, log_every=4, save_every=5)
+MODELS_OF_PICTURES = [name for name, entry in MODELS.loadable().items() if "picture" in entry.kinds]
 
 
-def train(blots, folder: Path, model="vae", steps=STEPS, config=CONFIG, damaged=False, change=None, **heard):
+def train(blots, folder: Path, model="vae", steps=STEPS, loop=LOOP, damaged=False, change=None, **callbacks):
     """Train a small model as the command line does, its weights drawn from the seed."""
     world = blots(damaged=damaged)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(loop.seed)
         learner = MODELS[model].build(small(model), world.signal)
     if change is not None:
         change(learner)
-    engine = FabricEngine("cpu", config.precision, config.seed)
-    run = Run.create(folder, {"model": model})
-    fit(learner, world, torch.arange(2, 30), run, engine, config, steps, Audience(**heard))
+    engine = FabricEngine("cpu", loop.precision, loop.seed)
+    source = Clips(world, torch.arange(2, 30), ClipsConfig(batch_size=8), loop.seed)
+    engine.dataset_size = len(source.index)
+    run = RunFolder.create(folder, {"model": model}, lambda config: config)
+    fit(learner, source, run, engine, loop, steps, Callbacks(**callbacks))
     return learner
 
 
@@ -50,7 +55,7 @@ def stop_at(stage: str, done: int, how: BaseException | None = None):
     return progress
 
 
-@pytest.mark.parametrize("model", [name for name, entry in MODELS.items() if "picture" in entry.kinds])
+@pytest.mark.parametrize("model", MODELS_OF_PICTURES)
 def test_stopped_three_times_it_ends_bit_for_bit_as_unbroken(blots, tmp_path, model):
     whole = train(blots, tmp_path / "whole", model)
     with pytest.raises(RuntimeError, match="the power failed"):
@@ -67,7 +72,7 @@ def test_stopped_three_times_it_ends_bit_for_bit_as_unbroken(blots, tmp_path, mo
     assert [record["step"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [4, 8, 12, 14]
 
 
-def test_a_stop_before_the_first_update_loses_nothing(blots, tmp_path):
+def test_a_stop_before_the_first_step_loses_nothing(blots, tmp_path):
     with pytest.raises(Interrupted, match="after step 0; the same command resumes"):
         train(blots, tmp_path / "run", progress=stop_at("computing features", 28))
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -96,7 +101,7 @@ def test_a_second_ctrl_c_takes_effect_at_once(blots, tmp_path):
 
     with pytest.raises(KeyboardInterrupt, match="resumes from the last checkpoint"):
         train(blots, tmp_path / "run", progress=impatient)
-    assert [path.name for path in Run.read(tmp_path / "run").checkpoints()] == ["step-5"]
+    assert [path.name for path in RunFolder.read(tmp_path / "run").checkpoints()] == ["step-5"]
 
 
 def test_more_steps_go_on_and_fewer_are_refused(blots, tmp_path):
@@ -112,14 +117,14 @@ def test_damage_is_remarked_and_trained_over(blots, tmp_path):
     whole = train(blots, tmp_path / "run")
     for step in (10, 14):
         (tmp_path / "run" / "checkpoints" / f"step-{step}" / "state.json").write_text("{}")
-    heard: list[str] = []
-    again = train(blots, tmp_path / "run", remark=heard.append)
-    assert len(heard) == 2 and all("is not whole" in said and "going on from step 0" in said for said in heard)
+    remarks: list[str] = []
+    again = train(blots, tmp_path / "run", remark=remarks.append)
+    assert len(remarks) == 2 and all("is not whole" in said and "going on from step 0" in said for said in remarks)
     assert all(map(torch.equal, whole.state_dict().values(), again.state_dict().values()))
 
 
 def test_samples_that_are_not_finite_are_refused_with_their_clip(blots, tmp_path):
-    with pytest.raises(ValueError, match="clip 7 of world 'blots' holds NaN or infinite samples"):
+    with pytest.raises(ValueError, match="clip 7 of world 'blots' has NaN or infinite samples"):
         train(blots, tmp_path / "run", damaged=True)
 
 
@@ -128,8 +133,8 @@ def test_a_diverged_training_is_never_saved(blots, tmp_path):
         learner.optimiser.param_groups[0]["lr"] = 1e30
 
     with pytest.raises(ValueError, match=r"diverged; start a new --run with a smaller --learning-rate"):
-        train(blots, tmp_path / "run", change=spoil, config=FitConfig(batch=8, log_every=100, save_every=3))
-    assert Run.read(tmp_path / "run").load() is None
+        train(blots, tmp_path / "run", change=spoil, loop=LoopConfig(log_every=100, save_every=3))
+    assert RunFolder.read(tmp_path / "run").load() is None
 
 
 def test_a_checkpoint_of_another_model_is_refused(blots, tmp_path):
@@ -139,19 +144,18 @@ def test_a_checkpoint_of_another_model_is_refused(blots, tmp_path):
         train(blots, tmp_path / "run", "factor-vae")
 
 
-def clips(blots, seed: int, batch: int = 8) -> Clips:
-    config = FitConfig(batch=batch, seed=seed)
-    return Clips(blots(), torch.arange(2, 30), config, FabricEngine("cpu", "32", 0))
+def clips(blots, seed: int, batch_size: int = 8) -> Clips:
+    return Clips(blots(), torch.arange(2, 30), ClipsConfig(batch_size=batch_size), seed)
 
 
-@pytest.mark.parametrize("batch", [1, 7, 8, 14, 28])
-def test_each_epoch_shows_each_clip_once_in_an_order_of_its_own(blots, batch):
-    dealt = clips(blots, 5, batch)
-    per_epoch = 28 // batch
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 14, 28])
+def test_each_epoch_shows_each_clip_once_in_an_order_of_its_own(blots, batch_size):
+    dealt = clips(blots, 5, batch_size)
+    per_epoch = 28 // batch_size
     epochs = []
     for epoch in range(3):
         shown = torch.cat([dealt.at(epoch * per_epoch + place).index for place in range(per_epoch)])
-        assert len(shown) == per_epoch * batch == len(set(shown.tolist())) and set(shown.tolist()) <= set(
+        assert len(shown) == per_epoch * batch_size == len(set(shown.tolist())) and set(shown.tolist()) <= set(
             range(2, 30)
         )
         epochs.append(shown.tolist())
@@ -178,38 +182,118 @@ def test_kept_features_are_those_of_the_clips(blots):
     assert torch.equal(batch.factors, blots().whole(batch.index).factors)
 
 
-def test_of_a_world_that_cuts_pieces_no_whole_clip_is_read(blots):
-    class Pieces(blots):
-        pieces = True
+def test_of_a_world_that_crops_no_whole_clip_is_read(blots):
+    class Cropped(blots):
+        def lengths(self, index):
+            return torch.full((len(index),), 40)
 
-        def draw(self, index, seed, step, device="cpu"):
+        def piece(self, index, seed, step, device="cpu", rows=slice(None)):
             drawn.append((seed, step))
-            return super().whole(index, device)
+            return super().whole(index[rows], device)
 
         def whole(self, index, device="cpu"):
             raise AssertionError("read a whole clip")
 
     drawn: list[tuple[int, int]] = []
-    index = torch.arange(30).repeat(5)
-    dealt = Clips(Pieces(), index, FitConfig(batch=8, seed=5), FabricEngine("cpu", "32", 0))
+    dealt = Clips(Cropped(), torch.arange(30), ClipsConfig(batch_size=8), 5)
+    # A clip of five pieces is drawn from five times an epoch.
+    index = torch.arange(30).repeat_interleave(5)
     assert torch.equal(torch.cat([batch.index for batch in dealt.blocks(lambda *_: None, "")]), index)
     assert drawn == [(5, 0), (5, 64), (5, 128)]
 
 
-@pytest.mark.parametrize("field", ["batch", "seed", "log_every", "save_every", "cache_megabytes"])
-def test_numbers_below_the_least_are_refused(field):
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [(LoopConfig, "seed"), (LoopConfig, "log_every"), (LoopConfig, "save_every"), (ClipsConfig, "batch_size"),
+     (ClipsConfig, "cache_megabytes")],
+)  # fmt: skip
+def test_numbers_below_the_least_are_refused(config, field):
     with pytest.raises(ValueError, match=rf"--{field.replace('_', '-')} -1: give a whole number of at least"):
-        FitConfig(**{field: -1})  # pyright: ignore[reportArgumentType]
+        config(**{field: -1})
 
 
 def test_the_meter_means_and_refuses_what_is_not_finite():
-    meter = Meter()
+    engine = FabricEngine("cpu", "32", 0)
+    meter = Meter(engine)
     for value in (1.0, 2.0, 6.0):
         meter.add({"loss/total": torch.tensor(value)})
-    assert meter.take(3) == {"loss/total": 3.0} and meter.count == 0
+    # What only some steps have is a mean over those.
+    meter.add({"pass/now_and_then": torch.tensor(5.0)})
+    assert meter.take(3) == {"loss/total": 3.0, "pass/now_and_then": 5.0} and not meter.counts
     for value in (torch.nan, torch.inf):
-        meter = Meter()
+        meter = Meter(engine)
         meter.add({"loss/total": torch.tensor(1.0)})
         meter.add({"loss/total": torch.tensor(value)})
         with pytest.raises(ValueError, match=r"loss/total became (nan|inf) by step 2: the training has diverged"):
             meter.take(2)
+
+
+class Unequal(World):
+    """Waves of which most are shorter than a training piece; the padding is noise that nothing may learn from."""
+
+    name = "unequal"
+    signal = Signal("wave", (2400,), 16000)
+    factors = (Factor("pitch", (0.0, 1.0)),)
+    tracks = (Factor("gesture", (0.0, 1.0)),)
+    track_rate = 100.0
+
+    def __init__(self, padding: float, shortest: int = 900, longest: int = 2401):
+        generator = torch.Generator().manual_seed(1)
+        self.own = torch.randint(shortest, longest, (100,), generator=generator)
+        # The last block of clips fills a piece, and says nothing of its lengths.
+        self.own[64:] = 2400
+        self.waves = torch.rand(100, 2400, generator=generator) - 0.5
+        self.waves = self.waves.where(torch.arange(2400) < self.own[:, None], padding)
+        self.known = torch.rand(100, 1, generator=generator)
+
+    def __len__(self) -> int:
+        return 100
+
+    def lengths(self, index: torch.Tensor) -> torch.Tensor:
+        return self.own[index]
+
+    def whole(self, index: torch.Tensor, device: torch.device | str = "cpu") -> Batch:
+        lengths = self.own[index]
+        own = None if bool((lengths == 2400).all()) else lengths
+        tracks = torch.arange(15.0).expand(len(index), 15)[..., None]
+        wave = self.waves[index, : int(lengths.max())]
+        return Batch(index, wave, self.known[index], lengths=own, tracks=tracks[:, : int(lengths.max()) // 160])
+
+
+def test_kept_features_keep_lengths_factors_and_tracks():
+    world = Unequal(0.0)
+    dealt = Clips(world, torch.arange(100), ClipsConfig(batch_size=8), 5)
+    direct = Clips(world, torch.arange(100), ClipsConfig(batch_size=8), 5)
+    learner = MODELS["vae"].build(MODELS["vae"].presets["default"]("wave"), world.signal)
+    learner.front.fit([world.piece(torch.arange(100), 0, 0).signal])
+    dealt.keep_features(learner, lambda *_: None)
+    assert dealt.cache is not None
+    for step in range(12):
+        kept, fresh = dealt.at(step), direct.at(step)
+        assert torch.equal(kept.index, fresh.index) and torch.equal(kept.factors, fresh.factors)
+        assert kept.lengths is not None and torch.equal(kept.lengths, world.own[kept.index])
+        assert kept.tracks is not None and fresh.tracks is not None and torch.equal(kept.tracks, fresh.tracks)
+        torch.testing.assert_close(kept.features, learner.features(fresh))
+
+
+@pytest.mark.parametrize("model", ["vae", "vq-vae"])
+def test_a_learner_does_not_learn_padding_from_kept_features(model):
+    def stepped(change):
+        torch.manual_seed(0)
+        learner = MODELS[model].build(MODELS[model].presets["default"]("wave"), Unequal.signal)
+        learner.front.fit([Unequal(0.0).piece(torch.arange(100), 0, 0).signal])
+        dealt = Clips(Unequal(0.0), torch.arange(100), ClipsConfig(batch_size=8), 5)
+        engine = FabricEngine("cpu", "32", 0)
+        terms = learner.update(change(dealt, learner), engine)
+        return terms["loss/error"]
+
+    def kept(dealt, learner):
+        dealt.keep_features(learner, lambda *_: None)
+        batch = dealt.at(0)
+        assert batch.features is not None
+        return batch
+
+    direct = stepped(lambda dealt, learner: dealt.at(0))
+    torch.testing.assert_close(stepped(kept), direct)
+    padded = stepped(lambda dealt, learner: replace(kept(dealt, learner), lengths=None))
+    assert abs(padded - direct) > 0.01 * direct, "this batch has no padding to learn from"

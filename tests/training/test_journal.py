@@ -1,4 +1,4 @@
-"""What is reported: metrics that survive damage, and a TensorBoard that another program can read."""
+"""What is recorded: metrics that survive damage, and a TensorBoard that another program can read."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_a_damaged_line_takes_no_other_with_it(tmp_path, damage):
 def test_tensorboard_gets_numbers_pictures_and_sounds(tmp_path):
     journal = Journal(tmp_path, 0)
     journal.scalars(5, {"loss/total": 2.5})
-    journal.speed(5, 100.0)
+    journal.speed(5, 100.0, "clips")
     journal.picture(5, "a picture", np.zeros((4, 6, 3), np.uint8))
     journal.sound(5, "a sound", np.zeros(100, np.float32), 8000)
     journal.close()

@@ -62,7 +62,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Mean return and length of the agent and of its controls, all in the same episodes."""
     env = make()
-    players = {"scores": agent, "random": untrained, "chance": RandomActions(env.action_space)}
+    players = {"scores": agent, "random": untrained, "random_actions": RandomActions(env.action_space)}
     env.close()
     found = {name: play(player, make, episodes, seed).scores() for name, player in players.items()}
     return {

@@ -124,9 +124,11 @@ class Rollouts:
         memory, steps = self.memory, []
         for _ in range(self.config.rollout_steps):
             steps.append(self.step())
-        columns = [np.stack(column) for column in zip(*(step[:-1] for step in steps), strict=True)]
+        observation, first, action, reward, terminated, truncated, last = (
+            np.stack(column) for column in zip(*(step[:-1] for step in steps), strict=True)
+        )
         extras = {name: np.stack([step[-1][name] for step in steps]) for name in steps[0][-1]}
-        return Rollout(*columns, memory, extras)
+        return Rollout(observation, first, action, reward, terminated, truncated, last, memory, extras)
 
     def step(self) -> tuple:
         """One step of every copy; an episode that ended begins anew."""
@@ -165,10 +167,10 @@ class Rollouts:
         self.resets = state["resets"]
         if "envs" not in state:
             return
-        for env, told, count in zip(self.envs, state["envs"], state["elapsed"], strict=True):
+        for env, own, count in zip(self.envs, state["envs"], state["elapsed"], strict=True):
             assert isinstance(env.unwrapped, StatefulEnv)
             env.reset()
-            env.unwrapped.load_state_dict(told)
+            env.unwrapped.load_state_dict(own)
             put_elapsed(env, count)
         self.observation = list(state["observation"])
         self.first, self.memory = np.array(state["first"]), state["memory"]

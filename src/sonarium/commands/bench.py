@@ -22,6 +22,7 @@ BENCHES = {
     "disentangle": "the measures, beside plain scikit-learn and NumPy",
     "cpc": "a training step of predictive coding, beside the plain form of the same network",
     "loader": "random pieces of recordings, beside opening a file for each",
+    "processes": "training in 2 processes of 1 thread, beside 1 process of 2 threads",
     "rooms": "what a moving listener hears, beside pyroomacoustics",
 }
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
-from sonarium.features.contract import FrontEnd
+from sonarium.features.contract import PictureFrontEnd
 from sonarium.files import written_aside
 from sonarium.models.contract import Decoder, FeatureLearner, Sampler
 from sonarium.runs.build import open_run
@@ -61,7 +61,8 @@ def main(arguments: list[str]) -> None:
     learner, signal = opened.learner.to(device), opened.data.world.signal
     if not (isinstance(learner, Sampler) and isinstance(learner, Decoder) and isinstance(learner, FeatureLearner)):
         raise ValueError(f"'{flags.run}' holds a {opened.plan.model}, which cannot draw new clips")
-    if signal.kind == "wave" and not learner.front.invertible:
+    front = learner.front
+    if not isinstance(front, PictureFrontEnd) or (signal.kind == "wave" and not front.invertible):
         raise ValueError(f"'{flags.run}' has a front end that cannot be inverted to sound: its hop is too long")
     generator = torch.Generator(device).manual_seed(flags.seed)
     codes = learner.sample(flags.count, generator)
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> None:
         np.save(aside / "codes.npy", codes.cpu().numpy())
         for start in range(0, flags.count, BLOCK):
             features = learner.decode(codes[start : start + BLOCK])
-            made = clips(learner.front, signal, features, generator)
+            made = clips(front, signal, features, generator)
             for number, (suffix, content) in enumerate(made, start):
                 (aside / f"sample-{number:03}{suffix}").write_bytes(content)
             progress("drawing clips", min(start + BLOCK, flags.count), flags.count, {})
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> None:
 
 
 def clips(
-    front: FrontEnd, signal: Signal, features: Float[Tensor, "clip *feature"], generator: torch.Generator
+    front: PictureFrontEnd, signal: Signal, features: Float[Tensor, "clip *feature"], generator: torch.Generator
 ) -> list[tuple[str, bytes]]:
     """Decoded features as clips, each as a suffix and the bytes of a file."""
     if signal.kind == "picture":

@@ -103,12 +103,14 @@ def heading(group: Group, groups: Sequence[Group]) -> str:
 
 
 def controls(table: Table, keys: list[str]) -> list[list[str]]:
-    """A column for each control, with the scores that have a range."""
+    """A column for each control; a count of which less is better says nothing of it."""
     return [
         [
             control(who),
             *(
-                number(meaning, means[key]) if key in means and (meaning := table.meaning(key)).bounded else ""
+                number(meaning, means[key])
+                if key in means and ((meaning := table.meaning(key)).bounded or meaning.rising)
+                else ""
                 for key in keys
             ),
         ]

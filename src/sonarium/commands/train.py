@@ -10,27 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sonarium.agents.rollout import RolloutConfig
-from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
+from rich.console import Console
+
+from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import Group, flag, leading_word, parse_groups, wants_help
 from sonarium.commands.progress import bars
-from sonarium.features.contract import FrontEndConfig
-from sonarium.runs.build import Opened, open_run, upstream_of
-from sonarium.runs.plan import CODES, ClipsPlan, Plan, RolloutsPlan, SplitConfig
+from sonarium.runs.build import open_run, plan_on_codes
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan
 from sonarium.runs.train import train
-from sonarium.training.clips import ClipsConfig
-from sonarium.training.fit import LoopConfig
+from sonarium.training.engine import ProcessLost
 from sonarium.training.journal import read_metrics
-from sonarium.training.launch import launch, launched
-from sonarium.worlds.codes import CodesConfig
-from sonarium.worlds.contract import SignalKind
+from sonarium.training.launch import LOST, Failed, end_with_launcher, launch, launched, started
 
 EXAMPLE = "beta-vae"
 """Whose flags are shown where no model was named."""
+ANY_RUN = Upstream("RUN", step=0, sha256="", width=1, frame_rate=1.0)
+"""Stands for the run whose codes a model will train on, where only its flags are asked for."""
 TRAINING = ("batch_size", "seed", "precision", "test", "test_groups", "train_on")
 """Flags of training that matter first."""
-DEFAULT_WORLD: dict[SignalKind, str] = {"wave": "tones", "picture": "digits"}
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,10 @@ class TrainFlags:
     device: str = "auto"
     """Device: cpu, cuda, or auto for the best there is."""
     processes: int = 1
-    """Processes on this machine that share each batch; with torchrun or Slurm leave it out."""
-    nodes: int = 1
-    """Machines, where torchrun or Slurm starts the processes."""
+    """Number of processes on this machine, each with its part of every batch (data-parallel training); leave it
+    out where torchrun or srun starts them."""
+    nodes: int | None = None
+    """Number of machines on which torchrun or srun starts processes; found in the environment if left out."""
     json: bool = False
     """Print the last metrics as JSON."""
 
@@ -68,11 +67,24 @@ def main(arguments: list[str]) -> None:
     flags, plan = plan_from(model or EXAMPLE, rest, named=model is not None)
     if flags.steps < 1:
         raise UsageError(f"--steps {flags.steps}: train for at least 1 step")
-    if flags.processes > 1 and not launched():
+    place = started()
+    if flags.processes < 1:
+        raise UsageError(f"--processes {flags.processes}: train in at least 1 process")
+    if flags.processes > 1 and place.by == "itself":
         in_processes(["train", *arguments], flags.processes)
         return
-    with bars() as progress:
-        first = train(plan, flags.run, flags.steps, flags.device, flags.nodes, progress, say)
+    if flags.processes not in (1, place.here):
+        raise UsageError(f"--processes {flags.processes}, but {place.by} started {place.here} here: leave it out")
+    if launched():
+        end_with_launcher()
+    try:
+        with bars() as progress:
+            first = train(plan, flags.run, flags.steps, flags.device, flags.nodes, progress, say)
+    except ProcessLost:
+        if launched():
+            # Who launched this process says which other one it was.
+            raise SystemExit(LOST) from None
+        raise
     if first:
         report_end(flags, plan)
 
@@ -80,10 +92,21 @@ def main(arguments: list[str]) -> None:
 def in_processes(command: list[str], processes: int) -> None:
     """Train in several processes, of which the first says what there is to say."""
     failed = launch(command, processes)
-    if failed is None:
-        return
-    if failed.rank == 0 and failed.code > 0:
-        raise SystemExit(failed.code)
+    if failed is not None:
+        # One that was killed in the middle of a progress bar left the terminal without its cursor.
+        Console(stderr=True).show_cursor()
+        explain(failed, processes)
+
+
+def explain(failed: Failed, processes: int) -> None:
+    """One line about the process that failed, if it has not said it itself; ends with its exit code."""
+    if 0 < failed.code != LOST:
+        if failed.rank == 0:
+            raise SystemExit(failed.code)
+        if failed.last_line.startswith("sonarium: "):
+            say(failed.last_line)
+            raise SystemExit(failed.code)
+        say(failed.errors.rstrip())
     raise OSError(
         f"process {failed.rank} of {processes} {failed.how}; the others were ended, and the same command resumes "
         "from the last checkpoint"
@@ -92,92 +115,47 @@ def in_processes(command: list[str], processes: int) -> None:
 
 def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[TrainFlags, Plan]:
     """The flags that decide which others there are come first; then all are parsed together."""
-    if model in AGENTS:
-        return agent_plan(model, arguments)
-    entry = selected(MODELS, model, "model")
-    preset = flag(arguments, "preset", "default")
-    if preset not in entry.presets:
-        raise UsageError(f"no preset of {model} is called '{preset}': choose one of {', '.join(entry.presets)}")
-    upstream = flag(arguments, "codes", "")
-    world = CODES if upstream else flag(arguments, "world", DEFAULT_WORLD.get(entry.kinds[0], ""))
-    below = open_run(Path(upstream)) if upstream else None
-    config, kind, about, main_flags = source_of(model, world, below)
-    if kind not in entry.kinds:
-        raise UsageError(f"{model} does not train on {kind}s, which {world} gives: {suiting(model)}")
-    learner = with_front(entry.presets[preset](kind), flag(arguments, "front", ""), model)
-    clips = ClipsConfig(cut=entry.cut, drop_last=entry.drop_last)
-    groups = [
-        Group(model, learner, entry.main or None),
-        Group(world, config, main_flags),
-        Group("training", clips, TRAINING),
-        Group("training", SplitConfig() if below is None else inherited(below), TRAINING),
-        Group("training", LoopConfig(), TRAINING),
-    ]
-    description = f"Train {model} ({entry.summary}) on {about}."
-    if not named:
-        description = f"No model is named: these are the flags of {model}. {description}"
-    flags, made = parse_groups(ClipsFlags, groups, arguments, f"train {model}", description)
-    source = ClipsPlan(world, located(made[1]), made[2], made[3])
-    plan = Plan(model, preset, made[0], source, made[4], None if below is None else upstream_of(below))
-    return flags, plan
-
-
-def agent_plan(model: str, arguments: list[str]) -> tuple[TrainFlags, Plan]:
-    """The plan of an agent that learns in an environment."""
-    entry = AGENTS[model]
-    preset = flag(arguments, "preset", "default")
-    if preset not in entry.presets:
-        raise UsageError(f"no preset of {model} is called '{preset}': choose one of {', '.join(entry.presets)}")
-    groups = [
-        Group(model, entry.presets[preset](), entry.main or None),
-        Group("environment", RolloutConfig()),
-        Group("training", LoopConfig(), TRAINING),
-    ]
-    description = f"Train {model} ({entry.summary}) in an environment."
-    flags, made = parse_groups(TrainFlags, groups, arguments, f"train {model}", description)
-    return flags, Plan(model, preset, made[0], RolloutsPlan(made[1]), made[2])
-
-
-def source_of(model: str, world: str, below: Opened | None) -> tuple[Any, SignalKind, str, tuple[str, ...] | None]:
-    """The configuration of what is trained on, the kind of its signal, what it is in words, and its main flags."""
-    if below is not None:
-        return CodesConfig(), "codes", f"the codes of {below.run.folder} ({below.plan.model})", None
-    if not world:
-        raise UsageError(f"{model} trains on the codes of another run: give --codes RUN")
-    entry = selected(WORLDS, world, "world")
-    return entry.Config(), entry.kind, f"{world} ({entry.summary})", entry.main
-
-
-def suiting(model: str) -> str:
-    """What to give to a model instead."""
-    kinds = MODELS[model].kinds
-    worlds = [name for name, other in WORLDS.loadable().items() if other.kind in kinds]
-    said = [f"--world {', '.join(worlds)}"] if worlds else []
-    return f"take {' or '.join([*said, *(['--codes RUN'] if 'codes' in kinds else [])])}"
-
-
-def inherited(below: Opened) -> SplitConfig:
-    """The split of the upstream run: what it was trained on must not be tested on."""
-    own = below.plan.clips.split
-    return dataclasses.replace(own, split_seed=below.plan.seed if own.split_seed is None else own.split_seed)
-
-
-def with_front(config: Any, name: str, model: str) -> Any:
-    """The configuration with another front end."""
-    if not name:
-        return config
-    fields = [field.name for field in dataclasses.fields(config)]
-    own = [field for field in fields if isinstance(getattr(config, field), FrontEndConfig)]
-    if not own:
-        raise UsageError(f"--front {name}: {model} has no front end that can be exchanged")
-    return dataclasses.replace(config, **{own[0]: selected(FRONT_ENDS, name, "front end").Config()})
-
-
-def selected(kind: Kind, name: str, what: str) -> Any:
     try:
-        return kind.select(name, what)
+        plan = planned(model, arguments)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    source, loop = plan.source, Group("training", plan.loop, TRAINING)
+    if isinstance(source, RolloutsPlan):
+        entry, schema, about = AGENTS[model], TrainFlags, "in an environment"
+        groups = [Group("environment", source.rollouts), loop]
+    else:
+        entry, schema = MODELS[model], ClipsFlags
+        about, first = told_of(plan)
+        parts = [Group("training", part, TRAINING) for part in (source.clips, source.split)]
+        groups = [Group(source.world, source.config, first), *parts, loop]
+    description = f"Train {model} ({entry.summary}) {about}."
+    if not named:
+        description = f"No model is named: these are the flags of {model}. {description}"
+    own = Group(model, plan.learner, entry.main or None)
+    flags, made = parse_groups(schema, [own, *groups], arguments, f"train {model}", description)
+    if isinstance(source, RolloutsPlan):
+        chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(made[1])
+    else:
+        chosen = ClipsPlan(source.world, located(made[1]), made[2], made[3])
+    return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=made[-1])
+
+
+def planned(model: str, arguments: list[str]) -> Plan:
+    """The plan with every default for the flags that decide what it is made of."""
+    preset, codes = flag(arguments, "preset", "default"), flag(arguments, "codes", "")
+    if codes:
+        return plan_on_codes(model, open_run(Path(codes), remark=say), preset)
+    if wants_help(arguments) and model in MODELS and MODELS[model].kinds == ("codes",):
+        return default_plan(model, preset=preset, upstream=ANY_RUN)
+    return default_plan(model, flag(arguments, "world", ""), preset, flag(arguments, "front", ""))
+
+
+def told_of(plan: Plan) -> tuple[str, tuple[str, ...] | None]:
+    """What is trained on, in words, and its flags that matter first."""
+    if plan.upstream is not None:
+        return f"on the codes of {plan.upstream.run}", None
+    entry = WORLDS[plan.clips.world]
+    return f"on {plan.clips.world} ({entry.summary})", entry.main
 
 
 def located(config: Any) -> Any:

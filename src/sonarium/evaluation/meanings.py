@@ -29,6 +29,7 @@ CONTROLS = {
     "input": Control("input", "the codes that it was trained on, given to the same probes"),
     "random": Control("untrained", "the same network before training"),
     "chance": Control("chance", "codes that are independent of the clip"),
+    "random_actions": Control("random actions", "each action drawn from the action space"),
 }
 
 

@@ -18,7 +18,7 @@ from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
 from sonarium.models.contract import Learner
 from sonarium.runs.codes import codes_of, encode_clips, frame_rate
-from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, read_plan
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, read_plan
 from sonarium.training.clips import Clips
 from sonarium.training.contract import Source
 from sonarium.training.run import RunFolder, digest, restore_weights
@@ -76,19 +76,19 @@ def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Prog
     run's, which may have the codes of the upstream run already."""
     if isinstance(plan.source, RolloutsPlan):
         return Built(plan, fresh(plan, None), Rollouts(plan.source.rollouts, plan.seed))
-    told = plan.source
+    wanted = plan.source
     if plan.upstream is None:
-        world = WORLDS[told.world].build(told.config, plan.seed, progress)
+        world = WORLDS[wanted.world].build(wanted.config, plan.seed, progress)
     else:
-        world = Codes(told.config, codes_below(plan.upstream, folder, progress))
-    split = told.split
+        world = Codes(wanted.config, codes_below(plan.upstream, folder, progress))
+    split = wanted.split
     seed = plan.seed if split.split_seed is None else split.split_seed
     parts = split_world(world, seed, split.test, split.validation, split.test_groups, split.validation_groups)
     data = Data(world, parts)
     if steps:
         complete = MODELS[plan.model].complete
         plan = replace(plan, learner=complete(plan.learner, world, steps))
-    source = Clips(world, data.training(told.clips.train_on), told.clips, plan.seed)
+    source = Clips(world, data.training(wanted.clips.train_on), wanted.clips, plan.seed)
     return Built(plan, fresh(plan, world.signal), source, data)
 
 
@@ -169,6 +169,14 @@ def restore(run: RunFolder, learner: Learner, remark: Remark) -> int:
     restore_weights(learner, weights, f"'{run.folder}/checkpoints/step-{step}'")
     learner.eval()
     return step
+
+
+def plan_on_codes(model: str, below: Opened, preset: str = "default") -> Plan:
+    """A plan with every default, of a model on the codes of a run and with its split: what that run was trained on
+    must not be tested on."""
+    own = below.plan.clips.split
+    split = replace(own, split_seed=below.plan.seed if own.split_seed is None else own.split_seed)
+    return default_plan(model, preset=preset, upstream=upstream_of(below), split=split)
 
 
 def upstream_of(opened: Opened) -> Upstream:

@@ -19,7 +19,7 @@ from sonarium.models.framing import coded, in_frames
 from sonarium.runs.build import open_learner
 from sonarium.training.engine import choose_device
 from sonarium.worlds.audio.file import LOUDEST, Limits, Recording
-from sonarium.worlds.contract import Signal
+from sonarium.worlds.contract import PLURAL, Signal
 
 RATES = Limits()
 """A rate beyond these is a mistake, such as one in kHz."""
@@ -33,7 +33,7 @@ def load(run: Path | str, device: str = "cpu") -> "Coder":
     able = isinstance(learner, Encoder | FrameEncoder) and signal.kind != "picture"
     if not able or (signal.kind == "codes" and below is None):
         raise ValueError(
-            f"'{run}' holds a {plan.model} that was trained on {signal.kind}s and cannot encode sound"
+            f"'{run}' holds a {plan.model} that was trained on {PLURAL[signal.kind]} and cannot encode sound"
         )
     return Coder(learner.to(choose_device(device)), signal, below)
 

@@ -6,19 +6,20 @@
 Plans of version 0.1, which had no format number, are upgraded as they are read.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sonarium.agents.rollout import RolloutConfig
 from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
 from sonarium.config import FORMAT, fits, from_json, to_json, types_of
+from sonarium.features.contract import FrontEndConfig
 from sonarium.runs.upgrade import RENAMED, from_format_1
 from sonarium.training.clips import ClipsConfig
 from sonarium.training.fit import LoopConfig
 from sonarium.worlds.codes import CodesConfig
-from sonarium.worlds.contract import SignalKind
+from sonarium.worlds.contract import PLURAL, SignalKind
 
 CODES = "codes"
 """The name of the world that an upstream run makes."""
@@ -101,17 +102,83 @@ class Plan:
         """The plan in JSON's terms."""
         source = self.source
         if isinstance(source, ClipsPlan):
-            told = {"world": source.world, "config": to_json(source.config)}
-            told |= {"clips": to_json(source.clips), "split": to_json(source.split)}
+            recorded = {"world": source.world, "config": to_json(source.config)}
+            recorded |= {"clips": to_json(source.clips), "split": to_json(source.split)}
         else:
-            told = {"rollouts": to_json(source.rollouts)}
+            recorded = {"rollouts": to_json(source.rollouts)}
         return {
             "format": FORMAT,
             "model": {"name": self.model, "preset": self.preset, "config": to_json(self.learner)},
-            "source": told,
+            "source": recorded,
             "loop": to_json(self.loop),
             "upstream": None if self.upstream is None else vars(self.upstream),
         }
+
+
+DEFAULT_WORLD: dict[SignalKind, str] = {"wave": "tones", "picture": "digits"}
+"""What a model trains on where nothing is said."""
+
+
+def default_plan(
+    model: str,
+    world: str = "",
+    preset: str = "default",
+    front: str = "",
+    upstream: Upstream | None = None,
+    split: SplitConfig = SplitConfig(),
+) -> Plan:
+    """A plan with every default: of a model on a world or on the codes of an upstream run, or of an agent.
+
+    Change it by `dataclasses.replace`.
+    """
+    if model in AGENTS:
+        own = preset_of(AGENTS.select(model).presets, preset, model)()
+        return Plan(model, preset, own, RolloutsPlan(RolloutConfig()), LoopConfig())
+    entry = MODELS.select(model, "model or agent")
+    make = preset_of(entry.presets, preset, model)
+    world = CODES if upstream is not None else world or DEFAULT_WORLD.get(entry.kinds[0], "")
+    if not world:
+        raise ValueError(f"{model} trains on the codes of another run: give --codes RUN")
+    if upstream is None:
+        chosen = WORLDS.select(world)
+        config, kind = chosen.Config(), chosen.kind
+    else:
+        config, kind = CodesConfig(), "codes"
+    if kind not in entry.kinds:
+        raise ValueError(f"{model} does not train on {PLURAL[kind]}, which {world} gives: {suiting(entry.kinds)}")
+    clips = ClipsConfig(cut=entry.cut, drop_last=entry.drop_last)
+    learner = with_front(make(kind), front, model)
+    return Plan(model, preset, learner, ClipsPlan(world, config, clips, split), LoopConfig(), upstream)
+
+
+def preset_of(presets: Mapping[str, Any], preset: str, model: str) -> Any:
+    if preset not in presets:
+        raise ValueError(f"no preset of {model} is called '{preset}': choose one of {', '.join(presets)}")
+    return presets[preset]
+
+
+def suiting(kinds: Sequence[SignalKind]) -> str:
+    """What to give to a model that trains on these kinds of signal."""
+    worlds = [name for name, entry in WORLDS.loadable().items() if entry.kind in kinds]
+    said = [f"--world {', '.join(worlds)}"] if worlds else []
+    return f"take {' or '.join([*said, *(['--codes RUN'] if 'codes' in kinds else [])])}"
+
+
+def with_front(config: Any, name: str, model: str) -> Any:
+    """The configuration with another front end."""
+    if not name:
+        return config
+    chosen = FRONT_ENDS.select(name).Config
+    # Some models take any front end, others one kind alone: the annotation says which.
+    takes = {field: hint for field, hint in types_of(type(config)).items() if is_front(hint)}
+    fitting = [field for field, hint in takes.items() if issubclass(chosen, hint)]
+    if not fitting:
+        raise ValueError(f"--front {name}: {model} does not take it; leave it out")
+    return replace(config, **{fitting[0]: chosen()})
+
+
+def is_front(hint: object) -> bool:
+    return isinstance(hint, type) and issubclass(hint, FrontEndConfig)
 
 
 def read_plan(config: Mapping[str, Any], where: str) -> Plan:
@@ -126,39 +193,41 @@ def read_plan(config: Mapping[str, Any], where: str) -> Plan:
             f"{where} has the format {config['format']!r}, and this version of Sonarium reads up to {FORMAT}: "
             "use the version that wrote it, or a newer one"
         )
-    model, told, loop, upstream = (
+    model, source, loop, upstream = (
         section(config, name, where) for name in ("model", "source", "loop", "upstream")
     )
-    if told is None or model is None or loop is None:
+    if source is None or model is None or loop is None:
         raise ValueError(f"{where} lacks model, source or loop: restore it")
-    known = [entry.Config for entry in FRONT_ENDS.loadable().values()]
     name, preset = text(model, "name", f"{where}: model"), text(model, "preset", f"{where}: model")
-    if "rollouts" in told:
-        entry = entry_of(AGENTS, name, f"{where}: model")
-        default = among(entry.presets, preset, f"{where}: preset")()
-        config_of_env = section(told, "rollouts", where)
-        source: Any = RolloutsPlan(from_json(RolloutConfig(), config_of_env or {}, f"{where}: source"))
-    else:
-        world = text(told, "world", f"{where}: source")
-        own, kind = world_default(world, where)
-        entry = entry_of(MODELS, name, f"{where}: model")
-        default = among(entry.presets, preset, f"{where}: preset")(kind)
-        parts = {part: section(told, part, where) or {} for part in ("config", "clips", "split")}
-        source = ClipsPlan(
-            world,
-            from_json(own, parts["config"], f"{where}: source.config", known, renamed),
-            from_json(ClipsConfig(), parts["clips"], f"{where}: source.clips"),
-            from_json(SplitConfig(), parts["split"], f"{where}: source.split"),
+    known = [entry.Config for entry in FRONT_ENDS.loadable().values()]
+    if "rollouts" in source:
+        default = among(entry_of(AGENTS, name, f"{where}: model").presets, preset, f"{where}: preset")()
+        rollouts = from_json(
+            RolloutConfig(), section(source, "rollouts", where) or {}, f"{where}: source.rollouts"
         )
+        chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(rollouts)
+    else:
+        chosen, kind = read_clips(source, f"{where}: source", known, renamed)
+        default = among(entry_of(MODELS, name, f"{where}: model").presets, preset, f"{where}: preset")(kind)
     learner = from_json(default, section(model, "config", where) or {}, f"{where}: model.config", known, renamed)
-    return Plan(
-        name,
-        preset,
-        learner,
-        source,
-        from_json(LoopConfig(), loop, f"{where}: loop"),
-        None if upstream is None else read_upstream(upstream, where),
+    below = None if upstream is None else read_upstream(upstream, where)
+    return Plan(name, preset, learner, chosen, from_json(LoopConfig(), loop, f"{where}: loop"), below)
+
+
+def read_clips(
+    source: Mapping[str, Any], where: str, known: Sequence[type], renamed: Mapping[str, Mapping[str, str]]
+) -> tuple[ClipsPlan, SignalKind]:
+    """The clips that a configuration records, and the kind of their signal."""
+    world = text(source, "world", where)
+    default, kind = world_default(world, where)
+    config, clips, split = (section(source, name, where) or {} for name in ("config", "clips", "split"))
+    plan = ClipsPlan(
+        world,
+        from_json(default, config, f"{where}.config", known, renamed),
+        from_json(ClipsConfig(), clips, f"{where}.clips"),
+        from_json(SplitConfig(), split, f"{where}.split"),
     )
+    return plan, kind
 
 
 def world_default(world: str, where: str) -> tuple[Any, SignalKind]:
@@ -169,11 +238,11 @@ def world_default(world: str, where: str) -> tuple[Any, SignalKind]:
     return entry.Config(), entry.kind
 
 
-def read_upstream(told: Mapping[str, Any], where: str) -> Upstream:
+def read_upstream(values: Mapping[str, Any], where: str) -> Upstream:
     types = types_of(Upstream)
-    if told.keys() != types.keys() or not all(fits(hint, told[name]) for name, hint in types.items()):
-        raise ValueError(f"{where}: upstream is {dict(told)!r}, expected {', '.join(types)}: restore it")
-    return Upstream(**told)
+    if values.keys() != types.keys() or not all(fits(hint, values[name]) for name, hint in types.items()):
+        raise ValueError(f"{where}: upstream is {dict(values)!r}, expected {', '.join(types)}: restore it")
+    return Upstream(**values)
 
 
 def section(config: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any] | None:
@@ -224,8 +293,8 @@ def summary(config: Mapping[str, Any]) -> Summary:
     """Of a recorded plan of any format."""
     if "format" not in config:
         config = from_format_1(config, "config.json")
-    model, told = config.get("model") or {}, config.get("source") or {}
-    split = told.get("split") or {}
+    model, source = config.get("model") or {}, config.get("source") or {}
+    split = source.get("split") or {}
     return Summary(
         str(model.get("name", "unknown")),
         str(model.get("preset", "default")),
@@ -236,10 +305,10 @@ def summary(config: Mapping[str, Any]) -> Summary:
 
 
 def source_of(config: Mapping[str, Any]) -> str:
-    told, upstream = config.get("source") or {}, config.get("upstream")
-    if "rollouts" in told:
-        return str((told["rollouts"] or {}).get("env", "unknown"))
+    source, upstream = config.get("source") or {}, config.get("upstream")
+    if "rollouts" in source:
+        return str((source["rollouts"] or {}).get("env", "unknown"))
     if isinstance(upstream, Mapping):
         return f"codes of {Path(str(upstream.get('run'))).name}"
-    world, path = told.get("world", "unknown"), (told.get("config") or {}).get("path")
+    world, path = source.get("world", "unknown"), (source.get("config") or {}).get("path")
     return f"{world} ({Path(path).name})" if path else str(world)

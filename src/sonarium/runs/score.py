@@ -18,7 +18,7 @@ MEANINGS = {
 
 
 def score(
-    opened: Opened, config: EvaluationConfig, device: str = "cpu", progress: Progress = silent
+    opened: Opened, config: EvaluationConfig = EvaluationConfig(), device: str = "cpu", progress: Progress = silent
 ) -> dict[str, Any]:
     """Scores of a run and of its controls, with what is needed to read them."""
     try:

@@ -13,7 +13,7 @@ from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.runs.build import Built, build
 from sonarium.runs.plan import ClipsPlan, Plan, read_plan, source_of
 from sonarium.training.clips import Clips
-from sonarium.training.engine import FabricEngine, environment
+from sonarium.training.engine import FabricEngine, environment, naming_lost_processes
 from sonarium.training.fit import Callbacks, Progress, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import RunFolder
@@ -24,30 +24,53 @@ def train(
     folder: Path,
     steps: int,
     device: str = "auto",
-    nodes: int = 1,
+    nodes: int | None = None,
     progress: Progress = lambda *_: None,
     remark: Callable[[str], None] = lambda _: None,
 ) -> bool:
     """Train up to `steps` steps in all; the same plan again resumes. Whether this is the first process."""
-    engine = FabricEngine(device, plan.loop.precision, plan.seed, nodes)
-    first = engine.rank == 0
-    told = remark if first else (lambda _: None)
-    made = build(plan, steps, folder, lambda stage, done, total: progress(stage, done, total, {}))
-    # A mistake should leave no folder behind that the corrected command would not fit.
+    with naming_lost_processes():
+        engine = FabricEngine(device, plan.loop.precision, plan.seed, nodes)
+        made = build_in_turn(plan, steps, folder, engine, progress)
+        check(made, engine)
+        notify = remark if engine.rank == 0 else (lambda _: None)
+        for line in made.learner.check(made.source):
+            notify(line)
+        kept = write_folder(made, folder, engine) if engine.rank == 0 else ""
+        engine.barrier()
+        run = RunFolder.read(folder)
+        if made.clips is not None and not made.clips.world.planted:
+            notify(": ".join(filter(None, [made.clips.world.describe(), kept])))
+            notify(made.split_in_words())
+        callbacks = Callbacks(
+            progress if engine.rank == 0 else Callbacks.progress, notify, partial(present, made, folder)
+        )
+        fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
+    return engine.rank == 0
+
+
+def build_in_turn(plan: Plan, steps: int, folder: Path, engine: FabricEngine, progress: Progress) -> Built:
+    """The first process builds alone: what it keeps of recordings on the disk, the others read."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        if engine.rank == 0:
+            progress(stage, done, total, {})
+
+    if engine.rank > 0:
+        engine.barrier()
+    made = build(plan, steps, folder, report)
+    if engine.rank == 0:
+        engine.barrier()
+    return made
+
+
+def check(made: Built, engine: FabricEngine) -> None:
+    """A mistake should leave no folder behind that the corrected command would not fit."""
     if isinstance(made.source, Clips):
         made.source.check_batch_size(made.learner.minimum_batch_size, engine.ranks)
         engine.dataset_size = len(made.source.index)
-    for said in made.learner.check(made.source):
-        told(said)
-    kept = write_folder(made, folder, engine) if first else ""
-    engine.barrier()
-    run = RunFolder.read(folder)
-    if made.clips is not None and not made.clips.world.planted:
-        told(": ".join(filter(None, [made.clips.world.describe(), kept])))
-        told(made.split_in_words())
-    callbacks = Callbacks(progress if first else Callbacks.progress, told, partial(present, made, folder))
-    fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
-    return first
+    elif engine.ranks > 1:
+        raise ValueError(f"{made.plan.model} learns in one process: leave out --processes, and use more --envs")
 
 
 def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
@@ -107,18 +130,18 @@ def card(made: Built, step: int) -> str:
     plan = made.plan
     where = source_of(plan.recorded())
     about = (MODELS if isinstance(plan.source, ClipsPlan) else AGENTS)[plan.model].summary
-    told = f"# {plan.model} on {where}\n\n{about[0].upper()}{about[1:]}; preset {plan.preset}, {step} steps of "
-    told += f"{made.source.batch_size} {made.source.unit}, seed {plan.seed}.\n\n"
+    text = f"# {plan.model} on {where}\n\n{about[0].upper()}{about[1:]}; preset {plan.preset}, {step} steps of "
+    text += f"{made.source.batch_size} {made.source.unit}, seed {plan.seed}.\n\n"
     if made.clips is not None:
         world, source = made.clips.world, plan.clips
         known = ", ".join(factor.name for factor in world.factors) or "none"
         rendered = world.planted and source.world in WORLDS
         about_world = WORLDS[source.world].summary if rendered else world.describe()
         trained = made.clips.training(source.clips.train_on)
-        told += f"World: {about_world}. {len(world)} clips; factors: {known}. {len(trained)} clips to train on"
-        told += " (the sound of all splits, without labels)" if source.clips.train_on == "all" else ""
-        told += f", {len(made.clips.split.test)} in the test split.\n\n"
-    return told + (
+        text += f"World: {about_world}. {len(world)} clips; factors: {known}. {len(trained)} clips to train on"
+        text += " (the sound of all splits, without labels)" if source.clips.train_on == "all" else ""
+        text += f", {len(made.clips.split.test)} in the test split.\n\n"
+    return text + (
         "`config.json` has every setting, `environment.json` the machine, `metrics.jsonl` the losses, `media/` "
         "what it sounds and looks like, `checkpoints/` the weights.\n"
         "`sonarium score`, `sample`, `encode` and `report` take this folder.\n"

@@ -142,19 +142,31 @@ class Clips:
     def keep_features(self, learner: Learner, progress: Progress) -> None:
         """Compute each clip's features once, if the learner needs nothing else, clips are always the same samples,
         the front end does not learn, and memory suffices."""
-        if not isinstance(learner, FeatureLearner) or self.world.cropped():
+        if not isinstance(learner, FeatureLearner) or not self.unvaried():
             return
         if any(parameter.requires_grad for parameter in learner.front.parameters()):
             return
         with torch.no_grad():
-            first = learner.features(self.world.whole(self.index[:1], self.device))
+            first = learner.features(self.cut(self.index[:1], 0, slice(None)))
             if first.nbytes * len(self.index) > self.config.cache_megabytes * 2**20:
                 return
             kept = [
                 replace(batch, features=learner.features(batch), signal=torch.empty(len(batch.index), 0))
                 for batch in self.blocks(progress, "computing features")
             ]
-        self.cache = joined(kept)
+        self.cache = joined(kept, self.own_lengths())
+
+    def unvaried(self) -> bool:
+        """Whether a clip is the same samples at every step, in a tensor of the same shape as all others."""
+        if self.config.cut == "piece":
+            return not self.world.cropped()
+        lengths = self.world.lengths(self.index)
+        return bool((lengths == lengths[0]).all())
+
+    def own_lengths(self) -> Int[Tensor, " clip"]:
+        """Samples of each clip without its padding."""
+        lengths = self.world.lengths(self.index)
+        return lengths.clamp(max=self.world.signal.shape[0]) if self.config.cut == "piece" else lengths
 
     def state_dict(self) -> Tree:
         return {"position": self.position}
@@ -173,7 +185,13 @@ def taken(batch: Batch, rows: Int[Tensor, " row"]) -> Batch:
     return replace(batch, **{name: value[rows.to(value.device)] for name, value in columns(batch).items()})
 
 
-def joined(batches: list[Batch]) -> Batch:
-    """Batches one after the other as one."""
-    parts = [columns(batch) for batch in batches]
-    return replace(batches[0], **{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+def joined(batches: list[Batch], lengths: Int[Tensor, " clip"]) -> Batch:
+    """Batches one after the other as one, with the lengths of their clips where any of them has such."""
+    if any(batch.lengths is not None for batch in batches):
+        # A batch whose clips all fill it may leave them out.
+        parts = lengths.split([len(batch.index) for batch in batches])
+        batches = [
+            replace(batch, lengths=own.to(batch.index.device)) for batch, own in zip(batches, parts, strict=True)
+        ]
+    rows = [columns(batch) for batch in batches]
+    return replace(batches[0], **{name: torch.cat([row[name] for row in rows]) for name in rows[0]})

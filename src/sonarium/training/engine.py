@@ -1,11 +1,11 @@
 """Devices, precision and processes. The only file that knows Lightning Fabric and torch.distributed."""
 
 import logging
-import os
 import platform
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -14,9 +14,17 @@ from torch import Tensor
 
 from sonarium import __version__
 from sonarium.training.contract import Segments
+from sonarium.training.launch import Started, started
 
 Precision = Literal["32", "bf16"]
 FABRIC_PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
+
+NEVER = timedelta(days=365)
+"""How long a process waits for a slower one: that one has died, it notices at once."""
+
+
+class ProcessLost(OSError):
+    """Another process of this training has ended."""
 
 
 def choose_device(name: str) -> str:
@@ -39,22 +47,22 @@ def fastest_precision() -> Precision:
 class FabricEngine:
     """Runs updates on one device, alone or as one of several processes, and keeps the run's random numbers."""
 
-    def __init__(self, device: str, precision: Precision, seed: int, nodes: int = 1):
+    def __init__(self, device: str, precision: Precision, seed: int, nodes: int | None = None):
         if precision not in FABRIC_PRECISION:
             raise ValueError(f"precision '{precision}': use --precision {' or '.join(FABRIC_PRECISION)}")
-        accelerator = choose_device(device)
+        accelerator, place = choose_device(device), started()
+        check_place(place, accelerator, nodes)
         # Fabric takes a second to import, which a person who asks for help should not wait for.
         from lightning_fabric import Fabric
 
         # It announces on the error stream what the configuration says already.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-        local = processes_here()
         self.fabric = Fabric(
             accelerator=accelerator,
-            devices=local,
-            num_nodes=nodes,
-            strategy="ddp" if local * nodes > 1 else "auto",
+            devices=place.here,
+            num_nodes=place.nodes,
             precision=FABRIC_PRECISION[precision],
+            **connection(place),
         )
         self.fabric.launch()
         self.device = self.fabric.device
@@ -64,6 +72,9 @@ class FabricEngine:
         self.storage: Callable[[str], Segments] | None = None
         """Gives the segments of a run by name; set when the run is opened."""
         self.report: Callable[[str, int, int], None] = lambda *_: None
+        # Flags travel between CPUs, so that no GPU waits for them.
+        apart = self.ranks > 1 and self.device.type != "cpu"
+        self.flags = torch.distributed.new_group(backend="gloo") if apart else None
 
     def autocast(self) -> AbstractContextManager:
         return self.fabric.autocast()
@@ -98,8 +109,8 @@ class FabricEngine:
         """Whether it is so on any rank."""
         if self.ranks == 1:
             return here
-        flag = torch.tensor([float(here)], device=self.device)
-        torch.distributed.all_reduce(flag)
+        flag = torch.tensor([float(here)])
+        torch.distributed.all_reduce(flag, group=self.flags)
         return bool(flag.item())
 
     def barrier(self) -> None:
@@ -121,12 +132,42 @@ class FabricEngine:
         self.generator.set_state(state["generator"])
 
 
-def processes_here() -> int:
-    """Processes on this machine, as torchrun, Slurm or `launch.py` started them."""
-    for name in ("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE"):
-        if os.environ.get(name, "").isdecimal():
-            return int(os.environ[name])
-    return 1
+def check_place(place: Started, accelerator: str, nodes: int | None) -> None:
+    """Refuse processes that the machines or the flags do not fit."""
+    if nodes is not None and nodes != place.nodes:
+        raise ValueError(
+            f"--nodes {nodes}, but processes were started on {place.nodes} machine(s): start them with torchrun "
+            "or srun on every machine, or leave out --nodes"
+        )
+    if accelerator == "cuda" and place.here > torch.cuda.device_count():
+        raise ValueError(
+            f"{place.here} processes on a machine with {torch.cuda.device_count()} CUDA device(s): start as many "
+            "processes as there are devices, or use --device cpu"
+        )
+
+
+def connection(place: Started) -> dict[str, Any]:
+    """How Fabric connects the processes."""
+    if place.here * place.nodes == 1:
+        return {}
+    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+
+    cluster = SLURMEnvironment() if place.by == "srun" else TorchElasticEnvironment()
+    return {"strategy": DDPStrategy(timeout=NEVER), "plugins": [cluster]}
+
+
+@contextmanager
+def naming_lost_processes() -> Iterator[None]:
+    """A connection that broke means that another process has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error).lower():
+            raise
+        raise ProcessLost(
+            "another process of this training has ended; the same command resumes from the last checkpoint"
+        ) from None
 
 
 def average(gradients: list[Tensor]) -> None:

@@ -53,18 +53,14 @@ def ignore(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Who is told of a training while it goes on."""
+    """What a training calls while it goes on."""
 
     progress: Progress = ignore
     """Draws how far it is."""
     remark: Callable[[str], None] = ignore
-    """Told of damage that was found and passed over."""
+    """Called with damage that was found and passed over."""
     show: Callable[[Learner, Journal, int], None] = ignore
     """Called at the end with the learner, to put pictures and sounds into the journal."""
-
-
-class ProcessLost(OSError):
-    """Another process of this training has ended."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -98,18 +94,22 @@ class Meter:
         return means
 
     def state_dict(self) -> Tree:
-        return {"sums": self.sums, "counts": self.counts}
+        # Of all ranks, whatever number of them will go on from it.
+        return {
+            "sums": {name: self.engine.mean(total) for name, total in self.sums.items()},
+            "counts": self.counts,
+        }
 
     def load_state_dict(self, state: Tree) -> None:
         self.sums = {name: total.to(self.engine.device) for name, total in state["sums"].items()}
         # Version 0.1 kept one count for all.
-        self.counts = state.get("counts") or dict.fromkeys(self.sums, state.get("count", 0))
+        self.counts = state["counts"] if "counts" in state else {name: state["count"] for name in self.sums}
 
 
 @contextmanager
 def stop_on_request() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and a polite kill end the loop after the current step instead of tearing it; a second one at once.
-    Yields what tells whether to end."""
+    Yields a function that says whether to end."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -127,7 +127,7 @@ def stop_on_request() -> Iterator[Callable[[], bool]]:
 
 
 class Training:
-    """One learner at work in one run folder: all that a checkpoint keeps, and who is told."""
+    """One learner at work in one run folder: all that a checkpoint keeps, and what is called on the way."""
 
     def __init__(
         self,
@@ -256,12 +256,6 @@ def fit(
                     callbacks.show(learner, journal, steps)
                 except KeyboardInterrupt:
                     raise Interrupted(steps) from None
-        except RuntimeError as error:
-            if engine.ranks == 1 or "gloo" not in str(error).lower():
-                raise
-            raise ProcessLost(
-                "another process of this training has ended; the same command resumes from the last checkpoint"
-            ) from None
         finally:
             if journal is not None:
                 journal.close()

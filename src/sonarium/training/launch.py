@@ -1,9 +1,10 @@
-"""Several processes on one machine that train as one: started, watched, and ended together.
+"""Several processes that train as one: how this one was started, and how several are started on one machine.
 
-Each is the same command with its rank in the environment, as torchrun and Slurm start them; Lightning Fabric joins
-them. If one dies, the others are ended, for they would wait for it for ever.
+Each process is the same command with its rank in the environment, as torchrun starts them; Lightning Fabric
+connects them. If one dies, the others are ended, for they would wait for it forever.
 """
 
+import ctypes
 import os
 import signal
 import socket
@@ -12,118 +13,180 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Literal
 
-POLL = 0.2
+POLL = 0.1
 """Seconds between two looks at the processes."""
 PATIENCE = 10.0
-"""Seconds that the others have to end by themselves after one died."""
+"""Seconds that the others have to end by themselves after one died; then they are killed."""
+LOST = 76
+"""Exit code of a process that ended because another one did."""
+LAUNCHER = "SONARIUM_LAUNCHER"
+"""Environment variable with the id of the process that launched this one."""
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Started:
+    """How many processes train together."""
+
+    by: Literal["itself", "torchrun", "srun"]
+    """Who set the environment of this one; `launch` does as torchrun."""
+    here: int
+    """Processes on this machine."""
+    nodes: int
+    """Machines."""
+
+
+def started() -> Started:
+    """How this process was started, from its environment."""
+    if "LOCAL_RANK" in os.environ:
+        here, everywhere = number("LOCAL_WORLD_SIZE"), number("WORLD_SIZE")
+        return Started("torchrun", here, everywhere // here)
+    tasks = number("SLURM_NTASKS")
+    # A batch script and the shell of an allocation know the number of tasks, but are none of them.
+    if tasks == 1 or "SLURM_STEP_ID" not in os.environ:
+        return Started("itself", 1, 1)
+    if "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise ValueError(
+            f"srun started {tasks} tasks without --ntasks-per-node: give that flag, in place of --ntasks, so that "
+            "every process finds its device"
+        )
+    return Started("srun", number("SLURM_NTASKS_PER_NODE"), number("SLURM_NNODES"))
+
+
+def number(name: str) -> int:
+    """A count in the environment, 1 where it is not set."""
+    value = os.environ.get(name, "1")
+    if not value.isdecimal() or int(value) < 1:
+        raise ValueError(f"the environment variable {name} is {value!r}, expected a whole number of at least 1")
+    return int(value)
+
+
+def launched() -> bool:
+    """Whether `launch` started this process, watches it, and says what went wrong."""
+    return LAUNCHER in os.environ
+
+
+def end_with_launcher() -> None:
+    """Have this process stop, as if the user had asked, when the one that launched it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(os.environ[LAUNCHER]):
+        raise KeyboardInterrupt("the process that launched this one has ended")
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The process that ended first without success."""
+    """The process whose failure ended the training."""
 
     rank: int
     code: int
     """Its exit code; negative: the signal that killed it."""
-    said: str
-    """The last line of its error stream."""
+    errors: str
+    """Its error stream; that of the first process went to the user already."""
+
+    @property
+    def last_line(self) -> str:
+        return next((line.strip() for line in reversed(self.errors.splitlines()) if line.strip()), "")
 
     @property
     def how(self) -> str:
         if self.code < 0:
             return f"was killed by signal {-self.code} ({signal.Signals(-self.code).name})"
-        return f"ended with code {self.code}" + (f" ({self.said})" if self.said else "")
-
-
-def launched() -> bool:
-    """Whether this process was started as one of several."""
-    return "LOCAL_RANK" in os.environ or os.environ.get("SLURM_NTASKS", "1") != "1"
+        return "lost the connection to the others" if self.code == LOST else f"ended with code {self.code}"
 
 
 def launch(arguments: Sequence[str], processes: int) -> Failed | None:
-    """Run `sonarium` with these arguments in so many processes; the one that failed, if any."""
+    """Run `sonarium` with these arguments in several processes; the one that failed, if any."""
     port = free_port()
     threads = max(1, (os.cpu_count() or 1) // processes)
     workers: list[subprocess.Popen] = []
-    errors = [tempfile.TemporaryFile("w+") for _ in range(processes)]
-    with forwarding(workers):
+    with ExitStack() as opened, passing_on(workers):
+        errors = [opened.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in range(processes)]
         for rank in range(processes):
-            own = {
-                "RANK": rank,
-                "LOCAL_RANK": rank,
-                "NODE_RANK": 0,
-                "WORLD_SIZE": processes,
-                "LOCAL_WORLD_SIZE": processes,
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-            }
-            environment = {"OMP_NUM_THREADS": str(threads), **os.environ, **{k: str(v) for k, v in own.items()}}
-            command = [sys.executable, "-m", "sonarium", *arguments]
-            # What the first says is for the user; what the others say matters only if they fail.
-            quiet = {} if rank == 0 else {"stdout": subprocess.DEVNULL, "stderr": errors[rank]}
-            workers.append(subprocess.Popen(command, env=environment, **quiet))
+            workers.append(start(arguments, rank, processes, port, threads, errors[rank]))
         failed = watch(workers)
-    if failed is None:
-        return None
-    rank, code = failed
-    return Failed(rank, code, last_line(errors[rank]))
+        if failed is None:
+            return None
+        rank, code = failed
+        errors[rank].seek(0)
+        return Failed(rank, code, errors[rank].read())
+
+
+def start(
+    arguments: Sequence[str], rank: int, processes: int, port: int, threads: int, errors: IO[str]
+) -> subprocess.Popen:
+    place = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": processes,
+        "LOCAL_WORLD_SIZE": processes,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        LAUNCHER: os.getpid(),
+    }
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, **{k: str(v) for k, v in place.items()}}
+    # What the first says is for the user; what the others say matters only if they fail.
+    quiet = {} if rank == 0 else {"stdout": subprocess.DEVNULL, "stderr": errors}
+    # In a process group of its own: Ctrl-C reaches it once, through `passing_on`.
+    return subprocess.Popen(
+        [sys.executable, "-m", "sonarium", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+        **quiet,
+    )
 
 
 def watch(workers: Sequence[subprocess.Popen]) -> tuple[int, int] | None:
-    """Wait until all have ended; if one fails, end the others, and return its rank and exit code."""
-    while True:
-        codes = [worker.poll() for worker in workers]
-        failed = [(rank, code) for rank, code in enumerate(codes) if code]
-        if failed:
-            end(workers)
-            # A process that was killed takes others down with it: it is the one to name.
-            return min(failed, key=lambda one: (one[1] > 0, one[0]))
-        if all(code == 0 for code in codes):
+    """Wait until all have ended; if one fails, have the others end too. Rank and exit code of the one to blame."""
+    while not any(codes := [worker.poll() for worker in workers]):
+        if None not in codes:
             return None
         time.sleep(POLL)
-
-
-def end(workers: Sequence[subprocess.Popen]) -> None:
-    """Ask all to end, and kill those that do not."""
+    # Most notice by themselves, for their connection to it is closed, and say nothing false on their way out.
     deadline = time.monotonic() + PATIENCE
+    while None in (codes := [worker.poll() for worker in workers]) and time.monotonic() < deadline:
+        time.sleep(POLL)
     for worker in workers:
-        if worker.poll() is None:
-            worker.terminate()
-    for worker in workers:
-        try:
-            worker.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
+        worker.kill()
+        worker.wait()
+    return blamed(codes)
+
+
+def blamed(codes: Sequence[int | None]) -> tuple[int, int]:
+    """One that was killed, else the first that failed for a reason of its own."""
+    failed = [(rank, code) for rank, code in enumerate(codes) if code]
+    return min(failed, key=lambda one: (one[1] == LOST, one[1] > 0, one[0]))
 
 
 @contextmanager
-def forwarding(workers: Sequence[subprocess.Popen]) -> Iterator[None]:
-    """Ctrl-C reaches all processes of a terminal by itself; a signal to this one alone is passed on."""
+def passing_on(workers: Sequence[subprocess.Popen]) -> Iterator[None]:
+    """What the user asks of this process, by Ctrl-C or a signal, is asked of all workers."""
 
-    def forward(number: int, frame: object) -> None:
+    def everyone(number: int) -> None:
         for worker in workers:
-            if worker.poll() is None:
-                worker.send_signal(number)
+            worker.send_signal(number)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, lambda number, frame: None)
-    signal.signal(signal.SIGTERM, forward)
+    def suspend(number: int, frame: object) -> None:
+        everyone(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        everyone(signal.SIGCONT)
+
+    handlers = {
+        signal.SIGINT: lambda number, frame: everyone(number),
+        signal.SIGTERM: lambda number, frame: everyone(number),
+        signal.SIGTSTP: suspend,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def last_line(file: IO[str]) -> str:
-    file.seek(0)
-    lines = [line.strip() for line in file.read().splitlines() if line.strip()]
-    return lines[-1] if lines else ""
 
 
 def free_port() -> int:

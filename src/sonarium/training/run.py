@@ -37,8 +37,9 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def damage(checkpoint: Path, root: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if it and all segments that it refers to are whole."""
+def damage(checkpoint: Path, root: Path, whole_segments: set[str]) -> str | None:
+    """What is wrong with a checkpoint, or None if it and all segments that it refers to are whole. Segments never
+    change: those found whole are added to the set, and not hashed again."""
     try:
         marks = json.loads((checkpoint / MARK).read_bytes())
         if not isinstance(marks, dict) or marks.keys() != MARKED:
@@ -47,8 +48,11 @@ def damage(checkpoint: Path, root: Path) -> str | None:
             if digest(checkpoint / name) != expected:
                 return f"{name} differs from its checksum"
         for name, expected, size in segments_in(json.loads((checkpoint / STATE).read_bytes())):
+            if name in whole_segments:
+                continue
             if (root / name).stat().st_size != size or digest(root / name) != expected:
                 return f"{name} differs from its checksum"
+            whole_segments.add(name)
     except FileNotFoundError as missing:
         return f"{Path(missing.filename).name} is missing"
     except (ValueError, RecursionError):
@@ -84,6 +88,8 @@ class RunFolder:
         """Damaged checkpoints that a load went past, with their faults."""
         self.faults: dict[Path, str | None] = {}
         """What was found wrong with each checkpoint, so that it is read and hashed once, not at every save."""
+        self.whole_segments: set[str] = set()
+        """Segments that were found whole."""
 
     @classmethod
     def read(cls, folder: Path) -> "RunFolder":
@@ -163,7 +169,7 @@ class RunFolder:
     def fault(self, checkpoint: Path) -> str | None:
         """What is wrong with a checkpoint, if anything."""
         if checkpoint not in self.faults:
-            self.faults[checkpoint] = damage(checkpoint, self.folder)
+            self.faults[checkpoint] = damage(checkpoint, self.folder, self.whole_segments)
         return self.faults[checkpoint]
 
     def segments(self, name: str) -> FileSegments:
@@ -194,20 +200,26 @@ class RunFolder:
         finally:
             remove(aside)
         self.faults[final] = None
-        whole = [path for path in self.checkpoints() if self.fault(path) is None]
-        for old in whole[KEPT:]:
-            remove(old)
-            del self.faults[old]
-        self.prune(whole[:KEPT])
+        self.prune()
 
-    def prune(self, kept: list[Path]) -> None:
-        """Remove segments that no kept checkpoint refers to."""
+    def prune(self) -> None:
+        """Remove checkpoints older than the newest whole ones, and segments that none of those refers to."""
+        kept: list[Path] = []
+        for path in self.checkpoints():
+            # What is older is not read: after resuming, that would mean to hash all its segments.
+            if len(kept) < KEPT:
+                kept += [path] if self.fault(path) is None else []
+            elif self.faults.get(path) is None:
+                remove(path)
+                self.faults.pop(path, None)
         if not (self.folder / "segments").is_dir():
             return
         needed = {name for path in kept for name, _, _ in segments_in(json.loads((path / STATE).read_bytes()))}
         for path in (self.folder / "segments").glob("*/*"):
-            if str(path.relative_to(self.folder)) not in needed:
+            name = str(path.relative_to(self.folder))
+            if name not in needed:
                 remove(path)
+                self.whole_segments.discard(name)
 
     def load(self) -> tuple[int, dict[str, Tensor], Tree] | None:
         """The newest whole checkpoint: its step, weights and state."""
@@ -227,8 +239,11 @@ def upgraded(state: Tree, step: int) -> Tree:
         return state
     parts = {
         # JSON had made the numbers of the parameters into words.
-        name: {**told, "state": {int(number): moments for number, moments in told["state"].items()}}
-        for name, told in state["optimisers"].items()
+        name: {
+            **state_of_part,
+            "state": {int(number): moments for number, moments in state_of_part["state"].items()},
+        }
+        for name, state_of_part in state["optimisers"].items()
     }
     return {
         "parts": parts,

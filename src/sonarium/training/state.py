@@ -38,11 +38,11 @@ class FileSegment:
             header = json.loads(file.read(size))
         return {
             name: np.memmap(
-                self.path, KINDS[told["dtype"]], "r", 8 + size + told["data_offsets"][0], tuple(told["shape"])
-            )
-            if np.prod(told["shape"])
-            else np.zeros(told["shape"], KINDS[told["dtype"]])
-            for name, told in header.items()
+                self.path, KINDS[array["dtype"]], "r", 8 + size + array["data_offsets"][0], tuple(array["shape"])
+            ).reshape(array["shape"])
+            if np.prod(array["shape"])
+            else np.zeros(array["shape"], KINDS[array["dtype"]])
+            for name, array in header.items()
             if name != "__metadata__"
         }
 
@@ -84,14 +84,21 @@ def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> 
     if isinstance(tree, Tensor | np.ndarray):
         assert path not in tensors, f"two tensors would be named {path}"
         array = isinstance(tree, np.ndarray)
+        if array and tree.dtype.kind not in "biuf":
+            raise unable(path, f"is an array of {tree.dtype}")
         tensors[path] = own(torch.from_numpy(np.array(tree)) if array else tree)
         return {"$array" if array else "tensor": path}
     if isinstance(tree, FileSegment):
+        assert tree.path.exists(), (
+            f"{tree.path} of {path} was removed, for the last checkpoints did not refer to it"
+        )
         return {"$segment": [str(tree.path.relative_to(root)), tree.sha256, tree.bytes]}
     if isinstance(tree, np.random.Generator):
         return {"$generator": pack(tree.bit_generator.state, tensors, root, f"{path}/generator")}
     if isinstance(tree, Mapping):
         if not all(isinstance(key, str) for key in tree):
+            if wrong := [key for key in tree if not (key is None or isinstance(key, str | int | float))]:
+                raise unable(path, f"has a {type(wrong[0]).__name__} as a key")
             pairs = [[key, value] for key, value in tree.items()]
             return {"$pairs": pack(pairs, tensors, root, path)}
         assert len(tree) != 1 or not tree.keys() & TAGS, f"{path} has the one key {list(tree)}, which is reserved"
@@ -102,7 +109,14 @@ def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> 
         return tree.item()
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
-    raise TypeError(f"the state at {path or '/'} is a {type(tree).__name__}, which no checkpoint can keep")
+    raise unable(path, f"is a {type(tree).__name__}")
+
+
+def unable(path: str, what: str) -> TypeError:
+    return TypeError(
+        f"the state at {path or '/'} {what}, which no checkpoint can keep: give tensors, arrays, numbers, "
+        "strings, NumPy generators, segments, and dictionaries or lists of them"
+    )
 
 
 def own(tensor: Tensor) -> Tensor:
@@ -124,15 +138,16 @@ def unpack(packed: Tree, tensors: Mapping[str, Tensor], root: Path) -> Tree:
             return tensors[value].numpy()
         if tag == "$segment":
             return FileSegment(root / value[0], value[1], value[2])
-        told = unpack(value, tensors, root)
-        return dict(told) if tag == "$pairs" else generator_of(told)
+        tree = unpack(value, tensors, root)
+        return dict(tree) if tag == "$pairs" else generator_of(tree)
     return {key: unpack(value, tensors, root) for key, value in packed.items()}
 
 
 def generator_of(state: dict[str, Any]) -> np.random.Generator:
     """NumPy's generator in a state that was saved."""
-    known = {kind.__name__: kind for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937)}
-    bits = known[state["bit_generator"]]()
+    kinds = (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
+    known = {kind.__name__: kind for kind in kinds}
+    bits: Any = known[state["bit_generator"]]()
     bits.state = state
     return np.random.Generator(bits)
 

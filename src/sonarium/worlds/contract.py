@@ -18,6 +18,7 @@ from torch import Tensor
 from sonarium.worlds.counter import places
 
 SignalKind = Literal["wave", "picture", "codes"]
+PLURAL: dict[SignalKind, str] = {"wave": "waves", "picture": "pictures", "codes": "codes"}
 Mark = tuple[float, float, str]
 """Onset and offset in seconds, and the label, of a segment of a clip."""
 Progress = Callable[[str, int, int], object]
@@ -117,8 +118,7 @@ class World(ABC):
 
     def cropped(self) -> bool:
         """Whether `piece` gives other samples at every step, rather than the clip as it is."""
-        lengths = self.lengths(torch.arange(len(self)))
-        return bool((lengths != self.signal.shape[0]).any())
+        return bool((self.lengths(torch.arange(len(self))) > self.signal.shape[0]).any())
 
     def piece(
         self,

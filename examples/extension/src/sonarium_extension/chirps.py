@@ -126,8 +126,11 @@ class Chirps(World):
             middle = (np.arange(int(frames[row])) + 0.5) / TRACK_RATE
             tracks[row, : frames[row], 0] = torch.from_numpy(frequency(song, middle))
             tracks[row, : frames[row], 1] = torch.from_numpy(syllable(song, middle))
-        factors = torch.tensor([[song.singer, song.motif, PITCHES[song.pitch]] for song in songs])
-        return Batch(index.cpu(), signal, factors, lengths=lengths, tracks=tracks).to(device)
+        return Batch(index.cpu(), signal, self.factor_values(index), lengths=lengths, tracks=tracks).to(device)
+
+    def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
+        songs = [self.songs[clip] for clip in index.tolist()]
+        return torch.tensor([[song.singer, song.motif, PITCHES[song.pitch]] for song in songs])
 
     def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         return torch.tensor([self.songs[clip].singer for clip in index.tolist()])

@@ -70,18 +70,20 @@ class KMeans(Learner, FrameEncoder):
         """The E-step of one batch."""
         frames = own_frames(data)
         distance, cluster = self.distances(frames).min(1)
-        self.sums.index_add_(0, cluster, frames.double())
-        self.counts.index_add_(0, cluster, torch.ones_like(cluster, dtype=torch.float64))
-        # Ranks may have unlike numbers of frames; the mean over ranks is that of the global batch.
+        sums, counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
+        sums.index_add_(0, cluster, frames.double())
+        counts.index_add_(0, cluster, torch.ones_like(cluster, dtype=torch.float64))
+        # Of the global batch, so that all ranks have the same statistics, whenever a checkpoint is saved.
+        self.sums += engine.mean(sums)
+        self.counts += engine.mean(counts)
         count = engine.mean(torch.tensor(float(len(frames)), device=frames.device))
         return {"loss/distortion": distance.square().sum() / count}
 
     @torch.no_grad()
     def end_pass(self, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         """The M-step; a cluster without frames stays where it is."""
-        sums, counts = engine.mean(self.sums), engine.mean(self.counts)
-        used = counts > 0
-        means = (sums / counts.clamp(min=1e-12)[:, None]).to(self.centroids.dtype)
+        used = self.counts > 0
+        means = (self.sums / self.counts.clamp(min=1e-12)[:, None]).to(self.centroids.dtype)
         moved = (means - self.centroids)[used].square().sum(1).mean()
         self.centroids[used] = means[used]
         self.sums.zero_()

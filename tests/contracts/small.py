@@ -1,0 +1,133 @@
+"""Small configurations of what is in the catalogue, for contracts that are tested over all of it.
+
+What another package adds is taken at its defaults.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from corpus import PATTERN, RATE, write_corpus
+
+from sonarium.catalogue import MODELS, WORLDS
+from sonarium.models.contract import Learner
+from sonarium.worlds.codes import Codes, CodesConfig, Encoded, gather
+from sonarium.worlds.contract import Batch, Factor, Signal, SignalKind, World
+
+SEED = 3
+OF_CODES = "codes"
+"""The world that another run makes, which has no entry."""
+EVERY_WORLD = (*WORLDS.loadable(), OF_CODES)
+
+
+def config_of(world: str, folder: Path) -> Any:
+    """A configuration of a world in the catalogue, whose files are written to the folder."""
+    entry = WORLDS[world]
+    if world == "tones":
+        return entry.Config(rate=8000, seconds=0.15, frequencies=5, amplitudes=3, noises=2)
+    if world == "recordings":
+        corpus = folder / "corpus"
+        path = str(corpus if corpus.is_dir() else write_corpus(corpus))
+        return entry.Config(
+            path=path,
+            pattern=PATTERN,
+            labels=("word", "speaker"),
+            rate=RATE,
+            seconds=0.4,
+            cache=str(folder / "cache"),
+        )
+    if world == "syntone-file":
+        path = folder / "tones.npz"
+        if not path.exists():
+            tones = WORLDS["tones"]
+            made = tones.build(tones.Config(rate=8000, seconds=0.1, frequencies=4, amplitudes=2), SEED, ignore)
+            tones.formats[".npz"](made, path, ignore)
+        return entry.Config(path=str(path))
+    return entry.Config()
+
+
+def world_of(name: str, folder: Path) -> World:
+    if name == OF_CODES:
+        return Codes(CodesConfig(frames=4), encoded())
+    return WORLDS[name].build(config_of(name, folder), SEED, ignore)
+
+
+def ignore(stage: str, done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+class Ramps(World):
+    """Clips of unequal length, with all that is known of clips; sample t of clip i is i + t / 1000."""
+
+    name = "ramps"
+    signal = Signal("wave", (40,), 100)
+    factors = (Factor("parity", ("even", "odd")), Factor("number", (0.0, 19.0)))
+    tracks = (Factor("time", (0.0, 1.0), "s"), Factor("half", ("first", "second")))
+    track_rate = 20.0
+    group_kind = "five"
+
+    def __len__(self) -> int:
+        return 20
+
+    def lengths(self, index):
+        return 40 + 7 * (index.cpu() % 4)
+
+    def group(self, index):
+        return index // 5
+
+    def group_names(self):
+        return ("a", "b", "c", "d")
+
+    def marks(self, index):
+        return [((0.1, 0.3, "early"),) if clip % 2 else () for clip in index.tolist()]
+
+    def whole(self, index, device="cpu"):
+        lengths = self.lengths(index)
+        time, frame = torch.arange(int(lengths.max())), torch.arange(int(self.frames_of(lengths).max()))
+        signal = (index[:, None] + time / 1000) * (time < lengths[:, None])
+        inside = (frame < self.frames_of(lengths)[:, None]).float()
+        tracks = torch.stack([inside * frame / 20, inside * (frame > 3)], 2)
+        factors = torch.stack([index % 2, index], 1).float()
+        return Batch(index, signal, factors, lengths=lengths, tracks=tracks).to(device)
+
+
+def encoded() -> Encoded:
+    """Codes of these clips: four numbers, ten times a second."""
+    world = Ramps()
+    batch = world.whole(torch.arange(len(world)))
+    counts = world.lengths(batch.index) // 10
+    frames = batch.signal[:, : int(counts.max()) * 10].unfold(1, 10, 10)
+    generator = torch.Generator().manual_seed(0)
+    codes = frames @ torch.randn(10, 4, generator=generator) / 10
+    return gather(world, [(batch, codes, counts)], 10.0)
+
+
+def data_for(kind: SignalKind, folder: Path) -> World:
+    """Clips of each form of signal, of unequal length where there can be."""
+    return world_of({"wave": "recordings", "picture": "digits", "codes": OF_CODES}[kind], folder)
+
+
+def cpc(config: Any) -> Any:
+    return replace(
+        config,
+        encoder=replace(config.encoder, filters=(8,)),
+        context=replace(config.context, width=8),
+        predictors=replace(config.predictors, steps_ahead=3),
+    )
+
+
+SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc}
+"""Smaller networks, where the default is too large for a test."""
+
+
+def learner_config(name: str, kind: SignalKind, preset: str = "default") -> Any:
+    config = MODELS[name].presets[preset](kind)
+    return SMALLER.get(name, lambda one: one)(config)
+
+
+def learner_of(name: str, kind: SignalKind, signal: Signal, preset: str = "default", seed: int = SEED) -> Learner:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MODELS[name].build(learner_config(name, kind, preset), signal)

@@ -1,0 +1,200 @@
+"""How processes are started, watched and ended; and what is said of one that failed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from sonarium_process import ENVIRONMENT, run, start
+
+from sonarium.commands.train import explain
+from sonarium.training import launch as module
+from sonarium.training.journal import read_metrics
+from sonarium.training.launch import LAUNCHER, LOST, Failed, Started, blamed, end_with_launcher, started, watch
+from sonarium.training.run import step_of
+
+NAMES = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES")
+SRUN = {"SLURM_NTASKS": "6", "SLURM_NTASKS_PER_NODE": "3", "SLURM_NNODES": "2", "SLURM_STEP_ID": "0"}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    for name in (*NAMES, "SLURM_STEP_ID", LAUNCHER):
+        monkeypatch.delenv(name, raising=False)
+
+    def put(values):
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({}, Started("itself", 1, 1)),
+        ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}, Started("torchrun", 2, 1)),
+        ({"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, Started("torchrun", 4, 2)),
+        # torchrun inside the allocation of Slurm: what is nearer counts.
+        (SRUN | {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}, Started("torchrun", 2, 1)),
+        (SRUN, Started("srun", 3, 2)),
+        ({"SLURM_NTASKS": "1", "SLURM_STEP_ID": "0"}, Started("itself", 1, 1)),
+        # A batch script that does not use srun, and the shell of an allocation.
+        ({"SLURM_NTASKS": "6", "SLURM_NTASKS_PER_NODE": "3", "SLURM_NNODES": "2"}, Started("itself", 1, 1)),
+    ],
+)
+def test_the_environment_says_how_this_process_was_started(environment, values, place):
+    environment(values)
+    assert started() == place
+
+
+def test_an_environment_that_does_not_say_enough_is_refused(environment):
+    environment({"SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"})
+    with pytest.raises(ValueError, match="srun started 2 tasks without --ntasks-per-node: give that flag"):
+        started()
+    environment({"LOCAL_RANK": "0", "WORLD_SIZE": "two"})
+    with pytest.raises(ValueError, match="WORLD_SIZE is 'two', expected a whole number of at least 1"):
+        started()
+
+
+@pytest.mark.parametrize(
+    ("codes", "rank"),
+    [
+        ([LOST, -9], 1), ([-9, LOST], 0), ([1, -9], 1), ([0, 1], 1), ([1, 1], 0), ([LOST, 1], 1), ([130, 130], 0),
+        ([LOST, LOST], 0), ([None, -11, LOST], 1),
+    ],
+)  # fmt: skip
+def test_the_process_to_blame_is_the_one_that_did_not_fail_for_want_of_another(codes, rank):
+    assert blamed(codes) == (rank, codes[rank])
+
+
+def workers(*scripts: str) -> list[subprocess.Popen]:
+    return [subprocess.Popen(["sh", "-c", script]) for script in scripts]
+
+
+def test_the_others_end_when_one_dies(monkeypatch):
+    assert watch(workers("exit 0", "exit 0")) is None
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    hanging = workers("kill -KILL $$", "trap '' TERM; sleep 600 & wait")
+    assert watch(hanging) == (0, -9)
+    assert all(worker.returncode == -9 for worker in hanging)
+    # One that ends by itself is waited for, and what it says of itself counts.
+    monkeypatch.setattr(module, "PATIENCE", 60.0)
+    assert watch(workers(f"exit {LOST}", "sleep 0.3; exit 3")) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("failed", "line"),
+    [
+        (
+            Failed(1, -9, ""),
+            r"process 1 of 2 was killed by signal 9 \(SIGKILL\); the others were ended, and the same",
+        ),
+        (
+            Failed(1, LOST, ""),
+            "process 1 of 2 lost the connection to the others; .* resumes from the last checkpoint",
+        ),
+        (Failed(1, 3, "Traceback …\nKeyError: 'x'\n"), "process 1 of 2 ended with code 3; "),
+    ],
+)
+def test_a_failure_is_told_in_one_line(failed, line):
+    with pytest.raises(OSError, match=line):
+        explain(failed, 2)
+
+
+def test_what_a_process_said_itself_is_not_told_twice(capsys):
+    with pytest.raises(SystemExit) as first:
+        explain(Failed(0, 2, ""), 2)
+    with pytest.raises(SystemExit) as second:
+        explain(Failed(1, 1, "noise\nsonarium: clip 7 of world 'x' has NaN: mend it\n\n"), 2)
+    assert (first.value.code, second.value.code) == (2, 1)
+    assert capsys.readouterr().err == "sonarium: clip 7 of world 'x' has NaN: mend it\n"
+
+
+def test_a_process_does_not_outlive_its_launcher(monkeypatch):
+    monkeypatch.setenv(LAUNCHER, "1")
+    with pytest.raises(KeyboardInterrupt, match="the process that launched this one has ended"):
+        end_with_launcher()
+
+
+TRAIN = "train vae --world digits --batch-size 48 --log-every 2 --save-every 2 --test 0 --device cpu".split()
+LIMIT = 100
+"""Seconds that a training has to start."""
+ENDLESS = ["--steps", "1000000"]
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(pid) for pid in listed.split()]
+
+
+def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
+    """Until the metrics have come this far."""
+    limit = time.monotonic() + LIMIT
+    while process.poll() is None and time.monotonic() < limit:
+        records = read_metrics(folder / "metrics.jsonl")
+        if records and records[-1]["step"] >= step:
+            return
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(f"it did not come to step {step}: {process.communicate(timeout=30)}")
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the children of a process")
+def test_killed_and_interrupted_the_same_words_go_on(tmp_path):
+    folder = tmp_path / "run"
+
+    def newest() -> int:
+        return max([step_of(path) for path in (folder / "checkpoints").glob("step-*")], default=0)
+
+    def stopped(how: Callable[[subprocess.Popen, list[int]], object]) -> tuple[int, str]:
+        process = start(*TRAIN, *ENDLESS, "--processes", "2", "--run", folder)
+        wait_for_step(process, folder, newest() + 4)
+        pids = children(process)
+        assert len(pids) == 2
+        how(process, pids)
+        out, said = process.communicate(timeout=30)
+        # Whoever still lived would hold the pipe of the error stream open.
+        assert all(map(gone, pids)) and out == ""
+        return process.returncode, said
+
+    for rank in (1, 0):
+        code, said = stopped(lambda _, pids, rank=rank: os.kill(pids[rank], signal.SIGKILL))
+        assert code == 1
+        assert said == (
+            f"sonarium: process {rank} of 2 was killed by signal 9 (SIGKILL); the others were ended, and the same "
+            "command resumes from the last checkpoint\n"
+        )
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        code, said = stopped(lambda process, _, asked=asked: process.send_signal(asked))
+        line = f"sonarium: stopped after step {newest()}; the same command resumes from there\n"
+        assert (code, said) == (130, line)
+    # Killed itself, the one that launched them takes them along; they save before they go.
+    _, said = stopped(lambda process, _: process.kill())
+    assert said == f"sonarium: stopped after step {newest()}; the same command resumes from there\n"
+
+
+def test_torchrun_starts_them_too(tmp_path):
+    words = [*TRAIN, "--steps", "4", "--run", str(tmp_path / "two")]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "--"]
+    command = [*torchrun, "sonarium", *words]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("step 4: ") == 1
+    code, _, said = run(*TRAIN, "--steps", "4", "--run", tmp_path / "one")
+    assert code == 0, said
+    one, two = (load_file(tmp_path / name / "checkpoints/step-4/weights.safetensors") for name in ("one", "two"))
+    assert all((one[name] - two[name]).abs().max() < 1e-4 for name in one)
