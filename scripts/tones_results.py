@@ -26,7 +26,7 @@ MODELS = {
     "vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
     "beta-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
     "tc-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
-    # SynTone doubles batch and epochs for this one: as many updates as here, of twice as many clips.
+    # SynTone doubles batch and epochs for this one: as many steps as here, of twice the batch size.
     "factor-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
 }
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
