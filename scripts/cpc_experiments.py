@@ -177,7 +177,7 @@ def scheme(seed: int, test: str, name: str) -> Score:
 
 def unlabelled(seed: int, name: str, config: CPCConfig = DEFAULT, steps: int = STEPS,
                      plain: bool = False) -> Score:  # fmt: skip
-    """One learner of the sound of all four speakers; each one's digits predicted by a probe fitted on the others."""
+    """One learner of the sound of all speakers; each one's digits predicted by a probe fitted on the others."""
     world, config = digits_world(), of_scheme(name, config)
     everyone = [str(one) for one in world.factors[1].values]
     known_as = name.replace(" ", "-") + ("" if steps == STEPS else f"-{steps}")
