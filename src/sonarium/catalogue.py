@@ -6,7 +6,7 @@ on: its name is the name in the catalogue, its object is the entry. One that can
 `broken` says why.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -98,6 +98,12 @@ class Kind(Mapping[str, Entry], Generic[Entry]):
             except KeyError:
                 continue
         return found
+
+    def items(self) -> ItemsView[str, Entry]:
+        return self.loadable().items()
+
+    def values(self) -> ValuesView[Entry]:
+        return self.loadable().values()
 
     def select(self, name: str, what: str | None = None) -> Entry:
         """The entry of this name, or a ValueError that says which there are."""

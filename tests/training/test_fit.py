@@ -4,6 +4,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -174,7 +175,7 @@ def test_the_order_depends_on_seed_and_step_alone(blots):
 
 def test_kept_features_are_those_of_the_clips(blots):
     dealt = clips(blots, 5)
-    learner = MODELS["vae"].build(MODELS["vae"].presets["default"]("picture"), blots.signal)
+    learner: Any = MODELS["vae"].build(MODELS["vae"].presets["default"]("picture"), blots.signal)
     dealt.keep_features(learner, lambda *_: None)
     batch = dealt.at(4)
     assert batch.features is not None
@@ -264,7 +265,7 @@ def test_kept_features_keep_lengths_factors_and_tracks():
     world = Unequal(0.0)
     dealt = Clips(world, torch.arange(100), ClipsConfig(batch_size=8), 5)
     direct = Clips(world, torch.arange(100), ClipsConfig(batch_size=8), 5)
-    learner = MODELS["vae"].build(MODELS["vae"].presets["default"]("wave"), world.signal)
+    learner: Any = MODELS["vae"].build(MODELS["vae"].presets["default"]("wave"), world.signal)
     learner.front.fit([world.piece(torch.arange(100), 0, 0).signal])
     dealt.keep_features(learner, lambda *_: None)
     assert dealt.cache is not None
@@ -280,7 +281,7 @@ def test_kept_features_keep_lengths_factors_and_tracks():
 def test_a_learner_does_not_learn_padding_from_kept_features(model):
     def stepped(change):
         torch.manual_seed(0)
-        learner = MODELS[model].build(MODELS[model].presets["default"]("wave"), Unequal.signal)
+        learner: Any = MODELS[model].build(MODELS[model].presets["default"]("wave"), Unequal.signal)
         learner.front.fit([Unequal(0.0).piece(torch.arange(100), 0, 0).signal])
         dealt = Clips(Unequal(0.0), torch.arange(100), ClipsConfig(batch_size=8), 5)
         engine = FabricEngine("cpu", "32", 0)

@@ -1,8 +1,8 @@
 """Two processes of one thread each beside one process of two threads, at the same global batch.
 
-Both are held by workers that wait, with the libraries imported and the features computed, and are told in turn to
-train for some steps; the other side's workers sleep meanwhile. Steps are as `fit` takes them: batches of the
-clips, gradients averaged over processes, metrics.
+Both are held by workers that wait, with the libraries imported and the features computed, and train in turn for
+some steps; the workers of the other side sleep meanwhile. Steps are as `fit` takes them: batches of the clips,
+gradients averaged over processes, metrics.
 """
 
 import multiprocessing

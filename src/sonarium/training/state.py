@@ -39,7 +39,7 @@ class FileSegment:
         return {
             name: np.memmap(
                 self.path, KINDS[array["dtype"]], "r", 8 + size + array["data_offsets"][0], tuple(array["shape"])
-            ).reshape(array["shape"])
+            )
             if np.prod(array["shape"])
             else np.zeros(array["shape"], KINDS[array["dtype"]])
             for name, array in header.items()
@@ -61,7 +61,7 @@ class FileSegments:
         self.folder = folder
 
     def append(self, arrays: Mapping[str, np.ndarray]) -> FileSegment:
-        content = save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        content = save_arrays({name: np.asarray(array, order="C") for name, array in arrays.items()})
         sha256 = hashlib.sha256(content).hexdigest()
         path = self.folder / f"{sha256[:32]}.safetensors"
         try:
