@@ -2,8 +2,8 @@
 
 Audio_ML_study has predictive coding in two forms, one of which scores one time of an utterance and the other all,
 and a script that was to show that they agree. Here the weights of the second are copied to the first, back, and to
-Sonarium's learner; all three encode the same sound; and at every time the loss and the gradient of every weight are
-compared. `--json` prints one object: `agree`; `weights_kept`, whether copying there and back left them as they
+Sonarium's learner; all three encode the same sound; and the loss and the gradient of every weight are
+compared at every time. `--json` prints one object: `agree`; `weights_kept`, whether copying there and back left them as they
 were; `forms`; `loss_apart` and `gradient_apart`, the worst of all times, and `tolerance` for both; and `times`,
 each with `time`, `losses` by form, `loss_apart`, `gradient_apart`, and `weight`, which one that was of. Exits with
 1 if they do not agree.
@@ -56,7 +56,7 @@ class CompareFlags:
     """Output channels of each convolution of the encoder."""
     width: int = 256
     """Dimension of the context."""
-    ahead: int = 12
+    steps_ahead: int = 12
     """Prediction horizon in frames."""
     bits: Literal["32", "64"] = "64"
     """Precision. With 32 bits rounding moves a few of millions of frames across a ReLU's corner, and single
@@ -67,9 +67,10 @@ class CompareFlags:
     """Print JSON instead of a table."""
 
     def __post_init__(self) -> None:
-        for name, least in (("clips", 2), ("filters", 1), ("width", 1), ("ahead", 1), ("seed", 0)):
+        for name, least in (("clips", 2), ("filters", 1), ("width", 1), ("steps_ahead", 1), ("seed", 0)):
             if getattr(self, name) < least:
-                raise UsageError(f"--{name} {getattr(self, name)}: give a whole number of at least {least}")
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag} {getattr(self, name)}: give a whole number of at least {least}")
         if not 0 < self.seconds <= 60:
             raise UsageError(f"--seconds {self.seconds}: give a length of up to a minute")
 
@@ -108,9 +109,9 @@ def main(arguments: list[str]) -> None:
     frames = CPC(config, Signal("wave", (wave.shape[1],), RATE)).encoder.frames(wave.shape[1])
     rows = []
     with bars() as progress:
-        for row in compare(forms, frames - flags.ahead):
+        for row in compare(forms, frames - flags.steps_ahead):
             rows.append(row)
-            progress("comparing", len(rows), frames - flags.ahead, {})
+            progress("comparing", len(rows), frames - flags.steps_ahead, {})
     if not write(flags, forms, kept, rows):
         raise SystemExit(1)
 
@@ -120,7 +121,7 @@ def small(config: CPCConfig, flags: CompareFlags) -> CPCConfig:
         config,
         encoder=replace(config.encoder, filters=(flags.filters,)),
         context=replace(config.context, width=flags.width),
-        predictors=replace(config.predictors, steps_ahead=flags.ahead),
+        predictors=replace(config.predictors, steps_ahead=flags.steps_ahead),
     )
 
 
