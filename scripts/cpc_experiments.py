@@ -1,8 +1,8 @@
-"""What `scripts/cpc_results.py` measures: predictive coding on the sound at hand, and what probes tell of it.
+"""What `scripts/cpc_results.py` measures: predictive coding on the sound at hand, scored by probes.
 
-No training looks at what was said. No learner hears the speaker, the fold or the song on which it is judged,
-but for those named `heard`, which have heard that sound unlabelled. Strengths of probes are chosen among the
-groups that they are fitted on.
+No training uses labels of what was said. The speaker, fold or song of the test split is not in the training sound,
+but for the parts named `heard`, where it is there without labels. Strengths of probes are chosen among the groups
+that they are fitted on.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,9 +24,10 @@ from sonarium.measures.splits import folds, of_groups
 from sonarium.models.cpc.cpc import CPC, CPCConfig
 from sonarium.models.cpc.presets import DEFAULT, SAMPLES
 from sonarium.models.optim import ScheduleConfig
-from sonarium.training.engine import FabricEngine, quickest
-from sonarium.training.fit import Audience, FitConfig, fit
-from sonarium.training.run import Run
+from sonarium.training.clips import Clips, ClipsConfig
+from sonarium.training.engine import FabricEngine, fastest_precision
+from sonarium.training.fit import Callbacks, LoopConfig, fit
+from sonarium.training.run import RunFolder
 from sonarium.worlds.recordings.world import Recordings, RecordingsConfig
 
 PHONED = "4051-11218-0044"
@@ -69,10 +70,11 @@ def learn(name: str, world: Recordings, clips: Tensor, config: CPCConfig, seed: 
     config = replace(config, schedule=ScheduleConfig("cosine", min(100, steps // 3), steps))
     torch.manual_seed(seed)
     learner = CPC(config, world.signal)
-    run = Run.create(RUNS / f"{name}-{seed}", {"steps": steps, "seed": seed, "config": repr(config)})
-    fitting = FitConfig(BATCH, seed, precision=quickest())
-    engine = FabricEngine("cpu", fitting.precision, seed)
-    fit(learner, world, world.portions(clips), run, engine, fitting, steps, Audience())
+    recorded = {"steps": steps, "seed": seed, "config": repr(config)}
+    run = RunFolder.create(RUNS / f"{name}-{seed}", recorded, lambda found: found)
+    loop = LoopConfig(seed, fastest_precision())
+    engine = FabricEngine("cpu", loop.precision, seed)
+    fit(learner, Clips(world, clips, ClipsConfig(BATCH), seed), run, engine, loop, steps, Callbacks())
     return learner.eval()
 
 
@@ -85,11 +87,11 @@ def controls(rate: int) -> dict[str, LogMel | Mfcc]:
     return {"log-mel": LogMel(LogMelConfig(), rate), "MFCC": Mfcc(MfccConfig(), rate)}
 
 
-Hearing = CPC | LogMel | Mfcc
+Features = CPC | LogMel | Mfcc
 
 
 @torch.no_grad()
-def heard(world: Recordings, by: Hearing, clips: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def encoded(world: Recordings, by: Features, clips: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Clips of about one length at a time: which, their frames, and how many each has."""
     order = clips[world.lengths(clips).argsort(stable=True)]
     for index in order.split(64):
@@ -99,10 +101,10 @@ def heard(world: Recordings, by: Hearing, clips: Tensor) -> Iterator[tuple[np.nd
         yield index.numpy(), codes.double().numpy(), by.code_lengths(batch.lengths).numpy()
 
 
-def pooled(world: Recordings, by: Hearing) -> np.ndarray:
-    """Each clip's means in three thirds and the deviation, in the order of the clips."""
+def pooled(world: Recordings, by: Features) -> np.ndarray:
+    """Each clip's means in three thirds and the standard deviation, in the order of the clips."""
     rows: dict[int, np.ndarray] = {}
-    for index, codes, counts in heard(world, by, torch.arange(len(world))):
+    for index, codes, counts in encoded(world, by, torch.arange(len(world))):
         rows |= dict(zip(index.tolist(), rows_of(codes, counts, "clip", "thirds")[0], strict=True))
     return np.array([rows[clip] for clip in range(len(world))])
 
@@ -115,14 +117,14 @@ def across(codes: np.ndarray, labels: np.ndarray, groups: np.ndarray, train: np.
     return 100 * fit_and_score(table, train, 0, test, setting, config, 0).accuracy
 
 
-# Digits: the speaker that is judged on is heard by no one before.
+# Digits: the test speaker is unknown to learner and probe.
 
 
 def digits_world() -> Recordings:
     return sound("fsdd", rate=8000, seconds=0.64)
 
 
-def digit_score(world: Recordings, by: Hearing, speakers: list[str], test: str) -> float:
+def digit_score(world: Recordings, by: Features, speakers: list[str], test: str) -> float:
     return digit_of(world, pooled(world, by), speakers, test)
 
 
@@ -130,8 +132,8 @@ def digit_of(world: Recordings, codes: np.ndarray, speakers: list[str], test: st
     """Digits of one speaker, by a probe fitted on others."""
     digit, speaker = (column.numpy() for column in world.values.long().T)
     names = np.array(world.factors[1].values)[speaker]
-    train, judged = np.flatnonzero(np.isin(names, speakers)), np.flatnonzero(names == test)
-    return across(codes, digit, names, train, judged)
+    train, tested = np.flatnonzero(np.isin(names, speakers)), np.flatnonzero(names == test)
+    return across(codes, digit, names, train, tested)
 
 
 def of_speakers(world: Recordings, speakers: list[str]) -> Tensor:
@@ -141,7 +143,7 @@ def of_speakers(world: Recordings, speakers: list[str]) -> Tensor:
 
 def digits(seed: int, test: str, config: CPCConfig = DEFAULT, name: str = "default", steps: int = STEPS,
            plain: bool = True) -> Score:  # fmt: skip
-    """Pre-trained on three speakers' sound, judged on the fourth; untrained; once, the controls."""
+    """Pre-trained on three speakers' sound, tested on the fourth; untrained; once, the controls."""
     world = digits_world()
     others = [str(one) for one in world.factors[1].values if one != test]
     learner = learn(f"digits-{name}-{test}", world, of_speakers(world, others), config, seed, steps)
@@ -173,13 +175,13 @@ def scheme(seed: int, test: str, name: str) -> Score:
     return digits(seed, test, of_scheme(name), known_as, plain=False)
 
 
-def heard_unlabelled(seed: int, name: str, config: CPCConfig = DEFAULT, steps: int = STEPS,
+def unlabelled(seed: int, name: str, config: CPCConfig = DEFAULT, steps: int = STEPS,
                      plain: bool = False) -> Score:  # fmt: skip
-    """One learner of the sound of all four speakers; the digits of each judged by a probe fitted on the others."""
+    """One learner of the sound of all speakers; each one's digits predicted by a probe fitted on the others."""
     world, config = digits_world(), of_scheme(name, config)
     everyone = [str(one) for one in world.factors[1].values]
     known_as = name.replace(" ", "-") + ("" if steps == STEPS else f"-{steps}")
-    known_as += "-samples" if not config.encoder.bands else ""
+    known_as += "-samples" if not config.encoder.mels else ""
     ways = {"": learn(f"heard-{known_as}", world, torch.arange(len(world)), config, seed, steps)}
     if plain:
         ways[" untrained"] = untrained(world, config, seed)
@@ -196,7 +198,7 @@ def samples(seed: int, test: str) -> Score:
     return digits(seed, test, config, f"samples-{MORE_STEPS}", MORE_STEPS)
 
 
-# Environmental sounds: trained and fitted on one fold, judged on the other.
+# Environmental sounds: trained and fitted on one fold, tested on the other.
 
 
 def source_of(path: Path) -> str:
@@ -205,14 +207,14 @@ def source_of(path: Path) -> str:
 
 
 def sounds(seed: int, train: str, config: CPCConfig = DEFAULT, name: str = "default", steps: int = STEPS) -> Score:
-    """Pre-trained on one fold's sound, judged on the other's."""
+    """Pre-trained on one fold's sound, tested on the other's."""
     world = sound("esc10")
     learner = learn(f"sounds-{name}-{train}", world, torch.from_numpy(of_fold(world, train)), config, seed, steps)
     return by_all(world, seed, learner, lambda by: {"": sound_score(world, pooled(world, by), train)})
 
 
 def sounds_heard(seed: int, config: CPCConfig, name: str, steps: int) -> Score:
-    """One learner of the sound of both folds; the classes of each judged by a probe fitted on the other."""
+    """One learner of the sound of both folds; the classes of each predicted by a probe fitted on the other."""
     world = sound("esc10")
     learner = learn(f"sounds-heard-{name}", world, torch.arange(len(world)), config, seed, steps)
     found = {}
@@ -229,14 +231,14 @@ def of_fold(world: Recordings, fold: str) -> np.ndarray:
 def sound_score(world: Recordings, codes: np.ndarray, train: str) -> float:
     source = np.array([source_of(path) for path in world.paths])
     fitted = of_fold(world, train)
-    judged = np.setdiff1d(np.arange(len(world)), fitted)
-    assert not set(source[fitted]) & set(source[judged])
-    return across(codes, world.values[:, 0].long().numpy(), source, fitted, judged)
+    tested = np.setdiff1d(np.arange(len(world)), fitted)
+    assert not set(source[fitted]) & set(source[tested])
+    return across(codes, world.values[:, 0].long().numpy(), source, fitted, tested)
 
 
-def by_all(world: Recordings, seed: int, learner: CPC, score: Callable[[Hearing], Score]) -> Score:
+def by_all(world: Recordings, seed: int, learner: CPC, score: Callable[[Features], Score]) -> Score:
     """The scores of a learner, of the same untrained, and, of the first seed, of the controls."""
-    ways: dict[str, Hearing] = {"CPC": learner, "untrained": untrained(world, learner.config, seed)}
+    ways: dict[str, Features] = {"CPC": learner, "untrained": untrained(world, learner.config, seed)}
     ways |= controls(world.rate) if seed == FIRST_SEED else {}
     return {f"{label}{more}": value for label, by in ways.items() for more, value in score(by).items()}
 
@@ -249,25 +251,25 @@ def speech(seed: int) -> tuple[Recordings, CPC, np.ndarray]:
     world = sound("librispeech")
     seven = np.array(world.factors[1].values)[world.values[:, 1].long().numpy()] == "test-other"
     speaker = world.values[:, 0].long().numpy()
-    judged = np.concatenate([np.flatnonzero(seven & (speaker == one))[-3:] for one in np.unique(speaker[seven])])
-    heard_before = torch.from_numpy(np.setdiff1d(np.arange(len(world)), judged))
-    return world, learn("speech", world, heard_before, DEFAULT, seed, 2 * STEPS), judged
+    tested = np.concatenate([np.flatnonzero(seven & (speaker == one))[-3:] for one in np.unique(speaker[seven])])
+    known_before = torch.from_numpy(np.setdiff1d(np.arange(len(world)), tested))
+    return world, learn("speech", world, known_before, DEFAULT, seed, 2 * STEPS), tested
 
 
 def speaker_frames(seed: int) -> Score:
-    world, learner, judged = speech(seed)
+    world, learner, tested = speech(seed)
     speaker = world.values[:, 0].long().numpy()
-    ten = np.flatnonzero(np.isin(speaker, speaker[judged]))
+    ten = np.flatnonzero(np.isin(speaker, speaker[tested]))
 
-    def score(by: Hearing) -> Score:
+    def score(by: Features) -> Score:
         rows, clips = [], []
-        for index, codes, counts in heard(world, by, torch.from_numpy(ten)):
+        for index, codes, counts in encoded(world, by, torch.from_numpy(ten)):
             frames, clip = rows_of(codes, counts, "frame", remove_mean=True)
             step = max(1, round(by.code_rate / 25))
             rows.append(frames[::step])
             clips.append(index[clip[::step]])
         codes, clip = np.concatenate(rows), np.concatenate(clips)
-        train, test = np.flatnonzero(~np.isin(clip, judged)), np.flatnonzero(np.isin(clip, judged))
+        train, test = np.flatnonzero(~np.isin(clip, tested)), np.flatnonzero(np.isin(clip, tested))
         watched = train[clip[train] % 7 == 0]
         table = table_of(codes, speaker[clip], clip)
         found = {}
@@ -280,7 +282,7 @@ def speaker_frames(seed: int) -> Score:
 
 
 def phones(seed: int) -> Score:
-    """Per frame of the one utterance that has a phone every 10 ms: each tenth of it in turn is judged."""
+    """Per frame of the one utterance that has a phone every 10 ms: each tenth of it in turn is the test split."""
     learner = speech(seed)[1]
     world = sound("speech_phones")
     at = next(clip for clip, path in enumerate(world.paths) if path.stem == PHONED)
@@ -288,8 +290,8 @@ def phones(seed: int) -> Score:
         world.paths[at].with_name(f"{PHONED}.phones_10ms.csv"), int, delimiter=",", skip_header=1
     )
 
-    def score(by: Hearing) -> Score:
-        _, codes, counts = next(heard(world, by, torch.tensor([at])))
+    def score(by: Features) -> Score:
+        _, codes, counts = next(encoded(world, by, torch.tensor([at])))
         first = by.code_first if isinstance(by, CPC) else 0.0
         place = ((first + np.arange(counts[0]) / by.code_rate) / 0.010).astype(int)
         place = place[place < len(table)]
@@ -313,12 +315,13 @@ class Song:
     clip: np.ndarray
 
 
-def syllables(world: Recordings, by: Hearing) -> Song:
+def syllables(world: Recordings, by: Features) -> Song:
     """The mean frame of each syllable."""
     parts: list[Song] = []
-    for index, codes, counts in heard(world, by, torch.arange(len(world))):
+    for index, codes, counts in encoded(world, by, torch.arange(len(world))):
         first = by.code_first if isinstance(by, CPC) else 0.0
-        found = frames_of_segments(codes, counts, [world.marks[one] for one in index], by.code_rate, first)
+        marks = world.marks(torch.from_numpy(index))
+        found = frames_of_segments(codes, counts, marks, by.code_rate, first)
         parts.append(Song(clip_means(found.codes, found.item)[0], found.label, index[found.clip]))
     return Song(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("codes", "label", "clip")))
 
@@ -331,7 +334,7 @@ def finch(seed: int) -> Score:
     chosen = first_day[::3]
     learner = learn("finch", world, torch.from_numpy(first_day), DEFAULT, seed)
 
-    def score(by: Hearing) -> Score:
+    def score(by: Features) -> Score:
         song = syllables(world, by)
         parts = of_groups(song.clip, chosen.tolist(), second_day.tolist())
         random = np.random.default_rng(0)

@@ -23,13 +23,13 @@ from cpc_experiments import (
     Score,
     digits,
     finch,
-    heard_unlabelled,
     phones,
     samples,
     scheme,
     sounds,
     sounds_heard,
     speaker_frames,
+    unlabelled,
 )
 from cpc_tables import SPEAKERS, write
 from tones_results import ROOT
@@ -47,10 +47,10 @@ def jobs() -> dict[str, dict[str, Callable[[], Score]]]:
     for seed in FIVE:
         found["digits"] |= {f"{one}/{seed}": partial(digits, seed, one) for one in SPEAKERS}
         found["sounds"] |= {f"{fold}/{seed}": partial(sounds, seed, fold) for fold in ("1", "2")}
-        found["heard"] |= {f"{name}/{seed}": partial(heard_unlabelled, seed, name) for name in SCHEMES}
-        found["longer-heard"][f"{seed}"] = partial(heard_unlabelled, seed, "same-speaker", DEFAULT, MORE_STEPS)
+        found["heard"] |= {f"{name}/{seed}": partial(unlabelled, seed, name) for name in SCHEMES}
+        found["longer-heard"][f"{seed}"] = partial(unlabelled, seed, "same-speaker", DEFAULT, MORE_STEPS)
         found["samples-heard"][f"{seed}"] = partial(
-            heard_unlabelled, seed, "same-speaker", SAMPLES, MORE_STEPS, plain=True
+            unlabelled, seed, "same-speaker", SAMPLES, MORE_STEPS, plain=True
         )
         found["sounds-heard"] |= {
             f"default/{seed}": partial(sounds_heard, seed, DEFAULT, "default", MORE_STEPS),

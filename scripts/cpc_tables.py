@@ -84,7 +84,7 @@ def against(kept: Kept, name: str) -> str:
 
 
 def heard_table(parts: dict[str, Kept]) -> str:
-    """A row a scheme, then those that learnt for longer; below them what has learnt nothing."""
+    """A row per scheme, then longer trainings; below them what was not trained."""
     kept, plain = parts.get("heard", {}), parts.get("digits", {})
     head = ["learner", *SPEAKERS, "mean", "less untrained", "less mixed"]
     before, mixed = over_seeds(plain, SPEAKERS, "untrained"), over_ways(kept, "mixed", SPEAKERS)
@@ -99,10 +99,10 @@ def heard_table(parts: dict[str, Kept]) -> str:
         rows.append([*row(name, kept, name), apart(means, before), "" if name == "mixed" else apart(means, mixed)])
     longer, samples = parts.get("longer-heard", {}), parts.get("samples-heard", {})
     found = over_ways(longer, "", SPEAKERS)
-    rows.append([*row("same-speaker, 1,500 updates", longer, ""), apart(found, before), apart(found, mixed)])
+    rows.append([*row("same-speaker, 1,500 steps", longer, ""), apart(found, before), apart(found, mixed)])
     found = over_ways(samples, "", SPEAKERS)
-    untaught = over_ways(samples, "", [f"{one} untrained" for one in SPEAKERS])
-    rows.append([*row("the same on samples", samples, ""), apart(found, untaught), apart(found, mixed)])
+    plain_samples = over_ways(samples, "", [f"{one} untrained" for one in SPEAKERS])
+    rows.append([*row("the same on samples", samples, ""), apart(found, plain_samples), apart(found, mixed)])
     for way in WAYS[1:]:
         cells = [cell(over_seeds(plain, [one], way)) for one in SPEAKERS]
         rows.append([way, *cells, cell(over_seeds(plain, SPEAKERS, way)), "", ""])
@@ -111,7 +111,7 @@ def heard_table(parts: dict[str, Kept]) -> str:
 
 
 def sounds_heard_table(parts: dict[str, Kept]) -> str:
-    """A row a fold to be judged: both networks, and the same untrained."""
+    """A row per test fold: both networks, and the same untrained."""
     kept, plain = parts.get("sounds-heard", {}), parts.get("sounds", {})
     head = ["", "mel bands", "untrained", "difference", "samples", "untrained", "difference", *WAYS[2:]]
     rows = []
@@ -126,18 +126,19 @@ def sounds_heard_table(parts: dict[str, Kept]) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """A network on one sound, learnt and untrained, a value for each seed."""
+    """A network on one sound, trained and untrained, a value for each seed."""
 
     network: str
-    heard: str
-    """Whether the learner had heard the sound that it is judged on."""
-    learnt: list[float]
+    known: str
+    """Whether the sound of the test split was in the training sound, without labels."""
+    trained: list[float]
     untrained: list[float]
 
 
 def cases(parts: dict[str, Kept]) -> dict[str, list[Case]]:
-    """What the aim is held against: digits and environmental sounds, never heard before or heard unlabelled."""
-    never, heard = "never", "unlabelled"
+    """What the aim is compared with: digits and environmental sounds, with the test sound absent from the training
+    sound or in it without labels."""
+    unknown, known = "no", "unlabelled"
     bands, longer, samples = "mel bands, 300", "mel bands, 1,500", "samples, 1,500"
 
     def kept(part: str) -> Kept:
@@ -150,21 +151,21 @@ def cases(parts: dict[str, Kept]) -> dict[str, list[Case]]:
     both = [[f"{way} {fold}" for fold in ("1", "2")] for way in WAYS[:2]]
     return {
         "digits": [
-            Case(bands, never, *by_fold("digits", SPEAKERS)),
-            Case(samples, never, *by_fold("samples", SPEAKERS)),
-            Case(longer, heard, over_ways(kept("longer-heard"), "", SPEAKERS), untrained),
+            Case(bands, unknown, *by_fold("digits", SPEAKERS)),
+            Case(samples, unknown, *by_fold("samples", SPEAKERS)),
+            Case(longer, known, over_ways(kept("longer-heard"), "", SPEAKERS), untrained),
             Case(
                 samples,
-                heard,
+                known,
                 over_ways(kept("samples-heard"), "", SPEAKERS),
                 over_ways(kept("samples-heard"), "", [f"{one} untrained" for one in SPEAKERS]),
             ),
         ],
         "sounds": [
-            Case(bands, never, *by_fold("sounds", ("1", "2"))),
-            Case(samples, never, *by_fold("samples-sounds", ("1", "2"))),
-            Case(longer, heard, *(over_ways(kept("sounds-heard"), "default", ways) for ways in both)),
-            Case(samples, heard, *(over_ways(kept("sounds-heard"), "samples", ways) for ways in both)),
+            Case(bands, unknown, *by_fold("sounds", ("1", "2"))),
+            Case(samples, unknown, *by_fold("samples-sounds", ("1", "2"))),
+            Case(longer, known, *(over_ways(kept("sounds-heard"), "default", ways) for ways in both)),
+            Case(samples, known, *(over_ways(kept("sounds-heard"), "samples", ways) for ways in both)),
         ],
     }
 
@@ -175,13 +176,13 @@ TITLES = {"digits": "digits of another speaker", "sounds": "ESC-10, from fold to
 
 
 def aim_table(parts: dict[str, Kept]) -> str:
-    head = ["sound", "network, updates", "sound judged on was heard", "CPC", "untrained", "difference", *WAYS[2:]]
+    head = ["sound", "network, steps", "test sound in training", "CPC", "untrained", "difference", *WAYS[2:]]
     rows = []
     for sound, found in cases(parts).items():
         plain = [cell(over_seeds(parts.get(sound, {}), PLAIN[sound], way)) for way in WAYS[2:]]
         for case in found:
-            figures = [cell(case.learnt), cell(case.untrained), apart(case.learnt, case.untrained)]
-            rows.append([TITLES[sound], case.network, case.heard, *figures, *plain])
+            figures = [cell(case.trained), cell(case.untrained), apart(case.trained, case.untrained)]
+            rows.append([TITLES[sound], case.network, case.known, *figures, *plain])
     return table(head, rows)
 
 
@@ -204,26 +205,26 @@ def other_table(parts: dict[str, Kept]) -> str:
 
 
 def draw(parts: dict[str, Kept]) -> bytes:
-    """Bars with 95 % intervals over seeds: digits and sounds, learnt and untrained; schemes of negatives."""
+    """Bars with 95 % intervals over seeds: digits and sounds, trained and untrained; schemes of negatives."""
     figure = sheet(9.6, 3.3)
     *both, right = panels(figure, 1, 3)[0]
     for axes, (sound, found) in zip(both, cases(parts).items(), strict=True):
         for place, case in enumerate(found):
-            bar(axes, place - 0.2, 0.38, case.learnt, LINES[0], None if place else "CPC")
+            bar(axes, place - 0.2, 0.38, case.trained, LINES[0], None if place else "CPC")
             bar(axes, place + 0.2, 0.38, case.untrained, LINES[1], None if place else "untrained")
         for way, colour in zip(WAYS[2:], LINES[2:], strict=False):
             for level in over_seeds(parts.get(sound, {}), PLAIN[sound], way)[:1]:
                 axes.axhline(level, color=colour, linewidth=1.2, linestyle="--", label=way)
-        heard = {"never": "never heard", "unlabelled": "heard"}
-        names = [f"{case.network.partition(',')[0]}\n{heard[case.heard]}" for case in found]
+        known = {"no": "unknown", "unlabelled": "known"}
+        names = [f"{case.network.partition(',')[0]}\n{known[case.known]}" for case in found]
         axes.set_xticks(range(len(found)), names)
         tidy(axes, TITLES[sound], "", "% right" if axes is both[0] else "", grid=True)
     for place, name in enumerate(SCHEMES):
         label = place == 0
-        never = scheme_values(parts.get("schemes", {}), name)
-        heard = over_ways(parts.get("heard", {}), name, SPEAKERS)
-        bar(right, place - 0.2, 0.38, never, LINES[0], "never heard" if label else None)
-        bar(right, place + 0.2, 0.38, heard, LINES[5], "heard, no labels" if label else None)
+        unknown = scheme_values(parts.get("schemes", {}), name)
+        known = over_ways(parts.get("heard", {}), name, SPEAKERS)
+        bar(right, place - 0.2, 0.38, unknown, LINES[0], "unknown" if label else None)
+        bar(right, place + 0.2, 0.38, known, LINES[5], "known, no labels" if label else None)
     right.set_xticks(range(len(SCHEMES)), [name.replace(" ", "\n").replace("-", "-\n") for name in SCHEMES])
     tidy(right, "digits by scheme of negatives", grid=True)
     for axes in (*both, right):

@@ -23,7 +23,7 @@ SONARIUM = [sys.executable, "-m", "sonarium"]
 SEEDS = range(100, 103)
 NAMES = {"elbo": "ELBO", "iwae": "IWAE, 256 samples"}
 POINTS = (125, 250, 500, 1000, 2000, 3750)
-"""Updates of 64 pictures; 125 are an epoch of 8,000."""
+"""Steps of 64 pictures; 125 are an epoch of 8,000."""
 
 
 def curve(seed: int, path: Path, folder: Path) -> list[dict[str, float]]:
@@ -49,7 +49,7 @@ def draw(curves: list[list[dict[str, float]]]) -> None:
         values = np.array([[point[name] for point in curve] for curve in curves])
         axes.plot(POINTS, values.mean(0), "o-", color=colour, label=NAMES[name])
         axes.fill_between(POINTS, values.min(0), values.max(0), color=colour, alpha=0.2)
-    axes.set(xscale="log", xlabel="updates of 64 pictures", ylabel="nats a picture, held out")
+    axes.set(xscale="log", xlabel="steps of 64 pictures", ylabel="nats a picture, held out")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     out = ROOT / "docs" / "figures" / "mnist.png"
@@ -58,7 +58,7 @@ def draw(curves: list[list[dict[str, float]]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Test ELBO and IWAE bound along a training on MNIST.")
     parser.add_argument("--path", type=Path, required=True, help="folder of MNIST's idx files")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "mnist", help="where the runs go")
     flags = parser.parse_args()
@@ -74,7 +74,7 @@ def main() -> None:
 def insert(curves: list[list[dict[str, float]]]) -> None:
     """Put the table of the curve between its marks in docs/autoencoders.md."""
     path = ROOT / "docs" / "autoencoders.md"
-    lines = ["| updates | ELBO | IWAE, 256 samples |", "| --- | --- | --- |"]
+    lines = ["| steps | ELBO | IWAE, 256 samples |", "| --- | --- | --- |"]
     for number, steps in enumerate(POINTS):
         cells = []
         for name in NAMES:

@@ -26,7 +26,7 @@ MODELS = {
     "vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
     "beta-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
     "tc-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
-    # SynTone doubles batch and epochs for this one: as many updates as here, of twice as many clips.
+    # SynTone doubles batch and epochs for this one: as many steps as here, of twice the batch size.
     "factor-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
 }
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -116,14 +116,14 @@ def insert(name: str, text: str, page: str = "tones.md") -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Train and score what `docs/tones.md` reports.")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "tones", help="where the runs go")
     parser.add_argument("--only", choices=MODELS, action="append", help="train just this one")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
     flags = parser.parse_args()
     wanted = [(model, seed) for model in flags.only or MODELS for seed in SEEDS]
     with ThreadPoolExecutor(flags.jobs) as pool:
-        runs = list(pool.map(lambda job: train(*job, flags.folder), wanted))
+        runs = list(pool.map(lambda job: train(job[0], job[1], flags.folder), wanted))
     with ThreadPoolExecutor(flags.jobs) as pool:
         standard, as_called = pool.map(partial(score, runs), ("standard", "syntone"))
     insert("standard", standard_table(standard))

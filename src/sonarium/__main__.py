@@ -16,19 +16,19 @@ from sonarium.commands.faults import UsageError, say, verdict
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 VERBS = {
-    "demo": "train three models on tones and one on digits, score them, and make a page to hear them",
-    "list": "the models, presets, worlds, measures and benches that there are",
-    "check": "look through recordings before learning from them: what is there, and what is bad",
-    "make": "write a world's clips to files: SynTone's npz, or a folder of WAV or FLAC",
-    "train": "train a model on a world, in a run folder from which the same command resumes",
-    "score": "measure how well the codes of a run recover the planted causes",
-    "encode": "turn recordings into the codes of a run",
-    "export": "a learner for use elsewhere: safetensors, a program of torch, ONNX",
-    "sample": "draw new clips from a run",
-    "report": "one offline page about one run or several, with pictures and sound",
-    "play": "walk through rooms by ear: by keyboard, or watch an agent do it",
-    "compare": "two published forms of predictive coding, and ours, shown to be the same",
-    "bench": "speed beside other ways to do the same work",
+    "demo": "train and score four small models, and make a page with sounds",
+    "list": "models, worlds, front ends, rooms, measures and benches",
+    "check": "survey recordings before training: contents, splits and bad files",
+    "make": "write the clips of a world to WAV, FLAC, or SynTone's .npz",
+    "train": "train a model in a run folder; the same command resumes",
+    "score": "evaluate the codes of runs beside controls",
+    "encode": "encode sound files by the model of a run",
+    "export": "export a model: safetensors, torch.export or ONNX",
+    "sample": "draw new clips from the prior of a generative model",
+    "report": "make an offline page of one or more runs, with pictures and sound",
+    "play": "seek sounds in rooms by keyboard, or evaluate scripted agents",
+    "compare": "check that ours and two published forms of CPC agree",
+    "bench": "time Sonarium beside other implementations",
 }
 
 
@@ -36,7 +36,7 @@ def overview() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:<{width}}  {does}" for verb, does in VERBS.items())
     return (
-        "usage: sonarium VERB …\n\nLearning from sound where the causes of the sound are known.\n\n"
+        "usage: sonarium VERB …\n\nLearning from sound whose factors are known.\n\n"
         f"{verbs}\n\n`sonarium VERB --help` explains each flag. Version {__version__}."
     )
 

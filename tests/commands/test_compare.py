@@ -91,7 +91,9 @@ def test_a_wrong_gradient_is_found_out_where_losses_agree(capsys, monkeypatch):
 
 
 def test_constants_cannot_be_copied_to_a_form_without():
-    config = compare.small(compare.CONFIGS["study-spijkervet"], compare.CompareFlags(filters=2, width=2, ahead=2))
+    config = compare.small(
+        compare.CONFIGS["study-spijkervet"], compare.CompareFlags(filters=2, width=2, steps_ahead=2)
+    )
     with pytest.raises(ValueError, match=r"Wk.0.bias is not zero"):
         plain_cpc.to_all_times(plain_cpc.OneTime(config).state_dict())
 
@@ -116,5 +118,5 @@ def test_sound_that_is_too_short(tmp_path):
     with pytest.raises(ValueError, match=r"0.10 s of sound are too short for 3 different clips"):
         compare.main(["cpc", *SMALL, "--sound", str(path)])
     soundfile.write(path, np.ones(16000), 16000)
-    with pytest.raises(ValueError, match=r"make 6 frame\(s\), which leaves nothing to guess 12 ahead"):
+    with pytest.raises(ValueError, match=r"make 6 frame\(s\), which leaves nothing to predict 12 steps ahead"):
         compare.main(["cpc", "--seconds", "0.06", "--sound", str(path)])

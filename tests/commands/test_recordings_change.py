@@ -10,7 +10,6 @@ from corpus import RATE, SMALL, TINY, WORDS, write_corpus
 from worlds.recordings.noises import write
 
 from sonarium.__main__ import dispatch
-from sonarium.commands.faults import UsageError
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 
 from sonarium.models.contract import Description
-from sonarium.report.charts import BINS, codebook_use, curves, information_map, told
+from sonarium.report.charts import BINS, codebook_use, curves, information_map, shared
 from sonarium.report.style import png
 from sonarium.worlds.contract import Factor
 
@@ -34,7 +34,7 @@ def test_shares_are_the_mutual_information_over_the_entropy(seed, clips):
     factors = np.column_stack([np.arange(clips) % 3.0, draw.normal(size=clips)])
     noise = draw.normal(size=(clips, 3)) * 0.3
     values = np.column_stack([factors[:, 0], factors[:, 1], factors.sum(1)]) + noise
-    shares = told(make(values), factors, FACTORS)
+    shares = shared(make(values), factors, FACTORS)
     for code in range(3):
         code_bins = binned(values[:, code])
         for factor, labels in enumerate((factors[:, 0], binned(factors[:, 1]))):
@@ -46,13 +46,13 @@ def test_dead_codes_and_constant_factors_tell_nothing():
     draw = np.random.default_rng(0)
     factors = np.column_stack([np.arange(60) % 3.0, np.ones(60)])
     values = np.column_stack([factors[:, 0], draw.normal(size=60), np.full(60, 2.0)])
-    shares = told(make(values, alive=[True, False, True]), factors, FACTORS)
+    shares = shared(make(values, alive=[True, False, True]), factors, FACTORS)
     np.testing.assert_allclose(shares, [[1, 0, 0], [0, 0, 0]])
 
 
 def test_entries_are_categories_however_many():
     entries = np.arange(120.0)[:, None] % 60
-    shares = told(make(entries, entries=64), np.column_stack([entries % 3, entries]), FACTORS)
+    shares = shared(make(entries, entries=64), np.column_stack([entries % 3, entries]), FACTORS)
     np.testing.assert_allclose(shares[0, 0], 1.0)
 
 
@@ -64,7 +64,7 @@ def test_the_map_shows_its_numbers_in_the_order_of_worth():
     axes = information_map(codes, factors, FACTORS).axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "3", "1"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["shape", "size"]
-    shares = told(codes, factors, FACTORS)[:, [1, 2, 0]]
+    shares = shared(codes, factors, FACTORS)[:, [1, 2, 0]]
     np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), shares)
     marks = {text.get_position(): text.get_text() for text in axes.texts}
     assert marks[(0, 0)] == "100"

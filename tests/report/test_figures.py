@@ -19,7 +19,7 @@ PICTURE = View(0, 1, "brightness")
 def row(name: str = "code 1", alive: bool = True, steps: int = 3) -> Row:
     draw = np.random.default_rng(len(name) + steps)
     marks = tuple(f"{step:+d}" for step in range(steps))
-    return Row(name, "1.00 nats", alive, marks, own=1, cells=draw.random((steps, 4, 5)))
+    return Row(name, "1.00 nats", alive, marks, own=1, bins=draw.random((steps, 4, 5)))
 
 
 def test_reconstruction_shows_wave_spectrum_and_bands_of_both():

@@ -16,7 +16,7 @@ from PIL import Image
 from sonarium.features.waveform import sounding
 from sonarium.report import figures
 from sonarium.report.album import Medium, gif, peak_safe, put, read_index, wav, write_index
-from sonarium.report.media import GAP, PIECE, causes, illustrate, in_turn, one_after_another
+from sonarium.report.media import GAP, PIECE, illustrate, in_turn, named_factors, one_after_another
 from sonarium.worlds.contract import Batch, Factor, World
 
 EVERY = torch.arange(140)
@@ -57,7 +57,7 @@ def test_an_original_is_heard_as_it_is(shown, tones):
     heard, _ = soundfile.read(folder / medium.file)
     signals = tones.whole(EVERY).signal.numpy()
     clip = int(np.abs(signals - heard).max(1).argmin())
-    words = causes(tones.factors, tones.whole(EVERY[clip : clip + 1]).factors[0].tolist())
+    words = named_factors(tones.factors, tones.whole(EVERY[clip : clip + 1]).factors[0].tolist())
     assert medium.caption == words
     other = soundfile.read(folder / "reconstruction-1-reconstruction.wav")[0]
     gain = np.abs(heard).max() / np.abs(signals[clip]).max()
@@ -113,9 +113,9 @@ def test_of_a_short_clip_only_its_own_sound_is_shown(sound_vae, tones, tmp_path,
     illustrate(sound_vae, Short(), EVERY, tmp_path, 0)
     frames = 1 + 900 // 64
     for _, original, made, view, _ in drawn[:4]:
-        assert original.cells.shape == made.cells.shape == (20, frames) and view.seconds == 900 / 4000
+        assert original.bins.shape == made.bins.shape == (20, frames) and view.seconds == 900 / 4000
         assert len(original.wave) == len(made.wave) == 900 and np.abs(original.wave[-60:]).max() > 0.01
-    assert {row.cells.shape[1:] for row in drawn[4][0]} == {(20, frames)}
+    assert {row.bins.shape[1:] for row in drawn[4][0]} == {(20, frames)}
     for kind in ("original", "reconstruction"):
         assert soundfile.info(tmp_path / f"reconstruction-1-{kind}.wav").frames == 900
     moved = next(tmp_path.glob("traversal-code*.wav"))
@@ -195,8 +195,8 @@ def test_each_category_has_its_turn():
     factors = (Factor("size", (0.0, 1.0)), Factor("shape", ("a", "b", "c")))
     values = np.array([[0.1, 2], [0.2, 2], [0.3, 0], [0.4, 1], [0.5, 0]])
     assert in_turn(values, factors, 4) == [2, 3, 0, 4]
-    assert causes(factors, [0.12345, 2]) == "size 0.123, c"
-    assert causes((Factor("class", ("0", "1")), Factor("pitch", (1.0,), "Hz")), [1, 1234.5]) == (
+    assert named_factors(factors, [0.12345, 2]) == "size 0.123, c"
+    assert named_factors((Factor("class", ("0", "1")), Factor("pitch", (1.0,), "Hz")), [1, 1234.5]) == (
         "class 1, pitch 1,234 Hz"
     )
 

@@ -24,7 +24,7 @@ CLOSE: dict[Precision, float] = {"32": 1e-4, "bf16": 2e-2}
 
 
 def cases(repeats: int = 5) -> list[dict]:
-    """A step and the share of its loss, for each precision."""
+    """A step, and the fraction of it that its loss takes, for each precision."""
     found = []
     precisions: tuple[Precision, ...] = ("32", "bf16")
     for precision in precisions:
@@ -87,7 +87,7 @@ def loss_alone(ours: CPC, wave: Tensor, engine: FabricEngine) -> Callable[[], ob
     def step() -> None:
         z, c = latents.detach().requires_grad_(), context.detach().requires_grad_()
         with engine.autocast():
-            guesses = ours.predictors[0](c)
-        contrast(guesses, z, frames, ours.config.contrast, engine.generator).loss.backward()
+            predicted = ours.predictors[0](c)
+        contrast(predicted, z, frames, ours.config.contrast, engine.generator).loss.backward()
 
     return step

@@ -36,7 +36,7 @@ PEER = "soundfile: open, seek, read the piece; NumPy"
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
-    """Pieces from two formats, the share of a step that waits for them, and the memory of many hours."""
+    """Pieces from two formats, the fraction of a step that waits for them, and the memory of many hours."""
     with tempfile.TemporaryDirectory() as folder:
         rows = [pieces(Path(folder) / form, form, repeats) for form in ("flac", "wav")]
         rows += [waiting(Path(folder) / "flac", preset, clips, repeats) for preset, clips in WAITING.items()]
@@ -91,10 +91,10 @@ def from_files(world: Recordings) -> Callable[[], None]:
 def pieces(folder: Path, form: str, repeats: int) -> dict[str, Any]:
     world = corpus(folder, FILES, SECONDS, form)
     ours_s, theirs_s = interleaved(from_cache(world), from_files(world), repeats)
-    heard = STEPS * BATCH * PIECE / RATE
+    drawn = STEPS * BATCH * PIECE / RATE
     work = (
         f"{STEPS * BATCH} pieces of {PIECE} samples at {RATE} Hz from {FILES} files of {SECONDS} s: "
-        f"{heard / ours_s:,.0f} × real time, the peer {heard / theirs_s:,.0f} ×"
+        f"{drawn / ours_s:,.0f} × real time, the peer {drawn / theirs_s:,.0f} ×"
     )
     return case(f"loader: pieces of {form.upper()} files", work, PEER, ours_s, theirs_s)
 
@@ -113,22 +113,22 @@ def waiting(folder: Path, preset: str, clips: int, repeats: int) -> dict[str, An
         "its time"
     )
     return case(
-        f"loader: share of a step of {preset} that waits", work, "the training step itself", ours_s, step_s
+        f"loader: fraction of a step of {preset} that waits", work, "the training step itself", ours_s, step_s
     )
 
 
 def memory(hours: float) -> dict[str, Any]:
-    """Draw from many hours in a process of its own, which tells how much memory it took."""
+    """Draw from many hours in a process of its own, which measures its memory."""
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-m", "sonarium.bench.loader", folder, str(hours)]
-        told = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+        found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
     work = (
-        f"{STEPS * BATCH} pieces from {told['hours']:g} h of synthetic sound: making the cache and reading all of "
-        f"it took {told['grown_mb']:.0f} MB beyond the {told['before_mb']:.0f} MB of the libraries; "
-        f"{told['cache_mb']:.0f} MB on disk"
+        f"{STEPS * BATCH} pieces from {found['hours']:g} h of synthetic sound: making the cache and reading "
+        f"all of it took {found['grown_mb']:.0f} MB beyond the {found['before_mb']:.0f} MB of the libraries; "
+        f"{found['cache_mb']:.0f} MB on disk"
     )
-    row = case(f"loader: memory of {told['hours']:g} h", work, PEER, told["ours_s"], told["peer_s"])
-    return row | {"grown_mb": told["grown_mb"], "before_mb": told["before_mb"], "cache_mb": told["cache_mb"]}
+    row = case(f"loader: memory of {found['hours']:g} h", work, PEER, found["ours_s"], found["peer_s"])
+    return row | {"grown_mb": found["grown_mb"], "before_mb": found["before_mb"], "cache_mb": found["cache_mb"]}
 
 
 def in_own_process(folder: Path, hours: float) -> dict[str, float]:
@@ -172,11 +172,11 @@ def everywhere(world: Recordings) -> None:
 
 
 def resident(name: str) -> float:
-    """Megabytes of memory of this process, as Linux tells them."""
+    """Megabytes of memory of this process, as Linux reports them."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024 / 1e6
-    raise ValueError(f"the system does not tell {name}: run this on Linux")
+    raise ValueError(f"the system does not report {name}: run this on Linux")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def encoder_layers(config: CPCConfig) -> list[list[nn.Module]]:
 
 
 class OneTime(nn.Module):
-    """One time of all utterances guesses; each guess has its own layer, with a constant."""
+    """One time of all utterances predicts; each horizon has its own linear layer, with a bias."""
 
     def __init__(self, config: CPCConfig):
         super().__init__()
@@ -45,7 +45,7 @@ class OneTime(nn.Module):
         return self.encoder(wave.unsqueeze(1)).transpose(1, 2)
 
     def loss_at(self, latents: Float[Tensor, "clip frame code"], time: int) -> Float[Tensor, ""]:
-        """Each guess against the codes of all utterances at its time."""
+        """Each prediction against the codes of all utterances at its time."""
         context = self.gru(latents[:, : time + 1])[0][:, time]
         total = torch.zeros((), dtype=latents.dtype)
         for step, layer in enumerate(self.Wk, start=1):
@@ -55,7 +55,7 @@ class OneTime(nn.Module):
 
 
 class AllTimes(nn.Module):
-    """Every time guesses; a guess's layer has no constant."""
+    """Every time predicts; the linear layers have no bias."""
 
     def __init__(self, config: CPCConfig):
         super().__init__()
@@ -73,9 +73,9 @@ class AllTimes(nn.Module):
         context = self.autoregressor(latents)[0]
         found = []
         for step, layer in enumerate(self.preds, start=1):
-            guesses = rearrange(layer(context[:, :-step]), "clip time code -> time clip code")
+            predicted = rearrange(layer(context[:, :-step]), "clip time code -> time clip code")
             codes = rearrange(latents[:, step:], "clip time code -> time code clip")
-            chances = torch.log_softmax(torch.bmm(guesses, codes), dim=-1)
+            chances = torch.log_softmax(torch.bmm(predicted, codes), dim=-1)
             found.append(-chances.diagonal(dim1=1, dim2=2).mean(1))
         return found
 
@@ -100,7 +100,7 @@ def to_one_time(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_all_times(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of `OneTime` under the names of `AllTimes`, which has no place for constants other than zero."""
+    """Weights of `OneTime` under the names of `AllTimes`, which has no biases other than zero."""
     found = {}
     for name, value in weights.items():
         whose, _, rest = name.partition(".")
@@ -118,7 +118,7 @@ def to_all_times(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def to_ours(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights of `AllTimes` under the names of our learner; the predictors of all steps ahead are one matrix."""
-    found, guesses = {}, {}
+    found, predicted = {}, {}
     for name, value in weights.items():
         whose, _, rest = name.partition(".")
         if whose == "seq":
@@ -127,5 +127,5 @@ def to_ours(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif whose == "autoregressor":
             found[f"contexts.0.network.{rest}"] = value
         else:
-            guesses[int(rest.partition(".")[0])] = value
-    return found | {"predictors.0.layers.weight": torch.cat([guesses[number] for number in sorted(guesses)])}
+            predicted[int(rest.partition(".")[0])] = value
+    return found | {"predictors.0.layers.weight": torch.cat([predicted[number] for number in sorted(predicted)])}

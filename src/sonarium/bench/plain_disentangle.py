@@ -64,14 +64,14 @@ def _modularity(mutual: np.ndarray, codes: list[np.ndarray], factors: list[np.nd
     from scipy.stats import chi2
 
     scores, weights = [], []
-    for code, told in enumerate(mutual):
+    for code, row in enumerate(mutual):
         freedom = [(len(np.unique(codes[code])) - 1) * (len(np.unique(v)) - 1) for v in factors]
         clips = 2 * len(codes[code])
-        if all(told <= chi2.isf(0.001 / mutual.size, freedom) / clips):
+        if all(row <= chi2.isf(0.001 / mutual.size, freedom) / clips):
             continue
-        others = np.delete(told, told.argmax())
-        scores.append(1 - np.sum(others**2) / (told.max() ** 2 * len(others)))
-        weights.append(np.max(told - np.array(freedom) / clips))
+        others = np.delete(row, row.argmax())
+        scores.append(1 - np.sum(others**2) / (row.max() ** 2 * len(others)))
+        weights.append(np.max(row - np.array(freedom) / clips))
     return float(np.average(scores, weights=weights)) if scores else 0.0
 
 

@@ -1,7 +1,7 @@
 """Rooms in pyroomacoustics, one listener at a time: the baseline of the speed of `sonarium.rooms`.
 
 `simulate` is the loop as one writes it: images, responses and sound anew at each place. `hear` spares what can be
-spared: in a box the images stay where they are and all of them are heard, and one transform holds all sounds. In
+spared: in a box the images stay where they are and all of them are audible, and one transform holds all sounds. In
 another room each place has its own images, and as microphones cannot be taken out of its engine again, a fresh
 room is made for each (0.7 ms, of 80 in a hexagon at order 10). Its high-pass filter is off, as ours has none.
 """
@@ -48,7 +48,7 @@ class PlainRoom:
         found.set_sound_speed(self.plan.speed)
         return found
 
-    def simulate(self, ears: Float[np.ndarray, "ear 2"]) -> Float[np.ndarray, "ear heard"]:
+    def simulate(self, ears: Float[np.ndarray, "ear 2"]) -> Float[np.ndarray, "ear rendered"]:
         """All sounds from their beginning with their reverberation, by its own loops."""
         self.listen(ears)
         self.room.image_source_model()
@@ -75,7 +75,7 @@ class PlainRoom:
                 found[source, ear, : len(response)] = response
         return found
 
-    def hear(self, ears: Float[np.ndarray, "ear 2"]) -> Float[np.ndarray, "ear heard"]:
+    def hear(self, ears: Float[np.ndarray, "ear 2"]) -> Float[np.ndarray, "ear rendered"]:
         """All sounds from their beginning with their reverberation."""
         return self.convolve(self.respond(ears), np.stack(self.sounds))
 
@@ -92,14 +92,14 @@ class PlainRoom:
     @staticmethod
     def convolve(
         responses: Float[np.ndarray, "source ear time"], sounds: Float[np.ndarray, "source sample"]
-    ) -> Float[np.ndarray, "ear heard"]:
+    ) -> Float[np.ndarray, "ear rendered"]:
         return fftconvolve(responses, sounds[:, None], axes=-1).sum(axis=0)
 
 
 class OtoWorldStep:
     """A step of OtoWorld's environment as its paper and its source describe it (Ranadive et al., 2020): look
     whether the way is free and who is near, put new microphones where the ears are, make the responses, and let
-    pyroomacoustics play all sounds whole. Only for boxes: elsewhere its microphones would hear another place."""
+    pyroomacoustics play all sounds whole. Only for boxes: elsewhere its microphones could not be moved."""
 
     def __init__(self, plain: PlainRoom, sources: Float[np.ndarray, "source 2"], radius: float = 1.0):
         self.room: Any = plain.room

@@ -68,7 +68,7 @@ def bare_steps(features: Tensor) -> Callable[[], object]:
 
 
 def our_steps(precision: Precision) -> tuple[Callable[[], object], Tensor]:
-    """`STEPS` updates as `fit` makes them, and the features they learn from."""
+    """`STEPS` steps as `fit` takes them, and the features they are taken on."""
     world = Tones(TonesConfig(frequencies=20, amplitudes=8, alias=True), 0)
     engine = FabricEngine("cpu" if not torch.cuda.is_available() else "cuda", precision, 0)
     config = MODELS["vae"].presets["syntone"]("wave")
@@ -95,6 +95,6 @@ def cases(repeats: int = 5) -> list[dict]:
         ours, features = our_steps(precision)
         ours_s, peer_s = interleaved(ours, bare_steps(features), repeats)
         name = f"training step syntone {'fp32' if precision == '32' else precision}"
-        work = f"{STEPS} updates of {BATCH} clips of 128 × 32, forward, backward and Adam"
+        work = f"{STEPS} steps of {BATCH} clips of 128 × 32, forward, backward and Adam"
         found.append(case(name, work, "bare PyTorch loop in fp32", ours_s, peer_s))
     return found

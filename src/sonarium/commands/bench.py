@@ -23,14 +23,14 @@ BENCHES = {
     "cpc": "a training step of predictive coding, beside the plain form of the same network",
     "loader": "random pieces of recordings, beside opening a file for each",
     "processes": "training in 2 processes of 1 thread, beside 1 process of 2 threads",
-    "rooms": "what a moving listener hears, beside pyroomacoustics",
+    "rooms": "binaural rendering for a moving listener, beside pyroomacoustics",
 }
 
 
 @dataclass(frozen=True)
 class BenchFlags:
     repeats: int = 5
-    """Timed runs of each side, in turn; the medians are compared."""
+    """Timed repetitions of each side, interleaved; the medians are compared."""
     json: bool = False
     """Print JSON instead of a table."""
 

@@ -38,7 +38,7 @@ class Block:
 
 
 def blocks(parts: Iterable[Part], code_rate: float) -> Iterator[Block]:
-    """All rows in order, at most so many at once."""
+    """All rows in order, at most this number at once."""
     for part in parts:
         done = 0
         for codes in part.codes():

@@ -2,11 +2,11 @@
 
 Audio_ML_study has predictive coding in two forms, one of which scores one time of an utterance and the other all,
 and a script that was to show that they agree. Here the weights of the second are copied to the first, back, and to
-Sonarium's learner; all three hear the same sound; and at every time the loss and the gradient of every weight are
-compared. `--json` prints one object: `agree`; `weights_kept`, whether copying there and back left them as they
-were; `forms`; `loss_apart` and `gradient_apart`, the worst of all times, and `tolerance` for both; and `times`,
-each with `time`, `losses` by form, `loss_apart`, `gradient_apart`, and `weight`, which one that was of. Exits with
-1 if they do not agree.
+Sonarium's learner; all three encode the same sound; and the loss and the gradient of every weight are compared
+at every time. `--json` prints one object: `agree`; `weights_kept`, whether copying there and back left them as
+they were; `forms`; `loss_apart` and `gradient_apart`, the worst of all times, and `tolerance` for both; and
+`times`, each with `time`, `losses` by form, `loss_apart`, `gradient_apart`, and `weight`, which one that was of.
+Exits with 1 if they do not agree.
 """
 
 import json
@@ -37,9 +37,9 @@ from sonarium.worlds.contract import Signal
 SUBJECTS = {"cpc": "predictive coding at one time, at all times, and ours"}
 RATE = 16000
 TOLERANCE = {"32": (1e-5, 1e-1), "64": (1e-12, 1e-9)}
-"""How far losses and gradients may be apart, in parts of themselves, for rounding's sake."""
+"""Relative tolerance of losses and of gradients, for rounding."""
 FAINT = 1e-3
-"""Gradients below this share of the greatest of all weights are compared with that share of it."""
+"""Gradients below this fraction of the greatest gradient of all weights are compared with that fraction of it."""
 
 Gradients = Mapping[str, Tensor]
 
@@ -47,22 +47,22 @@ Gradients = Mapping[str, Tensor]
 @dataclass(frozen=True)
 class CompareFlags:
     sound: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILES…")] = ()
-    """Sound files, speech at best, to cut the clips from; a babbling voice is made if none is given."""
+    """Sound files to cut the clips from, preferably speech; without any, babble is synthesised."""
     clips: int = 4
-    """Clips that are heard together; each is the others' negative. The study has 8."""
+    """Batch size in clips; each is a negative of the others. The study has 8."""
     seconds: float = 0.64
-    """Length of each clip. The study has 1.28, and takes many minutes: each time goes back through all layers."""
+    """Duration of a clip in seconds. The study has 1.28, which takes many minutes (a backward pass per time)."""
     filters: int = 512
-    """Channels of each layer of the encoder; fewer are quicker."""
+    """Output channels of each convolution of the encoder."""
     width: int = 256
-    """Numbers in the context; fewer are quicker."""
+    """Dimension of the context."""
     steps_ahead: int = 12
     """Prediction horizon in frames."""
     bits: Literal["32", "64"] = "64"
     """Precision. With 32 bits rounding moves a few of millions of frames across a ReLU's corner, and single
     gradients with them; 64 leave no room for doubt."""
     seed: int = 0
-    """Seed of the weights and of the voice."""
+    """Seed of the weights and of the synthetic voice."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -77,7 +77,7 @@ class CompareFlags:
 
 @dataclass(frozen=True)
 class Form:
-    """One way to compute the loss, ready to be asked about any time."""
+    """One way to compute the loss at any time."""
 
     name: str
     loss_at: Callable[[int], Float[Tensor, ""]]
@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> None:
         for row in compare(forms, frames - flags.steps_ahead):
             rows.append(row)
             progress("comparing", len(rows), frames - flags.steps_ahead, {})
-    if not tell(flags, forms, kept, rows):
+    if not write(flags, forms, kept, rows):
         raise SystemExit(1)
 
 
@@ -126,7 +126,7 @@ def small(config: CPCConfig, flags: CompareFlags) -> CPCConfig:
 
 
 def clips_of(flags: CompareFlags) -> Float[Tensor, "clip time"]:
-    """Clips spread evenly over the files, or of a voice that is made for it, a different one each."""
+    """Clips spread evenly over the files, or of synthetic babble, a different one each."""
     samples = round(flags.seconds * RATE)
     if not flags.sound:
         voices = [
@@ -145,7 +145,7 @@ def clips_of(flags: CompareFlags) -> Float[Tensor, "clip time"]:
 
 
 def build(config: CPCConfig, wave: Float[Tensor, "clip time"], seed: int) -> tuple[list[Form], bool]:
-    """All forms with the same weights, having heard the same sound; and whether the weights survived copying."""
+    """All forms with the same weights, given the same sound; and whether the weights survived copying."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         every = AllTimes(config).to(wave.dtype)
@@ -213,7 +213,7 @@ def furthest(gradients: list[Gradients]) -> tuple[float, str]:
     return worst
 
 
-def tell(flags: CompareFlags, forms: list[Form], kept: bool, rows: list[Row]) -> bool:
+def write(flags: CompareFlags, forms: list[Form], kept: bool, rows: list[Row]) -> bool:
     """Print what was found; whether all agree."""
     loss_apart = max(row.loss_apart for row in rows)
     gradient_apart = max(row.gradient_apart for row in rows)

@@ -18,7 +18,7 @@ class DemoFlags:
     out: Path = Path("runs/demo")
     """Folder for the runs and the page."""
     steps: int = 800
-    """Training steps of each model; more make better codes."""
+    """Training steps of each model."""
 
 
 TONES = "--world tones --lowest 400 --frequencies 60 --amplitudes 8 --alias --seconds 0.5 --batch-size 32".split()
@@ -32,7 +32,7 @@ RUNS = (
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(DemoFlags, arguments, "demo", "Train, score, sample and report, small enough to wait for.")
+    flags = parse(DemoFlags, arguments, "demo", "Train, score, sample and report four small models.")
     if flags.steps < 1:
         raise UsageError(f"--steps {flags.steps}: train for at least 1 step")
     began, folders = perf_counter(), []
@@ -50,4 +50,4 @@ def main(arguments: list[str]) -> None:
         sample.main([folders[1], "--out", str(samples), "--count", "4"])
     page = flags.out / "page.html"
     report.main([*folders, "--out", str(page)])
-    print(f"\nOpen {page.resolve()} to see and hear it. Done in {perf_counter() - began:.0f} s.")
+    print(f"\nOpen {page.resolve()} to look and listen. Done in {perf_counter() - began:.0f} s.")

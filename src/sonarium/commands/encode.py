@@ -31,17 +31,17 @@ class EncodeFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder of a trained model."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
-    """Sound files of any rate, length and number of channels; of a folder, all that are in it."""
+    """Sound files of any rate, length and number of channels; of a folder, all in it."""
     out: Path
-    """Where the codes go: .npz, .csv or .parquet. One row a frame, or a clip-long piece of a file."""
+    """Output file: .npz, .csv or .parquet, with a row per frame, or per piece as long as a training clip."""
     device: str = "cpu"
-    """Device to compute on: cpu, cuda or auto."""
+    """Device: cpu, cuda or auto."""
     json: bool = False
     """Print what was written as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(EncodeFlags, arguments, "encode", "Turn recordings into the codes of a run.")
+    flags = parse(EncodeFlags, arguments, "encode", "Encode sound files by the model of a run.")
     if flags.out.suffix.lower() not in FORMATS:
         raise UsageError(f"--out {flags.out} ends in none of {', '.join(FORMATS)}: give a name that does")
     if not flags.files:
@@ -84,7 +84,7 @@ def measured(coder: Coder, files: Sequence[Path], progress: Progress) -> list[Pa
 
 
 def watched(parts: list[Part], total: int, progress: Progress):
-    """The same parts, whose codes tell how far they are."""
+    """The same parts, whose codes report the progress."""
     before = 0
     for part in parts:
         yield Part(part.name, part.rows, partial(counted, part, before, total, progress))

@@ -32,20 +32,20 @@ class ExportFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder of a trained model."""
     out: Path
-    """Folder for the files; a new one, or one that holds an export already."""
+    """Output folder; a new one, or one with an earlier export."""
     forms: tuple[Form, ...] = ()
-    """Which of weights, torch and onnx to write; by default all that can be written here."""
+    """Formats: weights (safetensors and JSON), torch (torch.export), onnx; by default all that are available."""
     json: bool = False
     """Print what was written as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(ExportFlags, arguments, "export", "A learner with its front end, for use elsewhere.")
+    flags = parse(ExportFlags, arguments, "export", "Export a model with its front end.")
     if flags.out.is_file():
         raise UsageError(f"--out {flags.out} is a file: give a folder")
     plan, learner, signal = open_learner(flags.run, say)
     if not isinstance(learner, Encoder | FrameEncoder):
-        raise ValueError(f"'{flags.run}' holds a {plan.model}, which has no codes to give elsewhere")
+        raise ValueError(f"'{flags.run}' holds a {plan.model}, which has no codes to export")
     forms, apart = flags.forms or available(), None
     # Tracing takes long to read, which a person who asks for help should not wait for.
     from sonarium.models.export import save_onnx, save_program, save_weights
@@ -85,6 +85,6 @@ def compared(learner: Learner, signal: Signal, folder: Path) -> float:
     if not apart <= CLOSE * max(1.0, float(ours.abs().max())):
         raise ValueError(
             f"the program gives other codes than the learner, {apart:.1e} apart: it is in '{folder}', but not to "
-            "be trusted; tell us, with the versions in environment.json"
+            "be trusted: report it with the versions in environment.json"
         )
     return apart

@@ -22,9 +22,9 @@ from sonarium.training.run import RunFolder
 @dataclass(frozen=True)
 class ReportFlags:
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUNS…")]
-    """Run folders to show beside one another."""
+    """Run folders, shown side by side."""
     out: Path
-    """The page, an .html file that opens without a network."""
+    """Output file (.html), which opens without a network."""
     json: bool = False
     """Print what was written as JSON."""
 
@@ -51,17 +51,17 @@ def run_page(folder: Path) -> RunPage:
     metrics = read_metrics(folder / "metrics.jsonl")
     if not metrics:
         raise ValueError(f"'{folder}' has no metrics yet: train it with `sonarium train`")
-    told = summary(run.config)
+    plan = summary(run.config)
     scores = read_json(folder / "scores.json") or None
-    warnings = list(scores.get("notes", ())) if scores else [unscored(folder, told)]
+    warnings = list(scores.get("notes", ())) if scores else [unscored(folder, plan)]
     quarantine = read_json(folder / "quarantine.json")
     for kind in ("file", "clip"):
         if bad := quarantine.get(f"bad_{kind}s"):
             warnings.append(f"{len(bad)} bad {kind}(s) were set aside: quarantine.json has the reasons")
     return RunPage(
         name=folder.resolve().name,
-        model=told.title,
-        world=told.source,
+        model=plan.title,
+        world=plan.source,
         config=run.config,
         environment=read_json(folder / "environment.json"),
         metrics=metrics,
@@ -73,8 +73,8 @@ def run_page(folder: Path) -> RunPage:
     )
 
 
-def unscored(folder: Path, told: Summary) -> str:
-    if told.tested:
+def unscored(folder: Path, plan: Summary) -> str:
+    if plan.tested:
         return f"not scored yet: sonarium score {folder}"
     return "there is no test split (--test 0), and so there are no scores"
 

@@ -37,19 +37,19 @@ class SampleFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder of a trained model."""
     out: Path
-    """A new folder for the clips: WAV for sound, PNG for pictures, and their codes."""
+    """New output folder: WAV files of sound or PNG files of pictures, and their codes."""
     count: int = 8
-    """How many clips."""
+    """Number of clips."""
     seed: int = 0
-    """Seed of the draw."""
+    """Random seed."""
     device: str = "cpu"
-    """Device to compute on: cpu, cuda or auto."""
+    """Device: cpu, cuda or auto."""
     json: bool = False
     """Print what was written as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(SampleFlags, arguments, "sample", "Draw new clips from a run.")
+    flags = parse(SampleFlags, arguments, "sample", "Draw new clips from the prior of the model of a run.")
     if flags.count < 1 or flags.seed < 0:
         raise UsageError(
             f"--count {flags.count} --seed {flags.seed}: give a count of 1 or more, a seed of 0 or more"

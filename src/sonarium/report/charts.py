@@ -1,4 +1,4 @@
-"""Charts of numbers: what codes tell of factors, how codebooks are used, how a training went."""
+"""Charts of numbers: what codes encode of factors, how codebooks are used, how a training went."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,38 +21,38 @@ MOST_CODES = 24
 Records = Sequence[Mapping[str, float]]
 
 
-def told(
+def shared(
     codes: Description, values: Float[np.ndarray, "clip factor"], factors: Sequence[Factor]
 ) -> Float[np.ndarray, "factor code"]:
-    """Mutual information of each factor with each code, as a share of the factor's entropy.
+    """Mutual information of each factor with each code, as a fraction of the factor's entropy.
 
-    A factor that has one value in these clips has no entropy to share: its row is zero, as is a dead code's
+    A factor that has one value in these clips has no entropy: its row is zero, as is a dead code's
     column.
     """
-    shares = np.zeros((len(factors), codes.values.shape[1]))
+    fractions = np.zeros((len(factors), codes.values.shape[1]))
     varied = np.flatnonzero(np.ptp(values, axis=0) > 0)
     living = np.flatnonzero(codes.alive & (np.ptp(codes.values, axis=0) > 0))
     if not len(varied) or not len(living):
-        return shares
+        return fractions
     keep = (codes.entries is not None,) * len(living)
     categories = tuple(factors[int(factor)].discrete for factor in varied)
     code_bins, code_sizes = bin_columns(np.asfortranarray(codes.values[:, living]), BINS, keep)
     factor_bins, factor_sizes = bin_columns(np.asfortranarray(values[:, varied]), BINS, categories)
     counts = joint_counts(code_bins, factor_bins, code_sizes, factor_sizes)[0]
     table = information(counts, code_sizes, factor_sizes)
-    shares[np.ix_(varied, living)] = (table.mutual / table.factor).T
-    return shares
+    fractions[np.ix_(varied, living)] = (table.mutual / table.factor).T
+    return fractions
 
 
 def information_map(
     codes: Description, values: Float[np.ndarray, "clip factor"], factors: Sequence[Factor]
 ) -> Figure:
-    """Factor by code: how much of each cause each code tells, the codes that carry most first."""
+    """Factor by code: how much of each factor each code encodes, the codes that carry most first."""
     order = codes.order[:MOST_CODES]
-    shares = told(codes, values, factors)[:, order]
+    fractions = shared(codes, values, factors)[:, order]
     figure = sheet(max(4.2, 1.9 + 0.52 * len(order)), 1.5 + 0.42 * len(factors))
     axes = panels(figure, 1, 1)[0][0]
-    image = axes.imshow(shares, cmap=SHARE, vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(fractions, cmap=SHARE, vmin=0, vmax=1, aspect="auto")
     left_out = len(codes.names) - len(order)
     across = "codes, those that carry most first" + (f"; {left_out} more left out" if left_out else "")
     tidy(axes, "", across, "")
@@ -62,17 +62,17 @@ def information_map(
         tick.set_color(INK if codes.alive[code] else FAINT)
     for row in range(len(factors)):
         for column, code in enumerate(order):
-            share = shares[row, column]
+            share = fractions[row, column]
             mark = f"{100 * share:.0f}" if codes.alive[code] else "dead" if row == 0 else ""
             axes.text(column, row, mark, ha="center", va="center", fontsize=SMALL, color=readable_on(share))
     key = figure.colorbar(image, ax=axes, pad=0.02, format=lambda share, _: f"{100 * share:.0f} %")
-    key.set_label("share of the cause's entropy", fontsize=SMALL, color=FAINT)
+    key.set_label("fraction of the factor's entropy", fontsize=SMALL, color=FAINT)
     key.ax.tick_params(labelsize=SMALL, colors=FAINT, length=3)
     return figure
 
 
 def codebook_use(codes: Description) -> Figure:
-    """For each slot, the share of clips that each entry stands for, the most used first."""
+    """For each slot, the fraction of clips that use each entry, the most used first."""
     assert codes.entries is not None, codes.names
     order = codes.order[:MOST_CODES]
     across = min(4, len(order))
@@ -83,8 +83,8 @@ def codebook_use(codes: Description) -> Figure:
         axes.set_visible(False)
     for position, (axes, code) in enumerate(zip(flat, order, strict=False)):
         uses = np.bincount(codes.values[:, code].astype(int), minlength=codes.entries)
-        shares = np.sort(uses)[::-1] / uses.sum()
-        axes.fill_between(range(codes.entries), 100 * shares, step="mid", color=LINES[0], linewidth=0)
+        fractions = np.sort(uses)[::-1] / uses.sum()
+        axes.fill_between(range(codes.entries), 100 * fractions, step="mid", color=LINES[0], linewidth=0)
         axes.axhline(100 / codes.entries, color=LINES[1], linewidth=0.9, linestyle="--")
         below, beside = position // across == down - 1, position % across == 0
         title = f"{codes.names[code]} · {codes.notes[code]}"
@@ -117,7 +117,7 @@ def curves(runs: Mapping[str, Records]) -> Figure | None:
                 axes.plot(*points(records, chance).T, color=FAINT, linewidth=0.9, linestyle=":")
         group, _, rest = name.rpartition("/")
         title = f"{group} · {rest}".removeprefix(" · ").replace("_", " ")
-        tidy(axes, title, "updates" if place >= len(ordered) - across else "", "", grid=True)
+        tidy(axes, title, "steps" if place >= len(ordered) - across else "", "", grid=True)
         values = np.concatenate(every)
         if wide(values):
             axes.set_yscale("log")

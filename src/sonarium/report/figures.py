@@ -39,9 +39,9 @@ DEEPEST = -100.0
 
 @dataclass(frozen=True)
 class Shown:
-    """A clip as a figure needs it: its cells, and its sound where it is one."""
+    """A clip as a figure needs it: its bins, and its sound where it is one."""
 
-    cells: Float[np.ndarray, "row column"]
+    bins: Float[np.ndarray, "row column"]
     wave: Float[np.ndarray, " time"] | None = None
 
 
@@ -54,16 +54,16 @@ class Row:
     alive: bool
     steps: tuple[str, ...]
     own: int
-    cells: Float[np.ndarray, "step row column"]
+    bins: Float[np.ndarray, "step row column"]
 
 
-def draw_field(axes: Axes, cells: Float[np.ndarray, "row column"], view: View) -> AxesImage:
-    """Cells in the view's colours; sound with its low bands at the bottom."""
+def draw_field(axes: Axes, bins: Float[np.ndarray, "row column"], view: View) -> AxesImage:
+    """Bins in the view's colours; sound with its low bands at the bottom."""
     if not view.sound:
-        return axes.imshow(cells, cmap="gray", vmin=view.low, vmax=view.high, aspect="equal")
-    extent = (0.0, view.seconds or 1.0, -0.5, len(cells) - 0.5)
+        return axes.imshow(bins, cmap="gray", vmin=view.low, vmax=view.high, aspect="equal")
+    extent = (0.0, view.seconds or 1.0, -0.5, len(bins) - 0.5)
     return axes.imshow(
-        cells, cmap=FIELD, vmin=view.low, vmax=view.high, aspect="auto", origin="lower", extent=extent
+        bins, cmap=FIELD, vmin=view.low, vmax=view.high, aspect="auto", origin="lower", extent=extent
     )
 
 
@@ -101,7 +101,7 @@ def reconstruction(title: str, original: Shown, made: Shown, view: View, rate: i
     piece = telling(waves[0], rate) if waves else slice(0)
     for column, (name, shown) in enumerate((("original", original), ("reconstruction", made))):
         wave, levels, field = (grid[row][column] for row in range(3))
-        image = draw_field(field, shown.cells, view)
+        image = draw_field(field, shown.bins, view)
         mark_bands(field, view)
         tidy(field, "" if shown.wave is not None else name, "time (s)", "frequency (kHz)")
         if shown.wave is None:
@@ -133,7 +133,7 @@ def pictures(titles: Sequence[str], originals: Sequence[Shown], made: Sequence[S
     grid = panels(figure, 2, len(titles))
     for column, title in enumerate(titles):
         for axes, shown in ((grid[0][column], originals[column]), (grid[1][column], made[column])):
-            draw_field(axes, shown.cells, view)
+            draw_field(axes, shown.bins, view)
             bare(axes)
         grid[0][column].set_title(title, fontsize=SMALL, color=INK)
     for row, name in enumerate(("original", "reconstruction")):
@@ -149,7 +149,7 @@ def tiles(
 ) -> tuple[Float[np.ndarray, "down across colour"], tuple[int, int]]:
     """Many fields as one picture on paper, with its pitch: one image is drawn far faster than a hundred axes.
 
-    Rows may differ in length. The top left cell of tile (r, c) lies at (r, c) times the pitch.
+    Rows may differ in length. The top left bin of tile (r, c) lies at (r, c) times the pitch.
     """
     height, width = rows[0].shape[1:]
     down = height + max(1, round(max(room, 0.06) * height))
@@ -158,9 +158,9 @@ def tiles(
     paper = np.ones((len(rows) * down, most * across, 3))
     colours = field_colours(FIELD if view.sound else "gray")
     for number, row in enumerate(rows):
-        for column, cells in enumerate(row):
-            share = (cells - view.low) / (view.high - view.low)
-            tile = colours(share[::-1] if view.sound else share)[..., :3]
+        for column, bins in enumerate(row):
+            level = (bins - view.low) / (view.high - view.low)
+            tile = colours(level[::-1] if view.sound else level)[..., :3]
             if faint and faint[number]:
                 tile = 1 - 0.4 * (1 - tile)
             top, left = number * down, column * across
@@ -199,9 +199,9 @@ def traversals(rows: Sequence[Row], view: View) -> Figure:
     tall = (0.82 if view.sound else 0.78) * (1.3 if own_marks else 1)
     figure = sheet(1.1 + 0.8 * most, tall * len(rows) + 0.3)
     axes = panels(figure, 1, 1)[0][0]
-    cells = [row.cells for row in rows]
-    height, width = cells[0].shape[1:]
-    paper, (down, across) = tiles(cells, view, [not row.alive for row in rows], 0.32 if own_marks else 0.1)
+    bins = [row.bins for row in rows]
+    height, width = bins[0].shape[1:]
+    paper, (down, across) = tiles(bins, view, [not row.alive for row in rows], 0.32 if own_marks else 0.1)
     lay(axes, paper, view)
     axes.set_yticks([number * down + height / 2 for number in range(len(rows))], [label(row) for row in rows])
     for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
@@ -231,7 +231,7 @@ def moving(rows: Sequence[Row], view: View) -> list[UInt8[np.ndarray, "row colum
     for step in [*range(most), *range(most - 2, 0, -1)]:
         at = [[round(step * (len(row.steps) - 1) / max(1, most - 1)) for row in line] for line in grid]
         fields = [
-            np.stack([row.cells[here] for row, here in zip(line, places, strict=True)])
+            np.stack([row.bins[here] for row, here in zip(line, places, strict=True)])
             for line, places in zip(grid, at, strict=True)
         ]
         paper, (down, along) = tiles(fields, view, room=0.2)

@@ -15,7 +15,7 @@ from sonarium.evaluation.tasks import Corpus, corpus
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.report.album import Medium, peak_safe, put, wav, write_index
-from sonarium.report.media import causes
+from sonarium.report.media import named_factors
 from sonarium.report.neighbours import Asked, code_map, retrieval_picture, retrieval_table, tsne
 from sonarium.report.style import png
 from sonarium.worlds.contract import World
@@ -126,7 +126,7 @@ def players(known: Corpus, query: Asked, number: int, world: World, folder: Path
     ]
     media = []
     for place, (wave, factors, row) in enumerate(zip(peak_safe(waves), batch.factors.tolist(), rows, strict=True)):
-        what = causes(world.factors, factors) or group_of(known, row)
+        what = named_factors(world.factors, factors) or group_of(known, row)
         title = f"Nearest to this: {what}" if place == 0 else f"{place}. {what}"
         file = f"nearest-{number}-{place}.wav"
         put(folder / file, wav(wave, world.signal.rate))

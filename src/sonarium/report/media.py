@@ -29,13 +29,13 @@ MOST_READ = 1000
 MOST_ROWS = 12
 """Codes that are moved; those that carry least are left out."""
 MOST_HEARD, MOST_MOVING = 6, 8
-"""Codes whose movement is heard, and is shown as an animation."""
+"""Codes whose traversal is played, and is shown as an animation."""
 SOUNDS, PICTURES = 4, 10
 """Clips that are reconstructed."""
 DRAWN, DRAWN_PICTURES = 8, 50
 """Samples of the prior."""
 PIECE = 0.3
-"""Seconds of each step of a traversal that are heard, from the beginning of the clip; a window at least."""
+"""Seconds of each step of a traversal that are played, from the beginning of the clip; a window at least."""
 ROUNDS, FEW_ROUNDS = 32, 16
 """Rounds of Griffin and Lim's algorithm for a clip, and for such a piece."""
 FADE, GAP = 0.01, 0.04
@@ -60,8 +60,8 @@ def illustrate(
     return artist.media
 
 
-def causes(factors: Sequence[Factor], values: Sequence[float]) -> str:
-    """What caused a clip, in words."""
+def named_factors(factors: Sequence[Factor], values: Sequence[float]) -> str:
+    """The factors of a clip in words."""
     said = []
     for factor, value in zip(factors, values, strict=True):
         if factor.discrete:
@@ -74,7 +74,7 @@ def causes(factors: Sequence[Factor], values: Sequence[float]) -> str:
 
 
 def in_turn(values: Float[np.ndarray, "clip factor"], factors: Sequence[Factor], count: int) -> list[int]:
-    """Clips that between them show each category of the first cause that is one."""
+    """Clips that between them show each category of the first factor that is one."""
     columns = [column for column, factor in enumerate(factors) if factor.discrete]
     category = values[:, columns[0]] if columns else np.zeros(len(values))
     occurrence = np.zeros(len(values), int)
@@ -135,19 +135,19 @@ class Artist:
         return hear(self.front, features, self.world.signal.shape[0], ROUNDS, self.generator)
 
     def named(self, clip: int, values: Sequence[float]) -> str:
-        """A clip by its causes, or by its number where none is known."""
-        return causes(self.world.factors, values) or f"clip {clip}"
+        """A clip by its factors, or by its number where none is known."""
+        return named_factors(self.world.factors, values) or f"clip {clip}"
 
     def charts(self, reading: Reading) -> None:
         codes = reading.codes
         if self.world.factors:
             caption = (
-                f"How much each code tells of each cause, in {len(codes.values):,} held-out clips: the mutual "
-                "information in per cent of the cause's entropy. In a good row one code tells all, the others "
+                f"How much each code encodes of each factor, in {len(codes.values):,} held-out clips: the mutual "
+                "information in per cent of the factor's entropy. In a good row one code encodes all, the others "
                 "nothing."
             )
             figure = charts.information_map(codes, reading.factors, self.world.factors)
-            self.draw("codes.png", figure, "What each code tells of each cause", caption, "codes")
+            self.draw("codes.png", figure, "What each code encodes of each factor", caption, "codes")
         if codes.entries is not None:
             caption = (
                 "How often each entry of each codebook is used, the most used first; the dashed line is even "
@@ -186,7 +186,7 @@ class Artist:
         return [self.world.signal.shape[0]] * len(batch.index) if batch.lengths is None else batch.lengths.tolist()
 
     def within(self, fields: Float[np.ndarray, "*some row column"], samples: int) -> np.ndarray:
-        """The columns of so many samples of sound; pictures as they are."""
+        """The columns of N samples of sound; pictures as they are."""
         frames = self.front.frames(torch.tensor([samples]))
         return fields if frames is None else fields[..., : int(frames)]
 
@@ -222,7 +222,7 @@ class Artist:
             for s, made in zip(sweeps, decoded, strict=True)
         ]
         centre = self.named(int(clips[reading.central]), reading.factors[reading.central].tolist())
-        step = "entries of one codebook" if reading.codes.entries else "steps of half a deviation over clips"
+        step = "entries of one codebook" if reading.codes.entries else "half standard deviations over clips"
         dead = int((~reading.codes.alive).sum())
         left_out = len(reading.sweeps) - len(sweeps)
         caption = (

@@ -18,7 +18,7 @@ CLOSEST = 0.09
 
 @dataclass(frozen=True)
 class View:
-    """The axes and the colours of a field of cells."""
+    """The axes and the colours of a field of bins."""
 
     low: float
     high: float
