@@ -1,4 +1,4 @@
-"""What there is, by kind and name: built in, or from installed packages through entry points.
+"""Worlds, models and other entries by kind and name: built in, or from installed packages through entry points.
 
 Each kind is a mapping from names to entries (`WorldEntry`, `ModelEntry`, …), in which an entry is loaded only when
 it is asked for. A package adds its own by an entry point of the group `sonarium.worlds`, `sonarium.models` and so
@@ -34,7 +34,7 @@ class Fault:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.kind[:-1]} '{self.name}' of the package {self.package} cannot be loaded: {self.reason}"
+        return f"{self.kind[:-1]} '{self.name}' of the package {self.package} cannot be used: {self.reason}"
 
 
 class Kind(Mapping[str, Entry], Generic[Entry]):
@@ -46,12 +46,15 @@ class Kind(Mapping[str, Entry], Generic[Entry]):
         """Where the class of the entries is, as `module:class`."""
         self.loaded: dict[str, Entry] = {}
         self.broken: dict[str, Fault] = {}
+        self.shadowed: dict[str, Fault] = {}
 
     @cached_property
     def foreign(self) -> Mapping[str, EntryPoint]:
         """Entry points of other packages; what is built in keeps its name."""
-        found = entry_points(group=f"sonarium.{self.kind}")
-        return {point.name: point for point in found if point.name not in self.built_in}
+        found = {point.name: point for point in entry_points(group=f"sonarium.{self.kind}")}
+        for name in found.keys() & self.built_in.keys():
+            self.shadowed[name] = fault(self.kind, found[name], "the name is built in")
+        return {name: point for name, point in found.items() if name not in self.built_in}
 
     def names(self) -> list[str]:
         return [name for name in (*self.built_in, *self.foreign) if name not in self.broken]
@@ -74,9 +77,7 @@ class Kind(Mapping[str, Entry], Generic[Entry]):
             if not isinstance(entry, expected):
                 raise TypeError(f"it is a {type(entry).__name__}, expected a {expected.__name__}")
         except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            package = point.dist.name if point.dist else point.value
-            self.broken[point.name] = Fault(self.kind, point.name, package, reason)
+            self.broken[point.name] = fault(self.kind, point, f"{type(error).__name__}: {error}")
             raise KeyError(point.name) from None
         return entry
 
@@ -116,6 +117,16 @@ class Kind(Mapping[str, Entry], Generic[Entry]):
         raise ValueError(
             f"no {what or self.kind[:-1].replace('_', ' ')} is called '{name}': choose one of {', '.join(self)}"
         )
+
+
+def fault(kind: str, point: EntryPoint, reason: str) -> Fault:
+    package = point.dist.name if point.dist else point.value
+    return Fault(kind, point.name, package, " ".join(reason.split()))
+
+
+def faults() -> list[Fault]:
+    """All entries of other packages that were asked for and cannot be used."""
+    return [one for kind in KINDS.values() for one in (*kind.broken.values(), *kind.shadowed.values())]
 
 
 def resolve(target: str) -> Any:

@@ -74,7 +74,10 @@ def tagged(own: Any, hint: Any, tag: object, where: str, known: Iterable[type]) 
         if dataclasses.is_dataclass(option) and issubclass(option, tuple(allowed))
     }
     if tag not in options:
-        raise ValueError(f"{where} is tagged as a {tag}, expected {' or '.join(options)}: restore the file")
+        raise ValueError(
+            f"{where} is tagged as a {tag}, expected {' or '.join(options)}: install the package that has it, or "
+            "restore the file"
+        )
     return options[str(tag)]()
 
 

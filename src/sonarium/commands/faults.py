@@ -30,7 +30,7 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY)
     ):
-        return 1, "there is not enough memory for this: use a smaller --batch, or a smaller model or world"
+        return 1, "there is not enough memory for this: use a smaller --batch-size, or a smaller model or world"
     if isinstance(error, OSError) and error.strerror:
         where = f"'{error.filename}'" if error.filename else "what comes out"
         return 1, f"{where}: {error.strerror}; {remedy(error, HINT)}"

@@ -22,7 +22,7 @@ STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands)
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 RULES = set("─-╭╮╰╯ ")
 PLAINER = (
-    (r"^Error parsing (?:(?:world|model)-config|fit|seek): ", ""),
+    (r"^Error parsing (?:world-config|seek|evaluation): ", ""),
     (r"^Error parsing (\S+): ", r"\1: "),
     (r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number"),
     (r"could not convert string to float: (.*)", r"\1 is not a number"),

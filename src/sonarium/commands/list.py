@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from sonarium.catalogue import AGENTS, FRONT_ENDS, KINDS, MEASURES, MODELS, ROOMS, WORLDS
+from sonarium.catalogue import AGENTS, FRONT_ENDS, MEASURES, MODELS, ROOMS, WORLDS, faults
 from sonarium.commands.bench import BENCHES
 from sonarium.commands.faults import say
 from sonarium.commands.flags import parse
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
         | {name: entry.summary for name, entry in MEASURES.loadable().items()},
         "benches": BENCHES,
     }
-    broken = [fault for kind in KINDS.values() for fault in kind.broken.values()]
+    broken = faults()
     if flags.json:
         found["broken"] = {f"{fault.kind}/{fault.name}": str(fault) for fault in broken}
         print(json.dumps(found, indent=2, ensure_ascii=False))

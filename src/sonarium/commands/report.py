@@ -14,7 +14,7 @@ from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.report.page import RunPage, page
-from sonarium.runs.plan import Summary, summary
+from sonarium.runs.plan import Summary, read_plan, summary
 from sonarium.training.journal import read_metrics
 from sonarium.training.run import RunFolder
 
@@ -51,7 +51,7 @@ def run_page(folder: Path) -> RunPage:
     metrics = read_metrics(folder / "metrics.jsonl")
     if not metrics:
         raise ValueError(f"'{folder}' has no metrics yet: train it with `sonarium train`")
-    plan = summary(run.config)
+    plan, config = summary(run.config), in_todays_form(run.config)
     scores = read_json(folder / "scores.json") or None
     warnings = list(scores.get("notes", ())) if scores else [unscored(folder, plan)]
     quarantine = read_json(folder / "quarantine.json")
@@ -62,15 +62,23 @@ def run_page(folder: Path) -> RunPage:
         name=folder.resolve().name,
         model=plan.title,
         world=plan.source,
-        config=run.config,
+        config=config,
         environment=read_json(folder / "environment.json"),
         metrics=metrics,
         scores=scores,
         media=folder / "media",
         warnings=warnings,
-        # Of a format that does not say: only the split of recordings is written beside their run.
-        planted=bool((scores or {}).get("planted", not (folder / "split.json").exists())),
+        # Of a run that was not scored: what was set aside is kept of recordings alone.
+        planted=bool((scores or {}).get("planted", not (folder / "quarantine.json").exists())),
     )
+
+
+def in_todays_form(config: dict[str, Any]) -> dict[str, Any]:
+    """A recorded plan as it would be recorded now; as it is, where a package that it needs is not installed."""
+    try:
+        return read_plan(config, "config.json").recorded()
+    except ValueError:
+        return config
 
 
 def unscored(folder: Path, plan: Summary) -> str:

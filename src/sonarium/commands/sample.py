@@ -63,7 +63,9 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"'{flags.run}' holds a {opened.plan.model}, which cannot draw new clips")
     front = learner.front
     if not isinstance(front, PictureFrontEnd) or (signal.kind == "wave" and not front.invertible):
-        raise ValueError(f"'{flags.run}' has a front end that cannot be inverted to sound: its hop is too long")
+        raise ValueError(
+            f"'{flags.run}' has a front end that cannot be inverted to sound; one with a shorter --hop may"
+        )
     generator = torch.Generator(device).manual_seed(flags.seed)
     codes = learner.sample(flags.count, generator)
     with written_aside(flags.out) as aside, bars() as progress:

@@ -24,6 +24,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from sonarium.catalogue import faults
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars, plainly
@@ -65,10 +66,12 @@ def main(arguments: list[str]) -> None:
             found = score(opened, flags.evaluation, device, plainly(progress))
             name = "scores-syntone.json" if found["protocol"] == "syntone" else "scores.json"
             write_whole(folder / name, json.dumps(found, indent=2) + "\n")
-            config = opened.run.config
+            config = opened.plan.recorded()
             told = plan_summary(config)
             records.append(Record(str(folder), told.title, told.source, config, found))
             progress("scoring runs", done, len(folders), {})
+    for fault in faults():
+        say(f"passed over: {fault}")
     groups = grouped(records)
     if flags.json:
         runs = [{"run": record.run, "config": record.config, **(record.evaluation or {})} for record in records]

@@ -15,8 +15,8 @@ from rich.console import Console
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import Group, flag, leading_word, parse_groups, wants_help
-from sonarium.commands.progress import bars
-from sonarium.runs.build import open_run, plan_on_codes
+from sonarium.commands.progress import bars, plainly
+from sonarium.runs.build import open_plan, open_run, plan_on_codes
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan
 from sonarium.runs.train import train
 from sonarium.training.engine import ProcessLost
@@ -25,7 +25,7 @@ from sonarium.training.launch import LOST, Failed, end_with_launcher, launch, la
 
 EXAMPLE = "beta-vae"
 """Whose flags are shown where no model was named."""
-ANY_RUN = Upstream("RUN", step=0, sha256="", width=1, frame_rate=1.0)
+ANY_RUN = Upstream("RUN", step=0, sha256="", width=1, frame_rate=1.0, frame_first=0.0, plan={})
 """Stands for the run whose codes a model will train on, where only its flags are asked for."""
 TRAINING = ("batch_size", "seed", "precision", "test", "test_groups", "train_on")
 """Flags of training that matter first."""
@@ -126,7 +126,9 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
     else:
         entry, schema = MODELS[model], ClipsFlags
         about, first = told_of(plan)
-        parts = [Group("training", part, TRAINING) for part in (source.clips, source.split)]
+        # Codes have the split of the run that makes them.
+        split = [] if plan.upstream is not None else [Group("training", source.split, TRAINING)]
+        parts = [Group("training", source.clips, TRAINING), *split]
         groups = [Group(source.world, source.config, first), *parts, loop]
     description = f"Train {model} ({entry.summary}) {about}."
     if not named:
@@ -136,18 +138,36 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
     if isinstance(source, RolloutsPlan):
         chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(made[1])
     else:
-        chosen = ClipsPlan(source.world, located(made[1]), made[2], made[3])
+        chosen = ClipsPlan(source.world, located(made[1]), made[2], made[3] if split else source.split)
     return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=made[-1])
 
 
 def planned(model: str, arguments: list[str]) -> Plan:
     """The plan with every default for the flags that decide what it is made of."""
     preset, codes = flag(arguments, "preset", "default"), flag(arguments, "codes", "")
+    front = flag(arguments, "front", "")
     if codes:
-        return plan_on_codes(model, open_run(Path(codes), remark=say), preset)
+        if flag(arguments, "world", ""):
+            raise ValueError(f"--codes {codes} --world: the clips are those of {codes}; give one of the two")
+        if (begun := begun_on(Path(flag(arguments, "run", "")), Path(codes))) is not None:
+            split = begun.clips.split
+            return default_plan(model, preset=preset, front=front, upstream=begun.upstream, split=split)
+        with bars() as progress:
+            below = open_run(Path(codes), plainly(progress), say)
+        return plan_on_codes(model, below, preset, front)
     if wants_help(arguments) and model in MODELS and MODELS[model].kinds == ("codes",):
         return default_plan(model, preset=preset, upstream=ANY_RUN)
-    return default_plan(model, flag(arguments, "world", ""), preset, flag(arguments, "front", ""))
+    return default_plan(model, flag(arguments, "world", ""), preset, front)
+
+
+def begun_on(folder: Path, codes: Path) -> Plan | None:
+    """The plan of a run that began on these codes: it goes on with those that it keeps, whatever became of the run
+    that made them."""
+    if not (folder / "config.json").is_file():
+        return None
+    plan = open_plan(folder)[1]
+    same = plan.upstream is not None and Path(plan.upstream.run) == codes.absolute()
+    return plan if same else None
 
 
 def told_of(plan: Plan) -> tuple[str, tuple[str, ...] | None]:

@@ -17,6 +17,9 @@ from sonarium.evaluation import meanings
 from sonarium.measures.contract import Meaning
 from sonarium.measures.statistics import Interval, interval, within
 
+BY_SEED = ("seed", "split_seed", "run", "sha256")
+"""What differs in the configurations of runs that differ in their seed alone."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -28,7 +31,7 @@ class Record:
     """The model, with its preset where that is not the default."""
     world: str
     config: Mapping[str, Any]
-    """The configuration of the run, by which runs are told apart and their seeds are found."""
+    """The configuration of the run, by which runs are distinguished and their seeds are found."""
     evaluation: Mapping[str, Any] | None
     """None if it has not been evaluated."""
 
@@ -58,7 +61,7 @@ class Group:
 
     @cached_property
     def scored(self) -> tuple[Record, ...]:
-        """The first run of each seed that has scores: a seed that comes twice tells nothing new."""
+        """The first run of each seed that has scores: a seed that comes twice counts once."""
         by_seed: dict[Any, Record] = {}
         for record in self.records:
             if record.evaluation:
@@ -88,7 +91,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """Groups whose scores may stand side by side: one world, one protocol."""
+    """Groups whose scores may stand side by side: the same clips, protocol and settings."""
 
     world: str
     protocol: str
@@ -147,12 +150,19 @@ def identity(record: Record) -> str:
 
 
 def tables(groups: Sequence[Group]) -> list[Table]:
-    """A table for each world and protocol of which there are scores."""
-    parts: dict[tuple[str, str], list[Group]] = {}
+    """A table for the groups that were scored on the same clips in the same way."""
+    parts: dict[str, list[Group]] = {}
     for group in groups:
         if group.scored:
-            parts.setdefault((group.first.world, group.first.protocol), []).append(group)
-    return [Table(world, protocol, tuple(members)) for (world, protocol), members in parts.items()]
+            parts.setdefault(scored_on(group.first), []).append(group)
+    return [Table(members[0].first.world, members[0].first.protocol, tuple(members)) for members in parts.values()]
+
+
+def scored_on(record: Record) -> str:
+    """The clips and the settings of an evaluation, as a text: scores on others do not stand in one table."""
+    found, source = record.evaluation or {}, mapping(record.config.get("source"))
+    clips = [record.world, found.get("clips"), seedless(source.get("config")), seedless(source.get("split"))]
+    return json.dumps([*clips, record.protocol, found.get("settings")], sort_keys=True, default=str)
 
 
 def summary(group: Group) -> list[dict[str, Any]]:
@@ -169,9 +179,9 @@ def summary(group: Group) -> list[dict[str, Any]]:
 
 
 def seedless(config: Any) -> Any:
-    """A configuration without its seeds."""
+    """A configuration without its seeds, and without the folder and the weights that follow from a seed."""
     if isinstance(config, Mapping):
-        return {key: seedless(value) for key, value in config.items() if key != "seed"}
+        return {key: seedless(value) for key, value in config.items() if key not in BY_SEED}
     if isinstance(config, list | tuple):
         return [seedless(value) for value in config]
     return config

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from sonarium.measures.contract import MeasureEntry
-from sonarium.measures.disentanglement.scores import disentangle
+from sonarium.measures.disentanglement.scores import SCORES, disentangle
 from sonarium.models.contract import Encoder, FeatureLearner
 from sonarium.worlds.contract import Batch, World
 
@@ -103,7 +103,7 @@ def further(
                 f"measure '{name}' returned {', '.join(unknown)}, which its entry does not describe: it describes "
                 f"{', '.join(entry.scores) or 'nothing'}"
             )
-        if taken := sorted(set(scores) & set(found)):
+        if taken := sorted(set(scores) & {*found, *SCORES}):
             raise ValueError(
                 f"measure '{name}' returns {', '.join(taken)}, which another measure has: rename them"
             )

@@ -123,7 +123,7 @@ def hold(world: World, split: Clips, folder: Path) -> None:
 
     Rendered clips follow from the configuration of the run, so their split is not written.
     """
-    if world.planted:
+    if world.rendered:
         return
     path = folder / NAME
     if path.exists():
@@ -147,7 +147,7 @@ def sides(world: World, split: Clips) -> dict[str, dict[str, list[str]]]:
 def compare(world: World, split: Clips, folder: Path) -> None:
     """Refuse to go on with other recordings, or with another split of them, than the run began with."""
     path = folder / NAME
-    if world.planted or not path.exists():
+    if world.rendered or not path.exists():
         return
     try:
         told = json.loads(path.read_bytes())

@@ -157,7 +157,7 @@ class Traversal:
 
 
 class Describer(ABC):
-    """Tells what its codes carry, and what moving each of them means."""
+    """Describes what its codes carry, and traverses each of them."""
 
     @abstractmethod
     def describe(self, batches: Sequence[Batch]) -> tuple[Description, int, tuple[Traversal, ...]]:

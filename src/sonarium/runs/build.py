@@ -4,9 +4,10 @@ A plan makes a world with its split, a source and an untrained learner. A folder
 whole checkpoint, and is refused where the clips or their split are no longer those that it was trained on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -17,7 +18,7 @@ from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
 from sonarium.models.contract import Learner
-from sonarium.runs.codes import codes_of, encode_clips, frame_rate
+from sonarium.runs.codes import codes_of, encode_clips, frame_times
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, read_plan
 from sonarium.training.clips import Clips
 from sonarium.training.contract import Source
@@ -66,9 +67,16 @@ class Built:
         return self.clips
 
     def split_in_words(self) -> str:
-        transductive = self.plan.clips.clips.train_on == "all"
+        transductive = trained_on_all(self.plan.recorded())
         also = "; trained on the sound of all splits, without labels" if transductive else ""
         return in_words(self.data.world, self.data.split) + also
+
+
+def trained_on_all(plan: Mapping[str, Any]) -> bool:
+    """Whether a run, or one that its codes come from, was trained on the clips of all splits."""
+    below = (plan.get("upstream") or {}).get("plan")
+    own = (plan["source"].get("clips") or {}).get("train_on") == "all"
+    return own or (below is not None and trained_on_all(below))
 
 
 def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Progress = silent) -> Built:
@@ -148,8 +156,9 @@ def signal_of(plan: Plan, folder: Path) -> Signal:
     source = plan.clips
     if plan.upstream is not None:
         if source.config.frames:
-            width, rate = plan.upstream.width, plan.upstream.frame_rate
-            return Signal("codes", (source.config.frames, width), frame_rate=rate)
+            below = plan.upstream
+            shape = (source.config.frames, below.width)
+            return Signal("codes", shape, frame_rate=below.frame_rate, frame_first=below.frame_first)
         return Codes(source.config, codes_below(plan.upstream, folder, silent)).signal
     entry = WORLDS[source.world]
     if entry.signal is not None:
@@ -171,12 +180,12 @@ def restore(run: RunFolder, learner: Learner, remark: Remark) -> int:
     return step
 
 
-def plan_on_codes(model: str, below: Opened, preset: str = "default") -> Plan:
+def plan_on_codes(model: str, below: Opened, preset: str = "default", front: str = "") -> Plan:
     """A plan with every default, of a model on the codes of a run and with its split: what that run was trained on
     must not be tested on."""
     own = below.plan.clips.split
     split = replace(own, split_seed=below.plan.seed if own.split_seed is None else own.split_seed)
-    return default_plan(model, preset=preset, upstream=upstream_of(below), split=split)
+    return default_plan(model, preset=preset, front=front, upstream=upstream_of(below), split=split)
 
 
 def upstream_of(opened: Opened) -> Upstream:
@@ -184,18 +193,25 @@ def upstream_of(opened: Opened) -> Upstream:
     world, first = opened.data.world, opened.data.split.train[:1]
     [(_, codes, _)] = codes_of(opened.learner, world, first, silent)
     sha256, run = digest(opened.run.weights(opened.step)), str(opened.run.folder.absolute())
-    return Upstream(run, opened.step, sha256, codes.shape[2], frame_rate(opened.learner, world))
+    rate, start = frame_times(opened.learner, world)
+    return Upstream(run, opened.step, sha256, codes.shape[2], rate, start, opened.plan.recorded())
+
+
+def check_upstream(upstream: Upstream) -> None:
+    """Refuse an upstream run whose newest checkpoint is another than the one that its codes were made with."""
+    run = RunFolder.read(Path(upstream.run))
+    step = run.newest()
+    if step is None or step != upstream.step or digest(run.weights(step)) != upstream.sha256:
+        raise ValueError(
+            f"the upstream run '{upstream.run}' stands at step {step}, with other weights than those of step "
+            f"{upstream.step} that this run began with: restore it, or start a new --run"
+        )
 
 
 def codes_below(upstream: Upstream, folder: Path | None, progress: Progress) -> Encoded:
-    """The codes that the run in `folder` keeps, or those that the upstream run makes now, refused if its
-    checkpoint is another than the one that was learnt from."""
+    """The codes that the run in `folder` keeps, or those that the upstream run makes now."""
     if folder is not None and (folder / FOLDER).is_dir():
         return Encoded.load(folder / FOLDER)
-    opened = open_run(Path(upstream.run))
-    if opened.step != upstream.step or digest(opened.run.weights(opened.step)) != upstream.sha256:
-        raise ValueError(
-            f"the upstream run '{upstream.run}' stands at step {opened.step}, with other weights than those of "
-            f"step {upstream.step} that this run began with: restore it, or start a new --run"
-        )
+    check_upstream(upstream)
+    opened = open_run(Path(upstream.run), progress)
     return encode_clips(opened.learner, opened.data.world, progress)

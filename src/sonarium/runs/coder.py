@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from sonarium.models.contract import Encoder, FrameEncoder, Learner
 from sonarium.models.framing import coded, in_frames
-from sonarium.runs.build import open_learner
+from sonarium.runs.build import check_upstream, open_learner
 from sonarium.training.engine import choose_device
 from sonarium.worlds.audio.file import LOUDEST, Limits, Recording
 from sonarium.worlds.contract import PLURAL, Signal
@@ -29,7 +29,10 @@ def load(run: Path | str, device: str = "cpu") -> "Coder":
     """The model of a run folder, as its newest whole checkpoint left it; what it was trained on is not needed, but
     the upstream run is, if it was trained on the codes of one."""
     plan, learner, signal = open_learner(Path(run))
-    below = None if plan.upstream is None else load(plan.upstream.run, device)
+    below = None
+    if plan.upstream is not None:
+        check_upstream(plan.upstream)
+        below = load(plan.upstream.run, device)
     able = isinstance(learner, Encoder | FrameEncoder) and signal.kind != "picture"
     if not able or (signal.kind == "codes" and below is None):
         raise ValueError(

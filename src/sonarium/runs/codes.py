@@ -17,12 +17,16 @@ from sonarium.worlds.contract import Batch, World
 def encode_clips(learner: Learner, world: World, progress: Progress) -> Encoded:
     """The codes of all clips of a world."""
     everything = torch.arange(len(world))
-    return gather(world, codes_of(learner, world, everything, progress), frame_rate(learner, world))
+    return gather(world, codes_of(learner, world, everything, progress), *frame_times(learner, world))
 
 
-def frame_rate(learner: Learner, world: World) -> float:
-    """Frames of codes a second; the one code of a picture counts as a second."""
-    return in_frames(learner, world.signal).code_rate if world.signal.steps_per_second else 1.0
+def frame_times(learner: Learner, world: World) -> tuple[float, float]:
+    """Frames of codes a second, and seconds to the middle of the first; the one code of a picture counts as a
+    second."""
+    if not world.signal.steps_per_second:
+        return 1.0, 0.5
+    encoder = in_frames(learner, world.signal)
+    return encoder.code_rate, encoder.code_first
 
 
 @torch.no_grad()

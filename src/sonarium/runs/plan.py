@@ -65,7 +65,7 @@ class RolloutsPlan:
 
 @dataclass(frozen=True)
 class Upstream:
-    """The run whose codes are learnt from, at one checkpoint."""
+    """The run whose codes are trained on, at one checkpoint."""
 
     run: str
     step: int
@@ -75,6 +75,10 @@ class Upstream:
     """Numbers in a code."""
     frame_rate: float
     """Codes a second."""
+    frame_first: float
+    """Seconds from the beginning of the sound to the middle of the first code."""
+    plan: dict
+    """What it was made of, by which runs on the codes of several seeds are known to be alike."""
 
 
 @dataclass(frozen=True)
@@ -309,6 +313,7 @@ def source_of(config: Mapping[str, Any]) -> str:
     if "rollouts" in source:
         return str((source["rollouts"] or {}).get("env", "unknown"))
     if isinstance(upstream, Mapping):
-        return f"codes of {Path(str(upstream.get('run'))).name}"
+        below = summary(upstream.get("plan") or {"format": FORMAT})
+        return f"codes of {below.title} on {below.source}"
     world, path = source.get("world", "unknown"), (source.get("config") or {}).get("path")
     return f"{world} ({Path(path).name})" if path else str(world)

@@ -31,13 +31,15 @@ def train(
     """Train up to `steps` steps in all; the same plan again resumes. Whether this is the first process."""
     with naming_lost_processes():
         engine = FabricEngine(device, plan.loop.precision, plan.seed, nodes)
-        made = build_in_turn(plan, steps, folder, engine, progress)
-        check(made, engine)
         notify = remark if engine.rank == 0 else (lambda _: None)
-        for line in made.learner.check(made.source):
-            notify(line)
+        if engine.rank > 0:
+            # What the first process keeps on the disk, of recordings and of codes, the others read.
+            engine.barrier()
+        made = build(plan, steps, folder, reporting(progress, engine))
+        check(made, engine, notify)
         kept = write_folder(made, folder, engine) if engine.rank == 0 else ""
-        engine.barrier()
+        if engine.rank == 0:
+            engine.barrier()
         run = RunFolder.read(folder)
         if made.clips is not None and not made.clips.world.planted:
             notify(": ".join(filter(None, [made.clips.world.describe(), kept])))
@@ -49,40 +51,38 @@ def train(
     return engine.rank == 0
 
 
-def build_in_turn(plan: Plan, steps: int, folder: Path, engine: FabricEngine, progress: Progress) -> Built:
-    """The first process builds alone: what it keeps of recordings on the disk, the others read."""
+def reporting(progress: Progress, engine: FabricEngine) -> Callable[[str, int, int], None]:
+    """The first process reports how far building is."""
 
     def report(stage: str, done: int, total: int) -> None:
         if engine.rank == 0:
             progress(stage, done, total, {})
 
-    if engine.rank > 0:
-        engine.barrier()
-    made = build(plan, steps, folder, report)
-    if engine.rank == 0:
-        engine.barrier()
-    return made
+    return report
 
 
-def check(made: Built, engine: FabricEngine) -> None:
+def check(made: Built, engine: FabricEngine, notify: Callable[[str], None]) -> None:
     """A mistake should leave no folder behind that the corrected command would not fit."""
     if isinstance(made.source, Clips):
         made.source.check_batch_size(made.learner.minimum_batch_size, engine.ranks)
         engine.dataset_size = len(made.source.index)
     elif engine.ranks > 1:
         raise ValueError(f"{made.plan.model} learns in one process: leave out --processes, and use more --envs")
+    for line in made.learner.check(made.source):
+        notify(line)
 
 
 def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
     """Make the folder of a new run, or take the one that is there if it is of the same plan; the remark of the
     world on what it keeps there, if any."""
     upgrade = partial(read_plan, where=f"{folder}/config.json")
-    RunFolder.create(folder, made.plan.recorded(), lambda config: upgrade(config).recorded())
-    write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
-    if made.clips is None:
-        return ""
-    hold(made.clips.world, made.clips.split, folder)
-    return made.clips.world.keep(folder)
+    run = RunFolder.create(folder, made.plan.recorded(), lambda config: upgrade(config).recorded())
+    with run.locked():
+        write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
+        if made.clips is None:
+            return ""
+        hold(made.clips.world, made.clips.split, folder)
+        return made.clips.world.keep(folder)
 
 
 def present(made: Built, folder: Path, learner: Learner, journal: Journal, step: int) -> None:

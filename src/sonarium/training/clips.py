@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -69,6 +69,11 @@ class Clips:
                 f"train on: use --batch-size between {least} and {clips}, or a larger world"
             )
         rest = 0 if self.config.drop_last else clips % size
+        if 0 < rest < least:
+            raise ValueError(
+                f"batch size {size} leaves a last batch of {rest} of {clips} clips, and this model needs at least "
+                f"{least}: use another --batch-size, or --drop-last"
+            )
         if size % ranks or rest % ranks:
             raise ValueError(
                 f"batch size {size} with {clips} clips cannot be divided evenly among {ranks} processes: use a "
@@ -119,9 +124,11 @@ class Clips:
         if self.ranks == 1 or bool((lengths == lengths[0]).all()):
             return batch
         # All ranks pad to the longest clip of the global batch, so that their rows can be gathered.
-        missing = int(lengths.max()) - batch.signal.shape[1]
-        margin = (0, 0) * (batch.signal.ndim - 2) + (0, missing)
-        return replace(batch, signal=functional.pad(batch.signal, margin))
+        longest = int(lengths.max())
+        changed = {"signal": padded(batch.signal, longest), "lengths": lengths[rows].to(self.device)}
+        if batch.tracks is not None:
+            changed["tracks"] = padded(batch.tracks, int(self.world.frames_of(torch.tensor([longest]))))
+        return replace(batch, **changed)
 
     def preview(self, progress: Progress) -> Iterator[Batch]:
         """Every clip once, in order, as it is trained on; refuses samples that are not finite."""
@@ -173,6 +180,11 @@ class Clips:
 
     def load_state_dict(self, state: Tree) -> None:
         self.position = state["position"]
+
+
+def padded(rows: Float[Tensor, "clip time *rest"], time: int) -> Float[Tensor, "clip padded *rest"]:
+    """Zeros behind the rows, up to this length."""
+    return functional.pad(rows, (0, 0) * (rows.ndim - 2) + (0, time - rows.shape[1]))
 
 
 def columns(batch: Batch) -> dict[str, Tensor]:

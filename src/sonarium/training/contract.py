@@ -1,4 +1,4 @@
-"""What training is made of: sources that feed a learner, the engine that runs its updates, state that is saved.
+"""What training is made of: sources that feed a learner, the engine that runs its steps, state that is saved.
 
 The names are PyTorch's: what has `state_dict` and `load_state_dict` (optimisers, schedulers, modules) is stateful.
 """

@@ -166,6 +166,10 @@ class RunFolder:
         """The file of a checkpoint's weights."""
         return self.folder / "checkpoints" / f"step-{step}" / WEIGHTS
 
+    def newest(self) -> int | None:
+        """The step of the newest whole checkpoint."""
+        return next((step_of(path) for path in self.checkpoints() if self.fault(path) is None), None)
+
     def fault(self, checkpoint: Path) -> str | None:
         """What is wrong with a checkpoint, if anything."""
         if checkpoint not in self.faults:

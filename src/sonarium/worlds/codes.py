@@ -51,6 +51,8 @@ class Encoded:
     """Frames of each clip; a clip shorter than the receptive field of the model has none."""
     frame_rate: float
     """Frames a second."""
+    frame_first: float = 0.0
+    """Seconds from the beginning of the sound to the middle of the first frame."""
     factors: tuple[Factor, ...] = ()
     values: Float[Tensor, "clip factor"] | None = None
     """The factors of each clip, as in `Batch.factors`."""
@@ -127,6 +129,7 @@ def gather(
     world: World,
     batches: Iterable[tuple[Batch, Float[Tensor, "clip frame code"], Int[Tensor, " clip"]]],
     frame_rate: float,
+    frame_first: float,
 ) -> Encoded:
     """The codes of all clips of a world, from its whole clips in order, their codes, and the frames of each."""
     codes, lengths, values, tracks, index = [], [], [], [], []
@@ -138,7 +141,9 @@ def gather(
         for row, count in enumerate(frames.tolist()):
             codes.append(made[row, :count].cpu().float())
             if batch.tracks is not None:
-                at = frames_in_tracks(count, frame_rate, world.track_rate, int(world.frames_of(samples)[row]))
+                at = frames_in_tracks(
+                    count, frame_rate, frame_first, world.track_rate, int(world.frames_of(samples)[row])
+                )
                 tracks.append(batch.tracks[row, at].cpu())
     assert index == list(range(len(world))), f"{len(index)} clips of {world.name}, or not in order"
     everything = torch.arange(len(world))
@@ -146,6 +151,7 @@ def gather(
         codes=torch.cat(codes),
         lengths=torch.cat(lengths),
         frame_rate=frame_rate,
+        frame_first=frame_first,
         factors=world.factors,
         values=torch.cat(values),
         groups=world.group(everything),
@@ -162,12 +168,14 @@ def gather(
     )
 
 
-def frames_in_tracks(count: int, frame_rate: float, track_rate: float, most: int) -> Int[Tensor, " frame"]:
+def frames_in_tracks(
+    count: int, frame_rate: float, frame_first: float, track_rate: float, most: int
+) -> Int[Tensor, " frame"]:
     """The frame of a track at the middle of each frame of codes: categories cannot be interpolated."""
     if not count:
         return torch.zeros(0, dtype=torch.int64)
     assert most > 0, "tracks of a clip without a frame"
-    middle = (torch.arange(count).double() + 0.5) / frame_rate
+    middle = frame_first + torch.arange(count).double() / frame_rate
     return (middle * track_rate).long().clamp(max=most - 1)
 
 
@@ -185,7 +193,9 @@ class Codes(World):
         self.config, self.encoded = config, codes
         self.starts = codes.lengths.cumsum(0) - codes.lengths
         frames = config.frames or int(codes.lengths.max())
-        self.signal = Signal("codes", (frames, codes.codes.shape[1]), frame_rate=codes.frame_rate)
+        self.signal = Signal(
+            "codes", (frames, codes.codes.shape[1]), frame_rate=codes.frame_rate, frame_first=codes.frame_first
+        )
         self.factors, self.tracks, self.planted = codes.factors, codes.tracks, codes.planted
         self.track_rate, self.group_kind = codes.frame_rate if codes.tracks else 0.0, codes.group_kind
 

@@ -56,6 +56,8 @@ class Signal:
     shape: tuple[int, ...]
     rate: int | None = None
     frame_rate: float | None = None
+    frame_first: float = 0.0
+    """Of codes: seconds from the beginning of the sound to the middle of the first frame."""
     channel: int | None = None
     """Of recordings with several channels, the one that is used; None is their mean."""
 
@@ -101,6 +103,9 @@ class World(ABC):
     """Frames of `tracks` a second."""
     group_kind: str = "clip"
     """What no two parts of a split share: speaker, bird, session, clip."""
+    rendered: bool = False
+    """Whether the clips follow from configuration and seed alone; of others, which may change on the disk, a run
+    records the split."""
     planted: bool = True
     """Whether the factors were set when the sound was made, each independently of the others; labels of
     recordings were not."""

@@ -94,6 +94,7 @@ class Chirps(World):
     """Songs, rendered when they are asked for."""
 
     name = "chirps"
+    rendered = True
     group_kind = "singer"
     track_rate = TRACK_RATE
 

@@ -41,7 +41,7 @@ class KMeans(Learner, FrameEncoder):
         if signal.frame_rate is None:
             raise ValueError(f"k-means takes codes, not {signal.kind}s: give --codes RUN")
         self.config = config
-        self.code_rate, self.code_first = signal.frame_rate, 0.5 / signal.frame_rate
+        self.code_rate, self.code_first = signal.frame_rate, signal.frame_first
         shape = (config.clusters, signal.shape[1])
         self.register_buffer("centroids", torch.randn(shape))
         # What a pass has counted so far is saved with the centroids: a run may be stopped within a pass.
@@ -74,8 +74,8 @@ class KMeans(Learner, FrameEncoder):
         sums.index_add_(0, cluster, frames.double())
         counts.index_add_(0, cluster, torch.ones_like(cluster, dtype=torch.float64))
         # Of the global batch, so that all ranks have the same statistics, whenever a checkpoint is saved.
-        self.sums += engine.mean(sums)
-        self.counts += engine.mean(counts)
+        self.sums += engine.ranks * engine.mean(sums)
+        self.counts += engine.ranks * engine.mean(counts)
         count = engine.mean(torch.tensor(float(len(frames)), device=frames.device))
         return {"loss/distortion": distance.square().sum() / count}
 

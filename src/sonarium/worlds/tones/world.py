@@ -145,6 +145,7 @@ class Tones(World):
     """A grid of tones rendered on demand; only the noise depends on the seed."""
 
     name = "tones"
+    rendered = True
 
     def __init__(self, config: TonesConfig, seed: int) -> None:
         self.config = config
