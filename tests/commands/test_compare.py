@@ -118,5 +118,5 @@ def test_sound_that_is_too_short(tmp_path):
     with pytest.raises(ValueError, match=r"0.10 s of sound are too short for 3 different clips"):
         compare.main(["cpc", *SMALL, "--sound", str(path)])
     soundfile.write(path, np.ones(16000), 16000)
-    with pytest.raises(ValueError, match=r"make 6 frame\(s\), which leaves nothing to predict 12 steps ahead"):
+    with pytest.raises(ValueError, match=r"make 6 frame\(s\), too few to predict 12 ahead"):
         compare.main(["cpc", "--seconds", "0.06", "--sound", str(path)])
