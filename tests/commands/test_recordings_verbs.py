@@ -129,7 +129,7 @@ def test_the_table_says_what_is_what(runs, capsys, monkeypatch):
     for said in (
         "recordings (speech), linear probes, means of clips removed", "word, frames", "word, 1 each",
         "word ABX within", "speaker EER", "log-mel", "untrained", "Of EER and minDCF less is better.",
-        "Of ABX less is better.", "Log-mel: 40 log-mel bands", "Probes predict word of other speakers",
+        "Of ABX less is better.", "Log-mel: 40 bands in decibels", "Probes predict word of other speakers",
     ):  # fmt: skip
         assert said in text, said
     assert "PCA" not in text and "dead" not in text

@@ -88,7 +88,7 @@ WORDS = [
     ("list --jsn", 2, "Unrecognized options: --jsn; did you mean --json?; see `sonarium list --help`"),
     ("list more", 2, "Unrecognized options: more"),
     ("train", 2, "train which model? choose one of vae"),
-    ("train betavae --run X", 2, "no model is called 'betavae'"),
+    ("train betavae --run X", 2, "no model or agent is called 'betavae'"),
     ("train --run X", 2, "train which model?"),
     ("train vae", 2, "missing: --run PATH"),
     ("train vae --run", 2, "--run needs a value"),

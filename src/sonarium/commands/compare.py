@@ -1,12 +1,12 @@
 """`sonarium compare cpc`: two studies' forms of one loss, and ours, shown to be the same.
 
-Audio_ML_study has predictive coding in two forms, one of which scores one time of an utterance and the other
-all, and a script that was to show that they agree. Here the weights of the second are copied to the first, back,
-and to Sonarium's learner; all three encode the same sound; and the loss and the gradient of every weight are
-compared at every time. `--json` prints one object: `agree`; `weights_kept`, whether copying there and back left
-them as they were; `forms`; `loss_apart` and `gradient_apart`, the worst of all times, and `tolerance` for both;
-and `times`, each with `time`, `losses` by form, `loss_apart`, `gradient_apart`, and `weight`, which one that was
-of. Exits with 1 if they do not agree.
+Audio_ML_study has predictive coding in two forms, one of which scores one time of an utterance and the other all,
+and a script that was to show that they agree. Here the weights of the second are copied to the first, back, and to
+Sonarium's learner; all three encode the same sound; and the loss and the gradient of every weight are compared
+at every time. `--json` prints one object: `agree`; `weights_kept`, whether copying there and back left them as
+they were; `forms`; `loss_apart` and `gradient_apart`, the worst of all times, and `tolerance` for both; and
+`times`, each with `time`, `losses` by form, `loss_apart`, `gradient_apart`, and `weight`, which one that was of.
+Exits with 1 if they do not agree.
 """
 
 import json
