@@ -101,7 +101,7 @@ def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Prog
 
 
 def fresh(plan: Plan, signal: Signal | None, seed: int | None = None) -> Learner:
-    """A learner of this plan that has learnt nothing yet, from the plan's seed or another."""
+    """An untrained learner of this plan, from the plan's seed or another."""
     # Layers draw their first weights from torch's generator: lend it the seed and put it back.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed if seed is None else seed)

@@ -67,7 +67,7 @@ class Source(Protocol[Data]):
     def __next__(self) -> Data: ...
     def __iter__(self) -> Iterator[Data]: ...
     def preview(self, progress: Progress) -> Iterator[Data]:
-        """Everything there is once, in order: for statistics before the first update. May be empty."""
+        """Everything there is once, in order: for statistics before the first step. May be empty."""
         ...
 
     def attach(self, learner: Any, engine: "Engine") -> None:
@@ -85,7 +85,7 @@ class ClipSource(Source[Batch], Protocol):
 
     world: World
     index: Shaped[Tensor, " clip"]
-    """The clips that are learnt from."""
+    """The clips that are trained on."""
 
 
 @runtime_checkable
@@ -98,7 +98,7 @@ class Engine(Protocol):
     """
 
     generator: torch.Generator
-    """The source of every random number of an update; saved with the checkpoint, the same on all ranks."""
+    """The source of every random number of a step; saved with the checkpoint, the same on all ranks."""
     device: torch.device
     rank: int
     ranks: int
