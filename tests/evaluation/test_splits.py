@@ -93,6 +93,7 @@ def test_the_record_of_a_split_goes_by_content(tmp_path):
 def test_rendered_clips_are_not_recorded_and_split_at_once(tmp_path):
     class Rendered(World):
         name = "rendered"
+        rendered = True
         signal = Signal("wave", (8000,), 8000)
         factors = ()
 

@@ -26,7 +26,7 @@ def encode(world, batch_size=2):
 
 def encoded_world(sizes=SIZES, rate=100, track_rate=25.0):
     world = Varied(sizes, 40, rate, track_rate)
-    return world, gather(world, encode(world), rate / HOP)
+    return world, gather(world, encode(world), rate / HOP, 0.5 * HOP / rate)
 
 
 def equal(one, other):
@@ -77,9 +77,10 @@ def test_pieces_and_excerpts_are_those_of_the_contract(sizes, frames, data):
 
 
 def test_tracks_are_those_at_the_middle_of_each_frame():
-    assert frames_in_tracks(4, 10.0, 25.0, 100).tolist() == [1, 3, 6, 8]
-    assert frames_in_tracks(4, 50.0, 25.0, 100).tolist() == [0, 0, 1, 1]
-    assert frames_in_tracks(3, 10.0, 25.0, 5).tolist() == [1, 3, 4], "none beyond the last"
+    assert frames_in_tracks(4, 10.0, 0.05, 25.0, 100).tolist() == [1, 3, 6, 8]
+    assert frames_in_tracks(4, 50.0, 0.01, 25.0, 100).tolist() == [0, 0, 1, 1]
+    assert frames_in_tracks(3, 10.0, 0.05, 25.0, 5).tolist() == [1, 3, 4], "none beyond the last"
+    assert frames_in_tracks(3, 10.0, 0.0, 25.0, 100).tolist() == [0, 2, 5], "the first frame may lie elsewhere"
     world, found = encoded_world(track_rate=50.0)
     assert found.track_values is not None
     below = world.whole(torch.tensor([1])).tracks

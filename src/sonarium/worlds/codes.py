@@ -176,7 +176,8 @@ def frames_in_tracks(
         return torch.zeros(0, dtype=torch.int64)
     assert most > 0, "tracks of a clip without a frame"
     middle = frame_first + torch.arange(count).double() / frame_rate
-    return (middle * track_rate).long().clamp(max=most - 1)
+    # A time on the edge of a frame belongs to it, however the product was rounded.
+    return (middle * track_rate + 1e-6).long().clamp(max=most - 1)
 
 
 class Codes(World):
