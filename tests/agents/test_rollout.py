@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import data_equivalence
 from stub_engine import StubEngine
 
@@ -67,7 +68,7 @@ class Counting(StatefulEnv):
         self.count, self.np_random = state["count"], copy.deepcopy(state["random"])
 
 
-gymnasium.register("Counting-v0", Counting, max_episode_steps=9)
+gymnasium.register("Counting-v0", lambda **_: Counting(), max_episode_steps=9)
 
 
 class Pair(NamedTuple):
@@ -103,7 +104,7 @@ class Recurrent(Agent):
         hidden = 0.5 * hidden + torch.tensor(observation["tensor"])
         noise: Any = (
             generator.random(len(first))
-            if isinstance(generator, np.random.Generator)
+            if self.generator_kind == "numpy"
             else torch.rand(len(first), generator=generator).numpy()
         )
         total = np.where(first, 0, pair.total) + info["count"] + (info["side"] == "left")
@@ -216,10 +217,8 @@ GRAPH = spaces.Graph(spaces.Box(0, 1, (2,)), None)
 
 @pytest.mark.parametrize("space", [TEXT, GRAPH, SEQUENCE, spaces.Dict({"a": spaces.Tuple((GRAPH,))})], ids=str)
 def test_observations_without_a_shape_are_refused(space, monkeypatch):
-    monkeypatch.setitem(
-        gymnasium.registry, "Showing-v0", gymnasium.envs.registration.EnvSpec("Showing-v0", Showing)
-    )
-    gymnasium.registry["Showing-v0"].kwargs = {"space": space}
+    spec = EnvSpec("Showing-v0", lambda **_: Showing(space))
+    monkeypatch.setitem(gymnasium.registry, "Showing-v0", spec)
     with pytest.raises(ValueError, match=r"--env Showing-v0: observations in .* wrap the environment"):
         Rollouts(RolloutConfig("Showing-v0"), 0)
 
