@@ -14,13 +14,14 @@ from sonarium_extension.corridor import corridor
 from sonarium_extension.environment import Beeps
 from sonarium_extension.gammatone import Gammatone, GammatoneConfig
 from sonarium_extension.kmeans import KMeans, KMeansConfig
-from sonarium_extension.reinforce import Reinforce, ReinforceConfig
+from sonarium_extension.reinforce import Reinforce, ReinforceConfig, Replay
 from sonarium_extension.similarity import similarity
 from stub_engine import StubEngine
 
 from sonarium.agents.rollout import Rollout
 from sonarium.rooms.acoustics.geometry import polygon
 from sonarium.rooms.seek.config import SeekConfig
+from sonarium.training.state import FileSegments
 from sonarium.worlds.contract import Batch, Signal
 
 
@@ -116,6 +117,16 @@ def test_returns_bootstrap_through_truncation_and_not_through_termination():
                     expected += weight * values[later, slot]
                     break
             assert found[step, slot] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_replay_follows_the_seed_of_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(StubEngine, "segments", lambda engine, name: FileSegments(tmp_path / name))
+    drawn = []
+    for seed in (1, 1, 2):
+        replay = Replay(2)
+        replay.add(np.zeros((50, 3), np.float32), np.arange(50, dtype=np.float32), StubEngine(seed))
+        drawn.append(replay.draw(8)[1].tolist())
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_representational_similarity_by_brute_force():

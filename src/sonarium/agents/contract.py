@@ -5,7 +5,7 @@ with the steps it belongs to, cut, and restarted. One agent acts in many environ
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     from sonarium.models.contract import Learner
 
 Memory = Any
-"""Arrays or tensors with one row per slot, in dictionaries, tuples or dataclasses."""
+"""Arrays or tensors with one row per slot, in dictionaries, lists, tuples or dataclasses; the structure is that of
+`initial` at every step."""
 Info = Mapping[str, Any]
-"""The environment's `info`: arrays with one row per slot."""
+"""The environment's `info`: arrays of numbers, booleans or strings with one row per slot. What only some slots
+have, or not in one shape, is left out."""
 
 
 class Agent(ABC):
     """Chooses actions."""
 
     generator_kind: Literal["numpy", "torch"] = "torch"
-    """Which kind of random generator `act` takes."""
+    """Which kind of random generator `act` takes; either follows the seed."""
 
     @abstractmethod
     def initial(self, slots: int) -> Memory:
@@ -47,13 +49,38 @@ def alone(
     agent: Agent, memory: Memory, observation: Any, first: bool, generator: Any, info: Info
 ) -> tuple[Memory, Any, dict[str, Any]]:
     """`act` in a single environment, which has no axis of slots: the memory is that of `initial(1)`."""
-    rows = {name: np.asarray(value)[None] for name, value in info.items()}
-    if isinstance(observation, Mapping):
-        batch: Any = {name: np.asarray(value)[None] for name, value in observation.items()}
-    else:
-        batch = np.asarray(observation)[None]
-    memory, action, extras = agent.act(memory, batch, np.array([first]), generator, rows)
+    rows = stacked([observation])
+    memory, action, extras = agent.act(memory, rows, np.array([first]), generator, stacked_info([info]))
     return memory, action[0], extras
+
+
+def stacked(observations: Sequence[Any]) -> Any:
+    """Observations as one array with a row for each, or a dictionary or tuple of such arrays where each
+    observation is one."""
+    if isinstance(observations[0], Mapping):
+        return {name: stacked([one[name] for one in observations]) for name in observations[0]}
+    if isinstance(observations[0], tuple):
+        return tuple(stacked(parts) for parts in zip(*observations, strict=True))
+    return np.stack(observations)
+
+
+def stacked_info(infos: Sequence[Info]) -> dict[str, Any]:
+    """The `info` of each slot as `act` takes it."""
+    rows: dict[str, Any] = {}
+    for name in infos[0]:
+        if not all(name in info for info in infos):
+            continue
+        values = [info[name] for info in infos]
+        if all(isinstance(value, Mapping) for value in values):
+            rows[name] = stacked_info(values)
+            continue
+        try:
+            column = np.stack([np.asarray(value) for value in values])
+        except ValueError:  # Ragged, or another shape in each slot.
+            continue
+        if column.dtype.kind in "biufU":
+            rows[name] = column
+    return rows
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ import torch
 
 from sonarium.agents.contract import Agent, alone
 
+FORMAT = 2
+"""Of scores.json, as in sonarium.evaluation."""
+
 
 @dataclass(frozen=True)
 class Episodes:
@@ -41,15 +44,17 @@ class RandomActions(Agent):
 
 @torch.no_grad()
 def play(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int) -> Episodes:
-    """So many whole episodes, each seeded by its number."""
-    env, generator = make(), torch.Generator().manual_seed(seed)
+    """Whole episodes, each seeded by its number."""
+    env = make()
+    numpy = agent.generator_kind == "numpy"
+    generator = np.random.default_rng([seed, 0xAC7]) if numpy else torch.Generator().manual_seed(seed)
     returns, lengths = [], []
     for seed_of_episode in np.random.default_rng([seed, 0xE9A]).integers(2**31, size=episodes).tolist():
-        (observation, _), memory, first = env.reset(seed=seed_of_episode), agent.initial(1), True
+        (observation, info), memory, first = env.reset(seed=seed_of_episode), agent.initial(1), True
         total, steps, over = 0.0, 0, False
         while not over:
-            memory, action, _ = alone(agent, memory, observation, first, generator, {})
-            observation, reward, terminated, truncated, _ = env.step(action)
+            memory, action, _ = alone(agent, memory, observation, first, generator, info)
+            observation, reward, terminated, truncated, info = env.step(action)
             total, steps, first, over = total + float(reward), steps + 1, False, terminated or truncated
         returns.append(total)
         lengths.append(steps)
@@ -66,8 +71,10 @@ def evaluate(
     env.close()
     found = {name: play(player, make, episodes, seed).scores() for name, player in players.items()}
     return {
+        "format": FORMAT,
         "protocol": "episodes",
         "clips": episodes,
+        "split": "episodes seeded apart from training",
         "scores": found.pop("scores"),
         "controls": found,
         "seeds": 1,

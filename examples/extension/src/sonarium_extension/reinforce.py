@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.agents.contract import Agent, AgentEntry, Info
-from sonarium.agents.rollout import Rollout
+from sonarium.agents.rollout import Rollout, drawn_seed
 from sonarium.models.blocks import perceptron
 from sonarium.models.contract import Engine, Learner
 from sonarium.models.optim import AdamConfig
@@ -59,16 +59,20 @@ class Replay:
     def __init__(self, most: int):
         self.most = most
         self.segments: list[Segment] = []
-        self.random = np.random.default_rng(0)
+        self.random: np.random.Generator | None = None
 
     def add(
         self, observation: Float[np.ndarray, "row *observed"], returns: Float[np.ndarray, " row"], engine: Engine
     ):
+        if self.random is None:
+            # Seeded by the first rollout, so that it follows the seed of the training.
+            self.random = np.random.default_rng(drawn_seed(engine.generator))
         stored = engine.segments("replay").append({"observation": observation, "returns": returns})
         self.segments = [*self.segments, stored][-self.most :]
 
     def draw(self, rows: int) -> tuple[Float[np.ndarray, "row *observed"], Float[np.ndarray, " row"]]:
         """Steps of one rollout."""
+        assert self.random is not None, "add a rollout first"
         arrays = self.segments[self.random.integers(len(self.segments))].load()
         chosen = self.random.integers(len(arrays["returns"]), size=rows)
         return arrays["observation"][chosen], arrays["returns"][chosen]
@@ -115,6 +119,8 @@ class Reinforce(Learner, Agent):
         return memory, torch.multinomial(chances, 1, generator=generator)[:, 0].cpu().numpy(), {}
 
     def update(self, data: Rollout, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        # The spaces were checked when the agent was built.
+        assert isinstance(data.observation, np.ndarray), type(data.observation)
         observation = data.observation.reshape(-1, *data.observation.shape[2:])
         gained = self.returns(data).reshape(-1).astype(np.float32)
         self.replay.add(observation, gained, engine)
@@ -144,6 +150,7 @@ class Reinforce(Learner, Agent):
     def returns(self, data: Rollout) -> Float[np.ndarray, "step slot"]:
         """Discounted returns. What follows a truncated episode, or the end of the rollout, is the baseline's
         value; nothing follows a terminated one."""
+        assert isinstance(data.last, np.ndarray), type(data.last)
         steps, slots = data.reward.shape
         last = self.tensor(data.last.reshape(steps * slots, *data.last.shape[2:]))
         values = self.baseline(last)[:, 0].cpu().numpy().reshape(steps, slots)
