@@ -96,10 +96,10 @@ class Recurrent(Agent):
 
     def act(self, memory: Remembered, observation: Any, first: Any, generator: Any, info: Any) -> Any:
         self.told.append(info)
-        assert isinstance(memory.past, tuple) and isinstance(memory.past[1], Pair)
+        assert isinstance(memory.past, tuple) and type(memory.past[1]) is Pair
         short, pair, rest = memory.past
         assert (memory.hidden.dtype, short.dtype) == (torch.float64, torch.bfloat16)
-        assert isinstance(pair.number, np.float32) and isinstance(rest["steps"], int)
+        assert type(pair.number) is np.float32 and isinstance(rest["steps"], int)
         hidden = memory.hidden.where(~torch.tensor(first)[:, None], torch.zeros(()).double())
         hidden = 0.5 * hidden + torch.tensor(observation["tensor"])
         noise: Any = (

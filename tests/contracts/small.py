@@ -101,7 +101,7 @@ def encoded() -> Encoded:
     frames = batch.signal[:, : int(counts.max()) * 10].unfold(1, 10, 10)
     generator = torch.Generator().manual_seed(0)
     codes = frames @ torch.randn(10, 4, generator=generator) / 10
-    return gather(world, [(batch, codes, counts)], 10.0)
+    return gather(world, [(batch, codes, counts)], 10.0, 0.05)
 
 
 def data_for(kind: SignalKind, folder: Path) -> World:
