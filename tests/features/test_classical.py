@@ -17,8 +17,8 @@ from sonarium.features.classical import (
     MfccConfig,
     cosines,
     slope,
-    thirds_and_deviation,
 )
+from sonarium.measures.probes.frames import thirds_and_deviation
 
 RATE = 16000
 

@@ -1,4 +1,4 @@
-"""Features without learning, as controls: log-mel frames, MFCC with deltas, and statistics of a clip.
+"""Features without learning, as controls: log-mel frames, and MFCC with deltas.
 
 Mel-frequency cepstra are those of Davis and Mermelstein (1980), the slopes (deltas) those of Furui (1986): the
 first and second derivatives of polynomials fitted to nine frames. The conventions are librosa's, so that the
@@ -188,28 +188,6 @@ def _slope(
     first = (places_of_frames - half).clamp(min=0).minimum((counts - width)[:, None])
     slopes = fitted.gather(1, repeat(first, "clip frame -> clip frame code", code=frames.shape[2]))
     return slopes.where(sounding(frames.shape[1], counts)[..., None], 0)
-
-
-def thirds_and_deviation(
-    frames: Float[Tensor, "clip frame code"], counts: Int[Tensor, " clip"]
-) -> Float[Tensor, "clip statistic"]:
-    """Each code's mean in the first, second and last third of a clip, then its standard deviation over all.
-
-    A frame at the border of two thirds belongs to both.
-    """
-    place = torch.arange(frames.shape[1], device=frames.device)
-    part = torch.arange(3, device=frames.device)[:, None]
-    n = counts[:, None, None]
-    inside = (place >= torch.div(part * n, 3, rounding_mode="floor")) & (
-        place < -torch.div(-(part + 1) * n, 3, rounding_mode="floor")
-    )
-    weight = inside.to(frames.dtype)
-    means = (weight @ frames) / weight.sum(-1, keepdim=True)
-    own = sounding(frames.shape[1], counts)[..., None]
-    number = counts[:, None].to(frames.dtype)
-    mean = frames.where(own, 0).sum(1) / number
-    spread = ((frames - mean[:, None]).where(own, 0).square().sum(1) / number).sqrt()
-    return torch.cat([rearrange(means, "clip third code -> clip (third code)"), spread], 1)
 
 
 def at_one_level(wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"]) -> Float[Tensor, "clip time"]:
