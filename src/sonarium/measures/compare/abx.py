@@ -3,7 +3,7 @@
 The test of Schatz and others (2013), as in the Zero Resource challenges: within a speaker all three are one
 speaker's; across speakers A and B are one's and X another's. Items are compared frame by frame along the cheapest
 alignment, and the error is averaged over items, then over contexts (across speakers with the speakers of X), then
-over the speakers of A and B, then over pairs of categories, so that frequent ones do not dominate. Chance is one half.
+over the speakers of A and B, then over pairs of categories, so that frequent ones do not dominate. Chance is .5.
 """
 
 import os

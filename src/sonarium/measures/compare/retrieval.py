@@ -119,7 +119,7 @@ def average_precision(ends: Int[np.ndarray, " tie"], finds: Int[np.ndarray, " ti
 
 
 def chance_precision(others: int, relevant: int) -> float:
-    """The expected average precision of a random order: [H + (R − 1) / (N − 1) · (N − H)] / N, H the harmonic number."""
+    """The expected average precision of a random order: [H + (R − 1) / (N − 1) · (N − H)] / N, H = Σ 1 / n."""
     harmonic = float(np.sum(1 / np.arange(1, others + 1)))
     return (harmonic + (relevant - 1) / max(others - 1, 1) * (others - harmonic)) / others
 

@@ -1,9 +1,9 @@
 """Bins for numbers, and the joint counts of every code with every factor in one pass.
 
 A column keeps its own values as bins where it has no more of them than there are bins, and a category
-always does; any other column gets bins of equal width between its least and its greatest value. A value that lies
-on an edge, up to rounding, belongs to the bin nearer the middle, and one in the very middle has a bin of its own: a
-column, its negative and its multiples have the same bins.
+always does; any other column gets bins of equal width between its least and its greatest value. A value that
+lies on an edge, up to rounding, belongs to the bin nearer the middle, and one in the very middle has a bin of
+its own: a column, its negative and its multiples have the same bins.
 """
 
 from typing import no_type_check
@@ -66,7 +66,7 @@ def _bin_all(values, bins):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _equal_widths(values, bins, binned):
-    """The bins of one column into `binned`; returns how many there are: one more if values lie in the very middle."""
+    """The bins of one column into `binned`, and their number: one more if values lie in the very middle."""
     low, high = values.min(), values.max()
     middle = 0
     for clip in range(len(values)):

@@ -78,7 +78,7 @@ def chance(
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _add_joint_entropies(code_bins, factor_bins, order, weighted, counts, entropies):
-    """Of every code with every factor, the factors' rows in another order; `weighted` is k log k, `counts` zeros."""
+    """Of every code with every factor, whose rows come in this order; `weighted` is k log k, `counts` zeros."""
     clips = len(order)
     for code in range(code_bins.shape[1]):
         for factor in range(factor_bins.shape[1]):

@@ -83,7 +83,9 @@ def disentangle(
     if not isinstance(bins, (int, np.integer)) or bins < 2:
         raise ValueError(f"got bins={bins!r}: a whole number, at least 2, is expected")
     if not isinstance(permutations, (int, np.integer)) or permutations < 0 or permutations == 1:
-        raise ValueError(f"got permutations={permutations!r}: a whole number, at least 2, is expected, or 0 for none")
+        raise ValueError(
+            f"got permutations={permutations!r}: a whole number, at least 2, is expected, or 0 for none"
+        )
     table = checked(codes, factors, discrete, dead_below)
     orders = np.random.default_rng([seed, 0x401])
     if protocol == "syntone":
@@ -133,7 +135,7 @@ class _Standard:
     forest: ForestConfig
 
     def scores(self, table: Table, knows_nothing: bool = False) -> tuple[dict[str, Any], list[str]]:
-        """The scores that these clips allow, and notes on the others; `knows_nothing` says that codes are noise."""
+        """The scores that these clips allow, and notes on the others; codes of noise know nothing."""
         samplers = self.samplers(table, knows_nothing)
         out, notes = left_out(table, self.half, samplers)
         if not table.live.any():
@@ -185,9 +187,7 @@ class _Standard:
         return from_world(living, table.factors, clips)
 
 
-def left_out(
-    table: Table, half: Int[np.ndarray, " clip"], samplers: Samplers | str
-) -> tuple[set[str], list[str]]:
+def left_out(table: Table, half: Int[np.ndarray, " clip"], samplers: Samplers | str) -> tuple[set[str], list[str]]:
     """The scores that could not fail, or cannot be computed, and why."""
     out, notes = set[str](), []
     known = predictable_ones(table, half)
