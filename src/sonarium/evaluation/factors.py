@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from sonarium.measures.contract import MeasureEntry
-from sonarium.measures.disentanglement.scores import SCORES, disentangle
+from sonarium.measures.disentanglement.scores import PERMUTATIONS, SCORES, disentangle
 from sonarium.measures.statistics import prediction_interval
 from sonarium.models.contract import Encoder, FeatureLearner
 from sonarium.worlds.contract import Batch, World
@@ -24,8 +24,6 @@ from sonarium.worlds.contract import Batch, World
 BLOCK = 64
 MAX_CLIPS_FOR_PCA = 1000
 """Training clips that the principal components are fitted on."""
-PERMUTATIONS = 5
-"""Random orders of the clips over which the scores of chance are a mean."""
 
 
 def batches(world: World, index: Int[Tensor, " clip"], device: torch.device) -> Iterator[Batch]:

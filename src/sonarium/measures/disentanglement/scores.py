@@ -42,6 +42,8 @@ OF_GROUPS = ("beta_vae", "factor_vae")
 OF_SEVERAL_FACTORS = ("dci_disentanglement", "modularity", *OF_GROUPS)
 """Scores of which factor it is: with one factor any codes have them."""
 OF_PREDICTION = ("sap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "explicitness")
+PERMUTATIONS = 5
+"""Random orders of the clips that are scored as noise."""
 NOISE_LIMIT = 0.5
 """A score is left out if noise comes further than this from chance (0) to perfect (1)."""
 
@@ -58,7 +60,7 @@ def disentangle(
     dead_below: float = 0.0,
     draws: Draws = DRAWS,
     forest: ForestConfig = FOREST,
-    permutations: int = 5,
+    permutations: int = PERMUTATIONS,
 ) -> dict[str, Any]:
     """How well each factor is encoded by one code, and each code encodes one factor.
 
