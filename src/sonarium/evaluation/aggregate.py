@@ -94,7 +94,7 @@ class Group:
     @property
     def own_chance(self) -> bool:
         """Whether chance depends on the codes: it is that of the same codes with the clips in random order."""
-        return any("noise" in (record.evaluation or {}) for record in self.scored)
+        return any((record.evaluation or {}).get("noise") for record in self.scored)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,9 @@ def test_evenly_spaced_numbers_have_the_same_bins_however_they_are_scaled(values
     binned, sizes = bin_columns(np.stack([even, -even, scale * even + offset, offset - scale * even], 1), bins)
     assert (sizes == sizes[0]).all()
     for column in (0, 2):
-        assert (binned[:, column] == binned[:, 0]).all() and (binned[:, column + 1] == sizes[0] - 1 - binned[:, 0]).all()
+        assert (binned[:, column] == binned[:, 0]).all() and (
+            binned[:, column + 1] == sizes[0] - 1 - binned[:, 0]
+        ).all()
     assert (np.diff(binned[np.argsort(even), 0]) >= 0).all()
 
 
@@ -144,9 +146,11 @@ def noise_of(kind: str, rng: np.random.Generator, shape: tuple[int, int]) -> np.
     if kind == "uniform":
         return rng.uniform(size=shape)
     normal = rng.normal(size=shape)
-    return {"normal": normal, "skewed": np.exp(2 * normal), "rare": np.append(normal[1:] > 2, 1 | (normal[:1] > 9), 0)}[
-        kind
-    ].astype(float)
+    return {
+        "normal": normal,
+        "skewed": np.exp(2 * normal),
+        "rare": np.append(normal[1:] > 2, 1 | (normal[:1] > 9), 0),
+    }[kind].astype(float)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "normal", "skewed", "rare"])
