@@ -124,7 +124,7 @@ def test_factor_vae_counts_the_majority_vote_per_code() -> None:
 
 
 def test_codes_that_are_equally_still_share_a_vote_whatever_their_order() -> None:
-    # Of both factors a code, and one that is never still; in a group of two the other factor is at times still, too.
+    # Of both factors a code, and one that is never still; in a group of two the other factor may be still, too.
     factors = np.stack([np.arange(40) % 2, np.arange(40) // 2 % 2], 1) * 1.0
     codes = np.concatenate([standard(factors), np.random.default_rng(0).normal(size=(40, 1))], 1)
     found = []
