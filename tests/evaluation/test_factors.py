@@ -58,7 +58,8 @@ class Long(Oracle):
         return batch.signal[:, :5]
 
     def encode(self, signal):
-        return torch.cat([super().encode(signal) * scale for scale in (1, 2, 3, 4)], 2)
+        own = super().encode(signal)
+        return torch.cat([own * scale for scale in (1, 2, 3, 4)], 2)
 
 
 def test_components_are_no_more_than_features():

@@ -225,6 +225,6 @@ def test_an_offset_is_no_death() -> None:
 
 
 def test_bfloat16_is_read_as_the_numbers_that_it_holds() -> None:
-    codes = torch.tensor(standard(GRID)[::10]).bfloat16()
-    plain = disentangle(codes.double(), GRID[::10], CATEGORY_FIRST, **FEW)
-    assert disentangle(codes, GRID[::10], CATEGORY_FIRST, **FEW) == plain
+    codes = torch.tensor(standard(GRID)[::7]).bfloat16()
+    plain = disentangle(codes.double(), GRID[::7], CATEGORY_FIRST, **FEW)
+    assert disentangle(codes, GRID[::7], CATEGORY_FIRST, **FEW) == plain
