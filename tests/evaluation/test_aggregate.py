@@ -46,7 +46,7 @@ def test_chance_of_a_run_s_own_codes_stands_beside_it_with_its_interval(tmp_path
     assert [group.scores["mig"].controls["chance"].mean for group in groups] == pytest.approx([0.05, 0.03])
     assert "chance" not in tables(groups)[0].control_means()
     words = terminal(groups)
-    assert words.count("chance") == 4 and ".05 [.00, .07]" in words and ".03 [.00, .07]" in words
+    assert words.count("chance") == 3 and ".05 [.00, .07]" in words and ".03 [.00, .07]" in words
     assert "Brackets of chance hold 95 % of single draws of it." in words
     pages = [RunPage(one.run, "cpc", "recordings", one.config, {}, [], one.evaluation, None) for one in runs]
     page(pages, tmp_path / "page.html")
