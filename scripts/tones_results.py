@@ -74,8 +74,10 @@ def score(runs: list[Path], protocol: str) -> list[dict]:
     return found["summary"]
 
 
-def cell(score: dict, digits: int = 2) -> str:
-    """Mean ± half of the 95 % interval over seeds."""
+def cell(score: dict | None, digits: int = 2) -> str:
+    """Mean ± half of the 95 % interval over seeds; a dash for what is left out."""
+    if score is None:
+        return "–"
     return f"{score['mean']:.{digits}f} ± {(score['high'] - score['low']) / 2:.{digits}f}"
 
 
@@ -90,7 +92,7 @@ def standard_table(rows: list[dict]) -> str:
     controls = [row for row in rows if row["control"] is not None][:3]
     shown = [*learners, *controls]
     head = ["", *(row["control"] or row["model"] for row in shown)]
-    body = [[HEADS.get(name, name), *(cell(row["scores"][name]) for row in shown)] for name in STANDARD]
+    body = [[HEADS.get(name, name), *(cell(row["scores"].get(name)) for row in shown)] for name in STANDARD]
     return table(head, body)
 
 

@@ -17,13 +17,15 @@ ALIKE = 0.01
 
 def built_in(codes, factors, discrete, seed):
     """The measures that are always applied."""
-    found = disentangle(codes, factors, list(discrete), seed=seed)
-    return {name: found[name] for name in disentanglement.MEANINGS}
+    found = disentangle(codes, factors, list(discrete), seed=seed, permutations=0)
+    return {name: found[name] for name in disentanglement.MEANINGS if name in found}
 
 
 EVERY = MEASURES.loadable() | {
     "disentanglement": MeasureEntry("what is always applied", built_in, disentanglement.MEANINGS)
 }
+LEFT_OUT = {("disentanglement", "one alive"): {"dci_completeness"}}
+"""By measure and codes: scores that could not fail."""
 pytestmark = pytest.mark.parametrize("name", EVERY)
 
 
@@ -59,7 +61,7 @@ def test_scores_lie_in_the_range_that_is_stated(name, kind):
     codes = codes_of(kind, factors)
     before = codes.copy(), factors.copy()
     found = entry.function(codes, factors, DISCRETE, 5)
-    assert found.keys() == entry.scores.keys()
+    assert found.keys() == entry.scores.keys() - LEFT_OUT.get((name, kind), set())
     for key, value in found.items():
         meaning = entry.scores[key]
         assert np.isfinite(value), key

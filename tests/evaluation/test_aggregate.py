@@ -31,6 +31,42 @@ def record(seed: int, value: float, key: str = "clips/word", **changes: Any) -> 
     return Record(f"run-{seed}", "cpc", "recordings (speech)", config, found)
 
 
+def planted(seed: int, score: float) -> Record:
+    """A run whose chance is that of its own codes."""
+    spread = {"mean": score / 10, "std": 0.01, "low": 0.0, "high": 0.07, "count": 5}
+    controls = {"pca": {"mig": 0.2}, "chance": {"mig": spread["mean"]}}
+    found = {"scores": {"mig": score}, "controls": controls, "noise": {"mig": spread}, "protocol": "standard"}
+    return record(seed, 0.0, **found)
+
+
+def test_chance_of_a_run_s_own_codes_stands_beside_it_with_its_interval(tmp_path):
+    runs = [planted(0, 0.5), planted(1, 0.3)]
+    runs[1].config["preset"] = "other"
+    groups = grouped(runs)
+    assert [group.scores["mig"].controls["chance"].mean for group in groups] == pytest.approx([0.05, 0.03])
+    assert "chance" not in tables(groups)[0].control_means()
+    words = terminal(groups)
+    assert words.count("chance") == 3 and ".05 [.00, .07]" in words and ".03 [.00, .07]" in words
+    assert "Brackets of chance hold 95 % of single draws of it." in words
+    pages = [RunPage(one.run, "cpc", "recordings", one.config, {}, [], one.evaluation, None) for one in runs]
+    page(pages, tmp_path / "page.html")
+    assert "chance&nbsp;0.05&nbsp;[0.00,&nbsp;0.07]" in (tmp_path / "page.html").read_text()
+
+
+def test_over_seeds_chance_has_the_interval_of_its_mean():
+    (group,) = grouped([planted(0, 0.5), planted(1, 0.3), planted(2, 0.4)])
+    low, high = stats.t.interval(0.95, 2, loc=0.04, scale=stats.sem([0.05, 0.03, 0.04]))
+    chance = group.scores["mig"].controls["chance"]
+    assert (chance.mean, chance.low, chance.high) == pytest.approx((0.04, low, high))
+    assert "Brackets of chance" not in terminal([group])
+
+
+def terminal(groups: Any) -> str:
+    console = Console(file=StringIO(), width=160, color_system=None)
+    show(tables(groups), console)
+    return " ".join(console.file.getvalue().split())  # pyright: ignore[reportAttributeAccessIssue]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

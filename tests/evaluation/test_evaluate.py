@@ -83,6 +83,9 @@ def test_codes_of_clips_with_planted_factors_are_scored_by_the_factors():
         "pca", "random", "chance",
     }  # fmt: skip
     assert found["scores"]["dci_informativeness"] > 0.9 > found["controls"]["chance"]["dci_informativeness"]
+    assert found["noise"]["mig"]["count"] > 1 and {"mig", "dead_codes"} <= found["scores"].keys()
+    assert all(isinstance(score, float | int) for score in found["scores"].values())
+    assert any(note.startswith("40 clips for 20 bins") for note in found["notes"])
     assert found["clips"] == 40 and found["format"] == 2 and found["settings"]["draws"] == 3
 
 
@@ -114,6 +117,8 @@ def test_measures_of_the_catalogue_are_applied_to_learner_and_controls():
     entry = MeasureEntry("how far codes spread", spread, {"spread": said})
     found = evaluated(OfClips(), Hums(), measures={"spread": entry})
     assert found["scores"]["spread"] > 0 == found["controls"]["random"]["spread"]
+    # The spread of codes is the same in any order of the clips.
+    assert found["controls"]["chance"]["spread"] == pytest.approx(found["scores"]["spread"])
     assert found["meanings"] == {
         "spread": {"name": "Spread", "sentence": said.sentence, "low": 0.0, "high": None, "rising": True}
     }

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sonarium.measures.statistics import interval, paired
+from sonarium.measures.statistics import interval, paired, prediction_interval
 
 scores = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=2, max_size=12)
 
@@ -61,3 +61,11 @@ def test_what_cannot_be_compared_is_refused() -> None:
         interval([1.0, float("nan")])
     with pytest.raises(ValueError, match="confidence=95"):
         interval([1.0, 2.0], 95)
+
+
+def test_one_more_value_lies_in_the_prediction_interval_with_its_confidence() -> None:
+    draws = np.random.default_rng(0).normal(size=(2000, 6))
+    found = [(prediction_interval(first, 0.8), last) for *first, last in draws.tolist()]
+    inside = [one.low is not None and one.high is not None and one.low <= last <= one.high for one, last in found]
+    assert np.mean(inside) == pytest.approx(0.8, abs=0.036)  # four standard errors
+    assert prediction_interval([0.5]).low is None

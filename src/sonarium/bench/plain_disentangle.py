@@ -11,18 +11,24 @@ from sklearn.metrics import balanced_accuracy_score, mutual_info_score, r2_score
 
 
 def plain_bins(column: np.ndarray, bins: int, discrete: bool = False) -> np.ndarray:
-    """Equal-width bins from 0; values as they are where there are few of them, or for a category."""
+    """Equal-width bins from 0; values as they are where there are few of them, or for a category.
+
+    What lies on an edge moves towards the middle, and the very middle is a bin of its own.
+    """
     values, inverse = np.unique(column, return_inverse=True)
     if discrete or len(values) <= bins:
         return inverse
-    scaled = (column - column.min()) / (column.max() - column.min())
-    return np.minimum((scaled * bins).astype(int), bins - 1)
+    place = bins * (column - column.min()) / (column.max() - column.min())
+    inwards = place + 3e-5 * np.sign(bins / 2 - place)
+    place = np.where(np.abs(place - np.round(place)) < 1e-5, inwards, place)
+    ordered = np.where(place == bins / 2, bins / 2 - 0.5, np.floor(place))
+    return np.unique(np.append(ordered, np.arange(bins)), return_inverse=True)[1][: len(column)]
 
 
 def plain_closed_scores(
     codes: np.ndarray, factors: np.ndarray, discrete: tuple[bool, ...], half: np.ndarray, bins: int
 ) -> dict[str, float]:
-    """MIG, SAP, JEMMIG, DCIMIG, modularity and IRS."""
+    """MIG, SAP, JEMMIG, DCIMIG and IRS."""
     binned_codes = [plain_bins(column, bins) for column in codes.T]
     binned_factors = [plain_bins(*both) for both in zip(factors.T, [bins] * len(discrete), discrete, strict=True)]
     mutual = np.array([[mutual_info_score(c, v) for v in binned_factors] for c in binned_codes])
@@ -30,7 +36,6 @@ def plain_closed_scores(
     entropy = np.array([mutual_info_score(v, v) for v in binned_factors])
     return {
         **_from_informations(mutual, joint, entropy, bins),
-        "modularity": _modularity(mutual, binned_codes, binned_factors),
         "sap": _sap(codes, factors, discrete, binned_codes, half),
         "irs": _irs(codes, binned_factors),
     }
@@ -58,21 +63,6 @@ def _from_informations(mutual: np.ndarray, joint: np.ndarray, entropy: np.ndarra
         "jemmig": float(np.mean(rewards)),
         "dcimig": float(kept.max(axis=0).sum() / entropy.sum()),
     }
-
-
-def _modularity(mutual: np.ndarray, codes: list[np.ndarray], factors: list[np.ndarray]) -> float:
-    from scipy.stats import chi2
-
-    scores, weights = [], []
-    for code, row in enumerate(mutual):
-        freedom = [(len(np.unique(codes[code])) - 1) * (len(np.unique(v)) - 1) for v in factors]
-        clips = 2 * len(codes[code])
-        if all(row <= chi2.isf(0.001 / mutual.size, freedom) / clips):
-            continue
-        others = np.delete(row, row.argmax())
-        scores.append(1 - np.sum(others**2) / (row.max() ** 2 * len(others)))
-        weights.append(np.max(row - np.array(freedom) / clips))
-    return float(np.average(scores, weights=weights)) if scores else 0.0
 
 
 def _sap(

@@ -7,9 +7,10 @@ disentanglement; codes that are frames at a rate, and those of recordings, by pr
     protocol  standard or syntone
     runs      what was written, per run: run, config, format, protocol, step, clips, scores (name: number),
               controls (by name, likewise), seeds, settings, planted, split (in words), and likelihood (elbo, iwae)
-              where the model has one; of factors also meanings (of scores of other packages); of labels also
-              asked (in words), details (of each score), curves (few-labels/LABEL and errors/LABEL, for scores and
-              each control) and notes (what was not predicted, and why)
+              where the model has one; notes (what was left out, and why); of factors also meanings (of scores of
+              other packages) and noise (of each score mean, std, low, high and count over random orders of the
+              clips: 95 % of codes that know nothing lie between low and high); of labels also asked (in words),
+              details (of each score) and curves (few-labels/LABEL and errors/LABEL, for scores and each control)
     summary   a row for each configuration and one for each of its controls: model; control, null or its name;
               world, with its folder where it has one; protocol; seeds, how many; runs; scores (name: mean, std,
               low, high, count), where low and high are the ends of the 95 % interval over seeds, null where

@@ -13,6 +13,7 @@ from rich.text import Text
 from sonarium.evaluation.aggregate import Group, Score, Table
 from sonarium.evaluation.meanings import control, explained
 from sonarium.measures.contract import Meaning
+from sonarium.measures.statistics import Interval
 
 GAP = 2
 """Blanks between two columns."""
@@ -36,13 +37,15 @@ def show(tables: Sequence[Table], console: Console) -> None:
             console.print()
     said = [(key, table.meaning(key)) for table in tables for key in table.keys]
     kinds = {key.partition("/")[0] for key, _ in said}
+    groups = [group for table in tables for group in table.groups]
     notes = [
         SCALE if any(meaning.rising and meaning.bounded for _, meaning in said) else "",
         *(sentence for name, sentence in REMARKS.items() if name in kinds),
-        "Brackets hold the 95 % interval over seeds."
-        if any(len(group.scored) > 1 for table in tables for group in table.groups)
+        "Brackets of chance hold 95 % of single draws of it."
+        if any(len(group.scored) == 1 and group.own_chance for group in groups)
         else "",
-        explained(name for table in tables for name in table.control_means()),
+        "Brackets hold the 95 % interval over seeds." if any(len(group.scored) > 1 for group in groups) else "",
+        explained(name for group in groups for score in group.scores.values() for name in score.controls),
         "Controls are means over the models." if any(len(table.groups) > 1 for table in tables) else "",
         SYNTONE if any(table.protocol == "syntone" for table in tables) else "",
     ]
@@ -58,33 +61,40 @@ def drawings(table: Table, title: str, width: int) -> list[Drawn]:
         [heading(group, table.groups), *(cell(table.meaning(key), group.scores.get(key)) for key in keys)]
         for group in table.groups
     ]
+    chances = [own_chance(table, group, keys) for group in table.groups]
     beside = controls(table, keys)
+    together = [sum(map(breadth, filter(None, both))) for both in zip(columns, chances, strict=True)]
     made = []
-    for block in blocks(columns, width - sum(map(breadth, [labels, *beside]))):
+    for block in blocks(together, width - sum(map(breadth, [labels, *beside]))):
         above = f"{title} (more)" if made else title
         drawn = Drawn(title=above, title_justify="left", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
         drawn.add_column(labels[0])
         for at in block:
             drawn.add_column(columns[at][0], justify="right", no_wrap=True)
+            if chance := chances[at]:
+                drawn.add_column(chance[0], justify="right", no_wrap=True, style="dim", header_style="dim")
         for column in beside:
             drawn.add_column(column[0], justify="right", no_wrap=True, style="dim", header_style="dim")
         for line, label in enumerate(labels[1:], start=1):
-            own = [Text(columns[at][line], "bold" if best[line - 1][at] else "") for at in block]
+            own = []
+            for at in block:
+                own.append(Text(columns[at][line], "bold" if best[line - 1][at] else ""))
+                own += [Text(chances[at][line])] if chances[at] else []
             drawn.add_row(label, *own, *(column[line] for column in beside))
         made.append(drawn)
     return made
 
 
-def blocks(columns: list[list[str]], room: int) -> list[list[int]]:
-    """The columns in their order, as many together as there is room for, but at least one."""
+def blocks(breadths: list[int], room: int) -> list[list[int]]:
+    """The models in their order, as many together as there is room for, but at least one."""
     found: list[list[int]] = [[]]
     left = room
-    for at, column in enumerate(columns):
-        if found[-1] and breadth(column) > left:
+    for at, taken in enumerate(breadths):
+        if found[-1] and taken > left:
             found.append([])
             left = room
         found[-1].append(at)
-        left -= breadth(column)
+        left -= taken
     return found
 
 
@@ -100,6 +110,17 @@ def heading(group: Group, groups: Sequence[Group]) -> str:
     if len(group.scored) > 1:
         lines.append(f"{len(group.scored)} seeds")
     return "\n".join(lines)
+
+
+def own_chance(table: Table, group: Group, keys: list[str]) -> list[str]:
+    """A column of chance with its interval, where it depends on the codes of the group; else nothing."""
+    if not group.own_chance:
+        return []
+    beside = [group.scores[key].controls.get("chance") if key in group.scores else None for key in keys]
+    return [
+        control("chance"),
+        *("" if one is None else text(table.meaning(key), one) for key, one in zip(keys, beside, strict=True)),
+    ]
 
 
 def controls(table: Table, keys: list[str]) -> list[list[str]]:
@@ -121,16 +142,20 @@ def controls(table: Table, keys: list[str]) -> list[list[str]]:
 def cell(meaning: Meaning, score: Score | None) -> str:
     if score is None:
         return "–"
-    text, value = number(meaning, score.value.mean), score.value
+    return text(meaning, score.value)
+
+
+def text(meaning: Meaning, value: Interval) -> str:
+    mean = number(meaning, value.mean)
     if value.low is None or value.high is None:
-        return text
-    return f"{text} [{number(meaning, value.low)}, {number(meaning, value.high)}]"
+        return mean
+    return f"{mean} [{number(meaning, value.low)}, {number(meaning, value.high)}]"
 
 
 def number(meaning: Meaning, value: float) -> str:
     """Bounded scores to the hundredth without their leading 0, counts as they are, nats to the tenth."""
     if meaning.bounded:
-        text = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
+        written = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
     else:
-        text = f"{value:.0f}" if value == round(value) else f"{value:.1f}"
-    return text.replace("-", "−")
+        written = f"{value:.0f}" if value == round(value) else f"{value:.1f}"
+    return written.replace("-", "−")

@@ -46,6 +46,7 @@ class Score:
 
     value: Interval
     controls: Mapping[str, Interval]
+    """Over seeds; of one seed alone, chance has the interval of its own draws."""
     meaning: Meaning
 
 
@@ -85,8 +86,15 @@ class Group:
                 for name, values in beside.items()
                 if any(key in one for one in values)
             }
+            if len(found) == 1 and (spread := of_draws(found[0].get("noise"), key)):
+                with_it["chance"] = within(spread, meaning.low, meaning.high)
             result[key] = Score(over_seeds(own, key, meaning), with_it, meaning)
         return result
+
+    @property
+    def own_chance(self) -> bool:
+        """Whether chance depends on the codes: it is that of the same codes with the clips in random order."""
+        return any((record.evaluation or {}).get("noise") for record in self.scored)
 
 
 @dataclass(frozen=True)
@@ -106,11 +114,16 @@ class Table:
         return next(group.scores[key].meaning for group in self.groups if key in group.scores)
 
     def control_means(self) -> dict[str, dict[str, float]]:
-        """The scores of each control, averaged over groups: each group has its own, but they differ little."""
+        """The scores of each control, averaged over groups: each group has its own, but they differ little.
+
+        Chance that depends on the codes stands beside each group instead.
+        """
         found: dict[str, dict[str, list[float]]] = {}
         for group in self.groups:
             for key, score in group.scores.items():
                 for name, one in score.controls.items():
+                    if name == "chance" and group.own_chance:
+                        continue
                     found.setdefault(name, {}).setdefault(key, []).append(one.mean)
         return {
             name: {key: sum(means) / len(means) for key, means in scores.items()} for name, scores in found.items()
@@ -127,6 +140,14 @@ class Table:
         comparable = meaning.bounded or key in meanings.OF_LIKELIHOOD
         contested = comparable and len(set(known)) > 1
         return [contested and one == max(known) for one in worth]
+
+
+def of_draws(noise: Any, key: str) -> Interval | None:
+    """The spread of a score over codes that know nothing, as a record holds it."""
+    one = numbers(mapping(noise).get(key))
+    if not {"mean", "std", "low", "high", "count"} <= one.keys():
+        return None
+    return Interval(one["mean"], one["std"], one["low"], one["high"], int(one["count"]))
 
 
 def over_seeds(values: Sequence[Mapping[str, float]], key: str, meaning: Meaning) -> Interval:

@@ -88,10 +88,13 @@ def of_factors(
         )
     found = recovery(learner, untrained, world, split.train, split.test, config.protocol, seed, measures)
     described = {key: one for entry in measures.values() for key, one in entry.scores.items()}
+    scores, noise, notes = (found.pop(name) for name in ("scores", "noise", "notes"))
     return {
         "protocol": config.protocol,
-        "scores": found.pop("scores"),
+        "scores": scores,
         "controls": found,
+        "noise": noise,
+        "notes": notes,
         "meanings": meanings.recorded(described),
     }
 

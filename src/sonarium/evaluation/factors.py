@@ -1,10 +1,11 @@
 """Disentanglement: how well codes recover the planted factors of held-out clips, beside controls.
 
 Learner and controls are given the same held-out clips: principal components of the training split's features, the
-untrained network, and random codes.
+untrained network, and chance: the learner's own codes with the clips in random order.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from itertools import chain
 from typing import Any, Literal
 
@@ -15,7 +16,8 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from sonarium.measures.contract import MeasureEntry
-from sonarium.measures.disentanglement.scores import SCORES, disentangle
+from sonarium.measures.disentanglement.scores import PERMUTATIONS, SCORES, disentangle
+from sonarium.measures.statistics import prediction_interval
 from sonarium.models.contract import Encoder, FeatureLearner
 from sonarium.worlds.contract import Batch, World
 
@@ -65,26 +67,55 @@ def recovery(
     protocol: Literal["standard", "syntone"],
     seed: int,
     measures: Mapping[str, MeasureEntry] = {},
-) -> dict[str, dict[str, Any]]:
-    """Scores of the learner (`scores`) and of each control, all on the test clips."""
+) -> dict[str, Any]:
+    """Scores of the learner (`scores`) and of each control, all on the test clips, `noise` and `notes`.
+
+    `noise` holds for each score what `chance` is the mean of: its spread over random orders of the clips.
+    """
     factors = factors_of(world, test)
     discrete = tuple(factor.discrete for factor in world.factors)
     own = codes_of(world, test, learner)
-    width = own.shape[1]
     generator = np.random.default_rng([seed, 0xC0DE])
     seen = train[torch.from_numpy(generator.permutation(len(train))[:MAX_CLIPS_FOR_PCA])]
-    fitted = PCA(min(width, len(seen)), random_state=seed).fit(features_of(world, seen, learner))
-    every = {
-        "scores": (own, learner.dead_below),
-        "pca": (fitted.transform(features_of(world, test, learner)), 0.0),
-        "random": (codes_of(world, test, untrained), 0.0),
-        "chance": (generator.standard_normal(own.shape), 0.0),
-    }
-    return {
-        name: disentangle(codes, factors, list(discrete), protocol=protocol, seed=seed, dead_below=dead_below)
-        | further(measures, codes, factors, discrete, seed)
-        for name, (codes, dead_below) in every.items()
-    }
+    components, capped = principal(world, seen, test, learner, own.shape[1], seed)
+
+    def score(codes: np.ndarray, dead_below: float, permutations: int) -> dict[str, Any]:
+        return disentangle(
+            codes, factors, list(discrete), protocol=protocol, seed=seed, dead_below=dead_below,
+            permutations=permutations,
+        )  # fmt: skip
+
+    found = score(own, learner.dead_below, PERMUTATIONS)
+    notes, noise = found.pop("notes") + capped, found.pop("noise")
+    if measures:
+        blind = [
+            further(measures, generator.permutation(own), factors, discrete, seed) for _ in range(PERMUTATIONS)
+        ]
+        noise |= {key: asdict(prediction_interval([one[key] for one in blind])) for key in blind[0]}
+    every = {"scores": found | further(measures, own, factors, discrete, seed)}
+    for name, codes in (("pca", components), ("random", codes_of(world, test, untrained))):
+        beside = score(codes, 0.0, 0) | further(measures, codes, factors, discrete, seed)
+        # What noise has, too, is left out of the learner, and means no more of a control.
+        every[name] = {key: value for key, value in beside.items() if key in every["scores"]}
+    every["chance"] = {key: one["mean"] for key, one in noise.items()}
+    return every | {"noise": noise, "notes": notes}
+
+
+def principal(
+    world: World,
+    seen: Int[Tensor, " seen"],
+    test: Int[Tensor, " test"],
+    learner: Encoder,
+    width: int,
+    seed: int,
+) -> tuple[Float[np.ndarray, "clip component"], list[str]]:
+    """As many principal components as there are codes, or as few as there can be, with a note."""
+    features = features_of(world, seen, learner)
+    most = min(width, *features.shape)
+    fitted = PCA(most, random_state=seed).fit(features)
+    notes = [f"the control of principal components has {most} of them, not {width}: {len(seen)} clips of "
+             f"{features.shape[1]} features have no more"] if most < width else []  # fmt: skip
+    return fitted.transform(features_of(world, test, learner)), notes
 
 
 def further(

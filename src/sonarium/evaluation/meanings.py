@@ -28,7 +28,7 @@ CONTROLS = {
     "mfcc": Control("MFCC", "13 cepstra with their slopes, likewise"),
     "input": Control("input", "the codes that it was trained on, given to the same probes"),
     "random": Control("untrained", "the same network before training"),
-    "chance": Control("chance", "codes that are independent of the clip"),
+    "chance": Control("chance", "codes that are independent of the clip; for planted factors its own, permuted"),
     "random_actions": Control("random actions", "each action drawn from the action space"),
 }
 

@@ -50,6 +50,17 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     return Interval(mean, std, mean - half, mean + half, count)
 
 
+def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean, sample standard deviation, and the interval in which one more value lies with this confidence."""
+    mean = interval(values, confidence)
+    if mean.low is None or mean.high is None:
+        return mean
+    wider = (mean.count + 1) ** 0.5
+    return replace(
+        mean, low=mean.mean - wider * (mean.mean - mean.low), high=mean.mean + wider * (mean.high - mean.mean)
+    )
+
+
 def paired(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Comparison:
     """`first` minus `second`, seed for seed."""
     if len(first) != len(second):

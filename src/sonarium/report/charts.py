@@ -39,7 +39,7 @@ def shared(
     code_bins, code_sizes = bin_columns(np.asfortranarray(codes.values[:, living]), BINS, keep)
     factor_bins, factor_sizes = bin_columns(np.asfortranarray(values[:, varied]), BINS, categories)
     counts = joint_counts(code_bins, factor_bins, code_sizes, factor_sizes)[0]
-    table = information(counts, code_sizes, factor_sizes)
+    table = information(counts)
     fractions[np.ix_(varied, living)] = (table.mutual / table.factor).T
     return fractions
 

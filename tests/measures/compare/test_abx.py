@@ -86,16 +86,21 @@ def item_distance(one: np.ndarray, other: np.ndarray, config: ABXConfig) -> floa
 
 
 def by_triples(items, categories, speakers, contexts, config: ABXConfig) -> float:
-    """Every triple asked; the mean over items, then over speakers and contexts, then over pairs of categories."""
+    """Every triple asked; the mean over items, then over contexts and speakers of X, then over speakers of A, then
+    over pairs of categories."""
     cells: dict = {}
     for a, b, x in product(range(len(items)), repeat=3):
         same = len({a, b, x}) == 3 and categories[a] == categories[x] != categories[b]
         whose = speakers[a] == speakers[b] and (speakers[x] == speakers[a]) == (config.speakers == "within")
         if same and whose and contexts[a] == contexts[b] == contexts[x]:
             gap = item_distance(items[b], items[x], config) - item_distance(items[a], items[x], config)
-            cell = (categories[a], categories[b]), (speakers[a], speakers[x], contexts[a])
-            cells.setdefault(cell[0], {}).setdefault(cell[1], []).append(gap < 0)
-    pairs = [np.mean([np.mean(one) for one in of_pair.values()]) for of_pair in cells.values()]
+            pair, where = (categories[a], categories[b]), (speakers[x], contexts[a])
+            of_speaker = cells.setdefault(pair, {}).setdefault(speakers[a], {})
+            of_speaker.setdefault(where, []).append(gap < 0)
+    pairs = [
+        np.mean([np.mean([np.mean(one) for one in of_speaker.values()]) for of_speaker in of_pair.values()])
+        for of_pair in cells.values()
+    ]
     return float(np.mean(pairs))
 
 
@@ -168,6 +173,25 @@ def test_frequent_categories_weigh_no_more_than_rare_ones() -> None:
     found = abx(codes, np.arange(14), category, np.zeros(14, int), fresh())
     np.testing.assert_allclose(found.pairs, [[np.nan, 0, 0], [0, np.nan, 0.5], [0, 0.5, np.nan]])
     assert found.error == pytest.approx(1 / 6)
+
+
+def test_a_speaker_of_many_contexts_weighs_no_more_than_one_of_few() -> None:
+    # ann tells the categories apart in three contexts, bob confuses them in one
+    category = np.array([0, 0, 1] * 4)
+    speaker, context = np.array([0] * 9 + [1] * 3), np.array([0] * 3 + [1] * 3 + [2] * 3 + [0] * 3)
+    codes = np.eye(2)[np.where(speaker == 0, category, 0)]
+    found = abx(codes, np.arange(12), category, speaker, fresh(), contexts=context)
+    assert found.pairs[0, 1] == pytest.approx((0 + 0.5) / 2)
+
+
+def test_frames_of_zeros_are_farthest_from_all_others_and_at_one_place() -> None:
+    frames = np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 2.0], [0.0, 0.0]])
+    for kind, farthest in (("angular", 1.0), ("cosine", 2.0)):
+        found = item_distances(unit(frames), np.arange(5), np.arange(4), kind)
+        assert found[0, 3] == 0
+        np.testing.assert_allclose(found[[0, 0, 3], [1, 2, 2]], farthest, atol=1e-7)
+        plain = frame_distance(frames[1], frames[2], kind)
+        assert found[1, 2] == pytest.approx(plain, abs=1e-12)
 
 
 def test_at_most_so_many_items_are_taken_by_the_generator() -> None:

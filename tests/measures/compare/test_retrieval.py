@@ -49,19 +49,37 @@ def test_ties_count_by_all_their_orders(pairs, k) -> None:
     near, alike = (np.array(column) for column in zip(*pairs, strict=True))
     if not alike.any():
         return
-    found = []
+    found, precision = [], []
     for order in permutations(range(len(pairs))):
         ranks = sorted(order, key=lambda one: -near[one])  # keeps the order of ties
         found.append(alike[ranks[:k]].any())
+        places = np.flatnonzero(alike[ranks])
+        precision.append(np.mean(np.arange(1, len(places) + 1) / (places + 1)))
     ends, finds = module.ranked(near / 3, alike)
     assert module.chance_of_find(ends, finds, k) == pytest.approx(np.mean(found))
-    assert module.average_precision(ends, finds) == pytest.approx(average_precision_score(alike, near / 3))
+    assert module.average_precision(ends, finds) == pytest.approx(np.mean(precision))
+
+
+@pytest.mark.parametrize(("others", "relevant"), [(1, 1), (5, 1), (5, 3), (6, 6)])
+def test_chance_is_the_mean_over_all_orders(others, relevant) -> None:
+    orders = {tuple(order) for order in permutations([1] * relevant + [0] * (others - relevant))}
+    precision = [average_precision_score(order, -np.arange(others)) for order in orders]
+    assert module.chance_precision(others, relevant) == pytest.approx(np.mean(precision))
+
+
+def test_codes_of_noise_score_chance() -> None:
+    draw = np.random.default_rng(0)
+    found = [retrieval(draw.normal(size=(40, 8)), draw.integers(0, 8, 40)) for _ in range(40)]
+    score, chance, share = (np.array(one) for one in zip(
+        *[(one.mean_average_precision, one.chance, 1 / 8) for one in found], strict=True))  # fmt: skip
+    assert np.mean(score - chance) == pytest.approx(0, abs=4 * np.std(score - chance) / 40**0.5)
+    assert np.mean(chance - share) > 0.05  # the precision of a random order is less than its average precision
 
 
 def test_codes_that_tell_nothing_score_chance_in_any_order() -> None:
     labels = np.repeat([0, 1], 20)  # in order, as a careless ranking would like it
     found = retrieval(np.ones((40, 3)), labels, nearest=(1,))
-    assert found.mean_average_precision == pytest.approx(19 / 39) == found.chance
+    assert found.mean_average_precision == pytest.approx(found.chance) and found.chance > 19 / 39
     assert found.recall[1] == pytest.approx(19 / 39)
 
 

@@ -8,14 +8,24 @@ import torch
 from grids import CATEGORY_FIRST, grid, standard
 
 import sonarium.measures
-from sonarium.measures import disentangle
+from sonarium.measures.disentanglement import scores as module
+from sonarium.measures.disentanglement.forest import ForestConfig
+from sonarium.measures.disentanglement.interventions import Draws
 
 KEYS = {
     "mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "modularity",
-    "explicitness", "jemmig", "dcimig", "beta_vae", "factor_vae", "irs", "dead_codes", "notes",
+    "explicitness", "jemmig", "dcimig", "beta_vae", "factor_vae", "irs", "dead_codes", "notes", "noise",
 }  # fmt: skip
-SCORES = KEYS - {"dead_codes", "notes"}
+SCORES = KEYS - {"dead_codes", "notes", "noise"}
 GRID = grid()
+FEW = {"draws": Draws(100, 16), "forest": ForestConfig(trees=5)}
+
+
+def disentangle(codes, factors, discrete=False, **given):
+    """Without the scores of noise, which have tests of their own."""
+    return module.disentangle(codes, factors, discrete, **({"permutations": 0} | given))
+
+
 NOISE = np.random.default_rng(1).normal(size=(len(GRID), 5))
 
 
@@ -135,11 +145,86 @@ def test_the_same_seed_gives_the_same_numbers_and_tensors_are_arrays() -> None:
     codes = standard(GRID) + 0.5 * NOISE[:, :3]
     once = disentangle(codes, GRID, discrete=[0], seed=5)
     tensors = torch.tensor(codes, requires_grad=True), torch.tensor(GRID)
-    assert sonarium.measures.disentangle(*tensors, discrete=[True, False, False], seed=5) == once
+    bools = [True, False, False]
+    assert sonarium.measures.disentangle(*tensors, discrete=bools, seed=5, permutations=0) == once
     assert disentangle(codes, GRID, discrete=[0], seed=6) != once
 
 
-def test_a_single_code_of_a_single_factor() -> None:
-    scores = disentangle(GRID[:, 1:2], GRID[:, 1:2])
-    assert all(np.isfinite(scores[name]) for name in SCORES)
-    assert scores["mig"] == scores["modularity"] == scores["dci_completeness"] == pytest.approx(1.0)
+def test_one_factor_leaves_out_what_any_codes_would_score() -> None:
+    for codes in (GRID[:, 1:2], NOISE[:, :2]):
+        scores = disentangle(codes, GRID[:, 1:2], **FEW)
+        lacking = {"dci_disentanglement", "modularity", "beta_vae", "factor_vae"}
+        lacking |= {"dci_completeness"} if codes.shape[1] == 1 else set()
+        assert SCORES - scores.keys() == lacking
+        assert all(np.isfinite(scores[name]) for name in SCORES - lacking)
+        assert all(any(name in note for note in scores["notes"]) for name in lacking)
+
+
+def test_one_live_code_leaves_out_completeness() -> None:
+    codes = np.concatenate([NOISE[:, :1], np.zeros((len(GRID), 3))], 1)
+    scores = disentangle(codes, GRID, CATEGORY_FIRST, **FEW)
+    assert "dci_completeness" not in scores
+    assert "dci_completeness is left out: with one live code any code is perfect" in scores["notes"]
+
+
+def test_every_score_stands_beside_that_of_noise() -> None:
+    some = np.random.default_rng(0).permutation(len(GRID))[:300]
+    codes = np.concatenate([standard(GRID), NOISE], 1)[some]
+    found = disentangle(codes, GRID[some], CATEGORY_FIRST, permutations=3, **FEW)
+    assert found["noise"].keys() == found.keys() & SCORES >= {"mig", "modularity", "explicitness"}
+    assert json.loads(json.dumps(found)) == found
+    for name, noise in found["noise"].items():
+        assert noise["count"] == 3 and 0 <= noise["low"] <= noise["mean"] <= noise["high"] <= 1
+        assert found[name] > noise["high"], name
+    # Noise of the codes' own distribution is noise: the mean is that of codes permuted once more.
+    blind = disentangle(np.random.default_rng(1).permutation(codes), GRID[some], CATEGORY_FIRST, **FEW)
+    for name in ("mig", "jemmig", "irs", "dcimig"):
+        assert blind[name] == pytest.approx(found["noise"][name]["mean"], abs=0.05), name
+
+
+@pytest.mark.parametrize("case", ["20 clips", "50 clips", "two clips a value", "heavy tails", "rare binary codes"])
+def test_scores_that_noise_has_are_left_out(case) -> None:
+    rng = np.random.default_rng(4)
+    clips = {"20 clips": 20, "50 clips": 50}.get(case, 200)
+    factors, codes = rng.uniform(size=(clips, 2)), rng.normal(size=(clips, 4))
+    discrete = case == "two clips a value"
+    if discrete:
+        factors = np.stack([rng.permutation(clips) // 2 for _ in range(2)], 1) * 1.0
+    if case == "heavy tails":
+        codes = np.exp(3 * codes)
+    if case == "rare binary codes":
+        factors, codes = rng.integers(0, 2, (clips, 2)) * 1.0, (rng.uniform(size=(clips, 4)) < 0.03) * 1.0
+    out = "jemmig" if case == "rare binary codes" else "irs"
+    scores = disentangle(codes, factors, discrete, permutations=3, **FEW)
+    assert out not in scores and out not in scores["noise"]
+    assert any(note.startswith(f"{out} is left out: codes that know nothing") for note in scores["notes"])
+    assert out in disentangle(codes, factors, discrete, **FEW)
+
+
+def test_a_rare_class_is_in_both_halves_or_has_no_part() -> None:
+    rng = np.random.default_rng(0)
+    codes, other = rng.normal(size=(1000, 3)), rng.integers(0, 3, 1000)
+    for rare in (1, 2):
+        factors = np.stack([np.arange(1000) < rare, other], 1) * 1.0
+        for seed in range(3):
+            scores = disentangle(codes, factors, True, seed=seed, **FEW)
+            assert all(np.isfinite(scores[name]) for name in SCORES & scores.keys())
+            said = "factor 0 has no part in sap, dci and explicitness: it does not vary in both halves"
+            assert (said in scores["notes"]) == (rare == 1) == ("dci_disentanglement" not in scores)
+    alone = disentangle(codes, (np.arange(1000) < 1)[:, None] * 1.0, True, **FEW)
+    assert {"sap", "dci_informativeness", "explicitness"}.isdisjoint(alone)
+
+
+def test_an_offset_is_no_death() -> None:
+    codes = NOISE[:, :2] + 1e7
+    assert disentangle(codes, GRID, CATEGORY_FIRST, **FEW)["dead_codes"] == 0
+    # numbers of 32 bits have no digits left there
+    assert disentangle(codes.astype(np.float32), GRID, CATEGORY_FIRST, **FEW)["dead_codes"] == 2
+    constant = np.full((len(GRID), 1), 0.1) + 1e7
+    assert disentangle(np.concatenate([codes, constant], 1), GRID, CATEGORY_FIRST, **FEW)["dead_codes"] == 1
+
+
+def test_bfloat16_is_read_as_the_numbers_that_it_holds() -> None:
+    codes = torch.tensor(standard(GRID)[::7]).bfloat16()
+    plain = disentangle(codes.double(), GRID[::7], CATEGORY_FIRST, **FEW)
+    assert disentangle(codes, GRID[::7], CATEGORY_FIRST, **FEW) == plain

@@ -15,8 +15,9 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sonarium.bench import plain_disentangle as plain
 from sonarium.bench.disentangle import BINS, DISCRETE, mixed
 from sonarium.measures.disentanglement.forest import ForestConfig, grow, in_order
+from sonarium.measures.disentanglement.halves import halves
 from sonarium.measures.disentanglement.predictability import area_under_curve, dci
-from sonarium.measures.disentanglement.scores import closed_scores, halves
+from sonarium.measures.disentanglement.scores import closed_scores
 from sonarium.measures.disentanglement.table import checked
 from sonarium.measures.disentanglement.tree import add_prediction, grow_tree
 from sonarium.measures.probes.logistic import fit_logistic
@@ -113,9 +114,9 @@ def test_areas_under_curves_are_those_of_scikit_learn(scores: np.ndarray) -> Non
 
 def test_the_plain_version_agrees() -> None:
     codes, factors = mixed(np.random.default_rng(4))
-    half = halves(len(codes), 0)
+    half = halves(factors, 0)
     table = checked(codes, factors, DISCRETE, 0.0)
-    ours = closed_scores(table, 0, BINS)
+    ours = closed_scores(table, half, BINS)
     peer = plain.plain_closed_scores(codes, factors, DISCRETE, half, BINS)
     assert set(ours) == set(peer)
     for name, value in peer.items():

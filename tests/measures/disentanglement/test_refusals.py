@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from grids import grid
 from typechecking import unchecked
 
@@ -33,6 +34,16 @@ CONSTANT[:, 2] = 3.0
         (GRID, GRID, [True, False], "2 bools for 3 factors"),
         (GRID, GRID, [3], "factor 3, but factors are numbered 0 to 2"),
         (GRID, GRID, [0.5], "is not understood"),
+        (GRID, GRID, None, "discrete=None is not understood"),
+        (GRID, GRID, "no", "discrete='no' is not understood"),
+        (GRID, GRID, 1, "discrete=1 is not understood"),
+        (GRID, GRID, [0, 0, 1], r"may mean positions or one value a factor: give bools"),
+        (GRID, GRID, [1, 0, 1], r"give bools, such as \[True, False, True\], or each position once"),
+        (GRID, GRID[:, 1:], [0, 1], "may mean positions or one value a factor"),
+        (GRID, GRID[:, 1:], [1, 1], "may mean positions or one value a factor"),
+        (1j * GRID, GRID, False, "codes are of type complex128: real numbers are expected"),
+        (torch.tensor(1j * GRID), GRID, False, "codes are of type complex128: real numbers are expected"),
+        (GRID, 1j * GRID, False, "factors are of type complex128"),
         (GRID, np.arange(400.0)[:, None], True, "said to be a category"),
     ],
 )
@@ -48,6 +59,7 @@ def test_bad_tables(codes: np.ndarray, factors: np.ndarray, discrete, says: str)
         ({"bins": 1}, "bins=1"),
         ({"bins": 2.5}, "bins=2.5"),
         ({"dead_below": -1}, "dead_below=-1"),
+        ({"permutations": 1}, "permutations=1"),
     ],
 )
 def test_bad_settings(setting: dict, says: str) -> None:
@@ -56,5 +68,5 @@ def test_bad_settings(setting: dict, says: str) -> None:
 
 
 def test_few_clips_are_measured_with_a_note() -> None:
-    scores = disentangle(GRID[:80], GRID[:80, 1:])
+    scores = disentangle(GRID[:80], GRID[:80, 1:], permutations=0)
     assert any("overestimated" in note for note in scores["notes"])

@@ -2,8 +2,8 @@
 
 The test of Schatz and others (2013), as in the Zero Resource challenges: within a speaker all three are one
 speaker's; across speakers A and B are one's and X another's. Items are compared frame by frame along the cheapest
-alignment, and the error is averaged over items, then over speakers (and contexts), then over pairs of categories,
-so that frequent ones do not dominate. Chance is one half.
+alignment, and the error is averaged over items, then over contexts (across speakers with the speakers of X), then
+over the speakers of A and B, then over pairs of categories, so that frequent ones do not dominate. Chance is .5.
 """
 
 import os
@@ -20,6 +20,8 @@ from sonarium.measures.probes.frames import checked_codes, clip_means
 
 SAME = 1e-7
 """Distances no further apart than this are equal: a small angle is known from its cosine to no more digits."""
+NULL = 1e-12
+"""In the last column of a frame: too small to move a cosine, large enough to set frames of zeros apart."""
 CELLS = 1 << 20
 """Distances between frames that a thread holds at a time: clips may last minutes."""
 
@@ -82,7 +84,8 @@ def abx(
         codes, item = clip_means(codes, item)[0], np.arange(len(category))
     directions = unit(codes)
     starts = np.searchsorted(item, np.arange(len(category) + 1))
-    score, cells, triples = np.zeros((len(names),) * 2), np.zeros((len(names),) * 2, int), 0
+    shape, triples = (int(speaker.max()) + 1, len(names), len(names)), 0
+    score, cells = np.zeros(shape), np.zeros(shape, int)
     taken = sampled(category, speaker, context, generator, config.most)
     for block in blocks(taken, speaker, context, config):
         distance = item_distances(directions, starts, block, config.distance)
@@ -90,15 +93,17 @@ def abx(
             within = config.speakers == "within"
             wins, asked = ask(distance, category[block], speaker[block], int(one), within, len(names))
             met = asked > 0
-            score += np.divide(wins, asked, out=np.zeros_like(wins), where=met).sum(axis=0)
-            cells += met.sum(axis=0)
+            score[: len(wins)] += np.divide(wins, asked, out=np.zeros_like(wins), where=met)
+            cells[: len(wins)] += met
             triples += int(asked.sum())
     if not triples:
         raise ValueError(
             f"there is no triple {config.speakers} speakers: two categories are needed, one of them said "
             "twice by a speaker (within) or by two (across), in one context"
         )
-    pairs = np.where(cells > 0, 1 - score / np.maximum(cells, 1), np.nan)
+    of_speakers = np.where(cells > 0, 1 - score / np.maximum(cells, 1), 0.0)
+    asking = (cells > 0).sum(axis=0)
+    pairs = np.where(asking > 0, of_speakers.sum(axis=0) / np.maximum(asking, 1), np.nan)
     return ABX(float(np.nanmean(pairs)), pairs, names, triples)
 
 
@@ -119,10 +124,12 @@ def check_items(
         )
 
 
-def unit(codes: Float[np.ndarray, "frame code"]) -> Float[np.ndarray, "frame code"]:
-    """Frames of norm 1; a frame of zeros has no direction, and is orthogonal to all."""
+def unit(codes: Float[np.ndarray, "frame code"]) -> Float[np.ndarray, "frame code_and_null"]:
+    """Frames of norm 1. A last column puts a frame of zeros at the greatest distance from all others and at none
+    from another such frame, as in the Zero Resource challenges: cosines are cut to [−1, 1]."""
     length = np.linalg.norm(codes, axis=1, keepdims=True)
-    return codes / np.where(length > 0, length, 1.0)
+    null = np.where(length > 0, NULL, -2 / NULL)
+    return np.hstack([codes / np.where(length > 0, length, 1.0), null])
 
 
 def sampled(

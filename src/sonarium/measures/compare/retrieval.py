@@ -1,8 +1,8 @@
 """Retrieval of clips of the same label by nearest neighbours.
 
 Each clip in turn is the query, and the others are ranked by cosine; a clip of its own label is relevant. Clips at
-equal distance are not ordered: precision takes them in together, and recall is the expectation over their orders,
-so that codes without information score chance, in whatever order the clips lie.
+equal distance are in random order: precision and recall are expectations over their orders, so that codes without
+information score chance, in whatever order the clips lie.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Retrieval:
     recall: dict[int, float]
     """Fraction of queries with a relevant clip among their k nearest."""
     chance: float
-    """Mean over queries of the fraction of relevant clips: the precision of codes without information."""
+    """Mean over queries of the expected average precision of a random order."""
     asked: int
     """Queries; a clip without any relevant one is none."""
 
@@ -42,7 +42,7 @@ def retrieval(
 ) -> Retrieval:
     """Every clip is a query among all others; with `groups`, among those of other groups, such as speakers."""
     directions, label, group = prepared(codes, labels, groups)
-    precision, recalled, shares = [], [], []
+    precision, recalled, chances = [], [], []
     for start in range(0, len(codes), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(codes)))
         cosines, allowed = compared(directions, group, rows)
@@ -52,11 +52,11 @@ def retrieval(
                 ends, finds = ranked(cosine[others], alike)
                 precision.append(average_precision(ends, finds))
                 recalled.append([chance_of_find(ends, finds, k) for k in nearest])
-                shares.append(alike.mean())
+                chances.append(chance_precision(len(alike), int(alike.sum())))
     if not precision:
         raise ValueError("no clip has another of its label: give at least two clips of a label")
     recall = dict(zip(nearest, np.mean(recalled, axis=0).tolist(), strict=True))
-    return Retrieval(float(np.mean(precision)), recall, float(np.mean(shares)), len(precision))
+    return Retrieval(float(np.mean(precision)), recall, float(np.mean(chances)), len(precision))
 
 
 def neighbours(
@@ -105,8 +105,23 @@ def ranked(
 
 
 def average_precision(ends: Int[np.ndarray, " tie"], finds: Int[np.ndarray, " tie"]) -> float:
-    """Precision at each new relevant clip, averaged over them."""
-    return float(np.sum(np.diff(finds, prepend=0) * finds / ends) / finds[-1])
+    """Precision at each relevant clip, averaged over them; the expectation over the orders of ties.
+
+    A place within a tie is relevant with the tie's fraction of relevant clips, and the places of the tie before it
+    hold what is then expected of the other relevant ones.
+    """
+    size, good = np.diff(ends, prepend=0), np.diff(finds, prepend=0)
+    place = np.arange(1, ends[-1] + 1)
+    ahead = place - 1 - np.repeat(ends - size, size)
+    others = np.repeat((good - 1) / np.maximum(size - 1, 1), size)
+    precision = (np.repeat(finds - good, size) + 1 + ahead * others) / place
+    return float(np.sum(np.repeat(good / size, size) * precision) / finds[-1])
+
+
+def chance_precision(others: int, relevant: int) -> float:
+    """The expected average precision of a random order: [H + (R − 1) / (N − 1) · (N − H)] / N, H = Σ 1 / n."""
+    harmonic = float(np.sum(1 / np.arange(1, others + 1)))
+    return (harmonic + (relevant - 1) / max(others - 1, 1) * (others - harmonic)) / others
 
 
 def chance_of_find(ends: Int[np.ndarray, " tie"], finds: Int[np.ndarray, " tie"], k: int) -> float:

@@ -8,7 +8,7 @@ MEANINGS = {
     "dci_disentanglement": Meaning("DCI disentanglement", "Whether each code is important for one factor only."),
     "dci_completeness": Meaning("DCI completeness", "Whether each factor is predicted by one code only."),
     "dci_informativeness": Meaning("DCI informativeness", "How well all codes together predict the factors."),
-    "modularity": Meaning("Modularity", "Whether each code has information on one factor only."),
+    "modularity": Meaning("Modularity", "Whether each code has information on one factor only, beyond chance."),
     "explicitness": Meaning("Explicitness", "How well a linear classifier predicts the factors from all codes."),
     "jemmig": Meaning("JEMMIG", "Like MIG, penalising information of the best code on other factors."),
     "dcimig": Meaning("DCIMIG", "MIG with the gap taken per code, between its best factor and the next best."),

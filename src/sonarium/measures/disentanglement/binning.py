@@ -1,7 +1,9 @@
 """Bins for numbers, and the joint counts of every code with every factor in one pass.
 
 A column keeps its own values as bins where it has no more of them than there are bins, and a category
-always does; any other column gets bins of equal width between its least and its greatest value.
+always does; any other column gets bins of equal width between its least and its greatest value. A value that
+lies on an edge, up to rounding, belongs to the bin nearer the middle, and one in the very middle has a bin of
+its own: a column, its negative and its multiples have the same bins.
 """
 
 from typing import no_type_check
@@ -9,6 +11,9 @@ from typing import no_type_check
 import numba
 import numpy as np
 from jaxtyping import Float, Int
+
+EDGE = 1e-5
+"""Fraction of a bin's width: a value no further from an edge lies on it."""
 
 
 def bin_columns(
@@ -20,7 +25,7 @@ def bin_columns(
     """
     binned, sizes = _bin_all(values, bins)
     for column, kept in enumerate(keep or ()):
-        if kept and sizes[column] == bins:  # as many as there are bins, or more that were cut
+        if kept and sizes[column] >= bins:  # as many as there are bins, or more that were cut
             distinct, inverse = np.unique(values[:, column], return_inverse=True)
             binned[:, column], sizes[column] = inverse, len(distinct)
     return binned, sizes
@@ -54,12 +59,33 @@ def _bin_all(values, bins):
             for clip in range(clips):
                 binned[clip, column] = _place(own, len(own), values[clip, column])
         else:
-            low, high = values[:, column].min(), values[:, column].max()
-            sizes[column] = bins
-            for clip in range(clips):
-                place = int((values[clip, column] - low) / (high - low) * bins)
-                binned[clip, column] = min(place, bins - 1)
+            sizes[column] = _equal_widths(values[:, column], bins, binned[:, column])
     return binned, sizes
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _equal_widths(values, bins, binned):
+    """The bins of one column into `binned`, and their number: one more if values lie in the very middle."""
+    low, high = values.min(), values.max()
+    middle = 0
+    for clip in range(len(values)):
+        place = (values[clip] - low) / (high - low) * bins
+        edge = int(place + 0.5)
+        if abs(place - edge) > EDGE:
+            binned[clip] = int(place)
+        elif 2 * edge == bins:
+            binned[clip] = -1
+            middle = 1
+        else:
+            binned[clip] = edge if 2 * edge < bins else edge - 1
+    if middle:
+        for clip in range(len(values)):
+            if binned[clip] < 0:
+                binned[clip] = bins // 2
+            elif 2 * binned[clip] >= bins:
+                binned[clip] += 1
+    return bins + middle
 
 
 @numba.njit(cache=True, nogil=True)

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 
 from sonarium.measures.probes.logistic import fit_logistic
 
+STILL = 1e-12
+"""Variances no further apart than this are equal, of codes with a standard deviation of 1."""
 Sampler = Callable[[int, int, int, np.random.Generator], Float[np.ndarray, "group clip code"]]
 """(factor, groups, clips, random source) to the codes of groups of clips, of which all of one group
 share the value of that factor."""
@@ -27,76 +29,126 @@ class Draws:
     votes: int = 800
     """Training groups of clips; as many again are scored."""
     clips: int = 64
-    """Clips in a group (FactorVAE), pairs of clips in a difference (BetaVAE)."""
+    """Greatest number of clips in a group (FactorVAE); pairs of clips in a difference (BetaVAE)."""
 
 
-def beta_vae(sampler: Sampler, factors: int, draws: Draws, seed: int) -> float:
+@dataclass(frozen=True)
+class Samplers:
+    """Where groups of clips come from: those of one half of a table are learnt from, those of the other scored."""
+
+    learn: Sampler
+    score: Sampler
+    clips: int
+    """Clips in a group."""
+
+
+def beta_vae(samplers: Samplers, factors: int, draws: Draws, seed: int) -> float:
     """Accuracy of predicting, from the mean |difference| of pairs that share a factor, which one it is."""
     rng = np.random.default_rng([seed, 0xBE])
-    shared = rng.integers(0, factors, size=2 * draws.votes)
-    differences = None
-    for factor in range(factors):
-        mine = np.flatnonzero(shared == factor)
-        pairs = sampler(factor, len(mine) * draws.clips, 2, rng)
-        mean = np.abs(pairs[:, 0] - pairs[:, 1]).reshape(len(mine), draws.clips, -1).mean(axis=1)
-        if differences is None:
-            differences = np.zeros((len(shared), mean.shape[1]))
-        differences[mine] = mean
-    assert differences is not None
-    learn, score = slice(0, draws.votes), slice(draws.votes, None)
-    spread = differences[learn].std(axis=0)
-    scaled = (differences - differences[learn].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    logits = fit_logistic(scaled[learn], shared[learn, None] == np.arange(factors))(scaled[score])
-    return float(np.mean(logits.argmax(axis=1) == shared[score]))
+
+    def pairs(sampler: Sampler, factor: int, votes: int) -> np.ndarray:
+        found = sampler(factor, votes * draws.clips, 2, rng)
+        return np.abs(found[:, 0] - found[:, 1]).reshape(votes, draws.clips, -1).mean(axis=1)
+
+    learn, learnt = _votes(pairs, samplers.learn, factors, draws.votes, rng)
+    score, scored = _votes(pairs, samplers.score, factors, draws.votes, rng)
+    spread = learn.std(axis=0)
+    learn, score = ((one - learn.mean(axis=0)) / np.where(spread > 0, spread, 1.0) for one in (learn, score))
+    logits = fit_logistic(learn, learnt[:, None] == np.arange(factors))(score)
+    return float(np.mean(logits.argmax(axis=1) == scored))
 
 
-def factor_vae(
-    sampler: Sampler, spread: Float[np.ndarray, " code"], factors: int, draws: Draws, seed: int
-) -> float:
+def factor_vae(samplers: Samplers, factors: int, draws: Draws, seed: int) -> float:
     """Accuracy of predicting, from the code that varies least in a group, the factor that the group shares.
 
-    `spread` is each code's standard deviation over all clips; dead codes are not among them.
+    Codes have a standard deviation of 1 over all clips. Codes that vary equally little share a vote.
     """
     rng = np.random.default_rng([seed, 0xFA])
-    shared = rng.integers(0, factors, size=2 * draws.votes)
-    stillest = np.zeros(len(shared), np.int64)
-    for factor in range(factors):
-        mine = np.flatnonzero(shared == factor)
-        groups = sampler(factor, len(mine), draws.clips, rng) / spread
-        stillest[mine] = groups.var(axis=1).argmin(axis=1)
-    learn, score = slice(0, draws.votes), slice(draws.votes, None)
-    votes = np.zeros((len(spread), factors), np.int64)
-    np.add.at(votes, (stillest[learn], shared[learn]), 1)
-    return float(np.mean(votes.argmax(axis=1)[stillest[score]] == shared[score]))
+
+    def stillest(sampler: Sampler, factor: int, votes: int) -> np.ndarray:
+        spread = sampler(factor, votes, samplers.clips, rng).var(axis=1)
+        least = spread <= spread.min(axis=1, keepdims=True) + STILL
+        return least / least.sum(axis=1, keepdims=True)
+
+    learn, learnt = _votes(stillest, samplers.learn, factors, draws.votes, rng)
+    score, scored = _votes(stillest, samplers.score, factors, draws.votes, rng)
+    called = (learn.T @ np.eye(factors)[learnt]).argmax(axis=1)
+    return float(np.mean(np.sum(score * (called == scored[:, None]), axis=1)))
 
 
-def from_table(codes: Float[np.ndarray, "clip code"], factors: Float[np.ndarray, "clip factor"]) -> Sampler | str:
-    """Draw from the given clips, where most values repeat; else say which factor's do not."""
-    orders, firsts, sizes = [], [], []
-    for factor in range(factors.shape[1]):
-        _, value, size = np.unique(factors[:, factor], return_inverse=True, return_counts=True)
-        if size[size > 1].sum() < len(factors) / 2:
-            return f"most clips have a value of factor {factor} that no other clip has"
-        orders.append(np.argsort(value, kind="stable"))
-        firsts.append((np.cumsum(size) - size)[size > 1])
-        sizes.append(size[size > 1])
+def _votes(
+    ask: Callable[[Sampler, int, int], np.ndarray],
+    sampler: Sampler,
+    factors: int,
+    votes: int,
+    rng: np.random.Generator,
+) -> tuple[Float[np.ndarray, "vote code"], Int[np.ndarray, " vote"]]:
+    """What is asked of groups that share a factor drawn at random, and which factor that is."""
+    shared = np.sort(rng.integers(0, factors, size=votes))
+    counts = np.bincount(shared, minlength=factors)
+    return np.concatenate([ask(sampler, factor, int(count)) for factor, count in enumerate(counts)]), shared
+
+
+def from_table(
+    codes: Float[np.ndarray, "clip code"],
+    factors: Float[np.ndarray, "clip factor"],
+    half: Int[np.ndarray, " clip"],
+    most: int,
+) -> Samplers | str:
+    """Draw from the given clips, where in each half most values repeat; else say which factor's do not.
+
+    Groups have equally many clips whatever factor they share, all different: else the number of different clips
+    alone, on which the least variance among codes depends, would give the factor away.
+    """
+    sizes = [[_group_size(factors[half == part, factor]) for factor in range(factors.shape[1])] for part in (0, 1)]
+    clips = min(most, *map(min, sizes))
+    if clips < 2:
+        lacking = int(np.min(sizes, axis=0).argmin())
+        return f"in one half, most clips have a value of factor {lacking} that no other clip has"
+    learn, score = (_draw_from(codes[half == part], factors[half == part]) for part in (0, 1))
+    return Samplers(learn, score, clips)
+
+
+def _group_size(column: Float[np.ndarray, " clip"]) -> int:
+    """The greatest number such that half of the clips have a value that as many clips have."""
+    sizes = np.sort(np.unique(column, return_counts=True)[1])[::-1]
+    return int(sizes[np.searchsorted(np.cumsum(sizes), len(column) / 2)])
+
+
+def _draw_from(codes: Float[np.ndarray, "clip code"], factors: Float[np.ndarray, "clip factor"]) -> Sampler:
+    by_value = []
+    for column in factors.T:
+        _, value, size = np.unique(column, return_inverse=True, return_counts=True)
+        by_value.append((np.argsort(value, kind="stable"), np.cumsum(size) - size, size))
 
     def sample(factor: int, groups: int, clips: int, rng: np.random.Generator) -> np.ndarray:
-        size = sizes[factor]
-        value = rng.choice(len(size), size=groups, p=size / size.sum())
-        # steps of 1 to size - 1 from one clip to the next: no two neighbours are the same clip
-        step = rng.integers(1, size[value, None], size=(groups, clips))
-        place = (rng.integers(0, size[value, None]) + np.cumsum(step, axis=1)) % size[value, None]
-        return codes[orders[factor][firsts[factor][value, None] + place]]
+        order, first, size = by_value[factor]
+        known = np.flatnonzero(size >= clips)
+        value = known[rng.choice(len(known), size=groups, p=size[known] / size[known].sum())]
+        return codes[order[first[value, None] + _subsets(size[value], clips, rng)]]
 
     return sample
+
+
+def _subsets(
+    size: Int[np.ndarray, " group"], clips: int, rng: np.random.Generator
+) -> Int[np.ndarray, "group clip"]:
+    """So many different numbers below each size, every subset as likely (Floyd; Bentley 1987)."""
+    chosen = np.full((len(size), clips), -1)
+    for place in range(clips):
+        last = size - clips + place
+        drawn = rng.integers(0, last + 1)
+        taken = (chosen[:, :place] == drawn[:, None]).any(axis=1)
+        chosen[:, place] = np.where(taken, last, drawn)
+    return chosen
 
 
 def from_world(
     generate: Callable[[np.ndarray], Float[np.ndarray, "clip code"]],
     factors: Float[np.ndarray, "clip factor"],
+    clips: int,
     at_once: int = 4096,
-) -> Sampler:
+) -> Samplers:
     """Make clips on demand; each factor is drawn from its values in the table, apart from the others."""
 
     def sample(factor: int, groups: int, clips: int, rng: np.random.Generator) -> np.ndarray:
@@ -108,7 +160,16 @@ def from_world(
         made = [generate(flat[first : first + at_once]) for first in range(0, len(flat), at_once)]
         return np.concatenate(made).reshape(groups, clips, -1)
 
-    return sample
+    return Samplers(sample, sample, clips)
+
+
+def from_nothing(codes: Float[np.ndarray, "clip code"], clips: int) -> Samplers:
+    """Groups of clips at random, which share no factor: the counterpart of `from_world` that knows nothing."""
+
+    def sample(factor: int, groups: int, clips: int, rng: np.random.Generator) -> np.ndarray:
+        return codes[rng.integers(0, len(codes), size=(groups, clips))]
+
+    return Samplers(sample, sample, clips)
 
 
 def irs(

@@ -3,7 +3,7 @@
 SAP: Kumar et al. 2018 (arXiv:1711.00848). DCI: Eastwood & Williams 2018 (ICLR). Explicitness:
 Ridgeway & Mozer 2018 (arXiv:1802.05312). Whatever is fitted is fitted on half 0 of the clips and
 scored on half 1. A category is scored by balanced accuracy from chance (0) to perfect (1), and a
-number by its R², so that both can be averaged.
+number by its R², so that both can be averaged. Factors without two values in both halves are not given.
 """
 
 from dataclasses import dataclass
@@ -41,8 +41,6 @@ def _bin_classifier(
     fitted: Int[np.ndarray, "code bin class_"], scored: Int[np.ndarray, "code bin class_"]
 ) -> Float[np.ndarray, " code"]:
     known = (fitted[0].sum(axis=0) > 0) & (scored[0].sum(axis=0) > 0)
-    if known.sum() < 2:
-        return np.zeros(len(fitted))
     share = fitted[..., known] / fitted[..., known].sum(axis=1, keepdims=True)
     called = np.eye(int(known.sum()))[share.argmax(axis=-1)]
     called[share.sum(axis=-1) == 0] = 0.0  # a bin that the first half never reached names no class
@@ -69,7 +67,7 @@ def dci(table: Table, half: Int[np.ndarray, " clip"], config: ForestConfig, seed
         values = table.factors[:, factor]
         forest = grow(learnt, values[fit], is_category, config, seed + factor)
         importance[:, factor] = forest.importance
-        informed[factor] = _agreement(values[score], forest.predict(table.codes[score]), is_category)
+        informed[factor] = _agreement(values[score], forest.predict(table.codes[score]), forest.classes)
     return DCI(_disentanglement(importance), _completeness(importance, table.code_count), float(informed.mean()))
 
 
@@ -95,13 +93,16 @@ def _concentration(rows: Float[np.ndarray, "row column"], base: int) -> Float[np
 
 
 def _agreement(
-    true: Float[np.ndarray, " clip"], predicted: Float[np.ndarray, " clip"], is_category: bool
+    true: Float[np.ndarray, " clip"],
+    predicted: Float[np.ndarray, " clip"],
+    classes: Float[np.ndarray, " class_"] | None,
 ) -> float:
-    if is_category:
-        recall = [np.mean(predicted[true == one] == one) for one in np.unique(true)]
+    if classes is not None:
+        # A class that the first half lacks cannot be predicted.
+        recall = [np.mean(predicted[true == one] == one) for one in np.intersect1d(true, classes)]
         return float(above_chance(np.array([recall]))[0])
     spread = np.sum((true - true.mean()) ** 2)
-    return float(max(0.0, 1 - np.sum((true - predicted) ** 2) / spread)) if spread > 0 else 0.0
+    return float(max(0.0, 1 - np.sum((true - predicted) ** 2) / spread))
 
 
 def explicitness(
@@ -121,7 +122,7 @@ def explicitness(
         asked = bins == values if is_category else bins >= values[1:]
         answered = [asked[half == part].any(0) & ~asked[half == part].all(0) for part in (0, 1)]
         asked = asked[:, answered[0] & answered[1]]
-        if asked.shape[1] == 0:
+        if asked.shape[1] == 0:  # a number with one value far from all others: no bin but its own is left
             scores.append(0.0)
             continue
         logits = fit_logistic(scaled[half == 0], asked[half == 0])(scaled[half == 1])

@@ -1,31 +1,36 @@
 """Every measure of disentanglement, of two arrays: codes, and the factors of the same clips.
 
 Each score is oriented as in its paper, 1 best; the papers are named where each is computed. What is fitted is
-fitted on one half of the clips and scored on the other. If all codes are dead, all scores are 0.
+fitted on one half of the clips and scored on the other. If all codes are dead, all scores are 0. Beside the scores
+stand those of noise: the same codes with their clips in another order. A score that cannot fail is left out.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sonarium.measures.disentanglement import information, syntone
 from sonarium.measures.disentanglement.binning import bin_columns, joint_counts
 from sonarium.measures.disentanglement.forest import ForestConfig
+from sonarium.measures.disentanglement.halves import halves, predictable
 from sonarium.measures.disentanglement.interventions import (
     Draws,
-    Sampler,
+    Samplers,
     beta_vae,
     factor_vae,
+    from_nothing,
     from_table,
     from_world,
     irs,
 )
 from sonarium.measures.disentanglement.predictability import dci, explicitness, sap
 from sonarium.measures.disentanglement.table import Table, checked, matrix
+from sonarium.measures.statistics import prediction_interval, within
 
 Generate = Callable[[np.ndarray], ArrayLike | Tensor]
 DRAWS, FOREST = Draws(), ForestConfig()
@@ -33,6 +38,14 @@ SCORES = (
     "mig", "sap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "modularity",
     "explicitness", "jemmig", "dcimig", "beta_vae", "factor_vae", "irs",
 )  # fmt: skip
+OF_GROUPS = ("beta_vae", "factor_vae")
+OF_SEVERAL_FACTORS = ("dci_disentanglement", "modularity", *OF_GROUPS)
+"""Scores of which factor it is: with one factor any codes have them."""
+OF_PREDICTION = ("sap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "explicitness")
+PERMUTATIONS = 5
+"""Random orders of the clips that are scored as noise."""
+NOISE_LIMIT = 0.5
+"""A score is left out if noise comes further than this from chance (0) to perfect (1)."""
 
 
 def disentangle(
@@ -47,6 +60,7 @@ def disentangle(
     dead_below: float = 0.0,
     draws: Draws = DRAWS,
     forest: ForestConfig = FOREST,
+    permutations: int = PERMUTATIONS,
 ) -> dict[str, Any]:
     """How well each factor is encoded by one code, and each code encodes one factor.
 
@@ -54,90 +68,178 @@ def disentangle(
     factors: (clip, factor), the factors of the same clips; a category by the position of its value.
     discrete: which factors are categories: one bool, a bool for each, or the positions of those that are.
     protocol: "syntone" computes five scores as SynTone's evaluator called them, factors and codes exchanged.
-    seed: of the halves, the forests and the draws; the same seed gives the same numbers.
+    seed: of the halves, the forests, the draws and the permutations; the same seed gives the same numbers.
     generate: makes codes (clip, code) from factors (clip, factor); `beta_vae` and `factor_vae` draw from
-        it. Without it they draw from the clips given, where every factor's values repeat.
+        it. Without it they draw from the clips given, where every factor's values repeat: groups to learn
+        from out of one half, groups to score out of the other.
     bins: equal-width bins for numbers and codes that have more values than that.
     dead_below: a code whose standard deviation is no greater is dead; a constant code always is.
+    permutations: random orders of the codes' clips that are scored as noise; 0 for none.
 
-    Returns the scores by name, with `dead_codes` (how many) and `notes` (what was left out, and why).
+    Returns the scores by name, with `dead_codes` (how many), `notes` (what was left out, and why) and `noise`:
+    of each score the mean, std and count over the permutations, and low and high, between which 95 % of such
+    noise lies.
     """
     if protocol not in ("standard", "syntone"):
         raise ValueError(f"got protocol={protocol!r}: 'standard' or 'syntone' is expected")
     if not isinstance(bins, (int, np.integer)) or bins < 2:
         raise ValueError(f"got bins={bins!r}: a whole number, at least 2, is expected")
+    if not isinstance(permutations, (int, np.integer)) or permutations < 0 or permutations == 1:
+        raise ValueError(
+            f"got permutations={permutations!r}: a whole number, at least 2, is expected, or 0 for none"
+        )
     table = checked(codes, factors, discrete, dead_below)
+    orders = np.random.default_rng([seed, 0x401])
     if protocol == "syntone":
-        scores = dict[str, Any](syntone.as_called(matrix(codes, "codes"), table.factors))
         notes = ["protocol syntone: factors and codes exchanged, 10 bins, categories taken as numbers"]
-    elif not table.live.any():
-        scores, notes = dict[str, Any].fromkeys(SCORES, 0.0), ["all codes are dead: every score is 0"]
+        every = matrix(codes, "codes")
+        scores = syntone.as_called(every, table.factors)
+        blind = [syntone.as_called(orders.permutation(every), table.factors) for _ in range(permutations)]
+        noise = _noise(blind)
     else:
-        scores, notes = _standard(table, seed, generate, int(bins), draws, forest)
-    return scores | {"dead_codes": table.dead_codes, "notes": notes}
+        standard = _Standard(halves(table.factors, seed), generate, seed, int(bins), draws, forest)
+        scores, notes = standard.scores(table)
+        noise = {}
+        if table.live.any():
+            permuted = (replace(table, codes=orders.permutation(table.codes)) for _ in range(permutations))
+            noise = _noise([standard.scores(one, knows_nothing=True)[0] for one in permuted])
+            notes += _leave_out_what_noise_has(scores, noise, table.factors.shape[1])
+    return scores | {"dead_codes": table.dead_codes, "notes": notes, "noise": noise}
 
 
-def closed_scores(table: Table, seed: int, bins: int) -> dict[str, float]:
-    """The scores computed from joint counts and moments, without training a model."""
-    half = halves(len(table.codes), seed)
+def _noise(scored: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
+    names = scored[0] if scored else ()
+    every = {name: prediction_interval([one[name] for one in scored]) for name in names}
+    return {name: asdict(within(one, 0.0, 1.0)) for name, one in every.items()}
+
+
+def _leave_out_what_noise_has(
+    scores: dict[str, float], noise: dict[str, dict[str, Any]], factors: int
+) -> list[str]:
+    notes = []
+    for name in list(noise):
+        chance = 1 / factors if name in OF_GROUPS else 0.0
+        if (mean := noise[name]["mean"]) > chance + NOISE_LIMIT * (1 - chance):
+            del scores[name], noise[name]
+            notes.append(f"{name} is left out: codes that know nothing of the factors score {mean:.2f} on average")
+    return notes
+
+
+@dataclass(frozen=True)
+class _Standard:
+    """The scores as their papers define them, with what is the same for codes and for noise."""
+
+    half: Int[np.ndarray, " clip"]
+    generate: Generate | None
+    seed: int
+    bins: int
+    draws: Draws
+    forest: ForestConfig
+
+    def scores(self, table: Table, knows_nothing: bool = False) -> tuple[dict[str, Any], list[str]]:
+        """The scores that these clips allow, and notes on the others; codes of noise know nothing."""
+        samplers = self.samplers(table, knows_nothing)
+        out, notes = left_out(table, self.half, samplers)
+        if not table.live.any():
+            said = [*notes, "all codes are dead: every score is 0"]
+            return {name: 0.0 for name in SCORES if name not in out}, said
+        scores = closed_scores(table, self.half, self.bins)
+        if "modularity" not in out:
+            scores["modularity"] = modularity(table, self.bins, self.seed)
+        if "explicitness" not in out:
+            scores |= self.predictions(table.of(predictable_ones(table, self.half)))
+        if not isinstance(samplers, str) and "beta_vae" not in out:
+            factors = table.factors.shape[1]
+            scores["beta_vae"] = beta_vae(samplers, factors, self.draws, self.seed)
+            scores["factor_vae"] = factor_vae(samplers, factors, self.draws, self.seed)
+        if len(table.codes) < 10 * self.bins:
+            notes.append(f"{len(table.codes)} clips for {self.bins} bins: mutual information is overestimated")
+        # rounding may leave a perfect score a hair above 1, and a code's IRS can be worse than none at all
+        kept = [name for name in SCORES if name in scores and name not in out]
+        return {name: min(max(scores[name], 0.0), 1.0) for name in kept}, notes
+
+    def predictions(self, table: Table) -> dict[str, float]:
+        read = dci(table, self.half, self.forest, self.seed)
+        factor_bins, _ = bin_columns(table.factors, self.bins, keep=table.discrete)
+        return {
+            "dci_disentanglement": read.disentanglement,
+            "dci_completeness": read.completeness,
+            "dci_informativeness": read.informativeness,
+            "explicitness": explicitness(table, factor_bins, self.half),
+        }
+
+    def samplers(self, table: Table, knows_nothing: bool) -> Samplers | str:
+        """Groups of clips that share a factor, by codes with a mean of 0 and a standard deviation of 1."""
+        mean, spread = table.codes.mean(axis=0), table.codes.std(axis=0)
+        scaled, generate, clips = (table.codes - mean) / spread, self.generate, self.draws.clips
+        if generate is None:
+            return from_table(scaled, table.factors, self.half, clips)
+        if knows_nothing:
+            return from_nothing(scaled, clips)
+
+        def living(factors: Float[np.ndarray, "clip factor"]) -> Float[np.ndarray, "clip live"]:
+            made = matrix(generate(factors), "codes from `generate`")
+            if made.shape != (len(factors), table.code_count):
+                raise ValueError(
+                    f"`generate` made codes of shape {made.shape} from {len(factors)} clips: "
+                    f"{(len(factors), table.code_count)} is expected, as in `codes`"
+                )
+            return (made[:, table.live] - mean) / spread
+
+        return from_world(living, table.factors, clips)
+
+
+def left_out(table: Table, half: Int[np.ndarray, " clip"], samplers: Samplers | str) -> tuple[set[str], list[str]]:
+    """The scores that could not fail, or cannot be computed, and why."""
+    out, notes = set[str](), []
+    known = predictable_ones(table, half)
+    if table.factors.shape[1] == 1:
+        out |= {*OF_SEVERAL_FACTORS}
+        notes.append(f"{', '.join(OF_SEVERAL_FACTORS)} are left out: with one factor any codes are perfect")
+    elif isinstance(samplers, str):
+        out |= {*OF_GROUPS}
+        notes.append(f"beta_vae and factor_vae are left out: {samplers}, and there is no `generate`")
+    if int(table.live.sum()) == 1:
+        out.add("dci_completeness")
+        notes.append("dci_completeness is left out: with one live code any code is perfect")
+    for factor in sorted({*range(table.factors.shape[1])} - {*known}):
+        notes.append(f"factor {factor} has no part in sap, dci and explicitness: it does not vary in both halves")
+    if not known:
+        out |= {*OF_PREDICTION}
+    elif len(known) == 1 < table.factors.shape[1]:
+        out.add("dci_disentanglement")
+        notes.append("dci_disentanglement is left out: one factor alone can be predicted")
+    return out, notes
+
+
+def predictable_ones(table: Table, half: Int[np.ndarray, " clip"]) -> list[int]:
+    """The factors that vary in both halves."""
+    return [
+        factor
+        for factor, is_category in enumerate(table.discrete)
+        if predictable(table.factors[:, factor], half, is_category)
+    ]
+
+
+def closed_scores(table: Table, half: Int[np.ndarray, " clip"], bins: int) -> dict[str, float]:
+    """The scores computed from joint counts and moments, without drawing or training anything."""
     code_bins, code_sizes = bin_columns(table.codes, bins)
     factor_bins, factor_sizes = bin_columns(table.factors, bins, keep=table.discrete)
     counts = joint_counts(code_bins, factor_bins, code_sizes, factor_sizes, half)
-    mutual = information.information(counts.sum(axis=0), code_sizes, factor_sizes)
-    return {
+    mutual = information.information(counts.sum(axis=0))
+    known = predictable_ones(table, half)
+    scores = {"sap": sap(table.of(known), counts[:, :, known])} if known else {}
+    return scores | {
         "mig": information.mig(mutual),
-        "sap": sap(table, counts),
-        "modularity": information.modularity(mutual),
         "jemmig": information.jemmig(mutual, bins),
         "dcimig": information.dcimig(mutual),
         "irs": irs(table.codes, factor_bins, factor_sizes),
     }
 
 
-def halves(clips: int, seed: int) -> np.ndarray:
-    """0 for the training clips, 1 for those that are scored."""
-    order = np.random.default_rng([seed, 0x4A]).permutation(clips)
-    half = np.zeros(clips, np.int64)
-    half[order[: clips // 2]] = 1
-    return half
-
-
-def _standard(
-    table: Table, seed: int, generate: Generate | None, bins: int, draws: Draws, forest: ForestConfig
-) -> tuple[dict[str, Any], list[str]]:
-    half = halves(len(table.codes), seed)
-    scores = closed_scores(table, seed, bins)
-    read = dci(table, half, forest, seed)
-    scores["dci_disentanglement"] = read.disentanglement
-    scores["dci_completeness"] = read.completeness
-    scores["dci_informativeness"] = read.informativeness
-    factor_bins, _ = bin_columns(table.factors, bins, keep=table.discrete)
-    scores["explicitness"] = explicitness(table, factor_bins, half)
-    notes = []
-    sampler = _sampler(table, generate)
-    if isinstance(sampler, str):
-        notes.append(f"beta_vae and factor_vae are left out: {sampler}, and there is no `generate`")
-    else:
-        factors = table.factors.shape[1]
-        scores["beta_vae"] = beta_vae(sampler, factors, draws, seed)
-        scores["factor_vae"] = factor_vae(sampler, table.codes.std(axis=0), factors, draws, seed)
-    if len(table.codes) < 10 * bins:
-        notes.append(f"{len(table.codes)} clips for {bins} bins: mutual information is overestimated")
-    # rounding may leave a perfect score a hair above 1, and a code's IRS can be worse than none at all
-    return {name: min(max(scores[name], 0.0), 1.0) for name in SCORES if name in scores}, notes
-
-
-def _sampler(table: Table, generate: Generate | None) -> Sampler | str:
-    if generate is None:
-        return from_table(table.codes, table.factors)
-
-    def living(factors: Float[np.ndarray, "clip factor"]) -> Float[np.ndarray, "clip live"]:
-        made = matrix(generate(factors), "codes from `generate`")
-        if made.shape != (len(factors), table.code_count):
-            raise ValueError(
-                f"`generate` made codes of shape {made.shape} from {len(factors)} clips: "
-                f"{(len(factors), table.code_count)} is expected, as in `codes`"
-            )
-        return made[:, table.live]
-
-    return from_world(living, table.factors)
+def modularity(table: Table, bins: int, seed: int) -> float:
+    """Modularity, with the permutations that say which information is more than chance."""
+    code_bins, code_sizes = bin_columns(table.codes, bins)
+    factor_bins, factor_sizes = bin_columns(table.factors, bins, keep=table.discrete)
+    mutual = information.information(joint_counts(code_bins, factor_bins, code_sizes, factor_sizes)[0])
+    return information.modularity(mutual, information.chance(mutual, code_bins, factor_bins, seed))

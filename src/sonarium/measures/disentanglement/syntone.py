@@ -24,7 +24,7 @@ def as_called(
     sizes = np.full(codes.shape[1], BINS), np.full(factors.shape[1], BINS)
     counts = joint_counts(factor_bins, code_bins, sizes[1], sizes[0])[0]
     # in `table`, the evaluator's "codes" are our factors, and its "factors" our codes
-    table = information(counts, sizes[1], sizes[0])
+    table = information(counts)
     if table.mutual.max() == 0:
         return dict.fromkeys(("mig", "sap", "dcimig", "jemmig", "modularity"), 0.0)
     return {

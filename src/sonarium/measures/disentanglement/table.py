@@ -1,14 +1,15 @@
 """Codes and factors as one checked table, the input of every disentanglement measure.
 
-A code is dead when it is the same for every clip (up to the resolution of float32), or when its
+A code is dead when it is the same for every clip (up to the resolution of the type of its numbers), or when its
 standard deviation lies below a limit that the caller sets; codes under a standard normal prior are
 commonly called dead below 0.05. Dead codes are counted and left out of every measure.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -33,6 +34,11 @@ class Table:
     def code_count(self) -> int:
         """The number of codes given, dead ones among them."""
         return len(self.live)
+
+    def of(self, factors: Sequence[int]) -> "Table":
+        """The same clips with these factors alone."""
+        kept = tuple(self.discrete[factor] for factor in factors)
+        return replace(self, factors=self.factors[:, list(factors)], discrete=kept)
 
     @property
     def dead_codes(self) -> int:
@@ -61,18 +67,22 @@ def checked(
         _check_factor(factor_values[:, position], position, is_category)
     if not dead_below >= 0:
         raise ValueError(f"got dead_below={dead_below}: a standard deviation is expected, 0 or more")
-    resolution = np.finfo(np.float32).eps * np.abs(code_values).max(axis=0)
-    live = code_values.std(axis=0) > np.maximum(resolution, dead_below)
+    live = code_values.std(axis=0) > np.maximum(resolution(codes) * np.abs(code_values).max(axis=0), dead_below)
     return Table(np.asfortranarray(code_values[:, live]), live, factor_values, categories)
 
 
 def matrix(values: ArrayLike | Tensor, name: str) -> Float[np.ndarray, "clip column"]:
     """An array of two axes and finite numbers, or a ValueError that says what is wrong with it."""
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    array = as_array(values)
     if array.ndim != 2:
         raise ValueError(f"{name} have shape {array.shape}: two axes are expected, one row a clip")
     if array.shape[1] == 0:
         raise ValueError(f"{name} have no columns (shape {array.shape}): at least one is needed")
+    if np.iscomplexobj(array):
+        raise ValueError(
+            f"{name} are of type {array.dtype}: real numbers are expected; give real and imaginary parts, or "
+            "magnitudes, as columns"
+        )
     try:
         numbers = array.astype(np.float64, order="F")  # sums over clips are several times quicker so
     except (TypeError, ValueError):
@@ -90,10 +100,29 @@ def matrix(values: ArrayLike | Tensor, name: str) -> Float[np.ndarray, "clip col
     return numbers
 
 
+def as_array(values: ArrayLike | Tensor) -> np.ndarray:
+    """NumPy has no bfloat16: such numbers are given as float32, which holds them all."""
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    plain = values.detach().cpu()
+    return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+
+
+def resolution(values: ArrayLike | Tensor) -> float:
+    """The relative distance between neighbouring numbers of this type, but no finer than sums over clips are."""
+    finest = 16 * float(np.finfo(np.float64).eps)
+    if isinstance(values, Tensor):
+        return max(torch.finfo(values.dtype).eps, finest) if values.dtype.is_floating_point else finest
+    kind = np.asarray(values).dtype
+    return max(float(np.finfo(kind).eps), finest) if np.issubdtype(kind, np.floating) else finest
+
+
 def which_discrete(discrete: bool | Sequence[bool] | Sequence[int], count: int) -> tuple[bool, ...]:
     """One bool a factor, from one bool for all, a bool for each, or the positions of the categories."""
     if isinstance(discrete, (bool, np.bool_)):
         return (bool(discrete),) * count
+    if discrete is None or isinstance(discrete, str) or np.ndim(discrete) != 1:
+        raise ValueError(misunderstood(discrete))
     given = list(discrete)
     if given and all(isinstance(one, (bool, np.bool_)) for one in given):
         if len(given) != count:
@@ -103,14 +132,23 @@ def which_discrete(discrete: bool | Sequence[bool] | Sequence[int], count: int) 
     for one in given:
         is_position = isinstance(one, (int, np.integer)) and not isinstance(one, bool)
         if not is_position:
-            raise ValueError(
-                f"discrete={discrete} is not understood: give one bool, a bool for each factor, "
-                "or the positions of the factors that are categories"
-            )
+            raise ValueError(misunderstood(discrete))
         if not -count <= one < count:
             raise ValueError(f"discrete names factor {one}, but factors are numbered 0 to {count - 1}")
         positions.add(int(one) % count)
+    if len(positions) < len(given) or (len(given) == count and set(given) <= {0, 1}):
+        raise ValueError(
+            f"discrete={discrete} may mean positions or one value a factor: give bools, such as "
+            f"{[bool(one) for one in given]}, or each position once"
+        )
     return tuple(position in positions for position in range(count))
+
+
+def misunderstood(discrete: object) -> str:
+    return (
+        f"discrete={discrete!r} is not understood: give one bool, a bool for each factor, or the positions of the "
+        "factors that are categories"
+    )
 
 
 def _check_factor(values: Float[np.ndarray, " clip"], position: int, is_category: bool) -> None:
