@@ -77,3 +77,8 @@ def write_whole(path: Path, text: str) -> None:
 def as_utf8(text: str) -> bytes:
     """Names of files may hold bytes that are no text; a mark stands for each."""
     return text.encode("utf-8", errors="replace")
+
+
+def printable(text: str) -> str:
+    """What a terminal would obey (names of files may hold its escapes), or no font has, as Python writes it."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -2,7 +2,7 @@
 
 import sys
 
-from sonarium.files import remedy
+from sonarium.files import printable, remedy
 
 HINT = "check that the path is right and that you may read and write there"
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -14,7 +14,12 @@ class UsageError(Exception):
 
 def say(text: str) -> None:
     """Remarks go to the error stream, so that the output stays clean for pipes."""
-    print(text, file=sys.stderr, flush=True)
+    print(*map(printable, text.split("\n")), sep="\n", file=sys.stderr, flush=True)
+
+
+def tell(*lines: str) -> None:
+    """Lines of output, in which names of files and labels cannot command the terminal."""
+    print(*map(printable, lines), sep="\n")
 
 
 def verdict(error: BaseException) -> tuple[int, str] | None:

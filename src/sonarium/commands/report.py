@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from sonarium.commands.faults import UsageError
+from sonarium.commands.faults import UsageError, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.report.page import RunPage, page
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     if flags.json:
         print(json.dumps({"out": str(flags.out), "bytes": size, "runs": runs}))
     else:
-        print(f"{flags.out}: {runs} run(s), {size / 2**20:.1f} MB; open it in a browser")
+        tell(f"{flags.out}: {runs} run(s), {size / 2**20:.1f} MB; open it in a browser")
 
 
 def run_page(folder: Path) -> RunPage:

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table as Drawn
 from rich.text import Text
 
+from sonarium.commands.flags import NARROWEST
 from sonarium.evaluation.aggregate import Group, Score, Table
 from sonarium.evaluation.meanings import control, explained
+from sonarium.files import printable
 from sonarium.measures.contract import Meaning
 
 GAP = 2
@@ -29,6 +31,7 @@ SYNTONE = "Factors and codes are exchanged, as SynTone's evaluator calls them: c
 
 
 def show(tables: Sequence[Table], console: Console) -> None:
+    console.width = max(NARROWEST, console.width)
     for table in tables:
         title = f"{table.world}, {'protocol ' if table.protocol in NAMED else ''}{table.protocol}"
         for drawn in drawings(table, title, console.width):
@@ -52,7 +55,7 @@ def show(tables: Sequence[Table], console: Console) -> None:
 def drawings(table: Table, title: str, width: int) -> list[Drawn]:
     """As many tables as it takes to show all models within this width."""
     keys = table.keys
-    labels = ["", *(table.meaning(key).name for key in keys)]
+    labels = ["", *(printable(table.meaning(key).name) for key in keys)]
     best = [table.best(key) for key in keys]
     columns = [
         [heading(group, table.groups), *(cell(table.meaning(key), group.scores.get(key)) for key in keys)]
@@ -61,16 +64,16 @@ def drawings(table: Table, title: str, width: int) -> list[Drawn]:
     beside = controls(table, keys)
     made = []
     for block in blocks(columns, width - sum(map(breadth, [labels, *beside]))):
-        above = f"{title} (more)" if made else title
+        above = Text(printable(f"{title} (more)" if made else title), "table.title")
         drawn = Drawn(title=above, title_justify="left", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
         drawn.add_column(labels[0])
         for at in block:
-            drawn.add_column(columns[at][0], justify="right", no_wrap=True)
+            drawn.add_column(Text(columns[at][0]), justify="right", no_wrap=True)
         for column in beside:
             drawn.add_column(column[0], justify="right", no_wrap=True, style="dim", header_style="dim")
         for line, label in enumerate(labels[1:], start=1):
             own = [Text(columns[at][line], "bold" if best[line - 1][at] else "") for at in block]
-            drawn.add_row(label, *own, *(column[line] for column in beside))
+            drawn.add_row(Text(label), *own, *(column[line] for column in beside))
         made.append(drawn)
     return made
 
@@ -96,7 +99,7 @@ def heading(group: Group, groups: Sequence[Group]) -> str:
     """The model, its preset below it, and its folder where another has the same name."""
     lines = [group.first.title.replace(" (", "\n(")]
     if sum(other.first.title == group.first.title for other in groups) > 1:
-        lines.append(Path(group.scored[0].run).name)
+        lines.append(printable(Path(group.scored[0].run).name))
     if len(group.scored) > 1:
         lines.append(f"{len(group.scored)} seeds")
     return "\n".join(lines)

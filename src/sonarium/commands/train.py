@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
-from sonarium.commands.faults import UsageError, say
+from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import Group, flag, leading_word, parse_groups, wants_help
 from sonarium.commands.progress import bars, plainly
 from sonarium.runs.build import open_plan, open_run, plan_on_codes
@@ -195,7 +195,7 @@ def report_end(flags: TrainFlags, plan: Plan) -> None:
         print(json.dumps({"run": str(flags.run), **newest}))
         return
     losses = ", ".join(f"{name} {value:.4g}" for name, value in newest.items() if name != "step")
-    print(f"{flags.run}: step {newest['step']}: {losses}")
+    tell(f"{flags.run}: step {newest['step']}: {losses}")
     tested = not isinstance(plan.source, ClipsPlan) or plan.source.tested
     scoring = f"sonarium score {flags.run}, then " if tested else ""
-    print(f"next: {scoring}sonarium report {flags.run} --out page.html")
+    tell(f"next: {scoring}sonarium report {flags.run} --out page.html")
