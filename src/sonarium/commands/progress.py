@@ -122,7 +122,8 @@ class Lines:
         with self.lock:
             now = self.clock()
             further = self.done - self.told_at >= max(1, PART * self.total)
-            if self.stage and now - self.told >= (SOONEST if further else LATEST):
+            soon = further and now - max(self.told, self.began) >= SOONEST
+            if self.stage and (soon or now - self.told >= LATEST):
                 self.told, self.told_at = now, self.done
                 self.line(self.written(now))
 

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
 def run_page(folder: Path) -> RunPage:
     run = RunFolder.read(folder)
     metrics = read_metrics(folder / "metrics.jsonl")
-    if not metrics:
+    if not metrics and run.newest() != 0:
         raise ValueError(f"'{folder}' has no metrics yet: train it with `sonarium train`")
     plan, config = summary(run.config), in_todays_form(run.config)
     scores = read_json(folder / "scores.json") or None

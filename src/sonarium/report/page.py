@@ -196,6 +196,8 @@ def facts(runs: Sequence[RunPage]) -> list[tuple[str, str]]:
     said = [(f"run{several}", names), (f"seed{several}", numbers)]
     if first.metrics:
         said.append(("steps", f"{max(record['step'] for record in first.metrics):,.0f}"))
+    elif first.scores and first.scores.get("step") == 0:
+        said.append(("steps", "0: untrained"))
     if first.scores and "clips" in first.scores:
         said.append(("scored on", f"{first.scores['clips']:,} held-out clips"))
     for name, key in (("split", "split"), ("probes", "asked")):
