@@ -218,8 +218,14 @@ def left(listing: Listing) -> list[str]:
     return [
         f"{listed(dict(sorted(counts.items())))}: {why}"
         for counts, why in (
-            (superseded, f"segments for which {', '.join(listing.read)} stand; --annotations sidecar reads these"),
-            (perhaps, "labels or segments in them are not read; --annotations, --layout and --pattern can say how"),
+            (
+                superseded,
+                f"segments, for which those of {', '.join(listing.read)} stand: --annotations can choose",
+            ),
+            (
+                perhaps,
+                "labels or segments in them are not read; --annotations, --layout and --pattern can say how",
+            ),
             (rest, "no sound"),
         )
         if counts

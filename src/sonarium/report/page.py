@@ -28,7 +28,8 @@ KINDS = {
     "codes": "Codes and factors",
     "reconstructions": "Reconstructions",
     "samples": "Samples of the prior",
-    "map": "Maps of held-out clips",
+    "songs": "Held-out clips",
+    "map": "Maps of what was held out",
     "nearest": "Nearest neighbours",
     "heard": "Nearest neighbours, to listen to",
 }

@@ -253,7 +253,11 @@ def columns_of(path: Path) -> metadata.Table:
         given = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError, OSError) as error:
         raise ValueError(f"'{path}' is not JSON that can be read ({first_line(error)}): repair it") from None
-    lists = {name: value for name, value in given.items() if isinstance(value, list)} if isinstance(given, dict) else {}
+    lists = (
+        {name: value for name, value in given.items() if isinstance(value, list)}
+        if isinstance(given, dict)
+        else {}
+    )
     if len({len(value) for value in lists.values()}) != 1:
         lengths = ", ".join(f"{name} ({len(value)})" for name, value in lists.items()) or "none"
         raise ValueError(
@@ -288,6 +292,12 @@ BESIDE: dict[str, tuple[Callable[[Path], Path | None], Callable[[Path], Iterable
     "sidecar": (sidecar_of, read_sidecar),
 }
 """Formats with a file for each recording: how it is found, and read."""
+
+
+def beside(sounds: Iterable[Path]) -> set[Path]:
+    """All files beside these recordings that hold segments of any such format."""
+    found = {(kind, path) for sound in sounds for kind, (find, _) in BESIDE.items() if (path := find(sound))}
+    return {path for kind, path in found if kind != "sidecar" or is_annotation(path)}
 
 
 def from_crowsetta(root: Path, sounds: Sounds, kind: str) -> Annotated:

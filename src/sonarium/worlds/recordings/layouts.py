@@ -311,7 +311,7 @@ def read_segments(root: Path, hints: Hints) -> Listing:
     factors = likely_labels(tuple(rows), list(dict.fromkeys([*names, *([group] if group else [])])))
     bad = tuple(Fault(*fault) for fault in sorted(faults.items()))
     read = found.read | ({table} if described and (table := annotations.description_in(root)) else set())
-    beside = {path for sound in paths if (path := annotations.sidecar_of(sound)) is not None} - read
+    beside = annotations.beside(paths) - read
     used = Counter(map(ending, read))
     return Listing(
         "segments",
@@ -322,7 +322,7 @@ def read_segments(root: Path, hints: Hints) -> Listing:
         tuple(found.remarks),
         bad,
         used,
-        Counter(ending(path) for path in beside if annotations.is_annotation(path)),
+        Counter(map(ending, beside)),
     )
 
 
