@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def open_closed_streams() -> None:
-    """Streams that the shell closed (`>&-`) lead nowhere, or the next file that is opened would take their place."""
+    """Streams that the shell closed (`>&-`) lead nowhere, or the next file to be opened would take their place."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

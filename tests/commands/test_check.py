@@ -58,7 +58,7 @@ def test_everything_is_told_as_json(folder, check):
     }
     assert told == {
         "path": str(folder), "layout": "folder", "ok": True, "refused": None, "files": 4, "clips": 4,
-        "seconds": [1.0, 2.5, 3.0],
+        "seconds": [1.0, 2.5, 3.0], "pieces": 6, "read": {},
         "rates": {"8000": 3, "16000": 1}, "channels": {"1": 3, "2": 1}, "formats": {"FLAC": 1, "WAV": 3},
         "labels": {"label": {"jay": 1, "tit": 3}}, "segments": {}, "group": "file", "bad_files": [],
         "bad_clips": [], "remarks": [], "duplicates": [], "leaks": [], "passed_over": {".txt": 1},

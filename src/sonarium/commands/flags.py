@@ -32,7 +32,7 @@ PLAINER = (
 )
 """Words of tyro and Python, and what a person would say."""
 NARROWEST = 60
-"""Columns that help and tables are laid out for at least; in fewer, that takes minutes, and nobody could read it."""
+"""Columns that help and tables are laid out for at least: in fewer, that takes minutes, and is not readable."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class TrainFlags:
 @dataclass(frozen=True)
 class ClipsFlags(TrainFlags):
     world: str | None = None
-    """World of the clips; see `sonarium list`. By default tones (digits for pictures), or recordings with --path."""
+    """World of the clips; see `sonarium list`. By default tones (digits for pictures), with --path recordings."""
     codes: Path | None = None
     """Run folder whose codes to train on, in place of a world."""
     front: str | None = None

@@ -18,8 +18,8 @@ from sonarium.measures.probes.frames import clip_means
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.report.album import Medium, peak_safe, put, wav, write_index
-from sonarium.report.media import named_factors
 from sonarium.report.figures import song
+from sonarium.report.media import named_factors
 from sonarium.report.neighbours import Asked, code_map, retrieval_picture, retrieval_table, tsne
 from sonarium.report.style import png
 from sonarium.worlds.contract import World
@@ -35,7 +35,7 @@ SECONDS = 6.0
 FEWEST = 4
 """The smallest number of clips, or of segments, of a map."""
 SONGS, SONG_SECONDS = 4, 4.0
-"""Clips that are drawn with their segments and played, and how much of each: segments are seconds apart, or less."""
+"""Clips that are drawn with their segments and played, and the part of each."""
 AROUND = 0.1
 """Seconds before and after a segment that are played with it."""
 SEGMENT = "segment"
@@ -142,8 +142,8 @@ def maps(
     media = []
     for name, label in list(varied(known).items())[:MAPS] or [("", np.full(len(codes), "clip"))]:
         caption = (
-            f"{len(codes):,} held-out {things} by t-SNE of their mean codes: {things} that lie together have similar "
-            "codes; the distance between clusters means nothing."
+            f"{len(codes):,} held-out {things} by t-SNE of their mean codes: {things} that lie together have "
+            "similar codes; the distance between clusters means nothing."
         )
         by = "label" if name == SEGMENT else name.replace("_", " ")
         title = f"Held-out {things} by {by}" if name else f"Held-out {things}"
@@ -170,8 +170,8 @@ def neighbours(
     media = []
     if name:
         caption = (
-            f"{things.capitalize()} drawn at random, each with those nearest to it by the cosine of their codes, from {of}; blue "
-            f"where the {'label' if name == SEGMENT else name} is the same. Their sound is below."
+            f"{things.capitalize()} drawn at random, each with those nearest to it by the cosine of their codes, "
+            f"from {of}; blue where the {'label' if name == SEGMENT else name} is the same. Their sound is below."
         )
         put(folder / "nearest.png", png(retrieval_picture(table, name)))
         media.append(Medium("picture", "nearest.png", "Nearest neighbours", caption, "nearest"))

@@ -88,8 +88,8 @@ def build(
     progress: Progress = silent,
     ranks: int = 1,
 ) -> Built:
-    """All from the plan's seed. To train, `steps` completes the configuration of the model, and a batch size beyond
-    the clips is reduced to them; `folder` is the run's, which may have the codes of the upstream run already."""
+    """All from the plan's seed. To train, `steps` completes the configuration of the model, and a batch size is
+    reduced to the clips there are; `folder` is the run's, which may have the codes of the upstream run already."""
     if isinstance(plan.source, RolloutsPlan):
         return Built(plan, fresh(plan, None), Rollouts(plan.source.rollouts, plan.seed))
     wanted = plan.source

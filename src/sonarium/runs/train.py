@@ -90,8 +90,8 @@ def check_memory(source: Clips) -> None:
     if source.config.cut == "piece" and needed > there:
         raise ValueError(
             f"a batch of {size} pieces of {' by '.join(f'{length:,}' for length in shape)} samples takes "
-            f"{needed / 1e9:,.0f} GB, and this machine has {there / 1e9:.0f} GB of memory: use shorter --seconds, or "
-            "a smaller --batch-size"
+            f"{needed / 1e9:,.0f} GB, and this machine has {there / 1e9:.0f} GB of memory: use shorter --seconds, "
+            "or a smaller --batch-size"
         )
 
 

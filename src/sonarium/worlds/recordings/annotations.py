@@ -1,4 +1,4 @@
-"""Annotated segments: from a table, a file beside each recording, `.not.mat` files of evsonganaly, or any format that
+"""Annotated segments: from a table, a file beside each recording (evsonganaly's, JSON, CSV), or any format that
 crowsetta reads."""
 
 import json
@@ -261,15 +261,15 @@ def columns_of(path: Path) -> metadata.Table:
     if len({len(value) for value in lists.values()}) != 1:
         lengths = ", ".join(f"{name} ({len(value)})" for name, value in lists.items()) or "none"
         raise ValueError(
-            f"'{path}' has the lists {lengths}: expected are onset, offset and cluster, with a value for each segment"
+            f"'{path}' has the lists {lengths}: give onset, offset and cluster, each with a value a segment"
         )
     texts = {name: ["" if one is None else str(one) for one in value] for name, value in lists.items()}
     return metadata.Table(texts, range(1, len(next(iter(texts.values()))) + 1), "segment")
 
 
 def read_notmat(path: Path) -> Iterator[Mark]:
-    """evsonganaly's MATLAB 5: onset and offset in milliseconds, one character a syllable; an error says what is wrong
-    with the recording for that."""
+    """evsonganaly's MATLAB 5: onset and offset in milliseconds, one character a syllable; an error says what is
+    wrong with the recording for that."""
     # Importing SciPy's readers takes a while, which `--help` should not wait for.
     from scipy.io import loadmat
 
