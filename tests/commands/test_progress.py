@@ -32,7 +32,7 @@ def test_a_line_every_tenth_and_at_the_latest_after_half_a_minute():
         watched.report(0.2, step)
     # A tenth takes 20 s, which is sooner than half a minute.
     assert len(watched.said) == 10
-    assert watched.said[4] == "training: 500 of 1000 (50%), 5/s, 100 s left, total 1.5"
+    assert watched.said[4] == "training: 500 of 1000 (50%), 5.01/s, 100 s left, total 1.5"
     watched = Watched()
     for step in range(1, 11):
         watched.report(3 * LATEST, step, 10)
@@ -45,7 +45,7 @@ def test_a_stage_that_reports_nothing_is_told_all_the_same():
     for _ in range(100):
         watched.now += 1
         watched.lines.tick()
-    assert watched.said == ["evaluating: 0 of 4 (0%)"] * 3
+    assert watched.said == ["evaluating: 0 of 4 (0%), total 1.5"] * 3
 
 
 def test_the_speed_of_a_resumed_training_is_its_own():
