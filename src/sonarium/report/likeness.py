@@ -140,7 +140,7 @@ def maps(
 ) -> list[Medium]:
     points = tsne(codes, random)
     media = []
-    for name, label in list(varied(known).items())[:MAPS] or [("", np.full(len(codes), "clip"))]:
+    for name, label in list(varied(known).items())[:MAPS] or [("", np.full(len(codes), things[:-1]))]:
         caption = (
             f"{len(codes):,} held-out {things} by t-SNE of their mean codes: {things} that lie together have "
             "similar codes; the distance between clusters means nothing."
