@@ -90,6 +90,7 @@ def segments_of(
         index=known.index[torch.from_numpy(of)],
         lengths=known.lengths[of],
         labels={SEGMENT: label[kept]},
+        numbers={},
         group=known.group[of],
         recording=known.recording[of],
         marks=marks,
