@@ -82,6 +82,7 @@ def terminate(number: int, frame: object) -> None:
 def main() -> None:
     """Run one verb; whatever is wrong with the input becomes one line and an exit code that is not 0."""
     try:
+        open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             # A terminal without Greek letters shows question marks in their place.
             cast(TextIOWrapper, stream).reconfigure(errors="replace")
@@ -105,6 +106,17 @@ def main() -> None:
             # All is written; the interpreter, which remembers the interruption, might end with another code.
             os._exit(code)
         raise SystemExit(code) from None
+
+
+def open_closed_streams() -> None:
+    """Streams that the shell closed (`>&-`) lead nowhere, or the next file to be opened would take their place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdin, sys.stdout, sys.stderr = (
+        stream or open(os.devnull, mode)
+        for stream, mode in zip((sys.stdin, sys.stdout, sys.stderr), "rww", strict=True)
+    )
 
 
 def give_up_output() -> None:

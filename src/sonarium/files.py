@@ -13,6 +13,8 @@ NO_ROOM = {
     errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), or choose a place that takes larger ones",
 }
 """What to do where no more can be written, by the number of the error."""
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""How libraries say it, besides by Python's own error."""
 
 
 def sync(path: Path) -> None:
@@ -35,6 +37,11 @@ def remedy(error: BaseException, otherwise: str) -> str:
     """What to do about an error of writing, if it is for want of room."""
     # Libraries that are not written in Python tell the system's words, but no number.
     return next((do for number, do in NO_ROOM.items() if os.strerror(number) in str(error)), otherwise)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return said or isinstance(error, MemoryError)
 
 
 def remove(path: Path) -> None:
@@ -77,3 +84,8 @@ def write_whole(path: Path, text: str) -> None:
 def as_utf8(text: str) -> bytes:
     """Names of files may hold bytes that are no text; a mark stands for each."""
     return text.encode("utf-8", errors="replace")
+
+
+def printable(text: str) -> str:
+    """What a terminal would obey (names of files may hold its escapes), or no font has, as Python writes it."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

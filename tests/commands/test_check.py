@@ -58,7 +58,7 @@ def test_everything_is_told_as_json(folder, check):
     }
     assert told == {
         "path": str(folder), "layout": "folder", "ok": True, "refused": None, "files": 4, "clips": 4,
-        "seconds": [1.0, 2.5, 3.0],
+        "seconds": [1.0, 2.5, 3.0], "pieces": 6, "read": {},
         "rates": {"8000": 3, "16000": 1}, "channels": {"1": 3, "2": 1}, "formats": {"FLAC": 1, "WAV": 3},
         "labels": {"label": {"jay": 1, "tit": 3}}, "segments": {}, "group": "file", "bad_files": [],
         "bad_clips": [], "remarks": [], "duplicates": [], "leaks": [], "passed_over": {".txt": 1},
@@ -182,6 +182,46 @@ def test_checking_first_makes_the_cache_for_training(folder, check, tmp_path, mo
     assert len(survey.survey(config).clips) == 4
 
 
+def test_names_cannot_command_the_terminal(tmp_path, check):
+    write(tmp_path / "song" / "red\x1b[31m\n.wav", 1.0, 0)
+    write(tmp_path / "song" / "b.wav", 1.0, 1)
+    (tmp_path / "song" / "bad\x1b]0;title\x07.wav").write_text("no sound")
+    label = "\x1b[2Jwiped"
+    (tmp_path / "song" / "segments.csv").write_text(f"file,onset,offset,label\nb.wav,0.1,0.2,{label}\n")
+    out = check(tmp_path / "song", "--group", "file")[1]
+    assert out.isascii() and out.replace("\n", "").isprintable()
+    assert r"bad\x1b]0;title\x07.wav is not sound" in out and r"\x1b[2Jwiped (1)" in out
+
+
+def test_blanks_and_silence_are_told_by_name(tmp_path, check):
+    write(tmp_path / "song" / "x.wav", 1.0, 0)
+    write(tmp_path / "song" / "y.wav", 1.0, 1)
+    rows = [f"x.wav,{at / 10},{at / 10 + 0.1},{label}" for at, label in enumerate(["", "a", "", "SIL", "a", "h#"])]
+    (tmp_path / "song" / "segments.csv").write_text("\n".join(["file,onset,offset,label", *rows]))
+    out = check(tmp_path / "song")[1]
+    assert '6 with 4 labels: "" (2), SIL (1), a (2), h# (1)' in out
+    assert '"" (2): blank, which is no label: taken as unmarked' in out
+    assert "SIL (1), h# (1): labels like all others" in out
+
+
+def test_what_is_read_and_what_is_passed_over_is_told(tmp_path, check):
+    song = tmp_path / "song"
+    for seed, name in enumerate("xy"):
+        write(song / f"{name}.wav", 1.0, seed)
+        (song / f"{name}.json").write_text('{"onset": [0.1], "offset": [0.2], "cluster": ["a"], "sr": 8000}')
+    for name in ("notes.md", "labels.TextGrid"):
+        (song / name).write_text("x")
+    code, out = check(song)
+    assert code == 0 and "2 with 1 labels: a (2)" in out and "labels from .json (2)" in out
+    assert ".textgrid (1): labels or segments in them are not read; --annotations" in out
+    assert ".md (1): no sound" in out
+    (song / "segments.csv").write_text("file,onset,offset,label\nx.wav,0.1,0.2,b\n")
+    code, out = check(song)
+    assert code == 0 and "1 with 1 labels: b (1)" in out and "labels from .csv (1)" in out
+    assert ".json (2): segments, for which those of .csv stand: --annotations can choose" in out
+    assert "2 with 1 labels: a (2)" in check(song, "--annotations", "sidecar")[1]
+
+
 def test_real_corpora(shared_data, tmp_path, check):
     code, out = check(shared_data / "bengalese_finch", "--json")
     told = json.loads(out)
@@ -189,5 +229,8 @@ def test_real_corpora(shared_data, tmp_path, check):
     assert told["hours"] == pytest.approx(128.3 / 3600, rel=1e-3)
     # There is one bird, so that songs are what can be held back.
     assert told["group"] == "file" and len(told["groups"]) == 14
+    # As its README counts them.
+    told = json.loads(check(shared_data / "zebra_finch" / "adults", "--json")[1])
+    assert (told["segments"], told["read"]) == ({"zebra_finch_0": 63 + 45 + 136}, {".json": 13})
     told = json.loads(check(shared_data / "librispeech", "--json")[1])
     assert (told["files"], told["layout"], len(told["groups"])) == (110, "librispeech", 47)

@@ -1,5 +1,7 @@
 """Help: every verb has it, and every flag of every configuration is explained in it."""
 
+import contextlib
+import os
 import re
 
 import pytest
@@ -8,6 +10,7 @@ from sonarium import __version__
 from sonarium.__main__ import VERBS, dispatch
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.commands.bench import BENCHES
+from sonarium.commands.flags import NARROWEST
 from sonarium.models.contract import ModelEntry
 
 
@@ -81,3 +84,25 @@ def test_the_overview_names_each_verb(words, capsys):
 def test_version(capsys):
     dispatch(["--version"])
     assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize("words", [["check", "--help"], ["list"]])
+def test_a_narrow_terminal_gets_lines_that_can_be_read(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "5")
+    with contextlib.suppress(SystemExit):
+        dispatch(words)
+    lines = capsys.readouterr().out.splitlines()
+    assert 40 < max(map(len, lines)) <= NARROWEST and len(lines) < 300
+    assert os.environ["COLUMNS"] == "5"
+
+
+def test_help_of_training_speaks_of_recordings(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    pages = []
+    for words in ([], ["--path", str(tmp_path)], ["--world", "recordings"]):
+        with pytest.raises(SystemExit):
+            dispatch(["train", "cpc", *words, "--help"])
+        pages.append(" ".join(capsys.readouterr().out.split()))
+    plain, *own = pages
+    assert "`sonarium train cpc --path FOLDER --help`" in plain and "--bad-fraction" not in plain
+    assert all("--bad-fraction" in page and "`sonarium train cpc" not in page for page in own)

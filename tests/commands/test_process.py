@@ -63,3 +63,10 @@ def test_an_interruption_while_libraries_are_read_is_one_line(how, tmp_path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.startswith("sonarium: ") and len(said.splitlines()) == 1
+
+
+def test_closed_streams_do_no_harm(tmp_path):
+    command = " ".join(SONARIUM)
+    words = ["sh", "-c", f"{command} list --json >&- <&- && {command} lst 2>&-; test $? = 2"]
+    done = subprocess.run(words, capture_output=True, env=ENVIRONMENT, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -188,3 +188,59 @@ def test_names_that_are_no_text_do_no_harm(speech, tmp_path, capsys):
         assert next(iter(csv.DictReader(file)))["path"].endswith("ann_b?h.wav")
     dispatch(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])
     assert (tmp_path / "page.html").read_bytes().startswith(b"<!doctype html>")
+
+
+def test_a_batch_is_no_larger_than_the_pieces_there_are(tmp_path, capsys):
+    for seed in range(4):
+        write(tmp_path / "bird" / f"{seed}.wav", 2.0, seed=seed)
+    given = ["--path", tmp_path / "bird", "--rate", RATE, "--seconds", 0.5, *TINY, "--run", tmp_path / "run"]
+    words = ["train", "cpc", *map(str, given), "--batch-size", "64", "--test", "0"]
+    said = "batch size 16 in place of 64: there are 16 pieces of 0.5 s (of 4 clips) to train on"
+    dispatch([*words, "--steps", "1"])
+    assert said in capsys.readouterr().err
+    dispatch([*words, "--steps", "2"])
+    assert said in capsys.readouterr().err
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["source"]["world"] == "recordings" and config["source"]["clips"]["batch_size"] == 16
+
+
+def test_a_piece_beyond_the_memory_is_refused_before_anything_is_written(speech, tmp_path):
+    with pytest.raises(ValueError, match=r"a batch of 8 pieces of 8,000,000,000,000 samples takes 256,000 GB"):
+        train(speech, tmp_path / "run", "--seconds", 1e9)
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_memory_ends_before_the_first_checkpoint_no_folder_stays(speech, tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sonarium.models.cpc.cpc.CPC.update", exhausted)
+        with pytest.raises(MemoryError):
+            train(speech, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(speech, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("sonarium.models.cpc.cpc.CPC.update", exhausted)
+        with pytest.raises(MemoryError):
+            train(speech, tmp_path / "run", "--steps", 3)
+    assert (tmp_path / "run" / "checkpoints" / "step-2").is_dir()
+
+
+def test_the_untrained_model_is_saved_by_no_steps_and_can_be_trained_later(speech, tmp_path, capsys):
+    train(speech, tmp_path / "straight")
+    train(speech, tmp_path / "run", "--steps", 0)
+    assert "step 0: the untrained model is saved" in capsys.readouterr().out
+    dispatch(["score", str(tmp_path / "run"), "--json"])
+    [found] = json.loads(capsys.readouterr().out)["runs"]
+    # The same codes as the control, up to the seed of the weights: nothing was learnt.
+    assert found["step"] == 0 and found["scores"].keys() == found["controls"]["random"].keys()
+    dispatch(["encode", str(tmp_path / "run"), str(speech / WORDS[0]), "--out", str(tmp_path / "codes.npz")])
+    dispatch(["report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html")])
+    assert "untrained" in (tmp_path / "page.html").read_text()
+    train(speech, tmp_path / "run")
+    straight, later = (
+        (tmp_path / name / "checkpoints" / "step-2" / "weights.safetensors").read_bytes()
+        for name in ("straight", "run")
+    )
+    assert straight == later

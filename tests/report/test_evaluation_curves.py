@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from typechecking import unchecked
 
-from sonarium.measures.compare.verification import Trials, errors, thinned
+from sonarium.measures.compare.verification import Errors, Trials, errors, thinned
 from sonarium.measures.probes.fewlabels import FewLabels
 from sonarium.measures.statistics import interval
 from sonarium.report.evaluation_curves import drawn, error_chart, few_labels_chart
@@ -134,3 +134,20 @@ def test_seeds_share_the_counts_that_all_have() -> None:
 def test_what_cannot_be_drawn_is_refused(ask, says) -> None:
     with unchecked(), pytest.raises(ValueError, match=says):
         ask()
+
+
+def test_a_curve_that_the_chart_does_not_show_is_named_with_the_reason() -> None:
+    grades = np.linspace(0, 1, 101)
+    curves = {
+        "shown": Errors(grades, grades, 1 - grades),
+        "perfect": Errors(np.arange(3.0), np.array([0.0, 0.0, 1.0]), np.array([1.0, 0.0, 0.0])),
+        "nearly": Errors(np.arange(3.0), np.array([0.0, 1e-4, 1.0]), np.array([1.0, 1e-4, 0.0])),
+        "hopeless": Errors(np.arange(3.0), np.array([0.0, 0.9, 1.0]), np.array([1.0, 0.9, 0.0])),
+    }
+    [legend] = error_chart(curves).legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "shown",
+        "perfect (not on the chart: no errors)",
+        "nearly (not on the chart: below 0.1 %)",
+        "hopeless (not on the chart: above 80 %)",
+    ]

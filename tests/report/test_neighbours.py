@@ -141,3 +141,10 @@ def test_long_names_keep_both_ends() -> None:
 def test_what_cannot_be_drawn_is_refused(ask, says) -> None:
     with unchecked(), pytest.raises(ValueError, match=says):
         ask()
+
+
+def test_labels_that_are_no_text_are_drawn_with_escapes() -> None:
+    figure = code_map(np.zeros((3, 2)), np.array(["\udcff", "\x1b[31m", "鷹"]))
+    assert png(figure).startswith(b"\x89PNG")
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [r"\x1b[31m", "鷹", r"\udcff"]

@@ -5,7 +5,8 @@ many files are bad or every split would leak. `--json` prints one object: `path`
 reason, or null); the numbers of `files` and `clips`; `hours`; `seconds` (shortest, median, longest clip); files by
 `rates`, `channels` and `formats`; `labels` and `segments` with their counts; `group` and `groups` with clips and
 hours; `bad_files`, `bad_clips` and `remarks` with their reasons; `duplicates` (one recording under two names) and
-`leaks` (one in several groups); `passed_over`, other files by their suffixes; `cache` (`path`, `bytes`, `damage`).
+`leaks` (one in several groups); `read`, files of labels and segments, and `passed_over`, all other files, by their
+suffixes; `cache` (`path`, `bytes`, `damage`); `pieces`, training pieces of `--seconds` in all clips.
 """
 
 import dataclasses
@@ -19,16 +20,23 @@ from typing import Annotated, Any
 
 import tyro
 
-from sonarium.commands.faults import UsageError
+from sonarium.commands.faults import UsageError, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars, plainly
 from sonarium.evaluation.splits import split_world
 from sonarium.worlds.contract import UNKNOWN
+from sonarium.worlds.recordings.listing import Listing
 from sonarium.worlds.recordings.survey import FILE, Survey, survey
 from sonarium.worlds.recordings.world import RECORDINGS, usable
 
 SHOWN = 12
 """Values listed of each kind; --json has all."""
+BLANK = '""'
+"""How an empty label is shown."""
+ANNOTATION_LIKE = {".csv", ".tsv", ".txt", ".json", ".xml", ".mat", ".textgrid", ".lab", ".phn", ".wrd", ".eaf"}
+"""Endings of files that may hold labels or segments."""
+SILENCE = {"sil", "silence", "silent", "sp", "pau", "pause", "epi", "h#", "#h", "<sil>"}
+"""Usual labels, in small letters, of segments without sound."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,10 @@ def main(arguments: list[str]) -> None:
     with bars() as progress:
         found = survey(config, plainly(progress))
     result = summary(found)
-    print(json.dumps(result, indent=2) if flags.json else "\n".join(in_words(result, found)))
+    if flags.json:
+        print(json.dumps(result, indent=2))
+    else:
+        tell(*in_words(result, found))
     if not result["ok"]:
         raise SystemExit(1)
 
@@ -70,6 +81,7 @@ def summary(found: Survey) -> dict[str, Any]:
         "files": quarantine["files"],
         "clips": len(clips),
         "hours": sum(lengths) / 3600,
+        "pieces": sum(max(1, int(length // found.config.seconds)) for length in lengths),
         "seconds": [lengths[0], median(lengths), lengths[-1]] if lengths else [],
         "rates": counted(entry.rate for entry in entries.values()),
         "channels": counted(entry.channels for entry in entries.values()),
@@ -82,6 +94,7 @@ def summary(found: Survey) -> dict[str, Any]:
         "bad_clips": quarantine["bad_clips"],
         "remarks": quarantine["remarks"],
         **doubles(found),
+        "read": dict(sorted(found.listing.read.items())),
         "passed_over": dict(sorted(found.listing.passed.items())),
         "cache": {"path": str(found.cache.path), "bytes": found.cache.bytes, "damage": found.cache.damage},
     }
@@ -140,6 +153,7 @@ def in_words(result: dict[str, Any], found: Survey) -> list[str]:
         shortest, middle, longest = result["seconds"]
         clips = f"clips last {shortest:.2f} to {longest:.2f} s, median {middle:.2f} s"
         say("hours", f"{result['hours']:.3f}; {clips}")
+        say("pieces", f"{result['pieces']} of {found.config.seconds:g} s, of which batches are drawn in training")
     for name, unit in (("rates", " Hz"), ("channels", ""), ("formats", "")):
         say(name, ", ".join(f"{value}{unit} ({count})" for value, count in result[name].items()) or "none")
     for name, counts in result["labels"].items():
@@ -147,6 +161,10 @@ def in_words(result: dict[str, Any], found: Survey) -> list[str]:
     if result["segments"]:
         segments = result["segments"]
         say("segments", f"{sum(segments.values())} with {len(segments)} labels: {listed(segments)}")
+        for line in silent(segments):
+            say("silence", line)
+    if result["read"]:
+        say("labels from", listed(result["read"]))
     say("split by", splits(result))
     for title, faults in (("bad files", "bad_files"), ("bad clips", "bad_clips"), ("remarks", "remarks")):
         reasons = [f"{fault['path']} {fault['reason']}" for fault in result[faults]]
@@ -157,8 +175,8 @@ def in_words(result: dict[str, Any], found: Survey) -> list[str]:
     if result["leaks"]:
         names = ", ".join(some([names[0] for names in result["leaks"]]))
         say("leaks", f"in several groups, which no two parts of a split may share: {names}")
-    if result["passed_over"]:
-        say("passed over", listed(result["passed_over"]))
+    for line in left(found.listing):
+        say("passed over", line)
     cache = result["cache"]
     damage = f"; the cache found was damaged and was rebuilt: {cache['damage']}" if cache["damage"] else ""
     say("cache", f"{cache['path']}, {cache['bytes'] / 1e6:.1f} MB{damage}")
@@ -191,8 +209,44 @@ def valued(counts: Mapping[str, int]) -> str:
     return f"{len(named)} values: {listed(named)}{lacking}"
 
 
+def left(listing: Listing) -> list[str]:
+    """The files from which nothing was taken, with the reason."""
+    superseded = dict(listing.superseded)
+    others = Counter(listing.passed) - Counter(superseded)
+    perhaps = {name: count for name, count in others.items() if name in ANNOTATION_LIKE}
+    rest = {name: count for name, count in others.items() if name not in perhaps}
+    return [
+        f"{listed(dict(sorted(counts.items())))}: {why}"
+        for counts, why in (
+            (
+                superseded,
+                f"segments, for which those of {', '.join(listing.read)} stand: --annotations can choose",
+            ),
+            (
+                perhaps,
+                "labels or segments in them are not read; --annotations, --layout and --pattern can say how",
+            ),
+            (rest, "no sound"),
+        )
+        if counts
+    ]
+
+
+def silent(segments: Mapping[str, int]) -> list[str]:
+    """What is made of segments that seem to mark no sound."""
+    named = {value: count for value, count in segments.items() if value.lower() in SILENCE and value}
+    return [
+        f"{listed(counts)}: {how}"
+        for counts, how in (
+            ({"": segments[""]} if "" in segments else {}, "blank, which is no label: taken as unmarked"),
+            (named, "labels like all others; leave these segments out if they should be none"),
+        )
+        if counts
+    ]
+
+
 def listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(some([f"{value} ({count})" for value, count in counts.items()]))
+    return ", ".join(some([f"{value or BLANK} ({count})" for value, count in counts.items()]))
 
 
 def some(lines: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from time import perf_counter
 
 from sonarium.commands import report, sample, score
-from sonarium.commands.faults import UsageError, say
+from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.commands.train import plan_from
@@ -50,4 +50,4 @@ def main(arguments: list[str]) -> None:
         sample.main([folders[1], "--out", str(samples), "--count", "4"])
     page = flags.out / "page.html"
     report.main([*folders, "--out", str(page)])
-    print(f"\nOpen {page.resolve()} to look and listen. Done in {perf_counter() - began:.0f} s.")
+    tell("", f"Open {page.resolve()} to look and listen. Done in {perf_counter() - began:.0f} s.")

@@ -16,7 +16,7 @@ from typing import Annotated
 import tyro
 
 from sonarium.commands.codetable import Part, write
-from sonarium.commands.faults import UsageError
+from sonarium.commands.faults import UsageError, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.runs.coder import Coder, load
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
     if flags.json:
         print(json.dumps(result))
     else:
-        print(
+        tell(
             f"{flags.out}: {rows} rows of {width} codes from {len(files)} file(s), "
             f"{coder.code_rate:g} a second of sound"
         )

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from sonarium.commands.faults import UsageError, say
+from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import parse
 from sonarium.models.contract import Encoder, FrameEncoder, Learner
 from sonarium.runs.build import open_learner
@@ -63,9 +63,9 @@ def main(arguments: list[str]) -> None:
     if flags.json:
         print(json.dumps({"out": str(flags.out), "files": files, "apart": apart}))
         return
-    print(f"{flags.out}: {', '.join(files)}")
+    tell(f"{flags.out}: {', '.join(files)}")
     if apart is not None:
-        print(f"model.pt2 gives the learner's codes; they are at most {apart:.1e} apart")
+        tell(f"model.pt2 gives the learner's codes; they are at most {apart:.1e} apart")
 
 
 def available() -> tuple[Form, ...]:

@@ -2,10 +2,9 @@
 
 import sys
 
-from sonarium.files import remedy
+from sonarium.files import out_of_memory, printable, remedy
 
 HINT = "check that the path is right and that you may read and write there"
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class UsageError(Exception):
@@ -14,7 +13,12 @@ class UsageError(Exception):
 
 def say(text: str) -> None:
     """Remarks go to the error stream, so that the output stays clean for pipes."""
-    print(text, file=sys.stderr, flush=True)
+    print(*map(printable, text.split("\n")), sep="\n", file=sys.stderr, flush=True)
+
+
+def tell(*lines: str) -> None:
+    """Lines of output, in which names of files and labels cannot command the terminal."""
+    print(*map(printable, lines), sep="\n")
 
 
 def verdict(error: BaseException) -> tuple[int, str] | None:
@@ -27,9 +31,7 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, BrokenPipeError):
         # Whoever read the output has seen enough.
         return 1, ""
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in said for words in NO_MEMORY)
-    ):
+    if out_of_memory(error):
         return 1, "there is not enough memory for this: use a smaller --batch-size, or a smaller model or world"
     if isinstance(error, OSError) and error.strerror:
         where = f"'{error.filename}'" if error.filename else "what comes out"

@@ -6,9 +6,11 @@ lead to them stand before it, as in `--generator-learning-rate` and `--critic-le
 
 import contextlib
 import io
+import os
 import re
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from dataclasses import fields as fields_of
 from typing import Annotated, Any
@@ -29,6 +31,8 @@ PLAINER = (
     (r"^Missing value for argument '(.*)'.*", r"\1 needs a value"),
 )
 """Words of tyro and Python, and what a person would say."""
+NARROWEST = 60
+"""Columns that help and tables are laid out for at least: in fewer, that takes minutes, and is not readable."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,26 @@ def parse(schema: type, arguments: list[str], verb: str, description: str) -> An
     """An instance of `schema` from the arguments; a fault becomes one line."""
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), wide_enough():
             return tyro.cli(schema, args=arguments, prog=f"sonarium {verb}", description=description, config=STYLE)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise usage_error(in_one_line(complaint.getvalue()), verb) from None
+
+
+@contextlib.contextmanager
+def wide_enough() -> Iterator[None]:
+    """What is laid out here is given at least the narrowest width; tyro asks the environment for it."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(max(NARROWEST, shutil.get_terminal_size().columns))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
 
 
 def parse_groups(

@@ -13,7 +13,7 @@ from rich.table import Table
 from sonarium.catalogue import AGENTS, FRONT_ENDS, MEASURES, MODELS, ROOMS, WORLDS, faults
 from sonarium.commands.bench import BENCHES
 from sonarium.commands.faults import say
-from sonarium.commands.flags import parse
+from sonarium.commands.flags import NARROWEST, parse
 from sonarium.evaluation.meanings import OF_LABELS, SCORES, meaning
 
 OWN_MEASURES = (*SCORES, *("few-5/label" if name == "few" else f"{name}/label" for name in OF_LABELS))
@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
     console = Console()
+    console.width = max(NARROWEST, console.width)
     trained = found["models"] | found["agents"]
     draw(
         console, ("model", "", "presets"), [(n, e["summary"], ", ".join(e["presets"])) for n, e in trained.items()]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from sonarium.catalogue import WORLDS
-from sonarium.commands.faults import UsageError
+from sonarium.commands.faults import UsageError, tell
 from sonarium.commands.flags import choose, leading_word, parse, wants_help
 from sonarium.commands.progress import bars, plainly
 from sonarium.worlds.export import save_audio
@@ -52,4 +52,4 @@ def main(arguments: list[str]) -> None:
     if flags.json:
         print(json.dumps({"out": str(flags.out), "clips": len(world)}))
     else:
-        print(f"{flags.out}: {len(world)} clips of {name}")
+        tell(f"{flags.out}: {len(world)} clips of {name}")

@@ -20,7 +20,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from sonarium.commands.faults import UsageError, say
+from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import parse
 from sonarium.rooms.seek.config import SeekConfig
 
@@ -163,4 +163,4 @@ def by_agents(flags: Any, config: SeekConfig) -> None:
     Console().print(table)
     print("Brackets: 95 % confidence interval over episodes.")
     if flags.out is not None:
-        print(f"{flags.out / 'page.html'}: open it in a browser, with headphones")
+        tell(f"{flags.out / 'page.html'}: open it in a browser, with headphones")

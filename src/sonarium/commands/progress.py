@@ -1,7 +1,10 @@
-"""Progress bars with rate and time left, on the error stream, and silent where no terminal watches."""
+"""Progress with rate and time left, on the error stream: bars on a terminal, elsewhere a line now and then."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
 
 from rich.console import Console
 from rich.progress import (
@@ -16,10 +19,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sonarium.commands.faults import say
 from sonarium.training.fit import Progress as Report
 
 SHOWN = ("loss/total", "loss/error", "penalty/kl", "contrast/loss", "contrast/accuracy")
 """Metrics that stand beside the bar."""
+LATEST, SOONEST = 30.0, 10.0
+"""Seconds after which a line is due in any case, and before which none is, lest what is quickly done be told."""
+PART = 0.1
+"""What has to be done in between, as a fraction, for a line to be due earlier."""
 
 
 class RateColumn(ProgressColumn):
@@ -38,7 +46,14 @@ def plainly(report: Report) -> Callable[[str, int, int], None]:
 
 @contextmanager
 def bars() -> Iterator[Report]:
-    """A reporter that draws one bar a stage."""
+    """A reporter that draws one bar a stage; where no terminal watches, one that writes lines."""
+    console = Console(stderr=True)
+    with drawn(console) if console.is_terminal else written() as report:
+        yield report
+
+
+@contextmanager
+def drawn(console: Console) -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -47,8 +62,7 @@ def bars() -> Iterator[Report]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[metrics]}"),
     )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console) as progress:
         tasks: dict[str, TaskID] = {}
 
         def report(stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
@@ -58,3 +72,74 @@ def bars() -> Iterator[Report]:
             progress.update(tasks[stage], completed=done, metrics=summary(metrics))
 
         yield report
+
+
+@contextmanager
+def written() -> Iterator[Report]:
+    """Lines for logs, also while a stage is at one long piece of work and reports nothing."""
+    lines, ended = Lines(), Event()
+
+    def watch() -> None:
+        while not ended.wait(1.0):
+            lines.tick()
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield lines.report
+    finally:
+        ended.set()
+        watcher.join()
+
+
+@dataclass
+class Lines:
+    """Says how far the newest stage is, at most every few seconds."""
+
+    clock: Callable[[], float] = time.monotonic
+    line: Callable[[str], None] = say
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self.began = self.told = self.clock()
+        self.first = self.told_at = 0
+
+    def report(self, stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
+        with self.lock:
+            if stage != self.stage:
+                self.stage, self.began = stage, self.clock()
+                # A resumed training starts in the middle.
+                self.first = self.told_at = max(done - 1, 0)
+            self.done, self.total, self.metrics = done, total, metrics
+        self.tick()
+
+    def tick(self) -> None:
+        """A line, if one is due."""
+        with self.lock:
+            now = self.clock()
+            further = self.done - self.told_at >= max(1, PART * self.total)
+            soon = further and now - max(self.told, self.began) >= SOONEST
+            if self.stage and (soon or now - self.told >= LATEST):
+                self.told, self.told_at = now, self.done
+                self.line(self.written(now))
+
+    def written(self, now: float) -> str:
+        """Stage, how much is done, rate, time left and metrics."""
+        share = f" ({self.done / self.total:.0%})" if self.total else ""
+        said = [f"{self.stage}: {self.done} of {self.total}{share}"]
+        rate = (self.done - self.first) / (now - self.began) if now > self.began else 0.0
+        if rate and self.done < self.total:
+            said += [f"{rate:.3g}/s", f"{duration((self.total - self.done) / rate)} left"]
+        return ", ".join([*said, *filter(None, [summary(self.metrics)])])
+
+
+def duration(seconds: float) -> str:
+    """In the largest unit of which there is more than one."""
+    unit, length = next(
+        ((name, size) for name, size in (("h", 3600), ("min", 60)) if seconds >= 2 * size), ("s", 1)
+    )
+    return f"{seconds / length:.0f} {unit}"

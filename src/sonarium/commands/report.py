@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from sonarium.commands.faults import UsageError
+from sonarium.commands.faults import UsageError, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.report.page import RunPage, page
@@ -43,13 +43,13 @@ def main(arguments: list[str]) -> None:
     if flags.json:
         print(json.dumps({"out": str(flags.out), "bytes": size, "runs": runs}))
     else:
-        print(f"{flags.out}: {runs} run(s), {size / 2**20:.1f} MB; open it in a browser")
+        tell(f"{flags.out}: {runs} run(s), {size / 2**20:.1f} MB; open it in a browser")
 
 
 def run_page(folder: Path) -> RunPage:
     run = RunFolder.read(folder)
     metrics = read_metrics(folder / "metrics.jsonl")
-    if not metrics:
+    if not metrics and run.newest() != 0:
         raise ValueError(f"'{folder}' has no metrics yet: train it with `sonarium train`")
     plan, config = summary(run.config), in_todays_form(run.config)
     scores = read_json(folder / "scores.json") or None

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from sonarium.commands.faults import UsageError, say
+from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.features.contract import PictureFrontEnd
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> None:
     if flags.json:
         print(json.dumps({"out": str(flags.out), "clips": flags.count, "step": opened.step}))
     else:
-        print(f"{flags.out}: {flags.count} clips of {opened.plan.model}, step {opened.step}")
+        tell(f"{flags.out}: {flags.count} clips of {opened.plan.model}, step {opened.step}")
 
 
 def clips(

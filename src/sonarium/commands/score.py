@@ -26,7 +26,7 @@ import tyro
 from rich.console import Console
 
 from sonarium.catalogue import faults
-from sonarium.commands.faults import UsageError, say
+from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars, plainly
 from sonarium.commands.scoretable import show
@@ -83,6 +83,6 @@ def main(arguments: list[str]) -> None:
     for record in records:
         found = record.evaluation or {}
         if asked := found.get("asked"):
-            print(f"{record.run}: {found['split']}. Probes predict {asked}.")
+            tell(f"{record.run}: {found['split']}. Probes predict {asked}.")
         for note in found.get("notes", ()):
-            print(f"{record.run}: {note}")
+            tell(f"{record.run}: {note}")

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table as Drawn
 from rich.text import Text
 
+from sonarium.commands.flags import NARROWEST
 from sonarium.evaluation.aggregate import Group, Score, Table
 from sonarium.evaluation.meanings import control, explained
+from sonarium.files import printable
 from sonarium.measures.contract import Meaning
 from sonarium.measures.statistics import Interval
 
@@ -30,6 +32,7 @@ SYNTONE = "Factors and codes are exchanged, as SynTone's evaluator calls them: c
 
 
 def show(tables: Sequence[Table], console: Console) -> None:
+    console.width = max(NARROWEST, console.width)
     for table in tables:
         title = f"{table.world}, {'protocol ' if table.protocol in NAMED else ''}{table.protocol}"
         for drawn in drawings(table, title, console.width):
@@ -55,7 +58,7 @@ def show(tables: Sequence[Table], console: Console) -> None:
 def drawings(table: Table, title: str, width: int) -> list[Drawn]:
     """As many tables as it takes to show all models within this width."""
     keys = table.keys
-    labels = ["", *(table.meaning(key).name for key in keys)]
+    labels = ["", *(printable(table.meaning(key).name) for key in keys)]
     best = [table.best(key) for key in keys]
     columns = [
         [heading(group, table.groups), *(cell(table.meaning(key), group.scores.get(key)) for key in keys)]
@@ -66,11 +69,11 @@ def drawings(table: Table, title: str, width: int) -> list[Drawn]:
     together = [sum(map(breadth, filter(None, both))) for both in zip(columns, chances, strict=True)]
     made = []
     for block in blocks(together, width - sum(map(breadth, [labels, *beside]))):
-        above = f"{title} (more)" if made else title
+        above = Text(printable(f"{title} (more)" if made else title), "table.title")
         drawn = Drawn(title=above, title_justify="left", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
         drawn.add_column(labels[0])
         for at in block:
-            drawn.add_column(columns[at][0], justify="right", no_wrap=True)
+            drawn.add_column(Text(columns[at][0]), justify="right", no_wrap=True)
             if chance := chances[at]:
                 drawn.add_column(chance[0], justify="right", no_wrap=True, style="dim", header_style="dim")
         for column in beside:
@@ -80,7 +83,7 @@ def drawings(table: Table, title: str, width: int) -> list[Drawn]:
             for at in block:
                 own.append(Text(columns[at][line], "bold" if best[line - 1][at] else ""))
                 own += [Text(chances[at][line])] if chances[at] else []
-            drawn.add_row(label, *own, *(column[line] for column in beside))
+            drawn.add_row(Text(label), *own, *(column[line] for column in beside))
         made.append(drawn)
     return made
 
@@ -106,7 +109,7 @@ def heading(group: Group, groups: Sequence[Group]) -> str:
     """The model, its preset below it, and its folder where another has the same name."""
     lines = [group.first.title.replace(" (", "\n(")]
     if sum(other.first.title == group.first.title for other in groups) > 1:
-        lines.append(Path(group.scored[0].run).name)
+        lines.append(printable(Path(group.scored[0].run).name))
     if len(group.scored) > 1:
         lines.append(f"{len(group.scored)} seeds")
     return "\n".join(lines)

@@ -13,11 +13,11 @@ from typing import Any
 from rich.console import Console
 
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
-from sonarium.commands.faults import UsageError, say
+from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import Group, flag, leading_word, parse_groups, wants_help
 from sonarium.commands.progress import bars, plainly
 from sonarium.runs.build import open_plan, open_run, plan_on_codes
-from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan
+from sonarium.runs.plan import FOLDER_WORLD, ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan
 from sonarium.runs.train import train
 from sonarium.training.engine import ProcessLost
 from sonarium.training.journal import read_metrics
@@ -38,7 +38,7 @@ class TrainFlags:
     preset: str = "default"
     """Preset of the model to start from; see `sonarium list`."""
     steps: int = 2000
-    """Training steps in all; a larger number later goes on from where the run stands."""
+    """Training steps in all, 0 to save the untrained model; a larger number later goes on from where it stands."""
     device: str = "auto"
     """Device: cpu, cuda, or auto for the best there is."""
     processes: int = 1
@@ -52,8 +52,8 @@ class TrainFlags:
 
 @dataclass(frozen=True)
 class ClipsFlags(TrainFlags):
-    world: str = "tones"
-    """World that the clips come from; see `sonarium list`."""
+    world: str | None = None
+    """World of the clips; see `sonarium list`. By default tones (digits for pictures), with --path recordings."""
     codes: Path | None = None
     """Run folder whose codes to train on, in place of a world."""
     front: str | None = None
@@ -65,8 +65,8 @@ def main(arguments: list[str]) -> None:
     if model is None and not wants_help(rest):
         raise UsageError(f"train which model? choose one of {', '.join([*MODELS, *AGENTS])}")
     flags, plan = plan_from(model or EXAMPLE, rest, named=model is not None)
-    if flags.steps < 1:
-        raise UsageError(f"--steps {flags.steps}: train for at least 1 step")
+    if flags.steps < 0:
+        raise UsageError(f"--steps {flags.steps}: give 0 (the untrained model) or more")
     place = started()
     if flags.processes < 1:
         raise UsageError(f"--processes {flags.processes}: train in at least 1 process")
@@ -131,6 +131,11 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
         parts = [Group("training", source.clips, TRAINING), *split]
         groups = [Group(source.world, source.config, first), *parts, loop]
     description = f"Train {model} ({entry.summary}) {about}."
+    if model in MODELS and "wave" in MODELS[model].kinds and plan.upstream is None and not takes_path(plan):
+        description += (
+            f" For recordings of your own give --path FOLDER: `sonarium train {model} --path FOLDER --help` shows "
+            "their flags, and `sonarium check FOLDER` what is in it."
+        )
     if not named:
         description = f"No model is named: these are the flags of {model}. {description}"
     own = Group(model, plan.learner, entry.main or None)
@@ -157,7 +162,17 @@ def planned(model: str, arguments: list[str]) -> Plan:
         return plan_on_codes(model, below, preset, front)
     if wants_help(arguments) and model in MODELS and MODELS[model].kinds == ("codes",):
         return default_plan(model, preset=preset, upstream=ANY_RUN)
-    return default_plan(model, flag(arguments, "world", ""), preset, front)
+    default = default_plan(model, flag(arguments, "world", ""), preset, front)
+    if not flag(arguments, "path", "") or flag(arguments, "world", "") or takes_path(default):
+        return default
+    return default_plan(model, FOLDER_WORLD, preset, front)
+
+
+def takes_path(plan: Plan) -> bool:
+    """Whether the clips are of a world that reads a path, or there are none."""
+    if isinstance(plan.source, RolloutsPlan):
+        return True
+    return any(field.name == "path" for field in dataclasses.fields(plan.source.config))
 
 
 def begun_on(folder: Path, codes: Path) -> Plan | None:
@@ -195,7 +210,7 @@ def report_end(flags: TrainFlags, plan: Plan) -> None:
         print(json.dumps({"run": str(flags.run), **newest}))
         return
     losses = ", ".join(f"{name} {value:.4g}" for name, value in newest.items() if name != "step")
-    print(f"{flags.run}: step {newest['step']}: {losses}")
+    tell(f"{flags.run}: step {newest['step']}: {losses or 'the untrained model is saved'}")
     tested = not isinstance(plan.source, ClipsPlan) or plan.source.tested
     scoring = f"sonarium score {flags.run}, then " if tested else ""
-    print(f"next: {scoring}sonarium report {flags.run} --out page.html")
+    tell(f"next: {scoring}sonarium report {flags.run} --out page.html")

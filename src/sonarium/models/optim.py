@@ -92,8 +92,8 @@ class ScheduleConfig:
         return 1.0
 
     def ending(self, steps: int) -> "ScheduleConfig":
-        """The same; a cosine without an end of its own reaches 0 at the last of these steps."""
-        if self.schedule != "cosine" or self.decay_steps:
+        """The same; a cosine without an end of its own reaches 0 at the last of these steps, if there are any."""
+        if self.schedule != "cosine" or self.decay_steps or not steps:
             return self
         if steps <= self.warmup_steps:
             raise ValueError(

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.path import Path
+from matplotlib.transforms import Bbox
 from scipy.stats import norm
 
 from sonarium.evaluation.meanings import control
@@ -122,17 +124,30 @@ def error_chart(curves: Mapping[str, Errors], title: str = "") -> Figure:
     """Misses against false alarms; the dotted line is where they are equal."""
     if not curves:
         raise ValueError("no curves came: give at least one")
-    figure = sheet(4.2, 4.4 + 0.2 * (-(-len(curves) // 2)))
+    figure = sheet(4.2, 4.4 + 0.2 * len(curves))
     axes = panels(figure, 1, 1)[0][0]
     ends = norm.ppf([RATES[0], RATES[-1]])
+    chart = Bbox.from_extents(ends[0], ends[0], ends[1], ends[1])
     for number, (name, found) in enumerate(curves.items()):
         across, up = (np.clip(norm.ppf(rate), *BEYOND) for rate in (found.false_alarm, found.miss))
-        axes.plot(across, up, color=LINES[number % len(LINES)], linewidth=1.4, label=name)
+        seen = Path(np.stack([across, up], 1)).intersects_bbox(chart, filled=False)
+        said = name if seen else f"{name} (not on the chart: {beyond(found)})"
+        axes.plot(across, up, color=LINES[number % len(LINES)], linewidth=1.4, label=said)
     axes.plot(ends, ends, color=FAINT, linewidth=0.9, linestyle=":")
     tidy(axes, title, "false alarms (%)", "misses (%)", grid=True)
     ticks, limits = norm.ppf(RATES), (ends[0], ends[1])
     axes.set_xticks(ticks, [f"{100 * rate:g}" for rate in RATES])
     axes.set_yticks(ticks, [f"{100 * rate:g}" for rate in RATES])
     axes.set(xlim=limits, ylim=limits, aspect="equal")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False)
+    # A note beside a name takes the width of two.
+    columns = 1 if any(len(name) > 24 for name in axes.get_legend_handles_labels()[1]) else 2
+    figure.legend(loc="outside lower center", ncols=columns, fontsize=SMALL, frameon=False)
     return figure
+
+
+def beyond(rates: Errors) -> str:
+    """Where a curve lies that the chart does not show."""
+    worst = float(np.maximum(rates.miss, rates.false_alarm).min())
+    if worst == 0:
+        return "no errors"
+    return f"below {100 * RATES[0]:g} %" if worst < RATES[0] else f"above {100 * RATES[-1]:g} %"

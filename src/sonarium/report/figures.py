@@ -33,6 +33,10 @@ FAINTER = 0.25
 """Share of the greatest power in such a piece with which the middle of a clip still shows its wave."""
 MOVING_DOTS = 84
 """Pixels an inch of animations, whose every frame is a picture."""
+LOUDEST_DOWN = 70.0
+"""Decibels below the loudest bin that are drawn of a song."""
+NARROW = 0.012
+"""Share of the width of a song that a letter takes."""
 DEEPEST = -100.0
 """Decibels below which a spectrum is not drawn."""
 
@@ -174,6 +178,33 @@ def lay(axes: Axes, paper: Float[np.ndarray, "row column colour"], view: View) -
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=SMALL, colors=INK)
     return image
+
+
+def song(
+    bands: Float[np.ndarray, "band frame"],
+    seconds: float,
+    highest: float,
+    marks: Sequence[tuple[float, float, str]],
+) -> Figure:
+    """A spectrogram of decibels, with its segments as bars above it; those of a label have one colour."""
+    figure = sheet(5.6, 2.2)
+    axes = panels(figure, 1, 1)[0][0]
+    top = float(bands.max())
+    extent = (0.0, seconds, -0.5, len(bands) - 0.5)
+    axes.imshow(bands, cmap=FIELD, aspect="auto", origin="lower", extent=extent, vmin=top - LOUDEST_DOWN, vmax=top)
+    tidy(axes, "", "s", f"mel band, to {highest / 1000:g} kHz")
+    names = sorted({label for _, _, label in marks})
+    above = len(bands) * 1.04
+    for start, stop, label in marks:
+        colour = LINES[names.index(label) % len(LINES)]
+        middle = (start + min(stop, seconds)) / 2
+        axes.plot([start, min(stop, seconds)], [above] * 2, color=colour, linewidth=3, clip_on=False)
+        if len(label) == 1 or len(label) * NARROW <= (stop - start) / seconds:
+            axes.text(
+                middle, above * 1.03, label, fontsize=SMALL - 1, color=INK, ha="center", va="bottom", clip_on=False
+            )
+    axes.set(xlim=(0, seconds), ylim=(-0.5, len(bands) - 0.5))
+    return figure
 
 
 def samples(fields: Float[np.ndarray, "clip row column"], view: View, across: int) -> Figure:

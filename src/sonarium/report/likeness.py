@@ -1,6 +1,7 @@
-"""Similarity of clips by their codes, for the media folder of a run whose codes are frames: maps of held-out
-clips, and the sound of some of them with their nearest neighbours."""
+"""Similarity of clips, or of their marked segments, by their codes, for the media folder of a run whose codes are
+frames: maps of what was held out, and the sound of some of it with its nearest neighbours."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.extraction import extract, of_learner
+from sonarium.evaluation.extraction import Extractor, extract, extract_segments, of_learner
 from sonarium.evaluation.factors import device_of
 from sonarium.evaluation.tasks import Corpus, corpus
+from sonarium.features.classical import LogMel, LogMelConfig
+from sonarium.measures.probes.frames import clip_means
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.report.album import Medium, peak_safe, put, wav, write_index
+from sonarium.report.figures import song
 from sonarium.report.media import named_factors
 from sonarium.report.neighbours import Asked, code_map, retrieval_picture, retrieval_table, tsne
 from sonarium.report.style import png
@@ -29,7 +33,13 @@ ASKED, NEAREST = 6, 4
 SECONDS = 6.0
 """The part of a clip that is played."""
 FEWEST = 4
-"""The smallest number of clips of a map."""
+"""The smallest number of clips, or of segments, of a map."""
+SONGS, SONG_SECONDS = 4, 4.0
+"""Clips that are drawn with their segments and played, and the part of each."""
+AROUND = 0.1
+"""Seconds before and after a segment that are played with it."""
+SEGMENT = "segment"
+"""The label of segments."""
 
 
 def illustrate_likeness(
@@ -42,13 +52,74 @@ def illustrate_likeness(
     nothing = torch.empty(0, dtype=torch.int64)
     known = corpus(world, Split(nothing, nothing, test), learner, config, random)
     media: list[Medium] = []
-    if len(known.index) >= FEWEST:
-        extractor = of_learner(learner, world.signal, device)
-        means = extract(extractor, world, known.index, known.lengths, known.marks, config, None).means
+    extractor = of_learner(learner, world.signal, device)
+    if known.marked:
+        known, codes = segments_of(known, extractor, world, random)
+        things = "segments"
+    elif len(known.index) >= FEWEST:
+        codes = extract(extractor, world, known.index, known.lengths, known.marks, config, None).means
+        things = "clips"
+    else:
+        codes, things = np.empty((0, 1)), "clips"
+    if len(codes) >= FEWEST:
         # Cosines of codes that share a large mean are all near 1.
-        codes = means - means.mean(axis=0)
-        media = maps(known, codes, random, folder) + neighbours(known, codes, world, random, folder)
+        codes = codes - codes.mean(axis=0)
+        media = maps(known, codes, things, random, folder)
+        media += neighbours(known, codes, things, world, random, folder)
+    if world.signal.rate and (things == "segments" or not media):
+        media = songs(world, test, extractor, folder) + media
     write_index(folder, media)
+    return media
+
+
+def segments_of(
+    known: Corpus, extractor: Extractor, world: World, random: np.random.Generator
+) -> tuple[Corpus, Float[np.ndarray, "segment code"]]:
+    """The labelled segments of these clips as if each were a clip, and their mean codes."""
+    frames, item, label, clip = extract_segments(extractor, world, known.index, known.lengths, known.marks)
+    codes, _ = clip_means(frames, item)
+    # The segments of a clip follow one another in the order of its marks.
+    first = np.flatnonzero(np.r_[True, clip[1:] != clip[:-1]])
+    place = np.arange(len(clip)) - np.repeat(first, np.diff(np.r_[first, len(clip)]))
+    named = np.flatnonzero(label != "")
+    kept = np.sort(random.permutation(named)[:MOST])
+    of = clip[kept]
+    marks = [(known.marks[one][at],) for one, at in zip(of.tolist(), place[kept].tolist(), strict=True)]
+    made = replace(
+        known,
+        index=known.index[torch.from_numpy(of)],
+        lengths=known.lengths[of],
+        labels={SEGMENT: label[kept]},
+        numbers={},
+        group=known.group[of],
+        recording=known.recording[of],
+        marks=marks,
+    )
+    return made, codes[kept]
+
+
+def songs(world: World, test: Int[Tensor, " clip"], extractor: Extractor, folder: Path) -> list[Medium]:
+    """The beginning of some held-out clips: seen with their segments, and heard."""
+    assert world.signal.rate is not None, world.signal
+    rate, media = world.signal.rate, []
+    mel = LogMel(LogMelConfig(), rate)
+    lengths = world.lengths(test)
+    for number, clip in enumerate(test[extractor.code_lengths(lengths) > 0][:SONGS].tolist(), start=1):
+        index = torch.tensor([clip])
+        batch = world.whole(index)
+        wave = batch.signal[0, : min(int(world.lengths(index)), round(SONG_SECONDS * rate))]
+        [marks] = world.marks(index)
+        shown = [mark for mark in marks if mark[0] < len(wave) / rate]
+        title = named_factors(world.factors, batch.factors[0].tolist()) or Path(world.path(clip)).name
+        caption = f"{Path(world.path(clip)).name}: log-mel spectrogram" + (
+            ", with the annotated segments above." if shown else "."
+        )
+        file = f"song-{number}"
+        figure = song(mel(wave[None])[0].numpy().T, len(wave) / rate, rate / 2, shown)
+        put(folder / f"{file}.png", png(figure))
+        put(folder / f"{file}.wav", wav(peak_safe([wave.numpy()])[0], rate))
+        media.append(Medium("picture", f"{file}.png", title, caption, f"songs/{number}"))
+        media.append(Medium("sound", f"{file}.wav", "sound", title, f"songs/{number}"))
     return media
 
 
@@ -62,18 +133,23 @@ def varied(known: Corpus) -> dict[str, Shaped[np.ndarray, " clip"]]:
 
 
 def maps(
-    known: Corpus, codes: Float[np.ndarray, "clip code"], random: np.random.Generator, folder: Path
+    known: Corpus,
+    codes: Float[np.ndarray, "clip code"],
+    things: str,
+    random: np.random.Generator,
+    folder: Path,
 ) -> list[Medium]:
     points = tsne(codes, random)
     media = []
-    for name, label in list(varied(known).items())[:MAPS] or [("", np.full(len(codes), "clip"))]:
+    for name, label in list(varied(known).items())[:MAPS] or [("", np.full(len(codes), things[:-1]))]:
         caption = (
-            f"{len(codes):,} held-out clips by t-SNE of their mean codes: clips that lie together have similar "
-            "codes; the distance between clusters means nothing."
+            f"{len(codes):,} held-out {things} by t-SNE of their mean codes: {things} that lie together have "
+            "similar codes; the distance between clusters means nothing."
         )
-        title = f"Held-out clips by {name.replace('_', ' ')}" if name else "Held-out clips"
+        by = "label" if name == SEGMENT else name.replace("_", " ")
+        title = f"Held-out {things} by {by}" if name else f"Held-out {things}"
         file = f"map-{len(media) + 1}.png"
-        put(folder / file, png(code_map(points, label, title, name.replace("_", " ") or "what")))
+        put(folder / file, png(code_map(points, label, title, by or "what")))
         media.append(Medium("picture", file, title, caption, f"map/{len(media) + 1}"))
     return media
 
@@ -81,6 +157,7 @@ def maps(
 def neighbours(
     known: Corpus,
     codes: Float[np.ndarray, "clip code"],
+    things: str,
     world: World,
     random: np.random.Generator,
     folder: Path,
@@ -94,8 +171,8 @@ def neighbours(
     media = []
     if name:
         caption = (
-            f"Clips drawn at random, each with those nearest to it by the cosine of their codes, from {of}; blue "
-            f"where the {name} is the same. Their sound is below."
+            f"{things.capitalize()} drawn at random, each with those nearest to it by the cosine of their codes, "
+            f"from {of}; blue where the {'label' if name == SEGMENT else name} is the same. Their sound is below."
         )
         put(folder / "nearest.png", png(retrieval_picture(table, name)))
         media.append(Medium("picture", "nearest.png", "Nearest neighbours", caption, "nearest"))
@@ -107,6 +184,10 @@ def neighbours(
 def compared_by(known: Corpus) -> tuple[np.ndarray, str, np.ndarray, str]:
     """The label by which neighbours are compared, its name, what must differ between them, and that in words."""
     labels = varied(known)
+    if SEGMENT in known.labels:
+        # Other birds seldom have the same syllables.
+        by, name = (labels[SEGMENT], SEGMENT) if SEGMENT in labels else (known.recording.astype(str), "")
+        return by, name, known.recording, "other files"
     several = len(np.unique(known.group)) > 1 and known.kind not in ("file", "clip")
     name = next((name for name in labels if name != known.kind), next(iter(labels), ""))
     if several and name != known.kind:
@@ -120,13 +201,19 @@ def players(known: Corpus, query: Asked, number: int, world: World, folder: Path
     batch = world.whole(known.index[rows])
     assert world.signal.rate is not None, world.signal
     most = round(SECONDS * world.signal.rate)
-    waves = [
-        wave[: min(length, most)].numpy()
-        for wave, length in zip(batch.signal, known.lengths[rows].tolist(), strict=True)
-    ]
+    waves = []
+    for wave, length, row in zip(batch.signal, known.lengths[rows].tolist(), rows, strict=True):
+        first, last = 0, length
+        if SEGMENT in known.labels:
+            (start, stop, _), *_ = known.marks[row]
+            first = max(0, round((start - AROUND) * world.signal.rate))
+            last = min(length, round((stop + AROUND) * world.signal.rate))
+        waves.append(wave[first : min(last, first + most)].numpy())
     media = []
     for place, (wave, factors, row) in enumerate(zip(peak_safe(waves), batch.factors.tolist(), rows, strict=True)):
         what = named_factors(world.factors, factors) or group_of(known, row)
+        if SEGMENT in known.labels:
+            what = f"{known.labels[SEGMENT][row]} ({what})"
         title = f"Nearest to this: {what}" if place == 0 else f"{place}. {what}"
         file = f"nearest-{number}-{place}.wav"
         put(folder / file, wav(wave, world.signal.rate))

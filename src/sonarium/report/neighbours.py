@@ -56,7 +56,7 @@ def code_map(
     for number, name in enumerate(in_order(kept)):
         colour, mark = COLOURS[number % len(COLOURS)], MARKS[number // len(COLOURS)]
         own = points[labels == name].T
-        axes.scatter(*own, s=size, c=colour, marker=mark, alpha=0.85, linewidths=0, label=str(name))
+        axes.scatter(*own, s=size, c=colour, marker=mark, alpha=0.85, linewidths=0, label=shortened(str(name)))
     rest = ~np.isin(labels, kept)
     if rest.any():
         left_out = f"{len(names) - len(kept)} others"

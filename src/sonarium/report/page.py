@@ -28,7 +28,8 @@ KINDS = {
     "codes": "Codes and factors",
     "reconstructions": "Reconstructions",
     "samples": "Samples of the prior",
-    "map": "Maps of held-out clips",
+    "songs": "Held-out clips",
+    "map": "Maps of what was held out",
     "nearest": "Nearest neighbours",
     "heard": "Nearest neighbours, to listen to",
 }
@@ -196,6 +197,8 @@ def facts(runs: Sequence[RunPage]) -> list[tuple[str, str]]:
     said = [(f"run{several}", names), (f"seed{several}", numbers)]
     if first.metrics:
         said.append(("steps", f"{max(record['step'] for record in first.metrics):,.0f}"))
+    elif first.scores and first.scores.get("step") == 0:
+        said.append(("steps", "0: untrained"))
     if first.scores and "clips" in first.scores:
         said.append(("scored on", f"{first.scores['clips']:,} held-out clips"))
     for name, key in (("split", "split"), ("probes", "asked")):

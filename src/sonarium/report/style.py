@@ -5,6 +5,7 @@ drawn on canvases of their own, so that no state is shared and nothing depends o
 """
 
 import io
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+
+from sonarium.files import printable
 
 PAPER, INK, FAINT, GRID = "#ffffff", "#1d232b", "#5b6673", "#d9dee4"
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -83,11 +86,15 @@ def png(figure: Figure) -> bytes:
 def pixels(figure: Figure) -> UInt8[np.ndarray, "row column colour"]:
     """The figure as red, green and blue."""
     for text in figure.findobj(Text):
-        # Labels are data: a dollar in one is no formula.
+        # Labels are data: a dollar in one is no formula, and a name may hold bytes that are no text.
         text.set_parse_math(False)
+        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg), type(canvas)
-    canvas.draw()
+    with warnings.catch_warnings():
+        # A script that the font lacks is drawn as boxes; the page has the labels as text, too.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 

@@ -56,6 +56,8 @@ class Built:
     source: Source
     clips: Data | None = None
     """None of an agent, which learns in an environment."""
+    remarks: tuple[str, ...] = ()
+    """What differs from what was asked for."""
 
     @property
     def data(self) -> Data:
@@ -79,9 +81,15 @@ def trained_on_all(plan: Mapping[str, Any]) -> bool:
     return own or (below is not None and trained_on_all(below))
 
 
-def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Progress = silent) -> Built:
-    """All from the plan's seed. `steps` completes the configuration of the model of a new run; `folder` is the
-    run's, which may have the codes of the upstream run already."""
+def build(
+    plan: Plan,
+    steps: int | None = None,
+    folder: Path | None = None,
+    progress: Progress = silent,
+    ranks: int = 1,
+) -> Built:
+    """All from the plan's seed. To train, `steps` completes the configuration of the model, and a batch size is
+    reduced to the clips there are; `folder` is the run's, which may have the codes of the upstream run already."""
     if isinstance(plan.source, RolloutsPlan):
         return Built(plan, fresh(plan, None), Rollouts(plan.source.rollouts, plan.seed))
     wanted = plan.source
@@ -93,11 +101,15 @@ def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Prog
     seed = plan.seed if split.split_seed is None else split.split_seed
     parts = split_world(world, seed, split.test, split.validation, split.test_groups, split.validation_groups)
     data = Data(world, parts)
-    if steps:
+    source = Clips(world, data.training(wanted.clips.train_on), wanted.clips, plan.seed)
+    remarks: tuple[str, ...] = ()
+    if steps is not None:
         complete = MODELS[plan.model].complete
         plan = replace(plan, learner=complete(plan.learner, world, steps))
-    source = Clips(world, data.training(wanted.clips.train_on), wanted.clips, plan.seed)
-    return Built(plan, fresh(plan, world.signal), source, data)
+        if said := source.reduce_batch_size(ranks):
+            remarks = (said,)
+            plan = replace(plan, source=replace(wanted, clips=source.config))
+    return Built(plan, fresh(plan, world.signal), source, data, remarks)
 
 
 def fresh(plan: Plan, signal: Signal | None, seed: int | None = None) -> Learner:

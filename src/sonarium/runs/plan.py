@@ -23,6 +23,8 @@ from sonarium.worlds.contract import PLURAL, SignalKind
 
 CODES = "codes"
 """The name of the world that an upstream run makes."""
+FOLDER_WORLD = "recordings"
+"""The world of a path where none is named."""
 
 
 @dataclass(frozen=True)

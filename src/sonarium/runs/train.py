@@ -1,6 +1,8 @@
 """Train a plan in a run folder, from wherever it stands; and what the folder shows at the end."""
 
 import json
+import math
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,9 +10,9 @@ from typing import Any
 
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.evaluation.splits import hold
-from sonarium.files import write_whole
+from sonarium.files import out_of_memory, remove, write_whole
 from sonarium.models.contract import FrameEncoder, Learner
-from sonarium.runs.build import Built, build
+from sonarium.runs.build import Built, build, trained_on_all
 from sonarium.runs.plan import ClipsPlan, Plan, read_plan, source_of
 from sonarium.training.clips import Clips
 from sonarium.training.engine import FabricEngine, environment, naming_lost_processes
@@ -35,8 +37,9 @@ def train(
         if engine.rank > 0:
             # What the first process keeps on the disk, of recordings and of codes, the others read.
             engine.barrier()
-        made = build(plan, steps, folder, reporting(progress, engine))
+        made = build(plan, steps, folder, reporting(progress, engine), engine.ranks)
         check(made, engine, notify)
+        new = not (folder / "config.json").exists()
         kept = write_folder(made, folder, engine) if engine.rank == 0 else ""
         if engine.rank == 0:
             engine.barrier()
@@ -47,7 +50,13 @@ def train(
         callbacks = Callbacks(
             progress if engine.rank == 0 else Callbacks.progress, notify, partial(present, made, folder)
         )
-        fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
+        try:
+            fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
+        except (MemoryError, RuntimeError) as error:
+            if new and engine.rank == 0 and out_of_memory(error) and run.newest() is None:
+                # The same command would fail again, and a smaller one does not fit the folder.
+                remove(folder)
+            raise
     return engine.rank == 0
 
 
@@ -64,12 +73,26 @@ def reporting(progress: Progress, engine: FabricEngine) -> Callable[[str, int, i
 def check(made: Built, engine: FabricEngine, notify: Callable[[str], None]) -> None:
     """A mistake should leave no folder behind that the corrected command would not fit."""
     if isinstance(made.source, Clips):
+        check_memory(made.source)
         made.source.check_batch_size(made.learner.minimum_batch_size, engine.ranks)
         engine.dataset_size = len(made.source.index)
     elif engine.ranks > 1:
         raise ValueError(f"{made.plan.model} learns in one process: leave out --processes, and use more --envs")
-    for line in made.learner.check(made.source):
+    for line in (*made.remarks, *made.learner.check(made.source)):
         notify(line)
+
+
+def check_memory(source: Clips) -> None:
+    """Refuse a batch that is larger than the memory of this machine, lest the system end the training."""
+    shape, size = source.world.signal.shape, source.batch_size
+    needed = 4 * size * math.prod(shape)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if source.config.cut == "piece" and needed > there:
+        raise ValueError(
+            f"a batch of {size} pieces of {' by '.join(f'{length:,}' for length in shape)} samples takes "
+            f"{needed / 1e9:,.0f} GB, and this machine has {there / 1e9:.0f} GB of memory: use shorter --seconds, "
+            "or a smaller --batch-size"
+        )
 
 
 def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
@@ -132,6 +155,7 @@ def card(made: Built, step: int) -> str:
     about = (MODELS if isinstance(plan.source, ClipsPlan) else AGENTS)[plan.model].summary
     text = f"# {plan.model} on {where}\n\n{about[0].upper()}{about[1:]}; preset {plan.preset}, {step} steps of "
     text += f"{made.source.batch_size} {made.source.unit}, seed {plan.seed}.\n\n"
+    text += "".join(f"{remark[0].upper()}{remark[1:]}.\n\n" for remark in made.remarks)
     if made.clips is not None:
         world, source = made.clips.world, plan.clips
         known = ", ".join(factor.name for factor in world.factors) or "none"
@@ -139,7 +163,7 @@ def card(made: Built, step: int) -> str:
         about_world = WORLDS[source.world].summary if rendered else world.describe()
         trained = made.clips.training(source.clips.train_on)
         text += f"World: {about_world}. {len(world)} clips; factors: {known}. {len(trained)} clips to train on"
-        text += " (the sound of all splits, without labels)" if source.clips.train_on == "all" else ""
+        text += " (the sound of all splits, without labels)" if trained_on_all(plan.recorded()) else ""
         text += f", {len(made.clips.split.test)} in the test split.\n\n"
     return text + (
         "`config.json` has every setting, `environment.json` the machine, `metrics.jsonl` the losses, `media/` "

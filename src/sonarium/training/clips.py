@@ -60,13 +60,30 @@ class Clips:
         self.cache: Batch | None = None
         self.epoch, self.order = -1, np.empty(0, dtype=np.int64)
 
+    def counted(self) -> str:
+        """How many there are to draw a batch from, and of what."""
+        unit, per_second = self.world.unit, self.world.signal.steps_per_second
+        if self.config.cut == "whole" or not per_second or not self.world.cropped():
+            return f"{len(self.index)} {unit}"
+        seconds = self.world.signal.shape[0] / per_second
+        return f"{len(self.index)} pieces of {seconds:.3g} s (of {len(self.index.unique())} {unit})"
+
+    def reduce_batch_size(self, ranks: int = 1) -> str:
+        """Take no more than there is, a multiple of the processes; a remark if that is less than was asked for."""
+        asked, most = self.batch_size, len(self.index) // ranks * ranks
+        if asked <= len(self.index) or not most:
+            return ""
+        self.config, self.batch_size = replace(self.config, batch_size=most), most
+        return f"batch size {most} in place of {asked}: there are {self.counted()} to train on"
+
     def check_batch_size(self, least: int, ranks: int = 1) -> None:
         """Refuse a batch size that the model or the number of clips or processes does not allow."""
         size, clips = self.batch_size, len(self.index)
         if not least <= size <= clips:
+            enough = f"use --batch-size between {least} and {clips}, or " if least <= clips else "use "
             raise ValueError(
-                f"batch size {size}: this model needs at least {least} clip(s) a batch, and there are {clips} to "
-                f"train on: use --batch-size between {least} and {clips}, or a larger world"
+                f"batch size {size}: this model needs at least {least} clip(s) a batch, and there are "
+                f"{self.counted()} to train on: {enough}a larger world"
             )
         rest = 0 if self.config.drop_last else clips % size
         if 0 < rest < least:

@@ -141,6 +141,8 @@ class Training:
         self.learner, self.source, self.run, self.engine = learner, source, run, engine
         self.loop, self.callbacks = loop, callbacks
         self.meter = Meter(engine)
+        self.begun = False
+        """Whether it goes on from a checkpoint; one of step 0 holds an untrained learner that is prepared."""
 
     def resume(self) -> int:
         """Put everything back as it was at the newest whole checkpoint; its step, 0 if there is none."""
@@ -150,6 +152,7 @@ class Training:
             self.callbacks.remark(f"{self.run.folder}: {fault}; going on from step {step}")
         if saved is None:
             return 0
+        self.begun = True
         _, weights, state = saved
         where = f"'{self.run.folder}/checkpoints/step-{step}'"
         restore_weights(self.learner, weights, where)
@@ -192,7 +195,7 @@ class Training:
 
         self.engine.report = report
         self.source.attach(self.learner, self.engine)
-        if start == 0:
+        if not self.begun:
             self.learner.prepare(self.source, self.engine)
 
     def go(self, start: int, steps: int, journal: Journal | None, stopping: Callable[[], bool]) -> None:
@@ -229,7 +232,7 @@ def fit(
     steps: int,
     callbacks: Callbacks,
 ) -> None:
-    """Train up to `steps` steps in all, from wherever the run stands."""
+    """Train up to `steps` steps in all, from wherever the run stands; 0 saves the untrained learner."""
     with run.locked(engine.rank == 0):
         learner.to(engine.device)
         engine.storage = run.segments
@@ -244,11 +247,13 @@ def fit(
         engine.barrier()
         journal = Journal(run.folder, start) if engine.rank == 0 else None
         try:
-            if start < steps:
+            if start < steps or not training.begun:
                 with stop_on_request() as stopping:
                     training.prepare(start, stopping)
                     learner.train()
                     training.go(start, steps, journal, stopping)
+                    if not steps:
+                        training.save(0)
             learner.eval()
             # All is saved by now: from here on an interruption takes effect at once.
             if journal is not None:

@@ -101,6 +101,8 @@ class World(ABC):
     """Factors that change within a clip: one column of `Batch.tracks` each."""
     track_rate: float = 0.0
     """Frames of `tracks` a second."""
+    unit: str = "clips"
+    """What its clips are counted as in messages."""
     group_kind: str = "clip"
     """What no two parts of a split share: speaker, bird, session, clip."""
     rendered: bool = False

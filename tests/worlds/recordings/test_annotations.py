@@ -274,3 +274,47 @@ def test_crowsetta_tells_birds_apart(tmp_path):
         bird, _, name = row.path.relative_to(tmp_path).parts
         assert row.segments == (() if (bird, name) == ("Bird0", "2.wav") else ((0.1, 0.3, bird),))
     assert [fault.path for fault in listing.faults] == [tmp_path / "Bird0" / "Wave" / "2.wav"]
+
+
+def test_a_file_beside_each_recording(tmp_path):
+    touch(tmp_path, "b1/x.wav", "b1/y.wav", "b2/z.wav", "b2/alone.wav")
+    (tmp_path / "b1" / "x.json").write_text(
+        '{"onset": [0.5, 0], "offset": [1, 0.25], "cluster": ["b", 7], "sr": 1}'
+    )
+    table(tmp_path / "b1" / "y.wav.csv", ["onset", "offset"], ["0.125", "0.5"])
+    table(tmp_path / "b2" / "z.csv", ["onset_s", "offset_s", "label"], ["0.1", "0.2", "a"], ["0.3", "0.2", "back"])
+    listing = listed(tmp_path)
+    assert (listing.layout, listing.group, listing.faults) == ("segments", "individual", ())
+    assert (listing.read, listing.passed) == ({".json": 1, ".csv": 2}, {})
+    assert {row.path.name: (row.labels["individual"], row.segments) for row in listing.rows} == {
+        "x.wav": ("b1", ((0.0, 0.25, "7"), (0.5, 1.0, "b"))),
+        "y.wav": ("b1", ((0.125, 0.5, annotations.UNLABELLED),)),
+        "z.wav": ("b2", ((0.1, 0.2, "a"),)),
+        "alone.wav": ("b2", ()),
+    }
+    assert ["'back' from 0.3 to 0.2 s has no length" in remark.reason for remark in listing.remarks] == [True]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not JSON that can be read"),
+        ('{"onset": [1], "offset": []}', r"has the lists onset (1), offset (0): give onset, offset and cluster"),
+        ('{"duration": 3}', "has the lists none"),
+        ('{"onset": ["soon"], "offset": [1]}', "has 'soon' under 'onset' in its segment 1: give seconds there"),
+        ('{"onset": [1], "cluster": ["a"]}', "none called stop, stop_s"),
+    ],
+)
+def test_a_damaged_file_beside_a_recording_makes_it_a_bad_one(text, said, tmp_path):
+    touch(tmp_path, "x.wav", "y.wav")
+    (tmp_path / "x.json").write_text('{"onset": [0], "offset": [0.25], "cluster": ["a"]}')
+    (tmp_path / "y.json").write_text(text)
+    [fault] = listed(tmp_path).faults
+    assert fault.path.name == "y.wav" and said in fault.reason
+
+
+def test_files_beside_recordings_that_are_no_annotations_make_no_segments(tmp_path):
+    touch(tmp_path, "a/x.wav", "b/y.wav")
+    (tmp_path / "a" / "x.json").write_text('{"licence": "CC0", "tags": ["bird"]}')
+    (tmp_path / "b" / "y.csv").write_text("time,level\n0,1\n")
+    assert listed(tmp_path).layout == "folder"

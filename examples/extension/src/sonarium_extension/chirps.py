@@ -114,7 +114,9 @@ class Chirps(World):
         return self.config.clips
 
     def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        return torch.tensor([round(self.songs[clip].breaks[-1] * self.config.rate) for clip in index.tolist()])
+        samples = [round(self.songs[clip].breaks[-1] * self.config.rate) for clip in index.tolist()]
+        # Of no clips, too, they are whole numbers.
+        return torch.tensor(samples, dtype=torch.int64)
 
     def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         lengths = self.lengths(index)
@@ -134,7 +136,7 @@ class Chirps(World):
         return torch.tensor([[song.singer, song.motif, PITCHES[song.pitch]] for song in songs])
 
     def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        return torch.tensor([self.songs[clip].singer for clip in index.tolist()])
+        return torch.tensor([self.songs[clip].singer for clip in index.tolist()], dtype=torch.int64)
 
     def group_names(self) -> tuple[str, ...]:
         return tuple(f"singer {singer + 1}" for singer in range(self.config.singers))

@@ -1,10 +1,12 @@
-"""Annotated segments: from a table, `.not.mat` files of evsonganaly, or any format that crowsetta reads."""
+"""Annotated segments: from a table, a file beside each recording (evsonganaly's, JSON, CSV), or any format that
+crowsetta reads."""
 
+import json
 import math
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sonarium.worlds.audio.file import is_sound
 from sonarium.worlds.contract import Mark
 from sonarium.worlds.recordings import metadata
 from sonarium.worlds.recordings.listing import Fault, files_below
@@ -19,6 +22,12 @@ from sonarium.worlds.recordings.listing import Fault, files_below
 TABLES = ("segments.csv", "segments.tsv", "segments.parquet", "annotations.csv")
 DESCRIPTIONS = ("files.csv", "files.tsv")
 NOTMAT = ".not.mat"
+SIDECARS = (".json", ".csv")
+"""Endings of a file beside a recording that has its name, and the segments in it."""
+LOOKED_AT = 20
+"""Such files that are looked into to see whether they are annotations at all."""
+UNLABELLED = "segment"
+"""The label of segments of which only onset and offset are known."""
 
 
 @dataclass
@@ -30,6 +39,8 @@ class Annotated:
     faults: dict[Path, str] = field(default_factory=dict)
     """Recordings whose annotation cannot be used, and why."""
     remarks: list[Fault] = field(default_factory=list)
+    read: set[Path] = field(default_factory=set)
+    """The files of annotations."""
 
     def mark(self, path: Path, segments: Iterable[Mark]) -> None:
         """A segment that ends before it begins is left out with a remark; the recording stays."""
@@ -112,7 +123,11 @@ def recognise(root: Path) -> str | None:
     """The format of a folder's annotations, if it has any."""
     if table_in(root) is not None:
         return "csv"
-    return "notmat" if any(path.name.endswith(NOTMAT) for path in files_below(root)) else None
+    files = list(files_below(root))
+    if any(path.name.endswith(NOTMAT) for path in files):
+        return "notmat"
+    beside = [found for path in sorted(files) if is_sound(path) and (found := sidecar_of(path)) is not None]
+    return "sidecar" if any(is_annotation(path) for path in beside[:LOOKED_AT]) else None
 
 
 def read(root: Path, sounds: Sounds, kind: str) -> Annotated:
@@ -121,18 +136,21 @@ def read(root: Path, sounds: Sounds, kind: str) -> Annotated:
     if kind == "none":
         raise ValueError(
             f"'{root}' has no annotation: put a table {TABLES[0]} there with the columns file, onset, offset and "
-            f"label, or files like song.cbin{NOTMAT}, or name another format with --annotations"
+            f"label, or files like song.json or song.cbin{NOTMAT} beside song.wav or song.cbin, or name another "
+            "format with --annotations"
         )
     if kind == "csv":
         return from_table(root, table_in(root), sounds)
-    return from_notmat(root, sounds) if kind == "notmat" else from_crowsetta(root, sounds, kind)
+    if kind in BESIDE:
+        return from_beside(root, sounds, kind)
+    return from_crowsetta(root, sounds, kind)
 
 
 def from_table(root: Path, path: Path | None, sounds: Sounds) -> Annotated:
     """A row for each segment; further columns that are the same for all segments of a file are its labels."""
     if path is None:
         raise ValueError(f"'{root}' has none of {', '.join(TABLES)}: put a table of segments there")
-    table, found = metadata.read_table(path), Annotated()
+    table, found = metadata.read_table(path), Annotated(read={path})
     remedy = "name one of them so, or take --layout folder if it is no table of segments"
     files, label = metadata.need_paths(table, path, remedy), metadata.need(table, metadata.LABEL, path, remedy)
     times = metadata.time_columns(table, path)
@@ -155,9 +173,13 @@ def from_table(root: Path, path: Path | None, sounds: Sounds) -> Annotated:
     return found
 
 
+def description_in(root: Path) -> Path | None:
+    return next((root / name for name in DESCRIPTIONS if (root / name).is_file()), None)
+
+
 def describe(root: Path, sounds: Sounds) -> dict[Path, dict[str, str]]:
     """The labels of each recording from a table of files, if there is one with their paths."""
-    path = next((root / name for name in DESCRIPTIONS if (root / name).is_file()), None)
+    path = description_in(root)
     table = metadata.read_table(path) if path is not None else None
     if path is None or table is None or metadata.find(table, metadata.PATH) is None:
         return {}
@@ -168,24 +190,86 @@ def describe(root: Path, sounds: Sounds) -> dict[Path, dict[str, str]]:
     }
 
 
-def from_notmat(root: Path, sounds: Sounds) -> Annotated:
-    """evsonganaly's MATLAB 5 files: onsets and offsets in milliseconds, one character a syllable."""
+def from_beside(root: Path, sounds: Sounds, kind: str) -> Annotated:
+    """A file beside each recording, which bears its name."""
+    find, read_segments = BESIDE[kind]
     found = Annotated()
     for path in sounds.whole.values():
         if path.parent != root:
             # Song lies in a folder for each bird.
             found.labels[path] = {"individual": path.parent.name}
-        beside = path.with_name(path.name + NOTMAT)
-        if beside.is_file():
+        beside = find(path)
+        if beside is not None:
+            found.read.add(beside)
             try:
-                found.mark(path, read_notmat(beside))
+                found.mark(path, read_segments(beside))
             except ValueError as error:
                 found.faults[path] = str(error)
     return found
 
 
+def notmat_of(sound: Path) -> Path | None:
+    beside = sound.with_name(sound.name + NOTMAT)
+    return beside if beside.is_file() else None
+
+
+def sidecar_of(sound: Path) -> Path | None:
+    """The file beside a recording that may have its segments."""
+    names = [base + ending for ending in SIDECARS for base in (sound.stem, sound.name)]
+    return next((path for path in map(sound.with_name, names) if path.is_file()), None)
+
+
+def is_annotation(path: Path) -> bool:
+    """Whether a file beside a recording has onsets and offsets."""
+    try:
+        read_sidecar(path)
+    except ValueError:
+        return False
+    return True
+
+
+def read_sidecar(path: Path) -> list[Mark]:
+    """Onset, offset and label (or cluster) of each segment: columns of a CSV, lists of a JSON object."""
+    try:
+        table = metadata.read_table(path) if path.suffix.lower() == ".csv" else columns_of(path)
+        metadata.need(table, metadata.START, path)
+        times = metadata.time_columns(table, path)
+        label = metadata.find(table, metadata.LABEL)
+        if times.stop is None and times.duration is None:
+            metadata.need(table, metadata.STOP, path)
+        labels = [UNLABELLED] * len(table.numbers) if label is None else table[label]
+        stretches = metadata.stretches(table, times, path)
+    except ValueError as error:
+        raise ValueError(f"has an annotation that cannot be read ({error})") from None
+    return [
+        (-1.0 if start is None else start, -1.0 if stop is None else stop, name)
+        for (start, stop), name in zip(stretches, labels, strict=True)
+    ]
+
+
+def columns_of(path: Path) -> metadata.Table:
+    """The lists of a JSON object that have a value for each segment; what else it says is of the whole file."""
+    try:
+        given = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise ValueError(f"'{path}' is not JSON that can be read ({first_line(error)}): repair it") from None
+    lists = (
+        {name: value for name, value in given.items() if isinstance(value, list)}
+        if isinstance(given, dict)
+        else {}
+    )
+    if len({len(value) for value in lists.values()}) != 1:
+        lengths = ", ".join(f"{name} ({len(value)})" for name, value in lists.items()) or "none"
+        raise ValueError(
+            f"'{path}' has the lists {lengths}: give onset, offset and cluster, each with a value a segment"
+        )
+    texts = {name: ["" if one is None else str(one) for one in value] for name, value in lists.items()}
+    return metadata.Table(texts, range(1, len(next(iter(texts.values()))) + 1), "segment")
+
+
 def read_notmat(path: Path) -> Iterator[Mark]:
-    """Onset, offset and label of each syllable; an error says what is wrong with the recording for that."""
+    """evsonganaly's MATLAB 5: onset and offset in milliseconds, one character a syllable; an error says what is
+    wrong with the recording for that."""
     # Importing SciPy's readers takes a while, which `--help` should not wait for.
     from scipy.io import loadmat
 
@@ -203,6 +287,19 @@ def read_notmat(path: Path) -> Iterator[Mark]:
     return zip(onsets.tolist(), offsets.tolist(), labels, strict=True)
 
 
+BESIDE: dict[str, tuple[Callable[[Path], Path | None], Callable[[Path], Iterable[Mark]]]] = {
+    "notmat": (notmat_of, read_notmat),
+    "sidecar": (sidecar_of, read_sidecar),
+}
+"""Formats with a file for each recording: how it is found, and read."""
+
+
+def beside(sounds: Iterable[Path]) -> set[Path]:
+    """All files beside these recordings that hold segments of any such format."""
+    found = {(kind, path) for sound in sounds for kind, (find, _) in BESIDE.items() if (path := find(sound))}
+    return {path for kind, path in found if kind != "sidecar" or is_annotation(path)}
+
+
 def from_crowsetta(root: Path, sounds: Sounds, kind: str) -> Annotated:
     """Any other format, by the package crowsetta (Nicholson, 2023)."""
     try:
@@ -215,7 +312,7 @@ def from_crowsetta(root: Path, sounds: Sounds, kind: str) -> Annotated:
     known = crowsetta.formats.as_list()
     if kind not in known:
         raise ValueError(
-            f"--annotations {kind}: choose auto, csv, notmat or one of crowsetta's {', '.join(known)}"
+            f"--annotations {kind}: choose auto, csv, sidecar, notmat or one of crowsetta's {', '.join(known)}"
         )
     endings = crowsetta.formats.by_name(kind).ext
     endings = tuple(ending.lower() for ending in ([endings] if isinstance(endings, str) else endings))
@@ -245,10 +342,12 @@ def transcribe(transcriber: Any, file: Path, sounds: Sounds, found: Annotated) -
         else:
             found.faults[sound] = f"has an annotation that cannot be read ('{file.name}': {why})"
         return
+    found.read.add(file)
     for one in made if isinstance(made, list) else [made]:
         given = one.notated_path
         sound = sounds.beside(file) if given is None else sounds.named_by(Path(given), file)
         if sound is None:
+            found.read.discard(file)
             found.remarks.append(Fault(file, "belongs to no recording beside it and is left out"))
             continue
         try:

@@ -6,6 +6,7 @@ et al.), ESC (Piczak, 2015), folders named by label, manifests, and song annotat
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from sonarium.worlds.recordings.listing import (
     Listing,
     Row,
     default_group,
+    ending,
     files_below,
     match_all,
     relative,
@@ -308,7 +310,20 @@ def read_segments(root: Path, hints: Hints) -> Listing:
     # A table of files has rates and lengths, too: of its columns the group alone is surely a label.
     factors = likely_labels(tuple(rows), list(dict.fromkeys([*names, *([group] if group else [])])))
     bad = tuple(Fault(*fault) for fault in sorted(faults.items()))
-    return Listing("segments", tuple(rows), factors, group, passed, tuple(found.remarks), bad)
+    read = found.read | ({table} if described and (table := annotations.description_in(root)) else set())
+    beside = annotations.beside(paths) - read
+    used = Counter(map(ending, read))
+    return Listing(
+        "segments",
+        tuple(rows),
+        factors,
+        group,
+        Counter(passed) - used,
+        tuple(found.remarks),
+        bad,
+        used,
+        Counter(map(ending, beside)),
+    )
 
 
 READERS: dict[str, Callable[[Path, Hints], Listing]] = {

@@ -50,6 +50,10 @@ class Listing:
     remarks: tuple[Fault, ...] = ()
     faults: tuple[Fault, ...] = ()
     """Recordings that cannot be used because of their metadata."""
+    read: Mapping[str, int] = field(default_factory=dict)
+    """Number of files by suffix that are no sound, and from which labels and segments come."""
+    superseded: Mapping[str, int] = field(default_factory=dict)
+    """Number of files by suffix, among those passed over, that hold segments, but for which others stand."""
 
 
 def walk(root: Path) -> tuple[list[Path], Counter[str]]:
@@ -59,8 +63,12 @@ def walk(root: Path) -> tuple[list[Path], Counter[str]]:
         if is_sound(path) and not path.name.startswith("._"):
             found.append(path)
         else:
-            passed[path.suffix.lower() or "(none)"] += 1
+            passed[ending(path)] += 1
     return sorted(found), passed
+
+
+def ending(path: Path) -> str:
+    return path.suffix.lower() or "(none)"
 
 
 def sounds_at(path: Path) -> list[Path]:

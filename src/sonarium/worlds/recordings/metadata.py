@@ -12,7 +12,7 @@ PATH = tuple("path file filename filepath file_path audio audio_file wav audio_p
 START = ("start", "start_s", "onset", "onset_s", "begin", "begin_s", "start_time")
 STOP = ("stop", "stop_s", "end", "end_s", "offset", "offset_s", "end_time")
 DURATION = ("duration", "duration_s")
-LABEL = ("label", "phone", "syllable", "class", "word", "unit", "event", "category", "name")
+LABEL = ("label", "phone", "syllable", "class", "word", "unit", "event", "category", "name", "cluster")
 """Usual names of a column; the first that a table has is used."""
 ROUNDED = 0.01
 """Seconds by which a duration may differ from stop less start."""

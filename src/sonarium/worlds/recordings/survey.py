@@ -35,7 +35,7 @@ class RecordingsConfig:
     subset: str = ""
     """Table of a Common Voice folder, such as train; by default validated."""
     annotations: str = "auto"
-    """Annotation format: csv (segments.csv), notmat (evsonganaly), or one of crowsetta."""
+    """Annotation format: csv (segments.csv), sidecar (.json or .csv of each file), notmat, or one of crowsetta."""
     clip: Literal["file", "segment"] = "file"
     """What one clip is: a whole file (or a stretch of it named in a manifest), or an annotated segment."""
     labels: tuple[str, ...] = ()

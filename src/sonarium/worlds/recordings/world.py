@@ -20,6 +20,9 @@ from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, Survey, su
 
 __all__ = ["RECORDINGS", "Recordings", "RecordingsConfig"]
 
+UNITS = {"file": "clips", "segment": "segments"}
+"""What clips are counted as, by what one is."""
+
 
 class Recordings(World):
     """Clips read from disk, with their labels; the seed has no effect."""
@@ -37,7 +40,7 @@ class Recordings(World):
         config, clips, entries = found.config, found.clips, found.cache.entries
         self.config, self.root = config, found.root
         self.cache, self.quarantine, self.layout = found.cache, found.quarantine, found.listing.layout
-        self.rate = config.rate
+        self.rate, self.unit = config.rate, UNITS[config.clip]
         self.signal = signal_of(config)
         self.paths: tuple[Path, ...] = tuple(clip.row.path for clip in clips)
         self.starts = np.array([entries[clip.content].offset + clip.start for clip in clips], np.int64)
