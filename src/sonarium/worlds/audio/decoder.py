@@ -70,7 +70,7 @@ class Worker:
         """The header of a file; its samples are sent next, unless the rate is none."""
         # JSON has no infinity.
         bounds = {name: None if value == math.inf else value for name, value in asdict(limits).items()}
-        request = {"path": str(path), "limits": bounds, "rate": rate, "channel": channel}
+        request = {"path": os.path.abspath(path), "limits": bounds, "rate": rate, "channel": channel}
         self.at_rest = False
         assert self.process.stdin is not None
         try:
@@ -138,8 +138,11 @@ class Workers:
     def hire(self) -> Worker:
         """One at rest, or a new one."""
         with self.lock:
-            if self.waiting:
-                return self.waiting.pop()
+            while self.waiting:
+                worker = self.waiting.pop()
+                if worker.process.poll() is None:
+                    return worker
+                self.all.discard(worker)
         worker = Worker()
         with self.lock:
             self.all.add(worker)
