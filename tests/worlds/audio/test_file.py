@@ -15,7 +15,8 @@ from worlds.audio.recorded import FORMS, RATE, put, sound
 from sonarium.worlds.audio import file as audiofile
 from sonarium.worlds.audio import mpeg
 from sonarium.worlds.audio.containers import ogg_checksum
-from sonarium.worlds.audio.file import BadAudio, Limits, Recording, read_mono
+from sonarium.worlds.audio.decoder import read_mono
+from sonarium.worlds.audio.file import BadAudio, Limits, Recording
 
 CHECKSUMS = ("pcm16.flac", "pcm24.flac", "vorbis.ogg", "opus.opus")
 
@@ -37,7 +38,7 @@ def test_reading_in_blocks_changes_nothing(tmp_path, monkeypatch):
     path = put(tmp_path, "pcm24.flac", sound(channels=2))
     at_once = read_mono(path, 22_050)
     monkeypatch.setattr(audiofile, "BLOCK", 777)
-    np.testing.assert_array_equal(read_mono(path, 22_050), at_once)
+    np.testing.assert_array_equal(np.concatenate(list(Recording(path).mono(22_050))), at_once)
     samples = soundfile.read(path, dtype="float32")[0]
     for channel in (0, 1):
         chosen = np.concatenate(list(Recording(path).mono(RATE, channel)))

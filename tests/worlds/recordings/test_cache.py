@@ -188,8 +188,11 @@ files = {module.content_of(path): path for path in sorted((folder / "sounds").it
 print("ready", flush=True)
 sys.stdin.readline()
 cache = module.open_cache(folder / "cache", files, module.Decoding(8000, "int16", None, Limits()))
-parts = [cache.samples[entry.offset : entry.offset + entry.length] for entry in cache.entries.values()]
-sums = [float(np.abs(part.astype(int)).sum()) for part in parts]
+sums = []
+for entry in cache.entries.values():
+    part = np.empty(entry.length, np.float32)
+    cache.read(entry.offset, 1.0, part)
+    sums.append(float(np.abs(part.astype(int)).sum()))
 print(json.dumps([len(decoded), sums]))
 """
 
@@ -299,7 +302,7 @@ import numpy as np
 from sonarium.worlds.recordings import cache as module
 from sonarium.worlds.audio.file import Limits
 folder = Path(sys.argv[1])
-module.TOUCHED, module.AT_ONCE = 2_000_000, 500_000
+module.AT_ONCE = 500_000
 def resident(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))

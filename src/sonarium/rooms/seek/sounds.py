@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 
 from sonarium.rooms.seek.synthesis import VOICES, synthesize
-from sonarium.worlds.audio.file import read_mono
+from sonarium.worlds.audio.decoder import read_mono
 from sonarium.worlds.contract import World
 from sonarium.worlds.recordings.listing import sounds_at
 

@@ -143,6 +143,7 @@ class Workers:
                 if worker.process.poll() is None:
                     return worker
                 self.all.discard(worker)
+                worker.end()
         worker = Worker()
         with self.lock:
             self.all.add(worker)
@@ -170,6 +171,7 @@ class Workers:
         with self.lock:
             for worker in self.all:
                 worker.process.kill()
+        self.dismiss()
 
     def forget(self) -> None:
         """In a fork of this process, the processes are not its own."""
@@ -183,7 +185,6 @@ os.register_at_fork(after_in_child=WORKERS.forget)
 @atexit.register
 def leave() -> None:
     WORKERS.abandon()
-    WORKERS.dismiss()
 
 
 @contextmanager
