@@ -1,0 +1,61 @@
+"""What decoding in processes of their own costs: `python scripts/decoding_results.py FOLDER… [--rounds 7]`.
+
+Surveys each folder of recordings with an empty cache, in turn as `sonarium check` does, and with the decoders in the
+threads of this process, as they were before. Each round starts the processes anew. Prints the medians, and the median
+of the ratios of each round with its range.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sonarium.worlds.audio.file import Limits, Recording
+from sonarium.worlds.recordings import cache
+from sonarium.worlds.recordings.survey import RecordingsConfig, survey
+
+APART = cache.opened
+
+
+@contextmanager
+def within(path: Path, rate: int, channel: int | None, limits: Limits) -> Iterator[tuple[Any, Any]]:
+    recording = Recording(path, limits)
+    yield recording.header, recording.mono(rate, channel)
+
+
+def surveying(folder: Path, opened: Any) -> float:
+    """Seconds of one survey."""
+    cache.opened = opened
+    with tempfile.TemporaryDirectory() as place:
+        begin = time.perf_counter()
+        survey(RecordingsConfig(path=str(folder), cache=place, bad_fraction=1.0))
+        return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--rounds", type=int, default=7)
+    flags = parser.parse_args()
+    print(f"{os.cpu_count()} processors, {flags.rounds} rounds after one that does not count")
+    for folder in flags.folders:
+        times: list[tuple[float, float]] = []
+        for number in range(flags.rounds + 1):
+            ways = [APART, within]
+            found = {way: surveying(folder, way) for way in (ways if number % 2 else ways[::-1])}
+            times.append((found[APART], found[within]))
+        apart, inside = zip(*times[1:], strict=True)
+        ratios = sorted(one / other for one, other in times[1:])
+        print(
+            f"{folder}: {median(apart):.3f} s in processes of their own, {median(inside):.3f} s in threads; ratio "
+            f"{median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
