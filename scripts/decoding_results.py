@@ -7,6 +7,7 @@ of the ratios of each round with its range.
 
 import argparse
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,13 +29,18 @@ def within(path: Path, rate: int, channel: int | None, limits: Limits) -> Iterat
     yield recording.header, recording.mono(rate, channel)
 
 
-def surveying(folder: Path, opened: Any) -> float:
-    """Seconds of one survey."""
+def computed() -> float:
+    """Seconds that the processors spent on this process and on those that it has ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def surveying(folder: Path, opened: Any) -> tuple[float, float]:
+    """Seconds of one survey, by the clock and of the processors."""
     cache.opened = opened
     with tempfile.TemporaryDirectory() as place:
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), computed()
         survey(RecordingsConfig(path=str(folder), cache=place, bad_fraction=1.0))
-        return time.perf_counter() - begin
+        return time.perf_counter() - begin, computed() - before
 
 
 def main() -> None:
@@ -44,17 +50,17 @@ def main() -> None:
     flags = parser.parse_args()
     print(f"{os.cpu_count()} processors, {flags.rounds} rounds after one that does not count")
     for folder in flags.folders:
-        times: list[tuple[float, float]] = []
+        rounds = []
         for number in range(flags.rounds + 1):
             ways = [APART, within]
             found = {way: surveying(folder, way) for way in (ways if number % 2 else ways[::-1])}
-            times.append((found[APART], found[within]))
-        apart, inside = zip(*times[1:], strict=True)
-        ratios = sorted(one / other for one, other in times[1:])
-        print(
-            f"{folder}: {median(apart):.3f} s in processes of their own, {median(inside):.3f} s in threads; ratio "
-            f"{median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
-        )
+            rounds.append((found[APART], found[within]))
+        for at, unit in enumerate(("s", "s of the processors")):
+            pairs = [(apart[at], inside[at]) for apart, inside in rounds[1:]]
+            apart, inside = (median(column) for column in zip(*pairs, strict=True))
+            ratios = sorted(one / other for one, other in pairs)
+            spread = f"{median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+            print(f"{folder}: apart {apart:.3f} {unit}, in threads {inside:.3f} {unit}, ratio {spread}", flush=True)
 
 
 if __name__ == "__main__":

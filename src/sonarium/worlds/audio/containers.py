@@ -24,6 +24,8 @@ SONY = rb"riff.\x91\xcf\x11"
 """How a W64 file begins."""
 EVEN = (1, 3, 6, 7, 0xFFFE)
 """Encodings of WAV and W64 whose frames all have as many bytes: integers, floating point, A-law, µ-law."""
+UNCLOSED = ("W64", "NIST")
+"""Formats, as libsndfile names them, whose sound it takes to end where the file does."""
 PADDING = 4096
 """Bytes allowed behind the samples, which some programs leave there."""
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -160,7 +162,7 @@ def sphere(content: mmap.mmap, begin: int) -> Sphere | None:
 
 
 def promised_frames(path: Path) -> int | None:
-    """Frames of a file whose decoder takes for sound whatever follows it; none of any other."""
+    """Frames according to the container, where the decoder takes for sound whatever follows it."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         begin = mpeg.after_tags(content, 0)
         if content[begin : begin + 7] == b"NIST_1A":
@@ -245,7 +247,7 @@ class Stream:
         if position < last:
             return f"ends at sample {position}, the one before at {last}"
         # The first page with sound may begin later than at 0, in what was recorded of a broadcast.
-        if last and position - last > held:
+        if (last or page[5] & 4) and position - last > held:
             return f"promises {position - last} samples, and its packets hold {held} at most"
         self.position, self.held = position, 0
         return None

@@ -31,6 +31,8 @@ SUFFIXES = frozenset(
 """Suffixes of sound files, in lower case."""
 BLOCK = 1 << 18
 """Samples of all channels that are read at once, and of one channel that are resampled to."""
+MORE = 64
+"""Frames asked for where the header promises no more."""
 LOUDEST = 1e10
 """Largest sample that any recorder writes, whatever its full scale; a damaged one is often larger."""
 ENDLESS = 1 << 40
@@ -116,7 +118,7 @@ class Recording:
         if not path.is_file():
             raise BadAudio(path, *absence(path))
         self.path, self.limits = path, limits
-        self.most = math.inf
+        self.most = ENDLESS
         """Frames that are read where the decoder would take for sound what follows it."""
         self.read: Callable[[], Iterator[np.ndarray]]
         try:
@@ -153,7 +155,8 @@ class Recording:
             with self.opened() as file:
                 frames = file.frames if file.frames < ENDLESS else None
                 self.header = Header(file.samplerate, file.channels, frames, file.format)
-            if (promised := containers.promised_frames(self.path)) is not None:
+            known = self.header.form in containers.UNCLOSED
+            if known and (promised := containers.promised_frames(self.path)) is not None:
                 self.header, self.most = replace(self.header, frames=promised), promised
         except (soundfile.LibsndfileError, soundfile.SoundFileRuntimeError) as error:
             raise undecodable(self.path, error) from None
@@ -171,11 +174,14 @@ class Recording:
                 yield file
 
     def read_soundfile(self, dtype: Literal["float32", "int32"] = "float32") -> Iterator[np.ndarray]:
-        left = self.most
+        got, expected = 0, self.header.frames or 0
         try:
             with self.opened() as file:
-                while left > 0 and len(block := file.read(int(min(self.at_once, left)), dtype, always_2d=True)):
-                    left -= len(block)
+                # libsndfile sets to zero what it cannot fill, so a short file gets a short block.
+                size = min(self.at_once, max(expected, MORE), self.most)
+                while got < self.most and len(block := file.read(size, dtype, always_2d=True)):
+                    got += len(block)
+                    size = min(self.at_once, max(expected - got, MORE), self.most - got)
                     yield block
         except (soundfile.LibsndfileError, soundfile.SoundFileRuntimeError) as error:
             raise undecodable(self.path, error) from None

@@ -11,6 +11,7 @@ import math
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,13 +51,14 @@ def answer(request: dict[str, Any], answers: IO[bytes]) -> None:
     """Decode one file; every fault is told."""
     path = Path(request["path"])
     try:
-        allow(path)
+        patience = SECONDS + (path.stat().st_size if path.is_file() else 0) // SCANNED
+        allow(patience)
         limits = {name: math.inf if value is None else value for name, value in request["limits"].items()}
         recording = Recording(path, Limits(**limits))
         send(answers, HEADER, as_json(vars(recording.header)))
         for block in recording.mono(request["rate"], request["channel"]) if request["rate"] else ():
-            allow(path)
             send(answers, SAMPLES, np.ascontiguousarray(block, np.float32).data)
+            allow(patience)
         send(answers, END)
     except BadAudio as error:
         send(answers, BAD, as_json({"reason": error.reason, "remedy": error.remedy, "passing": error.passing}))
@@ -77,11 +79,9 @@ def send(answers: IO[bytes], kind: int, content: Any = b"") -> None:
     answers.write(content)
 
 
-def allow(path: Path) -> None:
-    """Some more seconds; time of the processor, which does not pass faster on a machine that others use."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    size = path.stat().st_size if path.is_file() else 0
-    restrict(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + SECONDS + size // SCANNED)
+def allow(seconds: int) -> None:
+    """Let it compute for so long; time of the processor, which does not pass faster on a machine that others use."""
+    restrict(resource.RLIMIT_CPU, int(time.process_time()) + seconds)
 
 
 def restrict(what: int, to: int) -> None:
