@@ -112,6 +112,22 @@ def test_a_decoder_is_kept_and_one_that_was_left_or_killed_is_not(tmp_path, monk
     assert workers.all == set()
 
 
+def test_a_decoder_that_waited_for_too_long_is_replaced(tmp_path, monkeypatch):
+    """It may end at any time before it is given a file, and is then not found dead yet."""
+    workers = Workers()
+    monkeypatch.setattr(decoder, "WORKERS", workers)
+    monkeypatch.setattr(decoder, "START", decoder.START.replace("worker.serve()", "worker.IDLE = 0; worker.serve()"))
+    path = put(tmp_path, "pcm16.wav")
+    first = workers.hire()
+    os.waitid(os.P_PID, first.process.pid, os.WEXITED | os.WNOWAIT)
+    monkeypatch.setattr(workers, "waiting", [first])
+    monkeypatch.setattr(first.process, "poll", lambda: None)
+    monkeypatch.setattr(decoder, "START", decoder.START.replace("worker.IDLE = 0; ", ""))
+    assert header_of(path).frames == len(sound())
+    assert first not in workers.all
+    workers.abandon()
+
+
 def test_whoever_waits_for_a_decoder_is_freed(tmp_path, spoilt):
     path = put(tmp_path, "pcm16.wav").rename(tmp_path / "endless.wav")
     found = []

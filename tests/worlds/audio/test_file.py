@@ -291,6 +291,9 @@ def test_the_song_of_a_cbin_file_is_its_first_channel(tmp_path):
         ("", "no .rec file"),
         ("ADFREQ = 32000\nSamples = 5000\n", "without its channels"),
         ("ADFREQ = 0\nChans = 2\nSamples = 5000\n", "numbers of at least 1"),
+        ("ADFREQ = 1e400\nChans = 2\nSamples = 5000\n", "finite numbers"),
+        # A pattern that takes lines for blanks would try each pair of them.
+        pytest.param("\n" * 100_000 + "ADFREQ = 1\n", "without its channels", id="lines"),
         ("ADFREQ = 32000\nChans = 2\nSamples = 5001\n", "is cut short"),
         ("ADFREQ = 32000\nChans = 2\nSamples = 4999\n", "does not fit"),
     ],

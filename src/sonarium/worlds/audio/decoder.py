@@ -198,7 +198,15 @@ def opened(
     """
     worker = WORKERS.hire()
     try:
-        header = worker.begin(path, limits, rate, channel)
+        try:
+            header = worker.begin(path, limits, rate, channel)
+        except Gone:
+            if worker.process.wait() != 0:
+                raise
+            # It had waited for too long, and ended before it saw the file.
+            WORKERS.give_back(worker)
+            worker = WORKERS.hire()
+            header = worker.begin(path, limits, rate, channel)
         yield header, worker.blocks(path)
     except Gone:
         raise worker.fault(path) from None

@@ -1,4 +1,4 @@
-"""The process that decodes: it answers requests for files one after the other until its input ends.
+"""The process that decodes: it answers requests for files one after the other until its input ends, or none comes.
 
 A request is JSON on a line. An answer is a sequence of messages, each a letter, the number of its bytes, and these:
 the header, the samples block by block, and the end; or what is wrong. The system ends the process if it
@@ -10,6 +10,7 @@ import json
 import math
 import os
 import resource
+import select
 import sys
 import time
 from pathlib import Path
@@ -27,6 +28,8 @@ SECONDS = 2
 SCANNED = 1 << 26
 """Bytes of a file that are looked through within a second by far."""
 OUTPUT = 1 << 16
+IDLE = 30
+"""Seconds without a request after which the process ends, so that it takes no memory of a long training."""
 
 
 def serve() -> None:
@@ -42,7 +45,7 @@ def serve() -> None:
     restrict(resource.RLIMIT_DATA, MEMORY)
     send(answers, READY)
     answers.flush()
-    for line in requests:
+    while select.select([requests], [], [], IDLE)[0] and (line := requests.readline()):
         answer(json.loads(line), answers)
         answers.flush()
 

@@ -248,7 +248,6 @@ def build(path: Path, files: Mapping[str, Path], decoding: Decoding, progress: P
                         file.write(block)
                 offset += made.length
             progress("decoding files", len(entries) + len(faults) + len(passing), len(files))
-        WORKERS.dismiss()
         file.flush()
         blocks = [crc(aside, at) for at in range(0, file.tell(), CHECKED)]
         size = file.tell()
