@@ -210,9 +210,8 @@ class Recording:
             self.refuse(f"lasts {seconds:.4g} s", limits.shortest, limits.longest)
 
     def refuse(self, is_so: str, least: float, most: float) -> None:
-        raise BadAudio(
-            self.path, f"{is_so}, allowed are {least:g} to {most:g}", "change the limit, or leave it out"
-        )
+        remedy = REFETCH if self.limits == ANY else "change the limit, or leave it out"
+        raise BadAudio(self.path, f"{is_so}, allowed are {least:g} to {most:g}", remedy)
 
     def mono(self, rate: int, channel: int | None = None) -> Iterator[np.ndarray]:
         """One channel (by default the mean of all; of a .cbin file the first, which has the song) at `rate`.
