@@ -1,8 +1,8 @@
 """What decoding in processes of their own costs: `python scripts/decoding_results.py FOLDER… [--rounds 7]`.
 
-Surveys each folder of recordings with an empty cache, in turn as `sonarium check` does, and with the decoders in the
-threads of this process, as they were before. Each round starts the processes anew. Prints the medians, and the median
-of the ratios of each round with its range.
+Surveys each folder of recordings with an empty cache, in turn as `sonarium check` does, and with the decoders in
+the threads of this process. Each survey starts the processes anew, and ends them. Prints the medians, and the
+median of the ratios of each round with its range.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from sonarium.worlds.audio.decoder import WORKERS
 from sonarium.worlds.audio.file import Limits, Recording
 from sonarium.worlds.recordings import cache
 from sonarium.worlds.recordings.survey import RecordingsConfig, survey
@@ -40,6 +41,7 @@ def surveying(folder: Path, opened: Any) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as place:
         begin, before = time.perf_counter(), computed()
         survey(RecordingsConfig(path=str(folder), cache=place, bad_fraction=1.0))
+        WORKERS.dismiss()
         return time.perf_counter() - begin, computed() - before
 
 
@@ -60,7 +62,9 @@ def main() -> None:
             apart, inside = (median(column) for column in zip(*pairs, strict=True))
             ratios = sorted(one / other for one, other in pairs)
             spread = f"{median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
-            print(f"{folder}: apart {apart:.3f} {unit}, in threads {inside:.3f} {unit}, ratio {spread}", flush=True)
+            print(
+                f"{folder}: apart {apart:.3f} {unit}, in threads {inside:.3f} {unit}, ratio {spread}", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -1,30 +1,32 @@
-"""Damaged sound files of every format, decoded: `python scripts/fuzz_sounds.py [--inputs 20000] [--formats wav w64]`.
+"""Damaged sound files of every format, decoded: `python scripts/fuzz_sounds.py [--inputs 20000] [--formats w64]`.
 
-Small files of each format are altered at random from a seed: bits, bytes, sizes of chunks and pages, parts that are cut
-out, doubled or added, with the checksums of Ogg and FLAC repaired in some. Each is decoded as `sonarium` decodes it.
-A line a format says how many there were; `good`, decoded, and of these `same`, with the sound of the file before;
-`bad`, refused with a reason; `killed`, `crashed` and `unnamed`, which ended their decoder, or were refused with an error
-of Python; `lost`, which passed with less or more sound although nothing but their length was altered, or with far more; the
-slowest (in seconds of the clock, which other programs delay) and the memory that a decoder took at most. The exit code is 1 if
-any was killed, crashed, unnamed or lost, took two seconds, or a gigabyte.
+Small files of each format are altered at random from a seed: bits, bytes, sizes of chunks and pages, parts that
+are cut out, doubled or added, with the checksums of Ogg repaired and that of FLAC left out in some. Each is
+decoded as `sonarium` decodes it. A line a format has the number of inputs; `good`, decoded, and of these `same`,
+with the sound of the file before; `bad`, refused with a reason; of these `killed`, `crashed` and `unnamed`, which
+ended their decoder or were refused with an error of Python; `lost`, good with less or more sound although only
+their length was altered, or with far more; the slowest (seconds of the clock, which other programs delay), and
+the memory that a decoder took at most. The exit code is 1 if any was killed, crashed, unnamed or lost, took two
+seconds, or a gigabyte.
 """
 
 import argparse
-import hashlib
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import soundfile
 
 from sonarium.worlds.audio.containers import ogg_checksum
-from sonarium.worlds.audio.decoder import WORKERS, opened
+from sonarium.worlds.audio.decoder import WORKERS, Worker, opened
 from sonarium.worlds.audio.file import BadAudio
 
+Alter = Callable[[bytes, np.random.Generator], bytes]
 RATE = 16_000
 FORMS = {
     "wav": ("WAV", "PCM_16"),
@@ -41,7 +43,7 @@ FORMS = {
     "cbin": None,
 }
 """Format and encoding of the files that are altered, by suffix."""
-EXTREMES = (0, 1, 2, 7, 8, 24, 255, 0x7FFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFE, 2**63 - 1, 2**63, 2**64 - 1)
+EXTREMES = (0, 1, 2, 7, 8, 24, 255, *(2**bits + off for bits in (15, 31, 32, 63, 64) for off in (-2, -1, 0)))
 REC = "ADFREQ = 32000\nChans = 2\nSamples = {}\n"
 SECONDS, BYTES = 2.0, 1e9
 """Most time and memory of one file."""
@@ -75,7 +77,12 @@ class Tally:
         return not any(self.faults.values()) and self.slowest < SECONDS and self.memory < BYTES
 
 
-FAULTS = {"killed": "keeps its decoder", "crashed": "crashes its decoder", "unnamed": "cannot be decoded", "lost": ""}
+FAULTS = {
+    "killed": "keeps its decoder",
+    "crashed": "crashes its decoder",
+    "unnamed": "cannot be decoded",
+    "lost": "",
+}
 """Kinds of faults of the program, and the words of the reason."""
 
 
@@ -84,7 +91,8 @@ def originals(suffix: str, folder: Path) -> list[Original]:
     found = []
     for channels in (1, 2):
         random = np.random.default_rng(channels)
-        samples = random.standard_normal((1600 * channels, channels)) * np.linspace(0.01, 0.2, 1600 * channels)[:, None]
+        rising = np.linspace(0.01, 0.2, 1600 * channels)[:, None]
+        samples = random.standard_normal((1600 * channels, channels)) * rising
         path, rec = folder / f"original.{suffix}", ""
         if (form := FORMS[suffix]) is None:
             path.write_bytes((samples * 2**15).astype(">i2").tobytes())
@@ -114,27 +122,33 @@ def flip(content: bytes, random: np.random.Generator) -> bytes:
     return bytes(altered)
 
 
+def number(random: np.random.Generator, width: int, order: Literal["little", "big"], below: int) -> bytes:
+    """A number of so many bytes, extreme as often as not."""
+    value = (
+        int(random.choice(np.array(EXTREMES, object))) if random.random() < 0.5 else int(random.integers(below))
+    )
+    return (value % 2 ** (8 * width)).to_bytes(width, order)
+
+
 def resize(content: bytes, random: np.random.Generator) -> bytes:
     """A number of two, four or eight bytes, mostly near the beginning."""
     width = int(random.choice([2, 4, 8]))
     within = min(len(content), 160) if random.random() < 0.8 else len(content)
     at = int(random.integers(max(within - width, 1)))
-    value = int(random.choice(np.array(EXTREMES, np.uint64))) if random.random() < 0.7 else int(random.integers(2**32))
-    order = "little" if random.random() < 0.5 else "big"
-    return content[:at] + (value % 2 ** (8 * width)).to_bytes(width, order) + content[at + width :]
+    made = number(random, width, "little" if random.random() < 0.5 else "big", 2**32)
+    return content[:at] + made + content[at + width :]
 
 
 def chunk(content: bytes, random: np.random.Generator) -> bytes:
     """The size behind the name of a chunk."""
-    names = [at for name in (b"fmt ", b"data", b"SSND", b"COMM", b"fact", b"ds64", b"desc", b"PEAK", b"riff", b"RIFF")
-             if (at := content.find(name)) >= 0]  # fmt: skip
+    known = (b"fmt ", b"data", b"SSND", b"COMM", b"fact", b"ds64", b"desc", b"PEAK", b"riff", b"RIFF")
+    names = [at for name in known if (at := content.find(name)) >= 0]
     if not names:
         return resize(content, random)
     at = int(random.choice(names)) + (16 if content[:4] == b"riff" else 4)
     width = 8 if content[:4] in (b"riff", b"caff") else 4
-    value = int(random.choice(np.array(EXTREMES, np.uint64))) if random.random() < 0.6 else int(random.integers(2**14))
-    order = "big" if content[:4] in (b"FORM", b"caff", b".snd") else "little"
-    return content[:at] + (value % 2 ** (8 * width)).to_bytes(width, order) + content[at + width :]
+    made = number(random, width, "big" if content[:4] in (b"FORM", b"caff", b".snd") else "little", 2**14)
+    return content[:at] + made + content[at + width :]
 
 
 def cut(content: bytes, random: np.random.Generator) -> bytes:
@@ -166,7 +180,7 @@ def foreign(content: bytes, random: np.random.Generator) -> bytes:
     return content[: random.integers(64)] + random.bytes(len(content))
 
 
-def repaired(alter: Callable[[bytes, np.random.Generator], bytes]) -> Callable[[bytes, np.random.Generator], bytes]:
+def repaired(alter: Alter) -> Alter:
     """The same, with right checksums of the pages."""
 
     def altered(content: bytes, random: np.random.Generator) -> bytes:
@@ -186,8 +200,7 @@ def granule(content: bytes, random: np.random.Generator) -> bytes:
     pages = [at for at in range(len(content)) if content[at : at + 4] == b"OggS"] or [0]
     page = int(random.choice(pages))
     at, width = [(page + 6, 8), (page + 18, 4), (page + 5, 1), (page + 14, 4)][random.integers(4)]
-    value = int(random.choice(np.array(EXTREMES, np.uint64))) if random.random() < 0.5 else int(random.integers(10**9))
-    return content[:at] + (value % 2 ** (8 * width)).to_bytes(width, "little") + content[at + width :]
+    return content[:at] + number(random, width, "little", 10**9) + content[at + width :]
 
 
 ALTERATIONS = (flip, resize, chunk, cut, append, remove, double, insert, foreign)
@@ -197,8 +210,15 @@ LENGTH = (cut, append)
 OF_REC = ("1e400", "0", "-1", "1e308", "99999999999999999999", "3.2e4", "nan", "1", "1e9", "x", "")
 
 
-def mutants(suffix: str, whole: list[Original], count: int, seed: int) -> Iterator[tuple[Original, bytes, str, bool]]:
-    """Original, altered content, .rec file, and whether nothing but the length was altered."""
+class Mutant(NamedTuple):
+    original: Original
+    content: bytes
+    rec: str
+    only_length: bool
+    """Whether nothing but the length was altered."""
+
+
+def mutants(suffix: str, whole: list[Original], count: int, seed: int) -> Iterator[Mutant]:
     random = np.random.default_rng([seed, *suffix.encode()])
     known = (*ALTERATIONS, *OF_OGG) if suffix in ("ogg", "opus") else ALTERATIONS
     for _ in range(count):
@@ -209,21 +229,22 @@ def mutants(suffix: str, whole: list[Original], count: int, seed: int) -> Iterat
             line = int(random.integers(3))
             lines = rec.splitlines()
             lines[line] = f"{lines[line].split('=')[0]}= {random.choice(OF_REC)}"
-            yield original, original.content, "\n" * int(random.choice([0, 100_000])) + "\n".join(lines), False
+            text = "\n" * int(random.choice([0, 100_000])) + "\n".join(lines)
+            yield Mutant(original, original.content, text, False)
         else:
             content = alter(original.content, random)
             if random.random() < 0.2:
                 content = alter(content, random)
-            yield original, content, rec, alter in LENGTH
+            yield Mutant(original, content, rec, alter in LENGTH)
 
 
 def fuzz(suffix: str, count: int, seed: int, folder: Path) -> Tally:
     """Decode mutants of one format."""
     tally, path = Tally(), folder / f"mutant.{suffix}"
-    for number, (original, content, rec, only_length) in enumerate(mutants(suffix, originals(suffix, folder), count, seed)):
-        path.write_bytes(content)
-        if rec:
-            path.with_suffix(".rec").write_text(rec)
+    for at, made in enumerate(mutants(suffix, originals(suffix, folder), count, seed)):
+        path.write_bytes(made.content)
+        if made.rec:
+            path.with_suffix(".rec").write_text(made.rec)
         begin = time.perf_counter()
         try:
             sound = decode(path)
@@ -231,20 +252,21 @@ def fuzz(suffix: str, count: int, seed: int, folder: Path) -> Tally:
             tally.bad += 1
             for kind, words in FAULTS.items():
                 if words and error.reason.startswith(words):
-                    tally.faults[kind].append(f"{number} {hashlib.md5(content).hexdigest()[:8]}: {error.reason}")
+                    tally.faults[kind].append(f"{at}: {error.reason}")
         else:
             tally.good += 1
-            tally.same += sound == original.sound
-            if (only_length and sound != original.sound) or len(sound) > LONGER * len(original.sound):
-                tally.faults["lost"].append(f"{number}: {len(sound) // 4} samples of {len(original.sound) // 4}")
+            before = made.original.sound
+            tally.same += sound == before
+            if (made.only_length and sound != before) or len(sound) > LONGER * len(before):
+                tally.faults["lost"].append(f"{at}: {len(sound) // 4} samples of {len(before) // 4}")
         tally.inputs += 1
         tally.slowest = max(tally.slowest, time.perf_counter() - begin)
-        if number % 100 == 99 or number == count - 1:
+        if at % 100 == 99 or at == count - 1:
             tally.memory = max([tally.memory, *map(peak, WORKERS.waiting)])
     return tally
 
 
-def peak(worker) -> int:
+def peak(worker: Worker) -> int:
     """Most memory that a process has had, in bytes."""
     lines = Path(f"/proc/{worker.process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))

@@ -116,7 +116,9 @@ def test_a_decoder_that_waited_for_too_long_is_replaced(tmp_path, monkeypatch):
     """It may end at any time before it is given a file, and is then not found dead yet."""
     workers = Workers()
     monkeypatch.setattr(decoder, "WORKERS", workers)
-    monkeypatch.setattr(decoder, "START", decoder.START.replace("worker.serve()", "worker.IDLE = 0; worker.serve()"))
+    monkeypatch.setattr(
+        decoder, "START", decoder.START.replace("worker.serve()", "worker.IDLE = 0; worker.serve()")
+    )
     path = put(tmp_path, "pcm16.wav")
     first = workers.hire()
     os.waitid(os.P_PID, first.process.pid, os.WEXITED | os.WNOWAIT)
@@ -231,7 +233,7 @@ def test_a_page_of_ogg_promises_no_more_than_its_packets_hold(name, seconds, tmp
 def test_noise_is_looked_through_once(tmp_path):
     """A scan that begins anew at each byte would take minutes, and end its decoder."""
     (tmp_path / "a.mp3").write_bytes(np.random.default_rng(0).bytes(10_000_000))
-    with pytest.raises(BadAudio, match="damaged|cut short|no frames"):
+    with pytest.raises(BadAudio, match=r"damaged|cut short|no frames"):
         read_mono(tmp_path / "a.mp3", RATE)
 
 

@@ -290,7 +290,7 @@ def test_a_machine_without_a_handle_left_calls_no_file_bad(tmp_path, files):
         WORKERS.dismiss()
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         try:
-            with pytest.raises(OSError, match="Too many open files|cannot keep decoded sound|did not start"):
+            with pytest.raises(OSError, match=r"Too many open files|cannot keep decoded sound|did not start"):
                 open_cache(tmp_path / "cache", files, EXACT)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

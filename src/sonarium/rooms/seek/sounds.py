@@ -96,8 +96,8 @@ def named_sounds(names: tuple[str, ...], variants: int, rate: int, samples: int,
     def built_in(name: str) -> Kind:
         if rate < (lowest := LOWEST_RATES.get(name, 0)):
             raise ValueError(
-                f"the built-in sound '{name}' is silent at a rate of {rate} Hz: give a rate of at least {lowest}, or "
-                "other sounds"
+                f"the built-in sound '{name}' is silent at a rate of {rate} Hz: give a rate of at least {lowest}, "
+                "or other sounds"
             )
         # A random stream of its own for each sound, so that no other choice changes it.
         stream = [ord(letter) for letter in name]

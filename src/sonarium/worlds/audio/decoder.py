@@ -28,7 +28,10 @@ from sonarium.worlds.audio.file import ANY, REFETCH, BadAudio, Header, Limits, u
 from sonarium.worlds.audio.worker import BAD, END, FAILED, HEADER, READY, SAMPLES
 
 BUFFER = 1 << 16
-START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from sonarium.worlds.audio import worker; worker.serve()"
+START = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+    "from sonarium.worlds.audio import worker; worker.serve()"
+)
 """Finds the same packages, whatever lies in the folder that the user is in."""
 MESSAGE = 5
 """Bytes of a message before its content."""

@@ -1,7 +1,7 @@
 """The process that decodes: it answers requests for files one after the other until its input ends, or none comes.
 
-A request is JSON on a line. An answer is a sequence of messages, each a letter, the number of its bytes, and these:
-the header, the samples block by block, and the end; or what is wrong. The system ends the process if it
+A request is JSON on a line. An answer is a sequence of messages, each a letter, the number of its bytes, and
+these: the header, the samples block by block, and the end; or what is wrong. The system ends the process if it
 computes for long without a message, and refuses it memory beyond a limit.
 """
 
@@ -83,7 +83,7 @@ def send(answers: IO[bytes], kind: int, content: Any = b"") -> None:
 
 
 def allow(seconds: int) -> None:
-    """Let it compute for so long; time of the processor, which does not pass faster on a machine that others use."""
+    """Let it compute for so long, in time of the processor, which others on the machine do not use up."""
     restrict(resource.RLIMIT_CPU, int(time.process_time()) + seconds)
 
 

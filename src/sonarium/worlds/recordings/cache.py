@@ -219,7 +219,7 @@ def crc(path: Path, at: int) -> int:
 
 
 def build(path: Path, files: Mapping[str, Path], decoding: Decoding, progress: Progress) -> dict[str, str]:
-    """Decode all files into one, and write the index last; returns faults that may pass, which it does not hold."""
+    """Decode all files into one, and write the index last; returns faults that may pass, which are not in it."""
     entries: dict[str, Entry] = {}
     faults: dict[str, str] = {}
     passing: dict[str, str] = {}

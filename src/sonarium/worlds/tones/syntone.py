@@ -38,13 +38,13 @@ from sonarium.worlds.tones.world import Tones
 PIECE = 1 << 24
 """Bytes read at once."""
 UNPACKED, RATIO = 1 << 28, 200
-"""Bytes beyond which an array may not be this many times as large as what is stored: tones do not repeat so often."""
+"""Bytes beyond which an array may not be this many times as large as what is stored: tones repeat less often."""
 ABOUT, ABOUT_CLIP = 1 << 20, 1 << 12
 """Most bytes of names and metadata, and more of these for each clip."""
 UNREADABLE = (
-    ValueError, OSError, EOFError, RuntimeError, LookupError, OverflowError, TypeError, zipfile.BadZipFile, zlib.error,
-    lzma.LZMAError, struct.error,
-)  # fmt: skip
+    *(ValueError, OSError, EOFError, RuntimeError, LookupError, OverflowError, TypeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+)
 """What the libraries raise of archives and headers that were altered."""
 Result = TypeVar("Result")
 SYNTONE_KEYS = {"waveform": "waveforms", "frequency": "freqs", "amplitude": "amps"}
@@ -171,7 +171,9 @@ def units_of(place: Path, metadata: dict[str, Any]) -> dict[str, str]:
         for factor in factors
     )
     if not known:
-        raise ValueError(f"{place} has factors in its metadata without a name and a unit each: make the file again")
+        raise ValueError(
+            f"{place} has factors in its metadata without a name and a unit each: make the file again"
+        )
     return {factor["name"]: factor["unit"] for factor in factors} or UNITS
 
 
@@ -179,7 +181,9 @@ def rate_of(place: Path, metadata: dict[str, Any]) -> int | None:
     """Samples per second, if the file says so."""
     rate = metadata.get("rate")
     if rate is not None and (not isinstance(rate, int) or not 0 < rate < 2**31):
-        raise ValueError(f"{place} has the rate {rate!r} in its metadata, where a whole number of at least 1 belongs")
+        raise ValueError(
+            f"{place} has the rate {rate!r} in its metadata, where a whole number of at least 1 belongs"
+        )
     return rate
 
 
@@ -202,7 +206,9 @@ def check_column(place: Path, name: str, numbers: Any, clips: int) -> np.ndarray
     try:
         column = np.asarray(numbers)
     except ValueError as error:
-        raise ValueError(f"{place} has a {name} that is no list of numbers ({error}): make the file again") from None
+        raise ValueError(
+            f"{place} has a {name} that is no list of numbers ({error}): make the file again"
+        ) from None
     if column.shape != (clips,) or column.dtype.kind not in "iuf" or not np.isfinite(column).all():
         raise ValueError(
             f"{place} has the {name} of its {clips} clips in an array of shape {column.shape} of {column.dtype}, "
@@ -308,8 +314,8 @@ def read_member(
     read: Callable[[Readable, tuple[int, ...], np.dtype], Result],
     most: int | None = None,
 ) -> Result:
-    """One array of an archive, of at most so many bytes, read by `read`; its error becomes one line with the name of
-    the file."""
+    """One array of an archive, of at most so many bytes, read by `read`; its error becomes one line with the name
+    of the file."""
     if f"{name}.npy" not in archive.namelist():
         others = ", ".join(map(repr, archive.namelist()[:10])) or "none"
         raise ValueError(f"{path} has no array '{name}', only {others}: it is not a file of tones")
