@@ -1,5 +1,6 @@
 """Whatever a file does to its decoder, it is named, and the next one is decoded."""
 
+import gc
 import importlib.util
 import os
 import struct
@@ -147,6 +148,23 @@ def test_whoever_waits_for_a_decoder_is_freed(tmp_path, spoilt):
     spoilt.abandon()
     thread.join(60)
     assert found[0].passing
+
+
+def test_a_fork_has_decoders_of_its_own(tmp_path, capfd):
+    path = put(tmp_path, "pcm16.wav")
+    read_mono(path, RATE)
+    (mine,) = decoder.WORKERS.waiting[-1:]
+    if (child := os.fork()) == 0:
+        try:
+            gc.collect()
+            fine = not decoder.WORKERS.all and len(read_mono(path, RATE)) == len(sound())
+            os._exit(0 if fine else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert mine in decoder.WORKERS.waiting and mine.process.poll() is None
+    assert len(read_mono(path, RATE)) == len(sound())
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_decoder_that_does_not_start_is_told_in_one_line(tmp_path, monkeypatch):

@@ -137,6 +137,7 @@ class Workers:
     def __init__(self) -> None:
         self.lock, self.all = Lock(), set[Worker]()
         self.waiting: list[Worker] = []
+        self.inherited: set[Worker] = set()
 
     def hire(self) -> Worker:
         """One at rest, or a new one."""
@@ -177,8 +178,12 @@ class Workers:
         self.dismiss()
 
     def forget(self) -> None:
-        """In a fork of this process, the processes are not its own."""
+        """In a fork of this process, the processes are not its own; nor are they to be waited for."""
+        inherited = self.all | self.inherited
+        for worker in inherited:
+            worker.process.returncode = 0
         self.__init__()
+        self.inherited = inherited
 
 
 WORKERS = Workers()
