@@ -5,7 +5,7 @@ READY := .venv/ready
 # Idle threads of torch must not spin while other processes want the cores.
 export GOMP_SPINCOUNT ?= 3000
 
-.PHONY: demo test check setup lock clean
+.PHONY: demo test check fuzz setup lock clean
 
 demo: $(READY)
 	$(BIN)/sonarium demo
@@ -18,6 +18,10 @@ check: $(READY)
 	$(BIN)/ruff format --check src tests scripts examples
 	$(BIN)/pyright
 	$(BIN)/pytest -q tests/test_imports.py tests/test_house.py
+
+# 20,000 damaged sound files of each format: an hour on one core.
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz_sounds.py --inputs 20000
 
 setup: $(READY)
 

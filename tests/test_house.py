@@ -21,7 +21,6 @@ MAY_ASK = {
     ("worlds/recordings/annotations.py", "seq"): "objects of crowsetta, which differ by format",
     ("worlds/recordings/annotations.py", "bboxes"): "objects of crowsetta, which differ by format",
     ("worlds/audio/file.py", "error_string"): "an exception of soundfile, or any other",
-    ("worlds/recordings/cache.py", "MADV_DONTNEED"): "whether the operating system has it",
     ("worlds/export.py", "sync"): "whether the operating system has it",
     ("rooms/acoustics/slots.py", "buffer"): "whether this thread has one yet",
 }

@@ -10,9 +10,10 @@ from pathlib import Path
 NO_ROOM = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some space there, or ask for a larger quota",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
     errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), or choose a place that takes larger ones",
 }
-"""What to do where no more can be written, by the number of the error."""
+"""What to do where the system gives no more, by the number of the error."""
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """How libraries say it, besides by Python's own error."""
 

@@ -31,7 +31,7 @@ from sonarium.models.contrast import contrast
 from sonarium.models.cpc.cpc import CPC, CPCConfig
 from sonarium.models.cpc.presets import CONFIGS
 from sonarium.rooms.seek.sounds import synthesize
-from sonarium.worlds.audio.file import read_mono
+from sonarium.worlds.audio.decoder import read_mono
 from sonarium.worlds.contract import Signal
 
 SUBJECTS = {"cpc": "predictive coding at one time, at all times, and ours"}

@@ -18,7 +18,8 @@ from sonarium.models.contract import Encoder, FrameEncoder, Learner
 from sonarium.models.framing import coded, in_frames
 from sonarium.runs.build import check_upstream, open_learner
 from sonarium.training.engine import choose_device
-from sonarium.worlds.audio.file import LOUDEST, Limits, Recording
+from sonarium.worlds.audio.decoder import header_of, opened
+from sonarium.worlds.audio.file import LOUDEST, Limits
 from sonarium.worlds.contract import PLURAL, Signal
 
 RATES = Limits()
@@ -90,8 +91,11 @@ class Coder:
 
     def blocks(self, path: Path) -> Iterator[Float[np.ndarray, " time"]]:
         """A file as the model takes it; one with a single channel is taken to be the right one."""
-        recording = Recording(path)
-        return recording.mono(self.rate, self.channel if recording.header.channels > 1 else None)
+        channel = self.channel
+        if channel is not None and header_of(path).channels == 1:
+            channel = None
+        with opened(path, self.rate, channel) as (_, blocks):
+            yield from blocks
 
     def encode_file(self, path: Path, samples: int, power: float) -> Iterator[Float[np.ndarray, "row code"]]:
         """The codes of a file that was measured, part by part."""

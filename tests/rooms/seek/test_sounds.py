@@ -14,7 +14,7 @@ from sonarium.rooms.seek.sounds import (
     named_sounds,
     world_sounds,
 )
-from sonarium.rooms.seek.synthesis import VOICES
+from sonarium.rooms.seek.synthesis import VOICES, synthesize
 from sonarium.worlds.tones.world import Tones, TonesConfig
 
 RATE = 8000
@@ -224,3 +224,13 @@ def test_a_world_gives_its_clips_and_must_have_the_rate():
     assert np.shape(loops) == (2, SAMPLES) and names == ("tones", "tones")
     with pytest.raises(ValueError, match=r"rate of 8000.*16000"):
         world_sounds(world, 16000, SAMPLES, LEVEL)
+
+
+@pytest.mark.parametrize(("name", "lowest"), [("phone", 2600), ("siren", 1300)])
+def test_a_rate_that_leaves_a_built_in_sound_no_partial_is_refused(name, lowest):
+    with pytest.raises(
+        ValueError, match=rf"'{name}' is silent at a rate of {lowest - 1} Hz: .* at least {lowest}"
+    ):
+        sounds((name,), 2, lowest - 1, 4 * lowest)
+    for number in range(4):
+        assert np.abs(synthesize(name, lowest, 4 * lowest, np.random.default_rng(number))).max() > 0.1

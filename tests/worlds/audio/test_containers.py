@@ -5,7 +5,8 @@ import pytest
 import soundfile
 from worlds.audio.recorded import RATE, sound
 
-from sonarium.worlds.audio.file import BadAudio, read_mono
+from sonarium.worlds.audio.decoder import read_mono
+from sonarium.worlds.audio.file import BadAudio
 
 TAG = b"ID3\4\0\0\0\0\0\x0a" + b"TIT2\0\0\0\0\0\0"
 """An empty title, as programs for MPEG audio put it in front of anything."""

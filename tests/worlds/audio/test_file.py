@@ -15,7 +15,8 @@ from worlds.audio.recorded import FORMS, RATE, put, sound
 from sonarium.worlds.audio import file as audiofile
 from sonarium.worlds.audio import mpeg
 from sonarium.worlds.audio.containers import ogg_checksum
-from sonarium.worlds.audio.file import BadAudio, Limits, Recording, read_mono
+from sonarium.worlds.audio.decoder import read_mono
+from sonarium.worlds.audio.file import BadAudio, Limits, Recording
 
 CHECKSUMS = ("pcm16.flac", "pcm24.flac", "vorbis.ogg", "opus.opus")
 
@@ -37,7 +38,7 @@ def test_reading_in_blocks_changes_nothing(tmp_path, monkeypatch):
     path = put(tmp_path, "pcm24.flac", sound(channels=2))
     at_once = read_mono(path, 22_050)
     monkeypatch.setattr(audiofile, "BLOCK", 777)
-    np.testing.assert_array_equal(read_mono(path, 22_050), at_once)
+    np.testing.assert_array_equal(np.concatenate(list(Recording(path).mono(22_050))), at_once)
     samples = soundfile.read(path, dtype="float32")[0]
     for channel in (0, 1):
         chosen = np.concatenate(list(Recording(path).mono(RATE, channel)))
@@ -290,6 +291,9 @@ def test_the_song_of_a_cbin_file_is_its_first_channel(tmp_path):
         ("", "no .rec file"),
         ("ADFREQ = 32000\nSamples = 5000\n", "without its channels"),
         ("ADFREQ = 0\nChans = 2\nSamples = 5000\n", "numbers of at least 1"),
+        ("ADFREQ = 1e400\nChans = 2\nSamples = 5000\n", "finite numbers"),
+        # A pattern that takes lines for blanks would try each pair of them.
+        pytest.param("\n" * 100_000 + "ADFREQ = 1\n", "without its channels", id="lines"),
         ("ADFREQ = 32000\nChans = 2\nSamples = 5001\n", "is cut short"),
         ("ADFREQ = 32000\nChans = 2\nSamples = 4999\n", "does not fit"),
     ],

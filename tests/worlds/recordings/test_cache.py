@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,8 @@ import soundfile
 import soxr
 from full_disk import no_room_beyond
 
-from sonarium.worlds.audio.file import Limits
+from sonarium.worlds.audio.decoder import WORKERS
+from sonarium.worlds.audio.file import BadAudio, Limits
 from sonarium.worlds.recordings import cache as module
 from sonarium.worlds.recordings.cache import Decoding, content_of, default_folder, in_order, open_cache
 
@@ -188,8 +190,11 @@ files = {module.content_of(path): path for path in sorted((folder / "sounds").it
 print("ready", flush=True)
 sys.stdin.readline()
 cache = module.open_cache(folder / "cache", files, module.Decoding(8000, "int16", None, Limits()))
-parts = [cache.samples[entry.offset : entry.offset + entry.length] for entry in cache.entries.values()]
-sums = [float(np.abs(part.astype(int)).sum()) for part in parts]
+sums = []
+for entry in cache.entries.values():
+    part = np.empty(entry.length, np.float32)
+    cache.read(entry.offset, 1.0, part)
+    sums.append(float(np.abs(part.astype(int)).sum()))
 print(json.dumps([len(decoded), sums]))
 """
 
@@ -246,6 +251,53 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept_as_it_was(change, tmp_
     assert len(cache.entries) == 2 and cache.faults.keys() == {content_of(path.with_name("bad.wav"))}
 
 
+def test_a_cache_that_is_cut_short_while_it_is_read_is_told_and_made_anew(tmp_path, files):
+    cache = open_cache(tmp_path / "cache", files, EXACT)
+    first, second = cache.entries
+    expected = read(cache, second)
+    os.truncate(cache.path, cache.entries[second].offset * 2 + 100)
+    read(cache, first)
+    with pytest.raises(OSError, match=r"samples' was cut short while it was read: give the same command again"):
+        read(cache, second)
+    mended = open_cache(tmp_path / "cache", files, EXACT)
+    assert mended.damage is not None
+    np.testing.assert_array_equal(read(mended, second), expected)
+
+
+def test_a_fault_that_may_pass_is_not_kept(tmp_path, files, monkeypatch):
+    content, path = next(iter(files.items()))
+    own = module.decode
+
+    def unlucky(source, *rest):
+        return BadAudio(source, "cannot be opened", passing=True) if source == path else own(source, *rest)
+
+    monkeypatch.setattr(module, "decode", unlucky)
+    for _ in range(2):
+        cache = open_cache(tmp_path / "cache", files, EXACT)
+        assert len(cache.entries) == 1 and cache.faults[content] == "cannot be opened"
+    monkeypatch.setattr(module, "decode", own)
+    cache = open_cache(tmp_path / "cache", files, EXACT)
+    assert len(cache.entries) == 2 and content not in cache.faults
+    assert "lacks 1 file(s) that could not be read" in str(cache.damage)
+    assert open_cache(tmp_path / "cache", files, EXACT).damage is None
+
+
+def test_a_machine_without_a_handle_left_calls_no_file_bad(tmp_path, files):
+    """Whatever is opened first: the decoder, a file or the cache."""
+    few = range(len(os.listdir("/proc/self/fd")), 60)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in (few[0] + 2, few[0] + 5, few[0] + 7):
+        WORKERS.dismiss()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        try:
+            with pytest.raises(OSError, match=r"Too many open files|cannot keep decoded sound|did not start"):
+                open_cache(tmp_path / "cache", files, EXACT)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    cache = open_cache(tmp_path / "cache", files, EXACT)
+    assert len(cache.entries) == 2 and len(cache.faults) == 1
+
+
 def test_what_a_killed_process_left_is_swept(tmp_path, files):
     folder = tmp_path / "cache"
     name = module.name_of(files, EXACT)
@@ -299,7 +351,7 @@ import numpy as np
 from sonarium.worlds.recordings import cache as module
 from sonarium.worlds.audio.file import Limits
 folder = Path(sys.argv[1])
-module.TOUCHED, module.AT_ONCE = 2_000_000, 500_000
+module.AT_ONCE = 500_000
 def resident(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))

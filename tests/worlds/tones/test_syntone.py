@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from full_disk import no_room_beyond
 
+from sonarium.worlds.tones import syntone
 from sonarium.worlds.tones.syntone import load_syntone, save_syntone
 from sonarium.worlds.tones.world import Tones, TonesConfig
 
@@ -130,6 +133,13 @@ def with_sample(value: float) -> np.ndarray:
         ({"metadata": np.array('{"freqs": [1, 2]}')}, "frequency of its 24 clips"),
         ({"metadata": np.array(json.dumps({"freqs": [float("nan")] * 24}))}, "frequency of its 24 clips"),
         ({"metadata": np.array("{}"), "y": np.zeros(24, int)}, "all the same"),
+        ({"metadata": np.array("[" * 100_000)}, "nested without end"),
+        ({"metadata": np.array('{"factors": [7]}')}, "without a name and a unit"),
+        ({"metadata": np.array('{"factors": {"name": "x"}}')}, "without a name and a unit"),
+        ({"metadata": np.array('{"freqs": [[1], 2]}')}, "no list of numbers"),
+        ({"metadata": np.array('{"rate": "1000"}')}, "the rate '1000'"),
+        ({"metadata": np.array('{"rate": -5}')}, "the rate -5"),
+        ({"metadata": np.array(" " * 400_000)}, "1600128 bytes, at most"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line_that_names_it(tmp_path, changed, told):
@@ -151,6 +161,52 @@ def test_no_file_another_kind_and_a_cut_one_are_refused(tmp_path):
         (tmp_path / "cut.npz").write_bytes(whole[:kept])
         with pytest.raises(ValueError, match=r"cut\.npz"):
             load_syntone(tmp_path / "cut.npz")
+
+
+def altered(content: bytes, random: np.random.Generator) -> bytes:
+    """Bits, lengths and words of a header, at random."""
+    at, many = int(random.integers(len(content))), int(random.integers(1, 30))
+    early = int(random.integers(min(len(content), 130)))
+    words = [b"9999", b"0000", b"\xff" * 4, b"((((", b"-1, ", b"'O',", b"None", bytes([random.integers(256)])]
+    return [
+        content[:at],
+        content[:at] + bytes([content[at] ^ 1 << random.integers(8)]) + content[at + 1 :],
+        content[:at] + content[at + many :],
+        content[:at] + random.bytes(many) + content[at:],
+        content[:early] + random.choice(np.array(words, object)) + content[early + 4 :],
+    ][random.integers(5)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_altered_the_file_is_read_or_refused(seed, tmp_path):
+    """The archive, or one of its arrays in a whole archive."""
+    theirs(tmp_path / "their.npz")
+    save_syntone(WORLD, tmp_path / "ours.npz")
+    random, read = np.random.default_rng(seed), 0
+    for number in range(150):
+        source, target = tmp_path / ("their.npz" if number % 2 else "ours.npz"), tmp_path / "altered.npz"
+        if random.random() < 0.3:
+            target.write_bytes(altered(source.read_bytes(), random))
+        else:
+            with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as other:
+                spoilt = random.choice(archive.namelist())
+                for name in archive.namelist():
+                    content = archive.read(name)
+                    other.writestr(name, altered(content, random) if name == spoilt else content)
+        with suppress(ValueError):
+            world = load_syntone(target)
+            read += 1
+            assert bool(torch.isfinite(world.whole(torch.arange(len(world))).signal).all())
+    assert read < 75
+
+
+def test_what_grows_without_measure_is_not_unpacked(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((24, 40_000)), y=np.arange(24) % 4)
+    monkeypatch.setattr(syntone, "UNPACKED", 1 << 20)
+    with pytest.raises(
+        ValueError, match=r"array 'x' of .*bomb.npz cannot be used: its \d+ bytes would become 7680128"
+    ):
+        load_syntone(tmp_path / "bomb.npz")
 
 
 def test_a_flipped_bit_in_the_samples_is_noticed(tmp_path):

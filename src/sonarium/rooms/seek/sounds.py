@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from sonarium.rooms.seek.synthesis import VOICES, synthesize
-from sonarium.worlds.audio.file import read_mono
+from sonarium.rooms.seek.synthesis import LOWEST_RATES, VOICES, synthesize
+from sonarium.worlds.audio.decoder import read_mono
 from sonarium.worlds.contract import World
 from sonarium.worlds.recordings.listing import sounds_at
 
@@ -94,6 +94,11 @@ def named_sounds(names: tuple[str, ...], variants: int, rate: int, samples: int,
     """Built-in sounds by name; files, and folders of files, by path. Cached."""
 
     def built_in(name: str) -> Kind:
+        if rate < (lowest := LOWEST_RATES.get(name, 0)):
+            raise ValueError(
+                f"the built-in sound '{name}' is silent at a rate of {rate} Hz: give a rate of at least {lowest}, "
+                "or other sounds"
+            )
         # A random stream of its own for each sound, so that no other choice changes it.
         stream = [ord(letter) for letter in name]
         return Kind(

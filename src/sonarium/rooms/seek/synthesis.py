@@ -30,6 +30,10 @@ WIDTHS = (80.0, 100.0, 140.0, 200.0, 280.0)
 """Bandwidths of the formants in Hz."""
 
 
+LOWEST_RATES = {"phone": 2600, "siren": 1300}
+"""Rates in Hz below which no partial of a sound is left."""
+
+
 def synthesize(name: str, rate: int, samples: int, random: np.random.Generator) -> Loop:
     """One loop of the sound of this name; the generator draws its pitch, tempo and melody."""
     sound = VOICES[name](rate, samples, random)

@@ -7,7 +7,7 @@ last one a mark; a FLAC file holds the MD5 sum of its sound (RFC 9639); MPEG aud
 import mmap
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,12 @@ Flaw = str | None
 ALL_BITS = 0xFFFFFFFF
 LEFT_OPEN = (range(0x7FFFF000, 0x80000001), range(0xFFFFFF00, 0x100000000), range((1 << 64) - 1, 1 << 64))
 """Sizes written by programs that write to a pipe and cannot know it."""
+SONY = rb"riff.\x91\xcf\x11"
+"""How a W64 file begins."""
+EVEN = (1, 3, 6, 7, 0xFFFE)
+"""Encodings of WAV and W64 whose frames all have as many bytes: integers, floating point, A-law, µ-law."""
+UNCLOSED = ("W64", "NIST")
+"""Formats, as libsndfile names them, whose sound it takes to end where the file does."""
 PADDING = 4096
 """Bytes allowed behind the samples, which some programs leave there."""
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -58,37 +64,52 @@ class Chunks:
     """Whether a size counts its own name and itself."""
 
 
+W64 = Chunks(40, 16, 8, "little", b"data", 8, inclusive=True)
+
+
 def in_chunks(content: mmap.mmap, begin: int, form: Chunks) -> Flaw:
     """Whether the part with the samples is as long as it says; a part with remarks behind it may be missing."""
-    at, long, head = begin + form.first, None, form.name + form.size
+    long = None
+    for name, at, size in chunks(content, begin + form.first, form):
+        if size < 0:
+            return f"is damaged: the chunk before byte {at} has an impossible size"
+        if name == b"ds64":
+            # A WAV file beyond 4 GB has its sizes here, and all bits set in their usual place.
+            long = int.from_bytes(content[at + 8 : at + 16], "little")
+        if name.startswith(form.wanted):
+            promised = size if long is None else long
+            flawed = in_samples(promised, len(content) - at, long is None)
+            return flawed or behind(content, at + promised, form)
+    return "is cut short: it ends before its samples begin"
+
+
+def chunks(content: mmap.mmap, at: int, form: Chunks) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place and size of the content of each chunk; below 0 where a size does not even count itself."""
+    head = form.name + form.size
     while at + head <= len(content):
         name, field = content[at : at + form.name], content[at + form.name : at + head]
         size = int.from_bytes(field, form.order) - (head if form.inclusive else 0)
-        if name == b"ds64":
-            # A WAV file beyond 4 GB has its sizes here, and all bits set in their usual place.
-            long = int.from_bytes(content[at + 16 : at + 24], "little")
-        if name.startswith(form.wanted):
-            promised, samples = size if long is None else long, at + head
-            flawed = in_samples(promised, len(content) - samples, long is None)
-            return flawed or (None if form.inclusive else behind(content, samples + promised, form))
+        yield name, at + head, size
+        if size < 0:
+            return
         at += head + -(-size // form.step) * form.step
-    return "is cut short: it ends before its samples begin"
 
 
 def behind(content: mmap.mmap, end: int, form: Chunks) -> Flaw:
     """Whether what follows the samples is more of them: a recorder that was interrupted wrote its header early."""
-    rest, at = len(content) - end, end + -end % form.step
+    rest = len(content) - end
     if rest <= PADDING:
         return None
-    while at + form.name + form.size <= len(content):
-        name = content[at : at + form.name]
+    for name, _, size in chunks(content, end + -end % form.step, form):
         if not any(name):
             return None
-        if not all(32 <= byte < 127 for byte in name):
-            return f"is damaged: {rest} bytes follow the sound that its header speaks of, and are no part of it"
-        size = int.from_bytes(content[at + form.name : at + form.name + form.size], form.order)
-        at += form.name + form.size + -(-size // form.step) * form.step
+        if size < 0 or not all(32 <= byte < 127 for byte in name[:4]):
+            return more_follows(rest)
     return None
+
+
+def more_follows(rest: int) -> Flaw:
+    return f"is damaged: {rest} bytes follow the sound that its header speaks of, and are no part of it"
 
 
 def in_samples(promised: int, there: int, may_be_open: bool) -> Flaw:
@@ -101,7 +122,59 @@ def in_samples(promised: int, there: int, may_be_open: bool) -> Flaw:
 
 def in_au(content: mmap.mmap, begin: int) -> Flaw:
     start, size = (int.from_bytes(content[begin + at : begin + at + 4], "big") for at in (4, 8))
-    return in_samples(size, len(content) - begin - start, True)
+    there = len(content) - begin - start
+    return in_samples(size, there, True) or (more_follows(there - size) if there - size > PADDING else None)
+
+
+def in_sphere(content: mmap.mmap, begin: int) -> Flaw:
+    """As many bytes behind the header as it has samples."""
+    head = sphere(content, begin)
+    if head is None:
+        return None
+    there, promised = len(content) - begin - head.bytes, head.frames * head.frame
+    return in_samples(promised, there, False) or (more_follows(there - promised) if there > promised else None)
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """What the header of a file of NIST (SPHERE) says."""
+
+    bytes: int
+    """Of the header."""
+    frames: int
+    frame: int
+    """Bytes of the samples of all channels at one time."""
+
+
+def sphere(content: mmap.mmap, begin: int) -> Sphere | None:
+    """The header, if it has all numbers that its sound follows from."""
+    opening = re.match(rb"NIST_1A\n *(\d{1,6})\n", content[begin : begin + 16])
+    if opening is None:
+        return None
+    size = int(opening[1])
+    text = content[begin : begin + size].partition(b"\nend_head")[0]
+    found = [
+        re.search(rb"^%b -i (\d{1,18})[ \r]*$" % name, text, re.MULTILINE)
+        for name in (b"sample_count", b"channel_count", b"sample_n_bytes")
+    ]
+    frames, channels, width = (int(number[1]) if number else 0 for number in found)
+    return Sphere(size, frames, channels * width) if frames and channels and width else None
+
+
+def promised_frames(path: Path) -> int | None:
+    """Frames according to the container, where the decoder takes for sound whatever follows it."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        begin = mpeg.after_tags(content, 0)
+        if content[begin : begin + 7] == b"NIST_1A":
+            head = sphere(content, begin)
+            return head.frames if head is not None else None
+        if re.match(SONY, content[begin : begin + 16], re.DOTALL) is None:
+            return None
+        sizes = {name[:4]: (at, size) for name, at, size in chunks(content, begin + W64.first, W64)}
+        (about, _), (samples, size) = sizes.get(b"fmt ", (0, 0)), sizes.get(b"data", (0, 0))
+        kind, frame = (int.from_bytes(content[about + at : about + at + 2], "little") for at in (0, 12))
+        there = len(content) - samples
+        return size // frame if kind in EVEN and frame and samples and size <= there else None
 
 
 def in_flac(content: mmap.mmap, begin: int) -> Flaw:
@@ -120,8 +193,9 @@ def flac_sum(path: Path) -> tuple[bytes, int] | None:
 
 
 def in_ogg(content: mmap.mmap, begin: int) -> Flaw:
-    """Every page whole, its checksum right, and the last one marked as the last."""
+    """Every page whole, its checksum right, no page missing, and the last one marked as the last."""
     at, ended = begin, False
+    streams: dict[bytes, Stream] = {}
     while at < len(content):
         if content[at : at + 4] != b"OggS":
             # What follows a marked end is a tag or padding of some other program.
@@ -136,9 +210,89 @@ def in_ogg(content: mmap.mmap, begin: int) -> Flaw:
             return (
                 f"holds several streams, one behind the other; only the first, up to byte {at}, would be decoded"
             )
+        stream = streams.setdefault(page[14:18], Stream())
+        if (wrong := stream.add(page, table)) is not None:
+            return f"is damaged: the page at byte {at} {wrong}"
         ended = bool(page[5] & 4)
         at += len(page)
     return None if ended else "is cut short: its last page is not marked as the last"
+
+
+@dataclass
+class Stream:
+    """One stream of Ogg, as far as it was read."""
+
+    pages: int = 0
+    position: int = 0
+    """Samples up to the end of the last page that says so."""
+    packets: int = 0
+    """Packets that began."""
+    longest: Callable[[bytes], int] = lambda packet: UNKNOWN_LENGTH
+    """Samples that a packet of this codec holds at most."""
+    held: int = 0
+    """Samples that packets since the last position hold at most."""
+
+    def add(self, page: bytes, table: bytes) -> Flaw:
+        """What is wrong with the next page."""
+        if int.from_bytes(page[18:22], "little") != self.pages:
+            return f"has the number {int.from_bytes(page[18:22], 'little')}, where {self.pages} is expected"
+        begins = 27 + len(table)
+        self.count(page, begins, table)
+        self.pages += 1
+        position = int.from_bytes(page[6:14], "little")
+        # All bits are set where no packet ends.
+        if position == (1 << 64) - 1:
+            return None
+        last, held = self.position, self.held
+        if position < last:
+            return f"ends at sample {position}, the one before at {last}"
+        # The first page with sound may begin later than at 0, in what was recorded of a broadcast.
+        if (last or page[5] & 4) and position - last > held:
+            return f"promises {position - last} samples, and its packets hold {held} at most"
+        self.position, self.held = position, 0
+        return None
+
+    def count(self, page: bytes, at: int, table: bytes) -> None:
+        """The samples of the packets that begin in a page."""
+        begins = not page[5] & 1
+        for size in table:
+            if begins:
+                packet = page[at : at + 30]
+                if self.packets == 0:
+                    self.longest = longest_packet(packet)
+                self.held += self.longest(packet)
+                self.packets += 1
+            begins = size < 255
+            at += size
+
+
+UNKNOWN_LENGTH = 1 << 62
+
+
+def longest_packet(head: bytes) -> Callable[[bytes], int]:
+    """The most samples that a packet holds, by its first bytes, from the first bytes of the stream."""
+    if head.startswith(b"OpusHead"):
+        return opus_samples
+    if head.startswith(b"\x01vorbis") and len(head) > 28:
+        # A packet adds half of its window at most; the higher four bits have the size of the longer window.
+        most = (1 << (head[28] >> 4)) // 2
+        return lambda packet: most
+    return lambda packet: UNKNOWN_LENGTH
+
+
+def opus_samples(packet: bytes) -> int:
+    """Samples of an Opus packet at 48 kHz, from its first two bytes (RFC 6716, section 3.1)."""
+    if not packet:
+        return 0
+    kind = packet[0] >> 3
+    if kind < 12:
+        frame = (480, 960, 1920, 2880)[kind % 4]
+    elif kind < 16:
+        frame = (480, 960)[kind % 2]
+    else:
+        frame = (120, 240, 480, 960)[kind % 4]
+    number = (1, 2, 2, packet[1] & 63 if len(packet) > 1 else 0)[packet[0] & 3]
+    return frame * number
 
 
 def ogg_checksum(page: bytes) -> int:
@@ -152,7 +306,8 @@ CHECKS: tuple[tuple[bytes, Callable[[mmap.mmap, int], Flaw]], ...] = (
     (rb"RIFX....WAVE", partial(in_chunks, form=Chunks(12, 4, 4, "big", b"data", 2))),
     (rb"FORM....AIF[FC]", partial(in_chunks, form=Chunks(12, 4, 4, "big", b"SSND", 2))),
     (rb"caff", partial(in_chunks, form=Chunks(8, 4, 8, "big", b"data", 1))),
-    (rb"riff.\x91\xcf\x11", partial(in_chunks, form=Chunks(40, 16, 8, "little", b"data", 8, inclusive=True))),
+    (SONY, partial(in_chunks, form=W64)),
+    (rb"NIST_1A\n", in_sphere),
     (rb"\.snd", in_au),
     (rb"fLaC", in_flac),
     (rb"OggS", in_ogg),

@@ -1,26 +1,27 @@
-"""The one place that opens an audio file, and distrusts it.
+"""Decodes an audio file, and distrusts it.
 
 A header is compared with the size of its file and with the decoded samples; checksums are compared where the
 format has them (`containers.py`); samples have to be finite. Files are read in blocks, so that memory
 does not grow with their length.
+
+All but names and limits runs in a process of its own (`decoder.py`), which a damaged file may end or occupy for
+ever. What it imports delays its start: neither torch nor jaxtyping.
 """
 
+import errno
 import hashlib
 import math
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import soundfile
 import soxr
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from sonarium.worlds.audio import containers, mpeg
 
@@ -29,19 +30,27 @@ SUFFIXES = frozenset(
 )
 """Suffixes of sound files, in lower case."""
 BLOCK = 1 << 18
-"""Frames read at once."""
+"""Samples of all channels that are read at once, and of one channel that are resampled to."""
+MORE = 64
+"""Frames asked for where the header promises no more."""
 LOUDEST = 1e10
 """Largest sample that any recorder writes, whatever its full scale; a damaged one is often larger."""
 ENDLESS = 1 << 40
 """Decoders give more frames than this where a header leaves the length open."""
 
 
+OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that say nothing of the file."""
+REFETCH = "fetch it again, or leave it out"
+
+
 class BadAudio(ValueError):
     """A file that cannot be trusted: which, why, and what to do about it."""
 
-    def __init__(self, path: Path, reason: str, remedy: str = "fetch it again, or leave it out"):
+    def __init__(self, path: Path, reason: str, remedy: str = REFETCH, passing: bool = False):
         super().__init__(f"'{path}' {reason}: {remedy}")
-        self.path, self.reason = path, reason
+        self.path, self.reason, self.remedy, self.passing = path, reason, remedy, passing
+        """`passing`: the same file may be good at another time."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +82,8 @@ class Limits:
             raise ValueError("--silence nan: give decibels below full scale, such as -100")
 
 
-ANY = Limits(0.0, math.inf, 1, 2**31, 1024, -math.inf)
-"""Limits for any file that can be decoded."""
+ANY = Limits(shortest=0.0, silence=-math.inf)
+"""Limits of any sound that is opened, which may be short and silent."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +111,6 @@ def is_sound(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def read_mono(path: Path, rate: int) -> Float[Tensor, " time"]:
-    """The mean of a file's channels at `rate`, refused if any sample is missing or not finite."""
-    return torch.from_numpy(np.concatenate(list(Recording(path).mono(rate))))
-
-
 class Recording:
     """A file whose header is plausible; reading it shows the rest."""
 
@@ -114,6 +118,8 @@ class Recording:
         if not path.is_file():
             raise BadAudio(path, *absence(path))
         self.path, self.limits = path, limits
+        self.most = ENDLESS
+        """Frames that are read where the decoder would take for sound what follows it."""
         self.read: Callable[[], Iterator[np.ndarray]]
         try:
             if path.suffix.lower() == ".cbin":
@@ -140,7 +146,7 @@ class Recording:
         if (flaw := size_flaw(self.path, rec)) is not None:
             raise BadAudio(self.path, flaw)
         self.header = Header(rec["rate"], rec["channels"], rec["frames"], "CBIN")
-        self.read = lambda: read_cbin(self.path, rec["channels"], BLOCK)
+        self.read = lambda: read_cbin(self.path, rec["channels"], self.at_once)
 
     def open_soundfile(self) -> None:
         if (flaw := containers.flaw(self.path)) is not None:
@@ -149,6 +155,9 @@ class Recording:
             with self.opened() as file:
                 frames = file.frames if file.frames < ENDLESS else None
                 self.header = Header(file.samplerate, file.channels, frames, file.format)
+            known = self.header.form in containers.UNCLOSED
+            if known and (promised := containers.promised_frames(self.path)) is not None:
+                self.header, self.most = replace(self.header, frames=promised), promised
         except (soundfile.LibsndfileError, soundfile.SoundFileRuntimeError) as error:
             raise undecodable(self.path, error) from None
         self.read = self.read_flac if self.header.form == "FLAC" else self.read_soundfile
@@ -165,12 +174,22 @@ class Recording:
                 yield file
 
     def read_soundfile(self, dtype: Literal["float32", "int32"] = "float32") -> Iterator[np.ndarray]:
+        got, expected = 0, self.header.frames or 0
         try:
             with self.opened() as file:
-                while len(block := file.read(BLOCK, dtype=dtype, always_2d=True)):
+                # libsndfile sets to zero what it cannot fill, so a short file gets a short block.
+                size = min(self.at_once, max(expected, MORE), self.most)
+                while got < self.most and len(block := file.read(size, dtype, always_2d=True)):
+                    got += len(block)
+                    size = min(self.at_once, max(expected - got, MORE), self.most - got)
                     yield block
         except (soundfile.LibsndfileError, soundfile.SoundFileRuntimeError) as error:
             raise undecodable(self.path, error) from None
+
+    @property
+    def at_once(self) -> int:
+        """Frames in a block."""
+        return max(BLOCK // self.header.channels, 1)
 
     def read_flac(self) -> Iterator[np.ndarray]:
         """As others, and the MD5 sum of the integers has to be that of the header."""
@@ -191,23 +210,27 @@ class Recording:
             self.refuse(f"lasts {seconds:.4g} s", limits.shortest, limits.longest)
 
     def refuse(self, is_so: str, least: float, most: float) -> None:
-        raise BadAudio(
-            self.path, f"{is_so}, allowed are {least:g} to {most:g}", "change the limit, or leave it out"
-        )
+        remedy = REFETCH if self.limits == ANY else "change the limit, or leave it out"
+        raise BadAudio(self.path, f"{is_so}, allowed are {least:g} to {most:g}", remedy)
 
-    def mono(self, rate: int, channel: int | None = None) -> Iterator[Float[np.ndarray, " time"]]:
+    def mono(self, rate: int, channel: int | None = None) -> Iterator[np.ndarray]:
         """One channel (by default the mean of all; of a .cbin file the first, which has the song) at `rate`.
 
         What is wrong with the file may show itself only at the end: use nothing before.
         """
         own = self.header.rate
-        resampler = soxr.ResampleStream(own, rate, 1, dtype="float32") if own != rate else None
+        if own == rate:
+            yield from self.checked(channel)
+            return
+        resampler = soxr.ResampleStream(own, rate, 1, dtype="float32")
+        # A block of a low rate is a large one of a high rate.
+        step = max(min(BLOCK, BLOCK * own // rate), 1)
         for samples in self.checked(channel):
-            yield samples if resampler is None else resampler.resample_chunk(samples)
-        if resampler is not None:
-            yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+            for at in range(0, len(samples), step):
+                yield resampler.resample_chunk(samples[at : at + step])
+        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
-    def checked(self, channel: int | None) -> Iterator[Float[np.ndarray, " time"]]:
+    def checked(self, channel: int | None) -> Iterator[np.ndarray]:
         """The one channel at the file's own rate, refused as soon as something is wrong."""
         header, frames, lowest, highest = self.header, 0, math.inf, -math.inf
         if channel is None and header.form == "CBIN":
@@ -217,9 +240,11 @@ class Recording:
                 self.path, f"has no channel {channel}, only {header.channels}", "choose another channel"
             )
         for block in self.read():
-            if not np.isfinite(block).all():
+            # NaN passes through both.
+            least, most = float(block.min()), float(block.max())
+            if not math.isfinite(least + most):
                 raise BadAudio(self.path, "holds NaN or infinite samples", "repair it or leave it out")
-            if (loudest := float(np.abs(block).max())) > LOUDEST:
+            if (loudest := max(-least, most)) > LOUDEST:
                 raise BadAudio(self.path, f"holds a sample of {loudest:.1g}, which no sound has")
             frames += len(block)
             if header.frames is None:
@@ -265,9 +290,11 @@ def absence(path: Path) -> tuple[str, str]:
 
 
 def unreadable(path: Path, error: OSError) -> BadAudio:
-    return BadAudio(
-        path, f"cannot be opened ({error.strerror or error})", "see that it may be read, or leave it out"
-    )
+    """The fault of a file that cannot be opened; an error of the machine is raised, for the file may be good."""
+    if error.errno in OF_THE_MACHINE:
+        raise error
+    said = f"cannot be opened ({error.strerror or error})"
+    return BadAudio(path, said, "see that it may be read, or leave it out", passing=True)
 
 
 def undecodable(path: Path, error: Exception) -> BadAudio:
@@ -275,7 +302,8 @@ def undecodable(path: Path, error: Exception) -> BadAudio:
     if "regular file" in said:
         # libsndfile says so of any MP3 file in which it finds no frame.
         said = "no sound was found in it"
-    return BadAudio(path, f"is not sound that can be read ({said.removeprefix('Error :').strip(' .')})")
+    said = said.removeprefix("Error :").strip(" .")
+    return BadAudio(path, f"is not sound that can be read ({said})", passing=said.startswith("System error"))
 
 
 # Recordings of EvTAF, as in the Bengalese finch song repository (Nicholson, Queen & Sober, 2017): a .cbin file has
@@ -283,7 +311,9 @@ def undecodable(path: Path, error: Exception) -> BadAudio:
 # has their rate and number.
 REC_KEYS = {"ADFREQ": "rate", "Chans": "channels", "Samples": "frames"}
 NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?"
-REC_LINE = re.compile(rf"^\s*({'|'.join(REC_KEYS)})\s*=\s*({NUMBER})\s*$", re.MULTILINE)
+REC_LINE = re.compile(rf"^[ \t]*({'|'.join(REC_KEYS)})[ \t]*=[ \t]*({NUMBER})[ \t\r]*$", re.MULTILINE)
+REC_BYTES = 1 << 16
+"""Bytes of a .rec file that are read; its numbers are among the first hundred lines."""
 
 
 def read_rec(path: Path) -> dict[str, int]:
@@ -291,8 +321,12 @@ def read_rec(path: Path) -> dict[str, int]:
     beside = path.with_suffix(".rec")
     if not beside.is_file():
         raise ValueError("has no .rec file beside it, which has its rate and channels")
-    text = beside.read_text(encoding="latin-1")
-    found = {REC_KEYS[name]: round(float(number)) for name, number in REC_LINE.findall(text)}
+    with open(beside, encoding="latin-1") as file:
+        text = file.read(REC_BYTES)
+    numbers = {REC_KEYS[name]: float(number) for name, number in REC_LINE.findall(text)}
+    if not all(map(math.isfinite, numbers.values())):
+        raise ValueError(f"has a .rec file with {numbers}: finite numbers are expected")
+    found = {name: round(number) for name, number in numbers.items()}
     if missing := sorted(set(REC_KEYS.values()) - set(found)):
         raise ValueError(f"has a .rec file without its {' and '.join(missing)}")
     if min(found.values()) < 1:
@@ -310,7 +344,7 @@ def size_flaw(path: Path, rec: dict[str, int]) -> str | None:
     return None
 
 
-def read_cbin(path: Path, channels: int, block: int) -> Iterator[Float[np.ndarray, "frame channel"]]:
+def read_cbin(path: Path, channels: int, block: int) -> Iterator[np.ndarray]:
     """The samples between -1 and 1, some frames at a time."""
     with open(path, "rb") as file:
         while content := file.read(block * channels * 2):

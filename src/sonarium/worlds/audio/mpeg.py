@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +29,7 @@ SPARE = 2
 """Frames beyond those that a header counts: some programs leave out its own, or the last."""
 
 
+@lru_cache(1 << 16)
 def frame_bytes(head: bytes) -> int:
     """Bytes of the frame that begins so; 0 if none does, or if its length is left free."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
@@ -57,6 +59,10 @@ def after_tags(content: mmap.mmap, at: int) -> int:
     return at
 
 
+LIKELY = re.compile(rb"\xff[\xe0-\xff]|ID3", re.DOTALL)
+"""How a frame or a tag begins."""
+
+
 def runs(content: mmap.mmap) -> Iterator[tuple[int, int]]:
     """Where frames follow each other without a gap: the beginning of each such run, and its end."""
     at = 0
@@ -67,9 +73,8 @@ def runs(content: mmap.mmap) -> Iterator[tuple[int, int]]:
         if at > start:
             yield start, at
         else:
-            found = content.find(b"\xff", at + 1)
-            tagged = content.find(b"ID3", at + 1)
-            at = min((place for place in (found, tagged) if place >= 0), default=len(content))
+            found = LIKELY.search(content, at + 1)
+            at = len(content) if found is None else found.start()
 
 
 def all_runs(content: mmap.mmap) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The cache of decoded sound: all files of a corpus one behind the other in one memory-mapped file.
+"""The cache of decoded sound: all files of a corpus one behind the other in one file.
 
 The name of the file is a hash of the content of all recordings, wherever they lie, and of how they were decoded,
 so that it is never stale. Beside it lies an index with checksums: a damaged cache is found and rebuilt. Both are
@@ -8,8 +8,8 @@ written aside and renamed; a lock keeps two processes from doing the same work.
 import fcntl
 import hashlib
 import json
-import mmap
 import os
+import weakref
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +26,8 @@ import soxr
 from jaxtyping import Float
 
 from sonarium.files import failure, remove, write_whole, written_aside
-from sonarium.worlds.audio.file import BadAudio, Limits, Recording
+from sonarium.worlds.audio.decoder import WORKERS, opened
+from sonarium.worlds.audio.file import BadAudio, Limits
 from sonarium.worlds.contract import Progress
 
 FORMAT = 1
@@ -35,8 +36,6 @@ CHECKED = 1 << 22
 """Bytes under one checksum."""
 AT_ONCE = 1 << 23
 """Bytes of one decoded file held in memory; the rest of a longer one waits on the disk."""
-TOUCHED = 1 << 26
-"""Bytes read before their pages are released to the system."""
 INT16 = np.float32(2**-15)
 """One step of a 16-bit integer, where full scale is 1."""
 Given = TypeVar("Given")
@@ -71,10 +70,13 @@ def workers() -> int:
 
 
 def in_order(
-    work: Callable[[Given], Made], given: Iterable[Given], discard: Callable[[Made], object] = lambda made: None
+    work: Callable[[Given], Made],
+    given: Iterable[Given],
+    discard: Callable[[Made], object] = lambda made: None,
+    abandon: Callable[[], object] = lambda: None,
 ) -> Iterator[Made]:
     """Map with threads, in order, never far ahead of whoever takes the results; results that are not taken any
-    more are discarded."""
+    more are discarded, and their work may be abandoned."""
     with ThreadPoolExecutor(workers()) as pool:
         waiting: deque[Future[Made]] = deque()
         try:
@@ -84,6 +86,9 @@ def in_order(
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BaseException:
+            abandon()
+            raise
         finally:
             for future in waiting:
                 if not future.cancel() and future.exception() is None:
@@ -119,22 +124,22 @@ class Cache:
         self.store: Literal["int16", "float32"] = index["decoding"]["store"]
         self.damage: str | None = None
         """What was wrong with the cache that was found, if it was rebuilt."""
-        self.bytes, self.touched = index["bytes"], 0
-        self.map: mmap.mmap | None = None
-        if self.bytes:
-            with open(path, "rb") as file:
-                self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.samples = np.frombuffer(self.map or b"", np.dtype(self.store).newbyteorder("<"))
+        self.bytes, self.file = index["bytes"], os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.file)
 
     def read(self, start: int, scale: float, out: Float[np.ndarray, " time"]) -> None:
         """Fill `out` with the sound that begins at this sample."""
-        stored = self.samples[start : start + len(out)]
+        # Not mapped into memory: a file that is cut short would end the process there, without a word.
+        stored = np.empty(len(out), np.dtype(self.store).newbyteorder("<"))
+        at, left = start * stored.itemsize, memoryview(stored).cast("B")
+        while left:
+            if not (size := os.preadv(self.file, [left], at)):
+                raise OSError(
+                    f"the cache '{self.path}' was cut short while it was read: give the same command again, which "
+                    "makes it anew; a training then resumes"
+                )
+            at, left = at + size, left[size:]
         np.multiply(stored, np.float32(scale), out=out, casting="unsafe")
-        self.touched += stored.nbytes
-        if self.touched > TOUCHED and self.map is not None and hasattr(mmap, "MADV_DONTNEED"):
-            # Otherwise all pages that were ever read would count as memory of this process.
-            self.map.madvise(mmap.MADV_DONTNEED)
-            self.touched = 0
 
 
 def open_cache(
@@ -143,22 +148,23 @@ def open_cache(
     """The decoded sound of these files, given by their content; decoded now if it was not before."""
     name = name_of(files, decoding)
     path = folder / f"{name}.samples"
-    found = find(path)
+    found = find(path, files)
     if isinstance(found, Cache):
         return found
     with locked(folder, name):
         # Another process may have made it while this one waited.
-        again = find(path)
+        again = find(path, files)
         if isinstance(again, Cache):
             return again
         for stale in folder.glob(f".{name}.*.partial"):
             # Whoever wrote it was killed, for the lock is ours.
             remove(stale)
-        build(path, files, decoding, progress)
-        made = find(path)
+        passing = build(path, files, decoding, progress)
+        made = find(path, [content for content in files if content not in passing])
     if not isinstance(made, Cache):
         raise OSError(f"the cache '{path}' was written, but is not as it was written ({made}): check that disk")
     made.damage = again
+    made.faults |= passing
     return made
 
 
@@ -181,8 +187,8 @@ def locked(folder: Path, name: str) -> Iterator[None]:
         yield
 
 
-def find(path: Path) -> Cache | str | None:
-    """The cache, or what is wrong with it, or None."""
+def find(path: Path, files: Iterable[str]) -> Cache | str | None:
+    """The cache of these files, or what is wrong with it, or None."""
     listing = path.with_suffix(".json")
     if not listing.exists():
         return None
@@ -195,7 +201,9 @@ def find(path: Path) -> Cache | str | None:
             return "its samples are not as many as they were"
         if list(in_order(lambda at: crc(path, at), range(0, index["bytes"], CHECKED))) != index["blocks"]:
             return "its samples were altered"
-        return Cache(path, index)
+        cache = Cache(path, index)
+        lacking = set(files) - cache.entries.keys() - cache.faults.keys()
+        return f"it lacks {len(lacking)} file(s) that could not be read at that time" if lacking else cache
     except (ValueError, KeyError, TypeError) as error:
         return f"its index cannot be read ({error})"
 
@@ -210,17 +218,18 @@ def crc(path: Path, at: int) -> int:
         return zlib.crc32(file.read(CHECKED))
 
 
-def build(path: Path, files: Mapping[str, Path], decoding: Decoding, progress: Progress) -> None:
-    """Decode all files into one, and write the index last."""
+def build(path: Path, files: Mapping[str, Path], decoding: Decoding, progress: Progress) -> dict[str, str]:
+    """Decode all files into one, and write the index last; returns faults that may pass, which are not in it."""
     entries: dict[str, Entry] = {}
     faults: dict[str, str] = {}
+    passing: dict[str, str] = {}
     offset, blocks = 0, []
 
-    def drop(made: tuple[str, "Decoded | str"]) -> None:
+    def drop(made: tuple[str, "Decoded | BadAudio"]) -> None:
         if isinstance(made[1], Decoded):
             made[1].spool.close()
 
-    def decode_one(given: tuple[str, Path]) -> tuple[str, "Decoded | str"]:
+    def decode_one(given: tuple[str, Path]) -> tuple[str, "Decoded | BadAudio"]:
         content, source = given
         made = decode(source, decoding, path.parent)
         if changed(source, content):
@@ -229,21 +238,22 @@ def build(path: Path, files: Mapping[str, Path], decoding: Decoding, progress: P
         return content, made
 
     with written_aside(path) as aside, open(aside, "wb") as file:
-        for content, made in in_order(decode_one, files.items(), drop):
-            if isinstance(made, str):
-                faults[content] = made
+        for content, made in in_order(decode_one, files.items(), drop, WORKERS.abandon):
+            if isinstance(made, BadAudio):
+                (passing if made.passing else faults)[content] = made.reason
             else:
                 with made.spool:
                     entries[content] = Entry(offset, made.length, made.scale, *made.about)
                     for block in made.stored(decoding.store):
                         file.write(block)
                 offset += made.length
-            progress("decoding files", len(entries) + len(faults), len(files))
+            progress("decoding files", len(entries) + len(faults) + len(passing), len(files))
         file.flush()
         blocks = [crc(aside, at) for at in range(0, file.tell(), CHECKED)]
         size = file.tell()
     index = {"decoding": asdict(decoding), "bytes": size, "blocks": blocks, "entries": entries, "faults": faults}
     write_whole(path.with_suffix(".json"), json.dumps({"checksum": checksum(index), "index": index}))
+    return passing
 
 
 def changed(path: Path, content: str) -> bool:
@@ -269,25 +279,24 @@ class Decoded(NamedTuple):
             yield np.rint(samples / np.float32(self.scale)).astype("<i2").tobytes() if store == "int16" else block
 
 
-def decode(path: Path, decoding: Decoding, folder: Path) -> Decoded | str:
+def decode(path: Path, decoding: Decoding, folder: Path) -> Decoded | BadAudio:
     """A file's sound in single precision; or what is wrong with the file."""
     spool: Any = SpooledTemporaryFile(max_size=AT_ONCE, dir=str(folder))
     length, peak, whole = 0, 0.0, True
     try:
-        recording = Recording(path, decoding.limits)
-        for block in recording.mono(decoding.rate, decoding.channel):
-            steps = block / INT16
-            whole = whole and bool(((steps == np.rint(steps)) & (steps >= -(2**15)) & (steps < 2**15)).all())
-            peak = max(peak, float(np.abs(block).max(initial=0)))
-            length += len(block)
-            spool.write(np.ascontiguousarray(block, "<f4").data)
+        with opened(path, decoding.rate, decoding.channel, decoding.limits) as (header, blocks):
+            for block in blocks:
+                steps = block / INT16
+                whole = whole and bool(((steps == np.rint(steps)) & (steps >= -(2**15)) & (steps < 2**15)).all())
+                peak = max(peak, float(np.abs(block).max(initial=0)))
+                length += len(block)
+                spool.write(block.data)
     except BadAudio as error:
         spool.close()
-        return error.reason
+        return error
     except BaseException:
         spool.close()
         raise
     # 16-bit sound is stored exactly, any other scaled to the full range of 16 bits.
     scale = 1.0 if decoding.store == "float32" else float(INT16) if whole or peak == 0 else peak / (2**15 - 1)
-    header = recording.header
     return Decoded(spool, length, scale, (header.rate, header.channels, header.form))

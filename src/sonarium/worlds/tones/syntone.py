@@ -11,6 +11,8 @@ listed, and none is run.
 """
 
 import json
+import lzma
+import math
 import os
 import pickletools
 import struct
@@ -35,6 +37,15 @@ from sonarium.worlds.tones.world import Tones
 
 PIECE = 1 << 24
 """Bytes read at once."""
+UNPACKED, RATIO = 1 << 28, 200
+"""Bytes beyond which an array may not be this many times as large as what is stored: tones repeat less often."""
+ABOUT, ABOUT_CLIP = 1 << 20, 1 << 12
+"""Most bytes of names and metadata, and more of these for each clip."""
+UNREADABLE = (
+    *(ValueError, OSError, EOFError, RuntimeError, LookupError, OverflowError, TypeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+)
+"""What the libraries raise of archives and headers that were altered."""
 Result = TypeVar("Result")
 SYNTONE_KEYS = {"waveform": "waveforms", "frequency": "freqs", "amplitude": "amps"}
 """The keys of SynTone's metadata for each factor."""
@@ -71,11 +82,12 @@ class SyntoneFile(World):
         with open_archive(place) as archive:
             self.samples = read_member(place, archive, "x", read_samples)
             clips, length = self.samples.shape
-            labels = read_member(place, archive, "y", read_small)
-            classes = read_member(place, archive, "classes", read_small)
-            metadata = read_member(place, archive, "metadata", partial(read_metadata, clips=clips))
+            about = ABOUT + ABOUT_CLIP * clips
+            labels = read_member(place, archive, "y", read_small, about)
+            classes = read_member(place, archive, "classes", read_small, about)
+            metadata = read_member(place, archive, "metadata", partial(read_metadata, clips=clips), about)
         check_labels(place, labels, classes, clips)
-        units = {factor["name"]: factor["unit"] for factor in metadata.get("factors", ())} or UNITS
+        units = units_of(place, metadata)
         columns = [("waveform", "", labels)]
         for name, unit in units.items():
             key = SYNTONE_KEYS.get(name, name)
@@ -94,7 +106,7 @@ class SyntoneFile(World):
             )
         self.values = torch.from_numpy(np.stack([column for *_, column in varied], axis=1)).float()
         # SynTone's files do not hold their rate; its clips last one second.
-        self.signal = Signal("wave", (length,), config.rate or metadata.get("rate") or length)
+        self.signal = Signal("wave", (length,), config.rate or rate_of(place, metadata) or length)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -142,10 +154,37 @@ def read_metadata(member: Readable, shape: tuple[int, ...], dtype: np.dtype, cli
         return dict(numbers_in_pickle(member.read(), tuple(SYNTONE_KEYS.values()), clips))
     if dtype.kind != "U" or shape != ():
         raise ValueError(f"it has the shape {shape} of {dtype}, where one string of JSON belongs")
-    metadata = json.loads(str(np.frombuffer(member.read(), dtype)[0]))
+    try:
+        metadata = json.loads(str(np.frombuffer(member.read(), dtype)[0]))
+    except RecursionError:
+        raise ValueError("its JSON is nested without end") from None
     if not isinstance(metadata, dict):
         raise ValueError(f"its JSON is a {type(metadata).__name__}, where an object belongs")
     return metadata
+
+
+def units_of(place: Path, metadata: dict[str, Any]) -> dict[str, str]:
+    """The unit of each factor, by its name."""
+    factors = metadata.get("factors", [])
+    known = isinstance(factors, list) and all(
+        isinstance(factor, dict) and isinstance(factor.get("name"), str) and isinstance(factor.get("unit"), str)
+        for factor in factors
+    )
+    if not known:
+        raise ValueError(
+            f"{place} has factors in its metadata without a name and a unit each: make the file again"
+        )
+    return {factor["name"]: factor["unit"] for factor in factors} or UNITS
+
+
+def rate_of(place: Path, metadata: dict[str, Any]) -> int | None:
+    """Samples per second, if the file says so."""
+    rate = metadata.get("rate")
+    if rate is not None and (not isinstance(rate, int) or not 0 < rate < 2**31):
+        raise ValueError(
+            f"{place} has the rate {rate!r} in its metadata, where a whole number of at least 1 belongs"
+        )
+    return rate
 
 
 def check_labels(place: Path, labels: np.ndarray, classes: np.ndarray, clips: int) -> None:
@@ -164,7 +203,12 @@ def check_labels(place: Path, labels: np.ndarray, classes: np.ndarray, clips: in
 
 def check_column(place: Path, name: str, numbers: Any, clips: int) -> np.ndarray:
     """One number for each clip, refused if they are fewer or not finite."""
-    column = np.asarray(numbers)
+    try:
+        column = np.asarray(numbers)
+    except ValueError as error:
+        raise ValueError(
+            f"{place} has a {name} that is no list of numbers ({error}): make the file again"
+        ) from None
     if column.shape != (clips,) or column.dtype.kind not in "iuf" or not np.isfinite(column).all():
         raise ValueError(
             f"{place} has the {name} of its {clips} clips in an array of shape {column.shape} of {column.dtype}, "
@@ -223,7 +267,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
         raise ValueError(f"there is no file at {path}: give the path of an .npz file")
     try:
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path} is no whole .npz file ({error}): it is of another kind or was cut short; make it again"
         ) from error
@@ -238,7 +282,11 @@ def read_header(member: Readable) -> tuple[tuple[int, ...], np.dtype]:
     }
     if version not in readers:
         raise ValueError(f"its version {version} of the .npy format is not one of {sorted(readers)}")
-    shape, columns_first, dtype = readers[version](member)
+    try:
+        shape, columns_first, dtype = readers[version](member)
+    except Exception as error:
+        # NumPy reads the header as Python, and raises whatever the parser does.
+        raise ValueError(f"its header cannot be read ({' '.join(str(error).split())[:200]})") from None
     if columns_first and len(shape) > 1:
         raise ValueError("its numbers lie column by column: save it from a C-ordered array")
     return shape, dtype
@@ -264,14 +312,26 @@ def read_member(
     archive: zipfile.ZipFile,
     name: str,
     read: Callable[[Readable, tuple[int, ...], np.dtype], Result],
+    most: int | None = None,
 ) -> Result:
-    """One array of an archive, read by `read`; its error becomes one line with the name of the file."""
+    """One array of an archive, of at most so many bytes, read by `read`; its error becomes one line with the name
+    of the file."""
     if f"{name}.npy" not in archive.namelist():
-        raise ValueError(f"{path} has no array '{name}', only {archive.namelist()}: it is not a file of tones")
+        others = ", ".join(map(repr, archive.namelist()[:10])) or "none"
+        raise ValueError(f"{path} has no array '{name}', only {others}: it is not a file of tones")
     try:
-        with archive.open(f"{name}.npy") as member:
-            return read(member, *read_header(member))
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, struct.error) as error:
+        about = archive.getinfo(f"{name}.npy")
+        if about.file_size > UNPACKED and about.file_size > RATIO * about.compress_size:
+            raise ValueError(f"its {about.compress_size} bytes would become {about.file_size}, as no tones do")
+        if most is not None and about.file_size > most:
+            raise ValueError(f"it has {about.file_size} bytes, at most {most} are expected")
+        with archive.open(about) as member:
+            shape, dtype = read_header(member)
+            left, promised = about.file_size - member.tell(), math.prod(shape) * dtype.itemsize
+            if dtype.kind != "O" and left != promised:
+                raise ValueError(f"it has {left} bytes of numbers, its header says {promised}")
+            return read(member, shape, dtype)
+    except UNREADABLE as error:
         raise ValueError(f"array '{name}' of {path} cannot be used: {error}") from error
 
 
