@@ -18,6 +18,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 FORMAT = 2
 """Of config.json; 1 is that of version 0.1, which had no tags."""
+LARGEST = 2**63
+"""Bound of the absolute value of an integer."""
 TYPE = "type"
 """The key of the tag."""
 
@@ -41,12 +43,12 @@ def from_json(
     """
     own_type = type(default).__name__
     if (tag := values.get(TYPE, own_type)) != own_type:
-        raise ValueError(f"{where} is tagged as a {tag}, expected a {own_type}: restore the file")
+        raise ValueError(f"{where} is tagged as a {short(tag)}, expected a {own_type}: restore the file")
     names = renamed.get(own_type, {})
     given = {names.get(name, name): value for name, value in values.items() if name != TYPE}
     hints = types_of(type(default))
     if unknown := sorted(set(given) - set(hints)):
-        raise ValueError(f"{where} has unknown keys {', '.join(unknown)}: it knows {', '.join(sorted(hints))}")
+        raise ValueError(f"{where} has unknown keys {clipped(', '.join(unknown))}: it knows {', '.join(sorted(hints))}")
     changed = {}
     for name, value in given.items():
         own, place = getattr(default, name), f"{where}.{name}"
@@ -73,12 +75,12 @@ def tagged(own: Any, hint: Any, tag: object, where: str, known: Iterable[type]) 
         for option in (*allowed, *known)
         if dataclasses.is_dataclass(option) and issubclass(option, tuple(allowed))
     }
-    if tag not in options:
+    if not isinstance(tag, str) or tag not in options:
         raise ValueError(
-            f"{where} is tagged as a {tag}, expected {' or '.join(options)}: install the package that has it, or "
+            f"{where} is tagged as a {short(tag)}, expected {' or '.join(options)}: install the package that has it, or "
             "restore the file"
         )
-    return options[str(tag)]()
+    return options[tag]()
 
 
 @cache
@@ -103,8 +105,14 @@ def fits(hint: Any, value: Any) -> bool:
         return len(value) == len(options) and all(map(fits, options, value))
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and representable(value)
+    if hint is Any:
+        return True
     if hint is type(None):
         return value is None
+    if hint is int:
+        return type(value) is int and abs(value) < LARGEST
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(options[0], key) and fits(options[1], one) for key, one in value.items())
     return isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
@@ -122,7 +130,11 @@ def frozen(value: Any) -> Any:
 
 
 def short(value: Any) -> str:
-    text = repr(value)
+    """As an error shows it."""
+    return clipped(repr(value))
+
+
+def clipped(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 

@@ -209,18 +209,31 @@ class Rollouts:
         }
 
     def load_state_dict(self, state: Tree) -> None:
-        self.resets, self.random = state["resets"], copy.deepcopy(state["random"])
+        resets, random = state["resets"], state["random"]
+        if type(resets) is not int or not 0 <= resets < 2**63:
+            raise ValueError(f"resets is {resets!r:.60}, expected a whole number of at least 0")
+        if not isinstance(random, np.random.Generator | None):
+            raise ValueError(f"random is {random!r:.60}, expected the state of a generator")
+        self.resets, self.random = resets, copy.deepcopy(random)
         if "envs" not in state:
             return
         shown = []
         for env, own, count in zip(self.envs, state["envs"], state["elapsed"], strict=True):
-            assert isinstance(env.unwrapped, StatefulEnv)
+            if not isinstance(env.unwrapped, StatefulEnv):
+                raise ValueError(f"it holds the state of an environment, which {self.config.env} does not keep")
             shown.append(env.reset()[0])
             env.unwrapped.load_state_dict(own)
             put_elapsed(env, count)
-        self.observation = rebuilt(stacked(shown), iter(state["observation"]), torch.device("cpu"))
+        like = stacked(shown)
+        self.observation = rebuilt(like, iter(state["observation"]), torch.device("cpu"))
+        for own, saved in zip(leaves(like), leaves(self.observation), strict=True):
+            if not isinstance(saved, np.ndarray) or (saved.shape, saved.dtype) != (own.shape, own.dtype):
+                raise ValueError(f"the observation is none of {self.config.env}")
+        first = np.array(state["first"])
+        if first.shape != (len(self.envs),) or first.dtype != bool:
+            raise ValueError(f"first has the shape {first.shape}, expected {len(self.envs)} truth values")
         self.info = loaded_info(state["info"])
-        self.first, self.restored = np.array(state["first"]), list(state["memory"])
+        self.first, self.restored = first, list(state["memory"])
 
 
 def drawn_seed(generator: torch.Generator) -> int:

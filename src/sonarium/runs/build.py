@@ -4,14 +4,16 @@ A plan makes a world with its split, a source and an untrained learner. A folder
 whole checkpoint, and is refused where the clips or their split are no longer those that it was trained on.
 """
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
@@ -22,7 +24,7 @@ from sonarium.runs.codes import codes_of, encode_clips, frame_times
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, read_plan
 from sonarium.training.clips import Clips
 from sonarium.training.contract import Source
-from sonarium.training.run import RunFolder, digest, restore_weights
+from sonarium.training.run import WEIGHTS, RunFolder, digest, restore_weights
 from sonarium.worlds.codes import FOLDER, Codes, Encoded
 from sonarium.worlds.contract import Signal, World
 
@@ -79,11 +81,17 @@ def trained_on_all(plan: Mapping[str, Any]) -> bool:
     return own or (below is not None and trained_on_all(below))
 
 
-def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Progress = silent) -> Built:
+def build(
+    plan: Plan,
+    steps: int = 0,
+    folder: Path | None = None,
+    progress: Progress = silent,
+    largest: int | None = None,
+) -> Built:
     """All from the plan's seed. `steps` completes the configuration of the model of a new run; `folder` is the
-    run's, which may have the codes of the upstream run already."""
+    run's, which may have the codes of the upstream run already; `largest` bounds the bytes of the parameters."""
     if isinstance(plan.source, RolloutsPlan):
-        return Built(plan, fresh(plan, None), Rollouts(plan.source.rollouts, plan.seed))
+        return Built(plan, fresh(plan, None, largest=largest), Rollouts(plan.source.rollouts, plan.seed))
     wanted = plan.source
     if plan.upstream is None:
         world = WORLDS[wanted.world].build(wanted.config, plan.seed, progress)
@@ -97,13 +105,47 @@ def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Prog
         complete = MODELS[plan.model].complete
         plan = replace(plan, learner=complete(plan.learner, world, steps))
     source = Clips(world, data.training(wanted.clips.train_on), wanted.clips, plan.seed)
-    return Built(plan, fresh(plan, world.signal), source, data)
+    return Built(plan, fresh(plan, world.signal, largest=largest), source, data)
 
 
-def fresh(plan: Plan, signal: Signal | None, seed: int | None = None) -> Learner:
-    """An untrained learner of this plan, from the plan's seed or another."""
+@contextmanager
+def bounded(largest: int | None) -> Iterator[None]:
+    """Refuse a model as soon as its parameters take more than this many bytes, before the rest of it is made; None
+    is what the memory of this machine can train."""
+    total = 0
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    def count(module: nn.Module, name: str, value: Tensor | None) -> None:
+        nonlocal total
+        total += 0 if value is None else value.nbytes
+        # Gradients and two moments are as large.
+        if 4 * total > memory:
+            raise MemoryError(f"{4 * total} bytes of weights, gradients and moments")
+        if largest is not None and total > largest:
+            raise ValueError(
+                f"the weights that were saved do not fit the model of config.json, whose parameters take more than "
+                f"{largest} bytes: one of the two was changed; restore it, or start a new run folder"
+            )
+
+    handle = nn.modules.module.register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def saved_bytes(folder: Path) -> int | None:
+    """Bytes that the parameters of a run may take, by the largest file of its weights; None if there is none. Some
+    modules register a parameter twice."""
+    sizes = [path.stat().st_size for path in (folder / "checkpoints").glob(f"step-*/{WEIGHTS}")]
+    return 2 * max(sizes) if sizes else None
+
+
+def fresh(plan: Plan, signal: Signal | None, seed: int | None = None, largest: int | None = None) -> Learner:
+    """An untrained learner of this plan, from the plan's seed or another; refused if its parameters take more than
+    `largest` bytes."""
     # Layers draw their first weights from torch's generator: lend it the seed and put it back.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), bounded(largest):
         torch.manual_seed(plan.seed if seed is None else seed)
         if isinstance(plan.source, ClipsPlan):
             assert signal is not None, plan.model
@@ -135,7 +177,7 @@ def open_plan(folder: Path) -> tuple[RunFolder, Plan]:
 def open_run(folder: Path, progress: Progress = silent, remark: Remark = lambda _: None) -> Opened:
     """All of a run, refused if its recordings or their split are not those that it was trained on."""
     run, plan = open_plan(folder)
-    built = build(plan, folder=folder, progress=progress)
+    built = build(plan, folder=folder, progress=progress, largest=saved_bytes(folder))
     if built.clips is not None:
         compare(built.clips.world, built.clips.split, folder)
     step = restore(run, built.learner, remark)
@@ -146,7 +188,7 @@ def open_learner(folder: Path, remark: Remark = lambda _: None) -> tuple[Plan, L
     """A run's learner, and the form of what it was trained on, which need not be there any more."""
     run, plan = open_plan(folder)
     signal = signal_of(plan, folder)
-    learner = fresh(plan, signal)
+    learner = fresh(plan, signal, largest=saved_bytes(folder))
     restore(run, learner, remark)
     return plan, learner, signal
 
@@ -199,13 +241,25 @@ def upstream_of(opened: Opened) -> Upstream:
 
 def check_upstream(upstream: Upstream) -> None:
     """Refuse an upstream run whose newest checkpoint is another than the one that its codes were made with."""
-    run = RunFolder.read(Path(upstream.run))
+    run, plan = open_plan(Path(upstream.run))
     step = run.newest()
     if step is None or step != upstream.step or digest(run.weights(step)) != upstream.sha256:
         raise ValueError(
             f"the upstream run '{upstream.run}' stands at step {step}, with other weights than those of step "
             f"{upstream.step} that this run began with: restore it, or start a new --run"
         )
+    # A run that is upstream of itself would be opened for ever.
+    if runs_below(plan.recorded()) != runs_below(upstream.plan):
+        raise ValueError(
+            f"the upstream run '{upstream.run}' has {runs_below(plan.recorded())} run(s) upstream, and "
+            f"{runs_below(upstream.plan)} when this run began: restore it, or start a new --run"
+        )
+
+
+def runs_below(plan: Mapping[str, Any]) -> int:
+    """How many runs there are upstream of a recorded plan, one above the other."""
+    upstream = plan.get("upstream")
+    return 1 + runs_below(upstream["plan"]) if upstream else 0
 
 
 def codes_below(upstream: Upstream, folder: Path | None, progress: Progress) -> Encoded:

@@ -179,7 +179,10 @@ class Clips:
         return {"position": self.position}
 
     def load_state_dict(self, state: Tree) -> None:
-        self.position = state["position"]
+        position = state["position"]
+        if type(position) is not int or not 0 <= position < 2**63:
+            raise ValueError(f"the position is {position!r:.60}, expected a whole number of at least 0")
+        self.position = position
 
 
 def padded(rows: Float[Tensor, "clip time *rest"], time: int) -> Float[Tensor, "clip padded *rest"]:

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from sonarium.models.contract import Learner
 from sonarium.training.contract import Source, Stateful, Tree
 from sonarium.training.engine import FabricEngine, Precision
 from sonarium.training.journal import Journal
+from sonarium.training.restoring import restore_part
 from sonarium.training.run import RunFolder, restore_weights
 
 DIVERGED = (
@@ -101,9 +103,25 @@ class Meter:
         }
 
     def load_state_dict(self, state: Tree) -> None:
-        self.sums = {name: total.to(self.engine.device) for name, total in state["sums"].items()}
+        sums = state["sums"]
         # Version 0.1 kept one count for all.
-        self.counts = state["counts"] if "counts" in state else {name: state["count"] for name in self.sums}
+        counts = state["counts"] if "counts" in state else dict.fromkeys(sums, state["count"])
+        for name, total in sums.items():
+            if not (isinstance(total, Tensor) and total.shape == () and total.dtype == torch.float64):
+                raise ValueError(f"the sum of {name} is no number in double precision")
+        if counts.keys() != sums.keys() or not all(type(count) is int and count > 0 for count in counts.values()):
+            raise ValueError(f"the counts {counts!r:.60} do not fit the sums of {', '.join(sums)}")
+        self.sums = {name: total.to(self.engine.device) for name, total in sums.items()}
+        self.counts = counts
+
+
+def below(state: Tree, *names: str) -> Tree:
+    """What a state has under these names."""
+    for name in names:
+        if not isinstance(state, dict) or name not in state:
+            raise ValueError(f"it has no '{name}'")
+        state = state[name]
+    return state
 
 
 @contextmanager
@@ -155,10 +173,10 @@ class Training:
         restore_weights(self.learner, weights, where)
         try:
             for name, part in self.learner.parts().items():
-                part.load_state_dict(state["parts"][name])
+                restore_part(name, part, below(state, "parts", name))
             for name, part in self.own_parts().items():
-                part.load_state_dict(state[name])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                restore_part(name, part, below(state, name))
+        except ValueError as error:
             raise ValueError(
                 f"{where} does not fit this training ({error}): it was made on another device or by another "
                 "version of Sonarium; go on there, or start a new run folder"
