@@ -10,9 +10,10 @@ import dataclasses
 import inspect
 import itertools
 import math
+import numbers
 import textwrap
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -22,6 +23,91 @@ LARGEST = 2**63
 """Bound of the absolute value of an integer."""
 TYPE = "type"
 """The key of the tag."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that a field takes, in its annotation: `width: Annotated[int, Range(1, 64)] = 8`. Of a tuple it
+    holds for every number; None is no number. Fields of integers take whole numbers alone."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: bool = False
+    """Whether the least number itself is excluded."""
+    below: bool = False
+    """Whether the largest number itself is excluded."""
+    infinite: bool = False
+    """Whether infinity counts as a number."""
+    example: float | None = None
+
+    def holds(self, value: object, whole: bool = False) -> bool:
+        """Whether a value, or every value of a tuple, is such a number."""
+        if isinstance(value, list | tuple):
+            return all(self.holds(one, whole) for one in value)
+        if value is None:
+            return True
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+            return False
+        if whole and not (abs(value) < LARGEST and value == int(value)):
+            return False
+        if not ((self.infinite and value == value) or representable(value)):
+            return False
+        over = self.least < value if self.above else self.least <= value
+        return over and (value < self.most if self.below else value <= self.most)
+
+    def words(self, whole: bool = False) -> str:
+        """What to give."""
+        least, most = number(self.least), number(self.most)
+        kind = "a whole number" if whole else "a number"
+        if math.isinf(self.most):
+            said = "" if math.isinf(self.least) else f" {'above' if self.above else 'of at least'} {least}"
+            said = said or (" that is finite" if not whole else "")
+        elif math.isinf(self.least):
+            said = f" {'below' if self.below else 'of at most'} {most}"
+        elif self.above:
+            said = f" above {least}, {'below' if self.below else 'at most'} {most}"
+        else:
+            said = f" from {least} to {'below ' if self.below else ''}{most}"
+        return f"{kind}{said}" + ("" if self.example is None else f", such as {number(self.example)}")
+
+
+def number(value: float) -> str:
+    return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e15 else f"{value:g}"
+
+
+@cache
+def ranges_of(config: type) -> dict[str, tuple[Range, bool]]:
+    """The range of each field that has one, and whether it takes whole numbers alone."""
+    found = {}
+    for name, hint in get_type_hints(config, include_extras=True).items():
+        for mark in getattr(hint, "__metadata__", ()):
+            if isinstance(mark, Range):
+                found[name] = (mark, int in leaf_types(hint) and float not in leaf_types(hint))
+    return found
+
+
+def leaf_types(hint: Any) -> set[Any]:
+    """The types that an annotation is made of."""
+    return set().union(*map(leaf_types, get_args(hint))) if get_args(hint) else {hint}
+
+
+def out_of_range(config: Any) -> Iterator[tuple[str, Any, str]]:
+    """Each field whose value is out of its range: its name, its value, and what to give."""
+    for name, (own, whole) in ranges_of(type(config)).items():
+        if not own.holds(value := getattr(config, name), whole):
+            yield name, value, own.words(whole)
+
+
+def check_ranges(config: Any) -> None:
+    """Refuse numbers out of their range; every configuration calls it as it is constructed."""
+    for name, value, expected in out_of_range(config):
+        raise ValueError(f"{name}={short(value)}: give {expected}")
+
+
+def check_number(name: str, value: object, own: Range, whole: bool = False) -> None:
+    """The same of an argument of a function."""
+    if value is None or not own.holds(value, whole):
+        raise ValueError(f"got {name}={short(value)}: give {own.words(whole)}")
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -48,7 +134,9 @@ def from_json(
     given = {names.get(name, name): value for name, value in values.items() if name != TYPE}
     hints = types_of(type(default))
     if unknown := sorted(set(given) - set(hints)):
-        raise ValueError(f"{where} has unknown keys {clipped(', '.join(unknown))}: it knows {', '.join(sorted(hints))}")
+        raise ValueError(
+            f"{where} has unknown keys {clipped(', '.join(unknown))}: it knows {', '.join(sorted(hints))}"
+        )
     changed = {}
     for name, value in given.items():
         own, place = getattr(default, name), f"{where}.{name}"
@@ -77,8 +165,8 @@ def tagged(own: Any, hint: Any, tag: object, where: str, known: Iterable[type]) 
     }
     if not isinstance(tag, str) or tag not in options:
         raise ValueError(
-            f"{where} is tagged as a {short(tag)}, expected {' or '.join(options)}: install the package that has it, or "
-            "restore the file"
+            f"{where} is tagged as a {short(tag)}, expected {' or '.join(options)}: install the package that has "
+            "it, or restore the file"
         )
     return options[tag]()
 
@@ -112,7 +200,9 @@ def fits(hint: Any, value: Any) -> bool:
     if hint is int:
         return type(value) is int and abs(value) < LARGEST
     if origin is dict:
-        return isinstance(value, dict) and all(fits(options[0], key) and fits(options[1], one) for key, one in value.items())
+        return isinstance(value, dict) and all(
+            fits(options[0], key) and fits(options[1], one) for key, one in value.items()
+        )
     return isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
@@ -163,6 +253,8 @@ class Leaf:
     hint: Any
     default: Any
     help: str
+    range: tuple[Range, bool] | None = None
+    """Which numbers it takes, and whether whole ones alone."""
 
 
 def leaves(config: Any, path: tuple[str, ...] = ()) -> list[Leaf]:
@@ -174,7 +266,8 @@ def leaves(config: Any, path: tuple[str, ...] = ()) -> list[Leaf]:
         if dataclasses.is_dataclass(value):
             found += leaves(value, at)
         else:
-            found.append(Leaf(at, types_of(type(config))[field.name], value, helps.get(field.name, "")))
+            hint, own = types_of(type(config))[field.name], ranges_of(type(config)).get(field.name)
+            found.append(Leaf(at, hint, value, helps.get(field.name, ""), own))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Writing so that whatever interrupts it, nothing half-written is taken for whole; and reading of folders from others.
+"""Writing so that whatever interrupts it, nothing half-written is taken for whole; and reading what others wrote.
 
 A folder may come from a stranger: what it holds is read as plain files alone, never through a link, a pipe or a
 device, and JSON within limits of size and depth.
@@ -30,7 +30,7 @@ LARGEST_INTEGER = 2**128
 
 
 def check_inside(folder: Path, names: Iterable[str]) -> None:
-    """Refuse what stands under these names in a folder, all below included, unless it is folders and regular files: a
+    """Refuse what stands under these names in a folder, with all below, unless it is folders and regular files: a
     link leads out of the folder, a pipe never ends."""
     pending = [folder / name for name in names]
     while pending:

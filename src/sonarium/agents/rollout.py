@@ -8,7 +8,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
@@ -17,6 +17,7 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float, Shaped
 
 from sonarium.agents.contract import Agent, stacked, stacked_info
+from sonarium.config import Range, check_ranges
 from sonarium.training.contract import Engine, Progress, Tree
 
 
@@ -34,17 +35,13 @@ class StatefulEnv(gymnasium.Env, ABC):
 class RolloutConfig:
     env: str = ""
     """Environment id of Gymnasium, such as CartPole-v1, or module:Id-v0 to import a module that registers it."""
-    envs: int = 8
+    envs: Annotated[int, Range(1, 4096)] = 8
     """Copies of the environment that are stepped side by side."""
-    rollout_steps: int = 32
+    rollout_steps: Annotated[int, Range(1, 10**6)] = 32
     """Steps of each copy in one rollout, which is one batch."""
 
     def __post_init__(self) -> None:
-        for name in ("envs", "rollout_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} {getattr(self, name)}: give a whole number of at least 1"
-                )
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from sonarium.runs.plan import Summary, read_plan, summary
 from sonarium.training.journal import read_metrics
 from sonarium.training.run import RunFolder
 
-
 SCORES: Mapping[str, Any] = {
     "protocol": str, "step": int, "clips": int, "scores": dict[str, Any], "controls": dict[str, dict[str, Any]],
     "likelihood": dict[str, Any] | None, "settings": dict[str, Any], "planted": bool, "split": str, "asked": str,

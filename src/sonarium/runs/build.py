@@ -123,8 +123,8 @@ def bounded(largest: int | None) -> Iterator[None]:
             raise MemoryError(f"{4 * total} bytes of weights, gradients and moments")
         if largest is not None and total > largest:
             raise ValueError(
-                f"the weights that were saved do not fit the model of config.json, whose parameters take more than "
-                f"{largest} bytes: one of the two was changed; restore it, or start a new run folder"
+                "the weights that were saved do not fit the model of its config.json, whose parameters take more "
+                f"than {largest} bytes: one of the two was changed; restore it, or start a new run folder"
             )
 
     handle = nn.modules.module.register_module_parameter_registration_hook(count)

@@ -116,8 +116,8 @@ def finite(codes: Float[torch.Tensor, "row code"]) -> Float[np.ndarray, "row cod
     """The codes as an array; none is passed on that is not finite."""
     if not bool(codes.isfinite().all()):
         raise ValueError(
-            "the codes are NaN or infinite: the weights are too large, as after a training that diverged; train the "
-            "run anew"
+            "the codes are NaN or infinite: the weights are too large, as after a training that diverged; train "
+            "the run anew"
         )
     return codes.cpu().numpy()
 

@@ -9,11 +9,11 @@ Plans of version 0.1, which had no format number, are upgraded as they are read.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from sonarium.agents.rollout import RolloutConfig
 from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
-from sonarium.config import FORMAT, fits, from_json, short, to_json, types_of
+from sonarium.config import FORMAT, Range, check_ranges, fits, from_json, short, to_json, types_of
 from sonarium.features.contract import FrontEndConfig
 from sonarium.runs.upgrade import RENAMED, from_format_1
 from sonarium.training.clips import ClipsConfig
@@ -29,16 +29,19 @@ CODES = "codes"
 class SplitConfig:
     """Which groups are in which split."""
 
-    validation: float = 0.0
+    validation: Annotated[float, Range(0, 1, below=True)] = 0.0
     """Fraction of the groups in the validation split."""
-    test: float = 0.2
+    test: Annotated[float, Range(0, 1, below=True)] = 0.2
     """Fraction of the groups in the test split; 0 keeps none, and nothing can be scored."""
     test_groups: tuple[str, ...] = ()
     """Groups in the test split by name (a speaker, a fold), in place of a fraction."""
     validation_groups: tuple[str, ...] = ()
     """Groups in the validation split by name."""
-    split_seed: int | None = None
+    split_seed: Annotated[int | None, Range(0)] = None
     """Seed of the split, where it is another than that of the run."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -68,17 +71,20 @@ class Upstream:
     """The run whose codes are trained on, at one checkpoint."""
 
     run: str
-    step: int
+    step: Annotated[int, Range(0)]
     sha256: str
     """Of its weights."""
-    width: int
+    width: Annotated[int, Range(1, 2**24)]
     """Numbers in a code."""
-    frame_rate: float
+    frame_rate: Annotated[float, Range(0, 10**6, above=True)]
     """Codes a second."""
-    frame_first: float
+    frame_first: Annotated[float, Range(-(10**6), 10**6)]
     """Seconds from the beginning of the sound to the middle of the first code."""
     plan: dict[str, Any]
     """What it was made of, by which runs on the codes of several seeds are known to be alike."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -194,8 +200,8 @@ def read_plan(config: Mapping[str, Any], where: str) -> Plan:
         renamed = {}
     else:
         raise ValueError(
-            f"{where} has the format {short(config['format'])}, and this version of Sonarium reads up to {FORMAT}: "
-            "use the version that wrote it, or a newer one"
+            f"{where} has the format {short(config['format'])}, and this version of Sonarium reads up to "
+            f"{FORMAT}: use the version that wrote it, or a newer one"
         )
     model, source, loop, upstream = (
         section(config, name, where) for name in ("model", "source", "loop", "upstream")

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from sonarium.config import Range, check_ranges
 from sonarium.models.contract import Learner
 from sonarium.training.contract import Source, Stateful, Tree
 from sonarium.training.engine import FabricEngine, Precision
@@ -29,20 +31,17 @@ DIVERGED = (
 
 @dataclass(frozen=True)
 class LoopConfig:
-    seed: int = 0
+    seed: Annotated[int, Range(0)] = 0
     """Seed of the split, the initial weights, the order of the clips and the noise."""
     precision: Precision = "32"
     """Floating-point precision of the forward pass: 32 bits, or bf16 where the hardware has it."""
-    log_every: int = 20
+    log_every: Annotated[int, Range(1)] = 20
     """Steps between two records of the metrics; each record is the mean since the last."""
-    save_every: int = 250
+    save_every: Annotated[int, Range(1)] = 250
     """Steps between two checkpoints."""
 
     def __post_init__(self) -> None:
-        for name, least in {"seed": 0, "log_every": 1, "save_every": 1}.items():
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} {getattr(self, name)}: give a whole number of at least {least}")
+        check_ranges(self)
 
 
 Progress = Callable[[str, int, int, dict[str, float]], None]

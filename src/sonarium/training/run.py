@@ -321,14 +321,14 @@ def restore_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: 
 
 
 def unfit(module: torch.nn.Module, weights: Mapping[str, Tensor]) -> str | None:
-    """What weights have that torch would load and no training saves: other types, or numbers that are not finite."""
-    for name, own in module.state_dict().items():
+    """What torch would load and no training saves: weights of another type, or not finite."""
+    for name, present in module.state_dict().items():
         found = weights.get(name)
-        if found is None or found.shape != own.shape:
+        if found is None or found.shape != present.shape:
             continue
-        if found.dtype != own.dtype:
-            return f"{name} is of {found.dtype}, expected {own.dtype}"
+        if found.dtype != present.dtype:
+            return f"{name} is of {found.dtype}, expected {present.dtype}"
         # A mask may be of −∞ from the beginning.
-        if not bool((found.isfinite() | ~own.isfinite().to(found.device)).all()):
+        if not bool((found.isfinite() | ~present.isfinite().to(found.device)).all()):
             return f"{name} holds NaN or infinite numbers"
     return None

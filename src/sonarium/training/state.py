@@ -45,7 +45,9 @@ class FileSegment:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
         if unknown := {array["dtype"] for name, array in header.items() if name != "__metadata__"} - KINDS.keys():
-            raise ValueError(f"'{self.path}' has arrays of {', '.join(unknown)}, which no segment holds: restore it")
+            raise ValueError(
+                f"'{self.path}' has arrays of {', '.join(unknown)}, which no segment holds: restore it"
+            )
         return {
             name: np.memmap(
                 self.path, KINDS[array["dtype"]], "r", 8 + size + array["data_offsets"][0], tuple(array["shape"])
@@ -199,7 +201,9 @@ def checked_segment(value: Tree) -> tuple[str, str, int]:
         name, sha256, size = value
         if isinstance(name, str) and SEGMENT.fullmatch(name) and isinstance(sha256, str) and type(size) is int:
             return name, sha256, size
-    raise ValueError(f"it refers to the segment {value!r:.60}, expected segments/NAME/HASH.safetensors, hash and size")
+    raise ValueError(
+        f"it refers to the segment {value!r:.60}, expected segments/NAME/HASH.safetensors, hash and size"
+    )
 
 
 def segments_in(packed: Tree) -> Iterator[tuple[str, str, int]]:

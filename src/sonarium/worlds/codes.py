@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +19,7 @@ from safetensors.torch import load as deserialise
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from sonarium.config import fits, short
+from sonarium.config import Range, check_ranges, fits, short
 from sonarium.files import read_json, written_aside
 from sonarium.worlds.contract import Batch, Factor, Mark, Signal, World
 from sonarium.worlds.counter import places
@@ -35,12 +35,11 @@ FOLDER = "codes"
 class CodesConfig:
     """Training pieces of codes."""
 
-    frames: int = 64
+    frames: Annotated[int, Range(0, 2**24)] = 64
     """Frames in a training piece; longer clips are cropped at random, shorter ones padded; 0 crops none."""
 
     def __post_init__(self) -> None:
-        if self.frames < 0:
-            raise ValueError(f"--frames {self.frames}: give a number of frames, or 0 for whole clips")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
