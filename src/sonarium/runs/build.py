@@ -21,7 +21,7 @@ from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
 from sonarium.models.contract import Learner
 from sonarium.runs.codes import codes_of, encode_clips, frame_times
-from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, read_plan
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, mapping, read_plan
 from sonarium.training.clips import Clips
 from sonarium.training.contract import Source
 from sonarium.training.run import WEIGHTS, RunFolder, digest, restore_weights
@@ -76,9 +76,9 @@ class Built:
 
 def trained_on_all(plan: Mapping[str, Any]) -> bool:
     """Whether a run, or one that its codes come from, was trained on the clips of all splits."""
-    below = (plan.get("upstream") or {}).get("plan")
-    own = (plan["source"].get("clips") or {}).get("train_on") == "all"
-    return own or (below is not None and trained_on_all(below))
+    below = mapping(mapping(plan.get("upstream")).get("plan"))
+    own = mapping(mapping(plan.get("source")).get("clips")).get("train_on") == "all"
+    return own or (bool(below) and trained_on_all(below))
 
 
 def build(
