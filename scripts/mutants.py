@@ -102,7 +102,11 @@ def main() -> None:
             counts[kind] += 1
             if arguments.say or kind not in ("refused", "harmless"):
                 took = time.perf_counter() - began
-                print(f"{number} {folder.name}/{change}: {kind} {said} ({took:.1f} s)".encode(errors="replace").decode())
+                print(
+                    f"{number} {folder.name}/{change}: {kind} {said} ({took:.1f} s)".encode(
+                        errors="replace"
+                    ).decode()
+                )
     print(", ".join(f"{kind} {count}" for kind, count in sorted(counts.items())))
     if counts.keys() - {"refused", "harmless"}:
         raise SystemExit(1)

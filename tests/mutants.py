@@ -25,9 +25,9 @@ from sonarium.training.fit import Callbacks, Training
 HUGE = "9" * 400
 """Stands for an integer of 400 digits, which JSON may hold and no number of a machine can."""
 VALUES: tuple[Any, ...] = (
-    None, True, False, -1, 0, 1, 7, 1.5, -0.5, 1e30, 1e308, float("nan"), float("inf"), 10**6, 10**9, 2**63, HUGE, "",
-    "x", "../../x", "/etc/passwd", "\ud800", "\x00", [], [[]], [None], {}, {"a": 1}, {"type": "x"}, {"tensor": "x"},
-    {"$pairs": [1]}, {"$generator": {}}, {"$segment": ["../x", "0", 1]}, {"$segment": 1},
+    None, True, False, -1, 0, 1, 7, 1.5, -0.5, 1e30, 1e308, float("nan"), float("inf"), 10**6, 10**9, 2**63, HUGE,
+    "", "x", "../../x", "/etc/passwd", "\ud800", "\x00", [], [[]], [None], {}, {"a": 1}, {"type": "x"},
+    {"tensor": "x"}, {"$pairs": [1]}, {"$generator": {}}, {"$segment": ["../x", "0", 1]}, {"$segment": 1},
 )  # fmt: skip
 DEEP = "[" * 3000 + "]" * 3000
 NUMBERS = (float("nan"), float("inf"), 1e30, 0.0, -1.0)
@@ -39,7 +39,8 @@ def places(tree: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The path of every value in a tree of JSON."""
     if at:
         yield at
-    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree if isinstance(tree, list) else ()):
+    within = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in within:
         yield from places(value, (*at, key))
 
 

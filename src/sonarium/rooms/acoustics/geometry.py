@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from sonarium.config import Range, check_number
-from sonarium.rooms.acoustics.absorption import OCTAVES, Absorption, Air, per_wallfrom sonarium.rooms.acoustics.limits import MOST_CORNERS
+from sonarium.rooms.acoustics.absorption import OCTAVES, Absorption, Air, per_wall
+from sonarium.rooms.acoustics.limits import MOST_CORNERS
 
 SPEED = 343.0
 """Speed of sound in m/s in air at about 20 °C."""

@@ -90,8 +90,7 @@ def find_images(
     lattice: bool | None = None,
     most: int = MOST_IMAGES,
 ) -> Images:
-    """The images of a source, refused where there are more than `most`. `lattice=False` traces beams in a rectangle
-    too."""
+    """The images of a source; more than `most` are refused. `lattice=False` traces beams in a rectangle too."""
     if len(source) != room.dimension:
         raise ValueError(f"got a source with {len(source)} coordinates in a room of {room.dimension} dimensions")
     if not room.inside(source[None])[0]:
@@ -102,12 +101,11 @@ def find_images(
     order = int(order)
     plan_gains = room.gains[: len(room.corners)]
     if room.box and lattice is not False:
-        # Of a lattice, whose images are known beforehand, a wall that absorbs all leaves half at most.
-        check_images(order**2 // 2, order, most)
+        check_images(2 * order * (order + 1) + 1, order, most)
         plan = box_lattice(room, source[:2], order)
     else:
         plan = grow(room.corners, room.next_corners, plan_gains, source[:2], order, most)
-    check_images(len(plan[0]), order, most)
+    check_images(max(len(plan[0]), 0 if room.height is None else 2 * order + 1), order, most)
     heights, height_gain = storeys(room, source, order)
     images = Images(*plan, heights, height_gain, order)
     check_images(int(images.levels().sum()), order, most)
@@ -219,8 +217,7 @@ def lit(corner, far_corner, apex, edges, wall, wall_start, wall_end):
 @compiled
 @no_type_check
 def grow(corners, far_corners, gains, source, order, most):
-    """Trace all beams, breadth first, as long as there are no more than `most`: apex, edges, wall, parent, depth and
-    gain of each."""
+    """Trace all beams, breadth first: apex, edges, wall, parent, depth and gain of each; ends after `most`."""
     room = 64
     apex, edges = np.empty((room, 2)), np.empty((room, 4))
     gain = np.empty((room, gains.shape[1]))

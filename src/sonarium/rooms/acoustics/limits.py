@@ -13,15 +13,15 @@ LONGEST_RESPONSE = 30.0
 def check_images(count: int, order: int, most: int) -> None:
     if count > most:
         raise ValueError(
-            f"at order {order} a source has more than {most:,} images: lower the order, or give a larger most_images"
+            f"at order {order} a source has more than {most:,} images: give a lower order, or a larger most_images"
         )
 
 
 def check_length(samples: int, rate: float, longest: float) -> None:
     if samples > longest * rate:
         raise ValueError(
-            f"the response lasts {samples / rate:.4g} s ({samples:,} samples), more than {longest:g} s: use a smaller "
-            "room or a lower order, or give a larger longest_response"
+            f"the response lasts {samples / rate:.4g} s ({samples:,} samples), more than {longest:g} s: give a "
+            "smaller room, a lower order, or a larger longest_response"
         )
 
 

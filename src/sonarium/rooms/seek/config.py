@@ -231,15 +231,15 @@ def check_together(config: SeekConfig) -> None:
     farthest, seconds = config.extent * config.order, config.extent * config.order / SPEED
     if seconds > config.longest_response:
         raise ValueError(
-            f"in a room of {config.extent:g} m, order={config.order} reaches {farthest:g} m, whose responses last more "
-            f"than longest_response={config.longest_response:g} s: use smaller rooms, a lower order, or a larger "
+            f"in a room of {config.extent:g} m, order={config.order} reaches {farthest:g} m, and responses last more "
+            f"than longest_response={config.longest_response:g} s: give smaller rooms, a lower order, or a larger "
             "longest_response"
         )
     if max(config.window, config.variants * len(config.sounds) * config.loop_samples) > MOST_SAMPLES:
         raise ValueError(
             f"observations of {config.window:,} samples, and {config.variants} variants of {len(config.sounds)} "
-            f"sounds of {config.loop_samples:,} samples, are more than {MOST_SAMPLES:,}: shorten seconds or loop, or "
-            "lower rate or variants"
+            f"sounds of {config.loop_samples:,} samples, are more than {MOST_SAMPLES:,}: give shorter seconds or "
+            "loop, a lower rate, or fewer variants"
         )
     if config.loop < config.seconds and config.clock == "stream":
         raise ValueError(
