@@ -24,7 +24,7 @@ from sonarium.runs.codes import codes_of, encode_clips, frame_times
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, mapping, read_plan
 from sonarium.training.clips import Clips
 from sonarium.training.contract import Source
-from sonarium.training.run import WEIGHTS, RunFolder, digest, restore_weights
+from sonarium.training.run import RunFolder, digest, restore_weights
 from sonarium.worlds.codes import FOLDER, Codes, Encoded
 from sonarium.worlds.contract import Signal, World
 
@@ -110,8 +110,8 @@ def build(
 
 @contextmanager
 def bounded(largest: int | None) -> Iterator[None]:
-    """Refuse a model as soon as its parameters take more than this many bytes, before the rest of it is made; None
-    is what the memory of this machine can train."""
+    """Refuse a model as soon as its parameters take more than this many bytes, or more than the memory of this
+    machine can train, before the rest of it is made."""
     total = 0
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -134,11 +134,11 @@ def bounded(largest: int | None) -> Iterator[None]:
         handle.remove()
 
 
-def saved_bytes(folder: Path) -> int | None:
-    """Bytes that the parameters of a run may take, by the largest file of its weights; None if there is none. Some
+def saved_bytes(run: RunFolder) -> int | None:
+    """Bytes that the parameters of a run may take, by its newest whole checkpoint; None if there is none. Some
     modules register a parameter twice."""
-    sizes = [path.stat().st_size for path in (folder / "checkpoints").glob(f"step-*/{WEIGHTS}")]
-    return 2 * max(sizes) if sizes else None
+    step = run.newest()
+    return None if step is None else 2 * run.weights(step).stat().st_size
 
 
 def fresh(plan: Plan, signal: Signal | None, seed: int | None = None, largest: int | None = None) -> Learner:
@@ -177,7 +177,7 @@ def open_plan(folder: Path) -> tuple[RunFolder, Plan]:
 def open_run(folder: Path, progress: Progress = silent, remark: Remark = lambda _: None) -> Opened:
     """All of a run, refused if its recordings or their split are not those that it was trained on."""
     run, plan = open_plan(folder)
-    built = build(plan, folder=folder, progress=progress, largest=saved_bytes(folder))
+    built = build(plan, folder=folder, progress=progress, largest=saved_bytes(run))
     if built.clips is not None:
         compare(built.clips.world, built.clips.split, folder)
     step = restore(run, built.learner, remark)
@@ -188,7 +188,7 @@ def open_learner(folder: Path, remark: Remark = lambda _: None) -> tuple[Plan, L
     """A run's learner, and the form of what it was trained on, which need not be there any more."""
     run, plan = open_plan(folder)
     signal = signal_of(plan, folder)
-    learner = fresh(plan, signal, largest=saved_bytes(folder))
+    learner = fresh(plan, signal, largest=saved_bytes(run))
     restore(run, learner, remark)
     return plan, learner, signal
 

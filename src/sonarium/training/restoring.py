@@ -86,3 +86,6 @@ def check_moments(what: str, found: Tree, parameter: Tensor, expected: Mapping[s
             raise ValueError(f"{name} of {what} is no tensor of shape {tuple(shape)}")
         if not bool(value.isfinite().all()):
             raise ValueError(f"{name} of {what} holds NaN or infinite numbers")
+        # A number of its own counts steps.
+        if own.ndim == 0 and value < 0:
+            raise ValueError(f"{name} of {what} is {float(value)}, expected at least 0")

@@ -2,7 +2,7 @@
 
 import torch
 
-MOST_CORNERS = 2000
+MOST_CORNERS = 1000
 """Corners of a floor plan: every wall is compared with every other."""
 MOST_IMAGES = 1_000_000
 """Images of one source."""

@@ -231,9 +231,9 @@ def check_together(config: SeekConfig) -> None:
     farthest, seconds = config.extent * config.order, config.extent * config.order / SPEED
     if seconds > config.longest_response:
         raise ValueError(
-            f"in a room of {config.extent:g} m, order={config.order} reaches {farthest:g} m, and responses last more "
-            f"than longest_response={config.longest_response:g} s: give smaller rooms, a lower order, or a larger "
-            "longest_response"
+            f"in a room of {config.extent:g} m, order={config.order} reaches {farthest:g} m, and responses last "
+            f"more than longest_response={config.longest_response:g} s: give smaller rooms, a lower order, or a "
+            "larger longest_response"
         )
     if max(config.window, config.variants * len(config.sounds) * config.loop_samples) > MOST_SAMPLES:
         raise ValueError(

@@ -43,9 +43,9 @@ class TonesConfig:
     """Duration of a clip in seconds."""
     waveforms: tuple[str, ...] = WAVEFORMS
     """Waveforms: sine, triangle, sawtooth, square; a category is the position in this list."""
-    lowest: Annotated[float, Range(0, above=True)] = 440.0
+    lowest: Annotated[float, Range(0, 10**7, above=True)] = 440.0
     """Lowest frequency in Hz."""
-    highest: Annotated[float, Range(0, above=True)] = 8000.0
+    highest: Annotated[float, Range(0, 10**7, above=True)] = 8000.0
     """Highest frequency in Hz; band-limited waves at or above half the rate are silent."""
     frequencies: Annotated[int, Range(1, 10**6)] = 400
     """Number of frequencies, evenly spaced from lowest to highest."""
