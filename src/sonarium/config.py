@@ -59,15 +59,15 @@ class Range:
         """What to give."""
         least, most = number(self.least), number(self.most)
         kind = "a whole number" if whole else "a number"
-        if math.isinf(self.most):
+        if self.above and self.least == 0:
+            kind, said = f"a positive{kind[1:]}", "" if math.isinf(self.most) else f" up to {most}"
+        elif math.isinf(self.most):
             said = "" if math.isinf(self.least) else f" {'above' if self.above else 'of at least'} {least}"
-            said = said or (" that is finite" if not whole else "")
+            said = said or " that is finite"
         elif math.isinf(self.least):
             said = f" {'below' if self.below else 'of at most'} {most}"
-        elif self.above:
-            said = f" above {least}, {'below' if self.below else 'at most'} {most}"
         else:
-            said = f" from {least} to {'below ' if self.below else ''}{most}"
+            said = f" {'above' if self.above else 'from'} {least} to {'below ' if self.below else ''}{most}"
         return f"{kind}{said}" + ("" if self.example is None else f", such as {number(self.example)}")
 
 

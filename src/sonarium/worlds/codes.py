@@ -103,7 +103,12 @@ class Encoded:
     def save(self, folder: Path) -> None:
         """Write a new folder, without pickle, from which `load` makes an equal object."""
         held = {part.name: getattr(self, part.name) for part in fields(self)}
-        arrays = {name: value.contiguous() for name, value in held.items() if isinstance(value, Tensor)}
+        # Copies: safetensors refuses tensors that share memory, as the groups and recordings of a world may.
+        arrays = {
+            name: value.clone(memory_format=torch.contiguous_format)
+            for name, value in held.items()
+            if isinstance(value, Tensor)
+        }
         names = {name: value for name, value in held.items() if value is not None and name not in arrays}
         names["factors"], names["tracks"] = (
             [asdict(factor) for factor in group] for group in (self.factors, self.tracks)
