@@ -122,7 +122,7 @@ def test_every_number_of_a_verb_has_a_range(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_accepted_makes_a_model_or_is_refused(name):
-    """At the ends of the ranges of all settings; a model that is too large is refused before it fills the memory."""
+    """At the ends of all ranges; a model that is too large is refused before it fills the memory."""
     entry = MODELS[name]
     kind = entry.kinds[0]
     signal = {
@@ -153,7 +153,6 @@ SMALL = {
     "fft": 16,
     "hop": 16,
     "mels": 0,
-    "network": None,
     "units": 4,
     "filters": (8,),
     "width": 8,

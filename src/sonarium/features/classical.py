@@ -77,7 +77,7 @@ class MfccConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.coefficients > self.mel.bands:
-            raise ValueError(f"coefficients is {self.coefficients}: give from 1 to bands={self.mel.bands}")
+            raise ValueError(f"coefficients={self.coefficients}: give from 1 to bands={self.mel.bands}")
 
 
 class LogMel(nn.Module):

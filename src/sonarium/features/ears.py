@@ -46,7 +46,7 @@ class EarsConfig:
         ]
         for name, met, expected in demands:
             if not met:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give {expected}")
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {expected}")
 
 
 class Ears(nn.Module):

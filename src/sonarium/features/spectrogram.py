@@ -81,7 +81,7 @@ class SpectrogramConfig(FrontEndConfig):
         ]
         for name, met, expected in demands:
             if not met:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give {expected}")
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {expected}")
         if self.scaling == "frame" and self.compression == "log":
             raise ValueError(
                 "scaling 'frame' divides by the loudest bin, which means nothing for decibels: "

@@ -60,7 +60,7 @@ class RecordingsConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.seconds * self.rate < 1:
-            raise ValueError(f"--rate {self.rate}, --seconds {self.seconds}: a piece needs at least one sample")
+            raise ValueError(f"rate={self.rate}, seconds={self.seconds}: a piece needs at least one sample")
 
 
 @dataclass(frozen=True)
