@@ -40,7 +40,8 @@ def check_inside(folder: Path, names: Iterable[str]) -> None:
                 f"'{path}' is no regular file or folder (a link, say), and nothing else is read or written in "
                 f"'{folder}': put the file itself there, or remove it"
             )
-        if path.is_dir():
+        # A training that goes on beside may remove a checkpoint meanwhile.
+        with suppress(FileNotFoundError, NotADirectoryError):
             pending += path.iterdir()
 
 

@@ -44,7 +44,7 @@ def configurations() -> dict[str, Any]:
 CONFIGS = configurations()
 
 
-def verbs() -> dict[str, type]:
+def verbs() -> dict[str, Any]:
     """The flags of the verbs themselves."""
     modules = {verb: importlib.import_module(f"sonarium.commands.{verb}") for verb in VERBS}
     return {
