@@ -22,7 +22,7 @@ from sonarium.worlds.tones.oscillator import COLUMNS, WAVEFORMS, render
 
 MOST_SAMPLES = 2**25
 """In a clip: half an hour at 16 kHz."""
-MOST_CLIPS = 10**7
+MOST_CLIPS = 2 * 10**6
 """In a grid: a split lists them all, which takes seconds for these."""
 COUNTS = (
     "frequencies", "amplitudes", "phases", "attacks", "decays", "noises", "vibrato_rates", "vibrato_depths",
