@@ -320,4 +320,6 @@ def elapsed(env: gymnasium.Env) -> list[int]:
 
 def put_elapsed(env: gymnasium.Env, counts: list[int]) -> None:
     for limit, count in zip(limits(env), counts, strict=True):
+        if type(count) is not int or not 0 <= count < 2**63:
+            raise ValueError(f"the count of steps is {count!r:.60}, expected a whole number of at least 0")
         limit._elapsed_steps = count
