@@ -205,8 +205,8 @@ def test_wrong_settings_are_refused(wrong, message):
         ({"fmax": 8_001.0}, RATE, "fmax at most 8000"),
         ({"fmax": 8_000.0}, 8_000, "fmax at most 4000"),
         ({"fmin": 5_000.0, "fmax": 4_000.0}, RATE, "fmin below fmax"),
-        ({"fmin": -1.0}, RATE, "bands from -1"),
-        ({"fmin": math.nan}, RATE, "bands from nan"),
+        ({"fmin": -1.0}, RATE, "fmin=-1.0: give a number of at least 0"),
+        ({"fmin": math.nan}, RATE, "fmin=nan"),
     ],
 )
 def test_bands_that_do_not_fit_the_rate_are_refused(ends, rate, message):
