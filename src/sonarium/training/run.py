@@ -262,7 +262,8 @@ class RunFolder:
                 return step_of(path), read_tensors(path / WEIGHTS), upgraded(state, step_of(path))
             except ValueError as error:
                 # Its checksums fit, so that somebody else wrote it.
-                self.passed_over.append(f"{path.name} is none of ours ({error})")
+                self.faults[path] = f"no training wrote it: {error}"
+                self.passed_over.append(f"{path.name} is not whole ({self.faults[path]})")
         return None
 
 
