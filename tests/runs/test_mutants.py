@@ -253,7 +253,6 @@ JSONS = [
     ("9" * 400, "an integer of 400 digits"),
     ("9" * 5000, "an integer of 5000 digits"),
     ("", "Expecting value"),
-    ("\ufeff{}", "BOM|Expecting"),
 ]
 
 
