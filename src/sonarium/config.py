@@ -15,7 +15,7 @@ import textwrap
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 FORMAT = 2
 """Of config.json; 1 is that of version 0.1, which had no tags."""
@@ -80,9 +80,10 @@ def ranges_of(config: type) -> dict[str, tuple[Range, bool]]:
     """The range of each field that has one, and whether it takes whole numbers alone."""
     found = {}
     for name, hint in get_type_hints(config, include_extras=True).items():
-        for mark in getattr(hint, "__metadata__", ()):
-            if isinstance(mark, Range):
-                found[name] = (mark, int in leaf_types(hint) and float not in leaf_types(hint))
+        if get_origin(hint) is Annotated:
+            plain, *marks = get_args(hint)
+            whole = int in leaf_types(plain) and float not in leaf_types(plain)
+            found |= {name: (mark, whole) for mark in marks if isinstance(mark, Range)}
     return found
 
 
