@@ -83,7 +83,8 @@ def ranges_of(config: type) -> dict[str, tuple[Range, bool]]:
         if get_origin(hint) is Annotated:
             plain, *marks = get_args(hint)
             whole = int in leaf_types(plain) and float not in leaf_types(plain)
-            found |= {name: (mark, whole) for mark in marks if isinstance(mark, Range)}
+            for mark in (one for one in marks if isinstance(one, Range)):
+                found[name] = (mark, whole)
     return found
 
 

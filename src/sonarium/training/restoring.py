@@ -27,7 +27,7 @@ def restore_part(name: str, part: Stateful, state: Tree) -> None:
         raise
     # Parts belong to learners of any package, which may raise anything at a state that is none of theirs.
     except Exception as error:
-        raise ValueError(f"{name}: {error or type(error).__name__}") from None
+        raise ValueError(f"{name}: {str(error) or type(error).__name__}") from None
 
 
 def check_optimiser(optimiser: Optimizer, state: Tree) -> None:
