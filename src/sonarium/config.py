@@ -10,16 +10,106 @@ import dataclasses
 import inspect
 import itertools
 import math
+import numbers
 import textwrap
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 FORMAT = 2
 """Of config.json; 1 is that of version 0.1, which had no tags."""
+LARGEST = 2**63
+"""Bound of the absolute value of an integer."""
 TYPE = "type"
 """The key of the tag."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that a field takes, in its annotation: `width: Annotated[int, Range(1, 64)] = 8`. Of a tuple it
+    holds for every number; None is no number. Fields of integers take whole numbers alone."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: bool = False
+    """Whether the least number itself is excluded."""
+    below: bool = False
+    """Whether the largest number itself is excluded."""
+    infinite: bool = False
+    """Whether infinity counts as a number."""
+    example: float | None = None
+
+    def holds(self, value: object, whole: bool = False) -> bool:
+        """Whether a value, or every value of a tuple, is such a number."""
+        if isinstance(value, list | tuple):
+            return all(self.holds(one, whole) for one in value)
+        if value is None:
+            return True
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+            return False
+        if whole and not (abs(value) < LARGEST and value == int(value)):
+            return False
+        if not ((self.infinite and value == value) or representable(value)):
+            return False
+        over = self.least < value if self.above else self.least <= value
+        return over and (value < self.most if self.below else value <= self.most)
+
+    def words(self, whole: bool = False) -> str:
+        """What to give."""
+        least, most = number(self.least), number(self.most)
+        kind = "a whole number" if whole else "a number"
+        if self.above and self.least == 0:
+            kind, said = f"a positive{kind[1:]}", "" if math.isinf(self.most) else f" up to {most}"
+        elif math.isinf(self.most):
+            said = "" if math.isinf(self.least) else f" {'above' if self.above else 'of at least'} {least}"
+            said = said or " that is finite"
+        elif math.isinf(self.least):
+            said = f" {'below' if self.below else 'of at most'} {most}"
+        else:
+            said = f" {'above' if self.above else 'from'} {least} to {'below ' if self.below else ''}{most}"
+        return f"{kind}{said}" + ("" if self.example is None else f", such as {number(self.example)}")
+
+
+def number(value: float) -> str:
+    return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e15 else f"{value:g}"
+
+
+@cache
+def ranges_of(config: type) -> dict[str, tuple[Range, bool]]:
+    """The range of each field that has one, and whether it takes whole numbers alone."""
+    found = {}
+    for name, hint in get_type_hints(config, include_extras=True).items():
+        if get_origin(hint) is Annotated:
+            plain, *marks = get_args(hint)
+            whole = int in leaf_types(plain) and float not in leaf_types(plain)
+            for mark in (one for one in marks if isinstance(one, Range)):
+                found[name] = (mark, whole)
+    return found
+
+
+def leaf_types(hint: Any) -> set[Any]:
+    """The types that an annotation is made of."""
+    return set().union(*map(leaf_types, get_args(hint))) if get_args(hint) else {hint}
+
+
+def out_of_range(config: Any) -> Iterator[tuple[str, Any, str]]:
+    """Each field whose value is out of its range: its name, its value, and what to give."""
+    for name, (own, whole) in ranges_of(type(config)).items():
+        if not own.holds(value := getattr(config, name), whole):
+            yield name, value, own.words(whole)
+
+
+def check_ranges(config: Any) -> None:
+    """Refuse numbers out of their range; every configuration calls it as it is constructed."""
+    for name, value, expected in out_of_range(config):
+        raise ValueError(f"{name}={short(value)}: give {expected}")
+
+
+def check_number(name: str, value: object, own: Range, whole: bool = False) -> None:
+    """The same of an argument of a function."""
+    if value is None or not own.holds(value, whole):
+        raise ValueError(f"got {name}={short(value)}: give {own.words(whole)}")
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -41,12 +131,14 @@ def from_json(
     """
     own_type = type(default).__name__
     if (tag := values.get(TYPE, own_type)) != own_type:
-        raise ValueError(f"{where} is tagged as a {tag}, expected a {own_type}: restore the file")
+        raise ValueError(f"{where} is tagged as a {short(tag)}, expected a {own_type}: restore the file")
     names = renamed.get(own_type, {})
     given = {names.get(name, name): value for name, value in values.items() if name != TYPE}
     hints = types_of(type(default))
     if unknown := sorted(set(given) - set(hints)):
-        raise ValueError(f"{where} has unknown keys {', '.join(unknown)}: it knows {', '.join(sorted(hints))}")
+        raise ValueError(
+            f"{where} has unknown keys {clipped(', '.join(unknown))}: it knows {', '.join(sorted(hints))}"
+        )
     changed = {}
     for name, value in given.items():
         own, place = getattr(default, name), f"{where}.{name}"
@@ -73,12 +165,12 @@ def tagged(own: Any, hint: Any, tag: object, where: str, known: Iterable[type]) 
         for option in (*allowed, *known)
         if dataclasses.is_dataclass(option) and issubclass(option, tuple(allowed))
     }
-    if tag not in options:
+    if not isinstance(tag, str) or tag not in options:
         raise ValueError(
-            f"{where} is tagged as a {tag}, expected {' or '.join(options)}: install the package that has it, or "
-            "restore the file"
+            f"{where} is tagged as a {short(tag)}, expected {' or '.join(options)}: install the package that has "
+            "it, or restore the file"
         )
-    return options[str(tag)]()
+    return options[tag]()
 
 
 @cache
@@ -103,8 +195,16 @@ def fits(hint: Any, value: Any) -> bool:
         return len(value) == len(options) and all(map(fits, options, value))
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and representable(value)
+    if hint is Any:
+        return True
     if hint is type(None):
         return value is None
+    if hint is int:
+        return type(value) is int and abs(value) < LARGEST
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            fits(options[0], key) and fits(options[1], one) for key, one in value.items()
+        )
     return isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
@@ -122,7 +222,11 @@ def frozen(value: Any) -> Any:
 
 
 def short(value: Any) -> str:
-    text = repr(value)
+    """As an error shows it."""
+    return clipped(repr(value))
+
+
+def clipped(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
@@ -151,6 +255,8 @@ class Leaf:
     hint: Any
     default: Any
     help: str
+    range: tuple[Range, bool] | None = None
+    """Which numbers it takes, and whether whole ones alone."""
 
 
 def leaves(config: Any, path: tuple[str, ...] = ()) -> list[Leaf]:
@@ -162,7 +268,8 @@ def leaves(config: Any, path: tuple[str, ...] = ()) -> list[Leaf]:
         if dataclasses.is_dataclass(value):
             found += leaves(value, at)
         else:
-            found.append(Leaf(at, types_of(type(config))[field.name], value, helps.get(field.name, "")))
+            hint, own = types_of(type(config))[field.name], ranges_of(type(config)).get(field.name)
+            found.append(Leaf(at, hint, value, helps.get(field.name, ""), own))
     return found
 
 

@@ -1,11 +1,18 @@
-"""Writing so that whatever interrupts it, nothing half-written is taken for whole."""
+"""Writing so that whatever interrupts it, nothing half-written is taken for whole; and reading what others wrote.
+
+A folder may come from a stranger: what it holds is read as plain files alone, never through a link, a pipe or a
+device, and JSON within limits of size and depth.
+"""
 
 import errno
+import json
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 NO_ROOM = {
     errno.ENOSPC: "free some space there",
@@ -16,6 +23,69 @@ NO_ROOM = {
 """What to do where the system gives no more, by the number of the error."""
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 """How libraries say it, besides by Python's own error."""
+
+LARGEST_JSON = 2**29
+"""Bytes of a file of JSON; the largest of ours, the split of a million clips, has a tenth."""
+DEEPEST_JSON = 100
+"""Objects and lists within each other; ours have fewer than twenty."""
+LARGEST_INTEGER = 2**128
+"""Bound of the integers in JSON: the states of NumPy's generators have 128 bits."""
+
+
+def check_inside(folder: Path, names: Iterable[str]) -> None:
+    """Refuse what stands under these names in a folder, with all below, unless it is folders and regular files: a
+    link leads out of the folder, a pipe never ends."""
+    pending = [folder / name for name in names]
+    while pending:
+        path = pending.pop()
+        if not usable(path):
+            raise ValueError(
+                f"'{path}' is no regular file or folder (a link, say), and nothing else is read or written in "
+                f"'{folder}': put the file itself there, or remove it"
+            )
+        # A training that goes on beside may remove a checkpoint meanwhile.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            pending += path.iterdir()
+
+
+def usable(path: Path) -> bool:
+    """Whether there is a folder, a regular file, or nothing yet."""
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    return stat.S_ISDIR(mode) or stat.S_ISREG(mode)
+
+
+def read_json(path: Path) -> Any:
+    """What a regular file of JSON holds; a ValueError says why it holds none."""
+    if path.is_symlink() or not path.is_file():
+        raise ValueError("it is no regular file")
+    if (size := path.stat().st_size) > LARGEST_JSON:
+        raise ValueError(f"it has {size} bytes, more than {LARGEST_JSON}")
+    try:
+        found = json.loads(path.read_bytes(), parse_int=integer)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {DEEPEST_JSON} levels") from None
+    level, depth = [found], 0
+    while level:
+        depth += 1
+        if depth > DEEPEST_JSON:
+            raise ValueError(f"it is nested deeper than {DEEPEST_JSON} levels")
+        level = [
+            value
+            for one in level
+            if isinstance(one, dict | list)
+            for value in (one.values() if isinstance(one, dict) else one)
+        ]
+    return found
+
+
+def integer(digits: str) -> int:
+    value = int(digits) if len(digits) <= 40 else LARGEST_INTEGER
+    if abs(value) >= LARGEST_INTEGER:
+        raise ValueError(f"an integer of {len(digits)} digits is larger than any that is written")
+    return value
 
 
 def sync(path: Path) -> None:

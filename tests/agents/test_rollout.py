@@ -13,10 +13,11 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import data_equivalence
 from stub_engine import StubEngine
+from typechecking import unchecked
 
 from sonarium.agents.contract import Agent, alone, stacked_info
 from sonarium.agents.evaluate import RandomActions, evaluate, play
-from sonarium.agents.rollout import RolloutConfig, Rollouts, StatefulEnv
+from sonarium.agents.rollout import RolloutConfig, Rollouts, StatefulEnv, put_elapsed
 from sonarium.agents.scripted import SCRIPTED, Body
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.training.state import pack, unpack
@@ -249,3 +250,25 @@ def test_one_environment_is_a_batch_of_one():
     memory, action, extras = alone(agent, agent.initial(1), observation, True, generator, info)
     assert env.action_space.contains(action) and extras["mixed"].shape == (1,) and len(memory.hidden) == 1
     assert agent.told[0]["side"].tolist() == ["right"]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"resets": -1, "random": None}, "resets is -1, expected a whole number"),
+        ({"resets": 1, "random": "x"}, "random is 'x', expected the state of a generator"),
+        (
+            {"resets": 1, "random": None, "envs": [{}], "elapsed": [[0]]},
+            "holds the state of an environment, which CartPole-v1 does not keep",
+        ),
+    ],
+)
+def test_a_state_that_no_rollouts_write_is_refused(state, said):
+    with pytest.raises(ValueError, match=said):
+        Rollouts(RolloutConfig(env="CartPole-v1", envs=1), SEED).load_state_dict(state)
+
+
+@pytest.mark.parametrize("count", [None, -1, 1.5, True])
+def test_a_count_of_steps_is_a_whole_number(count):
+    with unchecked(), pytest.raises(ValueError, match="the count of steps is"):
+        put_elapsed(gymnasium.make("CartPole-v1"), [count])

@@ -149,11 +149,11 @@ def test_thirds_are_those_of_adaptive_pooling(counts, seed) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: LogMelConfig(window=0), "window is 0: give seconds"),
-        (lambda: LogMelConfig(bands=0), "bands is 0"),
-        (lambda: LogMelConfig(range_db=-1), "range_db is -1"),
-        (lambda: MfccConfig(coefficients=41), "coefficients is 41: give from 1 to bands=40"),
-        (lambda: MfccConfig(slopes=3), "slopes is 3"),
+        (lambda: LogMelConfig(window=0), "window=0: give a positive number up to 60, such as 0.025"),
+        (lambda: LogMelConfig(bands=0), "bands=0"),
+        (lambda: LogMelConfig(range_db=-1), "range_db=-1"),
+        (lambda: MfccConfig(coefficients=41), "coefficients=41: give from 1 to bands=40"),
+        (lambda: MfccConfig(slopes=3), "slopes=3"),
         (
             lambda: LogMel(LogMelConfig(), RATE)(torch.zeros(2, 900), torch.tensor([900, 901])),
             r"lengths \[900, 901\]",

@@ -165,13 +165,13 @@ def test_what_is_no_stereo_sound_is_refused(ears, wave, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"bands": 0}, "bands is 0"),
-        ({"loudness": "loud"}, "loudness is 'loud'"),
-        ({"resolution": "mel"}, "resolution is 'mel'"),
-        ({"level_unit": 0.0}, "level_unit is 0.0"),
-        ({"level_limit": float("nan")}, "level_limit is nan"),
+        ({"bands": 0}, "bands=0"),
+        ({"loudness": "loud"}, "loudness='loud'"),
+        ({"resolution": "mel"}, "resolution='mel'"),
+        ({"level_unit": 0.0}, "level_unit=0.0"),
+        ({"level_limit": float("nan")}, "level_limit=nan"),
         ({"bands": 200}, "use mels of at most"),
-        ({"floor_db": 3.0}, "floor_db is 3.0"),
+        ({"floor_db": 3.0}, "floor_db=3.0"),
     ],
 )
 def test_senseless_configurations_are_refused(changes, said):

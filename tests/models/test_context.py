@@ -96,7 +96,7 @@ def test_a_linear_guess_is_its_own_matrix():
     ("changed", "message"),
     [
         ({"network": "rnn"}, "network='rnn': give gru, lstm or transformer"),
-        ({"width": 0}, "width=0: give a whole number of at least 1"),
+        ({"width": 0}, "width=0: give a whole number from 1 to 16384"),
         ({"depth": 0}, "depth=0"),
         ({"network": "transformer", "width": 10, "heads": 4}, "width=10 is no multiple of heads=4"),
     ],

@@ -235,7 +235,7 @@ def test_the_speaker_must_be_known():
     ("changed", "message"),
     [
         ({"from_sequence": 0, "from_batch": 0}, "no negatives: give same_time"),
-        ({"from_batch": -1}, "from_batch=-1: give a whole number of at least 0"),
+        ({"from_batch": -1}, "from_batch=-1: give a whole number from 0"),
         ({"temperature": 0.0}, "temperature=0.0: give a positive number"),
         ({"temperature": math.nan}, "temperature=nan"),
         ({"drawn": "some"}, "drawn='some': give each, together"),

@@ -209,7 +209,7 @@ def test_of_a_world_that_crops_no_whole_clip_is_read(blots):
      (ClipsConfig, "cache_megabytes")],
 )  # fmt: skip
 def test_numbers_below_the_least_are_refused(config, field):
-    with pytest.raises(ValueError, match=rf"--{field.replace('_', '-')} -1: give a whole number of at least"):
+    with pytest.raises(ValueError, match=f"{field}=-1: give a whole number of at least"):
         config(**{field: -1})
 
 

@@ -100,6 +100,13 @@ def test_all_of_it_is_kept_without_pickle(tmp_path):
     assert equal(bare, Encoded.load(tmp_path / "bare"))
 
 
+def test_groups_that_are_the_recordings_are_kept(tmp_path):
+    clips = torch.tensor([0, 1])
+    found = Encoded(torch.zeros(3, 2), torch.tensor([1, 2]), 12.5, groups=clips, recordings=clips)
+    found.save(tmp_path / "codes")
+    assert equal(found, Encoded.load(tmp_path / "codes"))
+
+
 def test_a_run_keeps_its_codes_once(tmp_path):
     found = encoded_world()[1]
     codes = Codes(CodesConfig(), found)
@@ -141,7 +148,7 @@ def test_what_does_not_fit_together_is_refused(changes, reason):
 def test_no_clips_and_negative_pieces_are_refused():
     with pytest.raises(ValueError, match="none of 0 clips has a frame"):
         Codes(CodesConfig(), Encoded(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), 1.0))
-    with pytest.raises(ValueError, match="--frames -1"):
+    with pytest.raises(ValueError, match="frames=-1"):
         CodesConfig(-1)
 
 

@@ -8,7 +8,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
@@ -17,6 +17,7 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float, Shaped
 
 from sonarium.agents.contract import Agent, stacked, stacked_info
+from sonarium.config import Range, check_ranges
 from sonarium.training.contract import Engine, Progress, Tree
 
 
@@ -34,17 +35,13 @@ class StatefulEnv(gymnasium.Env, ABC):
 class RolloutConfig:
     env: str = ""
     """Environment id of Gymnasium, such as CartPole-v1, or module:Id-v0 to import a module that registers it."""
-    envs: int = 8
+    envs: Annotated[int, Range(1, 4096)] = 8
     """Copies of the environment that are stepped side by side."""
-    rollout_steps: int = 32
+    rollout_steps: Annotated[int, Range(1, 10**6)] = 32
     """Steps of each copy in one rollout, which is one batch."""
 
     def __post_init__(self) -> None:
-        for name in ("envs", "rollout_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} {getattr(self, name)}: give a whole number of at least 1"
-                )
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -209,18 +206,31 @@ class Rollouts:
         }
 
     def load_state_dict(self, state: Tree) -> None:
-        self.resets, self.random = state["resets"], copy.deepcopy(state["random"])
+        resets, random = state["resets"], state["random"]
+        if type(resets) is not int or not 0 <= resets < 2**63:
+            raise ValueError(f"resets is {resets!r:.60}, expected a whole number of at least 0")
+        if not isinstance(random, np.random.Generator | None):
+            raise ValueError(f"random is {random!r:.60}, expected the state of a generator")
+        self.resets, self.random = resets, copy.deepcopy(random)
         if "envs" not in state:
             return
         shown = []
         for env, own, count in zip(self.envs, state["envs"], state["elapsed"], strict=True):
-            assert isinstance(env.unwrapped, StatefulEnv)
+            if not isinstance(env.unwrapped, StatefulEnv):
+                raise ValueError(f"it holds the state of an environment, which {self.config.env} does not keep")
             shown.append(env.reset()[0])
             env.unwrapped.load_state_dict(own)
             put_elapsed(env, count)
-        self.observation = rebuilt(stacked(shown), iter(state["observation"]), torch.device("cpu"))
+        like = stacked(shown)
+        self.observation = rebuilt(like, iter(state["observation"]), torch.device("cpu"))
+        for own, saved in zip(leaves(like), leaves(self.observation), strict=True):
+            if not isinstance(saved, np.ndarray) or (saved.shape, saved.dtype) != (own.shape, own.dtype):
+                raise ValueError(f"the observation is none of {self.config.env}")
+        first = np.array(state["first"])
+        if first.shape != (len(self.envs),) or first.dtype != bool:
+            raise ValueError(f"first has the shape {first.shape}, expected {len(self.envs)} truth values")
         self.info = loaded_info(state["info"])
-        self.first, self.restored = np.array(state["first"]), list(state["memory"])
+        self.first, self.restored = first, list(state["memory"])
 
 
 def drawn_seed(generator: torch.Generator) -> int:
@@ -310,4 +320,6 @@ def elapsed(env: gymnasium.Env) -> list[int]:
 
 def put_elapsed(env: gymnasium.Env, counts: list[int]) -> None:
     for limit, count in zip(limits(env), counts, strict=True):
+        if type(count) is not int or not 0 <= count < 2**63:
+            raise ValueError(f"the count of steps is {count!r:.60}, expected a whole number of at least 0")
         limit._elapsed_steps = count

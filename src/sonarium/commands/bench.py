@@ -7,6 +7,7 @@
 import importlib
 import json
 from dataclasses import dataclass
+from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,7 @@ from rich.table import Table
 from sonarium.bench.timing import hardware
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import choose, leading_word, parse, wants_help
+from sonarium.config import Range
 
 BENCHES = {
     "tones": "rendering, beside NumPy and SciPy clip by clip",
@@ -29,7 +31,7 @@ BENCHES = {
 
 @dataclass(frozen=True)
 class BenchFlags:
-    repeats: int = 5
+    repeats: Annotated[int, Range(1, 10**6)] = 5
     """Timed repetitions of each side, interleaved; the medians are compared."""
     json: bool = False
     """Print JSON instead of a table."""
@@ -41,8 +43,6 @@ def main(arguments: list[str]) -> None:
         raise UsageError(f"bench what? choose one of {', '.join(BENCHES)}")
     name = choose("bench", name or "tones", BENCHES)
     flags = parse(BenchFlags, rest, f"bench {name}", f"Speed of {name}: {BENCHES[name]}.")
-    if flags.repeats < 1:
-        raise UsageError(f"--repeats {flags.repeats}: time each side at least once")
     cases = importlib.import_module(f"sonarium.bench.{name}").cases(repeats=flags.repeats)
     if flags.json:
         print(json.dumps({"bench": name, "hardware": hardware(), "cases": cases}, indent=2))

@@ -27,6 +27,7 @@ from sonarium.bench.plain_cpc import AllTimes, OneTime, to_all_times, to_one_tim
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import choose, leading_word, parse, wants_help
 from sonarium.commands.progress import bars
+from sonarium.config import Range
 from sonarium.models.contrast import contrast
 from sonarium.models.cpc.cpc import CPC, CPCConfig
 from sonarium.models.cpc.presets import CONFIGS
@@ -48,31 +49,23 @@ Gradients = Mapping[str, Tensor]
 class CompareFlags:
     sound: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILES…")] = ()
     """Sound files to cut the clips from, preferably speech; without any, babble is synthesised."""
-    clips: int = 4
+    clips: Annotated[int, Range(2, 4096)] = 4
     """Batch size in clips; each is a negative of the others. The study has 8."""
-    seconds: float = 0.64
+    seconds: Annotated[float, Range(0, 60, above=True)] = 0.64
     """Duration of a clip in seconds. The study has 1.28, which takes many minutes (a backward pass per time)."""
-    filters: int = 512
+    filters: Annotated[int, Range(1, 4096)] = 512
     """Output channels of each convolution of the encoder."""
-    width: int = 256
+    width: Annotated[int, Range(1, 4096)] = 256
     """Dimension of the context."""
-    steps_ahead: int = 12
+    steps_ahead: Annotated[int, Range(1, 1024)] = 12
     """Prediction horizon in frames."""
     bits: Literal["32", "64"] = "64"
     """Precision. With 32 bits rounding moves a few of millions of frames across a ReLU's corner, and single
     gradients with them; 64 leave no room for doubt."""
-    seed: int = 0
+    seed: Annotated[int, Range(0)] = 0
     """Seed of the weights and of the synthetic voice."""
     json: bool = False
     """Print JSON instead of a table."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("clips", 2), ("filters", 1), ("width", 1), ("steps_ahead", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise UsageError(f"--{flag} {getattr(self, name)}: give a whole number of at least {least}")
-        if not 0 < self.seconds <= 60:
-            raise UsageError(f"--seconds {self.seconds}: give a length of up to a minute")
 
 
 @dataclass(frozen=True)

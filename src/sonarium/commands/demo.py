@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Annotated
 
 from sonarium.commands import report, sample, score
-from sonarium.commands.faults import UsageError, say, tell
+from sonarium.commands.faults import say, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.commands.train import plan_from
+from sonarium.config import Range
 from sonarium.runs.train import train
 from sonarium.training.engine import fastest_precision
 
@@ -17,7 +19,7 @@ from sonarium.training.engine import fastest_precision
 class DemoFlags:
     out: Path = Path("runs/demo")
     """Folder for the runs and the page."""
-    steps: int = 800
+    steps: Annotated[int, Range(1)] = 800
     """Training steps of each model."""
 
 
@@ -33,8 +35,6 @@ RUNS = (
 
 def main(arguments: list[str]) -> None:
     flags = parse(DemoFlags, arguments, "demo", "Train, score, sample and report four small models.")
-    if flags.steps < 1:
-        raise UsageError(f"--steps {flags.steps}: train for at least 1 step")
     began, folders = perf_counter(), []
     for model, world, words in RUNS:
         folder = flags.out / f"{model}-{world}"

@@ -6,6 +6,7 @@ lead to them stand before it, as in `--generator-learning-rate` and `--critic-le
 
 import contextlib
 import io
+import math
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 import tyro
 
 from sonarium.commands.faults import UsageError
-from sonarium.config import Leaf, leaves, replaced
+from sonarium.config import Leaf, clipped, leaves, out_of_range, replaced
 
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands)
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -50,11 +51,20 @@ def parse(schema: type, arguments: list[str], verb: str, description: str) -> An
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint), wide_enough():
-            return tyro.cli(schema, args=arguments, prog=f"sonarium {verb}", description=description, config=STYLE)
+            flags = tyro.cli(
+                schema, args=arguments, prog=f"sonarium {verb}", description=description, config=STYLE
+            )
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
         raise usage_error(in_one_line(complaint.getvalue()), verb) from None
+    for name, value, expected in out_of_range(flags):
+        raise usage_error(beyond(name.replace("_", "-"), value, expected), verb)
+    return flags
+
+
+def beyond(name: str, value: object, expected: str) -> str:
+    return f"--{name} {clipped(str(value))}: give {expected}"
 
 
 @contextlib.contextmanager
@@ -90,6 +100,9 @@ def parse_groups(
     for name, own in parts.values():
         for setting, (position, leaf) in own.items():
             value = getattr(getattr(flags, name), setting)
+            if leaf.range is not None and not leaf.range[0].holds(value, leaf.range[1]):
+                expected = leaf.range[0].words(leaf.range[1])
+                raise usage_error(beyond(names[position, leaf.path], value, expected), verb)
             if value != leaf.default:
                 values[position][leaf.path] = value
     try:
@@ -117,9 +130,16 @@ def made(own: dict[str, tuple[int, Leaf]], names: dict[tuple[int, tuple[str, ...
     """A flat dataclass of settings, each with the name and the help of its flag."""
     fields: list[tuple[str, Any, Any]] = []
     for setting, (position, leaf) in own.items():
-        arg = tyro.conf.arg(name=names[position, leaf.path], help=leaf.help, prefix_name=False)
+        arg = tyro.conf.arg(name=names[position, leaf.path], help=explained(leaf), prefix_name=False)
         fields.append((setting, Annotated[leaf.hint, arg], field(default=leaf.default)))
     return make_dataclass("Settings", fields, frozen=True)
+
+
+def explained(leaf: Leaf) -> str:
+    """The help of a setting, with the numbers that it takes where both ends are known."""
+    if leaf.range is None or math.isinf(leaf.range[0].most) or math.isinf(leaf.range[0].least):
+        return leaf.help
+    return f"{leaf.help} Takes {leaf.range[0].words(leaf.range[1])}."
 
 
 def titled(name: str, title: str, settings: type) -> tuple[str, Any, Any]:

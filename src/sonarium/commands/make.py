@@ -7,12 +7,13 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from sonarium.catalogue import WORLDS
 from sonarium.commands.faults import UsageError, tell
 from sonarium.commands.flags import choose, leading_word, parse, wants_help
 from sonarium.commands.progress import bars, plainly
+from sonarium.config import Range
 from sonarium.worlds.export import save_audio
 
 
@@ -24,7 +25,7 @@ class MakeFlags:
     """Format of the sound files: wav (32-bit float) or flac (24-bit)."""
     manifest: Literal["csv", "parquet"] = "csv"
     """Format of the manifest: csv or parquet."""
-    seed: int = 0
+    seed: Annotated[int, Range(0)] = 0
     """Random seed of the world's noise."""
     json: bool = False
     """Print what was written as JSON."""

@@ -7,11 +7,8 @@ each with `mean`, `low` and `high`, the 95 % confidence interval over episodes; 
 episode.
 """
 
-import ast
 import dataclasses
-import inspect
 import json
-import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -22,6 +19,7 @@ from rich.table import Table
 
 from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import parse
+from sonarium.config import Range, help_of
 from sonarium.rooms.seek.config import SeekConfig
 
 BY_KEYBOARD = SeekConfig(actions="continuous", seconds=0.128, step=0.15, turn=10.0, max_steps=4000)
@@ -35,7 +33,7 @@ GROUPS = {
     "placement": ("Distances of sources and start.", "wall_distance source_distance start_distance"),
     "acoustics": (
         "Room acoustics and the listener's head.",
-        "absorption absorption_span order ear_distance head ear_height source_height",
+        "absorption absorption_span order most_images longest_response ear_distance head ear_height source_height",
     ),
     "sound": ("What the sources play.", "sounds new_sounds variants loop level"),
     "action": ("Action space and step size.", "actions step turn"),
@@ -52,14 +50,14 @@ class PlayFlags:
     """Scripted agents to evaluate on the same episodes, instead of playing by keyboard. random: uniform actions;
     oracle: follows the shortest path; loudness: goes where the level rises; difference: follows interaural phase
     and level differences."""
-    episodes: int = 20
+    episodes: Annotated[int, Range(1, 10**9)] = 20
     """Number of episodes per agent."""
-    seed: int = 0
+    seed: Annotated[int, Range(0)] = 0
     """Seed of the first episode; each further one has the next."""
     out: Path | None = None
     """Output folder for films, sounds and pictures of the first episodes of each agent, and page.html with
     all of them."""
-    films: int = 2
+    films: Annotated[int, Range(0, 10**6)] = 2
     """Number of episodes per agent with film, sound and pictures."""
     terminal: bool = False
     """Play in the terminal even where a window could be shown."""
@@ -92,7 +90,7 @@ def main(arguments: list[str]) -> None:
 
 def schema(start: SeekConfig) -> type:
     """The flags: those of the verb, and a dataclass for each group of SeekConfig's fields."""
-    hints, helps = get_type_hints(SeekConfig), sentences(SeekConfig)
+    hints, helps = get_type_hints(SeekConfig), help_of(SeekConfig)
     parts: list[tuple[str, Any, Any]] = []
     for title, (summary, names) in GROUPS.items():
         fields = [
@@ -104,17 +102,6 @@ def schema(start: SeekConfig) -> type:
         group = dataclasses.make_dataclass(title, fields, frozen=True, namespace=namespace)
         parts.append((title, group, field(default_factory=group)))
     return dataclasses.make_dataclass("Play", parts, bases=(PlayFlags,), frozen=True)
-
-
-def sentences(schema: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(schema))).body
-    assert isinstance(definition, ast.ClassDef), f"got the source of {schema}, expected a class"
-    found = {}
-    for one, after in zip(definition.body, definition.body[1:], strict=False):
-        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(after, ast.Expr):
-            found[one.target.id] = " ".join(ast.literal_eval(after.value).split())
-    return found
 
 
 def by_keyboard(flags: Any, config: SeekConfig) -> None:
@@ -142,9 +129,6 @@ def by_agents(flags: Any, config: SeekConfig) -> None:
     from sonarium.commands.progress import bars, plainly
     from sonarium.play.evaluate import MEASURES, evaluate
 
-    for name, least in (("episodes", 1), ("films", 0), ("seed", 0)):
-        if getattr(flags, name) < least:
-            raise UsageError(f"--{name} {getattr(flags, name)}: give a whole number of at least {least}")
     if config.observation != "audio" or config.pose:
         raise UsageError("scripted agents observe audio alone: leave out --observation features and --pose")
     if len(set(flags.agent)) < len(flags.agent):

@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +14,20 @@ import tyro
 from sonarium.commands.faults import UsageError, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
+from sonarium.config import fits, short
+from sonarium.files import read_json
 from sonarium.report.page import RunPage, page
 from sonarium.runs.plan import Summary, read_plan, summary
 from sonarium.training.journal import read_metrics
 from sonarium.training.run import RunFolder
+
+SCORES: Mapping[str, Any] = {
+    "protocol": str, "step": int, "clips": int, "scores": dict[str, Any], "controls": dict[str, dict[str, Any]],
+    "likelihood": dict[str, Any] | None, "settings": dict[str, Any], "planted": bool, "split": str, "asked": str,
+    "notes": tuple[str, ...], "curves": dict[str, dict[str, dict[str, Any]]],
+}  # fmt: skip
+QUARANTINE: Mapping[str, Any] = {"bad_files": tuple[Any, ...], "bad_clips": tuple[Any, ...]}
+"""What a page reads of scores.json and quarantine.json, of which types."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +63,9 @@ def run_page(folder: Path) -> RunPage:
     if not metrics and run.newest() != 0:
         raise ValueError(f"'{folder}' has no metrics yet: train it with `sonarium train`")
     plan, config = summary(run.config), in_todays_form(run.config)
-    scores = read_json(folder / "scores.json") or None
+    scores = read_known(folder / "scores.json", SCORES) or None
     warnings = list(scores.get("notes", ())) if scores else [unscored(folder, plan)]
-    quarantine = read_json(folder / "quarantine.json")
+    quarantine = read_known(folder / "quarantine.json", QUARANTINE)
     for kind in ("file", "clip"):
         if bad := quarantine.get(f"bad_{kind}s"):
             warnings.append(f"{len(bad)} bad {kind}(s) were set aside: quarantine.json has the reasons")
@@ -63,7 +74,7 @@ def run_page(folder: Path) -> RunPage:
         model=plan.title,
         world=plan.source,
         config=config,
-        environment=read_json(folder / "environment.json"),
+        environment=read_known(folder / "environment.json", {}),
         metrics=metrics,
         scores=scores,
         media=folder / "media",
@@ -87,14 +98,17 @@ def unscored(folder: Path, plan: Summary) -> str:
     return "there is no test split (--test 0), and so there are no scores"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one if the file does not exist."""
+def read_known(path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object whose known keys have values of these types; an empty one if the file does not exist."""
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)
         if not isinstance(found, dict):
             raise ValueError("it holds no JSON object")
+        for name, hint in types.items():
+            if name in found and not fits(hint, found[name]):
+                raise ValueError(f"{name} is {short(found[name])}")
     except ValueError as error:
         raise ValueError(f"'{path}' is damaged ({error}): remove it and make it again") from None
     return found

@@ -18,9 +18,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from sonarium.commands.faults import UsageError, say, tell
+from sonarium.commands.faults import say, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
+from sonarium.config import Range
 from sonarium.features.contract import PictureFrontEnd
 from sonarium.files import written_aside
 from sonarium.models.contract import Decoder, FeatureLearner, Sampler
@@ -38,9 +39,9 @@ class SampleFlags:
     """The run folder of a trained model."""
     out: Path
     """New output folder: WAV files of sound or PNG files of pictures, and their codes."""
-    count: int = 8
+    count: Annotated[int, Range(1, 10**6)] = 8
     """Number of clips."""
-    seed: int = 0
+    seed: Annotated[int, Range(0)] = 0
     """Random seed."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
@@ -50,10 +51,6 @@ class SampleFlags:
 
 def main(arguments: list[str]) -> None:
     flags = parse(SampleFlags, arguments, "sample", "Draw new clips from the prior of the model of a run.")
-    if flags.count < 1 or flags.seed < 0:
-        raise UsageError(
-            f"--count {flags.count} --seed {flags.seed}: give a count of 1 or more, a seed of 0 or more"
-        )
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     device = choose_device(flags.device)

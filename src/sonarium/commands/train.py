@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 
@@ -16,6 +16,7 @@ from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import Group, flag, leading_word, parse_groups, wants_help
 from sonarium.commands.progress import bars, plainly
+from sonarium.config import Range
 from sonarium.runs.build import open_plan, open_run, plan_on_codes
 from sonarium.runs.plan import FOLDER_WORLD, ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan
 from sonarium.runs.train import train
@@ -37,14 +38,14 @@ class TrainFlags:
     """Run folder, which holds all that this training makes; give the same command again to resume in it."""
     preset: str = "default"
     """Preset of the model to start from; see `sonarium list`."""
-    steps: int = 2000
+    steps: Annotated[int, Range(0)] = 2000
     """Training steps in all, 0 to save the untrained model; a larger number later goes on from where it stands."""
     device: str = "auto"
     """Device: cpu, cuda, or auto for the best there is."""
-    processes: int = 1
+    processes: Annotated[int, Range(1, 1024)] = 1
     """Number of processes on this machine, each with its part of every batch (data-parallel training); leave it
     out where torchrun or srun starts them."""
-    nodes: int | None = None
+    nodes: Annotated[int | None, Range(1)] = None
     """Number of machines on which torchrun or srun starts processes; found in the environment if left out."""
     json: bool = False
     """Print the last metrics as JSON."""
@@ -65,11 +66,7 @@ def main(arguments: list[str]) -> None:
     if model is None and not wants_help(rest):
         raise UsageError(f"train which model? choose one of {', '.join([*MODELS, *AGENTS])}")
     flags, plan = plan_from(model or EXAMPLE, rest, named=model is not None)
-    if flags.steps < 0:
-        raise UsageError(f"--steps {flags.steps}: give 0 (the untrained model) or more")
     place = started()
-    if flags.processes < 1:
-        raise UsageError(f"--processes {flags.processes}: train in at least 1 process")
     if flags.processes > 1 and place.by == "itself":
         in_processes(["train", *arguments], flags.processes)
         return

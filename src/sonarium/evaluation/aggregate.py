@@ -7,12 +7,12 @@ ends; one seed has none.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from sonarium.config import representable
 from sonarium.evaluation import meanings
 from sonarium.measures.contract import Meaning
 from sonarium.measures.statistics import Interval, interval, within
@@ -212,7 +212,8 @@ def seeds(config: Any, path: str = "") -> tuple[tuple[str, Any], ...]:
     """Every seed in a configuration, with where it stands."""
     if not isinstance(config, Mapping):
         return ()
-    own = ((f"{path}seed", config["seed"]),) if "seed" in config else ()
+    seed = config.get("seed")
+    own = ((f"{path}seed", seed if isinstance(seed, int | None) else str(seed)),) if "seed" in config else ()
     return own + tuple(seed for key, value in config.items() for seed in seeds(value, f"{path}{key}."))
 
 
@@ -228,5 +229,5 @@ def numbers(values: Any, names: Sequence[str] | None = None) -> dict[str, float]
         if (names is None or name in names)
         and isinstance(value, int | float)
         and not isinstance(value, bool)
-        and math.isfinite(value)
+        and representable(value)
     }

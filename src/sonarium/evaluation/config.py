@@ -1,7 +1,9 @@
 """Settings of an evaluation, in a file that loads at once: the command line shows them as flags."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from sonarium.config import Range, check_ranges
 
 
 @dataclass(frozen=True)
@@ -22,25 +24,19 @@ class EvaluationConfig:
     """Also compute ABX errors within and across groups, on segments or else on whole clips."""
     few_labels: bool = False
     """Also fit probes on 1, 2, 5 and 10 labelled clips per class."""
-    max_clips: int = 2000
+    max_clips: Annotated[int, Range(10)] = 2000
     """Maximum number of clips per split; more are subsampled at random."""
-    max_frames: int = 10_000
+    max_frames: Annotated[int, Range(10)] = 10_000
     """Maximum number of frames that probes are given, evenly spaced."""
-    draws: int = 64
+    draws: Annotated[int, Range(1, 10**6)] = 64
     """Samples per clip for the importance-weighted bound (IWAE) of the log-likelihood."""
 
-    episodes: int = 100
+    episodes: Annotated[int, Range(1, 10**9)] = 100
     """Episodes of an agent."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.remove_mean and self.pooling == "mean":
             raise ValueError(
                 "--remove-mean --pooling mean: a clip's mean less its mean is nothing; take --pooling thirds"
             )
-        for name in ("max_clips", "max_frames"):
-            if getattr(self, name) < 10:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: give at least 10")
-        if self.episodes < 1:
-            raise ValueError(f"--episodes {self.episodes}: give at least 1")
-        if self.draws < 1:
-            raise ValueError(f"--draws {self.draws}: a bound needs at least one sample per clip")

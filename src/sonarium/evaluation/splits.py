@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sonarium.files import write_whole
+from sonarium.files import read_json, write_whole
 from sonarium.measures.splits import Split, deal, listed, of_groups, shared
 from sonarium.worlds.contract import World
 
@@ -150,7 +150,7 @@ def compare(world: World, split: Clips, folder: Path) -> None:
     if world.rendered or not path.exists():
         return
     try:
-        told = json.loads(path.read_bytes())
+        told = read_json(path)
         then = {name: Counter(told[name]["clips"]) for name, _ in split.items()}
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"'{path}' is damaged: restore it, or start a new --run") from None

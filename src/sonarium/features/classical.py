@@ -7,12 +7,14 @@ numbers agree with it. Padding after a clip's own samples has no influence.
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sonarium.config import Range, check_ranges
 from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
 from sonarium.features.waveform import sounding
 
@@ -26,33 +28,25 @@ REACH = 9
 class LogMelConfig:
     """Log-mel frames; times are in seconds so that they suit any sampling rate."""
 
-    window: float = 0.025
+    window: Annotated[float, Range(0, 60, above=True, example=0.025)] = 0.025
     """Length of the Hann window in seconds."""
-    hop: float = 0.010
+    hop: Annotated[float, Range(0, 60, above=True, example=0.01)] = 0.010
     """Hop length in seconds."""
-    fft: int | None = None
+    fft: Annotated[int | None, Range(2, 2**17)] = None
     """FFT size in samples; by default the smallest power of two that holds the window."""
-    bands: int = 40
+    bands: Annotated[int, Range(1, 1024, example=40)] = 40
     """Number of mel bands."""
-    lowest: float = 0.0
+    lowest: Annotated[float, Range(0)] = 0.0
     """Lowest frequency of the bands in hertz."""
-    highest: float | None = None
+    highest: Annotated[float | None, Range(0, above=True)] = None
     """Highest frequency of the bands in hertz; by default half the sampling rate."""
     equal_levels: bool = False
     """Normalise each clip to root mean square 1 first."""
-    range_db: float | None = 80.0
+    range_db: Annotated[float | None, Range(0, above=True, example=80)] = 80.0
     """Dynamic range: bins more than this many decibels below the clip's loudest are raised; None keeps them."""
 
     def __post_init__(self) -> None:
-        for name in ("window", "hop"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give seconds, such as 0.025")
-        if self.bands < 1:
-            raise ValueError(f"bands is {self.bands}: give at least 1 band, such as 40")
-        if self.range_db is not None and not self.range_db > 0:
-            raise ValueError(
-                f"range_db is {self.range_db}: give a positive number of decibels, such as 80, or None"
-            )
+        check_ranges(self)
 
     def spectrogram(self, rate: int) -> SpectrogramConfig:
         """The same at a sampling rate."""
@@ -75,16 +69,15 @@ class MfccConfig:
 
     mel: LogMelConfig = LogMelConfig()
     """The log-mel frames that are transformed."""
-    coefficients: int = 13
+    coefficients: Annotated[int, Range(1, 1024)] = 13
     """Number of coefficients, the zeroth included."""
-    slopes: int = 2
+    slopes: Annotated[int, Range(0, 2)] = 2
     """0 for the coefficients alone, 1 with deltas, 2 with deltas and delta-deltas."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.coefficients <= self.mel.bands:
-            raise ValueError(f"coefficients is {self.coefficients}: give from 1 to bands={self.mel.bands}")
-        if self.slopes not in (0, 1, 2):
-            raise ValueError(f"slopes is {self.slopes}: give 0, 1 or 2")
+        check_ranges(self)
+        if self.coefficients > self.mel.bands:
+            raise ValueError(f"coefficients={self.coefficients}: give from 1 to bands={self.mel.bands}")
 
 
 class LogMel(nn.Module):

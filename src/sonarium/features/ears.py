@@ -6,13 +6,14 @@ differences of neighbouring bins are averaged on the circle, weighted by their m
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from sonarium.config import Range, check_ranges
 from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
 
 
@@ -20,34 +21,32 @@ from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
 class EarsConfig:
     """The defaults suit windows of a quarter of a second at 8 kHz."""
 
-    fft: int = 256
+    fft: Annotated[int, Range(2, 2**17)] = 256
     """FFT size and length of the Hann window in samples."""
-    hop: int = 125
+    hop: Annotated[int, Range(1, 2**24)] = 125
     """Hop length in samples."""
-    bands: int = 32
+    bands: Annotated[int, Range(1, 1024)] = 32
     """Number of mel bands."""
     loudness: Literal["both", "mean", "none"] = "both"
     """Log-mel rows: both (each ear), mean (of the power of both ears), or none."""
     resolution: Literal["band", "bin"] = "band"
     """Resolution of the interaural differences: mel band, or FFT bin."""
-    floor_db: float = -100.0
+    floor_db: Annotated[float, Range(-1000, 0, below=True)] = -100.0
     """Floor in decibels re a sine of amplitude 1, −1 on the scale of the rows; full scale is 1."""
-    level_unit: float = 6.0
+    level_unit: Annotated[float, Range(0, above=True)] = 6.0
     """Interaural level difference in decibels that is 1 on the scale of the rows."""
-    level_limit: float = 24.0
+    level_limit: Annotated[float, Range(0, above=True)] = 24.0
     """Interaural level differences are clipped to ± this many decibels."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         demands = [
-            ("bands", self.bands >= 1, "at least 1 band"),
             ("loudness", self.loudness in ("both", "mean", "none"), "'both', 'mean' or 'none'"),
             ("resolution", self.resolution in ("band", "bin"), "'band' or 'bin'"),
-            ("level_unit", 0 < self.level_unit < float("inf"), "a positive number of decibels"),
-            ("level_limit", 0 < self.level_limit < float("inf"), "a positive number of decibels"),
         ]
         for name, met, expected in demands:
             if not met:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give {expected}")
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {expected}")
 
 
 class Ears(nn.Module):

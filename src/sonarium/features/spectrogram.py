@@ -6,11 +6,10 @@ relative to the loudest bin that a sine of amplitude 1 can make, not to the clip
 or relative to the frame's level, which then has rows of its own.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sonarium.config import Range, check_ranges
 from sonarium.features.contract import Axes, FrontEndConfig, FrontEndEntry, PictureFrontEnd
 from sonarium.features.inversion import griffin_lim, spread_bands
 from sonarium.features.mel import mel_filters
@@ -41,50 +41,47 @@ DARKEST_DB = -80.0
 class SpectrogramConfig(FrontEndConfig):
     """Transform, bands and scale of a spectrogram."""
 
-    fft: int = 2048
+    fft: Annotated[int, Range(2, 2**17)] = 2048
     """FFT size in samples."""
-    window_length: int | None = None
+    window_length: Annotated[int | None, Range(2, 2**17)] = None
     """Length of the Hann window in samples; by default `fft`."""
-    hop: int = 512
+    hop: Annotated[int, Range(1, 2**24)] = 512
     """Hop length in samples."""
-    mels: int = 128
+    mels: Annotated[int, Range(0, 1024)] = 128
     """Number of mel bands; 0 keeps the linear-frequency bins."""
     spacing: Literal["mel", "linear"] = "mel"
     """Spacing of the bands: equal steps of the mel scale, or of frequency."""
-    level_rows: int = 0
+    level_rows: Annotated[int, Range(0, 1024)] = 0
     """Rows that repeat each frame's level (energy in decibels) below the bands, which are then relative to it:
     level and spectral shape apart. 0 leaves the level in the bands."""
-    fmin: float = 0.0
+    fmin: Annotated[float, Range(0)] = 0.0
     """Lowest frequency of the bands in hertz."""
-    fmax: float | None = None
+    fmax: Annotated[float | None, Range(0, above=True)] = None
     """Highest frequency of the bands in hertz; by default half the sampling rate."""
-    power: float = 2.0
+    power: Annotated[float, Range(0, 8, above=True, example=2)] = 2.0
     """Exponent of the magnitudes: 1 for amplitude, 2 for power."""
     compression: Literal["log", "none"] = "log"
     """Amplitude scale: log (decibels re a sine of amplitude 1) or none (linear)."""
-    floor_db: float = -80.0
+    floor_db: Annotated[float, Range(-1000, 0, below=True, example=-80)] = -80.0
     """Floor in decibels: quieter bins are raised to it."""
     scaling: Literal["standard", "unit", "frame", "none"] = "standard"
     """Scaling of the features: standard (mean 0 and standard deviation 1 over the training split), unit (range 0
     to 1), frame (each frame divided by its largest bin, as in SynTone; loses the amplitude), or none."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         window = self.fft if self.window_length is None else self.window_length
         demands = [
-            ("fft", 2 <= self.fft <= 2**20, f"from 2 to {2**20} samples"),
-            ("window_length", 2 <= window <= self.fft, f"from 2 to fft={self.fft} samples"),
-            ("hop", self.hop >= 1, "at least 1 sample"),
-            ("mels", 0 <= self.mels <= self.fft, f"0 for linear-frequency bins, or up to fft={self.fft} bands"),
+            ("window_length", window <= self.fft, f"from 2 to fft={self.fft} samples"),
+            ("mels", self.mels <= self.fft, f"0 for linear-frequency bins, or up to fft={self.fft} bands"),
             ("spacing", self.spacing in ("mel", "linear"), "'mel' or 'linear'"),
-            ("level_rows", 0 <= self.level_rows <= self.fft, f"from 0 to fft={self.fft} rows"),
-            ("power", 0 < self.power < math.inf, "a positive number, such as 1 or 2"),
-            ("floor_db", -math.inf < self.floor_db < 0, "a negative number of decibels, such as -80"),
+            ("level_rows", self.level_rows <= self.fft, f"from 0 to fft={self.fft} rows"),
             ("compression", self.compression in ("log", "none"), "'log' or 'none'"),
             ("scaling", self.scaling in ("standard", "unit", "frame", "none"), "standard, unit, frame or none"),
         ]
         for name, met, expected in demands:
             if not met:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give {expected}")
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {expected}")
         if self.scaling == "frame" and self.compression == "log":
             raise ValueError(
                 "scaling 'frame' divides by the loudest bin, which means nothing for decibels: "

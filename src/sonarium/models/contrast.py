@@ -8,9 +8,8 @@ those with negatives in the place of the code (side `targets`), or of the predic
 is neither prediction, nor code, nor negative. A pair without a negative does not count.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from einops import einsum, rearrange
@@ -18,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from sonarium.config import Range, check_ranges
 from sonarium.features.waveform import sounding
 from sonarium.models.blocks import wide
 
@@ -29,11 +29,11 @@ Scores = Float[Tensor, "clip time step negative"]
 class ContrastConfig:
     same_time: bool = False
     """Negatives: the other utterances of the batch, at the same time."""
-    from_sequence: int = 64
+    from_sequence: Annotated[int, Range(0, 2**20)] = 64
     """Number of negatives from other times of the same utterance."""
-    from_speaker: int = 0
+    from_speaker: Annotated[int, Range(0, 2**20)] = 0
     """Number of negatives from utterances of the same speaker; needs `speaker`."""
-    from_batch: int = 64
+    from_batch: Annotated[int, Range(0, 2**20)] = 64
     """Number of negatives from the whole batch."""
     exclude_own: bool = False
     """Exclude the utterance itself from the negatives of the speaker and of the batch."""
@@ -47,20 +47,16 @@ class ContrastConfig:
     """What the negatives replace: the latent code of a prediction, or the prediction of a latent code."""
     score: Literal["dot", "mean", "cosine"] = "dot"
     """Score of a pair: dot product, mean of the products, or cosine similarity."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(0, above=True)] = 1.0
     """Temperature by which scores are divided; 0.1 suits the cosine."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         counts = ("from_sequence", "from_speaker", "from_batch")
-        for name in counts:
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 0")
         if not self.same_time and not any(getattr(self, name) for name in counts):
             raise ValueError(
                 "no negatives: give same_time, or a number for from_sequence, from_speaker or from_batch"
             )
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature={self.temperature}: give a positive number")
         choices = {
             "drawn": ("each", "together"),
             "times": ("all", "common", "one"),

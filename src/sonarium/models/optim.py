@@ -6,38 +6,31 @@ A schedule is a function of the number of steps done, so a resumed run goes on a
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import nn
 
+from sonarium.config import Range, check_ranges
+
 
 @dataclass(frozen=True)
 class AdamConfig:
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Range(0, above=True, example=0.001)] = 1e-3
     """Learning rate of Adam: the peak of its schedule."""
-    beta1: float = 0.9
+    beta1: Annotated[float, Range(0, 1, below=True, example=0.9)] = 0.9
     """Adam β₁, the decay of the first moment."""
-    beta2: float = 0.999
+    beta2: Annotated[float, Range(0, 1, below=True, example=0.999)] = 0.999
     """Adam β₂, the decay of the second moment."""
-    epsilon: float = 1e-8
+    epsilon: Annotated[float, Range(0, above=True, example=1e-8)] = 1e-8
     """Adam ε, added to the denominator."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Range(0)] = 0.0
     """Weight decay (L2, through the gradient)."""
     amsgrad: bool = False
     """Use AMSGrad (Reddi et al. 2018)."""
 
     def __post_init__(self) -> None:
-        demands = [
-            ("learning_rate", 0 < self.learning_rate < math.inf, "a positive number, such as 0.001"),
-            ("beta1", 0 <= self.beta1 < 1, "a number from 0 to below 1, such as 0.9"),
-            ("beta2", 0 <= self.beta2 < 1, "a number from 0 to below 1, such as 0.999"),
-            ("epsilon", 0 < self.epsilon < math.inf, "a positive number, such as 1e-8"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "a number of at least 0"),
-        ]
-        for name, met, expected in demands:
-            if not met:
-                raise ValueError(f"{name}={getattr(self, name)}: give {expected}")
+        check_ranges(self)
 
     def build(self, parameters: Iterable[nn.Parameter], fused: bool = False) -> torch.optim.Adam:
         """Adam over these parameters; `fused` updates all of them in one kernel."""
@@ -57,12 +50,13 @@ class ScheduleConfig:
     schedule: Literal["constant", "noam", "cosine"] = "constant"
     """Learning-rate schedule after the warm-up: constant, noam (inverse square root of the step; Vaswani et al.
     2017, arXiv 1706.03762), or cosine (to 0 at `decay_steps`)."""
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, Range(0)] = 0
     """Steps of linear warm-up; noam needs at least 1."""
-    decay_steps: int = 0
+    decay_steps: Annotated[int, Range(0)] = 0
     """Step at which the cosine reaches 0, the warm-up included; 0 takes the `--steps` that the run began with."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         cosine, least = self.schedule == "cosine", int(self.schedule == "noam")
         demands = [
             ("schedule", self.schedule in ("constant", "noam", "cosine"), "constant, noam or cosine"),

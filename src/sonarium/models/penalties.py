@@ -12,7 +12,7 @@ A penalty is that of the global batch: what is not a mean over clips is computed
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange, reduce
@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonarium.config import Range, check_ranges
 from sonarium.models.blocks import perceptron, wide
 from sonarium.training.contract import Engine, Stateful
 
@@ -122,8 +123,11 @@ class Penalty(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class BetaConfig:
-    beta: float = 4.0
+    beta: Annotated[float, Range(0)] = 4.0
     """Weight β of the KL divergence; 1 is the plain VAE."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def build(self, latent: int) -> "Beta":
         return Beta(self)
@@ -141,12 +145,15 @@ class Beta(Penalty):
 
 @dataclass(frozen=True)
 class AnnealedConfig:
-    gamma: float = 30.0
+    gamma: Annotated[float, Range(0)] = 30.0
     """Weight γ of the distance between the KL divergence and the capacity."""
-    capacity: float = 25.0
+    capacity: Annotated[float, Range(0)] = 25.0
     """Final capacity C in nats."""
-    capacity_steps: int = 2000
+    capacity_steps: Annotated[int, Range(1)] = 2000
     """Steps over which the capacity grows linearly from 0."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def build(self, latent: int) -> "Annealed":
         return Annealed(self)
@@ -167,14 +174,17 @@ class Annealed(Penalty):
 
 @dataclass(frozen=True)
 class TotalCorrelationConfig:
-    mutual_information: float = 1.0
+    mutual_information: Annotated[float, Range(0)] = 1.0
     """Weight α of the index-code mutual information."""
-    total_correlation: float = 6.0
+    total_correlation: Annotated[float, Range(0)] = 6.0
     """Weight β of the total correlation of the codes."""
-    dimension_kl: float = 1.0
+    dimension_kl: Annotated[float, Range(0)] = 1.0
     """Weight γ of the dimension-wise KL divergence."""
     estimator: Literal["mss", "mws"] = "mss"
     """Estimator: minibatch stratified sampling (mss) or minibatch weighted sampling (mws)."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def build(self, latent: int) -> "TotalCorrelation":
         return TotalCorrelation(self)
@@ -205,12 +215,15 @@ class TotalCorrelation(Penalty):
 class DipConfig:
     kind: Literal["I", "II"] = "II"
     """DIP-VAE-I (covariance of the posterior means) or DIP-VAE-II (of the aggregated posterior)."""
-    off_diagonal: float = 10.0
+    off_diagonal: Annotated[float, Range(0)] = 10.0
     """Weight λ_od of the squared off-diagonal covariances."""
-    diagonal: float = 10.0
+    diagonal: Annotated[float, Range(0)] = 10.0
     """Weight λ_d of the squared distance of the variances from 1; the paper takes 10 λ_od for DIP-VAE-I."""
-    kl_weight: float = 1.0
+    kl_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the KL divergence."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def build(self, latent: int) -> "Dip":
         return Dip(self)
@@ -242,14 +255,17 @@ class Dip(Penalty):
 
 @dataclass(frozen=True)
 class FactorConfig:
-    total_correlation: float = 10.0
+    total_correlation: Annotated[float, Range(0)] = 10.0
     """Weight γ of the total correlation, as the discriminator estimates it."""
-    kl_weight: float = 1.0
+    kl_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the KL divergence."""
-    units: int = 1000
+    units: Annotated[int, Range(1, 65536)] = 1000
     """Width of the discriminator's five hidden layers."""
-    discriminator_rate: float = 5e-5
+    discriminator_rate: Annotated[float, Range(0)] = 5e-5
     """Learning rate of the discriminator."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def build(self, latent: int) -> "Factor":
         return Factor(self, latent)

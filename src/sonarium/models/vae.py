@@ -7,8 +7,8 @@ Every variant is this network and one penalty of `penalties.py`.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from einops import rearrange, reduce
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from sonarium.config import Range, check_ranges
 from sonarium.features.contract import FrontEndConfig, PictureFrontEnd
 from sonarium.features.spectrogram import SpectrogramConfig
 from sonarium.models.blocks import mean_squared_error, own_frames, picture_front, wide
@@ -42,36 +43,23 @@ MOST_CODES = 2**14
 
 @dataclass(frozen=True)
 class VAEConfig:
-    latent: int = 10
+    latent: Annotated[int, Range(1, MOST_CODES)] = 10
     """Latent dimension."""
     network: Network = "locating"
     """Encoder and decoder: locating (attends to positions along the frequency axis), convolutional, syntone
     (VAEDeep), or dense (784-400-200 on MNIST)."""
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
     """Likelihood of a bin given its reconstruction."""
-    noise: float = 3.3
+    noise: Annotated[float, Range(0, above=True)] = 3.3
     """Standard deviation of the Gaussian likelihood in units of the scaled features; above 1, because neighbouring
     bins of a spectrogram are not independent observations."""
-    learning_rate: float = 2e-3
+    learning_rate: Annotated[float, Range(0, above=True, example=0.001)] = 2e-3
     """Learning rate of Adam."""
     penalty: PenaltyConfig = field(default_factory=BetaConfig)
     front: FrontEndConfig = field(default_factory=SpectrogramConfig)
 
     def __post_init__(self) -> None:
-        demands: list[tuple[object, str, bool, str]] = [
-            (self, "latent", 1 <= self.latent <= MOST_CODES, f"a whole number from 1 to {MOST_CODES}"),
-            (self, "noise", 0 < self.noise < math.inf, "a positive number"),
-            (self, "learning_rate", 0 < self.learning_rate < math.inf, "a positive number, such as 0.001"),
-        ]
-        for own in fields(self.penalty):
-            value = getattr(self.penalty, own.name)
-            if own.type is int:
-                demands.append((self.penalty, own.name, value >= 1, "a whole number of at least 1"))
-            elif own.type is float:
-                demands.append((self.penalty, own.name, 0 <= value < math.inf, "a number of at least 0"))
-        for config, name, met, expected in demands:
-            if not met:
-                raise ValueError(f"{name}={getattr(config, name)}: give {expected}")
+        check_ranges(self)
 
 
 class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer):

@@ -5,9 +5,9 @@ follow their assignments by exponential moving averages (appendix A.1); an entry
 a while is revived at a vector of the batch (Williams et al. 2020, arXiv 2002.08111).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from einops import einsum, rearrange, repeat
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonarium.config import Range, check_ranges
 from sonarium.features.contract import FrontEndConfig, PictureFrontEnd
 from sonarium.features.spectrogram import SpectrogramConfig
 from sonarium.models.blocks import mean_squared_error, own_frames, picture_front, wide
@@ -44,40 +45,36 @@ MOST_CODES = 2**14
 
 @dataclass(frozen=True)
 class VQVAEConfig:
-    slots: int = 8
+    slots: Annotated[int, Range(1, MOST_CODES)] = 8
     """Vectors per clip, each with a codebook of its own."""
-    dimension: int = 8
+    dimension: Annotated[int, Range(1, MOST_CODES)] = 8
     """Dimension of a codebook entry."""
-    entries: int = 64
+    entries: Annotated[int, Range(1, MOST_NUMBERS)] = 64
     """Codebook size."""
-    decay: float = 0.95
+    decay: Annotated[float, Range(0, 1, below=True)] = 0.95
     """Decay of the exponential moving averages that update the codebooks."""
-    commitment: float = 0.25
+    commitment: Annotated[float, Range(0)] = 0.25
     """Weight β of the commitment loss."""
-    revival: float = 0.01
+    # Averages of an entry that is never reset would shrink until their ratio is 0/0.
+    revival: Annotated[float, Range(0, 1, above=True)] = 0.01
     """Dead entries are reset to a vector of the batch: below this fraction of uniform use."""
     network: Network = "convolutional"
     """Encoder and decoder: locating, convolutional, syntone (VAEDeep), or dense."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Range(0, above=True, example=0.001)] = 1e-3
     """Learning rate of Adam."""
     front: FrontEndConfig = field(default_factory=SpectrogramConfig)
 
     def __post_init__(self) -> None:
-        codes, rate = self.slots * self.dimension, self.learning_rate
+        check_ranges(self)
+        codes = self.slots * self.dimension
         most = MOST_NUMBERS // max(1, codes)
         demands = [
-            ("slots", 1 <= self.slots <= MOST_CODES, f"a whole number from 1 to {MOST_CODES}"),
-            ("dimension", 1 <= codes <= MOST_CODES, f"1 or more, at most {MOST_CODES} in all slots together"),
+            ("dimension", codes <= MOST_CODES, f"1 or more, at most {MOST_CODES} in all slots together"),
             (
                 "entries",
-                1 <= self.entries <= most,
+                self.entries <= most,
                 f"a whole number from 1 to {most} with slots={self.slots}, dimension={self.dimension}",
             ),
-            ("decay", 0 <= self.decay < 1, "a number from 0 to below 1"),
-            ("commitment", 0 <= self.commitment < math.inf, "a number of at least 0"),
-            # Averages of an entry that is never reset would shrink until their ratio is 0/0.
-            ("revival", 0 < self.revival <= 1, "a fraction above 0, at most 1"),
-            ("learning_rate", 0 < rate < math.inf, "a positive number, such as 0.001"),
         ]
         for name, met, expected in demands:
             if not met:

@@ -16,7 +16,7 @@ import soundfile
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from sonarium.files import written_aside
+from sonarium.files import read_json, written_aside
 
 INDEX = "index.json"
 FORMAT = 1
@@ -91,11 +91,11 @@ def read_index(folder: Path) -> list[Medium]:
     if not path.exists():
         return []
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
+        listed = read_json(path)
         if listed["format"] != FORMAT:
             raise ValueError(f"it has format {listed['format']!r}, this version reads {FORMAT}")
         return [checked(entry) for entry in listed["media"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"'{path}' is not an index of media ({error}): remove it and make the pictures anew"
         ) from None

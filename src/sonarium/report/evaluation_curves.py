@@ -14,6 +14,7 @@ from matplotlib.path import Path
 from matplotlib.transforms import Bbox
 from scipy.stats import norm
 
+from sonarium.config import fits, short
 from sonarium.evaluation.meanings import control
 from sonarium.measures.compare.verification import Errors
 from sonarium.measures.probes.fewlabels import FewLabels
@@ -59,19 +60,49 @@ def known_as(name: str) -> str:
 
 def few(found: Sequence[Mapping[str, Any]], name: str) -> list[FewLabels]:
     """The curves of all seeds, at the counts that all have."""
-    shared = set.intersection(*(set(curves[name]["counts"]) for curves in found))
+    read = [few_of(curves.get(name)) for curves in found]
+    shared = set.intersection(*(set(curve.counts) for curve in read))
     made = []
-    for curves in found:
-        own = curves[name]
-        columns = [place for place, count in enumerate(own["counts"]) if count in shared]
-        counts = tuple(own["counts"][place] for place in columns)
-        made.append(FewLabels(counts, np.array(own["scores"], float)[:, columns], own["chance"]))
+    for own in read:
+        columns = [place for place, count in enumerate(own.counts) if count in shared]
+        counts = tuple(own.counts[place] for place in columns)
+        made.append(FewLabels(counts, own.scores[:, columns], own.chance))
     return made
 
 
-def both(rates: Mapping[str, Any]) -> Errors:
-    miss, false_alarm = (np.array(rates[name], float) for name in ("miss", "false_alarm"))
+def few_of(values: Any) -> FewLabels:
+    """A curve as scores.json holds it."""
+    if isinstance(values, Mapping) and fits(tuple[int, ...], counts := values.get("counts")):
+        scores, chance = fractions(values.get("scores"), 2), fractions(values.get("chance"), 0)
+        if scores.shape[1] == len(counts) and min(counts, default=0) >= 1 and len(scores):
+            return FewLabels(tuple(counts), scores, float(chance))
+    raise damaged(values)
+
+
+def both(rates: Any) -> Errors:
+    if not isinstance(rates, Mapping):
+        raise damaged(rates)
+    miss, false_alarm = (fractions(rates.get(name), 1) for name in ("miss", "false_alarm"))
+    if miss.shape != false_alarm.shape:
+        raise damaged(rates)
     return Errors(np.arange(len(miss), dtype=float), miss, false_alarm)
+
+
+def fractions(values: Any, axes: int) -> np.ndarray:
+    """Numbers from 0 to 1 with this number of axes."""
+    hint: Any = float
+    for _ in range(axes):
+        hint = tuple[hint, ...]
+    if not fits(hint, values) or (axes == 2 and len({len(row) for row in values}) > 1):
+        raise damaged(values)
+    found = np.array(values, float)
+    if found.ndim != axes or not bool(((found >= 0) & (found <= 1)).all()):
+        raise damaged(values)
+    return found
+
+
+def damaged(values: Any) -> ValueError:
+    return ValueError(f"the curves in scores.json are damaged ({short(values)}): score the run again")
 
 
 def few_labels_chart(curves: Mapping[str, Sequence[FewLabels]], title: str = "") -> Figure:

@@ -4,14 +4,16 @@ A plan makes a world with its split, a source and an untrained learner. A folder
 whole checkpoint, and is refused where the clips or their split are no longer those that it was trained on.
 """
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
@@ -19,7 +21,7 @@ from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
 from sonarium.models.contract import Learner
 from sonarium.runs.codes import codes_of, encode_clips, frame_times
-from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, read_plan
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, mapping, read_plan
 from sonarium.training.clips import Clips
 from sonarium.training.contract import Source
 from sonarium.training.run import RunFolder, digest, restore_weights
@@ -76,9 +78,9 @@ class Built:
 
 def trained_on_all(plan: Mapping[str, Any]) -> bool:
     """Whether a run, or one that its codes come from, was trained on the clips of all splits."""
-    below = (plan.get("upstream") or {}).get("plan")
-    own = (plan["source"].get("clips") or {}).get("train_on") == "all"
-    return own or (below is not None and trained_on_all(below))
+    below = mapping(mapping(plan.get("upstream")).get("plan"))
+    own = mapping(mapping(plan.get("source")).get("clips")).get("train_on") == "all"
+    return own or (bool(below) and trained_on_all(below))
 
 
 def build(
@@ -87,11 +89,13 @@ def build(
     folder: Path | None = None,
     progress: Progress = silent,
     ranks: int = 1,
+    largest: int | None = None,
 ) -> Built:
-    """All from the plan's seed. To train, `steps` completes the configuration of the model, and a batch size is
-    reduced to the clips there are; `folder` is the run's, which may have the codes of the upstream run already."""
+    """All from the plan's seed. To train, `steps` completes the configuration of a new run's model, and the batch
+    size is reduced to the clips there are; `folder` is the run's, which may have the codes of the upstream run
+    already; `largest` bounds the bytes of the parameters."""
     if isinstance(plan.source, RolloutsPlan):
-        return Built(plan, fresh(plan, None), Rollouts(plan.source.rollouts, plan.seed))
+        return Built(plan, fresh(plan, None, largest=largest), Rollouts(plan.source.rollouts, plan.seed))
     wanted = plan.source
     if plan.upstream is None:
         world = WORLDS[wanted.world].build(wanted.config, plan.seed, progress)
@@ -109,13 +113,47 @@ def build(
         if said := source.reduce_batch_size(ranks):
             remarks = (said,)
             plan = replace(plan, source=replace(wanted, clips=source.config))
-    return Built(plan, fresh(plan, world.signal), source, data, remarks)
+    return Built(plan, fresh(plan, world.signal, largest=largest), source, data, remarks)
 
 
-def fresh(plan: Plan, signal: Signal | None, seed: int | None = None) -> Learner:
-    """An untrained learner of this plan, from the plan's seed or another."""
+@contextmanager
+def bounded(largest: int | None) -> Iterator[None]:
+    """Refuse a model as soon as its parameters take more than this many bytes, or more than the memory of this
+    machine can train, before the rest of it is made."""
+    total = 0
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    def count(module: nn.Module, name: str, value: Tensor | None) -> None:
+        nonlocal total
+        total += 0 if value is None else value.nbytes
+        # Gradients and two moments are as large.
+        if 4 * total > memory:
+            raise MemoryError(f"{4 * total} bytes of weights, gradients and moments")
+        if largest is not None and total > largest:
+            raise ValueError(
+                "the weights that were saved do not fit the model of its config.json, whose parameters take more "
+                f"than {largest} bytes: one of the two was changed; restore it, or start a new run folder"
+            )
+
+    handle = nn.modules.module.register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def saved_bytes(run: RunFolder) -> int | None:
+    """Bytes that the parameters of a run may take, by its newest whole checkpoint; None if there is none. Some
+    modules register a parameter twice."""
+    step = run.newest()
+    return None if step is None else 2 * run.weights(step).stat().st_size
+
+
+def fresh(plan: Plan, signal: Signal | None, seed: int | None = None, largest: int | None = None) -> Learner:
+    """An untrained learner of this plan, from the plan's seed or another; refused if its parameters take more than
+    `largest` bytes."""
     # Layers draw their first weights from torch's generator: lend it the seed and put it back.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), bounded(largest):
         torch.manual_seed(plan.seed if seed is None else seed)
         if isinstance(plan.source, ClipsPlan):
             assert signal is not None, plan.model
@@ -147,7 +185,7 @@ def open_plan(folder: Path) -> tuple[RunFolder, Plan]:
 def open_run(folder: Path, progress: Progress = silent, remark: Remark = lambda _: None) -> Opened:
     """All of a run, refused if its recordings or their split are not those that it was trained on."""
     run, plan = open_plan(folder)
-    built = build(plan, folder=folder, progress=progress)
+    built = build(plan, folder=folder, progress=progress, largest=saved_bytes(run))
     if built.clips is not None:
         compare(built.clips.world, built.clips.split, folder)
     step = restore(run, built.learner, remark)
@@ -158,7 +196,7 @@ def open_learner(folder: Path, remark: Remark = lambda _: None) -> tuple[Plan, L
     """A run's learner, and the form of what it was trained on, which need not be there any more."""
     run, plan = open_plan(folder)
     signal = signal_of(plan, folder)
-    learner = fresh(plan, signal)
+    learner = fresh(plan, signal, largest=saved_bytes(run))
     restore(run, learner, remark)
     return plan, learner, signal
 
@@ -211,13 +249,25 @@ def upstream_of(opened: Opened) -> Upstream:
 
 def check_upstream(upstream: Upstream) -> None:
     """Refuse an upstream run whose newest checkpoint is another than the one that its codes were made with."""
-    run = RunFolder.read(Path(upstream.run))
+    run, plan = open_plan(Path(upstream.run))
     step = run.newest()
     if step is None or step != upstream.step or digest(run.weights(step)) != upstream.sha256:
         raise ValueError(
             f"the upstream run '{upstream.run}' stands at step {step}, with other weights than those of step "
             f"{upstream.step} that this run began with: restore it, or start a new --run"
         )
+    # A run that is upstream of itself would be opened for ever.
+    if runs_below(plan.recorded()) != runs_below(upstream.plan):
+        raise ValueError(
+            f"the upstream run '{upstream.run}' has {runs_below(plan.recorded())} run(s) upstream, and "
+            f"{runs_below(upstream.plan)} when this run began: restore it, or start a new --run"
+        )
+
+
+def runs_below(plan: Mapping[str, Any]) -> int:
+    """How many runs there are upstream of a recorded plan, one above the other."""
+    upstream = plan.get("upstream")
+    return 1 + runs_below(upstream["plan"]) if upstream else 0
 
 
 def codes_below(upstream: Upstream, folder: Path | None, progress: Progress) -> Encoded:

@@ -109,11 +109,21 @@ class Coder:
         of an upstream run)."""
         if self.below is not None:
             codes = torch.from_numpy(np.concatenate(list(self.below.stream(blocks, samples, power))))
-            yield self.encoder.encode(codes[None].to(self.device)).squeeze(0).cpu().numpy()
+            yield finite(self.encoder.encode(codes[None].to(self.device)).squeeze(0))
             return
         sound = map(torch.from_numpy, blocks)
         for codes in coded(self.encoder, sound, samples, power, self.rate, self.device):
-            yield codes.cpu().numpy()
+            yield finite(codes)
+
+
+def finite(codes: Float[torch.Tensor, "row code"]) -> Float[np.ndarray, "row code"]:
+    """The codes as an array; none is passed on that is not finite."""
+    if not bool(codes.isfinite().all()):
+        raise ValueError(
+            "the codes are NaN or infinite: the weights are too large, as after a training that diverged; train "
+            "the run anew"
+        )
+    return codes.cpu().numpy()
 
 
 def as_sound(wave: Any) -> Float[np.ndarray, " time"]:

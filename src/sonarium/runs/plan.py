@@ -9,11 +9,11 @@ Plans of version 0.1, which had no format number, are upgraded as they are read.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from sonarium.agents.rollout import RolloutConfig
 from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
-from sonarium.config import FORMAT, fits, from_json, to_json, types_of
+from sonarium.config import FORMAT, Range, check_ranges, fits, from_json, short, to_json, types_of
 from sonarium.features.contract import FrontEndConfig
 from sonarium.runs.upgrade import RENAMED, from_format_1
 from sonarium.training.clips import ClipsConfig
@@ -31,16 +31,19 @@ FOLDER_WORLD = "recordings"
 class SplitConfig:
     """Which groups are in which split."""
 
-    validation: float = 0.0
+    validation: Annotated[float, Range(0, 1, below=True)] = 0.0
     """Fraction of the groups in the validation split."""
-    test: float = 0.2
+    test: Annotated[float, Range(0, 1, below=True)] = 0.2
     """Fraction of the groups in the test split; 0 keeps none, and nothing can be scored."""
     test_groups: tuple[str, ...] = ()
     """Groups in the test split by name (a speaker, a fold), in place of a fraction."""
     validation_groups: tuple[str, ...] = ()
     """Groups in the validation split by name."""
-    split_seed: int | None = None
+    split_seed: Annotated[int | None, Range(0)] = None
     """Seed of the split, where it is another than that of the run."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,20 @@ class Upstream:
     """The run whose codes are trained on, at one checkpoint."""
 
     run: str
-    step: int
+    step: Annotated[int, Range(0)]
     sha256: str
     """Of its weights."""
-    width: int
+    width: Annotated[int, Range(1, 2**24)]
     """Numbers in a code."""
-    frame_rate: float
+    frame_rate: Annotated[float, Range(0, 10**6, above=True)]
     """Codes a second."""
-    frame_first: float
+    frame_first: Annotated[float, Range(-(10**6), 10**6)]
     """Seconds from the beginning of the sound to the middle of the first code."""
-    plan: dict
+    plan: dict[str, Any]
     """What it was made of, by which runs on the codes of several seeds are known to be alike."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -196,8 +202,8 @@ def read_plan(config: Mapping[str, Any], where: str) -> Plan:
         renamed = {}
     else:
         raise ValueError(
-            f"{where} has the format {config['format']!r}, and this version of Sonarium reads up to {FORMAT}: "
-            "use the version that wrote it, or a newer one"
+            f"{where} has the format {short(config['format'])}, and this version of Sonarium reads up to "
+            f"{FORMAT}: use the version that wrote it, or a newer one"
         )
     model, source, loop, upstream = (
         section(config, name, where) for name in ("model", "source", "loop", "upstream")
@@ -247,21 +253,29 @@ def world_default(world: str, where: str) -> tuple[Any, SignalKind]:
 def read_upstream(values: Mapping[str, Any], where: str) -> Upstream:
     types = types_of(Upstream)
     if values.keys() != types.keys() or not all(fits(hint, values[name]) for name, hint in types.items()):
-        raise ValueError(f"{where}: upstream is {dict(values)!r}, expected {', '.join(types)}: restore it")
-    return Upstream(**values)
+        raise ValueError(f"{where}: upstream is {short(dict(values))}, expected {', '.join(types)}: restore it")
+    below = values["plan"].get("upstream")
+    if below is not None:
+        if not isinstance(below, Mapping):
+            raise ValueError(f"{where}: upstream.plan.upstream is {short(below)}, expected an object: restore it")
+        read_upstream(below, f"{where}: upstream.plan")
+    try:
+        return Upstream(**values)
+    except ValueError as error:
+        raise ValueError(f"{where}: upstream: {error}") from None
 
 
 def section(config: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any] | None:
     value = config.get(name)
     if value is not None and not isinstance(value, Mapping):
-        raise ValueError(f"{where}: {name} is {value!r}, expected an object: restore it")
+        raise ValueError(f"{where}: {name} is {short(value)}, expected an object: restore it")
     return value
 
 
 def text(config: Mapping[str, Any], name: str, where: str) -> str:
     value = config.get(name)
     if not isinstance(value, str):
-        raise ValueError(f"{where}.{name} is {value!r}, expected a name: restore it")
+        raise ValueError(f"{where}.{name} is {short(value)}, expected a name: restore it")
     return value
 
 
@@ -296,26 +310,31 @@ class Summary:
 
 
 def summary(config: Mapping[str, Any]) -> Summary:
-    """Of a recorded plan of any format."""
+    """Of a recorded plan of any format; what this version cannot read of it is unknown."""
     if "format" not in config:
         config = from_format_1(config, "config.json")
-    model, source = config.get("model") or {}, config.get("source") or {}
-    split = source.get("split") or {}
+    model, source, loop = (mapping(config.get(name)) for name in ("model", "source", "loop"))
+    split, seed = mapping(source.get("split")), loop.get("seed")
     return Summary(
         str(model.get("name", "unknown")),
         str(model.get("preset", "default")),
         source_of(config),
-        (config.get("loop") or {}).get("seed"),
+        seed if fits(int, seed) else None,
         bool(split.get("test", 0.2) or split.get("test_groups")),
     )
 
 
 def source_of(config: Mapping[str, Any]) -> str:
-    source, upstream = config.get("source") or {}, config.get("upstream")
+    source, upstream = mapping(config.get("source")), config.get("upstream")
     if "rollouts" in source:
-        return str((source["rollouts"] or {}).get("env", "unknown"))
+        return str(mapping(source["rollouts"]).get("env", "unknown"))
     if isinstance(upstream, Mapping):
-        below = summary(upstream.get("plan") or {"format": FORMAT})
+        below = summary(mapping(upstream.get("plan")) or {"format": FORMAT})
         return f"codes of {below.title} on {below.source}"
-    world, path = source.get("world", "unknown"), (source.get("config") or {}).get("path")
-    return f"{world} ({Path(path).name})" if path else str(world)
+    world, path = source.get("world", "unknown"), mapping(source.get("config")).get("path")
+    return f"{world} ({Path(path).name})" if isinstance(path, str) and path else str(world)
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """An object of JSON, or none."""
+    return value if isinstance(value, Mapping) else {}

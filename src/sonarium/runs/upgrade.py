@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sonarium.config import clipped, short
+
 RENAMED: dict[str, dict[str, str]] = {
     "RecordingsConfig": {"each": "clip", "bad_share": "bad_fraction"},
     "SpectrogramConfig": {"lowest_band": "fmin", "highest_band": "fmax"},
@@ -24,13 +26,13 @@ CLIPS = {"batch": "batch_size", "hear": "train_on", "cache_megabytes": "cache_me
 def from_format_1(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The sections of format 2 from version 0.1's six keys; names within them are upgraded as they are read."""
     if config.keys() != KEYS_1:
-        raise ValueError(f"{where} has the keys {sorted(config)}, expected {sorted(KEYS_1)}: restore it")
+        raise ValueError(f"{where} has the keys {short(sorted(config))}, expected {sorted(KEYS_1)}: restore it")
     for name in ("world_config", "model_config", "fit"):
         if not isinstance(config[name], dict):
-            raise ValueError(f"{where}: {name} is {config[name]!r}, expected an object: restore it")
+            raise ValueError(f"{where}: {name} is {short(config[name])}, expected an object: restore it")
     fit = config["fit"]
     if unknown := sorted(set(fit) - {*LOOP, *SPLIT, *CLIPS}):
-        raise ValueError(f"{where}: fit has unknown keys {', '.join(unknown)}: restore it")
+        raise ValueError(f"{where}: fit has unknown keys {clipped(', '.join(unknown))}: restore it")
     return {
         "model": {"name": config["model"], "preset": config["preset"], "config": config["model_config"]},
         "source": {

@@ -5,7 +5,7 @@ All that a step is given follows from the seed and the step.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from sonarium.config import Range, check_ranges
 from sonarium.models.contract import FeatureLearner, Learner
 from sonarium.training.contract import Engine, Progress, Tree
 from sonarium.worlds.contract import Batch, World
@@ -23,7 +24,7 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class ClipsConfig:
-    batch_size: int = 64
+    batch_size: Annotated[int, Range(1)] = 64
     """Batch size, over all processes."""
     cut: Literal["piece", "whole"] = "piece"
     """Train on crops of the clips (piece), or on whole clips padded to the longest of their batch."""
@@ -32,14 +33,11 @@ class ClipsConfig:
     train_on: Literal["train", "all"] = "train"
     """Clips to train on: the training split, or all clips without their labels (transductive: the test clips have
     been encountered, as new recordings of a lab can be)."""
-    cache_megabytes: int = 2048
+    cache_megabytes: Annotated[int, Range(0)] = 2048
     """Keep features that are computed once in memory up to this size."""
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("cache_megabytes", 0)):
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} {getattr(self, name)}: give a whole number of at least {least}")
+        check_ranges(self)
 
 
 class Clips:
@@ -196,7 +194,10 @@ class Clips:
         return {"position": self.position}
 
     def load_state_dict(self, state: Tree) -> None:
-        self.position = state["position"]
+        position = state["position"]
+        if type(position) is not int or not 0 <= position < 2**63:
+            raise ValueError(f"the position is {position!r:.60}, expected a whole number of at least 0")
+        self.position = position
 
 
 def padded(rows: Float[Tensor, "clip time *rest"], time: int) -> Float[Tensor, "clip padded *rest"]:

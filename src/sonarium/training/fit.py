@@ -10,13 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
+import torch
 from torch import Tensor
 
+from sonarium.config import Range, check_ranges
 from sonarium.models.contract import Learner
 from sonarium.training.contract import Source, Stateful, Tree
 from sonarium.training.engine import FabricEngine, Precision
 from sonarium.training.journal import Journal
+from sonarium.training.restoring import restore_part
 from sonarium.training.run import RunFolder, restore_weights
 
 DIVERGED = (
@@ -27,20 +31,17 @@ DIVERGED = (
 
 @dataclass(frozen=True)
 class LoopConfig:
-    seed: int = 0
+    seed: Annotated[int, Range(0)] = 0
     """Seed of the split, the initial weights, the order of the clips and the noise."""
     precision: Precision = "32"
     """Floating-point precision of the forward pass: 32 bits, or bf16 where the hardware has it."""
-    log_every: int = 20
+    log_every: Annotated[int, Range(1)] = 20
     """Steps between two records of the metrics; each record is the mean since the last."""
-    save_every: int = 250
+    save_every: Annotated[int, Range(1)] = 250
     """Steps between two checkpoints."""
 
     def __post_init__(self) -> None:
-        for name, least in {"seed": 0, "log_every": 1, "save_every": 1}.items():
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} {getattr(self, name)}: give a whole number of at least {least}")
+        check_ranges(self)
 
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
@@ -101,9 +102,25 @@ class Meter:
         }
 
     def load_state_dict(self, state: Tree) -> None:
-        self.sums = {name: total.to(self.engine.device) for name, total in state["sums"].items()}
+        sums = state["sums"]
         # Version 0.1 kept one count for all.
-        self.counts = state["counts"] if "counts" in state else {name: state["count"] for name in self.sums}
+        counts = state["counts"] if "counts" in state else dict.fromkeys(sums, state["count"])
+        for name, total in sums.items():
+            if not (isinstance(total, Tensor) and total.shape == () and total.dtype == torch.float64):
+                raise ValueError(f"the sum of {name} is no number in double precision")
+        if counts.keys() != sums.keys() or not all(type(count) is int and count > 0 for count in counts.values()):
+            raise ValueError(f"the counts {counts!r:.60} do not fit the sums of {', '.join(sums)}")
+        self.sums = {name: total.to(self.engine.device) for name, total in sums.items()}
+        self.counts = counts
+
+
+def below(state: Tree, *names: str) -> Tree:
+    """What a state has under these names."""
+    for name in names:
+        if not isinstance(state, dict) or name not in state:
+            raise ValueError(f"it has no '{name}'")
+        state = state[name]
+    return state
 
 
 @contextmanager
@@ -158,10 +175,10 @@ class Training:
         restore_weights(self.learner, weights, where)
         try:
             for name, part in self.learner.parts().items():
-                part.load_state_dict(state["parts"][name])
+                restore_part(name, part, below(state, "parts", name))
             for name, part in self.own_parts().items():
-                part.load_state_dict(state[name])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                restore_part(name, part, below(state, name))
+        except ValueError as error:
             raise ValueError(
                 f"{where} does not fit this training ({error}): it was made on another device or by another "
                 "version of Sonarium; go on there, or start a new run folder"

@@ -14,20 +14,26 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from sonarium.config import representable
 from sonarium.files import failure, write_whole
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The records of a metrics file, leaving out lines that were cut short or damaged."""
+    """The records of a metrics file, leaving out lines that were cut short or damaged, or hold anything but finite
+    numbers."""
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict) and type(record.get("step")) is int:
+        if isinstance(record, dict) and type(record.get("step")) is int and all(map(is_number, record.values())):
             records.append(record)
     return records
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and representable(value)
 
 
 class Journal:

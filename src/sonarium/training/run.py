@@ -21,13 +21,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sonarium.files import failure, remove, sync, write_whole
+from sonarium.files import check_inside, failure, read_json, remove, sync, write_whole
 from sonarium.training.contract import Tree
 from sonarium.training.state import FileSegments, own, pack, segments_in, unpack
 
 MARK = "whole.json"
 WEIGHTS, TENSORS, STATE = "weights.safetensors", "state.safetensors", "state.json"
 MARKED = {WEIGHTS, TENSORS, STATE}
+NAMES = (
+    "config.json", "environment.json", "metrics.jsonl", "checkpoints", "segments", "split.json", "codes",
+    "quarantine.json", "media", "tensorboard", "card.md", "scores.json", "scores-syntone.json", ".lock",
+)  # fmt: skip
+"""All that is read or written in a run folder; whatever else lies there is left alone."""
 KEPT = 2
 """Whole checkpoints that stay: the newest, and one before it in case the newest is damaged."""
 
@@ -37,17 +42,34 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def parsed(path: Path) -> Any:
+    """The JSON of a checkpoint; a ValueError names the file alone, for its checkpoint is named already."""
+    try:
+        path.stat()
+        return read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A file of safetensors, whoever wrote it."""
+    try:
+        return load_file(path)
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"{path.name} is no file of safetensors: {error}") from None
+
+
 def damage(checkpoint: Path, root: Path, whole_segments: set[str]) -> str | None:
     """What is wrong with a checkpoint, or None if it and all segments that it refers to are whole. Segments never
     change: those found whole are added to the set, and not hashed again."""
     try:
-        marks = json.loads((checkpoint / MARK).read_bytes())
+        marks = parsed(checkpoint / MARK)
         if not isinstance(marks, dict) or marks.keys() != MARKED:
             return f"{MARK} does not name its files"
         for name, expected in marks.items():
             if digest(checkpoint / name) != expected:
                 return f"{name} differs from its checksum"
-        for name, expected, size in segments_in(json.loads((checkpoint / STATE).read_bytes())):
+        for name, expected, size in segments_in(parsed(checkpoint / STATE)):
             if name in whole_segments:
                 continue
             if (root / name).stat().st_size != size or digest(root / name) != expected:
@@ -55,8 +77,8 @@ def damage(checkpoint: Path, root: Path, whole_segments: set[str]) -> str | None
             whole_segments.add(name)
     except FileNotFoundError as missing:
         return f"{Path(missing.filename).name} is missing"
-    except (ValueError, RecursionError):
-        return f"{MARK} is not readable"
+    except ValueError as error:
+        return str(error)
     except OSError as error:
         return f"{Path(error.filename or checkpoint).name} cannot be read: {error.strerror}"
     return None
@@ -94,16 +116,17 @@ class RunFolder:
     @classmethod
     def read(cls, folder: Path) -> "RunFolder":
         path = folder / "config.json"
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise ValueError(
                 f"'{folder}' is no run folder (it has no config.json): make one with "
                 f"`sonarium train MODEL --world WORLD --run {folder}`"
             )
+        check_inside(folder, NAMES)
         try:
-            config = json.loads(path.read_bytes())
+            config = read_json(path)
             if not isinstance(config, dict):
                 raise ValueError("no object of JSON")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ValueError(f"'{path}' is damaged ({error}): restore it or start a new run folder") from None
         return cls(folder, config)
 
@@ -113,7 +136,7 @@ class RunFolder:
     ) -> "RunFolder":
         """A new run, or the one that is there if its configuration, in today's form, is the same."""
         config = json.loads(json.dumps(config))
-        if (folder / "config.json").exists():
+        if os.path.lexists(folder / "config.json"):
             found = cls.read(folder)
             recorded = json.loads(json.dumps(upgrade(found.config)))
             if different := difference(recorded, config):
@@ -135,11 +158,13 @@ class RunFolder:
         if not here:
             yield
             return
+        check_inside(self.folder, NAMES)
         try:
-            lock = open(self.folder / ".lock", "w")
+            # What is there already is neither emptied nor, if it is a link, followed.
+            lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise OSError(f"cannot write in '{self.folder}' {failure(error)}") from None
-        with lock:
+        with os.fdopen(lock, "r+"):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -218,7 +243,7 @@ class RunFolder:
                 self.faults.pop(path, None)
         if not (self.folder / "segments").is_dir():
             return
-        needed = {name for path in kept for name, _, _ in segments_in(json.loads((path / STATE).read_bytes()))}
+        needed = {name for path in kept for name, _, _ in segments_in(parsed(path / STATE))}
         for path in (self.folder / "segments").glob("*/*"):
             name = str(path.relative_to(self.folder))
             if name not in needed:
@@ -232,29 +257,39 @@ class RunFolder:
             if fault := self.fault(path):
                 self.passed_over.append(f"{path.name} is not whole ({fault})")
                 continue
-            state = unpack(json.loads((path / STATE).read_bytes()), load_file(path / TENSORS), self.folder)
-            return step_of(path), load_file(path / WEIGHTS), upgraded(state, step_of(path))
+            try:
+                state = unpack(parsed(path / STATE), read_tensors(path / TENSORS), self.folder)
+                return step_of(path), read_tensors(path / WEIGHTS), upgraded(state, step_of(path))
+            except ValueError as error:
+                # Its checksums fit, so that somebody else wrote it.
+                self.faults[path] = f"no training wrote it: {error}"
+                self.passed_over.append(f"{path.name} is not whole ({self.faults[path]})")
         return None
 
 
 def upgraded(state: Tree, step: int) -> Tree:
     """The state of a checkpoint of version 0.1 in today's form."""
+    if not isinstance(state, dict):
+        raise ValueError(f"{STATE} holds no object")
     if "parts" in state:
         return state
-    parts = {
-        # JSON had made the numbers of the parameters into words.
-        name: {
-            **state_of_part,
-            "state": {int(number): moments for number, moments in state_of_part["state"].items()},
+    try:
+        parts = {
+            # JSON had made the numbers of the parameters into words.
+            name: {
+                **state_of_part,
+                "state": {int(number): moments for number, moments in state_of_part["state"].items()},
+            }
+            for name, state_of_part in state["optimisers"].items()
         }
-        for name, state_of_part in state["optimisers"].items()
-    }
-    return {
-        "parts": parts,
-        "engine": {"generator": state["generator"]},
-        "source": {"position": step},
-        "meter": state["meter"],
-    }
+        return {
+            "parts": parts,
+            "engine": {"generator": state["generator"]},
+            "source": {"position": step},
+            "meter": state["meter"],
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{STATE} is no state of version 0.1: {error!r}") from None
 
 
 def step_of(checkpoint: Path) -> int:
@@ -273,11 +308,28 @@ def write_parts(folder: Path, weights: Mapping[str, Tensor], state: Tree, root: 
 
 def restore_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: str) -> None:
     """Weights into the module that they were taken from, refused if it has another form."""
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        fault = " ".join(str(error).split()[:30])
-        raise ValueError(
-            f"the weights in {where} do not fit the model of its config.json ({fault} …): one of the two was "
-            "changed, or another version of Sonarium wrote them; start a new run folder"
-        ) from None
+    fault = unfit(module, weights)
+    if fault is None:
+        try:
+            module.load_state_dict(weights)
+            return
+        except RuntimeError as error:
+            fault = f"{' '.join(str(error).split()[:30])} …"
+    raise ValueError(
+        f"the weights in {where} do not fit the model of its config.json ({fault}): one of the two was "
+        "changed, or another version of Sonarium wrote them; start a new run folder"
+    )
+
+
+def unfit(module: torch.nn.Module, weights: Mapping[str, Tensor]) -> str | None:
+    """What torch would load and no training saves: weights of another type, or not finite."""
+    for name, present in module.state_dict().items():
+        found = weights.get(name)
+        if found is None or found.shape != present.shape:
+            continue
+        if found.dtype != present.dtype:
+            return f"{name} is of {found.dtype}, expected {present.dtype}"
+        # A mask may be of −∞ from the beginning.
+        if not bool((found.isfinite() | ~present.isfinite().to(found.device)).all()):
+            return f"{name} holds NaN or infinite numbers"
+    return None

@@ -6,6 +6,7 @@ No pickle is read or written.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
@@ -33,9 +35,19 @@ class FileSegment:
 
     def load(self) -> dict[str, np.ndarray]:
         """The arrays, mapped into memory."""
+        try:
+            # Refuses a header that does not fit its file.
+            with safe_open(self.path, "np"):
+                pass
+        except SafetensorError as error:
+            raise ValueError(f"'{self.path}' is no file of safetensors ({error}): restore it") from None
         with open(self.path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
+        if unknown := {array["dtype"] for name, array in header.items() if name != "__metadata__"} - KINDS.keys():
+            raise ValueError(
+                f"'{self.path}' has arrays of {', '.join(unknown)}, which no segment holds: restore it"
+            )
         return {
             name: np.memmap(
                 self.path, KINDS[array["dtype"]], "r", 8 + size + array["data_offsets"][0], tuple(array["shape"])
@@ -125,31 +137,73 @@ def own(tensor: Tensor) -> Tensor:
 
 
 def unpack(packed: Tree, tensors: Mapping[str, Tensor], root: Path) -> Tree:
-    """The tree that was packed; tuples come back as lists."""
+    """The tree that was packed; tuples come back as lists. A ValueError says what no state that was packed has."""
     if isinstance(packed, list):
         return [unpack(value, tensors, root) for value in packed]
     if not isinstance(packed, dict):
         return packed
     if len(packed) == 1 and packed.keys() <= TAGS:
         [(tag, value)] = packed.items()
-        if tag == "tensor":
-            return tensors[value]
-        if tag == "$array":
-            return tensors[value].numpy()
+        if tag in ("tensor", "$array"):
+            return tensor_of(value, tensors) if tag == "tensor" else array_of(tensor_of(value, tensors), value)
         if tag == "$segment":
-            return FileSegment(root / value[0], value[1], value[2])
+            name, sha256, size = checked_segment(value)
+            return FileSegment(root / name, sha256, size)
         tree = unpack(value, tensors, root)
-        return dict(tree) if tag == "$pairs" else generator_of(tree)
+        return pairs_of(tree) if tag == "$pairs" else generator_of(tree)
     return {key: unpack(value, tensors, root) for key, value in packed.items()}
 
 
-def generator_of(state: dict[str, Any]) -> np.random.Generator:
+def tensor_of(name: Tree, tensors: Mapping[str, Tensor]) -> Tensor:
+    if not isinstance(name, str) or name not in tensors:
+        raise ValueError(f"it refers to the tensor {name!r:.60}, which is not saved beside it")
+    return tensors[name]
+
+
+def array_of(tensor: Tensor, name: str) -> np.ndarray:
+    try:
+        return tensor.numpy()
+    except TypeError:
+        raise ValueError(f"the array '{name}' is of {tensor.dtype}, which no array is") from None
+
+
+def pairs_of(tree: Tree) -> dict[Any, Any]:
+    """A dictionary whose keys need not be strings."""
+    pairs = tree if isinstance(tree, list) else [None]
+    if not all(isinstance(pair, list) and len(pair) == 2 and is_key(pair[0]) for pair in pairs):
+        raise ValueError(f"its $pairs are {tree!r:.60}, expected pairs of a key and a value")
+    return dict(pairs)
+
+
+def is_key(value: Tree) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def generator_of(state: Tree) -> np.random.Generator:
     """NumPy's generator in a state that was saved."""
     kinds = (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
     known = {kind.__name__: kind for kind in kinds}
-    bits: Any = known[state["bit_generator"]]()
-    bits.state = state
+    try:
+        bits: Any = known[state["bit_generator"]]()
+        bits.state = state
+    except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
+        raise ValueError(f"it holds a random state that is none of NumPy's: {error!r:.60}") from None
     return np.random.Generator(bits)
+
+
+SEGMENT = re.compile(r"segments/(?!\.)[^/\x00]+/[0-9a-f]{32}\.safetensors")
+"""How segments are named in a run folder: never a file outside."""
+
+
+def checked_segment(value: Tree) -> tuple[str, str, int]:
+    """Name, hash and size of a segment, as they are packed."""
+    if isinstance(value, list) and len(value) == 3:
+        name, sha256, size = value
+        if isinstance(name, str) and SEGMENT.fullmatch(name) and isinstance(sha256, str) and type(size) is int:
+            return name, sha256, size
+    raise ValueError(
+        f"it refers to the segment {value!r:.60}, expected segments/NAME/HASH.safetensors, hash and size"
+    )
 
 
 def segments_in(packed: Tree) -> Iterator[tuple[str, str, int]]:
@@ -159,8 +213,7 @@ def segments_in(packed: Tree) -> Iterator[tuple[str, str, int]]:
             yield from segments_in(value)
     elif isinstance(packed, dict):
         if packed.keys() == {"$segment"}:
-            name, sha256, size = packed["$segment"]
-            yield name, sha256, size
+            yield checked_segment(packed["$segment"])
         else:
             for value in packed.values():
                 yield from segments_in(value)

@@ -7,9 +7,10 @@ and is evaluated whatever becomes of the run below.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +19,8 @@ from safetensors.torch import load as deserialise
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from sonarium.files import written_aside
+from sonarium.config import Range, check_ranges, fits, short
+from sonarium.files import read_json, written_aside
 from sonarium.worlds.contract import Batch, Factor, Mark, Signal, World
 from sonarium.worlds.counter import places
 
@@ -33,12 +35,11 @@ FOLDER = "codes"
 class CodesConfig:
     """Training pieces of codes."""
 
-    frames: int = 64
+    frames: Annotated[int, Range(0, 2**24)] = 64
     """Frames in a training piece; longer clips are cropped at random, shorter ones padded; 0 crops none."""
 
     def __post_init__(self) -> None:
-        if self.frames < 0:
-            raise ValueError(f"--frames {self.frames}: give a number of frames, or 0 for whole clips")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,14 @@ class Encoded:
         for name, held in counts.items():
             if held is not None and len(held) != clips:
                 raise ValueError(f"codes of {self.source}: {clips} clips, {len(held)} {name}: give one a clip")
+        if self.values is not None and self.values.shape[1] != len(self.factors):
+            raise ValueError(
+                f"codes of {self.source}: {len(self.factors)} factors, {self.values.shape[1]} values of each clip"
+            )
+        if self.groups is not None and self.group_names and int(self.groups.max()) >= len(self.group_names):
+            raise ValueError(
+                f"codes of {self.source}: group {int(self.groups.max())}, there are {len(self.group_names)}"
+            )
         if self.track_values is not None and self.track_values.shape != (frames, len(self.tracks)):
             raise ValueError(
                 f"codes of {self.source}: tracks of shape {tuple(self.track_values.shape)}, expected is "
@@ -94,7 +103,12 @@ class Encoded:
     def save(self, folder: Path) -> None:
         """Write a new folder, without pickle, from which `load` makes an equal object."""
         held = {part.name: getattr(self, part.name) for part in fields(self)}
-        arrays = {name: value.contiguous() for name, value in held.items() if isinstance(value, Tensor)}
+        # Copies: safetensors refuses tensors that share memory, as the groups and recordings of a world may.
+        arrays = {
+            name: value.clone(memory_format=torch.contiguous_format)
+            for name, value in held.items()
+            if isinstance(value, Tensor)
+        }
         names = {name: value for name, value in held.items() if value is not None and name not in arrays}
         names["factors"], names["tracks"] = (
             [asdict(factor) for factor in group] for group in (self.factors, self.tracks)
@@ -109,20 +123,66 @@ class Encoded:
     def load(cls, folder: Path) -> "Encoded":
         try:
             arrays = deserialise((folder / ARRAYS).read_bytes())
-            names = json.loads((folder / NAMES).read_text(encoding="ascii"))
-            written = names.pop("format")
-            if written != FORMAT:
-                raise ValueError(f"format {written}, this version of Sonarium reads {FORMAT}")
+            names = checked_names(read_json(folder / NAMES))
+            check_arrays(arrays)
             for name in ("factors", "tracks"):
                 names[name] = tuple(Factor(**{**made, "values": tuple(made["values"])}) for made in names[name])
             for name in ("group_names", "identities", "paths"):
                 names[name] = tuple(names[name])
             names["marks"] = tuple(tuple((*mark,) for mark in marks) for marks in names["marks"])
             return cls(**arrays, **names)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError, SafetensorError) as error:
             raise ValueError(
                 f"codes in '{folder}' cannot be read ({error}): restore them, or encode again"
             ) from error
+
+
+STORED = {
+    "frame_rate": float, "frame_first": float, "group_kind": str, "planted": bool, "source": str,
+    "factors": tuple[dict[str, Any], ...], "tracks": tuple[dict[str, Any], ...], "group_names": tuple[str, ...],
+    "identities": tuple[str, ...], "paths": tuple[str, ...], "marks": tuple[tuple[Mark, ...], ...],
+}  # fmt: skip
+"""What the file of names holds, and of which types."""
+FACTOR = {"name": str, "values": tuple[str, ...] | tuple[float, ...], "unit": str}
+ARRAY_TYPES = {
+    "codes": (True, 2), "lengths": (False, 1), "values": (True, 2), "groups": (False, 1), "recordings": (False, 1),
+    "track_values": (True, 2),
+}  # fmt: skip
+"""Of each array: whether it holds fractions, else whole numbers from 0, and its number of axes."""
+
+
+def checked_names(names: Any) -> dict[str, Any]:
+    """What the file of names holds, refused where it is of other names or types."""
+    if not isinstance(names, dict):
+        raise ValueError(f"{NAMES} holds no object")
+    if (written := names.pop("format", None)) != FORMAT:
+        raise ValueError(f"format {short(written)}, this version of Sonarium reads {FORMAT}")
+    if names.keys() != STORED.keys():
+        raise ValueError(f"{NAMES} has {short(sorted(names))}, expected {', '.join(STORED)}")
+    for name, hint in STORED.items():
+        if not fits(hint, names[name]):
+            raise ValueError(f"{name} is {short(names[name])}")
+    for factor in (*names["factors"], *names["tracks"]):
+        if not (factor.keys() == FACTOR.keys() and all(fits(FACTOR[key], value) for key, value in factor.items())):
+            raise ValueError(f"a factor is {short(factor)}")
+        if not factor["values"]:
+            raise ValueError(f"the factor {short(factor['name'])} has no values")
+    if not names["frame_rate"] > 0:
+        raise ValueError(f"frame_rate is {names['frame_rate']}")
+    return names
+
+
+def check_arrays(arrays: Mapping[str, Tensor]) -> None:
+    """Refuse arrays of other names, types or forms, or with numbers beyond their range."""
+    for name, array in arrays.items():
+        fractions, axes = ARRAY_TYPES.get(name, (False, -1))
+        right = array.is_floating_point() if fractions else array.dtype == torch.int64
+        if not right or array.ndim != axes:
+            raise ValueError(f"{name} is of {array.dtype} with {array.ndim} axes")
+        if not fractions and len(array) and int(array.min()) < 0:
+            raise ValueError(f"{name} has negative numbers")
+    if missing := {"codes", "lengths"} - arrays.keys():
+        raise ValueError(f"{ARRAYS} lacks {', '.join(sorted(missing))}")
 
 
 def gather(

@@ -219,7 +219,7 @@ FRAMES = fresh().normal(size=(24, 3))
         (lambda: abx(FRAMES, ITEM, CATEGORY * 0, SPEAKER, fresh()), "there is no triple"),
         (lambda: abx(FRAMES * np.nan, ITEM, CATEGORY, SPEAKER, fresh()), "not finite in 24 row"),
         (lambda: ABXConfig("between"), "speakers is 'between': give 'within' or 'across'"),  # pyright: ignore
-        (lambda: ABXConfig(most=1), "most is 1"),
+        (lambda: ABXConfig(most=1), "most=1: give a whole number of at least 2"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(ask, says) -> None:

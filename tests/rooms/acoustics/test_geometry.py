@@ -102,8 +102,11 @@ def test_a_plan_that_encloses_nothing_or_twice_is_refused(corners, says):
         (lambda: shoebox((4,)), "two or three positive lengths"),
         (lambda: shoebox((4, -3)), "two or three positive lengths"),
         (lambda: shoebox((4, np.nan)), "two or three positive lengths"),
-        (lambda: regular(2, 3.0), "at least 3 sides"),
-        (lambda: regular(6, np.nan), "positive radius"),
+        (lambda: regular(2, 3.0), "got sides=2: give a whole number from 3 to 1000"),
+        (lambda: regular(3.5, 1.0), "got sides=3.5: give a whole number"),  # pyright: ignore[reportArgumentType]
+        (lambda: regular(10_000, 5.0), "got sides=10000"),
+        (lambda: polygon(np.random.default_rng(0).random((10_000, 2))), "got 10000 corners: give at most 1000"),
+        (lambda: regular(6, np.nan), "got radius=nan: give a positive number"),
         (lambda: polygon(ELL, height=0.0), "height 0"),
         (lambda: polygon(ELL, height=np.nan), "height nan"),
         (lambda: shoebox((4, 3), speed=0.0), "speed of sound"),

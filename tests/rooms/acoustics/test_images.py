@@ -177,7 +177,7 @@ def test_what_one_hears_of_the_other_the_other_hears_of_the_one(room, seed):
         ((5, 0), 2, "not inside"),
         ((np.nan, 1), 2, "not inside"),
         ((1, 1, 1), 2, "3 coordinates in a room of 2"),
-        ((1, 1), -1, "order -1"),
+        ((1, 1), -1, "order=-1"),
     ],
 )
 def test_bad_sources_and_orders_are_refused(source, order, says):

@@ -206,6 +206,26 @@ def both(source: object = ((1, 1),), ear: object = ((2, 2),), **others: object) 
     simulate(shoebox((5, 4)), source, ear, **others)  # pyright: ignore[reportArgumentType]
 
 
+def test_what_would_fill_the_memory_is_refused_before_it_is_computed():
+    with pytest.raises(ValueError, match=r"lasts 3.2\de\+04 s \(\d{3},\d{3},\d{3} samples\), more than 30 s"):
+        simulate(shoebox((1e6, 1e6)), [(1, 1)], [(2, 2)], RATE)
+    # The sound of a source nearby is heard in the first second.
+    assert simulate(shoebox((1e6, 1e6)), [(1, 1)], [(2, 2)], RATE, 2, length=500).any()
+    # A hexagon without absorption, and a cuboid, whose images are known beforehand.
+    for room, source in ((regular(6, 5, absorption=0.0), (5, 5)), (shoebox((6, 5, 3), absorption=0.0), (1, 1, 1))):
+        with pytest.raises(ValueError, match="at order 200 a source has more than 5,000 images"):
+            simulate(room, [source], [source], RATE, 200, most_images=5000)
+
+
+def test_as_many_images_as_are_allowed_are_computed():
+    # In a plane 1 + 2 N (N + 1), of which each has floors and ceilings up to the order.
+    count = sum(4 * max(depth, 0.25) * (1 + 2 * (3 - depth)) for depth in range(4))
+    room, places = shoebox((6, 5, 3)), ([(1, 1, 1)], [(2, 2, 2)])
+    assert simulate(room, *places, RATE, 3, most_images=round(count)).any()
+    with pytest.raises(ValueError, match="images"):
+        simulate(room, *places, RATE, 3, most_images=round(count) - 1)
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -216,9 +236,15 @@ def both(source: object = ((1, 1),), ear: object = ((2, 2),), **others: object) 
         (lambda: both((1, 1)), "rows of 2 coordinates"),
         (lambda: both(ear=((1, 1, 1),)), "rows of 2 coordinates"),
         (lambda: both(np.zeros((0, 2))), "rows of 2 coordinates"),
-        (lambda: both(rate=0), "got rate 0"),
-        (lambda: both(order=-1), "order -1"),
-        (lambda: both(length=0), "length 0"),
+        (lambda: both(rate=0), "got rate=0: give a whole number from 1"),
+        (lambda: both(order=-1), "got order=-1: give a whole number of at least 0"),
+        (lambda: both(order=1.5), "got order=1.5: give a whole number"),
+        (lambda: both(length=0), "got length=0"),
+        (lambda: both(dtype=int), "got dtype <class 'int'>: give numpy.float32 or numpy.float64"),
+        (lambda: both(dtype=np.float16), "give numpy.float32 or numpy.float64"),
+        (lambda: both(order=10**6), "more than 1,000,000 images: give a lower order, or a larger most_images"),
+        (lambda: both(order=3, most_images=24), "more than 24 images"),
+        (lambda: both(longest_response=0.01), "more than 0.01 s: give a smaller room"),
         (lambda: render(np.ones((2, 1, 5)), np.ones((3, 7))), "3 sounds for 2 sources"),
     ],
 )

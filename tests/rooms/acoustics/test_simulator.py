@@ -1,5 +1,9 @@
 """Listeners on the move: long convolutions, one room beside many, clocks, heads, and what must be refused."""
 
+import os
+import signal
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -315,3 +319,24 @@ def test_the_map_tells_levels_of_what_is_on():
     assert acoustics.levels(0, points) == pytest.approx([0, -6.02, -7.96], abs=0.1)
     acoustics.enter(0, room, np.array([[2, 4.0], [7, 4.0]]), noise(0, 500, 500))
     assert acoustics.levels(0, points)[2] == pytest.approx(-7.96 + 3.01, abs=0.1)
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    count = 64
+    acoustics = Acoustics(count, 1, RATE, WINDOW, 1, threads=2)
+    for slot in range(count):
+        acoustics.enter(slot, shoebox((5, 4)), np.array([[1.0, 1.0]]), noise(slot, 300))
+    places, headings = np.full((count, 2), 2.0), np.zeros(count)
+    acoustics.hear(places, headings)
+    with warnings.catch_warnings():
+        # Newer versions of Python remark on every fork of a process with threads.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        # A child that waits for threads which it has not is ended by the alarm.
+        signal.alarm(300)
+        try:
+            os._exit(0 if np.isfinite(acoustics.hear(places, headings)).all() else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0

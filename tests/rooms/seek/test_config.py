@@ -15,7 +15,7 @@ from sonarium.rooms.seek.synthesis import VOICES
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sources": 0}, "sources=0: give a number from 1 to 8"),
+        ({"sources": 0}, "sources=0: give a whole number from 1 to 8"),
         ({"sources": 9}, "sources=9"),
         ({"absorption": 1.2}, r"absorption=1\.2: give a number from 0 to 1"),
         ({"absorption": -0.1}, "absorption"),
@@ -30,7 +30,12 @@ from sonarium.rooms.seek.synthesis import VOICES
         ({"smallest": 8.0, "largest": 7.0}, "largest=7"),
         ({"loop": 0.2}, "lengthen the loop"),
         ({"size": (0.2, 4.0)}, "a head fits in"),
-        ({"size": (math.nan, 4.0)}, "a head fits in"),
+        ({"size": (math.nan, 4.0)}, "size=.*give a positive number up to 10000"),
+        ({"largest": 1e6}, "largest=1000000.0: give a number from 0.5 to 10000"),
+        ({"largest": 5000}, "order=3 reaches 15000 m, .* or a larger longest_response"),
+        ({"height": 1e308}, r"height=1e\+308: give a number from 0.1 to 10000"),
+        ({"max_steps": 10**29}, "max_steps=1000.*: give a whole number from 1"),
+        ({"variants": 1000, "loop": 600.0}, "or fewer variants"),
         ({"corners": ((0, 0), (4, 0), (4, 4))}, "room='fixed'"),
         ({"height": 2.0, "ear_height": 2.5}, "ear_height=2.5"),
         ({"room": "cave"}, "room='cave': choose one of fixed, shoebox"),

@@ -146,7 +146,7 @@ def test_what_is_asked_for_has_to_be_there(changes, reason, corpus):
 
 def test_settings_have_to_make_sense():
     for wrong in ({"rate": 0}, {"seconds": 0}, {"seconds": 1e-9}, {"bad_fraction": 2}, {"channel": -1}):
-        with pytest.raises(ValueError, match=f"--{next(iter(wrong)).replace('_', '-')}"):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             replace(RecordingsConfig(), **wrong)
 
 

@@ -10,12 +10,13 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal, no_type_check
+from typing import Annotated, Literal, no_type_check
 
 import numba
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from sonarium.config import Range, check_ranges
 from sonarium.measures.probes.frames import checked_codes, clip_means
 
 SAME = 1e-7
@@ -36,10 +37,11 @@ class ABXConfig:
     """Distance between frames: the angle as a fraction of π, or 1 − cosine."""
     align: Literal["dtw", "mean"] = "dtw"
     """Whether items are compared along the cheapest alignment of their frames, or by their mean frames."""
-    most: int | None = 10
+    most: Annotated[int | None, Range(2)] = 10
     """Maximum number of items per category, speaker and context, drawn at random from more; None for all."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         for name, known in (
             ("speakers", ("within", "across")),
             ("distance", ("angular", "cosine")),
@@ -47,8 +49,6 @@ class ABXConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: give {known[0]!r} or {known[1]!r}")
-        if self.most is not None and self.most < 2:
-            raise ValueError(f"most is {self.most}: at least 2 are needed for an A and an X, or None for all")
 
 
 @dataclass(frozen=True)

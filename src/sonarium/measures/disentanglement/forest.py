@@ -9,10 +9,12 @@ what choosing among them at random gives on average: two copies of a code have t
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float, Int, UInt32
 
+from sonarium.config import Range, check_ranges
 from sonarium.measures.disentanglement.tree import add_prediction, grow_tree
 
 
@@ -20,12 +22,15 @@ from sonarium.measures.disentanglement.tree import add_prediction, grow_tree
 class ForestConfig:
     """The size of a forest."""
 
-    trees: int = 20
+    trees: Annotated[int, Range(1, 10**5)] = 20
     """Trees whose predictions are averaged."""
-    depth: int = 14
+    depth: Annotated[int, Range(1, 60)] = 14
     """The longest path from the root to a leaf."""
-    leaf: int = 3
+    leaf: Annotated[int, Range(1)] = 3
     """The fewest distinct clips in a leaf."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 Tree = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -7,6 +7,7 @@ regression the mean cross entropy + ½·strength·|W|²; the intercept is free.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import nn
+
+from sonarium.config import Range, check_ranges
 
 Scores = Callable[[Float[np.ndarray, "row code"]], Float[np.ndarray, "row class_"]]
 Watch = tuple[Float[np.ndarray, "watched code"], Int[np.ndarray, " watched"]]
@@ -114,18 +117,21 @@ def logistic_path(
 class NetworkConfig:
     """One hidden layer, and how it is trained."""
 
-    hidden: tuple[int, ...] = (64, 512)
+    hidden: Annotated[tuple[int, ...], Range(1, 65536)] = (64, 512)
     """Sizes of the hidden layer to choose from."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Range(0, above=True)] = 1e-3
     """Learning rate of AdamW."""
-    decay: float = 1e-2
+    decay: Annotated[float, Range(0)] = 1e-2
     """Weight decay of AdamW."""
-    batch: int = 256
+    batch: Annotated[int, Range(1)] = 256
     """Batch size."""
-    epochs: int = 100
+    epochs: Annotated[int, Range(1)] = 100
     """Maximum number of epochs."""
-    patience: int = 8
+    patience: Annotated[int, Range(1)] = 8
     """Epochs without a lower validation loss after which training stops."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def network(codes: int, hidden: int, classes: int, generator: torch.Generator) -> nn.Sequential:

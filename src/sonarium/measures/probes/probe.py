@@ -7,11 +7,12 @@ by linear classifiers follows Alain and Bengio (2016); for speech, van den Oord,
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from sonarium.config import Range, check_ranges
 from sonarium.measures.probes.classifiers import (
     NetworkConfig,
     Scores,
@@ -30,24 +31,23 @@ class ProbeConfig:
 
     kind: Literal["ridge", "logistic", "mlp"] = "logistic"
     """Linear classifiers (least squares or cross entropy), or a network with one hidden layer."""
-    strengths: tuple[float, ...] = (10.0, 1.0, 0.1, 1e-2, 1e-3)
+    strengths: Annotated[tuple[float, ...], Range(0, above=True)] = (10.0, 1.0, 0.1, 1e-2, 1e-3)
     """Strengths of regularisation of ridge and logistic probes to choose from, per row."""
     network: NetworkConfig = NetworkConfig()
     """Sizes and training of the network."""
-    lots: int = 5
+    lots: Annotated[int, Range(2)] = 5
     """Folds of groups that hyperparameters are chosen on where one group is left out for the test."""
     refit: bool = False
     """Whether the chosen probe is fitted once more, on the training and validation groups together."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.kind not in ("ridge", "logistic", "mlp"):
             raise ValueError(f"kind is {self.kind!r}: give 'ridge', 'logistic' or 'mlp'")
-        if not self.strengths or min(self.strengths) <= 0:
-            raise ValueError(f"strengths are {self.strengths}: give positive numbers, at least one")
-        if not self.network.hidden or min(self.network.hidden) < 1:
-            raise ValueError(f"hidden sizes are {self.network.hidden}: give at least one, each at least 1")
-        if self.lots < 2:
-            raise ValueError(f"lots is {self.lots}: at least 2 are needed to leave one out")
+        if not self.strengths:
+            raise ValueError(f"strengths={self.strengths}: give at least one")
+        if not self.network.hidden:
+            raise ValueError(f"hidden={self.network.hidden}: give at least one size")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ exported program keeps.
 """
 
 from dataclasses import dataclass
-from typing import Literal, no_type_check
+from typing import Annotated, Literal, no_type_check
 
 import torch
 from einops import einsum, rearrange
@@ -18,28 +18,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonarium.config import Range, check_ranges
+
 
 @dataclass(frozen=True)
 class ContextConfig:
     network: Literal["gru", "lstm", "transformer"] = "gru"
     """Context network."""
-    width: int = 256
+    width: Annotated[int, Range(1, 2**14)] = 256
     """Dimension of the context, the hidden size of the network."""
-    depth: int = 1
+    depth: Annotated[int, Range(1, 64)] = 1
     """Number of layers."""
-    heads: int = 8
+    heads: Annotated[int, Range(1, 1024)] = 8
     """Number of attention heads of a transformer."""
-    reach: int = 128
+    reach: Annotated[int, Range(1, 2**16)] = 128
     """Longest relative distance in frames that a transformer distinguishes."""
     bidirectional: bool = False
     """Add a second network that runs backwards, as in CDCK6; codes then have twice the width."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.network not in ("gru", "lstm", "transformer"):
             raise ValueError(f"network={self.network!r}: give gru, lstm or transformer")
-        for name in ("width", "depth", "heads", "reach"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
         if self.network == "transformer":
             check_heads(self.width, self.heads, "width")
 

@@ -10,13 +10,14 @@ that were published.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sonarium.config import Range, check_ranges
 from sonarium.features.waveform import Waveform, WaveformConfig, sounding
 from sonarium.models.contract import FeatureLearner, FrameEncoder, Learner
 from sonarium.models.contrast import ContrastConfig, Outcome, contrast, draw_time
@@ -35,21 +36,19 @@ HEADS, HIDDEN = 8, 2048
 class PredictorConfig:
     form: Literal["linear", "mlp", "transformer"] = "linear"
     """Predictor: a matrix (linear), two with a ReLU between (mlp), or a layer of causal transformer."""
-    steps_ahead: int = 12
+    steps_ahead: Annotated[int, Range(1, 1024)] = 12
     """Prediction horizon in frames: frames 1 to N ahead are predicted."""
     predictor_bias: bool = False
     """Bias in linear predictors."""
-    units: int = 256
+    units: Annotated[int, Range(1, 2**16)] = 256
     """Hidden units of an mlp predictor."""
-    span: int = 116
+    span: Annotated[int, Range(1, 2**16)] = 116
     """Longest relative distance in frames that a transformer predictor distinguishes."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if self.form not in ("linear", "mlp", "transformer"):
             raise ValueError(f"form={self.form!r}: give linear, mlp or transformer")
-        for name in ("steps_ahead", "units", "span"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
 
 
 @dataclass(frozen=True)

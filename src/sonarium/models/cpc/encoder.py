@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonarium.config import Range, check_ranges
 from sonarium.features.mel import mel_filters
 from sonarium.features.waveform import sounding
 from sonarium.models.blocks import wide
@@ -31,6 +32,7 @@ from sonarium.training.contract import Engine
 Norm = Literal["batch", "channel", "none"]
 Count = TypeVar("Count", int, Tensor)
 
+MOST_LAYERS = 64
 WINDOW, HOP = 0.025, 0.010
 """Window and hop length of the mel bands in seconds."""
 QUIET = 4e-4
@@ -41,44 +43,36 @@ SPREAD = 3.0
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    filters: tuple[int, ...] = (64, 96, 128, 128, 128)
+    filters: Annotated[tuple[int, ...], Range(1, 2**14)] = (64, 96, 128, 128, 128)
     """Output channels of each convolution; one number stands for all layers."""
-    kernels: tuple[int, ...] = (10, 8, 4, 4, 4)
+    kernels: Annotated[tuple[int, ...], Range(1, 2**16)] = (10, 8, 4, 4, 4)
     """Kernel size of each convolution."""
-    strides: tuple[int, ...] = (5, 4, 2, 2, 2)
+    strides: Annotated[tuple[int, ...], Range(1, 2**16)] = (5, 4, 2, 2, 2)
     """Stride of each convolution; their product is the hop length of the codes."""
-    paddings: tuple[int, ...] = (3, 2, 1, 1, 1)
+    paddings: Annotated[tuple[int, ...], Range(0, 2**16)] = (3, 2, 1, 1, 1)
     """Zero padding at either end of each convolution."""
     norm: Norm = "channel"
     """Normalisation after each convolution: batch (batch normalisation), channel (layer normalisation of each
     frame's channels, so that nothing leaks between clips or from later to earlier frames), or none."""
     bias: bool = True
     """Bias in the convolutions."""
-    mels: int = 0
+    mels: Annotated[int, Range(0, 1024)] = 0
     """Number of mel bands, 100 frames a second, that the convolutions take in place of samples; 0 takes
     samples."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         layers = len(self.kernels)
         demands = [
-            ("kernels", layers > 0 and min(self.kernels) >= 1, "one or more whole numbers of at least 1"),
-            (
-                "strides",
-                len(self.strides) == layers and min(self.strides) >= 1,
-                f"{layers} numbers, one per kernel, of at least 1",
-            ),
+            ("kernels", 0 < layers <= MOST_LAYERS, f"from 1 to {MOST_LAYERS} whole numbers"),
+            ("strides", len(self.strides) == layers, f"{layers} numbers, one per kernel"),
             (
                 "paddings",
                 len(self.paddings) == layers
-                and all(0 <= p < k for p, k in zip(self.paddings, self.kernels, strict=True)),
+                and all(p < k for p, k in zip(self.paddings, self.kernels, strict=True)),
                 f"{layers} numbers, one per kernel and less than it",
             ),
-            (
-                "filters",
-                len(self.filters) in (1, layers) and min(self.filters) >= 1,
-                f"one number, or {layers}, of at least 1",
-            ),
-            ("mels", self.mels >= 0, "a whole number of at least 0"),
+            ("filters", len(self.filters) in (1, layers), f"one number, or {layers}"),
             ("norm", self.norm in ("batch", "channel", "none"), "batch, channel or none"),
         ]
         for name, met, expected in demands:

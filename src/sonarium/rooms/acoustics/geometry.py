@@ -12,7 +12,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float
 
+from sonarium.config import Range, check_number
 from sonarium.rooms.acoustics.absorption import OCTAVES, Absorption, Air, per_wall
+from sonarium.rooms.acoustics.limits import MOST_CORNERS
 
 SPEED = 343.0
 """Speed of sound in m/s in air at about 20 °C."""
@@ -155,8 +157,8 @@ def regular(
     speed: float = SPEED,
 ) -> Room:
     """A regular polygon with circumradius `radius`, centred at (radius, radius), its first corner on the right."""
-    if sides < 3 or not radius > 0:
-        raise ValueError(f"got {sides} sides and radius {radius}: give at least 3 sides and a positive radius")
+    check_number("sides", sides, Range(3, MOST_CORNERS), whole=True)
+    check_number("radius", radius, Range(0, above=True))
     angle = 2 * np.pi * np.arange(sides) / sides
     corners = radius + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return polygon(corners, height, absorption, bands, air, speed)
@@ -193,6 +195,8 @@ def check_plan(plan: Float[np.ndarray, "..."]) -> None:
     """Refuse what is not a simple polygon."""
     if plan.ndim != 2 or plan.shape[1] != 2 or len(plan) < 3:
         raise ValueError(f"got corners of shape {plan.shape}: give at least 3 corners (x, y)")
+    if len(plan) > MOST_CORNERS:
+        raise ValueError(f"got {len(plan)} corners: give at most {MOST_CORNERS}, as of a simpler floor plan")
     if not np.isfinite(plan).all():
         raise ValueError("the corners hold NaN or infinite values: give metres")
     following = np.roll(plan, -1, axis=0)

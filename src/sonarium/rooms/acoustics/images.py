@@ -17,8 +17,10 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from sonarium.config import Range, check_number
 from sonarium.rooms.acoustics.geometry import Room
 from sonarium.rooms.acoustics.jit import compiled
+from sonarium.rooms.acoustics.limits import MOST_IMAGES, check_images
 
 EVERYWHERE = -1
 """The wall of a beam without edges, which is audible everywhere."""
@@ -81,23 +83,33 @@ class Images:
         return float(np.sqrt(plan[:, 0] ** 2 + plan[:, 1] ** 2 + tallest**2).max())
 
 
-def find_images(room: Room, source: Float[np.ndarray, " axis"], order: int, lattice: bool | None = None) -> Images:
-    """The images of a source. `lattice=False` traces beams in a rectangle too."""
+def find_images(
+    room: Room,
+    source: Float[np.ndarray, " axis"],
+    order: int,
+    lattice: bool | None = None,
+    most: int = MOST_IMAGES,
+) -> Images:
+    """The images of a source; more than `most` are refused. `lattice=False` traces beams in a rectangle too."""
     if len(source) != room.dimension:
         raise ValueError(f"got a source with {len(source)} coordinates in a room of {room.dimension} dimensions")
     if not room.inside(source[None])[0]:
         raise ValueError(
             f"the source at {np.round(source, 3).tolist()} is not inside the room: move it off the walls"
         )
-    if order < 0:
-        raise ValueError(f"got order {order}: 0 is the direct sound alone, 1 adds first reflections, and so on")
+    check_number("order", order, Range(0), whole=True)
+    order = int(order)
     plan_gains = room.gains[: len(room.corners)]
     if room.box and lattice is not False:
+        check_images(2 * order * (order + 1) + 1, order, most)
         plan = box_lattice(room, source[:2], order)
     else:
-        plan = grow(room.corners, room.next_corners, plan_gains, source[:2], order)
+        plan = grow(room.corners, room.next_corners, plan_gains, source[:2], order, most)
+    check_images(max(len(plan[0]), 0 if room.height is None else 2 * order + 1), order, most)
     heights, height_gain = storeys(room, source, order)
-    return Images(*plan, heights, height_gain, order)
+    images = Images(*plan, heights, height_gain, order)
+    check_images(int(images.levels().sum()), order, most)
+    return images
 
 
 def storeys(
@@ -204,8 +216,8 @@ def lit(corner, far_corner, apex, edges, wall, wall_start, wall_end):
 
 @compiled
 @no_type_check
-def grow(corners, far_corners, gains, source, order):
-    """Trace all beams, breadth first: apex, edges, wall, parent, depth and gain of each."""
+def grow(corners, far_corners, gains, source, order, most):
+    """Trace all beams, breadth first: apex, edges, wall, parent, depth and gain of each; ends after `most`."""
     room = 64
     apex, edges = np.empty((room, 2)), np.empty((room, 4))
     gain = np.empty((room, gains.shape[1]))
@@ -213,7 +225,7 @@ def grow(corners, far_corners, gains, source, order):
     apex[0], edges[0], gain[0] = source, 0.0, 1.0
     ints[0, 0], ints[0, 1], ints[0, 2] = -1, -1, 0
     count, beam = 1, 0
-    while beam < count and ints[beam, 2] < order:
+    while beam < count <= most and ints[beam, 2] < order:
         for wall in range(len(corners)):
             last_wall = ints[beam, 0]
             if wall == last_wall or (gain[beam] * gains[wall]).max() <= 0.0:

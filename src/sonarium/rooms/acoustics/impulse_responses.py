@@ -11,10 +11,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.fft import next_fast_len
 
+from sonarium.config import Range, check_number
 from sonarium.rooms.acoustics.arrivals import LEAD
 from sonarium.rooms.acoustics.filterbank import audible_bands, filters, half_length
 from sonarium.rooms.acoustics.geometry import Room
 from sonarium.rooms.acoustics.images import find_images
+from sonarium.rooms.acoustics.limits import LONGEST_RESPONSE, MOST_IMAGES, check_length
 from sonarium.rooms.acoustics.slots import Slots
 
 Points = Sequence[Sequence[float] | Float[np.ndarray, " _"]] | Float[np.ndarray, "_ _"]
@@ -28,25 +30,32 @@ def simulate(
     order: int = 10,
     length: int | None = None,
     dtype: type = np.float32,
+    most_images: int = MOST_IMAGES,
+    longest_response: float = LONGEST_RESPONSE,
 ) -> Float[np.ndarray, "source ear time"]:
     """Room impulse responses (RIRs) from every source to every ear (or microphone).
 
     Time 0 is sample `lead(room, rate)`, because a band-limited arrival begins before its time. `length` truncates
-    the responses; None holds the farthest image.
+    the responses; None holds the farthest image. More images of a source than `most_images`, and responses of more
+    than `longest_response` seconds, are refused before they are computed.
     """
-    if rate <= 0 or order < 0 or (length is not None and length < 1):
-        raise ValueError(
-            f"got rate {rate}, order {order}, length {length}: give a positive rate and an order of 0 or more"
-        )
+    check_number("rate", rate, Range(1, 10**6), whole=True)
+    check_number("order", order, Range(0), whole=True)
+    if length is not None:
+        check_number("length", length, Range(1), whole=True)
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise ValueError(f"got dtype {dtype!r}: give numpy.float32 or numpy.float64")
+    order, rate = int(order), int(rate)
     source_places, ear_places = places(sources, room, "source"), places(ears, room, "ear")
     bands = audible_bands(room.bands, rate)
     slots = Slots(1, len(source_places), order, rate, bands, dtype)
     slots.enter(0, room)
     for number, place in enumerate(source_places):
-        slots.place(0, number, find_images(room, place, order), room)
+        slots.place(0, number, find_images(room, place, order, most=most_images), room)
     listening = np.zeros((1, len(ear_places), 5))
     listening[0, :, : room.dimension] = ear_places
-    found = slots.responses(np.zeros(1, np.int64), listening, length or slots.length(0))[0]
+    check_length(samples := length or slots.length(0), rate, longest_response)
+    found = slots.responses(np.zeros(1, np.int64), listening, samples)[0]
     if not bands:
         return found[:, :, 0]
     return joined(found, bands, rate, length).astype(dtype)

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, get_args, no_type_check
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 
+from sonarium.config import Range, check_number
 from sonarium.rooms.acoustics.absorption import check_bands
 from sonarium.rooms.acoustics.arrivals import LEAD
 from sonarium.rooms.acoustics.convolution import Convolver
@@ -24,6 +24,7 @@ from sonarium.rooms.acoustics.filterbank import audible_bands, half_length
 from sonarium.rooms.acoustics.geometry import Room
 from sonarium.rooms.acoustics.images import find_images
 from sonarium.rooms.acoustics.jit import compiled
+from sonarium.rooms.acoustics.limits import LONGEST_RESPONSE, MOST_IMAGES, check_length, checked_device
 from sonarium.rooms.acoustics.slots import Slots
 from sonarium.rooms.acoustics.soundbank import Bank
 
@@ -54,12 +55,15 @@ class Acoustics:
         bands: Sequence[float] = (),
         threads: int | None = None,
         device: str = "cpu",
+        most_images: int = MOST_IMAGES,
+        longest_response: float = LONGEST_RESPONSE,
     ):
-        if min(slots, sources, rate, window) < 1 or order < 0 or not 0 <= ear_distance < np.inf:
-            raise ValueError(
-                f"got {slots} slots, {sources} sources, rate {rate}, window {window}, order {order}, ear distance "
-                f"{ear_distance}: give positive counts, and an order and a distance of 0 or more"
-            )
+        for name, value in {"slots": slots, "sources": sources, "rate": rate, "window": window}.items():
+            check_number(name, value, Range(1), whole=True)
+        check_number("order", order, Range(0), whole=True)
+        check_number("ear_distance", ear_distance, Range(0))
+        if threads is not None:
+            check_number("threads", threads, Range(1, 1024), whole=True)
         if clock not in get_args(Clock) or head not in get_args(Head):
             raise ValueError(f"got clock '{clock}' and head '{head}': choose stream or clip, and none or sphere")
         if head == "sphere" and not bands:
@@ -73,9 +77,11 @@ class Acoustics:
         self.aside = 0.0 if head == "sphere" else ear_distance / 2
         self.fade = min(round(FADE * rate), window) if clock == "stream" else 0
         self.lead = LEAD + half_length(used, rate)
+        self.most_images, self.longest_response = most_images, longest_response
         self.threads = threads or len(os.sched_getaffinity(0))
-        self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
-        self.convolver = Convolver(self.slots, self.bank, rate, window, self.fade, torch.device(device))
+        self.pool: tuple[int, ThreadPoolExecutor] | None = None
+        """The threads, and the process that they belong to: a forked one has none of them."""
+        self.convolver = Convolver(self.slots, self.bank, rate, window, self.fade, checked_device(device))
         self.time, self.ends = np.zeros(slots, np.int64), np.full((slots, sources), NEVER)
         self.lengths, self.dimensions = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
         self.rooms: dict[int, Room] = {}
@@ -118,8 +124,10 @@ class Acoustics:
 
     def put(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
         room = self.rooms[slot]
-        self.slots.place(slot, source, find_images(room, place, self.order), room)
+        images = find_images(room, place, self.order, most=self.most_images)
+        self.slots.place(slot, source, images, room)
         self.places[slot, source] = place
+        check_length(self.slots.length(slot), self.rate, self.longest_response)
         # Rounded, so that rooms of similar size are convolved together, and from this room alone, so that its
         # audio has the same bits whatever the other rooms are.
         needed = self.slots.length(slot) + 2 * (self.lead - LEAD)
@@ -152,11 +160,19 @@ class Acoustics:
             self.convolve(heard, rows, chosen[rows], ears[rows])
 
         jobs = self.jobs(self.lengths[chosen])
-        each = map if self.pool is None or self.convolver.alone or len(jobs) == 1 else self.pool.map
-        list(each(work, jobs))
+        if self.threads == 1 or self.convolver.alone or len(jobs) == 1:
+            list(map(work, jobs))
+        else:
+            list(self.workers().map(work, jobs))
         if self.clock == "stream":
             self.time[chosen] += self.window
         return heard
+
+    def workers(self) -> ThreadPoolExecutor:
+        """The threads of this process."""
+        if self.pool is None or self.pool[0] != os.getpid():
+            self.pool = os.getpid(), ThreadPoolExecutor(self.threads)
+        return self.pool[1]
 
     def convolve(
         self,

@@ -4,18 +4,24 @@ The task is OtoWorld's (arXiv 2007.06123): navigate a room by binaural audio, an
 near it.
 """
 
-import math
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from sonarium.catalogue import ROOMS
+from sonarium.config import Range, check_ranges
 from sonarium.features.ears import EarsConfig
+from sonarium.rooms.acoustics.geometry import SPEED
+from sonarium.rooms.acoustics.limits import LONGEST_RESPONSE, MOST_IMAGES
 from sonarium.rooms.seek.reward import REWARDS, Reward, RewardName
 
 SOUNDS = ("phone", "siren", "tones", "bird", "babble")
 MOST_SOURCES = 8
 """The shortest path through all sources takes time and memory that are exponential in their number."""
+MOST_SAMPLES = 2**28
+"""In all sounds together, a gigabyte."""
+LARGEST_ROOM = 10_000.0
+"""Metres."""
 LEEWAY = 0.05
 """Clearance in metres between an ear and a wall."""
 
@@ -24,7 +30,7 @@ LEEWAY = 0.05
 class SeekConfig:
     """Rooms, sounds, actions, observations and rewards of the environment."""
 
-    sources: int = 2
+    sources: Annotated[int, Range(1, MOST_SOURCES)] = 2
     """Number of sound sources in each room."""
     actions: Literal["turn", "compass", "continuous"] = "turn"
     """Action space. turn: forward, back, turn left, turn right. compass: up, down, left, right, turn left, turn
@@ -39,33 +45,33 @@ class SeekConfig:
     """Reward function: the default (progress along the shortest path), OtoWorld's, or its planning document's."""
     figures: Reward | None = None
     """Reward weights that replace those of `reward`."""
-    max_steps: int = 500
+    max_steps: Annotated[int, Range(1, 10**7)] = 500
     """Steps after which an episode is truncated."""
-    step: float = 0.5
+    step: Annotated[float, Range(1e-3, 1000)] = 0.5
     """Step length in metres; a step into a wall is not made."""
-    turn: float = 30.0
+    turn: Annotated[float, Range(1e-3, 180)] = 30.0
     """Turn angle in degrees."""
-    radius: float = 0.5
+    radius: Annotated[float, Range(1e-3, 1000)] = 0.5
     """Distance in metres at which a source in sight is found, and switched off."""
 
-    rate: int = 8000
+    rate: Annotated[int, Range(1000, 384000)] = 8000
     """Sampling rate in Hz."""
     clock: Literal["stream", "clip"] = "stream"
     """stream: audio is continuous, each observation is the next `seconds` of it, and reverberation carries over.
     clip: each observation is the whole sound of `loop` seconds from its beginning."""
-    seconds: float = 0.25
+    seconds: Annotated[float, Range(1e-3, 600)] = 0.25
     """Duration of a step, and of its observation, in a stream."""
-    loop: float = 4.0
+    loop: Annotated[float, Range(0.1, 600)] = 4.0
     """Duration in seconds after which each source's sound repeats."""
     sounds: tuple[str, ...] = SOUNDS
     """Source sounds: built-in ones (phone, siren, tones, bird, babble), audio files, or folders of them."""
     new_sounds: bool = True
     """Draw the sound of each source anew in every episode; otherwise source i plays the i-th sound."""
-    variants: int = 4
+    variants: Annotated[int, Range(1, 1000)] = 4
     """Number of variants of each built-in sound."""
-    level: float = -30.0
+    level: Annotated[float, Range(-120, 0)] = -30.0
     """Level of each source at 1 m, in dB(A) relative to full scale."""
-    gain: float = 1.0
+    gain: Annotated[float, Range(1e-9, 1e9)] = 1.0
     """Gain factor of the observed audio, before it is clipped to -1 ... 1."""
     ears: EarsConfig = EarsConfig()
     """Parameters of the features."""
@@ -73,51 +79,56 @@ class SeekConfig:
     room: str = "shoebox"
     """Room shape. fixed: always the same, of `size` or with `corners`. Random: shoebox, ngon (convex polygon),
     nonconvex (L, T, U or star), or a shape of an installed package."""
-    size: tuple[float, float] = (8.0, 8.0)
+    size: Annotated[tuple[float, float], Range(0, LARGEST_ROOM, above=True)] = (8.0, 8.0)
     """Size of a fixed room along x and y in metres."""
-    corners: tuple[tuple[float, float], ...] = ()
+    corners: Annotated[tuple[tuple[float, float], ...], Range(-LARGEST_ROOM, LARGEST_ROOM)] = ()
     """Corners (x, y) in metres of a fixed room that is not a rectangle."""
-    height: float | None = None
+    height: Annotated[float | None, Range(0.1, LARGEST_ROOM)] = None
     """Room height in metres; without it the room is two-dimensional, as in OtoWorld."""
-    smallest: float = 5.0
+    smallest: Annotated[float, Range(0.5, LARGEST_ROOM)] = 5.0
     """Minimum extent of a random room in metres."""
-    largest: float = 10.0
+    largest: Annotated[float, Range(0.5, LARGEST_ROOM)] = 10.0
     """Maximum extent of a random room in metres."""
-    fewest_sides: int = 5
+    fewest_sides: Annotated[int, Range(3, 64)] = 5
     """Minimum number of walls of an ngon."""
-    most_sides: int = 8
+    most_sides: Annotated[int, Range(3, 64)] = 8
     """Maximum number of walls of an ngon."""
-    irregular: float = 0.5
+    irregular: Annotated[float, Range(0, 1)] = 0.5
     """Irregularity of an ngon, from 0 (regular) to 1."""
-    absorption: float = 0.3
+    absorption: Annotated[float, Range(0, 1)] = 0.3
     """Energy absorption coefficient of the walls."""
-    absorption_span: float = 0.0
+    absorption_span: Annotated[float, Range(0, 1)] = 0.0
     """Half-width of the interval around `absorption` from which each episode draws its coefficient."""
-    order: int = 3
+    order: Annotated[int, Range(0, 200)] = 3
     """Maximum reflection order of the image-source method."""
-    ear_distance: float = 0.2
+    most_images: Annotated[int, Range(1)] = MOST_IMAGES
+    """Maximum number of images of a source; more, as at a high order, are refused."""
+    longest_response: Annotated[float, Range(0, above=True)] = LONGEST_RESPONSE
+    """Maximum duration of an impulse response in seconds; longer ones, as of a room of kilometres, are refused."""
+    ear_distance: Annotated[float, Range(0, 2)] = 0.2
     """Distance between the ears in metres."""
     head: Literal["none", "sphere"] = "none"
     """Head model between the ears: none, or a rigid sphere with interaural delay and head shadow."""
-    ear_height: float = 1.5
+    ear_height: Annotated[float, Range(LEEWAY, LARGEST_ROOM)] = 1.5
     """Height of the ears above the floor in metres, in a room with a height."""
-    source_height: float = 1.2
+    source_height: Annotated[float, Range(LEEWAY, LARGEST_ROOM)] = 1.2
     """Height of the sources above the floor in metres, in a room with a height."""
     same_config: bool = False
     """Keep room, source positions and start pose over episodes until the environment is seeded again."""
 
-    wall_distance: float = 0.3
+    wall_distance: Annotated[float, Range(0, LARGEST_ROOM)] = 0.3
     """Minimum distance in metres of sources and of the start from walls."""
-    source_distance: float = 2.0
+    source_distance: Annotated[float, Range(1e-3, LARGEST_ROOM)] = 2.0
     """Minimum distance in metres between sources."""
-    start_distance: float = 1.5
+    start_distance: Annotated[float, Range(0, LARGEST_ROOM)] = 1.5
     """Minimum distance in metres of the start from every source."""
-    threads: int | None = None
+    threads: Annotated[int | None, Range(1, 1024)] = None
     """Number of threads for the acoustics; by default, all processors."""
     device: str = "cpu"
     """Torch device on which audio and features are computed."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         check_numbers(self)
         check_choices(self)
         check_together(self)
@@ -164,59 +175,19 @@ def configured(config: SeekConfig | None, changes: dict[str, Any]) -> SeekConfig
     return replace(config or SeekConfig(), **changes)
 
 
-RANGES: dict[str, tuple[float, float]] = {
-    "sources": (1, MOST_SOURCES),
-    "max_steps": (1, math.inf),
-    "step": (1e-3, math.inf),
-    "turn": (1e-3, 180),
-    "radius": (1e-3, math.inf),
-    "rate": (1000, 384000),
-    "seconds": (1e-3, math.inf),
-    "loop": (0.1, 600),
-    "variants": (1, 1000),
-    "level": (-120, 0),
-    "gain": (1e-9, math.inf),
-    "smallest": (0.5, math.inf),
-    "fewest_sides": (3, 64),
-    "irregular": (0, 1),
-    "absorption": (0, 1),
-    "absorption_span": (0, 1),
-    "order": (0, 200),
-    "ear_distance": (0, 2),
-    "wall_distance": (0, math.inf),
-    "source_distance": (1e-3, math.inf),
-    "start_distance": (0, math.inf),
-}
-"""Ranges of numbers that do not depend on other fields."""
-
-
 def check_numbers(config: SeekConfig) -> None:
-    """Refuse numbers outside their ranges, NaN among them."""
-    ranges = RANGES | {
-        "largest": (config.smallest, math.inf),
-        "most_sides": (config.fewest_sides, 64),
-    }
+    """Refuse numbers outside of ranges that depend on other numbers."""
+    ranges = {"largest": Range(config.smallest), "most_sides": Range(config.fewest_sides)}
     if config.height is not None:
-        ranges |= {
-            "height": (0.1, math.inf),
-            "ear_height": (LEEWAY, config.height - LEEWAY),
-            "source_height": (LEEWAY, config.height - LEEWAY),
-        }
-    if config.threads is not None:
-        ranges["threads"] = (1, math.inf)
-    for name, (least, most) in ranges.items():
-        value = getattr(config, name)
-        if not (least <= value <= most and math.isfinite(value)):
-            expected = f"from {least:g} to {most:g}" if math.isfinite(most) else f"of at least {least:g}"
-            raise ValueError(f"{name}={value}: give a number {expected}")
+        inside = Range(LEEWAY, config.height - LEEWAY)
+        ranges |= {"ear_height": inside, "source_height": inside}
+    for name, own in ranges.items():
+        if not own.holds(getattr(config, name)):
+            raise ValueError(f"{name}={getattr(config, name)}: give {own.words()}")
 
 
 def check_choices(config: SeekConfig) -> None:
-    """Refuse fractions where integers are expected, and unknown choices."""
-    for name in ("sources", "max_steps", "rate", "variants", "fewest_sides", "most_sides", "order", "threads"):
-        value = getattr(config, name)
-        if value is not None and value != int(value):
-            raise ValueError(f"{name}={value}: give a whole number")
+    """Refuse unknown choices."""
     choices = {
         "actions": ("turn", "compass", "continuous"),
         "observation": ("audio", "features"),
@@ -253,9 +224,22 @@ def check_together(config: SeekConfig) -> None:
         )
     if config.corners and config.room != "fixed":
         raise ValueError(f"corners are given, but room='{config.room}': give room='fixed' with them")
-    if not all(math.isfinite(side) and side > 2 * config.margin for side in config.size):
+    if not all(side > 2 * config.margin for side in config.size):
         raise ValueError(
             f"size={config.size}: give lengths of more than {2 * config.margin:g} m, so that a head fits in"
+        )
+    farthest, seconds = config.extent * config.order, config.extent * config.order / SPEED
+    if seconds > config.longest_response:
+        raise ValueError(
+            f"in a room of {config.extent:g} m, order={config.order} reaches {farthest:g} m, and responses last "
+            f"more than longest_response={config.longest_response:g} s: give smaller rooms, a lower order, or a "
+            "larger longest_response"
+        )
+    if max(config.window, config.variants * len(config.sounds) * config.loop_samples) > MOST_SAMPLES:
+        raise ValueError(
+            f"observations of {config.window:,} samples, and {config.variants} variants of {len(config.sounds)} "
+            f"sounds of {config.loop_samples:,} samples, are more than {MOST_SAMPLES:,}: give shorter seconds or "
+            "loop, a lower rate, or fewer variants"
         )
     if config.loop < config.seconds and config.clock == "stream":
         raise ValueError(

@@ -71,7 +71,8 @@ class Episodes:
         self.sounds = sounds_of(config, world)
         self.acoustics = Acoustics(
             slots, config.sources, config.rate, config.window, config.order, config.ear_distance, config.clock,
-            config.head, threads=config.threads, device=config.device,
+            config.head, threads=config.threads, device=config.device, most_images=config.most_images,
+            longest_response=config.longest_response,
         )  # fmt: skip
         self.walking = Walking(slots, config.sources)
         self.ears = Ears(config.ears, config.rate).to(config.device) if config.observation == "features" else None

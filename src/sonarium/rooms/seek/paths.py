@@ -18,6 +18,8 @@ from sonarium.rooms.acoustics.geometry import Room, cross
 SLACK = 1e-4
 """Tolerance in metres by which lines of sight may leave the free space, so that a path along its edge or round its
 corner is not blocked."""
+MOST_PLACES = 10**6
+"""That are searched for a way by steps, which takes seconds."""
 TIE = 1e-6
 """Tolerance in metres for paths of equal length, of which the one with the farther bend is chosen."""
 
@@ -186,6 +188,14 @@ def tours(between: Float[np.ndarray, "source source"]) -> Float[np.ndarray, "sou
     return lengths
 
 
+def check_places(count: int) -> None:
+    if count > MOST_PLACES:
+        raise ValueError(
+            f"more than {MOST_PLACES:,} places lie a step from each other in this room: lengthen the step, or use "
+            "smaller rooms"
+        )
+
+
 def reached(
     plan: Plan, start: Float[np.ndarray, "2"], step: float, directions: Float[np.ndarray, " direction"]
 ) -> Float[np.ndarray, "point 2"]:
@@ -205,6 +215,7 @@ def reached(
             if cell not in seen:
                 seen.add(cell)
                 fresh.append(row)
+        check_places(len(seen))
         frontier = ends[fresh]
         all_places.append(frontier)
     return np.concatenate(all_places)
@@ -217,6 +228,7 @@ def grid_reached(
     axes = step * np.array([[np.cos(heading), np.sin(heading)], [-np.sin(heading), np.cos(heading)]])
     span = ((plan.corners - start) @ axes.T) / step**2
     low, high = np.floor(span.min(axis=0)).astype(int), np.ceil(span.max(axis=0)).astype(int)
+    check_places(int(np.prod(high - low + 1.0)))
     columns, rows = np.meshgrid(*(np.arange(low[axis], high[axis] + 1) for axis in (0, 1)), indexing="ij")
     points = start + columns[..., None] * axes[0] + rows[..., None] * axes[1]
     # The start is on the grid, and may be on the edge of the free space.

@@ -7,10 +7,12 @@ the length of the shortest path past walls and through all sources that are on. 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from sonarium.config import Range, check_ranges
 
 RewardName = Literal["default", "otoworld", "document"]
 
@@ -19,26 +21,22 @@ RewardName = Literal["default", "otoworld", "document"]
 class Reward:
     """Weights of a reward function; 0 disables a term."""
 
-    step: float = -0.1
+    step: Annotated[float, Range()] = -0.1
     """Reward per step."""
-    rotation: float = 0.0
+    rotation: Annotated[float, Range()] = 0.0
     """Additional reward for a step that turns."""
-    found: float = 10.0
+    found: Annotated[float, Range()] = 10.0
     """Reward per source that the step switches off."""
-    closeness: float = 0.0
+    closeness: Annotated[float, Range()] = 0.0
     """Weight of 1 / (distance to the nearest source that is on + 0.0001), in steps that switch nothing off."""
-    progress: float = 1.0
+    progress: Annotated[float, Range()] = 1.0
     """Reward per metre by which the shortest path through all sources that are on decreases."""
-    gamma: float = 1.0
+    gamma: Annotated[float, Range(0, 1, above=True)] = 1.0
     """Discount of the shaping term, γ Φ(after) − Φ(before). With 1, closed walks sum to exactly 0; with the
     discount of the learner, the optimal policies are exactly those without shaping."""
 
     def __post_init__(self) -> None:
-        for name in ("step", "rotation", "found", "closeness", "progress", "gamma"):
-            if not np.isfinite(getattr(self, name)):
-                raise ValueError(f"{name}={getattr(self, name)} in a reward: give a finite number")
-        if not 0 < self.gamma <= 1:
-            raise ValueError(f"gamma={self.gamma} in a reward: give a discount in (0, 1]")
+        check_ranges(self)
 
 
 REWARDS: dict[RewardName, Reward] = {

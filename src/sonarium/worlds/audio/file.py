@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import soundfile
 import soxr
 
+from sonarium.config import Range, check_ranges
 from sonarium.worlds.audio import containers, mpeg
 
 SUFFIXES = frozenset(
@@ -57,29 +58,26 @@ class BadAudio(ValueError):
 class Limits:
     """Limits of a good recording; a file beyond them counts as bad."""
 
-    shortest: float = 0.02
+    shortest: Annotated[float, Range(0)] = 0.02
     """Shortest duration of a recording in seconds."""
-    longest: float = 36_000.0
+    longest: Annotated[float, Range(0, infinite=True)] = 36_000.0
     """Longest duration of a recording in seconds."""
-    lowest_rate: int = 2_000
+    lowest_rate: Annotated[int, Range(0)] = 2_000
     """Lowest sampling rate of a recording in Hz."""
-    highest_rate: int = 1_000_000
+    highest_rate: Annotated[int, Range(1)] = 1_000_000
     """Highest sampling rate of a recording in Hz."""
-    most_channels: int = 32
+    most_channels: Annotated[int, Range(1, 1024)] = 32
     """Largest number of channels of a recording."""
-    silence: float = -100.0
+    silence: Annotated[float, Range(-math.inf, 0, infinite=True, example=-100)] = -100.0
     """Peak level in dB re full scale below which a recording counts as silent."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         for low, high in (("shortest", "longest"), ("lowest_rate", "highest_rate")):
             least, most = getattr(self, low), getattr(self, high)
-            if not 0 <= least <= most:
+            if least > most:
                 flags = f"--{low.replace('_', '-')} {least} and --{high.replace('_', '-')} {most}"
-                raise ValueError(f"{flags}: give numbers of at least 0, the first no larger than the second")
-        if self.most_channels < 1:
-            raise ValueError(f"--most-channels {self.most_channels}: allow at least 1")
-        if math.isnan(self.silence):
-            raise ValueError("--silence nan: give decibels below full scale, such as -100")
+                raise ValueError(f"{flags}: give two numbers, the first no larger than the second")
 
 
 ANY = Limits(shortest=0.0, silence=-math.inf)

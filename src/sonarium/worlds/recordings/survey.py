@@ -5,8 +5,9 @@ import math
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from sonarium.config import Range, check_ranges
 from sonarium.files import write_whole
 from sonarium.worlds.audio.file import BadAudio, Limits, absence, unreadable
 from sonarium.worlds.contract import UNKNOWN, Mark, Progress
@@ -42,14 +43,14 @@ class RecordingsConfig:
     """Labels that become factors; by default those of the layout."""
     group: str = ""
     """Label that no two parts of a split share (speaker, bird, session), or file, or folder."""
-    rate: int = 16_000
+    rate: Annotated[int, Range(1, 10**6)] = 16_000
     """Sampling rate in Hz to which all recordings are resampled."""
-    seconds: float = 1.28
+    seconds: Annotated[float, Range(0, 36000, above=True)] = 1.28
     """Duration of a training piece in seconds."""
-    channel: int | None = None
+    channel: Annotated[int | None, Range(0, 1023)] = None
     """Channel, counted from 0; by default the mean of all (of .cbin the first, which has the song)."""
     limits: Limits = Limits()
-    bad_fraction: float = 0.01
+    bad_fraction: Annotated[float, Range(0, 1)] = 0.01
     """Abort if more than this fraction of files is bad."""
     store: Literal["int16", "float32"] = "int16"
     """Sample format of the cache: int16 (scaled per file) or float32."""
@@ -57,12 +58,9 @@ class RecordingsConfig:
     """Folder of the cache of decoded sound; by default sonarium/recordings in the user's cache folder."""
 
     def __post_init__(self) -> None:
-        if self.rate < 1 or not 1 <= self.seconds * self.rate < math.inf:
-            raise ValueError(f"--rate {self.rate}, --seconds {self.seconds}: a piece needs at least one sample")
-        if not 0 <= self.bad_fraction <= 1:
-            raise ValueError(f"--bad-fraction {self.bad_fraction}: give a fraction from 0 to 1")
-        if self.channel is not None and self.channel < 0:
-            raise ValueError(f"--channel {self.channel}: give 0 or more; channels are counted from 0")
+        check_ranges(self)
+        if self.seconds * self.rate < 1:
+            raise ValueError(f"rate={self.rate}, seconds={self.seconds}: a piece needs at least one sample")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from jaxtyping import Float, Int
 from numpy.lib import format as npy
 from torch import Tensor
 
+from sonarium.config import Range, check_ranges
 from sonarium.files import written_aside
 from sonarium.worlds.contract import Batch, Factor, Progress, Signal, World, WorldEntry
 from sonarium.worlds.export import batches, silent
@@ -63,8 +64,11 @@ class Readable(Protocol):
 class SyntoneFileConfig:
     path: str | None = None
     """The .npz file."""
-    rate: int | None = None
+    rate: Annotated[int | None, Range(1, 10**6)] = None
     """Samples per second, where the file does not say; by default a clip lasts one second."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 class SyntoneFile(World):

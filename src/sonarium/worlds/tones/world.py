@@ -8,16 +8,27 @@ the value of each factor, and the samples follow from them.
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sonarium.config import Range, check_ranges
 from sonarium.worlds import counter as noise
 from sonarium.worlds.contract import Batch, Factor, Progress, Signal, World, WorldEntry
 from sonarium.worlds.tones.oscillator import COLUMNS, WAVEFORMS, render
 
+MOST_SAMPLES = 2**25
+"""In a clip: half an hour at 16 kHz."""
+MOST_CLIPS = 2 * 10**6
+"""In a grid: a split lists them all, which takes seconds for these."""
+COUNTS = (
+    "frequencies", "amplitudes", "phases", "attacks", "decays", "noises", "vibrato_rates", "vibrato_depths",
+    "second_partials",
+)  # fmt: skip
+"""The fields that say how many values a factor has."""
 MOST_TURNS = 2**25
 """Up to this many periods in a clip the phase is reduced exactly."""
 
@@ -26,49 +37,49 @@ MOST_TURNS = 2**25
 class TonesConfig:
     """Grid of tones. A factor with one value is fixed, at the value of a plain tone."""
 
-    rate: int = 16000
+    rate: Annotated[int, Range(1, 10**6)] = 16000
     """Sampling rate in Hz."""
-    seconds: float = 1.0
+    seconds: Annotated[float, Range(0, 3600, above=True)] = 1.0
     """Duration of a clip in seconds."""
     waveforms: tuple[str, ...] = WAVEFORMS
     """Waveforms: sine, triangle, sawtooth, square; a category is the position in this list."""
-    lowest: float = 440.0
+    lowest: Annotated[float, Range(0, 10**7, above=True)] = 440.0
     """Lowest frequency in Hz."""
-    highest: float = 8000.0
+    highest: Annotated[float, Range(0, 10**7, above=True)] = 8000.0
     """Highest frequency in Hz; band-limited waves at or above half the rate are silent."""
-    frequencies: int = 400
+    frequencies: Annotated[int, Range(1, 10**6)] = 400
     """Number of frequencies, evenly spaced from lowest to highest."""
-    quietest: float = 0.1
+    quietest: Annotated[float, Range(0, 1000)] = 0.1
     """Lowest amplitude; 1 is full scale."""
-    loudest: float = 1.0
+    loudest: Annotated[float, Range(0, 1000)] = 1.0
     """Highest amplitude."""
-    amplitudes: int = 20
+    amplitudes: Annotated[int, Range(1, 10**6)] = 20
     """Number of amplitudes, evenly spaced from quietest to loudest."""
-    phases: int = 1
+    phases: Annotated[int, Range(1, 10**6)] = 1
     """Number of initial phases, evenly spaced over one period; 1 starts every clip at phase 0."""
-    attacks: int = 1
+    attacks: Annotated[int, Range(1, 10**6)] = 1
     """Number of attack times: multiples of longest_attack / attacks; 1 is no attack."""
-    longest_attack: float = 0.2
+    longest_attack: Annotated[float, Range(0, 3600, above=True)] = 0.2
     """Longest attack in seconds, a raised cosine."""
-    decays: int = 1
+    decays: Annotated[int, Range(1, 10**6)] = 1
     """Number of decay times: multiples of longest_decay / decays; 1 is no decay."""
-    longest_decay: float = 0.5
+    longest_decay: Annotated[float, Range(0, 3600, above=True)] = 0.5
     """Longest decay in seconds, a raised cosine that ends with the clip."""
-    noises: int = 1
+    noises: Annotated[int, Range(1, 10**6)] = 1
     """Number of levels of white noise, evenly spaced from 0 to loudest_noise; 1 is no noise."""
-    loudest_noise: float = 0.1
+    loudest_noise: Annotated[float, Range(0, 1000)] = 0.1
     """Highest standard deviation of the noise; it does not scale with the amplitude."""
-    vibrato_rates: int = 1
+    vibrato_rates: Annotated[int, Range(1, 10**6)] = 1
     """Number of vibrato rates: multiples of fastest_vibrato / vibrato_rates."""
-    fastest_vibrato: float = 8.0
+    fastest_vibrato: Annotated[float, Range(0, 10**6, above=True)] = 8.0
     """Highest vibrato rate in Hz; the only one if vibrato_rates is 1 and depths vary."""
-    vibrato_depths: int = 1
+    vibrato_depths: Annotated[int, Range(1, 10**6)] = 1
     """Number of vibrato depths, likewise up to deepest_vibrato; one depth and one rate are no vibrato."""
-    deepest_vibrato: float = 0.03
+    deepest_vibrato: Annotated[float, Range(0, 1, below=True)] = 0.03
     """Highest vibrato depth as a fraction of the frequency; the only one if vibrato_depths is 1 and rates vary."""
-    second_partials: int = 1
+    second_partials: Annotated[int, Range(1, 10**6)] = 1
     """Number of levels of an added second partial, evenly spaced from 0 to strongest_second; 1 is none."""
-    strongest_second: float = 1.0
+    strongest_second: Annotated[float, Range(0, 1000)] = 1.0
     """Highest level of the second partial as a fraction of the amplitude."""
     alias: bool = False
     """Sample the ideal waves as SciPy does, with aliasing; by default waves are band-limited."""
@@ -76,39 +87,40 @@ class TonesConfig:
     """SynTone's time grid, whose last sample falls on the end of the clip."""
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         unknown = [waveform for waveform in self.waveforms if waveform not in WAVEFORMS]
         if unknown or not self.waveforms or len(set(self.waveforms)) < len(self.waveforms):
             raise ValueError(f"waveforms={self.waveforms}: give one or more of {', '.join(WAVEFORMS)}, each once")
-        counts = ("frequencies", "amplitudes", "phases", "attacks", "decays", "noises")
-        for field in (*counts, "vibrato_rates", "vibrato_depths", "second_partials", "rate"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}={getattr(self, field)}: give a whole number of at least 1")
-        self.check_ranges()
+        self.check_together()
 
-    def check_ranges(self) -> None:
-        """Refuse numbers that are not finite, or of which no tone can be made."""
-        positive = ("seconds", "lowest", "fastest_vibrato", "longest_attack", "longest_decay")
-        for field in (*positive, "quietest", "loudest_noise", "deepest_vibrato", "strongest_second"):
-            value = getattr(self, field)
-            if not (math.isfinite(value) and (value > 0 if field in positive else value >= 0)):
-                raise ValueError(f"{field}={value}: give a finite number above 0")
+    @property
+    def clips(self) -> int:
+        """The size of the grid."""
+        return len(self.waveforms) * math.prod(getattr(self, name) for name in COUNTS)
+
+    def check_together(self) -> None:
+        """Refuse numbers of which no tone, or more than a computer can list, can be made."""
         for low, high in (("lowest", "highest"), ("quietest", "loudest")):
-            if not (math.isfinite(getattr(self, high)) and getattr(self, low) <= getattr(self, high)):
+            if getattr(self, low) > getattr(self, high):
                 raise ValueError(
-                    f"{low}={getattr(self, low)}, {high}={getattr(self, high)}: "
-                    f"give finite numbers with {low} no more than {high}"
+                    f"{low}={getattr(self, low)}, {high}={getattr(self, high)}: give {low} no more than {high}"
                 )
-        if self.rate * self.seconds < 2:
+        if not 2 <= self.rate * self.seconds <= MOST_SAMPLES:
             raise ValueError(
-                f"rate={self.rate} and seconds={self.seconds} give fewer than 2 samples: lengthen the clips"
+                f"rate={self.rate} and seconds={self.seconds} give {self.rate * self.seconds:.4g} samples a clip: "
+                f"give from 2 to {MOST_SAMPLES}"
+            )
+        if self.clips > MOST_CLIPS:
+            grid = ", ".join(f"{name}={getattr(self, name)}" for name in COUNTS if getattr(self, name) > 1)
+            raise ValueError(
+                f"{grid} and {len(self.waveforms)} waveforms make {self.clips:,} clips, more than the "
+                f"{MOST_CLIPS:,} that can be listed: give fewer values"
             )
         if self.highest * self.seconds > MOST_TURNS:
             raise ValueError(
                 f"highest={self.highest} Hz over seconds={self.seconds} is more than {MOST_TURNS} periods: "
                 "shorten the clips"
             )
-        if self.deepest_vibrato >= 1:
-            raise ValueError(f"deepest_vibrato={self.deepest_vibrato}: give a fraction of the frequency below 1")
 
 
 def steps(count: int, largest: float) -> tuple[float, ...]:
