@@ -18,7 +18,8 @@ GAP = 2
 """Blanks between two columns."""
 NAMED = ("standard", "syntone")
 """Protocols of disentanglement; others say themselves what they are."""
-SCALE = "1 is best and 0 is worst; the best model is bold."
+SCALE = "1 is best and 0 is worst."
+BEST = "Bold: the best model, where its interval lies beyond those of all other models and of its controls."
 REMARKS = {
     "dead_codes": "Fewer dead codes are better.",
     "elbo": "A higher likelihood is better.",
@@ -39,6 +40,7 @@ def show(tables: Sequence[Table], console: Console) -> None:
     notes = [
         SCALE if any(meaning.rising and meaning.bounded for _, meaning in said) else "",
         *(sentence for name, sentence in REMARKS.items() if name in kinds),
+        BEST if any(any(table.best(key)) for table in tables for key in table.keys) else "",
         "Brackets hold the 95 % interval over seeds."
         if any(len(group.scored) > 1 for table in tables for group in table.groups)
         else "",
