@@ -120,8 +120,8 @@ class Table:
         """Which group is the best by this score: the one whose interval over seeds lies beyond those of all other
         groups and of its own controls. None where the intervals do not tell, as those of single runs."""
         meaning, cells = self.meaning(key), [group.scores.get(key) for group in self.groups]
-        # A count such as that of dead codes is no achievement by itself.
-        if not (meaning.bounded or key in meanings.OF_LIKELIHOOD) or sum(cell is not None for cell in cells) < 2:
+        scored = [group for group, cell in zip(self.groups, cells, strict=True) if cell is not None]
+        if len(scored) < 2 or not comparable(key, meaning, scored):
             return [False] * len(cells)
 
         def leads(own: Score, at: int) -> bool:
@@ -129,6 +129,15 @@ class Table:
             return all(beyond(own.value, other, meaning.rising) for other in [*others, *own.controls.values()])
 
         return [cell is not None and leads(cell, at) for at, cell in enumerate(cells)]
+
+
+def comparable(key: str, meaning: Meaning, groups: Sequence[Group]) -> bool:
+    """Whether a better value of this score means a better model. A count such as that of dead codes is no achievement
+    by itself, and likelihoods are those of the features, so of other front ends they are of other things."""
+    if key not in meanings.OF_LIKELIHOOD:
+        return meaning.bounded
+    fronts = [mapping(mapping(group.first.config.get("model")).get("config")).get("front") for group in groups]
+    return all(front == fronts[0] for front in fronts)
 
 
 def beyond(one: Interval, other: Interval, rising: bool) -> bool:

@@ -135,7 +135,17 @@ class LocatingDecoder(nn.Module):
 
     @torch.no_grad()
     def begin(self, level: bool) -> None:
-        """Initial weights by which one code draws the bands, and the level is drawn from the second code alone."""
+        """Initial weights by which a peak is drawn at the position, which one code changes, and the level is drawn
+        from the second code alone."""
+        # The cosines are all 1 at the position, and cancel elsewhere; the first unit of each layer passes them on.
+        nn.init.zeros_(self.of_place.weight[0])
+        nn.init.ones_(self.of_place.weight[0, -OCTAVES:])
+        *hidden, last = (layer for layer in self.draw if isinstance(layer, nn.Linear))
+        for layer in hidden:
+            nn.init.zeros_(layer.weight[0])
+            nn.init.zeros_(layer.bias[0])
+            nn.init.ones_(layer.weight[0, 0])
+        nn.init.ones_(last.weight[0, 0])
         shape = drawing(level) - 2
         nn.init.zeros_(self.of_code.weight[:, :shape])
         nn.init.zeros_(self.of_code.weight[:, shape + 1 :])
