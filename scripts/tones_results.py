@@ -1,4 +1,4 @@
-"""Train and score what `docs/tones.md` reports: SynTone's four models, five seeds each, and Sonarium's default, twice ten.
+"""Train and score what `docs/tones.md` reports: SynTone's four models and Sonarium's default, by seed.
 
     .venv/bin/python scripts/tones_results.py            # train what is missing, then score and write
     .venv/bin/python scripts/tones_results.py --only beta-vae/default
@@ -149,7 +149,9 @@ def main() -> None:
     others = [(model, seed) for model in flags.only or MODELS if model != DEFAULT for seed in SEEDS]
     seeds = [*FRESH, *CHOSEN] if DEFAULT in (flags.only or MODELS) else []
     with ThreadPoolExecutor(flags.jobs) as pool:
-        runs = list(pool.map(lambda job: train(*job, flags.folder), [*((DEFAULT, seed) for seed in seeds), *others]))
+        runs = list(
+            pool.map(lambda job: train(*job, flags.folder), [*((DEFAULT, seed) for seed in seeds), *others])
+        )
     if flags.only:
         return
     fresh, chosen, rest = runs[: len(FRESH)], runs[len(FRESH) : len(seeds)], runs[len(seeds) :]

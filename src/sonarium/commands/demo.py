@@ -25,14 +25,19 @@ class DemoFlags:
 TONES = "--frequencies 61 --amplitudes 10 --seconds 0.5 --batch-size 32".split()
 """The default grid of tones with larger steps: a twentieth of an octave, and every other amplitude."""
 MODELS = {"default": ["--learning-rate", "0.004"], "syntone": []}
-"""Presets of β-VAE with their flags: Sonarium's own, and SynTone's network, input and weights on the same tones."""
+"""Presets of β-VAE with their flags: Sonarium's own, and SynTone's network, input and loss weights."""
 SEEDS = range(3)
 DRAWS = 8
 """Samples of each clip for the bounds on its likelihood."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(DemoFlags, arguments, "demo", "Train two small models with three seeds each, score them, sample, and report.")
+    flags = parse(
+        DemoFlags,
+        arguments,
+        "demo",
+        "Train two small models with three seeds each, score them, sample, and report.",
+    )
     if flags.steps < 1:
         raise UsageError(f"--steps {flags.steps}: train for at least 1 step")
     began, folders = perf_counter(), []

@@ -132,8 +132,8 @@ class Table:
 
 
 def comparable(key: str, meaning: Meaning, groups: Sequence[Group]) -> bool:
-    """Whether a better value of this score means a better model. A count such as that of dead codes is no achievement
-    by itself, and likelihoods are those of the features, so of other front ends they are of other things."""
+    """Whether a better value of this score means a better model. A count such as that of dead codes is no
+    achievement by itself, and a likelihood is that of the features: other front ends make other features."""
     if key not in meanings.OF_LIKELIHOOD:
         return meaning.bounded
     fronts = [mapping(mapping(group.first.config.get("model")).get("config")).get("front") for group in groups]
