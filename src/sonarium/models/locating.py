@@ -6,9 +6,9 @@ position and the strength of what it attends to. The decoder is a function of po
 Bepler et al. 2019, arXiv 1909.11663). A sound that moves along the axis thus changes one code, not all.
 
 By their first weights alone, the first code is where the loudest band is, the second is the level (where it has
-rows of its own), and the next changes the bands, which begin as a peak at the position; the other codes draw nothing,
-and take up what is left as far as the penalty allows. With random first weights it depends on the seed which codes
-find position and level, how late, and between how many codes a factor is divided.
+rows of its own), and the next changes the bands, which begin as a peak at the position; the other codes draw
+nothing, and take up what is left as far as the penalty allows. With random first weights it depends on the seed
+which codes find position and level, how late, and between how many codes a factor is divided.
 """
 
 import math

@@ -38,7 +38,7 @@ def test_the_grid_of_the_world_syntone_is_syntones():
     ]
     assert world.signal.shape == (16000,) and world.signal.rate == 16000
     everything = world.locate(torch.arange(len(world)))
-    assert torch.equal(everything[:, 1].unique(), torch.linspace(440, 8000, 400, dtype=torch.float64))
+    np.testing.assert_array_equal(everything[:, 1].unique(), np.linspace(440, 8000, 400))
 
 
 def test_the_default_frequencies_are_quarters_of_a_semitone():
