@@ -1,4 +1,4 @@
-"""Train and score what `docs/tones.md` reports: SynTone's four models and Sonarium's best, five seeds each.
+"""Train and score what `docs/tones.md` reports: SynTone's four models and Sonarium's default, by seed.
 
     .venv/bin/python scripts/tones_results.py            # train what is missing, then score and write
     .venv/bin/python scripts/tones_results.py --only beta-vae/default
@@ -17,12 +17,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from sonarium.training.engine import fastest_precision
+
 ROOT = Path(__file__).resolve().parents[1]
-SEEDS = range(100, 105)
-GRID = "--world tones --lowest 400 --frequencies 100 --amplitudes 10 --alias --syntone-time".split()
+DEFAULT = "beta-vae/default"
+CHOSEN, FRESH = range(10), range(100, 110)
+"""Seeds on which the default was chosen, and seeds that were not looked at before."""
+SEEDS = FRESH[:5]
+"""Seeds of SynTone's models."""
+GRID = "--world syntone --lowest 400 --frequencies 100 --amplitudes 10".split()
 TWENTY_EPOCHS = 20 * 3200 // 64
 MODELS = {
-    "beta-vae/default": ["--steps", "3000"],
+    DEFAULT: ["--batch-size", "32", "--steps", "1000"],
     "vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
     "beta-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
     "tc-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
@@ -38,7 +44,7 @@ def train(model: str, seed: int, folder: Path) -> Path:
     if (run / "checkpoints" / f"step-{MODELS[model][-1]}" / "whole.json").exists():
         return run
     words = ["train", model.partition("/")[0], *GRID, *MODELS[model], "--seed", str(seed), "--run", str(run)]
-    words += ["--precision", "bf16", "--save-every", "500"]
+    words += ["--precision", fastest_precision(), "--save-every", "500"]
     done = subprocess.run([*SONARIUM, *words], env=ONE_THREAD, stdout=subprocess.DEVNULL)
     if done.returncode:
         raise SystemExit(f"{run} failed")
@@ -70,7 +76,7 @@ def score(runs: list[Path], protocol: str) -> list[dict]:
         row["runs"] = [Path(run).name for run in row["runs"]]
     out = ROOT / "docs" / "results" / f"tones-{protocol}.json"
     out.parent.mkdir(exist_ok=True, parents=True)
-    out.write_text(json.dumps({"seeds": list(SEEDS), "summary": found["summary"]}, indent=1) + "\n")
+    out.write_text(json.dumps({"summary": found["summary"]}, indent=1) + "\n")
     return found["summary"]
 
 
@@ -117,21 +123,48 @@ def insert(name: str, text: str, page: str = "tones.md") -> None:
     path.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}")
 
 
+BY_SEED = {"mig": "MIG", "dci_disentanglement": "DCI D"}
+BESIDE = {"scores": "", "pca": "PCA", "random": "untrained"}
+
+
+def by_seed(runs: list[Path]) -> str:
+    """A row for each seed of the default, beside its controls; the numbers are kept beside the docs."""
+    found = {}
+    for run in runs:
+        scores = json.loads((run / "scores.json").read_text())
+        rows = {"scores": scores["scores"], **scores["controls"]}
+        found[run.name.rpartition("-")[2]] = {who: {name: rows[who][name] for name in BY_SEED} for who in BESIDE}
+    (ROOT / "docs" / "results" / "tones-seeds.json").write_text(json.dumps(found, indent=1) + "\n")
+    head = ["seed", *(f"{score} {who}".strip() for score in BY_SEED.values() for who in BESIDE.values())]
+    body = [
+        [seed, *(f"{rows[who][name]:.2f}" for name in BY_SEED for who in BESIDE)] for seed, rows in found.items()
+    ]
+    return table(head, body)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train and score what `docs/tones.md` reports.")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "tones", help="where the runs go")
-    parser.add_argument("--only", choices=MODELS, action="append", help="train just this one")
+    parser.add_argument("--only", choices=MODELS, action="append", help="train just this one, and score nothing")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
     flags = parser.parse_args()
-    wanted = [(model, seed) for model in flags.only or MODELS for seed in SEEDS]
+    others = [(model, seed) for model in flags.only or MODELS if model != DEFAULT for seed in SEEDS]
+    seeds = [*FRESH, *CHOSEN] if DEFAULT in (flags.only or MODELS) else []
     with ThreadPoolExecutor(flags.jobs) as pool:
-        runs = list(pool.map(lambda job: train(job[0], job[1], flags.folder), wanted))
+        runs = list(
+            pool.map(lambda job: train(*job, flags.folder), [*((DEFAULT, seed) for seed in seeds), *others])
+        )
+    if flags.only:
+        return
+    fresh, chosen, rest = runs[: len(FRESH)], runs[len(FRESH) : len(seeds)], runs[len(seeds) :]
     with ThreadPoolExecutor(flags.jobs) as pool:
-        standard, as_called = pool.map(partial(score, runs), ("standard", "syntone"))
+        standard, as_called = pool.map(partial(score, [*fresh, *rest]), ("standard", "syntone"))
+    subprocess.run([*SONARIUM, "score", *map(str, chosen), "--draws", "4"], check=True, env=ONE_THREAD)
+    insert("seeds", by_seed([*chosen, *fresh]))
     insert("standard", standard_table(standard))
     insert("as called", as_called_table(as_called))
     for model in ("beta-vae-default", "vae-syntone"):
-        picture = flags.folder / f"{model}-{SEEDS[0]}" / "media" / "codes.png"
+        picture = flags.folder / f"{model}-{FRESH[0]}" / "media" / "codes.png"
         shutil.copy(picture, ROOT / "docs" / "figures" / f"{model}-codes.png")
 
 

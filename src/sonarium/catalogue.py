@@ -140,6 +140,7 @@ WORLDS: "Kind[WorldEntry]" = Kind(
     "sonarium.worlds.contract:WorldEntry",
     {
         "tones": "sonarium.worlds.tones.world:TONES",
+        "syntone": "sonarium.worlds.tones.world:SYNTONE",
         "syntone-file": "sonarium.worlds.tones.syntone:SYNTONE_FILE",
         "digits": "sonarium.worlds.digits:DIGITS",
         "recordings": "sonarium.worlds.recordings.world:RECORDINGS",

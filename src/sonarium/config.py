@@ -122,18 +122,24 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(
-    default: Any, values: Mapping[str, Any], where: str, known: Iterable[type] = (), renamed: Mapping = {}
+    default: Any,
+    values: Mapping[str, Any],
+    where: str,
+    known: Iterable[type] = (),
+    renamed: Mapping = {},
+    added: Mapping = {},
 ) -> Any:
     """The default with these values in place of its own.
 
     `known` are classes that may stand where a base class is annotated; `renamed` has, by the name of a class, the
-    old names of its fields and the new.
+    old names of its fields and the new; `added` likewise what a field stood for before there was one.
     """
     own_type = type(default).__name__
     if (tag := values.get(TYPE, own_type)) != own_type:
         raise ValueError(f"{where} is tagged as a {short(tag)}, expected a {own_type}: restore the file")
     names = renamed.get(own_type, {})
     given = {names.get(name, name): value for name, value in values.items() if name != TYPE}
+    given = {**added.get(own_type, {}), **given}
     hints = types_of(type(default))
     if unknown := sorted(set(given) - set(hints)):
         raise ValueError(
@@ -144,7 +150,7 @@ def from_json(
         own, place = getattr(default, name), f"{where}.{name}"
         if dataclasses.is_dataclass(own) and isinstance(value, Mapping):
             chosen = tagged(own, hints[name], value.get(TYPE), place, known)
-            changed[name] = from_json(chosen, value, place, known, renamed)
+            changed[name] = from_json(chosen, value, place, known, renamed, added)
         elif fits(hints[name], value):
             changed[name] = frozen(value)
         else:

@@ -25,7 +25,7 @@ EVERY_WORLD = (*WORLDS.loadable(), OF_CODES)
 def config_of(world: str, folder: Path) -> Any:
     """A configuration of a world in the catalogue, whose files are written to the folder."""
     entry = WORLDS[world]
-    if world == "tones":
+    if world in ("tones", "syntone"):
         return entry.Config(rate=8000, seconds=0.15, frequencies=5, amplitudes=3, noises=2)
     if world == "recordings":
         corpus = folder / "corpus"

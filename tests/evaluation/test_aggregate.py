@@ -2,13 +2,15 @@
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from io import StringIO
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
@@ -17,6 +19,8 @@ from sonarium.evaluation.aggregate import Record, grouped, numbers, summary, tab
 from sonarium.evaluation.meanings import meaning, read, recorded
 from sonarium.measures.contract import Meaning
 from sonarium.report.page import RunPage, page
+
+Values = Sequence[float]
 
 
 def record(seed: int, value: float, key: str = "clips/word", **changes: Any) -> Record:
@@ -182,17 +186,82 @@ def test_only_finite_numbers_are_scores():
     assert numbers(None) == {}
 
 
-def better(key: str) -> Callable[[float, float], list[bool]]:
-    def ask(one: float, other: float) -> list[bool]:
-        second = record(0, other, key)
-        groups = grouped([record(0, one, key), Record("b", "vae", second.world, second.config, second.evaluation)])
-        (table,) = tables(groups)
-        return table.best(key)
+def marked(one: Values, other: Values, key: str = "clips/word", control: float = 0.0) -> list[bool]:
+    """Which of two models is the best, by their scores of each seed."""
+    records = [
+        replace(record(seed, value, key, controls={"pca": {key: control}}), title=title)
+        for title, values in (("one", one), ("other", other))
+        for seed, value in enumerate(values)
+    ]
+    (table,) = tables(grouped(records))
+    return table.best(key)
 
-    return ask
+
+LOW, HIGH = (0.40, 0.41, 0.42), (0.50, 0.51, 0.52)
+"""Student's intervals of .025 on either side."""
 
 
-def test_the_best_is_so_as_it_is_written():
-    assert better("clips/word")(0.4, 0.5) == [False, True] and better("eer/word")(0.4, 0.5) == [True, False]
-    assert better("clips/word")(0.401, 0.402) == [False, False] == better("dead_codes")(1, 4)
-    assert better("elbo")(-4, -3) == [False, True]
+def test_the_best_is_marked_where_intervals_support_it():
+    assert marked(LOW, HIGH) == [False, True] and marked(HIGH, LOW) == [True, False]
+    assert marked(LOW, HIGH, "eer/word", control=1.0) == [True, False]
+    assert marked((-4.0, -4.1, -4.2), (-3.0, -3.1, -3.2), "elbo", control=-9.0) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((0.4,), (0.9,)),
+        (LOW, (0.9,)),
+        ((0.2, 0.41, 0.62), HIGH),
+        (LOW, (0.42, 0.43, 0.44)),
+        (LOW, LOW),
+    ],
+)
+def test_without_support_none_is_best(one, other):
+    """Single runs, one of several seeds beside a single run, intervals that overlap, and equal scores."""
+    assert marked(one, other) == [False, False] == marked(other, one)
+
+
+def test_a_control_that_is_as_good_or_a_count_leaves_no_best():
+    assert marked(LOW, HIGH, control=0.49) == [False, False]
+    assert marked((1.0, 1.0), (4.0, 4.0), "dead_codes") == [False, False]
+    (alone,) = tables(grouped([record(seed, value) for seed, value in enumerate(HIGH)]))
+    assert alone.best("clips/word") == [False]
+
+
+def test_likelihoods_of_other_features_are_not_compared():
+    """SynTone's input has fewer bins, so its ELBO is higher whatever the model."""
+    records = [
+        replace(record(seed, value, "elbo"), title=str(hop), config=config(seed, hop))
+        for hop, values in ((128, (-9.0, -9.1, -9.2)), (512, (-3.0, -3.1, -3.2)))
+        for seed, value in enumerate(values)
+    ]
+    for alike, expected in [(False, [False, False]), (True, [False, True])]:
+        given = [replace(one, config=config(one.config["loop"]["seed"], 128)) if alike else one for one in records]
+        (table,) = tables(grouped([without_controls(one) for one in given]))
+        assert table.best("elbo") == expected
+
+
+def config(seed: int, hop: int) -> dict[str, Any]:
+    return {"model": {"name": "vae", "config": {"front": {"hop": hop}}}, "loop": {"seed": seed}}
+
+
+def without_controls(one: Record) -> Record:
+    return replace(one, evaluation={**(one.evaluation or {}), "controls": {}})
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=2, max_size=4),
+    st.lists(st.floats(0, 1), min_size=2, max_size=4),
+)
+@settings(max_examples=50, deadline=None)
+def test_the_best_lies_apart(one, other):
+    """By Student's intervals computed anew: at most one is the best, and only where they do not meet."""
+
+    def ends(values: list[float]) -> tuple[float, float]:
+        half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+        return np.mean(values) - half, np.mean(values) + half
+
+    (low, high), (least, most) = ends(one), ends(other)
+    assume(min(abs(low - most), abs(least - high), abs(low), abs(least)) > 1e-9)
+    assert marked(one, other) == [low > max(most, 0.0), least > max(high, 0.0)]

@@ -170,6 +170,30 @@ def test_the_locating_network_needs_a_code_for_the_place_and_one_for_the_rest():
         VAE(config, WORLDS["wave"].signal)
 
 
+def changes(decoder: Any, code: int) -> tuple[bool, bool]:
+    """Whether bands and level of what an untrained network draws depend on a code."""
+    codes = torch.randn(2, 10, generator=torch.Generator().manual_seed(0)).repeat(2, 1)
+    codes[2:, code] += 1
+    rows = decoder(codes)
+    before, after = rows[:2], rows[2:]
+    bands = after.shape[2] - decoder.below
+    return bool((before != after)[:, :, :bands].any()), bool((before != after)[:, :, bands:].any())
+
+
+@pytest.mark.parametrize(("rows", "drawn"), [(16, {0: (1, 0), 1: (0, 1), 2: (1, 0)}), (0, {0: (1, 0), 1: (1, 0)})])
+def test_before_training_position_level_and_shape_have_a_code_each(rows, drawn):
+    """By their first weights, so that no seed divides one of them between codes; only these are narrower."""
+    config = MODELS["vae"].presets["default"]("wave")
+    config = dataclasses.replace(config, front=dataclasses.replace(config.front, level_rows=rows))
+    torch.manual_seed(1)
+    learner = VAE(config, WORLDS["wave"].signal)
+    learner.front.fit([WORLDS["wave"].whole(CLIPS).signal])
+    found = {code: changes(learner.decoder, code) for code in range(10)}
+    assert found == {code: tuple(map(bool, drawn.get(code, (0, 0)))) for code in range(10)}
+    variance = learner.posterior(learner.features(WORLDS["wave"].whole(CLIPS))).log_variance.mean(0)
+    assert ((variance < -3).nonzero().flatten().tolist()) == list(drawn) and (variance[len(drawn) :] > -1).all()
+
+
 @pytest.mark.parametrize("name", AUTOENCODERS)
 def test_a_front_end_that_no_clip_fills_is_refused_when_the_learner_is_made(name):
     config = MODELS[name].presets["default"]("wave")

@@ -13,7 +13,7 @@ import torch
 from scipy import signal
 
 from sonarium.bench.timing import case, interleaved
-from sonarium.worlds.tones.world import Tones, TonesConfig
+from sonarium.worlds.tones.world import SyntoneConfig, Tones, TonesConfig
 
 CLIPS = 512
 BATCH = 64
@@ -23,8 +23,8 @@ PEER = "NumPy and SciPy, clip by clip (SynTone's way)"
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
     """Naive and band-limited waves, both against the naive ones of the peer."""
     return [
-        compare("naive waves", TonesConfig(alias=True, syntone_time=True), repeats),
-        compare("band-limited waves", TonesConfig(), repeats),
+        compare("naive waves", SyntoneConfig(), repeats),
+        compare("band-limited waves", SyntoneConfig(alias=False, syntone_time=False), repeats),
     ]
 
 

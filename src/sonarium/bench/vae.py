@@ -16,7 +16,7 @@ from sonarium.models.vae import VAE
 from sonarium.training.clips import Clips, ClipsConfig
 from sonarium.training.engine import FabricEngine, Precision
 from sonarium.training.fit import Meter
-from sonarium.worlds.tones.world import Tones, TonesConfig
+from sonarium.worlds.tones.world import SyntoneConfig, Tones
 
 BATCH, STEPS = 64, 10
 
@@ -69,7 +69,7 @@ def bare_steps(features: Tensor) -> Callable[[], object]:
 
 def our_steps(precision: Precision) -> tuple[Callable[[], object], Tensor]:
     """`STEPS` steps as `fit` takes them, and the features they are taken on."""
-    world = Tones(TonesConfig(frequencies=20, amplitudes=8, alias=True), 0)
+    world = Tones(SyntoneConfig(frequencies=20, amplitudes=8, syntone_time=False), 0)
     engine = FabricEngine("cpu" if not torch.cuda.is_available() else "cuda", precision, 0)
     config = MODELS["vae"].presets["syntone"]("wave")
     learner = VAE(config, world.signal).to(engine.device).train()

@@ -1,6 +1,7 @@
 """`sonarium demo`: from nothing to a page of sounds and scores in a few minutes."""
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated
@@ -19,35 +20,40 @@ from sonarium.training.engine import fastest_precision
 class DemoFlags:
     out: Path = Path("runs/demo")
     """Folder for the runs and the page."""
-    steps: Annotated[int, Range(1)] = 800
+    steps: Annotated[int, Range(1)] = 300
     """Training steps of each model."""
 
 
-TONES = "--world tones --lowest 400 --frequencies 60 --amplitudes 8 --alias --seconds 0.5 --batch-size 32".split()
-"""A small grid of SynTone's own waves."""
-RUNS = (
-    ("vae", "tones", TONES),
-    ("beta-vae", "tones", TONES),
-    ("tc-vae", "tones", TONES),
-    ("vae", "digits", ["--world", "digits"]),
-)
+TONES = "--frequencies 61 --amplitudes 10 --seconds 0.5 --batch-size 32".split()
+"""The default grid of tones with larger steps: a twentieth of an octave, and every other amplitude."""
+MODELS = {"default": ["--learning-rate", "0.004"], "syntone": []}
+"""Presets of β-VAE with their flags: Sonarium's own, and SynTone's network, input and loss weights."""
+SEEDS = range(3)
+DRAWS = 8
+"""Samples of each clip for the bounds on its likelihood."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(DemoFlags, arguments, "demo", "Train, score, sample and report four small models.")
+    flags = parse(
+        DemoFlags,
+        arguments,
+        "demo",
+        "Train two small models with three seeds each, score them, sample, and report.",
+    )
     began, folders = perf_counter(), []
-    for model, world, words in RUNS:
-        folder = flags.out / f"{model}-{world}"
-        say(f"training {model} on {world} in {folder}")
-        _, plan = plan_from(model, ["--run", str(folder), "--precision", fastest_precision(), *words])
+    for preset, seed in product(MODELS, SEEDS):
+        folder = flags.out / f"beta-vae-{preset}-{seed}"
+        say(f"training beta-vae, preset {preset}, seed {seed}, in {folder}")
+        words = ["--run", str(folder), "--seed", str(seed), "--preset", preset, *TONES, *MODELS[preset]]
+        _, plan = plan_from("beta-vae", [*words, "--precision", fastest_precision()])
         with bars() as progress:
             train(plan, folder, flags.steps, progress=progress, remark=say)
         folders.append(str(folder))
     say("scoring how well their codes recover the planted factors")
-    score.main(folders)
+    score.main([*folders, "--draws", str(DRAWS)])
     samples = flags.out / "samples"
     if not samples.exists():
-        sample.main([folders[1], "--out", str(samples), "--count", "4"])
+        sample.main([folders[0], "--out", str(samples), "--count", "4"])
     page = flags.out / "page.html"
     report.main([*folders, "--out", str(page)])
     tell("", f"Open {page.resolve()} to look and listen. Done in {perf_counter() - began:.0f} s.")

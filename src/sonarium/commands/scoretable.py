@@ -21,7 +21,8 @@ GAP = 2
 """Blanks between two columns."""
 NAMED = ("standard", "syntone")
 """Protocols of disentanglement; others say themselves what they are."""
-SCALE = "1 is best and 0 is worst; the best model is bold."
+SCALE = "1 is best and 0 is worst."
+BEST = "Bold: the best model, where its interval lies beyond those of all other models and of its controls."
 REMARKS = {
     "dead_codes": "Fewer dead codes are better.",
     "elbo": "A higher likelihood is better.",
@@ -44,6 +45,7 @@ def show(tables: Sequence[Table], console: Console) -> None:
     notes = [
         SCALE if any(meaning.rising and meaning.bounded for _, meaning in said) else "",
         *(sentence for name, sentence in REMARKS.items() if name in kinds),
+        BEST if any(any(table.best(key)) for table in tables for key in table.keys) else "",
         "Brackets of chance hold 95 % of single draws of it."
         if any(len(group.scored) == 1 and group.own_chance for group in groups)
         else "",

@@ -3,7 +3,7 @@
 The only place that aggregates: the table on the terminal, its JSON and the page show what is computed here.
 Runs belong together if what was evaluated (model, world, configuration without seeds, step) and how (protocol,
 settings) are equal; a seed that comes twice counts once. Intervals are Student's t, cut where the range of a score
-ends; one seed has none.
+ends; one seed has none. A model is marked as the best where the intervals say so.
 """
 
 import json
@@ -130,16 +130,34 @@ class Table:
         }
 
     def best(self, key: str) -> list[bool]:
-        """Which groups have the best score as it is written to the hundredth; none where all are the same."""
+        """Which group is the best by this score: the one whose interval over seeds lies beyond those of all other
+        groups and of its own controls. None where the intervals do not tell, as those of single runs."""
         meaning, cells = self.meaning(key), [group.scores.get(key) for group in self.groups]
-        worth = [
-            None if one is None else (1 if meaning.rising else -1) * round(one.value.mean, 2) for one in cells
-        ]
-        known = [one for one in worth if one is not None]
-        # A count such as that of dead codes is no achievement by itself.
-        comparable = meaning.bounded or key in meanings.OF_LIKELIHOOD
-        contested = comparable and len(set(known)) > 1
-        return [contested and one == max(known) for one in worth]
+        scored = [group for group, cell in zip(self.groups, cells, strict=True) if cell is not None]
+        if len(scored) < 2 or not comparable(key, meaning, scored):
+            return [False] * len(cells)
+
+        def leads(own: Score, at: int) -> bool:
+            others = [cell.value for other, cell in enumerate(cells) if cell is not None and other != at]
+            return all(beyond(own.value, other, meaning.rising) for other in [*others, *own.controls.values()])
+
+        return [cell is not None and leads(cell, at) for at, cell in enumerate(cells)]
+
+
+def comparable(key: str, meaning: Meaning, groups: Sequence[Group]) -> bool:
+    """Whether a better value of this score means a better model. A count such as that of dead codes is no
+    achievement by itself, and a likelihood is that of the features: other front ends make other features."""
+    if key not in meanings.OF_LIKELIHOOD:
+        return meaning.bounded
+    fronts = [mapping(mapping(group.first.config.get("model")).get("config")).get("front") for group in groups]
+    return all(front == fronts[0] for front in fronts)
+
+
+def beyond(one: Interval, other: Interval, rising: bool) -> bool:
+    """Whether the whole of one interval is better than the whole of the other; single runs have none."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return False
+    return one.low > other.high if rising else one.high < other.low
 
 
 def of_draws(noise: Any, key: str) -> Interval | None:

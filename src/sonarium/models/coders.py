@@ -49,7 +49,8 @@ def coders(
     if network == "locating":
         below, frames = front.level_rows, shape[2]
         bands = shape[1] - below
-        return LocatingEncoder(bands, below, frames, made), LocatingDecoder(bands, below, frames, width)
+        encoder = LocatingEncoder(bands, below, frames, width, made)
+        return encoder, LocatingDecoder(bands, below, frames, width)
     build = {"convolutional": convolutional, "syntone": syntone, "dense": dense}[network]
     return build(shape, width, made)
 

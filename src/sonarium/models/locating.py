@@ -4,6 +4,11 @@ The encoder ends in a spatial softmax (Finn et al. 2016, arXiv 1509.06113): each
 position and the strength of what it attends to. The decoder is a function of position, evaluated at every band
 (spatial broadcast, Watters et al. 2019, arXiv 1901.07017), whose positions the first code shifts (spatial-VAE,
 Bepler et al. 2019, arXiv 1909.11663). A sound that moves along the axis thus changes one code, not all.
+
+By their first weights alone, the first code is where the loudest band is, the second is the level (where it has
+rows of its own), and the next changes the bands, which begin as a peak at the position; the other codes draw
+nothing, and take up what is left as far as the penalty allows. With random first weights it depends on the seed
+which codes find position and level, how late, and between how many codes a factor is divided.
 """
 
 import math
@@ -17,14 +22,23 @@ from torch.nn import functional
 from sonarium.models.blocks import perceptron, wide
 
 MAPS = 8
+SLOPE = 0.1
+"""Of the leaky ReLUs."""
 SHARPNESS = 4.0
 """Factor on the maps before their softmax, so that a map can select one position from the start."""
 SHIFT = 0.6
 """Fraction of half the axis by which one unit of the first code shifts: the prior's ±1.7 span the axis."""
 OCTAVES = 5
 """Scales of the sines and cosines that encode a position for the decoder."""
+SURE = -4.0
+"""Initial log-variance of the codes that draw something: with that of the prior, they would draw a blur."""
 MOMENTS = 4
 """Points in time at which a clip is encoded and drawn; the decoder interpolates between them."""
+
+
+def drawing(level: bool) -> int:
+    """How many codes draw something before training: position, level if it has a code of its own, and shape."""
+    return 3 if level else 2
 
 
 class LocatingEncoder(nn.Module):
@@ -32,20 +46,49 @@ class LocatingEncoder(nn.Module):
 
     place: Float[Tensor, " band"]
 
-    def __init__(self, bands: int, below: int, frames: int, made: int):
+    def __init__(self, bands: int, below: int, frames: int, codes: int, made: int):
+        """`made` numbers: the codes, and behind them their log-variances where there are any."""
         super().__init__()
         self.bands = bands
         self.moments = min(frames, MOMENTS)
         self.look = nn.Sequential(
             nn.Conv2d(1, 24, (5, 1), padding=(2, 0)),
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(SLOPE),
             nn.Conv2d(24, 24, (5, self.moments), padding=(2, 0)),
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(SLOPE),
             nn.Conv2d(24, 2 * MAPS, (5, 1), padding=(2, 0)),
         )
         self.register_buffer("place", torch.linspace(-2, 2, bands))
         seen = 3 * MAPS + (self.moments if below else 0)
-        self.tell = nn.Sequential(*perceptron([seen, 128, 128, made], 0.1))
+        self.tell = nn.Sequential(*perceptron([seen, 128, 128, made], SLOPE))
+        self.begin(bool(below) and codes > 2, codes, made)
+
+    @torch.no_grad()
+    def begin(self, level: bool, codes: int, made: int) -> None:
+        """Initial weights by which the first map is the spectrum, and the second code the level."""
+        for layer in self.look:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.zeros_(layer.weight[0])
+                nn.init.zeros_(layer.bias[0])
+                layer.weight[0, 0, layer.kernel_size[0] // 2] = 1 / layer.kernel_size[1]
+        first, second, last = (layer for layer in self.tell if isinstance(layer, nn.Linear))
+        nn.init.zeros_(last.weight[0])
+        nn.init.zeros_(last.bias[0])
+        if made > codes:
+            last.bias[codes : codes + drawing(level)] = SURE
+        if not level:
+            return
+        # Two units of opposite signs carry a number through a leaky ReLU: r(x) − r(−x) = (1 + slope) x.
+        pair = torch.tensor([1.0, -1.0])
+        for layer in (first, second):
+            nn.init.zeros_(layer.weight[:2])
+            nn.init.zeros_(layer.bias[:2])
+        first.weight[:2, -self.moments :] = pair[:, None] / self.moments
+        second.weight[:2, :2] = pair[:, None] * pair / (1 + SLOPE)
+        nn.init.zeros_(last.weight[:, :2])
+        nn.init.zeros_(last.weight[1])
+        nn.init.zeros_(last.bias[1])
+        last.weight[1, :2] = pair / (1 + SLOPE)
 
     def forward(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip made"]:
         gathered = functional.adaptive_avg_pool2d(features, (features.shape[2], self.moments))
@@ -86,8 +129,30 @@ class LocatingDecoder(nn.Module):
         self.register_buffer("waves", math.pi * 2.0 ** torch.arange(OCTAVES) / 2)
         self.of_code = nn.Linear(width - 1, self.moments * units)
         self.of_place = nn.Linear(1 + 2 * OCTAVES, units, bias=False)
-        self.draw = nn.Sequential(nn.LeakyReLU(0.1), *perceptron([units, units, units, 1], 0.1))
-        self.level = nn.Sequential(*perceptron([width, 64, self.moments], 0.1))
+        self.draw = nn.Sequential(nn.LeakyReLU(SLOPE), *perceptron([units, units, units, 1], SLOPE))
+        self.level = nn.Sequential(*perceptron([width, 64, self.moments], SLOPE))
+        self.begin(bool(below) and width > 2)
+
+    @torch.no_grad()
+    def begin(self, level: bool) -> None:
+        """Initial weights by which a peak is drawn at the position, which one code changes, and the level is drawn
+        from the second code alone."""
+        # The cosines are all 1 at the position, and cancel elsewhere; the first unit of each layer passes them on.
+        nn.init.zeros_(self.of_place.weight[0])
+        nn.init.ones_(self.of_place.weight[0, -OCTAVES:])
+        *hidden, last = (layer for layer in self.draw if isinstance(layer, nn.Linear))
+        for layer in hidden:
+            nn.init.zeros_(layer.weight[0])
+            nn.init.zeros_(layer.bias[0])
+            nn.init.ones_(layer.weight[0, 0])
+        nn.init.ones_(last.weight[0, 0])
+        shape = drawing(level) - 2
+        nn.init.zeros_(self.of_code.weight[:, :shape])
+        nn.init.zeros_(self.of_code.weight[:, shape + 1 :])
+        if level:
+            [first, *_] = (layer for layer in self.level if isinstance(layer, nn.Linear))
+            nn.init.zeros_(first.weight[:, 0])
+            nn.init.zeros_(first.weight[:, 2:])
 
     def forward(self, code: Float[Tensor, "clip code"]) -> Float[Tensor, "clip 1 row frame"]:
         away = self.place - SHIFT * code[:, :1]

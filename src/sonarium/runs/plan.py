@@ -15,7 +15,7 @@ from sonarium.agents.rollout import RolloutConfig
 from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
 from sonarium.config import FORMAT, Range, check_ranges, fits, from_json, short, to_json, types_of
 from sonarium.features.contract import FrontEndConfig
-from sonarium.runs.upgrade import RENAMED, from_format_1
+from sonarium.runs.upgrade import ADDED, RENAMED, from_format_1
 from sonarium.training.clips import ClipsConfig
 from sonarium.training.fit import LoopConfig
 from sonarium.worlds.codes import CodesConfig
@@ -235,7 +235,7 @@ def read_clips(
     config, clips, split = (section(source, name, where) or {} for name in ("config", "clips", "split"))
     plan = ClipsPlan(
         world,
-        from_json(default, config, f"{where}.config", known, renamed),
+        from_json(default, config, f"{where}.config", known, renamed, ADDED),
         from_json(ClipsConfig(), clips, f"{where}.clips"),
         from_json(SplitConfig(), split, f"{where}.split"),
     )

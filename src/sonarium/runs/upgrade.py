@@ -16,6 +16,8 @@ RENAMED: dict[str, dict[str, str]] = {
     "ScheduleConfig": {"course": "schedule", "warm_up": "warmup_steps", "horizon": "decay_steps"},
 }
 """By the name of a class of configurations: fields of version 0.1, and what they are called now."""
+ADDED: dict[str, dict[str, Any]] = {"TonesConfig": {"frequency_spacing": "linear"}}
+"""By the name of a class of configurations: fields that came later, and what held before they could be set."""
 
 KEYS_1 = {"model", "preset", "world", "model_config", "world_config", "fit"}
 LOOP = ("seed", "precision", "log_every", "save_every")

@@ -63,7 +63,7 @@ def test_syntones_layout_is_read_by_numpy_without_pickles(tmp_path):
         assert data["classes"].tolist() == CLASSES
         metadata = json.loads(str(data["metadata"]))
     assert metadata["waveforms"] == CLASSES * 12
-    assert metadata["freqs"] == np.repeat(np.linspace(440, 4000, 4), 12).tolist()
+    assert metadata["freqs"] == np.repeat(np.geomspace(220, 4000, 4), 12).tolist()
     assert metadata["amps"] == np.tile(np.repeat(np.linspace(0.1, 1, 3), 4), 4).tolist()
     assert told[-1] == ("writing clips", 48, 48)
     assert [file.name for file in tmp_path.iterdir()] == ["x.npz"]

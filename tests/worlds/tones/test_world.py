@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonarium.worlds.tones.oscillator import WAVEFORMS, fourier, order_limit, render_loops, render_operations
-from sonarium.worlds.tones.world import Tones, TonesConfig
+from sonarium.worlds.tones.world import SyntoneConfig, Tones, TonesConfig
 
-SMALL = TonesConfig(seconds=0.1, frequencies=5, amplitudes=3)
+SMALL = SyntoneConfig(seconds=0.1, frequencies=5, amplitudes=3, alias=False, syntone_time=False)
 RICH = dataclasses.replace(
     SMALL,
     phases=2,
@@ -28,8 +28,8 @@ RICH = dataclasses.replace(
 )
 
 
-def test_the_default_grid_is_syntones():
-    world = Tones(TonesConfig(), seed=0)
+def test_the_grid_of_the_world_syntone_is_syntones():
+    world = Tones(SyntoneConfig(), seed=0)
     assert len(world) == 32000
     assert [(factor.name, len(factor.values)) for factor in world.factors] == [
         ("waveform", 4),
@@ -37,6 +37,28 @@ def test_the_default_grid_is_syntones():
         ("amplitude", 20),
     ]
     assert world.signal.shape == (16000,) and world.signal.rate == 16000
+    everything = world.locate(torch.arange(len(world)))
+    np.testing.assert_array_equal(everything[:, 1].unique(), np.linspace(440, 8000, 400))
+
+
+def test_the_default_frequencies_are_quarters_of_a_semitone():
+    world = Tones(TonesConfig(), seed=0)
+    frequency = np.array(world.factors[1].values)
+    assert (len(world), frequency[0], frequency[-1]) == (145 * 20 * 4, 220, pytest.approx(1760))
+    np.testing.assert_allclose(frequency[1:] / frequency[:-1], 2 ** (1 / 48))
+
+
+def test_no_two_waveforms_of_the_default_grid_are_alike():
+    """The spectrum of each, its fundamental taken as 1, differs by 1 dB and more from that of every other."""
+    world = Tones(TonesConfig(amplitudes=1), seed=0)
+    frequency = torch.tensor(world.factors[1].values)
+    for lowest in (0, len(frequency) - 1):
+        waves = world.whole(4 * lowest + torch.arange(4)).signal.double()
+        angle = 2 * torch.pi * frequency[lowest] * torch.arange(waves.shape[1]) / world.signal.rate
+        partials = torch.stack([waves @ torch.exp(1j * k * angle) for k in (1, 2, 3, 4)], 1).abs()
+        decibels = 20 * (partials / partials[:, :1]).clamp(min=1e-2).log10()
+        apart = (decibels[:, None] - decibels).abs().amax(2) + 100 * torch.eye(4)
+        assert apart.min() > 1, (float(frequency[lowest]), decibels)
 
 
 def test_the_order_is_that_of_syntones_loops():
@@ -162,6 +184,7 @@ def test_vibrato_with_one_varying_side_takes_the_largest_of_the_other():
         ({"waveforms": ()}, "one or more"),
         ({"waveforms": ("sine", "sine")}, "each once"),
         ({"frequencies": 0}, "frequencies=0"),
+        ({"frequency_spacing": "mel"}, "give log or linear"),
         ({"lowest": float("nan")}, "lowest=nan"),
         ({"lowest": 900.0, "highest": 800.0}, "lowest no more than highest"),
         ({"highest": float("inf")}, "highest=inf: give a positive number"),

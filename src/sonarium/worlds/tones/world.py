@@ -1,14 +1,15 @@
 """Tones with planted factors: waveform, frequency and amplitude, and on request seven more.
 
-The grid of factors, its defaults and the order of the clips are those of SynTone (Brima et al., 2024,
-arXiv 2402.10547). No grid is stored: the index of a clip is a number in mixed radix whose digits choose
-the value of each factor, and the samples follow from them.
+The order of the clips is that of SynTone (Brima et al., 2024, arXiv 2402.10547), whose grid and waves are the
+world `syntone`. The default grid is lower and logarithmic: between 220 and 1760 Hz each waveform has partials of
+its own below half the rate, while above 4 kHz the four are one sine with four gains. No grid is stored: the index of
+a clip is a number in mixed radix whose digits choose the value of each factor, and the samples follow from them.
 """
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -43,12 +44,14 @@ class TonesConfig:
     """Duration of a clip in seconds."""
     waveforms: tuple[str, ...] = WAVEFORMS
     """Waveforms: sine, triangle, sawtooth, square; a category is the position in this list."""
-    lowest: Annotated[float, Range(0, 10**7, above=True)] = 440.0
+    lowest: Annotated[float, Range(0, 10**7, above=True)] = 220.0
     """Lowest frequency in Hz."""
-    highest: Annotated[float, Range(0, 10**7, above=True)] = 8000.0
+    highest: Annotated[float, Range(0, 10**7, above=True)] = 1760.0
     """Highest frequency in Hz; band-limited waves at or above half the rate are silent."""
-    frequencies: Annotated[int, Range(1, 10**6)] = 400
-    """Number of frequencies, evenly spaced from lowest to highest."""
+    frequencies: Annotated[int, Range(1, 10**6)] = 145
+    """Number of frequencies from lowest to highest; by default a quarter of a semitone apart."""
+    frequency_spacing: Literal["log", "linear"] = "log"
+    """Spacing of the frequencies: equal ratios (log), or equal steps in Hz (linear)."""
     quietest: Annotated[float, Range(0, 1000)] = 0.1
     """Lowest amplitude; 1 is full scale."""
     loudest: Annotated[float, Range(0, 1000)] = 1.0
@@ -91,6 +94,8 @@ class TonesConfig:
         unknown = [waveform for waveform in self.waveforms if waveform not in WAVEFORMS]
         if unknown or not self.waveforms or len(set(self.waveforms)) < len(self.waveforms):
             raise ValueError(f"waveforms={self.waveforms}: give one or more of {', '.join(WAVEFORMS)}, each once")
+        if self.frequency_spacing not in ("log", "linear"):
+            raise ValueError(f"frequency_spacing={self.frequency_spacing!r}: give log or linear")
         self.check_together()
 
     @property
@@ -123,14 +128,37 @@ class TonesConfig:
             )
 
 
+@dataclass(frozen=True)
+class SyntoneConfig(TonesConfig):
+    """SynTone's grid: the defaults of its generator."""
+
+    lowest: Annotated[float, Range(0, 10**7, above=True)] = 440.0
+    """Lowest frequency in Hz."""
+    highest: Annotated[float, Range(0, 10**7, above=True)] = 8000.0
+    """Highest frequency in Hz."""
+    frequencies: Annotated[int, Range(1, 10**6)] = 400
+    """Number of frequencies from lowest to highest."""
+    frequency_spacing: Literal["log", "linear"] = "linear"
+    """Spacing of the frequencies: equal ratios (log), or equal steps in Hz (linear)."""
+    alias: bool = True
+    """Sample the ideal waves as SciPy does, with aliasing; without, waves are band-limited."""
+    syntone_time: bool = True
+    """SynTone's time grid, whose last sample falls on the end of the clip."""
+
+
 def steps(count: int, largest: float) -> tuple[float, ...]:
     """`count` values in even steps up to `largest`, zero not among them."""
     return tuple((np.arange(1, count + 1) * (largest / count)).tolist())
 
 
 def rising(count: int, least: float, largest: float) -> tuple[float, ...]:
-    """`count` values in even steps between two; SynTone's own grid for frequency and amplitude."""
+    """`count` values in even steps between two."""
     return tuple(np.linspace(least, largest, count).tolist())
+
+
+def frequencies(config: TonesConfig) -> tuple[float, ...]:
+    between = np.geomspace if config.frequency_spacing == "log" else np.linspace
+    return tuple(between(config.lowest, config.highest, config.frequencies).tolist())
 
 
 def grid(config: TonesConfig) -> tuple[Factor, ...]:
@@ -141,7 +169,7 @@ def grid(config: TonesConfig) -> tuple[Factor, ...]:
     decay = config.longest_decay if config.decays > 1 else 0.0
     return (
         Factor("waveform", config.waveforms),
-        Factor("frequency", rising(config.frequencies, config.lowest, config.highest), "Hz"),
+        Factor("frequency", frequencies(config), "Hz"),
         Factor("amplitude", rising(config.amplitudes, config.quietest, config.loudest)),
         Factor("phase", tuple((np.arange(config.phases) / config.phases).tolist()), "periods"),
         Factor("attack", steps(config.attacks, attack), "s"),
@@ -252,10 +280,17 @@ def save_npz(world: Tones, path: Path, progress: Progress) -> None:
     save_syntone(world, path, progress)
 
 
+def made(config: TonesConfig, seed: int, progress: Progress) -> Tones:
+    return Tones(config, seed)
+
+
 TONES = WorldEntry(
     "tones on a grid of waveform, frequency, amplitude and more",
     "wave",
     TonesConfig,
-    lambda config, seed, progress: Tones(config, seed),
+    made,
     formats={".npz": save_npz},
+)
+SYNTONE = WorldEntry(
+    "the same on SynTone's grid, with its waves", "wave", SyntoneConfig, made, formats={".npz": save_npz}
 )
