@@ -109,7 +109,7 @@ def test_scores_beside_controls_with_intervals_over_seeds(runs, capsys):
     assert all(scores.keys() == asked for scores in one["controls"].values())
     assert one["scores"]["clips/word"] > one["controls"]["chance"]["clips/word"] + 0.2
     assert one["asked"] == "word of other speakers; speaker of other files of the same speakers"
-    assert one["protocol"] == "linear probes" and one["clips"] == 18 and one["step"] == 25
+    assert one["protocol"] == "ridge probes" and one["clips"] == 18 and one["step"] == 25
     written = json.loads((runs[0] / "scores.json").read_text())
     assert written == {key: value for key, value in one.items() if key not in ("run", "config")}
     rows = {row["control"]: row for row in found["summary"]}
@@ -127,7 +127,7 @@ def test_the_table_says_what_is_what(runs, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     text = " ".join(" ".join(lines).split())
     for said in (
-        "recordings (speech), linear probes, means of clips removed", "word, frames", "word, 1 each",
+        "recordings (speech), ridge probes, means of clips removed", "word, frames", "word, 1 each",
         "word ABX within", "speaker EER", "log-mel", "untrained", "Of EER and minDCF less is better.",
         "Of ABX less is better.", "Log-mel: 40 bands in decibels", "Probes predict word of other speakers",
     ):  # fmt: skip

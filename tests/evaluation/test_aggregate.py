@@ -21,7 +21,7 @@ from sonarium.report.page import RunPage, page
 
 def record(seed: int, value: float, key: str = "clips/word", **changes: Any) -> Record:
     found = {
-        "protocol": "linear probes",
+        "protocol": "ridge probes",
         "step": 100,
         "settings": {"max_clips": 2000},
         "scores": {key: value},
