@@ -80,7 +80,9 @@ def judged(world: Recordings, knows: bool, config: EvaluationConfig = QUICK, tes
 
 
 def test_who_knows_is_right_and_who_knows_nothing_is_at_chance(world):
-    found = judged(world, True, replace(QUICK, frames=True, few_labels=True, abx=True, pooling="mean"))
+    # By logistic regression, for ridge regression cannot separate six speakers along one code, the loudness.
+    words = replace(QUICK, probe="logistic", frames=True, few_labels=True, abx=True, pooling="mean")
+    found = judged(world, True, words)
     own, chance, nothing = found["scores"], found["chance"], found["random"]
     expected = {
         "clips/word", "clips/speaker", "frames/word", "frames/speaker", "retrieval/word", "retrieval/speaker",
@@ -195,7 +197,7 @@ def test_no_group_lies_in_two_parts_of_a_question(world):
         assert fitted and tested and not chosen and not fitted & tested
     held_out = set(names_of(world, parts.test))
     assert set(known.group[asked[0].split.test]) == held_out
-    assert set(known.group[asked[1].split.test]) == set(SPEAKERS)
+    assert len(set(known.group[asked[1].split.test])) > 4 and set(known.group[asked[1].split.train]) == set(SPEAKERS)
 
 
 def test_with_a_single_group_settings_are_chosen_on_other_files_of_it(world):

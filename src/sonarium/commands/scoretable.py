@@ -13,6 +13,7 @@ from rich.text import Text
 from sonarium.evaluation.aggregate import Group, Score, Table
 from sonarium.evaluation.meanings import control, explained
 from sonarium.measures.contract import Meaning
+from sonarium.measures.statistics import Interval
 
 GAP = 2
 """Blanks between two columns."""
@@ -42,7 +43,7 @@ def show(tables: Sequence[Table], console: Console) -> None:
         "Brackets hold the 95 % interval over seeds."
         if any(len(group.scored) > 1 for table in tables for group in table.groups)
         else "",
-        explained(name for table in tables for name in table.control_means()),
+        explained(name for table in tables for name in table.controls()),
         "Controls are means over the models." if any(len(table.groups) > 1 for table in tables) else "",
         SYNTONE if any(table.protocol == "syntone" for table in tables) else "",
     ]
@@ -108,21 +109,26 @@ def controls(table: Table, keys: list[str]) -> list[list[str]]:
         [
             control(who),
             *(
-                number(meaning, means[key])
-                if key in means and ((meaning := table.meaning(key)).bounded or meaning.rising)
+                written(meaning, scores[key])
+                if key in scores and ((meaning := table.meaning(key)).bounded or meaning.rising)
                 else ""
                 for key in keys
             ),
         ]
-        for who, means in table.control_means().items()
+        for who, scores in table.controls().items()
     ]
 
 
 def cell(meaning: Meaning, score: Score | None) -> str:
     if score is None:
         return "–"
-    text, value = number(meaning, score.value.mean), score.value
-    if value.low is None or value.high is None:
+    return written(meaning, score.value)
+
+
+def written(meaning: Meaning, value: Interval) -> str:
+    """The mean with its interval, where seeds differ."""
+    text = number(meaning, value.mean)
+    if value.low is None or value.high is None or value.low == value.high:
         return text
     return f"{text} [{number(meaning, value.low)}, {number(meaning, value.high)}]"
 

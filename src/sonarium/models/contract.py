@@ -7,7 +7,7 @@ and everything generic asks `isinstance(learner, Encoder)`, never which model it
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class FeatureLearner(ABC):
 class Encoder(ABC):
     """From a signal to codes, one frame a clip."""
 
-    dead_below: ClassVar[float] = 0.0
+    dead_below: float = 0.0
     """A code whose standard deviation over clips is no greater carries no information."""
 
     @abstractmethod
@@ -177,6 +177,8 @@ class ModelEntry:
     """Forms of signal that it learns from."""
     main: tuple[str, ...] = ()
     """The flags that matter first, by their names; `--help` shows the rest under advanced."""
+    trains: bool = True
+    """Whether it learns; an encoder from a file does not, and has no untrained control."""
     cut: Literal["piece", "whole"] = "piece"
     """Whether it trains on crops of the clips or on whole clips, where the user does not say."""
     drop_last: bool = True

@@ -4,6 +4,7 @@ A plan makes a world with its split, a source and an untrained learner. A folder
 whole checkpoint, and is refused where the clips or their split are no longer those that it was trained on.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
+from sonarium.config import to_json
 from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
 from sonarium.models.contract import Learner
@@ -79,14 +81,24 @@ def trained_on_all(plan: Mapping[str, Any]) -> bool:
     return own or (below is not None and trained_on_all(below))
 
 
-def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Progress = silent) -> Built:
+Worlds = dict[str, World]
+"""Worlds that were read from disk, by their configurations, for several plans of the same recordings."""
+
+
+def build(
+    plan: Plan,
+    steps: int = 0,
+    folder: Path | None = None,
+    progress: Progress = silent,
+    worlds: Worlds | None = None,
+) -> Built:
     """All from the plan's seed. `steps` completes the configuration of the model of a new run; `folder` is the
-    run's, which may have the codes of the upstream run already."""
+    run's, which may have the codes of the upstream run already; `worlds` are taken from and added to."""
     if isinstance(plan.source, RolloutsPlan):
         return Built(plan, fresh(plan, None), Rollouts(plan.source.rollouts, plan.seed))
     wanted = plan.source
     if plan.upstream is None:
-        world = WORLDS[wanted.world].build(wanted.config, plan.seed, progress)
+        world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)
     else:
         world = Codes(wanted.config, codes_below(plan.upstream, folder, progress))
     split = wanted.split
@@ -98,6 +110,17 @@ def build(plan: Plan, steps: int = 0, folder: Path | None = None, progress: Prog
         plan = replace(plan, learner=complete(plan.learner, world, steps))
     source = Clips(world, data.training(wanted.clips.train_on), wanted.clips, plan.seed)
     return Built(plan, fresh(plan, world.signal), source, data)
+
+
+def read_once(source: ClipsPlan, seed: int, progress: Progress, worlds: Worlds) -> World:
+    """The world of a plan; one that is read from disk, which no seed changes, only once."""
+    entry, name = WORLDS[source.world], json.dumps([source.world, to_json(source.config)], sort_keys=True)
+    if name in worlds:
+        return worlds[name]
+    world = entry.build(source.config, seed, progress)
+    if not entry.seeded:
+        worlds[name] = world
+    return world
 
 
 def fresh(plan: Plan, signal: Signal | None, seed: int | None = None) -> Learner:
@@ -132,10 +155,15 @@ def open_plan(folder: Path) -> tuple[RunFolder, Plan]:
     return run, read_plan(run.config, f"{folder}/config.json")
 
 
-def open_run(folder: Path, progress: Progress = silent, remark: Remark = lambda _: None) -> Opened:
+def open_run(
+    folder: Path,
+    progress: Progress = silent,
+    remark: Remark = lambda _: None,
+    worlds: Worlds | None = None,
+) -> Opened:
     """All of a run, refused if its recordings or their split are not those that it was trained on."""
     run, plan = open_plan(folder)
-    built = build(plan, folder=folder, progress=progress)
+    built = build(plan, folder=folder, progress=progress, worlds=worlds)
     if built.clips is not None:
         compare(built.clips.world, built.clips.split, folder)
     step = restore(run, built.learner, remark)

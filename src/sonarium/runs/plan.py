@@ -298,9 +298,10 @@ def summary(config: Mapping[str, Any]) -> Summary:
     if "format" not in config:
         config = from_format_1(config, "config.json")
     model, source = config.get("model") or {}, config.get("source") or {}
-    split = source.get("split") or {}
+    split, file = source.get("split") or {}, (model.get("config") or {}).get("encoder")
     return Summary(
-        str(model.get("name", "unknown")),
+        # An encoder from a file is known by its name and folder, as recordings are.
+        "/".join(Path(file).parts[-2:]) if isinstance(file, str) else str(model.get("name", "unknown")),
         str(model.get("preset", "default")),
         source_of(config),
         (config.get("loop") or {}).get("seed"),

@@ -188,5 +188,6 @@ RECORDINGS = WorldEntry(
     "wave",
     RecordingsConfig,
     Recordings,
-    signal_of,
+    seeded=False,
+    signal=signal_of,
 )
