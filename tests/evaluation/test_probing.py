@@ -136,6 +136,43 @@ def test_marked_segments_are_asked_frame_by_frame(marked):
     assert "no ABX of segment across speakers: no two groups of the test split share a label" in found["notes"]
 
 
+def test_few_labels_of_marked_segments(marked):
+    found = judged(marked, True, replace(QUICK, few_labels=True), 0.2)
+    expected = {"segments/segment", "few-1/segment", "few-2/segment"}
+    assert expected <= found["scores"].keys() == found["log_mel"].keys()
+    # Both halves of a word sound alike, so that at best one of the two is right.
+    assert all(0.35 < found["scores"][key] < 0.7 for key in ("segments/segment", "few-2/segment"))
+    assert found["chance"]["few-1/segment"] == pytest.approx(1 / 6)
+    assert "few-labels/segment" in found["curves"] and "segments/segment" not in judged(marked, True)["scores"]
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_segments_are_pooled_as_clips_are(world, marked, remove):
+    """A segment from the beginning to the end of each clip is the clip."""
+    other, index, lengths = copy(world), torch.arange(len(world)), lengths_of(world)
+    whole = [((0.0, length / RATE, "all"),) for length in lengths.tolist()]
+    extractor = of_learner(Planted(True), world.signal, torch.device("cpu"))
+    heard = extract(
+        extractor, other, index, lengths, whole, replace(QUICK, remove_mean=remove), None, segments=True
+    )
+    order = np.argsort(heard.segments.clip)
+    np.testing.assert_allclose(heard.segments.rows[order], heard.pooled, atol=1e-6)
+    assert set(heard.segments.label) == {"all"}
+
+
+def test_a_control_takes_the_levels_that_are_better_in_cross_validation(world):
+    """The speaker is a loudness, the word a pitch: one is known by the level, the other better without it."""
+    found = judged(world, True)
+    chosen = {key: said["controls"]["log_mel"]["levels"] for key, said in found["details"].items()}
+    assert chosen == {"clips/word": "equal levels", "clips/speaker": "levels kept"}
+    assert "levels" not in found["details"]["clips/word"]["setting"]
+
+
+def test_controls_do_not_depend_on_the_learner(world):
+    one, other = judged(world, True), judged(world, False)
+    assert one["log_mel"] == other["log_mel"] and one["mfcc"] == other["mfcc"]
+
+
 def test_one_speaker_held_out_can_be_asked_for_words_but_not_verified(world):
     found = judged(world, True, test=0.2)
     assert found["scores"]["clips/word"] == found["scores"]["retrieval/word"] == 1
@@ -197,7 +234,9 @@ def test_no_group_lies_in_two_parts_of_a_question(world):
         assert fitted and tested and not chosen and not fitted & tested
     held_out = set(names_of(world, parts.test))
     assert set(known.group[asked[0].split.test]) == held_out
-    assert len(set(known.group[asked[1].split.test])) > 4 and set(known.group[asked[1].split.train]) == set(SPEAKERS)
+    assert len(set(known.group[asked[1].split.test])) > 4 and set(known.group[asked[1].split.train]) == set(
+        SPEAKERS
+    )
 
 
 def test_with_a_single_group_settings_are_chosen_on_other_files_of_it(world):

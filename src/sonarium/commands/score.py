@@ -96,7 +96,9 @@ def asked_for(arguments: list[str]) -> Asked:
     groups = [Group("evaluation", EvaluationConfig()), Group("encoder", plan.learner)]
     if world:
         groups += [Group(world, source.config, WORLDS[world].main), Group("split", source.split)]
-    flags, made = parse_groups(ScoreFlags, groups, arguments, "score", "Evaluate the codes of runs beside their controls.")
+    flags, made = parse_groups(
+        ScoreFlags, groups, arguments, "score", "Evaluate the codes of runs beside their controls."
+    )
     named = bool(made[1].encoder)
     if not flags.runs and not named:
         raise UsageError("no run to score: name one or more run folders, or an encoder with --encoder")
@@ -138,7 +140,9 @@ def evaluated(asked: Asked, device: str, progress: Any) -> Iterator[Evaluated]:
         yield Evaluated(*scored(opened, str(folder), asked, device, plain, shared), folder)
         if named:
             if opened.plan.upstream is not None:
-                raise UsageError(f"'{folder}' was trained on codes: --encoder takes sound; name the run that made them")
+                raise UsageError(
+                    f"'{folder}' was trained on codes: --encoder takes sound; name the run that made them"
+                )
             apart = [rows.tolist() for _, rows in opened.data.split.items()]
             if (opened.data.world, apart) not in splits:
                 splits.append((opened.data.world, apart))

@@ -17,7 +17,8 @@ from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import Group, flag, leading_word, parse_groups, wants_help
 from sonarium.commands.progress import bars, plainly
 from sonarium.runs.build import open_plan, open_run, plan_on_codes
-from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan
+from sonarium.models.contract import Recipe
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, recipe_of
 from sonarium.runs.train import train
 from sonarium.training.engine import ProcessLost
 from sonarium.training.journal import read_metrics
@@ -37,8 +38,9 @@ class TrainFlags:
     """Run folder, which holds all that this training makes; give the same command again to resume in it."""
     preset: str = "default"
     """Preset of the model to start from; see `sonarium list`."""
-    steps: int = 2000
-    """Training steps in all; a larger number later goes on from where the run stands."""
+    steps: int | None = None
+    """Training steps in all, by default 2000, or as many as the preset says; a larger number later goes on from where
+    the run stands."""
     device: str = "auto"
     """Device: cpu, cuda, or auto for the best there is."""
     processes: int = 1
@@ -65,8 +67,9 @@ def main(arguments: list[str]) -> None:
     if model is None and not wants_help(rest):
         raise UsageError(f"train which model? choose one of {', '.join([*MODELS, *AGENTS])}")
     flags, plan = plan_from(model or EXAMPLE, rest, named=model is not None)
-    if flags.steps < 1:
-        raise UsageError(f"--steps {flags.steps}: train for at least 1 step")
+    steps = steps_of(flags, plan)
+    if steps < 1:
+        raise UsageError(f"--steps {steps}: train for at least 1 step")
     place = started()
     if flags.processes < 1:
         raise UsageError(f"--processes {flags.processes}: train in at least 1 process")
@@ -79,7 +82,7 @@ def main(arguments: list[str]) -> None:
         end_with_launcher()
     try:
         with bars() as progress:
-            first = train(plan, flags.run, flags.steps, flags.device, flags.nodes, progress, say)
+            first = train(plan, flags.run, steps, flags.device, flags.nodes, progress, say)
     except ProcessLost:
         if launched():
             # Who launched this process says which other one it was.
@@ -87,6 +90,13 @@ def main(arguments: list[str]) -> None:
         raise
     if first:
         report_end(flags, plan)
+
+
+def steps_of(flags: TrainFlags, plan: Plan) -> int:
+    """The training steps that were asked for, or those of the preset."""
+    if flags.steps is not None:
+        return flags.steps
+    return recipe_of(MODELS[plan.model], plan.preset).steps if plan.model in MODELS else Recipe().steps
 
 
 def in_processes(command: list[str], processes: int) -> None:
@@ -190,7 +200,7 @@ def located(config: Any) -> Any:
 
 def report_end(flags: TrainFlags, plan: Plan) -> None:
     records = read_metrics(flags.run / "metrics.jsonl")
-    newest: Mapping[str, Any] = records[-1] if records else {"step": flags.steps}
+    newest: Mapping[str, Any] = records[-1] if records else {"step": steps_of(flags, plan)}
     if flags.json:
         print(json.dumps({"run": str(flags.run), **newest}))
         return

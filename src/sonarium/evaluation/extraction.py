@@ -192,7 +192,7 @@ def pooled_segments(
     own = [marks[one] if count else [] for one, count in zip(some.members, some.counts, strict=True)]
     if not any(own):
         return Pooled(np.zeros((0, row_width(some.codes.shape[2], config))), np.zeros(0, str), np.zeros(0, int))
-    codes = some.codes
+    codes = some.codes.astype(np.float64)
     if config.remove_mean:
         inside = np.arange(codes.shape[1]) < some.counts[:, None]
         totals = codes.sum(axis=1, where=inside[..., None], keepdims=True)

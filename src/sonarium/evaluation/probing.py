@@ -116,7 +116,8 @@ def probing(
     }
     scores = {name: one.scores for name, one in found.items()} | {"chance": learnt.chance}
     chosen = {
-        key: said | {"controls": {name: one.details[key]["setting"] for name, one in found.items() if name != "scores"}}
+        key: said
+        | {"controls": {name: one.details[key]["setting"] for name, one in found.items() if name != "scores"}}
         for key, said in learnt.details.items()
     }
     return {**scores, "details": chosen, "curves": curves, "notes": notes + remarks + learnt.notes}
@@ -217,9 +218,7 @@ def add(made: Fitted, task: Task, setting: str, own: Findings) -> None:
     own.details[task.key] = {"asked_of": task.on, **made.details, "setting": chosen}
 
 
-def add_few_labels(
-    task: Task, known: Corpus, codes: Extracted, config: EvaluationConfig, own: Findings
-) -> None:
+def add_few_labels(task: Task, known: Corpus, codes: Extracted, config: EvaluationConfig, own: Findings) -> None:
     values, targets, groups, split = rows_for(task, known, codes, config)
     drawn, how = np.random.default_rng([DRAWS, 0xA5F]), ProbeConfig(kind=config.probe, refit=True)
     curve = few_labels(values, targets, groups, split, drawn, COUNTS, config=how)

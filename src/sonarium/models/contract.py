@@ -6,7 +6,7 @@ and everything generic asks `isinstance(learner, Encoder)`, never which model it
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 __all__ = [
     "Decoder", "Density", "Describer", "Encoder", "Engine", "FeatureLearner", "Forecaster", "FrameEncoder",
-    "Learner", "ModelEntry", "Sampler", "Source", "Stateful",
+    "Learner", "ModelEntry", "Recipe", "Sampler", "Source", "Stateful",
 ]  # fmt: skip
 
 
@@ -165,6 +165,18 @@ class Describer(ABC):
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What a preset wants of the training besides its own configuration; every value is the default of a flag."""
+
+    steps: int = 2000
+    """Training steps."""
+    clips: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the source of clips, such as the batch size."""
+    world: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the world, as far as it has them, such as the sampling rate."""
+
+
+@dataclass(frozen=True)
 class ModelEntry:
     """A model in the catalogue."""
 
@@ -175,6 +187,8 @@ class ModelEntry:
     """Configurations by name, each a frozen dataclass for this form of signal; `default` among them."""
     kinds: tuple[SignalKind, ...] = ("wave", "picture")
     """Forms of signal that it learns from."""
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    """By preset, where it wants other defaults of the training."""
     main: tuple[str, ...] = ()
     """The flags that matter first, by their names; `--help` shows the rest under advanced."""
     trains: bool = True

@@ -166,7 +166,9 @@ class Onnx(Backend):
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise ValueError(f"{self.where} is no ONNX model that onnxruntime can run: {in_short(error)}") from None
+            raise ValueError(
+                f"{self.where} is no ONNX model that onnxruntime can run: {in_short(error)}"
+            ) from None
         self.kinds = {one.name: one.type for one in self.session.get_inputs()}
         self.inputs = [
             Input(
@@ -206,11 +208,19 @@ class Program(Backend):
         try:
             program = torch.export.load(path)
         except Exception as error:
-            raise ValueError(f"{self.where} is no program of torch.export that torch can load: {in_short(error)}") from None
+            raise ValueError(
+                f"{self.where} is no program of torch.export that torch can load: {in_short(error)}"
+            ) from None
         held = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-        shown = [(name, held[name]) for name in program.graph_signature.user_inputs if isinstance(held[name], Tensor)]
+        shown = [
+            (name, held[name]) for name in program.graph_signature.user_inputs if isinstance(held[name], Tensor)
+        ]
         self.inputs = [
-            Input(name, value.is_floating_point(), tuple(size if isinstance(size, int) else None for size in value.shape))
+            Input(
+                name,
+                value.is_floating_point(),
+                tuple(size if isinstance(size, int) else None for size in value.shape),
+            )
             for name, value in shown
         ]
         self.kinds = {name: value.dtype for name, value in shown}
@@ -348,7 +358,7 @@ class Measured:
         return count.clamp(min=0) * (samples > 0) if isinstance(count, Tensor) else max(0, count)
 
     @torch.no_grad()
-    def codes(self, waves: Sequence[Float[Tensor, " time"]]) -> list[Float[Tensor, "frame code"]]:
+    def codes(self, waves: Sequence[Float[Tensor, " _"]]) -> list[Float[Tensor, "_ _"]]:
         """Codes of each waveform, those of one length together."""
         found: dict[int, Tensor] = {}
         own = [self.resampled(wave) for wave in waves]
@@ -367,7 +377,7 @@ class Measured:
             made = made[:, None]
         return made if self.hop else made.mean(1, keepdim=True)
 
-    def resampled(self, wave: Float[Tensor, " time"]) -> Float[Tensor, " time"]:
+    def resampled(self, wave: Float[Tensor, " _"]) -> Float[Tensor, " _"]:
         if self.rate == self.given:
             return wave
         other = torch.from_numpy(soxr.resample(wave.cpu().numpy(), self.given, self.rate)).to(wave)
@@ -511,7 +521,9 @@ class FramesFromFile(FromFile, FrameEncoder):
         if not own:
             raise ValueError(f"{signal.shape[1]} samples are too few for a frame: give longer sound")
         codes = self.made.codes([signal[place, : int(lengths[place])] for place in own])
-        padded = signal.new_zeros(len(signal), int(self.code_lengths(torch.tensor([signal.shape[1]]))), codes[0].shape[1])
+        padded = signal.new_zeros(
+            len(signal), int(self.code_lengths(torch.tensor([signal.shape[1]]))), codes[0].shape[1]
+        )
         for place, frames in zip(own, codes, strict=True):
             if len(frames) != counts[place]:
                 raise ValueError(
