@@ -103,7 +103,7 @@ def commands(words: Mapping[str, str]) -> str:
 
 
 def draw(parts: Mapping[str, Kept]) -> bytes:
-    """Bars with 95 % intervals over seeds: digits and sounds, trained and untrained, with lines for the controls."""
+    """Bars with 95 % intervals over seeds: digits and sounds, trained and untrained; lines for controls."""
     figure = sheet(9.6, 3.3)
     every = (("digits", DIGITS, SPEAKERS, "clips/digit"), ("ESC-10", SOUNDS, tuple(FOLDS), "clips/class"))
     for axes, (title, named, tests, key) in zip(panels(figure, 1, 2)[0], every, strict=True):

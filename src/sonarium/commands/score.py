@@ -1,9 +1,9 @@
 """`sonarium score RUN…`: how well the codes of runs recover planted factors, or predict the labels of recordings.
 
-`--encoder FILE` evaluates an encoder from a file likewise, on the clips and splits of the runs, or without a run on
-a world: `--encoder FILE --world recordings --path FOLDER`. Each run's folder gets its `scores.json`; the encoder gets
-a run folder with `--out`. Codes of clips whose factors were planted are scored by measures of disentanglement; codes
-that are frames at a rate, and those of recordings, by probes and comparisons.
+`--encoder FILE` evaluates an encoder from a file likewise, on the clips and splits of the runs, or without a run
+on a world: `--encoder FILE --world recordings --path FOLDER`. Each run's folder gets its `scores.json`; the encoder
+gets a run folder with `--out`. Codes of clips whose factors were planted are scored by measures of disentanglement;
+codes that are frames at a rate, and those of recordings, by probes and comparisons.
 `--json` prints one object:
 
     protocol  standard or syntone
@@ -41,7 +41,6 @@ from sonarium.runs.plan import summary as plan_summary
 from sonarium.runs.score import Shared, encoder_on, keep, score
 from sonarium.training.engine import choose_device
 
-
 FROM_FILE = "encoder"
 """The model in the catalogue that is an encoder from a file."""
 
@@ -51,7 +50,7 @@ class ScoreFlags:
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUNS…")] = ()
     """Run folders; those that differ in nothing but their seed share a column with an interval."""
     world: str = ""
-    """World to evaluate an --encoder on without a run, such as recordings; its flags are then flags of this verb."""
+    """World to evaluate an --encoder on without a run, such as recordings; its flags are then flags here."""
     out: Path | None = None
     """Run folder to write for an --encoder: `report`, `encode`, `sonarium.load` and `train --codes` take it."""
     device: str = "cpu"

@@ -8,16 +8,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import Group, flag, leading_word, parse_groups, wants_help
 from sonarium.commands.progress import bars, plainly
+from sonarium.config import leaves
 from sonarium.runs.build import open_plan, open_run, plan_on_codes
-from sonarium.models.contract import Recipe
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, recipe_of
 from sonarium.runs.train import train
 from sonarium.training.engine import ProcessLost
@@ -38,9 +39,8 @@ class TrainFlags:
     """Run folder, which holds all that this training makes; give the same command again to resume in it."""
     preset: str = "default"
     """Preset of the model to start from; see `sonarium list`."""
-    steps: int | None = None
-    """Training steps in all, by default 2000, or as many as the preset says; a larger number later goes on from where
-    the run stands."""
+    steps: int = 2000
+    """Training steps in all; a larger number later goes on from where the run stands."""
     device: str = "auto"
     """Device: cpu, cuda, or auto for the best there is."""
     processes: int = 1
@@ -67,9 +67,8 @@ def main(arguments: list[str]) -> None:
     if model is None and not wants_help(rest):
         raise UsageError(f"train which model? choose one of {', '.join([*MODELS, *AGENTS])}")
     flags, plan = plan_from(model or EXAMPLE, rest, named=model is not None)
-    steps = steps_of(flags, plan)
-    if steps < 1:
-        raise UsageError(f"--steps {steps}: train for at least 1 step")
+    if flags.steps < 1:
+        raise UsageError(f"--steps {flags.steps}: train for at least 1 step")
     place = started()
     if flags.processes < 1:
         raise UsageError(f"--processes {flags.processes}: train in at least 1 process")
@@ -82,7 +81,7 @@ def main(arguments: list[str]) -> None:
         end_with_launcher()
     try:
         with bars() as progress:
-            first = train(plan, flags.run, steps, flags.device, flags.nodes, progress, say)
+            first = train(plan, flags.run, flags.steps, flags.device, flags.nodes, progress, say)
     except ProcessLost:
         if launched():
             # Who launched this process says which other one it was.
@@ -90,13 +89,6 @@ def main(arguments: list[str]) -> None:
         raise
     if first:
         report_end(flags, plan)
-
-
-def steps_of(flags: TrainFlags, plan: Plan) -> int:
-    """The training steps that were asked for, or those of the preset."""
-    if flags.steps is not None:
-        return flags.steps
-    return recipe_of(MODELS[plan.model], plan.preset).steps if plan.model in MODELS else Recipe().steps
 
 
 def in_processes(command: list[str], processes: int) -> None:
@@ -134,7 +126,7 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
         entry, schema, about = AGENTS[model], TrainFlags, "in an environment"
         groups = [Group("environment", source.rollouts), loop]
     else:
-        entry, schema = MODELS[model], ClipsFlags
+        entry, schema = MODELS[model], with_steps(recipe_of(MODELS[model], plan.preset).steps)
         about, first = told_of(plan)
         # Codes have the split of the run that makes them.
         split = [] if plan.upstream is not None else [Group("training", source.split, TRAINING)]
@@ -150,6 +142,15 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
     else:
         chosen = ClipsPlan(source.world, located(made[1]), made[2], made[3] if split else source.split)
     return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=made[-1])
+
+
+def with_steps(steps: int) -> type[ClipsFlags]:
+    """The same flags, by default with as many steps as a preset wants."""
+    [said] = [leaf.help for leaf in leaves(TrainFlags(Path())) if leaf.path == ("steps",)]
+    own = Annotated[int, tyro.conf.arg(help=said)]
+    return dataclasses.make_dataclass(
+        "ClipsFlags", [("steps", own, dataclasses.field(default=steps))], bases=(ClipsFlags,), frozen=True
+    )
 
 
 def planned(model: str, arguments: list[str]) -> Plan:
@@ -200,7 +201,7 @@ def located(config: Any) -> Any:
 
 def report_end(flags: TrainFlags, plan: Plan) -> None:
     records = read_metrics(flags.run / "metrics.jsonl")
-    newest: Mapping[str, Any] = records[-1] if records else {"step": steps_of(flags, plan)}
+    newest: Mapping[str, Any] = records[-1] if records else {"step": flags.steps}
     if flags.json:
         print(json.dumps({"run": str(flags.run), **newest}))
         return

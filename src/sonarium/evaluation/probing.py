@@ -5,8 +5,8 @@ Probes, regression, verification, retrieval, ABX and few-label curves are joined
 predicted on which clips. A control with several settings takes the one with which its probe of a label is best in
 cross-validation; where clips are compared by that label, it keeps it.
 
-All that is drawn here follows from the clips alone, never from the seed of a training: runs with the same split have
-the same controls, which are computed once (`Kept`).
+All that is drawn here follows from the clips alone, never from the seed of a training: runs with the same split
+have the same controls, which are computed once (`Kept`).
 """
 
 import hashlib
