@@ -301,8 +301,8 @@ def test_what_is_exported_is_scored_as_the_run_is(runs, corpus, capsys, tmp_path
     assert again["runs"][0]["scores"] == other["scores"] and "input" in again["runs"][1]["controls"]
     read(capsys, "report", runs[0], tmp_path / "ears", "--out", tmp_path / "page.html")
     assert "out/model.pt2" in (tmp_path / "page.html").read_text()
+    words = ["train", "encoder", "--world", "recordings", "--encoder", file, "--path", corpus, *SMALL]
     with pytest.raises(ValueError, match="is an encoder from a file and is not trained"):
-        words = ["train", "encoder", "--world", "recordings", "--encoder", file, "--path", corpus, *SMALL]
         dispatch([*map(str, words), "--bad-fraction", "0.1", "--run", str(tmp_path / "no")])
 
 
@@ -328,7 +328,7 @@ def test_scores_that_cannot_be_kept_are_printed_first(runs, capsys, tmp_path, mo
         raise OSError(f"cannot write '{path}'")
 
     monkeypatch.setattr("sonarium.commands.score.write_whole", full)
-    with pytest.raises(OSError, match="the scores were printed, but not kept: cannot write .*scores.json"):
+    with pytest.raises(OSError, match=r"the scores were printed, but not kept: cannot write .*scores.json"):
         dispatch(["score", str(runs[0])])
     assert "recordings (speech), ridge probes" in capsys.readouterr().out
 

@@ -280,5 +280,5 @@ def test_a_folder_of_transformers(kind, tmp_path):
     torch.testing.assert_close(learner.encode(wave), alone, rtol=1e-4, atol=1e-4)
     first = build(ExternalConfig(str(tmp_path), layer=0), Signal("wave", (16000,), 16000))
     assert isinstance(first, FramesFromFile) and not torch.allclose(first.encode(wave), alone)
-    with pytest.raises(ValueError, match="--layer 3: .* has layers 0 to 2"):
+    with pytest.raises(ValueError, match=r"--layer 3: .* has layers 0 to 2"):
         build(ExternalConfig(str(tmp_path), layer=3), SIGNAL)

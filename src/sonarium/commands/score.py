@@ -1,9 +1,9 @@
 """`sonarium score RUN…`: how well the codes of runs recover planted factors, or predict the labels of recordings.
 
 `--encoder FILE` evaluates an encoder from a file likewise, on the clips and splits of the runs, or without a run
-on a world: `--encoder FILE --world recordings --path FOLDER`. Each run's folder gets its `scores.json`; the encoder
-gets a run folder with `--out`. Codes of clips whose factors were planted are scored by measures of disentanglement;
-codes that are frames at a rate, and those of recordings, by probes and comparisons.
+on a world: `--encoder FILE --world recordings --path FOLDER`. Each run's folder gets its `scores.json`; the
+encoder gets a run folder with `--out`. Codes of clips whose factors were planted are scored by measures of
+disentanglement; codes that are frames at a rate, and those of recordings, by probes and comparisons.
 `--json` prints one object:
 
     protocol  standard or syntone

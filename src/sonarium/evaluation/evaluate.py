@@ -43,8 +43,8 @@ def evaluate(
     """Scores of the learner and of its controls on the test split, with what is needed to read them.
 
     `untrained` is the same network before training, with the front end as it is now, where there is one.
-    `measures` are those of the catalogue. The seed is that of measures of planted factors and of draws; probes need none.
-    `kept` has what controls scored in other evaluations, and gets what they score in this one.
+    `measures` are those of the catalogue. The seed is that of measures of planted factors and of draws; probes
+    need none. `kept` has what controls scored in other evaluations, and gets what they score in this one.
     """
     if not isinstance(learner, Encoder | FrameEncoder | Density):
         raise ValueError(f"a {type(learner).__name__} has no codes and no density to evaluate")

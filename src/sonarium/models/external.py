@@ -1,10 +1,10 @@
 """Encoders from files: ONNX, a program of `torch.export`, or a local folder of Hugging Face transformers.
 
-An encoder takes a waveform and gives a code a clip (clip, code) or frames of codes (clip, frame, code). Clips go in
-without padding, those of one length together. What a file does not say is measured: the hop length of its frames,
-and the shortest clip that makes one, whose middle is the time of the first frame. Frames of any stack of strided
-convolutions are ⌊(samples + offset) / hop⌋ of a clip. An encoder that takes clips of one length alone, or gives as
-many frames of a long clip as of a short one, has one code a clip, the mean of its frames.
+An encoder takes a waveform and gives a code a clip (clip, code) or frames of codes (clip, frame, code). Clips go
+in without padding, those of one length together. What a file does not say is measured: the hop length of its
+frames, and the shortest clip that makes one, whose middle is the time of the first frame. Frames of any stack of
+strided convolutions are ⌊(samples + offset) / hop⌋ of a clip. An encoder that takes clips of one length alone, or
+gives as many frames of a long clip as of a short one, has one code a clip, the mean of its frames.
 
 Beside files that `sonarium export` wrote, `model.json` has the sampling rate and the times of frames.
 """
@@ -39,7 +39,8 @@ class ExternalConfig:
     """An encoder from a file, and what the file may not say."""
 
     encoder: str = ""
-    """Encoder to evaluate: an .onnx file, a .pt2 program of torch.export, or a folder of Hugging Face transformers."""
+    """Encoder to evaluate: an .onnx file, a .pt2 program of torch.export, or a folder of Hugging Face
+    transformers."""
     input_rate: int = 0
     """Sampling rate in Hz that the encoder takes; 0 takes what its files say, or else that of the clips."""
     hop: int = 0
@@ -120,8 +121,8 @@ def filled(
         if len(one.sizes) == 2:
             return np.ones((clips, samples))
     raise ValueError(
-        f"{where}: nothing is known for the input '{one.name}' of {len(one.sizes)} axes: export the model with the "
-        f"input '{sound.name}' alone"
+        f"{where}: nothing is known for the input '{one.name}' of {len(one.sizes)} axes: export the model with "
+        f"the input '{sound.name}' alone"
     )
 
 
@@ -312,15 +313,15 @@ def opened(config: ExternalConfig, described: Mapping[str, Any]) -> Backend:
     if path.is_dir():
         if not is_external(path):
             raise ValueError(
-                f"'{path}' is no folder of transformers (its config.json names no model_type): give such a folder, "
-                "or an .onnx or .pt2 file"
+                f"'{path}' is no folder of transformers (its config.json names no model_type): give such a "
+                "folder, or an .onnx or .pt2 file"
             )
         return Transformers(path, config, rate)
     kinds: dict[str, Callable[[Path, ExternalConfig, int | None], Backend]] = {".onnx": Onnx, ".pt2": Program}
     if path.suffix.lower() not in kinds:
         raise ValueError(
-            f"'{path}' ends in neither .onnx nor .pt2: give such a file, or a folder of transformers; a run folder "
-            "is scored without --encoder"
+            f"'{path}' ends in neither .onnx nor .pt2: give such a file, or a folder of transformers; a run "
+            "folder is scored without --encoder"
         )
     return kinds[path.suffix.lower()](path, config, rate)
 
@@ -415,8 +416,8 @@ def measured(config: ExternalConfig, backend: Backend, given: int) -> Measured:
     offset = (counts[first] + 1) * found - begin
     if given * found % rate:
         raise ValueError(
-            f"{where} has a frame every {found} samples at {rate} Hz, no whole number at the {given} Hz of the clips: "
-            f"read them at --rate {rate}"
+            f"{where} has a frame every {found} samples at {rate} Hz, no whole number at the {given} Hz of the "
+            f"clips: read them at --rate {rate}"
         )
     made = Measured(backend, rate, given, plain.together, found, offset)
     for samples, count in counts.items():
@@ -471,16 +472,14 @@ class FromFile(Learner, ABC):
 
         def unchanged(module: nn.Module, incompatible: object) -> None:
             if not torch.equal(self.content.cpu(), own):
-                raise ValueError(
-                    f"'{config.encoder}' is not the encoder that this run began with: restore it, or start a new folder"
-                )
+                raise ValueError(f"'{config.encoder}' is not the encoder that this run began with: restore it")
 
         self.register_load_state_dict_post_hook(unchanged)
 
     def check(self, source: Any) -> Sequence[str]:
         raise ValueError(
-            f"'{self.config.encoder}' is an encoder from a file and is not trained: evaluate it with `sonarium score "
-            "--encoder`"
+            f"'{self.config.encoder}' is an encoder from a file and is not trained: evaluate it with `sonarium "
+            "score --encoder`"
         )
 
     def update(self, data: Batch, engine: Any) -> dict[str, Float[Tensor, ""]]:
@@ -527,8 +526,8 @@ class FramesFromFile(FromFile, FrameEncoder):
         for place, frames in zip(own, codes, strict=True):
             if len(frames) != counts[place]:
                 raise ValueError(
-                    f"'{self.config.encoder}' gives {len(frames)} frames of {int(lengths[place])} samples, where a hop "
-                    f"of {self.made.hop} makes {counts[place]}: give --hop"
+                    f"'{self.config.encoder}' gives {len(frames)} frames of {int(lengths[place])} samples, where "
+                    f"a hop of {self.made.hop} makes {counts[place]}: give --hop"
                 )
             padded[place, : len(frames)] = frames
         return padded
@@ -559,8 +558,8 @@ def build(config: ExternalConfig, signal: Signal) -> Learner:
     taken = signal.shape[0] * made.rate // signal.rate
     if backend.length not in (None, taken):
         raise ValueError(
-            f"'{config.encoder}' takes clips of {backend.length} samples at {made.rate} Hz, and these have {taken}: "
-            f"give --seconds {backend.length / made.rate:g}, or a world with such clips"
+            f"'{config.encoder}' takes clips of {backend.length} samples at {made.rate} Hz, and these have "
+            f"{taken}: give --seconds {backend.length / made.rate:g}, or a world with such clips"
         )
     return ClipsFromFile(config, made, float(described.get("dead_below", 0.0)))
 

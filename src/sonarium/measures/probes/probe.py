@@ -2,7 +2,8 @@
 
 A probe is fitted on training groups, its regularisation and size are chosen on validation groups, or by
 cross-validation over the training groups, and it is scored on test groups; a group in two parts is refused. Rows
-are frames or clips (frames.py makes either). Probing by linear classifiers follows Alain and Bengio (2016); for speech, van den Oord, Li and Vinyals (2018).
+are frames or clips (frames.py makes either). Probing by linear classifiers follows Alain and Bengio (2016); for
+speech, van den Oord, Li and Vinyals (2018).
 """
 
 from collections.abc import Iterable, Iterator

@@ -56,7 +56,8 @@ SPEECH = replace(
     schedule=ScheduleConfig("cosine", warmup_steps=100),
 )
 """For speech with labels of who speaks and none of what is said. Negatives are of the same utterance and of the
-same speaker, so that only what is said distinguishes them; it trains on the sound of all splits, without labels."""
+same speaker, so that only what is said distinguishes them; it trains on the sound of all splits, without
+labels."""
 
 STUDY = CPCConfig(
     encoder=EncoderConfig(filters=(512,), norm="batch", bias=False),
