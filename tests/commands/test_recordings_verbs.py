@@ -19,6 +19,7 @@ from typechecking import unchecked
 import sonarium
 from sonarium.__main__ import dispatch
 from sonarium.commands.faults import UsageError
+from sonarium.commands.train import plan_from
 from sonarium.evaluation import extraction
 from sonarium.report.album import read_index
 from sonarium.runs.build import open_run
@@ -304,6 +305,18 @@ def test_what_is_exported_is_scored_as_the_run_is(runs, corpus, capsys, tmp_path
     words = ["train", "encoder", "--world", "recordings", "--encoder", file, "--path", corpus, *SMALL]
     with pytest.raises(ValueError, match="is an encoder from a file and is not trained"):
         dispatch([*map(str, words), "--bad-fraction", "0.1", "--run", str(tmp_path / "no")])
+
+
+def test_a_preset_sets_the_defaults_of_the_training_and_flags_take_their_place():
+    words = ["--preset", "speech", "--world", "recordings", "--path", "x", "--run", "y"]
+    flags, plan = plan_from("cpc", words)
+    clips, world = plan.clips.clips, plan.clips.config
+    assert flags.steps == 1500 and (clips.batch_size, clips.train_on) == (24, "all")
+    assert (world.rate, world.seconds) == (8000, 0.64) and plan.learner.speaker == "speaker"
+    assert plan.learner.contrast.from_speaker == 64 and plan.learner.schedule.schedule == "cosine"
+    flags, plan = plan_from("cpc", [*words, "--steps", "7", "--train-on", "train", "--rate", "16000"])
+    assert flags.steps == 7 and plan.clips.clips.train_on == "train" and plan.clips.config.rate == 16000
+    assert plan_from("cpc", words[2:])[0].steps == 2000
 
 
 @pytest.mark.parametrize(
