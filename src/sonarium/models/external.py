@@ -202,7 +202,7 @@ class Onnx(Backend):
 
 
 class Program(Backend):
-    """A program of torch.export."""
+    """A program of torch.export, on the CPU, where it was written."""
 
     def __init__(self, path: Path, config: ExternalConfig, rate: int | None):
         self.where, self.config, self.rate = f"'{path}'", config, rate
@@ -232,7 +232,7 @@ class Program(Backend):
         self.module = program.module()
 
     def run(self, wave: Float[Tensor, "clip time"]) -> Tensor:
-        values = []
+        wave, values = wave.cpu(), []
         for one in self.inputs:
             if one is self.sound:
                 values.append(in_axes(wave, self.sound).to(self.kinds[one.name]))
@@ -240,7 +240,7 @@ class Program(Backend):
             value = filled(one, self.sound, wave, self.rate or self.config.input_rate or None, self.where)
             if value is None:
                 raise ValueError(f"{self.where}: its input '{one.name}' takes the rate: give --input-rate")
-            values.append(torch.from_numpy(value).to(wave.device, self.kinds[one.name]))
+            values.append(torch.from_numpy(value).to(self.kinds[one.name]))
         split = len(values) - len(self.keywords)
         made = self.module(*values[:split], **dict(zip(self.keywords, values[split:], strict=True)))
         return among_outputs(by_name(made), self.config.output, self.where)
