@@ -1,7 +1,8 @@
-"""Train and score what `docs/cpc.md` reports: predictive coding on minutes of sound, beside what it must beat.
+"""Train and score what `docs/cpc.md` reports, by the commands that it shows.
 
     .venv/bin/python scripts/cpc_results.py                       # all parts that are missing, then the page
     .venv/bin/python scripts/cpc_results.py --parts digits,finch  # these parts
+    .venv/bin/python scripts/cpc_results.py --seeds 1 --parts digits
     .venv/bin/python scripts/cpc_results.py --write               # only the page, from what is there
 
 Sound comes from ../shared/data. Everything runs on one thread. Each training is kept in runs/cpc and each score in
@@ -9,64 +10,130 @@ docs/results/cpc.json as soon as it is there, so that the same command goes on w
 """
 
 import argparse
+import io
 import json
+import shutil
 import time
-from collections.abc import Callable
-from functools import partial
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from cpc_experiments import (
-    DATA,
-    MORE_STEPS,
-    PARTS_OF_DATA,
-    SCHEMES,
-    Score,
-    digits,
-    finch,
-    phones,
-    samples,
-    scheme,
-    sounds,
-    sounds_heard,
-    speaker_frames,
-    unlabelled,
-)
-from cpc_tables import SPEAKERS, write
+from cpc_tables import write
 from tones_results import ROOT
 
+from sonarium.__main__ import dispatch
 from sonarium.bench.timing import hardware
-from sonarium.models.cpc.presets import DEFAULT, SAMPLES
 
+DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "runs" / "cpc"
 RESULTS = ROOT / "docs" / "results" / "cpc.json"
-FIVE, THREE = range(100, 105), range(100, 103)
+FIRST_SEED = 100
+SPEAKERS = ("george", "jackson", "lucas", "theo")
+FINCH = sorted(path.name for path in (DATA / "bengalese_finch" / "gy6or6").glob("*_240312_*.cbin"))
 
 
-def jobs() -> dict[str, dict[str, Callable[[], Score]]]:
-    """By part and name; a job of the first seed also scores the controls, which have no seed."""
-    found: dict[str, dict[str, Callable[[], Score]]] = {name: {} for name in PARTS_OF_DATA}
-    for seed in FIVE:
-        found["digits"] |= {f"{one}/{seed}": partial(digits, seed, one) for one in SPEAKERS}
-        found["sounds"] |= {f"{fold}/{seed}": partial(sounds, seed, fold) for fold in ("1", "2")}
-        found["heard"] |= {f"{name}/{seed}": partial(unlabelled, seed, name) for name in SCHEMES}
-        found["longer-heard"][f"{seed}"] = partial(unlabelled, seed, "same-speaker", DEFAULT, MORE_STEPS)
-        found["samples-heard"][f"{seed}"] = partial(
-            unlabelled, seed, "same-speaker", SAMPLES, MORE_STEPS, plain=True
-        )
-        found["sounds-heard"] |= {
-            f"default/{seed}": partial(sounds_heard, seed, DEFAULT, "default", MORE_STEPS),
-            f"samples/{seed}": partial(sounds_heard, seed, SAMPLES, "samples", MORE_STEPS),
-        }
-    for seed in THREE:
-        for name in SCHEMES:
-            found["schemes"] |= {f"{name}/{one}/{seed}": partial(scheme, seed, one, name) for one in SPEAKERS}
-        found["speaker-frames"][f"{seed}"] = partial(speaker_frames, seed)
-        found["phones"][f"{seed}"] = partial(phones, seed)
-        found["finch"][f"{seed}"] = partial(finch, seed)
-        found["samples"] |= {f"{one}/{seed}": partial(samples, seed, one) for one in SPEAKERS}
-        for fold in ("1", "2"):
-            job = partial(sounds, seed, fold, SAMPLES, "samples", MORE_STEPS)
-            found["samples-sounds"][f"{fold}/{seed}"] = job
-    return found
+@dataclass(frozen=True)
+class Part:
+    """Trainings that differ in their seed and in what is tested, and how they are scored."""
+
+    data: str
+    train: str
+    """Flags of `sonarium train cpc` besides the path, the run and the seed."""
+    tests: tuple[tuple[str, ...], ...]
+    """Groups of each test split."""
+    keys: tuple[str, ...]
+    """Scores that are kept."""
+    score: str = ""
+    """Flags of `sonarium score`."""
+    seeds: int = 5
+    heard: bool = False
+    """Whether it trains on the sound of all splits: one training then serves all tests."""
+
+    def command(self, test: tuple[str, ...]) -> list[str]:
+        groups = ["--test-groups", *test] if test else []
+        return f"--world recordings --path {DATA / self.data} {self.train}".split() + groups
+
+
+FSDD = "--rate 8000 --seconds 0.64 --batch-size 24 --schedule cosine"
+ESC = "--batch-size 24 --schedule cosine"
+SAME_SPEAKER = "--speaker speaker --from-sequence 32 --from-speaker 64 --from-batch 0"
+SCHEMES = {
+    "within-sequence": "--from-sequence 96 --from-batch 0",
+    "same-speaker": SAME_SPEAKER,
+    "mixed": "",
+    "other-utterances": "--from-sequence 0 --from-batch 96 --exclude-own",
+}
+ONE_OUT, FOLDS = tuple((one,) for one in SPEAKERS), (("2",), ("1",))
+DIGIT, CLASS = ("clips/digit",), ("clips/class",)
+FEW = tuple(f"few-{count}/segment" for count in (1, 2, 5, 10))
+HEARD = "--train-on all"
+PARTS = {
+    "digits": Part("fsdd", f"{FSDD} --steps 300", ONE_OUT, DIGIT),
+    "samples": Part("fsdd", f"--preset samples {FSDD} {SAME_SPEAKER} --steps 1500", ONE_OUT, DIGIT, seeds=3),
+    "speech": Part("fsdd", "--preset speech", ONE_OUT, DIGIT, heard=True),
+    "samples-heard": Part(
+        "fsdd", f"--preset samples {FSDD} {SAME_SPEAKER} {HEARD} --steps 1500", ONE_OUT, DIGIT, heard=True
+    ),
+    **{
+        f"scheme {name}": Part("fsdd", f"{FSDD} {flags} --steps 300", ONE_OUT, DIGIT, seeds=3)
+        for name, flags in SCHEMES.items()
+        if name != "mixed"
+    },
+    **{
+        f"heard {name}": Part("fsdd", f"{FSDD} {flags} {HEARD} --steps 300", ONE_OUT, DIGIT, heard=True)
+        for name, flags in SCHEMES.items()
+    },
+    "sounds": Part("esc10", f"{ESC} --steps 300", FOLDS, CLASS),
+    "samples-sounds": Part("esc10", f"--preset samples {ESC} --steps 1500", FOLDS, CLASS, seeds=3),
+    "sounds-heard": Part("esc10", f"{ESC} {HEARD} --steps 1500", FOLDS, CLASS, heard=True),
+    "samples-sounds-heard": Part(
+        "esc10", f"--preset samples {ESC} {HEARD} --steps 1500", FOLDS, CLASS, heard=True
+    ),
+    "finch": Part(
+        "bengalese_finch", "--rate 32000 --group file --batch-size 24 --schedule cosine --steps 300",
+        (tuple(f"gy6or6/{name}" for name in FINCH),), FEW, "--few-labels", seeds=3,
+    ),
+    "speaker-frames": Part(
+        "librispeech/test-other", f"{ESC} {HEARD} --steps 600", (("3331",),), ("frames/speaker",),
+        "--frames --remove-mean", seeds=3, heard=True,
+    ),
+    "speaker-frames-mlp": Part(
+        "librispeech/test-other", f"{ESC} {HEARD} --steps 600", (("3331",),), ("frames/speaker",),
+        "--frames --remove-mean --probe mlp", seeds=3, heard=True,
+    ),
+}  # fmt: skip
+
+
+def trained(name: str, part: Part, test: tuple[str, ...], seed: int) -> Path:
+    """The run folder of a training; the same call goes on with one that was interrupted."""
+    run = RUNS / f"{name.replace(' ', '-')}-{'-'.join(test)[:40].replace('/', '-')}-{seed}"
+    first = part.tests[0]
+    if part.heard and test != first:
+        # What trains on all splits does not depend on which is the test split: the same weights serve.
+        shutil.copytree(trained(name, part, first, seed), run, dirs_exist_ok=True)
+        config = json.loads((run / "config.json").read_text())
+        config["source"]["split"]["test_groups"] = list(test)
+        (run / "config.json").write_text(json.dumps(config))
+        (run / "split.json").unlink(missing_ok=True)
+        return run
+    run.parent.mkdir(parents=True, exist_ok=True)
+    said("train", "cpc", *part.command(test), "--device", "cpu", "--seed", str(seed), "--run", str(run))
+    return run
+
+
+def said(*words: str) -> str:
+    """What a command prints."""
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(io.StringIO()):
+        dispatch(list(words))
+    return out.getvalue()
+
+
+def scored(part: Part, run: Path) -> dict[str, dict[str, float]]:
+    """The scores that are kept, of the learner and of its controls."""
+    found = json.loads(said("score", str(run), *part.score.split(), "--json"))["runs"][0]
+    every = {"CPC": found["scores"], **found["controls"]}
+    return {who: {key: 100 * scores[key] for key in part.keys} for who, scores in every.items()}
 
 
 def read() -> dict:
@@ -75,39 +142,41 @@ def read() -> dict:
     return {"hardware": hardware(), "parts": {}}
 
 
-def measure(wanted: list[str]) -> None:
-    for part, named in jobs().items():
-        folder = DATA / PARTS_OF_DATA[part]
-        if part not in wanted:
-            continue
-        if not folder.is_dir():
-            print(f"{part}: skipped, for there is no {folder}", flush=True)
-            continue
-        for name, job in named.items():
-            if name in read()["parts"].get(part, {}):
+def measure(name: str, part: Part, seeds: int) -> None:
+    if not (DATA / part.data).is_dir():
+        print(f"{name}: skipped, for there is no {DATA / part.data}", flush=True)
+        return
+    for seed in range(FIRST_SEED, FIRST_SEED + min(seeds, part.seeds)):
+        for number, test in enumerate(part.tests):
+            label = test[0] if len(part.tests) > 1 else ""
+            job = f"{label}/{seed}"
+            if job in read()["parts"].get(name, {}):
                 continue
             begin, busy = time.perf_counter(), time.process_time()
-            score = job()
+            score = scored(part, trained(name, part, test, seed))
             seconds = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - busy}
             kept = read()
-            kept["parts"].setdefault(part, {})[name] = {"score": score} | seconds
+            kept["parts"].setdefault(name, {})[job] = {"score": score} | seconds
             RESULTS.parent.mkdir(exist_ok=True, parents=True)
             RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
-            print(part, name, {key: round(value, 1) for key, value in score.items()}, flush=True)
+            told = {who: round(scores[part.keys[0]], 1) for who, scores in score.items()}
+            print(name, job, f"{number + 1} of {len(part.tests)}", told, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Results of predictive coding.")
-    parser.add_argument("--parts", default=",".join(PARTS_OF_DATA), help="which, with commas between")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which, with commas between")
+    parser.add_argument("--seeds", type=int, default=5, help="at most so many seeds of each")
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()
     wanted = flags.parts.split(",")
-    if unknown := set(wanted) - set(PARTS_OF_DATA):
-        raise SystemExit(f"no part is called {', '.join(sorted(unknown))}: there are {', '.join(PARTS_OF_DATA)}")
+    if unknown := set(wanted) - set(PARTS):
+        raise SystemExit(f"no part is called {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
     torch.set_num_threads(1)
-    if not flags.write:
-        measure(wanted)
-    write(read())
+    for name in wanted:
+        if not flags.write:
+            measure(name, PARTS[name], flags.seeds)
+    write(read(), {name: part.train for name, part in PARTS.items()})
 
 
 if __name__ == "__main__":

@@ -166,6 +166,7 @@ MODELS: "Kind[ModelEntry]" = Kind(
         "dip-vae": "sonarium.models.autoencoders:DIP_VAE",
         "vq-vae": "sonarium.models.autoencoders:VQ_VAE",
         "cpc": "sonarium.models.cpc.presets:CPC",
+        "encoder": "sonarium.models.external:EXTERNAL",
     },
 )
 AGENTS: "Kind[AgentEntry]" = Kind("agents", "sonarium.agents.contract:AgentEntry", {})

@@ -45,7 +45,7 @@ def test_models_of_one_code_are_judged_by_labels_as_frames_are(corpus, tmp_path,
     assert all(scores.keys() == one["scores"].keys() for scores in one["controls"].values())
     assert one["scores"]["clips/word"] > one["controls"]["chance"]["clips/word"] + 0.2
     assert one["asked"] == "word of other speakers; speaker of other files of the same speakers"
-    assert one["protocol"] == "linear probes" and one["step"] == 25 and one["curves"]
+    assert one["protocol"] == "ridge probes" and one["step"] == 25 and one["curves"]
     assert ("likelihood" in one) == (model == "vae")
     if model == "vae":
         assert one["likelihood"]["elbo"] <= one["likelihood"]["iwae"] < 0

@@ -18,6 +18,9 @@ from typechecking import unchecked
 
 import sonarium
 from sonarium.__main__ import dispatch
+from sonarium.commands.faults import UsageError
+from sonarium.commands.train import plan_from
+from sonarium.evaluation import extraction
 from sonarium.report.album import read_index
 from sonarium.runs.build import open_run
 
@@ -109,7 +112,7 @@ def test_scores_beside_controls_with_intervals_over_seeds(runs, capsys):
     assert all(scores.keys() == asked for scores in one["controls"].values())
     assert one["scores"]["clips/word"] > one["controls"]["chance"]["clips/word"] + 0.2
     assert one["asked"] == "word of other speakers; speaker of other files of the same speakers"
-    assert one["protocol"] == "linear probes" and one["clips"] == 18 and one["step"] == 25
+    assert one["protocol"] == "ridge probes" and one["clips"] == 18 and one["step"] == 25
     written = json.loads((runs[0] / "scores.json").read_text())
     assert written == {key: value for key, value in one.items() if key not in ("run", "config")}
     rows = {row["control"]: row for row in found["summary"]}
@@ -127,7 +130,7 @@ def test_the_table_says_what_is_what(runs, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     text = " ".join(" ".join(lines).split())
     for said in (
-        "recordings (speech), linear probes, means of clips removed", "word, frames", "word, 1 each",
+        "recordings (speech), ridge probes, means of clips removed", "word, frames", "word, 1 each",
         "word ABX within", "speaker EER", "log-mel", "untrained", "Of EER and minDCF less is better.",
         "Of ABX less is better.", "Log-mel: 40 bands in decibels", "Probes predict word of other speakers",
     ):  # fmt: skip
@@ -268,6 +271,98 @@ def test_what_is_exported_gives_the_same_codes(runs, capsys, tmp_path):
     assert all(torch.equal(value, weights[name]) for name, value in learner.state_dict().items())
     described = json.loads((tmp_path / "out" / "model.json").read_text())
     assert described["code_rate"] == 50 and described["signal"]["rate"] == RATE
+
+
+def test_what_is_exported_is_scored_as_the_run_is(runs, corpus, capsys, tmp_path):
+    with unchecked():
+        read(capsys, "export", runs[0], "--out", tmp_path / "out", "--forms", "weights", "torch")
+        file = tmp_path / "out" / "model.pt2"
+        found = read(capsys, "score", runs[0], "--encoder", file, "--out", tmp_path / "ears")
+    own, other = found["runs"]
+    assert own["scores"].keys() == other["scores"].keys() and other["controls"].keys() == {
+        "log_mel",
+        "mfcc",
+        "chance",
+    }
+    assert own["scores"] == pytest.approx(other["scores"], abs=0.02)
+    assert all(other["controls"][name] == own["controls"][name] for name in ("log_mel", "mfcc", "chance"))
+    # Without a run, on the same clips and the same split.
+    with unchecked():
+        world = ["--path", corpus, *SMALL, "--bad-fraction", 0.1, "--test", 0.4]
+        alone = read(capsys, "score", "--encoder", file, "--world", "recordings", *world)["runs"][0]
+    assert alone["scores"] == other["scores"] and alone["step"] == 0
+    # The folder is a run like any other: it is ears, an upstream run, a column of a page.
+    wave, rate = soundfile.read(corpus / WORDS[0] / "cy_1.wav")
+    ears = sonarium.load(tmp_path / "ears").encode(wave, rate)
+    np.testing.assert_allclose(ears, sonarium.load(runs[0]).encode(wave, rate), atol=1e-4)
+    dispatch(
+        ["train", "kmeans", "--codes", str(tmp_path / "ears"), "--run", str(tmp_path / "units"), "--steps", "2"]
+    )
+    again = read(capsys, "score", tmp_path / "ears", tmp_path / "units")
+    assert again["runs"][0]["scores"] == other["scores"] and "input" in again["runs"][1]["controls"]
+    read(capsys, "report", runs[0], tmp_path / "ears", "--out", tmp_path / "page.html")
+    assert "out/model.pt2" in (tmp_path / "page.html").read_text()
+    words = ["train", "encoder", "--world", "recordings", "--encoder", file, "--path", corpus, *SMALL]
+    with pytest.raises(ValueError, match="is an encoder from a file and is not trained"):
+        dispatch([*map(str, words), "--bad-fraction", "0.1", "--run", str(tmp_path / "no")])
+
+
+def test_a_preset_sets_the_defaults_of_the_training_and_flags_take_their_place():
+    words = ["--preset", "speech", "--world", "recordings", "--path", "x", "--run", "y"]
+    flags, plan = plan_from("cpc", words)
+    clips, world = plan.clips.clips, plan.clips.config
+    assert flags.steps == 1500 and (clips.batch_size, clips.train_on) == (24, "all")
+    assert (world.rate, world.seconds) == (8000, 0.64) and plan.learner.speaker == "speaker"
+    assert plan.learner.contrast.from_speaker == 64 and plan.learner.schedule.schedule == "cosine"
+    flags, plan = plan_from("cpc", [*words, "--steps", "7", "--train-on", "train", "--rate", "16000"])
+    assert flags.steps == 7 and plan.clips.clips.train_on == "train" and plan.clips.config.rate == 16000
+    assert plan_from("cpc", words[2:])[0].steps == 2000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "no run to score: name one or more run folders, or an encoder with --encoder"),
+        (["--encoder", "a.onnx"], "--encoder without a run: say on which clips, as in --world recordings --path"),
+        (["--world", "recordings"], "no run to score"),
+        (["RUN", "--world", "recordings"], "--world recordings is for an --encoder without a run"),
+        (["RUN", "--out", "x"], "--out is the run folder of an --encoder: name one"),
+        (["--encoder", "a.onnx", "--world", "nowhere"], "no world is called 'nowhere'"),
+        (["--encoder", "a.onnx", "--world", "recordings", "--hop", "-1"], "--hop -1: give a positive number"),
+    ],
+)
+def test_what_an_encoder_is_scored_on_has_to_be_said(runs, words, said):
+    with pytest.raises(UsageError, match=said):
+        dispatch(["score", *(str(runs[0]) if word == "RUN" else word for word in words)])
+
+
+def test_scores_that_cannot_be_kept_are_printed_first(runs, capsys, tmp_path, monkeypatch):
+    def full(path: Path, text: str) -> None:
+        raise OSError(f"cannot write '{path}'")
+
+    monkeypatch.setattr("sonarium.commands.score.write_whole", full)
+    with pytest.raises(OSError, match=r"the scores were printed, but not kept: cannot write .*scores.json"):
+        dispatch(["score", str(runs[0])])
+    assert "recordings (speech), ridge probes" in capsys.readouterr().out
+
+
+def test_runs_of_one_split_share_world_and_controls(corpus, capsys, tmp_path, without_pictures, monkeypatch):
+    for seed in (0, 1):
+        train(corpus, tmp_path / f"{seed}", "--steps", 2, "--seed", seed, "--test-groups", "bob", "flo")
+    heard = []
+
+    def extract(extractor: Any, *given: Any, **more: Any) -> Any:
+        heard.append(extractor.setting)
+        return extraction.extract(extractor, *given, **more)
+
+    monkeypatch.setattr("sonarium.evaluation.probing.extract", extract)
+    one, other = read(capsys, "score", tmp_path / "0", tmp_path / "1")["runs"]
+    # Learner, two settings of each of two controls, and the untrained network; then learner and untrained alone.
+    assert sorted(heard) == [""] * 4 + ["equal levels"] * 2 + ["levels kept"] * 2
+    assert all(one["controls"][name] == other["controls"][name] for name in ("log_mel", "mfcc", "chance"))
+    assert one["controls"]["random"] != other["controls"]["random"]
+    alone = read(capsys, "score", tmp_path / "1")["runs"][0]
+    assert alone["scores"] == other["scores"] and alone["controls"] == other["controls"]
 
 
 @pytest.mark.skipif(find_spec("onnxscript") is not None, reason="onnxscript is there")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from contracts.small import SEED, learner_of
+from contracts.small import SEED, learner_config, learner_of
 
 from sonarium.catalogue import MODELS
 from sonarium.features.contract import PictureFrontEnd
@@ -28,7 +28,7 @@ from sonarium.training.fit import Callbacks, LoopConfig, fit
 from sonarium.training.run import RunFolder
 from sonarium.worlds.contract import Batch, World
 
-CASES = [(name, kind) for name, entry in MODELS.loadable().items() for kind in entry.kinds]
+CASES = [(name, kind) for name, entry in MODELS.loadable().items() if entry.trains for kind in entry.kinds]
 pytestmark = pytest.mark.parametrize(("name", "kind"), CASES)
 LOGGED = re.compile(r"[a-z_]+/[\w.-]+")
 
@@ -38,7 +38,8 @@ def test_every_preset_learns_or_refuses_the_form_of_signal(name, kind, data, tmp
     world, refused = data(kind), {}
     for preset in MODELS[name].presets:
         try:
-            learner = learner_of(name, kind, world.signal, preset)
+            config = MODELS[name].complete(learner_config(name, kind, preset), world, 500)
+            learner = MODELS[name].build(config, world.signal)
         except ValueError as refusal:
             refused[preset] = str(refusal)
             continue

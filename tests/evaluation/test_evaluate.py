@@ -91,7 +91,7 @@ def test_codes_of_clips_with_planted_factors_are_scored_by_the_factors():
 
 def test_labels_and_frames_are_scored_by_probes():
     for found in (evaluated(OfClips(), Hums(planted=False)), evaluated(OfFrames(), Hums())):
-        assert found["protocol"] == "linear probes"
+        assert found["protocol"] == "ridge probes"
         assert found["controls"].keys() == {"log_mel", "mfcc", "random", "chance"}
         assert found["scores"]["clips/pitch"] == 1 and found["scores"]["number/amplitude"] > 0.99
         assert found["asked"] == "pitch, amplitude of other clips"

@@ -371,5 +371,7 @@ def test_the_speaker_is_found_by_name_and_the_cosine_ends_with_the_training():
     assert complete(replace(config, speaker=1), world, 40) == completed
     assert complete(CONFIGS["default"], world, 40) == CONFIGS["default"]
     for wrong in ("whom", 0):
-        with pytest.raises(ValueError, match=rf"--speaker {wrong}: the labels of these clips are who \(1\); give"):
+        with pytest.raises(
+            ValueError, match=rf"--speaker {wrong}: the labels of these clips are who \(1\); choose"
+        ):
             complete(replace(config, speaker=wrong), world, 40)

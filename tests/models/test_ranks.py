@@ -98,8 +98,9 @@ SPEAKERS = replace(
 CASES: dict[str, tuple[str, Callable[[SignalKind], Any]]] = {
     f"{name} {preset}": (name, entry(name, preset))
     for name, model in MODELS.items()
+    if model.trains
     for preset in model.presets
-    if preset != "mnist"
+    if preset not in ("mnist", "speech")
 } | {
     "tc-vae mws": ("tc-vae", entry("tc-vae", penalty=TotalCorrelationConfig(estimator="mws"))),
     "dip-vae I": ("dip-vae", entry("dip-vae", penalty=DipConfig(kind="I"))),

@@ -59,7 +59,7 @@ PRESETS = ("default", "study-spijkervet", "jefflai108-cdck6", "cpc-audio")
 CASES = {
     f"{name} {preset}": (name, config(name, preset))
     for name, entry in MODELS.items()
-    if "wave" in entry.kinds
+    if "wave" in entry.kinds and entry.trains
     for preset in entry.presets
     if preset in PRESETS
 }

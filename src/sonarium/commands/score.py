@@ -1,6 +1,8 @@
 """`sonarium score RUN…`: how well the codes of runs recover planted factors, or predict the labels of recordings.
 
-Each run's folder gets its `scores.json`. Codes of clips whose factors were planted are scored by measures of
+`--encoder FILE` evaluates an encoder from a file likewise, on the clips and splits of the runs, or without a run
+on a world: `--encoder FILE --world recordings --path FOLDER`. Each run's folder gets its `scores.json`; the
+encoder gets a run folder with `--out`. Codes of clips whose factors were planted are scored by measures of
 disentanglement; codes that are frames at a rate, and those of recordings, by probes and comparisons.
 `--json` prints one object:
 
@@ -18,71 +20,182 @@ disentanglement; codes that are frames at a rate, and those of recordings, by pr
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
-from sonarium.catalogue import faults
+from sonarium.catalogue import WORLDS, faults
 from sonarium.commands.faults import UsageError, say, tell
-from sonarium.commands.flags import parse
+from sonarium.commands.flags import Group, flag, parse_groups
 from sonarium.commands.progress import bars, plainly
 from sonarium.commands.scoretable import show
 from sonarium.evaluation.aggregate import Record, grouped, summary, tables
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.files import write_whole
-from sonarium.runs.build import open_plan, open_run
+from sonarium.runs.build import Built, Opened, build, open_plan, open_run
+from sonarium.runs.plan import ClipsPlan, default_plan
 from sonarium.runs.plan import summary as plan_summary
-from sonarium.runs.score import score
+from sonarium.runs.score import Shared, encoder_on, keep, score
 from sonarium.training.engine import choose_device
+
+FROM_FILE = "encoder"
+"""The model in the catalogue that is an encoder from a file."""
 
 
 @dataclass(frozen=True)
 class ScoreFlags:
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUNS…")]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUNS…")] = ()
     """Run folders; those that differ in nothing but their seed share a column with an interval."""
-    evaluation: EvaluationConfig = EvaluationConfig()
+    world: str = ""
+    """World to evaluate an --encoder on without a run, such as recordings; its flags are then flags here."""
+    out: Path | None = None
+    """Run folder to write for an --encoder: `report`, `encode`, `sonarium.load` and `train --codes` take it."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
     """Print JSON instead of a table."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is evaluated, and how."""
+
+    flags: ScoreFlags
+    evaluation: EvaluationConfig
+    encoder: Any
+    """Configuration of an encoder from a file; its `encoder` is empty where there is none."""
+    source: ClipsPlan | None
+    """What the encoder is evaluated on without a run."""
+
+    @property
+    def folders(self) -> list[Path]:
+        return list({folder.resolve(): folder for folder in self.flags.runs}.values())
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation, and where to write it."""
+
+    record: Record
+    built: Built
+    folder: Path | None
+
+
+def asked_for(arguments: list[str]) -> Asked:
+    world = flag(arguments, "world", "")
+    try:
+        # The default of any world: the encoder's own settings are the same everywhere.
+        plan = default_plan(FROM_FILE, world)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    source = plan.clips
+    groups = [Group("evaluation", EvaluationConfig()), Group("encoder", plan.learner)]
+    if world:
+        groups += [Group(world, source.config, WORLDS[world].main), Group("split", source.split)]
+    flags, made = parse_groups(
+        ScoreFlags, groups, arguments, "score", "Evaluate the codes of runs beside their controls."
+    )
+    named = bool(made[1].encoder)
+    if not flags.runs and not named:
+        raise UsageError("no run to score: name one or more run folders, or an encoder with --encoder")
+    if world and (flags.runs or not named):
+        raise UsageError(f"--world {world} is for an --encoder without a run: leave out the one or the other")
+    if not flags.runs and not world:
+        raise UsageError("--encoder without a run: say on which clips, as in --world recordings --path FOLDER")
+    if flags.out is not None and not named:
+        raise UsageError("--out is the run folder of an --encoder: name one, or leave --out out")
+    own = replace(source, config=made[2], split=made[3]) if world else None
+    return Asked(flags, made[0], made[1], own)
+
+
 def main(arguments: list[str]) -> None:
-    flags = parse(ScoreFlags, arguments, "score", "Evaluate the codes of runs beside their controls.")
-    if not flags.runs:
-        raise UsageError("no run to score: name one or more run folders")
-    device = choose_device(flags.device)
-    folders = list({folder.resolve(): folder for folder in flags.runs}.values())
-    for folder in folders:
+    asked = asked_for(arguments)
+    device = choose_device(asked.flags.device)
+    for folder in asked.folders:
         # Better refused now than after an hour of scoring the others.
         open_plan(folder)
-    records = []
     with bars() as progress:
-        for done, folder in enumerate(folders, start=1):
-            progress("scoring runs", done - 1, len(folders), {})
-            opened = open_run(folder, plainly(progress), say)
-            found = score(opened, flags.evaluation, device, plainly(progress))
-            name = "scores-syntone.json" if found["protocol"] == "syntone" else "scores.json"
-            write_whole(folder / name, json.dumps(found, indent=2) + "\n")
-            config = opened.plan.recorded()
-            told = plan_summary(config)
-            records.append(Record(str(folder), told.title, told.source, config, found))
-            progress("scoring runs", done, len(folders), {})
+        records, unwritten = [], []
+        for one in evaluated(asked, device, progress):
+            records.append(one.record)
+            unwritten += filter(None, [written(one)])
+            progress("scoring", len(records), max(len(records), len(asked.folders)), {})
     for fault in faults():
         say(f"passed over: {fault}")
+    print_scores(asked, records)
+    if unwritten:
+        raise OSError(f"the scores were printed, but not kept: {'; '.join(unwritten)}")
+
+
+def evaluated(asked: Asked, device: str, progress: Any) -> Iterator[Evaluated]:
+    """The runs one after the other; the encoder from a file once on each split."""
+    shared, plain = Shared(), plainly(progress)
+    named, splits = bool(asked.encoder.encoder), []
+    for folder in asked.folders:
+        opened = open_run(folder, plain, say, shared.worlds)
+        yield Evaluated(*scored(opened, str(folder), asked, device, plain, shared), folder)
+        if named:
+            if opened.plan.upstream is not None:
+                raise UsageError(
+                    f"'{folder}' was trained on codes: --encoder takes sound; name the run that made them"
+                )
+            apart = [rows.tolist() for _, rows in opened.data.split.items()]
+            if (opened.data.world, apart) not in splits:
+                splits.append((opened.data.world, apart))
+                out = asked.flags.out if len(splits) == 1 else None
+                yield of_encoder(asked, opened.plan.clips, opened.plan.seed, out, device, plain, shared)
+    if asked.flags.out is not None and len(splits) > 1:
+        say(f"--out {asked.flags.out} has the encoder on the first of {len(splits)} splits")
+    if asked.source is not None:
+        yield of_encoder(asked, asked.source, 0, asked.flags.out, device, plain, shared)
+
+
+def of_encoder(
+    asked: Asked, source: ClipsPlan, seed: int, out: Path | None, device: str, progress: Any, shared: Shared
+) -> Evaluated:
+    built = build(encoder_on(source, asked.encoder, seed), progress=progress, worlds=shared.worlds)
+    return Evaluated(*scored(built, asked.encoder.encoder, asked, device, progress, shared), out)
+
+
+def scored(
+    built: Built, name: str, asked: Asked, device: str, progress: Any, shared: Shared
+) -> tuple[Record, Built]:
+    found = score(built, asked.evaluation, device, progress, shared)
+    config = built.plan.recorded()
+    told = plan_summary(config)
+    return Record(name, told.title, told.source, config, found), built
+
+
+def print_scores(asked: Asked, records: list[Record]) -> None:
     groups = grouped(records)
-    if flags.json:
+    if asked.flags.json:
         runs = [{"run": record.run, "config": record.config, **(record.evaluation or {})} for record in records]
         rows = [row for group in groups for row in summary(group)]
-        print(json.dumps({"protocol": flags.evaluation.protocol, "runs": runs, "summary": rows}, indent=2))
+        print(json.dumps({"protocol": asked.evaluation.protocol, "runs": runs, "summary": rows}, indent=2))
         return
     show(tables(groups), Console())
     for record in records:
         found = record.evaluation or {}
-        if asked := found.get("asked"):
-            tell(f"{record.run}: {found['split']}. Probes predict {asked}.")
+        if predicted := found.get("asked"):
+            tell(f"{record.run}: {found['split']}. Probes predict {predicted}.")
         for note in found.get("notes", ()):
             tell(f"{record.run}: {note}")
+
+
+def written(one: Evaluated) -> str:
+    """Write the scores into their run folder; why that cannot be, if so: they are to be printed all the same."""
+    scores, folder = one.record.evaluation or {}, one.folder
+    if folder is None:
+        return ""
+    try:
+        if not isinstance(one.built, Opened):
+            keep(one.built, folder)
+        name = "scores-syntone.json" if scores["protocol"] == "syntone" else "scores.json"
+        write_whole(folder / name, json.dumps(scores, indent=2) + "\n")
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""

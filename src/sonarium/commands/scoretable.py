@@ -124,7 +124,7 @@ def own_chance(table: Table, group: Group, keys: list[str]) -> list[str]:
     beside = [group.scores[key].controls.get("chance") if key in group.scores else None for key in keys]
     return [
         control("chance"),
-        *("" if one is None else text(table.meaning(key), one) for key, one in zip(keys, beside, strict=True)),
+        *("" if one is None else written(table.meaning(key), one) for key, one in zip(keys, beside, strict=True)),
     ]
 
 
@@ -134,27 +134,28 @@ def controls(table: Table, keys: list[str]) -> list[list[str]]:
         [
             control(who),
             *(
-                number(meaning, means[key])
-                if key in means and ((meaning := table.meaning(key)).bounded or meaning.rising)
+                written(meaning, scores[key])
+                if key in scores and ((meaning := table.meaning(key)).bounded or meaning.rising)
                 else ""
                 for key in keys
             ),
         ]
-        for who, means in table.control_means().items()
+        for who, scores in table.controls().items()
     ]
 
 
 def cell(meaning: Meaning, score: Score | None) -> str:
     if score is None:
         return "–"
-    return text(meaning, score.value)
+    return written(meaning, score.value)
 
 
-def text(meaning: Meaning, value: Interval) -> str:
-    mean = number(meaning, value.mean)
-    if value.low is None or value.high is None:
-        return mean
-    return f"{mean} [{number(meaning, value.low)}, {number(meaning, value.high)}]"
+def written(meaning: Meaning, value: Interval) -> str:
+    """The mean with its interval, where seeds differ."""
+    text = number(meaning, value.mean)
+    if value.low is None or value.high is None or value.low == value.high:
+        return text
+    return f"{text} [{number(meaning, value.low)}, {number(meaning, value.high)}]"
 
 
 def number(meaning: Meaning, value: float) -> str:

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import Group, flag, leading_word, parse_groups, wants_help
 from sonarium.commands.progress import bars, plainly
-from sonarium.config import Range
+from sonarium.config import Range, leaves
 from sonarium.runs.build import open_plan, open_run, plan_on_codes
-from sonarium.runs.plan import FOLDER_WORLD, ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan
+from sonarium.runs.plan import FOLDER_WORLD, ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, recipe_of
 from sonarium.runs.train import train
 from sonarium.training.engine import ProcessLost
 from sonarium.training.journal import read_metrics
@@ -121,7 +122,7 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
         entry, schema, about = AGENTS[model], TrainFlags, "in an environment"
         groups = [Group("environment", source.rollouts), loop]
     else:
-        entry, schema = MODELS[model], ClipsFlags
+        entry, schema = MODELS[model], with_steps(recipe_of(MODELS[model], plan.preset).steps)
         about, first = told_of(plan)
         # Codes have the split of the run that makes them.
         split = [] if plan.upstream is not None else [Group("training", source.split, TRAINING)]
@@ -142,6 +143,15 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
     else:
         chosen = ClipsPlan(source.world, located(made[1]), made[2], made[3] if split else source.split)
     return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=made[-1])
+
+
+def with_steps(steps: int) -> type[ClipsFlags]:
+    """The same flags, by default with as many steps as a preset wants."""
+    [said] = [leaf.help for leaf in leaves(TrainFlags(Path())) if leaf.path == ("steps",)]
+    own = Annotated[int, tyro.conf.arg(help=said)]
+    return dataclasses.make_dataclass(
+        "ClipsFlags", [("steps", own, dataclasses.field(default=steps))], bases=(ClipsFlags,), frozen=True
+    )
 
 
 def planned(model: str, arguments: list[str]) -> Plan:

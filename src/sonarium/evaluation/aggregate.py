@@ -113,21 +113,29 @@ class Table:
     def meaning(self, key: str) -> Meaning:
         return next(group.scores[key].meaning for group in self.groups if key in group.scores)
 
-    def control_means(self) -> dict[str, dict[str, float]]:
-        """The scores of each control, averaged over groups: each group has its own, but they differ little.
-
-        Chance that depends on the codes stands beside each group instead.
-        """
-        found: dict[str, dict[str, list[float]]] = {}
-        for group in self.groups:
-            for key, score in group.scores.items():
-                for name, one in score.controls.items():
-                    if name == "chance" and group.own_chance:
-                        continue
-                    found.setdefault(name, {}).setdefault(key, []).append(one.mean)
+    def controls(self) -> dict[str, dict[str, Interval]]:
+        """The scores of each control over seeds; of one seed, averaged over groups: each has its own, but they
+        differ little. Chance that depends on the codes stands beside each group instead."""
+        found: dict[str, dict[str, dict[Any, list[float]]]] = {}
+        for group, record in [(group, record) for group in self.groups for record in group.scored]:
+            for name, scores in mapping((record.evaluation or {}).get("controls")).items():
+                if name == "chance" and group.own_chance:
+                    continue
+                for key, value in numbers(scores).items():
+                    by_seed = found.setdefault(name, {}).setdefault(key, {})
+                    by_seed.setdefault(seeds(record.config), []).append(value)
         return {
-            name: {key: sum(means) / len(means) for key, means in scores.items()} for name, scores in found.items()
+            name: {
+                key: self.interval(key, [sum(values) / len(values) for values in by_seed.values()])
+                for key, by_seed in scores.items()
+                if key in self.keys
+            }
+            for name, scores in found.items()
         }
+
+    def interval(self, key: str, values: Sequence[float]) -> Interval:
+        meaning = self.meaning(key)
+        return within(interval(values), meaning.low, meaning.high)
 
     def best(self, key: str) -> list[bool]:
         """Which group is the best by this score: the one whose interval over seeds lies beyond those of all other

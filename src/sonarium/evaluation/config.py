@@ -12,8 +12,8 @@ class EvaluationConfig:
 
     protocol: Literal["standard", "syntone"] = "standard"
     """Disentanglement scores as their papers define them, or as SynTone's evaluator calls them."""
-    probe: Literal["linear", "mlp"] = "linear"
-    """Probe: logistic regression, or a network with one hidden layer."""
+    probe: Literal["ridge", "logistic", "mlp"] = "ridge"
+    """Probe: ridge regression, logistic regression, or a network with one hidden layer."""
     pooling: Literal["thirds", "mean"] = "thirds"
     """Pooling of a clip's frames: means of three thirds and their standard deviation, or the mean."""
     remove_mean: bool = False
@@ -23,7 +23,7 @@ class EvaluationConfig:
     abx: bool = False
     """Also compute ABX errors within and across groups, on segments or else on whole clips."""
     few_labels: bool = False
-    """Also fit probes on 1, 2, 5 and 10 labelled clips per class."""
+    """Also fit probes on 1, 2, 5 and 10 labelled clips per class, or marked segments."""
     max_clips: Annotated[int, Range(10)] = 2000
     """Maximum number of clips per split; more are subsampled at random."""
     max_frames: Annotated[int, Range(10)] = 10_000

@@ -14,7 +14,7 @@ from sonarium.evaluation import meanings
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.factors import BLOCK, device_of, recovery
 from sonarium.evaluation.likelihood import bounds
-from sonarium.evaluation.probing import probing
+from sonarium.evaluation.probing import Kept, probing
 from sonarium.evaluation.splits import in_words
 from sonarium.measures.contract import MeasureEntry
 from sonarium.measures.disentanglement.table import FEWEST_CLIPS
@@ -30,7 +30,7 @@ Record = dict[str, Any]
 
 def evaluate(
     learner: Learner,
-    untrained: Learner,
+    untrained: Learner | None,
     world: World,
     split: Split[Tensor],
     config: EvaluationConfig,
@@ -38,27 +38,30 @@ def evaluate(
     device: str = "cpu",
     progress: Progress = lambda *_: None,
     measures: Mapping[str, MeasureEntry] = {},
+    kept: Kept | None = None,
 ) -> Record:
     """Scores of the learner and of its controls on the test split, with what is needed to read them.
 
-    `untrained` is the same network before training, with the front end as it is now. `measures` are those of the
-    catalogue. The seed is that of subsampling, probes and draws.
+    `untrained` is the same network before training, with the front end as it is now, where there is one.
+    `measures` are those of the catalogue. The seed is that of measures of planted factors and of draws; probes
+    need none. `kept` has what controls scored in other evaluations, and gets what they score in this one.
     """
     if not isinstance(learner, Encoder | FrameEncoder | Density):
         raise ValueError(f"a {type(learner).__name__} has no codes and no density to evaluate")
     if not len(split.test):
         raise ValueError("the run has no test split (--test 0): there is nothing to score")
     for one in (learner, untrained):
-        one.to(device).eval()
+        if one is not None:
+            one.to(device).eval()
     record: Record = {
         "format": FORMAT, "protocol": "likelihood", "clips": len(split.test), "scores": {}, "controls": {},
         "seeds": 1, "settings": asdict(config), "planted": world.planted, "split": in_words(world, split),
     }  # fmt: skip
     if by_factors(learner, world):
-        assert isinstance(learner, Encoder) and isinstance(untrained, Encoder), type(untrained)
+        assert isinstance(learner, Encoder) and isinstance(untrained, Encoder | None), type(untrained)
         record |= of_factors(learner, untrained, world, split, config, seed, measures)
     elif isinstance(learner, Encoder | FrameEncoder):
-        record |= of_labels(learner, untrained, world, split, config, seed, device, progress)
+        record |= of_labels(learner, untrained, world, split, config, device, progress, kept)
     if isinstance(learner, Density):
         whole = world.whole if isinstance(learner, FrameEncoder) else world.excerpt
         batches = (whole(block, device_of(learner)) for block in split.test.split(BLOCK))
@@ -74,7 +77,7 @@ def by_factors(learner: object, world: World) -> bool:
 
 def of_factors(
     learner: Encoder,
-    untrained: Encoder,
+    untrained: Encoder | None,
     world: World,
     split: Split[Tensor],
     config: EvaluationConfig,
@@ -86,7 +89,10 @@ def of_factors(
             f"the run holds out {len(split.test)} clips, too few to measure anything: train on a larger world or "
             f"with a larger --test, so that at least {FEWEST_CLIPS} are held out"
         )
-    found = recovery(learner, untrained, world, split.train, split.test, config.protocol, seed, measures)
+    other = learner if untrained is None else untrained
+    found = recovery(learner, other, world, split.train, split.test, config.protocol, seed, measures)
+    if untrained is None:
+        del found["random"]
     described = {key: one for entry in measures.values() for key, one in entry.scores.items()}
     scores, noise, notes = (found.pop(name) for name in ("scores", "noise", "notes"))
     return {
@@ -101,18 +107,19 @@ def of_factors(
 
 def of_labels(
     learner: Learner,
-    untrained: Learner,
+    untrained: Learner | None,
     world: World,
     split: Split[Tensor],
     config: EvaluationConfig,
-    seed: int,
     device: str,
     progress: Progress,
+    kept: Kept | None,
 ) -> Record:
     if world.signal.steps_per_second is None:
         raise ValueError(f"world '{world.name}' has no labels and no time: its codes can be compared with nothing")
-    frames, control = (in_frames(one, world.signal) for one in (learner, untrained))
-    found = probing(frames, control, world, split, config, seed, device, progress)
+    frames, control = (one if one is None else in_frames(one, world.signal) for one in (learner, untrained))
+    assert frames is not None
+    found = probing(frames, control, world, split, config, device, progress, kept)
     scores, details, curves, notes = (found.pop(name) for name in ("scores", "details", "curves", "notes"))
     if not scores and not isinstance(learner, Density):
         reasons = (

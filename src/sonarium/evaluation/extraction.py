@@ -37,28 +37,36 @@ class Extractor:
     first: float
     """Seconds to the middle of the first frame."""
     device: torch.device
+    setting: str = ""
+    """Of a control with several settings, which one this is."""
 
 
 def extractors(
-    learner: FrameEncoder, untrained: FrameEncoder, signal: Signal, device: str
-) -> dict[str, Extractor]:
-    """The learner, its controls that need no training, and the untrained network.
+    learner: FrameEncoder, untrained: FrameEncoder | None, signal: Signal, device: str
+) -> dict[str, list[Extractor]]:
+    """The learner, its controls that need no training, and the untrained network if there is one.
 
-    The controls of a waveform are log-mel frames and cepstra; those of codes are the codes themselves.
+    The controls of a waveform are log-mel frames and cepstra, with the levels of clips made equal or kept: what a
+    learner may do to a clip before its first layer, its controls may do, too. Those of codes are the codes.
     """
     where = torch.device(device)
     rate = signal.steps_per_second
     assert rate is not None, signal
-    own = {"scores": of_learner(learner, signal, where), "random": of_learner(untrained, signal, where)}
+    found = {"scores": [of_learner(learner, signal, where)]}
     if signal.kind == "codes":
-        plain = {"input": Extractor(lambda codes, _: codes, lambda lengths: lengths, rate, 0.5 / rate, where)}
+        whole = Extractor(lambda codes, _: codes, lambda lengths: lengths, rate, 0.5 / rate, where)
+        found |= {"input": [whole]}
     else:
-        mel, mfcc = LogMel(LogMelConfig(), round(rate)).to(where), Mfcc(MfccConfig(), round(rate)).to(where)
-        plain = {
-            name: Extractor(features, features.code_lengths, features.code_rate, 0.0, where)
-            for name, features in (("log_mel", mel), ("mfcc", mfcc))
-        }
-    return {"scores": own["scores"], **plain, "random": own["random"]}
+        found |= {"log_mel": [], "mfcc": []}
+        for equal in (True, False):
+            mel = LogMelConfig(equal_levels=equal)
+            plain = {"log_mel": LogMel(mel, round(rate)), "mfcc": Mfcc(MfccConfig(mel), round(rate))}
+            for name, features in plain.items():
+                features.to(where)
+                setting = "equal levels" if equal else "levels kept"
+                lengths, code_rate = features.code_lengths, features.code_rate
+                found[name].append(Extractor(features, lengths, code_rate, 0.0, where, setting))
+    return found if untrained is None else found | {"random": [of_learner(untrained, signal, where)]}
 
 
 def of_learner(encoder: FrameEncoder, signal: Signal, device: torch.device) -> Extractor:
@@ -92,6 +100,20 @@ class Extracted:
     """The label of the segment at each frame; empty where there is none."""
     tracks: Float[np.ndarray, "frame track"]
     """The frame-wise factors at each frame."""
+    segments: "Pooled"
+    """Marked segments, if there are tasks of segments."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Segments as the rows of probes."""
+
+    rows: Float[np.ndarray, "segment feature"]
+    label: Shaped[np.ndarray, " segment"]
+    clip: Int[np.ndarray, " segment"]
+
+
+NO_SEGMENTS = Pooled(np.zeros((0, 1)), np.zeros(0, str), np.zeros(0, int))
 
 
 def batched(lengths: Int[np.ndarray, " clip"]) -> Iterator[Int[np.ndarray, " member"]]:
@@ -139,9 +161,11 @@ def extract(
     marks: Sequence[Marks],
     config: EvaluationConfig,
     gap: float | None,
+    segments: bool = False,
 ) -> Extracted:
-    """Every clip once, and single frames at least `gap` seconds apart, if there are tasks of frames."""
-    pooled, means, parts = {}, {}, []
+    """Every clip once; single frames at least `gap` seconds apart, if there are tasks of frames; and all marked
+    segments, if there are tasks of them."""
+    pooled, means, parts, cut = {}, {}, [], []
     for some in encoded(extractor, world, index, lengths):
         rows, _ = rows_of(some.codes, some.counts, "clip", config.pooling, config.remove_mean)
         plain = rows if config.remove_mean else rows_of(some.codes, some.counts, "clip")[0]
@@ -149,12 +173,41 @@ def extract(
         means |= dict(zip(some.members.tolist(), plain, strict=True))
         if gap is not None:
             parts.append(frames_apart(extractor, some, marks, config, gap, world))
+        if segments:
+            cut.append(pooled_segments(extractor, some, marks, config))
     empty = (
         np.zeros((0, 1), np.float32), np.zeros(0, int), np.zeros(0, str), np.zeros((0, len(world.tracks))),
     )  # fmt: skip
     frames, clip, mark, tracks = (np.concatenate(column) for column in zip(*(parts or [empty]), strict=True))
     ordered = [[of[one] for one in range(len(lengths))] for of in (pooled, means)]
-    return Extracted(np.array(ordered[0]), np.array(ordered[1]), frames, clip, mark, tracks)
+    columns = ([getattr(part, name) for part in cut] for name in ("rows", "label", "clip"))
+    joined = Pooled(*map(np.concatenate, columns)) if cut else NO_SEGMENTS
+    return Extracted(np.array(ordered[0]), np.array(ordered[1]), frames, clip, mark, tracks, joined)
+
+
+def pooled_segments(
+    extractor: Extractor, some: Encoded, marks: Sequence[Marks], config: EvaluationConfig
+) -> Pooled:
+    """The frames of each marked segment, pooled as those of a clip are."""
+    own = [marks[one] if count else [] for one, count in zip(some.members, some.counts, strict=True)]
+    if not any(own):
+        return Pooled(np.zeros((0, row_width(some.codes.shape[2], config))), np.zeros(0, str), np.zeros(0, int))
+    codes = some.codes.astype(np.float64)
+    if config.remove_mean:
+        inside = np.arange(codes.shape[1]) < some.counts[:, None]
+        totals = codes.sum(axis=1, where=inside[..., None], keepdims=True)
+        codes = codes - totals / np.maximum(some.counts, 1)[:, None, None]
+    found = frames_of_segments(codes, some.counts, own, extractor.rate, extractor.first)
+    counts = np.bincount(found.item, minlength=len(found.label))
+    padded = np.zeros((len(counts), counts.max(), codes.shape[2]))
+    padded[np.arange(counts.max()) < counts[:, None]] = found.codes
+    rows, _ = rows_of(padded, counts, "clip", config.pooling)
+    return Pooled(rows, found.label, some.members[found.clip])
+
+
+def row_width(codes: int, config: EvaluationConfig) -> int:
+    """Numbers in a pooled row."""
+    return codes * (4 if config.pooling == "thirds" else 1)
 
 
 def frames_apart(

@@ -24,7 +24,9 @@ class Control:
 
 CONTROLS = {
     "pca": Control("PCA", "as many principal components of the same features"),
-    "log_mel": Control("log-mel", "40 bands in decibels, given to the same probes"),
+    "log_mel": Control(
+        "log-mel", "40 bands in decibels, given to the same probes, with the better of equal and kept levels"
+    ),
     "mfcc": Control("MFCC", "13 cepstra with their slopes, likewise"),
     "input": Control("input", "the codes that it was trained on, given to the same probes"),
     "random": Control("untrained", "the same network before training"),

@@ -2,9 +2,15 @@
 the input, where codes are learnt from codes), the untrained network, and chance.
 
 Probes, regression, verification, retrieval, ABX and few-label curves are joined here; tasks.py says what is
-predicted on which clips.
+predicted on which clips. A control with several settings takes the one with which its probe of a label is best in
+cross-validation; where clips are compared by that label, it keeps it.
+
+All that is drawn here follows from the clips alone, never from the seed of a training: runs with the same split
+have the same controls, which are computed once (`Kept`).
 """
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -17,7 +23,16 @@ from torch import Tensor
 
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.extraction import Extracted, Extractor, extract, extract_segments, extractors
-from sonarium.evaluation.tasks import INDIVIDUALS, Corpus, Rows, Task, corpus, tasks, unknown
+from sonarium.evaluation.tasks import (
+    INDIVIDUALS,
+    Corpus,
+    Rows,
+    Task,
+    corpus,
+    fitted_and_test,
+    tasks,
+    unknown,
+)
 from sonarium.measures.compare.abx import ABXConfig, abx
 from sonarium.measures.compare.retrieval import retrieval
 from sonarium.measures.compare.verification import clip_trials, equal_error_rate, errors, least_cost, thinned
@@ -38,12 +53,14 @@ REQUIRED: dict[Literal["within", "across"], str] = {
     "across": "no two groups of the test split share a label",
 }
 """Why ABX cannot be computed."""
+DRAWS = 0
+"""Seed of subsamples, of splits by recording, of few labels and of the networks of probes."""
 Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The scores of one extractor."""
+    """The scores of one extractor, or of the best of several."""
 
     scores: Scores = field(default_factory=dict)
     chance: Scores = field(default_factory=dict)
@@ -56,45 +73,98 @@ class Findings:
     """What could not be scored, and why."""
 
 
+Kept = dict[tuple[World, str, str], Findings]
+"""What controls without training scored, by world, control, and a hash of all that it depends on."""
+
+
 def probing(
     learner: FrameEncoder,
-    untrained: FrameEncoder,
+    untrained: FrameEncoder | None,
     world: World,
     split: Split[Tensor],
     config: EvaluationConfig,
-    seed: int,
     device: str,
     progress: Progress = lambda *_: None,
+    kept: Kept | None = None,
 ) -> dict[str, Any]:
     """`scores` of the learner, those of each control, `chance`; `details` of each score, `curves`, and `notes`."""
-    known = corpus(world, split, learner, config, np.random.default_rng([seed, 0xA5C]))
+    known = corpus(world, split, learner, config, np.random.default_rng([DRAWS, 0xA5C]))
     if config.remove_mean and (learner.code_lengths(torch.from_numpy(known.lengths)) < 2).all():
         raise ValueError(
             "--remove-mean: every clip has one code alone, and less its mean it is nothing; leave it out, or "
             "train with shorter --seconds"
         )
-    asked, notes = tasks(known, config, np.random.default_rng([seed, 0xA5D]))
+    asked, notes = tasks(known, config, np.random.default_rng([DRAWS, 0xA5D]))
     wanted, remarks = comparisons(known, config)
     gap = gap_of(known, asked, config)
     found: dict[str, Findings] = {}
+    kept, same = {} if kept is None else kept, fingerprint(known, config)
     every = extractors(learner, untrained, world.signal, device)
-    for done, (name, extractor) in enumerate(every.items()):
+    for done, (name, settings) in enumerate(every.items()):
         progress("evaluating", done, len(every))
-        codes = extract(extractor, world, known.index, known.lengths, known.marks, config, gap)
-        own = found[name] = Findings()
-        # The products of a probe are small: several threads wait for each other longer than they work.
-        with threadpool_limits(1, "blas"):
-            for task in asked:
-                fit(task, known, codes, config, seed, own)
-        for compare in wanted:
-            compare(extractor, codes, world, seed, own)
+        place = world, name, same
+        if place in kept:
+            found[name] = kept[place]
+            continue
+        found[name] = best_of(settings, known, asked, wanted, world, config, gap)
+        if name not in ("scores", "random"):
+            kept[place] = found[name]
     progress("evaluating", len(every), len(every))
     learnt = found["scores"]
     curves = {
         key: {name: one.curves[key] for name, one in found.items() if key in one.curves} for key in learnt.curves
     }
     scores = {name: one.scores for name, one in found.items()} | {"chance": learnt.chance}
-    return {**scores, "details": learnt.details, "curves": curves, "notes": notes + remarks + learnt.notes}
+    chosen = {
+        key: said
+        | {"controls": {name: one.details[key]["setting"] for name, one in found.items() if name != "scores"}}
+        for key, said in learnt.details.items()
+    }
+    return {**scores, "details": chosen, "curves": curves, "notes": notes + remarks + learnt.notes}
+
+
+def fingerprint(known: Corpus, config: EvaluationConfig) -> str:
+    """A hash of the clips of an evaluation, of their parts and of its settings."""
+    told = {"parts": [known.index[rows].tolist() for _, rows in known.split.items()], "config": asdict(config)}
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def best_of(
+    settings: list[Extractor],
+    known: Corpus,
+    asked: list[Task],
+    wanted: "list[Comparison]",
+    world: World,
+    config: EvaluationConfig,
+    gap: float | None,
+) -> Findings:
+    """The scores of an extractor; where it has several settings, those of the best in cross-validation."""
+    segments = any(task.level == "segments" for task in asked)
+    codes = [
+        extract(one, world, known.index, known.lengths, known.marks, config, gap, segments) for one in settings
+    ]
+    found, best = Findings(), {}
+    # The products of a probe are small: several threads wait for each other longer than they work.
+    with threadpool_limits(1, "blas"):
+        for task in asked:
+            made: list[Fitted] = []
+            for one in codes:
+                fitted = fit(task, known, one, config)
+                if isinstance(fitted, str):
+                    found.notes.append(fitted)
+                    break
+                made.append(fitted)
+            if len(made) < len(codes):
+                continue
+            at = int(np.argmax(np.round([one.validated for one in made], 12)))
+            best.setdefault(task.label, at)
+            add(made[at], task, settings[at].setting, found)
+            if config.few_labels and task.level in ("clips", "segments") and not task.continuous:
+                add_few_labels(task, known, codes[at], config, found)
+    for compare in wanted:
+        at = best.get(compare.label, 0)
+        compare.apply(settings[at], codes[at], world, found)
+    return found
 
 
 def gap_of(known: Corpus, asked: list[Task], config: EvaluationConfig) -> float | None:
@@ -107,46 +177,68 @@ def gap_of(known: Corpus, asked: list[Task], config: EvaluationConfig) -> float 
     return float(seconds / config.max_frames)
 
 
-def fit(task: Task, known: Corpus, codes: Extracted, config: EvaluationConfig, seed: int, own: Findings) -> None:
-    """Fit a probe, choose its hyperparameters and score it, each on clips of its own."""
-    values, targets, groups, split = rows_for(task, known, codes)
+@dataclass(frozen=True)
+class Fitted:
+    """The score of a probe."""
+
+    score: float
+    chance: float
+    validated: float
+    """How good it is in cross-validation."""
+    details: dict[str, Any]
+
+
+def fit(task: Task, known: Corpus, codes: Extracted, config: EvaluationConfig) -> Fitted | str:
+    """Fit a probe, choose its hyperparameters and score it; or why that cannot be."""
+    values, targets, groups, split = rows_for(task, known, codes, config)
     if isinstance(task.target, int):
-        still = [part for part, rows in split.items() if len(np.unique(targets[rows])) < 2]
+        still = [part for part, rows in fitted_and_test(split) if len(np.unique(targets[rows])) < 2]
         if still:
-            own.notes.append(f"{task.key} is not scored: it does not vary in the {' and '.join(still)} split")
-            return
+            return f"{task.key} is not scored: it does not vary in the {' and '.join(still)} split"
     if task.continuous:
         line = regress(values, targets, groups, split)
-        own.scores[task.key], own.chance[task.key] = line.r2, 0.0
         setting = {"strength": line.strength}
-        own.details[task.key] = {"asked_of": task.on, "rows": list(line.rows), "setting": setting}
-        return
-    how = ProbeConfig(kind="logistic" if config.probe == "linear" else "mlp", refit=True)
-    score = probe(values, targets, groups, split, np.random.default_rng([seed, 0xA5E]), how)
-    own.scores[task.key], own.chance[task.key] = score.accuracy, score.chance
-    own.details[task.key] = {
-        "asked_of": task.on,
+        return Fitted(line.r2, 0.0, line.validated, {"rows": list(line.rows), "setting": setting})
+    how = ProbeConfig(kind=config.probe)
+    score = probe(values, targets, groups, split, np.random.default_rng([DRAWS, 0xA5E]), how)
+    assert score.validated is not None, how
+    details = {
         "balanced": score.balanced,
         "balanced_chance": score.balanced_chance,
         "rows": list(score.rows),
-        "setting": asdict(score.setting),
+        "setting": {name: value for name, value in asdict(score.setting).items() if value is not None},
         "never_learnt": [str(label) for label in score.unseen],
     }
-    if config.few_labels and task.level == "clips":
-        drawn = np.random.default_rng([seed, 0xA5F])
-        curve = few_labels(values, targets, groups, split, drawn, COUNTS, config=how)
-        label = task.key.partition("/")[2]
-        own.curves[f"few-labels/{label}"] = {**asdict(curve), "scores": curve.scores.tolist()}
-        for count, mean in zip(curve.counts, curve.intervals, strict=True):
-            key = f"few-{count}/{label}"
-            own.scores[key], own.chance[key] = mean.mean, curve.chance
+    return Fitted(score.accuracy, score.chance, score.validated, details)
 
 
-def rows_for(task: Task, known: Corpus, codes: Extracted) -> tuple[np.ndarray, np.ndarray, np.ndarray, Rows]:
+def add(made: Fitted, task: Task, setting: str, own: Findings) -> None:
+    own.scores[task.key], own.chance[task.key] = made.score, made.chance
+    chosen = made.details["setting"] | ({"levels": setting} if setting else {})
+    own.details[task.key] = {"asked_of": task.on, **made.details, "setting": chosen}
+
+
+def add_few_labels(task: Task, known: Corpus, codes: Extracted, config: EvaluationConfig, own: Findings) -> None:
+    values, targets, groups, split = rows_for(task, known, codes, config)
+    drawn, how = np.random.default_rng([DRAWS, 0xA5F]), ProbeConfig(kind=config.probe, refit=True)
+    curve = few_labels(values, targets, groups, split, drawn, COUNTS, config=how)
+    own.curves[f"few-labels/{task.label}"] = {**asdict(curve), "scores": curve.scores.tolist()}
+    for count, mean in zip(curve.counts, curve.intervals, strict=True):
+        key = f"few-{count}/{task.label}"
+        own.scores[key], own.chance[key] = mean.mean, curve.chance
+
+
+def rows_for(
+    task: Task, known: Corpus, codes: Extracted, config: EvaluationConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Rows]:
     """Codes, targets, groups and split of the rows of a task."""
     if task.level == "clips":
         assert isinstance(task.target, np.ndarray), task
         return codes.pooled, task.target, task.groups, task.split
+    if task.level == "segments":
+        some = slice(None, None, -(-len(codes.segments.rows) // config.max_frames))
+        clip = codes.segments.clip[some]
+        return codes.segments.rows[some], codes.segments.label[some], task.groups[clip], of_clips(clip, task.split)
     if task.target is None:
         targets = codes.mark
     elif isinstance(task.target, int):
@@ -156,11 +248,20 @@ def rows_for(task: Task, known: Corpus, codes: Extracted) -> tuple[np.ndarray, n
         targets = task.target[codes.clip]
     rows = np.flatnonzero(codes.mark != "") if task.target is None else np.arange(len(targets))
     clip = codes.clip[rows]
-    split = Split(*(np.flatnonzero(np.isin(clip, side)) for _, side in task.split.items()))
-    return codes.frames[rows], targets[rows], task.groups[clip], split
+    return codes.frames[rows], targets[rows], task.groups[clip], of_clips(clip, task.split)
 
 
-Comparison = Callable[[Extractor, Extracted, World, int, Findings], None]
+def of_clips(clip: Int[np.ndarray, " row"], split: Rows) -> Rows:
+    """The rows of the clips of each part."""
+    return Split(*(np.flatnonzero(np.isin(clip, side)) for _, side in split.items()))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Test clips, or their segments, compared with each other by a label."""
+
+    label: str
+    apply: Callable[[Extractor, Extracted, World, Findings], None]
 
 
 def comparisons(known: Corpus, config: EvaluationConfig) -> tuple[list[Comparison], list[str]]:
@@ -207,18 +308,18 @@ def by_retrieval(
     train: Int[np.ndarray, " train"],
     test: Int[np.ndarray, " test"],
 ) -> Comparison:
-    def compare(extractor: Extractor, codes: Extracted, world: World, seed: int, own: Findings) -> None:
+    def compare(extractor: Extractor, codes: Extracted, world: World, own: Findings) -> None:
         # Cosines of codes that share a large mean are all near 1.
         centred = codes.means - codes.means[train].mean(axis=0)
         found = retrieval(centred[test], label[test], apart[test])
         key = f"retrieval/{name}"
         own.scores[key], own.chance[key] = found.mean_average_precision, found.chance
 
-    return compare
+    return Comparison(name, compare)
 
 
 def by_verification(known: Corpus, test: Int[np.ndarray, " test"]) -> Comparison:
-    def compare(extractor: Extractor, codes: Extracted, world: World, seed: int, own: Findings) -> None:
+    def compare(extractor: Extractor, codes: Extracted, world: World, own: Findings) -> None:
         mean = codes.means[known.split.train].mean(axis=0)
         trials = clip_trials(codes.means[test], known.group[test], mean, known.recording[test])
         for key, error, worst in (("eer", equal_error_rate, 0.5), ("min-dcf", least_cost, 1.0)):
@@ -227,7 +328,7 @@ def by_verification(known: Corpus, test: Int[np.ndarray, " test"]) -> Comparison
         rates = {"miss": curve.miss, "false_alarm": curve.false_alarm}
         own.curves[f"errors/{known.kind}"] = {name: rate.round(6).tolist() for name, rate in rates.items()}
 
-    return compare
+    return Comparison(known.kind, compare)
 
 
 def triples(known: Corpus) -> list[tuple[str, list[Marks]]]:
@@ -252,7 +353,7 @@ def segments(known: Corpus, marks: list[Marks]) -> tuple[np.ndarray, np.ndarray]
 
 
 def by_abx(known: Corpus, name: str, marks: list[Marks]) -> Comparison:
-    def compare(extractor: Extractor, codes: Extracted, world: World, seed: int, own: Findings) -> None:
+    def compare(extractor: Extractor, codes: Extracted, world: World, own: Findings) -> None:
         test = known.split.test
         frames, item, label, clip = extract_segments(
             extractor, world, known.index[test.tolist()], known.lengths[test], marks
@@ -260,11 +361,11 @@ def by_abx(known: Corpus, name: str, marks: list[Marks]) -> Comparison:
         for speakers in REQUIRED:
             how = ABXConfig(speakers=speakers, most=ITEMS)
             if comparable(label, group := known.group[test][clip], speakers):
-                found = abx(frames, item, label, group, np.random.default_rng(seed), how)
+                found = abx(frames, item, label, group, np.random.default_rng(DRAWS), how)
                 key = f"abx-{speakers}/{name}"
                 own.scores[key], own.chance[key] = found.error, 0.5
 
-    return compare
+    return Comparison(name, compare)
 
 
 def comparable(label: Shaped[np.ndarray, " item"], group: Shaped[np.ndarray, " item"], speakers: str) -> bool:

@@ -1,8 +1,10 @@
-"""What is predicted from codes: labels and numbers of clips or of frames, with the split of each task.
+"""What is predicted from codes: labels and numbers of clips, of marked segments or of frames, and on which split.
 
 A label is learnt on some groups (speakers, birds, folds) and predicted on others that the probe has not met, nor
 the learner, unless it trained on all splits. The group itself cannot be predicted on unseen groups: it is learnt
 on some recordings of every group and predicted on others, which the learner may have trained on, without labels.
+Probes are fitted on training and validation clips together: their settings are chosen by cross-validation over the
+groups of these, so that no part that was drawn by chance decides.
 """
 
 from collections.abc import Sequence
@@ -67,17 +69,22 @@ class Task:
 
     key: str
     """Level and name, such as clips/digit."""
-    level: Literal["clips", "frames"]
-    """Whether the rows are clips or frames."""
+    level: Literal["clips", "segments", "frames"]
+    """What the rows are."""
     target: Shaped[np.ndarray, " clip"] | int | None
-    """A label or number of each clip; the position of a track; or None, the marked segment at each frame."""
+    """A label or number of each clip; the position of a track; or None, the label of marked segments."""
     groups: Shaped[np.ndarray, " clip"]
     split: Rows
-    """Of clips."""
+    """Of clips; without a validation part."""
     on: str
     """The test clips in words."""
     continuous: bool = False
     """Whether a number is predicted, by a line."""
+
+    @property
+    def label(self) -> str:
+        """What is predicted, without the level."""
+        return self.key.partition("/")[2]
 
 
 def corpus(
@@ -125,7 +132,7 @@ def subsample(side: Int[Tensor, " clip"], most: int, generator: np.random.Genera
 
 def tasks(known: Corpus, config: EvaluationConfig, generator: np.random.Generator) -> tuple[list[Task], list[str]]:
     """What can be predicted, and why the rest cannot."""
-    groups, split = with_validation(known, generator)
+    groups, split = to_fit(known)
     others = f"other {known.kind}s"
     made, notes = [], []
     for name, label in known.labels.items():
@@ -133,22 +140,31 @@ def tasks(known: Corpus, config: EvaluationConfig, generator: np.random.Generato
         made += own
         notes += said
     for name, number in known.numbers.items():
-        if still := [part for part, rows in split.items() if not len(rows) or np.ptp(number[rows]) == 0]:
+        if still := [part for part, rows in fitted_and_test(split) if not len(rows) or np.ptp(number[rows]) == 0]:
             notes.append(f"{name} is not predicted: it does not vary in the {' and '.join(still)} split")
+            continue
+        if flaw := single(groups, split):
+            notes.append(f"{name} is not predicted: {flaw}")
             continue
         made.append(Task(f"number/{name}", "clips", number, groups, split, others, continuous=True))
     if known.marked:
         marked = np.array([bool(marks) for marks in known.marks])
-        if lacking := [name for name, rows in split.items() if not marked[rows].any()]:
+        if lacking := [name for name, rows in fitted_and_test(split) if not marked[rows].any()]:
             notes.append(f"marked segments are not predicted: there are none in the {' and '.join(lacking)} split")
+        elif flaw := single(groups, split, marked):
+            notes.append(f"marked segments are not predicted: {flaw}")
         else:
             made.append(Task("frames/segment", "frames", None, groups, split, others))
+            if config.few_labels:
+                made.append(Task("segments/segment", "segments", None, groups, split, others))
     for place, track in enumerate(known.tracks):
         key = f"{'frames' if track.discrete else 'number'}/{track.name}"
         if any(task.key == key for task in made):
             notes.append(f"the track {track.name} is not predicted: a factor of clips has the same name")
-        elif empty := [name for name, rows in split.items() if not len(rows)]:
+        elif empty := [name for name, rows in fitted_and_test(split) if not len(rows)]:
             notes.append(f"the track {track.name} is not predicted: the {' and '.join(empty)} split is empty")
+        elif flaw := single(groups, split):
+            notes.append(f"the track {track.name} is not predicted: {flaw}")
         else:
             made.append(Task(key, "frames", place, groups, split, others, continuous=not track.discrete))
     return made, notes
@@ -169,12 +185,12 @@ def label_tasks(
     if name == known.kind:
         if len(np.unique(known.recording)) < 3:
             return [], notes
-        groups, split = known.recording, deal(known.recording, generator)
+        groups, split = known.recording, deal(known.recording, generator, validation=0.0)
         on = f"other files of the same {known.kind}s"
     else:
         (groups, split), on = across, f"other {known.kind}s"
     split = Split(*(side[~unknown(label)[side]] for _, side in split.items()))
-    if flaw := unpredictable(label, split):
+    if flaw := unpredictable(label, split) or single(groups, split):
         return [], [*notes, f"{name} is not predicted: {flaw}"]
     levels: tuple[Literal["clips", "frames"], ...] = ("clips", "frames") if config.frames else ("clips",)
     return [Task(f"{level}/{name}", level, label, groups, split, on) for level in levels], notes
@@ -185,24 +201,34 @@ def unknown(label: Shaped[np.ndarray, " clip"]) -> Bool[np.ndarray, " clip"]:
     return label == UNKNOWN
 
 
-def with_validation(known: Corpus, generator: np.random.Generator) -> tuple[np.ndarray, Rows]:
-    """Groups, and a split with a validation part, taken from the training groups where the run has none."""
-    train, validation, test = known.split.train, known.split.validation, known.split.test
+def to_fit(known: Corpus) -> tuple[np.ndarray, Rows]:
+    """Groups, and a split of which probes are fitted on all that is not the test part."""
+    fitted = np.concatenate([known.split.train, known.split.validation])
     groups = known.group
-    if not len(validation):
-        if len(np.unique(groups[train])) < 2:
-            # One training group alone: validation takes other recordings of it.
-            groups = np.array([f"{one} {file}" for one, file in zip(groups, known.recording, strict=True)])
-        names = generator.permutation(np.unique(groups[train]))
-        chosen = np.isin(groups[train], names[: max(1, round(0.2 * len(names)))])
-        train, validation = train[~chosen], train[chosen]
-    return groups, Split(train, validation, test)
+    if len(np.unique(groups[fitted])) < 2:
+        # One group alone: settings are chosen on other recordings of it.
+        groups = np.array([f"{one} {file}" for one, file in zip(groups, known.recording, strict=True)])
+    return groups, Split(fitted, fitted[:0], known.split.test)
+
+
+def fitted_and_test(split: Rows) -> tuple[tuple[str, np.ndarray], ...]:
+    return ("train", split.train), ("test", split.test)
+
+
+def single(
+    groups: Shaped[np.ndarray, " clip"], split: Rows, asked: Bool[np.ndarray, " clip"] | None = None
+) -> str:
+    """Why the settings of a probe cannot be chosen; empty if they can."""
+    rows = split.train if asked is None else split.train[asked[split.train]]
+    if len(np.unique(groups[rows])) < 2:
+        return "the train split has one recording alone, and a probe needs another to be chosen on"
+    return ""
 
 
 def unpredictable(label: Shaped[np.ndarray, " clip"], split: Rows) -> str:
     """Why a label cannot be predicted; empty if it can."""
     learnt, scored = np.unique(label[split.train]), label[split.test]
-    for name, side in split.items():
+    for name, side in fitted_and_test(split):
         if not len(side):
             return f"the {name} split is empty"
     if len(learnt) < 2 or len(np.unique(scored)) < 2:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sonarium.config import Range, check_ranges
 from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
-from sonarium.features.waveform import sounding
+from sonarium.features.waveform import at_one_level, sounding
 
 QUIETEST = 1e-10
 """Floor of the power of a band: 100 decibels below 1."""
@@ -41,7 +41,7 @@ class LogMelConfig:
     highest: Annotated[float | None, Range(0, above=True)] = None
     """Highest frequency of the bands in hertz; by default half the sampling rate."""
     equal_levels: bool = False
-    """Normalise each clip to root mean square 1 first."""
+    """Divide each clip by its root mean square first, down to −60 dB, as learners of samples do."""
     range_db: Annotated[float | None, Range(0, above=True, example=80)] = 80.0
     """Dynamic range: bins more than this many decibels below the clip's loudest are raised; None keeps them."""
 
@@ -101,7 +101,7 @@ class LogMel(nn.Module):
         counts = self.code_lengths(checked_lengths(wave, lengths))
         sound = wave if lengths is None else wave.where(sounding(wave.shape[1], lengths), 0)
         if self.config.equal_levels:
-            sound = at_one_level(sound, checked_lengths(wave, lengths))
+            sound = at_one_level(sound, lengths)
         missing = self.spectrogram.window_length - wave.shape[1]
         power = self.spectrogram.magnitudes(nn.functional.pad(sound, (0, max(0, missing))))
         decibels = 10 * power.clamp(min=QUIETEST).log10()
@@ -181,12 +181,6 @@ def _slope(
     first = (places_of_frames - half).clamp(min=0).minimum((counts - width)[:, None])
     slopes = fitted.gather(1, repeat(first, "clip frame -> clip frame code", code=frames.shape[2]))
     return slopes.where(sounding(frames.shape[1], counts)[..., None], 0)
-
-
-def at_one_level(wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"]) -> Float[Tensor, "clip time"]:
-    """Clips scaled to root mean square 1; silence stays silent."""
-    power = wave.square().sum(1, keepdim=True) / lengths[:, None]
-    return wave * power.where(power > 0, 1).rsqrt()
 
 
 def checked_lengths(

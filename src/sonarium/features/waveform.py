@@ -37,6 +37,19 @@ def sounding(time: int, lengths: Int[Tensor, " clip"]) -> Bool[Tensor, "clip tim
     return torch.arange(time, device=lengths.device) < rearrange(lengths, "clip -> clip 1")
 
 
+def at_one_level(
+    signal: Float[Tensor, "clip time"],
+    lengths: Int[Tensor, " clip"] | None = None,
+    power: Float[Tensor, " clip"] | None = None,
+) -> Float[Tensor, "clip time"]:
+    """Clips, zero beyond their lengths, divided by their root mean square, down to −60 dB; `power` is the mean
+    square of the sound that they are parts of, where that should set the level."""
+    samples = signal.shape[1] if lengths is None else rearrange(lengths, "clip -> clip 1").clamp(min=1)
+    own = signal.square().sum(1, keepdim=True) / samples
+    mean_square = own if power is None else rearrange(power, "clip -> clip 1")
+    return signal / (mean_square + SILENCE**2).sqrt()
+
+
 class Waveform(FrontEnd):
     """Samples at a level that suits a network. Padding beyond a clip's length becomes zero, whatever it was."""
 
@@ -63,10 +76,7 @@ class Waveform(FrontEnd):
             signal = signal.masked_fill(~sounding(signal.shape[1], lengths), 0)
         if self.config.level != "clip":
             return signal / self.scale
-        samples = signal.shape[1] if lengths is None else rearrange(lengths, "clip -> clip 1").clamp(min=1)
-        own = signal.square().sum(1, keepdim=True) / samples
-        mean_square = own if power is None else rearrange(power, "clip -> clip 1")
-        return signal / (mean_square + SILENCE**2).sqrt()
+        return at_one_level(signal, lengths, power)
 
     def shape(self, samples: int) -> tuple[int]:
         return (samples,)

@@ -89,13 +89,52 @@ def shared(groups: Shaped[np.ndarray, " row"], split: Split[Any]) -> tuple[str, 
 
 
 def folds(
-    groups: Shaped[np.ndarray, " row"], rows: Int[np.ndarray, " chosen"], most: int
+    groups: Shaped[np.ndarray, " row"],
+    rows: Int[np.ndarray, " chosen"],
+    most: int,
+    label: Int[np.ndarray, " row"] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows to fit on and rows to choose on: each group, or each of `most` lots of groups, is left out once."""
-    names = np.unique(groups[rows])
-    for lot in np.array_split(names, min(most, len(names))):
-        left_out = np.isin(groups[rows], lot)
-        yield rows[~left_out], rows[left_out]
+    """Rows to fit on and rows to choose on: each of at most `most` folds of groups is left out once.
+
+    The folds follow from the groups alone, and have the labels in equal parts as far as whole groups allow it.
+    """
+    fold = fold_of_each(groups[rows], most, None if label is None else label[rows])
+    for one in range(int(fold.max()) + 1):
+        yield rows[fold != one], rows[fold == one]
+
+
+def fold_of_each(
+    groups: Shaped[np.ndarray, " row"], most: int, label: Int[np.ndarray, " row"] | None = None
+) -> Int[np.ndarray, " row"]:
+    """The fold of each row: the largest groups first, each to the fold that has least of its labels."""
+    names, group = np.unique(groups, return_inverse=True)
+    classes = np.zeros(len(group), int) if label is None else np.unique(label, return_inverse=True)[1]
+    counts = np.zeros((len(names), classes.max() + 1))
+    np.add.at(counts, (group, classes), 1)
+    shares, sizes = counts / counts.sum(0), counts.sum(1)
+    held, fold = np.zeros((min(most, len(names)), shares.shape[1])), np.zeros(len(names), int)
+    filled = np.zeros(len(held))
+    for one in np.argsort(-sizes, kind="stable"):
+        # The squares of the shares grow by this much, up to a constant: least where they are most even.
+        fold[one] = np.lexsort((filled, np.round(held @ shares[one], 12)))[0]
+        held[fold[one]] += shares[one]
+        filled[fold[one]] += sizes[one]
+    return fold[group]
+
+
+def to_choose(
+    groups: Shaped[np.ndarray, " row"],
+    split: Split[np.ndarray],
+    most: int,
+    label: Int[np.ndarray, " row"] | None = None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to fit on and rows to choose a setting on: the validation split, or, where there is none,
+    cross-validation over the training groups."""
+    if len(split.validation):
+        return [(split.train, split.validation)]
+    if len(np.unique(groups[split.train])) < 2:
+        raise ValueError("the train part has one group alone, so that nothing can be chosen on another: give two")
+    return list(folds(groups, split.train, most, label))
 
 
 def listed(names: Collection[Any] | np.ndarray) -> str:

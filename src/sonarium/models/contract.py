@@ -6,8 +6,8 @@ and everything generic asks `isinstance(learner, Encoder)`, never which model it
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 __all__ = [
     "Decoder", "Density", "Describer", "Encoder", "Engine", "FeatureLearner", "Forecaster", "FrameEncoder",
-    "Learner", "ModelEntry", "Sampler", "Source", "Stateful",
+    "Learner", "ModelEntry", "Recipe", "Sampler", "Source", "Stateful",
 ]  # fmt: skip
 
 
@@ -64,7 +64,7 @@ class FeatureLearner(ABC):
 class Encoder(ABC):
     """From a signal to codes, one frame a clip."""
 
-    dead_below: ClassVar[float] = 0.0
+    dead_below: float = 0.0
     """A code whose standard deviation over clips is no greater carries no information."""
 
     @abstractmethod
@@ -165,6 +165,18 @@ class Describer(ABC):
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What a preset wants of the training besides its own configuration; every value is the default of a flag."""
+
+    steps: int = 2000
+    """Training steps."""
+    clips: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the source of clips, such as the batch size."""
+    world: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the world, as far as it has them, such as the sampling rate."""
+
+
+@dataclass(frozen=True)
 class ModelEntry:
     """A model in the catalogue."""
 
@@ -175,8 +187,12 @@ class ModelEntry:
     """Configurations by name, each a frozen dataclass for this form of signal; `default` among them."""
     kinds: tuple[SignalKind, ...] = ("wave", "picture")
     """Forms of signal that it learns from."""
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    """By preset, where it wants other defaults of the training."""
     main: tuple[str, ...] = ()
     """The flags that matter first, by their names; `--help` shows the rest under advanced."""
+    trains: bool = True
+    """Whether it learns; an encoder from a file does not, and has no untrained control."""
     cut: Literal["piece", "whole"] = "piece"
     """Whether it trains on crops of the clips or on whole clips, where the user does not say."""
     drop_last: bool = True

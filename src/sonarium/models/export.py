@@ -86,6 +86,8 @@ def save_weights(learner: Learner, config: Any, signal: Signal, folder: Path) ->
         "config": asdict(config),
         "signal": asdict(signal),
         "code_rate": learner.code_rate if isinstance(learner, FrameEncoder) else None,
+        "code_first": learner.code_first if isinstance(learner, FrameEncoder) else None,
+        "dead_below": learner.dead_below if isinstance(learner, Encoder) else 0.0,
         "weights": {
             name: [str(value.dtype).removeprefix("torch."), *value.shape] for name, value in weights.items()
         },

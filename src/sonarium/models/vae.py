@@ -8,7 +8,7 @@ Every variant is this network and one penalty of `penalties.py`.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange, reduce
@@ -65,7 +65,7 @@ class VAEConfig:
 class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer):
     front: PictureFrontEnd
     # The prior has standard deviation 1; means that vary by .1 carry about .005 nats.
-    dead_below: ClassVar[float] = 0.1
+    dead_below: float = 0.1
 
     def __init__(self, config: VAEConfig, signal: Signal):
         super().__init__()

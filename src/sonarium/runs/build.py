@@ -4,6 +4,7 @@ A plan makes a world with its split, a source and an untrained learner. A folder
 whole checkpoint, and is refused where the clips or their split are no longer those that it was trained on.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
+from sonarium.config import to_json
 from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
 from sonarium.models.contract import Learner
@@ -83,6 +85,10 @@ def trained_on_all(plan: Mapping[str, Any]) -> bool:
     return own or (bool(below) and trained_on_all(below))
 
 
+Worlds = dict[str, World]
+"""Worlds that were read from disk, by their configurations, for several plans of the same recordings."""
+
+
 def build(
     plan: Plan,
     steps: int | None = None,
@@ -90,15 +96,16 @@ def build(
     progress: Progress = silent,
     ranks: int = 1,
     largest: int | None = None,
+    worlds: Worlds | None = None,
 ) -> Built:
     """All from the plan's seed. To train, `steps` completes the configuration of a new run's model, and the batch
     size is reduced to the clips there are; `folder` is the run's, which may have the codes of the upstream run
-    already; `largest` bounds the bytes of the parameters."""
+    already; `largest` bounds the bytes of the parameters; `worlds` are taken from and added to."""
     if isinstance(plan.source, RolloutsPlan):
         return Built(plan, fresh(plan, None, largest=largest), Rollouts(plan.source.rollouts, plan.seed))
     wanted = plan.source
     if plan.upstream is None:
-        world = WORLDS[wanted.world].build(wanted.config, plan.seed, progress)
+        world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)
     else:
         world = Codes(wanted.config, codes_below(plan.upstream, folder, progress))
     split = wanted.split
@@ -114,6 +121,17 @@ def build(
             remarks = (said,)
             plan = replace(plan, source=replace(wanted, clips=source.config))
     return Built(plan, fresh(plan, world.signal, largest=largest), source, data, remarks)
+
+
+def read_once(source: ClipsPlan, seed: int, progress: Progress, worlds: Worlds) -> World:
+    """The world of a plan; one that is read from disk, which no seed changes, only once."""
+    entry, name = WORLDS[source.world], json.dumps([source.world, to_json(source.config)], sort_keys=True)
+    if name in worlds:
+        return worlds[name]
+    world = entry.build(source.config, seed, progress)
+    if not entry.seeded:
+        worlds[name] = world
+    return world
 
 
 @contextmanager
@@ -182,10 +200,15 @@ def open_plan(folder: Path) -> tuple[RunFolder, Plan]:
     return run, read_plan(run.config, f"{folder}/config.json")
 
 
-def open_run(folder: Path, progress: Progress = silent, remark: Remark = lambda _: None) -> Opened:
+def open_run(
+    folder: Path,
+    progress: Progress = silent,
+    remark: Remark = lambda _: None,
+    worlds: Worlds | None = None,
+) -> Opened:
     """All of a run, refused if its recordings or their split are not those that it was trained on."""
     run, plan = open_plan(folder)
-    built = build(plan, folder=folder, progress=progress, largest=saved_bytes(run))
+    built = build(plan, folder=folder, progress=progress, largest=saved_bytes(run), worlds=worlds)
     if built.clips is not None:
         compare(built.clips.world, built.clips.split, folder)
     step = restore(run, built.learner, remark)

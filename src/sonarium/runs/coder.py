@@ -15,6 +15,8 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from sonarium.models.contract import Encoder, FrameEncoder, Learner
+from sonarium.models.external import ExternalConfig, form_of, is_external
+from sonarium.models.external import build as external
 from sonarium.models.framing import coded, in_frames
 from sonarium.runs.build import check_upstream, open_learner
 from sonarium.training.engine import choose_device
@@ -26,9 +28,16 @@ RATES = Limits()
 """A rate beyond these is a mistake, such as one in kHz."""
 
 
-def load(run: Path | str, device: str = "cpu") -> "Coder":
+def load(run: Path | str, device: str = "cpu", rate: int | None = None) -> "Coder":
     """The model of a run folder, as its newest whole checkpoint left it; what it was trained on is not needed, but
-    the upstream run is, if it was trained on the codes of one."""
+    the upstream run is, if it was trained on the codes of one. Or an encoder from a file: `.onnx`, `.pt2`, or a
+    folder of transformers; `rate` is its sampling rate, where its files do not say it."""
+    if is_external(Path(run)):
+        config = ExternalConfig(str(run))
+        signal = form_of(config, rate)
+        return Coder(external(config, signal).to(choose_device(device)), signal)
+    if rate is not None:
+        raise ValueError(f"rate={rate}: '{run}' is a run folder, which knows its rate; leave it out")
     plan, learner, signal = open_learner(Path(run))
     below = None
     if plan.upstream is not None:

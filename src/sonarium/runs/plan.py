@@ -15,6 +15,7 @@ from sonarium.agents.rollout import RolloutConfig
 from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
 from sonarium.config import FORMAT, Range, check_ranges, fits, from_json, short, to_json, types_of
 from sonarium.features.contract import FrontEndConfig
+from sonarium.models.contract import ModelEntry, Recipe
 from sonarium.runs.upgrade import ADDED, RENAMED, from_format_1
 from sonarium.training.clips import ClipsConfig
 from sonarium.training.fit import LoopConfig
@@ -158,9 +159,16 @@ def default_plan(
         config, kind = CodesConfig(), "codes"
     if kind not in entry.kinds:
         raise ValueError(f"{model} does not train on {PLURAL[kind]}, which {world} gives: {suiting(entry.kinds)}")
-    clips = ClipsConfig(cut=entry.cut, drop_last=entry.drop_last)
+    recipe = recipe_of(entry, preset)
+    config = replace(config, **{name: value for name, value in recipe.world.items() if name in vars(config)})
+    clips = replace(ClipsConfig(cut=entry.cut, drop_last=entry.drop_last), **recipe.clips)
     learner = with_front(make(kind), front, model)
     return Plan(model, preset, learner, ClipsPlan(world, config, clips, split), LoopConfig(), upstream)
+
+
+def recipe_of(entry: ModelEntry, preset: str) -> Recipe:
+    """What a preset wants of the training."""
+    return entry.recipes.get(preset, Recipe())
 
 
 def preset_of(presets: Mapping[str, Any], preset: str, model: str) -> Any:
@@ -314,9 +322,10 @@ def summary(config: Mapping[str, Any]) -> Summary:
     if "format" not in config:
         config = from_format_1(config, "config.json")
     model, source, loop = (mapping(config.get(name)) for name in ("model", "source", "loop"))
-    split, seed = mapping(source.get("split")), loop.get("seed")
+    split, seed, file = mapping(source.get("split")), loop.get("seed"), mapping(model.get("config")).get("encoder")
     return Summary(
-        str(model.get("name", "unknown")),
+        # An encoder from a file is known by its name and folder, as recordings are.
+        "/".join(Path(file).parts[-2:]) if isinstance(file, str) else str(model.get("name", "unknown")),
         str(model.get("preset", "default")),
         source_of(config),
         seed if fits(int, seed) else None,

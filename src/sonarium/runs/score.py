@@ -1,15 +1,22 @@
-"""The evaluation of a run, as `scores.json` holds it."""
+"""The evaluation of a run, or of an encoder from a file, as `scores.json` holds it."""
 
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from sonarium.agents.contract import Agent
-from sonarium.catalogue import MEASURES
+from sonarium.catalogue import MEASURES, MODELS
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.meanings import recorded
+from sonarium.evaluation.splits import hold
+from sonarium.files import write_whole
 from sonarium.measures.contract import Meaning
 from sonarium.models.contract import FeatureLearner, Learner
-from sonarium.runs.build import Opened, Progress, silent
-from sonarium.runs.plan import RolloutsPlan
+from sonarium.runs.build import Built, Opened, Progress, Worlds, silent
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, summary
+from sonarium.training.fit import LoopConfig
+from sonarium.training.run import RunFolder
 
 MEANINGS = {
     "return": Meaning("return", "Mean sum of rewards of an episode.", None, None),
@@ -17,43 +24,79 @@ MEANINGS = {
 }
 
 
+@dataclass
+class Shared:
+    """What several evaluations have in common: worlds that were read from disk, and scores of controls."""
+
+    worlds: Worlds = field(default_factory=dict)
+    controls: dict[Any, Any] = field(default_factory=dict)
+
+
 def score(
-    opened: Opened, config: EvaluationConfig = EvaluationConfig(), device: str = "cpu", progress: Progress = silent
+    built: Built,
+    config: EvaluationConfig = EvaluationConfig(),
+    device: str = "cpu",
+    progress: Progress = silent,
+    shared: Shared | None = None,
 ) -> dict[str, Any]:
-    """Scores of a run and of its controls, with what is needed to read them."""
+    """Scores of a run, or of an encoder from a file, and of its controls, with what is needed to read them."""
     try:
-        if isinstance(opened.plan.source, RolloutsPlan):
-            found = episodes(opened, config)
+        if isinstance(built.plan.source, RolloutsPlan):
+            found = episodes(built, config)
         else:
             # The measures take long to import, which a person who asks for help should not wait for.
             from sonarium.evaluation.evaluate import evaluate
 
-            data, seed, measures = opened.data, opened.plan.seed, MEASURES.loadable()
-            untrained = control(opened)
+            data, seed, measures = built.data, built.plan.seed, MEASURES.loadable()
+            untrained, kept = control(built), None if shared is None else shared.controls
             found = evaluate(
-                opened.learner, untrained, data.world, data.split, config, seed, device, progress, measures
+                built.learner, untrained, data.world, data.split, config, seed, device, progress, measures, kept
             )
-            found["split"] = opened.split_in_words()
+            found["split"] = built.split_in_words()
     except ValueError as error:
-        raise ValueError(f"'{opened.run.folder}' cannot be scored: {error}") from error
-    return found | {"step": opened.step}
+        raise ValueError(f"'{name_of(built)}' cannot be scored: {error}") from error
+    return found | {"step": built.step if isinstance(built, Opened) else 0}
 
 
-def control(opened: Opened) -> Learner:
-    """The untrained network, with the front end as it is now."""
-    untrained = opened.untrained()
-    if isinstance(untrained, FeatureLearner) and isinstance(opened.learner, FeatureLearner):
-        untrained.front.load_state_dict(opened.learner.front.state_dict())
+def name_of(built: Built) -> str:
+    """The run folder, or the file of an encoder."""
+    return str(built.run.folder) if isinstance(built, Opened) else summary(built.plan.recorded()).title
+
+
+def control(built: Built) -> Learner | None:
+    """The untrained network, with the front end as it is now; None of what does not train."""
+    if not isinstance(built, Opened) or not MODELS[built.plan.model].trains:
+        return None
+    untrained = built.untrained()
+    if isinstance(untrained, FeatureLearner) and isinstance(built.learner, FeatureLearner):
+        untrained.front.load_state_dict(built.learner.front.state_dict())
     return untrained
 
 
-def episodes(opened: Opened, config: EvaluationConfig) -> dict[str, Any]:
+def encoder_on(source: ClipsPlan, encoder: Any, seed: int) -> Plan:
+    """The plan of an encoder from a file, on the clips and the split of a plan."""
+    located = replace(encoder, encoder=str(Path(encoder.encoder).expanduser().absolute()))
+    return Plan("encoder", "default", located, source, LoopConfig(seed))
+
+
+def keep(built: Built, folder: Path) -> None:
+    """Write a run folder of an encoder from a file, which every verb takes: it has the file's hash for weights."""
+    run = RunFolder.create(folder, built.plan.recorded(), lambda found: found)
+    hold(built.data.world, built.data.split, folder)
+    built.data.world.keep(folder)
+    if run.newest() is None:
+        run.save(0, built.learner.state_dict(), {"parts": {}})
+    write_whole(folder / "metrics.jsonl", json.dumps({"step": 0}) + "\n")
+
+
+def episodes(built: Built, config: EvaluationConfig) -> dict[str, Any]:
     """Episodes of an agent in its environment."""
     from sonarium.agents.evaluate import evaluate
     from sonarium.agents.rollout import make
 
-    source, agent, untrained = opened.plan.source, opened.learner, opened.untrained()
+    assert isinstance(built, Opened), type(built)
+    source, agent, untrained = built.plan.source, built.learner, built.untrained()
     assert isinstance(source, RolloutsPlan) and isinstance(agent, Agent) and isinstance(untrained, Agent)
     env = source.rollouts.env
-    found = evaluate(agent, untrained, lambda: make(env), config.episodes, opened.plan.seed)
+    found = evaluate(agent, untrained, lambda: make(env), config.episodes, built.plan.seed)
     return found | {"meanings": recorded(MEANINGS), "planted": True, "settings": {"episodes": config.episodes}}

@@ -18,7 +18,7 @@ from typechecking import unchecked
 from sonarium.measures.probes.classifiers import NetworkConfig, logistic_path, ridge_path, scale_of
 from sonarium.measures.probes.fewlabels import few_labels, in_random_order
 from sonarium.measures.probes.probe import ProbeConfig, leave_one_group_out, probe, recall
-from sonarium.measures.splits import Split, check_split, deal, of_groups
+from sonarium.measures.splits import Split, check_split, deal, folds, of_groups
 
 QUICK = NetworkConfig(hidden=(16, 32), epochs=60, learning_rate=1e-2)
 KINDS = ("ridge", "logistic", "mlp")
@@ -138,8 +138,46 @@ def test_the_setting_is_the_best_on_the_validation_rows(kind, seed) -> None:
         probe(codes, labels, groups, swapped, fresh(), replace(config, strengths=(one,))).balanced
         for one in config.strengths
     ]
-    chosen = probe(codes, labels, groups, three, fresh(), config).setting
-    assert chosen.strength == config.strengths[int(np.argmax(np.round(alone, 12)))]
+    chosen = probe(codes, labels, groups, three, fresh(), config)
+    assert chosen.setting.strength == config.strengths[int(np.argmax(np.round(alone, 12)))]
+    assert chosen.validated == pytest.approx(max(alone))
+
+
+@pytest.mark.parametrize("kind", ["ridge", "logistic"])
+def test_without_a_validation_part_the_setting_is_the_best_in_cross_validation(kind) -> None:
+    codes, labels, groups = informative(120, 12.0, columns=40)
+    split = of_groups(groups, (), (2, 3, 4))
+    config = ProbeConfig(kind, (10.0, 1e-1, 1e-3), lots=7)
+    means = []
+    for strength in config.strengths:
+        parts = [of_groups(groups, (), (one,)) for one in (0, 1, 5, 6, 7, 8, 9)]
+        kept = [replace(part, train=np.setdiff1d(part.train, split.test)) for part in parts]
+        alone = replace(config, strengths=(strength,))
+        means.append(np.mean([probe(codes, labels, groups, part, fresh(), alone).balanced for part in kept]))
+    chosen = probe(codes, labels, groups, split, fresh(), config)
+    assert chosen.setting.strength == config.strengths[int(np.argmax(np.round(means, 12)))]
+    assert chosen.validated == pytest.approx(max(means)) and chosen.rows == (84, 84, 36)
+    # No generator decides: another seed is the same score.
+    assert probe(codes, labels, groups, split, fresh(9), config) == chosen
+
+
+@settings(max_examples=30)
+@given(groups=st.lists(st.integers(0, 12), min_size=8, max_size=60), most=st.integers(2, 6))
+def test_folds_leave_each_group_out_once(groups, most) -> None:
+    column = np.array(groups)
+    rows = np.flatnonzero(column != column[0])
+    parts = list(folds(column, rows, most, column % 3)) if len(rows) else []
+    assert len(parts) == min(most, len(set(column[rows].tolist())))
+    assert sorted(np.concatenate([left for _, left in parts])) == rows.tolist() if parts else True
+    for fitted, left in parts:
+        assert len(left) and not set(column[fitted]) & set(column[left]) and len(fitted) + len(left) == len(rows)
+
+
+def test_folds_have_the_labels_in_equal_parts() -> None:
+    """Names that are sorted by label, as those of files in folders of labels are, do not empty a fold of one."""
+    label, groups = np.repeat([0, 1, 2], (20, 20, 10)), np.arange(50)
+    for _, left in folds(groups, np.arange(50), 5, label):
+        assert np.bincount(label[left]).tolist() == [4, 4, 2]
 
 
 def test_the_network_stops_where_the_validation_rows_say() -> None:
@@ -265,8 +303,12 @@ HOLED = np.where(np.arange(60)[:, None] == 7, np.nan, CODES)
         ),
         (lambda: probe(CODES, LABELS[GROUPS * 0], GROUPS, parts(GROUPS), fresh()), "every row has the label"),
         (
-            lambda: probe(CODES, LABELS, GROUPS, of_groups(GROUPS, (), (2,)), fresh()),
-            "the validation part is empty",
+            lambda: probe(CODES, LABELS, GROUPS * 0, Split(np.arange(9), np.arange(0), np.arange(9, 60)), fresh()),
+            r"group\(s\) 0 lie in train and in test",
+        ),
+        (
+            lambda: probe(CODES, LABELS, GROUPS > 4, of_groups(GROUPS > 4, (), (True,)), fresh()),
+            "the train part has one group alone",
         ),
         (
             lambda: of_groups(GROUPS, (1,), (99,)),

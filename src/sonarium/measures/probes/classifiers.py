@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import nn
@@ -70,12 +71,17 @@ def ridge_path(
 def least_squares_path(
     x: Float[np.ndarray, "row code"], targets: Float[np.ndarray, "row target"], strengths: tuple[float, ...]
 ) -> Iterator[Scores]:
-    """Ridge regression, for every strength from one decomposition."""
+    """Ridge regression, for every strength from the same products of codes, or of rows where these are fewer."""
     centre, offset = x.mean(axis=0), targets.mean(axis=0)
-    power, axes = principal_axes(x - centre)
-    shared = ((x - centre) @ axes).T @ (targets - offset) / len(x)
+    centred, wanted = x - centre, targets - offset
+    rows, wide = len(x), x.shape[1] > len(x)
+    products = (centred @ centred.T if wide else centred.T @ centred) / rows
+    asked = (wanted if wide else centred.T @ wanted) / rows
     for strength in strengths:
-        yield linear(axes @ (shared / (power + strength)[:, None]), offset, centre)
+        # A Cholesky factor for each of a few strengths takes half the time of one eigendecomposition.
+        factor = cho_factor(products + strength * np.eye(len(products)), overwrite_a=True, check_finite=False)
+        solved = cho_solve(factor, asked, check_finite=False)
+        yield linear(centred.T @ solved if wide else solved, offset, centre)
 
 
 def logistic_path(

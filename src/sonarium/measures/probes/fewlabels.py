@@ -1,7 +1,8 @@
 """Label efficiency: the score of a probe against the number of labelled rows per class.
 
 As in the few-label tests of representation learning (Hénaff and others, 2020). Hyperparameters are chosen on as
-few labels as the probe is fitted on: a fully labelled validation split would be no test of few labels.
+few labels as the probe is fitted on: a fully labelled validation split would be no test of few labels. Where there
+are no validation groups, each draw takes another fold of the training groups in their place.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from sonarium.measures.probes.probe import ProbeConfig, choose, drawn_seed, fit_and_score, only_setting, table_of
-from sonarium.measures.splits import Split, check_split
+from sonarium.measures.splits import Split, check_split, to_choose
 from sonarium.measures.statistics import Interval, interval
 
 
@@ -45,7 +46,9 @@ def few_labels(
     Counts above the training rows of the largest class are left out; a class with fewer rows gives all it has.
     """
     table = table_of(codes, labels, groups)
-    check_split(groups, split, may_lack_validation=only_setting(config) is not None)
+    check_split(groups, split, may_lack_validation=True)
+    alone = only_setting(config) is not None and not len(split.validation)
+    parts = [(split.train, split.validation)] if alone else to_choose(groups, split, config.lots, table.label)
     most = int(np.bincount(table.label[split.train]).max())
     used = tuple(sorted({count for count in counts if 1 <= count <= most}))
     if not used or draws < 1:
@@ -55,14 +58,13 @@ def few_labels(
         )
     scores = np.zeros((draws, len(used)))
     for draw in range(draws):
-        train = in_random_order(table.label, split.train, generator)
-        validation = in_random_order(table.label, split.validation, generator)
+        train, validation = (in_random_order(table.label, rows, generator) for rows in parts[draw % len(parts)])
         seed = drawn_seed(generator)
         for place, count in enumerate(used):
             fitted, chosen = train.first(count), validation.first(count)
-            setting = choose(table, [(fitted, chosen)], config, seed)
+            choice = choose(table, [(fitted, chosen)], config, seed)
             learnt = np.concatenate([fitted, chosen]) if config.refit else fitted
-            made = fit_and_score(table, learnt, len(chosen), split.test, setting, config, seed)
+            made = fit_and_score(table, learnt, len(chosen), split.test, choice, config, seed)
             scores[draw, place] = made.balanced
     return FewLabels(used, scores, 1 / len(np.unique(table.label[split.test])))
 

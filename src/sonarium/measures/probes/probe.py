@@ -1,8 +1,9 @@
 """Probes: how well a simple classifier predicts labels from codes, on groups that it was not fitted on.
 
-A probe is fitted on training groups, its regularisation and size are chosen on validation groups, and it is
-scored on test groups; a group in two parts is refused. Rows are frames or clips (frames.py makes either). Probing
-by linear classifiers follows Alain and Bengio (2016); for speech, van den Oord, Li and Vinyals (2018).
+A probe is fitted on training groups, its regularisation and size are chosen on validation groups, or by
+cross-validation over the training groups, and it is scored on test groups; a group in two parts is refused. Rows
+are frames or clips (frames.py makes either). Probing by linear classifiers follows Alain and Bengio (2016); for
+speech, van den Oord, Li and Vinyals (2018).
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,21 +23,21 @@ from sonarium.measures.probes.classifiers import (
     scale_of,
 )
 from sonarium.measures.probes.frames import checked_codes
-from sonarium.measures.splits import Split, check_split, folds, listed
+from sonarium.measures.splits import Split, check_split, folds, listed, to_choose
 
 
 @dataclass(frozen=True)
 class ProbeConfig:
     """Which classifier, and among which settings it is chosen."""
 
-    kind: Literal["ridge", "logistic", "mlp"] = "logistic"
+    kind: Literal["ridge", "logistic", "mlp"] = "ridge"
     """Linear classifiers (least squares or cross entropy), or a network with one hidden layer."""
     strengths: Annotated[tuple[float, ...], Range(0, above=True)] = (10.0, 1.0, 0.1, 1e-2, 1e-3)
     """Strengths of regularisation of ridge and logistic probes to choose from, per row."""
     network: NetworkConfig = NetworkConfig()
     """Sizes and training of the network."""
     lots: Annotated[int, Range(2)] = 5
-    """Folds of groups that hyperparameters are chosen on where one group is left out for the test."""
+    """Folds of groups that hyperparameters are chosen on where there are no validation groups."""
     refit: bool = False
     """Whether the chosen probe is fitted once more, on the training and validation groups together."""
 
@@ -60,6 +61,16 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A setting, and how it came about."""
+
+    setting: Setting
+    validated: float | None = None
+    """Its balanced accuracy on the rows that it was chosen on, the mean over folds; None where there was no
+    choice."""
+
+
+@dataclass(frozen=True)
 class ProbeScore:
     """How well a probe predicts the labels of groups that it never saw."""
 
@@ -74,6 +85,8 @@ class ProbeScore:
     rows: tuple[int, int, int]
     """Training, validation and test rows."""
     setting: Setting
+    validated: float | None
+    """Balanced accuracy on the rows that the setting was chosen on; None where there was no choice."""
     unseen: tuple[Any, ...]
     """Labels of test rows that occur in no training row; they count as wrong."""
     predicted: Shaped[np.ndarray, " test"] = field(repr=False, compare=False)
@@ -88,13 +101,15 @@ def probe(
     generator: np.random.Generator,
     config: ProbeConfig = ProbeConfig(),
 ) -> ProbeScore:
-    """Fit on the training rows, choose on the validation rows, score on the test rows."""
+    """Fit on the training rows, choose on the validation rows or by cross-validation, score on the test rows."""
     table = table_of(codes, labels, groups)
-    check_split(groups, split, may_lack_validation=only_setting(config) is not None)
+    check_split(groups, split, may_lack_validation=True)
     seed = drawn_seed(generator)
-    setting = choose(table, [(split.train, split.validation)], config, seed)
+    parts = [] if only_setting(config) else to_choose(groups, split, config.lots, table.label)
+    choice = choose(table, parts, config, seed)
     fitted = np.concatenate([split.train, split.validation]) if config.refit else split.train
-    return fit_and_score(table, fitted, len(split.validation), split.test, setting, config, seed)
+    chosen_on = sum(len(watched) for _, watched in parts)
+    return fit_and_score(table, fitted, chosen_on, split.test, choice, config, seed)
 
 
 def leave_one_group_out(
@@ -120,9 +135,9 @@ def leave_one_group_out(
     scores = {}
     for name in names:
         rest, test = np.flatnonzero(groups != name), np.flatnonzero(groups == name)
-        setting = choose(table, folds(groups, rest, config.lots), config, seed)
+        choice = choose(table, folds(groups, rest, config.lots, table.label), config, seed)
         chosen_on = 0 if only_setting(config) else len(rest)
-        scores[name.item()] = fit_and_score(table, rest, chosen_on, test, setting, config, seed)
+        scores[name.item()] = fit_and_score(table, rest, chosen_on, test, choice, config, seed)
     return scores
 
 
@@ -156,20 +171,21 @@ def drawn_seed(generator: np.random.Generator) -> int:
 
 def choose(
     table: ProbeTable, lots: Iterable[tuple[np.ndarray, np.ndarray]], config: ProbeConfig, seed: int
-) -> Setting:
+) -> Choice:
     """The setting with the best balanced accuracy on rows left out; the most regularised of equals."""
     if alone := only_setting(config):
-        return alone
+        return Choice(alone)
     tried: list[list[tuple[Setting, float]]] = []
     for fitted, watched in lots:
         asked, true = table.codes[watched], table.label[watched]
         found = fits(table, fitted, config, seed, watched)
         tried.append([(setting, recall(true, scores(asked).argmax(axis=1))) for setting, scores in found])
     means = np.mean([[score for _, score in lot] for lot in tried], axis=0)
-    chosen = [lot[int(np.argmax(means.round(12)))][0] for lot in tried]
+    best = int(np.argmax(means.round(12)))
+    chosen = [lot[best][0] for lot in tried]
     passes = [setting.epochs for setting in chosen if setting.epochs is not None]
     epochs = max(1, round(float(np.mean(passes)))) if passes else None
-    return replace(chosen[0], epochs=epochs)
+    return Choice(replace(chosen[0], epochs=epochs), float(means[best]))
 
 
 def fits(
@@ -217,12 +233,12 @@ def fit_and_score(
     fitted: np.ndarray,
     chosen_on: int,
     test: np.ndarray,
-    setting: Setting,
+    choice: Choice,
     config: ProbeConfig,
     seed: int,
 ) -> ProbeScore:
     """Fit on some rows, score on others."""
-    predicted = fitted_as(table, fitted, setting, config, seed)(table.codes[test]).argmax(axis=1)
+    predicted = fitted_as(table, fitted, choice.setting, config, seed)(table.codes[test]).argmax(axis=1)
     true = table.label[test]
     classes, counts = np.unique(true, return_counts=True)
     return ProbeScore(
@@ -231,7 +247,8 @@ def fit_and_score(
         chance=float(counts.max() / len(true)),
         balanced_chance=1 / len(classes),
         rows=(len(fitted), chosen_on, len(test)),
-        setting=setting,
+        setting=choice.setting,
+        validated=choice.validated,
         unseen=tuple(table.classes[np.setdiff1d(classes, table.label[fitted])].tolist()),
         predicted=table.classes[predicted],
     )

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Shaped
 
 from sonarium.measures.probes.classifiers import least_squares_path, scale_of
 from sonarium.measures.probes.frames import checked_codes
-from sonarium.measures.splits import Split, check_split
+from sonarium.measures.splits import Split, check_split, to_choose
 
 STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
 """Strengths of ridge regression to choose from, per row."""
@@ -22,6 +22,8 @@ class Regression:
     r2: float
     """Coefficient of determination on the test rows: 1 − mean squared error over their variance."""
     strength: float
+    validated: float
+    """1 − mean squared error over the variance of all rows that the strength was chosen on."""
     rows: tuple[int, int, int]
     """Training, validation and test rows."""
 
@@ -32,33 +34,42 @@ def regress(
     groups: Shaped[np.ndarray, " row"],
     split: Split[np.ndarray],
     strengths: Sequence[float] = STRENGTHS,
+    lots: int = 5,
 ) -> Regression:
-    """Fit on the training rows, choose on the validation rows, fit again on both, score on the test rows."""
-    check_split(groups, split)
+    """Fit on the training rows, choose on the validation rows or by cross-validation over groups, fit again on
+    both, score on the test rows."""
+    check_split(groups, split, may_lack_validation=True)
     values = checked_codes(codes, {"numbers": numbers, "groups": groups})
     for part, rows in split.items():
-        if np.ptp(numbers[rows]) == 0:
+        if len(rows) and np.ptp(numbers[rows]) == 0:
             raise ValueError(
                 f"the {part} part has only one value, {numbers[rows][0]:g}: there is nothing to predict"
             )
     falling = tuple(sorted(strengths, reverse=True))
-    tried = r2_scores(values, numbers, split.train, split.validation, falling)
-    strength = falling[int(np.argmax(np.round(tried, 12)))]
+    parts = to_choose(groups, split, lots)
+    watched = np.concatenate([rows for _, rows in parts])
+    tried = np.sum([squared_errors(values, numbers, *part, falling) for part in parts], axis=0)
+    worth = 1 - tried / (len(watched) * numbers[watched].var())
+    best = int(np.argmax(np.round(worth, 12)))
     both = np.concatenate([split.train, split.validation])
-    [r2] = r2_scores(values, numbers, both, split.test, (strength,))
-    return Regression(r2, strength, (len(split.train), len(split.validation), len(split.test)))
+    [error] = squared_errors(values, numbers, both, split.test, (falling[best],))
+    r2 = 1 - error / (len(split.test) * numbers[split.test].var())
+    sizes = (len(split.train), len(watched), len(split.test))
+    return Regression(float(r2), falling[best], float(worth[best]), sizes)
 
 
-def r2_scores(
+def squared_errors(
     codes: Float[np.ndarray, "row code"],
     numbers: Float[np.ndarray, " row"],
     fitted: Int[np.ndarray, " fitted"],
     scored: Int[np.ndarray, " scored"],
     strengths: tuple[float, ...],
 ) -> list[float]:
-    """R² of a line of each strength on the scored rows."""
-    scale, middle, spread = scale_of(codes[fitted]), numbers[fitted].mean(), numbers[fitted].std()
+    """The sum of squared errors of a line of each strength on the scored rows."""
+    scale, middle = scale_of(codes[fitted]), numbers[fitted].mean()
+    # Where all numbers of a fold are the same, the line is level.
+    spread = numbers[fitted].std() or 1.0
     targets = rearrange((numbers[fitted] - middle) / spread, "row -> row 1")
     true, x = numbers[scored], scale(codes[scored])
     lines = least_squares_path(scale(codes[fitted]), targets, strengths)
-    return [float(1 - np.mean((true - middle - spread * line(x)[:, 0]) ** 2) / true.var()) for line in lines]
+    return [float(np.sum((true - middle - spread * line(x)[:, 0]) ** 2)) for line in lines]

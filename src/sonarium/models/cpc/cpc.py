@@ -84,7 +84,9 @@ def complete(config: CPCConfig, world: World, steps: int) -> CPCConfig:
     number = labels.get(speaker, speaker) if isinstance(speaker, str) else speaker
     if number not in labels.values():
         known = ", ".join(f"{name} ({at})" for name, at in labels.items())
-        raise ValueError(f"--speaker {speaker}: the labels of these clips are {known or 'none'}; give one of them")
+        raise ValueError(
+            f"--speaker {speaker}: the labels of these clips are {known or 'none'}; choose one of them"
+        )
     return replace(config, speaker=number)
 
 

@@ -3,6 +3,7 @@
     name                parameters  from
     default                678,528  Sonarium: mel bands, three layers, a GRU of 256
     samples                790,240  Sonarium: five convolutions on samples in their place
+    speech                 678,528  Sonarium: the default with negatives of the same speaker, and its training
     study-jefflai108     7,423,488  Audio_ML_study, CPC/jefflai108: one time, 7 other utterances, loss over codes
     study-spijkervet     7,417,344  Audio_ML_study, CPC/Spijkervet: the same at every time, predictors without bias
     jefflai108-cdck2     7,423,488  Contrastive-Predictive-Coding-PyTorch, CDCK2: one time, loss over predictions
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sonarium.features.waveform import WaveformConfig
-from sonarium.models.contract import ModelEntry
+from sonarium.models.contract import ModelEntry, Recipe
 from sonarium.models.contrast import ContrastConfig
 from sonarium.models.cpc.context import ContextConfig
 from sonarium.models.cpc.cpc import CPC as ContrastivePredictiveCoding
@@ -47,6 +48,16 @@ which costs far less than drawing them for each."""
 SAMPLES = replace(DEFAULT, encoder=EncoderConfig(norm="channel"))
 """The same with five narrow convolutions on samples, as in the paper: the filters are learned, which takes more
 steps than the default, gains far more by them, and is better on sounds that are not speech."""
+
+SPEECH = replace(
+    DEFAULT,
+    speaker="speaker",
+    contrast=replace(DEFAULT.contrast, from_batch=0, from_speaker=64),
+    schedule=ScheduleConfig("cosine", warmup_steps=100),
+)
+"""For speech with labels of who speaks and none of what is said. Negatives are of the same utterance and of the
+same speaker, so that only what is said distinguishes them; it trains on the sound of all splits, without
+labels."""
 
 STUDY = CPCConfig(
     encoder=EncoderConfig(filters=(512,), norm="batch", bias=False),
@@ -92,6 +103,7 @@ CPC_AUDIO = CPCConfig(
 CONFIGS = {
     "default": DEFAULT,
     "samples": SAMPLES,
+    "speech": SPEECH,
     "study-jefflai108": STUDY_JEFFLAI,
     "study-spijkervet": STUDY,
     "jefflai108-cdck2": CDCK2,
@@ -110,6 +122,12 @@ def preset(config: CPCConfig) -> Callable[[SignalKind], CPCConfig]:
     return lambda kind: config
 
 
+RECIPES = {
+    "speech": Recipe(
+        steps=1500, clips={"batch_size": 24, "train_on": "all"}, world={"rate": 8000, "seconds": 0.64}
+    )
+}
+
 PRESETS = {name: preset(config) for name, config in CONFIGS.items()}
 
 CPC = ModelEntry(
@@ -117,6 +135,7 @@ CPC = ModelEntry(
     ContrastivePredictiveCoding,
     PRESETS,
     kinds=("wave",),
+    recipes=RECIPES,
     main=(
         "mels", "filters", "network", "width", "steps_ahead", "from_sequence", "from_speaker", "from_batch",
         "speaker", "score", "temperature", "learning_rate", "schedule", "warmup_steps",

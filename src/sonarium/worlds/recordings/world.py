@@ -191,5 +191,6 @@ RECORDINGS = WorldEntry(
     "wave",
     RecordingsConfig,
     Recordings,
-    signal_of,
+    seeded=False,
+    signal=signal_of,
 )
