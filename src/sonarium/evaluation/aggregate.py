@@ -117,13 +117,14 @@ class Table:
         """The scores of each control over seeds; of one seed, averaged over groups: each has its own, but they
         differ little. Chance that depends on the codes stands beside each group instead."""
         found: dict[str, dict[str, dict[Any, list[float]]]] = {}
-        for group, record in [(group, record) for group in self.groups for record in group.scored]:
-            for name, scores in mapping((record.evaluation or {}).get("controls")).items():
-                if name == "chance" and group.own_chance:
-                    continue
-                for key, value in numbers(scores).items():
-                    by_seed = found.setdefault(name, {}).setdefault(key, {})
-                    by_seed.setdefault(seeds(record.config), []).append(value)
+        for group in self.groups:
+            beside_codes = "chance" if group.own_chance else None
+            for record in group.scored:
+                controls = mapping((record.evaluation or {}).get("controls"))
+                for name, scores in controls.items():
+                    for key, value in numbers(scores).items() if name != beside_codes else ():
+                        by_seed = found.setdefault(name, {}).setdefault(key, {})
+                        by_seed.setdefault(seeds(record.config), []).append(value)
         return {
             name: {
                 key: self.interval(key, [sum(values) / len(values) for values in by_seed.values()])
