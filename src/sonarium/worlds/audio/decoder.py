@@ -7,7 +7,6 @@ Otherwise it is kept for the next file.
 
 import atexit
 import json
-import math
 import os
 import signal
 import subprocess
@@ -71,9 +70,12 @@ class Worker:
 
     def begin(self, path: Path, limits: Limits, rate: int | None, channel: int | None) -> Header:
         """The header of a file; its samples are sent next, unless the rate is none."""
-        # JSON has no infinity.
-        bounds = {name: None if value == math.inf else value for name, value in asdict(limits).items()}
-        request = {"path": os.path.abspath(path), "limits": bounds, "rate": rate, "channel": channel}
+        request = {
+            "path": os.path.abspath(path),
+            "limits": asdict(limits),
+            "rate": rate,
+            "channel": channel,
+        }
         self.at_rest = False
         assert self.process.stdin is not None
         try:

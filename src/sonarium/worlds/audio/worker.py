@@ -7,7 +7,6 @@ computes for long without a message, and refuses it memory beyond a limit.
 
 import errno
 import json
-import math
 import os
 import resource
 import select
@@ -56,8 +55,7 @@ def answer(request: dict[str, Any], answers: IO[bytes]) -> None:
     try:
         patience = SECONDS + (path.stat().st_size if path.is_file() else 0) // SCANNED
         allow(patience)
-        limits = {name: math.inf if value is None else value for name, value in request["limits"].items()}
-        recording = Recording(path, Limits(**limits))
+        recording = Recording(path, Limits(**request["limits"]))
         send(answers, HEADER, as_json(vars(recording.header)))
         for block in recording.mono(request["rate"], request["channel"]) if request["rate"] else ():
             send(answers, SAMPLES, np.ascontiguousarray(block, np.float32).data)

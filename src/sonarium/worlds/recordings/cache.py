@@ -131,7 +131,7 @@ class Cache:
         """Fill `out` with the sound that begins at this sample."""
         # Not mapped into memory: a file that is cut short would end the process there, without a word.
         stored = np.empty(len(out), np.dtype(self.store).newbyteorder("<"))
-        at, left = start * stored.itemsize, memoryview(stored).cast("B")
+        at, left = start * stored.itemsize, stored.view(np.uint8).data
         while left:
             if not (size := os.preadv(self.file, [left], at)):
                 raise OSError(
