@@ -40,13 +40,15 @@ class Range:
     """Whether infinity counts as a number."""
     example: float | None = None
 
-    def holds(self, value: object, whole: bool = False) -> bool:
+    def holds(self, value: Any, whole: bool = False) -> bool:
         """Whether a value, or every value of a tuple, is such a number."""
         if isinstance(value, list | tuple):
             return all(self.holds(one, whole) for one in value)
         if value is None:
             return True
-        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        # Numbers of NumPy among them.
+        real: bool = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not real:
             return False
         if whole and not (abs(value) < LARGEST and value == int(value)):
             return False

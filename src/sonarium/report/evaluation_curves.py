@@ -72,7 +72,8 @@ def few(found: Sequence[Mapping[str, Any]], name: str) -> list[FewLabels]:
 
 def few_of(values: Any) -> FewLabels:
     """A curve as scores.json holds it."""
-    if isinstance(values, Mapping) and fits(tuple[int, ...], counts := values.get("counts")):
+    counts: Any = values.get("counts") if isinstance(values, Mapping) else None
+    if isinstance(values, Mapping) and fits(tuple[int, ...], counts):
         scores, chance = fractions(values.get("scores"), 2), fractions(values.get("chance"), 0)
         if scores.shape[1] == len(counts) and min(counts, default=0) >= 1 and len(scores):
             return FewLabels(tuple(counts), scores, float(chance))

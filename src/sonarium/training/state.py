@@ -169,7 +169,7 @@ def array_of(tensor: Tensor, name: str) -> np.ndarray:
 
 def pairs_of(tree: Tree) -> dict[Any, Any]:
     """A dictionary whose keys need not be strings."""
-    pairs = tree if isinstance(tree, list) else [None]
+    pairs: list[Any] = tree if isinstance(tree, list) else [None]
     if not all(isinstance(pair, list) and len(pair) == 2 and is_key(pair[0]) for pair in pairs):
         raise ValueError(f"its $pairs are {tree!r:.60}, expected pairs of a key and a value")
     return dict(pairs)
