@@ -176,7 +176,7 @@ def main() -> None:
     for name in wanted:
         if not flags.write:
             measure(name, PARTS[name], flags.seeds)
-    write(read(), {name: part.train for name, part in PARTS.items()})
+    write(read(), {name: (part.data, part.train, part.score) for name, part in PARTS.items()})
 
 
 if __name__ == "__main__":

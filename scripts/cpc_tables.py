@@ -95,11 +95,15 @@ def other_table(parts: Mapping[str, Kept]) -> str:
     return table(["", *WAYS.values()], rows)
 
 
-def commands(words: Mapping[str, str]) -> str:
-    """The flags of each row."""
-    named = {**DIGITS, **SOUNDS}
-    rows = [[named.get(name, name), f"`{flags}`"] for name, flags in words.items()]
-    return table(["row", "`sonarium train cpc --world recordings --path FOLDER --test-groups NAME` and"], rows)
+def commands(words: Mapping[str, tuple[str, str, str]]) -> str:
+    """The folder and the flags of each row."""
+    named = {name: f"digits: {label}" for name, label in DIGITS.items()}
+    named |= {name: f"ESC-10: {label}" for name, label in SOUNDS.items()}
+    rows = []
+    for name, (folder, train, score) in words.items():
+        rows.append([named.get(name, name), folder, f"`{' '.join(train.split())}`", f"`{score}`" if score else ""])
+    train = "`sonarium train cpc --world recordings --path FOLDER --test-groups NAME --run RUN` and"
+    return table(["row", "FOLDER", train, "`sonarium score RUN` and"], rows)
 
 
 def draw(parts: Mapping[str, Kept]) -> bytes:
@@ -144,7 +148,7 @@ def took(kept: dict) -> str:
     return f"{kept['hardware']}.\n\n{table(head, rows)}"
 
 
-def write(kept: dict, words: Mapping[str, str]) -> None:
+def write(kept: dict, words: Mapping[str, tuple[str, str, str]]) -> None:
     """Put every table into the page, and draw its figure."""
     parts = kept["parts"]
     insert("digits", rows_of(parts, DIGITS, {one: one for one in SPEAKERS}, "clips/digit"), "cpc.md")
@@ -153,4 +157,5 @@ def write(kept: dict, words: Mapping[str, str]) -> None:
     insert("others", other_table(parts), "cpc.md")
     insert("commands", commands(words), "cpc.md")
     insert("took", took(kept), "cpc.md")
-    (ROOT / "docs" / "figures" / "cpc.png").write_bytes(draw(parts))
+    if parts:
+        (ROOT / "docs" / "figures" / "cpc.png").write_bytes(draw(parts))

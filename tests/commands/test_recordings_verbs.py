@@ -295,9 +295,9 @@ def test_what_is_exported_is_scored_as_the_run_is(runs, corpus, capsys, tmp_path
     wave, rate = soundfile.read(corpus / WORDS[0] / "cy_1.wav")
     ears = sonarium.load(tmp_path / "ears").encode(wave, rate)
     np.testing.assert_allclose(ears, sonarium.load(runs[0]).encode(wave, rate), atol=1e-4)
-    dispatch(
-        ["train", "kmeans", "--codes", str(tmp_path / "ears"), "--run", str(tmp_path / "units"), "--steps", "2"]
-    )
+    words = ["train", "kmeans", "--codes", tmp_path / "ears", "--run", tmp_path / "units", "--batch-size", 8]
+    dispatch([*map(str, words), "--steps", "2"])
+    capsys.readouterr()
     again = read(capsys, "score", tmp_path / "ears", tmp_path / "units")
     assert again["runs"][0]["scores"] == other["scores"] and "input" in again["runs"][1]["controls"]
     read(capsys, "report", runs[0], tmp_path / "ears", "--out", tmp_path / "page.html")
@@ -349,6 +349,7 @@ def test_scores_that_cannot_be_kept_are_printed_first(runs, capsys, tmp_path, mo
 def test_runs_of_one_split_share_world_and_controls(corpus, capsys, tmp_path, without_pictures, monkeypatch):
     for seed in (0, 1):
         train(corpus, tmp_path / f"{seed}", "--steps", 2, "--seed", seed, "--test-groups", "bob", "flo")
+    capsys.readouterr()
     heard = []
 
     def extract(extractor: Any, *given: Any, **more: Any) -> Any:
