@@ -2,8 +2,8 @@
 
 The order of the clips is that of SynTone (Brima et al., 2024, arXiv 2402.10547), whose grid and waves are the
 world `syntone`. The default grid is lower and logarithmic: between 220 and 1760 Hz each waveform has partials of
-its own below half the rate, while above 4 kHz the four are one sine with four gains. No grid is stored: the index of
-a clip is a number in mixed radix whose digits choose the value of each factor, and the samples follow from them.
+its own below half the rate, while above 4 kHz the four are one sine with four gains. No grid is stored: the index
+of a clip is a number in mixed radix whose digits choose the value of each factor, and the samples follow.
 """
 
 import math
@@ -83,8 +83,6 @@ class TonesConfig:
         unknown = [waveform for waveform in self.waveforms if waveform not in WAVEFORMS]
         if unknown or not self.waveforms or len(set(self.waveforms)) < len(self.waveforms):
             raise ValueError(f"waveforms={self.waveforms}: give one or more of {', '.join(WAVEFORMS)}, each once")
-        if self.frequency_spacing not in ("log", "linear"):
-            raise ValueError(f"frequency_spacing={self.frequency_spacing!r}: give log or linear")
         counts = ("frequencies", "amplitudes", "phases", "attacks", "decays", "noises")
         for field in (*counts, "vibrato_rates", "vibrato_depths", "second_partials", "rate"):
             if getattr(self, field) < 1:
