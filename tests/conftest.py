@@ -28,6 +28,19 @@ def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
 
 
+COMPILING = ("rooms/", "agents/", "play/", "bench/test_rooms", "contracts/test_rooms", "commands/test_play")
+"""Tests that compile the kernels of room acoustics, for half a minute in a fresh clone."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file run in one process, and those that compile the same kernels, too (`--dist loadgroup`)."""
+    tests = Path(__file__).parent
+    for item in items:
+        file = item.path.relative_to(tests).as_posix()
+        item.add_marker(pytest.mark.xdist_group("rooms" if file.startswith(COMPILING) else file))
+
+
 @pytest.fixture
 def shared_data() -> Path:
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"

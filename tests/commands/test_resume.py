@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from corpus import SMALL, TINY, write_corpus
 from safetensors.torch import load_file
-from sonarium_process import start
+from sonarium_process import fork
 
 from sonarium.__main__ import dispatch
 
@@ -18,7 +18,7 @@ STEPS = 90
 TRAININGS = {
     "digits": "train factor-vae --world digits --units 64 --batch-size 48 --log-every 7 --save-every 11".split(),
     "tones": (
-        "train vq-vae --world tones --frequencies 9 --amplitudes 3 --seconds 0.1 --batch-size 16 --network "
+        "train vq-vae --world tones --frequencies 9 --amplitudes 3 --seconds 0.05 --batch-size 16 --network "
         "convolutional --log-every 7 --save-every 11 --noises 2"
     ).split(),
     "recordings": [
@@ -36,7 +36,7 @@ def lines(folder: Path) -> int:
 
 def stop_after(words: Sequence[str], folder: Path, records: int, how: signal.Signals) -> int:
     """Start the training, send it the signal once it has so many records, and return its exit code."""
-    process = start(*words, "--run", folder, "--steps", str(STEPS))
+    process = fork(*words, "--run", folder, "--steps", str(STEPS))
     limit = time.monotonic() + 200
     while lines(folder) < records and process.poll() is None and time.monotonic() < limit:
         time.sleep(0.01)
@@ -83,7 +83,7 @@ def test_two_kills_at_random_steps_change_no_bit(world, tmp_path):
 
 def test_ctrl_c_saves_says_how_to_go_on_and_resumes(tmp_path, capsys):
     words = TRAININGS["digits"]
-    process = start(*words, "--run", tmp_path / "run", "--steps", "100000")
+    process = fork(*words, "--run", tmp_path / "run", "--steps", "100000")
     while lines(tmp_path / "run") < 2:
         time.sleep(0.01)
         assert process.poll() is None, process.communicate()

@@ -118,7 +118,11 @@ def cpc(config: Any) -> Any:
     )
 
 
-SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc}
+def factor_vae(config: Any) -> Any:
+    return replace(config, penalty=replace(config.penalty, units=16))
+
+
+SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc, "factor-vae": factor_vae}
 """Smaller networks, where the default is too large for a test."""
 
 

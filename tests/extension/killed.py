@@ -1,15 +1,11 @@
-"""Trainings that are killed at a step that is known beforehand, each in a process of its own.
+"""Trainings that are killed at a step that is known beforehand, each in a process of its own."""
 
-The processes are forked from a server that has imported what a training needs, which takes longer than training.
-"""
-
-import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
 
-STARTED = multiprocessing.get_context("forkserver")
-STARTED.set_forkserver_preload(["sonarium.commands.train", "lightning_fabric", "tensorboard", "scipy.stats"])
+from sonarium_process import SERVER
+
 PATIENCE = 100
 """Seconds, on a machine that many share."""
 
@@ -33,7 +29,7 @@ def train(model: str, words: Sequence[str], kill_at: int) -> None:
 
 def kill(model: str, words: Sequence[str], step: int) -> None:
     """Train until the process is killed after this step."""
-    process = STARTED.Process(target=train, args=(model, words, step))
+    process = SERVER.Process(target=train, args=(model, words, step))
     process.start()
     process.join(PATIENCE)
     assert process.exitcode == -signal.SIGKILL, f"{model} ended with {process.exitcode} before step {step}"

@@ -85,6 +85,8 @@ def entry(name: str, preset: str = "default", **changed: Any) -> Callable[[Signa
     def config(kind: SignalKind) -> Any:
         made = MODELS[name].presets[preset](kind)
         made = tiny(made) if isinstance(made, CPCConfig) else made
+        if isinstance(getattr(made, "penalty", None), FactorConfig):
+            made = replace(made, penalty=replace(made.penalty, units=8))
         return replace(made, **changed)
 
     return config

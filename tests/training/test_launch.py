@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sonarium_process import ENVIRONMENT, start
+from sonarium_process import ENVIRONMENT, Forked, fork
 
 from sonarium.commands.train import explain
 from sonarium.training import launch as module
@@ -157,12 +157,12 @@ LIMIT = 100
 ENDLESS = ["--steps", "1000000"]
 
 
-def children(process: subprocess.Popen) -> list[int]:
+def children(process: Forked) -> list[int]:
     listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
     return [int(pid) for pid in listed.split()]
 
 
-def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
+def wait_for_step(process: Forked, folder: Path, step: int) -> None:
     """Until the metrics have come this far."""
     limit = time.monotonic() + LIMIT
     while process.poll() is None and time.monotonic() < limit:
@@ -194,8 +194,8 @@ def test_killed_and_interrupted_the_same_words_go_on(tmp_path):
     def newest() -> int:
         return max([step_of(path) for path in (folder / "checkpoints").glob("step-*")], default=0)
 
-    def stopped(how: Callable[[subprocess.Popen, list[int]], object]) -> tuple[int, str]:
-        process = start(*TRAIN, *ENDLESS, "--processes", "2", "--run", folder)
+    def stopped(how: Callable[[Forked, list[int]], object]) -> tuple[int, str]:
+        process = fork(*TRAIN, *ENDLESS, "--processes", "2", "--run", folder)
         wait_for_step(process, folder, newest() + 4)
         pids = children(process)
         assert len(pids) == 2
