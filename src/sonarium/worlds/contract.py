@@ -242,12 +242,12 @@ class WorldEntry:
     """A frozen dataclass of defaults, whose docstrings are the help of its flags."""
     build: Callable[[Any, int, Progress], World]
     """From a configuration and a seed; what takes long reports its progress."""
-    seeded: bool = True
-    """Whether the seed changes the clips; of others, runs of several seeds share one world when they are
-    scored."""
     signal: Callable[[Any], Signal] | None = None
     """The form of a clip, where it follows from the configuration alone and nothing need be read for it."""
     formats: Mapping[str, Callable[[Any, Path, Progress], object]] = field(default_factory=dict)
     """File formats of its own: writers of the whole world by the suffix of the file name, such as ".npz"."""
     main: tuple[str, ...] | None = None
     """The flags that matter first, by their fields; `--help` shows the others under advanced. None: all."""
+    seeded: bool = True
+    """Whether the seed changes the clips; of others, runs of several seeds share one world when they are
+    scored."""
