@@ -304,7 +304,7 @@ def test_what_is_exported_is_scored_as_the_run_is(runs, corpus, capsys, tmp_path
     assert "out/model.pt2" in (tmp_path / "page.html").read_text()
     words = ["train", "encoder", "--world", "recordings", "--encoder", file, "--path", corpus, *SMALL]
     with pytest.raises(ValueError, match="is an encoder from a file and is not trained"):
-        dispatch([*map(str, words), "--bad-fraction", "0.1", "--run", str(tmp_path / "no")])
+        dispatch([*map(str, words), "--bad-fraction", "0.1", "--batch-size", "8", "--run", str(tmp_path / "no")])
 
 
 def test_a_preset_sets_the_defaults_of_the_training_and_flags_take_their_place():
