@@ -47,9 +47,11 @@ class Range:
         if value is None:
             return True
         # Numbers of NumPy among them.
-        real: bool = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not real:
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
             return False
+        return self.contains(value, whole)
+
+    def contains(self, value: Any, whole: bool) -> bool:
         if whole and not (abs(value) < LARGEST and value == int(value)):
             return False
         if not ((self.infinite and value == value) or representable(value)):

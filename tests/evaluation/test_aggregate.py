@@ -44,11 +44,11 @@ def planted(seed: int, score: float) -> Record:
 
 
 def test_chance_of_a_run_s_own_codes_stands_beside_it_with_its_interval(tmp_path):
-    runs = [planted(0, 0.5), planted(1, 0.3)]
-    runs[1].config["preset"] = "other"
+    one, other = planted(0, 0.5), planted(1, 0.3)
+    runs = [one, replace(other, config={**other.config, "preset": "other"})]
     groups = grouped(runs)
     assert [group.scores["mig"].controls["chance"].mean for group in groups] == pytest.approx([0.05, 0.03])
-    assert "chance" not in tables(groups)[0].control_means()
+    assert "chance" not in tables(groups)[0].controls()
     words = terminal(groups)
     assert words.count("chance") == 3 and ".05 [.00, .07]" in words and ".03 [.00, .07]" in words
     assert "Brackets of chance hold 95 % of single draws of it." in words

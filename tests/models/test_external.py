@@ -1,6 +1,7 @@
 """Encoders from files: what their frames are is found out, and what cannot be used is said in one line."""
 
 import json
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -241,8 +242,7 @@ def test_wrong_files_are_one_clear_line(tmp_path, monkeypatch):
 @pytest.mark.skipif(find_spec("transformers") is None, reason="needs transformers: pip install transformers")
 @pytest.mark.parametrize("kind", ["Wav2Vec2", "Hubert", "WavLM", "AST"])
 def test_a_folder_of_transformers(kind, tmp_path):
-    import transformers
-
+    transformers: Any = import_module("transformers")
     small: dict[str, Any] = {
         "hidden_size": 16,
         "num_hidden_layers": 2,

@@ -10,6 +10,7 @@ Beside files that `sonarium export` wrote, `model.json` has the sampling rate an
 """
 
 import hashlib
+import importlib
 import importlib.util
 import json
 from abc import ABC, abstractmethod
@@ -218,7 +219,7 @@ class Program(Backend):
         ]
         self.inputs = [
             Input(
-                name,
+                str(name),
                 value.is_floating_point(),
                 tuple(size if isinstance(size, int) else None for size in value.shape),
             )
@@ -227,8 +228,8 @@ class Program(Backend):
         self.kinds = {name: value.dtype for name, value in shown}
         self.sound = sound_among(self.inputs, config.input, self.where)
         self.length = fixed_length(self.sound)
-        keywords = program.call_spec.in_spec.children()[1].context or []
-        self.keywords: list[str] = list(keywords)
+        given: Any = program.call_spec.in_spec
+        self.keywords: list[str] = list(given.children()[1].context or [])
         self.module = program.module()
 
     def run(self, wave: Float[Tensor, "clip time"]) -> Tensor:
@@ -252,8 +253,7 @@ class Transformers(Backend):
     def __init__(self, path: Path, config: ExternalConfig, rate: int | None):
         if importlib.util.find_spec("transformers") is None:
             raise ValueError(f"'{path}' needs transformers: `pip install transformers`")
-        import transformers
-
+        transformers: Any = importlib.import_module("transformers")
         self.where, self.config = f"'{path}'", config
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()

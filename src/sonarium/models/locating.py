@@ -69,6 +69,7 @@ class LocatingEncoder(nn.Module):
         for layer in self.look:
             if isinstance(layer, nn.Conv2d):
                 nn.init.zeros_(layer.weight[0])
+                assert layer.bias is not None
                 nn.init.zeros_(layer.bias[0])
                 layer.weight[0, 0, layer.kernel_size[0] // 2] = 1 / layer.kernel_size[1]
         first, second, last = (layer for layer in self.tell if isinstance(layer, nn.Linear))

@@ -104,7 +104,7 @@ class Meter:
     def load_state_dict(self, state: Tree) -> None:
         sums = state["sums"]
         # Version 0.1 kept one count for all.
-        counts = state["counts"] if "counts" in state else dict.fromkeys(sums, state["count"])
+        counts: dict[str, int] = state["counts"] if "counts" in state else dict.fromkeys(sums, state["count"])
         for name, total in sums.items():
             if not (isinstance(total, Tensor) and total.shape == () and total.dtype == torch.float64):
                 raise ValueError(f"the sum of {name} is no number in double precision")

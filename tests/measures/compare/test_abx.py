@@ -2,6 +2,7 @@
 
 import tracemalloc
 from dataclasses import replace
+from typing import Any
 from itertools import product
 
 import numpy as np
@@ -186,7 +187,8 @@ def test_a_speaker_of_many_contexts_weighs_no_more_than_one_of_few() -> None:
 
 def test_frames_of_zeros_are_farthest_from_all_others_and_at_one_place() -> None:
     frames = np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 2.0], [0.0, 0.0]])
-    for kind, farthest in (("angular", 1.0), ("cosine", 2.0)):
+    kinds: list[tuple[Any, float]] = [("angular", 1.0), ("cosine", 2.0)]
+    for kind, farthest in kinds:
         found = item_distances(unit(frames), np.arange(5), np.arange(4), kind)
         assert found[0, 3] == 0
         np.testing.assert_allclose(found[[0, 0, 3], [1, 2, 2]], farthest, atol=1e-7)

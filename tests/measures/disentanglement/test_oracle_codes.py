@@ -1,6 +1,7 @@
 """Codes of which every score is known: identity, zeros, copies, rotations, noise, permutations."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ GRID = grid()
 FEW = {"draws": Draws(100, 16), "forest": ForestConfig(trees=5)}
 
 
-def disentangle(codes, factors, discrete=False, **given):
+def disentangle(codes, factors, discrete: Any = False, **given: Any):
     """Without the scores of noise, which have tests of their own."""
     return module.disentangle(codes, factors, discrete, **({"permutations": 0} | given))
 

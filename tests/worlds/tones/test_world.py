@@ -52,6 +52,7 @@ def test_no_two_waveforms_of_the_default_grid_are_alike():
     """The spectrum of each, its fundamental taken as 1, differs by 1 dB and more from that of every other."""
     world = Tones(TonesConfig(amplitudes=1), seed=0)
     frequency = torch.tensor(world.factors[1].values, dtype=torch.float64)
+    assert world.signal.rate is not None
     for lowest in (0, len(frequency) - 1):
         waves = world.whole(4 * lowest + torch.arange(4)).signal.to(torch.complex128)
         angle = 2 * torch.pi * frequency[lowest] * torch.arange(waves.shape[1]) / world.signal.rate
