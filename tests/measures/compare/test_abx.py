@@ -2,8 +2,8 @@
 
 import tracemalloc
 from dataclasses import replace
-from typing import Any
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest

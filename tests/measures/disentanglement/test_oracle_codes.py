@@ -24,7 +24,8 @@ FEW = {"draws": Draws(100, 16), "forest": ForestConfig(trees=5)}
 
 def disentangle(codes, factors, discrete: Any = False, **given: Any):
     """Without the scores of noise, which have tests of their own."""
-    return module.disentangle(codes, factors, discrete, **({"permutations": 0} | given))
+    options: dict[str, Any] = {"permutations": 0, **given}
+    return module.disentangle(codes, factors, discrete, **options)
 
 
 NOISE = np.random.default_rng(1).normal(size=(len(GRID), 5))
