@@ -41,6 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group("rooms" if file.startswith(COMPILING) else file))
 
 
+@pytest.fixture(autouse=True)
+def no_progress_lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command says does not depend on how fast the machine is; the lines have tests of their own."""
+    if request.path.name != "test_progress.py":
+        for name in ("LATEST", "SOONEST"):
+            monkeypatch.setattr(f"sonarium.commands.progress.{name}", float("inf"))
+
+
 @pytest.fixture
 def shared_data() -> Path:
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"

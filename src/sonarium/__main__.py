@@ -114,8 +114,8 @@ def open_closed_streams() -> None:
         pass
     os.close(descriptor)
     sys.stdin, sys.stdout, sys.stderr = (
-        stream or open(os.devnull, mode)
-        for stream, mode in zip((sys.stdin, sys.stdout, sys.stderr), "rww", strict=True)
+        stream or open(number, mode, closefd=False)
+        for number, (stream, mode) in enumerate(zip((sys.stdin, sys.stdout, sys.stderr), "rww", strict=True))
     )
 
 

@@ -103,7 +103,7 @@ def test_constants_cannot_be_copied_to_a_form_without():
     [
         ([], "compare what"),
         (["ppo"], "no comparison is called 'ppo'"),
-        (["cpc", "--clips", "1"], "--clips 1: give a whole number of at least 2"),
+        (["cpc", "--clips", "1"], "--clips 1: give a whole number from 2 to"),
         (["cpc", "--seconds", "0"], "--seconds 0"),
     ],
 )

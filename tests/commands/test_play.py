@@ -98,7 +98,7 @@ def test_the_table_is_for_people(capsys):
     ("words", "said"),
     [
         ("--agent nobody", "nobody"),
-        ("--agent oracle --episodes 0", "--episodes 0: give a whole number of at least 1"),
+        ("--agent oracle --episodes 0", "--episodes 0: give a whole number from 1 to"),
         ("--agent oracle --films -1", "--films -1"),
         ("--agent oracle oracle", "name each agent once"),
         ("--agent oracle --observation features", "observe audio alone"),

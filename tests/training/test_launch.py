@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sonarium_process import ENVIRONMENT, Forked, fork
+from sonarium_process import ENVIRONMENT, Forked, fork, without_progress
 
 from sonarium.commands.train import explain
 from sonarium.training import launch as module
@@ -203,7 +203,7 @@ def test_killed_and_interrupted_the_same_words_go_on(tmp_path):
         out, said = process.communicate(timeout=30)
         # Whoever still lived would hold the pipe of the error stream open.
         assert all(map(gone, pids)) and out == ""
-        return process.returncode, said
+        return process.returncode, without_progress(said)
 
     for rank in (1, 0):
         code, said = stopped(lambda _, pids, rank=rank: os.kill(pids[rank], signal.SIGKILL))

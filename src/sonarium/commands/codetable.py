@@ -93,7 +93,8 @@ def write_parquet(path: Path, width: int, rows: Iterable[Block]) -> None:
             starts = np.concatenate([block.start for block in group])
             codes = np.concatenate([block.codes for block in group])
             arrays = [paths, starts, *np.ascontiguousarray(codes.T)]
-            writer.write_table(pyarrow.table(dict(zip(names, arrays, strict=True)), schema), row_group_size=GROUP)
+            table = pyarrow.table(dict(zip(names, arrays, strict=True)), schema)
+            writer.write_table(table, row_group_size=len(table))
 
 
 def grouped(rows: Iterable[Block]) -> Iterator[list[Block]]:
