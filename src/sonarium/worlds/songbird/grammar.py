@@ -63,7 +63,7 @@ class Grammar:
 
     def entropy_rate(self) -> float:
         """Bits a syllable of the sequence of labels, by one who knows the grammar."""
-        return float(self.occupancy @ entropies(self.emission))
+        return max(float(self.occupancy @ entropies(self.emission)), 0.0)
 
     def sample(self, n: int, rng: np.random.Generator) -> list[str]:
         """The first n syllables of a song."""
@@ -111,6 +111,13 @@ class Grammar:
         follows = self.successor[states, labels][:, None] == states
         transition = np.where(follows, self.emission[states, labels], 0.0)
         return begins, transition, np.eye(len(self.labels))[labels]
+
+    def told(self, state: int) -> dict[str, tuple[float, int]]:
+        """The probability of each label that a state emits, and the state that follows."""
+        return {
+            self.labels[label]: (float(self.emission[state, label]), int(self.successor[state, label]))
+            for label in np.flatnonzero(self.emission[state])
+        }
 
     @cached_property
     def reached(self) -> list[int]:

@@ -180,7 +180,7 @@ def phonate(
 
 def lanes(
     jobs: list[Stretch], path: Frames, width: int, frame_rate: float, rate: int, longest: int
-) -> Float[np.ndarray, "frame lane"]:
+) -> Float[np.ndarray, "place lane"]:
     """A gesture of each stretch from its own first sample on, one lane each; lanes that are left over are silent."""
     count = math.ceil(longest * frame_rate / rate) + 2
     made, frames = np.zeros((width, count)), np.arange(path.shape[1])
