@@ -152,7 +152,8 @@ def draw_grammar(
         )
     count = len(labels)
     followers = draw_followers(count, min(branches, max(count - 1, 1)), rng)
-    repeated = dict(zip(rng.permutation(count)[:repeats].tolist(), rng.integers(*REPEATING, repeats), strict=True))
+    typical = rng.integers(*REPEATING, repeats).tolist()
+    repeated = dict(zip(rng.permutation(count)[:repeats].tolist(), typical, strict=True))
     contexts = enumerate_contexts(count, order, repeated)
     number = {context: at for at, context in enumerate(contexts)}
     emission = np.zeros((len(contexts), count))

@@ -5,16 +5,16 @@ of a grammar drawn from the seed; the gaps between them are lengths of real gaps
 quietest real noise between syllables.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from sonarium.worlds.contract import Mark, Progress, World
-from sonarium.worlds.recordings.survey import FILE, SLACK, RecordingsConfig, Survey, survey
+from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, Survey, survey
 from sonarium.worlds.recordings.world import usable
 from sonarium.worlds.songbird.grammar import Grammar, draw_grammar
 from sonarium.worlds.songbird.world import LEAD, Aviary, SongbirdConfig
@@ -25,6 +25,8 @@ LONGEST_GAP = 0.2
 """Seconds between two syllables of one song; a longer silence lies between songs."""
 FADE = 0.003
 """Seconds in which a syllable is faded into the noise, outside its marks."""
+OVERLAP = 0.001
+"""Seconds by which rounded times may overlap."""
 NOISE = 0.03
 """Seconds of one piece of noise."""
 QUIET = 0.25
@@ -36,11 +38,11 @@ class Repertoire:
     """What is cut from the recordings of one bird."""
 
     name: str
-    syllables: dict[str, list[Float[np.ndarray, " time"]]]
+    syllables: dict[str, list[np.ndarray]]
     """The sound of each example, with a fade at both ends."""
     gaps: Float[np.ndarray, " gap"]
     """Seconds."""
-    noise: list[Float[np.ndarray, " time"]]
+    noise: list[Float[np.ndarray, " piece"]]
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,6 @@ class Score:
 
 class Resequenced(Aviary):
     """Songs of recorded syllables; gestures are not known."""
-
-    planted = True
 
     def __init__(self, config: SongbirdConfig, seed: int, progress: Progress) -> None:
         found = survey(RecordingsConfig(config.source, layout="segments", rate=config.rate), progress)
@@ -133,7 +133,7 @@ class Resequenced(Aviary):
             wave[begin:end] = np.sqrt(1 - weight**2) * wave[begin:end] + weight * sound[begin - first : end - first]
         return wave
 
-    def identity(self, index: Any) -> list[str]:
+    def identity(self, index: Int[Tensor, " clip"]) -> list[str]:
         # The same clip of other recordings is another sound.
         content = hash_of(self.content)
         return [f"{self.name} {content} {self.seed} {clip}" for clip in index.tolist()]
@@ -144,26 +144,21 @@ class Resequenced(Aviary):
 
 
 def hash_of(names: list[str]) -> str:
-    import hashlib
-
     return hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
 
 
 def check(found: Survey) -> None:
     """Refuse annotations that overlap, lie outside their recording, or name nothing."""
+    for remark in found.quarantine.remarks:
+        raise ValueError(f"'{remark.path}': {remark.reason}; correct the annotation, or fetch the whole recording")
     for clip in found.clips:
-        name, seconds = clip.row.path, clip.length / found.config.rate
+        name = clip.row.path
         marks = sorted(clip.row.segments)
         for onset, offset, label in marks:
             if not label.strip():
                 raise ValueError(f"'{name}' has a segment from {onset:g} to {offset:g} s without a label: name it")
-            if offset > seconds + SLACK:
-                raise ValueError(
-                    f"'{name}' lasts {seconds:g} s, its segment '{label}' from {onset:g} to {offset:g} s: correct the "
-                    "annotation, or fetch the whole recording"
-                )
         for (onset, offset, label), (next_onset, next_offset, next_label) in zip(marks, marks[1:], strict=False):
-            if next_onset < offset - SLACK / 10:
+            if next_onset < offset - OVERLAP:
                 raise ValueError(
                     f"'{name}' has segments that overlap, '{label}' from {onset:g} to {offset:g} s and '{next_label}' "
                     f"from {next_onset:g} to {next_offset:g} s: let one end before the next begins"
@@ -186,7 +181,7 @@ def repertoires(recordings: World, root: Path, config: SongbirdConfig) -> tuple[
     return tuple(found[: config.birds])
 
 
-def gather(recordings: World, clips: torch.Tensor, name: str, config: SongbirdConfig) -> Repertoire:
+def gather(recordings: World, clips: Tensor, name: str, config: SongbirdConfig) -> Repertoire:
     """Cut the syllables, gaps and noise of one bird."""
     rate, fade = config.rate, round(FADE * config.rate)
     examples: dict[str, list[np.ndarray]] = {}

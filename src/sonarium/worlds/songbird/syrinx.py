@@ -23,7 +23,7 @@ from scipy import fft, signal
 from torch import Tensor
 
 STEPS = 88_200
-"""Least steps a second at γ = 23500: twice as many change the sound by less than −60 dB."""
+"""Least steps a second at γ = 23500: at 8 times as many, frequencies change by less than 5e-4."""
 GAMMA = 23_500.0
 """Time scale of the labia in 1/s; frequencies are proportional to it."""
 TAPS = 20
@@ -92,7 +92,7 @@ def sing(
     check(alpha, beta, envelope, turbulence, scales)
     flow = np.zeros((len(alpha), count))
     factor = max(math.ceil(steps * float(scales.max(initial=GAMMA)) / GAMMA / rate), 1)
-    jobs = stretches(envelope, frame_rate, rate, count)
+    jobs = stretches(envelope, frame_rate, rate, lengths)
     gestures = (alpha, beta, envelope)
     phonate(jobs, gestures, scales, frame_rate, rate, factor, flow, torch.device(device))
     if turbulence is not None:
@@ -125,10 +125,10 @@ class Stretch:
     samples: int
 
 
-def stretches(envelope: Frames, frame_rate: float, rate: int, samples: int) -> list[Stretch]:
+def stretches(envelope: Frames, frame_rate: float, rate: int, lengths: Sequence[int]) -> list[Stretch]:
     """Where the envelope, interpolated between its frames, is above 0; the longest first."""
     found = []
-    for clip, levels in enumerate(envelope):
+    for clip, (levels, samples) in enumerate(zip(envelope, lengths, strict=True)):
         sounding = np.flatnonzero(np.diff(np.concatenate([[0], (levels > 0).astype(np.int8), [0]])))
         last = 0
         for begin, end in zip(sounding[::2], sounding[1::2], strict=True):
@@ -164,6 +164,9 @@ def phonate(
         if device.type in ("cpu", "mps"):
             fine, made = np.empty((longest * factor, width)), np.empty((longest, width))
             kernels.integrate(*paths, h, per_step, fine)
+            for lane, job in enumerate(lane_jobs):
+                # What a longer neighbour's lane goes on with must not reach this one through the filter.
+                fine[job.samples * factor : job.samples * factor + len(taps), lane] = 0
             kernels.decimate(fine, taps, factor, made)
         else:
             made = step_by_step(paths, h, per_step, longest, taps, factor, device)
