@@ -212,7 +212,7 @@ def test_without_breath_there_is_no_sound():
 @given(st.floats(500, 5000), st.floats(-0.26, -0.14), st.floats(0.9, 1.1))
 def test_the_table_gives_the_tension_of_a_frequency(hertz, alpha, scale):
     gamma = scale * syrinx.GAMMA
-    beta = syrinx.tension_of(np.array([hertz]), alpha, gamma)
+    beta = syrinx.tension_of(np.array([[hertz]]), np.array([alpha]), gamma)[0]
     assert syrinx.pitch_of(np.array([alpha]), beta, gamma)[0] == pytest.approx(hertz, rel=0.01)
     assert syrinx.fundamental(np.array([alpha]), beta, gamma)[0] == pytest.approx(hertz, rel=0.015)
 

@@ -25,6 +25,8 @@ LEVEL = 0.1
 """Root mean square of a syllable of a crystallised song."""
 SHORTEST, LONGEST = 0.02, 0.5
 """Limits of the duration of a syllable in seconds."""
+LOWEST, HIGHEST = 350.0, 5500.0
+"""Limits of the fundamental frequency in Hz."""
 CLOSEST = 0.01
 """Least gap in seconds."""
 Path = Float[np.ndarray, " knot"]
@@ -48,7 +50,7 @@ class Gesture:
 
     def tension(self, gamma: float) -> Path:
         """β at the knots."""
-        return syrinx.tension_of(self.hertz, self.pressure, gamma)
+        return syrinx.tension_of(self.hertz[None], np.array([self.pressure]), gamma)[0]
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,18 @@ class Bird:
 
 @dataclass(frozen=True)
 class Song:
-    """What is sung when: syllables in order, each with its onset in seconds."""
+    """What is sung when: the syllables in order."""
 
     labels: list[str]
-    onsets: list[float]
-    gestures: list[Gesture]
+    onsets: Float[np.ndarray, " syllable"]
+    """Seconds."""
+    durations: Float[np.ndarray, " syllable"]
+    """Seconds."""
+    pressure: Float[np.ndarray, " syllable"]
+    hertz: Float[np.ndarray, "syllable knot"]
+    tension: Float[np.ndarray, "syllable knot"]
+    envelope: Float[np.ndarray, "syllable knot"]
+    turbulence: Float[np.ndarray, "syllable knot"]
     seconds: float
     """Length of the clip, silence at both ends included."""
 
@@ -181,7 +190,17 @@ def levelled(gestures: list[Gesture], gamma: float) -> list[Gesture]:
     """The same, each with an envelope of which it sounds at LEVEL."""
     rate, found = 16_000, []
     for gesture in gestures:
-        song = Song(["a"], [RAMP], [gesture], gesture.duration + 2 * RAMP)
+        song = Song(
+            ["a"],
+            np.array([RAMP]),
+            np.array([gesture.duration]),
+            np.array([gesture.pressure]),
+            gesture.hertz[None],
+            gesture.tension(gamma)[None],
+            gesture.envelope[None],
+            gesture.turbulence[None],
+            gesture.duration + 2 * RAMP,
+        )
         wave = render([song], [gamma], rate, [0])[0]
         power = float(wave.astype(np.float64) @ wave) / (gesture.duration * rate)
         found.append(replace(gesture, envelope=gesture.envelope * LEVEL / math.sqrt(power)))
@@ -191,60 +210,73 @@ def levelled(gestures: list[Gesture], gamma: float) -> list[Gesture]:
 def sing_song(bird: Bird, loose: Looseness, count: int, key: list[int], lead: float) -> Song:
     """One song of this many syllables; `key` begins its random numbers, `lead` is the silence at both ends."""
     words, clock, throat = (np.random.default_rng([*key, part]) for part in range(3))
-    labels = bird.grammar.flattened(loose.grammar).sample(count, words) if count else []
-    onsets, gestures, now = [], [], lead
-    for label in labels:
-        gesture = varied(bird.gestures[label], loose.spectrum, throat)
-        stretch = math.exp(clock.normal() * (0.03 + 0.4 * loose.timing))
-        duration = float(np.clip(gesture.duration * stretch, SHORTEST, LONGEST))
-        gestures.append(replace(gesture, duration=duration))
-        onsets.append(now)
-        spread = math.exp(clock.normal() * (0.1 + 0.6 * loose.timing))
-        gap = bird.gaps[label] * (1 + loose.timing) * spread
-        now += duration + float(np.clip(gap, CLOSEST, LONGEST))
-    seconds = (onsets[-1] + gestures[-1].duration if labels else lead) + lead
-    return Song(labels, onsets, gestures, seconds)
+    labels = bird.grammar.flattened(loose.grammar).sample(count, words)
+    meant = [bird.gestures[label] for label in labels]
+    durations, gaps = timed(meant, np.array([bird.gaps[label] for label in labels]), loose.timing, clock)
+    onsets = lead + np.cumsum(durations + gaps) - durations - gaps
+    pressure, hertz, envelope, turbulence = varied(meant, loose.spectrum, throat)
+    return Song(
+        labels,
+        onsets,
+        durations,
+        pressure,
+        hertz,
+        syrinx.tension_of(hertz, pressure, bird.gamma),
+        envelope,
+        turbulence,
+        float(onsets[-1] + durations[-1]) + lead,
+    )
 
 
-def varied(gesture: Gesture, loose: float, rng: np.random.Generator) -> Gesture:
-    """The gesture as it comes out this time."""
-    shift, wander = rng.normal(size=2), np.cumsum(rng.normal(size=(2, KNOTS)), 1) / math.sqrt(KNOTS)
-    hertz = gesture.hertz * np.exp((0.008 + 0.3 * loose) * shift[0] + (0.004 + 0.3 * loose) * wander[0])
-    envelope = gesture.envelope * np.exp((0.05 + 0.3 * loose) * shift[1] + (0.03 + 0.5 * loose) * wander[1])
-    breath, pressure = rng.exponential(), rng.normal()
-    return replace(
-        gesture,
-        pressure=float(np.clip(gesture.pressure + 0.02 * loose * pressure, -0.26, -0.14)),
-        hertz=np.clip(hertz, 350, 5500),
-        envelope=envelope,
-        turbulence=gesture.turbulence + 0.1 * loose * breath,
+Varied = tuple[
+    Float[np.ndarray, " syllable"],
+    Float[np.ndarray, "syllable knot"],
+    Float[np.ndarray, "syllable knot"],
+    Float[np.ndarray, "syllable knot"],
+]
+
+
+def timed(
+    meant: list[Gesture], gaps: Float[np.ndarray, " syllable"], loose: float, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, " syllable"], Float[np.ndarray, " syllable"]]:
+    """Durations, and gaps that follow, as they come out this time."""
+    drawn = rng.normal(size=(len(meant), 2))
+    usual = np.array([gesture.duration for gesture in meant])
+    durations = np.clip(usual * np.exp((0.03 + 0.4 * loose) * drawn[:, 0]), SHORTEST, LONGEST)
+    spread = np.exp((0.1 + 0.6 * loose) * drawn[:, 1])
+    return durations, np.clip(gaps * (1 + loose) * spread, CLOSEST, LONGEST)
+
+
+def varied(meant: list[Gesture], loose: float, rng: np.random.Generator) -> Varied:
+    """Pressure, frequency, envelope and turbulence as they come out this time."""
+    count = len(meant)
+    shift, pressure, breath = rng.normal(size=(count, 2)), rng.normal(size=count), rng.exponential(size=count)
+    wander = np.cumsum(rng.normal(size=(count, 2, KNOTS)), 2) / math.sqrt(KNOTS)
+    pitch = (0.008 + 0.3 * loose) * shift[:, :1] + (0.004 + 0.3 * loose) * wander[:, 0]
+    level = (0.05 + 0.3 * loose) * shift[:, 1:] + (0.03 + 0.5 * loose) * wander[:, 1]
+    return (
+        np.clip(np.array([gesture.pressure for gesture in meant]) + 0.02 * loose * pressure, -0.26, -0.14),
+        np.clip(np.stack([gesture.hertz for gesture in meant]) * np.exp(pitch), LOWEST, HIGHEST),
+        np.stack([gesture.envelope for gesture in meant]) * np.exp(level),
+        np.stack([gesture.turbulence for gesture in meant]) + 0.1 * loose * breath[:, None],
     )
 
 
 PATHS = ("tension", "pressure", "envelope", "turbulence")
 
 
-def paths(song: Song, gamma: float, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "path frame"]:
+def paths(song: Song, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "path frame"]:
     """Tension, pressure, envelope and turbulence at these times in seconds.
 
     Between syllables the tension goes straight from one to the next, and the pressure is at rest.
     """
-    if not song.labels:
-        made = np.zeros((len(PATHS), len(times)))
-        made[:2] = REST_PRESSURE
-        return made
-    begin, length = np.array(song.onsets), np.array([gesture.duration for gesture in song.gestures])
-    at = (begin[:, None] + length[:, None] * PLACES).ravel()
-    held = [
-        np.concatenate([gesture.tension(gamma) for gesture in song.gestures]),
-        np.concatenate([gesture.envelope for gesture in song.gestures]),
-        np.concatenate([gesture.turbulence for gesture in song.gestures]),
-    ]
+    begin, end = song.onsets, song.onsets + song.durations
+    at = (begin[:, None] + song.durations[:, None] * PLACES).ravel()
+    held = (path.ravel() for path in (song.tension, song.envelope, song.turbulence))
     tension, envelope, turbulence = (np.interp(times, at, path) for path in held)
-    corners = (begin[:, None] + np.stack([np.full_like(length, -RAMP), 0 * length, length, length + RAMP], 1)).ravel()
-    alpha = np.array([gesture.pressure for gesture in song.gestures])
-    rest = np.full_like(alpha, REST_PRESSURE)
-    pressure = np.interp(times, corners, np.stack([rest, alpha, alpha, rest], 1).ravel())
+    corners = np.stack([begin - RAMP, begin, end, end + RAMP], 1).ravel()
+    rest = np.full_like(song.pressure, REST_PRESSURE)
+    pressure = np.interp(times, corners, np.stack([rest, song.pressure, song.pressure, rest], 1).ravel())
     return np.stack([tension, pressure, envelope, turbulence])
 
 
@@ -258,7 +290,7 @@ def render(songs: list[Song], gammas: list[float], rate: int, seeds: list[int]) 
     frames = math.ceil(max(lengths) * FRAME_RATE / rate) + 1
     times = np.arange(frames) / FRAME_RATE
     tension, pressure, envelope, turbulence = np.stack(
-        [paths(song, gamma, times) for song, gamma in zip(songs, gammas, strict=True)], 1
+        [paths(song, times) for song in songs], 1
     )
     envelope = np.maximum(envelope, 0.0)
     waves = syrinx.sing(

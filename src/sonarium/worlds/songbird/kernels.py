@@ -74,3 +74,18 @@ def decimate(fine, taps, factor, out):
             s7 += weight * flat[at + 7]
         out[sample, 0], out[sample, 1], out[sample, 2], out[sample, 3] = s0, s1, s2, s3
         out[sample, 4], out[sample, 5], out[sample, 6], out[sample, 7] = s4, s5, s6, s7
+
+
+@compiled
+@no_type_check
+def blow(flow, noise, level, first, frames_per_sample, pole):
+    """Add noise from sample `first` on, after a high-pass filter of first order, at the level of each frame."""
+    last, before = len(level) - 1, 0.0
+    high = 0.0
+    for sample in range(len(noise)):
+        high = pole * high + 0.5 * (1.0 + pole) * (noise[sample] - before)
+        before = noise[sample]
+        place = (first + sample) * frames_per_sample
+        frame = min(int(place), last)
+        after = min(frame + 1, last)
+        flow[first + sample] += high * (level[frame] + (place - frame) * (level[after] - level[frame]))

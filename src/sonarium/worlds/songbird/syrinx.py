@@ -11,10 +11,11 @@ takes small steps. `sing` does so for a batch of birds: compiled loops on a CPU,
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ BREATH = 3_000.0
 LOUDNESS = 12.0
 """Gain that brings notes of envelope 1 to peaks of about .5."""
 Frames = Float[np.ndarray, "clip frame"]
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def sing(
     gestures = (alpha, beta, envelope)
     phonate(jobs, gestures, scales, frame_rate, rate, factor, flow, torch.device(device))
     if turbulence is not None:
-        add_turbulence(flow, envelope * turbulence, seeds, frame_rate, rate)
+        add_turbulence(flow, jobs, envelope * turbulence, seeds, frame_rate, rate)
     return resonate(flow, lengths, rate, tract).to(device)
 
 
@@ -173,12 +175,16 @@ def phonate(
         for lane, job in enumerate(lane_jobs):
             flow[job.clip, job.first : job.first + job.samples] += made[: job.samples, lane]
 
-    groups = [jobs[first : first + width] for first in range(0, len(jobs), width)]
-    if len(groups) <= 1 or torch.get_num_threads() == 1:
-        for group in groups:
-            fill(group)
+    in_threads(fill, [jobs[first : first + width] for first in range(0, len(jobs), width)])
+
+
+def in_threads(work: Callable[[Given], object], given: Sequence[Given]) -> None:
+    """Do this work for each, divided among as many threads as torch may use."""
+    if len(given) <= 1 or torch.get_num_threads() == 1:
+        for one in given:
+            work(one)
     else:
-        list(workers(os.getpid(), torch.get_num_threads()).map(fill, groups))
+        list(workers(os.getpid(), torch.get_num_threads()).map(work, given))
 
 
 def lanes(
@@ -186,10 +192,13 @@ def lanes(
 ) -> Float[np.ndarray, "place lane"]:
     """A gesture of each stretch from its own first sample on, one lane each; lanes that are left over are silent."""
     count = math.ceil(longest * frame_rate / rate) + 2
-    made, frames = np.zeros((width, count)), np.arange(path.shape[1])
-    for lane, job in enumerate(jobs):
-        made[lane] = np.interp(job.first * frame_rate / rate + np.arange(count), frames, path[job.clip])
-    return np.ascontiguousarray(made.T)
+    first = np.array([job.first for job in jobs]) * (frame_rate / rate)
+    place = np.minimum(first + np.arange(count)[:, None], path.shape[1] - 1)
+    low = place.astype(np.int64)
+    clips, high = np.array([job.clip for job in jobs]), np.minimum(low + 1, path.shape[1] - 1)
+    made = np.zeros((count, width))
+    made[:, : len(jobs)] = path[clips, low] + (place - low) * (path[clips, high] - path[clips, low])
+    return made
 
 
 @cache
@@ -260,40 +269,46 @@ def advance(
 
 def add_turbulence(
     flow: Float[np.ndarray, "clip time"],
+    jobs: list[Stretch],
     level: Frames,
     seeds: Int[np.ndarray, " clip"] | None,
     frame_rate: float,
     rate: int,
 ) -> None:
-    """White noise of this level; its samples follow from the seed of the clip alone."""
-    times = np.arange(flow.shape[1]) * (frame_rate / rate)
-    frames = np.arange(level.shape[1])
-    for clip, own in enumerate(level):
-        if own.any():
-            # Padding lies behind all that sounds, so that the numbers of a clip are the same in any batch.
-            last = math.ceil((np.flatnonzero(own)[-1] + 2) * rate / frame_rate)
-            random = np.random.default_rng(clip if seeds is None else int(seeds[clip]))
-            noise = breath(random.standard_normal(min(last, flow.shape[1]), np.float32), rate)
-            flow[clip, : len(noise)] += noise * np.interp(times[: len(noise)], frames, own)
+    """The noise of a jet, which has little power at low frequencies; it follows from the seed of the clip alone."""
+    from sonarium.worlds.songbird import kernels
 
+    pole = math.exp(-2 * math.pi * BREATH / rate)
+    own: dict[int, list[Stretch]] = {}
+    for job in sorted(jobs, key=lambda job: job.first):
+        own.setdefault(job.clip, []).append(job)
 
-def breath(white: Float[np.ndarray, " time"], rate: int) -> Float[np.ndarray, " time"]:
-    """Noise of a jet: it has little power at low frequencies."""
-    b, a = signal.butter(1, min(BREATH, 0.4 * rate), "highpass", fs=rate)
-    return signal.lfilter(b, a, white)
+    def blow(clip: int) -> None:
+        random = np.random.default_rng(clip if seeds is None else int(seeds[clip]))
+        noise, drawn = random.standard_normal(sum(job.samples for job in own[clip]), np.float32), 0
+        for job in own[clip]:
+            part = noise[drawn : drawn + job.samples]
+            kernels.blow(flow[clip], part, level[clip], job.first, frame_rate / rate, pole)
+            drawn += job.samples
+
+    in_threads(blow, list(own))
 
 
 def resonate(
     flow: Float[np.ndarray, "clip time"], lengths: Sequence[int], rate: int, tract: Tract
 ) -> Float[Tensor, "clip time"]:
     """What leaves the beak, from A(t) y(t)/γ at the syrinx."""
-    made = torch.zeros(flow.shape)
-    # One clip at a time, at the size that it has alone: its bits must not follow from the others.
-    for clip, (own, samples) in enumerate(zip(flow.astype(np.float32), lengths, strict=True)):
+    made = np.zeros(flow.shape, np.float32)
+
+    def leave(clip: int) -> None:
+        # One clip at a time, at the size that it has alone: its bits must not follow from the others.
+        samples = lengths[clip]
         size = -(-(samples + math.ceil(TAIL * rate)) // BLOCK) * BLOCK
-        spectrum = fft.rfft(own[:samples], size) * response(size, rate, tract)
-        made[clip, :samples] = torch.from_numpy(fft.irfft(spectrum, size)[:samples])
-    return made
+        spectrum = fft.rfft(flow[clip, :samples].astype(np.float32), size) * response(size, rate, tract)
+        made[clip, :samples] = fft.irfft(spectrum, size)[:samples]
+
+    in_threads(leave, range(len(flow)))
+    return torch.from_numpy(made)
 
 
 @lru_cache(32)
@@ -394,14 +409,31 @@ def crossings(wave: Float[np.ndarray, " time"]) -> float:
     return float((len(places) - 1) / (places[-1] - places[0]))
 
 
-def tension_of(hertz: Float[np.ndarray, " n"], alpha: float, gamma: float = GAMMA) -> Float[np.ndarray, " n"]:
-    """The tension that gives these frequencies at this pressure; the nearest where none does."""
-    alphas, depths, table = pitch_table()
-    place = float(np.interp(alpha, alphas, np.arange(len(alphas))))
-    low = min(int(place), len(alphas) - 2)
-    target = hertz * (GAMMA / gamma)
-    below, above = (np.interp(target, table[row], depths) for row in (low, low + 1))
-    return border(np.array([alpha]))[0] - below - (place - low) * (above - below)
+LOWEST_HERTZ, HIGHEST_HERTZ, HERTZ = 150.0, 8000.0, 1024
+"""Range of the table of tensions, and its number of frequencies, evenly spaced in their logarithm."""
+
+
+@cache
+def tension_table() -> Float[np.ndarray, "alpha hertz"]:
+    """`pitch_table` the other way round: the distance from `border` of each frequency at each pressure."""
+    _, depths, table = pitch_table()
+    hertz = np.geomspace(LOWEST_HERTZ, HIGHEST_HERTZ, HERTZ)
+    return np.stack([np.interp(hertz, row, depths) for row in table])
+
+
+def tension_of(
+    hertz: Float[np.ndarray, "n knot"], alpha: Float[np.ndarray, " n"], gamma: float = GAMMA
+) -> Float[np.ndarray, "n knot"]:
+    """The tensions that give these frequencies at these pressures; the nearest where none does."""
+    alphas, table = pitch_table()[0], tension_table()
+    rows, weight = places(alpha, alphas)
+    low, between = rows[:, None], weight[:, None]
+    scale = (HERTZ - 1) / math.log(HIGHEST_HERTZ / LOWEST_HERTZ)
+    place = np.clip(np.log(hertz * (GAMMA / gamma / LOWEST_HERTZ)) * scale, 0, HERTZ - 1 - 1e-9)
+    at = place.astype(np.int64)
+    within = place - at
+    below, above = (table[row, at] + within * (table[row, at + 1] - table[row, at]) for row in (low, low + 1))
+    return border(alpha)[:, None] - below - between * (above - below)
 
 
 def pitch_of(

@@ -32,6 +32,7 @@ from sonarium.worlds.songbird.bird import (
 )
 from sonarium.worlds.songbird.cage import cage_noise
 from sonarium.worlds.songbird.grammar import Grammar
+from sonarium.worlds.songbird.syrinx import in_threads
 
 LADDER = {"easy": (5, 1, 30.0), "middle": (8, 2, 20.0), "hard": (12, 3, 10.0)}
 """Syllables, order of the grammar and signal-to-noise ratio of each level."""
@@ -305,13 +306,12 @@ class Songbird(Aviary):
     def segments(self, clip: int) -> tuple[Mark, ...]:
         song = self.song(clip)
         return tuple(
-            (onset, onset + gesture.duration, label)
-            for onset, gesture, label in zip(song.onsets, song.gestures, song.labels, strict=True)
+            (onset, onset + duration, label)
+            for onset, duration, label in zip(song.onsets.tolist(), song.durations.tolist(), song.labels, strict=True)
         )
 
     def gestures(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "track frame"]:
-        gamma = self.birds[self.positions(clip)[0]].gamma
-        tension, pressure, envelope, turbulence = paths(self.song(clip), gamma, times)
+        tension, pressure, envelope, turbulence = paths(self.song(clip), times)
         return np.stack([tension, pressure, envelope, self.spoken(clip, times), turbulence])
 
     def render(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
@@ -320,8 +320,12 @@ class Songbird(Aviary):
         seeds = [int(np.random.SeedSequence([*key, 0xB0]).generate_state(1)[0]) for key in keys]
         gammas = [self.birds[bird].gamma for _, bird, *_ in keys]
         waves = render(songs, gammas, self.config.rate, seeds) if clips else []
-        for wave, key in zip(waves, keys, strict=True):
-            wave += self.noise * cage_noise(len(wave), self.config.rate, np.random.default_rng([*key, 0xCA6E]))
+
+        def record(at: int) -> None:
+            random = np.random.default_rng([*keys[at], 0xCA6E])
+            waves[at] += np.float32(self.noise) * cage_noise(len(waves[at]), self.config.rate, random)
+
+        in_threads(record, range(len(clips)))
         return waves
 
     def describe(self) -> str:
