@@ -17,7 +17,9 @@ from scipy import fft
 RESOLVED = 64_000
 """Least sampling rate at which periods are measured."""
 CANDIDATES = 12
-"""Minima kept in a frame: the deepest."""
+"""Minima kept in a frame: the best."""
+NO_MINIMUM = 2.0
+"""Depth of a lag at which there is none."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def track(wave: Float[np.ndarray, " time"], rate: int, config: PitchConfig = Pit
     starts = np.minimum(np.round(np.arange(count) * config.hop * fine).astype(np.int64), len(sound))
     # In blocks, so that memory does not grow with the length of the sound.
     blocks = [
-        candidates(normalised(padded, block, window, longest), shortest)
+        candidates(normalised(padded, block, window, longest), shortest, config.octave)
         for block in np.array_split(starts, max(len(starts) // 1000, 1))
     ]
     periods, depths = (np.concatenate(part) for part in zip(*blocks, strict=True))
@@ -103,19 +105,18 @@ def normalised(
 
 
 def candidates(
-    function: Float[np.ndarray, "frame lag"], shortest: int
+    function: Float[np.ndarray, "frame lag"], shortest: int, octave: float
 ) -> tuple[Float[np.ndarray, "frame candidate"], Float[np.ndarray, "frame candidate"]]:
-    """The deepest minima of each frame by parabolic interpolation: period in samples, and depth."""
+    """The best minima of each frame by parabolic interpolation: period in samples, and depth."""
     left, middle, right = function[:, shortest - 1 : -2], function[:, shortest:-1], function[:, shortest + 1 :]
     minima = (middle < left) & (middle <= right)
-    depth = np.where(minima, middle, 2.0)
-    at = np.argsort(depth, 1, kind="stable")[:, :CANDIDATES]
-    l, m, r = (np.take_along_axis(part, at, 1) for part in (left, middle, right))
-    curve = l - 2 * m + r
-    shift = np.where(curve > 0, 0.5 * (l - r) / np.where(curve > 0, curve, 1), 0.0)
-    is_minimum = np.take_along_axis(minima, at, 1)
-    found = m - 0.25 * (l - r) * shift
-    return at + shortest + np.where(is_minimum, np.clip(shift, -1, 1), 0), np.where(is_minimum, found, 2.0)
+    curve = np.where(minima, left - 2 * middle + right, 1.0)
+    shift = np.where(minima, np.clip(0.5 * (left - right) / curve, -1, 1), 0.0)
+    depth = np.where(minima, middle - 0.25 * (left - right) * shift, NO_MINIMUM)
+    period = np.arange(shortest, shortest + depth.shape[1]) + shift
+    # A minimum between two lags looks shallow, and the shortest period is easily lost among its multiples.
+    at = np.argsort(depth + octave * np.log2(period), 1, kind="stable")[:, :CANDIDATES]
+    return np.take_along_axis(period, at, 1), np.take_along_axis(depth, at, 1)
 
 
 def best_path(

@@ -12,7 +12,7 @@ from scipy import fft
 
 OCTAVES = (177.0, 354.0, 707.0, 1414.0, 2828.0, 5657.0, 11314.0)
 """Centres of the octaves from 125 Hz to 16 kHz."""
-DECIBELS = (29.5, 22.3, 8.6, 3.3, 0.0, -1.0, -1.6)
+DECIBELS = (26.2, 19.8, 7.6, 3.2, 0.0, -1.1, -1.6)
 """Power density in each octave, relative to that from 2 to 4 kHz."""
 LOW_CUT = 500.0
 """Frequency in Hz above which noise counts for the signal-to-noise ratio: song lies above it."""
