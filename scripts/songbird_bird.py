@@ -2,10 +2,10 @@
 
     .venv/bin/python scripts/songbird_bird.py --data ../shared/data/zebra_finch
 
-Writes docs/figures/songbird-bird.png (a bird of the world beside a real one, and its development), the first of these
-songs as .ogg, and
-docs/results/songbird-bird.json: tension found again on planted birds, R² with the interval over birds (Student's t), at
-three levels of noise, and the pitch of every recording of the data set that is sung again.
+Writes docs/figures/songbird-bird.png (a bird of the world beside a real one, and its development), the first of
+these songs as .ogg, and docs/results/songbird-bird.json: tension found again on planted birds, R² with the
+interval over birds (Student's t), at three levels of noise, and the pitch of every recording of the data set that
+is sung again.
 """
 
 import argparse
@@ -97,7 +97,9 @@ def picture(data: Path, out: Path) -> None:
     """Spectrograms: planted song, a real one, and the pupil on three days."""
     matplotlib.use("Agg")
     rate, seconds = 32_000, 1.6
-    config = SongbirdConfig(level="middle", birds=1, songs=1, rate=rate, snr=30.0, days=(45, 68, 90), shortest=12, longest=12)
+    config = SongbirdConfig(
+        level="middle", birds=1, songs=1, rate=rate, snr=30.0, days=(45, 68, 90), shortest=12, longest=12
+    )
     world = Songbird(config, 0)
     batch = world.whole(torch.arange(4))
     tutor = batch.signal[0, : int(world.lengths(torch.tensor([0])))].numpy()
@@ -113,7 +115,9 @@ def picture(data: Path, out: Path) -> None:
     for axis, (title, wave, marks) in zip(axes, rows, strict=True):
         hertz, times, spectrum = signal.stft(wave[: round(seconds * rate)], rate, nperseg=512, noverlap=448)
         level = 20 * np.log10(np.abs(spectrum) + 1e-9)
-        axis.pcolormesh(times, hertz / 1000, level, vmin=level.max() - 60, vmax=level.max(), cmap="magma", rasterized=True)
+        axis.pcolormesh(
+            times, hertz / 1000, level, vmin=level.max() - 60, vmax=level.max(), cmap="magma", rasterized=True
+        )
         for onset, offset, label in marks:
             if offset < seconds:
                 axis.plot([onset, offset], [11.2, 11.2], color="white", lw=2)
@@ -128,9 +132,12 @@ def picture(data: Path, out: Path) -> None:
 
 def tables(result: dict[str, Any]) -> str:
     """The results in words and a table."""
-    head = "| song above noise | R² of β, all birds | mean of each bird (95 % interval) | median | pitch heard in |"
+    head = (
+        "| song above noise | R² of β, all birds | mean of each bird (95 % interval) | median | pitch heard in |"
+    )
     rows = [
-        f"| {row['snr_db']:g} dB | {row['r2_all']:.3f} | {row['r2_bird_mean']:.3f} ± {row['r2_bird_half_interval']:.3f} "
+        f"| {row['snr_db']:g} dB | {row['r2_all']:.3f} "
+        f"| {row['r2_bird_mean']:.3f} ± {row['r2_bird_half_interval']:.3f} "
         f"| {row['r2_bird_median']:.3f} | {row['voiced_found']:.0%} of the notes |"
         for row in result["planted"]
     ]
@@ -139,15 +146,16 @@ def tables(result: dict[str, Any]) -> str:
     planted = result["planted"][0]["birds"]
     return "\n".join(
         [
-            f"Planted tension found again, {planted} birds of level middle ({len(result['seeds'])} seeds), two songs each:",
+            f"Planted tension found again: {planted} birds of level middle ({len(result['seeds'])} seeds), two",
+            "songs each, frames in which a pitch was heard.",
             "",
             head,
             "|---" * 5 + "|",
             *rows,
             "",
-            f"Real zebra finches, {count} recordings, songs and calls alike: the pitch of the song sung again is "
-            f"{found['median']:.2%} off (median over recordings of the median over time), {found['largest']:.2%} in the "
-            "worst recording. Every number is in [results/songbird-bird.json](results/songbird-bird.json), made by "
+            f"Real zebra finches, {count} recordings: the pitch of the song sung again is",
+            f"{found['median']:.2%} off (median over recordings of the median over time), {found['largest']:.2%} in",
+            "the worst recording. Every number is in [results/songbird-bird.json](results/songbird-bird.json), made by",
             "`scripts/songbird_bird.py`.",
         ]
     )

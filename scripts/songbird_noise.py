@@ -2,8 +2,9 @@
 
     .venv/bin/python scripts/songbird_noise.py --data ../shared/data/zebra_finch
 
-Of each recording the quietest quarter of the frames without a syllable counts, for what lies between syllables may be
-song that nobody marked; octave bands of each bird are medians over its recordings. Writes docs/results/songbird-noise.json.
+Of each recording the quietest quarter of the frames without a syllable counts, for what lies between syllables may
+be song that nobody marked; octave bands of each bird are medians over its recordings. Writes
+docs/results/songbird-noise.json.
 """
 
 import argparse

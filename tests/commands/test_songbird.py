@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -50,11 +51,16 @@ def test_what_is_no_song_is_refused_in_one_line(songs, tmp_path):
     silent, short = tmp_path / "silent.wav", tmp_path / "short.wav"
     soundfile.write(silent, np.zeros(16_000), 16_000)
     soundfile.write(short, np.full(400, 0.1), 16_000)
-    cases = {silent: "is silent", short: "lasts 0.025 s", songs / "segments.csv": "not sound", tmp_path / "no": "no"}
+    cases = {
+        silent: "is silent",
+        short: "lasts 0.025 s",
+        songs / "segments.csv": "not sound",
+        tmp_path / "no": "no",
+    }
     for path, message in cases.items():
-        with pytest.raises(ValueError) as refused:
+        with pytest.raises(ValueError, match=re.escape(message)) as refused:
             dispatch(["gestures", str(path)])
-        assert message in str(refused.value) and path.name in str(refused.value)
+        assert path.name in str(refused.value)
     with pytest.raises(UsageError, match="is a folder"):
         dispatch(["gestures", str(songs)])
     with pytest.raises(UsageError, match=r"does not end in \.wav"):

@@ -1,9 +1,9 @@
 """Rendering of birds against the plain way: the same equations stepped by NumPy over the whole batch.
 
 The peer takes the same Runge–Kutta steps in double precision, one NumPy operation after the other for all birds at
-once, and filters and decimates with SciPy; both sing the same gestures, and their sounds are compared before any time
-is taken. Two more rows set whole songs, drawn gestures and cage noise among them, beside real time: there the peer's
-time is the duration of the sound.
+once, and filters and decimates with SciPy; both sing the same gestures, and their sounds are compared before any
+time is taken. Two more rows set whole songs, drawn gestures and cage noise among them, beside real time: there the
+peer's time is the duration of the sound.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
-"""`sonarium gestures FILE [--out song.wav] [--table gestures.csv]`: from a bird's song to its gestures, and sung again.
+"""`sonarium gestures FILE [--out song.wav] [--table gestures.csv]`: from a bird's song to its gestures, and sung
+again.
 
-Fits the pressure and tension of a syrinx to the recording, and compares the pitch of what they sing with that of the
-recording. The table has a row for each millisecond: `time` in seconds, `pressure`, `tension`, `envelope`,
+Fits the pressure and tension of a syrinx to the recording, and compares the pitch of what they sing with that of
+the recording. The table has a row for each millisecond: `time` in seconds, `pressure`, `tension`, `envelope`,
 `turbulence`, `hertz` and `voiced`. `--json` prints one object: `file`, `seconds`, `voiced` (fraction of the time),
 `pitch_error` (median of the relative differences; null where nothing is voiced), `out` and `table`.
 """
@@ -39,7 +40,9 @@ class GesturesFlags:
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(GesturesFlags, arguments, "gestures", "Fit the gestures of a syrinx to a song, and sing it again.")
+    flags = parse(
+        GesturesFlags, arguments, "gestures", "Fit the gestures of a syrinx to a song, and sing it again."
+    )
     for name, path, suffix in (("out", flags.out, ".wav"), ("table", flags.table, ".csv")):
         if path is not None and path.suffix.lower() != suffix:
             raise UsageError(f"--{name} {path} does not end in {suffix}: give a name that does")
@@ -50,7 +53,9 @@ def main(arguments: list[str]) -> None:
 
     rate = min(Recording(flags.file).header.rate, HIGHEST_RATE)
     if rate < LOWEST_RATE:
-        raise ValueError(f"'{flags.file}' has {rate} samples a second: give a recording with {LOWEST_RATE} or more")
+        raise ValueError(
+            f"'{flags.file}' has {rate} samples a second: give a recording with {LOWEST_RATE} or more"
+        )
     wave = read_mono(flags.file, rate).numpy()
     try:
         found = fit(wave, rate)
@@ -67,7 +72,9 @@ def main(arguments: list[str]) -> None:
             writer = csv.writer(file)
             writer.writerow(("time", "pressure", "tension", "envelope", "turbulence", "hertz", "voiced"))
             for frame, row in enumerate(np.stack(columns, 1)):
-                writer.writerow((f"{frame / FRAME_RATE:.3f}", *(f"{x:.6g}" for x in row), int(found.voiced[frame])))
+                writer.writerow(
+                    (f"{frame / FRAME_RATE:.3f}", *(f"{x:.6g}" for x in row), int(found.voiced[frame]))
+                )
     result = {
         "file": str(flags.file),
         "seconds": len(wave) / rate,

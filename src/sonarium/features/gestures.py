@@ -1,8 +1,9 @@
 """Gestures from sound: the pressure and tension with which a syrinx sings what a recording holds.
 
-The way back through Mindlin's model (after Perl et al., 2011, and Boari et al., 2015): where the sound is periodic, its
-spectrum chooses the pressure α of each note, and its fundamental frequency the tension β, both from tables of the model;
-the envelope follows its level, and the turbulence its aperiodicity. What is sung once is set right in level once.
+The way back through Mindlin's model (after Perl et al., 2011, and Boari et al., 2015): where the sound is
+periodic, its spectrum chooses the pressure α of each note, and its fundamental frequency the tension β, both from
+tables of the model; the envelope follows its level, and the turbulence its aperiodicity. What is sung once is set
+right in level once.
 """
 
 import math
@@ -104,7 +105,9 @@ def check(wave: Float[np.ndarray, " time"], rate: int) -> None:
 
 def levels(wave: Float[np.ndarray, " time"], rate: int, frames: int) -> Float[np.ndarray, " frame"]:
     """Root mean square around each frame."""
-    smooth = ndimage.uniform_filter1d(wave.astype(np.float64) ** 2, max(round(SMOOTHING * rate), 1), mode="constant")
+    smooth = ndimage.uniform_filter1d(
+        wave.astype(np.float64) ** 2, max(round(SMOOTHING * rate), 1), mode="constant"
+    )
     at = np.minimum(np.round(np.arange(frames) * (rate / FRAME_RATE)).astype(np.int64), len(wave) - 1)
     return np.sqrt(np.maximum(smooth[at], 0))
 
@@ -183,7 +186,9 @@ def spectra() -> tuple[Float[np.ndarray, "pressure hertz partial"], Float[np.nda
     alpha, hertz = (part.ravel() for part in np.meshgrid(PRESSURES, FREQUENCIES, indexing="ij"))
     beta = syrinx.tension_of(hertz[:, None], alpha)
     steady = np.ones((1, round(seconds * FRAME_RATE) + 1))
-    waves = syrinx.sing(alpha[:, None] * steady, beta * steady, steady.repeat(len(alpha), 0), frame_rate=1000, rate=rate)
+    waves = syrinx.sing(
+        alpha[:, None] * steady, beta * steady, steady.repeat(len(alpha), 0), frame_rate=1000, rate=rate
+    )
     middle = round(0.7 * seconds * FRAME_RATE)
     found = [partials(wave, rate, f0 * steady[0])[middle] for wave, f0 in zip(waves.numpy(), hertz, strict=True)]
     strength = waves[:, waves.shape[1] // 3 :].double().square().mean(1).sqrt().numpy()
@@ -191,7 +196,9 @@ def spectra() -> tuple[Float[np.ndarray, "pressure hertz partial"], Float[np.nda
     return np.stack(found).reshape(*shape, PARTIALS), strength.reshape(shape)
 
 
-def loudness(alpha: Float[np.ndarray, " frame"], hertz: Float[np.ndarray, " frame"]) -> Float[np.ndarray, " frame"]:
+def loudness(
+    alpha: Float[np.ndarray, " frame"], hertz: Float[np.ndarray, " frame"]
+) -> Float[np.ndarray, " frame"]:
     """Root mean square of the model at envelope 1."""
     table = spectra()[1]
     (row, up), (column, on) = syrinx.places(alpha, PRESSURES), syrinx.places(hertz, FREQUENCIES)
@@ -209,7 +216,8 @@ def hiss() -> float:
 
 
 def pitch_error(found: Gestures, sung: Float[np.ndarray, " time"], rate: int) -> float | None:
-    """Median relative difference between the pitch of a recording and of what its gestures sing, where both have one."""
+    """Median relative difference between the pitch of a recording and of what its gestures sing, where both have
+    one."""
     again = track(sung, rate)
     both = found.voiced & (again.aperiodicity < PERIODIC)
     return float(np.median(np.abs(again.hertz / found.hertz - 1)[both])) if both.any() else None

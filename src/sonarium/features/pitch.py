@@ -1,8 +1,9 @@
-"""Fundamental frequency: YIN (de Cheveigné & Kawahara, 2002) with a Viterbi search for the path through its minima.
+"""Fundamental frequency: YIN (de Cheveigné & Kawahara, 2002) with a Viterbi search for the path through its
+minima.
 
-Each frame has several candidates, the minima of the cumulative mean normalised difference function; the path through
-them pays for aperiodicity, for jumps, and a little for long periods, of which every multiple is periodic, too. Sound of
-a low sampling rate is resampled first, so that short periods are resolved.
+Each frame has several candidates, the minima of the cumulative mean normalised difference function; the path
+through them pays for aperiodicity, for jumps, and a little for long periods, of which every multiple is periodic,
+too. Sound of a low sampling rate is resampled first, so that short periods are resolved.
 """
 
 import math
@@ -120,7 +121,9 @@ def candidates(
 
 
 def best_path(
-    octaves: Float[np.ndarray, "frame candidate"], depths: Float[np.ndarray, "frame candidate"], config: PitchConfig
+    octaves: Float[np.ndarray, "frame candidate"],
+    depths: Float[np.ndarray, "frame candidate"],
+    config: PitchConfig,
 ) -> Int[np.ndarray, " frame"]:
     """The candidate of each frame on the cheapest path (Viterbi, 1967)."""
     cost = np.clip(depths, 0, None) + config.octave * (octaves - octaves.min())

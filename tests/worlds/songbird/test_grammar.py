@@ -54,7 +54,9 @@ def test_the_entropy_rate_is_that_of_closed_forms():
 def test_long_songs_have_the_entropy_rate(order, repeats):
     grammar = drawn(6, order, 4, repeats=repeats)
     song = grammar.sample(30_000, np.random.default_rng(0))
-    assert -grammar.log_probability(song) / len(song) / math.log(2) == pytest.approx(grammar.entropy_rate(), abs=0.02)
+    assert -grammar.log_probability(song) / len(song) / math.log(2) == pytest.approx(
+        grammar.entropy_rate(), abs=0.02
+    )
     assert set(song) == set(grammar.labels)
 
 
@@ -93,7 +95,10 @@ def test_flat_grammar_draws_all_labels_alike_and_keeps_the_memory():
 
 def test_one_syllable_has_no_entropy():
     grammar = drawn(1, 2, 0)
-    assert grammar.entropy_rate() == pytest.approx(0, abs=1e-12) and grammar.sample(3, np.random.default_rng(0)) == ["a"] * 3
+    assert (
+        grammar.entropy_rate() == pytest.approx(0, abs=1e-12)
+        and grammar.sample(3, np.random.default_rng(0)) == ["a"] * 3
+    )
 
 
 def test_the_same_random_numbers_give_the_same_grammar():

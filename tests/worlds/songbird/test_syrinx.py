@@ -95,16 +95,17 @@ def test_the_integration_is_scipys():
         return [y, alpha + beta * x + x**2 - x**3 - (x + x**2) * y]
 
     h = 0.05
-    paths = [np.full((2, kernels.LANES), value) for value in (alpha, beta, 1.0)]
+    level = np.ones((2, kernels.LANES))
     out = np.empty((count, kernels.LANES))
-    kernels.integrate(*paths, np.full(kernels.LANES, h), 0.0, out)
+    kernels.integrate(alpha * level, beta * level, level, np.full(kernels.LANES, h), 0.0, out)
     exact = solve_ivp(force, (0, h * count), [0, 0], "DOP853", h * np.arange(count), rtol=1e-10, atol=1e-12).y[1]
     assert np.abs(exact).max() > 0.1
     np.testing.assert_allclose(out, np.repeat(exact[:, None], kernels.LANES, 1), atol=2e-4)
 
 
 def test_the_step_is_the_coarsest_that_converges():
-    """Frequencies within 5e-4 and partials within .3 dB of a step eight times finer; a third fewer steps are not."""
+    """Frequencies within 5e-4 and partials within .3 dB of a step eight times finer; a third fewer steps are
+    not."""
     rng = np.random.default_rng(0)
     alpha = rng.uniform(-0.26, -0.14, 16)
     beta = syrinx.border(alpha) - syrinx.DEEPEST * rng.uniform(0.25, 0.8, 16) ** 4
@@ -193,7 +194,7 @@ def test_torch_operations_sing_as_the_loops_do():
     samples, factor = 100, 6
     h, per_step, taps = np.full(8, 0.245), 1000 / RATE / factor, syrinx.low_pass(factor)
     fine, made = np.empty((samples * factor, 8)), np.empty((samples, 8))
-    kernels.integrate(*paths, h, per_step, fine)
+    kernels.integrate(paths[0], paths[1], paths[2], h, per_step, fine)
     kernels.decimate(fine, taps, factor, made)
     other = syrinx.step_by_step(paths, h, per_step, samples, taps, factor, torch.device("cpu"))
     np.testing.assert_allclose(other, made, atol=1e-9)

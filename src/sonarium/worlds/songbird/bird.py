@@ -1,9 +1,9 @@
 """A bird drawn from a seed: its syllables, its grammar and its timing; and how a pupil learns them day by day.
 
 A pupil's song is that of its tutor, seen through three looseness parameters that fall from 1 (babble) to 0
-(crystallised song): of the spectrum (gestures stray from the tutor's), of the timing (durations and gaps vary), and
-of the grammar (syllables drawn from all alike). Each part has random numbers of its own, so that freezing one changes
-nothing in the others.
+(crystallised song): of the spectrum (gestures stray from the tutor's), of the timing (durations and gaps vary),
+and of the grammar (syllables drawn from all alike). Each part has random numbers of its own, so that freezing one
+changes nothing in the others.
 """
 
 import math
@@ -284,14 +284,14 @@ FRAME_RATE = 1000
 """Frames of a gesture a second."""
 
 
-def render(songs: list[Song], gammas: list[float], rate: int, seeds: list[int]) -> list[Float[np.ndarray, " time"]]:
+def render(
+    songs: list[Song], gammas: list[float], rate: int, seeds: list[int]
+) -> list[Float[np.ndarray, " time"]]:
     """The sound of each song, without noise; its samples follow from the song and its seed alone."""
     lengths = [round(song.seconds * rate) for song in songs]
     frames = math.ceil(max(lengths) * FRAME_RATE / rate) + 1
     times = np.arange(frames) / FRAME_RATE
-    tension, pressure, envelope, turbulence = np.stack(
-        [paths(song, times) for song in songs], 1
-    )
+    tension, pressure, envelope, turbulence = np.stack([paths(song, times) for song in songs], 1)
     envelope = np.maximum(envelope, 0.0)
     waves = syrinx.sing(
         pressure,

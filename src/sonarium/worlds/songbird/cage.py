@@ -1,7 +1,7 @@
 """The noise of a cage: Gaussian, with the spectrum of recordings of zebra finches between their syllables.
 
-Power falls towards high frequencies; room and ventilation give most of it below 500 Hz. The numbers are medians over
-five birds, measured by `scripts/songbird_noise.py`.
+Power falls towards high frequencies; room and ventilation give most of it below 500 Hz. The numbers are medians
+over five birds, measured by `scripts/songbird_noise.py`.
 """
 
 from functools import lru_cache

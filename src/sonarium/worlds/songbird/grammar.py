@@ -1,8 +1,9 @@
 """Grammar of song: hidden states emit labels, and state and label determine the next state.
 
 Such an automaton (a unifilar hidden Markov model) holds Markov chains of any order, whose states are the latest
-labels, and chains with a memory that no order holds, such as how often a syllable has been repeated; and its entropy
-rate is exact: the entropy of the emission, weighted by how often each state is visited (Crutchfield & Young, 1989).
+labels, and chains with a memory that no order holds, such as how often a syllable has been repeated; and its
+entropy rate is exact: the entropy of the emission, weighted by how often each state is visited (Crutchfield &
+Young, 1989).
 """
 
 from collections.abc import Sequence
@@ -103,8 +104,8 @@ class Grammar:
     def hidden_markov(
         self,
     ) -> tuple[Float[np.ndarray, " edge"], Float[np.ndarray, "edge edge"], Float[np.ndarray, "edge label"]]:
-        """Start, transition and emission of a hidden Markov model with the same sequences, whose states are the pairs
-        of a state that can be reached and a label that it emits."""
+        """Start, transition and emission of a hidden Markov model with the same sequences, whose states are the
+        pairs of a state that can be reached and a label that it emits."""
         edges = [(state, label) for state in self.reached for label in np.flatnonzero(self.emission[state])]
         states, labels = np.array(edges).T
         begins = np.where(states == self.start, self.emission[states, labels], 0.0)
@@ -142,13 +143,13 @@ def draw_grammar(
     """A grammar whose next label depends on the latest `order` labels.
 
     Each label may be followed by the same few labels whatever came before; how likely each of them is depends on
-    all of the context. With `repeats`, as many labels are also repeated, with a memory of how often they have been:
-    redundant hidden states with one label, which no Markov chain of low order has.
+    all of the context. With `repeats`, as many labels are also repeated, with a memory of how often they have
+    been: redundant hidden states with one label, which no Markov chain of low order has.
     """
     if order < 1 or branches < 1 or not 0 <= repeats <= len(labels):
         raise ValueError(
-            f"order={order}, branches={branches}, repeats={repeats}: give an order and branches of at least 1, and "
-            f"0 to {len(labels)} repeated labels"
+            f"order={order}, branches={branches}, repeats={repeats}: give an order and branches of at least 1, "
+            f"and 0 to {len(labels)} repeated labels"
         )
     count = len(labels)
     followers = draw_followers(count, min(branches, max(count - 1, 1)), rng)
@@ -173,7 +174,8 @@ def draw_grammar(
 
 
 def draw_followers(count: int, branches: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The labels that may follow each label: a cycle through all of them, so that all are sung, and further ones."""
+    """The labels that may follow each label: a cycle through all of them, so that all are sung, and further
+    ones."""
     ring = rng.permutation(count)
     after = {int(label): int(ring[(at + 1) % count]) for at, label in enumerate(ring)}
     found = []
@@ -185,7 +187,8 @@ def draw_followers(count: int, branches: int, rng: np.random.Generator) -> list[
 
 
 Context = tuple[tuple[int, ...], int]
-"""The latest labels, and how often the last of them has been sung without a break, where it is one that repeats."""
+"""The latest labels, and how often the last of them has been sung without a break, where it is one that
+repeats."""
 
 
 def enumerate_contexts(count: int, order: int, repeated: dict[int, int]) -> list[Context]:

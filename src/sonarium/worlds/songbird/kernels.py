@@ -1,7 +1,7 @@
 """The syrinx on a CPU: birds side by side in lanes, so that one step of all of them is a few vector instructions.
 
-Sums are neither fused nor reordered, so a bird has the same bits in any lane and beside any others. Time is in units
-of 1/γ: `h` is γ divided by the steps a second.
+Sums are neither fused nor reordered, so a bird has the same bits in any lane and beside any others. Time is in
+units of 1/γ: `h` is γ divided by the steps a second.
 """
 
 from typing import no_type_check
@@ -57,7 +57,8 @@ def integrate(alpha, beta, envelope, h, frames_per_step, out):
 @compiled
 @no_type_check
 def decimate(fine, taps, factor, out):
-    """Every `factor`-th sample of `fine` (step, lane) after a symmetric low-pass filter, silent beyond its ends."""
+    """Every `factor`-th sample of `fine` (step, lane) after a symmetric low-pass filter, silent beyond its
+    ends."""
     half, flat = len(taps) // 2, fine.ravel()
     for sample in range(len(out)):
         first = sample * factor - half

@@ -1,13 +1,15 @@
 """Songs made of recorded syllables in a planted order, so that a model of grammar is judged on real sound.
 
-A bird is a group of the recordings (individual, bird); its syllables are the annotated segments. Their order is that
-of a grammar drawn from the seed; the gaps between them are lengths of real gaps, and what sounds in these is the
-quietest real noise between syllables.
+A bird is a group of the recordings (individual, bird); its syllables are the annotated segments. Their order is
+that of a grammar drawn from the seed; the gaps between them are lengths of real gaps, and what sounds in these is
+the quietest real noise between syllables.
 """
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -96,7 +98,11 @@ class Resequenced(Aviary):
             for label in labels:
                 example = int(rng.integers(len(bird.syllables[label])))
                 parts.append((label, example, now))
-                now += len(bird.syllables[label][example]) - 2 * self.fade + round(float(rng.choice(bird.gaps)) * rate)
+                now += (
+                    len(bird.syllables[label][example])
+                    - 2 * self.fade
+                    + round(float(rng.choice(bird.gaps)) * rate)
+                )
             label, example, last = parts[-1]
             end = last + len(bird.syllables[label][example]) - 2 * self.fade
             self.scores[clip] = Score(parts, end + lead)
@@ -130,7 +136,9 @@ class Resequenced(Aviary):
             first = onset - self.fade
             begin, end = max(first, 0), min(first + len(sound), len(wave))
             weight = fading(len(sound), self.fade)[begin - first : end - first]
-            wave[begin:end] = np.sqrt(1 - weight**2) * wave[begin:end] + weight * sound[begin - first : end - first]
+            wave[begin:end] = (
+                np.sqrt(1 - weight**2) * wave[begin:end] + weight * sound[begin - first : end - first]
+            )
         return wave
 
     def identity(self, index: Int[Tensor, " clip"]) -> list[str]:
@@ -157,11 +165,11 @@ def check(found: Survey) -> None:
         for onset, offset, label in marks:
             if not label.strip():
                 raise ValueError(f"'{name}' has a segment from {onset:g} to {offset:g} s without a label: name it")
-        for (onset, offset, label), (next_onset, next_offset, next_label) in zip(marks, marks[1:], strict=False):
+        for (onset, offset, label), (next_onset, next_offset, next_label) in itertools.pairwise(marks):
             if next_onset < offset - OVERLAP:
                 raise ValueError(
-                    f"'{name}' has segments that overlap, '{label}' from {onset:g} to {offset:g} s and '{next_label}' "
-                    f"from {next_onset:g} to {next_offset:g} s: let one end before the next begins"
+                    f"'{name}' has segments that overlap, '{label}' from {onset:g} to {offset:g} s and "
+                    f"'{next_label}' from {next_onset:g} to {next_offset:g} s: let one end before the next begins"
                 )
 
 
@@ -174,8 +182,8 @@ def repertoires(recordings: World, root: Path, config: SongbirdConfig) -> tuple[
     found = [bird for bird in found if bird.syllables and bird.noise and len(bird.gaps)]
     if not found:
         raise ValueError(
-            f"'{root}' has no bird with a label of at least {FEWEST} segments, and gaps between segments: annotate "
-            "more of it"
+            f"'{root}' has no bird with a label of at least {FEWEST} segments, and gaps between segments: "
+            "annotate more of it"
         )
     found.sort(key=lambda bird: -sum(map(len, bird.syllables.values())))
     return tuple(found[: config.birds])
@@ -193,7 +201,7 @@ def gather(recordings: World, clips: Tensor, name: str, config: SongbirdConfig) 
             first, last = round(onset * rate) - fade, round(offset * rate) + fade
             if first >= 0 and last <= len(wave) and last - first > 4 * fade:
                 examples.setdefault(label, []).append(wave[first:last].copy())
-        for (_, before, _), (after, _, _) in zip(marks, marks[1:], strict=False):
+        for (_, before, _), (after, _, _) in itertools.pairwise(marks):
             if 0 < after - before <= LONGEST_GAP:
                 gaps.append(after - before)
             noise += pieces(wave[round(before * rate) : round(after * rate)], round(NOISE * rate))

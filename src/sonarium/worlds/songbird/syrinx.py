@@ -2,11 +2,11 @@
 
     x' = y,   y' = γ²(α + βx + x² − x³) − γ(x + x²)y
 
-is the position of the labium (Sitt et al., 2010, Phys. Rev. E 81, 031927), with the sign that oscillates for α < 0:
-α follows the air-sac pressure, β the tension of the syringeal muscles. The trachea adds its reflections,
-p(t) = A(t) y(t) − r p(t − 2τ), and a Helmholtz cavity with glottis and beak (Perl et al., 2011) shapes what comes
-out of it. Both are linear, so their equations are solved exactly, by the transfer function; only the syrinx itself
-takes small steps. `sing` does so for a batch of birds: compiled loops on a CPU, torch operations elsewhere.
+is the position of the labium (Sitt et al., 2010, Phys. Rev. E 81, 031927), with the sign that oscillates for α <
+0: α follows the air-sac pressure, β the tension of the syringeal muscles. The trachea adds its reflections, p(t) =
+A(t) y(t) − r p(t − 2τ), and a Helmholtz cavity with glottis and beak (Perl et al., 2011) shapes what comes out of
+it. Both are linear, so their equations are solved exactly, by the transfer function; only the syrinx itself takes
+small steps. `sing` does so for a batch of birds: compiled loops on a CPU, torch operations elsewhere.
 """
 
 import math
@@ -108,7 +108,9 @@ def check(alpha: Frames, beta: Frames, envelope: Frames, turbulence: Frames | No
         if values is None:
             continue
         if values.shape != alpha.shape or not values.shape[1]:
-            raise ValueError(f"{name} has the shape {values.shape}, alpha {alpha.shape}: give (clip, frame) for all")
+            raise ValueError(
+                f"{name} has the shape {values.shape}, alpha {alpha.shape}: give (clip, frame) for all"
+            )
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds NaN or infinite numbers: give finite gestures")
     if envelope.size and envelope.min() < 0:
@@ -190,7 +192,8 @@ def in_threads(work: Callable[[Given], object], given: Sequence[Given]) -> None:
 def lanes(
     jobs: list[Stretch], path: Frames, width: int, frame_rate: float, rate: int, longest: int
 ) -> Float[np.ndarray, "place lane"]:
-    """A gesture of each stretch from its own first sample on, one lane each; lanes that are left over are silent."""
+    """A gesture of each stretch from its own first sample on, one lane each; lanes that are left over are
+    silent."""
     count = math.ceil(longest * frame_rate / rate) + 2
     first = np.array([job.first for job in jobs]) * (frame_rate / rate)
     place = np.minimum(first + np.arange(count)[:, None], path.shape[1] - 1)
@@ -275,7 +278,8 @@ def add_turbulence(
     frame_rate: float,
     rate: int,
 ) -> None:
-    """The noise of a jet, which has little power at low frequencies; it follows from the seed of the clip alone."""
+    """The noise of a jet, which has little power at low frequencies; it follows from the seed of the clip
+    alone."""
     from sonarium.worlds.songbird import kernels
 
     pole = math.exp(-2 * math.pi * BREATH / rate)
@@ -329,9 +333,9 @@ def currents(
 ) -> tuple[Complex[np.ndarray, " f"], Complex[np.ndarray, " f"], Complex[np.ndarray, " f"]]:
     """i1, i2 = i1' and i3 of the cavity's circuit, for a pressure V = 1 behind the glottis.
 
-        i1' = i2
-        i2' = −i1/(L_g C_h) − R_h(1/L_b + 1/L_g) i2 + (1/(L_g C_h) − R_h R_b/(L_b L_g)) i3 + V'/L_g + R_h V/(L_b L_g)
-        i3' = −(L_g/L_b) i2 − (R_b/L_b) i3 + V/L_b
+    i1' = i2
+    i2' = −i1/(L_g C_h) − R_h(1/L_b + 1/L_g) i2 + (1/(L_g C_h) − R_h R_b/(L_b L_g)) i3 + V'/L_g + R_h V/(L_b L_g)
+    i3' = −(L_g/L_b) i2 − (R_b/L_b) i3 + V/L_b
     """
     s = 2j * np.pi * frequencies
     g, b, c = tract.inverse_glottis, tract.inverse_beak, tract.inverse_cavity
@@ -365,7 +369,8 @@ def border(alpha: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 def pitch_table(
     alphas: int = 17, depths: int = 64
 ) -> tuple[Float[np.ndarray, " alpha"], Float[np.ndarray, " depth"], Float[np.ndarray, "alpha depth"]]:
-    """Pressures, distances of the tension from `border` (dense where f0 rises fastest), and f0 in Hz at γ = GAMMA."""
+    """Pressures, distances of the tension from `border` (dense where f0 rises fastest), and f0 in Hz at γ =
+    GAMMA."""
     alpha = np.linspace(LOWEST_ALPHA, HIGHEST_ALPHA, alphas)
     depth = DEEPEST * np.linspace(0.1, 1, depths) ** 4
     at, below = (part.ravel() for part in np.meshgrid(alpha, depth, indexing="ij"))
@@ -392,7 +397,9 @@ def fundamental(
         fine = np.empty((count, width))
         filled = rows[np.minimum(np.arange(width), len(rows) - 1)]
         level = np.ones((2, width))
-        kernels.integrate(alpha[filled] * level, beta[filled] * level, level, np.full(width, GAMMA / steps), 0.0, fine)
+        kernels.integrate(
+            alpha[filled] * level, beta[filled] * level, level, np.full(width, GAMMA / steps), 0.0, fine
+        )
         for lane, row in enumerate(rows):
             found[row] = crossings(fine[count // 3 :, lane]) * steps / factor
     return found

@@ -92,13 +92,15 @@ class SongbirdConfig:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}={value}: give a whole number of at least 1")
         if self.longest < self.shortest:
-            raise ValueError(f"shortest={self.shortest}, longest={self.longest}: give longest no less than shortest")
+            raise ValueError(
+                f"shortest={self.shortest}, longest={self.longest}: give longest no less than shortest"
+            )
         if any(later <= earlier for earlier, later in zip(self.days, self.days[1:], strict=False)):
             raise ValueError(f"days={self.days}: give ages in rising order, each once")
         if self.days and (self.days[0] < 0 or self.babble >= self.crystallised):
             raise ValueError(
-                f"days={self.days}, babble={self.babble}, crystallised={self.crystallised}: give ages of at least 0, "
-                "and crystallised after babble"
+                f"days={self.days}, babble={self.babble}, crystallised={self.crystallised}: give ages of at "
+                "least 0, and crystallised after babble"
             )
         if self.snr is not None and not math.isfinite(self.snr):
             raise ValueError(f"snr={self.snr}: give a finite number of dB")
@@ -111,17 +113,22 @@ class SongbirdConfig:
             raise ValueError(f"repeats={self.repeats}: give no more than the {syllables} syllables")
         if sum(syllables**length for length in range(order + 1)) * (1 + 6 * bool(self.repeats)) > MOST_CONTEXTS:
             raise ValueError(
-                f"syllables={syllables}, order={order}: a grammar of so many contexts is too large; lower the order"
+                f"syllables={syllables}, order={order}: a grammar of so many contexts is too large: lower order"
             )
         if self.source is not None and self.days:
-            raise ValueError(f"source={self.source}, days={self.days}: recorded syllables do not develop; leave out days")
+            raise ValueError(
+                f"source={self.source}, days={self.days}: recorded syllables do not develop; leave out days"
+            )
 
     @property
     def rung(self) -> tuple[int, int, float]:
         """Syllables, order and signal-to-noise ratio: of the level, where they are not set."""
         syllables, order, snr = LADDER[self.level]
-        own = (self.syllables, self.order, self.snr)
-        return tuple(base if one is None else one for one, base in zip(own, (syllables, order, snr), strict=True))
+        return (
+            syllables if self.syllables is None else self.syllables,
+            order if self.order is None else self.order,
+            snr if self.snr is None else self.snr,
+        )
 
 
 class Aviary(World):
@@ -139,7 +146,8 @@ class Aviary(World):
         # A factor with one value cannot be predicted, better or worse.
         self.varied = [at for at, factor in enumerate(self.grid) if len(factor.values) > 1]
         self.factors = tuple(self.grid[at] for at in self.varied)
-        self.syllable = Factor("syllable", (SILENCE, *labels))
+        self.spoken_values = (SILENCE, *labels)
+        self.syllable = Factor("syllable", self.spoken_values)
         self.track_rate = float(FRAME_RATE)
         self.made: OrderedDict[int, Float[np.ndarray, " time"]] = OrderedDict()
 
@@ -156,7 +164,8 @@ class Aviary(World):
 
     @abstractmethod
     def grammar(self, bird: int, day: int = 0) -> Grammar:
-        """The grammar of a bird on a day, by their positions in the values of the factors; day 0 is the tutor's."""
+        """The grammar of a bird on a day, by their positions in the values of the factors; day 0 is the
+        tutor's."""
 
     def entropy_rate(self, bird: int, day: int = 0) -> float:
         """Bits a syllable of the planted grammar."""
@@ -182,7 +191,7 @@ class Aviary(World):
         """The position of the syllable at these times among the values of its track."""
         found = np.zeros(len(times))
         for onset, offset, label in self.segments(clip):
-            found[(times >= onset) & (times < offset)] = self.syllable.values.index(label)  # pyright: ignore
+            found[(times >= onset) & (times < offset)] = self.spoken_values.index(label)
         return found
 
     def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
@@ -283,7 +292,9 @@ class Songbird(Aviary):
     def looseness(self, day: int) -> Looseness:
         """How far the song of this day is from the tutor's, part by part."""
         loose = 1 - self.maturity(day)
-        return Looseness(*(0.0 if part in self.config.frozen else loose for part in ("spectrum", "timing", "grammar")))
+        return Looseness(
+            *(0.0 if part in self.config.frozen else loose for part in ("spectrum", "timing", "grammar"))
+        )
 
     def grammar(self, bird: int, day: int = 0) -> Grammar:
         return self.birds[bird].grammar.flattened(self.looseness(day).grammar)
@@ -307,7 +318,9 @@ class Songbird(Aviary):
         song = self.song(clip)
         return tuple(
             (onset, onset + duration, label)
-            for onset, duration, label in zip(song.onsets.tolist(), song.durations.tolist(), song.labels, strict=True)
+            for onset, duration, label in zip(
+                song.onsets.tolist(), song.durations.tolist(), song.labels, strict=True
+            )
         )
 
     def gestures(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "track frame"]:
