@@ -154,9 +154,9 @@ def tables(result: dict[str, Any]) -> str:
             *rows,
             "",
             f"Real zebra finches, {count} recordings: the pitch of the song sung again is",
-            f"{found['median']:.2%} off (median over recordings of the median over time), {found['largest']:.2%} in",
-            "the worst recording. Every number is in [results/songbird-bird.json](results/songbird-bird.json), made by",
-            "`scripts/songbird_bird.py`.",
+            f"{found['median']:.2%} off (median over recordings of the median over time), and",
+            f"{found['largest']:.2%} in the worst recording. Every number is in",
+            "[results/songbird-bird.json](results/songbird-bird.json), made by `scripts/songbird_bird.py`.",
         ]
     )
 

@@ -9,6 +9,7 @@ right in level once.
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -75,11 +76,11 @@ def fit(wave: Float[np.ndarray, " time"], rate: int, config: PitchConfig = Pitch
     pitch = track(wave, rate, config)
     frames = len(pitch.hertz)
     level = levels(wave, rate, frames)
-    sounding = ndimage.binary_opening(level > threshold(level), iterations=5)
+    sounding = np.asarray(ndimage.binary_opening(level > threshold(level), iterations=5))
     if not sounding.any():
         raise ValueError("nothing in the recording stands out from its noise: give one with song")
     voiced = sounding & (pitch.aperiodicity < PERIODIC)
-    voiced = ndimage.binary_opening(voiced, iterations=3)
+    voiced = np.asarray(ndimage.binary_opening(voiced, iterations=3))
     hertz = bridged(pitch.hertz, voiced)
     alpha = pressures(partials(wave, rate, hertz), rate, hertz, voiced, sounding)
     tension = syrinx.tension_of(hertz[:, None], alpha)[:, 0]
@@ -134,7 +135,8 @@ def pressures(
     sounding: Bool[np.ndarray, " frame"],
 ) -> Float[np.ndarray, " frame"]:
     """One pressure a note: that of the tabulated spectra which is nearest to its own."""
-    notes, count = ndimage.label(sounding)
+    labelled: Any = ndimage.label(sounding)
+    notes, count = labelled
     apart = distances(levels, rate, hertz)
     doubt = ((PRESSURES - USUAL) / SPREAD) ** 2
     alpha = np.full(len(hertz), USUAL)

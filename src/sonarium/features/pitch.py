@@ -93,8 +93,8 @@ def normalised(
     """The cumulative mean normalised difference function at the lags 0 to longest; 1 in silence."""
     frames = sliding_window_view(sound, window + longest)[starts]
     size = fft.next_fast_len(window + longest, real=True)
-    head = fft.rfft(frames[:, :window], size)
-    product = fft.irfft(head.conj() * fft.rfft(frames, size), size)[:, : longest + 1]
+    head = np.fft.rfft(frames[:, :window], size)
+    product = np.fft.irfft(head.conj() * np.fft.rfft(frames, size), size)[:, : longest + 1]
     energy = np.cumsum(np.pad(frames**2, ((0, 0), (1, 0))), 1)
     shifted = energy[:, window : window + longest + 1] - energy[:, : longest + 1]
     difference = np.maximum(shifted[:, :1] + shifted - 2 * product, 0)

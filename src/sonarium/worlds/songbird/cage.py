@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
-from scipy import fft
 
 OCTAVES = (177.0, 354.0, 707.0, 1414.0, 2828.0, 5657.0, 11314.0)
 """Centres of the octaves from 125 Hz to 16 kHz."""
@@ -23,8 +22,8 @@ BLOCK = 4096
 def cage_noise(samples: int, rate: int, rng: np.random.Generator) -> Float[np.ndarray, " time"]:
     """Noise of which the part above LOW_CUT has unit power."""
     size = -(-max(samples, 1) // BLOCK) * BLOCK
-    white = fft.rfft(rng.standard_normal(size, np.float32))
-    return fft.irfft(white * shape(size, rate), size)[:samples]
+    white = np.fft.rfft(rng.standard_normal(size, np.float32))
+    return np.fft.irfft(white * shape(size, rate), size)[:samples]
 
 
 @lru_cache(32)

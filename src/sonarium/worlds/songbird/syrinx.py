@@ -20,7 +20,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from jaxtyping import Complex, Float, Int
-from scipy import fft, signal
 from torch import Tensor
 
 STEPS = 88_200
@@ -161,19 +160,19 @@ def phonate(
 
     def fill(lane_jobs: list[Stretch]) -> None:
         longest = lane_jobs[0].samples
-        paths = [lanes(lane_jobs, path, width, frame_rate, rate, longest) for path in gestures]
+        alpha, beta, envelope = (lanes(lane_jobs, path, width, frame_rate, rate, longest) for path in gestures)
         h = np.full(width, GAMMA / (rate * factor))
         h[: len(lane_jobs)] = [scales[job.clip] / (rate * factor) for job in lane_jobs]
         per_step = frame_rate / (rate * factor)
         if device.type in ("cpu", "mps"):
             fine, made = np.empty((longest * factor, width)), np.empty((longest, width))
-            kernels.integrate(*paths, h, per_step, fine)
+            kernels.integrate(alpha, beta, envelope, h, per_step, fine)
             for lane, job in enumerate(lane_jobs):
                 # What a longer neighbour's lane goes on with must not reach this one through the filter.
                 fine[job.samples * factor : job.samples * factor + len(taps), lane] = 0
             kernels.decimate(fine, taps, factor, made)
         else:
-            made = step_by_step(paths, h, per_step, longest, taps, factor, device)
+            made = step_by_step([alpha, beta, envelope], h, per_step, longest, taps, factor, device)
         for lane, job in enumerate(lane_jobs):
             flow[job.clip, job.first : job.first + job.samples] += made[: job.samples, lane]
 
@@ -209,8 +208,9 @@ def low_pass(factor: int) -> Float[np.ndarray, " tap"]:
     """The filter before decimation by this factor."""
     if factor == 1:
         return np.ones(1)
-    taps = signal.firwin(TAPS * factor + 1, 0.9 / factor, window=("kaiser", 8.0))
-    return np.asarray(taps, np.float64)
+    half = TAPS * factor // 2
+    taps = np.sinc(0.9 / factor * np.arange(-half, half + 1)) * np.kaiser(2 * half + 1, 8.0)
+    return taps / taps.sum()
 
 
 @cache
@@ -235,7 +235,8 @@ def step_by_step(
     fine = torch.empty(samples * factor, len(size), dtype=torch.float64, device=device)
     for step in range(len(fine)):
         fine[step] = between(envelope, step * per_step) * y
-        x, y = advance(x, y, *(between(path, (step + 0.5) * per_step) for path in (alpha, beta)), size)
+        middle = (step + 0.5) * per_step
+        x, y = advance(x, y, between(alpha, middle), between(beta, middle), size)
     half = len(taps) // 2
     kernel = torch.from_numpy(taps).to(device)[None, None]
     made = torch.nn.functional.conv1d(fine.T[:, None], kernel, stride=factor, padding=half)[:, 0, :samples]
@@ -308,8 +309,8 @@ def resonate(
         # One clip at a time, at the size that it has alone: its bits must not follow from the others.
         samples = lengths[clip]
         size = -(-(samples + math.ceil(TAIL * rate)) // BLOCK) * BLOCK
-        spectrum = fft.rfft(flow[clip, :samples].astype(np.float32), size) * response(size, rate, tract)
-        made[clip, :samples] = fft.irfft(spectrum, size)[:samples]
+        spectrum = np.fft.rfft(flow[clip, :samples].astype(np.float32), size) * response(size, rate, tract)
+        made[clip, :samples] = np.fft.irfft(spectrum, size)[:samples]
 
     in_threads(leave, range(len(flow)))
     return torch.from_numpy(made)
