@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
 import torch
+from PIL import Image
 from scipy import signal, stats
 
 from sonarium.features.gestures import fit, pitch_error
@@ -128,6 +129,9 @@ def picture(data: Path, out: Path) -> None:
     figure.tight_layout()
     figure.savefig(out, dpi=60)
     plt.close(figure)
+    with Image.open(out) as drawn:
+        small = drawn.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    small.save(out, optimize=True)
 
 
 def tables(result: dict[str, Any]) -> str:

@@ -79,7 +79,7 @@ def fit(wave: Float[np.ndarray, " time"], rate: int, config: PitchConfig = Pitch
     sounding = np.asarray(ndimage.binary_opening(level > threshold(level), iterations=5))
     if not sounding.any():
         raise ValueError("nothing in the recording stands out from its noise: give one with song")
-    voiced = sounding & (pitch.aperiodicity < PERIODIC)
+    voiced = np.logical_and(sounding, pitch.aperiodicity < PERIODIC)
     voiced = np.asarray(ndimage.binary_opening(voiced, iterations=3))
     hertz = bridged(pitch.hertz, voiced)
     alpha = pressures(partials(wave, rate, hertz), rate, hertz, voiced, sounding)

@@ -67,7 +67,7 @@ def test_tracks_are_the_gestures_of_the_sound():
             spectrum = np.abs(np.fft.rfft(piece, 4096))
             order = spectrum[50:].argmax() + 50
             multiple = order * 16000 / 4096 / hertz[frame]
-            agreed.append(abs(multiple - round(multiple)) * hertz[frame] < 40)
+            agreed.append(abs(multiple - np.rint(multiple)) * hertz[frame] < 40)
     assert len(agreed) > 12 and np.mean(agreed) > 0.9
 
 

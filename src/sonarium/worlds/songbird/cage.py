@@ -5,9 +5,11 @@ over five birds, measured by `scripts/songbird_noise.py`.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy import fft
 
 OCTAVES = (177.0, 354.0, 707.0, 1414.0, 2828.0, 5657.0, 11314.0)
 """Centres of the octaves from 125 Hz to 16 kHz."""
@@ -22,8 +24,10 @@ BLOCK = 4096
 def cage_noise(samples: int, rate: int, rng: np.random.Generator) -> Float[np.ndarray, " time"]:
     """Noise of which the part above LOW_CUT has unit power."""
     size = -(-max(samples, 1) // BLOCK) * BLOCK
-    white = np.fft.rfft(rng.standard_normal(size, np.float32))
-    return np.fft.irfft(white * shape(size, rate), size)[:samples]
+    # In single precision SciPy is faster than NumPy by half.
+    white: Any = fft.rfft(rng.standard_normal(size, np.float32))
+    noise: Any = fft.irfft(white * shape(size, rate), size)
+    return noise[:samples]
 
 
 @lru_cache(32)

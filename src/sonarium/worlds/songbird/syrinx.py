@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Complex, Float, Int
+from scipy import fft
 from torch import Tensor
 
 STEPS = 88_200
@@ -309,8 +310,9 @@ def resonate(
         # One clip at a time, at the size that it has alone: its bits must not follow from the others.
         samples = lengths[clip]
         size = -(-(samples + math.ceil(TAIL * rate)) // BLOCK) * BLOCK
-        spectrum = np.fft.rfft(flow[clip, :samples].astype(np.float32), size) * response(size, rate, tract)
-        made[clip, :samples] = np.fft.irfft(spectrum, size)[:samples]
+        spectrum: Any = fft.rfft(flow[clip, :samples].astype(np.float32), size)
+        sound: Any = fft.irfft(spectrum * response(size, rate, tract), size)
+        made[clip, :samples] = sound[:samples]
 
     in_threads(leave, range(len(flow)))
     return torch.from_numpy(made)
