@@ -143,6 +143,7 @@ WORLDS: "Kind[WorldEntry]" = Kind(
         "syntone": "sonarium.worlds.tones.world:SYNTONE",
         "syntone-file": "sonarium.worlds.tones.syntone:SYNTONE_FILE",
         "digits": "sonarium.worlds.digits:DIGITS",
+        "songbird": "sonarium.worlds.songbird.world:SONGBIRD",
         "recordings": "sonarium.worlds.recordings.world:RECORDINGS",
     },
 )
