@@ -1,7 +1,7 @@
 """Expectation-maximisation (Baum et al. 1970) of a hidden Markov model: what the estimator and the learner share.
 
-The objective is the log-likelihood plus the logarithm of all priors; no iteration lowers it, but the repair of a state
-that has lost its frames, which takes over half of those of the largest.
+The objective is the log-likelihood plus the logarithm of all priors; no iteration lowers it, but the repair of a
+state that has lost its frames, which takes over half of those of the largest.
 """
 
 from collections.abc import Iterable
@@ -81,7 +81,7 @@ def e_step(
         if not bool(torch.isfinite(found.log_likelihood).all()):
             number = int(block.numbers[~torch.isfinite(found.log_likelihood)][0])
             raise ValueError(
-                f"sequence {number} is impossible under the model: allow more transitions or give emissions a prior"
+                f"sequence {number} is impossible under the model: allow more transitions, or set a prior"
             )
         assert found.posterior is not None and found.start is not None and found.transitions is not None
         counted = Statistics(

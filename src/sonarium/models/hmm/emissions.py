@@ -1,15 +1,15 @@
 """What the states of a hidden Markov model emit: Gaussians, mixtures of them, symbols, and Poisson counts.
 
-Each is a frozen dataclass of tensors with one distribution a state: log densities, sufficient statistics (`count`), and
-the M-step from these (`maximise`), which finds the greatest of likelihood × prior. Statistics are sums over frames whose
-first axis is the state, so that those of batches, ranks or merged states are added up.
+Each is a frozen dataclass of tensors with one distribution a state: log densities, sufficient statistics
+(`count`), and the M-step from these (`maximise`), which finds the greatest of likelihood × prior. Statistics are
+sums over frames whose first axis is the state, so that those of batches, ranks or merged states are added up.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from math import log, pi
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from einops import rearrange, repeat
@@ -80,7 +80,7 @@ class Emission(ABC):
         """The sufficient statistics of frames that belong to the states with these probabilities."""
 
     @abstractmethod
-    def maximise(self, counts: Counts) -> Self:
+    def maximise(self, counts: Counts) -> "Emission":
         """The M-step."""
 
     @abstractmethod
@@ -96,7 +96,7 @@ class Emission(ABC):
         """The mean frame of each state."""
 
     @abstractmethod
-    def split(self, state: int, into: int) -> Self:
+    def split(self, state: int, into: int) -> "Emission":
         """The emission of `state` divided between itself and `into`, whose own is lost."""
 
     def entropy(self) -> Float[Tensor, " state"]:
@@ -108,7 +108,8 @@ class Emission(ABC):
         return -own.view(-1, 1000).mean(1) / log(2)
 
     def divergence(self, other: "Emission") -> Float[Tensor, "state other"] | None:
-        """Kullback-Leibler divergence in nats of each state from each of the other's; None without a closed form."""
+        """Kullback-Leibler divergence in nats of each state from each of the other's; None without a closed
+        form."""
         return None
 
     def tensors(self) -> dict[str, Tensor]:
@@ -192,7 +193,7 @@ class Gaussian(Emission):
         square = torch.stack([(features * own[:, None]).T @ features for own in posterior.T])
         return {"weight": weight, "sum": posterior.T @ features, "square": square}
 
-    def maximise(self, counts: Counts) -> Self:
+    def maximise(self, counts: Counts) -> "Gaussian":
         prior, weight = self.prior, counts["weight"]
         towards = prior.mean - self.centre
         mean = ratio(
@@ -251,7 +252,7 @@ class Gaussian(Emission):
     def expected(self) -> Float[Tensor, "state feature"]:
         return self.mean
 
-    def split(self, state: int, into: int) -> Self:
+    def split(self, state: int, into: int) -> "Gaussian":
         mean, spread = self.mean.clone(), self.spread.clone()
         mean[into] = mean[state] + 0.5 * self.matrices[state].diagonal().sqrt()
         if self.covariance != "tied":
@@ -316,7 +317,7 @@ class Mixture(Emission):
             for name, value in counts.items()
         }
 
-    def maximise(self, counts: Counts) -> Self:
+    def maximise(self, counts: Counts) -> "Mixture":
         weight = counts["weight"] + self.prior.concentration - 1
         flat = {name: value if self.shared(name) else value.flatten(0, 1) for name, value in counts.items()}
         return replace(
@@ -339,7 +340,7 @@ class Mixture(Emission):
         means = rearrange(self.gaussian.mean, "(k m) d -> k m d", k=self.states)
         return (self.weights[:, :, None] * means).sum(1)
 
-    def split(self, state: int, into: int) -> Self:
+    def split(self, state: int, into: int) -> "Mixture":
         weights, gaussian, each = self.weights.clone(), self.gaussian, self.weights.shape[1]
         weights[into] = weights[state]
         for one in range(each):
@@ -379,7 +380,7 @@ class Categorical(Emission):
         counts = torch.zeros_like(self.probabilities.T)
         return {"symbol": counts.index_add_(0, features[:, 0].long(), posterior).T}
 
-    def maximise(self, counts: Counts) -> Self:
+    def maximise(self, counts: Counts) -> "Categorical":
         counted = counts["symbol"] + self.prior.concentration - 1
         return replace(self, probabilities=ratio(counted, counted.sum(1), self.probabilities))
 
@@ -393,7 +394,7 @@ class Categorical(Emission):
         """The most frequent symbol: symbols have no mean."""
         return self.probabilities.argmax(1, keepdim=True).to(self.probabilities)
 
-    def split(self, state: int, into: int) -> Self:
+    def split(self, state: int, into: int) -> "Categorical":
         probabilities = self.probabilities.clone()
         tilt = torch.linspace(0.5, 1.5, probabilities.shape[1]).to(probabilities)
         probabilities[into] = probabilities[state] * tilt / (probabilities[state] * tilt).sum()
@@ -441,7 +442,7 @@ class Poisson(Emission):
     def count(self, features: Float[Tensor, "frame some"], posterior: Float[Tensor, "frame state"]) -> Counts:
         return {"weight": posterior.sum(0), "sum": posterior.T @ features[:, :-1]}
 
-    def maximise(self, counts: Counts) -> Self:
+    def maximise(self, counts: Counts) -> "Poisson":
         weight = counts["weight"] + self.prior.rate_weight
         return replace(self, rate=ratio(counts["sum"] + self.prior.rate, weight, self.rate))
 
@@ -456,7 +457,7 @@ class Poisson(Emission):
     def expected(self) -> Float[Tensor, "state feature"]:
         return self.rate
 
-    def split(self, state: int, into: int) -> Self:
+    def split(self, state: int, into: int) -> "Poisson":
         rate = self.rate.clone()
         rate[into] = rate[state] * 1.2
         return replace(self, rate=rate)

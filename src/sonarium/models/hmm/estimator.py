@@ -5,14 +5,14 @@
     model = HMM(states=10, covariance="full", random_state=0).fit(frames, lengths=lengths)
     model.predict(frames, lengths), model.score(other), model.sample(100)
 
-Frames of all sequences lie one behind the other, and `lengths` says how long each sequence is, as in hmmlearn. What
-follows Rabiner 1989 is in `inference.py`, expectation-maximisation in `em.py`.
+Frames of all sequences lie one behind the other, and `lengths` says how long each sequence is, as in hmmlearn.
+What follows Rabiner 1989 is in `inference.py`, expectation-maximisation in `em.py`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import log, nan
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,8 +42,8 @@ class HMM(BaseEstimator):
     `EmissionPrior.covariance`, `emission_prior` is `EmissionPrior.concentration`, and so on. Besides:
 
     symbols: number of symbols of categorical emissions; by default one more than the greatest that `fit` is given.
-    initial, transitions: the first state's and the transitions' probabilities that EM starts from. What is 0 stays 0.
-    fixed: boolean matrix, transitions that keep their probability in `transitions`.
+    initial, transitions: the first state's and the transitions' probabilities that EM starts from. What is 0 stays
+    0. fixed: boolean matrix, transitions that keep their probability in `transitions`.
     tied: matrix of whole numbers, transitions with the same number above 0 have the same probability.
     transition_prior: a number, or a matrix.
     learn: what EM changes, of "chain" and "emissions".
@@ -210,7 +210,7 @@ class HMM(BaseEstimator):
         blocks = pack(lengths, width, self.device)
         return [(block, features.index_select(0, block.source)) for block in blocks]
 
-    def fit(self, X: Any, y: Any = None, lengths: Lengths = None, start_from: "HMM | None" = None) -> Self:
+    def fit(self, X: Any, y: Any = None, lengths: Lengths = None, start_from: "HMM | None" = None) -> "HMM":
         """Fit to frames by EM; `start_from`, a fitted model with as many states, replaces the start (of the day
         before, say)."""
         frames = self.frames(X, reset=True)
@@ -218,7 +218,7 @@ class HMM(BaseEstimator):
         own = lengths_of(len(frames), lengths)
         if len(frames) < self.states:
             raise ValueError(
-                f"n_samples={len(frames)} frames are fewer than {self.states} states: give more frames, or fewer states"
+                f"n_samples={len(frames)} frames, {self.states} states: give at least as many frames as states"
             )
         if self.n_init < 1 or self.max_iter < 1:
             raise ValueError(f"n_init={self.n_init}, max_iter={self.max_iter}: give at least 1 of each")
@@ -359,13 +359,13 @@ class HMM(BaseEstimator):
         mean: bool = False,
     ) -> tuple[Float[np.ndarray, "frame feature"], Int[np.ndarray, " frame"]]:
         """Frames and their states: sequences of `n_samples` frames one behind the other. The first state is drawn
-        and emits, too. `temperature` flattens (above 1) or sharpens the choice of states; `mean` gives the mean of a
-        state instead of a draw from it."""
+        and emits, too. `temperature` flattens (above 1) or sharpens the choice of states; `mean` gives the mean of
+        a state instead of a draw from it."""
         check_is_fitted(self, "model_")
         if n_samples < 1 or sequences < 1 or not temperature > 0:
             raise ValueError(
-                f"n_samples={n_samples}, sequences={sequences}, temperature={temperature}: give at least 1 frame and "
-                "sequence, and a temperature above 0"
+                f"n_samples={n_samples}, sequences={sequences}, temperature={temperature}: give 1 or more "
+                "frames and sequences, and a temperature above 0"
             )
         seed = check_random_state(self.random_state if random_state is None else random_state).randint(2**31)
         generator = torch.Generator(self.device).manual_seed(int(seed))
@@ -385,8 +385,9 @@ class HMM(BaseEstimator):
         rates: Any = None,
         durations: Any = None,
         **settings: Any,
-    ) -> Self:
-        """A model with these parameters, fitted to nothing: of Gaussians, a mixture (with weights), symbols, counts."""
+    ) -> "HMM":
+        """A model with these parameters, fitted to nothing: of Gaussians, a mixture (with weights), symbols,
+        counts."""
         kind = "categorical" if probabilities is not None else "poisson" if rates is not None else "gaussian"
         kind = "mixture" if weights is not None else kind
         made = cls(len(initial), kind, initial=initial, transitions=transitions, **settings)

@@ -1,12 +1,13 @@
-"""Forward-backward and Viterbi of Rabiner 1989 (section III, and IV.D for explicit durations), over blocks of sequences.
+"""Forward-backward and Viterbi of Rabiner 1989 (section III, and IV.D for explicit durations), over blocks of
+sequences.
 
 Scaled arithmetic divides the forward variable of each frame by its sum (Rabiner's section V.A), after dividing the
 densities of a frame by the greatest of them; each step is then a matrix product over all sequences of a block, and
 the expected transitions of all frames are one more. Where that underflows, which takes a state that is all but
 impossible and the only one reachable, the block is computed anew in logarithms.
 
-Explicit durations (Ferguson 1980; Yu 2010): a state is entered with the number of its frames, which counts down to 1;
-then it is left. A sequence may end within a segment, so that the last duration is censored, not cut short.
+Explicit durations (Ferguson 1980; Yu 2010): a state is entered with the number of its frames, which counts down to
+1; then it is left. A sequence may end within a segment, so that the last duration is censored, not cut short.
 """
 
 from collections.abc import Callable

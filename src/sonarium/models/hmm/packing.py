@@ -1,7 +1,7 @@
 """Sequences of different lengths in blocks without padding: frame 0 of all, then frame 1 of those that have one, …
 
-Within a block the longest sequence comes first, so that the sequences that go on at time t are the first of those at
-time t − 1, and each step of a recursion takes one contiguous stretch of rows. Blocks bound the memory: what is
+Within a block the longest sequence comes first, so that the sequences that go on at time t are the first of those
+at time t − 1, and each step of a recursion takes one contiguous stretch of rows. Blocks bound the memory: what is
 computed for all frames and states at once is computed for one block after the other.
 """
 

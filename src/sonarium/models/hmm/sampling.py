@@ -20,8 +20,8 @@ def draw(
     temperature: float = 1.0,
     mean: bool = False,
 ) -> tuple[Int[Tensor, "sequence frame"], Float[Tensor, "sequence frame feature"]]:
-    """States and frames of sequences; the start state is drawn and emits, too. The temperature is that of the first
-    state and of transitions, not of emissions and durations."""
+    """States and frames of sequences; the start state is drawn and emits, too. The temperature is that of the
+    first state and of transitions, not of emissions and durations."""
     chain = model.chain
     start = tempered(chain.start[None], temperature)
     moves = tempered(chain.transitions, temperature)

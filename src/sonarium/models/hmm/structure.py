@@ -1,8 +1,8 @@
 """Which transitions there are, which of them are fixed or tied, their priors, and the M-step under all of this.
 
 The M-step maximises Σ c log a over transitions that sum to 1 in each row. Without ties it is a division. Tied
-transitions have one value: with the multipliers λ of the rows, the value of a group is its counts over the sum of its
-rows' multipliers, and the multipliers are found by Newton's method on the (convex) dual.
+transitions have one value: with the multipliers λ of the rows, the value of a group is its counts over the sum of
+its rows' multipliers, and the multipliers are found by Newton's method on the (convex) dual.
 """
 
 from dataclasses import dataclass
@@ -118,8 +118,8 @@ class Structure:
 
 
 def grouping(groups: Int[Tensor, "state state"]) -> tuple[Float[Tensor, "state group"], Int[Tensor, " free"]]:
-    """How often each group of tied transitions occurs in each row, and the group of each free transition; −1 is none,
-    0 one that is its own group."""
+    """How often each group of tied transitions occurs in each row, and the group of each free transition; −1 is
+    none, 0 one that is its own group."""
     own = groups.clone()
     alone = own == 0
     own[alone] = int(own.max()) + 1 + torch.arange(int(alone.sum()), device=own.device)
