@@ -165,6 +165,7 @@ MODELS: "Kind[ModelEntry]" = Kind(
         "dip-vae": "sonarium.models.autoencoders:DIP_VAE",
         "vq-vae": "sonarium.models.autoencoders:VQ_VAE",
         "cpc": "sonarium.models.cpc.presets:CPC",
+        "hmm": "sonarium.models.hmm.learner:HMM",
     },
 )
 AGENTS: "Kind[AgentEntry]" = Kind("agents", "sonarium.agents.contract:AgentEntry", {})

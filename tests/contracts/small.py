@@ -122,7 +122,11 @@ def factor_vae(config: Any) -> Any:
     return replace(config, penalty=replace(config.penalty, units=16))
 
 
-SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc, "factor-vae": factor_vae}
+def hmm(config: Any) -> Any:
+    return replace(config, states=4, max_duration=4)
+
+
+SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc, "factor-vae": factor_vae, "hmm": hmm}
 """Smaller networks, where the default is too large for a test."""
 
 
