@@ -24,6 +24,7 @@ BENCHES = {
     "loader": "random pieces of recordings, beside opening a file for each",
     "processes": "training in 2 processes of 1 thread, beside 1 process of 2 threads",
     "rooms": "binaural rendering for a moving listener, beside pyroomacoustics",
+    "hmm": "expectation-maximisation of a hidden Markov model, beside hmmlearn",
 }
 
 

@@ -1,6 +1,6 @@
 """Oracles for hidden Markov models: sums over every path of states, and segments where durations are explicit."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def paths(chain, length):
     found = {}
     if chain.durations is None:
         for path in product(range(len(start)), repeat=length):
-            p = start[path[0]] * np.prod([moves[a, b] for a, b in zip(path[:-1], path[1:], strict=True)])
+            p = start[path[0]] * np.prod([moves[a, b] for a, b in pairwise(path)])
             found[path] = [p]
         return found
     durations = chain.durations.numpy()
@@ -42,7 +42,7 @@ def expectations(chain, density):
     posterior, moves = np.zeros((length, states)), np.zeros((states, states))
     for path, weight in weights.items():
         posterior[np.arange(length), path] += weight / total
-        for a, b in zip(path[:-1], path[1:], strict=True):
+        for a, b in pairwise(path):
             moves[a, b] += weight / total
     best = max(alone, key=lambda path: alone[path])
     return np.log(total), best, np.log(alone[best]), posterior, moves

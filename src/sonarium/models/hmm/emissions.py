@@ -99,6 +99,10 @@ class Emission(ABC):
     def split(self, state: int, into: int) -> "Emission":
         """The emission of `state` divided between itself and `into`, whose own is lost."""
 
+    @abstractmethod
+    def take(self, states: Int[Tensor, " taken"]) -> "Emission":
+        """The emission of these states alone."""
+
     def entropy(self) -> Float[Tensor, " state"]:
         """Entropy of the frames of each state in bits; differential where frames are continuous."""
         generator = torch.Generator().manual_seed(0)
@@ -259,6 +263,10 @@ class Gaussian(Emission):
             spread[into] = spread[state]
         return replace(self, mean=mean, spread=spread)
 
+    def take(self, states: Int[Tensor, " taken"]) -> "Gaussian":
+        spread = self.spread if self.covariance == "tied" else self.spread[states]
+        return replace(self, mean=self.mean[states], spread=spread)
+
     def entropy(self) -> Float[Tensor, " state"]:
         return 0.5 * (self.dimensions * log(2 * pi * torch.e) + torch.logdet(self.matrices)) / log(2)
 
@@ -347,6 +355,11 @@ class Mixture(Emission):
             gaussian = gaussian.split(state * each + one, into * each + one)
         return replace(self, weights=weights, gaussian=gaussian)
 
+    def take(self, states: Int[Tensor, " taken"]) -> "Mixture":
+        each = torch.arange(self.weights.shape[1]).to(states)
+        components = (states[:, None] * len(each) + each).flatten()
+        return replace(self, weights=self.weights[states], gaussian=self.gaussian.take(components))
+
     def tensors(self) -> dict[str, Tensor]:
         return {"weights": self.weights} | self.gaussian.tensors()
 
@@ -399,6 +412,9 @@ class Categorical(Emission):
         tilt = torch.linspace(0.5, 1.5, probabilities.shape[1]).to(probabilities)
         probabilities[into] = probabilities[state] * tilt / (probabilities[state] * tilt).sum()
         return replace(self, probabilities=probabilities)
+
+    def take(self, states: Int[Tensor, " taken"]) -> "Categorical":
+        return replace(self, probabilities=self.probabilities[states])
 
     def entropy(self) -> Float[Tensor, " state"]:
         return torch.special.entr(self.probabilities).sum(1) / log(2)
@@ -461,6 +477,9 @@ class Poisson(Emission):
         rate = self.rate.clone()
         rate[into] = rate[state] * 1.2
         return replace(self, rate=rate)
+
+    def take(self, states: Int[Tensor, " taken"]) -> "Poisson":
+        return replace(self, rate=self.rate[states])
 
     def divergence(self, other: Emission) -> Float[Tensor, "state other"] | None:
         if not isinstance(other, Poisson):

@@ -249,6 +249,11 @@ class HMM(BaseEstimator):
                 f"expected {self.states} of {self.n_features_in_}"
             )
         structure = structure_of(config, known, rng, self.like.device)
+        if self.topology == other.topology and known == Known():
+            # A sparse topology is that of the other model, and so are transitions that it has lost.
+            structure = replace(
+                structure, allowed=model.structure.allowed, start_allowed=model.structure.start_allowed
+            )
         chain = model.chain
         moves = structure.rows(chain.transitions * structure.allowed, chain.transitions)
         first = chain.start * structure.start_allowed
