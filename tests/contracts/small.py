@@ -126,7 +126,11 @@ def hmm(config: Any) -> Any:
     return replace(config, states=4, max_duration=4)
 
 
-SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc, "factor-vae": factor_vae, "hmm": hmm}
+def gru(config: Any) -> Any:
+    return replace(config, units=8)
+
+
+SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc, "factor-vae": factor_vae, "gru": gru, "hmm": hmm}
 """Smaller networks, where the default is too large for a test."""
 
 

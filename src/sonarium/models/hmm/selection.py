@@ -117,10 +117,12 @@ def merge_states(
     level: float = 0.05,
     max_iter: int = 20,
     least: int = 1,
+    at_once: int = 0,
     random_state: Any = None,
 ) -> tuple[HMM, list[Merge]]:
-    """The smallest model, found by merging the states of a fitted one, that the test does not reject at this
-    level; and every model that was tested. It is fitted to X, and tested on the held-out sequences."""
+    """The smallest model, found by merging the states of a fitted one, that the test does not reject at this level;
+    and every model that was tested. It is fitted to X, and tested on the held-out sequences. Of its states, `least`
+    are left; so many pairs `at_once` are merged (0: a tenth of the states), and fewer where that is rejected."""
     frames, own = np.asarray(X), lengths_of(len(X), lengths)
     others, others_own = np.asarray(held), lengths_of(len(held), held_lengths)
     structure = model.model_.structure
@@ -131,7 +133,7 @@ def merge_states(
     rng = check_random_state(random_state)
     reference = by_sequence(model, others, others_own)
     current, tested = model, []
-    at_once = max(1, model.states // 4)
+    at_once = at_once or max(1, model.states // 10)
     while current.states > least:
         counts = current.expected_counts(frames, own)
         count = min(at_once, current.states - least)
@@ -186,7 +188,7 @@ def sequence_p_value(
         return drawn[np.arange(longest) < own[:, None]]
 
     tables = [ngram_shares(one_set(), own, order, symbols) for _ in range(samples + 1)]
-    tables.append(ngram_shares(np.asarray(X)[:, 0], own, order, symbols))
+    tables.append(ngram_shares(np.asarray(X, np.float64)[:, 0], own, order, symbols))
     keys = np.unique(np.concatenate([keys for keys, _ in tables]))
     shares = np.zeros((len(tables), len(keys)))
     for row, (used, share) in zip(shares, tables, strict=True):

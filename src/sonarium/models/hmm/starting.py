@@ -23,6 +23,8 @@ from sonarium.models.hmm.structure import Structure, allowed_by
 
 CERTAIN = 0.9
 """Probability with which a label is taken as a state."""
+CONTEXT, FADING = 5, 0.8
+"""Symbols on either side by which states of one symbol are told apart at first, and how their weight falls."""
 FEW = 20_000
 """Frames from which on k-means takes them in batches."""
 
@@ -90,17 +92,21 @@ def quietly(clusters: KMeans | MiniBatchKMeans | GaussianMixture, points: np.nda
         return clusters.fit_predict(points).astype(np.int64)
 
 
-def surroundings(symbols: Int[np.ndarray, " frame"], lengths: Int[np.ndarray, " sequence"]) -> np.ndarray:
-    """The symbol of each frame with those before and after it, one-hot: states of one symbol in different contexts
-    are told apart by these. The symbol itself weighs most."""
+def surroundings(
+    symbols: Int[np.ndarray, " frame"], lengths: Int[np.ndarray, " sequence"]
+) -> Float[np.ndarray, "frame some"]:
+    """The symbol of each frame with those around it, one-hot: states of one symbol in different contexts are told
+    apart by these. The symbol itself weighs most, those around it less the further away they are."""
     count = int(symbols.max()) + 1
-    hot = np.eye(count + 1)[symbols]
-    edge = np.eye(count + 1)[count]
-    firsts = np.cumsum(lengths) - lengths
-    before, after = np.roll(hot, 1, 0), np.roll(hot, -1, 0)
-    before[firsts] = edge
-    after[firsts + lengths - 1] = edge
-    return np.hstack([3 * hot, before, after])
+    hot, edge = np.eye(count + 1)[symbols], np.eye(count + 1)[count]
+    place = np.concatenate([np.arange(length) for length in lengths])
+    left = np.repeat(lengths, lengths) - 1 - place
+    columns = [3 * hot]
+    for away in range(1, CONTEXT + 1):
+        before, after = np.roll(hot, away, 0), np.roll(hot, -away, 0)
+        before[place < away], after[left < away] = edge, edge
+        columns += [FADING ** (away - 1) * before, FADING ** (away - 1) * after]
+    return np.hstack(columns)
 
 
 def start_model(

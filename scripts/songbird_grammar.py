@@ -1,0 +1,244 @@
+"""Fit and score what `docs/songbird.md` reports of hidden Markov models as grammars of song.
+
+    .venv/bin/python scripts/songbird_grammar.py                # what is missing, then the page
+    .venv/bin/python scripts/songbird_grammar.py --parts birds  # this part
+    .venv/bin/python scripts/songbird_grammar.py --write        # only the page, from what is there
+
+Birds: sequences of two Bengalese finches from ../shared/data. The first 64 % of the songs are fitted to, the next 16 %
+choose the number of states and test merges, the last 20 % are scored. Orders: ten planted birds. Everything runs on one
+thread; each score is kept in docs/results/songbird-grammar.json as soon as it is there.
+"""
+
+import argparse
+import csv
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tones_results import ROOT, insert, table
+
+from sonarium.bench.timing import hardware
+from sonarium.measures.sequence.entropy import Rate, markov_entropy_rate
+from sonarium.measures.sequence.ngrams import NGrams, markov_order
+from sonarium.measures.sequence.prediction import bits_per_symbol
+from sonarium.measures.statistics import interval
+from sonarium.models.hmm import HMM, merge_states
+from sonarium.models.hmm.selection import paired_p_value
+
+RESULTS = ROOT / "docs" / "results" / "songbird-grammar.json"
+DATA = ROOT.parent / "shared" / "data" / "bengalese_sequences"
+BIRDS = ("Bird4", "Bird7")
+SEEDS = (100, 101, 102)
+CANDIDATES = (15, 25, 40, 60, 80)
+TRAIN, CHOOSE = 0.64, 0.8
+SETTINGS: dict[str, Any] = dict(emission_prior=1.001, transition_prior=1.02, max_iter=80, tol=1.0)
+PLANTED = [
+    (order, syllables) for order, syllables in zip((1, 1, 1, 2, 2, 2, 2, 3, 3, 3), (5, 6, 8) * 4, strict=False)
+]
+Songs = list[np.ndarray]
+
+
+def read(bird: str) -> tuple[Songs, int]:
+    """The songs in their order, labels numbered from 0, and how many labels there are."""
+    with (DATA / f"{bird}_sequences.csv").open() as file:
+        songs = [np.array(row["labels"].split(), int) for row in csv.DictReader(file)]
+    labels = np.unique(np.concatenate(songs))
+    return [np.searchsorted(labels, song) for song in songs], len(labels)
+
+
+def joined(songs: Songs) -> tuple[np.ndarray, list[int]]:
+    return np.concatenate(songs)[:, None], [len(song) for song in songs]
+
+
+def fitted(songs: Songs, symbols: int, states: int, seed: int, start_from: HMM | None = None) -> HMM:
+    frames, lengths = joined(songs)
+    model = HMM(states, "categorical", symbols=symbols, random_state=seed, **SETTINGS)
+    return model.fit(frames, lengths=lengths, start_from=start_from)
+
+
+def bits(model: HMM, songs: Songs, skip: int = 0) -> Rate:
+    frames, lengths = joined(songs)
+    return bits_per_symbol(model.score_samples(frames, lengths), lengths, skip)
+
+
+def by_song(model: HMM, songs: Songs) -> np.ndarray:
+    frames, lengths = joined(songs)
+    ends = np.cumsum(lengths)[:-1]
+    return np.array([-part.sum() / np.log(2) for part in np.split(model.score_samples(frames, lengths), ends)])
+
+
+def grammar_of_bird(bird: str, seed: int) -> dict[str, float]:
+    """Bits a syllable of the last songs: states by validation, merged to half, and to the fewest that are not rejected."""
+    songs, symbols = read(bird)
+    one, two = round(TRAIN * len(songs)), round(CHOOSE * len(songs))
+    train, choose, known, test = songs[:one], songs[one:two], songs[:two], songs[two:]
+    models = [fitted(train, symbols, states, seed) for states in CANDIDATES]
+    best = min(models, key=lambda model: bits(model, choose).mean)
+    whole = fitted(known, symbols, best.states, seed, start_from=best)
+    found = {"states": best.states, "bits": bits(whole, test).mean, "bits from third": bits(whole, test, 2).mean}
+    for name, level, least in (("half", 0.0, best.states // 2), ("merged", 0.05, 1)):
+        smaller, _ = merge_states(
+            best, *joined(train), *joined(choose), level=level, least=least, max_iter=20, random_state=seed
+        )
+        again = fitted(known, symbols, smaller.states, seed, start_from=smaller)
+        losses = by_song(again, test) - by_song(whole, test)
+        found |= {
+            f"{name} states": smaller.states,
+            f"{name} bits": bits(again, test).mean,
+            f"{name} bits from third": bits(again, test, 2).mean,
+            f"{name} p": paired_p_value(losses),
+        }
+    return found
+
+
+def plain(bird: str) -> dict[str, float]:
+    """n-grams with Witten-Bell smoothing, the order chosen as the number of states is."""
+    songs, symbols = read(bird)
+    one, two = round(TRAIN * len(songs)), round(CHOOSE * len(songs))
+    orders = [ngram_bits(order, symbols, songs[:one], songs[one:two]) for order in range(1, 8)]
+    order = 1 + int(np.argmin(orders))
+    return {
+        "order": order,
+        "bits": ngram_bits(order, symbols, songs[:two], songs[two:]),
+        "bits from third": ngram_bits(order, symbols, songs[:two], songs[two:], 2),
+        "bigram bits": ngram_bits(1, symbols, songs[:two], songs[two:]),
+        "bigram bits from third": ngram_bits(1, symbols, songs[:two], songs[two:], 2),
+    }
+
+
+def ngram_bits(order: int, symbols: int, train: Songs, test: Songs, skip: int = 0) -> float:
+    logs = NGrams(order, symbols).fit(train).log_probabilities(test)
+    return bits_per_symbol(np.concatenate(logs), [len(one) for one in logs], skip).mean
+
+
+def planted_bird(number: int, order: int, syllables: int) -> dict[str, float]:
+    """A grammar of this order whose states are the last syllables, and one in five of which is there twice: the order
+    that is chosen, and what a hidden Markov model misses of the planted entropy rate."""
+    rng = np.random.default_rng(1000 + number)
+    states, moves = contexts(rng, order, syllables)
+    twice = rng.choice(len(states), max(1, len(states) // 5), replace=False)
+    labels, moves = doubled(np.array([state[-1] for state in states]), moves, twice, rng)
+    emissions = np.eye(syllables)[labels]
+    start = np.full(len(labels), 1 / len(labels))
+    bird = HMM.from_parameters(start, moves, probabilities=emissions)
+    drawn = bird.sample(60, number, sequences=400)[0].astype(int).reshape(400, 60)
+    songs = list(drawn)
+    train, choose, test = songs[:200], songs[200:300], songs[300:]
+    chosen, _ = markov_order(train + choose, test, syllables)
+    models = [
+        fitted(train, syllables, count, number)
+        for count in (syllables, 2 * syllables, 4 * syllables, 8 * syllables)
+    ]
+    best = min(models, key=lambda model: bits(model, choose).mean)
+    # The first syllables are less predictable than the rate says.
+    missed = bits(best, test, 5).mean - bits(bird, test, 5).mean
+    return {
+        "order": order, "chosen": chosen, "syllables": syllables, "hidden states": len(labels),
+        "states": best.states, "rate": markov_entropy_rate(moves), "missed": missed,
+    }  # fmt: skip
+
+
+def contexts(rng: np.random.Generator, order: int, syllables: int) -> tuple[list[tuple[int, ...]], np.ndarray]:
+    """States are the last `order` syllables; each is followed by two or three others, unlike those of any shorter
+    history."""
+    everyone = [tuple(int(one) for one in key) for key in np.ndindex(*[syllables] * order)]
+    follow = {}
+    for key in everyone:
+        after = rng.choice(syllables, int(rng.integers(2, 4)), replace=False)
+        follow[key] = dict(zip(after.tolist(), rng.dirichlet(np.ones(len(after))), strict=True))
+    place = {key: at for at, key in enumerate(everyone)}
+    moves = np.zeros((len(everyone), len(everyone)))
+    for key, after in follow.items():
+        for syllable, p in after.items():
+            moves[place[key], place[(*key[1:], syllable)]] += p
+    return everyone, moves
+
+
+def doubled(
+    labels: np.ndarray, moves: np.ndarray, states: Sequence[int] | np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each of these states is divided into two that nobody can tell apart."""
+    for state in states:
+        share = rng.uniform(0.3, 0.7)
+        moves = np.vstack([moves, moves[state]])
+        moves = np.hstack([moves, moves[:, [state]] * share])
+        moves[:, state] *= 1 - share
+        labels = np.append(labels, labels[state])
+    return labels, moves
+
+
+def jobs() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for bird in BIRDS:
+        found[f"birds/{bird}/ngrams"] = lambda bird=bird: plain(bird)
+        for seed in SEEDS:
+            found[f"birds/{bird}/{seed}"] = lambda bird=bird, seed=seed: grammar_of_bird(bird, seed)
+    for number, (order, syllables) in enumerate(PLANTED):
+        found[f"orders/{number}"] = lambda n=number, o=order, s=syllables: planted_bird(n, o, s)
+    return found
+
+
+def write(kept: dict[str, Any]) -> None:
+    """The tables of the page."""
+    rows = []
+    for bird in BIRDS:
+        plainly = kept[f"birds/{bird}/ngrams"]
+        each = [kept[f"birds/{bird}/{seed}"] for seed in SEEDS]
+        count = {
+            name: ", ".join(str(one[name]) for one in each) for name in ("states", "half states", "merged states")
+        }
+        rows.append(
+            [bird, "bigram", "", f"{plainly['bigram bits']:.3f}", f"{plainly['bigram bits from third']:.3f}", ""]
+        )
+        name = f"{plainly['order'] + 1}-gram, Witten-Bell"
+        rows.append([bird, name, "", f"{plainly['bits']:.3f}", f"{plainly['bits from third']:.3f}", ""])
+        for prefix, name in (
+            ("", "HMM, states by validation"),
+            ("half ", "merged to half"),
+            ("merged ", "merged, p ≥ .05"),
+        ):
+            scores = [interval([one[f"{prefix}{key}"] for one in each]) for key in ("bits", "bits from third")]
+            p = ", ".join(f"{one[f'{prefix}p']:.2g}" for one in each) if prefix else ""
+            rows.append([bird, name, count[f"{prefix}states"], *map(str, scores), p])
+    birds = table(["bird", "model", "states", "bits a syllable", "from the third on", "p of the loss"], rows)
+    planted = [kept[f"orders/{number}"] for number in range(len(PLANTED))]
+    lines = [
+        [
+            str(one["order"]), str(one["chosen"]), str(one["syllables"]), str(one["hidden states"]), str(one["states"]),
+            f"{one['rate']:.3f}", f"{one['missed']:.3f}",
+        ]
+        for one in planted
+    ]  # fmt: skip
+    header = [
+        "order",
+        "chosen",
+        "syllables",
+        "planted states",
+        "states by validation",
+        "planted bits",
+        "bits missed",
+    ]
+    insert("grammar-birds", birds, "songbird.md")
+    insert("grammar-orders", table(header, lines), "songbird.md")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default="birds,orders")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware(), "seeds": SEEDS}
+    for name, job in jobs().items():
+        if not arguments.write and name.split("/")[0] in arguments.parts.split(",") and name not in kept:
+            kept[name] = job()
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+            print(name, kept[name], flush=True)
+    if all(name in kept for name in jobs()):
+        write(kept)
+
+
+if __name__ == "__main__":
+    main()
