@@ -4,9 +4,9 @@
     .venv/bin/python scripts/songbird_grammar.py --parts birds  # this part
     .venv/bin/python scripts/songbird_grammar.py --write        # only the page, from what is there
 
-Birds: sequences of two Bengalese finches from ../shared/data. The first 64 % of the songs are fitted to, the next 16 %
-choose the number of states and test merges, the last 20 % are scored. Orders: ten planted birds. Everything runs on one
-thread; each score is kept in docs/results/songbird-grammar.json as soon as it is there.
+Birds: sequences of two Bengalese finches from ../shared/data. The first 64 % of the songs are fitted to, the next
+16 % choose the number of states and test merges, the last 20 % are scored. Orders: ten planted birds. Everything
+runs on one thread; each score is kept in docs/results/songbird-grammar.json as soon as it is there.
 """
 
 import argparse
@@ -70,7 +70,8 @@ def by_song(model: HMM, songs: Songs) -> np.ndarray:
 
 
 def grammar_of_bird(bird: str, seed: int) -> dict[str, float]:
-    """Bits a syllable of the last songs: states by validation, merged to half, and to the fewest that are not rejected."""
+    """Bits a syllable of the last songs: states by validation, merged to half, and to the fewest that are not
+    rejected."""
     songs, symbols = read(bird)
     one, two = round(TRAIN * len(songs)), round(CHOOSE * len(songs))
     train, choose, known, test = songs[:one], songs[one:two], songs[:two], songs[two:]
@@ -114,8 +115,8 @@ def ngram_bits(order: int, symbols: int, train: Songs, test: Songs, skip: int = 
 
 
 def planted_bird(number: int, order: int, syllables: int) -> dict[str, float]:
-    """A grammar of this order whose states are the last syllables, and one in five of which is there twice: the order
-    that is chosen, and what a hidden Markov model misses of the planted entropy rate."""
+    """A grammar of this order whose states are the last syllables, and one in five of which is there twice: the
+    order that is chosen, and what a hidden Markov model misses of the planted entropy rate."""
     rng = np.random.default_rng(1000 + number)
     states, moves = contexts(rng, order, syllables)
     twice = rng.choice(len(states), max(1, len(states) // 5), replace=False)
@@ -206,8 +207,8 @@ def write(kept: dict[str, Any]) -> None:
     planted = [kept[f"orders/{number}"] for number in range(len(PLANTED))]
     lines = [
         [
-            str(one["order"]), str(one["chosen"]), str(one["syllables"]), str(one["hidden states"]), str(one["states"]),
-            f"{one['rate']:.3f}", f"{one['missed']:.3f}",
+            *(str(one[key]) for key in ("order", "chosen", "syllables", "hidden states", "states")),
+            *(f"{one[key]:.3f}" for key in ("rate", "missed")),
         ]
         for one in planted
     ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Expectation-maximisation of a hidden Markov model beside hmmlearn's, from the same parameters.
 
-Both sides take the same iterations and end at the same likelihood, which is asserted. hmmlearn takes one sequence after
-the other; ours takes all sequences of a block at once, in preallocated memory.
+Both sides take the same iterations and end at the same likelihood, which is asserted. hmmlearn takes one sequence
+after the other; ours takes all sequences of a block at once, in preallocated memory.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,8 @@ NATS = 1e-6
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
-    """An iteration beside hmmlearn's two arithmetics; and, of cost that is linear in sequences, a tenth of them."""
+    """An iteration beside hmmlearn's two arithmetics; and, of cost that is linear in sequences, a tenth of
+    them."""
     found = []
     for implementation in ("scaling", "log"):
         ours, theirs = both(SEQUENCES, implementation)
@@ -34,9 +35,8 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def row(sequences: int, implementation: str, ours_s: float, theirs_s: float) -> dict[str, Any]:
-    work = (
-        f"one iteration of EM, {STATES} diagonal Gaussian states, {sequences} × {FRAMES} × {FEATURES} frames, float64"
-    )
+    frames = f"{sequences} × {FRAMES} × {FEATURES} frames"
+    work = f"one iteration of EM, {STATES} diagonal Gaussian states, {frames}, float64"
     name = f"EM, {sequences} sequences, beside {implementation}"
     return case(name, work, f"hmmlearn {hmmlearn.__version__}, {implementation}", ours_s, theirs_s)
 
@@ -45,7 +45,9 @@ def both(sequences: int, implementation: str) -> tuple[Callable[[], object], Cal
     """An iteration of ours, and of hmmlearn's, each from the same parameters."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(STATES, FEATURES)) * 2
-    frames = centres[rng.integers(STATES, size=sequences * FRAMES)] + rng.normal(size=(sequences * FRAMES, FEATURES))
+    frames = centres[rng.integers(STATES, size=sequences * FRAMES)] + rng.normal(
+        size=(sequences * FRAMES, FEATURES)
+    )
     lengths = [FRAMES] * sequences
     start, moves = np.full(STATES, 1 / STATES), rng.dirichlet(np.ones(STATES), size=STATES)
     means, covariances = centres + 0.3 * rng.normal(size=centres.shape), np.full((STATES, FEATURES), 2.0)

@@ -1,8 +1,8 @@
 """A recurrent network over the codes of another run: the neural baseline of sequence models.
 
-A GRU (Cho et al. 2014) reads the frames so far and gives the density of the next one, a mixture of diagonal Gaussians
-(Bishop 1994; Graves 2013, arXiv 1308.0850). It is fitted by maximum likelihood. As codes it gives the hidden state at
-each frame.
+A GRU (Cho et al. 2014) reads the frames so far and gives the density of the next one, a mixture of diagonal
+Gaussians (Bishop 1994; Graves 2013, arXiv 1308.0850). It is fitted by maximum likelihood. As codes it gives the
+hidden state at each frame.
 """
 
 from dataclasses import dataclass

@@ -120,9 +120,10 @@ def merge_states(
     at_once: int = 0,
     random_state: Any = None,
 ) -> tuple[HMM, list[Merge]]:
-    """The smallest model, found by merging the states of a fitted one, that the test does not reject at this level;
-    and every model that was tested. It is fitted to X, and tested on the held-out sequences. Of its states, `least`
-    are left; so many pairs `at_once` are merged (0: a tenth of the states), and fewer where that is rejected."""
+    """The smallest model, found by merging the states of a fitted one, that the test does not reject at this
+    level; and every model that was tested. It is fitted to X, and tested on the held-out sequences. Of its states,
+    `least` are left; so many pairs `at_once` are merged (0: a tenth of the states), and fewer where that is
+    rejected."""
     frames, own = np.asarray(X), lengths_of(len(X), lengths)
     others, others_own = np.asarray(held), lengths_of(len(held), held_lengths)
     structure = model.model_.structure
