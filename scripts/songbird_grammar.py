@@ -79,10 +79,12 @@ def grammar_of_bird(bird: str, seed: int) -> dict[str, float]:
     best = min(models, key=lambda model: bits(model, choose).mean)
     whole = fitted(known, symbols, best.states, seed, start_from=best)
     found = {"states": best.states, "bits": bits(whole, test).mean, "bits from third": bits(whole, test, 2).mean}
-    for name, level, least in (("half", 0.0, best.states // 2), ("merged", 0.05, 1)):
-        smaller, _ = merge_states(
-            best, *joined(train), *joined(choose), level=level, least=least, max_iter=20, random_state=seed
-        )
+    data = (*joined(train), *joined(choose))
+    fewest, _ = merge_states(best, *data, at_once=max(1, best.states // 20))
+    half = fewest
+    if fewest.states > best.states // 2:
+        half, _ = merge_states(fewest, *data, level=0.0, least=best.states // 2, at_once=max(1, best.states // 20))
+    for name, smaller in (("half", half), ("merged", fewest)):
         again = fitted(known, symbols, smaller.states, seed, start_from=smaller)
         losses = by_song(again, test) - by_song(whole, test)
         found |= {

@@ -78,6 +78,15 @@ def test_passes_are_iterations_of_the_estimator(config, world):
     assert learner.sample(3, torch.Generator().manual_seed(0)).shape == (3, *world.signal.shape)
 
 
+@pytest.mark.parametrize("topology", ["ergodic", "left-right", "sparse"])
+def test_before_it_is_prepared_it_is_a_model(topology, world):
+    """The control that is not trained is scored as it is."""
+    learner = HiddenMarkov(HMMConfig(states=3, topology=topology), world.signal)
+    batch = world.whole(torch.arange(3))
+    codes = learner.encode(batch.signal, batch.lengths)
+    np.testing.assert_allclose(codes[0, : int(batch.lengths[0])].sum(1), 1, atol=1e-6)
+
+
 def test_clips_without_frames_say_nothing(world):
     learner, _, engine = prepared(world, HMMConfig(states=2))
     batch = world.whole(torch.arange(3))

@@ -27,27 +27,27 @@ NOTHING = 1e-12
 class EmissionPrior:
     """Priors of emissions, as pseudo-observations."""
 
-    covariance: float = 1e-2
+    covariance_prior: float = 1e-2
     """Scale of the inverse-gamma (inverse-Wishart) prior of covariances: added to each sum of squares."""
     covariance_weight: float = 0.0
     """Frames that the prior of covariances counts as."""
-    mean: float = 0.0
+    mean_prior: float = 0.0
     """The mean that means are drawn towards."""
     mean_weight: float = 0.0
     """Frames that the prior of means counts as."""
     floor: float = 1e-3
     """Least variance (eigenvalue of a covariance)."""
-    concentration: float = 1.0
+    emission_prior: float = 1.0
     """Dirichlet prior of symbols and of the weights of a mixture; 1 is flat."""
-    rate: float = 0.0
+    rate_prior: float = 0.0
     """Counts that the gamma prior of Poisson rates adds."""
     rate_weight: float = 0.0
     """Frames that the gamma prior of Poisson rates counts as."""
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            least = 1.0 if one.name == "concentration" else 0.0
-            if one.name != "mean" and not getattr(self, one.name) >= least:
+            least = 1.0 if one.name == "emission_prior" else 0.0
+            if one.name != "mean_prior" and not getattr(self, one.name) >= least:
                 raise ValueError(f"{one.name}={getattr(self, one.name)}: give a number of at least {least:g}")
 
 
@@ -199,7 +199,7 @@ class Gaussian(Emission):
 
     def maximise(self, counts: Counts) -> "Gaussian":
         prior, weight = self.prior, counts["weight"]
-        towards = prior.mean - self.centre
+        towards = prior.mean_prior - self.centre
         mean = ratio(
             counts["sum"] + prior.mean_weight * towards, weight + prior.mean_weight, self.mean - self.centre
         )
@@ -211,7 +211,7 @@ class Gaussian(Emission):
             about = about + rearrange(drawn, "k d -> k d 1") * rearrange(mean - towards, "k d -> k 1 d")
             if self.covariance == "tied":
                 about, weight = about.sum(0, keepdim=True), weight.sum(0, keepdim=True)
-            scale = prior.covariance * torch.eye(self.dimensions).to(mean)
+            scale = prior.covariance_prior * torch.eye(self.dimensions).to(mean)
             before = self.spread.view(len(weight), *scale.shape)
             spread = ratio(counts["square"] + about + scale, weight + prior.covariance_weight, before)
             values, vectors = torch.linalg.eigh((spread + spread.mT) / 2)
@@ -219,7 +219,7 @@ class Gaussian(Emission):
             spread = spread[0] if self.covariance == "tied" else spread
         else:
             about = counts["square"] - 2 * mean * counts["sum"] + mean.square() * weight[:, None]
-            about = about.clamp(min=0) + drawn * (mean - towards) + prior.covariance
+            about = about.clamp(min=0) + drawn * (mean - towards) + prior.covariance_prior
             spread = ratio(about, weight + prior.covariance_weight, self.variance)
             spread = spread.mean(1) if self.covariance == "spherical" else spread
             spread = spread.clamp(min=prior.floor)
@@ -227,14 +227,16 @@ class Gaussian(Emission):
 
     def penalty(self) -> Float[Tensor, ""]:
         prior = self.prior
-        apart = self.mean - prior.mean
+        apart = self.mean - prior.mean_prior
         if not self.wide:
-            scale = prior.covariance + prior.mean_weight * apart.square()
+            scale = prior.covariance_prior + prior.mean_weight * apart.square()
             return -0.5 * (prior.covariance_weight * self.variance.log() + scale / self.variance).sum()
         inverse, logarithm = torch.linalg.inv(self.spread), torch.logdet(self.spread).sum()
         trace = inverse.diagonal(dim1=-2, dim2=-1).sum()
         drawn = (apart[:, None] @ inverse @ apart[:, :, None]).sum()
-        return -0.5 * (prior.covariance_weight * logarithm + prior.covariance * trace + prior.mean_weight * drawn)
+        return -0.5 * (
+            prior.covariance_weight * logarithm + prior.covariance_prior * trace + prior.mean_weight * drawn
+        )
 
     @property
     def matrices(self) -> Float[Tensor, "state feature feature"]:
@@ -326,7 +328,7 @@ class Mixture(Emission):
         }
 
     def maximise(self, counts: Counts) -> "Mixture":
-        weight = counts["weight"] + self.prior.concentration - 1
+        weight = counts["weight"] + self.prior.emission_prior - 1
         flat = {name: value if self.shared(name) else value.flatten(0, 1) for name, value in counts.items()}
         return replace(
             self,
@@ -338,7 +340,7 @@ class Mixture(Emission):
         return name == "square" and self.gaussian.covariance == "tied"
 
     def penalty(self) -> Float[Tensor, ""]:
-        return dirichlet(self.weights, self.prior.concentration) + self.gaussian.penalty()
+        return dirichlet(self.weights, self.prior.emission_prior) + self.gaussian.penalty()
 
     def draw(self, states: Int[Tensor, " frame"], generator: torch.Generator) -> Float[Tensor, "frame feature"]:
         component = torch.multinomial(self.weights[states], 1, generator=generator)[:, 0]
@@ -394,11 +396,11 @@ class Categorical(Emission):
         return {"symbol": counts.index_add_(0, features[:, 0].long(), posterior).T}
 
     def maximise(self, counts: Counts) -> "Categorical":
-        counted = counts["symbol"] + self.prior.concentration - 1
+        counted = counts["symbol"] + self.prior.emission_prior - 1
         return replace(self, probabilities=ratio(counted, counted.sum(1), self.probabilities))
 
     def penalty(self) -> Float[Tensor, ""]:
-        return dirichlet(self.probabilities, self.prior.concentration)
+        return dirichlet(self.probabilities, self.prior.emission_prior)
 
     def draw(self, states: Int[Tensor, " frame"], generator: torch.Generator) -> Float[Tensor, "frame feature"]:
         return torch.multinomial(self.probabilities[states], 1, generator=generator).to(self.probabilities)
@@ -460,11 +462,11 @@ class Poisson(Emission):
 
     def maximise(self, counts: Counts) -> "Poisson":
         weight = counts["weight"] + self.prior.rate_weight
-        return replace(self, rate=ratio(counts["sum"] + self.prior.rate, weight, self.rate))
+        return replace(self, rate=ratio(counts["sum"] + self.prior.rate_prior, weight, self.rate))
 
     def penalty(self) -> Float[Tensor, ""]:
         prior = self.prior
-        added = torch.full_like(self.rate, prior.rate)
+        added = torch.full_like(self.rate, prior.rate_prior)
         return (torch.special.xlogy(added, self.rate) - prior.rate_weight * self.rate).sum()
 
     def draw(self, states: Int[Tensor, " frame"], generator: torch.Generator) -> Float[Tensor, "frame feature"]:

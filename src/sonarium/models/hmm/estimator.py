@@ -38,8 +38,7 @@ Packed = list[tuple[Block, Tensor]]
 class HMM(BaseEstimator):
     """A hidden Markov model, fitted by expectation-maximisation.
 
-    The settings that `HMMConfig` and `EmissionPrior` have mean the same here; `covariance_prior` is
-    `EmissionPrior.covariance`, `emission_prior` is `EmissionPrior.concentration`, and so on. Besides:
+    The settings that `HMMConfig` and `EmissionPrior` have mean the same here. Besides:
 
     symbols: number of symbols of categorical emissions; by default one more than the greatest that `fit` is given.
     initial, transitions: the first state's and the transitions' probabilities that EM starts from. What is 0 stays
@@ -71,13 +70,13 @@ class HMM(BaseEstimator):
         start_prior: float = DEFAULT.start_prior,
         transition_prior: Any = DEFAULT.transition_prior,
         duration_prior: float = DEFAULT.duration_prior,
-        covariance_prior: float = PRIOR.covariance,
+        covariance_prior: float = PRIOR.covariance_prior,
         covariance_weight: float = PRIOR.covariance_weight,
-        mean_prior: float = PRIOR.mean,
+        mean_prior: float = PRIOR.mean_prior,
         mean_weight: float = PRIOR.mean_weight,
         floor: float = PRIOR.floor,
-        emission_prior: float = PRIOR.concentration,
-        rate_prior: float = PRIOR.rate,
+        emission_prior: float = PRIOR.emission_prior,
+        rate_prior: float = PRIOR.rate_prior,
         rate_weight: float = PRIOR.rate_weight,
         start: str = DEFAULT.start,
         repair: bool = DEFAULT.repair,

@@ -43,17 +43,16 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler):
         rng = np.random.default_rng(int(torch.randint(2**31, ())))
         self.structure = structure_of(config, Known(), rng, like.device)
         self.blank = first_emission(config, 0, like)
-        even, none = (
-            like.new_full((config.states,), 1 / config.states),
-            like.new_zeros(config.states, config.states),
-        )
-        chain = Chain(even, none)
+        # Before it is prepared, it is a model as any other: the control that is not trained is scored.
+        allowed, first = (one.to(like) for one in (self.structure.allowed, self.structure.start_allowed))
+        chain = Chain(first / first.sum(), allowed / allowed.sum(1, keepdim=True))
         if config.durations != "geometric":
             lasting = like.new_full((config.states, config.max_duration), 1 / config.max_duration)
             chain = replace(chain, durations=lasting)
         self.register_buffer("allowed", self.structure.allowed)
         for name, value in tensors(Model(self.structure, chain, self.blank)).items():
             self.register_buffer(MODEL + name, value.clone())
+        self.get_buffer(MODEL + "mean").normal_()
         # What a pass has counted so far is saved with the model: a run may be stopped within a pass.
         for name, value in parts(self.nothing()).items():
             self.register_buffer(COUNT + name, value)
@@ -112,14 +111,11 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler):
         frames, own = np.concatenate(clips), np.array([len(clip) for clip in clips])
         if len(frames) < self.config.states:
             raise ValueError(f"{self.config.states} states: there are {len(frames)} frames, give no more states")
-        known = Known(transitions=self.even_moves()) if self.config.topology == "sparse" else Known()
+        # Of the sparse topology that was drawn.
+        even = self.model.chain.transitions.double().cpu().numpy()
+        known = Known(transitions=even) if self.config.topology == "sparse" else Known()
         rng = np.random.default_rng(int(seed))
         self.model = start_model(self.config, frames, own, rng, self.model.chain.start, known)
-
-    def even_moves(self) -> np.ndarray:
-        """The transitions of the topology that was drawn, all equally probable."""
-        allowed = self.get_buffer("allowed").double().cpu().numpy()
-        return allowed / allowed.sum(1, keepdims=True)
 
     def packed(
         self, signal: Float[Tensor, "clip frame code"], lengths: Int[Tensor, " clip"]
@@ -253,7 +249,7 @@ HMM = ModelEntry(
     HiddenMarkov,
     {"default": default, "semi-markov": semi_markov},
     kinds=("codes",),
-    main=("states", "emission", "topology", "durations", "transition_prior", "arithmetic"),
+    main=("states", "emission", "covariance", "topology", "durations", "transition_prior", "arithmetic"),
     cut="whole",
     drop_last=False,
 )
