@@ -20,10 +20,11 @@ import torch
 from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
-from sonarium.measures.sequence.entropy import Rate, markov_entropy_rate
+from sonarium.measures.sequence.entropy import Rate, markov_entropy_rate, stationary
 from sonarium.measures.sequence.ngrams import NGrams, markov_order
 from sonarium.measures.sequence.prediction import bits_per_symbol
 from sonarium.measures.statistics import interval
+from sonarium.models.gru import Recurrent
 from sonarium.models.hmm import HMM, merge_states
 from sonarium.models.hmm.selection import paired_p_value
 
@@ -37,6 +38,8 @@ SETTINGS: dict[str, Any] = dict(emission_prior=1.001, transition_prior=1.02, max
 PLANTED = [
     (order, syllables) for order, syllables in zip((1, 1, 1, 2, 2, 2, 2, 3, 3, 3), (5, 6, 8) * 4, strict=False)
 ]
+UNITS, EPOCHS = 64, 40
+"""Of the recurrent network."""
 Songs = list[np.ndarray]
 
 
@@ -116,11 +119,64 @@ def ngram_bits(order: int, symbols: int, train: Songs, test: Songs, skip: int = 
     return bits_per_symbol(np.concatenate(logs), [len(one) for one in logs], skip).mean
 
 
+def recurrent(bird: str, seed: int) -> dict[str, float]:
+    """A GRU over syllables, the neural baseline: as many epochs as are best for the songs that choose."""
+    songs, symbols = read(bird)
+    one, two = round(TRAIN * len(songs)), round(CHOOSE * len(songs))
+    _, curve = trained(songs[:one], symbols, seed, EPOCHS, songs[one:two])
+    epochs = 1 + int(np.argmin(curve))
+    network, _ = trained(songs[:two], symbols, seed, epochs)
+    logs, lengths = predicted(network, songs[two:], symbols), [len(song) for song in songs[two:]]
+    found = {"epochs": epochs, "bits": bits_per_symbol(logs, lengths).mean}
+    return found | {"bits from third": bits_per_symbol(logs, lengths, 2).mean}
+
+
+def trained(
+    songs: Songs, symbols: int, seed: int, epochs: int, choose: Songs | None = None
+) -> tuple[Recurrent, list[float]]:
+    """The network, and bits a syllable of the songs that choose after each epoch."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Recurrent(symbols, symbols, UNITS, 1)
+    rng, optimiser, curve = np.random.default_rng(seed), torch.optim.Adam(network.parameters(), 3e-3), []
+    for _ in range(epochs):
+        for part in np.array_split(rng.permutation(len(songs)), len(songs) // 16):
+            hot, own = padded([songs[number] for number in part], symbols)
+            logs = network(hot).log_softmax(2)
+            loss = -(logs * hot).sum() / own.sum()
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+        if choose:
+            logs = predicted(network, choose, symbols)
+            curve.append(bits_per_symbol(logs, [len(song) for song in choose]).mean)
+    return network, curve
+
+
+def padded(songs: Songs, symbols: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """One-hot songs, zeros beyond their ends, and which syllables there are."""
+    length = max(map(len, songs))
+    hot = torch.zeros(len(songs), length, symbols)
+    for row, song in zip(hot, songs, strict=True):
+        row[torch.arange(len(song)), torch.from_numpy(song)] = 1
+    return hot, hot.sum(2) > 0
+
+
+@torch.no_grad()
+def predicted(network: Recurrent, songs: Songs, symbols: int) -> np.ndarray:
+    """log p of each syllable given those before it."""
+    hot, own = padded(songs, symbols)
+    return (network(hot).log_softmax(2) * hot).sum(2)[own].double().numpy()
+
+
 def planted_bird(number: int, order: int, syllables: int) -> dict[str, float]:
     """A grammar of this order whose states are the last syllables, and one in five of which is there twice: the
     order that is chosen, and what a hidden Markov model misses of the planted entropy rate."""
     rng = np.random.default_rng(1000 + number)
-    states, moves = contexts(rng, order, syllables)
+    states, moves, rule = contexts(rng, order, syllables)
+    often = stationary(moves) > 1e-6
+    distinct = len({rule[key] for key, seen in zip(states, often, strict=True) if seen})
     twice = rng.choice(len(states), max(1, len(states) // 5), replace=False)
     labels, moves = doubled(np.array([state[-1] for state in states]), moves, twice, rng)
     emissions = np.eye(syllables)[labels]
@@ -138,25 +194,30 @@ def planted_bird(number: int, order: int, syllables: int) -> dict[str, float]:
     # The first syllables are less predictable than the rate says.
     missed = bits(best, test, 5).mean - bits(bird, test, 5).mean
     return {
-        "order": order, "chosen": chosen, "syllables": syllables, "hidden states": len(labels),
+        "order": order, "chosen": chosen, "syllables": syllables, "histories": distinct,
         "states": best.states, "rate": markov_entropy_rate(moves), "missed": missed,
     }  # fmt: skip
 
 
-def contexts(rng: np.random.Generator, order: int, syllables: int) -> tuple[list[tuple[int, ...]], np.ndarray]:
-    """States are the last `order` syllables; each is followed by two or three others, unlike those of any shorter
-    history."""
+def contexts(
+    rng: np.random.Generator, order: int, syllables: int
+) -> tuple[list[tuple[int, ...]], np.ndarray, dict[tuple[int, ...], tuple[int, ...]]]:
+    """States are the last `order` syllables; each is followed by two or three others. After two of the syllables, what
+    follows depends on all of the history, after the others on the syllable alone. The third result is that history."""
     everyone = [tuple(int(one) for one in key) for key in np.ndindex(*[syllables] * order)]
-    follow = {}
-    for key in everyone:
+    remembering = rng.choice(syllables, 2, replace=False).tolist()
+    rule = {key: key if key[-1] in remembering else key[-1:] for key in everyone}
+    choices = {}
+    for key in sorted(set(rule.values())):
         after = rng.choice(syllables, int(rng.integers(2, 4)), replace=False)
-        follow[key] = dict(zip(after.tolist(), rng.dirichlet(np.ones(len(after))), strict=True))
+        choices[key] = dict(zip(after.tolist(), rng.dirichlet(np.ones(len(after))), strict=True))
+    follow = {key: choices[rule[key]] for key in everyone}
     place = {key: at for at, key in enumerate(everyone)}
     moves = np.zeros((len(everyone), len(everyone)))
     for key, after in follow.items():
         for syllable, p in after.items():
             moves[place[key], place[(*key[1:], syllable)]] += p
-    return everyone, moves
+    return everyone, moves, rule
 
 
 def doubled(
@@ -177,6 +238,7 @@ def jobs() -> dict[str, Any]:
     for bird in BIRDS:
         found[f"birds/{bird}/ngrams"] = lambda bird=bird: plain(bird)
         for seed in SEEDS:
+            found[f"neural/{bird}/{seed}"] = lambda bird=bird, seed=seed: recurrent(bird, seed)
             found[f"birds/{bird}/{seed}"] = lambda bird=bird, seed=seed: grammar_of_bird(bird, seed)
     for number, (order, syllables) in enumerate(PLANTED):
         found[f"orders/{number}"] = lambda n=number, o=order, s=syllables: planted_bird(n, o, s)
@@ -209,7 +271,7 @@ def write(kept: dict[str, Any]) -> None:
     planted = [kept[f"orders/{number}"] for number in range(len(PLANTED))]
     lines = [
         [
-            *(str(one[key]) for key in ("order", "chosen", "syllables", "hidden states", "states")),
+            *(str(one[key]) for key in ("order", "chosen", "syllables", "histories", "states")),
             *(f"{one[key]:.3f}" for key in ("rate", "missed")),
         ]
         for one in planted
@@ -218,7 +280,7 @@ def write(kept: dict[str, Any]) -> None:
         "order",
         "chosen",
         "syllables",
-        "planted states",
+        "histories",
         "states by validation",
         "planted bits",
         "bits missed",
@@ -229,7 +291,7 @@ def write(kept: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="birds,orders")
+    parser.add_argument("--parts", default="birds,neural,orders")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from stub_engine import StubEngine
 
-from sonarium.models.gru import GRU, GRUConfig
+from sonarium.models.gru import CodeGRU, GRUConfig
 from sonarium.models.optim import AdamConfig
 from sonarium.worlds.contract import Batch, Signal
 
@@ -15,7 +15,7 @@ SIGNAL = Signal("codes", (6, 2), frame_rate=10.0)
 
 def gru(**changed):
     torch.manual_seed(0)
-    return GRU(GRUConfig(units=8, components=2, **changed), SIGNAL)
+    return CodeGRU(GRUConfig(units=8, components=2, **changed), SIGNAL)
 
 
 def test_a_head_of_zeros_is_a_gaussian_about_the_mean():
@@ -63,6 +63,6 @@ def test_it_learns_a_signal_that_repeats_and_draws_it():
 
 def test_what_it_cannot_learn_from_is_refused():
     with pytest.raises(ValueError, match="give --codes RUN"):
-        GRU(GRUConfig(), Signal("wave", (100,), 100))
+        CodeGRU(GRUConfig(), Signal("wave", (100,), 100))
     with pytest.raises(ValueError, match="units=0"):
         GRUConfig(units=0)

@@ -67,7 +67,7 @@ class Recurrent(nn.Module):
         return self.head(torch.cat([before, self.states(frames[:, :-1])], 1))
 
 
-class GRU(Learner, FrameEncoder, Sampler):
+class CodeGRU(Learner, FrameEncoder, Sampler):
     mean: Tensor
     scale: Tensor
 
@@ -185,7 +185,7 @@ def default(kind: SignalKind) -> GRUConfig:
 
 ENTRY = ModelEntry(
     "recurrent network of codes: the density of the next frame",
-    GRU,
+    CodeGRU,
     {"default": default},
     kinds=("codes",),
     main=("units", "layers", "components", "learning_rate"),
