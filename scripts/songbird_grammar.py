@@ -202,8 +202,9 @@ def planted_bird(number: int, order: int, syllables: int) -> dict[str, float]:
 def contexts(
     rng: np.random.Generator, order: int, syllables: int
 ) -> tuple[list[tuple[int, ...]], np.ndarray, dict[tuple[int, ...], tuple[int, ...]]]:
-    """States are the last `order` syllables; each is followed by two or three others. After two of the syllables, what
-    follows depends on all of the history, after the others on the syllable alone. The third result is that history."""
+    """States are the last `order` syllables; each is followed by two or three others. After two of the syllables,
+    what follows depends on all of the history, after the others on the syllable alone. The third result is that
+    history."""
     everyone = [tuple(int(one) for one in key) for key in np.ndindex(*[syllables] * order)]
     remembering = rng.choice(syllables, 2, replace=False).tolist()
     rule = {key: key if key[-1] in remembering else key[-1:] for key in everyone}

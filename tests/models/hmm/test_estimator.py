@@ -1,6 +1,7 @@
 """The estimator: scikit-learn's contract, a published likelihood, EM that never falls, and what it refuses."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,11 +52,12 @@ def frames_of(emission, seed):
     return rng.normal(size=(60, 2)) + 2 * states[:, None]
 
 
-PRIORS = dict(
+WRONG: Any = "wrong"
+PRIORS: dict[str, Any] = dict(
     start_prior=1.5, transition_prior=2.0, duration_prior=1.5, mean_weight=0.5, mean_prior=1.0,
     covariance_weight=2.0, covariance_prior=0.5, emission_prior=1.5, rate_prior=0.5, rate_weight=0.3,
 )  # fmt: skip
-VARIANTS = [
+VARIANTS: list[dict[str, Any]] = [
     {"emission": "gaussian", "covariance": covariance} for covariance in ("spherical", "diagonal", "tied", "full")
 ] + [
     {"emission": "mixture", "covariance": "diagonal"},
@@ -105,7 +107,8 @@ def test_fixed_and_tied_transitions_stay_so_and_the_objective_rises():
 def test_parameters_are_counted():
     frames = frames_of("gaussian", 0)
     chain = 2 + 6
-    for covariance, each in (("spherical", 3), ("diagonal", 6), ("tied", 3), ("full", 9)):
+    covariances: Any = (("spherical", 3), ("diagonal", 6), ("tied", 3), ("full", 9))
+    for covariance, each in covariances:
         model = HMM(3, covariance=covariance, max_iter=1, random_state=0).fit(frames)
         assert model.n_parameters_ == chain + 6 + each, covariance
     left = HMM(3, topology="left-right", max_iter=1, random_state=0).fit(frames)
@@ -161,6 +164,7 @@ def test_explicit_durations_are_learnt_and_drawn():
     model = HMM(3, durations="categorical", max_duration=8, random_state=0, max_iter=30).fit(
         frames, lengths=[60, 60]
     )
+    assert model.durations_ is not None
     assert (model.durations_[:, 3] > 0.9).all() and (np.diagonal(model.transmat_) == 0).all()
     drawn = model.sample(40, random_state=0)[1]
     runs = np.diff(np.flatnonzero(np.append(1, np.diff(drawn))))
@@ -177,8 +181,8 @@ def test_explicit_durations_are_learnt_and_drawn():
         (lambda: HMM(2).fit(np.zeros((4, 1)), lengths=[4, 0]), "at least 1 for each sequence"),
         (lambda: HMM(2, "categorical").fit([[0], [1], [-1]]), "whole numbers of at least 0"),
         (lambda: HMM(2, "poisson").fit([[0.5], [1], [1]]), "whole numbers of at least 0"),
-        (lambda: HMM(2, "wave").fit(np.zeros((4, 1))), "emission='wave': choose one of gaussian"),
-        (lambda: HMM(2, covariance="round").fit(np.zeros((4, 1))), "choose one of spherical"),
+        (lambda: HMM(2, WRONG).fit(np.zeros((4, 1))), "emission='wrong': choose one of gaussian"),
+        (lambda: HMM(2, covariance=WRONG).fit(np.zeros((4, 1))), "choose one of spherical"),
         (lambda: HMM(2, transition_prior=0.5).fit(np.zeros((4, 1))), "at least 1"),
         (lambda: HMM(2, transitions=[[0.5, 0.6], [0, 1]]).fit(np.zeros((4, 1))), "sum to 1"),
         (lambda: HMM(2, fixed=np.eye(2)).fit(np.zeros((4, 1))), "give transitions, too"),

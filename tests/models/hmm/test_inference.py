@@ -1,6 +1,8 @@
 """Forward-backward and Viterbi against sums over all paths, in both arithmetics, for sequences of different
 lengths."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,7 @@ def some_chain(rng, states=3, durations=0, zeros=False):
     return Chain(rows(states), moves, rows(states, durations) if durations else None)
 
 
-def expected_in(chain, density, arithmetic, lengths=LENGTHS):
+def expected_in(chain, density, arithmetic, lengths=LENGTHS) -> tuple[Any, Any]:
     (block,) = pack(lengths, 3)
     found = expect(chain, lambda: density[block.source].clone(), block, arithmetic, Workspace())
     return block, found

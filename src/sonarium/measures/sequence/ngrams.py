@@ -6,6 +6,7 @@ better.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -77,6 +78,7 @@ def markov_order(
     best = int(np.argmin(bits))
     for order in range(best):
         losses = each[order] - each[best]
-        if np.ptp(losses) == 0 or stats.ttest_1samp(losses, 0, alternative="greater").pvalue >= level:
+        test: Any = None if np.ptp(losses) == 0 else stats.ttest_1samp(losses, 0, alternative="greater")
+        if test is None or test.pvalue >= level:
             return order, bits
     return best, bits

@@ -12,7 +12,7 @@ What follows Rabiner 1989 is in `inference.py`, expectation-maximisation in `em.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import log, nan
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,13 +21,22 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 from torch import Tensor
 
-from sonarium.models.hmm.config import HMMConfig
+from sonarium.models.hmm.config import HMMConfig, Start
 from sonarium.models.hmm.em import Model, Statistics, e_step, empty_states, m_step, repair, rises
-from sonarium.models.hmm.emissions import Categorical, EmissionPrior, Gaussian, Mixture, Poisson
-from sonarium.models.hmm.inference import Chain, Workspace, expect, viterbi
+from sonarium.models.hmm.emissions import (
+    Categorical,
+    Covariance,
+    EmissionKind,
+    EmissionPrior,
+    Gaussian,
+    Mixture,
+    Poisson,
+)
+from sonarium.models.hmm.inference import Arithmetic, Chain, Workspace, expect, viterbi
 from sonarium.models.hmm.packing import Block, lengths_of, pack
 from sonarium.models.hmm.sampling import draw
 from sonarium.models.hmm.starting import Known, start_model, structure_of
+from sonarium.models.hmm.structure import Durations, Topology
 
 DEFAULT = HMMConfig()
 PRIOR = EmissionPrior()
@@ -51,17 +60,28 @@ class HMM(BaseEstimator):
     device: where torch computes, "cpu" or "cuda".
     """
 
+    emission: EmissionKind
+    covariance: Covariance
+    topology: Topology
+    durations: Durations
+    start: Start
+    arithmetic: Arithmetic
+    dtype: Literal["float64", "float32"]
+    n_features_in_: int
+    model_: Model
+    counts_: Statistics | None
+
     def __init__(
         self,
         states: int = 1,
-        emission: str = DEFAULT.emission,
+        emission: EmissionKind = DEFAULT.emission,
         *,
-        covariance: str = DEFAULT.covariance,
+        covariance: Covariance = DEFAULT.covariance,
         components: int = DEFAULT.components,
         symbols: int | None = None,
-        topology: str = DEFAULT.topology,
+        topology: Topology = DEFAULT.topology,
         sparsity: float = DEFAULT.sparsity,
-        durations: str = DEFAULT.durations,
+        durations: Durations = DEFAULT.durations,
         max_duration: int = DEFAULT.max_duration,
         initial: Any = None,
         transitions: Any = None,
@@ -78,14 +98,14 @@ class HMM(BaseEstimator):
         emission_prior: float = PRIOR.emission_prior,
         rate_prior: float = PRIOR.rate_prior,
         rate_weight: float = PRIOR.rate_weight,
-        start: str = DEFAULT.start,
+        start: Start = DEFAULT.start,
         repair: bool = DEFAULT.repair,
         learn: tuple[str, ...] = ("chain", "emissions"),
         n_init: int = 1,
         max_iter: int = 100,
         tol: float = 1e-2,
-        arithmetic: str = DEFAULT.arithmetic,
-        dtype: str = DEFAULT.dtype,
+        arithmetic: Arithmetic = DEFAULT.arithmetic,
+        dtype: Literal["float64", "float32"] = DEFAULT.dtype,
         device: str = "cpu",
         random_state: Any = None,
     ):
@@ -189,7 +209,7 @@ class HMM(BaseEstimator):
         )
 
     def frames(self, X: Any, reset: bool) -> Float[np.ndarray, "frame feature"]:
-        frames = validate_data(self, X, dtype=np.float64, reset=reset)
+        frames: Any = validate_data(self, X, dtype=np.float64, reset=reset)
         if self.emission in ("categorical", "poisson"):
             if (frames < 0).any() or (frames != np.floor(frames)).any():
                 raise ValueError(
@@ -248,7 +268,7 @@ class HMM(BaseEstimator):
                 f"expected {self.states} of {self.n_features_in_}"
             )
         structure = structure_of(config, known, rng, self.like.device)
-        if self.topology == other.topology and known == Known():
+        if self.topology == other.topology and self.initial is None and self.transitions is None:
             # A sparse topology is that of the other model, and so are transitions that it has lost.
             structure = replace(
                 structure, allowed=model.structure.allowed, start_allowed=model.structure.start_allowed
@@ -392,8 +412,9 @@ class HMM(BaseEstimator):
     ) -> "HMM":
         """A model with these parameters, fitted to nothing: of Gaussians, a mixture (with weights), symbols,
         counts."""
-        kind = "categorical" if probabilities is not None else "poisson" if rates is not None else "gaussian"
-        kind = "mixture" if weights is not None else kind
+        kind: EmissionKind = "mixture" if weights is not None else "gaussian"
+        if probabilities is not None or rates is not None:
+            kind = "categorical" if rates is None else "poisson"
         made = cls(len(initial), kind, initial=initial, transitions=transitions, **settings)
         if durations is not None and made.durations == "geometric":
             made.set_params(durations="categorical", max_duration=len(durations[0]))

@@ -77,9 +77,15 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler):
     @property
     def counts(self) -> Statistics:
         held = {name[len(COUNT) :]: value for name, value in self.named_buffers() if name.startswith(COUNT)}
-        named = ("log_likelihood", "occupancy", "start", "transitions")
         emission = {name[len("emission_") :]: one for name, one in held.items() if name.startswith("emission_")}
-        return Statistics(*(held[name] for name in named), held.get("durations"), emission)
+        return Statistics(
+            held["log_likelihood"],
+            held["occupancy"],
+            held["start"],
+            held["transitions"],
+            held.get("durations"),
+            emission,
+        )
 
     def nothing(self) -> Statistics:
         """The counts of no frames."""

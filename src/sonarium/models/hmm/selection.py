@@ -57,7 +57,7 @@ def choose_states(
     fitted, held = rows_of(own, train), rows_of(own, validation)
     found = []
     for states in candidates:
-        model = clone(template).set_params(states=states).fit(frames[fitted], lengths=own[train])
+        model = copy_of(template, states=states).fit(frames[fitted], lengths=own[train])
         if criterion == "validation":
             score = -model.score(frames[held], lengths=own[validation]) / len(held)
         else:
@@ -67,6 +67,13 @@ def choose_states(
     if not found:
         raise ValueError("no numbers of states to choose from: give at least one")
     return min(found, key=lambda choice: choice.score).model, found
+
+
+def copy_of(template: HMM, **changed: Any) -> HMM:
+    """An unfitted estimator of the same settings, but for these."""
+    made = clone(template)
+    assert isinstance(made, HMM), made
+    return made.set_params(**changed)
 
 
 def split_sequences(
@@ -86,9 +93,9 @@ def split_sequences(
 
 def rows_of(lengths: Int[np.ndarray, " sequence"], numbers: Int[np.ndarray, " chosen"]) -> Int[np.ndarray, " row"]:
     """The rows of the frames of these sequences."""
-    ends = np.cumsum(lengths)
-    parts = [np.arange(ends[number] - lengths[number], ends[number]) for number in numbers]
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    chosen = np.zeros(len(lengths), bool)
+    chosen[numbers] = True
+    return np.flatnonzero(np.repeat(chosen, lengths))
 
 
 def by_sequence(model: HMM, X: np.ndarray, lengths: np.ndarray) -> Float[np.ndarray, " sequence"]:
@@ -163,7 +170,8 @@ def paired_p_value(losses: Float[np.ndarray, " sequence"]) -> float:
         raise ValueError(f"{len(losses)} held-out sequence: give at least 2, so that their spread is known")
     if np.ptp(losses) == 0:
         return float(losses[0] <= 0)
-    return float(stats.ttest_1samp(losses, 0, alternative="greater").pvalue)
+    test: Any = stats.ttest_1samp(losses, 0, alternative="greater")
+    return float(test.pvalue)
 
 
 def sequence_p_value(
@@ -298,6 +306,6 @@ def merged(model: Model, counts: Statistics, group: Int[np.ndarray, " state"]) -
 
 def refitted(template: HMM, model: Model, max_iter: int) -> HMM:
     """An estimator of these parameters, to be fitted on."""
-    made = clone(template).set_params(states=model.states, max_iter=max_iter, initial=None, transitions=None)
+    made = copy_of(template, states=model.states, max_iter=max_iter, initial=None, transitions=None)
     made.model_, made.n_features_in_ = model, model.emission.dimensions
     return made

@@ -6,6 +6,7 @@ degenerate and no symbol impossible.
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,9 +71,9 @@ def labels_of(
         return quietly(mixture, points)
     clusters = min(states, distinct)
     if len(points) > FEW:
-        found = quietly(MiniBatchKMeans(clusters, random_state=seed, n_init=3, batch_size=4096), points)
+        found = quietly(clustering(MiniBatchKMeans, clusters, seed), points)
     else:
-        found = quietly(KMeans(clusters, random_state=seed, n_init=1), points)
+        found = quietly(clustering(KMeans, clusters, seed), points)
     if clusters < states:
         # Fewer distinct frames than states: each cluster is divided by chance.
         times = -(-states // clusters)
@@ -83,6 +84,11 @@ def labels_of(
 def nearest(points: Float[np.ndarray, "frame some"], centres: Float[np.ndarray, "state some"]) -> np.ndarray:
     squares = np.square(centres).sum(1) - 2 * points @ centres.T
     return squares.argmin(1)
+
+
+def clustering(kind: type[KMeans] | type[MiniBatchKMeans], clusters: int, seed: int) -> KMeans | MiniBatchKMeans:
+    one: Any = 1
+    return kind(clusters, random_state=seed, n_init=one)
 
 
 def quietly(clusters: KMeans | MiniBatchKMeans | GaussianMixture, points: np.ndarray) -> Int[np.ndarray, " frame"]:
@@ -234,7 +240,7 @@ def emission_from(
                 seed = int(rng.integers(2**31))
                 own_frames = frames[own]
                 count = min(each, len(np.unique(own_frames, axis=0)))
-                inner[own] = quietly(KMeans(count, random_state=seed, n_init=1), own_frames)
+                inner[own] = quietly(clustering(KMeans, count, seed), own_frames)
             elif own.any():
                 inner[own] = rng.integers(each, size=own.sum())
         counts = emission.count_components(features, posterior[:, :, None] * soft(inner, each, like)[:, None])
