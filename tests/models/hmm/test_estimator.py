@@ -31,7 +31,9 @@ OF_ROWS = {
 def test_it_is_an_estimator_of_scikit_learn(states):
     with unchecked(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        check_estimator(HMM(states), expected_failed_checks=OF_ROWS if states > 1 else {}, on_skip=None)
+        check_estimator(
+            HMM(states, max_iter=5), expected_failed_checks=OF_ROWS if states > 1 else {}, on_skip=None
+        )
 
 
 @pytest.mark.parametrize(("states", "expected"), [(1, 391.9189), (2, 341.8787), (3, 328.5275)])
