@@ -168,6 +168,8 @@ MODELS: "Kind[ModelEntry]" = Kind(
         "vq-vae": "sonarium.models.autoencoders:VQ_VAE",
         "cpc": "sonarium.models.cpc.presets:CPC",
         "encoder": "sonarium.models.external:EXTERNAL",
+        "hmm": "sonarium.models.hmm.learner:HMM",
+        "gru": "sonarium.models.gru:ENTRY",
     },
 )
 AGENTS: "Kind[AgentEntry]" = Kind("agents", "sonarium.agents.contract:AgentEntry", {})
