@@ -23,7 +23,7 @@ from PIL import Image
 from scipy import signal, stats
 
 from sonarium.features.gestures import fit, pitch_error
-from sonarium.worlds.audio.file import Recording, read_mono
+from sonarium.worlds.audio.decoder import header_of, read_mono
 from sonarium.worlds.songbird.world import Songbird, SongbirdConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +81,7 @@ def real(data: Path) -> dict[str, Any]:
     """The pitch of each recording sung again, as `sonarium gestures` tells it."""
     found = {}
     for path in sorted(data.rglob("*.wav")):
-        rate = min(Recording(path).header.rate, 48_000)
+        rate = min(header_of(path).rate, 48_000)
         wave = read_mono(path, rate).numpy()
         try:
             gestures = fit(wave, rate)

@@ -20,7 +20,7 @@ import tyro
 from sonarium.commands.faults import UsageError
 from sonarium.commands.flags import parse
 from sonarium.files import written_aside
-from sonarium.worlds.audio.file import Recording, read_mono
+from sonarium.worlds.audio.decoder import header_of, read_mono
 
 HIGHEST_RATE = 48_000
 """Sampling rate in Hz above which a recording is resampled: no gesture is heard beyond."""
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
     # The model of the syrinx takes a while to load, which a person who asks for help should not wait for.
     from sonarium.features.gestures import FRAME_RATE, fit, pitch_error
 
-    rate = min(Recording(flags.file).header.rate, HIGHEST_RATE)
+    rate = min(header_of(flags.file).rate, HIGHEST_RATE)
     if rate < LOWEST_RATE:
         raise ValueError(
             f"'{flags.file}' has {rate} samples a second: give a recording with {LOWEST_RATE} or more"
