@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sonarium.models.hmm.emissions import Counts, Emission
+from sonarium.models.hmm.emissions import Counts, Emission, Gaussian
 from sonarium.models.hmm.inference import Arithmetic, Chain, Workspace, expect
 from sonarium.models.hmm.packing import Block
 from sonarium.models.hmm.structure import Structure
@@ -77,7 +77,7 @@ def e_step(
     space = space or Workspace()
     total: Statistics | None = None
     for block, features in blocks:
-        found = expect(model.chain, lambda own=features: model.emission.log_density(own), block, arithmetic, space)
+        found = expect(model.chain, lambda own=features: densities(model, own, space), block, arithmetic, space)
         if not bool(torch.isfinite(found.log_likelihood).all()):
             number = int(block.numbers[~torch.isfinite(found.log_likelihood)][0])
             raise ValueError(
@@ -95,6 +95,16 @@ def e_step(
         total = counted if total is None else total + counted
     assert total is not None, "no frames"
     return total
+
+
+def densities(
+    model: Model, features: Float[Tensor, "frame some"], space: Workspace
+) -> Float[Tensor, "frame state"]:
+    """In memory that is used again, where the emission can."""
+    if isinstance(model.emission, Gaussian):
+        out = space.take("density", len(features), model.states, like=features)
+        return model.emission.log_density(features, out)
+    return model.emission.log_density(features)
 
 
 def m_step(model: Model, counts: Statistics, learn: Iterable[str] = ("chain", "emissions")) -> Model:

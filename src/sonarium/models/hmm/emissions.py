@@ -168,12 +168,15 @@ class Gaussian(Emission):
     def variance(self) -> Float[Tensor, "state feature"]:
         return self.spread[:, None].expand_as(self.mean) if self.covariance == "spherical" else self.spread
 
-    def log_density(self, features: Float[Tensor, "frame some"]) -> Float[Tensor, "frame state"]:
+    def log_density(
+        self, features: Float[Tensor, "frame some"], out: Float[Tensor, "frame state"] | None = None
+    ) -> Float[Tensor, "frame state"]:
+        """Into `out`, where covariances are not matrices: what is as large as this takes long to allocate."""
         mean, size = self.mean - self.centre, self.dimensions
         if not self.wide:
             precision = 1 / self.variance
             constant = -0.5 * (size * log(2 * pi) + (self.variance.log() + mean.square() * precision).sum(1))
-            return torch.addmm(constant, features, torch.cat([mean * precision, -0.5 * precision], 1).T)
+            return torch.addmm(constant, features, torch.cat([mean * precision, -0.5 * precision], 1).T, out=out)
         cholesky = torch.linalg.cholesky(self.spread)
         constant = size * log(2 * pi) + 2 * cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         whiten = torch.linalg.inv(cholesky)

@@ -136,7 +136,10 @@ def scaled(
         arriving[time].mul_(beta)
     posterior.mul_(forward)
     first = block.sizes[0]
-    leaving = forward[: len(forward) - first] if block.even else forward.index_select(0, block.previous)
+    leaving = forward[: len(forward) - first]
+    if not block.even:
+        out = space.take("leaving", len(block.previous), density.shape[1], like=density)
+        leaving = torch.index_select(forward, 0, block.previous, out=out)
     return Expectation(
         sums(predictive, block),
         predictive,
