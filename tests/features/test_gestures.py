@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sonarium.features.gestures import REST, fit, levels, pitch_error
-from sonarium.worlds.audio.file import read_mono
+from sonarium.worlds.audio.decoder import read_mono
 from sonarium.worlds.songbird.world import Songbird, SongbirdConfig
 
 RATE = 16_000

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import soxr
@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sonarium.config import Range, check_ranges
 from sonarium.models.contract import Encoder, FrameEncoder, Learner, ModelEntry
 from sonarium.worlds.contract import Batch, Signal
 
@@ -42,22 +43,20 @@ class ExternalConfig:
     encoder: str = ""
     """Encoder to evaluate: an .onnx file, a .pt2 program of torch.export, or a folder of Hugging Face
     transformers."""
-    input_rate: int = 0
+    input_rate: Annotated[int, Range(0, 10**7)] = 0
     """Sampling rate in Hz that the encoder takes; 0 takes what its files say, or else that of the clips."""
-    hop: int = 0
+    hop: Annotated[int, Range(0, 10**7)] = 0
     """Hop length of its frames in samples at that rate; 0 measures it."""
     input: str = ""
     """Name of the input that takes the waveform, where there are several."""
     output: str = ""
     """Name of the output that is the codes; by default the first one of clips by codes, or by frames and codes."""
-    layer: int | None = None
+    layer: Annotated[int | None, Range(0, 1000)] = None
     """Hidden layer of transformers whose output is the codes, counted from 0, the input of the first; by default
     the last."""
 
     def __post_init__(self) -> None:
-        for name in ("input_rate", "hop"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: give a positive number, or 0")
+        check_ranges(self)
 
 
 def is_external(path: Path) -> bool:

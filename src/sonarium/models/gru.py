@@ -7,12 +7,14 @@ hidden state at each frame.
 
 from dataclasses import dataclass
 from math import log, pi
+from typing import Annotated
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sonarium.config import Range, check_ranges
 from sonarium.features.waveform import sounding
 from sonarium.models.contract import Engine, FrameEncoder, Learner, ModelEntry, Sampler, Source, Stateful
 from sonarium.models.optim import AdamConfig
@@ -24,23 +26,19 @@ NARROWEST = 1e-3
 
 @dataclass(frozen=True)
 class GRUConfig:
-    units: int = 64
+    units: Annotated[int, Range(1, 4096)] = 64
     """Units of each recurrent layer."""
-    layers: int = 1
+    layers: Annotated[int, Range(1, 16)] = 1
     """Recurrent layers."""
-    components: int = 4
+    components: Annotated[int, Range(1, 256)] = 4
     """Gaussians in the mixture of the next frame."""
     optimiser: AdamConfig = AdamConfig()
     """Adam."""
-    clip: float = 1.0
+    clip: Annotated[float, Range(0, above=True)] = 1.0
     """Largest norm of the gradient."""
 
     def __post_init__(self) -> None:
-        for name in ("units", "layers", "components"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
-        if not self.clip > 0:
-            raise ValueError(f"clip={self.clip}: give a number above 0")
+        check_ranges(self)
 
 
 class Recurrent(nn.Module):

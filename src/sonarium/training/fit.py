@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -104,7 +104,7 @@ class Meter:
     def load_state_dict(self, state: Tree) -> None:
         sums = state["sums"]
         # Version 0.1 kept one count for all.
-        counts: dict[str, int] = state["counts"] if "counts" in state else dict.fromkeys(sums, state["count"])
+        counts: Any = state["counts"] if "counts" in state else dict.fromkeys(sums, state["count"])
         for name, total in sums.items():
             if not (isinstance(total, Tensor) and total.shape == () and total.dtype == torch.float64):
                 raise ValueError(f"the sum of {name} is no number in double precision")

@@ -9,12 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from math import log, pi
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from sonarium.config import Range, check_ranges
 
 EmissionKind = Literal["gaussian", "mixture", "categorical", "poisson"]
 Covariance = Literal["spherical", "diagonal", "tied", "full"]
@@ -27,28 +29,25 @@ NOTHING = 1e-12
 class EmissionPrior:
     """Priors of emissions, as pseudo-observations."""
 
-    covariance_prior: float = 1e-2
+    covariance_prior: Annotated[float, Range(0)] = 1e-2
     """Scale of the inverse-gamma (inverse-Wishart) prior of covariances: added to each sum of squares."""
-    covariance_weight: float = 0.0
+    covariance_weight: Annotated[float, Range(0)] = 0.0
     """Frames that the prior of covariances counts as."""
-    mean_prior: float = 0.0
+    mean_prior: Annotated[float, Range()] = 0.0
     """The mean that means are drawn towards."""
-    mean_weight: float = 0.0
+    mean_weight: Annotated[float, Range(0)] = 0.0
     """Frames that the prior of means counts as."""
-    floor: float = 1e-3
+    floor: Annotated[float, Range(0)] = 1e-3
     """Least variance (eigenvalue of a covariance)."""
-    emission_prior: float = 1.0
+    emission_prior: Annotated[float, Range(1)] = 1.0
     """Dirichlet prior of symbols and of the weights of a mixture; 1 is flat."""
-    rate_prior: float = 0.0
+    rate_prior: Annotated[float, Range(0)] = 0.0
     """Counts that the gamma prior of Poisson rates adds."""
-    rate_weight: float = 0.0
+    rate_weight: Annotated[float, Range(0)] = 0.0
     """Frames that the gamma prior of Poisson rates counts as."""
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            least = 1.0 if one.name == "emission_prior" else 0.0
-            if one.name != "mean_prior" and not getattr(self, one.name) >= least:
-                raise ValueError(f"{one.name}={getattr(self, one.name)}: give a number of at least {least:g}")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,18 @@ crystallised song, with its tutor beside it. With `source`, the songs are made o
 (`resequence.py`) instead.
 """
 
-import math
 from abc import abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sonarium.config import Range, check_ranges
 from sonarium.worlds.contract import Batch, Factor, Mark, Progress, Signal, World, WorldEntry
 from sonarium.worlds.songbird.bird import (
     FRAME_RATE,
@@ -50,61 +50,52 @@ class SongbirdConfig:
 
     level: Literal["easy", "middle", "hard"] = "easy"
     """Difficulty: easy (5 syllables, order 1, 30 dB), middle (8, order 2, 20 dB) or hard (12, order 3, 10 dB)."""
-    birds: int = 5
+    birds: Annotated[int, Range(1, 10**4)] = 5
     """Number of birds, each with its own syllables and grammar."""
-    songs: int = 40
+    songs: Annotated[int, Range(1, 10**5)] = 40
     """Songs of each bird on each day."""
-    days: tuple[int, ...] = ()
+    days: Annotated[tuple[int, ...], Range(0, 10**5)] = ()
     """Ages of the pupil in days, in rising order, with its tutor beside them; none: crystallised song alone."""
     frozen: tuple[Part, ...] = ()
     """Parts of song that are the tutor's from the first day on: spectrum, timing, grammar."""
-    syllables: int | None = None
+    syllables: Annotated[int | None, Range(1, 64)] = None
     """Number of syllables of a bird; by default that of the level."""
-    order: int | None = None
+    order: Annotated[int | None, Range(1, 8)] = None
     """Order of the Markov grammar; by default that of the level."""
-    snr: float | None = None
+    snr: Annotated[float | None, Range(-100, 200)] = None
     """Signal-to-noise ratio of cage noise above 500 Hz, in dB; by default that of the level."""
-    repeats: int = 0
+    repeats: Annotated[int, Range(0, 64)] = 0
     """Number of syllables repeated with a memory of how often: hidden states that no low order has."""
-    shortest: int = 8
+    shortest: Annotated[int, Range(1, 10**4)] = 8
     """Fewest syllables in a song."""
-    longest: int = 20
+    longest: Annotated[int, Range(1, 10**4)] = 20
     """Most syllables in a song."""
-    babble: int = 45
+    babble: Annotated[int, Range(0, 10**5)] = 45
     """Age in days up to which a pupil babbles."""
-    crystallised: int = 90
+    crystallised: Annotated[int, Range(0, 10**5)] = 90
     """Age in days from which a pupil sings as its tutor does."""
-    rate: int = 16_000
+    rate: Annotated[int, Range(8000, 384_000)] = 16_000
     """Sampling rate in Hz."""
-    seconds: float = 1.0
+    seconds: Annotated[float, Range(0, 3600, above=True)] = 1.0
     """Duration of a training piece in seconds."""
     source: str | None = None
     """Folder of annotated recordings whose syllables are sung in a planted order, in place of rendered ones."""
-    memory: int = 512
+    memory: Annotated[int, Range(0, 10**6)] = 512
     """Megabytes of songs kept once they are made."""
 
     def __post_init__(self) -> None:
-        counts = {"birds": 1, "songs": 1, "shortest": 1, "repeats": 0, "memory": 0, "rate": 8000}
-        for name, least in counts.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least {least}")
-        for name in ("syllables", "order"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name}={value}: give a whole number of at least 1")
+        check_ranges(self)
         if self.longest < self.shortest:
             raise ValueError(
                 f"shortest={self.shortest}, longest={self.longest}: give longest no less than shortest"
             )
         if any(later <= earlier for earlier, later in zip(self.days, self.days[1:], strict=False)):
             raise ValueError(f"days={self.days}: give ages in rising order, each once")
-        if self.days and (self.days[0] < 0 or self.babble >= self.crystallised):
+        if self.days and self.babble >= self.crystallised:
             raise ValueError(
-                f"days={self.days}, babble={self.babble}, crystallised={self.crystallised}: give ages of at "
-                "least 0, and crystallised after babble"
+                f"babble={self.babble}, crystallised={self.crystallised}: give crystallised after babble"
             )
-        if self.snr is not None and not math.isfinite(self.snr):
-            raise ValueError(f"snr={self.snr}: give a finite number of dB")
-        if not 1 <= self.rate * self.seconds < math.inf:
+        if self.rate * self.seconds < 1:
             raise ValueError(f"rate={self.rate}, seconds={self.seconds}: a piece needs at least one sample")
         if self.frozen and not self.days:
             raise ValueError(f"frozen={self.frozen}: without days nothing develops; give days, too")
