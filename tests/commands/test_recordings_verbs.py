@@ -328,7 +328,7 @@ def test_a_preset_sets_the_defaults_of_the_training_and_flags_take_their_place()
         (["RUN", "--world", "recordings"], "--world recordings is for an --encoder without a run"),
         (["RUN", "--out", "x"], "--out is the run folder of an --encoder: name one"),
         (["--encoder", "a.onnx", "--world", "nowhere"], "no world is called 'nowhere'"),
-        (["--encoder", "a.onnx", "--world", "recordings", "--hop", "-1"], "--hop -1: give a positive number"),
+        (["--encoder", "a.onnx", "--world", "recordings", "--hop", "-1"], "--hop -1: give a whole number from 0"),
     ],
 )
 def test_what_an_encoder_is_scored_on_has_to_be_said(runs, words, said):

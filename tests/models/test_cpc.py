@@ -27,6 +27,7 @@ PARAMETERS = {
     "jefflai108-cdck5": 5_581_344,
     "jefflai108-cdck6": 7_331_328,
     "spijkervet": 7_414_784,
+    "speech": 678_528,
     "cpc-audio": 17_656_576,
     "cpc-audio-linear": 2_629_888,
 }
@@ -37,6 +38,7 @@ SAME_SPEAKER = replace(
     contrast=replace(CONFIGS["default"].contrast, from_sequence=0, from_speaker=5, from_batch=0, drawn="each"),
 )
 VARIANTS = CONFIGS | {
+    "speech": replace(CONFIGS["speech"], speaker=1),
     "same-speaker": SAME_SPEAKER,
     "transformer": replace(
         CONFIGS["default"], context=replace(CONFIGS["default"].context, network="transformer", heads=2)
@@ -73,7 +75,7 @@ def test_presets_have_the_size_and_shape_of_what_they_reproduce(name):
     with torch.device("meta"):
         learner = CPC(PRESETS[name]("wave"), Signal("wave", (20480,), 16000))
     assert sum(weight.numel() for weight in learner.parameters()) == PARAMETERS[name]
-    half = 2 if name == "default" else 1
+    half = 2 if name in ("default", "speech") else 1
     assert learner.encoder.frames(20480) == 128 // half
     assert learner.code_rate == 100 / half
     config = learner.config

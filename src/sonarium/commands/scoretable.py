@@ -66,9 +66,13 @@ def drawings(table: Table, title: str, width: int) -> list[Drawn]:
         [heading(group, table.groups), *(cell(table.meaning(key), group.scores.get(key)) for key in keys)]
         for group in table.groups
     ]
-    chances = [own_chance(table, group, keys) for group in table.groups]
-    beside = controls(table, keys)
-    together = [sum(map(breadth, filter(None, both))) for both in zip(columns, chances, strict=True)]
+    for intervals in (True, False):
+        chances = [own_chance(table, group, keys, intervals) for group in table.groups]
+        beside = controls(table, keys, intervals)
+        together = [sum(map(breadth, filter(None, both))) for both in zip(columns, chances, strict=True)]
+        # A narrow terminal shows controls without their intervals, which are on the page.
+        if sum(map(breadth, [labels, *beside])) + max(together) <= width:
+            break
     made = []
     for block in blocks(together, width - sum(map(breadth, [labels, *beside]))):
         above = Text(printable(f"{title} (more)" if made else title), "table.title")
@@ -117,24 +121,27 @@ def heading(group: Group, groups: Sequence[Group]) -> str:
     return "\n".join(lines)
 
 
-def own_chance(table: Table, group: Group, keys: list[str]) -> list[str]:
+def own_chance(table: Table, group: Group, keys: list[str], intervals: bool) -> list[str]:
     """A column of chance with its interval, where it depends on the codes of the group; else nothing."""
     if not group.own_chance:
         return []
     beside = [group.scores[key].controls.get("chance") if key in group.scores else None for key in keys]
     return [
         control("chance"),
-        *("" if one is None else written(table.meaning(key), one) for key, one in zip(keys, beside, strict=True)),
+        *(
+            "" if one is None else (written if intervals else mean)(table.meaning(key), one)
+            for key, one in zip(keys, beside, strict=True)
+        ),
     ]
 
 
-def controls(table: Table, keys: list[str]) -> list[list[str]]:
+def controls(table: Table, keys: list[str], intervals: bool) -> list[list[str]]:
     """A column for each control; a count of which less is better says nothing of it."""
     return [
         [
             control(who),
             *(
-                written(meaning, scores[key])
+                (written if intervals else mean)(meaning, scores[key])
                 if key in scores and ((meaning := table.meaning(key)).bounded or meaning.rising)
                 else ""
                 for key in keys
@@ -148,6 +155,10 @@ def cell(meaning: Meaning, score: Score | None) -> str:
     if score is None:
         return "–"
     return written(meaning, score.value)
+
+
+def mean(meaning: Meaning, value: Interval) -> str:
+    return number(meaning, value.mean)
 
 
 def written(meaning: Meaning, value: Interval) -> str:

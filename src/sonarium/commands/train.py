@@ -148,7 +148,7 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
 def with_steps(steps: int) -> type[ClipsFlags]:
     """The same flags, by default with as many steps as a preset wants."""
     [said] = [leaf.help for leaf in leaves(TrainFlags(Path())) if leaf.path == ("steps",)]
-    own = Annotated[int, tyro.conf.arg(help=said)]
+    own = Annotated[int, Range(0), tyro.conf.arg(help=said)]
     return dataclasses.make_dataclass(
         "ClipsFlags", [("steps", own, dataclasses.field(default=steps))], bases=(ClipsFlags,), frozen=True
     )
