@@ -142,6 +142,7 @@ WORLDS: "Kind[WorldEntry]" = Kind(
         "tones": "sonarium.worlds.tones.world:TONES",
         "syntone-file": "sonarium.worlds.tones.syntone:SYNTONE_FILE",
         "digits": "sonarium.worlds.digits:DIGITS",
+        "songbird": "sonarium.worlds.songbird.world:SONGBIRD",
         "recordings": "sonarium.worlds.recordings.world:RECORDINGS",
     },
 )

@@ -27,6 +27,8 @@ def config_of(world: str, folder: Path) -> Any:
     entry = WORLDS[world]
     if world == "tones":
         return entry.Config(rate=8000, seconds=0.15, frequencies=5, amplitudes=3, noises=2)
+    if world == "songbird":
+        return entry.Config(birds=2, songs=3, days=(45, 90), shortest=3, longest=6, seconds=0.4)
     if world == "recordings":
         corpus = folder / "corpus"
         path = str(corpus if corpus.is_dir() else write_corpus(corpus))

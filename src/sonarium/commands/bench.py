@@ -23,6 +23,7 @@ BENCHES = {
     "cpc": "a training step of predictive coding, beside the plain form of the same network",
     "loader": "random pieces of recordings, beside opening a file for each",
     "processes": "training in 2 processes of 1 thread, beside 1 process of 2 threads",
+    "syrinx": "a batch of birds, beside the same equations in NumPy, and beside real time",
     "rooms": "binaural rendering for a moving listener, beside pyroomacoustics",
 }
 

@@ -197,6 +197,10 @@ class World(ABC):
         """The world in one line."""
         return f"{self.name}: {len(self)} clips"
 
+    def about(self) -> dict[str, Any]:
+        """What else is known of the world, in JSON's terms: written beside its factors when it is exported."""
+        return {}
+
     def keep(self, folder: Path) -> str:
         """Write into a run folder what the run must keep of this world; a remark for the user, if any."""
         return ""

@@ -1,7 +1,7 @@
 """Writes the clips of a world to a folder of sound files with a manifest.
 
     manifest.csv    one row a clip: file, clip, group, gain, and its factors (or manifest.parquet)
-    factors.json    the world, its sampling rate, and the values of each factor and track
+    factors.json    the world, its sampling rate, the values of each factor and track, and what else is known
     clips/          one sound file a clip, without padding
     segments.csv    path, onset and offset in seconds, label: where clips have annotated segments
     tracks/         one .npy a clip (frame, track), in single precision: where factors change within a clip
@@ -69,6 +69,7 @@ def save_audio(
         if world.tracks:
             (aside / "tracks").mkdir()
             about |= {"tracks": described(world.tracks), "track_rate": world.track_rate}
+        about |= world.about()
         (aside / "factors.json").write_text(json.dumps(about, indent=1) + "\n")
         write = write_csv if manifest == "csv" else write_parquet
         write(aside / f"manifest.{manifest}", write_clips(world, aside, format, progress))

@@ -1,0 +1,1 @@
+"""Songbirds: a voice with known gestures, a grammar of syllables, and a pupil that learns both."""

@@ -1,0 +1,239 @@
+"""Songs made of recorded syllables in a planted order, so that a model of grammar is judged on real sound.
+
+A bird is a group of the recordings (individual, bird); its syllables are the annotated segments. Their order is
+that of a grammar drawn from the seed; the gaps between them are lengths of real gaps, and what sounds in these is
+the quietest real noise between syllables.
+"""
+
+import hashlib
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sonarium.worlds.contract import Mark, Progress, World
+from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, Survey, survey
+from sonarium.worlds.recordings.world import usable
+from sonarium.worlds.songbird.grammar import Grammar, draw_grammar
+from sonarium.worlds.songbird.world import LEAD, Aviary, SongbirdConfig
+
+FEWEST = 5
+"""Syllables of a label that there have to be, for the label to be sung."""
+LONGEST_GAP = 0.2
+"""Seconds between two syllables of one song; a longer silence lies between songs."""
+FADE = 0.003
+"""Seconds in which a syllable is faded into the noise, outside its marks."""
+OVERLAP = 0.001
+"""Seconds by which rounded times may overlap."""
+NOISE = 0.03
+"""Seconds of one piece of noise."""
+QUIET = 0.25
+"""Fraction of the pieces of noise that is kept: the quietest, for what lies between may be song without a mark."""
+
+
+@dataclass(frozen=True)
+class Repertoire:
+    """What is cut from the recordings of one bird."""
+
+    name: str
+    syllables: dict[str, list[np.ndarray]]
+    """The sound of each example, with a fade at both ends."""
+    gaps: Float[np.ndarray, " gap"]
+    """Seconds."""
+    noise: list[Float[np.ndarray, " piece"]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One song: which example of which syllable begins at which sample."""
+
+    parts: list[tuple[str, int, int]]
+    samples: int
+
+
+class Resequenced(Aviary):
+    """Songs of recorded syllables; gestures are not known."""
+
+    def __init__(self, config: SongbirdConfig, seed: int, progress: Progress) -> None:
+        found = survey(RecordingsConfig(config.source, layout="segments", rate=config.rate), progress)
+        found.quarantine.enforce(found.config.bad_fraction, found.root)
+        check(found)
+        recordings = usable(found)
+        self.birds = repertoires(recordings, found.root, config)
+        names = tuple(bird.name for bird in self.birds)
+        labels = tuple(sorted({label for bird in self.birds for label in bird.syllables}))
+        super().__init__(config, names, labels, seed)
+        self.tracks = (self.syllable,)
+        order = config.rung[1]
+        self.grammars = tuple(
+            draw_grammar(
+                tuple(bird.syllables),
+                order,
+                np.random.default_rng([seed, number, 0x64A3]),
+                repeats=min(config.repeats, len(bird.syllables)),
+            )
+            for number, bird in enumerate(self.birds)
+        )
+        self.fade = round(FADE * config.rate)
+        self.content = sorted(recordings.identity(torch.arange(len(recordings))))
+        self.scores: dict[int, Score] = {}
+
+    def grammar(self, bird: int, day: int = 0) -> Grammar:
+        return self.grammars[bird]
+
+    def score(self, clip: int) -> Score:
+        """What is sung in a clip."""
+        if clip not in self.scores:
+            number, _, song = self.positions(clip)
+            bird, rate = self.birds[number], self.config.rate
+            rng = np.random.default_rng([self.seed, number, song, 0x50])
+            count = int(rng.integers(self.config.shortest, self.config.longest + 1))
+            lead = round(float(rng.uniform(*LEAD)) * rate)
+            labels = self.grammars[number].sample(count, np.random.default_rng([self.seed, number, song, 0]))
+            parts, now = [], lead
+            for label in labels:
+                example = int(rng.integers(len(bird.syllables[label])))
+                parts.append((label, example, now))
+                now += (
+                    len(bird.syllables[label][example])
+                    - 2 * self.fade
+                    + round(float(rng.choice(bird.gaps)) * rate)
+                )
+            label, example, last = parts[-1]
+            end = last + len(bird.syllables[label][example]) - 2 * self.fade
+            self.scores[clip] = Score(parts, end + lead)
+        return self.scores[clip]
+
+    def samples_of(self, clip: int) -> int:
+        return self.score(clip).samples
+
+    def segments(self, clip: int) -> tuple[Mark, ...]:
+        bird, rate = self.birds[self.positions(clip)[0]], self.config.rate
+        found = []
+        for label, example, onset in self.score(clip).parts:
+            length = len(bird.syllables[label][example]) - 2 * self.fade
+            found.append((onset / rate, (onset + length) / rate, label))
+        return tuple(found)
+
+    def gestures(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "track frame"]:
+        return self.spoken(clip, times)[None]
+
+    def render(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
+        return [self.assemble(clip) for clip in clips]
+
+    def assemble(self, clip: int) -> Float[np.ndarray, " time"]:
+        """Noise from gap to gap, into which the syllables are faded with equal power."""
+        number, _, song = self.positions(clip)
+        bird, score = self.birds[number], self.score(clip)
+        rng = np.random.default_rng([self.seed, number, song, 0xCA6E])
+        wave = noise_bed(bird.noise, score.samples, self.fade, rng)
+        for label, example, onset in score.parts:
+            sound = bird.syllables[label][example]
+            first = onset - self.fade
+            begin, end = max(first, 0), min(first + len(sound), len(wave))
+            weight = fading(len(sound), self.fade)[begin - first : end - first]
+            wave[begin:end] = (
+                np.sqrt(1 - weight**2) * wave[begin:end] + weight * sound[begin - first : end - first]
+            )
+        return wave
+
+    def identity(self, index: Int[Tensor, " clip"]) -> list[str]:
+        # The same clip of other recordings is another sound.
+        content = hash_of(self.content)
+        return [f"{self.name} {content} {self.seed} {clip}" for clip in index.tolist()]
+
+    def describe(self) -> str:
+        songs = f"songbird: {len(self)} songs of {len(self.birds)} bird(s) from {self.config.source}"
+        return f"{songs}; grammar of order {self.config.rung[1]}"
+
+
+def hash_of(names: list[str]) -> str:
+    return hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
+
+
+def check(found: Survey) -> None:
+    """Refuse annotations that overlap, lie outside their recording, or name nothing."""
+    for remark in found.quarantine.remarks:
+        raise ValueError(f"'{remark.path}': {remark.reason}; correct the annotation, or fetch the whole recording")
+    for clip in found.clips:
+        name = clip.row.path
+        marks = sorted(clip.row.segments)
+        for onset, offset, label in marks:
+            if not label.strip():
+                raise ValueError(f"'{name}' has a segment from {onset:g} to {offset:g} s without a label: name it")
+        for (onset, offset, label), (next_onset, next_offset, next_label) in itertools.pairwise(marks):
+            if next_onset < offset - OVERLAP:
+                raise ValueError(
+                    f"'{name}' has segments that overlap, '{label}' from {onset:g} to {offset:g} s and "
+                    f"'{next_label}' from {next_onset:g} to {next_offset:g} s: let one end before the next begins"
+                )
+
+
+def repertoires(recordings: World, root: Path, config: SongbirdConfig) -> tuple[Repertoire, ...]:
+    """The birds of a folder, those with the most syllables first."""
+    everything = torch.arange(len(recordings))
+    groups = recordings.group(everything) if recordings.group_kind != FILE else torch.zeros_like(everything)
+    names = recordings.group_names() if recordings.group_kind != FILE else (root.name,)
+    found = [gather(recordings, everything[groups == group], names[group], config) for group in groups.unique()]
+    found = [bird for bird in found if bird.syllables and bird.noise and len(bird.gaps)]
+    if not found:
+        raise ValueError(
+            f"'{root}' has no bird with a label of at least {FEWEST} segments, and gaps between segments: "
+            "annotate more of it"
+        )
+    found.sort(key=lambda bird: -sum(map(len, bird.syllables.values())))
+    return tuple(found[: config.birds])
+
+
+def gather(recordings: World, clips: Tensor, name: str, config: SongbirdConfig) -> Repertoire:
+    """Cut the syllables, gaps and noise of one bird."""
+    rate, fade = config.rate, round(FADE * config.rate)
+    examples: dict[str, list[np.ndarray]] = {}
+    gaps, noise = [], []
+    for clip in clips:
+        batch = recordings.whole(clip[None])
+        wave, [marks] = batch.signal[0].numpy(), recordings.marks(clip[None])
+        for onset, offset, label in marks:
+            first, last = round(onset * rate) - fade, round(offset * rate) + fade
+            if first >= 0 and last <= len(wave) and last - first > 4 * fade:
+                examples.setdefault(label, []).append(wave[first:last].copy())
+        for (_, before, _), (after, _, _) in itertools.pairwise(marks):
+            if 0 < after - before <= LONGEST_GAP:
+                gaps.append(after - before)
+            noise += pieces(wave[round(before * rate) : round(after * rate)], round(NOISE * rate))
+    powers = np.array([float(piece.astype(np.float64) @ piece) for piece in noise])
+    quiet = np.argsort(powers, kind="stable")[: max(round(QUIET * len(noise)), 1)]
+    common = sorted(examples, key=lambda label: (-len(examples[label]), label))
+    kept = [label for label in common if len(examples[label]) >= FEWEST][: config.syllables]
+    return Repertoire(
+        name, {label: examples[label] for label in sorted(kept)}, np.array(gaps), [noise[at] for at in quiet]
+    )
+
+
+def pieces(wave: Float[np.ndarray, " time"], size: int) -> list[Float[np.ndarray, " piece"]]:
+    """A gap in pieces of one size; what is left over is dropped."""
+    return [wave[first : first + size].copy() for first in range(0, len(wave) - size + 1, size)]
+
+
+def fading(samples: int, fade: int) -> Float[np.ndarray, " time"]:
+    """1 in the middle, with half a cosine at both ends."""
+    ramp = np.sin(np.pi / 2 * (np.arange(fade) + 0.5) / fade)
+    weight = np.ones(samples, np.float32)
+    weight[:fade], weight[samples - fade :] = ramp, ramp[::-1]
+    return weight
+
+
+def noise_bed(
+    pieces: list[Float[np.ndarray, " piece"]], samples: int, fade: int, rng: np.random.Generator
+) -> Float[np.ndarray, " time"]:
+    """Random pieces of noise one after the other, each faded into the next with equal power."""
+    size = len(pieces[0])
+    step = size - fade
+    bed, weight = np.zeros(samples + 2 * size, np.float32), fading(size, fade)
+    for first in range(0, samples + size, step):
+        bed[first : first + size] += weight * pieces[int(rng.integers(len(pieces)))]
+    return bed[fade : fade + samples]

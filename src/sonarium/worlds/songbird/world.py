@@ -1,0 +1,374 @@
+"""Songbirds as a world: clips are songs, of which syllables, gestures, grammar, bird and day are known.
+
+A bird is drawn from the seed (`bird.py`) and sings in a cage (`cage.py`). On request it is followed from babble to
+crystallised song, with its tutor beside it. With `source`, the songs are made of annotated syllables of recordings
+(`resequence.py`) instead.
+"""
+
+import math
+from abc import abstractmethod
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sonarium.worlds.contract import Batch, Factor, Mark, Progress, Signal, World, WorldEntry
+from sonarium.worlds.songbird.bird import (
+    FRAME_RATE,
+    LEVEL,
+    REST_PRESSURE,
+    Bird,
+    Looseness,
+    Song,
+    draw_bird,
+    paths,
+    render,
+    sing_song,
+)
+from sonarium.worlds.songbird.cage import cage_noise
+from sonarium.worlds.songbird.grammar import Grammar
+from sonarium.worlds.songbird.syrinx import in_threads
+
+LADDER = {"easy": (5, 1, 30.0), "middle": (8, 2, 20.0), "hard": (12, 3, 10.0)}
+"""Syllables, order of the grammar and signal-to-noise ratio of each level."""
+LEAD = (0.05, 0.15)
+"""Least and most silence at both ends of a clip in seconds."""
+SILENCE, TUTOR = "silence", "tutor"
+MOST_CONTEXTS = 50_000
+"""Largest number of hidden states of a grammar."""
+Part = Literal["spectrum", "timing", "grammar"]
+
+
+@dataclass(frozen=True)
+class SongbirdConfig:
+    """Birds, their songs, and how they are recorded."""
+
+    level: Literal["easy", "middle", "hard"] = "easy"
+    """Difficulty: easy (5 syllables, order 1, 30 dB), middle (8, order 2, 20 dB) or hard (12, order 3, 10 dB)."""
+    birds: int = 5
+    """Number of birds, each with its own syllables and grammar."""
+    songs: int = 40
+    """Songs of each bird on each day."""
+    days: tuple[int, ...] = ()
+    """Ages of the pupil in days, in rising order, with its tutor beside them; none: crystallised song alone."""
+    frozen: tuple[Part, ...] = ()
+    """Parts of song that are the tutor's from the first day on: spectrum, timing, grammar."""
+    syllables: int | None = None
+    """Number of syllables of a bird; by default that of the level."""
+    order: int | None = None
+    """Order of the Markov grammar; by default that of the level."""
+    snr: float | None = None
+    """Signal-to-noise ratio of cage noise above 500 Hz, in dB; by default that of the level."""
+    repeats: int = 0
+    """Number of syllables repeated with a memory of how often: hidden states that no low order has."""
+    shortest: int = 8
+    """Fewest syllables in a song."""
+    longest: int = 20
+    """Most syllables in a song."""
+    babble: int = 45
+    """Age in days up to which a pupil babbles."""
+    crystallised: int = 90
+    """Age in days from which a pupil sings as its tutor does."""
+    rate: int = 16_000
+    """Sampling rate in Hz."""
+    seconds: float = 1.0
+    """Duration of a training piece in seconds."""
+    source: str | None = None
+    """Folder of annotated recordings whose syllables are sung in a planted order, in place of rendered ones."""
+    memory: int = 512
+    """Megabytes of songs kept once they are made."""
+
+    def __post_init__(self) -> None:
+        counts = {"birds": 1, "songs": 1, "shortest": 1, "repeats": 0, "memory": 0, "rate": 8000}
+        for name, least in counts.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least {least}")
+        for name in ("syllables", "order"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}={value}: give a whole number of at least 1")
+        if self.longest < self.shortest:
+            raise ValueError(
+                f"shortest={self.shortest}, longest={self.longest}: give longest no less than shortest"
+            )
+        if any(later <= earlier for earlier, later in zip(self.days, self.days[1:], strict=False)):
+            raise ValueError(f"days={self.days}: give ages in rising order, each once")
+        if self.days and (self.days[0] < 0 or self.babble >= self.crystallised):
+            raise ValueError(
+                f"days={self.days}, babble={self.babble}, crystallised={self.crystallised}: give ages of at "
+                "least 0, and crystallised after babble"
+            )
+        if self.snr is not None and not math.isfinite(self.snr):
+            raise ValueError(f"snr={self.snr}: give a finite number of dB")
+        if not 1 <= self.rate * self.seconds < math.inf:
+            raise ValueError(f"rate={self.rate}, seconds={self.seconds}: a piece needs at least one sample")
+        if self.frozen and not self.days:
+            raise ValueError(f"frozen={self.frozen}: without days nothing develops; give days, too")
+        syllables, order, _ = self.rung
+        if self.repeats > syllables:
+            raise ValueError(f"repeats={self.repeats}: give no more than the {syllables} syllables")
+        if sum(syllables**length for length in range(order + 1)) * (1 + 6 * bool(self.repeats)) > MOST_CONTEXTS:
+            raise ValueError(
+                f"syllables={syllables}, order={order}: a grammar of so many contexts is too large: lower order"
+            )
+        if self.source is not None and self.days:
+            raise ValueError(
+                f"source={self.source}, days={self.days}: recorded syllables do not develop; leave out days"
+            )
+
+    @property
+    def rung(self) -> tuple[int, int, float]:
+        """Syllables, order and signal-to-noise ratio: of the level, where they are not set."""
+        syllables, order, snr = LADDER[self.level]
+        return (
+            syllables if self.syllables is None else self.syllables,
+            order if self.order is None else self.order,
+            snr if self.snr is None else self.snr,
+        )
+
+
+class Aviary(World):
+    """Songs by bird, day and number, of which syllables and grammar are known."""
+
+    name = "songbird"
+    group_kind = "song"
+
+    def __init__(self, config: SongbirdConfig, birds: tuple[str, ...], labels: tuple[str, ...], seed: int) -> None:
+        self.config, self.seed = config, seed
+        self.bird_names = birds
+        self.days = (TUTOR, *(f"day {day}" for day in config.days)) if config.days else ()
+        self.signal = signal_of(config)
+        self.grid = (Factor("bird", birds), Factor("day", self.days))
+        # A factor with one value cannot be predicted, better or worse.
+        self.varied = [at for at, factor in enumerate(self.grid) if len(factor.values) > 1]
+        self.factors = tuple(self.grid[at] for at in self.varied)
+        self.spoken_values = (SILENCE, *labels)
+        self.syllable = Factor("syllable", self.spoken_values)
+        self.track_rate = float(FRAME_RATE)
+        self.made: OrderedDict[int, Float[np.ndarray, " time"]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.bird_names) * max(len(self.days), 1) * self.config.songs
+
+    def positions(self, clip: int) -> tuple[int, int, int]:
+        """Bird, day and song of a clip."""
+        if not 0 <= clip < len(self):
+            raise ValueError(f"there is no clip {clip}: give 0 to {len(self) - 1}")
+        rest, song = divmod(clip, self.config.songs)
+        bird, day = divmod(rest, max(len(self.days), 1))
+        return bird, day, song
+
+    @abstractmethod
+    def grammar(self, bird: int, day: int = 0) -> Grammar:
+        """The grammar of a bird on a day, by their positions in the values of the factors; day 0 is the
+        tutor's."""
+
+    def entropy_rate(self, bird: int, day: int = 0) -> float:
+        """Bits a syllable of the planted grammar."""
+        return self.grammar(bird, day).entropy_rate()
+
+    @abstractmethod
+    def segments(self, clip: int) -> tuple[Mark, ...]:
+        """The syllables of a clip: onset and offset in seconds, and label."""
+
+    @abstractmethod
+    def samples_of(self, clip: int) -> int:
+        """Samples of a clip."""
+
+    @abstractmethod
+    def render(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
+        """The sound of these clips."""
+
+    @abstractmethod
+    def gestures(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "track frame"]:
+        """The tracks of a clip at these times in seconds."""
+
+    def spoken(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, " frame"]:
+        """The position of the syllable at these times among the values of its track."""
+        found = np.zeros(len(times))
+        for onset, offset, label in self.segments(clip):
+            found[(times >= onset) & (times < offset)] = self.spoken_values.index(label)
+        return found
+
+    def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        return torch.tensor([self.samples_of(clip) for clip in index.tolist()], dtype=torch.int64)
+
+    def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
+        found = torch.tensor([self.positions(clip)[:2] for clip in index.tolist()], dtype=torch.float32)
+        return found.reshape(-1, 2)[:, self.varied]
+
+    def group_names(self) -> tuple[str, ...]:
+        return tuple(map(self.path, range(len(self))))
+
+    def path(self, clip: int) -> str:
+        bird, day, song = self.positions(clip)
+        return ", ".join([self.bird_names[bird], *self.days[day : day + 1], f"song {song + 1}"])
+
+    def marks(self, index: Int[Tensor, " clip"]) -> list[tuple[Mark, ...]]:
+        return [self.segments(clip) for clip in index.tolist()]
+
+    def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
+        clips = index.tolist()
+        lengths = self.lengths(index)
+        longest = int(lengths.max()) if clips else 0
+        signal = torch.zeros(len(clips), longest)
+        for row, wave in enumerate(self.sounds(clips)):
+            signal[row, : len(wave)] = torch.from_numpy(wave)
+        counts = self.frames_of(lengths)
+        tracks = torch.zeros(len(clips), int(counts.max()) if clips else 0, len(self.tracks))
+        for row, (clip, count) in enumerate(zip(clips, counts.tolist(), strict=True)):
+            times = (np.arange(count) + 0.5) / self.track_rate
+            tracks[row, :count] = torch.from_numpy(self.gestures(clip, times).T)
+        return Batch(index.cpu(), signal, self.factor_values(index), lengths=lengths, tracks=tracks).to(device)
+
+    def sounds(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
+        """The sound of these clips, from memory where it was made before."""
+        missing = [clip for clip in dict.fromkeys(clips) if clip not in self.made]
+        new = dict(zip(missing, self.render(missing), strict=True))
+        found = [new[clip] if clip in new else self.made[clip] for clip in clips]
+        for clip in dict.fromkeys(clips):
+            self.made[clip] = new[clip] if clip in new else self.made[clip]
+            self.made.move_to_end(clip)
+        held = sum(wave.nbytes for wave in self.made.values())
+        while held > self.config.memory * 1_000_000 and self.made:
+            held -= self.made.popitem(last=False)[1].nbytes
+        return found
+
+    def about(self) -> dict[str, Any]:
+        """The grammar of each bird on each day, and its entropy rate."""
+        places = [(bird, day) for bird in range(len(self.bird_names)) for day in range(max(len(self.days), 1))]
+        return {"grammars": [self.told(bird, day) for bird, day in places]}
+
+    def told(self, bird: int, day: int) -> dict[str, Any]:
+        grammar = self.grammar(bird, day)
+        return {
+            "bird": self.bird_names[bird],
+            "day": self.days[day] if self.days else None,
+            "entropy_rate": grammar.entropy_rate(),
+            "start": grammar.start,
+            "states": {state: grammar.told(state) for state in grammar.reached},
+        }
+
+
+class Songbird(Aviary):
+    """Birds drawn from the seed, whose songs are rendered from gestures."""
+
+    rendered = True
+
+    def __init__(self, config: SongbirdConfig, seed: int) -> None:
+        count, order, snr = config.rung
+        self.birds: tuple[Bird, ...] = tuple(
+            draw_bird(seed, number, count, order, config.repeats) for number in range(config.birds)
+        )
+        names = tuple(f"bird {number + 1}" for number in range(config.birds))
+        super().__init__(config, names, self.birds[0].labels, seed)
+        self.noise = LEVEL * 10 ** (-snr / 20)
+        self.composed: dict[int, Song] = {}
+
+    @cached_property
+    def tracks(self) -> tuple[Factor, ...]:
+        """Gestures and syllables."""
+        tensions = [gesture.tension(bird.gamma) for bird in self.birds for gesture in bird.gestures.values()]
+        loudest = max(float(gesture.envelope.max()) for bird in self.birds for gesture in bird.gestures.values())
+        return (
+            Factor("tension", (float(np.min(tensions)), float(np.max(tensions)))),
+            Factor("pressure", (-0.26, REST_PRESSURE)),
+            Factor("envelope", (0.0, loudest)),
+            self.syllable,
+            Factor("turbulence", (0.0, 1.0)),
+        )
+
+    def maturity(self, day: int) -> float:
+        """How far the pupil has come on this day, by its position: from 0, babble, to 1, the tutor's song."""
+        if not self.config.days or day == 0:
+            return 1.0
+        babble, crystallised = self.config.babble, self.config.crystallised
+        return float(np.clip((self.config.days[day - 1] - babble) / (crystallised - babble), 0, 1))
+
+    def looseness(self, day: int) -> Looseness:
+        """How far the song of this day is from the tutor's, part by part."""
+        loose = 1 - self.maturity(day)
+        return Looseness(
+            *(0.0 if part in self.config.frozen else loose for part in ("spectrum", "timing", "grammar"))
+        )
+
+    def grammar(self, bird: int, day: int = 0) -> Grammar:
+        return self.birds[bird].grammar.flattened(self.looseness(day).grammar)
+
+    def song(self, clip: int) -> Song:
+        """What is sung in a clip."""
+        if clip not in self.composed:
+            bird, day, song = self.positions(clip)
+            age = self.config.days[day - 1] if day else 0
+            key = [self.seed, bird, age, song]
+            rng = np.random.default_rng([*key, 0x50])
+            count = int(rng.integers(self.config.shortest, self.config.longest + 1))
+            lead = float(rng.uniform(*LEAD))
+            self.composed[clip] = sing_song(self.birds[bird], self.looseness(day), count, key, lead)
+        return self.composed[clip]
+
+    def samples_of(self, clip: int) -> int:
+        return round(self.song(clip).seconds * self.config.rate)
+
+    def segments(self, clip: int) -> tuple[Mark, ...]:
+        song = self.song(clip)
+        return tuple(
+            (onset, onset + duration, label)
+            for onset, duration, label in zip(
+                song.onsets.tolist(), song.durations.tolist(), song.labels, strict=True
+            )
+        )
+
+    def gestures(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "track frame"]:
+        tension, pressure, envelope, turbulence = paths(self.song(clip), times)
+        return np.stack([tension, pressure, envelope, self.spoken(clip, times), turbulence])
+
+    def render(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
+        songs = [self.song(clip) for clip in clips]
+        keys = [[self.seed, *self.positions(clip)] for clip in clips]
+        seeds = [int(np.random.SeedSequence([*key, 0xB0]).generate_state(1)[0]) for key in keys]
+        gammas = [self.birds[bird].gamma for _, bird, *_ in keys]
+        waves = render(songs, gammas, self.config.rate, seeds) if clips else []
+
+        def record(at: int) -> None:
+            random = np.random.default_rng([*keys[at], 0xCA6E])
+            waves[at] += np.float32(self.noise) * cage_noise(len(waves[at]), self.config.rate, random)
+
+        in_threads(record, range(len(clips)))
+        return waves
+
+    def describe(self) -> str:
+        count, order, snr = self.config.rung
+        days = f", {len(self.config.days)} days and the tutor" if self.config.days else ""
+        return (
+            f"songbird: {len(self)} songs of {len(self.birds)} bird(s){days}; {count} syllables, grammar of order "
+            f"{order}, {snr:g} dB"
+        )
+
+
+def signal_of(config: SongbirdConfig) -> Signal:
+    """The form of a training piece."""
+    return Signal("wave", (round(config.seconds * config.rate),), config.rate)
+
+
+def build(config: SongbirdConfig, seed: int, progress: Progress) -> Aviary:
+    """Rendered birds, or those of a folder."""
+    if config.source is None:
+        return Songbird(config, seed)
+    from sonarium.worlds.songbird.resequence import Resequenced
+
+    return Resequenced(config, seed, progress)
+
+
+SONGBIRD = WorldEntry(
+    "songbirds with planted gestures, syllables, grammar and development",
+    "wave",
+    SongbirdConfig,
+    build,
+    signal_of,
+    main=("level", "birds", "songs", "days", "frozen", "source", "seconds"),
+)
