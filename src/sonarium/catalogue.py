@@ -166,6 +166,8 @@ MODELS: "Kind[ModelEntry]" = Kind(
         "dip-vae": "sonarium.models.autoencoders:DIP_VAE",
         "vq-vae": "sonarium.models.autoencoders:VQ_VAE",
         "cpc": "sonarium.models.cpc.presets:CPC",
+        "hmm": "sonarium.models.hmm.learner:HMM",
+        "gru": "sonarium.models.gru:ENTRY",
     },
 )
 AGENTS: "Kind[AgentEntry]" = Kind("agents", "sonarium.agents.contract:AgentEntry", {})

@@ -124,7 +124,15 @@ def factor_vae(config: Any) -> Any:
     return replace(config, penalty=replace(config.penalty, units=16))
 
 
-SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc, "factor-vae": factor_vae}
+def hmm(config: Any) -> Any:
+    return replace(config, states=4, max_duration=4)
+
+
+def gru(config: Any) -> Any:
+    return replace(config, units=8)
+
+
+SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc, "factor-vae": factor_vae, "gru": gru, "hmm": hmm}
 """Smaller networks, where the default is too large for a test."""
 
 

@@ -18,7 +18,7 @@ from sonarium.models.penalties import DipConfig, FactorConfig, TotalCorrelationC
 from sonarium.worlds.contract import Batch, Signal, SignalKind
 
 CLIPS, DATASET, STEPS = 8, 24, 3
-LOSSES = ("loss/total", "contrast/loss", "loss/distortion", "clusters/moved")
+LOSSES = ("loss/total", "contrast/loss", "loss/distortion", "clusters/moved", "loss/negative_log_likelihood")
 SIGNALS: dict[SignalKind, Signal] = {
     "wave": Signal("wave", (2400,), 16000),
     "picture": Signal("picture", (12, 12)),

@@ -1,0 +1,1 @@
+"""Measures of sequences of symbols and of what generates them."""

@@ -1,0 +1,192 @@
+"""A recurrent network over the codes of another run: the neural baseline of sequence models.
+
+A GRU (Cho et al. 2014) reads the frames so far and gives the density of the next one, a mixture of diagonal
+Gaussians (Bishop 1994; Graves 2013, arXiv 1308.0850). It is fitted by maximum likelihood. As codes it gives the
+hidden state at each frame.
+"""
+
+from dataclasses import dataclass
+from math import log, pi
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sonarium.features.waveform import sounding
+from sonarium.models.contract import Engine, FrameEncoder, Learner, ModelEntry, Sampler, Source, Stateful
+from sonarium.models.optim import AdamConfig
+from sonarium.worlds.contract import Batch, Signal, SignalKind
+
+NARROWEST = 1e-3
+"""Least standard deviation of a component, in those of the codes."""
+
+
+@dataclass(frozen=True)
+class GRUConfig:
+    units: int = 64
+    """Units of each recurrent layer."""
+    layers: int = 1
+    """Recurrent layers."""
+    components: int = 4
+    """Gaussians in the mixture of the next frame."""
+    optimiser: AdamConfig = AdamConfig()
+    """Adam."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+
+    def __post_init__(self) -> None:
+        for name in ("units", "layers", "components"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
+        if not self.clip > 0:
+            raise ValueError(f"clip={self.clip}: give a number above 0")
+
+
+class Recurrent(nn.Module):
+    """What is said of each frame of a sequence from those before it; a learnt state stands before the first."""
+
+    def __init__(self, inputs: int, outputs: int, units: int, layers: int):
+        super().__init__()
+        self.gru = nn.GRU(inputs, units, layers, batch_first=True)
+        self.first = nn.Parameter(torch.zeros(layers, 1, units))
+        self.head = nn.Linear(units, outputs)
+
+    def begin(self, sequences: int) -> Float[Tensor, "layer sequence unit"]:
+        return self.first.expand(-1, sequences, -1).contiguous()
+
+    def states(self, frames: Float[Tensor, "sequence frame input"]) -> Float[Tensor, "sequence frame unit"]:
+        """After each frame."""
+        return self.gru(frames, self.begin(len(frames)))[0]
+
+    def forward(self, frames: Float[Tensor, "sequence frame input"]) -> Float[Tensor, "sequence frame output"]:
+        """Of each frame, from those before it."""
+        before = rearrange(self.begin(len(frames))[-1], "sequence unit -> sequence 1 unit")
+        if frames.shape[1] < 2:
+            return self.head(before[:, : frames.shape[1]])
+        return self.head(torch.cat([before, self.states(frames[:, :-1])], 1))
+
+
+class CodeGRU(Learner, FrameEncoder, Sampler):
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, config: GRUConfig, signal: Signal):
+        super().__init__()
+        if signal.frame_rate is None:
+            raise ValueError(f"a GRU over codes takes codes, not {signal.kind}s: give --codes RUN")
+        self.config, self.signal = config, signal
+        self.code_rate, self.code_first = signal.frame_rate, signal.frame_first
+        self.size = signal.shape[1]
+        outputs = config.components * (1 + 2 * self.size)
+        self.network = Recurrent(self.size, outputs, config.units, config.layers)
+        self.register_buffer("mean", torch.zeros(self.size))
+        self.register_buffer("scale", torch.ones(self.size))
+        self.optimiser = config.optimiser.build(self.network.parameters())
+
+    @torch.no_grad()
+    def prepare(self, source: Source, engine: Engine) -> None:
+        """Mean and standard deviation of the codes."""
+        count, total, square = 0, torch.zeros(self.size).double(), torch.zeros(self.size).double()
+        for batch in source.preview(engine.progress):
+            frames = own_frames(batch).double().cpu()
+            count, total, square = count + len(frames), total + frames.sum(0), square + frames.square().sum(0)
+        if not count:
+            raise ValueError("the codes have no frames: train the run below on longer clips")
+        mean = total / count
+        self.mean.copy_(mean)
+        self.scale.copy_((square / count - mean.square()).clamp(min=1e-12).sqrt())
+
+    def parts(self) -> dict[str, Stateful]:
+        return {"gru": self.optimiser}
+
+    def standard(self, signal: Float[Tensor, "clip frame code"], lengths: Int[Tensor, " clip"] | None) -> Tensor:
+        """Codes of mean 0 and standard deviation 1; zeros beyond a clip's length, whatever is there."""
+        found = (signal - self.mean) / self.scale
+        if lengths is None:
+            return found
+        return found.where(rearrange(sounding(signal.shape[1], lengths), "clip frame -> clip frame 1"), 0)
+
+    def mixture(
+        self, outputs: Float[Tensor, "*rows output"]
+    ) -> tuple[Float[Tensor, "*rows part"], Float[Tensor, "*rows part code"], Float[Tensor, "*rows part code"]]:
+        """Log weights, means and log standard deviations of the components."""
+        weights, rest = outputs.split([self.config.components, outputs.shape[-1] - self.config.components], -1)
+        means, spreads = rest.unflatten(-1, (self.config.components, 2 * self.size)).chunk(2, -1)
+        return weights.log_softmax(-1), means, torch.log(nn.functional.softplus(spreads) + NARROWEST)
+
+    def log_density(self, frames: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame"]:
+        """log p of each standardised frame given those before it."""
+        weights, means, spreads = self.mixture(self.network(frames).to(frames))
+        apart = (rearrange(frames, "clip frame code -> clip frame 1 code") - means) / spreads.exp()
+        each = -0.5 * (apart.square() + log(2 * pi)).sum(-1) - spreads.sum(-1)
+        return torch.logsumexp(weights + each, -1)
+
+    def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        frames = self.standard(data.signal, data.lengths)
+        inside = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+        if data.lengths is not None:
+            inside = sounding(frames.shape[1], data.lengths)
+        # Every frame weighs the same, on whichever rank it is.
+        count = engine.mean(inside.sum().to(frames)).clamp(min=1)
+        with engine.autocast():
+            density = self.log_density(frames)
+        loss = -density.where(inside, 0).sum() / count
+        engine.descend(loss, self.optimiser, self.config.clip)
+        # In the units of the codes, as other densities are.
+        return {"loss/negative_log_likelihood": (loss + self.scale.log().sum()).detach()}
+
+    @torch.no_grad()
+    def encode(
+        self,
+        signal: Float[Tensor, "clip time code"],
+        lengths: Int[Tensor, " clip"] | None = None,
+        *,
+        power: Float[Tensor, " clip"] | None = None,
+    ) -> Float[Tensor, "clip frame unit"]:
+        """The hidden state after each frame."""
+        if not signal.shape[1]:
+            return signal.new_zeros(len(signal), 0, self.config.units)
+        states = self.network.states(self.standard(signal, lengths))
+        if lengths is None:
+            return states
+        return states.where(rearrange(sounding(signal.shape[1], lengths), "clip frame -> clip frame 1"), 0)
+
+    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        return lengths
+
+    @torch.no_grad()
+    def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip frame code"]:
+        """Codes of the run below, frame by frame, of as many frames as a training piece."""
+        memory = self.network.begin(clips)
+        state, found = memory[-1], []
+        for _ in range(self.signal.shape[0]):
+            weights, means, spreads = self.mixture(self.network.head(state))
+            part = torch.multinomial(weights.exp(), 1, generator=generator)[:, 0]
+            row = torch.arange(clips, device=part.device)
+            noise = torch.randn(clips, self.size, generator=generator, device=part.device, dtype=means.dtype)
+            frame = means[row, part] + spreads[row, part].exp() * noise
+            found.append(frame)
+            memory = self.network.gru(frame[:, None], memory)[1]
+            state = memory[-1]
+        return torch.stack(found, 1) * self.scale + self.mean
+
+
+def own_frames(batch: Batch) -> Float[Tensor, "frame code"]:
+    """The frames of all clips, without padding."""
+    if batch.lengths is None:
+        return rearrange(batch.signal, "clip frame code -> (clip frame) code")
+    return batch.signal[sounding(batch.signal.shape[1], batch.lengths)]
+
+
+def default(kind: SignalKind) -> GRUConfig:
+    return GRUConfig()
+
+
+ENTRY = ModelEntry(
+    "recurrent network of codes: the density of the next frame",
+    CodeGRU,
+    {"default": default},
+    kinds=("codes",),
+    main=("units", "layers", "components", "learning_rate"),
+)
