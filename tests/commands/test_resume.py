@@ -42,7 +42,7 @@ def stop_after(words: Sequence[str], folder: Path, records: int, how: signal.Sig
         time.sleep(0.01)
     process.send_signal(how)
     out, said = process.communicate(timeout=100)
-    assert process.returncode != 0, f"it was over before it could be stopped: {out}{said}"
+    assert process.returncode, f"it was over before it could be stopped: {out}{said}"
     return process.returncode
 
 
@@ -86,7 +86,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_resumes(tmp_path, capsys):
     process = fork(*words, "--run", tmp_path / "run", "--steps", "100000")
     while lines(tmp_path / "run") < 2:
         time.sleep(0.01)
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate(100)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=100)
     assert process.returncode == 130

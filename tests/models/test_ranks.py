@@ -83,7 +83,7 @@ def tiny(config: CPCConfig) -> CPCConfig:
 
 def entry(name: str, preset: str = "default", **changed: Any) -> Callable[[SignalKind], Any]:
     def config(kind: SignalKind) -> Any:
-        made = MODELS[name].presets[preset](kind)
+        made: Any = MODELS[name].presets[preset](kind)
         made = tiny(made) if isinstance(made, CPCConfig) else made
         if isinstance(getattr(made, "penalty", None), FactorConfig):
             made = replace(made, penalty=replace(made.penalty, units=8))

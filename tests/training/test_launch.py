@@ -194,7 +194,7 @@ def test_killed_and_interrupted_the_same_words_go_on(tmp_path):
     def newest() -> int:
         return max([step_of(path) for path in (folder / "checkpoints").glob("step-*")], default=0)
 
-    def stopped(how: Callable[[Forked, list[int]], object]) -> tuple[int, str]:
+    def stopped(how: Callable[[Forked, list[int]], object]) -> tuple[int | None, str]:
         process = fork(*TRAIN, *ENDLESS, "--processes", "2", "--run", folder)
         wait_for_step(process, folder, newest() + 4)
         pids = children(process)
