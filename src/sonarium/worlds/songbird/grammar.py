@@ -113,7 +113,7 @@ class Grammar:
         transition = np.where(follows, self.emission[states, labels], 0.0)
         return begins, transition, np.eye(len(self.labels))[labels]
 
-    def told(self, state: int) -> dict[str, tuple[float, int]]:
+    def transitions(self, state: int) -> dict[str, tuple[float, int]]:
         """The probability of each label that a state emits, and the state that follows."""
         return {
             self.labels[label]: (float(self.emission[state, label]), int(self.successor[state, label]))

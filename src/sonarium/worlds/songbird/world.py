@@ -232,16 +232,16 @@ class Aviary(World):
     def about(self) -> dict[str, Any]:
         """The grammar of each bird on each day, and its entropy rate."""
         places = [(bird, day) for bird in range(len(self.bird_names)) for day in range(max(len(self.days), 1))]
-        return {"grammars": [self.told(bird, day) for bird, day in places]}
+        return {"grammars": [self.describe_grammar(bird, day) for bird, day in places]}
 
-    def told(self, bird: int, day: int) -> dict[str, Any]:
+    def describe_grammar(self, bird: int, day: int) -> dict[str, Any]:
         grammar = self.grammar(bird, day)
         return {
             "bird": self.bird_names[bird],
             "day": self.days[day] if self.days else None,
             "entropy_rate": grammar.entropy_rate(),
             "start": grammar.start,
-            "states": {state: grammar.told(state) for state in grammar.reached},
+            "states": {state: grammar.transitions(state) for state in grammar.reached},
         }
 
 
