@@ -79,7 +79,12 @@ def test_presets_have_the_size_and_shape_of_what_they_reproduce(name):
     assert learner.encoder.frames(20480) == 128 // half
     assert learner.code_rate == 100 / half
     config = learner.config
-    expected = {"default": (128, 256), "jefflai108-cdck5": (512, 40), "jefflai108-cdck6": (512, 128)}
+    expected = {
+        "default": (128, 256),
+        "speech": (128, 256),
+        "jefflai108-cdck5": (512, 40),
+        "jefflai108-cdck6": (512, 128),
+    }
     expected |= {"samples": (128, 256), "cpc-audio": (256, 256), "cpc-audio-linear": (256, 256)}
     assert (config.encoder.widths[-1], config.context.width) == expected.get(name, (512, 256))
 

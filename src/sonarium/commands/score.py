@@ -29,13 +29,13 @@ import tyro
 from rich.console import Console
 
 from sonarium.catalogue import WORLDS, faults
-from sonarium.commands.faults import UsageError, say, tell
+from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import Group, flag, parse_groups
 from sonarium.commands.progress import bars, plainly
 from sonarium.commands.scoretable import show
 from sonarium.evaluation.aggregate import Record, grouped, summary, tables
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.files import write_whole
+from sonarium.files import printable, write_whole
 from sonarium.runs.build import Built, Opened, build, open_plan, open_run
 from sonarium.runs.plan import ClipsPlan, default_plan
 from sonarium.runs.plan import summary as plan_summary
@@ -177,13 +177,22 @@ def print_scores(asked: Asked, records: list[Record]) -> None:
         rows = [row for group in groups for row in summary(group)]
         print(json.dumps({"protocol": asked.evaluation.protocol, "runs": runs, "summary": rows}, indent=2))
         return
-    show(tables(groups), Console())
+    console = Console()
+    show(tables(groups), console)
+    for note in notes(records):
+        console.print(printable(note), markup=False, highlight=False)
+
+
+def notes(records: list[Record]) -> Iterator[str]:
+    """What was predicted, and what was left out and why: each once, with the runs that it is about unless all."""
+    runs: dict[str, list[str]] = {}
     for record in records:
         found = record.evaluation or {}
-        if predicted := found.get("asked"):
-            tell(f"{record.run}: {found['split']}. Probes predict {predicted}.")
-        for note in found.get("notes", ()):
-            tell(f"{record.run}: {note}")
+        predicted = f"{found['split']}. Probes predict {found['asked']}." if found.get("asked") else ""
+        for note in filter(None, [predicted, *found.get("notes", ())]):
+            runs.setdefault(note, []).append(record.run)
+    for note, about in runs.items():
+        yield note if len(about) == len(records) else f"{', '.join(about)}: {note}"
 
 
 def written(one: Evaluated) -> str:

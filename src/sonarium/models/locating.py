@@ -56,7 +56,8 @@ class LocatingEncoder(nn.Module):
             nn.LeakyReLU(SLOPE),
             nn.Conv2d(24, 24, (5, self.moments), padding=(2, 0)),
             nn.LeakyReLU(SLOPE),
-            nn.Conv2d(24, 2 * MAPS, (5, 1), padding=(2, 0)),
+            # A softmax does not change with a bias, and the layers behind have their own.
+            nn.Conv2d(24, 2 * MAPS, (5, 1), padding=(2, 0), bias=False),
         )
         self.register_buffer("place", torch.linspace(-2, 2, bands))
         seen = 3 * MAPS + (self.moments if below else 0)
@@ -69,8 +70,8 @@ class LocatingEncoder(nn.Module):
         for layer in self.look:
             if isinstance(layer, nn.Conv2d):
                 nn.init.zeros_(layer.weight[0])
-                assert layer.bias is not None
-                nn.init.zeros_(layer.bias[0])
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias[0])
                 layer.weight[0, 0, layer.kernel_size[0] // 2] = 1 / layer.kernel_size[1]
         first, second, last = (layer for layer in self.tell if isinstance(layer, nn.Linear))
         nn.init.zeros_(last.weight[0])

@@ -160,9 +160,11 @@ def bounded(largest: int | None) -> Iterator[None]:
         handle.remove()
 
 
-def saved_bytes(run: RunFolder) -> int | None:
+def saved_bytes(run: RunFolder, plan: Plan) -> int | None:
     """Bytes that the parameters of a run may take, by its newest whole checkpoint; None if there is none. Some
     modules register a parameter twice."""
+    if isinstance(plan.source, ClipsPlan) and not MODELS[plan.model].trains:
+        return None  # its parameters are in files of their own
     step = run.newest()
     return None if step is None else 2 * run.weights(step).stat().st_size
 
@@ -208,7 +210,7 @@ def open_run(
 ) -> Opened:
     """All of a run, refused if its recordings or their split are not those that it was trained on."""
     run, plan = open_plan(folder)
-    built = build(plan, folder=folder, progress=progress, largest=saved_bytes(run), worlds=worlds)
+    built = build(plan, folder=folder, progress=progress, largest=saved_bytes(run, plan), worlds=worlds)
     if built.clips is not None:
         compare(built.clips.world, built.clips.split, folder)
     step = restore(run, built.learner, remark)
@@ -219,7 +221,7 @@ def open_learner(folder: Path, remark: Remark = lambda _: None) -> tuple[Plan, L
     """A run's learner, and the form of what it was trained on, which need not be there any more."""
     run, plan = open_plan(folder)
     signal = signal_of(plan, folder)
-    learner = fresh(plan, signal, largest=saved_bytes(run))
+    learner = fresh(plan, signal, largest=saved_bytes(run, plan))
     restore(run, learner, remark)
     return plan, learner, signal
 
