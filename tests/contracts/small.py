@@ -132,7 +132,24 @@ def gru(config: Any) -> Any:
     return replace(config, units=8)
 
 
-SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc, "factor-vae": factor_vae, "gru": gru, "hmm": hmm}
+def dreaming(config: Any) -> Any:
+    return replace(
+        config,
+        burn_in=1,
+        embedding=6,
+        dynamics=replace(config.dynamics, deter=8, hidden=6, variables=2, classes=3),
+        heads=replace(config.heads, units=6),
+        front=replace(config.front, bands=8, frames=2),
+    )
+
+
+SMALLER: dict[str, Callable[[Any], Any]] = {
+    "cpc": cpc,
+    "dreaming": dreaming,
+    "factor-vae": factor_vae,
+    "gru": gru,
+    "hmm": hmm,
+}
 """Smaller networks, where the default is too large for a test."""
 
 
