@@ -1,9 +1,9 @@
 """Tokens: what a world model hears one after the other.
 
-Of sound a token is a few frames of a log-mel spectrogram, each band scaled by its own mean and standard deviation over
-the training split. By default no token sees a sample of its neighbours (where a window would reach beyond its token,
-the sound is mirrored there), for what two tokens share makes the next one trivial to recognise. Of codes a token is a
-frame of them, as numbers, or as entries of codebooks.
+Of sound a token is a few frames of a log-mel spectrogram, each band scaled by its own mean and standard deviation
+over the training split. By default no token sees a sample of its neighbours (where a window would reach beyond its
+token, the sound is mirrored there), for what two tokens share makes the next one trivial to recognise. Of codes a
+token is a frame of them, as numbers, or as entries of codebooks.
 """
 
 from abc import ABC, abstractmethod
@@ -121,7 +121,8 @@ class TokensConfig(FrontEndConfig):
     floor_db: Annotated[float, Range(-1000, 0, below=True, example=-80)] = -80.0
     """Floor in decibels: quieter bands are raised to it."""
     overlapping: bool = False
-    """Let windows reach into the neighbouring tokens; otherwise the sound is mirrored at the ends of each token."""
+    """Let windows reach into the neighbouring tokens; otherwise the sound is mirrored at the ends of each
+    token."""
     slots: Annotated[int, Range(0, 2**10)] = 0
     """Of codes: equal parts of a code that are entries of a codebook each, as the slots of a VQ-VAE; 0 takes the
     codes as numbers."""
@@ -154,8 +155,8 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         self.hop = round(config.token_seconds * rate / config.frames)
         if self.hop < 8:
             raise ValueError(
-                f"token_seconds={config.token_seconds:g} at {rate} samples a second leave {self.hop} samples a frame: "
-                "give longer tokens or fewer frames"
+                f"token_seconds={config.token_seconds:g} at {rate} samples a second leave {self.hop} "
+                "samples a frame: give longer tokens or fewer frames"
             )
         self.shortest = self.window_length = self.hop * config.frames
         # Windows of two hops overlap by half: enough to hear a frame, and to invert.
@@ -179,8 +180,8 @@ class LogMelTokens(PictureFrontEnd, Tokens):
     def forward(self, signal: Float[Tensor, "clip time"]) -> Float[Tensor, "clip 1 row frame"]:
         if not self.fitted:
             raise ValueError(
-                "the scale of each band needs statistics, but there are none: call fit with batches of the training "
-                "split, or load a checkpoint"
+                "the scale of each band needs statistics, but there are none: call fit with batches of "
+                "the training split, or load a checkpoint"
             )
         return rearrange(
             (self.decibels(signal) - self.offset) / self.spread, "clip frame band -> clip 1 band frame"
@@ -190,8 +191,8 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         """Bands in decibels re full scale."""
         if wave.shape[1] < self.shortest:
             raise ValueError(
-                f"clips of {wave.shape[1]} samples are shorter than a token of {self.shortest}: use longer clips or "
-                "smaller token_seconds"
+                f"clips of {wave.shape[1]} samples are shorter than a token of {self.shortest}: use "
+                "longer clips or smaller token_seconds"
             )
         self.spectrogram.check(wave)
         whole = wave[:, : wave.shape[1] // self.shortest * self.shortest].to(self.offset.dtype)
@@ -388,8 +389,9 @@ class CodeTokens(FrontEnd, Tokens):
                 found = torch.unique(part if held is None else torch.cat([held, part]), dim=0)
                 if len(found) > self.config.entries:
                     raise ValueError(
-                        f"slot {slot + 1} of {self.slots} has more than entries={self.config.entries} different ones: "
-                        "give the slots of the run below, or more entries; slots 0 takes the codes as numbers"
+                        f"slot {slot + 1} of {self.slots} has more than entries={self.config.entries} "
+                        "different ones: give the slots of the run below, or more entries; slots 0 "
+                        "takes the codes as numbers"
                     )
                 entries[slot] = found
         if not each[0].count:

@@ -53,8 +53,8 @@ def one_parsed(written: str) -> Action:
         if 1 <= size <= 2**14 and (rate > 0 or source == "label"):
             return Action(name, "track" if source == "track" else "label", column, size, rate)
     raise ValueError(
-        f"action '{written[:60]}': give the name of a track or label of the world, or '{ELAPSED}'; a world completes "
-        "it before a model is built"
+        f"action '{written[:60]}': give the name of a track or label of the world, or '{ELAPSED}'; a "
+        "world completes it before a model is built"
     )
 
 
@@ -77,8 +77,8 @@ def completed(names: Sequence[str], world: World, flag: str = "--actions") -> tu
             continue
         if name not in found:
             raise ValueError(
-                f"{flag} {name}: this world has {', '.join(found) or 'neither tracks nor labels'}; choose of these, or "
-                f"'{ELAPSED}'"
+                f"{flag} {name}: this world has {', '.join(found) or 'neither tracks nor labels'}; "
+                f"choose of these, or '{ELAPSED}'"
             )
         source, at, factor = found[name]
         if UNKNOWN in factor.values:
@@ -154,8 +154,8 @@ class Actions(nn.Module):
 def averaged(
     frames: Float[Tensor, "clip frame size"], tokens: int, each: float
 ) -> Float[Tensor, "clip token size"]:
-    """Means over the frames of each token, of which a token has `each`; of the frame it lies in, where that is less
-    than one."""
+    """Means over the frames of each token, of which a token has `each`; of the frame it lies in, where that is
+    less than one."""
     if not frames.shape[1]:
         return frames.new_zeros(len(frames), tokens, frames.shape[2])
     edge = torch.arange(tokens + 1, device=frames.device, dtype=torch.float64) * each

@@ -70,8 +70,8 @@ class ContrastConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(known)}")
         if self.whole_batch and (self.side == "predictions" or self.exclude_own):
             raise ValueError(
-                "whole_batch takes every latent code of the batch: use side 'targets' and no exclude_own, or numbers "
-                "of negatives in its place"
+                "whole_batch takes every latent code of the batch: use side 'targets' and no "
+                "exclude_own, or numbers of negatives in its place"
             )
         if self.times == "one" and self.side == "predictions" and not self.same_time and not self.reaches_others:
             raise ValueError("one time of one utterance has no other prediction: give same_time, or times=all")
@@ -116,9 +116,9 @@ def contrast(
     speakers: Float[Tensor, " clip"] | None = None,
     alike: Bool[Tensor, "clip frame clip frame"] | None = None,
 ) -> Outcome:
-    """The loss of the predictions of the contexts from `start` on; `frames` of each clip are sound. Prediction `k` of
-    a context is of the frame `k + 1` after it; from `start` −1 on, the first is of the context's own frame. With
-    `whole_batch`, a frame that is `alike` that of the pair is no negative."""
+    """The loss of the predictions of the contexts from `start` on; `frames` of each clip are sound. Prediction `k`
+    of a context is of the frame `k + 1` after it; from `start` −1 on, the first is of the context's own frame.
+    With `whole_batch`, a frame that is `alike` that of the pair is no negative."""
     with torch.autocast(latents.device.type, enabled=False):
         real = real_pairs(predictions, frames, start, common=config.times == "common")
         predictions, latents = scaled(predictions, wide(latents), config)

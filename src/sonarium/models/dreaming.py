@@ -2,8 +2,8 @@
 Taniguchi 2020, arXiv 2007.14535; 2022, arXiv 2203.00494).
 
     e_t = encoder(x_t)      h, z of a recurrent state-space model (models/rssm.py)
-    one view of a piece is heard; the tokens of another are to be recognised by states that were predicted open loop
-    (models/objectives.py); a decoder beside it makes states audible, and does not train them
+    one view of a piece is heard; the tokens of another are to be recognised by states that were predicted open
+    loop (models/objectives.py); a decoder beside it makes states audible, and does not train them
 
 The tokens are those of `features/tokens.py`: parts of a log-mel spectrogram, or codes of another run.
 """
@@ -75,8 +75,8 @@ class DreamingConfig:
     code: Code = "feature"
     """Codes that `encode` gives: feature ([h, z]), state (h), latent (z), or embedding (of each token alone)."""
     actions: tuple[str, ...] = ()
-    """Actions that each token is made with: names of tracks and labels of the world, `elapsed` for the time since the
-    beginning of the piece; none by default."""
+    """Actions that each token is made with: names of tracks and labels of the world, `elapsed` for the time since
+    the beginning of the piece; none by default."""
     action_dropout: Annotated[float, Range(0, 1, below=True)] = 0.2
     """Fraction of the clips whose actions are hidden, so that sound can be encoded and forecast without any."""
     burn_in: Annotated[int, Range(0, 2**12)] = 4
@@ -180,16 +180,16 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         """Refuse clips all of which are too short to learn from."""
         if not isinstance(source, ClipSource):
             raise ValueError(
-                f"a world model trains on clips of sound or codes, but {type(source).__name__} gives {source.unit}: "
-                "give a world of sound"
+                f"a world model trains on clips of sound or codes, but {type(source).__name__} gives "
+                f"{source.unit}: give a world of sound"
             )
         lengths = source.world.lengths(source.index.unique()).clamp(max=self.signal.shape[0])
         short = int((self.code_lengths(lengths) < self.config.burn_in + 2).sum())
         least = (self.config.burn_in + 2) / self.code_rate
         if short == len(lengths):
             raise ValueError(
-                f"all {short} training clips are shorter than {least:.3g} s, a burn-in of {self.config.burn_in} and two "
-                "tokens: use longer clips, shorter tokens, or a smaller --burn-in"
+                f"all {short} training clips are shorter than {least:.3g} s, a burn-in of "
+                f"{self.config.burn_in} and two tokens: use longer clips, shorter tokens, or a smaller --burn-in"
             )
         said = f"{short} of {len(lengths)} training clips are shorter than {least:.3g} s and add little or no loss"
         return [said] * bool(short)
@@ -377,8 +377,8 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         actions: Float[Tensor, "clip token action"] | None = None,
         code: Code | None = None,
     ) -> Float[Tensor, "sample clip frame code"]:
-        """Codes of the tokens after the end of the signal, drawn from the prior; `actions` are those of the past and of
-        the future, by default unknown."""
+        """Codes of the tokens after the end of the signal, drawn from the prior; `actions` are those of the past
+        and of the future, by default unknown."""
         chosen = code or self.config.code
         if chosen == "embedding":
             raise ValueError("embeddings are not forecast: give code feature, state or latent")
@@ -390,7 +390,8 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
             actions = self.actions.unknown(clips, heard + frames)
         if actions.shape[1] != heard + frames:
             raise ValueError(
-                f"actions of {actions.shape[1]} tokens: give those of {heard} tokens of the past and {frames} to come"
+                f"actions of {actions.shape[1]} tokens: give those of {heard} tokens of the past and "
+                f"{frames} to come"
             )
         past = self.dynamics.observe(embedded, actions[:, :heard])
         latent = self.dynamics.latent
@@ -406,7 +407,8 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         expected = self.config.dynamics.deter + self.dynamics.latent.size
         if codes.shape[2] != expected:
             raise ValueError(
-                f"codes of {codes.shape[2]} numbers cannot be decoded: give those of code feature, {expected} numbers"
+                f"codes of {codes.shape[2]} numbers cannot be decoded: give those of code feature, "
+                f"{expected} numbers"
             )
         return self.front.features_of(most_likely(self.decoder(codes), self.front.slots))
 
@@ -417,7 +419,7 @@ def default(kind: SignalKind) -> DreamingConfig:
 
 def speech(kind: SignalKind) -> DreamingConfig:
     """Tokens of 40 ms."""
-    return DreamingConfig(front=TokensConfig(token_seconds=0.04, frames=5, highest=7600.0))
+    return DreamingConfig(front=TokensConfig(token_seconds=0.04, frames=5))
 
 
 def paper(kind: SignalKind) -> DreamingConfig:

@@ -1,7 +1,7 @@
 """The stochastic state of a world model: categorical variables, or Gaussian ones, by the same five functions.
 
-Both are drawn from noise that is given, so that one draw can be made twice: in a loop that automatic differentiation
-follows, and in one whose gradients are written out.
+Both are drawn from noise that is given, so that one draw can be made twice: in a loop that automatic
+differentiation follows, and in one whose gradients are written out.
 """
 
 from abc import ABC, abstractmethod
@@ -37,8 +37,8 @@ class Latent(ABC):
 
     @abstractmethod
     def pick(self, raw: Float[Tensor, "*rows raw"], noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A draw (or the mode without noise), what its gradient needs, and the positions of the ones in z where that
-        is one-hot, in rows of a z of its own."""
+        """A draw (or the mode without noise), what its gradient needs, and the positions of the ones in z where
+        that is one-hot, in rows of a z of its own."""
 
     @abstractmethod
     def pull(self, gradient: Tensor, raw: Tensor, kept: Tensor) -> Float[Tensor, "*rows raw"]:

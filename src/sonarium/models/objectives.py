@@ -1,4 +1,5 @@
-"""What a world model can learn its state by. Each objective is over the same states; `models/dreaming.py` has the rest.
+"""What a world model can learn its state by. Each objective is over the same states; `models/dreaming.py` has the
+rest.
 
 dreaming        J_k^NCE and J_k^KL on open-loop predictions (Dreaming, arXiv 2007.14535 and 2203.00494)
 contrast        InfoNCE of [h, z] and the embedding of its own token, k = 0 alone
@@ -38,19 +39,20 @@ Name = Literal["dreaming", "contrast", "barlow", "embedding", "twister", "recons
 @dataclass(frozen=True)
 class ObjectiveConfig:
     objective: Name = "dreaming"
-    """What the state is learnt by: dreaming (contrast and KL divergence on open-loop predictions), contrast (of its own
-    token), barlow, embedding (of the next token), twister (direct steps ahead), or reconstruction."""
+    """What the state is learnt by: dreaming (contrast and KL divergence on open-loop predictions), contrast (of
+    its own token), barlow, embedding (of the next token), twister (direct steps ahead), or reconstruction."""
     horizon: Annotated[int, Range(0, 256)] = 3
     """K, the largest number of tokens ahead of open-loop predictions; 0 leaves them out."""
     overshoot: Literal["one", "all"] = "one"
-    """Steps ahead in an update: one of 1 to K, drawn and weighted K-fold, which has the same expectation, or all."""
+    """Steps ahead in an update: one of 1 to K, drawn and weighted K-fold, which has the same expectation, or
+    all."""
     predictor: Literal["linear", "mlp", "prior"] = "linear"
     """p̃, by which states are predicted for the contrast: linear, with hidden units, or the prior itself."""
     predicted: Literal["mean", "sample"] = "mean"
     """What p̃ goes on from: its output as it is (mean), or a state drawn from it (sample)."""
     critic: Literal["bilinear", "categorical"] = "bilinear"
-    """Score of a state and an embedding: z̃ᵀWe(x), or the log-likelihood of z̃ under a categorical distribution that
-    We(x) parametrises."""
+    """Score of a state and an embedding: z̃ᵀWe(x), or the log-likelihood of z̃ under a categorical distribution
+    that We(x) parametrises."""
     nce_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the objective itself."""
     kl_weight: Annotated[float, Range(0)] = 0.1
@@ -62,8 +64,8 @@ class ObjectiveConfig:
     kl_ahead: bool = True
     """Take the KL divergence of open-loop predictions, too."""
     alike_below: Annotated[float, Range(0, 1e6)] = 0.1
-    """Tokens that differ by a smaller root mean square, in standard deviations, are no negatives of each other, such as
-    those of silence."""
+    """Tokens that differ by a smaller root mean square, in standard deviations, are no negatives of each other,
+    such as those of silence."""
     direct_steps: Annotated[int, Range(1, 256)] = 10
     """Of twister: number of tokens ahead."""
     discount: Annotated[float, Range(0, 1, above=True)] = 0.75
@@ -130,8 +132,8 @@ def kl(
     balance: float,
     free: float,
 ) -> Float[Tensor, "*rows"]:
-    """The divergence of posterior and prior of each token, in value; of its gradient the fraction `balance` goes to the
-    prior, the rest to the posterior. Tokens at or below the free nats have none."""
+    """The divergence of posterior and prior of each token, in value; of its gradient the fraction `balance` goes
+    to the prior, the rest to the posterior. Tokens at or below the free nats have none."""
     to_prior = latent.divergence(posterior.detach(), prior)
     to_posterior = latent.divergence(posterior, prior.detach())
     return balance * to_prior.clamp(min=free) + (1 - balance) * to_posterior.clamp(min=free)
@@ -414,8 +416,8 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
 def token_error(
     made: Float[Tensor, "clip token number"], tokens: Float[Tensor, "clip token number"], slots: int
 ) -> Float[Tensor, "clip token"]:
-    """Negative log-likelihood of each token, up to a constant: half the squared error (a Gaussian of unit variance), or
-    the cross-entropy of its entries."""
+    """Negative log-likelihood of each token, up to a constant: half the squared error (a Gaussian of unit
+    variance), or the cross-entropy of its entries."""
     if not slots:
         return 0.5 * (wide(made) - tokens).square().sum(-1)
     split = "clip token (slot entry) -> clip token slot entry"

@@ -8,8 +8,8 @@
 
 What automatic differentiation would do step by step is done once: a one-hot z selects columns of W_z and is not
 multiplied, and the gradient of each weight is one product over all times after the loop. Under autocast in 16 bits
-the products take these, and all else is in 32. The plain loop is `RSSM.plain` in `models/rssm.py`, the oracle of the
-tests.
+the products take these, and all else is in 32. The plain loop is `RSSM.plain` in `models/rssm.py`, the oracle of
+the tests.
 """
 
 from typing import Any, NamedTuple
@@ -48,8 +48,8 @@ def recur(
     state: tuple[Float[Tensor, "clip deter"], Float[Tensor, "clip size"]],
     weights: Weights,
 ) -> tuple[Float[Tensor, "time clip deter"], Float[Tensor, "time clip size"], Float[Tensor, "time clip raw"]]:
-    """h, z, and the parameters of the distribution of z. Where `kept` is false, the state before is forgotten; without
-    noise each z is the mode."""
+    """h, z, and the parameters of the distribution of z. Where `kept` is false, the state before is forgotten;
+    without noise each z is the mode."""
     kind = embedded.device.type
     low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     with torch.autocast(kind, enabled=False):

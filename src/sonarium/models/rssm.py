@@ -29,7 +29,8 @@ MOST_NUMBERS = 2**14
 @dataclass(frozen=True)
 class DynamicsConfig:
     dynamics: Literal["gru", "transformer"] = "gru"
-    """What h is: the state of a GRU with layer norm, or the output of a causal transformer (needs posterior obs)."""
+    """What h is: the state of a GRU with layer norm, or the output of a causal transformer (needs posterior
+    obs)."""
     posterior: Literal["state", "obs"] = "state"
     """What the posterior sees: h and the token (state), or the token alone (obs)."""
     latent: Literal["categorical", "gaussian"] = "categorical"
@@ -67,7 +68,8 @@ class DynamicsConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {' or '.join(known)}")
         if self.latent == "categorical" and self.variables * self.classes > MOST_NUMBERS:
             raise ValueError(
-                f"classes={self.classes}: give at most {MOST_NUMBERS // self.variables} with variables={self.variables}"
+                f"classes={self.classes}: give at most {MOST_NUMBERS // self.variables} with "
+                f"variables={self.variables}"
             )
         if self.dynamics == "transformer":
             if self.posterior == "state":
