@@ -202,7 +202,6 @@ def test_divergences_and_entropies_are_those_of_torch():
         ({"dynamics": "transformer"}, "give posterior obs"),
         ({"dynamics": "transformer", "posterior": "obs", "heads": 4}, "deter=6 is no multiple of heads=4"),
         ({"variables": 2**14, "classes": 3}, "classes=3: give at most 1"),
-        ({"latent": "beta"}, "latent='beta': give categorical or gaussian"),
     ],
 )
 def test_what_cannot_be_is_refused(changed, said):
