@@ -140,9 +140,11 @@ def test_overshooting_is_imagining_from_every_token():
     steps = 3
     generator = torch.Generator().manual_seed(9)
     further = own.latent.noise((CLIPS, TOKENS, steps), generator, embedded)
-    found = own.overshoot(heard, steps, further)
+    found = own.overshoot(heard, steps, further, torch.arange(TOKENS))
+    some = own.overshoot(heard, steps, further, torch.tensor([1, 3]))
     for k, raw in enumerate(found, 1):
         assert raw.shape[1] == TOKENS - k
+        torch.testing.assert_close(some[k - 1], raw[:, [1, 3]])
         for token in range(TOKENS - k):
             # The last token that was heard is the one before; what follows is drawn from the prior.
             if not token:

@@ -44,8 +44,8 @@ class ObjectiveConfig:
     horizon: Annotated[int, Range(0, 256)] = 3
     """K, the largest number of tokens ahead of open-loop predictions; 0 leaves them out."""
     overshoot: Literal["one", "all"] = "one"
-    """Steps ahead in an update: one of 1 to K, drawn and weighted K-fold, which has the same expectation, or
-    all."""
+    """Steps ahead in an update: one of 1 to K, drawn and weighted K-fold, of which every k-th token is predicted by
+    the prior, which has the same expectation and costs a third; or all."""
     predictor: Literal["linear", "mlp", "prior"] = "linear"
     """p̃, by which states are predicted for the contrast: linear, with hidden units, or the prior itself."""
     predicted: Literal["mean", "sample"] = "mean"
@@ -133,7 +133,7 @@ def kl(
     free: float,
 ) -> Float[Tensor, "*rows"]:
     """The divergence of posterior and prior of each token, in value; of its gradient the fraction `balance` goes
-    to the prior, the rest to the posterior. Tokens at or below the free nats have none."""
+    to the prior, the rest to the posterior. Tokens below the free nats have none."""
     to_prior = latent.divergence(posterior.detach(), prior)
     to_posterior = latent.divergence(posterior, prior.detach())
     return balance * to_prior.clamp(min=free) + (1 - balance) * to_posterior.clamp(min=free)
@@ -224,26 +224,25 @@ class Dream(Objective):
 
     def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
         config, rollout = self.config, heard.rollout
-        ahead, weight = self.ahead(rollout.z.shape[1] - 1, engine)
-        steps = max(ahead, default=0)
+        tokens = rollout.z.shape[1]
+        ahead, weight = self.ahead(tokens - 1, engine)
+        starts, stride = self.starts(ahead, tokens, engine)
         with engine.autocast():
             keys = engine.gather(self.keys(heard.target))
-            priors, predictions = self.unrolled(rollout, model, steps, engine)
+            priors, predictions = self.unrolled(rollout, model, max(ahead, default=0), starts, engine)
         counts = engine.gather(heard.counts)
         nce = {}
         for k in (0, *ahead):
             z = rollout.z if not k else predictions[k - 1]
             scored = engine.gather(self.tilde.scored(wide(z), k))[:, :, None]
             nce[k] = contrast(scored, keys, counts, NCE, engine.generator, k - 1, alike=heard.alike)
-        divergence = [
-            mean_over(
-                kl(self.latent, rollout.posterior[:, k:], priors[k], config.kl_balance, config.free_nats),
-                heard.inside[:, k:],
-                engine,
-            )
-            for k in ahead
-            if config.kl_ahead
-        ]
+        divergence = []
+        for k in ahead if config.kl_ahead else ():
+            at = starts[starts + k < tokens] + k
+            each = kl(self.latent, rollout.posterior[:, at], priors[k], config.kl_balance, config.free_nats)
+            # Of every k-th token the k-fold sum: over the drawn offsets its mean is that of all tokens.
+            count = engine.mean(heard.inside[:, k:].sum().to(each.dtype)).clamp(min=1)
+            divergence.append(stride * each.where(heard.inside[:, at], 0).sum() / count)
         none = nce[0].loss.new_zeros(())
         further = torch.stack([nce[k].loss for k in ahead]).sum() if ahead else none
         kl_ahead = torch.stack(divergence).sum() if divergence else none
@@ -267,19 +266,26 @@ class Dream(Objective):
         drawn = torch.randint(1, horizon + 1, (), generator=engine.generator, device=engine.generator.device)
         return [int(drawn)], float(horizon)
 
+    def starts(self, ahead: list[int], tokens: int, engine: Engine) -> tuple[Int[Tensor, " start"], int]:
+        """The tokens from which the prior is unrolled, and one of how many that is."""
+        stride = max(ahead, default=1) if len(ahead) == 1 and self.config.predictor != "prior" else 1
+        device = engine.generator.device
+        first = int(torch.randint(stride, (), generator=engine.generator, device=device)) if stride > 1 else 0
+        return torch.arange(first, tokens, stride, device=device), stride
+
     def unrolled(
-        self, rollout: Rollout, model: RSSM, steps: int, engine: Engine
+        self, rollout: Rollout, model: RSSM, steps: int, starts: Int[Tensor, " start"], engine: Engine
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """By steps ahead, the priors of the tokens from there on, and the predictions of p̃ of them."""
+        """By steps ahead, the priors of the tokens so many after the starts, and the predictions of p̃."""
         clips, tokens = rollout.z.shape[:2]
         noise = self.latent.noise((2, clips * engine.ranks, tokens, max(1, steps)), engine.generator, rollout.z)
         of_prior, of_tilde = (engine.share(one) for one in noise)
         from_prior = self.config.predictor == "prior"
         needed = steps if self.config.kl_ahead else steps - 1 if from_prior else 0
-        priors = [rollout.prior, *(model.overshoot(rollout, needed, of_prior) if needed > 0 else [])]
+        further = model.overshoot(rollout, needed, of_prior, starts) if needed > 0 else []
         # Prior 0 of token t + 1 has heard t, as p̃ of one step ahead has.
-        heard = [rollout.prior[:, 1:], *(one[:, 1:] for one in priors[1:])]
-        return priors, self.tilde(rollout, heard, steps, of_tilde)
+        heard = [one[:, 1:] for one in (rollout.prior, *further)] if from_prior else []
+        return [rollout.prior, *further], self.tilde(rollout, heard, steps, of_tilde)
 
 
 class Contrast(Objective):

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -269,17 +269,18 @@ class RSSM(nn.Module):
         rollout: Rollout,
         steps: int,
         noise: Float[Tensor, "clip token step draw"],
-    ) -> list[Float[Tensor, "clip _token raw"]]:
-        """Priors that have not heard the last k tokens, for k from 1 to `steps`: z_{t−k} to z_{t−1} are drawn from
-        the prior. Prior k is of the tokens from k on."""
-        h, raw, found = rollout.h, rollout.prior, []
+        starts: Int[Tensor, " start"],
+    ) -> list[Float[Tensor, "clip _start raw"]]:
+        """Priors of the tokens k after each start, for k from 1 to `steps`, that have heard nothing from the start on:
+        z from there to the token before is drawn from the prior. A start whose token would lie behind the last one is
+        left out."""
+        h, raw, found = rollout.h[:, starts], rollout.prior[:, starts], []
         for k in range(1, steps + 1):
-            tokens = rollout.h.shape[1] - k
-            if tokens < 1:
-                break
-            z = self.latent.draw(raw[:, :tokens], noise[:, :tokens, k - 1])
-            h = self.step(h[:, :tokens].flatten(0, 1), z.flatten(0, 1), rollout.actions[:, k:].flatten(0, 1))
-            h = h.unflatten(0, (len(raw), tokens))
+            starts = starts[starts + k < rollout.h.shape[1]]
+            count = len(starts)
+            z = self.latent.draw(raw[:, :count], noise[:, starts, k - 1])
+            h = self.step(h[:, :count].flatten(0, 1), z.flatten(0, 1), rollout.actions[:, starts + k].flatten(0, 1))
+            h = h.unflatten(0, (len(raw), count))
             raw = self.prior(h)
             found.append(raw)
         return found
