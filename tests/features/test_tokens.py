@@ -59,7 +59,9 @@ def test_no_token_sees_a_sample_of_its_neighbours(sample):
     shared = front(TokensConfig(token_seconds=0.032, frames=4, bands=12, overlapping=True))
     near = (shared.decibels(changed) != shared.decibels(wave))[0].any(1).view(4, 4).any(1)
     at = sample / 256
-    assert near[sample // 256] and set(near.nonzero().flatten().tolist()) <= {round(at - 0.5 + d) for d in (-1, 0, 1)}
+    assert near[sample // 256] and set(near.nonzero().flatten().tolist()) <= {
+        round(at - 0.5 + d) for d in (-1, 0, 1)
+    }
 
 
 def test_each_band_is_scaled_by_its_own_statistics_without_padding():
@@ -104,7 +106,9 @@ def test_the_views_shift_gain_and_mask_and_the_second_is_never_the_earlier_one()
         made = own.view(features, counts, config, drawn, which)
         for clip in range(4):
             shift, end = int(later[clip, which]), 4 * int(counts[clip])
-            expected = torch.cat([features[clip, :, :, shift:end], features[clip, :, :, end - 1 : end].expand(-1, -1, shift)], 2)
+            expected = torch.cat(
+                [features[clip, :, :, shift:end], features[clip, :, :, end - 1 : end].expand(-1, -1, shift)], 2
+            )
             torch.testing.assert_close(made[clip, :, :, :end], expected)
     gained = own.view(features, counts, ViewsConfig(2, 0, 0, 6.0, 0, 0.0), drawn, 0)
     expected = (2 * drawn.heard[:, 2] - 1) * 6

@@ -116,7 +116,9 @@ def test_the_predictor_is_linear_and_apart_from_the_prior():
         return objective.tilde(Rollout(z, z, z, z, actions), [], 3, noise)[2]
 
     zero = ahead(torch.zeros_like(one))
-    torch.testing.assert_close(ahead(2 * one - 3 * other) - zero, 2 * (ahead(one) - zero) - 3 * (ahead(other) - zero))
+    torch.testing.assert_close(
+        ahead(2 * one - 3 * other) - zero, 2 * (ahead(one) - zero) - 3 * (ahead(other) - zero)
+    )
     found = heard(own)
     loss, terms = objective(found, own.dynamics, StubEngine(1))
     contrastive = gradients(terms["contrast/loss"] + terms["contrast/loss_ahead"], own)
@@ -235,7 +237,9 @@ def test_every_objective_trains_the_encoder_over_the_same_state(name):
     terms = own.update(data, engine)
     assert all(value.isfinite() for value in terms.values())
     for part in ("encoder", "dynamics.of_token", "dynamics.prior"):
-        assert any(not torch.equal(before[key], value) for key, value in own.state_dict().items() if key.startswith(part))
+        assert any(
+            not torch.equal(before[key], value) for key, value in own.state_dict().items() if key.startswith(part)
+        )
 
 
 def test_the_correlation_is_pearsons():
@@ -328,7 +332,10 @@ def test_forecasts_go_on_from_the_end_and_differ_only_by_their_noise():
 
 
 def test_known_actions_steer_and_unknown_ones_are_zero():
-    config = changed(top={"actions": ("tension:track:0:1:125.0",), "action_dropout": 0.5}, heads={"reward": "r:track:0:1:125.0", "ends": True})
+    config = changed(
+        top={"actions": ("tension:track:0:1:125.0",), "action_dropout": 0.5},
+        heads={"reward": "r:track:0:1:125.0", "ends": True},
+    )
     own, data = learner(config), batch(0, [TOKENS * 256, 1300, 2000, 600])
     terms = own.update(data, StubEngine(0))
     assert {"loss/reward", "loss/ends"} <= terms.keys() and own.actions.width == 2
@@ -364,8 +371,14 @@ def test_discrete_tokens_are_learnt_and_decoded_to_entries():
 @pytest.mark.parametrize(
     ("act", "said"),
     [
-        (lambda: changed(dynamics={"dynamics": "transformer", "posterior": "obs", "heads": 2}), "give no --kl-ahead"),
-        (lambda: learner(changed(dynamics={"latent": "gaussian"}, objective={"critic": "categorical"})), "critic bilinear"),
+        (
+            lambda: changed(dynamics={"dynamics": "transformer", "posterior": "obs", "heads": 2}),
+            "give no --kl-ahead",
+        ),
+        (
+            lambda: learner(changed(dynamics={"latent": "gaussian"}, objective={"critic": "categorical"})),
+            "critic bilinear",
+        ),
         (lambda: Dreaming(changed(top={"burn_in": 9}), SIGNAL), "too few for a burn_in of 9"),
         (lambda: learner().encode(batch().signal[:, :100]), "shorter than a token of 256"),
         (lambda: learner().forecast(batch().signal, 0, 1, torch.Generator()), "give at least 1 of each"),

@@ -164,7 +164,9 @@ def test_a_draw_is_one_hot_and_its_gradient_that_of_the_probabilities():
     raw = torch.randn(4, 6, dtype=torch.double, requires_grad=True)
     weight = torch.randn(4, 6, dtype=torch.double)
     z = latent.draw(raw, torch.rand(4, 2))
-    assert set(z.unique().tolist()) == {0.0, 1.0} and torch.equal(z.view(4, 2, 3).sum(-1), torch.ones(4, 2).double())
+    assert set(z.unique().tolist()) == {0.0, 1.0} and torch.equal(
+        z.view(4, 2, 3).sum(-1), torch.ones(4, 2).double()
+    )
     shares = 0.9 * raw.view(4, 2, 3).softmax(-1) + 0.1 / 3
     (through,) = torch.autograd.grad((z * weight).sum(), raw)
     (expected,) = torch.autograd.grad((shares.view(4, 6) * weight).sum(), raw)
@@ -191,9 +193,7 @@ def test_divergences_and_entropies_are_those_of_torch():
     torch.testing.assert_close(latent.divergence(one, other), kl_divergence(own, its).sum(-1))
     torch.testing.assert_close(latent.entropy(one), own.entropy().sum(-1))
     gaussian = Gaussian(3)
-    own, its = (
-        Normal(raw[:, :3], torch.nn.functional.softplus(raw[:, 3:]) + NARROWEST) for raw in (one, other)
-    )
+    own, its = (Normal(raw[:, :3], torch.nn.functional.softplus(raw[:, 3:]) + NARROWEST) for raw in (one, other))
     torch.testing.assert_close(gaussian.divergence(one, other), kl_divergence(own, its).sum(-1))
     torch.testing.assert_close(gaussian.entropy(one), own.entropy().sum(-1))
 

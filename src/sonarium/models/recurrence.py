@@ -26,7 +26,6 @@ EPSILON = 1e-5
 """Of the layer norm."""
 UPDATE_BIAS = -1.0
 """Added to the update gate, so that the state changes slowly at first (Dreamer)."""
-aten = torch.ops.aten
 
 
 class Weights(NamedTuple):
@@ -70,123 +69,116 @@ class Recurrence(torch.autograd.Function):
         z: Tensor,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        full = Weights(*weights)
+        full, kind = Weights(*weights), low or h.dtype
         # Autocast may have left the projections in 16 bits.
         embedded, acted = embedded.to(h.dtype), acted.to(h.dtype)
-        # In rows, in which few of them are multiplied a fifth faster.
+        # In rows, by which few of them are multiplied a fifth faster.
         of_gates, of_state, out = (
-            weight.to(low or h.dtype).T.contiguous() for weight in (full.of_gates, full.of_state, full.out)
+            weight.to(kind).T.contiguous() for weight in (full.of_gates, full.of_state, full.out)
         )
-        (time, clips, hidden), deter, gates = acted.shape, h.shape[1], len(full.gain)
-        columns = full.of_latent.T.contiguous()
-        both = h.new_empty(time, clips, hidden + deter, dtype=low or h.dtype)
-        before, after, others = (h.new_empty(time, clips, n) for n in (deter, deter, embedded.shape[2]))
-        inputs, outputs = (h.new_empty(time, clips, gates) for _ in range(2))
-        raws = h.new_empty(time, clips, latent.parameters)
-        means, scales = (h.new_empty(time, clips, 1) for _ in range(2))
-        us, news = h.new_empty(time, clips, hidden), h.new_empty(time, clips, deter)
-        drawn, helps = [], []
-        product, index = z @ columns, None
-        for t in range(time):
-            if t:
-                product = (
-                    drawn[-1] @ columns if index is None else functional.embedding_bag(index, columns, mode="sum")
-                )
-            if kept is not None:
-                keep = kept[t, :, None].to(h.dtype)
-                h, product = h * keep, product * keep
-            before[t] = h
-            u = functional.elu(torch.add(acted[t], product), inplace=True)
-            us[t] = u
-            both[t, :, :hidden], both[t, :, hidden:] = u, h
-            torch.mm(both[t], of_gates, out=inputs[t]) if low is None else inputs[t].copy_(both[t] @ of_gates)
-            normed, mean, scale = torch.native_layer_norm(inputs[t], [gates], full.gain, full.bias, EPSILON)
-            means[t], scales[t] = mean, scale
-            gate = outputs[t].copy_(normed)
+        columns, gates = full.of_latent.T.contiguous(), len(full.gain)
+        bias = full.bias.clone()
+        bias[2 * h.shape[1] :] += UPDATE_BIAS
+        keeps = None if kept is None else kept[..., None].to(h.dtype).unbind(0)
+        draws = [None] * len(acted) if noise is None else noise.unbind(0)
+        steps = []
+        product = z @ columns
+        for t, (action, token, draw) in enumerate(zip(acted.unbind(0), embedded.unbind(0), draws, strict=True)):
+            if keeps is not None:
+                h, product = h * keeps[t], product * keeps[t]
+            before, u = h, functional.elu(action + product, inplace=True)
+            inputs = times(torch.cat([u, h], 1), of_gates, kind)
+            normed, _, scale = torch.native_layer_norm(inputs, [gates], None, None, EPSILON)
+            gate = torch.addcmul(bias, normed, full.gain)
             reset, candidate, update = gate.chunk(3, 1)
             reset.sigmoid_()
-            update.add_(UPDATE_BIAS).sigmoid_()
+            update.sigmoid_()
             new = torch.tanh(reset * candidate)
-            news[t] = new
             h = torch.lerp(h, new, update)
-            after[t] = h
-            other = functional.elu(torch.add(embedded[t], h.to(of_state.dtype) @ of_state), inplace=True)
-            others[t] = other
-            raw = torch.add(full.out_bias, other.to(out.dtype) @ out)
-            raws[t] = raw
-            pick, helped, index = latent.pick(raw, None if noise is None else noise[t])
-            drawn.append(pick)
-            helps.append(helped)
-        picked = torch.stack(drawn)
-        if index is not None:
-            shape = helps[0].shape
-            zs = h.new_zeros(time, *shape).scatter_(-1, picked[..., None], 1).view(time, clips, -1)
-        else:
-            zs = picked
+            other = functional.elu(times(h, of_state, kind).add_(token), inplace=True)
+            raw = times(other, out, kind).add_(full.out_bias)
+            pick, helped, index = latent.pick(raw, draw)
+            # A one-hot z selects columns.
+            product = pick @ columns if index is None else functional.embedding_bag(index, columns, mode="sum")
+            steps.append((before, u, normed, scale, gate, new, h, other, raw, helped, pick))
+        stacked = [torch.stack(each) for each in zip(*steps, strict=True)]
+        after, raws, helps, picked = stacked[6], stacked[8], stacked[9], stacked.pop()
+        zs = picked
+        if not picked.is_floating_point():
+            zs = h.new_zeros(helps.shape).scatter_(-1, picked[..., None], 1).flatten(2)
         ctx.latent, ctx.low, ctx.there = latent, low, kept is not None
-        saved = [kept] if kept is not None else []
-        ctx.save_for_backward(
-            z, before, after, zs, raws, torch.stack(helps), both, us, news, inputs, outputs, means, scales, others,
-            *weights, *saved,
-        )  # fmt: skip
+        ctx.save_for_backward(z, zs, *stacked, *weights, *([] if kept is None else [kept]))
         return after, zs, raws
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        of_h, of_z, of_raw = gradients
-        z, before, after, zs, raws, helps, both, us, news, inputs, outputs, means, scales, others = (
-            ctx.saved_tensors[:14]
-        )
-        weights = Weights(*ctx.saved_tensors[14:21])
-        kept = ctx.saved_tensors[21] if ctx.there else None
-        latent, low = ctx.latent, ctx.low
-        kind = low or before.dtype
+        z, zs, before, us, normed, scales, gate, news, after, others, raws, helps = ctx.saved_tensors[:12]
+        weights, latent = Weights(*ctx.saved_tensors[12:19]), ctx.latent
+        kind, deter, hidden = ctx.low or after.dtype, after.shape[2], us.shape[2]
         of_latent, of_gates, of_state, out = (
             weight.to(kind) for weight in (weights.of_latent, weights.of_gates, weights.of_state, weights.out)
         )
-        (time, clips, deter), hidden = before.shape, us.shape[2]
-        d_raws, d_others = torch.empty_like(raws), torch.empty_like(others)
-        d_outputs, d_inputs, d_us = (torch.empty_like(one) for one in (outputs, inputs, us))
-        normed = (inputs - means) * scales
-        d_h, d_z = before.new_zeros(clips, deter), zs.new_zeros(clips, latent.size)
-        for t in reversed(range(time)):
-            d_raw = torch.add(of_raw[t], latent.pull(d_z + of_z[t], raws[t], helps[t]), out=d_raws[t])
-            d_other = (d_raw.to(kind) @ out).to(d_h.dtype)
-            d_other = aten.elu_backward(d_other, 1.0, 1.0, 1.0, True, others[t])
-            d_others[t] = d_other
-            d_h = d_h + of_h[t] + d_other.to(kind) @ of_state
-            reset, candidate, update = outputs[t].chunk(3, 1)
-            new = news[t]
-            pulled = aten.tanh_backward(d_h * update, new)
-            of_reset, of_candidate, of_update = d_outputs[t].chunk(3, 1)
-            of_reset.copy_(aten.sigmoid_backward(pulled * candidate, reset))
-            torch.mul(pulled, reset, out=of_candidate)
-            of_update.copy_(aten.sigmoid_backward(d_h * (new - before[t]), update))
-            pulled = d_outputs[t] * weights.gain
-            inner = (pulled * normed[t]).mean(1, keepdim=True)
-            d_input = (
-                pulled.sub_(pulled.mean(1, keepdim=True)).addcmul_(normed[t], inner, value=-1).mul_(scales[t])
-            )
-            d_inputs[t] = d_input
-            d_both = (d_input.to(kind) @ of_gates).to(d_h.dtype)
-            d_h = torch.addcmul(d_both[:, hidden:], d_h, 1 - update)
-            d_u = aten.elu_backward(d_both[:, :hidden], 1.0, 1.0, 1.0, True, us[t])
-            d_us[t] = d_u
-            d_z = (d_u.to(kind) @ of_latent).to(d_h.dtype)
-            if kept is not None:
-                keep = kept[t, :, None].to(d_h.dtype)
-                d_h, d_z = d_h * keep, d_z * keep
+        # What the gradients of a step are multiplied with, for all steps at once.
+        to_gates = slopes(gate, news, before)
+        to_inputs = (to_gates * weights.gain.view(3, deter)).flatten(2) * scales
+        stays, of_elu, of_other = 1 - gate[..., 2 * deter :], slope(us), slope(others)
+        d_raws, d_others, d_us = (torch.empty_like(one) for one in (raws, others, us))
+        d_inputs, d_after = torch.empty_like(normed), torch.empty_like(after)
+        kept = ctx.saved_tensors[19] if ctx.there else None
+        keeps = None if kept is None else kept[..., None].to(after.dtype).unbind(0)
+        d_h, d_z = torch.zeros_like(before[0]), torch.zeros_like(zs[0])
+        rows = zip(
+            *(one.unbind(0) for one in gradients), raws.unbind(0), helps.unbind(0), of_other.unbind(0),
+            to_inputs.unbind(0), normed.unbind(0), stays.unbind(0), of_elu.unbind(0), d_raws.unbind(0),
+            d_others.unbind(0), d_after.unbind(0), d_inputs.unbind(0), d_us.unbind(0), strict=True,
+        )  # fmt: skip
+        for t, row in reversed(list(enumerate(rows))):
+            of_h, of_z, of_raw, raw, helped, at_other, at_inputs, norm, stay, at_u = row[:10]
+            d_raw, d_other, d_own, d_input, d_u = row[10:]
+            torch.add(of_raw, latent.pull(d_z + of_z, raw, helped), out=d_raw)
+            torch.mul(times(d_raw, out, kind), at_other, out=d_other)
+            torch.add(d_h + of_h, times(d_other, of_state, kind), out=d_own)
+            pulled = (d_own[:, None] * at_inputs.unflatten(1, (3, deter))).flatten(1)
+            inner = torch.linalg.vecdot(pulled, norm)[:, None] / pulled.shape[1]
+            torch.addcmul(pulled - pulled.mean(1, keepdim=True), norm, inner, value=-1, out=d_input)
+            d_both = times(d_input, of_gates, kind)
+            d_h = torch.addcmul(d_both[:, hidden:], d_own, stay)
+            torch.mul(d_both[:, :hidden], at_u, out=d_u)
+            d_z = times(d_u, of_latent, kind)
+            if keeps is not None:
+                d_h, d_z = d_h * keeps[t], d_z * keeps[t]
         past = torch.cat([z[None], zs[:-1]])
         if kept is not None:
             past = past * kept[..., None].to(past.dtype)
+        d_gates = (d_after[:, :, None] * to_gates).flatten(2)
 
         def product(made: Tensor, given: Tensor) -> Tensor:
             """The gradient of a weight: one product over all times."""
-            return (made.flatten(0, 1).to(kind).T @ given.flatten(0, 1).to(kind)).to(before.dtype)
+            return times(made.flatten(0, 1).T, given.flatten(0, 1).to(kind), kind)
 
         found = Weights(
-            product(d_us, past), product(d_inputs, both), (d_outputs * normed).sum((0, 1)), d_outputs.sum((0, 1)),
-            product(d_others, after), product(d_raws, others), d_raws.sum((0, 1)),
+            product(d_us, past), product(d_inputs, torch.cat([us, before], -1)), (d_gates * normed).sum((0, 1)),
+            d_gates.sum((0, 1)), product(d_others, after), product(d_raws, others), d_raws.sum((0, 1)),
         )  # fmt: skip
         return None, None, d_others, d_us, None, None, d_h, d_z, *found
+
+
+def times(rows: Tensor, weight: Tensor, kind: torch.dtype) -> Tensor:
+    """A product in the type of the weight, whose result has that of the rows."""
+    return rows @ weight if rows.dtype == kind else (rows.to(kind) @ weight).to(rows.dtype)
+
+
+def slope(made: Tensor) -> Tensor:
+    """The derivative of elu, from its result."""
+    return made.clamp(max=0) + 1
+
+
+def slopes(
+    gate: Float[Tensor, "time clip gates"], new: Float[Tensor, "time clip deter"], before: Tensor
+) -> Float[Tensor, "time clip 3 deter"]:
+    """The derivatives of h by reset, candidate and update, before their nonlinearities."""
+    reset, candidate, update = gate.chunk(3, -1)
+    of_new = update * (1 - new.square())
+    parts = (of_new * candidate * reset * (1 - reset), of_new * reset, (new - before) * update * (1 - update))
+    return torch.stack(parts, 2)

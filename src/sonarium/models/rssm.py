@@ -279,7 +279,9 @@ class RSSM(nn.Module):
             starts = starts[starts + k < rollout.h.shape[1]]
             count = len(starts)
             z = self.latent.draw(raw[:, :count], noise[:, starts, k - 1])
-            h = self.step(h[:, :count].flatten(0, 1), z.flatten(0, 1), rollout.actions[:, starts + k].flatten(0, 1))
+            h = self.step(
+                h[:, :count].flatten(0, 1), z.flatten(0, 1), rollout.actions[:, starts + k].flatten(0, 1)
+            )
             h = h.unflatten(0, (len(raw), count))
             raw = self.prior(h)
             found.append(raw)
