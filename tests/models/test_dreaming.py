@@ -1,4 +1,5 @@
-"""Dreaming as it is published, item by item: what is contrasted with what, what trains what, and what nothing hears."""
+"""Dreaming as it is published, item by item: what is contrasted with what, what trains what, and what nothing
+hears."""
 
 from dataclasses import replace
 from typing import Any
@@ -120,7 +121,7 @@ def test_the_predictor_is_linear_and_apart_from_the_prior():
         ahead(2 * one - 3 * other) - zero, 2 * (ahead(one) - zero) - 3 * (ahead(other) - zero)
     )
     found = heard(own)
-    loss, terms = objective(found, own.dynamics, StubEngine(1))
+    _, terms = objective(found, own.dynamics, StubEngine(1))
     contrastive = gradients(terms["contrast/loss"] + terms["contrast/loss_ahead"], own)
     divergent = gradients(terms["kl/ahead"], own)
     assert any(name.startswith("objective.tilde") for name in contrastive)

@@ -1,5 +1,5 @@
-"""The recurrent state-space model: its written-out gradients beside automatic differentiation, its distributions beside
-torch's, and what a state may depend on."""
+"""The recurrent state-space model: its written-out gradients beside automatic differentiation, its distributions
+beside torch's, and what a state may depend on."""
 
 from dataclasses import replace
 
@@ -74,7 +74,8 @@ def test_a_posterior_without_h_has_one_loop_with_the_plain_one():
 
 
 def test_products_of_sixteen_bits_cost_no_more_than_in_the_plain_loop():
-    """The distance of all gradients from those in 32 bits, beside that of automatic differentiation under autocast."""
+    """The distance of all gradients from those in 32 bits, beside that of automatic differentiation under
+    autocast."""
     # A Gaussian state: rounding may exchange the class of a categorical one.
     own = model(CONFIGS["gaussian"], torch.float)
     exact = pulled(own.observe, own, True)[1]

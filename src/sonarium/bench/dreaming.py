@@ -1,9 +1,10 @@
 """The world model at B16 T64, deter 512, hidden 256, 32 × 16: the loop of its states, and a whole update.
 
-`exact` is the loop with gradients written out beside the one that automatic differentiation follows step by step, in
-fp32: the same states from the same noise, which is checked before any time is taken. `bf16` is the same with products
-in 16 bits, where the processor has such. A whole update of Dreaming is timed beside the naive one: the plain loop, and
-every step ahead; `all steps` has these, too, `one step` has one drawn step ahead, as is the default.
+`exact` is the loop with gradients written out beside the one that automatic differentiation follows step by step,
+in fp32: the same states from the same noise, which is checked before any time is taken. `bf16` is the same with
+products in 16 bits, where the processor has such. A whole update of Dreaming is timed beside the naive one: the
+plain loop, and every step ahead; `all steps` has these, too, `one step` has one drawn step ahead, as is the
+default.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,8 @@ def cases(repeats: int = 5) -> list[dict]:
         found.append(loop("bf16", "bf16", repeats))
     naive = updating("plain", "all", "32")
     for overshoot, name in (("all", "all steps"), ("one", "one step")):
-        for precision in ("32", *(["bf16"] if halves(device) else [])):
+        precisions: tuple[Precision, ...] = ("32", "bf16") if halves(device) else ("32",)
+        for precision in precisions:
             ours_s, peer_s = interleaved(updating("fast", overshoot, precision), naive, repeats)
             kind = "fp32" if precision == "32" else precision
             found.append(case(f"update, {name}, {kind}", work, "plain loop, all steps, fp32", ours_s, peer_s))

@@ -68,7 +68,8 @@ def positive(text: str) -> float:
 
 def completed(names: Sequence[str], world: World, flag: str = "--actions") -> tuple[str, ...]:
     """Names with their places in this world; those that are complete already stay as they are."""
-    found = {factor.name: ("label", at, factor) for at, factor in enumerate(world.factors)}
+    found: dict[str, tuple[Literal["track", "label"], int, Factor]] = {}
+    found |= {factor.name: ("label", at, factor) for at, factor in enumerate(world.factors)}
     found |= {track.name: ("track", at, track) for at, track in enumerate(world.tracks)}
     made = []
     for name in names:

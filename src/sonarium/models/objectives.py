@@ -44,8 +44,8 @@ class ObjectiveConfig:
     horizon: Annotated[int, Range(0, 256)] = 3
     """K, the largest number of tokens ahead of open-loop predictions; 0 leaves them out."""
     overshoot: Literal["one", "all"] = "one"
-    """Steps ahead in an update: one of 1 to K, drawn and weighted K-fold, of which every k-th token is predicted by
-    the prior, which has the same expectation and costs a third; or all."""
+    """Steps ahead in an update: one of 1 to K, drawn and weighted K-fold, of which every k-th token is predicted
+    by the prior, which has the same expectation and costs a third; or all."""
     predictor: Literal["linear", "mlp", "prior"] = "linear"
     """p̃, by which states are predicted for the contrast: linear, with hidden units, or the prior itself."""
     predicted: Literal["mean", "sample"] = "mean"

@@ -271,9 +271,9 @@ class RSSM(nn.Module):
         noise: Float[Tensor, "clip token step draw"],
         starts: Int[Tensor, " start"],
     ) -> list[Float[Tensor, "clip _start raw"]]:
-        """Priors of the tokens k after each start, for k from 1 to `steps`, that have heard nothing from the start on:
-        z from there to the token before is drawn from the prior. A start whose token would lie behind the last one is
-        left out."""
+        """Priors of the tokens k after each start, for k from 1 to `steps`, that have heard nothing from the start
+        on: z from there to the token before is drawn from the prior. A start whose token would lie behind the last
+        one is left out."""
         h, raw, found = rollout.h[:, starts], rollout.prior[:, starts], []
         for k in range(1, steps + 1):
             starts = starts[starts + k < rollout.h.shape[1]]
