@@ -139,7 +139,7 @@ def dreaming(config: Any) -> Any:
         embedding=6,
         dynamics=replace(config.dynamics, deter=8, hidden=6, variables=2, classes=3),
         heads=replace(config.heads, units=6),
-        front=replace(config.front, bands=8, frames=2),
+        front=replace(config.front, bands=8, token_frames=2),
     )
 
 

@@ -11,7 +11,7 @@ from sonarium.features.tokens import CodeTokens, Draws, LogMelTokens, TokensConf
 from sonarium.worlds.contract import Signal
 
 RATE = 8000
-SMALL = TokensConfig(token_seconds=0.032, frames=4, bands=12)
+SMALL = TokensConfig(token_seconds=0.032, token_frames=4, bands=12)
 STILL = ViewsConfig(shift_frames=0, shift_bands=0, gain_db=0.0, mask_bands=0, mask_tokens=0.0)
 
 
@@ -56,7 +56,7 @@ def test_no_token_sees_a_sample_of_its_neighbours(sample):
     changed[0, sample] += 0.5
     apart = (own.decibels(changed) != own.decibels(wave))[0].any(1).view(4, 4).any(1)
     assert apart.nonzero().flatten().tolist() == [sample // 256]
-    shared = front(TokensConfig(token_seconds=0.032, frames=4, bands=12, overlapping=True))
+    shared = front(TokensConfig(token_seconds=0.032, token_frames=4, bands=12, overlapping=True))
     near = (shared.decibels(changed) != shared.decibels(wave))[0].any(1).view(4, 4).any(1)
     at = sample / 256
     assert near[sample // 256] and set(near.nonzero().flatten().tolist()) <= {
@@ -128,7 +128,7 @@ def test_the_views_shift_gain_and_mask_and_the_second_is_never_the_earlier_one()
 
 def test_tokens_become_sound_again():
     """A tone comes back at its frequency and level."""
-    own = fitted(TokensConfig(token_seconds=0.032, frames=4, bands=40))
+    own = fitted(TokensConfig(token_seconds=0.032, token_frames=4, bands=40))
     time = torch.arange(2000).double() / RATE
     wave = (0.3 * torch.sin(2 * torch.pi * 900 * time))[None]
     heard = own.invert(own(wave), 2000)

@@ -110,7 +110,7 @@ class Tokens(ABC):
 class TokensConfig(FrontEndConfig):
     token_seconds: Annotated[float, Range(0, 10, above=True, example=0.032)] = 0.032
     """Seconds in a token of sound."""
-    frames: Annotated[int, Range(1, 64)] = 4
+    token_frames: Annotated[int, Range(1, 64)] = 4
     """Log-mel frames in a token of sound."""
     bands: Annotated[int, Range(1, 512)] = 40
     """Number of mel bands."""
@@ -152,13 +152,13 @@ class LogMelTokens(PictureFrontEnd, Tokens):
     def __init__(self, config: TokensConfig, rate: int):
         super().__init__()
         self.config, self.rate = config, rate
-        self.hop = round(config.token_seconds * rate / config.frames)
+        self.hop = round(config.token_seconds * rate / config.token_frames)
         if self.hop < 8:
             raise ValueError(
                 f"token_seconds={config.token_seconds:g} at {rate} samples a second leave {self.hop} "
-                "samples a frame: give longer tokens or fewer frames"
+                "samples a frame: give longer tokens or fewer token_frames"
             )
-        self.shortest = self.window_length = self.hop * config.frames
+        self.shortest = self.window_length = self.hop * config.token_frames
         # Windows of two hops overlap by half: enough to hear a frame, and to invert.
         self.window = min(2 * self.hop, self.shortest)
         self.spectrogram = SpectrogramConfig(
@@ -171,7 +171,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
             floor_db=config.floor_db,
             scaling="none",
         ).build(Signal("wave", (self.shortest,), rate))
-        self.width, self.token_rate = config.frames * config.bands, rate / self.shortest
+        self.width, self.token_rate = config.token_frames * config.bands, rate / self.shortest
         self.token_first = self.shortest / 2 / rate
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         self.register_buffer("offset", torch.zeros(config.bands))
@@ -248,18 +248,18 @@ class LogMelTokens(PictureFrontEnd, Tokens):
                 f"clips of {samples} samples are shorter than a token of {self.shortest}: use longer clips or "
                 "smaller token_seconds"
             )
-        return 1, self.config.bands, samples // self.shortest * self.config.frames
+        return 1, self.config.bands, samples // self.shortest * self.config.token_frames
 
     def frames(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        return self.counts(lengths) * self.config.frames
+        return self.counts(lengths) * self.config.token_frames
 
     def tokens(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip token number"]:
         split = "clip 1 band (token frame) -> clip token (band frame)"
-        return rearrange(features, split, frame=self.config.frames)
+        return rearrange(features, split, frame=self.config.token_frames)
 
     def features_of(self, tokens: Float[Tensor, "clip token number"]) -> Float[Tensor, "clip 1 row frame"]:
         joined = "clip token (band frame) -> clip 1 band (token frame)"
-        return rearrange(tokens, joined, frame=self.config.frames)
+        return rearrange(tokens, joined, frame=self.config.token_frames)
 
     def view(
         self,
@@ -272,7 +272,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         numbers, bands = draws.shown if which else draws.heard, self.config.bands
         later = whole_number(draws.shifts[:, which], config.shift_frames)
         frame = torch.arange(features.shape[-1], device=features.device)
-        last = (counts * self.config.frames - 1).clamp(min=0)
+        last = (counts * self.config.token_frames - 1).clamp(min=0)
         frames = torch.minimum(frame + later[:, None], torch.maximum(last[:, None], frame))
         higher = whole_number(numbers[:, 1], 2 * config.shift_bands) - config.shift_bands
         rows = (torch.arange(bands, device=features.device) + higher[:, None]).clamp(0, bands - 1)
@@ -286,7 +286,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         first = whole_number(numbers[:, 4], bands)
         row = torch.arange(bands, device=features.device)
         masked = (row >= first[:, None]) & (row < (first + size)[:, None])
-        hidden = (draws.masked[:, which] < config.mask_tokens).repeat_interleave(self.config.frames, 1)
+        hidden = (draws.masked[:, which] < config.mask_tokens).repeat_interleave(self.config.token_frames, 1)
         return scaled.masked_fill(masked[:, :, None] | hidden[:, None, :], 0)[:, None]
 
     def unscaled(self, rows: Float[Tensor, "clip row frame"]) -> Float[Tensor, "clip row frame"]:
@@ -319,7 +319,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
             )
         if not self.invertible:
             raise ValueError(
-                "a token of one frame has windows that do not overlap: inversion needs frames of 2 or more"
+                "a token of one frame has windows that do not overlap: inversion needs token_frames of 2 or more"
             )
         if not features.isfinite().all():
             raise ValueError("the features hold NaN or infinite values: check the model that made them")

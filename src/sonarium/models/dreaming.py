@@ -419,7 +419,7 @@ def default(kind: SignalKind) -> DreamingConfig:
 
 def speech(kind: SignalKind) -> DreamingConfig:
     """Tokens of 40 ms."""
-    return DreamingConfig(front=TokensConfig(token_seconds=0.04, frames=5))
+    return DreamingConfig(front=TokensConfig(token_seconds=0.04, token_frames=5))
 
 
 def paper(kind: SignalKind) -> DreamingConfig:
