@@ -202,7 +202,8 @@ class LogMelTokens(PictureFrontEnd, Tokens):
 
     def measured(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip frame band"]:
         frames = self.framed(wave) * hann(self.window).to(wave)
-        power = torch.fft.rfft(frames, n=self.spectrogram.config.fft).abs().square()
+        spectrum = torch.fft.rfft(frames, n=self.spectrogram.config.fft)
+        power = torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
         filters = self.spectrogram.filters
         assert filters is not None
         bands = [power[..., bins] @ filters[rows, bins].T for rows, bins in self.spectrogram.blocks]
