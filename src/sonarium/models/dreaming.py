@@ -344,6 +344,8 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
     ) -> Float[Tensor, "clip frame code"]:
         """Codes at `code_rate`; zeros beyond the `code_lengths` of clips that have lengths. Each z is the mode.
         `actions` are as `Actions` gives them, by default unknown; `power` is not used."""
+        if torch.compiler.is_exporting():
+            raise ValueError("a world model has no exported program: give --forms weights")
         chosen = code or self.config.code
         tokens = self.front.tokens(self.measured(signal, lengths))
         embedded = self.encoder(tokens)
