@@ -60,6 +60,8 @@ from sonarium.worlds.contract import Batch, Signal, SignalKind
 
 BLOCK = 256
 """Snippets that are encoded or decoded in one batch."""
+QUIETEST = 1e-3
+"""Least mean of the features at which a generator begins."""
 DEGREES = 10
 """Degrees of freedom of the t distribution."""
 POOL, POOL_STRIDE = 3, 4
@@ -117,8 +119,11 @@ class MRGANConfig:
             )
         if self.entries and self.code_weight:
             raise ValueError(
-                f"entries={self.entries}, code_weight={self.code_weight}: a codebook has no such prior"
+                f"entries={self.entries}, code_weight={self.code_weight}: entries of a codebook are not "
+                "regularised; give one of the two"
             )
+        if self.front.centred:
+            raise ValueError("centred=True: the frames of a snippet lie within the sound; leave it out")
         if self.front.compression == "log" or self.front.scaling == "standard":
             raise ValueError(
                 f"compression={self.front.compression}, scaling={self.front.scaling}: the generator makes no "
@@ -160,6 +165,11 @@ def distances(
     return apart.abs().mean(), pooled.abs().mean()
 
 
+def before_softplus(mean: float) -> float:
+    """What a softplus makes this number of."""
+    return math.log(math.expm1(max(mean, QUIETEST)))
+
+
 def deceived(odds: Float[Tensor, " clip"]) -> Float[Tensor, ""]:
     """−log D."""
     return functional.softplus(-wide(odds)).mean()
@@ -176,7 +186,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         self.signal = signal
         _, rows, frames = self.front.shape(signal.shape[0])
         if frames < config.frames:
-            needed = config.front.hop * (config.frames - 1) + (0 if config.front.centred else config.front.fft)
+            needed = config.front.hop * (config.frames - 1) + config.front.fft
             raise ValueError(
                 f"pieces of {signal.shape[0]} samples have {frames} frames, and a snippet has {config.frames}: "
                 f"choose --seconds of at least {needed / signal.rate:g}, or fewer --frames"
@@ -198,8 +208,16 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         self.codebooks = Codebooks(codebook_config(config)) if config.entries else None
 
     def prepare(self, source: Source, engine: Engine) -> None:
+        """The scale of the front end; and the generator begins at the mean of the features, which its bias alone
+        would take thousands of steps to reach."""
         self.refuse_ranks(engine)
         self.front.fit_batches(source.preview(engine.progress))
+        total, count = 0.0, 0
+        for batch in source.preview(engine.progress):
+            features = self.features(batch)
+            total, count = total + float(features.double().sum()), count + features.numel()
+        last = self.generator.stack.convolutions[-1]
+        nn.init.constant_(last.bias, before_softplus(total / max(1, count)))
 
     def refuse_ranks(self, engine: Engine) -> None:
         """Batch statistics of a part of the batch would make another training."""
@@ -258,6 +276,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
             with frozen(judge), engine.autocast():
                 terms["loss/adversarial"] = deceived(judge(made, GENERATED))
             loss = loss + terms["loss/adversarial"]
+        terms["loss/total"] = loss
         engine.descend(loss, self.optimiser)
         if self.codebooks is not None and quantised is not None:
             terms["codebook/perplexity"] = perplexity(quantised.index, self.config.entries)
@@ -300,7 +319,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
             odds = wide(judge(true, RECONSTRUCTED)), wide(judge(false, GENERATED))
         loss = torch.zeros((), device=true.device)
         for told, label in zip(odds, (1.0, 0.0), strict=True):
-            labels = self.labels(len(told), label, engine)
+            labels = self.labels(len(told), label, engine).to(told)
             loss = loss + functional.binary_cross_entropy_with_logits(told, labels)
         engine.descend(loss, self.told_optimiser)
         return loss
@@ -358,17 +377,12 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         more = (frames - self.config.frames).clamp(min=0)
         return (1 + (more + stride - 1) // stride) * (lengths > 0)
 
-    @property
-    def margin(self) -> int:
-        """Samples of silence before and after a song, so that its frames are centred on multiples of the hop."""
-        return 0 if self.config.front.centred else self.config.front.fft // 2
-
     def widened(self, signal: Float[Tensor, "clip time"], frames: int) -> Float[Tensor, "clip padded"]:
-        """Songs with silence around, of this many frames."""
+        """Songs with silence around: this many frames, centred on multiples of the hop."""
         fft, hop = self.config.front.fft, self.config.front.hop
-        samples = (frames - 1) * hop + (fft % 2 if self.config.front.centred else fft)
         # A negative padding leaves out what is beyond the last frame.
-        return functional.pad(signal, (self.margin, samples - self.margin - signal.shape[1]))
+        after = (frames - 1) * hop + fft - fft // 2 - signal.shape[1]
+        return functional.pad(signal, (fft // 2, after))
 
     @torch.no_grad()
     def encode(
@@ -435,12 +449,9 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "clip time"]:
         features = self.decode(codes)
-        fft, hop = self.config.front.fft, self.config.front.hop
-        whole = (features.shape[3] - 1) * hop
-        length = whole + (fft % 2 if self.config.front.centred else fft)
-        made = self.front.invert(features, length, iterations, generator, phase)[:, self.margin :]
-        wanted = whole if samples is None else samples
-        return functional.pad(made, (0, wanted - made.shape[1]))
+        fft, covered = self.config.front.fft, (features.shape[3] - 1) * self.config.front.hop
+        made = self.front.invert(features, covered + fft, iterations, generator, phase)[:, fft // 2 :]
+        return functional.pad(made, (0, (covered if samples is None else samples) - made.shape[1]))
 
 
 def codebook_config(config: MRGANConfig) -> VQVAEConfig:
