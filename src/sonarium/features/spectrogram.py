@@ -7,6 +7,7 @@ or relative to the frame's level, which then has rows of its own. The snippets o
 in linear-frequency bins, without a scale, of frames that lie within the sound.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import repeat
@@ -52,9 +53,9 @@ class SpectrogramConfig(FrontEndConfig):
     """Hop length in samples."""
     centred: bool = True
     """Centre frames on multiples of the hop, with silence beyond the ends; without, they lie within the sound."""
-    band_pass: Annotated[tuple[float, ...], Range(0)] = ()
+    band_pass: tuple[float, float] | None = None
     """Cut-off frequencies of a Butterworth band-pass in hertz, such as 400 12000; an upper one beyond half the
-    sampling rate cuts nothing off. None: no filter."""
+    sampling rate cuts nothing off."""
     mels: Annotated[int, Range(0, 1024)] = 128
     """Number of mel bands; 0 keeps the linear-frequency bins."""
     spacing: Literal["mel", "linear"] = "mel"
@@ -88,8 +89,8 @@ class SpectrogramConfig(FrontEndConfig):
             ("compression", self.compression in ("log", "log1p", "none"), "'log', 'log1p' or 'none'"),
             (
                 "band_pass",
-                not self.band_pass or (len(self.band_pass) == 2 and self.band_pass[0] < self.band_pass[1]),
-                "no frequency, or a lower and an upper one",
+                self.band_pass is None or 0 <= self.band_pass[0] < self.band_pass[1] < math.inf,
+                "a lower and an upper frequency of 0 or more",
             ),
             ("scaling", self.scaling in ("standard", "unit", "frame", "none"), "standard, unit, frame or none"),
         ]
@@ -133,7 +134,7 @@ class Spectrogram(PictureFrontEnd):
         """Samples of the window."""
         self.window_length = window if config.centred else config.fft
         self.stft = Stft(config.fft, window, config.hop, config.centred)
-        response = band_response(config, rate) if config.band_pass else None
+        response = None if config.band_pass is None else band_response(config.fft, config.band_pass, rate)
         self.register_buffer("response", response, persistent=False)
         filters = filter_bank(config, rate) if config.mels else None
         self.register_buffer("filters", filters, persistent=False)
@@ -398,15 +399,15 @@ def filter_bank(config: SpectrogramConfig, rate: int) -> Float[Tensor, "band bin
     return torch.from_numpy(weights).to(torch.get_default_dtype())
 
 
-def band_response(config: SpectrogramConfig, rate: int) -> Float[Tensor, " bin"]:
+def band_response(fft: int, band_pass: tuple[float, float], rate: int) -> Float[Tensor, " bin"]:
     """The magnitude response of a Butterworth filter run forwards and backwards, at the frequency of each bin."""
-    low, high = config.band_pass
+    low, high = band_pass
     if low >= rate / 2:
         raise ValueError(
-            f"band_pass={config.band_pass} lets nothing of sound at {rate} samples a second pass: give a lower "
+            f"band_pass={band_pass} lets nothing of sound at {rate} samples a second pass: give a lower "
             f"frequency below {rate / 2} Hz"
         )
-    hertz = torch.arange(config.fft // 2 + 1, dtype=torch.float64) * rate / config.fft
+    hertz = torch.arange(fft // 2 + 1, dtype=torch.float64) * rate / fft
     steepness = 2 * BUTTERWORTH_ORDER
     passed = 1 / (1 + (hertz / high) ** steepness) if high < rate / 2 else torch.ones_like(hertz)
     if low:

@@ -60,8 +60,6 @@ from sonarium.worlds.contract import Batch, Signal, SignalKind
 
 BLOCK = 256
 """Snippets that are encoded or decoded in one batch."""
-QUIETEST = 1e-3
-"""Least mean of the features at which a generator begins."""
 DEGREES = 10
 """Degrees of freedom of the t distribution."""
 POOL, POOL_STRIDE = 3, 4
@@ -165,11 +163,6 @@ def distances(
     return apart.abs().mean(), pooled.abs().mean()
 
 
-def before_softplus(mean: float) -> float:
-    """What a softplus makes this number of."""
-    return math.log(math.expm1(max(mean, QUIETEST)))
-
-
 def deceived(odds: Float[Tensor, " clip"]) -> Float[Tensor, ""]:
     """−log D."""
     return functional.softplus(-wide(odds)).mean()
@@ -216,8 +209,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         for batch in source.preview(engine.progress):
             features = self.features(batch)
             total, count = total + float(features.double().sum()), count + features.numel()
-        last = self.generator.stack.convolutions[-1]
-        nn.init.constant_(last.bias, before_softplus(total / max(1, count)))
+        self.generator.begin_at(total / max(1, count))
 
     def refuse_ranks(self, engine: Engine) -> None:
         """Batch statistics of a part of the batch would make another training."""

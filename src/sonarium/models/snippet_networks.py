@@ -19,6 +19,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 DEVIATION = 0.02
 """Standard deviation of the first weights."""
+LEAST = 1e-3
+"""Least mean of the features at which a generator begins."""
 LEAK = 0.2
 """Negative slope of the leaky ReLU of a discriminator."""
 RECONSTRUCTED, GENERATED = 0, 1
@@ -225,6 +227,12 @@ class Generator(nn.Module):
         self, codes: Float[Tensor, "clip code"], what: int = RECONSTRUCTED
     ) -> Float[Tensor, "clip 1 row frame"]:
         return functional.softplus(self.stack(rearrange(codes, "clip code -> clip code 1 1"), what))
+
+    def begin_at(self, mean: float) -> None:
+        """Set the last bias so that codes of nothing make this number."""
+        bias = self.stack.convolutions[-1].bias
+        assert isinstance(bias, Tensor)
+        nn.init.constant_(bias, math.log(math.expm1(max(mean, LEAST))))
 
 
 class Discriminator(nn.Module):
