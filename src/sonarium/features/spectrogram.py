@@ -430,4 +430,6 @@ SNIPPETS = SpectrogramConfig(
     fft=256, hop=64, mels=0, power=1.0, compression="log1p", scaling="none", centred=False
 )
 """The input of BirdsongGAN: log(1 + magnitude) of 129 bins, as it is."""
+SNIPPET_SECONDS = 0.076
+"""Of a piece with 16 frames of them, at 16 kHz."""
 SPECTROGRAM = FrontEndEntry("magnitudes in mel bands or linear-frequency bins, in decibels", SpectrogramConfig)

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.config import Range, check_ranges
-from sonarium.features.spectrogram import SNIPPETS, Spectrogram, SpectrogramConfig
+from sonarium.features.spectrogram import SNIPPET_SECONDS, SNIPPETS, Spectrogram, SpectrogramConfig
 from sonarium.features.waveform import sounding
 from sonarium.models.blocks import wide
 from sonarium.models.contract import (
@@ -471,9 +471,7 @@ def vq_gan(kind: SignalKind) -> MRGANConfig:
     return MRGANConfig(entries=64)
 
 
-SECONDS = 0.076
-"""Of a training piece: 16 frames that lie within it."""
-PIECES = {"seconds": SECONDS}
+PIECES = {"seconds": SNIPPET_SECONDS}
 ENTRY = ModelEntry(
     "mode-regularised GAN of snippets of spectrograms, as BirdsongGAN",
     MRGAN,
