@@ -17,8 +17,9 @@ from torch import nn
 from sonarium.catalogue import MODELS
 from sonarium.features.spectrogram import SNIPPETS
 from sonarium.models.mrgan import MRGAN, MRGANConfig, distances
+from sonarium.models.optim import ScheduleConfig
 from sonarium.models.snippet_networks import Discriminator, Generator, Residual, SnippetEncoder
-from sonarium.worlds.contract import Batch, Signal
+from sonarium.worlds.contract import Batch, Signal, World
 
 RATE = 16_000
 SIGNAL = Signal("wave", (1216,), RATE)
@@ -243,11 +244,34 @@ def test_a_tenth_of_the_labels_is_wrong_one_by_one():
 def test_there_are_two_optimisers_of_all_weights():
     model = learner()
     parts: dict[str, Any] = model.parts()
-    assert parts.keys() == {"autoencoder", "discriminators"}
+    assert parts.pop("steps") is model.steps and parts.keys() == {"autoencoder", "discriminators"}
     held = [{weight for group in one.param_groups for weight in group["params"]} for one in parts.values()]
     assert held[0] == {*model.encoder.parameters(), *model.generator.parameters()}
     assert held[1] == set(model.discriminators.parameters())
     assert all(one.defaults["lr"] == 2e-4 and one.defaults["betas"] == (0.5, 0.999) for one in parts.values())
+
+
+class Silence(World):
+    name, signal, factors = "silence", SIGNAL, ()
+
+    def __len__(self) -> int:
+        return 1
+
+    def whole(self, index, device="cpu"):
+        return Batch(index, torch.zeros(len(index), 1216), torch.zeros(len(index), 0))
+
+
+def test_a_cosine_schedule_ends_with_the_training():
+    config = replace(SMALL, schedule=ScheduleConfig("cosine"))
+    ending = MODELS["mrgan"].complete(config, Silence(), 4)
+    model, engine, rates = learner(ending), StubEngine(), []
+    for _ in range(4):
+        model.update(batch(), engine)
+        rates.append(
+            {group["lr"] for part in (model.optimiser, model.told_optimiser) for group in part.param_groups}
+        )
+    wanted = [{2e-4 * (1 + np.cos(np.pi * step / 4)) / 2} for step in (1, 2, 3, 4)]
+    assert [sorted(one) for one in rates] == [pytest.approx(sorted(one)) for one in wanted]
 
 
 def test_the_autoencoder_is_the_same_network_without_discriminators():
@@ -257,7 +281,7 @@ def test_the_autoencoder_is_the_same_network_without_discriminators():
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in own.items())
     engine = Watching(plain)
     plain.update(batch(), engine)
-    assert engine.moved == [{"encoder", "generator"}] and plain.parts().keys() == {"autoencoder"}
+    assert engine.moved == [{"encoder", "generator"}] and plain.parts().keys() == {"autoencoder", "steps"}
     preset = MODELS["mrgan"].presets
     assert preset["autoencoder"]("wave") == replace(preset["default"]("wave"), adversarial=False)
     full = preset["birdsong-gan"]("wave")

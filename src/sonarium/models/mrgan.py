@@ -20,7 +20,7 @@ Whole songs become a code every few frames, and overlapping snippets become a so
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -46,7 +46,7 @@ from sonarium.models.contract import (
     Stateful,
     Synthesiser,
 )
-from sonarium.models.optim import AdamConfig
+from sonarium.models.optim import AdamConfig, ScheduleConfig, StepCount
 from sonarium.models.snippet_networks import (
     GENERATED,
     RECONSTRUCTED,
@@ -56,7 +56,7 @@ from sonarium.models.snippet_networks import (
     SnippetEncoder,
 )
 from sonarium.models.vqvae import Codebooks, VQVAEConfig, perplexity
-from sonarium.worlds.contract import Batch, Signal, SignalKind
+from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 BLOCK = 256
 """Snippets that are encoded or decoded in one batch."""
@@ -102,6 +102,7 @@ class MRGANConfig:
     revival: Annotated[float, Range(0, 1, above=True)] = 0.01
     """Dead entries of a VQ-GAN are reset to a vector of the batch: below this fraction of uniform use."""
     adam: AdamConfig = AdamConfig(learning_rate=2e-4, beta1=0.5)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     front: SpectrogramConfig = field(default_factory=lambda: SNIPPETS)
 
     def __post_init__(self) -> None:
@@ -199,6 +200,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         if config.adversarial:
             self.told_optimiser = config.adam.build(self.discriminators.parameters(), fused=True)
         self.codebooks = Codebooks(codebook_config(config)) if config.entries else None
+        self.steps = StepCount()
 
     def prepare(self, source: Source, engine: Engine) -> None:
         """The scale of the front end; and the generator begins at the mean of the features, which its bias alone
@@ -221,7 +223,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
 
     def parts(self) -> dict[str, Stateful]:
         told: dict[str, Stateful] = {"discriminators": self.told_optimiser} if self.config.adversarial else {}
-        return {"autoencoder": self.optimiser, **told}
+        return {"autoencoder": self.optimiser, **told, "steps": self.steps}
 
     def features(self, batch: Batch) -> Float[Tensor, "clip 1 row frame"]:
         return self.front(batch.signal) if batch.features is None else batch.features
@@ -244,11 +246,19 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
 
     def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         self.refuse_ranks(engine)
+        self.take_learning_rate()
         real = self.snippets(data, engine)
         terms = self.reconstruct(real, engine)
         if self.config.adversarial:
             terms |= self.generate(real, engine)
         return {name: value.detach() for name, value in terms.items()}
+
+    def take_learning_rate(self) -> None:
+        rate = self.config.adam.learning_rate * self.config.schedule.fraction(self.steps.done)
+        for optimiser in (self.optimiser, *([self.told_optimiser] if self.config.adversarial else [])):
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+        self.steps.done += 1
 
     def reconstruct(self, real: Float[Tensor, "clip 1 row frame"], engine: Engine) -> dict[str, Float[Tensor, ""]]:
         """Steps 1 and 2."""
@@ -455,6 +465,11 @@ def codebook_config(config: MRGANConfig) -> VQVAEConfig:
     )
 
 
+def complete(config: MRGANConfig, world: World, steps: int) -> MRGANConfig:
+    """A cosine schedule ends with the training."""
+    return replace(config, schedule=config.schedule.ending(steps))
+
+
 def default(kind: SignalKind) -> MRGANConfig:
     return MRGANConfig()
 
@@ -485,6 +500,7 @@ ENTRY = ModelEntry(
     },
     main=(
         "latent", "ngf", "ndf", "normalisation", "reconstruction", "code_weight", "prior", "stride",
-        "learning_rate", "band_pass",
+        "learning_rate", "schedule", "band_pass",
     ),
+    complete=complete,
 )  # fmt: skip
