@@ -38,7 +38,7 @@ DATA = ROOT.parent / "shared" / "data"
 RESULTS = ROOT / "docs" / "results" / "songbird-gan.json"
 SEEDS = (0, 1, 2)
 PRESETS = {"GAN": "default", "autoencoder": "autoencoder"}
-STEPS, BATCH, RATE = 2000, 16, 1e-3
+STEPS, BATCH, RATE = 700, 16, 1e-3
 NGF, NDF = 8, 4
 """Channels: twice the snippets a second of 16, and discriminators that take no more time than what they judge."""
 NORMALISATION = "selu"
