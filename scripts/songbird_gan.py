@@ -1,6 +1,6 @@
 """Train and measure what `docs/songbird.md` reports of the mode-regularised GAN.
 
-    nice -n 10 .venv/bin/python scripts/songbird_gan.py            # what is missing, then the page
+    nice -n 10 .venv/bin/python scripts/songbird_gan.py            # what is missing, then the page: 12 minutes
     nice -n 10 .venv/bin/python scripts/songbird_gan.py --write    # only the page, from what is there
 
 Recordings of zebra finches and a Bengalese finch from ../shared/data, split by song (file), a new split for each
@@ -38,7 +38,7 @@ DATA = ROOT.parent / "shared" / "data"
 RESULTS = ROOT / "docs" / "results" / "songbird-gan.json"
 SEEDS = (0, 1, 2)
 PRESETS = {"GAN": "default", "autoencoder": "autoencoder"}
-STEPS, BATCH, RATE = 700, 16, 1e-3
+STEPS, BATCH, RATE = 1700, 16, 1e-3
 NGF, NDF = 8, 4
 """Channels: twice the snippets a second of 16, and discriminators that take no more time than what they judge."""
 NORMALISATION = "selu"
