@@ -132,7 +132,17 @@ def gru(config: Any) -> Any:
     return replace(config, units=8)
 
 
-SMALLER: dict[str, Callable[[Any], Any]] = {"cpc": cpc, "factor-vae": factor_vae, "gru": gru, "hmm": hmm}
+def mrgan(config: Any) -> Any:
+    return replace(config, ngf=2, ndf=2, latent=8)
+
+
+SMALLER: dict[str, Callable[[Any], Any]] = {
+    "cpc": cpc,
+    "factor-vae": factor_vae,
+    "gru": gru,
+    "hmm": hmm,
+    "mrgan": mrgan,
+}
 """Smaller networks, where the default is too large for a test."""
 
 

@@ -14,6 +14,7 @@ from stub_engine import StubEngine
 from sonarium.catalogue import MODELS
 from sonarium.models.contract import Learner
 from sonarium.models.cpc.cpc import CPCConfig
+from sonarium.models.mrgan import MRGANConfig
 from sonarium.models.penalties import DipConfig, FactorConfig, TotalCorrelationConfig
 from sonarium.worlds.contract import Batch, Signal, SignalKind
 
@@ -85,6 +86,7 @@ def entry(name: str, preset: str = "default", **changed: Any) -> Callable[[Signa
     def config(kind: SignalKind) -> Any:
         made: Any = MODELS[name].presets[preset](kind)
         made = tiny(made) if isinstance(made, CPCConfig) else made
+        made = replace(made, ngf=2, ndf=2, latent=8) if isinstance(made, MRGANConfig) else made
         if isinstance(getattr(made, "penalty", None), FactorConfig):
             made = replace(made, penalty=replace(made.penalty, units=8))
         return replace(made, **changed)
@@ -115,7 +117,7 @@ TRAININGS = [
     (case, kind, padded)
     for case, (name, _) in CASES.items()
     for kind in MODELS[name].kinds
-    if not (kind == "picture" and case.endswith("syntone"))
+    if not (kind == "picture" and case.endswith(("syntone", "snippets")))
     for padded in (False, True)
     if not (kind == "picture" and padded)
 ]
