@@ -112,6 +112,18 @@ def leads_on(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+DAY = re.compile(r"(?:day|dph)?[ _-]?\d{1,8}(?:[ _-]?(?:dph|days?))?|\d{2,4}[-_.]\d{1,2}[-_.]\d{1,4}", re.IGNORECASE)
+"""A folder that holds what was recorded on one day: a date, or an age in days."""
+
+
+def folder_labels(paths: list[Path], root: Path) -> dict[Path, dict[str, str]]:
+    """Bird and day of each file, where files lie as bird/day/song.wav; else nothing."""
+    folders = {path: Path(relative(path, root)).parts[:-1] for path in paths}
+    if not paths or any(len(parts) != 2 or not DAY.fullmatch(parts[1]) for parts in folders.values()):
+        return {}
+    return {path: {"bird": parts[0], "day": parts[1]} for path, parts in folders.items()}
+
+
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """A regular expression with named groups as it is; `{name}` in any other stands for a part of a name."""
     try:
