@@ -38,7 +38,7 @@ class LabellingConfig:
     """Weight of a frame's log-likelihood: neighbouring frames tell nearly the same."""
     unseen: Annotated[float, Range(0, above=True)] = 0.2
     """Count added to transitions between any label and silence."""
-    shortest: Annotated[float, Range(0)] = 0.01
+    shortest_syllable: Annotated[float, Range(0)] = 0.01
     """Shortest duration of a syllable in seconds."""
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class SyllableProbe:
         for start, stop in self.runs(path):
             label = (path[start] - 1) // self.config.parts
             own = (self.present > 0) & ((self.present - 1) // self.config.parts == label)
-            if (stop - start) / self.rate >= self.config.shortest:
+            if (stop - start) / self.rate >= self.config.shortest_syllable:
                 marks.append((round(start / self.rate, 6), round(stop / self.rate, 6), self.labels[label]))
                 certainty.append(float(posterior[start:stop, own].sum(1).mean()))
         return Labelled(marks, certainty)

@@ -6,7 +6,7 @@ higher. Blips are dropped, short gaps closed, and bouts that are soft throughout
 setting serves all recordings; `scripts/songbird_syllables.py` says how it was chosen.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -22,6 +22,8 @@ NYQUIST = 0.45
 """Highest edge of the band as a fraction of the sampling rate."""
 FLOOR_QUANTILE, LOUD_QUANTILE = 0.1, 0.98
 """Quantiles of the level that are taken for its noise floor and for loud song."""
+LABEL = "segment"
+"""Label of segments of which nothing but onset and offset is known."""
 SILENT = 1e-14
 """Power added before the logarithm, 140 dB below full scale."""
 
@@ -58,8 +60,6 @@ class SegmentationConfig:
     """Seconds between crossing of the threshold and onset; people place onsets a little later."""
     offset_delay: Annotated[float, Range(0, 0.1)] = 0.004
     """Seconds between crossing of the threshold and offset."""
-    label: str = field(default="segment")
-    """Label of all segments."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -79,7 +79,7 @@ def segment(
         return []
     starts, stops = stretches(values, config)
     return [
-        (start, stop, config.label)
+        (start, stop, LABEL)
         for start, stop in zip(
             (np.round(starts / LEVEL_RATE + config.onset_delay, 6)).tolist(),
             np.round(np.minimum(stops / LEVEL_RATE + config.offset_delay, duration), 6).tolist(),

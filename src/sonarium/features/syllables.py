@@ -83,6 +83,13 @@ def contrasted(
     return np.maximum(levels - loudest, -contrast) / contrast + 1
 
 
+def relative_levels(
+    levels: Float[np.ndarray, "frame band"], loud: float = 0.98, deepest: float = 65.0
+) -> Float[np.ndarray, "frame band"]:
+    """Levels in tens of dB relative to loud song of the recording, so that its gain makes no difference."""
+    return np.maximum(levels - np.quantile(levels.max(1), loud), -deepest) / 10
+
+
 def with_duration(
     embedded: Float[np.ndarray, "syllable place feature"], marks: Sequence[Mark]
 ) -> Float[np.ndarray, "syllable code"]:
