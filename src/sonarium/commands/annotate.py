@@ -1,13 +1,15 @@
-"""`sonarium annotate [RUN] FOLDER --out FOLDER`: onsets, offsets and labels of the syllables in recordings of song.
+"""`sonarium annotate [RUN] FOLDER --out FOLDER`: onsets, offsets and labels of the syllables in recordings of
+song.
 
-Segments are cut by level; their labels are clusters of a built-in embedding, or of the codes of a run, whose number is
-not given. `--like OUT` gives the syllables of other days the labels of an earlier annotation; `--labels TABLE` learns
-labels from the songs in a table of segments, all of whose syllables it labels. Each top folder is a bird. Writes the
-annotations, `syllables.npz` for `--like`, and `review.html`, the least certain syllables with players.
+Segments are cut by level; their labels are clusters of a built-in embedding, or of the codes of a run, whose
+number is not given. `--like OUT` gives the syllables of other days the labels of an earlier annotation; `--labels
+TABLE` learns labels from the songs in a table of segments, all of whose syllables it labels. Each top folder is a
+bird. Writes the annotations, `syllables.npz` for `--like`, and `review.html`, the least certain syllables with
+players.
 
-`--json` prints one object: `out`, `files` (recordings annotated), `syllables`, `labels` of each bird with their counts,
-`annotations` (files written), `review` (page, or null), and `remarks`: recordings left out, songs and days without a
-syllable.
+`--json` prints one object: `out`, `files` (recordings annotated), `syllables`, `labels` of each bird with their
+counts, `annotations` (files written), `review` (page, or null), and `remarks`: recordings left out, songs and days
+without a syllable.
 """
 
 import json
@@ -25,7 +27,16 @@ from sonarium.config import Range
 from sonarium.evaluation.labelling import LabellingConfig
 from sonarium.evaluation.syllables import ClusterConfig
 from sonarium.features.segmentation import SegmentationConfig
-from sonarium.runs.annotate import AnnotateConfig, Annotation, Form, annotate, by_bird, save
+from sonarium.runs.annotate import (
+    REPERTOIRE,
+    AnnotateConfig,
+    Annotation,
+    Form,
+    annotate,
+    by_bird,
+    refuse_existing,
+    save,
+)
 from sonarium.worlds.audio.decoder import read_mono
 
 PAGE = "review.html"
@@ -69,6 +80,8 @@ def main(arguments: list[str]) -> None:
     *run, folder = flags.paths
     if not folder.exists():
         raise ValueError(f"there is no folder '{folder}': give one with recordings")
+    if not flags.replace:
+        refuse_existing(folder, flags.out, flags.to, (PAGE, *(() if flags.labels else (REPERTOIRE,))))
     coder = None
     if run:
         # Opening runs takes long to import, which the built-in embedding should not wait for.
@@ -78,7 +91,7 @@ def main(arguments: list[str]) -> None:
     config = AnnotateConfig(flags.segmentation, flags.clusters, flags.labelling)
     with bars() as progress:
         found = annotate(folder, config, coder, flags.labels, flags.like, plainly(progress))
-    written = save(found, flags.out, flags.to, flags.replace)
+    written = save(found, flags.out, flags.to)
     page = write_page(found, flags.out / PAGE, flags.review)
     result = summary(found, flags.out, written, page)
     if flags.json:

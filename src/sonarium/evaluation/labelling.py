@@ -1,14 +1,15 @@
-"""Syllables and their labels from few labelled songs: a linear probe of frames, smoothed over time by a hidden Markov
-model.
+"""Syllables and their labels from few labelled songs: a linear probe of frames, smoothed over time by a hidden
+Markov model.
 
-Each label has a state for the first, second and last third of its syllables, passed through from left to right, and
-silence has one. The probe is linear discriminant analysis of frames with those around them (Fisher, 1936), with
-shrinkage; the states' Gaussians share its covariance; transitions are those of the labelled songs. Viterbi's path gives
-onsets, offsets and labels at once, the posteriors their certainty.
+Each label has a state for the first, second and last third of its syllables, passed through from left to right,
+and silence has one. The probe is linear discriminant analysis of frames with those around them (Fisher, 1936),
+with shrinkage; the states' Gaussians share its covariance; transitions are those of the labelled songs. Viterbi's
+path gives onsets, offsets and labels at once, the posteriors their certainty.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -137,7 +138,7 @@ class SyllableProbe:
         part = np.where(path > 0, (path - 1) % self.config.parts, 0)
         fresh = (np.diff(label) != 0) | (np.diff(part) < 0)
         edges = [0, *(np.flatnonzero(fresh) + 1).tolist(), len(path)]
-        return [(one, other) for one, other in zip(edges[:-1], edges[1:], strict=True) if label[one] >= 0]
+        return [(one, other) for one, other in pairwise(edges) if label[one] >= 0]
 
 
 def discriminant(

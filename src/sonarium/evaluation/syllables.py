@@ -1,9 +1,9 @@
-"""Types of syllables without labels: clusters of their embeddings, whose number is not given, and the same label on
-tomorrow's songs.
+"""Types of syllables without labels: clusters of their embeddings, whose number is not given, and the same label
+on tomorrow's songs.
 
 Principal components, partly whitened, then HDBSCAN (Campello et al., 2013). What it leaves out as noise, and every
-syllable of another day, gets the label of its nearest neighbour; the certainty says how much nearer that is than the
-nearest syllable with another label.
+syllable of another day, gets the label of its nearest neighbour; the certainty says how much nearer that is than
+the nearest syllable with another label.
 """
 
 from collections import Counter

@@ -1,9 +1,9 @@
 """Syllables cut from sound by its level: onsets and offsets, without any labels.
 
-The level is the power of the band in which birds sing, smoothed, in decibels. Sound is what exceeds a threshold that
-adapts to the recording: some decibels above its noise floor, and within some decibels of its loud song, whichever is
-higher. Blips are dropped, short gaps closed, and bouts that are soft throughout taken for noise of the cage. One
-setting serves all recordings; `scripts/songbird_syllables.py` says how it was chosen.
+The level is the power of the band in which birds sing, smoothed, in decibels. Sound is what exceeds a threshold
+that adapts to the recording: some decibels above its noise floor, and within some decibels of its loud song,
+whichever is higher. Blips are dropped, short gaps closed, and bouts that are soft throughout taken for noise of
+the cage. One setting serves all recordings; `scripts/songbird_syllables.py` says how it was chosen.
 """
 
 from dataclasses import dataclass
@@ -94,8 +94,8 @@ def level(wave: Float[np.ndarray, " time"], rate: int, config: SegmentationConfi
     highest = min(config.highest, NYQUIST * rate)
     if config.lowest >= highest:
         raise ValueError(
-            f"a rate of {rate} Hz holds no sound from {config.lowest:g} Hz on: lower the edge of the band, or give a "
-            "recording with a higher rate"
+            f"a rate of {rate} Hz holds no sound from {config.lowest:g} Hz on: lower the edge of the band, or "
+            "give a recording with a higher rate"
         )
     band = butter(4, [config.lowest, highest], "band", fs=rate, output="sos")
     window = np.hanning(max(int(config.smoothing * rate), 1) + 2)[1:-1]
@@ -107,9 +107,7 @@ def level(wave: Float[np.ndarray, " time"], rate: int, config: SegmentationConfi
     return 10 * np.log10(smooth[centres] + SILENT)
 
 
-def stretches(
-    values: Float[np.ndarray, " frame"], config: SegmentationConfig
-) -> tuple[np.ndarray, np.ndarray]:
+def stretches(values: Float[np.ndarray, " frame"], config: SegmentationConfig) -> tuple[np.ndarray, np.ndarray]:
     """First frame of each segment, and the frame behind its last one."""
     floor, loud = np.quantile(values, (FLOOR_QUANTILE, LOUD_QUANTILE))
     threshold = max(floor + config.above_floor, loud - config.below_loud)

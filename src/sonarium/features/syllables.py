@@ -1,7 +1,7 @@
 """Fixed-size embeddings of syllables of any length, from frames of any kind: built-in ones, or codes of a model.
 
-The built-in frames are decibels in mel bands. An embedding is the syllable's frames at evenly spaced places between
-onset and offset, and the logarithm of its duration.
+The built-in frames are decibels in mel bands. An embedding is the syllable's frames at evenly spaced places
+between onset and offset, and the logarithm of its duration.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
-"""Songs annotated from sound: segments cut by level and clustered, or labelled like an earlier annotation, or labelled
-from a few labelled songs.
+"""Songs annotated from sound: segments cut by level and clustered, or labelled like an earlier annotation, or
+labelled from a few labelled songs.
 
-Songs of different birds are labelled apart. Nothing is printed; a recording that cannot be read and a song without a
-syllable are named in the result.
+Songs of different birds are labelled apart. Nothing is printed; a recording that cannot be read and a song without
+a syllable are named in the result.
 """
 
 import io
@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -38,6 +38,8 @@ Form = Literal["csv", "notmat", "textgrid", "raven", "audacity"]
 HIGHEST_RATE = 32_000
 """Sampling rate in Hz to which recordings are resampled, or the lowest of theirs."""
 REPERTOIRE = "syllables.npz"
+ARRAYS = ("mean", "components", "points", "labels")
+"""Fields of a repertoire, as they are called in its file."""
 BUILT_IN = "built-in"
 FINE = BandsConfig(window=0.008)
 """Frames of the probe, which has to see onsets sharply."""
@@ -117,8 +119,9 @@ def annotate(
     like: Path | None = None,
     progress: Progress = lambda *_: None,
 ) -> Annotation:
-    """Syllables of all songs in a folder: clusters, or the labels of an earlier annotation (`like`), or those learnt
-    from the songs in a table of segments (`labels`), in which every syllable of a song that it names is labelled."""
+    """Syllables of all songs in a folder: clusters, or the labels of an earlier annotation (`like`), or those
+    learnt from the songs in a table of segments (`labels`), in which every syllable of a song that it names is
+    labelled."""
     paths = sounds_at(folder)
     root = folder if folder.is_dir() else folder.parent
     known = folder_labels(paths, root)
@@ -253,7 +256,8 @@ def labels_in(root: Path, songs: Sequence[Song], table: Path) -> dict[Path, list
     read = annotations.from_table(root, table, sounds)
     faults = [f"'{remark.path}' in '{table}': {remark.reason}" for remark in read.remarks]
     there = {song.path for song in songs}
-    faults += [f"'{table}' names '{path}', which is no recording in '{root}'" for path in read.segments if path not in there]
+    missing = [path for path in read.segments if path not in there]
+    faults += [f"'{table}' names '{path}', which is no recording in '{root}'" for path in missing]
     if faults:
         raise ValueError("; ".join(faults))
     return dict(read.segments)
@@ -285,45 +289,46 @@ def silent(songs: Sequence[Song]) -> list[str]:
 # What is written.
 
 
-def targets(found: Annotation, out: Path, form: Form) -> dict[Path, Song | None]:
-    """The files of annotations, and the song of each; a table has all."""
+def targets(names: Sequence[str], out: Path, form: Form) -> list[Path]:
+    """The file of each recording's annotation, or the table of all."""
     if form == "csv":
-        return {out / formats.TABLE: None}
-    writer = formats.WRITERS[form]
-    files = [writer.beside(out / song.name) for song in found.songs]
+        return [out / formats.TABLE]
+    files = [formats.WRITERS[form].beside(out / name) for name in names]
     twice = [str(path) for path, count in Counter(files).items() if count > 1]
     if twice:
         raise ValueError(f"two recordings would have the annotation '{twice[0]}': give them different names")
-    return dict(zip(files, found.songs, strict=True))
+    return files
 
 
-def save(found: Annotation, out: Path, form: Form, replacing: bool = False) -> list[Path]:
-    """Write the annotations, and the repertoires for songs to come."""
-    files = targets(found, out, form)
-    wanted = [*files, *([out / REPERTOIRE] if found.repertoires else [])]
-    for path in wanted:
-        if path.exists() and not replacing:
+def refuse_existing(folder: Path, out: Path, form: Form, others: Sequence[str]) -> None:
+    """Before anything is computed: no annotation that is there is written over."""
+    root = folder if folder.is_dir() else folder.parent
+    names = [relative(path, root) for path in sounds_at(folder)]
+    for path in [*targets(names, out, form), *(out / name for name in others)]:
+        if path.exists():
             raise ValueError(f"'{path}' is already there: give another --out, or --replace to write it anew")
-    for path, song in files.items():
+
+
+def save(found: Annotation, out: Path, form: Form) -> list[Path]:
+    """Write the annotations, and the repertoires for songs to come."""
+    files = targets([song.name for song in found.songs], out, form)
+    for path in files:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if song is None:
-            formats.write_table(path, {song.name: song.marks for song in found.songs})
-        elif form != "csv":
+    if form == "csv":
+        formats.write_table(files[0], {song.name: song.marks for song in found.songs})
+    else:
+        for path, song in zip(files, found.songs, strict=True):
             formats.WRITERS[form].write(path, song.marks, song.duration, song.rate)
     if found.repertoires:
         save_repertoires(found.repertoires, found.source, out / REPERTOIRE)
-    return list(files)
+    return files
 
 
 def save_repertoires(repertoires: dict[str, Repertoire], source: str, path: Path) -> None:
-    arrays: dict[str, np.ndarray] = {"birds": np.array(list(repertoires)), "source": np.array(source)}
+    arrays: dict[str, Any] = {"birds": np.array(list(repertoires)), "source": np.array(source)}
     for number, own in enumerate(repertoires.values()):
-        arrays |= {
-            f"mean_{number}": own.mean,
-            f"components_{number}": own.components,
-            f"points_{number}": own.points,
-            f"labels_{number}": own.labels,
-        }
+        parts = zip(ARRAYS, (own.mean, own.components, own.points, own.labels), strict=True)
+        arrays |= {f"{name}_{number}": array for name, array in parts}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     with written_aside(path) as aside:
@@ -339,11 +344,13 @@ def load_repertoires(folder: Path, source: str) -> dict[str, Repertoire]:
         with np.load(path, allow_pickle=False) as arrays:
             made = str(arrays["source"])
             found = {
-                str(bird): Repertoire(*(arrays[f"{name}_{number}"] for name in ("mean", "components", "points", "labels")))
+                str(bird): Repertoire(*(arrays[f"{name}_{number}"] for name in ARRAYS))
                 for number, bird in enumerate(arrays["birds"])
             }
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"'{path}' is no repertoire that can be read ({error}): annotate those songs again") from None
+        raise ValueError(
+            f"'{path}' is no repertoire that can be read ({error}): annotate those songs again"
+        ) from None
     if made != source:
         raise ValueError(f"'{path}' was made of {made} frames, these are {source}: use the same run for both")
     return found

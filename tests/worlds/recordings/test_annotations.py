@@ -135,7 +135,7 @@ def test_crowsetta_reads_other_annotations(tmp_path):
     (tmp_path / "a.txt").write_text("0.1\t0.25\tx\n0.5\t0.75\ty\n")
     listing = listed(tmp_path, "segments", annotations="aud-seq")
     assert [row.segments for row in listing.rows] == [((0.1, 0.25, "x"), (0.5, 0.75, "y")), ()]
-    with pytest.raises(ValueError, match="choose auto, csv, notmat, sidecar, .* or one of crowsetta's"):
+    with pytest.raises(ValueError, match=r"choose auto, csv, notmat, sidecar, .* or one of crowsetta's"):
         listed(tmp_path, "segments", annotations="carving")
 
 

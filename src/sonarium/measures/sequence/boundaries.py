@@ -1,5 +1,6 @@
-"""Boundaries and labels of segments against annotated ones: onsets and offsets matched one to one, and the syllable
-error rate (Cohen et al., 2022): edits from one sequence of labels to the other, for each syllable annotated."""
+"""Boundaries and labels of segments against annotated ones: onsets and offsets matched one to one, and the
+syllable error rate (Cohen et al., 2022): edits from one sequence of labels to the other, for each syllable
+annotated."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,7 @@ class Counts:
     annotated: int
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            self.matched + other.matched, self.found + other.found, self.annotated + other.annotated
-        )
+        return Counts(self.matched + other.matched, self.found + other.found, self.annotated + other.annotated)
 
     @property
     def precision(self) -> float:
@@ -73,9 +72,7 @@ def edits(found: Sequence[Hashable], annotated: Sequence[Hashable]) -> int:
     return int(row[-1])
 
 
-def syllable_error_rate(
-    found: Sequence[Sequence[Hashable]], annotated: Sequence[Sequence[Hashable]]
-) -> float:
+def syllable_error_rate(found: Sequence[Sequence[Hashable]], annotated: Sequence[Sequence[Hashable]]) -> float:
     """Edits a syllable over all recordings."""
     if len(found) != len(annotated):
         raise ValueError(f"{len(found)} sequences found for {len(annotated)} annotated: give one for each")
@@ -85,10 +82,10 @@ def syllable_error_rate(
     return sum(map(edits, found, annotated)) / total
 
 
-def overlap_labels(
+def longest_overlap(
     times: Num[np.ndarray, "segment 2"], others: Num[np.ndarray, "other 2"]
 ) -> Int[np.ndarray, " segment"]:
-    """The other segment with which each overlaps longest; −1 where with none."""
+    """For each segment, which of the others it overlaps longest; −1 where it overlaps none."""
     best = np.full(len(times), -1, np.int64)
     if not len(others):
         return best

@@ -1,8 +1,8 @@
 """Segments in the files of other programs, read and written: evsonganaly's .not.mat, Praat's TextGrid (Boersma and
 Weenink), Raven's selection table, Audacity's label track, and a table segments.csv for a whole folder.
 
-What is written is read back as it was, to the last bit; only .not.mat, which counts in milliseconds, may round the last
-of the 53 bits.
+What is written is read back as it was, to the last bit; only .not.mat, which counts in milliseconds, may round the
+last of the 53 bits.
 """
 
 import csv
@@ -50,8 +50,8 @@ def refused(marks: Iterable[Mark], duration: float | None = None, slack: float =
     for (start, stop, label), (other, end, name) in pairwise(sorted(kept)):
         if other < stop - slack:
             faults.append(
-                f"segments '{label}' from {start:g} to {stop:g} s and '{name}' from {other:g} to {end:g} s overlap: "
-                "let one end before the next begins"
+                f"segments '{label}' from {start:g} to {stop:g} s and '{name}' from {other:g} to {end:g} s "
+                "overlap: let one end before the next begins"
             )
     return faults
 
@@ -118,8 +118,8 @@ def read_raven(path: Path) -> list[Mark]:
 
 
 def read_audacity(path: Path) -> list[Mark]:
-    """The labels of Audacity's track: start, end and text, and perhaps a line with frequencies, which begins with a
-    backslash."""
+    """The labels of Audacity's track: start, end and text, and perhaps a line with frequencies, which begins with
+    a backslash."""
     try:
         rows = [line.split("\t") for line in lines_of(path).splitlines() if line.strip() and line[0] != "\\"]
         return [(float(row[0]), float(row[1]), row[2].strip() if len(row) > 2 else "") for row in rows]
@@ -153,8 +153,8 @@ def write_notmat(path: Path, marks: Sequence[Mark], duration: float, rate: int) 
     for start, stop, label in marks:
         if len(label) != 1:
             raise ValueError(
-                f"'{path}': the label '{label}' from {start:g} to {stop:g} s has {len(label)} characters, .not.mat "
-                "holds one: choose another format, or rename it"
+                f"'{path}': the label '{label}' from {start:g} to {stop:g} s has {len(label)} characters, "
+                ".not.mat holds one: choose another format, or rename it"
             )
     content = {
         "Fs": float(rate),
@@ -170,7 +170,9 @@ def write_notmat(path: Path, marks: Sequence[Mark], duration: float, rate: int) 
 def milliseconds(seconds: float) -> float:
     """The number that a thousandth of is these seconds, or as near as there is one."""
     near = seconds * 1000
-    return min((near, np.nextafter(near, 0), np.nextafter(near, np.inf)), key=lambda one: abs(one / 1000 - seconds))
+    return min(
+        (near, np.nextafter(near, 0), np.nextafter(near, np.inf)), key=lambda one: abs(one / 1000 - seconds)
+    )
 
 
 def write_textgrid(path: Path, marks: Sequence[Mark], duration: float, rate: int) -> None:
@@ -181,7 +183,9 @@ def write_textgrid(path: Path, marks: Sequence[Mark], duration: float, rate: int
         if start > before:
             intervals.append((before, start, ""))
         if start < before:
-            raise ValueError(f"'{path}': the segment '{label}' begins at {start:g} s, in another: a tier holds none")
+            raise ValueError(
+                f"'{path}': the segment '{label}' begins at {start:g} s, in another: a tier holds none"
+            )
         intervals.append((start, stop, label))
         before = stop
     if before < end or not intervals:

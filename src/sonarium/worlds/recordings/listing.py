@@ -112,7 +112,9 @@ def leads_on(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-DAY = re.compile(r"(?:day|dph)?[ _-]?\d{1,8}(?:[ _-]?(?:dph|days?))?|\d{2,4}[-_.]\d{1,2}[-_.]\d{1,4}", re.IGNORECASE)
+DAY = re.compile(
+    r"(?:day|dph)?[ _-]?\d{1,8}(?:[ _-]?(?:dph|days?))?|\d{2,4}[-_.]\d{1,2}[-_.]\d{1,4}", re.IGNORECASE
+)
 """A folder that holds what was recorded on one day: a date, or an age in days."""
 
 
