@@ -31,7 +31,7 @@ def test_planted_notes_are_cut_where_they_are():
     found = segment(song(), RATE)
     assert len(found) == len(PLANTED)
     for (start, stop, label), (onset, offset) in zip(found, PLANTED, strict=True):
-        assert label == "segment" and abs(start - onset) < 0.008 and abs(stop - offset) < 0.008
+        assert label == "segment" and abs(start - onset) < 0.008 and abs(stop - offset) < 0.012
 
 
 @pytest.mark.parametrize("gain", [1e-3, 0.5])
@@ -70,7 +70,8 @@ def test_levels_are_those_of_the_bands():
     assert np.ptp(inside.max(1)) < 0.1 and (inside.argmax(1) == inside.argmax(1)[0]).all()
     twice = band_levels(2 * song([(0.0, 1.8)], noise=0), RATE, config)[20:-20]
     assert twice.max(1) - inside.max(1) == pytest.approx(20 * np.log10(2), abs=0.01)
-    assert relative_levels(2 * levels[:0] if not len(levels) else levels).max() <= 1
+    louder = relative_levels(levels + 6) - relative_levels(levels)
+    assert np.abs(louder[20:-20].max(1)).max() < 1e-9
 
 
 def test_embeddings_are_interpolated_frames():

@@ -71,7 +71,7 @@ def segment(
     wave: Float[np.ndarray, " time"], rate: int, config: SegmentationConfig = SegmentationConfig()
 ) -> list[Mark]:
     """Onset and offset in seconds of each segment, in their order; none where nothing is above the noise."""
-    duration = len(wave) / rate
+    duration = np.floor(len(wave) / rate * 1e6) / 1e6
     if not np.isfinite(wave).all():
         raise ValueError("the sound holds NaN or infinite samples: repair it or leave it out")
     values = level(wave, rate, config)
@@ -85,7 +85,7 @@ def segment(
             np.round(np.minimum(stops / LEVEL_RATE + config.offset_delay, duration), 6).tolist(),
             strict=True,
         )
-        if start < stop <= duration
+        if start < stop
     ]
 
 

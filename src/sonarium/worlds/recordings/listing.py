@@ -113,7 +113,7 @@ def leads_on(entry: os.DirEntry[str]) -> bool:
 
 
 DAY = re.compile(
-    r"(?:day|dph)?[ _-]?\d{1,8}(?:[ _-]?(?:dph|days?))?|\d{2,4}[-_.]\d{1,2}[-_.]\d{1,4}", re.IGNORECASE
+    r"(?i:\d{6}|\d{8}|\d{2,4}[-_.]\d{1,2}[-_.]\d{1,4}|(?:day|dph)[ _-]?\d{1,4}|\d{1,4}[ _-]?(?:dph|days?))"
 )
 """A folder that holds what was recorded on one day: a date, or an age in days."""
 
