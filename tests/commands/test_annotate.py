@@ -103,7 +103,7 @@ def annotated(out, root) -> dict:
 
 
 FAULTS = {
-    "gy/day1/1.wav,0.1,0.2,x\ngy/day1/1.wav,0.15,0.3,y": "'x' from 0.1 to 0.2 s and 'y' from 0.15 to 0.3 s overlap",
+    "gy/day1/1.wav,0.1,0.2,x\ngy/day1/1.wav,0.15,0.3,y": "'x' from 0.1 to 0.2 s and 'y' .* overlap",
     "gy/day1/1.wav,0.1,99,x": "from 0.1 to 99 s lies outside the recording, which lasts",
     'gy/day1/1.wav,0.1,0.2,""': "from 0.1 to 0.2 s has no label: name it",
     "gy/day1/1.wav,0.2,0.1,x": "has no length",
