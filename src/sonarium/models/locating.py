@@ -56,8 +56,7 @@ class LocatingEncoder(nn.Module):
             nn.LeakyReLU(SLOPE),
             nn.Conv2d(24, 24, (5, self.moments), padding=(2, 0)),
             nn.LeakyReLU(SLOPE),
-            # A softmax does not change with a bias, and the layers behind have their own.
-            nn.Conv2d(24, 2 * MAPS, (5, 1), padding=(2, 0), bias=False),
+            nn.Conv2d(24, 2 * MAPS, (5, 1), padding=(2, 0)),
         )
         self.register_buffer("place", torch.linspace(-2, 2, bands))
         seen = 3 * MAPS + (self.moments if below else 0)
@@ -70,8 +69,8 @@ class LocatingEncoder(nn.Module):
         for layer in self.look:
             if isinstance(layer, nn.Conv2d):
                 nn.init.zeros_(layer.weight[0])
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias[0])
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias[0])
                 layer.weight[0, 0, layer.kernel_size[0] // 2] = 1 / layer.kernel_size[1]
         first, second, last = (layer for layer in self.tell if isinstance(layer, nn.Linear))
         nn.init.zeros_(last.weight[0])
@@ -94,7 +93,15 @@ class LocatingEncoder(nn.Module):
 
     def forward(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip made"]:
         gathered = functional.adaptive_avg_pool2d(features, (features.shape[2], self.moments))
-        looked = rearrange(wide(self.look(gathered[:, :, : self.bands])), "clip map band 1 -> clip map band")
+        *layers, last = self.look
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        looked = gathered[:, :, : self.bands]
+        for layer in layers:
+            looked = layer(looked)
+        # A softmax does not change with a bias, whose gradient would be the rounding of zero: Adam makes steps of it.
+        bias = torch.cat([last.bias[:MAPS].detach(), last.bias[MAPS:]])
+        looked = functional.conv2d(looked, last.weight, bias, padding=(2, 0))
+        looked = rearrange(wide(looked), "clip map band 1 -> clip map band")
         where, what = looked.chunk(2, dim=1)
         attention = (SHARPNESS * where).softmax(2)
         # A product in half precision would blur the positions, so they are summed.
