@@ -71,7 +71,7 @@ def test_clusters_then_the_same_labels_on_other_songs(folder, tmp_path, capsys):
         assert abs(float(row["onset"]) - start) < 0.01 and abs(float(row["offset"]) - stop) < 0.015
         assert named.setdefault(label, row["label"]) == row["label"]
     page = (tmp_path / "one" / "review.html").read_text()
-    assert page.count("<audio") == 2 and "http" not in page
+    assert page.count("<audio") == 2 and "://" not in page
     later = annotate(capsys, root, "--out", tmp_path / "two", "--like", tmp_path / "one", "--review", 0)
     assert later["review"] is None
     assert [row["label"] for row in rows_of(tmp_path / "two")] == [
