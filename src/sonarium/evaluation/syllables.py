@@ -9,7 +9,7 @@ the nearest syllable with another label.
 from collections import Counter
 from dataclasses import dataclass
 from string import ascii_letters
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -92,7 +92,8 @@ def cluster(embedded: Float[np.ndarray, "syllable code"], config: ClusterConfig 
     points = (embedded - mean) @ components
     found = np.full(len(points), NOISE)
     if len(points) >= 2 * config.smallest:
-        found = HDBSCAN(config.smallest, min_samples=config.neighbours, copy=True).fit_predict(points)
+        hdbscan: Any = HDBSCAN
+        found = hdbscan(config.smallest, min_samples=config.neighbours, copy=True).fit_predict(points)
     noise = found == NOISE
     if noise.all():
         labels = np.full(len(points), names(1)[0])
