@@ -26,6 +26,7 @@ VERBS = {
     "export": "export a model: safetensors, torch.export or ONNX",
     "sample": "draw new clips from the prior of a generative model",
     "reconstruct": "encode sound files by a model, and make sound of the codes",
+    "annotate": "annotate the syllables in recordings of song, in five formats",
     "gestures": "fit the gestures of a syrinx to a bird's song, and sing it again",
     "report": "make an offline page of one or more runs, with pictures and sound",
     "play": "seek sounds in rooms by keyboard, or evaluate scripted agents",
