@@ -25,6 +25,8 @@ VERBS = {
     "encode": "encode sound files by the model of a run",
     "export": "export a model: safetensors, torch.export or ONNX",
     "sample": "draw new clips from the prior of a generative model",
+    "sing": "songs of a model of sequences of codes, decoded to sound",
+    "develop": "compare song day by day with the tutor: spectrum, timing, grammar",
     "gestures": "fit the gestures of a syrinx to a bird's song, and sing it again",
     "report": "make an offline page of one or more runs, with pictures and sound",
     "play": "seek sounds in rooms by keyboard, or evaluate scripted agents",

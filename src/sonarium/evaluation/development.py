@@ -1,0 +1,531 @@
+"""How song develops: a hidden Markov model for each day, and how far the tutor's song is from it, in three parts.
+
+Where syllables are annotated, a frame is a syllable: its spectrum (codes at a few times, in principal components of
+the tutor's), its timing (logarithms of duration and of the gap after it). States are kinds of syllables, and which
+follows which is the grammar. Else a frame is a frame of codes, and states have explicit durations.
+
+The divergence is that of the tutor's model from the day's, in bits a frame: what the day's model loses on the tutor's
+song. Its parts are exact: emission (spectrum), duration (timing), transition (grammar). With finite songs each part is
+above 0 even where nothing differs: `floor` is that of one half of the tutor's songs from the other. Intervals are of
+the bootstrap over songs, whose states are held.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sonarium.config import Range, check_ranges
+from sonarium.evaluation.extraction import Extractor, encoded
+from sonarium.features.classical import LogMel, LogMelConfig
+from sonarium.measures.sequence.entropy import grammar_entropies
+from sonarium.models.hmm import HMM, choose_states, divergence_parts, divergence_rate
+from sonarium.models.hmm.divergence import occupancies
+from sonarium.models.hmm.em import Model, Statistics, m_step
+from sonarium.models.hmm.emissions import Gaussian
+from sonarium.models.hmm.inference import Chain
+from sonarium.models.hmm.starting import structure_of
+from sonarium.worlds.contract import World
+
+PARTS = ("spectrum", "timing", "grammar")
+TIMES = 5
+"""Codes of a syllable, evenly spaced from its onset to its offset."""
+SHORTEST = 1e-3
+"""Seconds that a gap or a syllable counts as at least."""
+CANDIDATES = (1, 2, 4, 6, 8, 10, 12, 16, 20)
+"""Numbers of states that the tutor's songs choose among."""
+HALVINGS = 10
+SMOOTHING = 1e-4
+"""Of the day's transitions and durations: what was never seen costs much, not infinitely much."""
+TUTOR = "tutor"
+SYLLABLE_BANDS = LogMelConfig(window=0.006, hop=0.002, fft=512, bands=20, lowest=300.0, range_db=None)
+"""Windows that are short beside a syllable: longer ones see how long it lasts, and timing moves the spectrum."""
+FRAME_BANDS = LogMelConfig(window=0.016, hop=0.01, bands=20, lowest=300.0, range_db=None)
+RANGE = 20.0
+"""Decibels below the loudest."""
+
+
+@dataclass(frozen=True)
+class DevelopConfig:
+    """Models of song by day, and how they are compared."""
+
+    reference: str = ""
+    """Day that the others are compared with; by default the tutor, or the last day."""
+    chain: Literal["backward", "forward", "all"] = "backward"
+    """Models: backward (a chain from the reference to the first day, each started from the day after), forward (from
+    the first day on, each from the day before), or all (one model of all days, re-estimated for each)."""
+    states: Annotated[int | None, Range(1, 10**3)] = None
+    """Number of states; by default chosen on the reference day, by BIC."""
+    labels: bool = False
+    """States are the annotated labels instead of being learnt from the sound."""
+    unit: Literal["auto", "syllables", "frames"] = "auto"
+    """What a frame of the models is: syllables where they are annotated (auto), or frames of codes."""
+    components: Annotated[int, Range(1, 256)] = 8
+    """Principal components of the spectrum of a syllable."""
+    bootstrap: Annotated[int, Range(0, 10**5)] = 100
+    """Resamplings of the songs for the intervals."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.labels and self.unit == "frames":
+            raise ValueError("labels=True, unit='frames': labels are of syllables; leave one of the two out")
+
+
+@dataclass(frozen=True)
+class Song:
+    """One clip: its frames, each a row of the spectrum, of timing (or none), and its label (or empty)."""
+
+    spectrum: Float[np.ndarray, "item code"]
+    timing: Float[np.ndarray, "item time"]
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.spectrum)
+
+
+Days = dict[str, list[Song]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bits a frame, and the ends of the 95 % interval; none without a bootstrap."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Day:
+    day: str
+    songs: int
+    items: int
+    parts: dict[str, Part]
+    """spectrum, timing, grammar, and total."""
+    rate: float
+    """Divergence rate of what is heard (Juang and Rabiner 1985), by simulation: at most the total."""
+    rate_error: float
+    entropies: dict[str, float]
+    """Bits of the first state, of a transition, and of a frame given its state (differential)."""
+    active: int
+    """States with at least one expected frame."""
+    occupancy: Float[np.ndarray, " state"]
+    transitions: Float[np.ndarray, "state state"]
+
+
+@dataclass(frozen=True)
+class Development:
+    """One bird."""
+
+    bird: str
+    reference: str
+    unit: str
+    names: tuple[str, ...]
+    """Of the states: the label that most of their syllables have, where there are labels."""
+    floor: dict[str, float]
+    days: tuple[Day, ...]
+    notes: tuple[str, ...]
+
+
+def natural(name: str) -> list[tuple[int, float | str]]:
+    """By which days are ordered: numbers within names as numbers."""
+    parts = "".join(letter if letter.isdigit() else " " for letter in name).split()
+    words = "".join(" " if letter.isdigit() else letter for letter in name).split()
+    return [*((0, float(part)) for part in parts), *((1, word) for word in words)]
+
+
+def unit_of(world: World, config: DevelopConfig) -> str:
+    """Whether a frame of the models is a syllable or a frame of codes."""
+    annotated = any(world.marks(torch.arange(len(world))))
+    if config.unit == "syllables" and not annotated:
+        raise ValueError("no syllable is annotated: annotate the songs, or use --unit frames")
+    if config.unit == "auto":
+        return "syllables" if annotated else "frames"
+    return config.unit
+
+
+def plain_bands(rate: int, unit: str) -> Extractor:
+    """Log-mel frames: what the spectrum is where no run encodes the songs."""
+    mel = LogMel(SYLLABLE_BANDS if unit == "syllables" else FRAME_BANDS, rate)
+    return Extractor(mel, mel.code_lengths, mel.code_rate, 0.0, torch.device("cpu"))
+
+
+def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool = False) -> dict[str, Days]:
+    """The songs of each bird on each day. Codes that are decibels are taken relative to the loudest of each syllable
+    (of each song, where frames are no syllables), and none counts as lower than RANGE below it: neither gain nor
+    quiet noise is seen."""
+    named = {factor.name: column for column, factor in enumerate(world.factors)}
+    if "day" not in named or not world.factors[named["day"]].discrete:
+        raise ValueError(
+            f"the clips of {world.name} have no category 'day': give recordings in folders of days, or a world with "
+            "days"
+        )
+    everything = torch.arange(len(world))
+    marks, values = world.marks(everything), world.factor_values(everything)
+    songs: dict[int, Song] = {}
+    for some in encoded(extractor, world, everything, world.lengths(everything).numpy()):
+        for row, clip in enumerate(some.members.tolist()):
+            codes = some.codes[row, : some.counts[row]].astype(np.float64)
+            song = of_syllables(codes, sorted(marks[clip]), extractor) if unit == "syllables" else of_frames(codes)
+            songs[clip] = relative(song, unit) if decibels and len(song) else song
+
+    def names(factor: str, clips: range) -> list[str]:
+        if factor not in named:
+            return [""] * len(clips)
+        known = world.factors[named[factor]].values
+        return [str(known[int(values[clip, named[factor]])]) for clip in clips]
+
+    everyone = range(len(world))
+    birds, days = names("bird", everyone), names("day", everyone)
+    ordered = sorted(map(str, world.factors[named["day"]].values), key=natural)
+    found: dict[str, Days] = {bird: {day: [] for day in ordered} for bird in sorted(set(birds), key=natural)}
+    for clip, bird, day in zip(everyone, birds, days, strict=True):
+        if len(songs[clip]):
+            found[bird][day].append(songs[clip])
+    return found
+
+
+def relative(song: Song, unit: str) -> Song:
+    loudest = song.spectrum.max(1, keepdims=True) if unit == "syllables" else song.spectrum.max()
+    return replace(song, spectrum=np.maximum(song.spectrum - loudest, -RANGE))
+
+
+def of_frames(codes: Float[np.ndarray, "frame code"]) -> Song:
+    return Song(codes, np.zeros((len(codes), 0)), ("",) * len(codes))
+
+
+def of_syllables(
+    codes: Float[np.ndarray, "frame code"], marks: Sequence[tuple[float, float, str]], extractor: Extractor
+) -> Song:
+    """Each annotated syllable; a gap that is not heard, after the last, is NaN."""
+    if not len(codes) or not marks:
+        return Song(np.zeros((0, TIMES * codes.shape[1])), np.zeros((0, 2)), ())
+    onsets, offsets = (np.array([mark[end] for mark in marks]) for end in (0, 1))
+    share = (np.arange(TIMES) + 0.5) / TIMES
+    times = onsets[:, None] + (offsets - onsets)[:, None] * share
+    at = np.clip((times - extractor.first) * extractor.rate, 0, len(codes) - 1)
+    low = np.floor(at).astype(int)
+    high, part = np.minimum(low + 1, len(codes) - 1), (at - low)[..., None]
+    spectrum = (1 - part) * codes[low] + part * codes[high]
+    gaps = np.append(onsets[1:] - offsets[:-1], np.nan)
+    timing = np.log(np.maximum(np.stack([offsets - onsets, gaps], 1), SHORTEST))
+    return Song(spectrum.reshape(len(marks), -1), timing, tuple(mark[2] for mark in marks))
+
+
+@dataclass(frozen=True)
+class Laid:
+    """The songs of one day, one behind the other, as the models take them."""
+
+    frames: Float[np.ndarray, "item column"]
+    lengths: Int[np.ndarray, " song"]
+    labels: tuple[str, ...]
+
+
+def lay_out(days: Days, reference: str, components: int, rng: np.random.Generator) -> tuple[dict[str, Laid], int]:
+    """Frames of all days in the scales of the reference: principal components of the spectrum, which keep their
+    proportions, then timing. And the number of spectral columns."""
+    own = np.concatenate([song.spectrum for song in days[reference]])
+    centre = own.mean(0)
+    _, spread, axes = np.linalg.svd(own - centre, full_matrices=False)
+    kept = max(1, min(components, int((spread > 1e-9 * max(spread[0], 1e-300)).sum())))
+    width = max(float(np.sqrt((spread[:kept] ** 2).mean() / len(own))), 1e-12)
+    timing = np.concatenate([song.timing for song in days[reference]])
+    usual = [typical(column) for column in timing.T]
+    found = {}
+    for day, songs in days.items():
+        rows = np.concatenate([song.spectrum for song in songs])
+        columns = [(rows - centre) @ axes[:kept].T / width]
+        times = np.concatenate([song.timing for song in songs])
+        for column, (mean, deviation) in zip(times.T, usual, strict=True):
+            columns.append(((heard_or_drawn(column, mean, rng) - mean) / deviation)[:, None])
+        lengths = np.array([len(song) for song in songs])
+        found[day] = Laid(
+            np.concatenate(columns, 1), lengths, tuple(label for song in songs for label in song.labels)
+        )
+    return found, kept
+
+
+def typical(column: Float[np.ndarray, " item"]) -> tuple[float, float]:
+    known = column[np.isfinite(column)]
+    if not len(known):
+        return 0.0, 1.0
+    return float(known.mean()), max(float(known.std()), 0.1)
+
+
+def heard_or_drawn(column: Float[np.ndarray, " item"], otherwise: float, rng: np.random.Generator) -> np.ndarray:
+    """A value that is not heard, such as the gap after a song, is drawn from those that are."""
+    missing = ~np.isfinite(column)
+    known = column[~missing]
+    filled = column.copy()
+    filled[missing] = rng.choice(known, int(missing.sum())) if len(known) else otherwise
+    return filled
+
+
+def develop(bird: str, days: Days, unit: str, config: DevelopConfig, seed: int = 0) -> Development:
+    """All days of a bird against its reference."""
+    notes = [f"{name_of(bird)}{day} has no song: left out" for day, songs in days.items() if not songs]
+    sung = {day: songs for day, songs in days.items() if songs}
+    reference = reference_of(sung, config.reference, name_of(bird))
+    rng = np.random.default_rng(seed)
+    laid, spectral = lay_out(sung, reference, config.components, rng)
+    if config.labels:
+        names, template, counts = by_labels(laid, spectral, unit)
+    else:
+        names, template, counts = by_models(laid, reference, unit, config, seed)
+    models = {day: m_step(template, total(one, np.ones(len(laid[day].lengths)))) for day, one in counts.items()}
+    compare = Comparison(spectral, unit)
+    floor = compare.floor(template, counts[reference], rng)
+    order = [day for day in sung if day != reference] + [reference]
+    found = [day_of(day, models, reference, counts, laid, compare, template, config, rng, seed) for day in order]
+    return Development(bird, reference, unit, names, floor, tuple(found), tuple(notes))
+
+
+def name_of(bird: str) -> str:
+    return f"{bird}: " if bird else ""
+
+
+def reference_of(days: Days, wanted: str, prefix: str) -> str:
+    if len(days) < 2:
+        raise ValueError(f"{prefix}{len(days)} day(s) with song: give two or more to compare")
+    if wanted and wanted not in days:
+        raise ValueError(f"{prefix}no song on the reference day '{wanted}': choose one of {', '.join(days)}")
+    return wanted or (TUTOR if TUTOR in days else list(days)[-1])
+
+
+def estimator(states: int, unit: str, seed: int) -> HMM:
+    durations = "geometric" if unit == "syllables" else "categorical"
+    return HMM(
+        states, durations=durations, transition_prior=1.1, duration_prior=1.01, start_prior=1.1, max_iter=60,
+        n_init=3 if unit == "syllables" else 1,        random_state=seed,
+    )  # fmt: skip
+
+
+def by_models(
+    laid: dict[str, Laid], reference: str, unit: str, config: DevelopConfig, seed: int
+) -> tuple[tuple[str, ...], Model, dict[str, list[Statistics]]]:
+    """States by expectation-maximisation; the counts of each song under the model of its day."""
+    own = laid[reference]
+    if config.states is not None and len(own.frames) < config.states:
+        raise ValueError(
+            f"--states {config.states}: {reference} has {len(own.frames)} {unit}, give no more states than that"
+        )
+    if config.states is None:
+        # Fewer frames than a few for each state tell nothing.
+        tried = [count for count in CANDIDATES if 5 * count <= len(own.frames) or count == 1]
+        chosen, _ = choose_states(estimator(1, unit, seed), tried, own.frames, own.lengths, criterion="bic")
+    else:
+        chosen = estimator(config.states, unit, seed).fit(own.frames, lengths=own.lengths)
+    fitted = chained(laid, reference, chosen, config, unit, seed)
+    counts = {day: by_song(fitted[day], one) for day, one in laid.items()}
+    return names_of(fitted[reference], own), fitted[reference].model_, counts
+
+
+def chained(
+    laid: dict[str, Laid], reference: str, first: HMM, config: DevelopConfig, unit: str, seed: int
+) -> dict[str, HMM]:
+    """The model of each day."""
+    if config.chain == "all":
+        frames = np.concatenate([one.frames for one in laid.values()])
+        lengths = np.concatenate([one.lengths for one in laid.values()])
+        common = estimator(first.states, unit, seed).fit(frames, lengths=lengths, start_from=first)
+        return dict.fromkeys(laid, common)
+    days = [day for day in laid if day != reference]
+    if config.chain == "backward":
+        order, found = days[::-1], {reference: first}
+    else:
+        order, found = [*days, reference], {}
+    latest = found.get(reference)
+    for day in order:
+        own = laid[day]
+        if len(own.frames) < first.states:
+            raise ValueError(
+                f"{day} has {len(own.frames)} {unit} and the model {first.states} states: use --chain all"
+            )
+        latest = estimator(first.states, unit, seed).fit(own.frames, lengths=own.lengths, start_from=latest)
+        found[day] = latest
+    return found
+
+
+def by_song(model: HMM, laid: Laid) -> list[Statistics]:
+    ends = np.cumsum(laid.lengths)
+    return [
+        model.expected_counts(laid.frames[end - length : end])
+        for end, length in zip(ends.tolist(), laid.lengths.tolist(), strict=True)
+    ]
+
+
+def names_of(model: HMM, laid: Laid) -> tuple[str, ...]:
+    """Of each state, the label that most of its frames have, numbered where several states share one."""
+    states, labels = model.predict(laid.frames, laid.lengths), np.array(laid.labels)
+    best = []
+    for state in range(model.states):
+        own, counts = np.unique(labels[states == state], return_counts=True)
+        best.append(str(own[counts.argmax()]) if len(own) and own[counts.argmax()] else str(state + 1))
+    return tuple(
+        name if best.count(name) == 1 else f"{name}·{best[:at].count(name) + 1}" for at, name in enumerate(best)
+    )
+
+
+def by_labels(
+    laid: dict[str, Laid], spectral: int, unit: str
+) -> tuple[tuple[str, ...], Model, dict[str, list[Statistics]]]:
+    """States are the labels."""
+    if unit != "syllables":
+        raise ValueError("no syllable is annotated: leave out --labels")
+    names = tuple(sorted({label for one in laid.values() for label in one.labels}))
+    number, columns = {name: at for at, name in enumerate(names)}, len(next(iter(laid.values())).frames[0])
+    made = estimator(len(names), unit, 0)
+    like = torch.zeros(columns, dtype=torch.float64)
+    structure = structure_of(made.config(), made.known(), np.random.default_rng(0), like.device)
+    even = torch.full((len(names), len(names)), 1 / len(names), dtype=torch.float64)
+    emission = Gaussian(
+        made.config().prior,
+        "diagonal",
+        like.expand(len(names), -1),
+        torch.ones_like(like).expand(len(names), -1),
+        like,
+    )
+    template = Model(structure, Chain(even[0], even), emission)
+    counts = {}
+    for day, one in laid.items():
+        states = torch.tensor([number[label] for label in one.labels])
+        ends = np.cumsum(one.lengths)
+        counts[day] = [
+            counted(template, torch.from_numpy(one.frames[end - length : end]), states[end - length : end])
+            for end, length in zip(ends.tolist(), one.lengths.tolist(), strict=True)
+        ]
+    return names, template, counts
+
+
+def counted(model: Model, frames: Float[Tensor, "item column"], states: Int[Tensor, " item"]) -> Statistics:
+    """The counts of one song whose states are known."""
+    hot = torch.nn.functional.one_hot(states, model.states).double()
+    return Statistics(
+        torch.zeros((), dtype=torch.float64),
+        hot.sum(0),
+        hot[0],
+        hot[:-1].T @ hot[1:],
+        None,
+        model.emission.count(model.emission.features(frames), hot),
+    )
+
+
+def total(songs: Sequence[Statistics], weights: Float[np.ndarray, " song"]) -> Statistics:
+    """The sum over songs, each as often as its weight says."""
+    weight = torch.from_numpy(np.asarray(weights, np.float64))
+
+    def mixed(parts: Sequence[Tensor]) -> Tensor:
+        return torch.tensordot(weight, torch.stack(list(parts)).double(), 1)
+
+    first = songs[0]
+    return Statistics(
+        mixed([one.log_likelihood for one in songs]),
+        mixed([one.occupancy for one in songs]),
+        mixed([one.start for one in songs]),
+        mixed([one.transitions for one in songs]),
+        None if first.durations is None else mixed([one.durations for one in songs if one.durations is not None]),
+        {name: mixed([one.emission[name] for one in songs]) for name in first.emission},
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two models are compared."""
+
+    spectral: int
+    """The first columns are the spectrum, the others timing."""
+    unit: str
+
+    def parts(self, one: Model, other: Model) -> dict[str, float]:
+        """The divergence of `one` from `other`, state by state in their order."""
+        if self.unit == "frames":
+            split = divergence_parts(shell(one), shell(other), match="order", smoothing=SMOOTHING)
+            found = {"spectrum": split.emission, "timing": split.duration, "grammar": split.transition}
+        else:
+            sides = [sliced(model, slice(0, self.spectral)) for model in (one, other)]
+            split = divergence_parts(*map(shell, sides), match="order", smoothing=SMOOTHING)
+            times = [sliced(model, slice(self.spectral, None)) for model in (one, other)]
+            timing = divergence_parts(*map(shell, times), match="order", smoothing=SMOOTHING).emission
+            # A syllable that is followed by itself is grammar, too.
+            found = {"spectrum": split.emission, "timing": timing, "grammar": split.duration + split.transition}
+        return found | {"total": sum(found.values())}
+
+    def floor(self, template: Model, songs: Sequence[Statistics], rng: np.random.Generator) -> dict[str, float]:
+        """One half of the songs from the other; NaN of a single song."""
+        if len(songs) < 2:
+            return dict.fromkeys((*PARTS, "total"), float("nan"))
+        found = []
+        for _ in range(HALVINGS):
+            half = np.zeros(len(songs))
+            half[rng.permutation(len(songs))[: len(songs) // 2]] = 1
+            found.append(self.parts(*(m_step(template, total(songs, weight)) for weight in (half, 1 - half))))
+        return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
+def shell(model: Model) -> HMM:
+    """A fitted estimator around a model."""
+    made = HMM(model.states)
+    made.model_, made.n_features_in_ = model, model.emission.dimensions
+    return made
+
+
+def sliced(model: Model, columns: slice) -> Model:
+    """The same of these columns alone: covariances are diagonal."""
+    emission = model.emission
+    assert isinstance(emission, Gaussian) and emission.covariance == "diagonal", emission
+    parts = {name: getattr(emission, name)[..., columns] for name in ("mean", "spread", "centre")}
+    return replace(model, emission=replace(emission, **parts))
+
+
+def day_of(
+    day: str,
+    models: dict[str, Model],
+    reference: str,
+    counts: dict[str, list[Statistics]],
+    laid: dict[str, Laid],
+    compare: Comparison,
+    template: Model,
+    config: DevelopConfig,
+    rng: np.random.Generator,
+    seed: int,
+) -> Day:
+    model, own = models[day], laid[day]
+    value = compare.parts(models[reference], model)
+    drawn = []
+    for _ in range(config.bootstrap if day != reference else 0):
+        sides = []
+        for side in (reference, day):
+            songs = len(counts[side])
+            weights = np.bincount(rng.integers(songs, size=songs), minlength=songs)
+            sides.append(m_step(template, total(counts[side], weights)))
+        drawn.append(compare.parts(*sides))
+    parts = {name: Part(one, *ends(one, [each[name] for each in drawn])) for name, one in value.items()}
+    rate = divergence_rate(shell(models[reference]), shell(model), sequences=100, frames=40, random_state=seed)
+    summed = total(counts[day], np.ones(len(own.lengths)))
+    occupancy = occupancies(model.chain)
+    entropies = grammar_entropies(model.chain.start.numpy(), model.chain.transitions.numpy())
+    entropies["emission"] = float((occupancy * model.emission.entropy()).sum())
+    return Day(
+        day,
+        len(own.lengths),
+        len(own.frames),
+        parts,
+        rate.rate,
+        rate.error,
+        entropies,
+        int((summed.occupancy >= 1).sum()),
+        occupancy.numpy(),
+        model.chain.transitions.numpy(),
+    )
+
+
+def ends(value: float, drawn: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % interval by the spread of the bootstrap: its mean is too high, for resampled songs differ more."""
+    if len(drawn) < 2:
+        return None, None
+    half = 1.96 * float(np.std(drawn, ddof=1))
+    return max(0.0, value - half), value + half
