@@ -25,7 +25,7 @@ from sonarium.features.classical import LogMel, LogMelConfig
 from sonarium.measures.sequence.entropy import grammar_entropies
 from sonarium.models.hmm import HMM, choose_states, divergence_parts, divergence_rate
 from sonarium.models.hmm.divergence import occupancies
-from sonarium.models.hmm.em import Model, Statistics, m_step
+from sonarium.models.hmm.em import Model, Statistics, empty_states, m_step
 from sonarium.models.hmm.emissions import Gaussian
 from sonarium.models.hmm.inference import Chain
 from sonarium.models.hmm.starting import structure_of
@@ -39,6 +39,8 @@ SHORTEST = 1e-3
 CANDIDATES = (1, 2, 4, 6, 8, 10, 12, 16, 20)
 """Numbers of states that the tutor's songs choose among."""
 HALVINGS = 10
+PRIOR_FRAMES = 5.0
+"""Frames that the prior of the width of a state counts as."""
 SMOOTHING = 1e-4
 """Of the day's transitions and durations: what was never seen costs much, not infinitely much."""
 TUTOR = "tutor"
@@ -126,7 +128,7 @@ class Development:
     unit: str
     names: tuple[str, ...]
     """Of the states: the label that most of their syllables have, where there are labels."""
-    floor: dict[str, float]
+    floor: dict[str, float | None]
     days: tuple[Day, ...]
     notes: tuple[str, ...]
 
@@ -266,26 +268,30 @@ def heard_or_drawn(column: Float[np.ndarray, " item"], otherwise: float, rng: np
 
 
 def develop(bird: str, days: Days, unit: str, config: DevelopConfig, seed: int = 0) -> Development:
-    """All days of a bird against its reference."""
-    notes = [f"{name_of(bird)}{day} has no song: left out" for day, songs in days.items() if not songs]
+    """All days of a bird against its reference; days that cannot be compared are named in the notes."""
+    prefix = f"{bird}: " if bird else ""
+    notes = [f"{prefix}{day} has no song: left out" for day, songs in days.items() if not songs]
     sung = {day: songs for day, songs in days.items() if songs}
-    reference = reference_of(sung, config.reference, name_of(bird))
+    reference = reference_of(sung, config.reference, prefix)
     rng = np.random.default_rng(seed)
     laid, spectral = lay_out(sung, reference, config.components, rng)
     if config.labels:
-        names, template, counts = by_labels(laid, spectral, unit)
+        names, counts = by_labels(laid, reference, unit)
     else:
-        names, template, counts = by_models(laid, reference, unit, config, seed)
-    models = {day: m_step(template, total(one, np.ones(len(laid[day].lengths)))) for day, one in counts.items()}
-    compare = Comparison(spectral, unit)
-    floor = compare.floor(template, counts[reference], rng)
-    order = [day for day in sung if day != reference] + [reference]
-    found = [day_of(day, models, reference, counts, laid, compare, template, config, rng, seed) for day in order]
+        first = first_model(laid[reference], f"{prefix}{reference}", unit, config, seed)
+        few = [day for day, own in laid.items() if len(own.frames) < first.states]
+        notes += [
+            f"{prefix}{day} has {len(laid[day].frames)} {unit}, fewer than the {first.states} states: left out"
+            for day in few
+        ]
+        kept = {day: own for day, own in laid.items() if day not in few}
+        laid, first = in_widths(kept, reference, first, unit, seed)
+        names, counts = by_models(laid, reference, first, unit, config, seed)
+    compare = Comparison(spectral, unit, reference, {day: one for day, (_, one) in counts.items()}, counts[reference][0])
+    floor = compare.floor(rng)
+    order = [day for day in laid if day != reference] + [reference]
+    found = [compare.day(day, laid[day], 0 if day == reference else config.bootstrap, rng, seed) for day in order]
     return Development(bird, reference, unit, names, floor, tuple(found), tuple(notes))
-
-
-def name_of(bird: str) -> str:
-    return f"{bird}: " if bird else ""
 
 
 def reference_of(days: Days, wanted: str, prefix: str) -> str:
@@ -296,32 +302,66 @@ def reference_of(days: Days, wanted: str, prefix: str) -> str:
     return wanted or (TUTOR if TUTOR in days else list(days)[-1])
 
 
-def estimator(states: int, unit: str, seed: int) -> HMM:
-    durations = "geometric" if unit == "syllables" else "categorical"
+def estimator(states: int, unit: str, seed: int, in_widths: bool = False) -> HMM:
+    """With columns in widths of the states, the prior is of so few frames that a state with two of them is not all
+    certain, and one with twenty is what it is."""
     return HMM(
-        states, durations=durations, transition_prior=1.1, duration_prior=1.01, start_prior=1.1, max_iter=60,
-        n_init=3 if unit == "syllables" else 1,        random_state=seed,
-    )  # fmt: skip
+        states,
+        durations="geometric" if unit == "syllables" else "categorical",
+        covariance_weight=PRIOR_FRAMES if in_widths else 0.0,
+        covariance_prior=PRIOR_FRAMES if in_widths else 0.01,
+        transition_prior=1.1,
+        duration_prior=1.01,
+        start_prior=1.1,
+        max_iter=60,
+        n_init=3 if unit == "syllables" else 1,
+        random_state=seed,
+    )
 
 
-def by_models(
-    laid: dict[str, Laid], reference: str, unit: str, config: DevelopConfig, seed: int
-) -> tuple[tuple[str, ...], Model, dict[str, list[Statistics]]]:
-    """States by expectation-maximisation; the counts of each song under the model of its day."""
+def widths(frames: Float[np.ndarray, "item column"], states: Int[np.ndarray, " item"]) -> Float[np.ndarray, " column"]:
+    """Standard deviations about the means of the states."""
+    own = np.stack([frames[states == state].mean(0) for state in states])
+    return np.sqrt(np.maximum(np.square(frames - own).mean(0), 1e-4))
+
+
+def in_widths(
+    laid: dict[str, Laid], reference: str, first: HMM, unit: str, seed: int
+) -> tuple[dict[str, Laid], HMM]:
+    """Frames in which the states of the reference are one wide in every column, and the model of these."""
     own = laid[reference]
-    if config.states is not None and len(own.frames) < config.states:
-        raise ValueError(
-            f"--states {config.states}: {reference} has {len(own.frames)} {unit}, give no more states than that"
-        )
+    wide = widths(own.frames, first.predict(own.frames, own.lengths))
+    scaled = {day: replace(one, frames=one.frames / wide) for day, one in laid.items()}
+    emission, by = first.model_.emission, torch.from_numpy(wide)
+    assert isinstance(emission, Gaussian), emission
+    parts = {"mean": emission.mean / by, "spread": emission.spread / by**2, "centre": emission.centre / by}
+    start = shell(replace(first.model_, emission=replace(emission, **parts)))
+    own = scaled[reference]
+    return scaled, estimator(first.states, unit, seed, True).fit(own.frames, lengths=own.lengths, start_from=start)
+
+
+def first_model(own: Laid, day: str, unit: str, config: DevelopConfig, seed: int) -> HMM:
+    """The model of the reference day, with as many states as asked for, or chosen by BIC."""
     if config.states is None:
         # Fewer frames than a few for each state tell nothing.
         tried = [count for count in CANDIDATES if 5 * count <= len(own.frames) or count == 1]
-        chosen, _ = choose_states(estimator(1, unit, seed), tried, own.frames, own.lengths, criterion="bic")
-    else:
-        chosen = estimator(config.states, unit, seed).fit(own.frames, lengths=own.lengths)
-    fitted = chained(laid, reference, chosen, config, unit, seed)
-    counts = {day: by_song(fitted[day], one) for day, one in laid.items()}
-    return names_of(fitted[reference], own), fitted[reference].model_, counts
+        return choose_states(estimator(1, unit, seed), tried, own.frames, own.lengths, criterion="bic")[0]
+    if len(own.frames) < config.states:
+        raise ValueError(f"--states {config.states}: {day} has {len(own.frames)} {unit}, give no more states")
+    return estimator(config.states, unit, seed).fit(own.frames, lengths=own.lengths)
+
+
+Counted = dict[str, tuple[Model, list[Statistics]]]
+"""Of each day, its model, and the counts of each song under it."""
+
+
+def by_models(
+    laid: dict[str, Laid], reference: str, first: HMM, unit: str, config: DevelopConfig, seed: int
+) -> tuple[tuple[str, ...], Counted]:
+    """States by expectation-maximisation."""
+    fitted = chained(laid, reference, first, config, unit, seed)
+    counts = {day: (fitted[day].model_, by_song(fitted[day], one)) for day, one in laid.items()}
+    return names_of(fitted[reference], laid[reference]), counts
 
 
 def chained(
@@ -331,7 +371,7 @@ def chained(
     if config.chain == "all":
         frames = np.concatenate([one.frames for one in laid.values()])
         lengths = np.concatenate([one.lengths for one in laid.values()])
-        common = estimator(first.states, unit, seed).fit(frames, lengths=lengths, start_from=first)
+        common = estimator(first.states, unit, seed, True).fit(frames, lengths=lengths, start_from=first)
         return dict.fromkeys(laid, common)
     days = [day for day in laid if day != reference]
     if config.chain == "backward":
@@ -341,11 +381,7 @@ def chained(
     latest = found.get(reference)
     for day in order:
         own = laid[day]
-        if len(own.frames) < first.states:
-            raise ValueError(
-                f"{day} has {len(own.frames)} {unit} and the model {first.states} states: use --chain all"
-            )
-        latest = estimator(first.states, unit, seed).fit(own.frames, lengths=own.lengths, start_from=latest)
+        latest = estimator(first.states, unit, seed, True).fit(own.frames, lengths=own.lengths, start_from=latest)
         found[day] = latest
     return found
 
@@ -370,35 +406,26 @@ def names_of(model: HMM, laid: Laid) -> tuple[str, ...]:
     )
 
 
-def by_labels(
-    laid: dict[str, Laid], spectral: int, unit: str
-) -> tuple[tuple[str, ...], Model, dict[str, list[Statistics]]]:
+def by_labels(laid: dict[str, Laid], reference: str, unit: str) -> tuple[tuple[str, ...], Counted]:
     """States are the labels."""
     if unit != "syllables":
         raise ValueError("no syllable is annotated: leave out --labels")
     names = tuple(sorted({label for one in laid.values() for label in one.labels}))
-    number, columns = {name: at for at, name in enumerate(names)}, len(next(iter(laid.values())).frames[0])
-    made = estimator(len(names), unit, 0)
-    like = torch.zeros(columns, dtype=torch.float64)
-    structure = structure_of(made.config(), made.known(), np.random.default_rng(0), like.device)
+    number = {name: at for at, name in enumerate(names)}
+    states = {day: np.array([number[label] for label in one.labels]) for day, one in laid.items()}
+    wide = widths(laid[reference].frames, states[reference])
+    made, zeros = estimator(len(names), unit, 0, True), torch.zeros(len(names), len(wide), dtype=torch.float64)
+    structure = structure_of(made.config(), made.known(), np.random.default_rng(0), zeros.device)
     even = torch.full((len(names), len(names)), 1 / len(names), dtype=torch.float64)
-    emission = Gaussian(
-        made.config().prior,
-        "diagonal",
-        like.expand(len(names), -1),
-        torch.ones_like(like).expand(len(names), -1),
-        like,
-    )
+    emission = Gaussian(made.config().prior, "diagonal", zeros, zeros + 1, zeros[0])
     template = Model(structure, Chain(even[0], even), emission)
     counts = {}
     for day, one in laid.items():
-        states = torch.tensor([number[label] for label in one.labels])
-        ends = np.cumsum(one.lengths)
-        counts[day] = [
-            counted(template, torch.from_numpy(one.frames[end - length : end]), states[end - length : end])
-            for end, length in zip(ends.tolist(), one.lengths.tolist(), strict=True)
-        ]
-    return names, template, counts
+        ends = np.cumsum(one.lengths)[:-1]
+        parts = zip(np.split(one.frames / wide, ends), np.split(states[day], ends), strict=True)
+        counts[day] = [counted(template, torch.from_numpy(rows), torch.from_numpy(own)) for rows, own in parts]
+    template = m_step(template, total(counts[reference]))
+    return names, {day: (template, songs) for day, songs in counts.items()}
 
 
 def counted(model: Model, frames: Float[Tensor, "item column"], states: Int[Tensor, " item"]) -> Statistics:
@@ -414,9 +441,9 @@ def counted(model: Model, frames: Float[Tensor, "item column"], states: Int[Tens
     )
 
 
-def total(songs: Sequence[Statistics], weights: Float[np.ndarray, " song"]) -> Statistics:
+def total(songs: Sequence[Statistics], weights: Float[np.ndarray, " song"] | None = None) -> Statistics:
     """The sum over songs, each as often as its weight says."""
-    weight = torch.from_numpy(np.asarray(weights, np.float64))
+    weight = torch.from_numpy(np.ones(len(songs)) if weights is None else weights)
 
     def mixed(parts: Sequence[Tensor]) -> Tensor:
         return torch.tensordot(weight, torch.stack(list(parts)).double(), 1)
@@ -434,36 +461,85 @@ def total(songs: Sequence[Statistics], weights: Float[np.ndarray, " song"]) -> S
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two models are compared."""
+    """The models of a bird, and how each is compared with that of the reference day."""
 
     spectral: int
     """The first columns are the spectrum, the others timing."""
     unit: str
+    reference: str
+    counts: dict[str, list[Statistics]]
+    """Of each song."""
+    template: Model
+    """Of the reference day."""
+
+    def fitted(self, counts: Statistics) -> Model:
+        """The model of these counts. What a state emits that does not occur is not known: it is as on the reference
+        day, and its absence is grammar."""
+        model = m_step(self.template, counts)
+        lost, own, known = empty_states(counts), model.emission, self.template.emission
+        if not len(lost):
+            return model
+        assert isinstance(own, Gaussian) and isinstance(known, Gaussian), own
+        parts = {"mean": own.mean.clone(), "spread": own.spread.clone()}
+        parts["mean"][lost], parts["spread"][lost] = known.mean[lost], known.spread[lost]
+        return replace(model, emission=replace(own, **parts))
 
     def parts(self, one: Model, other: Model) -> dict[str, float]:
-        """The divergence of `one` from `other`, state by state in their order."""
+        """The divergence of `other` from `one`, state by state in their order."""
         if self.unit == "frames":
             split = divergence_parts(shell(one), shell(other), match="order", smoothing=SMOOTHING)
             found = {"spectrum": split.emission, "timing": split.duration, "grammar": split.transition}
-        else:
-            sides = [sliced(model, slice(0, self.spectral)) for model in (one, other)]
-            split = divergence_parts(*map(shell, sides), match="order", smoothing=SMOOTHING)
-            times = [sliced(model, slice(self.spectral, None)) for model in (one, other)]
-            timing = divergence_parts(*map(shell, times), match="order", smoothing=SMOOTHING).emission
-            # A syllable that is followed by itself is grammar, too.
-            found = {"spectrum": split.emission, "timing": timing, "grammar": split.duration + split.transition}
+            return found | {"total": split.total}
+        spectrum, timing = (
+            divergence_parts(
+                shell(sliced(one, columns)), shell(sliced(other, columns)), match="order", smoothing=SMOOTHING
+            )
+            for columns in (slice(0, self.spectral), slice(self.spectral, None))
+        )
+        # A syllable that is followed by itself is grammar, too.
+        grammar = spectrum.duration + spectrum.transition
+        found = {"spectrum": spectrum.emission, "timing": timing.emission, "grammar": grammar}
         return found | {"total": sum(found.values())}
 
-    def floor(self, template: Model, songs: Sequence[Statistics], rng: np.random.Generator) -> dict[str, float]:
-        """One half of the songs from the other; NaN of a single song."""
+    def floor(self, rng: np.random.Generator) -> dict[str, float | None]:
+        """One half of the reference day's songs from the other; None of a single song."""
+        songs, found = self.counts[self.reference], []
         if len(songs) < 2:
-            return dict.fromkeys((*PARTS, "total"), float("nan"))
-        found = []
+            return dict.fromkeys((*PARTS, "total"))
         for _ in range(HALVINGS):
             half = np.zeros(len(songs))
             half[rng.permutation(len(songs))[: len(songs) // 2]] = 1
-            found.append(self.parts(*(m_step(template, total(songs, weight)) for weight in (half, 1 - half))))
-        return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+            sides = [self.fitted(total(songs, weight)) for weight in (half, 1 - half)]
+            found.append(self.parts(*sides))
+        return {name: float(np.median([one[name] for one in found])) for name in found[0]}
+
+    def resampled(self, day: str, rng: np.random.Generator) -> Model:
+        songs = len(self.counts[day])
+        weights = np.bincount(rng.integers(songs, size=songs), minlength=songs).astype(np.float64)
+        return self.fitted(total(self.counts[day], weights))
+
+    def day(self, day: str, own: Laid, bootstrap: int, rng: np.random.Generator, seed: int) -> Day:
+        reference, model = (self.fitted(total(self.counts[one])) for one in (self.reference, day))
+        value = self.parts(reference, model)
+        drawn = [
+            self.parts(self.resampled(self.reference, rng), self.resampled(day, rng)) for _ in range(bootstrap)
+        ]
+        parts = {name: Part(one, *ends(one, [each[name] for each in drawn])) for name, one in value.items()}
+        rate = divergence_rate(shell(reference), shell(model), sequences=100, frames=40, random_state=seed)
+        occupancy = occupancies(model.chain)
+        entropies = grammar_entropies(model.chain.start.numpy(), model.chain.transitions.numpy())
+        entropies["emission"] = float((occupancy * model.emission.entropy()).sum())
+        active = int((total(self.counts[day]).occupancy >= 1).sum())
+        chain = occupancy.numpy(), model.chain.transitions.numpy()
+        return Day(day, len(own.lengths), len(own.frames), parts, rate.rate, rate.error, entropies, active, *chain)
+
+
+def ends(value: float, drawn: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % interval: that of the bootstrap, moved to the value, for resampled songs differ more."""
+    if len(drawn) < 2:
+        return None, None
+    low, middle, high = np.quantile(drawn, (0.025, 0.5, 0.975)).tolist()
+    return max(0.0, value - middle + low), value - middle + high
 
 
 def shell(model: Model) -> HMM:
@@ -479,53 +555,3 @@ def sliced(model: Model, columns: slice) -> Model:
     assert isinstance(emission, Gaussian) and emission.covariance == "diagonal", emission
     parts = {name: getattr(emission, name)[..., columns] for name in ("mean", "spread", "centre")}
     return replace(model, emission=replace(emission, **parts))
-
-
-def day_of(
-    day: str,
-    models: dict[str, Model],
-    reference: str,
-    counts: dict[str, list[Statistics]],
-    laid: dict[str, Laid],
-    compare: Comparison,
-    template: Model,
-    config: DevelopConfig,
-    rng: np.random.Generator,
-    seed: int,
-) -> Day:
-    model, own = models[day], laid[day]
-    value = compare.parts(models[reference], model)
-    drawn = []
-    for _ in range(config.bootstrap if day != reference else 0):
-        sides = []
-        for side in (reference, day):
-            songs = len(counts[side])
-            weights = np.bincount(rng.integers(songs, size=songs), minlength=songs)
-            sides.append(m_step(template, total(counts[side], weights)))
-        drawn.append(compare.parts(*sides))
-    parts = {name: Part(one, *ends(one, [each[name] for each in drawn])) for name, one in value.items()}
-    rate = divergence_rate(shell(models[reference]), shell(model), sequences=100, frames=40, random_state=seed)
-    summed = total(counts[day], np.ones(len(own.lengths)))
-    occupancy = occupancies(model.chain)
-    entropies = grammar_entropies(model.chain.start.numpy(), model.chain.transitions.numpy())
-    entropies["emission"] = float((occupancy * model.emission.entropy()).sum())
-    return Day(
-        day,
-        len(own.lengths),
-        len(own.frames),
-        parts,
-        rate.rate,
-        rate.error,
-        entropies,
-        int((summed.occupancy >= 1).sum()),
-        occupancy.numpy(),
-        model.chain.transitions.numpy(),
-    )
-
-
-def ends(value: float, drawn: Sequence[float]) -> tuple[float | None, float | None]:
-    """The 95 % interval by the spread of the bootstrap: its mean is too high, for resampled songs differ more."""
-    if len(drawn) < 2:
-        return None, None
-    half = 1.96 * float(np.std(drawn, ddof=1))
-    return max(0.0, value - half), value + half

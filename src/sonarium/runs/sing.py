@@ -13,6 +13,7 @@ from torch.nn import functional
 from sonarium.features.contract import PictureFrontEnd
 from sonarium.models.contract import Decoder, FeatureLearner, FrameEncoder, SequenceSampler
 from sonarium.runs.build import Remark, check_upstream, open_learner
+from sonarium.worlds.contract import PLURAL
 
 ROUNDS = 32
 """Rounds of Griffin and Lim's algorithm."""
@@ -46,20 +47,27 @@ class Singer:
             )
         samples = max(round(seconds * self.rate), self.front.window_length)
         frames = max(1, -int(-samples * self.frame_rate // self.rate))
-        codes = self.sampler.sample_frames(songs, frames, generator, temperature).float()
+        codes = self.sampler.sample_frames(songs, frames, generator, temperature)
+        return self.sound(codes.float(), samples, generator)
+
+    @torch.no_grad()
+    def sound(
+        self, codes: Float[Tensor, "song step code"], samples: int, generator: torch.Generator
+    ) -> Float[np.ndarray, "song time"]:
+        """What codes sound like, by Griffin and Lim's algorithm."""
         features = self.decoded(codes)
-        length = max(round(frames * self.rate / self.frame_rate), samples)
-        # The frames of pieces overlap where these meet: there are more of them, or fewer, than of the whole.
+        length = max(round(codes.shape[1] * self.rate / self.frame_rate), samples)
+        # Frames of pieces that meet describe the same moments, or leave some out: there are not as many of them as of
+        # the whole.
         flat = rearrange(features, "song channel row frame -> song (channel row) frame")
         fitting = functional.interpolate(flat, size=self.front.shape(length)[2], mode="linear")
-        whole = fitting.unflatten(1, features.shape[1:3])
-        waves = self.front.invert(whole, length, ROUNDS, generator)
+        waves = self.front.invert(fitting.unflatten(1, features.shape[1:3]), length, ROUNDS, generator)
         return waves[:, :samples].float().cpu().numpy()
 
-    def decoded(self, codes: Float[Tensor, "song frame code"]) -> Float[Tensor, "song channel row frame"]:
+    def decoded(self, codes: Float[Tensor, "song step code"]) -> Float[Tensor, "song channel row frame"]:
         if self.framed:
             return self.decoder.decode(codes)
-        pieces = self.decoder.decode(rearrange(codes, "song frame code -> (song frame) 1 code"))
+        pieces = self.decoder.decode(rearrange(codes, "song step code -> (song step) 1 code"))
         return rearrange(
             pieces, "(song piece) channel row frame -> song channel row (piece frame)", song=len(codes)
         )
@@ -78,7 +86,7 @@ def open_singer(folder: Path, device: str = "cpu", remark: Remark = lambda _: No
     where = f"'{plan.upstream.run}', upstream of '{folder}',"
     if not (isinstance(voice, Decoder) and isinstance(voice, FeatureLearner)) or signal.rate is None:
         raise ValueError(
-            f"{where} holds a {below.model} of {signal.kind}s, which cannot decode codes to sound: train the model "
+            f"{where} holds a {below.model} of {PLURAL[signal.kind]}, which cannot decode codes to sound: train the model "
             "of sequences on the codes of an autoencoder of sound"
         )
     front = voice.front
