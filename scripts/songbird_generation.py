@@ -38,7 +38,18 @@ from sonarium.worlds.songbird.world import Songbird, SongbirdConfig
 RESULTS = ROOT / "docs" / "results" / "songbird-generation.json"
 SEEDS = (100, 101, 102)
 LATENT, PIECE = 16, 1024
-WORLD = ["--world", "songbird", "--birds", "1", "--songs", "60", "--level", "easy", "--seconds", str(PIECE / 16_000)]
+WORLD = [
+    "--world",
+    "songbird",
+    "--birds",
+    "1",
+    "--songs",
+    "60",
+    "--level",
+    "easy",
+    "--seconds",
+    str(PIECE / 16_000),
+]
 FRONT = ["--fft", "256", "--hop", "64", "--mels", "0"]
 VAE = [*FRONT, "--network", "dense", "--latent", str(LATENT), "--beta", "0.2", "--steps", "500", "--test", "0.3"]
 RUNS = {
@@ -57,7 +68,9 @@ def trained(folder: Path, seed: int) -> dict[str, Path]:
             continue
         words = ["train", *words, "--seed", str(seed), "--run", str(found[name])]
         words += ["--codes", str(found["vae"])] if name != "vae" else []
-        done = subprocess.run([sys.executable, "-m", "sonarium", *words], env=os.environ | {"OMP_NUM_THREADS": "1"})
+        done = subprocess.run(
+            [sys.executable, "-m", "sonarium", *words], env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
         if done.returncode:
             raise SystemExit(f"{found[name]} failed")
     return found
@@ -102,8 +115,12 @@ def reconstructed(real: Songs, made: Songs, front: PictureFrontEnd) -> dict[str,
     each = []
     for one, other in zip(real, made, strict=True):
         size = min(len(one), len(other))
-        sides = [front(torch.from_numpy(wave[:size].astype(np.float32))[None])[0, 0].T.numpy() for wave in (one, other)]
-        each.append(reconstruction(*sides) | {"lsd": log_spectral_distance(power(one[:size]), power(other[:size]), -50.0)})
+        sides = [
+            front(torch.from_numpy(wave[:size].astype(np.float32))[None])[0, 0].T.numpy() for wave in (one, other)
+        ]
+        each.append(
+            reconstruction(*sides) | {"lsd": log_spectral_distance(power(one[:size]), power(other[:size]), -50.0)}
+        )
     return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
 

@@ -51,22 +51,6 @@ def test_a_model_of_sequences_sings(model, runs, tmp_path, capsys):
     assert (tmp_path / "song.wav").read_bytes() != (tmp_path / "other.wav").read_bytes()
 
 
-def test_codes_are_heard_as_the_run_below_decodes_them(runs):
-    """Of one code after the other, the sound has the features of the pieces where these do not meet."""
-    import torch
-
-    singer = open_singer(runs / "hmm")
-    codes = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(0))
-    wave = singer.sound(codes, 5 * 1024, torch.Generator().manual_seed(0))
-    pieces = singer.decoded(codes)
-    heard = singer.front(torch.from_numpy(wave))
-    # Seventeen frames of each piece of sixteen hops; the middles of pieces, half a frame off at most.
-    middle = torch.stack([heard[0, 0, :, 16 * piece + 8] for piece in range(5)])
-    decoded = torch.stack([pieces[0, 0, :, 17 * piece + 8] for piece in range(5)])
-    loud = decoded > decoded.median()
-    assert float((middle - decoded)[loud].abs().mean()) < 0.5 * float((middle - decoded.roll(1, 0))[loud].abs().mean()) + 0.1  # fmt: skip
-
-
 def test_songs_are_compared_with_recordings(runs, tmp_path, capsys):
     words = ("sing", runs / "hmm", "--seconds", 0.8, "--count", 4, "--against", runs / "songs" / "clips")
     found = read(capsys, *words, "--out", tmp_path / "songs")
@@ -108,9 +92,22 @@ DEVELOP = "--states 3 --bootstrap 3".split()
 
 
 def test_development_of_a_world_is_told_and_drawn(tmp_path, capsys):
-    words = ["develop", *BIRD, "--days", "45", "90", "--labels", "--bootstrap", "3", "--out", str(tmp_path / "out")]
+    words = [
+        "develop",
+        *BIRD,
+        "--days",
+        "45",
+        "90",
+        "--labels",
+        "--bootstrap",
+        "3",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     found = read(capsys, *words)
-    assert found["unit"] == "syllables" and json.loads((tmp_path / "out" / "development.json").read_text()) == found
+    assert (
+        found["unit"] == "syllables" and json.loads((tmp_path / "out" / "development.json").read_text()) == found
+    )
     [bird] = found["birds"]
     assert [day["day"] for day in bird["days"]] == ["day 45", "day 90", "tutor"] and bird["reference"] == "tutor"
     early, late, tutor = bird["days"]

@@ -70,7 +70,9 @@ def test_states_that_are_learnt_say_the_same_as_labels(chain):
     assert len(found.names) == 3 and set(found.names) == set(LABELS)
     for day in ("day 9", "day 10"):
         assert heard[day] == pytest.approx(known[day], abs=0.05 + 0.05 * known[day]["total"])
-    assert found.days[0].active == 3 and found.days[0].entropies["transition"] == pytest.approx(np.log2(3), abs=0.05)
+    assert found.days[0].active == 3 and found.days[0].entropies["transition"] == pytest.approx(
+        np.log2(3), abs=0.05
+    )
 
 
 def test_intervals_hold_the_value_and_the_floor_is_what_chance_makes():
@@ -135,7 +137,11 @@ def test_one_syllable_and_songs_of_one_syllable_will_do():
         ({"day 1": [], "tutor": songs(0, 3)}, DevelopConfig(), r"1 day\(s\) with song: give two"),
         ({"day 1": songs(1, 3), "day 2": []}, DevelopConfig(reference="day 2"), "give two"),
         ({"1": songs(1, 3), "2": songs(0, 3)}, DevelopConfig(reference="3"), "choose one of 1, 2"),
-        ({"1": songs(1, 3), "2": songs(0, 3)}, DevelopConfig(states=99), "2 has 60 syllables, give no more states"),
+        (
+            {"1": songs(1, 3), "2": songs(0, 3)},
+            DevelopConfig(states=99),
+            "2 has 60 syllables, give no more states",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(days, config, said):

@@ -107,9 +107,12 @@ def test_a_classifier_tells_strangers_and_not_the_songs_of_one_bird():
     groups = np.repeat(np.arange(20), 10)
     same = g.real_or_made(songs(0, 0), songs(1, 0), groups, groups)
     assert 0.2 < same < 0.8
-    # Φ(m/√2) of the best direction, for Gaussians of these variances.
     told = g.real_or_made(songs(0, 0), songs(1, 3.0), groups, groups)
     assert told > 0.97
+    # Of two songs of each kind, one is learnt from and the other scored.
+    assert g.real_or_made(songs(0, 0)[:20], songs(1, 5.0)[:20], groups[:20], groups[:20]) == 1
+    with pytest.raises(ValueError, match="two or more"):
+        g.real_or_made(songs(0, 0)[:10], songs(1, 5.0)[:20], groups[:10], groups[:20])
 
 
 def test_equal_floors_leave_song_and_remove_the_noise():

@@ -83,7 +83,9 @@ def asked_for(arguments: list[str]) -> tuple[DevelopFlags, DevelopConfig, Any]:
         except ValueError as error:
             raise UsageError(str(error)) from None
         groups.append(Group(world, entry.Config(), entry.main))
-    flags, made = parse_groups(DevelopFlags, groups, arguments, "develop", "Compare song day by day with the tutor.")
+    flags, made = parse_groups(
+        DevelopFlags, groups, arguments, "develop", "Compare song day by day with the tutor."
+    )
     if (flags.run is None) == (not world):
         raise UsageError("give the folder of a run, or a world, as in --world songbird --days 45 60 75 90")
     return flags, made[0], made[1] if world else None
@@ -107,9 +109,7 @@ def opened(
     return world, plain_bands(world.signal.rate, unit), unit, True
 
 
-def developed(
-    birds: Any, unit: str, config: DevelopConfig, seed: int, progress: Any
-) -> list[Development]:
+def developed(birds: Any, unit: str, config: DevelopConfig, seed: int, progress: Any) -> list[Development]:
     """All birds; one that cannot be compared is named, and does not lose the others."""
     found, faults = [], []
     for done, (bird, days) in enumerate(birds.items(), 1):

@@ -39,6 +39,8 @@ SHORTEST = 1e-3
 CANDIDATES = (1, 2, 4, 6, 8, 10, 12, 16, 20)
 """Numbers of states that the tutor's songs choose among."""
 HALVINGS = 10
+ROUNDS = 10
+"""Iterations of EM from one day to the next: more let states of babble, which overlap, change places."""
 PRIOR_FRAMES = 5.0
 """Frames that the prior of the width of a state counts as."""
 SMOOTHING = 1e-4
@@ -57,9 +59,9 @@ class DevelopConfig:
 
     reference: str = ""
     """Day that the others are compared with; by default the tutor, or the last day."""
-    chain: Literal["backward", "forward", "all"] = "backward"
+    chain: Literal["backward", "forward", "reference", "all"] = "backward"
     """Models: backward (a chain from the reference to the first day, each started from the day after), forward (from
-    the first day on, each from the day before), or all (one model of all days, re-estimated for each)."""
+    the first day on, each from the day before), reference (each started from it), or all (one model of all days)."""
     states: Annotated[int | None, Range(1, 10**3)] = None
     """Number of states; by default chosen on the reference day, by BIC."""
     labels: bool = False
@@ -287,7 +289,9 @@ def develop(bird: str, days: Days, unit: str, config: DevelopConfig, seed: int =
         kept = {day: own for day, own in laid.items() if day not in few}
         laid, first = in_widths(kept, reference, first, unit, seed)
         names, counts = by_models(laid, reference, first, unit, config, seed)
-    compare = Comparison(spectral, unit, reference, {day: one for day, (_, one) in counts.items()}, counts[reference][0])
+    compare = Comparison(
+        spectral, unit, reference, {day: one for day, (_, one) in counts.items()}, counts[reference][0]
+    )
     floor = compare.floor(rng)
     order = [day for day in laid if day != reference] + [reference]
     found = [compare.day(day, laid[day], 0 if day == reference else config.bootstrap, rng, seed) for day in order]
@@ -319,7 +323,9 @@ def estimator(states: int, unit: str, seed: int, in_widths: bool = False) -> HMM
     )
 
 
-def widths(frames: Float[np.ndarray, "item column"], states: Int[np.ndarray, " item"]) -> Float[np.ndarray, " column"]:
+def widths(
+    frames: Float[np.ndarray, "item column"], states: Int[np.ndarray, " item"]
+) -> Float[np.ndarray, " column"]:
     """Standard deviations about the means of the states."""
     own = np.stack([frames[states == state].mean(0) for state in states])
     return np.sqrt(np.maximum(np.square(frames - own).mean(0), 1e-4))
@@ -374,15 +380,16 @@ def chained(
         common = estimator(first.states, unit, seed, True).fit(frames, lengths=lengths, start_from=first)
         return dict.fromkeys(laid, common)
     days = [day for day in laid if day != reference]
-    if config.chain == "backward":
-        order, found = days[::-1], {reference: first}
-    else:
+    if config.chain == "forward":
         order, found = [*days, reference], {}
+    else:
+        order, found = days[::-1], {reference: first}
     latest = found.get(reference)
     for day in order:
         own = laid[day]
-        latest = estimator(first.states, unit, seed, True).fit(own.frames, lengths=own.lengths, start_from=latest)
-        found[day] = latest
+        latest = found[reference] if config.chain == "reference" else latest
+        made = estimator(first.states, unit, seed, True).set_params(max_iter=ROUNDS)
+        latest = found[day] = made.fit(own.frames, lengths=own.lengths, start_from=latest)
     return found
 
 

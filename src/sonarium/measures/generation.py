@@ -124,7 +124,10 @@ def real_or_made(
     # A group of either kind is its own, whatever they are called.
     numbers = [np.unique(one, return_inverse=True)[1] for one in (real_groups, made_groups)]
     groups = np.concatenate([2 * numbers[0], 2 * numbers[1] + 1])
-    fold = fold_of_each(groups, FOLDS, is_made.astype(int))
+    fewest = min(int(one.max()) + 1 for one in numbers)
+    if fewest < 2:
+        raise ValueError(f"{fewest} song of one kind: give two or more real and made songs")
+    fold = fold_of_each(groups, min(FOLDS, fewest), is_made.astype(int))
     aucs = []
     for one in range(int(fold.max()) + 1):
         held = fold == one
@@ -133,10 +136,7 @@ def real_or_made(
         scale = scale_of(rows[~held])
         log_odds = fit_logistic(scale(rows[~held]), is_made[~held][:, None], penalty)
         aucs.append(roc_auc_score(is_made[held], log_odds(scale(rows[held]))[:, 0]))
-    if not aucs:
-        raise ValueError(
-            "no fold has real and made songs both to learn from and to score: give two of each at least"
-        )
+    assert aucs, (fewest, fold)
     return float(np.mean(aucs))
 
 
