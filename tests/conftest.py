@@ -1,6 +1,7 @@
 """What all tests share: shapes checked, one thread a process, the installed extension, and the
 optional folder of references."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ install_import_hook(["sonarium", "sonarium_extension"], "typechecking.check")
 install_extension()
 
 torch.set_num_threads(1)
+# Also where the shell that started them ignores it, Ctrl-C interrupts the tests and the commands that they run.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # The first example of a compiled function waits for the compiler, and machines are shared.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")

@@ -1,12 +1,25 @@
 """How signatures are checked while tests run: an int is welcome where a float is asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 from beartype import BeartypeConf, beartype
 from jaxtyping import config
 
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+strict = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+
+def check(function: Callable) -> Callable:
+    """The function with its arguments checked. The checks are made at its first call: those of the thousands of
+    functions that no test in this process calls would take seconds."""
+    made = cache(lambda: strict(function))
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        return made()(*args, **kwargs)
+
+    return checked
 
 
 @contextmanager

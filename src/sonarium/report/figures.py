@@ -259,7 +259,7 @@ def moving(rows: Sequence[Row], view: View) -> list[UInt8[np.ndarray, "row colum
     axes = panels(figure, 1, 1)[0][0]
     most = max(len(row.steps) for row in rows)
     frames, image, marks = [], None, []
-    for step in [*range(most), *range(most - 2, 0, -1)]:
+    for step in range(most):
         at = [[round(step * (len(row.steps) - 1) / max(1, most - 1)) for row in line] for line in grid]
         fields = [
             np.stack([row.bins[here] for row, here in zip(line, places, strict=True)])
@@ -286,4 +286,4 @@ def moving(rows: Sequence[Row], view: View) -> list[UInt8[np.ndarray, "row colum
             mark.set_text(f"{row.name}   {row.steps[here]}")
         frames.append(pixels(figure))
         figure.set_layout_engine("none")  # laid out once, or the panels would tremble
-    return frames
+    return [*frames, *frames[-2:0:-1]]
