@@ -6,7 +6,8 @@
 Five planted birds of level middle, from babble to song in six days, 30 songs a day. Onsets and offsets are known,
 labels are not used but for the control. Each part of song is frozen while the others develop, and develops alone;
 and songs that do not develop are changed in one way a day. The settings were chosen on the birds of seeds 0 to 4,
-which are not among these. Everything runs on one thread; each score is kept in docs/results/songbird-development.json.
+which are not among these. Everything runs on one thread; each score is kept in
+docs/results/songbird-development.json.
 """
 
 import argparse
@@ -173,7 +174,12 @@ def draw() -> None:
 
 def write(kept: dict[str, Any]) -> None:
     rows = []
-    titles = {"sound": "sound, chain from the tutor back", "forward": "sound, chain from babble on", "all": "sound, one model of all days", "labels": "labels known"}  # fmt: skip
+    titles = {
+        "sound": "sound, chain from the tutor back",
+        "forward": "sound, chain from babble on",
+        "all": "sound, one model of all days",
+        "labels": "labels known",
+    }
     for model, title in titles.items():
         each = [kept[f"all develop/{seed}"] for seed in SEEDS]
         ranks = [

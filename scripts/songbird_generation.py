@@ -1,12 +1,12 @@
-"""Train and score what `docs/songbird.md` reports of generation: songs of models of sequences beside recorded ones.
+"""Train and score what `docs/songbird.md` reports of generation: made songs beside recorded ones.
 
-    .venv/bin/python scripts/songbird_generation.py FOLDER      # train what is missing there, score, write the page
-    .venv/bin/python scripts/songbird_generation.py --write     # only the page, from what is there
+    .venv/bin/python scripts/songbird_generation.py FOLDER   # train what is missing there, score, write the page
+    .venv/bin/python scripts/songbird_generation.py --write  # only the page, from what is there
 
 One planted bird of level easy, 60 songs, of which a third is held out; a VAE of 16 codes on snippets of 64 ms, a
-hidden Markov model and a GRU on its codes, three seeds. The held-out songs are set beside what each makes, beside the
-same songs through PCA, the VAE and Griffin-Lim alone, and beside another bird. Everything runs on one thread; each
-score is kept in docs/results/songbird-generation.json.
+hidden Markov model and a GRU on its codes, three seeds. The held-out songs are set beside what each makes, beside
+the same songs through PCA, the VAE and Griffin-Lim alone, and beside another bird. Everything runs on one thread;
+each score is kept in docs/results/songbird-generation.json.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from sonarium.measures.statistics import interval
 from sonarium.models.contract import FeatureLearner
 from sonarium.runs.build import open_run
 from sonarium.runs.codes import codes_of
-from sonarium.runs.sing import Singer, open_singer
+from sonarium.runs.sing import ROUNDS, Singer, open_singer
 from sonarium.worlds.contract import World
 from sonarium.worlds.songbird.world import Songbird, SongbirdConfig
 
@@ -57,7 +57,18 @@ RUNS = {
     "hmm": ["hmm", "--states", "40", "--steps", "40"],
     "gru": ["gru", "--steps", "400", "--batch-size", "32"],
 }
-SHOWN = ("kernel_distance", "frechet_distance", "precision", "recall", "coverage", "authenticity", "auc", "pitch", "duration", "gap")  # fmt: skip
+SHOWN = (
+    "kernel_distance",
+    "frechet_distance",
+    "precision",
+    "recall",
+    "coverage",
+    "authenticity",
+    "auc",
+    "pitch",
+    "duration",
+    "gap",
+)
 Songs = list[np.ndarray]
 
 
@@ -102,7 +113,7 @@ def through_pca(singer: Singer, train: Songs, test: Songs, generator: torch.Gene
         whole = torch.cat(list(made), -1)[None]
         size = front.shape(len(song))[2]
         fitting = torch.nn.functional.interpolate(whole.flatten(1, 2), size=size, mode="linear")
-        found.append(front.invert(fitting.unflatten(1, whole.shape[1:3]), len(song), 32, generator)[0].numpy())
+        found.append(front.invert(fitting.unflatten(1, whole.shape[1:3]), len(song), ROUNDS, generator)[0].numpy())
     return found
 
 
@@ -134,12 +145,23 @@ def scored(folder: Path, seed: int) -> dict[str, Any]:
     voice = singers["hmm"]
     assert isinstance(opened.learner, FeatureLearner)
     generator = torch.Generator().manual_seed(seed)
-    encoded = [codes[0, : int(count)] for at in range(len(split.test)) for _, codes, count in codes_of(opened.learner, world, split.test[at : at + 1], lambda *_: None)]  # fmt: skip
+    encoded = [
+        codes[0, : int(count)]
+        for at in range(len(split.test))
+        for _, codes, count in codes_of(opened.learner, world, split.test[at : at + 1], lambda *_: None)
+    ]
+
+    def inverted(song: np.ndarray) -> np.ndarray:
+        features = voice.front(torch.from_numpy(song)[None])
+        return voice.front.invert(features, len(song), ROUNDS, generator)[0].numpy()
+
     sets = {
-        "Griffin-Lim of the spectrogram": [voice.front.invert(voice.front(torch.from_numpy(song)[None]), len(song), 32, generator)[0].numpy() for song in test],
+        "Griffin-Lim of the spectrogram": [inverted(song) for song in test],
         f"PCA of {LATENT}": through_pca(voice, train, test, generator),
-        f"VAE of {LATENT}": [voice.sound(codes[None], len(song), generator)[0] for codes, song in zip(encoded, test, strict=True)],
-    }  # fmt: skip
+        f"VAE of {LATENT}": [
+            voice.sound(codes[None], len(song), generator)[0] for codes, song in zip(encoded, test, strict=True)
+        ],
+    }
     found: dict[str, Any] = {
         name: {"reconstruction": reconstructed(test, songs, voice.front)} for name, songs in sets.items()
     }
@@ -170,7 +192,11 @@ def write(kept: dict[str, Any]) -> None:
         if "reconstruction" in each[0][name]:
             values = [interval([one[name]["reconstruction"][key] for one in each]) for key in ("l1", "mse", "lsd")]
             rows.append([name, *map(str, values)])
-    insert("generation-errors", table(["held-out songs through", "L1", "MSE", "log-spectral distance (dB)"], rows), "songbird.md")  # fmt: skip
+    insert(
+        "generation-errors",
+        table(["held-out songs through", "L1", "MSE", "log-spectral distance (dB)"], rows),
+        "songbird.md",
+    )
 
 
 def main() -> None:

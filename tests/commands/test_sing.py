@@ -9,7 +9,6 @@ import soundfile
 from sonarium.__main__ import dispatch
 from sonarium.commands.faults import UsageError
 from sonarium.report.album import read_index
-from sonarium.runs.sing import open_singer
 
 BIRD = "--world songbird --birds 1 --songs 5 --shortest 3 --longest 5".split()
 FRONT = "--seconds 0.064 --fft 256 --hop 64 --mels 0 --network dense --latent 4 --test 0.2".split()
@@ -83,7 +82,8 @@ def test_codes_that_nothing_decodes_are_refused(runs, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sonarium.runs.train.present", lambda *_: None)
         # The posteriors of a hidden Markov model are codes, too.
-        dispatch(["train", "gru", "--codes", str(runs / "hmm"), "--units", "4", "--steps", "1", "--run", str(tmp_path / "gru")])  # fmt: skip
+        words = f"train gru --units 4 --steps 1 --codes {runs / 'hmm'} --run {tmp_path / 'gru'}"
+        dispatch(words.split())
     with pytest.raises(ValueError, match="holds a hmm of codes, which cannot decode codes to sound"):
         dispatch(["sing", str(tmp_path / "gru"), "--out", str(tmp_path / "x.wav")])
 

@@ -209,6 +209,9 @@ def test_bench_prints_its_cases(capsys):
 
 
 def test_each_verb_has_a_file_and_a_summary():
-    assert list(VERBS) == (
-        "demo list check make train score encode export sample sing develop gestures report play compare bench".split()
+    assert (
+        list(VERBS)
+        == (
+            "demo list check make train score encode export sample sing develop gestures report play compare bench"
+        ).split()
     )

@@ -45,7 +45,13 @@ def parts(days, config=DevelopConfig(labels=True, bootstrap=0)):
 
 def test_the_three_parts_are_those_of_the_distributions():
     tutor = songs(0, 200)
-    days = {"wide": songs(1, 200, spread=1.0), "late": songs(2, 200, late=0.4), "flat": songs(3, 200, moves=FLAT), "same": songs(4, 200), "tutor": tutor}  # fmt: skip
+    days = {
+        "wide": songs(1, 200, spread=1.0),
+        "late": songs(2, 200, late=0.4),
+        "flat": songs(3, 200, moves=FLAT),
+        "same": songs(4, 200),
+        "tutor": tutor,
+    }
     found, _ = parts(days)
     # Two columns whose deviation doubles; one that moves by two deviations; rows of transitions.
     widened = 2 * (np.log2(2) + (0.25 - 1) / 2 / np.log(2))
@@ -88,7 +94,9 @@ def test_intervals_hold_the_value_and_the_floor_is_what_chance_makes():
 
 
 def test_the_rate_of_what_is_heard_is_the_total_where_states_are_plain():
-    found = develop("", {"day": songs(1, moves=FLAT), "tutor": songs(0)}, "syllables", DevelopConfig(labels=True, bootstrap=0))  # fmt: skip
+    found = develop(
+        "", {"day": songs(1, moves=FLAT), "tutor": songs(0)}, "syllables", DevelopConfig(labels=True, bootstrap=0)
+    )
     day = found.days[0]
     assert day.rate == pytest.approx(day.parts["total"].value, abs=4 * day.rate_error + 0.02)
 
@@ -98,12 +106,21 @@ def test_frames_have_durations():
         rng, found = np.random.default_rng(seed), []
         for _ in range(12):
             states = np.concatenate([np.full(rng.poisson(lasting) + 1, one % 2) for one in range(16)])
-            found.append(Song(4.0 * states[:, None] + spread * rng.normal(size=(len(states), 1)), np.zeros((len(states), 0)), ("",) * len(states)))  # fmt: skip
+            found.append(
+                Song(
+                    4.0 * states[:, None] + spread * rng.normal(size=(len(states), 1)),
+                    np.zeros((len(states), 0)),
+                    ("",) * len(states),
+                )
+            )
         return found
 
     config = DevelopConfig(states=2, bootstrap=2)
     days = {"1": frames(1, 4), "2": frames(2, 12), "3": frames(3, 4, 0.6), "tutor": frames(0, 4)}
-    found = {day.day: {name: part.value for name, part in day.parts.items()} for day in develop("", days, "frames", config).days}  # fmt: skip
+    found = {
+        day.day: {name: part.value for name, part in day.parts.items()}
+        for day in develop("", days, "frames", config).days
+    }
     assert found["2"]["timing"] > 5 * found["1"]["timing"] and found["2"]["timing"] > 5 * found["3"]["timing"]
     assert found["3"]["spectrum"] > 0.3 > 5 * max(found["1"]["spectrum"], found["2"]["spectrum"])
     assert all(one["grammar"] < 1e-3 for one in found.values())
@@ -121,11 +138,24 @@ def test_days_without_song_and_with_little_are_named_and_lose_nothing():
 
 
 def test_one_syllable_and_songs_of_one_syllable_will_do():
-    alone = {day: [Song(np.random.default_rng([at, one]).normal(size=(4, 3)), np.random.default_rng(one).normal(size=(4, 2)), ("a",) * 4) for one in range(8)] for at, day in enumerate(("day 1", "tutor"))}  # fmt: skip
+    alone = {
+        day: [
+            Song(
+                np.random.default_rng([at, one]).normal(size=(4, 3)),
+                np.random.default_rng(one).normal(size=(4, 2)),
+                ("a",) * 4,
+            )
+            for one in range(8)
+        ]
+        for at, day in enumerate(("day 1", "tutor"))
+    }
     for config in (DevelopConfig(bootstrap=3), DevelopConfig(labels=True, bootstrap=3)):
         found = develop("", alone, "syllables", config)
         assert found.days[0].parts["grammar"].value == pytest.approx(0, abs=1e-3)
-    short = {day: [Song(one.spectrum[:1], one.timing[-1:], one.labels[:1]) for one in songs(at)] for at, day in enumerate(("day 1", "tutor"))}  # fmt: skip
+    short = {
+        day: [Song(one.spectrum[:1], one.timing[-1:], one.labels[:1]) for one in songs(at)]
+        for at, day in enumerate(("day 1", "tutor"))
+    }
     assert all(np.isnan(song.timing[0, 1]) for song in short["tutor"])
     found = develop("", short, "syllables", DevelopConfig(bootstrap=3))
     assert all(np.isfinite(part.value) for part in found.days[0].parts.values())

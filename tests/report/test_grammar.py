@@ -39,12 +39,17 @@ def test_a_transition_is_drawn_where_it_is_likely():
 def test_days_stand_at_their_numbers():
     at, labels = places(["day 45", "day 90"])
     assert at.tolist() == [45, 90] and labels == ["45", "90"]
-    assert places(["2020-09-30", "2020-10-01"])[0].tolist() == [0, 1] and places(["early", "late"])[1] == ["early", "late"]  # fmt: skip
+    assert places(["2020-09-30", "2020-10-01"])[0].tolist() == [0, 1] and places(["early", "late"])[1] == [
+        "early",
+        "late",
+    ]
 
 
 @pytest.mark.parametrize("days", [1, 2, 6])
 def test_any_number_of_days_is_drawn(days):
-    found = developed(*(day(f"day {one + 40}", 5.0 - one / 2, 4.0 - one / 2, 6.0) for one in range(days)), day("tutor", 0.0))  # fmt: skip
+    found = developed(
+        *(day(f"day {one + 40}", 5.0 - one / 2, 4.0 - one / 2, 6.0) for one in range(days)), day("tutor", 0.0)
+    )
     figure = development_chart(found)
     assert [len(axes.get_lines()[0].get_xdata()) for axes in figure.axes] == [days] * 4
     shown = [axes.get_title(loc="left") for axes in grammars_by_day(found).axes]

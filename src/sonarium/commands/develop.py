@@ -1,13 +1,13 @@
 """`sonarium develop RUN`, or `sonarium develop --world songbird --days 45 60 75 90`: song compared day by day.
 
-A hidden Markov model for each day of each bird, of annotated syllables or, without annotations, of frames of codes;
-and the divergence of the tutor's song (or of the last day's) from it, in spectrum, timing and grammar, with 95 %
-intervals over songs. With a run, its codes are the spectrum, and its page shows the development; without, log-mel
-bands are. `--json` prints one object: `unit` (syllables or frames) and `birds`, of each `bird`, `reference`, `states`
-(names), `floor` (by part, one half of the reference's songs from the other), `notes` and `days`, of each `day`,
-`songs`, `items` (syllables or frames), `parts` (spectrum, timing, grammar and total: value, low, high in bits an
-item), `rate` and `rate_error` (of what is heard, by simulation), `entropies` (start, transition, emission) and
-`active` (states). Folder `--out` gets it as `development.json`, with pictures.
+A hidden Markov model for each day of each bird, of annotated syllables or, without annotations, of frames of
+codes; and the divergence of the tutor's song (or of the last day's) from it, in spectrum, timing and grammar,
+with 95 % intervals over songs. With a run, its codes are the spectrum, and its page shows the development;
+without, log-mel bands are. `--json` prints one object: `unit` (syllables or frames) and `birds`, of each `bird`,
+`reference`, `states` (names), `floor` (by part, one half of the reference's songs from the other), `notes` and
+`days`, of each `day`, `songs`, `items` (syllables or frames), `parts` (spectrum, timing, grammar and total:
+value, low, high in bits an item), `rate` and `rate_error` (of what is heard, by simulation), `entropies` (start,
+transition, emission) and `active` (states). Folder `--out` gets it as `development.json`, with pictures.
 """
 
 import json

@@ -1,9 +1,10 @@
-"""`sonarium sing RUN --seconds 10 --out song.wav`: songs of a model of sequences, and how near they are to real ones.
+"""`sonarium sing RUN --seconds 10 --out song.wav`: songs of a model of sequences, and how near they are to real
+ones.
 
-The run, trained with `--codes`, draws codes, which the run upstream of it decodes to sound. `--against` compares at
-least four songs with a folder of recordings, in log-mel snippets; each measure stands beside its floor of recorded
-against recorded songs. `--json` prints one object: `out`, `songs`, `seconds`, `rate`, `temperature`, and `against`
-(null, or `embedding` and `measures`, by name `value` and `floor`).
+The run, trained with `--codes`, draws codes, which the run upstream of it decodes to sound. `--against` compares
+at least four songs with a folder of recordings, in log-mel snippets; each measure stands beside its floor of
+recorded against recorded songs. `--json` prints one object: `out`, `songs`, `seconds`, `rate`, `temperature`, and
+`against` (null, or `embedding` and `measures`, by name `value` and `floor`).
 """
 
 import json

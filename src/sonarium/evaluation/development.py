@@ -1,13 +1,13 @@
 """How song develops: a hidden Markov model for each day, and how far the tutor's song is from it, in three parts.
 
-Where syllables are annotated, a frame is a syllable: its spectrum (codes at a few times, in principal components of
-the tutor's), its timing (logarithms of duration and of the gap after it). States are kinds of syllables, and which
-follows which is the grammar. Else a frame is a frame of codes, and states have explicit durations.
+Where syllables are annotated, a frame is a syllable: its spectrum (codes at a few times, in principal components
+of the tutor's), its timing (logarithms of duration and of the gap after it). States are kinds of syllables, and
+which follows which is the grammar. Else a frame is a frame of codes, and states have explicit durations.
 
-The divergence is that of the tutor's model from the day's, in bits a frame: what the day's model loses on the tutor's
-song. Its parts are exact: emission (spectrum), duration (timing), transition (grammar). With finite songs each part is
-above 0 even where nothing differs: `floor` is that of one half of the tutor's songs from the other. Intervals are of
-the bootstrap over songs, whose states are held.
+The divergence is that of the tutor's model from the day's, in bits a frame: what the day's model loses on the
+tutor's song. Its parts are exact: emission (spectrum), duration (timing), transition (grammar). With finite songs
+each part is above 0 even where nothing differs: `floor` is that of one half of the tutor's songs from the other.
+Intervals are of the bootstrap over songs, whose states are held.
 """
 
 from collections.abc import Sequence
@@ -60,8 +60,9 @@ class DevelopConfig:
     reference: str = ""
     """Day that the others are compared with; by default the tutor, or the last day."""
     chain: Literal["backward", "forward", "reference", "all"] = "backward"
-    """Models: backward (a chain from the reference to the first day, each started from the day after), forward (from
-    the first day on, each from the day before), reference (each started from it), or all (one model of all days)."""
+    """Models: backward (a chain from the reference to the first day, each started from the day after), forward
+    (from the first day on, each from the day before), reference (each started from it), or all (one model of all
+    days)."""
     states: Annotated[int | None, Range(1, 10**3)] = None
     """Number of states; by default chosen on the reference day, by BIC."""
     labels: bool = False
@@ -159,9 +160,9 @@ def plain_bands(rate: int, unit: str) -> Extractor:
 
 
 def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool = False) -> dict[str, Days]:
-    """The songs of each bird on each day. Codes that are decibels are taken relative to the loudest of each syllable
-    (of each song, where frames are no syllables), and none counts as lower than RANGE below it: neither gain nor
-    quiet noise is seen."""
+    """The songs of each bird on each day. Codes that are decibels are taken relative to the loudest of each
+    syllable (of each song, where frames are no syllables), and none counts as lower than RANGE below it: neither
+    gain nor quiet noise is seen."""
     named = {factor.name: column for column, factor in enumerate(world.factors)}
     if "day" not in named or not world.factors[named["day"]].discrete:
         raise ValueError(
@@ -480,8 +481,8 @@ class Comparison:
     """Of the reference day."""
 
     def fitted(self, counts: Statistics) -> Model:
-        """The model of these counts. What a state emits that does not occur is not known: it is as on the reference
-        day, and its absence is grammar."""
+        """The model of these counts. What a state emits that does not occur is not known: it is as on the
+        reference day, and its absence is grammar."""
         model = m_step(self.template, counts)
         lost, own, known = empty_states(counts), model.emission, self.template.emission
         if not len(lost):

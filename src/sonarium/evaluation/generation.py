@@ -1,8 +1,8 @@
 """Made songs beside recorded ones: distances in a stated embedding, each with its floor of real against real. Both
 are of as many songs: one half of the real ones beside made ones, and beside the other half.
 
-The embedding is plain: log-mel frames of 40 bands whose noise floors are made equal, cut into snippets of a tenth of
-a second, in the principal components of the real snippets. It is fitted to the real songs alone.
+The embedding is plain: log-mel frames of 40 bands whose noise floors are made equal, cut into snippets of a tenth
+of a second, in the principal components of the real snippets. It is fitted to the real songs alone.
 """
 
 from collections.abc import Sequence

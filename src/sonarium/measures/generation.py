@@ -4,9 +4,11 @@ Every distance of sets is read beside its floor: real against real (`floor`).
 
     kernel_distance   KAD (Chung et al. 2025, arXiv 2502.15602): 100 · unbiased MMD² with the kernel
                       exp(−|x − y|² / 2σ²), σ the median distance within the real set. Unbiased for few samples too
-    frechet_distance  of two Gaussians with the means and covariances of the sets (Heusel et al. 2017). It falls with
+    frechet_distance  of two Gaussians with the means and covariances of the sets (Heusel et al. 2017). It falls
+    with
                       the number of samples, and is to be compared at equal numbers alone
-    neighbourhoods    precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020), and
+    neighbourhoods    precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020),
+    and
                       authenticity (Alaa et al. 2022), by nearest neighbours
     real_or_made      AUC of a classifier, cross-validated by group: .5 is indistinguishable
 """
@@ -117,8 +119,8 @@ def real_or_made(
     made_groups: Shaped[np.ndarray, " other"],
     penalty: float = 1.0,
 ) -> float:
-    """AUC of a logistic regression that tells made from real, each sample scored by one that has not seen its group
-    (song)."""
+    """AUC of a logistic regression that tells made from real, each sample scored by one that has not seen its
+    group (song)."""
     check_sets(real, made)
     rows, is_made = np.concatenate([real, made]), np.repeat([False, True], [len(real), len(made)])
     # A group of either kind is its own, whatever they are called.

@@ -125,7 +125,15 @@ def development_chart(development: Development) -> Figure:
         axes.set_xticks(at, labels)
     entropies = row[3]
     for name, colour in zip(("start", "transition"), LINES[3:], strict=False):
-        entropies.plot(at, [day.entropies[name] for day in days], color=colour, linewidth=1.4, marker="o", markersize=3.5, label=name)  # fmt: skip
+        entropies.plot(
+            at,
+            [day.entropies[name] for day in days],
+            color=colour,
+            linewidth=1.4,
+            marker="o",
+            markersize=3.5,
+            label=name,
+        )
         own = next(day for day in development.days if day.day == development.reference)
         entropies.axhline(own.entropies[name], color=colour, linewidth=0.9, linestyle="--")
     tidy(entropies, "entropy (bits)", "day", "", grid=True)
@@ -146,7 +154,8 @@ def places(days: Sequence[str]) -> tuple[np.ndarray, list[str]]:
 
 
 def grammars_by_day(development: Development, most: int = 4) -> Figure:
-    """The grammar of some days, the first and the last of them, and of the reference, states in the same places."""
+    """The grammar of some days, the first and the last of them, and of the reference, states in the same
+    places."""
     days = [day for day in development.days if day.day != development.reference]
     chosen = [days[round(at)] for at in np.linspace(0, len(days) - 1, min(most - 1, len(days)))]
     reference = next(day for day in development.days if day.day == development.reference)

@@ -57,11 +57,11 @@ class Singer:
         """What codes sound like, by Griffin and Lim's algorithm."""
         features = self.decoded(codes)
         length = max(round(codes.shape[1] * self.rate / self.frame_rate), samples)
-        # Frames of pieces that meet describe the same moments, or leave some out: there are not as many of them as of
-        # the whole.
-        flat = rearrange(features, "song channel row frame -> song (channel row) frame")
-        fitting = functional.interpolate(flat, size=self.front.shape(length)[2], mode="linear")
-        waves = self.front.invert(fitting.unflatten(1, features.shape[1:3]), length, ROUNDS, generator)
+        # Frames of pieces that meet describe the same moments, or leave some out: there are not as many of them
+       
+       
+        as of # the whole. flat =
+        rearrange(features, "song channel row frame -> song (channel row) frame") fitting = functional.interpolate(flat, size=self.front.shape(length)[2], mode="linear") waves = self.front.invert(fitting.unflatten(1, features.shape[1:3]), length, ROUNDS, generator)
         return waves[:, :samples].float().cpu().numpy()
 
     def decoded(self, codes: Float[Tensor, "song step code"]) -> Float[Tensor, "song channel row frame"]:
