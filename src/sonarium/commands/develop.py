@@ -12,7 +12,7 @@ transition, emission) and `active` (states). Folder `--out` gets it as `developm
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -129,7 +129,7 @@ def recorded(one: Development) -> dict[str, Any]:
     days = [
         {
             "day": day.day, "songs": day.songs, "items": day.items,
-            "parts": {name: {"value": part.value, "low": part.low, "high": part.high} for name, part in day.parts.items()},
+            "parts": {name: asdict(part) for name, part in day.parts.items()},
             "rate": day.rate, "rate_error": day.rate_error, "entropies": day.entropies, "active": day.active,
         }
         for day in one.days
@@ -154,16 +154,16 @@ def keep(flags: DevelopFlags, found: Sequence[Development], result: dict[str, An
             (
                 "development",
                 f"{by}divergence by day",
-                f"What the model of each day loses on the song of {reference}, in its three parts, with 95 % intervals "
-                "over songs; dashed, one half of its songs from the other. Right, entropies of the first state and of a "
-                f"transition; dashed, those of {reference}.",
+                f"What the model of each day loses on the song of {reference}, in its three parts, with 95 % "
+                "intervals over songs; dashed, one half of its songs from the other. Right, entropies of the first "
+                f"state and of a transition; dashed, those of {reference}.",
                 development_chart,
             ),
             (
                 "grammar",
                 f"{by}grammar by day",
-                "Circles are states, named by the label that most of their syllables have where there are labels, and "
-                "the larger the more often they occur; arrows are transitions, the broader the more probable.",
+                "Circles are states, named by the label that most of their syllables have where there are labels, "
+                "and the larger the more often they occur; arrows are transitions, the broader the more probable.",
                 grammars_by_day,
             ),
         ):
@@ -195,9 +195,9 @@ def draw(one: Development) -> None:
     console.print(states)
     item = one.unit.removesuffix("s")
     tell(
-        f"Spectrum, timing, grammar: bits a {item} that the model of the day loses on the song of {one.reference}, with "
-        f"95 % intervals over songs. Floor: one half of the songs of {one.reference} from the other. Start, transition, "
-        f"emission: entropies in bits. States with a {item} are active."
+        f"Spectrum, timing, grammar: bits a {item} that the model of the day loses on the song of {one.reference}, "
+        f"with 95 % intervals over songs. Floor: one half of the songs of {one.reference} from the other. Start, "
+        f"transition, emission: entropies in bits. States with a {item} are active."
     )
 
 

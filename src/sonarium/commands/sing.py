@@ -111,5 +111,6 @@ def draw(found: dict[str, dict[str, float]], songs: int, folder: str) -> None:
         table.add_row(meaning.name, f"{one['value']:.3f}", f"{one['floor']:.3f}", meaning.sentence)
     Console().print(table)
     tell(
-        f"Against {songs} recordings in {folder}, in {EMBEDDING}. Floor: recorded against recorded songs, in halves."
+        f"Against {songs} recordings in {folder}, in {EMBEDDING}. Floor: recorded against recorded songs, in "
+        "halves."
     )

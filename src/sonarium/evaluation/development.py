@@ -166,8 +166,8 @@ def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool =
     named = {factor.name: column for column, factor in enumerate(world.factors)}
     if "day" not in named or not world.factors[named["day"]].discrete:
         raise ValueError(
-            f"the clips of {world.name} have no category 'day': give recordings in folders of days, or a world with "
-            "days"
+            f"the clips of {world.name} have no category 'day': give recordings in folders of days, or a world "
+            "with days"
         )
     everything = torch.arange(len(world))
     marks, values = world.marks(everything), world.factor_values(everything)
