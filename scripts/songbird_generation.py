@@ -178,7 +178,7 @@ def scored(folder: Path, seed: int) -> dict[str, Any]:
 
 
 def write(kept: dict[str, Any]) -> None:
-    each = [kept[str(seed)] for seed in SEEDS]
+    each = [kept[str(seed)] for seed in SEEDS if str(seed) in kept]
     rows = []
     for name in each[0]:
         values = [interval([one[name]["measures"][measure]["value"] for one in each]) for measure in SHOWN]
@@ -210,8 +210,8 @@ def main() -> None:
         if not arguments.write and str(seed) not in kept:
             kept[str(seed)] = scored(arguments.folder, seed)
             RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
-    if all(str(seed) in kept for seed in SEEDS):
-        write(kept)
+            write(kept)
+    write(kept)
 
 
 if __name__ == "__main__":

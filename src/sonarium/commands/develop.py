@@ -162,8 +162,8 @@ def keep(flags: DevelopFlags, found: Sequence[Development], result: dict[str, An
             (
                 "grammar",
                 f"{by}grammar by day",
-                "Circles are states, named by the label that most of their syllables have where there are labels, "
-                "and the larger the more often they occur; arrows are transitions, the broader the more probable.",
+                "Circles are states, named by the label of most of their syllables where these are labelled, the "
+                "larger the more often they occur; arrows are transitions, the broader the more probable.",
                 grammars_by_day,
             ),
         ):
@@ -195,7 +195,7 @@ def draw(one: Development) -> None:
     console.print(states)
     item = one.unit.removesuffix("s")
     tell(
-        f"Spectrum, timing, grammar: bits a {item} that the model of the day loses on the song of {one.reference}, "
+        f"Spectrum, timing, grammar: bits a {item} that the model of the day loses on the song of {one.reference} "
         f"with 95 % intervals over songs. Floor: one half of the songs of {one.reference} from the other. Start, "
         f"transition, emission: entropies in bits. States with a {item} are active."
     )

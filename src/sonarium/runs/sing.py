@@ -57,7 +57,7 @@ class Singer:
         """What codes sound like, by Griffin and Lim's algorithm."""
         features = self.decoded(codes)
         length = max(round(codes.shape[1] * self.rate / self.frame_rate), samples)
-        # Pieces that meet may share a moment, or leave one out: their frames are not as many as those of the whole.
+        # Pieces that meet may share a moment, or leave one out: their frames are not as many as those of all.
         flat = rearrange(features, "song channel row frame -> song (channel row) frame")
         fitting = functional.interpolate(flat, size=self.front.shape(length)[2], mode="linear")
         waves = self.front.invert(fitting.unflatten(1, features.shape[1:3]), length, ROUNDS, generator)
@@ -85,8 +85,8 @@ def open_singer(folder: Path, device: str = "cpu", remark: Remark = lambda _: No
     where = f"'{plan.upstream.run}', upstream of '{folder}',"
     if not (isinstance(voice, Decoder) and isinstance(voice, FeatureLearner)) or signal.rate is None:
         raise ValueError(
-            f"{where} holds a {below.model} of {PLURAL[signal.kind]}, which cannot decode codes to sound: train the "
-            "model of sequences on the codes of an autoencoder of sound"
+            f"{where} holds a {below.model} of {PLURAL[signal.kind]}, which cannot decode codes to sound: train "
+            "the model of sequences on the codes of an autoencoder of sound"
         )
     front = voice.front
     if not isinstance(front, PictureFrontEnd) or not front.invertible:
