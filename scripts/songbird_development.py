@@ -172,7 +172,8 @@ def draw() -> None:
     (FIGURES / "songbird-grammar-by-day.png").write_bytes(png(grammars_by_day(found)))
 
 
-def write(kept: dict[str, Any]) -> None:
+def write(kept: dict[str, Any], seeds: tuple[int, ...]) -> None:
+    """The tables of the page, of the birds whose jobs are done."""
     rows = []
     titles = {
         "sound": "sound, chain from the tutor back",
@@ -181,29 +182,29 @@ def write(kept: dict[str, Any]) -> None:
         "labels": "labels known",
     }
     for model, title in titles.items():
-        each = [kept[f"all develop/{seed}"] for seed in SEEDS]
+        each = [kept[f"all develop/{seed}"] for seed in seeds]
         ranks = [
             interval([float(spearmanr(one[model][part], one["planted"][part]).statistic) for one in each])
             for part in (*PARTS, "total")
         ]
         right = sum(one[model]["states"] == 8 for one in each)
         lowest = min(float(spearmanr(one[model]["total"], one["planted"]["total"]).statistic) for one in each)
-        rows.append([title, *map(str, ranks), f"{lowest:.2f}", f"{right} of {len(SEEDS)}"])
+        rows.append([title, *map(str, ranks), f"{lowest:.2f}", f"{right} of {len(seeds)}"])
     head = ["states from", "spectrum", "timing", "grammar", "total", "lowest total", "8 states found"]
     insert("development-ranks", table(head, rows), "songbird.md")
     rows = []
     for name in FROZEN:
         cells = [name]
         for part in PARTS:
-            first = interval([kept[f"{name}/{seed}"]["sound"][part][0] for seed in SEEDS])
+            first = interval([kept[f"{name}/{seed}"]["sound"][part][0] for seed in seeds])
             cells.append(f"{first.mean:.2f} [{first.low:.2f}, {first.high:.2f}]")
         rows.append(cells)
-    floors = [interval([kept[f"all develop/{seed}"]["sound"]["floor"][part] for seed in SEEDS]) for part in PARTS]
+    floors = [interval([kept[f"all develop/{seed}"]["sound"]["floor"][part] for seed in seeds]) for part in PARTS]
     rows.append(["floor: one half of the tutor's songs from the other", *(f"{one.mean:.2f}" for one in floors)])
     insert("development-causes", table(["day 45", *PARTS], rows), "songbird.md")
     rows = []
     for at, change in enumerate(CHANGES):
-        each = [interval([kept[f"changed/{seed}"]["labels"][part][at] for seed in SEEDS]) for part in PARTS]
+        each = [interval([kept[f"changed/{seed}"]["labels"][part][at] for seed in seeds]) for part in PARTS]
         rows.append([change, *(f"{one.mean:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in each)])
     insert("development-changes", table(["change", *PARTS], rows), "songbird.md")
 
@@ -219,8 +220,9 @@ def main() -> None:
             kept[name] = job()
             RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
             print(name, json.dumps(kept[name]["sound"]), flush=True)
-    if all(name in kept for name in jobs()):
-        write(kept)
+    done = tuple(seed for seed in SEEDS if all(f"{name}/{seed}" in kept for name in (*FROZEN, "changed")))
+    if done:
+        write(kept, done)
         draw()
 
 

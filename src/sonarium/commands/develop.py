@@ -155,8 +155,8 @@ def keep(flags: DevelopFlags, found: Sequence[Development], result: dict[str, An
                 "development",
                 f"{by}divergence by day",
                 f"What the model of each day loses on the song of {reference}, in its three parts, with 95 % "
-                "intervals over songs; dashed, one half of its songs from the other. Right, entropies of the first "
-                f"state and of a transition; dashed, those of {reference}.",
+                "intervals over songs; dashed, one half of its songs from the other. Right, entropies of the "
+                f"first state and of a transition; dashed, those of {reference}.",
                 development_chart,
             ),
             (
