@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
@@ -172,6 +172,16 @@ def draw() -> None:
     (FIGURES / "songbird-grammar-by-day.png").write_bytes(png(grammars_by_day(found)))
 
 
+def correlation(one: list[float], other: list[float]) -> float:
+    """Spearman's."""
+    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+
+
+def listed(values: list[float]) -> str:
+    """Of each bird: too few for intervals."""
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
 def write(kept: dict[str, Any], seeds: tuple[int, ...]) -> None:
     """The tables of the page, of the birds whose jobs are done."""
     rows = []
@@ -184,28 +194,27 @@ def write(kept: dict[str, Any], seeds: tuple[int, ...]) -> None:
     for model, title in titles.items():
         each = [kept[f"all develop/{seed}"] for seed in seeds]
         ranks = [
-            interval([float(spearmanr(one[model][part], one["planted"][part]).statistic) for one in each])
-            for part in (*PARTS, "total")
+            [correlation(one[model][part], one["planted"][part]) for one in each] for part in (*PARTS, "total")
         ]
         right = sum(one[model]["states"] == 8 for one in each)
-        lowest = min(float(spearmanr(one[model]["total"], one["planted"]["total"]).statistic) for one in each)
-        rows.append([title, *map(str, ranks), f"{lowest:.2f}", f"{right} of {len(seeds)}"])
+        lowest = min(correlation(one[model]["total"], one["planted"]["total"]) for one in each)
+        rows.append([title, *map(listed, ranks), f"{lowest:.2f}", f"{right} of {len(seeds)}"])
     head = ["states from", "spectrum", "timing", "grammar", "total", "lowest total", "8 states found"]
     insert("development-ranks", table(head, rows), "songbird.md")
     rows = []
     for name in FROZEN:
         cells = [name]
         for part in PARTS:
-            first = interval([kept[f"{name}/{seed}"]["sound"][part][0] for seed in seeds])
-            cells.append(f"{first.mean:.2f} [{first.low:.2f}, {first.high:.2f}]")
+            first = [kept[f"{name}/{seed}"]["sound"][part][0] for seed in seeds]
+            cells.append(listed(first))
         rows.append(cells)
     floors = [interval([kept[f"all develop/{seed}"]["sound"]["floor"][part] for seed in seeds]) for part in PARTS]
     rows.append(["floor: one half of the tutor's songs from the other", *(f"{one.mean:.2f}" for one in floors)])
     insert("development-causes", table(["day 45", *PARTS], rows), "songbird.md")
     rows = []
     for at, change in enumerate(CHANGES):
-        each = [interval([kept[f"changed/{seed}"]["labels"][part][at] for seed in seeds]) for part in PARTS]
-        rows.append([change, *(f"{one.mean:.2f} [{one.low:.2f}, {one.high:.2f}]" for one in each)])
+        each = [[kept[f"changed/{seed}"]["labels"][part][at] for seed in seeds] for part in PARTS]
+        rows.append([change, *map(listed, each)])
     insert("development-changes", table(["change", *PARTS], rows), "songbird.md")
 
 

@@ -159,8 +159,8 @@ def distances(real: Heard, made: Heard, rng: np.random.Generator) -> dict[str, f
     equal = [one.snippets[rng.permutation(len(one.song))[:least]] for one in (real, made)]
     found = {
         "kernel_distance": measures.kernel_distance(real.snippets, made.snippets),
-        "frechet_distance": measures.frechet_distance(*equal),
-        **measures.neighbourhoods(*equal),
+        "frechet_distance": measures.frechet_distance(equal[0], equal[1]),
+        **measures.neighbourhoods(equal[0], equal[1]),
         "auc": measures.real_or_made(real.snippets, made.snippets, real.song, made.song),
     }
     for name, one, other in (

@@ -50,7 +50,16 @@ def draw_graph(
                 arrow(axes, at[row], at[column], radius[row], radius[column], chance, row == column)
     for place, size, state in zip(at, radius, kept, strict=True):
         axes.add_artist(circle(place, float(size)))
-        axes.text(*place, names[state], ha="center", va="center", fontsize=SMALL, color="#ffffff", zorder=4)
+        axes.text(
+            float(place[0]),
+            float(place[1]),
+            names[state],
+            ha="center",
+            va="center",
+            fontsize=SMALL,
+            color="#ffffff",
+            zorder=4,
+        )
     axes.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), aspect="equal")
     tidy(axes, title)
     axes.axis("off")
