@@ -27,6 +27,8 @@ VERBS = {
     "sample": "draw new clips from the prior of a generative model",
     "reconstruct": "encode sound files by a model, and make sound of the codes",
     "annotate": "annotate the syllables in recordings of song, in five formats",
+    "sing": "songs of a model of sequences of codes, decoded to sound",
+    "develop": "compare song day by day with the tutor: spectrum, timing, grammar",
     "gestures": "fit the gestures of a syrinx to a bird's song, and sing it again",
     "report": "make an offline page of one or more runs, with pictures and sound",
     "play": "seek sounds in rooms by keyboard, or evaluate scripted agents",
