@@ -31,9 +31,9 @@ def test_kernel_distance_of_gaussians_in_closed_form_and_unbiased():
     each = width / np.sqrt(width**2 + 2)
     exact = 100 * (2 * each - 2 * each * np.exp(-(shift**2) / (2 * (width**2 + 2))))
     draws = [g.kernel_distance(draw(2 * s, 12, 1), draw(2 * s + 1, 12, 1, shift), width) for s in range(100)]
-    assert np.mean(draws) == pytest.approx(exact, abs=4 * np.std(draws) / 10)
+    assert np.mean(draws) == pytest.approx(exact, abs=4 * float(np.std(draws)) / 10)
     same = [g.kernel_distance(draw(2 * s, 12, 1), draw(2 * s + 1, 12, 1), width) for s in range(100)]
-    assert np.mean(same) == pytest.approx(0, abs=4 * np.std(same) / 10) and min(same) < 0
+    assert np.mean(same) == pytest.approx(0, abs=4 * float(np.std(same)) / 10) and min(same) < 0
 
 
 def test_the_bandwidth_is_the_median_distance_of_the_real_ones():
@@ -49,7 +49,7 @@ def test_frechet_distance_is_that_of_the_gaussians(rows):
     real, made = draw(0, rows, 4), draw(1, rows + 2, 4, 0.7, 2.0)
     one, other = np.cov(real.T), np.cov(made.T)
     # √(C₁C₂) by the symmetric form, whose eigenvalues are real.
-    root = linalg.sqrtm(one + 1e-12 * np.eye(4)).real
+    root = np.real(linalg.sqrtm(one + 1e-12 * np.eye(4)))
     middle = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ other @ root), 0)).sum()
     exact = ((real.mean(0) - made.mean(0)) ** 2).sum() + np.trace(one + other) - 2 * middle
     assert g.frechet_distance(real, made) == pytest.approx(exact, rel=1e-4)

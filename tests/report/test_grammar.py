@@ -17,7 +17,7 @@ def day(name, value, low=None, high=None):
 
 
 def developed(*days):
-    floor = dict.fromkeys(("spectrum", "timing", "grammar", "total"), 0.2)
+    floor: dict[str, float | None] = dict.fromkeys(("spectrum", "timing", "grammar", "total"), 0.2)
     return Development("bird 1", "tutor", "syllables", tuple("abcd"), floor, days, ())
 
 
@@ -51,6 +51,6 @@ def test_any_number_of_days_is_drawn(days):
         *(day(f"day {one + 40}", 5.0 - one / 2, 4.0 - one / 2, 6.0) for one in range(days)), day("tutor", 0.0)
     )
     figure = development_chart(found)
-    assert [len(axes.get_lines()[0].get_xdata()) for axes in figure.axes] == [days] * 4
+    assert [np.size(axes.get_lines()[0].get_xdata()) for axes in figure.axes] == [days] * 4
     shown = [axes.get_title(loc="left") for axes in grammars_by_day(found).axes]
     assert shown[-1] == "tutor" and shown[0] == "day 40" and len(shown) == min(days, 3) + 1
