@@ -339,7 +339,7 @@ def test_the_band_pass_is_scipys_forwards_and_backwards():
     response = np.ones(129)
     for edge, kind in ((400.0, "highpass"), (3000.0, "lowpass")):
         filtered: Any = signal.butter(4, edge, kind, analog=True)
-        response *= np.abs(signal.freqs(*filtered, hertz)[1]) ** 2
+        response *= np.abs(signal.freqs(filtered[0], filtered[1], hertz)[1]) ** 2
     plain = Spectrogram(dataclasses.replace(config, band_pass=None), RATE)(waves)
     found = Spectrogram(config, RATE)(waves)
     np.testing.assert_allclose(found.numpy(), plain.numpy() * response[:, None], rtol=1e-4, atol=1e-6)
