@@ -148,5 +148,5 @@ def write_page(found: Annotation, path: Path, count: int) -> Path | None:
         around = [mark for mark in song.marks if mark[1] > begin and mark[0] < end]
         syllables.append(Doubtful(song.name, label, onset, offset, certainty, begin, wave, song.rate, around))
     lead = f"The {len(syllables)} syllables whose labels are least certain, the least certain first."
-    review_page("syllables to look at next", lead, syllables, path)
+    review_page("Syllables to look at next", lead, syllables, path)
     return path
