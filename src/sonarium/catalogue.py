@@ -171,6 +171,7 @@ MODELS: "Kind[ModelEntry]" = Kind(
         "hmm": "sonarium.models.hmm.learner:HMM",
         "gru": "sonarium.models.gru:ENTRY",
         "dreaming": "sonarium.models.dreaming:ENTRY",
+        "mrgan": "sonarium.models.mrgan:ENTRY",
     },
 )
 AGENTS: "Kind[AgentEntry]" = Kind("agents", "sonarium.agents.contract:AgentEntry", {})

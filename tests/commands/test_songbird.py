@@ -67,3 +67,26 @@ def test_what_is_no_song_is_refused_in_one_line(songs, tmp_path):
         dispatch(["gestures", str(silent), "--out", "song.mp3"])
     with pytest.raises(UsageError, match="rising order"):
         dispatch(["make", "songbird", *SMALL, "--days", "90", "45", "--out", str(tmp_path / "new")])
+
+
+def test_a_gan_learns_songs_and_whole_files_go_through_its_codes(songs, tmp_path, capsys):
+    """One day, then another from its weights; back to sound to the last sample."""
+    world = ["--world", "songbird", *SMALL, "--days", "45", "90", "--ngf", "2", "--ndf", "2"]
+    common = ["train", "mrgan", *world, "--steps", "1", "--batch-size", "4", "--json"]
+    first, second, out = tmp_path / "45", tmp_path / "90", tmp_path / "again"
+    dispatch([*common, "--only", "day=45", "--run", str(first)])
+    dispatch([*common, "--only", "day=90", "--start-from", str(first), "--run", str(second)])
+    assert json.loads((second / "config.json").read_text())["loop"]["start_from"] == str(first)
+    song, rate = soundfile.read(songs / "clips" / "0.wav")
+    for phase in ("kept", "griffin-lim"):
+        capsys.readouterr()
+        given = ["--phase", phase, "--iterations", "2", "--out", str(out / phase), "--json"]
+        dispatch(["reconstruct", str(second), str(songs / "clips" / "0.wav"), *given])
+        assert json.loads(capsys.readouterr().out)["files"] == ["0.wav"]
+        made, made_rate = soundfile.read(out / phase / "0.wav")
+        assert made_rate == rate and made.shape == song.shape and np.isfinite(made).all() and made.any()
+    dispatch(["sample", str(second), "--count", "2", "--out", str(tmp_path / "samples")])
+    assert len(list((tmp_path / "samples").glob("*.wav"))) == 2
+    with pytest.raises(ValueError, match="no day is called '46': choose one of tutor, day 45, day 90"):
+        dispatch([*common, "--only", "day=46", "--run", str(tmp_path / "46")])
+    assert not (tmp_path / "46").exists()

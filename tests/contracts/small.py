@@ -143,12 +143,17 @@ def dreaming(config: Any) -> Any:
     )
 
 
+def mrgan(config: Any) -> Any:
+    return replace(config, ngf=2, ndf=2, latent=8)
+
+
 SMALLER: dict[str, Callable[[Any], Any]] = {
     "cpc": cpc,
     "dreaming": dreaming,
     "factor-vae": factor_vae,
     "gru": gru,
     "hmm": hmm,
+    "mrgan": mrgan,
 }
 """Smaller networks, where the default is too large for a test."""
 

@@ -146,6 +146,15 @@ def test_few_labels_of_marked_segments(marked):
     assert "few-labels/segment" in found["curves"] and "segments/segment" not in judged(marked, True)["scores"]
 
 
+def test_a_label_of_one_value_is_left_out(world):
+    """Any code would be right."""
+    other = copy(world)
+    setattr(other, "marks", lambda index: [((0.0, 0.15, "call"),)] * len(index))  # noqa: B010
+    found = judged(other, True, replace(QUICK, few_labels=True), 0.2)
+    assert not any("segment" in key for key in found["scores"])
+    assert any(note.startswith("frames/segment is not scored: it does not vary") for note in found["notes"])
+
+
 @pytest.mark.parametrize("remove", [False, True])
 def test_segments_are_pooled_as_clips_are(world, marked, remove):
     """A segment from the beginning to the end of each clip is the clip."""

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+from typing import Any
 
 import librosa
 import numpy as np
@@ -11,9 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
+from scipy import signal
 from typechecking import unchecked
 
-from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
+from sonarium.features.spectrogram import SNIPPETS, Spectrogram, SpectrogramConfig
 
 RATE = 16_000
 
@@ -305,3 +307,62 @@ def test_linear_bands_are_evenly_spaced():
     hertz = torch.arange(513) * RATE / 1024
     centres = (front.filters @ hertz) / front.filters.sum(1)
     torch.testing.assert_close(centres, torch.arange(1, 41) * RATE / 2 / 41, atol=RATE / 1024, rtol=0)
+
+
+def test_snippets_are_the_magnitudes_of_librosa_within_the_sound():
+    """log(1 + |STFT|), as in BirdsongGAN, of frames that see no silence beyond the ends."""
+    waves = sounds(RATE, 1216)
+    front = Spectrogram(SNIPPETS, RATE)
+    found = front(waves)
+    theirs = np.log1p(np.abs(librosa.stft(waves.numpy(), n_fft=256, hop_length=64, center=False)))
+    assert found.shape == (4, 1, 129, 16) == (4, *front.shape(1216))
+    np.testing.assert_allclose(found[:, 0].numpy(), theirs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(front.unscale(found).numpy(), np.expm1(theirs), rtol=1e-3, atol=1e-4)
+    assert front.frames(torch.tensor([0, 100, 256, 319, 320, 1216])).tolist() == [0, 1, 1, 1, 2, 16]
+    with pytest.raises(ValueError, match="255 samples are shorter than the window of 256"):
+        front(waves[:, :255])
+
+
+def test_sound_comes_back_from_snippets_and_their_phase():
+    """But for the ends, which few frames see."""
+    waves = sounds(RATE, 1216)
+    front = Spectrogram(SNIPPETS, RATE)
+    again = front.invert(front(waves), 1216, phase=front.phase(waves))
+    torch.testing.assert_close(again[:, 64:-64], waves[:, 64:-64], rtol=1e-3, atol=1e-4)
+    assert (again[:, :64].abs() <= waves[:, :64].abs() + 1e-3).all()
+
+
+def test_the_band_pass_is_scipys_forwards_and_backwards():
+    config = dataclasses.replace(SNIPPETS, compression="none", band_pass=(400.0, 3000.0))
+    waves = noise(2, 4000)
+    hertz: Any = np.arange(129) * RATE / 256
+    response = np.ones(129)
+    for edge, kind in ((400.0, "highpass"), (3000.0, "lowpass")):
+        filtered: Any = signal.butter(4, edge, kind, analog=True)
+        response *= np.abs(signal.freqs(filtered[0], filtered[1], hertz)[1]) ** 2
+    plain = Spectrogram(dataclasses.replace(config, band_pass=None), RATE)(waves)
+    found = Spectrogram(config, RATE)(waves)
+    np.testing.assert_allclose(found.numpy(), plain.numpy() * response[:, None], rtol=1e-4, atol=1e-6)
+    # Nothing lies above half the sampling rate that could be cut off.
+    wide = Spectrogram(dataclasses.replace(config, band_pass=(0.0, 12_000.0)), RATE)(waves)
+    np.testing.assert_allclose(wide.numpy(), plain.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"band_pass": (-1.0, 400.0)}, "band_pass.*a lower and an upper"),
+        ({"band_pass": (500.0, 400.0)}, "band_pass.*a lower and an upper"),
+        ({"compression": "log1p", "scaling": "frame"}, "scaling 'frame'"),
+        ({"compression": "log1p", "level_rows": 2}, "level_rows is 2"),
+    ],
+)
+def test_settings_of_snippets_that_do_not_fit_are_refused(changed, said):
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(SpectrogramConfig(), **changed)
+
+
+def test_a_band_beyond_the_sound_is_refused():
+    config = dataclasses.replace(SNIPPETS, band_pass=(9000.0, 12_000.0))
+    with pytest.raises(ValueError, match=r"lets nothing .* pass"):
+        Spectrogram(config, RATE)

@@ -59,6 +59,10 @@ def test_it_learns_a_signal_that_repeats_and_draws_it():
     assert drawn.shape == (20, 6, 2)
     flips = (drawn[:, 1:, 0] - drawn[:, :-1, 0]).abs()
     assert (flips > 5).float().mean() > 0.6
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(learner.sample_frames(20, 6, generator), drawn)
+    hot = learner.sample_frames(20, 12, torch.Generator().manual_seed(0), 50.0)
+    assert hot.shape == (20, 12, 2) and hot.std() > drawn.std()
 
 
 def test_what_it_cannot_learn_from_is_refused():

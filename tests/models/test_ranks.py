@@ -16,6 +16,7 @@ from sonarium.catalogue import MODELS
 from sonarium.models.contract import Learner
 from sonarium.models.cpc.cpc import CPCConfig
 from sonarium.models.dreaming import DreamingConfig
+from sonarium.models.mrgan import MRGANConfig
 from sonarium.models.penalties import DipConfig, FactorConfig, TotalCorrelationConfig
 from sonarium.worlds.contract import Batch, Signal, SignalKind
 
@@ -88,6 +89,7 @@ def entry(name: str, preset: str = "default", **changed: Any) -> Callable[[Signa
         made: Any = MODELS[name].presets[preset](kind)
         made = tiny(made) if isinstance(made, CPCConfig) else made
         made = dreaming(made) if isinstance(made, DreamingConfig) else made
+        made = replace(made, ngf=2, ndf=2, latent=8) if isinstance(made, MRGANConfig) else made
         if isinstance(getattr(made, "penalty", None), FactorConfig):
             made = replace(made, penalty=replace(made.penalty, units=8))
         return replace(made, **changed)
@@ -114,7 +116,8 @@ CASES: dict[str, tuple[str, Callable[[SignalKind], Any]]] = {
     for name, model in MODELS.items()
     if model.trains
     for preset in model.presets
-    if preset not in ("mnist", "speech", "paper")
+    # The network of snippets is the same in all autoencoders.
+    if preset not in ("mnist", "speech", "paper") and (preset != "snippets" or name == "vae")
 } | {
     "tc-vae mws": ("tc-vae", entry("tc-vae", penalty=TotalCorrelationConfig(estimator="mws"))),
     "dip-vae I": ("dip-vae", entry("dip-vae", penalty=DipConfig(kind="I"))),
@@ -136,7 +139,7 @@ TRAININGS = [
     (case, kind, padded)
     for case, (name, _) in CASES.items()
     for kind in MODELS[name].kinds
-    if not (kind == "picture" and case.endswith("syntone"))
+    if not (kind == "picture" and case.endswith(("syntone", "snippets")))
     if not (case in DREAMS and kind == "wave")
     for padded in (False, True)
     if not (kind == "picture" and padded) and not (case in DREAMS and not padded)

@@ -23,7 +23,9 @@ def folder(tmp_path_factory):
         corpus = ["--path", str(made / "speech"), *SMALL, "--cache", str(made / "cache")]
         own = [*TINY, "--actions", "word", "elapsed", "--bands", "12"]
         dispatch(["train", "dreaming", *corpus, *own, "--run", str(made / "heard")])
-        dispatch(["train", "vq-vae", "--world", "recordings", *corpus, *VQ, "--steps", "2", "--run", str(made / "vq")])
+        dispatch(
+            ["train", "vq-vae", "--world", "recordings", *corpus, *VQ, "--steps", "2", "--run", str(made / "vq")]
+        )
         codes = ["--codes", str(made / "vq"), "--frames", "3", "--slots", "2", "--entries", "4"]
         dispatch(["train", "dreaming", *codes, *TINY, "--run", str(made / "of codes")])
     return made

@@ -24,7 +24,7 @@ RUNS = sorted(path.name for path in FIXTURES.iterdir())
 CLOSE = 1e-4
 """Other processors round otherwise."""
 AS_THEN = {"mig", "jemmig", "dcimig", "dead_codes", "retrieval/word"}
-"""Scores that are computed as in 0.1. What others learn from, and how they choose a strength, has changed since."""
+"""Scores that are computed as in 0.1. What others are fitted to, and how they choose a strength, has changed."""
 
 
 @pytest.fixture(autouse=True)

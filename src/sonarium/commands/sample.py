@@ -24,7 +24,7 @@ from sonarium.commands.progress import bars
 from sonarium.config import Range
 from sonarium.features.contract import PictureFrontEnd
 from sonarium.files import written_aside
-from sonarium.models.contract import Decoder, FeatureLearner, Sampler
+from sonarium.models.contract import Decoder, FeatureLearner, Sampler, Synthesiser
 from sonarium.runs.build import open_run
 from sonarium.training.engine import choose_device
 from sonarium.worlds.contract import Signal
@@ -69,8 +69,11 @@ def main(arguments: list[str]) -> None:
         aside.mkdir()
         np.save(aside / "codes.npy", codes.cpu().numpy())
         for start in range(0, flags.count, BLOCK):
-            features = learner.decode(codes[start : start + BLOCK])
-            made = clips(front, signal, features, generator)
+            some = codes[start : start + BLOCK]
+            if isinstance(learner, Synthesiser) and signal.rate is not None:
+                made = sounds(learner.sound(some, generator=generator), signal.rate)
+            else:
+                made = clips(front, signal, learner.decode(some), generator)
             for number, (suffix, content) in enumerate(made, start):
                 (aside / f"sample-{number:03}{suffix}").write_bytes(content)
             progress("drawing clips", min(start + BLOCK, flags.count), flags.count, {})
@@ -88,8 +91,11 @@ def clips(
         pictures = (features[:, 0].clamp(0, 1) * 255).round().byte().cpu().numpy()
         return [(".png", png(Image.fromarray(pixels))) for pixels in pictures]
     assert signal.rate is not None, signal
-    waves = front.invert(features, signal.shape[0], generator=generator).cpu().numpy()
-    return [(".wav", wav(wave, signal.rate)) for wave in waves]
+    return sounds(front.invert(features, signal.shape[0], generator=generator), signal.rate)
+
+
+def sounds(waves: Float[Tensor, "clip time"], rate: int) -> list[tuple[str, bytes]]:
+    return [(".wav", wav(wave, rate)) for wave in waves.cpu().numpy()]
 
 
 def wav(wave: Float[np.ndarray, " time"], rate: int) -> bytes:

@@ -142,7 +142,7 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
         chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(made[1])
     else:
         chosen = ClipsPlan(source.world, located(made[1]), made[2], made[3] if split else source.split)
-    return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=made[-1])
+    return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=located(made[-1], "start_from"))
 
 
 def with_steps(steps: int) -> type[ClipsFlags]:
@@ -200,12 +200,12 @@ def told_of(plan: Plan) -> tuple[str, tuple[str, ...] | None]:
     return f"on {plan.clips.world} ({entry.summary})", entry.main
 
 
-def located(config: Any) -> Any:
+def located(config: Any, name: str = "path") -> Any:
     """The same from wherever it is read: a path becomes absolute."""
     paths = {
         field.name: str(Path(value).expanduser().absolute())
         for field in dataclasses.fields(config)
-        if field.name == "path" and (value := vars(config)["path"]) is not None
+        if field.name == name and (value := vars(config)[name]) is not None
     }
     return dataclasses.replace(config, **paths)
 

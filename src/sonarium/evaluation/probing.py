@@ -191,10 +191,9 @@ class Fitted:
 def fit(task: Task, known: Corpus, codes: Extracted, config: EvaluationConfig) -> Fitted | str:
     """Fit a probe, choose its hyperparameters and score it; or why that cannot be."""
     values, targets, groups, split = rows_for(task, known, codes, config)
-    if isinstance(task.target, int):
-        still = [part for part, rows in fitted_and_test(split) if len(np.unique(targets[rows])) < 2]
-        if still:
-            return f"{task.key} is not scored: it does not vary in the {' and '.join(still)} split"
+    still = [part for part, rows in fitted_and_test(split) if len(np.unique(targets[rows])) < 2]
+    if still:
+        return f"{task.key} is not scored: it does not vary in the {' and '.join(still)} split"
     if task.continuous:
         line = regress(values, targets, groups, split)
         setting = {"strength": line.strength}

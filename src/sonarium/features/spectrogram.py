@@ -3,9 +3,11 @@
 Magnitudes and bands are those of librosa 0.11 (McFee and others, 2015). The scale comes from statistics of
 the training split, one pair of numbers for all bins, so that loud and soft stay different. Decibels are
 relative to the loudest bin that a sine of amplitude 1 can make, not to the clip's own, for the same reason;
-or relative to the frame's level, which then has rows of its own.
+or relative to the frame's level, which then has rows of its own. The snippets of BirdsongGAN are log(1 + |STFT|)
+in linear-frequency bins, without a scale, of frames that lie within the sound.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import repeat
@@ -31,6 +33,8 @@ CACHED = 2**19
 FILTER_BLOCK = 16
 """Neighbouring filters multiplied together; a filter is zero almost everywhere, its neighbours alike."""
 
+BUTTERWORTH_ORDER = 4
+"""Order of the band-pass."""
 QUIETEST_DB = -80.0
 """Level in decibels that stands for silence where the level has rows of its own."""
 DARKEST_DB = -80.0
@@ -47,6 +51,11 @@ class SpectrogramConfig(FrontEndConfig):
     """Length of the Hann window in samples; by default `fft`."""
     hop: Annotated[int, Range(1, 2**24)] = 512
     """Hop length in samples."""
+    centred: bool = True
+    """Centre frames on multiples of the hop, with silence beyond the ends; without, they lie within the sound."""
+    band_pass: tuple[float, float] | None = None
+    """Cut-off frequencies of a Butterworth band-pass in hertz, such as 400 12000; an upper one beyond half the
+    sampling rate cuts nothing off."""
     mels: Annotated[int, Range(0, 1024)] = 128
     """Number of mel bands; 0 keeps the linear-frequency bins."""
     spacing: Literal["mel", "linear"] = "mel"
@@ -60,8 +69,9 @@ class SpectrogramConfig(FrontEndConfig):
     """Highest frequency of the bands in hertz; by default half the sampling rate."""
     power: Annotated[float, Range(0, 8, above=True, example=2)] = 2.0
     """Exponent of the magnitudes: 1 for amplitude, 2 for power."""
-    compression: Literal["log", "none"] = "log"
-    """Amplitude scale: log (decibels re a sine of amplitude 1) or none (linear)."""
+    compression: Literal["log", "log1p", "none"] = "log"
+    """Amplitude scale: log (decibels re a sine of amplitude 1), log1p (log(1 + x), as in BirdsongGAN) or none
+    (linear)."""
     floor_db: Annotated[float, Range(-1000, 0, below=True, example=-80)] = -80.0
     """Floor in decibels: quieter bins are raised to it."""
     scaling: Literal["standard", "unit", "frame", "none"] = "standard"
@@ -76,18 +86,23 @@ class SpectrogramConfig(FrontEndConfig):
             ("mels", self.mels <= self.fft, f"0 for linear-frequency bins, or up to fft={self.fft} bands"),
             ("spacing", self.spacing in ("mel", "linear"), "'mel' or 'linear'"),
             ("level_rows", self.level_rows <= self.fft, f"from 0 to fft={self.fft} rows"),
-            ("compression", self.compression in ("log", "none"), "'log' or 'none'"),
+            ("compression", self.compression in ("log", "log1p", "none"), "'log', 'log1p' or 'none'"),
+            (
+                "band_pass",
+                self.band_pass is None or 0 <= self.band_pass[0] < self.band_pass[1] < math.inf,
+                "a lower and an upper frequency of 0 or more",
+            ),
             ("scaling", self.scaling in ("standard", "unit", "frame", "none"), "standard, unit, frame or none"),
         ]
         for name, met, expected in demands:
             if not met:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {expected}")
-        if self.scaling == "frame" and self.compression == "log":
+        if self.scaling == "frame" and self.compression != "none":
             raise ValueError(
-                "scaling 'frame' divides by the loudest bin, which means nothing for decibels: "
+                "scaling 'frame' divides by the loudest bin, which means nothing for logarithms: "
                 "use it with compression 'none', or choose scaling 'standard'"
             )
-        if self.level_rows and self.compression == "none":
+        if self.level_rows and self.compression != "log":
             raise ValueError(
                 f"level_rows is {self.level_rows}, but a level in decibels needs bands in decibels: "
                 "use compression 'log', or level_rows 0"
@@ -106,6 +121,7 @@ class Spectrogram(PictureFrontEnd):
     """The front end of sounds: spectrograms with one channel, and their inversion to sound."""
 
     filters: Tensor | None
+    response: Tensor | None
     fitted: Tensor
     offset: Tensor
     spread: Tensor
@@ -113,8 +129,13 @@ class Spectrogram(PictureFrontEnd):
     def __init__(self, config: SpectrogramConfig, rate: int):
         super().__init__()
         self.config, self.rate, self.level_rows = config, rate, config.level_rows
-        self.window_length = config.fft if config.window_length is None else config.window_length
-        self.stft = Stft(config.fft, self.window_length, config.hop)
+        window = config.fft if config.window_length is None else config.window_length
+        self.support = window
+        """Samples of the window."""
+        self.window_length = window if config.centred else config.fft
+        self.stft = Stft(config.fft, window, config.hop, config.centred)
+        response = None if config.band_pass is None else band_response(config.fft, config.band_pass, rate)
+        self.register_buffer("response", response, persistent=False)
         filters = filter_bank(config, rate) if config.mels else None
         self.register_buffer("filters", filters, persistent=False)
         self.blocks = filter_blocks(filters) if filters is not None else []
@@ -148,7 +169,7 @@ class Spectrogram(PictureFrontEnd):
     def rows(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip row frame"]:
         """Compressed but not scaled: the bands, and the rows of the level if it has its own."""
         measured = self.measured(wave)
-        bands = self.decibels(measured[:, :-1])
+        bands = measured[:, :-1].log1p() if self.config.compression == "log1p" else self.decibels(measured[:, :-1])
         if not self.config.level_rows:
             return bands
         energy = measured[:, -1:] / self.full_energy
@@ -182,6 +203,8 @@ class Spectrogram(PictureFrontEnd):
     def spectra(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip band_and_energy frame"]:
         """The same of clips that are transformed together."""
         spectrum = self.stft(wave)
+        if self.response is not None:
+            spectrum = spectrum * self.response
         power = torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
         raised = power if self.config.power == 2 else spectrum.abs() ** self.config.power
         parts = [raised]
@@ -228,7 +251,7 @@ class Spectrogram(PictureFrontEnd):
         bands, levels = Statistics(), Statistics()
         for wave, own in zip(signals, lengths, strict=False):
             rows = rearrange(self.rows(wave).detach(), "clip row frame -> row clip frame")
-            sound = rows if own is None else rows[:, sounding(rows.shape[2], self.stft.frames(own))]
+            sound = rows if own is None else rows[:, sounding(rows.shape[2], self.frames(own))]
             bands.add(sound[: self.bands])
             levels.add(sound[self.bands :])
         if not bands.count or bands.low == bands.high:
@@ -248,7 +271,9 @@ class Spectrogram(PictureFrontEnd):
         return 1, self.bands + self.level_rows, self.stft.frames(samples)
 
     def frames(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        return self.stft.frames(lengths)
+        # A clip shorter than the window fills its first frame with silence.
+        counts = self.stft.frames(lengths)
+        return counts if self.config.centred else counts.clamp(min=1) * (lengths > 0)
 
     @property
     def axes(self) -> Axes:
@@ -276,8 +301,9 @@ class Spectrogram(PictureFrontEnd):
         """
         rows = self.unscaled_rows(features)
         bands = rows[:, : self.bands]
-        if self.config.compression == "none":
-            return bands.clamp(min=0)
+        if self.config.compression != "log":
+            magnitudes = bands.clamp(min=0)
+            return magnitudes.expm1() if self.config.compression == "log1p" else magnitudes
         return self.raised(bands.clamp(min=self.config.floor_db) + self.level(rows))
 
     def floor(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip 1 frame"]:
@@ -308,7 +334,7 @@ class Spectrogram(PictureFrontEnd):
 
     @property
     def invertible(self) -> bool:
-        return 2 * self.config.hop <= self.window_length
+        return 2 * self.config.hop <= self.support
 
     @torch.no_grad()
     def invert(
@@ -331,7 +357,7 @@ class Spectrogram(PictureFrontEnd):
             )
         if not self.invertible:
             raise ValueError(
-                f"a hop of {self.config.hop} leaves samples that the window of {self.window_length} barely "
+                f"a hop of {self.config.hop} leaves samples that the window of {self.support} barely "
                 "covers: inversion needs a hop of at most half the window, and a quarter is better"
             )
         if not features.isfinite().all():
@@ -373,6 +399,23 @@ def filter_bank(config: SpectrogramConfig, rate: int) -> Float[Tensor, "band bin
     return torch.from_numpy(weights).to(torch.get_default_dtype())
 
 
+def band_response(fft: int, band_pass: tuple[float, float], rate: int) -> Float[Tensor, " bin"]:
+    """The magnitude response of a Butterworth filter run forwards and backwards, at the frequency of each bin."""
+    low, high = band_pass
+    if low >= rate / 2:
+        raise ValueError(
+            f"band_pass={band_pass} lets nothing of sound at {rate} samples a second pass: give a lower "
+            f"frequency below {rate / 2} Hz"
+        )
+    hertz = torch.arange(fft // 2 + 1, dtype=torch.float64) * rate / fft
+    steepness = 2 * BUTTERWORTH_ORDER
+    passed = 1 / (1 + (hertz / high) ** steepness) if high < rate / 2 else torch.ones_like(hertz)
+    if low:
+        above = (hertz / low) ** steepness
+        passed = passed * above / (1 + above)
+    return passed.to(torch.get_default_dtype())
+
+
 def filter_blocks(filters: Float[Tensor, "band bin"]) -> list[tuple[slice, slice]]:
     """Groups of neighbouring bands with the range of bins outside which all their weights are zero."""
     blocks = []
@@ -383,4 +426,10 @@ def filter_blocks(filters: Float[Tensor, "band bin"]) -> list[tuple[slice, slice
     return blocks
 
 
+SNIPPETS = SpectrogramConfig(
+    fft=256, hop=64, mels=0, power=1.0, compression="log1p", scaling="none", centred=False
+)
+"""The input of BirdsongGAN: log(1 + magnitude) of 129 bins, as it is."""
+SNIPPET_SECONDS = 0.076
+"""Of a piece with 16 frames of them, at 16 kHz."""
 SPECTROGRAM = FrontEndEntry("magnitudes in mel bands or linear-frequency bins, in decibels", SpectrogramConfig)

@@ -1,8 +1,9 @@
 """The short-time Fourier transform and its inverse (Griffin and Lim, 1984, least squares).
 
 Frames are centred on multiples of the hop, the sound is taken as silent outside its ends, and the window
-is a periodic Hann window: librosa's conventions. Framing is written out because it is two and a half times
-as fast on a CPU as `torch.stft`, which copies the frames once more.
+is a periodic Hann window: librosa's conventions; without centring, frames lie within the sound. Framing is
+written out because it is two and a half times as fast on a CPU as `torch.stft`, which copies the frames once
+more.
 """
 
 from typing import TypeVar
@@ -15,6 +16,8 @@ from torch.nn import functional
 
 AUDIBLE = 1e-8
 """Below this fraction of the window's energy a sample is in no frame, and the inverse leaves it silent."""
+FAINT = 0.1
+"""Fraction of the full overlap below which sound without centred frames fades, lest errors grow at its ends."""
 Count = TypeVar("Count", int, Tensor)
 
 
@@ -23,9 +26,11 @@ class Stft(nn.Module):
 
     window: Tensor
 
-    def __init__(self, fft: int, window_length: int, hop: int):
+    def __init__(self, fft: int, window_length: int, hop: int, centred: bool = True):
         super().__init__()
         self.fft, self.hop = fft, hop
+        self.margin = fft // 2 if centred else 0
+        """Samples of silence before the sound and after it."""
         left = (fft - window_length) // 2
         hann = torch.hann_window(window_length, periodic=True, dtype=torch.float64)
         padded = functional.pad(hann, (left, fft - window_length - left))
@@ -33,10 +38,10 @@ class Stft(nn.Module):
 
     def frames(self, samples: Count) -> Count:
         """Frames of clips of N samples."""
-        return 1 + (samples + 2 * (self.fft // 2) - self.fft) // self.hop
+        return 1 + (samples + 2 * self.margin - self.fft) // self.hop
 
     def forward(self, wave: Float[Tensor, "clip time"]) -> Complex[Tensor, "clip frame bin"]:
-        padded = functional.pad(wave, (self.fft // 2, self.fft // 2))
+        padded = functional.pad(wave, (self.margin, self.margin))
         return torch.fft.rfft(padded.unfold(1, self.fft, self.hop) * self.window)
 
     def inverse(self, spectrum: Complex[Tensor, "clip frame bin"], length: int) -> Float[Tensor, "clip time"]:
@@ -45,6 +50,8 @@ class Stft(nn.Module):
         weight = self.overlap_add(self.window.square().expand(1, spectrum.shape[1], -1), length)
         wave = self.overlap_add(frames, length)
         covered = weight > AUDIBLE * self.window.square().sum()
+        if not self.margin:
+            weight = weight.clamp(min=FAINT * float(weight.max()))
         return torch.where(covered, wave / weight.where(covered, 1), 0)
 
     def overlap_add(self, frames: Float[Tensor, "clip frame point"], length: int) -> Float[Tensor, "clip time"]:
@@ -58,6 +65,5 @@ class Stft(nn.Module):
         total = frames.new_zeros(clips, count + pieces, self.hop)
         for offset, piece in enumerate(cut):
             total[:, offset : offset + count] += piece
-        start = self.fft // 2
-        wave = rearrange(total, "clip frame hop -> clip (frame hop)")[:, start : start + length]
+        wave = rearrange(total, "clip frame hop -> clip (frame hop)")[:, self.margin : self.margin + length]
         return functional.pad(wave, (0, length - wave.shape[1]))

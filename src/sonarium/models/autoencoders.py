@@ -1,14 +1,14 @@
 """The autoencoders of the catalogue, and their presets.
 
 `default` suits the form of the signal, `syntone` is SynTone's network, input and loss weights, `mnist` the
-784-400-200 network.
+784-400-200 network, `snippets` takes the snippets of BirdsongGAN, with as many codes.
 """
 
 from dataclasses import replace
 
 from sonarium.features.pixels import PixelsConfig
-from sonarium.features.spectrogram import SpectrogramConfig
-from sonarium.models.contract import ModelEntry
+from sonarium.features.spectrogram import SNIPPET_SECONDS, SNIPPETS, SpectrogramConfig
+from sonarium.models.contract import ModelEntry, Recipe
 from sonarium.models.penalties import (
     AnnealedConfig,
     BetaConfig,
@@ -28,6 +28,9 @@ them."""
 SYNTONE_BATCH = 64
 """SynTone sums the squared error over its batch of 64 but averages the penalty, so each weight is 1/64."""
 SYNTONE_FRONT = SpectrogramConfig(compression="none", scaling="frame")
+SNIPPET_NOISE = 0.5
+"""Standard deviation of the likelihood of snippets, whose features are not scaled: about three times theirs."""
+OF_SNIPPETS = Recipe(world={"seconds": SNIPPET_SECONDS})
 MAIN = ("latent", "network", "likelihood", "noise", "learning_rate", "fft", "hop", "mels", "level_rows", "scaling")
 
 
@@ -57,12 +60,28 @@ def vae(
             penalty=as_syntone or penalty,
         )
 
-    presets = {"default": default, "mnist": mnist} | ({"syntone": syntone} if as_syntone else {})
-    return ModelEntry(summary, VariationalAutoencoder, presets, main=(*main, *MAIN))
+    def snippets(kind: SignalKind) -> VAEConfig:
+        return VAEConfig(
+            latent=32,
+            network="convolutional",
+            noise=SNIPPET_NOISE,
+            learning_rate=1e-3,
+            penalty=penalty,
+            front=SNIPPETS,
+        )
+
+    presets = {"default": default, "mnist": mnist, "snippets": snippets}
+    presets |= {"syntone": syntone} if as_syntone else {}
+    recipes = {"snippets": OF_SNIPPETS}
+    return ModelEntry(summary, VariationalAutoencoder, presets, recipes=recipes, main=(*main, *MAIN))
 
 
 def vq_default(kind: SignalKind) -> VQVAEConfig:
     return VQVAEConfig(front=FRONT) if kind == "wave" else VQVAEConfig(network="dense", front=PixelsConfig())
+
+
+def vq_snippets(kind: SignalKind) -> VQVAEConfig:
+    return VQVAEConfig(slots=8, dimension=4, front=SNIPPETS)
 
 
 VAE = vae("variational autoencoder", BetaConfig(beta=1), ("beta",), BetaConfig(beta=1 / SYNTONE_BATCH))
@@ -92,7 +111,8 @@ DIP_VAE = vae(
 VQ_VAE = ModelEntry(
     "vector-quantised autoencoder: a few codebook entries per clip",
     VQVAE,
-    {"default": vq_default},
+    {"default": vq_default, "snippets": vq_snippets},
+    recipes={"snippets": OF_SNIPPETS},
     main=(
         "slots", "dimension", "entries", "decay", "commitment", "network", "learning_rate", "fft", "hop", "mels",
         "level_rows", "scaling",

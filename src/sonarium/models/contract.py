@@ -20,7 +20,8 @@ from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 __all__ = [
     "Decoder", "Density", "Describer", "Encoder", "Engine", "FeatureLearner", "Forecaster", "FrameEncoder",
-    "Learner", "ModelEntry", "Recipe", "Sampler", "Source", "Stateful",
+    "Learner", "MarkovChain", "ModelEntry", "Recipe", "Sampler", "SequenceSampler", "Source", "Stateful",
+    "Synthesiser",
 ]  # fmt: skip
 
 
@@ -106,6 +107,41 @@ class Sampler(ABC):
     @abstractmethod
     def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip frame code"]:
         """Codes drawn from the model's prior."""
+
+
+class Synthesiser(ABC):
+    """From codes at a rate to sound of any length."""
+
+    @abstractmethod
+    def sound(
+        self,
+        codes: Float[Tensor, "clip frame code"],
+        samples: int | None = None,
+        phase: Float[Tensor, "clip bin column"] | None = None,
+        iterations: int = 32,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "clip time"]:
+        """Sounds of these codes, of `samples` samples, by default of as many as the codes cover; the phase by the
+        Griffin-Lim algorithm unless given."""
+
+    @abstractmethod
+    def phase(self, signal: Float[Tensor, "clip time"]) -> Float[Tensor, "clip bin column"]:
+        """The phase of sounds in radians, which `sound` takes with the codes of the same sounds."""
+
+
+class SequenceSampler(ABC):
+    @abstractmethod
+    def sample_frames(
+        self, clips: int, frames: int, generator: torch.Generator, temperature: float = 1.0
+    ) -> Float[Tensor, "clip frame code"]:
+        """Sequences of so many frames of the codes that it is trained on, the first of them drawn, too; a
+        temperature above 1 flattens what is drawn from, below 1 sharpens it."""
+
+
+class MarkovChain(ABC):
+    @abstractmethod
+    def chain(self) -> tuple[Float[np.ndarray, " state"], Float[np.ndarray, "state state"]]:
+        """The share of the time spent in each state, and the probability of each other state once one is left."""
 
 
 class Forecaster(ABC):

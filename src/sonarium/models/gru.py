@@ -16,7 +16,16 @@ from torch import Tensor, nn
 
 from sonarium.config import Range, check_ranges
 from sonarium.features.waveform import sounding
-from sonarium.models.contract import Engine, FrameEncoder, Learner, ModelEntry, Sampler, Source, Stateful
+from sonarium.models.contract import (
+    Engine,
+    FrameEncoder,
+    Learner,
+    ModelEntry,
+    Sampler,
+    SequenceSampler,
+    Source,
+    Stateful,
+)
 from sonarium.models.optim import AdamConfig
 from sonarium.worlds.contract import Batch, Signal, SignalKind
 
@@ -65,7 +74,7 @@ class Recurrent(nn.Module):
         return self.head(torch.cat([before, self.states(frames[:, :-1])], 1))
 
 
-class CodeGRU(Learner, FrameEncoder, Sampler):
+class CodeGRU(Learner, FrameEncoder, Sampler, SequenceSampler):
     mean: Tensor
     scale: Tensor
 
@@ -155,15 +164,23 @@ class CodeGRU(Learner, FrameEncoder, Sampler):
 
     @torch.no_grad()
     def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip frame code"]:
-        """Codes of the run below, frame by frame, of as many frames as a training piece."""
+        """Codes of the run below, of as many frames as a training piece."""
+        return self.sample_frames(clips, self.signal.shape[0], generator)
+
+    @torch.no_grad()
+    def sample_frames(
+        self, clips: int, frames: int, generator: torch.Generator, temperature: float = 1.0
+    ) -> Float[Tensor, "clip frame code"]:
+        """Frame by frame; the density of each component to the power of 1 / temperature (Ha and Eck 2017)."""
         memory = self.network.begin(clips)
         state, found = memory[-1], []
-        for _ in range(self.signal.shape[0]):
+        for _ in range(frames):
             weights, means, spreads = self.mixture(self.network.head(state))
-            part = torch.multinomial(weights.exp(), 1, generator=generator)[:, 0]
+            likely = weights.exp() if temperature == 1 else (weights / temperature).softmax(-1)
+            part = torch.multinomial(likely, 1, generator=generator)[:, 0]
             row = torch.arange(clips, device=part.device)
             noise = torch.randn(clips, self.size, generator=generator, device=part.device, dtype=means.dtype)
-            frame = means[row, part] + spreads[row, part].exp() * noise
+            frame = means[row, part] + temperature**0.5 * spreads[row, part].exp() * noise
             found.append(frame)
             memory = self.network.gru(frame[:, None], memory)[1]
             state = memory[-1]

@@ -98,7 +98,7 @@ class LocatingEncoder(nn.Module):
         looked = gathered[:, :, : self.bands]
         for layer in layers:
             looked = layer(looked)
-        # A softmax does not change with a bias, whose gradient would be the rounding of zero: Adam makes steps of it.
+        # A softmax does not change with a bias, whose gradient is rounding alone: Adam would make steps of it.
         bias = torch.cat([last.bias[:MAPS].detach(), last.bias[MAPS:]])
         looked = functional.conv2d(looked, last.weight, bias, padding=(2, 0))
         looked = rearrange(wide(looked), "clip map band 1 -> clip map band")

@@ -6,7 +6,7 @@ Each file is written aside and renamed, the index last: what the index names is 
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -83,6 +83,15 @@ def write_index(folder: Path, media: Sequence[Medium]) -> None:
     put(folder / INDEX, (json.dumps(listed, indent=2, ensure_ascii=False) + "\n").encode())
     for stale in before - {medium.file for medium in media}:
         (folder / stale).unlink(missing_ok=True)
+
+
+def add(folder: Path, media: Sequence[Medium], files: Mapping[str, bytes]) -> None:
+    """Write these files into a folder that may have others, in the place of those of the same kinds."""
+    kinds = {medium.group.split("/")[0] for medium in media}
+    others = [medium for medium in read_index(folder) if medium.group.split("/")[0] not in kinds]
+    for medium in media:
+        put(folder / medium.file, files[medium.file])
+    write_index(folder, [*others, *media])
 
 
 def read_index(folder: Path) -> list[Medium]:

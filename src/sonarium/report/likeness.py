@@ -10,15 +10,17 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.extraction import Extractor, extract, extract_segments, of_learner
+from sonarium.evaluation.extraction import Extractor, encoded, extract, extract_segments, of_learner
 from sonarium.evaluation.factors import device_of
 from sonarium.evaluation.tasks import Corpus, corpus
 from sonarium.features.classical import LogMel, LogMelConfig
 from sonarium.measures.probes.frames import clip_means
+from sonarium.measures.probes.segments import labels_of_frames
 from sonarium.measures.splits import Split
-from sonarium.models.contract import FrameEncoder, Learner
+from sonarium.models.contract import FrameEncoder, Learner, MarkovChain
 from sonarium.report.album import Medium, peak_safe, put, wav, write_index
 from sonarium.report.figures import song
+from sonarium.report.grammar import grammar_graph
 from sonarium.report.media import named_factors
 from sonarium.report.neighbours import Asked, code_map, retrieval_picture, retrieval_table, tsne
 from sonarium.report.style import png
@@ -38,6 +40,8 @@ SONGS, SONG_SECONDS = 4, 4.0
 """Clips that are drawn with their segments and played, and the part of each."""
 AROUND = 0.1
 """Seconds before and after a segment that are played with it."""
+SILENT = "–"
+"""The name of states between segments."""
 SEGMENT = "segment"
 """The label of segments."""
 
@@ -53,6 +57,7 @@ def illustrate_likeness(
     known = corpus(world, Split(nothing, nothing, test), learner, config, random)
     media: list[Medium] = []
     extractor = of_learner(learner, world.signal, device)
+    graph = [grammar(learner, known, extractor, world, folder)] if isinstance(learner, MarkovChain) else []
     if known.marked:
         known, codes = segments_of(known, extractor, world, random)
         things = "segments"
@@ -68,8 +73,30 @@ def illustrate_likeness(
         media += neighbours(known, codes, things, world, random, folder)
     if world.signal.rate and (things == "segments" or not media):
         media = songs(world, test, extractor, folder) + media
-    write_index(folder, media)
-    return media
+    write_index(folder, media + graph)
+    return media + graph
+
+
+def grammar(learner: MarkovChain, known: Corpus, extractor: Extractor, world: World, folder: Path) -> Medium:
+    """The graph of the states, each named by the label of most of its frames where segments are labelled."""
+    occupancy, moves = learner.chain()
+    names = [str(state + 1) for state in range(len(occupancy))]
+    if known.marked:
+        states, labels = [], []
+        for some in encoded(extractor, world, known.index, known.lengths):
+            marks = [known.marks[one] for one in some.members]
+            labels.append(labels_of_frames(some.counts, marks, extractor.rate, extractor.first, SILENT))
+            states += [row[:count].argmax(1) for row, count in zip(some.codes, some.counts, strict=True)]
+        state, label = np.concatenate(states), np.concatenate(labels)
+        for one in np.unique(state).tolist():
+            own, counts = np.unique(label[state == one], return_counts=True)
+            names[one] = str(own[counts.argmax()])
+    put(folder / "grammar.png", png(grammar_graph(occupancy, moves, names)))
+    caption = (
+        "States, the larger the more of the time is spent in them, and which follows which, the broader the more "
+        f"probable; named by the label of most of their frames where segments are labelled, {SILENT} between them."
+    )
+    return Medium("picture", "grammar.png", "Which state follows which", caption, "grammar")
 
 
 def segments_of(

@@ -29,6 +29,8 @@ KINDS = {
     "reconstructions": "Reconstructions",
     "samples": "Samples of the prior",
     "songs": "Held-out clips",
+    "grammar": "Grammar",
+    "development": "Development by day",
     "map": "Maps of what was held out",
     "nearest": "Nearest neighbours",
     "heard": "Nearest neighbours, to listen to",

@@ -24,9 +24,10 @@ from sonarium.measures.splits import Split
 from sonarium.models.contract import Learner
 from sonarium.runs.codes import codes_of, encode_clips, frame_times
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, mapping, read_plan
-from sonarium.training.clips import Clips
+from sonarium.training.clips import Clips, ClipsConfig
 from sonarium.training.contract import Source
 from sonarium.training.run import RunFolder, digest, restore_weights
+from sonarium.training.selection import selected
 from sonarium.worlds.codes import FOLDER, Codes, Encoded
 from sonarium.worlds.contract import Signal, World
 
@@ -47,10 +48,10 @@ class Data:
     world: World
     split: Split
 
-    def training(self, train_on: str) -> Int[Tensor, " clip"]:
+    def training(self, config: ClipsConfig) -> Int[Tensor, " clip"]:
         """The clips that are trained on, as far as they have any samples."""
-        index = self.split.train if train_on == "train" else torch.arange(len(self.world))
-        return index[self.world.lengths(index) > 0]
+        index = self.split.train if config.train_on == "train" else torch.arange(len(self.world))
+        return selected(self.world, index[self.world.lengths(index) > 0], config.only)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def build(
     seed = plan.seed if split.split_seed is None else split.split_seed
     parts = split_world(world, seed, split.test, split.validation, split.test_groups, split.validation_groups)
     data = Data(world, parts)
-    source = Clips(world, data.training(wanted.clips.train_on), wanted.clips, plan.seed)
+    source = Clips(world, data.training(wanted.clips), wanted.clips, plan.seed)
     remarks: tuple[str, ...] = ()
     if steps is not None:
         complete = MODELS[plan.model].complete

@@ -161,7 +161,7 @@ def card(made: Built, step: int) -> str:
         known = ", ".join(factor.name for factor in world.factors) or "none"
         rendered = world.planted and source.world in WORLDS
         about_world = WORLDS[source.world].summary if rendered else world.describe()
-        trained = made.clips.training(source.clips.train_on)
+        trained = made.clips.training(source.clips)
         text += f"World: {about_world}. {len(world)} clips; factors: {known}. {len(trained)} clips to train on"
         text += " (the sound of all splits, without labels)" if trained_on_all(plan.recorded()) else ""
         text += f", {len(made.clips.split.test)} in the test split.\n\n"

@@ -16,6 +16,7 @@ from torch.nn import functional
 from sonarium.config import Range, check_ranges
 from sonarium.models.contract import FeatureLearner, Learner
 from sonarium.training.contract import Engine, Progress, Tree
+from sonarium.training.selection import chances
 from sonarium.worlds.contract import Batch, World
 
 BLOCK = 64
@@ -33,6 +34,13 @@ class ClipsConfig:
     train_on: Literal["train", "all"] = "train"
     """Clips to train on: the training split, or all clips without their labels (transductive: the test clips have
     been encountered, as new recordings of a lab can be)."""
+    only: tuple[str, ...] = ()
+    """Train on clips of these values of factors alone, such as day=65; bird!=2 leaves a bird out."""
+    weight_by: str = ""
+    """Factor by whose number clips are drawn the more often, such as day (an age); clips without one are not
+    drawn."""
+    weight_power: Annotated[float, Range(-100, 100)] = 1.0
+    """Power of the number to which draws are in proportion; below 0, small numbers are drawn more often."""
     cache_megabytes: Annotated[int, Range(0)] = 2048
     """Keep features that are computed once in memory up to this size."""
 
@@ -48,6 +56,7 @@ class Clips:
     def __init__(self, world: World, index: Int[Tensor, " clip"], config: ClipsConfig, seed: int):
         self.world, self.config, self.seed = world, config, seed
         self.index = world.portions(index) if config.cut == "piece" else index
+        self.chances = chances(world, self.index, config.weight_by, config.weight_power)
         self.batch_size = config.batch_size
         self.position = 0
         """Batches that were given so far."""
@@ -121,7 +130,11 @@ class Clips:
         """This rank's rows of the batch of a step."""
         epoch, number = divmod(step, self.batches_per_pass)
         if epoch != self.epoch:
-            self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.index))
+            generator, count = np.random.default_rng([self.seed, epoch]), len(self.index)
+            if self.chances is None:
+                self.order = generator.permutation(count)
+            else:
+                self.order = generator.choice(count, count, p=self.chances)
             self.epoch = epoch
         chosen = torch.from_numpy(self.order[number * self.batch_size : (number + 1) * self.batch_size])
         own = len(chosen) // self.ranks

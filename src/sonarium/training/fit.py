@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -39,6 +40,8 @@ class LoopConfig:
     """Steps between two records of the metrics; each record is the mean since the last."""
     save_every: Annotated[int, Range(1)] = 250
     """Steps between two checkpoints."""
+    start_from: str | None = None
+    """Run folder of the same model whose newest weights a new run begins with, as in a chain of days."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -160,6 +163,8 @@ class Training:
         self.meter = Meter(engine)
         self.begun = False
         """Whether it goes on from a checkpoint; one of step 0 holds an untrained learner that is prepared."""
+        self.prepared = False
+        """Whether the learner has the statistics that it needs, of a checkpoint."""
 
     def resume(self) -> int:
         """Put everything back as it was at the newest whole checkpoint; its step, 0 if there is none."""
@@ -168,8 +173,10 @@ class Training:
         for fault in self.run.passed_over:
             self.callbacks.remark(f"{self.run.folder}: {fault}; going on from step {step}")
         if saved is None:
+            if self.loop.start_from is not None:
+                self.start_from(Path(self.loop.start_from))
             return 0
-        self.begun = True
+        self.begun = self.prepared = True
         _, weights, state = saved
         where = f"'{self.run.folder}/checkpoints/step-{step}'"
         restore_weights(self.learner, weights, where)
@@ -184,6 +191,15 @@ class Training:
                 "version of Sonarium; go on there, or start a new run folder"
             ) from None
         return step
+
+    def start_from(self, folder: Path) -> None:
+        """Begin with the newest weights of another run, its statistics among them; with new optimisers."""
+        other = RunFolder.read(folder)
+        saved = other.load()
+        if saved is None:
+            raise ValueError(f"start_from: '{folder}' has no whole checkpoint: train it first")
+        restore_weights(self.learner, saved[1], f"'{folder}/checkpoints/step-{saved[0]}'")
+        self.prepared = True
 
     def own_parts(self) -> dict[str, Stateful]:
         """What a checkpoint keeps besides the learner and its parts."""
@@ -212,7 +228,7 @@ class Training:
 
         self.engine.report = report
         self.source.attach(self.learner, self.engine)
-        if not self.begun:
+        if not self.prepared:
             self.learner.prepare(self.source, self.engine)
 
     def go(self, start: int, steps: int, journal: Journal | None, stopping: Callable[[], bool]) -> None:

@@ -76,6 +76,11 @@ def test_passes_are_iterations_of_the_estimator(config, world):
     if config.topology == "sparse":
         assert (learner.model.chain.transitions == 0).any()
     assert learner.sample(3, torch.Generator().manual_seed(0)).shape == (3, *world.signal.shape)
+    assert learner.sample_frames(2, 9, torch.Generator().manual_seed(0), 0.5).shape == (2, 9, 4)
+    occupancy, moves = learner.chain()
+    assert occupancy.sum() == pytest.approx(1) and not moves.diagonal().any()
+    left = moves.sum(1)
+    assert np.allclose(left[left > 0], 1)
 
 
 @pytest.mark.parametrize("topology", ["ergodic", "left-right", "sparse"])

@@ -126,7 +126,7 @@ def test_other_annotations_need_crowsetta(tmp_path, monkeypatch):
     touch(tmp_path, "a.wav")
     monkeypatch.setitem(sys.modules, "crowsetta", None)
     with pytest.raises(ValueError, match="read by crowsetta, which is not installed: `pip install crowsetta`"):
-        listed(tmp_path, "segments", annotations="textgrid")
+        listed(tmp_path, "segments", annotations="timit")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("crowsetta") is None, reason="needs the optional package crowsetta")
@@ -135,7 +135,7 @@ def test_crowsetta_reads_other_annotations(tmp_path):
     (tmp_path / "a.txt").write_text("0.1\t0.25\tx\n0.5\t0.75\ty\n")
     listing = listed(tmp_path, "segments", annotations="aud-seq")
     assert [row.segments for row in listing.rows] == [((0.1, 0.25, "x"), (0.5, 0.75, "y")), ()]
-    with pytest.raises(ValueError, match="choose auto, csv, notmat or one of crowsetta's"):
+    with pytest.raises(ValueError, match=r"choose auto, csv, notmat, sidecar, .* or one of crowsetta's"):
         listed(tmp_path, "segments", annotations="carving")
 
 

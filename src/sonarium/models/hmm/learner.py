@@ -12,8 +12,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sonarium.models.contract import Engine, FrameEncoder, Learner, ModelEntry, Sampler, Source
+from sonarium.models.contract import (
+    Engine,
+    FrameEncoder,
+    Learner,
+    MarkovChain,
+    ModelEntry,
+    Sampler,
+    SequenceSampler,
+    Source,
+)
 from sonarium.models.hmm.config import HMMConfig
+from sonarium.models.hmm.divergence import departures, occupancies
 from sonarium.models.hmm.em import Model, Statistics, e_step, empty_states, m_step, repair
 from sonarium.models.hmm.emissions import Emission, Mixture
 from sonarium.models.hmm.inference import Chain, Workspace, expect
@@ -26,7 +36,7 @@ from sonarium.worlds.contract import Batch, Signal, SignalKind
 MODEL, COUNT = "model_", "count_"
 
 
-class HiddenMarkov(Learner, FrameEncoder, Sampler):
+class HiddenMarkov(Learner, FrameEncoder, Sampler, SequenceSampler, MarkovChain):
     likelihood: Tensor
     repaired: Tensor
 
@@ -206,7 +216,20 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler):
     @torch.no_grad()
     def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip frame code"]:
         """Codes of the run below, of as many frames as a training piece."""
-        return draw(self.model, clips, self.signal.shape[0], generator)[1]
+        return self.sample_frames(clips, self.signal.shape[0], generator)
+
+    @torch.no_grad()
+    def sample_frames(
+        self, clips: int, frames: int, generator: torch.Generator, temperature: float = 1.0
+    ) -> Float[Tensor, "clip frame code"]:
+        """The temperature is that of the first state and of transitions."""
+        return draw(self.model, clips, frames, generator, temperature)[1].float()
+
+    @torch.no_grad()
+    def chain(self) -> tuple[Float[np.ndarray, " state"], Float[np.ndarray, "state state"]]:
+        own = self.model.chain
+        occupancy = occupancies(own)
+        return occupancy.cpu().numpy(), departures(own, occupancy)[1].cpu().numpy()
 
 
 def lengths_of(batch: Batch) -> Int[Tensor, " clip"]:

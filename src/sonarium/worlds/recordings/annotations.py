@@ -1,5 +1,5 @@
-"""Annotated segments: from a table, a file beside each recording (evsonganaly's, JSON, CSV), or any format that
-crowsetta reads."""
+"""Annotated segments: from a table, a file beside each recording (evsonganaly's, JSON, CSV, Praat's, Raven's,
+Audacity's), or any other format that crowsetta reads."""
 
 import json
 import math
@@ -16,18 +16,18 @@ import numpy as np
 
 from sonarium.worlds.audio.file import is_sound
 from sonarium.worlds.contract import Mark
-from sonarium.worlds.recordings import metadata
-from sonarium.worlds.recordings.listing import Fault, files_below
+from sonarium.worlds.recordings import formats, metadata
+from sonarium.worlds.recordings.formats import NOTMAT, UNLABELLED
+from sonarium.worlds.recordings.listing import Fault, files_below, folder_labels
 
 TABLES = ("segments.csv", "segments.tsv", "segments.parquet", "annotations.csv")
 DESCRIPTIONS = ("files.csv", "files.tsv")
-NOTMAT = ".not.mat"
 SIDECARS = (".json", ".csv")
 """Endings of a file beside a recording that has its name, and the segments in it."""
 LOOKED_AT = 20
 """Such files that are looked into to see whether they are annotations at all."""
-UNLABELLED = "segment"
-"""The label of segments of which only onset and offset are known."""
+OF_PROGRAMS = ("textgrid", "raven", "audacity")
+"""Formats of other programs, in the order in which they are looked for."""
 
 
 @dataclass
@@ -126,8 +126,11 @@ def recognise(root: Path) -> str | None:
     files = list(files_below(root))
     if any(path.name.endswith(NOTMAT) for path in files):
         return "notmat"
-    beside = [found for path in sorted(files) if is_sound(path) and (found := sidecar_of(path)) is not None]
-    return "sidecar" if any(is_annotation(path) for path in beside[:LOOKED_AT]) else None
+    sounds = [path for path in sorted(files) if is_sound(path)]
+    beside = [found for path in sounds if (found := sidecar_of(path)) is not None]
+    if any(is_annotation(path) for path in beside[:LOOKED_AT]):
+        return "sidecar"
+    return next((kind for kind in OF_PROGRAMS if any(BESIDE[kind][0](path) for path in sounds)), None)
 
 
 def read(root: Path, sounds: Sounds, kind: str) -> Annotated:
@@ -194,10 +197,11 @@ def from_beside(root: Path, sounds: Sounds, kind: str) -> Annotated:
     """A file beside each recording, which bears its name."""
     find, read_segments = BESIDE[kind]
     found = Annotated()
+    days = folder_labels(list(sounds.whole.values()), root)
     for path in sounds.whole.values():
         if path.parent != root:
-            # Song lies in a folder for each bird.
-            found.labels[path] = {"individual": path.parent.name}
+            # Song lies in a folder for each bird, or for each day of a bird.
+            found.labels[path] = days.get(path, {"individual": path.parent.name})
         beside = find(path)
         if beside is not None:
             found.read.add(beside)
@@ -287,9 +291,30 @@ def read_notmat(path: Path) -> Iterator[Mark]:
     return zip(onsets.tolist(), offsets.tolist(), labels, strict=True)
 
 
+def textgrid_of(sound: Path) -> Path | None:
+    return first_file(sound, (".TextGrid", ".textgrid"), lambda _: True)
+
+
+def raven_of(sound: Path) -> Path | None:
+    return first_file(sound, (".selections.txt", ".Table.1.selections.txt", ".txt"), formats.like_raven)
+
+
+def audacity_of(sound: Path) -> Path | None:
+    return first_file(sound, (".txt",), formats.like_audacity)
+
+
+def first_file(sound: Path, endings: Iterable[str], fits: Callable[[Path], bool]) -> Path | None:
+    """The file beside a recording with its name and one of these endings."""
+    names = [base + ending for ending in endings for base in (sound.stem, sound.name)]
+    return next((path for path in map(sound.with_name, names) if path.is_file() and fits(path)), None)
+
+
 BESIDE: dict[str, tuple[Callable[[Path], Path | None], Callable[[Path], Iterable[Mark]]]] = {
     "notmat": (notmat_of, read_notmat),
     "sidecar": (sidecar_of, read_sidecar),
+    "textgrid": (textgrid_of, formats.read_textgrid),
+    "raven": (raven_of, formats.read_raven),
+    "audacity": (audacity_of, formats.read_audacity),
 }
 """Formats with a file for each recording: how it is found, and read."""
 
@@ -312,7 +337,7 @@ def from_crowsetta(root: Path, sounds: Sounds, kind: str) -> Annotated:
     known = crowsetta.formats.as_list()
     if kind not in known:
         raise ValueError(
-            f"--annotations {kind}: choose auto, csv, sidecar, notmat or one of crowsetta's {', '.join(known)}"
+            f"--annotations {kind}: choose auto, csv, {', '.join(BESIDE)} or one of crowsetta's {', '.join(known)}"
         )
     endings = crowsetta.formats.by_name(kind).ext
     endings = tuple(ending.lower() for ending in ([endings] if isinstance(endings, str) else endings))

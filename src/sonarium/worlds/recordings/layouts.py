@@ -22,6 +22,7 @@ from sonarium.worlds.recordings.listing import (
     default_group,
     ending,
     files_below,
+    folder_labels,
     match_all,
     relative,
     walk,
@@ -117,11 +118,11 @@ def manifest_in(root: Path) -> Path | None:
 
 
 def read_folder(root: Path, hints: Hints) -> Listing:
-    """Labels from a pattern, or else from the folders in which the files lie."""
+    """Labels from a pattern, or else from the folders in which the files lie: bird and day where these are."""
     paths, passed = walk(root)
     if hints.pattern and paths:
         labels = match_all(hints.pattern, paths, root)
-    else:
+    elif not (labels := folder_labels(paths, root)):
         depths = {path: Path(relative(path, root)).parts[:-1] for path in paths}
         deepest = max(map(len, depths.values()), default=0)
         names = ["label"] if deepest == 1 else [f"level{number}" for number in range(1, deepest + 1)]

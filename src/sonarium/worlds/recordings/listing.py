@@ -112,6 +112,20 @@ def leads_on(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+DAY = re.compile(
+    r"(?i:\d{6}|\d{8}|\d{2,4}[-_.]\d{1,2}[-_.]\d{1,4}|(?:day|dph)[ _-]?\d{1,4}|\d{1,4}[ _-]?(?:dph|days?))"
+)
+"""A folder that holds what was recorded on one day: a date, or an age in days."""
+
+
+def folder_labels(paths: list[Path], root: Path) -> dict[Path, dict[str, str]]:
+    """Bird and day of each file, where files lie as bird/day/song.wav; else nothing."""
+    folders = {path: Path(relative(path, root)).parts[:-1] for path in paths}
+    if not paths or any(len(parts) != 2 or not DAY.fullmatch(parts[1]) for parts in folders.values()):
+        return {}
+    return {path: {"bird": parts[0], "day": parts[1]} for path, parts in folders.items()}
+
+
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """A regular expression with named groups as it is; `{name}` in any other stands for a part of a name."""
     try:

@@ -1,0 +1,82 @@
+"""`sonarium reconstruct RUN FILES… --out FOLDER`: recordings through the codes of a model, and back to sound.
+
+Whole files are encoded and decoded by overlapping snippets, to their last sample. The sound has the phase of the
+recording, or one found from the magnitudes alone. `--json` prints one object: `out`, the folder, and `files`, the
+names written in it (32-bit floating point).
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import soundfile
+import tyro
+
+from sonarium.commands.faults import UsageError, tell
+from sonarium.commands.flags import parse
+from sonarium.commands.progress import bars
+from sonarium.config import Range
+from sonarium.files import written_aside
+from sonarium.models.contract import FrameEncoder, Synthesiser
+from sonarium.runs.build import open_learner
+from sonarium.training.engine import choose_device
+from sonarium.worlds.audio.decoder import read_mono
+from sonarium.worlds.recordings.listing import sounds_at
+
+
+@dataclass(frozen=True)
+class ReconstructFlags:
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run folder of a trained model whose codes become sound again, such as mrgan."""
+    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
+    """Sound files; of a folder, all in it."""
+    out: Path
+    """New output folder: a WAV file for each sound file."""
+    phase: Literal["kept", "griffin-lim"] = "kept"
+    """Phase: that of the recording (kept), or by the Griffin-Lim algorithm."""
+    iterations: Annotated[int, Range(0, 10**5)] = 32
+    """Iterations of the Griffin-Lim algorithm."""
+    device: str = "cpu"
+    """Device: cpu, cuda or auto."""
+    json: bool = False
+    """Print what was written as JSON."""
+
+
+def main(arguments: list[str]) -> None:
+    flags = parse(ReconstructFlags, arguments, "reconstruct", "Encode sound files and make sound of the codes.")
+    if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
+        raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
+    if not flags.files:
+        raise UsageError("no files to reconstruct: name one or more sound files after the run folder")
+    files = [file for path in flags.files for file in sounds_at(path)]
+    device = choose_device(flags.device)
+    plan, learner, signal = open_learner(flags.run)
+    if not (isinstance(learner, FrameEncoder) and isinstance(learner, Synthesiser)) or signal.rate is None:
+        raise ValueError(f"'{flags.run}' holds a {plan.model}, whose codes of sound files cannot become sound")
+    learner.to(device)
+    names = named(files)
+    with written_aside(flags.out) as aside, bars() as progress:
+        aside.mkdir()
+        for done, (path, name) in enumerate(zip(files, names, strict=True), start=1):
+            wave = read_mono(path, signal.rate)[None].to(device)
+            codes = learner.encode(wave)
+            phase = learner.phase(wave) if flags.phase == "kept" else None
+            made = learner.sound(codes, wave.shape[1], phase, flags.iterations)
+            soundfile.write(aside / name, made[0].cpu().numpy(), signal.rate, subtype="FLOAT", format="WAV")
+            progress("reconstructing files", done, len(files), {})
+    if flags.json:
+        print(json.dumps({"out": str(flags.out), "files": names}))
+    else:
+        tell(f"{flags.out}: {len(files)} file(s) from the codes of {plan.model}, phase {flags.phase}")
+
+
+def named(files: list[Path]) -> list[str]:
+    """The name of each file, with a number where several have the same."""
+    often, seen, found = Counter(path.stem for path in files), Counter(), []
+    for path in files:
+        seen[path.stem] += 1
+        number = f"-{seen[path.stem]}" if often[path.stem] > 1 else ""
+        found.append(f"{path.stem}{number}.wav")
+    return found

@@ -1,0 +1,565 @@
+"""How song develops: a hidden Markov model for each day, and how far the tutor's song is from it, in three parts.
+
+Where syllables are annotated, a frame is a syllable: its spectrum (codes at a few times, in principal components
+of the tutor's), its timing (logarithms of duration and of the gap after it). States are kinds of syllables, and
+which follows which is the grammar. Else a frame is a frame of codes, and states have explicit durations.
+
+The divergence is that of the tutor's model from the day's, in bits a frame: what the day's model loses on the
+tutor's song. Its parts are exact: emission (spectrum), duration (timing), transition (grammar). With finite songs
+each part is above 0 even where nothing differs: `floor` is that of one half of the tutor's songs from the other.
+Intervals are of the bootstrap over songs, whose states are held.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sonarium.config import Range, check_ranges
+from sonarium.evaluation.extraction import Extractor, encoded
+from sonarium.features.classical import LogMel, LogMelConfig
+from sonarium.measures.sequence.entropy import grammar_entropies
+from sonarium.models.hmm import HMM, choose_states, divergence_parts, divergence_rate
+from sonarium.models.hmm.divergence import occupancies
+from sonarium.models.hmm.em import Model, Statistics, empty_states, m_step
+from sonarium.models.hmm.emissions import Gaussian
+from sonarium.models.hmm.inference import Chain
+from sonarium.models.hmm.starting import structure_of
+from sonarium.worlds.contract import World
+
+PARTS = ("spectrum", "timing", "grammar")
+TIMES = 5
+"""Codes of a syllable, evenly spaced from its onset to its offset."""
+SHORTEST = 1e-3
+"""Seconds that a gap or a syllable counts as at least."""
+CANDIDATES = (1, 2, 4, 6, 8, 10, 12, 16, 20)
+"""Numbers of states that the tutor's songs choose among."""
+HALVINGS = 10
+ROUNDS = 10
+"""Iterations of EM from one day to the next: more let states of babble, which overlap, change places."""
+PRIOR_FRAMES = 5.0
+"""Frames that the prior of the width of a state counts as."""
+SMOOTHING = 1e-4
+"""Of the day's transitions and durations: what was never seen costs much, not infinitely much."""
+TUTOR = "tutor"
+SYLLABLE_BANDS = LogMelConfig(window=0.006, hop=0.002, fft=512, bands=20, lowest=300.0, range_db=None)
+"""Windows that are short beside a syllable: longer ones see how long it lasts, and timing moves the spectrum."""
+FRAME_BANDS = LogMelConfig(window=0.016, hop=0.01, bands=20, lowest=300.0, range_db=None)
+RANGE = 20.0
+"""Decibels below the loudest."""
+
+
+@dataclass(frozen=True)
+class DevelopConfig:
+    """Models of song by day, and how they are compared."""
+
+    reference: str = ""
+    """Day that the others are compared with; by default the tutor, or the last day."""
+    chain: Literal["backward", "forward", "reference", "all"] = "backward"
+    """Models: backward (a chain from the reference to the first day, each started from the day after), forward
+    (from the first day on, each from the day before), reference (each started from it), or all (one model of all
+    days)."""
+    states: Annotated[int | None, Range(1, 10**3)] = None
+    """Number of states; by default chosen on the reference day, by BIC."""
+    labels: bool = False
+    """States are the annotated labels instead of being learnt from the sound."""
+    unit: Literal["auto", "syllables", "frames"] = "auto"
+    """What a frame of the models is: syllables where they are annotated (auto), or frames of codes."""
+    components: Annotated[int, Range(1, 256)] = 8
+    """Principal components of the spectrum of a syllable."""
+    bootstrap: Annotated[int, Range(0, 10**5)] = 100
+    """Resamplings of the songs for the intervals."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.labels and self.unit == "frames":
+            raise ValueError("labels=True, unit='frames': labels are of syllables; leave one of the two out")
+
+
+@dataclass(frozen=True)
+class Song:
+    """One clip: its frames, each a row of the spectrum, of timing (or none), and its label (or empty)."""
+
+    spectrum: Float[np.ndarray, "item code"]
+    timing: Float[np.ndarray, "item time"]
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.spectrum)
+
+
+Days = dict[str, list[Song]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bits a frame, and the ends of the 95 % interval; none without a bootstrap."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Day:
+    day: str
+    songs: int
+    items: int
+    parts: dict[str, Part]
+    """spectrum, timing, grammar, and total."""
+    rate: float
+    """Divergence rate of what is heard (Juang and Rabiner 1985), by simulation: at most the total."""
+    rate_error: float
+    entropies: dict[str, float]
+    """Bits of the first state, of a transition, and of a frame given its state (differential)."""
+    active: int
+    """States with at least one expected frame."""
+    occupancy: Float[np.ndarray, " state"]
+    transitions: Float[np.ndarray, "state state"]
+
+
+@dataclass(frozen=True)
+class Development:
+    """One bird."""
+
+    bird: str
+    reference: str
+    unit: str
+    names: tuple[str, ...]
+    """Of the states: the label that most of their syllables have, where there are labels."""
+    floor: dict[str, float | None]
+    days: tuple[Day, ...]
+    notes: tuple[str, ...]
+
+
+def natural(name: str) -> list[tuple[int, float | str]]:
+    """By which days are ordered: numbers within names as numbers."""
+    parts = "".join(letter if letter.isdigit() else " " for letter in name).split()
+    words = "".join(" " if letter.isdigit() else letter for letter in name).split()
+    return [*((0, float(part)) for part in parts), *((1, word) for word in words)]
+
+
+def unit_of(world: World, config: DevelopConfig) -> str:
+    """Whether a frame of the models is a syllable or a frame of codes."""
+    annotated = any(world.marks(torch.arange(len(world))))
+    if config.unit == "syllables" and not annotated:
+        raise ValueError("no syllable is annotated: annotate the songs, or use --unit frames")
+    if config.unit == "auto":
+        return "syllables" if annotated else "frames"
+    return config.unit
+
+
+def plain_bands(rate: int, unit: str) -> Extractor:
+    """Log-mel frames: what the spectrum is where no run encodes the songs."""
+    mel = LogMel(SYLLABLE_BANDS if unit == "syllables" else FRAME_BANDS, rate)
+    return Extractor(mel, mel.code_lengths, mel.code_rate, 0.0, torch.device("cpu"))
+
+
+def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool = False) -> dict[str, Days]:
+    """The songs of each bird on each day. Codes that are decibels are taken relative to the loudest of each
+    syllable (of each song, where frames are no syllables), and none counts as lower than RANGE below it: neither
+    gain nor quiet noise is seen."""
+    named = {factor.name: column for column, factor in enumerate(world.factors)}
+    if "day" not in named or not world.factors[named["day"]].discrete:
+        raise ValueError(
+            f"the clips of {world.name} have no category 'day': give recordings in folders of days, or a world "
+            "with days"
+        )
+    everything = torch.arange(len(world))
+    marks, values = world.marks(everything), world.factor_values(everything)
+    songs: dict[int, Song] = {}
+    for some in encoded(extractor, world, everything, world.lengths(everything).numpy()):
+        for row, clip in enumerate(some.members.tolist()):
+            codes = some.codes[row, : some.counts[row]].astype(np.float64)
+            song = of_syllables(codes, sorted(marks[clip]), extractor) if unit == "syllables" else of_frames(codes)
+            songs[clip] = relative(song, unit) if decibels and len(song) else song
+
+    def names(factor: str, clips: range) -> list[str]:
+        if factor not in named:
+            return [""] * len(clips)
+        known = world.factors[named[factor]].values
+        return [str(known[int(values[clip, named[factor]])]) for clip in clips]
+
+    everyone = range(len(world))
+    birds, days = names("bird", everyone), names("day", everyone)
+    ordered = sorted(map(str, world.factors[named["day"]].values), key=natural)
+    found: dict[str, Days] = {bird: {day: [] for day in ordered} for bird in sorted(set(birds), key=natural)}
+    for clip, bird, day in zip(everyone, birds, days, strict=True):
+        if len(songs[clip]):
+            found[bird][day].append(songs[clip])
+    return found
+
+
+def relative(song: Song, unit: str) -> Song:
+    loudest = song.spectrum.max(1, keepdims=True) if unit == "syllables" else song.spectrum.max()
+    return replace(song, spectrum=np.maximum(song.spectrum - loudest, -RANGE))
+
+
+def of_frames(codes: Float[np.ndarray, "frame code"]) -> Song:
+    return Song(codes, np.zeros((len(codes), 0)), ("",) * len(codes))
+
+
+def of_syllables(
+    codes: Float[np.ndarray, "frame code"], marks: Sequence[tuple[float, float, str]], extractor: Extractor
+) -> Song:
+    """Each annotated syllable; a gap that is not heard, after the last, is NaN."""
+    if not len(codes) or not marks:
+        return Song(np.zeros((0, TIMES * codes.shape[1])), np.zeros((0, 2)), ())
+    onsets, offsets = (np.array([mark[end] for mark in marks]) for end in (0, 1))
+    share = (np.arange(TIMES) + 0.5) / TIMES
+    times = onsets[:, None] + (offsets - onsets)[:, None] * share
+    at = np.clip((times - extractor.first) * extractor.rate, 0, len(codes) - 1)
+    low = np.floor(at).astype(int)
+    high, part = np.minimum(low + 1, len(codes) - 1), (at - low)[..., None]
+    spectrum = (1 - part) * codes[low] + part * codes[high]
+    gaps = np.append(onsets[1:] - offsets[:-1], np.nan)
+    timing = np.log(np.maximum(np.stack([offsets - onsets, gaps], 1), SHORTEST))
+    return Song(spectrum.reshape(len(marks), -1), timing, tuple(mark[2] for mark in marks))
+
+
+@dataclass(frozen=True)
+class Laid:
+    """The songs of one day, one behind the other, as the models take them."""
+
+    frames: Float[np.ndarray, "item column"]
+    lengths: Int[np.ndarray, " song"]
+    labels: tuple[str, ...]
+
+
+def lay_out(days: Days, reference: str, components: int, rng: np.random.Generator) -> tuple[dict[str, Laid], int]:
+    """Frames of all days in the scales of the reference: principal components of the spectrum, which keep their
+    proportions, then timing. And the number of spectral columns."""
+    own = np.concatenate([song.spectrum for song in days[reference]])
+    centre = own.mean(0)
+    _, spread, axes = np.linalg.svd(own - centre, full_matrices=False)
+    kept = max(1, min(components, int((spread > 1e-9 * max(spread[0], 1e-300)).sum())))
+    width = max(float(np.sqrt((spread[:kept] ** 2).mean() / len(own))), 1e-12)
+    timing = np.concatenate([song.timing for song in days[reference]])
+    usual = [typical(column) for column in timing.T]
+    found = {}
+    for day, songs in days.items():
+        rows = np.concatenate([song.spectrum for song in songs])
+        columns = [(rows - centre) @ axes[:kept].T / width]
+        times = np.concatenate([song.timing for song in songs])
+        for column, (mean, deviation) in zip(times.T, usual, strict=True):
+            columns.append(((heard_or_drawn(column, mean, rng) - mean) / deviation)[:, None])
+        lengths = np.array([len(song) for song in songs])
+        found[day] = Laid(
+            np.concatenate(columns, 1), lengths, tuple(label for song in songs for label in song.labels)
+        )
+    return found, kept
+
+
+def typical(column: Float[np.ndarray, " item"]) -> tuple[float, float]:
+    known = column[np.isfinite(column)]
+    if not len(known):
+        return 0.0, 1.0
+    return float(known.mean()), max(float(known.std()), 0.1)
+
+
+def heard_or_drawn(column: Float[np.ndarray, " item"], otherwise: float, rng: np.random.Generator) -> np.ndarray:
+    """A value that is not heard, such as the gap after a song, is drawn from those that are."""
+    missing = ~np.isfinite(column)
+    known = column[~missing]
+    filled = column.copy()
+    filled[missing] = rng.choice(known, int(missing.sum())) if len(known) else otherwise
+    return filled
+
+
+def develop(bird: str, days: Days, unit: str, config: DevelopConfig, seed: int = 0) -> Development:
+    """All days of a bird against its reference; days that cannot be compared are named in the notes."""
+    prefix = f"{bird}: " if bird else ""
+    notes = [f"{prefix}{day} has no song: left out" for day, songs in days.items() if not songs]
+    sung = {day: songs for day, songs in days.items() if songs}
+    reference = reference_of(sung, config.reference, prefix)
+    rng = np.random.default_rng(seed)
+    laid, spectral = lay_out(sung, reference, config.components, rng)
+    if config.labels:
+        names, counts = by_labels(laid, reference, unit)
+    else:
+        first = first_model(laid[reference], f"{prefix}{reference}", unit, config, seed)
+        few = [day for day, own in laid.items() if len(own.frames) < first.states]
+        notes += [
+            f"{prefix}{day} has {len(laid[day].frames)} {unit}, fewer than the {first.states} states: left out"
+            for day in few
+        ]
+        kept = {day: own for day, own in laid.items() if day not in few}
+        laid, first = in_widths(kept, reference, first, unit, seed)
+        names, counts = by_models(laid, reference, first, unit, config, seed)
+    compare = Comparison(
+        spectral, unit, reference, {day: one for day, (_, one) in counts.items()}, counts[reference][0]
+    )
+    floor = compare.floor(rng)
+    order = [day for day in laid if day != reference] + [reference]
+    found = [compare.day(day, laid[day], 0 if day == reference else config.bootstrap, rng, seed) for day in order]
+    return Development(bird, reference, unit, names, floor, tuple(found), tuple(notes))
+
+
+def reference_of(days: Days, wanted: str, prefix: str) -> str:
+    if len(days) < 2:
+        raise ValueError(f"{prefix}{len(days)} day(s) with song: give two or more to compare")
+    if wanted and wanted not in days:
+        raise ValueError(f"{prefix}no song on the reference day '{wanted}': choose one of {', '.join(days)}")
+    return wanted or (TUTOR if TUTOR in days else list(days)[-1])
+
+
+def estimator(states: int, unit: str, seed: int, in_widths: bool = False) -> HMM:
+    """With columns in widths of the states, the prior is of so few frames that a state with two of them is not all
+    certain, and one with twenty is what it is."""
+    return HMM(
+        states,
+        durations="geometric" if unit == "syllables" else "categorical",
+        covariance_weight=PRIOR_FRAMES if in_widths else 0.0,
+        covariance_prior=PRIOR_FRAMES if in_widths else 0.01,
+        transition_prior=1.1,
+        duration_prior=1.01,
+        start_prior=1.1,
+        max_iter=60,
+        n_init=3 if unit == "syllables" else 1,
+        random_state=seed,
+    )
+
+
+def widths(
+    frames: Float[np.ndarray, "item column"], states: Int[np.ndarray, " item"]
+) -> Float[np.ndarray, " column"]:
+    """Standard deviations about the means of the states."""
+    own = np.stack([frames[states == state].mean(0) for state in states])
+    return np.sqrt(np.maximum(np.square(frames - own).mean(0), 1e-4))
+
+
+def in_widths(
+    laid: dict[str, Laid], reference: str, first: HMM, unit: str, seed: int
+) -> tuple[dict[str, Laid], HMM]:
+    """Frames in which the states of the reference are one wide in every column, and the model of these."""
+    own = laid[reference]
+    wide = widths(own.frames, first.predict(own.frames, own.lengths))
+    scaled = {day: replace(one, frames=one.frames / wide) for day, one in laid.items()}
+    emission, by = first.model_.emission, torch.from_numpy(wide)
+    assert isinstance(emission, Gaussian), emission
+    parts = {"mean": emission.mean / by, "spread": emission.spread / by**2, "centre": emission.centre / by}
+    start = shell(replace(first.model_, emission=replace(emission, **parts)))
+    own = scaled[reference]
+    return scaled, estimator(first.states, unit, seed, True).fit(own.frames, lengths=own.lengths, start_from=start)
+
+
+def first_model(own: Laid, day: str, unit: str, config: DevelopConfig, seed: int) -> HMM:
+    """The model of the reference day, with as many states as asked for, or chosen by BIC."""
+    if config.states is None:
+        # Fewer frames than a few for each state tell nothing.
+        tried = [count for count in CANDIDATES if 5 * count <= len(own.frames) or count == 1]
+        return choose_states(estimator(1, unit, seed), tried, own.frames, own.lengths, criterion="bic")[0]
+    if len(own.frames) < config.states:
+        raise ValueError(f"--states {config.states}: {day} has {len(own.frames)} {unit}, give no more states")
+    return estimator(config.states, unit, seed).fit(own.frames, lengths=own.lengths)
+
+
+Counted = dict[str, tuple[Model, list[Statistics]]]
+"""Of each day, its model, and the counts of each song under it."""
+
+
+def by_models(
+    laid: dict[str, Laid], reference: str, first: HMM, unit: str, config: DevelopConfig, seed: int
+) -> tuple[tuple[str, ...], Counted]:
+    """States by expectation-maximisation."""
+    fitted = chained(laid, reference, first, config, unit, seed)
+    counts = {day: (fitted[day].model_, by_song(fitted[day], one)) for day, one in laid.items()}
+    return names_of(fitted[reference], laid[reference]), counts
+
+
+def chained(
+    laid: dict[str, Laid], reference: str, first: HMM, config: DevelopConfig, unit: str, seed: int
+) -> dict[str, HMM]:
+    """The model of each day."""
+    if config.chain == "all":
+        frames = np.concatenate([one.frames for one in laid.values()])
+        lengths = np.concatenate([one.lengths for one in laid.values()])
+        common = estimator(first.states, unit, seed, True).fit(frames, lengths=lengths, start_from=first)
+        return dict.fromkeys(laid, common)
+    days = [day for day in laid if day != reference]
+    if config.chain == "forward":
+        order, found = [*days, reference], {}
+    else:
+        order, found = days[::-1], {reference: first}
+    latest = found.get(reference)
+    for day in order:
+        own = laid[day]
+        latest = found[reference] if config.chain == "reference" else latest
+        made = estimator(first.states, unit, seed, True).set_params(max_iter=ROUNDS)
+        latest = found[day] = made.fit(own.frames, lengths=own.lengths, start_from=latest)
+    return found
+
+
+def by_song(model: HMM, laid: Laid) -> list[Statistics]:
+    ends = np.cumsum(laid.lengths)
+    return [
+        model.expected_counts(laid.frames[end - length : end])
+        for end, length in zip(ends.tolist(), laid.lengths.tolist(), strict=True)
+    ]
+
+
+def names_of(model: HMM, laid: Laid) -> tuple[str, ...]:
+    """Of each state, the label that most of its frames have, numbered where several states share one."""
+    states, labels = model.predict(laid.frames, laid.lengths), np.array(laid.labels)
+    best = []
+    for state in range(model.states):
+        own, counts = np.unique(labels[states == state], return_counts=True)
+        best.append(str(own[counts.argmax()]) if len(own) and own[counts.argmax()] else str(state + 1))
+    return tuple(
+        name if best.count(name) == 1 else f"{name}·{best[:at].count(name) + 1}" for at, name in enumerate(best)
+    )
+
+
+def by_labels(laid: dict[str, Laid], reference: str, unit: str) -> tuple[tuple[str, ...], Counted]:
+    """States are the labels."""
+    if unit != "syllables":
+        raise ValueError("no syllable is annotated: leave out --labels")
+    names = tuple(sorted({label for one in laid.values() for label in one.labels}))
+    number = {name: at for at, name in enumerate(names)}
+    states = {day: np.array([number[label] for label in one.labels]) for day, one in laid.items()}
+    wide = widths(laid[reference].frames, states[reference])
+    made, zeros = estimator(len(names), unit, 0, True), torch.zeros(len(names), len(wide), dtype=torch.float64)
+    structure = structure_of(made.config(), made.known(), np.random.default_rng(0), zeros.device)
+    even = torch.full((len(names), len(names)), 1 / len(names), dtype=torch.float64)
+    emission = Gaussian(made.config().prior, "diagonal", zeros, zeros + 1, zeros[0])
+    template = Model(structure, Chain(even[0], even), emission)
+    counts = {}
+    for day, one in laid.items():
+        ends = np.cumsum(one.lengths)[:-1]
+        parts = zip(np.split(one.frames / wide, ends), np.split(states[day], ends), strict=True)
+        counts[day] = [counted(template, torch.from_numpy(rows), torch.from_numpy(own)) for rows, own in parts]
+    template = m_step(template, total(counts[reference]))
+    return names, {day: (template, songs) for day, songs in counts.items()}
+
+
+def counted(model: Model, frames: Float[Tensor, "item column"], states: Int[Tensor, " item"]) -> Statistics:
+    """The counts of one song whose states are known."""
+    hot = torch.nn.functional.one_hot(states, model.states).double()
+    return Statistics(
+        torch.zeros((), dtype=torch.float64),
+        hot.sum(0),
+        hot[0],
+        hot[:-1].T @ hot[1:],
+        None,
+        model.emission.count(model.emission.features(frames), hot),
+    )
+
+
+def total(songs: Sequence[Statistics], weights: Float[np.ndarray, " song"] | None = None) -> Statistics:
+    """The sum over songs, each as often as its weight says."""
+    weight = torch.from_numpy(np.ones(len(songs)) if weights is None else weights)
+
+    def mixed(parts: Sequence[Tensor]) -> Tensor:
+        return torch.tensordot(weight, torch.stack(list(parts)).double(), 1)
+
+    first = songs[0]
+    return Statistics(
+        mixed([one.log_likelihood for one in songs]),
+        mixed([one.occupancy for one in songs]),
+        mixed([one.start for one in songs]),
+        mixed([one.transitions for one in songs]),
+        None if first.durations is None else mixed([one.durations for one in songs if one.durations is not None]),
+        {name: mixed([one.emission[name] for one in songs]) for name in first.emission},
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The models of a bird, and how each is compared with that of the reference day."""
+
+    spectral: int
+    """The first columns are the spectrum, the others timing."""
+    unit: str
+    reference: str
+    counts: dict[str, list[Statistics]]
+    """Of each song."""
+    template: Model
+    """Of the reference day."""
+
+    def fitted(self, counts: Statistics) -> Model:
+        """The model of these counts. What a state emits that does not occur is not known: it is as on the
+        reference day, and its absence is grammar."""
+        model = m_step(self.template, counts)
+        lost, own, known = empty_states(counts), model.emission, self.template.emission
+        if not len(lost):
+            return model
+        assert isinstance(own, Gaussian) and isinstance(known, Gaussian), own
+        parts = {"mean": own.mean.clone(), "spread": own.spread.clone()}
+        parts["mean"][lost], parts["spread"][lost] = known.mean[lost], known.spread[lost]
+        return replace(model, emission=replace(own, **parts))
+
+    def parts(self, one: Model, other: Model) -> dict[str, float]:
+        """The divergence of `other` from `one`, state by state in their order."""
+        if self.unit == "frames":
+            split = divergence_parts(shell(one), shell(other), match="order", smoothing=SMOOTHING)
+            found = {"spectrum": split.emission, "timing": split.duration, "grammar": split.transition}
+            return found | {"total": split.total}
+        spectrum, timing = (
+            divergence_parts(
+                shell(sliced(one, columns)), shell(sliced(other, columns)), match="order", smoothing=SMOOTHING
+            )
+            for columns in (slice(0, self.spectral), slice(self.spectral, None))
+        )
+        # A syllable that is followed by itself is grammar, too.
+        grammar = spectrum.duration + spectrum.transition
+        found = {"spectrum": spectrum.emission, "timing": timing.emission, "grammar": grammar}
+        return found | {"total": sum(found.values())}
+
+    def floor(self, rng: np.random.Generator) -> dict[str, float | None]:
+        """One half of the reference day's songs from the other; None of a single song."""
+        songs, found = self.counts[self.reference], []
+        if len(songs) < 2:
+            return dict.fromkeys((*PARTS, "total"))
+        for _ in range(HALVINGS):
+            half = np.zeros(len(songs))
+            half[rng.permutation(len(songs))[: len(songs) // 2]] = 1
+            sides = [self.fitted(total(songs, weight)) for weight in (half, 1 - half)]
+            found.append(self.parts(*sides))
+        return {name: float(np.median([one[name] for one in found])) for name in found[0]}
+
+    def resampled(self, day: str, rng: np.random.Generator) -> Model:
+        songs = len(self.counts[day])
+        weights = np.bincount(rng.integers(songs, size=songs), minlength=songs).astype(np.float64)
+        return self.fitted(total(self.counts[day], weights))
+
+    def day(self, day: str, own: Laid, bootstrap: int, rng: np.random.Generator, seed: int) -> Day:
+        reference, model = (self.fitted(total(self.counts[one])) for one in (self.reference, day))
+        value = self.parts(reference, model)
+        drawn = [
+            self.parts(self.resampled(self.reference, rng), self.resampled(day, rng)) for _ in range(bootstrap)
+        ]
+        parts = {name: Part(one, *ends(one, [each[name] for each in drawn])) for name, one in value.items()}
+        rate = divergence_rate(shell(reference), shell(model), sequences=100, frames=40, random_state=seed)
+        occupancy = occupancies(model.chain)
+        entropies = grammar_entropies(model.chain.start.numpy(), model.chain.transitions.numpy())
+        entropies["emission"] = float((occupancy * model.emission.entropy()).sum())
+        active = int((total(self.counts[day]).occupancy >= 1).sum())
+        chain = occupancy.numpy(), model.chain.transitions.numpy()
+        return Day(day, len(own.lengths), len(own.frames), parts, rate.rate, rate.error, entropies, active, *chain)
+
+
+def ends(value: float, drawn: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % interval: that of the bootstrap, moved to the value, for resampled songs differ more."""
+    if len(drawn) < 2:
+        return None, None
+    low, middle, high = np.quantile(drawn, (0.025, 0.5, 0.975)).tolist()
+    return max(0.0, value - middle + low), value - middle + high
+
+
+def shell(model: Model) -> HMM:
+    """A fitted estimator around a model."""
+    made = HMM(model.states)
+    made.model_, made.n_features_in_ = model, model.emission.dimensions
+    return made
+
+
+def sliced(model: Model, columns: slice) -> Model:
+    """The same of these columns alone: covariances are diagonal."""
+    emission = model.emission
+    assert isinstance(emission, Gaussian) and emission.covariance == "diagonal", emission
+    parts = {name: getattr(emission, name)[..., columns] for name in ("mean", "spread", "centre")}
+    return replace(model, emission=replace(emission, **parts))

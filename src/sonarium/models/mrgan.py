@@ -1,0 +1,506 @@
+"""The mode-regularised GAN of BirdsongGAN (Che et al. 2017, arXiv 1612.02136; Narula and Hahnloser's networks).
+
+An encoder E, a generator G and three discriminators learn snippets of spectrograms x, and z of the prior p(z). A
+step takes, in this order:
+
+    1. D1:    minimise −log D1(x) − log(1 − D1(G(E(x))))
+    2. E, G:  minimise −log D1(G(E(x))) + λ ( |G(E(x)) − x| + |pool G(E(x)) − pool x| )
+    3. D2:    minimise −log D2(G(E(x))) − log(1 − D2(G(z)))
+    4. E, G:  minimise w |E(G(z)) − z|                    where the codes are regularised
+    5. G:     minimise −log D2(G(z))
+    6. D3:    minimise −log D3(x) − log(1 − D3(G(z)))      a monitor, whose gradient reaches nobody else
+
+A tenth of the labels that a discriminator is given are wrong. Steps 2, 4 and 5 share one optimiser, the
+discriminators the other. Without discriminators the same network is a plain autoencoder; with a codebook it is
+a VQ-GAN (Esser et al. 2021, arXiv 2012.09841), whose dead entries are revived.
+
+Whole songs become a code every few frames, and overlapping snippets become a song.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.config import Range, check_ranges
+from sonarium.features.spectrogram import SNIPPET_SECONDS, SNIPPETS, Spectrogram, SpectrogramConfig
+from sonarium.features.waveform import sounding
+from sonarium.models.blocks import wide
+from sonarium.models.contract import (
+    Decoder,
+    Engine,
+    FeatureLearner,
+    FrameEncoder,
+    Learner,
+    ModelEntry,
+    Recipe,
+    Sampler,
+    Source,
+    Stateful,
+    Synthesiser,
+)
+from sonarium.models.optim import AdamConfig, ScheduleConfig, StepCount
+from sonarium.models.snippet_networks import (
+    GENERATED,
+    RECONSTRUCTED,
+    Discriminator,
+    Generator,
+    Normalisation,
+    SnippetEncoder,
+)
+from sonarium.models.vqvae import Codebooks, VQVAEConfig, perplexity
+from sonarium.worlds.contract import Batch, Signal, SignalKind, World
+
+BLOCK = 256
+"""Snippets that are encoded or decoded in one batch."""
+DEGREES = 10
+"""Degrees of freedom of the t distribution."""
+POOL, POOL_STRIDE = 3, 4
+"""Of the average pooling of the second reconstruction loss."""
+
+
+@dataclass(frozen=True)
+class MRGANConfig:
+    latent: Annotated[int, Range(1, 2**14)] = 32
+    """Latent dimension."""
+    frames: Annotated[int, Range(1, 4096)] = 16
+    """Frames in a snippet."""
+    stride: Annotated[int, Range(1, 4096)] = 4
+    """Frames from one snippet to the next in whole songs; fewer than `frames`, they overlap."""
+    ngf: Annotated[int, Range(1, 4096)] = 16
+    """Channels of the first layer of encoder and generator; deeper ones have 2, 4 and 8 times as many."""
+    ndf: Annotated[int, Range(1, 4096)] = 16
+    """Channels of the first layer of a discriminator."""
+    normalisation: Normalisation = "layer"
+    """Normalisation: layer, batch (statistics of reconstructions and samples apart), instance, selu (SELUs, and no
+    normalisation), or spectral (the spectral norm of the discriminators' weights, and layer elsewhere)."""
+    residual: bool = False
+    """A residual block after each convolution with a stride."""
+    adversarial: bool = True
+    """Train with discriminators; without, the same network is an autoencoder."""
+    reconstruction: Annotated[float, Range(0)] = 100.0
+    """Weight λ of the reconstruction losses."""
+    code_weight: Annotated[float, Range(0)] = 0.0
+    """Weight of the regularisation of codes, |E(G(z)) − z|."""
+    flips: Annotated[float, Range(0, 1)] = 0.1
+    """Fraction of wrong labels that a discriminator is given."""
+    prior: Literal["normal", "uniform", "t"] = "normal"
+    """Prior of the codes: normal, uniform (−1 to 1) or t (10 degrees of freedom)."""
+    entries: Annotated[int, Range(0, 2**20)] = 0
+    """Codebook size of a VQ-GAN; 0 for codes that are numbers."""
+    slots: Annotated[int, Range(1, 2**14)] = 8
+    """Codebooks of a VQ-GAN, each for its part of the code."""
+    commitment: Annotated[float, Range(0)] = 0.25
+    """Weight of the commitment loss of a VQ-GAN, beside λ."""
+    revival: Annotated[float, Range(0, 1, above=True)] = 0.01
+    """Dead entries of a VQ-GAN are reset to a vector of the batch: below this fraction of uniform use."""
+    adam: AdamConfig = AdamConfig(learning_rate=2e-4, beta1=0.5)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    front: SpectrogramConfig = field(default_factory=lambda: SNIPPETS)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.stride > self.frames:
+            raise ValueError(
+                f"stride={self.stride}, frames={self.frames}: frames between snippets would be lost; give a "
+                "stride of at most the frames"
+            )
+        if self.entries and self.latent % self.slots:
+            raise ValueError(
+                f"latent={self.latent}, slots={self.slots}: give a latent dimension that slots divide"
+            )
+        if self.entries and self.code_weight:
+            raise ValueError(
+                f"entries={self.entries}, code_weight={self.code_weight}: entries of a codebook are not "
+                "regularised; give one of the two"
+            )
+        if self.front.centred:
+            raise ValueError("centred=True: the frames of a snippet lie within the sound; leave it out")
+        if self.front.compression == "log" or self.front.scaling == "standard":
+            raise ValueError(
+                f"compression={self.front.compression}, scaling={self.front.scaling}: the generator makes no "
+                "negative features; choose compression log1p or none, and scaling none or unit"
+            )
+
+
+class Quantised(NamedTuple):
+    """Codes of a batch as entries of the codebooks."""
+
+    codes: Float[Tensor, "clip code"]
+    """The entries, with the gradient of the codes."""
+    commitment: Float[Tensor, ""]
+    """Mean squared distance of the codes from their entries."""
+    every: Float[Tensor, "all slot dim"]
+    """Codes of the global batch, and their entries."""
+    index: Int[Tensor, "all slot"]
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Gradients pass through the network, and none are computed of its weights."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+def distances(
+    made: Float[Tensor, "clip 1 row frame"], real: Float[Tensor, "clip 1 row frame"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean absolute differences of snippets, and of their averages over places; of a snippet that is smaller than
+    such a place, of the average over the whole."""
+    apart = made - real
+    kernel = tuple(min(POOL, size) for size in apart.shape[2:])
+    # Averages are linear: that of the difference is the difference of the averages.
+    pooled = functional.avg_pool2d(apart, kernel, POOL_STRIDE)
+    return apart.abs().mean(), pooled.abs().mean()
+
+
+def deceived(odds: Float[Tensor, " clip"]) -> Float[Tensor, ""]:
+    """−log D."""
+    return functional.softplus(-wide(odds)).mean()
+
+
+class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser):
+    front: Spectrogram
+
+    def __init__(self, config: MRGANConfig, signal: Signal):
+        super().__init__()
+        assert signal.rate is not None, signal
+        self.config = config
+        self.front = config.front.build(signal)
+        self.signal = signal
+        _, rows, frames = self.front.shape(signal.shape[0])
+        if frames < config.frames:
+            needed = config.front.hop * (config.frames - 1) + config.front.fft
+            raise ValueError(
+                f"pieces of {signal.shape[0]} samples have {frames} frames, and a snippet has {config.frames}: "
+                f"choose --seconds of at least {needed / signal.rate:g}, or fewer --frames"
+            )
+        self.size = rows, config.frames
+        self.code_rate = signal.rate / (config.front.hop * config.stride)
+        self.code_first = (config.frames - 1) / 2 * config.front.hop / signal.rate
+        self.minimum_batch_size = 2 if config.normalisation == "batch" else 1
+        coder = config.latent, config.ngf, config.normalisation, config.residual, self.size
+        self.encoder, self.generator = SnippetEncoder(*coder), Generator(*coder)
+        own = [*self.encoder.parameters(), *self.generator.parameters()]
+        self.optimiser = config.adam.build(own, fused=True)
+        names = ("reconstruction", "sample", "monitor") if config.adversarial else ()
+        self.discriminators = nn.ModuleDict(
+            {name: Discriminator(config.ndf, config.normalisation, config.residual, self.size) for name in names}
+        )
+        if config.adversarial:
+            self.told_optimiser = config.adam.build(self.discriminators.parameters(), fused=True)
+        self.codebooks = Codebooks(codebook_config(config)) if config.entries else None
+        self.steps = StepCount()
+
+    def prepare(self, source: Source, engine: Engine) -> None:
+        """The scale of the front end; and the generator begins at the mean of the features, which its bias alone
+        would take thousands of steps to reach."""
+        self.refuse_ranks(engine)
+        self.front.fit_batches(source.preview(engine.progress))
+        total, count = 0.0, 0
+        for batch in source.preview(engine.progress):
+            features = self.features(batch)
+            total, count = total + float(features.double().sum()), count + features.numel()
+        self.generator.begin_at(total / max(1, count))
+
+    def refuse_ranks(self, engine: Engine) -> None:
+        """Batch statistics of a part of the batch would make another training."""
+        if engine.ranks > 1 and self.config.normalisation == "batch":
+            raise ValueError(
+                f"normalisation=batch in {engine.ranks} processes: statistics are those of one process; choose "
+                "--normalisation layer, or leave out --processes"
+            )
+
+    def parts(self) -> dict[str, Stateful]:
+        told: dict[str, Stateful] = {"discriminators": self.told_optimiser} if self.config.adversarial else {}
+        return {"autoencoder": self.optimiser, **told, "steps": self.steps}
+
+    def features(self, batch: Batch) -> Float[Tensor, "clip 1 row frame"]:
+        return self.front(batch.signal) if batch.features is None else batch.features
+
+    def snippets(self, batch: Batch, engine: Engine) -> Float[Tensor, "clip 1 row snippet"]:
+        """A snippet of each clip, from a random place within its own frames."""
+        features = self.features(batch)
+        clips, _, rows, frames = features.shape
+        if frames == self.config.frames:
+            return features
+        own = torch.full((clips,), frames, device=features.device)
+        if batch.lengths is not None:
+            own = self.front.frames(batch.lengths.to(features.device))
+        places = (own - self.config.frames).clamp(min=0) + 1
+        # Drawn for the global batch, so that ranks have unlike places.
+        drawn = torch.rand(engine.ranks * clips, generator=engine.generator, device=features.device)
+        first = (engine.share(drawn) * places).long().clamp(max=places - 1)
+        at = first[:, None] + torch.arange(self.config.frames, device=features.device)
+        return features.gather(3, at[:, None, None, :].expand(-1, 1, rows, -1))
+
+    def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        self.refuse_ranks(engine)
+        self.take_learning_rate()
+        real = self.snippets(data, engine)
+        terms = self.reconstruct(real, engine)
+        if self.config.adversarial:
+            terms |= self.generate(real, engine)
+        return {name: value.detach() for name, value in terms.items()}
+
+    def take_learning_rate(self) -> None:
+        rate = self.config.adam.learning_rate * self.config.schedule.fraction(self.steps.done)
+        for optimiser in (self.optimiser, *([self.told_optimiser] if self.config.adversarial else [])):
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+        self.steps.done += 1
+
+    def reconstruct(self, real: Float[Tensor, "clip 1 row frame"], engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        """Steps 1 and 2."""
+        with engine.autocast():
+            codes = self.encoder(real)
+            quantised = None if self.codebooks is None else self.quantise(codes, engine)
+            made = wide(self.generator(codes if quantised is None else quantised.codes))
+        error, pooled = distances(made, real)
+        loss = self.config.reconstruction * (error + pooled)
+        terms = {"loss/error": error, "loss/pooled_error": pooled}
+        if quantised is not None:
+            loss = loss + self.config.reconstruction * self.config.commitment * quantised.commitment
+            terms["loss/commitment"] = quantised.commitment
+        if self.config.adversarial:
+            judge = self.discriminators["reconstruction"]
+            terms["discriminator/reconstruction"] = self.tell(judge, real, made.detach(), engine)
+            with frozen(judge), engine.autocast():
+                terms["loss/adversarial"] = deceived(judge(made, GENERATED))
+            loss = loss + terms["loss/adversarial"]
+        terms["loss/total"] = loss
+        engine.descend(loss, self.optimiser)
+        if self.codebooks is not None and quantised is not None:
+            terms["codebook/perplexity"] = perplexity(quantised.index, self.config.entries)
+            terms["codebook/revived"] = self.codebooks.follow(quantised.every, quantised.index, engine.generator)
+        return terms
+
+    def generate(self, real: Float[Tensor, "clip 1 row frame"], engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        """Steps 3 to 6."""
+        judge, terms = self.discriminators["sample"], {}
+        with torch.no_grad(), engine.autocast():
+            made = wide(self.generator(self.quantised(self.encoder(real))))
+        codes = engine.share(self.drawn(engine.ranks * len(real), engine.generator))
+        with engine.autocast():
+            false = wide(self.generator(codes, GENERATED))
+        terms["discriminator/sample"] = self.tell(judge, made, false.detach(), engine)
+        if self.config.code_weight:
+            with engine.autocast():
+                found = wide(self.encoder(false, GENERATED))
+            terms["loss/code"] = (found - codes).abs().mean()
+            engine.descend(self.config.code_weight * terms["loss/code"], self.optimiser)
+            # The generator is another one now, and the graph of its former weights is gone.
+            with engine.autocast():
+                false = wide(self.generator(codes, GENERATED))
+        with frozen(judge), engine.autocast():
+            terms["loss/sample"] = deceived(judge(false, GENERATED))
+        engine.descend(terms["loss/sample"], self.optimiser)
+        monitor = self.discriminators["monitor"]
+        terms["discriminator/monitor"] = self.tell(monitor, real, false.detach(), engine)
+        return terms
+
+    def tell(
+        self,
+        judge: nn.Module,
+        true: Float[Tensor, "clip 1 row frame"],
+        false: Float[Tensor, "clip 1 row frame"],
+        engine: Engine,
+    ) -> Float[Tensor, ""]:
+        """A step of a discriminator; its loss."""
+        with engine.autocast():
+            odds = wide(judge(true, RECONSTRUCTED)), wide(judge(false, GENERATED))
+        loss = torch.zeros((), device=true.device)
+        for told, label in zip(odds, (1.0, 0.0), strict=True):
+            labels = self.labels(len(told), label, engine).to(told)
+            loss = loss + functional.binary_cross_entropy_with_logits(told, labels)
+        engine.descend(loss, self.told_optimiser)
+        return loss
+
+    def labels(self, clips: int, label: float, engine: Engine) -> Float[Tensor, " clip"]:
+        """This label for each clip, some of them wrong."""
+        drawn = torch.rand(engine.ranks * clips, generator=engine.generator, device=engine.device)
+        wrong = engine.share(drawn) < self.config.flips
+        return (label - wrong.float()).abs()
+
+    def quantise(self, codes: Float[Tensor, "clip code"], engine: Engine) -> Quantised:
+        """The nearest entries; the codebooks begin with codes of the first batch."""
+        assert self.codebooks is not None
+        vectors = self.in_slots(wide(codes))
+        # The codebooks follow the global batch, and so stay the same on all ranks.
+        every = engine.gather(vectors.detach())
+        if not self.codebooks.started:
+            self.codebooks.start(every, engine.generator)
+        index = self.codebooks.nearest(vectors.detach())
+        entries = self.codebooks.look_up(index)
+        # The gradient passes the quantisation as if it were not there.
+        through = vectors + (entries - vectors).detach()
+        commitment = functional.mse_loss(vectors, entries)
+        return Quantised(through.flatten(1), commitment, every, engine.gather(index))
+
+    def in_slots(self, codes: Float[Tensor, "clip code"]) -> Float[Tensor, "clip slot dim"]:
+        return rearrange(codes, "clip (slot dim) -> clip slot dim", slot=self.config.slots)
+
+    def quantised(self, codes: Float[Tensor, "clip code"]) -> Float[Tensor, "clip code"]:
+        """The nearest entries, where there is a codebook."""
+        if self.codebooks is None:
+            return codes
+        return self.codebooks.look_up(self.codebooks.nearest(self.in_slots(wide(codes)))).flatten(1)
+
+    def drawn(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip code"]:
+        """Codes of the prior; of a VQ-GAN, entries drawn slot by slot with the frequencies of training."""
+        if self.codebooks is not None:
+            chosen = torch.multinomial(self.codebooks.uses, clips, replacement=True, generator=generator).T
+            return self.codebooks.look_up(chosen).flatten(1)
+        like = next(self.parameters())
+        shape = clips, self.config.latent
+        noise = like.new_empty(shape)
+        if self.config.prior == "uniform":
+            return noise.uniform_(-1, 1, generator=generator)
+        noise.normal_(generator=generator)
+        if self.config.prior == "t":
+            squares = like.new_empty(*shape, DEGREES).normal_(generator=generator).square()
+            noise = noise * squares.mean(-1).rsqrt()
+        return noise
+
+    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        """Snippets that cover all frames of songs of these lengths; silence fills the last one."""
+        frames = 1 + lengths // self.config.front.hop
+        stride = self.config.stride
+        more = (frames - self.config.frames).clamp(min=0)
+        return (1 + (more + stride - 1) // stride) * (lengths > 0)
+
+    def widened(self, signal: Float[Tensor, "clip time"], frames: int) -> Float[Tensor, "clip padded"]:
+        """Songs with silence around: this many frames, centred on multiples of the hop."""
+        fft, hop = self.config.front.fft, self.config.front.hop
+        # A negative padding leaves out what is beyond the last frame.
+        after = (frames - 1) * hop + fft - fft // 2 - signal.shape[1]
+        return functional.pad(signal, (fft // 2, after))
+
+    @torch.no_grad()
+    def encode(
+        self,
+        signal: Float[Tensor, "clip time"],
+        lengths: Int[Tensor, " clip"] | None = None,
+        *,
+        power: Float[Tensor, " clip"] | None = None,
+    ) -> Float[Tensor, "clip frame code"]:
+        """A code every `stride` frames, of the snippet that begins there. `power` is not used."""
+        samples = signal.shape[1]
+        if lengths is None:
+            lengths = torch.full((len(signal),), samples, device=signal.device)
+        counts = self.code_lengths(lengths)
+        most = int(counts.max()) if len(counts) else 0
+        made = signal.new_zeros(len(signal), most, self.config.latent)
+        if not most:
+            return made
+        sound = signal.where(sounding(samples, lengths), 0)
+        features = self.front(self.widened(sound, self.covered(most)))
+        windows = features.unfold(3, self.config.frames, self.config.stride)
+        own = sounding(most, counts)
+        snippets = rearrange(windows, "clip one row window frame -> clip window one row frame")
+        found = [self.quantised(wide(self.encoder(part))) for part in snippets[own].split(BLOCK)]
+        made[own] = torch.cat(found).to(made)
+        return made
+
+    def covered(self, codes: int) -> int:
+        """Frames of a song of this many codes."""
+        return (codes - 1) * self.config.stride + self.config.frames
+
+    @torch.no_grad()
+    def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip 1 row column"]:
+        """Snippets laid over each other, each fading in and out."""
+        clips, count = codes.shape[:2]
+        flat = rearrange(codes, "clip frame code -> (clip frame) code")
+        snippets = torch.cat([wide(self.generator(part)) for part in flat.split(BLOCK)])
+        frames, stride = self.config.frames, self.config.stride
+        phase = (torch.arange(frames, device=codes.device) + 0.5) / frames
+        fade = torch.sin(math.pi * phase).square().to(snippets)
+        parts = rearrange(snippets * fade, "(clip count) 1 row frame -> (clip row) frame count", clip=clips)
+        place = {"output_size": (1, self.covered(count)), "kernel_size": (1, frames), "stride": (1, stride)}
+        weights = functional.fold(fade[None, :, None].expand(1, frames, count), **place)
+        laid = functional.fold(parts, **place) / weights
+        return rearrange(laid, "(clip row) 1 1 column -> clip 1 row column", clip=clips)
+
+    @torch.no_grad()
+    def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip 1 code"]:
+        """Codes of single snippets."""
+        return rearrange(self.drawn(clips, generator), "clip code -> clip 1 code")
+
+    @torch.no_grad()
+    def phase(self, signal: Float[Tensor, "clip time"]) -> Float[Tensor, "clip bin frame"]:
+        lengths = torch.tensor([signal.shape[1]])
+        return self.front.phase(self.widened(signal, self.covered(int(self.code_lengths(lengths)))))
+
+    @torch.no_grad()
+    def sound(
+        self,
+        codes: Float[Tensor, "clip frame code"],
+        samples: int | None = None,
+        phase: Float[Tensor, "clip bin column"] | None = None,
+        iterations: int = 32,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "clip time"]:
+        features = self.decode(codes)
+        fft, covered = self.config.front.fft, (features.shape[3] - 1) * self.config.front.hop
+        made = self.front.invert(features, covered + fft, iterations, generator, phase)[:, fft // 2 :]
+        return functional.pad(made, (0, (covered if samples is None else samples) - made.shape[1]))
+
+
+def codebook_config(config: MRGANConfig) -> VQVAEConfig:
+    return VQVAEConfig(
+        slots=config.slots,
+        dimension=config.latent // config.slots,
+        entries=config.entries,
+        revival=config.revival,
+    )
+
+
+def complete(config: MRGANConfig, world: World, steps: int) -> MRGANConfig:
+    """A cosine schedule ends with the training."""
+    return replace(config, schedule=config.schedule.ending(steps))
+
+
+def default(kind: SignalKind) -> MRGANConfig:
+    return MRGANConfig()
+
+
+def autoencoder(kind: SignalKind) -> MRGANConfig:
+    return MRGANConfig(adversarial=False)
+
+
+def birdsong_gan(kind: SignalKind) -> MRGANConfig:
+    return MRGANConfig(ngf=256, ndf=256, adam=AdamConfig(learning_rate=1e-5, beta1=0.5))
+
+
+def vq_gan(kind: SignalKind) -> MRGANConfig:
+    return MRGANConfig(entries=64)
+
+
+PIECES = {"seconds": SNIPPET_SECONDS}
+ENTRY = ModelEntry(
+    "mode-regularised GAN of snippets of spectrograms, as BirdsongGAN",
+    MRGAN,
+    {"default": default, "autoencoder": autoencoder, "birdsong-gan": birdsong_gan, "vq-gan": vq_gan},
+    kinds=("wave",),
+    recipes={
+        "default": Recipe(world=PIECES),
+        "autoencoder": Recipe(world=PIECES),
+        "birdsong-gan": Recipe(world=PIECES, clips={"batch_size": 128}),
+        "vq-gan": Recipe(world=PIECES),
+    },
+    main=(
+        "latent", "ngf", "ndf", "normalisation", "reconstruction", "code_weight", "prior", "stride",
+        "learning_rate", "schedule", "band_pass",
+    ),
+    complete=complete,
+)  # fmt: skip

@@ -1,0 +1,83 @@
+"""One offline page of the least certain syllables, with a spectrogram and a player each: what to look at next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sonarium.features.syllables import BandsConfig, band_levels
+from sonarium.report.album import peak_safe, put, wav
+from sonarium.report.listening import uri
+from sonarium.report.page import TEMPLATES
+from sonarium.report.style import FIELD, png, sheet, tidy
+from sonarium.worlds.contract import Mark
+
+BANDS = BandsConfig(bands=64)
+DEPTH = 60.0
+"""Decibels between the darkest and the brightest cell."""
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """A syllable with the sound around it."""
+
+    song: str
+    label: str
+    onset: float
+    """Seconds in the song."""
+    offset: float
+    certainty: float
+    begin: float
+    """Seconds in the song at which the excerpt begins."""
+    wave: Float[np.ndarray, " time"]
+    rate: int
+    around: Sequence[Mark]
+    """All syllables within the excerpt, in seconds of the song."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.label} at {self.onset:.3f} s of {self.song}"
+
+    @property
+    def picture(self) -> str:
+        return uri(drawn(self), "image/png")
+
+    @property
+    def sound(self) -> str:
+        return uri(wav(peak_safe([self.wave])[0], self.rate), "audio/wav")
+
+
+def drawn(one: Doubtful) -> bytes:
+    """Spectrogram with the syllables' labels; the doubtful one is framed."""
+    figure = sheet(5, 2.2)
+    axes = figure.subplots()
+    levels = band_levels(one.wave, one.rate, BANDS).T
+    end = one.begin + len(one.wave) / one.rate
+    top = float(levels.max())
+    extent = (one.begin, end, 0, BANDS.bands)
+    axes.imshow(levels, cmap=FIELD, vmin=top - DEPTH, vmax=top, aspect="auto", origin="lower", extent=extent)
+    for start, stop, label in one.around:
+        own = (start, stop) == (one.onset, one.offset)
+        colour = "#ffb000" if own else "#d0d7de"
+        axes.plot([start, stop], [BANDS.bands - 2] * 2, color=colour, linewidth=4 if own else 2)
+        axes.text((start + stop) / 2, BANDS.bands - 4, label, color=colour, ha="center", va="top", fontsize=8)
+    axes.axvspan(one.onset, one.offset, fill=False, edgecolor="#ffb000", linewidth=1)
+    axes.set_xlim(one.begin, end)
+    tidy(axes, "", "seconds", "mel band")
+    return png(figure)
+
+
+def review_page(title: str, lead: str, syllables: Sequence[Doubtful], out: Path) -> None:
+    """Write the page."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template("review.html").render(title=title, lead=lead, syllables=syllables)
+    put(out, text.encode())

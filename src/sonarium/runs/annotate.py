@@ -1,0 +1,356 @@
+"""Songs annotated from sound: segments cut by level and clustered, or labelled like an earlier annotation, or
+labelled from a few labelled songs.
+
+Songs of different birds are labelled apart. Nothing is printed; a recording that cannot be read and a song without
+a syllable are named in the result.
+"""
+
+import io
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from sonarium.evaluation.labelling import LabellingConfig, SyllableProbe
+from sonarium.evaluation.syllables import ClusterConfig, Repertoire, cluster
+from sonarium.features.segmentation import SegmentationConfig, segment
+from sonarium.features.syllables import (
+    BandsConfig,
+    band_levels,
+    contrasted,
+    embed,
+    relative_levels,
+    with_duration,
+)
+from sonarium.files import written_aside
+from sonarium.runs.coder import Coder
+from sonarium.worlds.audio.decoder import header_of, read_mono
+from sonarium.worlds.contract import Mark, Progress
+from sonarium.worlds.recordings import annotations, formats
+from sonarium.worlds.recordings.listing import folder_labels, relative, sounds_at
+
+Form = Literal["csv", "notmat", "textgrid", "raven", "audacity"]
+HIGHEST_RATE = 32_000
+"""Sampling rate in Hz to which recordings are resampled, or the lowest of theirs."""
+REPERTOIRE = "syllables.npz"
+ARRAYS = ("mean", "components", "points", "labels")
+"""Fields of a repertoire, as they are called in its file."""
+BUILT_IN = "built-in"
+FINE = BandsConfig(window=0.008)
+"""Frames of the probe, which has to see onsets sharply."""
+
+
+@dataclass(frozen=True)
+class AnnotateConfig:
+    """How songs are annotated."""
+
+    segmentation: SegmentationConfig = SegmentationConfig()
+    clusters: ClusterConfig = ClusterConfig()
+    labelling: LabellingConfig = LabellingConfig()
+
+
+@dataclass(frozen=True)
+class Song:
+    """A recording and its syllables."""
+
+    path: Path
+    name: str
+    """Path as seen from the folder."""
+    bird: str
+    day: str
+    duration: float
+    rate: int
+    marks: list[Mark] = field(default_factory=list)
+    certainty: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What was found in a folder."""
+
+    songs: list[Song]
+    repertoires: dict[str, Repertoire]
+    """Of each bird; empty where labels came from labelled songs."""
+    source: str
+    """What the embeddings are made of: built-in, or a run."""
+    remarks: list[str]
+    """Recordings left out, songs and days without a syllable, birds without labels."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of a song for clusters and for the probe, and their number a second."""
+
+    coder: Coder | None
+
+    @property
+    def source(self) -> str:
+        return BUILT_IN if self.coder is None else f"codes at {self.coder.code_rate:g} a second"
+
+    def embedded(self, wave: np.ndarray, rate: int, marks: Sequence[Mark]) -> Float[np.ndarray, "syllable code"]:
+        if self.coder is None:
+            config = BandsConfig()
+            placed = contrasted(embed(band_levels(wave, rate, config), config.frame_rate, marks))
+        else:
+            codes = self.coder.encode(wave, rate)
+            placed = embed(codes / max(float(codes.std()), 1e-9), self.coder.code_rate, marks)
+        return with_duration(placed, marks)
+
+    def seen(self, wave: np.ndarray, rate: int) -> np.ndarray:
+        if self.coder is None:
+            return relative_levels(band_levels(wave, rate, FINE))
+        return self.coder.encode(wave, rate)
+
+    @property
+    def rate(self) -> float:
+        return FINE.frame_rate if self.coder is None else self.coder.code_rate
+
+
+def annotate(
+    folder: Path,
+    config: AnnotateConfig = AnnotateConfig(),
+    coder: Coder | None = None,
+    labels: Path | None = None,
+    like: Path | None = None,
+    progress: Progress = lambda *_: None,
+) -> Annotation:
+    """Syllables of all songs in a folder: clusters, or the labels of an earlier annotation (`like`), or those
+    learnt from the songs in a table of segments (`labels`), in which every syllable of a song that it names is
+    labelled."""
+    paths = sounds_at(folder)
+    root = folder if folder.is_dir() else folder.parent
+    known = folder_labels(paths, root)
+    songs, remarks = [], []
+    for path in paths:
+        try:
+            header = header_of(path)
+        except ValueError as error:
+            remarks.append(f"{error}; its song is not annotated")
+            continue
+        parts = Path(relative(path, root)).parts
+        own = known.get(path, {"bird": parts[0] if len(parts) > 1 else "", "day": ""})
+        songs.append(Song(path, relative(path, root), own["bird"], own["day"], 0.0, header.rate))
+    if not songs:
+        raise ValueError(f"'{folder}' has no recording that can be read: {'; '.join(remarks)}")
+    rate = min(HIGHEST_RATE, *(song.rate for song in songs))
+    reading = Reading(rate, progress, remarks)
+    frames = Frames(coder)
+    if labels is not None:
+        found, repertoires = labelled(root, songs, labels, frames, config, reading), {}
+    else:
+        found, repertoires = clustered(songs, like, frames, config, reading)
+    if not found:
+        raise ValueError(f"'{folder}' has no recording that can be used: {'; '.join(remarks)}")
+    return Annotation(found, repertoires, frames.source, remarks + silent(found))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Recordings read one after the other; one that turns out bad is left out with a remark."""
+
+    rate: int
+    progress: Progress
+    remarks: list[str]
+
+    def each(self, songs: Sequence[Song], what: str, use: Callable[[Song, np.ndarray], Song]) -> list[Song]:
+        kept = []
+        for done, song in enumerate(songs, start=1):
+            try:
+                wave = read_mono(song.path, self.rate).numpy()
+                kept.append(use(replace(song, duration=len(wave) / self.rate), wave))
+            except ValueError as error:
+                self.remarks.append(f"{error}; its song is not annotated")
+            self.progress(what, done, len(songs))
+        return kept
+
+
+def clustered(
+    songs: Sequence[Song], like: Path | None, frames: Frames, config: AnnotateConfig, reading: Reading
+) -> tuple[list[Song], dict[str, Repertoire]]:
+    """Segments with the labels of clusters, or of the nearest syllable of an earlier annotation."""
+    before = {} if like is None else load_repertoires(like, frames.source)
+    embedded: dict[Path, np.ndarray] = {}
+
+    def cut(song: Song, wave: np.ndarray) -> Song:
+        marks = segment(wave, reading.rate, config.segmentation)
+        if marks:
+            embedded[song.path] = frames.embedded(wave, reading.rate, marks)
+        return replace(song, marks=marks)
+
+    found = reading.each(songs, "cutting syllables", cut)
+    repertoires: dict[str, Repertoire] = {}
+    named: dict[Path, tuple[list[str], list[float]]] = {}
+    for bird, own in by_bird(found).items():
+        own = [song for song in own if song.marks]
+        if not own:
+            continue
+        rows = np.concatenate([embedded[song.path] for song in own])
+        if like is None:
+            made = cluster(rows, config.clusters)
+            repertoires[bird] = made.repertoire
+            label, certainty = made.repertoire.labels, made.certainty
+        elif bird in before:
+            repertoires[bird] = before[bird]
+            assigned = before[bird].assign(rows)
+            label, certainty = assigned.labels, assigned.certainty
+        else:
+            reading.remarks.append(
+                f"bird '{bird}' is not in '{like}', which has {', '.join(before)}: its syllables are not labelled"
+            )
+            continue
+        ends = np.cumsum([len(song.marks) for song in own])[:-1]
+        for song, texts, sure in zip(own, np.split(label, ends), np.split(certainty, ends), strict=True):
+            named[song.path] = (texts.tolist(), sure.tolist())
+    return [with_labels(song, *named[song.path]) if song.path in named else song for song in found], repertoires
+
+
+def with_labels(song: Song, labels: Sequence[str], certainty: list[float]) -> Song:
+    marks = [(start, stop, label) for (start, stop, _), label in zip(song.marks, labels, strict=True)]
+    return replace(song, marks=marks, certainty=certainty)
+
+
+def labelled(
+    root: Path, songs: Sequence[Song], table: Path, frames: Frames, config: AnnotateConfig, reading: Reading
+) -> list[Song]:
+    """Syllables as a probe of the labelled songs finds them; the labelled songs keep their labels."""
+    given = labels_in(root, songs, table)
+    probes: dict[str, SyllableProbe] = {}
+    everyone = by_bird(songs)
+    seen: dict[str, list[np.ndarray]] = defaultdict(list)
+    marks: dict[str, list[list[Mark]]] = defaultdict(list)
+    faults: list[str] = []
+
+    def learn(song: Song, wave: np.ndarray) -> Song:
+        wrong = formats.refused(given[song.path], song.duration)
+        faults.extend(f"'{song.name}' in '{table}': {fault}" for fault in wrong)
+        seen[song.bird].append(frames.seen(wave, reading.rate))
+        marks[song.bird].append(given[song.path])
+        return replace(song, marks=sorted(given[song.path]), certainty=[1.0] * len(given[song.path]))
+
+    known = reading.each([song for song in songs if song.path in given], "learning labels", learn)
+    if faults:
+        raise ValueError("; ".join(faults))
+    for bird in seen:
+        probes[bird] = SyllableProbe(frames.rate, config.labelling).fit(seen[bird], marks[bird])
+    for bird in everyone:
+        if bird not in probes:
+            reading.remarks.append(f"bird '{bird}' has no labelled song in '{table}': its songs are not annotated")
+
+    def find(song: Song, wave: np.ndarray) -> Song:
+        made = probes[song.bird].label(frames.seen(wave, reading.rate))
+        return replace(song, marks=made.marks, certainty=made.certainty)
+
+    others = [song for song in songs if song.path not in given and song.bird in probes]
+    found = {song.path: song for song in [*known, *reading.each(others, "labelling", find)]}
+    return [found[song.path] for song in songs if song.path in found]
+
+
+def labels_in(root: Path, songs: Sequence[Song], table: Path) -> dict[Path, list[Mark]]:
+    """The labelled segments of each song that a table names."""
+    sounds = annotations.Sounds(root, [song.path for song in songs])
+    read = annotations.from_table(root, table, sounds)
+    faults = [f"'{remark.path}' in '{table}': {remark.reason}" for remark in read.remarks]
+    there = {song.path for song in songs}
+    missing = [path for path in read.segments if path not in there]
+    faults += [f"'{table}' names '{path}', which is no recording in '{root}'" for path in missing]
+    if faults:
+        raise ValueError("; ".join(faults))
+    return dict(read.segments)
+
+
+def by_bird(songs: Sequence[Song]) -> dict[str, list[Song]]:
+    found: dict[str, list[Song]] = {}
+    for song in songs:
+        found.setdefault(song.bird, []).append(song)
+    return found
+
+
+def silent(songs: Sequence[Song]) -> list[str]:
+    """A line for each day without a syllable, and for each other song without one."""
+    days = Counter((song.bird, song.day) for song in songs)
+    sung = {(song.bird, song.day) for song in songs if song.marks}
+    lines = [
+        f"day '{day}' of bird '{bird}' has no syllable in its {count} recording(s)"
+        for (bird, day), count in days.items()
+        if day and (bird, day) not in sung
+    ]
+    return lines + [
+        f"'{song.name}' has no syllable: nothing in it is as loud and as long as song"
+        for song in songs
+        if not song.marks and (not song.day or (song.bird, song.day) in sung)
+    ]
+
+
+# What is written.
+
+
+def targets(names: Sequence[str], out: Path, form: Form) -> list[Path]:
+    """The file of each recording's annotation, or the table of all."""
+    if form == "csv":
+        return [out / formats.TABLE]
+    files = [formats.WRITERS[form].beside(out / name) for name in names]
+    twice = [str(path) for path, count in Counter(files).items() if count > 1]
+    if twice:
+        raise ValueError(f"two recordings would have the annotation '{twice[0]}': give them different names")
+    return files
+
+
+def refuse_existing(folder: Path, out: Path, form: Form, others: Sequence[str]) -> None:
+    """Before anything is computed: no annotation that is there is written over."""
+    root = folder if folder.is_dir() else folder.parent
+    names = [relative(path, root) for path in sounds_at(folder)]
+    for path in [*targets(names, out, form), *(out / name for name in others)]:
+        if path.exists():
+            raise ValueError(f"'{path}' is already there: give another --out, or --replace to write it anew")
+
+
+def save(found: Annotation, out: Path, form: Form) -> list[Path]:
+    """Write the annotations, and the repertoires for songs to come."""
+    files = targets([song.name for song in found.songs], out, form)
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if form == "csv":
+        formats.write_table(files[0], {song.name: song.marks for song in found.songs})
+    else:
+        for path, song in zip(files, found.songs, strict=True):
+            formats.WRITERS[form].write(path, song.marks, song.duration, song.rate)
+    if found.repertoires:
+        save_repertoires(found.repertoires, found.source, out / REPERTOIRE)
+    return files
+
+
+def save_repertoires(repertoires: dict[str, Repertoire], source: str, path: Path) -> None:
+    arrays: dict[str, Any] = {"birds": np.array(list(repertoires)), "source": np.array(source)}
+    for number, own in enumerate(repertoires.values()):
+        parts = zip(ARRAYS, (own.mean, own.components, own.points, own.labels), strict=True)
+        arrays |= {f"{name}_{number}": array for name, array in parts}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    with written_aside(path) as aside:
+        aside.write_bytes(buffer.getvalue())
+
+
+def load_repertoires(folder: Path, source: str) -> dict[str, Repertoire]:
+    """The repertoire of each bird from an earlier annotation."""
+    path = folder / REPERTOIRE if folder.is_dir() else folder
+    if not path.is_file():
+        raise ValueError(f"there is no '{path}': give the --out of an earlier annotation with clusters")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            made = str(arrays["source"])
+            found = {
+                str(bird): Repertoire(*(arrays[f"{name}_{number}"] for name in ARRAYS))
+                for number, bird in enumerate(arrays["birds"])
+            }
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"'{path}' is no repertoire that can be read ({error}): annotate those songs again"
+        ) from None
+    if made != source:
+        raise ValueError(f"'{path}' was made of {made} frames, these are {source}: use the same run for both")
+    return found

@@ -1,0 +1,103 @@
+"""Songs of a model of sequences: it draws codes, which the run that it was trained on decodes to sound."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from sonarium.features.contract import PictureFrontEnd
+from sonarium.models.contract import Decoder, FeatureLearner, FrameEncoder, SequenceSampler
+from sonarium.runs.build import Remark, check_upstream, open_learner
+from sonarium.worlds.contract import PLURAL
+
+ROUNDS = 32
+"""Rounds of Griffin and Lim's algorithm."""
+LONGEST = 600.0
+"""Most seconds of a song."""
+
+
+@dataclass(frozen=True)
+class Singer:
+    """A model of sequences of codes, and what makes sound of them."""
+
+    model: str
+    sampler: SequenceSampler
+    decoder: Decoder
+    front: PictureFrontEnd
+    framed: bool
+    """Whether the decoder takes all frames of a clip at once, or one code at a time, for a piece of sound."""
+    rate: int
+    frame_rate: float
+    """Codes a second."""
+    device: str
+
+    @torch.no_grad()
+    def sing(
+        self, songs: int, seconds: float, generator: torch.Generator, temperature: float = 1.0
+    ) -> Float[np.ndarray, "song time"]:
+        """Songs of this length; a temperature below 1 keeps to what is likely, above 1 strays from it."""
+        if not (temperature > 0 and 0 < seconds <= LONGEST):
+            raise ValueError(
+                f"seconds={seconds}, temperature={temperature}: give numbers above 0, and at most {LONGEST:g} s"
+            )
+        samples = max(round(seconds * self.rate), self.front.window_length)
+        frames = max(1, -int(-samples * self.frame_rate // self.rate))
+        codes = self.sampler.sample_frames(songs, frames, generator, temperature)
+        return self.sound(codes.float(), samples, generator)
+
+    @torch.no_grad()
+    def sound(
+        self, codes: Float[Tensor, "song step code"], samples: int, generator: torch.Generator
+    ) -> Float[np.ndarray, "song time"]:
+        """What codes sound like, by Griffin and Lim's algorithm."""
+        features = self.decoded(codes)
+        length = max(round(codes.shape[1] * self.rate / self.frame_rate), samples)
+        # Pieces that meet may share a moment, or leave one out: their frames are not as many as those of all.
+        flat = rearrange(features, "song channel row frame -> song (channel row) frame")
+        fitting = functional.interpolate(flat, size=self.front.shape(length)[2], mode="linear")
+        waves = self.front.invert(fitting.unflatten(1, features.shape[1:3]), length, ROUNDS, generator)
+        return waves[:, :samples].float().cpu().numpy()
+
+    def decoded(self, codes: Float[Tensor, "song step code"]) -> Float[Tensor, "song channel row frame"]:
+        if self.framed:
+            return self.decoder.decode(codes)
+        pieces = self.decoder.decode(rearrange(codes, "song step code -> (song step) 1 code"))
+        return rearrange(
+            pieces, "(song piece) channel row frame -> song channel row (piece frame)", song=len(codes)
+        )
+
+
+def open_singer(folder: Path, device: str = "cpu", remark: Remark = lambda _: None) -> Singer:
+    """The model of a run folder, with the run upstream of it; what they were trained on is not needed."""
+    plan, learner, _ = open_learner(folder, remark)
+    if not isinstance(learner, SequenceSampler) or plan.upstream is None:
+        raise ValueError(
+            f"'{folder}' holds a {plan.model}, which draws no sequences of codes: give the run of a model of "
+            "sequences, trained with --codes; `sonarium sample` draws single clips"
+        )
+    check_upstream(plan.upstream)
+    below, voice, signal = open_learner(Path(plan.upstream.run), remark)
+    where = f"'{plan.upstream.run}', upstream of '{folder}',"
+    if not (isinstance(voice, Decoder) and isinstance(voice, FeatureLearner)) or signal.rate is None:
+        raise ValueError(
+            f"{where} holds a {below.model} of {PLURAL[signal.kind]}, which cannot decode codes to sound: train "
+            "the model of sequences on the codes of an autoencoder of sound"
+        )
+    front = voice.front
+    if not isinstance(front, PictureFrontEnd) or not front.invertible:
+        raise ValueError(f"{where} has a front end that cannot be inverted to sound; one with a shorter --hop may")
+    return Singer(
+        plan.model,
+        learner.to(device),
+        voice.to(device),
+        front,
+        isinstance(voice, FrameEncoder),
+        signal.rate,
+        plan.upstream.frame_rate,
+        device,
+    )

@@ -1,0 +1,94 @@
+"""Which clips of the training split are trained on, by their factors, and how often each is drawn."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sonarium.worlds.contract import Factor, World
+
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+CONDITION = re.compile(r"(?P<factor>[^=!]+)(?P<sign>!?=)(?P<value>.+)")
+
+
+def selected(world: World, index: Int[Tensor, " clip"], only: Sequence[str]) -> Int[Tensor, " chosen"]:
+    """The clips that meet every condition, such as `day=65` or `bird!=bird-2`; of one factor with `=`, any."""
+    if not only or not len(index):
+        return index
+    values = world.factor_values(index)
+    any_of: dict[int, Tensor] = {}
+    kept = torch.ones(len(index), dtype=torch.bool)
+    for condition in only:
+        parts = CONDITION.fullmatch(condition)
+        if parts is None:
+            raise ValueError(f"only={condition!r}: give a factor and a value, such as day=65 or bird!=2")
+        column, factor = factor_of(world, parts["factor"], "only")
+        met = having(factor, values[:, column], parts["value"])
+        if parts["sign"] == "=":
+            any_of[column] = any_of.get(column, torch.zeros_like(met)) | met
+        else:
+            kept &= ~met
+    for met in any_of.values():
+        kept &= met
+    if not kept.any():
+        raise ValueError(f"only={' '.join(only)}: no clip of the training split is left; give other values")
+    return index[kept]
+
+
+def factor_of(world: World, name: str, flag: str) -> tuple[int, Factor]:
+    """The column of a factor, and the factor."""
+    names = [factor.name for factor in world.factors]
+    if name not in names:
+        raise ValueError(
+            f"{flag}: no factor of {world.name} is called '{name}': choose one of {', '.join(names) or 'none'}"
+        )
+    return names.index(name), world.factors[names.index(name)]
+
+
+def having(factor: Factor, values: Float[Tensor, " clip"], wanted: str) -> Bool[Tensor, " clip"]:
+    """Which clips have a value: by its name, or by the number in it."""
+    number = number_in(wanted)
+    if not factor.discrete:
+        if number is None:
+            raise ValueError(f"only: {factor.name}={wanted}: give a number")
+        return torch.isclose(values.double(), torch.tensor(number, dtype=torch.float64))
+    named = [at for at, value in enumerate(factor.values) if value == wanted]
+    plain = NUMBER.fullmatch(wanted) is not None
+    found = named or [at for at, value in enumerate(factor.values) if plain and number_in(str(value)) == number]
+    if not found:
+        some = ", ".join(map(str, factor.values[:10]))
+        raise ValueError(f"only: no {factor.name} is called '{wanted}': choose one of {some}")
+    return torch.isin(values.long(), torch.tensor(found))
+
+
+def number_in(text: str) -> float | None:
+    """The one number in a name, as in `day 65`."""
+    found = NUMBER.findall(text)
+    return float(found[0]) if len(found) == 1 else None
+
+
+def chances(
+    world: World, index: Int[Tensor, " clip"], name: str, power: float
+) -> Float[np.ndarray, " clip"] | None:
+    """How often each clip is drawn, in proportion to a power of its factor's number; clips without a number are
+    not drawn. None where all are equal."""
+    if not name:
+        return None
+    column, factor = factor_of(world, name, "weight_by")
+    values = world.factor_values(index)[:, column].double().numpy()
+    if factor.discrete:
+        numbers = np.array([np.nan if (one := number_in(str(value))) is None else one for value in factor.values])
+        values = numbers[values.astype(int)]
+    known = np.isfinite(values)
+    if not known.any() or (values[known] <= 0).any():
+        raise ValueError(
+            f"weight_by={name}: the clips have no numbers above 0, such as ages, by which to weight them; choose "
+            "another factor"
+        )
+    # Relative to the largest, so that no power overflows.
+    weights = np.zeros(len(values))
+    weights[known] = np.exp(power * (np.log(values[known]) - np.log(values[known].max())))
+    return weights / weights.sum()

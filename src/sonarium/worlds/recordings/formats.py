@@ -1,0 +1,254 @@
+"""Segments in the files of other programs, read and written: evsonganaly's .not.mat, Praat's TextGrid (Boersma and
+Weenink), Raven's selection table, Audacity's label track, and a table segments.csv for a whole folder.
+
+What is written is read back as it was, to the last bit; only .not.mat, which counts in milliseconds, may round the
+last of the 53 bits.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from sonarium.files import write_whole, written_aside
+from sonarium.worlds.contract import Mark
+
+NOTMAT = ".not.mat"
+TEXTGRID = ".TextGrid"
+RAVEN = ".selections.txt"
+AUDACITY = ".txt"
+TABLE = "segments.csv"
+UNLABELLED = "segment"
+"""The label of segments of which only onset and offset are known."""
+RAVEN_BAND = (0.0, 10_000.0)
+"""Hz between which a selection is drawn in Raven."""
+RAVEN_LABELS = ("annotation", "label", "species", "species code", "type", "name", "syllable", "call type")
+"""Columns of a selection table that may hold the label; the first that a table has is used."""
+TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(<exists>|<absent>|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?!\S)')
+"""Texts in quotation marks and numbers that stand alone; all else in a TextGrid is for the reader."""
+
+
+def refused(marks: Iterable[Mark], duration: float | None = None, slack: float = 0.001) -> list[str]:
+    """What is wrong with segments: those that overlap, lie outside the recording, have no length or no label."""
+    faults, kept = [], []
+    for start, stop, label in marks:
+        where = f"segment '{label}' from {start:g} to {stop:g} s"
+        if not (math.isfinite(start) and math.isfinite(stop) and start < stop):
+            faults.append(f"{where} has no length: let it end after it begins")
+        elif start < 0 or (duration is not None and stop > duration + slack):
+            lasts = "" if duration is None else f", which lasts {duration:.3f} s"
+            faults.append(f"{where} lies outside the recording{lasts}: correct its times")
+        elif not label.strip():
+            faults.append(f"{where} has no label: name it")
+        else:
+            kept.append((start, stop, label))
+    for (start, stop, label), (other, end, name) in pairwise(sorted(kept)):
+        if other < stop - slack:
+            faults.append(
+                f"segments '{label}' from {start:g} to {stop:g} s and '{name}' from {other:g} to {end:g} s "
+                "overlap: let one end before the next begins"
+            )
+    return faults
+
+
+# Readers: the segments in one file.
+
+
+def lines_of(path: Path) -> str:
+    """The text of a file, in UTF-8 or as its byte order mark says."""
+    try:
+        content = path.read_bytes()
+        marked = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+        return content.decode("utf-16" if marked else "utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, str(error)) from None
+
+
+def unreadable(path: Path, why: str) -> ValueError:
+    return ValueError(f"has an annotation that cannot be read ('{path.name}': {why})")
+
+
+def read_textgrid(path: Path) -> list[Mark]:
+    """The intervals with a text of all interval tiers, of Praat's long and short text formats."""
+    tokens = [match[2] or match[1].replace('""', '"') for match in TOKEN.finditer(lines_of(path))]
+    try:
+        if tokens[:2] != ["ooTextFile", "TextGrid"]:
+            raise ValueError("it does not begin as a TextGrid in Praat's text format")
+        at, marks = 6, []
+        for _ in range(int(tokens[5]) if tokens[4] == "<exists>" else 0):
+            kind, count, width = tokens[at], int(tokens[at + 4]), 3 if tokens[at] == "IntervalTier" else 2
+            rows, at = tokens[at + 5 : at + 5 + width * count], at + 5 + width * count
+            if len(rows) < width * count:
+                raise ValueError("it is cut short")
+            if kind == "IntervalTier":
+                rows = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+                marks += [(float(start), float(stop), text.strip()) for start, stop, text in rows if text.strip()]
+        return marks
+    except IndexError:
+        raise unreadable(path, "it is cut short") from None
+    except ValueError as error:
+        raise unreadable(path, str(error)) from None
+
+
+def read_raven(path: Path) -> list[Mark]:
+    """The selections of Raven's table, each once: it has a line for every view of the sound."""
+    try:
+        rows = list(csv.reader(lines_of(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
+        heading = [name.strip().lower() for name in rows[0]] if rows else []
+        for name in ("begin time (s)", "end time (s)"):
+            if name not in heading:
+                raise ValueError(f"it has no column {name.title()}")
+        label = next((heading.index(name) for name in RAVEN_LABELS if name in heading), None)
+        number = heading.index("selection") if "selection" in heading else None
+        found: dict[str, Mark] = {}
+        for at, row in enumerate(filter(None, rows[1:])):
+            start, stop = (float(row[heading.index(name)]) for name in ("begin time (s)", "end time (s)"))
+            text = UNLABELLED if label is None else row[label].strip()
+            found.setdefault(row[number] if number is not None else str(at), (start, stop, text))
+        return list(found.values())
+    except IndexError:
+        raise unreadable(path, "a line has fewer fields than the heading") from None
+    except ValueError as error:
+        raise unreadable(path, str(error)) from None
+
+
+def read_audacity(path: Path) -> list[Mark]:
+    """The labels of Audacity's track: start, end and text, and perhaps a line with frequencies, which begins with
+    a backslash."""
+    try:
+        rows = [line.split("\t") for line in lines_of(path).splitlines() if line.strip() and line[0] != "\\"]
+        return [(float(row[0]), float(row[1]), row[2].strip() if len(row) > 2 else "") for row in rows]
+    except (IndexError, ValueError) as error:
+        raise unreadable(path, f"a label has a start, an end and a text, apart by tabs: {error}") from None
+
+
+def like_raven(path: Path) -> bool:
+    return "begin time (s)" in first_line(path)
+
+
+def like_audacity(path: Path) -> bool:
+    """Two numbers apart by a tab."""
+    return re.match(r"\s*[-+.\d][\d.eE+-]*\t[-+.\d][\d.eE+-]*(\t|$)", first_line(path)) is not None
+
+
+def first_line(path: Path) -> str:
+    try:
+        return lines_of(path).partition("\n")[0].strip("\r").lower()
+    except ValueError:
+        return ""
+
+
+# Writers: one file beside each recording, or a table of all.
+
+
+def write_notmat(path: Path, marks: Sequence[Mark], duration: float, rate: int) -> None:
+    """evsonganaly's MATLAB 5 file: milliseconds, and one character a syllable."""
+    from scipy.io import savemat
+
+    for start, stop, label in marks:
+        if len(label) != 1:
+            raise ValueError(
+                f"'{path}': the label '{label}' from {start:g} to {stop:g} s has {len(label)} characters, "
+                ".not.mat holds one: choose another format, or rename it"
+            )
+    content = {
+        "Fs": float(rate),
+        "fname": path.name.removesuffix(NOTMAT),
+        "labels": "".join(label for *_, label in marks),
+        "onsets": np.array([milliseconds(start) for start, _, _ in marks]).reshape(-1, 1),
+        "offsets": np.array([milliseconds(stop) for _, stop, _ in marks]).reshape(-1, 1),
+    }
+    with written_aside(path) as aside, aside.open("wb") as file:
+        savemat(file, content)
+
+
+def milliseconds(seconds: float) -> float:
+    """The number that a thousandth of is these seconds, or as near as there is one."""
+    near = seconds * 1000
+    return min(
+        (near, np.nextafter(near, 0), np.nextafter(near, np.inf)), key=lambda one: abs(one / 1000 - seconds)
+    )
+
+
+def write_textgrid(path: Path, marks: Sequence[Mark], duration: float, rate: int) -> None:
+    """Praat's long text format, one tier; what lies between segments is an interval without text."""
+    end = max([duration, *(stop for _, stop, _ in marks)])
+    intervals, before = [], 0.0
+    for start, stop, label in marks:
+        if start > before:
+            intervals.append((before, start, ""))
+        if start < before:
+            raise ValueError(
+                f"'{path}': the segment '{label}' begins at {start:g} s, in another: a tier holds none"
+            )
+        intervals.append((start, stop, label))
+        before = stop
+    if before < end or not intervals:
+        intervals.append((before, end, ""))
+    head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end!r}"]
+    head += ["tiers? <exists>", "size = 1", "item []:", "    item [1]:", '        class = "IntervalTier"']
+    head += ['        name = "syllables"', "        xmin = 0", f"        xmax = {end!r}"]
+    head.append(f"        intervals: size = {len(intervals)}")
+    for number, (start, stop, label) in enumerate(intervals, start=1):
+        text = label.replace('"', '""')
+        head += [f"        intervals [{number}]:", f"            xmin = {float(start)!r}"]
+        head += [f"            xmax = {float(stop)!r}", f'            text = "{text}"']
+    write_whole(path, "\n".join(head) + "\n")
+
+
+def write_raven(path: Path, marks: Sequence[Mark], duration: float, rate: int) -> None:
+    """A selection table of one view."""
+    names = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)")
+    lines = ["\t".join((*names, "Low Freq (Hz)", "High Freq (Hz)", "Annotation"))]
+    low, high = RAVEN_BAND[0], min(RAVEN_BAND[1], rate / 2)
+    for number, (start, stop, label) in enumerate(marks, start=1):
+        fields = (number, "Spectrogram 1", 1, repr(float(start)), repr(float(stop)), low, high, plain(label, path))
+        lines.append("\t".join(map(str, fields)))
+    write_whole(path, "\n".join(lines) + "\n")
+
+
+def write_audacity(path: Path, marks: Sequence[Mark], duration: float, rate: int) -> None:
+    """A label track."""
+    lines = [f"{float(start)!r}\t{float(stop)!r}\t{plain(label, path)}\n" for start, stop, label in marks]
+    write_whole(path, "".join(lines))
+
+
+def plain(label: str, path: Path) -> str:
+    if "\t" in label or len(label.splitlines()) > 1:
+        raise ValueError(f"'{path}': the label {label!r} holds a tab or a new line: rename it, or choose csv")
+    return label
+
+
+def write_table(path: Path, marks: Mapping[str, Sequence[Mark]]) -> None:
+    """A row for each segment of all recordings."""
+    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("file", "onset", "offset", "label"))
+        for name, own in marks.items():
+            writer.writerows((name, repr(float(start)), repr(float(stop)), label) for start, stop, label in own)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How a file beside a recording is named and written."""
+
+    ending: str
+    whole_name: bool
+    """Whether the ending follows the recording's whole name, or takes the place of its own ending."""
+    write: Callable[[Path, Sequence[Mark], float, int], None]
+
+    def beside(self, sound: Path) -> Path:
+        return sound.with_name((sound.name if self.whole_name else sound.stem) + self.ending)
+
+
+WRITERS = {
+    "notmat": Writer(NOTMAT, True, write_notmat),
+    "textgrid": Writer(TEXTGRID, False, write_textgrid),
+    "raven": Writer(RAVEN, False, write_raven),
+    "audacity": Writer(AUDACITY, False, write_audacity),
+}
