@@ -1,5 +1,7 @@
 """Actions of a world model: from tracks, labels and time to numbers of each token."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from contracts.small import Ramps
@@ -27,6 +29,7 @@ def test_a_name_is_completed_by_its_place_in_the_world():
 
 def test_tracks_are_averaged_over_each_token_and_scaled():
     own, batch = actions("time", "half"), WORLD.whole(torch.arange(4))
+    assert batch.tracks is not None
     frames = batch.tracks.double()
     for _ in own.see([batch], 2):
         pass
@@ -76,8 +79,6 @@ def test_actions_that_a_world_does_not_have_are_refused(act, said):
 
 
 def test_clips_without_the_tracks_are_refused():
-    from dataclasses import replace
-
     batch = replace(WORLD.whole(torch.arange(2)), tracks=None)
     with pytest.raises(ValueError, match="use the world that the model was trained on"):
         actions("time")(batch, 2)

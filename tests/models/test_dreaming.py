@@ -9,6 +9,7 @@ import torch
 from contracts.small import dreaming as smaller
 from stub_engine import StubEngine
 
+from sonarium.features.tokens import LogMelTokens
 from sonarium.models.contrast import ContrastConfig, contrast
 from sonarium.models.dreaming import Dreaming, DreamingConfig, default
 from sonarium.models.objectives import Dream, Heard, alike, correlation, kl
@@ -64,7 +65,7 @@ def test_observations_compete_for_a_fixed_predicted_state(critic):
     objective = own.objective
     assert isinstance(objective, Dream)
     _, terms = objective(found, own.dynamics, StubEngine(1))
-    tilde = objective.tilde.network
+    tilde: Any = objective.tilde.network
     keys = objective.critic(found.target)
     z, ahead = found.rollout.z, []
     for k in range(4):
@@ -329,6 +330,7 @@ def test_forecasts_go_on_from_the_end_and_differ_only_by_their_noise():
     torch.testing.assert_close(made[0, :, 0, :8], expected)
     features = own.decode(made[0])
     assert features.shape == (CLIPS, 1, 8, 8)
+    assert isinstance(own.front, LogMelTokens)
     assert own.front.invert(features, 4 * 256, 2).isfinite().all()
 
 

@@ -1,5 +1,7 @@
 """A world model from the command line: of a folder of recordings, and of the codes of a run."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_run_knows_where_its_actions_are(folder):
-    learner = open_run(folder / "heard").learner
+    learner: Any = open_run(folder / "heard").learner
     assert [(one.name, one.source, one.size) for one in learner.actions.actions] == [
         ("word", "label", 3),
         ("elapsed", "time", 1),
@@ -49,7 +51,7 @@ def test_sound_becomes_states_and_futures(folder, name):
 
 
 def test_futures_are_heard(folder):
-    learner = open_run(folder / "heard").learner.eval()
+    learner: Any = open_run(folder / "heard").learner.eval()
     waves = 0.1 * torch.randn(2, 3000, generator=torch.Generator().manual_seed(0))
     codes = learner.forecast(waves, 4, 3, torch.Generator().manual_seed(1))
     assert codes.shape == (3, 2, 4, 14)

@@ -298,7 +298,9 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         if not burn:
             return self.dynamics.observe(embedded, actions, noise)
         if self.config.dynamics.dynamics == "transformer":
-            return self.dynamics.observe(embedded, actions, noise).since(burn)
+            # It has no state to begin with, and attends to the burn-in itself.
+            heard = torch.cat([embedded[:, :burn].detach(), embedded[:, burn:]], 1)
+            return self.dynamics.observe(heard, actions, noise).since(burn)
         with torch.no_grad():
             past = self.dynamics.observe(embedded[:, :burn], actions[:, :burn], noise[:, :burn])
         state = (past.h[:, -1].to(weight), past.z[:, -1].to(weight))

@@ -55,6 +55,12 @@ class Latent(ABC):
         """Kullback-Leibler divergence in nats, summed over the variables."""
 
     @abstractmethod
+    def halves(
+        self, one: Float[Tensor, "*rows raw"], other: Float[Tensor, "*rows raw"]
+    ) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
+        """The divergence twice: with gradients into the first alone, and into the other alone."""
+
+    @abstractmethod
     def entropy(self, raw: Float[Tensor, "*rows raw"]) -> Float[Tensor, "*rows"]:
         """In nats, summed over the variables."""
 
@@ -126,6 +132,12 @@ class Categorical(Latent):
         own = self.logs(one)
         return (own.exp() * (own - self.logs(other))).sum((-2, -1))
 
+    def halves(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        own, its = self.logs(one), self.logs(other)
+        still, shares = own.detach(), own.exp()
+        first = (shares * (own - its.detach())).sum((-2, -1))
+        return first, (shares.detach() * (still - its)).sum((-2, -1))
+
     def entropy(self, raw: Tensor) -> Tensor:
         own = self.logs(raw)
         return -(own.exp() * own).sum((-2, -1))
@@ -175,6 +187,9 @@ class Gaussian(Latent):
         ratio = spread / width
         each = (ratio.square() + ((mean - centre) / width).square() - 1) / 2 - ratio.log()
         return each.sum(-1)
+
+    def halves(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        return self.divergence(one, other.detach()), self.divergence(one.detach(), other)
 
     def entropy(self, raw: Tensor) -> Tensor:
         return (self.moments(raw)[1].log() + 0.5 * (1 + log(2 * pi))).sum(-1)

@@ -134,8 +134,7 @@ def kl(
 ) -> Float[Tensor, "*rows"]:
     """The divergence of posterior and prior of each token, in value; of its gradient the fraction `balance` goes
     to the prior, the rest to the posterior. Tokens below the free nats have none."""
-    to_prior = latent.divergence(posterior.detach(), prior)
-    to_posterior = latent.divergence(posterior, prior.detach())
+    to_posterior, to_prior = latent.halves(posterior, prior)
     return balance * to_prior.clamp(min=free) + (1 - balance) * to_posterior.clamp(min=free)
 
 
