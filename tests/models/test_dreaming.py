@@ -77,16 +77,12 @@ def test_observations_compete_for_a_fixed_predicted_state(critic):
             state = z if not k else z.view(CLIPS, TOKENS - k, 2, 3).softmax(-1).flatten(2)
         else:
             shaped = keys
+        every = torch.cat([shaped[other, : int(found.counts[other])] for other in range(CLIPS)])
         losses = []
         for clip in range(CLIPS):
             for t in range(k, int(found.counts[clip])):
-                own_score = state[clip, t - k] @ shaped[clip, t]
-                scores = [
-                    state[clip, t - k] @ shaped[other, s]
-                    for other in range(CLIPS)
-                    for s in range(int(found.counts[other]))
-                ]
-                losses.append(torch.stack(scores).logsumexp(0) - own_score)
+                scores = every @ state[clip, t - k]
+                losses.append(scores.logsumexp(0) - state[clip, t - k] @ shaped[clip, t])
         ahead.append(torch.stack(losses).mean())
     torch.testing.assert_close(terms["contrast/loss"], ahead[0])
     torch.testing.assert_close(terms["contrast/loss_ahead"], torch.stack(ahead[1:]).mean())
@@ -276,8 +272,9 @@ def test_what_lies_behind_the_end_of_a_clip_is_not_learnt_from():
     assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
 
 
-def test_the_burn_in_is_heard_and_not_learnt_from():
-    own = learner(changed(top={"burn_in": 4}))
+@pytest.mark.parametrize("dynamics", [{}, {"dynamics": "transformer", "posterior": "obs", "heads": 2}])
+def test_the_burn_in_is_heard_and_not_learnt_from(dynamics):
+    own = learner(changed(top={"burn_in": 4}, dynamics=dynamics, objective={"kl_ahead": not dynamics}))
     found = heard(own)
     assert found.target.shape[1] == TOKENS - 4 and found.counts.tolist() == [TOKENS - 4] * CLIPS
     embedded = torch.randn(CLIPS, TOKENS, TINY.embedding, dtype=torch.double, requires_grad=True)
