@@ -17,7 +17,7 @@ from sonarium.features.tokens import TokensConfig
 from sonarium.models.dreaming import Dreaming, DreamingConfig
 from sonarium.models.objectives import ObjectiveConfig
 from sonarium.models.rssm import RSSM, DynamicsConfig, Rollout
-from sonarium.training.engine import FabricEngine, Precision
+from sonarium.training.engine import FabricEngine, Precision, native_precisions
 from sonarium.worlds.contract import Batch, Signal
 
 CLIPS, TOKENS, EMBEDDING, NUMBERS = 16, 64, 256, 160
@@ -27,26 +27,17 @@ CLOSE = 1e-3
 
 
 def cases(repeats: int = 5) -> list[dict]:
-    device = FabricEngine("auto", "32", 0).device
     found = [loop("exact", "32", repeats)]
     work = f"B{CLIPS} T{TOKENS}, forward, backward and Adam"
-    if halves(device):
+    if "bf16" in native_precisions():
         found.append(loop("bf16", "bf16", repeats))
     naive = updating("plain", "all", "32")
     for overshoot, name in (("all", "all steps"), ("one", "one step")):
-        precisions: tuple[Precision, ...] = ("32", "bf16") if halves(device) else ("32",)
-        for precision in precisions:
+        for precision in native_precisions():
             ours_s, peer_s = interleaved(updating("fast", overshoot, precision), naive, repeats)
             kind = "fp32" if precision == "32" else precision
             found.append(case(f"update, {name}, {kind}", work, "plain loop, all steps, fp32", ours_s, peer_s))
     return found
-
-
-def halves(device: torch.device) -> bool:
-    """Whether products in 16 bits are done by the processor, and not by a program."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def loop(name: str, precision: Precision, repeats: int) -> dict:
