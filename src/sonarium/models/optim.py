@@ -95,20 +95,3 @@ class ScheduleConfig:
                 "--warmup-steps"
             )
         return ScheduleConfig(self.schedule, self.warmup_steps, steps)
-
-
-class StepCount:
-    """Steps done of a schedule: saved with the optimisers, so that a run which begins with the weights of another
-    begins its schedule anew."""
-
-    def __init__(self) -> None:
-        self.done = 0
-
-    def state_dict(self) -> dict[str, int]:
-        return {"done": self.done}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        done = state["done"]
-        if type(done) is not int or done < 0:
-            raise ValueError(f"the steps done are {done!r:.60}, expected a whole number of at least 0")
-        self.done = done

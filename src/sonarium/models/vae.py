@@ -81,6 +81,9 @@ class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer
     def prepare(self, source: Source, engine: Engine) -> None:
         self.front.fit_batches(source.preview(engine.progress))
 
+    def restart(self) -> None:
+        self.updates.zero_()
+
     def parts(self) -> dict[str, Stateful]:
         return {"autoencoder": self.optimiser, **self.penalty.parts()}
 

@@ -191,6 +191,9 @@ class CPC(Learner, FeatureLearner, FrameEncoder):
     def prepare(self, source: Source, engine: Engine) -> None:
         self.front.fit_batches(source.preview(engine.progress))
 
+    def restart(self) -> None:
+        self.updates.zero_()
+
     def parts(self) -> dict[str, Stateful]:
         return {"adam": self.optimiser}
 
