@@ -128,6 +128,7 @@ def network(given: int, hidden: int, made: int) -> nn.Sequential:
 
 class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
     front: LogMelTokens | CodeTokens
+    updates: Tensor
 
     def __init__(self, config: DreamingConfig, signal: Signal):
         super().__init__()

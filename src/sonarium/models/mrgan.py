@@ -171,6 +171,7 @@ def deceived(odds: Float[Tensor, " clip"]) -> Float[Tensor, ""]:
 
 class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser):
     front: Spectrogram
+    updates: Tensor
 
     def __init__(self, config: MRGANConfig, signal: Signal):
         super().__init__()

@@ -64,6 +64,7 @@ class VAEConfig:
 
 class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer):
     front: PictureFrontEnd
+    updates: Tensor
     # The prior has standard deviation 1; means that vary by .1 carry about .005 nats.
     dead_below: float = 0.1
 

@@ -131,6 +131,7 @@ class Predictors(nn.Module):
 
 class CPC(Learner, FeatureLearner, FrameEncoder):
     front: Waveform
+    updates: Tensor
 
     def __init__(self, config: CPCConfig, signal: Signal):
         super().__init__()
