@@ -89,7 +89,7 @@ def test_observations_compete_for_a_fixed_predicted_state(critic):
 
 
 def test_predictions_are_open_loop():
-    """The prediction of k tokens ahead changes with what was heard up to there, and with nothing after it."""
+    """The prediction of k tokens ahead changes with what was observed up to there, and with nothing after it."""
     own = learner(ALL)
     found = observed(own)
     objective = own.objective
@@ -130,9 +130,9 @@ def test_the_predictor_is_linear_and_apart_from_the_prior():
 def test_gradients_reach_the_encoder_from_both_sides():
     own = learner(ALL)
     found = observed(own)
-    heard_side = replace(found, target=found.target.detach())
-    shown_side = replace(found, rollout=Rollout(*(part.detach() for part in vars(found.rollout).values())))
-    for side in (heard_side, shown_side):
+    input_side = replace(found, target=found.target.detach())
+    target_side = replace(found, rollout=Rollout(*(part.detach() for part in vars(found.rollout).values())))
+    for side in (input_side, target_side):
         _, terms = own.objective(side, own.dynamics, StubEngine(1))
         for name in ("contrast/loss", "contrast/loss_ahead"):
             assert any(one.startswith("encoder") for one in gradients(terms[name], own)), name
@@ -147,8 +147,8 @@ def test_the_two_views_are_augmented_independently():
     assert other is not None
     assert not torch.equal(one, other) and torch.equal(one, again) and not torch.equal(one, third)
     single = learner(changed(augmentation={"views": 1}))
-    heard_view, shown = single.views(features, counts, StubEngine(0))
-    assert shown is None and torch.equal(heard_view, single.front.tokens(features))
+    given, other = single.views(features, counts, StubEngine(0))
+    assert other is None and torch.equal(given, single.front.tokens(features))
 
 
 def test_balancing_divides_the_gradient_and_not_the_value():
@@ -273,7 +273,7 @@ def test_what_lies_behind_the_end_of_a_clip_is_not_learnt_from():
 
 
 @pytest.mark.parametrize("dynamics", [{}, {"dynamics": "transformer", "posterior": "obs", "heads": 2}])
-def test_the_burn_in_is_heard_and_not_learnt_from(dynamics):
+def test_the_burn_in_is_observed_and_not_learnt_from(dynamics):
     own = learner(changed(top={"burn_in": 4}, dynamics=dynamics, objective={"kl_ahead": not dynamics}))
     found = observed(own)
     assert found.target.shape[1] == TOKENS - 4 and found.counts.tolist() == [TOKENS - 4] * CLIPS
