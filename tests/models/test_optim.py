@@ -1,6 +1,8 @@
 """Adam as configured, and learning-rate schedules against their formulas."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -64,3 +66,27 @@ def test_adam_takes_every_setting(fused):
     (group,) = adam.param_groups
     expected = {"lr": 0.1, "betas": (0.5, 0.7), "eps": 1e-4, "weight_decay": 0.2, "amsgrad": True}
     assert {name: group[name] for name in expected} == expected and bool(group["fused"]) == fused
+
+
+def test_steps_are_those_of_torch():
+    given = torch.randn(3, 4)
+    ours, theirs = given.clone().requires_grad_(), given.clone().requires_grad_()
+    config = AdamConfig(weight_decay=0.1, amsgrad=True)
+    optimisers = config.build([ours]), torch.optim.Adam([theirs], weight_decay=0.1, amsgrad=True)
+    for step in range(5):
+        for optimiser, weights in zip(optimisers, (ours, theirs), strict=True):
+            optimiser.zero_grad()
+            (weights.sin() * (step + 1)).sum().backward()
+            optimiser.step()
+    assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, given)
+
+
+def test_a_step_does_not_import_the_compiler():
+    story = (
+        "import sys, torch; from sonarium.models.optim import AdamConfig; weights = torch.ones(2, requires_grad=True);"
+        "adam = AdamConfig().build([weights]); adam.zero_grad(); weights.sum().backward(); adam.step();"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", story], check=True, capture_output=True, text=True).stdout
+    assert told == "False\n"

@@ -3,6 +3,7 @@
 A schedule is a function of the number of steps done, so a resumed run goes on as an unbroken one.
 """
 
+import inspect
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,14 @@ import torch
 from torch import nn
 
 from sonarium.config import Range, check_ranges
+
+
+class Adam(torch.optim.Adam):
+    """Adam without what shields it from torch's compiler: it would import the compiler, which takes seconds."""
+
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,9 @@ class AdamConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
 
-    def build(self, parameters: Iterable[nn.Parameter], fused: bool = False) -> torch.optim.Adam:
+    def build(self, parameters: Iterable[nn.Parameter], fused: bool = False) -> Adam:
         """Adam over these parameters; `fused` updates all of them in one kernel."""
-        return torch.optim.Adam(
+        return Adam(
             parameters,
             self.learning_rate,
             (self.beta1, self.beta2),

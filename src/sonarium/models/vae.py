@@ -33,6 +33,7 @@ from sonarium.models.contract import (
     Traversal,
 )
 from sonarium.models.describing import describe_numbers
+from sonarium.models.optim import Adam
 from sonarium.models.penalties import BetaConfig, PenaltyConfig, Posterior, log_normal
 from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal
@@ -77,7 +78,7 @@ class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer
         self.minimum_batch_size = self.penalty.minimum_batch_size
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         own = [*self.encoder.parameters(), *self.decoder.parameters()]
-        self.optimiser = torch.optim.Adam(own, config.learning_rate)
+        self.optimiser = Adam(own, config.learning_rate)
 
     def prepare(self, source: Source, engine: Engine) -> None:
         self.front.fit_batches(source.preview(engine.progress))
