@@ -16,11 +16,9 @@ from sonarium.config import Range, check_ranges
 
 
 class Adam(torch.optim.Adam):
-    """Adam without what shields it from torch's compiler: it would import the compiler, which takes seconds."""
+    """Adam that is made without torch's compiler: it takes seconds to import, and what opens a run never steps."""
 
     add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
-    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
-    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
 
 
 @dataclass(frozen=True)
