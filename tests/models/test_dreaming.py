@@ -318,8 +318,10 @@ def test_codes_are_causal_and_of_the_form_that_is_asked_for():
 
 def test_forecasts_go_on_from_the_end_and_differ_only_by_their_noise():
     own, signal = learner(), batch().signal
-    made, again = (own.forecast(signal, 4, 3, torch.Generator().manual_seed(1)) for _ in range(2))
+    drawn, same = (own.forecast(signal, 4, 3, torch.Generator().manual_seed(1)) for _ in range(2))
+    made, again = drawn.codes, same.codes
     assert made.shape == (3, CLIPS, 4, 14) and torch.equal(made, again)
+    assert torch.equal(drawn.log_probability, same.log_probability) and bool((drawn.log_probability <= 0).all())
     # The first h follows from what was heard; z is drawn.
     assert torch.equal(made[0, :, 0, :8], made[1, :, 0, :8]) and not torch.equal(made[0], made[1])
     past = own.followed(own.encoder(own.front.tokens(own.features(batch()))), None)
@@ -345,10 +347,10 @@ def test_known_actions_steer_and_unknown_ones_are_zero():
     assert 0 < int(rows.sum()) < CLIPS and torch.equal(hidden[~rows], actions[~rows])
     generator = torch.Generator
     future = torch.cat([actions, actions[:, :3]], 1)
-    one = own.forecast(data.signal, 3, 1, generator().manual_seed(1), actions=future)
+    one = own.forecast(data.signal, 3, 1, generator().manual_seed(1), actions=future).codes
     future[:, TOKENS:, 1] += 2
-    other = own.forecast(data.signal, 3, 1, generator().manual_seed(1), actions=future)
-    free = own.forecast(data.signal, 3, 1, generator().manual_seed(1))
+    other = own.forecast(data.signal, 3, 1, generator().manual_seed(1), actions=future).codes
+    free = own.forecast(data.signal, 3, 1, generator().manual_seed(1)).codes
     assert not torch.equal(one, other) and not torch.equal(one, free)
     with pytest.raises(ValueError, match="give those of 10 tokens of the past and 4 to come"):
         own.forecast(data.signal, 4, 1, generator(), actions=future)
@@ -384,10 +386,7 @@ def test_discrete_tokens_are_learnt_and_decoded_to_entries():
         (lambda: learner().forecast(batch().signal, 0, 1, torch.Generator()), "give at least 1 of each"),
         (lambda: learner().decode(torch.zeros(1, 2, 3).double()), "give those of code feature, 14 numbers"),
         (lambda: learner(changed(heads={"decoder": "off"})).decode(torch.zeros(1, 2, 14)), "--decoder frozen"),
-        (
-            lambda: learner().forecast(batch().signal, 1, 1, torch.Generator(), code="embedding"),
-            "embeddings are not forecast",
-        ),
+        (lambda: learner().go_on(torch.zeros(1, 0, 14).double(), 1, 1, torch.Generator()), "at least one token"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(act, said):
@@ -409,5 +408,5 @@ def test_other_dynamics_learn_by_the_same_objective():
         own = learner(changed(dynamics=dynamics, objective=objective))
         terms = own.update(batch(), StubEngine(0))
         assert all(value.isfinite() for value in terms.values())
-        made = own.forecast(batch().signal, 2, 2, torch.Generator().manual_seed(0))
+        made = own.forecast(batch().signal, 2, 2, torch.Generator().manual_seed(0)).codes
         assert made.shape[:3] == (2, CLIPS, 2) and made.isfinite().all()

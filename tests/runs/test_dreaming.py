@@ -53,7 +53,7 @@ def test_sound_becomes_states_and_futures(folder, name):
 def test_futures_become_sound(folder):
     learner: Any = open_run(folder / "heard").learner.eval()
     waves = 0.1 * torch.randn(2, 3000, generator=torch.Generator().manual_seed(0))
-    codes = learner.forecast(waves, 4, 3, torch.Generator().manual_seed(1))
+    codes = learner.forecast(waves, 4, 3, torch.Generator().manual_seed(1)).codes
     assert codes.shape == (3, 2, 4, 14)
     sound = learner.front.invert(learner.decode(codes[0]), 4 * learner.front.shortest, 2)
     assert sound.shape == (2, 4 * learner.front.shortest) and sound.isfinite().all()

@@ -22,11 +22,12 @@ from sonarium.config import Range, check_ranges
 from sonarium.features.tokens import CodeTokens, Draws, LogMelTokens, TokensConfig, ViewsConfig
 from sonarium.features.waveform import sounding
 from sonarium.models.actions import Actions, completed, parsed
+from sonarium.models.blocks import wide
 from sonarium.models.contract import (
     Decoder,
     FeatureLearner,
+    Forecast,
     Forecaster,
-    FrameEncoder,
     Learner,
     ModelEntry,
     Recipe,
@@ -38,6 +39,7 @@ from sonarium.models.objectives import (
     alike,
     kl,
     mean_over,
+    mean_squares,
     most_likely,
     token_error,
 )
@@ -126,13 +128,13 @@ def network(given: int, hidden: int, made: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(given, hidden), nn.LayerNorm(hidden), nn.ELU(), nn.Linear(hidden, made))
 
 
-class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
+class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
     front: LogMelTokens | CodeTokens
     updates: Tensor
 
     def __init__(self, config: DreamingConfig, signal: Signal):
         super().__init__()
-        self.config, self.signal = config, signal
+        self.config, self.signal, self.burn_in = config, signal, config.burn_in
         self.front = config.front.build(signal)
         self.code_rate, self.code_first = self.front.token_rate, self.front.token_first
         tokens = signal.shape[0] // self.front.shortest
@@ -161,6 +163,7 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         decodes = self.objective.decodes or heads.decoder != "off"
         self.live_decoder = self.objective.decodes or heads.decoder == "live"
         self.decoder = network(number, heads.units, self.front.width) if decodes else None
+        self.decodes = decodes
         self.wanted = Actions(parsed([heads.reward] if heads.reward else []), self.code_rate, flagged=False)
         self.reward = network(number, heads.units, self.wanted.width) if heads.reward else None
         self.goes_on = network(number, heads.units, 1) if heads.ends else None
@@ -375,25 +378,31 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         return self.front.counts(lengths)
 
     @torch.no_grad()
-    def forecast(
+    def states(
         self,
         signal: Float[Tensor, "clip time *rest"],
+        *,
+        actions: Float[Tensor, "clip token action"] | None = None,
+    ) -> Float[Tensor, "clip token code"]:
+        """[h, z] of each token, each z the mode."""
+        return self.encode(signal, code="feature", actions=actions)
+
+    @torch.no_grad()
+    def go_on(
+        self,
+        states: Float[Tensor, "clip token code"],
         frames: int,
         samples: int,
         generator: torch.Generator,
         *,
-        actions: Float[Tensor, "clip token action"] | None = None,
-        code: Code | None = None,
-    ) -> Float[Tensor, "sample clip frame code"]:
-        """Codes of the tokens after the end of the signal, drawn from the prior; `actions` are those of the past
-        and of the future, by default unknown."""
-        chosen = code or self.config.code
-        if chosen == "embedding":
-            raise ValueError("embeddings are not forecast: give code feature, state or latent")
+        actions: Float[Tensor, "clip all action"] | None = None,
+    ) -> Forecast:
+        """[h, z] drawn from the prior after these states."""
         if frames < 1 or samples < 1:
             raise ValueError(f"got frames={frames}, samples={samples}: give at least 1 of each")
-        embedded = self.encoder(self.front.tokens(self.measured(signal, None)))
-        clips, past_tokens = embedded.shape[:2]
+        clips, past_tokens = states.shape[:2]
+        if not past_tokens:
+            raise ValueError("there is no state to go on from: give sound of at least one token")
         if actions is None:
             actions = self.actions.unknown(clips, past_tokens + frames)
         if actions.shape[1] != past_tokens + frames:
@@ -401,11 +410,37 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
                 f"actions of {actions.shape[1]} tokens: give those of {past_tokens} tokens of the past and "
                 f"{frames} to come"
             )
-        past = self.dynamics.observe(embedded, actions[:, :past_tokens])
-        latent = self.dynamics.latent
-        noise = latent.noise((samples, clips, frames), generator, embedded)
-        made = [self.chosen(self.dynamics.imagine(past, actions[:, past_tokens:], one), chosen) for one in noise]
-        return torch.stack(made)
+        latent, config = self.dynamics.latent, self.config.dynamics
+        h, z = states.split([config.deter, latent.size], -1)
+        none = states.new_zeros(clips, past_tokens, latent.parameters)
+        past = Rollout(h, z, none, none, actions[:, :past_tokens])
+        noise = latent.noise((samples, clips, frames), generator, states)
+        made = [self.dynamics.imagine(past, actions[:, past_tokens:], one) for one in noise]
+        return Forecast(
+            torch.stack([one.feature for one in made]),
+            torch.stack([latent.log_probability(one.prior, one.z) for one in made]),
+        )
+
+    @torch.no_grad()
+    def surprise(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        others: Float[Tensor, "other number"],
+        *,
+        actions: Float[Tensor, "clip token action"] | None = None,
+    ) -> dict[str, Float[Tensor, "clip token"]]:
+        """kl: the divergence of posterior and prior. nce, where the objective has it: the contrast of the token
+        with the others, of a prediction from the token before."""
+        tokens = self.front.tokens(self.measured(signal, None))
+        embedded = self.encoder(tokens)
+        rollout = self.followed(embedded, actions)
+        apart = mean_squares(wide(tokens).flatten(0, 1), wide(others)).unflatten(0, tokens.shape[:2])
+        same = apart <= self.config.objective.alike_below**2
+        divergence = self.dynamics.latent.divergence(rollout.posterior, rollout.prior)
+        return {
+            "kl": divergence,
+            **self.objective.unexpected(rollout, embedded, self.encoder(others), same),
+        }
 
     @torch.no_grad()
     def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:
