@@ -410,3 +410,62 @@ def test_other_dynamics_learn_by_the_same_objective():
         assert all(value.isfinite() for value in terms.values())
         made = own.forecast(batch().signal, 2, 2, torch.Generator().manual_seed(0)).codes
         assert made.shape[:3] == (2, CLIPS, 2) and made.isfinite().all()
+
+
+def test_futures_are_drawn_step_by_step_and_know_their_probability():
+    """A forecast is the recurrence from the last state on, and its log-probability the product over all variables
+    of the class that was drawn."""
+    own, signal = learner(), batch().signal
+    made = own.forecast(signal, 3, 2, torch.Generator().manual_seed(5))
+    latent = own.dynamics.latent
+    noise = latent.noise((2, CLIPS, 3), torch.Generator().manual_seed(5), signal)
+    states = own.states(signal)
+    torch.testing.assert_close(states, own.encode(signal, code="feature"))
+    for sample in range(2):
+        h, z = states[:, -1].split([8, 6], -1)
+        for t in range(3):
+            h = own.dynamics.step(h, z, own.actions.unknown(CLIPS, 1)[:, 0])
+            logits = own.dynamics.prior(h).view(CLIPS, 2, 3)
+            shares = 0.99 * logits.softmax(-1) + 0.01 / 3
+            chosen = (shares.cumsum(-1) < noise[sample, :, t, :, None]).sum(-1)
+            z = torch.nn.functional.one_hot(chosen, 3).double().flatten(1)
+            torch.testing.assert_close(made.codes[sample, :, t], torch.cat([h, z], -1))
+            expected = shares.gather(-1, chosen[..., None])[..., 0].log().sum(-1)
+            torch.testing.assert_close(made.log_probability[sample, :, t], expected)
+
+
+def test_surprise_is_the_divergence_and_the_contrast_with_other_tokens():
+    own, signal = learner(changed(objective={"alike_below": 1.0})), batch().signal
+    others = own.front.tokens(own.features(batch(7)))[0]
+    found = own.surprise(signal, others)
+    tokens = own.front.tokens(own.features(batch()))
+    rollout = own.followed(own.encoder(tokens), None)
+    torch.testing.assert_close(found["kl"], own.dynamics.latent.divergence(rollout.posterior, rollout.prior))
+    objective: Any = own.objective
+    z = objective.tilde.network(rollout.z[:, :-1])
+    keys, against = objective.critic(own.encoder(tokens)), objective.critic(own.encoder(others))
+    left_out = 0
+    for clip in range(CLIPS):
+        assert found["nce"][clip, 0] == 0
+        for t in range(1, TOKENS):
+            apart = (tokens[clip, t] - others).square().mean(-1).sqrt() > 1.0
+            left_out += int((~apart).sum())
+            own_score = keys[clip, t] @ z[clip, t - 1]
+            scores = torch.cat([own_score[None], (against @ z[clip, t - 1])[apart]])
+            torch.testing.assert_close(found["nce"][clip, t], scores.logsumexp(0) - own_score)
+    assert 0 < left_out < CLIPS * (TOKENS - 1) * TOKENS
+    assert list(learner(changed(objective={"objective": "barlow"})).surprise(signal, others)) == ["kl"]
+
+
+@pytest.mark.parametrize("latent", ["categorical", "gaussian"])
+def test_the_probability_of_a_state_is_that_of_torch(latent):
+    own = learner(changed(dynamics={"latent": latent})).dynamics.latent
+    raw = torch.randn(5, own.parameters, dtype=torch.double)
+    z = own.draw(raw, own.noise((5,), torch.Generator().manual_seed(0), raw))
+    if latent == "categorical":
+        shares = 0.99 * raw.view(5, 2, 3).softmax(-1) + 0.01 / 3
+        expected = torch.distributions.OneHotCategorical(shares).log_prob(z.view(5, 2, 3).round())
+    else:
+        mean, spread = raw.chunk(2, -1)
+        expected = torch.distributions.Normal(mean, torch.nn.functional.softplus(spread) + 0.1).log_prob(z)
+    torch.testing.assert_close(own.log_probability(raw, z), expected.sum(-1))

@@ -7,7 +7,7 @@ Language Modelling by nearest neighbours, arXiv 2310.05224). The surprise at eac
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -51,14 +51,14 @@ class RealTokens:
     """As the front end gives them."""
     piece: Int[Tensor, " token"]
     """The piece of training sound that each is from; those of a piece follow one another."""
-    sound: Float[Tensor, "token sample"]
+    sound: Float[Tensor, "heard sample"]
     """With `margin` samples before and after; of codes, none."""
     weights: Float[Tensor, "code number"]
     offset: Float[Tensor, " number"]
     """Of the ridge regression from states to tokens."""
     spread: Float[Tensor, " number"]
     """Standard deviation of what the regression misses, of pieces that it was not fitted on."""
-    usual: dict[str, Float[Tensor, " token"]]
+    usual: dict[str, Float[Tensor, " _"]]
     """Surprise at tokens of the training split by measure, rising."""
     taken: tuple[Taken, ...]
     """What each action takes there."""
@@ -133,7 +133,7 @@ class RealTokens:
 
 
 def joined(
-    before: Float[np.ndarray, " time"], after: Float[np.ndarray, " time"], margin: int
+    before: Float[np.ndarray, " before"], after: Float[np.ndarray, " after"], margin: int
 ) -> Float[np.ndarray, " all"]:
     """One sound after the other, which begins `margin` samples early and is cross-faded there."""
     own = min(margin, len(before))
@@ -219,7 +219,7 @@ def windows(
 
 
 def regression(
-    states: list[Float[Tensor, "token code"]],
+    states: Sequence[Float[Tensor, "token code"]],
     tokens: Float[Tensor, "token number"],
     piece: Int[Tensor, " token"],
     warm: Tensor,
@@ -248,9 +248,9 @@ def regression(
 def usual_of(
     learner: Forecaster,
     batches: list[Batch],
-    lengths: list[Int[Tensor, " clip"]],
+    lengths: list[Int[Tensor, " _"]],
     others: Float[Tensor, "other number"],
-) -> dict[str, Float[Tensor, " token"]]:
+) -> dict[str, Float[Tensor, " _"]]:
     found: dict[str, list[Tensor]] = {}
     for batch, counts in zip(batches, lengths, strict=True):
         for name, values in learner.surprise(batch.signal, others).items():

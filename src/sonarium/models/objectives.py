@@ -130,7 +130,7 @@ class Objective(nn.Module, ABC):
         target: Float[Tensor, "clip token embedding"],
         others: Float[Tensor, "other embedding"],
         same: Bool[Tensor, "clip token other"],
-    ) -> Terms:
+    ) -> dict[str, Float[Tensor, "clip token"]]:
         """By name, how unexpected each token is by this objective, beside others; those that are the same as the
         token do not count. Nothing by default."""
         return {}
@@ -238,7 +238,7 @@ class Dream(Objective):
         self.tilde = Tilde(config, latent, self.actions, self.hidden)
         self.critic = nn.Linear(self.embedding, latent.size)
 
-    def keys(self, target: Tensor) -> Float[Tensor, "clip token size"]:
+    def keys(self, target: Tensor) -> Float[Tensor, "*rows size"]:
         """What states are multiplied with: We(x), or logarithms of probabilities."""
         made = wide(self.critic(target))
         if self.config.critic == "bilinear" or not isinstance(self.latent, Categorical):
@@ -287,7 +287,7 @@ class Dream(Objective):
         target: Float[Tensor, "clip token embedding"],
         others: Float[Tensor, "other embedding"],
         same: Bool[Tensor, "clip token other"],
-    ) -> Terms:
+    ) -> dict[str, Float[Tensor, "clip token"]]:
         """−J_1^NCE of each token, with the others in the place of the batch; of the first token, 0."""
         if not self.config.horizon:
             return {}

@@ -18,7 +18,7 @@ TALL = 0.95
 
 
 def futures(
-    past: Float[np.ndarray, "row column"],
+    past: Float[np.ndarray, "row past"],
     rows: Sequence[tuple[str, Float[np.ndarray, "row _column"]]],
     seconds: float,
     unit: str,

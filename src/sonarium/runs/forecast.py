@@ -44,10 +44,10 @@ class Sound:
     name: str
     at: float
     """The moment in seconds."""
-    past: Float[Tensor, "1 time *rest"]
-    future: Float[Tensor, "1 time *rest"]
+    past: Float[Tensor, "1 past *rest"]
+    future: Float[Tensor, "1 future *rest"]
     """May be shorter than what is forecast, or empty."""
-    wave: Float[np.ndarray, " time"]
+    wave: Float[np.ndarray, " sample"]
     """The sound of both."""
     moment: int
     """Samples of the wave before the moment."""
@@ -69,7 +69,7 @@ class Future:
     """Sound of the decoded tokens, the phase by Griffin and Lim's algorithm."""
     heard: Float[np.ndarray, " time"]
     """Sound of the real tokens."""
-    completed: Float[np.ndarray, " time"]
+    completed: Float[np.ndarray, " all"]
     """The past, and the real tokens after it."""
 
 
@@ -101,8 +101,8 @@ class Forecasts:
     token_seconds: float
     unit: str
     futures: tuple[Future, ...]
-    past_tokens: Float[np.ndarray, "token number"]
-    true_tokens: Float[np.ndarray, "token number"]
+    past_tokens: Float[np.ndarray, "past number"]
+    true_tokens: Float[np.ndarray, "true number"]
     """Of what really followed, as far as there is any."""
     nearness: tuple[Nearness, ...]
     actions: tuple[Change, ...] = ()
@@ -221,7 +221,8 @@ class Foreteller:
         if tokens < needed:
             raise ValueError(
                 f"'{name}' has {samples / self.rate:.3f} s before {at:g} s, {tokens} token(s), and the model "
-                f"needs {needed} (its burn-in), {needed * self.token_seconds:.3f} s: give a later --at, or longer sound"
+                f"needs {needed} (its burn-in), {needed * self.token_seconds:.3f} s: give a later --at, or longer "
+                "sound"
             )
 
     # What comes.
@@ -309,8 +310,8 @@ class Foreteller:
         self,
         sound: Sound,
         futures: Sequence[Future],
-        past: Float[Tensor, "1 token number"],
-        true: Float[Tensor, "1 token number"],
+        past: Float[Tensor, "1 past number"],
+        true: Float[Tensor, "1 true number"],
         actions: Tensor | None,
     ) -> Iterator[Nearness]:
         count = true.shape[1]
