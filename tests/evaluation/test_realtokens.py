@@ -1,4 +1,4 @@
-"""Real tokens of the training split: the regression, the nearest ones, their sound, and the file that keeps them."""
+"""Real tokens of the training split: the regression, the nearest ones, their sound, and the file that has them."""
 
 from dataclasses import replace
 from typing import Any
@@ -96,7 +96,11 @@ def test_what_is_kept_is_what_was_collected(collected, tmp_path):
     again = collect(learner, world, train, 0)
     assert torch.equal(again.tokens, real.tokens) and torch.equal(again.weights, real.weights)
     content = path.read_bytes()
-    for damaged in (content[:-9], b"", content.replace(b'"margin', b'"mergin', 1).replace(b'\\"margin', b'\\"mergin')):
+    for damaged in (
+        content[:-9],
+        b"",
+        content.replace(b'"margin', b'"mergin', 1).replace(b'\\"margin', b'\\"mergin'),
+    ):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="remove it, and it is made again"):
             RealTokens.load(path)

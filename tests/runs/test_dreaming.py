@@ -13,9 +13,11 @@ from corpus import SMALL, write_corpus
 import sonarium
 from sonarium.__main__ import dispatch
 from sonarium.commands.faults import UsageError
+from sonarium.models.actions import change
 from sonarium.runs.build import open_run
 from sonarium.runs.forecast import open_foreteller
 from sonarium.runs.surprise import listener
+from sonarium.runs.train import dreams_of
 from sonarium.worlds.recordings.formats import read_audacity
 
 TINY = "--deter 8 --hidden 6 --variables 2 --classes 3 --embedding 6 --burn-in 1 --batch-size 8 --steps 2".split()
@@ -100,7 +102,9 @@ def test_a_sound_is_forecast_decoded_and_as_real_tokens(folder, sound, tmp_path,
     assert (found["rate"], found["token_seconds"], found["unit"]) == (8000, 0.032, "dB")
     assert found["seconds"] == pytest.approx(6 * 0.032) and len(found["samples"]) == 3
     for one in found["samples"]:
-        assert one["log_probability"] == pytest.approx(sum(one["log_probabilities"])) and one["log_probability"] < 0
+        assert (
+            one["log_probability"] == pytest.approx(sum(one["log_probabilities"])) and one["log_probability"] < 0
+        )
         for name, samples in (("decoded", 6 * 256), ("tokens", 6 * 256), ("completed", (15 + 6) * 256)):
             wave, rate = soundfile.read(tmp_path / "one" / one[name])
             assert (rate, wave.shape) == (8000, (samples,)) and np.isfinite(wave).all() and wave.std() > 0
@@ -124,10 +128,10 @@ def test_a_cut_word_is_completed_without_what_the_run_was_trained_on(folder, tmp
     kept = list((folder / "heard" / "forecast").iterdir())
     assert len(kept) == 1 and kept[0].suffix == ".safetensors"
     monkeypatch.setattr("sonarium.runs.forecast.open_run", None)
-    word = folder / "speech" / "ba" / "ann_0.wav"
-    dispatch(["forecast", str(folder / "heard"), str(word), "--seconds", "0.1", "--out", str(tmp_path / "out")])
+    word, out = folder / "speech" / "ba" / "ann_0.wav", ["--out", str(tmp_path / "out")]
+    dispatch(["forecast", str(folder / "heard"), str(word), "--seconds", "0.1", "--samples", "2", *out])
     told = capsys.readouterr().out
-    assert "8 future(s) of 0.096 s" in told and "coverage" not in told
+    assert "2 future(s) of 0.096 s" in told and "coverage" not in told
     assert not (tmp_path / "out" / "truth.wav").exists() and (tmp_path / "out" / "futures.png").exists()
 
 
@@ -142,21 +146,27 @@ def test_codes_are_forecast_through_the_run_that_made_them(folder, sound, tmp_pa
 
 
 def test_actions_of_a_clip_are_known_and_steer(folder, tmp_path, capsys):
-    words = ("forecast", folder / "heard", "--clip", 4, "--at", 0.2, "--seconds", 0.1)
-    plain = said(capsys, *words, "--out", tmp_path / "plain")
-    same = said(capsys, *words, "--action", "elapsed=+0", "--out", tmp_path / "same")
-    other = said(capsys, *words, "--action", "word=gi", "elapsed=-0.1", "--out", tmp_path / "other")
-    assert plain["samples"] == same["samples"] != other["samples"]
-    assert other["actions"] == [{"name": "word", "value": "gi"}, {"name": "elapsed", "value": "-0.1"}]
+    words = ("forecast", folder / "heard", "--clip", 4, "--at", 0.2, "--seconds", 0.1, "--samples", 1)
+    changes = ("--action", "word=gi", "elapsed=-0.1")
+    steered = said(capsys, *words, *changes, "--out", tmp_path / "out")
+    assert steered["actions"] == [
+        {"name": "word", "value": "gi", "relative": False}, {"name": "elapsed", "value": "-0.1", "relative": True},
+    ]  # fmt: skip
     learner: Any = open_run(folder / "heard").learner
     told = open_foreteller(folder / "heard", world=True)
     clip = told.clip(4, 0.2, 0.1)
-    assert told.opened is not None and clip.actions is not None
-    whole = told.opened.data.world.whole(torch.tensor([4]))
+    assert told.data is not None and clip.actions is not None
+    whole = told.data.world.whole(torch.tensor([4]))
     expected = learner.actions(whole, 9)
     # The past begins where whole tokens do.
     assert clip.past.shape == (1, 6 * 256) and clip.moment == 6 * 256
     torch.testing.assert_close(clip.actions[:, :9], expected, rtol=1e-6, atol=1e-6)
+    plain, same, other = (
+        told.forecast(clip, 0.1, 1, 0, list(map(change, asked))).futures[0].tokens
+        for asked in ([], ["elapsed=+0"], ["word=gi", "elapsed=-0.1"])
+    )
+    np.testing.assert_array_equal(plain, same)
+    assert np.abs(plain - other).max() > 1e-6
 
 
 def test_one_sound_becomes_another(folder, sound, tmp_path, capsys):
@@ -180,14 +190,16 @@ def test_one_sound_becomes_another(folder, sound, tmp_path, capsys):
 
 
 def test_surprise_is_written_token_by_token(folder, sound, tmp_path, capsys):
-    words = ("surprise", folder / "heard", sound, folder / "speech" / "ba", "--above", 0.8)
+    words = ("surprise", folder / "heard", sound, tmp_path / "more", "--above", 0.8)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "other.wav").write_bytes((folder / "speech" / "ba" / "ann_0.wav").read_bytes())
     found = said(capsys, *words, "--out", tmp_path / "out")
-    assert len(found["files"]) == 1 + 18 and found["files"][0]["tokens"] == 31
+    assert [one["name"] for one in found["files"]] == ["other-1", "other-2"] and found["files"][0]["tokens"] == 31
     own = listener(open_foreteller(folder / "heard"), above=0.8)
     usual = own.foreteller.real.usual["kl"].double().numpy()
     assert found["threshold"] == own.threshold and np.mean(usual <= own.threshold) == pytest.approx(0.8, abs=0.02)
-    for one in found["files"][:2]:
-        track = own.file(folder / one["path"])
+    for one in found["files"]:
+        track = own.file(tmp_path / one["path"])
         table = np.genfromtxt(tmp_path / "out" / f"{one['name']}.csv", delimiter=",", names=True)
         np.testing.assert_array_equal(table["kl"], track.values["kl"])
         np.testing.assert_array_equal(table["nce"], track.values["nce"])
@@ -209,6 +221,22 @@ def test_surprise_of_a_long_sound_is_that_of_its_parts(folder, monkeypatch):
         np.testing.assert_allclose(values, whole.values[name], atol=2e-2)
 
 
+def test_the_page_shows_futures_surprise_steering_and_states(folder, tmp_path, monkeypatch):
+    for name, value in (("ASKED", 2), ("SURPRISED", 1), ("STEPS", 2), ("SAMPLES", 1)):
+        monkeypatch.setattr(f"sonarium.runs.dreams.{name}", value)
+    opened = open_run(folder / "heard")
+    media = dreams_of(opened, opened.learner, folder / "heard")
+    kinds = {medium.group.split("/")[0] for medium in media}
+    assert kinds == {"futures", "surprise", "between", "steering", "usage"}
+    assert {medium.group for medium in media if medium.kind == "sound"} == {
+        "futures/1", "futures/2", "surprise/1", "between", "steering/elapsed",
+    }  # fmt: skip
+    assert all((folder / "heard" / "media" / medium.file).exists() for medium in media)
+    dispatch(["report", str(folder / "heard"), "--out", str(tmp_path / "page.html")])
+    page = (tmp_path / "page.html").read_text()
+    assert all(title in page for title in ("Futures of held-out sound", "From one sound to another", "Surprise"))
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -216,7 +244,10 @@ def test_surprise_of_a_long_sound_is_that_of_its_parts(folder, monkeypatch):
         ("heard {sound} --at 3 --out {out}", "other.wav' lasts 1.000 s; give a time within it"),
         ("heard {sound} --at 0.01 --out {out}", "0 token(s)"),
         ("heard {sound} --seconds 61 --out {out}", "--seconds 61"),
-        ("heard {sound} --action pitch=+1 --out {out}", "action 'pitch': the model knows word (ba, de, gi); elapsed"),
+        (
+            "heard {sound} --action pitch=+1 --out {out}",
+            "action 'pitch': the model knows word (ba, de, gi); elapsed",
+        ),
         ("heard {sound} --action elapsed=+1 word=ba --out {out}", "and the training split has 0 to 0.352: give"),
         ("heard {sound} --action elapsed=0.1 --out {out}", "'word' is not known of this sound: give it, too"),
         ("heard {sound} --action word --out {out}", "give NAME=VALUE"),

@@ -31,9 +31,6 @@ from sonarium.config import Range
 if TYPE_CHECKING:
     from sonarium.runs.forecast import Forecasts, Foreteller, Sound
 
-PAST_SHOWN = 1.5
-"""Most seconds of the past that are drawn."""
-
 
 @dataclass(frozen=True)
 class ForecastFlags:
@@ -52,7 +49,7 @@ class ForecastFlags:
     samples: Annotated[int, Range(1, 1000)] = 8
     """Number of futures."""
     action: tuple[str, ...] = ()
-    """Actions to steer by, as in tension=+0.3 (with a sign it is added to what is known) or speaker=anna."""
+    """Actions to steer by: tension=+0.3 is added to what is known, tension==-0.3 is set, as is speaker=anna."""
     toward: Path | None = None
     """Another sound file: go from the state of FILE to its state at the same time, in steps."""
     steps: Annotated[int, Range(2, 100)] = 5
@@ -105,6 +102,7 @@ def write(told: "Foreteller", made: "Forecasts", other: "Sound | None", flags: F
     from sonarium.commands.sample import wav
     from sonarium.files import written_aside
     from sonarium.report.style import png
+    from sonarium.runs.dreams import crossing, picture
 
     found, sound = summary(told, made, flags), made.sound
     with written_aside(flags.out) as aside:
@@ -123,34 +121,9 @@ def write(told: "Foreteller", made: "Forecasts", other: "Sound | None", flags: F
             ]
             for one, (_, _, wave) in zip(found["between"], steps, strict=True):
                 (aside / one["file"]).write_bytes(wav(wave, made.rate))
-            (aside / "between.png").write_bytes(png(crossing(told, made, steps)))
+            (aside / "between.png").write_bytes(png(crossing(told, steps, flags.seconds)))
         (aside / "forecast.json").write_text(json.dumps(found, indent=2) + "\n")
     return found
-
-
-def picture(told: "Foreteller", made: "Forecasts") -> Any:
-    """The past, what followed, and some futures, decoded and as real tokens."""
-    from sonarium.report import futures
-
-    count = min(len(made.past_tokens), max(1, round(PAST_SHOWN / made.token_seconds)))
-    rows = [("what followed", told.field(made.true_tokens))] if len(made.true_tokens) else []
-    rows += [
-        (f"future {number}", told.field(one.tokens)) for number, one in enumerate(made.futures[: futures.MOST], 1)
-    ]
-    rows.append(("1, real tokens", told.field(made.futures[0].real)))
-    past = told.field(made.past_tokens[-count:])
-    return futures.futures(past, rows, made.token_seconds * count / past.shape[1], made.unit)
-
-
-def crossing(told: "Foreteller", made: "Forecasts", steps: list[Any]) -> Any:
-    from sonarium.report import futures
-
-    fields = [(weight, told.field(tokens)) for weight, tokens, _ in steps]
-    tokens, columns = len(steps[0][1]), fields[0][1].shape[1]
-    coming = len(made.futures[0].tokens)
-    return futures.between(
-        fields, (tokens - coming) * columns // tokens, made.token_seconds * tokens / columns, made.unit
-    )
 
 
 def summary(told: "Foreteller", made: "Forecasts", flags: ForecastFlags) -> dict[str, Any]:

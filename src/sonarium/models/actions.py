@@ -106,22 +106,25 @@ class Taken:
 
 @dataclass(frozen=True)
 class Change:
-    """What an action is set to or, of a number with a sign, changed by."""
+    """What an action is set to, or changed by."""
 
     name: str
     value: str
-
-    @property
-    def relative(self) -> bool:
-        return self.value[:1] in ("+", "-")
+    relative: bool = False
+    """Whether it is added."""
 
 
 def change(written: str) -> Change:
-    """Of NAME=VALUE."""
-    name, sign, value = written.rpartition("=")
+    """Of NAME=VALUE; a number with a sign is added, unless NAME==VALUE says that it is set."""
+    name, sign, value = written.partition("=")
+    absolute = value.startswith("=")
+    value = value.removeprefix("=")
     if not (name and sign and value):
-        raise ValueError(f"action '{written}': give NAME=VALUE; with a sign, as in tension=+0.3, VALUE is added")
-    return Change(name, value)
+        raise ValueError(
+            f"action '{written}': give NAME=VALUE; with a sign, as in tension=+0.3, it is added, and "
+            "tension==-0.3 sets it"
+        )
+    return Change(name, value, not absolute and value[0] in "+-")
 
 
 def sizes(factor: Factor) -> int:
@@ -244,7 +247,7 @@ class Actions(nn.Module):
                 fits = f"give {least - float(world.min()):+.3g} to {most - float(world.max()):+.3g}"
             raise ValueError(
                 f"action '{asked.name}={asked.value}' reaches {reached:.3g}, and the training split has "
-                f"{least:.3g} to {most:.3g}: {fits}"
+                f"{taken.low:.3g} to {taken.high:.3g}: {fits}"
             )
         values.copy_((wanted - self.mean[at]) / self.scale[at])
 

@@ -165,6 +165,8 @@ class Forecaster(FrameEncoder, ABC):
 
     actions: Actions
     """What each frame may be made with; of no action, an empty one."""
+    entries: int = 0
+    """Classes of each discrete variable of a state; 0 where there is none."""
     burn_in: int
     """Frames at the beginning of a sound whose states do not know yet what was before."""
 
@@ -176,6 +178,10 @@ class Forecaster(FrameEncoder, ABC):
         actions: Float[Tensor, "clip frame action"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
         """The state after each frame, as a decoder takes it; actions are unknown unless given."""
+
+    def classes(self, states: Float[Tensor, "clip frame code"]) -> Int[Tensor, "clip frame variable"]:
+        """The class of each discrete variable of states."""
+        return torch.zeros(*states.shape[:2], 0, dtype=torch.int64)
 
     @abstractmethod
     def go_on(

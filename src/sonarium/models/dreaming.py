@@ -32,6 +32,7 @@ from sonarium.models.contract import (
     ModelEntry,
     Recipe,
 )
+from sonarium.models.latent import Categorical
 from sonarium.models.objectives import (
     OBJECTIVES,
     ObjectiveConfig,
@@ -150,6 +151,8 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
             network(self.front.width, hidden, embedding), nn.LayerNorm(embedding), nn.ELU()
         )
         self.dynamics = RSSM(config.dynamics, embedding, self.actions.width)
+        latent = self.dynamics.latent
+        self.entries = latent.classes if isinstance(latent, Categorical) else 0
         kind = OBJECTIVES[config.objective.objective]
         self.objective = kind(config.objective, self.dynamics, embedding, hidden)
         self.make_heads()
@@ -386,6 +389,12 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
     ) -> Float[Tensor, "clip token code"]:
         """[h, z] of each token, each z the mode."""
         return self.encode(signal, code="feature", actions=actions)
+
+    def classes(self, states: Float[Tensor, "clip token code"]) -> Int[Tensor, "clip token variable"]:
+        latent = self.dynamics.latent
+        if not isinstance(latent, Categorical):
+            return super().classes(states)
+        return latent.split(states[..., self.config.dynamics.deter :]).argmax(-1)
 
     @torch.no_grad()
     def go_on(

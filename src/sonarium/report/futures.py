@@ -19,24 +19,29 @@ TALL = 0.95
 
 def futures(
     past: Float[np.ndarray, "row past"],
-    rows: Sequence[tuple[str, Float[np.ndarray, "row _column"]]],
+    made: Sequence[tuple[str, Float[np.ndarray, "row _column"]]],
     seconds: float,
     unit: str,
 ) -> Figure:
-    """The end of the past, and in each line another way to go on; `seconds` are those of a column. The moment is
-    0."""
-    figure = sheet(6.2, TALL * len(rows) + 0.6)
-    grid = panels(figure, len(rows), 1, shared=True)
-    fields = [np.concatenate([past, made], 1) for _, made in rows]
-    high = max(float(field.max()) for field in fields)
-    low = max(high - DEEPEST, min(float(field.min()) for field in fields))
-    longest = max(made.shape[1] for _, made in rows)
-    for [axes], (name, _), field in zip(grid, rows, fields, strict=True):
-        draw(axes, field, -past.shape[1] * seconds, seconds, (low, high))
-        axes.axvline(0, color="white", linewidth=1)
-        axes.set(xlim=(-past.shape[1] * seconds, longest * seconds), yticks=[])
-        tidy(axes, "", "", name)
-    tidy(grid[-1][0], "", f"s after the moment; colours in {unit}", rows[-1][0])
+    """The end of the past, and in each line another way to go on; `seconds` are those of a column."""
+    return rows([(name, np.concatenate([past, one], 1)) for name, one in made], past.shape[1], seconds, unit)
+
+
+def rows(
+    fields: Sequence[tuple[str, Float[np.ndarray, "row _column"]]], moment: int, seconds: float, unit: str
+) -> Figure:
+    """Fields below each other over the same time, whose 0 is the column `moment`."""
+    figure = sheet(6.2, TALL * len(fields) + 0.6)
+    grid = panels(figure, len(fields), 1, shared=True)
+    high = max(float(field.max()) for _, field in fields)
+    low = max(high - DEEPEST, min(float(field.min()) for _, field in fields))
+    longest = max(field.shape[1] for _, field in fields)
+    for number, ([axes], (name, field)) in enumerate(zip(grid, fields, strict=True), start=1):
+        draw(axes, field, -moment * seconds, seconds, (low, high))
+        if moment:
+            axes.axvline(0, color="white", linewidth=1)
+        axes.set(xlim=(-moment * seconds, (longest - moment) * seconds), yticks=[])
+        tidy(axes, "", f"s after the moment; colours in {unit}" if number == len(fields) else "", name)
     return figure
 
 
@@ -72,23 +77,6 @@ def surprise(
             for start, stop, _ in marks:
                 axes.axvspan(start, stop, color=LINES[1], alpha=0.25, linewidth=0)
         axes.set_xlim(0, seconds)
-    return figure
-
-
-def between(
-    rows: Sequence[tuple[float, Float[np.ndarray, "row column"]]], moment: int, seconds: float, unit: str
-) -> Figure:
-    """From one sound to another, a line a step; column `moment` is the first that is drawn from the prior."""
-    figure = sheet(6.2, TALL * len(rows) + 0.6)
-    grid = panels(figure, len(rows), 1, shared=True)
-    high = max(float(field.max()) for _, field in rows)
-    low = max(high - DEEPEST, min(float(field.min()) for _, field in rows))
-    for [axes], (weight, field) in zip(grid, rows, strict=True):
-        draw(axes, field, -moment * seconds, seconds, (low, high))
-        axes.axvline(0, color="white", linewidth=1)
-        axes.set_yticks([])
-        tidy(axes, "", "", f"{weight:.2f}")
-    tidy(grid[-1][0], "", f"s after the moment; colours in {unit}", f"{rows[-1][0]:.2f}")
     return figure
 
 

@@ -20,7 +20,7 @@ from sonarium.features.tokens import CodeTokens, LogMelTokens
 from sonarium.measures.forecasts import coverage, distances, nearer
 from sonarium.models.actions import Change
 from sonarium.models.contract import FeatureLearner, Forecaster, Learner
-from sonarium.runs.build import Built, Opened, Progress, Remark, open_learner, open_run, silent
+from sonarium.runs.build import Built, Data, Progress, Remark, open_learner, open_run, silent
 from sonarium.runs.coder import Coder, load
 from sonarium.runs.sing import ROUNDS, Voice, open_voice
 from sonarium.training.run import RunFolder, digest
@@ -121,7 +121,8 @@ class Foreteller:
     real: RealTokens
     voice: Voice | None
     """What makes sound of tokens that are codes of another run."""
-    opened: Opened | None = None
+    data: Data | None = None
+    """The clips that the run was trained on, where they were asked for."""
 
     @property
     def rate(self) -> int:
@@ -181,12 +182,17 @@ class Foreteller:
     def clip(self, number: int, at: float | None, seconds: float) -> Sound:
         """A clip of the world that the run was trained on, whose actions are known."""
         self.check_seconds(seconds)
-        assert self.opened is not None and self.coder.below is None, self.folder
-        world, step = self.opened.data.world, self.front.shortest
+        assert self.data is not None, self.folder
+        if self.coder.below is not None:
+            raise ValueError(
+                f"'{self.folder}' was trained on codes, whose clips have no sound: give a file in place of a clip"
+            )
+        world, step = self.data.world, self.front.shortest
         if not 0 <= number < len(world):
             raise ValueError(f"clip {number}: world '{world.name}' has clips 0 to {len(world) - 1}")
         index = torch.tensor([number])
-        length, name = int(world.lengths(index)), world.path(number)
+        [part] = [part for part, rows in self.data.split.items() if number in rows.tolist()] or ["no"]
+        length, name = int(world.lengths(index)), f"{world.path(number)} ({part} split)"
         moment = length if at is None else round(at * self.rate)
         if not 0 < moment <= length:
             raise ValueError(f"--at {at:g}: {name} lasts {length / self.rate:.3f} s; give a time within it")
@@ -382,7 +388,27 @@ def open_foreteller(
     else:
         real = keep_real(opened, learner, kept, progress)
     coder = Coder(learner, signal, below)
-    return Foreteller(folder, plan.model, signal, coder, learner, front, real, voice, opened)
+    data = None if opened is None else opened.clips
+    return Foreteller(folder, plan.model, signal, coder, learner, front, real, voice, data)
+
+
+def foreteller(made: Built, learner: Learner, folder: Path) -> Foreteller | None:
+    """The same of a learner that was just trained; None where tokens cannot become sound, or no clip is long
+    enough."""
+    if (
+        made.plan.upstream is not None
+        or not isinstance(learner, Forecaster)
+        or not isinstance(learner, FeatureLearner)
+    ):
+        return None
+    front, signal = learner.front, made.data.world.signal
+    if not isinstance(front, LogMelTokens) or not front.invertible:
+        return None
+    learner.to("cpu")
+    real = keep_real(made, learner, kept_at(RunFolder.read(folder)))
+    return Foreteller(
+        folder, made.plan.model, signal, Coder(learner, signal), learner, front, real, None, made.clips
+    )
 
 
 def kept_at(run: RunFolder) -> Path:
