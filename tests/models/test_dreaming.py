@@ -469,3 +469,44 @@ def test_the_probability_of_a_state_is_that_of_torch(latent):
         mean, spread = raw.chunk(2, -1)
         expected = torch.distributions.Normal(mean, torch.nn.functional.softplus(spread) + 0.1).log_prob(z)
     torch.testing.assert_close(own.log_probability(raw, z), expected.sum(-1))
+
+
+def alternating(clips: int, generator: torch.Generator, deviant: int | None = None) -> Batch:
+    """Two tones by turns, a token each; the deviant token repeats the one before it."""
+    first = torch.randint(2, (clips, 1), generator=generator)
+    which = (first + torch.arange(TOKENS)) % 2
+    if deviant is not None:
+        which[:, deviant:] = 1 - which[:, deviant:]
+    pitch = torch.tensor([400.0, 1600.0]).double()[which].repeat_interleave(256, 1)
+    level = 0.1 + 0.1 * torch.rand(clips, 1, generator=generator).double()
+    signal = level * (2 * torch.pi * pitch * torch.arange(TOKENS * 256) / RATE).sin()
+    noise = 0.01 * torch.randn(clips, TOKENS * 256, generator=generator).double()
+    return Batch(torch.arange(clips), signal + noise, torch.zeros(clips, 1).double())
+
+
+def test_a_planted_deviation_is_more_surprising_than_its_surroundings():
+    """In the mean over clips, of a model that has learnt a regular sequence; a sequence without one has no such
+    token."""
+    config = changed(
+        objective={"alike_below": 0.5},
+        dynamics={"deter": 16, "hidden": 16},
+        top={
+            "embedding": 16,
+            "adam": replace(TINY.adam, learning_rate=1e-2),
+            "schedule": replace(TINY.schedule, warmup_steps=0),
+        },
+    )
+    torch.manual_seed(0)
+    own, generator = Dreaming(config, SIGNAL).double(), torch.Generator().manual_seed(0)
+    own.front.fit_batches([alternating(16, generator)])
+    for seed in range(60):
+        own.update(alternating(16, generator), StubEngine(seed))
+    others = own.front.tokens(own.features(alternating(8, generator))).flatten(0, 1)
+    own.eval()
+    deviant, regular = (
+        {name: each.mean(0) for name, each in own.surprise(alternating(64, generator, at).signal, others).items()}
+        for at in (6, None)
+    )
+    for name in ("kl", "nce"):
+        around = torch.cat([deviant[name][2:6], regular[name][2:]])
+        assert deviant[name][6] > around.max() + 1, name

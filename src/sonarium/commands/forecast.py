@@ -110,9 +110,9 @@ def write(told: "Foreteller", made: "Forecasts", other: "Sound | None", flags: F
         (aside / "past.wav").write_bytes(wav(sound.wave[: sound.moment], made.rate))
         if sound.moment < len(sound.wave):
             (aside / "truth.wav").write_bytes(wav(sound.wave[sound.moment :], made.rate))
-        for one, told_of in zip(made.futures, found["samples"], strict=True):
-            for name, wave in (("decoded", one.decoded), ("tokens", one.heard), ("completed", one.completed)):
-                (aside / told_of[name]).write_bytes(wav(wave.astype("float32"), made.rate))
+        for one, files in zip(told.heard(made, seed=flags.seed), found["samples"], strict=True):
+            for name, wave in (("decoded", one.decoded), ("tokens", one.real), ("completed", one.completed)):
+                (aside / files[name]).write_bytes(wav(wave.astype("float32"), made.rate))
         (aside / "futures.png").write_bytes(png(picture(told, made)))
         if other is not None:
             steps = told.between(sound, other, flags.seconds, flags.steps, flags.seed)

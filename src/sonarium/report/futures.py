@@ -62,11 +62,12 @@ def surprise(
 ) -> Figure:
     """A sound and its surprise below it; what is above the threshold is shaded."""
     figure = sheet(6.2, 1.6 + 1.1 * len(tracks))
-    grid = panels(figure, 1 + len(tracks), 1, shared=True)
+    grid = panels(figure, 1 + len(tracks), 1)
     high = float(field.max())
     draw(grid[0][0], field, 0.0, seconds / field.shape[1], (high - DEEPEST, high))
     grid[0][0].set_yticks([])
     tidy(grid[0][0])
+    grid[0][0].set_xticklabels([])
     for number, (name, values) in enumerate(tracks.items(), start=1):
         [axes] = grid[number]
         middles = (np.arange(len(values)) + 0.5) * seconds / len(values)

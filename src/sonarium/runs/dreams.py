@@ -114,9 +114,10 @@ def show_futures(page: Page, sound: Sound, number: int) -> None:
     page.draw(f"{stem}.png", picture(told, made), f"Futures of {sound.name}", caption, group)
     tail = max(0, sound.moment - round(SHOWN * told.rate))
     waves = [(f"{stem}-true.wav", "what followed", sound.wave[tail:])]
-    for at, one in enumerate(made.futures[:SAMPLES], start=1):
+    heard = told.heard(made, SAMPLES, page.seed)
+    for at, one in enumerate(heard, start=1):
         waves.append((f"{stem}-{at}.wav", f"future {at}, real tokens", one.completed[tail:]))
-    waves.append((f"{stem}-decoded.wav", "future 1, decoded", made.futures[0].decoded))
+    waves.append((f"{stem}-decoded.wav", "future 1, decoded", heard[0].decoded))
     page.say(waves, "The past and what comes after it; the decoded one is the future alone.", group)
 
 
@@ -190,7 +191,7 @@ def show_sweep(page: Page, sound: Sound, taken: Taken) -> None:
     stem = "steering-" + "".join(letter if letter.isalnum() else "-" for letter in taken.name)
     page.draw(f"{stem}.png", futures.rows(fields, 0, seconds, told.front.unit), title, caption, group)
     waves = [
-        (f"{stem}-{at}.wav", name, one.futures[0].decoded)
+        (f"{stem}-{at}.wav", name, told.heard(one, 1, page.seed)[0].decoded)
         for at, ((name, _), one) in enumerate(zip(fields, made, strict=True), start=1)
     ]
     page.say(waves, caption, group)
@@ -211,7 +212,7 @@ def show_usage(page: Page, test: Tensor) -> None:
     dead = int((used == 0).sum())
     caption = (
         f"How often each of {learner.entries} classes of each of {len(used)} variables is found in "
-        f"{len(chosen):,} tokens of held-out sound. {dead} of {used.numel()} are never found; the perplexity of a variable "
-        f"is {float(perplexity.min()):.1f} to {float(perplexity.max()):.1f}."
+        f"{len(chosen):,} tokens of held-out sound. {dead} of {used.numel()} are never found; the perplexity of a "
+        f"variable is {float(perplexity.min()):.1f} to {float(perplexity.max()):.1f}."
     )
     page.draw("usage.png", futures.usage(used.numpy()), "Use of the discrete states", caption, "usage")

@@ -65,10 +65,16 @@ class Future:
     """The nearest real tokens."""
     log_probability: Float[np.ndarray, " token"]
     """Of each state given those before it, in nats."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The sound of a future."""
+
     decoded: Float[np.ndarray, " time"]
-    """Sound of the decoded tokens, the phase by Griffin and Lim's algorithm."""
-    heard: Float[np.ndarray, " time"]
-    """Sound of the real tokens."""
+    """Of the decoded tokens, the phase by Griffin and Lim's algorithm."""
+    real: Float[np.ndarray, " time"]
+    """Of the nearest real tokens, cross-faded."""
     completed: Float[np.ndarray, " all"]
     """The past, and the real tokens after it."""
 
@@ -105,6 +111,8 @@ class Forecasts:
     true_tokens: Float[np.ndarray, "true number"]
     """Of what really followed, as far as there is any."""
     nearness: tuple[Nearness, ...]
+    made: Float[Tensor, "sample token width"]
+    """The decoded tokens as the front end has them."""
     actions: tuple[Change, ...] = ()
 
 
@@ -245,14 +253,15 @@ class Foreteller:
         states, acted = self.followed(sound, frames, actions)
         drawn = self.learner.go_on(states, frames, samples, torch.Generator().manual_seed(seed), actions=acted)
         made = decoded(self.learner, self.real, drawn.codes.flatten(0, 1))
-        futures = tuple(self.futures(sound, made, drawn.log_probability.flatten(0, 1), seed))
+        told, real = self.told(made), self.told(self.real.tokens[self.real.nearest(made)])
+        likely = drawn.log_probability.flatten(0, 1).double().numpy()
+        futures = tuple(Future(*each) for each in zip(told, real, likely, strict=True))
         past = self.tokens(sound.past)
         true = self.tokens(sound.future)[:, :frames]
         return Forecasts(
             sound, self.rate, self.token_seconds, self.front.unit, futures,
             self.told(past)[0], self.told(true)[0],
-            tuple(self.nearness(sound, futures, past, true, acted)),
-            tuple(actions),
+            tuple(self.nearness(sound, futures, past, true)), made, tuple(actions),
         )  # fmt: skip
 
     def followed(
@@ -272,20 +281,18 @@ class Foreteller:
         own = None if acted is None else acted[:, :count]
         return self.learner.states(sound.past, actions=own), acted
 
-    def futures(
-        self, sound: Sound, made: Float[Tensor, "sample token number"], likely: Tensor, seed: int
-    ) -> Iterator[Future]:
-        chosen = self.real.nearest(made)
-        real = self.real.tokens[chosen]
-        voiced = self.waves(made, seed)
-        past = sound.wave[: sound.moment]
-        heard = [self.real.heard(one) for one in chosen] if self.voice is None else list(self.waves(real, seed))
-        margin = self.real.margin
-        for at, wave in enumerate(heard):
-            own = wave[margin : len(wave) - margin]
-            completed = joined(past, wave[: len(wave) - margin], margin)
-            told, nearest = (self.told(one[at : at + 1])[0] for one in (made, real))
-            yield Future(told, nearest, likely[at].double().numpy(), voiced[at], own, completed)
+    def heard(self, made: Forecasts, count: int | None = None, seed: int = 0) -> list[Heard]:
+        """The sound of all futures, or of the first ones."""
+        tokens, sound, margin = made.made[:count], made.sound, self.real.margin
+        chosen, past = self.real.nearest(tokens), sound.wave[: sound.moment]
+        if self.voice is None:
+            each = [self.real.heard(one) for one in chosen]
+        else:
+            each = list(self.waves(self.real.tokens[chosen], seed))
+        return [
+            Heard(voiced, wave[margin : len(wave) - margin], joined(past, wave[: len(wave) - margin], margin))
+            for voiced, wave in zip(self.waves(tokens, seed), each, strict=True)
+        ]
 
     def waves(self, tokens: Float[Tensor, "clip token number"], seed: int) -> Float[np.ndarray, "clip time"]:
         """Sound of tokens."""
@@ -318,7 +325,6 @@ class Foreteller:
         futures: Sequence[Future],
         past: Float[Tensor, "1 past number"],
         true: Float[Tensor, "1 true number"],
-        actions: Tensor | None,
     ) -> Iterator[Nearness]:
         count = true.shape[1]
         if not count:
