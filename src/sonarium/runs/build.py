@@ -103,6 +103,8 @@ def build(
     size is reduced to the clips there are; `folder` is the run's, which may have the codes of the upstream run
     already; `largest` bounds the bytes of the parameters; `worlds` are taken from and added to."""
     if isinstance(plan.source, RolloutsPlan):
+        if steps is not None:
+            plan = replace(plan, learner=AGENTS[plan.model].complete(plan.learner, steps))
         return Built(plan, fresh(plan, None, largest=largest), Rollouts(plan.source.rollouts, plan.seed))
     wanted = plan.source
     if plan.upstream is None:
