@@ -182,8 +182,8 @@ def perceiving(space: Space, width: int, standardise: bool, rate: int) -> Percei
         return Numbers(space, standardise)
     if not isinstance(space, spaces.Box):
         raise ValueError(
-            f"PPO sees Box, Discrete, MultiDiscrete and MultiBinary, alone or in Dict and Tuple, not {space}: wrap "
-            "the environment, or choose another --env"
+            "PPO sees Box, Discrete, MultiDiscrete and MultiBinary, alone or in Dict and Tuple, not "
+            f"{space}: wrap the environment, or choose another --env"
         )
     shape = space.shape
     sound = len(shape) == 2 and shape[0] <= MOST_EARS and shape[1] >= SHORTEST_SOUND

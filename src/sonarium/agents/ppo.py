@@ -4,8 +4,8 @@
 
 over several epochs of minibatches of one rollout, which the policy itself has acted. The advantage A is by
 generalised advantage estimation, R is A + V. Every detail that is known to matter (Huang et al. 2022, "The 37
-implementation details of PPO"; Andrychowicz et al. 2021, arXiv 2006.05990) is a setting. One epoch without clipping
-is advantage actor-critic (Huang et al. 2022, arXiv 2205.09123).
+implementation details of PPO"; Andrychowicz et al. 2021, arXiv 2006.05990) is a setting. One epoch without
+clipping is advantage actor-critic (Huang et al. 2022, arXiv 2205.09123).
 
 With `memory`, a GRU reads what is observed with the action and the reward before it. Gradients flow through
 sequences of the rollout, each from the state that the agent had there as it acted (Hausknecht and Stone 2015,
@@ -69,7 +69,8 @@ class PPOConfig:
     value_target: Literal["return", "one-step"] = "return"
     """What the value learns: the return that the advantage is of, or the reward and the value one step later."""
     bootstrap_truncated: bool = True
-    """Take the value after a truncated episode for its rest; else nothing comes after, as if it were terminated."""
+    """Take the value after a truncated episode for its rest; else nothing comes after, as after a terminated
+    one."""
     recompute: bool = False
     """Estimate the advantages anew before each epoch, with the value as it is then."""
     reward_scale: Annotated[float, Range(0, 1e6, above=True)] = 1.0

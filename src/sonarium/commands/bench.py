@@ -29,6 +29,7 @@ BENCHES = {
     "rooms": "binaural rendering for a moving listener, beside pyroomacoustics",
     "mrgan": "a training step of the mode-regularised GAN, beside its six steps in bare PyTorch",
     "hmm": "expectation-maximisation of a hidden Markov model, beside hmmlearn",
+    "ppo": "acting and learning in CartPole, beside Stable-Baselines3",
 }
 
 
