@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 nice -n 10 .venv/bin/python scripts/agents_results.py --runs /tmp/runs/agents --minutes 6
 
-Each seed is trained once and kept; the same command goes on with what is missing until its minutes of processor time
-are used up. An evaluation is of the newest weights, greedy, in 100 episodes that are seeded apart from training.
+Each seed is trained once and kept; the same command goes on with what is missing until its minutes of processor
+time are used up. An evaluation is of the newest weights, greedy, in 100 episodes that are seeded apart from training.
 """
 
 import argparse
@@ -70,7 +70,17 @@ def row(env: str, preset: str, found: list[dict[str, Any]]) -> list[str]:
     ]  # fmt: skip
 
 
-HEAD = ["task", "preset", "seeds", "greedy return, 95 %", "middle half", "worst", "reached", "steps to", "CPU s to"]
+HEAD = [
+    "task",
+    "preset",
+    "seeds",
+    "greedy return, 95 %",
+    "middle half",
+    "worst",
+    "reached",
+    "steps to",
+    "CPU s to",
+]
 
 
 def main() -> None:

@@ -130,9 +130,9 @@ class Heads(nn.Module):
         super().__init__()
         width = config.units if config.layers else given
         self.hidden = hidden(config, given) if config.shared else nn.Sequential()
-        below = nn.Sequential if not config.shared else lambda *layers: nn.Sequential(layers[-1])
-        self.policy = below(*hidden(config, given), nn.Linear(width, outputs))
-        self.value = below(*hidden(config, given), nn.Linear(width, 1))
+        own = [nn.Sequential() if config.shared else hidden(config, given) for _ in range(2)]
+        self.policy = nn.Sequential(*own[0], nn.Linear(width, outputs))
+        self.value = nn.Sequential(*own[1], nn.Linear(width, 1))
         if config.orthogonal:
             for layer in self.modules():
                 if isinstance(layer, nn.Linear):
@@ -322,7 +322,8 @@ class PPO(Learner, Agent, Stochastic):
             if self.epoch(sequences, compared, clip, engine, totals):
                 break
         self.count.done += 1
-        self.observer.learn([part.flatten(0, 1)[acted.weight.flatten() > 0] for part in acted.parts])
+        if config.normalise_observations:
+            self.observer.learn([part.flatten(0, 1)[acted.weight.flatten() > 0] for part in acted.parts])
         means = {name: torch.stack([terms[name] for terms in totals]).mean() for name in totals[0]}
         means["policy/updates"] = torch.tensor(float(len(totals)))
         spread = float(estimates.target.var())

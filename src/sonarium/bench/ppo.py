@@ -31,7 +31,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
         ours, theirs, steps = both(epochs)
         ours_s, theirs_s = interleaved(ours, theirs, repeats)
         rates = f"{steps / ours_s:,.0f} steps/s, the peer {steps / theirs_s:,.0f}"
-        work = f"{steps} steps of {ENV} in 8 copies, an update every 256, {epochs} epochs of one minibatch: {rates}"
+        work = f"{steps} steps of {ENV} in 8 copies, an update every 256, {epochs} epochs of 256: {rates}"
         peer = f"Stable-Baselines3 {stable_baselines3.__version__}"
         found.append(case(f"PPO, settings of the Zoo, {epochs} epochs", work, peer, ours_s, theirs_s))
     return found
