@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 nice -n 10 .venv/bin/python scripts/agents_results.py --runs /tmp/runs/agents --minutes 6
 
 Each seed is trained once and kept; the same command goes on with what is missing until its minutes of processor
-time are used up. An evaluation is of the newest weights, greedy, in 100 episodes that are seeded apart from training.
+time are used up. An evaluation is of the last weights, greedy, in 100 episodes seeded apart from training.
 """
 
 import argparse
