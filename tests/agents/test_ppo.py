@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from stub_engine import StubEngine
 
-from sonarium.agents.contract import alone
+from sonarium.agents.contract import alone, stacked
 from sonarium.agents.evaluate import by_mode, play
 from sonarium.agents.networks import Gaussian, Recall, Standard, policy_of
 from sonarium.agents.ppo import PPO, PPOConfig, Tally, policy_loss, standardised
@@ -187,10 +187,14 @@ def test_before_the_first_step_the_policy_is_the_one_that_acted(memory, vector):
     ids=str,
 )
 def test_it_learns_to_guess(space, guessing):
-    agent = trained(guessing(space), replace(QUICK, deviation=0.5), 40)
+    config, continuous = replace(QUICK, deviation=0.5), isinstance(space, spaces.Box)
+    if continuous:
+        # The deviation falls to .05, where steps as large as those of categories are far apart (KL above 1).
+        config = replace(config, optimiser=AdamConfig(learning_rate=0.003, epsilon=1e-5))
+    agent = trained(guessing(space), config, 40)
     agent.greedy = True
     score = play(agent, lambda: make("Guess-v0"), 20, 1, slots=20).returns.mean()
-    assert score > (-0.05 if isinstance(space, spaces.Box) else 0.99)
+    assert score > (-0.05 if continuous else 0.99)
 
 
 def test_what_is_gone_is_known_to_memory_alone(guessing):
@@ -244,8 +248,6 @@ MIXED = spaces.Dict({
 def test_pictures_and_sounds_in_dictionaries_are_seen(rate):
     agent = PPO(replace(QUICK, sound_rate=rate, normalise_observations=True), MIXED, spaces.Discrete(3))
     rows = [MIXED.sample() for _ in range(2)]
-    from sonarium.agents.contract import stacked
-
     _, actions, _ = agent.act(None, stacked(rows), np.ones(2, bool), torch.Generator().manual_seed(0), {})
     assert actions.shape == (2,)
     known = agent.observer(agent.observer.rows(stacked(rows), torch.device("cpu")))
