@@ -170,6 +170,7 @@ MODELS: "Kind[ModelEntry]" = Kind(
         "encoder": "sonarium.models.external:EXTERNAL",
         "hmm": "sonarium.models.hmm.learner:HMM",
         "gru": "sonarium.models.gru:ENTRY",
+        "dreaming": "sonarium.models.dreaming:ENTRY",
         "mrgan": "sonarium.models.mrgan:ENTRY",
     },
 )

@@ -214,3 +214,11 @@ def test_each_verb_has_a_file_and_a_summary():
         "report play compare bench"
     )
     assert list(VERBS) == verbs.split()
+
+
+def test_bf16_in_software_is_remarked(tmp_path, capsys, monkeypatch, without_pictures):
+    for fastest, said in (("32", True), ("bf16", False)):
+        monkeypatch.setattr("sonarium.runs.train.fastest_precision", lambda fastest=fastest: fastest)
+        words = ["train", "vae", "--world", "digits", "--steps", "0", "--precision", "bf16"]
+        dispatch([*words, "--run", str(tmp_path / fastest)])
+        assert ("computes bf16 in software" in capsys.readouterr().err) == said

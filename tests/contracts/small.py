@@ -132,12 +132,24 @@ def gru(config: Any) -> Any:
     return replace(config, units=8)
 
 
+def dreaming(config: Any) -> Any:
+    return replace(
+        config,
+        burn_in=1,
+        embedding=6,
+        dynamics=replace(config.dynamics, deter=8, hidden=6, variables=2, classes=3),
+        heads=replace(config.heads, units=6),
+        front=replace(config.front, bands=8, token_frames=2),
+    )
+
+
 def mrgan(config: Any) -> Any:
     return replace(config, ngf=2, ndf=2, latent=8)
 
 
 SMALLER: dict[str, Callable[[Any], Any]] = {
     "cpc": cpc,
+    "dreaming": dreaming,
     "factor-vae": factor_vae,
     "gru": gru,
     "hmm": hmm,

@@ -235,6 +235,8 @@ def test_the_speaker_must_be_known():
     ("changed", "message"),
     [
         ({"from_sequence": 0, "from_batch": 0}, "no negatives: give same_time"),
+        ({"whole_batch": True, "exclude_own": True}, "use side 'targets' and no exclude_own"),
+        ({"whole_batch": True, "side": "predictions"}, "use side 'targets' and no exclude_own"),
         ({"from_batch": -1}, "from_batch=-1: give a whole number from 0"),
         ({"temperature": 0.0}, "temperature=0.0: give a positive number"),
         ({"temperature": math.nan}, "temperature=nan"),

@@ -15,7 +15,7 @@ from sonarium.bench.timing import case, interleaved
 from sonarium.models.contrast import contrast
 from sonarium.models.cpc.cpc import CPC
 from sonarium.models.cpc.presets import CONFIGS
-from sonarium.training.engine import FabricEngine, Precision
+from sonarium.training.engine import FabricEngine, Precision, native_precisions
 from sonarium.worlds.contract import Batch, Signal
 
 CLIPS, SAMPLES, RATE = 8, 20480, 16000
@@ -26,8 +26,7 @@ CLOSE: dict[Precision, float] = {"32": 1e-4, "bf16": 2e-2}
 def cases(repeats: int = 5) -> list[dict]:
     """A step, and the fraction of it that its loss takes, for each precision."""
     found = []
-    precisions: tuple[Precision, ...] = ("32", "bf16")
-    for precision in precisions:
+    for precision in native_precisions():
         engine = FabricEngine("auto", precision, 0)
         ours, plain = twins(engine)
         wave = torch.randn(CLIPS, SAMPLES, generator=torch.Generator().manual_seed(1)).to(engine.device)

@@ -14,7 +14,7 @@ from sonarium.bench.timing import case, interleaved
 from sonarium.catalogue import MODELS
 from sonarium.models.vae import VAE
 from sonarium.training.clips import Clips, ClipsConfig
-from sonarium.training.engine import FabricEngine, Precision
+from sonarium.training.engine import FabricEngine, Precision, native_precisions
 from sonarium.training.fit import Meter
 from sonarium.worlds.tones.world import SyntoneConfig, Tones
 
@@ -91,7 +91,7 @@ def our_steps(precision: Precision) -> tuple[Callable[[], object], Tensor]:
 def cases(repeats: int = 5) -> list[dict]:
     """One case a precision; each against the bare loop in 32 bits."""
     found = []
-    for precision in ("32", "bf16"):
+    for precision in native_precisions():
         ours, features = our_steps(precision)
         ours_s, peer_s = interleaved(ours, bare_steps(features), repeats)
         name = f"training step syntone {'fp32' if precision == '32' else precision}"

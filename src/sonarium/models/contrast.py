@@ -35,6 +35,8 @@ class ContrastConfig:
     """Number of negatives from utterances of the same speaker; needs `speaker`."""
     from_batch: Annotated[int, Range(0, 2**20)] = 64
     """Number of negatives from the whole batch."""
+    whole_batch: bool = False
+    """Negatives: every frame of the batch, in one product."""
     exclude_own: bool = False
     """Exclude the utterance itself from the negatives of the speaker and of the batch."""
     drawn: Literal["each", "together"] = "together"
@@ -53,7 +55,7 @@ class ContrastConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         counts = ("from_sequence", "from_speaker", "from_batch")
-        if not self.same_time and not any(getattr(self, name) for name in counts):
+        if not (self.same_time or self.whole_batch or any(getattr(self, name) for name in counts)):
             raise ValueError(
                 "no negatives: give same_time, or a number for from_sequence, from_speaker or from_batch"
             )
@@ -66,6 +68,11 @@ class ContrastConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(known)}")
+        if self.whole_batch and (self.side == "predictions" or self.exclude_own):
+            raise ValueError(
+                "whole_batch takes every latent code of the batch: use side 'targets' and no "
+                "exclude_own, or numbers of negatives in its place"
+            )
         if self.times == "one" and self.side == "predictions" and not self.same_time and not self.reaches_others:
             raise ValueError("one time of one utterance has no other prediction: give same_time, or times=all")
 
@@ -107,8 +114,11 @@ def contrast(
     generator: torch.Generator,
     start: int = 0,
     speakers: Float[Tensor, " clip"] | None = None,
+    alike: Bool[Tensor, "clip frame clip frame"] | None = None,
 ) -> Outcome:
-    """The loss of the predictions of the contexts from `start` on; `frames` of each clip are sound."""
+    """The loss of the predictions of the contexts from `start` on; `frames` of each clip are sound. Prediction `k`
+    of a context is of the frame `k + 1` after it; from `start` −1 on, the first is of the context's own frame.
+    With `whole_batch`, a frame that is `alike` that of the pair is no negative."""
     with torch.autocast(latents.device.type, enabled=False):
         real = real_pairs(predictions, frames, start, common=config.times == "common")
         predictions, latents = scaled(predictions, wide(latents), config)
@@ -118,6 +128,8 @@ def contrast(
             there = real_pairs(predictions, frames, start, common=False)
             own, others = at_the_same_time(predictions, targets, there, config.side)
             negatives.append(others)
+        if config.whole_batch:
+            negatives.append(every_frame(predictions, latents, frames, start, alike))
         for pool in pools(config, len(latents), latents.device, speakers):
             if config.side == "targets":
                 negatives.append(negative_codes(wide(predictions), latents, frames, start, pool, generator))
@@ -200,6 +212,32 @@ def pools(
     return [pool for pool in found if pool.count]
 
 
+def every_frame(
+    predictions: Predictions,
+    latents: Float[Tensor, "clip frame code"],
+    frames: Int[Tensor, " clip"],
+    start: int,
+    alike: Bool[Tensor, "clip frame clip frame"] | None,
+) -> Scores:
+    """Scores of the predictions with every latent code of the batch."""
+    places = latents.shape[1]
+    scores = wide(predictions) @ rearrange(latents, "other frame code -> code (other frame)")
+    index = torch.arange(scores.shape[-1], device=scores.device).expand(len(scores), -1)
+    positive = positives(predictions, places, start)
+    found = without(scores, index, sounding(places, frames).flatten().expand(len(scores), -1), positive)
+    if alike is None:
+        return found
+    rows = rearrange(alike, "clip frame other place -> (clip frame) (other place)")
+    # Beyond the last frame there is no pair, and any row will do.
+    return found.masked_fill(rows[positive[..., 0].clamp(max=len(rows) - 1)], -torch.inf)
+
+
+def positives(predictions: Predictions, places: int, start: int) -> Int[Tensor, "clip time step 1"]:
+    """The frame of each pair, counted through all utterances."""
+    clip, time, step = (torch.arange(n, device=predictions.device) for n in predictions.shape[:3])
+    return clip[:, None, None, None] * places + start + time[:, None, None] + 1 + step[:, None]
+
+
 def negative_codes(
     predictions: Predictions,
     latents: Float[Tensor, "clip frame code"],
@@ -209,15 +247,13 @@ def negative_codes(
     generator: torch.Generator,
 ) -> Scores:
     """Scores of the predictions with latent codes from a pool; the same codes for all steps ahead."""
-    (clips, times, steps), places = predictions.shape[:3], latents.shape[1]
-    index, there = draw(pool, sounding(places, frames), times, generator)
+    places = latents.shape[1]
+    index, there = draw(pool, sounding(places, frames), predictions.shape[1], generator)
     # The gradient of an embedding is faster than that of indexing.
     codes = functional.embedding(index, latents.flatten(0, 1))
     shape = "clip negative code" if pool.together else "clip time negative code"
     scores = einsum(predictions, codes, f"clip time step code, {shape} -> clip time step negative")
-    clip, time, step = (torch.arange(n, device=index.device) for n in (clips, times, steps))
-    positive = clip[:, None, None, None] * places + start + time[:, None, None] + 1 + step[:, None]
-    return without(scores, index, there, positive)
+    return without(scores, index, there, positives(predictions, places, start))
 
 
 def negative_predictions(

@@ -15,7 +15,7 @@ from sonarium.models.contract import FrameEncoder, Learner
 from sonarium.runs.build import Built, build, trained_on_all
 from sonarium.runs.plan import ClipsPlan, Plan, read_plan, source_of
 from sonarium.training.clips import Clips
-from sonarium.training.engine import FabricEngine, environment, naming_lost_processes
+from sonarium.training.engine import FabricEngine, environment, fastest_precision, naming_lost_processes
 from sonarium.training.fit import Callbacks, Progress, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import RunFolder
@@ -34,6 +34,10 @@ def train(
     with naming_lost_processes():
         engine = FabricEngine(device, plan.loop.precision, plan.seed, nodes)
         notify = remark if engine.rank == 0 else (lambda _: None)
+        if plan.loop.precision == "bf16" and fastest_precision() == "32":
+            notify(
+                "this hardware computes bf16 in software, many times slower than 32 bits: leave --precision out"
+            )
         if engine.rank > 0:
             # What the first process keeps on the disk, of recordings and of codes, the others read.
             engine.barrier()

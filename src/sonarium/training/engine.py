@@ -36,6 +36,11 @@ def choose_device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
+def native_precisions() -> tuple[Precision, ...]:
+    """What the hardware computes natively."""
+    return ("32", "bf16") if fastest_precision() == "bf16" else ("32",)
+
+
 def fastest_precision() -> Precision:
     """bf16 where the hardware multiplies it natively, else 32 bits."""
     if torch.cuda.is_available():

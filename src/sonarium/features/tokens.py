@@ -1,0 +1,432 @@
+"""Tokens: what a world model hears one after the other.
+
+Of sound a token is a few frames of a log-mel spectrogram, each band scaled by its own mean and standard deviation
+over the training split. By default no token sees a sample of its neighbours (where a window would reach beyond its
+token, the sound is mirrored there), for what two tokens share makes the next one trivial to recognise. Of codes a
+token is a frame of them, as numbers, or as entries of codebooks.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Annotated
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from sonarium.config import Range, check_ranges
+from sonarium.features.contract import Axes, FrontEnd, FrontEndConfig, PictureFrontEnd
+from sonarium.features.inversion import griffin_lim
+from sonarium.features.spectrogram import CACHED, DARKEST_DB, SpectrogramConfig
+from sonarium.features.statistics import Statistics
+from sonarium.features.waveform import sounding
+from sonarium.worlds.contract import Signal
+
+FINER = 4
+"""Points of the Fourier transform for each sample of a window, so that low bands are not without a bin."""
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Two independently augmented views of a piece: one is heard, the tokens of the other are to be recognised."""
+
+    views: Annotated[int, Range(1, 2)] = 2
+    """Number of views: 2, augmented independently, or 1, which is heard and recognised as it is."""
+    shift_frames: Annotated[int, Range(0, 64)] = 1
+    """Largest shift in time, in log-mel frames; the view that is recognised is never the earlier one."""
+    shift_bands: Annotated[int, Range(0, 64)] = 1
+    """Largest shift in frequency, in mel bands."""
+    gain_db: Annotated[float, Range(0, 60)] = 6.0
+    """Largest change of level in decibels."""
+    mask_bands: Annotated[int, Range(0, 1024)] = 4
+    """Largest number of neighbouring bands that are masked."""
+    mask_tokens: Annotated[float, Range(0, 1, below=True)] = 0.05
+    """Fraction of the tokens (of codes: of their slots) that are masked."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers from 0 to 1 of the views of a batch."""
+
+    heard: Float[Tensor, "clip number"]
+    shown: Float[Tensor, "clip number"]
+    """Of the view that is recognised."""
+    masked: Float[Tensor, "clip view token"]
+
+    NUMBERS = 5
+
+    @property
+    def shifts(self) -> Float[Tensor, "clip view"]:
+        """Of both views, as fractions of the largest: the second is at least the first."""
+        first, second = self.heard[:, 0], self.shown[:, 0]
+        return torch.stack([first, first + (1 - first) * second], 1)
+
+
+class Tokens(ABC):
+    """What a front end of tokens does besides."""
+
+    width: int
+    """Numbers in a token."""
+    token_rate: float
+    """Tokens a second."""
+    token_first: float
+    """Seconds from the beginning of the sound to the middle of the first token."""
+    slots: int = 0
+    """Of discrete tokens: entries in a token, each of a codebook of its own."""
+    shortest: int = 1
+    """Samples (frames of codes) in a token."""
+
+    @abstractmethod
+    def tokens(self, features: Float[Tensor, "clip *feature"]) -> Float[Tensor, "clip token number"]: ...
+
+    @abstractmethod
+    def features_of(self, tokens: Float[Tensor, "clip token number"]) -> Float[Tensor, "clip *feature"]: ...
+
+    @abstractmethod
+    def view(
+        self,
+        features: Float[Tensor, "clip *feature"],
+        counts: Int[Tensor, " clip"],
+        config: ViewsConfig,
+        draws: Draws,
+        which: int,
+    ) -> Float[Tensor, "clip *feature"]:
+        """The first or the second view; `counts` are the tokens of each clip."""
+
+    def counts(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        """Whole tokens in clips of these lengths: one that padding reaches does not count."""
+        return lengths // self.shortest
+
+
+@dataclass(frozen=True)
+class TokensConfig(FrontEndConfig):
+    token_seconds: Annotated[float, Range(0, 10, above=True, example=0.032)] = 0.032
+    """Seconds in a token of sound."""
+    token_frames: Annotated[int, Range(1, 64)] = 4
+    """Log-mel frames in a token of sound."""
+    bands: Annotated[int, Range(1, 512)] = 40
+    """Number of mel bands."""
+    lowest: Annotated[float, Range(0)] = 50.0
+    """Lowest frequency of the bands in hertz."""
+    highest: Annotated[float | None, Range(0, above=True)] = None
+    """Highest frequency of the bands in hertz; by default half the sampling rate."""
+    floor_db: Annotated[float, Range(-1000, 0, below=True, example=-80)] = -80.0
+    """Floor in decibels: quieter bands are raised to it."""
+    overlapping: bool = False
+    """Let windows reach into the neighbouring tokens; otherwise the sound is mirrored at the ends of each
+    token."""
+    slots: Annotated[int, Range(0, 2**10)] = 0
+    """Of codes: equal parts of a code that are entries of a codebook each, as the slots of a VQ-VAE; 0 takes the
+    codes as numbers."""
+    entries: Annotated[int, Range(1, 2**14)] = 64
+    """Of codes with slots: the largest number of entries in a codebook."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.slots * self.entries > 2**16:
+            raise ValueError(f"entries={self.entries}: give at most {2**16 // self.slots} with slots={self.slots}")
+
+    def build(self, signal: Signal) -> "LogMelTokens | CodeTokens":
+        if signal.kind == "codes":
+            return CodeTokens(self, signal)
+        if signal.kind != "wave" or signal.rate is None:
+            raise ValueError(f"tokens are of waves or codes, not of {signal.kind}s: choose a world of sound")
+        return LogMelTokens(self, signal.rate)
+
+
+class LogMelTokens(PictureFrontEnd, Tokens):
+    """Frames of a log-mel spectrogram in groups of a token each."""
+
+    fitted: Tensor
+    offset: Tensor
+    spread: Tensor
+
+    def __init__(self, config: TokensConfig, rate: int):
+        super().__init__()
+        self.config, self.rate = config, rate
+        self.hop = round(config.token_seconds * rate / config.token_frames)
+        if self.hop < 8:
+            raise ValueError(
+                f"token_seconds={config.token_seconds:g} at {rate} samples a second leave {self.hop} "
+                "samples a frame: give longer tokens or fewer token_frames"
+            )
+        self.shortest = self.window_length = self.hop * config.token_frames
+        # Windows of two hops overlap by half: enough to hear a frame, and to invert.
+        self.window = min(2 * self.hop, self.shortest)
+        self.spectrogram = SpectrogramConfig(
+            fft=FINER * 2 ** (self.window - 1).bit_length(),
+            window_length=self.window,
+            hop=self.hop,
+            mels=config.bands,
+            fmin=config.lowest,
+            fmax=config.highest,
+            floor_db=config.floor_db,
+            scaling="none",
+        ).build(Signal("wave", (self.shortest,), rate))
+        self.width, self.token_rate = config.token_frames * config.bands, rate / self.shortest
+        self.token_first = self.shortest / 2 / rate
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("offset", torch.zeros(config.bands))
+        self.register_buffer("spread", torch.ones(config.bands))
+
+    def forward(self, signal: Float[Tensor, "clip time"]) -> Float[Tensor, "clip 1 row frame"]:
+        if not self.fitted:
+            raise ValueError(
+                "the scale of each band needs statistics, but there are none: call fit with batches of "
+                "the training split, or load a checkpoint"
+            )
+        return rearrange(
+            (self.decibels(signal) - self.offset) / self.spread, "clip frame band -> clip 1 band frame"
+        )
+
+    def decibels(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip frame band"]:
+        """Bands in decibels re full scale."""
+        if wave.shape[1] < self.shortest:
+            raise ValueError(
+                f"clips of {wave.shape[1]} samples are shorter than a token of {self.shortest}: use "
+                "longer clips or smaller token_seconds"
+            )
+        self.spectrogram.check(wave)
+        whole = wave[:, : wave.shape[1] // self.shortest * self.shortest].to(self.offset.dtype)
+        size = CACHED * torch.get_num_threads() // (whole.shape[1] // self.hop * self.spectrogram.config.fft)
+        with torch.autocast(wave.device.type, enabled=False):
+            return torch.cat([self.measured(part) for part in whole.split(max(1, size))])
+
+    def measured(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip frame band"]:
+        frames = self.framed(wave) * hann(self.window).to(wave)
+        spectrum = torch.fft.rfft(frames, n=self.spectrogram.config.fft)
+        power = torch.addcmul(spectrum.real * spectrum.real, spectrum.imag, spectrum.imag)
+        filters = self.spectrogram.filters
+        assert filters is not None
+        bands = [power[..., bins] @ filters[rows, bins].T for rows, bins in self.spectrogram.blocks]
+        return self.spectrogram.decibels(torch.cat(bands, -1))
+
+    def framed(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip frame sample"]:
+        before = (self.window - self.hop) // 2
+        margins = (before, self.window - self.hop - before)
+        if self.config.overlapping:
+            return functional.pad(wave, margins).unfold(1, self.window, self.hop)
+        alone = rearrange(wave, "clip (token time) -> clip token time", time=self.shortest)
+        frames = functional.pad(alone, margins, mode="reflect").unfold(2, self.window, self.hop)
+        return rearrange(frames, "clip token frame sample -> clip (token frame) sample")
+
+    def fit(
+        self,
+        signals: Iterable[Float[Tensor, "_clip _time"]],
+        lengths: Iterable[Int[Tensor, " _clip"] | None] = repeat(None),
+    ) -> None:
+        """Mean and standard deviation of each band over the tokens of the training split."""
+        each = [Statistics() for _ in range(self.config.bands)]
+        for wave, own in zip(signals, lengths, strict=False):
+            if wave.shape[1] < self.shortest:
+                continue
+            frames = self.decibels(wave).detach()
+            if own is not None:
+                frames = frames[sounding(frames.shape[1], self.frames(own))]
+            for statistics, values in zip(each, frames.flatten(0, -2).unbind(-1), strict=True):
+                statistics.add(values)
+        if not each[0].count or max(one.high for one in each) == min(one.low for one in each):
+            raise ValueError(
+                f"the training split gave {each[0].count} frames, all silent: give sound of at least one token of "
+                f"{self.shortest / self.rate:.3g} s"
+            )
+        scales = [statistics.scale("standard") for statistics in each]
+        self.offset.copy_(torch.tensor([offset for offset, _ in scales]))
+        self.spread.copy_(torch.tensor([spread for _, spread in scales]))
+        self.fitted.fill_(True)
+
+    def shape(self, samples: int) -> tuple[int, int, int]:
+        if samples < self.shortest:
+            raise ValueError(
+                f"clips of {samples} samples are shorter than a token of {self.shortest}: use longer clips or "
+                "smaller token_seconds"
+            )
+        return 1, self.config.bands, samples // self.shortest * self.config.token_frames
+
+    def frames(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        return self.counts(lengths) * self.config.token_frames
+
+    def tokens(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip token number"]:
+        split = "clip 1 band (token frame) -> clip token (band frame)"
+        return rearrange(features, split, frame=self.config.token_frames)
+
+    def features_of(self, tokens: Float[Tensor, "clip token number"]) -> Float[Tensor, "clip 1 row frame"]:
+        joined = "clip token (band frame) -> clip 1 band (token frame)"
+        return rearrange(tokens, joined, frame=self.config.token_frames)
+
+    def view(
+        self,
+        features: Float[Tensor, "clip 1 row frame"],
+        counts: Int[Tensor, " clip"],
+        config: ViewsConfig,
+        draws: Draws,
+        which: int,
+    ) -> Float[Tensor, "clip 1 row frame"]:
+        numbers, bands = draws.shown if which else draws.heard, self.config.bands
+        later = whole_number(draws.shifts[:, which], config.shift_frames)
+        frame = torch.arange(features.shape[-1], device=features.device)
+        last = (counts * self.config.token_frames - 1).clamp(min=0)
+        frames = torch.minimum(frame + later[:, None], torch.maximum(last[:, None], frame))
+        higher = whole_number(numbers[:, 1], 2 * config.shift_bands) - config.shift_bands
+        rows = (torch.arange(bands, device=features.device) + higher[:, None]).clamp(0, bands - 1)
+        seen = self.unscaled(features[:, 0])
+        seen = seen.gather(2, frames[:, None, :].expand_as(seen)).gather(1, rows[:, :, None].expand_as(seen))
+        gain = (2 * numbers[:, 2] - 1) * config.gain_db
+        seen = (seen + gain[:, None, None]).clamp(min=self.config.floor_db)
+        scaled = (seen - self.offset[:, None]) / self.spread[:, None]
+        # The mean of a band, which is 0 by now, stands for what is masked.
+        size = whole_number(numbers[:, 3], min(config.mask_bands, bands))
+        first = whole_number(numbers[:, 4], bands)
+        row = torch.arange(bands, device=features.device)
+        masked = (row >= first[:, None]) & (row < (first + size)[:, None])
+        hidden = (draws.masked[:, which] < config.mask_tokens).repeat_interleave(self.config.token_frames, 1)
+        return scaled.masked_fill(masked[:, :, None] | hidden[:, None, :], 0)[:, None]
+
+    def unscaled(self, rows: Float[Tensor, "clip row frame"]) -> Float[Tensor, "clip row frame"]:
+        return rows * self.spread[:, None] + self.offset[:, None]
+
+    @property
+    def axes(self) -> Axes:
+        return self.spectrogram.axes
+
+    def drawn(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[np.ndarray, "clip drawn_row column"]:
+        return self.unscaled(features[:, 0]).clamp(min=DARKEST_DB).float().cpu().numpy()
+
+    @property
+    def invertible(self) -> bool:
+        return self.window == 2 * self.hop
+
+    @torch.no_grad()
+    def invert(
+        self,
+        features: Float[Tensor, "clip 1 row frame"],
+        length: int,
+        iterations: int = 32,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "clip time"]:
+        """Sounds of `length` samples with these features; silent behind the last whole token."""
+        if features.shape[1:] != self.shape(length):
+            raise ValueError(
+                f"features of shape {tuple(features.shape[1:])} do not belong to clips of {length} samples, which "
+                f"have {self.shape(length)}: give the length of the clips that they came from"
+            )
+        if not self.invertible:
+            raise ValueError(
+                "a token of one frame has windows that do not overlap: inversion needs token_frames of 2 or more"
+            )
+        if not features.isfinite().all():
+            raise ValueError("the features hold NaN or infinite values: check the model that made them")
+        bins = self.spectrogram.bins(self.unscaled(features[:, 0])[:, None]).sqrt()
+        # Frames lie half a hop after those of the transform, of which the first is then silent.
+        magnitudes = functional.pad(bins, (0, 0, 1, 0))
+        samples = bins.shape[1] * self.hop
+        wave = griffin_lim(magnitudes, self.spectrogram.stft, samples, iterations, generator)[:, self.hop // 2 :]
+        return functional.pad(wave, (0, length - wave.shape[1]))
+
+
+class CodeTokens(FrontEnd, Tokens):
+    """Frames of codes: as numbers of mean 0 and standard deviation 1, or as entries of codebooks."""
+
+    offset: Tensor
+    spread: Tensor
+    codebooks: Tensor
+    used: Tensor
+
+    def __init__(self, config: TokensConfig, signal: Signal):
+        super().__init__()
+        assert signal.frame_rate is not None, signal
+        self.config, self.slots = config, config.slots
+        codes = signal.shape[1]
+        if self.slots and codes % self.slots:
+            raise ValueError(
+                f"slots={self.slots} do not divide codes of {codes} numbers: give a divisor of {codes}"
+            )
+        self.token_rate, self.token_first = signal.frame_rate, signal.frame_first
+        self.width = self.slots * config.entries if self.slots else codes
+        self.register_buffer("offset", torch.zeros(codes))
+        self.register_buffer("spread", torch.ones(codes))
+        if self.slots:
+            self.register_buffer("codebooks", torch.zeros(self.slots, config.entries, codes // self.slots))
+            self.register_buffer("used", torch.zeros(self.slots, dtype=torch.long))
+
+    def forward(self, signal: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame number"]:
+        if not self.slots:
+            return (signal - self.offset) / self.spread
+        parts = rearrange(signal, "clip frame (slot code) -> clip frame slot 1 code", slot=self.slots)
+        apart = (parts - self.codebooks).square().sum(-1)
+        free = torch.arange(self.config.entries, device=signal.device) >= self.used[:, None]
+        nearest = apart.masked_fill(free, torch.inf).argmin(-1)
+        chosen = functional.one_hot(nearest, self.config.entries).to(signal.dtype)
+        return rearrange(chosen, "clip frame slot entry -> clip frame (slot entry)")
+
+    def shape(self, samples: int) -> tuple[int, int]:
+        return samples, self.width
+
+    def frames(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        return lengths
+
+    def fit(
+        self,
+        signals: Iterable[Float[Tensor, "_clip _frame _code"]],
+        lengths: Iterable[Int[Tensor, " _clip"] | None] = repeat(None),
+    ) -> None:
+        """Mean and standard deviation of each code over the training split, or the entries that are in it."""
+        each = [Statistics() for _ in range(len(self.offset))]
+        entries: list[Tensor | None] = [None] * self.slots
+        for codes, own in zip(signals, lengths, strict=False):
+            frames = codes.flatten(0, 1) if own is None else codes[sounding(codes.shape[1], own)]
+            for statistics, values in zip(each, frames.unbind(-1), strict=True):
+                statistics.add(values)
+            for slot, part in enumerate(frames.chunk(self.slots, -1) if self.slots else ()):
+                held = entries[slot]
+                found = torch.unique(part if held is None else torch.cat([held, part]), dim=0)
+                if len(found) > self.config.entries:
+                    raise ValueError(
+                        f"slot {slot + 1} of {self.slots} has more than entries={self.config.entries} "
+                        "different ones: give the slots of the run below, or more entries; slots 0 "
+                        "takes the codes as numbers"
+                    )
+                entries[slot] = found
+        if not each[0].count:
+            raise ValueError("the codes have no frames: train the run below on longer clips")
+        for slot, found in enumerate(entries):
+            assert found is not None
+            self.codebooks[slot, : len(found)] = found.to(self.codebooks)
+            self.used[slot] = len(found)
+        scales = [statistics.scale("standard") for statistics in each]
+        self.offset.copy_(torch.tensor([offset for offset, _ in scales]))
+        self.spread.copy_(torch.tensor([spread for _, spread in scales]))
+
+    def tokens(self, features: Float[Tensor, "clip frame number"]) -> Float[Tensor, "clip frame number"]:
+        return features
+
+    def features_of(self, tokens: Float[Tensor, "clip frame number"]) -> Float[Tensor, "clip frame number"]:
+        return tokens
+
+    def view(
+        self,
+        features: Float[Tensor, "clip frame number"],
+        counts: Int[Tensor, " clip"],
+        config: ViewsConfig,
+        draws: Draws,
+        which: int,
+    ) -> Float[Tensor, "clip frame number"]:
+        """Codes are masked alone: they have neither bands nor a level that could be shifted."""
+        return features.masked_fill((draws.masked[:, which] < config.mask_tokens)[..., None], 0)
+
+
+def hann(samples: int) -> Float[Tensor, " sample"]:
+    return torch.hann_window(samples, periodic=True, dtype=torch.float64)
+
+
+def whole_number(share: Float[Tensor, " clip"], most: int) -> Int[Tensor, " clip"]:
+    """From 0 to `most`, each equally often for numbers that are even between 0 and 1."""
+    return (share * (most + 1)).long().clamp(max=most)

@@ -1,0 +1,167 @@
+"""Actions of a world model, token by token: tracks and labels of the world by name, elapsed time, or none.
+
+A number is scaled by its mean and standard deviation over the training split; a category is one-hot; a track is
+averaged over a token. One more number says whether the actions are known: all are zero where they are not, as in a
+recording that is encoded alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.features.statistics import Statistics
+from sonarium.worlds.contract import UNKNOWN, Batch, Factor, World
+
+ELAPSED = "elapsed"
+"""The action that is the time since the beginning of the piece, in seconds."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """Where an action is found."""
+
+    name: str
+    source: Literal["track", "label", "time"]
+    column: int
+    size: int
+    """Classes of a category; 1 for a number."""
+    rate: float = 0.0
+    """Frames of a track a second."""
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.source}:{self.column}:{self.size}:{self.rate!r}"
+
+
+def parsed(written: Sequence[str]) -> tuple[Action, ...]:
+    """Actions that were completed."""
+    return tuple(map(one_parsed, written))
+
+
+def one_parsed(written: str) -> Action:
+    if written == ELAPSED:
+        return Action(ELAPSED, "time", 0, 1)
+    name, *parts = written.rsplit(":", 4)
+    source = parts[0] if parts else ""
+    if len(parts) == 4 and source in ("track", "label") and parts[1].isdecimal() and parts[2].isdecimal():
+        column, size, rate = int(parts[1][:9]), int(parts[2][:9]), positive(parts[3])
+        if 1 <= size <= 2**14 and (rate > 0 or source == "label"):
+            return Action(name, "track" if source == "track" else "label", column, size, rate)
+    raise ValueError(
+        f"action '{written[:60]}': give the name of a track or label of the world, or '{ELAPSED}'; a "
+        "world completes it before a model is built"
+    )
+
+
+def positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return value if 0 < value < 1e9 else 0.0
+
+
+def completed(names: Sequence[str], world: World, flag: str = "--actions") -> tuple[str, ...]:
+    """Names with their places in this world; those that are complete already stay as they are."""
+    found: dict[str, tuple[Literal["track", "label"], int, Factor]] = {}
+    found |= {factor.name: ("label", at, factor) for at, factor in enumerate(world.factors)}
+    found |= {track.name: ("track", at, track) for at, track in enumerate(world.tracks)}
+    made = []
+    for name in names:
+        if name == ELAPSED or name.count(":") >= 4:
+            made.append(name)
+            continue
+        if name not in found:
+            raise ValueError(
+                f"{flag} {name}: this world has {', '.join(found) or 'neither tracks nor labels'}; "
+                f"choose of these, or '{ELAPSED}'"
+            )
+        source, at, factor = found[name]
+        if UNKNOWN in factor.values:
+            raise ValueError(
+                f"{flag} {name}: some clips have no {name}; label them, or leave them out by a manifest"
+            )
+        made.append(str(Action(name, source, at, sizes(factor), world.track_rate if source == "track" else 0.0)))
+    return tuple(made)
+
+
+def sizes(factor: Factor) -> int:
+    return len(factor.values) if factor.discrete else 1
+
+
+class Actions(nn.Module):
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, actions: Sequence[Action], token_rate: float, flagged: bool = True):
+        super().__init__()
+        self.actions, self.token_rate = tuple(actions), token_rate
+        self.flagged = flagged and bool(actions)
+        """Whether one more number says that the actions are known."""
+        self.width = sum(action.size for action in actions) + self.flagged
+        self.register_buffer("mean", torch.zeros(len(actions)))
+        self.register_buffer("scale", torch.ones(len(actions)))
+        self.seen = [Statistics() for _ in actions]
+
+    def see(self, batches: Iterable[Batch], tokens: int) -> Iterable[Batch]:
+        """The same batches, whose numbers are measured on the way."""
+        for batch in batches:
+            for action, statistics in zip(self.actions, self.seen, strict=True):
+                if action.size == 1:
+                    statistics.add(self.values(action, batch, tokens))
+            yield batch
+        for at, statistics in enumerate(self.seen):
+            if statistics.count:
+                self.mean[at], self.scale[at] = statistics.scale("standard")
+
+    def forward(self, batch: Batch, tokens: int) -> Float[Tensor, "clip token action"]:
+        clips, like = len(batch.index), self.mean
+        parts = [like.new_ones(clips, tokens, 1)] if self.flagged else []
+        for at, action in enumerate(self.actions):
+            values = self.values(action, batch, tokens).to(like)
+            parts.append((values - self.mean[at]) / self.scale[at] if action.size == 1 else values)
+        return torch.cat(parts, -1) if parts else like.new_zeros(clips, tokens, 0)
+
+    def unknown(self, clips: int, tokens: int) -> Float[Tensor, "clip token action"]:
+        return self.mean.new_zeros(clips, tokens, self.width)
+
+    def values(self, action: Action, batch: Batch, tokens: int) -> Float[Tensor, "clip token size"]:
+        """Of each token, in the units of the world."""
+        clips, device = len(batch.index), batch.index.device
+        if action.source == "time":
+            time = torch.arange(tokens, device=device, dtype=self.mean.dtype) / self.token_rate
+            return time[None, :, None].expand(clips, -1, -1)
+        held = batch.factors if action.source == "label" else batch.tracks
+        if held is None or action.column >= held.shape[-1]:
+            raise ValueError(
+                f"action '{action.name}' is {action.source} {action.column + 1}, and these clips have "
+                f"{0 if held is None else held.shape[-1]}: use the world that the model was trained on"
+            )
+        values = held[..., action.column]
+        if action.size > 1:
+            values = functional.one_hot(values.long().clamp(0, action.size - 1), action.size).to(self.mean)
+        else:
+            values = values[..., None].to(self.mean)
+        if action.source == "label":
+            return rearrange(values, "clip size -> clip 1 size").expand(-1, tokens, -1)
+        return averaged(values, tokens, action.rate / self.token_rate)
+
+
+def averaged(
+    frames: Float[Tensor, "clip frame size"], tokens: int, each: float
+) -> Float[Tensor, "clip token size"]:
+    """Means over the frames of each token, of which a token has `each`; of the frame it lies in, where that is
+    less than one."""
+    if not frames.shape[1]:
+        return frames.new_zeros(len(frames), tokens, frames.shape[2])
+    edge = torch.arange(tokens + 1, device=frames.device, dtype=torch.float64) * each
+    # Rates such as 22050/512 are inexact.
+    first = (edge[:-1] + 1e-6).floor().long().clamp(max=frames.shape[1] - 1)
+    last = torch.maximum((edge[1:] + 1e-6).floor().long().clamp(max=frames.shape[1]), first + 1)
+    sums = functional.pad(frames.double().cumsum(1), (0, 0, 1, 0))
+    return ((sums[:, last] - sums[:, first]) / (last - first)[:, None]).to(frames)

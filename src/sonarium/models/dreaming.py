@@ -1,0 +1,451 @@
+"""Dreaming of sound: a world model whose discrete state is learnt by contrast, without reconstruction (Okada and
+Taniguchi 2020, arXiv 2007.14535; 2022, arXiv 2203.00494).
+
+    e_t = encoder(x_t)      h, z of a recurrent state-space model (models/rssm.py)
+    one view of a piece is heard; the tokens of another are to be recognised by states that were predicted open
+    loop (models/objectives.py); a decoder beside it makes states audible, and does not train them
+
+The tokens are those of `features/tokens.py`: parts of a log-mel spectrogram, or codes of another run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.config import Range, check_ranges
+from sonarium.features.tokens import CodeTokens, Draws, LogMelTokens, TokensConfig, ViewsConfig
+from sonarium.features.waveform import sounding
+from sonarium.models.actions import Actions, completed, parsed
+from sonarium.models.contract import (
+    Decoder,
+    FeatureLearner,
+    Forecaster,
+    FrameEncoder,
+    Learner,
+    ModelEntry,
+    Recipe,
+)
+from sonarium.models.objectives import (
+    OBJECTIVES,
+    Heard,
+    ObjectiveConfig,
+    alike,
+    kl,
+    mean_over,
+    most_likely,
+    token_error,
+)
+from sonarium.models.optim import AdamConfig, ScheduleConfig
+from sonarium.models.rssm import RSSM, DynamicsConfig, Rollout
+from sonarium.training.contract import ClipSource, Engine, Source, Stateful
+from sonarium.worlds.contract import Batch, Signal, SignalKind, World
+
+Code = Literal["feature", "state", "latent", "embedding"]
+Gradient = Literal["off", "frozen", "live"]
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    decoder: Gradient = "frozen"
+    """Decoder of the tokens: off, on frozen states, or live, so that it trains the states, too (reconstruction and
+    twister train by it whatever is given)."""
+    reward: str = ""
+    """Track or label of the world that a head predicts as the reward; none by default."""
+    ends: bool = False
+    """Predict whether the clip goes on after a token."""
+    live_heads: bool = False
+    """Let the heads of reward and continuation train the states, too."""
+    units: Annotated[int, Range(1, 2**13)] = 256
+    """Hidden units of the heads."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.decoder not in ("off", "frozen", "live"):
+            raise ValueError(f"decoder={self.decoder!r}: give off, frozen or live")
+
+
+@dataclass(frozen=True)
+class DreamingConfig:
+    code: Code = "feature"
+    """Codes that `encode` gives: feature ([h, z]), state (h), latent (z), or embedding (of each token alone)."""
+    actions: tuple[str, ...] = ()
+    """Actions that each token is made with: names of tracks and labels of the world, `elapsed` for the time since
+    the beginning of the piece; none by default."""
+    action_dropout: Annotated[float, Range(0, 1, below=True)] = 0.2
+    """Fraction of the clips whose actions are hidden, so that sound can be encoded and forecast without any."""
+    burn_in: Annotated[int, Range(0, 2**12)] = 4
+    """Tokens at the beginning of a piece that are heard, without a loss or a gradient."""
+    embedding: Annotated[int, Range(1, 2**13)] = 256
+    """Dimension of the embedding of a token."""
+    clip: Annotated[float, Range(0, above=True)] = 100.0
+    """Largest norm of the gradient."""
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    augmentation: ViewsConfig = field(default_factory=ViewsConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    adam: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=3e-4))
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(warmup_steps=100))
+    front: TokensConfig = field(default_factory=TokensConfig)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.code not in ("feature", "state", "latent", "embedding"):
+            raise ValueError(f"code={self.code!r}: give feature, state, latent or embedding")
+        if self.dynamics.dynamics == "transformer" and self.further:
+            raise ValueError(
+                "a transformer has no open-loop prior of every token at once: give no --kl-ahead, and a predictor "
+                "other than prior"
+            )
+
+    @property
+    def further(self) -> bool:
+        """Whether the objective unrolls the prior from every token."""
+        own = self.objective
+        return own.objective == "dreaming" and own.horizon > 0 and (own.kl_ahead or own.predictor == "prior")
+
+
+def complete(config: DreamingConfig, world: World, steps: int) -> DreamingConfig:
+    """The same, with the places of actions and reward in this world, and a cosine that ends with the training."""
+    reward = completed([config.heads.reward], world, "--reward")[0] if config.heads.reward else ""
+    return replace(
+        config,
+        actions=completed(config.actions, world),
+        heads=replace(config.heads, reward=reward),
+        schedule=config.schedule.ending(steps),
+    )
+
+
+def network(given: int, hidden: int, made: int) -> nn.Sequential:
+    """Two layers."""
+    return nn.Sequential(nn.Linear(given, hidden), nn.LayerNorm(hidden), nn.ELU(), nn.Linear(hidden, made))
+
+
+class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
+    front: LogMelTokens | CodeTokens
+
+    def __init__(self, config: DreamingConfig, signal: Signal):
+        super().__init__()
+        self.config, self.signal = config, signal
+        self.front = config.front.build(signal)
+        self.code_rate, self.code_first = self.front.token_rate, self.front.token_first
+        tokens = signal.shape[0] // self.front.shortest
+        if tokens < config.burn_in + 2:
+            raise ValueError(
+                f"pieces of {signal.shape[0]} {'samples' if signal.kind == 'wave' else 'frames'} make {tokens} "
+                f"token(s), too few for a burn_in of {config.burn_in} and two to learn from: use longer pieces, "
+                "shorter tokens, or a smaller burn_in"
+            )
+        self.actions = Actions(parsed(config.actions), self.code_rate)
+        embedding, hidden = config.embedding, config.dynamics.hidden
+        self.encoder = nn.Sequential(
+            network(self.front.width, hidden, embedding), nn.LayerNorm(embedding), nn.ELU()
+        )
+        self.dynamics = RSSM(config.dynamics, embedding, self.actions.width)
+        kind = OBJECTIVES[config.objective.objective]
+        self.objective = kind(config.objective, self.dynamics, embedding, hidden)
+        self.make_heads()
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.optimiser = config.adam.build(self.trained(live=True), fused=True)
+        frozen = self.trained(live=False)
+        self.heads_optimiser = config.adam.build(frozen, fused=True) if frozen else None
+
+    def make_heads(self) -> None:
+        heads, number = self.config.heads, self.config.dynamics.deter + self.dynamics.latent.size
+        decodes = self.objective.decodes or heads.decoder != "off"
+        self.live_decoder = self.objective.decodes or heads.decoder == "live"
+        self.decoder = network(number, heads.units, self.front.width) if decodes else None
+        self.wanted = Actions(parsed([heads.reward] if heads.reward else []), self.code_rate, flagged=False)
+        self.reward = network(number, heads.units, self.wanted.width) if heads.reward else None
+        self.goes_on = network(number, heads.units, 1) if heads.ends else None
+
+    def heads(self, live: bool) -> list[nn.Module]:
+        """The heads whose gradients do (or do not) reach the states."""
+        found = [self.decoder] if self.decoder is not None and self.live_decoder == live else []
+        others = (self.reward, self.goes_on) if self.config.heads.live_heads == live else ()
+        return [*found, *(head for head in others if head is not None)]
+
+    def trained(self, live: bool) -> list[nn.Parameter]:
+        """What one optimiser trains: all but the heads on frozen states, or these."""
+        frozen = [weight for head in self.heads(live=False) for weight in head.parameters()]
+        held = {id(weight) for weight in frozen}
+        return [weight for weight in self.parameters() if id(weight) not in held] if live else frozen
+
+    def check(self, source: Source) -> Sequence[str]:
+        """Refuse clips all of which are too short to learn from."""
+        if not isinstance(source, ClipSource):
+            raise ValueError(
+                f"a world model trains on clips of sound or codes, but {type(source).__name__} gives "
+                f"{source.unit}: give a world of sound"
+            )
+        lengths = source.world.lengths(source.index.unique()).clamp(max=self.signal.shape[0])
+        short = int((self.code_lengths(lengths) < self.config.burn_in + 2).sum())
+        least = (self.config.burn_in + 2) / self.code_rate
+        if short == len(lengths):
+            raise ValueError(
+                f"all {short} training clips are shorter than {least:.3g} s, a burn-in of "
+                f"{self.config.burn_in} and two tokens: use longer clips, shorter tokens, or a smaller --burn-in"
+            )
+        said = f"{short} of {len(lengths)} training clips are shorter than {least:.3g} s and add little or no loss"
+        return [said] * bool(short)
+
+    def prepare(self, source: Source, engine: Engine) -> None:
+        tokens = self.signal.shape[0] // self.front.shortest
+        batches = source.preview(engine.progress)
+        self.front.fit_batches(self.wanted.see(self.actions.see(batches, tokens), tokens))
+
+    def parts(self) -> dict[str, Stateful]:
+        heads = {} if self.heads_optimiser is None else {"heads": self.heads_optimiser}
+        return {"adam": self.optimiser, **heads}
+
+    def features(self, batch: Batch) -> Float[Tensor, "clip *feature"]:
+        return self.measured(batch.signal, batch.lengths) if batch.features is None else batch.features
+
+    def measured(self, signal: Tensor, lengths: Tensor | None) -> Float[Tensor, "clip *feature"]:
+        """What the front end makes of sound, silent behind each clip's end."""
+        if lengths is not None:
+            inside = sounding(signal.shape[1], lengths)
+            signal = signal.where(inside.view(*inside.shape, *[1] * (signal.ndim - 2)), 0)
+        return self.front(signal)
+
+    def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        for optimiser in (self.optimiser, self.heads_optimiser):
+            for group in [] if optimiser is None else optimiser.param_groups:
+                group["lr"] = self.config.adam.learning_rate * self.config.schedule.fraction(int(self.updates))
+        config = self.config
+        heard, tokens, found = self.heard(data, engine)
+        loss, terms = self.objective(heard, self.dynamics, engine)
+        rollout, latent, own = heard.rollout, self.dynamics.latent, config.objective
+        divergence = mean_over(
+            kl(latent, rollout.posterior, rollout.prior, own.kl_balance, own.free_nats), heard.inside, engine
+        )
+        loss = loss + own.kl_weight * divergence
+        live, frozen = (self.head_losses(heard, tokens, found, engine, live) for live in (True, False))
+        total = loss + sum(live.values(), start=loss.new_zeros(()))
+        engine.descend(total, self.optimiser, config.clip)
+        if self.heads_optimiser is not None:
+            engine.descend(torch.stack([*frozen.values()]).sum(), self.heads_optimiser, config.clip)
+        self.updates += 1
+        with torch.no_grad():
+            entropies = {
+                f"entropy/{name}": mean_over(latent.entropy(raw), heard.inside, engine)
+                for name, raw in (("posterior", rollout.posterior), ("prior", rollout.prior))
+            }
+        terms = {"loss/total": total, "kl/divergence": divergence, **terms, **live, **frozen, **entropies}
+        return {name: value.detach() for name, value in terms.items()}
+
+    def heard(self, data: Batch, engine: Engine) -> tuple[Heard, Float[Tensor, "clip token number"], Batch]:
+        """States and targets after the burn-in, the tokens as they are, and the batch."""
+        config, features = self.config, self.features(data)
+        tokens = self.front.tokens(features)
+        clips, count = tokens.shape[:2]
+        counts = torch.full((clips,), count, device=tokens.device)
+        if data.lengths is not None:
+            counts = self.code_lengths(data.lengths).clamp(max=count)
+        heard, shown = self.views(features, counts, engine)
+        with engine.autocast():
+            embedded = self.encoder(heard)
+            target = embedded if shown is None else self.encoder(shown)
+            rollout = self.observe(embedded, self.acted(data, count, engine), engine)
+        burn = config.burn_in
+        # A whole clip may be shorter than a piece is.
+        missing = max(0, burn + 2 - count)
+        if missing:
+            tokens, target = (functional.pad(one, (0, 0, 0, missing)) for one in (tokens, target))
+        tokens, target = tokens[:, burn:], target[:, burn:]
+        same = alike(engine.gather(tokens), config.objective.alike_below)
+        return Heard(rollout, target, (counts - burn).clamp(min=0), same), tokens, data
+
+    def views(
+        self, features: Tensor, counts: Int[Tensor, " clip"], engine: Engine
+    ) -> tuple[Float[Tensor, "clip token number"], Float[Tensor, "clip token number"] | None]:
+        """The view that is heard, and the one that is to be recognised, if it is another."""
+        config, tokens = self.config.augmentation, self.front.tokens(features)
+        if config.views == 1:
+            return tokens, None
+        clips, device = len(tokens) * engine.ranks, engine.generator.device
+        shapes = ((clips, Draws.NUMBERS), (clips, Draws.NUMBERS), (clips, 2, tokens.shape[1]))
+        drawn = (torch.rand(shape, generator=engine.generator, device=device).to(tokens) for shape in shapes)
+        draws = Draws(*map(engine.share, drawn))
+        heard, shown = (
+            self.front.tokens(self.front.view(features, counts, config, draws, which)) for which in (0, 1)
+        )
+        return heard, shown
+
+    def acted(self, data: Batch, tokens: int, engine: Engine) -> Float[Tensor, "clip token action"]:
+        """The actions, hidden in some of the clips."""
+        actions = self.actions(data, tokens)
+        if not self.actions.width or not self.config.action_dropout:
+            return actions
+        clips, device = len(actions) * engine.ranks, engine.generator.device
+        drawn = engine.share(torch.rand(clips, generator=engine.generator, device=device)).to(actions.device)
+        return actions.masked_fill((drawn < self.config.action_dropout)[:, None, None], 0)
+
+    def observe(self, embedded: Tensor, actions: Tensor, engine: Engine) -> Rollout:
+        """States from the end of the burn-in on, which is heard without gradients."""
+        burn, latent = self.config.burn_in, self.dynamics.latent
+        missing = max(0, burn + 2 - embedded.shape[1])
+        if missing:
+            embedded, actions = (functional.pad(one, (0, 0, 0, missing)) for one in (embedded, actions))
+        clips, tokens = embedded.shape[:2]
+        weight = self.dynamics.of_latent.weight
+        noise = engine.share(latent.noise((clips * engine.ranks, tokens), engine.generator, weight))
+        if not burn:
+            return self.dynamics.observe(embedded, actions, noise)
+        if self.config.dynamics.dynamics == "transformer":
+            # It has no state to begin with, and attends to the burn-in itself.
+            heard = torch.cat([embedded[:, :burn].detach(), embedded[:, burn:]], 1)
+            return self.dynamics.observe(heard, actions, noise).since(burn)
+        with torch.no_grad():
+            past = self.dynamics.observe(embedded[:, :burn], actions[:, :burn], noise[:, :burn])
+        state = (past.h[:, -1].to(weight), past.z[:, -1].to(weight))
+        return self.dynamics.observe(embedded[:, burn:], actions[:, burn:], noise[:, burn:], None, state)
+
+    def head_losses(
+        self, heard: Heard, tokens: Tensor, data: Batch, engine: Engine, live: bool
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The losses of the heads that train the states, or of those that do not."""
+        feature, found = heard.rollout.feature, {}
+        feature = feature if live else feature.detach()
+        heads, burn = self.heads(live), self.config.burn_in
+        with engine.autocast():
+            made = [head(feature) for head in heads]
+        for head, output in zip(heads, made, strict=True):
+            if head is self.decoder:
+                error = token_error(output, tokens, self.front.slots)
+                found["loss/decoder"] = mean_over(error, heard.inside, engine)
+            elif head is self.reward:
+                wanted = self.wanted(data, burn + feature.shape[1])[:, burn:]
+                found["loss/reward"] = mean_over(
+                    (output.to(wanted) - wanted).square().sum(-1), heard.inside, engine
+                )
+            else:
+                last = torch.arange(feature.shape[1], device=feature.device) == heard.counts[:, None] - 1
+                # The end of a piece that is full may be the middle of its clip.
+                ended = last & (heard.counts < feature.shape[1])[:, None]
+                error = functional.binary_cross_entropy_with_logits(
+                    output[..., 0].to(feature.dtype), (~ended).to(feature.dtype), reduction="none"
+                )
+                found["loss/ends"] = mean_over(error, heard.inside, engine)
+        return found
+
+    @torch.no_grad()
+    def encode(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        lengths: Int[Tensor, " clip"] | None = None,
+        *,
+        power: Float[Tensor, " clip"] | None = None,
+        code: Code | None = None,
+        actions: Float[Tensor, "clip token action"] | None = None,
+    ) -> Float[Tensor, "clip frame code"]:
+        """Codes at `code_rate`; zeros beyond the `code_lengths` of clips that have lengths. Each z is the mode.
+        `actions` are as `Actions` gives them, by default unknown; `power` is not used."""
+        if torch.compiler.is_exporting():
+            raise ValueError("a world model has no exported program: give --forms weights")
+        chosen = code or self.config.code
+        tokens = self.front.tokens(self.measured(signal, lengths))
+        embedded = self.encoder(tokens)
+        made = embedded if chosen == "embedding" else self.chosen(self.followed(embedded, actions), chosen)
+        if lengths is None:
+            return made
+        count = int(self.code_lengths(lengths).max())
+        own = sounding(count, self.code_lengths(lengths))
+        return made[:, :count].where(rearrange(own, "clip frame -> clip frame 1"), 0)
+
+    def followed(self, embedded: Tensor, actions: Tensor | None) -> Rollout:
+        if actions is None:
+            actions = self.actions.unknown(*embedded.shape[:2])
+        return self.dynamics.observe(embedded, actions)
+
+    def chosen(self, rollout: Rollout, code: Code) -> Float[Tensor, "clip token code"]:
+        return {"state": rollout.h, "latent": rollout.z, "feature": rollout.feature}[code]
+
+    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        """Whole tokens of clips of these lengths."""
+        return self.front.counts(lengths)
+
+    @torch.no_grad()
+    def forecast(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        frames: int,
+        samples: int,
+        generator: torch.Generator,
+        *,
+        actions: Float[Tensor, "clip token action"] | None = None,
+        code: Code | None = None,
+    ) -> Float[Tensor, "sample clip frame code"]:
+        """Codes of the tokens after the end of the signal, drawn from the prior; `actions` are those of the past
+        and of the future, by default unknown."""
+        chosen = code or self.config.code
+        if chosen == "embedding":
+            raise ValueError("embeddings are not forecast: give code feature, state or latent")
+        if frames < 1 or samples < 1:
+            raise ValueError(f"got frames={frames}, samples={samples}: give at least 1 of each")
+        embedded = self.encoder(self.front.tokens(self.measured(signal, None)))
+        clips, heard = embedded.shape[:2]
+        if actions is None:
+            actions = self.actions.unknown(clips, heard + frames)
+        if actions.shape[1] != heard + frames:
+            raise ValueError(
+                f"actions of {actions.shape[1]} tokens: give those of {heard} tokens of the past and "
+                f"{frames} to come"
+            )
+        past = self.dynamics.observe(embedded, actions[:, :heard])
+        latent = self.dynamics.latent
+        noise = latent.noise((samples, clips, frames), generator, embedded)
+        made = [self.chosen(self.dynamics.imagine(past, actions[:, heard:], one), chosen) for one in noise]
+        return torch.stack(made)
+
+    @torch.no_grad()
+    def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:
+        """Features of codes of the form [h, z]: of sound, decibels in mel bands, which the front end inverts."""
+        if self.decoder is None:
+            raise ValueError("this model was trained without a decoder: train it with --decoder frozen")
+        expected = self.config.dynamics.deter + self.dynamics.latent.size
+        if codes.shape[2] != expected:
+            raise ValueError(
+                f"codes of {codes.shape[2]} numbers cannot be decoded: give those of code feature, "
+                f"{expected} numbers"
+            )
+        return self.front.features_of(most_likely(self.decoder(codes), self.front.slots))
+
+
+def default(kind: SignalKind) -> DreamingConfig:
+    return DreamingConfig()
+
+
+def speech(kind: SignalKind) -> DreamingConfig:
+    """Tokens of 40 ms."""
+    return DreamingConfig(front=TokensConfig(token_seconds=0.04, token_frames=5))
+
+
+def paper(kind: SignalKind) -> DreamingConfig:
+    """The sizes of DreamerV2, and every step ahead in each update."""
+    return DreamingConfig(
+        dynamics=DynamicsConfig(variables=32, classes=32, deter=600, hidden=600, uniform_mix=0.0),
+        objective=ObjectiveConfig(overshoot="all"),
+    )
+
+
+ENTRY = ModelEntry(
+    "world model: Dreaming V2, discrete latent dynamics learnt by contrast",
+    Dreaming,
+    {"default": default, "speech": speech, "paper": paper},
+    kinds=("wave", "codes"),
+    recipes={
+        name: Recipe(steps=3000, clips={"batch_size": 16}, world={"seconds": 2.0})
+        for name in ("default", "speech", "paper")
+    },
+    main=(
+        "objective", "horizon", "actions", "burn_in", "token_seconds", "deter", "variables", "classes", "latent",
+        "decoder", "code", "learning_rate",
+    ),
+    complete=complete,
+)  # fmt: skip

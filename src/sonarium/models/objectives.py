@@ -1,0 +1,439 @@
+"""What a world model can learn its state by. Each objective is over the same states; `models/dreaming.py` has the
+rest.
+
+dreaming        J_k^NCE and J_k^KL on open-loop predictions (Dreaming, arXiv 2007.14535 and 2203.00494)
+contrast        InfoNCE of [h, z] and the embedding of its own token, k = 0 alone
+barlow          the cross-correlation of [h, z] and the embedding is the identity (Barlow Twins, arXiv 2103.03230)
+embedding       the same of a prediction and the embedding of the next token
+twister         [h, z] and the actions to come predict each of the next tokens directly (action-conditioned CPC)
+reconstruction  the decoder alone (DreamerV2, arXiv 2010.02193)
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.config import Range, check_ranges
+from sonarium.features.waveform import sounding
+from sonarium.models.blocks import wide
+from sonarium.models.contrast import ContrastConfig, contrast
+from sonarium.models.latent import Categorical, Latent
+from sonarium.models.rssm import RSSM, Rollout
+from sonarium.training.contract import Engine
+
+NCE = ContrastConfig(whole_batch=True, from_sequence=0, from_batch=0)
+"""Every token of the batch competes for a state."""
+DIRECT = ContrastConfig(whole_batch=True, from_sequence=0, from_batch=0, score="cosine", temperature=0.1)
+OFF_DIAGONAL = 5e-3
+"""Weight of the correlations off the diagonal (Barlow Twins)."""
+Name = Literal["dreaming", "contrast", "barlow", "embedding", "twister", "reconstruction"]
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    objective: Name = "dreaming"
+    """What the state is learnt by: dreaming (contrast and KL divergence on open-loop predictions), contrast (of
+    its own token), barlow, embedding (of the next token), twister (direct steps ahead), or reconstruction."""
+    horizon: Annotated[int, Range(0, 256)] = 3
+    """K, the largest number of tokens ahead of open-loop predictions; 0 leaves them out."""
+    overshoot: Literal["one", "all"] = "one"
+    """Steps ahead in an update: one of 1 to K, drawn and weighted K-fold, of which every k-th token is predicted
+    by the prior, which has the same expectation and costs a third; or all."""
+    predictor: Literal["linear", "mlp", "prior"] = "linear"
+    """p̃, by which states are predicted for the contrast: linear, with hidden units, or the prior itself."""
+    predicted: Literal["mean", "sample"] = "mean"
+    """What p̃ goes on from: its output as it is (mean), or a state drawn from it (sample)."""
+    critic: Literal["bilinear", "categorical"] = "bilinear"
+    """Score of a state and an embedding: z̃ᵀWe(x), or the log-likelihood of z̃ under a categorical distribution
+    that We(x) parametrises."""
+    nce_weight: Annotated[float, Range(0)] = 1.0
+    """Weight of the objective itself."""
+    kl_weight: Annotated[float, Range(0)] = 0.1
+    """Weight of the KL divergence of posterior and prior."""
+    kl_balance: Annotated[float, Range(0, 1)] = 0.8
+    """KL balancing: fraction of the divergence that trains the prior; the rest trains the posterior."""
+    free_nats: Annotated[float, Range(0, 1e6)] = 0.0
+    """Divergence of a token, summed over its variables, below which it has no gradient."""
+    kl_ahead: bool = True
+    """Take the KL divergence of open-loop predictions, too."""
+    alike_below: Annotated[float, Range(0, 1e6)] = 0.1
+    """Tokens that differ by a smaller root mean square, in standard deviations, are no negatives of each other,
+    such as those of silence."""
+    direct_steps: Annotated[int, Range(1, 256)] = 10
+    """Of twister: number of tokens ahead."""
+    discount: Annotated[float, Range(0, 1, above=True)] = 0.75
+    """Of twister: factor of the weight from one step ahead to the next."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        choices = {
+            "objective": tuple(OBJECTIVES),
+            "overshoot": ("one", "all"),
+            "predictor": ("linear", "mlp", "prior"),
+            "predicted": ("mean", "sample"),
+            "critic": ("bilinear", "categorical"),
+        }
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """States, and what is to be recognised by them, from the end of the burn-in on."""
+
+    rollout: Rollout
+    target: Float[Tensor, "clip token embedding"]
+    """Embeddings of the other view."""
+    counts: Int[Tensor, " clip"]
+    """Tokens of each clip."""
+    alike: Bool[Tensor, "all token all token"] | None
+    """Over the global batch: which tokens are no negatives of each other."""
+
+    @property
+    def inside(self) -> Bool[Tensor, "clip token"]:
+        return sounding(self.target.shape[1], self.counts)
+
+
+Terms = dict[str, Float[Tensor, ""]]
+
+
+class Objective(nn.Module, ABC):
+    """A loss of states, and what is logged of it."""
+
+    decodes = False
+    """Whether the decoder trains the state."""
+
+    def __init__(self, config: ObjectiveConfig, model: RSSM, embedding: int, hidden: int):
+        super().__init__()
+        self.config, self.latent = config, model.latent
+        self.number = model.config.deter + model.latent.size
+        self.actions, self.embedding, self.hidden = model.actions, embedding, hidden
+        self.make()
+
+    def make(self) -> None:
+        """The modules."""
+
+    @abstractmethod
+    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]: ...
+
+
+def kl(
+    latent: Latent,
+    posterior: Float[Tensor, "*rows raw"],
+    prior: Float[Tensor, "*rows raw"],
+    balance: float,
+    free: float,
+) -> Float[Tensor, "*rows"]:
+    """The divergence of posterior and prior of each token, in value; of its gradient the fraction `balance` goes
+    to the prior, the rest to the posterior. Tokens below the free nats have none."""
+    to_posterior, to_prior = latent.halves(posterior, prior)
+    return balance * to_prior.clamp(min=free) + (1 - balance) * to_posterior.clamp(min=free)
+
+
+def mean_over(values: Float[Tensor, "*rows"], inside: Bool[Tensor, "*rows"], engine: Engine) -> Float[Tensor, ""]:
+    """The mean over the tokens of the global batch, as a mean over ranks."""
+    count = engine.mean(inside.sum().to(values.dtype)).clamp(min=1)
+    return values.where(inside, 0).sum() / count
+
+
+def alike(
+    tokens: Float[Tensor, "clip token number"], below: float
+) -> Bool[Tensor, "clip token clip token"] | None:
+    """Which tokens differ by a root mean square of no more than this."""
+    if not below:
+        return None
+    rows = wide(tokens).flatten(0, 1)
+    squares = rows.square().sum(1)
+    apart = (squares[:, None] + squares - 2 * rows @ rows.T) / rows.shape[1]
+    return (apart <= below**2).unflatten(1, tokens.shape[:2]).unflatten(0, tokens.shape[:2])
+
+
+class Tilde(nn.Module):
+    """p̃: states some tokens ahead, open loop, apart from the prior unless it is the prior."""
+
+    def __init__(self, config: ObjectiveConfig, latent: Latent, actions: int, hidden: int):
+        super().__init__()
+        self.config, self.latent, size = config, latent, latent.size
+        if config.predictor == "linear":
+            self.network = nn.Linear(size + actions, size)
+        elif config.predictor == "mlp":
+            self.network = nn.Sequential(nn.Linear(size + actions, hidden), nn.ELU(), nn.Linear(hidden, size))
+
+    def forward(
+        self, rollout: Rollout, priors: list[Tensor], steps: int, noise: Float[Tensor, "clip token step draw"]
+    ) -> list[Float[Tensor, "clip _token size"]]:
+        """Those 1 to `steps` tokens after each token; `priors` are the priors of the same tokens."""
+        z, found = rollout.z, []
+        for k in range(1, steps + 1):
+            tokens = rollout.z.shape[1] - k
+            if self.config.predictor == "prior":
+                z = self.latent.draw(priors[k - 1], noise[:, :tokens, k - 1])
+            else:
+                given = torch.cat([z[:, :tokens], rollout.actions[:, k:].to(z.dtype)], -1)
+                z = wide(self.network(given))
+                if self.config.predicted == "sample":
+                    z = self.drawn(z, noise[:, :tokens, k - 1])
+            found.append(z)
+        return found
+
+    def drawn(self, mean: Tensor, noise: Tensor) -> Tensor:
+        if isinstance(self.latent, Categorical):
+            return self.latent.draw(mean, noise)
+        return mean + noise.to(mean.dtype)
+
+    def scored(self, z: Tensor, ahead: int) -> Tensor:
+        """The state as the critic takes it: probabilities, where it scores likelihoods."""
+        drawn = ahead == 0 or self.config.predictor == "prior" or self.config.predicted == "sample"
+        if self.config.critic == "bilinear" or drawn or not isinstance(self.latent, Categorical):
+            return z
+        return self.latent.split(z).softmax(-1).flatten(-2)
+
+
+class Dream(Objective):
+    """J = Σ_k J_k^NCE + J_k^KL.
+
+    NCE of k: z_{t−k} is predicted to t by p̃, and the tokens of the batch compete for the prediction. KL of k: the
+    posterior at t and a prior that has not heard the k tokens before t; that of k = 0, the usual one, is in every
+    objective, and not added here.
+    """
+
+    def make(self) -> None:
+        config, latent = self.config, self.latent
+        if config.critic == "categorical" and not isinstance(latent, Categorical):
+            raise ValueError(
+                "a categorical critic needs a categorical state: give critic bilinear with latent gaussian"
+            )
+        self.tilde = Tilde(config, latent, self.actions, self.hidden)
+        self.critic = nn.Linear(self.embedding, latent.size)
+
+    def keys(self, target: Tensor) -> Float[Tensor, "clip token size"]:
+        """What states are multiplied with: We(x), or logarithms of probabilities."""
+        made = wide(self.critic(target))
+        if self.config.critic == "bilinear" or not isinstance(self.latent, Categorical):
+            return made
+        return self.latent.split(made).log_softmax(-1).flatten(-2)
+
+    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+        config, rollout = self.config, heard.rollout
+        tokens = rollout.z.shape[1]
+        ahead, weight = self.ahead(tokens - 1, engine)
+        starts, stride = self.starts(ahead, tokens, engine)
+        with engine.autocast():
+            keys = engine.gather(self.keys(heard.target))
+            priors, predictions = self.unrolled(rollout, model, max(ahead, default=0), starts, engine)
+        counts = engine.gather(heard.counts)
+        nce = {}
+        for k in (0, *ahead):
+            z = rollout.z if not k else predictions[k - 1]
+            scored = engine.gather(self.tilde.scored(wide(z), k))[:, :, None]
+            nce[k] = contrast(scored, keys, counts, NCE, engine.generator, k - 1, alike=heard.alike)
+        divergence = []
+        for k in ahead if config.kl_ahead else ():
+            at = starts[starts + k < tokens] + k
+            each = kl(self.latent, rollout.posterior[:, at], priors[k], config.kl_balance, config.free_nats)
+            # Of every k-th token the k-fold sum: over the drawn offsets its mean is that of all tokens.
+            count = engine.mean(heard.inside[:, k:].sum().to(each.dtype)).clamp(min=1)
+            divergence.append(stride * each.where(heard.inside[:, at], 0).sum() / count)
+        none = nce[0].loss.new_zeros(())
+        further = torch.stack([nce[k].loss for k in ahead]).sum() if ahead else none
+        kl_ahead = torch.stack(divergence).sum() if divergence else none
+        loss = config.nce_weight * (nce[0].loss + weight * further) + config.kl_weight * weight * kl_ahead
+        right = torch.stack([nce[k].accuracies[0] for k in ahead]).mean() if ahead else none
+        terms = {
+            "contrast/loss": nce[0].loss,
+            "contrast/loss_ahead": further / max(1, len(ahead)),
+            "contrast/chance": nce[0].chance,
+            "contrast/accuracy": nce[0].accuracies[0],
+            "contrast/accuracy_ahead": right,
+            "kl/ahead": kl_ahead / max(1, len(divergence)),
+        }
+        return loss, terms
+
+    def ahead(self, longest: int, engine: Engine) -> tuple[list[int], float]:
+        """The steps ahead of this update, beside none, and what each of them weighs."""
+        horizon = min(self.config.horizon, longest)
+        if self.config.overshoot == "all" or horizon < 1:
+            return list(range(1, horizon + 1)), 1.0
+        drawn = torch.randint(1, horizon + 1, (), generator=engine.generator, device=engine.generator.device)
+        return [int(drawn)], float(horizon)
+
+    def starts(self, ahead: list[int], tokens: int, engine: Engine) -> tuple[Int[Tensor, " start"], int]:
+        """The tokens from which the prior is unrolled, and one of how many that is."""
+        stride = max(ahead, default=1) if len(ahead) == 1 and self.config.predictor != "prior" else 1
+        device = engine.generator.device
+        first = int(torch.randint(stride, (), generator=engine.generator, device=device)) if stride > 1 else 0
+        return torch.arange(first, tokens, stride, device=device), stride
+
+    def unrolled(
+        self, rollout: Rollout, model: RSSM, steps: int, starts: Int[Tensor, " start"], engine: Engine
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """By steps ahead, the priors of the tokens so many after the starts, and the predictions of p̃."""
+        clips, tokens = rollout.z.shape[:2]
+        noise = self.latent.noise((2, clips * engine.ranks, tokens, max(1, steps)), engine.generator, rollout.z)
+        of_prior, of_tilde = (engine.share(one) for one in noise)
+        from_prior = self.config.predictor == "prior"
+        needed = steps if self.config.kl_ahead else steps - 1 if from_prior else 0
+        further = model.overshoot(rollout, needed, of_prior, starts) if needed > 0 else []
+        # Prior 0 of token t + 1 has heard t, as p̃ of one step ahead has.
+        heard = [one[:, 1:] for one in (rollout.prior, *further)] if from_prior else []
+        return [rollout.prior, *further], self.tilde(rollout, heard, steps, of_tilde)
+
+
+class Contrast(Objective):
+    """[h, z] and the embedding of its own token, as r2dreamer's InfoNCE, but with gradients into both."""
+
+    def make(self) -> None:
+        self.project = nn.Linear(self.number, self.embedding)
+
+    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+        with engine.autocast():
+            predictions = engine.gather(wide(self.project(heard.rollout.feature)))[:, :, None]
+        keys, counts = engine.gather(wide(heard.target)), engine.gather(heard.counts)
+        found = contrast(predictions, keys, counts, NCE, engine.generator, -1, alike=heard.alike)
+        terms = {
+            "contrast/loss": found.loss,
+            "contrast/chance": found.chance,
+            "contrast/accuracy": found.accuracies[0],
+        }
+        return self.config.nce_weight * found.loss, terms
+
+
+def correlation(
+    one: Float[Tensor, "row number"], other: Float[Tensor, "row number"]
+) -> Float[Tensor, "number number"]:
+    """Pearson's, of each number of one with each of the other."""
+    sides = []
+    for side in (one, other):
+        centred = side - side.mean(0)
+        sides.append(centred / (centred.square().mean(0) + 1e-6).sqrt())
+    return sides[0].T @ sides[1] / len(one)
+
+
+def barlow(
+    made: Float[Tensor, "clip token number"],
+    target: Float[Tensor, "clip token number"],
+    inside: Bool[Tensor, "clip token"],
+    engine: Engine,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """The loss over the tokens of the global batch, and the mean correlation of pairs."""
+    own = engine.gather(inside)
+    if int(own.sum()) < 2:
+        nothing = engine.gather(wide(made)).sum() * 0
+        return nothing, nothing
+    matrix = correlation(engine.gather(wide(made))[own], engine.gather(wide(target.detach()))[own])
+    diagonal = matrix.diagonal()
+    off = matrix.square().sum() - diagonal.square().sum()
+    return (1 - diagonal).square().sum() + OFF_DIAGONAL * off, diagonal.mean()
+
+
+class Barlow(Objective):
+    def make(self) -> None:
+        self.project = nn.Linear(self.number, self.embedding)
+
+    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+        with engine.autocast():
+            made = self.project(heard.rollout.feature)
+        loss, alike = barlow(made, heard.target, heard.inside, engine)
+        return self.config.nce_weight * loss, {"barlow/loss": loss, "barlow/correlation": alike}
+
+
+class NextEmbedding(Objective):
+    def make(self) -> None:
+        self.predict = nn.Sequential(
+            nn.Linear(self.number + self.actions, self.hidden), nn.ELU(), nn.Linear(self.hidden, self.embedding)
+        )
+
+    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+        rollout = heard.rollout
+        with engine.autocast():
+            given = torch.cat([rollout.feature[:, :-1], rollout.actions[:, 1:].to(rollout.h.dtype)], -1)
+            made = self.predict(given)
+        loss, alike = barlow(made, heard.target[:, 1:], heard.inside[:, 1:], engine)
+        return self.config.nce_weight * loss, {"barlow/loss": loss, "barlow/correlation": alike}
+
+
+class Twister(Objective):
+    """Direct predictions of each step ahead from [h, z] and all actions up to there; the decoder is kept."""
+
+    decodes = True
+
+    def make(self) -> None:
+        steps = self.config.direct_steps
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(self.number + k * self.actions, self.hidden),
+                nn.ELU(),
+                nn.Linear(self.hidden, self.embedding),
+            )
+            for k in range(1, steps + 1)
+        )
+
+    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+        rollout, tokens = heard.rollout, heard.target.shape[1]
+        keys, counts = engine.gather(wide(heard.target)), engine.gather(heard.counts)
+        losses, right, weights = [], [], []
+        for k, layer in enumerate(self.layers[: tokens - 1], 1):
+            come = [rollout.actions[:, step : tokens - k + step] for step in range(1, k + 1)]
+            with engine.autocast():
+                made = layer(torch.cat([rollout.feature[:, : tokens - k], *come], -1))
+            predictions = engine.gather(wide(made))[:, :, None]
+            found = contrast(predictions, keys, counts, DIRECT, engine.generator, k - 1, alike=heard.alike)
+            losses.append(found.loss)
+            right.append(found.accuracies[0])
+            weights.append(self.config.discount ** (k - 1))
+        shares = torch.tensor(weights).to(keys)
+        loss = (torch.stack(losses) * shares).sum() / shares.sum()
+        terms = {
+            "contrast/loss": loss,
+            "contrast/accuracy": right[0],
+            "contrast/accuracy_last": right[-1],
+        }
+        return self.config.nce_weight * loss, terms
+
+
+class Reconstruction(Objective):
+    """Nothing but the decoder."""
+
+    decodes = True
+
+    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+        return heard.target.new_zeros(()), {}
+
+
+OBJECTIVES: Mapping[str, type[Objective]] = {
+    "dreaming": Dream,
+    "contrast": Contrast,
+    "barlow": Barlow,
+    "embedding": NextEmbedding,
+    "twister": Twister,
+    "reconstruction": Reconstruction,
+}
+
+
+def token_error(
+    made: Float[Tensor, "clip token number"], tokens: Float[Tensor, "clip token number"], slots: int
+) -> Float[Tensor, "clip token"]:
+    """Negative log-likelihood of each token, up to a constant: half the squared error (a Gaussian of unit
+    variance), or the cross-entropy of its entries."""
+    if not slots:
+        return 0.5 * (wide(made) - tokens).square().sum(-1)
+    split = "clip token (slot entry) -> clip token slot entry"
+    logs = rearrange(wide(made), split, slot=slots).log_softmax(-1)
+    return -(rearrange(tokens, split, slot=slots) * logs).sum((-2, -1))
+
+
+def most_likely(made: Float[Tensor, "clip token number"], slots: int) -> Float[Tensor, "clip token number"]:
+    """The token that a decoder's output stands for."""
+    if not slots:
+        return wide(made)
+    logits = rearrange(made, "clip token (slot entry) -> clip token slot entry", slot=slots)
+    chosen = functional.one_hot(logits.argmax(-1), logits.shape[-1]).to(made.dtype)
+    return rearrange(wide(chosen), "clip token slot entry -> clip token (slot entry)")

@@ -1,0 +1,184 @@
+"""The loop of a recurrent state-space model with its gradients written out.
+
+    u_t = elu(a_t + W_z z_{t−1})                        a_t: the projected action, all times in one product before
+    r, c, g = norm(W_g [u_t, h_{t−1}])                  a GRU with layer norm
+    h_t = h_{t−1} + σ(g − 1) (tanh(σ(r) c) − h_{t−1})
+    q_t = elu(e_t + W_q h_t)                            e_t: the projected embedding, likewise
+    z_t is drawn from the distribution with the parameters W_o q_t + b
+
+What automatic differentiation would do step by step is done once: a one-hot z selects columns of W_z and is not
+multiplied, and the gradient of each weight is one product over all times after the loop. Under autocast in 16 bits
+the products take these, and all else is in 32. The plain loop is `RSSM.plain` in `models/rssm.py`, the oracle of
+the tests.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from sonarium.models.latent import Latent
+
+EPSILON = 1e-5
+"""Of the layer norm."""
+UPDATE_BIAS = -1.0
+"""Added to the update gate, so that the state changes slowly at first (Dreamer)."""
+
+
+class Weights(NamedTuple):
+    of_latent: Float[Tensor, "hidden size"]
+    of_gates: Float[Tensor, "gates both"]
+    gain: Float[Tensor, " gates"]
+    bias: Float[Tensor, " gates"]
+    of_state: Float[Tensor, "other deter"]
+    out: Float[Tensor, "raw other"]
+    out_bias: Float[Tensor, " raw"]
+
+
+def recur(
+    latent: Latent,
+    embedded: Float[Tensor, "time clip other"],
+    acted: Float[Tensor, "time clip hidden"],
+    noise: Float[Tensor, "time clip draw"] | None,
+    kept: Bool[Tensor, "time clip"] | None,
+    state: tuple[Float[Tensor, "clip deter"], Float[Tensor, "clip size"]],
+    weights: Weights,
+) -> tuple[Float[Tensor, "time clip deter"], Float[Tensor, "time clip size"], Float[Tensor, "time clip raw"]]:
+    """h, z, and the parameters of the distribution of z. Where `kept` is false, the state before is forgotten;
+    without noise each z is the mode."""
+    kind = embedded.device.type
+    low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    with torch.autocast(kind, enabled=False):
+        return Recurrence.apply(latent, low, embedded, acted, noise, kept, *state, *weights)
+
+
+class Recurrence(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        latent: Latent,
+        low: torch.dtype | None,
+        embedded: Tensor,
+        acted: Tensor,
+        noise: Tensor | None,
+        kept: Tensor | None,
+        h: Tensor,
+        z: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        full, kind = Weights(*weights), low or h.dtype
+        # Autocast may have left the projections in 16 bits.
+        embedded, acted = embedded.to(h.dtype), acted.to(h.dtype)
+        # In rows, by which few of them are multiplied a fifth faster.
+        of_gates, of_state, out = (
+            weight.to(kind).T.contiguous() for weight in (full.of_gates, full.of_state, full.out)
+        )
+        columns, gates = full.of_latent.T.contiguous(), len(full.gain)
+        bias = full.bias.clone()
+        bias[2 * h.shape[1] :] += UPDATE_BIAS
+        keeps = None if kept is None else kept[..., None].to(h.dtype).unbind(0)
+        draws = [None] * len(acted) if noise is None else noise.unbind(0)
+        steps = []
+        product = z @ columns
+        for t, (action, token, draw) in enumerate(zip(acted.unbind(0), embedded.unbind(0), draws, strict=True)):
+            if keeps is not None:
+                h, product = h * keeps[t], product * keeps[t]
+            before, u = h, functional.elu(action + product, inplace=True)
+            inputs = times(torch.cat([u, h], 1), of_gates, kind)
+            normed, _, scale = torch.native_layer_norm(inputs, [gates], None, None, EPSILON)
+            gate = torch.addcmul(bias, normed, full.gain)
+            reset, candidate, update = gate.chunk(3, 1)
+            reset.sigmoid_()
+            update.sigmoid_()
+            new = torch.tanh(reset * candidate)
+            h = torch.lerp(h, new, update)
+            other = functional.elu(times(h, of_state, kind).add_(token), inplace=True)
+            raw = times(other, out, kind).add_(full.out_bias)
+            pick, helped, index = latent.pick(raw, draw)
+            # A one-hot z selects columns.
+            product = pick @ columns if index is None else functional.embedding_bag(index, columns, mode="sum")
+            steps.append((before, u, normed, scale, gate, new, h, other, raw, helped, pick))
+        stacked = [torch.stack(each) for each in zip(*steps, strict=True)]
+        after, raws, helps, picked = stacked[6], stacked[8], stacked[9], stacked.pop()
+        zs = picked
+        if not picked.is_floating_point():
+            zs = h.new_zeros(helps.shape).scatter_(-1, picked[..., None], 1).flatten(2)
+        ctx.latent, ctx.low, ctx.there = latent, low, kept is not None
+        ctx.save_for_backward(z, zs, *stacked, *weights, *([] if kept is None else [kept]))
+        return after, zs, raws
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        z, zs, before, us, normed, scales, gate, news, after, others, raws, helps = ctx.saved_tensors[:12]
+        weights, latent = Weights(*ctx.saved_tensors[12:19]), ctx.latent
+        kind, deter, hidden = ctx.low or after.dtype, after.shape[2], us.shape[2]
+        of_latent, of_gates, of_state, out = (
+            weight.to(kind) for weight in (weights.of_latent, weights.of_gates, weights.of_state, weights.out)
+        )
+        # What the gradients of a step are multiplied with, for all steps at once.
+        to_gates = slopes(gate, news, before)
+        to_inputs = (to_gates * weights.gain.view(3, deter)).flatten(2) * scales
+        stays, of_elu, of_other = 1 - gate[..., 2 * deter :], slope(us), slope(others)
+        d_raws, d_others, d_us = (torch.empty_like(one) for one in (raws, others, us))
+        d_inputs, d_after = torch.empty_like(normed), torch.empty_like(after)
+        kept = ctx.saved_tensors[19] if ctx.there else None
+        keeps = None if kept is None else kept[..., None].to(after.dtype).unbind(0)
+        d_h, d_z = torch.zeros_like(before[0]), torch.zeros_like(zs[0])
+        rows = zip(
+            *(one.unbind(0) for one in gradients), raws.unbind(0), helps.unbind(0), of_other.unbind(0),
+            to_inputs.unbind(0), normed.unbind(0), stays.unbind(0), of_elu.unbind(0), d_raws.unbind(0),
+            d_others.unbind(0), d_after.unbind(0), d_inputs.unbind(0), d_us.unbind(0), strict=True,
+        )  # fmt: skip
+        for t, row in reversed(list(enumerate(rows))):
+            of_h, of_z, of_raw, raw, helped, at_other, at_inputs, norm, stay, at_u = row[:10]
+            d_raw, d_other, d_own, d_input, d_u = row[10:]
+            torch.add(of_raw, latent.pull(d_z + of_z, raw, helped), out=d_raw)
+            torch.mul(times(d_raw, out, kind), at_other, out=d_other)
+            torch.add(d_h + of_h, times(d_other, of_state, kind), out=d_own)
+            pulled = (d_own[:, None] * at_inputs.unflatten(1, (3, deter))).flatten(1)
+            inner = torch.linalg.vecdot(pulled, norm)[:, None] / pulled.shape[1]
+            torch.addcmul(pulled - pulled.mean(1, keepdim=True), norm, inner, value=-1, out=d_input)
+            d_both = times(d_input, of_gates, kind)
+            d_h = torch.addcmul(d_both[:, hidden:], d_own, stay)
+            torch.mul(d_both[:, :hidden], at_u, out=d_u)
+            d_z = times(d_u, of_latent, kind)
+            if keeps is not None:
+                d_h, d_z = d_h * keeps[t], d_z * keeps[t]
+        past = torch.cat([z[None], zs[:-1]])
+        if kept is not None:
+            past = past * kept[..., None].to(past.dtype)
+        d_gates = (d_after[:, :, None] * to_gates).flatten(2)
+
+        def product(made: Tensor, given: Tensor) -> Tensor:
+            """The gradient of a weight: one product over all times."""
+            return times(made.flatten(0, 1).T, given.flatten(0, 1).to(kind), kind)
+
+        found = Weights(
+            product(d_us, past), product(d_inputs, torch.cat([us, before], -1)), (d_gates * normed).sum((0, 1)),
+            d_gates.sum((0, 1)), product(d_others, after), product(d_raws, others), d_raws.sum((0, 1)),
+        )  # fmt: skip
+        return None, None, d_others, d_us, None, None, d_h, d_z, *found
+
+
+def times(rows: Tensor, weight: Tensor, kind: torch.dtype) -> Tensor:
+    """A product in the type of the weight, whose result has that of the rows."""
+    return rows @ weight if rows.dtype == kind else (rows.to(kind) @ weight).to(rows.dtype)
+
+
+def slope(made: Tensor) -> Tensor:
+    """The derivative of elu, from its result."""
+    return made.clamp(max=0) + 1
+
+
+def slopes(
+    gate: Float[Tensor, "time clip gates"], new: Float[Tensor, "time clip deter"], before: Tensor
+) -> Float[Tensor, "time clip 3 deter"]:
+    """The derivatives of h by reset, candidate and update, before their nonlinearities."""
+    reset, candidate, update = gate.chunk(3, -1)
+    of_new = update * (1 - new.square())
+    parts = (of_new * candidate * reset * (1 - reset), of_new * reset, (new - before) * update * (1 - update))
+    return torch.stack(parts, 2)

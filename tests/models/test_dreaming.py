@@ -1,0 +1,413 @@
+"""Dreaming as it is published, item by item: what is contrasted with what, what trains what, and what nothing
+hears."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from contracts.small import dreaming as smaller
+from stub_engine import StubEngine
+
+from sonarium.features.tokens import LogMelTokens
+from sonarium.models.contrast import ContrastConfig, contrast
+from sonarium.models.dreaming import Dreaming, DreamingConfig, default
+from sonarium.models.objectives import Dream, Heard, alike, correlation, kl
+from sonarium.models.rssm import Rollout
+from sonarium.worlds.contract import Batch, Signal
+
+RATE, TOKENS, CLIPS = 8000, 10, 4
+SIGNAL = Signal("wave", (TOKENS * 256,), RATE)
+TINY: DreamingConfig = smaller(default("wave"))
+
+
+def changed(**parts: dict[str, Any]) -> DreamingConfig:
+    """The tiny configuration with other settings in its parts; those of the top under `top`."""
+    top = parts.pop("top", {})
+    return replace(TINY, **top, **{name: replace(getattr(TINY, name), **own) for name, own in parts.items()})
+
+
+def batch(seed: int = 0, lengths: list[int] | None = None) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    signal = 0.1 * torch.randn(CLIPS, SIGNAL.shape[0], generator=generator, dtype=torch.double).cumsum(1).sin()
+    own = None if lengths is None else torch.tensor(lengths)
+    tracks = torch.randn(CLIPS, 40, 1, generator=generator, dtype=torch.double)
+    return Batch(torch.arange(CLIPS), signal, torch.zeros(CLIPS, 1).double(), lengths=own, tracks=tracks)
+
+
+def learner(config: DreamingConfig = TINY) -> Dreaming:
+    torch.manual_seed(0)
+    made = Dreaming(config, SIGNAL).double()
+    made.front.fit_batches([batch()])
+    return made
+
+
+def heard(own: Dreaming, data: Batch | None = None, seed: int = 0) -> Heard:
+    return own.heard(data or batch(), StubEngine(seed))[0]
+
+
+def gradients(loss: torch.Tensor, own: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Those that are there and not zero."""
+    named = dict(own.named_parameters())
+    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True, retain_graph=True)
+    return {name: one for name, one in zip(named, found, strict=True) if one is not None and bool(one.any())}
+
+
+ALL = changed(objective={"overshoot": "all", "alike_below": 0.0}, top={"burn_in": 0})
+
+
+@pytest.mark.parametrize("critic", ["bilinear", "categorical"])
+def test_observations_compete_for_a_fixed_predicted_state(critic):
+    """J_k^NCE by definition: log f(z̃_t, x_t) − log Σ over all tokens x' of the batch of f(z̃_t, x')."""
+    own = learner(replace(ALL, objective=replace(ALL.objective, critic=critic)))
+    data = batch(0, [TOKENS * 256, 1300, 2000, 600])
+    found = heard(own, data)
+    objective = own.objective
+    assert isinstance(objective, Dream)
+    _, terms = objective(found, own.dynamics, StubEngine(1))
+    tilde: Any = objective.tilde.network
+    keys = objective.critic(found.target)
+    z, ahead = found.rollout.z, []
+    for k in range(4):
+        if k:
+            z = z[:, : TOKENS - k] @ tilde.weight.T + tilde.bias
+        state = z
+        if critic == "categorical":
+            shaped = keys.view(CLIPS, TOKENS, 2, 3).log_softmax(-1).flatten(2)
+            state = z if not k else z.view(CLIPS, TOKENS - k, 2, 3).softmax(-1).flatten(2)
+        else:
+            shaped = keys
+        every = torch.cat([shaped[other, : int(found.counts[other])] for other in range(CLIPS)])
+        losses = []
+        for clip in range(CLIPS):
+            for t in range(k, int(found.counts[clip])):
+                scores = every @ state[clip, t - k]
+                losses.append(scores.logsumexp(0) - state[clip, t - k] @ shaped[clip, t])
+        ahead.append(torch.stack(losses).mean())
+    torch.testing.assert_close(terms["contrast/loss"], ahead[0])
+    torch.testing.assert_close(terms["contrast/loss_ahead"], torch.stack(ahead[1:]).mean())
+
+
+def test_predictions_are_open_loop():
+    """The prediction of k tokens ahead changes with what was heard up to there, and with nothing after it."""
+    own = learner(ALL)
+    found = heard(own)
+    objective = own.objective
+    assert isinstance(objective, Dream)
+    z = found.rollout.z.detach().requires_grad_()
+    rollout = replace(found.rollout, z=z)
+    noise = torch.zeros(CLIPS, TOKENS, 3, 2)
+    for k, prediction in enumerate(objective.tilde(rollout, [], 3, noise), 1):
+        (reached,) = torch.autograd.grad(prediction[:, 4].sum(), z, retain_graph=True)
+        assert reached[:, :4].abs().sum() == 0 and reached[:, 5:].abs().sum() == 0 and bool(reached[:, 4].any()), k
+
+
+def test_the_predictor_is_linear_and_apart_from_the_prior():
+    own = learner(ALL)
+    objective = own.objective
+    assert isinstance(objective, Dream)
+    one, other = torch.randn(2, CLIPS, TOKENS, 6, dtype=torch.double)
+    noise = torch.zeros(CLIPS, TOKENS, 3, 2)
+    actions = torch.zeros(CLIPS, TOKENS, 0).double()
+
+    def ahead(z: torch.Tensor) -> torch.Tensor:
+        return objective.tilde(Rollout(z, z, z, z, actions), [], 3, noise)[2]
+
+    zero = ahead(torch.zeros_like(one))
+    torch.testing.assert_close(
+        ahead(2 * one - 3 * other) - zero, 2 * (ahead(one) - zero) - 3 * (ahead(other) - zero)
+    )
+    found = heard(own)
+    _, terms = objective(found, own.dynamics, StubEngine(1))
+    contrastive = gradients(terms["contrast/loss"] + terms["contrast/loss_ahead"], own)
+    divergent = gradients(terms["kl/ahead"], own)
+    assert any(name.startswith("objective.tilde") for name in contrastive)
+    assert not any(name.startswith("dynamics.prior") for name in contrastive)
+    assert any(name.startswith("dynamics.prior") for name in divergent)
+    assert not any(name.startswith("objective") for name in divergent)
+
+
+def test_gradients_reach_the_encoder_from_both_sides():
+    own = learner(ALL)
+    found = heard(own)
+    heard_side = replace(found, target=found.target.detach())
+    shown_side = replace(found, rollout=Rollout(*(part.detach() for part in vars(found.rollout).values())))
+    for side in (heard_side, shown_side):
+        _, terms = own.objective(side, own.dynamics, StubEngine(1))
+        for name in ("contrast/loss", "contrast/loss_ahead"):
+            assert any(one.startswith("encoder") for one in gradients(terms[name], own)), name
+
+
+def test_the_two_views_are_augmented_independently():
+    own, data = learner(), batch()
+    features, counts = own.features(data), torch.full((CLIPS,), TOKENS)
+    one, other = own.views(features, counts, StubEngine(0))
+    again, _ = own.views(features, counts, StubEngine(0))
+    third, _ = own.views(features, counts, StubEngine(1))
+    assert other is not None
+    assert not torch.equal(one, other) and torch.equal(one, again) and not torch.equal(one, third)
+    single = learner(changed(augmentation={"views": 1}))
+    heard_view, shown = single.views(features, counts, StubEngine(0))
+    assert shown is None and torch.equal(heard_view, single.front.tokens(features))
+
+
+def test_balancing_divides_the_gradient_and_not_the_value():
+    latent = learner().dynamics.latent
+    posterior, prior = torch.randn(2, 5, 6, dtype=torch.double).requires_grad_().unbind(0)
+    plain = latent.divergence(posterior, prior)
+    balanced = kl(latent, posterior, prior, 0.8, 0.0)
+    torch.testing.assert_close(balanced, plain)
+    expected = torch.autograd.grad(plain.sum(), [posterior, prior], retain_graph=True)
+    found = torch.autograd.grad(balanced.sum(), [posterior, prior])
+    torch.testing.assert_close(found[0], 0.2 * expected[0])
+    torch.testing.assert_close(found[1], 0.8 * expected[1])
+
+
+def test_free_nats_are_of_each_token():
+    latent = learner().dynamics.latent
+    posterior, prior = torch.randn(2, 5, 6, dtype=torch.double).requires_grad_().unbind(0)
+    plain = latent.divergence(posterior, prior).detach()
+    free = float(plain.sort().values[1:3].mean())
+    value = kl(latent, posterior, prior, 0.8, free)
+    torch.testing.assert_close(value.detach(), plain.clamp(min=free))
+    (reached,) = torch.autograd.grad(value.sum(), [prior])
+    assert torch.equal(reached.abs().sum(-1) > 0, plain > free)
+
+
+def test_one_drawn_step_ahead_has_the_expectation_of_all():
+    """Without the noise of the divergence, the mean over the steps that can be drawn is the sum over all."""
+    whole = learner(replace(ALL, objective=replace(ALL.objective, kl_ahead=False)))
+    found = heard(whole)
+    every, _ = whole.objective(found, whole.dynamics, StubEngine(1))
+    single = learner(replace(ALL, objective=replace(ALL.objective, kl_ahead=False, overshoot="one")))
+    single.load_state_dict(whole.state_dict())
+    parts, drawn = {}, []
+    objective = single.objective
+    assert isinstance(objective, Dream)
+    for seed in range(40):
+        ahead, weight = objective.ahead(TOKENS - 1, StubEngine(seed))
+        drawn += ahead
+        assert weight == 3 and len(ahead) == 1
+        if ahead[0] not in parts:
+            parts[ahead[0]] = objective(found, single.dynamics, StubEngine(seed))[0]
+    assert set(parts) == {1, 2, 3} and min(drawn.count(k) for k in parts) >= 5
+    torch.testing.assert_close(torch.stack(list(parts.values())).mean(), every)
+
+
+def test_every_kth_token_has_the_expectation_of_all_in_the_divergence(monkeypatch):
+    own = learner(replace(ALL, objective=replace(ALL.objective, overshoot="one")))
+    found = heard(own, batch(0, [TOKENS * 256, 1300, 2000, 1100]))
+    objective = own.objective
+    assert isinstance(objective, Dream)
+    monkeypatch.setattr(objective, "ahead", lambda longest, engine: ([3], 3.0))
+    values = {}
+    for first, stride in ((0, 1), (0, 3), (1, 3), (2, 3)):
+        chosen = torch.arange(first, TOKENS, stride), stride
+        monkeypatch.setattr(objective, "starts", lambda ahead, tokens, engine, chosen=chosen: chosen)
+        values[first, stride] = objective(found, own.dynamics, StubEngine(1))[1]["kl/ahead"]
+    drawn = torch.stack([value for (_, stride), value in values.items() if stride == 3])
+    torch.testing.assert_close(drawn.mean(), values[0, 1])
+    assert len(drawn.unique()) == 3
+
+
+def test_a_frozen_decoder_changes_nothing_that_others_learn():
+    data, states = batch(), {}
+    for decoder in ("off", "frozen", "live"):
+        own = learner(changed(heads={"decoder": decoder}))
+        engine = StubEngine(3)
+        for _ in range(2):
+            terms = own.update(data, engine)
+        assert ("loss/decoder" in terms) == (decoder != "off")
+        states[decoder] = own.state_dict()
+    for name, value in states["off"].items():
+        assert torch.equal(states["frozen"][name], value), name
+    assert any(not torch.equal(states["live"][name], value) for name, value in states["off"].items())
+    first = learner().state_dict()
+    assert any(not torch.equal(states["frozen"][n], first[n]) for n in first if n.startswith("decoder"))
+
+
+@pytest.mark.parametrize("name", ["contrast", "barlow", "embedding", "twister", "reconstruction"])
+def test_every_objective_trains_the_encoder_over_the_same_state(name):
+    own = learner(changed(objective={"objective": name}, heads={"decoder": "frozen"}))
+    assert own.live_decoder == (name in ("twister", "reconstruction"))
+    data, engine = batch(0, [TOKENS * 256, 1300, 2000, 400]), StubEngine(0)
+    before = {key: value.clone() for key, value in own.state_dict().items()}
+    terms = own.update(data, engine)
+    assert all(value.isfinite() for value in terms.values())
+    for part in ("encoder", "dynamics.of_token", "dynamics.prior"):
+        assert any(
+            not torch.equal(before[key], value) for key, value in own.state_dict().items() if key.startswith(part)
+        )
+
+
+def test_the_correlation_is_pearsons():
+    one, other = torch.randn(2, 50, 3, dtype=torch.double)
+    expected = torch.corrcoef(torch.cat([one, other], 1).T)[:3, 3:]
+    torch.testing.assert_close(correlation(one, other), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_whole_update_is_that_of_the_plain_loop():
+    """Loss and all gradients, in double precision at equal noise."""
+    found = {}
+    for loop in ("fast", "plain"):
+        own = learner(changed(dynamics={"loop": loop}, objective={"overshoot": "all"}))
+        terms = own.update(batch(0, [TOKENS * 256, 1300, 2000, 400]), StubEngine(3))
+        found[loop] = (terms["loss/total"], {n: w.grad for n, w in own.named_parameters() if w.grad is not None})
+    torch.testing.assert_close(found["fast"][0], found["plain"][0], rtol=1e-10, atol=1e-10)
+    assert found["fast"][1].keys() == found["plain"][1].keys()
+    for name, value in found["plain"][1].items():
+        torch.testing.assert_close(found["fast"][1][name], value, rtol=1e-10, atol=1e-10, msg=name)
+
+
+def test_what_lies_behind_the_end_of_a_clip_is_not_learnt_from():
+    lengths = [TOKENS * 256, 1300, 2000, 400]
+    other = batch(9)
+    inside = torch.arange(SIGNAL.shape[0]) < torch.tensor(lengths)[:, None] // 256 * 256
+    data = batch(0, lengths)
+    # Also what is in a token that the end cuts.
+    replaced = replace(data, signal=data.signal.where(inside, other.signal))
+    one, two = learner(), learner()
+    terms, same = one.update(data, StubEngine(1)), two.update(replaced, StubEngine(1))
+    assert all(torch.equal(value, same[name]) for name, value in terms.items())
+    assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize("dynamics", [{}, {"dynamics": "transformer", "posterior": "obs", "heads": 2}])
+def test_the_burn_in_is_heard_and_not_learnt_from(dynamics):
+    own = learner(changed(top={"burn_in": 4}, dynamics=dynamics, objective={"kl_ahead": not dynamics}))
+    found = heard(own)
+    assert found.target.shape[1] == TOKENS - 4 and found.counts.tolist() == [TOKENS - 4] * CLIPS
+    embedded = torch.randn(CLIPS, TOKENS, TINY.embedding, dtype=torch.double, requires_grad=True)
+    rollout = own.observe(embedded, own.actions.unknown(CLIPS, TOKENS), StubEngine(0))
+    (reached,) = torch.autograd.grad(rollout.feature.square().sum(), embedded)
+    assert not reached[:, :4].any() and bool(reached[:, 4:].any())
+    other = embedded.detach().clone()
+    other[:, :4] *= -30
+    changed_rollout = own.observe(other, own.actions.unknown(CLIPS, TOKENS), StubEngine(0))
+    assert not torch.equal(changed_rollout.h[:, 0], rollout.h[:, 0])
+
+
+def test_tokens_that_are_alike_are_no_negatives():
+    tokens = torch.tensor([[[0.0, 0.0], [0.1, 0.0]], [[3.0, 0.0], [0.0, 0.0]]]).double()
+    found = alike(tokens, 0.08)
+    assert found is not None and alike(tokens, 0) is None
+    # The root mean square of (0.1, 0) is 0.0707.
+    near = [[1, 1, 0, 1], [1, 1, 0, 1], [0, 0, 1, 0], [1, 1, 0, 1]]
+    assert found.flatten(2).flatten(0, 1).int().tolist() == near
+    predictions, latents = torch.randn(2, 2, 2, 1, 2).double(), torch.randn(2, 2, 2).double()
+    frames = torch.tensor([2, 2])
+    config = ContrastConfig(whole_batch=True, from_sequence=0, from_batch=0)
+    made = contrast(predictions[0], latents, frames, config, torch.Generator(), -1, alike=found)
+    flat, scores = latents.flatten(0, 1), predictions[0].flatten(0, 2)
+    expected = []
+    for token in range(4):
+        kept = [other for other in range(4) if other == token or not near[token][other]]
+        expected.append((scores[token] @ flat[kept].T).logsumexp(0) - scores[token] @ flat[token])
+    torch.testing.assert_close(made.pair_losses.flatten(), torch.stack(expected))
+
+
+def test_codes_are_causal_and_of_the_form_that_is_asked_for():
+    own, signal = learner(), batch().signal
+    feature = own.encode(signal)
+    config = own.config.dynamics
+    parts = {code: own.encode(signal, code=code) for code in ("state", "latent", "embedding")}
+    torch.testing.assert_close(feature, torch.cat([parts["state"], parts["latent"]], -1))
+    assert [parts[code].shape[2] for code in parts] == [config.deter, 6, TINY.embedding]
+    torch.testing.assert_close(own.encode(signal[:, : 5 * 256 + 100]), feature[:, :5])
+
+
+def test_forecasts_go_on_from_the_end_and_differ_only_by_their_noise():
+    own, signal = learner(), batch().signal
+    made, again = (own.forecast(signal, 4, 3, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert made.shape == (3, CLIPS, 4, 14) and torch.equal(made, again)
+    # The first h follows from what was heard; z is drawn.
+    assert torch.equal(made[0, :, 0, :8], made[1, :, 0, :8]) and not torch.equal(made[0], made[1])
+    past = own.followed(own.encoder(own.front.tokens(own.features(batch()))), None)
+    expected = own.dynamics.step(past.h[:, -1], past.z[:, -1], own.actions.unknown(CLIPS, 1)[:, 0])
+    torch.testing.assert_close(made[0, :, 0, :8], expected)
+    features = own.decode(made[0])
+    assert features.shape == (CLIPS, 1, 8, 8)
+    assert isinstance(own.front, LogMelTokens)
+    assert own.front.invert(features, 4 * 256, 2).isfinite().all()
+
+
+def test_known_actions_steer_and_unknown_ones_are_zero():
+    config = changed(
+        top={"actions": ("tension:track:0:1:125.0",), "action_dropout": 0.5},
+        heads={"reward": "r:track:0:1:125.0", "ends": True},
+    )
+    own, data = learner(config), batch(0, [TOKENS * 256, 1300, 2000, 600])
+    terms = own.update(data, StubEngine(0))
+    assert {"loss/reward", "loss/ends"} <= terms.keys() and own.actions.width == 2
+    actions = own.actions(data, TOKENS)
+    hidden = own.acted(data, TOKENS, StubEngine(0))
+    rows = (hidden == 0).all(2).all(1)
+    assert 0 < int(rows.sum()) < CLIPS and torch.equal(hidden[~rows], actions[~rows])
+    generator = torch.Generator
+    future = torch.cat([actions, actions[:, :3]], 1)
+    one = own.forecast(data.signal, 3, 1, generator().manual_seed(1), actions=future)
+    future[:, TOKENS:, 1] += 2
+    other = own.forecast(data.signal, 3, 1, generator().manual_seed(1), actions=future)
+    free = own.forecast(data.signal, 3, 1, generator().manual_seed(1))
+    assert not torch.equal(one, other) and not torch.equal(one, free)
+    with pytest.raises(ValueError, match="give those of 10 tokens of the past and 4 to come"):
+        own.forecast(data.signal, 4, 1, generator(), actions=future)
+
+
+def test_discrete_tokens_are_learnt_and_decoded_to_entries():
+    signal = Signal("codes", (TOKENS, 4), frame_rate=10.0)
+    config = changed(front={"slots": 2, "entries": 4})
+    torch.manual_seed(0)
+    own = Dreaming(config, signal).double()
+    codes = torch.randint(0, 2, (CLIPS, TOKENS, 4), generator=torch.Generator().manual_seed(0)).double()
+    data = Batch(torch.arange(CLIPS), codes, torch.zeros(CLIPS, 0).double())
+    own.front.fit_batches([data])
+    terms = own.update(data, StubEngine(0))
+    assert all(value.isfinite() for value in terms.values())
+    made = own.decode(own.encode(codes)).view(CLIPS, TOKENS, 2, 4)
+    assert torch.equal(made.sum(-1), torch.ones(CLIPS, TOKENS, 2).double())
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (
+            lambda: changed(dynamics={"dynamics": "transformer", "posterior": "obs", "heads": 2}),
+            "give no --kl-ahead",
+        ),
+        (
+            lambda: learner(changed(dynamics={"latent": "gaussian"}, objective={"critic": "categorical"})),
+            "critic bilinear",
+        ),
+        (lambda: Dreaming(changed(top={"burn_in": 9}), SIGNAL), "too few for a burn_in of 9"),
+        (lambda: learner().encode(batch().signal[:, :100]), "shorter than a token of 256"),
+        (lambda: learner().forecast(batch().signal, 0, 1, torch.Generator()), "give at least 1 of each"),
+        (lambda: learner().decode(torch.zeros(1, 2, 3).double()), "give those of code feature, 14 numbers"),
+        (lambda: learner(changed(heads={"decoder": "off"})).decode(torch.zeros(1, 2, 14)), "--decoder frozen"),
+        (
+            lambda: learner().forecast(batch().signal, 1, 1, torch.Generator(), code="embedding"),
+            "embeddings are not forecast",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(act, said):
+    with pytest.raises(ValueError, match=said) as refused:
+        act()
+    assert "\n" not in str(refused.value)
+
+
+def test_other_dynamics_learn_by_the_same_objective():
+    transformer = {"dynamics": "transformer", "posterior": "obs", "heads": 2}
+    for dynamics, objective in (
+        (transformer, {"kl_ahead": False}),
+        ({"posterior": "obs"}, {}),
+        ({"latent": "gaussian"}, {"predicted": "sample"}),
+        ({}, {"predictor": "prior", "overshoot": "all"}),
+        ({}, {"predictor": "mlp", "predicted": "sample", "critic": "categorical"}),
+        ({}, {"horizon": 0}),
+    ):
+        own = learner(changed(dynamics=dynamics, objective=objective))
+        terms = own.update(batch(), StubEngine(0))
+        assert all(value.isfinite() for value in terms.values())
+        made = own.forecast(batch().signal, 2, 2, torch.Generator().manual_seed(0))
+        assert made.shape[:3] == (2, CLIPS, 2) and made.isfinite().all()
