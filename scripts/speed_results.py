@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHES = ("tones", "features", "vae", "disentangle", "cpc", "loader", "syrinx")
+BENCHES = ("tones", "features", "vae", "disentangle", "cpc", "loader", "syrinx", "hmm", "mrgan", "dreaming")
 
 
 def results(bench: str) -> Path:
@@ -25,20 +25,21 @@ def measure(bench: str) -> None:
 
 
 def main() -> None:
-    lines = ["| bench | case | work | peer | ours s | peer s | ratio |", "|---|---|---|---|---|---|---|"]
     for bench in sys.argv[1:] or BENCHES:
         measure(bench)
-    hardware = ""
-    for bench in BENCHES:
+    tables: dict[str, list[str]] = {}
+    for bench in filter(lambda bench: results(bench).exists(), BENCHES):
         found = json.loads(results(bench).read_text())
-        hardware = found["hardware"]
         for case in found["cases"]:
             seconds = f"{case['ours_s']:.4f} | {case['peer_s']:.4f} | {case['ratio']:.1f} ×"
-            lines.append(f"| {bench} | {case['name']} | {case['work']} | {case['peer']} | {seconds} |")
+            line = f"| {bench} | {case['name']} | {case['work']} | {case['peer']} | {seconds} |"
+            tables.setdefault(found["hardware"], []).append(line)
+    head = ["| bench | case | work | peer | ours s | peer s | ratio |", "|---|---|---|---|---|---|---|"]
+    lines = [line for machine, rows in tables.items() for line in (f"{machine}\n", *head, *rows, "")]
     path = ROOT / "docs" / "speed.md"
     before, _, rest = path.read_text().partition("<!-- measured -->")
     _, _, after = rest.partition("<!-- end of measured -->")
-    marked = "\n".join(["<!-- measured -->", f"{hardware}\n", *lines, "<!-- end of measured -->"])
+    marked = "\n".join(["<!-- measured -->", *lines, "<!-- end of measured -->"])
     path.write_text(before + marked + after)
 
 

@@ -54,6 +54,14 @@ def test_a_run_folder_has_all_that_a_training_makes(runs):
     assert "3 steps of 16 clips" in (runs["tones"] / "card.md").read_text()
 
 
+def test_pictures_can_be_left_out(tmp_path):
+    dispatch(
+        ["train", "vae", "--world", "digits", "--steps", "1", "--no-pictures", "--run", str(tmp_path / "run")]
+    )
+    assert [path.name for path in (tmp_path / "run" / "media").iterdir()] == ["training.png"]
+    assert (tmp_path / "run" / "card.md").exists()
+
+
 @pytest.fixture
 def without_pictures(monkeypatch):
     monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)

@@ -95,6 +95,10 @@ def test_the_probe_finds_syllables_of_songs_that_it_was_not_fitted_to():
         assert matched(np.array([m[side] for m in found.marks]), np.array([m[side] for m in truth]), 0.01).f1 == 1
     assert min(found.certainty) > 0.9 and max(found.certainty) <= 1 + 1e-9
     assert probe.label(frames[:0]).marks == []
+    # Of frames that begin later, all is as much later.
+    late = [[(on + 0.03, off + 0.03, label) for on, off, label in own] for own in marks]
+    moved = SyllableProbe(RATE, first=0.03).fit(songs, late).label(frames)
+    np.testing.assert_allclose([m[:2] for m in moved.marks], np.array([m[:2] for m in found.marks]) + 0.03)
 
 
 def test_a_label_that_occurs_once_and_songs_that_end_within_a_syllable():

@@ -80,6 +80,8 @@ def test_embeddings_are_interpolated_frames():
     found = embed(frames, 100, marks, places=2)
     assert found[0, :, 0] == pytest.approx([20, 30]) and found[0, :, 1] == pytest.approx([40, 60])
     assert (found[1, :, 0] <= 99).all()
+    # Of codes whose first frame lies within the sound.
+    np.testing.assert_allclose(embed(frames, 100, marks[:1], places=2, first=0.05)[0, :, 0], [15, 25])
     rows = with_duration(contrasted(found), marks)
     assert rows.shape == (2, 5) and rows[:, -1] == pytest.approx(np.log([0.3, 0.55]))
     assert rows[:, :-1].min() >= 0 and rows[:, :-1].max() == 1

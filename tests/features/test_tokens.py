@@ -88,8 +88,8 @@ def test_a_token_that_the_end_of_a_clip_cuts_does_not_count():
 
 def draws(clips: int, tokens: int, seed: int = 0) -> Draws:
     generator = torch.Generator().manual_seed(seed)
-    heard, shown = (torch.rand(clips, Draws.NUMBERS, generator=generator).double() for _ in range(2))
-    return Draws(heard, shown, torch.rand(clips, 2, tokens, generator=generator).double())
+    first, second = (torch.rand(clips, Draws.NUMBERS, generator=generator).double() for _ in range(2))
+    return Draws(first, second, torch.rand(clips, 2, tokens, generator=generator).double())
 
 
 def test_the_views_shift_gain_and_mask_and_the_second_is_never_the_earlier_one():
@@ -111,7 +111,7 @@ def test_the_views_shift_gain_and_mask_and_the_second_is_never_the_earlier_one()
             )
             torch.testing.assert_close(made[clip, :, :, :end], expected)
     gained = own.view(features, counts, ViewsConfig(2, 0, 0, 6.0, 0, 0.0), drawn, 0)
-    expected = (2 * drawn.heard[:, 2] - 1) * 6
+    expected = (2 * drawn.first[:, 2] - 1) * 6
     change = own.unscaled(gained[:, 0]) - own.unscaled(features[:, 0])
     torch.testing.assert_close(change, expected[:, None, None].expand_as(change))
     masked = own.view(features, counts, ViewsConfig(2, 0, 0, 0.0, 6, 0.3), drawn, 1)
@@ -119,7 +119,7 @@ def test_the_views_shift_gain_and_mask_and_the_second_is_never_the_earlier_one()
     assert torch.equal(hidden.all(1), (drawn.masked[:, 1] < 0.3).repeat_interleave(4, 1))
     assert bool(hidden.all(2).any(1).any()) and torch.equal(masked[~hidden[:, None]], features[~hidden[:, None]])
     raised = own.view(features, counts, ViewsConfig(2, 0, 2, 0.0, 0, 0.0), drawn, 0)
-    by = (drawn.heard[:, 1] * 5).long() - 2
+    by = (drawn.first[:, 1] * 5).long() - 2
     rows = (torch.arange(12) + by[:, None]).clamp(0, 11)
     dB = own.unscaled(features[:, 0])
     expected = torch.stack([dB[clip, rows[clip]] for clip in range(4)])

@@ -84,20 +84,6 @@ def test_what_neighbourhoods_say_of_copies_and_of_strangers():
     assert strange["authenticity"] == 1 and strange["precision"] == strange["coverage"] == strange["density"] == 0
 
 
-def test_the_floor_is_of_halves_that_share_no_song():
-    songs = np.repeat(np.arange(6), 5)
-    seen = []
-
-    def distance(one, other):
-        seen.append((set(one[:, 0]), set(other[:, 0])))
-        return 1.0
-
-    assert g.floor(distance, songs[:, None].astype(float), songs) == 1
-    assert all(not one & other and len(one) == len(other) == 3 for one, other in seen) and len(seen) == 5
-    with pytest.raises(ValueError, match="at least two"):
-        g.floor(distance, songs[:5, None].astype(float), songs[:5])
-
-
 def test_a_classifier_tells_strangers_and_not_the_songs_of_one_bird():
     # Songs differ: by song, a classifier that sees part of each would tell all.
     def songs(seed, shift):
@@ -135,12 +121,10 @@ def test_wasserstein_of_a_shift_and_of_two_values():
         g.wasserstein(values, np.zeros(0))
 
 
-def test_stretches_and_marks_agree():
+def test_stretches_and_the_gaps_between_them():
     sounding = np.array([0, 1, 1, 0, 0, 0, 1, 0, 1, 1, 1], bool)
     durations, gaps = g.stretches(sounding, 10.0)
     assert durations.tolist() == [0.2, 0.1, 0.3] and gaps.tolist() == [0.3, 0.1]
-    same = g.marked([(0.6, 0.7, "b"), (0.1, 0.3, "a"), (0.8, 1.1, "a")])
-    assert np.allclose(same[0], durations) and np.allclose(same[1], gaps)
     assert [len(one) for one in g.stretches(np.zeros(4, bool), 1.0)] == [0, 0]
 
 

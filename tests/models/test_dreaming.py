@@ -12,7 +12,7 @@ from stub_engine import StubEngine
 from sonarium.features.tokens import LogMelTokens
 from sonarium.models.contrast import ContrastConfig, contrast
 from sonarium.models.dreaming import Dreaming, DreamingConfig, default
-from sonarium.models.objectives import Dream, Heard, alike, correlation, kl
+from sonarium.models.objectives import Dream, Observed, alike, correlation, kl
 from sonarium.models.rssm import Rollout
 from sonarium.worlds.contract import Batch, Signal
 
@@ -42,8 +42,8 @@ def learner(config: DreamingConfig = TINY) -> Dreaming:
     return made
 
 
-def heard(own: Dreaming, data: Batch | None = None, seed: int = 0) -> Heard:
-    return own.heard(data or batch(), StubEngine(seed))[0]
+def observed(own: Dreaming, data: Batch | None = None, seed: int = 0) -> Observed:
+    return own.observed(data or batch(), StubEngine(seed))[0]
 
 
 def gradients(loss: torch.Tensor, own: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -61,7 +61,7 @@ def test_observations_compete_for_a_fixed_predicted_state(critic):
     """J_k^NCE by definition: log f(z̃_t, x_t) − log Σ over all tokens x' of the batch of f(z̃_t, x')."""
     own = learner(replace(ALL, objective=replace(ALL.objective, critic=critic)))
     data = batch(0, [TOKENS * 256, 1300, 2000, 600])
-    found = heard(own, data)
+    found = observed(own, data)
     objective = own.objective
     assert isinstance(objective, Dream)
     _, terms = objective(found, own.dynamics, StubEngine(1))
@@ -89,9 +89,9 @@ def test_observations_compete_for_a_fixed_predicted_state(critic):
 
 
 def test_predictions_are_open_loop():
-    """The prediction of k tokens ahead changes with what was heard up to there, and with nothing after it."""
+    """The prediction of k tokens ahead changes with what was observed up to there, and with nothing after it."""
     own = learner(ALL)
-    found = heard(own)
+    found = observed(own)
     objective = own.objective
     assert isinstance(objective, Dream)
     z = found.rollout.z.detach().requires_grad_()
@@ -117,7 +117,7 @@ def test_the_predictor_is_linear_and_apart_from_the_prior():
     torch.testing.assert_close(
         ahead(2 * one - 3 * other) - zero, 2 * (ahead(one) - zero) - 3 * (ahead(other) - zero)
     )
-    found = heard(own)
+    found = observed(own)
     _, terms = objective(found, own.dynamics, StubEngine(1))
     contrastive = gradients(terms["contrast/loss"] + terms["contrast/loss_ahead"], own)
     divergent = gradients(terms["kl/ahead"], own)
@@ -129,10 +129,10 @@ def test_the_predictor_is_linear_and_apart_from_the_prior():
 
 def test_gradients_reach_the_encoder_from_both_sides():
     own = learner(ALL)
-    found = heard(own)
-    heard_side = replace(found, target=found.target.detach())
-    shown_side = replace(found, rollout=Rollout(*(part.detach() for part in vars(found.rollout).values())))
-    for side in (heard_side, shown_side):
+    found = observed(own)
+    input_side = replace(found, target=found.target.detach())
+    target_side = replace(found, rollout=Rollout(*(part.detach() for part in vars(found.rollout).values())))
+    for side in (input_side, target_side):
         _, terms = own.objective(side, own.dynamics, StubEngine(1))
         for name in ("contrast/loss", "contrast/loss_ahead"):
             assert any(one.startswith("encoder") for one in gradients(terms[name], own)), name
@@ -147,8 +147,8 @@ def test_the_two_views_are_augmented_independently():
     assert other is not None
     assert not torch.equal(one, other) and torch.equal(one, again) and not torch.equal(one, third)
     single = learner(changed(augmentation={"views": 1}))
-    heard_view, shown = single.views(features, counts, StubEngine(0))
-    assert shown is None and torch.equal(heard_view, single.front.tokens(features))
+    given, other = single.views(features, counts, StubEngine(0))
+    assert other is None and torch.equal(given, single.front.tokens(features))
 
 
 def test_balancing_divides_the_gradient_and_not_the_value():
@@ -177,7 +177,7 @@ def test_free_nats_are_of_each_token():
 def test_one_drawn_step_ahead_has_the_expectation_of_all():
     """Without the noise of the divergence, the mean over the steps that can be drawn is the sum over all."""
     whole = learner(replace(ALL, objective=replace(ALL.objective, kl_ahead=False)))
-    found = heard(whole)
+    found = observed(whole)
     every, _ = whole.objective(found, whole.dynamics, StubEngine(1))
     single = learner(replace(ALL, objective=replace(ALL.objective, kl_ahead=False, overshoot="one")))
     single.load_state_dict(whole.state_dict())
@@ -196,7 +196,7 @@ def test_one_drawn_step_ahead_has_the_expectation_of_all():
 
 def test_every_kth_token_has_the_expectation_of_all_in_the_divergence(monkeypatch):
     own = learner(replace(ALL, objective=replace(ALL.objective, overshoot="one")))
-    found = heard(own, batch(0, [TOKENS * 256, 1300, 2000, 1100]))
+    found = observed(own, batch(0, [TOKENS * 256, 1300, 2000, 1100]))
     objective = own.objective
     assert isinstance(objective, Dream)
     monkeypatch.setattr(objective, "ahead", lambda longest, engine: ([3], 3.0))
@@ -273,9 +273,9 @@ def test_what_lies_behind_the_end_of_a_clip_is_not_learnt_from():
 
 
 @pytest.mark.parametrize("dynamics", [{}, {"dynamics": "transformer", "posterior": "obs", "heads": 2}])
-def test_the_burn_in_is_heard_and_not_learnt_from(dynamics):
+def test_the_burn_in_is_observed_and_not_learnt_from(dynamics):
     own = learner(changed(top={"burn_in": 4}, dynamics=dynamics, objective={"kl_ahead": not dynamics}))
-    found = heard(own)
+    found = observed(own)
     assert found.target.shape[1] == TOKENS - 4 and found.counts.tolist() == [TOKENS - 4] * CLIPS
     embedded = torch.randn(CLIPS, TOKENS, TINY.embedding, dtype=torch.double, requires_grad=True)
     rollout = own.observe(embedded, own.actions.unknown(CLIPS, TOKENS), StubEngine(0))

@@ -244,7 +244,7 @@ def test_a_tenth_of_the_labels_is_wrong_one_by_one():
 def test_there_are_two_optimisers_of_all_weights():
     model = learner()
     parts: dict[str, Any] = model.parts()
-    assert parts.pop("steps") is model.steps and parts.keys() == {"autoencoder", "discriminators"}
+    assert parts.keys() == {"autoencoder", "discriminators"}
     held = [{weight for group in one.param_groups for weight in group["params"]} for one in parts.values()]
     assert held[0] == {*model.encoder.parameters(), *model.generator.parameters()}
     assert held[1] == set(model.discriminators.parameters())
@@ -267,9 +267,8 @@ def test_a_cosine_schedule_ends_with_the_training():
     model, engine, rates = learner(ending), StubEngine(), []
     for _ in range(4):
         model.update(batch(), engine)
-        rates.append(
-            {group["lr"] for part in (model.optimiser, model.told_optimiser) for group in part.param_groups}
-        )
+        parts = (model.optimiser, model.discriminator_optimiser)
+        rates.append({group["lr"] for part in parts for group in part.param_groups})
     wanted = [{2e-4 * (1 + np.cos(np.pi * step / 4)) / 2} for step in (1, 2, 3, 4)]
     assert [sorted(one) for one in rates] == [pytest.approx(sorted(one)) for one in wanted]
 
@@ -281,7 +280,7 @@ def test_the_autoencoder_is_the_same_network_without_discriminators():
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in own.items())
     engine = Watching(plain)
     plain.update(batch(), engine)
-    assert engine.moved == [{"encoder", "generator"}] and plain.parts().keys() == {"autoencoder", "steps"}
+    assert engine.moved == [{"encoder", "generator"}] and plain.parts().keys() == {"autoencoder"}
     preset = MODELS["mrgan"].presets
     assert preset["autoencoder"]("wave") == replace(preset["default"]("wave"), adversarial=False)
     full = preset["birdsong-gan"]("wave")
@@ -306,7 +305,7 @@ def test_two_ranks_train_as_one(kind):
     def learner_of(config: MRGANConfig) -> MRGAN:
         made = copy.deepcopy(begun)
         made.optimiser = config.adam.build([*made.encoder.parameters(), *made.generator.parameters()])
-        made.told_optimiser = config.adam.build(made.discriminators.parameters())
+        made.discriminator_optimiser = config.adam.build(made.discriminators.parameters())
         return made
 
     one = trained(StubEngine(0))

@@ -1,6 +1,8 @@
 """Adam as configured, and learning-rate schedules against their formulas."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -64,3 +66,12 @@ def test_adam_takes_every_setting(fused):
     (group,) = adam.param_groups
     expected = {"lr": 0.1, "betas": (0.5, 0.7), "eps": 1e-4, "weight_decay": 0.2, "amsgrad": True}
     assert {name: group[name] for name in expected} == expected and bool(group["fused"]) == fused
+
+
+def test_what_opens_a_run_does_not_import_the_compiler():
+    story = (
+        "import sys, torch; from sonarium.models.optim import AdamConfig; "
+        "AdamConfig().build([torch.ones(2, requires_grad=True)]); print('torch._dynamo' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", story], check=True, capture_output=True, text=True).stdout
+    assert told == "False\n"

@@ -50,7 +50,7 @@ def test_sound_becomes_states_and_futures(folder, name):
     assert codes.shape == ({"heard": 46, "of codes": 15}[name], 8 + 6) and np.isfinite(codes).all()
 
 
-def test_futures_are_heard(folder):
+def test_futures_become_sound(folder):
     learner: Any = open_run(folder / "heard").learner.eval()
     waves = 0.1 * torch.randn(2, 3000, generator=torch.Generator().manual_seed(0))
     codes = learner.forecast(waves, 4, 3, torch.Generator().manual_seed(1))

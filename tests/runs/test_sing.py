@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sonarium.features.spectrogram import SpectrogramConfig
-from sonarium.models.contract import Decoder, SequenceSampler
+from sonarium.models.contract import Decoder, SequenceSampler, Synthesiser
 from sonarium.runs.sing import Singer
 from sonarium.worlds.contract import Signal
 
@@ -30,6 +30,22 @@ class Notes(Decoder, SequenceSampler):
     def sample_frames(self, clips, frames, generator, temperature=1.0):
         self.temperature = temperature
         return (torch.arange(frames) % 3).float()[None, :, None].repeat(clips, 1, 1)
+
+
+class Voice(Notes, Synthesiser):
+    """Makes the sound itself."""
+
+    def sound(self, codes, samples=None, phase=None, iterations=32, generator=None):
+        return SOUNDS[codes[..., 0].long()].flatten(1)[:, :samples]
+
+    def phase(self, signal):
+        raise AssertionError
+
+
+def test_what_makes_sound_of_codes_itself_is_asked_to():
+    voice = Voice(True)
+    songs = Singer("notes", voice, voice, FRONT, True, RATE, RATE / PIECE, "cpu").sing(1, 0.2, torch.Generator())
+    np.testing.assert_array_equal(songs[0], SOUNDS[[0, 1, 2, 0]].flatten()[:3200])
 
 
 @pytest.mark.parametrize("framed", [False, True])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from contracts.small import dreaming
 from corpus import SMALL, write_corpus
 from rank_tasks import Hums, collectives, commanded, in_double
 from safetensors.torch import load_file
@@ -20,6 +21,7 @@ from sonarium.catalogue import MODELS
 from sonarium.commands.faults import UsageError
 from sonarium.models.contract import Learner
 from sonarium.models.cpc.cpc import CPCConfig
+from sonarium.models.dreaming import DreamingConfig
 from sonarium.training.clips import Clips, ClipsConfig
 from sonarium.training.engine import ProcessLost
 from sonarium.training.journal import read_metrics
@@ -41,6 +43,8 @@ def test_gathering_and_averaging_pass_gradients_back(ranks):
 
 def config(name: str, preset: str = "default", **changed: Any) -> Any:
     made = replace(MODELS[name].presets[preset]("wave"), **changed)
+    if isinstance(made, DreamingConfig):
+        return dreaming(made)
     if not isinstance(made, CPCConfig):
         return made
     # The smallest width that eight heads of attention share.

@@ -110,6 +110,9 @@ class Counting(Learner):
     def prepare(self, source, engine):
         self.weight.data.fill_(100.0)
 
+    def restart(self):
+        self.weight.data += 1000
+
     def update(self, data, engine):
         self.weight.data += 1
         return {"loss/total": self.weight.detach().sum()}
@@ -124,12 +127,12 @@ def counted(folder: Path, steps: int, start_from: Path | None = None) -> float:
 
 
 def test_a_chain_of_runs_hands_its_weights_on(tmp_path):
-    """With its statistics, so that it is not prepared again; and only when a run begins."""
+    """With its statistics, so that it is not prepared again, and schedules anew (1000); only when a run begins."""
     assert counted(tmp_path / "45", 3) == 103
-    assert counted(tmp_path / "50", 2, tmp_path / "45") == 105
+    assert counted(tmp_path / "50", 2, tmp_path / "45") == 1105
     assert counted(tmp_path / "45", 9) == 109
-    assert counted(tmp_path / "50", 4, tmp_path / "45") == 107
-    assert counted(tmp_path / "55", 0, tmp_path / "50") == 107
+    assert counted(tmp_path / "50", 4, tmp_path / "45") == 1107
+    assert counted(tmp_path / "55", 0, tmp_path / "50") == 2107
     assert RunFolder.read(tmp_path / "55").newest() == 0
     with pytest.raises(ValueError, match="is no run folder"):
         counted(tmp_path / "60", 1, tmp_path / "nothing")

@@ -30,7 +30,7 @@ from sonarium.agents.returns import advantages, bootstrapped, discounted, n_step
 from sonarium.agents.rollout import Rollout
 from sonarium.config import Range, check_ranges
 from sonarium.models.contract import Engine, Learner
-from sonarium.models.optim import AdamConfig, ScheduleConfig, StepCount
+from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.training.contract import Stateful, Tree
 
 LARGEST_REWARD = 10.0
@@ -247,6 +247,8 @@ class Tally:
 
 
 class PPO(Learner, Agent, Stochastic):
+    updates: Tensor
+
     def __init__(self, config: PPOConfig, observed: Space, acted: Space):
         super().__init__()
         self.config = config
@@ -257,10 +259,14 @@ class PPO(Learner, Agent, Stochastic):
         self.heads = Heads(config, config.memory or given, self.policy.outputs)
         self.rewards = Standard(1) if config.normalise_rewards else None
         self.optimiser = config.optimiser.build(self.parameters(), fused=True)
-        self.count, self.tally = StepCount(), Tally()
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.tally = Tally()
+
+    def restart(self) -> None:
+        self.updates.zero_()
 
     def parts(self) -> dict[str, Stateful]:
-        return {"optimiser": self.optimiser, "count": self.count, "tally": self.tally}
+        return {"optimiser": self.optimiser, "tally": self.tally}
 
     @property
     def device(self) -> torch.device:
@@ -308,7 +314,7 @@ class PPO(Learner, Agent, Stochastic):
         reward = self.scaled(data)
         estimates = self.estimated(data, acted, reward, log_probability, value.view(data.reward.shape), states)
         sequences, compared = self.cut(acted, estimates, states)
-        fraction = config.schedule.fraction(self.count.done)
+        fraction = config.schedule.fraction(int(self.updates))
         for group in self.optimiser.param_groups:
             group["lr"] = config.optimiser.learning_rate * fraction
         clip = config.clip * (fraction if config.clip_decays else 1)
@@ -321,7 +327,7 @@ class PPO(Learner, Agent, Stochastic):
                 compared = replace(self.cut(acted, anew, states)[1], value=compared.value)
             if self.epoch(sequences, compared, clip, engine, totals):
                 break
-        self.count.done += 1
+        self.updates += 1
         if config.normalise_observations:
             self.observer.learn([part.flatten(0, 1)[acted.weight.flatten() > 0] for part in acted.parts])
         means = {name: torch.stack([terms[name] for terms in totals]).mean() for name in totals[0]}

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from sonarium.training.engine import native_precisions
+
 
 def interleaved(ours: Callable[[], object], peer: Callable[[], object], repeats: int) -> tuple[float, float]:
     """Median seconds of `ours` and of `peer` over `repeats` turns, after one unmeasured call of each."""
@@ -41,14 +43,15 @@ def case(name: str, work: str, peer: str, ours_s: float, peer_s: float) -> dict[
 
 
 def hardware() -> str:
-    """The machine in words: processor, cores in use, threads and version of torch."""
+    """The machine in words: processor, cores in use, bf16, threads and version of torch."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # only Linux knows which cores a process may use
         cores = os.cpu_count() or 1
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    bf16 = "bf16 in hardware" if "bf16" in native_precisions() else "no bf16"
     return (
-        f"{_processor()}, {cores} core(s), {device}, "
+        f"{_processor()}, {cores} core(s), {bf16}, {device}, "
         f"torch {torch.__version__} with {torch.get_num_threads()} thread(s)"
     )
 

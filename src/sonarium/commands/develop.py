@@ -26,7 +26,15 @@ from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import NARROWEST, Group, flag, parse_groups
 from sonarium.commands.progress import bars, plainly
 from sonarium.config import Range
-from sonarium.evaluation.development import DevelopConfig, Development, develop, plain_bands, songs_by_day, unit_of
+from sonarium.evaluation.development import (
+    PARTS,
+    DevelopConfig,
+    Development,
+    develop,
+    plain_bands,
+    songs_by_day,
+    unit_of,
+)
 from sonarium.evaluation.extraction import Extractor, of_learner
 from sonarium.files import written_aside
 from sonarium.models.framing import in_frames
@@ -34,8 +42,6 @@ from sonarium.runs.build import open_run
 from sonarium.runs.plan import FOLDER_WORLD
 from sonarium.training.engine import choose_device
 from sonarium.worlds.contract import World
-
-PARTS = ("spectrum", "timing", "grammar", "total")
 
 
 @dataclass(frozen=True)
@@ -182,14 +188,15 @@ def keep(flags: DevelopFlags, found: Sequence[Development], result: dict[str, An
 def draw(one: Development) -> None:
     console = Console()
     console.width = max(NARROWEST, console.width)
-    parts = Table("day", "songs", one.unit, *PARTS, title=one.bird or None, title_justify="left", box=None)
+    title = one.bird or None
+    parts = Table("day", "songs", one.unit, *PARTS, "total", title=title, title_justify="left", box=None)
     states = Table("day", "start", "transition", "emission", "active states", box=None)
     for day in one.days:
-        cells = [interval(day.parts[name]) for name in PARTS[:-1]]
+        cells = [interval(day.parts[name]) for name in PARTS]
         parts.add_row(day.day, str(day.songs), str(day.items), *cells, f"{day.parts['total'].value:.2f}")
         entropies = [f"{day.entropies[name]:.2f}" for name in ("start", "transition", "emission")]
         states.add_row(day.day, *entropies, f"{day.active} of {len(one.names)}")
-    lowest = ["" if one.floor[name] is None else f"{one.floor[name]:.2f}" for name in PARTS]
+    lowest = ["" if one.floor[name] is None else f"{one.floor[name]:.2f}" for name in (*PARTS, "total")]
     parts.add_row("floor", "", "", *lowest)
     console.print(parts)
     console.print(states)

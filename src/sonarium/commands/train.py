@@ -57,6 +57,8 @@ class TrainFlags:
     out where torchrun or srun starts them."""
     nodes: Annotated[int | None, Range(1)] = None
     """Number of machines on which torchrun or srun starts processes; found in the environment if left out."""
+    pictures: bool = True
+    """Draw pictures and make sounds of what was learnt, in media/ of the run folder."""
     json: bool = False
     """Print the last metrics as JSON."""
 
@@ -86,7 +88,7 @@ def main(arguments: list[str]) -> None:
         end_with_launcher()
     try:
         with bars() as progress:
-            first = train(plan, flags.run, flags.steps, flags.device, flags.nodes, progress, say)
+            first = train(plan, flags.run, flags.steps, flags.device, flags.nodes, progress, say, flags.pictures)
     except ProcessLost:
         if launched():
             # Who launched this process says which other one it was.

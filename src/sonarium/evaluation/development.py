@@ -22,6 +22,7 @@ from torch import Tensor
 from sonarium.config import Range, check_ranges
 from sonarium.evaluation.extraction import Extractor, encoded
 from sonarium.features.classical import LogMel, LogMelConfig
+from sonarium.features.syllables import sampled
 from sonarium.measures.sequence.entropy import grammar_entropies
 from sonarium.models.hmm import HMM, choose_states, divergence_parts, divergence_rate
 from sonarium.models.hmm.divergence import occupancies
@@ -211,11 +212,7 @@ def of_syllables(
         return Song(np.zeros((0, TIMES * codes.shape[1])), np.zeros((0, 2)), ())
     onsets, offsets = (np.array([mark[end] for mark in marks]) for end in (0, 1))
     share = (np.arange(TIMES) + 0.5) / TIMES
-    times = onsets[:, None] + (offsets - onsets)[:, None] * share
-    at = np.clip((times - extractor.first) * extractor.rate, 0, len(codes) - 1)
-    low = np.floor(at).astype(int)
-    high, part = np.minimum(low + 1, len(codes) - 1), (at - low)[..., None]
-    spectrum = (1 - part) * codes[low] + part * codes[high]
+    spectrum = sampled(codes, marks, share, extractor.rate, extractor.first)
     gaps = np.append(onsets[1:] - offsets[:-1], np.nan)
     timing = np.log(np.maximum(np.stack([offsets - onsets, gaps], 1), SHORTEST))
     return Song(spectrum.reshape(len(marks), -1), timing, tuple(mark[2] for mark in marks))

@@ -58,7 +58,7 @@ Wave = Float[np.ndarray, " _time"]
 
 
 @dataclass(frozen=True)
-class Heard:
+class Described:
     """What is compared of some songs."""
 
     snippets: Float[np.ndarray, "snippet value"]
@@ -69,10 +69,10 @@ class Heard:
     """Milliseconds."""
     gaps: tuple[Float[np.ndarray, " _gap"], ...]
 
-    def of(self, songs: Int[np.ndarray, " chosen"]) -> "Heard":
+    def of(self, songs: Int[np.ndarray, " chosen"]) -> "Described":
         rows = np.isin(self.song, songs)
         lists = (tuple(one[at] for at in songs) for one in (self.octaves, self.durations, self.gaps))
-        return Heard(self.snippets[rows], self.song[rows], *lists)
+        return Described(self.snippets[rows], self.song[rows], *lists)
 
 
 def compare_songs(
@@ -87,7 +87,7 @@ def compare_songs(
     frames = [[levels(wave, rate) for wave in songs] for songs in (real, made)]
     raised = measures.equal_floors(*(np.concatenate(one) for one in frames))
     own, other = (
-        heard(np.split(rows, np.cumsum([len(one) for one in parts])[:-1]), songs, rate, raised)
+        described(np.split(rows, np.cumsum([len(one) for one in parts])[:-1]), songs, rate, raised)
         for rows, parts, songs in zip(raised, frames, (real, made), strict=True)
     )
     rng = np.random.default_rng(seed)
@@ -112,12 +112,12 @@ def levels(wave: Wave, rate: int) -> Float[np.ndarray, "frame band"]:
         return mel(sound, torch.tensor([sound.shape[1]]))[0].double().numpy()
 
 
-def heard(
+def described(
     frames: Sequence[Float[np.ndarray, "_frame band"]],
     waves: Sequence[Wave],
     rate: int,
     both: tuple[np.ndarray, ...],
-) -> Heard:
+) -> Described:
     """Frames whose floors are equal, as snippets; those in which nothing sounds are left out."""
     quietest = np.concatenate(both).min(0)
     snippets, song, octaves, durations, gaps = [], [], [], [], []
@@ -133,10 +133,10 @@ def heard(
         gaps.append(1000 * between)
         pitch = track(wave.astype(np.float64), rate, PITCH)
         octaves.append(np.log2(pitch.hertz[pitch.aperiodicity < PERIODIC]))
-    return Heard(np.concatenate(snippets), np.array(song, int), tuple(octaves), tuple(durations), tuple(gaps))
+    return Described(np.concatenate(snippets), np.array(song, int), tuple(octaves), tuple(durations), tuple(gaps))
 
 
-def embedded(real: Heard, made: Heard, rng: np.random.Generator) -> tuple[Heard, Heard]:
+def embedded(real: Described, made: Described, rng: np.random.Generator) -> tuple[Described, Described]:
     """Snippets in the principal components of the real ones."""
     if not len(real.snippets) or not len(made.snippets):
         silent = "recorded" if not len(real.snippets) else "made"
@@ -147,11 +147,11 @@ def embedded(real: Heard, made: Heard, rng: np.random.Generator) -> tuple[Heard,
     for one in (real, made):
         rows = np.sort(rng.permutation(len(one.song))[:MOST])
         codes = (one.snippets[rows] - centre) @ axes[:, ::-1][:, :COMPONENTS]
-        found.append(Heard(codes, one.song[rows], one.octaves, one.durations, one.gaps))
+        found.append(Described(codes, one.song[rows], one.octaves, one.durations, one.gaps))
     return found[0], found[1]
 
 
-def distances(real: Heard, made: Heard, rng: np.random.Generator) -> dict[str, float]:
+def distances(real: Described, made: Described, rng: np.random.Generator) -> dict[str, float]:
     """All measures of one set against another; the Fréchet distance at equal numbers."""
     least = min(len(real.song), len(made.song))
     if least <= measures.NEAREST:

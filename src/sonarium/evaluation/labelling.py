@@ -7,6 +7,7 @@ with shrinkage; the states' Gaussians share its covariance; transitions are thos
 path gives onsets, offsets and labels at once, the posteriors their certainty.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -57,8 +58,9 @@ class Labelled:
 class SyllableProbe:
     """Fitted to songs in which every syllable is labelled."""
 
-    def __init__(self, rate: float, config: LabellingConfig = LabellingConfig()):
-        self.rate, self.config = rate, config
+    def __init__(self, rate: float, config: LabellingConfig = LabellingConfig(), first: float = 0.0):
+        """`first` is the time of the middle of frame 0."""
+        self.rate, self.config, self.first = rate, config, first
 
     def fit(self, songs: Sequence[np.ndarray], marks: Sequence[Sequence[Mark]]) -> "SyllableProbe":
         """Frames (frame, feature) of each song, and all its syllables."""
@@ -95,7 +97,8 @@ class SyllableProbe:
             label = (path[start] - 1) // self.config.parts
             own = (self.present > 0) & ((self.present - 1) // self.config.parts == label)
             if (stop - start) / self.rate >= self.config.shortest_syllable:
-                marks.append((round(start / self.rate, 6), round(stop / self.rate, 6), self.labels[label]))
+                onset, offset = (round(self.first + frame / self.rate, 6) for frame in (start, stop))
+                marks.append((onset, offset, self.labels[label]))
                 certainty.append(float(posterior[start:stop, own].sum(1).mean()))
         return Labelled(marks, certainty)
 
@@ -110,8 +113,10 @@ class SyllableProbe:
         """0 in silence, else one more than label × parts + part."""
         parts, found = self.config.parts, np.zeros(frames, np.int64)
         for start, stop, label in marks:
-            first = min(int(np.ceil(round(start * self.rate, 6))), frames - 1)
-            last = max(min(int(np.ceil(round(stop * self.rate, 6))), frames), first + 1)
+            edges = (max(math.ceil(round((end - self.first) * self.rate, 6)), 0) for end in (start, stop))
+            first, last = (min(edge, frames) for edge in edges)
+            first = min(first, frames - 1)
+            last = max(last, first + 1)
             part = np.arange(last - first) * parts // (last - first)
             found[first:last] = 1 + self.labels.index(label) * parts + part
         return found

@@ -17,8 +17,8 @@ from sklearn.cluster import HDBSCAN
 from sklearn.neighbors import NearestNeighbors
 
 from sonarium.config import Range, check_ranges
+from sonarium.measures.sequence.clusters import NOISE
 
-NOISE = -1
 UNIT = 1e-9
 """Least deviation of a component by which it is divided."""
 

@@ -63,13 +63,28 @@ def band_levels(
 
 
 def embed(
-    frames: Float[np.ndarray, "frame feature"], rate: float, marks: Sequence[Mark], places: int = 16
+    frames: Float[np.ndarray, "frame feature"],
+    rate: float,
+    marks: Sequence[Mark],
+    places: int = 16,
+    first: float = 0.0,
 ) -> Float[np.ndarray, "syllable place feature"]:
-    """The frames of each syllable at evenly spaced places, between frames by linear interpolation."""
+    """The frames of each syllable at evenly spaced places; `first` is the time of the middle of frame 0."""
+    return sampled(frames, marks, np.arange(1, places + 1) / (places + 1), rate, first)
+
+
+def sampled(
+    frames: Float[np.ndarray, "frame feature"],
+    marks: Sequence[Mark],
+    share: Float[np.ndarray, " place"],
+    rate: float,
+    first: float,
+) -> Float[np.ndarray, "syllable place feature"]:
+    """The frames at these fractions of each syllable, by linear interpolation."""
     times = np.array([(start, stop) for start, stop, _ in marks]).reshape(-1, 2)
-    share = np.arange(1, places + 1) / (places + 1)
-    at = np.clip((times[:, :1] + (times[:, 1:] - times[:, :1]) * share) * rate, 0, len(frames) - 1)
-    low = np.minimum(at.astype(np.int64), max(len(frames) - 2, 0))
+    seconds = times[:, :1] + (times[:, 1:] - times[:, :1]) * share
+    at = np.clip((seconds - first) * rate, 0, len(frames) - 1)
+    low = np.floor(at).astype(np.int64)
     part = (at - low)[..., None]
     return frames[low] * (1 - part) + frames[np.minimum(low + 1, len(frames) - 1)] * part
 

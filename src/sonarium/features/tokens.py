@@ -33,10 +33,10 @@ FINER = 4
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """Two independently augmented views of a piece: one is heard, the tokens of the other are to be recognised."""
+    """Two independently augmented views of a piece: the input, and the one whose tokens are the targets."""
 
     views: Annotated[int, Range(1, 2)] = 2
-    """Number of views: 2, augmented independently, or 1, which is heard and recognised as it is."""
+    """Number of views: 2, augmented independently, or 1, which is input and target as it is."""
     shift_frames: Annotated[int, Range(0, 64)] = 1
     """Largest shift in time, in log-mel frames; the view that is recognised is never the earlier one."""
     shift_bands: Annotated[int, Range(0, 64)] = 1
@@ -56,9 +56,9 @@ class ViewsConfig:
 class Draws:
     """Random numbers from 0 to 1 of the views of a batch."""
 
-    heard: Float[Tensor, "clip number"]
-    shown: Float[Tensor, "clip number"]
-    """Of the view that is recognised."""
+    first: Float[Tensor, "clip number"]
+    second: Float[Tensor, "clip number"]
+    """Of the target view."""
     masked: Float[Tensor, "clip view token"]
 
     NUMBERS = 5
@@ -66,7 +66,7 @@ class Draws:
     @property
     def shifts(self) -> Float[Tensor, "clip view"]:
         """Of both views, as fractions of the largest: the second is at least the first."""
-        first, second = self.heard[:, 0], self.shown[:, 0]
+        first, second = self.first[:, 0], self.second[:, 0]
         return torch.stack([first, first + (1 - first) * second], 1)
 
 
@@ -270,7 +270,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         draws: Draws,
         which: int,
     ) -> Float[Tensor, "clip 1 row frame"]:
-        numbers, bands = draws.shown if which else draws.heard, self.config.bands
+        numbers, bands = draws.second if which else draws.first, self.config.bands
         later = whole_number(draws.shifts[:, which], config.shift_frames)
         frame = torch.arange(features.shape[-1], device=features.device)
         last = (counts * self.config.token_frames - 1).clamp(min=0)

@@ -1,21 +1,15 @@
 """How near made sounds are to real ones: distances of two sets of embeddings, and of two spectrograms.
 
-Every distance of sets is read beside its floor: real against real (`floor`).
+Every distance of sets is read beside its floor: real against real.
 
     kernel_distance   KAD (Chung et al. 2025, arXiv 2502.15602): 100 · unbiased MMD² with the kernel
                       exp(−|x − y|² / 2σ²), σ the median distance within the real set. Unbiased for few samples too
     frechet_distance  of two Gaussians with the means and covariances of the sets (Heusel et al. 2017). It falls
-    with
-                      the number of samples, and is to be compared at equal numbers alone
+                      with the number of samples, and is to be compared at equal numbers alone
     neighbourhoods    precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020),
-    and
-                      authenticity (Alaa et al. 2022), by nearest neighbours
+                      and authenticity (Alaa et al. 2022), by nearest neighbours
     real_or_made      AUC of a classifier, cross-validated by group: .5 is indistinguishable
 """
-
-from collections.abc import Callable
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -35,7 +29,6 @@ FOLDS = 5
 QUIET, ABOVE = 0.2, 15.0
 """The floor of a band: the quantile of its levels, and the decibels above it, that noise hardly reaches."""
 Rows = Float[np.ndarray, "_row _code"]
-Distance = Callable[[Rows, Rows], float]
 
 
 def check_sets(real: Rows, made: Rows, least: int = 2) -> None:
@@ -98,20 +91,6 @@ def neighbourhoods(real: Rows, made: Rows, nearest: int = NEAREST) -> dict[str, 
     }
 
 
-def floor(
-    distance: Distance, real: Rows, groups: Shaped[np.ndarray, " row"], halvings: int = 5, seed: int = 0
-) -> float:
-    """The distance of real from real: the mean over random halves of the groups (songs), which are not divided."""
-    names, rng = np.unique(groups), np.random.default_rng(seed)
-    if len(names) < 2:
-        raise ValueError(f"{len(names)} group of real samples: give at least two, one for each half")
-    found = []
-    for _ in range(halvings):
-        half = np.isin(groups, rng.permutation(names)[: len(names) // 2])
-        found.append(distance(real[half], real[~half]))
-    return float(np.mean(found))
-
-
 def real_or_made(
     real: Rows,
     made: Rows,
@@ -164,13 +143,6 @@ def stretches(sounding: Bool[np.ndarray, " frame"], rate: float) -> tuple[np.nda
     onsets, offsets = edges[::2], edges[1::2]
     gaps = [later - offset for offset, later in zip(offsets, onsets[1:], strict=False)]
     return (offsets - onsets) / rate, np.array(gaps, float) / rate
-
-
-def marked(marks: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of each annotated segment (onset, offset, label) of a song, and of each gap between two."""
-    ordered = sorted(marks)
-    gaps = [max(later[0] - earlier[1], 0.0) for earlier, later in pairwise(ordered)]
-    return np.array([offset - onset for onset, offset, *_ in ordered], float), np.array(gaps, float)
 
 
 def log_spectral_distance(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     if count == 1:
         return Interval(mean, None, None, None, 1)
     std = float(scores.std(ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * std / count**0.5
+    half = float(special.stdtrit(count - 1, (1 + confidence) / 2)) * std / count**0.5
     return Interval(mean, std, mean - half, mean + half, count)
 
 
@@ -73,7 +73,7 @@ def paired(first: Sequence[float], second: Sequence[float], confidence: float = 
     if difference.std == 0:
         return Comparison(difference, 1.0 if difference.mean == 0 else 0.0)
     t = difference.mean / (difference.std / difference.count**0.5)
-    return Comparison(difference, float(2 * stats.t.sf(abs(t), difference.count - 1)))
+    return Comparison(difference, float(2 * special.stdtr(difference.count - 1, -abs(t))))
 
 
 def within(score: Interval, low: float | None, high: float | None) -> Interval:

@@ -46,6 +46,9 @@ class Learner(nn.Module, ABC):
         """After the last batch of a pass through the source: an M-step, say. Logged like an update."""
         return {}
 
+    def restart(self) -> None:
+        """Begin schedules anew: the weights are those of another run."""
+
     def parts(self) -> dict[str, Stateful]:
         """What a checkpoint must keep besides the module's own state: optimisers, replay, random states."""
         return {}

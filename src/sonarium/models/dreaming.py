@@ -2,7 +2,7 @@
 Taniguchi 2020, arXiv 2007.14535; 2022, arXiv 2203.00494).
 
     e_t = encoder(x_t)      h, z of a recurrent state-space model (models/rssm.py)
-    one view of a piece is heard; the tokens of another are to be recognised by states that were predicted open
+    one view of a piece is the input; the tokens of another are the targets of states that were predicted open
     loop (models/objectives.py); a decoder beside it makes states audible, and does not train them
 
 The tokens are those of `features/tokens.py`: parts of a log-mel spectrogram, or codes of another run.
@@ -33,8 +33,8 @@ from sonarium.models.contract import (
 )
 from sonarium.models.objectives import (
     OBJECTIVES,
-    Heard,
     ObjectiveConfig,
+    Observed,
     alike,
     kl,
     mean_over,
@@ -80,7 +80,7 @@ class DreamingConfig:
     action_dropout: Annotated[float, Range(0, 1, below=True)] = 0.2
     """Fraction of the clips whose actions are hidden, so that sound can be encoded and forecast without any."""
     burn_in: Annotated[int, Range(0, 2**12)] = 4
-    """Tokens at the beginning of a piece that are heard, without a loss or a gradient."""
+    """Tokens at the beginning of a piece that are observed, without a loss or a gradient."""
     embedding: Annotated[int, Range(1, 2**13)] = 256
     """Dimension of the embedding of a token."""
     clip: Annotated[float, Range(0, above=True)] = 100.0
@@ -128,6 +128,7 @@ def network(given: int, hidden: int, made: int) -> nn.Sequential:
 
 class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
     front: LogMelTokens | CodeTokens
+    updates: Tensor
 
     def __init__(self, config: DreamingConfig, signal: Signal):
         super().__init__()
@@ -199,6 +200,9 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         batches = source.preview(engine.progress)
         self.front.fit_batches(self.wanted.see(self.actions.see(batches, tokens), tokens))
 
+    def restart(self) -> None:
+        self.updates.zero_()
+
     def parts(self) -> dict[str, Stateful]:
         heads = {} if self.heads_optimiser is None else {"heads": self.heads_optimiser}
         return {"adam": self.optimiser, **heads}
@@ -218,14 +222,14 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
             for group in [] if optimiser is None else optimiser.param_groups:
                 group["lr"] = self.config.adam.learning_rate * self.config.schedule.fraction(int(self.updates))
         config = self.config
-        heard, tokens, found = self.heard(data, engine)
-        loss, terms = self.objective(heard, self.dynamics, engine)
-        rollout, latent, own = heard.rollout, self.dynamics.latent, config.objective
+        observed, tokens = self.observed(data, engine)
+        loss, terms = self.objective(observed, self.dynamics, engine)
+        rollout, latent, own = observed.rollout, self.dynamics.latent, config.objective
         divergence = mean_over(
-            kl(latent, rollout.posterior, rollout.prior, own.kl_balance, own.free_nats), heard.inside, engine
+            kl(latent, rollout.posterior, rollout.prior, own.kl_balance, own.free_nats), observed.inside, engine
         )
         loss = loss + own.kl_weight * divergence
-        live, frozen = (self.head_losses(heard, tokens, found, engine, live) for live in (True, False))
+        live, frozen = (self.head_losses(observed, tokens, data, engine, live) for live in (True, False))
         total = loss + sum(live.values(), start=loss.new_zeros(()))
         engine.descend(total, self.optimiser, config.clip)
         if self.heads_optimiser is not None:
@@ -233,24 +237,24 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         self.updates += 1
         with torch.no_grad():
             entropies = {
-                f"entropy/{name}": mean_over(latent.entropy(raw), heard.inside, engine)
+                f"entropy/{name}": mean_over(latent.entropy(raw), observed.inside, engine)
                 for name, raw in (("posterior", rollout.posterior), ("prior", rollout.prior))
             }
         terms = {"loss/total": total, "kl/divergence": divergence, **terms, **live, **frozen, **entropies}
         return {name: value.detach() for name, value in terms.items()}
 
-    def heard(self, data: Batch, engine: Engine) -> tuple[Heard, Float[Tensor, "clip token number"], Batch]:
-        """States and targets after the burn-in, the tokens as they are, and the batch."""
+    def observed(self, data: Batch, engine: Engine) -> tuple[Observed, Float[Tensor, "clip token number"]]:
+        """States and targets after the burn-in, and the tokens as they are."""
         config, features = self.config, self.features(data)
         tokens = self.front.tokens(features)
         clips, count = tokens.shape[:2]
         counts = torch.full((clips,), count, device=tokens.device)
         if data.lengths is not None:
             counts = self.code_lengths(data.lengths).clamp(max=count)
-        heard, shown = self.views(features, counts, engine)
+        given, other = self.views(features, counts, engine)
         with engine.autocast():
-            embedded = self.encoder(heard)
-            target = embedded if shown is None else self.encoder(shown)
+            embedded = self.encoder(given)
+            target = embedded if other is None else self.encoder(other)
             rollout = self.observe(embedded, self.acted(data, count, engine), engine)
         burn = config.burn_in
         # A whole clip may be shorter than a piece is.
@@ -259,12 +263,12 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
             tokens, target = (functional.pad(one, (0, 0, 0, missing)) for one in (tokens, target))
         tokens, target = tokens[:, burn:], target[:, burn:]
         same = alike(engine.gather(tokens), config.objective.alike_below)
-        return Heard(rollout, target, (counts - burn).clamp(min=0), same), tokens, data
+        return Observed(rollout, target, (counts - burn).clamp(min=0), same), tokens
 
     def views(
         self, features: Tensor, counts: Int[Tensor, " clip"], engine: Engine
     ) -> tuple[Float[Tensor, "clip token number"], Float[Tensor, "clip token number"] | None]:
-        """The view that is heard, and the one that is to be recognised, if it is another."""
+        """The input view, and the target view, if it is another."""
         config, tokens = self.config.augmentation, self.front.tokens(features)
         if config.views == 1:
             return tokens, None
@@ -272,10 +276,10 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         shapes = ((clips, Draws.NUMBERS), (clips, Draws.NUMBERS), (clips, 2, tokens.shape[1]))
         drawn = (torch.rand(shape, generator=engine.generator, device=device).to(tokens) for shape in shapes)
         draws = Draws(*map(engine.share, drawn))
-        heard, shown = (
+        given, other = (
             self.front.tokens(self.front.view(features, counts, config, draws, which)) for which in (0, 1)
         )
-        return heard, shown
+        return given, other
 
     def acted(self, data: Batch, tokens: int, engine: Engine) -> Float[Tensor, "clip token action"]:
         """The actions, hidden in some of the clips."""
@@ -287,7 +291,7 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         return actions.masked_fill((drawn < self.config.action_dropout)[:, None, None], 0)
 
     def observe(self, embedded: Tensor, actions: Tensor, engine: Engine) -> Rollout:
-        """States from the end of the burn-in on, which is heard without gradients."""
+        """States from the end of the burn-in on, which is observed without gradients."""
         burn, latent = self.config.burn_in, self.dynamics.latent
         missing = max(0, burn + 2 - embedded.shape[1])
         if missing:
@@ -299,18 +303,18 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
             return self.dynamics.observe(embedded, actions, noise)
         if self.config.dynamics.dynamics == "transformer":
             # It has no state to begin with, and attends to the burn-in itself.
-            heard = torch.cat([embedded[:, :burn].detach(), embedded[:, burn:]], 1)
-            return self.dynamics.observe(heard, actions, noise).since(burn)
+            whole = torch.cat([embedded[:, :burn].detach(), embedded[:, burn:]], 1)
+            return self.dynamics.observe(whole, actions, noise).since(burn)
         with torch.no_grad():
             past = self.dynamics.observe(embedded[:, :burn], actions[:, :burn], noise[:, :burn])
         state = (past.h[:, -1].to(weight), past.z[:, -1].to(weight))
         return self.dynamics.observe(embedded[:, burn:], actions[:, burn:], noise[:, burn:], None, state)
 
     def head_losses(
-        self, heard: Heard, tokens: Tensor, data: Batch, engine: Engine, live: bool
+        self, observed: Observed, tokens: Tensor, data: Batch, engine: Engine, live: bool
     ) -> dict[str, Float[Tensor, ""]]:
         """The losses of the heads that train the states, or of those that do not."""
-        feature, found = heard.rollout.feature, {}
+        feature, found = observed.rollout.feature, {}
         feature = feature if live else feature.detach()
         heads, burn = self.heads(live), self.config.burn_in
         with engine.autocast():
@@ -318,20 +322,20 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         for head, output in zip(heads, made, strict=True):
             if head is self.decoder:
                 error = token_error(output, tokens, self.front.slots)
-                found["loss/decoder"] = mean_over(error, heard.inside, engine)
+                found["loss/decoder"] = mean_over(error, observed.inside, engine)
             elif head is self.reward:
                 wanted = self.wanted(data, burn + feature.shape[1])[:, burn:]
                 found["loss/reward"] = mean_over(
-                    (output.to(wanted) - wanted).square().sum(-1), heard.inside, engine
+                    (output.to(wanted) - wanted).square().sum(-1), observed.inside, engine
                 )
             else:
-                last = torch.arange(feature.shape[1], device=feature.device) == heard.counts[:, None] - 1
+                last = torch.arange(feature.shape[1], device=feature.device) == observed.counts[:, None] - 1
                 # The end of a piece that is full may be the middle of its clip.
-                ended = last & (heard.counts < feature.shape[1])[:, None]
+                ended = last & (observed.counts < feature.shape[1])[:, None]
                 error = functional.binary_cross_entropy_with_logits(
                     output[..., 0].to(feature.dtype), (~ended).to(feature.dtype), reduction="none"
                 )
-                found["loss/ends"] = mean_over(error, heard.inside, engine)
+                found["loss/ends"] = mean_over(error, observed.inside, engine)
         return found
 
     @torch.no_grad()
@@ -389,18 +393,18 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         if frames < 1 or samples < 1:
             raise ValueError(f"got frames={frames}, samples={samples}: give at least 1 of each")
         embedded = self.encoder(self.front.tokens(self.measured(signal, None)))
-        clips, heard = embedded.shape[:2]
+        clips, past_tokens = embedded.shape[:2]
         if actions is None:
-            actions = self.actions.unknown(clips, heard + frames)
-        if actions.shape[1] != heard + frames:
+            actions = self.actions.unknown(clips, past_tokens + frames)
+        if actions.shape[1] != past_tokens + frames:
             raise ValueError(
-                f"actions of {actions.shape[1]} tokens: give those of {heard} tokens of the past and "
+                f"actions of {actions.shape[1]} tokens: give those of {past_tokens} tokens of the past and "
                 f"{frames} to come"
             )
-        past = self.dynamics.observe(embedded, actions[:, :heard])
+        past = self.dynamics.observe(embedded, actions[:, :past_tokens])
         latent = self.dynamics.latent
         noise = latent.noise((samples, clips, frames), generator, embedded)
-        made = [self.chosen(self.dynamics.imagine(past, actions[:, heard:], one), chosen) for one in noise]
+        made = [self.chosen(self.dynamics.imagine(past, actions[:, past_tokens:], one), chosen) for one in noise]
         return torch.stack(made)
 
     @torch.no_grad()

@@ -46,7 +46,7 @@ from sonarium.models.contract import (
     Stateful,
     Synthesiser,
 )
-from sonarium.models.optim import AdamConfig, ScheduleConfig, StepCount
+from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.models.snippet_networks import (
     GENERATED,
     RECONSTRUCTED,
@@ -171,6 +171,7 @@ def deceived(odds: Float[Tensor, " clip"]) -> Float[Tensor, ""]:
 
 class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser):
     front: Spectrogram
+    updates: Tensor
 
     def __init__(self, config: MRGANConfig, signal: Signal):
         super().__init__()
@@ -198,9 +199,9 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
             {name: Discriminator(config.ndf, config.normalisation, config.residual, self.size) for name in names}
         )
         if config.adversarial:
-            self.told_optimiser = config.adam.build(self.discriminators.parameters(), fused=True)
+            self.discriminator_optimiser = config.adam.build(self.discriminators.parameters(), fused=True)
         self.codebooks = Codebooks(codebook_config(config)) if config.entries else None
-        self.steps = StepCount()
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     def prepare(self, source: Source, engine: Engine) -> None:
         """The scale of the front end; and the generator begins at the mean of the features, which its bias alone
@@ -221,9 +222,13 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
                 "--normalisation layer, or leave out --processes"
             )
 
+    def restart(self) -> None:
+        self.updates.zero_()
+
     def parts(self) -> dict[str, Stateful]:
-        told: dict[str, Stateful] = {"discriminators": self.told_optimiser} if self.config.adversarial else {}
-        return {"autoencoder": self.optimiser, **told, "steps": self.steps}
+        if not self.config.adversarial:
+            return {"autoencoder": self.optimiser}
+        return {"autoencoder": self.optimiser, "discriminators": self.discriminator_optimiser}
 
     def features(self, batch: Batch) -> Float[Tensor, "clip 1 row frame"]:
         return self.front(batch.signal) if batch.features is None else batch.features
@@ -254,11 +259,11 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         return {name: value.detach() for name, value in terms.items()}
 
     def take_learning_rate(self) -> None:
-        rate = self.config.adam.learning_rate * self.config.schedule.fraction(self.steps.done)
-        for optimiser in (self.optimiser, *([self.told_optimiser] if self.config.adversarial else [])):
+        rate = self.config.adam.learning_rate * self.config.schedule.fraction(int(self.updates))
+        for optimiser in (self.optimiser, *([self.discriminator_optimiser] if self.config.adversarial else [])):
             for group in optimiser.param_groups:
                 group["lr"] = rate
-        self.steps.done += 1
+        self.updates += 1
 
     def reconstruct(self, real: Float[Tensor, "clip 1 row frame"], engine: Engine) -> dict[str, Float[Tensor, ""]]:
         """Steps 1 and 2."""
@@ -274,7 +279,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
             terms["loss/commitment"] = quantised.commitment
         if self.config.adversarial:
             judge = self.discriminators["reconstruction"]
-            terms["discriminator/reconstruction"] = self.tell(judge, real, made.detach(), engine)
+            terms["discriminator/reconstruction"] = self.discriminate(judge, real, made.detach(), engine)
             with frozen(judge), engine.autocast():
                 terms["loss/adversarial"] = deceived(judge(made, GENERATED))
             loss = loss + terms["loss/adversarial"]
@@ -293,7 +298,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         codes = engine.share(self.drawn(engine.ranks * len(real), engine.generator))
         with engine.autocast():
             false = wide(self.generator(codes, GENERATED))
-        terms["discriminator/sample"] = self.tell(judge, made, false.detach(), engine)
+        terms["discriminator/sample"] = self.discriminate(judge, made, false.detach(), engine)
         if self.config.code_weight:
             with engine.autocast():
                 found = wide(self.encoder(false, GENERATED))
@@ -306,10 +311,10 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
             terms["loss/sample"] = deceived(judge(false, GENERATED))
         engine.descend(terms["loss/sample"], self.optimiser)
         monitor = self.discriminators["monitor"]
-        terms["discriminator/monitor"] = self.tell(monitor, real, false.detach(), engine)
+        terms["discriminator/monitor"] = self.discriminate(monitor, real, false.detach(), engine)
         return terms
 
-    def tell(
+    def discriminate(
         self,
         judge: nn.Module,
         true: Float[Tensor, "clip 1 row frame"],
@@ -320,10 +325,10 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         with engine.autocast():
             odds = wide(judge(true, RECONSTRUCTED)), wide(judge(false, GENERATED))
         loss = torch.zeros((), device=true.device)
-        for told, label in zip(odds, (1.0, 0.0), strict=True):
-            labels = self.labels(len(told), label, engine).to(told)
-            loss = loss + functional.binary_cross_entropy_with_logits(told, labels)
-        engine.descend(loss, self.told_optimiser)
+        for logits, label in zip(odds, (1.0, 0.0), strict=True):
+            labels = self.labels(len(logits), label, engine).to(logits)
+            loss = loss + functional.binary_cross_entropy_with_logits(logits, labels)
+        engine.descend(loss, self.discriminator_optimiser)
         return loss
 
     def labels(self, clips: int, label: float, engine: Engine) -> Float[Tensor, " clip"]:

@@ -86,8 +86,8 @@ class ObjectiveConfig:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """States, and what is to be recognised by them, from the end of the burn-in on."""
+class Observed:
+    """States and their targets, from the end of the burn-in on."""
 
     rollout: Rollout
     target: Float[Tensor, "clip token embedding"]
@@ -122,7 +122,7 @@ class Objective(nn.Module, ABC):
         """The modules."""
 
     @abstractmethod
-    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]: ...
+    def forward(self, observed: Observed, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]: ...
 
 
 def kl(
@@ -201,8 +201,8 @@ class Dream(Objective):
     """J = Σ_k J_k^NCE + J_k^KL.
 
     NCE of k: z_{t−k} is predicted to t by p̃, and the tokens of the batch compete for the prediction. KL of k: the
-    posterior at t and a prior that has not heard the k tokens before t; that of k = 0, the usual one, is in every
-    objective, and not added here.
+    posterior at t and a prior that has not observed the k tokens before t; that of k = 0, the usual one, is in
+    every objective, and not added here.
     """
 
     def make(self) -> None:
@@ -221,27 +221,27 @@ class Dream(Objective):
             return made
         return self.latent.split(made).log_softmax(-1).flatten(-2)
 
-    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
-        config, rollout = self.config, heard.rollout
+    def forward(self, observed: Observed, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+        config, rollout = self.config, observed.rollout
         tokens = rollout.z.shape[1]
         ahead, weight = self.ahead(tokens - 1, engine)
         starts, stride = self.starts(ahead, tokens, engine)
         with engine.autocast():
-            keys = engine.gather(self.keys(heard.target))
+            keys = engine.gather(self.keys(observed.target))
             priors, predictions = self.unrolled(rollout, model, max(ahead, default=0), starts, engine)
-        counts = engine.gather(heard.counts)
+        counts = engine.gather(observed.counts)
         nce = {}
         for k in (0, *ahead):
             z = rollout.z if not k else predictions[k - 1]
             scored = engine.gather(self.tilde.scored(wide(z), k))[:, :, None]
-            nce[k] = contrast(scored, keys, counts, NCE, engine.generator, k - 1, alike=heard.alike)
+            nce[k] = contrast(scored, keys, counts, NCE, engine.generator, k - 1, alike=observed.alike)
         divergence = []
         for k in ahead if config.kl_ahead else ():
             at = starts[starts + k < tokens] + k
             each = kl(self.latent, rollout.posterior[:, at], priors[k], config.kl_balance, config.free_nats)
             # Of every k-th token the k-fold sum: over the drawn offsets its mean is that of all tokens.
-            count = engine.mean(heard.inside[:, k:].sum().to(each.dtype)).clamp(min=1)
-            divergence.append(stride * each.where(heard.inside[:, at], 0).sum() / count)
+            count = engine.mean(observed.inside[:, k:].sum().to(each.dtype)).clamp(min=1)
+            divergence.append(stride * each.where(observed.inside[:, at], 0).sum() / count)
         none = nce[0].loss.new_zeros(())
         further = torch.stack([nce[k].loss for k in ahead]).sum() if ahead else none
         kl_ahead = torch.stack(divergence).sum() if divergence else none
@@ -282,9 +282,9 @@ class Dream(Objective):
         from_prior = self.config.predictor == "prior"
         needed = steps if self.config.kl_ahead else steps - 1 if from_prior else 0
         further = model.overshoot(rollout, needed, of_prior, starts) if needed > 0 else []
-        # Prior 0 of token t + 1 has heard t, as p̃ of one step ahead has.
-        heard = [one[:, 1:] for one in (rollout.prior, *further)] if from_prior else []
-        return [rollout.prior, *further], self.tilde(rollout, heard, steps, of_tilde)
+        # Prior 0 of token t + 1 has observed t, as p̃ of one step ahead has.
+        priors = [one[:, 1:] for one in (rollout.prior, *further)] if from_prior else []
+        return [rollout.prior, *further], self.tilde(rollout, priors, steps, of_tilde)
 
 
 class Contrast(Objective):
@@ -293,11 +293,11 @@ class Contrast(Objective):
     def make(self) -> None:
         self.project = nn.Linear(self.number, self.embedding)
 
-    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+    def forward(self, observed: Observed, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
         with engine.autocast():
-            predictions = engine.gather(wide(self.project(heard.rollout.feature)))[:, :, None]
-        keys, counts = engine.gather(wide(heard.target)), engine.gather(heard.counts)
-        found = contrast(predictions, keys, counts, NCE, engine.generator, -1, alike=heard.alike)
+            predictions = engine.gather(wide(self.project(observed.rollout.feature)))[:, :, None]
+        keys, counts = engine.gather(wide(observed.target)), engine.gather(observed.counts)
+        found = contrast(predictions, keys, counts, NCE, engine.generator, -1, alike=observed.alike)
         terms = {
             "contrast/loss": found.loss,
             "contrast/chance": found.chance,
@@ -338,10 +338,10 @@ class Barlow(Objective):
     def make(self) -> None:
         self.project = nn.Linear(self.number, self.embedding)
 
-    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+    def forward(self, observed: Observed, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
         with engine.autocast():
-            made = self.project(heard.rollout.feature)
-        loss, alike = barlow(made, heard.target, heard.inside, engine)
+            made = self.project(observed.rollout.feature)
+        loss, alike = barlow(made, observed.target, observed.inside, engine)
         return self.config.nce_weight * loss, {"barlow/loss": loss, "barlow/correlation": alike}
 
 
@@ -351,12 +351,12 @@ class NextEmbedding(Objective):
             nn.Linear(self.number + self.actions, self.hidden), nn.ELU(), nn.Linear(self.hidden, self.embedding)
         )
 
-    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
-        rollout = heard.rollout
+    def forward(self, observed: Observed, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+        rollout = observed.rollout
         with engine.autocast():
             given = torch.cat([rollout.feature[:, :-1], rollout.actions[:, 1:].to(rollout.h.dtype)], -1)
             made = self.predict(given)
-        loss, alike = barlow(made, heard.target[:, 1:], heard.inside[:, 1:], engine)
+        loss, alike = barlow(made, observed.target[:, 1:], observed.inside[:, 1:], engine)
         return self.config.nce_weight * loss, {"barlow/loss": loss, "barlow/correlation": alike}
 
 
@@ -376,16 +376,16 @@ class Twister(Objective):
             for k in range(1, steps + 1)
         )
 
-    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
-        rollout, tokens = heard.rollout, heard.target.shape[1]
-        keys, counts = engine.gather(wide(heard.target)), engine.gather(heard.counts)
+    def forward(self, observed: Observed, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+        rollout, tokens = observed.rollout, observed.target.shape[1]
+        keys, counts = engine.gather(wide(observed.target)), engine.gather(observed.counts)
         losses, right, weights = [], [], []
         for k, layer in enumerate(self.layers[: tokens - 1], 1):
             come = [rollout.actions[:, step : tokens - k + step] for step in range(1, k + 1)]
             with engine.autocast():
                 made = layer(torch.cat([rollout.feature[:, : tokens - k], *come], -1))
             predictions = engine.gather(wide(made))[:, :, None]
-            found = contrast(predictions, keys, counts, DIRECT, engine.generator, k - 1, alike=heard.alike)
+            found = contrast(predictions, keys, counts, DIRECT, engine.generator, k - 1, alike=observed.alike)
             losses.append(found.loss)
             right.append(found.accuracies[0])
             weights.append(self.config.discount ** (k - 1))
@@ -404,8 +404,8 @@ class Reconstruction(Objective):
 
     decodes = True
 
-    def forward(self, heard: Heard, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
-        return heard.target.new_zeros(()), {}
+    def forward(self, observed: Observed, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
+        return observed.target.new_zeros(()), {}
 
 
 OBJECTIVES: Mapping[str, type[Objective]] = {

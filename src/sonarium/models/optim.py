@@ -3,6 +3,7 @@
 A schedule is a function of the number of steps done, so a resumed run goes on as an unbroken one.
 """
 
+import inspect
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,12 @@ import torch
 from torch import nn
 
 from sonarium.config import Range, check_ranges
+
+
+class Adam(torch.optim.Adam):
+    """Adam that is made without torch's compiler: it takes seconds to import, and what opens a run never steps."""
+
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
 
 
 @dataclass(frozen=True)
@@ -32,9 +39,9 @@ class AdamConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
 
-    def build(self, parameters: Iterable[nn.Parameter], fused: bool = False) -> torch.optim.Adam:
+    def build(self, parameters: Iterable[nn.Parameter], fused: bool = False) -> Adam:
         """Adam over these parameters; `fused` updates all of them in one kernel."""
-        return torch.optim.Adam(
+        return Adam(
             parameters,
             self.learning_rate,
             (self.beta1, self.beta2),
@@ -103,20 +110,3 @@ class ScheduleConfig:
                 "--warmup-steps"
             )
         return ScheduleConfig(self.schedule, self.warmup_steps, steps)
-
-
-class StepCount:
-    """Steps done of a schedule: saved with the optimisers, so that a run which begins with the weights of another
-    begins its schedule anew."""
-
-    def __init__(self) -> None:
-        self.done = 0
-
-    def state_dict(self) -> dict[str, int]:
-        return {"done": self.done}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        done = state["done"]
-        if type(done) is not int or done < 0:
-            raise ValueError(f"the steps done are {done!r:.60}, expected a whole number of at least 0")
-        self.done = done

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from sonarium.config import Range, check_ranges
 from sonarium.models.blocks import perceptron, wide
+from sonarium.models.optim import Adam
 from sonarium.training.contract import Engine, Stateful
 
 Terms = dict[str, Float[Tensor, ""]]
@@ -280,9 +281,7 @@ class Factor(Penalty):
         super().__init__()
         self.config = config
         self.discriminator = nn.Sequential(*perceptron([latent, *[config.units] * 5, 2], 0.2))
-        self.optimiser = torch.optim.Adam(
-            self.discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9)
-        )
+        self.optimiser = Adam(self.discriminator.parameters(), config.discriminator_rate, betas=(0.5, 0.9))
 
     def forward(self, posterior, sample, step, engine):
         divergence = posterior.divergence().sum(1).mean()

@@ -33,6 +33,7 @@ from sonarium.models.contract import (
     Traversal,
 )
 from sonarium.models.describing import describe_numbers
+from sonarium.models.optim import Adam
 from sonarium.models.penalties import BetaConfig, PenaltyConfig, Posterior, log_normal
 from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal
@@ -64,6 +65,7 @@ class VAEConfig:
 
 class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer):
     front: PictureFrontEnd
+    updates: Tensor
     # The prior has standard deviation 1; means that vary by .1 carry about .005 nats.
     dead_below: float = 0.1
 
@@ -76,10 +78,13 @@ class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer
         self.minimum_batch_size = self.penalty.minimum_batch_size
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         own = [*self.encoder.parameters(), *self.decoder.parameters()]
-        self.optimiser = torch.optim.Adam(own, config.learning_rate)
+        self.optimiser = Adam(own, config.learning_rate)
 
     def prepare(self, source: Source, engine: Engine) -> None:
         self.front.fit_batches(source.preview(engine.progress))
+
+    def restart(self) -> None:
+        self.updates.zero_()
 
     def parts(self) -> dict[str, Stateful]:
         return {"autoencoder": self.optimiser, **self.penalty.parts()}

@@ -31,6 +31,7 @@ from sonarium.models.contract import (
     Traversal,
 )
 from sonarium.models.describing import STEPS
+from sonarium.models.optim import Adam
 from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal
 
@@ -165,7 +166,7 @@ class VQVAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Describer):
         self.encoder, self.decoder = coders(config.network, self.front, signal, width, width)
         self.codebooks = Codebooks(config)
         own = [*self.encoder.parameters(), *self.decoder.parameters()]
-        self.optimiser = torch.optim.Adam(own, config.learning_rate)
+        self.optimiser = Adam(own, config.learning_rate)
 
     def prepare(self, source: Source, engine: Engine) -> None:
         self.front.fit_batches(source.preview(engine.progress))

@@ -4,15 +4,12 @@ The page takes plain values, and pictures and sounds as the bytes of their files
 it embeds all its media and fetches nothing.
 """
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from sonarium.report.album import put
-from sonarium.report.page import TEMPLATES
+from sonarium.report.rendering import data_uri, rendered
 
 
 @dataclass(frozen=True)
@@ -65,18 +62,7 @@ def listening_page(
         scores.names
     ):
         raise ValueError(f"got rows that do not fit the measures {tuple(scores.names)}: give one value for each")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("episode.html").render(
-        title=title, lead=lead, scores=scores, episodes=episodes, settings=settings, uri=uri
+    text = rendered(
+        "episode.html", title=title, lead=lead, scores=scores, episodes=episodes, settings=settings, uri=data_uri
     )
     put(out, text.encode())
-
-
-def uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

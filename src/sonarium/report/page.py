@@ -3,14 +3,11 @@
 A policy in the page itself forbids the browser all but what the file holds.
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sonarium.evaluation import meanings
 from sonarium.evaluation.aggregate import Group, Record, Score, grouped, seeds, tables
@@ -18,11 +15,11 @@ from sonarium.files import as_utf8
 from sonarium.measures.contract import Meaning
 from sonarium.report import charts, evaluation_curves
 from sonarium.report.album import Medium, put, read_index
+from sonarium.report.rendering import data_uri, rendered
 from sonarium.report.style import png
 
 __all__ = ["RunPage", "page"]
 
-TEMPLATES = Path(__file__).parent / "templates"
 TYPES = {".png": "image/png", ".gif": "image/gif", ".wav": "audio/wav"}
 KINDS = {
     "codes": "Codes and factors",
@@ -107,27 +104,16 @@ def page(runs: Sequence[RunPage], out: Path) -> None:
     groups, by_record = grouped([run.record for run in runs]), {id(run.record): run for run in runs}
     anchors = {id(group): f"run-{number + 1}" for number, group in enumerate(groups)}
     controls = {name for run in runs for name in (run.scores or {}).get("controls", {})}
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(
-        control=meanings.control,
-        number=number_text,
-        bar=bar,
-        title=title,
-    )
-    text = environment.get_template("page.html").render(
+    sections = [
+        section(group, [by_record[id(record)] for record in group.records], anchors[id(group)]) for group in groups
+    ]
+    text = rendered(
+        "page.html",
+        {"control": meanings.control, "number": number_text, "bar": bar},
+        title=sections[0].title if len(sections) == 1 else f"{len(runs)} runs side by side",
         tables=tables(groups),
-        sections=[
-            section(group, [by_record[id(record)] for record in group.records], anchors[id(group)])
-            for group in groups
-        ],
+        sections=sections,
         anchor=lambda group: anchors[id(group)],
-        runs=len(runs),
         lead=" ".join(lead for lead in (PLANTED, RECORDED) if lead in {lead_of(run) for run in runs}),
         explained=meanings.explained(controls),
     )
@@ -230,7 +216,7 @@ def cards(run: RunPage) -> tuple[tuple[tuple[str, tuple[Card, ...]], ...], list[
 
 
 def uri(content: bytes, suffix: str) -> str:
-    return f"data:{TYPES[suffix]};base64,{base64.b64encode(content).decode()}"
+    return data_uri(content, TYPES[suffix])
 
 
 def flat(values: Any, path: str = "") -> list[tuple[str, str]]:

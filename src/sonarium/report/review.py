@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sonarium.features.syllables import BandsConfig, band_levels
 from sonarium.report.album import peak_safe, put, wav
-from sonarium.report.listening import uri
-from sonarium.report.page import TEMPLATES
+from sonarium.report.rendering import data_uri, rendered
 from sonarium.report.style import FIELD, png, sheet, tidy
 from sonarium.worlds.contract import Mark
 
@@ -43,11 +41,11 @@ class Doubtful:
 
     @property
     def picture(self) -> str:
-        return uri(drawn(self), "image/png")
+        return data_uri(drawn(self), "image/png")
 
     @property
     def sound(self) -> str:
-        return uri(wav(peak_safe([self.wave])[0], self.rate), "audio/wav")
+        return data_uri(wav(peak_safe([self.wave])[0], self.rate), "audio/wav")
 
 
 def drawn(one: Doubtful) -> bytes:
@@ -72,12 +70,5 @@ def drawn(one: Doubtful) -> bytes:
 
 def review_page(title: str, lead: str, syllables: Sequence[Doubtful], out: Path) -> None:
     """Write the page."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("review.html").render(title=title, lead=lead, syllables=syllables)
+    text = rendered("review.html", title=title, lead=lead, syllables=syllables)
     put(out, text.encode())

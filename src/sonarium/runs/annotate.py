@@ -98,7 +98,8 @@ class Frames:
             placed = contrasted(embed(band_levels(wave, rate, config), config.frame_rate, marks))
         else:
             codes = self.coder.encode(wave, rate)
-            placed = embed(codes / max(float(codes.std()), 1e-9), self.coder.code_rate, marks)
+            scaled = codes / max(float(codes.std()), 1e-9)
+            placed = embed(scaled, self.coder.code_rate, marks, first=self.coder.code_first)
         return with_duration(placed, marks)
 
     def seen(self, wave: np.ndarray, rate: int) -> np.ndarray:
@@ -106,9 +107,10 @@ class Frames:
             return relative_levels(band_levels(wave, rate, FINE))
         return self.coder.encode(wave, rate)
 
-    @property
-    def rate(self) -> float:
-        return FINE.frame_rate if self.coder is None else self.coder.code_rate
+    def probe(self, config: LabellingConfig) -> SyllableProbe:
+        if self.coder is None:
+            return SyllableProbe(FINE.frame_rate, config)
+        return SyllableProbe(self.coder.code_rate, config, self.coder.code_first)
 
 
 def annotate(
@@ -236,7 +238,7 @@ def labelled(
     if faults:
         raise ValueError("; ".join(faults))
     for bird in seen:
-        probes[bird] = SyllableProbe(frames.rate, config.labelling).fit(seen[bird], marks[bird])
+        probes[bird] = frames.probe(config.labelling).fit(seen[bird], marks[bird])
     for bird in everyone:
         if bird not in probes:
             reading.remarks.append(f"bird '{bird}' has no labelled song in '{table}': its songs are not annotated")

@@ -62,6 +62,8 @@ class Coder:
         """Samples a second of the sound that is encoded."""
         self.channel: int | None = signal.channel if below is None else below.channel
         self.code_rate = self.encoder.code_rate
+        self.code_first = self.encoder.code_first
+        """Seconds from the beginning of the sound to the middle of the first row."""
         self.device = next(iter([*learner.parameters(), *learner.buffers()])).device
 
     def encode(self, wave: ArrayLike, rate: float) -> Float[np.ndarray, "row code"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sonarium.features.contract import PictureFrontEnd
-from sonarium.models.contract import Decoder, FeatureLearner, FrameEncoder, SequenceSampler
+from sonarium.models.contract import Decoder, FeatureLearner, FrameEncoder, SequenceSampler, Synthesiser
 from sonarium.runs.build import Remark, check_upstream, open_learner
 from sonarium.worlds.contract import PLURAL
 
@@ -55,6 +55,9 @@ class Singer:
         self, codes: Float[Tensor, "song step code"], samples: int, generator: torch.Generator
     ) -> Float[np.ndarray, "song time"]:
         """What codes sound like, by Griffin and Lim's algorithm."""
+        if isinstance(self.decoder, Synthesiser):
+            made = self.decoder.sound(codes, samples, iterations=ROUNDS, generator=generator)
+            return made.float().cpu().numpy()
         features = self.decoded(codes)
         length = max(round(codes.shape[1] * self.rate / self.frame_rate), samples)
         # Pieces that meet may share a moment, or leave one out: their frames are not as many as those of all.

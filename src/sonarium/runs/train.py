@@ -29,6 +29,7 @@ def train(
     nodes: int | None = None,
     progress: Progress = lambda *_: None,
     remark: Callable[[str], None] = lambda _: None,
+    pictures: bool = True,
 ) -> bool:
     """Train up to `steps` steps in all; the same plan again resumes. Whether this is the first process."""
     with naming_lost_processes():
@@ -52,7 +53,7 @@ def train(
             notify(": ".join(filter(None, [made.clips.world.describe(), kept])))
             notify(made.split_in_words())
         callbacks = Callbacks(
-            progress if engine.rank == 0 else Callbacks.progress, notify, partial(present, made, folder)
+            progress if engine.rank == 0 else Callbacks.progress, notify, partial(present, made, folder, pictures)
         )
         try:
             fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
@@ -112,8 +113,9 @@ def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
         return made.clips.world.keep(folder)
 
 
-def present(made: Built, folder: Path, learner: Learner, journal: Journal, step: int) -> None:
-    """Pictures and sounds into `media/` and TensorBoard, and a card that says what this run is."""
+def present(made: Built, folder: Path, pictures: bool, learner: Learner, journal: Journal, step: int) -> None:
+    """A card that says what this run is, the training curves, and pictures and sounds of what was learnt, in
+    `media/` and TensorBoard."""
     # Drawing takes long to import, which a person who asks for help should not wait for.
     from sonarium.report.album import put
     from sonarium.report.charts import curves
@@ -123,7 +125,7 @@ def present(made: Built, folder: Path, learner: Learner, journal: Journal, step:
     if figure is not None:
         put(folder / "media" / "training.png", png(figure))
     write_whole(folder / "card.md", card(made, step))
-    if made.clips is None or not len(made.clips.split.test):
+    if not pictures or made.clips is None or not len(made.clips.split.test):
         return
     for medium in media_of(made, learner, folder):
         enter(medium, folder / "media" / medium.file, journal, step)

@@ -199,6 +199,7 @@ class Training:
         if saved is None:
             raise ValueError(f"start_from: '{folder}' has no whole checkpoint: train it first")
         restore_weights(self.learner, saved[1], f"'{folder}/checkpoints/step-{saved[0]}'")
+        self.learner.restart()
         self.prepared = True
 
     def own_parts(self) -> dict[str, Stateful]:

@@ -7,11 +7,14 @@ speech, van den Oord, Li and Vinyals (2018).
 """
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, Shaped
+from threadpoolctl import threadpool_limits
 
 from sonarium.config import Range, check_ranges
 from sonarium.measures.probes.classifiers import (
@@ -175,11 +178,17 @@ def choose(
     """The setting with the best balanced accuracy on rows left out; the most regularised of equals."""
     if alone := only_setting(config):
         return Choice(alone)
-    tried: list[list[tuple[Setting, float]]] = []
-    for fitted, watched in lots:
+
+    def without(lot: tuple[np.ndarray, np.ndarray]) -> list[tuple[Setting, float]]:
+        fitted, watched = lot
         asked, true = table.codes[watched], table.label[watched]
         found = fits(table, fitted, config, seed, watched)
-        tried.append([(setting, recall(true, scores(asked).argmax(axis=1))) for setting, scores in found])
+        return [(setting, recall(true, scores(asked).argmax(axis=1))) for setting, scores in found]
+
+    # The products of one fold are too small for several threads; networks have threads of their own.
+    threads = 1 if config.kind == "mlp" else torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, "blas"):
+        tried = list(pool.map(without, lots))
     means = np.mean([[score for _, score in lot] for lot in tried], axis=0)
     best = int(np.argmax(means.round(12)))
     chosen = [lot[best][0] for lot in tried]

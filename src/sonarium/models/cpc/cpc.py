@@ -131,6 +131,7 @@ class Predictors(nn.Module):
 
 class CPC(Learner, FeatureLearner, FrameEncoder):
     front: Waveform
+    updates: Tensor
 
     def __init__(self, config: CPCConfig, signal: Signal):
         super().__init__()
@@ -190,6 +191,9 @@ class CPC(Learner, FeatureLearner, FrameEncoder):
 
     def prepare(self, source: Source, engine: Engine) -> None:
         self.front.fit_batches(source.preview(engine.progress))
+
+    def restart(self) -> None:
+        self.updates.zero_()
 
     def parts(self) -> dict[str, Stateful]:
         return {"adam": self.optimiser}
