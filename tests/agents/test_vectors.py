@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stub_engine import StubEngine
 
+from sonarium.agents.contract import Agent
 from sonarium.agents.rollout import RolloutConfig, Rollouts
 from sonarium.agents.vectors import OURS, Vector, make_vector
 
@@ -90,6 +92,25 @@ def test_what_is_observed_after_the_end_of_an_episode_is_its_own(mode):
     assert told[:6] == [(1, 1, False), (2, 1, False), (3, 1, True)] * 2
     assert all(count in (0, -1) for count in shown_first) and shown_first.count(0) == 3
     assert len(told) == (8 if mode is AutoresetMode.SAME_STEP else 6)
+
+
+class Still(Agent):
+    def initial(self, slots: int) -> None:
+        return None
+
+    def act(self, memory: Any, observation: Any, first: Any, generator: Any, info: Any) -> Any:
+        return memory, np.zeros(len(first), int), {}
+
+
+def test_each_rollout_has_a_step_to_learn_from(monkeypatch):
+    slots = Vector("Count", SyncVectorEnv([Count], autoreset_mode=AutoresetMode.NEXT_STEP))
+    monkeypatch.setattr("sonarium.agents.rollout.slots_of", lambda config, seed: slots)
+    source = Rollouts(RolloutConfig("Count", envs=1, rollout_steps=1), 0)
+    source.attach(Still(), StubEngine(0))
+    made = [next(source) for _ in range(6)]
+    # The step after the end of an episode has none: it comes with the next one.
+    assert [len(one.reward) for one in made] == [1, 1, 1, 2, 1, 1]
+    assert made[3].acted is not None and made[3].acted[:, 0].tolist() == [False, True]
 
 
 def test_there_is_no_vector_version_of_every_environment():

@@ -332,9 +332,10 @@ class PPO(Learner, Agent, Stochastic):
             self.observer.learn([part.flatten(0, 1)[acted.weight.flatten() > 0] for part in acted.parts])
         means = {name: torch.stack([terms[name] for terms in totals]).mean() for name in totals[0]}
         means["policy/updates"] = torch.tensor(float(len(totals)))
-        spread = float(estimates.target.var())
-        if spread > 0:
-            means["value/explained"] = 1 - (estimates.target - estimates.value).var() / spread
+        counted = acted.weight > 0
+        target, apart = estimates.target[counted], (estimates.target - estimates.value)[counted]
+        if len(target) > 1 and target.var() > 0:
+            means["value/explained"] = 1 - apart.var() / target.var()
         return means | tally
 
     def told(self, data: Rollout) -> dict[str, Tensor]:

@@ -278,6 +278,9 @@ class Rollouts:
             ended += int((steps[-1][4] | steps[-1][5]).sum())
             if 0 < self.config.rollout_episodes <= ended:
                 break
+        while not any(step[-2].any() for step in steps):
+            # There is nothing to learn from where no action was carried out.
+            steps.append(self.step())
         self.batch_size = len(steps) * self.config.envs
         observation, first, action, reward, terminated, truncated, last, acted = (
             stacked(column) for column in zip(*(step[:-1] for step in steps), strict=True)
