@@ -75,7 +75,7 @@ HEAD = [
     "preset",
     "seeds",
     "greedy return, 95 %",
-    "middle half",
+    "interquartile mean",
     "worst",
     "reached",
     "steps to",

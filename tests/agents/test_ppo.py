@@ -74,7 +74,8 @@ def built(env: str, config: PPOConfig, seed: int = SEED) -> PPO:
 
 def begun(env: str, config: PPOConfig, **rollouts: Any) -> tuple[PPO, Rollouts, StubEngine]:
     agent, engine = built(env, config), StubEngine(SEED)
-    source = Rollouts(RolloutConfig(env, **{"envs": 8, "rollout_steps": 8} | rollouts), SEED)
+    settings: dict[str, Any] = {"envs": 8, "rollout_steps": 8} | rollouts
+    source = Rollouts(RolloutConfig(env, **settings), SEED)
     source.attach(agent, engine)
     return agent, source, engine
 
@@ -191,7 +192,7 @@ def test_it_learns_to_guess(space, guessing):
     if continuous:
         # The deviation falls to .05, where steps as large as those of categories are far apart (KL above 1).
         config = replace(config, optimiser=AdamConfig(learning_rate=0.003, epsilon=1e-5))
-    agent = trained(guessing(space), config, 40)
+    agent = trained(guessing(space), config, 15)
     agent.greedy = True
     score = play(agent, lambda: make("Guess-v0"), 20, 1, slots=20).returns.mean()
     assert score > (-0.05 if continuous else 0.99)
@@ -201,7 +202,7 @@ def test_what_is_gone_is_known_to_memory_alone(guessing):
     env = guessing(spaces.Discrete(2), wait=1)
     scores = {}
     for memory in (0, 12):
-        agent = trained(env, replace(QUICK, memory=memory), 60)
+        agent = trained(env, replace(QUICK, memory=memory), 20)
         agent.greedy = True
         scores[memory] = play(agent, lambda: make(env), 40, 1, slots=40).returns.mean()
     assert scores[12] > 0.99 and scores[0] < 0.8
@@ -213,9 +214,10 @@ def test_the_value_after_a_truncated_episode_stands_for_the_rest(guessing):
     for bootstrap, rest in ((True, 0.9), (False, 0.0)):
         config = replace(QUICK, bootstrap_truncated=bootstrap, discount=0.9, trace=0.0, units=4)
         agent, source, _ = begun(env, config, envs=2, rollout_steps=4)
-        for layer in (agent.heads.value[-1],):
-            torch.nn.init.zeros_(layer.weight)
-            torch.nn.init.ones_(layer.bias)
+        last = agent.heads.value[-1]
+        assert isinstance(last, torch.nn.Linear)
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.ones_(last.bias)
         data = next(source)
         acted = agent.acted(data)
         value = torch.ones(4, 2)

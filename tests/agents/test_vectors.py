@@ -1,5 +1,6 @@
 """Vector environments: ours follow Gymnasium's single ones, and both ways to begin anew give the same rollouts."""
 
+import sys
 from typing import Any
 
 import gymnasium
@@ -16,12 +17,13 @@ from sonarium.agents.vectors import OURS, Vector, make_vector
 
 @pytest.mark.parametrize("name", OURS)
 def test_each_slot_follows_gymnasiums_own_environment(name):
-    vector, single = OURS[name](3), gymnasium.make(name).unwrapped
+    single: Any = gymnasium.make(name).unwrapped
+    vector = OURS[name](3)
     rng, ended = np.random.default_rng(0), 0
     vector.reset(seed=0)
     single.reset(seed=0)
     for _ in range(120):
-        action = rng.integers(vector.single_action_space.n, size=3)
+        action = rng.integers(single.action_space.n, size=3)
         before = vector.state.copy()
         shown, reward, terminated, truncated, info = vector.step(action)
         after = np.where(terminated[:, None], info.get("final_obs", shown), shown)
@@ -117,5 +119,31 @@ def test_there_is_no_vector_version_of_every_environment():
     assert make_vector("MountainCar-v0", 2) is None
     with pytest.raises(ValueError, match="--vector yes: MountainCar-v0 has no vector version"):
         Rollouts(RolloutConfig("MountainCar-v0", envs=2, vector="yes"), 0)
-    with pytest.raises(ValueError, match="--env NoSuch-v0"):
-        Rollouts(RolloutConfig("NoSuch-v0", envs=2, vector="auto"), 0)
+
+
+@pytest.mark.parametrize("vector", ["no", "auto"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("NoSuch-v0", "--env NoSuch-v0: .* Give the id of a registered environment, or module:Id-v0"),
+        ("no_such_module:Beeps-v0", "--env no_such_module:Beeps-v0: No module named 'no_such_module'"),
+        ("broken_beeps:Beeps-v0", "--env broken_beeps:Beeps-v0 failed: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_environment_that_there_is_not_is_refused(name, said, vector, tmp_path, monkeypatch):
+    (tmp_path / "broken_beeps.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=said):
+        Rollouts(RolloutConfig(name, envs=2, vector=vector), 0)
+
+
+def test_a_module_registers_its_environments_however_they_are_stepped(tmp_path, monkeypatch):
+    (tmp_path / "their_poles.py").write_text(
+        "import gymnasium\ngymnasium.register('TheirPole-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert make_vector("their_poles:TheirPole-v0", 2) is None
+    finally:
+        gymnasium.registry.pop("TheirPole-v0", None)
+        sys.modules.pop("their_poles", None)

@@ -10,7 +10,6 @@ begin.
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal
 
@@ -21,7 +20,7 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float, Shaped
 
 from sonarium.agents.contract import Agent, stacked, stacked_info
-from sonarium.agents.vectors import Stepped, Vector, make_vector
+from sonarium.agents.vectors import Stepped, Vector, make_vector, naming_faults
 from sonarium.config import Range, check_ranges
 from sonarium.training.contract import Engine, Progress, Tree
 
@@ -82,10 +81,8 @@ def make(env: str) -> gymnasium.Env:
     """One copy of an environment, or a ValueError that says why there is none."""
     if not env:
         raise ValueError("in which environment? give --env, an id of Gymnasium such as CartPole-v1")
-    try:
+    with naming_faults(env):
         return gymnasium.make(env)
-    except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
-        raise ValueError(f"--env {env}: {' '.join(str(error).split())}") from None
 
 
 def check_observations(space: gymnasium.Space, env: str) -> None:
@@ -356,18 +353,6 @@ class Rollouts:
         self.observation = observation
         self.info = loaded_info(state["info"])
         self.first, self.restored = first, list(state["memory"])
-
-
-@contextmanager
-def naming_faults(env: str) -> Iterator[None]:
-    """An environment of any package may raise anything: one line says which it was."""
-    try:
-        yield
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"--env {env} failed: {type(error).__name__}: {said}; mend the environment") from error
 
 
 def check_finite(told: Any, env: str, what: str) -> None:

@@ -7,8 +7,10 @@ shown next, and whether the action was carried out.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar
 
 import gymnasium
@@ -249,13 +251,37 @@ def make_vector(name: str, count: int) -> VectorEnv | None:
     """Slots of an environment in its own vector version, ours or the one it is registered with; None without."""
     if name in OURS:
         return OURS[name](count)
-    try:
-        spec = gymnasium.spec(name)
-        if spec.vector_entry_point is None:
+    with naming_faults(name):
+        module, _, own = name.rpartition(":")
+        if module:
+            # It registers its environments.
+            import_module(module)
+        if gymnasium.spec(own).vector_entry_point is None:
             return None
         return gymnasium.make_vec(name, count, gymnasium.VectorizeMode.VECTOR_ENTRY_POINT)
-    except (gymnasium.error.Error, ImportError) as error:
-        raise ValueError(f"--env {name}: {' '.join(str(error).split())}") from None
+
+
+@contextmanager
+def naming_faults(env: str) -> Iterator[None]:
+    """An environment of any package may raise anything: one line says which it was."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except gymnasium.error.UnregisteredEnv as error:
+        raise ValueError(
+            f"--env {env}: {in_one_line(error)} Give the id of a registered environment, or module:Id-v0 to "
+            "import the module that registers it"
+        ) from None
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise ValueError(f"--env {env}: {in_one_line(error)}") from None
+    except Exception as error:
+        said = f"{type(error).__name__}: {in_one_line(error)}"
+        raise ValueError(f"--env {env} failed: {said}; mend the environment") from error
+
+
+def in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def with_rows(shown: Any, final: Any, over: Bool[np.ndarray, " slot"]) -> Any:
