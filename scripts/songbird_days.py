@@ -34,7 +34,7 @@ from sonarium.worlds.songbird.world import Aviary
 
 RESULTS = ROOT / "docs" / "results" / "songbird-days.json"
 BIRDS = range(100, 105)
-DAYS, SONGS, STEPS = (45, 54, 63, 72, 81, 90), 20, 1500
+DAYS, SONGS, STEPS = (45, 54, 63, 72, 81, 90), 40, 1500
 STRIDE = 8
 """Frames from one snippet to the next that PCA is fitted to."""
 
