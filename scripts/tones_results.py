@@ -151,7 +151,9 @@ def main() -> None:
     seeds = [*FRESH, *CHOSEN] if DEFAULT in (flags.only or MODELS) else []
     with ThreadPoolExecutor(flags.jobs) as pool:
         runs = list(
-            pool.map(lambda job: train(*job, flags.folder), [*((DEFAULT, seed) for seed in seeds), *others])
+            pool.map(
+                lambda job: train(job[0], job[1], flags.folder), [*((DEFAULT, seed) for seed in seeds), *others]
+            )
         )
     if flags.only:
         return
