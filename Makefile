@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/sonarium demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check src tests scripts examples

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from sonarium.training.engine import fastest_precision
@@ -152,13 +151,15 @@ def main() -> None:
     seeds = [*FRESH, *CHOSEN] if DEFAULT in (flags.only or MODELS) else []
     with ThreadPoolExecutor(flags.jobs) as pool:
         runs = list(
-            pool.map(lambda job: train(*job, flags.folder), [*((DEFAULT, seed) for seed in seeds), *others])
+            pool.map(
+                lambda job: train(job[0], job[1], flags.folder), [*((DEFAULT, seed) for seed in seeds), *others]
+            )
         )
     if flags.only:
         return
     fresh, chosen, rest = runs[: len(FRESH)], runs[len(FRESH) : len(seeds)], runs[len(seeds) :]
     with ThreadPoolExecutor(flags.jobs) as pool:
-        standard, as_called = pool.map(partial(score, [*fresh, *rest]), ("standard", "syntone"))
+        standard, as_called = pool.map(lambda protocol: score([*fresh, *rest], protocol), ("standard", "syntone"))
     subprocess.run([*SONARIUM, "score", *map(str, chosen), "--draws", "4"], check=True, env=ONE_THREAD)
     insert("seeds", by_seed([*chosen, *fresh]))
     insert("standard", standard_table(standard))

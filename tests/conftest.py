@@ -11,6 +11,7 @@ import torch
 from hypothesis import settings
 from installed import install_extension
 from jaxtyping import install_import_hook
+from xdist.scheduler import LoadScopeScheduling
 
 # Every shape that a signature promises is checked wherever a test goes through it.
 install_import_hook(["sonarium", "sonarium_extension"], "typechecking.check")
@@ -35,13 +36,17 @@ COMPILING = ("rooms/", "agents/", "play/", "bench/test_rooms", "contracts/test_r
 """Tests that compile the kernels of room acoustics, for half a minute in a fresh clone."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file run in one process, and those that compile the same kernels, too (`--dist loadgroup`)."""
-    tests = Path(__file__).parent
-    for item in items:
-        file = item.path.relative_to(tests).as_posix()
-        item.add_marker(pytest.mark.xdist_group("rooms" if file.startswith(COMPILING) else file))
+class ByFile(LoadScopeScheduling):
+    """Tests of one file run in one process, and those that compile the same kernels, too."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0].removeprefix("tests/")
+        return "rooms" if file.startswith(COMPILING) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,10 @@ strict = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 def check(function: Callable) -> Callable:
     """The function with its arguments checked. The checks are made at its first call: those of the thousands of
-    functions that no test in this process calls would take seconds."""
+    functions that no test in this process calls would take seconds. A function within another is made anew by each
+    call of that one, and its checks would be, too: it has none."""
+    if "<locals>" in function.__qualname__:
+        return function
     made = cache(lambda: strict(function))
 
     def checked(*args: Any, **kwargs: Any) -> Any:

@@ -174,7 +174,9 @@ MODELS: "Kind[ModelEntry]" = Kind(
         "mrgan": "sonarium.models.mrgan:ENTRY",
     },
 )
-AGENTS: "Kind[AgentEntry]" = Kind("agents", "sonarium.agents.contract:AgentEntry", {})
+AGENTS: "Kind[AgentEntry]" = Kind(
+    "agents", "sonarium.agents.contract:AgentEntry", {"ppo": "sonarium.agents.presets:PPO_ENTRY"}
+)
 MEASURES: "Kind[MeasureEntry]" = Kind("measures", "sonarium.measures.contract:MeasureEntry", {})
 ROOMS: "Kind[RoomEntry]" = Kind(
     "rooms",

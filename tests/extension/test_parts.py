@@ -119,6 +119,31 @@ def test_returns_bootstrap_through_truncation_and_not_through_termination():
             assert found[step, slot] == pytest.approx(expected, rel=1e-5)
 
 
+def test_steps_whose_action_was_ignored_are_not_learnt_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(StubEngine, "segments", lambda engine, name: FileSegments(tmp_path / name))
+    env, random, learnt = Beeps(), np.random.default_rng(0), []
+    steps, slots = 6, 2
+    shown = random.standard_normal((steps, slots, 16)).astype(np.float32)
+    ends, acted = np.zeros((steps, slots), bool), np.ones((steps, slots), bool)
+    # Episodes end at these steps, and begin anew at the next ones.
+    ends[2, 0] = ends[3, 1] = True
+    acted[3, 0] = acted[4, 1] = False
+    reward = random.random((steps, slots))
+    for other in (False, True):
+        torch.manual_seed(0)
+        agent, engine = Reinforce(ReinforceConfig(), env.observation_space, env.action_space), StubEngine(1)
+        seen, action = shown.copy(), np.zeros((steps, slots), int)
+        if other:
+            seen[~acted], action[~acted] = 9.0, 1
+        agent.update(
+            Rollout(seen, ~acted, action, reward * acted, ends, np.zeros_like(ends), shown, None, {}, acted),
+            engine,
+        )
+        assert len(agent.replay.segments[0].load()["returns"]) == acted.sum()
+        learnt.append(torch.cat([one.detach().flatten() for one in agent.parameters()]))
+    assert (learnt[0] == learnt[1]).all()
+
+
 def test_the_replay_follows_the_seed_of_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(StubEngine, "segments", lambda engine, name: FileSegments(tmp_path / name))
     drawn = []

@@ -38,7 +38,7 @@ def test_cosine_falls_to_zero_and_stays_there():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("sine",), "schedule='sine': give constant, noam or cosine"),
+        (("sine",), "schedule='sine': give constant, noam, cosine or linear"),
         (("noam", 0), "warmup_steps=0: give a whole number, for noam of at least 1"),
         (("constant", -1), "warmup_steps=-1"),
         (("cosine", 100, 100), "decay_steps=100: give more steps than warmup_steps"),

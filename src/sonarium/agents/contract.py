@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 if TYPE_CHECKING:
     # Scripted agents need neither torch nor Gymnasium.
@@ -43,6 +43,17 @@ class Agent(ABC):
         """The next memory, one action per slot, and extras to store with the step (log-probabilities, values).
 
         `first` marks the slots whose observation is the first of an episode; their memory is ignored."""
+
+    def rewarded(self, memory: Memory, reward: Float[np.ndarray, " slot"]) -> Memory:
+        """The memory once the reward of the last action is known; unchanged unless the agent needs it."""
+        return memory
+
+
+class Stochastic:
+    """Draws its actions from a policy."""
+
+    greedy: bool = False
+    """Take the most probable action in place of a drawn one."""
 
 
 def alone(
@@ -94,3 +105,17 @@ class AgentEntry:
     """Configurations by name; `default` among them."""
     main: tuple[str, ...] = ()
     """The flags that matter first."""
+    recipes: Mapping[str, "AgentRecipe"] = field(default_factory=dict)
+    """By preset, where it wants other defaults of the training."""
+    complete: Callable[[Any, int], Any] = lambda config, steps: config
+    """The configuration with what depends on the number of steps of a new run, such as the end of a schedule."""
+
+
+@dataclass(frozen=True)
+class AgentRecipe:
+    """What a preset wants of the training besides its own configuration; every value is the default of a flag."""
+
+    steps: int = 2000
+    """Training steps, each of one rollout."""
+    rollouts: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the rollouts, such as the copies of the environment."""

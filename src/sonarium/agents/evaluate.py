@@ -7,8 +7,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 
-from sonarium.agents.contract import Agent, alone
+from sonarium.agents.contract import Agent, Stochastic, stacked, stacked_info
 
 FORMAT = 2
 """Of scores.json, as in sonarium.evaluation."""
@@ -43,33 +44,48 @@ class RandomActions(Agent):
 
 
 @torch.no_grad()
-def play(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int) -> Episodes:
-    """Whole episodes, each seeded by its number."""
-    env = make()
+def play(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int, slots: int = 1) -> Episodes:
+    """Whole episodes, each seeded by its number; several of them side by side in as many slots."""
     numpy = agent.generator_kind == "numpy"
     generator = np.random.default_rng([seed, 0xAC7]) if numpy else torch.Generator().manual_seed(seed)
-    returns, lengths = [], []
-    for seed_of_episode in np.random.default_rng([seed, 0xE9A]).integers(2**31, size=episodes).tolist():
-        (observation, info), memory, first = env.reset(seed=seed_of_episode), agent.initial(1), True
-        total, steps, over = 0.0, 0, False
-        while not over:
-            memory, action, _ = alone(agent, memory, observation, first, generator, info)
-            observation, reward, terminated, truncated, info = env.step(action)
-            total, steps, first, over = total + float(reward), steps + 1, False, terminated or truncated
-        returns.append(total)
-        lengths.append(steps)
-    env.close()
-    return Episodes(np.array(returns), np.array(lengths))
+    seeds = np.random.default_rng([seed, 0xE9A]).integers(2**31, size=episodes).tolist()
+    envs = [make() for _ in range(min(slots, episodes))]
+    parts = [seeds[start : start + len(envs)] for start in range(0, episodes, len(envs))]
+    played = [side_by_side(agent, envs[: len(part)], part, generator) for part in parts]
+    for env in envs:
+        env.close()
+    return Episodes(*(np.concatenate(column) for column in zip(*played, strict=True)))
+
+
+def side_by_side(
+    agent: Agent, envs: list[gymnasium.Env], seeds: list[int], generator: Any
+) -> tuple[Float[np.ndarray, " slot"], Int[np.ndarray, " slot"]]:
+    """Return and length of one episode in each environment; one that is over waits for the others."""
+    begun = [env.reset(seed=seed) for env, seed in zip(envs, seeds, strict=True)]
+    shown, infos = [observation for observation, _ in begun], [info for _, info in begun]
+    memory, first = agent.initial(len(envs)), np.ones(len(envs), bool)
+    returns, lengths, over = np.zeros(len(envs)), np.zeros(len(envs), int), np.zeros(len(envs), bool)
+    while not over.all():
+        memory, action, _ = agent.act(memory, stacked(shown), first, generator, stacked_info(infos))
+        reward = np.zeros(len(envs))
+        for slot in np.flatnonzero(~over).tolist():
+            shown[slot], earned, terminated, truncated, infos[slot] = envs[slot].step(action[slot])
+            reward[slot], over[slot] = float(earned), terminated or truncated
+            lengths[slot] += 1
+        memory, first = agent.rewarded(memory, reward), np.zeros(len(envs), bool)
+        returns += reward
+    return returns, lengths
 
 
 def evaluate(
     agent: Agent, untrained: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int
 ) -> dict[str, Any]:
-    """Mean return and length of the agent and of its controls, all in the same episodes."""
+    """Mean return and length of the agent and of its controls, all in the same episodes; of an agent that draws
+    its actions, by its most probable ones, and the return by drawn ones besides."""
     env = make()
     players = {"scores": agent, "random": untrained, "random_actions": RandomActions(env.action_space)}
     env.close()
-    found = {name: play(player, make, episodes, seed).scores() for name, player in players.items()}
+    found = {name: by_mode(player, make, episodes, seed) for name, player in players.items()}
     return {
         "format": FORMAT,
         "protocol": "episodes",
@@ -79,3 +95,15 @@ def evaluate(
         "controls": found,
         "seeds": 1,
     }
+
+
+def by_mode(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int) -> dict[str, float]:
+    """Scores of greedy actions, and the return of drawn ones, where the agent has both."""
+    if not isinstance(agent, Stochastic):
+        return play(agent, make, episodes, seed).scores()
+    before, agent.greedy = agent.greedy, True
+    found = play(agent, make, episodes, seed).scores()
+    agent.greedy = False
+    found["sampled_return"] = play(agent, make, episodes, seed).scores()["return"]
+    agent.greedy = before
+    return found

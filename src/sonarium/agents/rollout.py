@@ -1,14 +1,17 @@
-"""Rollouts as a source: an agent that learns acts in copies of one Gymnasium environment.
+"""Rollouts as a source: an agent that learns acts in copies of one Gymnasium environment, or in the slots of its
+vector version.
 
-Episodes begin anew in the step after they end, and terminated is kept apart from truncated. An environment whose
-state can be saved (`StatefulEnv`) resumes bit for bit; any other begins new episodes on resuming.
+Terminated is kept apart from truncated. Resuming goes on bit for bit where the state can be saved (`StatefulEnv`,
+`StatefulVectorEnv`). Episodes of copies of any other environment are seeded one by one, and played again up to
+where they were; where that does not lead to the same observation, and in vector versions of others, new episodes
+begin.
 """
 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import gymnasium
 import numpy as np
@@ -17,6 +20,7 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float, Shaped
 
 from sonarium.agents.contract import Agent, stacked, stacked_info
+from sonarium.agents.vectors import Stepped, Vector, make_vector, naming_faults
 from sonarium.config import Range, check_ranges
 from sonarium.training.contract import Engine, Progress, Tree
 
@@ -38,10 +42,16 @@ class RolloutConfig:
     envs: Annotated[int, Range(1, 4096)] = 8
     """Copies of the environment that are stepped side by side."""
     rollout_steps: Annotated[int, Range(1, 10**6)] = 32
-    """Steps of each copy in one rollout, which is one batch."""
+    """Steps of each copy in one rollout, which is one batch; at most as many with `rollout_episodes`."""
+    rollout_episodes: Annotated[int, Range(0, 10**6)] = 0
+    """End a rollout as soon as this many episodes have ended in it; 0 takes `rollout_steps` steps in any case."""
+    vector: Literal["no", "yes", "auto"] = "no"
+    """Step the copies in one call of the environment's own vector version: no, yes, or auto where it has one."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.vector not in ("no", "yes", "auto"):
+            raise ValueError(f"vector={self.vector!r}: give no, yes or auto")
 
 
 @dataclass(frozen=True)
@@ -62,16 +72,17 @@ class Rollout:
     """The agent's memory before the first step."""
     extras: dict[str, np.ndarray] = field(default_factory=dict)
     """What the agent returned with its actions."""
+    acted: Bool[np.ndarray, "step slot"] | None = None
+    """Whether the action was carried out: some vector environments ignore it where they begin an episode anew.
+    None where all were."""
 
 
 def make(env: str) -> gymnasium.Env:
     """One copy of an environment, or a ValueError that says why there is none."""
     if not env:
         raise ValueError("in which environment? give --env, an id of Gymnasium such as CartPole-v1")
-    try:
+    with naming_faults(env):
         return gymnasium.make(env)
-    except (gymnasium.error.Error, ModuleNotFoundError, ImportError) as error:
-        raise ValueError(f"--env {env}: {' '.join(str(error).split())}") from None
 
 
 def check_observations(space: gymnasium.Space, env: str) -> None:
@@ -87,6 +98,119 @@ def check_observations(space: gymnasium.Space, env: str) -> None:
         )
 
 
+@dataclass
+class Episode:
+    """All that leads to where a copy is: the seed of its episode, and the actions since."""
+
+    number: int
+    """Episodes of this copy before it."""
+    seed: int
+    actions: list[Any] = field(default_factory=list)
+
+
+class Copies:
+    """Copies of one environment that are stepped one after another; an episode that ended begins anew at once."""
+
+    def __init__(self, name: str, count: int, seed: int):
+        self.name, self.seed = name, seed
+        self.envs = [make(name) for _ in range(count)]
+        self.space = self.envs[0].observation_space
+        self.stateful = all(isinstance(env.unwrapped, StatefulEnv) for env in self.envs)
+        self.episodes: list[Episode] = []
+        """Of environments whose state cannot be saved."""
+
+    def begin(self, seeds: list[int]) -> tuple[Any, dict[str, Any]]:
+        begun = [env.reset(seed=seed) for env, seed in zip(self.envs, seeds, strict=True)]
+        self.episodes = [Episode(0, seed) for seed in seeds]
+        return stacked([observation for observation, _ in begun]), stacked_info([info for _, info in begun])
+
+    def anew(self, slot: int) -> tuple[Any, dict[str, Any]]:
+        """The next episode of a copy."""
+        if self.stateful:
+            return self.envs[slot].reset()
+        before = self.episodes[slot]
+        seed = int(np.random.default_rng([self.seed, 0xE75, before.seed, before.number]).integers(2**31))
+        self.episodes[slot] = Episode(before.number + 1, seed)
+        return self.envs[slot].reset(seed=seed)
+
+    def step(self, action: Any) -> Stepped:
+        after, reward, terminated, truncated, shown, infos = [], [], [], [], [], []
+        for slot, env in enumerate(self.envs):
+            if not self.stateful:
+                self.episodes[slot].actions.append(action[slot])
+            observation, earned, ended, cut, info = env.step(action[slot])
+            after.append(observation)
+            reward.append(float(earned))
+            terminated.append(ended)
+            truncated.append(cut)
+            if ended or cut:
+                observation, info = self.anew(slot)
+            shown.append(observation)
+            infos.append(info)
+        ends, cuts = np.array(terminated, bool), np.array(truncated, bool)
+        every = np.ones(len(self.envs), bool)
+        return Stepped(
+            stacked(after), stacked(shown), ends | cuts, np.array(reward), ends, cuts, stacked_info(infos), every
+        )
+
+    def state_dict(self) -> Tree | None:
+        if not self.stateful:
+            rows = [(one.number, one.seed, np.array(one.actions)) for one in self.episodes]
+            return {"episodes": [{"number": n, "seed": s, "actions": actions} for n, s, actions in rows]}
+        states = [env.unwrapped.state_dict() for env in self.envs if isinstance(env.unwrapped, StatefulEnv)]
+        # Wrappers that Gymnasium puts around an environment count its steps.
+        return {"envs": states, "elapsed": [elapsed(env) for env in self.envs]}
+
+    def load_state_dict(self, state: Tree) -> Any:
+        """Back to where they were; what they show there, or something of its form."""
+        if "episodes" in state:
+            if self.stateful:
+                raise ValueError(f"it holds episodes to play again, and {self.name} keeps its state")
+            return stacked([self.replay(slot, one) for slot, one in enumerate(state["episodes"])])
+        shown = []
+        for env, own, count in zip(self.envs, state["envs"], state["elapsed"], strict=True):
+            if not isinstance(env.unwrapped, StatefulEnv):
+                raise ValueError(f"it holds the state of an environment, which {self.name} does not keep")
+            shown.append(env.reset()[0])
+            env.unwrapped.load_state_dict(own)
+            put_elapsed(env, count)
+        return stacked(shown)
+
+    def replay(self, slot: int, state: Tree) -> Any:
+        """Play the episode of a copy again up to where it was; what it shows there."""
+        env, number, seed, actions = self.envs[slot], state["number"], state["seed"], state["actions"]
+        if slot == 0:
+            self.episodes = []
+        for name, value in (("number", number), ("seed", seed)):
+            if type(value) is not int or not 0 <= value < 2**63:
+                raise ValueError(f"{name} is {value!r:.60}, expected a whole number of at least 0")
+        if not isinstance(actions, np.ndarray) or not all(env.action_space.contains(one) for one in actions):
+            raise ValueError(f"the actions are none of {self.name}")
+        shown = env.reset(seed=seed)[0]
+        for action in actions:
+            shown, _, ended, cut, _ = env.step(action)
+            if ended or cut:
+                raise ValueError(f"an episode of {self.name} ends before it is where it was")
+        self.episodes.append(Episode(number, seed, list(actions)))
+        return shown
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+def slots_of(config: RolloutConfig, seed: int) -> Copies | Vector:
+    """The copies of an environment, or its vector version."""
+    if config.vector == "no" or not config.env:
+        return Copies(config.env, config.envs, seed)
+    vector = make_vector(config.env, config.envs)
+    if vector is not None:
+        return Vector(config.env, vector)
+    if config.vector == "yes":
+        raise ValueError(f"--vector yes: {config.env} has no vector version; give --vector auto or no")
+    return Copies(config.env, config.envs, seed)
+
+
 class Rollouts:
     """Rollouts of the agent that learns, without end."""
 
@@ -96,8 +220,8 @@ class Rollouts:
     def __init__(self, config: RolloutConfig, seed: int):
         self.config, self.seed = config, seed
         self.batch_size = config.envs * config.rollout_steps
-        self.envs = [make(config.env) for _ in range(config.envs)]
-        check_observations(self.envs[0].observation_space, config.env)
+        self.slots = slots_of(config, seed)
+        check_observations(self.slots.space, config.env)
         self.agent: Agent | None = None
         self.observation: Any = None
         """What the copies show now, stacked; None before the first reset."""
@@ -118,7 +242,7 @@ class Rollouts:
             raise ValueError("agents learn in one process: leave out --processes, and use more --envs")
         self.agent, self.engine = learner, engine
         if self.restored is not None:
-            like = learner.initial(len(self.envs))
+            like = learner.initial(self.config.envs)
             check_structure(learner, like, self.restored)
             self.memory, self.restored = rebuilt(like, iter(self.restored), engine.device), None
 
@@ -131,14 +255,13 @@ class Rollouts:
     def start(self) -> None:
         """Begin an episode in every copy."""
         assert self.agent is not None
-        seeds = (
-            np.random.default_rng([self.seed, 0xE75, self.resets]).integers(2**31, size=len(self.envs)).tolist()
-        )
-        begun = [env.reset(seed=seed) for env, seed in zip(self.envs, seeds, strict=True)]
-        self.observation = stacked([observation for observation, _ in begun])
-        self.info = stacked_info([info for _, info in begun])
-        self.memory = self.agent.initial(len(self.envs))
-        self.first = np.ones(len(self.envs), bool)
+        copies = self.config.envs
+        seeds = np.random.default_rng([self.seed, 0xE75, self.resets]).integers(2**31, size=copies).tolist()
+        with naming_faults(self.config.env):
+            self.observation, self.info = self.slots.begin(seeds)
+        check_finite(self.observation, self.config.env, "observation")
+        self.memory = self.agent.initial(copies)
+        self.first = np.ones(copies, bool)
         self.resets += 1
 
     @torch.no_grad()
@@ -146,36 +269,41 @@ class Rollouts:
         assert self.agent is not None, "attach an agent first"
         if self.observation is None:
             self.start()
-        memory, steps = self.memory, []
+        memory, steps, ended = self.memory, [], 0
         for _ in range(self.config.rollout_steps):
             steps.append(self.step())
-        observation, first, action, reward, terminated, truncated, last = (
+            ended += int((steps[-1][4] | steps[-1][5]).sum())
+            if 0 < self.config.rollout_episodes <= ended:
+                break
+        while not any(step[-2].any() for step in steps):
+            # There is nothing to learn from where no action was carried out.
+            steps.append(self.step())
+        self.batch_size = len(steps) * self.config.envs
+        observation, first, action, reward, terminated, truncated, last, acted = (
             stacked(column) for column in zip(*(step[:-1] for step in steps), strict=True)
         )
         extras = {name: np.stack([step[-1][name] for step in steps]) for name in steps[0][-1]}
-        return Rollout(observation, first, action, reward, terminated, truncated, last, memory, extras)
+        return Rollout(
+            observation, first, action, reward, terminated, truncated, last, memory, extras,
+            None if acted.all() else acted,
+        )  # fmt: skip
 
     def step(self) -> tuple:
         """One step of every copy; an episode that ended begins anew."""
         assert self.agent is not None and self.observation is not None
         before, first = self.observation, self.first
         self.memory, action, extras = self.agent.act(self.memory, before, first, self.generator(), self.info)
-        after, reward, terminated, truncated, shown, infos = [], [], [], [], [], []
-        for slot, env in enumerate(self.envs):
-            observation, earned, ended, cut, info = env.step(action[slot])
-            after.append(observation)
-            reward.append(float(earned))
-            terminated.append(ended)
-            truncated.append(cut)
-            if ended or cut:
-                observation, info = env.reset()
-            shown.append(observation)
-            infos.append(info)
-        self.observation, self.info = stacked(shown), stacked_info(infos)
-        ends, cuts = np.array(terminated), np.array(truncated)
-        self.first = ends | cuts
+        with naming_faults(self.config.env):
+            made = self.slots.step(action)
+        check_finite(made.reward, self.config.env, "reward")
+        check_finite(made.after, self.config.env, "observation")
+        if made.first.any():
+            check_finite(made.shown, self.config.env, "observation")
+        self.memory = self.agent.rewarded(self.memory, made.reward)
+        self.observation, self.info, self.first = made.shown, made.info, made.first
         arrays = {name: np.asarray(value) for name, value in extras.items()}
-        return before, first, np.asarray(action), np.array(reward), ends, cuts, stacked(after), arrays
+        ends = made.terminated, made.truncated
+        return before, first, np.asarray(action), made.reward, *ends, made.after, made.acted, arrays
 
     def generator(self) -> torch.Generator | np.random.Generator:
         """The kind that the agent takes."""
@@ -188,22 +316,18 @@ class Rollouts:
 
     def state_dict(self) -> Tree:
         begun = {"resets": self.resets, "random": copy.deepcopy(self.random)}
-        states = [env.unwrapped.state_dict() for env in self.envs if isinstance(env.unwrapped, StatefulEnv)]
-        if len(states) < len(self.envs) or self.observation is None:
+        state = None if self.observation is None else self.slots.state_dict()
+        if state is None:
             return begun
         assert self.agent is not None, "attach an agent first"
         memory = leaves(self.memory)
-        check_structure(self.agent, self.agent.initial(len(self.envs)), memory)
-        # Wrappers that Gymnasium puts around an environment count its steps.
-        counts = [elapsed(env) for env in self.envs]
-        return begun | {
-            "envs": states,
-            "elapsed": counts,
+        check_structure(self.agent, self.agent.initial(self.config.envs), memory)
+        return begun | state | {
             "observation": leaves(self.observation),
             "info": saved_info(self.info),
             "first": self.first,
             "memory": memory,
-        }
+        }  # fmt: skip
 
     def load_state_dict(self, state: Tree) -> None:
         resets, random = state["resets"], state["random"]
@@ -212,25 +336,33 @@ class Rollouts:
         if not isinstance(random, np.random.Generator | None):
             raise ValueError(f"random is {random!r:.60}, expected the state of a generator")
         self.resets, self.random = resets, copy.deepcopy(random)
-        if "envs" not in state:
+        if not state.keys() & {"envs", "episodes", "vector"}:
             return
-        shown = []
-        for env, own, count in zip(self.envs, state["envs"], state["elapsed"], strict=True):
-            if not isinstance(env.unwrapped, StatefulEnv):
-                raise ValueError(f"it holds the state of an environment, which {self.config.env} does not keep")
-            shown.append(env.reset()[0])
-            env.unwrapped.load_state_dict(own)
-            put_elapsed(env, count)
-        like = stacked(shown)
-        self.observation = rebuilt(like, iter(state["observation"]), torch.device("cpu"))
-        for own, saved in zip(leaves(like), leaves(self.observation), strict=True):
+        like = self.slots.load_state_dict(state)
+        observation = rebuilt(like, iter(state["observation"]), torch.device("cpu"))
+        shown = list(zip(leaves(like), leaves(observation), strict=True))
+        for own, saved in shown:
             if not isinstance(saved, np.ndarray) or (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"the observation is none of {self.config.env}")
+        if "episodes" in state and not all(np.array_equal(own, saved) for own, saved in shown):
+            # It draws from elsewhere than its seed: new episodes begin.
+            return
         first = np.array(state["first"])
-        if first.shape != (len(self.envs),) or first.dtype != bool:
-            raise ValueError(f"first has the shape {first.shape}, expected {len(self.envs)} truth values")
+        if first.shape != (self.config.envs,) or first.dtype != bool:
+            raise ValueError(f"first has the shape {first.shape}, expected {self.config.envs} truth values")
+        self.observation = observation
         self.info = loaded_info(state["info"])
         self.first, self.restored = first, list(state["memory"])
+
+
+def check_finite(told: Any, env: str, what: str) -> None:
+    """Refuse NaN and infinite numbers before anything is learnt from them."""
+    for rows in leaves(told):
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            slot = int(np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(1))[0])
+            raise ValueError(
+                f"--env {env}: the {what} of copy {slot} is NaN or infinite: mend the environment, or wrap it"
+            )
 
 
 def drawn_seed(generator: torch.Generator) -> int:

@@ -30,6 +30,7 @@ BENCHES = {
     "dreaming": "the world model: its loop beside the plain one, and a whole update beside the naive one",
     "mrgan": "a training step of the mode-regularised GAN, beside its six steps in bare PyTorch",
     "hmm": "expectation-maximisation of a hidden Markov model, beside hmmlearn",
+    "ppo": "acting and learning in CartPole, beside Stable-Baselines3",
 }
 
 

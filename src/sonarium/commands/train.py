@@ -19,7 +19,16 @@ from sonarium.commands.flags import Group, flag, leading_word, parse_groups, wan
 from sonarium.commands.progress import bars, plainly
 from sonarium.config import Range, leaves
 from sonarium.runs.build import open_plan, open_run, plan_on_codes
-from sonarium.runs.plan import FOLDER_WORLD, ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, recipe_of
+from sonarium.runs.plan import (
+    FOLDER_WORLD,
+    ClipsPlan,
+    Plan,
+    RolloutsPlan,
+    Upstream,
+    agent_recipe,
+    default_plan,
+    recipe_of,
+)
 from sonarium.runs.train import train
 from sonarium.training.engine import ProcessLost
 from sonarium.training.journal import read_metrics
@@ -121,10 +130,11 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
         raise UsageError(str(error)) from None
     source, loop = plan.source, Group("training", plan.loop, TRAINING)
     if isinstance(source, RolloutsPlan):
-        entry, schema, about = AGENTS[model], TrainFlags, "in an environment"
+        entry, about = AGENTS[model], "in an environment"
+        schema = with_steps(TrainFlags, agent_recipe(entry, plan.preset).steps)
         groups = [Group("environment", source.rollouts), loop]
     else:
-        entry, schema = MODELS[model], with_steps(recipe_of(MODELS[model], plan.preset).steps)
+        entry, schema = MODELS[model], with_steps(ClipsFlags, recipe_of(MODELS[model], plan.preset).steps)
         about, first = told_of(plan)
         # Codes have the split of the run that makes them.
         split = [] if plan.upstream is not None else [Group("training", source.split, TRAINING)]
@@ -147,12 +157,12 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
     return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=located(made[-1], "start_from"))
 
 
-def with_steps(steps: int) -> type[ClipsFlags]:
+def with_steps(schema: type[TrainFlags], steps: int) -> type[TrainFlags]:
     """The same flags, by default with as many steps as a preset wants."""
     [said] = [leaf.help for leaf in leaves(TrainFlags(Path())) if leaf.path == ("steps",)]
     own = Annotated[int, Range(0), tyro.conf.arg(help=said)]
     return dataclasses.make_dataclass(
-        "ClipsFlags", [("steps", own, dataclasses.field(default=steps))], bases=(ClipsFlags,), frozen=True
+        schema.__name__, [("steps", own, dataclasses.field(default=steps))], bases=(schema,), frozen=True
     )
 
 

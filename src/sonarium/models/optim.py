@@ -52,25 +52,29 @@ class AdamConfig:
         )
 
 
+DECAYING = ("cosine", "linear")
+
+
 @dataclass(frozen=True)
 class ScheduleConfig:
-    schedule: Literal["constant", "noam", "cosine"] = "constant"
+    schedule: Literal["constant", "noam", "cosine", "linear"] = "constant"
     """Learning-rate schedule after the warm-up: constant, noam (inverse square root of the step; Vaswani et al.
-    2017, arXiv 1706.03762), or cosine (to 0 at `decay_steps`)."""
+    2017, arXiv 1706.03762), or cosine or linear (to 0 at `decay_steps`)."""
     warmup_steps: Annotated[int, Range(0)] = 0
     """Steps of linear warm-up; noam needs at least 1."""
     decay_steps: Annotated[int, Range(0)] = 0
-    """Step at which the cosine reaches 0, the warm-up included; 0 takes the `--steps` that the run began with."""
+    """Step at which cosine and linear reach 0, the warm-up included; 0 takes the `--steps` that the run began
+    with."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        cosine, least = self.schedule == "cosine", int(self.schedule == "noam")
+        decays, least = self.schedule in DECAYING, int(self.schedule == "noam")
         demands = [
-            ("schedule", self.schedule in ("constant", "noam", "cosine"), "constant, noam or cosine"),
+            ("schedule", self.schedule in ("constant", "noam", *DECAYING), "constant, noam, cosine or linear"),
             ("warmup_steps", self.warmup_steps >= least, "a whole number, for noam of at least 1"),
             (
                 "decay_steps",
-                not cosine or not self.decay_steps or self.decay_steps > self.warmup_steps,
+                not decays or not self.decay_steps or self.decay_steps > self.warmup_steps,
                 "more steps than warmup_steps",
             ),
         ]
@@ -85,16 +89,20 @@ class ScheduleConfig:
             return step / self.warmup_steps
         if self.schedule == "noam":
             return math.sqrt(self.warmup_steps / step)
-        if self.schedule == "cosine":
+        if self.schedule in DECAYING:
             if not self.decay_steps:
-                raise ValueError("decay_steps=0: give the step at which the cosine reaches 0")
+                raise ValueError(f"decay_steps=0: give the step at which the {self.schedule} schedule reaches 0")
+            if self.schedule == "linear":
+                # The first step has the peak, as of Stable-Baselines3 and CleanRL.
+                return max(0.0, 1 - (step - 1 - self.warmup_steps) / (self.decay_steps - self.warmup_steps))
             progress = (step - self.warmup_steps) / (self.decay_steps - self.warmup_steps)
             return (1 + math.cos(math.pi * min(1.0, progress))) / 2
         return 1.0
 
     def ending(self, steps: int) -> "ScheduleConfig":
-        """The same; a cosine without an end of its own reaches 0 at the last of these steps, if there are any."""
-        if self.schedule != "cosine" or self.decay_steps or not steps:
+        """The same; one that decays without an end of its own reaches 0 at the last of these steps, if there are
+        any."""
+        if self.schedule not in DECAYING or self.decay_steps or not steps:
             return self
         if steps <= self.warmup_steps:
             raise ValueError(

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+import sonarium.rooms  # noqa: F401  It registers its environments.
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.config import to_json
@@ -103,7 +104,10 @@ def build(
     size is reduced to the clips there are; `folder` is the run's, which may have the codes of the upstream run
     already; `largest` bounds the bytes of the parameters; `worlds` are taken from and added to."""
     if isinstance(plan.source, RolloutsPlan):
-        return Built(plan, fresh(plan, None, largest=largest), Rollouts(plan.source.rollouts, plan.seed))
+        rollouts = Rollouts(plan.source.rollouts, plan.seed)
+        if steps is not None:
+            plan = replace(plan, learner=AGENTS[plan.model].complete(plan.learner, steps))
+        return Built(plan, fresh(plan, None, largest=largest), rollouts)
     wanted = plan.source
     if plan.upstream is None:
         world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)

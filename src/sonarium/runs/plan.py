@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from sonarium.agents.contract import AgentEntry, AgentRecipe
 from sonarium.agents.rollout import RolloutConfig
 from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
 from sonarium.config import FORMAT, Range, check_ranges, fits, from_json, short, to_json, types_of
@@ -145,8 +146,10 @@ def default_plan(
     Change it by `dataclasses.replace`.
     """
     if model in AGENTS:
-        own = preset_of(AGENTS.select(model).presets, preset, model)()
-        return Plan(model, preset, own, RolloutsPlan(RolloutConfig()), LoopConfig())
+        agent = AGENTS.select(model)
+        own = preset_of(agent.presets, preset, model)()
+        rollouts = replace(RolloutConfig(), **agent_recipe(agent, preset).rollouts)
+        return Plan(model, preset, own, RolloutsPlan(rollouts), LoopConfig())
     entry = MODELS.select(model, "model or agent")
     make = preset_of(entry.presets, preset, model)
     world = CODES if upstream is not None else world or DEFAULT_WORLD.get(entry.kinds[0], "")
@@ -169,6 +172,10 @@ def default_plan(
 def recipe_of(entry: ModelEntry, preset: str) -> Recipe:
     """What a preset wants of the training."""
     return entry.recipes.get(preset, Recipe())
+
+
+def agent_recipe(entry: AgentEntry, preset: str) -> AgentRecipe:
+    return entry.recipes.get(preset, AgentRecipe())
 
 
 def preset_of(presets: Mapping[str, Any], preset: str, model: str) -> Any:

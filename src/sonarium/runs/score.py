@@ -20,6 +20,9 @@ from sonarium.training.run import RunFolder
 
 MEANINGS = {
     "return": Meaning("return", "Mean sum of rewards of an episode.", None, None),
+    "sampled_return": Meaning(
+        "return, drawn actions", "Mean return of actions drawn from the policy.", None, None
+    ),
     "length": Meaning("episode length", "Mean number of steps of an episode.", 0.0, None),
 }
 

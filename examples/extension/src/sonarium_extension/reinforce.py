@@ -121,10 +121,11 @@ class Reinforce(Learner, Agent):
     def update(self, data: Rollout, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         # The spaces were checked when the agent was built.
         assert isinstance(data.observation, np.ndarray), type(data.observation)
-        observation = data.observation.reshape(-1, *data.observation.shape[2:])
-        gained = self.returns(data).reshape(-1).astype(np.float32)
+        # Some vector environments ignore the action with which they begin an episode anew.
+        acted = np.ones(data.reward.shape, bool) if data.acted is None else data.acted
+        observation, gained = data.observation[acted], self.returns(data)[acted].astype(np.float32)
         self.replay.add(observation, gained, engine)
-        seen, action = self.tensor(observation), torch.from_numpy(data.action.reshape(-1)).to(engine.device)
+        seen, action = self.tensor(observation), torch.from_numpy(data.action[acted]).to(engine.device)
         policy = torch.distributions.Categorical(logits=self.policy(seen))
         with torch.no_grad():
             advantage = self.tensor(gained) - self.baseline(seen)[:, 0]
@@ -134,8 +135,8 @@ class Reinforce(Learner, Agent):
         ended = data.terminated | data.truncated
         terms = {"loss/policy": loss, "loss/baseline": error, "policy/entropy": entropy}
         terms |= {
-            "episodes/reward": torch.tensor(data.reward.mean()),
-            "episodes/ended": torch.tensor(ended.mean()),
+            "episodes/reward": torch.tensor(data.reward[acted].mean()),
+            "episodes/ended": torch.tensor(ended[acted].mean()),
         }
         return {name: value.detach() for name, value in terms.items()}
 

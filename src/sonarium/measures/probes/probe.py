@@ -185,10 +185,14 @@ def choose(
         found = fits(table, fitted, config, seed, watched)
         return [(setting, recall(true, scores(asked).argmax(axis=1))) for setting, scores in found]
 
-    # The products of one fold are too small for several threads; networks have threads of their own.
-    threads = 1 if config.kind == "mlp" else torch.get_num_threads()
-    with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, "blas"):
-        tried = list(pool.map(without, lots))
+    lots = list(lots)
+    threads = min(len(lots), torch.get_num_threads())
+    if threads > 1 and config.kind != "mlp":
+        # The products of one fold are too small for several threads; networks have threads of their own.
+        with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, "blas"):
+            tried = list(pool.map(without, lots))
+    else:
+        tried = [without(lot) for lot in lots]
     means = np.mean([[score for _, score in lot] for lot in tried], axis=0)
     best = int(np.argmax(means.round(12)))
     chosen = [lot[best][0] for lot in tried]

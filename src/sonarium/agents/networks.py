@@ -1,0 +1,343 @@
+"""What an agent perceives and how it acts: encoders of observations, distributions of actions, running statistics.
+
+Numbers go in as they are; categories as one-hot vectors; pictures and sounds through three strided convolutions.
+With its sampling rate, sound at two ears goes in as log-mel bands and interaural differences first.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from itertools import pairwise
+from math import log, pi
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.features.ears import Ears, EarsConfig
+
+CHANNELS = (16, 32, 32)
+"""Of the three convolutions."""
+SHORTEST_SOUND = 256
+"""Samples from which on an array of channels and time is a sound."""
+MOST_EARS = 8
+LARGEST = 10.0
+"""Standardised numbers are clipped to ± this."""
+
+
+class Standard(nn.Module):
+    """Numbers of mean 0 and standard deviation 1 over all that was seen (Chan, Golub and LeVeque 1983)."""
+
+    mean: Tensor
+    square: Tensor
+    count: Tensor
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("square", torch.ones(size, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    @property
+    def variance(self) -> Float[Tensor, " number"]:
+        return self.square / self.count.clamp(min=1)
+
+    def forward(self, rows: Float[Tensor, "row number"]) -> Float[Tensor, "row number"]:
+        scale = (self.variance + 1e-8).rsqrt()
+        return ((rows - self.mean) * scale).float().clamp(-LARGEST, LARGEST)
+
+    @torch.no_grad()
+    def learn(self, rows: Float[Tensor, "row number"]) -> None:
+        rows = rows.double()
+        count, mean = len(rows), rows.mean(0)
+        square = (rows - mean).square().sum(0)
+        if not self.count:
+            self.square.zero_()
+        total, apart = self.count + count, mean - self.mean
+        self.square += square + apart.square() * self.count * count / total
+        self.mean += apart * count / total
+        self.count.copy_(total)
+
+
+class Perceived(nn.Module, ABC):
+    """One part of an observation."""
+
+    width: int
+
+    @abstractmethod
+    def forward(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row number"]: ...
+
+    def learn(self, rows: Shaped[Tensor, "row *observed"]) -> None:
+        """Take statistics."""
+
+
+class Numbers(Perceived):
+    def __init__(self, space: spaces.Box | spaces.MultiBinary, standardise: bool):
+        super().__init__()
+        self.width = int(np.prod(space.shape))
+        self.standard = Standard(self.width) if standardise and isinstance(space, spaces.Box) else None
+
+    def forward(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row number"]:
+        rows = rows.reshape(len(rows), self.width)
+        return rows.float() if self.standard is None else self.standard(rows)
+
+    def learn(self, rows: Shaped[Tensor, "row *observed"]) -> None:
+        if self.standard is not None:
+            self.standard.learn(rows.reshape(len(rows), self.width))
+
+
+class Categories(Perceived):
+    def __init__(self, space: spaces.Discrete | spaces.MultiDiscrete):
+        super().__init__()
+        self.sizes, self.start = sizes_of(space)
+        self.width = sum(self.sizes)
+
+    def forward(self, rows: Int[Tensor, "row *observed"]) -> Float[Tensor, "row number"]:
+        each = rows.reshape(len(rows), -1).long().unbind(1)
+        starts = self.start.reshape(-1).tolist()
+        parts = zip(each, starts, self.sizes, strict=True)
+        return torch.cat([functional.one_hot(one - start, size).float() for one, start, size in parts], 1)
+
+
+class Convolutions(Perceived):
+    """Three convolutions with ReLUs, and a linear layer."""
+
+    def __init__(self, space: spaces.Box, width: int, rate: int):
+        super().__init__()
+        self.width, shape = width, space.shape
+        self.whole = 255.0 if space.dtype == np.uint8 else 1.0
+        self.picture = len(shape) == 3 or space.dtype == np.uint8
+        self.channels_last = self.picture and len(shape) == 3 and shape[-1] < shape[0]
+        self.ears = Ears(EarsConfig(), rate) if rate and not self.picture else None
+        inside, layer = (8, 4) if self.ears is None and not self.picture else (3, 2), nn.Conv1d
+        if self.picture:
+            inside, layer = (3, 2), nn.Conv2d
+        example = self.arranged(torch.zeros(1, *shape))
+        sizes = [example.shape[1], *CHANNELS]
+        layers = [(layer(a, b, *inside, padding=inside[0] // 2), nn.ReLU()) for a, b in pairwise(sizes)]
+        self.convolve = nn.Sequential(*(one for pair in layers for one in pair), nn.Flatten())
+        with torch.no_grad():
+            made = self.convolve(example).shape[1]
+        self.join = nn.Linear(made, width)
+
+    def arranged(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row channel *place"]:
+        rows = rows.float() / self.whole
+        if self.picture:
+            rows = rows[:, None] if rows.ndim == 3 else rows
+            return rows.movedim(-1, 1) if self.channels_last else rows
+        return rows if self.ears is None else self.ears(rows)
+
+    def forward(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row number"]:
+        return self.join(self.convolve(self.arranged(rows))).relu()
+
+
+class Observer(nn.Module):
+    """All parts of an observation side by side."""
+
+    def __init__(self, space: Space, width: int, standardise: bool, rate: int):
+        super().__init__()
+        self.space, self.simple = space, parts_of(space)
+        self.parts = nn.ModuleList(perceiving(part, width, standardise, rate) for part in self.simple)
+        self.width = sum(part.width for part in self.parts)  # pyright: ignore
+
+    def rows(self, observation: Any, device: torch.device) -> list[Tensor]:
+        """The parts of an observation as rows, its axes before those of the space joined; in its own types."""
+        found = []
+        for part, space in zip(flat(self.space, observation), self.simple, strict=True):
+            found.append(torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(space.shape or ())).to(device))
+        return found
+
+    def forward(self, parts: list[Tensor]) -> Float[Tensor, "row number"]:
+        found = [perceive(rows) for perceive, rows in zip(self.parts, parts, strict=True)]
+        return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+    def learn(self, parts: list[Tensor]) -> None:
+        for perceive, rows in zip(self.parts, parts, strict=True):
+            perceive.learn(rows)  # pyright: ignore
+
+
+def parts_of(space: Space) -> list[Space]:
+    """The simple spaces in a space, in the order of `flat`."""
+    if isinstance(space, spaces.Dict):
+        return [one for name in sorted(space.spaces) for one in parts_of(space[name])]
+    return [one for part in space for one in parts_of(part)] if isinstance(space, spaces.Tuple) else [space]
+
+
+def flat(space: Space, observation: Any) -> list[Any]:
+    if isinstance(space, spaces.Dict):
+        assert isinstance(observation, Mapping)
+        return [one for name in sorted(space.spaces) for one in flat(space[name], observation[name])]
+    if isinstance(space, spaces.Tuple):
+        return [one for part, seen in zip(space, observation, strict=True) for one in flat(part, seen)]
+    return [observation]
+
+
+def perceiving(space: Space, width: int, standardise: bool, rate: int) -> Perceived:
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return Categories(space)
+    if isinstance(space, spaces.MultiBinary):
+        return Numbers(space, standardise)
+    if not isinstance(space, spaces.Box):
+        raise ValueError(
+            "PPO sees Box, Discrete, MultiDiscrete and MultiBinary, alone or in Dict and Tuple, not "
+            f"{space}: wrap the environment, or choose another --env"
+        )
+    shape = space.shape
+    sound = len(shape) == 2 and shape[0] <= MOST_EARS and shape[1] >= SHORTEST_SOUND
+    if sound and rate and shape[0] != 2:
+        raise ValueError(f"--sound-rate {rate}: the sound has {shape[0]} channel(s), not two ears; leave it out")
+    picture = len(shape) == 3 or (len(shape) == 2 and space.dtype == np.uint8)
+    return Convolutions(space, width, rate) if sound or picture else Numbers(space, standardise)
+
+
+def sizes_of(space: spaces.Discrete | spaces.MultiDiscrete) -> tuple[list[int], Int[np.ndarray, "*shape"]]:
+    """The number of categories of each, and the first of them."""
+    if isinstance(space, spaces.Discrete):
+        return [int(space.n)], np.array(space.start)
+    return [int(size) for size in space.nvec.reshape(-1)], np.array(space.start)
+
+
+class Policy(nn.Module, ABC):
+    """A distribution of actions; `drawn` is what it is of, `action` what the environment takes."""
+
+    outputs: int
+    """Numbers of the network that say which distribution."""
+    width: int
+    """Numbers in an action as an input of the network."""
+
+    @abstractmethod
+    def draw(
+        self, outputs: Float[Tensor, "row output"], generator: torch.Generator | None
+    ) -> Shaped[Tensor, "row part"]:
+        """Drawn at random; the most probable without a generator."""
+
+    @abstractmethod
+    def action(self, drawn: Shaped[Tensor, "row part"]) -> Shaped[np.ndarray, "row *action"]: ...
+
+    @abstractmethod
+    def told(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+        """The log-probability of what was drawn, and the entropy."""
+
+    @abstractmethod
+    def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]: ...
+
+
+class Categoricals(Policy):
+    """Independent categories."""
+
+    def __init__(self, space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        super().__init__()
+        self.space = space
+        if isinstance(space, spaces.MultiBinary):
+            self.sizes, self.start = [2] * int(np.prod(space.shape)), np.zeros(space.shape, int)
+        else:
+            self.sizes, self.start = sizes_of(space)
+        self.outputs = self.width = sum(self.sizes)
+
+    def logits(self, outputs: Float[Tensor, "row output"]) -> list[Tensor]:
+        return [outputs] if len(self.sizes) == 1 else list(outputs.split(self.sizes, 1))
+
+    def draw(
+        self, outputs: Float[Tensor, "row output"], generator: torch.Generator | None
+    ) -> Shaped[Tensor, "row part"]:
+        if generator is not None:
+            # The largest of logits with Gumbel noise is a draw from their softmax.
+            noise = torch.empty_like(outputs).exponential_(generator=generator)
+            outputs = outputs - noise.log()
+        return torch.stack([one.argmax(1) for one in self.logits(outputs)], 1)
+
+    def action(self, drawn: Shaped[Tensor, "row part"]) -> Shaped[np.ndarray, "row *action"]:
+        rows = drawn.cpu().numpy().reshape(len(drawn), *self.start.shape) + self.start
+        return rows.astype(self.space.dtype)
+
+    def told(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+        found = []
+        for logits, one in zip(self.logits(outputs), drawn.split(1, 1), strict=True):
+            logs = logits.log_softmax(1)
+            found.append((logs.gather(1, one)[:, 0], -(logs.exp() * logs).sum(1)))
+        if len(found) == 1:
+            return found[0]
+        chosen, entropies = zip(*found, strict=True)
+        return torch.stack(chosen).sum(0), torch.stack(entropies).sum(0)
+
+    def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]:
+        parts = zip(drawn.unbind(1), self.sizes, strict=True)
+        return torch.cat([functional.one_hot(one, size).float() for one, size in parts], 1)
+
+
+class Gaussian(Policy):
+    """Independent normal distributions, whose standard deviations are parameters; what is drawn is clipped to the
+    bounds of the space for the environment alone."""
+
+    def __init__(self, space: spaces.Box, deviation: float):
+        super().__init__()
+        self.space = space
+        self.outputs = self.width = int(np.prod(space.shape))
+        self.log_deviation = nn.Parameter(torch.full((self.outputs,), log(deviation)))
+
+    def draw(
+        self, outputs: Float[Tensor, "row output"], generator: torch.Generator | None
+    ) -> Shaped[Tensor, "row part"]:
+        if generator is None:
+            return outputs
+        noise = torch.empty_like(outputs).normal_(generator=generator)
+        return outputs + self.log_deviation.exp() * noise
+
+    def action(self, drawn: Shaped[Tensor, "row part"]) -> Shaped[np.ndarray, "row *action"]:
+        rows = drawn.cpu().numpy().reshape(len(drawn), *self.space.shape)
+        return np.clip(rows, self.space.low, self.space.high).astype(self.space.dtype)
+
+    def told(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+        apart = (drawn - outputs) / self.log_deviation.exp()
+        logs = -0.5 * (apart.square() + log(2 * pi)) - self.log_deviation
+        entropy = (0.5 * (1 + log(2 * pi)) + self.log_deviation).sum()
+        return logs.sum(1), entropy.expand(len(outputs))
+
+    def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]:
+        return drawn.float()
+
+
+def policy_of(space: Space, deviation: float) -> Policy:
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        return Categoricals(space)
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return Gaussian(space, deviation)
+    raise ValueError(
+        f"PPO acts in Discrete, MultiDiscrete, MultiBinary and Box (of floating-point numbers), not in {space}: "
+        "wrap the environment, or choose another --env"
+    )
+
+
+def orthogonal(layer: nn.Linear, gain: float) -> None:
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+
+
+class Recall(nn.Module):
+    """A GRU through steps of several sequences side by side, whose state begins anew with each episode."""
+
+    def __init__(self, given: int, units: int):
+        super().__init__()
+        self.cell = nn.GRUCell(given, units)
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "step sequence input"],
+        first: Bool[Tensor, "step sequence"],
+        state: Float[Tensor, "sequence unit"],
+    ) -> Float[Tensor, "step sequence unit"]:
+        """The state after each step."""
+        kept, found = (~first).float()[..., None], []
+        for now, keep in zip(inputs, kept, strict=True):
+            state = self.cell(now, state * keep)
+            found.append(state)
+        return torch.stack(found)

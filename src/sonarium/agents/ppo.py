@@ -1,0 +1,578 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
+
+    L = −E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)] + c E[(V − R)²] − h E[H(π)],    ρ = π(a|s) / π_acted(a|s)
+
+over several epochs of minibatches of one rollout, which the policy itself has acted. The advantage A is by
+generalised advantage estimation, R is A + V. Every detail that is known to matter (Huang et al. 2022, "The 37
+implementation details of PPO"; Andrychowicz et al. 2021, arXiv 2006.05990) is a setting. One epoch without
+clipping is advantage actor-critic (Huang et al. 2022, arXiv 2205.09123).
+
+With `memory`, a GRU reads what is observed with the action and the reward before it. Gradients flow through
+sequences of the rollout, each from the state that the agent had there as it acted (Hausknecht and Stone 2015,
+arXiv 1507.06527).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import Space
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.agents.contract import Agent, Info, Stochastic
+from sonarium.agents.networks import Observer, Recall, Standard, orthogonal, policy_of
+from sonarium.agents.returns import advantages, bootstrapped, discounted, n_step_returns, values_after
+from sonarium.agents.rollout import Rollout
+from sonarium.config import Range, check_ranges
+from sonarium.models.contract import Engine, Learner
+from sonarium.models.optim import AdamConfig, ScheduleConfig
+from sonarium.training.contract import Stateful, Tree
+
+LARGEST_REWARD = 10.0
+"""Normalised rewards are clipped to ± this."""
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    units: Annotated[int, Range(1, 8192)] = 64
+    """Units of each hidden layer, and of the embedding of a picture or a sound."""
+    layers: Annotated[int, Range(0, 16)] = 2
+    """Hidden layers."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Activation of the hidden layers."""
+    shared: bool = False
+    """Share the hidden layers of policy and value; convolutions and GRU are always shared."""
+    orthogonal: bool = True
+    """Orthogonal initial weights, of gain √2, .01 for the policy and 1 for the value; else those of PyTorch."""
+    memory: Annotated[int, Range(0, 8192)] = 0
+    """Units of a GRU that remembers the episode and reads the previous action and reward, too; 0 remembers
+    nothing."""
+    sequence_steps: Annotated[int, Range(0, 10**6)] = 0
+    """With memory: steps that gradients flow back through, from the state that was there; 0 takes the rollout."""
+    sound_rate: Annotated[int, Range(0, 10**6)] = 0
+    """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
+    takes the waveform."""
+    deviation: Annotated[float, Range(0, 1e3, above=True)] = 1.0
+    """Initial standard deviation of continuous actions."""
+    discount: Annotated[float, Range(0, 1)] = 0.99
+    """Discount factor γ of future rewards."""
+    trace: Annotated[float, Range(0, 1)] = 0.95
+    """Trace λ of generalised advantage estimation."""
+    n_steps: Annotated[int, Range(0, 10**6)] = 0
+    """Take returns of this many steps for the advantages in place of generalised advantage estimation; 0 does
+    not."""
+    value_target: Literal["return", "one-step"] = "return"
+    """What the value learns: the return that the advantage is of, or the reward and the value one step later."""
+    bootstrap_truncated: bool = True
+    """Take the value after a truncated episode for its rest; else nothing comes after, as after a terminated
+    one."""
+    recompute: bool = False
+    """Estimate the advantages anew before each epoch, with the value as it is then."""
+    reward_scale: Annotated[float, Range(0, 1e6, above=True)] = 1.0
+    """Factor of the rewards."""
+    normalise_rewards: bool = False
+    """Divide the rewards by the standard deviation of their discounted sums so far."""
+    normalise_observations: bool = False
+    """Standardise observed numbers by their mean and standard deviation so far."""
+    normalise_advantages: Literal["minibatch", "rollout", "none"] = "minibatch"
+    """Standardise the advantages within each minibatch, within the rollout, or not at all."""
+    epochs: Annotated[int, Range(1, 1000)] = 4
+    """Epochs over a rollout."""
+    minibatches: Annotated[int, Range(1, 10**6)] = 4
+    """Minibatches of an epoch: of steps, with memory of whole sequences; at most one for each."""
+    clip: Annotated[float, Range(0, 1e3)] = 0.2
+    """Range ε that the ratio of probabilities is clipped to; 0 does not clip."""
+    clip_decays: bool = False
+    """Let ε follow the schedule of the learning rate."""
+    value_clip: Annotated[float, Range(0, 1e6)] = 0.0
+    """Range that the change of the value is clipped to; 0 does not clip."""
+    value_loss: Literal["squared", "huber"] = "squared"
+    """Loss of the value: squared, or Huber's (smooth L1)."""
+    value_weight: Annotated[float, Range(0, 1e6)] = 0.5
+    """Weight of the loss of the value."""
+    entropy_weight: Annotated[float, Range(0, 1e6)] = 0.01
+    """Weight of the entropy of the policy, which keeps it exploring."""
+    max_kl: Annotated[float, Range(0, 1e6)] = 0.0
+    """Stop the epochs of a rollout where the Kullback-Leibler divergence from the policy that acted is above 1.5
+    times this; 0 does not stop."""
+    gradient_clip: Annotated[float, Range(0, 1e6)] = 0.5
+    """Largest norm of the gradient; 0 does not clip."""
+    optimiser: AdamConfig = AdamConfig(learning_rate=2.5e-4, epsilon=1e-5)
+    schedule: ScheduleConfig = ScheduleConfig()
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        demands = (
+            ("activation", ("tanh", "relu")),
+            ("value_target", ("return", "one-step")),
+            ("normalise_advantages", ("minibatch", "rollout", "none")),
+            ("value_loss", ("squared", "huber")),
+        )
+        for name, options in demands:
+            if getattr(self, name) not in options:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(options)}")
+
+
+def complete(config: PPOConfig, steps: int) -> PPOConfig:
+    """The schedule ends with the steps of a new run."""
+    return replace(config, schedule=config.schedule.ending(steps))
+
+
+class Heads(nn.Module):
+    """Policy and value of what is known: separate networks, or one with two heads."""
+
+    def __init__(self, config: PPOConfig, given: int, outputs: int):
+        super().__init__()
+        width = config.units if config.layers else given
+        self.hidden = hidden(config, given) if config.shared else nn.Sequential()
+        own = [nn.Sequential() if config.shared else hidden(config, given) for _ in range(2)]
+        self.policy = nn.Sequential(*own[0], nn.Linear(width, outputs))
+        self.value = nn.Sequential(*own[1], nn.Linear(width, 1))
+        if config.orthogonal:
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):
+                    orthogonal(layer, sqrt(2))
+            for network, gain in ((self.policy, 0.01), (self.value, 1.0)):
+                last = network[-1]
+                assert isinstance(last, nn.Linear)
+                orthogonal(last, gain)
+
+    def forward(
+        self, known: Float[Tensor, "row number"]
+    ) -> tuple[Float[Tensor, "row output"], Float[Tensor, " row"]]:
+        known = self.hidden(known)
+        return self.policy(known), self.value(known)[:, 0]
+
+    def outputs(self, known: Float[Tensor, "row number"]) -> Float[Tensor, "row output"]:
+        return self.policy(self.hidden(known))
+
+    def values(self, known: Float[Tensor, "row number"]) -> Float[Tensor, " row"]:
+        return self.value(self.hidden(known))[:, 0]
+
+
+def hidden(config: PPOConfig, given: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for layer in range(config.layers):
+        layers.append(nn.Linear(config.units if layer else given, config.units))
+        layers.append(nn.Tanh() if config.activation == "tanh" else nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+@dataclass(frozen=True, eq=False)
+class Remembered:
+    state: Float[Tensor, "slot unit"]
+    """Of the GRU."""
+    action: Float[Tensor, "slot number"]
+    """The last action."""
+    reward: Float[Tensor, " slot"]
+    """The reward of it, scaled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Steps side by side, (step, sequence, …); without memory one step each."""
+
+    parts: list[Tensor]
+    """Of the observations."""
+    drawn: Shaped[Tensor, "step sequence part"]
+    first: Bool[Tensor, "step sequence"]
+    weight: Float[Tensor, "step sequence"]
+    """0 of steps whose action was not carried out, and of padding."""
+    previous: Float[Tensor, "step sequence number"] | None = None
+    """Action and reward before each step."""
+    state: Float[Tensor, "sequence unit"] | None = None
+    """Of the GRU before the first step."""
+
+    def pick(self, rows: Int[Tensor, " some"]) -> "Sequences":
+        """Some of the sequences."""
+        return Sequences(
+            [part[:, rows] for part in self.parts],
+            self.drawn[:, rows],
+            self.first[:, rows],
+            self.weight[:, rows],
+            None if self.previous is None else self.previous[:, rows],
+            None if self.state is None else self.state[rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """What the losses compare with, (step, sequence)."""
+
+    log_probability: Float[Tensor, "step sequence"]
+    """Of the actions, by the policy that acted."""
+    value: Float[Tensor, "step sequence"]
+    """By the network that acted."""
+    advantage: Float[Tensor, "step sequence"]
+    target: Float[Tensor, "step sequence"]
+
+    def pick(self, rows: Int[Tensor, " some"]) -> "Estimates":
+        return Estimates(*(values[:, rows] for values in vars(self).values()))
+
+
+class Tally:
+    """Sums of the episode in each slot that go on from one rollout to the next."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, np.ndarray] = {}
+
+    def before(self, name: str, slots: int) -> Float[np.ndarray, " slot"]:
+        return self.sums.get(name, np.zeros(slots))
+
+    def add(
+        self, name: str, values: Float[np.ndarray, "step slot"], first: Bool[np.ndarray, "step slot"], keep: float
+    ) -> Float[np.ndarray, "step slot"]:
+        """The sum at each step, of which the fraction `keep` is left at the next."""
+        found = discounted(values, first, keep, self.before(name, values.shape[1]))
+        self.sums[name] = found[-1]
+        return found
+
+    def state_dict(self) -> Tree:
+        return {"sums": dict(self.sums)}
+
+    def load_state_dict(self, state: Tree, /) -> None:
+        for name, values in state["sums"].items():
+            if not isinstance(values, np.ndarray) or values.dtype != float or values.ndim != 1:
+                raise ValueError(f"the sums of {name} are no numbers, one a slot")
+            if not np.isfinite(values).all():
+                raise ValueError(f"the sums of {name} are not finite")
+        if len({len(values) for values in state["sums"].values()}) > 1:
+            raise ValueError("the sums are of different numbers of slots")
+        self.sums = dict(state["sums"])
+
+
+class PPO(Learner, Agent, Stochastic):
+    updates: Tensor
+
+    def __init__(self, config: PPOConfig, observed: Space, acted: Space):
+        super().__init__()
+        self.config = config
+        self.observer = Observer(observed, config.units, config.normalise_observations, config.sound_rate)
+        self.policy = policy_of(acted, config.deviation)
+        given = self.observer.width
+        self.recall = Recall(given + self.policy.width + 1, config.memory) if config.memory else None
+        self.heads = Heads(config, config.memory or given, self.policy.outputs)
+        self.rewards = Standard(1) if config.normalise_rewards else None
+        self.optimiser = config.optimiser.build(self.parameters(), fused=True)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.tally = Tally()
+
+    def restart(self) -> None:
+        self.updates.zero_()
+
+    def parts(self) -> dict[str, Stateful]:
+        return {"optimiser": self.optimiser, "tally": self.tally}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.heads.parameters()).device
+
+    def initial(self, slots: int) -> Remembered | None:
+        if self.recall is None:
+            return None
+        state = torch.zeros(slots, self.config.memory, device=self.device)
+        return Remembered(state, state.new_zeros(slots, self.policy.width), state.new_zeros(slots))
+
+    @torch.no_grad()
+    def act(
+        self,
+        memory: Any,
+        observation: Any,
+        first: Bool[np.ndarray, " slot"],
+        generator: torch.Generator,
+        info: Info,
+    ) -> tuple[Any, Shaped[np.ndarray, "slot *action"], dict[str, Any]]:
+        known = self.observer(self.observer.rows(observation, self.device))
+        if self.recall is not None:
+            begins = torch.from_numpy(first).to(self.device)
+            inputs = torch.cat([known, previous_of(memory.action, memory.reward, begins)], 1)
+            known = self.recall(inputs[None], begins[None], memory.state)[0]
+        drawn = self.policy.draw(self.heads.outputs(known), None if self.greedy else generator)
+        if self.recall is not None:
+            memory = Remembered(known, self.policy.encode(drawn), torch.zeros_like(memory.reward))
+        return memory, self.policy.action(drawn), {"drawn": drawn.cpu().numpy()}
+
+    def rewarded(self, memory: Any, reward: Float[np.ndarray, " slot"]) -> Any:
+        if memory is None:
+            return None
+        return replace(memory, reward=self.tensor(reward * self.config.reward_scale))
+
+    def tensor(self, rows: Shaped[np.ndarray, "*shape"]) -> Float[Tensor, "*shape"]:
+        return torch.from_numpy(rows).to(self.device, torch.float32)
+
+    def update(self, data: Rollout, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        config, tally = self.config, self.told(data)
+        acted = self.acted(data)
+        with torch.no_grad():
+            outputs, value, states = self.through(acted)
+            log_probability = self.policy.told(outputs, acted.drawn.flatten(0, 1))[0].view(data.reward.shape)
+        reward = self.scaled(data)
+        estimates = self.estimated(data, acted, reward, log_probability, value.view(data.reward.shape), states)
+        sequences, compared = self.cut(acted, estimates, states)
+        fraction = config.schedule.fraction(int(self.updates))
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.optimiser.learning_rate * fraction
+        clip = config.clip * (fraction if config.clip_decays else 1)
+        totals: list[dict[str, Tensor]] = []
+        for epoch in range(config.epochs):
+            if epoch and config.recompute:
+                with torch.no_grad():
+                    _, value, states = self.through(acted)
+                anew = self.estimated(data, acted, reward, log_probability, value.view(data.reward.shape), states)
+                compared = replace(self.cut(acted, anew, states)[1], value=compared.value)
+            if self.epoch(sequences, compared, clip, engine, totals):
+                break
+        self.updates += 1
+        if config.normalise_observations:
+            self.observer.learn([part.flatten(0, 1)[acted.weight.flatten() > 0] for part in acted.parts])
+        means = {name: torch.stack([terms[name] for terms in totals]).mean() for name in totals[0]}
+        means["policy/updates"] = torch.tensor(float(len(totals)))
+        counted = acted.weight > 0
+        target, apart = estimates.target[counted], (estimates.target - estimates.value)[counted]
+        if len(target) > 1 and target.var() > 0:
+            means["value/explained"] = 1 - apart.var() / target.var()
+        return means | tally
+
+    def told(self, data: Rollout) -> dict[str, Tensor]:
+        """Return and length of the episodes that ended, by the rewards as they are."""
+        over = data.terminated | data.truncated
+        acted = np.ones(over.shape) if data.acted is None else data.acted.astype(float)
+        returns = self.tally.add("returns", data.reward, data.first, 1.0)
+        lengths = self.tally.add("lengths", acted, data.first, 1.0)
+        found = {"episodes/reward": data.reward.sum() / max(1.0, acted.sum())}
+        if over.any():
+            found |= {"episodes/return": returns[over].mean(), "episodes/length": lengths[over].mean()}
+        return {name: torch.tensor(float(value)) for name, value in found.items()}
+
+    def scaled(self, data: Rollout) -> Float[np.ndarray, "step slot"]:
+        """The rewards as the value learns them."""
+        reward = data.reward * self.config.reward_scale
+        if self.rewards is None:
+            return reward
+        sums = self.tally.add("discounted", reward, data.first, self.config.discount)
+        acted = np.ones(sums.shape, bool) if data.acted is None else data.acted
+        self.rewards.learn(torch.from_numpy(sums[acted][:, None]))
+        scale = float(self.rewards.variance + 1e-8) ** 0.5
+        return np.clip(reward / scale, -LARGEST_REWARD, LARGEST_REWARD)
+
+    def acted(self, data: Rollout) -> Sequences:
+        """The rollout as tensors; each slot is one sequence."""
+        steps, slots = data.reward.shape
+        parts = [part.unflatten(0, (steps, slots)) for part in self.observer.rows(data.observation, self.device)]
+        drawn = torch.from_numpy(data.extras["drawn"]).to(self.device)
+        first = torch.from_numpy(data.first).to(self.device)
+        weight = np.ones((steps, slots)) if data.acted is None else data.acted
+        if self.recall is None:
+            return Sequences(parts, drawn, first, self.tensor(weight))
+        encoded = self.policy.encode(drawn.flatten(0, 1)).unflatten(0, (steps, slots))
+        reward = self.tensor(data.reward * self.config.reward_scale)
+        action = torch.cat([data.memory.action[None], encoded[:-1]])
+        reward = torch.cat([data.memory.reward[None], reward[:-1]])
+        previous = previous_of(action.flatten(0, 1), reward.flatten(), first.flatten())
+        return Sequences(
+            parts, drawn, first, self.tensor(weight), previous.unflatten(0, (steps, slots)), data.memory.state
+        )
+
+    def through(
+        self, sequences: Sequences
+    ) -> tuple[Float[Tensor, "row output"], Float[Tensor, " row"], Float[Tensor, "step sequence unit"] | None]:
+        """Policy and value at each step, as rows, and the states of the GRU."""
+        known = self.observer([part.flatten(0, 1) for part in sequences.parts])
+        if self.recall is None:
+            return *self.heads(known), None
+        assert sequences.previous is not None and sequences.state is not None
+        inputs = torch.cat([known.unflatten(0, sequences.first.shape), sequences.previous], 2)
+        states = self.recall(inputs, sequences.first, sequences.state)
+        return *self.heads(states.flatten(0, 1)), states
+
+    @torch.no_grad()
+    def estimated(
+        self,
+        data: Rollout,
+        acted: Sequences,
+        reward: Float[np.ndarray, "step slot"],
+        log_probability: Float[Tensor, "step slot"],
+        value: Float[Tensor, "step slot"],
+        states: Float[Tensor, "step slot unit"] | None,
+    ) -> Estimates:
+        """Advantages and targets of the value, (step, slot)."""
+        config, over = self.config, data.terminated | data.truncated
+        asked = bootstrapped(data.truncated & ~data.terminated, over, config.bootstrap_truncated)
+        rest = self.value_after(data, acted, asked, states)
+        values = value.double().cpu().numpy()
+        after = values_after(values, asked, rest, over)
+        if config.n_steps:
+            returns = n_step_returns(reward, after, over, config.discount, config.n_steps)
+            gained = returns - values
+        else:
+            gained = advantages(reward, values, after, over, config.discount, config.trace)
+            returns = gained + values
+        target = reward + config.discount * after if config.value_target == "one-step" else returns
+        advantage = self.tensor(gained)
+        if config.normalise_advantages == "rollout":
+            advantage = standardised(advantage, acted.weight)
+        return Estimates(log_probability, value, advantage, self.tensor(target))
+
+    def value_after(
+        self,
+        data: Rollout,
+        acted: Sequences,
+        asked: Bool[np.ndarray, "step slot"],
+        states: Float[Tensor, "step slot unit"] | None,
+    ) -> Float[np.ndarray, " asked"]:
+        """The value of what is observed after some of the steps."""
+        steps, slots = asked.shape
+        chosen = torch.from_numpy(np.flatnonzero(asked)).to(self.device)
+        parts = self.observer.rows(data.last, self.device)
+        known = self.observer([part[chosen] for part in parts])
+        if self.recall is not None:
+            assert states is not None
+            drawn = acted.drawn.flatten(0, 1)[chosen]
+            reward = self.tensor(data.reward[asked] * self.config.reward_scale)
+            inputs = torch.cat([known, self.policy.encode(drawn), reward[:, None]], 1)
+            known = self.recall.cell(inputs, states.view(steps * slots, -1)[chosen])
+        return self.heads.values(known).double().cpu().numpy()
+
+    def cut(
+        self, acted: Sequences, estimates: Estimates, states: Float[Tensor, "step slot unit"] | None
+    ) -> tuple[Sequences, Estimates]:
+        """What minibatches are made of: without memory single steps, those that were acted; with it, sequences of
+        equal length, the last ones padded."""
+        if self.recall is None:
+            rows = acted.weight.flatten().nonzero()[:, 0]
+            every = len(rows) == acted.weight.numel()
+
+            def alone(values: Tensor) -> Tensor:
+                joined = values.flatten(0, 1)
+                return (joined if every else joined[rows])[None]
+
+            single = Sequences(
+                [alone(part) for part in acted.parts], alone(acted.drawn), alone(acted.first), alone(acted.weight)
+            )
+            return single, Estimates(*(alone(values) for values in vars(estimates).values()))
+        steps = len(acted.first)
+        length = min(self.config.sequence_steps or steps, steps)
+        assert acted.previous is not None and acted.state is not None and states is not None
+        # The state before the first step of each sequence, as it was.
+        before = torch.cat([acted.state[None], states[:-1]])[::length]
+
+        def pieces(values: Tensor) -> Tensor:
+            lacking = -steps % length
+            padded = torch.cat([values, values.new_zeros(lacking, *values.shape[1:])]) if lacking else values
+            return padded.unflatten(0, (-1, length)).transpose(0, 1).flatten(1, 2)
+
+        cut = Sequences(
+            [pieces(part) for part in acted.parts],
+            pieces(acted.drawn),
+            pieces(acted.first),
+            pieces(acted.weight),
+            pieces(acted.previous),
+            before.flatten(0, 1),
+        )
+        return cut, Estimates(*(pieces(values) for values in vars(estimates).values()))
+
+    def epoch(
+        self,
+        sequences: Sequences,
+        compared: Estimates,
+        clip: float,
+        engine: Engine,
+        totals: list[dict[str, Tensor]],
+    ) -> bool:
+        """One pass over the sequences; whether the policy is so far from the one that acted that it ends here."""
+        for rows in self.minibatches(sequences.first.shape[1], engine):
+            some = sequences if rows is None else sequences.pick(rows)
+            loss, terms = self.loss(some, compared if rows is None else compared.pick(rows), clip)
+            totals.append(terms)
+            if self.config.max_kl and float(terms["policy/kl"]) > 1.5 * self.config.max_kl:
+                return True
+            engine.descend(loss, self.optimiser, self.config.gradient_clip or None)
+        return False
+
+    def minibatches(self, count: int, engine: Engine) -> Iterator[Int[Tensor, " some"] | None]:
+        """All sequences in random order, in parts; None stands for all at once."""
+        parts = min(self.config.minibatches, count)
+        if parts == 1:
+            yield None
+            return
+        order = torch.randperm(count, generator=engine.generator, device=engine.generator.device)
+        yield from order.to(self.device).tensor_split(parts)
+
+    def loss(
+        self, sequences: Sequences, compared: Estimates, clip: float
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """The loss of a minibatch, and its terms."""
+        config = self.config
+        outputs, value, _ = self.through(sequences)
+        log_probability, entropy = self.policy.told(outputs, sequences.drawn.flatten(0, 1))
+        weight = sequences.weight.flatten() / sequences.weight.sum().clamp(min=1)
+        advantage = compared.advantage
+        if config.normalise_advantages == "minibatch":
+            advantage = standardised(advantage, sequences.weight)
+        change = log_probability - compared.log_probability.flatten()
+        policy, ratio = policy_loss(change, advantage.flatten(), clip)
+        value_loss = self.value_loss(value, compared.value.flatten(), compared.target.flatten())
+        policy, value_loss, entropy = policy @ weight, value_loss @ weight, entropy @ weight
+        with torch.no_grad():
+            # Of the estimators without bias the one of least variance (Schulman 2020).
+            divergence = (ratio - 1 - change) @ weight
+            clipped = ((ratio - 1).abs() > clip).float() @ weight
+        terms = {
+            "loss/policy": policy,
+            "loss/value": value_loss,
+            "policy/entropy": entropy,
+            "policy/kl": divergence,
+        }
+        terms |= {"policy/clipped": clipped} if clip else {}
+        loss = policy + config.value_weight * value_loss - config.entropy_weight * entropy
+        return loss, {name: term.detach() for name, term in terms.items()}
+
+    def value_loss(
+        self, value: Float[Tensor, " row"], before: Float[Tensor, " row"], target: Float[Tensor, " row"]
+    ) -> Float[Tensor, " row"]:
+        """Of each step; with `value_clip` the larger one of the value and of the value that is clipped."""
+        config = self.config
+
+        def error(found: Tensor) -> Tensor:
+            if config.value_loss == "huber":
+                return functional.smooth_l1_loss(found, target, reduction="none")
+            return (found - target).square()
+
+        if not config.value_clip:
+            return error(value)
+        clipped = before + (value - before).clamp(-config.value_clip, config.value_clip)
+        return torch.maximum(error(value), error(clipped))
+
+
+def policy_loss(
+    change: Float[Tensor, " row"], advantage: Float[Tensor, " row"], clip: float
+) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+    """−min(ρ A, clip(ρ) A) of each step, and ρ, from the change of the log-probability."""
+    ratio = change.exp()
+    plain = ratio * advantage
+    if not clip:
+        return -plain, ratio.detach()
+    return -torch.minimum(plain, ratio.clamp(1 - clip, 1 + clip) * advantage), ratio.detach()
+
+
+def standardised(
+    values: Float[Tensor, "step sequence"], weight: Float[Tensor, "step sequence"]
+) -> Float[Tensor, "step sequence"]:
+    """Of mean 0 and standard deviation 1 over the steps that count; as they are where there is only one."""
+    count = weight.sum()
+    if count < 2:
+        return values
+    apart = values - (values * weight).sum() / count
+    return apart / (((apart.square() * weight).sum() / (count - 1)).sqrt() + 1e-8)
+
+
+def previous_of(
+    action: Float[Tensor, "row number"], reward: Float[Tensor, " row"], first: Bool[Tensor, " row"]
+) -> Float[Tensor, "row numbers"]:
+    """Action and reward before a step as inputs; nothing comes before the first one of an episode."""
+    return torch.cat([action, reward[:, None]], 1) * (~first).float()[:, None]

@@ -1,0 +1,108 @@
+"""Presets of PPO, each with the rollouts that it is meant for.
+
+`study` and `minimalrl` are the settings of Audio_ML_study and of minimalRL's ppo.py, which the study changed to
+update once an episode. `zoo` is what RL Baselines3 Zoo takes for CartPole-v1; `a2c` is advantage actor-critic with
+the settings of Stable-Baselines3, by Adam.
+"""
+
+from sonarium.agents.contract import AgentEntry, AgentRecipe
+from sonarium.agents.ppo import PPO, PPOConfig, complete
+from sonarium.models.optim import AdamConfig, ScheduleConfig
+
+
+def minimalrl() -> PPOConfig:
+    return PPOConfig(
+        units=256,
+        layers=1,
+        activation="relu",
+        shared=True,
+        orthogonal=False,
+        discount=0.98,
+        value_target="one-step",
+        bootstrap_truncated=False,
+        recompute=True,
+        reward_scale=0.01,
+        normalise_advantages="none",
+        epochs=3,
+        minibatches=1,
+        clip=0.1,
+        value_loss="huber",
+        value_weight=1.0,
+        entropy_weight=0.0,
+        gradient_clip=0.0,
+        optimiser=AdamConfig(learning_rate=5e-4),
+    )
+
+
+def a2c() -> PPOConfig:
+    return PPOConfig(
+        trace=1.0,
+        normalise_advantages="none",
+        epochs=1,
+        minibatches=1,
+        clip=0.0,
+        entropy_weight=0.0,
+        optimiser=AdamConfig(learning_rate=7e-4, epsilon=1e-5),
+    )
+
+
+def zoo() -> PPOConfig:
+    return PPOConfig(
+        discount=0.98,
+        trace=0.8,
+        epochs=20,
+        minibatches=1,
+        clip_decays=True,
+        entropy_weight=0.0,
+        optimiser=AdamConfig(learning_rate=1e-3, epsilon=1e-5),
+        schedule=ScheduleConfig("linear"),
+    )
+
+
+def fast() -> PPOConfig:
+    return PPOConfig(
+        discount=0.98,
+        trace=0.9,
+        epochs=8,
+        minibatches=2,
+        entropy_weight=0.0,
+        optimiser=AdamConfig(learning_rate=3e-3, epsilon=1e-5),
+        schedule=ScheduleConfig("linear"),
+    )
+
+
+AT_MOST = 10_000
+"""Steps of an episode in the presets that update once an episode."""
+PPO_ENTRY = AgentEntry(
+    "proximal policy optimisation (Schulman et al. 2017)",
+    PPO,
+    {
+        "default": PPOConfig,
+        "study": minimalrl,
+        "minimalrl": minimalrl,
+        "a2c": a2c,
+        "zoo": zoo,
+        "fast": fast,
+    },
+    main=(
+        "units",
+        "memory",
+        "shared",
+        "discount",
+        "trace",
+        "epochs",
+        "minibatches",
+        "clip",
+        "entropy_weight",
+        "learning_rate",
+    ),
+    recipes={
+        "default": AgentRecipe(500, {"envs": 8, "rollout_steps": 128, "vector": "auto"}),
+        "study": AgentRecipe(500, {"envs": 1, "rollout_steps": AT_MOST, "rollout_episodes": 1}),
+        "minimalrl": AgentRecipe(5000, {"envs": 1, "rollout_steps": 20, "rollout_episodes": 1}),
+        "a2c": AgentRecipe(12_500, {"envs": 8, "rollout_steps": 5, "vector": "auto"}),
+        "zoo": AgentRecipe(390, {"envs": 8, "rollout_steps": 32, "vector": "auto"}),
+        "fast": AgentRecipe(48, {"envs": 32, "rollout_steps": 32, "vector": "auto"}),
+    },
+    complete=complete,
+)

@@ -1,0 +1,66 @@
+"""Steps of an environment a second with updates, beside Stable-Baselines3 with the same settings.
+
+Both sides act in CartPole-v1 with the settings of RL Baselines3 Zoo and learn from the same number of steps. Ours
+acts in its vector environment, Stable-Baselines3 in copies in one process, as each of them does by default.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import stable_baselines3
+import torch
+from stable_baselines3 import PPO as Peer
+from stable_baselines3.common.env_util import make_vec_env
+
+from sonarium.agents.presets import PPO_ENTRY
+from sonarium.agents.rollout import RolloutConfig, Rollouts
+from sonarium.bench.timing import case, interleaved
+from sonarium.models.optim import ScheduleConfig
+from sonarium.training.engine import FabricEngine
+
+ENV = "CartPole-v1"
+UPDATES = 20
+"""Updates that are timed at once."""
+
+
+def cases(repeats: int = 5) -> list[dict[str, Any]]:
+    found = []
+    for epochs in (20, 4):
+        ours, theirs, steps = both(epochs)
+        ours_s, theirs_s = interleaved(ours, theirs, repeats)
+        rates = f"{steps / ours_s:,.0f} steps/s, the peer {steps / theirs_s:,.0f}"
+        work = f"{steps} steps of {ENV} in 8 copies, an update every 256, {epochs} epochs of 256: {rates}"
+        peer = f"Stable-Baselines3 {stable_baselines3.__version__}"
+        found.append(case(f"PPO, settings of the Zoo, {epochs} epochs", work, peer, ours_s, theirs_s))
+    return found
+
+
+def both(epochs: int) -> tuple[Callable[[], object], Callable[[], object], int]:
+    """The same updates of ours and of the peer, and the steps of each."""
+    entry = PPO_ENTRY
+    rollouts = replace(RolloutConfig(ENV), **entry.recipes["zoo"].rollouts)
+    config = replace(entry.presets["zoo"](), epochs=epochs, schedule=ScheduleConfig(), clip_decays=False)
+    source, engine = Rollouts(rollouts, 0), FabricEngine("cpu", "32", 0)
+    env = gymnasium.make(ENV)
+    agent: Any = entry.build(config, env.observation_space, env.action_space)
+    source.attach(agent, engine)
+    steps = UPDATES * rollouts.envs * rollouts.rollout_steps
+    size = rollouts.envs * rollouts.rollout_steps
+    peer = Peer(
+        "MlpPolicy", make_vec_env(ENV, rollouts.envs, seed=0), config.optimiser.learning_rate,
+        rollouts.rollout_steps, size, epochs, config.discount, config.trace, config.clip, ent_coef=0.0,
+        vf_coef=config.value_weight, max_grad_norm=config.gradient_clip, device="cpu", seed=0,
+    )  # fmt: skip
+
+    def ours() -> None:
+        for _ in range(UPDATES):
+            agent.update(next(source), engine)
+        assert all(bool(one.isfinite().all()) for one in agent.parameters())
+
+    def theirs() -> None:
+        peer.learn(steps)
+        assert all(bool(torch.isfinite(one).all()) for one in peer.policy.parameters())
+
+    return ours, theirs, steps

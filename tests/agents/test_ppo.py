@@ -1,0 +1,343 @@
+"""PPO: its losses are the written equations, its rows are those that acted, and it learns tiny tasks by seed."""
+
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from stub_engine import StubEngine
+
+from sonarium.agents.contract import alone, stacked
+from sonarium.agents.evaluate import by_mode, play
+from sonarium.agents.networks import Gaussian, Recall, Standard, policy_of
+from sonarium.agents.ppo import PPO, PPOConfig, Tally, policy_loss, standardised
+from sonarium.agents.presets import PPO_ENTRY
+from sonarium.agents.rollout import RolloutConfig, Rollouts, make
+from sonarium.models.optim import AdamConfig
+
+SEED = 5
+QUICK = PPOConfig(
+    units=16, layers=1, entropy_weight=0.0, minibatches=2, optimiser=AdamConfig(learning_rate=0.02, epsilon=1e-5)
+)
+
+
+class Guess(gymnasium.Env):
+    """Rewards the action that was shown `wait` steps before; an episode is one guess."""
+
+    def __init__(self, action_space: spaces.Space, wait: int = 0, fault: float = 0.0, truncates: bool = False):
+        self.action_space, self.wait, self.fault, self.truncates = action_space, wait, fault, truncates
+        self.observation_space = spaces.Box(-2, 2, (2,), np.float32)
+
+    def look(self) -> np.ndarray:
+        shown = np.array([self.sign if self.count == 0 else 0, self.count == self.wait], np.float32)
+        return shown if not self.fault else shown * self.fault
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.count, self.sign = 0, int(self.np_random.integers(2)) * 2 - 1
+        return self.look(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        over = self.count == self.wait
+        reward = self.score(np.asarray(action)) if over else 0.0
+        self.count += 1
+        return self.look(), reward, over and not self.truncates, over and self.truncates, {}
+
+    def score(self, action: np.ndarray) -> float:
+        if isinstance(self.action_space, spaces.Box):
+            return -float(np.square(action - 0.5 * self.sign).mean())
+        return float((action == (self.sign > 0)).mean())
+
+
+@pytest.fixture
+def guessing(monkeypatch):
+    """Registers a guess for the time of a test; its id."""
+
+    def register(*args: Any, **kwargs: Any) -> str:
+        spec = EnvSpec("Guess-v0", lambda **_: Guess(*args, **kwargs), disable_env_checker=True)
+        monkeypatch.setitem(gymnasium.registry, "Guess-v0", spec)
+        return "Guess-v0"
+
+    return register
+
+
+def built(env: str, config: PPOConfig, seed: int = SEED) -> PPO:
+    one = make(env)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PPO(config, one.observation_space, one.action_space)
+
+
+def begun(env: str, config: PPOConfig, **rollouts: Any) -> tuple[PPO, Rollouts, StubEngine]:
+    agent, engine = built(env, config), StubEngine(SEED)
+    settings: dict[str, Any] = {"envs": 8, "rollout_steps": 8} | rollouts
+    source = Rollouts(RolloutConfig(env, **settings), SEED)
+    source.attach(agent, engine)
+    return agent, source, engine
+
+
+def trained(env: str, config: PPOConfig, updates: int, **rollouts: Any) -> PPO:
+    agent, source, engine = begun(env, config, **rollouts)
+    for _ in range(updates):
+        agent.update(next(source), engine)
+    return agent
+
+
+def test_the_loss_of_the_policy_is_the_written_equation():
+    rng = np.random.default_rng(0)
+    change, advantage = rng.normal(0, 0.5, 50), rng.normal(size=50)
+    for clip in (0.2, 0.0):
+        found, ratio = policy_loss(torch.tensor(change), torch.tensor(advantage), clip)
+        for row in range(50):
+            rho = np.exp(change[row])
+            bounded = min(max(rho, 1 - clip), 1 + clip) if clip else rho
+            assert float(found[row]) == pytest.approx(-min(rho * advantage[row], bounded * advantage[row]))
+            assert float(ratio[row]) == pytest.approx(rho)
+
+
+@pytest.mark.parametrize("kind", ["squared", "huber"])
+@pytest.mark.parametrize("clip", [0.0, 0.3])
+def test_the_loss_of_the_value_is_the_written_equation(kind, clip):
+    agent = PPO(replace(QUICK, value_loss=kind, value_clip=clip), spaces.Discrete(2), spaces.Discrete(2))
+    rng = np.random.default_rng(1)
+    value, before, target = (rng.normal(size=40) for _ in range(3))
+    found = agent.value_loss(torch.tensor(value), torch.tensor(before), torch.tensor(target))
+
+    def error(guess: float, right: float) -> float:
+        apart = abs(guess - right)
+        return apart**2 if kind == "squared" else (0.5 * apart**2 if apart < 1 else apart - 0.5)
+
+    for row in range(40):
+        near = before[row] + np.clip(value[row] - before[row], -clip, clip)
+        expected = error(value[row], target[row])
+        expected = max(expected, error(near, target[row])) if clip else expected
+        assert float(found[row]) == pytest.approx(expected)
+
+
+def test_policies_are_those_of_torch():
+    rows = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    several = policy_of(spaces.MultiDiscrete([2, 3], start=[1, 0]), 1.0)
+    drawn = torch.tensor([[0, 2], [1, 1], [0, 0], [1, 2], [0, 1], [1, 0]])
+    logs, entropy = several.told(rows, drawn)
+    two, three = (torch.distributions.Categorical(logits=part) for part in rows.split([2, 3], 1))
+    torch.testing.assert_close(logs, two.log_prob(drawn[:, 0]) + three.log_prob(drawn[:, 1]))
+    torch.testing.assert_close(entropy, two.entropy() + three.entropy())
+    assert several.action(drawn)[:, 0].tolist() == [1, 2, 1, 2, 1, 2]
+    normal = Gaussian(spaces.Box(-1, 1, (5,)), 0.7)
+    peer = torch.distributions.Normal(torch.zeros(6, 5), 0.7)
+    logs, entropy = normal.told(torch.zeros(6, 5), rows)
+    torch.testing.assert_close(logs, peer.log_prob(rows).sum(1))
+    torch.testing.assert_close(entropy, peer.entropy().sum(1))
+    assert np.abs(normal.action(9 * rows)).max() == 1
+
+
+def test_categories_are_drawn_by_their_probabilities():
+    policy, chances = policy_of(spaces.Discrete(3), 1.0), torch.tensor([0.6, 0.3, 0.1])
+    drawn = policy.draw(chances.log().expand(8000, 3), torch.Generator().manual_seed(0))
+    shares = torch.bincount(drawn[:, 0]) / 8000
+    # Four standard errors are .022.
+    assert (shares - chances).abs().max() < 0.022
+    assert policy.draw(chances.log()[None], None).item() == 0
+
+
+def test_the_recurrent_network_is_torchs_and_begins_anew():
+    torch.manual_seed(0)
+    recall, peer = Recall(3, 4), torch.nn.GRU(3, 4)
+    peer.load_state_dict({f"{name}_l0": value for name, value in recall.cell.state_dict().items()})
+    inputs, state, first = torch.randn(6, 2, 3), torch.randn(2, 4), torch.zeros(6, 2, dtype=torch.bool)
+    torch.testing.assert_close(recall(inputs, first, state), peer(inputs, state[None])[0])
+    first[2, 1] = True
+    found = recall(inputs, first, state)
+    torch.testing.assert_close(found[2:, 1], peer(inputs[2:, 1:])[0][:, 0])
+    torch.testing.assert_close(found[:, 0], peer(inputs, state[None])[0][:, 0])
+
+
+def test_running_statistics_are_those_of_all_rows():
+    standard, rows = Standard(2), np.random.default_rng(0).normal(3, 2, (60, 2))
+    for part in np.split(rows, [10, 11, 40]):
+        standard.learn(torch.tensor(part))
+    np.testing.assert_allclose(standard.mean, rows.mean(0))
+    np.testing.assert_allclose(standard.variance, rows.var(0))
+    weighed = standardised(torch.tensor([[1.0, 2.0, 6.0, 99.0]]), torch.tensor([[1.0, 1.0, 1.0, 0.0]]))
+    np.testing.assert_allclose(weighed[0, :3], (np.array([1, 2, 6]) - 3) / np.std([1, 2, 6], ddof=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("memory", [0, 6])
+@pytest.mark.parametrize("vector", ["no", "auto"])
+def test_before_the_first_step_the_policy_is_the_one_that_acted(memory, vector):
+    """Across rollouts, with sequences whose last ones are padded, and states that are stored at the cuts."""
+    config = replace(QUICK, memory=memory, sequence_steps=3, epochs=1, minibatches=1)
+    agent, source, engine = begun("CartPole-v1", config, envs=3, rollout_steps=25, vector=vector)
+    for _ in range(3):
+        data = next(source)
+        _, _, states = agent.through(agent.acted(data))
+        if states is not None:
+            torch.testing.assert_close(states[-1], source.memory.state)
+        terms = agent.update(data, engine)
+        assert abs(float(terms["policy/kl"])) < 1e-6 and float(terms["policy/clipped"]) == 0
+    assert data.first.any()
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Discrete(2), spaces.MultiDiscrete([2, 2]), spaces.MultiBinary(2), spaces.Box(-1, 1, (1,), np.float32)],
+    ids=str,
+)
+def test_it_learns_to_guess(space, guessing):
+    config, continuous = replace(QUICK, deviation=0.5), isinstance(space, spaces.Box)
+    if continuous:
+        # The deviation falls to .05, where steps as large as those of categories are far apart (KL above 1).
+        config = replace(config, optimiser=AdamConfig(learning_rate=0.003, epsilon=1e-5))
+    agent = trained(guessing(space), config, 15)
+    agent.greedy = True
+    score = play(agent, lambda: make("Guess-v0"), 20, 1, slots=20).returns.mean()
+    assert score > (-0.05 if continuous else 0.99)
+
+
+def test_what_is_gone_is_known_to_memory_alone(guessing):
+    env = guessing(spaces.Discrete(2), wait=1)
+    scores = {}
+    for memory in (0, 12):
+        agent = trained(env, replace(QUICK, memory=memory), 20)
+        agent.greedy = True
+        scores[memory] = play(agent, lambda: make(env), 40, 1, slots=40).returns.mean()
+    assert scores[12] > 0.99 and scores[0] < 0.8
+
+
+def test_the_value_after_a_truncated_episode_stands_for_the_rest(guessing):
+    """With a value of 1 everywhere, the target of a last step is its reward and γ, or its reward alone."""
+    env = guessing(spaces.Discrete(2), truncates=True)
+    for bootstrap, rest in ((True, 0.9), (False, 0.0)):
+        config = replace(QUICK, bootstrap_truncated=bootstrap, discount=0.9, trace=0.0, units=4)
+        agent, source, _ = begun(env, config, envs=2, rollout_steps=4)
+        last = agent.heads.value[-1]
+        assert isinstance(last, torch.nn.Linear)
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.ones_(last.bias)
+        data = next(source)
+        acted = agent.acted(data)
+        value = torch.ones(4, 2)
+        found = agent.estimated(data, acted, data.reward, torch.zeros(4, 2), value, None)
+        np.testing.assert_allclose(found.target, data.reward + rest, rtol=1e-6)
+
+
+@pytest.mark.parametrize("memory", [0, 5])
+def test_one_environment_is_a_batch_of_one(memory, guessing):
+    agent = built(guessing(spaces.Discrete(2)), replace(QUICK, memory=memory))
+    agent.greedy = True
+    rows = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+    after, actions, _ = agent.act(agent.initial(4), rows, np.ones(4, bool), torch.Generator(), {})
+    for slot in range(4):
+        one, action, _ = alone(agent, agent.initial(1), rows[slot], True, torch.Generator(), {})
+        assert action == actions[slot]
+        if memory:
+            torch.testing.assert_close(one.state[0], after.state[slot])
+
+
+MIXED = spaces.Dict({
+    "ears": spaces.Box(-1, 1, (2, 1000), np.float32),
+    "eye": spaces.Box(0, 255, (20, 24, 3), np.uint8),
+    "pose": spaces.Tuple((spaces.Box(-1, 1, (3,), np.float64), spaces.Discrete(4, start=2))),
+    "touch": spaces.MultiBinary(3),
+})  # fmt: skip
+
+
+@pytest.mark.parametrize("rate", [0, 8000])
+def test_pictures_and_sounds_in_dictionaries_are_seen(rate):
+    agent = PPO(replace(QUICK, sound_rate=rate, normalise_observations=True), MIXED, spaces.Discrete(3))
+    rows = [MIXED.sample() for _ in range(2)]
+    _, actions, _ = agent.act(None, stacked(rows), np.ones(2, bool), torch.Generator().manual_seed(0), {})
+    assert actions.shape == (2,)
+    known = agent.observer(agent.observer.rows(stacked(rows), torch.device("cpu")))
+    assert known.shape == (2, 2 * QUICK.units + 3 + 4 + 3)
+    changed = stacked(rows)
+    changed["ears"] = -changed["ears"][::-1]
+    assert (agent.observer(agent.observer.rows(changed, torch.device("cpu"))) != known).any()
+
+
+@pytest.mark.parametrize("preset", PPO_ENTRY.presets)
+def test_each_preset_takes_its_rollouts(preset):
+    recipe = PPO_ENTRY.recipes[preset]
+    config = PPO_ENTRY.complete(PPO_ENTRY.presets[preset](), recipe.steps)
+    agent, source, engine = begun("CartPole-v1", config, **recipe.rollouts)
+    data = next(source)
+    before = [parameter.clone() for parameter in agent.parameters()]
+    terms = agent.update(data, engine)
+    assert all(bool(value.isfinite()) for value in terms.values())
+    assert any((one != other).any() for one, other in zip(before, agent.parameters(), strict=True))
+    if recipe.rollouts.get("rollout_episodes"):
+        over = data.terminated | data.truncated
+        assert len(over) == 20 or (over[-1].all() and not over[:-1].any())
+
+
+def test_normalised_rewards_have_the_scale_of_their_discounted_sums():
+    agent, source, _ = begun("CartPole-v1", replace(QUICK, normalise_rewards=True), envs=2, rollout_steps=30)
+    data, sums = next(source), []
+    for slot in range(2):
+        total = 0.0
+        for step in range(30):
+            total = data.reward[step, slot] + (0 if data.first[step, slot] else 0.99 * total)
+            sums.append(total)
+    np.testing.assert_allclose(agent.scaled(data), data.reward / np.std(sums), rtol=1e-6)
+
+
+def test_a_divergence_that_is_too_large_ends_the_epochs():
+    config = replace(QUICK, epochs=50, max_kl=1e-4)
+    agent, source, engine = begun("CartPole-v1", config, vector="yes")
+    assert 2 <= float(agent.update(next(source), engine)["policy/updates"]) < 100
+
+
+def test_episodes_of_other_environments_are_played_again():
+    """MountainCar keeps no state that we can save: it goes on from the seed and the actions of the episode."""
+    config = replace(QUICK, memory=4)
+    agent, source, engine = begun("MountainCar-v0", config, envs=2, rollout_steps=110)
+    data = [next(source) for _ in range(2)]
+    state, numbers = source.state_dict(), engine.generator.get_state()
+    expected = next(source)
+    late = Rollouts(source.config, SEED)
+    late.load_state_dict(state)
+    engine.generator.set_state(numbers)
+    late.attach(agent, engine)
+    found = next(late)
+    for name in ("observation", "first", "action", "reward", "truncated", "last"):
+        assert (getattr(found, name) == getattr(expected, name)).all(), name
+    assert data[1].truncated.any()
+
+
+@pytest.mark.parametrize("fault", [np.nan, np.inf])
+def test_an_observation_that_is_no_number_is_refused(fault, guessing):
+    _, source, _ = begun(guessing(spaces.Discrete(2), fault=fault), QUICK)
+    with pytest.raises(ValueError, match="--env Guess-v0: the observation of copy 0 is NaN or infinite"):
+        next(source)
+
+
+def test_a_fault_of_an_environment_is_one_line(guessing, monkeypatch):
+    _, source, _ = begun(guessing(spaces.Discrete(2)), QUICK)
+    monkeypatch.setattr(Guess, "score", lambda self, action: 1 / 0)
+    with pytest.raises(ValueError, match="--env Guess-v0 failed: ZeroDivisionError: division by zero; mend"):
+        next(source)
+
+
+def test_spaces_that_it_does_not_take_are_refused():
+    with pytest.raises(ValueError, match=r"PPO sees Box, .* not Text"):
+        PPO(QUICK, spaces.Text(3), spaces.Discrete(2))
+    with pytest.raises(ValueError, match=r"PPO acts in Discrete, .* not in Box\(0, 5"):
+        PPO(QUICK, spaces.Discrete(2), spaces.Box(0, 5, (2,), np.int64))
+    with pytest.raises(ValueError, match="the sound has 1 channel"):
+        PPO(replace(QUICK, sound_rate=8000), spaces.Box(-1, 1, (1, 500), np.float32), spaces.Discrete(2))
+
+
+def test_sums_that_no_training_writes_are_refused():
+    for sums in ({"returns": "x"}, {"returns": np.array([np.nan])}, {"a": np.zeros(2), "b": np.zeros(3)}):
+        with pytest.raises(ValueError, match="sums"):
+            Tally().load_state_dict({"sums": sums})
+
+
+def test_greedy_and_drawn_actions_are_both_scored(guessing):
+    agent = built(guessing(spaces.Discrete(2)), QUICK)
+    found = by_mode(agent, lambda: make("Guess-v0"), 6, 1)
+    assert found.keys() == {"return", "length", "sampled_return"} and not agent.greedy

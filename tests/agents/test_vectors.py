@@ -1,0 +1,149 @@
+"""Vector environments: ours follow Gymnasium's single ones, and both ways to begin anew give the same rollouts."""
+
+import sys
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stub_engine import StubEngine
+
+from sonarium.agents.contract import Agent
+from sonarium.agents.rollout import RolloutConfig, Rollouts
+from sonarium.agents.vectors import OURS, Vector, make_vector
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_slot_follows_gymnasiums_own_environment(name):
+    single: Any = gymnasium.make(name).unwrapped
+    vector = OURS[name](3)
+    rng, ended = np.random.default_rng(0), 0
+    vector.reset(seed=0)
+    single.reset(seed=0)
+    for _ in range(120):
+        action = rng.integers(single.action_space.n, size=3)
+        before = vector.state.copy()
+        shown, reward, terminated, truncated, info = vector.step(action)
+        after = np.where(terminated[:, None], info.get("final_obs", shown), shown)
+        for slot in range(3):
+            single.state = before[:, slot].copy()
+            single.steps_beyond_terminated = None
+            expected, earned, over, _, _ = single.step(int(action[slot]))
+            np.testing.assert_allclose(after[slot], expected, rtol=1e-5, atol=1e-5)
+            assert (earned, over) == (reward[slot], terminated[slot])
+        ended += int(terminated.sum())
+        assert not truncated.any()
+    assert ended or name == "Acrobot-v1"
+    # Acrobot hangs for long: put its links on the bar.
+    vector.state[:2] = np.array([[np.pi], [0.0]])
+    vector.state[2:] = 0
+    assert vector.step(np.ones(3, int))[2].all()
+
+
+def test_an_episode_is_truncated_at_its_limit():
+    vector = OURS["Acrobot-v1"](2)
+    vector.reset(seed=1)
+    vector.steps[:] = [498, 499]
+    assert vector.step(np.ones(2, int))[3].tolist() == [False, True] and vector.steps.tolist() == [499, 0]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_state_goes_on_bit_for_bit(name):
+    vector, other = OURS[name](4), OURS[name](4)
+    vector.reset(seed=3)
+    vector.steps[:] = 490
+    actions = np.random.default_rng(0).integers(2, size=(30, 4))
+    for action in actions[:5]:
+        vector.step(action)
+    state = vector.state_dict()
+    other.reset(seed=9)
+    other.load_state_dict(state)
+    for action in actions[5:]:
+        for one, two in zip(vector.step(action)[:4], other.step(action)[:4], strict=True):
+            assert (one == two).all()
+
+
+class Count(gymnasium.Env):
+    """Shows how often it was stepped, in a Dict; every third step ends the episode."""
+
+    observation_space = spaces.Dict({"count": spaces.Box(0, 9, (1,), np.float32)})
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.count = 0
+        return {"count": np.zeros(1, np.float32)}, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        return {"count": np.full(1, self.count, np.float32)}, 1.0, self.count == 3, False, {}
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_what_is_observed_after_the_end_of_an_episode_is_its_own(mode):
+    slots = Vector("Count", SyncVectorEnv([Count, Count], autoreset_mode=mode))
+    shown, _ = slots.begin([1, 2])
+    told, shown_first = [], [shown["count"][0, 0]]
+    for _ in range(8):
+        made = slots.step(np.zeros(2, int))
+        if made.acted[0]:
+            told.append((made.after["count"][0, 0], made.reward[0], made.terminated[0]))
+        shown_first.append(made.shown["count"][0, 0] if made.first[0] else -1)
+    assert told[:6] == [(1, 1, False), (2, 1, False), (3, 1, True)] * 2
+    assert all(count in (0, -1) for count in shown_first) and shown_first.count(0) == 3
+    assert len(told) == (8 if mode is AutoresetMode.SAME_STEP else 6)
+
+
+class Still(Agent):
+    def initial(self, slots: int) -> None:
+        return None
+
+    def act(self, memory: Any, observation: Any, first: Any, generator: Any, info: Any) -> Any:
+        return memory, np.zeros(len(first), int), {}
+
+
+def test_each_rollout_has_a_step_to_learn_from(monkeypatch):
+    slots = Vector("Count", SyncVectorEnv([Count], autoreset_mode=AutoresetMode.NEXT_STEP))
+    monkeypatch.setattr("sonarium.agents.rollout.slots_of", lambda config, seed: slots)
+    source = Rollouts(RolloutConfig("Count", envs=1, rollout_steps=1), 0)
+    source.attach(Still(), StubEngine(0))
+    made = [next(source) for _ in range(6)]
+    # The step after the end of an episode has none: it comes with the next one.
+    assert [len(one.reward) for one in made] == [1, 1, 1, 2, 1, 1]
+    assert made[3].acted is not None and made[3].acted[:, 0].tolist() == [False, True]
+
+
+def test_there_is_no_vector_version_of_every_environment():
+    assert make_vector("MountainCar-v0", 2) is None
+    with pytest.raises(ValueError, match="--vector yes: MountainCar-v0 has no vector version"):
+        Rollouts(RolloutConfig("MountainCar-v0", envs=2, vector="yes"), 0)
+
+
+@pytest.mark.parametrize("vector", ["no", "auto"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("NoSuch-v0", "--env NoSuch-v0: .* Give the id of a registered environment, or module:Id-v0"),
+        ("no_such_module:Beeps-v0", "--env no_such_module:Beeps-v0: No module named 'no_such_module'"),
+        ("broken_beeps:Beeps-v0", "--env broken_beeps:Beeps-v0 failed: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_environment_that_there_is_not_is_refused(name, said, vector, tmp_path, monkeypatch):
+    (tmp_path / "broken_beeps.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=said):
+        Rollouts(RolloutConfig(name, envs=2, vector=vector), 0)
+
+
+def test_a_module_registers_its_environments_however_they_are_stepped(tmp_path, monkeypatch):
+    (tmp_path / "their_poles.py").write_text(
+        "import gymnasium\ngymnasium.register('TheirPole-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert make_vector("their_poles:TheirPole-v0", 2) is None
+    finally:
+        gymnasium.registry.pop("TheirPole-v0", None)
+        sys.modules.pop("their_poles", None)
