@@ -10,6 +10,47 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from sonarium.measures.contract import Meaning
+
+MEANINGS = {
+    "forecast-near": Meaning(
+        "next {label}, ±3 tokens",
+        "Share of moments at which the token {label} ahead is nearer to its forecast than those up to three "
+        "tokens before and after it.",
+    ),
+    "forecast-group": Meaning(
+        "next {label}, same group",
+        "Share of moments at which the token {label} ahead is nearer to its forecast than 20 tokens of other "
+        "clips of the same group (speaker, bird).",
+    ),
+    "forecast-all": Meaning(
+        "next {label}, all",
+        "Share of moments at which the token {label} ahead is nearer to its forecast than 20 tokens of any clips.",
+    ),
+    "forecast-likelihood": Meaning(
+        "likelihood {label}",
+        "Log-likelihood of the token {label} ahead in nats a number, by a Gaussian about its forecast.",
+        None,
+        None,
+    ),
+    "forecast-distance": Meaning(
+        "distance {label}",
+        "Root mean square difference of the forecast and the token {label} ahead, in dB of sound; less is better.",
+        0.0,
+        None,
+        rising=False,
+    ),
+    "action-shuffle": Meaning(
+        "action shuffle {label}",
+        "Mean squared error {label} ahead with the actions of other moments over that with the true ones; 1 if "
+        "actions change nothing.",
+        0.0,
+        None,
+    ),
+    "state": Meaning("state {label}", "Of the discrete states of held-out sound: {label}.", 0.0, None),
+}
+"""By kind of score, with the horizon or the name behind the stroke."""
+
 
 def distances(
     made: Float[np.ndarray, "*some token number"],
@@ -41,3 +82,32 @@ def exceedances(values: Float[np.ndarray, " frame"], threshold: float) -> list[t
     change = np.diff(above)
     starts, stops = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
     return [(int(start), int(stop) - 1) for start, stop in zip(starts, stops, strict=True)]
+
+
+def retrieved(true: Float[np.ndarray, " query"], others: Float[np.ndarray, "query other"]) -> float:
+    """The share of queries whose true token is nearer than all others, by their distances; others that are as near
+    share the find. NaN is no other, and a query without any is none."""
+    there = ~np.isnan(others)
+    asked = there.any(1)
+    if not asked.any():
+        return float("nan")
+    own = true[asked, None]
+    with np.errstate(invalid="ignore"):
+        nearer_ones, as_near = (others[asked] < own).any(1), (others[asked] == own).sum(1)
+    return float(np.mean(np.where(nearer_ones, 0.0, 1 / (1 + as_near))))
+
+
+def chance_of(others: Float[np.ndarray, "query other"]) -> float:
+    """The same of distances that know nothing."""
+    there = (~np.isnan(others)).sum(1)
+    return float(np.mean(1 / (1 + there[there > 0]))) if (there > 0).any() else float("nan")
+
+
+def gaussian(
+    true: Float[np.ndarray, "query number"],
+    made: Float[np.ndarray, "query number"],
+    spread: Float[np.ndarray, " number"],
+) -> float:
+    """Mean log-likelihood of a number of the true tokens in nats, by a Gaussian about each prediction."""
+    scaled = np.square((true - made) / spread)
+    return float(np.mean(-0.5 * scaled - np.log(spread) - 0.5 * np.log(2 * np.pi)))
