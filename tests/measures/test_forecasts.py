@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
-from sonarium.measures.forecasts import coverage, distances, exceedances, nearer
+from sonarium.measures.forecasts import chance_of, coverage, distances, exceedances, gaussian, nearer, retrieved
 
 
 def test_distances_are_root_mean_squares_up_to_each_horizon():
@@ -49,3 +50,25 @@ def test_stretches_above_a_threshold(values):
         assert first <= last and all(not inside[max(0, at - 1)] for at in (first,))
         inside[first : last + 1] = [True] * (last + 1 - first)
     assert inside == [value > 0.5 for value in values]
+
+
+def test_a_true_token_is_retrieved_where_no_other_is_nearer():
+    nan = float("nan")
+    true = np.array([1.0, 2.0, 1.0, 5.0])
+    others = np.array([[2.0, 3.0, nan], [1.0, 9.0, 9.0], [1.0, 1.0, 2.0], [nan, nan, nan]])
+    assert retrieved(true, others) == pytest.approx((1 + 0 + 1 / 3) / 3)
+    assert chance_of(others) == pytest.approx((1 / 3 + 1 / 4 + 1 / 4) / 3)
+    assert np.isnan(retrieved(true, np.full((4, 2), nan))) and np.isnan(chance_of(np.full((4, 2), nan)))
+
+
+def test_codes_that_know_nothing_are_at_chance():
+    random = np.random.default_rng(4)
+    true, others = random.random(20_000), random.random((20_000, 6))
+    assert retrieved(true, others) == pytest.approx(1 / 7, abs=0.01)
+    assert retrieved(np.ones(9), np.ones((9, 6))) == pytest.approx(chance_of(np.ones((9, 6))))
+
+
+def test_the_likelihood_is_that_of_scipy():
+    random = np.random.default_rng(5)
+    true, made, spread = random.standard_normal((7, 3)), random.standard_normal((7, 3)), random.random(3) + 0.1
+    assert gaussian(true, made, spread) == pytest.approx(norm.logpdf(true, made, spread).mean())

@@ -2,6 +2,7 @@
 forecast, and listened to."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from corpus import SMALL, write_corpus
 import sonarium
 from sonarium.__main__ import dispatch
 from sonarium.commands.faults import UsageError
+from sonarium.evaluation import forecasting
 from sonarium.models.actions import change
 from sonarium.runs.build import open_run
 from sonarium.runs.forecast import open_foreteller
@@ -167,6 +169,35 @@ def test_actions_of_a_clip_are_known_and_steer(folder, tmp_path, capsys):
     )
     np.testing.assert_array_equal(plain, same)
     assert np.abs(plain - other).max() > 1e-6
+
+
+def test_forecasts_and_parts_of_states_are_scored(folder, capsys, monkeypatch):
+    monkeypatch.setattr(forecasting, "STEPS", 2)
+    monkeypatch.setenv("COLUMNS", "180")
+    dispatch(["score", str(folder / "heard"), "--parts", "--max-frames", "300"])
+    said = capsys.readouterr().out
+    assert "forecasts" in said and "next 96 ms, ±3 tokens" in said and "GRU-AR" in said and "Persistence:" in said
+    scores = json.loads((folder / "heard" / "scores.json").read_text())
+    probes = {key for key in scores["scores"] if key.startswith("clips/")}
+    for name in ("part_feature", "part_state", "part_latent", "part_embedding"):
+        assert probes <= scores["controls"][name].keys()
+    assert {key: scores["scores"][key] for key in probes} == {
+        key: scores["controls"]["part_feature"][key] for key in probes
+    }
+    assert {"forecast-near/96 ms", "action-shuffle/96 ms", "state/divergence in nats"} <= scores["scores"].keys()
+    assert "horizons/near" in scores["curves"]
+
+
+def test_actions_that_are_all_alike_can_be_shuffled(folder):
+    opened = open_run(folder / "heard")
+    learner: Any = opened.learner
+    fitted = test = forecasting.pieces(learner, opened.data.world, opened.data.split.train[::5], 8)
+    where = forecasting.moments(test, 1, 3)
+    ratio = forecasting.shuffle_ratio(learner, fitted, test, where, (1, 3))
+    assert set(ratio) == {"action-shuffle/32 ms", "action-shuffle/96 ms"} and 1 not in ratio.values()
+    alike = replace(test, actions=test.actions[:1].expand_as(test.actions))
+    same = forecasting.shuffle_ratio(learner, fitted, alike, where, (1, 3))
+    assert set(same.values()) == {1.0}
 
 
 def test_one_sound_becomes_another(folder, sound, tmp_path, capsys):

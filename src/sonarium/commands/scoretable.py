@@ -15,6 +15,7 @@ from sonarium.evaluation.aggregate import Group, Score, Table
 from sonarium.evaluation.meanings import control, explained
 from sonarium.files import printable
 from sonarium.measures.contract import Meaning
+from sonarium.measures.forecasts import MEANINGS as FORECASTS
 from sonarium.measures.statistics import Interval
 
 GAP = 2
@@ -28,7 +29,10 @@ REMARKS = {
     "elbo": "A higher likelihood is better.",
     "eer": "Of EER and minDCF less is better.",
     "abx-within": "Of ABX less is better.",
+    "forecast-distance": "Of distances less is better.",
 }
+UNCOMPARED = ("dead_codes",)
+"""Scores that are not shown of controls."""
 SYNTONE = "Factors and codes are exchanged, as SynTone's evaluator calls them: compare with its own table only."
 
 
@@ -36,9 +40,10 @@ def show(tables: Sequence[Table], console: Console) -> None:
     console.width = max(NARROWEST, console.width)
     for table in tables:
         title = f"{table.world}, {'protocol ' if table.protocol in NAMED else ''}{table.protocol}"
-        for drawn in drawings(table, title, console.width):
-            console.print(drawn)
-            console.print()
+        for keys, about in families(table.keys):
+            for drawn in drawings(table, keys, title + about, console.width):
+                console.print(drawn)
+                console.print()
     said = [(key, table.meaning(key)) for table in tables for key in table.keys]
     kinds = {key.partition("/")[0] for key, _ in said}
     groups = [group for table in tables for group in table.groups]
@@ -57,9 +62,15 @@ def show(tables: Sequence[Table], console: Console) -> None:
     console.print(" ".join(filter(None, notes)), highlight=False)
 
 
-def drawings(table: Table, title: str, width: int) -> list[Drawn]:
+def families(keys: Sequence[str]) -> list[tuple[list[str], str]]:
+    """Scores with the same controls, which have a table of their own, and what it is called besides."""
+    of_forecasts = [key for key in keys if key.partition("/")[0] in FORECASTS]
+    others = [key for key in keys if key not in of_forecasts]
+    return [(some, about) for some, about in ((others, ""), (of_forecasts, ", forecasts")) if some]
+
+
+def drawings(table: Table, keys: list[str], title: str, width: int) -> list[Drawn]:
     """As many tables as it takes to show all models within this width."""
-    keys = table.keys
     labels = ["", *(printable(table.meaning(key).name) for key in keys)]
     best = [table.best(key) for key in keys]
     columns = [
@@ -136,18 +147,19 @@ def own_chance(table: Table, group: Group, keys: list[str], intervals: bool) -> 
 
 
 def controls(table: Table, keys: list[str], intervals: bool) -> list[list[str]]:
-    """A column for each control; a count of which less is better says nothing of it."""
+    """A column for each control that has any of these scores; a count of dead codes says nothing of it."""
     return [
         [
             control(who),
             *(
-                (written if intervals else mean)(meaning, scores[key])
-                if key in scores and ((meaning := table.meaning(key)).bounded or meaning.rising)
+                (written if intervals else mean)(table.meaning(key), scores[key])
+                if key in scores and key not in UNCOMPARED
                 else ""
                 for key in keys
             ),
         ]
         for who, scores in table.controls().items()
+        if any(key in scores for key in keys)
     ]
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sonarium.evaluation.realtokens import STRENGTHS, regression
+from sonarium.evaluation.tasks import INDIVIDUALS
 from sonarium.features.tokens import Tokens
 from sonarium.measures.forecasts import chance_of, gaussian, retrieved
 from sonarium.measures.probes.classifiers import least_squares_path, scale_of
@@ -129,7 +130,16 @@ def pieces(learner: Forecaster, world: World, index: Int[Tensor, " clip"], most:
     tokens = learner.front.tokens(learner.features(batch))
     lengths = torch.full((len(chosen),), batch.signal.shape[1]) if batch.lengths is None else batch.lengths
     actions = learner.actions(batch, tokens.shape[1])
-    return Pieces(batch.signal, tokens, learner.code_lengths(lengths), world.group(chosen), actions)
+    counts, group = learner.code_lengths(lengths), individuals(world, chosen)
+    return Pieces(batch.signal, tokens, counts, group, actions)
+
+
+def individuals(world: World, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+    """The speaker or bird of each clip, where that is a factor; otherwise its group."""
+    for column, factor in enumerate(world.factors):
+        if factor.name in INDIVIDUALS and factor.discrete:
+            return world.factor_values(index)[:, column].long()
+    return world.group(index)
 
 
 def horizons(learner: Forecaster, train: Pieces, test: Pieces) -> tuple[int, ...]:

@@ -167,6 +167,8 @@ class Forecaster(FrameEncoder, ABC):
     """What each frame may be made with; of no action, an empty one."""
     entries: int = 0
     """Classes of each discrete variable of a state; 0 where there is none."""
+    part_names: tuple[str, ...] = ()
+    """What `encode_part` gives besides, by name."""
     burn_in: int
     """Frames at the beginning of a sound whose states do not know yet what was before."""
 
@@ -178,6 +180,12 @@ class Forecaster(FrameEncoder, ABC):
         actions: Float[Tensor, "clip frame action"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
         """The state after each frame, as a decoder takes it; actions are unknown unless given."""
+
+    def encode_part(
+        self, signal: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None, part: str
+    ) -> Float[Tensor, "clip frame code"]:
+        """Of a state, the part of this name; as `encode`."""
+        raise ValueError(f"there is no part '{part}': choose of {', '.join(self.part_names) or 'none'}")
 
     def classes(self, states: Float[Tensor, "clip frame code"]) -> Int[Tensor, "clip frame variable"]:
         """The class of each discrete variable of states."""

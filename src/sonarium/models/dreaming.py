@@ -10,7 +10,7 @@ The tokens are those of `features/tokens.py`: parts of a log-mel spectrogram, or
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 from einops import rearrange
@@ -50,6 +50,7 @@ from sonarium.training.contract import ClipSource, Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 Code = Literal["feature", "state", "latent", "embedding"]
+CODES: tuple[Code, ...] = get_args(Code)
 Gradient = Literal["off", "frozen", "live"]
 
 
@@ -98,7 +99,7 @@ class DreamingConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.code not in ("feature", "state", "latent", "embedding"):
+        if self.code not in CODES:
             raise ValueError(f"code={self.code!r}: give feature, state, latent or embedding")
         if self.dynamics.dynamics == "transformer" and self.further:
             raise ValueError(
@@ -132,6 +133,7 @@ def network(given: int, hidden: int, made: int) -> nn.Sequential:
 class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
     front: LogMelTokens | CodeTokens
     updates: Tensor
+    part_names = CODES
 
     def __init__(self, config: DreamingConfig, signal: Signal):
         super().__init__()
@@ -389,6 +391,14 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
     ) -> Float[Tensor, "clip token code"]:
         """[h, z] of each token, each z the mode."""
         return self.encode(signal, code="feature", actions=actions)
+
+    def encode_part(
+        self, signal: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None, part: str
+    ) -> Float[Tensor, "clip frame code"]:
+        for code in CODES:
+            if code == part:
+                return self.encode(signal, lengths, code=code)
+        return super().encode_part(signal, lengths, part)
 
     def classes(self, states: Float[Tensor, "clip token code"]) -> Int[Tensor, "clip token variable"]:
         latent = self.dynamics.latent
