@@ -64,9 +64,12 @@ def show(tables: Sequence[Table], console: Console) -> None:
 
 def families(keys: Sequence[str]) -> list[tuple[list[str], str]]:
     """Scores with the same controls, which have a table of their own, and what it is called besides."""
-    of_forecasts = [key for key in keys if key.partition("/")[0] in FORECASTS]
-    others = [key for key in keys if key not in of_forecasts]
-    return [(some, about) for some, about in ((others, ""), (of_forecasts, ", forecasts")) if some]
+    kinds = {key: key.partition("/")[0] for key in keys}
+    forecasts = [key for key in keys if kinds[key].startswith("forecast-")]
+    states = [key for key in keys if kinds[key] in FORECASTS and key not in forecasts]
+    others = [key for key in keys if kinds[key] not in FORECASTS]
+    parts = ((others, ""), (forecasts, ", forecasts"), (states, ", states and actions"))
+    return [(some, about) for some, about in parts if some]
 
 
 def drawings(table: Table, keys: list[str], title: str, width: int) -> list[Drawn]:
@@ -84,7 +87,10 @@ def drawings(table: Table, keys: list[str], title: str, width: int) -> list[Draw
         # A narrow terminal shows controls without their intervals, which are on the page.
         if sum(map(breadth, [labels, *beside])) + max(together) <= width:
             break
-    made = []
+    # Controls that there is no room for beside a model have tables of their own.
+    some, *more = blocks(list(map(breadth, beside)), width - breadth(labels) - max(together))
+    later = [[beside[at] for at in part] for part in more]
+    beside, made = [beside[at] for at in some], []
     for block in blocks(together, width - sum(map(breadth, [labels, *beside]))):
         above = Text(printable(f"{title} (more)" if made else title), "table.title")
         drawn = Drawn(title=above, title_justify="left", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
@@ -102,7 +108,20 @@ def drawings(table: Table, keys: list[str], title: str, width: int) -> list[Draw
                 own += [Text(chances[at][line])] if chances[at] else []
             drawn.add_row(Text(label), *own, *(column[line] for column in beside))
         made.append(drawn)
-    return made
+    return [*made, *(of_controls(f"{title} (more controls)", labels, part) for part in later)]
+
+
+def of_controls(title: str, labels: list[str], columns: list[list[str]]) -> Drawn:
+    drawn = Drawn(
+        title=Text(printable(title), "table.title"), title_justify="left", box=None, pad_edge=False,
+        padding=(0, GAP, 0, 0),
+    )  # fmt: skip
+    drawn.add_column(labels[0])
+    for column in columns:
+        drawn.add_column(column[0], justify="right", no_wrap=True, style="dim", header_style="dim")
+    for line, label in enumerate(labels[1:], start=1):
+        drawn.add_row(Text(label), *(column[line] for column in columns))
+    return drawn
 
 
 def blocks(breadths: list[int], room: int) -> list[list[int]]:

@@ -27,6 +27,7 @@ from sonarium.measures.probes.classifiers import least_squares_path, scale_of
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FeatureLearner, Forecaster
 from sonarium.models.gru import Recurrent
+from sonarium.models.optim import AdamConfig
 from sonarium.worlds.contract import Batch, Progress, World
 
 HORIZONS = (0.1, 0.2, 0.4)
@@ -276,7 +277,7 @@ def trained_gru(fitted: Pieces) -> TokenGRU:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = TokenGRU(fitted.tokens.shape[2]).to(fitted.tokens)
-    optimiser = torch.optim.Adam(network.parameters(), RATE)
+    optimiser = AdamConfig(learning_rate=RATE).build(network.parameters())
     for _ in range(STEPS):
         rows = torch.randint(len(fitted.counts), (BATCH,), generator=generator)
         optimiser.zero_grad()

@@ -14,17 +14,17 @@ from sonarium.measures.contract import Meaning
 
 MEANINGS = {
     "forecast-near": Meaning(
-        "next {label}, ±3 tokens",
+        "near {label}",
         "Share of moments at which the token {label} ahead is nearer to its forecast than those up to three "
         "tokens before and after it.",
     ),
     "forecast-group": Meaning(
-        "next {label}, same group",
+        "group {label}",
         "Share of moments at which the token {label} ahead is nearer to its forecast than 20 tokens of other "
         "clips of the same group (speaker, bird).",
     ),
     "forecast-all": Meaning(
-        "next {label}, all",
+        "all {label}",
         "Share of moments at which the token {label} ahead is nearer to its forecast than 20 tokens of any clips.",
     ),
     "forecast-likelihood": Meaning(
@@ -47,7 +47,7 @@ MEANINGS = {
         0.0,
         None,
     ),
-    "state": Meaning("state {label}", "Of the discrete states of held-out sound: {label}.", 0.0, None),
+    "state": Meaning("{label}", "Of the discrete states of held-out sound: {label}.", 0.0, None),
 }
 """By kind of score, with the horizon or the name behind the stroke."""
 

@@ -433,12 +433,14 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         h, z = states.split([config.deter, latent.size], -1)
         none = states.new_zeros(clips, past_tokens, latent.parameters)
         past = Rollout(h, z, none, none, actions[:, :past_tokens])
-        noise = latent.noise((samples, clips, frames), generator, states)
-        made = [self.dynamics.imagine(past, actions[:, past_tokens:], one) for one in noise]
-        return Forecast(
-            torch.stack([one.feature for one in made]),
-            torch.stack([latent.log_probability(one.prior, one.z) for one in made]),
-        )
+        if config.dynamics == "gru":
+            past = past.since(past_tokens - 1)
+        # All samples are drawn together.
+        every = Rollout(*(value.repeat(samples, 1, 1) for value in vars(past).values()))
+        noise = latent.noise((samples, clips, frames), generator, states).flatten(0, 1)
+        made = self.dynamics.imagine(every, actions[:, past_tokens:].repeat(samples, 1, 1), noise)
+        log_probability = latent.log_probability(made.prior, made.z)
+        return Forecast(*(value.unflatten(0, (samples, clips)) for value in (made.feature, log_probability)))
 
     @torch.no_grad()
     def surprise(
