@@ -61,7 +61,6 @@ def zoo() -> PPOConfig:
 
 def fast() -> PPOConfig:
     return PPOConfig(
-        discount=0.98,
         trace=0.9,
         epochs=10,
         entropy_weight=0.0,
