@@ -61,12 +61,10 @@ def zoo() -> PPOConfig:
 
 def fast() -> PPOConfig:
     return PPOConfig(
-        discount=0.98,
         trace=0.9,
-        epochs=8,
-        minibatches=2,
+        epochs=10,
         entropy_weight=0.0,
-        optimiser=AdamConfig(learning_rate=3e-3, epsilon=1e-5),
+        optimiser=AdamConfig(learning_rate=2e-3, epsilon=1e-5),
         schedule=ScheduleConfig("linear"),
     )
 
