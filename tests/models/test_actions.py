@@ -1,5 +1,6 @@
 """Actions of a world model: from tracks, labels and time to numbers of each token."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -129,9 +130,8 @@ def test_what_is_unknown_is_assumed_to_be_as_usual():
 def test_an_action_that_the_model_has_not_met_is_refused(written, said):
     own, taken = fitted("number", "parity")
     given = own(WORLD.whole(torch.tensor([2, 3])), 2)
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match=re.escape(said)):
         own.steered(given, [change(written)], taken)
-    assert said in str(refused.value)
 
 
 def test_a_change_has_a_name_and_a_value():

@@ -124,6 +124,20 @@ def test_a_sound_is_forecast_decoded_and_as_real_tokens(folder, sound, tmp_path,
         said(capsys, *words, "--out", tmp_path / "two")
 
 
+def test_coverage_ends_with_the_pieces_of_the_training_split(folder, sound):
+    """Pieces of 12 tokens have no stretch of 15 to compare with."""
+    told = open_foreteller(folder / "heard")
+    made = told.forecast(told.file(sound, 0.5, 0.5), 0.5, 2)
+    found = {round(one.seconds / told.token_seconds): one for one in made.nearness}
+    assert set(found) == {3, 6, 12, 15} and found[15].coverage is None and found[12].coverage is not None
+    goal = made.true_tokens[:6]
+    others = told.front.levels(told.real.stretches(6)).double().numpy()
+    apart = np.sqrt(np.square(others - goal).mean((1, 2)))
+    nearest = min(np.sqrt(np.square(one.real[:6] - goal).mean()) for one in made.futures)
+    assert found[6].samples.min() == pytest.approx(nearest)
+    assert found[6].coverage == pytest.approx(np.mean(apart > nearest) ** 2, abs=1e-6)
+
+
 def test_a_cut_word_is_completed_without_what_the_run_was_trained_on(folder, tmp_path, capsys, monkeypatch):
     """What was fitted once is kept in the run; at the end of a file there is no truth to compare with."""
     open_foreteller(folder / "heard")

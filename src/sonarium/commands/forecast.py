@@ -13,7 +13,7 @@ and so on; `futures.png`, `between.png`; and `forecast.json`, which `--json` pri
                 and completed
     nearness    of each horizon: seconds; samples and decoded (distances to what really followed, in `unit`);
                 persistence and copy (distances of the last token repeated, and of the truth as it is decoded);
-                coverage and nearer
+                coverage (null beyond the length of a training piece) and nearer
     between     of each step: weight and file
 """
 
@@ -42,7 +42,7 @@ class ForecastFlags:
     """Sound file of any rate, length and number of channels."""
     clip: Annotated[int | None, Range(0)] = None
     """Clip of the world that the run was trained on, in place of a file: its actions are known."""
-    at: Annotated[float | None, Range(0, above=True, example=3.0)] = None
+    at: Annotated[float | None, Range(0, 1e6, above=True, example=3.0)] = None
     """Seconds from the beginning after which the sound is forecast; by default its end."""
     seconds: Annotated[float, Range(0, 60, above=True)] = 2.0
     """Length of a forecast in seconds."""
@@ -157,8 +157,10 @@ def show(found: dict[str, Any], flags: ForecastFlags) -> None:
     likely = [one["log_probability"] for one in found["samples"]]
     tell(f"log-probability of the samples: {min(likely):.1f} to {max(likely):.1f} nats")
     for one in found["nearness"]:
+        share = one["coverage"]
+        covered = "" if share is None else f"; coverage {share:.2f} (real sound at random: 0.5)"
         tell(
             f"up to {1000 * one['seconds']:.0f} ms: the nearest sample is {min(one['samples']):.1f} "
-            f"{found['unit']} from what followed (persistence {one['persistence']:.1f}, copy {one['copy']:.1f}); "
-            f"coverage {one['coverage']:.2f} (real sound at random: 0.5)"
+            f"{found['unit']} from what followed (persistence {one['persistence']:.1f}, copy {one['copy']:.1f})"
+            + covered
         )

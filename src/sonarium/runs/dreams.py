@@ -108,9 +108,10 @@ def show_futures(page: Page, sound: Sound, number: int) -> None:
         caption += (
             f" Up to {1000 * last.seconds:.0f} ms the nearest of {len(last.samples)} futures is "
             f"{last.samples.min():.1f} {made.unit} from what followed, the last token repeated "
-            f"{last.persistence:.1f}, and the truth as it is decoded {last.copy:.1f}; the coverage is "
-            f"{last.coverage:.2f}, where real sound at random has 0.5."
+            f"{last.persistence:.1f}, and the truth as it is decoded {last.copy:.1f}."
         )
+    if last is not None and last.coverage is not None:
+        caption += f" The coverage is {last.coverage:.2f}, where real sound at random has 0.5."
     page.draw(f"{stem}.png", picture(told, made), f"Futures of {sound.name}", caption, group)
     tail = max(0, sound.moment - round(SHOWN * told.rate))
     waves = [(f"{stem}-true.wav", "what followed", sound.wave[tail:])]

@@ -92,8 +92,9 @@ class Nearness:
     """Distance of the last token of the past, repeated."""
     copy: float
     """Distance of the true future, followed and decoded: no forecast can be expected to come nearer."""
-    coverage: float
-    """Probability that none of as many real stretches of training sound comes as near as the nearest sample."""
+    coverage: float | None
+    """Probability that none of as many real stretches of training sound comes as near as the nearest sample; None
+    beyond the length of a training piece."""
     nearer: float
     """Share of the samples that come nearer than persistence."""
 
@@ -336,14 +337,15 @@ class Foreteller:
         known = None if sound.actions is None else sound.actions[:, : past.shape[1] + count]
         states = self.learner.states(whole, actions=known)[:, past.shape[1] : past.shape[1] + count]
         copy = self.told(decoded(self.learner, self.real, states))
-        others = distances(self.told(self.real.stretches(count)), goal, horizons)
         real, made = (
             distances(np.stack([getattr(one, name)[:count] for one in futures]), goal, horizons)
             for name in ("real", "tokens")
         )
         for at, horizon in enumerate(horizons):
             resting = float(distances(still, goal, horizons)[0, at])
-            covered = coverage(real[:, at], others[:, at]) if len(others) else float("nan")
+            stretches = self.told(self.real.stretches(horizon))
+            others = distances(stretches, goal[:horizon], (horizon,))[:, 0]
+            covered = coverage(real[:, at], others) if len(others) else None
             yield Nearness(
                 horizon * self.token_seconds, real[:, at], made[:, at], resting,
                 float(distances(copy, goal, horizons)[0, at]), covered, nearer(real[:, at], resting),
@@ -389,10 +391,8 @@ def open_foreteller(
     below = None if plan.upstream is None else load(plan.upstream.run)
     kept = kept_at(RunFolder.read(folder))
     opened = open_run(folder, progress, remark) if world or not kept.exists() else None
-    if opened is None or kept.exists():
-        real = RealTokens.load(kept)
-    else:
-        real = keep_real(opened, learner, kept, progress)
+    there = opened is None or kept.exists()
+    real = RealTokens.load(kept) if there else keep_real(opened, learner, kept, progress)
     coder = Coder(learner, signal, below)
     data = None if opened is None else opened.clips
     return Foreteller(folder, plan.model, signal, coder, learner, front, real, voice, data)
