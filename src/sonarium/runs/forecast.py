@@ -391,8 +391,8 @@ def open_foreteller(
     below = None if plan.upstream is None else load(plan.upstream.run)
     kept = kept_at(RunFolder.read(folder))
     opened = open_run(folder, progress, remark) if world or not kept.exists() else None
-    there = opened is None or kept.exists()
-    real = RealTokens.load(kept) if there else keep_real(opened, learner, kept, progress)
+    made = None if opened is None or kept.exists() else keep_real(opened, learner, kept, progress)
+    real = RealTokens.load(kept) if made is None else made
     coder = Coder(learner, signal, below)
     data = None if opened is None else opened.clips
     return Foreteller(folder, plan.model, signal, coder, learner, front, real, voice, data)
