@@ -3,8 +3,10 @@
 Of each file, the folder holds a table NAME.csv (start, end and the measures of each token, empty during the
 burn-in), a picture NAME.png of the first 30 s, and labels NAME.txt for Audacity: the stretches above the
 threshold. The measures, in nats: kl, the divergence of what is found from what was expected; nce, how much better
-other tokens of the training split would fit what was expected. `--json` prints one object: `out`, `by`, `above`, `threshold`, and of each of
-`files` its path, name, tokens, onsets (start, end, label), and mean of each measure.
+other tokens of the training split would fit what was expected.
+
+`--json` prints one object: `out`, `by`, `above`, `threshold`, and of each of `files` its path, name, tokens, onsets
+(start, end, label), and mean of each measure.
 """
 
 import json
