@@ -5,8 +5,8 @@ burn-in), a picture NAME.png of the first 30 s, and labels NAME.txt for Audacity
 threshold. The measures, in nats: kl, the divergence of what is found from what was expected; nce, how much better
 other tokens of the training split would fit what was expected.
 
-`--json` prints one object: `out`, `by`, `above`, `threshold`, and of each of `files` its path, name, tokens, onsets
-(start, end, label), and mean of each measure.
+`--json` prints one object: `out`, `by`, `above`, `threshold`, and of each of `files` its path, name, tokens,
+onsets (start, end, label), and mean of each measure.
 """
 
 import json
