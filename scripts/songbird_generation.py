@@ -31,7 +31,7 @@ from sonarium.measures.statistics import interval
 from sonarium.models.contract import FeatureLearner
 from sonarium.runs.build import open_run
 from sonarium.runs.codes import codes_of
-from sonarium.runs.sing import ROUNDS, Singer, open_singer
+from sonarium.runs.sing import ROUNDS, Voice, open_singer
 from sonarium.worlds.contract import World
 from sonarium.worlds.songbird.world import Songbird, SongbirdConfig
 
@@ -98,9 +98,9 @@ def pieces(song: np.ndarray, count: int) -> torch.Tensor:
     return torch.from_numpy(padded[: count * PIECE].reshape(count, PIECE))
 
 
-def through_pca(singer: Singer, train: Songs, test: Songs, generator: torch.Generator) -> Songs:
+def through_pca(voice: Voice, train: Songs, test: Songs, generator: torch.Generator) -> Songs:
     """Held-out songs through as many principal components of the snippets as the VAE has codes."""
-    front = singer.front
+    front = voice.front
     features = torch.cat([front(pieces(song, max(1, len(song) // PIECE))) for song in train]).flatten(1)
     centre = features.mean(0)
     _, axes = principal_axes((features - centre).double().numpy())
@@ -142,7 +142,7 @@ def scored(folder: Path, seed: int) -> dict[str, Any]:
     world, split = opened.data.world, opened.data.split
     train, test = recorded(world, split.train), recorded(world, split.test)
     singers = {name: open_singer(runs[name]) for name in ("hmm", "gru")}
-    voice = singers["hmm"]
+    voice = singers["hmm"].voice
     assert isinstance(opened.learner, FeatureLearner)
     generator = torch.Generator().manual_seed(seed)
     encoded = [

@@ -28,6 +28,8 @@ VERBS = {
     "reconstruct": "encode sound files by a model, and make sound of the codes",
     "annotate": "annotate the syllables in recordings of song, in five formats",
     "sing": "songs of a model of sequences of codes, decoded to sound",
+    "forecast": "forecast how a sound goes on by a world model, and steer it",
+    "surprise": "how unexpected each moment of recordings is, by a world model",
     "develop": "compare song day by day with the tutor: spectrum, timing, grammar",
     "gestures": "fit the gestures of a syrinx to a bird's song, and sing it again",
     "report": "make an offline page of one or more runs, with pictures and sound",

@@ -49,6 +49,17 @@ def test_help_of_training_reads_no_more_than_it_shows():
     assert not set(done.stdout.split()) & {"matplotlib", "tensorboard", "lightning_fabric", "pandas", "librosa"}
 
 
+@pytest.mark.parametrize("verb", ["forecast", "surprise"])
+def test_help_of_world_models_reads_no_model(verb):
+    code = (
+        "import sys\nfrom sonarium.__main__ import dispatch\n"
+        f"try:\n    dispatch(['{verb}', '--help'])\nexcept SystemExit:\n    print(*sys.modules)"
+    )
+    done = subprocess.run([SONARIUM[0], "-c", code], capture_output=True, env=ENVIRONMENT, text=True)
+    assert "--out" in done.stdout and done.stderr == ""
+    assert not set(done.stdout.split()) & {"torch", "numpy", "scipy", "numba", "matplotlib", "rich"}
+
+
 def test_a_training_says_nothing_on_the_error_stream(tmp_path):
     precision = fastest_precision()
     code, out, said = run(*SMALL, "--precision", precision, "--run", tmp_path / "run")

@@ -11,6 +11,7 @@ from contracts.small import SEED, learner_config, learner_of
 
 from sonarium.catalogue import MODELS
 from sonarium.features.contract import PictureFrontEnd
+from sonarium.features.tokens import Tokens
 from sonarium.features.waveform import sounding
 from sonarium.models.contract import (
     Decoder,
@@ -18,6 +19,7 @@ from sonarium.models.contract import (
     Describer,
     Encoder,
     FeatureLearner,
+    Forecaster,
     FrameEncoder,
     Learner,
     Sampler,
@@ -221,6 +223,30 @@ def test_a_decoder_makes_features_and_a_sampler_codes(name, kind, data, tmp_path
             assert drawn.shape[1:] == learner.encode(batch.signal).shape[1:]
         if isinstance(learner, Decoder):
             assert learner.decode(drawn).isfinite().all()
+
+
+def test_a_forecaster_goes_on_from_its_states(name, kind, data, tmp_path):
+    world = data(kind)
+    learner = trained(name, world, tmp_path)
+    if not isinstance(learner, Forecaster):
+        pytest.skip(f"{name} does not forecast")
+    batch = some(learner, world)
+    states = learner.states(batch.signal)
+    frames = int(learner.code_lengths(torch.tensor([batch.signal.shape[1]])))
+    assert states.shape[:2] == (len(batch.index), frames)
+    drawn, again = (learner.go_on(states, 3, 2, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert drawn.codes.shape == (2, len(batch.index), 3, states.shape[2]) and torch.equal(drawn.codes, again.codes)
+    assert drawn.log_probability.shape == (2, len(batch.index), 3) and drawn.log_probability.isfinite().all()
+    heard = learner.forecast(batch.signal, 3, 2, torch.Generator().manual_seed(1))
+    assert torch.equal(heard.codes, drawn.codes) and not torch.equal(drawn.codes[0], drawn.codes[1])
+    chosen = learner.classes(drawn.codes.flatten(0, 1))
+    assert chosen.shape[:2] == (2 * len(batch.index), 3) and bool((chosen < max(1, learner.entries)).all())
+    if isinstance(learner, Decoder) and learner.decodes:
+        assert learner.decode(drawn.codes[0]).isfinite().all()
+    if isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens):
+        others = learner.front.tokens(learner.features(batch)).flatten(0, 1)[:5]
+        found = learner.surprise(batch.signal, others)
+        assert found and all(one.shape == states.shape[:2] and one.isfinite().all() for one in found.values())
 
 
 def test_a_density_bounds_and_a_describer_names_each_code(name, kind, data, tmp_path):

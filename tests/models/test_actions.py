@@ -1,12 +1,13 @@
 """Actions of a world model: from tracks, labels and time to numbers of each token."""
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from contracts.small import Ramps
 
-from sonarium.models.actions import Action, Actions, averaged, completed, parsed
+from sonarium.models.actions import Action, Actions, Change, averaged, change, completed, parsed
 from sonarium.worlds.contract import UNKNOWN, Factor
 
 WORLD = Ramps()
@@ -82,3 +83,62 @@ def test_clips_without_the_tracks_are_refused():
     batch = replace(WORLD.whole(torch.arange(2)), tracks=None)
     with pytest.raises(ValueError, match="use the world that the model was trained on"):
         actions("time")(batch, 2)
+
+
+def fitted(*names: str) -> tuple[Actions, tuple]:
+    own, batch = actions(*names), WORLD.whole(torch.arange(8))
+    for _ in own.see([batch], 2):
+        pass
+    return own, own.taken([batch], 2, WORLD)
+
+
+def test_a_number_with_a_sign_is_added_and_another_is_set():
+    own, taken = fitted("number", "parity", "elapsed")
+    assert [(one.name, one.names, one.low, one.high) for one in taken] == [
+        ("number", (), 0.0, 7.0), ("parity", ("even", "odd"), 0.0, 0.0), ("elapsed", (), 0.0, 0.2),
+    ]  # fmt: skip
+    batch = WORLD.whole(torch.tensor([2, 3]))
+    given = own(batch, 2)
+    made = own.steered(given, [change("number=+1.5"), change("parity=odd")], taken)
+    expected = own(replace(batch, factors=torch.tensor([[1.0, 3.5], [1.0, 4.5]])), 2)
+    torch.testing.assert_close(made, expected)
+    fixed = own.steered(given, [change("number=6")], taken)
+    torch.testing.assert_close(fixed, own(replace(batch, factors=torch.tensor([[0.0, 6.0], [1.0, 6.0]])), 2))
+    assert torch.equal(given, own(batch, 2))
+
+
+def test_what_is_unknown_is_assumed_to_be_as_usual():
+    own, taken = fitted("number", "parity", "elapsed")
+    made = own.assumed(2, 2)
+    assert not made[:, :2].any() and bool((made[:, 2:, 0] == 1).all()) and not made[:, 2:, 1:4].any()
+    torch.testing.assert_close(made[0, 2:, 4] * own.scale[2] + own.mean[2], torch.tensor([0.4, 0.6]).double())
+    with pytest.raises(ValueError, match="'parity' is not known of this sound: give it, too, one of even, odd"):
+        own.steered(made[:, 2:], [change("number=+1")], taken)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("pitch=+1", "action 'pitch': the model knows number (0 to 7); parity (even, odd); choose of these"),
+        ("number=+9", "reaches 12, and the training split has 0 to 7: give -2 to +4"),
+        ("number=8", "reaches 8, and the training split has 0 to 7: give 0 to 7"),
+        ("number=x", "number is a number; give one, as +0.3"),
+        ("number=nan", "number is a number; give one, as +0.3"),
+        ("parity=prime", "parity is one of even, odd"),
+    ],
+)
+def test_an_action_that_the_model_has_not_met_is_refused(written, said):
+    own, taken = fitted("number", "parity")
+    given = own(WORLD.whole(torch.tensor([2, 3])), 2)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        own.steered(given, [change(written)], taken)
+
+
+def test_a_change_has_a_name_and_a_value():
+    assert change("a=+1") == Change("a", "+1", True) and change("a=1") == Change("a", "1")
+    assert change("a==-1") == Change("a", "-1") and change("a=-1").relative
+    for wrong in ("x", "=1", "x=", "x=="):
+        with pytest.raises(ValueError, match="give NAME=VALUE"):
+            change(wrong)
+    with pytest.raises(ValueError, match="the model knows none; train it with --actions"):
+        actions().steered(torch.zeros(1, 2, 0).double(), [change("x=1")], ())

@@ -318,8 +318,10 @@ def test_codes_are_causal_and_of_the_form_that_is_asked_for():
 
 def test_forecasts_go_on_from_the_end_and_differ_only_by_their_noise():
     own, signal = learner(), batch().signal
-    made, again = (own.forecast(signal, 4, 3, torch.Generator().manual_seed(1)) for _ in range(2))
+    drawn, same = (own.forecast(signal, 4, 3, torch.Generator().manual_seed(1)) for _ in range(2))
+    made, again = drawn.codes, same.codes
     assert made.shape == (3, CLIPS, 4, 14) and torch.equal(made, again)
+    assert torch.equal(drawn.log_probability, same.log_probability) and bool((drawn.log_probability <= 0).all())
     # The first h follows from what was heard; z is drawn.
     assert torch.equal(made[0, :, 0, :8], made[1, :, 0, :8]) and not torch.equal(made[0], made[1])
     past = own.followed(own.encoder(own.front.tokens(own.features(batch()))), None)
@@ -345,10 +347,10 @@ def test_known_actions_steer_and_unknown_ones_are_zero():
     assert 0 < int(rows.sum()) < CLIPS and torch.equal(hidden[~rows], actions[~rows])
     generator = torch.Generator
     future = torch.cat([actions, actions[:, :3]], 1)
-    one = own.forecast(data.signal, 3, 1, generator().manual_seed(1), actions=future)
+    one = own.forecast(data.signal, 3, 1, generator().manual_seed(1), actions=future).codes
     future[:, TOKENS:, 1] += 2
-    other = own.forecast(data.signal, 3, 1, generator().manual_seed(1), actions=future)
-    free = own.forecast(data.signal, 3, 1, generator().manual_seed(1))
+    other = own.forecast(data.signal, 3, 1, generator().manual_seed(1), actions=future).codes
+    free = own.forecast(data.signal, 3, 1, generator().manual_seed(1)).codes
     assert not torch.equal(one, other) and not torch.equal(one, free)
     with pytest.raises(ValueError, match="give those of 10 tokens of the past and 4 to come"):
         own.forecast(data.signal, 4, 1, generator(), actions=future)
@@ -384,10 +386,7 @@ def test_discrete_tokens_are_learnt_and_decoded_to_entries():
         (lambda: learner().forecast(batch().signal, 0, 1, torch.Generator()), "give at least 1 of each"),
         (lambda: learner().decode(torch.zeros(1, 2, 3).double()), "give those of code feature, 14 numbers"),
         (lambda: learner(changed(heads={"decoder": "off"})).decode(torch.zeros(1, 2, 14)), "--decoder frozen"),
-        (
-            lambda: learner().forecast(batch().signal, 1, 1, torch.Generator(), code="embedding"),
-            "embeddings are not forecast",
-        ),
+        (lambda: learner().go_on(torch.zeros(1, 0, 14).double(), 1, 1, torch.Generator()), "at least one token"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(act, said):
@@ -409,5 +408,105 @@ def test_other_dynamics_learn_by_the_same_objective():
         own = learner(changed(dynamics=dynamics, objective=objective))
         terms = own.update(batch(), StubEngine(0))
         assert all(value.isfinite() for value in terms.values())
-        made = own.forecast(batch().signal, 2, 2, torch.Generator().manual_seed(0))
+        made = own.forecast(batch().signal, 2, 2, torch.Generator().manual_seed(0)).codes
         assert made.shape[:3] == (2, CLIPS, 2) and made.isfinite().all()
+
+
+def test_futures_are_drawn_step_by_step_and_know_their_probability():
+    """A forecast is the recurrence from the last state on, and its log-probability the product over all variables
+    of the class that was drawn."""
+    own, signal = learner(), batch().signal
+    made = own.forecast(signal, 3, 2, torch.Generator().manual_seed(5))
+    latent = own.dynamics.latent
+    noise = latent.noise((2, CLIPS, 3), torch.Generator().manual_seed(5), signal)
+    states = own.states(signal)
+    torch.testing.assert_close(states, own.encode(signal, code="feature"))
+    for sample in range(2):
+        h, z = states[:, -1].split([8, 6], -1)
+        for t in range(3):
+            h = own.dynamics.step(h, z, own.actions.unknown(CLIPS, 1)[:, 0])
+            logits = own.dynamics.prior(h).view(CLIPS, 2, 3)
+            shares = 0.99 * logits.softmax(-1) + 0.01 / 3
+            chosen = (shares.cumsum(-1) < noise[sample, :, t, :, None]).sum(-1)
+            z = torch.nn.functional.one_hot(chosen, 3).double().flatten(1)
+            torch.testing.assert_close(made.codes[sample, :, t], torch.cat([h, z], -1))
+            expected = shares.gather(-1, chosen[..., None])[..., 0].log().sum(-1)
+            torch.testing.assert_close(made.log_probability[sample, :, t], expected)
+
+
+def test_surprise_is_the_divergence_and_the_contrast_with_other_tokens():
+    own, signal = learner(changed(objective={"alike_below": 1.0})), batch().signal
+    others = own.front.tokens(own.features(batch(7)))[0]
+    found = own.surprise(signal, others)
+    tokens = own.front.tokens(own.features(batch()))
+    rollout = own.followed(own.encoder(tokens), None)
+    torch.testing.assert_close(found["kl"], own.dynamics.latent.divergence(rollout.posterior, rollout.prior))
+    objective: Any = own.objective
+    z = objective.tilde.network(rollout.z[:, :-1])
+    keys, against = objective.critic(own.encoder(tokens)), objective.critic(own.encoder(others))
+    left_out = 0
+    for clip in range(CLIPS):
+        assert found["nce"][clip, 0] == 0
+        for t in range(1, TOKENS):
+            apart = (tokens[clip, t] - others).square().mean(-1).sqrt() > 1.0
+            left_out += int((~apart).sum())
+            own_score = keys[clip, t] @ z[clip, t - 1]
+            scores = torch.cat([own_score[None], (against @ z[clip, t - 1])[apart]])
+            torch.testing.assert_close(found["nce"][clip, t], scores.logsumexp(0) - own_score)
+    assert 0 < left_out < CLIPS * (TOKENS - 1) * TOKENS
+    assert list(learner(changed(objective={"objective": "barlow"})).surprise(signal, others)) == ["kl"]
+
+
+@pytest.mark.parametrize("latent", ["categorical", "gaussian"])
+def test_the_probability_of_a_state_is_that_of_torch(latent):
+    own = learner(changed(dynamics={"latent": latent})).dynamics.latent
+    raw = torch.randn(5, own.parameters, dtype=torch.double)
+    z = own.draw(raw, own.noise((5,), torch.Generator().manual_seed(0), raw))
+    if latent == "categorical":
+        shares = 0.99 * raw.view(5, 2, 3).softmax(-1) + 0.01 / 3
+        expected = torch.distributions.OneHotCategorical(shares).log_prob(z.view(5, 2, 3).round())
+    else:
+        mean, spread = raw.chunk(2, -1)
+        expected = torch.distributions.Normal(mean, torch.nn.functional.softplus(spread) + 0.1).log_prob(z)
+    torch.testing.assert_close(own.log_probability(raw, z), expected.sum(-1))
+
+
+def alternating(clips: int, generator: torch.Generator, deviant: int | None = None) -> Batch:
+    """Two tones by turns, a token each; the deviant token repeats the one before it."""
+    first = torch.randint(2, (clips, 1), generator=generator)
+    which = (first + torch.arange(TOKENS)) % 2
+    if deviant is not None:
+        which[:, deviant:] = 1 - which[:, deviant:]
+    pitch = torch.tensor([400.0, 1600.0]).double()[which].repeat_interleave(256, 1)
+    level = 0.1 + 0.1 * torch.rand(clips, 1, generator=generator).double()
+    signal = level * (2 * torch.pi * pitch * torch.arange(TOKENS * 256) / RATE).sin()
+    noise = 0.01 * torch.randn(clips, TOKENS * 256, generator=generator).double()
+    return Batch(torch.arange(clips), signal + noise, torch.zeros(clips, 1).double())
+
+
+def test_a_planted_deviation_is_more_surprising_than_its_surroundings():
+    """In the mean over clips, of a model that has learnt a regular sequence; a sequence without one has no such
+    token."""
+    config = changed(
+        objective={"alike_below": 0.5},
+        dynamics={"deter": 16, "hidden": 16},
+        top={
+            "embedding": 16,
+            "adam": replace(TINY.adam, learning_rate=1e-2),
+            "schedule": replace(TINY.schedule, warmup_steps=0),
+        },
+    )
+    torch.manual_seed(0)
+    own, generator = Dreaming(config, SIGNAL).double(), torch.Generator().manual_seed(0)
+    own.front.fit_batches([alternating(16, generator)])
+    for seed in range(60):
+        own.update(alternating(16, generator), StubEngine(seed))
+    others = own.front.tokens(own.features(alternating(8, generator))).flatten(0, 1)
+    own.eval()
+    deviant, regular = (
+        {name: each.mean(0) for name, each in own.surprise(alternating(64, generator, at).signal, others).items()}
+        for at in (6, None)
+    )
+    for name in ("kl", "nce"):
+        around = torch.cat([deviant[name][2:6], regular[name][2:]])
+        assert deviant[name][6] > around.max() + 1, name

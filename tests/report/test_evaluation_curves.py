@@ -151,3 +151,20 @@ def test_a_curve_that_the_chart_does_not_show_is_named_with_the_reason() -> None
         "nearly (not on the chart: below 0.1 %)",
         "hopeless (not on the chart: above 80 %)",
     ]
+
+
+def test_forecasts_are_drawn_by_horizon() -> None:
+    curve = {"seconds": [0.1, 0.4], "values": [0.8, 0.5]}
+    other = {"seconds": [0.1, 0.4], "values": [0.3, 0.2]}
+    [(title, caption, figure)] = drawn([{"curves": {"horizons/near": {"scores": curve, "gru_ar": other}}}])
+    lines = lines_of(figure)
+    assert "neighbours" in title and "three before and after" in caption
+    np.testing.assert_allclose(lines["codes"], [[100, 0.8], [400, 0.5]])
+    np.testing.assert_allclose(lines["GRU-AR"][:, 1], [0.3, 0.2])
+    assert not list(drawn([{"curves": {"horizons/unheard of": {"scores": curve}}}]))
+    for damaged in (
+        {"seconds": [0.1], "values": [0.8, 0.5]}, {"seconds": [-0.1, 0.4], "values": [1.0, 1.0]}, {"seconds": "x"},
+        3, {"seconds": [0.2, 0.4], "values": [0.8, 0.5]},
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="score the run again"):
+            list(drawn([{"curves": {"horizons/near": {"scores": curve, "gru_ar": damaged}}}]))

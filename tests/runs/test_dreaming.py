@@ -1,16 +1,26 @@
-"""A world model from the command line: of a folder of recordings, and of the codes of a run."""
+"""A world model from the command line: of a folder of recordings, and of the codes of a run; trained, encoded,
+forecast, and listened to."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from corpus import SMALL, write_corpus
 
 import sonarium
 from sonarium.__main__ import dispatch
 from sonarium.commands.faults import UsageError
+from sonarium.evaluation import forecasting
+from sonarium.models.actions import change
 from sonarium.runs.build import open_run
+from sonarium.runs.forecast import open_foreteller
+from sonarium.runs.surprise import listener
+from sonarium.runs.train import dreams_of
+from sonarium.worlds.recordings.formats import read_audacity
 
 TINY = "--deter 8 --hidden 6 --variables 2 --classes 3 --embedding 6 --burn-in 1 --batch-size 8 --steps 2".split()
 VQ = "--fft 256 --hop 128 --mels 12 --network dense --slots 2 --entries 4 --seconds 0.1 --batch-size 16".split()
@@ -53,7 +63,7 @@ def test_sound_becomes_states_and_futures(folder, name):
 def test_futures_become_sound(folder):
     learner: Any = open_run(folder / "heard").learner.eval()
     waves = 0.1 * torch.randn(2, 3000, generator=torch.Generator().manual_seed(0))
-    codes = learner.forecast(waves, 4, 3, torch.Generator().manual_seed(1))
+    codes = learner.forecast(waves, 4, 3, torch.Generator().manual_seed(1)).codes
     assert codes.shape == (3, 2, 4, 14)
     sound = learner.front.invert(learner.decode(codes[0]), 4 * learner.front.shortest, 2)
     assert sound.shape == (2, 4 * learner.front.shortest) and sound.isfinite().all()
@@ -72,3 +82,250 @@ def test_what_it_cannot_learn_from_is_refused_in_one_line(folder, tmp_path, word
     with pytest.raises((UsageError, ValueError), match=said):
         dispatch(["train", "dreaming", *corpus, *words, "--run", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
+
+
+def said(capsys, *words) -> dict[str, Any]:
+    capsys.readouterr()
+    dispatch([*map(str, words), "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def sound(folder):
+    """A file of another rate, with two channels."""
+    wave = np.random.default_rng(0).standard_normal((11025, 2)).cumsum(0)
+    soundfile.write(folder / "other.wav", np.sin(wave / 3) / 4, 11025)
+    return folder / "other.wav"
+
+
+def test_a_sound_is_forecast_decoded_and_as_real_tokens(folder, sound, tmp_path, capsys):
+    words = ("forecast", folder / "heard", sound, "--at", 0.5, "--seconds", 0.2, "--samples", 3)
+    found = said(capsys, *words, "--out", tmp_path / "one")
+    assert (found["rate"], found["token_seconds"], found["unit"]) == (8000, 0.032, "dB")
+    assert found["seconds"] == pytest.approx(6 * 0.032) and len(found["samples"]) == 3
+    for one in found["samples"]:
+        assert (
+            one["log_probability"] == pytest.approx(sum(one["log_probabilities"])) and one["log_probability"] < 0
+        )
+        for name, samples in (("decoded", 6 * 256), ("tokens", 6 * 256), ("completed", (15 + 6) * 256)):
+            wave, rate = soundfile.read(tmp_path / "one" / one[name])
+            assert (rate, wave.shape) == (8000, (samples,)) and np.isfinite(wave).all() and wave.std() > 0
+    assert [round(one["seconds"] / 0.032) for one in found["nearness"]] == [3, 6]
+    for one in found["nearness"]:
+        assert 0 <= one["coverage"] <= 1 and len(one["samples"]) == 3 and one["persistence"] > 0 < one["copy"]
+    truth, _ = soundfile.read(tmp_path / "one" / "truth.wav")
+    past, _ = soundfile.read(tmp_path / "one" / "past.wav")
+    assert len(truth) == 6 * 256 and len(past) == 15 * 256
+    assert json.loads((tmp_path / "one" / "forecast.json").read_text()) == found
+    again = said(capsys, *words, "--out", tmp_path / "two")
+    other = said(capsys, *words, "--seed", 1, "--out", tmp_path / "three")
+    assert again["samples"] == found["samples"] and other["samples"] != found["samples"]
+    with pytest.raises(ValueError, match="not an empty folder"):
+        said(capsys, *words, "--out", tmp_path / "two")
+
+
+def test_coverage_ends_with_the_pieces_of_the_training_split(folder, sound):
+    """Pieces of 12 tokens have no stretch of 15 to compare with."""
+    told = open_foreteller(folder / "heard")
+    made = told.forecast(told.file(sound, 0.5, 0.5), 0.5, 2)
+    found = {round(one.seconds / told.token_seconds): one for one in made.nearness}
+    assert set(found) == {3, 6, 12, 15} and found[15].coverage is None and found[12].coverage is not None
+    goal = made.true_tokens[:6]
+    others = told.front.levels(told.real.stretches(6)).double().numpy()
+    apart = np.sqrt(np.square(others - goal).mean((1, 2)))
+    nearest = min(np.sqrt(np.square(one.real[:6] - goal).mean()) for one in made.futures)
+    assert found[6].samples.min() == pytest.approx(nearest)
+    assert found[6].coverage == pytest.approx(np.mean(apart > nearest) ** 2, abs=1e-6)
+
+
+def test_a_cut_word_is_completed_without_what_the_run_was_trained_on(folder, tmp_path, capsys, monkeypatch):
+    """What was fitted once is kept in the run; at the end of a file there is no truth to compare with."""
+    open_foreteller(folder / "heard")
+    kept = list((folder / "heard" / "forecast").iterdir())
+    assert len(kept) == 1 and kept[0].suffix == ".safetensors"
+    monkeypatch.setattr("sonarium.runs.forecast.open_run", None)
+    word, out = folder / "speech" / "ba" / "ann_0.wav", ["--out", str(tmp_path / "out")]
+    dispatch(["forecast", str(folder / "heard"), str(word), "--seconds", "0.1", "--samples", "2", *out])
+    told = capsys.readouterr().out
+    assert "2 future(s) of 0.096 s" in told and "coverage" not in told
+    assert not (tmp_path / "out" / "truth.wav").exists() and (tmp_path / "out" / "futures.png").exists()
+
+
+def test_codes_are_forecast_through_the_run_that_made_them(folder, sound, tmp_path, capsys):
+    words = ("forecast", folder / "of codes", sound, "--at", 0.6, "--seconds", 0.3, "--samples", 2)
+    found = said(capsys, *words, "--out", tmp_path / "out")
+    assert found["unit"] == "standard deviations" and found["token_seconds"] == pytest.approx(0.1)
+    wave, _ = soundfile.read(tmp_path / "out" / "future-01.wav")
+    assert len(wave) == 2400 and wave.std() > 0
+    told = said(capsys, "surprise", folder / "of codes", sound, "--out", tmp_path / "surprise")
+    assert told["files"][0]["tokens"] == 10
+
+
+def test_actions_of_a_clip_are_known_and_steer(folder, tmp_path, capsys):
+    words = ("forecast", folder / "heard", "--clip", 4, "--at", 0.2, "--seconds", 0.1, "--samples", 1)
+    changes = ("--action", "word=gi", "elapsed=-0.1")
+    steered = said(capsys, *words, *changes, "--out", tmp_path / "out")
+    assert steered["actions"] == [
+        {"name": "word", "value": "gi", "relative": False}, {"name": "elapsed", "value": "-0.1", "relative": True},
+    ]  # fmt: skip
+    learner: Any = open_run(folder / "heard").learner
+    told = open_foreteller(folder / "heard", world=True)
+    clip = told.clip(4, 0.2, 0.1)
+    assert told.data is not None and clip.actions is not None
+    whole = told.data.world.whole(torch.tensor([4]))
+    expected = learner.actions(whole, 9)
+    # The past begins where whole tokens do.
+    assert clip.past.shape == (1, 6 * 256) and clip.moment == 6 * 256
+    torch.testing.assert_close(clip.actions[:, :9], expected, rtol=1e-6, atol=1e-6)
+    plain, same, other = (
+        told.forecast(clip, 0.1, 1, 0, list(map(change, asked))).futures[0].tokens
+        for asked in ([], ["elapsed=+0"], ["word=gi", "elapsed=-0.1"])
+    )
+    np.testing.assert_array_equal(plain, same)
+    assert np.abs(plain - other).max() > 1e-6
+
+
+def test_forecasts_and_parts_of_states_are_scored(folder, capsys, monkeypatch):
+    monkeypatch.setattr(forecasting, "STEPS", 2)
+    monkeypatch.setenv("COLUMNS", "180")
+    dispatch(["score", str(folder / "heard"), "--parts", "--max-frames", "300"])
+    said = capsys.readouterr().out
+    assert "forecasts" in said and "near 96 ms" in said and "GRU-AR" in said and "Persistence:" in said
+    scores = json.loads((folder / "heard" / "scores.json").read_text())
+    probes = {key for key in scores["scores"] if key.startswith("clips/")}
+    for name in ("part_feature", "part_state", "part_latent", "part_embedding"):
+        assert probes <= scores["controls"][name].keys()
+    assert {key: scores["scores"][key] for key in probes} == {
+        key: scores["controls"]["part_feature"][key] for key in probes
+    }
+    assert {"forecast-near/96 ms", "action-shuffle/96 ms", "state/divergence in nats"} <= scores["scores"].keys()
+    assert "horizons/near" in scores["curves"]
+
+
+def test_actions_that_are_all_alike_can_be_shuffled(folder):
+    opened = open_run(folder / "heard")
+    learner: Any = opened.learner
+    fitted = test = forecasting.pieces(learner, opened.data.world, opened.data.split.train[::5], 8)
+    where = forecasting.moments(test, 1, 3)
+    ratio = forecasting.shuffle_ratio(learner, fitted, test, where, (1, 3))
+    assert set(ratio) == {"action-shuffle/32 ms", "action-shuffle/96 ms"} and 1 not in ratio.values()
+    alike = replace(test, actions=test.actions[:1].expand_as(test.actions))
+    same = forecasting.shuffle_ratio(learner, fitted, alike, where, (1, 3))
+    assert set(same.values()) == {1.0}
+
+
+def test_one_sound_becomes_another(folder, sound, tmp_path, capsys):
+    told = open_foreteller(folder / "heard")
+    word = folder / "speech" / "de" / "bob_1.wav"
+    one, other = (told.file(path, 0.3, 0.2) for path in (sound, word))
+    steps = told.between(one, other, 0.2, 3, seed=2)
+    assert [weight for weight, *_ in steps] == [0, 0.5, 1]
+    # The ends are the sounds themselves, with a forecast of each.
+    for (_, tokens, wave), end in ((steps[0], one), (steps[-1], other)):
+        future = told.forecast(end, 0.2, 1, seed=2).futures[0]
+        np.testing.assert_allclose(tokens[-6:], future.tokens, atol=1e-4)
+        assert len(tokens) == 12 and len(wave) == 12 * 256
+    found = said(
+        capsys, "forecast", folder / "heard", sound, "--at", 0.3, "--seconds", 0.2, "--samples", 1,
+        "--toward", word, "--steps", 3, "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert [one["weight"] for one in found["between"]] == [0, 0.5, 1]
+    assert all((tmp_path / "out" / one["file"]).exists() for one in found["between"])
+    assert (tmp_path / "out" / "between.png").exists()
+
+
+def test_surprise_is_written_token_by_token(folder, sound, tmp_path, capsys):
+    words = ("surprise", folder / "heard", sound, tmp_path / "more", "--above", 0.8)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "other.wav").write_bytes((folder / "speech" / "ba" / "ann_0.wav").read_bytes())
+    found = said(capsys, *words, "--out", tmp_path / "out")
+    assert [one["name"] for one in found["files"]] == ["other-1", "other-2"] and found["files"][0]["tokens"] == 31
+    own = listener(open_foreteller(folder / "heard"), above=0.8)
+    usual = own.foreteller.real.usual["kl"].double().numpy()
+    assert found["threshold"] == own.threshold and np.mean(usual <= own.threshold) == pytest.approx(0.8, abs=0.02)
+    for one in found["files"]:
+        track = own.file(tmp_path / one["path"])
+        table = np.genfromtxt(tmp_path / "out" / f"{one['name']}.csv", delimiter=",", names=True)
+        np.testing.assert_array_equal(table["kl"], track.values["kl"])
+        np.testing.assert_array_equal(table["nce"], track.values["nce"])
+        assert np.isnan(table["kl"][0]) and np.isfinite(table["kl"][1:]).all()
+        labels = read_audacity(tmp_path / "out" / f"{one['name']}.txt")
+        assert labels == list(track.onsets) and (tmp_path / "out" / f"{one['name']}.png").exists()
+        above = {round((start + 0.016) / 0.032 - 0.5) for start, *_ in labels}
+        assert all(table["kl"][at] > own.threshold for at in above)
+
+
+def test_surprise_of_a_long_sound_is_that_of_its_parts(folder, monkeypatch):
+    """Windows begin early enough to have the state that the whole would have."""
+    own = listener(open_foreteller(folder / "heard"))
+    wave = np.random.default_rng(3).standard_normal(24000).astype(np.float32) * 0.1
+    whole = own.wave(wave, 8000)
+    monkeypatch.setattr("sonarium.models.framing.WINDOW", 0.5)
+    monkeypatch.setattr("sonarium.models.framing.AROUND", 1.0)
+    for name, values in own.wave(wave, 8000).values.items():
+        np.testing.assert_allclose(values, whole.values[name], atol=2e-2)
+
+
+def test_the_page_shows_futures_surprise_steering_and_states(folder, tmp_path, monkeypatch):
+    for name, value in (("ASKED", 2), ("SURPRISED", 1), ("STEPS", 2), ("SAMPLES", 1)):
+        monkeypatch.setattr(f"sonarium.runs.dreams.{name}", value)
+    opened = open_run(folder / "heard")
+    media = dreams_of(opened, opened.learner, folder / "heard")
+    kinds = {medium.group.split("/")[0] for medium in media}
+    assert kinds == {"futures", "surprise", "between", "steering", "usage"}
+    assert {medium.group for medium in media if medium.kind == "sound"} == {
+        "futures/1", "futures/2", "surprise/1", "between", "steering/elapsed",
+    }  # fmt: skip
+    assert all((folder / "heard" / "media" / medium.file).exists() for medium in media)
+    dispatch(["report", str(folder / "heard"), "--out", str(tmp_path / "page.html")])
+    page = (tmp_path / "page.html").read_text()
+    assert all(title in page for title in ("Futures of held-out sound", "From one sound to another", "Surprise"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("heard {short} --out {out}", "0.025 s before 0.025 s, 0 token(s), and the model needs 1"),
+        ("heard {sound} --at 3 --out {out}", "other.wav' lasts 1.000 s; give a time within it"),
+        ("heard {sound} --at 0.01 --out {out}", "0 token(s)"),
+        ("heard {sound} --seconds 61 --out {out}", "--seconds 61"),
+        (
+            "heard {sound} --action pitch=+1 --out {out}",
+            "action 'pitch': the model knows word (ba, de, gi); elapsed",
+        ),
+        ("heard {sound} --action elapsed=+1 word=ba --out {out}", "and the training split has 0 to 0.352: give"),
+        ("heard {sound} --action elapsed=0.1 --out {out}", "'word' is not known of this sound: give it, too"),
+        ("heard {sound} --action word --out {out}", "give NAME=VALUE"),
+        ("heard --clip 54 --out {out}", "has clips 0 to 53"),
+        ("heard --clip 1 --at 3 --out {out}", "give a time within it"),
+        ("heard --out {out}", "give a sound file after the run folder, or --clip N"),
+        ("heard --clip 1 --toward {sound} --out {out}", "give FILE in place of --clip"),
+        ("vq {sound} --out {out}", "holds a vq-vae, which does not forecast"),
+        ("speech {sound} --out {out}", "is no run folder"),
+    ],
+)
+def test_what_cannot_be_forecast_is_refused_in_one_line(folder, sound, tmp_path, words, told):
+    short = tmp_path / "short.wav"
+    soundfile.write(short, np.zeros(200), 8000)
+    run, *rest = words.split()
+    places = {"short": short, "sound": sound, "out": tmp_path / "out"}
+    with pytest.raises((UsageError, ValueError)) as refused:
+        dispatch(["forecast", str(folder / run), *(word.format(**places) for word in rest)])
+    assert told in str(refused.value) and "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_surprise_is_refused_in_one_line(folder, sound, tmp_path):
+    short, out = tmp_path / "short.wav", ["--out", str(tmp_path / "out")]
+    soundfile.write(short, np.zeros(300), 8000)
+    for words, told in (
+        ([str(folder / "heard"), str(short)], "has 1 token(s), and 2 are needed"),
+        ([str(folder / "heard"), str(sound), "--by", "joy"], "has kl and nce; give one of these"),
+        ([str(folder / "heard"), str(sound), "--above", "1"], "--above 1"),
+        ([str(folder / "heard")], "no files"),
+        ([str(folder / "vq"), str(sound)], "does not forecast"),
+    ):
+        with pytest.raises((UsageError, ValueError)) as refused:
+            dispatch(["surprise", *words, *out])
+        assert told in str(refused.value) and "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ import torch
 
 from sonarium.features.spectrogram import SpectrogramConfig
 from sonarium.models.contract import Decoder, SequenceSampler, Synthesiser
-from sonarium.runs.sing import Singer
+from sonarium.runs.sing import Singer, Voice
 from sonarium.worlds.contract import Signal
 
 RATE, PIECE = 16_000, 1024
@@ -32,7 +32,7 @@ class Notes(Decoder, SequenceSampler):
         return (torch.arange(frames) % 3).float()[None, :, None].repeat(clips, 1, 1)
 
 
-class Voice(Notes, Synthesiser):
+class Sounding(Notes, Synthesiser):
     """Makes the sound itself."""
 
     def sound(self, codes, samples=None, phase=None, iterations=32, generator=None):
@@ -43,15 +43,15 @@ class Voice(Notes, Synthesiser):
 
 
 def test_what_makes_sound_of_codes_itself_is_asked_to():
-    voice = Voice(True)
-    songs = Singer("notes", voice, voice, FRONT, True, RATE, RATE / PIECE, "cpu").sing(1, 0.2, torch.Generator())
+    voice = Sounding(True)
+    songs = Singer("notes", voice, Voice(voice, FRONT, True, RATE, RATE / PIECE)).sing(1, 0.2, torch.Generator())
     np.testing.assert_array_equal(songs[0], SOUNDS[[0, 1, 2, 0]].flatten()[:3200])
 
 
 @pytest.mark.parametrize("framed", [False, True])
 def test_the_song_has_the_features_of_its_pieces(framed):
     notes = Notes(framed)
-    singer = Singer("notes", notes, notes, FRONT, framed, RATE, RATE / PIECE, "cpu")
+    singer = Singer("notes", notes, Voice(notes, FRONT, framed, RATE, RATE / PIECE))
     songs = singer.sing(2, 0.3, torch.Generator().manual_seed(0), 0.7)
     assert songs.shape == (2, 4800) and notes.temperature == 0.7
     wanted = SOUNDS[[0, 1, 2, 0, 1]].flatten()[:4800]
@@ -64,7 +64,7 @@ def test_the_song_has_the_features_of_its_pieces(framed):
 
 def test_what_cannot_be_sung_is_refused():
     notes = Notes(False)
-    singer = Singer("notes", notes, notes, FRONT, False, RATE, RATE / PIECE, "cpu")
+    singer = Singer("notes", notes, Voice(notes, FRONT, False, RATE, RATE / PIECE))
     for seconds, temperature in ((0.0, 1.0), (1e4, 1.0), (1.0, 0.0), (1.0, float("nan"))):
         with pytest.raises(ValueError, match="above 0"):
             singer.sing(1, seconds, torch.Generator(), temperature)

@@ -6,7 +6,6 @@ names written in it (32-bit floating point).
 """
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,7 +22,7 @@ from sonarium.models.contract import FrameEncoder, Synthesiser
 from sonarium.runs.build import open_learner
 from sonarium.training.engine import choose_device
 from sonarium.worlds.audio.decoder import read_mono
-from sonarium.worlds.recordings.listing import sounds_at
+from sonarium.worlds.recordings.listing import named, sounds_at
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def main(arguments: list[str]) -> None:
     if not (isinstance(learner, FrameEncoder) and isinstance(learner, Synthesiser)) or signal.rate is None:
         raise ValueError(f"'{flags.run}' holds a {plan.model}, whose codes of sound files cannot become sound")
     learner.to(device)
-    names = named(files)
+    names = [f"{name}.wav" for name in named(files)]
     with written_aside(flags.out) as aside, bars() as progress:
         aside.mkdir()
         for done, (path, name) in enumerate(zip(files, names, strict=True), start=1):
@@ -70,13 +69,3 @@ def main(arguments: list[str]) -> None:
         print(json.dumps({"out": str(flags.out), "files": names}))
     else:
         tell(f"{flags.out}: {len(files)} file(s) from the codes of {plan.model}, phase {flags.phase}")
-
-
-def named(files: list[Path]) -> list[str]:
-    """The name of each file, with a number where several have the same."""
-    often, seen, found = Counter(path.stem for path in files), Counter(), []
-    for path in files:
-        seen[path.stem] += 1
-        number = f"-{seen[path.stem]}" if often[path.stem] > 1 else ""
-        found.append(f"{path.stem}{number}.wav")
-    return found

@@ -12,7 +12,8 @@ disentanglement; codes that are frames at a rate, and those of recordings, by pr
               where the model has one; notes (what was left out, and why); of factors also meanings (of scores of
               other packages) and noise (of each score mean, std, low, high and count over random orders of the
               clips: 95 % of codes that know nothing lie between low and high); of labels also asked (in words),
-              details (of each score) and curves (few-labels/LABEL and errors/LABEL, for scores and each control)
+              details (of each score) and curves (few-labels/LABEL, errors/LABEL, and of forecasts horizons/KIND,
+              for scores and each control)
     summary   a row for each configuration and one for each of its controls: model; control, null or its name;
               world, with its folder where it has one; protocol; seeds, how many; runs; scores (name: mean, std,
               low, high, count), where low and high are the ends of the 95 % interval over seeds, null where

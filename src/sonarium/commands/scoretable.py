@@ -15,6 +15,7 @@ from sonarium.evaluation.aggregate import Group, Score, Table
 from sonarium.evaluation.meanings import control, explained
 from sonarium.files import printable
 from sonarium.measures.contract import Meaning
+from sonarium.measures.forecasts import MEANINGS as FORECASTS
 from sonarium.measures.statistics import Interval
 
 GAP = 2
@@ -28,7 +29,10 @@ REMARKS = {
     "elbo": "A higher likelihood is better.",
     "eer": "Of EER and minDCF less is better.",
     "abx-within": "Of ABX less is better.",
+    "forecast-distance": "Of distances less is better.",
 }
+UNCOMPARED = ("dead_codes",)
+"""Scores that are not shown of controls."""
 SYNTONE = "Factors and codes are exchanged, as SynTone's evaluator calls them: compare with its own table only."
 
 
@@ -36,9 +40,10 @@ def show(tables: Sequence[Table], console: Console) -> None:
     console.width = max(NARROWEST, console.width)
     for table in tables:
         title = f"{table.world}, {'protocol ' if table.protocol in NAMED else ''}{table.protocol}"
-        for drawn in drawings(table, title, console.width):
-            console.print(drawn)
-            console.print()
+        for keys, about in families(table.keys):
+            for drawn in drawings(table, keys, title + about, console.width):
+                console.print(drawn)
+                console.print()
     said = [(key, table.meaning(key)) for table in tables for key in table.keys]
     kinds = {key.partition("/")[0] for key, _ in said}
     groups = [group for table in tables for group in table.groups]
@@ -57,9 +62,18 @@ def show(tables: Sequence[Table], console: Console) -> None:
     console.print(" ".join(filter(None, notes)), highlight=False)
 
 
-def drawings(table: Table, title: str, width: int) -> list[Drawn]:
+def families(keys: Sequence[str]) -> list[tuple[list[str], str]]:
+    """Scores with the same controls, which have a table of their own, and what it is called besides."""
+    kinds = {key: key.partition("/")[0] for key in keys}
+    forecasts = [key for key in keys if kinds[key].startswith("forecast-")]
+    states = [key for key in keys if kinds[key] in FORECASTS and key not in forecasts]
+    others = [key for key in keys if kinds[key] not in FORECASTS]
+    parts = ((others, ""), (forecasts, ", forecasts"), (states, ", states and actions"))
+    return [(some, about) for some, about in parts if some]
+
+
+def drawings(table: Table, keys: list[str], title: str, width: int) -> list[Drawn]:
     """As many tables as it takes to show all models within this width."""
-    keys = table.keys
     labels = ["", *(printable(table.meaning(key).name) for key in keys)]
     best = [table.best(key) for key in keys]
     columns = [
@@ -73,7 +87,10 @@ def drawings(table: Table, title: str, width: int) -> list[Drawn]:
         # A narrow terminal shows controls without their intervals, which are on the page.
         if sum(map(breadth, [labels, *beside])) + max(together) <= width:
             break
-    made = []
+    # Controls that there is no room for beside a model have tables of their own.
+    some, *more = blocks(list(map(breadth, beside)), width - breadth(labels) - max(together))
+    later = [[beside[at] for at in part] for part in more]
+    beside, made = [beside[at] for at in some], []
     for block in blocks(together, width - sum(map(breadth, [labels, *beside]))):
         above = Text(printable(f"{title} (more)" if made else title), "table.title")
         drawn = Drawn(title=above, title_justify="left", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
@@ -91,7 +108,20 @@ def drawings(table: Table, title: str, width: int) -> list[Drawn]:
                 own += [Text(chances[at][line])] if chances[at] else []
             drawn.add_row(Text(label), *own, *(column[line] for column in beside))
         made.append(drawn)
-    return made
+    return [*made, *(of_controls(f"{title} (more controls)", labels, part) for part in later)]
+
+
+def of_controls(title: str, labels: list[str], columns: list[list[str]]) -> Drawn:
+    drawn = Drawn(
+        title=Text(printable(title), "table.title"), title_justify="left", box=None, pad_edge=False,
+        padding=(0, GAP, 0, 0),
+    )  # fmt: skip
+    drawn.add_column(labels[0])
+    for column in columns:
+        drawn.add_column(column[0], justify="right", no_wrap=True, style="dim", header_style="dim")
+    for line, label in enumerate(labels[1:], start=1):
+        drawn.add_row(Text(label), *(column[line] for column in columns))
+    return drawn
 
 
 def blocks(breadths: list[int], room: int) -> list[list[int]]:
@@ -136,18 +166,19 @@ def own_chance(table: Table, group: Group, keys: list[str], intervals: bool) -> 
 
 
 def controls(table: Table, keys: list[str], intervals: bool) -> list[list[str]]:
-    """A column for each control; a count of which less is better says nothing of it."""
+    """A column for each control that has any of these scores; a count of dead codes says nothing of it."""
     return [
         [
             control(who),
             *(
-                (written if intervals else mean)(meaning, scores[key])
-                if key in scores and ((meaning := table.meaning(key)).bounded or meaning.rising)
+                (written if intervals else mean)(table.meaning(key), scores[key])
+                if key in scores and key not in UNCOMPARED
                 else ""
                 for key in keys
             ),
         ]
         for who, scores in table.controls().items()
+        if any(key in scores for key in keys)
     ]
 
 

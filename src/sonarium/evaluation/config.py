@@ -24,6 +24,8 @@ class EvaluationConfig:
     """Also compute ABX errors within and across groups, on segments or else on whole clips."""
     few_labels: bool = False
     """Also fit probes on 1, 2, 5 and 10 labelled clips per class, or marked segments."""
+    parts: bool = False
+    """Of a world model, also probe each part of its states, and the embedding of each token alone."""
     max_clips: Annotated[int, Range(10)] = 2000
     """Maximum number of clips per split; more are subsampled at random."""
     max_frames: Annotated[int, Range(10)] = 10_000

@@ -13,13 +13,14 @@ from torch import Tensor
 from sonarium.evaluation import meanings
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.factors import BLOCK, device_of, recovery
+from sonarium.evaluation.forecasting import forecasting
 from sonarium.evaluation.likelihood import bounds
 from sonarium.evaluation.probing import Kept, probing
 from sonarium.evaluation.splits import in_words
 from sonarium.measures.contract import MeasureEntry
 from sonarium.measures.disentanglement.table import FEWEST_CLIPS
 from sonarium.measures.splits import Split
-from sonarium.models.contract import Density, Encoder, FrameEncoder, Learner
+from sonarium.models.contract import Density, Encoder, Forecaster, FrameEncoder, Learner
 from sonarium.models.framing import in_frames
 from sonarium.worlds.contract import Progress, World
 
@@ -62,6 +63,10 @@ def evaluate(
         record |= of_factors(learner, untrained, world, split, config, seed, measures)
     elif isinstance(learner, Encoder | FrameEncoder):
         record |= of_labels(learner, untrained, world, split, config, device, progress, kept)
+    if isinstance(learner, Forecaster):
+        record |= with_forecasts(record, learner, untrained, world, split, progress)
+    if not record["scores"] and not isinstance(learner, Density):
+        raise ValueError(f"nothing can be predicted from its codes: {reasons(record)}")
     if isinstance(learner, Density):
         whole = world.whole if isinstance(learner, FrameEncoder) else world.excerpt
         batches = (whole(block, device_of(learner)) for block in split.test.split(BLOCK))
@@ -121,11 +126,6 @@ def of_labels(
     assert frames is not None
     found = probing(frames, control, world, split, config, device, progress, kept)
     scores, details, curves, notes = (found.pop(name) for name in ("scores", "details", "curves", "notes"))
-    if not scores and not isinstance(learner, Density):
-        reasons = (
-            "; ".join(notes) or "its clips have no labels: name folders after what they hold, or give --pattern"
-        )
-        raise ValueError(f"nothing can be predicted from its codes: {reasons}")
     return {
         "protocol": f"{config.probe} probes" + (", means of clips removed" if config.remove_mean else ""),
         "scores": scores,
@@ -134,6 +134,33 @@ def of_labels(
         "details": details,
         "curves": curves,
         "notes": notes,
+    }
+
+
+def reasons(record: Record) -> str:
+    unnamed = "its clips have no labels: name folders after what they hold, or give --pattern"
+    return "; ".join(record.get("notes", ())) or unnamed
+
+
+def with_forecasts(
+    record: Record,
+    learner: Forecaster,
+    untrained: Learner | None,
+    world: World,
+    split: Split[Tensor],
+    progress: Progress,
+) -> Record:
+    """The record with scores of forecasts besides, and their baselines among the controls."""
+    assert isinstance(untrained, Forecaster | None), type(untrained)
+    made = forecasting(learner, untrained, world, split, progress)
+    scores, curves, notes = (made.pop(name) for name in ("scores", "curves", "notes"))
+    controls = record["controls"]
+    beside = {name: controls.get(name, {}) | made.get(name, {}) for name in dict.fromkeys([*controls, *made])}
+    return {
+        "scores": record["scores"] | scores,
+        "controls": beside,
+        "curves": record.get("curves", {}) | curves,
+        "notes": [*record.get("notes", ()), *notes],
     }
 
 

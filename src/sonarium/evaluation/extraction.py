@@ -16,7 +16,7 @@ from sonarium.evaluation.config import EvaluationConfig
 from sonarium.features.classical import LogMel, LogMelConfig, Mfcc, MfccConfig
 from sonarium.measures.probes.frames import rows_of
 from sonarium.measures.probes.segments import Marks, frames_of_segments, labels_of_frames
-from sonarium.models.contract import FrameEncoder
+from sonarium.models.contract import Forecaster, FrameEncoder
 from sonarium.models.framing import AROUND, WINDOW, coded
 from sonarium.worlds.contract import Signal, World
 
@@ -41,8 +41,32 @@ class Extractor:
     """Of a control with several settings, which one this is."""
 
 
+PART = "part_"
+"""Before the name of a part of a forecaster's state, which is probed by itself."""
+
+
+class Part(FrameEncoder):
+    """One part of the states of a forecaster as codes."""
+
+    def __init__(self, learner: Forecaster, part: str):
+        self.learner, self.part = learner, part
+        self.code_rate, self.code_first = learner.code_rate, learner.code_first
+
+    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        return self.learner.code_lengths(lengths)
+
+    def encode(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        lengths: Int[Tensor, " clip"] | None = None,
+        *,
+        power: Float[Tensor, " clip"] | None = None,
+    ) -> Float[Tensor, "clip frame code"]:
+        return self.learner.encode_part(signal, lengths, self.part)
+
+
 def extractors(
-    learner: FrameEncoder, untrained: FrameEncoder | None, signal: Signal, device: str
+    learner: FrameEncoder, untrained: FrameEncoder | None, signal: Signal, device: str, parts: bool = False
 ) -> dict[str, list[Extractor]]:
     """The learner, its controls that need no training, and the untrained network if there is one.
 
@@ -66,6 +90,8 @@ def extractors(
                 setting = "equal levels" if equal else "levels kept"
                 lengths, code_rate = features.code_lengths, features.code_rate
                 found[name].append(Extractor(features, lengths, code_rate, 0.0, where, setting))
+    if parts and isinstance(learner, Forecaster):
+        found |= {f"{PART}{name}": [of_learner(Part(learner, name), signal, where)] for name in learner.part_names}
     return found if untrained is None else found | {"random": [of_learner(untrained, signal, where)]}
 
 

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from sonarium.evaluation.likelihood import MEANINGS as OF_LIKELIHOOD
-from sonarium.measures import compare, disentanglement, probes
+from sonarium.measures import compare, disentanglement, forecasts, probes
 from sonarium.measures.contract import Meaning
 
 SCORES = disentanglement.MEANINGS | OF_LIKELIHOOD
-OF_LABELS = probes.MEANINGS | compare.MEANINGS
+OF_LABELS = probes.MEANINGS | compare.MEANINGS | forecasts.MEANINGS
 """By what precedes the stroke in the name of a score; what follows it is the label."""
 
 
@@ -29,6 +29,14 @@ CONTROLS = {
     ),
     "mfcc": Control("MFCC", "13 cepstra with their slopes, likewise"),
     "input": Control("input", "the codes that it was trained on, given to the same probes"),
+    "part_feature": Control("[h, z]", "h and z of the state"),
+    "part_state": Control("h", "the deterministic part of the state"),
+    "part_latent": Control("z", "the stochastic part of the state"),
+    "part_embedding": Control("embedding", "each token alone"),
+    "persistence": Control("persistence", "the last token again"),
+    "linear_ar": Control("linear AR", "ridge regression on the last four tokens"),
+    "gru_ar": Control("GRU-AR", "a GRU trained on the same tokens"),
+    "shuffled_past": Control("shuffled past", "the learner, the order of what it heard shuffled"),
     "random": Control("untrained", "the same network before training"),
     "chance": Control("chance", "codes that are independent of the clip; for planted factors its own, permuted"),
     "random_actions": Control("random actions", "each action drawn from the action space"),

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.extraction import Extracted, Extractor, extract, extract_segments, extractors
+from sonarium.evaluation.extraction import PART, Extracted, Extractor, extract, extract_segments, extractors
 from sonarium.evaluation.tasks import (
     INDIVIDUALS,
     Corpus,
@@ -99,7 +99,7 @@ def probing(
     gap = gap_of(known, asked, config)
     found: dict[str, Findings] = {}
     kept, same = {} if kept is None else kept, fingerprint(known, config)
-    every = extractors(learner, untrained, world.signal, device)
+    every = extractors(learner, untrained, world.signal, device, config.parts)
     for done, (name, settings) in enumerate(every.items()):
         progress("evaluating", done, len(every))
         place = world, name, same
@@ -107,7 +107,7 @@ def probing(
             found[name] = kept[place]
             continue
         found[name] = best_of(settings, known, asked, wanted, world, config, gap)
-        if name not in ("scores", "random"):
+        if name not in ("scores", "random") and not name.startswith(PART):
             kept[place] = found[name]
     progress("evaluating", len(every), len(every))
     learnt = found["scores"]

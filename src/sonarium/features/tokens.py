@@ -83,6 +83,8 @@ class Tokens(ABC):
     """Of discrete tokens: entries in a token, each of a codebook of its own."""
     shortest: int = 1
     """Samples (frames of codes) in a token."""
+    unit: str
+    """Of the numbers that `levels` gives."""
 
     @abstractmethod
     def tokens(self, features: Float[Tensor, "clip *feature"]) -> Float[Tensor, "clip token number"]: ...
@@ -100,6 +102,10 @@ class Tokens(ABC):
         which: int,
     ) -> Float[Tensor, "clip *feature"]:
         """The first or the second view; `counts` are the tokens of each clip."""
+
+    @abstractmethod
+    def levels(self, tokens: Float[Tensor, "*rows number"]) -> Float[Tensor, "*rows number"]:
+        """Tokens in a unit in which distances are told."""
 
     def counts(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         """Whole tokens in clips of these lengths: one that padding reaches does not count."""
@@ -148,6 +154,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
     fitted: Tensor
     offset: Tensor
     spread: Tensor
+    unit = "dB"
 
     def __init__(self, config: TokensConfig, rate: int):
         super().__init__()
@@ -290,6 +297,11 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         hidden = (draws.masked[:, which] < config.mask_tokens).repeat_interleave(self.config.token_frames, 1)
         return scaled.masked_fill(masked[:, :, None] | hidden[:, None, :], 0)[:, None]
 
+    def levels(self, tokens: Float[Tensor, "*rows number"]) -> Float[Tensor, "*rows number"]:
+        frames = self.config.token_frames
+        spread, offset = (one.repeat_interleave(frames) for one in (self.spread, self.offset))
+        return (tokens * spread + offset).clamp(min=self.config.floor_db)
+
     def unscaled(self, rows: Float[Tensor, "clip row frame"]) -> Float[Tensor, "clip row frame"]:
         return rows * self.spread[:, None] + self.offset[:, None]
 
@@ -337,6 +349,7 @@ class CodeTokens(FrontEnd, Tokens):
 
     offset: Tensor
     spread: Tensor
+    unit = "standard deviations"
     codebooks: Tensor
     used: Tensor
 
@@ -404,6 +417,18 @@ class CodeTokens(FrontEnd, Tokens):
         scales = [statistics.scale("standard") for statistics in each]
         self.offset.copy_(torch.tensor([offset for offset, _ in scales]))
         self.spread.copy_(torch.tensor([spread for _, spread in scales]))
+
+    def levels(self, tokens: Float[Tensor, "*rows number"]) -> Float[Tensor, "*rows number"]:
+        return tokens
+
+    def codes(self, features: Float[Tensor, "clip frame number"]) -> Float[Tensor, "clip frame code"]:
+        """Codes of which these are the features; of entries, the likeliest one."""
+        if not self.slots:
+            return features * self.spread + self.offset
+        chosen = rearrange(features, "clip frame (slot entry) -> clip frame slot entry", slot=self.slots).argmax(
+            -1
+        )
+        return self.codebooks[torch.arange(self.slots, device=chosen.device), chosen].flatten(2)
 
     def tokens(self, features: Float[Tensor, "clip frame number"]) -> Float[Tensor, "clip frame number"]:
         return features

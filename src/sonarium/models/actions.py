@@ -5,6 +5,7 @@ averaged over a token. One more number says whether the actions are known: all a
 recording that is encoded alone.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -90,6 +91,42 @@ def completed(names: Sequence[str], world: World, flag: str = "--actions") -> tu
     return tuple(made)
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What an action took in the training split: its names, or the least and the greatest number."""
+
+    name: str
+    names: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(self.names) or f'{self.low:.3g} to {self.high:.3g}'})"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an action is set to, or changed by."""
+
+    name: str
+    value: str
+    relative: bool = False
+    """Whether it is added."""
+
+
+def change(written: str) -> Change:
+    """Of NAME=VALUE; a number with a sign is added, unless NAME==VALUE says that it is set."""
+    name, sign, value = written.partition("=")
+    absolute = value.startswith("=")
+    value = value.removeprefix("=")
+    if not (name and sign and value):
+        raise ValueError(
+            f"action '{written}': give NAME=VALUE; with a sign, as in tension=+0.3, it is added, and "
+            "tension==-0.3 sets it"
+        )
+    return Change(name, value, not absolute and value[0] in "+-")
+
+
 def sizes(factor: Factor) -> int:
     return len(factor.values) if factor.discrete else 1
 
@@ -130,6 +167,90 @@ class Actions(nn.Module):
     def unknown(self, clips: int, tokens: int) -> Float[Tensor, "clip token action"]:
         return self.mean.new_zeros(clips, tokens, self.width)
 
+    def taken(self, batches: Iterable[Batch], tokens: int, world: World) -> tuple[Taken, ...]:
+        """What each action takes in these clips."""
+        seen = [Statistics() for _ in self.actions]
+        for batch in batches:
+            for action, statistics in zip(self.actions, seen, strict=True):
+                statistics.add(self.values(action, batch, tokens))
+        found = []
+        for action, own in zip(self.actions, seen, strict=True):
+            if action.size == 1:
+                found.append(Taken(action.name, (), own.low, own.high))
+            else:
+                factor = (world.tracks if action.source == "track" else world.factors)[action.column]
+                found.append(Taken(action.name, tuple(map(str, factor.values))))
+        return tuple(found)
+
+    def assumed(self, past: int, frames: int) -> Float[Tensor, "1 token action"]:
+        """Of sound whose actions are unknown: numbers at their mean over the training split, and elapsed time, for
+        the frames to come; categories are left open."""
+        made = self.unknown(1, past + frames)
+        if self.flagged:
+            made[:, past:, 0] = 1
+        for at, (action, where) in enumerate(zip(self.actions, self.places(), strict=True)):
+            if action.source == "time":
+                time = torch.arange(past + frames).to(made) / self.token_rate
+                made[:, past:, where] = ((time - self.mean[at]) / self.scale[at])[past:, None]
+        return made
+
+    def places(self) -> list[slice]:
+        """Where each action stands in a row."""
+        found, start = [], int(self.flagged)
+        for action in self.actions:
+            found.append(slice(start, start + action.size))
+            start += action.size
+        return found
+
+    def steered(
+        self, given: Float[Tensor, "clip token action"], changes: Sequence[Change], taken: Sequence[Taken]
+    ) -> Float[Tensor, "clip token action"]:
+        """These actions with changes, each refused if the training split has nothing like it."""
+        made, names = given.clone(), [action.name for action in self.actions]
+        for asked in changes:
+            if asked.name not in names:
+                known = "; ".join(map(str, taken))
+                raise ValueError(
+                    f"action '{asked.name}': the model knows "
+                    + (f"{known}; choose of these" if known else "none; train it with --actions")
+                )
+            at = names.index(asked.name)
+            self.change(made[..., self.places()[at]], at, asked, taken[at])
+        for action, where, own in zip(self.actions, self.places(), taken, strict=True):
+            if action.size > 1 and changes and not bool(made[..., where].any(-1).all()):
+                raise ValueError(
+                    f"action '{action.name}' is not known of this sound: give it, too, one of "
+                    f"{', '.join(own.names)}"
+                )
+        return made
+
+    def change(self, values: Float[Tensor, "clip token size"], at: int, asked: Change, taken: Taken) -> None:
+        """Change one action in place."""
+        if taken.names:
+            if asked.value not in taken.names:
+                raise ValueError(
+                    f"action '{asked.name}={asked.value}': {asked.name} is one of {', '.join(taken.names)}"
+                )
+            values.copy_(functional.one_hot(torch.tensor(taken.names.index(asked.value)), values.shape[-1]))
+            return
+        number = finite(asked)
+        world = values * self.scale[at] + self.mean[at]
+        wanted = world + number if asked.relative else torch.full_like(world, number)
+        low, high = float(wanted.min()), float(wanted.max())
+        # The sound itself may go further than the training split does.
+        least, most = min(taken.low, float(world.min())), max(taken.high, float(world.max()))
+        room = 1e-6 * max(1.0, abs(least), abs(most))
+        if low < least - room or high > most + room:
+            reached = low if low < least - room else high
+            fits = f"give {least:.3g} to {most:.3g}"
+            if asked.relative:
+                fits = f"give {least - float(world.min()):+.3g} to {most - float(world.max()):+.3g}"
+            raise ValueError(
+                f"action '{asked.name}={asked.value}' reaches {reached:.3g}, and the training split has "
+                f"{taken.low:.3g} to {taken.high:.3g}: {fits}"
+            )
+        values.copy_((wanted - self.mean[at]) / self.scale[at])
+
     def values(self, action: Action, batch: Batch, tokens: int) -> Float[Tensor, "clip token size"]:
         """Of each token, in the units of the world."""
         clips, device = len(batch.index), batch.index.device
@@ -150,6 +271,16 @@ class Actions(nn.Module):
         if action.source == "label":
             return rearrange(values, "clip size -> clip 1 size").expand(-1, tokens, -1)
         return averaged(values, tokens, action.rate / self.token_rate)
+
+
+def finite(asked: Change) -> float:
+    try:
+        number = float(asked.value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"action '{asked.name}={asked.value}': {asked.name} is a number; give one, as +0.3")
+    return number
 
 
 def averaged(

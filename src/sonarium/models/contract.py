@@ -15,13 +15,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sonarium.features.contract import FrontEnd
+from sonarium.models.actions import Actions
 from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 __all__ = [
-    "Decoder", "Density", "Describer", "Encoder", "Engine", "FeatureLearner", "Forecaster", "FrameEncoder",
-    "Learner", "MarkovChain", "ModelEntry", "Recipe", "Sampler", "SequenceSampler", "Source", "Stateful",
-    "Synthesiser",
+    "Decoder", "Density", "Describer", "Encoder", "Engine", "FeatureLearner", "Forecast", "Forecaster",
+    "FrameEncoder", "Learner", "MarkovChain", "ModelEntry", "Recipe", "Sampler", "SequenceSampler", "Source",
+    "Stateful", "Synthesiser",
 ]  # fmt: skip
 
 
@@ -101,6 +102,9 @@ class FrameEncoder(ABC):
 
 
 class Decoder(ABC):
+    decodes: bool = True
+    """Whether this one can: a decoder may have been left out."""
+
     @abstractmethod
     def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:
         """Features, which the front end may invert to sound."""
@@ -147,12 +151,83 @@ class MarkovChain(ABC):
         """The share of the time spent in each state, and the probability of each other state once one is left."""
 
 
-class Forecaster(ABC):
+@dataclass(frozen=True)
+class Forecast:
+    """Futures, drawn several times."""
+
+    codes: Float[Tensor, "sample clip frame code"]
+    log_probability: Float[Tensor, "sample clip frame"]
+    """Of each drawn state given those before it, in nats."""
+
+
+class Forecaster(FrameEncoder, ABC):
+    """Keeps a state of what was heard, expects the frames to come, and goes on without sound."""
+
+    actions: Actions
+    """What each frame may be made with; of no action, an empty one."""
+    entries: int = 0
+    """Classes of each discrete variable of a state; 0 where there is none."""
+    part_names: tuple[str, ...] = ()
+    """What `encode_part` gives besides, by name."""
+    burn_in: int
+    """Frames at the beginning of a sound whose states do not know yet what was before."""
+
     @abstractmethod
+    def states(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        *,
+        actions: Float[Tensor, "clip frame action"] | None = None,
+    ) -> Float[Tensor, "clip frame code"]:
+        """The state after each frame, as a decoder takes it; actions are unknown unless given."""
+
+    def encode_part(
+        self, signal: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None, part: str
+    ) -> Float[Tensor, "clip frame code"]:
+        """Of a state, the part of this name; as `encode`."""
+        raise ValueError(f"there is no part '{part}': choose of {', '.join(self.part_names) or 'none'}")
+
+    def classes(self, states: Float[Tensor, "clip frame code"]) -> Int[Tensor, "clip frame variable"]:
+        """The class of each discrete variable of states."""
+        return torch.zeros(*states.shape[:2], 0, dtype=torch.int64)
+
+    @abstractmethod
+    def go_on(
+        self,
+        states: Float[Tensor, "clip frame code"],
+        frames: int,
+        samples: int,
+        generator: torch.Generator,
+        *,
+        actions: Float[Tensor, "clip all action"] | None = None,
+    ) -> Forecast:
+        """The states after these, drawn `samples` times; actions are those of the states and of the frames to
+        come."""
+
+    @abstractmethod
+    def surprise(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        others: Float[Tensor, "other number"],
+        *,
+        actions: Float[Tensor, "clip frame action"] | None = None,
+    ) -> dict[str, Float[Tensor, "clip frame"]]:
+        """How unexpected each frame is, in nats, by the name of the measure; `others` are frames, as the front end
+        gives them, that could have come instead."""
+
     def forecast(
-        self, signal: Float[Tensor, "clip time *rest"], frames: int, samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "sample clip frame code"]:
-        """Codes of the next N frames after the end of the signal, drawn `samples` times."""
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        frames: int,
+        samples: int,
+        generator: torch.Generator,
+        *,
+        actions: Float[Tensor, "clip all action"] | None = None,
+    ) -> Forecast:
+        """The frames after the end of the signal; actions are those of the past and of the future."""
+        past = int(self.code_lengths(torch.tensor([signal.shape[1]])))
+        own = None if actions is None else actions[:, :past]
+        return self.go_on(self.states(signal, actions=own), frames, samples, generator, actions=actions)
 
 
 class Density(ABC):

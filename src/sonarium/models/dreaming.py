@@ -10,7 +10,7 @@ The tokens are those of `features/tokens.py`: parts of a log-mel spectrogram, or
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 from einops import rearrange
@@ -22,15 +22,17 @@ from sonarium.config import Range, check_ranges
 from sonarium.features.tokens import CodeTokens, Draws, LogMelTokens, TokensConfig, ViewsConfig
 from sonarium.features.waveform import sounding
 from sonarium.models.actions import Actions, completed, parsed
+from sonarium.models.blocks import wide
 from sonarium.models.contract import (
     Decoder,
     FeatureLearner,
+    Forecast,
     Forecaster,
-    FrameEncoder,
     Learner,
     ModelEntry,
     Recipe,
 )
+from sonarium.models.latent import Categorical
 from sonarium.models.objectives import (
     OBJECTIVES,
     ObjectiveConfig,
@@ -38,6 +40,7 @@ from sonarium.models.objectives import (
     alike,
     kl,
     mean_over,
+    mean_squares,
     most_likely,
     token_error,
 )
@@ -47,6 +50,7 @@ from sonarium.training.contract import ClipSource, Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 Code = Literal["feature", "state", "latent", "embedding"]
+CODES: tuple[Code, ...] = get_args(Code)
 Gradient = Literal["off", "frozen", "live"]
 
 
@@ -95,7 +99,7 @@ class DreamingConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.code not in ("feature", "state", "latent", "embedding"):
+        if self.code not in CODES:
             raise ValueError(f"code={self.code!r}: give feature, state, latent or embedding")
         if self.dynamics.dynamics == "transformer" and self.further:
             raise ValueError(
@@ -126,13 +130,14 @@ def network(given: int, hidden: int, made: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(given, hidden), nn.LayerNorm(hidden), nn.ELU(), nn.Linear(hidden, made))
 
 
-class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
+class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
     front: LogMelTokens | CodeTokens
     updates: Tensor
+    part_names = CODES
 
     def __init__(self, config: DreamingConfig, signal: Signal):
         super().__init__()
-        self.config, self.signal = config, signal
+        self.config, self.signal, self.burn_in = config, signal, config.burn_in
         self.front = config.front.build(signal)
         self.code_rate, self.code_first = self.front.token_rate, self.front.token_first
         tokens = signal.shape[0] // self.front.shortest
@@ -148,6 +153,8 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
             network(self.front.width, hidden, embedding), nn.LayerNorm(embedding), nn.ELU()
         )
         self.dynamics = RSSM(config.dynamics, embedding, self.actions.width)
+        latent = self.dynamics.latent
+        self.entries = latent.classes if isinstance(latent, Categorical) else 0
         kind = OBJECTIVES[config.objective.objective]
         self.objective = kind(config.objective, self.dynamics, embedding, hidden)
         self.make_heads()
@@ -161,6 +168,7 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         decodes = self.objective.decodes or heads.decoder != "off"
         self.live_decoder = self.objective.decodes or heads.decoder == "live"
         self.decoder = network(number, heads.units, self.front.width) if decodes else None
+        self.decodes = decodes
         self.wanted = Actions(parsed([heads.reward] if heads.reward else []), self.code_rate, flagged=False)
         self.reward = network(number, heads.units, self.wanted.width) if heads.reward else None
         self.goes_on = network(number, heads.units, 1) if heads.ends else None
@@ -375,25 +383,45 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
         return self.front.counts(lengths)
 
     @torch.no_grad()
-    def forecast(
+    def states(
         self,
         signal: Float[Tensor, "clip time *rest"],
+        *,
+        actions: Float[Tensor, "clip token action"] | None = None,
+    ) -> Float[Tensor, "clip token code"]:
+        """[h, z] of each token, each z the mode."""
+        return self.encode(signal, code="feature", actions=actions)
+
+    def encode_part(
+        self, signal: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None, part: str
+    ) -> Float[Tensor, "clip frame code"]:
+        for code in CODES:
+            if code == part:
+                return self.encode(signal, lengths, code=code)
+        return super().encode_part(signal, lengths, part)
+
+    def classes(self, states: Float[Tensor, "clip token code"]) -> Int[Tensor, "clip token variable"]:
+        latent = self.dynamics.latent
+        if not isinstance(latent, Categorical):
+            return super().classes(states)
+        return latent.split(states[..., self.config.dynamics.deter :]).argmax(-1)
+
+    @torch.no_grad()
+    def go_on(
+        self,
+        states: Float[Tensor, "clip token code"],
         frames: int,
         samples: int,
         generator: torch.Generator,
         *,
-        actions: Float[Tensor, "clip token action"] | None = None,
-        code: Code | None = None,
-    ) -> Float[Tensor, "sample clip frame code"]:
-        """Codes of the tokens after the end of the signal, drawn from the prior; `actions` are those of the past
-        and of the future, by default unknown."""
-        chosen = code or self.config.code
-        if chosen == "embedding":
-            raise ValueError("embeddings are not forecast: give code feature, state or latent")
+        actions: Float[Tensor, "clip all action"] | None = None,
+    ) -> Forecast:
+        """[h, z] drawn from the prior after these states."""
         if frames < 1 or samples < 1:
             raise ValueError(f"got frames={frames}, samples={samples}: give at least 1 of each")
-        embedded = self.encoder(self.front.tokens(self.measured(signal, None)))
-        clips, past_tokens = embedded.shape[:2]
+        clips, past_tokens = states.shape[:2]
+        if not past_tokens:
+            raise ValueError("there is no state to go on from: give sound of at least one token")
         if actions is None:
             actions = self.actions.unknown(clips, past_tokens + frames)
         if actions.shape[1] != past_tokens + frames:
@@ -401,11 +429,39 @@ class Dreaming(Learner, FeatureLearner, FrameEncoder, Forecaster, Decoder):
                 f"actions of {actions.shape[1]} tokens: give those of {past_tokens} tokens of the past and "
                 f"{frames} to come"
             )
-        past = self.dynamics.observe(embedded, actions[:, :past_tokens])
-        latent = self.dynamics.latent
-        noise = latent.noise((samples, clips, frames), generator, embedded)
-        made = [self.chosen(self.dynamics.imagine(past, actions[:, past_tokens:], one), chosen) for one in noise]
-        return torch.stack(made)
+        latent, config = self.dynamics.latent, self.config.dynamics
+        h, z = states.split([config.deter, latent.size], -1)
+        none = states.new_zeros(clips, past_tokens, latent.parameters)
+        past = Rollout(h, z, none, none, actions[:, :past_tokens])
+        if config.dynamics == "gru":
+            past = past.since(past_tokens - 1)
+        # All samples are drawn together.
+        every = Rollout(*(value.repeat(samples, 1, 1) for value in vars(past).values()))
+        noise = latent.noise((samples, clips, frames), generator, states).flatten(0, 1)
+        made = self.dynamics.imagine(every, actions[:, past_tokens:].repeat(samples, 1, 1), noise)
+        log_probability = latent.log_probability(made.prior, made.z)
+        return Forecast(*(value.unflatten(0, (samples, clips)) for value in (made.feature, log_probability)))
+
+    @torch.no_grad()
+    def surprise(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        others: Float[Tensor, "other number"],
+        *,
+        actions: Float[Tensor, "clip token action"] | None = None,
+    ) -> dict[str, Float[Tensor, "clip token"]]:
+        """kl: the divergence of posterior and prior. nce, where the objective has it: the contrast of the token
+        with the others, of a prediction from the token before."""
+        tokens = self.front.tokens(self.measured(signal, None))
+        embedded = self.encoder(tokens)
+        rollout = self.followed(embedded, actions)
+        apart = mean_squares(wide(tokens).flatten(0, 1), wide(others)).unflatten(0, tokens.shape[:2])
+        same = apart <= self.config.objective.alike_below**2
+        divergence = self.dynamics.latent.divergence(rollout.posterior, rollout.prior)
+        return {
+            "kl": divergence,
+            **self.objective.unexpected(rollout, embedded, self.encoder(others), same),
+        }
 
     @torch.no_grad()
     def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:

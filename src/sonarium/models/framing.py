@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.features.waveform import sounding
-from sonarium.models.contract import Encoder, FrameEncoder, Learner
+from sonarium.models.contract import Encoder, FrameEncoder
 from sonarium.worlds.contract import Signal
 
 PIECES = 64
@@ -66,7 +66,7 @@ class Pieces(FrameEncoder):
         return made
 
 
-def in_frames(learner: Learner, signal: Signal) -> FrameEncoder:
+def in_frames(learner: nn.Module, signal: Signal) -> FrameEncoder:
     """The learner itself, if its codes are frames, or its code of each piece as a frame."""
     if isinstance(learner, FrameEncoder):
         return learner

@@ -1,4 +1,4 @@
-"""The stochastic state of a world model: categorical variables, or Gaussian ones, by the same five functions.
+"""The stochastic state of a world model: categorical variables, or Gaussian ones, by the same functions.
 
 Both are drawn from noise that is given, so that one draw can be made twice: in a loop that automatic
 differentiation follows, and in one whose gradients are written out.
@@ -59,6 +59,12 @@ class Latent(ABC):
         self, one: Float[Tensor, "*rows raw"], other: Float[Tensor, "*rows raw"]
     ) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
         """The divergence twice: with gradients into the first alone, and into the other alone."""
+
+    @abstractmethod
+    def log_probability(
+        self, raw: Float[Tensor, "*rows raw"], z: Float[Tensor, "*rows size"]
+    ) -> Float[Tensor, "*rows"]:
+        """Of a state, in nats, summed over the variables."""
 
     @abstractmethod
     def entropy(self, raw: Float[Tensor, "*rows raw"]) -> Float[Tensor, "*rows"]:
@@ -138,6 +144,9 @@ class Categorical(Latent):
         first = (shares * (own - its.detach())).sum((-2, -1))
         return first, (shares.detach() * (still - its)).sum((-2, -1))
 
+    def log_probability(self, raw: Tensor, z: Tensor) -> Tensor:
+        return (self.split(z) * self.logs(raw)).sum((-2, -1))
+
     def entropy(self, raw: Tensor) -> Tensor:
         own = self.logs(raw)
         return -(own.exp() * own).sum((-2, -1))
@@ -190,6 +199,10 @@ class Gaussian(Latent):
 
     def halves(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         return self.divergence(one, other.detach()), self.divergence(one.detach(), other)
+
+    def log_probability(self, raw: Tensor, z: Tensor) -> Tensor:
+        mean, spread = self.moments(raw)
+        return -(((wide(z) - mean) / spread).square() / 2 + spread.log() + 0.5 * log(2 * pi)).sum(-1)
 
     def entropy(self, raw: Tensor) -> Tensor:
         return (self.moments(raw)[1].log() + 0.5 * (1 + log(2 * pi))).sum(-1)

@@ -124,6 +124,17 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, observed: Observed, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]: ...
 
+    def unexpected(
+        self,
+        rollout: Rollout,
+        target: Float[Tensor, "clip token embedding"],
+        others: Float[Tensor, "other embedding"],
+        same: Bool[Tensor, "clip token other"],
+    ) -> dict[str, Float[Tensor, "clip token"]]:
+        """By name, how unexpected each token is by this objective, beside others; those that are the same as the
+        token do not count. Nothing by default."""
+        return {}
+
 
 def kl(
     latent: Latent,
@@ -151,9 +162,16 @@ def alike(
     if not below:
         return None
     rows = wide(tokens).flatten(0, 1)
-    squares = rows.square().sum(1)
-    apart = (squares[:, None] + squares - 2 * rows @ rows.T) / rows.shape[1]
-    return (apart <= below**2).unflatten(1, tokens.shape[:2]).unflatten(0, tokens.shape[:2])
+    same = mean_squares(rows, rows) <= below**2
+    return same.unflatten(1, tokens.shape[:2]).unflatten(0, tokens.shape[:2])
+
+
+def mean_squares(
+    one: Float[Tensor, "row number"], other: Float[Tensor, "column number"]
+) -> Float[Tensor, "row column"]:
+    """The mean squared difference of each pair."""
+    squares, others = one.square().sum(1), other.square().sum(1)
+    return (squares[:, None] + others - 2 * one @ other.T) / one.shape[1]
 
 
 class Tilde(nn.Module):
@@ -168,26 +186,32 @@ class Tilde(nn.Module):
             self.network = nn.Sequential(nn.Linear(size + actions, hidden), nn.ELU(), nn.Linear(hidden, size))
 
     def forward(
-        self, rollout: Rollout, priors: list[Tensor], steps: int, noise: Float[Tensor, "clip token step draw"]
+        self,
+        rollout: Rollout,
+        priors: list[Tensor],
+        steps: int,
+        noise: Float[Tensor, "clip token step draw"] | None,
     ) -> list[Float[Tensor, "clip _token size"]]:
-        """Those 1 to `steps` tokens after each token; `priors` are the priors of the same tokens."""
+        """Those 1 to `steps` tokens after each token, without noise the modes of what is drawn; `priors` are the
+        priors of the same tokens."""
         z, found = rollout.z, []
         for k in range(1, steps + 1):
             tokens = rollout.z.shape[1] - k
+            own = None if noise is None else noise[:, :tokens, k - 1]
             if self.config.predictor == "prior":
-                z = self.latent.draw(priors[k - 1], noise[:, :tokens, k - 1])
+                z = self.latent.draw(priors[k - 1], own)
             else:
                 given = torch.cat([z[:, :tokens], rollout.actions[:, k:].to(z.dtype)], -1)
                 z = wide(self.network(given))
                 if self.config.predicted == "sample":
-                    z = self.drawn(z, noise[:, :tokens, k - 1])
+                    z = self.drawn(z, own)
             found.append(z)
         return found
 
-    def drawn(self, mean: Tensor, noise: Tensor) -> Tensor:
+    def drawn(self, mean: Tensor, noise: Tensor | None) -> Tensor:
         if isinstance(self.latent, Categorical):
             return self.latent.draw(mean, noise)
-        return mean + noise.to(mean.dtype)
+        return mean if noise is None else mean + noise.to(mean.dtype)
 
     def scored(self, z: Tensor, ahead: int) -> Tensor:
         """The state as the critic takes it: probabilities, where it scores likelihoods."""
@@ -214,7 +238,7 @@ class Dream(Objective):
         self.tilde = Tilde(config, latent, self.actions, self.hidden)
         self.critic = nn.Linear(self.embedding, latent.size)
 
-    def keys(self, target: Tensor) -> Float[Tensor, "clip token size"]:
+    def keys(self, target: Tensor) -> Float[Tensor, "*rows size"]:
         """What states are multiplied with: We(x), or logarithms of probabilities."""
         made = wide(self.critic(target))
         if self.config.critic == "bilinear" or not isinstance(self.latent, Categorical):
@@ -256,6 +280,23 @@ class Dream(Objective):
             "kl/ahead": kl_ahead / max(1, len(divergence)),
         }
         return loss, terms
+
+    def unexpected(
+        self,
+        rollout: Rollout,
+        target: Float[Tensor, "clip token embedding"],
+        others: Float[Tensor, "other embedding"],
+        same: Bool[Tensor, "clip token other"],
+    ) -> dict[str, Float[Tensor, "clip token"]]:
+        """−J_1^NCE of each token, with the others in the place of the batch; of the first token, 0."""
+        if not self.config.horizon:
+            return {}
+        [made] = self.tilde(rollout, [rollout.prior[:, 1:]], 1, None)
+        z = self.tilde.scored(wide(made), 1)
+        own = (z * self.keys(target[:, 1:])).sum(-1)
+        scores = (z @ self.keys(others).T).masked_fill(same[:, 1:], -torch.inf)
+        against = torch.logsumexp(torch.cat([own[..., None], scores], -1), -1)
+        return {"nce": functional.pad(against - own, (1, 0))}
 
     def ahead(self, longest: int, engine: Engine) -> tuple[list[int], float]:
         """The steps ahead of this update, beside none, and what each of them weighs."""

@@ -19,12 +19,33 @@ from sonarium.evaluation.meanings import control
 from sonarium.measures.compare.verification import Errors
 from sonarium.measures.probes.fewlabels import FewLabels
 from sonarium.measures.statistics import Interval, interval
+from sonarium.report.futures import by_horizon
 from sonarium.report.style import FAINT, LINES, SMALL, panels, sheet, tidy
 
 RATES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 """Error rates at the ticks of the axes, from end to end."""
 BEYOND = (-9.0, 9.0)
 """Normal deviates for error rates of 0 and 1, far outside the picture."""
+BY_HORIZON = {
+    "near": (
+        "Next tokens found among their neighbours",
+        "share",
+        "The true token ahead against those up to three before and after it.",
+    ),
+    "group": (
+        "Next tokens found in the same group",
+        "share",
+        "The true token ahead against 20 of other clips of the same group (speaker, bird).",
+    ),
+    "all": ("Next tokens found among all", "share", "The true token ahead against 20 of any clips."),
+    "likelihood": ("Likelihood of the next tokens", "nats a number", "By a Gaussian about each forecast."),
+    "distance": (
+        "Distance of the next tokens",
+        "root mean square",
+        "Of the forecast from the true token; less is better.",
+    ),
+}
+"""Title, axis and caption of curves by horizon."""
 OWN = "codes"
 """The label of the learner beside its controls."""
 
@@ -52,6 +73,28 @@ def drawn(scored: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, Figur
             rates = {known_as(name): both(one) for name, one in found[0].items()}
             title = f"{label.capitalize()} verification"
             yield title, caption, error_chart(rates, title)
+        if kind == "horizons" and label in BY_HORIZON:
+            title, up, caption = BY_HORIZON[label]
+            lines = {known_as(name): horizons_of(one) for name, one in found[0].items()}
+            more = " The first of the seeds is drawn." if len(found) > 1 else ""
+            seconds = next(iter(lines.values()))[0]
+            if any(one[0] != seconds for one in lines.values()):
+                raise damaged(found[0])
+            yield (
+                title,
+                caption + more,
+                by_horizon(seconds, {name: one[1] for name, one in lines.items()}, title, up),
+            )
+
+
+def horizons_of(values: Any) -> tuple[list[float], list[float]]:
+    """Seconds and values as scores.json holds them."""
+    seconds: Any = values.get("seconds") if isinstance(values, Mapping) else None
+    numbers: Any = values.get("values") if isinstance(values, Mapping) else None
+    kind = tuple[float, ...]
+    if fits(kind, seconds) and fits(kind, numbers) and len(seconds) == len(numbers) > 0 and min(seconds) > 0:
+        return list(seconds), list(numbers)
+    raise damaged(values)
 
 
 def known_as(name: str) -> str:

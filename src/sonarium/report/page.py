@@ -30,6 +30,11 @@ KINDS = {
     "development": "Development by day",
     "map": "Maps of what was held out",
     "nearest": "Nearest neighbours",
+    "futures": "Futures of held-out sound",
+    "surprise": "Surprise",
+    "between": "From one sound to another",
+    "steering": "Steering by actions",
+    "usage": "Use of the discrete states",
     "heard": "Nearest neighbours, to listen to",
 }
 PLANTED = (

@@ -13,8 +13,9 @@ import soxr
 import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+from torch import nn
 
-from sonarium.models.contract import Encoder, FrameEncoder, Learner
+from sonarium.models.contract import Encoder, FrameEncoder
 from sonarium.models.external import ExternalConfig, form_of, is_external
 from sonarium.models.external import build as external
 from sonarium.models.framing import coded, in_frames
@@ -54,7 +55,7 @@ def load(run: Path | str, device: str = "cpu", rate: int | None = None) -> "Code
 class Coder:
     """Encodes sound: with a frame encoder as a whole, with any other in pieces as long as its training clips."""
 
-    def __init__(self, learner: Learner, signal: Signal, below: "Coder | None" = None):
+    def __init__(self, learner: nn.Module, signal: Signal, below: "Coder | None" = None):
         self.encoder, self.below = in_frames(learner, signal), below
         rate = signal.rate if below is None else below.rate
         assert rate is not None, signal

@@ -13,6 +13,7 @@ from torch.nn import functional
 from sonarium.features.contract import PictureFrontEnd
 from sonarium.models.contract import Decoder, FeatureLearner, FrameEncoder, SequenceSampler, Synthesiser
 from sonarium.runs.build import Remark, check_upstream, open_learner
+from sonarium.runs.plan import Upstream
 from sonarium.worlds.contract import PLURAL
 
 ROUNDS = 32
@@ -22,11 +23,9 @@ LONGEST = 600.0
 
 
 @dataclass(frozen=True)
-class Singer:
-    """A model of sequences of codes, and what makes sound of them."""
+class Voice:
+    """Makes sound of the codes of a run."""
 
-    model: str
-    sampler: SequenceSampler
     decoder: Decoder
     front: PictureFrontEnd
     framed: bool
@@ -34,21 +33,6 @@ class Singer:
     rate: int
     frame_rate: float
     """Codes a second."""
-    device: str
-
-    @torch.no_grad()
-    def sing(
-        self, songs: int, seconds: float, generator: torch.Generator, temperature: float = 1.0
-    ) -> Float[np.ndarray, "song time"]:
-        """Songs of this length; a temperature below 1 keeps to what is likely, above 1 strays from it."""
-        if not (temperature > 0 and 0 < seconds <= LONGEST):
-            raise ValueError(
-                f"seconds={seconds}, temperature={temperature}: give numbers above 0, and at most {LONGEST:g} s"
-            )
-        samples = max(round(seconds * self.rate), self.front.window_length)
-        frames = max(1, -int(-samples * self.frame_rate // self.rate))
-        codes = self.sampler.sample_frames(songs, frames, generator, temperature)
-        return self.sound(codes.float(), samples, generator)
 
     @torch.no_grad()
     def sound(
@@ -75,6 +59,34 @@ class Singer:
         )
 
 
+@dataclass(frozen=True)
+class Singer:
+    """A model of sequences of codes, and what makes sound of them."""
+
+    model: str
+    sampler: SequenceSampler
+    voice: Voice
+
+    @property
+    def rate(self) -> int:
+        return self.voice.rate
+
+    @torch.no_grad()
+    def sing(
+        self, songs: int, seconds: float, generator: torch.Generator, temperature: float = 1.0
+    ) -> Float[np.ndarray, "song time"]:
+        """Songs of this length; a temperature below 1 keeps to what is likely, above 1 strays from it."""
+        if not (temperature > 0 and 0 < seconds <= LONGEST):
+            raise ValueError(
+                f"seconds={seconds}, temperature={temperature}: give numbers above 0, and at most {LONGEST:g} s"
+            )
+        voice = self.voice
+        samples = max(round(seconds * voice.rate), voice.front.window_length)
+        frames = max(1, -int(-samples * voice.frame_rate // voice.rate))
+        codes = self.sampler.sample_frames(songs, frames, generator, temperature)
+        return voice.sound(codes.float(), samples, generator)
+
+
 def open_singer(folder: Path, device: str = "cpu", remark: Remark = lambda _: None) -> Singer:
     """The model of a run folder, with the run upstream of it; what they were trained on is not needed."""
     plan, learner, _ = open_learner(folder, remark)
@@ -83,9 +95,14 @@ def open_singer(folder: Path, device: str = "cpu", remark: Remark = lambda _: No
             f"'{folder}' holds a {plan.model}, which draws no sequences of codes: give the run of a model of "
             "sequences, trained with --codes; `sonarium sample` draws single clips"
         )
-    check_upstream(plan.upstream)
-    below, voice, signal = open_learner(Path(plan.upstream.run), remark)
-    where = f"'{plan.upstream.run}', upstream of '{folder}',"
+    return Singer(plan.model, learner.to(device), open_voice(plan.upstream, folder, device, remark))
+
+
+def open_voice(upstream: Upstream, folder: Path, device: str = "cpu", remark: Remark = lambda _: None) -> Voice:
+    """What makes sound of the codes that the run in this folder was trained on."""
+    check_upstream(upstream)
+    below, voice, signal = open_learner(Path(upstream.run), remark)
+    where = f"'{upstream.run}', upstream of '{folder}',"
     if not (isinstance(voice, Decoder) and isinstance(voice, FeatureLearner)) or signal.rate is None:
         raise ValueError(
             f"{where} holds a {below.model} of {PLURAL[signal.kind]}, which cannot decode codes to sound: train "
@@ -94,13 +111,5 @@ def open_singer(folder: Path, device: str = "cpu", remark: Remark = lambda _: No
     front = voice.front
     if not isinstance(front, PictureFrontEnd) or not front.invertible:
         raise ValueError(f"{where} has a front end that cannot be inverted to sound; one with a shorter --hop may")
-    return Singer(
-        plan.model,
-        learner.to(device),
-        voice.to(device),
-        front,
-        isinstance(voice, FrameEncoder),
-        signal.rate,
-        plan.upstream.frame_rate,
-        device,
-    )
+    framed = isinstance(voice, FrameEncoder)
+    return Voice(voice.to(device), front, framed, signal.rate, upstream.frame_rate)

@@ -11,7 +11,7 @@ from typing import Any
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.evaluation.splits import hold
 from sonarium.files import out_of_memory, remove, write_whole
-from sonarium.models.contract import FrameEncoder, Learner
+from sonarium.models.contract import Forecaster, FrameEncoder, Learner
 from sonarium.runs.build import Built, build, trained_on_all
 from sonarium.runs.plan import ClipsPlan, Plan, read_plan, source_of
 from sonarium.training.clips import Clips
@@ -137,7 +137,17 @@ def media_of(made: Built, learner: Learner, folder: Path) -> list[Any]:
     from sonarium.report.media import illustrate
 
     draw = illustrate_likeness if isinstance(learner, FrameEncoder) else illustrate
-    return list(draw(learner, made.data.world, made.data.split.test, folder / "media", made.plan.seed))
+    drawn = draw(learner, made.data.world, made.data.split.test, folder / "media", made.plan.seed)
+    return [*drawn, *(dreams_of(made, learner, folder) if isinstance(learner, Forecaster) else [])]
+
+
+def dreams_of(made: Built, learner: Learner, folder: Path) -> list[Any]:
+    """Futures of held-out sound, and what surprises; none of a run that cannot be heard."""
+    from sonarium.runs.dreams import illustrate_dreams
+    from sonarium.runs.forecast import foreteller
+
+    told = foreteller(made, learner, folder)
+    return [] if told is None else illustrate_dreams(told, made.data.split.test, folder / "media", made.plan.seed)
 
 
 def enter(medium: Any, path: Path, journal: Journal, step: int) -> None:

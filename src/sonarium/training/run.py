@@ -30,7 +30,8 @@ WEIGHTS, TENSORS, STATE = "weights.safetensors", "state.safetensors", "state.jso
 MARKED = {WEIGHTS, TENSORS, STATE}
 NAMES = (
     "config.json", "environment.json", "metrics.jsonl", "checkpoints", "segments", "split.json", "codes",
-    "quarantine.json", "media", "tensorboard", "card.md", "scores.json", "scores-syntone.json", ".lock",
+    "quarantine.json", "media", "tensorboard", "card.md", "scores.json", "scores-syntone.json", "forecast",
+    ".lock",
 )  # fmt: skip
 """All that is read or written in a run folder; whatever else lies there is left alone."""
 KEPT = 2

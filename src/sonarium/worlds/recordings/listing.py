@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,15 @@ def sounds_at(path: Path) -> list[Path]:
     if not files:
         raise ValueError(f"'{path}' holds no sound: give a folder with WAV, FLAC, OGG, MP3, AIFF or CBIN files")
     return files
+
+
+def named(files: Sequence[Path]) -> list[str]:
+    """The name of each file without its ending, with a number where several have the same."""
+    often, seen, found = Counter(path.stem for path in files), Counter(), []
+    for path in files:
+        seen[path.stem] += 1
+        found.append(path.stem + (f"-{seen[path.stem]}" if often[path.stem] > 1 else ""))
+    return found
 
 
 def files_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:

@@ -1,0 +1,166 @@
+"""`sonarium forecast RUN FILE --at 3.0 --seconds 2 --out FOLDER`: how a sound may go on, by a world model.
+
+The sound up to `--at` is followed; what comes after it is drawn from the prior, several times. `--clip N` takes a
+clip of the run's world instead of a file, whose actions are known; `--toward OTHER` goes from the state of one
+sound to that of another.
+
+The folder holds `past.wav`; `truth.wav`, what really followed, if anything; of each sample `future-01.wav`
+(decoded), `tokens-01.wav` (the nearest real tokens) and `completed-01.wav` (the past and these); `between-1.wav`
+and so on; `futures.png`, `between.png`; and `forecast.json`, which `--json` prints, too:
+
+    run, model, sound, at, seconds, token_seconds, rate, unit, seed, actions
+    samples     of each: log_probability (nats), log_probabilities (of each token), and the files decoded, tokens
+                and completed
+    nearness    of each horizon: seconds; samples and decoded (distances to what really followed, in `unit`);
+                persistence and copy (distances of the last token repeated, and of the truth as it is decoded);
+                coverage (null beyond the length of a training piece) and nearer
+    between     of each step: weight and file
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from sonarium.commands.faults import UsageError, say, tell
+from sonarium.commands.flags import parse
+from sonarium.config import Range
+
+if TYPE_CHECKING:
+    from sonarium.runs.forecast import Forecasts, Foreteller, Sound
+
+
+@dataclass(frozen=True)
+class ForecastFlags:
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run folder of a world model, such as dreaming."""
+    out: Path
+    """New output folder: WAV files, pictures and forecast.json."""
+    file: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="FILE")] = None
+    """Sound file of any rate, length and number of channels."""
+    clip: Annotated[int | None, Range(0)] = None
+    """Clip of the world that the run was trained on, in place of a file: its actions are known."""
+    at: Annotated[float | None, Range(0, 1e6, above=True, example=3.0)] = None
+    """Seconds from the beginning after which the sound is forecast; by default its end."""
+    seconds: Annotated[float, Range(0, 60, above=True)] = 2.0
+    """Length of a forecast in seconds."""
+    samples: Annotated[int, Range(1, 1000)] = 8
+    """Number of futures."""
+    action: tuple[str, ...] = ()
+    """Actions to steer by: tension=+0.3 is added to what is known, tension==-0.3 is set, as is speaker=anna."""
+    toward: Path | None = None
+    """Another sound file: go from the state of FILE to its state at the same time, in steps."""
+    steps: Annotated[int, Range(2, 100)] = 5
+    """Steps from one sound to the other."""
+    seed: Annotated[int, Range(0)] = 0
+    """Random seed."""
+    json: bool = False
+    """Print what was found as JSON."""
+
+
+def main(arguments: list[str]) -> None:
+    flags = parse(
+        ForecastFlags, arguments, "forecast", "Forecast how a sound goes on, by the world model of a run."
+    )
+    if (flags.file is None) == (flags.clip is None):
+        raise UsageError("give a sound file after the run folder, or --clip N of the run's own world")
+    if flags.toward is not None and flags.file is None:
+        raise UsageError("--toward goes from one sound file to another: give FILE in place of --clip")
+    if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
+        raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
+    # Models take long to import, which a person who asks for help should not wait for.
+    from sonarium.commands.progress import bars, plainly
+    from sonarium.models.actions import change
+    from sonarium.runs.forecast import open_foreteller
+
+    try:
+        changes = [change(one) for one in flags.action]
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    with bars() as progress:
+        told = open_foreteller(flags.run, say, plainly(progress), world=flags.clip is not None)
+        sound = heard(told, flags)
+        made = told.forecast(sound, flags.seconds, flags.samples, flags.seed, changes)
+        other = None if flags.toward is None else told.file(flags.toward, flags.at, flags.seconds)
+    found = write(told, made, other, flags)
+    if flags.json:
+        print(json.dumps(found))
+    else:
+        show(found, flags)
+
+
+def heard(told: "Foreteller", flags: ForecastFlags) -> "Sound":
+    if flags.file is not None:
+        return told.file(flags.file, flags.at, flags.seconds)
+    assert flags.clip is not None, flags
+    return told.clip(flags.clip, flags.at, flags.seconds)
+
+
+def write(told: "Foreteller", made: "Forecasts", other: "Sound | None", flags: ForecastFlags) -> dict[str, Any]:
+    from sonarium.commands.sample import wav
+    from sonarium.files import written_aside
+    from sonarium.report.style import png
+    from sonarium.runs.dreams import crossing, picture
+
+    found, sound = summary(told, made, flags), made.sound
+    with written_aside(flags.out) as aside:
+        aside.mkdir()
+        (aside / "past.wav").write_bytes(wav(sound.wave[: sound.moment], made.rate))
+        if sound.moment < len(sound.wave):
+            (aside / "truth.wav").write_bytes(wav(sound.wave[sound.moment :], made.rate))
+        for one, files in zip(told.heard(made, seed=flags.seed), found["samples"], strict=True):
+            for name, wave in (("decoded", one.decoded), ("tokens", one.real), ("completed", one.completed)):
+                (aside / files[name]).write_bytes(wav(wave.astype("float32"), made.rate))
+        (aside / "futures.png").write_bytes(png(picture(told, made)))
+        if other is not None:
+            steps = told.between(sound, other, flags.seconds, flags.steps, flags.seed)
+            found["between"] = [
+                {"weight": weight, "file": f"between-{number}.wav"} for number, (weight, *_) in enumerate(steps, 1)
+            ]
+            for one, (_, _, wave) in zip(found["between"], steps, strict=True):
+                (aside / one["file"]).write_bytes(wav(wave, made.rate))
+            (aside / "between.png").write_bytes(png(crossing(told, steps, flags.seconds)))
+        (aside / "forecast.json").write_text(json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def summary(told: "Foreteller", made: "Forecasts", flags: ForecastFlags) -> dict[str, Any]:
+    samples = [
+        {
+            "log_probability": float(one.log_probability.sum()),
+            "log_probabilities": one.log_probability.tolist(),
+            "decoded": f"future-{number:02}.wav",
+            "tokens": f"tokens-{number:02}.wav",
+            "completed": f"completed-{number:02}.wav",
+        }
+        for number, one in enumerate(made.futures, start=1)
+    ]
+    nearness = [
+        {**asdict(one), "samples": one.samples.tolist(), "decoded": one.decoded.tolist()} for one in made.nearness
+    ]
+    return {
+        "run": str(flags.run), "model": told.model, "sound": made.sound.name, "at": made.sound.at,
+        "seconds": len(made.futures[0].tokens) * made.token_seconds, "token_seconds": made.token_seconds,
+        "rate": made.rate, "unit": made.unit, "seed": flags.seed, "actions": [asdict(one) for one in made.actions],
+        "samples": samples, "nearness": nearness, "between": [],
+    }  # fmt: skip
+
+
+def show(found: dict[str, Any], flags: ForecastFlags) -> None:
+    after = f"{found['at']:.3f} s of {found['sound']}"
+    tell(
+        f"{flags.out}: {len(found['samples'])} future(s) of {found['seconds']:.3g} s after {after}, "
+        f"by {found['model']}"
+    )
+    likely = [one["log_probability"] for one in found["samples"]]
+    tell(f"log-probability of the samples: {min(likely):.1f} to {max(likely):.1f} nats")
+    for one in found["nearness"]:
+        share = one["coverage"]
+        covered = "" if share is None else f"; coverage {share:.2f} (real sound at random: 0.5)"
+        tell(
+            f"up to {1000 * one['seconds']:.0f} ms: the nearest sample is {min(one['samples']):.1f} "
+            f"{found['unit']} from what followed (persistence {one['persistence']:.1f}, copy {one['copy']:.1f})"
+            + covered
+        )

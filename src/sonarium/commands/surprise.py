@@ -1,0 +1,114 @@
+"""`sonarium surprise RUN FILES… --out FOLDER`: how unexpected each moment of recordings is, by a world model.
+
+Of each file, the folder holds a table NAME.csv (start, end and the measures of each token, empty during the
+burn-in), a picture NAME.png of the first 30 s, and labels NAME.txt for Audacity: the stretches above the
+threshold. The measures, in nats: kl, the divergence of what is found from what was expected; nce, how much better
+other tokens of the training split would fit what was expected.
+
+`--json` prints one object: `out`, `by`, `above`, `threshold`, and of each of `files` its path, name, tokens,
+onsets (start, end, label), and mean of each measure.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from sonarium.commands.faults import UsageError, say, tell
+from sonarium.commands.flags import parse
+from sonarium.config import Range
+
+if TYPE_CHECKING:
+    from sonarium.runs.forecast import Foreteller
+    from sonarium.runs.surprise import Track
+
+MOST_DRAWN = 30.0
+"""Most seconds of a file that are drawn."""
+
+
+@dataclass(frozen=True)
+class SurpriseFlags:
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run folder of a world model, such as dreaming."""
+    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
+    """Sound files of any rate, length and number of channels; of a folder, all in it."""
+    out: Path
+    """New output folder: a table, a picture and labels of each file."""
+    by: str = "kl"
+    """Measure that decides what is unexpected: kl, or nce where the objective has it."""
+    above: Annotated[float, Range(0, 1, above=True, below=True, example=0.99)] = 0.99
+    """Threshold: the share of the tokens of the training split that are no more surprising."""
+    json: bool = False
+    """Print what was found as JSON."""
+
+
+def main(arguments: list[str]) -> None:
+    flags = parse(SurpriseFlags, arguments, "surprise", "Measure how unexpected each moment of sound files is.")
+    if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
+        raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
+    if not flags.files:
+        raise UsageError("no files to listen to: name one or more sound files after the run folder")
+    # Models take long to import, which a person who asks for help should not wait for.
+    from sonarium.commands.progress import bars, plainly
+    from sonarium.files import written_aside
+    from sonarium.runs.forecast import open_foreteller
+    from sonarium.runs.surprise import listener
+    from sonarium.worlds.recordings.listing import named, sounds_at
+
+    files = [file for path in flags.files for file in sounds_at(path)]
+    with written_aside(flags.out) as aside, bars() as progress:
+        aside.mkdir()
+        own = listener(open_foreteller(flags.run, say, plainly(progress)), flags.by, flags.above)
+        told = []
+        for done, (path, name) in enumerate(zip(files, named(files), strict=True), start=1):
+            track = own.file(path)
+            write(own.foreteller, path, aside / name, track, flags.by)
+            told.append(summary(path, name, track))
+            progress("listening", done, len(files), {})
+    if flags.json:
+        about = {"out": str(flags.out), "by": flags.by, "above": flags.above, "threshold": own.threshold}
+        print(json.dumps(about | {"files": told}))
+        return
+    tell(
+        f"{flags.out}: {len(files)} file(s); unexpected is {flags.by} above {own.threshold:.3g} nats, which "
+        f"{100 * flags.above:g} % of the tokens of the training split lie below"
+    )
+    for one in told:
+        tell(f"{one['path']}: {one['tokens']} tokens, {len(one['onsets'])} unexpected")
+
+
+def summary(path: Path, name: str, track: "Track") -> dict[str, Any]:
+    import numpy as np
+
+    means = {key: float(np.nanmean(values)) for key, values in track.values.items()}
+    onsets = [{"start": start, "end": stop, "label": label} for start, stop, label in track.onsets]
+    tokens = len(next(iter(track.values.values())))
+    return {"path": str(path), "name": name, "tokens": tokens, "onsets": onsets, "means": means}
+
+
+def write(told: "Foreteller", path: Path, place: Path, track: "Track", by: str) -> None:
+    """The table, the labels and the picture of one file; `place` is their name without an ending."""
+    import csv
+
+    import numpy as np
+
+    from sonarium.report import futures
+    from sonarium.report.style import png
+    from sonarium.worlds.recordings.formats import AUDACITY, write_audacity
+
+    rows = np.stack([*track.values.values()], 1)
+    with open(f"{place}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("start", "end", *track.values))
+        for number, row in enumerate(rows.tolist()):
+            ends = (number * track.seconds, (number + 1) * track.seconds)
+            writer.writerow((*map(repr, ends), *("" if value != value else repr(value) for value in row)))
+    write_audacity(Path(f"{place}{AUDACITY}"), track.onsets, len(rows) * track.seconds, told.rate)
+    shown = min(len(rows), round(MOST_DRAWN / track.seconds))
+    sound = told.file(path, shown * track.seconds, track.seconds)
+    field = told.field(told.told(told.tokens(sound.past))[0][-shown:])
+    tracks = {name: values[:shown] for name, values in track.values.items()}
+    drawn = futures.surprise(field, shown * track.seconds, tracks, by, track.threshold, track.onsets)
+    Path(f"{place}.png").write_bytes(png(drawn))

@@ -1,0 +1,422 @@
+"""How well a forecaster forecasts held-out sound, by horizon, beside baselines of the same tokens.
+
+At moments of held-out pieces all that was heard is followed, and tokens ahead are predicted without hearing more.
+All are compared in one space, the tokens themselves: states through a ridge regression that was fitted on the
+training split with the states frozen, the mean over samples. A prediction is a Gaussian about it, whose spread by
+number and horizon is that of the errors in training pieces that nothing was fitted on. The true token competes
+with its neighbours in the same recording, with tokens of the same group, and with all (`measures/forecasts.py`).
+
+Baselines: the last token again (persistence); ridge regression on the last tokens (linear AR); a GRU trained on
+the same tokens; the same learner with the order of the past shuffled, and before training.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sonarium.evaluation.realtokens import STRENGTHS, regression
+from sonarium.evaluation.tasks import INDIVIDUALS
+from sonarium.features.tokens import Tokens
+from sonarium.measures.forecasts import chance_of, gaussian, retrieved
+from sonarium.measures.probes.classifiers import least_squares_path, scale_of
+from sonarium.measures.splits import Split
+from sonarium.models.contract import FeatureLearner, Forecaster
+from sonarium.models.gru import Recurrent
+from sonarium.models.optim import AdamConfig
+from sonarium.worlds.contract import Batch, Progress, World
+
+HORIZONS = (0.1, 0.2, 0.4)
+"""Seconds ahead."""
+TEST, TRAIN = 64, 128
+"""Pieces that are scored, and that baselines and decoder are fitted on."""
+WATCHED = 4
+"""One of so many training pieces tells the spread of errors, and fits nothing."""
+MOMENTS = 4
+"""Moments of a piece."""
+SAMPLES = 16
+"""Futures that are averaged."""
+LAST = 4
+"""Tokens that linear AR sees."""
+NEAR, OTHERS = 3, 20
+"""Tokens before and after the true one, and tokens drawn from other clips, that compete with it."""
+UNITS, STEPS, BATCH, RATE = 128, 200, 16, 3e-3
+"""Of the GRU: units, training steps, pieces in a batch, and learning rate."""
+SEED = 0
+"""All that is drawn follows from the clips alone, as in probing."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Pieces of one part of the split."""
+
+    signal: Float[Tensor, "piece time *rest"]
+    tokens: Float[Tensor, "piece token number"]
+    counts: Int[Tensor, " piece"]
+    group: Int[Tensor, " piece"]
+    actions: Float[Tensor, "piece token action"]
+
+    def rows(self, which: Tensor) -> "Pieces":
+        return Pieces(*(value[which] for value in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Where forecasts begin: the last token that is heard."""
+
+    piece: Int[Tensor, " query"]
+    token: Int[Tensor, " query"]
+
+
+Predict = Callable[[Pieces, Moments, tuple[int, ...]], Float[Tensor, "query horizon number"]]
+
+
+@torch.no_grad()
+def forecasting(
+    learner: Forecaster,
+    untrained: Forecaster | None,
+    world: World,
+    split: Split[Tensor],
+    progress: Progress = lambda *_: None,
+) -> dict[str, Any]:
+    """`scores` of the learner, those of each control, `chance`, `curves` by horizon, and `notes`."""
+    assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
+    train, test = (
+        pieces(learner, world, index, most) for index, most in ((split.train, TRAIN), (split.test, TEST))
+    )
+    ahead = horizons(learner, train, test)
+    if not ahead:
+        shortest = 1000 * HORIZONS[0]
+        note = f"forecasts are not scored: pieces are shorter than the burn-in and {shortest:.0f} ms"
+        return {"scores": {}, "chance": {}, "curves": {}, "notes": [note]}
+    watched = torch.arange(len(train.counts)) % WATCHED == WATCHED - 1
+    fitted, told = (train.rows(which) for which in (~watched, watched)) if watched.any() else (train, train)
+    every: dict[str, Callable[[], Predict]] = {
+        "scores": lambda: of_states(learner, fitted),
+        "persistence": lambda: persistence,
+        "linear_ar": lambda: linear(fitted, ahead),
+        "gru_ar": lambda: recurrent(fitted),
+        "shuffled_past": lambda: of_states(learner, fitted, shuffled=True),
+    }
+    if untrained is not None:
+        every["random"] = lambda: of_states(untrained, fitted)
+    where, calibrating = (moments(some, learner.burn_in, ahead[-1]) for some in (test, told))
+    rivals = Rivals.of(test, where, ahead)
+    made: dict[str, Any] = {}
+    for done, (name, make) in enumerate(every.items()):
+        progress("forecasting", done, len(every))
+        predict = make()
+        errors = predict(told, calibrating, ahead) - truth(told, calibrating, ahead)
+        spread = errors.double().std(0, correction=0).clamp(min=1e-2).numpy()
+        made[name] = rivals.scores(predict(test, where, ahead).double().numpy(), spread, learner, ahead)
+    progress("forecasting", len(every), len(every))
+    scores, chance = made["scores"], rivals.chance(learner, ahead)
+    scores |= states(learner, test)
+    if learner.actions.width:
+        scores |= shuffle_ratio(learner, fitted, test, where, ahead)
+        chance |= {key: 1.0 for key in scores if key.startswith("action-shuffle/")}
+    return {**made, "chance": chance, "curves": curves(made, chance, learner, ahead), "notes": []}
+
+
+def pieces(learner: Forecaster, world: World, index: Int[Tensor, " clip"], most: int) -> Pieces:
+    """Random pieces of clips, each clip as often as it is long."""
+    assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
+    portions = world.portions(index[world.lengths(index) > 0])
+    chosen = portions[torch.randperm(len(portions), generator=torch.Generator().manual_seed(SEED))][:most]
+    batch: Batch = world.piece(chosen, SEED, 0)
+    tokens = learner.front.tokens(learner.features(batch))
+    lengths = torch.full((len(chosen),), batch.signal.shape[1]) if batch.lengths is None else batch.lengths
+    actions = learner.actions(batch, tokens.shape[1])
+    counts, group = learner.code_lengths(lengths), individuals(world, chosen)
+    return Pieces(batch.signal, tokens, counts, group, actions)
+
+
+def individuals(world: World, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+    """The speaker or bird of each clip, where that is a factor; otherwise its group."""
+    for column, factor in enumerate(world.factors):
+        if factor.name in INDIVIDUALS and factor.discrete:
+            return world.factor_values(index)[:, column].long()
+    return world.group(index)
+
+
+def horizons(learner: Forecaster, train: Pieces, test: Pieces) -> tuple[int, ...]:
+    """Tokens ahead, as far as pieces are long enough."""
+    longest = min(int(train.counts.max()), int(test.counts.max())) - max(1, learner.burn_in)
+    wanted = [max(1, round(one * learner.code_rate)) for one in HORIZONS]
+    return tuple(dict.fromkeys(one for one in wanted if one <= longest))
+
+
+def moments(some: Pieces, burn_in: int, furthest: int) -> Moments:
+    """Evenly spaced from the burn-in to where the furthest horizon ends."""
+    first, where = max(1, burn_in) - 1, []
+    for piece, count in enumerate(some.counts.tolist()):
+        last = count - furthest - 1
+        if last >= first:
+            at = np.unique(np.linspace(first, last, MOMENTS + 1)[1:].round().astype(int))
+            where += [(piece, int(token)) for token in at]
+    piece, token = torch.tensor(where).view(-1, 2).unbind(1)
+    return Moments(piece, token)
+
+
+def truth(some: Pieces, where: Moments, ahead: Sequence[int]) -> Float[Tensor, "query horizon number"]:
+    return some.tokens[where.piece[:, None], where.token[:, None] + torch.tensor(ahead)]
+
+
+# What predicts.
+
+
+def persistence(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[Tensor, "query horizon number"]:
+    return some.tokens[where.piece, where.token][:, None].expand(-1, len(ahead), -1)
+
+
+def of_states(learner: Forecaster, fitted: Pieces, shuffled: bool = False, acted: bool = False) -> Predict:
+    """The mean of decoded futures; with the past in a random order, or with all actions known."""
+    assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
+    known, size = fitted.actions if acted else None, learner.front.shortest
+    inside = torch.arange(fitted.tokens.shape[1]) < fitted.counts[:, None]
+    warm = inside & (torch.arange(inside.shape[1]) >= learner.burn_in)
+    heard = learner.states(fitted.signal, actions=known)
+    number = torch.arange(len(inside))[:, None].expand(inside.shape)
+    weights, offset, _ = regression([heard[inside]], fitted.tokens[inside], number[inside], warm[inside])
+
+    def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[Tensor, "query horizon number"]:
+        generator = torch.Generator().manual_seed(SEED)
+        own = some.actions if acted else None
+        made = some.tokens.new_zeros(len(where.token), len(ahead), some.tokens.shape[2])
+        states = None if shuffled else learner.states(some.signal, actions=own)
+        for token in where.token.unique().tolist():
+            at = (where.token == token).nonzero()[:, 0]
+            if states is None:
+                past = learner.states(out_of_order(some, where.piece[at], token + 1, size, generator))
+            else:
+                past = states[where.piece[at], : token + 1]
+            come = None if own is None else own[where.piece[at], : token + 1 + ahead[-1]]
+            drawn = learner.go_on(past, ahead[-1], SAMPLES, generator, actions=come).codes
+            made[at] = (drawn @ weights + offset).mean(0)[:, torch.tensor(ahead) - 1].to(made)
+        return made
+
+    return predict
+
+
+def out_of_order(
+    some: Pieces, piece: Int[Tensor, " row"], tokens: int, size: int, generator: torch.Generator
+) -> Float[Tensor, "row time *rest"]:
+    """The sound before a moment, its tokens in random order."""
+    parts = some.signal[piece, : tokens * size].unflatten(1, (tokens, size))
+    order = torch.rand(len(piece), tokens, generator=generator).argsort(1)
+    return parts[torch.arange(len(piece))[:, None], order].flatten(1, 2)
+
+
+def linear(fitted: Pieces, ahead: tuple[int, ...]) -> Predict:
+    """Ridge regression from the last tokens to the one ahead, for each horizon."""
+    lines = []
+    for horizon in ahead:
+        where = everywhere(fitted, horizon)
+        x, y = last(fitted, where), truth(fitted, where, (horizon,))[:, 0].double().numpy()
+        scale, chosen = scale_of(x), where.piece.numpy() % WATCHED == WATCHED - 1
+        chosen = chosen if chosen.any() and not chosen.all() else np.arange(len(x)) % 2 == 1
+        tried = least_squares_path(scale(x[~chosen]), y[~chosen], STRENGTHS)
+        errors = [np.square(y[chosen] - line(scale(x[chosen]))).mean() for line in tried]
+        best = int(np.argmin(errors))
+        [line] = least_squares_path(scale(x), y, STRENGTHS[best : best + 1])
+        lines.append((scale, line))
+
+    def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[Tensor, "query horizon number"]:
+        x = last(some, where)
+        return torch.stack([torch.from_numpy(line(scale(x))).to(some.tokens) for scale, line in lines], 1)
+
+    return predict
+
+
+def everywhere(some: Pieces, horizon: int) -> Moments:
+    """Every token that has one so far ahead."""
+    inside = torch.arange(some.tokens.shape[1]) + horizon < some.counts[:, None]
+    return Moments(*inside.nonzero().unbind(1))
+
+
+def last(some: Pieces, where: Moments) -> Float[np.ndarray, "query number"]:
+    """The last tokens up to a moment; the first one stands for those before it."""
+    at = (where.token[:, None] - torch.arange(LAST)).clamp(min=0)
+    return some.tokens[where.piece[:, None], at].flatten(1).double().numpy()
+
+
+class TokenGRU(nn.Module):
+    """The next token from those before it: its mean, and a spread of each number."""
+
+    def __init__(self, numbers: int):
+        super().__init__()
+        self.network = Recurrent(numbers, numbers, UNITS, 1)
+        self.spread = nn.Parameter(torch.zeros(numbers))
+
+    def loss(self, tokens: Float[Tensor, "piece token number"], counts: Int[Tensor, " piece"]) -> Tensor:
+        error = ((tokens - self.network(tokens)) / self.spread.exp()).square() / 2 + self.spread
+        inside = torch.arange(tokens.shape[1]) < counts[:, None]
+        return error.mean(-1)[inside].mean()
+
+    def ahead(
+        self, past: Float[Tensor, "row token number"], steps: int, generator: torch.Generator
+    ) -> Float[Tensor, "row step number"]:
+        """The mean over futures that are drawn token by token."""
+        memory = self.network.gru(past, self.network.begin(len(past)))[1].repeat_interleave(SAMPLES, 1)
+        found = []
+        for _ in range(steps):
+            mean = self.network.head(memory[-1])
+            found.append(mean)
+            noise = torch.randn(mean.shape, generator=generator).to(mean)
+            memory = self.network.gru((mean + self.spread.exp() * noise)[:, None], memory)[1]
+        return torch.stack(found, 1).unflatten(0, (len(past), SAMPLES)).mean(1)
+
+
+@torch.enable_grad()
+def trained_gru(fitted: Pieces) -> TokenGRU:
+    generator = torch.Generator().manual_seed(SEED)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        network = TokenGRU(fitted.tokens.shape[2]).to(fitted.tokens)
+    optimiser = AdamConfig(learning_rate=RATE).build(network.parameters())
+    for _ in range(STEPS):
+        rows = torch.randint(len(fitted.counts), (BATCH,), generator=generator)
+        optimiser.zero_grad()
+        network.loss(fitted.tokens[rows], fitted.counts[rows]).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+    return network
+
+
+def recurrent(fitted: Pieces) -> Predict:
+    network = trained_gru(fitted)
+
+    def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[Tensor, "query horizon number"]:
+        generator = torch.Generator().manual_seed(SEED)
+        made = some.tokens.new_zeros(len(where.token), len(ahead), some.tokens.shape[2])
+        for token in where.token.unique().tolist():
+            at = (where.token == token).nonzero()[:, 0]
+            past = some.tokens[where.piece[at], : token + 1]
+            made[at] = network.ahead(past, ahead[-1], generator)[:, torch.tensor(ahead) - 1]
+        return made
+
+    return predict
+
+
+# What they are compared with.
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """The true tokens of all moments and horizons, and those that compete with them."""
+
+    true: Float[np.ndarray, "query horizon number"]
+    others: dict[str, Float[np.ndarray, "query horizon _other number"]]
+    """By kind; NaN where there are fewer."""
+
+    @classmethod
+    def of(cls, test: Pieces, where: Moments, ahead: tuple[int, ...]) -> "Rivals":
+        random = np.random.default_rng([SEED, 0xF0CA])
+        tokens, counts, group = test.tokens.double().numpy(), test.counts.numpy(), test.group.numpy()
+        true = truth(test, where, ahead).double().numpy()
+        shape = (len(where.token), len(ahead))
+        found = {
+            kind: np.full((*shape, count, tokens.shape[2]), np.nan)
+            for kind, count in (("near", 2 * NEAR), ("group", OTHERS), ("all", OTHERS))
+        }
+        flat = [(piece, token) for piece, count in enumerate(counts) for token in range(count)]
+        pieces_of, tokens_of = np.array(flat).T
+        for query, (piece, token) in enumerate(zip(where.piece.tolist(), where.token.tolist(), strict=True)):
+            elsewhere = np.flatnonzero(pieces_of != piece)
+            alike = elsewhere[group[pieces_of[elsewhere]] == group[piece]]
+            for at, horizon in enumerate(ahead):
+                goal = token + horizon
+                steps = [one for one in (*range(-NEAR, 0), *range(1, NEAR + 1)) if 0 <= goal + one < counts[piece]]
+                found["near"][query, at, : len(steps)] = tokens[piece, [goal + one for one in steps]]
+                for kind, pool in (("group", alike), ("all", elsewhere)):
+                    chosen = random.permutation(pool)[:OTHERS]
+                    found[kind][query, at, : len(chosen)] = tokens[pieces_of[chosen], tokens_of[chosen]]
+        return cls(true, found)
+
+    def scores(
+        self,
+        made: Float[np.ndarray, "query horizon number"],
+        spread: Float[np.ndarray, "horizon number"],
+        learner: Forecaster,
+        ahead: tuple[int, ...],
+    ) -> dict[str, float]:
+        assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
+        scores: dict[str, dict[str, float]] = {}
+        own = np.square((self.true - made) / spread).mean(-1)
+        levels = [learner.front.levels(torch.from_numpy(one)).numpy() for one in (made, self.true)]
+        for kind, others in self.others.items():
+            apart = np.square((others - made[:, :, None]) / spread[:, None]).mean(-1)
+            for at, name in enumerate(named(learner, ahead)):
+                if not np.isnan(value := retrieved(own[:, at], apart[:, at])):
+                    scores.setdefault(f"forecast-{kind}", {})[name] = value
+        for at, name in enumerate(named(learner, ahead)):
+            likely = gaussian(self.true[:, at], made[:, at], spread[at])
+            distance = float(np.sqrt(np.square(levels[0][:, at] - levels[1][:, at]).mean(-1)).mean())
+            scores.setdefault("forecast-likelihood", {})[name] = likely
+            scores.setdefault("forecast-distance", {})[name] = distance
+        return {f"{kind}/{name}": value for kind, by in scores.items() for name, value in by.items()}
+
+    def chance(self, learner: Forecaster, ahead: tuple[int, ...]) -> dict[str, float]:
+        made = {
+            f"forecast-{kind}/{name}": chance_of(others[:, at, :, 0])
+            for kind, others in self.others.items()
+            for at, name in enumerate(named(learner, ahead))
+        }
+        return {key: value for key, value in made.items() if not np.isnan(value)}
+
+
+def named(learner: Forecaster, ahead: tuple[int, ...]) -> list[str]:
+    return [f"{1000 * horizon / learner.code_rate:.0f} ms" for horizon in ahead]
+
+
+def states(learner: Forecaster, test: Pieces) -> dict[str, float]:
+    """Of the states of held-out sound: classes in use and dead, the divergence, and the entropy of the prior."""
+    heard = learner.states(test.signal)
+    inside = torch.arange(heard.shape[1]) < test.counts[:, None]
+    inside &= torch.arange(heard.shape[1]) >= learner.burn_in
+    drawn = learner.go_on(heard, 1, SAMPLES, torch.Generator().manual_seed(SEED))
+    surprise = learner.surprise(test.signal, test.tokens.flatten(0, 1)[:1])["kl"]
+    made = {
+        "state/divergence in nats": float(surprise[inside].double().mean()),
+        "state/entropy of the prior in nats": -float(drawn.log_probability.double().mean()),
+    }
+    if learner.entries:
+        used = nn.functional.one_hot(learner.classes(heard)[inside], learner.entries).double().mean(0)
+        made["state/perplexity of a variable"] = float(torch.special.entr(used).sum(1).exp().mean())
+        made["state/share of dead classes"] = float((used == 0).double().mean())
+    return made
+
+
+def shuffle_ratio(
+    learner: Forecaster, fitted: Pieces, test: Pieces, where: Moments, ahead: tuple[int, ...]
+) -> dict[str, float]:
+    """How much larger the error is with the actions of other moments."""
+    predict = of_states(learner, fitted, acted=True)
+    drawn = torch.randperm(len(test.counts), generator=torch.Generator().manual_seed(SEED))
+    order = torch.empty_like(drawn)
+    order[drawn] = drawn.roll(1)
+    wrong = Pieces(test.signal, test.tokens, test.counts, test.group, test.actions[order])
+    goal = truth(test, where, ahead)
+    errors = [(predict(some, where, ahead) - goal).double().square().mean((0, 2)) for some in (test, wrong)]
+    ratio = (errors[1] / errors[0].clamp(min=1e-12)).tolist()
+    return {f"action-shuffle/{name}": value for name, value in zip(named(learner, ahead), ratio, strict=True)}
+
+
+def curves(
+    made: dict[str, dict[str, float]], chance: dict[str, float], learner: Forecaster, ahead: tuple[int, ...]
+) -> dict[str, Any]:
+    """By kind of score and by model, a value for each horizon."""
+    seconds, names, found = [horizon / learner.code_rate for horizon in ahead], named(learner, ahead), {}
+    for kind in ("near", "group", "all", "likelihood", "distance"):
+        keys = [f"forecast-{kind}/{name}" for name in names]
+        every = {name: scores for name, scores in (*made.items(), ("chance", chance)) if keys[0] in scores}
+        if every:
+            found[f"horizons/{kind}"] = {
+                name: {"seconds": seconds, "values": [scores[key] for key in keys]}
+                for name, scores in every.items()
+            }
+    return found

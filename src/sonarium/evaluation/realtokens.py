@@ -1,0 +1,269 @@
+"""Real tokens of the training split: what the states of a forecaster are decoded with, and made audible by.
+
+Pieces of the training split are followed by the learner. A ridge regression from its states to their tokens is the
+decoder that every learner has, trained without changing the states. The tokens themselves, with their sound, stand
+for the decoded ones that they are nearest to: real sound without the blur of a mean (as in Generative Spoken
+Language Modelling by nearest neighbours, arXiv 2310.05224). The surprise at each of them says what is usual.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sonarium.features.tokens import Tokens
+from sonarium.files import written_aside
+from sonarium.measures.probes.classifiers import least_squares_path, scale_of
+from sonarium.models.actions import Taken
+from sonarium.models.contract import Decoder, FeatureLearner, Forecaster
+from sonarium.models.objectives import mean_squares, most_likely
+from sonarium.worlds.contract import Batch, Progress, World
+
+FORMAT = 1
+MOST = 2**13
+"""Tokens that are kept."""
+OTHERS = 1024
+"""Tokens that compete with each token whose surprise is asked."""
+STRETCHES = 512
+"""Most stretches of tokens that a future is compared with."""
+PIECES = 16
+"""Pieces that are followed together."""
+FADE = 0.004
+"""Seconds on either side of a join over which tokens are cross-faded; at most a quarter of a token."""
+STRENGTHS = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
+"""Strengths of ridge regression to choose from, per row."""
+WATCHED = 4
+"""One of so many pieces chooses the strength."""
+BLOCK = 1024
+"""Tokens whose nearest ones are found together."""
+
+
+@dataclass(frozen=True)
+class RealTokens:
+    tokens: Float[Tensor, "token number"]
+    """As the front end gives them."""
+    piece: Int[Tensor, " token"]
+    """The piece of training sound that each is from; those of a piece follow one another."""
+    sound: Float[Tensor, "heard sample"]
+    """With `margin` samples before and after; of codes, none."""
+    weights: Float[Tensor, "code number"]
+    offset: Float[Tensor, " number"]
+    """Of the ridge regression from states to tokens."""
+    spread: Float[Tensor, " number"]
+    """Standard deviation of what the regression misses, of pieces that it was not fitted on."""
+    usual: dict[str, Float[Tensor, " _"]]
+    """Surprise at tokens of the training split by measure, rising."""
+    taken: tuple[Taken, ...]
+    """What each action takes there."""
+    margin: int = 0
+    """Samples of cross-fading."""
+
+    @property
+    def others(self) -> Float[Tensor, "other number"]:
+        """Tokens from all pieces that compete with one whose surprise is asked."""
+        return self.tokens[:: -(-len(self.tokens) // OTHERS)]
+
+    def decoded(self, states: Float[Tensor, "clip token code"], slots: int) -> Float[Tensor, "clip token number"]:
+        """Tokens of states by the regression."""
+        return most_likely(states.to(self.weights) @ self.weights + self.offset, slots)
+
+    def nearest(self, tokens: Float[Tensor, "clip token number"]) -> Int[Tensor, "clip token"]:
+        """Which real token is the nearest to each."""
+        rows = tokens.to(self.tokens).flatten(0, 1)
+        return torch.cat([mean_squares(some, self.tokens).argmin(1) for some in rows.split(BLOCK)]).unflatten(
+            0, tokens.shape[:2]
+        )
+
+    def heard(self, chosen: Int[Tensor, " token"]) -> Float[np.ndarray, " time"]:
+        """Real tokens one after the other, cross-faded, with the margin before the first and after the last."""
+        sound, margin = self.sound[chosen].double().numpy(), self.margin
+        each = sound.shape[1] - 2 * margin
+        rise = np.sin((np.arange(2 * margin) + 0.5) / (2 * margin) * np.pi / 2) ** 2 if margin else np.ones(0)
+        made = np.zeros(len(sound) * each + 2 * margin)
+        for number, wave in enumerate(sound):
+            window = np.ones(len(wave))
+            if margin and number:
+                window[: 2 * margin] = rise
+            if margin and number < len(sound) - 1:
+                window[-2 * margin :] = rise[::-1]
+            made[number * each : number * each + len(wave)] += window * wave
+        return made
+
+    def stretches(self, count: int) -> Float[Tensor, "stretch token number"]:
+        """Stretches of so many tokens that follow one another, from everywhere."""
+        if count > len(self.tokens):
+            return self.tokens.new_zeros(0, count, self.tokens.shape[1])
+        whole = self.piece.unfold(0, count, 1)
+        starts = (whole[:, 0] == whole[:, -1]).nonzero()[:, 0]
+        starts = starts[:: max(1, -(-len(starts) // STRETCHES))]
+        return self.tokens[starts[:, None] + torch.arange(count)]
+
+    def save(self, path: Path) -> None:
+        held = {one.name: getattr(self, one.name) for one in fields(self)}
+        arrays = {name: value.contiguous() for name, value in held.items() if isinstance(value, Tensor)}
+        arrays |= {f"usual.{name}": value.contiguous() for name, value in self.usual.items()}
+        told = {"taken": [asdict(one) for one in self.taken], "margin": self.margin, "format": FORMAT}
+        with written_aside(path) as aside:
+            save_file(arrays, aside, {"about": json.dumps(told)})
+
+    @classmethod
+    def load(cls, path: Path) -> "RealTokens":
+        """What was saved; a file that is damaged is refused."""
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads(file.metadata()["about"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if about["format"] != FORMAT:
+                raise ValueError(f"it has format {about['format']!r}, this version reads {FORMAT}")
+            usual = {name.removeprefix("usual."): arrays.pop(name) for name in list(arrays) if "." in name}
+            taken = tuple(
+                Taken(str(one["name"]), tuple(map(str, one["names"])), float(one["low"]), float(one["high"]))
+                for one in about["taken"]
+            )
+            return cls(**arrays, usual=usual, taken=taken, margin=int(about["margin"]))
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"'{path}' is damaged ({error}): remove it, and it is made again") from None
+
+
+def joined(
+    before: Float[np.ndarray, " before"], after: Float[np.ndarray, " after"], margin: int
+) -> Float[np.ndarray, " all"]:
+    """One sound after the other, which begins `margin` samples early and is cross-faded there."""
+    own = min(margin, len(before))
+    rise = np.sin((np.arange(own) + 0.5) / max(1, own) * np.pi / 2) ** 2
+    lead = after[margin - own : margin] * rise + before[len(before) - own :] * (1 - rise)
+    return np.concatenate([before[: len(before) - own], lead, after[margin:]])
+
+
+@torch.no_grad()
+def collect(
+    learner: Forecaster, world: World, train: Int[Tensor, " clip"], seed: int, progress: Progress = lambda *_: None
+) -> RealTokens:
+    """Follow pieces of the training split, each from a random place, until there are enough tokens."""
+    assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
+    front, actions = learner.front, learner.actions
+    found, batches, lengths = [], [], []
+    for number, (batch, counts) in enumerate(pieces(learner, world, train, seed)):
+        tokens = front.tokens(learner.features(batch))
+        inside = torch.arange(tokens.shape[1]) < counts[:, None]
+        known = [None, actions(batch, tokens.shape[1])] if actions.width else [None]
+        states = [learner.states(batch.signal, actions=one) for one in known]
+        piece = (number * PIECES + torch.arange(len(counts)))[:, None].expand(inside.shape)
+        warm = inside & (torch.arange(tokens.shape[1]) >= learner.burn_in)
+        found.append((tokens[inside], piece[inside], [one[inside] for one in states], warm[inside]))
+        batches.append(batch)
+        lengths.append(counts)
+        progress("collecting tokens", min(MOST, sum(len(one[0]) for one in found)), MOST)
+    if not found or not any(bool(one[3].any()) for one in found):
+        raise ValueError(
+            f"no training clip has more tokens than the burn-in of {learner.burn_in}: there is nothing to decode "
+            "by"
+        )
+    tokens, piece, warm = (torch.cat([one[at] for one in found])[:MOST] for at in (0, 1, 3))
+    states = [torch.cat(one)[:MOST] for one in zip(*(one[2] for one in found), strict=True)]
+    weights, offset, spread = regression(states, tokens, piece, warm)
+    others = tokens[:: -(-len(tokens) // OTHERS)]
+    margin = margin_of(front, world.signal.rate)
+    cut = [
+        windows(batch.signal, counts, front.shortest, margin)
+        for batch, counts in zip(batches if margin else [], lengths, strict=False)
+    ]
+    sound = torch.cat(cut)[:MOST] if cut else tokens.new_zeros(0, 0)
+    return RealTokens(
+        tokens, piece, sound, weights, offset, spread,
+        usual_of(learner, batches, lengths, others),
+        actions.taken(batches, max(int(one.max()) for one in lengths), world),
+        margin,
+    )  # fmt: skip
+
+
+def pieces(
+    learner: Forecaster, world: World, train: Int[Tensor, " clip"], seed: int
+) -> Iterator[tuple[Batch, Int[Tensor, " clip"]]]:
+    """Pieces with a token at least, and the tokens in each, until there are enough; each clip as often as its
+    length allows."""
+    portions = world.portions(train[world.lengths(train) > 0])
+    generator = torch.Generator().manual_seed(seed)
+    order = portions[torch.randperm(len(portions), generator=generator)]
+    total = 0
+    for step, index in enumerate(order.split(PIECES)):
+        if total >= MOST:
+            return
+        batch = world.piece(index, seed, step)
+        lengths = torch.full((len(index),), batch.signal.shape[1]) if batch.lengths is None else batch.lengths
+        counts = learner.code_lengths(lengths)
+        if int(counts.max()) > 0:
+            total += int(counts.sum())
+            yield batch, counts
+
+
+def margin_of(front: Tokens, rate: int | None) -> int:
+    """Samples of cross-fading on either side; 0 of codes."""
+    return 0 if rate is None else max(1, min(front.shortest // 4, round(FADE * rate)))
+
+
+def windows(
+    signal: Float[Tensor, "clip time"], counts: Int[Tensor, " clip"], size: int, margin: int
+) -> Float[Tensor, "token sample"]:
+    """The sound of each token, with a margin on both sides; silence beyond the piece."""
+    padded = torch.nn.functional.pad(signal, (margin, margin))
+    cut = padded.unfold(1, size + 2 * margin, size)
+    return cut[torch.arange(cut.shape[1]) < counts[:, None]]
+
+
+def regression(
+    states: Sequence[Float[Tensor, "token code"]],
+    tokens: Float[Tensor, "token number"],
+    piece: Int[Tensor, " token"],
+    warm: Tensor,
+) -> tuple[Float[Tensor, "code number"], Float[Tensor, " number"], Float[Tensor, " number"]]:
+    """Weights, offset, and the standard deviation of the error in pieces that were not fitted."""
+    x = np.concatenate([one[warm].double().numpy() for one in states])
+    y = np.concatenate([tokens[warm].double().numpy()] * len(states))
+    number = np.concatenate([piece[warm].numpy()] * len(states))
+    scale = scale_of(x)
+    x = scale(x)
+    watched = number % WATCHED == WATCHED - 1
+    if not watched.any() or watched.all():
+        watched = np.arange(len(x)) % 2 == 1 if len(x) > 1 else np.ones(1, bool)
+    fitted = ~watched if (~watched).any() else watched
+    errors = [y[watched] - line(x[watched]) for line in least_squares_path(x[fitted], y[fitted], STRENGTHS)]
+    best = int(np.argmin([np.square(one).mean() for one in errors]))
+    [line] = least_squares_path(x, y, STRENGTHS[best : best + 1])
+    zero = line(np.zeros((1, x.shape[1])))
+    weights = (line(np.eye(x.shape[1])) - zero) / scale.spread[:, None]
+    offset = zero[0] - scale.mean @ weights
+    return tuple(  # pyright: ignore[reportReturnType]
+        torch.from_numpy(one).to(tokens) for one in (weights, offset, errors[best].std(0).clip(1e-3))
+    )
+
+
+def usual_of(
+    learner: Forecaster,
+    batches: list[Batch],
+    lengths: list[Int[Tensor, " _"]],
+    others: Float[Tensor, "other number"],
+) -> dict[str, Float[Tensor, " _"]]:
+    found: dict[str, list[Tensor]] = {}
+    for batch, counts in zip(batches, lengths, strict=True):
+        for name, values in learner.surprise(batch.signal, others).items():
+            at = torch.arange(values.shape[1])
+            found.setdefault(name, []).append(values[(at >= learner.burn_in) & (at < counts[:, None])])
+    return {name: torch.cat(values).sort().values for name, values in found.items()}
+
+
+def decoded(
+    learner: Forecaster, real: RealTokens, states: Float[Tensor, "clip token code"]
+) -> Float[Tensor, "clip token number"]:
+    """Tokens of states, by the decoder of the learner where it has one, or else by the regression."""
+    assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
+    if isinstance(learner, Decoder) and learner.decodes:
+        return learner.front.tokens(learner.decode(states))
+    return real.decoded(states, learner.front.slots)

@@ -1,0 +1,113 @@
+"""How near forecasts come to what really followed, by horizon, and what surprises.
+
+Distances are the root of the mean square over all numbers of the tokens up to a horizon. Of several samples the
+nearest one counts: a good set of futures has the true one among them, and need not know which it is. The coverage
+sets it beside as many stretches of real sound, drawn at random: 1/2 is what these reach themselves.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from sonarium.measures.contract import Meaning
+
+MEANINGS = {
+    "forecast-near": Meaning(
+        "near {label}",
+        "Share of moments at which the token {label} ahead is nearer to its forecast than those up to three "
+        "tokens before and after it.",
+    ),
+    "forecast-group": Meaning(
+        "group {label}",
+        "Share of moments at which the token {label} ahead is nearer to its forecast than 20 tokens of other "
+        "clips of the same group (speaker, bird).",
+    ),
+    "forecast-all": Meaning(
+        "all {label}",
+        "Share of moments at which the token {label} ahead is nearer to its forecast than 20 tokens of any clips.",
+    ),
+    "forecast-likelihood": Meaning(
+        "likelihood {label}",
+        "Log-likelihood of the token {label} ahead in nats a number, by a Gaussian about its forecast.",
+        None,
+        None,
+    ),
+    "forecast-distance": Meaning(
+        "distance {label}",
+        "Root mean square difference of the forecast and the token {label} ahead, in dB of sound; less is better.",
+        0.0,
+        None,
+        rising=False,
+    ),
+    "action-shuffle": Meaning(
+        "action shuffle {label}",
+        "Mean squared error {label} ahead with the actions of other moments over that with the true ones; 1 if "
+        "actions change nothing.",
+        0.0,
+        None,
+    ),
+    "state": Meaning("{label}", "Of the discrete states of held-out sound: {label}.", 0.0, None),
+}
+"""By kind of score, with the horizon or the name behind the stroke."""
+
+
+def distances(
+    made: Float[np.ndarray, "*some token number"],
+    true: Float[np.ndarray, "token number"],
+    horizons: Sequence[int],
+) -> Float[np.ndarray, "*some horizon"]:
+    """From each sequence of tokens to the true one, up to each horizon in tokens."""
+    each = np.square(made - true, dtype=np.float64).mean(-1)
+    total = np.cumsum(each, axis=-1)
+    return np.stack([np.sqrt(total[..., horizon - 1] / horizon) for horizon in horizons], -1)
+
+
+def coverage(samples: Float[np.ndarray, " sample"], others: Float[np.ndarray, " other"]) -> float:
+    """The probability that as many others, drawn at random, all come less near to the truth than the nearest
+    sample; where the nearest of them is as near, one half of it."""
+    nearest, count = samples.min(), len(samples)
+    further, as_far = (float(np.mean(which)) for which in (others > nearest, others >= nearest))
+    return (further**count + as_far**count) / 2
+
+
+def nearer(samples: Float[np.ndarray, " sample"], other: float) -> float:
+    """The share of samples that come nearer to the truth than something else does."""
+    return float(np.mean(samples < other))
+
+
+def exceedances(values: Float[np.ndarray, " frame"], threshold: float) -> list[tuple[int, int]]:
+    """First and last frame of each stretch above a threshold; NaN is not above."""
+    above = np.concatenate([[False], values > threshold, [False]]).astype(int)
+    change = np.diff(above)
+    starts, stops = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
+    return [(int(start), int(stop) - 1) for start, stop in zip(starts, stops, strict=True)]
+
+
+def retrieved(true: Float[np.ndarray, " query"], others: Float[np.ndarray, "query other"]) -> float:
+    """The share of queries whose true token is nearer than all others, by their distances; others that are as near
+    share the find. NaN is no other, and a query without any is none."""
+    there = ~np.isnan(others)
+    asked = there.any(1)
+    if not asked.any():
+        return float("nan")
+    own = true[asked, None]
+    with np.errstate(invalid="ignore"):
+        nearer_ones, as_near = (others[asked] < own).any(1), (others[asked] == own).sum(1)
+    return float(np.mean(np.where(nearer_ones, 0.0, 1 / (1 + as_near))))
+
+
+def chance_of(others: Float[np.ndarray, "query other"]) -> float:
+    """The same of distances that know nothing."""
+    there = (~np.isnan(others)).sum(1)
+    return float(np.mean(1 / (1 + there[there > 0]))) if (there > 0).any() else float("nan")
+
+
+def gaussian(
+    true: Float[np.ndarray, "query number"],
+    made: Float[np.ndarray, "query number"],
+    spread: Float[np.ndarray, " number"],
+) -> float:
+    """Mean log-likelihood of a number of the true tokens in nats, by a Gaussian about each prediction."""
+    scaled = np.square((true - made) / spread)
+    return float(np.mean(-0.5 * scaled - np.log(spread) - 0.5 * np.log(2 * np.pi)))

@@ -1,0 +1,118 @@
+"""Futures of a sound beside what really followed, and how unexpected a sound is, in pictures."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sonarium.report.style import FAINT, FIELD, INK, LINES, SMALL, panels, sheet, tidy
+
+DEEPEST = 70.0
+"""Decibels below the loudest bin that are drawn."""
+MOST = 5
+"""Futures that are drawn."""
+TALL = 0.95
+"""Inches of a future."""
+
+
+def futures(
+    past: Float[np.ndarray, "row past"],
+    made: Sequence[tuple[str, Float[np.ndarray, "row _column"]]],
+    seconds: float,
+    unit: str,
+) -> Figure:
+    """The end of the past, and in each line another way to go on; `seconds` are those of a column."""
+    return rows([(name, np.concatenate([past, one], 1)) for name, one in made], past.shape[1], seconds, unit)
+
+
+def rows(
+    fields: Sequence[tuple[str, Float[np.ndarray, "row _column"]]], moment: int, seconds: float, unit: str
+) -> Figure:
+    """Fields below each other over the same time, whose 0 is the column `moment`."""
+    figure = sheet(6.2, TALL * len(fields) + 0.6)
+    grid = panels(figure, len(fields), 1, shared=True)
+    high = max(float(field.max()) for _, field in fields)
+    low = max(high - DEEPEST, min(float(field.min()) for _, field in fields))
+    longest = max(field.shape[1] for _, field in fields)
+    for number, ([axes], (name, field)) in enumerate(zip(grid, fields, strict=True), start=1):
+        draw(axes, field, -moment * seconds, seconds, (low, high))
+        if moment:
+            axes.axvline(0, color="white", linewidth=1)
+        axes.set(xlim=(-moment * seconds, (longest - moment) * seconds), yticks=[])
+        tidy(axes, "", f"s after the moment; colours in {unit}" if number == len(fields) else "", name)
+    return figure
+
+
+def draw(
+    axes: Axes, field: Float[np.ndarray, "row column"], start: float, seconds: float, ends: tuple[float, float]
+) -> None:
+    extent = (start, start + field.shape[1] * seconds, -0.5, len(field) - 0.5)
+    axes.imshow(field, cmap=FIELD, aspect="auto", origin="lower", extent=extent, vmin=ends[0], vmax=ends[1])
+
+
+def surprise(
+    field: Float[np.ndarray, "row column"],
+    seconds: float,
+    tracks: Mapping[str, Float[np.ndarray, " token"]],
+    by: str,
+    threshold: float,
+    marks: Sequence[tuple[float, float, str]],
+) -> Figure:
+    """A sound and its surprise below it; what is above the threshold is shaded."""
+    figure = sheet(6.2, 1.6 + 1.1 * len(tracks))
+    grid = panels(figure, 1 + len(tracks), 1)
+    high = float(field.max())
+    draw(grid[0][0], field, 0.0, seconds / field.shape[1], (high - DEEPEST, high))
+    grid[0][0].set_yticks([])
+    tidy(grid[0][0])
+    grid[0][0].set_xticklabels([])
+    for number, (name, values) in enumerate(tracks.items(), start=1):
+        [axes] = grid[number]
+        middles = (np.arange(len(values)) + 0.5) * seconds / len(values)
+        axes.plot(middles, values, color=LINES[number - 1], linewidth=1.0, drawstyle="steps-mid")
+        tidy(axes, "", "s" if number == len(tracks) else "", f"{name} (nats)", grid=True)
+        if name == by:
+            axes.axhline(threshold, color=FAINT, linewidth=0.8, linestyle="--")
+            for start, stop, _ in marks:
+                axes.axvspan(start, stop, color=LINES[1], alpha=0.25, linewidth=0)
+        axes.set_xlim(0, seconds)
+    return figure
+
+
+def by_horizon(
+    seconds: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    title: str,
+    up: str,
+    chance: float | None = None,
+) -> Figure:
+    """Values by horizon in milliseconds, a line a model; the first is drawn broadest."""
+    figure = sheet(5.6, 3.0)
+    axes = panels(figure, 1, 1)[0][0]
+    for number, (name, values) in enumerate(lines.items()):
+        colour, width = LINES[number % len(LINES)], 2.2 if not number else 1.1
+        axes.plot(np.array(seconds) * 1000, values, color=colour, linewidth=width, marker=".", label=name)
+    if chance is not None:
+        axes.axhline(chance, color=FAINT, linewidth=0.8, linestyle="--", label="chance")
+    axes.set_xscale("log")
+    axes.set_xticks([1000 * one for one in seconds], [f"{1000 * one:.0f}" for one in seconds])
+    axes.minorticks_off()
+    tidy(axes, title, "ms after the moment", up, grid=True)
+    axes.legend(fontsize=SMALL, frameon=False, labelcolor=INK)
+    return figure
+
+
+def usage(shares: Float[np.ndarray, "variable entry"]) -> Figure:
+    """How often each class of each variable is used, the most used first."""
+    figure = sheet(5.6, 1.0 + 0.16 * len(shares))
+    axes = panels(figure, 1, 1)[0][0]
+    ordered = -np.sort(-shares, axis=1)
+    image = axes.imshow(ordered, cmap="cividis", aspect="auto", vmin=0, vmax=1)
+    tidy(axes, "", "classes, the most used first", "variables")
+    axes.set(xticks=[], yticks=[])
+    key = figure.colorbar(image, ax=axes, pad=0.02, aspect=18)
+    key.set_label("share of the tokens", fontsize=SMALL, color=FAINT)
+    key.ax.tick_params(labelsize=SMALL, colors=FAINT, length=3)
+    return figure

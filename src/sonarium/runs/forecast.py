@@ -1,0 +1,436 @@
+"""Futures of a sound by the forecaster of a run folder, decoded, as real tokens, and as sound.
+
+The past is followed to its end; the states to come are drawn from the prior. What is fitted for that on the
+training split (`evaluation/realtokens.py`) is kept in the run folder, under the hash of the weights, so that later
+calls need nothing but the folder.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sonarium.evaluation.realtokens import RealTokens, collect, decoded, joined
+from sonarium.features.contract import PictureFrontEnd
+from sonarium.features.tokens import CodeTokens, LogMelTokens
+from sonarium.measures.forecasts import coverage, distances, nearer
+from sonarium.models.actions import Change
+from sonarium.models.contract import FeatureLearner, Forecaster, Learner
+from sonarium.runs.build import Built, Data, Progress, Remark, open_learner, open_run, silent
+from sonarium.runs.coder import Coder, load
+from sonarium.runs.sing import ROUNDS, Voice, open_voice
+from sonarium.training.run import RunFolder, digest
+from sonarium.worlds.contract import Batch, Signal, crop
+
+KEPT = "forecast"
+"""Folder of a run with what was fitted for forecasts."""
+LONGEST = 60.0
+"""Most seconds of a forecast: an hour of sound without any input says nothing more."""
+PAST = 30.0
+"""Most seconds of the past that are followed."""
+HORIZONS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Seconds up to which distances are told, beside the whole forecast."""
+MOST_SAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What comes before and after a moment, as the learner takes it, a whole number of tokens each."""
+
+    name: str
+    at: float
+    """The moment in seconds."""
+    past: Float[Tensor, "1 past *rest"]
+    future: Float[Tensor, "1 future *rest"]
+    """May be shorter than what is forecast, or empty."""
+    wave: Float[np.ndarray, " sample"]
+    """The sound of both."""
+    moment: int
+    """Samples of the wave before the moment."""
+    actions: Float[Tensor, "1 token action"] | None = None
+    """Of past and future, the last one repeated; None where they are unknown."""
+
+
+@dataclass(frozen=True)
+class Future:
+    """One sample of what may come."""
+
+    tokens: Float[np.ndarray, "token number"]
+    """Decoded, in the unit of the front end."""
+    real: Float[np.ndarray, "token number"]
+    """The nearest real tokens."""
+    log_probability: Float[np.ndarray, " token"]
+    """Of each state given those before it, in nats."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The sound of a future."""
+
+    decoded: Float[np.ndarray, " time"]
+    """Of the decoded tokens, the phase by Griffin and Lim's algorithm."""
+    real: Float[np.ndarray, " time"]
+    """Of the nearest real tokens, cross-faded."""
+    completed: Float[np.ndarray, " all"]
+    """The past, and the real tokens after it."""
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """How near the samples come to what really followed, up to a horizon."""
+
+    seconds: float
+    samples: Float[np.ndarray, " sample"]
+    """Distance of each sample, of its nearest real tokens."""
+    decoded: Float[np.ndarray, " sample"]
+    """Distance of each sample as decoded."""
+    persistence: float
+    """Distance of the last token of the past, repeated."""
+    copy: float
+    """Distance of the true future, followed and decoded: no forecast can be expected to come nearer."""
+    coverage: float | None
+    """Probability that none of as many real stretches of training sound comes as near as the nearest sample; None
+    beyond the length of a training piece."""
+    nearer: float
+    """Share of the samples that come nearer than persistence."""
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Futures of one sound."""
+
+    sound: Sound
+    rate: int
+    token_seconds: float
+    unit: str
+    futures: tuple[Future, ...]
+    past_tokens: Float[np.ndarray, "past number"]
+    true_tokens: Float[np.ndarray, "true number"]
+    """Of what really followed, as far as there is any."""
+    nearness: tuple[Nearness, ...]
+    made: Float[Tensor, "sample token width"]
+    """The decoded tokens as the front end has them."""
+    actions: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class Foreteller:
+    """The forecaster of a run, with all that it needs."""
+
+    folder: Path
+    model: str
+    signal: Signal
+    coder: Coder
+    learner: Forecaster
+    front: LogMelTokens | CodeTokens
+    real: RealTokens
+    voice: Voice | None
+    """What makes sound of tokens that are codes of another run."""
+    data: Data | None = None
+    """The clips that the run was trained on, where they were asked for."""
+
+    @property
+    def rate(self) -> int:
+        return self.coder.rate
+
+    @property
+    def token_seconds(self) -> float:
+        return 1 / self.learner.code_rate
+
+    # What is heard.
+
+    def file(self, path: Path, at: float | None, seconds: float) -> Sound:
+        """A file around a moment, by default its end."""
+        start, samples, kept = 0, 0, []
+        first = None if at is None else max(0, round((at - PAST) * self.rate))
+        last = None if at is None else round((at + seconds) * self.rate)
+        held = 0
+        for block in self.coder.blocks(path):
+            begin, samples = samples, samples + len(block)
+            low = 0 if first is None else max(0, first - begin)
+            high = len(block) if last is None else max(0, last - begin)
+            kept.append(block[low:high])
+            held += len(kept[-1])
+            while at is None and held - len(kept[0]) > PAST * self.rate:
+                held -= len(kept[0])
+                start += len(kept.pop(0))
+        duration = samples / self.rate
+        at = duration if at is None else at
+        if not 0 < at <= duration + 1e-9:
+            raise ValueError(f"--at {at:g}: '{path}' lasts {duration:.3f} s; give a time within it")
+        start = start if first is None else min(first, samples)
+        return self.sound(np.concatenate(kept), round(at * self.rate) - start, at, seconds, str(path))
+
+    def sound(self, wave: Float[np.ndarray, " time"], moment: int, at: float, seconds: float, name: str) -> Sound:
+        """Sound at the rate of the model around its sample `moment`, whose time is `at`."""
+        self.check_seconds(seconds)
+        given = torch.from_numpy(np.ascontiguousarray(wave, np.float32))
+        if self.coder.below is None:
+            step = self.front.shortest
+            tokens = moment // step
+            begin = moment - tokens * step
+            coming = min(self.frames(seconds), (len(given) - moment) // step)
+            self.check_past(tokens, moment, at, name)
+            past, future = given[begin:moment], given[moment : moment + coming * step]
+            return Sound(
+                name, at, past[None], future[None], given[begin : moment + coming * step].numpy(), moment - begin
+            )
+        below = self.coder.below
+        tokens = below.rows(moment) if moment else 0
+        self.check_past(tokens, moment, at, name)
+        # What lies after the moment must not reach the codes before it.
+        past = torch.from_numpy(below.encode(given[:moment].numpy(), self.rate))
+        whole = torch.from_numpy(below.encode(given.numpy(), self.rate))
+        future = whole[len(past) : len(past) + self.frames(seconds)]
+        return Sound(name, at, past[None], future[None], given.numpy(), moment)
+
+    def clip(self, number: int, at: float | None, seconds: float) -> Sound:
+        """A clip of the world that the run was trained on, whose actions are known."""
+        self.check_seconds(seconds)
+        assert self.data is not None, self.folder
+        if self.coder.below is not None:
+            raise ValueError(
+                f"'{self.folder}' was trained on codes, whose clips have no sound: give a file in place of a clip"
+            )
+        world, step = self.data.world, self.front.shortest
+        if not 0 <= number < len(world):
+            raise ValueError(f"clip {number}: world '{world.name}' has clips 0 to {len(world) - 1}")
+        index = torch.tensor([number])
+        [part] = [part for part, rows in self.data.split.items() if number in rows.tolist()] or ["no"]
+        length, name = int(world.lengths(index)), f"{world.path(number)} ({part} split)"
+        moment = length if at is None else round(at * self.rate)
+        if not 0 < moment <= length:
+            raise ValueError(f"--at {at:g}: {name} lasts {length / self.rate:.3f} s; give a time within it")
+        tokens = min(moment, round(PAST * self.rate)) // step
+        self.check_past(tokens, moment, moment / self.rate, name)
+        begin, coming = moment - tokens * step, min(self.frames(seconds), (length - moment) // step)
+        count = (tokens + coming) * step
+        cut = crop(world.whole(index), torch.tensor([begin]), torch.tensor([count]), count, world.frames_of)
+        actions = self.actions_of(cut, tokens + coming, tokens + self.frames(seconds))
+        wave = cut.signal[0].float()
+        split = tokens * step
+        return Sound(
+            name, moment / self.rate, cut.signal[:, :split], cut.signal[:, split:], wave.numpy(), split, actions
+        )
+
+    def actions_of(self, batch: Batch, tokens: int, wanted: int) -> Tensor | None:
+        """Those of a clip; the last one goes on."""
+        if not self.learner.actions.width:
+            return None
+        own = self.learner.actions(batch, tokens)
+        return torch.cat([own, own[:, -1:].expand(-1, wanted - tokens, -1)], 1)
+
+    def frames(self, seconds: float) -> int:
+        return max(1, round(seconds * self.learner.code_rate))
+
+    def check_seconds(self, seconds: float) -> None:
+        if not 0 < seconds <= LONGEST:
+            raise ValueError(f"seconds={seconds:g}: give more than 0, and at most {LONGEST:g}")
+
+    def check_past(self, tokens: int, samples: int, at: float, name: str) -> None:
+        needed = max(1, self.learner.burn_in)
+        if tokens < needed:
+            raise ValueError(
+                f"'{name}' has {samples / self.rate:.3f} s before {at:g} s, {tokens} token(s), and the model "
+                f"needs {needed} (its burn-in), {needed * self.token_seconds:.3f} s: give a later --at, or longer "
+                "sound"
+            )
+
+    # What comes.
+
+    @torch.no_grad()
+    def forecast(
+        self, sound: Sound, seconds: float, samples: int = 8, seed: int = 0, actions: Sequence[Change] = ()
+    ) -> Forecasts:
+        """Futures of a sound, with actions changed where any are given."""
+        self.check_seconds(seconds)
+        if not 1 <= samples <= MOST_SAMPLES:
+            raise ValueError(f"samples={samples}: give 1 to {MOST_SAMPLES}")
+        frames = self.frames(seconds)
+        states, acted = self.followed(sound, frames, actions)
+        drawn = self.learner.go_on(states, frames, samples, torch.Generator().manual_seed(seed), actions=acted)
+        made = decoded(self.learner, self.real, drawn.codes.flatten(0, 1))
+        told, real = self.told(made), self.told(self.real.tokens[self.real.nearest(made)])
+        likely = drawn.log_probability.flatten(0, 1).double().numpy()
+        futures = tuple(Future(*each) for each in zip(told, real, likely, strict=True))
+        past = self.tokens(sound.past)
+        true = self.tokens(sound.future)[:, :frames]
+        return Forecasts(
+            sound, self.rate, self.token_seconds, self.front.unit, futures,
+            self.told(past)[0], self.told(true)[0],
+            tuple(self.nearness(sound, futures, past, true)), made, tuple(actions),
+        )  # fmt: skip
+
+    def followed(
+        self, sound: Sound, frames: int, changes: Sequence[Change] = ()
+    ) -> tuple[Float[Tensor, "1 token code"], Tensor | None]:
+        """The states of the past, and the actions of past and future."""
+        knows, count = self.learner.actions, int(self.learner.code_lengths(torch.tensor([sound.past.shape[1]])))
+        acted = sound.actions
+        if acted is not None:
+            acted = acted[:, : count + frames]
+        elif changes and knows.width:
+            acted = knows.assumed(count, frames)
+        if changes:
+            empty = knows.unknown(1, count + frames) if acted is None else acted
+            later = knows.steered(empty[:, count:], changes, self.real.taken)
+            acted = torch.cat([empty[:, :count], later], 1)
+        own = None if acted is None else acted[:, :count]
+        return self.learner.states(sound.past, actions=own), acted
+
+    def heard(self, made: Forecasts, count: int | None = None, seed: int = 0) -> list[Heard]:
+        """The sound of all futures, or of the first ones."""
+        tokens, sound, margin = made.made[:count], made.sound, self.real.margin
+        chosen, past = self.real.nearest(tokens), sound.wave[: sound.moment]
+        if self.voice is None:
+            each = [self.real.heard(one) for one in chosen]
+        else:
+            each = list(self.waves(self.real.tokens[chosen], seed))
+        return [
+            Heard(voiced, wave[margin : len(wave) - margin], joined(past, wave[: len(wave) - margin], margin))
+            for voiced, wave in zip(self.waves(tokens, seed), each, strict=True)
+        ]
+
+    def waves(self, tokens: Float[Tensor, "clip token number"], seed: int) -> Float[np.ndarray, "clip time"]:
+        """Sound of tokens."""
+        generator = torch.Generator().manual_seed(seed)
+        features = self.front.features_of(tokens)
+        if isinstance(self.front, CodeTokens):
+            assert self.voice is not None, self.folder
+            samples = round(tokens.shape[1] * self.token_seconds * self.rate)
+            return self.voice.sound(self.front.codes(features), samples, generator)
+        samples = tokens.shape[1] * self.front.shortest
+        return self.front.invert(features, samples, ROUNDS, generator).float().numpy()
+
+    def tokens(self, signal: Float[Tensor, "clip time *rest"]) -> Float[Tensor, "clip token number"]:
+        """Of sound, of which none may be left."""
+        if signal.shape[1] < self.front.shortest:
+            return torch.zeros(len(signal), 0, self.front.width)
+        return self.front.tokens(self.front(signal))
+
+    def told(self, tokens: Tensor) -> Float[np.ndarray, "clip token number"]:
+        return self.front.levels(tokens).double().numpy()
+
+    def field(self, levels: Float[np.ndarray, "token number"]) -> Float[np.ndarray, "row column"]:
+        """Tokens as they are drawn: rows over time."""
+        features = self.front.features_of(torch.from_numpy(levels)[None])
+        return features[0].flatten(0, -2).numpy() if features.ndim == 4 else features[0].T.numpy()
+
+    def nearness(
+        self,
+        sound: Sound,
+        futures: Sequence[Future],
+        past: Float[Tensor, "1 past number"],
+        true: Float[Tensor, "1 true number"],
+    ) -> Iterator[Nearness]:
+        count = true.shape[1]
+        if not count:
+            return
+        horizons = sorted({min(count, max(1, round(one / self.token_seconds))) for one in HORIZONS} | {count})
+        goal = self.told(true)[0]
+        still = self.told(past[:, -1:].expand(-1, count, -1))
+        whole = torch.cat([sound.past, sound.future], 1)
+        known = None if sound.actions is None else sound.actions[:, : past.shape[1] + count]
+        states = self.learner.states(whole, actions=known)[:, past.shape[1] : past.shape[1] + count]
+        copy = self.told(decoded(self.learner, self.real, states))
+        real, made = (
+            distances(np.stack([getattr(one, name)[:count] for one in futures]), goal, horizons)
+            for name in ("real", "tokens")
+        )
+        for at, horizon in enumerate(horizons):
+            resting = float(distances(still, goal, horizons)[0, at])
+            stretches = self.told(self.real.stretches(horizon))
+            others = distances(stretches, goal[:horizon], (horizon,))[:, 0]
+            covered = coverage(real[:, at], others) if len(others) else None
+            yield Nearness(
+                horizon * self.token_seconds, real[:, at], made[:, at], resting,
+                float(distances(copy, goal, horizons)[0, at]), covered, nearer(real[:, at], resting),
+            )  # fmt: skip
+
+    # Between two sounds.
+
+    @torch.no_grad()
+    def between(
+        self, one: Sound, other: Sound, seconds: float, steps: int, seed: int = 0
+    ) -> list[tuple[float, Float[np.ndarray, "token number"], Float[np.ndarray, " time"]]]:
+        """From one sound to another: their states mixed token by token up to the moment, and what comes after
+        these, drawn from the same noise. Weight of the other, decoded tokens and their sound of each step."""
+        frames = self.frames(seconds)
+        pasts = [self.learner.states(sound.past) for sound in (one, other)]
+        count = min(past.shape[1] for past in pasts)
+        first, last = (past[:, past.shape[1] - count :] for past in pasts)
+        made = []
+        for weight in np.linspace(0, 1, steps).tolist():
+            mixed = torch.lerp(first, last, weight)
+            drawn = self.learner.go_on(mixed, frames, 1, torch.Generator().manual_seed(seed))
+            shown = torch.cat([mixed[:, -min(count, frames) :], drawn.codes[0]], 1)
+            tokens = decoded(self.learner, self.real, shown)
+            made.append((weight, self.told(tokens)[0], self.waves(tokens, seed)[0]))
+        return made
+
+
+def open_foreteller(
+    folder: Path, remark: Remark = lambda _: None, progress: Progress = silent, world: bool = False
+) -> Foreteller:
+    """The forecaster of a run folder; with its `world`, if clips of that are to be forecast."""
+    plan, learner, signal = open_learner(folder, remark)
+    if not isinstance(learner, Forecaster) or not isinstance(learner, FeatureLearner):
+        raise ValueError(
+            f"'{folder}' holds a {plan.model}, which does not forecast: give the run of a world model, as of "
+            "`sonarium train dreaming`"
+        )
+    front = learner.front
+    assert isinstance(front, LogMelTokens | CodeTokens), type(front)
+    if isinstance(front, PictureFrontEnd) and not front.invertible:
+        raise ValueError(f"'{folder}' has tokens that cannot become sound: train with --token-frames 2 or more")
+    voice = None if plan.upstream is None else open_voice(plan.upstream, folder, remark=remark)
+    below = None if plan.upstream is None else load(plan.upstream.run)
+    kept = kept_at(RunFolder.read(folder))
+    opened = open_run(folder, progress, remark) if world or not kept.exists() else None
+    made = None if opened is None or kept.exists() else keep_real(opened, learner, kept, progress)
+    real = RealTokens.load(kept) if made is None else made
+    coder = Coder(learner, signal, below)
+    data = None if opened is None else opened.clips
+    return Foreteller(folder, plan.model, signal, coder, learner, front, real, voice, data)
+
+
+def foreteller(made: Built, learner: Learner, folder: Path) -> Foreteller | None:
+    """The same of a learner that was just trained; None where tokens cannot become sound, or no clip is long
+    enough."""
+    if (
+        made.plan.upstream is not None
+        or not isinstance(learner, Forecaster)
+        or not isinstance(learner, FeatureLearner)
+    ):
+        return None
+    front, signal = learner.front, made.data.world.signal
+    if not isinstance(front, LogMelTokens) or not front.invertible:
+        return None
+    learner.to("cpu")
+    real = keep_real(made, learner, kept_at(RunFolder.read(folder)))
+    return Foreteller(
+        folder, made.plan.model, signal, Coder(learner, signal), learner, front, real, None, made.clips
+    )
+
+
+def kept_at(run: RunFolder) -> Path:
+    """Where what was fitted for the newest checkpoint is kept."""
+    step = run.newest()
+    assert step is not None, run.folder
+    return run.folder / KEPT / f"{digest(run.weights(step))[:16]}.safetensors"
+
+
+def keep_real(built: Built, learner: Learner, kept: Path, progress: Progress = silent) -> RealTokens:
+    """Collect the real tokens of the training split, keep them, and remove those of other weights."""
+    assert isinstance(learner, Forecaster), type(learner)
+    train = built.data.training(built.plan.clips.clips)
+    real = collect(learner, built.data.world, train, built.plan.seed, progress)
+    real.save(kept)
+    for stale in kept.parent.glob("*.safetensors"):
+        if stale != kept:
+            stale.unlink()
+    return real

@@ -1,0 +1,116 @@
+"""How unexpected sound is, token by token, by the forecaster of a run, and where that begins.
+
+A token is unexpected above a threshold that a given share of the tokens of the training split lies below.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sonarium.measures.forecasts import exceedances
+from sonarium.models.contract import Forecaster, FrameEncoder
+from sonarium.runs.coder import Coder
+from sonarium.runs.forecast import Foreteller
+from sonarium.worlds.contract import Mark
+
+
+class Surprises(nn.Module, FrameEncoder):
+    """Measures of surprise as codes, so that sound of any length is measured as it is encoded."""
+
+    def __init__(self, learner: Forecaster, others: Float[Tensor, "other number"]):
+        super().__init__()
+        self.learner, self.others = learner, others
+        self.code_rate, self.code_first = learner.code_rate, learner.code_first
+
+    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        return self.learner.code_lengths(lengths)
+
+    def encode(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        lengths: Int[Tensor, " clip"] | None = None,
+        *,
+        power: Float[Tensor, " clip"] | None = None,
+    ) -> Float[Tensor, "clip frame measure"]:
+        assert lengths is None, lengths
+        return torch.stack([*self.learner.surprise(signal, self.others).values()], -1)
+
+
+@dataclass(frozen=True)
+class Track:
+    """The surprise of one sound."""
+
+    seconds: float
+    """Of a token."""
+    values: Mapping[str, Float[np.ndarray, " token"]]
+    """In nats, by measure; NaN during the burn-in."""
+    threshold: float
+    onsets: tuple[Mark, ...]
+    """Stretches above the threshold, with their largest value."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Measures how unexpected sound is."""
+
+    foreteller: Foreteller
+    by: str
+    """The measure that decides."""
+    above: float
+    """Share of the tokens of the training split that are no more surprising than the threshold."""
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        return tuple(self.foreteller.real.usual)
+
+    @cached_property
+    def coder(self) -> Coder:
+        told, own = self.foreteller, self.foreteller.coder
+        return Coder(Surprises(told.learner, told.real.others), told.signal, own.below)
+
+    @cached_property
+    def threshold(self) -> float:
+        return float(np.quantile(self.foreteller.real.usual[self.by].double().numpy(), self.above))
+
+    def file(self, path: Path) -> Track:
+        samples, power = self.coder.measure(path)
+        needed = max(1, self.foreteller.learner.burn_in) + 1
+        if (rows := self.coder.rows(samples)) < needed:
+            raise ValueError(
+                f"'{path}' has {rows} token(s), and {needed} are needed, one after the burn-in of the model: "
+                f"{needed / self.coder.code_rate:.3f} s; leave it out"
+            )
+        return self.track(np.concatenate(list(self.coder.encode_file(path, samples, power))))
+
+    def wave(self, wave: Float[np.ndarray, " time"], rate: float) -> Track:
+        """Of a waveform at any rate."""
+        return self.track(self.coder.encode(wave, rate))
+
+    def track(self, rows: Float[np.ndarray, "token measure"]) -> Track:
+        rows = rows.astype(np.float64)
+        rows[: self.foreteller.learner.burn_in] = np.nan
+        values = dict(zip(self.measures, rows.T, strict=True))
+        seconds, own = 1 / self.coder.code_rate, values[self.by]
+        marks = tuple(
+            (first * seconds, (last + 1) * seconds, f"{self.by} {own[first : last + 1].max():.1f}")
+            for first, last in exceedances(own, self.threshold)
+        )
+        return Track(seconds, values, self.threshold, marks)
+
+
+def listener(foreteller: Foreteller, by: str = "kl", above: float = 0.99) -> Listener:
+    """What measures surprise, by one of the measures of the model."""
+    known = tuple(foreteller.real.usual)
+    if by not in known:
+        raise ValueError(
+            f"by={by}: the model of '{foreteller.folder}' has {' and '.join(known)}; give one of these"
+        )
+    if not 0 < above < 1:
+        raise ValueError(f"above={above}: give a share between 0 and 1, such as .99")
+    return Listener(foreteller, by, above)

@@ -1,0 +1,140 @@
+"""Forecasts of held-out sound and their baselines, on sequences whose law is planted."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from contracts.small import data_for, learner_of
+from stub_engine import StubEngine
+
+from sonarium.evaluation import forecasting as own
+from sonarium.evaluation.forecasting import Moments, Pieces, Rivals, everywhere, forecasting, moments, truth
+from sonarium.measures.splits import Split
+from sonarium.training.clips import Clips, ClipsConfig
+
+
+def turning(pieces: int, tokens: int, seed: int, noise: float = 0.0) -> Pieces:
+    """Two numbers that turn by 0.5 a token, from any phase; with noise."""
+    random = torch.Generator().manual_seed(seed)
+    phase = 6.3 * torch.rand(pieces, 1, generator=random) + 0.5 * torch.arange(tokens)
+    rows = torch.stack([phase.cos(), phase.sin()], -1)
+    rows = rows + noise * torch.randn(rows.shape, generator=random)
+    counts = torch.full((pieces,), tokens)
+    return Pieces(rows[..., 0], rows, counts, torch.arange(pieces) % 3, torch.zeros(pieces, tokens, 0))
+
+
+def test_moments_leave_room_for_the_past_and_the_furthest_horizon():
+    some = turning(3, 12, 0)
+    some = Pieces(some.signal, some.tokens, torch.tensor([12, 6, 4]), some.group, some.actions)
+    found = moments(some, 2, 4)
+    assert list(zip(found.piece.tolist(), found.token.tolist(), strict=True)) == [
+        (0, 2), (0, 4), (0, 6), (0, 7), (1, 1),
+    ]  # fmt: skip
+    assert int(found.token.min()) >= 1 and bool((found.token + 4 < some.counts[found.piece]).all())
+    every = everywhere(some, 4)
+    assert len(every.token) == 8 + 2 and bool((every.token + 4 < some.counts[every.piece]).all())
+
+
+def test_linear_ar_finds_a_linear_law_and_persistence_repeats():
+    fitted, test = turning(40, 12, 0), turning(6, 12, 1)
+    where, ahead = moments(test, 1, 4), (1, 4)
+    made = own.linear(fitted, ahead)(test, where, ahead)
+    torch.testing.assert_close(made, truth(test, where, ahead), atol=0.02, rtol=0)
+    still = own.persistence(test, where, ahead)
+    assert torch.equal(still[:, 0], test.tokens[where.piece, where.token]) and torch.equal(
+        still[:, 0], still[:, 1]
+    )
+
+
+def test_the_gru_learns_what_comes_next(monkeypatch):
+    for name, value in (("UNITS", 24), ("STEPS", 150), ("RATE", 1e-2)):
+        monkeypatch.setattr(own, name, value)
+    fitted, test = turning(40, 12, 0, 0.05), turning(6, 12, 1, 0.05)
+    where, ahead = moments(test, 4, 3), (1, 3)
+    where = Moments(where.piece, where.token)
+    errors = {
+        name: (predict(test, where, ahead) - truth(test, where, ahead)).square().mean((0, 2))
+        for name, predict in (("gru", own.recurrent(fitted)), ("still", own.persistence))
+    }
+    assert bool((errors["gru"] < 0.3 * errors["still"]).all()), errors
+
+
+def test_the_true_token_competes_with_the_right_ones():
+    test = turning(9, 12, 2)
+    where, ahead = moments(test, 1, 5), (2, 5)
+    rivals = Rivals.of(test, where, ahead)
+    for query in (0, 7):
+        piece, token = int(where.piece[query]), int(where.token[query])
+        for at, horizon in enumerate(ahead):
+            near = [token + horizon + step for step in (-3, -2, -1, 1, 2, 3)]
+            expected = test.tokens[piece, [one for one in near if 0 <= one < 12]].double().numpy()
+            got = rivals.others["near"][query, at]
+            np.testing.assert_array_equal(got[: len(expected)], expected)
+            assert np.isnan(got[len(expected) :]).all()
+            same = [one for one in range(9) if one != piece and one % 3 == piece % 3]
+            alike = {tuple(row) for row in test.tokens[same].flatten(0, 1).double().tolist()}
+            assert {tuple(row) for row in rivals.others["group"][query, at]} <= alike
+            own_rows = {tuple(row) for row in test.tokens[piece].double().tolist()}
+            assert not own_rows & {tuple(row) for row in rivals.others["all"][query, at]}
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    world = data_for("wave", tmp_path_factory.mktemp("forecasting"))
+    split = Split(torch.arange(30), torch.arange(30, 33), torch.arange(33, 54))
+    learner: Any = learner_of("dreaming", "wave", world.signal).eval()
+    learner.prepare(Clips(world, split.train, ClipsConfig(batch_size=8), 0), StubEngine(0))
+    untrained: Any = learner_of("dreaming", "wave", world.signal, seed=9).eval()
+    untrained.front.load_state_dict(learner.front.state_dict())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own, "UNITS", 8)
+        patch.setattr(own, "STEPS", 3)
+        return learner, world, split, forecasting(learner, untrained, world, split)
+
+
+def test_every_score_stands_beside_its_baselines(scored):
+    _, _, _, found = scored
+    names = ("96 ms", "192 ms")
+    assert {key.partition("/")[2] for key in found["scores"] if key.startswith("forecast-")} == set(names)
+    beside = ("persistence", "linear_ar", "gru_ar", "shuffled_past", "random")
+    for kind in ("near", "group", "all", "likelihood", "distance"):
+        for name in names:
+            key = f"forecast-{kind}/{name}"
+            assert all(np.isfinite(found[who][key]) for who in ("scores", *beside))
+            assert (key in found["chance"]) == (kind in ("near", "group", "all"))
+        assert found["curves"][f"horizons/{kind}"].keys() >= {"scores", *beside}
+    assert 0 <= found["scores"]["state/share of dead classes"] < 1
+    assert 1 <= found["scores"]["state/perplexity of a variable"] <= 3
+
+
+def test_a_prediction_of_the_truth_is_always_retrieved(scored):
+    learner, world, split, _ = scored
+    test = own.pieces(learner, world, split.test, 20)
+    where, ahead = moments(test, 1, 6), (3, 6)
+    rivals = Rivals.of(test, where, ahead)
+    spread = np.full((2, test.tokens.shape[2]), 0.5)
+    best = rivals.scores(truth(test, where, ahead).double().numpy(), spread, learner, ahead)
+    assert all(value == 1 for key, value in best.items() if key.split("-")[1][:4] in ("near", "grou", "all/"))
+    assert all(value == 0 for key, value in best.items() if key.startswith("forecast-distance"))
+    # Persistence of a token three steps before the true one is itself one of its neighbours.
+    still = rivals.scores(own.persistence(test, where, ahead).double().numpy(), spread, learner, ahead)
+    assert still["forecast-near/96 ms"] == 0
+
+
+def test_the_shuffled_past_has_the_same_tokens_in_another_order(scored):
+    learner, world, split, _ = scored
+    test = own.pieces(learner, world, split.test, 4)
+    made = own.out_of_order(test, torch.arange(4), 6, 256, torch.Generator().manual_seed(0))
+    tokens = learner.front.tokens(learner.front(made))
+    for row in range(4):
+        one, other = (sorted(map(tuple, rows.tolist())) for rows in (tokens[row], test.tokens[row, :6]))
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert not torch.allclose(tokens, test.tokens[:, :6], atol=1e-3)
+
+
+def test_pieces_that_are_too_short_are_noted(scored, monkeypatch):
+    learner, world, split, _ = scored
+    monkeypatch.setattr(own, "HORIZONS", (9.0,))
+    found = forecasting(learner, None, world, split)
+    assert not found["scores"] and "shorter than the burn-in and 9000 ms" in found["notes"][0]
