@@ -107,10 +107,16 @@ def commands(words: Mapping[str, tuple[str, str, str]]) -> str:
 
 
 def draw(parts: Mapping[str, Kept]) -> bytes:
-    """Bars with 95 % intervals over seeds: digits and sounds, trained and untrained; lines for controls."""
-    figure = sheet(9.6, 3.3)
-    every = (("digits", DIGITS, SPEAKERS, "clips/digit"), ("ESC-10", SOUNDS, tuple(FOLDS), "clips/class"))
-    for axes, (title, named, tests, key) in zip(panels(figure, 1, 2)[0], every, strict=True):
+    """Bars with 95 % intervals over seeds of what was measured: digits and sounds, trained and untrained; lines for
+    controls."""
+    asked = (("digits", DIGITS, SPEAKERS, "clips/digit"), ("ESC-10", SOUNDS, tuple(FOLDS), "clips/class"))
+    every = [
+        (title, {name: label for name, label in named.items() if name in parts}, tests, key)
+        for title, named, tests, key in asked
+        if parts.keys() & named.keys()
+    ]
+    figure = sheet(4.8 * len(every), 3.3)
+    for axes, (title, named, tests, key) in zip(panels(figure, 1, len(every))[0], every, strict=True):
         for place, name in enumerate(named):
             kept, label = parts.get(name, {}), place == 0
             bar(axes, place - 0.2, 0.38, over_seeds(kept, tests, "CPC", key), LINES[0], "CPC" if label else None)
@@ -122,9 +128,7 @@ def draw(parts: Mapping[str, Kept]) -> bytes:
         names = [label.replace("`speech`: ", "").replace(", ", "\n") for label in named.values()]
         axes.set_xticks(range(len(named)), names, fontsize=7)
         tidy(axes, title, "", "% right", grid=True)
-        # Nothing to name before anything is measured.
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=7, frameon=False, loc="upper left", ncols=2, columnspacing=1, handlelength=1.4)
+        axes.legend(fontsize=7, frameon=False, loc="upper left", ncols=2, columnspacing=1, handlelength=1.4)
         axes.set_ylim(0, 118)
         axes.set_yticks(range(0, 101, 20))
     return png(figure)
@@ -157,5 +161,5 @@ def write(kept: dict, words: Mapping[str, tuple[str, str, str]]) -> None:
     insert("others", other_table(parts), "cpc.md")
     insert("commands", commands(words), "cpc.md")
     insert("took", took(kept), "cpc.md")
-    if parts:
+    if parts.keys() & (DIGITS.keys() | SOUNDS.keys()):
         (ROOT / "docs" / "figures" / "cpc.png").write_bytes(draw(parts))
