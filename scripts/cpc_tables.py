@@ -107,8 +107,8 @@ def commands(words: Mapping[str, tuple[str, str, str]]) -> str:
 
 
 def draw(parts: Mapping[str, Kept]) -> bytes:
-    """Bars with 95 % intervals over seeds of what was measured: digits and sounds, trained and untrained; lines for
-    controls."""
+    """Bars with 95 % intervals over seeds of what was measured: digits and sounds, trained and untrained; lines
+    for controls."""
     asked = (("digits", DIGITS, SPEAKERS, "clips/digit"), ("ESC-10", SOUNDS, tuple(FOLDS), "clips/class"))
     every = [
         (title, {name: label for name, label in named.items() if name in parts}, tests, key)
