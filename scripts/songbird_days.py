@@ -12,6 +12,7 @@ and results are in the folder of --runs. One thread.
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import rankdata
-from songbird_gan import BATCH, NGF, NORMALISATION, RATE, snippets
+from songbird_gan import BATCH, NGF, NORMALISATION, RATE, principal, snippets
 from tones_results import ROOT, insert, table
 from torch import Tensor
 
@@ -62,23 +63,22 @@ def measured(folder: Path, bird: int) -> dict[str, Any]:
     world, learner = opened.data.world, opened.learner
     assert isinstance(world, Aviary) and isinstance(learner, MRGAN)
     known = snippets(opened, opened.data.split.train, STRIDE).flatten(1).double()
-    mean = known.mean(0)
-    vectors = torch.linalg.eigh((known - mean).T @ (known - mean))[1][:, -learner.config.latent :]
+    through = principal(known, learner.config.latent)
     found = {}
     for place, day in enumerate(world.days):
         own = [clip for clip in opened.data.split.test.tolist() if world.positions(clip)[1] == place]
-        each = [errors(opened, learner, clip, mean, vectors) for clip in own]
+        each = [errors(opened, learner, clip, through) for clip in own]
         found[day] = {key: float(np.mean([one[key] for one in each])) for key in each[0]} | {"songs": len(own)}
     return found
 
 
 @torch.no_grad()
-def errors(opened: Opened, learner: MRGAN, clip: int, mean: Tensor, vectors: Tensor) -> dict[str, float]:
+def errors(opened: Opened, learner: MRGAN, clip: int, through: Callable[[Tensor], Tensor]) -> dict[str, float]:
     """Of one held-out song."""
     real = snippets(opened, torch.tensor([clip]), learner.config.frames)
     flat = real.flatten(1).double()
     made = {"autoencoder": learner.generator(learner.encoder(real)).flatten(1).double()}
-    made["PCA"] = (flat - mean) @ vectors @ vectors.T + mean
+    made["PCA"] = through(flat)
     found = {}
     for name, other in made.items():
         apart = other - flat

@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,15 @@ def apart(made: Tensor, real: Tensor) -> dict[str, float]:
     return {"l1": float((made - real).abs().mean()), "mse": float((made - real).square().mean())}
 
 
+def principal(
+    known: Float[Tensor, "snippet number"], count: int
+) -> Callable[[Float[Tensor, "some number"]], Float[Tensor, "some number"]]:
+    """What so many principal components of these keep of others."""
+    mean = known.mean(0)
+    vectors = torch.linalg.eigh((known - mean).T @ (known - mean))[1][:, -count:]
+    return lambda real: (real - mean) @ vectors @ vectors.T + mean
+
+
 @torch.no_grad()
 def principal_components(opened: Opened) -> dict[str, float]:
     """Of the training songs, as many as the GAN has codes; negative magnitudes are raised to none."""
@@ -113,9 +123,7 @@ def principal_components(opened: Opened) -> dict[str, float]:
     assert isinstance(learner, MRGAN)
     known = snippets(opened, opened.data.split.train, PCA_STRIDE).flatten(1).double()
     real = snippets(opened, opened.data.split.test, learner.config.frames).flatten(1).double()
-    mean = known.mean(0)
-    vectors = torch.linalg.eigh((known - mean).T @ (known - mean))[1][:, -learner.config.latent :]
-    made = (real - mean) @ vectors @ vectors.T + mean
+    made = principal(known, learner.config.latent)(real)
     return apart(made, real) | {f"clamped_{name}": one for name, one in apart(made.clamp(min=0), real).items()}
 
 

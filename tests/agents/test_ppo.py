@@ -13,7 +13,7 @@ from stub_engine import StubEngine
 
 from sonarium.agents.contract import alone, stacked
 from sonarium.agents.evaluate import by_mode, play
-from sonarium.agents.networks import Gaussian, Recall, Standard, policy_of
+from sonarium.agents.networks import EpisodeGRU, Gaussian, RunningMeanStd, policy_of
 from sonarium.agents.ppo import PPO, PPOConfig, Tally, policy_loss, standardised
 from sonarium.agents.presets import PPO_ENTRY
 from sonarium.agents.rollout import RolloutConfig, Rollouts, make
@@ -122,14 +122,14 @@ def test_policies_are_those_of_torch():
     rows = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
     several = policy_of(spaces.MultiDiscrete([2, 3], start=[1, 0]), 1.0)
     drawn = torch.tensor([[0, 2], [1, 1], [0, 0], [1, 2], [0, 1], [1, 0]])
-    logs, entropy = several.told(rows, drawn)
+    logs, entropy = several.evaluate(rows, drawn)
     two, three = (torch.distributions.Categorical(logits=part) for part in rows.split([2, 3], 1))
     torch.testing.assert_close(logs, two.log_prob(drawn[:, 0]) + three.log_prob(drawn[:, 1]))
     torch.testing.assert_close(entropy, two.entropy() + three.entropy())
     assert several.action(drawn)[:, 0].tolist() == [1, 2, 1, 2, 1, 2]
     normal = Gaussian(spaces.Box(-1, 1, (5,)), 0.7)
     peer = torch.distributions.Normal(torch.zeros(6, 5), 0.7)
-    logs, entropy = normal.told(torch.zeros(6, 5), rows)
+    logs, entropy = normal.evaluate(torch.zeros(6, 5), rows)
     torch.testing.assert_close(logs, peer.log_prob(rows).sum(1))
     torch.testing.assert_close(entropy, peer.entropy().sum(1))
     assert np.abs(normal.action(9 * rows)).max() == 1
@@ -146,18 +146,18 @@ def test_categories_are_drawn_by_their_probabilities():
 
 def test_the_recurrent_network_is_torchs_and_begins_anew():
     torch.manual_seed(0)
-    recall, peer = Recall(3, 4), torch.nn.GRU(3, 4)
-    peer.load_state_dict({f"{name}_l0": value for name, value in recall.cell.state_dict().items()})
+    gru, peer = EpisodeGRU(3, 4), torch.nn.GRU(3, 4)
+    peer.load_state_dict({f"{name}_l0": value for name, value in gru.cell.state_dict().items()})
     inputs, state, first = torch.randn(6, 2, 3), torch.randn(2, 4), torch.zeros(6, 2, dtype=torch.bool)
-    torch.testing.assert_close(recall(inputs, first, state), peer(inputs, state[None])[0])
+    torch.testing.assert_close(gru(inputs, first, state), peer(inputs, state[None])[0])
     first[2, 1] = True
-    found = recall(inputs, first, state)
+    found = gru(inputs, first, state)
     torch.testing.assert_close(found[2:, 1], peer(inputs[2:, 1:])[0][:, 0])
     torch.testing.assert_close(found[:, 0], peer(inputs, state[None])[0][:, 0])
 
 
 def test_running_statistics_are_those_of_all_rows():
-    standard, rows = Standard(2), np.random.default_rng(0).normal(3, 2, (60, 2))
+    standard, rows = RunningMeanStd(2), np.random.default_rng(0).normal(3, 2, (60, 2))
     for part in np.split(rows, [10, 11, 40]):
         standard.learn(torch.tensor(part))
     np.testing.assert_allclose(standard.mean, rows.mean(0))

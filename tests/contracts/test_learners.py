@@ -203,7 +203,7 @@ def test_codes_are_independent_of_batch_mates_and_padding(name, kind, data, tmp_
         torch.testing.assert_close(codes[row, :count], alone, rtol=1e-4, atol=1e-5)
 
 
-def test_a_decoder_makes_features_and_a_sampler_codes(name, kind, data, tmp_path):
+def test_a_decoder_makes_features_a_sampler_codes_and_a_forecaster_goes_on(name, kind, data, tmp_path):
     world = data(kind)
     learner = trained(name, world, tmp_path)
     batch = some(learner, world)
@@ -223,14 +223,11 @@ def test_a_decoder_makes_features_and_a_sampler_codes(name, kind, data, tmp_path
             assert drawn.shape[1:] == learner.encode(batch.signal).shape[1:]
         if isinstance(learner, Decoder):
             assert learner.decode(drawn).isfinite().all()
+    if isinstance(learner, Forecaster):
+        check_forecasts(learner, batch)
 
 
-def test_a_forecaster_goes_on_from_its_states(name, kind, data, tmp_path):
-    world = data(kind)
-    learner = trained(name, world, tmp_path)
-    if not isinstance(learner, Forecaster):
-        pytest.skip(f"{name} does not forecast")
-    batch = some(learner, world)
+def check_forecasts(learner: Forecaster, batch: Batch) -> None:
     states = learner.states(batch.signal)
     frames = int(learner.code_lengths(torch.tensor([batch.signal.shape[1]])))
     assert states.shape[:2] == (len(batch.index), frames)

@@ -17,8 +17,8 @@ from sonarium.commands.faults import UsageError
 from sonarium.evaluation import forecasting
 from sonarium.models.actions import change
 from sonarium.runs.build import open_run
-from sonarium.runs.forecast import open_foreteller
-from sonarium.runs.surprise import listener
+from sonarium.runs.forecast import open_forecaster
+from sonarium.runs.surprise import surprise_meter
 from sonarium.runs.train import dreams_of
 from sonarium.worlds.recordings.formats import read_audacity
 
@@ -126,12 +126,12 @@ def test_a_sound_is_forecast_decoded_and_as_real_tokens(folder, sound, tmp_path,
 
 def test_coverage_ends_with_the_pieces_of_the_training_split(folder, sound):
     """Pieces of 12 tokens have no stretch of 15 to compare with."""
-    told = open_foreteller(folder / "heard")
-    made = told.forecast(told.file(sound, 0.5, 0.5), 0.5, 2)
-    found = {round(one.seconds / told.token_seconds): one for one in made.nearness}
+    forecaster = open_forecaster(folder / "heard")
+    made = forecaster.forecast(forecaster.file(sound, 0.5, 0.5), 0.5, 2)
+    found = {round(one.seconds / forecaster.token_seconds): one for one in made.nearness}
     assert set(found) == {3, 6, 12, 15} and found[15].coverage is None and found[12].coverage is not None
     goal = made.true_tokens[:6]
-    others = told.front.levels(told.real.stretches(6)).double().numpy()
+    others = forecaster.front.levels(forecaster.real.stretches(6)).double().numpy()
     apart = np.sqrt(np.square(others - goal).mean((1, 2)))
     nearest = min(np.sqrt(np.square(one.real[:6] - goal).mean()) for one in made.futures)
     assert found[6].samples.min() == pytest.approx(nearest)
@@ -140,7 +140,7 @@ def test_coverage_ends_with_the_pieces_of_the_training_split(folder, sound):
 
 def test_a_cut_word_is_completed_without_what_the_run_was_trained_on(folder, tmp_path, capsys, monkeypatch):
     """What was fitted once is kept in the run; at the end of a file there is no truth to compare with."""
-    open_foreteller(folder / "heard")
+    open_forecaster(folder / "heard")
     kept = list((folder / "heard" / "forecast").iterdir())
     assert len(kept) == 1 and kept[0].suffix == ".safetensors"
     monkeypatch.setattr("sonarium.runs.forecast.open_run", None)
@@ -169,16 +169,16 @@ def test_actions_of_a_clip_are_known_and_steer(folder, tmp_path, capsys):
         {"name": "word", "value": "gi", "relative": False}, {"name": "elapsed", "value": "-0.1", "relative": True},
     ]  # fmt: skip
     learner: Any = open_run(folder / "heard").learner
-    told = open_foreteller(folder / "heard", world=True)
-    clip = told.clip(4, 0.2, 0.1)
-    assert told.data is not None and clip.actions is not None
-    whole = told.data.world.whole(torch.tensor([4]))
+    forecaster = open_forecaster(folder / "heard", world=True)
+    clip = forecaster.clip(4, 0.2, 0.1)
+    assert forecaster.data is not None and clip.actions is not None
+    whole = forecaster.data.world.whole(torch.tensor([4]))
     expected = learner.actions(whole, 9)
     # The past begins where whole tokens do.
     assert clip.past.shape == (1, 6 * 256) and clip.moment == 6 * 256
     torch.testing.assert_close(clip.actions[:, :9], expected, rtol=1e-6, atol=1e-6)
     plain, same, other = (
-        told.forecast(clip, 0.1, 1, 0, list(map(change, asked))).futures[0].tokens
+        forecaster.forecast(clip, 0.1, 1, 0, list(map(change, asked))).futures[0].tokens
         for asked in ([], ["elapsed=+0"], ["word=gi", "elapsed=-0.1"])
     )
     np.testing.assert_array_equal(plain, same)
@@ -215,14 +215,14 @@ def test_actions_that_are_all_alike_can_be_shuffled(folder):
 
 
 def test_one_sound_becomes_another(folder, sound, tmp_path, capsys):
-    told = open_foreteller(folder / "heard")
+    forecaster = open_forecaster(folder / "heard")
     word = folder / "speech" / "de" / "bob_1.wav"
-    one, other = (told.file(path, 0.3, 0.2) for path in (sound, word))
-    steps = told.between(one, other, 0.2, 3, seed=2)
+    one, other = (forecaster.file(path, 0.3, 0.2) for path in (sound, word))
+    steps = forecaster.between(one, other, 0.2, 3, seed=2)
     assert [weight for weight, *_ in steps] == [0, 0.5, 1]
     # The ends are the sounds themselves, with a forecast of each.
     for (_, tokens, wave), end in ((steps[0], one), (steps[-1], other)):
-        future = told.forecast(end, 0.2, 1, seed=2).futures[0]
+        future = forecaster.forecast(end, 0.2, 1, seed=2).futures[0]
         np.testing.assert_allclose(tokens[-6:], future.tokens, atol=1e-4)
         assert len(tokens) == 12 and len(wave) == 12 * 256
     found = said(
@@ -240,8 +240,8 @@ def test_surprise_is_written_token_by_token(folder, sound, tmp_path, capsys):
     (tmp_path / "more" / "other.wav").write_bytes((folder / "speech" / "ba" / "ann_0.wav").read_bytes())
     found = said(capsys, *words, "--out", tmp_path / "out")
     assert [one["name"] for one in found["files"]] == ["other-1", "other-2"] and found["files"][0]["tokens"] == 31
-    own = listener(open_foreteller(folder / "heard"), above=0.8)
-    usual = own.foreteller.real.usual["kl"].double().numpy()
+    own = surprise_meter(open_forecaster(folder / "heard"), above=0.8)
+    usual = own.forecaster.real.usual["kl"].double().numpy()
     assert found["threshold"] == own.threshold and np.mean(usual <= own.threshold) == pytest.approx(0.8, abs=0.02)
     for one in found["files"]:
         track = own.file(tmp_path / one["path"])
@@ -257,7 +257,7 @@ def test_surprise_is_written_token_by_token(folder, sound, tmp_path, capsys):
 
 def test_surprise_of_a_long_sound_is_that_of_its_parts(folder, monkeypatch):
     """Windows begin early enough to have the state that the whole would have."""
-    own = listener(open_foreteller(folder / "heard"))
+    own = surprise_meter(open_forecaster(folder / "heard"))
     wave = np.random.default_rng(3).standard_normal(24000).astype(np.float32) * 0.1
     whole = own.wave(wave, 8000)
     monkeypatch.setattr("sonarium.models.framing.WINDOW", 0.5)

@@ -28,7 +28,7 @@ LARGEST = 10.0
 """Standardised numbers are clipped to ± this."""
 
 
-class Standard(nn.Module):
+class RunningMeanStd(nn.Module):
     """Numbers of mean 0 and standard deviation 1 over all that was seen (Chan, Golub and LeVeque 1983)."""
 
     mean: Tensor
@@ -78,7 +78,7 @@ class Numbers(Perceived):
     def __init__(self, space: spaces.Box | spaces.MultiBinary, standardise: bool):
         super().__init__()
         self.width = int(np.prod(space.shape))
-        self.standard = Standard(self.width) if standardise and isinstance(space, spaces.Box) else None
+        self.standard = RunningMeanStd(self.width) if standardise and isinstance(space, spaces.Box) else None
 
     def forward(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row number"]:
         rows = rows.reshape(len(rows), self.width)
@@ -218,7 +218,7 @@ class Policy(nn.Module, ABC):
     def action(self, drawn: Shaped[Tensor, "row part"]) -> Shaped[np.ndarray, "row *action"]: ...
 
     @abstractmethod
-    def told(
+    def evaluate(
         self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
     ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
         """The log-probability of what was drawn, and the entropy."""
@@ -255,7 +255,7 @@ class Categoricals(Policy):
         rows = drawn.cpu().numpy().reshape(len(drawn), *self.start.shape) + self.start
         return rows.astype(self.space.dtype)
 
-    def told(
+    def evaluate(
         self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
     ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
         found = []
@@ -294,7 +294,7 @@ class Gaussian(Policy):
         rows = drawn.cpu().numpy().reshape(len(drawn), *self.space.shape)
         return np.clip(rows, self.space.low, self.space.high).astype(self.space.dtype)
 
-    def told(
+    def evaluate(
         self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
     ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
         apart = (drawn - outputs) / self.log_deviation.exp()
@@ -322,7 +322,7 @@ def orthogonal(layer: nn.Linear, gain: float) -> None:
     nn.init.zeros_(layer.bias)
 
 
-class Recall(nn.Module):
+class EpisodeGRU(nn.Module):
     """A GRU through steps of several sequences side by side, whose state begins anew with each episode."""
 
     def __init__(self, given: int, units: int):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.agents.contract import Agent, Info, Stochastic
-from sonarium.agents.networks import Observer, Recall, Standard, orthogonal, policy_of
+from sonarium.agents.networks import EpisodeGRU, Observer, RunningMeanStd, orthogonal, policy_of
 from sonarium.agents.returns import advantages, bootstrapped, discounted, n_step_returns, values_after
 from sonarium.agents.rollout import Rollout
 from sonarium.config import Range, check_ranges
@@ -255,9 +255,9 @@ class PPO(Learner, Agent, Stochastic):
         self.observer = Observer(observed, config.units, config.normalise_observations, config.sound_rate)
         self.policy = policy_of(acted, config.deviation)
         given = self.observer.width
-        self.recall = Recall(given + self.policy.width + 1, config.memory) if config.memory else None
+        self.gru = EpisodeGRU(given + self.policy.width + 1, config.memory) if config.memory else None
         self.heads = Heads(config, config.memory or given, self.policy.outputs)
-        self.rewards = Standard(1) if config.normalise_rewards else None
+        self.rewards = RunningMeanStd(1) if config.normalise_rewards else None
         self.optimiser = config.optimiser.build(self.parameters(), fused=True)
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.tally = Tally()
@@ -273,7 +273,7 @@ class PPO(Learner, Agent, Stochastic):
         return next(self.heads.parameters()).device
 
     def initial(self, slots: int) -> Remembered | None:
-        if self.recall is None:
+        if self.gru is None:
             return None
         state = torch.zeros(slots, self.config.memory, device=self.device)
         return Remembered(state, state.new_zeros(slots, self.policy.width), state.new_zeros(slots))
@@ -288,12 +288,12 @@ class PPO(Learner, Agent, Stochastic):
         info: Info,
     ) -> tuple[Any, Shaped[np.ndarray, "slot *action"], dict[str, Any]]:
         known = self.observer(self.observer.rows(observation, self.device))
-        if self.recall is not None:
+        if self.gru is not None:
             begins = torch.from_numpy(first).to(self.device)
             inputs = torch.cat([known, previous_of(memory.action, memory.reward, begins)], 1)
-            known = self.recall(inputs[None], begins[None], memory.state)[0]
+            known = self.gru(inputs[None], begins[None], memory.state)[0]
         drawn = self.policy.draw(self.heads.outputs(known), None if self.greedy else generator)
-        if self.recall is not None:
+        if self.gru is not None:
             memory = Remembered(known, self.policy.encode(drawn), torch.zeros_like(memory.reward))
         return memory, self.policy.action(drawn), {"drawn": drawn.cpu().numpy()}
 
@@ -306,11 +306,11 @@ class PPO(Learner, Agent, Stochastic):
         return torch.from_numpy(rows).to(self.device, torch.float32)
 
     def update(self, data: Rollout, engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        config, tally = self.config, self.told(data)
+        config, tally = self.config, self.finished(data)
         acted = self.acted(data)
         with torch.no_grad():
             outputs, value, states = self.through(acted)
-            log_probability = self.policy.told(outputs, acted.drawn.flatten(0, 1))[0].view(data.reward.shape)
+            log_probability = self.policy.evaluate(outputs, acted.drawn.flatten(0, 1))[0].view(data.reward.shape)
         reward = self.scaled(data)
         estimates = self.estimated(data, acted, reward, log_probability, value.view(data.reward.shape), states)
         sequences, compared = self.cut(acted, estimates, states)
@@ -338,7 +338,7 @@ class PPO(Learner, Agent, Stochastic):
             means["value/explained"] = 1 - apart.var() / target.var()
         return means | tally
 
-    def told(self, data: Rollout) -> dict[str, Tensor]:
+    def finished(self, data: Rollout) -> dict[str, Tensor]:
         """Return and length of the episodes that ended, by the rewards as they are."""
         over = data.terminated | data.truncated
         acted = np.ones(over.shape) if data.acted is None else data.acted.astype(float)
@@ -367,7 +367,7 @@ class PPO(Learner, Agent, Stochastic):
         drawn = torch.from_numpy(data.extras["drawn"]).to(self.device)
         first = torch.from_numpy(data.first).to(self.device)
         weight = np.ones((steps, slots)) if data.acted is None else data.acted
-        if self.recall is None:
+        if self.gru is None:
             return Sequences(parts, drawn, first, self.tensor(weight))
         encoded = self.policy.encode(drawn.flatten(0, 1)).unflatten(0, (steps, slots))
         reward = self.tensor(data.reward * self.config.reward_scale)
@@ -383,11 +383,11 @@ class PPO(Learner, Agent, Stochastic):
     ) -> tuple[Float[Tensor, "row output"], Float[Tensor, " row"], Float[Tensor, "step sequence unit"] | None]:
         """Policy and value at each step, as rows, and the states of the GRU."""
         known = self.observer([part.flatten(0, 1) for part in sequences.parts])
-        if self.recall is None:
+        if self.gru is None:
             return *self.heads(known), None
         assert sequences.previous is not None and sequences.state is not None
         inputs = torch.cat([known.unflatten(0, sequences.first.shape), sequences.previous], 2)
-        states = self.recall(inputs, sequences.first, sequences.state)
+        states = self.gru(inputs, sequences.first, sequences.state)
         return *self.heads(states.flatten(0, 1)), states
 
     @torch.no_grad()
@@ -430,12 +430,12 @@ class PPO(Learner, Agent, Stochastic):
         chosen = torch.from_numpy(np.flatnonzero(asked)).to(self.device)
         parts = self.observer.rows(data.last, self.device)
         known = self.observer([part[chosen] for part in parts])
-        if self.recall is not None:
+        if self.gru is not None:
             assert states is not None
             drawn = acted.drawn.flatten(0, 1)[chosen]
             reward = self.tensor(data.reward[asked] * self.config.reward_scale)
             inputs = torch.cat([known, self.policy.encode(drawn), reward[:, None]], 1)
-            known = self.recall.cell(inputs, states.view(steps * slots, -1)[chosen])
+            known = self.gru.cell(inputs, states.view(steps * slots, -1)[chosen])
         return self.heads.values(known).double().cpu().numpy()
 
     def cut(
@@ -443,7 +443,7 @@ class PPO(Learner, Agent, Stochastic):
     ) -> tuple[Sequences, Estimates]:
         """What minibatches are made of: without memory single steps, those that were acted; with it, sequences of
         equal length, the last ones padded."""
-        if self.recall is None:
+        if self.gru is None:
             rows = acted.weight.flatten().nonzero()[:, 0]
             every = len(rows) == acted.weight.numel()
 
@@ -509,7 +509,7 @@ class PPO(Learner, Agent, Stochastic):
         """The loss of a minibatch, and its terms."""
         config = self.config
         outputs, value, _ = self.through(sequences)
-        log_probability, entropy = self.policy.told(outputs, sequences.drawn.flatten(0, 1))
+        log_probability, entropy = self.policy.evaluate(outputs, sequences.drawn.flatten(0, 1))
         weight = sequences.weight.flatten() / sequences.weight.sum().clamp(min=1)
         advantage = compared.advantage
         if config.normalise_advantages == "minibatch":

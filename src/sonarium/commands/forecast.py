@@ -29,7 +29,7 @@ from sonarium.commands.flags import parse
 from sonarium.config import Range
 
 if TYPE_CHECKING:
-    from sonarium.runs.forecast import Forecasts, Foreteller, Sound
+    from sonarium.runs.forecast import Forecasts, RunForecaster, Sound
 
 
 @dataclass(frozen=True)
@@ -73,60 +73,62 @@ def main(arguments: list[str]) -> None:
     # Models take long to import, which a person who asks for help should not wait for.
     from sonarium.commands.progress import bars, plainly
     from sonarium.models.actions import change
-    from sonarium.runs.forecast import open_foreteller
+    from sonarium.runs.forecast import open_forecaster
 
     try:
         changes = [change(one) for one in flags.action]
     except ValueError as error:
         raise UsageError(str(error)) from None
     with bars() as progress:
-        told = open_foreteller(flags.run, say, plainly(progress), world=flags.clip is not None)
-        sound = heard(told, flags)
-        made = told.forecast(sound, flags.seconds, flags.samples, flags.seed, changes)
-        other = None if flags.toward is None else told.file(flags.toward, flags.at, flags.seconds)
-    found = write(told, made, other, flags)
+        forecaster = open_forecaster(flags.run, say, plainly(progress), world=flags.clip is not None)
+        sound = heard(forecaster, flags)
+        made = forecaster.forecast(sound, flags.seconds, flags.samples, flags.seed, changes)
+        other = None if flags.toward is None else forecaster.file(flags.toward, flags.at, flags.seconds)
+    found = write(forecaster, made, other, flags)
     if flags.json:
         print(json.dumps(found))
     else:
         show(found, flags)
 
 
-def heard(told: "Foreteller", flags: ForecastFlags) -> "Sound":
+def heard(forecaster: "RunForecaster", flags: ForecastFlags) -> "Sound":
     if flags.file is not None:
-        return told.file(flags.file, flags.at, flags.seconds)
+        return forecaster.file(flags.file, flags.at, flags.seconds)
     assert flags.clip is not None, flags
-    return told.clip(flags.clip, flags.at, flags.seconds)
+    return forecaster.clip(flags.clip, flags.at, flags.seconds)
 
 
-def write(told: "Foreteller", made: "Forecasts", other: "Sound | None", flags: ForecastFlags) -> dict[str, Any]:
+def write(
+    forecaster: "RunForecaster", made: "Forecasts", other: "Sound | None", flags: ForecastFlags
+) -> dict[str, Any]:
     from sonarium.commands.sample import wav
     from sonarium.files import written_aside
     from sonarium.report.style import png
     from sonarium.runs.dreams import crossing, picture
 
-    found, sound = summary(told, made, flags), made.sound
+    found, sound = summary(forecaster, made, flags), made.sound
     with written_aside(flags.out) as aside:
         aside.mkdir()
         (aside / "past.wav").write_bytes(wav(sound.wave[: sound.moment], made.rate))
         if sound.moment < len(sound.wave):
             (aside / "truth.wav").write_bytes(wav(sound.wave[sound.moment :], made.rate))
-        for one, files in zip(told.heard(made, seed=flags.seed), found["samples"], strict=True):
+        for one, files in zip(forecaster.heard(made, seed=flags.seed), found["samples"], strict=True):
             for name, wave in (("decoded", one.decoded), ("tokens", one.real), ("completed", one.completed)):
                 (aside / files[name]).write_bytes(wav(wave.astype("float32"), made.rate))
-        (aside / "futures.png").write_bytes(png(picture(told, made)))
+        (aside / "futures.png").write_bytes(png(picture(forecaster, made)))
         if other is not None:
-            steps = told.between(sound, other, flags.seconds, flags.steps, flags.seed)
+            steps = forecaster.between(sound, other, flags.seconds, flags.steps, flags.seed)
             found["between"] = [
                 {"weight": weight, "file": f"between-{number}.wav"} for number, (weight, *_) in enumerate(steps, 1)
             ]
             for one, (_, _, wave) in zip(found["between"], steps, strict=True):
                 (aside / one["file"]).write_bytes(wav(wave, made.rate))
-            (aside / "between.png").write_bytes(png(crossing(told, steps, flags.seconds)))
+            (aside / "between.png").write_bytes(png(crossing(forecaster, steps, flags.seconds)))
         (aside / "forecast.json").write_text(json.dumps(found, indent=2) + "\n")
     return found
 
 
-def summary(told: "Foreteller", made: "Forecasts", flags: ForecastFlags) -> dict[str, Any]:
+def summary(forecaster: "RunForecaster", made: "Forecasts", flags: ForecastFlags) -> dict[str, Any]:
     samples = [
         {
             "log_probability": float(one.log_probability.sum()),
@@ -141,7 +143,7 @@ def summary(told: "Foreteller", made: "Forecasts", flags: ForecastFlags) -> dict
         {**asdict(one), "samples": one.samples.tolist(), "decoded": one.decoded.tolist()} for one in made.nearness
     ]
     return {
-        "run": str(flags.run), "model": told.model, "sound": made.sound.name, "at": made.sound.at,
+        "run": str(flags.run), "model": forecaster.model, "sound": made.sound.name, "at": made.sound.at,
         "seconds": len(made.futures[0].tokens) * made.token_seconds, "token_seconds": made.token_seconds,
         "rate": made.rate, "unit": made.unit, "seed": flags.seed, "actions": [asdict(one) for one in made.actions],
         "samples": samples, "nearness": nearness, "between": [],

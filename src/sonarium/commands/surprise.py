@@ -21,7 +21,7 @@ from sonarium.commands.flags import parse
 from sonarium.config import Range
 
 if TYPE_CHECKING:
-    from sonarium.runs.forecast import Foreteller
+    from sonarium.runs.forecast import RunForecaster
     from sonarium.runs.surprise import Track
 
 MOST_DRAWN = 30.0
@@ -53,29 +53,29 @@ def main(arguments: list[str]) -> None:
     # Models take long to import, which a person who asks for help should not wait for.
     from sonarium.commands.progress import bars, plainly
     from sonarium.files import written_aside
-    from sonarium.runs.forecast import open_foreteller
-    from sonarium.runs.surprise import listener
+    from sonarium.runs.forecast import open_forecaster
+    from sonarium.runs.surprise import surprise_meter
     from sonarium.worlds.recordings.listing import named, sounds_at
 
     files = [file for path in flags.files for file in sounds_at(path)]
     with written_aside(flags.out) as aside, bars() as progress:
         aside.mkdir()
-        own = listener(open_foreteller(flags.run, say, plainly(progress)), flags.by, flags.above)
-        told = []
+        own = surprise_meter(open_forecaster(flags.run, say, plainly(progress)), flags.by, flags.above)
+        summaries = []
         for done, (path, name) in enumerate(zip(files, named(files), strict=True), start=1):
             track = own.file(path)
-            write(own.foreteller, path, aside / name, track, flags.by)
-            told.append(summary(path, name, track))
+            write(own.forecaster, path, aside / name, track, flags.by)
+            summaries.append(summary(path, name, track))
             progress("listening", done, len(files), {})
     if flags.json:
         about = {"out": str(flags.out), "by": flags.by, "above": flags.above, "threshold": own.threshold}
-        print(json.dumps(about | {"files": told}))
+        print(json.dumps(about | {"files": summaries}))
         return
     tell(
         f"{flags.out}: {len(files)} file(s); unexpected is {flags.by} above {own.threshold:.3g} nats, which "
         f"{100 * flags.above:g} % of the tokens of the training split lie below"
     )
-    for one in told:
+    for one in summaries:
         tell(f"{one['path']}: {one['tokens']} tokens, {len(one['onsets'])} unexpected")
 
 
@@ -88,7 +88,7 @@ def summary(path: Path, name: str, track: "Track") -> dict[str, Any]:
     return {"path": str(path), "name": name, "tokens": tokens, "onsets": onsets, "means": means}
 
 
-def write(told: "Foreteller", path: Path, place: Path, track: "Track", by: str) -> None:
+def write(forecaster: "RunForecaster", path: Path, place: Path, track: "Track", by: str) -> None:
     """The table, the labels and the picture of one file; `place` is their name without an ending."""
     import csv
 
@@ -105,10 +105,10 @@ def write(told: "Foreteller", path: Path, place: Path, track: "Track", by: str) 
         for number, row in enumerate(rows.tolist()):
             ends = (number * track.seconds, (number + 1) * track.seconds)
             writer.writerow((*map(repr, ends), *("" if value != value else repr(value) for value in row)))
-    write_audacity(Path(f"{place}{AUDACITY}"), track.onsets, len(rows) * track.seconds, told.rate)
+    write_audacity(Path(f"{place}{AUDACITY}"), track.onsets, len(rows) * track.seconds, forecaster.rate)
     shown = min(len(rows), round(MOST_DRAWN / track.seconds))
-    sound = told.file(path, shown * track.seconds, track.seconds)
-    field = told.field(told.told(told.tokens(sound.past))[0][-shown:])
+    sound = forecaster.file(path, shown * track.seconds, track.seconds)
+    field = forecaster.field(forecaster.levels(forecaster.tokens(sound.past))[0][-shown:])
     tracks = {name: values[:shown] for name, values in track.values.items()}
     drawn = futures.surprise(field, shown * track.seconds, tracks, by, track.threshold, track.onsets)
     Path(f"{place}.png").write_bytes(png(drawn))

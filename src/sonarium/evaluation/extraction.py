@@ -6,6 +6,7 @@ at once goes through in windows.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from sonarium.features.classical import LogMel, LogMelConfig, Mfcc, MfccConfig
 from sonarium.measures.probes.frames import rows_of
 from sonarium.measures.probes.segments import Marks, frames_of_segments, labels_of_frames
 from sonarium.models.contract import Forecaster, FrameEncoder
-from sonarium.models.framing import AROUND, WINDOW, coded
+from sonarium.models.framing import AROUND, WINDOW, Derived, coded
 from sonarium.worlds.contract import Signal, World
 
 SAMPLES = 1 << 22
@@ -43,26 +44,6 @@ class Extractor:
 
 PART = "part_"
 """Before the name of a part of a forecaster's state, which is probed by itself."""
-
-
-class Part(FrameEncoder):
-    """One part of the states of a forecaster as codes."""
-
-    def __init__(self, learner: Forecaster, part: str):
-        self.learner, self.part = learner, part
-        self.code_rate, self.code_first = learner.code_rate, learner.code_first
-
-    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        return self.learner.code_lengths(lengths)
-
-    def encode(
-        self,
-        signal: Float[Tensor, "clip time *rest"],
-        lengths: Int[Tensor, " clip"] | None = None,
-        *,
-        power: Float[Tensor, " clip"] | None = None,
-    ) -> Float[Tensor, "clip frame code"]:
-        return self.learner.encode_part(signal, lengths, self.part)
 
 
 def extractors(
@@ -91,7 +72,9 @@ def extractors(
                 lengths, code_rate = features.code_lengths, features.code_rate
                 found[name].append(Extractor(features, lengths, code_rate, 0.0, where, setting))
     if parts and isinstance(learner, Forecaster):
-        found |= {f"{PART}{name}": [of_learner(Part(learner, name), signal, where)] for name in learner.part_names}
+        for name in learner.part_names:
+            part = Derived(learner, partial(learner.encode_part, part=name))
+            found[f"{PART}{name}"] = [of_learner(part, signal, where)]
     return found if untrained is None else found | {"random": [of_learner(untrained, signal, where)]}
 
 

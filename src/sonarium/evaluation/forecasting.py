@@ -19,11 +19,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from sonarium.evaluation.realtokens import STRENGTHS, regression
+from sonarium.evaluation.realtokens import WATCHED, counts_of, front_of, regression, ridge, use_of_classes
 from sonarium.evaluation.tasks import INDIVIDUALS
-from sonarium.features.tokens import Tokens
 from sonarium.measures.forecasts import chance_of, gaussian, retrieved
-from sonarium.measures.probes.classifiers import least_squares_path, scale_of
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FeatureLearner, Forecaster
 from sonarium.models.gru import Recurrent
@@ -34,8 +32,6 @@ HORIZONS = (0.1, 0.2, 0.4)
 """Seconds ahead."""
 TEST, TRAIN = 64, 128
 """Pieces that are scored, and that baselines and decoder are fitted on."""
-WATCHED = 4
-"""One of so many training pieces tells the spread of errors, and fits nothing."""
 MOMENTS = 4
 """Moments of a piece."""
 SAMPLES = 16
@@ -84,7 +80,6 @@ def forecasting(
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """`scores` of the learner, those of each control, `chance`, `curves` by horizon, and `notes`."""
-    assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
     train, test = (
         pieces(learner, world, index, most) for index, most in ((split.train, TRAIN), (split.test, TEST))
     )
@@ -93,8 +88,9 @@ def forecasting(
         shortest = 1000 * HORIZONS[0]
         note = f"forecasts are not scored: pieces are shorter than the burn-in and {shortest:.0f} ms"
         return {"scores": {}, "chance": {}, "curves": {}, "notes": [note]}
+    # Of these the spread of errors is known: nothing is fitted to them.
     watched = torch.arange(len(train.counts)) % WATCHED == WATCHED - 1
-    fitted, told = (train.rows(which) for which in (~watched, watched)) if watched.any() else (train, train)
+    fitted, calibration = (train.rows(which) for which in (~watched, watched)) if watched.any() else (train, train)
     every: dict[str, Callable[[], Predict]] = {
         "scores": lambda: of_states(learner, fitted),
         "persistence": lambda: persistence,
@@ -104,13 +100,13 @@ def forecasting(
     }
     if untrained is not None:
         every["random"] = lambda: of_states(untrained, fitted)
-    where, calibrating = (moments(some, learner.burn_in, ahead[-1]) for some in (test, told))
+    where, calibrating = (moments(some, learner.burn_in, ahead[-1]) for some in (test, calibration))
     rivals = Rivals.of(test, where, ahead)
     made: dict[str, Any] = {}
     for done, (name, make) in enumerate(every.items()):
         progress("forecasting", done, len(every))
         predict = make()
-        errors = predict(told, calibrating, ahead) - truth(told, calibrating, ahead)
+        errors = predict(calibration, calibrating, ahead) - truth(calibration, calibrating, ahead)
         spread = errors.double().std(0, correction=0).clamp(min=1e-2).numpy()
         made[name] = rivals.scores(predict(test, where, ahead).double().numpy(), spread, learner, ahead)
     progress("forecasting", len(every), len(every))
@@ -124,15 +120,13 @@ def forecasting(
 
 def pieces(learner: Forecaster, world: World, index: Int[Tensor, " clip"], most: int) -> Pieces:
     """Random pieces of clips, each clip as often as it is long."""
-    assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
+    assert isinstance(learner, FeatureLearner), type(learner)
     portions = world.portions(index[world.lengths(index) > 0])
     chosen = portions[torch.randperm(len(portions), generator=torch.Generator().manual_seed(SEED))][:most]
     batch: Batch = world.piece(chosen, SEED, 0)
-    tokens = learner.front.tokens(learner.features(batch))
-    lengths = torch.full((len(chosen),), batch.signal.shape[1]) if batch.lengths is None else batch.lengths
+    tokens = front_of(learner).tokens(learner.features(batch))
     actions = learner.actions(batch, tokens.shape[1])
-    counts, group = learner.code_lengths(lengths), individuals(world, chosen)
-    return Pieces(batch.signal, tokens, counts, group, actions)
+    return Pieces(batch.signal, tokens, counts_of(learner, batch), individuals(world, chosen), actions)
 
 
 def individuals(world: World, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
@@ -175,8 +169,7 @@ def persistence(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[T
 
 def of_states(learner: Forecaster, fitted: Pieces, shuffled: bool = False, acted: bool = False) -> Predict:
     """The mean of decoded futures; with the past in a random order, or with all actions known."""
-    assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
-    known, size = fitted.actions if acted else None, learner.front.shortest
+    known, size = fitted.actions if acted else None, front_of(learner).shortest
     inside = torch.arange(fitted.tokens.shape[1]) < fitted.counts[:, None]
     warm = inside & (torch.arange(inside.shape[1]) >= learner.burn_in)
     heard = learner.states(fitted.signal, actions=known)
@@ -217,17 +210,11 @@ def linear(fitted: Pieces, ahead: tuple[int, ...]) -> Predict:
     for horizon in ahead:
         where = everywhere(fitted, horizon)
         x, y = last(fitted, where), truth(fitted, where, (horizon,))[:, 0].double().numpy()
-        scale, chosen = scale_of(x), where.piece.numpy() % WATCHED == WATCHED - 1
-        chosen = chosen if chosen.any() and not chosen.all() else np.arange(len(x)) % 2 == 1
-        tried = least_squares_path(scale(x[~chosen]), y[~chosen], STRENGTHS)
-        errors = [np.square(y[chosen] - line(scale(x[chosen]))).mean() for line in tried]
-        best = int(np.argmin(errors))
-        [line] = least_squares_path(scale(x), y, STRENGTHS[best : best + 1])
-        lines.append((scale, line))
+        lines.append(ridge(x, y, where.piece.numpy())[0])
 
     def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[Tensor, "query horizon number"]:
         x = last(some, where)
-        return torch.stack([torch.from_numpy(line(scale(x))).to(some.tokens) for scale, line in lines], 1)
+        return torch.stack([torch.from_numpy(line(x)).to(some.tokens) for line in lines], 1)
 
     return predict
 
@@ -344,10 +331,9 @@ class Rivals:
         learner: Forecaster,
         ahead: tuple[int, ...],
     ) -> dict[str, float]:
-        assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
         scores: dict[str, dict[str, float]] = {}
         own = np.square((self.true - made) / spread).mean(-1)
-        levels = [learner.front.levels(torch.from_numpy(one)).numpy() for one in (made, self.true)]
+        levels = [front_of(learner).levels(torch.from_numpy(one)).numpy() for one in (made, self.true)]
         for kind, others in self.others.items():
             apart = np.square((others - made[:, :, None]) / spread[:, None]).mean(-1)
             for at, name in enumerate(named(learner, ahead)):
@@ -385,8 +371,8 @@ def states(learner: Forecaster, test: Pieces) -> dict[str, float]:
         "state/entropy of the prior in nats": -float(drawn.log_probability.double().mean()),
     }
     if learner.entries:
-        used = nn.functional.one_hot(learner.classes(heard)[inside], learner.entries).double().mean(0)
-        made["state/perplexity of a variable"] = float(torch.special.entr(used).sum(1).exp().mean())
+        used, perplexity = use_of_classes(learner, heard[inside])
+        made["state/perplexity of a variable"] = float(perplexity.mean())
         made["state/share of dead classes"] = float((used == 0).double().mean())
     return made
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sonarium.features.tokens import Tokens
 from sonarium.files import written_aside
-from sonarium.measures.probes.classifiers import least_squares_path, scale_of
+from sonarium.measures.probes.classifiers import Scores, least_squares_path, scale_of
 from sonarium.models.actions import Taken
 from sonarium.models.contract import Decoder, FeatureLearner, Forecaster
 from sonarium.models.objectives import mean_squares, most_likely
@@ -109,9 +109,9 @@ class RealTokens:
         held = {one.name: getattr(self, one.name) for one in fields(self)}
         arrays = {name: value.contiguous() for name, value in held.items() if isinstance(value, Tensor)}
         arrays |= {f"usual.{name}": value.contiguous() for name, value in self.usual.items()}
-        told = {"taken": [asdict(one) for one in self.taken], "margin": self.margin, "format": FORMAT}
+        about = {"taken": [asdict(one) for one in self.taken], "margin": self.margin, "format": FORMAT}
         with written_aside(path) as aside:
-            save_file(arrays, aside, {"about": json.dumps(told)})
+            save_file(arrays, aside, {"about": json.dumps(about)})
 
     @classmethod
     def load(cls, path: Path) -> "RealTokens":
@@ -147,8 +147,8 @@ def collect(
     learner: Forecaster, world: World, train: Int[Tensor, " clip"], seed: int, progress: Progress = lambda *_: None
 ) -> RealTokens:
     """Follow pieces of the training split, each from a random place, until there are enough tokens."""
-    assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
-    front, actions = learner.front, learner.actions
+    assert isinstance(learner, FeatureLearner), type(learner)
+    front, actions = front_of(learner), learner.actions
     found, batches, lengths = [], [], []
     for number, (batch, counts) in enumerate(pieces(learner, world, train, seed)):
         tokens = front.tokens(learner.features(batch))
@@ -197,11 +197,30 @@ def pieces(
         if total >= MOST:
             return
         batch = world.piece(index, seed, step)
-        lengths = torch.full((len(index),), batch.signal.shape[1]) if batch.lengths is None else batch.lengths
-        counts = learner.code_lengths(lengths)
+        counts = counts_of(learner, batch)
         if int(counts.max()) > 0:
             total += int(counts.sum())
             yield batch, counts
+
+
+def counts_of(learner: Forecaster, batch: Batch) -> Int[Tensor, " clip"]:
+    """The tokens of each clip."""
+    whole = torch.full((len(batch.index),), batch.signal.shape[1])
+    return learner.code_lengths(whole if batch.lengths is None else batch.lengths)
+
+
+def use_of_classes(
+    learner: Forecaster, states: Float[Tensor, "token code"]
+) -> tuple[Float[Tensor, "variable entry"], Float[Tensor, " variable"]]:
+    """How often each class of each variable occurs, and the perplexity of each variable."""
+    used = torch.nn.functional.one_hot(learner.classes(states[None])[0], learner.entries).double().mean(0)
+    return used, torch.special.entr(used).sum(1).exp()
+
+
+def front_of(learner: Forecaster) -> Tokens:
+    """What makes tokens of sound."""
+    assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
+    return learner.front
 
 
 def margin_of(front: Tokens, rate: int | None) -> int:
@@ -228,21 +247,28 @@ def regression(
     x = np.concatenate([one[warm].double().numpy() for one in states])
     y = np.concatenate([tokens[warm].double().numpy()] * len(states))
     number = np.concatenate([piece[warm].numpy()] * len(states))
-    scale = scale_of(x)
-    x = scale(x)
-    watched = number % WATCHED == WATCHED - 1
+    made, errors = ridge(x, y, number)
+    offset = made(np.zeros((1, x.shape[1])))[0]
+    weights = made(np.eye(x.shape[1])) - offset
+    return tuple(  # pyright: ignore[reportReturnType]
+        torch.from_numpy(one).to(tokens) for one in (weights, offset, errors.std(0).clip(1e-3))
+    )
+
+
+def ridge(
+    x: Float[np.ndarray, "token code"], y: Float[np.ndarray, "token number"], piece: Int[np.ndarray, " token"]
+) -> tuple[Scores, Float[np.ndarray, "watched number"]]:
+    """Ridge regression whose strength is chosen on some of the pieces; and its errors there, before it is fitted
+    to these, too."""
+    watched = piece % WATCHED == WATCHED - 1
     if not watched.any() or watched.all():
         watched = np.arange(len(x)) % 2 == 1 if len(x) > 1 else np.ones(1, bool)
-    fitted = ~watched if (~watched).any() else watched
-    errors = [y[watched] - line(x[watched]) for line in least_squares_path(x[fitted], y[fitted], STRENGTHS)]
+    fitted, scale = ~watched if (~watched).any() else watched, scale_of(x)
+    lines = least_squares_path(scale(x[fitted]), y[fitted], STRENGTHS)
+    errors = [y[watched] - line(scale(x[watched])) for line in lines]
     best = int(np.argmin([np.square(one).mean() for one in errors]))
-    [line] = least_squares_path(x, y, STRENGTHS[best : best + 1])
-    zero = line(np.zeros((1, x.shape[1])))
-    weights = (line(np.eye(x.shape[1])) - zero) / scale.spread[:, None]
-    offset = zero[0] - scale.mean @ weights
-    return tuple(  # pyright: ignore[reportReturnType]
-        torch.from_numpy(one).to(tokens) for one in (weights, offset, errors[best].std(0).clip(1e-3))
-    )
+    [line] = least_squares_path(scale(x), y, STRENGTHS[best : best + 1])
+    return lambda rows: line(scale(rows)), errors[best]
 
 
 def usual_of(
@@ -263,7 +289,7 @@ def decoded(
     learner: Forecaster, real: RealTokens, states: Float[Tensor, "clip token code"]
 ) -> Float[Tensor, "clip token number"]:
     """Tokens of states, by the decoder of the learner where it has one, or else by the regression."""
-    assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
+    front = front_of(learner)
     if isinstance(learner, Decoder) and learner.decodes:
-        return learner.front.tokens(learner.decode(states))
-    return real.decoded(states, learner.front.slots)
+        return front.tokens(learner.decode(states))
+    return real.decoded(states, front.slots)

@@ -7,7 +7,7 @@ and a convolution does not see the cut; attention reaches no further back than t
 of the whole.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from einops import rearrange
@@ -25,6 +25,27 @@ WINDOW = 30.0
 """Seconds of a window whose codes are kept."""
 AROUND = 5.0
 """Seconds before and after the window that are encoded with it."""
+
+
+class Derived(nn.Module, FrameEncoder):
+    """What a function makes of sound, at the frames of an encoder: it takes the sound and the lengths of clips."""
+
+    def __init__(self, encoder: FrameEncoder, make: Callable[[Tensor, Tensor | None], Tensor]):
+        super().__init__()
+        self.encoder, self.make = encoder, make
+        self.code_rate, self.code_first = encoder.code_rate, encoder.code_first
+
+    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
+        return self.encoder.code_lengths(lengths)
+
+    def encode(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        lengths: Int[Tensor, " clip"] | None = None,
+        *,
+        power: Float[Tensor, " clip"] | None = None,
+    ) -> Float[Tensor, "clip frame code"]:
+        return self.make(signal, lengths)
 
 
 class Pieces(FrameEncoder):

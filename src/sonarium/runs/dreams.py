@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sonarium.evaluation.realtokens import counts_of, use_of_classes
 from sonarium.models.actions import Change, Taken
 from sonarium.report import futures
 from sonarium.report.album import Medium, add, peak_safe, wav
 from sonarium.report.style import png
-from sonarium.runs.forecast import Forecasts, Foreteller, Sound
-from sonarium.runs.surprise import listener
+from sonarium.runs.forecast import Forecasts, RunForecaster, Sound
+from sonarium.runs.surprise import surprise_meter
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,8 +42,8 @@ READ = 64
 class Page:
     """Gathers pictures and sounds, to be written together."""
 
-    def __init__(self, told: Foreteller, seed: int):
-        self.told, self.seed = told, seed
+    def __init__(self, forecaster: RunForecaster, seed: int):
+        self.forecaster, self.seed = forecaster, seed
         self.media: list[Medium] = []
         self.files: dict[str, bytes] = {}
 
@@ -53,54 +54,54 @@ class Page:
     def say(self, sounds: Sequence[tuple[str, str, np.ndarray]], caption: str, group: str) -> None:
         """Sounds that are compared: file, title and wave of each."""
         for (file, title, _), safe in zip(sounds, peak_safe([wave for *_, wave in sounds]), strict=True):
-            self.files[file] = wav(safe, self.told.rate)
+            self.files[file] = wav(safe, self.forecaster.rate)
             self.media.append(Medium("sound", file, title, caption, group))
 
 
-def illustrate_dreams(told: Foreteller, test: Tensor, folder: Path, seed: int) -> list[Medium]:
+def illustrate_dreams(forecaster: RunForecaster, test: Tensor, folder: Path, seed: int) -> list[Medium]:
     """Add to `folder` what the page of a run shows besides; a seed gives the same files."""
-    page = Page(told, seed)
-    heard = list(moments(told, test, seed))
+    page = Page(forecaster, seed)
+    heard = list(moments(forecaster, test, seed))
     for number, sound in enumerate(heard, start=1):
         show_futures(page, sound, number)
     for number, sound in enumerate(heard[:SURPRISED], start=1):
         show_surprise(page, sound, number)
     if len(heard) > 1:
         show_between(page, heard[0], heard[1])
-    for taken in [one for one in told.real.taken if not one.names and one.high > one.low][:SWEPT]:
+    for taken in [one for one in forecaster.real.taken if not one.names and one.high > one.low][:SWEPT]:
         for sound in heard[:1]:
             show_sweep(page, sound, taken)
-    if told.learner.entries:
+    if forecaster.learner.entries:
         show_usage(page, test)
     if page.media:
         add(folder, page.media, page.files)
     return page.media
 
 
-def moments(told: Foreteller, test: Tensor, seed: int) -> Iterator[Sound]:
+def moments(forecaster: RunForecaster, test: Tensor, seed: int) -> Iterator[Sound]:
     """Held-out clips in the middle, as far as they are long enough."""
-    if told.coder.below is not None:
+    if forecaster.coder.below is not None:
         return
-    assert told.data is not None, told.folder
-    world, generator = told.data.world, torch.Generator().manual_seed(seed)
+    assert forecaster.data is not None, forecaster.folder
+    world, generator = forecaster.data.world, torch.Generator().manual_seed(seed)
     order = test.cpu()[torch.randperm(len(test), generator=generator)]
-    needed, found = max(1, told.learner.burn_in) * told.token_seconds, 0
+    needed, found = max(1, forecaster.learner.burn_in) * forecaster.token_seconds, 0
     for clip in order.tolist():
-        seconds = int(world.lengths(torch.tensor([clip]))) / told.rate
+        seconds = int(world.lengths(torch.tensor([clip]))) / forecaster.rate
         at = seconds / 2
-        if at > needed + told.token_seconds and found < ASKED:
+        if at > needed + forecaster.token_seconds and found < ASKED:
             found += 1
-            yield told.clip(clip, at, min(LONGEST, at))
+            yield forecaster.clip(clip, at, min(LONGEST, at))
 
 
-def length(told: Foreteller, sound: Sound) -> float:
+def length(forecaster: RunForecaster, sound: Sound) -> float:
     """Seconds of what followed."""
-    return max(told.token_seconds, (len(sound.wave) - sound.moment) / told.rate)
+    return max(forecaster.token_seconds, (len(sound.wave) - sound.moment) / forecaster.rate)
 
 
 def show_futures(page: Page, sound: Sound, number: int) -> None:
-    told = page.told
-    made = told.forecast(sound, length(told, sound), 8, page.seed)
+    forecaster = page.forecaster
+    made = forecaster.forecast(sound, length(forecaster, sound), 8, page.seed)
     group, stem = f"futures/{number}", f"future-{number}"
     last = made.nearness[-1] if made.nearness else None
     caption = "The end of the past, and after the line what followed, five futures, and one as real tokens."
@@ -112,32 +113,34 @@ def show_futures(page: Page, sound: Sound, number: int) -> None:
         )
     if last is not None and last.coverage is not None:
         caption += f" The coverage is {last.coverage:.2f}, where real sound at random has 0.5."
-    page.draw(f"{stem}.png", picture(told, made), f"Futures of {sound.name}", caption, group)
-    tail = max(0, sound.moment - round(SHOWN * told.rate))
+    page.draw(f"{stem}.png", picture(forecaster, made), f"Futures of {sound.name}", caption, group)
+    tail = max(0, sound.moment - round(SHOWN * forecaster.rate))
     waves = [(f"{stem}-true.wav", "what followed", sound.wave[tail:])]
-    heard = told.heard(made, SAMPLES, page.seed)
+    heard = forecaster.heard(made, SAMPLES, page.seed)
     for at, one in enumerate(heard, start=1):
         waves.append((f"{stem}-{at}.wav", f"future {at}, real tokens", one.completed[tail:]))
     waves.append((f"{stem}-decoded.wav", "future 1, decoded", heard[0].decoded))
     page.say(waves, "The past and what comes after it; the decoded one is the future alone.", group)
 
 
-def picture(told: Foreteller, made: Forecasts) -> "Figure":
+def picture(forecaster: RunForecaster, made: Forecasts) -> "Figure":
     """The past, what followed, and some futures, decoded and as real tokens."""
     count = min(len(made.past_tokens), max(1, round(SHOWN / made.token_seconds)))
-    rows = [("what followed", told.field(made.true_tokens))] if len(made.true_tokens) else []
+    rows = [("what followed", forecaster.field(made.true_tokens))] if len(made.true_tokens) else []
     some = made.futures[: futures.MOST]
-    rows += [(f"future {number}", told.field(one.tokens)) for number, one in enumerate(some, start=1)]
-    rows.append(("1, real tokens", told.field(made.futures[0].real)))
-    past = told.field(made.past_tokens[-count:])
+    rows += [(f"future {number}", forecaster.field(one.tokens)) for number, one in enumerate(some, start=1)]
+    rows.append(("1, real tokens", forecaster.field(made.futures[0].real)))
+    past = forecaster.field(made.past_tokens[-count:])
     return futures.futures(past, rows, made.token_seconds * count / past.shape[1], made.unit)
 
 
 def show_surprise(page: Page, sound: Sound, number: int) -> None:
-    own = listener(page.told)
-    track = own.track(own.coder.encode(sound.wave, page.told.rate))
+    own = surprise_meter(page.forecaster)
+    track = own.track(own.coder.encode(sound.wave, page.forecaster.rate))
     tokens = len(next(iter(track.values.values())))
-    field = page.told.field(page.told.told(page.told.tokens(torch.from_numpy(sound.wave)[None]))[0])
+    field = page.forecaster.field(
+        page.forecaster.levels(page.forecaster.tokens(torch.from_numpy(sound.wave)[None]))[0]
+    )
     figure = futures.surprise(field, tokens * track.seconds, track.values, own.by, track.threshold, track.onsets)
     caption = (
         "kl: the divergence of what is found from what was expected; nce: how much better other tokens would "
@@ -150,70 +153,68 @@ def show_surprise(page: Page, sound: Sound, number: int) -> None:
 
 
 def show_between(page: Page, one: Sound, other: Sound) -> None:
-    told = page.told
-    seconds = min(length(told, sound) for sound in (one, other))
-    steps = told.between(one, other, seconds, STEPS, page.seed)
+    forecaster = page.forecaster
+    seconds = min(length(forecaster, sound) for sound in (one, other))
+    steps = forecaster.between(one, other, seconds, STEPS, page.seed)
     caption = (
         f"From {one.name} (above) to {other.name}: their states mixed in steps, decoded, and after the line what "
         "is drawn from the prior with the same noise."
     )
-    page.draw("between.png", crossing(told, steps, seconds), "From one sound to another", caption, "between")
+    page.draw("between.png", crossing(forecaster, steps, seconds), "From one sound to another", caption, "between")
     waves = [(f"between-{at}.wav", f"{weight:.2f}", wave) for at, (weight, _, wave) in enumerate(steps, start=1)]
     page.say(waves, caption, "between")
 
 
 def crossing(
-    told: Foreteller,
+    forecaster: RunForecaster,
     steps: Sequence[tuple[float, Float[np.ndarray, "token number"], Float[np.ndarray, " time"]]],
     seconds: float,
 ) -> "Figure":
     """The steps from one sound to another, with a line where the forecast begins."""
-    fields = [(f"{weight:.2f}", told.field(tokens)) for weight, tokens, _ in steps]
+    fields = [(f"{weight:.2f}", forecaster.field(tokens)) for weight, tokens, _ in steps]
     tokens, columns = len(steps[0][1]), fields[0][1].shape[1]
-    past = (tokens - told.frames(seconds)) * columns // tokens
-    return futures.rows(fields, past, told.token_seconds * tokens / columns, told.front.unit)
+    past = (tokens - forecaster.frames(seconds)) * columns // tokens
+    return futures.rows(fields, past, forecaster.token_seconds * tokens / columns, forecaster.front.unit)
 
 
 def show_sweep(page: Page, sound: Sound, taken: Taken) -> None:
     """One action at values from its least to its greatest, the past and the noise held."""
-    told = page.told
+    forecaster = page.forecaster
     values = np.linspace(taken.low, taken.high, STEPS)
     made = [
-        told.forecast(sound, length(told, sound), 1, page.seed, [Change(taken.name, repr(value))])
+        forecaster.forecast(sound, length(forecaster, sound), 1, page.seed, [Change(taken.name, repr(value))])
         for value in values.tolist()
     ]
-    fields = [(f"{value:.3g}", told.field(one.futures[0].tokens)) for value, one in zip(values, made, strict=True)]
-    seconds = told.token_seconds * len(made[0].futures[0].tokens) / fields[0][1].shape[1]
+    fields = [
+        (f"{value:.3g}", forecaster.field(one.futures[0].tokens)) for value, one in zip(values, made, strict=True)
+    ]
+    seconds = forecaster.token_seconds * len(made[0].futures[0].tokens) / fields[0][1].shape[1]
     title, group = f"Steering by {taken.name}", f"steering/{taken.name}"
     caption = (
         f"{taken.name} held at each value from the least to the greatest of the training split, after the same "
         f"past ({sound.name}) and with the same noise."
     )
     stem = "steering-" + "".join(letter if letter.isalnum() else "-" for letter in taken.name)
-    page.draw(f"{stem}.png", futures.rows(fields, 0, seconds, told.front.unit), title, caption, group)
+    page.draw(f"{stem}.png", futures.rows(fields, 0, seconds, forecaster.front.unit), title, caption, group)
     waves = [
-        (f"{stem}-{at}.wav", name, told.heard(one, 1, page.seed)[0].decoded)
+        (f"{stem}-{at}.wav", name, forecaster.heard(one, 1, page.seed)[0].decoded)
         for at, ((name, _), one) in enumerate(zip(fields, made, strict=True), start=1)
     ]
     page.say(waves, caption, group)
 
 
 def show_usage(page: Page, test: Tensor) -> None:
-    told = page.told
-    assert told.data is not None, told.folder
-    learner = told.learner
-    batch = told.data.world.piece(test.cpu()[:READ], page.seed, 0)
-    lengths = torch.full((len(batch.index),), batch.signal.shape[1]) if batch.lengths is None else batch.lengths
-    counts = learner.code_lengths(lengths)
+    forecaster = page.forecaster
+    assert forecaster.data is not None, forecaster.folder
+    learner = forecaster.learner
+    batch = forecaster.data.world.piece(test.cpu()[:READ], page.seed, 0)
     states = learner.states(batch.signal)
-    inside = torch.arange(states.shape[1]) < counts[:, None]
-    chosen = learner.classes(states)[inside]
-    used = torch.nn.functional.one_hot(chosen, learner.entries).double().mean(0)
-    perplexity = torch.special.entr(used).sum(1).exp()
+    own = states[torch.arange(states.shape[1]) < counts_of(learner, batch)[:, None]]
+    used, perplexity = use_of_classes(learner, own)
     dead = int((used == 0).sum())
     caption = (
         f"How often each of {learner.entries} classes of each of {len(used)} variables is found in "
-        f"{len(chosen):,} tokens of held-out sound. {dead} of {used.numel()} are never found; the perplexity of a "
+        f"{len(own):,} tokens of held-out sound. {dead} of {used.numel()} are never found; the perplexity of a "
         f"variable is {float(perplexity.min()):.1f} to {float(perplexity.max()):.1f}."
     )
     page.draw("usage.png", futures.usage(used.numpy()), "Use of the discrete states", caption, "usage")

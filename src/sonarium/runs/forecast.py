@@ -33,7 +33,7 @@ LONGEST = 60.0
 PAST = 30.0
 """Most seconds of the past that are followed."""
 HORIZONS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Seconds up to which distances are told, beside the whole forecast."""
+"""Seconds up to which distances are given, beside the whole forecast."""
 MOST_SAMPLES = 1000
 
 
@@ -118,7 +118,7 @@ class Forecasts:
 
 
 @dataclass(frozen=True)
-class Foreteller:
+class RunForecaster:
     """The forecaster of a run, with all that it needs."""
 
     folder: Path
@@ -254,14 +254,14 @@ class Foreteller:
         states, acted = self.followed(sound, frames, actions)
         drawn = self.learner.go_on(states, frames, samples, torch.Generator().manual_seed(seed), actions=acted)
         made = decoded(self.learner, self.real, drawn.codes.flatten(0, 1))
-        told, real = self.told(made), self.told(self.real.tokens[self.real.nearest(made)])
+        levels, real = self.levels(made), self.levels(self.real.tokens[self.real.nearest(made)])
         likely = drawn.log_probability.flatten(0, 1).double().numpy()
-        futures = tuple(Future(*each) for each in zip(told, real, likely, strict=True))
+        futures = tuple(Future(*each) for each in zip(levels, real, likely, strict=True))
         past = self.tokens(sound.past)
         true = self.tokens(sound.future)[:, :frames]
         return Forecasts(
             sound, self.rate, self.token_seconds, self.front.unit, futures,
-            self.told(past)[0], self.told(true)[0],
+            self.levels(past)[0], self.levels(true)[0],
             tuple(self.nearness(sound, futures, past, true)), made, tuple(actions),
         )  # fmt: skip
 
@@ -312,7 +312,7 @@ class Foreteller:
             return torch.zeros(len(signal), 0, self.front.width)
         return self.front.tokens(self.front(signal))
 
-    def told(self, tokens: Tensor) -> Float[np.ndarray, "clip token number"]:
+    def levels(self, tokens: Tensor) -> Float[np.ndarray, "clip token number"]:
         return self.front.levels(tokens).double().numpy()
 
     def field(self, levels: Float[np.ndarray, "token number"]) -> Float[np.ndarray, "row column"]:
@@ -331,19 +331,19 @@ class Foreteller:
         if not count:
             return
         horizons = sorted({min(count, max(1, round(one / self.token_seconds))) for one in HORIZONS} | {count})
-        goal = self.told(true)[0]
-        still = self.told(past[:, -1:].expand(-1, count, -1))
+        goal = self.levels(true)[0]
+        still = self.levels(past[:, -1:].expand(-1, count, -1))
         whole = torch.cat([sound.past, sound.future], 1)
         known = None if sound.actions is None else sound.actions[:, : past.shape[1] + count]
         states = self.learner.states(whole, actions=known)[:, past.shape[1] : past.shape[1] + count]
-        copy = self.told(decoded(self.learner, self.real, states))
+        copy = self.levels(decoded(self.learner, self.real, states))
         real, made = (
             distances(np.stack([getattr(one, name)[:count] for one in futures]), goal, horizons)
             for name in ("real", "tokens")
         )
         for at, horizon in enumerate(horizons):
             resting = float(distances(still, goal, horizons)[0, at])
-            stretches = self.told(self.real.stretches(horizon))
+            stretches = self.levels(self.real.stretches(horizon))
             others = distances(stretches, goal[:horizon], (horizon,))[:, 0]
             covered = coverage(real[:, at], others) if len(others) else None
             yield Nearness(
@@ -369,13 +369,13 @@ class Foreteller:
             drawn = self.learner.go_on(mixed, frames, 1, torch.Generator().manual_seed(seed))
             shown = torch.cat([mixed[:, -min(count, frames) :], drawn.codes[0]], 1)
             tokens = decoded(self.learner, self.real, shown)
-            made.append((weight, self.told(tokens)[0], self.waves(tokens, seed)[0]))
+            made.append((weight, self.levels(tokens)[0], self.waves(tokens, seed)[0]))
         return made
 
 
-def open_foreteller(
+def open_forecaster(
     folder: Path, remark: Remark = lambda _: None, progress: Progress = silent, world: bool = False
-) -> Foreteller:
+) -> RunForecaster:
     """The forecaster of a run folder; with its `world`, if clips of that are to be forecast."""
     plan, learner, signal = open_learner(folder, remark)
     if not isinstance(learner, Forecaster) or not isinstance(learner, FeatureLearner):
@@ -395,10 +395,10 @@ def open_foreteller(
     real = RealTokens.load(kept) if made is None else made
     coder = Coder(learner, signal, below)
     data = None if opened is None else opened.clips
-    return Foreteller(folder, plan.model, signal, coder, learner, front, real, voice, data)
+    return RunForecaster(folder, plan.model, signal, coder, learner, front, real, voice, data)
 
 
-def foreteller(made: Built, learner: Learner, folder: Path) -> Foreteller | None:
+def forecaster_of(made: Built, learner: Learner, folder: Path) -> RunForecaster | None:
     """The same of a learner that was just trained; None where tokens cannot become sound, or no clip is long
     enough."""
     if (
@@ -412,7 +412,7 @@ def foreteller(made: Built, learner: Learner, folder: Path) -> Foreteller | None
         return None
     learner.to("cpu")
     real = keep_real(made, learner, kept_at(RunFolder.read(folder)))
-    return Foreteller(
+    return RunForecaster(
         folder, made.plan.model, signal, Coder(learner, signal), learner, front, real, None, made.clips
     )
 

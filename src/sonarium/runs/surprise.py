@@ -10,36 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from sonarium.measures.forecasts import exceedances
-from sonarium.models.contract import Forecaster, FrameEncoder
+from sonarium.models.framing import Derived
 from sonarium.runs.coder import Coder
-from sonarium.runs.forecast import Foreteller
+from sonarium.runs.forecast import RunForecaster
 from sonarium.worlds.contract import Mark
-
-
-class Surprises(nn.Module, FrameEncoder):
-    """Measures of surprise as codes, so that sound of any length is measured as it is encoded."""
-
-    def __init__(self, learner: Forecaster, others: Float[Tensor, "other number"]):
-        super().__init__()
-        self.learner, self.others = learner, others
-        self.code_rate, self.code_first = learner.code_rate, learner.code_first
-
-    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        return self.learner.code_lengths(lengths)
-
-    def encode(
-        self,
-        signal: Float[Tensor, "clip time *rest"],
-        lengths: Int[Tensor, " clip"] | None = None,
-        *,
-        power: Float[Tensor, " clip"] | None = None,
-    ) -> Float[Tensor, "clip frame measure"]:
-        assert lengths is None, lengths
-        return torch.stack([*self.learner.surprise(signal, self.others).values()], -1)
 
 
 @dataclass(frozen=True)
@@ -56,10 +34,10 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Listener:
+class SurpriseMeter:
     """Measures how unexpected sound is."""
 
-    foreteller: Foreteller
+    forecaster: RunForecaster
     by: str
     """The measure that decides."""
     above: float
@@ -67,20 +45,27 @@ class Listener:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        return tuple(self.foreteller.real.usual)
+        return tuple(self.forecaster.real.usual)
 
     @cached_property
     def coder(self) -> Coder:
-        told, own = self.foreteller, self.foreteller.coder
-        return Coder(Surprises(told.learner, told.real.others), told.signal, own.below)
+        forecaster = self.forecaster
+        learner, others = forecaster.learner, forecaster.real.others
+
+        def measured(sound: Tensor, lengths: Tensor | None) -> Tensor:
+            assert lengths is None, lengths
+            return torch.stack([*learner.surprise(sound, others).values()], -1)
+
+        # As codes, so that sound of any length is measured as it is encoded.
+        return Coder(Derived(learner, measured), forecaster.signal, forecaster.coder.below)
 
     @cached_property
     def threshold(self) -> float:
-        return float(np.quantile(self.foreteller.real.usual[self.by].double().numpy(), self.above))
+        return float(np.quantile(self.forecaster.real.usual[self.by].double().numpy(), self.above))
 
     def file(self, path: Path) -> Track:
         samples, power = self.coder.measure(path)
-        needed = max(1, self.foreteller.learner.burn_in) + 1
+        needed = max(1, self.forecaster.learner.burn_in) + 1
         if (rows := self.coder.rows(samples)) < needed:
             raise ValueError(
                 f"'{path}' has {rows} token(s), and {needed} are needed, one after the burn-in of the model: "
@@ -94,7 +79,7 @@ class Listener:
 
     def track(self, rows: Float[np.ndarray, "token measure"]) -> Track:
         rows = rows.astype(np.float64)
-        rows[: self.foreteller.learner.burn_in] = np.nan
+        rows[: self.forecaster.learner.burn_in] = np.nan
         values = dict(zip(self.measures, rows.T, strict=True))
         seconds, own = 1 / self.coder.code_rate, values[self.by]
         marks = tuple(
@@ -104,13 +89,13 @@ class Listener:
         return Track(seconds, values, self.threshold, marks)
 
 
-def listener(foreteller: Foreteller, by: str = "kl", above: float = 0.99) -> Listener:
+def surprise_meter(forecaster: RunForecaster, by: str = "kl", above: float = 0.99) -> SurpriseMeter:
     """What measures surprise, by one of the measures of the model."""
-    known = tuple(foreteller.real.usual)
+    known = tuple(forecaster.real.usual)
     if by not in known:
         raise ValueError(
-            f"by={by}: the model of '{foreteller.folder}' has {' and '.join(known)}; give one of these"
+            f"by={by}: the model of '{forecaster.folder}' has {' and '.join(known)}; give one of these"
         )
     if not 0 < above < 1:
         raise ValueError(f"above={above}: give a share between 0 and 1, such as .99")
-    return Listener(foreteller, by, above)
+    return SurpriseMeter(forecaster, by, above)

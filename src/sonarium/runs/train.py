@@ -144,10 +144,14 @@ def media_of(made: Built, learner: Learner, folder: Path) -> list[Any]:
 def dreams_of(made: Built, learner: Learner, folder: Path) -> list[Any]:
     """Futures of held-out sound, and what surprises; none of a run that cannot be heard."""
     from sonarium.runs.dreams import illustrate_dreams
-    from sonarium.runs.forecast import foreteller
+    from sonarium.runs.forecast import forecaster_of
 
-    told = foreteller(made, learner, folder)
-    return [] if told is None else illustrate_dreams(told, made.data.split.test, folder / "media", made.plan.seed)
+    forecaster = forecaster_of(made, learner, folder)
+    return (
+        []
+        if forecaster is None
+        else illustrate_dreams(forecaster, made.data.split.test, folder / "media", made.plan.seed)
+    )
 
 
 def enter(medium: Any, path: Path, journal: Journal, step: int) -> None:
