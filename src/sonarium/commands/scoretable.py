@@ -92,9 +92,7 @@ def drawings(table: Table, keys: list[str], title: str, width: int) -> list[Draw
     later = [[beside[at] for at in part] for part in more]
     beside, made = [beside[at] for at in some], []
     for block in blocks(together, width - sum(map(breadth, [labels, *beside]))):
-        above = Text(printable(f"{title} (more)" if made else title), "table.title")
-        drawn = Drawn(title=above, title_justify="left", box=None, pad_edge=False, padding=(0, GAP, 0, 0))
-        drawn.add_column(labels[0])
+        drawn = empty(f"{title} (more)" if made else title, labels[0])
         for at in block:
             drawn.add_column(Text(columns[at][0]), justify="right", no_wrap=True)
             if chance := chances[at]:
@@ -111,12 +109,17 @@ def drawings(table: Table, keys: list[str], title: str, width: int) -> list[Draw
     return [*made, *(of_controls(f"{title} (more controls)", labels, part) for part in later)]
 
 
-def of_controls(title: str, labels: list[str], columns: list[list[str]]) -> Drawn:
+def empty(title: str, first: str) -> Drawn:
     drawn = Drawn(
         title=Text(printable(title), "table.title"), title_justify="left", box=None, pad_edge=False,
         padding=(0, GAP, 0, 0),
     )  # fmt: skip
-    drawn.add_column(labels[0])
+    drawn.add_column(first)
+    return drawn
+
+
+def of_controls(title: str, labels: list[str], columns: list[list[str]]) -> Drawn:
+    drawn = empty(title, labels[0])
     for column in columns:
         drawn.add_column(column[0], justify="right", no_wrap=True, style="dim", header_style="dim")
     for line, label in enumerate(labels[1:], start=1):

@@ -10,7 +10,7 @@ The tokens are those of `features/tokens.py`: parts of a log-mel spectrogram, or
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, cast, get_args
 
 import torch
 from einops import rearrange
@@ -395,10 +395,9 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
     def encode_part(
         self, signal: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None, part: str
     ) -> Float[Tensor, "clip frame code"]:
-        for code in CODES:
-            if code == part:
-                return self.encode(signal, lengths, code=code)
-        return super().encode_part(signal, lengths, part)
+        if part not in CODES:
+            return super().encode_part(signal, lengths, part)
+        return self.encode(signal, lengths, code=cast(Code, part))
 
     def classes(self, states: Float[Tensor, "clip token code"]) -> Int[Tensor, "clip token variable"]:
         latent = self.dynamics.latent

@@ -147,11 +147,9 @@ def dreams_of(made: Built, learner: Learner, folder: Path) -> list[Any]:
     from sonarium.runs.forecast import forecaster_of
 
     forecaster = forecaster_of(made, learner, folder)
-    return (
-        []
-        if forecaster is None
-        else illustrate_dreams(forecaster, made.data.split.test, folder / "media", made.plan.seed)
-    )
+    if forecaster is None:
+        return []
+    return illustrate_dreams(forecaster, made.data.split.test, folder / "media", made.plan.seed)
 
 
 def enter(medium: Any, path: Path, journal: Journal, step: int) -> None:
