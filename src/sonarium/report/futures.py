@@ -81,21 +81,13 @@ def surprise(
     return figure
 
 
-def by_horizon(
-    seconds: Sequence[float],
-    lines: Mapping[str, Sequence[float]],
-    title: str,
-    up: str,
-    chance: float | None = None,
-) -> Figure:
+def by_horizon(seconds: Sequence[float], lines: Mapping[str, Sequence[float]], title: str, up: str) -> Figure:
     """Values by horizon in milliseconds, a line a model; the first is drawn broadest."""
     figure = sheet(5.6, 3.0)
     axes = panels(figure, 1, 1)[0][0]
     for number, (name, values) in enumerate(lines.items()):
         colour, width = LINES[number % len(LINES)], 2.2 if not number else 1.1
         axes.plot(np.array(seconds) * 1000, values, color=colour, linewidth=width, marker=".", label=name)
-    if chance is not None:
-        axes.axhline(chance, color=FAINT, linewidth=0.8, linestyle="--", label="chance")
     axes.set_xscale("log")
     axes.set_xticks([1000 * one for one in seconds], [f"{1000 * one:.0f}" for one in seconds])
     axes.minorticks_off()
