@@ -58,10 +58,9 @@ def test_no_token_sees_a_sample_of_its_neighbours(sample):
     assert apart.nonzero().flatten().tolist() == [sample // 256]
     shared = front(TokensConfig(token_seconds=0.032, token_frames=4, bands=12, overlapping=True))
     near = (shared.decibels(changed) != shared.decibels(wave))[0].any(1).view(4, 4).any(1)
-    at = sample / 256
-    assert near[sample // 256] and set(near.nonzero().flatten().tolist()) <= {
-        round(at - 0.5 + d) for d in (-1, 0, 1)
-    }
+    # Windows of 128 samples about every 64th reach 32 beyond their token.
+    assert near[sample // 256]
+    assert set(near.nonzero().flatten().tolist()) <= {(sample - 32) // 256, (sample + 32) // 256}
 
 
 def test_each_band_is_scaled_by_its_own_statistics_without_padding():
