@@ -10,7 +10,7 @@ from sonarium_process import ENVIRONMENT, SONARIUM, run, start
 
 from sonarium.training.engine import fastest_precision
 
-SMALL = "train vae --world digits --batch-size 64 --steps 3".split()
+SMALL = "train vae --world digits --batch-size 64 --steps 3 --no-pictures".split()
 
 
 def test_a_broken_pipe_is_quiet():

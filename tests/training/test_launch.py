@@ -221,7 +221,7 @@ def test_killed_and_interrupted_the_same_words_go_on(tmp_path):
 
 
 def test_torchrun_starts_them_too(tmp_path):
-    words = [*TRAIN, "--steps", "4", "--run", str(tmp_path / "run")]
+    words = [*TRAIN, "--no-pictures", "--steps", "4", "--run", str(tmp_path / "run")]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "--"]
     command = [*torchrun, "sonarium", *words]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)

@@ -140,10 +140,11 @@ def clips_of(flags: CompareFlags) -> Float[Tensor, "clip time"]:
 def build(config: CPCConfig, wave: Float[Tensor, "clip time"], seed: int) -> tuple[list[Form], bool]:
     """All forms with the same weights, given the same sound; and whether the weights survived copying."""
     with torch.random.fork_rng(devices=[]):
+        # First the one that refuses clips that are too short.
+        ours = CPC(config, Signal("wave", (wave.shape[1],), RATE)).to(wave.dtype)
         torch.manual_seed(seed)
         every = AllTimes(config).to(wave.dtype)
         single = OneTime(config).to(wave.dtype)
-        ours = CPC(config, Signal("wave", (wave.shape[1],), RATE)).to(wave.dtype)
     weights = every.state_dict()
     single.load_state_dict(to_one_time(weights))
     returned = to_all_times(single.state_dict())

@@ -138,6 +138,12 @@ class CPC(Learner, FeatureLearner, FrameEncoder):
         self.config, self.signal = config, signal
         self.front = config.front.build(signal)
         self.encoder = Encoder(config.encoder, self.front.rate)
+        frames, steps_ahead = self.encoder.frames(signal.shape[0]), config.predictors.steps_ahead
+        if frames <= steps_ahead:
+            raise ValueError(
+                f"clips of {signal.shape[0]} samples make {frames} frame(s), too few to predict {steps_ahead} "
+                "ahead: use longer clips, smaller strides, or smaller steps_ahead"
+            )
         ways = 1 + config.context.bidirectional
         self.contexts = nn.ModuleList(Context(config.context, self.encoder.width) for _ in range(ways))
         self.predictors = nn.ModuleList(
@@ -146,12 +152,6 @@ class CPC(Learner, FeatureLearner, FrameEncoder):
         self.code_rate = self.front.rate / self.encoder.hop
         self.code_first = self.encoder.centre / self.front.rate
         self.minimum_batch_size = 2 if config.contrast.same_time or config.contrast.exclude_own else 1
-        frames, steps_ahead = self.encoder.frames(signal.shape[0]), config.predictors.steps_ahead
-        if frames <= steps_ahead:
-            raise ValueError(
-                f"clips of {signal.shape[0]} samples make {frames} frame(s), too few to predict {steps_ahead} "
-                "ahead: use longer clips, smaller strides, or smaller steps_ahead"
-            )
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.optimiser = config.adam.build(self.parameters(), fused=True)
 
