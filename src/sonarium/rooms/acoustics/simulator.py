@@ -11,7 +11,7 @@ Images are computed when a source is placed; a step costs beams, arrivals and a 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, get_args, no_type_check
+from typing import Any, Literal, get_args, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -167,6 +167,10 @@ class Acoustics:
         if self.clock == "stream":
             self.time[chosen] += self.window
         return heard
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy starts threads of its own.
+        return vars(self) | {"pool": None}
 
     def workers(self) -> ThreadPoolExecutor:
         """The threads of this process."""

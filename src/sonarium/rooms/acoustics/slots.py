@@ -11,6 +11,13 @@ from sonarium.rooms.acoustics.geometry import Room
 from sonarium.rooms.acoustics.images import Images
 
 
+class PerThread(threading.local):
+    """Values of each thread; a copy begins without any."""
+
+    def __reduce__(self) -> tuple[type["PerThread"], tuple[()]]:
+        return PerThread, ()
+
+
 @dataclass
 class Slots:
     """Images of all sources of all rooms. Arrays grow on demand."""
@@ -40,7 +47,7 @@ class Slots:
         self.heard = np.zeros(both, bool)
         self.reach = np.zeros(both)
         self.taps = sinc_table(self.dtype)
-        self.own = threading.local()
+        self.own = PerThread()
         self.centres = np.array(self.bands or (1000.0,))
 
     def enter(self, slot: int, room: Room) -> None:
