@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 
 from sonarium.features.ears import Ears
 from sonarium.rooms.seek.config import SeekConfig, configured
-from sonarium.rooms.seek.episode import Episodes, Scene, feature_limit
+from sonarium.rooms.seek.episode import Episodes, Scene, feature_limit, tells_category
 from sonarium.worlds.contract import World
 
 RENDER_MODES = ("human", "rgb_array", "ansi")
@@ -166,10 +166,13 @@ def observation_space(config: SeekConfig) -> gymnasium.Space:
         limit = feature_limit(config)
         shape = Ears(config.ears, config.rate).shape(config.window)
         name, sensed = "features", spaces.Box(-limit, limit, shape, np.float32)
-    if not config.pose:
-        return sensed
-    high = np.array([config.extent, config.extent, np.pi], np.float32)
-    return spaces.Dict({name: sensed, "pose": spaces.Box(-high, high, dtype=np.float32)})
+    observed: dict[str, gymnasium.Space] = {name: sensed}
+    if config.pose:
+        high = np.array([config.extent, config.extent, np.pi], np.float32)
+        observed["pose"] = spaces.Box(-high, high, dtype=np.float32)
+    if tells_category(config):
+        observed["target"] = spaces.Discrete(len(config.sounds))
+    return sensed if len(observed) == 1 else spaces.Dict(observed)
 
 
 def action_space(config: SeekConfig) -> gymnasium.Space:

@@ -30,6 +30,8 @@ SEAM = 0.02
 """Duration in seconds of the cross-fade of a recording's end into its beginning."""
 PEAK = 0.5
 """Maximum peak at 1 m, even if the sound then stays below the common loudness."""
+EDGE = 0.005
+"""Duration in seconds of the fades at both ends of a burst."""
 KEPT = 64
 """Number of recordings cached in memory."""
 
@@ -57,8 +59,12 @@ class Pick:
 class Sounds:
     """Kinds of sound, from which each source of each episode draws one."""
 
-    def __init__(self, kinds: Sequence[Kind], rate: int, samples: int, level: float) -> None:
+    def __init__(
+        self, kinds: Sequence[Kind], rate: int, samples: int, level: float, burst: tuple[int, int] | None = None
+    ) -> None:
         self.kinds, self.rate, self.samples, self.level = tuple(kinds), rate, samples, level
+        self.burst = burst
+        """Samples of a burst of intermittent sounds, and of its period."""
         self.checked = lru_cache(KEPT)(self._checked)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -100,6 +106,11 @@ class Sounds:
         return tuple(self.kinds[pick.kind].name for pick in picks)
 
     def loop(self, pick: Pick) -> Float[np.ndarray, " time"]:
+        """What a source plays: the sound, or its bursts."""
+        whole = self.whole(pick)
+        return whole if self.burst is None else intermittent(whole, *self.burst, round(EDGE * self.rate))
+
+    def whole(self, pick: Pick) -> Float[np.ndarray, " time"]:
         """One sound in the common length and loudness; an excerpt of a longer one."""
         wave = self.checked(pick.kind, pick.number)
         if len(wave) == self.samples:
@@ -130,8 +141,16 @@ class Sounds:
 
 
 @lru_cache(8)
-def named_sounds(names: tuple[str, ...], variants: int, rate: int, samples: int, level: float) -> Sounds:
-    """Built-in sounds by name; files, and folders of files, by path. Cached."""
+def named_sounds(
+    names: tuple[str, ...],
+    variants: int,
+    rate: int,
+    samples: int,
+    level: float,
+    first: int = 0,
+    burst: tuple[int, int] | None = None,
+) -> Sounds:
+    """Built-in sounds by name, their variants from the `first`; files, and folders of files, by path. Cached."""
 
     def built_in(name: str) -> Kind:
         if rate < (lowest := LOWEST_RATES.get(name, 0)):
@@ -139,16 +158,18 @@ def named_sounds(names: tuple[str, ...], variants: int, rate: int, samples: int,
                 f"the built-in sound '{name}' is silent at a rate of {rate} Hz: give a rate of at least {lowest}, "
                 "or other sounds"
             )
-        return Kind(name, variants, partial(built_in_sound, name, rate, samples))
+        return Kind(name, variants, partial(built_in_sound, name, rate, samples, first))
 
     def recorded(name: str) -> Kind:
         files = found_files(name)
         return Kind(name, len(files), partial(recording, files, rate, samples))
 
-    return Sounds([built_in(name) if name in VOICES else recorded(name) for name in names], rate, samples, level)
+    return Sounds([built_in(name) if name in VOICES else recorded(name) for name in names], rate, samples, level, burst)
 
 
-def world_sounds(world: World, rate: int, samples: int, level: float) -> Sounds:
+def world_sounds(
+    world: World, rate: int, samples: int, level: float, burst: tuple[int, int] | None = None
+) -> Sounds:
     """Clips of a world of waveforms."""
     if world.signal.kind != "wave" or world.signal.rate != rate:
         raise ValueError(
@@ -156,13 +177,15 @@ def world_sounds(world: World, rate: int, samples: int, level: float) -> Sounds:
             f"{rate} samples per second are expected: give the world or the environment the other's rate"
         )
 
-    return Sounds([Kind(world.name, len(world), partial(clip, world, rate, samples))], rate, samples, level)
+    return Sounds([Kind(world.name, len(world), partial(clip, world, rate, samples))], rate, samples, level, burst)
 
 
 # These are functions of a module, so that environments pickle.
-def built_in_sound(name: str, rate: int, samples: int, number: int) -> Float[np.ndarray, " samples"]:
+def built_in_sound(
+    name: str, rate: int, samples: int, first: int, number: int
+) -> Float[np.ndarray, " samples"]:
     # A random stream of its own for each sound, so that no other choice changes it.
-    return synthesize(name, rate, samples, np.random.default_rng([number, *map(ord, name)]))
+    return synthesize(name, rate, samples, np.random.default_rng([first + number, *map(ord, name)]))
 
 
 def recording(files: Sequence[Path], rate: int, samples: int, number: int) -> Float[np.ndarray, " samples"]:
@@ -211,6 +234,26 @@ def as_loop(wave: Float[np.ndarray, " samples"], length: int, rate: int) -> Floa
     loop = wave[:length].copy()
     loop[:seam] = np.sin(angle) * loop[:seam] + np.cos(angle) * wave[length : length + seam]
     return loop
+
+
+def intermittent(
+    wave: Float[np.ndarray, " time"], burst: int, period: int, edge: int
+) -> Float[np.ndarray, " time"]:
+    """Silent but for one burst in every period, where the sound is loudest there; its edges are faded."""
+    out, ramp = np.zeros_like(wave), np.sin(np.pi / 2 * (np.arange(edge) + 0.5) / max(1, edge)) ** 2
+    shape = np.ones(burst, wave.dtype)
+    shape[:edge] *= ramp[: len(shape)]
+    shape[burst - edge :] *= ramp[::-1]
+    for start in range(0, len(wave), period):
+        first = start + loudest(wave[start : start + period], burst)
+        out[first : first + burst] = wave[first : first + burst] * shape
+    return out
+
+
+def loudest(wave: Float[np.ndarray, " time"], samples: int) -> int:
+    """Where the excerpt of this many samples with the greatest energy begins."""
+    energy = np.cumsum(np.r_[0.0, np.square(wave, dtype=np.float64)])
+    return int((energy[samples:] - energy[:-samples]).argmax())
 
 
 def equally_loud(wave: Float[np.ndarray, " time"], rate: int, level: float) -> Float[np.ndarray, " time"]:
