@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from sonarium.agents.contract import Agent
 from sonarium.agents.scripted import SCRIPTED, Body
 from sonarium.measures.statistics import Interval, interval, within
+from sonarium.play.walk import Ended
 from sonarium.report.album import put
 from sonarium.report.listening import EpisodeShown, Picture, Scores, listening_page
 from sonarium.rooms.draw.film import Recorded, film, frames, still, wav
@@ -214,14 +215,26 @@ def play(
         for slot in np.flatnonzero(over & going):
             success = bool(terminated[slot]) and info["found"][slot] == config.sources
             walked, shorter = float(info["walked"][slot]), float(shortest[slot])
-            spl = success * shorter / max(walked, shorter) if shorter > 0 else float(success)
             results[slot] = EpisodeResult(
-                name, seed + int(slot), success, spl, int(info["found"][slot]), int(steps[slot]),
+                name, seed + int(slot), success, spl(success, walked, shorter), int(info["found"][slot]), int(steps[slot]),
                 float(earned[slot]), walked, shorter, int(oracle_steps[slot]),
             )  # fmt: skip
         going &= ~over
     rooms.close()
     return [result for result in results if result is not None]
+
+
+def spl(success: bool, walked: float, shortest: float) -> float:
+    """Success weighted by path length (Anderson et al., 2018) of one episode."""
+    return success * shortest / max(walked, shortest) if shortest > 0 else float(success)
+
+
+def by_person(one: Ended) -> EpisodeResult:
+    """An episode that was played by keyboard; its steps are none that the oracle takes."""
+    return EpisodeResult(
+        "you", one.seed, one.success, spl(one.success, one.walked, one.shortest), one.found, one.steps, one.earned,
+        one.walked, one.shortest, 0,
+    )  # fmt: skip
 
 
 def record(

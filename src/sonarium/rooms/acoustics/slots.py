@@ -83,7 +83,10 @@ class Slots:
         self.reach[slot, source] = images.reach(room) / room.speed
 
     def shift(
-        self, slot: Int[np.ndarray, " moved"], source: Int[np.ndarray, " moved"], place: Float[np.ndarray, "moved 2"]
+        self,
+        slot: Int[np.ndarray, " moved"],
+        source: Int[np.ndarray, " moved"],
+        place: Float[np.ndarray, "moved 2"],
     ) -> None:
         """Move sources in rectangular floor plans none of whose images is left out, with the arithmetic of
         `box_lattice` and `Images.reach`."""

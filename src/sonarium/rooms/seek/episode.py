@@ -377,7 +377,9 @@ def sounds_of(config: SeekConfig, world: World | None) -> Sounds:
         burst = round(config.burst * config.rate), round(config.period * config.rate)
     if world is not None:
         if config.distractors:
-            raise ValueError("a world has one kind of sound, from which no distractor differs: give sounds instead")
+            raise ValueError(
+                "a world has one kind of sound, from which no distractor differs: give sounds instead"
+            )
         return world_sounds(world, config.rate, config.loop_samples, config.level, burst)
     return named_sounds(
         config.sounds, config.variants, config.rate, config.loop_samples, config.level, config.first_variant, burst

@@ -1,5 +1,6 @@
 """Random rooms, and random positions in them for sources and agent: inside, apart and reachable."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -133,8 +134,14 @@ def reverberant(config: SeekConfig, room: Room) -> Room:
     if config.rt60 is None:
         return room
     # It imports scipy.signal, which takes longer than all the rest.
-    from sonarium.rooms.acoustics.reverberation import absorption_for
+    from sonarium.rooms.acoustics.reverberation import absorption_for, mean_free_path
 
+    reflections = config.rt60 * room.speed / mean_free_path(room)
+    if config.order < reflections / 2:
+        raise ValueError(
+            f"rt60={config.rt60} s takes {reflections:.0f} reflections in this room, more than twice order="
+            f"{config.order}, so that responses end before they have decayed: give order={math.ceil(reflections)}"
+        )
     return replace(room, absorption=absorption_for(room, config.rt60))
 
 

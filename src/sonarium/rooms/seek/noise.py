@@ -29,9 +29,7 @@ def drawn_starts(random: np.random.Generator) -> Int[np.ndarray, "2"]:
     return np.array([left, (left + int(random.integers(TABLE // 4, 3 * TABLE // 4))) % TABLE])
 
 
-def add_noise(
-    heard: Float[np.ndarray, "slot 2 time"], level: float, starts: Int[np.ndarray, "slot 2"]
-) -> None:
+def add_noise(heard: Float[np.ndarray, "slot 2 time"], level: float, starts: Int[np.ndarray, "slot 2"]) -> None:
     """Add the noise of a window, which begins at these samples of the table."""
     add(heard, white(level), starts)
 

@@ -164,7 +164,9 @@ def named_sounds(
         files = found_files(name)
         return Kind(name, len(files), partial(recording, files, rate, samples))
 
-    return Sounds([built_in(name) if name in VOICES else recorded(name) for name in names], rate, samples, level, burst)
+    return Sounds(
+        [built_in(name) if name in VOICES else recorded(name) for name in names], rate, samples, level, burst
+    )
 
 
 def world_sounds(
@@ -181,9 +183,7 @@ def world_sounds(
 
 
 # These are functions of a module, so that environments pickle.
-def built_in_sound(
-    name: str, rate: int, samples: int, first: int, number: int
-) -> Float[np.ndarray, " samples"]:
+def built_in_sound(name: str, rate: int, samples: int, first: int, number: int) -> Float[np.ndarray, " samples"]:
     # A random stream of its own for each sound, so that no other choice changes it.
     return synthesize(name, rate, samples, np.random.default_rng([first + number, *map(ord, name)]))
 

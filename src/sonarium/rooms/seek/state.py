@@ -18,7 +18,18 @@ from sonarium.rooms.seek.episode import Episodes
 from sonarium.rooms.seek.generate import Layout
 from sonarium.rooms.seek.paths import plan_of
 
-OF_EPISODES = ("place", "heading", "source", "on", "found_at", "steps", "walked", "running", "walks", "noise_starts")
+OF_EPISODES = (
+    "place",
+    "heading",
+    "source",
+    "on",
+    "found_at",
+    "steps",
+    "walked",
+    "running",
+    "walks",
+    "noise_starts",
+)
 LATEST = 2**48
 """Steps and samples beyond which no episode goes."""
 
