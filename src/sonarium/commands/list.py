@@ -1,8 +1,9 @@
-"""`sonarium list`: the models, worlds, front ends, rooms, measures and benches, of other packages too; and the settings
-of seek-suite, in which agents that seek sounds are tested.
+"""`sonarium list`: the models, worlds, front ends, rooms, measures and benches, of other packages too; and the
+settings of seek-suite, in which agents that seek sounds are tested.
 
 `--json` prints one object: `models` and `agents` (name: summary, presets), `worlds` (name: summary, kind),
-`front_ends`, `rooms`, `seek_suite`, `measures` and `benches` (name: summary), and `broken` (what cannot be loaded, and why).
+`front_ends`, `rooms`, `seek_suite`, `measures` and `benches` (name: summary), and `broken` (what
+cannot be loaded, and why).
 """
 
 import json

@@ -1,11 +1,11 @@
 """`sonarium play`: seek sound sources in rooms by keyboard, or evaluate scripted agents that do.
 
 Without `--agent` one plays by keyboard, in a window or in the terminal. With agents, each plays the same episodes,
-seeded `--seed` and up. `--suite NAME` takes a setting of seek-suite and its held-out episodes; a person who plays it
-by keyboard stands beside the scripted agents in the end. `--json` prints one object: `episodes`; `out`, the folder or null; `agents`, for each its
-measures `success`, `spl` (success weighted by path length, Anderson et al., 2018), `sna` (success weighted by number of
-actions, Chen et al., 2021), `found`, `steps` and `return`, each with `mean`, `low` and `high`, the 95 % confidence interval over episodes; and `played`, the result of each
-episode.
+seeded `--seed` and up. `--suite NAME` takes a setting of seek-suite and its held-out episodes; a person who plays
+them by keyboard stands beside the scripted agents in a table. `--json` prints one object: `episodes`; `out`, the
+folder or null; `agents`, for each its measures `success`, `spl` (success weighted by path length, Anderson et al.,
+2018), `sna` (success weighted by number of actions, Chen et al., 2021), `found`, `steps` and `return`, each with
+`mean`, `low` and `high`, the 95 % confidence interval over episodes; and `played`, the result of each episode.
 """
 
 import dataclasses
@@ -44,7 +44,8 @@ GROUPS = {
     "placement": ("Distances of sources and start.", "wall_distance source_distance start_distance"),
     "acoustics": (
         "Room acoustics and the listener's head.",
-        "absorption absorption_span rt60 order most_images longest_response ear_distance head ear_height source_height",
+        "absorption absorption_span rt60 order most_images longest_response ear_distance head ear_height "
+        "source_height",
     ),
     "sound": (
         "What the sources play, and noise.",
@@ -109,7 +110,7 @@ def main(arguments: list[str]) -> None:
 
 
 def of_suite(name: str) -> tuple[SeekConfig, int]:
-    """The configuration and the first seed of a setting that agents are tested in; without a name, the defaults."""
+    """Configuration and first seed of the tests in a setting; without a name, the defaults."""
     if not name:
         return SeekConfig(), 0
     # The other verb waits for no environment to be imported.

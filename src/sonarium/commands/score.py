@@ -4,8 +4,8 @@
 on a world: `--encoder FILE --world recordings --path FOLDER`. Each run's folder gets its `scores.json`; the
 encoder gets a run folder with `--out`. Codes of clips whose factors were planted are scored by measures of
 disentanglement; codes that are frames at a rate, and those of recordings, by probes and comparisons.
-`--suite NAME…` plays an agent of sonarium/Seek-v0 in settings of seek-suite, by its most probable actions, and writes
-suite.json; with `--json` it prints `suite`: by run and setting the measures of `sonarium play --json`.
+`--suite NAME…` plays an agent of sonarium/Seek-v0 in settings of seek-suite, by its most probable actions, and
+writes suite.json; with `--json` it prints `suite`: by run and setting the measures of `sonarium play --json`.
 `--json` prints one object otherwise:
 
     protocol  standard or syntone
@@ -30,7 +30,7 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from sonarium.catalogue import WORLDS, faults
 from sonarium.commands.faults import UsageError, say
@@ -160,7 +160,8 @@ def by_suite(asked: Asked) -> None:
         if asked.flags.json:
             continue
         measures = list(next(iter(found[str(folder)].values())))
-        table = Table("", *measures, title=f"{printable(str(folder))}, step {opened.step}", box=None)
+        title = f"{printable(str(folder))}, step {opened.step}"
+        table = Table(Column(no_wrap=True), *measures, title=title, box=None)
         for name, one in rows.items():
             table.add_row(name, *one.rows()[0][1])
         console.print(table)

@@ -216,8 +216,8 @@ def play(
             success = bool(terminated[slot]) and info["found"][slot] == config.sources
             walked, shorter = float(info["walked"][slot]), float(shortest[slot])
             results[slot] = EpisodeResult(
-                name, seed + int(slot), success, spl(success, walked, shorter), int(info["found"][slot]), int(steps[slot]),
-                float(earned[slot]), walked, shorter, int(oracle_steps[slot]),
+                name, seed + int(slot), success, spl(success, walked, shorter), int(info["found"][slot]),
+                int(steps[slot]), float(earned[slot]), walked, shorter, int(oracle_steps[slot]),
             )  # fmt: skip
         going &= ~over
     rooms.close()

@@ -127,10 +127,13 @@ def storeys(
 
 
 def mirrored(
-    number: Int[np.ndarray, " image"], low: float, high: float, source: float
-) -> tuple[Float[np.ndarray, " image"], Int[np.ndarray, " image"], Int[np.ndarray, " image"]]:
+    number: Int[np.ndarray, " image"],
+    low: float | Float[np.ndarray, "source 1"],
+    high: float | Float[np.ndarray, "source 1"],
+    source: float | Float[np.ndarray, "source 1"],
+) -> tuple[Float[np.ndarray, "*sources image"], Int[np.ndarray, " image"], Int[np.ndarray, " image"]]:
     """Images between two parallel walls by signed number: their positions, and the number of reflections at the
-    low and at the high wall. Positive numbers lie beyond the high wall."""
+    low and at the high wall. Positive numbers lie beyond the high wall. One source, or one a row."""
     span = high - low
     even = number % 2 == 0
     positions = low + number * span + np.where(even, source - low, high - source)

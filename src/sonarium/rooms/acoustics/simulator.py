@@ -125,9 +125,9 @@ class Acoustics:
     def follow(
         self, moving: Bool[np.ndarray, "slot source"], places: Float[np.ndarray, "slot source axis"]
     ) -> None:
-        """Move many sources at once. In a rectangle the images move with the source; elsewhere beams are traced
-        anew, one source after the other."""
-        whole = self.slots.beams == 2 * self.order * (self.order + 1) + 1
+        """Move many sources at once, of the first in each slot. In a rectangle the images move with the source;
+        elsewhere beams are traced anew, one source after the other."""
+        whole = self.slots.beams[:, : moving.shape[1]] == 2 * self.order * (self.order + 1) + 1
         boxes = np.array([room is not None and room.box for room in map(self.rooms.get, range(self.slots.count))])
         together = moving & boxes[:, None] & whole
         for slot, source in np.argwhere(moving & ~together).tolist():

@@ -126,8 +126,8 @@ class SeekConfig:
     absorption_span: Annotated[float, Range(0, 1)] = 0.0
     """Half-width of the interval around `absorption` from which each episode draws its coefficient."""
     rt60: Annotated[float | None, Range(1e-3, 60)] = None
-    """Reverberation time in seconds by Eyring's formula, which sets the absorption in place of `absorption`; `order`
-    must be high enough for reflections that late."""
+    """Reverberation time in seconds by Eyring's formula, which sets the absorption in place of `absorption`;
+    `order` must be high enough for reflections that late."""
     order: Annotated[int, Range(0, 200)] = 3
     """Maximum reflection order of the image-source method."""
     most_images: Annotated[int, Range(1)] = MOST_IMAGES

@@ -334,7 +334,8 @@ class Episodes:
         trace = self.trace[slot, : self.steps[slot] + 1] if self.record else self.poses()[slot : slot + 1]
         return Scene(
             layout.room, self.poses()[slot], trace.copy(), self.source[slot].copy(), self.on[slot].copy(),
-            self.found_at[slot].copy(), self.sounds.names(self.picks[slot]), config.radius, config.ear_distance, config.ear_height,
+            self.found_at[slot].copy(), self.sounds.names(self.picks[slot]), config.radius,
+            config.ear_distance, config.ear_height,
             partial(self.acoustics.levels, slot),
         )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """The state of the environments as trees that a checkpoint keeps, from which they go on bit for bit.
 
 A state holds what was drawn, and not what follows from it: rooms but no images, and of each sound its kind, its
-number and where an excerpt begins. What is loaded may come from anyone, and is checked for its type, shape and range.
+number and where an excerpt begins. What is loaded may come from anyone, and is checked for its type, shape and
+range.
 """
 
 import copy
@@ -79,7 +80,7 @@ def load(episodes: Episodes, state: Tree) -> None:
     acoustics = episodes.acoustics
     offsets = array(state, "offsets", acoustics.bank.offsets)
     found = {name: array(state["arrays"], name, getattr(episodes, name)) for name in OF_EPISODES}
-    heard, tails = array(state, "heard", acoustics.slots.heard), state["tails"]
+    heard = array(state, "heard", acoustics.slots.heard)
     time, ends = array(state, "time", acoustics.time), array(state, "ends", acoustics.ends)
     own = np.array(acoustics.convolver.backend.here(acoustics.convolver.tails))
     tails, trace = array(state, "tails", own), array(state, "trace", episodes.trace, rows=True)

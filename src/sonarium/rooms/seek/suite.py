@@ -1,8 +1,8 @@
 """seek-suite: named settings of the environment that a rule cannot solve, each with held-out episodes.
 
-A setting is frozen: its figures in docs/rooms.md stay comparable. Agents train in `trained`, of which every setting
-is registered with Gymnasium as `sonarium/Seek-NAME-v0`, and are tested in `tested`, on seeds from `HELD_OUT` on and
-on sounds that no training plays: other variants of the same kinds, in `unseen-kinds` other kinds in other rooms.
+A setting is frozen: its figures in docs/rooms.md stay comparable. Agents train in `trained`, which is registered
+with Gymnasium as `sonarium/Seek-NAME-v0`, and are tested in `tested`, on seeds from `HELD_OUT` on and on sounds
+that no training plays: other variants of the same kinds, in `unseen-kinds` other kinds in other rooms.
 """
 
 from dataclasses import dataclass, replace
