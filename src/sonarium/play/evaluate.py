@@ -213,7 +213,7 @@ def play(
         earned, steps = earned + np.where(going, reward, 0), steps + going
         record(recorders, rooms, heard, going)
         for slot in np.flatnonzero(over & going):
-            success = bool(terminated[slot]) and info["found"][slot] == config.sources
+            success = bool(terminated[slot] and info["found"][slot] == config.sources)
             walked, shorter = float(info["walked"][slot]), float(shortest[slot])
             results[slot] = EpisodeResult(
                 name, seed + int(slot), success, spl(success, walked, shorter), int(info["found"][slot]),

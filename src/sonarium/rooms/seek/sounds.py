@@ -123,9 +123,9 @@ class Sounds:
 
     def picked(self, kind: Any, number: Any, start: Any) -> Pick:
         """A pick that was saved; a ValueError for what these sounds do not have."""
-        pick = Pick(kind, number, start)
         if not all(type(value) is int and value >= 0 for value in (kind, number, start)):
-            raise ValueError(f"the sound is {pick}, expected whole numbers of at least 0")
+            raise ValueError(f"the sound is {(kind, number, start)!r:.60}, expected whole numbers of at least 0")
+        pick = Pick(kind, number, start)
         if kind >= len(self.kinds) or number >= self.kinds[kind].count:
             raise ValueError(f"the sound is {pick}, which is none of {', '.join(one.name for one in self.kinds)}")
         if start and start >= max(1, len(self.checked(kind, number)) - self.longer):

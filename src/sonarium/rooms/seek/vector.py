@@ -195,7 +195,8 @@ class SeekVector(StatefulVectorEnv):
         if saved["begun"] != all(random is not None for random in randoms):
             raise ValueError("randoms lacks the generator of a room, or has one too many")
         over = state.array(saved, "over", self.over)
-        if last is not None and not self.observation_space.contains(last):
+        known = isinstance(last, np.ndarray | dict) and self.observation_space.contains(last)
+        if last is not None and not known:
             raise ValueError("last is no observation of these rooms")
         state.load(self.episodes, saved["episodes"])
         if saved["begun"] and None in self.episodes.layouts:
