@@ -42,7 +42,7 @@ def through_files(state, folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), zip(HARD, ["NextStep", "SameStep", "SameStep", "NextStep"], strict=True)
+    ("name", "mode"), list(zip(HARD, ["NextStep", "SameStep", "SameStep", "NextStep"], strict=True))
 )
 def test_rooms_go_on_bit_for_bit(name, mode, tmp_path):
     rooms, other = (SeekVector(3, CONFIG, autoreset_mode=mode, **HARD[name]) for _ in range(2))

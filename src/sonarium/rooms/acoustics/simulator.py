@@ -125,8 +125,8 @@ class Acoustics:
     def follow(
         self, moving: Bool[np.ndarray, "slot source"], places: Float[np.ndarray, "slot source axis"]
     ) -> None:
-        """Move many sources at once, of the first in each slot. In a rectangle the images move with a source that keeps its height;
-        elsewhere beams are traced anew, one source after the other."""
+        """Move many sources at once, of the first in each slot. In a rectangle the images move with a source
+        that keeps its height; elsewhere beams are traced anew, one source after the other."""
         whole = self.slots.beams[:, : moving.shape[1]] == 2 * self.order * (self.order + 1) + 1
         boxes = np.array([room is not None and room.box for room in map(self.rooms.get, range(self.slots.count))])
         together = moving & boxes[:, None] & whole
