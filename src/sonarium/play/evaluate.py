@@ -121,8 +121,10 @@ class Recorder:
     fields: list[SoundField] = field(default_factory=list)
 
     def take(self, scene: Scene, heard: Float[np.ndarray, "2 window"]) -> None:
-        """Add the scene and its window of sound; the sound field changes only when a source is switched off."""
-        if self.scenes and (scene.on == self.scenes[-1].on).all():
+        """Add the scene and its window of sound; the sound field changes only when a source is switched off or
+        moves."""
+        before = self.scenes[-1] if self.scenes else None
+        if before and np.array_equal(scene.on, before.on) and np.array_equal(scene.sources, before.sources):
             there = self.fields[-1]
         else:
             there = sound_field(scene, loudest=self.fields[0].loudest if self.fields else None)

@@ -58,6 +58,14 @@ class Scene:
     ear_height: float
     level_map: Callable[[Float[np.ndarray, "point axis"]], Float[np.ndarray, " point"]]
     """Level in dB of the sources that are on, at points of the room; valid until the next episode begins."""
+    distractors: int = 0
+    """How many of the sources, the last ones, are not to be found."""
+
+    @property
+    def tally(self) -> tuple[int, int]:
+        """Sources that were found, and those to be found."""
+        targets = len(self.on) - self.distractors
+        return int((~self.on[:targets]).sum()), targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,7 +344,7 @@ class Episodes:
             layout.room, self.poses()[slot], trace.copy(), self.source[slot].copy(), self.on[slot].copy(),
             self.found_at[slot].copy(), self.sounds.names(self.picks[slot]), config.radius,
             config.ear_distance, config.ear_height,
-            partial(self.acoustics.levels, slot),
+            partial(self.acoustics.levels, slot), config.distractors,
         )  # fmt: skip
 
 
