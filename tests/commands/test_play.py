@@ -91,8 +91,7 @@ def test_every_field_of_the_environment_is_a_flag_in_one_group(capsys):
 
 
 def test_the_suite_sets_the_defaults_and_its_seeds(capsys):
-    words = "--suite named-target --agent oracle --episodes 2 --json --threads 1 --order 0".split()
-    main(words)
+    main([*"--suite named-target --agent oracle --episodes 2 --json --threads 1 --order 0".split()])
     found = json.loads(capsys.readouterr().out)
     assert [one["seed"] for one in found["played"]] == [HELD_OUT, HELD_OUT + 1]
     assert found["agents"]["oracle"]["sna"]["mean"] == 1 and all(one["steps"] <= 100 for one in found["played"])
@@ -113,7 +112,7 @@ def test_a_person_stands_beside_the_agents(capsys, monkeypatch):
     ended = [Ended(HELD_OUT, True, 2, 90, 20.0, 12.0, 9.0), Ended(HELD_OUT + 1, False, 1, 195, 4.0, 30.0, 8.0)]
     monkeypatch.setattr("sonarium.play.walk.choose_screen", lambda *given: None)
     monkeypatch.setattr("sonarium.play.walk.walk", lambda *given: Tally(2, 1, 3, 285, 24.0, ended))
-    main("--suite stops --threads 1".split())
+    main(["--suite", "stops", "--threads", "1"])
     said = capsys.readouterr().out
     assert re.search(r"you +random +oracle +loudness +difference", said) and "stops, episodes: 2" in said
     assert re.search(r"success +0\.50 ", said) and "sna" not in said

@@ -110,7 +110,8 @@ NAMED = replace(CONFIG, sources=1, distractors=2, oracle_info=True)
 
 def test_distractors_are_of_other_kinds_than_the_target():
     rooms = SeekVector(16, NAMED, target="category")
-    assert rooms.single_observation_space["target"] == gymnasium.spaces.Discrete(5)
+    space = rooms.single_observation_space
+    assert isinstance(space, gymnasium.spaces.Dict) and space["target"] == gymnasium.spaces.Discrete(5)
     observed, info = rooms.reset(seed=0)
     assert rooms.observation_space.contains(observed)
     for slot in range(16):
