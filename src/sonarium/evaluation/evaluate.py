@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sonarium.evaluation import meanings
 from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.continuations import continuations
 from sonarium.evaluation.factors import BLOCK, device_of, recovery
 from sonarium.evaluation.forecasting import forecasting
 from sonarium.evaluation.likelihood import bounds
@@ -23,6 +24,7 @@ from sonarium.measures.splits import Split
 from sonarium.models.contract import Density, Encoder, Forecaster, FrameEncoder, Learner
 from sonarium.models.framing import in_frames
 from sonarium.worlds.contract import Progress, World
+from sonarium.worlds.sequences import Sequences
 
 FORMAT = 2
 """Of the record; version 0.1 wrote none."""
@@ -154,6 +156,10 @@ def with_forecasts(
     assert isinstance(untrained, Forecaster | None), type(untrained)
     made = forecasting(learner, untrained, world, split, progress)
     scores, curves, notes = (made.pop(name) for name in ("scores", "curves", "notes"))
+    if isinstance(world, Sequences):
+        further = continuations(learner, untrained, world, split, progress)
+        scores |= further.pop("scores", {})
+        made = {name: made.get(name, {}) | further.get(name, {}) for name in dict.fromkeys([*made, *further])}
     controls = record["controls"]
     beside = {name: controls.get(name, {}) | made.get(name, {}) for name in dict.fromkeys([*controls, *made])}
     return {

@@ -169,12 +169,8 @@ def persistence(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[T
 
 def of_states(learner: Forecaster, fitted: Pieces, shuffled: bool = False, acted: bool = False) -> Predict:
     """The mean of decoded futures; with the past in a random order, or with all actions known."""
-    known, size = fitted.actions if acted else None, front_of(learner).shortest
-    inside = torch.arange(fitted.tokens.shape[1]) < fitted.counts[:, None]
-    warm = inside & (torch.arange(inside.shape[1]) >= learner.burn_in)
-    heard = learner.states(fitted.signal, actions=known)
-    number = torch.arange(len(inside))[:, None].expand(inside.shape)
-    weights, offset, _ = regression([heard[inside]], fitted.tokens[inside], number[inside], warm[inside])
+    size = front_of(learner).shortest
+    weights, offset = decoder_of(learner, fitted, acted)
 
     def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[Tensor, "query horizon number"]:
         generator = torch.Generator().manual_seed(SEED)
@@ -193,6 +189,18 @@ def of_states(learner: Forecaster, fitted: Pieces, shuffled: bool = False, acted
         return made
 
     return predict
+
+
+def decoder_of(
+    learner: Forecaster, fitted: Pieces, acted: bool = False
+) -> tuple[Float[Tensor, "code number"], Float[Tensor, " number"]]:
+    """Weights and offset of the ridge regression from states to tokens."""
+    inside = torch.arange(fitted.tokens.shape[1]) < fitted.counts[:, None]
+    warm = inside & (torch.arange(inside.shape[1]) >= learner.burn_in)
+    heard = learner.states(fitted.signal, actions=fitted.actions if acted else None)
+    number = torch.arange(len(inside))[:, None].expand(inside.shape)
+    weights, offset, _ = regression([heard[inside]], fitted.tokens[inside], number[inside], warm[inside])
+    return weights, offset
 
 
 def out_of_order(
@@ -248,14 +256,22 @@ class TokenGRU(nn.Module):
         self, past: Float[Tensor, "row token number"], steps: int, generator: torch.Generator
     ) -> Float[Tensor, "row step number"]:
         """The mean over futures that are drawn token by token."""
-        memory = self.network.gru(past, self.network.begin(len(past)))[1].repeat_interleave(SAMPLES, 1)
-        found = []
+        return self.drawn(past, steps, SAMPLES, generator)[0].mean(0)
+
+    def drawn(
+        self, past: Float[Tensor, "row token number"], steps: int, samples: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "sample row step number"], Float[Tensor, "sample row step number"]]:
+        """Futures drawn token by token: the mean of each token given those before it, and the token."""
+        memory = self.network.gru(past, self.network.begin(len(past)))[1].repeat_interleave(samples, 1)
+        means, tokens = [], []
         for _ in range(steps):
-            mean = self.network.head(memory[-1])
-            found.append(mean)
-            noise = torch.randn(mean.shape, generator=generator).to(mean)
-            memory = self.network.gru((mean + self.spread.exp() * noise)[:, None], memory)[1]
-        return torch.stack(found, 1).unflatten(0, (len(past), SAMPLES)).mean(1)
+            means.append(self.network.head(memory[-1]))
+            noise = torch.randn(means[-1].shape, generator=generator).to(means[-1])
+            tokens.append(means[-1] + self.spread.exp() * noise)
+            memory = self.network.gru(tokens[-1][:, None], memory)[1]
+        shape = (len(past), samples)
+        both = (torch.stack(one, 1).unflatten(0, shape).transpose(0, 1) for one in (means, tokens))
+        return tuple(both)  # pyright: ignore[reportReturnType]
 
 
 @torch.enable_grad()
