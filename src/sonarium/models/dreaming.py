@@ -463,6 +463,21 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         }
 
     @torch.no_grad()
+    def expectations(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        *,
+        actions: Float[Tensor, "clip token action"] | None = None,
+    ) -> dict[str, Float[Tensor, "clip token"]]:
+        latent = self.dynamics.latent
+        rollout = self.followed(self.encoder(self.front.tokens(self.measured(signal, None))), actions)
+        return {
+            "log prior": latent.log_probability(rollout.prior, rollout.z),
+            "prior": latent.entropy(rollout.prior),
+            "posterior": latent.entropy(rollout.posterior),
+        }
+
+    @torch.no_grad()
     def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:
         """Features of codes of the form [h, z]: of sound, decibels in mel bands, which the front end inverts."""
         if self.decoder is None:
