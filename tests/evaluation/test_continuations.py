@@ -11,6 +11,7 @@ from stub_engine import StubEngine
 
 from sonarium.catalogue import WORLDS
 from sonarium.evaluation import continuations as own
+from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.splits import split_world
 from sonarium.training.clips import Clips, ClipsConfig
 
@@ -74,10 +75,9 @@ def test_a_hidden_markov_model_goes_on_from_where_it_is(setting):
 
 def test_every_score_stands_beside_its_baselines(setting, monkeypatch):
     learner, world, split, *_ = setting
-    monkeypatch.setattr("sonarium.evaluation.forecasting.STEPS", 2)
     for name, value in (("ROUNDS", 3), ("STATES", 8), ("MOMENTS", 4), ("CLIPS", 8)):
         monkeypatch.setattr(own, name, value)
-    found = own.continuations(learner, learner, world, split)
+    found = own.continuations(learner, learner, world, split, EvaluationConfig(gru_steps=2))
     assert set(found) == {"scores", "hmm", "gru_ar", "random", "planted", "real", "copy"}
     assert found["scores"] == found["random"]
     for name in ("scores", "hmm", "gru_ar", "planted"):

@@ -9,6 +9,7 @@ from contracts.small import data_for, learner_of
 from stub_engine import StubEngine
 
 from sonarium.evaluation import forecasting as own
+from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.forecasting import Moments, Pieces, Rivals, everywhere, forecasting, moments, truth
 from sonarium.measures.splits import Split
 from sonarium.training.clips import Clips, ClipsConfig
@@ -48,14 +49,14 @@ def test_linear_ar_finds_a_linear_law_and_persistence_repeats():
 
 
 def test_the_gru_learns_what_comes_next(monkeypatch):
-    for name, value in (("UNITS", 24), ("STEPS", 150), ("RATE", 1e-2)):
-        monkeypatch.setattr(own, name, value)
+    monkeypatch.setattr(own, "RATE", 1e-2)
+    config = EvaluationConfig(gru_units=24, gru_steps=150)
     fitted, test = turning(40, 12, 0, 0.05), turning(6, 12, 1, 0.05)
     where, ahead = moments(test, 4, 3), (1, 3)
     where = Moments(where.piece, where.token)
     errors = {
         name: (predict(test, where, ahead).mean - truth(test, where, ahead)).square().mean((0, 2))
-        for name, predict in (("gru", own.recurrent(fitted)), ("still", own.persistence))
+        for name, predict in (("gru", own.recurrent(fitted, config)), ("still", own.persistence))
     }
     assert bool((errors["gru"] < 0.3 * errors["still"]).all()), errors
 
@@ -87,10 +88,8 @@ def scored(tmp_path_factory):
     learner.prepare(Clips(world, split.train, ClipsConfig(batch_size=8), 0), StubEngine(0))
     untrained: Any = learner_of("dreaming", "wave", world.signal, seed=9).eval()
     untrained.front.load_state_dict(learner.front.state_dict())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(own, "UNITS", 8)
-        patch.setattr(own, "STEPS", 3)
-        return learner, world, split, forecasting(learner, untrained, world, split)
+    config = EvaluationConfig(gru_units=8, gru_steps=3)
+    return learner, world, split, forecasting(learner, untrained, world, split, config)
 
 
 def test_every_score_stands_beside_its_baselines(scored):
@@ -145,14 +144,13 @@ def test_pieces_that_are_too_short_are_noted(scored, monkeypatch):
     assert not found["scores"] and "shorter than the burn-in and 9000 ms" in found["notes"][0]
 
 
-def test_bits_of_states_are_those_of_their_law(monkeypatch):
+def test_bits_of_states_are_those_of_their_law():
     """Two variables of three classes, each of which stays or goes on."""
-    monkeypatch.setattr(own, "STEPS", 150)
     random = torch.Generator().manual_seed(0)
     moves = (torch.rand(80, 60, 2, generator=random) < 0.25).long()
     rows = (torch.randint(3, (80, 1, 2), generator=random) + moves.cumsum(1)) % 3
     known, held = (own.Coded(some, torch.full((len(some),), 60)) for some in (rows[:60], rows[60:]))
-    found = own.code_bits(known, held, 3, 1)
+    found = own.code_bits(known, held, 3, 1, EvaluationConfig(gru_steps=150))
     entropy = -2 * (0.25 * np.log2(0.25) + 0.75 * np.log2(0.75))
     assert found["n_gram"] == pytest.approx(entropy, abs=0.1)
     assert found["gru_ar"] == pytest.approx(entropy, abs=0.2)

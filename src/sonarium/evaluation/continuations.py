@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.forecasting import TRAIN, TokenGRU, decoder_of, pieces, trained_gru
 from sonarium.evaluation.labelling import LabellingConfig, SyllableProbe
 from sonarium.evaluation.realtokens import counts_of, front_of
@@ -76,6 +77,7 @@ def continuations(
     untrained: Forecaster | None,
     world: Sequences,
     split: Split[Tensor],
+    config: EvaluationConfig = EvaluationConfig(),
     progress: Progress = lambda *_: None,
 ) -> dict[str, dict[str, float]]:
     """`scores` of the learner, and those of each control; empty where no held-out segment follows another."""
@@ -90,7 +92,7 @@ def continuations(
     every: dict[str, Callable[[], Draw]] = {
         "scores": lambda: of_states(learner, test, decoder_of(learner, fitted)),
         "hmm": lambda: of_chain(fitted.tokens, fitted.counts, test),
-        "gru_ar": lambda: of_gru(trained_gru(fitted), test),
+        "gru_ar": lambda: of_gru(trained_gru(fitted, config), test),
     }
     if untrained is not None:
         every["random"] = lambda: of_states(untrained, test, decoder_of(untrained, fitted))

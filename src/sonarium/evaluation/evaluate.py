@@ -66,7 +66,7 @@ def evaluate(
     elif isinstance(learner, Encoder | FrameEncoder):
         record |= of_labels(learner, untrained, world, split, config, device, progress, kept)
     if isinstance(learner, Forecaster):
-        record |= with_forecasts(record, learner, untrained, world, split, progress)
+        record |= with_forecasts(record, learner, untrained, world, split, config, progress)
     if not record["scores"] and not isinstance(learner, Density):
         raise ValueError(f"nothing can be predicted from its codes: {reasons(record)}")
     if isinstance(learner, Density):
@@ -150,14 +150,15 @@ def with_forecasts(
     untrained: Learner | None,
     world: World,
     split: Split[Tensor],
+    config: EvaluationConfig,
     progress: Progress,
 ) -> Record:
     """The record with scores of forecasts besides, and their baselines among the controls."""
     assert isinstance(untrained, Forecaster | None), type(untrained)
-    made = forecasting(learner, untrained, world, split, progress)
+    made = forecasting(learner, untrained, world, split, config, progress)
     scores, curves, notes = (made.pop(name) for name in ("scores", "curves", "notes"))
     if isinstance(world, Sequences):
-        further = continuations(learner, untrained, world, split, progress)
+        further = continuations(learner, untrained, world, split, config, progress)
         scores |= further.pop("scores", {})
         made = {name: made.get(name, {}) | further.get(name, {}) for name in dict.fromkeys([*made, *further])}
     controls = record["controls"]

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.realtokens import WATCHED, counts_of, front_of, regression, ridge, use_of_classes
 from sonarium.evaluation.tasks import INDIVIDUALS
 from sonarium.measures.forecasts import chance_of, coverage, gaussian, retrieved
@@ -47,8 +48,8 @@ LAST = 4
 """Tokens that linear AR sees."""
 NEAR, OTHERS = 3, 20
 """Tokens before and after the true one, and tokens drawn from other clips, that compete with it."""
-UNITS, STEPS, BATCH, RATE = 128, 200, 16, 3e-3
-"""Of the GRU: units, training steps, pieces in a batch, and learning rate."""
+BATCH, RATE = 16, 3e-3
+"""Of the GRU: pieces in a batch, and learning rate."""
 ORDER = 2
 """Of n-grams of the classes of a variable."""
 COMPONENTS = 32
@@ -101,6 +102,7 @@ def forecasting(
     untrained: Forecaster | None,
     world: World,
     split: Split[Tensor],
+    config: EvaluationConfig = EvaluationConfig(),
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """`scores` of the learner, those of each control, `chance`, `curves` by horizon, and `notes`."""
@@ -119,7 +121,7 @@ def forecasting(
         "scores": lambda: of_states(learner, fitted),
         "persistence": lambda: persistence,
         "linear_ar": lambda: linear(fitted, ahead),
-        "gru_ar": lambda: recurrent(fitted),
+        "gru_ar": lambda: recurrent(fitted, config),
         "shuffled_past": lambda: of_states(learner, fitted, shuffled=True),
     }
     if untrained is not None:
@@ -139,7 +141,7 @@ def forecasting(
     scores |= states(learner, test)
     if learner.entries:
         known, held = (Coded.of(learner, part) for part in (fitted, test))
-        for name, bits in code_bits(known, held, learner.entries, learner.burn_in).items():
+        for name, bits in code_bits(known, held, learner.entries, learner.burn_in, config).items():
             made[name] = made.get(name, {}) | {"state/bits a token": bits}
     if learner.actions.width:
         scores |= shuffle_ratio(learner, fitted, test, where, ahead)
@@ -280,9 +282,9 @@ def last(some: Pieces, where: Moments) -> Float[np.ndarray, "query number"]:
 class TokenGRU(nn.Module):
     """The next token from those before it: its mean, and a spread of each number."""
 
-    def __init__(self, numbers: int):
+    def __init__(self, numbers: int, units: int):
         super().__init__()
-        self.network = Recurrent(numbers, numbers, UNITS, 1)
+        self.network = Recurrent(numbers, numbers, units, 1)
         self.spread = nn.Parameter(torch.zeros(numbers))
 
     def loss(self, tokens: Float[Tensor, "piece token number"], counts: Int[Tensor, " piece"]) -> Tensor:
@@ -306,23 +308,26 @@ class TokenGRU(nn.Module):
         return tuple(both)  # pyright: ignore[reportReturnType]
 
 
-def trained_gru(fitted: Pieces) -> TokenGRU:
+def trained_gru(fitted: Pieces, config: EvaluationConfig) -> TokenGRU:
     return trained(
-        lambda: TokenGRU(fitted.tokens.shape[2]).to(fitted.tokens),
+        lambda: TokenGRU(fitted.tokens.shape[2], config.gru_units).to(fitted.tokens),
         lambda network, rows: network.loss(fitted.tokens[rows], fitted.counts[rows]),
         len(fitted.counts),
+        config.gru_steps,
     )
 
 
 @torch.enable_grad()
-def trained(make: Callable[[], Network], loss: Callable[[Network, Tensor], Tensor], pieces: int) -> Network:
+def trained(
+    make: Callable[[], Network], loss: Callable[[Network, Tensor], Tensor], pieces: int, steps: int
+) -> Network:
     """A network after so many steps of Adam on random pieces."""
     generator = torch.Generator().manual_seed(SEED)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = make()
     optimiser = AdamConfig(learning_rate=RATE).build(network.parameters())
-    for _ in range(STEPS):
+    for _ in range(steps):
         rows = torch.randint(pieces, (BATCH,), generator=generator)
         optimiser.zero_grad()
         loss(network, rows).backward()
@@ -331,8 +336,8 @@ def trained(make: Callable[[], Network], loss: Callable[[Network, Tensor], Tenso
     return network
 
 
-def recurrent(fitted: Pieces) -> Predict:
-    network = trained_gru(fitted)
+def recurrent(fitted: Pieces, config: EvaluationConfig) -> Predict:
+    network = trained_gru(fitted, config)
 
     def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
         generator, steps = torch.Generator().manual_seed(SEED), torch.tensor(ahead) - 1
@@ -486,7 +491,7 @@ class Coded:
 
 
 @torch.no_grad()
-def code_bits(known: Coded, held: Coded, entries: int, burn_in: int) -> dict[str, float]:
+def code_bits(known: Coded, held: Coded, entries: int, burn_in: int, config: EvaluationConfig) -> dict[str, float]:
     """Bits a token in which models of discrete states predict held-out ones: n-grams of each variable alone, and a
     GRU of all. Few bits are no merit of states that say little."""
     by_ngrams = torch.zeros(held.classes.shape[:2], dtype=torch.float64)
@@ -494,7 +499,7 @@ def code_bits(known: Coded, held: Coded, entries: int, burn_in: int) -> dict[str
         model = NGrams(ORDER, entries).fit(known.variable(number))
         logs = model.log_probabilities(held.variable(number))
         by_ngrams[held.inside] += torch.from_numpy(np.concatenate(logs))
-    by_gru = code_log_probability(trained_code_gru(known, entries), held.classes, entries)
+    by_gru = code_log_probability(trained_code_gru(known, entries, config), held.classes, entries)
     scored = held.inside & (torch.arange(held.classes.shape[1]) >= burn_in)
     every = {"n_gram": by_ngrams, "gru_ar": by_gru}
     return {name: -float(logs[scored].double().mean()) / log(2) for name, logs in every.items()}
@@ -509,12 +514,13 @@ def code_log_probability(
     return (logs * ones).sum((2, 3))
 
 
-def trained_code_gru(known: Coded, entries: int) -> Recurrent:
+def trained_code_gru(known: Coded, entries: int, config: EvaluationConfig) -> Recurrent:
     classes, inside, numbers = known.classes, known.inside, known.classes.shape[2] * entries
     return trained(
-        lambda: Recurrent(numbers, numbers, UNITS, 1),
+        lambda: Recurrent(numbers, numbers, config.gru_units, 1),
         lambda network, rows: -code_log_probability(network, classes[rows], entries)[inside[rows]].mean(),
         len(classes),
+        config.gru_steps,
     )
 
 
