@@ -18,6 +18,7 @@ from sonarium.evaluation.forecasting import forecasting
 from sonarium.evaluation.likelihood import bounds
 from sonarium.evaluation.probing import Kept, probing
 from sonarium.evaluation.splits import in_words
+from sonarium.evaluation.steering import steering
 from sonarium.measures.contract import MeasureEntry
 from sonarium.measures.disentanglement.table import FEWEST_CLIPS
 from sonarium.measures.splits import Split
@@ -157,10 +158,12 @@ def with_forecasts(
     assert isinstance(untrained, Forecaster | None), type(untrained)
     made = forecasting(learner, untrained, world, split, config, progress)
     scores, curves, notes = (made.pop(name) for name in ("scores", "curves", "notes"))
+    further = [steering(learner, world, split, config)]
     if isinstance(world, Sequences):
-        further = continuations(learner, untrained, world, split, config, progress)
-        scores |= further.pop("scores", {})
-        made = {name: made.get(name, {}) | further.get(name, {}) for name in dict.fromkeys([*made, *further])}
+        further.append(continuations(learner, untrained, world, split, config, progress))
+    for more in further:
+        scores |= more.pop("scores", {})
+        made = {name: made.get(name, {}) | more.get(name, {}) for name in dict.fromkeys([*made, *more])}
     controls = record["controls"]
     beside = {name: controls.get(name, {}) | made.get(name, {}) for name in dict.fromkeys([*controls, *made])}
     return {

@@ -280,38 +280,57 @@ def last(some: Pieces, where: Moments) -> Float[np.ndarray, "query number"]:
 
 
 class TokenGRU(nn.Module):
-    """The next token from those before it: its mean, and a spread of each number."""
+    """The next token from those before it, and from its own actions where there are any: its mean, and a spread of
+    each number."""
 
-    def __init__(self, numbers: int, units: int):
+    def __init__(self, numbers: int, units: int, actions: int = 0):
         super().__init__()
-        self.network = Recurrent(numbers, numbers, units, 1)
+        self.network = Recurrent(numbers + actions, numbers, units, 1)
         self.spread = nn.Parameter(torch.zeros(numbers))
 
-    def loss(self, tokens: Float[Tensor, "piece token number"], counts: Int[Tensor, " piece"]) -> Tensor:
-        error = ((tokens - self.network(tokens)) / self.spread.exp()).square() / 2 + self.spread
+    def loss(
+        self,
+        tokens: Float[Tensor, "piece token number"],
+        counts: Int[Tensor, " piece"],
+        actions: Float[Tensor, "piece token action"],
+    ) -> Tensor:
+        known = torch.cat([tokens, actions.roll(-1, 1)], -1)
+        error = ((tokens - self.network(known)) / self.spread.exp()).square() / 2 + self.spread
         inside = torch.arange(tokens.shape[1]) < counts[:, None]
         return error.mean(-1)[inside].mean()
 
     def drawn(
-        self, past: Float[Tensor, "row token number"], steps: int, samples: int, generator: torch.Generator
+        self,
+        past: Float[Tensor, "row token number"],
+        steps: int,
+        samples: int,
+        generator: torch.Generator,
+        actions: Float[Tensor, "row all action"] | None = None,
     ) -> tuple[Float[Tensor, "sample row step number"], Float[Tensor, "sample row step number"]]:
         """Futures drawn token by token: the mean of each token given those before it, and the token."""
-        memory = self.network.gru(past, self.network.begin(len(past)))[1].repeat_interleave(samples, 1)
+        if actions is None:
+            actions = past.new_zeros(len(past), past.shape[1] + steps, 0)
+        known = torch.cat([past, actions[:, 1 : past.shape[1] + 1]], -1)
+        memory = self.network.gru(known, self.network.begin(len(past)))[1].repeat_interleave(samples, 1)
+        later = actions[:, past.shape[1] + 1 :].repeat_interleave(samples, 0)
         means, tokens = [], []
-        for _ in range(steps):
+        for step in range(steps):
             means.append(self.network.head(memory[-1]))
             noise = torch.randn(means[-1].shape, generator=generator).to(means[-1])
             tokens.append(means[-1] + self.spread.exp() * noise)
-            memory = self.network.gru(tokens[-1][:, None], memory)[1]
+            if step < steps - 1:
+                known = torch.cat([tokens[-1], later[:, step]], -1)
+                memory = self.network.gru(known[:, None], memory)[1]
         shape = (len(past), samples)
         both = (torch.stack(one, 1).unflatten(0, shape).transpose(0, 1) for one in (means, tokens))
         return tuple(both)  # pyright: ignore[reportReturnType]
 
 
-def trained_gru(fitted: Pieces, config: EvaluationConfig) -> TokenGRU:
+def trained_gru(fitted: Pieces, config: EvaluationConfig, acted: bool = False) -> TokenGRU:
+    actions = fitted.actions if acted else fitted.actions[..., :0]
     return trained(
-        lambda: TokenGRU(fitted.tokens.shape[2], config.gru_units).to(fitted.tokens),
-        lambda network, rows: network.loss(fitted.tokens[rows], fitted.counts[rows]),
+        lambda: TokenGRU(fitted.tokens.shape[2], config.gru_units, actions.shape[2]).to(fitted.tokens),
+        lambda network, rows: network.loss(fitted.tokens[rows], fitted.counts[rows], actions[rows]),
         len(fitted.counts),
         config.gru_steps,
     )

@@ -39,6 +39,7 @@ CONTROLS = {
     "gru_ar": Control("GRU-AR", "a GRU trained on the same tokens, or for bits on the same states"),
     "n_gram": Control("n-gram", "each variable of the states from its last two classes"),
     "hmm": Control("HMM", "a hidden Markov model of the same tokens"),
+    "actions_alone": Control("actions alone", "ridge regression from the actions, which knows no past"),
     "planted": Control("planted", "draws from the planted grammar itself"),
     "real": Control("real", "the true sound as it is"),
     "copy": Control("decoded", "the true sound, followed and decoded"),

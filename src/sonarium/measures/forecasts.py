@@ -68,6 +68,12 @@ MEANINGS = {
         0.0,
         None,
     ),
+    "steering": Meaning(
+        "steering: {label}",
+        "Of what is heard against what is asked, where actions are shifted with past and noise held: {label}.",
+        None,
+        None,
+    ),
     "state": Meaning("{label}", "Of the discrete states of held-out sound: {label}.", 0.0, None),
 }
 """By kind of score, with the horizon or the name behind the stroke."""
