@@ -93,7 +93,7 @@ class DreamingConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     augmentation: ViewsConfig = field(default_factory=ViewsConfig)
     heads: HeadsConfig = field(default_factory=HeadsConfig)
-    adam: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=3e-4))
+    adam: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-3))
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(warmup_steps=100))
     front: TokensConfig = field(default_factory=TokensConfig)
 
