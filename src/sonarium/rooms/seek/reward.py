@@ -43,7 +43,7 @@ class Reward:
 
 REWARDS: dict[RewardName, Reward] = {
     "default": Reward(),
-    "otoworld": Reward(step=-0.5, rotation=-0.1, found=100.0, wrong=-100.0, closeness=1.0, progress=0.0),
+    "otoworld": Reward(step=-0.5, rotation=-0.1, found=100.0, closeness=1.0, progress=0.0),
     "document": Reward(step=-0.1, found=10.0, progress=0.0),
 }
 NEAREST = 1e-4
