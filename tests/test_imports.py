@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "sonarium"
-EVERYONE = {"files", "config"}
+EVERYONE = {"files", "config", "environment"}
 """What knows nothing of the others."""
 ALLOWED = {
     "files": set(),
     "config": set(),
+    "environment": set(),
     "worlds": {"worlds"},
     "features": {"features", "worlds"},
     "models": {"models", "features", "worlds"},

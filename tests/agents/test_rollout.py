@@ -17,8 +17,9 @@ from typechecking import unchecked
 
 from sonarium.agents.contract import Agent, alone, stacked_info
 from sonarium.agents.evaluate import RandomActions, evaluate, play
-from sonarium.agents.rollout import RolloutConfig, Rollouts, StatefulEnv, put_elapsed
+from sonarium.agents.rollout import RolloutConfig, Rollouts, put_elapsed
 from sonarium.agents.scripted import SCRIPTED, Body
+from sonarium.environment import StatefulEnv
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.training.state import pack, unpack
 

@@ -21,9 +21,11 @@ from scipy.stats import t
 from sonarium_process import ENVIRONMENT, SONARIUM
 
 from sonarium.commands.faults import UsageError
-from sonarium.commands.play import GROUPS, main
+from sonarium.commands.play import BY_KEYBOARD, GROUPS, by_hand, main, of_suite
 from sonarium.play.terminal import ALTERNATE, USUAL
+from sonarium.play.walk import Ended, Tally
 from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.suite import HELD_OUT
 
 QUICK = "--threads 1 --order 1 --max-steps 40 --sources 1".split()
 SHORT = "--smallest 3 --largest 4 --start-distance 1 --max-steps 12".split()
@@ -86,6 +88,34 @@ def test_every_field_of_the_environment_is_a_flag_in_one_group(capsys):
         said = capsys.readouterr().out
         assert all(f"--{name.replace('_', '-')}" in said for name in names if name != "ears")
         assert f"Turn angle in degrees. (default: {turn})" in said and "--fft INT" in said
+
+
+def test_the_suite_sets_the_defaults_and_its_seeds(capsys):
+    main([*"--suite named-target --agent oracle --episodes 2 --json --threads 1 --order 0".split()])
+    found = json.loads(capsys.readouterr().out)
+    assert [one["seed"] for one in found["played"]] == [HELD_OUT, HELD_OUT + 1]
+    assert found["agents"]["oracle"]["sna"]["mean"] == 1 and all(one["steps"] <= 100 for one in found["played"])
+    assert of_suite("named-target")[0].distractors == 3
+    with pytest.raises(UsageError, match="no setting of seek-suite is called 'soft'"):
+        main(["--suite", "soft"])
+
+
+def test_the_keyboard_has_the_time_of_the_agents():
+    agents = of_suite("moving")[0]
+    own = by_hand(agents)
+    assert own.max_steps * own.seconds == pytest.approx(agents.max_steps * agents.seconds, rel=0.01)
+    assert own.moving / own.seconds == pytest.approx(agents.moving / agents.seconds)
+    assert by_hand(SeekConfig()) == BY_KEYBOARD
+
+
+def test_a_person_stands_beside_the_agents(capsys, monkeypatch):
+    ended = [Ended(HELD_OUT, True, 2, 90, 20.0, 12.0, 9.0), Ended(HELD_OUT + 1, False, 1, 195, 4.0, 30.0, 8.0)]
+    monkeypatch.setattr("sonarium.play.walk.choose_screen", lambda *given: None)
+    monkeypatch.setattr("sonarium.play.walk.walk", lambda *given: Tally(2, 1, 3, 285, 24.0, ended))
+    main(["--suite", "stops", "--threads", "1"])
+    said = capsys.readouterr().out
+    assert re.search(r"you +random +oracle +loudness +difference", said) and "stops, episodes: 2" in said
+    assert re.search(r"success +0\.50 ", said) and "sna" not in said
 
 
 def test_the_table_is_for_people(capsys):

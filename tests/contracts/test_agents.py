@@ -11,8 +11,9 @@ import torch
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 from sonarium.agents.contract import Agent, alone
-from sonarium.agents.rollout import RolloutConfig, Rollouts, StatefulEnv, make
+from sonarium.agents.rollout import RolloutConfig, Rollouts, make
 from sonarium.catalogue import AGENTS, ROOMS
+from sonarium.environment import StatefulEnv
 from sonarium.models.contract import Learner
 from sonarium.training.engine import FabricEngine
 from sonarium.training.fit import Callbacks, LoopConfig, fit

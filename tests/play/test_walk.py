@@ -148,3 +148,23 @@ def test_a_window_shows_the_room_and_reads_keys(monkeypatch):
     assert going.levels and going.images and going.tally.steps >= 1
     np.testing.assert_allclose(np.hypot(*(going.room.scene().pose - start)[:2]), ROOM.step, atol=1e-9)
     assert len(np.unique(seen.reshape(-1, 3), axis=0)) > 20
+
+
+def test_an_episode_that_ends_is_kept_with_its_path():
+    going = Walk(replace(ROOM, max_steps=3, oracle_info=True), 5)
+    for _ in range(3):
+        going.step(Command(move=(1.0, 0.0)))
+    assert going.over == "Time is up."
+    [ended] = going.tally.ended
+    assert (ended.seed, ended.success, ended.found, ended.steps) == (5, False, 0, 3)
+    assert 0 < ended.walked <= 3 * ROOM.step + 1e-9 and ended.shortest > 1
+    going.obey(Command(next_room=True))
+    assert going.steps == 0 and not going.over
+
+
+def test_a_distractor_that_ends_an_episode_is_told():
+    going = Walk(replace(ROOM, distractors=2, oracle_info=True), 5)
+    going.room.episodes.source[0, 1] = going.room.episodes.place[0]
+    going.step(Command())
+    assert going.over == "That was a distractor." and going.tally.finished == 0
+    assert not going.tally.ended[0].success

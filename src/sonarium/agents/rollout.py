@@ -8,7 +8,6 @@ begin.
 """
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal
@@ -22,17 +21,8 @@ from jaxtyping import Bool, Float, Shaped
 from sonarium.agents.contract import Agent, stacked, stacked_info
 from sonarium.agents.vectors import Stepped, Vector, make_vector, naming_faults
 from sonarium.config import Range, check_ranges
+from sonarium.environment import StatefulEnv
 from sonarium.training.contract import Engine, Progress, Tree
-
-
-class StatefulEnv(gymnasium.Env, ABC):
-    """An environment whose whole state, its random numbers among them, is a tree that a checkpoint can keep."""
-
-    @abstractmethod
-    def state_dict(self) -> Tree: ...
-
-    @abstractmethod
-    def load_state_dict(self, state: Tree, /) -> None: ...
 
 
 @dataclass(frozen=True)

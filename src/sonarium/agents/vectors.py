@@ -6,7 +6,7 @@ shown next, and whether the action was carried out.
 """
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,17 +19,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Int
 
+from sonarium.environment import StatefulVectorEnv
 from sonarium.training.contract import Tree
-
-
-class StatefulVectorEnv(VectorEnv, ABC):
-    """A vector environment whose whole state, its random numbers among them, is a tree that a checkpoint keeps."""
-
-    @abstractmethod
-    def state_dict(self) -> Tree: ...
-
-    @abstractmethod
-    def load_state_dict(self, state: Tree, /) -> None: ...
 
 
 class Classic(StatefulVectorEnv):

@@ -27,6 +27,7 @@ BENCHES = {
     "processes": "training in 2 processes of 1 thread, beside 1 process of 2 threads",
     "syrinx": "a batch of birds, beside the same equations in NumPy, and beside real time",
     "rooms": "binaural rendering for a moving listener, beside pyroomacoustics",
+    "seek": "a step of each mode that makes seeking hard, beside one of the default",
     "dreaming": "the world model: its loop beside the plain one, and a whole update beside the naive one",
     "mrgan": "a training step of the mode-regularised GAN, beside its six steps in bare PyTorch",
     "hmm": "expectation-maximisation of a hidden Markov model, beside hmmlearn",

@@ -1,7 +1,9 @@
-"""`sonarium list`: the models, worlds, front ends, rooms, measures and benches, of other packages too.
+"""`sonarium list`: the models, worlds, front ends, rooms, measures and benches, of other packages too; and the
+settings of seek-suite, in which agents that seek sounds are tested.
 
 `--json` prints one object: `models` and `agents` (name: summary, presets), `worlds` (name: summary, kind),
-`front_ends`, `rooms`, `measures` and `benches` (name: summary), and `broken` (what cannot be loaded, and why).
+`front_ends`, `rooms`, `seek_suite`, `measures` and `benches` (name: summary), and `broken` (what
+cannot be loaded, and why).
 """
 
 import json
@@ -15,6 +17,7 @@ from sonarium.commands.bench import BENCHES
 from sonarium.commands.faults import say
 from sonarium.commands.flags import NARROWEST, parse
 from sonarium.evaluation.meanings import OF_LABELS, SCORES, meaning
+from sonarium.rooms import SUITE
 
 OWN_MEASURES = (*SCORES, *("few-5/label" if name == "few" else f"{name}/label" for name in OF_LABELS))
 
@@ -41,6 +44,7 @@ def main(arguments: list[str]) -> None:
         },
         "front_ends": {name: entry.summary for name, entry in FRONT_ENDS.loadable().items()},
         "rooms": {name: entry.summary for name, entry in ROOMS.loadable().items()},
+        "seek_suite": SUITE,
         "measures": {name: meaning(name).sentence for name in OWN_MEASURES}
         | {name: entry.summary for name, entry in MEASURES.loadable().items()},
         "benches": BENCHES,
@@ -60,6 +64,7 @@ def main(arguments: list[str]) -> None:
     for kind, title in (
         ("front_ends", "front end"),
         ("rooms", "room"),
+        ("seek_suite", "seek-suite"),
         ("measures", "measure"),
         ("benches", "bench"),
     ):

@@ -1,31 +1,42 @@
 """`sonarium play`: seek sound sources in rooms by keyboard, or evaluate scripted agents that do.
 
 Without `--agent` one plays by keyboard, in a window or in the terminal. With agents, each plays the same episodes,
-seeded `--seed` and up. `--json` prints one object: `episodes`; `out`, the folder or null; `agents`, for each its
-measures `success`, `spl` (success weighted by path length, Anderson et al., 2018), `found`, `steps` and `return`,
-each with `mean`, `low` and `high`, the 95 % confidence interval over episodes; and `played`, the result of each
-episode.
+seeded `--seed` and up. `--suite NAME` takes a setting of seek-suite and its held-out episodes; a person who plays
+them by keyboard stands beside the scripted agents in a table. `--json` prints one object: `episodes`; `out`, the
+folder or null; `agents`, for each its measures `success`, `spl` (success weighted by path length, Anderson et al.,
+2018), `sna` (success weighted by number of actions, Chen et al., 2021), `found`, `steps` and `return`, each with
+`mean`, `low` and `high`, the 95 % confidence interval over episodes; and `played`, the result of each episode.
 """
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from sonarium.commands.faults import UsageError, say, tell
-from sonarium.commands.flags import parse
+from sonarium.commands.flags import choose, flag, parse
 from sonarium.config import Range, help_of
 from sonarium.rooms.seek.config import SeekConfig
 
+if TYPE_CHECKING:
+    from sonarium.play.evaluate import Evaluation
+    from sonarium.play.walk import Ended
+
+PERSONS = ("success", "spl", "found")
+"""Measures in which a person with other steps compares with agents."""
 BY_KEYBOARD = SeekConfig(actions="continuous", seconds=0.128, step=0.15, turn=10.0, max_steps=4000)
 """Steps and turns so small and frequent that walking by keyboard is smooth."""
 GROUPS = {
-    "task": ("Goal, reward and end of an episode.", "sources radius reward max_steps same_config"),
+    "task": (
+        "Goal, reward and end of an episode.",
+        "sources distractors target cue wrong moving radius reward max_steps same_config",
+    ),
     "room": (
         "Shape and size of the rooms.",
         "room size corners height smallest largest fewest_sides most_sides irregular",
@@ -33,9 +44,13 @@ GROUPS = {
     "placement": ("Distances of sources and start.", "wall_distance source_distance start_distance"),
     "acoustics": (
         "Room acoustics and the listener's head.",
-        "absorption absorption_span order most_images longest_response ear_distance head ear_height source_height",
+        "absorption absorption_span rt60 order most_images longest_response ear_distance head ear_height "
+        "source_height",
     ),
-    "sound": ("What the sources play.", "sounds new_sounds variants loop level"),
+    "sound": (
+        "What the sources play, and noise.",
+        "sounds new_sounds variants first_variant loop level stops burst period diffuse_noise point_noise",
+    ),
     "action": ("Action space and step size.", "actions step turn"),
     "observation": ("What the agent observes.", "observation pose oracle_info rate clock seconds gain"),
     "features": ("Parameters of --observation features.", "ears"),
@@ -52,8 +67,11 @@ class PlayFlags:
     and level differences."""
     episodes: Annotated[int, Range(1, 10**9)] = 20
     """Number of episodes per agent."""
-    seed: Annotated[int, Range(0)] = 0
-    """Seed of the first episode; each further one has the next."""
+    suite: str = ""
+    """Setting of seek-suite, see `sonarium list`, whose fields are the defaults of the other flags."""
+    seed: Annotated[int | None, Range(0)] = None
+    """Seed of the first episode, by default 0, or the first that --suite holds out; each further one has the
+    next."""
     out: Path | None = None
     """Output folder for films, sounds and pictures of the first episodes of each agent, and page.html with
     all of them."""
@@ -75,7 +93,10 @@ def main(arguments: list[str]) -> None:
             else "for the keyboard; with --agent, the environment's own apply."
         )
     )
-    flags = parse(schema(SeekConfig() if by_agent else BY_KEYBOARD), arguments, "play", about)
+    start, first = of_suite(flag(arguments, "suite", ""))
+    flags = parse(schema(start if by_agent else by_hand(start)), arguments, "play", about)
+    if flags.seed is None:
+        flags = dataclasses.replace(flags, seed=first)
     try:
         config = SeekConfig(
             **{name: value for group in GROUPS for name, value in vars(getattr(flags, group)).items()}
@@ -86,6 +107,24 @@ def main(arguments: list[str]) -> None:
         by_agents(flags, config)
     else:
         by_keyboard(flags, config)
+
+
+def of_suite(name: str) -> tuple[SeekConfig, int]:
+    """Configuration and first seed of the tests in a setting; without a name, the defaults."""
+    if not name:
+        return SeekConfig(), 0
+    # The other verb waits for no environment to be imported.
+    from sonarium.rooms.seek.suite import HELD_OUT, SUITE
+
+    return SUITE[choose("setting of seek-suite", name, SUITE)].tested, HELD_OUT
+
+
+def by_hand(config: SeekConfig) -> SeekConfig:
+    """The same task for the keyboard: steps are shorter, and as many more fit into the same time."""
+    times = config.seconds / BY_KEYBOARD.seconds
+    own = {name: getattr(BY_KEYBOARD, name) for name in ("actions", "seconds", "step", "turn")}
+    max_steps = BY_KEYBOARD.max_steps if config == SeekConfig() else round(config.max_steps * times)
+    return dataclasses.replace(config, **own, max_steps=max_steps, moving=config.moving / times)
 
 
 def schema(start: SeekConfig) -> type:
@@ -117,17 +156,47 @@ def by_keyboard(flags: Any, config: SeekConfig) -> None:
         screen = choose_screen(flags.terminal, say)
     except ValueError as refused:
         raise UsageError(str(refused)) from None
+    if flags.suite:
+        config = dataclasses.replace(config, oracle_info=True)
     tally = walk(config, flags.seed, screen)
     seconds = tally.steps * config.window / config.rate
     print(
         f"{tally.finished} of {tally.episodes} room(s) finished, {tally.found} source(s) found "
         f"in {seconds:.0f} s, return {tally.earned:.1f}"
     )
+    if flags.suite and tally.ended:
+        beside_agents(flags, tally.ended)
+
+
+def beside_agents(flags: Any, ended: "list[Ended]") -> None:
+    """A table of the person and the scripted agents in the episodes that came to their end."""
+    from sonarium.agents.scripted import SCRIPTED
+    from sonarium.play.evaluate import Evaluation, by_person, evaluate
+
+    config, seeds = of_suite(flags.suite)[0], {one.seed for one in ended}
+    beside = evaluate(tuple(SCRIPTED), config, max(seeds) - min(seeds) + 1, min(seeds))
+    played = [*map(by_person, ended), *(one for one in beside.played if one.seed in seeds)]
+    print_table(
+        Evaluation(played, len(ended), config.sources, None), f"{flags.suite}, episodes: {len(ended)}", PERSONS
+    )
+
+
+def print_table(found: "Evaluation", title: str, measures: Sequence[str] | None = None) -> None:
+    """Measures, all or these, of each agent."""
+    from sonarium.play.evaluate import MEASURES
+
+    rows = found.rows()
+    table = Table("", *(agent for agent, _ in rows), title=title, box=None)
+    for number, name in enumerate(MEASURES):
+        if measures is None or name in measures:
+            table.add_row(name, *(cells[number] for _, cells in rows))
+    Console().print(table)
+    print("Brackets: 95 % confidence interval over episodes.")
 
 
 def by_agents(flags: Any, config: SeekConfig) -> None:
     from sonarium.commands.progress import bars, plainly
-    from sonarium.play.evaluate import MEASURES, evaluate
+    from sonarium.play.evaluate import evaluate
 
     if config.observation != "audio" or config.pose:
         raise UsageError("scripted agents observe audio alone: leave out --observation features and --pose")
@@ -140,11 +209,7 @@ def by_agents(flags: Any, config: SeekConfig) -> None:
     if flags.json:
         print(json.dumps(found.as_json(), indent=2))
         return
-    rows = found.rows()
-    table = Table("", *(agent for agent, _ in rows), title=f"episodes: {flags.episodes}", box=None)
-    for number, name in enumerate(MEASURES):
-        table.add_row(name, *(cells[number] for _, cells in rows))
-    Console().print(table)
-    print("Brackets: 95 % confidence interval over episodes.")
+    named = f"{flags.suite}, " if flags.suite else ""
+    print_table(found, f"{named}episodes: {flags.episodes}")
     if flags.out is not None:
         tell(f"{flags.out / 'page.html'}: open it in a browser, with headphones")

@@ -4,7 +4,9 @@
 on a world: `--encoder FILE --world recordings --path FOLDER`. Each run's folder gets its `scores.json`; the
 encoder gets a run folder with `--out`. Codes of clips whose factors were planted are scored by measures of
 disentanglement; codes that are frames at a rate, and those of recordings, by probes and comparisons.
-`--json` prints one object:
+`--suite NAME…` plays an agent of sonarium/Seek-v0 in settings of seek-suite, by its most probable actions, and
+writes suite.json; with `--json` it prints `suite`: by run and setting the measures of `sonarium play --json`.
+`--json` prints one object otherwise:
 
     protocol  standard or syntone
     runs      what was written, per run: run, config, format, protocol, step, clips, scores (name: number),
@@ -28,15 +30,17 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.table import Column, Table
 
 from sonarium.catalogue import WORLDS, faults
 from sonarium.commands.faults import UsageError, say
-from sonarium.commands.flags import Group, flag, parse_groups
+from sonarium.commands.flags import Group, choose, flag, parse_groups
 from sonarium.commands.progress import bars, plainly
 from sonarium.commands.scoretable import show
 from sonarium.evaluation.aggregate import Record, grouped, summary, tables
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.files import printable, write_whole
+from sonarium.rooms import SUITE
 from sonarium.runs.build import Built, Opened, build, open_plan, open_run
 from sonarium.runs.plan import ClipsPlan, default_plan
 from sonarium.runs.plan import summary as plan_summary
@@ -53,6 +57,9 @@ class ScoreFlags:
     """Run folders; those that differ in nothing but their seed share a column with an interval."""
     world: str = ""
     """World to evaluate an --encoder on without a run, such as recordings; its flags are then flags here."""
+    suite: tuple[str, ...] = ()
+    """Settings of seek-suite, or all, in which to score agents that seek sounds, on held-out episodes; see
+    `sonarium list`."""
     out: Path | None = None
     """Run folder to write for an --encoder: `report`, `encode`, `sonarium.load` and `train --codes` take it."""
     device: str = "cpu"
@@ -119,6 +126,9 @@ def main(arguments: list[str]) -> None:
     for folder in asked.folders:
         # Better refused now than after an hour of scoring the others.
         open_plan(folder)
+    if asked.flags.suite:
+        by_suite(asked)
+        return
     with bars() as progress:
         records, unwritten = [], []
         for one in evaluated(asked, device, progress):
@@ -130,6 +140,38 @@ def main(arguments: list[str]) -> None:
     print_scores(asked, records)
     if unwritten:
         raise OSError(f"the scores were printed, but not kept: {'; '.join(unwritten)}")
+
+
+def by_suite(asked: Asked) -> None:
+    """Agents in settings of seek-suite: a table of each run, kept in its folder."""
+    from sonarium.play.suite import agent_in_suite
+
+    names = list(SUITE) if "all" in asked.flags.suite else list(dict.fromkeys(asked.flags.suite))
+    for name in names:
+        choose("setting of seek-suite", name, (*SUITE, "all"))
+    found: dict[str, Any] = {}
+    console = Console()
+    for folder in asked.folders:
+        with bars() as progress:
+            opened = open_run(folder, plainly(progress), say)
+            rows = agent_in_suite(opened, names, asked.evaluation.episodes, plainly(progress))
+        found[str(folder)] = {name: one.as_json()["agents"]["agent"] for name, one in rows.items()}
+        write_whole(folder / "suite.json", json.dumps({"step": opened.step, "suite": found[str(folder)]}) + "\n")
+        if asked.flags.json:
+            continue
+        measures = list(next(iter(found[str(folder)].values())))
+        title = f"{printable(str(folder))}, step {opened.step}"
+        table = Table(Column(no_wrap=True), *measures, title=title, box=None)
+        for name, one in rows.items():
+            table.add_row(name, *one.rows()[0][1])
+        console.print(table)
+    if asked.flags.json:
+        print(json.dumps({"suite": found}, indent=2))
+        return
+    console.print(
+        f"{asked.evaluation.episodes} held-out episodes each; brackets: 95 % confidence interval over episodes.",
+        highlight=False,
+    )
 
 
 def evaluated(asked: Asked, device: str, progress: Any) -> Iterator[Evaluated]:

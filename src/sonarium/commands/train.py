@@ -13,11 +13,13 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
+from sonarium.agents.rollout import RolloutConfig
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.commands.faults import UsageError, say, tell
-from sonarium.commands.flags import Group, flag, leading_word, parse_groups, wants_help
+from sonarium.commands.flags import Group, choose, flag, leading_word, parse_groups, wants_help
 from sonarium.commands.progress import bars, plainly
 from sonarium.config import Range, leaves
+from sonarium.rooms import SEEK, SUITE, suite_id
 from sonarium.runs.build import open_plan, open_run, plan_on_codes
 from sonarium.runs.plan import (
     FOLDER_WORLD,
@@ -61,6 +63,12 @@ class TrainFlags:
     """Draw pictures and make sounds of what was learnt, in media/ of the run folder."""
     json: bool = False
     """Print the last metrics as JSON."""
+
+
+@dataclass(frozen=True)
+class RolloutsFlags(TrainFlags):
+    suite: str = ""
+    """Setting of seek-suite to train in, in place of --env; see `sonarium list`."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
     source, loop = plan.source, Group("training", plan.loop, TRAINING)
     if isinstance(source, RolloutsPlan):
         entry, about = AGENTS[model], "in an environment"
-        schema = with_steps(TrainFlags, agent_recipe(entry, plan.preset).steps)
+        schema = with_steps(RolloutsFlags, agent_recipe(entry, plan.preset).steps)
         groups = [Group("environment", source.rollouts), loop]
     else:
         entry, schema = MODELS[model], with_steps(ClipsFlags, recipe_of(MODELS[model], plan.preset).steps)
@@ -151,10 +159,22 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
     own = Group(model, plan.learner, entry.main or None)
     flags, made = parse_groups(schema, [own, *groups], arguments, f"train {model}", description)
     if isinstance(source, RolloutsPlan):
-        chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(made[1])
+        chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(in_suite(made[1], flags.suite))
     else:
         chosen = ClipsPlan(source.world, located(made[1]), made[2], made[3] if split else source.split)
     return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=located(made[-1], "start_from"))
+
+
+def in_suite(rollouts: RolloutConfig, suite: str) -> RolloutConfig:
+    """The same in the environment of a setting of seek-suite."""
+    if not suite:
+        return rollouts
+    env = suite_id(choose("setting of seek-suite", suite, SUITE))
+    if rollouts.env not in ("", SEEK, env):
+        raise UsageError(
+            f"--suite {suite} --env {rollouts.env}: the settings are those of {SEEK}; give one of the two"
+        )
+    return dataclasses.replace(rollouts, env=env)
 
 
 def with_steps(schema: type[TrainFlags], steps: int) -> type[TrainFlags]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 
 from sonarium.agents.contract import Agent
 from sonarium.agents.scripted import SCRIPTED, Body
 from sonarium.measures.statistics import Interval, interval, within
+from sonarium.play.walk import Ended
 from sonarium.report.album import put
 from sonarium.report.listening import EpisodeShown, Picture, Scores, listening_page
 from sonarium.rooms.draw.film import Recorded, film, frames, still, wav
@@ -27,6 +28,7 @@ LONG = 2**20
 MEASURES = {
     "success": "success rate: fraction of episodes in which all sources were found",
     "spl": "success weighted by path length",
+    "sna": "success weighted by number of actions: times those of the oracle over those taken, at most 1",
     "found": "sources found",
     "steps": "episode length in steps",
     "return": "undiscounted return",
@@ -58,9 +60,15 @@ class EpisodeResult:
     earned: float
     walked: float
     shortest: float
+    oracle_steps: int
+    """Steps of the oracle in the same episode."""
+
+    @property
+    def sna(self) -> float:
+        return self.success * self.oracle_steps / max(self.oracle_steps, self.steps)
 
     def measures(self) -> dict[str, float]:
-        values = (float(self.success), self.spl, float(self.found), float(self.steps), self.earned)
+        values = (float(self.success), self.spl, self.sna, float(self.found), float(self.steps), self.earned)
         return dict(zip(MEASURES, values, strict=True))
 
 
@@ -79,7 +87,7 @@ class Evaluation:
     def scores(self, agent: str) -> dict[str, Interval]:
         """Means over the episodes of an agent, with 95 % confidence intervals."""
         own = [one.measures() for one in self.played if one.agent == agent]
-        ends = {"spl": (0.0, 1.0), "found": (0.0, float(self.sources))}
+        ends = {"spl": (0.0, 1.0), "sna": (0.0, 1.0), "found": (0.0, float(self.sources))}
         scores = {
             name: within(interval([one[name] for one in own]), *ends.get(name, (None, None))) for name in MEASURES
         }
@@ -100,7 +108,7 @@ class Evaluation:
             for agent in self.agents()
         }
         out = None if self.out is None else str(self.out)
-        played = [dataclasses.asdict(one) for one in self.played]
+        played = [dataclasses.asdict(one) | {"sna": one.sna} for one in self.played]
         return {"episodes": self.episodes, "out": out, "agents": agents, "played": played}
 
 
@@ -113,8 +121,10 @@ class Recorder:
     fields: list[SoundField] = field(default_factory=list)
 
     def take(self, scene: Scene, heard: Float[np.ndarray, "2 window"]) -> None:
-        """Add the scene and its window of sound; the sound field changes only when a source is switched off."""
-        if self.scenes and (scene.on == self.scenes[-1].on).all():
+        """Add the scene and its window of sound; the sound field changes only when a source is switched off or
+        moves."""
+        before = self.scenes[-1] if self.scenes else None
+        if before and np.array_equal(scene.on, before.on) and np.array_equal(scene.sources, before.sources):
             there = self.fields[-1]
         else:
             there = sound_field(scene, loudest=self.fields[0].loudest if self.fields else None)
@@ -139,13 +149,18 @@ def evaluate(
     recorded = 0 if out is None else min(films, episodes)
     # A configuration that no agent can play is refused before the first one has played for minutes.
     made = {agent: SCRIPTED[agent](body_of(config)) for agent in agents}
+    oracle_steps: dict[int, np.ndarray] = {}
     for agent in agents:
         for start in range(0, episodes, BATCH):
             count = min(BATCH, episodes - start)
             progress(f"episodes of {agent}", start, episodes)
             recorders = [Recorder() for _ in range(max(0, min(recorded - start, count)))]
-            generator = np.random.default_rng([seed + start, list(SCRIPTED).index(agent)])
-            results = play(agent, made[agent], with_oracle, seed + start, count, generator, recorders)
+            if start not in oracle_steps:
+                oracle_steps[start] = steps_of_oracle(with_oracle, seed + start, count)
+            generator = generator_of(agent, seed + start)
+            results = play(
+                agent, made[agent], with_oracle, seed + start, count, generator, recorders, oracle_steps[start]
+            )
             played += results
             for number, (result, recorder) in enumerate(zip(results, recorders, strict=False)):
                 assert out is not None
@@ -162,14 +177,26 @@ def body_of(config: SeekConfig) -> Body:
     return Body(config.actions, config.turn, config.ear_distance, config.rate)
 
 
+def generator_of(agent: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, list(SCRIPTED).index(agent)])
+
+
+def steps_of_oracle(config: SeekConfig, seed: int, count: int) -> Int[np.ndarray, " episode"]:
+    """How many steps the oracle takes in these episodes."""
+    agent, generator = SCRIPTED["oracle"](body_of(config)), generator_of("oracle", seed)
+    played = play("oracle", agent, config, seed, count, generator, [], np.zeros(count, int))
+    return np.array([one.steps for one in played])
+
+
 def play(
     name: str,
     agent: Agent,
     config: SeekConfig,
     seed: int,
     count: int,
-    generator: np.random.Generator,
+    generator: Any,
     recorders: Sequence[Recorder],
+    oracle_steps: Int[np.ndarray, " episode"],
 ) -> list[EpisodeResult]:
     """`count` episodes in parallel, one per slot; what follows in slots that end early does not count."""
     rooms = SeekVector(count, config, render_mode="rgb_array")
@@ -182,20 +209,34 @@ def play(
     while going.any():
         memory, action, _ = agent.act(memory, heard, first, generator, info)
         heard, reward, terminated, truncated, info = rooms.step(action)
+        memory = agent.rewarded(memory, reward)
         # Autoreset in the next step: the observation after the last one of an episode is the first of another.
         first, over = over, terminated | truncated
         earned, steps = earned + np.where(going, reward, 0), steps + going
         record(recorders, rooms, heard, going)
         for slot in np.flatnonzero(over & going):
-            success, walked, shorter = bool(terminated[slot]), float(info["walked"][slot]), float(shortest[slot])
-            spl = success * shorter / max(walked, shorter) if shorter > 0 else float(success)
+            success = bool(terminated[slot] and info["found"][slot] == config.sources)
+            walked, shorter = float(info["walked"][slot]), float(shortest[slot])
             results[slot] = EpisodeResult(
-                name, seed + int(slot), success, spl, int(info["found"][slot]), int(steps[slot]),
-                float(earned[slot]), walked, shorter,
+                name, seed + int(slot), success, spl(success, walked, shorter), int(info["found"][slot]),
+                int(steps[slot]), float(earned[slot]), walked, shorter, int(oracle_steps[slot]),
             )  # fmt: skip
         going &= ~over
     rooms.close()
     return [result for result in results if result is not None]
+
+
+def spl(success: bool, walked: float, shortest: float) -> float:
+    """Success weighted by path length (Anderson et al., 2018) of one episode."""
+    return success * shortest / max(walked, shortest) if shortest > 0 else float(success)
+
+
+def by_person(one: Ended) -> EpisodeResult:
+    """An episode that was played by keyboard; its steps are none that the oracle takes."""
+    return EpisodeResult(
+        "you", one.seed, one.success, spl(one.success, one.walked, one.shortest), one.found, one.steps, one.earned,
+        one.walked, one.shortest, 0,
+    )  # fmt: skip
 
 
 def record(
@@ -217,7 +258,7 @@ def success_rate(successes: int, count: int) -> Interval:
 
 def written(name: str, score: Interval) -> str:
     """A score with its interval."""
-    digits = 2 if name in ("success", "spl", "found") else 1
+    digits = 2 if name in ("success", "spl", "sna", "found") else 1
     ends = [one for one in (score.low, score.high) if one is not None]
     mean, *limits = (f"{one:.{digits}f}".replace("-", "−") for one in (score.mean, *ends))
     return f"{mean} [{', '.join(limits)}]" if limits else mean

@@ -7,7 +7,7 @@ another window of sound; without a key it steps on the spot, so that one can sta
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -23,6 +23,19 @@ POLL = 0.02
 """Longest time in seconds between two reads of the keys."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """An episode that came to its end; walked and shortest path in metres where `info` has them."""
+
+    seed: int
+    success: bool
+    found: int
+    steps: int
+    earned: float
+    walked: float
+    shortest: float
+
+
 @dataclass
 class Tally:
     """Totals over all episodes of a walk."""
@@ -32,6 +45,7 @@ class Tally:
     found: int = 0
     steps: int = 0
     earned: float = 0.0
+    ended: list[Ended] = field(default_factory=list)
 
 
 class Walk:
@@ -45,7 +59,9 @@ class Walk:
 
     def begin(self) -> None:
         """The next room; each has a seed of its own."""
-        self.heard, info = self.room.reset(seed=self.seed + self.tally.episodes)
+        self.steps, seed = 0, self.seed + self.tally.episodes
+        self.heard, info = self.room.reset(seed=seed)
+        self.shortest = float(info.get("reachable_distance", 0.0))
         self.tally.episodes += 1
         self.found, self.total, self.over, self.earned = int(info["found"]), self.room.config.sources, "", 0.0
 
@@ -56,11 +72,20 @@ class Walk:
         self.found = int(info["found"])
         self.tally.steps += 1
         self.earned, self.tally.earned = self.earned + reward, self.tally.earned + reward
-        if terminated:
+        self.steps += 1
+        if terminated and self.found == self.total:
             self.tally.finished += 1
             self.over = "All sources found!"
+        elif terminated:
+            self.over = "That was a distractor."
         elif truncated:
             self.over = "Time is up."
+        if self.over:
+            walked, seed = float(info.get("walked", 0.0)), self.seed + self.tally.episodes - 1
+            success = terminated and self.found == self.total
+            self.tally.ended.append(
+                Ended(seed, success, self.found, self.steps, self.earned, walked, self.shortest)
+            )
         return self.heard
 
     def obey(self, command: Command) -> None:

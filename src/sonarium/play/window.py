@@ -81,8 +81,8 @@ class Window(Screen):
         self.pygame.display.flip()
 
     def field_of(self, scene: Scene) -> SoundField:
-        """Recomputed when a source is switched off, or in another room."""
-        sounding = scene.on.tobytes()
+        """Recomputed when a source is switched off or moves, or in another room."""
+        sounding = scene.on.tobytes() + scene.sources.tobytes()
         if self.field is None or self.field[0] is not scene.room or self.field[1] != sounding:
             self.field = (scene.room, sounding, sound_field(scene))
         return self.field[2]

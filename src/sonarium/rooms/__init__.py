@@ -29,6 +29,37 @@ def register(name: str) -> None:
 register(SEEK)
 register(SEEK_VECTOR)
 
+SUITE = {
+    "default": "two sources in shoeboxes: all defaults",
+    "nonconvex-4": "four sources in L, T, U and star-shaped rooms",
+    "intermittent": "sounds of .3 s in every 4 s",
+    "noise-4": "four sources in diffuse noise of −30 dBFS",
+    "hard-3d": "reverberant rooms of 3 m height; 100 steps",
+    "named-target": "one target, played first, among three distractors that end the episode; 100 steps",
+    "moving": "two sources that walk .25 m a step; 100 steps",
+    "stops": "two sources that fall silent after 2 s; 100 steps",
+    "rt60-300": "a reverberation time of .3 s; 100 steps",
+    "rt60-500": "a reverberation time of .5 s; 100 steps",
+    "rt60-800": "a reverberation time of .8 s; 100 steps",
+    "unseen-kinds": "tested with kinds of sound and of room that training has none of",
+}
+"""The settings of seek-suite (`seek/suite.py`), in words."""
+
+
+def suite_id(setting: str) -> str:
+    """The id by which Gymnasium makes the environments of a setting."""
+    return f"sonarium/Seek-{setting}-v0"
+
+
+for setting in SUITE:
+    if suite_id(setting) not in gymnasium.registry:
+        gymnasium.register(
+            suite_id(setting),
+            entry_point="sonarium.rooms.seek.suite:single",
+            vector_entry_point="sonarium.rooms.seek.suite:vector",
+            kwargs={"suite": setting},
+        )
+
 LIBRARY = {
     "Room": "geometry", "polygon": "geometry", "regular": "geometry", "shoebox": "geometry",
     "Air": "absorption",

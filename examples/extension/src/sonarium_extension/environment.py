@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from jaxtyping import Float32
 
-from sonarium.agents.rollout import StatefulEnv
+from sonarium.environment import StatefulEnv
 from sonarium.training.contract import Tree
 
 SAMPLES = 16

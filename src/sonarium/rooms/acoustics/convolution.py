@@ -40,6 +40,12 @@ class Convolver:
         self.filled: dict[int, set[int]] = {}
         self.lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, lock=threading.Lock())
+
     @property
     def alone(self) -> bool:
         """Whether one thread renders all rooms, because the device has its own parallelism."""

@@ -12,6 +12,7 @@ audible in the same beams.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import no_type_check
 
 import numpy as np
@@ -126,15 +127,30 @@ def storeys(
 
 
 def mirrored(
-    number: Int[np.ndarray, " image"], low: float, high: float, source: float
-) -> tuple[Float[np.ndarray, " image"], Int[np.ndarray, " image"], Int[np.ndarray, " image"]]:
+    number: Int[np.ndarray, " image"],
+    low: float | Float[np.ndarray, "source 1"],
+    high: float | Float[np.ndarray, "source 1"],
+    source: float | Float[np.ndarray, "source 1"],
+) -> tuple[Float[np.ndarray, "*sources image"], Int[np.ndarray, " image"], Int[np.ndarray, " image"]]:
     """Images between two parallel walls by signed number: their positions, and the number of reflections at the
-    low and at the high wall. Positive numbers lie beyond the high wall."""
+    low and at the high wall. Positive numbers lie beyond the high wall. One source, or one a row."""
     span = high - low
     even = number % 2 == 0
     positions = low + number * span + np.where(even, source - low, high - source)
     more, fewer = (np.abs(number) + 1) // 2, np.abs(number) // 2
     return positions, np.where(number > 0, fewer, more), np.where(number > 0, more, fewer)
+
+
+@lru_cache(8)
+def lattice(
+    order: int,
+) -> tuple[tuple[Int[np.ndarray, " beam"], Int[np.ndarray, " beam"]], Int[np.ndarray, " beam"]]:
+    """Signed numbers of reflections along x and y of each image up to an order, and their sum, sorted by it."""
+    number = np.arange(-order, order + 1)
+    across, up = (axis.ravel() for axis in np.meshgrid(number, number))
+    depth = np.abs(across) + np.abs(up)
+    chosen = np.argsort(depth, kind="stable")[: np.sum(depth <= order)]
+    return (across[chosen], up[chosen]), depth[chosen]
 
 
 def box_lattice(
@@ -148,11 +164,7 @@ def box_lattice(
     Float[np.ndarray, "beam band"],
 ]:
     """The images of a rectangular floor plan: a lattice of images that are audible everywhere."""
-    number = np.arange(-order, order + 1)
-    across, up = (axis.ravel() for axis in np.meshgrid(number, number))
-    depth = np.abs(across) + np.abs(up)
-    chosen = np.argsort(depth, kind="stable")[: np.sum(depth <= order)]
-    across, up, depth = across[chosen], up[chosen], depth[chosen]
+    (across, up), depth = lattice(order)
     (left, bottom), (right, top) = room.corners[0], room.corners[2]
     x, west, east = mirrored(across, float(left), float(right), float(source[0]))
     y, south, north = mirrored(up, float(bottom), float(top), float(source[1]))

@@ -11,10 +11,10 @@ Images are computed when a source is placed; a step costs beams, arrivals and a 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, get_args, no_type_check
+from typing import Any, Literal, get_args, no_type_check
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from sonarium.config import Range, check_number
 from sonarium.rooms.acoustics.absorption import check_bands
@@ -122,17 +122,53 @@ class Acoustics:
         # A source that is off stays off.
         self.slots.heard[slot, source] = heard
 
+    def follow(
+        self, moving: Bool[np.ndarray, "slot source"], places: Float[np.ndarray, "slot source axis"]
+    ) -> None:
+        """Move many sources at once, of the first in each slot. In a rectangle the images move with a source
+        that keeps its height; elsewhere beams are traced anew, one source after the other."""
+        whole = self.slots.beams[:, : moving.shape[1]] == 2 * self.order * (self.order + 1) + 1
+        boxes = np.array([room is not None and room.box for room in map(self.rooms.get, range(self.slots.count))])
+        together = moving & boxes[:, None] & whole
+        if places.shape[2] == 3:
+            together &= self.slots.heights[:, : moving.shape[1], 0] == places[..., 2]
+        for slot, source in np.argwhere(moving & ~together).tolist():
+            self.move(slot, source, places[slot, source])
+        if not together.any():
+            return
+        slot, source = np.nonzero(together)
+        moved = places[slot, source]
+        self.slots.shift(slot, source, moved[:, :2])
+        for one, other, place in zip(slot.tolist(), source.tolist(), moved, strict=True):
+            self.places[one, other] = place
+        self.resize(np.unique(slot))
+
     def put(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
         room = self.rooms[slot]
         images = find_images(room, place, self.order, most=self.most_images)
         self.slots.place(slot, source, images, room)
         self.places[slot, source] = place
-        check_length(self.slots.length(slot), self.rate, self.longest_response)
+        self.resize(np.array([slot]))
+
+    def resize(self, slots: Int[np.ndarray, " changed"]) -> None:
+        """Responses long enough for the farthest image, where sources have been placed."""
+        lengths = self.slots.lengths(slots)
+        check_length(int(lengths.max()), self.rate, self.longest_response)
         # Rounded, so that rooms of similar size are convolved together, and from this room alone, so that its
         # audio has the same bits whatever the other rooms are.
-        needed = self.slots.length(slot) + 2 * (self.lead - LEAD)
-        self.lengths[slot] = -(-needed // LENGTH_STEP) * LENGTH_STEP
-        self.convolver.changed(slot)
+        needed = lengths + 2 * (self.lead - LEAD)
+        self.lengths[slots] = -(-needed // LENGTH_STEP) * LENGTH_STEP
+        for slot in slots.tolist():
+            self.convolver.changed(slot)
+
+    def stop(self, slot: int, sources: slice, time: int) -> None:
+        """Let sources fall silent at a sample of the stream; their reverberation decays."""
+        assert self.clock == "stream", "a clip has no time"
+        self.ends[slot, sources] = time
+
+    def silence(self, sources: Bool[np.ndarray, "slot source"]) -> None:
+        """Switch off many sources at once in clip mode."""
+        self.slots.heard &= ~sources
 
     def switch_off(self, slot: int, source: int) -> None:
         """Switch off a source: at once in clip mode; in stream mode from now on, so that its reverberation
@@ -167,6 +203,10 @@ class Acoustics:
         if self.clock == "stream":
             self.time[chosen] += self.window
         return heard
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy starts threads of its own.
+        return vars(self) | {"pool": None}
 
     def workers(self) -> ThreadPoolExecutor:
         """The threads of this process."""
@@ -203,7 +243,7 @@ class Acoustics:
     def levels(self, slot: int, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
         """Level in dB at these points of all sources that are on, relative to the direct sound of one at 1 m."""
         energy = np.zeros(len(points))
-        here, on = np.array([slot]), self.slots.heard[slot] & (self.ends[slot] == NEVER)
+        here, on = np.array([slot]), self.slots.heard[slot] & (self.ends[slot] > self.time[slot])
         for start in range(0, len(points), MAP_CHUNK):
             part = points[start : start + MAP_CHUNK]
             places = np.zeros((1, len(part), 5))

@@ -8,7 +8,14 @@ from jaxtyping import Float, Int
 
 from sonarium.rooms.acoustics.arrivals import HALF, TAPS, respond, sinc_table
 from sonarium.rooms.acoustics.geometry import Room
-from sonarium.rooms.acoustics.images import Images
+from sonarium.rooms.acoustics.images import Images, lattice, mirrored
+
+
+class PerThread(threading.local):
+    """Values of each thread; a copy begins without any."""
+
+    def __reduce__(self) -> tuple[type["PerThread"], tuple[()]]:
+        return PerThread, ()
 
 
 @dataclass
@@ -36,11 +43,13 @@ class Slots:
         self.corners = np.zeros((self.count, 3, 4))
         self.walls, self.convex = np.zeros(self.count, np.int64), np.ones(self.count, bool)
         self.air, self.speed = np.zeros((self.count, self.columns)), np.ones(self.count)
+        self.tops = np.zeros(self.count)
+        """Heights of the rooms; 0 of two-dimensional ones."""
         self.head = np.zeros(self.count)
         self.heard = np.zeros(both, bool)
         self.reach = np.zeros(both)
         self.taps = sinc_table(self.dtype)
-        self.own = threading.local()
+        self.own = PerThread()
         self.centres = np.array(self.bands or (1000.0,))
 
     def enter(self, slot: int, room: Room) -> None:
@@ -50,6 +59,7 @@ class Slots:
         self.corners[slot, : len(walls)] = walls
         self.walls[slot], self.convex[slot] = len(walls), room.convex
         # Bands above half the rate have no columns.
+        self.tops[slot] = room.height or 0.0
         self.air[slot], self.speed[slot] = room.air_absorption[: self.columns], room.speed
 
     def place(self, slot: int, source: int, images: Images, room: Room) -> None:
@@ -72,9 +82,43 @@ class Slots:
         self.heard[slot, source] = True
         self.reach[slot, source] = images.reach(room) / room.speed
 
+    def shift(
+        self,
+        slot: Int[np.ndarray, " moved"],
+        source: Int[np.ndarray, " moved"],
+        place: Float[np.ndarray, "moved 2"],
+    ) -> None:
+        """Move sources in rectangular floor plans none of whose images is left out, with the arithmetic of
+        `box_lattice` and `Images.reach`."""
+        (across, up), depth = lattice(self.order)
+        low, high = self.corners[slot, 0, :2], self.corners[slot, 2, :2]
+        apex = np.stack(
+            [
+                mirrored(number, low[:, axis, None], high[:, axis, None], place[:, axis, None])[0]
+                for axis, number in enumerate((across, up))
+            ],
+            axis=-1,
+        )
+        self.apex[slot, source, : len(across)] = apex
+        plan = np.maximum(np.abs(apex - low[:, None]), np.abs(apex - high[:, None]))
+        tall = self.tops[slot] > 0
+        reach = np.hypot(plan[..., 0], plan[..., 1]).max(axis=1)
+        if tall.any():
+            slots, sources = slot[tall], source[tall]
+            heights, top = self.heights[slots, sources, : 2 * self.order + 1], self.tops[slots, None]
+            farthest = np.maximum.accumulate(np.maximum(np.abs(heights), np.abs(heights - top)), axis=1)
+            tallest = farthest[:, 2 * (self.order - depth)]
+            x, y = plan[tall, :, 0], plan[tall, :, 1]
+            reach[tall] = np.sqrt(x**2 + y**2 + tallest**2).max(axis=1)
+        self.reach[slot, source] = reach / self.speed[slot]
+
     def length(self, slot: int) -> int:
         """Length in samples of a response that holds the farthest image in this slot."""
-        return int(np.ceil(self.reach[slot].max() * self.rate)) + TAPS + HALF
+        return int(self.lengths(np.array([slot]))[0])
+
+    def lengths(self, slots: Int[np.ndarray, " slot"]) -> Int[np.ndarray, " slot"]:
+        """The same in several slots."""
+        return np.ceil(self.reach[slots].max(axis=1) * self.rate).astype(np.int64) + TAPS + HALF
 
     def responses(
         self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen ear 5"], length: int

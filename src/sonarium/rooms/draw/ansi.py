@@ -97,7 +97,7 @@ def text(scene: Scene, columns: int = 48, colour: bool = True, hide: bool = Fals
             sheet.sign(place.astype(float), SOUNDING if on else FOUND, NEAR if on else QUIET)
     heading = float(scene.pose[2])
     sheet.sign(scene.pose[:2].astype(float), ARROWS[round(heading / (np.pi / 4)) % 8], LISTENER)
-    found, total = int((~scene.on).sum()), len(scene.on)
+    found, total = scene.tally
     degrees = round(np.degrees(heading)) % 360
     below = f"step {len(scene.trajectory) - 1} · found {found} of {total} · heading {degrees}°"
     return "\n".join([*sheet.lines(colour), below])

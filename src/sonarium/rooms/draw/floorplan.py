@@ -153,7 +153,7 @@ def draw_listener(drawn: Canvas, pose: Float[np.ndarray, "3"], ear_distance: flo
 def letter(image: Image.Image, scene: Scene, view: View, size: int) -> None:
     """Above, step and sources found; below, a scale bar and a legend of the ears."""
     type_size, edge = max(9, size // 36), max(8, round(0.035 * size))
-    found, total = int((~scene.on).sum()), len(scene.on)
+    found, total = scene.tally
     strip = max(20, round(0.065 * size))
     above, below = strip / 2, size - strip / 2
     pen = ImageDraw.Draw(image)

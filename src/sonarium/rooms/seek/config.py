@@ -4,6 +4,7 @@ The task is OtoWorld's (arXiv 2007.06123): navigate a room by binaural audio, an
 near it.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -53,6 +54,18 @@ class SeekConfig:
     """Turn angle in degrees."""
     radius: Annotated[float, Range(1e-3, 1000)] = 0.5
     """Distance in metres at which a source in sight is found, and switched off."""
+    distractors: Annotated[int, Range(0, MOST_SOURCES - 1)] = 0
+    """Number of sources besides that are not to be found, each of another kind of sound than the target; with one
+    source alone, the target."""
+    target: Literal["sound", "category"] = "sound"
+    """How the target is told from distractors. sound: its dry sound is all that is heard in the first `cue`
+    seconds. category: the observation holds its number in `sounds`."""
+    cue: Annotated[float, Range(1e-3, 600)] = 0.5
+    """Duration in seconds of the target's sound at the start of an episode, rounded up to whole observations."""
+    wrong: Literal["ends", "costs"] = "ends"
+    """What finding a distractor does, beside its reward. ends: it terminates the episode. costs: nothing more."""
+    moving: Annotated[float, Range(0, 1000)] = 0.0
+    """Distance in metres that each source moves per step, on a random walk."""
 
     rate: Annotated[int, Range(1000, 384000)] = 8000
     """Sampling rate in Hz."""
@@ -71,6 +84,19 @@ class SeekConfig:
     """Number of variants of each built-in sound."""
     level: Annotated[float, Range(-120, 0)] = -30.0
     """Level of each source at 1 m, in dB(A) relative to full scale."""
+    first_variant: Annotated[int, Range(0, 2**31)] = 0
+    """Number of the first variant of each built-in sound: others are other sounds of the same kinds."""
+    stops: Annotated[float | None, Range(0, 10**6, above=True)] = None
+    """Seconds after which all sources fall silent; they can still be found. A step lasts `seconds`."""
+    burst: Annotated[float | None, Range(0.02, 600)] = None
+    """Duration in seconds for which an intermittent sound is heard once in every `period`, where it is loudest."""
+    period: Annotated[float, Range(0.1, 600)] = 4.0
+    """Period of intermittent sounds in seconds; `loop` is a multiple of it."""
+    diffuse_noise: Annotated[float | None, Range(-120, 0)] = None
+    """Level of white noise that is independent at either ear, its root mean square in dB relative to full
+    scale."""
+    point_noise: Annotated[float | None, Range(-120, 0)] = None
+    """Level at 1 m, likewise, of a point source of white noise, which cannot be found."""
     gain: Annotated[float, Range(1e-9, 1e9)] = 1.0
     """Gain factor of the observed audio, before it is clipped to -1 ... 1."""
     ears: EarsConfig = EarsConfig()
@@ -99,6 +125,9 @@ class SeekConfig:
     """Energy absorption coefficient of the walls."""
     absorption_span: Annotated[float, Range(0, 1)] = 0.0
     """Half-width of the interval around `absorption` from which each episode draws its coefficient."""
+    rt60: Annotated[float | None, Range(1e-3, 60)] = None
+    """Reverberation time in seconds by Eyring's formula, which sets the absorption in place of `absorption`;
+    `order` must be high enough for reflections that late."""
     order: Annotated[int, Range(0, 200)] = 3
     """Maximum reflection order of the image-source method."""
     most_images: Annotated[int, Range(1)] = MOST_IMAGES
@@ -142,6 +171,21 @@ class SeekConfig:
     def window(self) -> int:
         """Length of an observation in samples."""
         return round(self.rate * (self.loop if self.clock == "clip" else self.seconds))
+
+    @property
+    def findable(self) -> int:
+        """Number of sources that can be found, distractors among them."""
+        return self.sources + self.distractors
+
+    @property
+    def emitters(self) -> int:
+        """Number of sources of sound, that of noise among them."""
+        return self.findable + (self.point_noise is not None)
+
+    @property
+    def cued_steps(self) -> int:
+        """Number of observations at the start of an episode that tell the target."""
+        return math.ceil(self.cue * self.rate / self.window) if self.distractors and self.target == "sound" else 0
 
     @property
     def loop_samples(self) -> int:
@@ -195,6 +239,8 @@ def check_choices(config: SeekConfig) -> None:
         "clock": ("stream", "clip"),
         "room": ("fixed", *ROOMS),
         "head": ("none", "sphere"),
+        "target": ("sound", "category"),
+        "wrong": ("ends", "costs"),
     }
     for name, known in choices.items():
         if getattr(config, name) not in known:
@@ -222,6 +268,7 @@ def check_together(config: SeekConfig) -> None:
             f"absorption={config.absorption} ± absorption_span={config.absorption_span} leaves 0 ... 1: "
             "narrow the span"
         )
+    check_modes(config)
     if config.corners and config.room != "fixed":
         raise ValueError(f"corners are given, but room='{config.room}': give room='fixed' with them")
     if not all(side > 2 * config.margin for side in config.size):
@@ -244,4 +291,28 @@ def check_together(config: SeekConfig) -> None:
     if config.loop < config.seconds and config.clock == "stream":
         raise ValueError(
             f"loop={config.loop} s is less than seconds={config.seconds}, an observation: lengthen the loop"
+        )
+
+
+def check_modes(config: SeekConfig) -> None:
+    """Refuse distractors that cannot be told from the target, and bursts that do not fit their period."""
+    if config.distractors and config.sources > 1:
+        raise ValueError(
+            f"distractors={config.distractors} with sources={config.sources}: the target is one source; give "
+            "sources=1, or no distractors"
+        )
+    if config.distractors and config.findable > len(config.sounds):
+        raise ValueError(
+            f"a target and {config.distractors} distractors need as many kinds of sound, but sounds names "
+            f"{len(config.sounds)}: give more sounds, or fewer distractors"
+        )
+    if config.burst is None:
+        return
+    if config.burst > config.period:
+        raise ValueError(f"burst={config.burst} s is more than period={config.period} s: give a shorter burst")
+    periods = config.loop_samples / round(config.period * config.rate)
+    if periods != round(periods):
+        raise ValueError(
+            f"loop={config.loop} s is no multiple of period={config.period} s: give loop="
+            f"{config.period * max(1, round(periods)):g}"
         )

@@ -7,6 +7,7 @@ Every field of SeekConfig is a keyword argument. An episode terminates when all 
 after `max_steps`.
 """
 
+from copy import deepcopy
 from typing import Any
 
 import gymnasium
@@ -15,9 +16,11 @@ from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 from jaxtyping import UInt8
 
+from sonarium.environment import StatefulEnv, Tree
 from sonarium.features.ears import Ears
+from sonarium.rooms.seek import state
 from sonarium.rooms.seek.config import SeekConfig, configured
-from sonarium.rooms.seek.episode import Episodes, Scene, feature_limit
+from sonarium.rooms.seek.episode import Episodes, Scene, feature_limit, tells_category
 from sonarium.worlds.contract import World
 
 RENDER_MODES = ("human", "rgb_array", "ansi")
@@ -31,7 +34,7 @@ FRAMES = 4
 METADATA = {"render_modes": list(RENDER_MODES), "render_fps": FRAMES}
 
 
-class Seek(gymnasium.Env):
+class Seek(StatefulEnv):
     """One room. `info` holds the number of sources `found`, and with `oracle_info` pose, sources and shortest
     path.
 
@@ -73,6 +76,17 @@ class Seek(gymnasium.Env):
         self.show()
         terminated, truncated = bool(outcome.terminated[0]), bool(outcome.truncated[0])
         return observation, float(outcome.reward[0]), terminated, truncated, self.info()
+
+    def state_dict(self) -> Tree:
+        return {"episode": state.saved(self.episodes), "random": deepcopy(self.np_random)}
+
+    def load_state_dict(self, saved: Tree, /) -> None:
+        self.np_random = state.loaded_random(saved["random"])
+        state.load(self.episodes, saved["episode"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy opens a window of its own.
+        return vars(self) | {"window": None}
 
     def info(self) -> dict[str, Any]:
         told = {name: values[0] for name, values in self.episodes.info().items()}
@@ -166,10 +180,13 @@ def observation_space(config: SeekConfig) -> gymnasium.Space:
         limit = feature_limit(config)
         shape = Ears(config.ears, config.rate).shape(config.window)
         name, sensed = "features", spaces.Box(-limit, limit, shape, np.float32)
-    if not config.pose:
-        return sensed
-    high = np.array([config.extent, config.extent, np.pi], np.float32)
-    return spaces.Dict({name: sensed, "pose": spaces.Box(-high, high, dtype=np.float32)})
+    observed: dict[str, gymnasium.Space] = {name: sensed}
+    if config.pose:
+        high = np.array([config.extent, config.extent, np.pi], np.float32)
+        observed["pose"] = spaces.Box(-high, high, dtype=np.float32)
+    if tells_category(config):
+        observed["target"] = spaces.Discrete(len(config.sounds))
+    return sensed if len(observed) == 1 else spaces.Dict(observed)
 
 
 def action_space(config: SeekConfig) -> gymnasium.Space:

@@ -1,6 +1,7 @@
 """Random rooms, and random positions in them for sources and agent: inside, apart and reachable."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -14,6 +15,8 @@ from sonarium.rooms.seek.paths import Plan, grid_reached, plan_of, reached
 ROOMS_TRIED = 100
 DRAWS_TRIED = 200
 CANDIDATES = 64
+TURNS = 16
+"""Points of a source's walk, which it walks to and fro."""
 MOST_DIRECTIONS = 360
 """Maximum number of headings that are searched, where the turns do not close a circle."""
 TOUCHING = 0.01
@@ -62,7 +65,7 @@ def draw_layout(config: SeekConfig, random: np.random.Generator, wanted: Wanted 
             if drawn is not None:
                 return Layout(room, plan, *drawn)
     raise ValueError(
-        f"found no room with {config.sources} sources, {reason}: enlarge the room, or reduce sources, "
+        f"found no room with {config.emitters} sources, {reason}: enlarge the room, or reduce sources, "
         f"wall_distance={config.wall_distance}, source_distance={config.source_distance}, "
         f"start_distance={config.start_distance}, or step={config.step} against radius={config.radius}"
     )
@@ -91,8 +94,8 @@ def check_wanted(config: SeekConfig, room: Room, plan: Plan, wanted: Wanted) -> 
             )
     if sources is None:
         return
-    if sources.shape != (config.sources, 2) or not np.isfinite(sources).all():
-        raise ValueError(f"got sources of shape {sources.shape}: give finite x and y of {config.sources}")
+    if sources.shape != (config.emitters, 2) or not np.isfinite(sources).all():
+        raise ValueError(f"got sources of shape {sources.shape}: give finite x and y of {config.emitters}")
     outside = np.flatnonzero(~plan.holds(sources))
     if len(outside):
         raise ValueError(
@@ -117,12 +120,50 @@ def draw_room(config: SeekConfig, random: np.random.Generator) -> Room:
     if config.room == "fixed":
         x, y = config.size
         corners = np.array(config.corners or [(0, 0), (x, 0), (x, y), (0, y)], np.float64)
-        return polygon(corners, config.height, float(absorption))
+        return reverberant(config, polygon(corners, config.height, float(absorption)))
     corners = np.asarray(ROOMS.select(config.room).draw(config, random), np.float64)
     try:
-        return polygon(corners - corners.min(axis=0), config.height, float(absorption))
+        room = polygon(corners - corners.min(axis=0), config.height, float(absorption))
     except ValueError as refused:
         raise ValueError(f"room '{config.room}' drew corners that enclose no room: {refused}") from None
+    return reverberant(config, room)
+
+
+def reverberant(config: SeekConfig, room: Room) -> Room:
+    """The same room with the absorption of the wanted reverberation time, if there is one."""
+    if config.rt60 is None:
+        return room
+    # It imports scipy.signal, which takes longer than all the rest.
+    from sonarium.rooms.acoustics.reverberation import absorption_for, mean_free_path
+
+    reflections = config.rt60 * room.speed / mean_free_path(room)
+    if config.order < reflections / 2:
+        raise ValueError(
+            f"rt60={config.rt60} s takes {reflections:.0f} reflections in this room, more than twice order="
+            f"{config.order}, so that responses end before they have decayed: give order={math.ceil(reflections)}"
+        )
+    return replace(room, absorption=absorption_for(room, config.rt60))
+
+
+def draw_walk(
+    config: SeekConfig, room: Room, plan: Plan, start: Float[np.ndarray, "2"], random: np.random.Generator
+) -> Float[np.ndarray, "turn 2"]:
+    """A random walk of a source: straight legs from turn to turn, none of which a wall cuts."""
+    low, high = plan.corners.min(axis=0), plan.corners.max(axis=0)
+    drawn = random.uniform(low, high, (CANDIDATES // 2, 2))
+    drawn = drawn[plan.holds(drawn) & (room.clearance(drawn) >= config.wall_distance)]
+    points = np.concatenate([start[None], drawn])
+    if len(plan.bends):
+        one, other = np.broadcast_arrays(points[:, None], points)
+        free = plan.free(one.reshape(-1, 2), other.reshape(-1, 2)).reshape(len(points), -1)
+    else:
+        free = np.ones((len(points), len(points)), bool)
+    way, left = [0], free.copy()
+    left[:, 0] = False
+    while len(way) < TURNS and left[way[-1]].any():
+        way.append(int(left[way[-1]].argmax()))
+        left[:, way[-1]] = False
+    return points[way + way[-1:] * (TURNS - len(way))]
 
 
 def rectangle(config: SeekConfig, random: np.random.Generator) -> Float[np.ndarray, "corner 2"]:
@@ -210,14 +251,14 @@ def draw_places(
     candidates = candidates[allowed]
     places = [] if wanted.places is None else list(wanted.places)
     tried = 0
-    while len(places) < config.sources and tried < len(candidates):
+    while len(places) < config.emitters and tried < len(candidates):
         candidate, tried = candidates[tried], tried + 1
         from_start = np.inf if wanted.pose is None else np.hypot(*(candidate - wanted.pose[:2]))
         apart = all(np.hypot(*(candidate - place)) >= config.source_distance for place in places)
         if apart and from_start >= config.start_distance:
             places.append(candidate)
-    if len(places) < config.sources:
-        return None, f"for want of {config.sources} places far enough apart and from walls"
+    if len(places) < config.emitters:
+        return None, f"for want of {config.emitters} places far enough apart and from walls"
     sources, pose = np.array(places), wanted.pose
     if pose is None:
         # Only candidates after the last source: the earlier ones were rejected, which biases them.

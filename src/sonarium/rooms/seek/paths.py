@@ -176,15 +176,15 @@ def ways(plan: Plan, sources: Float[np.ndarray, "source 2"]) -> Float[np.ndarray
     return lengths[:, len(plan.bends) :]
 
 
-def tours(between: Float[np.ndarray, "source source"]) -> Float[np.ndarray, "source subset"]:
+def tours(between: Float[np.ndarray, "*rooms source source"]) -> Float[np.ndarray, "*rooms source subset"]:
     """Length of the shortest path from each source through every subset of the others (Held and Karp, 1962); a
     subset is a bit mask."""
-    count = len(between)
-    lengths = np.zeros((count, 2**count))
+    count = between.shape[-1]
+    lengths = np.zeros((*between.shape[:-1], 2**count))
     for subset in range(1, 2**count):
         first = [source for source in range(count) if subset >> source & 1]
-        rest = lengths[first, [subset & ~(1 << source) for source in first]]
-        lengths[:, subset] = (between[:, first] + rest).min(axis=1)
+        rest = lengths[..., first, [subset & ~(1 << source) for source in first]]
+        lengths[..., subset] = (between[..., first] + rest[..., None, :]).min(axis=-1)
     return lengths
 
 
@@ -250,8 +250,9 @@ class Walking:
     """Free space and shortest paths of many rooms, one per slot, in arrays padded with sides of length 0, which
     nothing crosses. Arrays grow on demand."""
 
-    def __init__(self, slots: int, sources: int) -> None:
-        self.slots, self.every_slot = slots, np.arange(slots)
+    def __init__(self, slots: int, sources: int, moving: bool = False) -> None:
+        self.slots, self.every_slot, self.moving = slots, np.arange(slots), moving
+        self.between_bends = np.zeros((slots, 0, 0))
         self.floor, self.barrier = np.zeros((slots, 3, 4)), np.zeros((slots, 3, 4))
         self.bends = np.zeros((slots, 0, 2))
         self.from_bends = np.zeros((slots, 0, sources))
@@ -268,12 +269,45 @@ class Walking:
             more = ((0, 0), (0, bends - self.bends.shape[1]), (0, 0))
             self.bends = np.pad(self.bends, more)
             self.from_bends = np.pad(self.from_bends, more, constant_values=np.inf)
+            self.between_bends = np.pad(self.between_bends, (*more[:2], more[1]), constant_values=np.inf)
         lengths = ways(plan, sources)
         # Padded bends have infinite distances to every source.
         self.bends[slot], self.from_bends[slot] = 0, np.inf
         self.bends[slot, :bends], self.from_bends[slot, :bends] = plan.bends, lengths[:bends]
+        self.between_bends[slot] = np.inf
+        if self.moving and bends:
+            self.between_bends[slot, :bends, :bends] = ways(plan, plan.bends)[:bends]
         self.bent[slot] = bends > 0
         self.sources[slot], self.tours[slot] = sources, tours(lengths[bends:])
+
+    def move(self, sources: Float[np.ndarray, "slot source 2"]) -> None:
+        """The sources of all rooms have moved."""
+        self.sources = sources
+        between = np.linalg.norm(sources[:, :, None] - sources[:, None], axis=-1)
+        rows = np.flatnonzero(self.bent)
+        if len(rows):
+            between[rows] = self.move_round_corners(rows, sources[rows], between[rows])
+        self.tours = tours(between)
+
+    def move_round_corners(
+        self,
+        rows: Int[np.ndarray, " row"],
+        sources: Float[np.ndarray, "row source 2"],
+        straight: Float[np.ndarray, "row source source"],
+    ) -> Float[np.ndarray, "row source source"]:
+        """The lengths of the shortest paths between sources in non-convex rooms, from bends to sources too."""
+        bends, barrier = self.bends[rows], self.barrier[rows, None, None]
+        goals = np.concatenate([sources, bends], axis=1)[:, None]
+        starts, goals = np.broadcast_arrays(sources[:, :, None], goals)
+        hidden = crosses(starts, goals, barrier[..., :2], barrier[..., 2:])
+        count = sources.shape[1]
+        to_bend = np.linalg.norm(starts[:, :, count:] - goals[:, :, count:], axis=-1)
+        to_bend = np.where(hidden[:, :, count:], np.inf, to_bend)
+        # From each bend to each source by way of the last bend before it.
+        from_bends = (self.between_bends[rows, :, None] + to_bend[:, None]).min(axis=-1)
+        self.from_bends[rows] = from_bends
+        around = (to_bend[..., None] + from_bends[:, None]).min(axis=2)
+        return np.where(hidden[:, :, :count] & np.isfinite(around), around, straight)
 
     def free(
         self, starts: Float[np.ndarray, "slot 2"], ends: Float[np.ndarray, "slot 2"]

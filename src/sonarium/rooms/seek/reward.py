@@ -27,6 +27,8 @@ class Reward:
     """Additional reward for a step that turns."""
     found: Annotated[float, Range()] = 10.0
     """Reward per source that the step switches off."""
+    wrong: Annotated[float, Range()] = -10.0
+    """Reward per distractor that the step comes upon."""
     closeness: Annotated[float, Range()] = 0.0
     """Weight of 1 / (distance to the nearest source that is on + 0.0001), in steps that switch nothing off."""
     progress: Annotated[float, Range()] = 1.0
@@ -55,13 +57,16 @@ def reward(
     nearest: Float[np.ndarray, " slot"],
     left_before: Float[np.ndarray, " slot"],
     left_after: Float[np.ndarray, " slot"],
+    wrong: Int[np.ndarray, " slot"] | None = None,
 ) -> Float[np.ndarray, " slot"]:
     """The reward of one step in every slot, from whether it turned, the number of sources it switched off, the
     Euclidean distance to the nearest source that is on (infinite where there is none), and the length of the
-    shortest path before and after."""
+    shortest path before and after; `wrong` is the number of distractors it came upon, where there are any."""
     earned = figures.step + figures.rotation * turned + figures.found * found
     if figures.closeness:
         earned = earned + figures.closeness * np.where(found > 0, 0.0, 1 / (nearest + NEAREST))
     if figures.progress:
         earned = earned + figures.progress * (left_before - figures.gamma * left_after)
+    if wrong is not None:
+        earned = earned + figures.wrong * wrong
     return earned

@@ -7,8 +7,9 @@ BS.1770.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ SEAM = 0.02
 """Duration in seconds of the cross-fade of a recording's end into its beginning."""
 PEAK = 0.5
 """Maximum peak at 1 m, even if the sound then stays below the common loudness."""
+EDGE = 0.005
+"""Duration in seconds of the fades at both ends of a burst."""
 KEPT = 64
 """Number of recordings cached in memory."""
 
@@ -43,55 +46,111 @@ class Kind:
     """A sound by its number, before looping and normalisation, of any length."""
 
 
+@dataclass(frozen=True)
+class Pick:
+    """Which sound a source plays."""
+
+    kind: int
+    number: int
+    start: int
+    """First sample of the excerpt from a recording that is longer than a loop."""
+
+
 class Sounds:
     """Kinds of sound, from which each source of each episode draws one."""
 
-    def __init__(self, kinds: Sequence[Kind], rate: int, samples: int, level: float) -> None:
+    def __init__(
+        self, kinds: Sequence[Kind], rate: int, samples: int, level: float, burst: tuple[int, int] | None = None
+    ) -> None:
         self.kinds, self.rate, self.samples, self.level = tuple(kinds), rate, samples, level
+        self.burst = burst
+        """Samples of a burst of intermittent sounds, and of its period."""
+        self.checked = lru_cache(KEPT)(self._checked)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "checked"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
         self.checked = lru_cache(KEPT)(self._checked)
 
     def draw(
         self, random: np.random.Generator, sources: int, anew: bool = True
-    ) -> tuple[list[Float[np.ndarray, " time"]], Int[np.ndarray, " source"], tuple[str, ...]]:
-        """A loop for each source, its start sample, and the name of its kind. Kinds are drawn without
-        replacement as long as there are enough; unless they are drawn `anew`, source i has the first sound of
-        the i-th kind."""
+    ) -> tuple[list[Pick], Int[np.ndarray, " source"]]:
+        """The sound of each source, and its start sample. Kinds are drawn without replacement as long as there
+        are enough; unless they are drawn `anew`, source i has the first sound of the i-th kind."""
         order = [np.arange(len(self.kinds))] if not anew else []
         while len(order) * len(self.kinds) < sources:
             order.append(random.permutation(len(self.kinds)) if anew else order[0])
-        chosen = [self.kinds[kind] for kind in np.concatenate(order)[:sources]]
+        chosen = np.concatenate(order)[:sources].tolist()
         numbers = [
-            int(random.integers(kind.count)) if anew else source // len(self.kinds) % kind.count
+            int(random.integers(self.kinds[kind].count))
+            if anew
+            else source // len(self.kinds) % self.kinds[kind].count
             for source, kind in enumerate(chosen)
         ]
-        loops = [self.loop(kind, number, random) for kind, number in zip(chosen, numbers, strict=True)]
-        offsets = random.integers(self.samples, size=sources)
-        return loops, offsets, tuple(kind.name for kind in chosen)
+        picks = [Pick(*one, self.start(*one, random)) for one in zip(chosen, numbers, strict=True)]
+        return picks, random.integers(self.samples, size=sources)
 
-    def loop(self, kind: Kind, number: int, random: np.random.Generator) -> Float[np.ndarray, " time"]:
-        """One sound in the common length and loudness; a random excerpt of a longer one."""
+    @property
+    def longer(self) -> int:
+        """Samples of a loop and its seam."""
+        return self.samples + round(SEAM * self.rate)
+
+    def start(self, kind: int, number: int, random: np.random.Generator) -> int:
+        """Where a random excerpt of a longer sound begins; 0 in a sound of the common length."""
         wave = self.checked(kind, number)
+        return 0 if len(wave) == self.samples else int(random.integers(max(1, len(wave) - self.longer)))
+
+    def names(self, picks: Sequence[Pick]) -> tuple[str, ...]:
+        return tuple(self.kinds[pick.kind].name for pick in picks)
+
+    def loop(self, pick: Pick) -> Float[np.ndarray, " time"]:
+        """What a source plays: the sound, or its bursts."""
+        whole = self.whole(pick)
+        return whole if self.burst is None else intermittent(whole, *self.burst, round(EDGE * self.rate))
+
+    def whole(self, pick: Pick) -> Float[np.ndarray, " time"]:
+        """One sound in the common length and loudness; an excerpt of a longer one."""
+        wave = self.checked(pick.kind, pick.number)
         if len(wave) == self.samples:
             return wave
-        longer = self.samples + round(SEAM * self.rate)
-        start = int(random.integers(max(1, len(wave) - longer)))
-        excerpt = wave[start : start + longer]
+        excerpt = wave[pick.start : pick.start + self.longer]
         if np.abs(excerpt).max() < PAUSE * np.abs(wave).max():
-            middle = int(np.abs(wave).argmax()) - longer // 2
-            excerpt = wave[max(0, min(middle, len(wave) - longer)) :][:longer]
+            middle = int(np.abs(wave).argmax()) - self.longer // 2
+            excerpt = wave[max(0, min(middle, len(wave) - self.longer)) :][: self.longer]
         return equally_loud(as_loop(excerpt, self.samples, self.rate), self.rate, self.level)
 
-    def _checked(self, kind: Kind, number: int) -> Float[np.ndarray, " samples"]:
+    def picked(self, kind: Any, number: Any, start: Any) -> Pick:
+        """A pick that was saved; a ValueError for what these sounds do not have."""
+        if not all(type(value) is int and value >= 0 for value in (kind, number, start)):
+            raise ValueError(f"the sound is {(kind, number, start)!r:.60}, expected whole numbers of at least 0")
+        pick = Pick(kind, number, start)
+        if kind >= len(self.kinds) or number >= self.kinds[kind].count:
+            raise ValueError(f"the sound is {pick}, which is none of {', '.join(one.name for one in self.kinds)}")
+        if start and start >= max(1, len(self.checked(kind, number)) - self.longer):
+            raise ValueError(f"the sound is {pick}, which begins after its recording")
+        return pick
+
+    def _checked(self, kind: int, number: int) -> Float[np.ndarray, " samples"]:
         """A valid sound; normalised already if it has the common length."""
-        wave = kind.read(number)
-        check(wave, self.rate, f"sound {number} of '{kind.name}'")
+        wave = self.kinds[kind].read(number)
+        check(wave, self.rate, f"sound {number} of '{self.kinds[kind].name}'")
         ready = len(wave) == self.samples
         return equally_loud(wave, self.rate, self.level) if ready else wave.astype(np.float32)
 
 
 @lru_cache(8)
-def named_sounds(names: tuple[str, ...], variants: int, rate: int, samples: int, level: float) -> Sounds:
-    """Built-in sounds by name; files, and folders of files, by path. Cached."""
+def named_sounds(
+    names: tuple[str, ...],
+    variants: int,
+    rate: int,
+    samples: int,
+    level: float,
+    first: int = 0,
+    burst: tuple[int, int] | None = None,
+) -> Sounds:
+    """Built-in sounds by name, their variants from the `first`; files, and folders of files, by path. Cached."""
 
     def built_in(name: str) -> Kind:
         if rate < (lowest := LOWEST_RATES.get(name, 0)):
@@ -99,24 +158,20 @@ def named_sounds(names: tuple[str, ...], variants: int, rate: int, samples: int,
                 f"the built-in sound '{name}' is silent at a rate of {rate} Hz: give a rate of at least {lowest}, "
                 "or other sounds"
             )
-        # A random stream of its own for each sound, so that no other choice changes it.
-        stream = [ord(letter) for letter in name]
-        return Kind(
-            name,
-            variants,
-            lambda number: synthesize(name, rate, samples, np.random.default_rng([number, *stream])),
-        )
+        return Kind(name, variants, partial(built_in_sound, name, rate, samples, first))
 
     def recorded(name: str) -> Kind:
         files = found_files(name)
-        return Kind(
-            name, len(files), lambda number: repeated(read_mono(files[number], rate).numpy(), samples, rate)
-        )
+        return Kind(name, len(files), partial(recording, files, rate, samples))
 
-    return Sounds([built_in(name) if name in VOICES else recorded(name) for name in names], rate, samples, level)
+    return Sounds(
+        [built_in(name) if name in VOICES else recorded(name) for name in names], rate, samples, level, burst
+    )
 
 
-def world_sounds(world: World, rate: int, samples: int, level: float) -> Sounds:
+def world_sounds(
+    world: World, rate: int, samples: int, level: float, burst: tuple[int, int] | None = None
+) -> Sounds:
     """Clips of a world of waveforms."""
     if world.signal.kind != "wave" or world.signal.rate != rate:
         raise ValueError(
@@ -124,10 +179,21 @@ def world_sounds(world: World, rate: int, samples: int, level: float) -> Sounds:
             f"{rate} samples per second are expected: give the world or the environment the other's rate"
         )
 
-    def read(number: int) -> Float[np.ndarray, " samples"]:
-        return repeated(world.whole(torch.tensor([number])).signal[0].numpy(), samples, rate)
+    return Sounds([Kind(world.name, len(world), partial(clip, world, rate, samples))], rate, samples, level, burst)
 
-    return Sounds([Kind(world.name, len(world), read)], rate, samples, level)
+
+# These are functions of a module, so that environments pickle.
+def built_in_sound(name: str, rate: int, samples: int, first: int, number: int) -> Float[np.ndarray, " samples"]:
+    # A random stream of its own for each sound, so that no other choice changes it.
+    return synthesize(name, rate, samples, np.random.default_rng([first + number, *map(ord, name)]))
+
+
+def recording(files: Sequence[Path], rate: int, samples: int, number: int) -> Float[np.ndarray, " samples"]:
+    return repeated(read_mono(files[number], rate).numpy(), samples, rate)
+
+
+def clip(world: World, rate: int, samples: int, number: int) -> Float[np.ndarray, " samples"]:
+    return repeated(world.whole(torch.tensor([number])).signal[0].numpy(), samples, rate)
 
 
 def found_files(name: str) -> list[Path]:
@@ -168,6 +234,26 @@ def as_loop(wave: Float[np.ndarray, " samples"], length: int, rate: int) -> Floa
     loop = wave[:length].copy()
     loop[:seam] = np.sin(angle) * loop[:seam] + np.cos(angle) * wave[length : length + seam]
     return loop
+
+
+def intermittent(
+    wave: Float[np.ndarray, " time"], burst: int, period: int, edge: int
+) -> Float[np.ndarray, " time"]:
+    """Silent but for one burst in every period, where the sound is loudest there; its edges are faded."""
+    out, ramp = np.zeros_like(wave), np.sin(np.pi / 2 * (np.arange(edge) + 0.5) / max(1, edge)) ** 2
+    shape = np.ones(burst, wave.dtype)
+    shape[:edge] *= ramp[: len(shape)]
+    shape[burst - edge :] *= ramp[::-1]
+    for start in range(0, len(wave), period):
+        first = start + loudest(wave[start : start + period], burst)
+        out[first : first + burst] = wave[first : first + burst] * shape
+    return out
+
+
+def loudest(wave: Float[np.ndarray, " time"], samples: int) -> int:
+    """Where the excerpt of this many samples with the greatest energy begins."""
+    energy = np.cumsum(np.r_[0.0, np.square(wave, dtype=np.float64)])
+    return int((energy[samples:] - energy[:-samples]).argmax())
 
 
 def equally_loud(wave: Float[np.ndarray, " time"], rate: int, level: float) -> Float[np.ndarray, " time"]:

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Int
 
+from sonarium.environment import StatefulVectorEnv, Tree
+from sonarium.rooms.seek import state
 from sonarium.rooms.seek.config import SeekConfig, configured
 from sonarium.rooms.seek.env import (
     METADATA,
@@ -36,7 +38,7 @@ from sonarium.worlds.contract import World
 Observations = np.ndarray | dict[str, np.ndarray]
 
 
-class SeekVector(VectorEnv):
+class SeekVector(StatefulVectorEnv):
     """Rooms in parallel, each with its own random generator."""
 
     metadata: dict[str, Any] = METADATA | {"autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -176,6 +178,35 @@ class SeekVector(VectorEnv):
         """Keep the observations for rooms that a later reset leaves out."""
         if self.autoreset_mode is AutoresetMode.DISABLED:
             self.last = deepcopy(observations)
+
+    def state_dict(self) -> Tree:
+        return {
+            "episodes": state.saved(self.episodes),
+            "randoms": deepcopy(self.randoms),
+            "over": self.over.copy(),
+            "begun": self.begun,
+            "last": deepcopy(self.last),
+        }
+
+    def load_state_dict(self, saved: Tree, /) -> None:
+        randoms, last = saved["randoms"], saved["last"]
+        if not isinstance(randoms, list) or len(randoms) != self.num_envs or type(saved["begun"]) is not bool:
+            raise ValueError(f"the state is none of {self.num_envs} rooms")
+        if saved["begun"] != all(random is not None for random in randoms):
+            raise ValueError("randoms lacks the generator of a room, or has one too many")
+        over = state.array(saved, "over", self.over)
+        known = isinstance(last, np.ndarray | dict) and self.observation_space.contains(last)
+        if last is not None and not known:
+            raise ValueError("last is no observation of these rooms")
+        state.load(self.episodes, saved["episodes"])
+        if saved["begun"] and None in self.episodes.layouts:
+            raise ValueError("slots lacks a room")
+        self.randoms = [None if random is None else state.loaded_random(random) for random in randoms]
+        self.over, self.begun, self.last = over, saved["begun"], deepcopy(last)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy opens a window of its own.
+        return vars(self) | {"window": None}
 
     def scene(self, slot: int) -> Scene:
         """The data for a picture of one room."""

@@ -1,0 +1,30 @@
+"""Environments that a checkpoint can keep: what rooms, packages and examples extend, and what agents ask for."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import VectorEnv
+
+Tree = Any
+"""Dictionaries and lists of arrays, numbers, strings and NumPy generators, as in `training/contract.py`."""
+
+
+class StatefulEnv(gymnasium.Env, ABC):
+    """An environment whose whole state, its random numbers among them, is a tree that a checkpoint can keep."""
+
+    @abstractmethod
+    def state_dict(self) -> Tree: ...
+
+    @abstractmethod
+    def load_state_dict(self, state: Tree, /) -> None: ...
+
+
+class StatefulVectorEnv(VectorEnv, ABC):
+    """A vector environment whose whole state, its random numbers among them, is a tree that a checkpoint keeps."""
+
+    @abstractmethod
+    def state_dict(self) -> Tree: ...
+
+    @abstractmethod
+    def load_state_dict(self, state: Tree, /) -> None: ...

@@ -1,0 +1,183 @@
+"""The state of the environments as trees that a checkpoint keeps, from which they go on bit for bit.
+
+A state holds what was drawn, and not what follows from it: rooms but no images, and of each sound its kind, its
+number and where an excerpt begins. What is loaded may come from anyone, and is checked for its type, shape and
+range.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from sonarium.environment import Tree
+from sonarium.rooms.acoustics.absorption import Air
+from sonarium.rooms.acoustics.geometry import Room, polygon
+from sonarium.rooms.acoustics.simulator import NEVER
+from sonarium.rooms.seek.episode import Episodes
+from sonarium.rooms.seek.generate import Layout
+from sonarium.rooms.seek.paths import plan_of
+
+OF_EPISODES = (
+    "place",
+    "heading",
+    "source",
+    "on",
+    "found_at",
+    "steps",
+    "walked",
+    "running",
+    "walks",
+    "noise_starts",
+)
+LATEST = 2**48
+"""Steps and samples beyond which no episode goes."""
+
+
+def saved(episodes: Episodes) -> Tree:
+    """All that episodes in parallel are, but the configuration."""
+    acoustics = episodes.acoustics
+    steps = int(episodes.steps.max())
+    return {
+        "arrays": {name: getattr(episodes, name).copy() for name in OF_EPISODES},
+        "trace": episodes.trace[:, : steps + 1].copy(),
+        "slots": [saved_slot(episodes, slot) for slot in range(episodes.slots)],
+        "offsets": acoustics.bank.offsets.copy(),
+        "heard": acoustics.slots.heard.copy(),
+        "time": acoustics.time.copy(),
+        "ends": acoustics.ends.copy(),
+        "tails": np.array(acoustics.convolver.backend.here(acoustics.convolver.tails)),
+    }
+
+
+def saved_slot(episodes: Episodes, slot: int) -> Tree:
+    """Room, layout and sounds of one slot; None before its first episode."""
+    layout = episodes.layouts[slot]
+    if layout is None:
+        return None
+    return {
+        "room": saved_room(layout.room),
+        "sources": layout.sources.copy(),
+        "pose": layout.pose.copy(),
+        "sounds": [[pick.kind, pick.number, pick.start] for pick in episodes.picks[slot]],
+    }
+
+
+def saved_room(room: Room) -> Tree:
+    return {
+        "corners": room.corners.copy(),
+        "height": None if room.height is None else float(room.height),
+        "absorption": room.absorption.copy(),
+        "bands": list(room.bands),
+        "air": None if room.air is None else [room.air.temperature, room.air.humidity],
+        "speed": room.speed,
+    }
+
+
+def load(episodes: Episodes, state: Tree) -> None:
+    """Go on where these episodes were; a ValueError if the state is none of theirs."""
+    acoustics = episodes.acoustics
+    offsets = array(state, "offsets", acoustics.bank.offsets)
+    found = {name: array(state["arrays"], name, getattr(episodes, name)) for name in OF_EPISODES}
+    heard = array(state, "heard", acoustics.slots.heard)
+    time, ends = array(state, "time", acoustics.time), array(state, "ends", acoustics.ends)
+    own = np.array(acoustics.convolver.backend.here(acoustics.convolver.tails))
+    tails, trace = array(state, "tails", own), array(state, "trace", episodes.trace, rows=True)
+    limits = {"steps": episodes.config.max_steps, "found_at": episodes.config.max_steps, "noise_starts": LATEST}
+    for name, highest in limits.items():
+        check_between(name, found[name], -1 if name == "found_at" else 0, highest)
+    for name, numbers, highest in (("offsets", offsets, LATEST), ("time", time, LATEST), ("ends", ends, NEVER)):
+        check_between(name, numbers, 0, highest)
+    if not isinstance(state["slots"], list) or len(state["slots"]) != episodes.slots:
+        raise ValueError(f"slots is no list of {episodes.slots} rooms")
+    if trace.shape[1] > episodes.trace.shape[1] or trace.shape[1] < min(
+        episodes.trace.shape[1], int(found["steps"].max()) + 1
+    ):
+        raise ValueError(f"trace has {trace.shape[1]} poses, expected those of all steps")
+    begun = np.array([one is not None for one in state["slots"]])
+    for slot in np.flatnonzero(begun).tolist():
+        load_slot(episodes, slot, state["slots"][slot], offsets[slot])
+    for name, value in found.items():
+        setattr(episodes, name, value)
+    check_places(episodes, begun)
+    if episodes.config.moving:
+        # From where they began; those that were found stay where they were.
+        episodes.follow(np.broadcast_to(begun[:, None], episodes.on.shape))
+    episodes.trace[:, : trace.shape[1]] = trace
+    acoustics.slots.heard, acoustics.time, acoustics.ends = heard, time, ends
+    acoustics.convolver.tails = acoustics.convolver.backend.there(tails)
+    if episodes.measured and begun.any():
+        episodes.measure(np.flatnonzero(begun))
+
+
+def load_slot(episodes: Episodes, slot: int, state: Tree, offsets: np.ndarray) -> None:
+    config = episodes.config
+    room = loaded_room(state["room"])
+    if room.dimension != config.dimension:
+        raise ValueError(f"the room has {room.dimension} dimensions, expected {config.dimension}")
+    sources = array(state, "sources", np.zeros((config.emitters, 2)))
+    layout = Layout(room, plan_of(room, config.margin), sources, array(state, "pose", np.zeros(3)))
+    if not layout.plan.holds(sources).all():
+        raise ValueError("a source is not in its room")
+    sounds = state["sounds"]
+    if not isinstance(sounds, list) or len(sounds) != config.findable:
+        raise ValueError(f"sounds is {sounds!r:.60}, expected {config.findable} of them")
+    picks = [episodes.sounds.picked(*one) for one in sounds if isinstance(one, list) and len(one) == 3]
+    if len(picks) != len(sounds):
+        raise ValueError(f"sounds is {sounds!r:.60}, expected kind, number and start of each")
+    episodes.enter(slot, layout, picks, offsets)
+
+
+def loaded_room(state: Tree) -> Room:
+    """A room as it was; `polygon` checks what it is given."""
+    air, bands = state["air"], state["bands"]
+    corners, absorption = (np.array(state[name]) for name in ("corners", "absorption"))
+    if not all(type(number) is float for number in (state["speed"], *bands, *(air or ()))):
+        raise ValueError("the room's speed of sound, bands and air are no numbers")
+    if not isinstance(state["height"], float | None):
+        raise ValueError(f"the room's height is {state['height']!r:.60}, expected metres")
+    for name, value in (("corners", corners), ("absorption", absorption)):
+        if value.dtype != np.float64 or value.ndim != 2:
+            raise ValueError(f"the room's {name} are an array of {value.dtype} and shape {value.shape}")
+    # Of one coefficient for each wall and band; the type of a room without bands is the same array of one column.
+    given: Any = absorption if bands else absorption[:, 0]
+    made = polygon(corners, state["height"], given, bands, None if air is None else Air(*air), state["speed"])
+    if not np.array_equal(made.corners, corners) or not np.array_equal(made.absorption, absorption):
+        raise ValueError("the room's corners are not in counter-clockwise order")
+    return made
+
+
+def check_places(episodes: Episodes, begun: Bool[np.ndarray, " slot"]) -> None:
+    """Refuse an agent or a source that has left its room."""
+    for slot in np.flatnonzero(begun).tolist():
+        layout = episodes.layouts[slot]
+        assert layout is not None
+        if not layout.plan.holds(np.concatenate([episodes.place[slot, None], episodes.source[slot]])).all():
+            raise ValueError("the agent or a source is not in its room")
+
+
+def array(state: Tree, name: str, own: np.ndarray, rows: bool = False) -> np.ndarray:
+    """A copy of a saved array of the type and shape of one's own; with `rows`, of another length along axis 1."""
+    saved = state[name]
+    fits = isinstance(saved, np.ndarray) and saved.dtype == own.dtype and saved.ndim == own.ndim
+    if fits and rows:
+        fits = saved.shape[0] == own.shape[0] and saved.shape[2:] == own.shape[2:]
+    elif fits:
+        fits = saved.shape == own.shape
+    if not fits:
+        raise ValueError(f"{name} is {saved!r:.60}, expected an array of {own.dtype} and shape {own.shape}")
+    if saved.dtype.kind == "f" and not np.isfinite(saved).all():
+        raise ValueError(f"{name} holds NaN or infinite values")
+    return saved.copy()
+
+
+def check_between(name: str, numbers: np.ndarray, low: int, high: int) -> None:
+    if numbers.size and not (low <= numbers.min() and numbers.max() <= high):
+        raise ValueError(f"{name} reaches from {numbers.min()} to {numbers.max()}, expected {low} to {high}")
+
+
+def loaded_random(random: Any) -> np.random.Generator:
+    if not isinstance(random, np.random.Generator):
+        raise ValueError(f"random is {random!r:.60}, expected the state of a generator")
+    return copy.deepcopy(random)
