@@ -172,6 +172,8 @@ class Training:
         step = 0 if saved is None else saved[0]
         for fault in self.run.passed_over:
             self.callbacks.remark(f"{self.run.folder}: {fault}; going on from step {step}")
+        for fault in self.run.left_out:
+            self.callbacks.remark(f"{self.run.folder}: {fault}: going on without what it holds")
         if saved is None:
             if self.loop.start_from is not None:
                 self.start_from(Path(self.loop.start_from))
