@@ -14,14 +14,17 @@ ends.
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from gymnasium import Space
 from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
 
 from sonarium.agents.networks import flat, is_sound, nested, parts_of
 from sonarium.agents.rollout import Rollout, drawn_seed
@@ -32,6 +35,8 @@ CHUNKS = 16
 """Chunks that a full replay has, unless these would be larger than the following."""
 LARGEST_CHUNK = 2**24
 """Bytes of a chunk, as much as a checkpoint may hold of the replay."""
+SMALL = 256
+"""Bytes of a step up to which an array is also kept in memory."""
 LEAST_PRIORITY = 1e-6
 """Added to every priority, so that no step is out of reach."""
 DRAWS = ("uniform", "prioritised", "episodes")
@@ -150,6 +155,7 @@ class OpenChunk:
         """Steps that are there."""
         self.finals: dict[int, list[np.ndarray]] = {}
         """What is observed last in episodes, by the place of the step among those of the chunk."""
+        self.halves = {name: halves_of(rows) for name, rows in self.arrays.items() if rows.dtype == np.float16}
         self.frontier: list[np.ndarray] = []
         """What is observed after the last step that is there, (slot, …)."""
 
@@ -177,6 +183,17 @@ class FullChunk:
 
     segment: Segment
     arrays: Arrays
+    halves: dict[str, Tensor]
+    """Those of 16 bits as tensors, one row for each step: PyTorch converts them faster than NumPy."""
+
+    @classmethod
+    def of(cls, segment: Segment) -> "FullChunk":
+        arrays = {name: np.asarray(rows) for name, rows in segment.load().items()}
+        with warnings.catch_warnings():
+            # PyTorch warns of arrays that must not be written to; nobody does.
+            warnings.simplefilter("ignore")
+            halves = {name: halves_of(rows) for name, rows in arrays.items() if rows.dtype == np.float16}
+        return cls(segment, arrays, halves)
 
     @property
     def bytes(self) -> int:
@@ -184,6 +201,10 @@ class FullChunk:
 
     def final(self, part: int, places: Int[np.ndarray, " some"]) -> Shaped[np.ndarray, "some *observed"]:
         return self.arrays[f"final.{part}"][np.searchsorted(self.arrays["final_at"], places)]
+
+
+def halves_of(rows: Shaped[np.ndarray, "slot step *rest"]) -> Float[Tensor, "row *rest"]:
+    return torch.from_numpy(rows).flatten(0, 1)
 
 
 FLAGS = ("first", "terminated", "truncated", "acted")
@@ -329,6 +350,11 @@ class Replay:
         # As many as are kept, and those that are added before others are dropped.
         length = chunk_steps * (self.config.replay_steps // (slots * chunk_steps) + 2)
         self.ring, self.tree = Ring.empty(length, slots), SumTree(length * slots)
+        self.small: Arrays = {
+            name: np.zeros((length, slots, *shape), dtype)
+            for name, (dtype, shape) in layout.items()
+            if np.prod(shape) * dtype.itemsize <= SMALL
+        }
         self.open = self.new_chunk()
 
     def new_chunk(self) -> OpenChunk:
@@ -361,9 +387,16 @@ class Replay:
             place = slot * self.chunk_steps + chunk.steps + step
             chunk.finals[place] = [part[step, slot].copy() for part in last]
         chunk.frontier = [part[-1].copy() for part in last]
-        self.ring.put(self.time, {name: arrays[name].swapaxes(0, 1) for name in FLAGS})
+        self.remember(self.time, {name: rows.swapaxes(0, 1) for name, rows in arrays.items()})
         chunk.steps, self.time = chunk.steps + steps, self.time + steps
         self.admit(self.time - steps)
+
+    def remember(self, time: int, arrays: Arrays) -> None:
+        """What is kept in memory of some steps, (slot, step, …)."""
+        self.ring.put(time, arrays)
+        at = (time + np.arange(arrays["reward"].shape[1])) % self.ring.length
+        for name, rows in self.small.items():
+            rows[at] = arrays[name].swapaxes(0, 1)
 
     def admit(self, since: int) -> None:
         """Let sequences be drawn that can be since some time."""
@@ -411,7 +444,7 @@ class Replay:
         """Make a segment of the open chunk, and begin another."""
         # What is left of a replay without a segment is still of use.
         segment = engine.segments("replay").append(chunk.arrays | chunk.final_arrays(), optional=True)
-        self.chunks[self.time // self.chunk_steps - 1] = FullChunk(segment, mapped(segment))
+        self.chunks[self.time // self.chunk_steps - 1] = FullChunk.of(segment)
         self.open = self.new_chunk()
 
     def beyond(self) -> bool:
@@ -572,12 +605,20 @@ class Replay:
     def taken(
         self, name: str, times: Int[np.ndarray, " row"], slot: Int[np.ndarray, " row"]
     ) -> Shaped[np.ndarray, "row *rest"]:
+        if name in self.small:
+            return self.small[name][times % self.ring.length, slot]
         shape = self.layout[name][1]
         found = np.empty((len(times), *shape), self.shown_as(name))
+        into = torch.from_numpy(found)
         for chunk, some in self.by_chunk(times):
-            own = chunk.arrays[name]
             places = slot[some] * self.chunk_steps + times[some] % self.chunk_steps
-            put_rows(found, some, np.take(own.reshape(-1, *shape), places, axis=0))
+            if name in chunk.halves:
+                # Steps that follow one another are copied at once.
+                for begin, end in runs(places, some):
+                    rows = chunk.halves[name][places[begin] : places[begin] + end - begin]
+                    into[some[begin] : some[begin] + end - begin].copy_(rows)
+            else:
+                found[some] = np.take(chunk.arrays[name].reshape(-1, *shape), places, axis=0)
         return found
 
     def shown_as(self, name: str) -> Any:
@@ -595,16 +636,17 @@ class Replay:
         name = f"observation.{part}"
         found = np.empty((len(times), *self.layout[name][1]), self.shown_as(name))
         found[following] = self.taken(name, times[following] + 1, slot[following])
-        for chunk, some in self.by_chunk(times):
-            some = some[~following[some]]
+        rest = np.flatnonzero(~following)
+        for chunk, some in self.by_chunk(times[rest]):
+            some = rest[some]
             newest = ~over[some] & ~ends[some]
             stored = some[~newest]
             if len(stored):
                 places = slot[stored] * self.chunk_steps + times[stored] % self.chunk_steps
-                put_rows(found, stored, chunk.final(part, places))
+                found[stored] = chunk.final(part, places)
             if newest.any():
                 assert isinstance(chunk, OpenChunk)
-                put_rows(found, some[newest], chunk.frontier[part][slot[some[newest]]])
+                found[some[newest]] = chunk.frontier[part][slot[some[newest]]]
         return found
 
     def prioritise(self, rows: Int[np.ndarray, " sequence"], priority: Float[np.ndarray, " sequence"]) -> None:
@@ -688,12 +730,13 @@ class Replay:
             if segment.fault is not None:
                 self.left_out += 1
                 continue
-            arrays = mapped(segment)
+            chunk = FullChunk.of(segment)
+            arrays = chunk.arrays
             final = {name: arrays[name] for name in arrays if name.startswith("final")}
             self.check_form({name: rows for name, rows in arrays.items() if name not in final}, self.chunk_steps)
             self.check_finals(final, arrays)
-            self.chunks[number] = FullChunk(segment, arrays)
-            self.ring.put(number * self.chunk_steps, arrays)
+            self.chunks[number] = chunk
+            self.remember(number * self.chunk_steps, arrays)
 
     def check_finals(self, final: Arrays, arrays: Arrays) -> None:
         """Refuse a chunk without what is observed last where an episode or the chunk ends."""
@@ -727,7 +770,7 @@ class Replay:
         for row, place in enumerate(final["final_at"].tolist()):
             self.open.finals[place] = [np.array(final[f"final.{part}"][row]) for part in range(len(self.simple))]
         if steps:
-            self.ring.put(self.time - steps, arrays)
+            self.remember(self.time - steps, arrays)
 
     def load_priorities(self, priorities: Any, largest: Any) -> None:
         """Who can be drawn: who could be, less what was left out."""
@@ -763,16 +806,10 @@ def ends_of(
     return over
 
 
-def put_rows(into: np.ndarray, some: Int[np.ndarray, " some"], rows: np.ndarray) -> None:
-    """Rows into their positions, sound in 32 bits; PyTorch converts that faster than NumPy."""
-    if rows.dtype == np.float16 and into.dtype == np.float32:
-        rows = torch.from_numpy(rows).float().numpy()
-    into[some] = rows
-
-
-def mapped(segment: Segment) -> Arrays:
-    """The arrays of a segment, as plain ones that are mapped into memory."""
-    return {name: np.asarray(rows) for name, rows in segment.load().items()}
+def runs(*rows: Int[np.ndarray, " row"]) -> Iterator[tuple[int, int]]:
+    """From where to where all of these go up by one."""
+    breaks = np.flatnonzero(np.any([np.diff(one) != 1 for one in rows], 0)) + 1
+    return pairwise([0, *breaks.tolist(), len(rows[0])])
 
 
 def said(form: tuple[Any, tuple[int, ...]] | None) -> str:
