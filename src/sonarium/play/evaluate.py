@@ -1,12 +1,14 @@
 """Evaluation of scripted agents on the same seeded episodes: scores, and films, sounds and pictures of some."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from scipy.stats import binomtest
 
@@ -43,6 +45,11 @@ ORDER = 2
 """Largest reflection order of the image sources that are drawn."""
 Progress = Callable[[str, int, int], None]
 """Stage, episodes done, episodes in all."""
+
+
+def titled(agent: str) -> str:
+    """A scripted agent in words; others have the name of their run."""
+    return TITLES.get(agent, agent)
 
 
 @dataclass(frozen=True)
@@ -131,20 +138,26 @@ def evaluate(
     films: int = 0,
     out: Path | None = None,
     progress: Progress = lambda stage, done, total: None,
+    trained: Mapping[str, Agent] = MappingProxyType({}),
 ) -> Evaluation:
-    """Run each agent on the same episodes; with a folder, write films of the first ones and a page there."""
+    """Run each scripted agent, and those that were trained, on the same episodes; with a folder, write films of
+    the first ones and a page there."""
     played: list[EpisodeResult] = []
     shown: list[EpisodeShown] = []
     with_oracle = dataclasses.replace(config, oracle_info=True)
     recorded = 0 if out is None else min(films, episodes)
     # A configuration that no agent can play is refused before the first one has played for minutes.
-    made = {agent: SCRIPTED[agent](body_of(config)) for agent in agents}
-    for agent in agents:
+    made = {agent: SCRIPTED[agent](body_of(config)) for agent in agents} | trained
+    for agent in made:
         for start in range(0, episodes, BATCH):
             count = min(BATCH, episodes - start)
             progress(f"episodes of {agent}", start, episodes)
             recorders = [Recorder() for _ in range(max(0, min(recorded - start, count)))]
-            generator = np.random.default_rng([seed + start, list(SCRIPTED).index(agent)])
+            generator = (
+                generator_of(made[agent], seed + start)
+                if agent in trained
+                else np.random.default_rng([seed + start, list(SCRIPTED).index(agent)])
+            )
             results = play(agent, made[agent], with_oracle, seed + start, count, generator, recorders)
             played += results
             for number, (result, recorder) in enumerate(zip(results, recorders, strict=False)):
@@ -158,6 +171,12 @@ def evaluate(
     return found
 
 
+def generator_of(agent: Agent, seed: int) -> Any:
+    """Random numbers of the kind that an agent takes."""
+    numpy = agent.generator_kind == "numpy"
+    return np.random.default_rng(seed) if numpy else torch.Generator().manual_seed(seed)
+
+
 def body_of(config: SeekConfig) -> Body:
     return Body(config.actions, config.turn, config.ear_distance, config.rate)
 
@@ -168,7 +187,7 @@ def play(
     config: SeekConfig,
     seed: int,
     count: int,
-    generator: np.random.Generator,
+    generator: Any,
     recorders: Sequence[Recorder],
 ) -> list[EpisodeResult]:
     """`count` episodes in parallel, one per slot; what follows in slots that end early does not count."""
@@ -182,6 +201,7 @@ def play(
     while going.any():
         memory, action, _ = agent.act(memory, heard, first, generator, info)
         heard, reward, terminated, truncated, info = rooms.step(action)
+        memory = agent.rewarded(memory, reward)
         # Autoreset in the next step: the observation after the last one of an episode is the first of another.
         first, over = over, terminated | truncated
         earned, steps = earned + np.where(going, reward, 0), steps + going
@@ -256,14 +276,14 @@ def show(one: EpisodeResult, recorder: Recorder, config: SeekConfig, out: Path) 
         ("shortest path", f"{one.shortest:.1f} m"),
         ("return", f"{one.earned:.1f}".replace("-", "−")),
     ]
-    title = f"{TITLES[one.agent]}: {one.found} of {config.sources} found in {one.steps} steps"
+    title = f"{titled(one.agent)}: {one.found} of {config.sources} found in {one.steps} steps"
     kept = sound if len(sound) < LONG else f"{name}.wav"
     return EpisodeShown(title, facts, (out / f"{name}.mp4").read_bytes(), poster, kept, pictures)
 
 
 def write_page(found: Evaluation, shown: Sequence[EpisodeShown], config: SeekConfig, seed: int, out: Path) -> None:
     names = found.agents()
-    title = f"{TITLES[names[0]]} seeking sound sources" if len(names) == 1 else "Sound-source seeking"
+    title = f"{titled(names[0])} seeking sound sources" if len(names) == 1 else "Sound-source seeking"
     lead = (
         f"Each room has {config.sources} sound source(s); an agent switches one off by coming within "
         f"{config.radius:g} m of it. Agents observe binaural audio only; the oracle also knows the shortest path."
@@ -272,7 +292,7 @@ def write_page(found: Evaluation, shown: Sequence[EpisodeShown], config: SeekCon
         f"All agents play the same {found.episodes} episodes, with seeds from {seed} on. Brackets: 95 % "
         "confidence interval over episodes, Wilson's for success, Student's t otherwise."
     )
-    rows = [(TITLES[agent], cells) for agent, cells in found.rows()]
+    rows = [(titled(agent), cells) for agent, cells in found.rows()]
     scores = Scores(tuple(MEASURES), tuple(MEASURES.values()), rows, note)
     settings = [(name, str(value)) for name, value in dataclasses.asdict(config).items()]
     listening_page(title, lead, scores, shown, settings, out)
