@@ -208,7 +208,7 @@ def play(
         record(recorders, rooms, heard, going)
         for slot in np.flatnonzero(over & going):
             success, walked, shorter = bool(terminated[slot]), float(info["walked"][slot]), float(shortest[slot])
-            spl = success * shorter / max(walked, shorter) if shorter > 0 else float(success)
+            spl = spl_of(success, walked, shorter)
             results[slot] = EpisodeResult(
                 name, seed + int(slot), success, spl, int(info["found"][slot]), int(steps[slot]),
                 float(earned[slot]), walked, shorter,
@@ -227,6 +227,11 @@ def record(
     for slot, recorder in enumerate(recorders):
         if going[slot]:
             recorder.take(rooms.scene(slot), heard[slot])
+
+
+def spl_of(success: bool, walked: float, shortest: float) -> float:
+    """Success weighted by path length, of one episode."""
+    return success * shortest / max(walked, shortest) if shortest > 0 else float(success)
 
 
 def success_rate(successes: int, count: int) -> Interval:

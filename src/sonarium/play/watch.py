@@ -26,8 +26,9 @@ from sonarium.report.album import Medium, add
 from sonarium.report.style import LINES, panels, png, sheet, tidy
 from sonarium.rooms.draw import canvas
 from sonarium.rooms.draw.film import Recorded, film
+from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.env import Seek
-from sonarium.runs.build import Opened
+from sonarium.runs.build import Opened, open_run
 from sonarium.runs.plan import RolloutsPlan
 
 Progress = Callable[[str, int, int], object]
@@ -157,6 +158,21 @@ def with_pictures(name: str) -> gymnasium.Env:
         return gymnasium.make(name, render_mode=PICTURES)
 
 
+def against(folder: Path, remark: Callable[[str], object]) -> tuple[str, Agent, SeekConfig]:
+    """A run that others play against in rooms: its name, its agent, which takes its most probable actions, and the
+    settings of its rooms."""
+    opened = open_run(folder, remark=remark)
+    agent, name = agent_of(opened), environment_of(opened)
+    env = make(name)
+    room = env.unwrapped
+    env.close()
+    if not isinstance(room, Seek):
+        raise ValueError(f"--against {folder}: its agent acts in {name}; name a run in sonarium/Seek-v0")
+    if isinstance(agent, Stochastic):
+        agent.greedy = True
+    return folder.resolve().name, agent, room.config
+
+
 def heard_in(env: Shown) -> bool:
     """Whether this is a room whose sound is observed."""
     return isinstance(env.unwrapped, Seek) and env.unwrapped.config.observation == "audio"
@@ -247,7 +263,9 @@ def distances_chart(played: list[EpisodeResult]) -> Figure:
     axes = panels(figure, 1, 1)[0][0]
     for success, mark in ((True, "o"), (False, "x")):
         own = [one for one in played if one.success is success]
-        axes.scatter([one.shortest for one in own], [one.steps for one in own], 14, LINES[not success], mark)
+        axes.scatter(
+            [one.shortest for one in own], [one.steps for one in own], 14, LINES[not success], marker=mark
+        )
     axes.set_yscale("log")
     tidy(axes, "", "shortest path at the beginning (m)", "steps", grid=True)
     return figure
