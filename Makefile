@@ -19,7 +19,7 @@ check: $(READY)
 	$(BIN)/pyright
 	$(BIN)/pytest -q tests/test_imports.py tests/test_house.py
 
-# 20,000 damaged sound files of each format: an hour on one core.
+# 20,000 damaged sound files of each format: twenty minutes on one core.
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz_sounds.py --inputs 20000
 

@@ -233,7 +233,7 @@ def mutants(suffix: str, whole: list[Original], count: int, seed: int) -> Iterat
             yield Mutant(original, original.content, text, False)
         else:
             content = alter(original.content, random)
-            if random.random() < 0.2:
+            if random.random() < 0.2 and content:
                 content = alter(content, random)
             yield Mutant(original, content, rec, alter in LENGTH)
 

@@ -33,7 +33,7 @@ from sonarium.measures.statistics import interval
 from sonarium.models.hmm import HMM
 from sonarium.runs.annotate import Frames
 from sonarium.worlds.contract import Mark
-from sonarium.worlds.songbird.grammar import Grammar
+from sonarium.worlds.grammar import Grammar
 from sonarium.worlds.songbird.world import LADDER, Aviary, SongbirdConfig, build
 
 RESULTS = ROOT / "docs" / "results" / "songbird-ladder.json"

@@ -10,7 +10,8 @@ from installed import EXTENSION
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "sonarium"
 FILES = sorted(SOURCE.rglob("*.py"))
-BASES = {"World", "Learner"}
+BASES = {"World", "Learner", "Sequences"}
+"""What worlds and models derive from."""
 MAY_NAME = {
     "bench": "benches measure one implementation beside another",
     "commands/compare.py": "compares our predictive coding with two published ones",
@@ -34,10 +35,9 @@ def place(path: Path) -> str:
 def classes(path: Path) -> Iterator[str]:
     """The concrete worlds and models that a file defines."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ClassDef) and BASES & {
-            base.id for base in node.bases if isinstance(base, ast.Name)
-        }:
-            yield node.name
+        if isinstance(node, ast.ClassDef) and node.name not in BASES:
+            bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
+            yield from [node.name] if BASES & bases else []
 
 
 CONCRETE = {name: path for path in FILES for name in classes(path)}

@@ -145,6 +145,7 @@ WORLDS: "Kind[WorldEntry]" = Kind(
         "digits": "sonarium.worlds.digits:DIGITS",
         "songbird": "sonarium.worlds.songbird.world:SONGBIRD",
         "recordings": "sonarium.worlds.recordings.world:RECORDINGS",
+        "sentences": "sonarium.worlds.sentences:SENTENCES",
     },
 )
 FRONT_ENDS: "Kind[FrontEndEntry]" = Kind(

@@ -14,15 +14,15 @@ from sonarium_process import fork
 
 from sonarium.__main__ import dispatch
 
-STEPS = 90
+STEPS = 36
 TRAININGS = {
-    "digits": "train factor-vae --world digits --units 64 --batch-size 48 --log-every 7 --save-every 11".split(),
+    "digits": "train factor-vae --world digits --units 64 --batch-size 48 --log-every 3 --save-every 4".split(),
     "tones": (
         "train vq-vae --world tones --frequencies 9 --amplitudes 3 --seconds 0.05 --batch-size 16 --network "
-        "convolutional --log-every 7 --save-every 11 --noises 2"
+        "convolutional --log-every 3 --save-every 4 --noises 2"
     ).split(),
     "recordings": [
-        *"train cpc --world recordings --path CORPUS --log-every 7 --save-every 11".split(),
+        *"train cpc --world recordings --path CORPUS --log-every 3 --save-every 4".split(),
         *SMALL,
         *TINY,
     ],
@@ -77,7 +77,7 @@ def test_two_kills_at_random_steps_change_no_bit(world, tmp_path):
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
     whole, broken = tmp_path / "whole" / "metrics.jsonl", tmp_path / "broken" / "metrics.jsonl"
     assert broken.read_bytes() == whole.read_bytes()
-    assert lines(tmp_path / "whole") == -(-STEPS // 7)
+    assert lines(tmp_path / "whole") == -(-STEPS // 3)
     assert not list((tmp_path / "broken").rglob("*.partial"))
 
 
@@ -99,25 +99,25 @@ def test_ctrl_c_saves_says_how_to_go_on_and_resumes(tmp_path, capsys):
 
 def test_a_damaged_checkpoint_is_passed_over_and_a_changed_configuration_refused(tmp_path, capsys):
     words = TRAININGS["digits"]
-    here(*words, "--run", tmp_path / "run", "--steps", 22)
+    here(*words, "--run", tmp_path / "run", "--steps", 8)
     shutil.copytree(tmp_path / "run", tmp_path / "flipped")
     shutil.copytree(tmp_path / "run", tmp_path / "cut")
-    newest = Path("checkpoints") / "step-22" / "weights.safetensors"
+    newest = Path("checkpoints") / "step-8" / "weights.safetensors"
     content = bytearray((tmp_path / "flipped" / newest).read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "flipped" / newest).write_bytes(content)
     (tmp_path / "cut" / newest).write_bytes(content[:1000])
     for folder in ("flipped", "cut"):
         capsys.readouterr()
-        here(*words, "--run", tmp_path / folder, "--steps", 33)
+        here(*words, "--run", tmp_path / folder, "--steps", 12)
         out, said = capsys.readouterr()
-        assert "step 33" in out
+        assert "step 12" in out
         assert (
-            "step-22 is not whole (weights.safetensors differs from its checksum); going on from step 11" in said
+            "step-8 is not whole (weights.safetensors differs from its checksum); going on from step 4" in said
         )
-    here(*words, "--run", tmp_path / "run", "--steps", 33)
-    assert weights(tmp_path / "flipped", 33) == weights(tmp_path / "run", 33)
+    here(*words, "--run", tmp_path / "run", "--steps", 12)
+    assert weights(tmp_path / "flipped", 12) == weights(tmp_path / "run", 12)
     with pytest.raises(ValueError, match="holds a run of another configuration") as refusal:
-        here(*words, "--run", tmp_path / "run", "--steps", 33, "--kl-weight", 2, "--seed", 4)
+        here(*words, "--run", tmp_path / "run", "--steps", 12, "--kl-weight", 2, "--seed", 4)
     assert "model.config.penalty.kl_weight: 1.0 in the folder, 2.0 now" in str(refusal.value)
     assert "loop.seed: 0 in the folder, 4 now" in str(refusal.value)

@@ -29,9 +29,13 @@ def config_of(world: str, folder: Path) -> Any:
         return entry.Config(rate=8000, seconds=0.15, frequencies=5, amplitudes=3, noises=2)
     if world == "songbird":
         return entry.Config(birds=2, songs=3, days=(45, 90), shortest=3, longest=6, seconds=0.4)
-    if world == "recordings":
+    if world in ("recordings", "sentences"):
         corpus = folder / "corpus"
         path = str(corpus if corpus.is_dir() else write_corpus(corpus))
+    if world == "sentences":
+        words = {"word": "word", "pattern": PATTERN, "rate": RATE, "cache": str(folder / "cache")}
+        return entry.Config(path=path, sentences=4, sets=2, shortest=2, longest=3, seconds=0.5, **words)
+    if world == "recordings":
         return entry.Config(
             path=path,
             pattern=PATTERN,

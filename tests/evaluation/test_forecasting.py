@@ -9,6 +9,7 @@ from contracts.small import data_for, learner_of
 from stub_engine import StubEngine
 
 from sonarium.evaluation import forecasting as own
+from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.forecasting import Moments, Pieces, Rivals, everywhere, forecasting, moments, truth
 from sonarium.measures.splits import Split
 from sonarium.training.clips import Clips, ClipsConfig
@@ -39,23 +40,23 @@ def test_moments_leave_room_for_the_past_and_the_furthest_horizon():
 def test_linear_ar_finds_a_linear_law_and_persistence_repeats():
     fitted, test = turning(40, 12, 0), turning(6, 12, 1)
     where, ahead = moments(test, 1, 4), (1, 4)
-    made = own.linear(fitted, ahead)(test, where, ahead)
+    made = own.linear(fitted, ahead)(test, where, ahead).mean
     torch.testing.assert_close(made, truth(test, where, ahead), atol=0.02, rtol=0)
-    still = own.persistence(test, where, ahead)
+    still = own.persistence(test, where, ahead).mean
     assert torch.equal(still[:, 0], test.tokens[where.piece, where.token]) and torch.equal(
         still[:, 0], still[:, 1]
     )
 
 
 def test_the_gru_learns_what_comes_next(monkeypatch):
-    for name, value in (("UNITS", 24), ("STEPS", 150), ("RATE", 1e-2)):
-        monkeypatch.setattr(own, name, value)
+    monkeypatch.setattr(own, "RATE", 1e-2)
+    config = EvaluationConfig(gru_units=24, gru_steps=150)
     fitted, test = turning(40, 12, 0, 0.05), turning(6, 12, 1, 0.05)
     where, ahead = moments(test, 4, 3), (1, 3)
     where = Moments(where.piece, where.token)
     errors = {
-        name: (predict(test, where, ahead) - truth(test, where, ahead)).square().mean((0, 2))
-        for name, predict in (("gru", own.recurrent(fitted)), ("still", own.persistence))
+        name: (predict(test, where, ahead).mean - truth(test, where, ahead)).square().mean((0, 2))
+        for name, predict in (("gru", own.recurrent(fitted, config)), ("still", own.persistence))
     }
     assert bool((errors["gru"] < 0.3 * errors["still"]).all()), errors
 
@@ -87,10 +88,8 @@ def scored(tmp_path_factory):
     learner.prepare(Clips(world, split.train, ClipsConfig(batch_size=8), 0), StubEngine(0))
     untrained: Any = learner_of("dreaming", "wave", world.signal, seed=9).eval()
     untrained.front.load_state_dict(learner.front.state_dict())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(own, "UNITS", 8)
-        patch.setattr(own, "STEPS", 3)
-        return learner, world, split, forecasting(learner, untrained, world, split)
+    config = EvaluationConfig(gru_units=8, gru_steps=3)
+    return learner, world, split, forecasting(learner, untrained, world, split, config)
 
 
 def test_every_score_stands_beside_its_baselines(scored):
@@ -104,6 +103,9 @@ def test_every_score_stands_beside_its_baselines(scored):
             assert all(np.isfinite(found[who][key]) for who in ("scores", *beside))
             assert (key in found["chance"]) == (kind in ("near", "group", "all"))
         assert found["curves"][f"horizons/{kind}"].keys() >= {"scores", *beside}
+    for who in ("scores", "persistence", "gru_ar", "random", "copy"):
+        assert np.isfinite(found[who]["forecast-kernel/192 ms"]) and found[who]["forecast-frechet/192 ms"] >= 0
+    assert all(found[who]["state/bits a token"] > 0 for who in ("scores", "n_gram", "gru_ar"))
     assert 0 <= found["scores"]["state/share of dead classes"] < 1
     assert 1 <= found["scores"]["state/perplexity of a variable"] <= 3
 
@@ -114,11 +116,13 @@ def test_a_prediction_of_the_truth_is_always_retrieved(scored):
     where, ahead = moments(test, 1, 6), (3, 6)
     rivals = Rivals.of(test, where, ahead)
     spread = np.full((2, test.tokens.shape[2]), 0.5)
-    best = rivals.scores(truth(test, where, ahead).double().numpy(), spread, learner, ahead)
-    assert all(value == 1 for key, value in best.items() if key.split("-")[1][:4] in ("near", "grou", "all/"))
+    best = rivals.scores(own.Predicted.certain(truth(test, where, ahead)), spread, learner, ahead)
+    assert all(
+        value == 1 for key, value in best.items() if key.split("-")[1][:4] in ("near", "grou", "all/", "cove")
+    )
     assert all(value == 0 for key, value in best.items() if key.startswith("forecast-distance"))
     # Persistence of a token three steps before the true one is itself one of its neighbours.
-    still = rivals.scores(own.persistence(test, where, ahead).double().numpy(), spread, learner, ahead)
+    still = rivals.scores(own.persistence(test, where, ahead), spread, learner, ahead)
     assert still["forecast-near/96 ms"] == 0
 
 
@@ -138,3 +142,15 @@ def test_pieces_that_are_too_short_are_noted(scored, monkeypatch):
     monkeypatch.setattr(own, "HORIZONS", (9.0,))
     found = forecasting(learner, None, world, split)
     assert not found["scores"] and "shorter than the burn-in and 9000 ms" in found["notes"][0]
+
+
+def test_bits_of_states_are_those_of_their_law():
+    """Two variables of three classes, each of which stays or goes on."""
+    random = torch.Generator().manual_seed(0)
+    moves = (torch.rand(80, 60, 2, generator=random) < 0.25).long()
+    rows = (torch.randint(3, (80, 1, 2), generator=random) + moves.cumsum(1)) % 3
+    known, held = (own.Coded(some, torch.full((len(some),), 60)) for some in (rows[:60], rows[60:]))
+    found = own.code_bits(known, held, 3, 1, EvaluationConfig(gru_steps=150))
+    entropy = -2 * (0.25 * np.log2(0.25) + 0.75 * np.log2(0.75))
+    assert found["n_gram"] == pytest.approx(entropy, abs=0.1)
+    assert found["gru_ar"] == pytest.approx(entropy, abs=0.2)

@@ -186,9 +186,8 @@ def test_actions_of_a_clip_are_known_and_steer(folder, tmp_path, capsys):
 
 
 def test_forecasts_and_parts_of_states_are_scored(folder, capsys, monkeypatch):
-    monkeypatch.setattr(forecasting, "STEPS", 2)
     monkeypatch.setenv("COLUMNS", "180")
-    dispatch(["score", str(folder / "heard"), "--parts", "--max-frames", "300"])
+    dispatch(["score", str(folder / "heard"), "--parts", "--max-frames", "300", "--gru-steps", "2"])
     said = capsys.readouterr().out
     assert "forecasts" in said and "near 96 ms" in said and "GRU-AR" in said and "Persistence:" in said
     scores = json.loads((folder / "heard" / "scores.json").read_text())

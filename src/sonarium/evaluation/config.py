@@ -26,6 +26,10 @@ class EvaluationConfig:
     """Also fit probes on 1, 2, 5 and 10 labelled clips per class, or marked segments."""
     parts: bool = False
     """Of a world model, also probe each part of its states, and the embedding of each token alone."""
+    gru_units: Annotated[int, Range(1, 10**5)] = 128
+    """Units of the GRU beside which forecasts are scored."""
+    gru_steps: Annotated[int, Range(1, 10**7)] = 200
+    """Training steps of that GRU."""
     max_clips: Annotated[int, Range(10)] = 2000
     """Maximum number of clips per split; more are subsampled at random."""
     max_frames: Annotated[int, Range(10)] = 10_000

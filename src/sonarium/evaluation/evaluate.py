@@ -12,17 +12,20 @@ from torch import Tensor
 
 from sonarium.evaluation import meanings
 from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.continuations import continuations
 from sonarium.evaluation.factors import BLOCK, device_of, recovery
 from sonarium.evaluation.forecasting import forecasting
 from sonarium.evaluation.likelihood import bounds
 from sonarium.evaluation.probing import Kept, probing
 from sonarium.evaluation.splits import in_words
+from sonarium.evaluation.steering import steering
 from sonarium.measures.contract import MeasureEntry
 from sonarium.measures.disentanglement.table import FEWEST_CLIPS
 from sonarium.measures.splits import Split
 from sonarium.models.contract import Density, Encoder, Forecaster, FrameEncoder, Learner
 from sonarium.models.framing import in_frames
 from sonarium.worlds.contract import Progress, World
+from sonarium.worlds.sequences import Sequences
 
 FORMAT = 2
 """Of the record; version 0.1 wrote none."""
@@ -64,7 +67,7 @@ def evaluate(
     elif isinstance(learner, Encoder | FrameEncoder):
         record |= of_labels(learner, untrained, world, split, config, device, progress, kept)
     if isinstance(learner, Forecaster):
-        record |= with_forecasts(record, learner, untrained, world, split, progress)
+        record |= with_forecasts(record, learner, untrained, world, split, config, progress)
     if not record["scores"] and not isinstance(learner, Density):
         raise ValueError(f"nothing can be predicted from its codes: {reasons(record)}")
     if isinstance(learner, Density):
@@ -148,12 +151,19 @@ def with_forecasts(
     untrained: Learner | None,
     world: World,
     split: Split[Tensor],
+    config: EvaluationConfig,
     progress: Progress,
 ) -> Record:
     """The record with scores of forecasts besides, and their baselines among the controls."""
     assert isinstance(untrained, Forecaster | None), type(untrained)
-    made = forecasting(learner, untrained, world, split, progress)
+    made = forecasting(learner, untrained, world, split, config, progress)
     scores, curves, notes = (made.pop(name) for name in ("scores", "curves", "notes"))
+    further = [steering(learner, world, split, config)]
+    if isinstance(world, Sequences):
+        further.append(continuations(learner, untrained, world, split, config, progress))
+    for more in further:
+        scores |= more.pop("scores", {})
+        made = {name: made.get(name, {}) | more.get(name, {}) for name in dict.fromkeys([*made, *more])}
     controls = record["controls"]
     beside = {name: controls.get(name, {}) | made.get(name, {}) for name in dict.fromkeys([*controls, *made])}
     return {

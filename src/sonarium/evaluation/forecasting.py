@@ -5,6 +5,8 @@ All are compared in one space, the tokens themselves: states through a ridge reg
 training split with the states frozen, the mean over samples. A prediction is a Gaussian about it, whose spread by
 number and horizon is that of the errors in training pieces that nothing was fitted on. The true token competes
 with its neighbours in the same recording, with tokens of the same group, and with all (`measures/forecasts.py`).
+The samples themselves are compared with the truth (coverage), and all of them with real tokens (kernel and Fréchet
+distance), beside the true tokens as the learner decodes them.
 
 Baselines: the last token again (persistence); ridge regression on the last tokens (linear AR); a GRU trained on
 the same tokens; the same learner with the order of the past shuffled, and before training.
@@ -12,22 +14,28 @@ the same tokens; the same learner with the order of the past shuffled, and befor
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import log
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.realtokens import WATCHED, counts_of, front_of, regression, ridge, use_of_classes
 from sonarium.evaluation.tasks import INDIVIDUALS
-from sonarium.measures.forecasts import chance_of, gaussian, retrieved
+from sonarium.measures.forecasts import chance_of, coverage, gaussian, retrieved
+from sonarium.measures.generation import frechet_distance, kernel_distance
+from sonarium.measures.probes.classifiers import principal_axes
+from sonarium.measures.sequence.ngrams import NGrams
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FeatureLearner, Forecaster
 from sonarium.models.gru import Recurrent
 from sonarium.models.optim import AdamConfig
 from sonarium.worlds.contract import Batch, Progress, World
 
+Network = TypeVar("Network", bound=nn.Module)
 HORIZONS = (0.1, 0.2, 0.4)
 """Seconds ahead."""
 TEST, TRAIN = 64, 128
@@ -40,8 +48,12 @@ LAST = 4
 """Tokens that linear AR sees."""
 NEAR, OTHERS = 3, 20
 """Tokens before and after the true one, and tokens drawn from other clips, that compete with it."""
-UNITS, STEPS, BATCH, RATE = 128, 200, 16, 3e-3
-"""Of the GRU: units, training steps, pieces in a batch, and learning rate."""
+BATCH, RATE = 16, 3e-3
+"""Of the GRU: pieces in a batch, and learning rate."""
+ORDER = 2
+"""Of n-grams of the classes of a variable."""
+COMPONENTS = 32
+"""Principal components of real tokens, in which distances between sets of tokens are taken."""
 SEED = 0
 """All that is drawn follows from the clips alone, as in probing."""
 
@@ -68,7 +80,20 @@ class Moments:
     token: Int[Tensor, " query"]
 
 
-Predict = Callable[[Pieces, Moments, tuple[int, ...]], Float[Tensor, "query horizon number"]]
+@dataclass(frozen=True)
+class Predicted:
+    """Of each moment and horizon."""
+
+    mean: Float[Tensor, "query horizon number"]
+    samples: Float[Tensor, "sample query horizon number"]
+    """One alone of what does not draw."""
+
+    @classmethod
+    def certain(cls, mean: Float[Tensor, "query horizon number"]) -> "Predicted":
+        return cls(mean, mean[None])
+
+
+Predict = Callable[[Pieces, Moments, tuple[int, ...]], Predicted]
 
 
 @torch.no_grad()
@@ -77,6 +102,7 @@ def forecasting(
     untrained: Forecaster | None,
     world: World,
     split: Split[Tensor],
+    config: EvaluationConfig = EvaluationConfig(),
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """`scores` of the learner, those of each control, `chance`, `curves` by horizon, and `notes`."""
@@ -95,7 +121,7 @@ def forecasting(
         "scores": lambda: of_states(learner, fitted),
         "persistence": lambda: persistence,
         "linear_ar": lambda: linear(fitted, ahead),
-        "gru_ar": lambda: recurrent(fitted),
+        "gru_ar": lambda: recurrent(fitted, config),
         "shuffled_past": lambda: of_states(learner, fitted, shuffled=True),
     }
     if untrained is not None:
@@ -106,12 +132,17 @@ def forecasting(
     for done, (name, make) in enumerate(every.items()):
         progress("forecasting", done, len(every))
         predict = make()
-        errors = predict(calibration, calibrating, ahead) - truth(calibration, calibrating, ahead)
+        errors = predict(calibration, calibrating, ahead).mean - truth(calibration, calibrating, ahead)
         spread = errors.double().std(0, correction=0).clamp(min=1e-2).numpy()
-        made[name] = rivals.scores(predict(test, where, ahead).double().numpy(), spread, learner, ahead)
+        made[name] = rivals.scores(predict(test, where, ahead), spread, learner, ahead)
     progress("forecasting", len(every), len(every))
+    made["copy"] = rivals.unlikeness(decoded_truth(learner, fitted, test, where, ahead)[None], learner, ahead)
     scores, chance = made["scores"], rivals.chance(learner, ahead)
     scores |= states(learner, test)
+    if learner.entries:
+        known, held = (Coded.of(learner, part) for part in (fitted, test))
+        for name, bits in code_bits(known, held, learner.entries, learner.burn_in, config).items():
+            made[name] = made.get(name, {}) | {"state/bits a token": bits}
     if learner.actions.width:
         scores |= shuffle_ratio(learner, fitted, test, where, ahead)
         chance |= {key: 1.0 for key in scores if key.startswith("action-shuffle/")}
@@ -163,23 +194,19 @@ def truth(some: Pieces, where: Moments, ahead: Sequence[int]) -> Float[Tensor, "
 # What predicts.
 
 
-def persistence(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[Tensor, "query horizon number"]:
-    return some.tokens[where.piece, where.token][:, None].expand(-1, len(ahead), -1)
+def persistence(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
+    return Predicted.certain(some.tokens[where.piece, where.token][:, None].expand(-1, len(ahead), -1))
 
 
 def of_states(learner: Forecaster, fitted: Pieces, shuffled: bool = False, acted: bool = False) -> Predict:
     """The mean of decoded futures; with the past in a random order, or with all actions known."""
-    known, size = fitted.actions if acted else None, front_of(learner).shortest
-    inside = torch.arange(fitted.tokens.shape[1]) < fitted.counts[:, None]
-    warm = inside & (torch.arange(inside.shape[1]) >= learner.burn_in)
-    heard = learner.states(fitted.signal, actions=known)
-    number = torch.arange(len(inside))[:, None].expand(inside.shape)
-    weights, offset, _ = regression([heard[inside]], fitted.tokens[inside], number[inside], warm[inside])
+    size = front_of(learner).shortest
+    weights, offset = decoder_of(learner, fitted, acted)
 
-    def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[Tensor, "query horizon number"]:
+    def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
         generator = torch.Generator().manual_seed(SEED)
         own = some.actions if acted else None
-        made = some.tokens.new_zeros(len(where.token), len(ahead), some.tokens.shape[2])
+        made = some.tokens.new_zeros(SAMPLES, len(where.token), len(ahead), some.tokens.shape[2])
         states = None if shuffled else learner.states(some.signal, actions=own)
         for token in where.token.unique().tolist():
             at = (where.token == token).nonzero()[:, 0]
@@ -189,10 +216,31 @@ def of_states(learner: Forecaster, fitted: Pieces, shuffled: bool = False, acted
                 past = states[where.piece[at], : token + 1]
             come = None if own is None else own[where.piece[at], : token + 1 + ahead[-1]]
             drawn = learner.go_on(past, ahead[-1], SAMPLES, generator, actions=come).codes
-            made[at] = (drawn @ weights + offset).mean(0)[:, torch.tensor(ahead) - 1].to(made)
-        return made
+            made[:, at] = (drawn[:, :, torch.tensor(ahead) - 1] @ weights + offset).to(made)
+        return Predicted(made.mean(0), made)
 
     return predict
+
+
+def decoder_of(
+    learner: Forecaster, fitted: Pieces, acted: bool = False
+) -> tuple[Float[Tensor, "code number"], Float[Tensor, " number"]]:
+    """Weights and offset of the ridge regression from states to tokens."""
+    inside = torch.arange(fitted.tokens.shape[1]) < fitted.counts[:, None]
+    warm = inside & (torch.arange(inside.shape[1]) >= learner.burn_in)
+    heard = learner.states(fitted.signal, actions=fitted.actions if acted else None)
+    number = torch.arange(len(inside))[:, None].expand(inside.shape)
+    weights, offset, _ = regression([heard[inside]], fitted.tokens[inside], number[inside], warm[inside])
+    return weights, offset
+
+
+def decoded_truth(
+    learner: Forecaster, fitted: Pieces, some: Pieces, where: Moments, ahead: tuple[int, ...]
+) -> Float[Tensor, "query horizon number"]:
+    """The true tokens as the learner decodes them."""
+    weights, offset = decoder_of(learner, fitted)
+    states = learner.states(some.signal)[where.piece[:, None], where.token[:, None] + torch.tensor(ahead)]
+    return (states @ weights + offset).to(some.tokens)
 
 
 def out_of_order(
@@ -212,9 +260,9 @@ def linear(fitted: Pieces, ahead: tuple[int, ...]) -> Predict:
         x, y = last(fitted, where), truth(fitted, where, (horizon,))[:, 0].double().numpy()
         lines.append(ridge(x, y, where.piece.numpy())[0])
 
-    def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[Tensor, "query horizon number"]:
+    def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
         x = last(some, where)
-        return torch.stack([torch.from_numpy(line(x)).to(some.tokens) for line in lines], 1)
+        return Predicted.certain(torch.stack([torch.from_numpy(line(x)).to(some.tokens) for line in lines], 1))
 
     return predict
 
@@ -232,59 +280,94 @@ def last(some: Pieces, where: Moments) -> Float[np.ndarray, "query number"]:
 
 
 class TokenGRU(nn.Module):
-    """The next token from those before it: its mean, and a spread of each number."""
+    """The next token from those before it, and from its own actions where there are any: its mean, and a spread of
+    each number."""
 
-    def __init__(self, numbers: int):
+    def __init__(self, numbers: int, units: int, actions: int = 0):
         super().__init__()
-        self.network = Recurrent(numbers, numbers, UNITS, 1)
+        self.network = Recurrent(numbers + actions, numbers, units, 1)
         self.spread = nn.Parameter(torch.zeros(numbers))
 
-    def loss(self, tokens: Float[Tensor, "piece token number"], counts: Int[Tensor, " piece"]) -> Tensor:
-        error = ((tokens - self.network(tokens)) / self.spread.exp()).square() / 2 + self.spread
+    def loss(
+        self,
+        tokens: Float[Tensor, "piece token number"],
+        counts: Int[Tensor, " piece"],
+        actions: Float[Tensor, "piece token action"],
+    ) -> Tensor:
+        known = torch.cat([tokens, actions.roll(-1, 1)], -1)
+        error = ((tokens - self.network(known)) / self.spread.exp()).square() / 2 + self.spread
         inside = torch.arange(tokens.shape[1]) < counts[:, None]
         return error.mean(-1)[inside].mean()
 
-    def ahead(
-        self, past: Float[Tensor, "row token number"], steps: int, generator: torch.Generator
-    ) -> Float[Tensor, "row step number"]:
-        """The mean over futures that are drawn token by token."""
-        memory = self.network.gru(past, self.network.begin(len(past)))[1].repeat_interleave(SAMPLES, 1)
-        found = []
-        for _ in range(steps):
-            mean = self.network.head(memory[-1])
-            found.append(mean)
-            noise = torch.randn(mean.shape, generator=generator).to(mean)
-            memory = self.network.gru((mean + self.spread.exp() * noise)[:, None], memory)[1]
-        return torch.stack(found, 1).unflatten(0, (len(past), SAMPLES)).mean(1)
+    def drawn(
+        self,
+        past: Float[Tensor, "row token number"],
+        steps: int,
+        samples: int,
+        generator: torch.Generator,
+        actions: Float[Tensor, "row all action"] | None = None,
+    ) -> tuple[Float[Tensor, "sample row step number"], Float[Tensor, "sample row step number"]]:
+        """Futures drawn token by token: the mean of each token given those before it, and the token."""
+        if actions is None:
+            actions = past.new_zeros(len(past), past.shape[1] + steps, 0)
+        known = torch.cat([past, actions[:, 1 : past.shape[1] + 1]], -1)
+        memory = self.network.gru(known, self.network.begin(len(past)))[1].repeat_interleave(samples, 1)
+        later = actions[:, past.shape[1] + 1 :].repeat_interleave(samples, 0)
+        means, tokens = [], []
+        for step in range(steps):
+            means.append(self.network.head(memory[-1]))
+            noise = torch.randn(means[-1].shape, generator=generator).to(means[-1])
+            tokens.append(means[-1] + self.spread.exp() * noise)
+            if step < steps - 1:
+                known = torch.cat([tokens[-1], later[:, step]], -1)
+                memory = self.network.gru(known[:, None], memory)[1]
+        shape = (len(past), samples)
+        both = (torch.stack(one, 1).unflatten(0, shape).transpose(0, 1) for one in (means, tokens))
+        return tuple(both)  # pyright: ignore[reportReturnType]
+
+
+def trained_gru(fitted: Pieces, config: EvaluationConfig, acted: bool = False) -> TokenGRU:
+    actions = fitted.actions if acted else fitted.actions[..., :0]
+    return trained(
+        lambda: TokenGRU(fitted.tokens.shape[2], config.gru_units, actions.shape[2]).to(fitted.tokens),
+        lambda network, rows: network.loss(fitted.tokens[rows], fitted.counts[rows], actions[rows]),
+        len(fitted.counts),
+        config.gru_steps,
+    )
 
 
 @torch.enable_grad()
-def trained_gru(fitted: Pieces) -> TokenGRU:
+def trained(
+    make: Callable[[], Network], loss: Callable[[Network, Tensor], Tensor], pieces: int, steps: int
+) -> Network:
+    """A network after so many steps of Adam on random pieces."""
     generator = torch.Generator().manual_seed(SEED)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        network = TokenGRU(fitted.tokens.shape[2]).to(fitted.tokens)
+        network = make()
     optimiser = AdamConfig(learning_rate=RATE).build(network.parameters())
-    for _ in range(STEPS):
-        rows = torch.randint(len(fitted.counts), (BATCH,), generator=generator)
+    for _ in range(steps):
+        rows = torch.randint(pieces, (BATCH,), generator=generator)
         optimiser.zero_grad()
-        network.loss(fitted.tokens[rows], fitted.counts[rows]).backward()
+        loss(network, rows).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
     return network
 
 
-def recurrent(fitted: Pieces) -> Predict:
-    network = trained_gru(fitted)
+def recurrent(fitted: Pieces, config: EvaluationConfig) -> Predict:
+    network = trained_gru(fitted, config)
 
-    def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Float[Tensor, "query horizon number"]:
-        generator = torch.Generator().manual_seed(SEED)
-        made = some.tokens.new_zeros(len(where.token), len(ahead), some.tokens.shape[2])
+    def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
+        generator, steps = torch.Generator().manual_seed(SEED), torch.tensor(ahead) - 1
+        mean = some.tokens.new_zeros(len(where.token), len(ahead), some.tokens.shape[2])
+        samples = mean.new_zeros(SAMPLES, *mean.shape)
         for token in where.token.unique().tolist():
             at = (where.token == token).nonzero()[:, 0]
-            past = some.tokens[where.piece[at], : token + 1]
-            made[at] = network.ahead(past, ahead[-1], generator)[:, torch.tensor(ahead) - 1]
-        return made
+            means, drawn = network.drawn(some.tokens[where.piece[at], : token + 1], ahead[-1], SAMPLES, generator)
+            # The mean of means varies less from draw to draw.
+            mean[at], samples[:, at] = means.mean(0)[:, steps], drawn[:, :, steps]
+        return Predicted(mean, samples)
 
     return predict
 
@@ -326,12 +409,13 @@ class Rivals:
 
     def scores(
         self,
-        made: Float[np.ndarray, "query horizon number"],
+        predicted: Predicted,
         spread: Float[np.ndarray, "horizon number"],
         learner: Forecaster,
         ahead: tuple[int, ...],
     ) -> dict[str, float]:
         scores: dict[str, dict[str, float]] = {}
+        made = predicted.mean.double().numpy()
         own = np.square((self.true - made) / spread).mean(-1)
         levels = [front_of(learner).levels(torch.from_numpy(one)).numpy() for one in (made, self.true)]
         for kind, others in self.others.items():
@@ -344,7 +428,34 @@ class Rivals:
             distance = float(np.sqrt(np.square(levels[0][:, at] - levels[1][:, at]).mean(-1)).mean())
             scores.setdefault("forecast-likelihood", {})[name] = likely
             scores.setdefault("forecast-distance", {})[name] = distance
-        return {f"{kind}/{name}": value for kind, by in scores.items() for name, value in by.items()}
+            scores.setdefault("forecast-coverage", {})[name] = self.covered(predicted, spread, at)
+        flat = {f"{kind}/{name}": value for kind, by in scores.items() for name, value in by.items()}
+        return flat | self.unlikeness(predicted.samples, learner, ahead)
+
+    def covered(self, predicted: Predicted, spread: Float[np.ndarray, "horizon number"], at: int) -> float:
+        """The mean coverage of the true token by the samples, beside tokens of any clips."""
+        samples = predicted.samples[:, :, at].double().numpy()
+        own = np.square((samples - self.true[:, at]) / spread[at]).mean(-1)
+        others = np.square((self.others["all"][:, at] - self.true[:, at, None]) / spread[at]).mean(-1)
+        each = [coverage(own[:, query], row[~np.isnan(row)]) for query, row in enumerate(others)]
+        return float(np.mean(each))
+
+    def unlikeness(
+        self, samples: Float[Tensor, "sample query horizon number"], learner: Forecaster, ahead: tuple[int, ...]
+    ) -> dict[str, float]:
+        """Distances between all drawn tokens and the true ones at the furthest horizon, of equally many of both;
+        empty where there are too few."""
+        real = self.true[:, -1]
+        if len(real) <= COMPONENTS:
+            return {}
+        order = np.random.default_rng([SEED, 0xD157]).integers(len(samples), size=len(real))
+        made = samples[order, np.arange(len(real)), -1].double().numpy()
+        axes = principal_axes(real - real.mean(0))[1][:, -COMPONENTS:]
+        both = [(rows - real.mean(0)) @ axes for rows in (real, made)]
+        name = named(learner, ahead)[-1]
+        return {
+            f"forecast-kernel/{name}": kernel_distance(*both), f"forecast-frechet/{name}": frechet_distance(*both)
+        }  # fmt: skip
 
     def chance(self, learner: Forecaster, ahead: tuple[int, ...]) -> dict[str, float]:
         made = {
@@ -364,17 +475,72 @@ def states(learner: Forecaster, test: Pieces) -> dict[str, float]:
     heard = learner.states(test.signal)
     inside = torch.arange(heard.shape[1]) < test.counts[:, None]
     inside &= torch.arange(heard.shape[1]) >= learner.burn_in
-    drawn = learner.go_on(heard, 1, SAMPLES, torch.Generator().manual_seed(SEED))
     surprise = learner.surprise(test.signal, test.tokens.flatten(0, 1)[:1])["kl"]
-    made = {
-        "state/divergence in nats": float(surprise[inside].double().mean()),
-        "state/entropy of the prior in nats": -float(drawn.log_probability.double().mean()),
-    }
+    made = {"state/divergence in nats": float(surprise[inside].double().mean())}
+    if expected := learner.expectations(test.signal):
+        for name in ("prior", "posterior"):
+            made[f"state/entropy of the {name} in nats"] = float(expected[name][inside].double().mean())
+        if learner.entries:
+            made["state/bits a token"] = -float(expected["log prior"][inside].double().mean()) / log(2)
     if learner.entries:
         used, perplexity = use_of_classes(learner, heard[inside])
         made["state/perplexity of a variable"] = float(perplexity.mean())
         made["state/share of dead classes"] = float((used == 0).double().mean())
     return made
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Discrete states of pieces."""
+
+    classes: Int[Tensor, "piece token variable"]
+    counts: Int[Tensor, " piece"]
+
+    @classmethod
+    def of(cls, learner: Forecaster, some: Pieces) -> "Coded":
+        return cls(learner.classes(learner.states(some.signal)), some.counts)
+
+    @property
+    def inside(self) -> Bool[Tensor, "piece token"]:
+        return torch.arange(self.classes.shape[1]) < self.counts[:, None]
+
+    def variable(self, number: int) -> list[Int[np.ndarray, " _token"]]:
+        """The classes of one variable in each piece."""
+        return [row[keep, number].numpy() for row, keep in zip(self.classes, self.inside, strict=True)]
+
+
+@torch.no_grad()
+def code_bits(known: Coded, held: Coded, entries: int, burn_in: int, config: EvaluationConfig) -> dict[str, float]:
+    """Bits a token in which models of discrete states predict held-out ones: n-grams of each variable alone, and a
+    GRU of all. Few bits are no merit of states that say little."""
+    by_ngrams = torch.zeros(held.classes.shape[:2], dtype=torch.float64)
+    for number in range(held.classes.shape[2]):
+        model = NGrams(ORDER, entries).fit(known.variable(number))
+        logs = model.log_probabilities(held.variable(number))
+        by_ngrams[held.inside] += torch.from_numpy(np.concatenate(logs))
+    by_gru = code_log_probability(trained_code_gru(known, entries, config), held.classes, entries)
+    scored = held.inside & (torch.arange(held.classes.shape[1]) >= burn_in)
+    every = {"n_gram": by_ngrams, "gru_ar": by_gru}
+    return {name: -float(logs[scored].double().mean()) / log(2) for name, logs in every.items()}
+
+
+def code_log_probability(
+    network: Recurrent, classes: Int[Tensor, "piece token variable"], entries: int
+) -> Float[Tensor, "piece token"]:
+    """Of the classes of each token given those before it, in nats."""
+    ones = nn.functional.one_hot(classes, entries).float()
+    logs = network(ones.flatten(2)).unflatten(2, (-1, entries)).log_softmax(-1)
+    return (logs * ones).sum((2, 3))
+
+
+def trained_code_gru(known: Coded, entries: int, config: EvaluationConfig) -> Recurrent:
+    classes, inside, numbers = known.classes, known.inside, known.classes.shape[2] * entries
+    return trained(
+        lambda: Recurrent(numbers, numbers, config.gru_units, 1),
+        lambda network, rows: -code_log_probability(network, classes[rows], entries)[inside[rows]].mean(),
+        len(classes),
+        config.gru_steps,
+    )
 
 
 def shuffle_ratio(
@@ -387,7 +553,7 @@ def shuffle_ratio(
     order[drawn] = drawn.roll(1)
     wrong = Pieces(test.signal, test.tokens, test.counts, test.group, test.actions[order])
     goal = truth(test, where, ahead)
-    errors = [(predict(some, where, ahead) - goal).double().square().mean((0, 2)) for some in (test, wrong)]
+    errors = [(predict(some, where, ahead).mean - goal).double().square().mean((0, 2)) for some in (test, wrong)]
     ratio = (errors[1] / errors[0].clamp(min=1e-12)).tolist()
     return {f"action-shuffle/{name}": value for name, value in zip(named(learner, ahead), ratio, strict=True)}
 

@@ -87,11 +87,23 @@ class SyllableProbe:
 
     def label(self, song: Float[np.ndarray, "frame feature"]) -> Labelled:
         """Onset, offset and label of every syllable of a song."""
-        if not len(song):
-            return Labelled([], [])
-        points = (self.in_context(song) - self.mean) @ self.directions * self.config.evidence**0.5
-        path = self.present[self.hmm.predict(points)]
-        posterior = self.hmm.predict_proba(points)
+        return self.label_each([song])[0]
+
+    def label_each(self, songs: Sequence[Float[np.ndarray, "_frame feature"]]) -> list[Labelled]:
+        """The same of several songs at once."""
+        lengths = [len(song) for song in songs if len(song)]
+        if not lengths:
+            return [Labelled([], [])] * len(songs)
+        seen = np.concatenate([self.in_context(song) for song in songs if len(song)])
+        points = (seen - self.mean) @ self.directions * self.config.evidence**0.5
+        paths, posteriors = (
+            iter(np.split(rows, np.cumsum(lengths)[:-1]))
+            for rows in (self.present[self.hmm.predict(points, lengths)], self.hmm.predict_proba(points, lengths))
+        )
+        return [self.read(next(paths), next(posteriors)) if len(song) else Labelled([], []) for song in songs]
+
+    def read(self, path: Int[np.ndarray, " frame"], posterior: Float[np.ndarray, "frame state"]) -> Labelled:
+        """Syllables of the states of a song."""
         marks, certainty = [], []
         for start, stop in self.runs(path):
             label = (path[start] - 1) // self.config.parts

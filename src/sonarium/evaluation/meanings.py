@@ -7,9 +7,10 @@ from typing import Any
 from sonarium.evaluation.likelihood import MEANINGS as OF_LIKELIHOOD
 from sonarium.measures import compare, disentanglement, forecasts, probes
 from sonarium.measures.contract import Meaning
+from sonarium.measures.sequence import continuation
 
 SCORES = disentanglement.MEANINGS | OF_LIKELIHOOD
-OF_LABELS = probes.MEANINGS | compare.MEANINGS | forecasts.MEANINGS
+OF_LABELS = probes.MEANINGS | compare.MEANINGS | forecasts.MEANINGS | continuation.MEANINGS
 """By what precedes the stroke in the name of a score; what follows it is the label."""
 
 
@@ -35,7 +36,13 @@ CONTROLS = {
     "part_embedding": Control("embedding", "each token alone"),
     "persistence": Control("persistence", "the last token again"),
     "linear_ar": Control("linear AR", "ridge regression on the last four tokens"),
-    "gru_ar": Control("GRU-AR", "a GRU trained on the same tokens"),
+    "gru_ar": Control("GRU-AR", "a GRU trained on the same tokens, or for bits on the same states"),
+    "n_gram": Control("n-gram", "each variable of the states from its last two classes"),
+    "hmm": Control("HMM", "a hidden Markov model of the same tokens"),
+    "actions_alone": Control("actions alone", "ridge regression from the actions, which knows no past"),
+    "planted": Control("planted", "draws from the planted grammar itself"),
+    "real": Control("real", "the true sound as it is"),
+    "copy": Control("decoded", "the true sound, followed and decoded"),
     "shuffled_past": Control("shuffled past", "the learner, the order of what it heard shuffled"),
     "random": Control("untrained", "the same network before training"),
     "chance": Control("chance", "codes that are independent of the clip; for planted factors its own, permuted"),

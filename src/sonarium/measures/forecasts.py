@@ -40,11 +40,38 @@ MEANINGS = {
         None,
         rising=False,
     ),
+    "forecast-coverage": Meaning(
+        "coverage {label}",
+        "Probability that as many real tokens of any clips, drawn at random, all lie further from the token "
+        "{label} ahead than the nearest drawn future does.",
+    ),
+    "forecast-kernel": Meaning(
+        "kernel distance {label}",
+        "100 × the kernel distance (KAD) of the tokens drawn {label} ahead from real ones, in their 32 principal "
+        "components; less is better.",
+        None,
+        None,
+        rising=False,
+    ),
+    "forecast-frechet": Meaning(
+        "Fréchet distance {label}",
+        "Fréchet distance of the tokens drawn {label} ahead from real ones, in their 32 principal components; "
+        "less is better.",
+        0.0,
+        None,
+        rising=False,
+    ),
     "action-shuffle": Meaning(
         "action shuffle {label}",
         "Mean squared error {label} ahead with the actions of other moments over that with the true ones; 1 if "
         "actions change nothing.",
         0.0,
+        None,
+    ),
+    "steering": Meaning(
+        "steering: {label}",
+        "Of what is heard against what is asked, where actions are shifted with past and noise held: {label}.",
+        None,
         None,
     ),
     "state": Meaning("{label}", "Of the discrete states of held-out sound: {label}.", 0.0, None),

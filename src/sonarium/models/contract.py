@@ -220,6 +220,16 @@ class Forecaster(FrameEncoder, ABC):
         """How unexpected each frame is, in nats, by the name of the measure; `others` are frames, as the front end
         gives them, that could have come instead."""
 
+    def expectations(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        *,
+        actions: Float[Tensor, "clip frame action"] | None = None,
+    ) -> dict[str, Float[Tensor, "clip frame"]]:
+        """Of each frame in nats: `log prior`, the log-probability of its state by what was expected before it, and
+        the entropies of the `prior` and the `posterior`; empty where states have none."""
+        return {}
+
     def forecast(
         self,
         signal: Float[Tensor, "clip time *rest"],

@@ -93,7 +93,7 @@ class DreamingConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     augmentation: ViewsConfig = field(default_factory=ViewsConfig)
     heads: HeadsConfig = field(default_factory=HeadsConfig)
-    adam: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=3e-4))
+    adam: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-3))
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(warmup_steps=100))
     front: TokensConfig = field(default_factory=TokensConfig)
 
@@ -460,6 +460,21 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         return {
             "kl": divergence,
             **self.objective.unexpected(rollout, embedded, self.encoder(others), same),
+        }
+
+    @torch.no_grad()
+    def expectations(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        *,
+        actions: Float[Tensor, "clip token action"] | None = None,
+    ) -> dict[str, Float[Tensor, "clip token"]]:
+        latent = self.dynamics.latent
+        rollout = self.followed(self.encoder(self.front.tokens(self.measured(signal, None))), actions)
+        return {
+            "log prior": latent.log_probability(rollout.prior, rollout.z),
+            "prior": latent.entropy(rollout.prior),
+            "posterior": latent.entropy(rollout.posterior),
         }
 
     @torch.no_grad()

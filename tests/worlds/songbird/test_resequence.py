@@ -117,6 +117,6 @@ def test_annotations_that_cannot_be_right_are_refused(rows, message, tmp_path):
 
 def test_real_syllables_are_sung(shared_data):
     world = made(shared_data / "bengalese_finch", syllables=6)
-    assert len(world.bird_names) == 1 and len(world.syllable.values) == 7
+    assert len(world.bird_names) == 1 and len(world.labels.values) == 7
     batch = world.whole(torch.arange(2))
     assert batch.signal.isfinite().all() and batch.signal.abs().max() > 0.01

@@ -76,11 +76,11 @@ def test_the_syllable_track_is_that_of_the_marks():
     index = torch.tensor([1])
     track, [marks] = world.whole(index).tracks, world.marks(index)
     assert track is not None
-    spoken = [world.syllable.values[int(code)] for code in track[0, :, 3]]
+    spoken = [world.labels.values[int(code)] for code in track[0, :, 3]]
     for onset, offset, label in marks:
         assert spoken[round(1000 * (onset + offset) / 2)] == label
         assert spoken[max(round(1000 * onset) - 2, 0)] != label or onset < 0.002
-    assert spoken[0] == world.syllable.values[0] == "silence"
+    assert spoken[0] == world.labels.values[0] == "silence"
 
 
 def test_songs_follow_the_grammar():

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-Symbols = Int[np.ndarray, " symbol"]
+Symbols = Int[np.ndarray, " _symbol"]
 
 
 class NGrams:
@@ -47,7 +47,7 @@ class NGrams:
                 found = (counts + distinct * found) / (total + distinct)
         return found
 
-    def log_probabilities(self, sequences: Sequence[Symbols]) -> list[Float[np.ndarray, " symbol"]]:
+    def log_probabilities(self, sequences: Sequence[Symbols]) -> list[Float[np.ndarray, " _symbol"]]:
         """log p of each symbol given those before it, in nats."""
         known: dict[tuple[int, ...], np.ndarray] = {}
         found = []

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from sonarium.worlds.grammar import Grammar, draw_grammar
 from sonarium.worlds.songbird import syrinx
-from sonarium.worlds.songbird.grammar import Grammar, draw_grammar
 
 KNOTS = 17
 """Points of a gesture, evenly spaced from onset to offset."""

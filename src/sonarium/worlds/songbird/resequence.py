@@ -5,7 +5,6 @@ that of a grammar drawn from the seed; the gaps between them are lengths of real
 the quietest real noise between syllables.
 """
 
-import hashlib
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +15,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.worlds.contract import Mark, Progress, World
+from sonarium.worlds.grammar import Grammar, draw_grammar
+from sonarium.worlds.joining import FADE, PIECE, hash_of, joined, noise_bed, pieces, quietest
 from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, Survey, survey
 from sonarium.worlds.recordings.world import usable
-from sonarium.worlds.songbird.grammar import Grammar, draw_grammar
 from sonarium.worlds.songbird.world import LEAD, Aviary, SongbirdConfig
 
 FEWEST = 5
 """Syllables of a label that there have to be, for the label to be sung."""
 LONGEST_GAP = 0.2
 """Seconds between two syllables of one song; a longer silence lies between songs."""
-FADE = 0.003
-"""Seconds in which a syllable is faded into the noise, outside its marks."""
-OVERLAP = 0.001
-"""Seconds by which rounded times may overlap."""
-NOISE = 0.03
-"""Seconds of one piece of noise."""
 QUIET = 0.25
 """Fraction of the pieces of noise that is kept: the quietest, for what lies between may be song without a mark."""
+OVERLAP = 0.001
+"""Seconds by which rounded times may overlap."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,7 @@ class Resequenced(Aviary):
         names = tuple(bird.name for bird in self.birds)
         labels = tuple(sorted({label for bird in self.birds for label in bird.syllables}))
         super().__init__(config, names, labels, seed)
-        self.tracks = (self.syllable,)
+        self.tracks = (self.labels,)
         order = config.rung[1]
         self.grammars = tuple(
             draw_grammar(
@@ -119,9 +115,6 @@ class Resequenced(Aviary):
             found.append((onset / rate, (onset + length) / rate, label))
         return tuple(found)
 
-    def gestures(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "track frame"]:
-        return self.spoken(clip, times)[None]
-
     def render(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
         return [self.assemble(clip) for clip in clips]
 
@@ -130,16 +123,9 @@ class Resequenced(Aviary):
         number, _, song = self.positions(clip)
         bird, score = self.birds[number], self.score(clip)
         rng = np.random.default_rng([self.seed, number, song, 0xCA6E])
-        wave = noise_bed(bird.noise, score.samples, self.fade, rng)
-        for label, example, onset in score.parts:
-            sound = bird.syllables[label][example]
-            first = onset - self.fade
-            begin, end = max(first, 0), min(first + len(sound), len(wave))
-            weight = fading(len(sound), self.fade)[begin - first : end - first]
-            wave[begin:end] = (
-                np.sqrt(1 - weight**2) * wave[begin:end] + weight * sound[begin - first : end - first]
-            )
-        return wave
+        bed = noise_bed(bird.noise, score.samples, self.fade, rng)
+        parts = [(bird.syllables[label][example], onset - self.fade) for label, example, onset in score.parts]
+        return joined(bed, parts, self.fade)
 
     def identity(self, index: Int[Tensor, " clip"]) -> list[str]:
         # The same clip of other recordings is another sound.
@@ -149,10 +135,6 @@ class Resequenced(Aviary):
     def describe(self) -> str:
         songs = f"songbird: {len(self)} songs of {len(self.birds)} bird(s) from {self.config.source}"
         return f"{songs}; grammar of order {self.config.rung[1]}"
-
-
-def hash_of(names: list[str]) -> str:
-    return hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
 
 
 def check(found: Survey) -> None:
@@ -204,36 +186,9 @@ def gather(recordings: World, clips: Tensor, name: str, config: SongbirdConfig) 
         for (_, before, _), (after, _, _) in itertools.pairwise(marks):
             if 0 < after - before <= LONGEST_GAP:
                 gaps.append(after - before)
-            noise += pieces(wave[round(before * rate) : round(after * rate)], round(NOISE * rate))
-    powers = np.array([float(piece.astype(np.float64) @ piece) for piece in noise])
-    quiet = np.argsort(powers, kind="stable")[: max(round(QUIET * len(noise)), 1)]
+            noise += pieces(wave[round(before * rate) : round(after * rate)], round(PIECE * rate))
     common = sorted(examples, key=lambda label: (-len(examples[label]), label))
     kept = [label for label in common if len(examples[label]) >= FEWEST][: config.syllables]
     return Repertoire(
-        name, {label: examples[label] for label in sorted(kept)}, np.array(gaps), [noise[at] for at in quiet]
+        name, {label: examples[label] for label in sorted(kept)}, np.array(gaps), quietest(noise, QUIET)
     )
-
-
-def pieces(wave: Float[np.ndarray, " time"], size: int) -> list[Float[np.ndarray, " piece"]]:
-    """A gap in pieces of one size; what is left over is dropped."""
-    return [wave[first : first + size].copy() for first in range(0, len(wave) - size + 1, size)]
-
-
-def fading(samples: int, fade: int) -> Float[np.ndarray, " time"]:
-    """1 in the middle, with half a cosine at both ends."""
-    ramp = np.sin(np.pi / 2 * (np.arange(fade) + 0.5) / fade)
-    weight = np.ones(samples, np.float32)
-    weight[:fade], weight[samples - fade :] = ramp, ramp[::-1]
-    return weight
-
-
-def noise_bed(
-    pieces: list[Float[np.ndarray, " piece"]], samples: int, fade: int, rng: np.random.Generator
-) -> Float[np.ndarray, " time"]:
-    """Random pieces of noise one after the other, each faded into the next with equal power."""
-    size = len(pieces[0])
-    step = size - fade
-    bed, weight = np.zeros(samples + 2 * size, np.float32), fading(size, fade)
-    for first in range(0, samples + size, step):
-        bed[first : first + size] += weight * pieces[int(rng.integers(len(pieces)))]
-    return bed[fade : fade + samples]

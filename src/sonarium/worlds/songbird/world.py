@@ -6,7 +6,6 @@ crystallised song, with its tutor beside it. With `source`, the songs are made o
 """
 
 from abc import abstractmethod
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -17,7 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.config import Range, check_ranges
-from sonarium.worlds.contract import Batch, Factor, Mark, Progress, Signal, World, WorldEntry
+from sonarium.worlds.contract import Factor, Mark, Progress, Signal, WorldEntry
+from sonarium.worlds.grammar import Grammar
+from sonarium.worlds.sequences import Sequences, described
 from sonarium.worlds.songbird.bird import (
     FRAME_RATE,
     LEVEL,
@@ -31,14 +32,13 @@ from sonarium.worlds.songbird.bird import (
     sing_song,
 )
 from sonarium.worlds.songbird.cage import cage_noise
-from sonarium.worlds.songbird.grammar import Grammar
 from sonarium.worlds.songbird.syrinx import in_threads
 
 LADDER = {"easy": (5, 1, 30.0), "middle": (8, 2, 20.0), "hard": (12, 3, 10.0)}
 """Syllables, order of the grammar and signal-to-noise ratio of each level."""
 LEAD = (0.05, 0.15)
 """Least and most silence at both ends of a clip in seconds."""
-SILENCE, TUTOR = "silence", "tutor"
+TUTOR = "tutor"
 MOST_CONTEXTS = 50_000
 """Largest number of hidden states of a grammar."""
 Part = Literal["spectrum", "timing", "grammar"]
@@ -122,13 +122,14 @@ class SongbirdConfig:
         )
 
 
-class Aviary(World):
+class Aviary(Sequences):
     """Songs by bird, day and number, of which syllables and grammar are known."""
 
     name = "songbird"
     group_kind = "song"
 
     def __init__(self, config: SongbirdConfig, birds: tuple[str, ...], labels: tuple[str, ...], seed: int) -> None:
+        super().__init__("syllable", labels, float(FRAME_RATE), config.memory)
         self.config, self.seed = config, seed
         self.bird_names = birds
         self.days = (TUTOR, *(f"day {day}" for day in config.days)) if config.days else ()
@@ -137,10 +138,6 @@ class Aviary(World):
         # A factor with one value cannot be predicted, better or worse.
         self.varied = [at for at, factor in enumerate(self.grid) if len(factor.values) > 1]
         self.factors = tuple(self.grid[at] for at in self.varied)
-        self.spoken_values = (SILENCE, *labels)
-        self.syllable = Factor("syllable", self.spoken_values)
-        self.track_rate = float(FRAME_RATE)
-        self.made: OrderedDict[int, Float[np.ndarray, " time"]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.bird_names) * max(len(self.days), 1) * self.config.songs
@@ -162,31 +159,9 @@ class Aviary(World):
         """Bits a syllable of the planted grammar."""
         return self.grammar(bird, day).entropy_rate()
 
-    @abstractmethod
-    def segments(self, clip: int) -> tuple[Mark, ...]:
-        """The syllables of a clip: onset and offset in seconds, and label."""
-
-    @abstractmethod
-    def samples_of(self, clip: int) -> int:
-        """Samples of a clip."""
-
-    @abstractmethod
-    def render(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
-        """The sound of these clips."""
-
-    @abstractmethod
-    def gestures(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "track frame"]:
-        """The tracks of a clip at these times in seconds."""
-
-    def spoken(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, " frame"]:
-        """The position of the syllable at these times among the values of its track."""
-        found = np.zeros(len(times))
-        for onset, offset, label in self.segments(clip):
-            found[(times >= onset) & (times < offset)] = self.spoken_values.index(label)
-        return found
-
-    def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        return torch.tensor([self.samples_of(clip) for clip in index.tolist()], dtype=torch.int64)
+    def grammar_of(self, clip: int) -> Grammar:
+        bird, day, _ = self.positions(clip)
+        return self.grammar(bird, day)
 
     def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
         found = torch.tensor([self.positions(clip)[:2] for clip in index.tolist()], dtype=torch.float32)
@@ -199,50 +174,14 @@ class Aviary(World):
         bird, day, song = self.positions(clip)
         return ", ".join([self.bird_names[bird], *self.days[day : day + 1], f"song {song + 1}"])
 
-    def marks(self, index: Int[Tensor, " clip"]) -> list[tuple[Mark, ...]]:
-        return [self.segments(clip) for clip in index.tolist()]
-
-    def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
-        clips = index.tolist()
-        lengths = self.lengths(index)
-        longest = int(lengths.max()) if clips else 0
-        signal = torch.zeros(len(clips), longest)
-        for row, wave in enumerate(self.sounds(clips)):
-            signal[row, : len(wave)] = torch.from_numpy(wave)
-        counts = self.frames_of(lengths)
-        tracks = torch.zeros(len(clips), int(counts.max()) if clips else 0, len(self.tracks))
-        for row, (clip, count) in enumerate(zip(clips, counts.tolist(), strict=True)):
-            times = (np.arange(count) + 0.5) / self.track_rate
-            tracks[row, :count] = torch.from_numpy(self.gestures(clip, times).T)
-        return Batch(index.cpu(), signal, self.factor_values(index), lengths=lengths, tracks=tracks).to(device)
-
-    def sounds(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
-        """The sound of these clips, from memory where it was made before."""
-        missing = [clip for clip in dict.fromkeys(clips) if clip not in self.made]
-        new = dict(zip(missing, self.render(missing), strict=True))
-        found = [new[clip] if clip in new else self.made[clip] for clip in clips]
-        for clip in dict.fromkeys(clips):
-            self.made[clip] = new[clip] if clip in new else self.made[clip]
-            self.made.move_to_end(clip)
-        held = sum(wave.nbytes for wave in self.made.values())
-        while held > self.config.memory * 1_000_000 and self.made:
-            held -= self.made.popitem(last=False)[1].nbytes
-        return found
-
     def about(self) -> dict[str, Any]:
         """The grammar of each bird on each day, and its entropy rate."""
         places = [(bird, day) for bird in range(len(self.bird_names)) for day in range(max(len(self.days), 1))]
         return {"grammars": [self.describe_grammar(bird, day) for bird, day in places]}
 
     def describe_grammar(self, bird: int, day: int) -> dict[str, Any]:
-        grammar = self.grammar(bird, day)
-        return {
-            "bird": self.bird_names[bird],
-            "day": self.days[day] if self.days else None,
-            "entropy_rate": grammar.entropy_rate(),
-            "start": grammar.start,
-            "states": {state: grammar.transitions(state) for state in grammar.reached},
-        }
+        day_name = self.days[day] if self.days else None
+        return {"bird": self.bird_names[bird], "day": day_name} | described(self.grammar(bird, day))
 
 
 class Songbird(Aviary):
@@ -269,7 +208,7 @@ class Songbird(Aviary):
             Factor("tension", (float(np.min(tensions)), float(np.max(tensions)))),
             Factor("pressure", (-0.26, REST_PRESSURE)),
             Factor("envelope", (0.0, loudest)),
-            self.syllable,
+            self.labels,
             Factor("turbulence", (0.0, 1.0)),
         )
 
@@ -314,9 +253,9 @@ class Songbird(Aviary):
             )
         )
 
-    def gestures(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "track frame"]:
+    def tracks_of(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "track frame"]:
         tension, pressure, envelope, turbulence = paths(self.song(clip), times)
-        return np.stack([tension, pressure, envelope, self.spoken(clip, times), turbulence])
+        return np.stack([tension, pressure, envelope, self.labels_at(clip, times), turbulence])
 
     def render(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
         songs = [self.song(clip) for clip in clips]

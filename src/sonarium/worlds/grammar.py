@@ -94,6 +94,13 @@ class Grammar:
                 state = int(self.successor[state, number[label]])
         return found
 
+    def following(self, sequence: Sequence[str]) -> Float[np.ndarray, " label"]:
+        """The probability of each label after a song has begun with this sequence."""
+        state = self.start
+        for label in sequence:
+            state = int(self.successor[state, self.labels.index(label)])
+        return self.emission[state]
+
     def flattened(self, share: float) -> "Grammar":
         """The same, where this share of the syllables is drawn from all labels alike."""
         if not 0 <= share <= 1:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonarium.worlds.songbird.grammar import Grammar, draw_grammar
+from sonarium.worlds.grammar import Grammar, draw_grammar
 
 LETTERS = tuple("abcdefghijkl")
 

@@ -1,0 +1,148 @@
+"""How well sources were separated from a mixture, in decibels, and how well their direction was kept.
+
+SNR takes the reference as it is; SI-SDR (Le Roux et al. 2019) allows the estimate any gain. BSS Eval (Vincent,
+Gribonval and Févotte 2006) allows it any filter of 512 taps, and splits what is left into interference, which
+other references explain, and artefacts, which none does. All are blind to a wrong permutation: `best_order` finds
+the right one.
+
+Of a pair of ears the interaural differences of time and level say where a source is heard.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.linalg import toeplitz
+from scipy.optimize import linear_sum_assignment
+
+TAPS = 512
+"""Of the filter that BSS Eval allows."""
+EARS_APART = 1e-3
+"""Largest interaural time difference that is looked for, in seconds."""
+FINER = 16
+"""Points between two samples at which the interaural time difference is looked for."""
+
+
+def snr(
+    reference: Float[np.ndarray, "*some time"], estimate: Float[np.ndarray, "..."]
+) -> Float[np.ndarray, "*some"]:
+    """Energy of the reference over that of the difference."""
+    check(reference, estimate)
+    return decibels(energy(reference), energy(reference - estimate))
+
+
+def si_sdr(
+    reference: Float[np.ndarray, "*some time"], estimate: Float[np.ndarray, "..."]
+) -> Float[np.ndarray, "*some"]:
+    """Energy of the estimate along the reference over that of the rest; the mean is not removed."""
+    check(reference, estimate)
+    along = (reference * estimate).sum(-1) / energy(reference)
+    target = along[..., None] * reference
+    return decibels(energy(target), energy(estimate - target))
+
+
+@dataclass(frozen=True)
+class Separation:
+    """Of each estimate in decibels."""
+
+    sdr: Float[np.ndarray, " source"]
+    sir: Float[np.ndarray, " source"]
+    sar: Float[np.ndarray, " source"]
+
+
+def bss_eval(
+    references: Float[np.ndarray, "source time"], estimates: Float[np.ndarray, "source time"], taps: int = TAPS
+) -> Separation:
+    """Ratios to distortion, interference and artefacts of each estimate against the reference of its row. With one
+    tap the distortion is that of `si_sdr`."""
+    check(references, estimates)
+    if taps < 1:
+        raise ValueError(f"taps={taps}: give 1 or more")
+    found = [ratios(references, estimate, source, taps) for source, estimate in enumerate(estimates)]
+    return Separation(*(np.array(column) for column in zip(*found, strict=True)))
+
+
+def ratios(
+    references: Float[np.ndarray, "source time"], estimate: Float[np.ndarray, " time"], source: int, taps: int
+) -> tuple[float, float, float]:
+    """SDR, SIR and SAR of one estimate against one of the references."""
+    whole = np.append(estimate, np.zeros(taps - 1))
+    target = explained(references[source : source + 1], estimate, taps)
+    known = explained(references, estimate, taps)
+    interference, artefacts = known - target, whole - known
+    return (
+        float(decibels(energy(target), energy(interference + artefacts))),
+        float(decibels(energy(target), energy(interference))),
+        float(decibels(energy(known), energy(artefacts))),
+    )
+
+
+def explained(
+    references: Float[np.ndarray, "source time"], estimate: Float[np.ndarray, " time"], taps: int
+) -> Float[np.ndarray, " longer"]:
+    """The least-squares approximation of the estimate by filters of the references."""
+    sources, samples = references.shape
+    size = next_fast_len(samples + taps - 1, real=True)
+    spectra: Any = rfft(references, size)
+    wanted: Any = rfft(estimate, size)
+    products: Any = irfft(spectra[:, None] * spectra[None].conj(), size)
+    gram = np.empty((sources * taps, sources * taps))
+    for row in range(sources):
+        for column in range(sources):
+            # Entry (i, j) is the correlation of one delayed by i with the other delayed by j.
+            lags = products[row, column]
+            block = toeplitz(np.append(lags[0], lags[-1:-taps:-1]), lags[:taps])
+            gram[row * taps : (row + 1) * taps, column * taps : (column + 1) * taps] = block
+    right: Any = irfft(spectra.conj() * wanted, size)
+    filters: Any = np.linalg.lstsq(gram, right[:, :taps].ravel(), rcond=None)[0].reshape(sources, taps)
+    filtered: Any = rfft(filters, size)
+    made: Any = irfft((filtered * spectra).sum(0), size)
+    return made[: samples + taps - 1]
+
+
+def best_order(scores: Float[np.ndarray, "reference estimate"]) -> Int[np.ndarray, " reference"]:
+    """Which estimate belongs to each reference, so that the mean score is greatest."""
+    return linear_sum_assignment(scores, maximize=True)[1]
+
+
+def time_difference(ears: Float[np.ndarray, "*some 2 time"], rate: float) -> Float[np.ndarray, "*some"]:
+    """Seconds by which the sound reaches the right ear after the left one: where their cross-correlation, with
+    square roots of the magnitudes, is greatest."""
+    samples = ears.shape[-1]
+    size: Any = next_fast_len(2 * samples, real=True)
+    spectra: Any = rfft(ears, size)
+    left, right = np.moveaxis(spectra, -2, 0)
+    cross = right * left.conj()
+    cross = cross / np.sqrt(np.abs(cross) + 1e-20)
+    correlation: Any = irfft(cross, size * FINER)
+    most = round(EARS_APART * rate * FINER)
+    lags = np.arange(-most, most + 1)
+    return np.asarray(lags[correlation[..., lags].argmax(-1)] / (rate * FINER))
+
+
+def level_difference(ears: Float[np.ndarray, "*some 2 time"]) -> Float[np.ndarray, "*some"]:
+    """Decibels of the left ear above the right one."""
+    return decibels(energy(ears[..., 0, :]), energy(ears[..., 1, :]))
+
+
+def energy(wave: Float[np.ndarray, "*some time"]) -> Float[np.ndarray, "*some"]:
+    return np.asarray(np.square(wave, dtype=np.float64).sum(-1))
+
+
+def decibels(one: Float[np.ndarray, "*some"], other: Float[np.ndarray, "*some"]) -> Float[np.ndarray, "*some"]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(10 * np.log10(one / other))
+
+
+def check(reference: np.ndarray, estimate: np.ndarray) -> None:
+    if reference.shape != estimate.shape:
+        raise ValueError(
+            f"a reference of shape {reference.shape} and an estimate of shape {estimate.shape}: give both alike"
+        )
+    for name, wave in (("reference", reference), ("estimate", estimate)):
+        if not np.isfinite(wave).all():
+            raise ValueError(f"the {name} holds NaN or infinite samples: give finite ones")
+    if not np.square(reference).sum(-1).all():
+        raise ValueError("a reference is silent: leave out sources that do not sound")

@@ -1,0 +1,58 @@
+"""How well drawn continuations know which label comes next, where its probabilities are planted."""
+
+from math import comb, log
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from sonarium.measures.contract import Meaning
+from sonarium.measures.sequence.entropy import entropy
+
+FUTURES = 8
+"""Continuations of which one is to have the true label."""
+MEANINGS = {
+    "next": Meaning("next label: {label}", "Of the next label in drawn continuations: {label}.", 0.0, None),
+}
+
+
+def next_label(
+    counts: Int[np.ndarray, "moment label"],
+    drawn: int,
+    planted: Float[np.ndarray, "moment label"],
+    true: Int[np.ndarray, " moment"],
+) -> dict[str, float]:
+    """`counts` of each label among so many continuations of each moment (those without any label are missing in
+    them), its planted probabilities, and the label that came.
+
+    `excess bits`: the divergence of the planted distribution from that of the continuations, to whose counts one
+    half is added, as to those without a label. `entropy in bits`: of the labels, with the correction of Miller and
+    Madow (1955). `coverage of 8`: the probability that the true label is among so many of the continuations.
+    """
+    total = counts.sum(1)
+    share = (counts + 0.5) / (drawn + 0.5 * (counts.shape[1] + 1))
+    safe = np.where(planted > 0, planted, 1)
+    excess = (planted * np.log2(safe / share)).sum(1)
+    found = counts[total > 0]
+    corrected = entropy(found / found.sum(1, keepdims=True)) + (
+        ((found > 0).sum(1) - 1) / (2 * log(2) * found.sum(1))
+    )
+    own = counts[np.arange(len(true)), true]
+    few = min(FUTURES, drawn)
+    missed = [comb(drawn - int(one), few) / comb(drawn, few) for one in own]
+    return {
+        "excess bits": float(excess.mean()),
+        "entropy in bits": float(corrected.mean()) if len(found) else 0.0,
+        f"coverage of {few}": 1 - float(np.mean(missed)),
+    }
+
+
+def as_planted(planted: Float[np.ndarray, "moment label"], drawn: int, seed: int = 0) -> dict[str, float]:
+    """The same of continuations drawn from the planted probabilities themselves; their entropy is exact."""
+    rng = np.random.default_rng([seed, 0x9E87])
+    counts = rng.multinomial(drawn, planted)
+    true = np.array([rng.choice(planted.shape[1], p=row) for row in planted])
+    few = min(FUTURES, drawn)
+    return next_label(counts, drawn, planted, true) | {
+        "entropy in bits": float(entropy(planted).mean()),
+        f"coverage of {few}": float((planted * (1 - (1 - planted) ** few)).sum(1).mean()),
+    }

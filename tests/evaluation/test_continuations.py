@@ -1,0 +1,85 @@
+"""Next labels of drawn continuations, on sentences of pure tones, whose labels a probe cannot mistake."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from contracts.small import SEED, config_of, ignore, learner_of
+from stub_engine import StubEngine
+
+from sonarium.catalogue import WORLDS
+from sonarium.evaluation import continuations as own
+from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.splits import split_world
+from sonarium.training.clips import Clips, ClipsConfig
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory) -> Any:
+    config = replace(config_of("sentences", tmp_path_factory.mktemp("continuations")), longest=5, sets=3)
+    world: Any = WORLDS["sentences"].build(config, SEED, ignore)
+    split = split_world(world, 0, 0.4)
+    learner: Any = learner_of("dreaming", "wave", world.signal).eval()
+    learner.prepare(Clips(world, split.train, ClipsConfig(batch_size=8), 0), StubEngine(0))
+    with torch.no_grad():
+        return learner, world, split, own.heard(learner, world, split.train), own.heard(learner, world, split.test)
+
+
+def test_moments_are_ends_of_segments_with_their_planted_continuations(setting):
+    learner, world, _, _, test = setting
+    where = own.ends(learner, world, test)
+    assert len(where.clip) > 4
+    for clip, tokens, planted, true in zip(where.clip, where.tokens, where.planted, where.true, strict=True):
+        number, seconds = int(test.index[clip]), tokens / learner.code_rate
+        said = world.segments(number)
+        at = next(at for at, (_, offset, _) in enumerate(said) if abs(offset - seconds) <= 0.5 / learner.code_rate)
+        assert said[at + 1][2] == world.label_names[true] and planted[true] > 0
+        words = [label for *_, label in said]
+        after, before = (world.grammar_of(number).log_probability(words[: at + n]) for n in (2, 1))
+        assert planted[true] == pytest.approx(np.exp(after - before)) and planted.sum() == pytest.approx(1)
+
+
+def test_the_probe_knows_true_continuations_and_counts_each_sample(setting):
+    learner, world, _, train, test = setting
+    where, steps = own.ends(learner, world, test), own.longest(train.marks, learner.code_rate)
+    probe, front = own.probe_of(learner, train), learner.front
+    real = own.recognised(test.tokens, test.counts, where, steps, front, probe, world.label_names)
+    assert real["share recognised"] == 1 and real["certainty"] > 0.9
+
+    def draw(clip: Any, tokens: int, steps: int, generator: Any) -> Any:
+        return test.tokens[clip, tokens : tokens + steps].expand(own.SAMPLES, -1, -1, -1)
+
+    counts, certainty = own.drawn_labels(draw, where, steps, front, probe, world.label_names)
+    assert (counts[np.arange(len(where.true)), where.true] == own.SAMPLES).all()
+    assert counts.sum() == own.SAMPLES * len(where.true) and certainty > 0.9
+    counts, certainty = own.drawn_labels(
+        lambda clip, *_: torch.zeros(own.SAMPLES, len(clip), 0, front.width), where, steps, front, probe,
+        world.label_names,
+    )  # fmt: skip
+    assert counts.sum() == 0 == certainty
+
+
+def test_a_hidden_markov_model_goes_on_from_where_it_is(setting):
+    _, _, _, train, test = setting
+    draw = own.of_chain(train.tokens, train.counts, test)
+    made = draw(torch.tensor([0, 2]), 8, 3, torch.Generator().manual_seed(0))
+    assert made.shape == (own.SAMPLES, 2, 3, train.tokens.shape[2]) and bool(made.isfinite().all())
+    again = draw(torch.tensor([0, 2]), 8, 3, torch.Generator().manual_seed(0))
+    assert torch.equal(made, again)
+    # Mostly the sound of the token before goes on.
+    far = (train.tokens[:, :20].mean((0, 1)) - test.tokens[0, 7]).square().mean()
+    assert (made[:, 0, 0].mean(0) - test.tokens[0, 7]).square().mean() < far
+
+
+def test_every_score_stands_beside_its_baselines(setting, monkeypatch):
+    learner, world, split, *_ = setting
+    for name, value in (("ROUNDS", 3), ("STATES", 8), ("MOMENTS", 4), ("CLIPS", 8)):
+        monkeypatch.setattr(own, name, value)
+    found = own.continuations(learner, learner, world, split, EvaluationConfig(gru_steps=2))
+    assert set(found) == {"scores", "hmm", "gru_ar", "random", "planted", "real", "copy"}
+    assert found["scores"] == found["random"]
+    for name in ("scores", "hmm", "gru_ar", "planted"):
+        assert {"next/excess bits", "next/entropy in bits", "next/coverage of 8"} <= found[name].keys()
+    assert found["planted"]["next/excess bits"] < found["scores"]["next/excess bits"]
