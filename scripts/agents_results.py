@@ -21,6 +21,7 @@ from sonarium.agents.evaluate import play
 from sonarium.agents.presets import PPO_ENTRY
 from sonarium.agents.rollout import RolloutConfig, Rollouts, make
 from sonarium.bench.timing import hardware
+from sonarium.measures.statistics import Interval, bootstrap, interquartile_mean, probability_of_improvement
 from sonarium.training.engine import FabricEngine
 
 TASKS = {"CartPole-v1": (50_000, 475.0), "Acrobot-v1": (300_000, -75.0)}
@@ -56,18 +57,36 @@ def one_seed(env: str, preset: str, seed: int) -> dict[str, Any]:
 
 
 def row(env: str, preset: str, found: list[dict[str, Any]]) -> list[str]:
-    returns = np.sort([one["return"] for one in found])
-    middle = returns[len(returns) // 4 : len(returns) - len(returns) // 4].mean()
-    draws = np.random.default_rng(0).choice(returns, (2000, len(returns))).mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975])
+    returns = returns_of(found)
+    mean, middle = (bootstrap(one, returns) for one in (lambda rows: rows.mean((-2, -1)), interquartile_mean))
     reached = [one["reached"] for one in found if one["reached"]]
     steps = f"{np.median([one['steps'] for one in reached]):,.0f}" if reached else "–"
     seconds = f"{np.median([one['cpu_s'] for one in reached]):.1f}" if reached else "–"
-    mean = f"{returns.mean():.1f} [{low:.1f}, {high:.1f}]"
     return [
-        env, preset, str(len(found)), mean, f"{middle:.1f}", f"{returns.min():.1f}",
+        env, preset, str(len(found)), written(mean), written(middle), f"{returns.min():.1f}",
         f"{len(reached)}", steps, seconds,
     ]  # fmt: skip
+
+
+def returns_of(found: list[dict[str, Any]]) -> Any:
+    """(run, task), of one task."""
+    return np.array([[one["return"]] for one in found])
+
+
+def written(found: Interval) -> str:
+    return f"{found.mean:.1f}" if found.low is None else f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def compared(env: str, kept: dict[str, list[dict[str, Any]]]) -> str:
+    """How often a run of the first preset is better than one of the second."""
+    both = [returns_of(kept[name]) for preset in PRESETS if (name := f"{env} {preset}") in kept]
+    if len(both) < 2:
+        return ""
+    chance = bootstrap(probability_of_improvement, *both)
+    return (
+        f"On {env} a run of `{PRESETS[0]}` is better than one of `{PRESETS[1]}` with probability "
+        f"{chance.mean:.2f} [{chance.low:.2f}, {chance.high:.2f}].\n\n"
+    )
 
 
 HEAD = [
@@ -75,7 +94,7 @@ HEAD = [
     "preset",
     "seeds",
     "greedy return, 95 %",
-    "interquartile mean",
+    "interquartile mean, 95 %",
     "worst",
     "reached",
     "steps to",
@@ -106,7 +125,8 @@ def main() -> None:
                 kept[f"{env} {preset}"] = found
     if not rows:
         raise SystemExit("nothing was trained: give more --minutes")
-    insert("classic", f"{hardware()}\n\n{table(HEAD, rows)}", "agents.md")
+    said = "".join(compared(env, kept) for env in asked.tasks)
+    insert("classic", f"{hardware()}\n\n{said}{table(HEAD, rows)}", "agents.md")
     (ROOT / "docs" / "results" / "agents.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 

@@ -33,6 +33,7 @@ VERBS = {
     "develop": "compare song day by day with the tutor: spectrum, timing, grammar",
     "gestures": "fit the gestures of a syrinx to a bird's song, and sing it again",
     "report": "make an offline page of one or more runs, with pictures and sound",
+    "watch": "film the episodes of an agent that was trained",
     "play": "seek sounds in rooms by keyboard, or evaluate scripted agents",
     "compare": "check that ours and two published forms of CPC agree",
     "bench": "time Sonarium beside other implementations",

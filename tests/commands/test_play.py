@@ -22,8 +22,9 @@ from sonarium_process import ENVIRONMENT, SONARIUM
 
 from sonarium.commands.faults import UsageError
 from sonarium.commands.play import BY_KEYBOARD, GROUPS, by_hand, main, of_suite
+from sonarium.play.evaluate import EpisodeResult
 from sonarium.play.terminal import ALTERNATE, USUAL
-from sonarium.play.walk import Ended, Tally
+from sonarium.play.walk import Tally
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.suite import HELD_OUT
 
@@ -109,9 +110,12 @@ def test_the_keyboard_has_the_time_of_the_agents():
 
 
 def test_a_person_stands_beside_the_agents(capsys, monkeypatch):
-    ended = [Ended(HELD_OUT, True, 2, 90, 20.0, 12.0, 9.0), Ended(HELD_OUT + 1, False, 1, 195, 4.0, 30.0, 8.0)]
+    person = [
+        EpisodeResult("you", HELD_OUT, True, 0.75, 2, 90, 20.0, 12.0, 9.0, 0),
+        EpisodeResult("you", HELD_OUT + 1, False, 0.0, 1, 195, 4.0, 30.0, 8.0, 0),
+    ]
     monkeypatch.setattr("sonarium.play.walk.choose_screen", lambda *given: None)
-    monkeypatch.setattr("sonarium.play.walk.walk", lambda *given: Tally(2, 1, 3, 285, 24.0, ended))
+    monkeypatch.setattr("sonarium.play.walk.walk", lambda *given: Tally(2, 1, 3, 285, 24.0, person))
     main(["--suite", "stops", "--threads", "1"])
     said = capsys.readouterr().out
     assert re.search(r"you +random +oracle +loudness +difference", said) and "stops, episodes: 2" in said

@@ -270,3 +270,22 @@ def test_the_best_lies_apart(one, other):
     (low, high), (least, most) = ends(one), ends(other)
     assume(min(abs(low - most), abs(least - high), abs(low), abs(least)) > 1e-9)
     assert marked(one, other) == [low > max(most, 0.0), least > max(high, 0.0)]
+
+
+def played(seed: int, value: float) -> Record:
+    found = {"protocol": "episodes", "scores": {"return": value, "length": 2.0}}
+    found["controls"] = {"random_actions": {"return": value / 2}}
+    return Record(f"run-{seed}", "ppo", "CartPole-v1", {"loop": {"seed": seed}}, found)
+
+
+def test_returns_of_agents_have_an_interquartile_mean_over_seeds():
+    values = [500.0, 500.0, 480.0, 9.0, 460.0]
+    [group] = grouped([played(seed, value) for seed, value in enumerate(values)])
+    assert list(group.scores) == ["return", "return-iqm", "length"]
+    middle = group.scores["return-iqm"]
+    assert middle.value.mean == 480.0 and middle.value.count == 5
+    assert middle.controls["random_actions"].mean == 240.0
+    assert middle.value.low is not None and 9.0 <= middle.value.low < 480.0
+    assert "interquartile" in terminal([group])
+    [alone] = grouped([played(0, 500.0)])
+    assert list(alone.scores) == ["return", "length"]

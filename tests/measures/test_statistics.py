@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sonarium.measures.statistics import interval, paired, prediction_interval
+from sonarium.measures.statistics import (
+    bootstrap,
+    interquartile_mean,
+    interval,
+    optimality_gap,
+    paired,
+    prediction_interval,
+    probability_of_improvement,
+)
 
 scores = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=2, max_size=12)
 
@@ -69,3 +77,55 @@ def test_one_more_value_lies_in_the_prediction_interval_with_its_confidence() ->
     inside = [one.low is not None and one.high is not None and one.low <= last <= one.high for one, last in found]
     assert np.mean(inside) == pytest.approx(0.8, abs=0.036)  # four standard errors
     assert prediction_interval([0.5]).low is None
+
+
+def test_statistics_of_runs_on_tasks_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(size=(5, 3)).round(1), rng.normal(size=(7, 3)).round(1)
+    assert interquartile_mean(first) == pytest.approx(stats.trim_mean(first.ravel(), 0.25))
+    assert optimality_gap(first, 0.5) == pytest.approx(np.maximum(0.5 - first, 0).mean())
+    ranked = [stats.mannwhitneyu(one, other).statistic / 35 for one, other in zip(first.T, second.T, strict=True)]
+    assert probability_of_improvement(first, second) == pytest.approx(np.mean(ranked))
+    assert interquartile_mean(np.array([[0.0, 1.0], [3.0, 100.0]])) == 2.0
+    assert probability_of_improvement(first, first - 9) == 1.0
+    # Leading axes are draws.
+    both = np.stack([first, 2 * first])
+    assert interquartile_mean(both).tolist() == pytest.approx([float(interquartile_mean(one)) for one in both])
+
+
+def test_statistics_are_those_of_rliable() -> None:
+    metrics = pytest.importorskip("rliable.metrics")
+    scores, others = np.random.default_rng(2).normal(size=(2, 6, 4))
+    assert interquartile_mean(scores) == pytest.approx(metrics.aggregate_iqm(scores))
+    assert optimality_gap(scores, 0.3) == pytest.approx(metrics.aggregate_optimality_gap(scores, 0.3))
+    expected = metrics.probability_of_improvement(scores, others)
+    assert probability_of_improvement(scores, others) == pytest.approx(expected)
+
+
+def test_the_bootstrap_draws_runs_within_tasks() -> None:
+    # All ways to draw two runs of each of two tasks, equally likely.
+    scores = np.array([[0.0, 10.0], [1.0, 30.0]])
+    means = np.array([[(a + b + c + d) / 4 for a in (0, 1) for b in (0, 1)] for c in (10, 30) for d in (10, 30)])
+    found = bootstrap(lambda rows: rows.mean((-2, -1)), scores, draws=4000)
+    assert (found.mean, found.count) == (10.25, 2)
+    assert found.std == pytest.approx(means.std(), rel=0.05)
+    assert (found.low, found.high) == (means.min(), means.max())
+    # Of many runs the interval of the mean is that of a normal distribution.
+    many = np.random.default_rng(0).normal(size=(400, 1))
+    wide = bootstrap(lambda rows: rows.mean((-2, -1)), many)
+    error = stats.sem(many[:, 0])
+    assert (wide.low, wide.high) == pytest.approx(stats.norm.interval(0.95, many.mean(), error), abs=0.1 * error)
+    assert bootstrap(interquartile_mean, many) == bootstrap(interquartile_mean, many)
+    both = bootstrap(probability_of_improvement, scores, scores)
+    assert both.mean == 0.5 and both.low is not None and both.low < 0.5
+
+
+def test_what_cannot_be_drawn_from_is_refused() -> None:
+    assert bootstrap(interquartile_mean, np.ones((1, 3))).low is None
+    for wrong in (np.zeros((0, 2)), np.array([[np.nan]])):
+        with pytest.raises(ValueError, match="finite numbers of"):
+            bootstrap(interquartile_mean, wrong)
+    with pytest.raises(ValueError, match="got scores of shape nothing"):
+        bootstrap(interquartile_mean)
+    with pytest.raises(ValueError, match="confidence=2"):
+        bootstrap(interquartile_mean, np.ones((2, 2)), confidence=2)

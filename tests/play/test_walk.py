@@ -15,6 +15,7 @@ from sonarium.play.screen import MOVES, Command, Screen, command_of
 from sonarium.play.terminal import KEYS
 from sonarium.play.walk import Walk, stroll
 from sonarium.rooms.seek.env import Seek
+from sonarium.rooms.seek.vector import SeekVector
 
 ROOM = replace(BY_KEYBOARD, threads=1, order=1, sources=1)
 
@@ -150,21 +151,29 @@ def test_a_window_shows_the_room_and_reads_keys(monkeypatch):
     assert len(np.unique(seen.reshape(-1, 3), axis=0)) > 20
 
 
-def test_an_episode_that_ends_is_kept_with_its_path():
-    going = Walk(replace(ROOM, max_steps=3, oracle_info=True), 5)
-    for _ in range(3):
-        going.step(Command(move=(1.0, 0.0)))
-    assert going.over == "Time is up."
-    [ended] = going.tally.ended
-    assert (ended.seed, ended.success, ended.found, ended.steps) == (5, False, 0, 3)
-    assert 0 < ended.walked <= 3 * ROOM.step + 1e-9 and ended.shortest > 1
-    going.obey(Command(next_room=True))
-    assert going.steps == 0 and not going.over
+def test_a_measured_walk_keeps_how_each_episode_went():
+    going, ear = Walk(ROOM, 4, measured=True), Ear()
+    stroll(going, Stub([Command((1.0, 0.0)), Command((1.0, 0.0)), Command(next_room=True), Command()]), ear)
+    going.note()
+    first, second = going.tally.played
+    assert (first.agent, first.seed, first.steps, first.success, first.spl) == ("you", 4, 2, False, 0.0)
+    assert (second.seed, second.steps, second.walked) == (5, 2, 0.0)
+    np.testing.assert_allclose(first.walked, 2 * ROOM.step)
+    # Whatever the steps are, the seed gives the same rooms, as the table claims.
+    other = replace(ROOM, actions="turn", clock="clip", seconds=0.25)
+    vector = SeekVector(2, other, render_mode="rgb_array")
+    vector.reset(seed=4)
+    for slot in range(2):
+        mine, theirs = Walk(ROOM, 4 + slot).room.scene(), vector.scene(slot)
+        for one, two in ((mine.room.corners, theirs.room.corners), (mine.sources, theirs.sources)):
+            np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(mine.pose, theirs.pose)
 
 
 def test_a_distractor_that_ends_an_episode_is_told():
-    going = Walk(replace(ROOM, distractors=2, oracle_info=True), 5)
+    going = Walk(replace(ROOM, distractors=2), 5, measured=True)
     going.room.episodes.source[0, 1] = going.room.episodes.place[0]
     going.step(Command())
     assert going.over == "That was a distractor." and going.tally.finished == 0
-    assert not going.tally.ended[0].success
+    going.note()
+    assert not going.tally.played[0].success

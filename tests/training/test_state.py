@@ -211,6 +211,23 @@ def test_a_damaged_segment_is_named_and_the_checkpoint_before_it_taken(run):
         assert "step-2 is not whole" in said and second.path.name in said and how in said
 
 
+def test_a_checkpoint_is_whole_without_a_damaged_optional_segment(run):
+    arrays = {"a": np.arange(3)}
+    segment = run.segments("replay").append(arrays, optional=True)
+    run.save(1, {}, {"parts": {"replay": [segment]}})
+    for how in damaged(segment):
+        again = RunFolder.read(run.folder)
+        saved = again.load()
+        assert saved is not None and again.passed_over == []
+        assert again.left_out == [f"segments/replay/{segment.path.name} {how}"]
+        assert [one.fault for one in saved[2]["parts"]["replay"]] == [how]
+        # What is appended anew mends it.
+        assert run.segments("replay").append(arrays, optional=True) == segment
+        again = RunFolder.read(run.folder)
+        assert again.load() is not None and again.left_out == []
+        segment.path.write_bytes(segment.path.read_bytes())
+
+
 def test_what_was_appended_after_the_last_checkpoint_is_removed_at_the_next(run):
     first = run.segments("replay").append({"a": np.arange(3)})
     run.save(1, {}, {"parts": {"replay": [first]}})

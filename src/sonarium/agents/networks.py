@@ -5,7 +5,7 @@ With its sampling rate, sound at two ears goes in as log-mel bands and interaura
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from math import log, pi
 from typing import Any
@@ -175,6 +175,21 @@ def flat(space: Space, observation: Any) -> list[Any]:
     return [observation]
 
 
+def nested(space: Space, parts: Iterator[Any]) -> Any:
+    """The observation whose parts, in the order of `flat`, are these."""
+    if isinstance(space, spaces.Dict):
+        found = {name: nested(space[name], parts) for name in sorted(space.spaces)}
+        return {name: found[name] for name in space.spaces}
+    return tuple(nested(part, parts) for part in space) if isinstance(space, spaces.Tuple) else next(parts)
+
+
+def is_sound(space: Space) -> bool:
+    """Whether this is an array of channels and time."""
+    shape = space.shape or ()
+    few = len(shape) == 2 and shape[0] <= MOST_EARS and shape[1] >= SHORTEST_SOUND
+    return few and isinstance(space, spaces.Box) and space.dtype != np.uint8
+
+
 def perceiving(space: Space, width: int, standardise: bool, rate: int) -> Perceived:
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         return Categories(space)
@@ -186,7 +201,7 @@ def perceiving(space: Space, width: int, standardise: bool, rate: int) -> Percei
             f"{space}: wrap the environment, or choose another --env"
         )
     shape = space.shape
-    sound = len(shape) == 2 and shape[0] <= MOST_EARS and shape[1] >= SHORTEST_SOUND
+    sound = is_sound(space)
     if sound and rate and shape[0] != 2:
         raise ValueError(f"--sound-rate {rate}: the sound has {shape[0]} channel(s), not two ears; leave it out")
     picture = len(shape) == 3 or (len(shape) == 2 and space.dtype == np.uint8)

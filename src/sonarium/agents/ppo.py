@@ -12,7 +12,7 @@ sequences of the rollout, each from the state that the agent had there as it act
 arXiv 1507.06527).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Annotated, Any, Literal
@@ -33,6 +33,8 @@ from sonarium.models.contract import Engine, Learner
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.training.contract import Stateful, Tree
 
+MINIMALRL = (("heads.hidden.0", "fc1"), ("heads.policy.0", "fc_pi"), ("heads.value.0", "fc_v"))
+"""Layers by our names and by those of minimalRL's ppo.py."""
 LARGEST_REWARD = 10.0
 """Normalised rewards are clipped to ± this."""
 
@@ -264,6 +266,24 @@ class PPO(Learner, Agent, Stochastic):
 
     def restart(self) -> None:
         self.updates.zero_()
+
+    def weights_of(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Those that minimalRL's ppo.py saves, and with it Audio_ML_study: one hidden layer, and two heads."""
+        found = {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in MINIMALRL for kind in ("weight", "bias")}
+        if tensors.keys() != set(found.values()):
+            raise ValueError(
+                f"it holds {', '.join(sorted(tensors))[:90]}, not fc1, fc_pi and fc_v of minimalRL's ppo.py"
+            )
+        own = self.state_dict()
+        if not found.keys() <= own.keys() or len(found) != len(list(self.parameters())):
+            raise ValueError("it is of one shared layer and two heads: give --preset study, or minimalrl")
+        for name, theirs in found.items():
+            if tensors[theirs].shape != own[name].shape:
+                raise ValueError(
+                    f"{theirs} has the shape {tuple(tensors[theirs].shape)}, expected {tuple(own[name].shape)}: "
+                    "it was trained in another environment, or with another number of --units"
+                )
+        return own | {name: tensors[theirs] for name, theirs in found.items()}
 
     def parts(self) -> dict[str, Stateful]:
         return {"optimiser": self.optimiser, "tally": self.tally}

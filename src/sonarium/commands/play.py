@@ -10,8 +10,8 @@ folder or null; `agents`, for each its measures `success`, `spl` (success weight
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -25,8 +25,7 @@ from sonarium.config import Range, help_of
 from sonarium.rooms.seek.config import SeekConfig
 
 if TYPE_CHECKING:
-    from sonarium.play.evaluate import Evaluation
-    from sonarium.play.walk import Ended
+    from sonarium.play.evaluate import EpisodeResult, Evaluation
 
 PERSONS = ("success", "spl", "found")
 """Measures in which a person with other steps compares with agents."""
@@ -65,6 +64,8 @@ class PlayFlags:
     """Scripted agents to evaluate on the same episodes, instead of playing by keyboard. random: uniform actions;
     oracle: follows the shortest path; loudness: goes where the level rises; difference: follows interaural phase
     and level differences."""
+    against: Path | None = None
+    """The run folder of an agent that plays the same episodes: those of the scripted agents, or yours."""
     episodes: Annotated[int, Range(1, 10**9)] = 20
     """Number of episodes per agent."""
     suite: str = ""
@@ -93,10 +94,16 @@ def main(arguments: list[str]) -> None:
             else "for the keyboard; with --agent, the environment's own apply."
         )
     )
-    start, first = of_suite(flag(arguments, "suite", ""))
+    suite = flag(arguments, "suite", "")
+    (start, first), run = of_suite(suite), None
+    if folder := flag(arguments, "against", ""):
+        if suite:
+            raise UsageError("--against: the run plays in the rooms that it learnt in; leave out --suite")
+        run = against(Path(folder), say)
+        start = run[2]
     flags = parse(schema(start if by_agent else by_hand(start)), arguments, "play", about)
     if flags.seed is None:
-        flags = dataclasses.replace(flags, seed=first)
+        flags = replace(flags, seed=first)
     try:
         config = SeekConfig(
             **{name: value for group in GROUPS for name, value in vars(getattr(flags, group)).items()}
@@ -104,9 +111,9 @@ def main(arguments: list[str]) -> None:
     except ValueError as refused:
         raise UsageError(f"{refused}; see `sonarium play --help`") from None
     if flags.agent:
-        by_agents(flags, config)
+        by_agents(flags, config, run)
     else:
-        by_keyboard(flags, config)
+        by_keyboard(flags, config, run)
 
 
 def of_suite(name: str) -> tuple[SeekConfig, int]:
@@ -122,9 +129,10 @@ def of_suite(name: str) -> tuple[SeekConfig, int]:
 def by_hand(config: SeekConfig) -> SeekConfig:
     """The same task for the keyboard: steps are shorter, and as many more fit into the same time."""
     times = config.seconds / BY_KEYBOARD.seconds
-    own = {name: getattr(BY_KEYBOARD, name) for name in ("actions", "seconds", "step", "turn")}
+    names = ("actions", "seconds", "step", "turn", "clock", "observation", "pose")
+    own = {name: getattr(BY_KEYBOARD, name) for name in names}
     max_steps = BY_KEYBOARD.max_steps if config == SeekConfig() else round(config.max_steps * times)
-    return dataclasses.replace(config, **own, max_steps=max_steps, moving=config.moving / times)
+    return replace(config, **own, max_steps=max_steps, moving=config.moving / times)
 
 
 def schema(start: SeekConfig) -> type:
@@ -143,7 +151,18 @@ def schema(start: SeekConfig) -> type:
     return dataclasses.make_dataclass("Play", parts, bases=(PlayFlags,), frozen=True)
 
 
-def by_keyboard(flags: Any, config: SeekConfig) -> None:
+Run = tuple[str, Any, SeekConfig]
+"""Name, agent and rooms of a run that is played against."""
+
+
+def against(folder: Path, remark: Callable[[str], None]) -> Run:
+    # Help should not wait for what a run needs.
+    from sonarium.play.watch import against
+
+    return against(folder, remark)
+
+
+def by_keyboard(flags: Any, config: SeekConfig, run: Run | None) -> None:
     from sonarium.play.walk import choose_screen, walk
 
     if flags.out is not None or flags.json:
@@ -156,33 +175,32 @@ def by_keyboard(flags: Any, config: SeekConfig) -> None:
         screen = choose_screen(flags.terminal, say)
     except ValueError as refused:
         raise UsageError(str(refused)) from None
-    if flags.suite:
-        config = dataclasses.replace(config, oracle_info=True)
-    tally = walk(config, flags.seed, screen)
+    tally = walk(config, flags.seed, screen, run is not None or bool(flags.suite))
     seconds = tally.steps * config.window / config.rate
     print(
         f"{tally.finished} of {tally.episodes} room(s) finished, {tally.found} source(s) found "
         f"in {seconds:.0f} s, return {tally.earned:.1f}"
     )
-    if flags.suite and tally.ended:
-        beside_agents(flags, tally.ended)
+    if tally.played:
+        compare(flags, run, tally.played)
 
 
-def beside_agents(flags: Any, ended: "list[Ended]") -> None:
-    """A table of the person and the scripted agents in the episodes that came to their end."""
+def compare(flags: Any, run: Run | None, played: "list[EpisodeResult]") -> None:
+    """A table of the player and of agents in the same rooms: of the run, or in a suite of the scripted ones."""
     from sonarium.agents.scripted import SCRIPTED
-    from sonarium.play.evaluate import Evaluation, by_person, evaluate
+    from sonarium.play.evaluate import Evaluation, evaluate
 
-    config, seeds = of_suite(flags.suite)[0], {one.seed for one in ended}
-    beside = evaluate(tuple(SCRIPTED), config, max(seeds) - min(seeds) + 1, min(seeds))
-    played = [*map(by_person, ended), *(one for one in beside.played if one.seed in seeds)]
-    print_table(
-        Evaluation(played, len(ended), config.sources, None), f"{flags.suite}, episodes: {len(ended)}", PERSONS
-    )
+    rooms = of_suite(flags.suite)[0] if run is None else run[2]
+    agents, trained = ((), {run[0]: run[1]}) if run is not None else (tuple(SCRIPTED), {})
+    theirs = evaluate(agents, rooms, len(played), flags.seed, trained=trained).played
+    named = f"{flags.suite}, " if flags.suite else ""
+    found = Evaluation([*played, *theirs], len(played), rooms.sources, None)
+    print_table(found, f"{named}episodes: {len(played)}", PERSONS)
+    print("Your steps are smaller than theirs: compare the paths (spl).")
 
 
 def print_table(found: "Evaluation", title: str, measures: Sequence[str] | None = None) -> None:
-    """Measures, all or these, of each agent."""
+    """Measures, all or these, of each that played the same episodes."""
     from sonarium.play.evaluate import MEASURES
 
     rows = found.rows()
@@ -194,7 +212,7 @@ def print_table(found: "Evaluation", title: str, measures: Sequence[str] | None 
     print("Brackets: 95 % confidence interval over episodes.")
 
 
-def by_agents(flags: Any, config: SeekConfig) -> None:
+def by_agents(flags: Any, config: SeekConfig, run: Run | None) -> None:
     from sonarium.commands.progress import bars, plainly
     from sonarium.play.evaluate import evaluate
 
@@ -202,9 +220,12 @@ def by_agents(flags: Any, config: SeekConfig) -> None:
         raise UsageError("scripted agents observe audio alone: leave out --observation features and --pose")
     if len(set(flags.agent)) < len(flags.agent):
         raise UsageError(f"--agent {' '.join(flags.agent)}: name each agent once")
+    if run is not None and replace(config, threads=run[2].threads) != run[2]:
+        raise UsageError("--against: the run plays in the rooms that it learnt in; leave out the flags of rooms")
+    trained = {} if run is None else {run[0]: run[1]}
     with bars() as progress:
         found = evaluate(
-            flags.agent, config, flags.episodes, flags.seed, flags.films, flags.out, plainly(progress)
+            flags.agent, config, flags.episodes, flags.seed, flags.films, flags.out, plainly(progress), trained
         )
     if flags.json:
         print(json.dumps(found.as_json(), indent=2))

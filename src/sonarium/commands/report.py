@@ -17,7 +17,7 @@ from sonarium.commands.progress import bars
 from sonarium.config import fits, short
 from sonarium.files import read_json
 from sonarium.report.page import RunPage, page
-from sonarium.runs.plan import Summary, read_plan, summary
+from sonarium.runs.plan import Summary, mapping, read_plan, summary
 from sonarium.training.journal import read_metrics
 from sonarium.training.run import RunFolder
 
@@ -80,6 +80,7 @@ def run_page(folder: Path) -> RunPage:
         media=folder / "media",
         warnings=warnings,
         # Of a run that was not scored: what was set aside is kept of recordings alone.
+        acts="rollouts" in mapping(run.config.get("source")),
         planted=bool((scores or {}).get("planted", not (folder / "quarantine.json").exists())),
     )
 

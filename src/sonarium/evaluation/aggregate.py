@@ -3,7 +3,8 @@
 The only place that aggregates: the table on the terminal, its JSON and the page show what is computed here.
 Runs belong together if what was evaluated (model, world, configuration without seeds, step) and how (protocol,
 settings) are equal; a seed that comes twice counts once. Intervals are Student's t, cut where the range of a score
-ends; one seed has none. A model is marked as the best where the intervals say so.
+ends; one seed has none. Returns of agents have an interquartile mean besides, with an interval by the bootstrap. A
+model is marked as the best where the intervals say so.
 """
 
 import json
@@ -12,13 +13,20 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from sonarium.config import representable
 from sonarium.evaluation import meanings
 from sonarium.measures.contract import Meaning
-from sonarium.measures.statistics import Interval, interval, within
+from sonarium.measures.statistics import Interval, bootstrap, interquartile_mean, interval, within
 
 BY_SEED = ("seed", "split_seed", "run", "sha256")
 """What differs in the configurations of runs that differ in their seed alone."""
+
+RETURN = "return"
+MIDDLE = Meaning(
+    "return, interquartile mean", "Mean return of the middle half of the seeds; bootstrap interval.", None, None
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,24 @@ class Group:
             if len(found) == 1 and (spread := of_draws(found[0].get("noise"), key)):
                 with_it["chance"] = within(spread, meaning.low, meaning.high)
             result[key] = Score(over_seeds(own, key, meaning), with_it, meaning)
+            if key == RETURN and self.middle is not None:
+                result[f"{RETURN}-iqm"] = self.middle
         return result
+
+    @cached_property
+    def middle(self) -> Score | None:
+        """The interquartile mean of the returns of an agent, over seeds; None of one seed."""
+        found = [record.evaluation or {} for record in self.scored]
+        returns = [numbers(one.get("scores")) for one in found]
+        if len(found) < 2 or not all(RETURN in one for one in returns):
+            return None
+        controls = [mapping(one.get("controls")) for one in found]
+        beside = {
+            name: [numbers(one.get(name)) for one in controls]
+            for name in controls[0]
+            if all(RETURN in numbers(one.get(name)) for one in controls)
+        }
+        return Score(middle_of(returns), {name: middle_of(one) for name, one in beside.items()}, MIDDLE)
 
     @property
     def own_chance(self) -> bool:
@@ -175,6 +200,10 @@ def of_draws(noise: Any, key: str) -> Interval | None:
     if not {"mean", "std", "low", "high", "count"} <= one.keys():
         return None
     return Interval(one["mean"], one["std"], one["low"], one["high"], int(one["count"]))
+
+
+def middle_of(values: Sequence[Mapping[str, float]]) -> Interval:
+    return bootstrap(interquartile_mean, np.array([[one[RETURN]] for one in values]))
 
 
 def over_seeds(values: Sequence[Mapping[str, float]], key: str, meaning: Meaning) -> Interval:

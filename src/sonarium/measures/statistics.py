@@ -2,13 +2,17 @@
 
 Student's t throughout: the spread of a handful of seeds is itself uncertain, and t is wide for that.
 Two methods trained on the same seeds are compared by the differences seed for seed.
+
+Of agents, whose returns have outliers, the interquartile mean over runs and tasks stands beside the mean, with an
+interval by the stratified bootstrap: runs are drawn anew within each task (Agarwal et al. 2021, arXiv 2108.13264).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 from scipy import special
 
 
@@ -74,6 +78,66 @@ def paired(first: Sequence[float], second: Sequence[float], confidence: float = 
         return Comparison(difference, 1.0 if difference.mean == 0 else 0.0)
     t = difference.mean / (difference.std / difference.count**0.5)
     return Comparison(difference, float(2 * special.stdtr(difference.count - 1, -abs(t))))
+
+
+Scores = Float[np.ndarray, "*draw run task"]
+LARGEST = 2**22
+"""Numbers that the bootstrap draws at once."""
+
+
+def interquartile_mean(scores: Scores) -> Float[np.ndarray, "*draw"]:
+    """The mean of the middle half of all runs on all tasks; a quarter that is no whole number is rounded down."""
+    every = np.sort(scores.reshape(*scores.shape[:-2], -1), -1)
+    cut = every.shape[-1] // 4
+    return np.asarray(every[..., cut : every.shape[-1] - cut].mean(-1))
+
+
+def optimality_gap(scores: Scores, target: float = 1.0) -> Float[np.ndarray, "*draw"]:
+    """How far the scores lie below a target in the mean; what lies above does not make up for it."""
+    return np.asarray(target - np.minimum(scores, target).mean((-2, -1)))
+
+
+def probability_of_improvement(
+    first: Float[np.ndarray, "*draw run task"], second: Float[np.ndarray, "*draw other task"]
+) -> Float[np.ndarray, "*draw"]:
+    """The chance that a run of the first method is better than one of the second on the same task, averaged over
+    tasks; of equal runs, half (Mann and Whitney 1947)."""
+    one, other = first[..., :, None, :], second[..., None, :, :]
+    return np.asarray(((one > other) + 0.5 * (one == other)).mean((-3, -2, -1)))
+
+
+def bootstrap(
+    statistic: Callable[..., np.ndarray],
+    *scores: Float[np.ndarray, "run task"],
+    draws: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """A statistic of one method or of several, (run, task) each, with its percentile interval by the stratified
+    bootstrap; one run has none."""
+    if not scores or not all(one.ndim == 2 and one.size and np.isfinite(one).all() for one in scores):
+        raise ValueError(
+            f"got scores of shape {', '.join(str(one.shape) for one in scores) or 'nothing'}: finite numbers of "
+            "(run, task) are expected, at least one"
+        )
+    if not 0 < confidence < 1 or draws < 1:
+        raise ValueError(
+            f"got confidence={confidence} and draws={draws}: a fraction between 0 and 1 and a whole number of at "
+            "least 1 are expected"
+        )
+    found, count = float(statistic(*(np.asarray(one, float) for one in scores))), min(map(len, scores))
+    if count == 1:
+        return Interval(found, None, None, None, 1)
+    random, drawn = np.random.default_rng(seed), []
+    at_once = max(1, LARGEST // math.prod(one.size for one in scores))
+    for start in range(0, draws, at_once):
+        some = min(at_once, draws - start)
+        chosen = [random.integers(len(one), size=(some, *one.shape)) for one in scores]
+        anew = [np.take_along_axis(one[None], rows, 1) for one, rows in zip(scores, chosen, strict=True)]
+        drawn.append(statistic(*anew))
+    values = np.concatenate(drawn)
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(found, float(values.std()), float(low), float(high), count)
 
 
 def within(score: Interval, low: float | None, high: float | None) -> Interval:

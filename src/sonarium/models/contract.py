@@ -50,6 +50,11 @@ class Learner(nn.Module, ABC):
     def restart(self) -> None:
         """Begin schedules anew: the weights are those of another run."""
 
+    def weights_of(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights in a file of another program by the names of this model; a ValueError without the name of
+        the file, where it takes none or not these."""
+        raise ValueError(f"{type(self).__name__} begins with the weights of run folders alone: name one")
+
     def parts(self) -> dict[str, Stateful]:
         """What a checkpoint must keep besides the module's own state: optimisers, replay, random states."""
         return {}

@@ -1,19 +1,20 @@
 """Evaluation of scripted agents on the same seeded episodes: scores, and films, sounds and pictures of some."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 
 from sonarium.agents.contract import Agent
 from sonarium.agents.scripted import SCRIPTED, Body
 from sonarium.measures.statistics import Interval, interval, within
-from sonarium.play.walk import Ended
 from sonarium.report.album import put
 from sonarium.report.listening import EpisodeShown, Picture, Scores, listening_page
 from sonarium.rooms.draw.film import Recorded, film, frames, still, wav
@@ -47,6 +48,11 @@ Progress = Callable[[str, int, int], None]
 """Stage, episodes done, episodes in all."""
 
 
+def titled(agent: str) -> str:
+    """A scripted agent in words; others have the name of their run."""
+    return TITLES.get(agent, agent)
+
+
 @dataclass(frozen=True)
 class EpisodeResult:
     """The outcome of one episode."""
@@ -61,7 +67,7 @@ class EpisodeResult:
     walked: float
     shortest: float
     oracle_steps: int
-    """Steps of the oracle in the same episode."""
+    """Steps of the oracle in the same episode; 0 where its actions are others."""
 
     @property
     def sna(self) -> float:
@@ -141,25 +147,32 @@ def evaluate(
     films: int = 0,
     out: Path | None = None,
     progress: Progress = lambda stage, done, total: None,
+    trained: Mapping[str, Agent] = MappingProxyType({}),
 ) -> Evaluation:
-    """Run each agent on the same episodes; with a folder, write films of the first ones and a page there."""
+    """Run each scripted agent, and those that were trained, on the same episodes; with a folder, write films of
+    the first ones and a page there."""
     played: list[EpisodeResult] = []
     shown: list[EpisodeShown] = []
     with_oracle = dataclasses.replace(config, oracle_info=True)
     recorded = 0 if out is None else min(films, episodes)
     # A configuration that no agent can play is refused before the first one has played for minutes.
-    made = {agent: SCRIPTED[agent](body_of(config)) for agent in agents}
+    made = {**{agent: SCRIPTED[agent](body_of(config)) for agent in agents}, **trained}
+    # Their actions and those of the oracle are the same.
+    counted = config.actions == "turn"
     oracle_steps: dict[int, np.ndarray] = {}
-    for agent in agents:
+    for agent in made:
         for start in range(0, episodes, BATCH):
             count = min(BATCH, episodes - start)
             progress(f"episodes of {agent}", start, episodes)
             recorders = [Recorder() for _ in range(max(0, min(recorded - start, count)))]
-            if start not in oracle_steps:
+            if counted and start not in oracle_steps:
                 oracle_steps[start] = steps_of_oracle(with_oracle, seed + start, count)
-            generator = generator_of(agent, seed + start)
+            begins = seed + start
+            generator = (
+                generator_of(made[agent], begins) if agent in trained else scripted_generator(agent, begins)
+            )
             results = play(
-                agent, made[agent], with_oracle, seed + start, count, generator, recorders, oracle_steps[start]
+                agent, made[agent], with_oracle, seed + start, count, generator, recorders, oracle_steps.get(start)
             )
             played += results
             for number, (result, recorder) in enumerate(zip(results, recorders, strict=False)):
@@ -173,18 +186,24 @@ def evaluate(
     return found
 
 
+def generator_of(agent: Agent, seed: int) -> Any:
+    """Random numbers of the kind that an agent takes."""
+    numpy = agent.generator_kind == "numpy"
+    return np.random.default_rng(seed) if numpy else torch.Generator().manual_seed(seed)
+
+
 def body_of(config: SeekConfig) -> Body:
     return Body(config.actions, config.turn, config.ear_distance, config.rate)
 
 
-def generator_of(agent: str, seed: int) -> np.random.Generator:
+def scripted_generator(agent: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, list(SCRIPTED).index(agent)])
 
 
 def steps_of_oracle(config: SeekConfig, seed: int, count: int) -> Int[np.ndarray, " episode"]:
     """How many steps the oracle takes in these episodes."""
-    agent, generator = SCRIPTED["oracle"](body_of(config)), generator_of("oracle", seed)
-    played = play("oracle", agent, config, seed, count, generator, [], np.zeros(count, int))
+    agent, generator = SCRIPTED["oracle"](body_of(config)), scripted_generator("oracle", seed)
+    played = play("oracle", agent, config, seed, count, generator, [])
     return np.array([one.steps for one in played])
 
 
@@ -196,9 +215,10 @@ def play(
     count: int,
     generator: Any,
     recorders: Sequence[Recorder],
-    oracle_steps: Int[np.ndarray, " episode"],
+    oracle_steps: Int[np.ndarray, " episode"] | None = None,
 ) -> list[EpisodeResult]:
     """`count` episodes in parallel, one per slot; what follows in slots that end early does not count."""
+    counted = np.zeros(count, int) if oracle_steps is None else oracle_steps
     rooms = SeekVector(count, config, render_mode="rgb_array")
     memory, first, over = agent.initial(count), np.ones(count, bool), np.zeros(count, bool)
     heard, info = rooms.reset(seed=seed)
@@ -218,25 +238,17 @@ def play(
             success = bool(terminated[slot] and info["found"][slot] == config.sources)
             walked, shorter = float(info["walked"][slot]), float(shortest[slot])
             results[slot] = EpisodeResult(
-                name, seed + int(slot), success, spl(success, walked, shorter), int(info["found"][slot]),
-                int(steps[slot]), float(earned[slot]), walked, shorter, int(oracle_steps[slot]),
+                name, seed + int(slot), success, spl_of(success, walked, shorter), int(info["found"][slot]),
+                int(steps[slot]), float(earned[slot]), walked, shorter, int(counted[slot]),
             )  # fmt: skip
         going &= ~over
     rooms.close()
     return [result for result in results if result is not None]
 
 
-def spl(success: bool, walked: float, shortest: float) -> float:
+def spl_of(success: bool, walked: float, shortest: float) -> float:
     """Success weighted by path length (Anderson et al., 2018) of one episode."""
     return success * shortest / max(walked, shortest) if shortest > 0 else float(success)
-
-
-def by_person(one: Ended) -> EpisodeResult:
-    """An episode that was played by keyboard; its steps are none that the oracle takes."""
-    return EpisodeResult(
-        "you", one.seed, one.success, spl(one.success, one.walked, one.shortest), one.found, one.steps, one.earned,
-        one.walked, one.shortest, 0,
-    )  # fmt: skip
 
 
 def record(
@@ -297,14 +309,14 @@ def show(one: EpisodeResult, recorder: Recorder, config: SeekConfig, out: Path) 
         ("shortest path", f"{one.shortest:.1f} m"),
         ("return", f"{one.earned:.1f}".replace("-", "−")),
     ]
-    title = f"{TITLES[one.agent]}: {one.found} of {config.sources} found in {one.steps} steps"
+    title = f"{titled(one.agent)}: {one.found} of {config.sources} found in {one.steps} steps"
     kept = sound if len(sound) < LONG else f"{name}.wav"
     return EpisodeShown(title, facts, (out / f"{name}.mp4").read_bytes(), poster, kept, pictures)
 
 
 def write_page(found: Evaluation, shown: Sequence[EpisodeShown], config: SeekConfig, seed: int, out: Path) -> None:
     names = found.agents()
-    title = f"{TITLES[names[0]]} seeking sound sources" if len(names) == 1 else "Sound-source seeking"
+    title = f"{titled(names[0])} seeking sound sources" if len(names) == 1 else "Sound-source seeking"
     lead = (
         f"Each room has {config.sources} sound source(s); an agent switches one off by coming within "
         f"{config.radius:g} m of it. Agents observe binaural audio only; the oracle also knows the shortest path."
@@ -313,7 +325,7 @@ def write_page(found: Evaluation, shown: Sequence[EpisodeShown], config: SeekCon
         f"All agents play the same {found.episodes} episodes, with seeds from {seed} on. Brackets: 95 % "
         "confidence interval over episodes, Wilson's for success, Student's t otherwise."
     )
-    rows = [(TITLES[agent], cells) for agent, cells in found.rows()]
+    rows = [(titled(agent), cells) for agent, cells in found.rows()]
     scores = Scores(tuple(MEASURES), tuple(MEASURES.values()), rows, note)
     settings = [(name, str(value)) for name, value in dataclasses.asdict(config).items()]
     listening_page(title, lead, scores, shown, settings, out)

@@ -3,12 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from sonarium.agents.contract import Agent, Stochastic
 from sonarium.agents.rollout import make
-from sonarium.play.evaluate import BATCH, Evaluation, Progress, play, steps_of_oracle
+from sonarium.play.evaluate import BATCH, Evaluation, Progress, generator_of, play, steps_of_oracle
 from sonarium.rooms.seek.env import action_space, observation_space
 from sonarium.rooms.seek.suite import HELD_OUT, SUITE
 from sonarium.runs.build import Opened
@@ -41,9 +40,7 @@ def agent_in_suite(
             progress(f"episodes of {name}", start, episodes)
             count, seed = min(BATCH, episodes - start), HELD_OUT + start
             steps = steps_of_oracle(config, seed, count)
-            numpy = agent.generator_kind == "numpy"
-            generator = np.random.default_rng(seed) if numpy else torch.Generator().manual_seed(seed)
-            played += play("agent", agent, config, seed, count, generator, [], steps)
+            played += play("agent", agent, config, seed, count, generator_of(agent, seed), [], steps)
         progress(f"episodes of {name}", episodes, episodes)
         found[name] = Evaluation(played, episodes, config.sources, None)
     return found

@@ -7,33 +7,23 @@ another window of sound; without a key it steps on the spot, so that one can sta
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from sonarium.play.audio_output import AudioOutput, open_output, quiet
+from sonarium.play.evaluate import EpisodeResult, spl_of
 from sonarium.play.screen import Command, Screen
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.env import Seek
 
 PLAYBACK_GAIN = 20.0
 """Gain in dB of playback over the observation, before clipping."""
+YOU = "you"
+"""The player, in a table of agents."""
 POLL = 0.02
 """Longest time in seconds between two reads of the keys."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """An episode that came to its end; walked and shortest path in metres where `info` has them."""
-
-    seed: int
-    success: bool
-    found: int
-    steps: int
-    earned: float
-    walked: float
-    shortest: float
 
 
 @dataclass
@@ -45,47 +35,42 @@ class Tally:
     found: int = 0
     steps: int = 0
     earned: float = 0.0
-    ended: list[Ended] = field(default_factory=list)
+    played: list[EpisodeResult] = field(default_factory=list)
+    """The episodes of a walk that is measured; one that was left has failed."""
 
 
 class Walk:
     """One episode after another, and what is shown of it."""
 
-    def __init__(self, config: SeekConfig, seed: int) -> None:
-        self.room, self.seed = Seek(config), seed
+    def __init__(self, config: SeekConfig, seed: int, measured: bool = False) -> None:
+        self.room, self.seed, self.measured = Seek(replace(config, oracle_info=measured)), seed, measured
         self.tally = Tally()
         self.hide = self.levels = self.images = False
         self.begin()
 
     def begin(self) -> None:
         """The next room; each has a seed of its own."""
-        self.steps, seed = 0, self.seed + self.tally.episodes
-        self.heard, info = self.room.reset(seed=seed)
-        self.shortest = float(info.get("reachable_distance", 0.0))
-        self.tally.episodes += 1
-        self.found, self.total, self.over, self.earned = int(info["found"]), self.room.config.sources, "", 0.0
+        self.heard, self.info = self.room.reset(seed=self.seed + self.tally.episodes)
+        self.shortest = float(self.info["reachable_distance"]) if self.measured else 0.0
+        self.tally.episodes, self.steps = self.tally.episodes + 1, 0
+        self.found, self.total, self.over, self.earned = 0, self.room.config.sources, "", 0.0
+        self.success = False
 
     def step(self, command: Command) -> Float[np.ndarray, "2 time"]:
         """The next window of sound."""
-        self.heard, reward, terminated, truncated, info = self.room.step(np.array(command.move, np.float32))
-        self.tally.found += int(info["found"]) - self.found
-        self.found = int(info["found"])
-        self.tally.steps += 1
+        self.heard, reward, terminated, truncated, self.info = self.room.step(np.array(command.move, np.float32))
+        found = int(self.info["found"])
+        self.tally.found, self.found = self.tally.found + found - self.found, found
+        self.tally.steps, self.steps = self.tally.steps + 1, self.steps + 1
         self.earned, self.tally.earned = self.earned + reward, self.tally.earned + reward
-        self.steps += 1
         if terminated and self.found == self.total:
             self.tally.finished += 1
+            self.success = True
             self.over = "All sources found!"
         elif terminated:
             self.over = "That was a distractor."
         elif truncated:
             self.over = "Time is up."
-        if self.over:
-            walked, seed = float(info.get("walked", 0.0)), self.seed + self.tally.episodes - 1
-            success = terminated and self.found == self.total
-            self.tally.ended.append(
-                Ended(seed, success, self.found, self.steps, self.earned, walked, self.shortest)
-            )
         return self.heard
 
     def obey(self, command: Command) -> None:
@@ -96,22 +81,36 @@ class Walk:
             self.images ^ command.images,
         )
         if command.next_room:
+            self.note()
             self.begin()
+
+    def note(self) -> None:
+        """Keep how the episode went."""
+        if self.measured:
+            walked = float(self.info["walked"])
+            self.tally.played.append(
+                EpisodeResult(
+                    YOU, self.seed + self.tally.episodes - 1, self.success,
+                    spl_of(self.success, walked, self.shortest), self.found, self.steps, float(self.earned),
+                    walked, self.shortest, oracle_steps=0,
+                )
+            )  # fmt: skip
 
     def status(self, audible: bool) -> str:
         status = f"{self.over} n: next room · q: quit" if self.over else f"return {self.earned:.1f}"
         return status + ("" if audible else " · no sound device: silent")
 
 
-def walk(config: SeekConfig, seed: int, screen: Screen) -> Tally:
+def walk(config: SeekConfig, seed: int, screen: Screen, measured: bool = False) -> Tally:
     """Play until the player quits."""
-    going = Walk(config, seed)
+    going = Walk(config, seed, measured)
     output = open_output(config.rate)
     try:
         with screen:
             stroll(going, screen, output)
     finally:
         output.close()
+    going.note()
     return going.tally
 
 

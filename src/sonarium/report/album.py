@@ -20,7 +20,7 @@ from sonarium.files import read_json, written_aside
 
 INDEX = "index.json"
 FORMAT = 1
-Kind = Literal["picture", "sound", "animation"]
+Kind = Literal["picture", "sound", "animation", "film"]
 FRAME_MILLISECONDS = 220
 """How long each frame of an animation stays."""
 NEARLY_WHITE = 246
@@ -36,7 +36,7 @@ class Medium:
     title: str
     caption: str
     group: str
-    """codes, reconstructions, samples or traversals; after a stroke, the card to which it belongs."""
+    """codes, reconstructions, samples, traversals or episodes; after a stroke, the card to which it belongs."""
 
 
 def put(path: Path, content: bytes) -> None:

@@ -20,7 +20,7 @@ from sonarium.report.style import png
 
 __all__ = ["RunPage", "page"]
 
-TYPES = {".png": "image/png", ".gif": "image/gif", ".wav": "audio/wav"}
+TYPES = {".png": "image/png", ".gif": "image/gif", ".wav": "audio/wav", ".mp4": "video/mp4"}
 KINDS = {
     "codes": "Codes and factors",
     "reconstructions": "Reconstructions",
@@ -36,6 +36,7 @@ KINDS = {
     "steering": "Steering by actions",
     "usage": "Use of the discrete states",
     "heard": "Nearest neighbours, to listen to",
+    "episodes": "Episodes",
 }
 PLANTED = (
     "Sounds and pictures were made from known factors. Each learner was trained on the clips alone, never on the "
@@ -46,7 +47,13 @@ RECORDED = (
     "probes predict the labels from its codes, fitted on some recordings and scored on others, beside plain "
     "features without any training; and which held-out clips have similar codes."
 )
+ACTED = (
+    "Each agent learnt from the rewards of its environment. The page shows how it learnt, the return of episodes "
+    "that were seeded apart from training, beside the untrained network and random actions, and films of some."
+)
 CURVES = "What the codes encode"
+NO_MEDIA = "There are no pictures and sounds: they are made from held-out clips when training ends."
+NO_FILMS = "There are no films: `sonarium watch RUN` makes them."
 MOST_LINES = 7
 """Seeds whose curves are drawn; more could not be distinguished."""
 
@@ -67,6 +74,8 @@ class RunPage:
     warnings: Sequence[str] = ()
     planted: bool = True
     """Whether the factors of the clips were set when they were made, or are labels of recordings."""
+    acts: bool = False
+    """Whether it is of an agent, which learns in an environment and not from clips."""
 
     @cached_property
     def record(self) -> Record:
@@ -119,13 +128,15 @@ def page(runs: Sequence[RunPage], out: Path) -> None:
         tables=tables(groups),
         sections=sections,
         anchor=lambda group: anchors[id(group)],
-        lead=" ".join(lead for lead in (PLANTED, RECORDED) if lead in {lead_of(run) for run in runs}),
+        lead=" ".join(lead for lead in (PLANTED, RECORDED, ACTED) if lead in {lead_of(run) for run in runs}),
         explained=meanings.explained(controls),
     )
     put(out, as_utf8(text))
 
 
 def lead_of(run: RunPage) -> str:
+    if run.acts:
+        return ACTED
     return PLANTED if run.planted else RECORDED
 
 
@@ -164,7 +175,7 @@ def section(group: Group, runs: Sequence[RunPage], anchor: str) -> Section:
         warned.append("Some of these runs have the same seeds; each seed is counted once.")
     media, missing = cards(first)
     if not media:
-        warned.append("There are no pictures and sounds: they are made from held-out clips when training ends.")
+        warned.append(NO_FILMS if first.acts else NO_MEDIA)
     figure = charts.curves({run.name: run.metrics for run in runs[:MOST_LINES]})
     details = [("Configuration", tuple(flat(first.config))), ("Environment", tuple(flat(first.environment)))]
     curves = [
@@ -193,7 +204,8 @@ def facts(runs: Sequence[RunPage]) -> list[tuple[str, str]]:
     elif first.scores and first.scores.get("step") == 0:
         said.append(("steps", "0: untrained"))
     if first.scores and "clips" in first.scores:
-        said.append(("scored on", f"{first.scores['clips']:,} held-out clips"))
+        what = "episodes" if first.acts else "held-out clips"
+        said.append(("scored on", f"{first.scores['clips']:,} {what}"))
     for name, key in (("split", "split"), ("probes", "asked")):
         if first.scores and key in first.scores:
             said.append((name, str(first.scores[key])))

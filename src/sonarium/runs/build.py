@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-import sonarium.rooms  # noqa: F401  It registers its environments.
+import sonarium.agents.playground
+import sonarium.rooms  # noqa: F401  Both register their environments.
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.config import to_json

@@ -38,6 +38,11 @@ class Segment(Protocol):
     def path(self) -> Path: ...
     @property
     def bytes(self) -> int: ...
+    @property
+    def fault(self) -> str | None:
+        """What was found wrong with an optional one when its checkpoint was read, if anything."""
+        ...
+
     def load(self) -> dict[str, np.ndarray]:
         """The arrays, mapped into memory."""
         ...
@@ -47,9 +52,10 @@ class Segment(Protocol):
 class Segments(Protocol):
     """Append-only storage beside the checkpoints, for what is too large to be written again at every save."""
 
-    def append(self, arrays: Mapping[str, np.ndarray]) -> Segment:
+    def append(self, arrays: Mapping[str, np.ndarray], optional: bool = False) -> Segment:
         """Write arrays once; return what the state of a stateful part may hold. A segment that no kept checkpoint
-        refers to is removed."""
+        refers to is removed. A checkpoint is whole without an optional one: where it is damaged, the part that
+        kept it finds its `fault`, and does without."""
         ...
 
 

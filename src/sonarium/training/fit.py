@@ -7,7 +7,7 @@ therefore ends, on a CPU, bit for bit as an unbroken one.
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,8 @@ class LoopConfig:
     save_every: Annotated[int, Range(1)] = 250
     """Steps between two checkpoints."""
     start_from: str | None = None
-    """Run folder of the same model whose newest weights a new run begins with, as in a chain of days."""
+    """Run folder of the same model whose newest weights a new run begins with, as in a chain of days; or a file of
+    weights by another program, .pt, where the model takes such."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -172,6 +173,8 @@ class Training:
         step = 0 if saved is None else saved[0]
         for fault in self.run.passed_over:
             self.callbacks.remark(f"{self.run.folder}: {fault}; going on from step {step}")
+        for fault in self.run.left_out:
+            self.callbacks.remark(f"{self.run.folder}: {fault}: going on without what it holds")
         if saved is None:
             if self.loop.start_from is not None:
                 self.start_from(Path(self.loop.start_from))
@@ -193,14 +196,37 @@ class Training:
         return step
 
     def start_from(self, folder: Path) -> None:
-        """Begin with the newest weights of another run, its statistics among them; with new optimisers."""
-        other = RunFolder.read(folder)
-        saved = other.load()
-        if saved is None:
-            raise ValueError(f"start_from: '{folder}' has no whole checkpoint: train it first")
-        restore_weights(self.learner, saved[1], f"'{folder}/checkpoints/step-{saved[0]}'")
+        """Begin with the newest weights of another run, its statistics among them; with new optimisers. Or with
+        those of a file."""
+        if folder.is_file():
+            weights, where = self.weights_in(folder), f"'{folder}'"
+        else:
+            saved = RunFolder.read(folder).load()
+            if saved is None:
+                raise ValueError(f"start_from: '{folder}' has no whole checkpoint: train it first")
+            weights, where = saved[1], f"'{folder}/checkpoints/step-{saved[0]}'"
+        restore_weights(self.learner, weights, where)
         self.learner.restart()
         self.prepared = True
+
+    def weights_in(self, file: Path) -> dict[str, Tensor]:
+        """The weights in a file of another program."""
+        try:
+            # Tensors alone: what else a file holds is not run.
+            found = torch.load(file, map_location="cpu", weights_only=True)
+        # Whatever the file is, reading it may raise anything.
+        except Exception as error:
+            raise ValueError(
+                f"start_from: '{file}' holds no tensors of PyTorch ({type(error).__name__}): give a run folder, "
+                "or a file that torch.save wrote of a state_dict"
+            ) from None
+        known = isinstance(found, Mapping) and all(isinstance(value, Tensor) for value in found.values())
+        if not known:
+            raise ValueError(f"start_from: '{file}' holds no state_dict: give a file of named tensors")
+        try:
+            return dict(self.learner.weights_of(found))
+        except ValueError as error:
+            raise ValueError(f"start_from: '{file}': {error}") from None
 
     def own_parts(self) -> dict[str, Stateful]:
         """What a checkpoint keeps besides the learner and its parts."""

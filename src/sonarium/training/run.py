@@ -70,10 +70,10 @@ def damage(checkpoint: Path, root: Path, whole_segments: set[str]) -> str | None
         for name, expected in marks.items():
             if digest(checkpoint / name) != expected:
                 return f"{name} differs from its checksum"
-        for name, expected, size in segments_in(parsed(checkpoint / STATE)):
-            if name in whole_segments:
+        for name, expected, size, optional in segments_in(parsed(checkpoint / STATE)):
+            if name in whole_segments or optional:
                 continue
-            if (root / name).stat().st_size != size or digest(root / name) != expected:
+            if differs(root / name, expected, size):
                 return f"{name} differs from its checksum"
             whole_segments.add(name)
     except FileNotFoundError as missing:
@@ -83,6 +83,28 @@ def damage(checkpoint: Path, root: Path, whole_segments: set[str]) -> str | None
     except OSError as error:
         return f"{Path(error.filename or checkpoint).name} cannot be read: {error.strerror}"
     return None
+
+
+def differs(segment: Path, sha256: str, size: int) -> bool:
+    return segment.stat().st_size != size or digest(segment) != sha256
+
+
+def optional_faults(packed: Tree, root: Path, whole_segments: set[str]) -> dict[str, str]:
+    """What is wrong with optional segments that a packed state refers to, by their names."""
+    faults: dict[str, str] = {}
+    for name, expected, size, optional in segments_in(packed):
+        if not optional or name in whole_segments:
+            continue
+        try:
+            if differs(root / name, expected, size):
+                faults[name] = "differs from its checksum"
+            else:
+                whole_segments.add(name)
+        except FileNotFoundError:
+            faults[name] = "is missing"
+        except OSError as error:
+            faults[name] = f"cannot be read: {error.strerror}"
+    return faults
 
 
 def difference(old: Tree, new: Tree, path: str = "") -> list[str]:
@@ -109,6 +131,8 @@ class RunFolder:
         self.folder, self.config = folder, config
         self.passed_over: list[str] = []
         """Damaged checkpoints that a load went past, with their faults."""
+        self.left_out: list[str] = []
+        """Damaged optional segments of the checkpoint that was loaded, with their faults."""
         self.faults: dict[Path, str | None] = {}
         """What was found wrong with each checkpoint, so that it is read and hashed once, not at every save."""
         self.whole_segments: set[str] = set()
@@ -244,7 +268,7 @@ class RunFolder:
                 self.faults.pop(path, None)
         if not (self.folder / "segments").is_dir():
             return
-        needed = {name for path in kept for name, _, _ in segments_in(parsed(path / STATE))}
+        needed = {name for path in kept for name, *_ in segments_in(parsed(path / STATE))}
         for path in (self.folder / "segments").glob("*/*"):
             name = str(path.relative_to(self.folder))
             if name not in needed:
@@ -253,14 +277,18 @@ class RunFolder:
 
     def load(self) -> tuple[int, dict[str, Tensor], Tree] | None:
         """The newest whole checkpoint: its step, weights and state."""
-        self.passed_over = []
+        self.passed_over, self.left_out = [], []
         for path in self.checkpoints():
             if fault := self.fault(path):
                 self.passed_over.append(f"{path.name} is not whole ({fault})")
                 continue
             try:
-                state = unpack(parsed(path / STATE), read_tensors(path / TENSORS), self.folder)
-                return step_of(path), read_tensors(path / WEIGHTS), upgraded(state, step_of(path))
+                packed = parsed(path / STATE)
+                faults = optional_faults(packed, self.folder, self.whole_segments)
+                state = unpack(packed, read_tensors(path / TENSORS), self.folder, faults)
+                loaded = step_of(path), read_tensors(path / WEIGHTS), upgraded(state, step_of(path))
+                self.left_out = [f"{name} {fault}" for name, fault in faults.items()]
+                return loaded
             except ValueError as error:
                 # Its checksums fit, so that somebody else wrote it.
                 self.faults[path] = f"no training wrote it: {error}"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,10 @@ class FileSegment:
     path: Path
     sha256: str
     bytes: int
+    optional: bool = False
+    """Whether its checkpoint is whole without it."""
+    fault: str | None = None
+    """What was found wrong with an optional one as its checkpoint was read."""
 
     def load(self) -> dict[str, np.ndarray]:
         """The arrays, mapped into memory."""
@@ -72,13 +77,14 @@ class FileSegments:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def append(self, arrays: Mapping[str, np.ndarray]) -> FileSegment:
+    def append(self, arrays: Mapping[str, np.ndarray], optional: bool = False) -> FileSegment:
         content = save_arrays({name: np.asarray(array, order="C") for name, array in arrays.items()})
         sha256 = hashlib.sha256(content).hexdigest()
         path = self.folder / f"{sha256[:32]}.safetensors"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
+            # One that is there may be damaged.
+            if not path.exists() or path.read_bytes() != content:
                 aside = path.with_name(f".{path.name}.partial")
                 aside.write_bytes(content)
                 sync(aside)
@@ -88,7 +94,7 @@ class FileSegments:
             raise OSError(
                 f"cannot write '{path}' {failure(error)}, then the same command resumes from the last checkpoint"
             ) from None
-        return FileSegment(path, sha256, len(content))
+        return FileSegment(path, sha256, len(content), optional)
 
 
 def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> Tree:
@@ -104,7 +110,8 @@ def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> 
         assert tree.path.exists(), (
             f"{tree.path} of {path} was removed, for the last checkpoints did not refer to it"
         )
-        return {"$segment": [str(tree.path.relative_to(root)), tree.sha256, tree.bytes]}
+        kept = [str(tree.path.relative_to(root)), tree.sha256, tree.bytes]
+        return {"$segment": [*kept, True] if tree.optional else kept}
     if isinstance(tree, np.random.Generator):
         return {"$generator": pack(tree.bit_generator.state, tensors, root, f"{path}/generator")}
     if isinstance(tree, Mapping):
@@ -136,10 +143,13 @@ def own(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
-def unpack(packed: Tree, tensors: Mapping[str, Tensor], root: Path) -> Tree:
-    """The tree that was packed; tuples come back as lists. A ValueError says what no state that was packed has."""
+def unpack(
+    packed: Tree, tensors: Mapping[str, Tensor], root: Path, faults: Mapping[str, str] = MappingProxyType({})
+) -> Tree:
+    """The tree that was packed; tuples come back as lists. A ValueError says what no state that was packed has.
+    `faults` are those of optional segments, by their names."""
     if isinstance(packed, list):
-        return [unpack(value, tensors, root) for value in packed]
+        return [unpack(value, tensors, root, faults) for value in packed]
     if not isinstance(packed, dict):
         return packed
     if len(packed) == 1 and packed.keys() <= TAGS:
@@ -147,11 +157,11 @@ def unpack(packed: Tree, tensors: Mapping[str, Tensor], root: Path) -> Tree:
         if tag in ("tensor", "$array"):
             return tensor_of(value, tensors) if tag == "tensor" else array_of(tensor_of(value, tensors), value)
         if tag == "$segment":
-            name, sha256, size = checked_segment(value)
-            return FileSegment(root / name, sha256, size)
-        tree = unpack(value, tensors, root)
+            name, sha256, size, optional = checked_segment(value)
+            return FileSegment(root / name, sha256, size, optional, faults.get(name))
+        tree = unpack(value, tensors, root, faults)
         return pairs_of(tree) if tag == "$pairs" else generator_of(tree)
-    return {key: unpack(value, tensors, root) for key, value in packed.items()}
+    return {key: unpack(value, tensors, root, faults) for key, value in packed.items()}
 
 
 def tensor_of(name: Tree, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -195,19 +205,19 @@ SEGMENT = re.compile(r"segments/(?!\.)[^/\x00]+/[0-9a-f]{32}\.safetensors")
 """How segments are named in a run folder: never a file outside."""
 
 
-def checked_segment(value: Tree) -> tuple[str, str, int]:
-    """Name, hash and size of a segment, as they are packed."""
-    if isinstance(value, list) and len(value) == 3:
-        name, sha256, size = value
+def checked_segment(value: Tree) -> tuple[str, str, int, bool]:
+    """Name, hash and size of a segment, as they are packed, and whether it is optional."""
+    if isinstance(value, list) and (len(value) == 3 or (len(value) == 4 and value[3] is True)):
+        name, sha256, size = value[:3]
         if isinstance(name, str) and SEGMENT.fullmatch(name) and isinstance(sha256, str) and type(size) is int:
-            return name, sha256, size
+            return name, sha256, size, len(value) == 4
     raise ValueError(
         f"it refers to the segment {value!r:.60}, expected segments/NAME/HASH.safetensors, hash and size"
     )
 
 
-def segments_in(packed: Tree) -> Iterator[tuple[str, str, int]]:
-    """Name, hash and size of each segment that a packed tree refers to."""
+def segments_in(packed: Tree) -> Iterator[tuple[str, str, int, bool]]:
+    """Name, hash and size of each segment that a packed tree refers to, and whether it is optional."""
     if isinstance(packed, list):
         for value in packed:
             yield from segments_in(value)

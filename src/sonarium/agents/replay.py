@@ -1,0 +1,824 @@
+"""Replay: sequences of past steps, for agents that learn off policy.
+
+    P(i) = p(i)^α / Σ p^α,    w(i) = (N P(i))^−β / max w        (Schaul et al. 2016, arXiv 1511.05952)
+
+A sequence is the steps of one slot from a step that was drawn. It ends with its episode, or crosses into the
+next ones where asked; `first` says where those begin. Before it lie steps of burn-in, from which a recurrent agent
+finds its state anew, beginning with the state that it stored there as it acted (Kapturowski et al. 2019,
+"Recurrent experience replay in distributed reinforcement learning").
+
+Time is cut into chunks of equally many steps of all slots. A full chunk becomes a segment of the run, a file that
+never changes and is mapped into memory; a checkpoint holds its name and hash, and the chunk that is not full yet.
+What is observed after an action is the observation of the next step, and stored only where an episode or a chunk
+ends.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import Space
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from sonarium.agents.networks import flat, is_sound, nested, parts_of
+from sonarium.agents.rollout import Rollout, drawn_seed
+from sonarium.config import Range, check_ranges
+from sonarium.training.contract import Engine, Segment, Tree
+
+CHUNKS = 16
+"""Chunks that a full replay has, unless these would be larger than the following."""
+LARGEST_CHUNK = 2**24
+"""Bytes of a chunk, as much as a checkpoint may hold of the replay."""
+SMALL = 256
+"""Bytes of a step up to which an array is also kept in memory."""
+LEAST_PRIORITY = 1e-6
+"""Added to every priority, so that no step is out of reach."""
+DRAWS = ("uniform", "prioritised", "episodes")
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    replay_steps: Annotated[int, Range(1, 10**9)] = 100_000
+    """Steps that the replay keeps, over all copies; the oldest are dropped."""
+    replay_bytes: Annotated[int, Range(0, 10**15)] = 0
+    """Bytes that the replay keeps; 0 sets no limit but that of the steps."""
+    draw: Literal["uniform", "prioritised", "episodes"] = "uniform"
+    """How sequences are drawn: every step is as likely, by priority, or as many from each episode."""
+    sequence_steps: Annotated[int, Range(1, 10**5)] = 1
+    """Steps of a sequence that are learnt from."""
+    burn_in: Annotated[int, Range(0, 10**5)] = 0
+    """Steps before them from which the state of a recurrent agent is found."""
+    cross_episodes: bool = False
+    """Let sequences go on into the next episode; else they end with theirs."""
+    newest: bool = False
+    """Make the newest sequence one of every batch."""
+    priority_exponent: Annotated[float, Range(0, 10)] = 0.6
+    """Exponent α of the priorities; 0 draws evenly."""
+    importance_exponent: Annotated[float, Range(0, 10)] = 0.4
+    """Exponent β of the importance weights; 1 corrects for the priorities in full."""
+    half_sound: bool = True
+    """Keep observed sound as floating-point numbers of 16 bits."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.draw not in DRAWS:
+            raise ValueError(f"draw={self.draw!r}: give {', '.join(DRAWS)}")
+        if self.draw == "episodes" and self.cross_episodes:
+            raise ValueError("draw='episodes': sequences that cross episodes belong to none; give uniform")
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """Sequences side by side, (step, sequence, …), the steps of burn-in first. What is missing before the
+    beginning of an episode or after the end of a sequence repeats the nearest step, with weight 0."""
+
+    rows: Int[np.ndarray, " sequence"]
+    """Which sequences these are, for their priorities."""
+    observation: Any
+    first: Bool[np.ndarray, "step sequence"]
+    action: Shaped[np.ndarray, "step sequence *action"]
+    reward: Float[np.ndarray, "step sequence"]
+    terminated: Bool[np.ndarray, "step sequence"]
+    truncated: Bool[np.ndarray, "step sequence"]
+    weight: Float[np.ndarray, "step sequence"]
+    """1 of steps to learn from; 0 of burn-in, of repeated steps, and where the action was not carried out."""
+    last: Any
+    """What is observed after the last step of each sequence, (sequence, …)."""
+    extras: dict[str, np.ndarray]
+    """What the agent returned with its actions; what is needed at the start alone is (sequence, …)."""
+    importance: Float[np.ndarray, " sequence"]
+    """Importance weights, of which the largest is 1."""
+
+
+def sequence_priority(
+    errors: Float[np.ndarray, "step sequence"], weight: Float[np.ndarray, "step sequence"], largest: float = 0.9
+) -> Float[np.ndarray, " sequence"]:
+    """The priority of a sequence: between the mean of its absolute errors and the largest (Kapturowski et al.)."""
+    sizes = np.abs(errors) * weight
+    mean = sizes.sum(0) / np.maximum(weight.sum(0), 1)
+    return largest * sizes.max(0) + (1 - largest) * mean
+
+
+class SumTree:
+    """Numbers of at least 0, of which each is drawn in proportion to its size. Every sum is that of the two below
+    it, so that it follows from the leaves, in whatever order they were set."""
+
+    def __init__(self, leaves: int):
+        self.size = 1 << max(1, leaves - 1).bit_length()
+        self.sums = np.zeros(2 * self.size)
+
+    @property
+    def total(self) -> float:
+        return float(self.sums[1])
+
+    def __getitem__(self, leaves: Int[np.ndarray, " some"]) -> Float[np.ndarray, " some"]:
+        return self.sums[self.size + leaves]
+
+    def set(self, leaves: Int[np.ndarray, " some"], values: Float[np.ndarray, " some"] | float) -> None:
+        if not len(leaves):
+            return
+        at = self.size + leaves
+        self.sums[at] = values
+        while at[0] > 1:
+            at = np.unique(at >> 1)
+            self.sums[at] = self.sums[2 * at] + self.sums[2 * at + 1]
+
+    def find(self, targets: Float[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
+        """The leaves at which the running sum of all passes these targets, which lie below the total."""
+        at = np.ones(len(targets), np.int64)
+        while at[0] < self.size:
+            left, right = self.sums[2 * at], self.sums[2 * at + 1]
+            # Rounding must not lead to where nothing is.
+            go = (targets >= left) & (right > 0)
+            targets = np.where(go, targets - left, targets)
+            at = 2 * at + go
+        return at - self.size
+
+
+Arrays = dict[str, np.ndarray]
+
+
+class OpenChunk:
+    """The newest steps, (slot, step, …), before they become a segment."""
+
+    def __init__(self, slots: int, steps: int, like: Mapping[str, np.ndarray]):
+        self.arrays: Arrays = {
+            name: np.zeros((slots, steps, *rows.shape[2:]), rows.dtype) for name, rows in like.items()
+        }
+        self.steps = 0
+        """Steps that are there."""
+        self.finals: dict[int, list[np.ndarray]] = {}
+        """What is observed last in episodes, by the place of the step among those of the chunk."""
+        self.halves = {name: halves_of(rows) for name, rows in self.arrays.items() if rows.dtype == np.float16}
+        self.frontier: list[np.ndarray] = []
+        """What is observed after the last step that is there, (slot, …)."""
+
+    @property
+    def bytes(self) -> int:
+        kept = sum(array[:, : self.steps].nbytes for array in self.arrays.values())
+        return kept + sum(part.nbytes for final in self.finals.values() for part in final)
+
+    def final(self, part: int, places: Int[np.ndarray, " some"]) -> Shaped[np.ndarray, "some *observed"]:
+        return np.stack([self.finals[place][part] for place in places.tolist()])
+
+    def final_arrays(self) -> Arrays:
+        """The places of what is observed last in ascending order, and its parts."""
+        places = np.array(sorted(self.finals), np.int64)
+        found: Arrays = {"final_at": places}
+        for name in (name for name in self.arrays if name.startswith("observation.")):
+            part = int(name.removeprefix("observation."))
+            found[f"final.{part}"] = self.final(part, places) if len(places) else self.arrays[name][0, :0]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class FullChunk:
+    """A chunk in a segment."""
+
+    segment: Segment
+    arrays: Arrays
+    halves: dict[str, Tensor]
+    """Those of 16 bits as tensors, one row for each step: PyTorch converts them faster than NumPy."""
+
+    @classmethod
+    def of(cls, segment: Segment) -> "FullChunk":
+        arrays = {name: np.asarray(rows) for name, rows in segment.load().items()}
+        with warnings.catch_warnings():
+            # PyTorch warns of arrays that must not be written to; nobody does.
+            warnings.simplefilter("ignore")
+            halves = {name: halves_of(rows) for name, rows in arrays.items() if rows.dtype == np.float16}
+        return cls(segment, arrays, halves)
+
+    @property
+    def bytes(self) -> int:
+        return self.segment.bytes
+
+    def final(self, part: int, places: Int[np.ndarray, " some"]) -> Shaped[np.ndarray, "some *observed"]:
+        return self.arrays[f"final.{part}"][np.searchsorted(self.arrays["final_at"], places)]
+
+
+def halves_of(rows: Shaped[np.ndarray, "slot step *rest"]) -> Float[Tensor, "row *rest"]:
+    return torch.from_numpy(rows).flatten(0, 1)
+
+
+FLAGS = ("first", "terminated", "truncated", "acted")
+
+
+@dataclass(eq=False)
+class Ring:
+    """What is known of every step without reading it, by time modulo the length, (time, slot)."""
+
+    first: Bool[np.ndarray, "time slot"]
+    over: Bool[np.ndarray, "time slot"]
+    acted: Bool[np.ndarray, "time slot"]
+    held: Bool[np.ndarray, "time slot"]
+    begin: Int[np.ndarray, "time slot"]
+    """The time of the first step of the episode, or of what is held of it."""
+    length: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.length = len(self.first)
+
+    @classmethod
+    def empty(cls, length: int, slots: int) -> "Ring":
+        first, over, acted, held = (np.zeros((length, slots), bool) for _ in range(4))
+        return cls(first, over, acted, held, np.zeros((length, slots), np.int64))
+
+    def put(self, time: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """The flags of some steps, (slot, step)."""
+        first, terminated, truncated, acted = (arrays[name].T for name in FLAGS)
+        steps, slots = first.shape
+        times = time + np.arange(steps)
+        at, before = times % self.length, (time - 1) % self.length
+        over, goes_on = terminated | truncated, np.empty((steps, slots), bool)
+        goes_on[0] = self.held[before] & ~self.over[before] & self.acted[before]
+        goes_on[1:] = ~over[:-1] & acted[:-1]
+        begun = np.maximum.accumulate(np.where(goes_on & ~first & acted, -1, times[:, None]))
+        self.begin[at] = np.where(begun < 0, self.begin[before], begun)
+        self.first[at], self.over[at], self.acted[at], self.held[at] = first, over, acted, True
+
+
+class Replay:
+    """A part of a learner: what a checkpoint keeps of it refers to segments."""
+
+    def __init__(self, config: ReplayConfig, observed: Space, at_start: Sequence[str] = ()):
+        self.config, self.space, self.simple = config, observed, parts_of(observed)
+        self.at_start = frozenset(at_start)
+        """Extras that are needed at the start of a sequence alone, such as the state of a recurrent agent."""
+        self.clear()
+
+    def clear(self) -> None:
+        self.slots = self.chunk_steps = self.time = self.oldest = 0
+        """Time counts the steps of each slot; the oldest is the first that is kept."""
+        self.chunks: dict[int, FullChunk] = {}
+        self.open: OpenChunk | None = None
+        self.layout: dict[str, tuple[Any, tuple[int, ...]]] = {}
+        """Type and shape of a step of each array."""
+        self.episodes: dict[int, tuple[int, int]] = {}
+        """By the number of its first step, from when to when an episode can be drawn from."""
+        self.largest = 1.0
+        """The largest priority so far, which new steps take."""
+        self.random: np.random.Generator | None = None
+        self.left_out = 0
+        """Damaged segments without which a training was resumed."""
+
+    def __len__(self) -> int:
+        """Steps that are kept, over all slots."""
+        return self.slots * (self.chunk_steps * len(self.chunks) + (self.open.steps if self.open else 0))
+
+    @property
+    def bytes(self) -> int:
+        return sum(chunk.bytes for chunk in self.chunks.values()) + (self.open.bytes if self.open else 0)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a sequence to draw."""
+        return self.open is not None and self.tree.total > 0
+
+    # Adding
+
+    def add(self, data: Rollout, engine: Engine) -> None:
+        """Keep the steps of a rollout, and drop the oldest beyond the limits."""
+        if self.random is None:
+            # Seeded by the first rollout, so that it follows the seed of the training.
+            self.random = np.random.default_rng(drawn_seed(engine.generator))
+        arrays, last = self.arrays_of(data), self.stored(data.last)
+        if not self.layout:
+            self.allocate(arrays)
+        self.check_layout(arrays)
+        steps, done = len(data.reward), 0
+        while done < steps:
+            assert self.open is not None
+            end = min(steps, done + self.chunk_steps - self.open.steps)
+            self.write({n: rows[done:end] for n, rows in arrays.items()}, [part[done:end] for part in last])
+            if self.open.steps == self.chunk_steps:
+                self.seal(self.open, engine)
+            done = end
+            while self.chunks and self.beyond():
+                self.drop_oldest()
+
+    def arrays_of(self, data: Rollout) -> Arrays:
+        """The steps as they are kept, (step, slot, …), by name."""
+        acted = np.ones(data.reward.shape, bool) if data.acted is None else data.acted
+        kept = {f"observation.{part}": rows for part, rows in enumerate(self.stored(data.observation))}
+        kept |= {"action": data.action, "reward": data.reward, "acted": acted, "first": data.first}
+        kept |= {"terminated": data.terminated, "truncated": data.truncated}
+        return kept | {f"extras.{name}": rows for name, rows in data.extras.items()}
+
+    def stored(self, observation: Any) -> list[np.ndarray]:
+        found = []
+        for rows, space in zip(flat(self.space, observation), self.simple, strict=True):
+            rows = np.asarray(rows, space.dtype)
+            if self.config.half_sound and is_sound(space):
+                halves = torch.from_numpy(np.ascontiguousarray(rows)).half().numpy()
+                if not np.isfinite(halves).all():
+                    raise ValueError(
+                        f"the sound reaches {np.abs(rows).max():.3g}, more than the 65504 that 16 bits hold: give "
+                        "--no-half-sound, or wrap the environment so that its sound is softer"
+                    )
+                rows = halves
+            found.append(rows)
+        return found
+
+    def allocate(self, arrays: Arrays) -> None:
+        """The chunks for rollouts of this form."""
+        config, slots = self.config, arrays["reward"].shape[1]
+        step_bytes = sum(rows[0].nbytes for rows in arrays.values())
+        if config.replay_steps < slots:
+            raise ValueError(
+                f"--replay-steps {config.replay_steps}: one step of {slots} copies is more; give at least {slots}"
+            )
+        if 0 < config.replay_bytes < 2 * step_bytes:
+            raise ValueError(
+                f"--replay-bytes {config.replay_bytes}: one step of {slots} copies takes {step_bytes}; give at "
+                f"least {2 * step_bytes}"
+            )
+        most = [config.replay_steps // (CHUNKS * slots), LARGEST_CHUNK // step_bytes]
+        if config.replay_bytes:
+            most.append(config.replay_bytes // (CHUNKS * step_bytes))
+        layout = {name: (rows.dtype, rows.shape[2:]) for name, rows in arrays.items()}
+        self.begin(slots, max(1, min(most)), layout)
+
+    def begin(self, slots: int, chunk_steps: int, layout: dict[str, tuple[Any, tuple[int, ...]]]) -> None:
+        self.slots, self.chunk_steps, self.layout = slots, chunk_steps, layout
+        # As many as are kept, and those that are added before others are dropped.
+        length = chunk_steps * (self.config.replay_steps // (slots * chunk_steps) + 2)
+        self.ring, self.tree = Ring.empty(length, slots), SumTree(length * slots)
+        self.small: Arrays = {
+            name: np.zeros((length, slots, *shape), dtype)
+            for name, (dtype, shape) in layout.items()
+            if np.prod(shape) * dtype.itemsize <= SMALL
+        }
+        self.open = self.new_chunk()
+
+    def new_chunk(self) -> OpenChunk:
+        like = {name: np.empty((1, 1, *shape), dtype) for name, (dtype, shape) in self.layout.items()}
+        return OpenChunk(self.slots, self.chunk_steps, like)
+
+    def check_layout(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Refuse steps of another form than the first ones, (slot, step, …) or the other way round."""
+        found = {name: (rows.dtype, rows.shape[2:]) for name, rows in arrays.items()}
+        for name in self.layout | found:
+            if found.get(name) != self.layout.get(name):
+                raise ValueError(
+                    f"{name} of the steps is {said(found.get(name))}, and {said(self.layout.get(name))} before: "
+                    "the environment and the agent must give the same arrays at every step"
+                )
+
+    def write(self, arrays: Arrays, last: list[np.ndarray]) -> None:
+        """Steps that fit into the open chunk."""
+        chunk, steps = self.open, len(arrays["reward"])
+        assert chunk is not None and arrays["reward"].shape[1] == self.slots, arrays["reward"].shape
+        over = ends_of(*(arrays[name].T for name in FLAGS)).T
+        if chunk.steps:
+            for slot in np.flatnonzero(arrays["first"][0]).tolist():
+                place = slot * self.chunk_steps + chunk.steps - 1
+                chunk.finals.setdefault(place, [part[slot] for part in chunk.frontier])
+        for name, rows in arrays.items():
+            chunk.arrays[name][:, chunk.steps : chunk.steps + steps] = rows.swapaxes(0, 1)
+        over[-1] |= chunk.steps + steps == self.chunk_steps  # the next step lies in another file
+        for step, slot in np.argwhere(over).tolist():
+            place = slot * self.chunk_steps + chunk.steps + step
+            chunk.finals[place] = [part[step, slot].copy() for part in last]
+        chunk.frontier = [part[-1].copy() for part in last]
+        self.remember(self.time, {name: rows.swapaxes(0, 1) for name, rows in arrays.items()})
+        chunk.steps, self.time = chunk.steps + steps, self.time + steps
+        self.admit(self.time - steps)
+
+    def remember(self, time: int, arrays: Arrays) -> None:
+        """What is kept in memory of some steps, (slot, step, …)."""
+        self.ring.put(time, arrays)
+        at = (time + np.arange(arrays["reward"].shape[1])) % self.ring.length
+        for name, rows in self.small.items():
+            rows[at] = arrays[name].swapaxes(0, 1)
+
+    def admit(self, since: int) -> None:
+        """Let sequences be drawn that can be since some time."""
+        times = np.arange(since, self.time)
+        if self.config.cross_episodes:
+            # They begin where they have all their steps.
+            times = times[times >= self.oldest + self.config.sequence_steps - 1] - self.config.sequence_steps + 1
+        step, slot = np.nonzero(self.starts(times))
+        ids = times[step] * self.slots + slot
+        self.tree.set(self.leaves(ids), self.largest**self.config.priority_exponent if self.prioritised else 1.0)
+        if self.config.draw == "episodes":
+            starts = self.begin_of(times[step], slot) * self.slots + slot
+            for start, time in sorted(zip(starts.tolist(), times[step].tolist(), strict=True)):
+                low, _ = self.episodes.get(start, (time, time))
+                self.episodes[start] = low, time + 1
+
+    def starts(self, times: Int[np.ndarray, " time"]) -> Bool[np.ndarray, "time slot"]:
+        """Whether sequences can begin at these times, as far as what comes before them goes: their burn-in, or all
+        that there is of it since the beginning of the episode, must be held."""
+        config, ring, at = self.config, self.ring, times % self.ring.length
+        before = np.maximum(times - config.burn_in, 0)[:, None]
+        if config.cross_episodes:
+            first, last = times - config.burn_in, times + config.sequence_steps - 1
+            fits = ((first >= self.oldest) & (last < self.time))[:, None] & ring.acted[at]
+            for shift in range(-config.burn_in, config.sequence_steps):
+                fits &= ring.held[(times + shift) % ring.length]
+            return fits
+        slots = np.arange(self.slots)
+        begin = self.begin_of(times[:, None], slots)
+        known = ring.first[begin % ring.length, slots]
+        return ring.held[at] & ring.acted[at] & ((before >= begin) | known)
+
+    def begin_of(self, times: Int[np.ndarray, "..."], slot: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+        """When the episodes of these steps begin, or what is held of them."""
+        return np.maximum(self.ring.begin[times % self.ring.length, slot], self.oldest)
+
+    def leaves(self, ids: Int[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
+        return ids % (self.ring.length * self.slots)
+
+    @property
+    def prioritised(self) -> bool:
+        return self.config.draw == "prioritised"
+
+    def seal(self, chunk: OpenChunk, engine: Engine) -> None:
+        """Make a segment of the open chunk, and begin another."""
+        # What is left of a replay without a segment is still of use.
+        segment = engine.segments("replay").append(chunk.arrays | chunk.final_arrays(), optional=True)
+        self.chunks[self.time // self.chunk_steps - 1] = FullChunk.of(segment)
+        self.open = self.new_chunk()
+
+    def beyond(self) -> bool:
+        limit = self.config.replay_bytes
+        # Time goes on over what was left out.
+        span = self.slots * (self.time - self.oldest)
+        return span > self.config.replay_steps or (limit > 0 and self.bytes > limit)
+
+    def drop_oldest(self) -> None:
+        number = min(self.chunks)
+        del self.chunks[number]
+        self.forget(number)
+        self.oldest = min(self.chunks, default=self.time // self.chunk_steps) * self.chunk_steps
+        self.unreachable(self.oldest)
+        for start in [one for one in self.episodes if one < self.oldest * self.slots]:
+            self.episodes[self.oldest * self.slots + start % self.slots] = self.episodes.pop(start)
+
+    def forget(self, number: int) -> None:
+        """The steps of a chunk that is there no more."""
+        times = np.arange(number * self.chunk_steps, (number + 1) * self.chunk_steps)
+        self.ring.held[times % self.ring.length] = False
+        self.close(times, np.ones((len(times), self.slots), bool))
+
+    def unreachable(self, since: int) -> None:
+        """Close steps whose burn-in was held until some time, and is no more."""
+        times = np.arange(since, min(since + self.config.burn_in, self.time))
+        self.close(times, ~self.starts(times))
+
+    def close(self, times: Int[np.ndarray, " time"], steps: Bool[np.ndarray, "time slot"]) -> None:
+        """No sequence begins at these steps any more."""
+        step, slot = np.nonzero(steps)
+        self.tree.set(self.leaves(times[step] * self.slots + slot), 0.0)
+        if self.config.draw != "episodes" or not len(times):
+            return
+        for start, (low, high) in list(self.episodes.items()):
+            while low < high and not self.tree[self.leaves(np.array([low * self.slots + start % self.slots]))][0]:
+                low += 1
+            if low == high:
+                del self.episodes[start]
+            else:
+                self.episodes[start] = low, high
+
+    # Drawing
+
+    def sample(self, batch_size: int, importance: float | None = None) -> Replayed:
+        """Sequences; `importance` is β, where it is another than that of the configuration."""
+        if not self.ready:
+            raise ValueError("the replay holds no whole sequence yet: add more rollouts first")
+        ids = self.draw_episodes(batch_size) if self.config.draw == "episodes" else self.draw_steps(batch_size)
+        if self.config.newest:
+            ids[-1] = self.newest(int(ids[-1]))
+        weights = np.ones(batch_size)
+        if self.prioritised:
+            beta = self.config.importance_exponent if importance is None else importance
+            # The number of steps in all is the same factor of every weight.
+            weights = (self.tree[self.leaves(ids)] / self.tree.total) ** -beta
+        return self.read(ids, (weights / weights.max()).astype(np.float32))
+
+    def draw_steps(self, count: int) -> Int[np.ndarray, " sequence"]:
+        """One from each of as many equal parts of the sum of all priorities."""
+        assert self.random is not None
+        total = self.tree.total
+        targets = (np.arange(count) + self.random.random(count)) / count * total
+        return self.ids(self.tree.find(np.minimum(targets, np.nextafter(total, 0))))
+
+    def ids(self, leaves: Int[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
+        """The steps of these leaves that are held."""
+        turn = self.ring.length * self.slots
+        first = self.oldest * self.slots
+        return first + (leaves - first) % turn
+
+    def draw_episodes(self, count: int) -> Int[np.ndarray, " sequence"]:
+        """The same number from each episode, and one more from some where they do not divide."""
+        assert self.random is not None
+        known = sorted(self.episodes)
+        chosen = np.tile(np.arange(len(known)), count // len(known))
+        rest = self.random.permutation(len(known))[: count % len(known)]
+        starts = np.array(known)[np.concatenate([chosen, rest])]
+        low, high = np.array([self.episodes[start] for start in starts.tolist()]).T
+        times = low + (self.random.random(count) * (high - low)).astype(np.int64)
+        return times * self.slots + starts % self.slots
+
+    def newest(self, otherwise: int) -> int:
+        """A sequence that ends with the newest step; another where none can be drawn yet."""
+        assert self.random is not None
+        time = self.time - 1
+        start = np.full(self.slots, time - self.config.sequence_steps + 1)
+        if not self.config.cross_episodes:
+            start = np.maximum(start, self.begin_of(np.array([time]), np.arange(self.slots)))
+        ids = start * self.slots + np.arange(self.slots)
+        there = ids[(start >= self.oldest) & (self.tree[self.leaves(ids)] > 0)]
+        return int(there[self.random.integers(len(there))]) if len(there) else otherwise
+
+    def read(self, ids: Int[np.ndarray, " sequence"], importance: Float[np.ndarray, " sequence"]) -> Replayed:
+        """The sequences that begin with these steps."""
+        times, slot, valid = self.window(ids)
+        rows = {name: self.take(name, times, slot) for name in self.layout if name not in self.extras_at_start}
+        rows |= {name: self.take(name, times[:1], slot)[0] for name in self.extras_at_start}
+        rows["truncated"] |= self.left(times, slot)
+        observation = (rows[f"observation.{part}"] for part in range(len(self.simple)))
+        last = (self.after(part, times[-1], slot) for part in range(len(self.simple)))
+        extras = {
+            name.removeprefix("extras."): found for name, found in rows.items() if name.startswith("extras.")
+        }
+        weight = (valid & rows["acted"]).astype(np.float32)
+        return Replayed(
+            ids, nested(self.space, observation), rows["first"], rows["action"], rows["reward"],
+            rows["terminated"], rows["truncated"], weight, nested(self.space, last), extras, importance,
+        )  # fmt: skip
+
+    @property
+    def extras_at_start(self) -> set[str]:
+        return self.layout.keys() & {f"extras.{name}" for name in self.at_start}
+
+    def window(self, ids: Int[np.ndarray, " sequence"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Times of the steps of each sequence, (step, sequence), its slot, and which steps are learnt from."""
+        config, ring = self.config, self.ring
+        start, slot = np.divmod(ids, self.slots)
+        times = start + np.arange(-config.burn_in, config.sequence_steps)[:, None]
+        at = times % ring.length
+        there = (times < self.time) & ring.held[at, slot]
+        if not config.cross_episodes:
+            ended = ring.over[at, slot]
+            there[config.burn_in + 1 :] &= (
+                ~ring.first[at, slot][config.burn_in + 1 :] & ~ended[config.burn_in : -1]
+            )
+        there[: config.burn_in] = True
+        there = np.logical_and.accumulate(there)
+        times = np.minimum(times, times[0] + there.sum(0) - 1)
+        if not config.cross_episodes:
+            times = np.maximum(times, self.begin_of(start, slot))
+        there[: config.burn_in] = False
+        return times, slot, there
+
+    def left(self, times: Int[np.ndarray, "..."], slot: Int[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+        """Whether a new episode begins after a step in the middle of one: it is truncated there."""
+        ring, now, after = self.ring, times % self.ring.length, (times + 1) % self.ring.length
+        begins = (times + 1 < self.time) & ring.held[after, slot] & ring.first[after, slot]
+        return begins & ring.acted[now, slot] & ~ring.over[now, slot]
+
+    def by_chunk(
+        self, times: Int[np.ndarray, " row"]
+    ) -> Iterator[tuple[OpenChunk | FullChunk, Int[np.ndarray, " some"]]]:
+        """The chunks that hold these steps, each with the positions of those that it holds."""
+        numbers = times // self.chunk_steps
+        for number in np.unique(numbers).tolist():
+            chunk = self.chunks.get(number, self.open)
+            assert chunk is not None
+            yield chunk, np.flatnonzero(numbers == number)
+
+    def take(
+        self, name: str, times: Int[np.ndarray, "step sequence"], slot: Int[np.ndarray, " sequence"]
+    ) -> Shaped[np.ndarray, "step sequence *rest"]:
+        """An array at these steps; sound is of 32 bits again."""
+        found = self.taken(name, times.T.ravel(), np.repeat(slot, len(times)))
+        return found.reshape(len(slot), len(times), *found.shape[1:]).swapaxes(0, 1)
+
+    def taken(
+        self, name: str, times: Int[np.ndarray, " row"], slot: Int[np.ndarray, " row"]
+    ) -> Shaped[np.ndarray, "row *rest"]:
+        if name in self.small:
+            return self.small[name][times % self.ring.length, slot]
+        shape = self.layout[name][1]
+        found = np.empty((len(times), *shape), self.shown_as(name))
+        into = torch.from_numpy(found)
+        for chunk, some in self.by_chunk(times):
+            places = slot[some] * self.chunk_steps + times[some] % self.chunk_steps
+            if name in chunk.halves:
+                # Steps that follow one another are copied at once.
+                for begin, end in runs(places, some):
+                    rows = chunk.halves[name][places[begin] : places[begin] + end - begin]
+                    into[some[begin] : some[begin] + end - begin].copy_(rows)
+            else:
+                found[some] = np.take(chunk.arrays[name].reshape(-1, *shape), places, axis=0)
+        return found
+
+    def shown_as(self, name: str) -> Any:
+        """The type in which an array is given: that of the space, for observations."""
+        kind, _, part = name.partition(".")
+        return self.simple[int(part)].dtype if kind == "observation" else self.layout[name][0]
+
+    def after(
+        self, part: int, times: Int[np.ndarray, " sequence"], slot: Int[np.ndarray, " sequence"]
+    ) -> Shaped[np.ndarray, "sequence *observed"]:
+        """What is observed after these steps."""
+        over = self.ring.over[times % self.ring.length, slot] | self.left(times, slot)
+        ends = times % self.chunk_steps == self.chunk_steps - 1
+        following = ~over & ~ends & (times + 1 < self.time)
+        name = f"observation.{part}"
+        found = np.empty((len(times), *self.layout[name][1]), self.shown_as(name))
+        found[following] = self.taken(name, times[following] + 1, slot[following])
+        rest = np.flatnonzero(~following)
+        for chunk, some in self.by_chunk(times[rest]):
+            some = rest[some]
+            newest = ~over[some] & ~ends[some]
+            stored = some[~newest]
+            if len(stored):
+                places = slot[stored] * self.chunk_steps + times[stored] % self.chunk_steps
+                found[stored] = chunk.final(part, places)
+            if newest.any():
+                assert isinstance(chunk, OpenChunk)
+                found[some[newest]] = chunk.frontier[part][slot[some[newest]]]
+        return found
+
+    def prioritise(self, rows: Int[np.ndarray, " sequence"], priority: Float[np.ndarray, " sequence"]) -> None:
+        """The priorities of sequences that were drawn; those that are dropped by now are passed over."""
+        if not np.isfinite(priority).all() or (priority < 0).any():
+            raise ValueError(
+                f"a priority is {priority.min()}, expected numbers of at least 0: the training diverged"
+            )
+        leaves = self.leaves(rows)
+        there = (rows >= self.oldest * self.slots) & (self.tree[leaves] > 0)
+        sizes = priority[there] + LEAST_PRIORITY
+        self.largest = max(self.largest, float(sizes.max(initial=0)))
+        self.tree.set(leaves[there], sizes**self.config.priority_exponent)
+
+    # Checkpoints
+
+    def state_dict(self) -> Tree:
+        if self.open is None:
+            return {}
+        chunk, ids = self.open, np.arange(self.oldest * self.slots, self.time * self.slots)
+        kept = {name: rows[:, : chunk.steps].copy() for name, rows in chunk.arrays.items()}
+        return {
+            "slots": self.slots,
+            "chunk_steps": self.chunk_steps,
+            "time": self.time,
+            "oldest": self.oldest,
+            "segments": [[number, chunk.segment] for number, chunk in self.chunks.items()],
+            "open": kept | chunk.final_arrays(),
+            "frontier": [part.copy() for part in chunk.frontier],
+            "priorities": self.tree[self.leaves(ids)],
+            "largest": self.largest,
+            "random": copy.deepcopy(self.random),
+            "left_out": self.left_out,
+        }
+
+    def load_state_dict(self, state: Tree, /) -> None:
+        self.clear()
+        if not state:
+            return
+        slots, chunk_steps, time, oldest, left_out = (
+            whole(state, name) for name in ("slots", "chunk_steps", "time", "oldest", "left_out")
+        )
+        newest = time % chunk_steps if chunk_steps else 0
+        kept, frontier, random = state["open"], state["frontier"], state["random"]
+        final = {name: kept[name] for name in kept if name.startswith("final")}
+        arrays = {name: rows for name, rows in kept.items() if name not in final}
+        limit = self.config.replay_steps
+        possible = 0 < slots * chunk_steps <= self.config.replay_steps and oldest % chunk_steps == 0
+        if not possible or not 0 <= (time - oldest) * slots <= limit:
+            raise ValueError(f"a replay of {slots} copies from step {oldest} to {time} is none of {limit} steps")
+        if not isinstance(random, np.random.Generator):
+            raise ValueError(f"random is {random!r:.60}, expected the state of a generator")
+        self.begin(slots, chunk_steps, {name: (rows.dtype, rows.shape[2:]) for name, rows in arrays.items()})
+        self.check_form(arrays, newest)
+        self.time, self.oldest, self.left_out, self.random = time, oldest, left_out, copy.deepcopy(random)
+        self.load_chunks(state["segments"])
+        self.load_open(arrays, final, frontier, newest)
+        self.load_priorities(state["priorities"], state["largest"])
+        self.oldest = min(self.chunks, default=time // chunk_steps) * chunk_steps
+
+    def check_form(self, arrays: Arrays, steps: int) -> None:
+        """Refuse arrays of a chunk, (slot, step, …), that no training of this agent writes."""
+        self.check_layout(arrays)
+        flags: dict[str, Any] = {name: (np.dtype(bool), ()) for name in FLAGS}
+        flags["reward"] = (np.dtype(float), ())
+        for part, space in enumerate(self.simple):
+            half = self.config.half_sound and is_sound(space)
+            flags[f"observation.{part}"] = (np.dtype(np.float16 if half else space.dtype), space.shape)
+        for name, form in flags.items():
+            if self.layout.get(name) != form:
+                raise ValueError(f"{name} is {said(self.layout.get(name))}, expected {said(form)}")
+        for name, rows in arrays.items():
+            if rows.shape[:2] != (self.slots, steps):
+                raise ValueError(f"{name} has {rows.shape[:2]} rows, expected {(self.slots, steps)}")
+
+    def load_chunks(self, segments: Tree) -> None:
+        for number, segment in segments:
+            if type(number) is not int or not isinstance(segment, Segment):
+                raise ValueError(f"it holds {number!r:.40} where the number of a segment is expected")
+            if number in self.chunks or not self.oldest <= number * self.chunk_steps < self.time:
+                raise ValueError(f"the segment {number} does not lie between steps {self.oldest} and {self.time}")
+            if segment.fault is not None:
+                self.left_out += 1
+                continue
+            chunk = FullChunk.of(segment)
+            arrays = chunk.arrays
+            final = {name: arrays[name] for name in arrays if name.startswith("final")}
+            self.check_form({name: rows for name, rows in arrays.items() if name not in final}, self.chunk_steps)
+            self.check_finals(final, arrays)
+            self.chunks[number] = chunk
+            self.remember(number * self.chunk_steps, arrays)
+
+    def check_finals(self, final: Arrays, arrays: Arrays) -> None:
+        """Refuse a chunk without what is observed last where an episode or the chunk ends."""
+        places, over = final["final_at"], ends_of(*(arrays[name] for name in FLAGS))
+        if over.shape[1] == self.chunk_steps:
+            over[:, -1] = True
+        slot, step = np.nonzero(over)
+        wanted = slot * self.chunk_steps + step
+        if places.dtype != np.int64 or places.ndim != 1 or not np.isin(wanted, places).all():
+            raise ValueError("a chunk lacks the last observations of its episodes")
+        if (np.diff(places) <= 0).any() or not set(places.tolist()) <= set(range(self.slots * self.chunk_steps)):
+            raise ValueError("the last observations of a chunk are in no order")
+        for part in range(len(self.simple)):
+            dtype, shape = self.layout[f"observation.{part}"]
+            rows = final[f"final.{part}"]
+            if (rows.dtype, rows.shape) != (dtype, (len(places), *shape)):
+                raise ValueError(f"the last observations of a chunk are {said((rows.dtype, rows.shape))}")
+
+    def load_open(self, arrays: Arrays, final: Arrays, frontier: list[np.ndarray], steps: int) -> None:
+        assert self.open is not None
+        self.check_finals(final, arrays)
+        for name, rows in arrays.items():
+            self.open.arrays[name][:, :steps] = rows
+        self.open.steps, self.open.frontier = steps, [np.array(part) for part in frontier]
+        for part, shown in enumerate(frontier):
+            dtype, shape = self.layout[f"observation.{part}"]
+            if (shown.dtype, shown.shape) != (dtype, (self.slots, *shape)):
+                raise ValueError(f"the newest observation is {said((shown.dtype, shown.shape))}")
+        if steps and len(frontier) != len(self.simple):
+            raise ValueError(f"the newest observation has {len(frontier)} parts, expected {len(self.simple)}")
+        for row, place in enumerate(final["final_at"].tolist()):
+            self.open.finals[place] = [np.array(final[f"final.{part}"][row]) for part in range(len(self.simple))]
+        if steps:
+            self.remember(self.time - steps, arrays)
+
+    def load_priorities(self, priorities: Any, largest: Any) -> None:
+        """Who can be drawn: who could be, less what was left out."""
+        times = np.arange(self.oldest, self.time)
+        ids = np.arange(self.oldest * self.slots, self.time * self.slots)
+        if not isinstance(priorities, np.ndarray) or (priorities.shape, priorities.dtype) != (ids.shape, float):
+            raise ValueError(f"the priorities are none of {len(ids)} steps")
+        if not isinstance(largest, float) or not np.isfinite(largest) or largest <= 0:
+            raise ValueError(f"the largest priority is {largest!r:.40}, expected a positive number")
+        if not np.isfinite(priorities).all() or (priorities < 0).any():
+            raise ValueError("the priorities are not finite numbers of at least 0")
+        self.largest = largest
+        if len(times):
+            self.tree.set(self.leaves(ids), np.where(self.starts(times).ravel(), priorities, 0.0))
+        if self.config.draw == "episodes":
+            for number in np.flatnonzero(self.tree[self.leaves(ids)]).tolist():
+                time, slot = divmod(int(ids[number]), self.slots)
+                begin = self.begin_of(np.array([time]), np.array([slot]))
+                start = int(begin[0]) * self.slots + slot
+                low, _ = self.episodes.get(start, (time, time))
+                self.episodes[start] = low, time + 1
+
+
+def ends_of(
+    first: Bool[np.ndarray, "slot step"],
+    terminated: Bool[np.ndarray, "slot step"],
+    truncated: Bool[np.ndarray, "slot step"],
+    acted: Bool[np.ndarray, "slot step"],
+) -> Bool[np.ndarray, "slot step"]:
+    """The last steps of episodes, those among them that a new one follows in the middle."""
+    over = terminated | truncated
+    over[:, :-1] |= first[:, 1:] & acted[:, :-1]
+    return over
+
+
+def runs(*rows: Int[np.ndarray, " row"]) -> Iterator[tuple[int, int]]:
+    """From where to where all of these go up by one."""
+    breaks = np.flatnonzero(np.any([np.diff(one) != 1 for one in rows], 0)) + 1
+    return pairwise([0, *breaks.tolist(), len(rows[0])])
+
+
+def said(form: tuple[Any, tuple[int, ...]] | None) -> str:
+    return "missing" if form is None else f"{form[0]} of shape {form[1]}"
+
+
+def whole(state: Tree, name: str) -> int:
+    value = state[name]
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ValueError(f"{name} is {value!r:.60}, expected a whole number of at least 0")
+    return value

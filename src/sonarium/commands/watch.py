@@ -1,0 +1,53 @@
+"""`sonarium watch RUN`: films of an agent that was trained.
+
+Rooms are filmed with what both ears hear and with the sound, other environments by their own pictures. The films
+lie in the media folder of the run, where `sonarium report` finds them, or in `--out`. `--json` prints one object:
+`out`, and `episodes`, each with `seed`, `return`, `steps` and `film`, the name of its file.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sonarium.commands.faults import say, tell
+from sonarium.commands.flags import parse
+from sonarium.commands.progress import bars, plainly
+from sonarium.config import Range
+from sonarium.runs.build import open_run
+
+
+@dataclass(frozen=True)
+class WatchFlags:
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run folder of an agent."""
+    episodes: Annotated[int, Range(1, 1000)] = 2
+    """Number of episodes that are filmed."""
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
+    """Seed of the first episode; each further one has the next."""
+    drawn: bool = False
+    """Draw the actions from the policy; else the most probable ones are taken."""
+    plotted: Annotated[int, Range(0, 10**5)] = 64
+    """Number of episodes in rooms for the plot of initial distance against steps; 0 makes none."""
+    out: Path | None = None
+    """Output folder in place of the media folder of the run."""
+    json: bool = False
+    """Print what was filmed as JSON."""
+
+
+def main(arguments: list[str]) -> None:
+    flags = parse(WatchFlags, arguments, "watch", "Films of the episodes of an agent that was trained.")
+    opened = open_run(flags.run, remark=say)
+    # Drawing takes long to import, which a person who asks for help should not wait for.
+    from sonarium.play.watch import watch
+
+    out = flags.run / "media" if flags.out is None else flags.out
+    with bars() as progress:
+        found = watch(opened, out, flags.episodes, flags.seed, flags.drawn, flags.plotted, plainly(progress))
+    if flags.json:
+        print(json.dumps({"out": str(out), "episodes": [one.facts() for one in found]}, indent=2))
+        return
+    for one in found:
+        tell(f"{out / one.file}: seed {one.seed}, return {one.earned:.2f} in {len(one.rewards)} steps")

@@ -1,0 +1,271 @@
+"""Films of an agent that was trained: a room with what both ears hear, or the pictures of any other environment.
+
+Of rooms there is also a plot of how many steps the agent takes from how far away.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gymnasium
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sonarium.agents.contract import Agent, Stochastic
+from sonarium.agents.evaluate import side_by_side
+from sonarium.agents.rollout import check_finite, make
+from sonarium.agents.vectors import naming_faults
+from sonarium.play.evaluate import BATCH, EpisodeResult, Recorder, generator_of, play
+from sonarium.report.album import Medium, add
+from sonarium.report.style import LINES, panels, png, sheet, tidy
+from sonarium.rooms.draw import canvas
+from sonarium.rooms.draw.film import Recorded, film
+from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.env import Seek
+from sonarium.runs.build import Opened, open_run
+from sonarium.runs.plan import RolloutsPlan
+
+Progress = Callable[[str, int, int], object]
+PICTURES = "rgb_array"
+FRAMES = 30
+"""Frames per second of an environment that does not say how many."""
+CAPTION = 20
+"""Height in pixels of the line below a picture."""
+
+
+@dataclass
+class Watched:
+    """One episode as it was played."""
+
+    seed: int
+    rewards: list[float] = field(default_factory=list)
+    file: str = ""
+
+    @property
+    def earned(self) -> float:
+        return sum(self.rewards)
+
+    def facts(self) -> dict[str, Any]:
+        return {"seed": self.seed, "return": self.earned, "steps": len(self.rewards), "film": self.file}
+
+
+class Shown(gymnasium.Wrapper):
+    """Shows what is observed at each step to whoever films it."""
+
+    def __init__(self, env: gymnasium.Env, name: str):
+        super().__init__(env)
+        self.name, self.watched, self.look = name, Watched(0), ignore
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        with naming_faults(self.name):
+            observation, info = self.env.reset(seed=seed, options=options)
+        self.look(observation, self.watched)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        with naming_faults(self.name):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        check_finite(np.array([float(reward)]), self.name, "reward")
+        self.watched.rewards.append(float(reward))
+        self.look(observation, self.watched)
+        return observation, reward, terminated, truncated, info
+
+
+def ignore(observation: Any, watched: Watched) -> None:
+    """Nobody films."""
+
+
+def watch(
+    opened: Opened,
+    out: Path,
+    episodes: int,
+    seed: int,
+    drawn: bool,
+    plotted: int,
+    progress: Progress = lambda stage, done, total: None,
+) -> list[Watched]:
+    """Film the episodes with these seeds, by the most probable actions or by drawn ones, into a folder with an
+    index of media."""
+    agent, name = agent_of(opened), environment_of(opened)
+    if isinstance(agent, Stochastic):
+        agent.greedy = not drawn
+    env = Shown(with_pictures(name), name)
+    found, media, files = [], [], {}
+    for number in range(episodes):
+        progress("films", number, episodes)
+        env.watched = Watched(seed + number, file=f"episode-{seed + number}.mp4")
+        generator = generator_of(agent, seed + number)
+        content = room_film(env, agent, generator) if heard_in(env) else picture_film(env, agent, generator)
+        found.append(env.watched)
+        files[env.watched.file] = content
+        said = f"Seed {env.watched.seed}: return {env.watched.earned:.2f} in {len(env.watched.rewards)} steps."
+        media.append(Medium("film", env.watched.file, f"Episode {env.watched.seed}", said, "episodes/films"))
+    progress("films", episodes, episodes)
+    charts = [("rewards.png", "Reward within an episode", REWARDS, rewards_chart(found))]
+    if isinstance(env.unwrapped, Seek) and plotted:
+        played = many(agent, env.unwrapped, seed, plotted, progress)
+        charts.append(("distances.png", "Initial distance and steps", DISTANCES, distances_chart(played)))
+    for file, title, caption, figure in charts:
+        files[file] = png(figure)
+        media.append(Medium("picture", file, title, caption, f"episodes/{file}"))
+    env.close()
+    add(out, media, files)
+    return found
+
+
+REWARDS = "The sum of rewards so far, at each step of the episodes that are filmed."
+DISTANCES = (
+    "Each dot is an episode: the length of the shortest path at its beginning, and the steps that it took. "
+    "Crosses are episodes in which not all sources were found."
+)
+
+
+def agent_of(opened: Opened) -> Agent:
+    if not isinstance(opened.learner, Agent):
+        raise ValueError(
+            f"'{opened.run.folder}' is a run of {opened.plan.model}, which does not act: name one of an agent"
+        )
+    return opened.learner
+
+
+def environment_of(opened: Opened) -> str:
+    assert isinstance(opened.plan.source, RolloutsPlan), opened.plan.source
+    return opened.plan.source.rollouts.env
+
+
+def with_pictures(name: str) -> gymnasium.Env:
+    """A copy of an environment that draws itself, refused where it does not."""
+    # Many draw by SDL, which otherwise asks for a screen and a sound card.
+    for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
+        os.environ.setdefault(driver, "dummy")
+    bare = make(name)
+    modes = bare.metadata.get("render_modes") or []
+    bare.close()
+    if PICTURES not in modes:
+        raise ValueError(
+            f"--env {name} has no pictures: it renders {', '.join(modes) or 'nothing'}, and a film needs "
+            f"{PICTURES} among its render_modes"
+        )
+    with naming_faults(name):
+        return gymnasium.make(name, render_mode=PICTURES)
+
+
+def against(folder: Path, remark: Callable[[str], object]) -> tuple[str, Agent, SeekConfig]:
+    """A run that others play against in rooms: its name, its agent, which takes its most probable actions, and the
+    settings of its rooms."""
+    opened = open_run(folder, remark=remark)
+    agent, name = agent_of(opened), environment_of(opened)
+    env = make(name)
+    room = env.unwrapped
+    env.close()
+    if not isinstance(room, Seek):
+        raise ValueError(f"--against {folder}: its agent acts in {name}; name a run in sonarium/Seek-v0")
+    if isinstance(agent, Stochastic):
+        agent.greedy = True
+    return folder.resolve().name, agent, room.config
+
+
+def heard_in(env: Shown) -> bool:
+    """Whether this is a room whose sound is observed."""
+    return isinstance(env.unwrapped, Seek) and env.unwrapped.config.observation == "audio"
+
+
+def room_film(env: Shown, agent: Agent, generator: Any) -> bytes:
+    """The room, what both ears hear, and the sound."""
+    room, recorder = env.unwrapped, Recorder()
+    assert isinstance(room, Seek)
+
+    def look(observation: Any, watched: Watched) -> None:
+        recorder.take(room.scene(), observation["audio"] if room.config.pose else observation)
+
+    env.look = look
+    side_by_side(agent, [env], [env.watched.seed], generator)
+    recorded = Recorded(recorder.scenes, np.stack(recorder.windows), room.config.rate, recorder.fields)
+    return made(lambda path: film(recorded, path))
+
+
+def picture_film(env: Shown, agent: Agent, generator: Any) -> bytes:
+    """The pictures of an environment, written as they come."""
+
+    def write(path: Path) -> None:
+        import av
+
+        rate = Fraction(env.metadata.get("render_fps") or FRAMES).limit_denominator(1000)
+        with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as out:
+            seen = out.add_stream("libx264", rate=rate)
+            seen.pix_fmt, seen.options = "yuv420p", {"crf": "22", "preset": "veryfast"}
+
+            def look(observation: Any, watched: Watched) -> None:
+                with naming_faults(env.name):
+                    picture: Any = env.render()
+                frame = captioned(np.asarray(picture, np.uint8), watched)
+                if not watched.rewards:
+                    seen.height, seen.width = frame.shape[:2]
+                out.mux(seen.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+
+            env.look = look
+            side_by_side(agent, [env], [env.watched.seed], generator)
+            out.mux(seen.encode())
+
+    return made(write)
+
+
+def made(write: Callable[[Path], None]) -> bytes:
+    """What a function writes to a file."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        write(path)
+        return path.read_bytes()
+
+
+def captioned(picture: UInt8[np.ndarray, "row column 3"], watched: Watched) -> UInt8[np.ndarray, "higher wider 3"]:
+    """The picture with the step and the return so far below it; sides are even, as films need them."""
+    height, width = picture.shape[:2]
+    image = Image.new("RGB", (width + width % 2, height + CAPTION + height % 2), canvas.PAPER)
+    image.paste(Image.fromarray(np.ascontiguousarray(picture)))
+    said = f"step {len(watched.rewards)} · return {watched.earned:.2f}"
+    canvas.write(image, (6, image.height - CAPTION / 2), said, 12, canvas.FAINT, "lm")
+    return np.asarray(image)
+
+
+def many(agent: Agent, room: Seek, seed: int, count: int, progress: Progress) -> list[EpisodeResult]:
+    """Episodes of a room in parallel."""
+    config, played = replace(room.config, oracle_info=True), []
+    for start in range(0, count, BATCH):
+        progress("episodes", start, count)
+        some = min(BATCH, count - start)
+        played += play("run", agent, config, seed + start, some, generator_of(agent, seed + start), [])
+    progress("episodes", count, count)
+    return played
+
+
+def rewards_chart(found: list[Watched]) -> Figure:
+    figure = sheet(5.4, 3.0)
+    axes = panels(figure, 1, 1)[0][0]
+    for number, one in enumerate(found):
+        sums = np.cumsum(one.rewards)
+        style = "-" if number < len(LINES) else "--"
+        axes.plot(range(1, len(sums) + 1), sums, style, color=LINES[number % len(LINES)], linewidth=1.2)
+    tidy(axes, "", "step", "sum of rewards", grid=True)
+    return figure
+
+
+def distances_chart(played: list[EpisodeResult]) -> Figure:
+    figure = sheet(5.4, 3.4)
+    axes = panels(figure, 1, 1)[0][0]
+    for success, mark in ((True, "o"), (False, "x")):
+        own = [one for one in played if one.success is success]
+        axes.scatter(
+            [one.shortest for one in own], [one.steps for one in own], 14, LINES[not success], marker=mark
+        )
+    axes.set_yscale("log")
+    tidy(axes, "", "shortest path at the beginning (m)", "steps", grid=True)
+    return figure

@@ -1,0 +1,19 @@
+"""The bench of the replay draws from all that it says."""
+
+import pytest
+
+pytest.importorskip("stable_baselines3")
+
+
+def test_it_has_a_case_of_each_kind(monkeypatch):
+    from sonarium.bench import replay
+
+    for name, value in (("WINDOW", 256), ("STEPS", 4), ("KEPT", 320), ("FLAT_KEPT", 160), ("FLAT_BATCH", 8)):
+        monkeypatch.setattr(replay, name, value)
+    found = replay.cases(repeats=1)
+    assert [one["name"] for one in found] == [
+        "sequences of sound",
+        "single steps, uniform",
+        "single steps, prioritised",
+    ]
+    assert all(one["ratio"] > 0 for one in found)

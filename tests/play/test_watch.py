@@ -1,0 +1,110 @@
+"""Films of runs: as many frames as steps, the sound of rooms, and refusals in one line."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
+
+from sonarium.commands.faults import UsageError
+from sonarium.commands.play import main as play
+from sonarium.commands.report import run_page
+from sonarium.commands.watch import main
+from sonarium.play.evaluate import EpisodeResult, generator_of
+from sonarium.play.evaluate import play as play_rooms
+from sonarium.play.watch import against, distances_chart
+from sonarium.report.album import read_index
+from sonarium.report.page import page
+from sonarium.runs.build import build
+from sonarium.runs.plan import RolloutsPlan, default_plan
+from sonarium.training.run import RunFolder
+
+ROOM = {"threads": 1, "order": 0, "sources": 1, "max_steps": 3, "start_distance": 1.0}
+
+
+def saved(folder: Path, env: str, **learner: Any) -> Path:
+    """The run of an untrained agent."""
+    plan = default_plan("ppo")
+    assert isinstance(plan.source, RolloutsPlan)
+    rollouts = RolloutsPlan(replace(plan.source.rollouts, env=env, envs=1, vector="no"))
+    plan = replace(plan, source=rollouts, learner=replace(plan.learner, units=4, **learner))
+    run = RunFolder.create(folder, plan.recorded(), dict)
+    run.save(0, build(plan).learner.state_dict(), {"parts": {}})
+    return folder
+
+
+@pytest.fixture
+def rooms(monkeypatch, tmp_path):
+    """A run in small rooms."""
+    entry = "sonarium.rooms.seek.env:Seek"
+    spec = EnvSpec("Small-v0", entry, kwargs=ROOM, disable_env_checker=True)
+    monkeypatch.setitem(gymnasium.registry, "Small-v0", spec)
+    return saved(tmp_path / "rooms", "Small-v0", memory=4)
+
+
+def streams(path: Path) -> dict[str, int]:
+    """Kinds of stream, and how many frames of pictures."""
+    with av.open(str(path)) as film:
+        kinds = [stream.type for stream in film.streams]
+        return dict.fromkeys(kinds, 0) | {"video": sum(1 for _ in film.decode(video=0))}
+
+
+def test_pictures_of_an_environment_are_filmed_step_by_step(tmp_path, capsys):
+    run = saved(tmp_path / "run", "sonarium/Playground-v1")
+    main([str(run), "--episodes", "2", "--seed", "5", "--drawn"])
+    said = capsys.readouterr().out + capsys.readouterr().err
+    media = read_index(run / "media")
+    assert [one.kind for one in media] == ["film", "film", "picture"]
+    for medium in media[:2]:
+        steps = int(medium.caption.split(" steps")[0].split()[-1])
+        assert streams(run / "media" / medium.file) == {"video": steps + 1}
+    assert media[0].file == "episode-5.mp4" and "Seed 5: return" in media[0].caption, said
+    (run / "metrics.jsonl").write_text('{"step": 1, "episodes/return": 2.0}\n')
+    page([run_page(run)], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("<video") == 2 and "learnt from the rewards" in text and "held-out" not in text
+
+
+def test_rooms_are_filmed_with_their_sound(rooms, tmp_path):
+    main([str(rooms), "--episodes", "1", "--plotted", "3", "--out", str(tmp_path / "out")])
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"index.json", "episode-0.mp4", "rewards.png", "distances.png"}
+    assert streams(tmp_path / "out" / "episode-0.mp4").keys() == {"video", "audio"}
+    assert not (rooms / "media").exists()
+
+
+def test_a_run_stands_in_the_table_of_scripted_agents(rooms, capsys):
+    play([*"--agent oracle --episodes 2 --against".split(), str(rooms)])
+    said = capsys.readouterr().out
+    assert "oracle" in said and "rooms" in said and "success" in said
+    name, agent, config = against(rooms, print)
+    assert (name, config.max_steps) == ("rooms", 3) and agent.greedy  # pyright: ignore
+    results = play_rooms(name, agent, replace(config, oracle_info=True), 7, 2, generator_of(agent, 0), [])
+    assert [one.seed for one in results] == [7, 8] and all(one.steps <= 3 for one in results)
+
+
+def test_each_dot_of_the_plot_is_an_episode():
+    played = [EpisodeResult("a", n, n < 2, 0.5, 1, 10 * n + 1, 0.0, 4.0, 1.0 + n, 0) for n in range(5)]
+    [axes] = distances_chart(played).axes
+    found, missed = (np.asarray(dots.get_offsets()).tolist() for dots in axes.collections)
+    assert found == [[1, 1], [2, 11]] and missed == [[3, 21], [4, 31], [5, 41]] and axes.get_yscale() == "log"
+
+
+def test_what_cannot_be_filmed_is_one_line(tmp_path, rooms):
+    bare = saved(tmp_path / "bare", "sonarium_extension.environment:Beeps-v0")
+    for call, message in (
+        (lambda: main([str(bare)]), "Beeps-v0 has no pictures: it renders nothing, and a film needs rgb_array"),
+        (lambda: main([str(tmp_path / "none")]), "is no run folder"),
+        (lambda: play(["--against", str(bare)]), "acts in sonarium_extension.environment:Beeps-v0; name a run in"),
+        (
+            lambda: play([*"--agent oracle --sources 3 --against".split(), str(rooms)]),
+            "leave out the flags of rooms",
+        ),
+    ):
+        with pytest.raises((ValueError, UsageError), match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
