@@ -112,9 +112,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_a_changed_configuration_refused
         here(*words, "--run", tmp_path / folder, "--steps", 12)
         out, said = capsys.readouterr()
         assert "step 12" in out
-        assert (
-            "step-8 is not whole (weights.safetensors differs from its checksum); going on from step 4" in said
-        )
+        assert "step-8 is not whole (weights.safetensors differs from its checksum); going on from step 4" in said
     here(*words, "--run", tmp_path / "run", "--steps", 12)
     assert weights(tmp_path / "flipped", 12) == weights(tmp_path / "run", 12)
     with pytest.raises(ValueError, match="holds a run of another configuration") as refusal:
