@@ -87,12 +87,13 @@ def other_table(parts: Mapping[str, Kept]) -> str:
     lines = [(f"finch syllable, {n} label(s) a class", "finch", f"few-{n}/segment") for n in (1, 2, 5, 10)]
     lines += [("speaker a frame, mean removed: ridge", "speaker-frames", "frames/speaker"),
               ("speaker a frame, mean removed: network", "speaker-frames-mlp", "frames/speaker")]  # fmt: skip
+    ways = WAYS | {"chance": "chance"}
     rows = [
-        [label, *(cell(over_seeds(parts.get(part, {}), [""], way, key)) for way in WAYS)]
+        [label, *(cell(over_seeds(parts.get(part, {}), [""], way, key)) for way in ways)]
         for label, part, key in lines
         if part in parts
     ]
-    return table(["", *WAYS.values()], rows)
+    return table(["", *ways.values()], rows)
 
 
 def commands(words: Mapping[str, tuple[str, str, str]]) -> str:
