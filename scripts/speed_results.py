@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHES = ("tones", "features", "vae", "disentangle", "cpc", "loader", "syrinx", "hmm", "mrgan", "dreaming", "ppo")
+BENCHES = (
+    "tones", "features", "vae", "disentangle", "cpc", "loader", "syrinx", "hmm", "mrgan", "dreaming", "ppo",
+    "seek", "replay",
+)  # fmt: skip
 
 
 def results(bench: str) -> Path:
