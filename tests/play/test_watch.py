@@ -89,9 +89,12 @@ def test_a_run_stands_in_the_table_of_scripted_agents(rooms, capsys):
 
 def test_each_dot_of_the_plot_is_an_episode():
     played = [EpisodeResult("a", n, n < 2, 0.5, 1, 10 * n + 1, 0.0, 4.0, 1.0 + n, 0) for n in range(5)]
-    [axes] = distances_chart(played).axes
+    figure = distances_chart(played)
+    [axes] = figure.axes
     found, missed = (np.asarray(dots.get_offsets()).tolist() for dots in axes.collections)
     assert found == [[1, 1], [2, 11]] and missed == [[3, 21], [4, 31], [5, 41]] and axes.get_yscale() == "log"
+    figure.draw_without_rendering()
+    assert "10" in [label.get_text() for label in axes.get_yticklabels()]
 
 
 def test_what_cannot_be_filmed_is_one_line(tmp_path, rooms):

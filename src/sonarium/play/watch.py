@@ -267,5 +267,7 @@ def distances_chart(played: list[EpisodeResult]) -> Figure:
             [one.shortest for one in own], [one.steps for one in own], 14, LINES[not success], marker=mark
         )
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     tidy(axes, "", "shortest path at the beginning (m)", "steps", grid=True)
     return figure
