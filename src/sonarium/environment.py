@@ -1,9 +1,11 @@
 """Environments that a checkpoint can keep: what rooms, packages and examples extend, and what agents ask for."""
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.vector import VectorEnv
 
 Tree = Any
@@ -28,3 +30,10 @@ class StatefulVectorEnv(VectorEnv, ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Tree, /) -> None: ...
+
+
+def loaded_random(random: Any) -> np.random.Generator:
+    """A copy of a generator in a saved state; a ValueError of anything else."""
+    if not isinstance(random, np.random.Generator):
+        raise ValueError(f"random is {random!r:.60}, expected the state of a generator")
+    return copy.deepcopy(random)

@@ -92,13 +92,16 @@ def test_every_field_of_the_environment_is_a_flag_in_one_group(capsys):
 
 
 def test_the_suite_sets_the_defaults_and_its_seeds(capsys):
-    main([*"--suite named-target --agent oracle --episodes 2 --json --threads 1 --order 0".split()])
+    main([*"--suite named-target --agent oracle --episodes 2 --json --threads 1".split()])
     found = json.loads(capsys.readouterr().out)
     assert [one["seed"] for one in found["played"]] == [HELD_OUT, HELD_OUT + 1]
     assert found["agents"]["oracle"]["sna"]["mean"] == 1 and all(one["steps"] <= 100 for one in found["played"])
     assert of_suite("named-target")[0].distractors == 3
     with pytest.raises(UsageError, match="no setting of seek-suite is called 'soft'"):
         main(["--suite", "soft"])
+    for words in (["--agent", "oracle", "--sources", "1"], ["--radius", "1"]):
+        with pytest.raises(UsageError, match="--suite: a setting is the same for everybody"):
+            main(["--suite", "stops", *words])
 
 
 def test_the_keyboard_has_the_time_of_the_agents():

@@ -30,7 +30,9 @@ def test_a_run_is_scored_in_settings_by_name(tmp_path, capsys):
     score([run, "--suite", "stops", "named-target", "--episodes", "2", "--json"])
     found = json.loads(capsys.readouterr().out)["suite"][run]
     assert list(found) == ["stops", "named-target"]
-    assert all(0 <= found[name]["sna"]["mean"] <= found[name]["success"]["mean"] <= 1 for name in found)
+    for agents in found.values():
+        assert list(agents) == ["difference", "oracle", "agent"] and agents["oracle"]["sna"]["mean"] == 1
+        assert all(0 <= one["sna"]["mean"] <= one["success"]["mean"] <= 1 for one in agents.values())
     assert json.loads((tmp_path / "run" / "suite.json").read_text()) == {"step": 0, "suite": found}
     with pytest.raises(UsageError, match="no setting of seek-suite is called 'soft'"):
         score([run, "--suite", "soft"])

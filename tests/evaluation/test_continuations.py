@@ -12,6 +12,7 @@ from stub_engine import StubEngine
 from sonarium.catalogue import WORLDS
 from sonarium.evaluation import continuations as own
 from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.forecasting import pieces
 from sonarium.evaluation.splits import split_world
 from sonarium.training.clips import Clips, ClipsConfig
 
@@ -24,14 +25,21 @@ def setting(tmp_path_factory) -> Any:
     learner: Any = learner_of("dreaming", "wave", world.signal).eval()
     learner.prepare(Clips(world, split.train, ClipsConfig(batch_size=8), 0), StubEngine(0))
     with torch.no_grad():
-        return learner, world, split, own.heard(learner, world, split.train), own.heard(learner, world, split.test)
+        return (
+            learner,
+            world,
+            split,
+            own.whole_clips(learner, world, split.train),
+            own.whole_clips(learner, world, split.test),
+        )
 
 
 def test_moments_are_ends_of_segments_with_their_planted_continuations(setting):
     learner, world, _, _, test = setting
     where = own.ends(learner, world, test)
-    assert len(where.clip) > 4
-    for clip, tokens, planted, true in zip(where.clip, where.tokens, where.planted, where.true, strict=True):
+    assert len(where.true) > 4
+    clips, heard = where.where.piece.tolist(), (where.where.token + 1).tolist()
+    for clip, tokens, planted, true in zip(clips, heard, where.planted, where.true, strict=True):
         number, seconds = int(test.index[clip]), tokens / learner.code_rate
         said = world.segments(number)
         at = next(at for at, (_, offset, _) in enumerate(said) if abs(offset - seconds) <= 0.5 / learner.code_rate)
@@ -77,7 +85,8 @@ def test_every_score_stands_beside_its_baselines(setting, monkeypatch):
     learner, world, split, *_ = setting
     for name, value in (("ROUNDS", 3), ("STATES", 8), ("MOMENTS", 4), ("CLIPS", 8)):
         monkeypatch.setattr(own, name, value)
-    found = own.continuations(learner, learner, world, split, EvaluationConfig(gru_steps=2))
+    fitted = pieces(learner, world, split.train, 20)
+    found = own.continuations(learner, learner, world, split, fitted, EvaluationConfig(gru_steps=2))
     assert set(found) == {"scores", "hmm", "gru_ar", "random", "planted", "real", "copy"}
     assert found["scores"] == found["random"]
     for name in ("scores", "hmm", "gru_ar", "planted"):

@@ -89,7 +89,7 @@ def scored(tmp_path_factory):
     untrained: Any = learner_of("dreaming", "wave", world.signal, seed=9).eval()
     untrained.front.load_state_dict(learner.front.state_dict())
     config = EvaluationConfig(gru_units=8, gru_steps=3)
-    return learner, world, split, forecasting(learner, untrained, world, split, config)
+    return learner, world, split, forecasting(learner, untrained, *own.pieces_of(learner, world, split), config)
 
 
 def test_every_score_stands_beside_its_baselines(scored):
@@ -140,7 +140,7 @@ def test_the_shuffled_past_has_the_same_tokens_in_another_order(scored):
 def test_pieces_that_are_too_short_are_noted(scored, monkeypatch):
     learner, world, split, _ = scored
     monkeypatch.setattr(own, "HORIZONS", (9.0,))
-    found = forecasting(learner, None, world, split)
+    found = forecasting(learner, None, *own.pieces_of(learner, world, split))
     assert not found["scores"] and "shorter than the burn-in and 9000 ms" in found["notes"][0]
 
 

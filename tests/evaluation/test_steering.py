@@ -27,49 +27,49 @@ def setting() -> Any:
     where = Moments(torch.arange(12), torch.tensor([5, 9]).repeat(6))
     come = own.Coming(where, where.token[:, None] + 1 + torch.arange(4), torch.ones(12, 4, dtype=torch.bool))
     known = fitted.tokens.flatten(0, 1).double().numpy(), fitted.actions[..., 1].flatten().double().numpy()
-    return fitted, test, come, own.Listener(*known)
+    return fitted, test, come, own.ActionEstimator(*known)
 
 
 def test_what_is_heard_is_the_action_of_real_tokens(setting):
-    _, test, _, listener = setting
-    heard = listener.heard(test.tokens.flatten(0, 1).double().numpy())
+    _, test, _, estimator = setting
+    heard = estimator.estimate(test.tokens.flatten(0, 1).double().numpy())
     np.testing.assert_allclose(heard, test.actions[..., 1].flatten().numpy(), atol=0.06)
 
 
 def test_one_who_obeys_has_slope_and_correlation_of_1_and_one_who_does_not_has_none(setting):
-    _, test, come, listener = setting
+    _, test, come, estimator = setting
 
     def obeys(actions: Any) -> Any:
         angle = actions[come.rows][..., 1]
         return torch.stack([angle.cos(), angle.sin()], -1)
 
-    found = own.answered(obeys, test, come, 1, listener, "angle")
+    found = own.responses(obeys, test, come, 1, estimator, "angle")
     assert found["steering/correlation of angle"] == pytest.approx(1, abs=0.02)
     assert found["steering/slope of angle"] == pytest.approx(1, abs=0.05)
-    deaf = own.answered(lambda _: obeys(test.actions), test, come, 1, listener, "angle")
+    deaf = own.responses(lambda _: obeys(test.actions), test, come, 1, estimator, "angle")
     assert set(deaf.values()) == {0.0}
     contrary = own.agreement("angle", np.array([1.0, -2.0]), np.array([-0.5, 1.0]))
     assert contrary == {"steering/correlation of angle": pytest.approx(-1), "steering/slope of angle": -0.5}
 
 
 def test_baselines_that_know_the_actions_obey(setting):
-    fitted, test, come, listener = setting
+    fitted, test, come, estimator = setting
     config = EvaluationConfig(gru_units=16, gru_steps=150)
     for make in (own.of_actions(fitted, test, come), own.of_gru(fitted, test, come, config)):
-        found = own.answered(make, test, come, 1, listener, "angle")
+        found = own.responses(make, test, come, 1, estimator, "angle")
         assert found["steering/correlation of angle"] > 0.9
         assert 0.7 < found["steering/slope of angle"] < 1.3
 
 
 def test_shifts_stay_within_what_the_pieces_have_and_silence_does_not_count(setting):
-    _, test, come, listener = setting
+    _, test, come, estimator = setting
     seen = []
 
     def watch(actions: Any) -> Any:
         seen.append(actions[..., 1])
         return test.tokens[come.rows]
 
-    own.answered(watch, test, come, 1, listener, "angle")
+    own.responses(watch, test, come, 1, estimator, "angle")
     low, high = float(test.actions[..., 1].min()), float(test.actions[..., 1].max())
     assert len(seen) == 1 + len(own.SHIFTS)
     assert all(low <= float(one.min()) and float(one.max()) <= high for one in seen)

@@ -170,6 +170,12 @@ def test_a_measured_walk_keeps_how_each_episode_went():
         np.testing.assert_array_equal(mine.pose, theirs.pose)
 
 
+def test_one_who_leaves_at_once_has_failed():
+    going = Walk(ROOM, 4, measured=True)
+    going.note()
+    assert list(going.tally.played[0].measures().values()) == [0.0] * 6
+
+
 def test_a_distractor_that_ends_an_episode_is_told():
     going = Walk(replace(ROOM, distractors=2), 5, measured=True)
     going.room.episodes.source[0, 1] = going.room.episodes.place[0]

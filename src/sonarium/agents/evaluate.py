@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 
 from sonarium.agents.contract import Agent, Stochastic, stacked, stacked_info
 
+SLOTS = 16
+"""Episodes that are played side by side."""
 FORMAT = 2
 """Of scores.json, as in sonarium.evaluation."""
 
@@ -100,10 +102,10 @@ def evaluate(
 def by_mode(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int) -> dict[str, float]:
     """Scores of greedy actions, and the return of drawn ones, where the agent has both."""
     if not isinstance(agent, Stochastic):
-        return play(agent, make, episodes, seed).scores()
+        return play(agent, make, episodes, seed, SLOTS).scores()
     before, agent.greedy = agent.greedy, True
-    found = play(agent, make, episodes, seed).scores()
+    found = play(agent, make, episodes, seed, SLOTS).scores()
     agent.greedy = False
-    found["sampled_return"] = play(agent, make, episodes, seed).scores()["return"]
+    found["sampled_return"] = play(agent, make, episodes, seed, SLOTS).scores()["return"]
     agent.greedy = before
     return found

@@ -19,8 +19,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float32, Int, UInt8
 
-from sonarium.environment import StatefulEnv
-from sonarium.training.contract import Tree
+from sonarium.environment import StatefulEnv, Tree, loaded_random
 
 DIRECTIONS = np.array([[0, 1], [0, -1], [-1, 0], [1, 0]])
 """Up, down, left and right."""
@@ -92,14 +91,12 @@ class Playground(StatefulEnv):
         return {"places": self.places.copy(), "random": copy.deepcopy(self.np_random)}
 
     def load_state_dict(self, state: Tree, /) -> None:
-        places, random = state["places"], state["random"]
+        places = state["places"]
         if not isinstance(places, np.ndarray) or (places.shape, places.dtype) != ((4, 2), np.dtype(np.int64)):
             raise ValueError("places is none of a playground")
         if not self.observation_space.contains(places.astype(np.float32).ravel()):
             raise ValueError(f"places lie outside a room of {' × '.join(map(str, self.size))} cells")
-        if not isinstance(random, np.random.Generator):
-            raise ValueError(f"random is {random!r:.60}, expected the state of a generator")
-        self.places, self.np_random = places.copy(), copy.deepcopy(random)
+        self.places, self.np_random = places.copy(), loaded_random(state["random"])
 
 
 for version in (0, 1):

@@ -29,6 +29,7 @@ from torch import Tensor
 from sonarium.agents.networks import flat, is_sound, nested, parts_of
 from sonarium.agents.rollout import Rollout, drawn_seed
 from sonarium.config import Range, check_ranges
+from sonarium.environment import loaded_random
 from sonarium.training.contract import Engine, Segment, Tree
 
 CHUNKS = 16
@@ -690,18 +691,16 @@ class Replay:
             whole(state, name) for name in ("slots", "chunk_steps", "time", "oldest", "left_out")
         )
         newest = time % chunk_steps if chunk_steps else 0
-        kept, frontier, random = state["open"], state["frontier"], state["random"]
+        kept, frontier, random = state["open"], state["frontier"], loaded_random(state["random"])
         final = {name: kept[name] for name in kept if name.startswith("final")}
         arrays = {name: rows for name, rows in kept.items() if name not in final}
         limit = self.config.replay_steps
         possible = 0 < slots * chunk_steps <= self.config.replay_steps and oldest % chunk_steps == 0
         if not possible or not 0 <= (time - oldest) * slots <= limit:
             raise ValueError(f"a replay of {slots} copies from step {oldest} to {time} is none of {limit} steps")
-        if not isinstance(random, np.random.Generator):
-            raise ValueError(f"random is {random!r:.60}, expected the state of a generator")
         self.begin(slots, chunk_steps, {name: (rows.dtype, rows.shape[2:]) for name, rows in arrays.items()})
         self.check_form(arrays, newest)
-        self.time, self.oldest, self.left_out, self.random = time, oldest, left_out, copy.deepcopy(random)
+        self.time, self.oldest, self.left_out, self.random = time, oldest, left_out, random
         self.load_chunks(state["segments"])
         self.load_open(arrays, final, frontier, newest)
         self.load_priorities(state["priorities"], state["largest"])

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Shaped
 from sonarium.agents.contract import Agent, stacked, stacked_info
 from sonarium.agents.vectors import Stepped, Vector, make_vector, naming_faults
 from sonarium.config import Range, check_ranges
-from sonarium.environment import StatefulEnv
+from sonarium.environment import StatefulEnv, loaded_random
 from sonarium.training.contract import Engine, Progress, Tree
 
 
@@ -323,9 +323,7 @@ class Rollouts:
         resets, random = state["resets"], state["random"]
         if type(resets) is not int or not 0 <= resets < 2**63:
             raise ValueError(f"resets is {resets!r:.60}, expected a whole number of at least 0")
-        if not isinstance(random, np.random.Generator | None):
-            raise ValueError(f"random is {random!r:.60}, expected the state of a generator")
-        self.resets, self.random = resets, copy.deepcopy(random)
+        self.resets, self.random = resets, None if random is None else loaded_random(random)
         if not state.keys() & {"envs", "episodes", "vector"}:
             return
         like = self.slots.load_state_dict(state)

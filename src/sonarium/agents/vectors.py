@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Int
 
-from sonarium.environment import StatefulVectorEnv
+from sonarium.environment import StatefulVectorEnv, loaded_random
 from sonarium.training.contract import Tree
 
 
@@ -87,12 +87,11 @@ class Classic(StatefulVectorEnv):
             saved = state[name]
             if not isinstance(saved, np.ndarray) or (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"{name} is none of {self.num_envs} slots of {self.id}")
-        if not isinstance(state["random"], np.random.Generator):
-            raise ValueError(f"random is {state['random']!r:.60}, expected the state of a generator")
+        random = loaded_random(state["random"])
         if not np.isfinite(state["state"]).all() or (state["steps"] < 0).any():
             raise ValueError(f"the state is none of {self.id}")
         self.state, self.steps = state["state"].copy(), state["steps"].copy()
-        self.np_random = copy.deepcopy(state["random"])
+        self.np_random = random
 
 
 class CartPole(Classic):

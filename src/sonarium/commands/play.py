@@ -101,7 +101,8 @@ def main(arguments: list[str]) -> None:
             raise UsageError("--against: the run plays in the rooms that it learnt in; leave out --suite")
         run = against(Path(folder), say)
         start = run[2]
-    flags = parse(schema(start if by_agent else by_hand(start)), arguments, "play", about)
+    start = start if by_agent else by_hand(start)
+    flags = parse(schema(start), arguments, "play", about)
     if flags.seed is None:
         flags = replace(flags, seed=first)
     try:
@@ -110,6 +111,9 @@ def main(arguments: list[str]) -> None:
         )
     except ValueError as refused:
         raise UsageError(f"{refused}; see `sonarium play --help`") from None
+    if (run or suite) and replace(config, threads=start.threads, device=start.device) != start:
+        what = "the run plays in the rooms that it learnt in" if run else "a setting is the same for everybody"
+        raise UsageError(f"--{'against' if run else 'suite'}: {what}; leave out the flags of rooms")
     if flags.agent:
         by_agents(flags, config, run)
     else:
@@ -220,8 +224,6 @@ def by_agents(flags: Any, config: SeekConfig, run: Run | None) -> None:
         raise UsageError("scripted agents observe audio alone: leave out --observation features and --pose")
     if len(set(flags.agent)) < len(flags.agent):
         raise UsageError(f"--agent {' '.join(flags.agent)}: name each agent once")
-    if run is not None and replace(config, threads=run[2].threads) != run[2]:
-        raise UsageError("--against: the run plays in the rooms that it learnt in; leave out the flags of rooms")
     trained = {} if run is None else {run[0]: run[1]}
     with bars() as progress:
         found = evaluate(

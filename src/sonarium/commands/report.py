@@ -79,8 +79,8 @@ def run_page(folder: Path) -> RunPage:
         scores=scores,
         media=folder / "media",
         warnings=warnings,
-        # Of a run that was not scored: what was set aside is kept of recordings alone.
         acts="rollouts" in mapping(run.config.get("source")),
+        # Of a run that was not scored: what was set aside is kept of recordings alone.
         planted=bool((scores or {}).get("planted", not (folder / "quarantine.json").exists())),
     )
 

@@ -5,7 +5,8 @@ on a world: `--encoder FILE --world recordings --path FOLDER`. Each run's folder
 encoder gets a run folder with `--out`. Codes of clips whose factors were planted are scored by measures of
 disentanglement; codes that are frames at a rate, and those of recordings, by probes and comparisons.
 `--suite NAME…` plays an agent of sonarium/Seek-v0 in settings of seek-suite, by its most probable actions, and
-writes suite.json; with `--json` it prints `suite`: by run and setting the measures of `sonarium play --json`.
+writes suite.json, beside the scripted agents difference and oracle; with `--json` it prints `suite`: by run and
+setting the `agents` of `sonarium play --json`.
 `--json` prints one object otherwise:
 
     protocol  standard or syntone
@@ -144,6 +145,7 @@ def main(arguments: list[str]) -> None:
 
 def by_suite(asked: Asked) -> None:
     """Agents in settings of seek-suite: a table of each run, kept in its folder."""
+    from sonarium.play.evaluate import MEASURES
     from sonarium.play.suite import agent_in_suite
 
     names = list(SUITE) if "all" in asked.flags.suite else list(dict.fromkeys(asked.flags.suite))
@@ -155,15 +157,15 @@ def by_suite(asked: Asked) -> None:
         with bars() as progress:
             opened = open_run(folder, plainly(progress), say)
             rows = agent_in_suite(opened, names, asked.evaluation.episodes, plainly(progress))
-        found[str(folder)] = {name: one.as_json()["agents"]["agent"] for name, one in rows.items()}
+        found[str(folder)] = {name: one.as_json()["agents"] for name, one in rows.items()}
         write_whole(folder / "suite.json", json.dumps({"step": opened.step, "suite": found[str(folder)]}) + "\n")
         if asked.flags.json:
             continue
-        measures = list(next(iter(found[str(folder)].values())))
         title = f"{printable(str(folder))}, step {opened.step}"
-        table = Table(Column(no_wrap=True), *measures, title=title, box=None)
+        table = Table(Column(no_wrap=True), "", *MEASURES, title=title, box=None)
         for name, one in rows.items():
-            table.add_row(name, *one.rows()[0][1])
+            for number, (who, cells) in enumerate(one.rows()):
+                table.add_row("" if number else name, who, *cells)
         console.print(table)
     if asked.flags.json:
         print(json.dumps({"suite": found}, indent=2))

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.forecasting import TRAIN, TokenGRU, decoder_of, pieces, trained_gru
+from sonarium.evaluation.forecasting import Moments, Pieces, TokenGRU, decoder_of, trained_gru
 from sonarium.evaluation.labelling import LabellingConfig, SyllableProbe
 from sonarium.evaluation.realtokens import counts_of, front_of
 from sonarium.features.tokens import Tokens
@@ -45,9 +45,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Whole clips."""
-
+class WholeClips:
     index: Int[Tensor, " clip"]
     signal: Float[Tensor, "clip time"]
     tokens: Float[Tensor, "clip token number"]
@@ -59,9 +57,7 @@ class Heard:
 class Ends:
     """Moments at the ends of segments."""
 
-    clip: Int[np.ndarray, " moment"]
-    tokens: Int[np.ndarray, " moment"]
-    """Tokens heard before each."""
+    where: Moments
     planted: Float[np.ndarray, "moment label"]
     true: Int[np.ndarray, " moment"]
     """Number of the label that really came."""
@@ -77,20 +73,21 @@ def continuations(
     untrained: Forecaster | None,
     world: Sequences,
     split: Split[Tensor],
+    fitted: Pieces,
     config: EvaluationConfig = EvaluationConfig(),
     progress: Progress = lambda *_: None,
 ) -> dict[str, dict[str, float]]:
     """`scores` of the learner, and those of each control; empty where no held-out segment follows another."""
-    train, test = (heard(learner, world, index) for index in (split.train, split.test))
+    train, test = (whole_clips(learner, world, index) for index in (split.train, split.test))
     labels = world.label_names
-    where = ends(learner, world, test)
-    if not len(where.clip):
+    moments = ends(learner, world, test)
+    if not len(moments.true):
         return {}
     probe = probe_of(learner, train)
     steps = longest(train.marks, learner.code_rate)
-    fitted = pieces(learner, world, split.train, TRAIN)
+    decoder = decoder_of(learner, fitted)
     every: dict[str, Callable[[], Draw]] = {
-        "scores": lambda: of_states(learner, test, decoder_of(learner, fitted)),
+        "scores": lambda: of_states(learner, test, decoder),
         "hmm": lambda: of_chain(fitted.tokens, fitted.counts, test),
         "gru_ar": lambda: of_gru(trained_gru(fitted, config), test),
     }
@@ -99,14 +96,13 @@ def continuations(
     made: dict[str, dict[str, float]] = {}
     for done, (name, make) in enumerate(every.items()):
         progress("drawing continuations", done, len(every))
-        counts, certainty = drawn_labels(make(), where, steps, front_of(learner), probe, labels)
-        made[name] = named(next_label(counts, SAMPLES, where.planted, where.true) | {"certainty": certainty})
+        counts, certainty = drawn_labels(make(), moments, steps, front_of(learner), probe, labels)
+        made[name] = named(next_label(counts, SAMPLES, moments.planted, moments.true) | {"certainty": certainty})
     progress("drawing continuations", len(every), len(every))
-    made["planted"] = named(as_planted(where.planted, SAMPLES))
-    weights, offset = decoder_of(learner, fitted)
-    decoded = learner.states(test.signal) @ weights + offset
+    made["planted"] = named(as_planted(moments.planted, SAMPLES))
+    decoded = learner.states(test.signal) @ decoder[0] + decoder[1]
     for name, tokens in (("real", test.tokens), ("copy", decoded)):
-        made[name] = named(recognised(tokens, test.counts, where, steps, front_of(learner), probe, labels))
+        made[name] = named(recognised(tokens, test.counts, moments, steps, front_of(learner), probe, labels))
     return made
 
 
@@ -114,16 +110,16 @@ def named(scores: dict[str, float]) -> dict[str, float]:
     return {f"next/{name}": value for name, value in scores.items()}
 
 
-def heard(learner: Forecaster, world: Sequences, index: Int[Tensor, " clip"]) -> Heard:
+def whole_clips(learner: Forecaster, world: Sequences, index: Int[Tensor, " clip"]) -> WholeClips:
     """Random clips, whole."""
     assert isinstance(learner, FeatureLearner), type(learner)
     chosen = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(SEED))][:CLIPS]
     batch = world.whole(chosen)
     tokens = front_of(learner).tokens(learner.features(batch))
-    return Heard(chosen, batch.signal, tokens, counts_of(learner, batch), world.marks(chosen))
+    return WholeClips(chosen, batch.signal, tokens, counts_of(learner, batch), world.marks(chosen))
 
 
-def ends(learner: Forecaster, world: Sequences, test: Heard) -> Ends:
+def ends(learner: Forecaster, world: Sequences, test: WholeClips) -> Ends:
     """Evenly chosen ends of segments that another one follows after them."""
     found, half = [], 0.5 / learner.code_rate
     clips = zip(test.index.tolist(), test.marks, test.counts.tolist(), strict=True)
@@ -139,7 +135,8 @@ def ends(learner: Forecaster, world: Sequences, test: Heard) -> Ends:
     chosen = np.unique(np.linspace(0, len(found) - 1, MOMENTS).round().astype(int)) if found else []
     rows = [found[at] for at in chosen]
     clip, tokens, true = (np.array([row[at] for row in rows], np.int64) for at in (0, 1, 3))
-    return Ends(clip, tokens, np.array([row[2] for row in rows]).reshape(len(rows), -1), true)
+    where = Moments(torch.from_numpy(clip), torch.from_numpy(tokens) - 1)
+    return Ends(where, np.array([row[2] for row in rows]).reshape(len(rows), -1), true)
 
 
 def longest(marks: Sequence[Sequence[Mark]], rate: float) -> int:
@@ -157,7 +154,7 @@ def frames_of(front: Tokens, tokens: Float[Tensor, "clip token number"]) -> Floa
     return rows.double().numpy()
 
 
-def probe_of(learner: Forecaster, train: Heard) -> SyllableProbe:
+def probe_of(learner: Forecaster, train: WholeClips) -> SyllableProbe:
     """A probe of frames of real sound; shorter segments than a third of the usual ones do not count."""
     front = front_of(learner)
     each = frames_of(front, train.tokens[:1, :1]).shape[1]
@@ -173,16 +170,15 @@ def probe_of(learner: Forecaster, train: Heard) -> SyllableProbe:
 
 
 def drawn_labels(
-    draw: Draw, where: Ends, steps: int, front: Tokens, probe: SyllableProbe, labels: tuple[str, ...]
+    draw: Draw, moments: Ends, steps: int, front: Tokens, probe: SyllableProbe, labels: tuple[str, ...]
 ) -> tuple[Int[np.ndarray, "moment label"], float]:
     """How often each label comes first, and the mean certainty of the probe; 0 where there is none."""
     generator = torch.Generator().manual_seed(SEED)
-    counts, certain = np.zeros(where.planted.shape, np.int64), []
-    for tokens in np.unique(where.tokens).tolist():
-        at = np.flatnonzero(where.tokens == tokens)
-        made = draw(torch.from_numpy(where.clip[at]), tokens, steps, generator)
+    counts, certain = np.zeros(moments.planted.shape, np.int64), []
+    for heard, at in moments.where.together():
+        made = draw(moments.where.piece[at], heard, steps, generator)
         first = first_labels(probe, list(frames_of(front, made.flatten(0, 1))))
-        for moment, (label, certainty) in zip(np.tile(at, SAMPLES), first, strict=True):
+        for moment, (label, certainty) in zip(at.repeat(SAMPLES).tolist(), first, strict=True):
             certain.append(certainty)
             if label is not None:
                 counts[moment, labels.index(label)] += 1
@@ -202,7 +198,7 @@ def first_labels(
 # What draws continuations.
 
 
-def of_states(learner: Forecaster, test: Heard, decoder: tuple[Tensor, Tensor]) -> Draw:
+def of_states(learner: Forecaster, test: WholeClips, decoder: tuple[Tensor, Tensor]) -> Draw:
     states = learner.states(test.signal)
 
     def draw(clip: Tensor, tokens: int, steps: int, generator: torch.Generator) -> Tensor:
@@ -212,14 +208,14 @@ def of_states(learner: Forecaster, test: Heard, decoder: tuple[Tensor, Tensor]) 
     return draw
 
 
-def of_gru(network: TokenGRU, test: Heard) -> Draw:
+def of_gru(network: TokenGRU, test: WholeClips) -> Draw:
     def draw(clip: Tensor, tokens: int, steps: int, generator: torch.Generator) -> Tensor:
         return network.drawn(test.tokens[clip, :tokens], steps, SAMPLES, generator)[1]
 
     return draw
 
 
-def of_chain(tokens: Float[Tensor, "piece token number"], counts: Int[Tensor, " piece"], test: Heard) -> Draw:
+def of_chain(tokens: Float[Tensor, "piece token number"], counts: Int[Tensor, " piece"], test: WholeClips) -> Draw:
     """A hidden Markov model of principal components of the tokens, with a covariance of each state."""
     inside = torch.arange(tokens.shape[1]) < counts[:, None]
     rows = tokens[inside].double().numpy()
@@ -249,7 +245,7 @@ def of_chain(tokens: Float[Tensor, "piece token number"], counts: Int[Tensor, " 
 def recognised(
     made: Float[Tensor, "clip token number"],
     counts: Int[Tensor, " clip"],
-    where: Ends,
+    moments: Ends,
     steps: int,
     front: Tokens,
     probe: SyllableProbe,
@@ -257,10 +253,10 @@ def recognised(
 ) -> dict[str, float]:
     """Of the true continuations in these tokens: how often the probe is right, and how certain it is."""
     songs = []
-    for clip, tokens in zip(where.clip.tolist(), where.tokens.tolist(), strict=True):
-        last = min(tokens + steps, int(counts[clip]))
-        songs.append(frames_of(front, made[clip : clip + 1, tokens:last])[0])
+    for clip, token in zip(moments.where.piece.tolist(), moments.where.token.tolist(), strict=True):
+        last = min(token + 1 + steps, int(counts[clip]))
+        songs.append(frames_of(front, made[clip : clip + 1, token + 1 : last])[0])
     first = first_labels(probe, songs)
-    right = [label == labels[true] for (label, _), true in zip(first, where.true, strict=True)]
+    right = [label == labels[true] for (label, _), true in zip(first, moments.true, strict=True)]
     certainty = float(np.mean([certainty for _, certainty in first]))
     return {"certainty": certainty, "share recognised": float(np.mean(right))}

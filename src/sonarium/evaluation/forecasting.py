@@ -12,7 +12,7 @@ Baselines: the last token again (persistence); ridge regression on the last toke
 the same tokens; the same learner with the order of the past shuffled, and before training.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Any, TypeVar
@@ -79,6 +79,11 @@ class Moments:
     piece: Int[Tensor, " query"]
     token: Int[Tensor, " query"]
 
+    def together(self) -> Iterator[tuple[int, Int[Tensor, " some"]]]:
+        """The moments that have heard as many tokens, which can be forecast at once: how many, and which."""
+        for token in self.token.unique().tolist():
+            yield token + 1, (self.token == token).nonzero()[:, 0]
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -100,15 +105,12 @@ Predict = Callable[[Pieces, Moments, tuple[int, ...]], Predicted]
 def forecasting(
     learner: Forecaster,
     untrained: Forecaster | None,
-    world: World,
-    split: Split[Tensor],
+    train: Pieces,
+    test: Pieces,
     config: EvaluationConfig = EvaluationConfig(),
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """`scores` of the learner, those of each control, `chance`, `curves` by horizon, and `notes`."""
-    train, test = (
-        pieces(learner, world, index, most) for index, most in ((split.train, TRAIN), (split.test, TEST))
-    )
     ahead = horizons(learner, train, test)
     if not ahead:
         shortest = 1000 * HORIZONS[0]
@@ -147,6 +149,11 @@ def forecasting(
         scores |= shuffle_ratio(learner, fitted, test, where, ahead)
         chance |= {key: 1.0 for key in scores if key.startswith("action-shuffle/")}
     return {**made, "chance": chance, "curves": curves(made, chance, learner, ahead), "notes": []}
+
+
+def pieces_of(learner: Forecaster, world: World, split: Split[Tensor]) -> tuple[Pieces, Pieces]:
+    """Training pieces, that baselines and decoders are fitted on, and test pieces."""
+    return pieces(learner, world, split.train, TRAIN), pieces(learner, world, split.test, TEST)
 
 
 def pieces(learner: Forecaster, world: World, index: Int[Tensor, " clip"], most: int) -> Pieces:
@@ -208,13 +215,12 @@ def of_states(learner: Forecaster, fitted: Pieces, shuffled: bool = False, acted
         own = some.actions if acted else None
         made = some.tokens.new_zeros(SAMPLES, len(where.token), len(ahead), some.tokens.shape[2])
         states = None if shuffled else learner.states(some.signal, actions=own)
-        for token in where.token.unique().tolist():
-            at = (where.token == token).nonzero()[:, 0]
+        for heard, at in where.together():
             if states is None:
-                past = learner.states(out_of_order(some, where.piece[at], token + 1, size, generator))
+                past = learner.states(out_of_order(some, where.piece[at], heard, size, generator))
             else:
-                past = states[where.piece[at], : token + 1]
-            come = None if own is None else own[where.piece[at], : token + 1 + ahead[-1]]
+                past = states[where.piece[at], :heard]
+            come = None if own is None else own[where.piece[at], : heard + ahead[-1]]
             drawn = learner.go_on(past, ahead[-1], SAMPLES, generator, actions=come).codes
             made[:, at] = (drawn[:, :, torch.tensor(ahead) - 1] @ weights + offset).to(made)
         return Predicted(made.mean(0), made)
@@ -362,9 +368,8 @@ def recurrent(fitted: Pieces, config: EvaluationConfig) -> Predict:
         generator, steps = torch.Generator().manual_seed(SEED), torch.tensor(ahead) - 1
         mean = some.tokens.new_zeros(len(where.token), len(ahead), some.tokens.shape[2])
         samples = mean.new_zeros(SAMPLES, *mean.shape)
-        for token in where.token.unique().tolist():
-            at = (where.token == token).nonzero()[:, 0]
-            means, drawn = network.drawn(some.tokens[where.piece[at], : token + 1], ahead[-1], SAMPLES, generator)
+        for heard, at in where.together():
+            means, drawn = network.drawn(some.tokens[where.piece[at], :heard], ahead[-1], SAMPLES, generator)
             # The mean of means varies less from draw to draw.
             mean[at], samples[:, at] = means.mean(0)[:, steps], drawn[:, :, steps]
         return Predicted(mean, samples)

@@ -18,21 +18,16 @@ from torch import Tensor
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.forecasting import (
     SEED,
-    TEST,
-    TRAIN,
     Moments,
     Pieces,
     decoder_of,
     everywhere,
     horizons,
     moments,
-    pieces,
     trained_gru,
 )
 from sonarium.evaluation.realtokens import front_of, ridge
-from sonarium.measures.splits import Split
 from sonarium.models.contract import Forecaster
-from sonarium.worlds.contract import World
 
 SHIFTS = (-1.0, -0.5, 0.5, 1.0)
 """In standard deviations over the training split."""
@@ -61,13 +56,13 @@ class Coming:
 
 
 @dataclass(frozen=True)
-class Listener:
-    """What is heard of an action."""
+class ActionEstimator:
+    """The value of an action by the nearest tokens of real training sound."""
 
     tokens: Float[np.ndarray, "token number"]
     values: Float[np.ndarray, " token"]
 
-    def heard(self, tokens: Float[np.ndarray, "some number"]) -> Float[np.ndarray, " some"]:
+    def estimate(self, tokens: Float[np.ndarray, "some number"]) -> Float[np.ndarray, " some"]:
         apart = (
             np.square(tokens).sum(1)[:, None] - 2 * tokens @ self.tokens.T + np.square(self.tokens).sum(1)[None]
         )
@@ -77,15 +72,12 @@ class Listener:
 
 @torch.no_grad()
 def steering(
-    learner: Forecaster, world: World, split: Split[Tensor], config: EvaluationConfig = EvaluationConfig()
+    learner: Forecaster, fitted: Pieces, test: Pieces, config: EvaluationConfig = EvaluationConfig()
 ) -> dict[str, dict[str, float]]:
     """`scores` of the learner, and those of each control; empty where no action is a number that a track gives."""
     numbers = [at for at, one in enumerate(learner.actions.actions) if one.size == 1 and one.source == "track"]
     if not numbers:
         return {}
-    fitted, test = (
-        pieces(learner, world, index, most) for index, most in ((split.train, TRAIN), (split.test, TEST))
-    )
     ahead = horizons(learner, fitted, test)
     if not ahead:
         return {}
@@ -102,13 +94,13 @@ def steering(
     for at in numbers:
         name, column = learner.actions.actions[at].name, learner.actions.places()[at].start
         known = inside(fitted)
-        listener = Listener(
+        estimator = ActionEstimator(
             fitted.tokens[known].double().numpy(), fitted.actions[known][:, column].double().numpy()
         )
         for who, make in makers.items():
-            found[who] |= answered(make, test, come, column, listener, name)
+            found[who] |= responses(make, test, come, column, estimator, name)
         true = test.actions[come.rows][..., column][come.sounds].double().numpy()
-        heard = listener.heard(test.tokens[come.rows][come.sounds].double().numpy())
+        heard = estimator.estimate(test.tokens[come.rows][come.sounds].double().numpy())
         found["real"] |= agreement(name, true - true.mean(), heard - heard.mean())
     return found
 
@@ -118,23 +110,25 @@ def inside(some: Pieces) -> Bool[Tensor, "piece token"]:
 
 
 @torch.no_grad()
-def answered(
-    make: Make, test: Pieces, come: Coming, column: int, listener: Listener, name: str
+def responses(
+    make: Make, test: Pieces, come: Coming, column: int, estimator: ActionEstimator, name: str
 ) -> dict[str, float]:
     """Shifts that are asked, kept within what the pieces have, and heard, each a mean over a continuation."""
     own = test.actions[..., column]
-    plain, asked, heard = listened(make(test.actions), listener), [], []
+    plain, asked, heard = estimates(make(test.actions), estimator), [], []
     for shift in SHIFTS:
         actions = test.actions.clone()
         actions[(*come.rows, column)] = (own[come.rows] + shift).clamp(own.min(), own.max())
         moved = actions[come.rows][..., column] - own[come.rows]
         asked.append(over(moved.double(), come.sounds))
-        heard.append(over(listened(make(actions), listener) - plain, come.sounds))
+        heard.append(over(estimates(make(actions), estimator) - plain, come.sounds))
     return agreement(name, np.concatenate(asked), np.concatenate(heard))
 
 
-def listened(tokens: Float[Tensor, "moment step number"], listener: Listener) -> Float[Tensor, "moment step"]:
-    rows = listener.heard(tokens.double().flatten(0, 1).numpy())
+def estimates(
+    tokens: Float[Tensor, "moment step number"], estimator: ActionEstimator
+) -> Float[Tensor, "moment step"]:
+    rows = estimator.estimate(tokens.double().flatten(0, 1).numpy())
     return torch.from_numpy(rows).unflatten(0, tokens.shape[:2])
 
 
@@ -187,8 +181,7 @@ def by_moment(draw: Callable[[Tensor, int, int, Tensor], Tensor], test: Pieces, 
 
     def make(actions: Tensor) -> Tensor:
         made = test.tokens.new_zeros(*come.token.shape, test.tokens.shape[2])
-        for token in where.token.unique().tolist():
-            at, past = (where.token == token).nonzero()[:, 0], token + 1
+        for past, at in where.together():
             piece = where.piece[at]
             given = torch.cat([test.actions[piece, :past], actions[piece, past : past + steps]], 1)
             made[at] = draw(piece, past, steps, given).to(made)

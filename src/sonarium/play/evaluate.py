@@ -71,7 +71,7 @@ class EpisodeResult:
 
     @property
     def sna(self) -> float:
-        return self.success * self.oracle_steps / max(self.oracle_steps, self.steps)
+        return self.success * self.oracle_steps / max(self.oracle_steps, self.steps, 1)
 
     def measures(self) -> dict[str, float]:
         values = (float(self.success), self.spl, self.sna, float(self.found), float(self.steps), self.earned)

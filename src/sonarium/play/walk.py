@@ -110,7 +110,8 @@ def walk(config: SeekConfig, seed: int, screen: Screen, measured: bool = False) 
             stroll(going, screen, output)
     finally:
         output.close()
-    going.note()
+    if going.steps:
+        going.note()
     return going.tally
 
 

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 from jaxtyping import UInt8
 
-from sonarium.environment import StatefulEnv, Tree
+from sonarium.environment import StatefulEnv, Tree, loaded_random
 from sonarium.features.ears import Ears
 from sonarium.rooms.seek import state
 from sonarium.rooms.seek.config import SeekConfig, configured
@@ -81,7 +81,7 @@ class Seek(StatefulEnv):
         return {"episode": state.saved(self.episodes), "random": deepcopy(self.np_random)}
 
     def load_state_dict(self, saved: Tree, /) -> None:
-        self.np_random = state.loaded_random(saved["random"])
+        self.np_random = loaded_random(saved["random"])
         state.load(self.episodes, saved["episode"])
 
     def __getstate__(self) -> dict[str, Any]:

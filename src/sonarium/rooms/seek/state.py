@@ -5,7 +5,6 @@ number and where an excerpt begins. What is loaded may come from anyone, and is 
 range.
 """
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -175,9 +174,3 @@ def array(state: Tree, name: str, own: np.ndarray, rows: bool = False) -> np.nda
 def check_between(name: str, numbers: np.ndarray, low: int, high: int) -> None:
     if numbers.size and not (low <= numbers.min() and numbers.max() <= high):
         raise ValueError(f"{name} reaches from {numbers.min()} to {numbers.max()}, expected {low} to {high}")
-
-
-def loaded_random(random: Any) -> np.random.Generator:
-    if not isinstance(random, np.random.Generator):
-        raise ValueError(f"random is {random!r:.60}, expected the state of a generator")
-    return copy.deepcopy(random)

@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Int
 
-from sonarium.environment import StatefulVectorEnv, Tree
+from sonarium.environment import StatefulVectorEnv, Tree, loaded_random
 from sonarium.rooms.seek import state
 from sonarium.rooms.seek.config import SeekConfig, configured
 from sonarium.rooms.seek.env import (
@@ -201,7 +201,7 @@ class SeekVector(StatefulVectorEnv):
         state.load(self.episodes, saved["episodes"])
         if saved["begun"] and None in self.episodes.layouts:
             raise ValueError("slots lacks a room")
-        self.randoms = [None if random is None else state.loaded_random(random) for random in randoms]
+        self.randoms = [None if random is None else loaded_random(random) for random in randoms]
         self.over, self.begun, self.last = over, saved["begun"], deepcopy(last)
 
     def __getstate__(self) -> dict[str, Any]:
