@@ -1,8 +1,6 @@
 """Walking by keyboard: commands, the pace of the audio output, the window."""
 
-import threading
 import time
-from collections import deque
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 
 from sonarium.commands.play import BY_KEYBOARD
 from sonarium.play import walk
-from sonarium.play.audio_output import CHUNK, AudioOutput, DeviceOutput, SilentOutput, open_output
+from sonarium.play.audio_output import AudioOutput, DeviceOutput, SilentOutput, open_output
 from sonarium.play.screen import MOVES, Command, Screen, command_of
 from sonarium.play.terminal import KEYS
 from sonarium.play.walk import Walk, stroll
@@ -106,28 +104,54 @@ def test_without_a_device_time_passes_all_the_same():
     assert 0.04 <= time.monotonic() - start < 4
 
 
-def test_the_device_is_fed_without_gaps(monkeypatch):
-    output = DeviceOutput.__new__(DeviceOutput)
-    output.lock, output.waiting = threading.Lock(), deque()
-    output.ready, output.rate, output.given = 0, 8000, 0.0
+def test_a_device_plays_what_it_is_given_and_in_its_time(tmp_path, monkeypatch):
+    """SDL's driver "disk" writes what a sound card would play."""
+    pytest.importorskip("pygame")
+    played = tmp_path / "played.raw"
+    monkeypatch.setenv("SDL_AUDIODRIVER", "disk")
+    monkeypatch.setenv("SDL_DISKAUDIOFILE", str(played))
+    output = DeviceOutput(8000)
     assert output.needs_window()
+    # It begins when both windows are there, however slow the machine is.
+    output.sdl.SDL_PauseAudioDevice(output.device, 1)
     ramp = np.arange(2000, dtype=np.float32)
     for part in np.split(np.stack([ramp, -ramp]), 2, axis=1):
         output.play(part)
     assert not output.needs_window()
-    taken = []
-    for _ in range(2000 // CHUNK + 1):
-        memory = bytearray(8 * CHUNK)
-        output.fill(None, memoryview(memory))
-        taken.append(np.frombuffer(memory, np.float32).reshape(-1, 2))
-    heard = np.concatenate(taken)
-    np.testing.assert_array_equal(heard[:2000], np.stack([ramp, -ramp], axis=1))
-    assert (heard[2000:] == 0).all() and output.needs_window()
-    # A device that asks for nothing more must not keep one from leaving.
+    output.sdl.SDL_PauseAudioDevice(output.device, 0)
+    while output.queued:
+        time.sleep(0.01)
+    assert output.needs_window()
+    output.close()
+    heard = np.fromfile(played, np.float32).reshape(-1, 2)
+    first = heard.any(axis=1).argmax() - 1
+    np.testing.assert_array_equal(heard[first : first + 2000], np.stack([ramp, -ramp], axis=1))
+    assert not heard[:first].any() and not heard[first + 2000 :].any()
+
+
+def test_a_device_that_is_gone_does_not_keep_one_from_leaving(monkeypatch):
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
+    output = DeviceOutput(8000)
+    output.sdl.SDL_PauseAudioDevice(output.device, 1)
     output.play(np.zeros((2, 2000), np.float32))
     assert not output.needs_window()
     output.given -= 2
     assert output.needs_window()
+    output.close()
+
+
+def test_a_device_closes_while_its_thread_runs(monkeypatch):
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_AUDIODRIVER", "dummy")
+    for wait in np.linspace(0, 0.05, 10):
+        output = DeviceOutput(8000)
+        output.play(np.zeros((2, 400), np.float32))
+        start = time.monotonic()
+        # Busy, with the interpreter's lock.
+        while time.monotonic() - start < wait:
+            pass
+        output.close()
 
 
 def test_a_window_shows_the_room_and_reads_keys(monkeypatch):
@@ -141,7 +165,13 @@ def test_a_window_shows_the_room_and_reads_keys(monkeypatch):
     start = going.room.scene().pose
     for key in (pygame.K_UP, pygame.K_l, pygame.K_i):
         pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key))
-    threading.Timer(0.7, lambda: pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_q))).start()
+    show = screen.show
+
+    def show_and_leave(*scene):
+        show(*scene)
+        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_q))
+
+    monkeypatch.setattr(screen, "show", show_and_leave)
     with screen:
         stroll(going, screen, output)
         seen = pygame.surfarray.array3d(pygame.display.get_surface())

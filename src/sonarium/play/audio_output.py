@@ -1,23 +1,23 @@
-"""Audio output while one plays: windows of stereo sound, played without gaps by pygame, or timed in silence.
+"""Audio output while one plays: windows of stereo sound, played without gaps by SDL, or timed in silence.
 
-A sound device pulls samples in a thread of its own from a queue of windows. Without a device the output only keeps
-time, so that the game runs at the same pace.
+A sound device takes samples from SDL's queue. Without a device the output only keeps time, so that the game runs
+at the same pace.
 """
 
+import ctypes
 import os
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 CHUNK = 256
 """Buffer size of the device in samples."""
+FRAME = 2 * np.dtype(np.float32).itemsize
+"""Bytes of a sample of both ears."""
 STUCK = 1.0
 """Seconds by which a device may be late before it counts as gone."""
 
@@ -59,56 +59,58 @@ class SilentOutput(AudioOutput):
         pass
 
 
+class Specification(ctypes.Structure):
+    """What is asked of a device: SDL_AudioSpec."""
+
+    _fields_ = (
+        ("freq", ctypes.c_int), ("format", ctypes.c_uint16), ("channels", ctypes.c_uint8),
+        ("silence", ctypes.c_uint8), ("samples", ctypes.c_uint16), ("padding", ctypes.c_uint16),
+        ("size", ctypes.c_uint32), ("callback", ctypes.c_void_p), ("userdata", ctypes.c_void_p),
+    )  # fmt: skip
+
+
 class DeviceOutput(AudioOutput):
     """A sound device and its queue of windows."""
 
     audible = True
 
     def __init__(self, rate: int) -> None:
+        import pygame
         from pygame import _sdl2
         from pygame._sdl2 import audio
 
-        _sdl2.init_subsystem(_sdl2.INIT_AUDIO)
-        names = audio.get_audio_device_names(False)
-        if not names:
-            raise OSError("there is no sound device")
-        self.lock, self.waiting = threading.Lock(), deque[np.ndarray]()
-        self.ready, self.rate, self.given = 0, rate, 0.0
-        self.device = audio.AudioDevice(names[0], False, rate, audio.AUDIO_F32, 2, CHUNK, 0, self.fill)
-        self.device.pause(0)
+        self.subsystem = _sdl2.INIT_AUDIO
+        _sdl2.init_subsystem(self.subsystem)
+        # pygame's AudioDevice calls Python in the device's thread and holds the GIL while it closes the device: at
+        # times each waits for the other. SDL's queue needs no callback.
+        self.sdl = ctypes.CDLL("SDL2.dll" if os.name == "nt" else audio.__file__)
+        wanted = Specification(rate, audio.AUDIO_F32, channels=2, samples=CHUNK)
+        self.device = self.sdl.SDL_OpenAudioDevice(None, 0, ctypes.byref(wanted), None, 0)
+        if not self.device:
+            raise OSError(f"there is no sound device: {pygame.get_error()}")
+        self.rate, self.given = rate, 0.0
+        self.sdl.SDL_PauseAudioDevice(self.device, 0)
 
-    def fill(self, device: Any, memory: Any) -> None:
-        """Callback of the device: what is queued, then silence."""
-        wanted = np.frombuffer(memory, np.float32).reshape(-1, 2)
-        done = 0
-        with self.lock:
-            while done < len(wanted) and self.waiting:
-                first = self.waiting.popleft()
-                count = min(len(wanted) - done, len(first))
-                wanted[done : done + count] = first[:count]
-                if count < len(first):
-                    self.waiting.appendleft(first[count:])
-                done, self.ready = done + count, self.ready - count
-        wanted[done:] = 0
+    @property
+    def queued(self) -> int:
+        """Samples that wait to be played."""
+        return self.sdl.SDL_GetQueuedAudioSize(self.device) // FRAME
 
     def needs_window(self) -> bool:
         """As late as possible: what is queued delays the response to keys."""
-        with self.lock:
-            if time.monotonic() - self.given > STUCK:
-                # Keys must work even if the device is gone.
-                self.waiting.clear()
-                self.ready = 0
-            return self.ready <= 2 * CHUNK
+        if time.monotonic() - self.given > STUCK:
+            # Keys must work even if the device is gone.
+            self.sdl.SDL_ClearQueuedAudio(self.device)
+        return self.queued <= 2 * CHUNK
 
     def play(self, window: Float[np.ndarray, "2 time"]) -> None:
-        with self.lock:
-            self.waiting.append(np.ascontiguousarray(window.T, dtype=np.float32))
-            self.ready += window.shape[1]
-            self.given = time.monotonic() + window.shape[1] / self.rate
+        samples = window.T.astype(np.float32).tobytes()
+        self.sdl.SDL_QueueAudio(self.device, samples, len(samples))
+        self.given = time.monotonic() + window.shape[1] / self.rate
 
     def close(self) -> None:
-        self.device.pause(1)
-        self.device.close()
+        self.sdl.SDL_CloseAudioDevice(self.device)
+        self.sdl.SDL_QuitSubSystem(self.subsystem)
 
 
 def open_output(rate: int) -> AudioOutput:
