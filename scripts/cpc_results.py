@@ -72,7 +72,7 @@ PARTS = {
     "samples": Part("fsdd", f"--preset samples {FSDD} {SAME_SPEAKER} --steps 1500", ONE_OUT, DIGIT, seeds=3),
     "speech": Part("fsdd", "--preset speech", ONE_OUT, DIGIT, heard=True),
     "samples-heard": Part(
-        "fsdd", f"--preset samples {FSDD} {SAME_SPEAKER} {HEARD} --steps 1500", ONE_OUT, DIGIT, heard=True
+        "fsdd", f"--preset samples {FSDD} {SAME_SPEAKER} {HEARD} --steps 1500", ONE_OUT, DIGIT, seeds=3, heard=True
     ),
     **{
         f"scheme {name}": Part("fsdd", f"{FSDD} {flags} --steps 300", ONE_OUT, DIGIT, seeds=3)
@@ -85,9 +85,9 @@ PARTS = {
     },
     "sounds": Part("esc10", f"{ESC} --steps 300", FOLDS, CLASS),
     "samples-sounds": Part("esc10", f"--preset samples {ESC} --steps 1500", FOLDS, CLASS, seeds=3),
-    "sounds-heard": Part("esc10", f"{ESC} {HEARD} --steps 1500", FOLDS, CLASS, heard=True),
+    "sounds-heard": Part("esc10", f"{ESC} {HEARD} --steps 1500", FOLDS, CLASS, seeds=3, heard=True),
     "samples-sounds-heard": Part(
-        "esc10", f"--preset samples {ESC} {HEARD} --steps 1500", FOLDS, CLASS, heard=True
+        "esc10", f"--preset samples {ESC} {HEARD} --steps 1500", FOLDS, CLASS, seeds=3, heard=True
     ),
     "finch": Part(
         "bengalese_finch", "--rate 32000 --group file --batch-size 24 --schedule cosine --steps 300",
