@@ -8,6 +8,7 @@ from sonarium.evaluation.development import (
     DevelopConfig,
     Song,
     develop,
+    equally_noisy,
     natural,
     of_syllables,
     relative,
@@ -192,6 +193,29 @@ def test_syllables_are_read_between_frames_and_gaps_to_the_next():
     assert np.isnan(song.timing[1, 1])
     louder = relative(Song(song.spectrum + 20, song.timing, song.labels), "syllables")
     assert np.allclose(louder.spectrum, relative(song, "syllables").spectrum) and louder.spectrum.max() == 0
+
+
+def test_neither_gain_nor_noise_tells_the_days_of_a_bird_apart():
+    rng = np.random.default_rng(0)
+    song = np.full((400, 6), -100.0)
+    song[::2, :3] = rng.uniform(-15, 0, (200, 3))
+
+    def clip(gain: float, noise: float) -> np.ndarray:
+        heard = 10 * np.log10(rng.gamma(4, 0.25, song.shape)) + noise
+        return np.maximum(song, heard) + gain
+
+    codes = {0: clip(0, -60), 1: clip(12, -60), 2: clip(-20, -32), 3: np.zeros((0, 6)), 4: clip(0, -60)}
+    found = equally_noisy(codes, ["a", "a", "a", "a", "b"], ["1", "1", "2", "2", "1"])
+    assert found.keys() == codes.keys() and not len(found[3])
+    loud = song > -100
+    for other in (1, 2):
+        # The level of a clip is a quantile of frames with other noise in them.
+        np.testing.assert_allclose(found[other][loud], found[0][loud], atol=0.01)
+        assert (np.abs(found[other] - found[0]) < 0.01).mean() > 0.99
+    # Another bird keeps what its own noise leaves.
+    assert found[4].min() < found[0].min() - 20
+    plain = {clip: own - np.quantile(own.max(1), 0.98) for clip, own in codes.items() if len(own)}
+    assert (np.abs(plain[2] - plain[0]) < 1).mean() < 0.4
 
 
 def test_clips_without_days_are_refused():

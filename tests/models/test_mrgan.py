@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from several_ranks import on_ranks
+from sklearn.decomposition import PCA
 from stub_engine import StubEngine
 from torch import nn
 
@@ -18,7 +19,14 @@ from sonarium.catalogue import MODELS
 from sonarium.features.spectrogram import SNIPPETS
 from sonarium.models.mrgan import MRGAN, MRGANConfig, distances
 from sonarium.models.optim import ScheduleConfig
-from sonarium.models.snippet_networks import Discriminator, Generator, Residual, SnippetEncoder
+from sonarium.models.snippet_networks import (
+    Discriminator,
+    Generator,
+    Residual,
+    SnippetEncoder,
+    principal_components,
+)
+from sonarium.training.clips import Clips, ClipsConfig
 from sonarium.worlds.contract import Batch, Signal, World
 
 RATE = 16_000
@@ -139,6 +147,71 @@ def test_a_generator_makes_snippets_of_any_size_that_an_encoder_takes(fft, frame
     made = generator(encoder(torch.rand(2, 1, *size)))
     assert made.shape == (2, 1, *size) and (made > 0).all()
     assert Discriminator(1, kind, residual, size)(made, 0).shape == (2,)
+
+
+@pytest.mark.parametrize("snippets", [30, 8, 3])
+def test_principal_components_are_those_of_scikit_learn(snippets):
+    """Of more snippets than numbers, of fewer, and of fewer than components."""
+    rng = np.random.default_rng(snippets)
+    known = 1e-3 * rng.normal(size=(snippets, 12)) @ rng.normal(size=(12, 12)) + 5
+    found = principal_components(torch.from_numpy(known), 4)
+    assert found.axes.shape == (12, 4) and found.deviations.shape == (4,)
+    peer = PCA(min(4, snippets - 1)).fit(known)
+    there = found.deviations > 0
+    assert int(there.sum()) == peer.n_components_
+    np.testing.assert_allclose(
+        sorted(found.deviations[there].tolist()), sorted(peer.explained_variance_**0.5), rtol=1e-6
+    )
+    made = (torch.from_numpy(known) - found.mean) @ found.axes @ found.axes.T + found.mean
+    np.testing.assert_allclose(made, peer.inverse_transform(peer.transform(known)), atol=1e-9)
+    assert not found.axes[:, ~there].any()
+
+
+@pytest.mark.parametrize("network", ["convolutional", "dense"])
+def test_linear_layers_begin_as_principal_components_of_the_training_songs(network):
+    world, config = Noises(), replace(SMALL, network=network, linear=True, latent=6)
+    model, engine = learner(config), StubEngine()
+    model.prepare(Clips(world, torch.arange(4), ClipsConfig(batch_size=4), 0), engine)
+    batch = world.whole(torch.arange(4))
+    snippets, own = model.snippets_of(batch.signal, batch.lengths)
+    assert own.sum(1).tolist() == [1, 2, 3, 4]
+    peer = PCA(6).fit(snippets[own].flatten(1))
+    with torch.no_grad():
+        codes = model.encoder(snippets[own])
+        made = model.generator(codes)
+    torch.testing.assert_close(codes.std(0), torch.ones(6), rtol=1e-3, atol=0)
+    plain = torch.from_numpy(peer.inverse_transform(peer.transform(snippets[own].flatten(1)))).view_as(made)
+    sharpness = 2 / float(snippets[own].mean())
+    wanted = torch.nn.functional.softplus(sharpness * plain) / sharpness
+    torch.testing.assert_close(made, wanted.float(), rtol=1e-3, atol=1e-5)
+    for _ in range(3):
+        terms = model.update(batch_of(snippets[own]), engine)
+    assert all(value.isfinite() for value in terms.values())
+    moved = [weight for name, weight in model.named_parameters() if "network" in name and weight.grad is not None]
+    assert moved and all(weight.grad.any() for weight in moved if weight.grad is not None)
+
+
+def batch_of(features: torch.Tensor) -> Batch:
+    clips = len(features)
+    return Batch(torch.arange(clips), torch.empty(clips, 0), torch.zeros(clips, 0), features=features)
+
+
+class Noises(World):
+    """Four clips, each longer than the one before by the stride of a snippet."""
+
+    name, signal, factors = "noises", SIGNAL, ()
+
+    def __len__(self) -> int:
+        return 4
+
+    def lengths(self, index):
+        return 960 + 256 * index
+
+    def whole(self, index, device="cpu"):
+        lengths = self.lengths(index)
+        return Batch(
+            index, sounds(4, 1728)[index, : int(lengths.max())], torch.zeros(len(index), 0), lengths=lengths
+        )
 
 
 def test_each_step_moves_its_own_networks_alone():
@@ -363,6 +436,7 @@ def test_activations_of_selu_keep_their_variance():
 def test_a_residual_block_adds_to_what_is_there():
     config = replace(SMALL, residual=True)
     model, plain = learner(config), learner()
+    assert isinstance(model.encoder, SnippetEncoder) and isinstance(plain.encoder, SnippetEncoder)
     assert len(model.encoder.stack.blocks) == 4 and not len(plain.encoder.stack.blocks)
     plain.encoder.load_state_dict(model.encoder.state_dict(), strict=False)
     for block in model.encoder.stack.blocks:

@@ -23,6 +23,7 @@ from sonarium.config import Range, check_ranges
 from sonarium.evaluation.extraction import Extractor, encoded
 from sonarium.features.classical import LogMel, LogMelConfig
 from sonarium.features.syllables import sampled
+from sonarium.measures.generation import equal_floors
 from sonarium.measures.sequence.entropy import grammar_entropies
 from sonarium.models.hmm import HMM, choose_states, divergence_parts, divergence_rate
 from sonarium.models.hmm.divergence import occupancies
@@ -52,6 +53,10 @@ SYLLABLE_BANDS = LogMelConfig(window=0.006, hop=0.002, fft=512, bands=20, lowest
 FRAME_BANDS = LogMelConfig(window=0.016, hop=0.01, bands=20, lowest=300.0, range_db=None)
 RANGE = 20.0
 """Decibels below the loudest."""
+LOUD = 0.98
+"""Quantile of the frames of a song whose level is that of the song."""
+ABOVE_NOISE = 10.0
+"""Decibels above the noise floor of the noisiest day that noise hardly reaches."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +166,9 @@ def plain_bands(rate: int, unit: str) -> Extractor:
 
 
 def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool = False) -> dict[str, Days]:
-    """The songs of each bird on each day. Codes that are decibels are taken relative to the loudest of each
-    syllable (of each song, where frames are no syllables), and none counts as lower than RANGE below it: neither
-    gain nor quiet noise is seen."""
+    """The songs of each bird on each day. Codes that are decibels have the same noise floor on all days, that of
+    the noisiest, are taken relative to the loudest of each syllable (of each song, where frames are no syllables),
+    and none counts as lower than RANGE below it: neither gain nor noise is seen."""
     named = {factor.name: column for column, factor in enumerate(world.factors)}
     if "day" not in named or not world.factors[named["day"]].discrete:
         raise ValueError(
@@ -172,12 +177,10 @@ def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool =
         )
     everything = torch.arange(len(world))
     marks, values = world.marks(everything), world.factor_values(everything)
-    songs: dict[int, Song] = {}
+    codes: dict[int, Float[np.ndarray, "frame code"]] = {}
     for some in encoded(extractor, world, everything, world.lengths(everything).numpy()):
         for row, clip in enumerate(some.members.tolist()):
-            codes = some.codes[row, : some.counts[row]].astype(np.float64)
-            song = of_syllables(codes, sorted(marks[clip]), extractor) if unit == "syllables" else of_frames(codes)
-            songs[clip] = relative(song, unit) if decibels and len(song) else song
+            codes[clip] = some.codes[row, : some.counts[row]].astype(np.float64)
 
     def names(factor: str, clips: range) -> list[str]:
         if factor not in named:
@@ -187,11 +190,34 @@ def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool =
 
     everyone = range(len(world))
     birds, days = names("bird", everyone), names("day", everyone)
+    if decibels:
+        codes = equally_noisy(codes, birds, days)
     ordered = sorted(map(str, world.factors[named["day"]].values), key=natural)
     found: dict[str, Days] = {bird: {day: [] for day in ordered} for bird in sorted(set(birds), key=natural)}
     for clip, bird, day in zip(everyone, birds, days, strict=True):
-        if len(songs[clip]):
-            found[bird][day].append(songs[clip])
+        by_syllable = unit == "syllables"
+        song = of_syllables(codes[clip], sorted(marks[clip]), extractor) if by_syllable else of_frames(codes[clip])
+        if len(song):
+            found[bird][day].append(relative(song, unit) if decibels else song)
+    return found
+
+
+def equally_noisy(
+    codes: dict[int, Float[np.ndarray, "_frame band"]], birds: Sequence[str], days: Sequence[str]
+) -> dict[int, Float[np.ndarray, "_frame band"]]:
+    """Decibels relative to the level of each clip, with the same noise floor on all days of a bird."""
+    found = {clip: own - np.quantile(own.max(1), LOUD) if len(own) else own for clip, own in codes.items()}
+    for bird in set(birds):
+        sung: dict[str, list[int]] = {}
+        for clip, own in found.items():
+            if birds[clip] == bird and len(own):
+                sung.setdefault(days[clip], []).append(clip)
+        raised = equal_floors(
+            *(np.concatenate([found[clip] for clip in clips]) for clips in sung.values()), above=ABOVE_NOISE
+        )
+        for clips, frames in zip(sung.values(), raised, strict=True):
+            ends = np.cumsum([len(found[clip]) for clip in clips])[:-1]
+            found |= zip(clips, np.split(frames, ends), strict=True)
     return found
 
 

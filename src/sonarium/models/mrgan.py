@@ -25,7 +25,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -50,16 +50,24 @@ from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.models.snippet_networks import (
     GENERATED,
     RECONSTRUCTED,
+    DenseEncoder,
+    DenseGenerator,
     Discriminator,
     Generator,
     Normalisation,
+    PrincipalEncoder,
+    PrincipalGenerator,
     SnippetEncoder,
+    principal_components,
 )
 from sonarium.models.vqvae import Codebooks, VQVAEConfig, perplexity
+from sonarium.training.contract import ClipSource
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
-BLOCK = 256
-"""Snippets that are encoded or decoded in one batch."""
+BLOCK, BLOCK_OF_SONGS = 256, 8
+"""Snippets that are encoded or decoded in one batch, and songs whose snippets are taken at once."""
+EXAMPLES = 8192
+"""Training snippets whose principal components are found."""
 DEGREES = 10
 """Degrees of freedom of the t distribution."""
 POOL, POOL_STRIDE = 3, 4
@@ -78,9 +86,14 @@ class MRGANConfig:
     """Channels of the first layer of encoder and generator; deeper ones have 2, 4 and 8 times as many."""
     ndf: Annotated[int, Range(1, 4096)] = 16
     """Channels of the first layer of a discriminator."""
+    network: Literal["convolutional", "dense"] = "convolutional"
+    """Encoder and generator: convolutional, or dense (two hidden layers of 32 × ngf units)."""
+    linear: bool = False
+    """Linear layers beside encoder and generator; they begin as principal components of the training snippets."""
     normalisation: Normalisation = "layer"
-    """Normalisation: layer, batch (statistics of reconstructions and samples apart), instance, selu (SELUs, and no
-    normalisation), or spectral (the spectral norm of the discriminators' weights, and layer elsewhere)."""
+    """Normalisation of convolutions: layer, batch (statistics of reconstructions and samples apart), instance,
+    selu (SELUs, and no normalisation), or spectral (the spectral norm of the discriminators' weights, and layer
+    elsewhere)."""
     residual: bool = False
     """A residual block after each convolution with a stride."""
     adversarial: bool = True
@@ -172,6 +185,8 @@ def deceived(odds: Float[Tensor, " clip"]) -> Float[Tensor, ""]:
 class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser):
     front: Spectrogram
     updates: Tensor
+    encoder: SnippetEncoder | DenseEncoder | PrincipalEncoder
+    generator: Generator | DenseGenerator | PrincipalGenerator
 
     def __init__(self, config: MRGANConfig, signal: Signal):
         super().__init__()
@@ -190,8 +205,15 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         self.code_rate = signal.rate / (config.front.hop * config.stride)
         self.code_first = (config.frames - 1) / 2 * config.front.hop / signal.rate
         self.minimum_batch_size = 2 if config.normalisation == "batch" else 1
-        coder = config.latent, config.ngf, config.normalisation, config.residual, self.size
-        self.encoder, self.generator = SnippetEncoder(*coder), Generator(*coder)
+        if config.network == "dense":
+            dense = config.latent, config.ngf, self.size
+            self.encoder, self.generator = DenseEncoder(*dense), DenseGenerator(*dense)
+        else:
+            coder = config.latent, config.ngf, config.normalisation, config.residual, self.size
+            self.encoder, self.generator = SnippetEncoder(*coder), Generator(*coder)
+        if config.linear:
+            self.encoder = PrincipalEncoder(self.encoder, config.latent, self.size)
+            self.generator = PrincipalGenerator(self.generator, config.latent, self.size)
         own = [*self.encoder.parameters(), *self.generator.parameters()]
         self.optimiser = config.adam.build(own, fused=True)
         names = ("reconstruction", "sample", "monitor") if config.adversarial else ()
@@ -205,14 +227,38 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
 
     def prepare(self, source: Source, engine: Engine) -> None:
         """The scale of the front end; and the generator begins at the mean of the features, which its bias alone
-        would take thousands of steps to reach."""
+        would take thousands of steps to reach, or with their principal components."""
         self.refuse_ranks(engine)
         self.front.fit_batches(source.preview(engine.progress))
+        if isinstance(self.encoder, PrincipalEncoder) and isinstance(self.generator, PrincipalGenerator):
+            found = principal_components(self.examples(source, engine), self.config.latent)
+            self.encoder.begin_with(found)
+            self.generator.begin_with(found)
+            return
         total, count = 0.0, 0
         for batch in source.preview(engine.progress):
             features = self.features(batch)
             total, count = total + float(features.double().sum()), count + features.numel()
+        assert not isinstance(self.generator, PrincipalGenerator)
         self.generator.begin_at(total / max(1, count))
+
+    @torch.no_grad()
+    def examples(self, source: Source, engine: Engine) -> Float[Tensor, "snippet number"]:
+        """Snippets evenly spaced over all training clips, no more than `EXAMPLES`."""
+        if not isinstance(source, ClipSource):
+            raise ValueError("linear=True: principal components need clips of a world; leave out --linear")
+        index = torch.as_tensor(source.index).unique()
+        counts = self.code_lengths(source.world.lengths(index))
+        every = -(-int(counts.sum()) // EXAMPLES)
+        found, seen = [], 0
+        for block in index.split(BLOCK_OF_SONGS):
+            batch = source.world.whole(block, engine.device)
+            snippets, own = self.snippets_of(batch.signal, batch.lengths)
+            mine = snippets[own]
+            found.append(mine[-seen % every :: every].flatten(1))
+            seen += len(mine)
+            engine.progress("principal components", seen, int(counts.sum()))
+        return torch.cat(found)
 
     def refuse_ranks(self, engine: Engine) -> None:
         """Batch statistics of a part of the batch would make another training."""
@@ -400,22 +446,29 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
         """A code every `stride` frames, of the snippet that begins there. `power` is not used."""
+        snippets, own = self.snippets_of(signal, lengths)
+        made = signal.new_zeros(*own.shape, self.config.latent)
+        if own.any():
+            found = [self.quantised(wide(self.encoder(part))) for part in snippets[own].split(BLOCK)]
+            made[own] = torch.cat(found).to(made)
+        return made
+
+    def snippets_of(
+        self, signal: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None
+    ) -> tuple[Float[Tensor, "clip snippet 1 row frame"], Bool[Tensor, "clip snippet"]]:
+        """A snippet every `stride` frames, and which of them are each clip's own."""
         samples = signal.shape[1]
         if lengths is None:
             lengths = torch.full((len(signal),), samples, device=signal.device)
         counts = self.code_lengths(lengths)
         most = int(counts.max()) if len(counts) else 0
-        made = signal.new_zeros(len(signal), most, self.config.latent)
         if not most:
-            return made
+            return signal.new_zeros(len(signal), 0, 1, *self.size), sounding(0, counts)
         sound = signal.where(sounding(samples, lengths), 0)
         features = self.front(self.widened(sound, self.covered(most)))
         windows = features.unfold(3, self.config.frames, self.config.stride)
-        own = sounding(most, counts)
         snippets = rearrange(windows, "clip one row window frame -> clip window one row frame")
-        found = [self.quantised(wide(self.encoder(part))) for part in snippets[own].split(BLOCK)]
-        made[own] = torch.cat(found).to(made)
-        return made
+        return snippets, sounding(most, counts)
 
     def covered(self, codes: int) -> int:
         """Frames of a song of this many codes."""
@@ -483,6 +536,16 @@ def autoencoder(kind: SignalKind) -> MRGANConfig:
     return MRGANConfig(adversarial=False)
 
 
+def principal(kind: SignalKind) -> MRGANConfig:
+    return MRGANConfig(
+        network="dense",
+        linear=True,
+        normalisation="selu",
+        adam=AdamConfig(learning_rate=1e-3, beta1=0.5),
+        schedule=ScheduleConfig("cosine"),
+    )
+
+
 def birdsong_gan(kind: SignalKind) -> MRGANConfig:
     return MRGANConfig(ngf=256, ndf=256, adam=AdamConfig(learning_rate=1e-5, beta1=0.5))
 
@@ -495,17 +558,21 @@ PIECES = {"seconds": SNIPPET_SECONDS}
 ENTRY = ModelEntry(
     "mode-regularised GAN of snippets of spectrograms, as BirdsongGAN",
     MRGAN,
-    {"default": default, "autoencoder": autoencoder, "birdsong-gan": birdsong_gan, "vq-gan": vq_gan},
+    {
+        "default": default, "autoencoder": autoencoder, "principal": principal, "birdsong-gan": birdsong_gan,
+        "vq-gan": vq_gan,
+    },
     kinds=("wave",),
     recipes={
         "default": Recipe(world=PIECES),
         "autoencoder": Recipe(world=PIECES),
+        "principal": Recipe(world=PIECES),
         "birdsong-gan": Recipe(world=PIECES, clips={"batch_size": 128}),
         "vq-gan": Recipe(world=PIECES),
     },
     main=(
-        "latent", "ngf", "ndf", "normalisation", "reconstruction", "code_weight", "prior", "stride",
-        "learning_rate", "schedule", "band_pass",
+        "latent", "ngf", "ndf", "network", "linear", "normalisation", "reconstruction", "code_weight", "prior",
+        "stride", "learning_rate", "schedule", "band_pass",
     ),
     complete=complete,
 )  # fmt: skip

@@ -4,13 +4,16 @@ that judge snippets. Snippets of other sizes have the same strides, and kernels 
 Layers are normalised by layer (the default), batch (statistics of reconstructions and of samples apart) or
 instance; or activations are SELUs (Klambauer et al. 2017) and nothing is normalised; or discriminators are held
 by the spectral norm of their weights (Miyato et al. 2018).
+
+Dense layers may take the place of the convolutions, and linear layers stand beside either.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,6 +26,12 @@ LEAST = 1e-3
 """Least mean of the features at which a generator begins."""
 LEAK = 0.2
 """Negative slope of the leaky ReLU of a discriminator."""
+UNITS = 32
+"""Units of a dense hidden layer for each channel of a first convolution."""
+SHARPNESS = 2.0
+"""Of the softplus after principal components, in units of one over the mean of the features."""
+ROUNDING = 1e-6
+"""A standard deviation below this fraction of the largest is none."""
 RECONSTRUCTED, GENERATED = 0, 1
 """What a network is given: codes or snippets of sound, or those of the prior. Batch normalisation keeps statistics
 of each."""
@@ -199,6 +208,10 @@ class SnippetEncoder(nn.Module):
     ) -> Float[Tensor, "clip code"]:
         return self.head(self.stack(snippets, what).flatten(1))
 
+    @property
+    def last(self) -> nn.Module:
+        return self.head[-1]
+
 
 class Generator(nn.Module):
     """From codes to snippets: the encoder's convolutions transposed, in reverse order."""
@@ -226,13 +239,152 @@ class Generator(nn.Module):
     def forward(
         self, codes: Float[Tensor, "clip code"], what: int = RECONSTRUCTED
     ) -> Float[Tensor, "clip 1 row frame"]:
-        return functional.softplus(self.stack(rearrange(codes, "clip code -> clip code 1 1"), what))
+        return functional.softplus(self.unbounded(codes, what))
+
+    def unbounded(self, codes: Float[Tensor, "clip code"], what: int) -> Float[Tensor, "clip 1 row frame"]:
+        """Before the softplus."""
+        return self.stack(rearrange(codes, "clip code -> clip code 1 1"), what)
+
+    @property
+    def last(self) -> nn.Module:
+        return self.stack.convolutions[-1]
 
     def begin_at(self, mean: float) -> None:
-        """Set the last bias so that codes of nothing make this number."""
-        bias = self.stack.convolutions[-1].bias
-        assert isinstance(bias, Tensor)
-        nn.init.constant_(bias, math.log(math.expm1(max(mean, LEAST))))
+        begin_at(self.last, mean)
+
+
+class DenseEncoder(nn.Module):
+    """From snippets to codes by two hidden layers."""
+
+    def __init__(self, latent: int, width: int, size: Size):
+        super().__init__()
+        self.layers = hidden_layers(math.prod(size), UNITS * width, latent)
+
+    def forward(
+        self, snippets: Float[Tensor, "clip 1 row frame"], what: int = RECONSTRUCTED
+    ) -> Float[Tensor, "clip code"]:
+        return self.layers(snippets.flatten(1))
+
+    @property
+    def last(self) -> nn.Module:
+        return self.layers[-1]
+
+
+class DenseGenerator(nn.Module):
+    """From codes to snippets by two hidden layers."""
+
+    def __init__(self, latent: int, width: int, size: Size):
+        super().__init__()
+        self.size = size
+        self.layers = hidden_layers(latent, UNITS * width, math.prod(size))
+
+    def forward(
+        self, codes: Float[Tensor, "clip code"], what: int = RECONSTRUCTED
+    ) -> Float[Tensor, "clip 1 row frame"]:
+        return functional.softplus(self.unbounded(codes, what))
+
+    def unbounded(self, codes: Float[Tensor, "clip code"], what: int) -> Float[Tensor, "clip 1 row frame"]:
+        return self.layers(codes).view(-1, 1, *self.size)
+
+    @property
+    def last(self) -> nn.Module:
+        return self.layers[-1]
+
+    def begin_at(self, mean: float) -> None:
+        begin_at(self.last, mean)
+
+
+class Components(NamedTuple):
+    """Principal components of snippets."""
+
+    mean: Float[Tensor, " number"]
+    axes: Float[Tensor, "number code"]
+    deviations: Float[Tensor, " code"]
+    """Standard deviation along each axis; 0 of what snippets are too few to tell."""
+
+
+def principal_components(snippets: Float[Tensor, "snippet number"], count: int) -> Components:
+    """Those of the largest variances."""
+    mean = snippets.double().mean(0)
+    centred = snippets.double() - mean
+    # The smaller of the two products of the snippets with themselves has all there is.
+    few = len(centred) < centred.shape[1]
+    squares, vectors = torch.linalg.eigh(centred @ centred.T if few else centred.T @ centred)
+    found = min(count, len(squares))
+    lengths = squares[-found:].clamp(min=0).sqrt()
+    known = lengths > ROUNDING * lengths.max()
+    axes = vectors[:, -found:] * known
+    if few:
+        axes = centred.T @ axes / lengths.where(known, 1)
+    deviations = lengths * known / max(1, len(centred) - 1) ** 0.5
+    missing = 0, count - found
+    return Components(mean, functional.pad(axes, missing), functional.pad(deviations, missing))
+
+
+class PrincipalEncoder(nn.Module):
+    """A network and a linear layer beside it, which begins as principal components of unit variance."""
+
+    def __init__(self, network: SnippetEncoder | DenseEncoder, latent: int, size: Size):
+        super().__init__()
+        self.network, self.linear = network, nn.Linear(math.prod(size), latent)
+
+    def forward(
+        self, snippets: Float[Tensor, "clip 1 row frame"], what: int = RECONSTRUCTED
+    ) -> Float[Tensor, "clip code"]:
+        return self.linear(snippets.flatten(1)) + self.network(snippets, what)
+
+    @torch.no_grad()
+    def begin_with(self, found: Components) -> None:
+        """Begin as these; the network adds nothing yet."""
+        weights = (found.axes / found.deviations.where(found.deviations > 0, 1)).T
+        self.linear.weight.copy_(weights)
+        self.linear.bias.copy_(-weights @ found.mean)
+        silence(self.network.last)
+
+
+class PrincipalGenerator(nn.Module):
+    """A network and a linear layer beside it, which begins as the inverse of the encoder's."""
+
+    sharpness: Tensor
+
+    def __init__(self, network: Generator | DenseGenerator, latent: int, size: Size):
+        super().__init__()
+        self.size = size
+        self.network, self.linear = network, nn.Linear(latent, math.prod(size))
+        self.register_buffer("sharpness", torch.ones(()))
+
+    def forward(
+        self, codes: Float[Tensor, "clip code"], what: int = RECONSTRUCTED
+    ) -> Float[Tensor, "clip 1 row frame"]:
+        made = self.linear(codes).view(-1, 1, *self.size) + self.network.unbounded(codes, what)
+        return functional.softplus(made * self.sharpness) / self.sharpness
+
+    @torch.no_grad()
+    def begin_with(self, found: Components) -> None:
+        """Begin with these; the network adds nothing yet."""
+        self.linear.weight.copy_(found.axes * found.deviations)
+        self.linear.bias.copy_(found.mean)
+        self.sharpness.fill_(SHARPNESS / max(float(found.mean.mean()), LEAST))
+        silence(self.network.last)
+
+
+def hidden_layers(given: int, units: int, made: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(given, units), nn.SiLU(), nn.Linear(units, units), nn.SiLU(), nn.Linear(units, made)
+    )
+
+
+def begin_at(last: nn.Module, mean: float) -> None:
+    """Set the bias of the last layer so that codes of nothing make this number."""
+    bias = last.bias
+    assert isinstance(bias, Tensor)
+    nn.init.constant_(bias, math.log(math.expm1(max(mean, LEAST))))
+
+
+def silence(last: nn.Module) -> None:
+    """Set the weights of a last layer to 0."""
+    for weight in last.parameters():
+        nn.init.zeros_(weight)
 
 
 class Discriminator(nn.Module):
