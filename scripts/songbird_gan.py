@@ -1,6 +1,6 @@
 """Train and measure what `docs/songbird.md` reports of the mode-regularised GAN.
 
-    nice -n 10 .venv/bin/python scripts/songbird_gan.py            # what is missing, then the page: 12 minutes
+    nice -n 10 .venv/bin/python scripts/songbird_gan.py            # what is missing, then the page: 25 minutes
     nice -n 10 .venv/bin/python scripts/songbird_gan.py --write    # only the page, from what is there
 
 Recordings of zebra finches and a Bengalese finch from ../shared/data, split by song (file), a new split for each
@@ -39,7 +39,7 @@ RESULTS = ROOT / "docs" / "results" / "songbird-gan.json"
 SEEDS = (100, 101, 102)
 """Settings were chosen on seed 0."""
 MODELS = ("GAN", "autoencoder")
-STEPS, BATCH = 1700, 32
+STEPS, BATCH = 3000, 32
 NDF = 4
 """Channels of the discriminators, which then take no more time than what they judge."""
 PCA_STRIDE = 5
