@@ -212,8 +212,11 @@ def test_neither_gain_nor_noise_tells_the_days_of_a_bird_apart():
         # The level of a clip is a quantile of frames with other noise in them.
         np.testing.assert_allclose(found[other][loud], found[0][loud], atol=0.01)
         assert (np.abs(found[other] - found[0]) < 0.01).mean() > 0.99
-    # Another bird keeps what its own noise leaves.
+    # Another bird keeps what its own noise leaves, as does one whose days differ in gain or in loudness alone.
     assert found[4].min() < found[0].min() - 20
+    louder = {0: clip(0, -60), 1: clip(30, -60), 2: np.maximum(clip(0, -60), song + 12)}
+    alone = [equally_noisy({0: louder[0], 1: louder[other]}, "aa", "12") for other in (1, 2)]
+    assert all(one[0].min() < -60 for one in alone)
     plain = {clip: own - np.quantile(own.max(1), 0.98) for clip, own in codes.items() if len(own)}
     assert (np.abs(plain[2] - plain[0]) < 1).mean() < 0.4
 

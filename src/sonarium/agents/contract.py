@@ -13,10 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 if TYPE_CHECKING:
-    # Scripted agents need neither torch nor Gymnasium.
-    from gymnasium import Space
-
-    from sonarium.models.contract import Learner
+    # Scripted agents need no torch.
+    from sonarium.models.contract import FrameEncoder, Learner
 
 Memory = Any
 """Arrays or tensors with one row per slot, in dictionaries, lists, tuples or dataclasses; the structure is that of
@@ -95,12 +93,27 @@ def stacked_info(infos: Sequence[Info]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Hearing:
+    """An encoder of sound that an agent hears with."""
+
+    learner: "Learner"
+    """Whose weights the agent keeps."""
+    encoder: "FrameEncoder"
+    """The learner itself, or what makes frames of its codes."""
+    rate: int
+    """Samples a second of the sound that it takes."""
+    width: int
+    """Numbers in a code."""
+
+
+@dataclass(frozen=True)
 class AgentEntry:
     """A learning agent, in the catalogue: its learner is an `Agent`, too."""
 
     summary: str
-    build: Callable[[Any, "Space", "Space"], "Learner"]
-    """From a configuration, the observation space and the action space of one environment."""
+    build: Callable[..., "Learner"]
+    """From a configuration, the observation space and the action space of one environment; of an agent that hears
+    with the encoder of another run, a `Hearing`, too."""
     presets: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     """Configurations by name; `default` among them."""
     main: tuple[str, ...] = ()
@@ -109,6 +122,8 @@ class AgentEntry:
     """By preset, where it wants other defaults of the training."""
     complete: Callable[[Any, int], Any] = lambda config, steps: config
     """The configuration with what depends on the number of steps of a new run, such as the end of a schedule."""
+    hears: bool = False
+    """Whether it can hear with the encoder of another run."""
 
 
 @dataclass(frozen=True)

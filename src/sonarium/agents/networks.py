@@ -1,7 +1,8 @@
 """What an agent perceives and how it acts: encoders of observations, distributions of actions, running statistics.
 
 Numbers go in as they are; categories as one-hot vectors; pictures and sounds through three strided convolutions.
-With its sampling rate, sound at two ears goes in as log-mel bands and interaural differences first.
+With its sampling rate, sound at two ears goes in as log-mel bands and interaural differences first; with an
+encoder of sound, as its codes of either ear, and interaural differences beside them.
 """
 
 from abc import ABC, abstractmethod
@@ -12,12 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from gymnasium import Space, spaces
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sonarium.agents.contract import Hearing
 from sonarium.features.ears import Ears, EarsConfig
+from sonarium.models.framing import with_gradient
 
 CHANNELS = (16, 32, 32)
 """Of the three convolutions."""
@@ -70,6 +74,10 @@ class Perceived(nn.Module, ABC):
     @abstractmethod
     def forward(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row number"]: ...
 
+    def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
+        """What no training changes, computed once for each observation; `forward` takes it."""
+        return rows
+
     def learn(self, rows: Shaped[Tensor, "row *observed"]) -> None:
         """Take statistics."""
 
@@ -115,12 +123,7 @@ class Convolutions(Perceived):
         inside, layer = (8, 4) if self.ears is None and not self.picture else (3, 2), nn.Conv1d
         if self.picture:
             inside, layer = (3, 2), nn.Conv2d
-        example = self.arranged(torch.zeros(1, *shape))
-        sizes = [example.shape[1], *CHANNELS]
-        layers = [(layer(a, b, *inside, padding=inside[0] // 2), nn.ReLU()) for a, b in pairwise(sizes)]
-        self.convolve = nn.Sequential(*(one for pair in layers for one in pair), nn.Flatten())
-        with torch.no_grad():
-            made = self.convolve(example).shape[1]
+        self.convolve, made = convolutions(self.arranged(torch.zeros(1, *shape)), layer, *inside)
         self.join = nn.Linear(made, width)
 
     def arranged(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row channel *place"]:
@@ -134,13 +137,94 @@ class Convolutions(Perceived):
         return self.join(self.convolve(self.arranged(rows))).relu()
 
 
+def convolutions(
+    example: Float[Tensor, "1 channel *place"], layer: type[nn.Conv1d] | type[nn.Conv2d], kernel: int, stride: int
+) -> tuple[nn.Sequential, int]:
+    """Three convolutions with ReLUs, and the numbers that they make."""
+    sizes = [example.shape[1], *CHANNELS]
+    layers = [(layer(a, b, kernel, stride, padding=kernel // 2), nn.ReLU()) for a, b in pairwise(sizes)]
+    network = nn.Sequential(*(one for pair in layers for one in pair), nn.Flatten())
+    with torch.no_grad():
+        return network, network(example).shape[1]
+
+
+class EncodedEars(Perceived):
+    """The codes of either ear by an encoder of sound, and what an encoder of one channel does not tell: the levels
+    of both ears and the differences between them."""
+
+    def __init__(self, space: spaces.Box, width: int, hearing: Hearing, trained: bool):
+        super().__init__()
+        self.width, self.trained, self.shape = width, trained, space.shape
+        self.learner, self.encoder = hearing.learner.eval().requires_grad_(trained), hearing.encoder
+        self.differences = Ears(EarsConfig(loudness="none"), hearing.rate)
+        self.levels = Ears(EarsConfig(bands=1), hearing.rate)
+        frames = int(self.encoder.code_lengths(torch.tensor(space.shape[1:])))
+        if not frames:
+            raise ValueError(f"{space.shape[1]} samples are too few for a code of --ears: choose another run")
+        cues = self.cues(torch.zeros(1, *space.shape))
+        codes = torch.zeros(1, 2 * hearing.width, frames)
+        self.sizes = codes[0].shape, cues[0].shape
+        self.hear, heard = convolutions(codes, nn.Conv1d, 3, 2)
+        self.compare, compared = convolutions(cues, nn.Conv1d, 3, 2)
+        self.join = nn.Linear(heard + compared, width)
+
+    def train(self, mode: bool = True) -> "EncodedEars":
+        """The encoder is the same while it is heard with as when it was learnt."""
+        super().train(mode)
+        self.learner.eval()
+        return self
+
+    def coded(self, rows: Float[Tensor, "row 2 time"]) -> Float[Tensor, "row code frame"]:
+        """The codes of both ears, one below the other."""
+        ears = rows.flatten(0, 1)
+        codes = with_gradient(self.encoder, ears) if self.trained else self.encoder.encode(ears)
+        if self.trained and torch.is_grad_enabled() and not codes.requires_grad:
+            raise ValueError("the codes of --ears have no gradient: leave out --train-ears")
+        return rearrange(codes, "(row ear) frame code -> row (ear code) frame", ear=2)
+
+    def cues(self, rows: Float[Tensor, "row 2 time"]) -> Float[Tensor, "row cue frame"]:
+        return torch.cat([self.levels(rows)[:, :2], self.differences(rows)], 1)
+
+    @torch.no_grad()
+    def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
+        rows = rows.float()
+        return rows if self.trained else torch.cat([self.coded(rows).flatten(1), self.cues(rows).flatten(1)], 1)
+
+    def forward(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
+        if self.trained:
+            codes, cues = self.coded(rows), self.cues(rows)
+        else:
+            parts = rows.split([size.numel() for size in self.sizes], 1)
+            codes, cues = (part.unflatten(1, size) for part, size in zip(parts, self.sizes, strict=True))
+        return self.join(torch.cat([self.hear(codes), self.compare(cues)], 1)).relu()
+
+
 class Observer(nn.Module):
     """All parts of an observation side by side."""
 
-    def __init__(self, space: Space, width: int, standardise: bool, rate: int):
+    def __init__(
+        self,
+        space: Space,
+        width: int,
+        standardise: bool,
+        rate: int,
+        hearing: Hearing | None = None,
+        train_ears: bool = False,
+    ):
         super().__init__()
         self.space, self.simple = space, parts_of(space)
-        self.parts = nn.ModuleList(perceiving(part, width, standardise, rate) for part in self.simple)
+        sounds = [number for number, part in enumerate(self.simple) if is_sound(part) and part.shape[0] == 2]  # pyright: ignore
+        if hearing is not None and len(sounds) != 1:
+            raise ValueError(
+                f"--ears: {len(sounds)} parts of what is observed, {space}, are sound at two ears, and it takes "
+                "one: leave it out, or choose another --env"
+            )
+        self.parts = nn.ModuleList(
+            EncodedEars(part, width, hearing, train_ears)
+            if hearing is not None and number in sounds and isinstance(part, spaces.Box)
+            else perceiving(part, width, standardise, rate)
+            for number, part in enumerate(self.simple)
+        )
         self.width = sum(part.width for part in self.parts)  # pyright: ignore
 
     def rows(self, observation: Any, device: torch.device) -> list[Tensor]:
@@ -150,7 +234,12 @@ class Observer(nn.Module):
             found.append(torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(space.shape or ())).to(device))
         return found
 
+    def prepared(self, parts: list[Tensor]) -> list[Tensor]:
+        """What no training changes, computed once for each observation."""
+        return [perceive.prepared(rows) for perceive, rows in zip(self.parts, parts, strict=True)]  # pyright: ignore
+
     def forward(self, parts: list[Tensor]) -> Float[Tensor, "row number"]:
+        """Of prepared parts."""
         found = [perceive(rows) for perceive, rows in zip(self.parts, parts, strict=True)]
         return found[0] if len(found) == 1 else torch.cat(found, 1)
 

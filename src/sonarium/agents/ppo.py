@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.agents.contract import Agent, Info, Stochastic
+from sonarium.agents.contract import Agent, Hearing, Info, Stochastic
 from sonarium.agents.networks import EpisodeGRU, Observer, RunningMeanStd, orthogonal, policy_of
 from sonarium.agents.returns import advantages, bootstrapped, discounted, n_step_returns, values_after
 from sonarium.agents.rollout import Rollout
@@ -59,6 +59,8 @@ class PPOConfig:
     sound_rate: Annotated[int, Range(0, 10**6)] = 0
     """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
     takes the waveform."""
+    train_ears: bool = False
+    """With --ears: train the encoder with the policy; else it stays as it is."""
     deviation: Annotated[float, Range(0, 1e3, above=True)] = 1.0
     """Initial standard deviation of continuous actions."""
     discount: Annotated[float, Range(0, 1)] = 0.99
@@ -251,16 +253,22 @@ class Tally:
 class PPO(Learner, Agent, Stochastic):
     updates: Tensor
 
-    def __init__(self, config: PPOConfig, observed: Space, acted: Space):
+    def __init__(self, config: PPOConfig, observed: Space, acted: Space, hearing: Hearing | None = None):
         super().__init__()
         self.config = config
-        self.observer = Observer(observed, config.units, config.normalise_observations, config.sound_rate)
+        if config.train_ears and hearing is None:
+            raise ValueError("train_ears=True: the encoder is that of another run; give --ears RUN")
+        self.observer = Observer(
+            observed, config.units, config.normalise_observations, config.sound_rate, hearing, config.train_ears
+        )
         self.policy = policy_of(acted, config.deviation)
         given = self.observer.width
         self.gru = EpisodeGRU(given + self.policy.width + 1, config.memory) if config.memory else None
         self.heads = Heads(config, config.memory or given, self.policy.outputs)
         self.rewards = RunningMeanStd(1) if config.normalise_rewards else None
-        self.optimiser = config.optimiser.build(self.parameters(), fused=True)
+        self.optimiser = config.optimiser.build(
+            [one for one in self.parameters() if one.requires_grad], fused=True
+        )
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.tally = Tally()
 
@@ -307,7 +315,7 @@ class PPO(Learner, Agent, Stochastic):
         generator: torch.Generator,
         info: Info,
     ) -> tuple[Any, Shaped[np.ndarray, "slot *action"], dict[str, Any]]:
-        known = self.observer(self.observer.rows(observation, self.device))
+        known = self.observer(self.observer.prepared(self.observer.rows(observation, self.device)))
         if self.gru is not None:
             begins = torch.from_numpy(first).to(self.device)
             inputs = torch.cat([known, previous_of(memory.action, memory.reward, begins)], 1)
@@ -383,7 +391,8 @@ class PPO(Learner, Agent, Stochastic):
     def acted(self, data: Rollout) -> Sequences:
         """The rollout as tensors; each slot is one sequence."""
         steps, slots = data.reward.shape
-        parts = [part.unflatten(0, (steps, slots)) for part in self.observer.rows(data.observation, self.device)]
+        rows = self.observer.prepared(self.observer.rows(data.observation, self.device))
+        parts = [part.unflatten(0, (steps, slots)) for part in rows]
         drawn = torch.from_numpy(data.extras["drawn"]).to(self.device)
         first = torch.from_numpy(data.first).to(self.device)
         weight = np.ones((steps, slots)) if data.acted is None else data.acted
@@ -449,7 +458,7 @@ class PPO(Learner, Agent, Stochastic):
         steps, slots = asked.shape
         chosen = torch.from_numpy(np.flatnonzero(asked)).to(self.device)
         parts = self.observer.rows(data.last, self.device)
-        known = self.observer([part[chosen] for part in parts])
+        known = self.observer(self.observer.prepared([part[chosen] for part in parts]))
         if self.gru is not None:
             assert states is not None
             drawn = acted.drawn.flatten(0, 1)[chosen]

@@ -103,4 +103,5 @@ PPO_ENTRY = AgentEntry(
         "fast": AgentRecipe(48, {"envs": 32, "rollout_steps": 32, "vector": "auto"}),
     },
     complete=complete,
+    hears=True,
 )

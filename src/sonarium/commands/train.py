@@ -20,7 +20,7 @@ from sonarium.commands.flags import Group, choose, flag, leading_word, parse_gro
 from sonarium.commands.progress import bars, plainly
 from sonarium.config import Range, leaves
 from sonarium.rooms import SEEK, SUITE, suite_id
-from sonarium.runs.build import open_plan, open_run, plan_on_codes
+from sonarium.runs.build import open_plan, open_run, plan_on_codes, plan_with_ears
 from sonarium.runs.plan import (
     FOLDER_WORLD,
     ClipsPlan,
@@ -69,6 +69,8 @@ class TrainFlags:
 class RolloutsFlags(TrainFlags):
     suite: str = ""
     """Setting of seek-suite to train in, in place of --env; see `sonarium list`."""
+    ears: Path | None = None
+    """Run folder whose encoder hears the sound of both ears, in place of log-mel bands."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,11 @@ def planned(model: str, arguments: list[str]) -> Plan:
     """The plan with every default for the flags that decide what it is made of."""
     preset, codes = flag(arguments, "preset", "default"), flag(arguments, "codes", "")
     front = flag(arguments, "front", "")
+    if model in AGENTS and (ears := flag(arguments, "ears", "")):
+        begun = begun_on(Path(flag(arguments, "run", "")), Path(ears))
+        if begun is None:
+            return plan_with_ears(model, Path(ears), preset)
+        return default_plan(model, preset=preset, upstream=begun.upstream)
     if codes:
         if flag(arguments, "world", ""):
             raise ValueError(f"--codes {codes} --world: the clips are those of {codes}; give one of the two")

@@ -23,7 +23,7 @@ from sonarium.config import Range, check_ranges
 from sonarium.evaluation.extraction import Extractor, encoded
 from sonarium.features.classical import LogMel, LogMelConfig
 from sonarium.features.syllables import sampled
-from sonarium.measures.generation import equal_floors
+from sonarium.measures.generation import equal_floors, noise_floor
 from sonarium.measures.sequence.entropy import grammar_entropies
 from sonarium.models.hmm import HMM, choose_states, divergence_parts, divergence_rate
 from sonarium.models.hmm.divergence import occupancies
@@ -57,6 +57,8 @@ LOUD = 0.98
 """Quantile of the frames of a song whose level is that of the song."""
 ABOVE_NOISE = 10.0
 """Decibels above the noise floor of the noisiest day that noise hardly reaches."""
+SAME_NOISE = 3.0
+"""Decibels by which the noise floors of days differ by chance."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +168,9 @@ def plain_bands(rate: int, unit: str) -> Extractor:
 
 
 def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool = False) -> dict[str, Days]:
-    """The songs of each bird on each day. Codes that are decibels have the same noise floor on all days, that of
-    the noisiest, are taken relative to the loudest of each syllable (of each song, where frames are no syllables),
-    and none counts as lower than RANGE below it: neither gain nor noise is seen."""
+    """The songs of each bird on each day. Codes that are decibels are raised to the noise of the noisiest day
+    (where noise differs), are taken relative to the loudest of each syllable (of each song, where frames are no
+    syllables), and none counts as lower than RANGE below it: neither gain nor noise is seen."""
     named = {factor.name: column for column, factor in enumerate(world.factors)}
     if "day" not in named or not world.factors[named["day"]].discrete:
         raise ValueError(
@@ -205,20 +207,31 @@ def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool =
 def equally_noisy(
     codes: dict[int, Float[np.ndarray, "_frame band"]], birds: Sequence[str], days: Sequence[str]
 ) -> dict[int, Float[np.ndarray, "_frame band"]]:
-    """Decibels relative to the level of each clip, with the same noise floor on all days of a bird."""
+    """Decibels relative to the level of each clip. On all days of a bird whose days differ in noise, they are
+    raised above that of the noisiest."""
     found = {clip: own - np.quantile(own.max(1), LOUD) if len(own) else own for clip, own in codes.items()}
     for bird in set(birds):
         sung: dict[str, list[int]] = {}
         for clip, own in found.items():
             if birds[clip] == bird and len(own):
                 sung.setdefault(days[clip], []).append(clip)
-        raised = equal_floors(
-            *(np.concatenate([found[clip] for clip in clips]) for clips in sung.values()), above=ABOVE_NOISE
+        as_recorded, as_sung = (
+            [np.concatenate([levels[clip] for clip in clips]) for clips in sung.values()]
+            for levels in (codes, found)
         )
+        # Gain moves the floor of the recording, loud song that below the song; noise moves both.
+        if not sung or min(spread_of_floors(as_recorded), spread_of_floors(as_sung)) < SAME_NOISE:
+            continue
+        raised = equal_floors(*as_sung, above=ABOVE_NOISE)
         for clips, frames in zip(sung.values(), raised, strict=True):
             ends = np.cumsum([len(found[clip]) for clip in clips])[:-1]
             found |= zip(clips, np.split(frames, ends), strict=True)
     return found
+
+
+def spread_of_floors(days: Sequence[Float[np.ndarray, "_frame band"]]) -> float:
+    """Decibels from the quietest day's noise floor to the noisiest's; the median of the bands."""
+    return float(np.median(np.ptp([noise_floor(frames) for frames in days], axis=0)))
 
 
 def relative(song: Song, unit: str) -> Song:

@@ -126,8 +126,13 @@ def equal_floors(
 ) -> tuple[Float[np.ndarray, "_frame band"], ...]:
     """Frames in decibels whose noise floors are made equal: in each band all sets are raised to the highest of
     their floors, and to what noise reaches `above` it, or the noise would be all that is compared."""
-    lowest = np.max([np.quantile(frames, QUIET, 0) for frames in sets], 0) + above
+    lowest = np.max([noise_floor(frames) for frames in sets], 0) + above
     return tuple(np.maximum(frames, lowest) for frames in sets)
+
+
+def noise_floor(frames: Float[np.ndarray, "_frame band"]) -> Float[np.ndarray, " band"]:
+    """In decibels: the level that a fifth of the frames are below."""
+    return np.quantile(frames, QUIET, 0)
 
 
 def wasserstein(real: Float[np.ndarray, " value"], made: Float[np.ndarray, " other"]) -> float:

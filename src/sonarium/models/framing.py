@@ -7,6 +7,7 @@ and a convolution does not see the cut; attention reaches no further back than t
 of the whole.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -96,6 +97,12 @@ def in_frames(learner: nn.Module, signal: Signal) -> FrameEncoder:
             f"{type(learner).__name__}, trained on signals of the kind {signal.kind}, cannot encode sound"
         )
     return Pieces(learner, signal)
+
+
+def with_gradient(encoder: FrameEncoder, signal: Float[Tensor, "clip time"]) -> Float[Tensor, "clip frame code"]:
+    """The codes of clips with their gradient, of an encoder that has one."""
+    # What `torch.no_grad` decorates is kept under it.
+    return inspect.unwrap(type(encoder).encode)(encoder, signal)
 
 
 def coded(

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 
 import sonarium.agents.playground
 import sonarium.rooms  # noqa: F401  Both register their environments.
+from sonarium.agents.contract import Hearing
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.config import to_json
 from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
 from sonarium.models.contract import Learner
+from sonarium.models.framing import in_frames
 from sonarium.runs.codes import codes_of, encode_clips, frame_times
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, mapping, read_plan
 from sonarium.training.clips import Clips, ClipsConfig
@@ -31,7 +33,7 @@ from sonarium.training.contract import Source
 from sonarium.training.run import RunFolder, digest, restore_weights
 from sonarium.training.selection import selected
 from sonarium.worlds.codes import FOLDER, Codes, Encoded
-from sonarium.worlds.contract import Signal, World
+from sonarium.worlds.contract import PLURAL, Signal, World
 
 Progress = Callable[[str, int, int], object]
 Remark = Callable[[str], object]
@@ -108,7 +110,11 @@ def build(
         rollouts = Rollouts(plan.source.rollouts, plan.seed)
         if steps is not None:
             plan = replace(plan, learner=AGENTS[plan.model].complete(plan.learner, steps))
-        return Built(plan, fresh(plan, None, largest=largest), rollouts)
+        ears = None
+        if plan.upstream is not None:
+            # A run that has begun keeps the weights of its ears.
+            ears = ears_of(plan.upstream, trained=steps is not None and not has_begun(folder))
+        return Built(plan, fresh(plan, None, largest=largest, ears=ears), rollouts)
     wanted = plan.source
     if plan.upstream is None:
         world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)
@@ -127,6 +133,11 @@ def build(
             remarks = (said,)
             plan = replace(plan, source=replace(wanted, clips=source.config))
     return Built(plan, fresh(plan, world.signal, largest=largest), source, data, remarks)
+
+
+def has_begun(folder: Path | None) -> bool:
+    """Whether a run has weights."""
+    return folder is not None and (folder / "config.json").exists() and RunFolder.read(folder).newest() is not None
 
 
 def read_once(source: ClipsPlan, seed: int, progress: Progress, worlds: Worlds) -> World:
@@ -175,7 +186,13 @@ def saved_bytes(run: RunFolder, plan: Plan) -> int | None:
     return None if step is None else 2 * run.weights(step).stat().st_size
 
 
-def fresh(plan: Plan, signal: Signal | None, seed: int | None = None, largest: int | None = None) -> Learner:
+def fresh(
+    plan: Plan,
+    signal: Signal | None,
+    seed: int | None = None,
+    largest: int | None = None,
+    ears: Hearing | None = None,
+) -> Learner:
     """An untrained learner of this plan, from the plan's seed or another; refused if its parameters take more than
     `largest` bytes."""
     # Layers draw their first weights from torch's generator: lend it the seed and put it back.
@@ -186,9 +203,35 @@ def fresh(plan: Plan, signal: Signal | None, seed: int | None = None, largest: i
             return MODELS[plan.model].build(plan.learner, signal)
         env = make(plan.source.rollouts.env)
         try:
-            return AGENTS[plan.model].build(plan.learner, env.observation_space, env.action_space)
+            spaces = env.observation_space, env.action_space
+            if ears is None:
+                return AGENTS[plan.model].build(plan.learner, *spaces)
+            rate = env.metadata.get("sound_rate", ears.rate)
+            if rate != ears.rate:
+                raise ValueError(
+                    f"--ears takes sound at {ears.rate} Hz, and {plan.source.rollouts.env} gives {rate} Hz: train "
+                    f"the other run with --rate {rate}"
+                )
+            return AGENTS[plan.model].build(plan.learner, *spaces, ears)
         finally:
             env.close()
+
+
+def ears_of(upstream: Upstream, trained: bool) -> Hearing:
+    """The encoder of another run, for an agent to hear with; untrained where the agent has weights of its own for
+    it."""
+    if trained:
+        check_upstream(upstream)
+        plan, learner, signal = open_learner(Path(upstream.run))
+    else:
+        plan = read_plan(upstream.plan, f"the plan of '{upstream.run}'")
+        signal = signal_of(plan, Path(upstream.run))
+        learner = fresh(plan, signal)
+    if signal.kind != "wave" or signal.rate is None:
+        raise ValueError(
+            f"'{upstream.run}' was trained on {PLURAL[signal.kind]} and cannot hear: give --ears a run on sound"
+        )
+    return Hearing(learner, in_frames(learner, signal), signal.rate, upstream.width)
 
 
 @dataclass(frozen=True)
@@ -199,7 +242,10 @@ class Opened(Built):
     def untrained(self) -> Learner:
         """The same network before training, with other initial weights."""
         signal = None if self.clips is None else self.clips.world.signal
-        return fresh(self.plan, signal, self.plan.seed + UNTRAINED_SEED).eval()
+        ears = None
+        if self.clips is None and self.plan.upstream is not None:
+            ears = ears_of(self.plan.upstream, trained=False)
+        return fresh(self.plan, signal, self.plan.seed + UNTRAINED_SEED, ears=ears).eval()
 
 
 def open_plan(folder: Path) -> tuple[RunFolder, Plan]:
@@ -276,6 +322,24 @@ def upstream_of(opened: Opened) -> Upstream:
     sha256, run = digest(opened.run.weights(opened.step)), str(opened.run.folder.absolute())
     rate, start = frame_times(opened.learner, world)
     return Upstream(run, opened.step, sha256, codes.shape[2], rate, start, opened.plan.recorded())
+
+
+def plan_with_ears(model: str, folder: Path, preset: str = "default") -> Plan:
+    """A plan with every default, of an agent that hears with the encoder of a run, whose recordings need not be
+    there any more."""
+    plan, learner, signal = open_learner(folder)
+    if signal.kind != "wave":
+        raise ValueError(f"'{folder}' was trained on {PLURAL[signal.kind]} and cannot hear: give a run on sound")
+    encoder, run = in_frames(learner, signal), RunFolder.read(folder)
+    step = run.newest()
+    assert step is not None, "it was opened"
+    with torch.no_grad():
+        width = encoder.encode(torch.zeros(1, signal.shape[0])).shape[2]
+    upstream = Upstream(
+        str(folder.absolute()), step, digest(run.weights(step)), width, encoder.code_rate, encoder.code_first,
+        plan.recorded(),
+    )  # fmt: skip
+    return default_plan(model, preset=preset, upstream=upstream)
 
 
 def check_upstream(upstream: Upstream) -> None:

@@ -72,7 +72,7 @@ class RolloutsPlan:
 
 @dataclass(frozen=True)
 class Upstream:
-    """The run whose codes are trained on, at one checkpoint."""
+    """The run whose codes are trained on, or that an agent hears with, at one checkpoint."""
 
     run: str
     step: Annotated[int, Range(0)]
@@ -147,9 +147,11 @@ def default_plan(
     """
     if model in AGENTS:
         agent = AGENTS.select(model)
+        if upstream is not None and not agent.hears:
+            raise ValueError(f"{model} cannot hear with the encoder of another run: leave out --ears")
         own = preset_of(agent.presets, preset, model)()
         rollouts = replace(RolloutConfig(), **agent_recipe(agent, preset).rollouts)
-        return Plan(model, preset, own, RolloutsPlan(rollouts), LoopConfig())
+        return Plan(model, preset, own, RolloutsPlan(rollouts), LoopConfig(), upstream)
     entry = MODELS.select(model, "model or agent")
     make = preset_of(entry.presets, preset, model)
     world = CODES if upstream is not None else world or DEFAULT_WORLD.get(entry.kinds[0], "")

@@ -53,7 +53,10 @@ class Seek(StatefulEnv):
     ) -> None:
         self.config = configured(config, changes)
         self.render_mode = checked_mode(render_mode)
-        self.metadata = self.metadata | {"render_fps": frames_per_second(self.config)}
+        self.metadata = self.metadata | {
+            "render_fps": frames_per_second(self.config),
+            "sound_rate": self.config.rate,
+        }
         self.observation_space, self.action_space = observation_space(self.config), action_space(self.config)
         self.episodes = Episodes(self.config, 1, world, record=True)
         self.window: Window | None = None

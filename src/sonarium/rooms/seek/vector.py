@@ -64,6 +64,7 @@ class SeekVector(StatefulVectorEnv):
         self.metadata = self.metadata | {
             "autoreset_mode": self.autoreset_mode,
             "render_fps": frames_per_second(self.config),
+            "sound_rate": self.config.rate,
         }
         self.single_observation_space = observation_space(self.config)
         self.single_action_space = action_space(self.config)

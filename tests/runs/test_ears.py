@@ -1,0 +1,187 @@
+"""Agents that hear with the encoder of another run."""
+
+import shutil
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from sonarium.__main__ import dispatch
+from sonarium.agents.contract import Hearing
+from sonarium.agents.networks import EncodedEars
+from sonarium.agents.ppo import PPO, PPOConfig
+from sonarium.agents.rollout import make
+from sonarium.commands.faults import UsageError
+from sonarium.models.framing import in_frames
+from sonarium.runs.build import open_learner, open_run
+from sonarium.training.run import RunFolder, digest
+
+
+class Whistle(gymnasium.Env):
+    """A tone at one of two ears; the side is to be told."""
+
+    metadata = {"render_modes": [], "sound_rate": 8000}  # noqa: RUF012
+    observation_space = spaces.Dict(
+        {"sound": spaces.Box(-1, 1, (2, 1000), np.float32), "number": spaces.Box(-1, 1, (1,), np.float32)}
+    )
+    action_space = spaces.Discrete(2)
+
+    def observe(self):
+        self.side = int(self.np_random.integers(2))
+        sound = 0.01 * self.np_random.normal(size=(2, 1000)).astype(np.float32)
+        sound[self.side] += np.sin(np.arange(1000) * 0.4).astype(np.float32) / 2
+        return {"sound": np.clip(sound, -1, 1), "number": np.zeros(1, np.float32)}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return self.observe(), {}
+
+    def step(self, action):
+        reward, self.count = float(action == self.side), self.count + 1
+        return self.observe(), reward, False, self.count == 5, {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    gymnasium.register("Whistle-v0", Whistle)  # pyright: ignore
+    yield
+    del gymnasium.registry["Whistle-v0"]
+
+
+TONES = "--world tones --rate 8000 --seconds 0.1 --batch-size 8 --no-pictures"
+AGENT = "--envs 2 --rollout-steps 6 --units 8 --no-pictures"
+
+
+def train(words: str, run: Path) -> None:
+    dispatch(["train", *words.split(), "--run", str(run)])
+
+
+@pytest.fixture(scope="module")
+def ears(tmp_path_factory) -> dict[str, Path]:
+    """Runs whose codes are frames, and one code a clip."""
+    folder = tmp_path_factory.mktemp("ears")
+    small = {"cpc": "--filters 8 --width 8 --steps-ahead 2", "vae": "--network dense --latent 3"}
+    for name, flags in small.items():
+        train(f"{name} {TONES} {flags} --steps 2", folder / name)
+    return {name: folder / name for name in small}
+
+
+def hearing(run: Path) -> EncodedEars:
+    agent = open_run(run).learner
+    assert isinstance(agent, PPO)
+    [found] = [part for part in agent.observer.parts if isinstance(part, EncodedEars)]
+    return found
+
+
+@pytest.mark.parametrize("name", ["cpc", "vae"])
+def test_an_agent_hears_the_codes_of_the_run(name, ears, tmp_path):
+    train(f"ppo --env Whistle-v0 --ears {ears[name]} {AGENT} --steps 2", tmp_path / "run")
+    heard, (_, encoder, _) = hearing(tmp_path / "run"), open_learner(ears[name])
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(heard.learner.state_dict()[key], value), key
+    rows = torch.rand(3, 2, 1000) - 0.5
+    expected = [heard.encoder.encode(rows[:, ear]) for ear in (0, 1)]
+    codes, cues = heard.prepared(rows).split([size.numel() for size in heard.sizes], 1)
+    wanted = torch.cat([one.transpose(1, 2) for one in expected], 1)
+    torch.testing.assert_close(codes.unflatten(1, heard.sizes[0]), wanted)
+    # What is heard at one ear is told from the same at the other by the cues, and level by the levels.
+    turned = heard.prepared(rows.flip(1))[:, codes.shape[1] :]
+    louder = heard.prepared(2 * rows)[:, codes.shape[1] :]
+    assert not torch.allclose(cues, turned, atol=0.1) and not torch.allclose(cues, louder, atol=0.1)
+
+
+def test_frozen_ears_stay_and_trained_ears_learn(ears, tmp_path):
+    before = open_learner(ears["cpc"])[1].state_dict()
+    train(f"ppo --env Whistle-v0 --ears {ears['cpc']} --train-ears {AGENT} --steps 2", tmp_path / "run")
+    heard = hearing(tmp_path / "run")
+    after = heard.learner.state_dict()
+    changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
+    assert any("encoder" in key for key in changed) and not any("predict" in key for key in changed)
+    assert not heard.train().learner.training
+    rows = torch.rand(2, 2, 1000) - 0.5
+    expected = [heard.encoder.encode(rows[:, ear]).transpose(1, 2) for ear in (0, 1)]
+    torch.testing.assert_close(heard.coded(rows).detach(), torch.cat(expected, 1))
+
+
+def test_codes_without_a_gradient_cannot_be_trained_on(ears, tmp_path):
+    with pytest.raises(ValueError, match="no gradient: leave out --train-ears"):
+        train(f"ppo --env Whistle-v0 --ears {ears['vae']} --train-ears {AGENT} --steps 1", tmp_path / "run")
+
+
+@pytest.mark.parametrize("flags", ["", "--train-ears --memory 4"])
+def test_a_run_goes_on_bit_for_bit_and_is_scored_without_the_run_that_it_hears_with(flags, ears, tmp_path, capsys):
+    shutil.copytree(ears["cpc"], tmp_path / "ears")
+    words = f"ppo --env Whistle-v0 --ears {tmp_path / 'ears'} {AGENT} {flags}"
+    train(f"{words} --steps 4", tmp_path / "whole")
+    train(f"{words} --steps 2", tmp_path / "broken")
+    shutil.rmtree(tmp_path / "ears")
+    train(f"{words} --steps 4", tmp_path / "broken")
+    first, second = (RunFolder.read(tmp_path / name) for name in ("whole", "broken"))
+    assert digest(first.weights(4)) == digest(second.weights(4))
+    capsys.readouterr()
+    dispatch(["score", str(tmp_path / "broken")])
+    assert "return" in capsys.readouterr().out
+
+
+def test_it_learns_what_only_the_ears_tell(ears, tmp_path, capsys):
+    """Chance is 2.5 of 5."""
+    train(
+        f"ppo --env Whistle-v0 --ears {ears['cpc']} --envs 8 --rollout-steps 32 --units 32 --discount 0 "
+        "--learning-rate 0.003 --no-pictures --steps 12",
+        tmp_path / "run",
+    )
+    opened = open_run(tmp_path / "run")
+    agent, env = opened.learner, make("Whistle-v0")
+    assert isinstance(agent, PPO)
+    agent.greedy = True
+    right = 0.0
+    for seed in range(20):
+        observation, _ = env.reset(seed=seed)
+        rows = {name: part[None] for name, part in observation.items()}
+        _, action, _ = agent.act(agent.initial(1), rows, np.array([True]), torch.Generator(), {})
+        right += float(env.step(action[0])[1])
+    assert right >= 18
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("--env CartPole-v1 --ears CPC", "0 parts of what is observed.* are sound at two ears"),
+        ("--env Whistle-v0 --train-ears", "give --ears RUN"),
+        ("--env Whistle-v0 --ears NOWHERE", "is no run folder"),
+        ("--env sonarium/Seek-v0 --ears FAST", "takes sound at 16000 Hz, and sonarium/Seek-v0 gives 8000 Hz"),
+        ("--env Whistle-v0 --ears PICTURES", "was trained on pictures and cannot hear"),
+        ("--env Whistle-v0 --ears AGENT", "learns in an environment, and not from clips"),
+    ],
+)
+def test_what_cannot_hear_is_refused(words, complaint, ears, tmp_path):
+    made = {
+        "FAST": "vae --world tones --rate 16000 --seconds 0.1 --network dense --latent 2 --steps 0 --no-pictures",
+        "PICTURES": "vae --world digits --steps 0 --no-pictures",
+        "AGENT": f"ppo --env CartPole-v1 {AGENT} --steps 0",
+    }
+    for name, flags in made.items():
+        if name in words:
+            train(flags, tmp_path / name)
+            words = words.replace(name, str(tmp_path / name))
+    words = words.replace("CPC", str(ears["cpc"])).replace("NOWHERE", str(tmp_path / "nowhere"))
+    with pytest.raises((ValueError, UsageError), match=complaint):
+        train(f"ppo {words} {AGENT} --steps 1", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_sound_that_is_too_short_for_a_code_is_refused(ears, monkeypatch):
+    _, encoder, signal = open_learner(ears["cpc"])
+    monkeypatch.setattr(encoder, "code_lengths", lambda lengths: 0 * lengths)
+    short = Hearing(encoder, in_frames(encoder, signal), 8000, 8)
+    with pytest.raises(ValueError, match="500 samples are too few for a code of --ears"):
+        PPO(PPOConfig(), spaces.Box(-1, 1, (2, 500), np.float32), spaces.Discrete(2), short)
+
+
+def test_ears_in_python_are_given_with_their_rate():
+    with pytest.raises(ValueError, match=r"train_ears=True: .* give --ears RUN"):
+        PPO(PPOConfig(train_ears=True), spaces.Box(-1, 1, (2, 500), np.float32), spaces.Discrete(2))
