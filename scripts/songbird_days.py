@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import rankdata
-from songbird_gan import BATCH, NGF, NORMALISATION, RATE, principal, snippets
+from songbird_gan import principal, snippets
 from tones_results import ROOT, insert, table
 from torch import Tensor
 
@@ -36,6 +36,7 @@ from sonarium.worlds.songbird.world import Aviary
 RESULTS = ROOT / "docs" / "results" / "songbird-days.json"
 BIRDS = range(100, 105)
 DAYS, SONGS, STEPS = (45, 54, 63, 72, 81, 90), 40, 1500
+BATCH, RATE, NGF, NORMALISATION = 16, 1e-3, 8, "selu"
 STRIDE = 8
 """Frames from one snippet to the next that PCA is fitted to."""
 

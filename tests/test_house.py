@@ -10,6 +10,7 @@ from installed import EXTENSION
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "sonarium"
 FILES = sorted(SOURCE.rglob("*.py"))
+SCRIPTS = SOURCE.parents[1] / "scripts"
 BASES = {"World", "Learner", "Sequences"}
 """What worlds and models derive from."""
 MAY_NAME = {
@@ -93,6 +94,19 @@ def asked(tree: ast.AST) -> Iterator[str]:
 def test_abilities_are_asked_by_type(path):
     wrong = [name for name in asked(ast.parse(path.read_text())) if (place(path), name) not in MAY_ASK]
     assert not wrong, f"{place(path)} asks for {wrong} by name: declare an abstract class and ask isinstance"
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
+def test_scripts_take_from_each_other_what_is_there(path):
+    """They are run by hand, sometimes months after another of them has changed."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (other := SCRIPTS / f"{node.module}.py").exists():
+            made = ast.parse(other.read_text()).body
+            there = {one.name for one in made if isinstance(one, ast.FunctionDef | ast.ClassDef)}
+            for one in made:
+                there |= {name.id for name in ast.walk(one) if isinstance(name, ast.Name)}
+                there |= {name.name for name in one.names} if isinstance(one, ast.ImportFrom) else set()
+            assert {one.name for one in node.names} <= there, other
 
 
 def test_every_exception_is_needed():

@@ -49,6 +49,17 @@ def test_moments_are_ends_of_segments_with_their_planted_continuations(setting):
         assert planted[true] == pytest.approx(np.exp(after - before)) and planted.sum() == pytest.approx(1)
 
 
+def test_a_grammar_of_some_of_the_labels_is_set_beside_all(setting, monkeypatch):
+    """As where several birds sing, each its own syllables."""
+    learner, world, _, _, test = setting
+    plain = own.ends(learner, world, test)
+    names = ("never sung", *world.label_names)
+    monkeypatch.setattr(world, "label_names", names)
+    found = own.ends(learner, world, test)
+    np.testing.assert_array_equal(found.planted[:, 1:], plain.planted)
+    assert not found.planted[:, 0].any() and (found.true == plain.true + 1).all()
+
+
 def test_the_probe_knows_true_continuations_and_counts_each_sample(setting):
     learner, world, _, train, test = setting
     where, steps = own.ends(learner, world, test), own.longest(train.marks, learner.code_rate)

@@ -7,10 +7,12 @@ import torch
 from sonarium.evaluation.development import (
     DevelopConfig,
     Song,
+    above_noise,
     develop,
-    equally_noisy,
+    level_of,
     natural,
     of_syllables,
+    raised,
     relative,
     songs_by_day,
 )
@@ -195,30 +197,41 @@ def test_syllables_are_read_between_frames_and_gaps_to_the_next():
     assert np.allclose(louder.spectrum, relative(song, "syllables").spectrum) and louder.spectrum.max() == 0
 
 
-def test_neither_gain_nor_noise_tells_the_days_of_a_bird_apart():
-    rng = np.random.default_rng(0)
+def noisy(gain: float, noise: float, gaps: int = 2, loud: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Levels of a clip with song in every other frame, or with more frames of silence between, in three of six
+    bands."""
+    rng = np.random.default_rng(seed)
     song = np.full((400, 6), -100.0)
-    song[::2, :3] = rng.uniform(-15, 0, (200, 3))
+    song[::gaps, :3] = np.resize(np.random.default_rng(1).uniform(-15, 0, (200, 3)), (len(song[::gaps]), 3)) + loud
+    return np.maximum(song, 10 * np.log10(rng.gamma(4, 0.25, song.shape)) + noise) + gain
 
-    def clip(gain: float, noise: float) -> np.ndarray:
-        heard = 10 * np.log10(rng.gamma(4, 0.25, song.shape)) + noise
-        return np.maximum(song, heard) + gain
 
-    codes = {0: clip(0, -60), 1: clip(12, -60), 2: clip(-20, -32), 3: np.zeros((0, 6)), 4: clip(0, -60)}
-    found = equally_noisy(codes, ["a", "a", "a", "a", "b"], ["1", "1", "2", "2", "1"])
-    assert found.keys() == codes.keys() and not len(found[3])
-    loud = song > -100
+def marks_of(gaps: int) -> list[tuple[float, float, str]]:
+    # Frames are 10 ms apart, and a syllable is one frame.
+    return [((frame - 0.1) / 100, (frame + 0.1) / 100, "a") for frame in range(0, 400, gaps)]
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_neither_gain_nor_noise_tells_the_days_of_a_bird_apart(annotated):
+    clips = {0: noisy(0, -60), 1: noisy(12, -60, seed=1), 2: noisy(-20, -32, seed=2), 3: np.zeros((0, 6))}
+    marks = [marks_of(2) if annotated else [] for _ in clips]
+    lowest = above_noise(clips, marks, PLAIN, "aaaa", "1122")["a"]
+    assert lowest is not None and np.allclose(lowest, -22.5, atol=2)
+    found = {clip: raised(own, lowest) - level_of(own) for clip, own in clips.items() if len(own)}
+    loud = noisy(0, -200) > -50
     for other in (1, 2):
         # The level of a clip is a quantile of frames with other noise in them.
         np.testing.assert_allclose(found[other][loud], found[0][loud], atol=0.01)
-        assert (np.abs(found[other] - found[0]) < 0.01).mean() > 0.99
-    # Another bird keeps what its own noise leaves, as does one whose days differ in gain or in loudness alone.
-    assert found[4].min() < found[0].min() - 20
-    louder = {0: clip(0, -60), 1: clip(30, -60), 2: np.maximum(clip(0, -60), song + 12)}
-    alone = [equally_noisy({0: louder[0], 1: louder[other]}, "aa", "12") for other in (1, 2)]
-    assert all(one[0].min() < -60 for one in alone)
-    plain = {clip: own - np.quantile(own.max(1), 0.98) for clip, own in codes.items() if len(own)}
-    assert (np.abs(plain[2] - plain[0]) < 1).mean() < 0.4
+        assert (np.abs(found[other] - found[0]) < 0.01).mean() > (0.99 if annotated else 0.95)
+    assert len(raised(clips[3], lowest)) == 0
+
+
+@pytest.mark.parametrize(
+    "other", [noisy(30, -60), noisy(0, -60, loud=12), noisy(0, -60, gaps=10)], ids=["gain", "loudness", "gaps"]
+)
+def test_days_of_equal_noise_keep_what_is_heard(other: np.ndarray):
+    marks = [marks_of(2), marks_of(10 if (other > -30).sum() < 200 else 2)]
+    assert above_noise({0: noisy(0, -60), 1: other}, marks, PLAIN, "aa", "12") == {"a": None}
 
 
 def test_clips_without_days_are_refused():

@@ -1,5 +1,7 @@
 """Evaluation of scripted agents: scores with their intervals, episodes as in the single environment."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import beta
@@ -25,6 +27,13 @@ def test_the_oracle_plays_the_episodes_of_the_single_environment():
             steps, earned, over = steps + 1, earned + reward, terminated or truncated
         assert (one.steps, one.success) == (steps, True)
         np.testing.assert_allclose([one.earned, one.walked], [earned, info["walked"]])
+
+
+def test_scripted_agents_hear_the_sound_where_the_target_is_told_as_a_category(tmp_path):
+    told = replace(QUICK, max_steps=4, distractors=2, target="category", room="fixed")
+    found = evaluate(["random", "difference"], told, 2, 0, films=1, out=tmp_path)
+    assert [one.agent for one in found.played] == ["random"] * 2 + ["difference"] * 2
+    assert (tmp_path / "difference-0.wav").exists()
 
 
 def test_progress_is_reported_and_nothing_is_printed(capsys):

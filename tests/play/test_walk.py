@@ -200,6 +200,13 @@ def test_a_measured_walk_keeps_how_each_episode_went():
         np.testing.assert_array_equal(mine.pose, theirs.pose)
 
 
+def test_a_walk_is_heard_where_the_target_is_told_as_a_category():
+    going, ear = Walk(replace(ROOM, distractors=2, target="category", max_steps=1), 5), Ear()
+    stroll(going, Stub([Command(), Command()]), ear)
+    assert [window.shape for window in ear.windows] == [(2, going.room.config.window)] * 2
+    assert ear.windows[0].any() and not ear.windows[1].any()
+
+
 def test_one_who_leaves_at_once_has_failed():
     going = Walk(ROOM, 4, measured=True)
     going.note()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stub_engine import StubEngine
 
 from sonarium.__main__ import dispatch
 from sonarium.agents.contract import Hearing
@@ -84,14 +85,29 @@ def test_an_agent_hears_the_codes_of_the_run(name, ears, tmp_path):
     for key, value in encoder.state_dict().items():
         assert torch.equal(heard.learner.state_dict()[key], value), key
     rows = torch.rand(3, 2, 1000) - 0.5
-    expected = [heard.encoder.encode(rows[:, ear]) for ear in (0, 1)]
+    expected = [heard.hearing.encoder.encode(rows[:, ear]) for ear in (0, 1)]
     codes, cues = heard.prepared(rows).split([size.numel() for size in heard.sizes], 1)
     wanted = torch.cat([one.transpose(1, 2) for one in expected], 1)
     torch.testing.assert_close(codes.unflatten(1, heard.sizes[0]), wanted)
+    # Weights are kept once.
+    assert not [key for key in heard.state_dict() if "hearing" in key or "encoder.encoder" in key]
     # What is heard at one ear is told from the same at the other by the cues, and level by the levels.
     turned = heard.prepared(rows.flip(1))[:, codes.shape[1] :]
     louder = heard.prepared(2 * rows)[:, codes.shape[1] :]
     assert not torch.allclose(cues, turned, atol=0.1) and not torch.allclose(cues, louder, atol=0.1)
+
+
+def test_each_window_is_encoded_once(ears, tmp_path, monkeypatch):
+    train(f"ppo --env Whistle-v0 --ears {ears['cpc']} {AGENT} --steps 0", tmp_path / "run")
+    opened, encoded = open_run(tmp_path / "run"), []
+    own = EncodedEars.coded
+    monkeypatch.setattr(EncodedEars, "coded", lambda self, rows: (encoded.append(len(rows)), own(self, rows))[1])
+    agent, source, engine = opened.learner, opened.source, StubEngine()
+    assert isinstance(agent, PPO)
+    source.attach(agent, engine)
+    agent.update(next(source), engine)
+    # 6 steps in 2 copies, of which two end with an episode that goes on after them, and the last step.
+    assert sum(encoded) == 12 + 2 + 2, encoded
 
 
 def test_frozen_ears_stay_and_trained_ears_learn(ears, tmp_path):
@@ -103,13 +119,14 @@ def test_frozen_ears_stay_and_trained_ears_learn(ears, tmp_path):
     assert any("encoder" in key for key in changed) and not any("predict" in key for key in changed)
     assert not heard.train().learner.training
     rows = torch.rand(2, 2, 1000) - 0.5
-    expected = [heard.encoder.encode(rows[:, ear]).transpose(1, 2) for ear in (0, 1)]
+    expected = [heard.hearing.encoder.encode(rows[:, ear]).transpose(1, 2) for ear in (0, 1)]
     torch.testing.assert_close(heard.coded(rows).detach(), torch.cat(expected, 1))
 
 
 def test_codes_without_a_gradient_cannot_be_trained_on(ears, tmp_path):
-    with pytest.raises(ValueError, match="no gradient: leave out --train-ears"):
+    with pytest.raises(ValueError, match="no gradient; leave out --train-ears"):
         train(f"ppo --env Whistle-v0 --ears {ears['vae']} --train-ears {AGENT} --steps 1", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("flags", ["", "--train-ears --memory 4"])
@@ -152,6 +169,7 @@ def test_it_learns_what_only_the_ears_tell(ears, tmp_path, capsys):
     [
         ("--env CartPole-v1 --ears CPC", "0 parts of what is observed.* are sound at two ears"),
         ("--env Whistle-v0 --train-ears", "give --ears RUN"),
+        ("--env Whistle-v0 --ears CPC --sound-rate 8000", "leave out --sound-rate"),
         ("--env Whistle-v0 --ears NOWHERE", "is no run folder"),
         ("--env sonarium/Seek-v0 --ears FAST", "takes sound at 16000 Hz, and sonarium/Seek-v0 gives 8000 Hz"),
         ("--env Whistle-v0 --ears PICTURES", "was trained on pictures and cannot hear"),

@@ -104,6 +104,8 @@ class Hearing:
     """Samples a second of the sound that it takes."""
     width: int
     """Numbers in a code."""
+    differentiable: bool | None = None
+    """Whether its codes have a gradient; None if that is not known, for it has no weights yet."""
 
 
 @dataclass(frozen=True)

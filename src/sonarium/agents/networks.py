@@ -25,6 +25,8 @@ from sonarium.models.framing import with_gradient
 
 CHANNELS = (16, 32, 32)
 """Of the three convolutions."""
+HEARD_AT_ONCE = 256
+"""Sounds that are encoded in one batch, where no gradient is wanted."""
 SHORTEST_SOUND = 256
 """Samples from which on an array of channels and time is a sound."""
 MOST_EARS = 8
@@ -154,11 +156,12 @@ class EncodedEars(Perceived):
 
     def __init__(self, space: spaces.Box, width: int, hearing: Hearing, trained: bool):
         super().__init__()
-        self.width, self.trained, self.shape = width, trained, space.shape
-        self.learner, self.encoder = hearing.learner.eval().requires_grad_(trained), hearing.encoder
+        self.width, self.trained = width, trained
+        # Of encoder and learner, which may be one, the learner's weights are kept.
+        self.learner, self.hearing = hearing.learner.eval().requires_grad_(trained), hearing
         self.differences = Ears(EarsConfig(loudness="none"), hearing.rate)
         self.levels = Ears(EarsConfig(bands=1), hearing.rate)
-        frames = int(self.encoder.code_lengths(torch.tensor(space.shape[1:])))
+        frames = int(hearing.encoder.code_lengths(torch.tensor(space.shape[1:])))
         if not frames:
             raise ValueError(f"{space.shape[1]} samples are too few for a code of --ears: choose another run")
         cues = self.cues(torch.zeros(1, *space.shape))
@@ -176,10 +179,13 @@ class EncodedEars(Perceived):
 
     def coded(self, rows: Float[Tensor, "row 2 time"]) -> Float[Tensor, "row code frame"]:
         """The codes of both ears, one below the other."""
-        ears = rows.flatten(0, 1)
-        codes = with_gradient(self.encoder, ears) if self.trained else self.encoder.encode(ears)
-        if self.trained and torch.is_grad_enabled() and not codes.requires_grad:
-            raise ValueError("the codes of --ears have no gradient: leave out --train-ears")
+        ears, encoder = rows.flatten(0, 1), self.hearing.encoder
+        if self.trained and torch.is_grad_enabled():
+            # The recurrent kernels of cuDNN have no gradient while a network is evaluated.
+            with torch.backends.cudnn.flags(enabled=False):
+                codes = with_gradient(encoder, ears)
+        else:
+            codes = torch.cat([encoder.encode(part) for part in ears.split(HEARD_AT_ONCE)])
         return rearrange(codes, "(row ear) frame code -> row (ear code) frame", ear=2)
 
     def cues(self, rows: Float[Tensor, "row 2 time"]) -> Float[Tensor, "row cue frame"]:
@@ -219,6 +225,8 @@ class Observer(nn.Module):
                 f"--ears: {len(sounds)} parts of what is observed, {space}, are sound at two ears, and it takes "
                 "one: leave it out, or choose another --env"
             )
+        self.ears = sounds[0] if hearing is not None and not train_ears else None
+        """The part whose codes no training changes."""
         self.parts = nn.ModuleList(
             EncodedEars(part, width, hearing, train_ears)
             if hearing is not None and number in sounds and isinstance(part, spaces.Box)
@@ -234,9 +242,12 @@ class Observer(nn.Module):
             found.append(torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(space.shape or ())).to(device))
         return found
 
-    def prepared(self, parts: list[Tensor]) -> list[Tensor]:
-        """What no training changes, computed once for each observation."""
-        return [perceive.prepared(rows) for perceive, rows in zip(self.parts, parts, strict=True)]  # pyright: ignore
+    def prepared(self, parts: list[Tensor], heard: Float[Tensor, "row number"] | None = None) -> list[Tensor]:
+        """What no training changes, computed once for each observation; `heard` are codes that are known."""
+        return [
+            heard if heard is not None and number == self.ears else perceive.prepared(rows)  # pyright: ignore
+            for number, (perceive, rows) in enumerate(zip(self.parts, parts, strict=True))
+        ]
 
     def forward(self, parts: list[Tensor]) -> Float[Tensor, "row number"]:
         """Of prepared parts."""

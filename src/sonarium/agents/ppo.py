@@ -258,6 +258,13 @@ class PPO(Learner, Agent, Stochastic):
         self.config = config
         if config.train_ears and hearing is None:
             raise ValueError("train_ears=True: the encoder is that of another run; give --ears RUN")
+        if config.train_ears and hearing is not None and hearing.differentiable is False:
+            raise ValueError("train_ears=True: the codes of --ears have no gradient; leave out --train-ears")
+        if config.sound_rate and hearing is not None:
+            raise ValueError(
+                f"sound_rate={config.sound_rate}: the sound is heard by --ears, at {hearing.rate} Hz; leave out "
+                "--sound-rate"
+            )
         self.observer = Observer(
             observed, config.units, config.normalise_observations, config.sound_rate, hearing, config.train_ears
         )
@@ -315,7 +322,8 @@ class PPO(Learner, Agent, Stochastic):
         generator: torch.Generator,
         info: Info,
     ) -> tuple[Any, Shaped[np.ndarray, "slot *action"], dict[str, Any]]:
-        known = self.observer(self.observer.prepared(self.observer.rows(observation, self.device)))
+        parts = self.observer.prepared(self.observer.rows(observation, self.device))
+        known = self.observer(parts)
         if self.gru is not None:
             begins = torch.from_numpy(first).to(self.device)
             inputs = torch.cat([known, previous_of(memory.action, memory.reward, begins)], 1)
@@ -323,7 +331,10 @@ class PPO(Learner, Agent, Stochastic):
         drawn = self.policy.draw(self.heads.outputs(known), None if self.greedy else generator)
         if self.gru is not None:
             memory = Remembered(known, self.policy.encode(drawn), torch.zeros_like(memory.reward))
-        return memory, self.policy.action(drawn), {"drawn": drawn.cpu().numpy()}
+        extras = {"drawn": drawn.cpu().numpy()}
+        if self.observer.ears is not None:
+            extras["heard"] = parts[self.observer.ears].cpu().numpy()
+        return memory, self.policy.action(drawn), extras
 
     def rewarded(self, memory: Any, reward: Float[np.ndarray, " slot"]) -> Any:
         if memory is None:
@@ -391,7 +402,10 @@ class PPO(Learner, Agent, Stochastic):
     def acted(self, data: Rollout) -> Sequences:
         """The rollout as tensors; each slot is one sequence."""
         steps, slots = data.reward.shape
-        rows = self.observer.prepared(self.observer.rows(data.observation, self.device))
+        heard = None
+        if self.observer.ears is not None:
+            heard = self.tensor(data.extras["heard"]).flatten(0, 1)
+        rows = self.observer.prepared(self.observer.rows(data.observation, self.device), heard)
         parts = [part.unflatten(0, (steps, slots)) for part in rows]
         drawn = torch.from_numpy(data.extras["drawn"]).to(self.device)
         first = torch.from_numpy(data.first).to(self.device)

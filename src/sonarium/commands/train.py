@@ -70,7 +70,7 @@ class RolloutsFlags(TrainFlags):
     suite: str = ""
     """Setting of seek-suite to train in, in place of --env; see `sonarium list`."""
     ears: Path | None = None
-    """Run folder whose encoder hears the sound of both ears, in place of log-mel bands."""
+    """Run folder whose encoder hears the sound of both ears, in place of layers that the agent learns."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def planned(model: str, arguments: list[str]) -> Plan:
     if model in AGENTS and (ears := flag(arguments, "ears", "")):
         begun = begun_on(Path(flag(arguments, "run", "")), Path(ears))
         if begun is None:
-            return plan_with_ears(model, Path(ears), preset)
+            return plan_with_ears(model, Path(ears), preset, say)
         return default_plan(model, preset=preset, upstream=begun.upstream)
     if codes:
         if flag(arguments, "world", ""):

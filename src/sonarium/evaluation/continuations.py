@@ -130,7 +130,10 @@ def ends(learner: Forecaster, world: Sequences, test: WholeClips) -> Ends:
             # The next segment has not begun, but for less than half a token.
             begun = tokens / learner.code_rate - half > marks[at + 1][0]
             if learner.burn_in < tokens < count and not begun:
-                following = world.grammar_of(number).following(said[: at + 1])
+                # A grammar may have some of the labels of the world.
+                grammar, following = world.grammar_of(number), np.zeros(len(world.label_names))
+                own = [world.label_names.index(label) for label in grammar.labels]
+                following[own] = grammar.following(said[: at + 1])
                 found.append((clip, tokens, following, world.label_names.index(said[at + 1])))
     chosen = np.unique(np.linspace(0, len(found) - 1, MOMENTS).round().astype(int)) if found else []
     rows = [found[at] for at in chosen]

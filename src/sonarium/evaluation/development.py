@@ -10,20 +10,19 @@ each part is above 0 even where nothing differs: `floor` is that of one half of 
 Intervals are of the bootstrap over songs, whose states are held.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sonarium.config import Range, check_ranges
 from sonarium.evaluation.extraction import Extractor, encoded
 from sonarium.features.classical import LogMel, LogMelConfig
 from sonarium.features.syllables import sampled
-from sonarium.measures.generation import equal_floors, noise_floor
 from sonarium.measures.sequence.entropy import grammar_entropies
 from sonarium.models.hmm import HMM, choose_states, divergence_parts, divergence_rate
 from sonarium.models.hmm.divergence import occupancies
@@ -31,7 +30,7 @@ from sonarium.models.hmm.em import Model, Statistics, empty_states, m_step
 from sonarium.models.hmm.emissions import Gaussian
 from sonarium.models.hmm.inference import Chain
 from sonarium.models.hmm.starting import structure_of
-from sonarium.worlds.contract import World
+from sonarium.worlds.contract import Mark, World
 
 PARTS = ("spectrum", "timing", "grammar")
 TIMES = 5
@@ -56,9 +55,13 @@ RANGE = 20.0
 LOUD = 0.98
 """Quantile of the frames of a song whose level is that of the song."""
 ABOVE_NOISE = 10.0
-"""Decibels above the noise floor of the noisiest day that noise hardly reaches."""
+"""Decibels above its median that noise hardly reaches."""
 SAME_NOISE = 3.0
-"""Decibels by which the noise floors of days differ by chance."""
+"""Decibels by which the noise of days differs by chance."""
+QUIETEST = 0.05
+"""Fraction of the frames of a clip without annotations that are taken for noise."""
+MARGIN = 0.005
+"""Seconds around a syllable in which it may still sound."""
 
 
 @dataclass(frozen=True)
@@ -179,59 +182,93 @@ def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool =
         )
     everything = torch.arange(len(world))
     marks, values = world.marks(everything), world.factor_values(everything)
-    codes: dict[int, Float[np.ndarray, "frame code"]] = {}
+
+    def names(factor: str) -> list[str]:
+        if factor not in named:
+            return [""] * len(world)
+        known = world.factors[named[factor]].values
+        return [str(known[int(value)]) for value in values[:, named[factor]]]
+
+    def song_of(clip: int, codes: Float[np.ndarray, "frame code"]) -> Song:
+        if unit == "syllables":
+            return of_syllables(codes, sorted(marks[clip]), extractor)
+        return of_frames(codes)
+
+    birds, days = names("bird"), names("day")
+    levels: dict[int, Float[np.ndarray, "_frame code"]] = {}
+    songs: dict[int, Song] = {}
     for some in encoded(extractor, world, everything, world.lengths(everything).numpy()):
         for row, clip in enumerate(some.members.tolist()):
-            codes[clip] = some.codes[row, : some.counts[row]].astype(np.float64)
-
-    def names(factor: str, clips: range) -> list[str]:
-        if factor not in named:
-            return [""] * len(clips)
-        known = world.factors[named[factor]].values
-        return [str(known[int(values[clip, named[factor]])]) for clip in clips]
-
-    everyone = range(len(world))
-    birds, days = names("bird", everyone), names("day", everyone)
+            codes = some.codes[row, : some.counts[row]]
+            if decibels:
+                # Until the noise of all days is known.
+                levels[clip] = codes
+            else:
+                songs[clip] = song_of(clip, codes.astype(np.float64))
     if decibels:
-        codes = equally_noisy(codes, birds, days)
+        lowest = above_noise(levels, marks, extractor, birds, days)
+        for clip, own in levels.items():
+            song = song_of(clip, raised(own.astype(np.float64), lowest[birds[clip]]))
+            songs[clip] = relative(song, unit) if len(song) else song
     ordered = sorted(map(str, world.factors[named["day"]].values), key=natural)
     found: dict[str, Days] = {bird: {day: [] for day in ordered} for bird in sorted(set(birds), key=natural)}
-    for clip, bird, day in zip(everyone, birds, days, strict=True):
-        by_syllable = unit == "syllables"
-        song = of_syllables(codes[clip], sorted(marks[clip]), extractor) if by_syllable else of_frames(codes[clip])
-        if len(song):
-            found[bird][day].append(relative(song, unit) if decibels else song)
+    for clip, (bird, day) in enumerate(zip(birds, days, strict=True)):
+        if len(songs[clip]):
+            found[bird][day].append(songs[clip])
     return found
 
 
-def equally_noisy(
-    codes: dict[int, Float[np.ndarray, "_frame band"]], birds: Sequence[str], days: Sequence[str]
-) -> dict[int, Float[np.ndarray, "_frame band"]]:
-    """Decibels relative to the level of each clip. On all days of a bird whose days differ in noise, they are
-    raised above that of the noisiest."""
-    found = {clip: own - np.quantile(own.max(1), LOUD) if len(own) else own for clip, own in codes.items()}
+def above_noise(
+    levels: Mapping[int, Float[np.ndarray, "_frame band"]],
+    marks: Sequence[Sequence[Mark]],
+    extractor: Extractor,
+    birds: Sequence[str],
+    days: Sequence[str],
+) -> dict[str, Float[np.ndarray, " band"] | None]:
+    """For each bird whose days differ in noise, the level below that of a clip which the noise of the noisiest day
+    hardly reaches, in each band."""
+    found: dict[str, Float[np.ndarray, " band"] | None] = {}
     for bird in set(birds):
-        sung: dict[str, list[int]] = {}
-        for clip, own in found.items():
+        recorded: dict[str, list[np.ndarray]] = {}
+        sung: dict[str, list[np.ndarray]] = {}
+        for clip, own in levels.items():
             if birds[clip] == bird and len(own):
-                sung.setdefault(days[clip], []).append(clip)
-        as_recorded, as_sung = (
-            [np.concatenate([levels[clip] for clip in clips]) for clips in sung.values()]
-            for levels in (codes, found)
+                noise = own[silent(own, marks[clip], extractor)]
+                if len(noise):
+                    recorded.setdefault(days[clip], []).append(noise)
+                    sung.setdefault(days[clip], []).append(noise - level_of(own))
+        of_recordings, below_song = (
+            [np.median(np.concatenate(noise), axis=0) for noise in each.values()] for each in (recorded, sung)
         )
-        # Gain moves the floor of the recording, loud song that below the song; noise moves both.
-        if not sung or min(spread_of_floors(as_recorded), spread_of_floors(as_sung)) < SAME_NOISE:
-            continue
-        raised = equal_floors(*as_sung, above=ABOVE_NOISE)
-        for clips, frames in zip(sung.values(), raised, strict=True):
-            ends = np.cumsum([len(found[clip]) for clip in clips])[:-1]
-            found |= zip(clips, np.split(frames, ends), strict=True)
+        # Gain moves the noise of a recording, loud song the noise below it; more noise moves both.
+        apart = [float(np.median(np.ptp(floors, axis=0))) for floors in (of_recordings, below_song) if floors]
+        found[bird] = np.max(below_song, axis=0) + ABOVE_NOISE if apart and min(apart) > SAME_NOISE else None
     return found
 
 
-def spread_of_floors(days: Sequence[Float[np.ndarray, "_frame band"]]) -> float:
-    """Decibels from the quietest day's noise floor to the noisiest's; the median of the bands."""
-    return float(np.median(np.ptp([noise_floor(frames) for frames in days], axis=0)))
+def silent(
+    levels: Float[np.ndarray, "frame band"], marks: Sequence[Mark], extractor: Extractor
+) -> Bool[np.ndarray, " frame"]:
+    """Frames outside all syllables; where none is annotated, the quietest."""
+    if not marks:
+        loudness = levels.max(1)
+        return loudness <= np.quantile(loudness, QUIETEST)
+    middles = extractor.first + np.arange(len(levels)) / extractor.rate
+    found = np.ones(len(levels), bool)
+    for onset, offset, _ in marks:
+        found &= (middles < onset - MARGIN) | (middles > offset + MARGIN)
+    return found
+
+
+def raised(
+    levels: Float[np.ndarray, "frame band"], lowest: Float[np.ndarray, " band"] | None
+) -> Float[np.ndarray, "frame band"]:
+    return levels if lowest is None or not len(levels) else np.maximum(levels, lowest + level_of(levels))
+
+
+def level_of(levels: Float[np.ndarray, "frame band"]) -> float:
+    """The level of loud song."""
+    return float(np.quantile(levels.max(1), LOUD))
 
 
 def relative(song: Song, unit: str) -> Song:

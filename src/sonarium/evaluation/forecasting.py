@@ -433,17 +433,19 @@ class Rivals:
             distance = float(np.sqrt(np.square(levels[0][:, at] - levels[1][:, at]).mean(-1)).mean())
             scores.setdefault("forecast-likelihood", {})[name] = likely
             scores.setdefault("forecast-distance", {})[name] = distance
-            scores.setdefault("forecast-coverage", {})[name] = self.covered(predicted, spread, at)
+            if not np.isnan(covered := self.covered(predicted, spread, at)):
+                scores.setdefault("forecast-coverage", {})[name] = covered
         flat = {f"{kind}/{name}": value for kind, by in scores.items() for name, value in by.items()}
         return flat | self.unlikeness(predicted.samples, learner, ahead)
 
     def covered(self, predicted: Predicted, spread: Float[np.ndarray, "horizon number"], at: int) -> float:
-        """The mean coverage of the true token by the samples, beside tokens of any clips."""
+        """The mean coverage of the true token by the samples, beside tokens of any clips; NaN without others."""
         samples = predicted.samples[:, :, at].double().numpy()
         own = np.square((samples - self.true[:, at]) / spread[at]).mean(-1)
         others = np.square((self.others["all"][:, at] - self.true[:, at, None]) / spread[at]).mean(-1)
-        each = [coverage(own[:, query], row[~np.isnan(row)]) for query, row in enumerate(others)]
-        return float(np.mean(each))
+        rivals = [row[~np.isnan(row)] for row in others]
+        each = [coverage(own[:, query], row) for query, row in enumerate(rivals) if len(row)]
+        return float(np.mean(each)) if each else np.nan
 
     def unlikeness(
         self, samples: Float[Tensor, "sample query horizon number"], learner: Forecaster, ahead: tuple[int, ...]

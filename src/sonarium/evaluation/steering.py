@@ -139,7 +139,8 @@ def over(values: Float[Tensor, "moment step"], sounds: Bool[Tensor, "moment step
 
 
 def agreement(name: str, asked: Float[np.ndarray, " some"], heard: Float[np.ndarray, " some"]) -> dict[str, float]:
-    """Pearson's correlation, and the slope of what is heard against what is asked."""
+    """Of what is heard against what is asked: the correlation about 0, for without a shift nothing should change,
+    and the slope through 0."""
     square = float(asked @ asked)
     size = float(np.sqrt(square * (heard @ heard)))
     product = float(asked @ heard)

@@ -122,17 +122,12 @@ def real_or_made(
 
 
 def equal_floors(
-    *sets: Float[np.ndarray, "_frame band"], above: float = ABOVE
-) -> tuple[Float[np.ndarray, "_frame band"], ...]:
-    """Frames in decibels whose noise floors are made equal: in each band all sets are raised to the highest of
-    their floors, and to what noise reaches `above` it, or the noise would be all that is compared."""
-    lowest = np.max([noise_floor(frames) for frames in sets], 0) + above
-    return tuple(np.maximum(frames, lowest) for frames in sets)
-
-
-def noise_floor(frames: Float[np.ndarray, "_frame band"]) -> Float[np.ndarray, " band"]:
-    """In decibels: the level that a fifth of the frames are below."""
-    return np.quantile(frames, QUIET, 0)
+    real: Float[np.ndarray, "frame band"], made: Float[np.ndarray, "other band"]
+) -> tuple[Float[np.ndarray, "frame band"], Float[np.ndarray, "other band"]]:
+    """Frames in decibels whose noise floors are made equal: in each band both are raised to the higher of their
+    floors, and to what noise reaches above it, or a classifier would hear nothing but the noise."""
+    lowest = np.maximum(np.quantile(real, QUIET, 0), np.quantile(made, QUIET, 0)) + ABOVE
+    return np.maximum(real, lowest), np.maximum(made, lowest)
 
 
 def wasserstein(real: Float[np.ndarray, " value"], made: Float[np.ndarray, " other"]) -> float:

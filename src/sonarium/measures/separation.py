@@ -109,17 +109,18 @@ def best_order(scores: Float[np.ndarray, "reference estimate"]) -> Int[np.ndarra
 
 def time_difference(ears: Float[np.ndarray, "*some 2 time"], rate: float) -> Float[np.ndarray, "*some"]:
     """Seconds by which the sound reaches the right ear after the left one: where their cross-correlation, with
-    square roots of the magnitudes, is greatest."""
+    square roots of the magnitudes, is greatest; NaN where an ear hears nothing."""
     samples = ears.shape[-1]
-    size: Any = next_fast_len(2 * samples, real=True)
+    size: Any = next_fast_len(2 * max(samples, round(EARS_APART * rate)), real=True)
     spectra: Any = rfft(ears, size)
+    heard = (energy(ears) > 0).all(-1)
     left, right = np.moveaxis(spectra, -2, 0)
     cross = right * left.conj()
     cross = cross / np.sqrt(np.abs(cross) + 1e-20)
     correlation: Any = irfft(cross, size * FINER)
     most = round(EARS_APART * rate * FINER)
     lags = np.arange(-most, most + 1)
-    return np.asarray(lags[correlation[..., lags].argmax(-1)] / (rate * FINER))
+    return np.where(heard, lags[correlation[..., lags].argmax(-1)] / (rate * FINER), np.nan)
 
 
 def level_difference(ears: Float[np.ndarray, "*some 2 time"]) -> Float[np.ndarray, "*some"]:

@@ -64,10 +64,12 @@ from sonarium.models.vqvae import Codebooks, VQVAEConfig, perplexity
 from sonarium.training.contract import ClipSource
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
-BLOCK, BLOCK_OF_SONGS = 256, 8
-"""Snippets that are encoded or decoded in one batch, and songs whose snippets are taken at once."""
+BLOCK = 256
+"""Snippets that are encoded or decoded in one batch."""
 EXAMPLES = 8192
-"""Training snippets whose principal components are found."""
+"""Training snippets whose principal components are found, at most."""
+PART = 60.0
+"""Seconds of a recording whose snippets are taken at once."""
 DEGREES = 10
 """Degrees of freedom of the t distribution."""
 POOL, POOL_STRIDE = 3, 4
@@ -247,17 +249,17 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         """Snippets evenly spaced over all training clips, no more than `EXAMPLES`."""
         if not isinstance(source, ClipSource):
             raise ValueError("linear=True: principal components need clips of a world; leave out --linear")
+        assert self.signal.rate is not None
         index = torch.as_tensor(source.index).unique()
-        counts = self.code_lengths(source.world.lengths(index))
-        every = -(-int(counts.sum()) // EXAMPLES)
+        every = -(-int(self.code_lengths(source.world.lengths(index)).sum()) // EXAMPLES)
         found, seen = [], 0
-        for block in index.split(BLOCK_OF_SONGS):
-            batch = source.world.whole(block, engine.device)
-            snippets, own = self.snippets_of(batch.signal, batch.lengths)
-            mine = snippets[own]
-            found.append(mine[-seen % every :: every].flatten(1))
-            seen += len(mine)
-            engine.progress("principal components", seen, int(counts.sum()))
+        for done, clip in enumerate(index):
+            sound = source.world.whole(clip[None], engine.device).signal
+            for part in sound.split(round(PART * self.signal.rate), 1):
+                snippets = self.snippets_of(part, None)[0][0]
+                found.append(snippets[-seen % every :: every].flatten(1))
+                seen += len(snippets)
+            engine.progress("principal components", done + 1, len(index))
         return torch.cat(found)
 
     def refuse_ranks(self, engine: Engine) -> None:

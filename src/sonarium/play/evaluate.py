@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 
 from sonarium.agents.contract import Agent
-from sonarium.agents.scripted import SCRIPTED, Body
+from sonarium.agents.scripted import SCRIPTED, Body, Scripted
 from sonarium.measures.statistics import Interval, interval, within
 from sonarium.report.album import put
 from sonarium.report.listening import EpisodeShown, Picture, Scores, listening_page
@@ -21,6 +21,7 @@ from sonarium.rooms.draw.film import Recorded, film, frames, still, wav
 from sonarium.rooms.draw.floorplan import picture
 from sonarium.rooms.draw.overlay import SoundField, sound_field
 from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.env import sound_in
 from sonarium.rooms.seek.episode import Scene
 from sonarium.rooms.seek.vector import SeekVector
 
@@ -221,19 +222,20 @@ def play(
     counted = np.zeros(count, int) if oracle_steps is None else oracle_steps
     rooms = SeekVector(count, config, render_mode="rgb_array")
     memory, first, over = agent.initial(count), np.ones(count, bool), np.zeros(count, bool)
-    heard, info = rooms.reset(seed=seed)
+    observation, info = rooms.reset(seed=seed)
     shortest, earned, steps = info["reachable_distance"], np.zeros(count), np.zeros(count, int)
     results: list[EpisodeResult | None] = [None] * count
     going = np.ones(count, bool)
-    record(recorders, rooms, heard, going)
+    record(recorders, rooms, observation, going)
     while going.any():
-        memory, action, _ = agent.act(memory, heard, first, generator, info)
-        heard, reward, terminated, truncated, info = rooms.step(action)
+        seen = sound_in(observation) if isinstance(agent, Scripted) else observation
+        memory, action, _ = agent.act(memory, seen, first, generator, info)
+        observation, reward, terminated, truncated, info = rooms.step(action)
         memory = agent.rewarded(memory, reward)
         # Autoreset in the next step: the observation after the last one of an episode is the first of another.
         first, over = over, terminated | truncated
         earned, steps = earned + np.where(going, reward, 0), steps + going
-        record(recorders, rooms, heard, going)
+        record(recorders, rooms, observation, going)
         for slot in np.flatnonzero(over & going):
             success = bool(terminated[slot] and info["found"][slot] == config.sources)
             walked, shorter = float(info["walked"][slot]), float(shortest[slot])
@@ -254,12 +256,12 @@ def spl_of(success: bool, walked: float, shortest: float) -> float:
 def record(
     recorders: Sequence[Recorder],
     rooms: SeekVector,
-    heard: Float[np.ndarray, "slot 2 window"],
+    observation: Any,
     going: Bool[np.ndarray, " slot"],
 ) -> None:
     for slot, recorder in enumerate(recorders):
         if going[slot]:
-            recorder.take(rooms.scene(slot), heard[slot])
+            recorder.take(rooms.scene(slot), sound_in(observation)[slot])
 
 
 def success_rate(successes: int, count: int) -> Interval:

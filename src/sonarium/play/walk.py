@@ -16,7 +16,7 @@ from sonarium.play.audio_output import AudioOutput, open_output, quiet
 from sonarium.play.evaluate import EpisodeResult, spl_of
 from sonarium.play.screen import Command, Screen
 from sonarium.rooms.seek.config import SeekConfig
-from sonarium.rooms.seek.env import Seek
+from sonarium.rooms.seek.env import Seek, sound_in
 
 PLAYBACK_GAIN = 20.0
 """Gain in dB of playback over the observation, before clipping."""
@@ -71,7 +71,7 @@ class Walk:
             self.over = "That was a distractor."
         elif truncated:
             self.over = "Time is up."
-        return self.heard
+        return sound_in(self.heard)
 
     def obey(self, command: Command) -> None:
         """What a key does besides walking."""
@@ -125,7 +125,7 @@ def stroll(going: Walk, screen: Screen, output: AudioOutput) -> None:
         if command.quit:
             return
         going.obey(command)
-        heard = going.heard * 0 if going.over else going.step(command)
+        heard = sound_in(going.heard) * 0 if going.over else going.step(command)
         output.play(np.clip(heard * 10 ** (PLAYBACK_GAIN / 20), -1, 1))
         screen.show(going.room.scene(), going.status(output.audible), going.hide, going.levels, going.images)
 

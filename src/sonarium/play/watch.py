@@ -20,14 +20,16 @@ from PIL import Image
 from sonarium.agents.contract import Agent, Stochastic
 from sonarium.agents.evaluate import side_by_side
 from sonarium.agents.rollout import check_finite, make
+from sonarium.agents.scripted import SCRIPTED
 from sonarium.agents.vectors import naming_faults
 from sonarium.play.evaluate import BATCH, EpisodeResult, Recorder, generator_of, play
+from sonarium.play.walk import YOU
 from sonarium.report.album import Medium, add
 from sonarium.report.style import LINES, panels, png, sheet, tidy
 from sonarium.rooms.draw import canvas
 from sonarium.rooms.draw.film import Recorded, film
 from sonarium.rooms.seek.config import SeekConfig
-from sonarium.rooms.seek.env import Seek
+from sonarium.rooms.seek.env import Seek, sound_in
 from sonarium.runs.build import Opened, open_run
 from sonarium.runs.plan import RolloutsPlan
 
@@ -170,7 +172,8 @@ def against(folder: Path, remark: Callable[[str], object]) -> tuple[str, Agent, 
         raise ValueError(f"--against {folder}: its agent acts in {name}; name a run in sonarium/Seek-v0")
     if isinstance(agent, Stochastic):
         agent.greedy = True
-    return folder.resolve().name, agent, room.config
+    named = folder.resolve().name
+    return f"{named} (run)" if named in (*SCRIPTED, YOU) else named, agent, room.config
 
 
 def heard_in(env: Shown) -> bool:
@@ -184,7 +187,7 @@ def room_film(env: Shown, agent: Agent, generator: Any) -> bytes:
     assert isinstance(room, Seek)
 
     def look(observation: Any, watched: Watched) -> None:
-        recorder.take(room.scene(), observation["audio"] if room.config.pose else observation)
+        recorder.take(room.scene(), sound_in(observation))
 
     env.look = look
     side_by_side(agent, [env], [env.watched.seed], generator)

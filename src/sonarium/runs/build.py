@@ -24,8 +24,8 @@ from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.config import to_json
 from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
-from sonarium.models.contract import Learner
-from sonarium.models.framing import in_frames
+from sonarium.models.contract import FrameEncoder, Learner
+from sonarium.models.framing import in_frames, with_gradient
 from sonarium.runs.codes import codes_of, encode_clips, frame_times
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, mapping, read_plan
 from sonarium.training.clips import Clips, ClipsConfig
@@ -220,18 +220,27 @@ def fresh(
 def ears_of(upstream: Upstream, trained: bool) -> Hearing:
     """The encoder of another run, for an agent to hear with; untrained where the agent has weights of its own for
     it."""
+    folder, differentiable = Path(upstream.run), None
     if trained:
         check_upstream(upstream)
-        plan, learner, signal = open_learner(Path(upstream.run))
+        learner, signal = open_learner(folder)[1:]
     else:
-        plan = read_plan(upstream.plan, f"the plan of '{upstream.run}'")
-        signal = signal_of(plan, Path(upstream.run))
+        plan = read_plan(upstream.plan, f"the plan of '{folder}'")
+        signal = signal_of(plan, folder)
         learner = fresh(plan, signal)
+    encoder, rate = hearing_by(learner, signal, folder)
+    if trained:
+        differentiable = with_gradient(encoder, torch.zeros(1, signal.shape[0])).requires_grad
+    return Hearing(learner, encoder, rate, upstream.width, differentiable)
+
+
+def hearing_by(learner: Learner, signal: Signal, folder: Path) -> tuple[FrameEncoder, int]:
+    """The encoder of a run, and its sampling rate; refused if it was not trained on sound."""
     if signal.kind != "wave" or signal.rate is None:
         raise ValueError(
-            f"'{upstream.run}' was trained on {PLURAL[signal.kind]} and cannot hear: give --ears a run on sound"
+            f"'{folder}' was trained on {PLURAL[signal.kind]} and cannot hear: give --ears a run on sound"
         )
-    return Hearing(learner, in_frames(learner, signal), signal.rate, upstream.width)
+    return in_frames(learner, signal), signal.rate
 
 
 @dataclass(frozen=True)
@@ -240,7 +249,7 @@ class Opened(Built):
     step: int = field(kw_only=True)
 
     def untrained(self) -> Learner:
-        """The same network before training, with other initial weights."""
+        """The same network before training, with other initial weights; an agent's ears are untrained, too."""
         signal = None if self.clips is None else self.clips.world.signal
         ears = None
         if self.clips is None and self.plan.upstream is not None:
@@ -324,13 +333,11 @@ def upstream_of(opened: Opened) -> Upstream:
     return Upstream(run, opened.step, sha256, codes.shape[2], rate, start, opened.plan.recorded())
 
 
-def plan_with_ears(model: str, folder: Path, preset: str = "default") -> Plan:
+def plan_with_ears(model: str, folder: Path, preset: str = "default", remark: Remark = lambda _: None) -> Plan:
     """A plan with every default, of an agent that hears with the encoder of a run, whose recordings need not be
     there any more."""
-    plan, learner, signal = open_learner(folder)
-    if signal.kind != "wave":
-        raise ValueError(f"'{folder}' was trained on {PLURAL[signal.kind]} and cannot hear: give a run on sound")
-    encoder, run = in_frames(learner, signal), RunFolder.read(folder)
+    plan, learner, signal = open_learner(folder, remark)
+    encoder, run = hearing_by(learner, signal, folder)[0], RunFolder.read(folder)
     step = run.newest()
     assert step is not None, "it was opened"
     with torch.no_grad():

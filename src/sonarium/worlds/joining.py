@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 FADE = 0.003
-"""Seconds in which a segment is faded into the noise, outside its marks."""
+"""Seconds in which a segment is faded into the noise at either end."""
 PIECE = 0.03
 """Seconds of one piece of noise."""
 

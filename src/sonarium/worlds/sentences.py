@@ -170,7 +170,7 @@ class Sentences(Sequences):
         return self.recordings.whole(torch.tensor([take])).signal[0].numpy()
 
     def noise_of(self, speaker: int) -> list[Float[np.ndarray, " piece"]]:
-        """The quietest pieces of the recordings of a speaker."""
+        """The quietest pieces of all recordings of a speaker, whatever set they are in: one set may have none."""
         if speaker not in self.noise:
             size = round(PIECE * self.config.rate)
             every = [take for sets in self.takes[speaker].values() for some in sets for take in some]

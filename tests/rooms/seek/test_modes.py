@@ -17,7 +17,7 @@ from sonarium.rooms.acoustics import convolution
 from sonarium.rooms.acoustics.cuda import CudaBackend
 from sonarium.rooms.acoustics.geometry import polygon, shoebox
 from sonarium.rooms.acoustics.impulse_responses import simulate
-from sonarium.rooms.acoustics.reverberation import measure_decay
+from sonarium.rooms.acoustics.reverberation import mean_free_path, measure_decay
 from sonarium.rooms.acoustics.simulator import Acoustics
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.env import Seek, action_space, observation_space
@@ -273,6 +273,11 @@ def test_responses_have_the_reverberation_time():
     assert np.mean(found) == pytest.approx(0.27, abs=0.02)
     with pytest.raises(ValueError, match=r"more than twice order=3.*: give order="):
         Seek(CONFIG, rt60=0.3, order=3).reset(seed=0)
+    # Of rooms of many sizes, those that are too small are not drawn.
+    small = replace(CONFIG, room="shoebox", rt60=0.3, order=20, smallest=2.5, largest=6.0)
+    for seed in range(6):
+        room = draw_layout(small, np.random.default_rng(seed)).room
+        assert small.order >= 0.3 * room.speed / mean_free_path(room) / 2
 
 
 @pytest.mark.parametrize(
@@ -280,6 +285,7 @@ def test_responses_have_the_reverberation_time():
     [
         ({"distractors": 1}, "sources=2: the target is one source"),
         ({"distractors": 5, "sources": 1}, "need as many kinds"),
+        ({"distractors": 2, "sources": 1, "sounds": ("bird",) * 3}, "each named once, but sounds names 1 in 3"),
         ({"burst": 2.0, "period": 1.0}, "more than period"),
         ({"burst": 0.1, "period": 0.3}, "no multiple of period=0.3"),
         ({"stops": 0.0}, "stops"),

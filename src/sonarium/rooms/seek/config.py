@@ -301,10 +301,11 @@ def check_modes(config: SeekConfig) -> None:
             f"distractors={config.distractors} with sources={config.sources}: the target is one source; give "
             "sources=1, or no distractors"
         )
-    if config.distractors and config.findable > len(config.sounds):
+    kinds = len(set(config.sounds))
+    if config.distractors and (config.findable > kinds or kinds < len(config.sounds)):
         raise ValueError(
-            f"a target and {config.distractors} distractors need as many kinds of sound, but sounds names "
-            f"{len(config.sounds)}: give more sounds, or fewer distractors"
+            f"a target and {config.distractors} distractors need as many kinds of sound, each named once, but "
+            f"sounds names {kinds} in {len(config.sounds)}: give more sounds, or fewer distractors"
         )
     if config.burst is None:
         return

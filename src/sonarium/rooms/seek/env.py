@@ -7,6 +7,7 @@ Every field of SeekConfig is a keyword argument. An episode terminates when all 
 after `max_steps`.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -14,7 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from sonarium.environment import StatefulEnv, Tree, loaded_random
 from sonarium.features.ears import Ears
@@ -32,6 +33,11 @@ ACTIONS = {
 FRAMES = 4
 """Frames per second where steps have no duration."""
 METADATA = {"render_modes": list(RENDER_MODES), "render_fps": FRAMES}
+
+
+def sound_in(observation: Any) -> Float[np.ndarray, "*slots 2 window"]:
+    """The sound that is observed, alone or with pose and target."""
+    return observation["audio"] if isinstance(observation, Mapping) else observation
 
 
 class Seek(StatefulEnv):

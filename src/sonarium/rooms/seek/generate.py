@@ -51,13 +51,13 @@ def draw_layout(config: SeekConfig, random: np.random.Generator, wanted: Wanted 
     """A random room with sources and start; raises ValueError if the constraints cannot be met."""
     fixed, reason = config.room == "fixed" or wanted.room is not None, ""
     for _ in range(1 if fixed else ROOMS_TRIED):
-        room = wanted.room or draw_room(config, random)
         try:
+            room = wanted.room or draw_room(config, random)
             plan = plan_of(room, config.margin)
-        except ValueError as narrow:
+        except ValueError as unfit:
             if fixed:
                 raise
-            reason = str(narrow)
+            reason = str(unfit)
             continue
         check_wanted(config, room, plan, wanted)
         for _ in range(DRAWS_TRIED if fixed else DRAWS_TRIED // 20):
