@@ -168,27 +168,36 @@ def test_principal_components_are_those_of_scikit_learn(snippets):
 
 
 @pytest.mark.parametrize("network", ["convolutional", "dense"])
-def test_linear_layers_begin_as_principal_components_of_the_training_songs(network):
+def test_linear_layers_begin_as_principal_components_of_the_training_clips(network):
     world, config = Noises(), replace(SMALL, network=network, linear=True, latent=6)
-    model, engine = learner(config), StubEngine()
-    model.prepare(Clips(world, torch.arange(4), ClipsConfig(batch_size=4), 0), engine)
-    batch = world.whole(torch.arange(4))
-    snippets, own = model.snippets_of(batch.signal, batch.lengths)
-    assert own.sum(1).tolist() == [1, 2, 3, 4]
-    peer = PCA(6).fit(snippets[own].flatten(1))
+    model, engine, index = learner(config), StubEngine(), torch.arange(20)
+    model.prepare(Clips(world, index, ClipsConfig(batch_size=4, cut="whole"), 0), engine)
+    real = model.front(world.whole(index).signal)
+    known = real.flatten(1).numpy()
+    peer = PCA(6, svd_solver="full").fit(known)
     with torch.no_grad():
-        codes = model.encoder(snippets[own])
+        codes = model.encoder(real)
         made = model.generator(codes)
     torch.testing.assert_close(codes.std(0), torch.ones(6), rtol=1e-3, atol=0)
-    plain = torch.from_numpy(peer.inverse_transform(peer.transform(snippets[own].flatten(1)))).view_as(made)
-    sharpness = 2 / float(snippets[own].mean())
+    plain = torch.from_numpy(peer.inverse_transform(peer.transform(known))).view_as(made)
+    sharpness = 2 / float(real.mean())
     wanted = torch.nn.functional.softplus(sharpness * plain) / sharpness
     torch.testing.assert_close(made, wanted.float(), rtol=1e-3, atol=1e-5)
     for _ in range(3):
-        terms = model.update(batch_of(snippets[own]), engine)
+        terms = model.update(batch_of(real), engine)
     assert all(value.isfinite() for value in terms.values())
     moved = [weight for name, weight in model.named_parameters() if "network" in name and weight.grad is not None]
     assert moved and all(weight.grad.any() for weight in moved if weight.grad is not None)
+
+
+def test_of_many_clips_components_are_found_in_some(monkeypatch):
+    monkeypatch.setattr("sonarium.models.mrgan.EXAMPLES", 3)
+    monkeypatch.setattr("sonarium.training.clips.BLOCK", 4)
+    world, model = Noises(), learner(replace(SMALL, linear=True))
+    found = model.examples(Clips(world, torch.arange(20), ClipsConfig(cut="whole"), 0), StubEngine())
+    every = model.front(world.whole(torch.arange(20)).signal).flatten(1)
+    places = [int((every - row).abs().sum(1).argmin()) for row in found]
+    assert 3 <= len(places) <= 6 and len(set(np.diff(places))) == 1
 
 
 def batch_of(features: torch.Tensor) -> Batch:
@@ -197,21 +206,15 @@ def batch_of(features: torch.Tensor) -> Batch:
 
 
 class Noises(World):
-    """Four clips, each longer than the one before by the stride of a snippet."""
+    """Clips of noise, as long as a snippet."""
 
     name, signal, factors = "noises", SIGNAL, ()
 
     def __len__(self) -> int:
-        return 4
-
-    def lengths(self, index):
-        return 960 + 256 * index
+        return 20
 
     def whole(self, index, device="cpu"):
-        lengths = self.lengths(index)
-        return Batch(
-            index, sounds(4, 1728)[index, : int(lengths.max())], torch.zeros(len(index), 0), lengths=lengths
-        )
+        return Batch(index, sounds(20)[index], torch.zeros(len(index), 0))
 
 
 def test_each_step_moves_its_own_networks_alone():

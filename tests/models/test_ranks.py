@@ -17,6 +17,7 @@ from sonarium.models.contract import Learner
 from sonarium.models.cpc.cpc import CPCConfig
 from sonarium.models.dreaming import DreamingConfig
 from sonarium.models.mrgan import MRGANConfig
+from sonarium.models.optim import ScheduleConfig
 from sonarium.models.penalties import DipConfig, FactorConfig, TotalCorrelationConfig
 from sonarium.worlds.contract import Batch, Signal, SignalKind
 
@@ -89,7 +90,8 @@ def entry(name: str, preset: str = "default", **changed: Any) -> Callable[[Signa
         made: Any = MODELS[name].presets[preset](kind)
         made = tiny(made) if isinstance(made, CPCConfig) else made
         made = dreaming(made) if isinstance(made, DreamingConfig) else made
-        made = replace(made, ngf=2, ndf=2, latent=8) if isinstance(made, MRGANConfig) else made
+        small = {"ngf": 2, "ndf": 2, "latent": 8, "schedule": ScheduleConfig()}
+        made = replace(made, **small) if isinstance(made, MRGANConfig) else made
         if isinstance(getattr(made, "penalty", None), FactorConfig):
             made = replace(made, penalty=replace(made.penalty, units=8))
         return replace(made, **changed)

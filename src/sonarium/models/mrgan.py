@@ -61,15 +61,12 @@ from sonarium.models.snippet_networks import (
     principal_components,
 )
 from sonarium.models.vqvae import Codebooks, VQVAEConfig, perplexity
-from sonarium.training.contract import ClipSource
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 BLOCK = 256
 """Snippets that are encoded or decoded in one batch."""
 EXAMPLES = 8192
-"""Training snippets whose principal components are found, at most."""
-PART = 60.0
-"""Seconds of a recording whose snippets are taken at once."""
+"""Training snippets whose principal components are found, at least, where there are as many."""
 DEGREES = 10
 """Degrees of freedom of the t distribution."""
 POOL, POOL_STRIDE = 3, 4
@@ -246,21 +243,16 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
 
     @torch.no_grad()
     def examples(self, source: Source, engine: Engine) -> Float[Tensor, "snippet number"]:
-        """Snippets evenly spaced over all training clips, no more than `EXAMPLES`."""
-        if not isinstance(source, ClipSource):
-            raise ValueError("linear=True: principal components need clips of a world; leave out --linear")
-        assert self.signal.rate is not None
-        index = torch.as_tensor(source.index).unique()
-        every = -(-int(self.code_lengths(source.world.lengths(index)).sum()) // EXAMPLES)
-        found, seen = [], 0
-        for done, clip in enumerate(index):
-            sound = source.world.whole(clip[None], engine.device).signal
-            for part in sound.split(round(PART * self.signal.rate), 1):
-                snippets = self.snippets_of(part, None)[0][0]
-                found.append(snippets[-seen % every :: every].flatten(1))
-                seen += len(snippets)
-            engine.progress("principal components", done + 1, len(index))
-        return torch.cat(found)
+        """The beginnings of training clips, evenly spaced, at most 2 × `EXAMPLES`."""
+        kept: list[Float[Tensor, "some number"]] = []
+        every, seen = 1, 0
+        for batch in source.preview(engine.progress):
+            snippets = self.features(batch)[..., : self.config.frames].flatten(1)
+            kept.append(snippets[-seen % every :: every])
+            seen += len(snippets)
+            if sum(map(len, kept)) > 2 * EXAMPLES:
+                kept, every = [torch.cat(kept)[::2]], 2 * every
+        return torch.cat(kept)
 
     def refuse_ranks(self, engine: Engine) -> None:
         """Batch statistics of a part of the batch would make another training."""
