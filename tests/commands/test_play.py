@@ -138,7 +138,7 @@ def test_the_table_is_for_people(capsys):
         ("--agent oracle --episodes 0", "--episodes 0: give a whole number from 1 to"),
         ("--agent oracle --films -1", "--films -1"),
         ("--agent oracle oracle", "name each agent once"),
-        ("--agent oracle --observation features", "observe audio alone"),
+        ("--agent oracle --observation features", "hear sound: leave out"),
         ("--agent oracle --absorption 2", "absorption=2.0"),
         ("--agent oracle --sources 0", "sources=0"),
         ("--agent oracle --room cave", "room='cave': choose one of fixed, shoebox, ngon, nonconvex"),

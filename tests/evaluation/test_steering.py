@@ -1,14 +1,20 @@
 """Steering, on tokens whose numbers are planted functions of an action."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from contracts.small import SEED, config_of, ignore, learner_config
+from stub_engine import StubEngine
 
+from sonarium.catalogue import MODELS, WORLDS
 from sonarium.evaluation import steering as own
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.forecasting import Moments, Pieces
+from sonarium.evaluation.forecasting import Moments, Pieces, pieces
+from sonarium.evaluation.splits import split_world
+from sonarium.training.clips import Clips, ClipsConfig
 
 
 def planted(pieces: int, seed: int) -> Pieces:
@@ -76,3 +82,21 @@ def test_shifts_stay_within_what_the_pieces_have_and_silence_does_not_count(sett
     values = torch.tensor([[1.0, 5.0], [2.0, 2.0]], dtype=torch.double)
     sounds = torch.tensor([[True, False], [False, False]])
     np.testing.assert_array_equal(own.over(values, sounds), [1.0])
+
+
+def test_a_model_of_birds_is_steered_by_tension(tmp_path):
+    world: Any = WORLDS["songbird"].build(config_of("songbird", tmp_path), SEED, ignore)
+    entry = MODELS["dreaming"]
+    config = replace(learner_config("dreaming", "wave"), actions=("tension",))
+    learner: Any = entry.build(entry.complete(config, world, 10), world.signal).eval()
+    split = split_world(world, 0, 0.4)
+    learner.prepare(Clips(world, split.train, ClipsConfig(batch_size=8), 0), StubEngine(0))
+    with torch.no_grad():
+        fitted, test = (pieces(learner, world, part, 40) for part in (split.train, split.test))
+    found = own.steering(learner, fitted, test, EvaluationConfig(gru_units=4, gru_steps=2))
+    assert found.keys() == {"scores", "gru_ar", "actions_alone", "real"}
+    for scores in found.values():
+        assert scores.keys() == {f"steering/{name} of tension" for name in ("correlation", "slope")}
+        assert np.isfinite(list(scores.values())).all()
+    # Tension is heard in what a bird sings.
+    assert found["real"]["steering/correlation of tension"] > 0.5

@@ -219,20 +219,16 @@ class Observer(nn.Module):
     ):
         super().__init__()
         self.space, self.simple = space, parts_of(space)
-        sounds = [number for number, part in enumerate(self.simple) if is_sound(part) and part.shape[0] == 2]  # pyright: ignore
-        if hearing is not None and len(sounds) != 1:
+        parts = [perceiving(part, width, standardise, rate, hearing, train_ears) for part in self.simple]
+        heard = [number for number, part in enumerate(parts) if isinstance(part, EncodedEars)]
+        if hearing is not None and len(heard) != 1:
             raise ValueError(
-                f"--ears: {len(sounds)} parts of what is observed, {space}, are sound at two ears, and it takes "
+                f"--ears: {len(heard)} parts of what is observed, {space}, are sound at two ears, and it takes "
                 "one: leave it out, or choose another --env"
             )
-        self.ears = sounds[0] if hearing is not None and not train_ears else None
+        self.ears = heard[0] if heard and not train_ears else None
         """The part whose codes no training changes."""
-        self.parts = nn.ModuleList(
-            EncodedEars(part, width, hearing, train_ears)
-            if hearing is not None and number in sounds and isinstance(part, spaces.Box)
-            else perceiving(part, width, standardise, rate)
-            for number, part in enumerate(self.simple)
-        )
+        self.parts = nn.ModuleList(parts)
         self.width = sum(part.width for part in self.parts)  # pyright: ignore
 
     def rows(self, observation: Any, device: torch.device) -> list[Tensor]:
@@ -290,7 +286,9 @@ def is_sound(space: Space) -> bool:
     return few and isinstance(space, spaces.Box) and space.dtype != np.uint8
 
 
-def perceiving(space: Space, width: int, standardise: bool, rate: int) -> Perceived:
+def perceiving(
+    space: Space, width: int, standardise: bool, rate: int, hearing: Hearing | None, train_ears: bool
+) -> Perceived:
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         return Categories(space)
     if isinstance(space, spaces.MultiBinary):
@@ -302,6 +300,8 @@ def perceiving(space: Space, width: int, standardise: bool, rate: int) -> Percei
         )
     shape = space.shape
     sound = is_sound(space)
+    if sound and hearing is not None and shape[0] == 2:
+        return EncodedEars(space, width, hearing, train_ears)
     if sound and rate and shape[0] != 2:
         raise ValueError(f"--sound-rate {rate}: the sound has {shape[0]} channel(s), not two ears; leave it out")
     picture = len(shape) == 3 or (len(shape) == 2 and space.dtype == np.uint8)

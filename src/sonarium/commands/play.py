@@ -220,8 +220,8 @@ def by_agents(flags: Any, config: SeekConfig, run: Run | None) -> None:
     from sonarium.commands.progress import bars, plainly
     from sonarium.play.evaluate import evaluate
 
-    if config.observation != "audio" or config.pose:
-        raise UsageError("scripted agents observe audio alone: leave out --observation features and --pose")
+    if config.observation != "audio":
+        raise UsageError("scripted agents hear sound: leave out --observation features")
     if len(set(flags.agent)) < len(flags.agent):
         raise UsageError(f"--agent {' '.join(flags.agent)}: name each agent once")
     trained = {} if run is None else {run[0]: run[1]}

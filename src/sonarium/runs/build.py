@@ -110,11 +110,9 @@ def build(
         rollouts = Rollouts(plan.source.rollouts, plan.seed)
         if steps is not None:
             plan = replace(plan, learner=AGENTS[plan.model].complete(plan.learner, steps))
-        ears = None
-        if plan.upstream is not None:
-            # A run that has begun keeps the weights of its ears.
-            ears = ears_of(plan.upstream, trained=steps is not None and not has_begun(folder))
-        return Built(plan, fresh(plan, None, largest=largest, ears=ears), rollouts)
+        # A run that has begun has weights for its ears.
+        new = steps is not None and not has_begun(folder)
+        return Built(plan, fresh(plan, None, largest=largest, trained_ears=new), rollouts)
     wanted = plan.source
     if plan.upstream is None:
         world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)
@@ -191,10 +189,10 @@ def fresh(
     signal: Signal | None,
     seed: int | None = None,
     largest: int | None = None,
-    ears: Hearing | None = None,
+    trained_ears: bool = False,
 ) -> Learner:
     """An untrained learner of this plan, from the plan's seed or another; refused if its parameters take more than
-    `largest` bytes."""
+    `largest` bytes. An agent may hear with an encoder that is trained."""
     # Layers draw their first weights from torch's generator: lend it the seed and put it back.
     with torch.random.fork_rng(devices=[]), bounded(largest):
         torch.manual_seed(plan.seed if seed is None else seed)
@@ -204,8 +202,9 @@ def fresh(
         env = make(plan.source.rollouts.env)
         try:
             spaces = env.observation_space, env.action_space
-            if ears is None:
+            if plan.upstream is None:
                 return AGENTS[plan.model].build(plan.learner, *spaces)
+            ears = ears_of(plan.upstream, trained_ears)
             rate = env.metadata.get("sound_rate", ears.rate)
             if rate != ears.rate:
                 raise ValueError(
@@ -251,10 +250,7 @@ class Opened(Built):
     def untrained(self) -> Learner:
         """The same network before training, with other initial weights; an agent's ears are untrained, too."""
         signal = None if self.clips is None else self.clips.world.signal
-        ears = None
-        if self.clips is None and self.plan.upstream is not None:
-            ears = ears_of(self.plan.upstream, trained=False)
-        return fresh(self.plan, signal, self.plan.seed + UNTRAINED_SEED, ears=ears).eval()
+        return fresh(self.plan, signal, self.plan.seed + UNTRAINED_SEED).eval()
 
 
 def open_plan(folder: Path) -> tuple[RunFolder, Plan]:
