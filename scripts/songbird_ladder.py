@@ -24,8 +24,7 @@ from songbird_grammar import bits, fitted, ngram_bits
 from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
-from sonarium.evaluation.syllables import cluster
-from sonarium.features.segmentation import segment
+from sonarium.evaluation.songs import cluster_segments, label_segments
 from sonarium.measures.sequence.boundaries import Counts, longest_overlap, matched
 from sonarium.measures.sequence.clusters import agreement
 from sonarium.measures.sequence.ngrams import markov_order
@@ -62,13 +61,11 @@ def times(marks: list[Mark] | tuple[Mark, ...]) -> np.ndarray:
 def measured(world: Aviary, rate: int, clustered: int) -> dict[str, Any]:
     """One bird: segments, clusters, order and bits."""
     planted = [world.segments(song) for song in range(SONGS)]
-    cut, rows = [], []
-    for song in range(SONGS):
-        [wave] = world.sounds([song])
-        cut.append(segment(wave, rate))
-        rows.append(FRAMES.embedded(wave, rate, cut[-1]))
-    repertoire = cluster(np.concatenate(rows[:clustered])).repertoire
-    named = [repertoire.assign(one).labels if len(one) else np.zeros(0, str) for one in rows]
+    heard = [FRAMES.segments(wave, rate) for song in range(SONGS) for wave in world.sounds([song])]
+    first = cluster_segments(heard[:clustered])
+    later = label_segments(heard[clustered:], first.repertoire)
+    cut = [song.marks for song in (*first.songs, *later.songs)]
+    named = np.split(np.concatenate([first.labels, later.labels]), np.cumsum([len(one) for one in cut])[:-1])
     clusters = np.unique(np.concatenate(named))
     found = [np.searchsorted(clusters, one) for one in named]
     number = {label: at for at, label in enumerate(world.grammar(0).labels)}

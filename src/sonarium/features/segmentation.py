@@ -6,11 +6,13 @@ whichever is higher. Blips are dropped, short gaps closed, and bouts that are so
 the cage. One setting serves all recordings; `scripts/songbird_syllables.py` says how it was chosen.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from scipy.ndimage import minimum_filter1d
 from scipy.signal import butter, fftconvolve, sosfiltfilt
 
 from sonarium.config import Range, check_ranges
@@ -22,6 +24,10 @@ NYQUIST = 0.45
 """Highest edge of the band as a fraction of the sampling rate."""
 FLOOR_QUANTILE, LOUD_QUANTILE = 0.1, 0.98
 """Quantiles of the level that are taken for its noise floor and for loud song."""
+DIP_APART, DIP_FROM_END = 12, 20
+"""Milliseconds between two dips, and between a dip and an end of its segment, at the least."""
+DIPS_SPANNED = 4
+"""Dips that a piece of a segment has inside, at most."""
 LABEL = "segment"
 """Label of segments of which nothing but onset and offset is known."""
 SILENT = 1e-14
@@ -56,6 +62,8 @@ class SegmentationConfig:
     """Gap in seconds that ends a bout."""
     soft: Annotated[float, Range(0)] = 16.0
     """Bouts that stay this far below loud song, in dB, are noise."""
+    dip: Annotated[float, Range(0, above=True)] = 5.0
+    """Depth in dB of a dip of the level at which a segment may turn out to be two syllables."""
     onset_delay: Annotated[float, Range(0, 0.1)] = 0.002
     """Seconds between crossing of the threshold and onset; people place onsets a little later."""
     offset_delay: Annotated[float, Range(0, 0.1)] = 0.004
@@ -87,6 +95,59 @@ def segment(
         )
         if start < stop
     ]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What a segment can be cut into: what lies between two of its edges, which are its onset, the dips of its
+    level, and its offset. The last piece is the segment as a whole."""
+
+    spans: list[tuple[int, int]]
+    """First and last edge of each piece."""
+    marks: list[Mark]
+
+    @classmethod
+    def one(cls, mark: Mark) -> "Pieces":
+        return cls([(0, 1)], [mark])
+
+    @property
+    def whole(self) -> Mark:
+        return self.marks[-1]
+
+
+def pieces(
+    wave: Float[np.ndarray, " time"],
+    rate: int,
+    marks: Sequence[Mark],
+    config: SegmentationConfig = SegmentationConfig(),
+) -> list[Pieces]:
+    """What each segment can be cut into; pieces are no shorter than segments."""
+    values = level(wave, rate, config)
+    found = []
+    for start, stop, label in marks:
+        first = round((start - config.onset_delay) * LEVEL_RATE)
+        at = first + dips(values[first : round((stop - config.offset_delay) * LEVEL_RATE)], config.dip)
+        starts = [start, *(at / LEVEL_RATE + config.onset_delay).tolist()]
+        stops = [*(at / LEVEL_RATE).tolist(), stop]
+        spans = [
+            (one, other)
+            for one in range(len(starts))
+            for other in range(one + 1, min(one + DIPS_SPANNED + 1, len(stops)) + 1)
+            if other - one < len(stops) and stops[other - 1] - starts[one] >= config.shortest
+        ]
+        spans.append((0, len(stops)))
+        found.append(Pieces(spans, [(starts[one], stops[other - 1], label) for one, other in spans]))
+    return found
+
+
+def dips(values: Float[np.ndarray, " frame"], depth: float) -> Int[np.ndarray, " dip"]:
+    """Minima so many dB below the highest level on either side."""
+    before = np.maximum.accumulate(values)
+    behind = np.maximum.accumulate(values[::-1])[::-1]
+    lowest = minimum_filter1d(values, DIP_APART + 1)
+    low = np.flatnonzero((values == lowest) & (values <= np.minimum(before, behind) - depth))
+    low = low[(low >= DIP_FROM_END) & (low < len(values) - DIP_FROM_END)]
+    return low[np.diff(low, prepend=-DIP_APART) >= DIP_APART]
 
 
 def level(wave: Float[np.ndarray, " time"], rate: int, config: SegmentationConfig) -> Float[np.ndarray, " frame"]:

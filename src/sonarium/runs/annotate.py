@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import Float
 
 from sonarium.evaluation.labelling import LabellingConfig, SyllableProbe
-from sonarium.evaluation.syllables import ClusterConfig, Repertoire, cluster
-from sonarium.features.segmentation import SegmentationConfig, segment
+from sonarium.evaluation.songs import Segments, cluster_segments, label_segments
+from sonarium.evaluation.syllables import ClusterConfig, Repertoire
+from sonarium.features.segmentation import SegmentationConfig, pieces, segment
 from sonarium.features.syllables import (
     BandsConfig,
     band_levels,
@@ -102,6 +103,13 @@ class Frames:
             placed = embed(scaled, self.coder.code_rate, marks, first=self.coder.code_first)
         return with_duration(placed, marks)
 
+    def segments(self, wave: np.ndarray, rate: int, config: SegmentationConfig = SegmentationConfig()) -> Segments:
+        """The segments of a song that has any, and what they can be cut into."""
+        found = pieces(wave, rate, segment(wave, rate, config), config)
+        ends = np.cumsum([len(one.marks) for one in found])[:-1]
+        rows = self.embedded(wave, rate, [mark for one in found for mark in one.marks])
+        return Segments(found, np.split(rows, ends) if found else [])
+
     def seen(self, wave: np.ndarray, rate: int) -> np.ndarray:
         if self.coder is None:
             return relative_levels(band_levels(wave, rate, FINE))
@@ -176,44 +184,38 @@ def clustered(
 ) -> tuple[list[Song], dict[str, Repertoire]]:
     """Segments with the labels of clusters, or of the nearest syllable of an earlier annotation."""
     before = {} if like is None else load_repertoires(like, frames.source)
-    embedded: dict[Path, np.ndarray] = {}
+    segments: dict[Path, Segments] = {}
 
     def cut(song: Song, wave: np.ndarray) -> Song:
-        marks = segment(wave, reading.rate, config.segmentation)
-        if marks:
-            embedded[song.path] = frames.embedded(wave, reading.rate, marks)
-        return replace(song, marks=marks)
+        segments[song.path] = frames.segments(wave, reading.rate, config.segmentation)
+        return song
 
     found = reading.each(songs, "cutting syllables", cut)
     repertoires: dict[str, Repertoire] = {}
-    named: dict[Path, tuple[list[str], list[float]]] = {}
+    done: dict[Path, Song] = {}
     for bird, own in by_bird(found).items():
-        own = [song for song in own if song.marks]
+        own = [song for song in own if segments[song.path].pieces]
         if not own:
             continue
-        rows = np.concatenate([embedded[song.path] for song in own])
+        heard = [segments[song.path] for song in own]
         if like is None:
-            made = cluster(rows, config.clusters)
+            made = cluster_segments(heard, config.clusters)
             repertoires[bird] = made.repertoire
-            label, certainty = made.repertoire.labels, made.certainty
         elif bird in before:
             repertoires[bird] = before[bird]
-            assigned = before[bird].assign(rows)
-            label, certainty = assigned.labels, assigned.certainty
+            made = label_segments(heard, before[bird], config.clusters)
         else:
             reading.remarks.append(
                 f"bird '{bird}' is not in '{like}', which has {', '.join(before)}: its syllables are not labelled"
             )
+            done |= {song.path: replace(song, marks=one.marks) for song, one in zip(own, heard, strict=True)}
             continue
-        ends = np.cumsum([len(song.marks) for song in own])[:-1]
-        for song, texts, sure in zip(own, np.split(label, ends), np.split(certainty, ends), strict=True):
-            named[song.path] = (texts.tolist(), sure.tolist())
-    return [with_labels(song, *named[song.path]) if song.path in named else song for song in found], repertoires
-
-
-def with_labels(song: Song, labels: Sequence[str], certainty: list[float]) -> Song:
-    marks = [(start, stop, label) for (start, stop, _), label in zip(song.marks, labels, strict=True)]
-    return replace(song, marks=marks, certainty=certainty)
+        ends = np.cumsum([len(one.marks) for one in made.songs])[:-1]
+        parts = zip(own, made.songs, np.split(made.labels, ends), np.split(made.certainty, ends), strict=True)
+        for song, one, texts, sure in parts:
+            marks = [(start, stop, text) for (start, stop, _), text in zip(one.marks, texts.tolist(), strict=True)]
+            done[song.path] = replace(song, marks=marks, certainty=sure.tolist())
+    return [done.get(song.path, song) for song in found], repertoires
 
 
 def labelled(

@@ -1,0 +1,207 @@
+"""Songs of a bird labelled as a whole: syllables that run together are told apart by what is known of the bird,
+and a syllable between two types is the one that the song around it makes likely.
+
+A level alone cuts where it falls below a threshold, so that two syllables with a short gap are one segment. Such
+a segment is unlike all others, or like others that are several syllables too, while its pieces are like syllables
+that the bird sings alone. So it is cut at the dips of its level into the fewest pieces of which each is much
+nearer to a known syllable than the whole. A type of which many can be cut into other types is none.
+
+Labels are the likeliest path through a song (Viterbi): each syllable has a normal density about its nearest
+neighbour of each type, and transitions are counted in the labels of all songs, anew in each round.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from sonarium.evaluation.syllables import (
+    ClusterConfig,
+    Repertoire,
+    cluster,
+    margin,
+    to_each_label,
+)
+from sonarium.features.segmentation import Pieces
+from sonarium.worlds.contract import Mark
+
+ROUNDS = 3
+"""How often transitions are counted and songs labelled by them."""
+UNSEEN = 0.1
+"""Added to the count of each transition."""
+SEVERAL = 0.2
+"""Share of the segments of a type that can be cut into others from which on it is no syllable."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of a song: the pieces of each, of which the last is the whole, and their embeddings."""
+
+    pieces: list[Pieces]
+    rows: list[Float[np.ndarray, "piece code"]]
+
+    @property
+    def marks(self) -> list[Mark]:
+        return [pieces.whole for pieces in self.pieces]
+
+    @property
+    def embedded(self) -> Float[np.ndarray, "segment code"]:
+        return np.stack([rows[-1] for rows in self.rows])
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Songs with segments cut where syllables ran together, and the label of each segment, one after the other."""
+
+    songs: list[Segments]
+    repertoire: Repertoire
+    """Without what could not be cut of types that are several syllables."""
+    labels: Shaped[np.ndarray, " segment"]
+    certainty: Float[np.ndarray, " segment"]
+    """How much nearer each is to another syllable with its own label than to one with another; negative where only
+    the song around it says so."""
+
+
+def cluster_segments(songs: Sequence[Segments], config: ClusterConfig = ClusterConfig()) -> Labelled:
+    """Types of the syllables of a bird, of which nothing is known but these songs."""
+    first = cluster(np.concatenate([song.embedded for song in songs]), config)
+    points, labels = first.repertoire.points, first.repertoire.labels
+    if first.noise.all():
+        return in_context(songs, first.repertoire, config, np.full(len(points), True))
+    distances, kinds = to_each(songs, first.repertoire)
+    others, _ = to_each_label(points, points, labels, other_than_itself=True)
+    for values, other in zip(distances, others, strict=True):
+        # The nearest to a segment is itself.
+        values[-1] = other
+    own = np.searchsorted(kinds, labels)
+    single = types_of_one(songs, distances, own, config)
+    cut, counts = cut_at(songs, [values[:, single].min(1) for values in distances], config)
+    rows = np.concatenate([song.embedded for song in cut])
+    known = np.repeat(single[own] | (counts > 1), counts)
+    return in_context(cut, cluster(rows[known], config).repertoire, config, known)
+
+
+def label_segments(
+    songs: Sequence[Segments], repertoire: Repertoire, config: ClusterConfig = ClusterConfig()
+) -> Labelled:
+    """Songs of a bird whose repertoire is known."""
+    distances, _ = to_each(songs, repertoire)
+    cut, _ = cut_at(songs, [values.min(1) for values in distances], config)
+    return in_context(cut, repertoire, config)
+
+
+def to_each(
+    songs: Sequence[Segments], repertoire: Repertoire
+) -> tuple[list[Float[np.ndarray, "piece type"]], Shaped[np.ndarray, " type"]]:
+    """Distances of the pieces of each segment from the nearest syllable of each type."""
+    rows = [one for song in songs for one in song.rows]
+    found, kinds = to_each_label(repertoire.project(np.concatenate(rows)), repertoire.points, repertoire.labels)
+    return np.split(found, np.cumsum([len(one) for one in rows])[:-1]), kinds
+
+
+def cut_at(
+    songs: Sequence[Segments], nearest: Sequence[Float[np.ndarray, " piece"]], config: ClusterConfig
+) -> tuple[list[Segments], Int[np.ndarray, " segment"]]:
+    """The songs with their segments cut, and the number of pieces of each; `nearest` are the distances of pieces
+    from known syllables."""
+    left, cut, counts = iter(nearest), [], []
+    for song in songs:
+        parts = []
+        for pieces, rows in zip(song.pieces, song.rows, strict=True):
+            distances = next(left)
+            chosen = partition(pieces, distances, config.apart * distances[-1]) or [len(rows) - 1]
+            parts += [(Pieces.one(pieces.marks[at]), rows[at : at + 1]) for at in chosen]
+            counts.append(len(chosen))
+        cut.append(Segments([piece for piece, _ in parts], [row for _, row in parts]))
+    return cut, np.array(counts)
+
+
+def types_of_one(
+    songs: Sequence[Segments],
+    distances: Sequence[Float[np.ndarray, "piece type"]],
+    own: Int[np.ndarray, " segment"],
+    config: ClusterConfig,
+) -> Bool[np.ndarray, " type"]:
+    """Which types are of one syllable: not those of which a part can be cut into others, the longest first."""
+    pieces = [one for song in songs for one in song.pieces]
+    single = np.full(distances[0].shape[1], True)
+    durations = np.array([stop - start for start, stop, _ in (one.whole for one in pieces)])
+    for kind in sorted(range(len(single)), key=lambda kind: -np.median(durations[own == kind])):
+        others = single & (np.arange(len(single)) != kind)
+        if not others.any():
+            break
+        cut = []
+        for at in np.flatnonzero(own == kind).tolist():
+            most = config.apart * distances[at][-1, single].min()
+            cut.append(bool(partition(pieces[at], distances[at][:, others].min(1), most)))
+        single[kind] = np.mean(cut) < SEVERAL
+    return single
+
+
+def partition(pieces: Pieces, distances: Float[np.ndarray, " piece"], most: float) -> list[int]:
+    """The fewest pieces that make up the segment, each nearer to known syllables than `most`, and of these the
+    nearest in sum; empty where there are none but the whole."""
+    last = pieces.spans[-1][1]
+    best: dict[int, tuple[int, float, list[int]]] = {0: (0, 0.0, [])}
+    for piece, (start, stop) in sorted(enumerate(pieces.spans[:-1]), key=lambda one: one[1]):
+        if start in best and distances[piece] < most:
+            count, total, before = best[start]
+            found = (count + 1, total + float(distances[piece]), [*before, piece])
+            best[stop] = min(best.get(stop, found), found)
+    return best[last][2] if last in best else []
+
+
+def in_context(
+    songs: Sequence[Segments],
+    repertoire: Repertoire,
+    config: ClusterConfig,
+    known: Bool[np.ndarray, " segment"] | None = None,
+) -> Labelled:
+    """The labels of songs by sound and context; `known` are the segments that the repertoire is made of."""
+    points, labels = repertoire.points, repertoire.labels
+    rows = np.concatenate([song.embedded for song in songs])
+    distances, kinds = to_each_label(repertoire.project(rows), points, labels)
+    others, _ = to_each_label(points, points, labels, other_than_itself=True)
+    if known is not None:
+        # The nearest to a known syllable is itself.
+        distances[known] = others
+    others[np.arange(len(others)), np.searchsorted(kinds, labels)] = np.inf
+    spread = config.context * float(np.median(others.min(1)))
+    found = distances.argmin(1)
+    if 0 < spread < np.inf:
+        ends = np.cumsum([len(song.pieces) for song in songs])[:-1]
+        log_density = np.split(-0.5 * (distances / spread) ** 2, ends)
+        for _ in range(ROUNDS):
+            start, moves = transitions(np.split(found, ends), len(kinds))
+            found = np.concatenate([likeliest(song, start, moves) for song in log_density])
+    return Labelled(list(songs), repertoire, kinds[found], margin(distances, found))
+
+
+def transitions(
+    songs: Sequence[Int[np.ndarray, " _syllable"]], types: int
+) -> tuple[Float[np.ndarray, " type"], Float[np.ndarray, "type type"]]:
+    """Log-probabilities of the first type of a song, and of those that follow each."""
+    start, moves = np.full(types, UNSEEN), np.full((types, types), UNSEEN)
+    for song in songs:
+        start[song[0]] += 1
+        np.add.at(moves, (song[:-1], song[1:]), 1)
+    return np.log(start / start.sum()), np.log(moves / moves.sum(1, keepdims=True))
+
+
+def likeliest(
+    log_density: Float[np.ndarray, "syllable type"],
+    start: Float[np.ndarray, " type"],
+    moves: Float[np.ndarray, "type type"],
+) -> Int[np.ndarray, " syllable"]:
+    """The most likely types of a song (Viterbi)."""
+    best, back = start + log_density[0], np.zeros(log_density.shape, np.int64)
+    for at in range(1, len(log_density)):
+        reached = best[:, None] + moves
+        back[at] = reached.argmax(0)
+        best = reached.max(0) + log_density[at]
+    path = np.empty(len(log_density), np.int64)
+    path[-1] = best.argmax()
+    for at in range(len(log_density) - 1, 0, -1):
+        path[at - 1] = back[at, path[at]]
+    return path
