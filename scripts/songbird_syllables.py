@@ -24,6 +24,7 @@ from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
 from sonarium.evaluation.labelling import SyllableProbe
+from sonarium.evaluation.songs import cluster_segments
 from sonarium.evaluation.syllables import cluster
 from sonarium.features.segmentation import segment
 from sonarium.measures.sequence.boundaries import (
@@ -102,7 +103,7 @@ def numbers(labels: Sequence[str]) -> np.ndarray:
 
 def clusters(songs: Sequence[Song], held: Sequence[int], whole: bool) -> dict:
     """Hand segments: all songs at once; those that chose no setting, if any; a draw of songs for each seed, the
-    others by nearest neighbour; and, where songs are annotated as a whole, segments cut from sound, each with the
+    others by nearest neighbour; and, where songs are annotated as a whole, what `annotate` finds, each with the
     label of the hand segment that it overlaps longest."""
     rows = embedded(songs, [song.marks for song in songs])
     truth = np.concatenate([song.labels for song in songs])
@@ -128,14 +129,13 @@ def clusters(songs: Sequence[Song], held: Sequence[int], whole: bool) -> dict:
         )
     if not whole:
         return found
-    cut = [segment(song.wave, RATE) for song in songs]
-    sound = cluster(np.concatenate(embedded(songs, cut))).repertoire.labels
+    sound = cluster_segments([FRAMES.segments(song.wave, RATE) for song in songs])
     hand = [
         song.labels[at] if at >= 0 else "none"
-        for song, ours in zip(songs, cut, strict=True)
-        for at in longest_overlap(times(ours), times(song.marks)).tolist()
+        for song, ours in zip(songs, sound.songs, strict=True)
+        for at in longest_overlap(times(ours.marks), times(song.marks)).tolist()
     ]
-    found["sound_alone"] = asdict(agreement(numbers(sound.tolist()), np.array(hand)))
+    found["sound_alone"] = asdict(agreement(numbers(sound.labels.tolist()), np.array(hand)))
     return found
 
 

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sonarium.features.segmentation import SegmentationConfig, segment
+from sonarium.features.segmentation import Pieces, SegmentationConfig, dips, pieces, segment
 from sonarium.features.syllables import (
     BandsConfig,
     band_levels,
@@ -86,3 +88,38 @@ def test_embeddings_are_interpolated_frames():
     assert rows.shape == (2, 5) and rows[:, -1] == pytest.approx(np.log([0.3, 0.55]))
     assert rows[:, :-1].min() >= 0 and rows[:, :-1].max() == 1
     assert embed(frames[:1], 100, marks).shape == (2, 16, 2)
+
+
+def note(rng, seconds: float, hertz: float, dip: tuple[float, float] | None = None) -> np.ndarray:
+    """A tone, 20 dB softer for some milliseconds in its middle."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    wave = 0.3 * np.sin(2 * np.pi * hertz * time + rng.uniform(0, 2 * np.pi))
+    if dip is not None:
+        wave[(time >= dip[0]) & (time < dip[1])] *= 0.1
+    return wave
+
+
+def test_pieces_lie_between_dips():
+    rng = np.random.default_rng(0)
+    wave = np.concatenate([np.zeros(RATE // 5), note(rng, 0.2, 3000, (0.06, 0.075)), np.zeros(RATE // 5)])
+    wave += 1e-4 * rng.standard_normal(len(wave))
+    marks = segment(wave, RATE)
+    [found] = pieces(wave, RATE, marks)
+    assert found.spans == [(0, 1), (1, 2), (0, 2)] and found.whole == marks[0]
+    (first, dip, _), (again, last, _), _ = found.marks
+    assert (first, last) == marks[0][:2]
+    assert 0.255 < dip < again < 0.28
+    # A dip that is not deep enough is none, and neither is one at the very end.
+    [whole] = pieces(wave, RATE, marks, SegmentationConfig(dip=30.0))
+    assert whole == Pieces.one(marks[0])
+    assert pieces(wave, RATE, []) == []
+
+
+@given(st.lists(st.floats(-60, 0), min_size=0, max_size=300), st.floats(1, 20))
+def test_dips_are_as_deep_as_asked_and_apart(values, depth):
+    level = np.array(values)
+    found = dips(level, depth)
+    assert (np.diff(found) >= 12).all()
+    for at in found:
+        assert 20 <= at < len(level) - 20
+        assert level[at] <= min(level[:at].max(), level[at:].max()) - depth

@@ -39,7 +39,7 @@ class Segments:
     """The segments of a song: the pieces of each, of which the last is the whole, and their embeddings."""
 
     pieces: list[Pieces]
-    rows: list[Float[np.ndarray, "piece code"]]
+    rows: list[Float[np.ndarray, "_piece code"]]
 
     @property
     def marks(self) -> list[Mark]:
@@ -93,7 +93,7 @@ def label_segments(
 
 def to_each(
     songs: Sequence[Segments], repertoire: Repertoire
-) -> tuple[list[Float[np.ndarray, "piece type"]], Shaped[np.ndarray, " type"]]:
+) -> tuple[list[Float[np.ndarray, "_piece type"]], Shaped[np.ndarray, " type"]]:
     """Distances of the pieces of each segment from the nearest syllable of each type."""
     rows = [one for song in songs for one in song.rows]
     found, kinds = to_each_label(repertoire.project(np.concatenate(rows)), repertoire.points, repertoire.labels)
@@ -101,7 +101,7 @@ def to_each(
 
 
 def cut_at(
-    songs: Sequence[Segments], nearest: Sequence[Float[np.ndarray, " piece"]], config: ClusterConfig
+    songs: Sequence[Segments], nearest: Sequence[Float[np.ndarray, " _piece"]], config: ClusterConfig
 ) -> tuple[list[Segments], Int[np.ndarray, " segment"]]:
     """The songs with their segments cut, and the number of pieces of each; `nearest` are the distances of pieces
     from known syllables."""
@@ -119,7 +119,7 @@ def cut_at(
 
 def types_of_one(
     songs: Sequence[Segments],
-    distances: Sequence[Float[np.ndarray, "piece type"]],
+    distances: Sequence[Float[np.ndarray, "_piece type"]],
     own: Int[np.ndarray, " segment"],
     config: ClusterConfig,
 ) -> Bool[np.ndarray, " type"]:
@@ -167,7 +167,7 @@ def in_context(
         # The nearest to a known syllable is itself.
         distances[known] = others
     others[np.arange(len(others)), np.searchsorted(kinds, labels)] = np.inf
-    spread = config.context * float(np.median(others.min(1)))
+    spread = config.grammar * float(np.median(others.min(1)))
     found = distances.argmin(1)
     if 0 < spread < np.inf:
         ends = np.cumsum([len(song.pieces) for song in songs])[:-1]

@@ -38,7 +38,7 @@ class ClusterConfig:
     apart: Annotated[float, Range(0, 1)] = 0.7
     """A segment is cut into pieces that are nearer to known syllables than this fraction of its own distance from
     them; 0 cuts none."""
-    context: Annotated[float, Range(0, 1)] = 0.25
+    grammar: Annotated[float, Range(0, 1)] = 0.25
     """Deviation of syllables from their type, as a fraction of the distance between types: the more, the more the
     song around a syllable decides what it is; 0 labels each by its own sound alone."""
 

@@ -104,11 +104,13 @@ class Frames:
         return with_duration(placed, marks)
 
     def segments(self, wave: np.ndarray, rate: int, config: SegmentationConfig = SegmentationConfig()) -> Segments:
-        """The segments of a song that has any, and what they can be cut into."""
+        """The segments of a song, and what they can be cut into."""
         found = pieces(wave, rate, segment(wave, rate, config), config)
+        if not found:
+            return Segments([], [])
         ends = np.cumsum([len(one.marks) for one in found])[:-1]
         rows = self.embedded(wave, rate, [mark for one in found for mark in one.marks])
-        return Segments(found, np.split(rows, ends) if found else [])
+        return Segments(found, np.split(rows, ends))
 
     def seen(self, wave: np.ndarray, rate: int) -> np.ndarray:
         if self.coder is None:
