@@ -11,6 +11,7 @@ interrupted. Recordings come from ../shared/data.
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,43 +27,78 @@ DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "runs" / "dreaming"
 RESULTS = ROOT / "docs" / "results" / "dreaming.json"
 SEEDS = range(100, 105)
 STEPS = 1000
+SONGBIRD = "--world songbird --songbird-level middle --birds 1 --songs 400 --seconds 2"
+SPEECH = f"--world recordings --path {DATA / 'librispeech' / 'test-other'} --rate 16000 --seconds 4"
 SOUNDS = {
-    "songbird": "--world songbird --level middle --birds 1 --songs 400 --seconds 2",
-    "sentences": f"--world sentences --path {DATA / 'fsdd'} --token-seconds 0.04",
-    "speech": f"--world recordings --path {DATA / 'librispeech' / 'test-other'} --preset speech --seconds 4",
+    "songbird": SONGBIRD,
+    "sentences": f"--world sentences --path {DATA / 'fsdd'}",
+    "speech": SPEECH,
     "finch": f"--world recordings --path {DATA / 'bengalese_finch'} --rate 32000 --group file --seconds 2",
+    "steering": SONGBIRD,
+    "ablations": SONGBIRD,
 }
-OBJECTIVES = ("dreaming", "reconstruction", "contrast")
+"""The flags that say what is heard."""
+TOKENS = {
+    "sentences": "--token-seconds 0.04",
+    "speech": "--preset speech",
+    "steering": "--actions tension",
+}
+"""Those of its tokens and actions."""
+MODELS = {
+    "dreaming": "dreaming",
+    "reconstruction": "dreaming --objective reconstruction",
+    "contrast": "dreaming --objective contrast",
+    "cpc": "cpc --width 384 --batch-size 16",
+}
+ABLATIONS = {
+    "K = 0": "--horizon 0",
+    "K = 1": "--horizon 1",
+    "every k an update": "--overshoot all",
+    "p̃ two layers": "--predictor mlp",
+    "p̃ the prior": "--predictor prior",
+    "one view": "--views 1",
+    "KL of k = 0 alone": "--no-kl-ahead",
+    "categorical critic": "--critic categorical",
+    "Gaussian state": "--latent gaussian",
+}
+MODELS |= {name: f"dreaming {flags}" for name, flags in ABLATIONS.items()}
+PARTS = {
+    "songbird": ("dreaming", "reconstruction", "cpc"),
+    "sentences": ("dreaming", "reconstruction", "cpc"),
+    "speech": ("dreaming", "reconstruction", "cpc"),
+    "finch": ("dreaming", "reconstruction", "cpc"),
+    "steering": ("dreaming",),
+    "ablations": tuple(ABLATIONS),
+}
 CONTROLS = {
     "persistence": "persistence", "linear_ar": "linear AR", "gru_ar": "GRU-AR",
     "shuffled_past": "shuffled past", "random": "untrained", "chance": "chance",
 }  # fmt: skip
 NEXT = {"hmm": "HMM", "gru_ar": "GRU-AR", "random": "untrained", "planted": "the grammar",
         "real": "real", "copy": "decoded"}  # fmt: skip
+PROBES = {"random": "untrained", "log_mel": "log-mel bands", "mfcc": "MFCC", "chance": "chance"}
+STEERED = {"gru_ar": "GRU-AR with actions", "actions_alone": "the actions alone", "real": "real tokens"}
 
 
 def read() -> dict[str, Any]:
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware(), "scores": {}}
 
 
-def measure(part: str, objective: str, seed: int) -> None:
-    job = f"{part}/{objective}/{seed}"
+def measure(part: str, model: str, seed: int) -> None:
+    job = f"{part}/{model}/{seed}"
     if job in read()["scores"]:
         return
-    run, begin, busy = RUNS / job.replace("/", "-"), time.perf_counter(), time.process_time()
-    own = ["--objective", objective, "--steps", str(STEPS), "--device", "cpu", "--no-pictures"]
-    said("train", "dreaming", *SOUNDS[part].split(), *own, "--seed", str(seed), "--run", str(run))
+    run, begin, busy = RUNS / re.sub(r"[^\w-]+", "-", job), time.perf_counter(), time.process_time()
+    own = MODELS[model].split() + (TOKENS.get(part, "").split() if model != "cpc" else [])
+    said("train", *own, *SOUNDS[part].split(), "--steps", str(STEPS), "--device", "cpu", "--no-pictures",
+         "--seed", str(seed), "--run", str(run))  # fmt: skip
     took = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - busy}
     [found] = json.loads(said("score", str(run), "--json"))["runs"]
     kept = read()
     kept["scores"][job] = {"scores": {"scores": found["scores"], **found["controls"]}} | took
     RESULTS.parent.mkdir(exist_ok=True, parents=True)
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
-    print(
-        job,
-        {key: round(found["scores"][key], 3) for key in found["scores"] if key[:5] in ("next/", "forec")},
-        flush=True,
-    )
+    print(job, {key: round(value, 3) for key, value in found["scores"].items()}, flush=True)
 
 
 def cell(values: Sequence[float]) -> str:
@@ -72,17 +108,26 @@ def cell(values: Sequence[float]) -> str:
     return f"{found.mean:.2f}" if found.low is None else f"{found.mean:.2f} ± {found.mean - found.low:.2f}"
 
 
-def compared(scores: Mapping[str, Any], part: str, controls: Mapping[str, str], keys: Sequence[str]) -> str:
-    """A row for each objective, and for each control of Dreaming, over seeds."""
-    who = [("scores", one, f"`{one}`") for one in OBJECTIVES]
+def compared(
+    scores: Mapping[str, Any], part: str, models: Sequence[str], controls: Mapping[str, str], keys: Sequence[str]
+) -> str:
+    """A row for each model, and for each control of Dreaming, over seeds; columns that nobody has are left out."""
+    who = [("scores", f"{part}/{one}", f"`{one}`" if one not in ABLATIONS else one) for one in models]
+    who += [(name, f"{part}/dreaming", label) for name, label in controls.items()]
+    if part == "ablations":
+        who.insert(0, ("scores", "songbird/dreaming", "`dreaming`"))
     rows = []
-    for name, objective, label in [*who, *((one, "dreaming", label) for one, label in controls.items())]:
-        found = [scores.get(f"{part}/{objective}/{seed}", {}).get("scores", {}).get(name, {}) for seed in SEEDS]
+    for name, job, label in who:
+        found = [scores.get(f"{job}/{seed}", {}).get("scores", {}).get(name, {}) for seed in SEEDS]
         cells = [cell([one[key] for one in found if key in one]) for key in keys]
         if set(cells) != {"–"}:
             rows.append([label, *cells])
-    heads = [key.removeprefix("forecast-").removeprefix("next/").replace("/", " ") for key in keys]
+    heads = [key.split("/", 1)[-1] if key.startswith("next") else short(key) for key in keys]
     return table(["", *heads], rows)
+
+
+def short(key: str) -> str:
+    return key.removeprefix("forecast-").removeprefix("frames/").removeprefix("number/").replace("/", " ")
 
 
 def write(kept: Mapping[str, Any]) -> None:
@@ -92,20 +137,32 @@ def write(kept: Mapping[str, Any]) -> None:
         if not found:
             continue
         seeds, words = {job.split("/")[2] for job in found}, flags.replace(str(DATA), "../shared/data")
+        own = f" {TOKENS[part]}" if part in TOKENS else ""
         keys = list(dict.fromkeys(key for one in found.values() for key in one))
-        parts.append(f"### {part.capitalize()}")
-        parts.append(f"`sonarium train dreaming {words} --steps {STEPS}`, {len(seeds)} seed(s).")
         ahead = [key for key in keys if key.startswith(("forecast-near", "forecast-likelihood"))]
-        parts.append(compared(scores, part, CONTROLS, ahead))
-        if following := [key for key in keys if key.startswith("next/")]:
-            parts.append(compared(scores, part, NEXT, [*following, "next/share recognised"]))
+        following = [key for key in keys if key.startswith("next/")]
+        probes = [key for key in keys if not key.startswith(("forecast", "next/", "state/", "steering/"))]
+        parts.append(f"### {part.capitalize()}")
+        parts.append(f"`sonarium train dreaming {words}{own} --steps {STEPS}`, {len(seeds)} seed(s).")
+        models = PARTS[part]
+        if part == "ablations":
+            shown = [key for key in ahead if "near" in key] + [key for key in following if "excess" in key]
+            parts.append(compared(scores, part, models, {}, [*shown, "frames/syllable", "state/bits a token"]))
+        elif part == "steering":
+            shown = [key for key in keys if key.startswith(("steering/", "action"))]
+            parts.append(compared(scores, part, models, STEERED, shown))
+        else:
+            parts.append(compared(scores, part, models, CONTROLS, ahead))
+            if following:
+                parts.append(compared(scores, part, models, NEXT, [*following, "next/share recognised"]))
+            parts.append(compared(scores, part, models, PROBES, probes))
     insert("results", "\n\n".join(parts), "dreaming.md")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Results of world models.")
     parser.add_argument("--parts", default=",".join(SOUNDS), help="which, with commas between")
-    parser.add_argument("--objectives", default=",".join(OBJECTIVES[:2]), help="which, with commas between")
+    parser.add_argument("--models", help="which, with commas between; by default all of a part")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="at most so many seeds of each")
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()
@@ -115,8 +172,9 @@ def main() -> None:
     torch.set_num_threads(1)
     for seed in SEEDS[: flags.seeds]:
         for part in wanted:
-            for objective in () if flags.write else flags.objectives.split(","):
-                measure(part, objective, seed)
+            for model in () if flags.write else PARTS[part]:
+                if flags.models is None or model in flags.models.split(","):
+                    measure(part, model, seed)
     write(read())
 
 
