@@ -11,5 +11,5 @@ def test_both_sides_reach_the_same_likelihood(monkeypatch):
     for name, value in (("STATES", 3), ("SEQUENCES", 10), ("FRAMES", 6), ("FEATURES", 2)):
         monkeypatch.setattr(hmm, name, value)
     cases = hmm.cases(repeats=1)
-    assert [case["name"].rpartition(" ")[2] for case in cases] == ["scaling", "log", "scaling"]
+    assert [case["name"].rpartition(" ")[2] for case in cases][:3] == ["scaling", "log", "scaling"]
     assert all(case["ratio"] > 0 for case in cases)

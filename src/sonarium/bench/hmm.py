@@ -1,15 +1,20 @@
-"""Expectation-maximisation of a hidden Markov model beside hmmlearn's, from the same parameters.
+"""Expectation-maximisation of a hidden Markov model beside hmmlearn's, from the same parameters; and beside that
+of dynamax and pomegranate, where they are installed.
 
-Both sides take the same iterations and end at the same likelihood, which is asserted. hmmlearn takes one sequence
+All sides take the same iterations and end at the same likelihood, which is asserted. hmmlearn takes one sequence
 after the other; ours takes all sequences of a block at once, in preallocated memory.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import hmmlearn.hmm
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from sonarium.bench.timing import case, interleaved
 from sonarium.models.hmm import HMM
@@ -22,52 +27,148 @@ NATS = 1e-6
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
-    """An iteration beside hmmlearn's two arithmetics; and, of cost that is linear in sequences, a tenth of
-    them."""
+    """An iteration beside hmmlearn's two arithmetics; of cost that is linear in sequences, a tenth of them; and as
+    many beside the other peers, one of which keeps the transitions of all frames."""
     found = []
     for implementation in ("scaling", "log"):
-        ours, theirs = both(SEQUENCES, implementation)
         # hmmlearn's logarithms take a minute an iteration.
-        found.append(row(SEQUENCES, implementation, *interleaved(ours, theirs, min(repeats, 3))))
-    ours, theirs = both(SEQUENCES // 10, "scaling")
-    found.append(row(SEQUENCES // 10, "scaling", *interleaved(ours, theirs, repeats)))
+        found.append(beside(Problem.drawn(SEQUENCES), hmmlearns(implementation), min(repeats, 3)))
+    small = Problem.drawn(SEQUENCES // 10)
+    found.append(beside(small, hmmlearns("scaling"), repeats))
+    found += [beside(small, make, repeats) for name, make in FURTHER.items() if find_spec(name)]
     return found
 
 
-def row(sequences: int, implementation: str, ours_s: float, theirs_s: float) -> dict[str, Any]:
-    frames = f"{sequences} × {FRAMES} × {FEATURES} frames"
-    work = f"one iteration of EM, {STATES} diagonal Gaussian states, {frames}, float64"
-    name = f"EM, {sequences} sequences, beside {implementation}"
-    return case(name, work, f"hmmlearn {hmmlearn.__version__}, {implementation}", ours_s, theirs_s)
+@dataclass(frozen=True)
+class Problem:
+    """Frames, and the parameters from which everybody starts."""
+
+    frames: Float[np.ndarray, "frame feature"]
+    start: Float[np.ndarray, " state"]
+    moves: Float[np.ndarray, "state state"]
+    means: Float[np.ndarray, "state feature"]
+    covariances: Float[np.ndarray, "state feature"]
+
+    @classmethod
+    def drawn(cls, sequences: int) -> "Problem":
+        rng = np.random.default_rng(0)
+        centres = rng.normal(size=(STATES, FEATURES)) * 2
+        frames = centres[rng.integers(STATES, size=sequences * FRAMES)] + rng.normal(
+            size=(sequences * FRAMES, FEATURES)
+        )
+        moves = rng.dirichlet(np.ones(STATES), size=STATES)
+        means = centres + 0.3 * rng.normal(size=centres.shape)
+        return cls(frames, np.full(STATES, 1 / STATES), moves, means, np.full((STATES, FEATURES), 2.0))
+
+    @property
+    def sequences(self) -> int:
+        return len(self.frames) // FRAMES
+
+    @property
+    def apart(self) -> Float[np.ndarray, "sequence frame feature"]:
+        return self.frames.reshape(self.sequences, FRAMES, FEATURES)
 
 
-def both(sequences: int, implementation: str) -> tuple[Callable[[], object], Callable[[], object]]:
-    """An iteration of ours, and of hmmlearn's, each from the same parameters."""
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(STATES, FEATURES)) * 2
-    frames = centres[rng.integers(STATES, size=sequences * FRAMES)] + rng.normal(
-        size=(sequences * FRAMES, FEATURES)
-    )
-    lengths = [FRAMES] * sequences
-    start, moves = np.full(STATES, 1 / STATES), rng.dirichlet(np.ones(STATES), size=STATES)
-    means, covariances = centres + 0.3 * rng.normal(size=centres.shape), np.full((STATES, FEATURES), 2.0)
-    model = HMM.from_parameters(start, moves, means=means, covariances=covariances)
-    packed = model.packed(frames, np.array(lengths), model.model_)
-    space, reached = Workspace(), {}
+@dataclass(frozen=True)
+class Peer:
+    name: str
+    iteration: Callable[[], float]
+    """An iteration of EM; gives the log-likelihood of the parameters that it began with."""
+
+
+def beside(problem: Problem, make: Callable[[Problem], Peer], repeats: int) -> dict[str, Any]:
+    peer, iteration, reached = make(problem), our_own(problem), {}
 
     def ours() -> None:
+        reached["ours"] = iteration()
+
+    def theirs() -> None:
+        reached["theirs"] = peer.iteration()
+        assert abs(reached["ours"] - reached["theirs"]) < NATS * abs(reached["ours"]), reached
+
+    frames = f"{problem.sequences} × {FRAMES} × {FEATURES} frames"
+    work = f"one iteration of EM, {STATES} diagonal Gaussian states, {frames}, float64"
+    name = f"EM, {problem.sequences} sequences, beside {peer.name.split(', ')[-1].split(' ')[0]}"
+    return case(name, work, peer.name, *interleaved(ours, theirs, repeats))
+
+
+def our_own(problem: Problem) -> Callable[[], float]:
+    model = HMM.from_parameters(problem.start, problem.moves, means=problem.means, covariances=problem.covariances)
+    packed = model.packed(problem.frames, np.full(problem.sequences, FRAMES), model.model_)
+    space = Workspace()
+
+    def iteration() -> float:
         with torch.no_grad():
             counts = e_step(model.model_, packed, "scaled", space)
             m_step(model.model_, counts)
-        reached["ours"] = float(counts.log_likelihood)
+        return float(counts.log_likelihood)
 
-    def theirs() -> None:
-        peer = hmmlearn.hmm.GaussianHMM(
-            STATES, "diag", n_iter=1, tol=-np.inf, init_params="", implementation=implementation
-        )
-        peer.startprob_, peer.transmat_, peer.means_, peer.covars_ = start, moves, means, covariances
-        peer.fit(frames, lengths)
-        reached["theirs"] = peer.monitor_.history[-1]
-        assert abs(reached["ours"] - reached["theirs"]) < NATS * abs(reached["ours"]), reached
+    return iteration
 
-    return ours, theirs
+
+def hmmlearns(implementation: str) -> Callable[[Problem], Peer]:
+    def make(problem: Problem) -> Peer:
+        lengths = [FRAMES] * problem.sequences
+
+        def iteration() -> float:
+            peer = hmmlearn.hmm.GaussianHMM(
+                STATES, "diag", n_iter=1, tol=-np.inf, init_params="", implementation=implementation
+            )
+            peer.startprob_, peer.transmat_ = problem.start, problem.moves
+            peer.means_, peer.covars_ = problem.means, problem.covariances
+            peer.fit(problem.frames, lengths)
+            return peer.monitor_.history[-1]
+
+        return Peer(f"hmmlearn {hmmlearn.__version__}, {implementation}", iteration)
+
+    return make
+
+
+def dynamaxs(problem: Problem) -> Peer:
+    """Compiled by JAX, all sequences at once; its priors, which move the M-step alone, are as it has them."""
+    jax, dynamax, models = (import_module(name) for name in ("jax", "dynamax", "dynamax.hidden_markov_model"))
+    jax.config.update("jax_enable_x64", True)
+    model = models.DiagonalGaussianHMM(STATES, FEATURES)
+    given = (problem.start, problem.moves, problem.means, np.sqrt(problem.covariances))
+    names = ("initial_probs", "transition_matrix", "emission_means", "emission_scale_diags")
+    parameters, properties = model.initialize(**dict(zip(names, map(jax.numpy.asarray, given), strict=True)))
+    frames, state = jax.numpy.asarray(problem.apart), model.initialize_m_step_state(parameters, properties)
+
+    @jax.jit
+    def step(parameters: Any, state: Any) -> Any:
+        statistics, likelihoods = jax.vmap(lambda one: model.e_step(parameters, one))(frames)
+        return model.m_step(parameters, properties, statistics, state), likelihoods.sum()
+
+    def iteration() -> float:
+        _, likelihood = jax.block_until_ready(step(parameters, state))
+        return float(likelihood)
+
+    return Peer(f"dynamax {dynamax.__version__}", iteration)
+
+
+def pomegranates(problem: Problem) -> Peer:
+    pomegranate, models, normal = (
+        import_module(name) for name in ("pomegranate", "pomegranate.hmm", "pomegranate.distributions.normal")
+    )
+    frames = torch.from_numpy(problem.apart)
+    given = (problem.start, problem.moves, problem.means, problem.covariances)
+
+    def iteration() -> float:
+        # It makes its tensors in the default type, and keeps and changes those that it is given.
+        start, moves, means, variances = (torch.tensor(one) for one in given)
+        torch.set_default_dtype(torch.float64)
+        try:
+            states = [normal.Normal(*both, covariance_type="diag") for both in zip(means, variances, strict=True)]
+            # Ends of probability 1 leave the likelihood what it is without ends.
+            model = models.DenseHMM(states, edges=moves, starts=start, ends=torch.ones(STATES))
+            likelihood = model.summarize(frames)
+            model.from_summaries()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        return float(likelihood.sum())
+
+    return Peer(f"pomegranate {pomegranate.__version__}", iteration)
+
+
+FURTHER: dict[str, Callable[[Problem], Peer]] = {"dynamax": dynamaxs, "pomegranate": pomegranates}
+"""Peers that may be installed."""
