@@ -127,7 +127,7 @@ def pieces(
     for start, stop, label in marks:
         first = round((start - config.onset_delay) * LEVEL_RATE)
         at = first + dips(values[first : round((stop - config.offset_delay) * LEVEL_RATE)], config.dip)
-        starts = [start, *(at / LEVEL_RATE + config.onset_delay).tolist()]
+        starts = [start, *np.round(at / LEVEL_RATE + config.onset_delay, 6).tolist()]
         stops = [*(at / LEVEL_RATE).tolist(), stop]
         spans = [
             (one, other)
