@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sonarium.features.mel import mel_filters
-from sonarium.features.tokens import CodeTokens, Draws, LogMelTokens, TokensConfig, ViewsConfig
+from sonarium.features.tokens import VOICES, CodeTokens, Draws, LogMelTokens, TokensConfig, ViewsConfig
 from sonarium.worlds.contract import Signal
 
 RATE = 8000
@@ -123,6 +123,25 @@ def test_the_views_shift_gain_and_mask_and_the_second_is_never_the_earlier_one()
     dB = own.unscaled(features[:, 0])
     expected = torch.stack([dB[clip, rows[clip]] for clip in range(4)])
     torch.testing.assert_close(own.unscaled(raised[:, 0]), expected)
+
+
+@pytest.mark.parametrize("snr", [0.0, 6.0])
+def test_babble_is_of_other_clips_and_as_loud_as_asked(snr):
+    own, generator = fitted(), torch.Generator().manual_seed(0)
+    features = own(noise(5, 2560, 3))
+    drawn = torch.rand(5, VOICES, 2, generator=generator).double()
+    babble, power = own.babble(features, drawn), 10 ** (own.unscaled(features[:, 0]) / 10)
+    frames = power.shape[2]
+    for clip in range(5):
+        expected = torch.zeros_like(power[0])
+        for partner, since in drawn[clip]:
+            other = (clip + 1 + int(4 * partner)) % 5
+            assert other != clip
+            expected += power[other].roll(-int(frames * since), 1)
+        torch.testing.assert_close(babble[clip], expected)
+    added = 10 ** (own.unscaled(own.in_babble(features, babble, snr)[:, 0]) / 10) - power
+    ratio = 10 * torch.log10(power.mean((1, 2)) / added.mean((1, 2)))
+    torch.testing.assert_close(ratio, torch.full_like(ratio, snr))
 
 
 def test_tokens_become_sound_again():

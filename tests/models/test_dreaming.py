@@ -141,14 +141,27 @@ def test_gradients_reach_the_encoder_from_both_sides():
 def test_the_two_views_are_augmented_independently():
     own, data = learner(), batch()
     features, counts = own.features(data), torch.full((CLIPS,), TOKENS)
-    one, other = own.views(features, counts, StubEngine(0))
-    again, _ = own.views(features, counts, StubEngine(0))
-    third, _ = own.views(features, counts, StubEngine(1))
+    one, other = own.views((features, features), counts, StubEngine(0))
+    again, _ = own.views((features, features), counts, StubEngine(0))
+    third, _ = own.views((features, features), counts, StubEngine(1))
     assert other is not None
     assert not torch.equal(one, other) and torch.equal(one, again) and not torch.equal(one, third)
     single = learner(changed(augmentation={"views": 1}))
-    given, other = single.views(features, counts, StubEngine(0))
+    given, other = single.views((features, features), counts, StubEngine(0))
     assert other is None and torch.equal(given, single.front.tokens(features))
+
+
+def test_babble_is_another_in_each_view_and_is_what_the_decoder_learns():
+    quiet, own, data = learner(), learner(changed(augmentation={"babble_db": 0.0})), batch()
+    clear = own.features(data)
+    one, other = own.in_babble(clear, StubEngine(0))
+    again, _ = own.in_babble(clear, StubEngine(0))
+    assert torch.equal(one, again) and not torch.equal(one, other) and not torch.equal(one, clear)
+    assert all(torch.equal(same, clear) for same in quiet.in_babble(clear, StubEngine(0)))
+    _, tokens = own.observed(data, StubEngine(0))
+    torch.testing.assert_close(tokens, own.front.tokens(one)[:, own.burn_in :])
+    with pytest.raises(ValueError, match="give a batch size of 2 or more"):
+        own.in_babble(clear[:1], StubEngine(0))
 
 
 def test_balancing_divides_the_gradient_and_not_the_value():

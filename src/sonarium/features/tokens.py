@@ -27,6 +27,8 @@ from sonarium.features.statistics import Statistics
 from sonarium.features.waveform import sounding
 from sonarium.worlds.contract import Signal
 
+VOICES = 4
+"""Clips that babble is made of."""
 FINER = 4
 """Points of the Fourier transform for each sample of a window, so that low bands are not without a bin."""
 
@@ -47,6 +49,9 @@ class ViewsConfig:
     """Largest number of neighbouring bands that are masked."""
     mask_tokens: Annotated[float, Range(0, 1, below=True)] = 0.05
     """Fraction of the tokens (of codes: of their slots) that are masked."""
+    babble_db: Annotated[float | None, Range(-60, 60)] = None
+    """Signal-to-noise ratio in decibels of babble, four other clips of the batch, in each view others; by default
+    there is none."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -297,6 +302,28 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         hidden = (draws.masked[:, which] < config.mask_tokens).repeat_interleave(self.config.token_frames, 1)
         return scaled.masked_fill(masked[:, :, None] | hidden[:, None, :], 0)[:, None]
 
+    def babble(
+        self, everyone: Float[Tensor, "clip 1 row frame"], drawn: Float[Tensor, "clip voice two"]
+    ) -> Float[Tensor, "clip row frame"]:
+        """The power of some other clips for each, each from another moment on; `drawn` are numbers from 0 to 1."""
+        clips, frames = len(everyone), everyone.shape[-1]
+        power = 10 ** (self.unscaled(everyone[:, 0]) / 10)
+        itself = torch.arange(clips, device=power.device)[:, None]
+        whose = (itself + 1 + whole_number(drawn[..., 0], clips - 2)) % clips
+        since = whole_number(drawn[..., 1], frames - 1)
+        at = (torch.arange(frames, device=power.device) + since[..., None]) % frames
+        each = power[whose].gather(3, at[:, :, None].expand(-1, -1, power.shape[1], -1))
+        return each.sum(1)
+
+    def in_babble(
+        self, features: Float[Tensor, "clip 1 row frame"], babble: Float[Tensor, "clip row frame"], snr: float
+    ) -> Float[Tensor, "clip 1 row frame"]:
+        """Clips and babble as if both had been heard: powers of incoherent sounds add up."""
+        power = 10 ** (self.unscaled(features[:, 0]) / 10)
+        ratio = power.mean((1, 2), keepdim=True) / babble.mean((1, 2), keepdim=True)
+        heard = 10 * torch.log10(power + 10 ** (-snr / 10) * ratio * babble)
+        return ((heard - self.offset[:, None]) / self.spread[:, None])[:, None]
+
     def levels(self, tokens: Float[Tensor, "*rows number"]) -> Float[Tensor, "*rows number"]:
         frames = self.config.token_frames
         spread, offset = (one.repeat_interleave(frames) for one in (self.spread, self.offset))
@@ -452,6 +479,6 @@ def hann(samples: int) -> Float[Tensor, " sample"]:
     return torch.hann_window(samples, periodic=True, dtype=torch.float64)
 
 
-def whole_number(share: Float[Tensor, " clip"], most: int) -> Int[Tensor, " clip"]:
+def whole_number(share: Float[Tensor, "*rows"], most: int) -> Int[Tensor, "*rows"]:
     """From 0 to `most`, each equally often for numbers that are even between 0 and 1."""
     return (share * (most + 1)).long().clamp(max=most)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.config import Range, check_ranges
-from sonarium.features.tokens import CodeTokens, Draws, LogMelTokens, TokensConfig, ViewsConfig
+from sonarium.features.tokens import VOICES, CodeTokens, Draws, LogMelTokens, TokensConfig, ViewsConfig
 from sonarium.features.waveform import sounding
 from sonarium.models.actions import Actions, completed, parsed
 from sonarium.models.blocks import wide
@@ -140,6 +140,8 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         self.config, self.signal, self.burn_in = config, signal, config.burn_in
         self.front = config.front.build(signal)
         self.code_rate, self.code_first = self.front.token_rate, self.front.token_first
+        if config.augmentation.babble_db is not None and not isinstance(self.front, LogMelTokens):
+            raise ValueError("babble is of sound, not of codes: give none, or train on a world of sound")
         tokens = signal.shape[0] // self.front.shortest
         if tokens < config.burn_in + 2:
             raise ValueError(
@@ -253,13 +255,14 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
 
     def observed(self, data: Batch, engine: Engine) -> tuple[Observed, Float[Tensor, "clip token number"]]:
         """States and targets after the burn-in, and the tokens as they are."""
-        config, features = self.config, self.features(data)
-        tokens = self.front.tokens(features)
+        config, clear = self.config, self.features(data)
+        heard = self.in_babble(clear, engine)
+        tokens = self.front.tokens(heard[0])
         clips, count = tokens.shape[:2]
         counts = torch.full((clips,), count, device=tokens.device)
         if data.lengths is not None:
             counts = self.code_lengths(data.lengths).clamp(max=count)
-        given, other = self.views(features, counts, engine)
+        given, other = self.views(heard, counts, engine)
         with engine.autocast():
             embedded = self.encoder(given)
             target = embedded if other is None else self.encoder(other)
@@ -273,11 +276,32 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         same = alike(engine.gather(tokens), config.objective.alike_below)
         return Observed(rollout, target, (counts - burn).clamp(min=0), same), tokens
 
+    def in_babble(
+        self, features: Float[Tensor, "clip *feature"], engine: Engine
+    ) -> tuple[Float[Tensor, "clip *feature"], Float[Tensor, "clip *feature"]]:
+        """What is heard in each view: the clips, and babble of others, if there is to be any."""
+        snr = self.config.augmentation.babble_db
+        if snr is None:
+            return features, features
+        assert isinstance(self.front, LogMelTokens)
+        everyone = engine.gather(features)
+        if len(everyone) < 2:
+            raise ValueError("babble is made of other clips of the batch: give a batch size of 2 or more")
+        shape = (2, len(everyone), VOICES, 2)
+        drawn = torch.rand(shape, generator=engine.generator, device=engine.generator.device).to(features)
+        one, other = (
+            self.front.in_babble(features, engine.share(self.front.babble(everyone, each)), snr) for each in drawn
+        )
+        return one, other
+
     def views(
-        self, features: Tensor, counts: Int[Tensor, " clip"], engine: Engine
+        self,
+        heard: tuple[Float[Tensor, "clip *feature"], Float[Tensor, "clip *feature"]],
+        counts: Int[Tensor, " clip"],
+        engine: Engine,
     ) -> tuple[Float[Tensor, "clip token number"], Float[Tensor, "clip token number"] | None]:
-        """The input view, and the target view, if it is another."""
-        config, tokens = self.config.augmentation, self.front.tokens(features)
+        """The input view, and the target view, if it is another, of what is heard in each."""
+        config, tokens = self.config.augmentation, self.front.tokens(heard[0])
         if config.views == 1:
             return tokens, None
         clips, device = len(tokens) * engine.ranks, engine.generator.device
@@ -285,7 +309,8 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         drawn = (torch.rand(shape, generator=engine.generator, device=device).to(tokens) for shape in shapes)
         draws = Draws(*map(engine.share, drawn))
         given, other = (
-            self.front.tokens(self.front.view(features, counts, config, draws, which)) for which in (0, 1)
+            self.front.tokens(self.front.view(one, counts, config, draws, which))
+            for which, one in enumerate(heard)
         )
         return given, other
 
