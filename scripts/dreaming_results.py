@@ -14,19 +14,30 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from cpc_results import said
 from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
+from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.probing import probing
+from sonarium.features.tokens import VOICES
 from sonarium.measures.statistics import interval
+from sonarium.models.dreaming import Dreaming
+from sonarium.runs.build import open_run
+from sonarium.worlds.sentences import Sentences
 
 DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "runs" / "dreaming"
 RESULTS = ROOT / "docs" / "results" / "dreaming.json"
 SEEDS = range(100, 105)
 STEPS = 1000
+BABBLE = 0xBAB
+"""Of the draws of babble."""
 SONGBIRD = "--world songbird --songbird-level middle --birds 1 --songs 400 --seconds 2"
 SPEECH = f"--world recordings --path {DATA / 'librispeech' / 'test-other'} --rate 16000 --seconds 4"
 SOUNDS = {
@@ -34,6 +45,7 @@ SOUNDS = {
     "sentences": f"--world sentences --path {DATA / 'fsdd'}",
     "speech": SPEECH,
     "finch": f"--world recordings --path {DATA / 'bengalese_finch'} --rate 32000 --group file --seconds 2",
+    "noise": f"--world sentences --path {DATA / 'fsdd'}",
     "steering": SONGBIRD,
     "ablations": SONGBIRD,
 }
@@ -41,6 +53,7 @@ SOUNDS = {
 TOKENS = {
     "sentences": "--token-seconds 0.04",
     "speech": "--preset speech",
+    "noise": "--token-seconds 0.04 --babble-db 0",
     "steering": "--actions tension",
 }
 """Those of its tokens and actions."""
@@ -67,6 +80,7 @@ PARTS = {
     "sentences": ("dreaming", "reconstruction", "cpc"),
     "speech": ("dreaming", "reconstruction", "cpc"),
     "finch": ("dreaming", "reconstruction", "cpc"),
+    "noise": ("dreaming", "reconstruction"),
     "steering": ("dreaming",),
     "ablations": tuple(ABLATIONS),
 }
@@ -93,12 +107,57 @@ def measure(part: str, model: str, seed: int) -> None:
     said("train", *own, *SOUNDS[part].split(), "--steps", str(STEPS), "--device", "cpu", "--no-pictures",
          "--seed", str(seed), "--run", str(run))  # fmt: skip
     took = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - busy}
-    [found] = json.loads(said("score", str(run), "--json"))["runs"]
+    found = in_babble(run) if part == "noise" else json.loads(said("score", str(run), "--json"))["runs"][0]
     kept = read()
     kept["scores"][job] = {"scores": {"scores": found["scores"], **found["controls"]}} | took
     RESULTS.parent.mkdir(exist_ok=True, parents=True)
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(job, {key: round(value, 3) for key, value in found["scores"].items()}, flush=True)
+
+
+def in_babble(run: Path) -> dict[str, Any]:
+    """Probes of a run on sound as it is, and on sound with as much babble as it learnt with: of each clip four
+    others of the same split, so that no clip that is tested is in what is fitted to."""
+    opened = open_run(run)
+    learner, world, split = opened.learner.eval(), opened.data.world, opened.data.split
+    assert isinstance(learner, Dreaming) and isinstance(world, Sentences)
+    snr = learner.config.augmentation.babble_db
+    assert snr is not None
+    scores, controls = {}, {}
+    for name, heard in (("clear", world), ("babble", Babbling.of(world, (split.train, split.test), snr))):
+        found = probing(learner, None, heard, split, EvaluationConfig(), "cpu")
+        scores |= {f"{name}/{key}": value for key, value in found["scores"].items()}
+        for control in ("log_mel", "chance"):
+            own = {f"{name}/{key}": value for key, value in found.get(control, {}).items()}
+            controls[control] = controls.get(control, {}) | own
+    return {"scores": scores, "controls": controls}
+
+
+class Babbling(Sentences):
+    """Sentences, of which each is heard among others of its split."""
+
+    among: Mapping[int, Sequence[int]]
+    snr: float
+
+    @classmethod
+    def of(cls, world: Sentences, splits: Sequence[torch.Tensor], snr: float) -> "Babbling":
+        made = copy(world)
+        made.__class__ = cls
+        assert isinstance(made, Babbling)
+        made.snr, made.among = snr, {clip: split.tolist() for split in splits for clip in split.tolist()}
+        return made
+
+    def sounds(self, clips: list[int]) -> list[np.ndarray]:
+        return [self.among_others(clip, wave) for clip, wave in zip(clips, super().sounds(clips), strict=True)]
+
+    def among_others(self, clip: int, wave: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng([BABBLE, clip])
+        others = [one for one in self.among[clip] if one != clip]
+        babble = np.zeros_like(wave)
+        for other in super().sounds(rng.choice(others, VOICES, replace=False).tolist()):
+            babble += np.resize(np.roll(other, -int(rng.integers(len(other)))), len(wave))
+        loud = np.sqrt((wave**2).mean() / max((babble**2).mean(), 1e-12))
+        return wave + 10 ** (-self.snr / 20) * loud * babble
 
 
 def cell(values: Sequence[float]) -> str:
@@ -148,6 +207,9 @@ def write(kept: Mapping[str, Any]) -> None:
         if part == "ablations":
             shown = [key for key in ahead if "near" in key] + [key for key in following if "excess" in key]
             parts.append(compared(scores, part, models, {}, [*shown, "frames/syllable", "state/bits a token"]))
+        elif part == "noise":
+            beside = {"log_mel": "log-mel bands", "chance": "chance"}
+            parts.append(compared(scores, part, models, beside, keys))
         elif part == "steering":
             shown = [key for key in keys if key.startswith(("steering/", "action"))]
             parts.append(compared(scores, part, models, STEERED, shown))
