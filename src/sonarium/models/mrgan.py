@@ -535,6 +535,7 @@ def principal(kind: SignalKind) -> MRGANConfig:
         network="dense",
         linear=True,
         normalisation="selu",
+        flips=0.3,
         adam=AdamConfig(learning_rate=1e-3, beta1=0.5),
         schedule=ScheduleConfig("cosine"),
     )
