@@ -39,13 +39,13 @@ STEPS = 1000
 BABBLE = 0xBAB
 """Of the draws of babble."""
 SONGBIRD = "--world songbird --songbird-level middle --birds 1 --songs 400 --seconds 2"
-SPEECH = f"--world recordings --path {DATA / 'librispeech' / 'test-other'} --rate 16000 --seconds 4"
+SENTENCES = f"--world sentences --path {DATA / 'fsdd'}"
 SOUNDS = {
     "songbird": SONGBIRD,
-    "sentences": f"--world sentences --path {DATA / 'fsdd'}",
-    "speech": SPEECH,
+    "sentences": SENTENCES,
+    "speech": f"--world recordings --path {DATA / 'librispeech' / 'test-other'} --rate 16000 --seconds 4",
     "finch": f"--world recordings --path {DATA / 'bengalese_finch'} --rate 32000 --group file --seconds 2",
-    "noise": f"--world sentences --path {DATA / 'fsdd'}",
+    "noise": SENTENCES,
     "steering": SONGBIRD,
     "ablations": SONGBIRD,
 }
@@ -61,6 +61,9 @@ MODELS = {
     "dreaming": "dreaming",
     "reconstruction": "dreaming --objective reconstruction",
     "contrast": "dreaming --objective contrast",
+    "barlow": "dreaming --objective barlow",
+    "embedding": "dreaming --objective embedding",
+    "twister": "dreaming --objective twister",
     "cpc": "cpc --width 384 --batch-size 16",
 }
 ABLATIONS = {
@@ -76,7 +79,7 @@ ABLATIONS = {
 }
 MODELS |= {name: f"dreaming {flags}" for name, flags in ABLATIONS.items()}
 PARTS = {
-    "songbird": ("dreaming", "reconstruction", "cpc"),
+    "songbird": ("dreaming", "reconstruction", "cpc", "contrast", "barlow", "embedding", "twister"),
     "sentences": ("dreaming", "reconstruction", "cpc"),
     "speech": ("dreaming", "reconstruction", "cpc"),
     "finch": ("dreaming", "reconstruction", "cpc"),
@@ -168,25 +171,24 @@ def cell(values: Sequence[float]) -> str:
 
 
 def compared(
-    scores: Mapping[str, Any], part: str, models: Sequence[str], controls: Mapping[str, str], keys: Sequence[str]
+    scores: Mapping[str, Any], jobs: Mapping[str, str], controls: Mapping[str, str], keys: Sequence[str]
 ) -> str:
-    """A row for each model, and for each control of Dreaming, over seeds; columns that nobody has are left out."""
-    who = [("scores", f"{part}/{one}", f"`{one}`" if one not in ABLATIONS else one) for one in models]
-    who += [(name, f"{part}/dreaming", label) for name, label in controls.items()]
-    if part == "ablations":
-        who.insert(0, ("scores", "songbird/dreaming", "`dreaming`"))
+    """A row for each job and each control of the first, over seeds; those that have nothing are left out."""
+    who = [("scores", job, label) for job, label in jobs.items()]
+    who += [(name, next(iter(jobs)), label) for name, label in controls.items()]
     rows = []
     for name, job, label in who:
         found = [scores.get(f"{job}/{seed}", {}).get("scores", {}).get(name, {}) for seed in SEEDS]
         cells = [cell([one[key] for one in found if key in one]) for key in keys]
         if set(cells) != {"–"}:
             rows.append([label, *cells])
-    heads = [key.split("/", 1)[-1] if key.startswith("next") else short(key) for key in keys]
-    return table(["", *heads], rows)
+    return table(["", *map(head, keys)], rows)
 
 
-def short(key: str) -> str:
-    return key.removeprefix("forecast-").removeprefix("frames/").removeprefix("number/").replace("/", " ")
+def head(key: str) -> str:
+    for prefix in ("forecast-", "frames/", "number/", "next/", "steering/"):
+        key = key.removeprefix(prefix)
+    return key.replace("/", " ")
 
 
 def write(kept: Mapping[str, Any]) -> None:
@@ -203,21 +205,21 @@ def write(kept: Mapping[str, Any]) -> None:
         probes = [key for key in keys if not key.startswith(("forecast", "next/", "state/", "steering/"))]
         parts.append(f"### {part.capitalize()}")
         parts.append(f"`sonarium train dreaming {words}{own} --steps {STEPS}`, {len(seeds)} seed(s).")
-        models = PARTS[part]
+        jobs = {f"{part}/{one}": one if one in ABLATIONS else f"`{one}`" for one in PARTS[part]}
         if part == "ablations":
             shown = [key for key in ahead if "near" in key] + [key for key in following if "excess" in key]
-            parts.append(compared(scores, part, models, {}, [*shown, "frames/syllable", "state/bits a token"]))
+            jobs = {"songbird/dreaming": "`dreaming`"} | jobs
+            parts.append(compared(scores, jobs, {}, [*shown, "frames/syllable", "state/bits a token"]))
         elif part == "noise":
-            beside = {"log_mel": "log-mel bands", "chance": "chance"}
-            parts.append(compared(scores, part, models, beside, keys))
+            parts.append(compared(scores, jobs, {"log_mel": "log-mel bands", "chance": "chance"}, keys))
         elif part == "steering":
             shown = [key for key in keys if key.startswith(("steering/", "action"))]
-            parts.append(compared(scores, part, models, STEERED, shown))
+            parts.append(compared(scores, jobs, STEERED, shown))
         else:
-            parts.append(compared(scores, part, models, CONTROLS, ahead))
+            parts.append(compared(scores, jobs, CONTROLS, ahead))
             if following:
-                parts.append(compared(scores, part, models, NEXT, [*following, "next/share recognised"]))
-            parts.append(compared(scores, part, models, PROBES, probes))
+                parts.append(compared(scores, jobs, NEXT, [*following, "next/share recognised"]))
+            parts.append(compared(scores, jobs, PROBES, probes))
     insert("results", "\n\n".join(parts), "dreaming.md")
 
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from sonarium.evaluation.songs import (
     Segments,
     cluster_segments,
+    counted,
     label_segments,
-    likeliest,
     partition,
-    transitions,
 )
 from sonarium.evaluation.syllables import ClusterConfig
 from sonarium.features.segmentation import Pieces
@@ -120,12 +119,8 @@ def test_partition_is_the_best_of_all(edges, data):
         assert [spans[at][1] for at in chosen[:-1]] == [spans[at][0] for at in chosen[1:]]
 
 
-def test_the_likeliest_path_is_the_best_of_all():
-    rng = np.random.default_rng(0)
-    density, (start, moves) = rng.standard_normal((5, 3)), transitions([rng.integers(0, 3, 20)], 3)
-    assert np.exp(start).sum() == pytest.approx(1) and np.exp(moves).sum(1) == pytest.approx(1)
-    score = {
-        path: start[path[0]] + sum(moves[a, b] for a, b in pairwise(path)) + density[range(5), path].sum()
-        for path in np.ndindex(3, 3, 3, 3, 3)
-    }
-    assert tuple(likeliest(density, start, moves).tolist()) == max(score, key=score.__getitem__)
+def test_transitions_are_counted_within_songs():
+    chain = counted([np.array([0, 1, 1]), np.array([2])], 3)
+    assert chain.start.tolist() == pytest.approx([1.1 / 2.3, 0.1 / 2.3, 1.1 / 2.3])
+    assert chain.transitions[0].tolist() == pytest.approx([0.1 / 1.3, 1.1 / 1.3, 0.1 / 1.3])
+    assert chain.transitions[2].tolist() == pytest.approx([1 / 3] * 3)

@@ -71,6 +71,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Peer:
+    label: str
     name: str
     iteration: Callable[[], float]
     """An iteration of EM; gives the log-likelihood of the parameters that it began with."""
@@ -88,7 +89,7 @@ def beside(problem: Problem, make: Callable[[Problem], Peer], repeats: int) -> d
 
     frames = f"{problem.sequences} × {FRAMES} × {FEATURES} frames"
     work = f"one iteration of EM, {STATES} diagonal Gaussian states, {frames}, float64"
-    name = f"EM, {problem.sequences} sequences, beside {peer.name.split(', ')[-1].split(' ')[0]}"
+    name = f"EM, {problem.sequences} sequences, beside {peer.label}"
     return case(name, work, peer.name, *interleaved(ours, theirs, repeats))
 
 
@@ -119,7 +120,7 @@ def hmmlearns(implementation: str) -> Callable[[Problem], Peer]:
             peer.fit(problem.frames, lengths)
             return peer.monitor_.history[-1]
 
-        return Peer(f"hmmlearn {hmmlearn.__version__}, {implementation}", iteration)
+        return Peer(implementation, f"hmmlearn {hmmlearn.__version__}, {implementation}", iteration)
 
     return make
 
@@ -143,7 +144,7 @@ def dynamaxs(problem: Problem) -> Peer:
         _, likelihood = jax.block_until_ready(step(parameters, state))
         return float(likelihood)
 
-    return Peer(f"dynamax {dynamax.__version__}", iteration)
+    return Peer("dynamax", f"dynamax {dynamax.__version__}", iteration)
 
 
 def pomegranates(problem: Problem) -> Peer:
@@ -167,7 +168,7 @@ def pomegranates(problem: Problem) -> Peer:
             torch.set_default_dtype(torch.float32)
         return float(likelihood.sum())
 
-    return Peer(f"pomegranate {pomegranate.__version__}", iteration)
+    return Peer("pomegranate", f"pomegranate {pomegranate.__version__}", iteration)
 
 
 FURTHER: dict[str, Callable[[Problem], Peer]] = {"dynamax": dynamaxs, "pomegranate": pomegranates}

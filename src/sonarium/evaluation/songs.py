@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, Shaped
 
 from sonarium.evaluation.syllables import (
@@ -24,6 +25,8 @@ from sonarium.evaluation.syllables import (
     to_each_label,
 )
 from sonarium.features.segmentation import Pieces
+from sonarium.models.hmm.inference import Chain, viterbi
+from sonarium.models.hmm.packing import pack
 from sonarium.worlds.contract import Mark
 
 ROUNDS = 3
@@ -170,38 +173,21 @@ def in_context(
     spread = config.grammar * float(np.median(others.min(1)))
     found = distances.argmin(1)
     if 0 < spread < np.inf:
-        ends = np.cumsum([len(song.pieces) for song in songs])[:-1]
-        log_density = np.split(-0.5 * (distances / spread) ** 2, ends)
+        lengths = np.array([len(song.pieces) for song in songs])
+        density = torch.from_numpy(-0.5 * (distances / spread) ** 2)
+        blocks = pack(lengths, len(kinds))
         for _ in range(ROUNDS):
-            start, moves = transitions(np.split(found, ends), len(kinds))
-            found = np.concatenate([likeliest(song, start, moves) for song in log_density])
+            chain = counted(np.split(found, np.cumsum(lengths)[:-1]), len(kinds))
+            for block in blocks:
+                path, _ = viterbi(chain, density[block.source], block)
+                found[block.source] = path
     return Labelled(list(songs), repertoire, kinds[found], margin(distances, found))
 
 
-def transitions(
-    songs: Sequence[Int[np.ndarray, " _syllable"]], types: int
-) -> tuple[Float[np.ndarray, " type"], Float[np.ndarray, "type type"]]:
-    """Log-probabilities of the first type of a song, and of those that follow each."""
+def counted(songs: Sequence[Int[np.ndarray, " _syllable"]], types: int) -> Chain:
+    """How often songs begin with each type, and which follow which."""
     start, moves = np.full(types, UNSEEN), np.full((types, types), UNSEEN)
     for song in songs:
         start[song[0]] += 1
         np.add.at(moves, (song[:-1], song[1:]), 1)
-    return np.log(start / start.sum()), np.log(moves / moves.sum(1, keepdims=True))
-
-
-def likeliest(
-    log_density: Float[np.ndarray, "syllable type"],
-    start: Float[np.ndarray, " type"],
-    moves: Float[np.ndarray, "type type"],
-) -> Int[np.ndarray, " syllable"]:
-    """The most likely types of a song (Viterbi)."""
-    best, back = start + log_density[0], np.zeros(log_density.shape, np.int64)
-    for at in range(1, len(log_density)):
-        reached = best[:, None] + moves
-        back[at] = reached.argmax(0)
-        best = reached.max(0) + log_density[at]
-    path = np.empty(len(log_density), np.int64)
-    path[-1] = best.argmax()
-    for at in range(len(log_density) - 1, 0, -1):
-        path[at - 1] = back[at, path[at]]
-    return path
+    return Chain(torch.from_numpy(start / start.sum()), torch.from_numpy(moves / moves.sum(1, keepdims=True)))
