@@ -22,6 +22,8 @@ def small(monkeypatch):
     monkeypatch.setitem(cpc.CONFIGS, "study-spijkervet", config)
     monkeypatch.setattr(cpc, "SAMPLES", 1600)
     monkeypatch.setattr(cpc, "CLIPS", 3)
+    # The rounding of eight units averages out less than that of the network that is timed.
+    monkeypatch.setitem(cpc.CLOSE, "bf16", 0.1)
 
 
 def test_rows_of_the_benchmark(small, monkeypatch):
