@@ -12,6 +12,7 @@ the products take these, and all else is in 32. The plain loop is `RSSM.plain` i
 the tests.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -72,13 +73,16 @@ class Recurrence(torch.autograd.Function):
         full, kind = Weights(*weights), low or h.dtype
         # Autocast may have left the projections in 16 bits.
         embedded, acted = embedded.to(h.dtype), acted.to(h.dtype)
-        # In rows, by which few of them are multiplied a fifth faster.
+        (count, clips), gates, deter = acted.shape[:2], len(full.gain), h.shape[1]
         of_gates, of_state, out = (
-            weight.to(kind).T.contiguous() for weight in (full.of_gates, full.of_state, full.out)
+            multiplier(weight, kind, clips) for weight in (full.of_gates, full.of_state, full.out)
         )
-        columns, gates = full.of_latent.T.contiguous(), len(full.gain)
-        bias = full.bias.clone()
-        bias[2 * h.shape[1] :] += UPDATE_BIAS
+        columns, bias = full.of_latent.T.contiguous(), full.bias.clone()
+        bias[2 * deter :] += UPDATE_BIAS
+        # Where each step writes: gathering what is large afterwards costs as much as computing it.
+        normed, gate = (h.new_empty(count, clips, gates) for _ in range(2))
+        new, after = (h.new_empty(count, clips, deter) for _ in range(2))
+        scale, mean = (h.new_empty(count, clips, 1) for _ in range(2))
         keeps = None if kept is None else kept[..., None].to(h.dtype).unbind(0)
         draws = [None] * len(acted) if noise is None else noise.unbind(0)
         steps = []
@@ -87,27 +91,28 @@ class Recurrence(torch.autograd.Function):
             if keeps is not None:
                 h, product = h * keeps[t], product * keeps[t]
             before, u = h, functional.elu(action + product, inplace=True)
-            inputs = times(torch.cat([u, h], 1), of_gates, kind)
-            normed, _, scale = torch.native_layer_norm(inputs, [gates], None, None, EPSILON)
-            gate = torch.addcmul(bias, normed, full.gain)
-            reset, candidate, update = gate.chunk(3, 1)
+            inputs = of_gates(torch.cat([u, h], 1))
+            into = {"out0": normed[t], "out1": mean[t], "out2": scale[t]}
+            torch.ops.aten.native_layer_norm.out(inputs, [gates], None, None, EPSILON, **into)
+            torch.addcmul(bias, normed[t], full.gain, out=gate[t])
+            reset, candidate, update = gate[t].chunk(3, 1)
             reset.sigmoid_()
             update.sigmoid_()
-            new = torch.tanh(reset * candidate)
-            h = torch.lerp(h, new, update)
-            other = functional.elu(times(h, of_state, kind).add_(token), inplace=True)
-            raw = times(other, out, kind).add_(full.out_bias)
+            torch.tanh(reset * candidate, out=new[t])
+            h = torch.lerp(h, new[t], update, out=after[t])
+            other = functional.elu(of_state(h).add_(token), inplace=True)
+            raw = out(other).add_(full.out_bias)
             pick, helped, index = latent.pick(raw, draw)
             # A one-hot z selects columns.
             product = pick @ columns if index is None else functional.embedding_bag(index, columns, mode="sum")
-            steps.append((before, u, normed, scale, gate, new, h, other, raw, helped, pick))
-        stacked = [torch.stack(each) for each in zip(*steps, strict=True)]
-        after, raws, helps, picked = stacked[6], stacked[8], stacked[9], stacked.pop()
+            steps.append((before, u, other, raw, helped, pick))
+        befores, us, others, raws, helps, picked = (torch.stack(each) for each in zip(*steps, strict=True))
         zs = picked
         if not picked.is_floating_point():
             zs = h.new_zeros(helps.shape).scatter_(-1, picked[..., None], 1).flatten(2)
         ctx.latent, ctx.low, ctx.there = latent, low, kept is not None
-        ctx.save_for_backward(z, zs, *stacked, *weights, *([] if kept is None else [kept]))
+        made = befores, us, normed, scale, gate, new, after, others, raws, helps
+        ctx.save_for_backward(z, zs, *made, *weights, *([] if kept is None else [kept]))
         return after, zs, raws
 
     @staticmethod
@@ -117,11 +122,12 @@ class Recurrence(torch.autograd.Function):
         weights, latent = Weights(*ctx.saved_tensors[12:19]), ctx.latent
         kind, deter, hidden = ctx.low or after.dtype, after.shape[2], us.shape[2]
         of_latent, of_gates, of_state, out = (
-            weight.to(kind) for weight in (weights.of_latent, weights.of_gates, weights.of_state, weights.out)
+            multiplier(weight.T, kind, after.shape[1])
+            for weight in (weights.of_latent, weights.of_gates, weights.of_state, weights.out)
         )
         # What the gradients of a step are multiplied with, for all steps at once.
         to_gates = slopes(gate, news, before)
-        to_inputs = (to_gates * weights.gain.view(3, deter)).flatten(2) * scales
+        to_inputs = (to_gates * weights.gain.view(3, deter)).flatten(2).mul_(scales)
         stays, of_elu, of_other = 1 - gate[..., 2 * deter :], slope(us), slope(others)
         d_raws, d_others, d_us = (torch.empty_like(one) for one in (raws, others, us))
         d_inputs, d_after = torch.empty_like(normed), torch.empty_like(after)
@@ -137,21 +143,21 @@ class Recurrence(torch.autograd.Function):
             of_h, of_z, of_raw, raw, helped, at_other, at_inputs, norm, stay, at_u = row[:10]
             d_raw, d_other, d_own, d_input, d_u = row[10:]
             torch.add(of_raw, latent.pull(d_z + of_z, raw, helped), out=d_raw)
-            torch.mul(times(d_raw, out, kind), at_other, out=d_other)
-            torch.add(d_h + of_h, times(d_other, of_state, kind), out=d_own)
+            torch.mul(out(d_raw), at_other, out=d_other)
+            torch.add(d_h + of_h, of_state(d_other), out=d_own)
             pulled = (d_own[:, None] * at_inputs.unflatten(1, (3, deter))).flatten(1)
             inner = torch.linalg.vecdot(pulled, norm)[:, None] / pulled.shape[1]
             torch.addcmul(pulled - pulled.mean(1, keepdim=True), norm, inner, value=-1, out=d_input)
-            d_both = times(d_input, of_gates, kind)
+            d_both = of_gates(d_input)
             d_h = torch.addcmul(d_both[:, hidden:], d_own, stay)
             torch.mul(d_both[:, :hidden], at_u, out=d_u)
-            d_z = times(d_u, of_latent, kind)
+            d_z = of_latent(d_u)
             if keeps is not None:
                 d_h, d_z = d_h * keeps[t], d_z * keeps[t]
         past = torch.cat([z[None], zs[:-1]])
         if kept is not None:
             past = past * kept[..., None].to(past.dtype)
-        d_gates = (d_after[:, :, None] * to_gates).flatten(2)
+        d_gates = to_gates.mul_(d_after[:, :, None]).flatten(2)
 
         def product(made: Tensor, given: Tensor) -> Tensor:
             """The gradient of a weight: one product over all times."""
@@ -162,6 +168,18 @@ class Recurrence(torch.autograd.Function):
             d_gates.sum((0, 1)), product(d_others, after), product(d_raws, others), d_raws.sum((0, 1)),
         )  # fmt: skip
         return None, None, d_others, d_us, None, None, d_h, d_z, *found
+
+
+def multiplier(weight: Float[Tensor, "out in"], kind: torch.dtype, rows: int) -> Callable[[Tensor], Tensor]:
+    """The product of few rows with a weight, many times; the result has the type of the rows."""
+    if kind == torch.bfloat16 and weight.device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        # oneDNN would bring the weight into its own order at each call, which takes as long as the product.
+        ordered = torch.ops.mkldnn._reorder_linear_weight(weight.to(kind).contiguous(), rows)
+        product = torch.ops.mkldnn._linear_pointwise
+        return lambda given: product(given.to(kind), ordered, None, "none", [], "").to(given.dtype)
+    # In rows, by which few of them are multiplied a fifth faster.
+    by_rows = weight.T.to(kind).contiguous()
+    return lambda given: times(given, by_rows, kind)
 
 
 def times(rows: Tensor, weight: Tensor, kind: torch.dtype) -> Tensor:
