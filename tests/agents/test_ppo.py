@@ -17,6 +17,7 @@ from sonarium.agents.networks import EpisodeGRU, Gaussian, RunningMeanStd, polic
 from sonarium.agents.ppo import PPO, PPOConfig, Tally, policy_loss, standardised
 from sonarium.agents.presets import PPO_ENTRY
 from sonarium.agents.rollout import RolloutConfig, Rollouts, make
+from sonarium.features.ears import Ears
 from sonarium.models.optim import AdamConfig
 
 SEED = 5
@@ -252,11 +253,28 @@ def test_pictures_and_sounds_in_dictionaries_are_seen(rate):
     rows = [MIXED.sample() for _ in range(2)]
     _, actions, _ = agent.act(None, stacked(rows), np.ones(2, bool), torch.Generator().manual_seed(0), {})
     assert actions.shape == (2,)
-    known = agent.observer(agent.observer.rows(stacked(rows), torch.device("cpu")))
-    assert known.shape == (2, 2 * QUICK.units + 3 + 4 + 3)
+
+    def known(observation):
+        rows = agent.observer.rows(observation, torch.device("cpu"))
+        return agent.observer(agent.observer.prepared(rows))
+
+    assert known(stacked(rows)).shape == (2, 2 * QUICK.units + 3 + 4 + 3)
     changed = stacked(rows)
     changed["ears"] = -changed["ears"][::-1]
-    assert (agent.observer(agent.observer.rows(changed, torch.device("cpu"))) != known).any()
+    assert (known(changed) != known(stacked(rows))).any()
+
+
+def test_features_of_each_window_are_computed_once(monkeypatch):
+    agent, source, engine = begun(
+        "sonarium/Seek-v0", replace(QUICK, sound_rate=8000, epochs=3), envs=2, rollout_steps=4, vector="auto"
+    )
+    rows, features = [], Ears.forward
+    monkeypatch.setattr(Ears, "forward", lambda ears, wave: rows.append(len(wave)) or features(ears, wave))
+    data = next(source)
+    assert rows == [2] * 4
+    agent.update(data, engine)
+    # Beside what was acted on, what is seen after the last step of each copy.
+    assert rows == [2] * 5
 
 
 @pytest.mark.parametrize("preset", PPO_ENTRY.presets)

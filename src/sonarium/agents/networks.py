@@ -135,8 +135,11 @@ class Convolutions(Perceived):
             return rows.movedim(-1, 1) if self.channels_last else rows
         return rows if self.ears is None else self.ears(rows)
 
-    def forward(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row number"]:
-        return self.join(self.convolve(self.arranged(rows))).relu()
+    def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
+        return rows if self.ears is None else self.arranged(rows)
+
+    def forward(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
+        return self.join(self.convolve(rows if self.ears is not None else self.arranged(rows))).relu()
 
 
 def convolutions(
@@ -226,8 +229,8 @@ class Observer(nn.Module):
                 f"--ears: {len(heard)} parts of what is observed, {space}, are sound at two ears, and it takes "
                 "one: leave it out, or choose another --env"
             )
-        self.ears = heard[0] if heard and not train_ears else None
-        """The part whose codes no training changes."""
+        self.heard = [] if train_ears else [number for number, part in enumerate(parts) if hears(part)]
+        """The parts that are sound at two ears, and prepared at a cost."""
         self.parts = nn.ModuleList(parts)
         self.width = sum(part.width for part in self.parts)  # pyright: ignore
 
@@ -238,10 +241,11 @@ class Observer(nn.Module):
             found.append(torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(space.shape or ())).to(device))
         return found
 
-    def prepared(self, parts: list[Tensor], heard: Float[Tensor, "row number"] | None = None) -> list[Tensor]:
-        """What no training changes, computed once for each observation; `heard` are codes that are known."""
+    def prepared(self, parts: list[Tensor], known: Mapping[int, Tensor] | None = None) -> list[Tensor]:
+        """What no training changes, computed once for each observation; some parts may be known."""
+        known = known or {}
         return [
-            heard if heard is not None and number == self.ears else perceive.prepared(rows)  # pyright: ignore
+            known[number] if number in known else perceive.prepared(rows)  # pyright: ignore
             for number, (perceive, rows) in enumerate(zip(self.parts, parts, strict=True))
         ]
 
@@ -253,6 +257,10 @@ class Observer(nn.Module):
     def learn(self, parts: list[Tensor]) -> None:
         for perceive, rows in zip(self.parts, parts, strict=True):
             perceive.learn(rows)  # pyright: ignore
+
+
+def hears(part: Perceived) -> bool:
+    return isinstance(part, EncodedEars) or (isinstance(part, Convolutions) and part.ears is not None)
 
 
 def parts_of(space: Space) -> list[Space]:

@@ -332,8 +332,7 @@ class PPO(Learner, Agent, Stochastic):
         if self.gru is not None:
             memory = Remembered(known, self.policy.encode(drawn), torch.zeros_like(memory.reward))
         extras = {"drawn": drawn.cpu().numpy()}
-        if self.observer.ears is not None:
-            extras["heard"] = parts[self.observer.ears].cpu().numpy()
+        extras |= {f"heard {number}": parts[number].cpu().numpy() for number in self.observer.heard}
         return memory, self.policy.action(drawn), extras
 
     def rewarded(self, memory: Any, reward: Float[np.ndarray, " slot"]) -> Any:
@@ -402,9 +401,7 @@ class PPO(Learner, Agent, Stochastic):
     def acted(self, data: Rollout) -> Sequences:
         """The rollout as tensors; each slot is one sequence."""
         steps, slots = data.reward.shape
-        heard = None
-        if self.observer.ears is not None:
-            heard = self.tensor(data.extras["heard"]).flatten(0, 1)
+        heard = {n: self.tensor(data.extras[f"heard {n}"]).flatten(0, 1) for n in self.observer.heard}
         rows = self.observer.prepared(self.observer.rows(data.observation, self.device), heard)
         parts = [part.unflatten(0, (steps, slots)) for part in rows]
         drawn = torch.from_numpy(data.extras["drawn"]).to(self.device)
