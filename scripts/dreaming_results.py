@@ -38,7 +38,7 @@ SEEDS = range(100, 105)
 STEPS = 1000
 BABBLE = 0xBAB
 """Of the draws of babble."""
-SONGBIRD = "--world songbird --songbird-level middle --birds 1 --songs 400 --seconds 2"
+SONGBIRD = "--world songbird --level middle --birds 1 --songs 400 --seconds 2"
 SENTENCES = f"--world sentences --path {DATA / 'fsdd'}"
 SOUNDS = {
     "songbird": SONGBIRD,
@@ -106,13 +106,19 @@ def measure(part: str, model: str, seed: int) -> None:
     if job in read()["scores"]:
         return
     run, begin, busy = RUNS / re.sub(r"[^\w-]+", "-", job), time.perf_counter(), time.process_time()
-    own = MODELS[model].split() + (TOKENS.get(part, "").split() if model != "cpc" else [])
-    said("train", *own, *SOUNDS[part].split(), "--steps", str(STEPS), "--device", "cpu", "--no-pictures",
+    own, sounds = MODELS[model].split(), SOUNDS[part]
+    if model == "cpc":
+        # Its front end has a level, too.
+        sounds = sounds.replace("--level", "--songbird-level")
+    else:
+        own += TOKENS.get(part, "").split()
+    said("train", *own, *sounds.split(), "--steps", str(STEPS), "--device", "cpu", "--no-pictures",
          "--seed", str(seed), "--run", str(run))  # fmt: skip
     took = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - busy}
     found = in_babble(run) if part == "noise" else json.loads(said("score", str(run), "--json"))["runs"][0]
     kept = read()
-    kept["scores"][job] = {"scores": {"scores": found["scores"], **found["controls"]}} | took
+    made_on = {"hardware": hardware()} | took
+    kept["scores"][job] = {"scores": {"scores": found["scores"], **found["controls"]}} | made_on
     RESULTS.parent.mkdir(exist_ok=True, parents=True)
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(job, {key: round(value, 3) for key, value in found["scores"].items()}, flush=True)
@@ -192,7 +198,8 @@ def head(key: str) -> str:
 
 
 def write(kept: Mapping[str, Any]) -> None:
-    parts, scores = [kept["hardware"]], kept["scores"]
+    scores = kept["scores"]
+    parts = ["; ".join(sorted({one.get("hardware", kept["hardware"]) for one in scores.values()}))]
     for part, flags in SOUNDS.items():
         found = {job: one["scores"]["scores"] for job, one in scores.items() if job.startswith(f"{part}/")}
         if not found:

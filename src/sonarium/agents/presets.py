@@ -2,7 +2,7 @@
 
 `study` and `minimalrl` are the settings of Audio_ML_study and of minimalRL's ppo.py, which the study changed to
 update once an episode. `zoo` is what RL Baselines3 Zoo takes for CartPole-v1; `a2c` is advantage actor-critic with
-the settings of Stable-Baselines3, by Adam.
+the settings of Stable-Baselines3, by Adam. `seek` is for `sonarium/Seek-v0`.
 """
 
 from sonarium.agents.contract import AgentEntry, AgentRecipe
@@ -69,6 +69,15 @@ def fast() -> PPOConfig:
     )
 
 
+def seek() -> PPOConfig:
+    return PPOConfig(
+        memory=128,
+        sound_rate=8000,
+        optimiser=AdamConfig(learning_rate=1e-3, epsilon=1e-5),
+        schedule=ScheduleConfig("linear"),
+    )
+
+
 AT_MOST = 10_000
 """Steps of an episode in the presets that update once an episode."""
 PPO_ENTRY = AgentEntry(
@@ -81,6 +90,7 @@ PPO_ENTRY = AgentEntry(
         "a2c": a2c,
         "zoo": zoo,
         "fast": fast,
+        "seek": seek,
     },
     main=(
         "units",
@@ -101,6 +111,7 @@ PPO_ENTRY = AgentEntry(
         "a2c": AgentRecipe(12_500, {"envs": 8, "rollout_steps": 5, "vector": "auto"}),
         "zoo": AgentRecipe(390, {"envs": 8, "rollout_steps": 32, "vector": "auto"}),
         "fast": AgentRecipe(48, {"envs": 32, "rollout_steps": 32, "vector": "auto"}),
+        "seek": AgentRecipe(500, {"envs": 64, "rollout_steps": 32, "vector": "auto"}),
     },
     complete=complete,
     hears=True,
