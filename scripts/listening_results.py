@@ -1,0 +1,165 @@
+"""Train agents in the settings of seek-suite and play its held-out episodes: the tables of docs/agents.md.
+
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/listening_results.py                       # all that is missing
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/listening_results.py --parts suite --seeds 1
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/listening_results.py --write               # only the page
+
+Everything is by the command line: `sonarium train ppo --preset seek` with the flags below, and `sonarium score
+--suite`. Each score is kept in docs/results/listening.json as soon as it is there, so that the same command goes
+on where it was interrupted. The last weights play, greedily, the first 500 held-out episodes; these seeds chose
+nothing.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from cpc_results import said
+from tones_results import ROOT, insert, table
+
+from sonarium.bench.timing import hardware
+from sonarium.measures.statistics import interval
+from sonarium.rooms import SUITE
+
+RUNS = ROOT / "runs" / "listening"
+RESULTS = ROOT / "docs" / "results" / "listening.json"
+SEEDS = range(100, 103)
+EPISODES = 500
+UPDATES = 500
+"""Each of 2,048 steps."""
+DRY_AND_WET = ("default", "rt60-300", "rt60-500", "rt60-800")
+EARS = f"--world recordings --path {ROOT.parent / 'shared' / 'data' / 'librispeech' / 'test-other'} --rate 8000"
+"""What the encoders of the ears have heard: nothing that sounds in the rooms."""
+VARIANTS = {
+    "": "",
+    "no memory": "--memory 0",
+    "predictive coding": "--sound-rate 0 --ears {trained}",
+    "untrained encoder": "--sound-rate 0 --ears {untrained}",
+}
+PARTS = {
+    "suite": [(name, "", (name,)) for name in SUITE],
+    "reverberation": [(name, "", DRY_AND_WET) for name in DRY_AND_WET],
+    "memory": [(name, "no memory", (name,)) for name in ("default", "intermittent", "stops")],
+    "ears": [
+        (name, variant, (name,))
+        for name in ("default", "intermittent")
+        for variant in ("predictive coding", "untrained encoder")
+    ],
+}
+"""By part, what is trained: the setting, the variant, and the settings in which it plays."""
+
+
+def read() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"agents": {}, "scripts": {}}
+
+
+def keep(kind: str, name: str, found: Mapping[str, Any]) -> None:
+    kept = read()
+    kept[kind][name] = kept[kind].get(name, {}) | found
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def measure(setting: str, variant: str, tested: Sequence[str], seed: int) -> None:
+    job = "/".join([setting, *([variant] if variant else []), str(seed)])
+    missing = [name for name in tested if name not in read()["agents"].get(job, {})]
+    if not missing:
+        return
+    run, began, busy = RUNS / job.replace("/", "-").replace(" ", "-"), time.perf_counter(), time.process_time()
+    words = VARIANTS[variant]
+    if "{" in words:
+        words = words.format(**{name: RUNS / f"ears-{name}" for name in ("trained", "untrained")})
+        for name, steps in (("trained", 1000), ("untrained", 0)):
+            said("train", "cpc", "--preset", "speech", *EARS.split(), "--steps", str(steps), "--no-pictures",
+                 "--run", str(RUNS / f"ears-{name}"))  # fmt: skip
+    said("train", "ppo", "--preset", "seek", "--suite", setting, *words.split(), "--steps", str(UPDATES),
+         "--seed", str(seed), "--device", "cpu", "--no-pictures", "--run", str(run))  # fmt: skip
+    took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - busy, "hardware": hardware()}
+    for name in missing:
+        found = json.loads(said("score", str(run), "--suite", name, "--episodes", str(EPISODES), "--json"))
+        by_agent = found["suite"][str(run)][name]
+        keep("agents", job, {name: by_agent.pop("agent"), "took": took})
+        keep("scripts", name, by_agent)
+        shown = {key: round(read()["agents"][job][name][key]["mean"], 3) for key in ("success", "sna")}
+        print(job, "in", name, shown, round(took["cpu_s"]), "s", flush=True)
+
+
+def cell(kept: Mapping[str, Any], setting: str, variant: str, tested: str, key: str) -> str:
+    """The mean over seeds with the 95 % interval over them; of one seed that over its episodes."""
+    jobs = ["/".join([setting, *([variant] if variant else []), str(seed)]) for seed in SEEDS]
+    found = [kept["agents"][job][tested][key] for job in jobs if tested in kept["agents"].get(job, {})]
+    if not found:
+        return "–"
+    if len(found) == 1:
+        return written(found[0])
+    over = interval([one["mean"] for one in found])
+    assert over.low is not None and over.high is not None
+    # A share is no more than 1.
+    return f"{over.mean:.2f} [{max(0, over.low):.2f}, {min(1, over.high):.2f}]"
+
+
+def written(score: Mapping[str, float]) -> str:
+    return f"{score['mean']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+
+
+def seeds(kept: Mapping[str, Any], setting: str, variant: str = "") -> int:
+    middle = f"{setting}/{variant}/" if variant else f"{setting}/"
+    return sum(job.startswith(middle) and job.removeprefix(middle).isdigit() for job in kept["agents"])
+
+
+def write(kept: Mapping[str, Any]) -> None:
+    agents = kept["agents"]
+    machines = sorted({one["took"]["hardware"] for one in agents.values()})
+    minutes = np.median([one["took"]["cpu_s"] / 60 for one in agents.values()])
+    parts = [
+        f"{'; '.join(machines)}. {UPDATES * 2048:,} steps, {minutes:.0f} minutes of one processor at the median."
+    ]
+    rows = []
+    for name in SUITE:
+        if name in kept["scripts"]:
+            rule = kept["scripts"][name]["difference"]
+            own = [cell(kept, name, "", name, key) for key in ("success", "sna")]
+            rows.append([name, str(seeds(kept, name)), *own, *(written(rule[key]) for key in ("success", "sna"))])
+    head = ["setting", "seeds", "success", "SNA", "success of `difference`", "SNA of `difference`"]
+    parts.append(table(head, rows))
+    wet = [name for name in DRY_AND_WET if any(other in agents.get(f"{name}/{SEEDS[0]}", {}) for other in
+                                               DRY_AND_WET if other != name)]  # fmt: skip
+    if wet:
+        parts.append("SNA, trained in the row, tested in the column:")
+        parts.append(table(["", *DRY_AND_WET], [[name, *(cell(kept, name, "", other, "sna")
+                                                         for other in DRY_AND_WET)] for name in wet]))  # fmt: skip
+    others = [(name, variant) for part in ("memory", "ears") for name, variant, _ in PARTS[part]]
+    rows = [
+        [name, variant, str(seeds(kept, name, variant)), *(cell(kept, name, variant, name, key)
+                                                           for key in ("success", "sna"))]
+        for name, variant in others if seeds(kept, name, variant)
+    ]  # fmt: skip
+    if rows:
+        parts.append(table(["setting", "in place of features and memory", "seeds", "success", "SNA"], rows))
+    insert("listening", "\n\n".join(parts), "agents.md")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Results of agents that seek sounds.")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which, with commas between")
+    parser.add_argument("--settings", help="which, with commas between; by default all of a part")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="at most so many seeds of each")
+    parser.add_argument("--write", action="store_true", help="only write the page")
+    flags = parser.parse_args()
+    wanted = flags.parts.split(",")
+    if unknown := set(wanted) - set(PARTS):
+        raise SystemExit(f"no part is called {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
+    torch.set_num_threads(1)
+    for seed in SEEDS[: flags.seeds]:
+        for part in wanted:
+            for setting, variant, tested in () if flags.write else PARTS[part]:
+                if flags.settings is None or setting in flags.settings.split(","):
+                    measure(setting, variant, tested, seed)
+    write(read())
+
+
+if __name__ == "__main__":
+    main()
