@@ -25,9 +25,11 @@ from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
 from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.forecasting import Moments, Pieces, Trial, linear, pieces_of
 from sonarium.evaluation.probing import probing
 from sonarium.features.tokens import VOICES
 from sonarium.measures.statistics import interval
+from sonarium.models.contract import FrameEncoder
 from sonarium.models.dreaming import Dreaming
 from sonarium.runs.build import open_run
 from sonarium.worlds.sentences import Sentences
@@ -116,12 +118,35 @@ def measure(part: str, model: str, seed: int) -> None:
          "--seed", str(seed), "--run", str(run))  # fmt: skip
     took = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - busy}
     found = in_babble(run) if part == "noise" else json.loads(said("score", str(run), "--json"))["runs"][0]
+    if model == "cpc":
+        found["scores"] |= from_codes(run, part, seed)
     kept = read()
     made_on = {"hardware": hardware()} | took
     kept["scores"][job] = {"scores": {"scores": found["scores"], **found["controls"]}} | made_on
     RESULTS.parent.mkdir(exist_ok=True, parents=True)
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(job, {key: round(value, 3) for key, value in found["scores"].items()}, flush=True)
+
+
+@torch.no_grad()
+def from_codes(run: Path, part: str, seed: int) -> dict[str, float]:
+    """Forecasts by ridge regression from the codes of a run, one for each horizon, as linear AR is from the last
+    tokens. The tokens are those of a world model of the same clips."""
+    beside = RUNS / f"{part}-tokens-{seed}"
+    said("train", "dreaming", *TOKENS.get(part, "").split(), *SOUNDS[part].split(), "--steps", "0",
+         "--seed", str(seed), "--device", "cpu", "--run", str(beside))  # fmt: skip
+    opened, encoder = open_run(beside), open_run(run).learner.eval()
+    learner = opened.learner.eval()
+    assert isinstance(learner, Dreaming) and isinstance(encoder, FrameEncoder)
+    trial = Trial.of(learner, *pieces_of(learner, opened.data.world, opened.data.split))
+    assert trial is not None
+
+    def codes(some: Pieces, where: Moments) -> np.ndarray:
+        """The last code that hears nothing after the moment."""
+        heard = encoder.code_lengths((where.token + 1) * learner.front.shortest)
+        return encoder.encode(some.signal)[where.piece, heard - 1].double().numpy()
+
+    return trial.scores(linear(trial.fitted, trial.ahead, codes))
 
 
 def in_babble(run: Path) -> dict[str, Any]:

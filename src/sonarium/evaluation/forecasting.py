@@ -101,6 +101,40 @@ class Predicted:
 Predict = Callable[[Pieces, Moments, tuple[int, ...]], Predicted]
 
 
+@dataclass(frozen=True)
+class Trial:
+    """Moments of held-out pieces, and what forecasts of them are compared with."""
+
+    learner: Forecaster
+    """Whose tokens they are."""
+    ahead: tuple[int, ...]
+    fitted: Pieces
+    """Training pieces, that all is fitted to."""
+    calibration: Pieces
+    """Training pieces, from which the spread of errors is known: nothing is fitted to them."""
+    test: Pieces
+    where: Moments
+    rivals: "Rivals"
+
+    @classmethod
+    def of(cls, learner: Forecaster, train: Pieces, test: Pieces) -> "Trial | None":
+        """None where all pieces are too short."""
+        ahead = horizons(learner, train, test)
+        if not ahead:
+            return None
+        apart = torch.arange(len(train.counts)) % WATCHED == WATCHED - 1
+        fitted, calibration = (train.rows(~apart), train.rows(apart)) if apart.any() else (train, train)
+        where = moments(test, learner.burn_in, ahead[-1])
+        return cls(learner, ahead, fitted, calibration, test, where, Rivals.of(test, where, ahead))
+
+    def scores(self, predict: Predict) -> dict[str, float]:
+        calibrating = moments(self.calibration, self.learner.burn_in, self.ahead[-1])
+        made = predict(self.calibration, calibrating, self.ahead).mean
+        errors = made - truth(self.calibration, calibrating, self.ahead)
+        spread = errors.double().std(0, correction=0).clamp(min=1e-2).numpy()
+        return self.rivals.scores(predict(self.test, self.where, self.ahead), spread, self.learner, self.ahead)
+
+
 @torch.no_grad()
 def forecasting(
     learner: Forecaster,
@@ -111,14 +145,12 @@ def forecasting(
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """`scores` of the learner, those of each control, `chance`, `curves` by horizon, and `notes`."""
-    ahead = horizons(learner, train, test)
-    if not ahead:
+    trial = Trial.of(learner, train, test)
+    if trial is None:
         shortest = 1000 * HORIZONS[0]
         note = f"forecasts are not scored: pieces are shorter than the burn-in and {shortest:.0f} ms"
         return {"scores": {}, "chance": {}, "curves": {}, "notes": [note]}
-    # Of these the spread of errors is known: nothing is fitted to them.
-    watched = torch.arange(len(train.counts)) % WATCHED == WATCHED - 1
-    fitted, calibration = (train.rows(which) for which in (~watched, watched)) if watched.any() else (train, train)
+    fitted, ahead, where, rivals = trial.fitted, trial.ahead, trial.where, trial.rivals
     every: dict[str, Callable[[], Predict]] = {
         "scores": lambda: of_states(learner, fitted),
         "persistence": lambda: persistence,
@@ -128,15 +160,10 @@ def forecasting(
     }
     if untrained is not None:
         every["random"] = lambda: of_states(untrained, fitted)
-    where, calibrating = (moments(some, learner.burn_in, ahead[-1]) for some in (test, calibration))
-    rivals = Rivals.of(test, where, ahead)
     made: dict[str, Any] = {}
     for done, (name, make) in enumerate(every.items()):
         progress("forecasting", done, len(every))
-        predict = make()
-        errors = predict(calibration, calibrating, ahead).mean - truth(calibration, calibrating, ahead)
-        spread = errors.double().std(0, correction=0).clamp(min=1e-2).numpy()
-        made[name] = rivals.scores(predict(test, where, ahead), spread, learner, ahead)
+        made[name] = trial.scores(make())
     progress("forecasting", len(every), len(every))
     made["copy"] = rivals.unlikeness(decoded_truth(learner, fitted, test, where, ahead)[None], learner, ahead)
     scores, chance = made["scores"], rivals.chance(learner, ahead)
@@ -258,19 +285,23 @@ def out_of_order(
     return parts[torch.arange(len(piece))[:, None], order].flatten(1, 2)
 
 
-def linear(fitted: Pieces, ahead: tuple[int, ...]) -> Predict:
-    """Ridge regression from the last tokens to the one ahead, for each horizon."""
-    lines = []
+def linear(fitted: Pieces, ahead: tuple[int, ...], given: "Given | None" = None) -> Predict:
+    """Ridge regression to the token ahead, for each horizon, from the last tokens or what else is given."""
+    lines, given = [], given or last
     for horizon in ahead:
         where = everywhere(fitted, horizon)
-        x, y = last(fitted, where), truth(fitted, where, (horizon,))[:, 0].double().numpy()
+        x, y = given(fitted, where), truth(fitted, where, (horizon,))[:, 0].double().numpy()
         lines.append(ridge(x, y, where.piece.numpy())[0])
 
     def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
-        x = last(some, where)
+        x = given(some, where)
         return Predicted.certain(torch.stack([torch.from_numpy(line(x)).to(some.tokens) for line in lines], 1))
 
     return predict
+
+
+Given = Callable[[Pieces, Moments], Float[np.ndarray, "query number"]]
+"""What is known at a moment."""
 
 
 def everywhere(some: Pieces, horizon: int) -> Moments:
