@@ -73,6 +73,7 @@ def seek() -> PPOConfig:
     return PPOConfig(
         memory=128,
         sound_rate=8000,
+        normalise_rewards=True,
         optimiser=AdamConfig(learning_rate=1e-3, epsilon=1e-5),
         schedule=ScheduleConfig("linear"),
     )
