@@ -176,7 +176,9 @@ MODELS: "Kind[ModelEntry]" = Kind(
     },
 )
 AGENTS: "Kind[AgentEntry]" = Kind(
-    "agents", "sonarium.agents.contract:AgentEntry", {"ppo": "sonarium.agents.presets:PPO_ENTRY"}
+    "agents",
+    "sonarium.agents.contract:AgentEntry",
+    {"ppo": "sonarium.agents.presets:PPO_ENTRY", "dqn": "sonarium.agents.presets:DQN_ENTRY"},
 )
 MEASURES: "Kind[MeasureEntry]" = Kind("measures", "sonarium.measures.contract:MeasureEntry", {})
 ROOMS: "Kind[RoomEntry]" = Kind(

@@ -14,9 +14,10 @@ from stub_engine import StubEngine
 from sonarium.agents.contract import alone, stacked
 from sonarium.agents.evaluate import by_mode, play
 from sonarium.agents.networks import EpisodeGRU, Gaussian, RunningMeanStd, policy_of
-from sonarium.agents.ppo import PPO, PPOConfig, Tally, policy_loss, standardised
+from sonarium.agents.ppo import PPO, PPOConfig, policy_loss, standardised
 from sonarium.agents.presets import PPO_ENTRY
 from sonarium.agents.rollout import RolloutConfig, Rollouts, make
+from sonarium.agents.tally import Tally
 from sonarium.features.ears import Ears
 from sonarium.models.optim import AdamConfig
 

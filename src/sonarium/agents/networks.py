@@ -7,9 +7,10 @@ encoder of sound, as its codes of either ear, and interaural differences beside 
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from math import log, pi
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -303,7 +304,7 @@ def perceiving(
         return Numbers(space, standardise)
     if not isinstance(space, spaces.Box):
         raise ValueError(
-            "PPO sees Box, Discrete, MultiDiscrete and MultiBinary, alone or in Dict and Tuple, not "
+            "agents see Box, Discrete, MultiDiscrete and MultiBinary, alone or in Dict and Tuple, not "
             f"{space}: wrap the environment, or choose another --env"
         )
     shape = space.shape
@@ -440,9 +441,37 @@ def policy_of(space: Space, deviation: float) -> Policy:
     )
 
 
+def hidden(given: int, units: int, layers: int, activation: Literal["tanh", "relu"]) -> nn.Sequential:
+    """Linear layers of as many units, each with its activation."""
+    made: list[nn.Module] = []
+    for layer in range(layers):
+        made.append(nn.Linear(units if layer else given, units))
+        made.append(nn.Tanh() if activation == "tanh" else nn.ReLU())
+    return nn.Sequential(*made)
+
+
 def orthogonal(layer: nn.Linear, gain: float) -> None:
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Remembered:
+    """The memory of a recurrent agent."""
+
+    state: Float[Tensor, "slot unit"]
+    """Of the GRU."""
+    action: Float[Tensor, "slot number"]
+    """The last action."""
+    reward: Float[Tensor, " slot"]
+    """The reward of it, scaled."""
+
+
+def previous_of(
+    action: Float[Tensor, "row number"], reward: Float[Tensor, " row"], first: Bool[Tensor, " row"]
+) -> Float[Tensor, "row numbers"]:
+    """Action and reward before a step as inputs; nothing comes before the first one of an episode."""
+    return torch.cat([action, reward[:, None]], 1) * (~first).float()[:, None]
 
 
 class EpisodeGRU(nn.Module):

@@ -25,13 +25,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.agents.contract import Agent, Hearing, Info, Stochastic
-from sonarium.agents.networks import EpisodeGRU, Observer, RunningMeanStd, orthogonal, policy_of
-from sonarium.agents.returns import advantages, bootstrapped, discounted, n_step_returns, values_after
+from sonarium.agents.networks import (
+    EpisodeGRU,
+    Observer,
+    Remembered,
+    RunningMeanStd,
+    hidden,
+    orthogonal,
+    policy_of,
+    previous_of,
+)
+from sonarium.agents.returns import advantages, bootstrapped, n_step_returns, values_after
 from sonarium.agents.rollout import Rollout
+from sonarium.agents.tally import Tally
 from sonarium.config import Range, check_ranges
 from sonarium.models.contract import Engine, Learner
 from sonarium.models.optim import AdamConfig, ScheduleConfig
-from sonarium.training.contract import Stateful, Tree
+from sonarium.training.contract import Stateful
 
 MINIMALRL = (("heads.hidden.0", "fc1"), ("heads.policy.0", "fc_pi"), ("heads.value.0", "fc_v"))
 """Layers by our names and by those of minimalRL's ppo.py."""
@@ -133,8 +143,9 @@ class Heads(nn.Module):
     def __init__(self, config: PPOConfig, given: int, outputs: int):
         super().__init__()
         width = config.units if config.layers else given
-        self.hidden = hidden(config, given) if config.shared else nn.Sequential()
-        own = [nn.Sequential() if config.shared else hidden(config, given) for _ in range(2)]
+        sizes = given, config.units, config.layers, config.activation
+        self.hidden = hidden(*sizes) if config.shared else nn.Sequential()
+        own = [nn.Sequential() if config.shared else hidden(*sizes) for _ in range(2)]
         self.policy = nn.Sequential(*own[0], nn.Linear(width, outputs))
         self.value = nn.Sequential(*own[1], nn.Linear(width, 1))
         if config.orthogonal:
@@ -157,24 +168,6 @@ class Heads(nn.Module):
 
     def values(self, known: Float[Tensor, "row number"]) -> Float[Tensor, " row"]:
         return self.value(self.hidden(known))[:, 0]
-
-
-def hidden(config: PPOConfig, given: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for layer in range(config.layers):
-        layers.append(nn.Linear(config.units if layer else given, config.units))
-        layers.append(nn.Tanh() if config.activation == "tanh" else nn.ReLU())
-    return nn.Sequential(*layers)
-
-
-@dataclass(frozen=True, eq=False)
-class Remembered:
-    state: Float[Tensor, "slot unit"]
-    """Of the GRU."""
-    action: Float[Tensor, "slot number"]
-    """The last action."""
-    reward: Float[Tensor, " slot"]
-    """The reward of it, scaled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,37 +210,6 @@ class Estimates:
 
     def pick(self, rows: Int[Tensor, " some"]) -> "Estimates":
         return Estimates(*(values[:, rows] for values in vars(self).values()))
-
-
-class Tally:
-    """Sums of the episode in each slot that go on from one rollout to the next."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, np.ndarray] = {}
-
-    def before(self, name: str, slots: int) -> Float[np.ndarray, " slot"]:
-        return self.sums.get(name, np.zeros(slots))
-
-    def add(
-        self, name: str, values: Float[np.ndarray, "step slot"], first: Bool[np.ndarray, "step slot"], keep: float
-    ) -> Float[np.ndarray, "step slot"]:
-        """The sum at each step, of which the fraction `keep` is left at the next."""
-        found = discounted(values, first, keep, self.before(name, values.shape[1]))
-        self.sums[name] = found[-1]
-        return found
-
-    def state_dict(self) -> Tree:
-        return {"sums": dict(self.sums)}
-
-    def load_state_dict(self, state: Tree, /) -> None:
-        for name, values in state["sums"].items():
-            if not isinstance(values, np.ndarray) or values.dtype != float or values.ndim != 1:
-                raise ValueError(f"the sums of {name} are no numbers, one a slot")
-            if not np.isfinite(values).all():
-                raise ValueError(f"the sums of {name} are not finite")
-        if len({len(values) for values in state["sums"].values()}) > 1:
-            raise ValueError("the sums are of different numbers of slots")
-        self.sums = dict(state["sums"])
 
 
 class PPO(Learner, Agent, Stochastic):
@@ -344,7 +306,7 @@ class PPO(Learner, Agent, Stochastic):
         return torch.from_numpy(rows).to(self.device, torch.float32)
 
     def update(self, data: Rollout, engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        config, tally = self.config, self.finished(data)
+        config, tally = self.config, self.tally.episodes(data)
         acted = self.acted(data)
         with torch.no_grad():
             outputs, value, states = self.through(acted)
@@ -375,17 +337,6 @@ class PPO(Learner, Agent, Stochastic):
         if len(target) > 1 and target.var() > 0:
             means["value/explained"] = 1 - apart.var() / target.var()
         return means | tally
-
-    def finished(self, data: Rollout) -> dict[str, Tensor]:
-        """Return and length of the episodes that ended, by the rewards as they are."""
-        over = data.terminated | data.truncated
-        acted = np.ones(over.shape) if data.acted is None else data.acted.astype(float)
-        returns = self.tally.add("returns", data.reward, data.first, 1.0)
-        lengths = self.tally.add("lengths", acted, data.first, 1.0)
-        found = {"episodes/reward": data.reward.sum() / max(1.0, acted.sum())}
-        if over.any():
-            found |= {"episodes/return": returns[over].mean(), "episodes/length": lengths[over].mean()}
-        return {name: torch.tensor(float(value)) for name, value in found.items()}
 
     def scaled(self, data: Rollout) -> Float[np.ndarray, "step slot"]:
         """The rewards as the value learns them."""
@@ -609,10 +560,3 @@ def standardised(
         return values
     apart = values - (values * weight).sum() / count
     return apart / (((apart.square() * weight).sum() / (count - 1)).sqrt() + 1e-8)
-
-
-def previous_of(
-    action: Float[Tensor, "row number"], reward: Float[Tensor, " row"], first: Bool[Tensor, " row"]
-) -> Float[Tensor, "row numbers"]:
-    """Action and reward before a step as inputs; nothing comes before the first one of an episode."""
-    return torch.cat([action, reward[:, None]], 1) * (~first).float()[:, None]

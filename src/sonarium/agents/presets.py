@@ -1,12 +1,15 @@
-"""Presets of PPO, each with the rollouts that it is meant for.
+"""Presets of agents, each with the rollouts that it is meant for.
 
 `study` and `minimalrl` are the settings of Audio_ML_study and of minimalRL's ppo.py, which the study changed to
 update once an episode. `zoo` is what RL Baselines3 Zoo takes for CartPole-v1; `a2c` is advantage actor-critic with
 the settings of Stable-Baselines3, by Adam. `seek` is for `sonarium/Seek-v0`.
 """
 
+from sonarium.agents import dqn, ppo
 from sonarium.agents.contract import AgentEntry, AgentRecipe
-from sonarium.agents.ppo import PPO, PPOConfig, complete
+from sonarium.agents.dqn import DQN, DQNConfig
+from sonarium.agents.ppo import PPO, PPOConfig
+from sonarium.agents.replay import ReplayConfig
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 
 
@@ -114,6 +117,61 @@ PPO_ENTRY = AgentEntry(
         "fast": AgentRecipe(48, {"envs": 32, "rollout_steps": 32, "vector": "auto"}),
         "seek": AgentRecipe(500, {"envs": 64, "rollout_steps": 32, "vector": "auto"}),
     },
-    complete=complete,
+    complete=ppo.complete,
+    hears=True,
+)
+
+
+def of_zoo() -> DQNConfig:
+    return DQNConfig(
+        units=256,
+        double=False,
+        # Stable-Baselines3 renews the target between the trainings, which are of 128 updates.
+        target_every=128,
+        epsilon_end=0.04,
+        updates_each=128,
+        optimiser=AdamConfig(learning_rate=2.3e-3),
+    )
+
+
+def r2d2() -> DQNConfig:
+    return DQNConfig(
+        memory=128,
+        sound_rate=8000,
+        duelling=True,
+        n_steps=5,
+        rescaled=True,
+        target_every=200,
+        batch_size=32,
+        updates_each=8,
+        replay=ReplayConfig(draw="prioritised", sequence_steps=20, burn_in=10, priority_exponent=0.9),
+        optimiser=AdamConfig(learning_rate=5e-4, epsilon=1e-3),
+    )
+
+
+DQN_ENTRY = AgentEntry(
+    "deep Q-learning (Mnih et al. 2015), double, duelling, recurrent",
+    DQN,
+    {"default": DQNConfig, "zoo": of_zoo, "r2d2": r2d2},
+    main=(
+        "units",
+        "memory",
+        "double",
+        "duelling",
+        "discount",
+        "n_steps",
+        "target_every",
+        "epsilon_end",
+        "batch_size",
+        "replay_steps",
+        "draw",
+        "learning_rate",
+    ),
+    recipes={
+        "default": AgentRecipe(1000, {"envs": 8, "rollout_steps": 8, "vector": "auto"}),
+        "zoo": AgentRecipe(195, {"envs": 8, "rollout_steps": 32, "vector": "auto"}),
+        "r2d2": AgentRecipe(1000, {"envs": 32, "rollout_steps": 8, "vector": "auto"}),
+    },
+    complete=dqn.complete,
     hears=True,
 )

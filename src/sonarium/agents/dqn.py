@@ -1,0 +1,383 @@
+"""Deep Q-learning (Mnih et al. 2015, "Human-level control through deep reinforcement learning").
+
+    L = E_replay[w l(Q(s, a) − y)],    y = r + γ Q'(s', argmax_a Q(s', a))
+
+Q' is a copy of Q that follows it slowly, the action is chosen by Q itself (double Q-learning, van Hasselt et al.
+2016, arXiv 1509.06461), and the reward may be that of several steps. A duelling network is a value and the
+advantage of each action (Wang et al. 2016, arXiv 1511.06581). What is drawn from the replay, evenly or by
+priority, its settings say (`agents/replay.py`).
+
+With `memory`, a GRU reads what is observed with the action and the reward before it, and sequences are learnt
+from: the state that was there as the agent acted, steps of burn-in that find it anew with the weights of today,
+and then those whose errors count (Kapturowski et al. 2019, "Recurrent experience replay in distributed
+reinforcement learning", R2D2).
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.agents.contract import Agent, Hearing, Info, Stochastic
+from sonarium.agents.networks import Categoricals, EpisodeGRU, Observer, Remembered, hidden, previous_of
+from sonarium.agents.replay import Replay, ReplayConfig, Replayed, sequence_priority
+from sonarium.agents.returns import n_step_returns
+from sonarium.agents.rollout import Rollout
+from sonarium.agents.tally import Tally
+from sonarium.config import Range, check_ranges
+from sonarium.models.contract import Engine, Learner
+from sonarium.models.optim import AdamConfig, ScheduleConfig
+from sonarium.training.contract import Stateful
+
+RESCALING = 1e-3
+"""ε of the rescaled values (Pohlen et al. 2018, arXiv 1805.11593)."""
+MEMORY = "memory"
+"""The extra that a recurrent agent stores: its memory before each step."""
+
+
+@dataclass(frozen=True)
+class DQNConfig:
+    units: Annotated[int, Range(1, 8192)] = 64
+    """Units of each hidden layer, and of the embedding of a picture or a sound."""
+    layers: Annotated[int, Range(0, 16)] = 2
+    """Hidden layers."""
+    activation: Literal["tanh", "relu"] = "relu"
+    """Activation of the hidden layers."""
+    duelling: bool = False
+    """Split the network into a value and an advantage of each action."""
+    double: bool = True
+    """Double Q-learning: the network chooses the next action, and its target copy values it; else the copy does
+    both."""
+    memory: Annotated[int, Range(0, 8192)] = 0
+    """Units of a GRU that remembers the episode and reads the previous action and reward, too; 0 remembers
+    nothing."""
+    sound_rate: Annotated[int, Range(0, 10**6)] = 0
+    """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
+    takes the waveform."""
+    train_ears: bool = False
+    """With --ears: train the encoder with the values; else it stays as it is."""
+    discount: Annotated[float, Range(0, 1)] = 0.99
+    """Discount factor γ of future rewards."""
+    n_steps: Annotated[int, Range(1, 10**5)] = 1
+    """Steps of reward before the value of the next state; sequences must be as long."""
+    bootstrap_truncated: bool = True
+    """Take the value after a truncated episode for its rest; else nothing comes after, as after a terminated
+    one."""
+    rescaled: bool = False
+    """Learn sign(v) (√(|v| + 1) − 1) + .001 v in place of the values v, for rewards of any size (R2D2)."""
+    loss: Literal["huber", "squared", "absolute"] = "huber"
+    """Loss of an error: Huber's (smooth L1), squared, or absolute."""
+    target_every: Annotated[int, Range(1, 10**9)] = 500
+    """Updates between two renewals of the target network."""
+    target_rate: Annotated[float, Range(0, 1, above=True)] = 1.0
+    """Fraction τ of the new weights in a renewal: 1 copies them; small ones, with a renewal at each update, are
+    Polyak averaging."""
+    epsilon_start: Annotated[float, Range(0, 1)] = 1.0
+    """Probability ε of a random action at the beginning."""
+    epsilon_end: Annotated[float, Range(0, 1)] = 0.05
+    """Probability ε of a random action at the end, to which it falls linearly."""
+    epsilon_steps: Annotated[int, Range(0, 10**9)] = 0
+    """Training steps in which ε falls; 0 takes a fifth of the `--steps` that the run began with."""
+    learning_starts: Annotated[int, Range(0, 10**9)] = 1000
+    """Steps in the replay before anything is learnt."""
+    batch_size: Annotated[int, Range(1, 10**6)] = 64
+    """Batch size, in sequences of the replay."""
+    updates_each: Annotated[int, Range(1, 10**6)] = 32
+    """Updates after each rollout."""
+    gradient_clip: Annotated[float, Range(0, 1e6)] = 10.0
+    """Largest norm of the gradient; 0 does not clip."""
+    replay: ReplayConfig = ReplayConfig()
+    optimiser: AdamConfig = AdamConfig(learning_rate=1e-3)
+    schedule: ScheduleConfig = ScheduleConfig()
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        for name, options in (("activation", ("tanh", "relu")), ("loss", tuple(LOSSES))):
+            if getattr(self, name) not in options:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(options)}")
+        if self.n_steps > self.replay.sequence_steps:
+            raise ValueError(
+                f"n_steps={self.n_steps}: the sequences of the replay have {self.replay.sequence_steps}; give "
+                f"--sequence-steps {self.n_steps} or more"
+            )
+        if self.replay.burn_in and not self.memory:
+            raise ValueError(f"burn_in={self.replay.burn_in}: it is for agents with --memory; leave it out")
+        if self.replay.cross_episodes:
+            raise ValueError("cross_episodes=True: sequences of DQN end with their episode; leave it out")
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "huber": functional.smooth_l1_loss,
+    "squared": functional.mse_loss,
+    "absolute": functional.l1_loss,
+}
+
+
+def complete(config: DQNConfig, steps: int) -> DQNConfig:
+    """Schedules end with the steps of a new run, and ε after a fifth of them."""
+    falls = config.epsilon_steps or max(1, steps // 5)
+    return replace(config, schedule=config.schedule.ending(steps), epsilon_steps=falls)
+
+
+class Values(nn.Module):
+    """Q of each action, from what is observed and remembered."""
+
+    def __init__(self, config: DQNConfig, observed: Space, actions: Categoricals, hearing: Hearing | None = None):
+        super().__init__()
+        self.observer = Observer(observed, config.units, False, config.sound_rate, hearing, config.train_ears)
+        given = self.observer.width
+        self.gru = EpisodeGRU(given + actions.width + 1, config.memory) if config.memory else None
+        given = config.memory or given
+        self.hidden = hidden(given, config.units, config.layers, config.activation)
+        width = config.units if config.layers else given
+        self.advantage = nn.Linear(width, actions.outputs)
+        self.value = nn.Linear(width, 1) if config.duelling else None
+
+    def of(self, known: Float[Tensor, "row number"]) -> Float[Tensor, "row action"]:
+        known = self.hidden(known)
+        advantage = self.advantage(known)
+        if self.value is None:
+            return advantage
+        return self.value(known) + advantage - advantage.mean(1, keepdim=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Sequences of the replay as tensors, (step, sequence, …)."""
+
+    parts: list[Tensor]
+    """Of the observations."""
+    last: list[Tensor]
+    """Of what is observed after the last step of each, (sequence, …)."""
+    action: Int[Tensor, "step sequence"]
+    first: Bool[Tensor, "step sequence"]
+    ends: Int[Tensor, " sequence"]
+    """The last step that counts."""
+    previous: Float[Tensor, "step sequence number"] | None = None
+    """Action and reward before each step."""
+    state: Float[Tensor, "sequence unit"] | None = None
+    """Of the GRU before the first step."""
+    after: Float[Tensor, "sequence number"] | None = None
+    """The action and the reward of the last step that counts."""
+
+
+class DQN(Learner, Agent, Stochastic):
+    """`greedy` takes the best action; else a random one with probability ε."""
+
+    updates: Tensor
+    learnt: Tensor
+
+    def __init__(self, config: DQNConfig, observed: Space, acted: Space, hearing: Hearing | None = None):
+        super().__init__()
+        if not isinstance(acted, spaces.Discrete):
+            raise ValueError(
+                f"DQN acts in Discrete, not in {acted}: wrap the environment, choose another --env, or train ppo"
+            )
+        self.config, self.space = config, acted
+        self.actions = Categoricals(acted)
+        self.online = Values(config, observed, self.actions, hearing)
+        self.target = copy.deepcopy(self.online).requires_grad_(False)
+        self.optimiser = config.optimiser.build(
+            [one for one in self.online.parameters() if one.requires_grad], fused=True
+        )
+        self.replay = Replay(config.replay, observed, [MEMORY])
+        self.tally = Tally()
+        # Rollouts, which the schedules count, and updates, which the target network counts.
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.register_buffer("learnt", torch.zeros((), dtype=torch.long))
+
+    def restart(self) -> None:
+        self.updates.zero_()
+        self.learnt.zero_()
+
+    def parts(self) -> dict[str, Stateful]:
+        return {"optimiser": self.optimiser, "replay": self.replay, "tally": self.tally}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.online.advantage.parameters()).device
+
+    @property
+    def epsilon(self) -> float:
+        config = self.config
+        done = min(1.0, int(self.updates) / max(1, config.epsilon_steps))
+        return config.epsilon_start + done * (config.epsilon_end - config.epsilon_start)
+
+    def initial(self, slots: int) -> Remembered | None:
+        if self.online.gru is None:
+            return None
+        state = torch.zeros(slots, self.config.memory, device=self.device)
+        return Remembered(state, state.new_zeros(slots, self.actions.width), state.new_zeros(slots))
+
+    @torch.no_grad()
+    def act(
+        self,
+        memory: Any,
+        observation: Any,
+        first: Bool[np.ndarray, " slot"],
+        generator: torch.Generator,
+        info: Info,
+    ) -> tuple[Any, Shaped[np.ndarray, "slot *action"], dict[str, Any]]:
+        own, extras = self.online, {}
+        known = own.observer(own.observer.prepared(own.observer.rows(observation, self.device)))
+        if own.gru is not None:
+            begins = torch.from_numpy(first).to(self.device)
+            previous = previous_of(memory.action, memory.reward, begins)
+            kept = memory.state * (~begins).float()[:, None]
+            extras[MEMORY] = torch.cat([kept, previous], 1).cpu().numpy()
+            known = own.gru(torch.cat([known, previous], 1)[None], begins[None], memory.state)[0]
+        drawn = own.of(known).argmax(1)
+        if not self.greedy:
+            lots = torch.rand(2, len(drawn), generator=generator, device=generator.device).to(self.device)
+            other = (lots[1] * self.actions.outputs).long().clamp(max=self.actions.outputs - 1)
+            drawn = torch.where(lots[0] < self.epsilon, other, drawn)
+        if own.gru is not None:
+            memory = Remembered(known, self.actions.encode(drawn[:, None]), torch.zeros_like(memory.reward))
+        return memory, self.actions.action(drawn[:, None]), extras
+
+    def rewarded(self, memory: Any, reward: Float[np.ndarray, " slot"]) -> Any:
+        return None if memory is None else replace(memory, reward=self.tensor(reward))
+
+    def tensor(self, rows: Shaped[np.ndarray, "*shape"]) -> Float[Tensor, "*shape"]:
+        return torch.from_numpy(np.ascontiguousarray(rows)).to(self.device, torch.float32)
+
+    def update(self, data: Rollout, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        config, terms = self.config, self.tally.episodes(data)
+        terms["policy/epsilon"] = torch.tensor(self.epsilon)
+        self.replay.add(data, engine)
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.optimiser.learning_rate * config.schedule.fraction(int(self.updates))
+        self.updates += 1
+        if self.replay.ready and len(self.replay) >= config.learning_starts:
+            found = [self.learn(engine) for _ in range(config.updates_each)]
+            terms |= {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
+        return terms
+
+    def learn(self, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        """One update on sequences of the replay."""
+        config, some = self.config, self.replay.sample(self.config.batch_size)
+        sequences, burn = self.sequences(some), config.replay.burn_in
+        values, last = self.through(self.online, sequences)
+        with torch.no_grad():
+            targets, target_last = self.through(self.target, sequences)
+            wanted = self.wanted(some, (values.detach(), last.detach()), (targets, target_last), sequences.ends)
+        chosen = values[burn:].gather(2, sequences.action[burn:, :, None])[..., 0]
+        weight = self.tensor(some.weight[burn:])
+        # Each step of a sequence counts alike, and each sequence by its importance.
+        shares = weight * self.tensor(some.importance) / weight.sum().clamp(min=1)
+        loss = (LOSSES[config.loss](chosen, wanted, reduction="none") * shares).sum()
+        engine.descend(loss, self.optimiser, config.gradient_clip or None)
+        self.learnt += 1
+        if int(self.learnt) % config.target_every == 0:
+            self.renew()
+        errors = (chosen - wanted).detach()
+        if self.replay.prioritised:
+            priority = sequence_priority(errors.double().cpu().numpy(), some.weight[burn:])
+            self.replay.prioritise(some.rows, priority)
+        size = (errors.abs() * weight).sum() / weight.sum().clamp(min=1)
+        mean = (chosen.detach() * weight).sum() / weight.sum().clamp(min=1)
+        return {"loss/value": loss.detach(), "value/error": size, "value/mean": mean}
+
+    @torch.no_grad()
+    def renew(self) -> None:
+        """Let the target network follow."""
+        pairs = zip(self.target.state_dict().values(), self.online.state_dict().values(), strict=True)
+        for kept, new in pairs:
+            if kept.is_floating_point():
+                kept.lerp_(new, self.config.target_rate)
+            else:
+                kept.copy_(new)
+
+    def sequences(self, some: Replayed) -> Sequences:
+        rows = self.online.observer.rows
+        steps, count = some.reward.shape
+        parts = [part.unflatten(0, (steps, count)) for part in rows(some.observation, self.device)]
+        last = rows(some.last, self.device)
+        first = torch.from_numpy(some.first).to(self.device)
+        action = torch.from_numpy(some.action).to(self.device).long() - int(self.space.start)
+        # The steps that count stand together, behind the burn-in; those behind them repeat the last one.
+        ends = self.config.replay.burn_in + (some.weight[self.config.replay.burn_in :] > 0).cumsum(0).argmax(0)
+        ended = torch.from_numpy(ends).to(self.device)
+        if self.online.gru is None:
+            return Sequences(parts, last, action, first, ended)
+        state, before = self.tensor(some.extras[MEMORY]).split([self.config.memory, self.actions.width + 1], 1)
+        encoded = self.actions.encode(action.reshape(-1, 1)).unflatten(0, (steps, count))
+        made = torch.cat([encoded, self.tensor(some.reward)[..., None]], 2)
+        previous = torch.cat([before[None], made[:-1] * (~first[1:]).float()[..., None]])
+        return Sequences(
+            parts,
+            last,
+            action,
+            first,
+            ended,
+            previous,
+            state,
+            made[ended, torch.arange(count, device=self.device)],
+        )
+
+    def through(
+        self, network: Values, sequences: Sequences
+    ) -> tuple[Float[Tensor, "step sequence action"], Float[Tensor, "sequence action"]]:
+        """Q at each step, and after the last step of each sequence; the burn-in has no gradient."""
+        shape, observer, burn = sequences.first.shape, network.observer, self.config.replay.burn_in
+        known = observer(observer.prepared([part.flatten(0, 1) for part in sequences.parts]))
+        last = observer(observer.prepared(sequences.last))
+        if network.gru is None:
+            return network.of(known).unflatten(0, shape), network.of(last)
+        assert sequences.previous is not None and sequences.state is not None and sequences.after is not None
+        inputs, states = torch.cat([known.unflatten(0, shape), sequences.previous], 2), []
+        state = sequences.state
+        if burn:
+            with torch.no_grad():
+                states.append(network.gru(inputs[:burn], sequences.first[:burn], state))
+            state = states[0][-1]
+        states = torch.cat([*states, network.gru(inputs[burn:], sequences.first[burn:], state)])
+        there = states[sequences.ends, torch.arange(shape[1], device=states.device)]
+        ended = network.gru.cell(torch.cat([last, sequences.after], 1), there)
+        return network.of(states.flatten(0, 1)).unflatten(0, shape), network.of(ended)
+
+    def wanted(
+        self,
+        some: Replayed,
+        online: tuple[Tensor, Tensor],
+        target: tuple[Tensor, Tensor],
+        ends: Int[Tensor, " sequence"],
+    ) -> Float[Tensor, "step sequence"]:
+        """What the value of each step behind the burn-in should be."""
+        config, burn = self.config, self.config.replay.burn_in
+        choosing = online if config.double else target
+        best, best_last = (
+            values.gather(-1, choice.argmax(-1, keepdim=True))[..., 0]
+            for values, choice in zip(target, choosing, strict=True)
+        )
+        if config.rescaled:
+            best, best_last = unscaled(best), unscaled(best_last)
+        last = (ends - burn).cpu().numpy()
+        value, every = best[burn:].double().cpu().numpy(), np.arange(len(last))
+        after = np.zeros_like(value)
+        after[:-1] = value[1:]
+        after[last, every] = best_last.double().cpu().numpy()
+        nothing = some.terminated if config.bootstrap_truncated else some.terminated | some.truncated
+        after[nothing[burn:]] = 0
+        over = np.zeros(after.shape, bool)
+        over[last, every] = True
+        returns = self.tensor(n_step_returns(some.reward[burn:], after, over, config.discount, config.n_steps))
+        return scaled(returns) if config.rescaled else returns
+
+
+def scaled(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """sign(v) (√(|v| + 1) − 1) + ε v."""
+    return value.sign() * ((value.abs() + 1).sqrt() - 1) + RESCALING * value
+
+
+def unscaled(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The v that `scaled` makes this of."""
+    root = (1 + 4 * RESCALING * (value.abs() + 1 + RESCALING)).sqrt() - 1
+    return value.sign() * ((root / (2 * RESCALING)).square() - 1)

@@ -1,0 +1,52 @@
+"""Sums over the episodes that an agent acts in, which go on from one rollout to the next."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sonarium.agents.returns import discounted
+from sonarium.agents.rollout import Rollout
+from sonarium.training.contract import Tree
+
+
+class Tally:
+    """Sums of the episode in each slot."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, np.ndarray] = {}
+
+    def before(self, name: str, slots: int) -> Float[np.ndarray, " slot"]:
+        return self.sums.get(name, np.zeros(slots))
+
+    def add(
+        self, name: str, values: Float[np.ndarray, "step slot"], first: Bool[np.ndarray, "step slot"], keep: float
+    ) -> Float[np.ndarray, "step slot"]:
+        """The sum at each step, of which the fraction `keep` is left at the next."""
+        found = discounted(values, first, keep, self.before(name, values.shape[1]))
+        self.sums[name] = found[-1]
+        return found
+
+    def state_dict(self) -> Tree:
+        return {"sums": dict(self.sums)}
+
+    def load_state_dict(self, state: Tree, /) -> None:
+        for name, values in state["sums"].items():
+            if not isinstance(values, np.ndarray) or values.dtype != float or values.ndim != 1:
+                raise ValueError(f"the sums of {name} are no numbers, one a slot")
+            if not np.isfinite(values).all():
+                raise ValueError(f"the sums of {name} are not finite")
+        if len({len(values) for values in state["sums"].values()}) > 1:
+            raise ValueError("the sums are of different numbers of slots")
+        self.sums = dict(state["sums"])
+
+    def episodes(self, data: Rollout) -> dict[str, Float[Tensor, ""]]:
+        """Return and length of the episodes that ended, by the rewards as they are."""
+        over = data.terminated | data.truncated
+        acted = np.ones(over.shape) if data.acted is None else data.acted.astype(float)
+        returns = self.add("returns", data.reward, data.first, 1.0)
+        lengths = self.add("lengths", acted, data.first, 1.0)
+        found = {"episodes/reward": data.reward.sum() / max(1.0, acted.sum())}
+        if over.any():
+            found |= {"episodes/return": returns[over].mean(), "episodes/length": lengths[over].mean()}
+        return {name: torch.tensor(float(value)) for name, value in found.items()}
