@@ -3,14 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
+from guess import Guess
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
 from stub_engine import StubEngine
 
+import sonarium.rooms  # noqa: F401  registers the environments
 from sonarium.agents.contract import alone, stacked
 from sonarium.agents.evaluate import by_mode, play
 from sonarium.agents.networks import EpisodeGRU, Gaussian, RunningMeanStd, policy_of
@@ -25,46 +25,6 @@ SEED = 5
 QUICK = PPOConfig(
     units=16, layers=1, entropy_weight=0.0, minibatches=2, optimiser=AdamConfig(learning_rate=0.02, epsilon=1e-5)
 )
-
-
-class Guess(gymnasium.Env):
-    """Rewards the action that was shown `wait` steps before; an episode is one guess."""
-
-    def __init__(self, action_space: spaces.Space, wait: int = 0, fault: float = 0.0, truncates: bool = False):
-        self.action_space, self.wait, self.fault, self.truncates = action_space, wait, fault, truncates
-        self.observation_space = spaces.Box(-2, 2, (2,), np.float32)
-
-    def look(self) -> np.ndarray:
-        shown = np.array([self.sign if self.count == 0 else 0, self.count == self.wait], np.float32)
-        return shown if not self.fault else shown * self.fault
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.count, self.sign = 0, int(self.np_random.integers(2)) * 2 - 1
-        return self.look(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        over = self.count == self.wait
-        reward = self.score(np.asarray(action)) if over else 0.0
-        self.count += 1
-        return self.look(), reward, over and not self.truncates, over and self.truncates, {}
-
-    def score(self, action: np.ndarray) -> float:
-        if isinstance(self.action_space, spaces.Box):
-            return -float(np.square(action - 0.5 * self.sign).mean())
-        return float((action == (self.sign > 0)).mean())
-
-
-@pytest.fixture
-def guessing(monkeypatch):
-    """Registers a guess for the time of a test; its id."""
-
-    def register(*args: Any, **kwargs: Any) -> str:
-        spec = EnvSpec("Guess-v0", lambda **_: Guess(*args, **kwargs), disable_env_checker=True)
-        monkeypatch.setitem(gymnasium.registry, "Guess-v0", spec)
-        return "Guess-v0"
-
-    return register
 
 
 def built(env: str, config: PPOConfig, seed: int = SEED) -> PPO:
@@ -342,7 +302,7 @@ def test_a_fault_of_an_environment_is_one_line(guessing, monkeypatch):
 
 
 def test_spaces_that_it_does_not_take_are_refused():
-    with pytest.raises(ValueError, match=r"PPO sees Box, .* not Text"):
+    with pytest.raises(ValueError, match=r"agents see Box, .* not Text"):
         PPO(QUICK, spaces.Text(3), spaces.Discrete(2))
     with pytest.raises(ValueError, match=r"PPO acts in Discrete, .* not in Box\(0, 5"):
         PPO(QUICK, spaces.Discrete(2), spaces.Box(0, 5, (2,), np.int64))
