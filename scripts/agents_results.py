@@ -1,6 +1,6 @@
 """Train PPO in classic control and evaluate it apart from training: the tables of docs/agents.md.
 
-    OMP_NUM_THREADS=1 nice -n 10 .venv/bin/python scripts/agents_results.py --runs /tmp/runs/agents --minutes 6
+    OMP_NUM_THREADS=1 nice -n 10 .venv/bin/python scripts/agents_results.py --runs /tmp/runs/agents --minutes 30
 
 Each seed is trained once and kept; the same command goes on with what is missing until its minutes of processor
 time are used up. An evaluation is of the last weights, greedy, in 100 episodes seeded apart from training.
@@ -78,8 +78,8 @@ def row(env: str, name: str, found: list[dict[str, Any]]) -> list[str]:
     steps = f"{np.median([one['steps'] for one in reached]):,.0f}" if reached else "–"
     seconds = f"{np.median([one['cpu_s'] for one in reached]):.1f}" if reached else "–"
     return [
-        env, name, str(len(found)), f"{found[0]['steps']:,}", written(mean), written(middle), f"{returns.min():.1f}",
-        f"{len(reached)}", steps, seconds, f"{np.median([one['cpu_s'] for one in found]):.0f}",
+        env, name, str(len(found)), f"{found[0]['steps']:,}", written(mean), written(middle),
+        f"{returns.min():.1f}", f"{len(reached)}", steps, seconds, f"{np.median([one['cpu_s'] for one in found]):.0f}",
     ]  # fmt: skip
 
 
