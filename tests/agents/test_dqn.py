@@ -63,7 +63,7 @@ def begun(env: str, config: DQNConfig, folder: Path, **rollouts: Any) -> tuple[D
 
 
 def q_of(agent: DQN, network: Any, rows: np.ndarray) -> np.ndarray:
-    return network.of(network.observer(agent.online.observer.rows(rows, torch.device("cpu")))).numpy()
+    return network.of(network.seen(network.observer.rows(rows, torch.device("cpu")))).numpy()
 
 
 def key(*parts: np.ndarray) -> tuple[float, ...]:
@@ -88,8 +88,8 @@ def test_targets_are_the_written_equation(double, steps, bootstrap, tmp_path, gu
         parameter.normal_(generator=torch.Generator().manual_seed(1))
     some = agent.replay.sample(40)
     sequences = agent.sequences(some)
-    both = [agent.through(network, sequences) for network in (agent.online, agent.target)]
-    found = agent.wanted(some, both[0], both[1], sequences.ends).numpy()
+    online, target = (agent.behind(network, sequences, None) for network in (agent.online, agent.target))
+    found = agent.wanted(some, online if double else target, target, sequences.ends).numpy()
 
     def best(rows: np.ndarray) -> float:
         online, target = (q_of(agent, network, rows[None])[0] for network in (agent.online, agent.target))
@@ -129,7 +129,9 @@ def test_states_of_sequences_are_those_that_acted(tmp_path, guessing):
     sequences = agent.sequences(some)
     assert sequences.previous is not None
     with torch.no_grad():
-        values, _ = agent.through(agent.online, sequences)
+        states = agent.states(agent.online, sequences)
+        assert states is not None
+        values = agent.online.of(states.flatten(0, 1)).unflatten(0, states.shape[:2])
     starts = some.extras["memory"]
     for row in range(30):
         known = seen[key(starts[row], some.observation[0, row])]

@@ -140,6 +140,9 @@ class Values(nn.Module):
         self.advantage = nn.Linear(width, actions.outputs)
         self.value = nn.Linear(width, 1) if config.duelling else None
 
+    def seen(self, parts: list[Tensor]) -> Float[Tensor, "row number"]:
+        return self.observer(self.observer.prepared(parts))
+
     def of(self, known: Float[Tensor, "row number"]) -> Float[Tensor, "row action"]:
         known = self.hidden(known)
         advantage = self.advantage(known)
@@ -226,7 +229,7 @@ class DQN(Learner, Agent, Stochastic):
         info: Info,
     ) -> tuple[Any, Shaped[np.ndarray, "slot *action"], dict[str, Any]]:
         own, extras = self.online, {}
-        known = own.observer(own.observer.prepared(own.observer.rows(observation, self.device)))
+        known = own.seen(own.observer.rows(observation, self.device))
         if own.gru is not None:
             begins = torch.from_numpy(first).to(self.device)
             previous = previous_of(memory.action, memory.reward, begins)
@@ -264,11 +267,13 @@ class DQN(Learner, Agent, Stochastic):
         """One update on sequences of the replay."""
         config, some = self.config, self.replay.sample(self.config.batch_size)
         sequences, burn = self.sequences(some), config.replay.burn_in
-        values, last = self.through(self.online, sequences)
+        states = self.states(self.online, sequences)
+        values = self.values(self.online, sequences, states)
         with torch.no_grad():
-            targets, target_last = self.through(self.target, sequences)
-            wanted = self.wanted(some, (values.detach(), last.detach()), (targets, target_last), sequences.ends)
-        chosen = values[burn:].gather(2, sequences.action[burn:, :, None])[..., 0]
+            valued = self.behind(self.target, sequences, self.states(self.target, sequences))
+            choosing = self.behind(self.online, sequences, states) if config.double else valued
+            wanted = self.wanted(some, choosing, valued, sequences.ends - burn)
+        chosen = values.gather(2, sequences.action[burn:, :, None])[..., 0]
         weight = self.tensor(some.weight[burn:])
         # Each step of a sequence counts alike, and each sequence by its importance.
         shares = weight * self.tensor(some.importance) / weight.sum().clamp(min=1)
@@ -322,52 +327,66 @@ class DQN(Learner, Agent, Stochastic):
             made[ended, torch.arange(count, device=self.device)],
         )
 
-    def through(
-        self, network: Values, sequences: Sequences
-    ) -> tuple[Float[Tensor, "step sequence action"], Float[Tensor, "sequence action"]]:
-        """Q at each step, and after the last step of each sequence; the burn-in has no gradient."""
-        shape, observer, burn = sequences.first.shape, network.observer, self.config.replay.burn_in
-        known = observer(observer.prepared([part.flatten(0, 1) for part in sequences.parts]))
-        last = observer(observer.prepared(sequences.last))
+    def states(self, network: Values, sequences: Sequences) -> Float[Tensor, "step sequence unit"] | None:
+        """Of the GRU after each step; the burn-in has no gradient."""
         if network.gru is None:
-            return network.of(known).unflatten(0, shape), network.of(last)
-        assert sequences.previous is not None and sequences.state is not None and sequences.after is not None
-        inputs, states = torch.cat([known.unflatten(0, shape), sequences.previous], 2), []
-        state = sequences.state
-        if burn:
-            with torch.no_grad():
-                states.append(network.gru(inputs[:burn], sequences.first[:burn], state))
-            state = states[0][-1]
-        states = torch.cat([*states, network.gru(inputs[burn:], sequences.first[burn:], state)])
-        there = states[sequences.ends, torch.arange(shape[1], device=states.device)]
-        ended = network.gru.cell(torch.cat([last, sequences.after], 1), there)
-        return network.of(states.flatten(0, 1)).unflatten(0, shape), network.of(ended)
+            return None
+        assert sequences.previous is not None and sequences.state is not None
+        known = network.seen([part.flatten(0, 1) for part in sequences.parts]).unflatten(0, sequences.first.shape)
+        inputs, first, burn = (
+            torch.cat([known, sequences.previous], 2),
+            sequences.first,
+            self.config.replay.burn_in,
+        )
+        with torch.no_grad():
+            warm = network.gru(inputs[:burn], first[:burn], sequences.state) if burn else inputs[:0, :, :0]
+        rest = network.gru(inputs[burn:], first[burn:], warm[-1] if burn else sequences.state)
+        return torch.cat([warm, rest]) if burn else rest
+
+    def values(
+        self, network: Values, sequences: Sequences, states: Float[Tensor, "all sequence unit"] | None
+    ) -> Float[Tensor, "step sequence action"]:
+        """Q at each step behind the burn-in."""
+        if states is None:
+            known = network.seen([part.flatten(0, 1) for part in sequences.parts])
+            return network.of(known).unflatten(0, sequences.first.shape)
+        states = states[self.config.replay.burn_in :]
+        return network.of(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+
+    def behind(
+        self, network: Values, sequences: Sequences, states: Float[Tensor, "all sequence unit"] | None
+    ) -> Float[Tensor, "step sequence action"]:
+        """Q of what follows each step behind the burn-in: the next step, or what is observed last."""
+        burn, count = self.config.replay.burn_in, sequences.first.shape[1]
+        every = torch.arange(count, device=sequences.first.device)
+        if states is None:
+            both = zip(sequences.parts, sequences.last, strict=True)
+            known = network.seen([torch.cat([part[1:].flatten(0, 1), last]) for part, last in both])
+        else:
+            assert network.gru is not None and sequences.after is not None
+            inputs = torch.cat([network.seen(sequences.last), sequences.after], 1)
+            ended = network.gru.cell(inputs, states[sequences.ends, every])
+            known = torch.cat([states[burn + 1 :].flatten(0, 1), ended])
+        found = network.of(known).unflatten(0, (-1, count))
+        if len(found) > 1:
+            found[sequences.ends - burn, every] = found[-1].clone()
+        return found
 
     def wanted(
         self,
         some: Replayed,
-        online: tuple[Tensor, Tensor],
-        target: tuple[Tensor, Tensor],
+        choosing: Float[Tensor, "step sequence action"],
+        valued: Float[Tensor, "step sequence action"],
         ends: Int[Tensor, " sequence"],
     ) -> Float[Tensor, "step sequence"]:
-        """What the value of each step behind the burn-in should be."""
+        """What the value of each step behind the burn-in should be, by Q of what follows it."""
         config, burn = self.config, self.config.replay.burn_in
-        choosing = online if config.double else target
-        best, best_last = (
-            values.gather(-1, choice.argmax(-1, keepdim=True))[..., 0]
-            for values, choice in zip(target, choosing, strict=True)
-        )
-        if config.rescaled:
-            best, best_last = unscaled(best), unscaled(best_last)
-        last = (ends - burn).cpu().numpy()
-        value, every = best[burn:].double().cpu().numpy(), np.arange(len(last))
-        after = np.zeros_like(value)
-        after[:-1] = value[1:]
-        after[last, every] = best_last.double().cpu().numpy()
+        best = valued.gather(2, choosing.argmax(2, keepdim=True))[..., 0]
+        after = (unscaled(best) if config.rescaled else best).double().cpu().numpy()
         nothing = some.terminated if config.bootstrap_truncated else some.terminated | some.truncated
         after[nothing[burn:]] = 0
         over = np.zeros(after.shape, bool)
-        over[last, every] = True
+        over[ends.cpu().numpy(), np.arange(len(ends))] = True
         returns = self.tensor(n_step_returns(some.reward[burn:], after, over, config.discount, config.n_steps))
         return scaled(returns) if config.rescaled else returns
 

@@ -32,6 +32,7 @@ BENCHES = {
     "mrgan": "a training step of the mode-regularised GAN, beside its six steps in bare PyTorch",
     "hmm": "expectation-maximisation of a hidden Markov model, beside hmmlearn",
     "ppo": "acting and learning in CartPole, beside Stable-Baselines3",
+    "dqn": "Q-learning in CartPole, beside Stable-Baselines3",
     "replay": "drawing sequences and steps, beside a list of arrays and Stable-Baselines3",
 }
 
