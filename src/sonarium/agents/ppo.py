@@ -224,8 +224,8 @@ class PPO(Learner, Agent, Stochastic):
             raise ValueError("train_ears=True: the codes of --ears have no gradient; leave out --train-ears")
         if config.sound_rate and hearing is not None:
             raise ValueError(
-                f"sound_rate={config.sound_rate}: the sound is heard by --ears, at {hearing.rate} Hz; leave out "
-                "--sound-rate"
+                f"sound_rate={config.sound_rate}: the sound is heard by --ears, at {hearing.rate} Hz; give "
+                "--sound-rate 0"
             )
         self.observer = Observer(
             observed, config.units, config.normalise_observations, config.sound_rate, hearing, config.train_ears
