@@ -222,6 +222,14 @@ class Observer(nn.Module):
         train_ears: bool = False,
     ):
         super().__init__()
+        if train_ears and hearing is None:
+            raise ValueError("train_ears=True: the encoder is that of another run; give --ears RUN")
+        if train_ears and hearing is not None and hearing.differentiable is False:
+            raise ValueError("train_ears=True: the codes of --ears have no gradient; leave out --train-ears")
+        if rate and hearing is not None:
+            raise ValueError(
+                f"sound_rate={rate}: the sound is heard by --ears, at {hearing.rate} Hz; give --sound-rate 0"
+            )
         self.space, self.simple = space, parts_of(space)
         parts = [perceiving(part, width, standardise, rate, hearing, train_ears) for part in self.simple]
         heard = [number for number, part in enumerate(parts) if isinstance(part, EncodedEars)]

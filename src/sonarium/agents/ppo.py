@@ -218,15 +218,6 @@ class PPO(Learner, Agent, Stochastic):
     def __init__(self, config: PPOConfig, observed: Space, acted: Space, hearing: Hearing | None = None):
         super().__init__()
         self.config = config
-        if config.train_ears and hearing is None:
-            raise ValueError("train_ears=True: the encoder is that of another run; give --ears RUN")
-        if config.train_ears and hearing is not None and hearing.differentiable is False:
-            raise ValueError("train_ears=True: the codes of --ears have no gradient; leave out --train-ears")
-        if config.sound_rate and hearing is not None:
-            raise ValueError(
-                f"sound_rate={config.sound_rate}: the sound is heard by --ears, at {hearing.rate} Hz; give "
-                "--sound-rate 0"
-            )
         self.observer = Observer(
             observed, config.units, config.normalise_observations, config.sound_rate, hearing, config.train_ears
         )
