@@ -198,7 +198,10 @@ def cell(values: Sequence[float]) -> str:
     if not values:
         return "–"
     found = interval(values)
-    return f"{found.mean:.2f}" if found.low is None else f"{found.mean:.2f} ± {found.mean - found.low:.2f}"
+    # An interval of two seeds says nothing.
+    if len(values) < 3 or found.low is None:
+        return f"{found.mean:.2f}"
+    return f"{found.mean:.2f} ± {found.mean - found.low:.2f}"
 
 
 def compared(
