@@ -141,12 +141,25 @@ def from_codes(run: Path, part: str, seed: int) -> dict[str, float]:
     trial = Trial.of(learner, *pieces_of(learner, opened.data.world, opened.data.split))
     assert trial is not None
 
+    size = learner.front.shortest
+    late = beyond(encoder, trial.fitted.signal[:1], size)
+
     def codes(some: Pieces, where: Moments) -> np.ndarray:
-        """The last code that hears nothing after the moment."""
-        heard = encoder.code_lengths((where.token + 1) * learner.front.shortest)
-        return encoder.encode(some.signal)[where.piece, heard - 1].double().numpy()
+        """The last code that hears nothing after the moment; the first one stands for those before it."""
+        heard = encoder.code_lengths((where.token + 1) * size) - 1 - late
+        return encoder.encode(some.signal)[where.piece, heard.clamp(min=0)].double().numpy()
 
     return trial.scores(linear(trial.fitted, trial.ahead, codes))
+
+
+def beyond(encoder: FrameEncoder, signal: torch.Tensor, size: int) -> int:
+    """How many of the codes up to a moment hear what comes after it."""
+    moment = signal.shape[1] // (2 * size) * size
+    # Backwards, for a front end may scale a piece by its level.
+    other = torch.cat([signal[:, :moment], signal[:, moment:].flip(1)], 1)
+    one, two = encoder.encode(signal)[0], encoder.encode(other)[0]
+    changed = ((one - two).abs().amax(1) > 1e-4 * one.abs().max()).nonzero()
+    return max(0, int(encoder.code_lengths(torch.tensor(moment))) - int(changed[0]))
 
 
 def in_babble(run: Path) -> dict[str, Any]:
