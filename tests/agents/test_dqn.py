@@ -30,8 +30,8 @@ QUICK = DQNConfig(
     layers=1,
     learning_starts=32,
     batch_size=32,
-    updates_each=8,
-    target_every=20,
+    gradient_steps=8,
+    target_update_interval=20,
     epsilon_steps=30,
     optimiser=AdamConfig(learning_rate=0.01),
 )
@@ -186,7 +186,7 @@ def test_it_resumes_bit_for_bit(config, tmp_path):
 
 def test_the_target_follows(tmp_path):
     for rate in (1.0, 0.25):
-        agent, _, _ = begun("CartPole-v1", replace(QUICK, target_rate=rate), tmp_path)
+        agent, _, _ = begun("CartPole-v1", replace(QUICK, tau=rate), tmp_path)
         before = {name: value.clone() for name, value in agent.target.state_dict().items()}
         with torch.no_grad():
             for parameter in agent.online.parameters():
@@ -250,7 +250,7 @@ def test_each_preset_takes_its_rollouts(preset, tmp_path):
     recipe = DQN_ENTRY.recipes[preset]
     config = DQN_ENTRY.complete(DQN_ENTRY.presets[preset](), recipe.steps)
     env = "sonarium/Seek-v0" if config.sound_rate else "CartPole-v1"
-    config = replace(config, learning_starts=1, batch_size=4, updates_each=2)
+    config = replace(config, learning_starts=1, batch_size=4, gradient_steps=2)
     agent, source, engine = begun(env, config, tmp_path, **{"envs": 4, "rollout_steps": 4, "vector": "auto"})
     before = [parameter.clone() for parameter in agent.online.parameters()]
     terms = agent.update(next(source), engine)

@@ -74,11 +74,11 @@ class DQNConfig:
     """Learn sign(v) (√(|v| + 1) − 1) + .001 v in place of the values v, for rewards of any size (R2D2)."""
     loss: Literal["huber", "squared", "absolute"] = "huber"
     """Loss of an error: Huber's (smooth L1), squared, or absolute."""
-    target_every: Annotated[int, Range(1, 10**9)] = 500
-    """Updates between two renewals of the target network."""
-    target_rate: Annotated[float, Range(0, 1, above=True)] = 1.0
-    """Fraction τ of the new weights in a renewal: 1 copies them; small ones, with a renewal at each update, are
-    Polyak averaging."""
+    target_update_interval: Annotated[int, Range(1, 10**9)] = 500
+    """Gradient steps between two updates of the target network."""
+    tau: Annotated[float, Range(0, 1, above=True)] = 1.0
+    """Fraction τ of the new weights in an update of the target network: 1 copies them; a small one, with an update
+    at each gradient step, is Polyak averaging."""
     epsilon_start: Annotated[float, Range(0, 1)] = 1.0
     """Probability ε of a random action at the beginning."""
     epsilon_end: Annotated[float, Range(0, 1)] = 0.05
@@ -89,8 +89,8 @@ class DQNConfig:
     """Steps in the replay before anything is learnt."""
     batch_size: Annotated[int, Range(1, 10**6)] = 64
     """Batch size, in sequences of the replay."""
-    updates_each: Annotated[int, Range(1, 10**6)] = 32
-    """Updates after each rollout."""
+    gradient_steps: Annotated[int, Range(1, 10**6)] = 32
+    """Gradient steps after each rollout."""
     gradient_clip: Annotated[float, Range(0, 1e6)] = 10.0
     """Largest norm of the gradient; 0 does not clip."""
     replay: ReplayConfig = ReplayConfig()
@@ -259,7 +259,7 @@ class DQN(Learner, Agent, Stochastic):
             group["lr"] = config.optimiser.learning_rate * config.schedule.fraction(int(self.updates))
         self.updates += 1
         if self.replay.ready and len(self.replay) >= config.learning_starts:
-            found = [self.learn(engine) for _ in range(config.updates_each)]
+            found = [self.learn(engine) for _ in range(config.gradient_steps)]
             terms |= {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
         return terms
 
@@ -280,7 +280,7 @@ class DQN(Learner, Agent, Stochastic):
         loss = (LOSSES[config.loss](chosen, wanted, reduction="none") * shares).sum()
         engine.descend(loss, self.optimiser, config.gradient_clip or None)
         self.learnt += 1
-        if int(self.learnt) % config.target_every == 0:
+        if int(self.learnt) % config.target_update_interval == 0:
             self.renew()
         errors = (chosen - wanted).detach()
         if self.replay.prioritised:
@@ -296,7 +296,7 @@ class DQN(Learner, Agent, Stochastic):
         pairs = zip(self.target.state_dict().values(), self.online.state_dict().values(), strict=True)
         for kept, new in pairs:
             if kept.is_floating_point():
-                kept.lerp_(new, self.config.target_rate)
+                kept.lerp_(new, self.config.tau)
             else:
                 kept.copy_(new)
 

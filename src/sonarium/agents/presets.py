@@ -127,9 +127,9 @@ def of_zoo() -> DQNConfig:
         units=256,
         double=False,
         # Stable-Baselines3 renews the target between the trainings, which are of 128 updates.
-        target_every=128,
+        target_update_interval=128,
         epsilon_end=0.04,
-        updates_each=128,
+        gradient_steps=128,
         optimiser=AdamConfig(learning_rate=2.3e-3),
     )
 
@@ -141,9 +141,9 @@ def r2d2() -> DQNConfig:
         duelling=True,
         n_steps=5,
         rescaled=True,
-        target_every=200,
+        target_update_interval=200,
         batch_size=32,
-        updates_each=8,
+        gradient_steps=8,
         replay=ReplayConfig(draw="prioritised", sequence_steps=20, burn_in=10, priority_exponent=0.9),
         optimiser=AdamConfig(learning_rate=5e-4, epsilon=1e-3),
     )
@@ -160,7 +160,7 @@ DQN_ENTRY = AgentEntry(
         "duelling",
         "discount",
         "n_steps",
-        "target_every",
+        "target_update_interval",
         "epsilon_end",
         "batch_size",
         "replay_steps",

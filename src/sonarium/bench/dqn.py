@@ -49,7 +49,7 @@ def both(folder: Path) -> tuple[Callable[[], object], Callable[[], object], int]
     peer = Peer(
         "MlpPolicy", make_vec_env(ENV, rollouts.envs, seed=0), config.optimiser.learning_rate,
         buffer_size=config.replay.replay_steps, learning_starts=0, batch_size=config.batch_size,
-        gamma=config.discount, train_freq=rollouts.rollout_steps, gradient_steps=config.updates_each,
+        gamma=config.discount, train_freq=rollouts.rollout_steps, gradient_steps=config.gradient_steps,
         target_update_interval=size, max_grad_norm=config.gradient_clip, device="cpu", seed=0,
         policy_kwargs={"net_arch": [config.units] * config.layers},
     )  # fmt: skip

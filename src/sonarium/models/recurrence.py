@@ -172,7 +172,8 @@ class Recurrence(torch.autograd.Function):
 
 def multiplier(weight: Float[Tensor, "out in"], kind: torch.dtype, rows: int) -> Callable[[Tensor], Tensor]:
     """The product of few rows with a weight, many times; the result has the type of the rows."""
-    if kind == torch.bfloat16 and weight.device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    onednn = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    if kind == torch.bfloat16 and onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         # oneDNN would bring the weight into its own order at each call, which takes as long as the product.
         ordered = torch.ops.mkldnn._reorder_linear_weight(weight.to(kind).contiguous(), rows)
         product = torch.ops.mkldnn._linear_pointwise
