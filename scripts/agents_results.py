@@ -1,4 +1,4 @@
-"""Train PPO in classic control and evaluate it apart from training: the tables of docs/agents.md.
+"""Train PPO, DQN and PQN in classic control and evaluate it apart from training: the tables of docs/agents.md.
 
     OMP_NUM_THREADS=1 nice -n 10 .venv/bin/python scripts/agents_results.py --runs /tmp/runs/agents --minutes 30
 
@@ -8,7 +8,9 @@ time are used up. An evaluation is of the last weights, greedy, in 100 episodes 
 
 import argparse
 import json
+import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +19,64 @@ import torch
 from tones_results import ROOT, insert, table
 
 from sonarium.agents.evaluate import play
-from sonarium.agents.presets import PPO_ENTRY
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.bench.timing import hardware
+from sonarium.catalogue import AGENTS
 from sonarium.commands.train import plan_from
 from sonarium.measures.statistics import Interval, bootstrap, interquartile_mean, probability_of_improvement
 from sonarium.runs.plan import RolloutsPlan
 from sonarium.training.engine import FabricEngine
+from sonarium.training.state import FileSegments
+
+
+@dataclass(frozen=True)
+class Setting:
+    words: str
+    """Of `sonarium train`: the agent and its flags."""
+    steps: int
+    """Of the environment."""
+
 
 TASKS = {
-    "CartPole-v1": (50_000, 475.0, {"fast": "--preset fast", "zoo": "--preset zoo"}),
-    "Acrobot-v1": (
-        300_000, -75.0, {"fast, normalised": "--preset fast --normalise-observations --normalise-rewards"}
-    ),
-    "LunarLander-v3": (
-        400_000, 200.0,
-        {
-            "normalised": "--units 128 --discount 0.995 --normalise-observations --normalise-rewards --epochs 6 "
-            "--minibatches 8 --learning-rate 0.001 --schedule linear --envs 32 --rollout-steps 128"
-        },
-    ),
+    "CartPole-v1": (475.0, {
+        "fast": Setting("ppo --preset fast", 50_000),
+        "zoo": Setting("ppo --preset zoo", 50_000),
+        "DQN": Setting("dqn --preset zoo", 50_000),
+        "PQN": Setting("pqn --preset default", 300_000),
+    }),
+    "Acrobot-v1": (-75.0, {
+        "fast, normalised": Setting("ppo --preset fast --normalise-observations --normalise-rewards", 300_000),
+        "DQN": Setting("dqn --preset default", 64_000),
+        "PQN": Setting("pqn --preset default", 300_000),
+    }),
+    "LunarLander-v3": (200.0, {
+        "normalised": Setting(
+            "ppo --units 128 --discount 0.995 --normalise-observations --normalise-rewards --epochs 6 "
+            "--minibatches 8 --learning-rate 0.001 --schedule linear --envs 32 --rollout-steps 128",
+            400_000,
+        ),
+    }),
 }  # fmt: skip
-"""Steps of training, the return that counts as reached, and by name the flags of `sonarium train ppo`. What is not
-a preset was chosen on seeds 3 to 5."""
+"""The return that counts as reached, and settings by name. What is not a preset of PPO was chosen on seeds 3 to 5,
+and the preset of PQN on seeds 0 and 1."""
 SEEDS = range(100, 110)
 EPISODES, HELD_OUT = 100, 12_345
 RECENT = 20
 """Rollouts over whose episodes the return of training is averaged."""
 
 
-def one_seed(env: str, flags: str, seed: int) -> dict[str, Any]:
-    steps, aim, _ = TASKS[env]
-    _, plan = plan_from("ppo", [*flags.split(), "--env", env, "--run", "none"])
+def one_seed(env: str, setting: Setting, seed: int, folder: Path) -> dict[str, Any]:
+    """Train once; what the replay keeps on the disk lies in the folder."""
+    aim, (name, *flags) = TASKS[env][0], setting.words.split()
+    _, plan = plan_from(name, [*flags, "--env", env, "--run", "none"])
     assert isinstance(plan.source, RolloutsPlan)
-    rollouts = plan.source.rollouts
-    updates = steps // (rollouts.envs * rollouts.rollout_steps)
-    config = PPO_ENTRY.complete(plan.learner, updates)
+    rollouts, entry = plan.source.rollouts, AGENTS[name]
+    updates = setting.steps // (rollouts.envs * rollouts.rollout_steps)
+    config = entry.complete(plan.learner, updates)
     source, engine, space = Rollouts(rollouts, seed), FabricEngine("cpu", "32", seed), make(env)
+    engine.storage = lambda name: FileSegments(folder / name)
     torch.manual_seed(seed)
-    agent: Any = PPO_ENTRY.build(config, space.observation_space, space.action_space)
+    agent: Any = entry.build(config, space.observation_space, space.action_space)
     source.attach(agent, engine)
     began, wall, recent, reached = time.process_time(), time.perf_counter(), [], None
     for update in range(1, updates + 1):
@@ -94,8 +115,10 @@ def written(found: Interval) -> str:
 
 
 def compared(env: str, kept: dict[str, list[dict[str, Any]]]) -> str:
-    """How often a run with the first flags is better than one with the second."""
-    names = [name for name in TASKS[env][2] if f"{env} {name}" in kept]
+    """How often a run with the first settings is better than one with the second, by as many steps."""
+    settings = TASKS[env][1]
+    steps = next(iter(settings.values())).steps
+    names = [name for name in settings if settings[name].steps == steps and f"{env} {name}" in kept]
     if len(names) < 2:
         return ""
     chance = bootstrap(probability_of_improvement, *(returns_of(kept[f"{env} {name}"]) for name in names[:2]))
@@ -106,12 +129,12 @@ def compared(env: str, kept: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def meant() -> str:
-    """The flags by name, of those that are no presets."""
+    """The words by name, of those that are no presets of PPO."""
     named = [
-        f"*{name}* is `sonarium train ppo --env {env} {flags}`."
-        for env, (_, _, settings) in TASKS.items()
-        for name, flags in settings.items()
-        if flags != f"--preset {name}"
+        f"*{name}* in {env} is `sonarium train {setting.words} --env {env}`."
+        for env, (_, settings) in TASKS.items()
+        for name, setting in settings.items()
+        if setting.words != f"ppo --preset {name}"
     ]
     return "\n".join(named)
 
@@ -141,12 +164,13 @@ def main() -> None:
     asked.runs.mkdir(parents=True, exist_ok=True)
     rows, kept = [], {}
     for env in asked.tasks:
-        for name, words in TASKS[env][2].items():
+        for name, setting in TASKS[env][1].items():
             found = []
             for seed in SEEDS:
                 path = asked.runs / f"{env}-{name}-{seed}.json".replace(", ", "-")
                 if not path.exists() and time.process_time() < 60 * asked.minutes:
-                    path.write_text(json.dumps(one_seed(env, words, seed)))
+                    with tempfile.TemporaryDirectory() as folder:
+                        path.write_text(json.dumps(one_seed(env, setting, seed, Path(folder))))
                 if path.exists():
                     found.append(json.loads(path.read_text()))
             if found:

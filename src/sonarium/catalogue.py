@@ -178,7 +178,11 @@ MODELS: "Kind[ModelEntry]" = Kind(
 AGENTS: "Kind[AgentEntry]" = Kind(
     "agents",
     "sonarium.agents.contract:AgentEntry",
-    {"ppo": "sonarium.agents.presets:PPO_ENTRY", "dqn": "sonarium.agents.presets:DQN_ENTRY"},
+    {
+        "ppo": "sonarium.agents.presets:PPO_ENTRY",
+        "dqn": "sonarium.agents.presets:DQN_ENTRY",
+        "pqn": "sonarium.agents.presets:PQN_ENTRY",
+    },
 )
 MEASURES: "Kind[MeasureEntry]" = Kind("measures", "sonarium.measures.contract:MeasureEntry", {})
 ROOMS: "Kind[RoomEntry]" = Kind(

@@ -15,12 +15,13 @@ from stub_engine import StubEngine
 from typechecking import unchecked
 
 import sonarium.rooms  # noqa: F401  registers the environments
-from sonarium.agents.dqn import DQN, LOSSES, DQNConfig, complete, scaled, unscaled
+from sonarium.agents.dqn import DQN, DQNConfig, complete, scaled, unscaled
 from sonarium.agents.evaluate import by_mode
 from sonarium.agents.networks import previous_of
 from sonarium.agents.presets import DQN_ENTRY
 from sonarium.agents.replay import ReplayConfig
 from sonarium.agents.rollout import RolloutConfig, Rollouts, make
+from sonarium.agents.values import LOSSES
 from sonarium.models.optim import AdamConfig
 from sonarium.training.state import FileSegments, pack, unpack
 

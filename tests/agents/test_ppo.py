@@ -136,7 +136,7 @@ def test_before_the_first_step_the_policy_is_the_one_that_acted(memory, vector):
     agent, source, engine = begun("CartPole-v1", config, envs=3, rollout_steps=25, vector=vector)
     for _ in range(3):
         data = next(source)
-        _, _, states = agent.through(agent.acted(data))
+        _, _, states = agent.through(agent.perception.sequences(data, agent.device))
         if states is not None:
             torch.testing.assert_close(states[-1], source.memory.state)
         terms = agent.update(data, engine)
@@ -181,7 +181,7 @@ def test_the_value_after_a_truncated_episode_stands_for_the_rest(guessing):
         torch.nn.init.zeros_(last.weight)
         torch.nn.init.ones_(last.bias)
         data = next(source)
-        acted = agent.acted(data)
+        acted = agent.perception.sequences(data, agent.device)
         value = torch.ones(4, 2)
         found = agent.estimated(data, acted, data.reward, torch.zeros(4, 2), value, None)
         np.testing.assert_allclose(found.target, data.reward + rest, rtol=1e-6)
@@ -261,7 +261,8 @@ def test_normalised_rewards_have_the_scale_of_their_discounted_sums():
         for step in range(30):
             total = data.reward[step, slot] + (0 if data.first[step, slot] else 0.99 * total)
             sums.append(total)
-    np.testing.assert_allclose(agent.scaled(data), data.reward / np.std(sums), rtol=1e-6)
+    found = agent.tally.scaled(data, 1.0, 0.99, agent.rewards)
+    np.testing.assert_allclose(found, data.reward / np.std(sums), rtol=1e-6)
 
 
 def test_a_divergence_that_is_too_large_ends_the_epochs():

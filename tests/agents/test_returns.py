@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sonarium.agents.returns import advantages, bootstrapped, discounted, n_step_returns, values_after
+from sonarium.agents.returns import (
+    advantages,
+    bootstrapped,
+    discounted,
+    lambda_returns,
+    n_step_returns,
+    values_after,
+)
 
 
 def rollout(seed: int, steps: int, slots: int = 3):
@@ -80,6 +87,45 @@ def test_lambda_returns_are_mixtures_of_n_step_returns(seed):
     )
     mixed = mixed + trace**6 * n_step_returns(reward, after, over, discount, 7)
     np.testing.assert_allclose(found, mixed, atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 9), st.booleans(), st.floats(0, 1))
+def test_lambda_returns_weigh_every_number_of_steps(seed, steps, bootstrap, trace):
+    """By brute force: of n steps with the weight (1 − λ) λⁿ⁻¹, the longest with the rest."""
+    reward, value, last, terminated, truncated = rollout(seed, steps)
+    over, discount = terminated | truncated, 0.9
+    asked = bootstrapped(truncated, over, bootstrap)
+    after = values_after(value, asked, last[asked], over)
+    found = lambda_returns(reward, after, over, discount, trace)
+    for slot in range(value.shape[1]):
+        for start in range(steps):
+            expected, earned, left = 0.0, 0.0, 1.0
+            for step in range(start, steps):
+                earned += discount ** (step - start) * reward[step, slot]
+                follows = next_value(step, slot, value, last, terminated, truncated, bootstrap)
+                whole = earned + discount ** (step - start + 1) * follows
+                longest = over[step, slot] or step == steps - 1
+                expected += left * (1 if longest else 1 - trace) * whole
+                left *= trace
+                if longest:
+                    break
+            assert found[start, slot] == pytest.approx(expected, abs=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 9), st.floats(0, 1))
+def test_lambda_returns_in_their_limits(seed, steps, trace):
+    """λ = 0 is one step, λ = 1 all of them; and they are the advantages above the value."""
+    reward, value, last, terminated, truncated = rollout(seed, steps)
+    over, discount = terminated | truncated, 0.9
+    asked = bootstrapped(truncated, over)
+    after = values_after(value, asked, last[asked], over)
+    one, every = (lambda_returns(reward, after, over, discount, limit) for limit in (0.0, 1.0))
+    np.testing.assert_allclose(one, reward + discount * after, atol=1e-12)
+    np.testing.assert_allclose(every, n_step_returns(reward, after, over, discount, steps), atol=1e-12)
+    above = advantages(reward, value, after, over, discount, trace) + value
+    np.testing.assert_allclose(lambda_returns(reward, after, over, discount, trace), above, atol=1e-12)
 
 
 def test_a_row_in_which_an_episode_begins_anew_changes_nothing():

@@ -29,7 +29,7 @@ ENVIRONMENTS: dict[str, Callable[[], gymnasium.Env]] = {
         for room in ROOMS.loadable()
     },
 }
-SEED = 3
+SEED, STEPS = 3, 6
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
@@ -66,10 +66,12 @@ def test_a_state_that_was_saved_goes_on_bit_for_bit(name, tmp_path):
 
 
 def agent_of(name: str) -> Any:
-    env = make(ENV)
+    """Untrained, with the schedules of a run of STEPS."""
+    env, entry = make(ENV), AGENTS[name]
+    config = entry.complete(entry.presets["default"](), STEPS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        return AGENTS[name].build(AGENTS[name].presets["default"](), env.observation_space, env.action_space)
+        return entry.build(config, env.observation_space, env.action_space)
 
 
 def fitted(name: str, folder: Path, steps: int) -> None:
@@ -84,11 +86,11 @@ def fitted(name: str, folder: Path, steps: int) -> None:
 @pytest.mark.parametrize("name", AGENTS.loadable())
 def test_resumed_it_goes_on_bit_for_bit(name, tmp_path):
     """Environments, memory and replay among what is restored."""
-    fitted(name, tmp_path / "whole", 6)
-    for steps in (1, 4, 6):
+    fitted(name, tmp_path / "whole", STEPS)
+    for steps in (1, 4, STEPS):
         fitted(name, tmp_path / "broken", steps)
     for file in ("weights.safetensors", "state.safetensors", "state.json"):
-        path = Path("checkpoints") / "step-6" / file
+        path = Path("checkpoints") / f"step-{STEPS}" / file
         assert (tmp_path / "broken" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes(), file
 
 

@@ -14,23 +14,22 @@ reinforcement learning", R2D2).
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Space
 from jaxtyping import Bool, Float, Int, Shaped
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from sonarium.agents.contract import Agent, Hearing, Info, Stochastic
-from sonarium.agents.networks import Categoricals, EpisodeGRU, Observer, Remembered, hidden, previous_of
+from sonarium.agents.networks import Categoricals, Observer, Remembered, previous_of
 from sonarium.agents.replay import Replay, ReplayConfig, Replayed, sequence_priority
 from sonarium.agents.returns import n_step_returns
 from sonarium.agents.rollout import Rollout
 from sonarium.agents.tally import Tally
+from sonarium.agents.values import LOSSES, Values, discrete, epsilon_after, epsilon_greedy
 from sonarium.config import Range, check_ranges
 from sonarium.models.contract import Engine, Learner
 from sonarium.models.optim import AdamConfig, ScheduleConfig
@@ -113,42 +112,10 @@ class DQNConfig:
             raise ValueError("cross_episodes=True: sequences of DQN end with their episode; leave it out")
 
 
-LOSSES: dict[str, Callable[..., Tensor]] = {
-    "huber": functional.smooth_l1_loss,
-    "squared": functional.mse_loss,
-    "absolute": functional.l1_loss,
-}
-
-
 def complete(config: DQNConfig, steps: int) -> DQNConfig:
     """Schedules end with the steps of a new run, and ε after a fifth of them."""
     falls = config.epsilon_steps or max(1, steps // 5)
     return replace(config, schedule=config.schedule.ending(steps), epsilon_steps=falls)
-
-
-class Values(nn.Module):
-    """Q of each action, from what is observed and remembered."""
-
-    def __init__(self, config: DQNConfig, observed: Space, actions: Categoricals, hearing: Hearing | None = None):
-        super().__init__()
-        self.observer = Observer(observed, config.units, False, config.sound_rate, hearing, config.train_ears)
-        given = self.observer.width
-        self.gru = EpisodeGRU(given + actions.width + 1, config.memory) if config.memory else None
-        given = config.memory or given
-        self.hidden = hidden(given, config.units, config.layers, config.activation)
-        width = config.units if config.layers else given
-        self.advantage = nn.Linear(width, actions.outputs)
-        self.value = nn.Linear(width, 1) if config.duelling else None
-
-    def seen(self, parts: list[Tensor]) -> Float[Tensor, "row number"]:
-        return self.observer(self.observer.prepared(parts))
-
-    def of(self, known: Float[Tensor, "row number"]) -> Float[Tensor, "row action"]:
-        known = self.hidden(known)
-        advantage = self.advantage(known)
-        if self.value is None:
-            return advantage
-        return self.value(known) + advantage - advantage.mean(1, keepdim=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,13 +146,11 @@ class DQN(Learner, Agent, Stochastic):
 
     def __init__(self, config: DQNConfig, observed: Space, acted: Space, hearing: Hearing | None = None):
         super().__init__()
-        if not isinstance(acted, spaces.Discrete):
-            raise ValueError(
-                f"DQN acts in Discrete, not in {acted}: wrap the environment, choose another --env, or train ppo"
-            )
-        self.config, self.space = config, acted
-        self.actions = Categoricals(acted)
-        self.online = Values(config, observed, self.actions, hearing)
+        self.config, self.space = config, discrete(acted, "DQN")
+        self.actions = Categoricals(self.space)
+        observer = Observer(observed, config.units, False, config.sound_rate, hearing, config.train_ears)
+        sizes = config.units, config.layers, config.activation, config.memory
+        self.online = Values(observer, self.actions, *sizes, config.duelling)
         self.target = copy.deepcopy(self.online).requires_grad_(False)
         self.optimiser = config.optimiser.build(
             [one for one in self.online.parameters() if one.requires_grad], fused=True
@@ -210,14 +175,12 @@ class DQN(Learner, Agent, Stochastic):
     @property
     def epsilon(self) -> float:
         config = self.config
-        done = min(1.0, int(self.updates) / max(1, config.epsilon_steps))
-        return config.epsilon_start + done * (config.epsilon_end - config.epsilon_start)
+        return epsilon_after(int(self.updates), config.epsilon_start, config.epsilon_end, config.epsilon_steps)
 
     def initial(self, slots: int) -> Remembered | None:
         if self.online.gru is None:
             return None
-        state = torch.zeros(slots, self.config.memory, device=self.device)
-        return Remembered(state, state.new_zeros(slots, self.actions.width), state.new_zeros(slots))
+        return Remembered.nothing(slots, self.config.memory, self.actions.width, self.device)
 
     @torch.no_grad()
     def act(
@@ -236,11 +199,8 @@ class DQN(Learner, Agent, Stochastic):
             kept = memory.state * (~begins).float()[:, None]
             extras[MEMORY] = torch.cat([kept, previous], 1).cpu().numpy()
             known = own.gru(torch.cat([known, previous], 1)[None], begins[None], memory.state)[0]
-        drawn = own.of(known).argmax(1)
-        if not self.greedy:
-            lots = torch.rand(2, len(drawn), generator=generator, device=generator.device).to(self.device)
-            other = (lots[1] * self.actions.outputs).long().clamp(max=self.actions.outputs - 1)
-            drawn = torch.where(lots[0] < self.epsilon, other, drawn)
+        values = own.of(known)
+        drawn = values.argmax(1) if self.greedy else epsilon_greedy(values, self.epsilon, generator)
         if own.gru is not None:
             memory = Remembered(known, self.actions.encode(drawn[:, None]), torch.zeros_like(memory.reward))
         return memory, self.actions.action(drawn[:, None]), extras

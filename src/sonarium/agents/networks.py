@@ -449,11 +449,14 @@ def policy_of(space: Space, deviation: float) -> Policy:
     )
 
 
-def hidden(given: int, units: int, layers: int, activation: Literal["tanh", "relu"]) -> nn.Sequential:
-    """Linear layers of as many units, each with its activation."""
+def hidden(
+    given: int, units: int, layers: int, activation: Literal["tanh", "relu"], layer_norm: bool = False
+) -> nn.Sequential:
+    """Linear layers of as many units, each with its activation; with layer normalisation before that."""
     made: list[nn.Module] = []
     for layer in range(layers):
         made.append(nn.Linear(units if layer else given, units))
+        made += [nn.LayerNorm(units)] if layer_norm else []
         made.append(nn.Tanh() if activation == "tanh" else nn.ReLU())
     return nn.Sequential(*made)
 
@@ -473,6 +476,12 @@ class Remembered:
     """The last action."""
     reward: Float[Tensor, " slot"]
     """The reward of it, scaled."""
+
+    @classmethod
+    def nothing(cls, slots: int, units: int, width: int, device: torch.device) -> "Remembered":
+        """At the beginning of an episode."""
+        state = torch.zeros(slots, units, device=device)
+        return cls(state, state.new_zeros(slots, width), state.new_zeros(slots))
 
 
 def previous_of(

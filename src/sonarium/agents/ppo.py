@@ -7,12 +7,11 @@ generalised advantage estimation, R is A + V. Every detail that is known to matt
 implementation details of PPO"; Andrychowicz et al. 2021, arXiv 2006.05990) is a setting. One epoch without
 clipping is advantage actor-critic (Huang et al. 2022, arXiv 2205.09123).
 
-With `memory`, a GRU reads what is observed with the action and the reward before it. Gradients flow through
-sequences of the rollout, each from the state that the agent had there as it acted (Hausknecht and Stone 2015,
-arXiv 1507.06527).
+With `memory`, a GRU reads what is observed with the action and the reward before it, and minibatches are of
+sequences (`agents/perception.py`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Annotated, Any, Literal
@@ -33,8 +32,8 @@ from sonarium.agents.networks import (
     hidden,
     orthogonal,
     policy_of,
-    previous_of,
 )
+from sonarium.agents.perception import Perception, Sequences, cut, minibatches
 from sonarium.agents.returns import advantages, bootstrapped, n_step_returns, values_after
 from sonarium.agents.rollout import Rollout
 from sonarium.agents.tally import Tally
@@ -45,8 +44,6 @@ from sonarium.training.contract import Stateful
 
 MINIMALRL = (("heads.hidden.0", "fc1"), ("heads.policy.0", "fc_pi"), ("heads.value.0", "fc_v"))
 """Layers by our names and by those of minimalRL's ppo.py."""
-LARGEST_REWARD = 10.0
-"""Normalised rewards are clipped to ± this."""
 
 
 @dataclass(frozen=True)
@@ -171,33 +168,6 @@ class Heads(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Sequences:
-    """Steps side by side, (step, sequence, …); without memory one step each."""
-
-    parts: list[Tensor]
-    """Of the observations."""
-    drawn: Shaped[Tensor, "step sequence part"]
-    first: Bool[Tensor, "step sequence"]
-    weight: Float[Tensor, "step sequence"]
-    """0 of steps whose action was not carried out, and of padding."""
-    previous: Float[Tensor, "step sequence number"] | None = None
-    """Action and reward before each step."""
-    state: Float[Tensor, "sequence unit"] | None = None
-    """Of the GRU before the first step."""
-
-    def pick(self, rows: Int[Tensor, " some"]) -> "Sequences":
-        """Some of the sequences."""
-        return Sequences(
-            [part[:, rows] for part in self.parts],
-            self.drawn[:, rows],
-            self.first[:, rows],
-            self.weight[:, rows],
-            None if self.previous is None else self.previous[:, rows],
-            None if self.state is None else self.state[rows],
-        )
-
-
-@dataclass(frozen=True, eq=False)
 class Estimates:
     """What the losses compare with, (step, sequence)."""
 
@@ -224,6 +194,7 @@ class PPO(Learner, Agent, Stochastic):
         self.policy = policy_of(acted, config.deviation)
         given = self.observer.width
         self.gru = EpisodeGRU(given + self.policy.width + 1, config.memory) if config.memory else None
+        self.perception = Perception(self.observer, self.gru, self.policy, config.reward_scale)
         self.heads = Heads(config, config.memory or given, self.policy.outputs)
         self.rewards = RunningMeanStd(1) if config.normalise_rewards else None
         self.optimiser = config.optimiser.build(
@@ -261,10 +232,7 @@ class PPO(Learner, Agent, Stochastic):
         return next(self.heads.parameters()).device
 
     def initial(self, slots: int) -> Remembered | None:
-        if self.gru is None:
-            return None
-        state = torch.zeros(slots, self.config.memory, device=self.device)
-        return Remembered(state, state.new_zeros(slots, self.policy.width), state.new_zeros(slots))
+        return self.perception.initial(slots, self.device)
 
     @torch.no_grad()
     def act(
@@ -275,34 +243,24 @@ class PPO(Learner, Agent, Stochastic):
         generator: torch.Generator,
         info: Info,
     ) -> tuple[Any, Shaped[np.ndarray, "slot *action"], dict[str, Any]]:
-        parts = self.observer.prepared(self.observer.rows(observation, self.device))
-        known = self.observer(parts)
-        if self.gru is not None:
-            begins = torch.from_numpy(first).to(self.device)
-            inputs = torch.cat([known, previous_of(memory.action, memory.reward, begins)], 1)
-            known = self.gru(inputs[None], begins[None], memory.state)[0]
+        known, extras = self.perception.now(memory, observation, first, self.device)
         drawn = self.policy.draw(self.heads.outputs(known), None if self.greedy else generator)
-        if self.gru is not None:
-            memory = Remembered(known, self.policy.encode(drawn), torch.zeros_like(memory.reward))
-        extras = {"drawn": drawn.cpu().numpy()}
-        extras |= {f"heard {number}": parts[number].cpu().numpy() for number in self.observer.heard}
-        return memory, self.policy.action(drawn), extras
+        extras["drawn"] = drawn.cpu().numpy()
+        return self.perception.remembered(known, drawn), self.policy.action(drawn), extras
 
     def rewarded(self, memory: Any, reward: Float[np.ndarray, " slot"]) -> Any:
-        if memory is None:
-            return None
-        return replace(memory, reward=self.tensor(reward * self.config.reward_scale))
+        return None if memory is None else replace(memory, reward=self.perception.scaled(reward, self.device))
 
     def tensor(self, rows: Shaped[np.ndarray, "*shape"]) -> Float[Tensor, "*shape"]:
         return torch.from_numpy(rows).to(self.device, torch.float32)
 
     def update(self, data: Rollout, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         config, tally = self.config, self.tally.episodes(data)
-        acted = self.acted(data)
+        acted = self.perception.sequences(data, self.device)
         with torch.no_grad():
             outputs, value, states = self.through(acted)
             log_probability = self.policy.evaluate(outputs, acted.drawn.flatten(0, 1))[0].view(data.reward.shape)
-        reward = self.scaled(data)
+        reward = self.tally.scaled(data, config.reward_scale, config.discount, self.rewards)
         estimates = self.estimated(data, acted, reward, log_probability, value.view(data.reward.shape), states)
         sequences, compared = self.cut(acted, estimates, states)
         fraction = config.schedule.fraction(int(self.updates))
@@ -329,48 +287,12 @@ class PPO(Learner, Agent, Stochastic):
             means["value/explained"] = 1 - apart.var() / target.var()
         return means | tally
 
-    def scaled(self, data: Rollout) -> Float[np.ndarray, "step slot"]:
-        """The rewards as the value learns them."""
-        reward = data.reward * self.config.reward_scale
-        if self.rewards is None:
-            return reward
-        sums = self.tally.add("discounted", reward, data.first, self.config.discount)
-        acted = np.ones(sums.shape, bool) if data.acted is None else data.acted
-        self.rewards.learn(torch.from_numpy(sums[acted][:, None]))
-        scale = float(self.rewards.variance + 1e-8) ** 0.5
-        return np.clip(reward / scale, -LARGEST_REWARD, LARGEST_REWARD)
-
-    def acted(self, data: Rollout) -> Sequences:
-        """The rollout as tensors; each slot is one sequence."""
-        steps, slots = data.reward.shape
-        heard = {n: self.tensor(data.extras[f"heard {n}"]).flatten(0, 1) for n in self.observer.heard}
-        rows = self.observer.prepared(self.observer.rows(data.observation, self.device), heard)
-        parts = [part.unflatten(0, (steps, slots)) for part in rows]
-        drawn = torch.from_numpy(data.extras["drawn"]).to(self.device)
-        first = torch.from_numpy(data.first).to(self.device)
-        weight = np.ones((steps, slots)) if data.acted is None else data.acted
-        if self.gru is None:
-            return Sequences(parts, drawn, first, self.tensor(weight))
-        encoded = self.policy.encode(drawn.flatten(0, 1)).unflatten(0, (steps, slots))
-        reward = self.tensor(data.reward * self.config.reward_scale)
-        action = torch.cat([data.memory.action[None], encoded[:-1]])
-        reward = torch.cat([data.memory.reward[None], reward[:-1]])
-        previous = previous_of(action.flatten(0, 1), reward.flatten(), first.flatten())
-        return Sequences(
-            parts, drawn, first, self.tensor(weight), previous.unflatten(0, (steps, slots)), data.memory.state
-        )
-
     def through(
         self, sequences: Sequences
     ) -> tuple[Float[Tensor, "row output"], Float[Tensor, " row"], Float[Tensor, "step sequence unit"] | None]:
         """Policy and value at each step, as rows, and the states of the GRU."""
-        known = self.observer([part.flatten(0, 1) for part in sequences.parts])
-        if self.gru is None:
-            return *self.heads(known), None
-        assert sequences.previous is not None and sequences.state is not None
-        inputs = torch.cat([known.unflatten(0, sequences.first.shape), sequences.previous], 2)
-        states = self.gru(inputs, sequences.first, sequences.state)
-        return *self.heads(states.flatten(0, 1)), states
+        known, states = self.perception.through(sequences)
+        return *self.heads(known), states
 
     @torch.no_grad()
     def estimated(
@@ -385,7 +307,7 @@ class PPO(Learner, Agent, Stochastic):
         """Advantages and targets of the value, (step, slot)."""
         config, over = self.config, data.terminated | data.truncated
         asked = bootstrapped(data.truncated & ~data.terminated, over, config.bootstrap_truncated)
-        rest = self.value_after(data, acted, asked, states)
+        rest = self.heads.values(self.perception.after(data, acted, asked, states)).double().cpu().numpy()
         values = value.double().cpu().numpy()
         after = values_after(values, asked, rest, over)
         if config.n_steps:
@@ -400,63 +322,11 @@ class PPO(Learner, Agent, Stochastic):
             advantage = standardised(advantage, acted.weight)
         return Estimates(log_probability, value, advantage, self.tensor(target))
 
-    def value_after(
-        self,
-        data: Rollout,
-        acted: Sequences,
-        asked: Bool[np.ndarray, "step slot"],
-        states: Float[Tensor, "step slot unit"] | None,
-    ) -> Float[np.ndarray, " asked"]:
-        """The value of what is observed after some of the steps."""
-        steps, slots = asked.shape
-        chosen = torch.from_numpy(np.flatnonzero(asked)).to(self.device)
-        parts = self.observer.rows(data.last, self.device)
-        known = self.observer(self.observer.prepared([part[chosen] for part in parts]))
-        if self.gru is not None:
-            assert states is not None
-            drawn = acted.drawn.flatten(0, 1)[chosen]
-            reward = self.tensor(data.reward[asked] * self.config.reward_scale)
-            inputs = torch.cat([known, self.policy.encode(drawn), reward[:, None]], 1)
-            known = self.gru.cell(inputs, states.view(steps * slots, -1)[chosen])
-        return self.heads.values(known).double().cpu().numpy()
-
     def cut(
         self, acted: Sequences, estimates: Estimates, states: Float[Tensor, "step slot unit"] | None
     ) -> tuple[Sequences, Estimates]:
-        """What minibatches are made of: without memory single steps, those that were acted; with it, sequences of
-        equal length, the last ones padded."""
-        if self.gru is None:
-            rows = acted.weight.flatten().nonzero()[:, 0]
-            every = len(rows) == acted.weight.numel()
-
-            def alone(values: Tensor) -> Tensor:
-                joined = values.flatten(0, 1)
-                return (joined if every else joined[rows])[None]
-
-            single = Sequences(
-                [alone(part) for part in acted.parts], alone(acted.drawn), alone(acted.first), alone(acted.weight)
-            )
-            return single, Estimates(*(alone(values) for values in vars(estimates).values()))
-        steps = len(acted.first)
-        length = min(self.config.sequence_steps or steps, steps)
-        assert acted.previous is not None and acted.state is not None and states is not None
-        # The state before the first step of each sequence, as it was.
-        before = torch.cat([acted.state[None], states[:-1]])[::length]
-
-        def pieces(values: Tensor) -> Tensor:
-            lacking = -steps % length
-            padded = torch.cat([values, values.new_zeros(lacking, *values.shape[1:])]) if lacking else values
-            return padded.unflatten(0, (-1, length)).transpose(0, 1).flatten(1, 2)
-
-        cut = Sequences(
-            [pieces(part) for part in acted.parts],
-            pieces(acted.drawn),
-            pieces(acted.first),
-            pieces(acted.weight),
-            pieces(acted.previous),
-            before.flatten(0, 1),
-        )
-        return cut, Estimates(*(pieces(values) for values in vars(estimates).values()))
+        sequences, likewise = cut(acted, states, self.config.sequence_steps)
+        return sequences, Estimates(*(likewise(values) for values in vars(estimates).values()))
 
     def epoch(
         self,
@@ -467,7 +337,7 @@ class PPO(Learner, Agent, Stochastic):
         totals: list[dict[str, Tensor]],
     ) -> bool:
         """One pass over the sequences; whether the policy is so far from the one that acted that it ends here."""
-        for rows in self.minibatches(sequences.first.shape[1], engine):
+        for rows in minibatches(sequences.first.shape[1], self.config.minibatches, engine):
             some = sequences if rows is None else sequences.pick(rows)
             loss, terms = self.loss(some, compared if rows is None else compared.pick(rows), clip)
             totals.append(terms)
@@ -475,15 +345,6 @@ class PPO(Learner, Agent, Stochastic):
                 return True
             engine.descend(loss, self.optimiser, self.config.gradient_clip or None)
         return False
-
-    def minibatches(self, count: int, engine: Engine) -> Iterator[Int[Tensor, " some"] | None]:
-        """All sequences in random order, in parts; None stands for all at once."""
-        parts = min(self.config.minibatches, count)
-        if parts == 1:
-            yield None
-            return
-        order = torch.randperm(count, generator=engine.generator, device=engine.generator.device)
-        yield from order.to(self.device).tensor_split(parts)
 
     def loss(
         self, sequences: Sequences, compared: Estimates, clip: float

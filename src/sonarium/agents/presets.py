@@ -5,10 +5,11 @@ update once an episode. `zoo` is what RL Baselines3 Zoo takes for CartPole-v1; `
 the settings of Stable-Baselines3, by Adam. `seek` is for `sonarium/Seek-v0`.
 """
 
-from sonarium.agents import dqn, ppo
+from sonarium.agents import dqn, ppo, pqn
 from sonarium.agents.contract import AgentEntry, AgentRecipe
 from sonarium.agents.dqn import DQN, DQNConfig
 from sonarium.agents.ppo import PPO, PPOConfig
+from sonarium.agents.pqn import PQN, PQNConfig
 from sonarium.agents.replay import ReplayConfig
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 
@@ -173,5 +174,35 @@ DQN_ENTRY = AgentEntry(
         "r2d2": AgentRecipe(1000, {"envs": 32, "rollout_steps": 8, "vector": "auto"}),
     },
     complete=dqn.complete,
+    hears=True,
+)
+
+
+def hearing_both() -> PQNConfig:
+    return PQNConfig(memory=128, sound_rate=8000, normalise_rewards=True)
+
+
+PQN_ENTRY = AgentEntry(
+    "parallelised Q-network (Gallici et al. 2024): Q(λ) without replay",
+    PQN,
+    {"default": PQNConfig, "seek": hearing_both},
+    main=(
+        "units",
+        "memory",
+        "layer_norm",
+        "duelling",
+        "discount",
+        "trace",
+        "epochs",
+        "minibatches",
+        "epsilon_end",
+        "epsilon_steps",
+        "learning_rate",
+    ),
+    recipes={
+        "default": AgentRecipe(300, {"envs": 32, "rollout_steps": 32, "vector": "auto"}),
+        "seek": AgentRecipe(500, {"envs": 64, "rollout_steps": 32, "vector": "auto"}),
+    },
+    complete=pqn.complete,
     hears=True,
 )

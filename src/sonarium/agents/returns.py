@@ -2,7 +2,9 @@
 
     δ(t) = r(t) + γ V(after t) − V(t)
     A(t) = δ(t) + γ λ A(t + 1)                          (Schulman et al. 2016, arXiv 1506.02438)
-    λ-return(t) = A(t) + V(t)
+    G(t) = r(t) + γ [λ G(t + 1) + (1 − λ) V(after t)]   (the λ-return, A(t) + V(t))
+
+With the value of the best action, V = max Q, the λ-return is that of Q(λ) by Peng and Williams (1996).
 
 An episode that is terminated has nothing after it. One that is truncated, by a limit of steps or by the end of the
 rollout, goes on for all that the rewards tell: the value of what is observed last stands for the rest (Pardo et
@@ -40,6 +42,16 @@ def advantages(reward: Steps, value: Steps, after: Steps, over: Ends, discount: 
     kept = discount * trace * ~over
     for step in range(len(found) - 2, -1, -1):
         found[step] += kept[step] * found[step + 1]
+    return found
+
+
+def lambda_returns(reward: Steps, after: Steps, over: Ends, discount: float, trace: float) -> Steps:
+    """Mixtures of the returns of one step, two and more, by the trace λ; of those that the episode and the rollout
+    have. `after` is the value after each step."""
+    found = reward + discount * after
+    kept = discount * trace * ~over
+    for step in range(len(found) - 2, -1, -1):
+        found[step] += kept[step] * (found[step + 1] - after[step])
     return found
 
 

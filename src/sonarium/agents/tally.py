@@ -5,9 +5,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sonarium.agents.networks import RunningMeanStd
 from sonarium.agents.returns import discounted
 from sonarium.agents.rollout import Rollout
 from sonarium.training.contract import Tree
+
+LARGEST_REWARD = 10.0
+"""Normalised rewards are clipped to ± this."""
 
 
 class Tally:
@@ -50,3 +54,17 @@ class Tally:
         if over.any():
             found |= {"episodes/return": returns[over].mean(), "episodes/length": lengths[over].mean()}
         return {name: torch.tensor(float(value)) for name, value in found.items()}
+
+    def scaled(
+        self, data: Rollout, scale: float, discount: float, statistics: RunningMeanStd | None
+    ) -> Float[np.ndarray, "step slot"]:
+        """The rewards as values learn them: scaled, and with statistics divided by the standard deviation of their
+        discounted sums so far."""
+        reward = data.reward * scale
+        if statistics is None:
+            return reward
+        sums = self.add("discounted", reward, data.first, discount)
+        acted = np.ones(sums.shape, bool) if data.acted is None else data.acted
+        statistics.learn(torch.from_numpy(sums[acted][:, None]))
+        deviation = float(statistics.variance + 1e-8) ** 0.5
+        return np.clip(reward / deviation, -LARGEST_REWARD, LARGEST_REWARD)

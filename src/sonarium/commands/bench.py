@@ -33,6 +33,7 @@ BENCHES = {
     "hmm": "expectation-maximisation of a hidden Markov model, beside hmmlearn",
     "ppo": "acting and learning in CartPole, beside Stable-Baselines3",
     "dqn": "Q-learning in CartPole, beside Stable-Baselines3",
+    "pqn": "Q-learning without replay in CartPole, beside our PPO with the same settings",
     "replay": "drawing sequences and steps, beside a list of arrays and Stable-Baselines3",
 }
 

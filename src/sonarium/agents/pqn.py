@@ -1,0 +1,223 @@
+"""Parallelised Q-network (Gallici et al. 2024, "Simplifying deep temporal difference learning", arXiv 2407.04811).
+
+    L = E[l(Q(s, a) − G)],    G(t) = r(t) + γ [λ G(t + 1) + (1 − λ) max_a Q(s(t + 1), a)]
+
+over several epochs of minibatches of one rollout in many environments at once, whose returns G are of Q(λ) by Peng
+and Williams (1996). There is neither a replay nor a copy of the network for the targets: layer normalisation and
+the many environments keep it stable. Actions are the best ones, and random ones with probability ε.
+
+With `memory`, a GRU reads what is observed with the action and the reward before it, and minibatches are of
+sequences (`agents/perception.py`).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from gymnasium import Space
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from sonarium.agents.contract import Agent, Hearing, Info, Stochastic
+from sonarium.agents.networks import Categoricals, Observer, Remembered, RunningMeanStd
+from sonarium.agents.perception import Perception, Sequences, cut, minibatches
+from sonarium.agents.returns import bootstrapped, lambda_returns, values_after
+from sonarium.agents.rollout import Rollout
+from sonarium.agents.tally import Tally
+from sonarium.agents.values import LOSSES, Values, discrete, epsilon_after, epsilon_greedy
+from sonarium.config import Range, check_ranges
+from sonarium.models.contract import Engine, Learner
+from sonarium.models.optim import AdamConfig, ScheduleConfig
+from sonarium.training.contract import Stateful
+
+
+@dataclass(frozen=True)
+class PQNConfig:
+    units: Annotated[int, Range(1, 8192)] = 128
+    """Units of each hidden layer, and of the embedding of a picture or a sound."""
+    layers: Annotated[int, Range(0, 16)] = 2
+    """Hidden layers."""
+    activation: Literal["tanh", "relu"] = "relu"
+    """Activation of the hidden layers."""
+    layer_norm: bool = True
+    """Layer normalisation before each activation."""
+    duelling: bool = False
+    """Split the network into a value and an advantage of each action."""
+    memory: Annotated[int, Range(0, 8192)] = 0
+    """Units of a GRU that remembers the episode and reads the previous action and reward, too; 0 remembers
+    nothing."""
+    sequence_steps: Annotated[int, Range(0, 10**6)] = 0
+    """With memory: steps that gradients flow back through, from the state that was there; 0 takes the rollout."""
+    sound_rate: Annotated[int, Range(0, 10**6)] = 0
+    """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
+    takes the waveform."""
+    train_ears: bool = False
+    """With --ears: train the encoder with the values; else it stays as it is."""
+    discount: Annotated[float, Range(0, 1)] = 0.99
+    """Discount factor γ of future rewards."""
+    trace: Annotated[float, Range(0, 1)] = 0.95
+    """Trace λ of Q(λ): 0 takes one step of reward, 1 all that the rollout has."""
+    bootstrap_truncated: bool = True
+    """Take the value after a truncated episode for its rest; else nothing comes after, as after a terminated
+    one."""
+    recompute: bool = False
+    """Compute the returns anew before each epoch, with the values as they are then."""
+    reward_scale: Annotated[float, Range(0, 1e6, above=True)] = 1.0
+    """Factor of the rewards."""
+    normalise_rewards: bool = True
+    """Divide the rewards by the standard deviation of their discounted sums so far."""
+    normalise_observations: bool = False
+    """Standardise observed numbers by their mean and standard deviation so far."""
+    epochs: Annotated[int, Range(1, 1000)] = 4
+    """Epochs over a rollout."""
+    minibatches: Annotated[int, Range(1, 10**6)] = 8
+    """Minibatches of an epoch: of steps, with memory of whole sequences; at most one for each."""
+    loss: Literal["huber", "squared", "absolute"] = "squared"
+    """Loss of an error: Huber's (smooth L1), squared, or absolute."""
+    epsilon_start: Annotated[float, Range(0, 1)] = 1.0
+    """Probability ε of a random action at the beginning."""
+    epsilon_end: Annotated[float, Range(0, 1)] = 0.05
+    """Probability ε of a random action at the end, to which it falls linearly."""
+    epsilon_steps: Annotated[int, Range(0, 10**9)] = 0
+    """Training steps in which ε falls; 0 takes a fifth of the `--steps` that the run began with."""
+    gradient_clip: Annotated[float, Range(0, 1e6)] = 10.0
+    """Largest norm of the gradient; 0 does not clip."""
+    optimiser: AdamConfig = AdamConfig(learning_rate=1e-3, epsilon=1e-5)
+    schedule: ScheduleConfig = ScheduleConfig("linear")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        for name, options in (("activation", ("tanh", "relu")), ("loss", tuple(LOSSES))):
+            if getattr(self, name) not in options:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(options)}")
+
+
+def complete(config: PQNConfig, steps: int) -> PQNConfig:
+    """Schedules end with the steps of a new run, and ε after a fifth of them."""
+    falls = config.epsilon_steps or max(1, steps // 5)
+    return replace(config, schedule=config.schedule.ending(steps), epsilon_steps=falls)
+
+
+class PQN(Learner, Agent, Stochastic):
+    """`greedy` takes the best action; else a random one with probability ε."""
+
+    updates: Tensor
+
+    def __init__(self, config: PQNConfig, observed: Space, acted: Space, hearing: Hearing | None = None):
+        super().__init__()
+        self.config = config
+        self.actions = Categoricals(discrete(acted, "PQN"))
+        observer = Observer(
+            observed, config.units, config.normalise_observations, config.sound_rate, hearing, config.train_ears
+        )
+        sizes = config.units, config.layers, config.activation, config.memory
+        self.network = Values(observer, self.actions, *sizes, config.duelling, config.layer_norm)
+        self.perception = Perception(observer, self.network.gru, self.actions, config.reward_scale)
+        self.rewards = RunningMeanStd(1) if config.normalise_rewards else None
+        self.optimiser = config.optimiser.build(
+            [one for one in self.parameters() if one.requires_grad], fused=True
+        )
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.tally = Tally()
+
+    def restart(self) -> None:
+        self.updates.zero_()
+
+    def parts(self) -> dict[str, Stateful]:
+        return {"optimiser": self.optimiser, "tally": self.tally}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.advantage.parameters()).device
+
+    @property
+    def epsilon(self) -> float:
+        config = self.config
+        return epsilon_after(int(self.updates), config.epsilon_start, config.epsilon_end, config.epsilon_steps)
+
+    def initial(self, slots: int) -> Remembered | None:
+        return self.perception.initial(slots, self.device)
+
+    @torch.no_grad()
+    def act(
+        self,
+        memory: Any,
+        observation: Any,
+        first: Bool[np.ndarray, " slot"],
+        generator: torch.Generator,
+        info: Info,
+    ) -> tuple[Any, Shaped[np.ndarray, "slot *action"], dict[str, Any]]:
+        known, extras = self.perception.now(memory, observation, first, self.device)
+        values = self.network.of(known)
+        best = values.argmax(1) if self.greedy else epsilon_greedy(values, self.epsilon, generator)
+        drawn = best[:, None]
+        extras["drawn"] = drawn.cpu().numpy()
+        return self.perception.remembered(known, drawn), self.actions.action(drawn), extras
+
+    def rewarded(self, memory: Any, reward: Float[np.ndarray, " slot"]) -> Any:
+        return None if memory is None else replace(memory, reward=self.perception.scaled(reward, self.device))
+
+    def update(self, data: Rollout, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        config, terms = self.config, self.tally.episodes(data)
+        terms["policy/epsilon"] = torch.tensor(self.epsilon)
+        acted = self.perception.sequences(data, self.device)
+        reward = self.tally.scaled(data, config.reward_scale, config.discount, self.rewards)
+        returns, states = self.returns(data, acted, reward)
+        sequences, likewise = cut(acted, states, config.sequence_steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.optimiser.learning_rate * config.schedule.fraction(int(self.updates))
+        found: list[dict[str, Tensor]] = []
+        for epoch in range(config.epochs):
+            if epoch and config.recompute:
+                returns, _ = self.returns(data, acted, reward)
+            found += self.epoch(sequences, likewise(returns), engine)
+        self.updates += 1
+        if config.normalise_observations:
+            counted = acted.weight.flatten() > 0
+            self.network.observer.learn([part.flatten(0, 1)[counted] for part in acted.parts])
+        return terms | {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
+
+    @torch.no_grad()
+    def returns(
+        self, data: Rollout, acted: Sequences, reward: Float[np.ndarray, "step slot"]
+    ) -> tuple[Float[Tensor, "step slot"], Float[Tensor, "step slot unit"] | None]:
+        """What the value of each step should be, by Q(λ); and the states of the GRU."""
+        config, over = self.config, data.terminated | data.truncated
+        known, states = self.perception.through(acted)
+        asked = bootstrapped(data.truncated & ~data.terminated, over, config.bootstrap_truncated)
+        rest = best(self.network.of(self.perception.after(data, acted, asked, states)))
+        after = values_after(best(self.network.of(known)).reshape(over.shape), asked, rest, over)
+        found = lambda_returns(reward, after, over, config.discount, config.trace)
+        return torch.from_numpy(found).to(self.device, torch.float32), states
+
+    def epoch(
+        self, sequences: Sequences, returns: Float[Tensor, "step sequence"], engine: Engine
+    ) -> list[dict[str, Float[Tensor, ""]]]:
+        """One pass over the sequences."""
+        found = []
+        for rows in minibatches(sequences.first.shape[1], self.config.minibatches, engine):
+            some, wanted = (sequences, returns) if rows is None else (sequences.pick(rows), returns[:, rows])
+            loss, terms = self.loss(some, wanted)
+            engine.descend(loss, self.optimiser, self.config.gradient_clip or None)
+            found.append(terms)
+        return found
+
+    def loss(
+        self, sequences: Sequences, returns: Float[Tensor, "step sequence"]
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """The loss of a minibatch, and its terms."""
+        known, _ = self.perception.through(sequences)
+        chosen = self.network.of(known).gather(1, sequences.drawn.flatten(0, 1))[:, 0]
+        wanted, weight = returns.flatten(), sequences.weight.flatten() / sequences.weight.sum().clamp(min=1)
+        loss = LOSSES[self.config.loss](chosen, wanted, reduction="none") @ weight
+        value = chosen.detach()
+        return loss, {
+            "loss/value": loss.detach(),
+            "value/error": (value - wanted).abs() @ weight,
+            "value/mean": value @ weight,
+        }
+
+
+def best(values: Float[Tensor, "row action"]) -> Float[np.ndarray, " row"]:
+    return values.max(1).values.double().cpu().numpy()

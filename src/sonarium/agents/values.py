@@ -1,0 +1,80 @@
+"""Values of discrete actions: the network of Q-learning, its losses, and random actions by ε.
+
+A duelling network is a value and the advantage of each action (Wang et al. 2016, arXiv 1511.06581).
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from gymnasium import Space, spaces
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.agents.networks import Categoricals, EpisodeGRU, Observer, hidden
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "huber": functional.smooth_l1_loss,
+    "squared": functional.mse_loss,
+    "absolute": functional.l1_loss,
+}
+"""Of an error."""
+
+
+class Values(nn.Module):
+    """Q of each action, from what is observed and remembered."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        actions: Categoricals,
+        units: int,
+        layers: int,
+        activation: Literal["tanh", "relu"],
+        memory: int,
+        duelling: bool,
+        layer_norm: bool = False,
+    ):
+        super().__init__()
+        self.observer = observer
+        self.gru = EpisodeGRU(observer.width + actions.width + 1, memory) if memory else None
+        given = memory or observer.width
+        self.hidden = hidden(given, units, layers, activation, layer_norm)
+        width = units if layers else given
+        self.advantage = nn.Linear(width, actions.outputs)
+        self.value = nn.Linear(width, 1) if duelling else None
+
+    def seen(self, parts: list[Tensor]) -> Float[Tensor, "row number"]:
+        return self.observer(self.observer.prepared(parts))
+
+    def of(self, known: Float[Tensor, "row number"]) -> Float[Tensor, "row action"]:
+        known = self.hidden(known)
+        advantage = self.advantage(known)
+        if self.value is None:
+            return advantage
+        return self.value(known) + advantage - advantage.mean(1, keepdim=True)
+
+
+def discrete(space: Space, name: str) -> spaces.Discrete:
+    """The space of the actions; refused if they have no values each."""
+    if not isinstance(space, spaces.Discrete):
+        raise ValueError(
+            f"{name} acts in Discrete, not in {space}: wrap the environment, choose another --env, or train ppo"
+        )
+    return space
+
+
+def epsilon_after(done: int, start: float, end: float, steps: int) -> float:
+    """ε, which falls linearly from start to end in so many training steps."""
+    return start + min(1.0, done / max(1, steps)) * (end - start)
+
+
+def epsilon_greedy(
+    values: Float[Tensor, "row action"], epsilon: float, generator: torch.Generator
+) -> Int[Tensor, " row"]:
+    """The best action; with probability ε a random one."""
+    rows, actions = values.shape
+    lots = torch.rand(2, rows, generator=generator, device=generator.device).to(values.device)
+    other = (lots[1] * actions).long().clamp(max=actions - 1)
+    return torch.where(lots[0] < epsilon, other, values.argmax(1))

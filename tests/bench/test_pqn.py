@@ -1,0 +1,17 @@
+"""The bench of PQN takes as many steps of the optimiser on both sides."""
+
+from sonarium.bench import pqn
+from sonarium.training.engine import FabricEngine
+
+
+def test_both_sides_take_the_same_steps(monkeypatch):
+    monkeypatch.setattr(pqn, "UPDATES", 1)
+    ours, theirs, steps = pqn.both()
+    taken, descend = [], FabricEngine.descend
+    monkeypatch.setattr(
+        FabricEngine, "descend", lambda engine, *words: taken.append(engine) or descend(engine, *words)
+    )
+    ours()
+    theirs()
+    first, second = dict.fromkeys(taken)
+    assert steps == 1024 and taken.count(first) == taken.count(second) == 32
