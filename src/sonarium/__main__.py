@@ -34,6 +34,7 @@ VERBS = {
     "gestures": "fit the gestures of a syrinx to a bird's song, and sing it again",
     "report": "make an offline page of one or more runs, with pictures and sound",
     "watch": "film the episodes of an agent that was trained",
+    "replay": "browse the episodes that an agent keeps to learn from",
     "play": "seek sounds in rooms by keyboard, or evaluate scripted agents",
     "compare": "check that ours and two published forms of CPC agree",
     "bench": "time Sonarium beside other implementations",

@@ -14,7 +14,8 @@ from scipy.stats import chisquare
 from stub_engine import StubEngine
 from typechecking import unchecked
 
-from sonarium.agents.replay import Replay, ReplayConfig, SumTree, sequence_priority
+from sonarium.agents.networks import flat
+from sonarium.agents.replay import LEAST_PRIORITY, Replay, ReplayConfig, SumTree, sequence_priority
 from sonarium.agents.rollout import Rollout
 from sonarium.training.run import RunFolder
 from sonarium.training.state import FileSegments, pack, unpack
@@ -207,6 +208,55 @@ def test_sequences_are_those_of_a_plain_list(
     else:
         with pytest.raises(ValueError, match="no whole sequence yet"):
             replay.sample(1)
+
+
+def naive_episodes(rows: list[dict[str, Any]], oldest: int) -> list[list[int]]:
+    """The places of the steps of each episode, as far as they are held."""
+    found: list[list[int]] = []
+    goes_on = False
+    for place in range(oldest, len(rows)):
+        row = rows[place]
+        if row["acted"] and goes_on and not row["first"]:
+            found[-1].append(place)
+        elif row["acted"]:
+            found.append([place])
+        goes_on = row["acted"] and not (row["terminated"] or row["truncated"])
+    return found
+
+
+@settings(max_examples=15)
+@given(
+    st.integers(0, 99), st.booleans(), st.booleans(), st.sampled_from([60, 110, 1000]),
+    st.lists(st.integers(1, 9), min_size=2, max_size=6),
+)  # fmt: skip
+def test_episodes_are_those_of_a_plain_list(tmp_path_factory, seed, nested, next_step, kept, rollouts):
+    replay = replay_of(nested, replay_steps=kept, draw="prioritised", priority_exponent=0.5)
+    assert replay.held() == []
+    world, engine = World(seed, nested, next_step), Engine(tmp_path_factory.mktemp("run"))
+    for number, length in enumerate(rollouts):
+        replay.add(world.rollout(length, left=number == 2 and not next_step), engine)
+    starts = np.array(all_starts(replay, world), np.int64)
+    replay.prioritise(starts, starts + 1.0)
+    held = replay.held()
+    assert [one.begin + one.steps for one in held] == sorted(one.begin + one.steps for one in held)
+    for slot, rows in enumerate(world.rows):
+        own = [one for one in held if one.slot == slot]
+        expected = naive_episodes(rows, replay.oldest)
+        assert [list(range(one.begin, one.begin + one.steps)) for one in own] == expected
+        for one, places in zip(own, expected, strict=True):
+            last, found = rows[places[-1]], replay.recall(one)
+            ends = [name for name in ("terminated", "truncated") if last[name]]
+            assert one.ended == (ends or ["cut"])[0] and one.whole == rows[places[0]]["first"]
+            assert one.reward == pytest.approx(sum(rows[place]["reward"] for place in places))
+            for name in ("action", "reward", "terminated", "truncated"):
+                assert getattr(found, name).tolist() == [rows[place][name] for place in places], name
+            numbers = [rows[place]["observation"] for place in places] + [last["last"]]
+            shown = [flat(replay.space, picked(world.seen([number] * SLOTS), 0)) for number in numbers]
+            for part, column in enumerate(zip(*shown, strict=True)):
+                np.testing.assert_array_equal(found.parts[part], np.stack(column))
+            drawn = [place * SLOTS + slot for place in places]
+            assert found.priority is not None
+            np.testing.assert_allclose(found.priority, np.add(drawn, 1 + LEAST_PRIORITY))
 
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.25]), min_size=1, max_size=20).filter(any), st.integers(0, 99))

@@ -97,6 +97,36 @@ class Replayed:
     """Importance weights, of which the largest is 1."""
 
 
+@dataclass(frozen=True)
+class HeldEpisode:
+    """An episode as far as the replay holds it."""
+
+    slot: int
+    begin: int
+    """The time of its first step that is held."""
+    steps: int
+    reward: float
+    """The sum of its rewards."""
+    whole: bool
+    """Whether it is held from its first step."""
+    ended: Literal["terminated", "truncated", "cut"]
+    """How: cut is one that went on where the replay ends, or where a damaged segment is left out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recalled:
+    """The steps of an episode, (step, …)."""
+
+    parts: list[Shaped[np.ndarray, "time ..."]]
+    """Of the observations, what is observed after the last step among them."""
+    action: Shaped[np.ndarray, "step *action"]
+    reward: Float[np.ndarray, " step"]
+    terminated: Bool[np.ndarray, " step"]
+    truncated: Bool[np.ndarray, " step"]
+    priority: Float[np.ndarray, " step"] | None
+    """With which sequences from each step are drawn; 0 where none can be. None unless draws are by priority."""
+
+
 def sequence_priority(
     errors: Float[np.ndarray, "step sequence"], weight: Float[np.ndarray, "step sequence"], largest: float = 0.9
 ) -> Float[np.ndarray, " sequence"]:
@@ -661,6 +691,50 @@ class Replay:
         sizes = priority[there] + LEAST_PRIORITY
         self.largest = max(self.largest, float(sizes.max(initial=0)))
         self.tree.set(leaves[there], sizes**self.config.priority_exponent)
+
+    # Browsing
+
+    def held(self) -> list[HeldEpisode]:
+        """The episodes that are held, by their last step."""
+        if self.open is None:
+            return []
+        ring, times, found = self.ring, np.arange(self.oldest, self.time), []
+        at = times % ring.length
+        for slot in range(self.slots):
+            there = times[ring.held[at, slot] & ring.acted[at, slot]]
+            begins, counts = np.unique(self.begin_of(there, np.array(slot)), return_counts=True)
+            pairs = zip(begins.tolist(), counts.tolist(), strict=True)
+            found += [self.held_episode(slot, begin, steps) for begin, steps in pairs]
+        return sorted(found, key=lambda one: (one.begin + one.steps, one.slot))
+
+    def held_episode(self, slot: int, begin: int, steps: int) -> HeldEpisode:
+        times, slots = begin + np.arange(steps), np.full(steps, slot)
+        terminated, truncated = self.ends(times[-1:], slots[-1:])
+        ended = "terminated" if terminated[0] else "truncated" if truncated[0] else "cut"
+        whole = bool(self.ring.first[begin % self.ring.length, slot])
+        return HeldEpisode(slot, begin, steps, float(self.taken("reward", times, slots).sum()), whole, ended)
+
+    def ends(
+        self, times: Int[np.ndarray, " row"], slot: Int[np.ndarray, " row"]
+    ) -> tuple[Bool[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
+        """Where episodes are terminated and truncated, those that were left in the middle among the latter."""
+        truncated = self.taken("truncated", times, slot) | self.left(times, slot)
+        return self.taken("terminated", times, slot), truncated
+
+    def recall(self, episode: HeldEpisode) -> Recalled:
+        """Its steps, read from the segments."""
+        times, slots = episode.begin + np.arange(episode.steps), np.full(episode.steps, episode.slot)
+        parts = [
+            np.concatenate(
+                [self.taken(f"observation.{part}", times, slots), self.after(part, times[-1:], slots[-1:])]
+            )
+            for part in range(len(self.simple))
+        ]
+        priority = None
+        if self.prioritised and self.config.priority_exponent:
+            priority = self.tree[self.leaves(times * self.slots + slots)] ** (1 / self.config.priority_exponent)
+        action, reward = (self.taken(name, times, slots) for name in ("action", "reward"))
+        return Recalled(parts, action, reward, *self.ends(times, slots), priority)
 
     # Checkpoints
 
