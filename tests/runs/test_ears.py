@@ -110,6 +110,16 @@ def test_each_window_is_encoded_once(ears, tmp_path, monkeypatch):
     assert sum(encoded) == 12 + 2 + 2, encoded
 
 
+@pytest.mark.parametrize("trained", [False, True])
+def test_q_learning_on_rollouts_hears_it_too(trained, ears, tmp_path):
+    words = f"pqn --env Whistle-v0 --ears {ears['cpc']} {AGENT} --memory 4 --steps 2"
+    train(f"{words} {'--train-ears' if trained else ''}", tmp_path / "run")
+    before, agent = open_learner(ears["cpc"])[1].state_dict(), open_run(tmp_path / "run").learner
+    [heard] = [part for part in agent.modules() if isinstance(part, EncodedEars)]
+    after = heard.learner.state_dict()
+    assert any(not torch.equal(value, after[key]) for key, value in before.items()) == trained
+
+
 def test_frozen_ears_stay_and_trained_ears_learn(ears, tmp_path):
     before = open_learner(ears["cpc"])[1].state_dict()
     train(f"ppo --env Whistle-v0 --ears {ears['cpc']} --train-ears {AGENT} --steps 2", tmp_path / "run")

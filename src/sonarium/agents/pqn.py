@@ -150,8 +150,8 @@ class PQN(Learner, Agent, Stochastic):
     ) -> tuple[Any, Shaped[np.ndarray, "slot *action"], dict[str, Any]]:
         known, extras = self.perception.now(memory, observation, first, self.device)
         values = self.network.of(known)
-        best = values.argmax(1) if self.greedy else epsilon_greedy(values, self.epsilon, generator)
-        drawn = best[:, None]
+        chosen = values.argmax(1) if self.greedy else epsilon_greedy(values, self.epsilon, generator)
+        drawn = chosen[:, None]
         extras["drawn"] = drawn.cpu().numpy()
         return self.perception.remembered(known, drawn), self.actions.action(drawn), extras
 

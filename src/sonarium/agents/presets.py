@@ -179,7 +179,7 @@ DQN_ENTRY = AgentEntry(
 
 
 def hearing_both() -> PQNConfig:
-    return PQNConfig(memory=128, sound_rate=8000, normalise_rewards=True)
+    return PQNConfig(memory=128, sound_rate=8000)
 
 
 PQN_ENTRY = AgentEntry(
