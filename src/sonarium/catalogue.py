@@ -182,6 +182,7 @@ AGENTS: "Kind[AgentEntry]" = Kind(
         "ppo": "sonarium.agents.presets:PPO_ENTRY",
         "dqn": "sonarium.agents.presets:DQN_ENTRY",
         "pqn": "sonarium.agents.presets:PQN_ENTRY",
+        "dreamer": "sonarium.agents.presets:DREAMER_ENTRY",
     },
 )
 MEASURES: "Kind[MeasureEntry]" = Kind("measures", "sonarium.measures.contract:MeasureEntry", {})

@@ -8,14 +8,19 @@ import av
 import gymnasium
 import numpy as np
 import pytest
+import soundfile
+import torch
 from gymnasium.envs.registration import EnvSpec
 
+from sonarium.agents.contract import Agent, Imaginer
+from sonarium.agents.evaluate import side_by_side
 from sonarium.commands.faults import UsageError
 from sonarium.commands.play import main as play
 from sonarium.commands.report import run_page
 from sonarium.commands.watch import main
 from sonarium.play.evaluate import EpisodeResult, generator_of
 from sonarium.play.evaluate import play as play_rooms
+from sonarium.play.imagination import Noted, beside, one_step_ahead
 from sonarium.play.watch import against, distances_chart
 from sonarium.report.album import read_index
 from sonarium.report.page import page
@@ -26,9 +31,9 @@ from sonarium.training.run import RunFolder
 ROOM = {"threads": 1, "order": 0, "sources": 1, "max_steps": 3, "start_distance": 1.0}
 
 
-def saved(folder: Path, env: str, **learner: Any) -> Path:
+def saved(folder: Path, env: str, agent: str = "ppo", **learner: Any) -> Path:
     """The run of an untrained agent."""
-    plan = default_plan("ppo")
+    plan = default_plan(agent)
     assert isinstance(plan.source, RolloutsPlan)
     rollouts = RolloutsPlan(replace(plan.source.rollouts, env=env, envs=1, vector="no"))
     plan = replace(plan, source=rollouts, learner=replace(plan.learner, units=4, **learner))
@@ -75,6 +80,73 @@ def test_rooms_are_filmed_with_their_sound(rooms, tmp_path):
     assert names == {"index.json", "episode-0.mp4", "rewards.png", "distances.png"}
     assert streams(tmp_path / "out" / "episode-0.mp4").keys() == {"video", "audio"}
     assert not (rooms / "media").exists()
+
+
+def test_what_an_agent_imagined_is_heard_beside_what_came(monkeypatch, tmp_path):
+    entry = "sonarium.rooms.seek.env:Seek"
+    spec = EnvSpec("Small-v0", entry, kwargs=ROOM | {"max_steps": 9}, disable_env_checker=True)
+    monkeypatch.setitem(gymnasium.registry, "Small-v0", spec)
+    run = saved(tmp_path / "run", "Small-v0", "dreamer", sound_rate=8000)
+    main([str(run), "--episodes", "1", "--plotted", "0"])
+    media = {one.file: one for one in read_index(run / "media")}
+    sounds = [soundfile.read(run / "media" / name) for name in ("imagined-0-came.wav", "imagined-0-dreamt.wav")]
+    # Of nine steps those after a third but the last, each of a quarter of a second at both ears.
+    assert [(wave.shape, rate) for wave, rate in sounds] == [((5 * 2000, 2), 8000)] * 2
+    assert media["imagined-0.png"].group == media["imagined-0-came.wav"].group
+    assert media["imagined-reward.png"].kind == "picture"
+    frames = streams(run / "media" / "episode-0.mp4")
+    assert frames.keys() == {"video", "audio"}
+    (run / "metrics.jsonl").write_text('{"step": 1, "episodes/return": 2.0}\n')
+    page([run_page(run)], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("<audio") == 2 and "Imagination beside what came" in text
+
+
+def test_what_an_agent_imagined_is_seen_beside_what_came(tmp_path):
+    run = saved(tmp_path / "run", "CartPole-v1", "dreamer")
+    main([str(run), "--episodes", "1"])
+    assert {"imagined-0.png", "imagined-reward.png"} <= {one.file for one in read_index(run / "media")}
+
+
+def test_what_came_is_that_of_the_same_steps():
+    """An agent that imagines the number of each step, in an environment that shows it."""
+
+    class Counting(Agent, Imaginer):
+        def initial(self, slots: int) -> Any:
+            return np.zeros(slots)
+
+        def act(self, memory: Any, observation: Any, first: Any, generator: Any, info: Any) -> Any:
+            return observation[:, 0], np.zeros(len(observation), int), {}
+
+        def imagined(self, memory: Any, actions: Any, generator: Any) -> torch.Tensor:
+            steps = torch.arange(1, len(actions) + 1)[:, None] + torch.from_numpy(memory)
+            return steps[..., None].float()
+
+        def expected(self, states: torch.Tensor) -> Any:
+            return states[:, 0].numpy() / 10, np.ones(len(states))
+
+        def observed_in(self, states: torch.Tensor) -> np.ndarray:
+            return states.numpy()
+
+    class Count(gymnasium.Env):
+        observation_space, action_space = gymnasium.spaces.Box(0, 99, (1,)), gymnasium.spaces.Discrete(1)
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            self.count = 0
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            self.count += 1
+            return np.array([self.count], np.float32), self.count / 10, self.count == 30, False, {}
+
+    noted, env = Noted(Counting()), Count()
+    side_by_side(noted, [env], [0], torch.Generator())
+    found = beside(noted, env.observation_space, torch.Generator())
+    assert found is not None and len(found.reward) == 16
+    np.testing.assert_array_equal(found.came[0], found.imagined[0])
+    np.testing.assert_allclose(found.reward, found.expected)
+    ahead = one_step_ahead(noted, torch.Generator())
+    np.testing.assert_array_equal(ahead[:, 0], np.arange(1, 30))
 
 
 def test_a_run_stands_in_the_table_of_scripted_agents(rooms, capsys):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Memory = Any
 """Arrays or tensors with one row per slot, in dictionaries, lists, tuples or dataclasses; the structure is that of
 `initial` at every step."""
+States = Any
+"""A tensor of floating-point numbers, (…, number)."""
 Info = Mapping[str, Any]
 """The environment's `info`: arrays of numbers, booleans or strings with one row per slot. What only some slots
 have, or not in one shape, is left out."""
@@ -52,6 +54,22 @@ class Stochastic:
 
     greedy: bool = False
     """Take the most probable action in place of a drawn one."""
+
+
+class Imaginer(ABC):
+    """Imagines what its actions lead to."""
+
+    @abstractmethod
+    def imagined(self, memory: Memory, actions: Shaped[np.ndarray, "step slot *action"], generator: Any) -> States:
+        """States, (step, slot, number), after each of these actions, the first of which the memory ends with."""
+
+    @abstractmethod
+    def expected(self, states: States) -> tuple[Float[np.ndarray, "*rows"], Float[np.ndarray, "*rows"]]:
+        """The reward on arriving at states, and the probability that the episode goes on from there."""
+
+    @abstractmethod
+    def observed_in(self, states: States) -> Any:
+        """What is observed in states that follow one another, (time, number), with a row for each."""
 
 
 def alone(

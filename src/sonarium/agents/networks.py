@@ -56,6 +56,10 @@ class RunningMeanStd(nn.Module):
         scale = (self.variance + 1e-8).rsqrt()
         return ((rows - self.mean) * scale).float().clamp(-LARGEST, LARGEST)
 
+    def undone(self, rows: Float[Tensor, "row number"]) -> Float[Tensor, "row number"]:
+        """The numbers that were standardised."""
+        return (rows.double() * (self.variance + 1e-8).sqrt() + self.mean).float()
+
     @torch.no_grad()
     def learn(self, rows: Float[Tensor, "row number"]) -> None:
         rows = rows.double()
@@ -74,12 +78,29 @@ class Perceived(nn.Module, ABC):
 
     width: int
 
+    @property
+    def target_width(self) -> int:
+        """Numbers in a target."""
+        return self.width
+
     @abstractmethod
     def forward(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row number"]: ...
 
     def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
         """What no training changes, computed once for each observation; `forward` takes it."""
         return rows
+
+    def target(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
+        """What a decoder reconstructs of a prepared observation: the inputs of the first weights."""
+        return self(rows)
+
+    def decoder(self, given: int) -> nn.Module:
+        """From this many numbers to the target."""
+        return nn.Linear(given, self.target_width)
+
+    @abstractmethod
+    def restored(self, targets: Float[Tensor, "time number"]) -> Shaped[np.ndarray, "time *observed"]:
+        """Observations that follow one another, from their targets."""
 
     def learn(self, rows: Shaped[Tensor, "row *observed"]) -> None:
         """Take statistics."""
@@ -88,12 +109,16 @@ class Perceived(nn.Module, ABC):
 class Numbers(Perceived):
     def __init__(self, space: spaces.Box | spaces.MultiBinary, standardise: bool):
         super().__init__()
-        self.width = int(np.prod(space.shape))
+        self.shape, self.width = space.shape, int(np.prod(space.shape))
         self.standard = RunningMeanStd(self.width) if standardise and isinstance(space, spaces.Box) else None
 
     def forward(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row number"]:
         rows = rows.reshape(len(rows), self.width)
         return rows.float() if self.standard is None else self.standard(rows)
+
+    def restored(self, targets: Float[Tensor, "time number"]) -> Shaped[np.ndarray, "time *observed"]:
+        rows = targets if self.standard is None else self.standard.undone(targets)
+        return rows.cpu().numpy().reshape(-1, *self.shape)
 
     def learn(self, rows: Shaped[Tensor, "row *observed"]) -> None:
         if self.standard is not None:
@@ -112,21 +137,27 @@ class Categories(Perceived):
         parts = zip(each, starts, self.sizes, strict=True)
         return torch.cat([functional.one_hot(one - start, size).float() for one, start, size in parts], 1)
 
+    def restored(self, targets: Float[Tensor, "time number"]) -> Shaped[np.ndarray, "time *observed"]:
+        chosen = torch.stack([one.argmax(1) for one in targets.split(self.sizes, 1)], 1)
+        return chosen.cpu().numpy().reshape(-1, *self.start.shape) + self.start
+
 
 class Convolutions(Perceived):
     """Three convolutions with ReLUs, and a linear layer."""
 
-    def __init__(self, space: spaces.Box, width: int, rate: int):
+    def __init__(self, space: spaces.Box, width: int, rate: int, ears: EarsConfig):
         super().__init__()
-        self.width, shape = width, space.shape
+        self.space, self.width, shape = space, width, space.shape
         self.whole = 255.0 if space.dtype == np.uint8 else 1.0
         self.picture = len(shape) == 3 or space.dtype == np.uint8
         self.channels_last = self.picture and len(shape) == 3 and shape[-1] < shape[0]
-        self.ears = Ears(EarsConfig(), rate) if rate and not self.picture else None
+        self.ears = Ears(ears, rate) if rate and not self.picture else None
         inside, layer = (8, 4) if self.ears is None and not self.picture else (3, 2), nn.Conv1d
         if self.picture:
             inside, layer = (3, 2), nn.Conv2d
-        self.convolve, made = convolutions(self.arranged(torch.zeros(1, *shape)), layer, *inside)
+        example = self.arranged(torch.zeros(1, *shape))
+        self.shape = example.shape[1:]
+        self.convolve, made = convolutions(example, layer, *inside)
         self.join = nn.Linear(made, width)
 
     def arranged(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row channel *place"]:
@@ -139,8 +170,42 @@ class Convolutions(Perceived):
     def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
         return rows if self.ears is None else self.arranged(rows)
 
+    def shown(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row channel *place"]:
+        return rows if self.ears is not None else self.arranged(rows)
+
+    def target(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
+        return self.shown(rows).flatten(1)
+
+    @property
+    def target_width(self) -> int:
+        return self.shape.numel()
+
+    def decoder(self, given: int) -> nn.Module:
+        return Painted(given, self.shape) if self.picture else super().decoder(given)
+
+    def restored(self, targets: Float[Tensor, "time number"]) -> Shaped[np.ndarray, "time *observed"]:
+        shown = targets.unflatten(1, self.shape)
+        if self.ears is not None:
+            return self.sounding(shown).cpu().numpy()
+        shown = shown.movedim(1, -1) if self.channels_last else shown
+        rows = (shown * self.whole).cpu().numpy().reshape(-1, *self.space.shape)
+        return rows.clip(0, 255).round().astype(np.uint8) if self.whole > 1 else rows
+
+    def sounding(self, shown: Float[Tensor, "time row frame"]) -> Float[Tensor, "time 2 sample"]:
+        """The sound of windows that follow one another."""
+        assert self.ears is not None
+        samples, hop = self.space.shape[1], self.ears.config.hop
+        if samples % hop:
+            return self.ears.invert(shown, samples)
+        # Where two windows meet, the frame of either hears half: the mean of those beside it takes their place.
+        inner = shown[..., 1:-1]
+        seams = torch.cat([inner[:1, :, 0], (inner[:-1, :, -1] + inner[1:, :, 0]) / 2])
+        frames = rearrange(torch.cat([seams[..., None], inner], 2), "time row frame -> 1 row (time frame)")
+        wave = self.ears.invert(torch.cat([frames, inner[None, -1, :, -1:]], 2), samples * len(shown))[0]
+        return rearrange(wave, "ear (time sample) -> time ear sample", time=len(shown))
+
     def forward(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
-        return self.join(self.convolve(rows if self.ears is not None else self.arranged(rows))).relu()
+        return self.join(self.convolve(self.shown(rows))).relu()
 
 
 def convolutions(
@@ -152,6 +217,25 @@ def convolutions(
     network = nn.Sequential(*(one for pair in layers for one in pair), nn.Flatten())
     with torch.no_grad():
         return network, network(example).shape[1]
+
+
+class Painted(nn.Module):
+    """A picture by three transposed convolutions, in a row."""
+
+    def __init__(self, given: int, shape: torch.Size):
+        super().__init__()
+        self.shape = shape
+        channels, *size = shape
+        # Each layer doubles the size, and what is beyond the picture is cut off.
+        self.small = [-(-side // 2 ** len(CHANNELS)) for side in size]
+        self.spread = nn.Linear(given, CHANNELS[-1] * int(np.prod(self.small)))
+        sizes = [*reversed(CHANNELS), channels]
+        layers = [(nn.ReLU(), nn.ConvTranspose2d(a, b, 4, 2, padding=1)) for a, b in pairwise(sizes)]
+        self.paint = nn.Sequential(*(one for pair in layers for one in pair))
+
+    def forward(self, rows: Float[Tensor, "row number"]) -> Float[Tensor, "row pixel"]:
+        made = self.paint(self.spread(rows).unflatten(1, (CHANNELS[-1], *self.small)))
+        return made[..., : self.shape[1], : self.shape[2]].flatten(1)
 
 
 class EncodedEars(Perceived):
@@ -175,6 +259,16 @@ class EncodedEars(Perceived):
         self.compare, compared = convolutions(cues, nn.Conv1d, 3, 2)
         self.join = nn.Linear(heard + compared, width)
 
+    def target(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
+        return self.encoded(rows) if self.trained else rows
+
+    @property
+    def target_width(self) -> int:
+        return sum(size.numel() for size in self.sizes)
+
+    def restored(self, targets: Float[Tensor, "time number"]) -> Shaped[np.ndarray, "time *observed"]:
+        raise ValueError("the codes of --ears cannot be heard: train with --sound-rate in the place of --ears")
+
     def train(self, mode: bool = True) -> "EncodedEars":
         """The encoder is the same while it is heard with as when it was learnt."""
         super().train(mode)
@@ -196,9 +290,13 @@ class EncodedEars(Perceived):
         return torch.cat([self.levels(rows)[:, :2], self.differences(rows)], 1)
 
     @torch.no_grad()
+    def encoded(self, rows: Float[Tensor, "row 2 time"]) -> Float[Tensor, "row number"]:
+        """Codes and cues in a row."""
+        return torch.cat([self.coded(rows).flatten(1), self.cues(rows).flatten(1)], 1)
+
     def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
         rows = rows.float()
-        return rows if self.trained else torch.cat([self.coded(rows).flatten(1), self.cues(rows).flatten(1)], 1)
+        return rows if self.trained else self.encoded(rows)
 
     def forward(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
         if self.trained:
@@ -220,6 +318,7 @@ class Observer(nn.Module):
         rate: int,
         hearing: Hearing | None = None,
         train_ears: bool = False,
+        ears: EarsConfig = EarsConfig(),
     ):
         super().__init__()
         if train_ears and hearing is None:
@@ -231,7 +330,7 @@ class Observer(nn.Module):
                 f"sound_rate={rate}: the sound is heard by --ears, at {hearing.rate} Hz; give --sound-rate 0"
             )
         self.space, self.simple = space, parts_of(space)
-        parts = [perceiving(part, width, standardise, rate, hearing, train_ears) for part in self.simple]
+        parts = [perceiving(part, width, standardise, rate, hearing, train_ears, ears) for part in self.simple]
         heard = [number for number, part in enumerate(parts) if isinstance(part, EncodedEars)]
         if hearing is not None and len(heard) != 1:
             raise ValueError(
@@ -266,6 +365,17 @@ class Observer(nn.Module):
     def learn(self, parts: list[Tensor]) -> None:
         for perceive, rows in zip(self.parts, parts, strict=True):
             perceive.learn(rows)  # pyright: ignore
+
+    @torch.no_grad()
+    def targets(self, parts: list[Tensor]) -> list[Tensor]:
+        """What a decoder reconstructs of prepared parts, (row, number) each."""
+        return [perceive.target(rows) for perceive, rows in zip(self.parts, parts, strict=True)]  # pyright: ignore
+
+    def restored(self, targets: Float[Tensor, "time number"]) -> Any:
+        """Observations that follow one another, from all targets in a row."""
+        own = [part.target_width for part in self.parts]  # pyright: ignore
+        parts = zip(self.parts, targets.split(own, 1), strict=True)
+        return nested(self.space, (part.restored(rows) for part, rows in parts))  # pyright: ignore
 
 
 def hears(part: Perceived) -> bool:
@@ -304,7 +414,13 @@ def is_sound(space: Space) -> bool:
 
 
 def perceiving(
-    space: Space, width: int, standardise: bool, rate: int, hearing: Hearing | None, train_ears: bool
+    space: Space,
+    width: int,
+    standardise: bool,
+    rate: int,
+    hearing: Hearing | None,
+    train_ears: bool,
+    ears: EarsConfig,
 ) -> Perceived:
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         return Categories(space)
@@ -322,7 +438,7 @@ def perceiving(
     if sound and rate and shape[0] != 2:
         raise ValueError(f"--sound-rate {rate}: the sound has {shape[0]} channel(s), not two ears; leave it out")
     picture = len(shape) == 3 or (len(shape) == 2 and space.dtype == np.uint8)
-    return Convolutions(space, width, rate) if sound or picture else Numbers(space, standardise)
+    return Convolutions(space, width, rate, ears) if sound or picture else Numbers(space, standardise)
 
 
 def sizes_of(space: spaces.Discrete | spaces.MultiDiscrete) -> tuple[list[int], Int[np.ndarray, "*shape"]]:
@@ -357,6 +473,17 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]: ...
+
+    @abstractmethod
+    def drawn(self, action: Shaped[np.ndarray, "row *action"]) -> Shaped[Tensor, "row part"]:
+        """What was drawn, of an action that was carried out."""
+
+    @abstractmethod
+    def through(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> Float[Tensor, "row number"]:
+        """What was drawn as it is carried out and encoded, with a gradient into the outputs: straight through, or
+        of the reparametrised noise."""
 
 
 class Categoricals(Policy):
@@ -403,6 +530,15 @@ class Categoricals(Policy):
         parts = zip(drawn.unbind(1), self.sizes, strict=True)
         return torch.cat([functional.one_hot(one, size).float() for one, size in parts], 1)
 
+    def drawn(self, action: Shaped[np.ndarray, "row *action"]) -> Shaped[Tensor, "row part"]:
+        return torch.from_numpy(action.astype(np.int64) - self.start).reshape(len(action), len(self.sizes))
+
+    def through(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> Float[Tensor, "row number"]:
+        ones, shares = self.encode(drawn), torch.cat([one.softmax(1) for one in self.logits(outputs)], 1)
+        return ones + (shares - shares.detach())
+
 
 class Gaussian(Policy):
     """Independent normal distributions, whose standard deviations are parameters; what is drawn is clipped to the
@@ -436,6 +572,19 @@ class Gaussian(Policy):
 
     def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]:
         return drawn.float()
+
+    def drawn(self, action: Shaped[np.ndarray, "row *action"]) -> Shaped[Tensor, "row part"]:
+        return torch.from_numpy(action.astype(np.float32)).reshape(len(action), self.outputs)
+
+    def through(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> Float[Tensor, "row number"]:
+        deviation = self.log_deviation.exp()
+        noise = ((drawn - outputs) / deviation).detach()
+        low, high = (
+            torch.as_tensor(one.reshape(-1), device=drawn.device) for one in (self.space.low, self.space.high)
+        )
+        return (outputs + deviation * noise).clamp(low, high)
 
 
 def policy_of(space: Space, deviation: float) -> Policy:

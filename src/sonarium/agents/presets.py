@@ -5,9 +5,10 @@ update once an episode. `zoo` is what RL Baselines3 Zoo takes for CartPole-v1; `
 the settings of Stable-Baselines3, by Adam. `seek` is for `sonarium/Seek-v0`.
 """
 
-from sonarium.agents import dqn, ppo, pqn
+from sonarium.agents import dqn, dreamer, ppo, pqn
 from sonarium.agents.contract import AgentEntry, AgentRecipe
 from sonarium.agents.dqn import DQN, DQNConfig
+from sonarium.agents.dreamer import Dreamer, DreamerConfig
 from sonarium.agents.ppo import PPO, PPOConfig
 from sonarium.agents.pqn import PQN, PQNConfig
 from sonarium.agents.replay import ReplayConfig
@@ -204,5 +205,28 @@ PQN_ENTRY = AgentEntry(
         "seek": AgentRecipe(500, {"envs": 64, "rollout_steps": 32, "vector": "auto"}),
     },
     complete=pqn.complete,
+    hears=True,
+)
+
+
+DREAMER_ENTRY = AgentEntry(
+    "Dreamer (Hafner et al. 2020): actor and critic in the imagination of a world model",
+    Dreamer,
+    {"default": DreamerConfig},
+    main=(
+        "units",
+        "deter",
+        "objective",
+        "decoder",
+        "discount",
+        "imagination_horizon",
+        "entropy_weight",
+        "batch_size",
+        "sequence_steps",
+        "gradient_steps",
+        "learning_rate",
+    ),
+    recipes={"default": AgentRecipe(312, {"envs": 4, "rollout_steps": 8, "vector": "auto"})},
+    complete=dreamer.complete,
     hears=True,
 )

@@ -34,6 +34,7 @@ BENCHES = {
     "ppo": "acting and learning in CartPole, beside Stable-Baselines3",
     "dqn": "Q-learning in CartPole, beside Stable-Baselines3",
     "pqn": "Q-learning without replay in CartPole, beside our PPO with the same settings",
+    "dreamer": "an update of actor, critic and world model, beside the plain loop, and what it imagines",
     "replay": "drawing sequences and steps, beside a list of arrays and Stable-Baselines3",
 }
 

@@ -14,6 +14,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from sonarium.config import Range, check_ranges
+from sonarium.features.inversion import griffin_lim, spread_bands
 from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
 
 
@@ -132,6 +133,37 @@ class Ears(nn.Module):
         above, below = (self.pooled(power(ear)) + self.silence for ear in (left, right))
         limit = self.config.level_limit
         return (10 * (above / below).log10()).clamp(-limit, limit) / self.config.level_unit
+
+    @torch.no_grad()
+    def invert(
+        self,
+        rows: Float[Tensor, "clip row frame"],
+        samples: int,
+        iterations: int = 32,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "clip ear time"]:
+        """Sound with these levels in either ear, and these differences of phase between them; the phase of the
+        left ear is that of the Griffin-Lim algorithm. Needs loudness both."""
+        config, bands = self.config, self.config.bands
+        if config.loudness != "both":
+            raise ValueError(f"loudness={config.loudness!r}: the levels of both ears are needed; give both")
+        if rows.shape[1:] != self.shape(samples):
+            raise ValueError(
+                f"got rows of shape {tuple(rows.shape[1:])} for {samples} samples, expected {self.shape(samples)}"
+            )
+        filters = self.spectrogram.filters
+        assert filters is not None, "the ears' spectrogram has mel bands"
+        frames = rearrange(rows, "clip row frame -> clip frame row").to(filters.dtype)
+        loud, sine, cosine, _ = frames.split([2 * bands, *[self.compared] * 3], -1)
+        decibels = (loud.clamp(-1, 1) - 1) / 2 * -config.floor_db
+        powers = (self.spectrogram.raised(decibels) - self.silence).clamp(min=0)
+        left, right = (spread_bands(one, filters).sqrt() for one in powers.split(bands, -1))
+        if config.resolution == "band":
+            # Of a bin, as of the bands that it lies in.
+            sine, cosine = sine @ filters, cosine @ filters
+        one = griffin_lim(left, self.stft, samples, iterations, generator)
+        phase = self.stft(one).angle() - torch.atan2(sine, cosine)
+        return torch.stack([one, self.stft.inverse(torch.polar(right, phase), samples)], 1)
 
 
 def power(spectrum: Complex[Tensor, "clip frame bin"]) -> Float[Tensor, "clip frame bin"]:

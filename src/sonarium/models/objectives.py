@@ -68,7 +68,7 @@ class ObjectiveConfig:
     such as those of silence."""
     direct_steps: Annotated[int, Range(1, 256)] = 10
     """Of twister: number of tokens ahead."""
-    discount: Annotated[float, Range(0, 1, above=True)] = 0.75
+    direct_discount: Annotated[float, Range(0, 1, above=True)] = 0.75
     """Of twister: factor of the weight from one step ahead to the next."""
 
     def __post_init__(self) -> None:
@@ -429,7 +429,7 @@ class Twister(Objective):
             found = contrast(predictions, keys, counts, DIRECT, engine.generator, k - 1, alike=observed.alike)
             losses.append(found.loss)
             right.append(found.accuracies[0])
-            weights.append(self.config.discount ** (k - 1))
+            weights.append(self.config.direct_discount ** (k - 1))
         shares = torch.tensor(weights).to(keys)
         loss = (torch.stack(losses) * shares).sum() / shares.sum()
         terms = {

@@ -23,6 +23,8 @@ from sonarium.agents.rollout import check_finite, make
 from sonarium.agents.scripted import SCRIPTED
 from sonarium.agents.vectors import naming_faults
 from sonarium.play.evaluate import BATCH, EpisodeResult, Recorder, generator_of, play
+from sonarium.play.imagination import Noted, beside, one_step_ahead
+from sonarium.play.imagination import media as media_of
 from sonarium.play.walk import YOU
 from sonarium.report.album import Medium, add
 from sonarium.report.style import LINES, panels, png, sheet, tidy
@@ -104,8 +106,10 @@ def watch(
     for number in range(episodes):
         progress("films", number, episodes)
         env.watched = Watched(seed + number, file=f"episode-{seed + number}.mp4")
-        generator = generator_of(agent, seed + number)
-        content = room_film(env, agent, generator) if heard_in(env) else picture_film(env, agent, generator)
+        generator, noted = generator_of(agent, seed + number), Noted(agent)
+        content = room_film(env, noted, generator) if heard_in(env) else picture_film(env, noted, generator)
+        if not number:
+            media, files = dreamt(noted, env, generator)
         found.append(env.watched)
         files[env.watched.file] = content
         said = f"Seed {env.watched.seed}: return {env.watched.earned:.2f} in {len(env.watched.rewards)} steps."
@@ -121,6 +125,13 @@ def watch(
     env.close()
     add(out, media, files)
     return found
+
+
+def dreamt(noted: Noted, env: Shown, generator: Any) -> tuple[list[Medium], dict[str, bytes]]:
+    """What the agent imagined in an episode, if it does."""
+    rate = env.metadata.get("sound_rate")
+    found = beside(noted, env.observation_space, generator)
+    return ([], {}) if found is None else media_of(found, env.observation_space, rate)
 
 
 REWARDS = "The sum of rewards so far, at each step of the episodes that are filmed."
@@ -181,7 +192,7 @@ def heard_in(env: Shown) -> bool:
     return isinstance(env.unwrapped, Seek) and env.unwrapped.config.observation == "audio"
 
 
-def room_film(env: Shown, agent: Agent, generator: Any) -> bytes:
+def room_film(env: Shown, agent: Noted, generator: Any) -> bytes:
     """The room, what both ears hear, and the sound."""
     room, recorder = env.unwrapped, Recorder()
     assert isinstance(room, Seek)
@@ -191,7 +202,12 @@ def room_film(env: Shown, agent: Agent, generator: Any) -> bytes:
 
     env.look = look
     side_by_side(agent, [env], [env.watched.seed], generator)
-    recorded = Recorded(recorder.scenes, np.stack(recorder.windows), room.config.rate, recorder.fields)
+    windows, dreamt = np.stack(recorder.windows), one_step_ahead(agent, generator)
+    if dreamt is not None:
+        # Nothing is imagined of what is heard first.
+        dreamt = np.concatenate([np.zeros_like(windows[:1]), sound_in(dreamt)])
+        dreamt = np.concatenate([dreamt, np.zeros_like(windows[len(dreamt) :])])
+    recorded = Recorded(recorder.scenes, windows, room.config.rate, recorder.fields, dreamt)
     return made(lambda path: film(recorded, path))
 
 

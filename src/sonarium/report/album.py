@@ -45,7 +45,7 @@ def put(path: Path, content: bytes) -> None:
         aside.write_bytes(content)
 
 
-def wav(wave: Float[np.ndarray, " time"], rate: int) -> bytes:
+def wav(wave: Float[np.ndarray, "time *channel"], rate: int) -> bytes:
     """A WAV file of 16 bits a sample; the wave must lie within −1 and 1."""
     assert np.abs(wave).max(initial=0) <= 1, np.abs(wave).max()
     buffer = io.BytesIO()

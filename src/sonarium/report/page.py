@@ -37,6 +37,7 @@ KINDS = {
     "usage": "Use of the discrete states",
     "heard": "Nearest neighbours, to listen to",
     "episodes": "Episodes",
+    "imagination": "Imagination beside what came",
 }
 PLANTED = (
     "Sounds and pictures were made from known factors. Each learner was trained on the clips alone, never on the "

@@ -17,7 +17,7 @@ from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
 from sonarium.config import FORMAT, Range, check_ranges, fits, from_json, short, to_json, types_of
 from sonarium.features.contract import FrontEndConfig
 from sonarium.models.contract import ModelEntry, Recipe
-from sonarium.runs.upgrade import ADDED, RENAMED, from_format_1
+from sonarium.runs.upgrade import ADDED, RENAMED, RENAMED_2, from_format_1
 from sonarium.training.clips import ClipsConfig
 from sonarium.training.fit import LoopConfig
 from sonarium.worlds.codes import CodesConfig
@@ -216,7 +216,7 @@ def read_plan(config: Mapping[str, Any], where: str) -> Plan:
         config = from_format_1(config, where)
         renamed: Mapping[str, Mapping[str, str]] = RENAMED
     elif config["format"] == FORMAT:
-        renamed = {}
+        renamed = RENAMED_2
     else:
         raise ValueError(
             f"{where} has the format {short(config['format'])}, and this version of Sonarium reads up to "

@@ -16,6 +16,8 @@ RENAMED: dict[str, dict[str, str]] = {
     "ScheduleConfig": {"course": "schedule", "warm_up": "warmup_steps", "horizon": "decay_steps"},
 }
 """By the name of a class of configurations: fields of version 0.1, and what they are called now."""
+RENAMED_2: dict[str, dict[str, str]] = {"ObjectiveConfig": {"discount": "direct_discount"}}
+"""The same of format 2."""
 ADDED: dict[str, dict[str, Any]] = {"TonesConfig": {"frequency_spacing": "linear"}}
 """By the name of a class of configurations: fields that came later, and what held before they could be set."""
 

@@ -38,6 +38,8 @@ AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000
 OTHERWISE = 48000
 STRIP_SECONDS = 4.0
 """Duration in seconds that the strip shows."""
+HEARD = f"the last {STRIP_SECONDS:g} s, low frequencies below; blue: left ear leads or is louder"
+IMAGINED = "the same as the agent imagined it one step before"
 STRIP_BANDS = 24
 STRIP_RANGE = 50.0
 """Level in dB below the loudest bin at which the strip is pale."""
@@ -54,6 +56,8 @@ class Recorded:
     rate: int
     fields: Sequence[SoundField] = ()
     """The sound field of each scene, which must be computed while its episode is there; or none."""
+    imagined: Float[np.ndarray, "step 2 window"] | None = None
+    """What the agent imagined of each window, one step before."""
 
     def __post_init__(self) -> None:
         if self.fields and len(self.fields) != len(self.scenes):
@@ -70,9 +74,10 @@ class Recorded:
     def seconds(self) -> float:
         return self.windows.shape[0] * self.windows.shape[2] / self.rate
 
-    def wave(self) -> Float[np.ndarray, "2 time"]:
-        """All windows concatenated, normalised as a whole."""
-        joined = np.concatenate(list(self.windows), axis=1).astype(np.float32)
+    def wave(self, imagined: bool = False) -> Float[np.ndarray, "2 time"]:
+        """All windows concatenated, normalised as a whole: those that were heard, or those that were imagined."""
+        windows = self.windows if not imagined or self.imagined is None else self.imagined
+        joined = np.concatenate(list(windows), axis=1).astype(np.float32)
         peak = float(np.abs(joined).max(initial=0))
         gain = min(PEAK / peak, MOST_GAIN) if peak > 0 else 1.0
         return joined * np.float32(gain)
@@ -143,7 +148,9 @@ def frames(
     """All frames of the film, of even height and width, as H.264 requires."""
     size += size % 2
     each = frames_a_window(recorded)
-    below = Strip(recorded.wave(), recorded.rate, size) if strip else None
+    below = [Strip(recorded.wave(), recorded.rate, size)] if strip else []
+    if strip and recorded.imagined is not None:
+        below.append(Strip(recorded.wave(imagined=True), recorded.rate, size, IMAGINED))
     window = recorded.windows.shape[2] / recorded.rate
     for number, scene in enumerate(recorded.scenes):
         before = recorded.scenes[max(0, number - 1)]
@@ -151,10 +158,8 @@ def frames(
         for part in range(1, each + 1):
             eased = between(before, scene, part / each)
             seen = picture(eased, size, field, images)
-            if below is not None:
-                drawn = below.at((number + part / each) * window)
-                seen = np.concatenate([seen, np.asarray(drawn)])
-            yield seen
+            drawn = [np.asarray(one.at((number + part / each) * window)) for one in below]
+            yield np.concatenate([seen, *drawn])
 
 
 def between(before: Scene, scene: Scene, fraction: float) -> Scene:
@@ -177,7 +182,8 @@ def still(seen: UInt8[np.ndarray, "row column 3"]) -> bytes:
 class Strip:
     """Interaural differences of a whole sound, computed once; `at` draws the strip at any time."""
 
-    def __init__(self, wave: Float[np.ndarray, "2 time"], rate: int, width: int) -> None:
+    def __init__(self, wave: Float[np.ndarray, "2 time"], rate: int, width: int, said: str = HEARD) -> None:
+        self.said = said
         fft = max(64, 2 ** round(np.log2(0.032 * rate)))
         hop = max(1, round(0.016 * rate))
         ears = Ears(EarsConfig(fft=fft, hop=hop, bands=STRIP_BANDS, floor_db=-120, level_unit=1.0), rate)
@@ -204,8 +210,7 @@ class Strip:
             pen.rectangle((left - 1, top - 1, self.width - edge, top + tall), outline=canvas.GRID)
             canvas.write(image, (edge, top + tall / 2), name, type_size, canvas.FAINT, "lm")
         below = 2 * (tall + 6) + (self.height - 2 * (tall + 6)) / 2
-        said = f"the last {STRIP_SECONDS:g} s, low frequencies below; blue: left ear leads or is louder"
-        canvas.write(image, (left, below), said, type_size, canvas.FAINT, "lm")
+        canvas.write(image, (left, below), self.said, type_size, canvas.FAINT, "lm")
         return image
 
     def seen(self, field: UInt8[np.ndarray, "row column 3"], seconds: float) -> UInt8[np.ndarray, "row shown 3"]:

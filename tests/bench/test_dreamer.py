@@ -1,0 +1,23 @@
+"""The bench of Dreamer does the same work on both sides."""
+
+import torch
+
+from sonarium.bench import dreamer
+
+
+def test_both_sides_imagine_the_same_number_of_states(monkeypatch, tmp_path):
+    monkeypatch.setattr(dreamer, "UPDATES", 1)
+    update, agent = dreamer.learning("plain", "32", tmp_path)
+    before = [one.clone() for one in agent.actor.parameters()]
+    update()
+    assert any((one != other).any() for one, other in zip(before, agent.actor.parameters(), strict=True))
+    made = []
+    imagine = agent.imagine
+    monkeypatch.setattr(agent, "imagine", lambda *given: made.append(imagine(*given)) or made[-1])
+    together, apart, work = dreamer.imagining(agent, "32")
+    together()
+    [whole] = made
+    made.clear()
+    apart()
+    assert torch.cat([one.feature for one in made], 1).shape == whole.feature.shape
+    assert len(made) == 17 and "15 steps from 17 × 16 states" in work
