@@ -16,7 +16,7 @@ from stub_engine import StubEngine
 from typechecking import unchecked
 
 import sonarium.rooms  # noqa: F401  registers the environments
-from sonarium.agents.dreamer import BINS, Dreamer, DreamerConfig, TwoHot, complete, lambda_returns
+from sonarium.agents.dreamer import BINS, Dreamer, DreamerConfig, TwoHot, complete, imagined_returns
 from sonarium.agents.evaluate import by_mode
 from sonarium.agents.networks import policy_of
 from sonarium.agents.presets import DREAMER_ENTRY
@@ -80,7 +80,7 @@ numbers = st.floats(-5, 5)
 def test_returns_are_the_written_ones(steps, trace):
     """Against the sum over all lengths: (1 − λ) λ^(n − 1) of the n-step return, the rest to the longest."""
     reward, continued, value = (torch.tensor(column, dtype=torch.float64) for column in zip(*steps, strict=True))
-    found = lambda_returns(reward[:, None], continued[:, None], value[:, None], trace)[:, 0]
+    found = imagined_returns(reward[:, None], continued[:, None], value[:, None], trace)[:, 0]
     horizon = len(steps)
     for now in range(horizon):
         expected = 0.0

@@ -147,6 +147,33 @@ def test_a_batch_is_its_clips_one_by_one(ears):
     np.testing.assert_allclose(ears(wave), torch.cat([ears(one[None]) for one in wave]), atol=1e-5)
 
 
+@pytest.mark.parametrize("resolution", ["band", "bin"])
+@pytest.mark.parametrize(("delay", "gain"), [(0, 1.0), (3, 0.5), (-2, 1.6)])
+def test_sound_comes_back_as_both_ears_heard_it(resolution, delay, gain):
+    """Low noise, later and softer at the right ear: delay and level are those that were put in."""
+    ears = Ears(EarsConfig(resolution=resolution), RATE)
+    whole = torch.randn(SAMPLES + 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    low = torch.fft.irfft(torch.fft.rfft(whole)[:400], len(whole))
+    heard = torch.stack([low[8:-8], gain * low[8 - delay : len(low) - 8 - delay]])[None].float()
+    back = ears.invert(ears(heard), SAMPLES)[0].numpy()
+    assert np.correlate(back[1], back[0], "full").argmax() - (SAMPLES - 1) == delay
+    level = 10 * np.log10((back[1] ** 2).sum() / (back[0] ** 2).sum())
+    assert level == pytest.approx(20 * np.log10(gain), abs=0.3)
+    loudness = 10 * np.log10((back**2).sum() / float(heard.square().sum()))
+    assert loudness == pytest.approx(0, abs=1)
+
+
+def test_silence_comes_back_as_silence(ears):
+    assert float(ears.invert(ears(torch.zeros(1, 2, SAMPLES)), SAMPLES).abs().max()) < 1e-4
+
+
+def test_features_that_cannot_be_inverted_are_refused(ears):
+    with pytest.raises(ValueError, match="the levels of both ears are needed; give both"):
+        Ears(EarsConfig(loudness="mean"), RATE).invert(torch.zeros(1, 4 * BANDS, 17), SAMPLES)
+    with pytest.raises(ValueError, match="expected .160, 17."):
+        ears.invert(torch.zeros(1, 5 * BANDS, 16), SAMPLES)
+
+
 @pytest.mark.parametrize(
     ("wave", "said"),
     [

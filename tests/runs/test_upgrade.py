@@ -7,6 +7,7 @@ The folders under `fixtures/runs-0.1` were written by version 0.1, with what it 
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 from corpus import write_corpus
 
 from sonarium.__main__ import dispatch
+from sonarium.models.objectives import ObjectiveConfig
 from sonarium.runs.build import open_plan, open_run
+from sonarium.runs.plan import default_plan, read_plan
 from sonarium.runs.train import train
 from sonarium.training.journal import read_metrics
 from sonarium.worlds.tones.world import Tones
@@ -60,6 +63,15 @@ def test_tones_from_before_their_spacing_could_be_set_are_linear(tmp_path, forma
     config = open_plan(tmp_path / "run")[1].clips.config
     values = np.array(Tones(config, 0).grid[1].values)
     np.testing.assert_allclose(values, np.linspace(config.lowest, config.highest, config.frequencies))
+
+
+def test_a_field_of_format_2_is_read_by_its_old_name(tmp_path):
+    plan = default_plan("dreaming")
+    plan = replace(plan, learner=replace(plan.learner, objective=ObjectiveConfig(direct_discount=0.5)))
+    recorded = plan.recorded()
+    own = recorded["model"]["config"]["objective"]
+    own["discount"] = own.pop("direct_discount")
+    assert read_plan(recorded, "here").learner == plan.learner
 
 
 def test_it_encodes_the_same(folder, speech, tmp_path):

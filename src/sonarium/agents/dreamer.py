@@ -547,7 +547,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
         reward = world.reward.mean(world.reward(after))
         continued = self.config.discount * world.continues(after).sigmoid()
         value = self.slow.mean(self.slow(after))
-        return lambda_returns(reward, continued, value, self.config.trace), continued.detach()
+        return imagined_returns(reward, continued, value, self.config.trace), continued.detach()
 
     def scale(self, returns: Float[Tensor, "step row"]) -> Tensor:
         """The range of the returns so far; at least 1."""
@@ -569,7 +569,7 @@ def trained(module: nn.Module) -> list[nn.Parameter]:
     return [one for one in module.parameters() if one.requires_grad]
 
 
-def lambda_returns(
+def imagined_returns(
     reward: Float[Tensor, "step row"],
     continued: Float[Tensor, "step row"],
     value: Float[Tensor, "step row"],

@@ -45,8 +45,8 @@ def put(path: Path, content: bytes) -> None:
         aside.write_bytes(content)
 
 
-def wav(wave: Float[np.ndarray, "time *channel"], rate: int) -> bytes:
-    """A WAV file of 16 bits a sample; the wave must lie within −1 and 1."""
+def wav(wave: Float[np.ndarray, "time *ear"], rate: int) -> bytes:
+    """A WAV file of 16 bits a sample, of one channel or of two; the wave must lie within −1 and 1."""
     assert np.abs(wave).max(initial=0) <= 1, np.abs(wave).max()
     buffer = io.BytesIO()
     soundfile.write(buffer, wave, rate, subtype="PCM_16", format="WAV")
