@@ -170,7 +170,7 @@ def test_silence_comes_back_as_silence(ears):
 def test_features_that_cannot_be_inverted_are_refused(ears):
     with pytest.raises(ValueError, match="the levels of both ears are needed; give both"):
         Ears(EarsConfig(loudness="mean"), RATE).invert(torch.zeros(1, 4 * BANDS, 17), SAMPLES)
-    with pytest.raises(ValueError, match="expected .160, 17."):
+    with pytest.raises(ValueError, match="160, 17"):
         ears.invert(torch.zeros(1, 5 * BANDS, 16), SAMPLES)
 
 
