@@ -4,10 +4,9 @@
     OMP_NUM_THREADS=1 .venv/bin/python scripts/listening_results.py --parts suite --seeds 1
     OMP_NUM_THREADS=1 .venv/bin/python scripts/listening_results.py --write               # only the page
 
-Everything is by the command line: `sonarium train ppo --preset seek` with the flags below, and `sonarium score
---suite`. Each score is kept in docs/results/listening.json as soon as it is there, so that the same command goes
-on where it was interrupted. The last weights play, greedily, the first 500 held-out episodes; these seeds chose
-nothing.
+Everything is by the command line: `sonarium train` with the words below, and `sonarium score --suite`. Each score
+is kept in docs/results/listening.json as soon as it is there, so that the same command goes on where it was
+interrupted. The last weights play, greedily, the first 500 held-out episodes; these seeds chose nothing.
 """
 
 import argparse
@@ -34,12 +33,19 @@ UPDATES = 500
 DRY_AND_WET = ("default", "rt60-300", "rt60-500", "rt60-800")
 EARS = f"--world recordings --path {ROOT.parent / 'shared' / 'data' / 'librispeech' / 'test-other'} --rate 8000"
 """What the encoders of the ears have heard: nothing that sounds in the rooms."""
+PPO = "ppo --preset seek"
 VARIANTS = {
-    "": "",
-    "no memory": "--memory 0",
-    "predictive coding": "--sound-rate 0 --ears {trained}",
-    "untrained encoder": "--sound-rate 0 --ears {untrained}",
+    "": PPO,
+    "no memory": f"{PPO} --memory 0",
+    "predictive coding": f"{PPO} --sound-rate 0 --ears {{trained}}",
+    "untrained encoder": f"{PPO} --sound-rate 0 --ears {{untrained}}",
+    "recurrent DQN": "dqn --preset r2d2 --steps 800",
+    "Dreamer": "dreamer --preset seek --steps 400",
+    "Dreamer, contrast": "dreamer --preset seek --steps 400 --objective dreaming",
 }
+"""The words of `sonarium train`."""
+OTHERS = {"recurrent DQN": 204_800, "Dreamer": 102_400, "Dreamer, contrast": 102_400}
+"""Other agents, and the steps that they take."""
 PARTS = {
     "suite": [(name, "", (name,)) for name in SUITE],
     "reverberation": [(name, "", DRY_AND_WET) for name in DRY_AND_WET],
@@ -49,6 +55,7 @@ PARTS = {
         for name in ("default", "intermittent")
         for variant in ("predictive coding", "untrained encoder")
     ],
+    "agents": [(name, variant, (name,)) for name in ("default", "intermittent") for variant in OTHERS],
 }
 """By part, what is trained: the setting, the variant, and the settings in which it plays."""
 
@@ -75,8 +82,10 @@ def measure(setting: str, variant: str, tested: Sequence[str], seed: int) -> Non
         for name, steps in (("trained", 1000), ("untrained", 0)):
             said("train", "cpc", "--preset", "speech", *EARS.split(), "--steps", str(steps), "--no-pictures",
                  "--run", str(RUNS / f"ears-{name}"))  # fmt: skip
-    said("train", "ppo", "--preset", "seek", "--suite", setting, *words.split(), "--steps", str(UPDATES),
-         "--seed", str(seed), "--device", "cpu", "--no-pictures", "--run", str(run))  # fmt: skip
+    agent, *own = words.split()
+    # Of two numbers of steps the last one counts.
+    said("train", agent, "--suite", setting, "--steps", str(UPDATES), *own, "--seed", str(seed),
+         "--device", "cpu", "--no-pictures", "--run", str(run))  # fmt: skip
     took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - busy, "hardware": hardware()}
     for name in missing:
         found = json.loads(said("score", str(run), "--suite", name, "--episodes", str(EPISODES), "--json"))
@@ -110,12 +119,26 @@ def seeds(kept: Mapping[str, Any], setting: str, variant: str = "") -> int:
     return sum(job.startswith(middle) and job.removeprefix(middle).isdigit() for job in kept["agents"])
 
 
+def minutes(some: Sequence[Mapping[str, Any]]) -> str:
+    return f"{np.median([one['took']['cpu_s'] / 60 for one in some]):.0f}"
+
+
+def changed(kept: Mapping[str, Any], some: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """Rows of settings with a variant, as far as they were played."""
+    return [
+        [name, variant, str(seeds(kept, name, variant)),
+         *(cell(kept, name, variant, name, key) for key in ("success", "sna"))]
+        for name, variant in some if seeds(kept, name, variant)
+    ]  # fmt: skip
+
+
 def write(kept: Mapping[str, Any]) -> None:
     agents = kept["agents"]
     machines = sorted({one["took"]["hardware"] for one in agents.values()})
-    minutes = np.median([one["took"]["cpu_s"] / 60 for one in agents.values()])
+    plain = [one for job, one in agents.items() if not set(job.split("/")) & set(OTHERS)]
     parts = [
-        f"{'; '.join(machines)}. {UPDATES * 2048:,} steps, {minutes:.0f} minutes of one processor at the median."
+        f"{'; '.join(machines)}. {UPDATES * 2048:,} steps, {minutes(plain)} minutes of one processor at the "
+        "median."
     ]
     rows = []
     for name in SUITE:
@@ -132,13 +155,16 @@ def write(kept: Mapping[str, Any]) -> None:
         parts.append(table(["", *DRY_AND_WET], [[name, *(cell(kept, name, "", other, "sna")
                                                          for other in DRY_AND_WET)] for name in wet]))  # fmt: skip
     others = [(name, variant) for part in ("memory", "ears") for name, variant, _ in PARTS[part]]
-    rows = [
-        [name, variant, str(seeds(kept, name, variant)), *(cell(kept, name, variant, name, key)
-                                                           for key in ("success", "sna"))]
-        for name, variant in others if seeds(kept, name, variant)
-    ]  # fmt: skip
-    if rows:
+    if rows := changed(kept, others):
         parts.append(table(["setting", "in place of features and memory", "seeds", "success", "SNA"], rows))
+    others = [(name, variant) for name, variant, _ in PARTS["agents"]]
+    if rows := changed(kept, others):
+        rows = [
+            [*row, f"{OTHERS[row[1]]:,}",
+             minutes([one for job, one in agents.items() if job.startswith(f"{row[0]}/{row[1]}/")])]
+            for row in rows
+        ]  # fmt: skip
+        parts.append(table(["setting", "agent", "seeds", "success", "SNA", "steps", "minutes"], rows))
     insert("listening", "\n\n".join(parts), "agents.md")
 
 

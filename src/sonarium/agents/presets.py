@@ -12,6 +12,7 @@ from sonarium.agents.dreamer import Dreamer, DreamerConfig
 from sonarium.agents.ppo import PPO, PPOConfig
 from sonarium.agents.pqn import PQN, PQNConfig
 from sonarium.agents.replay import ReplayConfig
+from sonarium.models.objectives import ObjectiveConfig
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 
 
@@ -209,10 +210,25 @@ PQN_ENTRY = AgentEntry(
 )
 
 
+def dreaming_seek() -> DreamerConfig:
+    return DreamerConfig(
+        sound_rate=8000,
+        # Most of what is heard tells nothing of where it comes from: the rewards count for more.
+        decoder_weight=0.02,
+        trace=0.95,
+        slow_critic=0.1,
+        entropy_weight=0.02,
+        actor_learning_rate=3e-4,
+        learning_starts=2048,
+        gradient_steps=16,
+        objective=ObjectiveConfig(objective="reconstruction", kl_weight=0.02, kl_balance=0.83, free_nats=1.0),
+    )
+
+
 DREAMER_ENTRY = AgentEntry(
     "Dreamer (Hafner et al. 2020): actor and critic in the imagination of a world model",
     Dreamer,
-    {"default": DreamerConfig},
+    {"default": DreamerConfig, "seek": dreaming_seek},
     main=(
         "units",
         "deter",
@@ -226,7 +242,10 @@ DREAMER_ENTRY = AgentEntry(
         "gradient_steps",
         "learning_rate",
     ),
-    recipes={"default": AgentRecipe(312, {"envs": 4, "rollout_steps": 8, "vector": "auto"})},
+    recipes={
+        "default": AgentRecipe(312, {"envs": 4, "rollout_steps": 8, "vector": "auto"}),
+        "seek": AgentRecipe(390, {"envs": 16, "rollout_steps": 16, "vector": "auto"}),
+    },
     complete=dreamer.complete,
     hears=True,
 )
