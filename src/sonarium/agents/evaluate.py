@@ -99,13 +99,23 @@ def evaluate(
     }
 
 
-def by_mode(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int) -> dict[str, float]:
-    """Scores of greedy actions, and the return of drawn ones, where the agent has both."""
+def greedily(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int) -> dict[str, float]:
+    """Scores of the most probable actions, or of an agent that has no others."""
     if not isinstance(agent, Stochastic):
         return play(agent, make, episodes, seed, SLOTS).scores()
     before, agent.greedy = agent.greedy, True
-    found = play(agent, make, episodes, seed, SLOTS).scores()
-    agent.greedy = False
+    try:
+        return play(agent, make, episodes, seed, SLOTS).scores()
+    finally:
+        agent.greedy = before
+
+
+def by_mode(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int) -> dict[str, float]:
+    """Scores of greedy actions, and the return of drawn ones, where the agent has both."""
+    found = greedily(agent, make, episodes, seed)
+    if not isinstance(agent, Stochastic):
+        return found
+    before, agent.greedy = agent.greedy, False
     found["sampled_return"] = play(agent, make, episodes, seed, SLOTS).scores()["return"]
     agent.greedy = before
     return found

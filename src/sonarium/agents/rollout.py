@@ -37,6 +37,9 @@ class RolloutConfig:
     """End a rollout as soon as this many episodes have ended in it; 0 takes `rollout_steps` steps in any case."""
     vector: Literal["no", "yes", "auto"] = "no"
     """Step the copies in one call of the environment's own vector version: no, yes, or auto where it has one."""
+    validation_episodes: Annotated[int, Range(0, 10**6)] = 0
+    """Episodes of validation at every checkpoint, by the most probable actions, seeded apart from training and
+    scoring; the weights with the best mean return are kept for `--best`. 0 plays none."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

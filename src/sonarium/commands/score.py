@@ -61,6 +61,8 @@ class ScoreFlags:
     suite: tuple[str, ...] = ()
     """Settings of seek-suite, or all, in which to score agents that seek sounds, on held-out episodes; see
     `sonarium list`."""
+    best: bool = False
+    """Take the weights of agents that were best in validation; else the newest."""
     out: Path | None = None
     """Run folder to write for an --encoder: `report`, `encode`, `sonarium.load` and `train --codes` take it."""
     device: str = "cpu"
@@ -155,7 +157,7 @@ def by_suite(asked: Asked) -> None:
     console = Console()
     for folder in asked.folders:
         with bars() as progress:
-            opened = open_run(folder, plainly(progress), say)
+            opened = open_run(folder, plainly(progress), say, best=asked.flags.best)
             rows = agent_in_suite(opened, names, asked.evaluation.episodes, plainly(progress))
         found[str(folder)] = {name: one.as_json()["agents"] for name, one in rows.items()}
         write_whole(folder / "suite.json", json.dumps({"step": opened.step, "suite": found[str(folder)]}) + "\n")
@@ -181,7 +183,7 @@ def evaluated(asked: Asked, device: str, progress: Any) -> Iterator[Evaluated]:
     shared, plain = Shared(), plainly(progress)
     named, splits = bool(asked.encoder.encoder), []
     for folder in asked.folders:
-        opened = open_run(folder, plain, say, shared.worlds)
+        opened = open_run(folder, plain, say, shared.worlds, asked.flags.best)
         yield Evaluated(*scored(opened, str(folder), asked, device, plain, shared), folder)
         if named:
             if opened.plan.upstream is not None:

@@ -31,6 +31,8 @@ class WatchFlags:
     """Draw the actions from the policy; else the most probable ones are taken."""
     plotted: Annotated[int, Range(0, 10**5)] = 64
     """Number of episodes in rooms for the plot of initial distance against steps; 0 makes none."""
+    best: bool = False
+    """Take the weights that were best in validation; else the newest."""
     out: Path | None = None
     """Output folder in place of the media folder of the run."""
     json: bool = False
@@ -39,7 +41,7 @@ class WatchFlags:
 
 def main(arguments: list[str]) -> None:
     flags = parse(WatchFlags, arguments, "watch", "Films of the episodes of an agent that was trained.")
-    opened = open_run(flags.run, remark=say)
+    opened = open_run(flags.run, remark=say, best=flags.best)
     # Drawing takes long to import, which a person who asks for help should not wait for.
     from sonarium.play.watch import watch
 

@@ -264,13 +264,15 @@ def open_run(
     progress: Progress = silent,
     remark: Remark = lambda _: None,
     worlds: Worlds | None = None,
+    best: bool = False,
 ) -> Opened:
-    """All of a run, refused if its recordings or their split are not those that it was trained on."""
+    """All of a run, refused if its recordings or their split are not those that it was trained on; with its newest
+    weights, or those that were best in validation."""
     run, plan = open_plan(folder)
     built = build(plan, folder=folder, progress=progress, largest=saved_bytes(run, plan), worlds=worlds)
     if built.clips is not None:
         compare(built.clips.world, built.clips.split, folder)
-    step = restore(run, built.learner, remark)
+    step = restore_best(run, built.learner) if best else restore(run, built.learner, remark)
     return Opened(built.plan, built.learner, built.source, built.clips, run=run, step=step)
 
 
@@ -308,6 +310,14 @@ def restore(run: RunFolder, learner: Learner, remark: Remark) -> int:
     for fault in run.passed_over:
         remark(f"{run.folder}: {fault}; taking step {step}")
     restore_weights(learner, weights, f"'{run.folder}/checkpoints/step-{step}'")
+    learner.eval()
+    return step
+
+
+def restore_best(run: RunFolder, learner: Learner) -> int:
+    """The weights that were best in validation into the learner; their step."""
+    step, weights = run.load_best()
+    restore_weights(learner, weights, f"'{run.best_weights(step)}'")
     learner.eval()
     return step
 

@@ -3,22 +3,29 @@
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sonarium.agents.contract import Agent
+from sonarium.agents.evaluate import greedily
+from sonarium.agents.rollout import make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.evaluation.splits import hold
 from sonarium.files import out_of_memory, remove, write_whole
 from sonarium.models.contract import Forecaster, FrameEncoder, Learner
 from sonarium.runs.build import Built, build, trained_on_all
-from sonarium.runs.plan import ClipsPlan, Plan, read_plan, source_of
+from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, read_plan, source_of
 from sonarium.training.clips import Clips
 from sonarium.training.engine import FabricEngine, environment, fastest_precision, naming_lost_processes
 from sonarium.training.fit import Callbacks, Progress, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import RunFolder
+
+VALIDATION = 0x7A11
+"""Added to the seed of a plan for the episodes of validation."""
 
 
 def train(
@@ -53,7 +60,10 @@ def train(
             notify(": ".join(filter(None, [made.clips.world.describe(), kept])))
             notify(made.split_in_words())
         callbacks = Callbacks(
-            progress if engine.rank == 0 else Callbacks.progress, notify, partial(present, made, folder, pictures)
+            progress if engine.rank == 0 else Callbacks.progress,
+            notify,
+            partial(present, made, folder, pictures),
+            validation(made.plan),
         )
         try:
             fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
@@ -111,6 +121,31 @@ def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
             return ""
         hold(made.clips.world, made.clips.split, folder)
         return made.clips.world.keep(folder)
+
+
+def validation(plan: Plan) -> Callable[[Learner], dict[str, float]] | None:
+    """What is played at every checkpoint of an agent, if anything."""
+    if not isinstance(plan.source, RolloutsPlan) or not plan.source.rollouts.validation_episodes:
+        return None
+    rollouts, seed = plan.source.rollouts, plan.seed + VALIDATION
+
+    def validate(learner: Learner) -> dict[str, float]:
+        assert isinstance(learner, Agent), type(learner)
+        with evaluated(learner):
+            return greedily(learner, lambda: make(rollouts.env), rollouts.validation_episodes, seed)
+
+    return validate
+
+
+@contextmanager
+def evaluated(learner: Learner) -> Iterator[None]:
+    """In evaluation mode, and back in that of training."""
+    training = learner.training
+    learner.eval()
+    try:
+        yield
+    finally:
+        learner.train(training)
 
 
 def present(made: Built, folder: Path, pictures: bool, learner: Learner, journal: Journal, step: int) -> None:

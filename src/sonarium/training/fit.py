@@ -66,6 +66,9 @@ class Callbacks:
     """Called with damage that was found and passed over."""
     show: Callable[[Learner, Journal, int], None] = ignore
     """Called at the end with the learner, to put pictures and sounds into the journal."""
+    validate: Callable[[Learner], dict[str, float]] | None = None
+    """Called before each checkpoint for metrics of validation; the weights with the largest of the first are
+    kept."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -245,6 +248,18 @@ class Training:
         # A rank that went on alone could be killed with a checkpoint that the others have not seen.
         self.engine.barrier()
 
+    def validate(self, step: int, journal: Journal | None) -> None:
+        """Score the learner, and keep its weights if none were better so far."""
+        if self.callbacks.validate is None:
+            return
+        found = self.callbacks.validate(self.learner)
+        score, best = next(iter(found.values())), self.run.best()
+        # What was found beyond this step is forgotten, as its records are.
+        if self.engine.rank == 0 and (best is None or best.step >= step or score > best.score):
+            self.run.save_best(step, score, self.learner.state_dict())
+        if journal is not None:
+            journal.scalars(step, {f"validation/{name}": value for name, value in found.items()})
+
     def prepare(self, start: int, stopping: Callable[[], bool]) -> None:
         """What is computed before the first step; nothing is lost by stopping here."""
 
@@ -275,6 +290,7 @@ class Training:
                     journal.speed(step, (step - since) * self.source.batch_size / (now - began), self.source.unit)
                 began, since = now, step
             if step % self.loop.save_every == 0 or last or stop:
+                self.validate(step, journal)
                 if journal is not None:
                     journal.sync()
                 self.save(step)

@@ -1,6 +1,7 @@
 """The run folder: all that one training made, and from which it resumes.
 
     config.json  environment.json  metrics.jsonl  checkpoints/step-N/  segments/  media/  tensorboard/  card.md
+    best.json  best/step-N.safetensors      the weights that were best in validation
 
 A checkpoint is written aside, synced, renamed, and only then marked whole by a file of its checksums, so that
 whatever interrupts the writing, nothing half-written is taken for whole. What is too large to be written again at
@@ -13,6 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sonarium.files import check_inside, failure, read_json, remove, sync, write_whole
+from sonarium.files import check_inside, failure, read_json, remove, sync, write_whole, written_aside
 from sonarium.training.contract import Tree
 from sonarium.training.state import FileSegments, own, pack, segments_in, unpack
 
 MARK = "whole.json"
 WEIGHTS, TENSORS, STATE = "weights.safetensors", "state.safetensors", "state.json"
 MARKED = {WEIGHTS, TENSORS, STATE}
+BEST, BEST_WEIGHTS = "best.json", "best"
+"""Step and score of the weights that were best in validation, and the folder in which these lie."""
 NAMES = (
     "config.json", "environment.json", "metrics.jsonl", "checkpoints", "segments", "split.json", "codes",
     "quarantine.json", "media", "tensorboard", "card.md", "scores.json", "scores-syntone.json", "forecast",
-    ".lock",
+    BEST, BEST_WEIGHTS, ".lock",
 )  # fmt: skip
 """All that is read or written in a run folder; whatever else lies there is left alone."""
 KEPT = 2
@@ -122,6 +126,15 @@ def difference(old: Tree, new: Tree, path: str = "") -> list[str]:
 def leftover(path: Path) -> bool:
     """Whether this is what a killed process was writing."""
     return path.name.startswith(".") and path.name.endswith(".partial")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The weights that were best in validation."""
+
+    step: int
+    score: float
+    sha256: str
 
 
 class RunFolder:
@@ -255,6 +268,44 @@ class RunFolder:
             remove(aside)
         self.faults[final] = None
         self.prune()
+
+    def save_best(self, step: int, score: float, weights: Mapping[str, Tensor]) -> None:
+        """Keep these weights in the place of those that were best before."""
+        path = self.best_weights(step)
+        path.parent.mkdir(exist_ok=True)
+        with written_aside(path) as aside:
+            aside.write_bytes(save({name: own(value) for name, value in weights.items()}))
+        best = Best(step, score, digest(path))
+        write_whole(self.folder / BEST, json.dumps(asdict(best), indent=2) + "\n")
+        for other in path.parent.glob("step-*.safetensors"):
+            if other != path:
+                remove(other)
+
+    def best(self) -> Best | None:
+        """What was best in validation so far; None where nothing was validated."""
+        path = self.folder / BEST
+        if not path.exists():
+            return None
+        found = parsed(path)
+        kinds = {"step": int, "score": float, "sha256": str}
+        if not isinstance(found, dict) or {name: type(value) for name, value in found.items()} != kinds:
+            raise ValueError(f"'{path}' is damaged: remove it, and validate again")
+        return Best(**found)
+
+    def best_weights(self, step: int) -> Path:
+        return self.folder / BEST_WEIGHTS / f"step-{step}.safetensors"
+
+    def load_best(self) -> tuple[int, dict[str, Tensor]]:
+        """The step and the weights that were best in validation."""
+        best = self.best()
+        if best is None:
+            raise ValueError(
+                f"'{self.folder}' has no best weights: train it with --validation-episodes, or leave out --best"
+            )
+        path = self.best_weights(best.step)
+        if not path.is_file() or digest(path) != best.sha256:
+            raise ValueError(f"'{path}' is damaged or missing: leave out --best, and take the newest weights")
+        return best.step, read_tensors(path)
 
     def prune(self) -> None:
         """Remove checkpoints older than the newest whole ones, and segments that none of those refers to."""
