@@ -305,7 +305,7 @@ SPACES = {
     "picture": spaces.Box(0, 255, (20, 17, 3), np.uint8),
     "flat picture": spaces.Box(0, 255, (9, 11), np.uint8),
     "waveform": spaces.Box(-1, 1, (1, 300)),
-    "sound": spaces.Box(-1, 1, (2, 500)),
+    "sound": spaces.Box(-1, 1, (2, 2000)),
     "several": spaces.Dict({"a": spaces.Box(-3, 3, (2,)), "b": spaces.Discrete(2)}),
 }
 
