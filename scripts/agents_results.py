@@ -1,9 +1,11 @@
-"""Train PPO, DQN and PQN in classic control and evaluate it apart from training: the tables of docs/agents.md.
+"""Train agents in classic control and evaluate them apart from training: the tables of docs/agents.md.
 
-    OMP_NUM_THREADS=1 nice -n 10 .venv/bin/python scripts/agents_results.py --runs /tmp/runs/agents --minutes 30
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/agents_results.py                         # all that is missing
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/agents_results.py --tasks CartPole-v1 --settings PQN --seeds 2
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/agents_results.py --write                 # only the page
 
-Each seed is trained once and kept; the same command goes on with what is missing until its minutes of processor
-time are used up. An evaluation is of the last weights, greedy, in 100 episodes seeded apart from training.
+Each result is kept in docs/results/agents.json as soon as it is there, so that the same command goes on where it
+was interrupted. An evaluation is of the last weights, greedy, in 100 episodes whose seeds are apart from training.
 """
 
 import argparse
@@ -37,12 +39,18 @@ class Setting:
     """Of the environment."""
 
 
+LANDING = (
+    "--units 128 --discount 0.995 --normalise-observations --normalise-rewards --epochs 6 --minibatches 8 "
+    "--learning-rate 0.001 --schedule linear --envs 32 --rollout-steps 128"
+)
 TASKS = {
     "CartPole-v1": (475.0, {
         "fast": Setting("ppo --preset fast", 50_000),
         "zoo": Setting("ppo --preset zoo", 50_000),
         "DQN": Setting("dqn --preset zoo", 50_000),
         "PQN": Setting("pqn --preset default", 300_000),
+        "Dreamer": Setting("dreamer --preset default", 10_000),
+        "Dreamer, contrast": Setting("dreamer --preset default --objective dreaming", 10_000),
     }),
     "Acrobot-v1": (-75.0, {
         "fast, normalised": Setting("ppo --preset fast --normalise-observations --normalise-rewards", 300_000),
@@ -50,15 +58,13 @@ TASKS = {
         "PQN": Setting("pqn --preset default", 300_000),
     }),
     "LunarLander-v3": (200.0, {
-        "normalised": Setting(
-            "ppo --units 128 --discount 0.995 --normalise-observations --normalise-rewards --epochs 6 "
-            "--minibatches 8 --learning-rate 0.001 --schedule linear --envs 32 --rollout-steps 128",
-            400_000,
-        ),
+        "normalised": Setting(f"ppo {LANDING}", 400_000),
+        "normalised, a million": Setting(f"ppo {LANDING}", 1_000_000),
     }),
 }  # fmt: skip
 """The return that counts as reached, and settings by name. What is not a preset of PPO was chosen on seeds 3 to 5,
-and those of DQN and PQN on seeds 0 to 2."""
+and those of the other agents on seeds 0 to 2."""
+RESULTS = ROOT / "docs" / "results" / "agents.json"
 SEEDS = range(100, 110)
 EPISODES, HELD_OUT = 100, 12_345
 RECENT = 20
@@ -154,33 +160,46 @@ HEAD = [
 ]
 
 
+def read() -> dict[str, list[dict[str, Any]]]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def measure(env: str, name: str, seed: int) -> None:
+    job = f"{env} {name}"
+    if any(one["seed"] == seed for one in read().get(job, [])):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        found = one_seed(env, TASKS[env][1][name], seed, Path(folder)) | {"hardware": hardware()}
+    kept = read()
+    kept.setdefault(job, []).append(found)
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    print(job, seed, round(found["return"], 1), f"{found['cpu_s']:.0f} s", flush=True)
+
+
+def write(kept: dict[str, list[dict[str, Any]]]) -> None:
+    rows = [
+        row(env, name, kept[f"{env} {name}"])
+        for env, (_, settings) in TASKS.items() for name in settings if f"{env} {name}" in kept
+    ]  # fmt: skip
+    machines = sorted({one["hardware"] for found in kept.values() for one in found})
+    said = "".join(compared(env, kept) for env in TASKS)
+    insert("classic", f"{'; '.join(machines)}\n\n{said}{table(HEAD, rows)}\n\n{meant()}", "agents.md")
+
+
 def main() -> None:
-    flags = argparse.ArgumentParser()
-    flags.add_argument("--runs", type=Path, required=True)
-    flags.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    flags.add_argument("--minutes", type=float, default=6.0)
-    asked = flags.parse_args()
+    parser = argparse.ArgumentParser(description="Results of agents in classic control.")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--settings", nargs="+", help="names of settings; by default all of a task")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="at most so many seeds of each")
+    parser.add_argument("--write", action="store_true", help="only write the page")
+    flags = parser.parse_args()
     torch.set_num_threads(1)
-    asked.runs.mkdir(parents=True, exist_ok=True)
-    rows, kept = [], {}
-    for env in asked.tasks:
-        for name, setting in TASKS[env][1].items():
-            found = []
-            for seed in SEEDS:
-                path = asked.runs / f"{env}-{name}-{seed}.json".replace(", ", "-")
-                if not path.exists() and time.process_time() < 60 * asked.minutes:
-                    with tempfile.TemporaryDirectory() as folder:
-                        path.write_text(json.dumps(one_seed(env, setting, seed, Path(folder))))
-                if path.exists():
-                    found.append(json.loads(path.read_text()))
-            if found:
-                rows.append(row(env, name, found))
-                kept[f"{env} {name}"] = found
-    if not rows:
-        raise SystemExit("nothing was trained: give more --minutes")
-    said = "".join(compared(env, kept) for env in asked.tasks)
-    insert("classic", f"{hardware()}\n\n{said}{table(HEAD, rows)}\n\n{meant()}", "agents.md")
-    (ROOT / "docs" / "results" / "agents.json").write_text(json.dumps(kept, indent=1) + "\n")
+    for seed in SEEDS[: flags.seeds]:
+        for env in () if flags.write else flags.tasks:
+            for name in TASKS[env][1]:
+                if flags.settings is None or name in flags.settings:
+                    measure(env, name, seed)
+    write(read())
 
 
 if __name__ == "__main__":
