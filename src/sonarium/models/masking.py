@@ -104,6 +104,12 @@ def both_ears(masks: Float[Tensor, "clip frame bin source"]) -> Float[Tensor, "c
     return repeat(masks, "clip frame bin source -> clip frame bin source 2")
 
 
+def ideal_shares(spectrum: Spectrum, sources: Sources) -> Float[Tensor, "clip frame bin source"]:
+    """The ideal ratio mask: the share of each source in the magnitudes of both ears together."""
+    alone = torch.stack([power(spectrum.around(one)).sum(1).sqrt() for one in sources.unbind(2)], -1)
+    return alone / (alone.sum(-1, keepdim=True) + SILENCE)
+
+
 def power(spectra: Complex[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return spectra.real.square() + spectra.imag.square()
 
@@ -188,7 +194,7 @@ def fit(estimates: Sources, data: Batch) -> Float[Tensor, ""]:
 class DescentConfig:
     optimiser: AdamConfig = AdamConfig(learning_rate=2e-3)
     """Adam."""
-    schedule: ScheduleConfig = ScheduleConfig("cosine", warmup_steps=20)
+    schedule: ScheduleConfig = ScheduleConfig("cosine")
     """Learning-rate schedule."""
     clip: Annotated[float, Range(0, above=True)] = 5.0
     """Largest norm of the gradient."""
