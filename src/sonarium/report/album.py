@@ -45,15 +45,15 @@ def put(path: Path, content: bytes) -> None:
         aside.write_bytes(content)
 
 
-def wav(wave: Float[np.ndarray, " time"], rate: int) -> bytes:
-    """A WAV file of 16 bits a sample; the wave must lie within −1 and 1."""
+def wav(wave: Float[np.ndarray, "time *ear"], rate: int) -> bytes:
+    """A WAV file of 16 bits a sample, of one channel or of two; the wave must lie within −1 and 1."""
     assert np.abs(wave).max(initial=0) <= 1, np.abs(wave).max()
     buffer = io.BytesIO()
     soundfile.write(buffer, wave, rate, subtype="PCM_16", format="WAV")
     return buffer.getvalue()
 
 
-def peak_safe(waves: Sequence[Float[np.ndarray, " _"]]) -> list[Float[np.ndarray, " _"]]:
+def peak_safe(waves: Sequence[Float[np.ndarray, "_ *ear"]]) -> list[Float[np.ndarray, "_ *ear"]]:
     """Sounds that are compared: made softer alike where one of them would clip, else as they are."""
     loudest = max((float(np.abs(wave).max(initial=0)) for wave in waves), default=0.0)
     return [np.clip(wave / max(1.0, loudest), -1, 1) for wave in waves]

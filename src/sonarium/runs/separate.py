@@ -1,8 +1,8 @@
 """Sound of any length through a separator, in memory that does not grow with it.
 
-One that goes on window by window does so; its result is that of the whole. Any other separates overlapping pieces:
-each takes the order of sources in which it agrees best with the piece before where they overlap, and is cross-faded
-into it.
+One that goes on window by window does so; its result is that of the whole. Any other separates overlapping
+pieces: each takes the order of sources in which it agrees best with the piece before where they overlap, and is
+cross-faded into it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ Apart = Float[np.ndarray, "time source 2"]
 
 
 def ears_of(path: Path, rate: int) -> Iterator[Ears]:
-    """A file of two channels block by block, at this rate. What is wrong with it may show itself only at the end."""
+    """A file of two channels block by block, at this rate; what is wrong with it may show itself at the end."""
     channels = header_of(path).channels
     if channels != 2:
         raise ValueError(
