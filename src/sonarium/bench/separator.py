@@ -1,4 +1,4 @@
-"""Separators window by window beside OtoWorld's on the same windows; and mixtures beside the training step on them.
+"""Separators window by window, beside that of OtoWorld; and mixtures, beside the training step that they are for.
 
 Windows are those of an agent's steps, a quarter of a second at 8 kHz at both ears, of many rooms at once. The
 network of OtoWorld needs whole clips: here it separates each window as if it were one.

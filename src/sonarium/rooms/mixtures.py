@@ -30,6 +30,7 @@ from sonarium.rooms.seek.generate import Layout, draw_layout
 from sonarium.rooms.seek.sounds import SHORTEST, Kind, Sounds, built_in_sound, clip, named_sounds
 from sonarium.rooms.seek.synthesis import LOWEST_RATES, VOICES
 from sonarium.worlds.contract import Batch, Progress, Signal, World, WorldEntry
+from sonarium.worlds.recordings.layouts import Layout as FolderLayout
 
 MOST_REFLECTIONS = 200
 """Largest reflection order that a reverberation time may take."""
@@ -91,6 +92,12 @@ class MixturesConfig:
     """Step of a moving listener in metres; a step into a wall is not made."""
     turn: Annotated[float, Range(0, 180)] = 30.0
     """Turn of a moving listener in degrees."""
+    layout: FolderLayout = "auto"
+    """Layout of the folder; auto recognises it by metadata tables and file names."""
+    pattern: str = ""
+    """Labels in paths: {speaker}/{take}.wav, or a regular expression with (?P<speaker>...)."""
+    group: str = ""
+    """Label that tells speakers apart; by default speaker, bird or the like, else each file is one of its own."""
     bad_fraction: Annotated[float, Range(0, 1)] = 0.01
     """Abort if more than this fraction of the recordings is bad."""
     cache: str | None = None
@@ -330,7 +337,8 @@ def build(config: MixturesConfig, seed: int, progress: Progress) -> Mixtures:
     if config.path is None:
         return Mixtures(config, seed)
     entry = WORLDS["recordings"]
-    chosen = entry.Config(path=config.path, rate=config.rate, bad_fraction=config.bad_fraction, cache=config.cache)
+    same = ("path", "layout", "pattern", "group", "rate", "bad_fraction", "cache")
+    chosen = entry.Config(**{name: getattr(config, name) for name in same})
     return Mixtures(config, seed, entry.build(chosen, seed, progress))
 
 

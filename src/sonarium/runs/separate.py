@@ -21,8 +21,9 @@ from sonarium.worlds.audio.decoder import header_of, opened
 PIECE, SHARED = 8.0, 2.0
 """Seconds of a piece, and of its overlap with the next."""
 
-Ears = Float[np.ndarray, "time 2"]
-Apart = Float[np.ndarray, "time source 2"]
+Ears = Float[np.ndarray, "_ 2"]
+Apart = Float[np.ndarray, "_ source 2"]
+"""Of any length, which differs from part to part."""
 
 
 def ears_of(path: Path, rate: int) -> Iterator[Ears]:
