@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=1 .venv/bin/python scripts/separation_results.py --cells aims --seeds 1
     OMP_NUM_THREADS=1 .venv/bin/python scripts/separation_results.py --write             # only the page
 
-Everything is by the command line: `sonarium train separator` with the flags below, and `sonarium score`. Each score
-is kept in docs/results/separation.json as soon as it is there, so that the same command goes on where it was
+Everything is by the command line: `sonarium train separator` with the flags below, and `sonarium score`. Each
+score is kept in docs/results/separation.json as soon as it is there, so that the same command goes on where it was
 interrupted. Rooms and sounds of the test split are in no training; these seeds chose nothing.
 """
 

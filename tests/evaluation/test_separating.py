@@ -11,7 +11,7 @@ from sonarium.evaluation.evaluate import evaluate
 from sonarium.evaluation.separating import scores_of
 from sonarium.evaluation.splits import split_world
 from sonarium.models.contract import Learner, Separator
-from sonarium.rooms.mixtures import Mixtures
+from sonarium.worlds.contract import World
 
 RANDOM = np.random.default_rng(0)
 SOURCES = RANDOM.standard_normal((2, 2, 800))
@@ -56,9 +56,10 @@ class Knowing(Learner, Separator):
 
     sources = 2
 
-    def __init__(self, world: Mixtures):
+    def __init__(self, world: World):
         super().__init__()
         batch = world.whole(torch.arange(len(world)))
+        assert batch.sources is not None
         self.mixtures, self.known = batch.signal, batch.sources
 
     def update(self, data, engine):

@@ -10,7 +10,7 @@ from corpus import PATTERN, RATE, write_corpus
 from scipy.signal import fftconvolve
 
 from sonarium.rooms.acoustics.impulse_responses import simulate
-from sonarium.rooms.mixtures import MIXTURES, Mixtures, MixturesConfig, Scene, rendered
+from sonarium.rooms.mixtures import MIXTURES, Mixtures, MixturesConfig, Scene, build, rendered
 
 SMALL: dict[str, Any] = {
     "seconds": 0.5,
@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {
 
 
 def world(seed: int = 0, **changes: Any) -> Mixtures:
-    return MIXTURES.build(MixturesConfig(**(SMALL | changes)), seed, lambda *_: None)
+    return build(MixturesConfig(**(SMALL | changes)), seed, lambda *_: None)
 
 
 def alone(scene: Scene, config: MixturesConfig, window: int, pose: np.ndarray) -> np.ndarray:
@@ -124,11 +124,11 @@ def corpus(tmp_path_factory):
 
 def recorded(corpus: Any, tmp_path: Any, **changes: Any) -> Mixtures:
     """Mixtures of a folder, whose names have the speakers."""
-    return world(path=str(corpus), cache=str(tmp_path / "cache"), rate=RATE, **changes)
+    return world(0, path=str(corpus), cache=str(tmp_path / "cache"), rate=RATE, pattern=PATTERN, **changes)
 
 
 def test_recordings_of_different_speakers_are_mixed(corpus, tmp_path):
-    one = recorded(corpus, tmp_path, pattern=PATTERN)
+    one = recorded(corpus, tmp_path)
     speakers = [set(members) for members in one.members]
     assert all(len(some) >= 2 for some in speakers)
     assert len(set().union(*speakers)) == sum(map(len, speakers))
@@ -144,7 +144,7 @@ def test_recordings_of_different_speakers_are_mixed(corpus, tmp_path):
 
 
 def test_other_recordings_are_other_clips(corpus, tmp_path):
-    one, other = (recorded(corpus, tmp_path, pattern=PATTERN, sounds=("phone",)) for _ in range(2))
+    one, other = (recorded(corpus, tmp_path, sounds=("phone",)) for _ in range(2))
     index = torch.arange(3)
     assert one.identity(index) == other.identity(index)
     del other.members[0][next(iter(other.members[0]))]
@@ -154,7 +154,7 @@ def test_other_recordings_are_other_clips(corpus, tmp_path):
 
 def test_a_folder_of_too_few_speakers_is_refused(corpus, tmp_path):
     with pytest.raises(ValueError, match="sources of different ones: give a larger folder, or fewer"):
-        recorded(corpus, tmp_path, pattern=PATTERN, sources=8, variants=3)
+        recorded(corpus, tmp_path, sources=8, variants=3)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ BENCHES = {
     "dreaming": "the world model: its loop beside the plain one, and a whole update beside the naive one",
     "mrgan": "a training step of the mode-regularised GAN, beside its six steps in bare PyTorch",
     "hmm": "expectation-maximisation of a hidden Markov model, beside hmmlearn",
-    "separator": "separation window by window, beside OtoWorld's network; mixtures, beside a training step",
+    "separator": "separation by windows, beside OtoWorld's network",
     "ppo": "acting and learning in CartPole, beside Stable-Baselines3",
     "dqn": "Q-learning in CartPole, beside Stable-Baselines3",
     "replay": "drawing sequences and steps, beside a list of arrays and Stable-Baselines3",

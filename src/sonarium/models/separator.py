@@ -221,7 +221,7 @@ def complete(config: Any, world: World, steps: int) -> Any:
 
 
 ENTRY = ModelEntry(
-    "separation of the sounds at two ears by masks, window by window",
+    "the sources of what two ears hear",
     lambda config, signal: config.build(signal),
     {
         "default": lambda kind: SeparatorConfig(),

@@ -343,7 +343,7 @@ def build(config: MixturesConfig, seed: int, progress: Progress) -> Mixtures:
 
 
 MIXTURES = WorldEntry(
-    "mixtures of sounds in rooms, at two ears, with each source alone",
+    "sounds in rooms at two ears, each source known",
     "binaural",
     MixturesConfig,
     build,
