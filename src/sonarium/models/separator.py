@@ -2,10 +2,7 @@
 
 Recurrent layers read each frame of the spectrum at both ears, its level and the interaural differences of phase
 and level, and give each source a share of every bin, the same at either ear: an estimate keeps the differences
-that say where its source is. They learn to maximise the SNR of the time signals (`masking.py`). A bin's share
-depends on its own interaural differences directly, too: the network says for each source which differences speak
-for it, so that its narrow state need not hold those of all bins (as a network that makes the filters of its input
-does; Jia et al. 2016, arXiv 1605.09673).
+that say where its source is. They learn to maximise the SNR of the time signals (`masking.py`).
 
 Presets are the separator of OtoWorld (arXiv 2007.06123), which hears each ear alone and needs the whole clip, and
 those of `clustering.py`.
@@ -57,7 +54,7 @@ class SeparatorConfig:
     """FFT size and length of the window in samples, a multiple of the hop."""
     hop: Annotated[int, Range(1, 2**13)] = 128
     """Hop length in samples."""
-    units: Annotated[int, Range(1, 4096)] = 96
+    units: Annotated[int, Range(1, 4096)] = 128
     """Units of each recurrent layer."""
     layers: Annotated[int, Range(1, 16)] = 2
     """Recurrent layers (GRU)."""
@@ -79,7 +76,7 @@ class MaskNetwork(nn.Module):
         self.sources, self.bins = sources, bins
         self.into = nn.Sequential(nn.Linear((1 + CUES) * bins, config.units), nn.LayerNorm(config.units))
         self.gru = nn.GRU(config.units, config.units, config.layers, batch_first=True)
-        self.head = nn.Linear(config.units, sources * (1 + CUES) * bins)
+        self.head = nn.Linear(config.units, sources * bins)
 
     def forward(
         self,
@@ -90,11 +87,9 @@ class MaskNetwork(nn.Module):
         inputs = torch.cat([level, rearrange(ears, "clip frame bin cue -> clip frame (cue bin)")], -1)
         states, memory = self.gru(self.into(inputs), memory)
         told = rearrange(
-            self.head(states), "clip frame (source cue bin) -> cue clip frame bin source",
-            source=self.sources, bin=self.bins,
-        )  # fmt: skip
-        speaks = (told[1:] * rearrange(ears, "clip frame bin cue -> cue clip frame bin 1")).sum(0)
-        return (told[0] + speaks).softmax(-1), memory
+            self.head(states), "clip frame (source bin) -> clip frame bin source", source=self.sources
+        )
+        return told.softmax(-1), memory
 
 
 class JointSeparator(Learner, MaskSeparator, StreamSeparator):
