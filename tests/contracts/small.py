@@ -13,6 +13,7 @@ from corpus import PATTERN, RATE, write_corpus
 
 from sonarium.catalogue import MODELS, WORLDS
 from sonarium.models.contract import Learner
+from sonarium.models.optim import ScheduleConfig
 from sonarium.worlds.codes import Codes, CodesConfig, Encoded, gather
 from sonarium.worlds.contract import Batch, Factor, Signal, SignalKind, World
 
@@ -155,7 +156,8 @@ def mrgan(config: Any) -> Any:
 
 
 def separator(config: Any) -> Any:
-    return replace(config, units=8)
+    # A schedule that decays is completed by the number of steps.
+    return replace(config, units=8, descent=replace(config.descent, schedule=ScheduleConfig()))
 
 
 SMALLER: dict[str, Callable[[Any], Any]] = {

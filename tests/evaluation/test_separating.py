@@ -92,7 +92,10 @@ def test_a_learner_stands_between_its_controls():
     assert set(controls) == {"mixture", "spatial_clustering", "ideal_mask", "random"}
     gained = {name: scores["snr_improvement"] for name, scores in controls.items()}
     assert gained["mixture"] == 0 < gained["spatial_clustering"] < gained["ideal_mask"] < own["snr_improvement"]
-    assert gained["random"] < 4 and controls["ideal_mask"]["itd_error"] < controls["mixture"]["itd_error"]
+    assert (
+        gained["random"] < gained["ideal_mask"]
+        and controls["ideal_mask"]["itd_error"] < controls["mixture"]["itd_error"]
+    )
 
 
 def test_clips_whose_sources_are_unknown_are_refused():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sonarium.catalogue import MODELS
 from sonarium.models.contract import Learner, Separator, StreamSeparator
-from sonarium.models.masking import DescentConfig, best_orders, snr
+from sonarium.models.masking import DescentConfig, best_orders, cues, power, snr
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.training.engine import FabricEngine
 from sonarium.worlds.contract import Batch, Signal
@@ -96,6 +96,36 @@ def test_both_ears_have_one_mask_so_that_differences_stay():
 def test_it_does_not_matter_how_loud_the_sound_is():
     sound = noise(1, 600, 2)
     torch.testing.assert_close(SMALL.separate(20 * sound), 20 * SMALL.separate(sound), atol=1e-2, rtol=1e-2)
+
+
+def test_before_training_it_separates_by_direction_from_right_to_left():
+    """Noise in disjoint bands, of which each ear hears one late."""
+    spectra, keeps = torch.fft.rfft(noise(3, 2, 16000)), torch.arange(8001) // 250 % 2 == 0
+    waves = torch.fft.irfft(spectra * torch.stack([keeps, ~keeps]), 16000)
+    # The second is late at the right ear, so that it comes from the left.
+    other = torch.stack([waves[:, 0].roll(-3, 1), waves[:, 1].roll(3, 1)], 1)
+    sources = torch.stack([waves, other], 3).transpose(1, 2)
+    mixture = sources.sum(2)
+    estimates = made(units=8).separate(mixture)
+    gained = snr(sources, estimates) - snr(sources, mixture[:, :, None].expand_as(sources))
+    assert (gained > 3).all()
+
+
+def test_directions_that_were_heard_are_forgotten():
+    """A source that has moved is found again the sooner, the shorter directions are remembered."""
+    wave = noise(1, 24000)
+    first, then = (torch.stack([wave, wave.roll(late, 1)], 2) for late in (4, -4))
+    moved = torch.cat([first[:, :12000], then[:, 12000:]], 1)
+    at = []
+    for remembered in (0.2, 100.0):
+        learner = made(units=8, remembered=remembered)
+        spectra = learner.spectrum.around(moved)
+        ears = cues(spectra, power(spectra).sum(1).mean(2))[1]
+        fits, after = learner.directions(ears[..., :2], power(spectra).sum(1).sqrt(), learner.first(1)[1])
+        assert fits.shape == (1, spectra.shape[2], spectra.shape[3], 2)
+        at.append(int(after[0, 0].argmax()) - 16)
+    # Thirty-three directions, of which the middle one is ahead: 4 samples at 8 kHz are half a millisecond.
+    assert at[0] == -8 and at[1] in (8, -8) and abs(at[0]) == 8
 
 
 def tones(clips: int) -> Batch:

@@ -31,6 +31,7 @@ from sonarium.models.masking import (
     fit,
     power,
     separated_from,
+    steering,
 )
 from sonarium.worlds.contract import Batch, Signal
 
@@ -38,8 +39,6 @@ AUDIBLE = 1e-4
 """Power of a bin as a fraction of the clip's loudest: fainter ones, below −40 dB, have no part in clusters."""
 ROUNDS = 20
 """Rounds of k-means."""
-APART = 1e-3
-"""Largest interaural time difference in seconds that a direction has."""
 DIRECTIONS = 65
 """Directions among which spatial clustering chooses, evenly spaced in time difference."""
 SHARPEST = 6.0
@@ -75,11 +74,7 @@ class SpatialClustering(MaskSeparator):
 
     def __init__(self, sources: int, rate: float, fft: int = 512, hop: int = 128):
         self.sources, self.spectrum = sources, Spectrum(fft, hop)
-        hertz = torch.arange(self.spectrum.bins) * rate / fft
-        delays = torch.linspace(-APART, APART, DIRECTIONS)
-        turns = 2 * torch.pi * hertz[:, None] * delays
-        self.steering = torch.stack([turns.cos(), turns.sin()], -1)
-        """Cosine and sine by which the left ear leads at each bin, from each direction."""
+        self.steering = steering(self.spectrum.bins, rate, DIRECTIONS)
 
     def shares(self, spectra: Spectra) -> Float[Tensor, "clip frame bin source 2"]:
         weights = audible(spectra).sqrt()

@@ -29,6 +29,8 @@ SILENCE = 1e-10
 """Mean square that no source is below: −100 dB re full scale."""
 BEST_SNR = 30.0
 """Decibels beyond which nothing is gained, so that easy clips do not outweigh hard ones (Wisdom et al. 2020)."""
+EARS_APART = 1e-3
+"""Largest interaural time difference in seconds that a direction has."""
 LEVEL_LIMIT = 3.0
 """Interaural level difference in nepers of power at which it is clipped: 13 dB."""
 
@@ -126,6 +128,14 @@ def cues(
     phase = torch.view_as_real(cross) / (power(cross) + quiet.square()).sqrt()[..., None]
     above = ((left + quiet) / (right + quiet)).log().clamp(-LEVEL_LIMIT, LEVEL_LIMIT) / LEVEL_LIMIT
     return (level - log(1e-2)) / 4, torch.cat([phase, above[..., None]], -1)
+
+
+def steering(bins: int, rate: float, directions: int) -> Float[Tensor, "bin direction 2"]:
+    """Cosine and sine of the phase by which the left ear leads at each bin, of sound from each direction;
+    directions are evenly spaced in time difference, from the right to the left."""
+    hertz = torch.arange(bins) * rate / (2 * (bins - 1))
+    turns = 2 * torch.pi * hertz[:, None] * torch.linspace(-EARS_APART, EARS_APART, directions)
+    return torch.stack([turns.cos(), turns.sin()], -1)
 
 
 def loudness_so_far(

@@ -4,16 +4,22 @@ Recurrent layers read each frame of the spectrum at both ears, its level and the
 and level, and give each source a share of every bin, the same at either ear: an estimate keeps the differences
 that say where its source is. They learn to maximise the SNR of the time signals (`masking.py`).
 
+The directions of the sources are followed without training: those that fit the phase differences of all bins so
+far best, each where those before it do not (as in matching pursuit). How well a bin fits each of them is given to
+the network and added to its output, so that the untrained network separates by direction alone, the sources in
+their order from right to left, and learns what else tells them apart.
+
 Presets are the separator of OtoWorld (arXiv 2007.06123), which hears each ear alone and needs the whole clip, and
 those of `clustering.py`.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from einops import einsum, rearrange, repeat
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sonarium.config import Range, check_ranges
@@ -41,11 +47,16 @@ from sonarium.models.masking import (
     masked,
     power,
     separated_from,
+    steering,
 )
 from sonarium.worlds.contract import Batch, Signal, World
 
 CUES = 3
 """Of each bin: cosine and sine of the interaural phase, and the level difference."""
+DIRECTIONS = 33
+"""Directions among which those of the sources are found."""
+SHARPNESS = 5.0
+"""How much a bin that fits a direction belongs to its source, before training."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +65,12 @@ class SeparatorConfig:
     """FFT size and length of the window in samples, a multiple of the hop."""
     hop: Annotated[int, Range(1, 2**13)] = 128
     """Hop length in samples."""
-    units: Annotated[int, Range(1, 4096)] = 128
+    units: Annotated[int, Range(1, 4096)] = 112
     """Units of each recurrent layer."""
     layers: Annotated[int, Range(1, 16)] = 2
     """Recurrent layers (GRU)."""
+    remembered: Annotated[float, Range(0, above=True)] = 4.0
+    """Time constant in seconds with which directions that were heard are forgotten."""
     descent: DescentConfig = DescentConfig()
     """Adam on a schedule."""
 
@@ -68,28 +81,79 @@ class SeparatorConfig:
         return JointSeparator(self, signal)
 
 
+class Directions(nn.Module):
+    """Follows the directions of the sources, and says how well each bin fits them."""
+
+    steering: Tensor
+
+    def __init__(self, config: SeparatorConfig, bins: int, sources: int, rate: float):
+        super().__init__()
+        self.sources = sources
+        self.keep = math.exp(-config.hop / (rate * config.remembered))
+        self.register_buffer("steering", steering(bins, rate, DIRECTIONS), persistent=False)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        phase: Float[Tensor, "clip frame bin 2"],
+        weights: Float[Tensor, "clip frame bin"],
+        before: Float[Tensor, "clip source direction"],
+    ) -> tuple[Float[Tensor, "clip frame bin source"], Float[Tensor, "clip source direction"]]:
+        """`before` and what is returned are how much each source speaks for each direction."""
+        near = einsum(phase, self.steering, "clip frame bin part, bin direction part -> clip frame bin direction")
+        chosen, after, gains = [], [], near
+        for source in range(self.sources):
+            heard = self.faded((gains * weights[..., None]).sum(2), before[:, source])
+            chosen.append(heard.argmax(2, keepdim=True))
+            after.append(heard[:, -1])
+            # The next direction has to fit what those before it do not.
+            gains = (near - self.fits(near, torch.cat(chosen, 2)).amax(3, keepdim=True)).clamp(min=0)
+        return self.fits(near, torch.cat(chosen, 2).sort(2).values), torch.stack(after, 1)
+
+    def faded(
+        self, gains: Float[Tensor, "clip frame direction"], before: Float[Tensor, "clip direction"]
+    ) -> Float[Tensor, "clip frame direction"]:
+        """Sums of what was gained up to each frame, the older the fainter."""
+        sums = []
+        for gain in gains.unbind(1):
+            before = self.keep * before + gain
+            sums.append(before)
+        return torch.stack(sums, 1)
+
+    @staticmethod
+    def fits(
+        near: Float[Tensor, "clip frame bin direction"], chosen: Int[Tensor, "clip frame source"]
+    ) -> Float[Tensor, "clip frame bin source"]:
+        places = repeat(chosen, "clip frame source -> clip frame bin source", bin=near.shape[2])
+        return torch.gather(near, 3, places)
+
+
 class MaskNetwork(nn.Module):
     """From frames to the share of each source in each bin."""
 
     def __init__(self, config: SeparatorConfig, bins: int, sources: int):
         super().__init__()
-        self.sources, self.bins = sources, bins
-        self.into = nn.Sequential(nn.Linear((1 + CUES) * bins, config.units), nn.LayerNorm(config.units))
+        self.sources, inputs = sources, (1 + CUES + sources) * bins
+        self.into = nn.Sequential(nn.Linear(inputs, config.units), nn.LayerNorm(config.units))
         self.gru = nn.GRU(config.units, config.units, config.layers, batch_first=True)
         self.head = nn.Linear(config.units, sources * bins)
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
 
     def forward(
         self,
         level: Float[Tensor, "clip frame bin"],
         ears: Float[Tensor, "clip frame bin 3"],
+        fits: Float[Tensor, "clip frame bin source"],
         memory: Float[Tensor, "layer clip unit"],
     ) -> tuple[Float[Tensor, "clip frame bin source"], Float[Tensor, "layer clip unit"]]:
-        inputs = torch.cat([level, rearrange(ears, "clip frame bin cue -> clip frame (cue bin)")], -1)
-        states, memory = self.gru(self.into(inputs), memory)
+        inputs = torch.cat([level[..., None], ears, fits], -1)
+        states, memory = self.gru(
+            self.into(rearrange(inputs, "clip frame bin cue -> clip frame (cue bin)")), memory
+        )
         told = rearrange(
             self.head(states), "clip frame (source bin) -> clip frame bin source", source=self.sources
         )
-        return told.softmax(-1), memory
+        return (told + self.sharpness * fits).softmax(-1), memory
 
 
 class JointSeparator(Learner, MaskSeparator, StreamSeparator):
@@ -97,6 +161,8 @@ class JointSeparator(Learner, MaskSeparator, StreamSeparator):
         super().__init__()
         self.config, self.sources = config, separated_from(signal)
         self.spectrum = Spectrum(config.fft, config.hop)
+        assert signal.rate is not None, signal
+        self.directions = Directions(config, self.spectrum.bins, self.sources, signal.rate)
         self.network = MaskNetwork(config, self.spectrum.bins, self.sources)
         self.descent = Descent(config.descent, self.network.parameters())
         self.latency = config.fft - 1
@@ -124,19 +190,22 @@ class JointSeparator(Learner, MaskSeparator, StreamSeparator):
         return past, tail, waiting, self.first(clips)
 
     def first(self, clips: int) -> State:
-        """What the network has heard before the first frame: no loudness, and its memory."""
+        """What was heard before the first frame: no loudness, no directions, and the memory of the network."""
         weights = self.spectrum.window
         heard = weights.new_zeros(clips, dtype=torch.float64), weights.new_zeros((), dtype=torch.float64)
-        return heard, weights.new_zeros(self.config.layers, clips, self.config.units)
+        places = weights.new_zeros(clips, self.sources, DIRECTIONS)
+        return heard, places, weights.new_zeros(self.config.layers, clips, self.config.units)
 
     def after(self, spectra: Spectra, state: State) -> tuple[Float[Tensor, "clip frame bin source 2"], State]:
         """The masks of frames, and what was heard by their end."""
-        heard, memory = state
+        heard, places, memory = state
         if not spectra.shape[2]:
             return spectra.real.new_zeros(len(spectra), 0, self.spectrum.bins, self.sources, 2), state
         loudness, heard = loudness_so_far(spectra, heard)
-        masks, memory = self.network(*cues(spectra, loudness), memory)
-        return both_ears(masks), (heard, memory)
+        level, ears = cues(spectra, loudness)
+        fits, places = self.directions(ears[..., :2], power(spectra).sum(1).sqrt(), places)
+        masks, memory = self.network(level, ears, fits, memory)
+        return both_ears(masks), (heard, places, memory)
 
     def shares(self, spectra: Spectra) -> Float[Tensor, "clip frame bin source 2"]:
         return self.after(spectra, self.first(len(spectra)))[0]
