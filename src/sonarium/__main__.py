@@ -26,6 +26,7 @@ VERBS = {
     "export": "export a model: safetensors, torch.export or ONNX",
     "sample": "draw new clips from the prior of a generative model",
     "reconstruct": "encode sound files by a model, and make sound of the codes",
+    "separate": "separate recordings at two ears into their sources",
     "annotate": "annotate the syllables in recordings of song, in five formats",
     "sing": "songs of a model of sequences of codes, decoded to sound",
     "forecast": "forecast how a sound goes on by a world model, and steer it",

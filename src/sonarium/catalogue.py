@@ -146,6 +146,7 @@ WORLDS: "Kind[WorldEntry]" = Kind(
         "songbird": "sonarium.worlds.songbird.world:SONGBIRD",
         "recordings": "sonarium.worlds.recordings.world:RECORDINGS",
         "sentences": "sonarium.worlds.sentences:SENTENCES",
+        "mixtures": "sonarium.rooms.mixtures:MIXTURES",
     },
 )
 FRONT_ENDS: "Kind[FrontEndEntry]" = Kind(
@@ -173,6 +174,7 @@ MODELS: "Kind[ModelEntry]" = Kind(
         "gru": "sonarium.models.gru:ENTRY",
         "dreaming": "sonarium.models.dreaming:ENTRY",
         "mrgan": "sonarium.models.mrgan:ENTRY",
+        "separator": "sonarium.models.separator:ENTRY",
     },
 )
 AGENTS: "Kind[AgentEntry]" = Kind(

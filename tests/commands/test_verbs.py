@@ -218,8 +218,8 @@ def test_bench_prints_its_cases(capsys):
 
 def test_each_verb_has_a_file_and_a_summary():
     verbs = (
-        "demo list check make train score encode export sample reconstruct annotate sing forecast surprise "
-        "develop gestures report watch replay play compare bench"
+        "demo list check make train score encode export sample reconstruct separate annotate sing forecast "
+        "surprise develop gestures report watch replay play compare bench"
     )
     assert list(VERBS) == verbs.split()
 

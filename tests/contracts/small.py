@@ -13,6 +13,7 @@ from corpus import PATTERN, RATE, write_corpus
 
 from sonarium.catalogue import MODELS, WORLDS
 from sonarium.models.contract import Learner
+from sonarium.models.optim import ScheduleConfig
 from sonarium.worlds.codes import Codes, CodesConfig, Encoded, gather
 from sonarium.worlds.contract import Batch, Factor, Signal, SignalKind, World
 
@@ -29,6 +30,8 @@ def config_of(world: str, folder: Path) -> Any:
         return entry.Config(rate=8000, seconds=0.15, frequencies=5, amplitudes=3, noises=2)
     if world == "songbird":
         return entry.Config(birds=2, songs=3, days=(45, 90), shortest=3, longest=6, seconds=0.4)
+    if world == "mixtures":
+        return entry.Config(sounds=("phone", "tones"), seconds=0.4, clips=40, sets=5, variants=1)
     if world in ("recordings", "sentences"):
         corpus = folder / "corpus"
         path = str(corpus if corpus.is_dir() else write_corpus(corpus))
@@ -112,7 +115,8 @@ def encoded() -> Encoded:
 
 def data_for(kind: SignalKind, folder: Path) -> World:
     """Clips of each form of signal, of unequal length where there can be."""
-    return world_of({"wave": "recordings", "picture": "digits", "codes": OF_CODES}[kind], folder)
+    names = {"wave": "recordings", "picture": "digits", "codes": OF_CODES, "binaural": "mixtures"}
+    return world_of(names[kind], folder)
 
 
 def cpc(config: Any) -> Any:
@@ -151,6 +155,11 @@ def mrgan(config: Any) -> Any:
     return replace(config, ngf=2, ndf=2, latent=8)
 
 
+def separator(config: Any) -> Any:
+    # A schedule that decays is completed by the number of steps.
+    return replace(config, units=8, descent=replace(config.descent, schedule=ScheduleConfig()))
+
+
 SMALLER: dict[str, Callable[[Any], Any]] = {
     "cpc": cpc,
     "dreaming": dreaming,
@@ -158,6 +167,7 @@ SMALLER: dict[str, Callable[[Any], Any]] = {
     "gru": gru,
     "hmm": hmm,
     "mrgan": mrgan,
+    "separator": separator,
 }
 """Smaller networks, where the default is too large for a test."""
 

@@ -33,6 +33,9 @@ def check_equal(world: World, row: Batch, at: int, whole: Batch, place: int) -> 
     assert int(lengths_of(world, row)[at]) == length
     assert torch.equal(row.signal[at, :length], whole.signal[place, :length])
     assert torch.equal(row.factors[at], whole.factors[place])
+    if whole.sources is not None:
+        assert row.sources is not None
+        assert torch.equal(row.sources[at, :length], whole.sources[place, :length])
     if whole.tracks is not None:
         assert row.tracks is not None
         frames = int(world.frames_of(torch.tensor([length])))
@@ -98,6 +101,21 @@ def test_portions_are_clips_as_often_as_a_piece_fits(name, made):
     index = some(world)
     times = (world.lengths(index) // world.signal.shape[0]).clamp(min=1)
     assert torch.equal(world.portions(index), index.repeat_interleave(times))
+
+
+def test_sources_are_what_the_signal_is_the_sum_of(name, made):
+    world = made(name)
+    index = some(world)[:6]
+    batch, piece = world.whole(index), world.piece(index, 0, 0)
+    if world.signal.sources is None:
+        assert batch.sources is None
+        return
+    for one in (batch, piece):
+        assert one.sources is not None
+        time = one.signal.shape[1]
+        assert one.sources.shape == (len(index), time, world.signal.sources, *world.signal.shape[1:])
+        torch.testing.assert_close(one.sources.sum(2), one.signal)
+        assert one.sources.square().sum((1, 3)).all(), "a source is silent"
 
 
 def test_factors_and_tracks_are_values_that_the_world_names(name, made):

@@ -31,6 +31,7 @@ BENCHES = {
     "dreaming": "the world model: its loop beside the plain one, and a whole update beside the naive one",
     "mrgan": "a training step of the mode-regularised GAN, beside its six steps in bare PyTorch",
     "hmm": "expectation-maximisation of a hidden Markov model, beside hmmlearn",
+    "separator": "separation by windows, beside OtoWorld's network",
     "ppo": "acting and learning in CartPole, beside Stable-Baselines3",
     "dqn": "Q-learning in CartPole, beside Stable-Baselines3",
     "pqn": "Q-learning without replay in CartPole, beside our PPO with the same settings",

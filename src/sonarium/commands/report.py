@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from sonarium.catalogue import WORLDS
 from sonarium.commands.faults import UsageError, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
@@ -79,10 +80,17 @@ def run_page(folder: Path) -> RunPage:
         scores=scores,
         media=folder / "media",
         warnings=warnings,
+        separates=separates(run.config),
         acts="rollouts" in mapping(run.config.get("source")),
         # Of a run that was not scored: what was set aside is kept of recordings alone.
         planted=bool((scores or {}).get("planted", not (folder / "quarantine.json").exists())),
     )
+
+
+def separates(config: Mapping[str, Any]) -> bool:
+    """Whether the clips are mixtures, whose separation is shown; of a world that is not installed nobody knows."""
+    world = WORLDS.get(str(mapping(config.get("source")).get("world")))
+    return world is not None and world.kind == "binaural"
 
 
 def in_todays_form(config: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,8 @@ class EvaluationConfig:
     """Maximum number of frames that probes are given, evenly spaced."""
     draws: Annotated[int, Range(1, 10**6)] = 64
     """Samples per clip for the importance-weighted bound (IWAE) of the log-likelihood."""
-
+    mixtures: Annotated[int, Range(1, 10**6)] = 100
+    """Mixtures of the test split that a separator is scored on."""
     episodes: Annotated[int, Range(1, 10**9)] = 100
     """Episodes of an agent."""
 

@@ -17,12 +17,13 @@ from sonarium.evaluation.factors import BLOCK, device_of, recovery
 from sonarium.evaluation.forecasting import forecasting, pieces_of
 from sonarium.evaluation.likelihood import bounds
 from sonarium.evaluation.probing import Kept, probing
+from sonarium.evaluation.separating import separation
 from sonarium.evaluation.splits import in_words
 from sonarium.evaluation.steering import steering
 from sonarium.measures.contract import MeasureEntry
 from sonarium.measures.disentanglement.table import FEWEST_CLIPS
 from sonarium.measures.splits import Split
-from sonarium.models.contract import Density, Encoder, Forecaster, FrameEncoder, Learner
+from sonarium.models.contract import Density, Encoder, Forecaster, FrameEncoder, Learner, Separator
 from sonarium.models.framing import in_frames
 from sonarium.worlds.contract import Progress, World
 from sonarium.worlds.sequences import Sequences
@@ -50,8 +51,8 @@ def evaluate(
     `measures` are those of the catalogue. The seed is that of measures of planted factors and of draws; probes
     need none. `kept` has what controls scored in other evaluations, and gets what they score in this one.
     """
-    if not isinstance(learner, Encoder | FrameEncoder | Density):
-        raise ValueError(f"a {type(learner).__name__} has no codes and no density to evaluate")
+    if not isinstance(learner, Encoder | FrameEncoder | Density | Separator):
+        raise ValueError(f"a {type(learner).__name__} has no codes and no density, and separates nothing")
     if not len(split.test):
         raise ValueError("the run has no test split (--test 0): there is nothing to score")
     for one in (learner, untrained):
@@ -66,6 +67,8 @@ def evaluate(
         record |= of_factors(learner, untrained, world, split, config, seed, measures)
     elif isinstance(learner, Encoder | FrameEncoder):
         record |= of_labels(learner, untrained, world, split, config, device, progress, kept)
+    if isinstance(learner, Separator):
+        record |= separation(learner, untrained, world, split.test, config, seed, progress)
     if isinstance(learner, Forecaster):
         record |= with_forecasts(record, learner, untrained, world, split, config, progress)
     if not record["scores"] and not isinstance(learner, Density):

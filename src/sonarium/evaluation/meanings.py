@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from sonarium.evaluation.likelihood import MEANINGS as OF_LIKELIHOOD
-from sonarium.measures import compare, disentanglement, forecasts, probes
+from sonarium.measures import compare, disentanglement, forecasts, probes, separation
 from sonarium.measures.contract import Meaning
 from sonarium.measures.sequence import continuation
 
-SCORES = disentanglement.MEANINGS | OF_LIKELIHOOD
+SCORES = disentanglement.MEANINGS | OF_LIKELIHOOD | separation.MEANINGS
 OF_LABELS = probes.MEANINGS | compare.MEANINGS | forecasts.MEANINGS | continuation.MEANINGS
 """By what precedes the stroke in the name of a score; what follows it is the label."""
 
@@ -44,6 +44,11 @@ CONTROLS = {
     "real": Control("real", "the true sound as it is"),
     "copy": Control("decoded", "the true sound, followed and decoded"),
     "shuffled_past": Control("shuffled past", "the learner, the order of what it heard shuffled"),
+    "mixture": Control("mixture", "the mixture in place of each source"),
+    "spatial_clustering": Control(
+        "spatial clustering", "bins of the spectrum by their interaural phase, without training"
+    ),
+    "ideal_mask": Control("ideal mask", "the ratio mask of the true sources, which none can know"),
     "random": Control("untrained", "the same network before training"),
     "chance": Control("chance", "codes that are independent of the clip; for planted factors its own, permuted"),
     "random_actions": Control("random actions", "each action drawn from the action space"),

@@ -17,6 +17,27 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.linalg import toeplitz
 from scipy.optimize import linear_sum_assignment
 
+from sonarium.measures.contract import Meaning
+
+MEANINGS = {
+    "snr_improvement": Meaning(
+        "SNR improvement",
+        "Decibels by which the sources are nearer to the true ones than the mixture is, level included.",
+        None,
+        None,
+    ),
+    "si_sdr_improvement": Meaning(
+        "SI-SDR improvement", "The same of each source in its best gain (scale-invariant).", None, None
+    ),
+    "si_sir": Meaning("SI-SIR", "Decibels of a source over what is left of the others.", None, None),
+    "si_sar": Meaning("SI-SAR", "Decibels of a source over what belongs to no source.", None, None),
+    "itd_error": Meaning(
+        "ITD error", "Microseconds by which the interaural time difference is wrong.", 0.0, None, rising=False
+    ),
+    "ild_error": Meaning(
+        "ILD error", "Decibels by which the interaural level difference is wrong.", 0.0, None, rising=False
+    ),
+}
 TAPS = 512
 """Of the filter that BSS Eval allows."""
 EARS_APART = 1e-3

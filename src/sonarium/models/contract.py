@@ -21,8 +21,8 @@ from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 __all__ = [
     "Decoder", "Density", "Describer", "Encoder", "Engine", "FeatureLearner", "Forecast", "Forecaster",
-    "FrameEncoder", "Learner", "MarkovChain", "ModelEntry", "Recipe", "Sampler", "SequenceSampler", "Source",
-    "Stateful", "Synthesiser",
+    "FrameEncoder", "Learner", "MarkovChain", "ModelEntry", "Recipe", "Sampler", "Separator", "SequenceSampler",
+    "Source", "Stateful", "StreamSeparator", "Synthesiser",
 ]  # fmt: skip
 
 
@@ -291,6 +291,42 @@ class Describer(ABC):
     @abstractmethod
     def describe(self, batches: Sequence[Batch]) -> tuple[Description, int, tuple[Traversal, ...]]:
         """The codes of these clips, which clip is the most ordinary, and a traversal of each of its codes."""
+
+
+class Separator(ABC):
+    """From sound at two ears to the sources that it is a sum of, each as it is heard there."""
+
+    sources: int
+    """How many it separates."""
+
+    @abstractmethod
+    def masks(self, signal: Float[Tensor, "clip time 2"]) -> Float[Tensor, "clip frame bin source 2"]:
+        """What each source keeps of each bin of the spectrum at each ear."""
+
+    @abstractmethod
+    def separate(self, signal: Float[Tensor, "clip time 2"]) -> Float[Tensor, "clip time source 2"]:
+        """The sources of whole clips, in an order that holds throughout a clip."""
+
+
+State = Any
+"""Tensors of a separator between two windows, nested in tuples."""
+
+
+class StreamSeparator(Separator, ABC):
+    """Separates sound window by window as it comes, with the same result as on the whole."""
+
+    latency: int
+    """Samples by which the sources come later than the sound."""
+
+    @abstractmethod
+    def begin(self, clips: int) -> State:
+        """The state before the first window."""
+
+    @abstractmethod
+    def go_on(
+        self, window: Float[Tensor, "clip time 2"], state: State
+    ) -> tuple[Float[Tensor, "clip time source 2"], State]:
+        """As many samples of the sources as the window has, and the state after it."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def wav(wave: Float[np.ndarray, "time *ear"], rate: int) -> bytes:
     return buffer.getvalue()
 
 
-def peak_safe(waves: Sequence[Float[np.ndarray, " _"]]) -> list[Float[np.ndarray, " _"]]:
+def peak_safe(waves: Sequence[Float[np.ndarray, "_ *ear"]]) -> list[Float[np.ndarray, "_ *ear"]]:
     """Sounds that are compared: made softer alike where one of them would clip, else as they are."""
     loudest = max((float(np.abs(wave).max(initial=0)) for wave in waves), default=0.0)
     return [np.clip(wave / max(1.0, loudest), -1, 1) for wave in waves]

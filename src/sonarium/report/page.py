@@ -35,6 +35,7 @@ KINDS = {
     "between": "From one sound to another",
     "steering": "Steering by actions",
     "usage": "Use of the discrete states",
+    "separation": "Held-out mixtures and their sources",
     "heard": "Nearest neighbours, to listen to",
     "episodes": "Episodes",
     "imagination": "Imagination beside what came",
@@ -47,6 +48,11 @@ RECORDED = (
     "Each learner was trained on the sound of recordings alone, never on their labels. The page shows how well "
     "probes predict the labels from its codes, fitted on some recordings and scored on others, beside plain "
     "features without any training; and which held-out clips have similar codes."
+)
+SEPARATED = (
+    "Each separator was trained on mixtures at two ears whose sources are known. The page shows how near the "
+    "sources that it makes of held-out mixtures come to the true ones, beside the mixture itself, clusters that "
+    "learn nothing, and ideal masks; and lets both be heard."
 )
 ACTED = (
     "Each agent learnt from the rewards of its environment. The page shows how it learnt, the return of episodes "
@@ -77,6 +83,8 @@ class RunPage:
     """Whether the factors of the clips were set when they were made, or are labels of recordings."""
     acts: bool = False
     """Whether it is of an agent, which learns in an environment and not from clips."""
+    separates: bool = False
+    """Whether it is of a separator of mixtures."""
 
     @cached_property
     def record(self) -> Record:
@@ -129,15 +137,17 @@ def page(runs: Sequence[RunPage], out: Path) -> None:
         tables=tables(groups),
         sections=sections,
         anchor=lambda group: anchors[id(group)],
-        lead=" ".join(lead for lead in (PLANTED, RECORDED, ACTED) if lead in {lead_of(run) for run in runs}),
+        lead=" ".join(
+            lead for lead in (PLANTED, RECORDED, SEPARATED, ACTED) if lead in {lead_of(run) for run in runs}
+        ),
         explained=meanings.explained(controls),
     )
     put(out, as_utf8(text))
 
 
 def lead_of(run: RunPage) -> str:
-    if run.acts:
-        return ACTED
+    if run.acts or run.separates:
+        return ACTED if run.acts else SEPARATED
     return PLANTED if run.planted else RECORDED
 
 

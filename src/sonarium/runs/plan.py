@@ -129,7 +129,7 @@ class Plan:
         }
 
 
-DEFAULT_WORLD: dict[SignalKind, str] = {"wave": "tones", "picture": "digits"}
+DEFAULT_WORLD: dict[SignalKind, str] = {"wave": "tones", "picture": "digits", "binaural": "mixtures"}
 """What a model trains on where nothing is said."""
 
 

@@ -15,7 +15,7 @@ from sonarium.agents.rollout import make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.evaluation.splits import hold
 from sonarium.files import out_of_memory, remove, write_whole
-from sonarium.models.contract import Forecaster, FrameEncoder, Learner
+from sonarium.models.contract import Forecaster, FrameEncoder, Learner, Separator
 from sonarium.runs.build import Built, build, trained_on_all
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, read_plan, source_of
 from sonarium.training.clips import Clips
@@ -167,10 +167,15 @@ def present(made: Built, folder: Path, pictures: bool, learner: Learner, journal
 
 
 def media_of(made: Built, learner: Learner, folder: Path) -> list[Any]:
-    """What is drawn and played of the test split: neighbours of frames, or what the codes of a clip make."""
+    """What is drawn and played of the test split: the sources of mixtures, neighbours of frames, or what the codes
+    of a clip make."""
     from sonarium.report.likeness import illustrate_likeness
     from sonarium.report.media import illustrate
+    from sonarium.report.separating import illustrate_separation
 
+    if isinstance(learner, Separator):
+        test, seed = made.data.split.test, made.plan.seed
+        return illustrate_separation(learner, made.data.world, test, folder / "media", seed)
     draw = illustrate_likeness if isinstance(learner, FrameEncoder) else illustrate
     drawn = draw(learner, made.data.world, made.data.split.test, folder / "media", made.plan.seed)
     return [*drawn, *(dreams_of(made, learner, folder) if isinstance(learner, Forecaster) else [])]
@@ -197,8 +202,8 @@ def enter(medium: Any, path: Path, journal: Journal, step: int) -> None:
         with Image.open(path) as picture:
             journal.picture(step, f"{medium.group}/{medium.title}", np.asarray(picture.convert("RGB")))
     elif medium.kind == "sound":
-        wave, rate = soundfile.read(path, dtype="float32")
-        journal.sound(step, f"{medium.group}/{medium.title}", wave, rate)
+        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        journal.sound(step, f"{medium.group}/{medium.title}", wave.mean(1), rate)
 
 
 def card(made: Built, step: int) -> str:

@@ -156,6 +156,8 @@ class Clips:
         changed = {"signal": padded(batch.signal, longest), "lengths": lengths[rows].to(self.device)}
         if batch.tracks is not None:
             changed["tracks"] = padded(batch.tracks, int(self.world.frames_of(torch.tensor([longest]))))
+        if batch.sources is not None:
+            changed["sources"] = padded(batch.sources, longest)
         return replace(batch, **changed)
 
     def preview(self, progress: Progress) -> Iterator[Batch]:

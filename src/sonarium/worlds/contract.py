@@ -17,8 +17,10 @@ from torch import Tensor
 
 from sonarium.worlds.counter import places
 
-SignalKind = Literal["wave", "picture", "codes"]
-PLURAL: dict[SignalKind, str] = {"wave": "waves", "picture": "pictures", "codes": "codes"}
+SignalKind = Literal["wave", "picture", "codes", "binaural"]
+PLURAL: dict[SignalKind, str] = {
+    "wave": "waves", "picture": "pictures", "codes": "codes", "binaural": "sounds at two ears",
+}  # fmt: skip
 Mark = tuple[float, float, str]
 """Onset and offset in seconds, and the label, of a segment of a clip."""
 Progress = Callable[[str, int, int], object]
@@ -48,8 +50,8 @@ class Factor:
 class Signal:
     """The form of one clip, or of one piece where clips differ in length.
 
-    A waveform has the shape (time,) at `rate` samples a second, a picture (row, column), codes (frame, code) at
-    `frame_rate` frames a second.
+    A waveform has the shape (time,) at `rate` samples a second, a binaural one (time, ear), left before right; a
+    picture (row, column), codes (frame, code) at `frame_rate` frames a second.
     """
 
     kind: SignalKind
@@ -60,11 +62,13 @@ class Signal:
     """Of codes: seconds from the beginning of the sound to the middle of the first frame."""
     channel: int | None = None
     """Of recordings with several channels, the one that is used; None is their mean."""
+    sources: int | None = None
+    """Of a mixture, how many sources it is the sum of, each of which `Batch.sources` has alone."""
 
     @property
     def steps_per_second(self) -> float | None:
         """Samples or frames a second along the first axis; None of a picture."""
-        return self.rate if self.kind == "wave" else self.frame_rate
+        return self.frame_rate if self.rate is None else self.rate
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Batch:
     tracks: Float[Tensor, "clip frame track"] | None = None
     """Factors and actions frame by frame, at the world's `track_rate`; zeros beyond a clip's length. Of n samples
     there are `World.frames_of(n)` frames."""
+    sources: Float[Tensor, "clip time source *rest"] | None = None
+    """What the signal is the sum of, over `source`: each alone, where it is heard."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same on another device."""
@@ -215,12 +221,14 @@ def crop(
     size: int,
     frames_of: Callable[[Tensor], Tensor],
 ) -> Batch:
-    """Of each clip `lengths` samples from its `start` on, padded with zeros to `size`; its tracks likewise."""
+    """Of each clip `lengths` samples from its `start`, padded with zeros to `size`, tracks and sources too."""
     assert batch.features is None, "clips are cropped before the front end"
     changed: dict[str, Tensor] = {"signal": cut(batch.signal, start, lengths, size), "lengths": lengths}
     if batch.tracks is not None:
         frames = int(frames_of(torch.tensor([size])))
         changed["tracks"] = cut(batch.tracks, frames_of(start), frames_of(lengths), frames)
+    if batch.sources is not None:
+        changed["sources"] = cut(batch.sources, start, lengths, size)
     return replace(batch, **changed)
 
 

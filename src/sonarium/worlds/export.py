@@ -4,6 +4,7 @@
     factors.json    the world, its sampling rate, the values of each factor and track, and what else is known
     clips/          one sound file a clip, without padding
     segments.csv    path, onset and offset in seconds, label: where clips have annotated segments
+    sources/        one sound file a source of each clip, as in 000-1.wav, scaled as the clip: of mixtures
     tracks/         one .npy a clip (frame, track), in single precision: where factors change within a clip
 
 A file format of one world alone is in that world's folder (`WorldEntry.formats`). The folder is written aside and
@@ -56,7 +57,7 @@ def save_audio(
     target = Path(folder)
     if format not in ("wav", "flac") or manifest not in ("csv", "parquet"):
         raise ValueError(f"format={format}, manifest={manifest}: give wav or flac, and csv or parquet")
-    if world.signal.kind != "wave":
+    if world.signal.kind not in ("wave", "binaural"):
         raise ValueError(
             f"world '{world.name}' has clips of kind '{world.signal.kind}': give a world of waveforms"
         )
@@ -64,6 +65,8 @@ def save_audio(
         raise ValueError(f"{target} exists and is not an empty folder: give the path of a new one")
     with written_aside(target) as aside:
         (aside / "clips").mkdir(parents=True)
+        if world.signal.sources is not None:
+            (aside / "sources").mkdir()
         about: dict[str, Any] = {"world": world.name, "rate": world.signal.rate, "clips": len(world)}
         about["factors"] = described(world.factors)
         if world.tracks:
@@ -99,6 +102,8 @@ def write_clips(world: World, folder: Path, format: str, progress: Progress) -> 
             for file, marks in zip(files, world.marks(batch.index), strict=True):
                 segments.writerows((file, *mark) for mark in marks)
                 marked = marked or bool(marks)
+            if batch.sources is not None:
+                write_sources(folder, batch.sources.numpy(), names, gains, world.signal.rate or 0, format)
             if batch.tracks is not None:
                 frames = world.frames_of(lengths).tolist()
                 for name, track, count in zip(names, batch.tracks, frames, strict=True):
@@ -106,6 +111,15 @@ def write_clips(world: World, folder: Path, format: str, progress: Progress) -> 
             yield rows(world, batch, files, gains)
     if not marked:
         (folder / "segments.csv").unlink()
+
+
+def write_sources(
+    folder: Path, sources: np.ndarray, names: list[str], gains: list[float], rate: int, format: str
+) -> None:
+    """Each source of each clip in a file; with the gain of the clip they still sum up to it."""
+    for name, gain, clip in zip(names, gains, sources, strict=True):
+        for number in range(clip.shape[1]):
+            write_sound(folder / f"sources/{name}-{number + 1}.{format}", gain * clip[:, number], rate, format)
 
 
 def rows(world: World, batch: Batch, files: list[str], gains: list[float]) -> list[Row]:

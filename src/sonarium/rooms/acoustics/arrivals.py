@@ -9,6 +9,7 @@ The optional spherical head adds the interaural delay of Woodworth (1938) and th
 (1998).
 """
 
+from functools import cache
 from typing import no_type_check
 
 import numpy as np
@@ -36,6 +37,7 @@ def windowed_sinc(place: Float[np.ndarray, " place"]) -> Float[np.ndarray, "plac
     return window * np.sinc(tap - HALF - place[:, None])
 
 
+@cache
 def sinc_table(dtype: type = np.float32) -> Float[np.ndarray, "place 2 tap"]:
     """The taps on a grid of fractional delays, and their differences to the next delay."""
     places = 256 if dtype == np.float32 else 2048

@@ -1,0 +1,232 @@
+"""What separators by masks have in common: spectra at two ears and back, interaural cues, and the loss.
+
+Frames lie in the past: the newest ends with the newest sample, so that all can go on window by window. The window
+is the square root of a Hann window, before and after (Griffin and Lim, 1984). The loss is the negative
+signal-to-noise ratio of the time signals at both ears together: one that allows each estimate a gain of its own,
+as SI-SDR does, lets the level difference between the ears go. The estimates are matched with the references once
+per clip, over both ears (permutation-invariant training; Yu et al. 2017, arXiv 1607.00325).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import permutations
+from math import log
+from typing import Annotated
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Complex, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.config import Range, check_ranges
+from sonarium.models.contract import Engine, Separator
+from sonarium.models.optim import AdamConfig, ScheduleConfig
+from sonarium.worlds.contract import Batch, Signal
+
+SILENCE = 1e-10
+"""Mean square that no source is below: −100 dB re full scale."""
+BEST_SNR = 30.0
+"""Decibels beyond which nothing is gained, so that easy clips do not outweigh hard ones (Wisdom et al. 2020)."""
+EARS_APART = 1e-3
+"""Largest interaural time difference in seconds that a direction has."""
+LEVEL_LIMIT = 3.0
+"""Interaural level difference in nepers of power at which it is clipped: 13 dB."""
+
+Spectra = Complex[Tensor, "clip 2 frame bin"]
+Sources = Float[Tensor, "clip time source 2"]
+
+
+class Spectrum(nn.Module):
+    """From sound at two ears to frames of spectra every `hop` samples, and back."""
+
+    window: Tensor
+
+    def __init__(self, fft: int, hop: int):
+        super().__init__()
+        if fft % hop or fft < 2 * hop:
+            raise ValueError(f"fft={fft}, hop={hop}: give an fft that is a multiple of the hop, at least twice it")
+        self.fft, self.hop, self.bins = fft, hop, fft // 2 + 1
+        self.past = fft - hop
+        """Samples that a frame has besides the newest."""
+        self.register_buffer("window", torch.hann_window(fft).sqrt(), persistent=False)
+
+    def frames(self, samples: int) -> int:
+        """Frames that end within N samples, of which the first `past` came before."""
+        return max(0, samples - self.past) // self.hop
+
+    def forward(self, sound: Float[Tensor, "clip time 2"]) -> Spectra:
+        """The frames that end within this sound."""
+        if not self.frames(sound.shape[1]):
+            return sound.new_zeros(len(sound), 2, 0, self.bins, dtype=torch.complex64)
+        cut = rearrange(sound, "clip time ear -> clip ear time").unfold(2, self.fft, self.hop)
+        return torch.fft.rfft(cut * self.window)
+
+    def around(self, sound: Float[Tensor, "clip time 2"]) -> Spectra:
+        """All frames that a whole clip has a part in."""
+        end = self.past + -sound.shape[1] % self.hop
+        return self(functional.pad(sound, (0, 0, self.past, end)))
+
+    def overlap(
+        self, spectra: Complex[Tensor, "clip source 2 frame bin"], tail: Float[Tensor, "clip past source 2"]
+    ) -> tuple[Float[Tensor, "clip time source 2"], Float[Tensor, "clip past source 2"]]:
+        """The `hop` samples that each frame completes, and what the next frames add to; they lie `past` samples
+        before the newest of the frame."""
+        count = spectra.shape[3]
+        if not count:
+            return tail[:, :0], tail
+        pieces = rearrange(
+            torch.fft.irfft(spectra, n=self.fft) * (self.window * (2 * self.hop / self.fft)),
+            "clip source ear frame (piece hop) -> piece clip frame hop source ear", hop=self.hop,
+        )  # fmt: skip
+        total = functional.pad(
+            rearrange(tail, "clip (frame hop) source ear -> clip frame hop source ear", hop=self.hop),
+            (0, 0, 0, 0, 0, 0, 0, count),
+        )
+        for offset, piece in enumerate(pieces):
+            shape = (0, 0, 0, 0, 0, 0, offset, len(pieces) - 1 - offset)
+            total = total + functional.pad(piece, shape)
+        wave = rearrange(total, "clip frame hop source ear -> clip (frame hop) source ear")
+        return wave[:, : count * self.hop], wave[:, count * self.hop :]
+
+    def sound(self, spectra: Complex[Tensor, "clip source 2 frame bin"], samples: int) -> Sources:
+        """The sound of whole clips of which these are all frames (`around`)."""
+        tail = spectra.real.new_zeros(len(spectra), self.past, spectra.shape[1], 2)
+        return self.overlap(spectra, tail)[0][:, self.past : self.past + samples]
+
+
+def masked(spectra: Spectra, masks: Float[Tensor, "clip frame bin source 2"]) -> Tensor:
+    """The spectra of each source, (clip, source, ear, frame, bin)."""
+    return spectra[:, None] * rearrange(masks, "clip frame bin source ear -> clip source ear frame bin")
+
+
+def both_ears(masks: Float[Tensor, "clip frame bin source"]) -> Float[Tensor, "clip frame bin source 2"]:
+    """The same mask at either ear, so that differences of time and level stay as they are."""
+    return repeat(masks, "clip frame bin source -> clip frame bin source 2")
+
+
+def ideal_shares(spectrum: Spectrum, sources: Sources) -> Float[Tensor, "clip frame bin source"]:
+    """The ideal ratio mask: the share of each source in the magnitudes of both ears together."""
+    alone = torch.stack([power(spectrum.around(one)).sum(1).sqrt() for one in sources.unbind(2)], -1)
+    return alone / (alone.sum(-1, keepdim=True) + SILENCE)
+
+
+def power(spectra: Complex[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    return spectra.real.square() + spectra.imag.square()
+
+
+def cues(
+    spectra: Spectra, loudness: Float[Tensor, "clip frame"]
+) -> tuple[Float[Tensor, "clip frame bin"], Float[Tensor, "clip frame bin 3"]]:
+    """Of each bin the log power of both ears over the loudness; and cosine and sine of the phase by which the left
+    ear leads, with the level of the left ear above the right one, of about unit range."""
+    left, right = power(spectra).unbind(1)
+    quiet = SILENCE + 1e-5 * rearrange(loudness, "clip frame -> clip frame 1")
+    level = (left + right + quiet).log() - rearrange(loudness + SILENCE, "clip frame -> clip frame 1").log()
+    cross = spectra[:, 0] * spectra[:, 1].conj()
+    phase = torch.view_as_real(cross) / (power(cross) + quiet.square()).sqrt()[..., None]
+    above = ((left + quiet) / (right + quiet)).log().clamp(-LEVEL_LIMIT, LEVEL_LIMIT) / LEVEL_LIMIT
+    return (level - log(1e-2)) / 4, torch.cat([phase, above[..., None]], -1)
+
+
+def steering(bins: int, rate: float, directions: int) -> Float[Tensor, "bin direction 2"]:
+    """Cosine and sine of the phase by which the left ear leads at each bin, of sound from each direction;
+    directions are evenly spaced in time difference, from the right to the left."""
+    hertz = torch.arange(bins) * rate / (2 * (bins - 1))
+    turns = 2 * torch.pi * hertz[:, None] * torch.linspace(-EARS_APART, EARS_APART, directions)
+    return torch.stack([turns.cos(), turns.sin()], -1)
+
+
+def loudness_so_far(
+    spectra: Spectra, before: tuple[Tensor, Tensor]
+) -> tuple[Float[Tensor, "clip frame"], tuple[Tensor, Tensor]]:
+    """The mean power of the bins of all frames up to each; `before` are the sum and the number of earlier ones."""
+    sums = before[0][:, None] + power(spectra).sum(1).mean(-1).double().cumsum(1)
+    counts = before[1] + torch.arange(1, sums.shape[1] + 1, device=sums.device)
+    if not sums.shape[1]:
+        return sums.float(), before
+    return (sums / counts).float(), (sums[:, -1], counts[-1])
+
+
+def snr(references: Sources, estimates: Sources) -> Float[Tensor, "clip source"]:
+    """Decibels of each reference over the difference, over both ears together."""
+    energy = references.square().sum((1, 3)) + SILENCE * references.shape[1]
+    apart = (references - estimates).square().sum((1, 3))
+    return 10 * torch.log10(energy / (apart + 10 ** (-BEST_SNR / 10) * energy))
+
+
+def best_orders(references: Sources, estimates: Sources) -> tuple[Tensor, Int[Tensor, "clip source"]]:
+    """The mean SNR of each clip when each reference is matched with its best estimate, and that estimate."""
+    orders = torch.tensor(list(permutations(range(references.shape[2]))), device=references.device)
+    scores = torch.stack([snr(references, estimates[:, :, order]).mean(1) for order in orders], 1)
+    best = scores.max(1)
+    return best.values, orders[best.indices]
+
+
+class MaskSeparator(Separator, ABC):
+    """A separator that multiplies the spectra of whole clips by masks."""
+
+    spectrum: Spectrum
+
+    @abstractmethod
+    def shares(self, spectra: Spectra) -> Float[Tensor, "clip frame bin source 2"]:
+        """The masks of spectra, with gradients."""
+
+    def estimates(self, signal: Float[Tensor, "clip time 2"]) -> Sources:
+        """The sources of whole clips, with gradients."""
+        spectra = self.spectrum.around(signal)
+        return self.spectrum.sound(masked(spectra, self.shares(spectra)), signal.shape[1])
+
+    @torch.no_grad()
+    def masks(self, signal: Float[Tensor, "clip time 2"]) -> Float[Tensor, "clip frame bin source 2"]:
+        return self.shares(self.spectrum.around(signal))
+
+    @torch.no_grad()
+    def separate(self, signal: Float[Tensor, "clip time 2"]) -> Sources:
+        return self.estimates(signal)
+
+
+def separated_from(signal: Signal) -> int:
+    """How many sources such sound has; refused where it is not that of a mixture at two ears."""
+    if signal.kind != "binaural" or not signal.sources:
+        raise ValueError(f"a separator learns from mixtures at two ears, not from {signal.kind}s: choose mixtures")
+    return signal.sources
+
+
+def fit(estimates: Sources, data: Batch) -> Float[Tensor, ""]:
+    """The mean SNR of the estimates over the sources of a batch in the best order of each clip."""
+    assert data.sources is not None, "a world whose signal has sources gives them"
+    return best_orders(data.sources, estimates)[0].mean()
+
+
+@dataclass(frozen=True)
+class DescentConfig:
+    optimiser: AdamConfig = AdamConfig(learning_rate=2e-3)
+    """Adam."""
+    schedule: ScheduleConfig = ScheduleConfig("cosine")
+    """Learning-rate schedule."""
+    clip: Annotated[float, Range(0, above=True)] = 5.0
+    """Largest norm of the gradient."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
+class Descent(nn.Module):
+    """Adam on a schedule, which knows how many steps were done."""
+
+    done: Tensor
+
+    def __init__(self, config: DescentConfig, parameters: Iterable[nn.Parameter]):
+        super().__init__()
+        self.config = config
+        self.optimiser = config.optimiser.build(parameters)
+        self.register_buffer("done", torch.zeros((), dtype=torch.int64))
+
+    def step(self, loss: Float[Tensor, ""], engine: Engine) -> None:
+        rate = self.config.optimiser.learning_rate * self.config.schedule.fraction(int(self.done))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        engine.descend(loss, self.optimiser, self.config.clip)
+        self.done += 1

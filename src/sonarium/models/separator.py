@@ -1,0 +1,302 @@
+"""Separation of two ears' sound into its sources by masks: one network for both ears, causal, window by window.
+
+Recurrent layers read each frame of the spectrum at both ears, its level and the interaural differences of phase
+and level, and give each source a share of every bin, the same at either ear: an estimate keeps the differences
+that say where its source is. They learn to maximise the SNR of the time signals (`masking.py`).
+
+The directions of the sources are followed without training: those that fit the phase differences of all bins so
+far best, each where those before it do not (as in matching pursuit). How well a bin fits each of them is given to
+the network and added to its output, so that the untrained network separates by direction alone, the sources in
+their order from right to left, and learns what else tells them apart.
+
+Presets are the separator of OtoWorld (arXiv 2007.06123), which hears each ear alone and needs the whole clip, and
+those of `clustering.py`.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import torch
+from einops import einsum, rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sonarium.config import Range, check_ranges
+from sonarium.models.clustering import AnchorsConfig, DeepClusteringConfig
+from sonarium.models.contract import (
+    Engine,
+    Learner,
+    ModelEntry,
+    Recipe,
+    State,
+    Stateful,
+    StreamSeparator,
+)
+from sonarium.models.masking import (
+    Descent,
+    DescentConfig,
+    MaskSeparator,
+    Sources,
+    Spectra,
+    Spectrum,
+    both_ears,
+    cues,
+    fit,
+    loudness_so_far,
+    masked,
+    power,
+    separated_from,
+    steering,
+)
+from sonarium.worlds.contract import Batch, Signal, World
+
+CUES = 3
+"""Of each bin: cosine and sine of the interaural phase, and the level difference."""
+DIRECTIONS = 33
+"""Directions among which those of the sources are found."""
+SHARPNESS = 5.0
+"""How much a bin that fits a direction belongs to its source, before training."""
+
+
+@dataclass(frozen=True)
+class SeparatorConfig:
+    fft: Annotated[int, Range(4, 2**14)] = 256
+    """FFT size and length of the window in samples, a multiple of the hop."""
+    hop: Annotated[int, Range(1, 2**13)] = 128
+    """Hop length in samples."""
+    units: Annotated[int, Range(1, 4096)] = 112
+    """Units of each recurrent layer."""
+    layers: Annotated[int, Range(1, 16)] = 2
+    """Recurrent layers (GRU)."""
+    remembered: Annotated[float, Range(0, above=True)] = 4.0
+    """Time constant in seconds with which directions that were heard are forgotten."""
+    descent: DescentConfig = DescentConfig()
+    """Adam on a schedule."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    def build(self, signal: Signal) -> Learner:
+        return JointSeparator(self, signal)
+
+
+class Directions(nn.Module):
+    """Follows the directions of the sources, and says how well each bin fits them."""
+
+    steering: Tensor
+
+    def __init__(self, config: SeparatorConfig, bins: int, sources: int, rate: float):
+        super().__init__()
+        self.sources = sources
+        self.keep = math.exp(-config.hop / (rate * config.remembered))
+        self.register_buffer("steering", steering(bins, rate, DIRECTIONS), persistent=False)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        phase: Float[Tensor, "clip frame bin 2"],
+        weights: Float[Tensor, "clip frame bin"],
+        before: Float[Tensor, "clip source direction"],
+    ) -> tuple[Float[Tensor, "clip frame bin source"], Float[Tensor, "clip source direction"]]:
+        """`before` and what is returned are how much each source speaks for each direction."""
+        near = einsum(phase, self.steering, "clip frame bin part, bin direction part -> clip frame bin direction")
+        chosen, after, gains = [], [], near
+        for source in range(self.sources):
+            heard = self.faded((gains * weights[..., None]).sum(2), before[:, source])
+            chosen.append(heard.argmax(2, keepdim=True))
+            after.append(heard[:, -1])
+            # The next direction has to fit what those before it do not.
+            gains = (near - self.fits(near, torch.cat(chosen, 2)).amax(3, keepdim=True)).clamp(min=0)
+        return self.fits(near, torch.cat(chosen, 2).sort(2).values), torch.stack(after, 1)
+
+    def faded(
+        self, gains: Float[Tensor, "clip frame direction"], before: Float[Tensor, "clip direction"]
+    ) -> Float[Tensor, "clip frame direction"]:
+        """Sums of what was gained up to each frame, the older the fainter."""
+        sums = []
+        for gain in gains.unbind(1):
+            before = self.keep * before + gain
+            sums.append(before)
+        return torch.stack(sums, 1)
+
+    @staticmethod
+    def fits(
+        near: Float[Tensor, "clip frame bin direction"], chosen: Int[Tensor, "clip frame source"]
+    ) -> Float[Tensor, "clip frame bin source"]:
+        places = repeat(chosen, "clip frame source -> clip frame bin source", bin=near.shape[2])
+        return torch.gather(near, 3, places)
+
+
+class MaskNetwork(nn.Module):
+    """From frames to the share of each source in each bin."""
+
+    def __init__(self, config: SeparatorConfig, bins: int, sources: int):
+        super().__init__()
+        self.sources, inputs = sources, (1 + CUES + sources) * bins
+        self.into = nn.Sequential(nn.Linear(inputs, config.units), nn.LayerNorm(config.units))
+        self.gru = nn.GRU(config.units, config.units, config.layers, batch_first=True)
+        self.head = nn.Linear(config.units, sources * bins)
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
+
+    def forward(
+        self,
+        level: Float[Tensor, "clip frame bin"],
+        ears: Float[Tensor, "clip frame bin 3"],
+        fits: Float[Tensor, "clip frame bin source"],
+        memory: Float[Tensor, "layer clip unit"],
+    ) -> tuple[Float[Tensor, "clip frame bin source"], Float[Tensor, "layer clip unit"]]:
+        inputs = torch.cat([level[..., None], ears, fits], -1)
+        states, memory = self.gru(
+            self.into(rearrange(inputs, "clip frame bin cue -> clip frame (cue bin)")), memory
+        )
+        told = rearrange(
+            self.head(states), "clip frame (source bin) -> clip frame bin source", source=self.sources
+        )
+        return (told + self.sharpness * fits).softmax(-1), memory
+
+
+class JointSeparator(Learner, MaskSeparator, StreamSeparator):
+    def __init__(self, config: SeparatorConfig, signal: Signal):
+        super().__init__()
+        self.config, self.sources = config, separated_from(signal)
+        self.spectrum = Spectrum(config.fft, config.hop)
+        assert signal.rate is not None, signal
+        self.directions = Directions(config, self.spectrum.bins, self.sources, signal.rate)
+        self.network = MaskNetwork(config, self.spectrum.bins, self.sources)
+        self.descent = Descent(config.descent, self.network.parameters())
+        self.latency = config.fft - 1
+
+    def parts(self) -> dict[str, Stateful]:
+        return {"separator": self.descent.optimiser}
+
+    def restart(self) -> None:
+        self.descent.done.zero_()
+
+    def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        with engine.autocast():
+            estimates = self.estimates(data.signal)
+        loss = -fit(estimates, data)
+        self.descent.step(loss, engine)
+        return {"loss/negative_snr": loss.detach()}
+
+    def begin(self, clips: int) -> State:
+        weights = self.spectrum.window
+        past = weights.new_zeros(clips, self.spectrum.past, 2)
+        tail, waiting = (
+            weights.new_zeros(clips, samples, self.sources, 2)
+            for samples in (self.spectrum.past, self.spectrum.hop - 1)
+        )
+        return past, tail, waiting, self.first(clips)
+
+    def first(self, clips: int) -> State:
+        """What was heard before the first frame: no loudness, no directions, and the memory of the network."""
+        weights = self.spectrum.window
+        heard = weights.new_zeros(clips, dtype=torch.float64), weights.new_zeros((), dtype=torch.float64)
+        places = weights.new_zeros(clips, self.sources, DIRECTIONS)
+        return heard, places, weights.new_zeros(self.config.layers, clips, self.config.units)
+
+    def after(self, spectra: Spectra, state: State) -> tuple[Float[Tensor, "clip frame bin source 2"], State]:
+        """The masks of frames, and what was heard by their end."""
+        heard, places, memory = state
+        if not spectra.shape[2]:
+            return spectra.real.new_zeros(len(spectra), 0, self.spectrum.bins, self.sources, 2), state
+        loudness, heard = loudness_so_far(spectra, heard)
+        level, ears = cues(spectra, loudness)
+        fits, places = self.directions(ears[..., :2], power(spectra).sum(1).sqrt(), places)
+        masks, memory = self.network(level, ears, fits, memory)
+        return both_ears(masks), (heard, places, memory)
+
+    def shares(self, spectra: Spectra) -> Float[Tensor, "clip frame bin source 2"]:
+        return self.after(spectra, self.first(len(spectra)))[0]
+
+    @torch.no_grad()
+    def go_on(self, window: Float[Tensor, "clip time 2"], state: State) -> tuple[Sources, State]:
+        past, tail, waiting, before = state
+        sound = torch.cat([past, window], 1)
+        spectra = self.spectrum(sound)
+        masks, before = self.after(spectra, before)
+        made, tail = self.spectrum.overlap(masked(spectra, masks), tail)
+        waiting = torch.cat([waiting, made], 1)
+        past = sound[:, spectra.shape[2] * self.spectrum.hop :]
+        count = window.shape[1]
+        return waiting[:, :count], (past, tail, waiting[:, count:], before)
+
+
+@dataclass(frozen=True)
+class OtoWorldConfig:
+    fft: Annotated[int, Range(4, 2**14)] = 256
+    """FFT size and length of the window in samples, a multiple of the hop."""
+    hop: Annotated[int, Range(1, 2**13)] = 64
+    """Hop length in samples."""
+    units: Annotated[int, Range(1, 4096)] = 50
+    """Units of the LSTM in each direction."""
+    descent: DescentConfig = DescentConfig()
+    """Adam on a schedule."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    def build(self, signal: Signal) -> Learner:
+        return OtoWorldSeparator(self, signal)
+
+
+class OtoWorldSeparator(Learner, MaskSeparator):
+    """A bidirectional LSTM over log magnitudes, each ear by itself."""
+
+    def __init__(self, config: OtoWorldConfig, signal: Signal):
+        super().__init__()
+        self.config, self.sources = config, separated_from(signal)
+        self.spectrum = Spectrum(config.fft, config.hop)
+        bins = self.spectrum.bins
+        # One scale and one shift for all bins, as in OtoWorld.
+        self.norm = nn.BatchNorm2d(1)
+        self.lstm = nn.LSTM(bins, config.units, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * config.units, self.sources * bins)
+        self.descent = Descent(config.descent, self.parameters())
+
+    def parts(self) -> dict[str, Stateful]:
+        return {"separator": self.descent.optimiser}
+
+    def restart(self) -> None:
+        self.descent.done.zero_()
+
+    def shares(self, spectra: Spectra) -> Float[Tensor, "clip frame bin source 2"]:
+        level = (power(spectra) + 1e-10).log() / 2
+        frames = rearrange(level, "clip ear frame bin -> (clip ear) 1 frame bin")
+        states = self.lstm(self.norm(frames)[:, 0])[0]
+        return rearrange(
+            self.head(states), "(clip ear) frame (source bin) -> clip frame bin source ear",
+            ear=2, source=self.sources,
+        ).softmax(3)  # fmt: skip
+
+    def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        with engine.autocast():
+            estimates = self.estimates(data.signal)
+        loss = -fit(estimates, data)
+        self.descent.step(loss, engine)
+        return {"loss/negative_snr": loss.detach()}
+
+
+def complete(config: Any, world: World, steps: int) -> Any:
+    """A cosine schedule ends with the training."""
+    descent = config.descent
+    return replace(config, descent=replace(descent, schedule=descent.schedule.ending(steps)))
+
+
+ENTRY = ModelEntry(
+    "the sources of what two ears hear",
+    lambda config, signal: config.build(signal),
+    {
+        "default": lambda kind: SeparatorConfig(),
+        "otoworld": lambda kind: OtoWorldConfig(),
+        "deep-clustering": lambda kind: DeepClusteringConfig(),
+        "anchors": lambda kind: AnchorsConfig(),
+    },
+    kinds=("binaural",),
+    recipes=dict.fromkeys(
+        ("default", "otoworld", "deep-clustering", "anchors"), Recipe(steps=2000, clips={"batch_size": 8})
+    ),
+    main=("units", "layers", "fft", "hop", "learning_rate"),
+    complete=complete,
+)
