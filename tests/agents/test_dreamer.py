@@ -18,7 +18,7 @@ from typechecking import unchecked
 import sonarium.rooms  # noqa: F401  registers the environments
 from sonarium.agents.dreamer import BINS, Dreamer, DreamerConfig, TwoHot, complete, imagined_returns
 from sonarium.agents.evaluate import by_mode
-from sonarium.agents.networks import policy_of
+from sonarium.agents.policy import policy_of
 from sonarium.agents.presets import DREAMER_ENTRY
 from sonarium.agents.replay import ReplayConfig
 from sonarium.agents.rollout import RolloutConfig, Rollouts, make

@@ -13,7 +13,8 @@ from stub_engine import StubEngine
 import sonarium.rooms  # noqa: F401  registers the environments
 from sonarium.agents.contract import alone, stacked
 from sonarium.agents.evaluate import by_mode, play
-from sonarium.agents.networks import EpisodeGRU, Gaussian, RunningMeanStd, policy_of
+from sonarium.agents.networks import EpisodeGRU, RunningMeanStd
+from sonarium.agents.policy import Gaussian, policy_of
 from sonarium.agents.ppo import PPO, PPOConfig, policy_loss, standardised
 from sonarium.agents.presets import PPO_ENTRY
 from sonarium.agents.rollout import RolloutConfig, Rollouts, make

@@ -14,9 +14,9 @@ from scipy.stats import chisquare
 from stub_engine import StubEngine
 from typechecking import unchecked
 
-from sonarium.agents.networks import flat
 from sonarium.agents.replay import LEAST_PRIORITY, Replay, ReplayConfig, SumTree, sequence_priority
 from sonarium.agents.rollout import Rollout
+from sonarium.agents.spaces import flat
 from sonarium.training.run import RunFolder
 from sonarium.training.state import FileSegments, pack, unpack
 

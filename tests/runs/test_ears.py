@@ -12,7 +12,7 @@ from stub_engine import StubEngine
 
 from sonarium.__main__ import dispatch
 from sonarium.agents.contract import Hearing
-from sonarium.agents.networks import EncodedEars
+from sonarium.agents.observing.hearing import EncodedEars
 from sonarium.agents.ppo import PPO, PPOConfig
 from sonarium.agents.rollout import make
 from sonarium.commands.faults import UsageError

@@ -24,7 +24,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from sonarium.agents.contract import Agent, Hearing, Info, Stochastic
-from sonarium.agents.networks import Categoricals, Observer, Remembered, previous_of
+from sonarium.agents.networks import Remembered, previous_of
+from sonarium.agents.observing.observer import Observer
+from sonarium.agents.policy import Categoricals
 from sonarium.agents.replay import Replay, ReplayConfig, Replayed, sequence_priority
 from sonarium.agents.returns import n_step_returns
 from sonarium.agents.rollout import Rollout

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.agents.contract import Agent, Hearing, Imaginer, Info, Stochastic
-from sonarium.agents.networks import Observer, Policy, policy_of
+from sonarium.agents.observing.observer import Observer
+from sonarium.agents.policy import Policy, policy_of
 from sonarium.agents.replay import Replay, ReplayConfig, Replayed
 from sonarium.agents.rollout import Rollout
 from sonarium.agents.tally import Tally

@@ -14,7 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from sonarium.agents.networks import EpisodeGRU, Observer, Policy, Remembered, previous_of
+from sonarium.agents.networks import EpisodeGRU, Remembered, previous_of
+from sonarium.agents.observing.observer import Observer
+from sonarium.agents.policy import Policy
 from sonarium.agents.rollout import Rollout
 from sonarium.models.contract import Engine
 

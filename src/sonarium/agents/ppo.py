@@ -24,16 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.agents.contract import Agent, Hearing, Info, Stochastic
-from sonarium.agents.networks import (
-    EpisodeGRU,
-    Observer,
-    Remembered,
-    RunningMeanStd,
-    hidden,
-    orthogonal,
-    policy_of,
-)
+from sonarium.agents.networks import EpisodeGRU, Remembered, RunningMeanStd, hidden, orthogonal
+from sonarium.agents.observing.observer import Observer
 from sonarium.agents.perception import Perception, Sequences, cut, minibatches
+from sonarium.agents.policy import policy_of
 from sonarium.agents.returns import advantages, bootstrapped, n_step_returns, values_after
 from sonarium.agents.rollout import Rollout
 from sonarium.agents.tally import Tally

@@ -20,8 +20,10 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from sonarium.agents.contract import Agent, Hearing, Info, Stochastic
-from sonarium.agents.networks import Categoricals, Observer, Remembered, RunningMeanStd
+from sonarium.agents.networks import Remembered, RunningMeanStd
+from sonarium.agents.observing.observer import Observer
 from sonarium.agents.perception import Perception, Sequences, cut, minibatches
+from sonarium.agents.policy import Categoricals
 from sonarium.agents.returns import bootstrapped, lambda_returns, values_after
 from sonarium.agents.rollout import Rollout
 from sonarium.agents.tally import Tally

@@ -26,8 +26,8 @@ from gymnasium import Space
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from sonarium.agents.networks import flat, is_sound, nested, parts_of
 from sonarium.agents.rollout import Rollout, drawn_seed
+from sonarium.agents.spaces import flat, is_sound, nested, parts_of
 from sonarium.config import Range, check_ranges
 from sonarium.environment import loaded_random
 from sonarium.training.contract import Engine, Segment, Tree

@@ -12,7 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.agents.networks import Categoricals, EpisodeGRU, Observer, hidden
+from sonarium.agents.networks import EpisodeGRU, hidden
+from sonarium.agents.observing.observer import Observer
+from sonarium.agents.policy import Categoricals
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "huber": functional.smooth_l1_loss,

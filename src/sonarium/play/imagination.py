@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Shaped
 from matplotlib.figure import Figure
 
 from sonarium.agents.contract import Agent, Imaginer, Info, Memory, stacked
-from sonarium.agents.networks import flat, is_sound, parts_of
 from sonarium.agents.rollout import leaves, rebuilt
+from sonarium.agents.spaces import flat, is_sound, parts_of
 from sonarium.features.ears import Ears, EarsConfig
 from sonarium.report.album import Medium, wav
 from sonarium.report.style import FIELD, INK, LINES, SMALL, bare, panels, png, sheet, tidy

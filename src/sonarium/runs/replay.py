@@ -19,9 +19,9 @@ from gymnasium import Space, spaces
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
-from sonarium.agents.networks import is_sound, nested
 from sonarium.agents.replay import HeldEpisode, Recalled, Replay
 from sonarium.agents.rollout import make
+from sonarium.agents.spaces import is_sound, nested
 from sonarium.files import write_whole, written_aside
 from sonarium.runs.build import Progress, Remark, open_plan, open_run, silent
 from sonarium.runs.plan import RolloutsPlan

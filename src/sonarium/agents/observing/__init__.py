@@ -1,0 +1,1 @@
+"""What an agent observes, as numbers that its networks read."""

@@ -1,0 +1,119 @@
+"""An observation as numbers: all its parts side by side, each in the way of its space."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sonarium.agents.contract import Hearing
+from sonarium.agents.observing.hearing import EncodedEars
+from sonarium.agents.observing.parts import Categories, Convolutions, Numbers, Perceived
+from sonarium.agents.spaces import flat, is_sound, nested, parts_of
+from sonarium.features.ears import EarsConfig
+
+
+class Observer(nn.Module):
+    """All parts of an observation side by side."""
+
+    def __init__(
+        self,
+        space: Space,
+        width: int,
+        standardise: bool,
+        rate: int,
+        hearing: Hearing | None = None,
+        train_ears: bool = False,
+        ears: EarsConfig = EarsConfig(),
+    ):
+        super().__init__()
+        if train_ears and hearing is None:
+            raise ValueError("train_ears=True: the encoder is that of another run; give --ears RUN")
+        if train_ears and hearing is not None and hearing.differentiable is False:
+            raise ValueError("train_ears=True: the codes of --ears have no gradient; leave out --train-ears")
+        if rate and hearing is not None:
+            raise ValueError(
+                f"sound_rate={rate}: the sound is heard by --ears, at {hearing.rate} Hz; give --sound-rate 0"
+            )
+        self.space, self.simple = space, parts_of(space)
+        parts = [perceiving(part, width, standardise, rate, hearing, train_ears, ears) for part in self.simple]
+        heard = [number for number, part in enumerate(parts) if isinstance(part, EncodedEars)]
+        if hearing is not None and len(heard) != 1:
+            raise ValueError(
+                f"--ears: {len(heard)} parts of what is observed, {space}, are sound at two ears, and it takes "
+                "one: leave it out, or choose another --env"
+            )
+        self.heard = [] if train_ears else [number for number, part in enumerate(parts) if hears(part)]
+        """The parts that are sound at two ears, and prepared at a cost."""
+        self.parts = nn.ModuleList(parts)
+        self.width = sum(part.width for part in self.parts)  # pyright: ignore
+
+    def rows(self, observation: Any, device: torch.device) -> list[Tensor]:
+        """The parts of an observation as rows, its axes before those of the space joined; in its own types."""
+        found = []
+        for part, space in zip(flat(self.space, observation), self.simple, strict=True):
+            found.append(torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(space.shape or ())).to(device))
+        return found
+
+    def prepared(self, parts: list[Tensor], known: Mapping[int, Tensor] | None = None) -> list[Tensor]:
+        """What no training changes, computed once for each observation; some parts may be known."""
+        known = known or {}
+        return [
+            known[number] if number in known else perceive.prepared(rows)  # pyright: ignore
+            for number, (perceive, rows) in enumerate(zip(self.parts, parts, strict=True))
+        ]
+
+    def forward(self, parts: list[Tensor]) -> Float[Tensor, "row number"]:
+        """Of prepared parts."""
+        found = [perceive(rows) for perceive, rows in zip(self.parts, parts, strict=True)]
+        return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+    def learn(self, parts: list[Tensor]) -> None:
+        for perceive, rows in zip(self.parts, parts, strict=True):
+            perceive.learn(rows)  # pyright: ignore
+
+    @torch.no_grad()
+    def targets(self, parts: list[Tensor]) -> list[Tensor]:
+        """What a decoder reconstructs of prepared parts, (row, number) each."""
+        return [perceive.target(rows) for perceive, rows in zip(self.parts, parts, strict=True)]  # pyright: ignore
+
+    def restored(self, targets: Float[Tensor, "time number"]) -> Any:
+        """Observations that follow one another, from all targets in a row."""
+        own = [part.target_width for part in self.parts]  # pyright: ignore
+        parts = zip(self.parts, targets.split(own, 1), strict=True)
+        return nested(self.space, (part.restored(rows) for part, rows in parts))  # pyright: ignore
+
+
+def hears(part: Perceived) -> bool:
+    return isinstance(part, EncodedEars) or (isinstance(part, Convolutions) and part.ears is not None)
+
+
+def perceiving(
+    space: Space,
+    width: int,
+    standardise: bool,
+    rate: int,
+    hearing: Hearing | None,
+    train_ears: bool,
+    ears: EarsConfig,
+) -> Perceived:
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return Categories(space)
+    if isinstance(space, spaces.MultiBinary):
+        return Numbers(space, standardise)
+    if not isinstance(space, spaces.Box):
+        raise ValueError(
+            "agents see Box, Discrete, MultiDiscrete and MultiBinary, alone or in Dict and Tuple, not "
+            f"{space}: wrap the environment, or choose another --env"
+        )
+    shape = space.shape
+    sound = is_sound(space)
+    if sound and hearing is not None and shape[0] == 2:
+        return EncodedEars(space, width, hearing, train_ears)
+    if sound and rate and shape[0] != 2:
+        raise ValueError(f"--sound-rate {rate}: the sound has {shape[0]} channel(s), not two ears; leave it out")
+    picture = len(shape) == 3 or (len(shape) == 2 and space.dtype == np.uint8)
+    return Convolutions(space, width, rate, ears) if sound or picture else Numbers(space, standardise)

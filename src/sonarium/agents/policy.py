@@ -1,0 +1,163 @@
+"""Policies: distributions of actions, from the outputs of a network; categories, or normal distributions."""
+
+from abc import ABC, abstractmethod
+from math import log, pi
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sonarium.agents.spaces import sizes_of
+
+
+class Policy(nn.Module, ABC):
+    """A distribution of actions; `drawn` is what it is of, `action` what the environment takes."""
+
+    outputs: int
+    """Numbers of the network that say which distribution."""
+    width: int
+    """Numbers in an action as an input of the network."""
+
+    @abstractmethod
+    def draw(
+        self, outputs: Float[Tensor, "row output"], generator: torch.Generator | None
+    ) -> Shaped[Tensor, "row part"]:
+        """Drawn at random; the most probable without a generator."""
+
+    @abstractmethod
+    def action(self, drawn: Shaped[Tensor, "row part"]) -> Shaped[np.ndarray, "row *action"]: ...
+
+    @abstractmethod
+    def evaluate(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+        """The log-probability of what was drawn, and the entropy."""
+
+    @abstractmethod
+    def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]: ...
+
+    @abstractmethod
+    def drawn(self, action: Shaped[np.ndarray, "row *action"]) -> Shaped[Tensor, "row part"]:
+        """What was drawn, of an action that was carried out."""
+
+    @abstractmethod
+    def through(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> Float[Tensor, "row number"]:
+        """What was drawn as it is carried out and encoded, with a gradient into the outputs: straight through, or
+        of the reparametrised noise."""
+
+
+class Categoricals(Policy):
+    """Independent categories."""
+
+    def __init__(self, space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        super().__init__()
+        self.space = space
+        if isinstance(space, spaces.MultiBinary):
+            self.sizes, self.start = [2] * int(np.prod(space.shape)), np.zeros(space.shape, int)
+        else:
+            self.sizes, self.start = sizes_of(space)
+        self.outputs = self.width = sum(self.sizes)
+
+    def logits(self, outputs: Float[Tensor, "row output"]) -> list[Tensor]:
+        return [outputs] if len(self.sizes) == 1 else list(outputs.split(self.sizes, 1))
+
+    def draw(
+        self, outputs: Float[Tensor, "row output"], generator: torch.Generator | None
+    ) -> Shaped[Tensor, "row part"]:
+        if generator is not None:
+            # The largest of logits with Gumbel noise is a draw from their softmax.
+            noise = torch.empty_like(outputs).exponential_(generator=generator)
+            outputs = outputs - noise.log()
+        return torch.stack([one.argmax(1) for one in self.logits(outputs)], 1)
+
+    def action(self, drawn: Shaped[Tensor, "row part"]) -> Shaped[np.ndarray, "row *action"]:
+        rows = drawn.cpu().numpy().reshape(len(drawn), *self.start.shape) + self.start
+        return rows.astype(self.space.dtype)
+
+    def evaluate(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+        found = []
+        for logits, one in zip(self.logits(outputs), drawn.split(1, 1), strict=True):
+            logs = logits.log_softmax(1)
+            found.append((logs.gather(1, one)[:, 0], -(logs.exp() * logs).sum(1)))
+        if len(found) == 1:
+            return found[0]
+        chosen, entropies = zip(*found, strict=True)
+        return torch.stack(chosen).sum(0), torch.stack(entropies).sum(0)
+
+    def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]:
+        parts = zip(drawn.unbind(1), self.sizes, strict=True)
+        return torch.cat([functional.one_hot(one, size).float() for one, size in parts], 1)
+
+    def drawn(self, action: Shaped[np.ndarray, "row *action"]) -> Shaped[Tensor, "row part"]:
+        return torch.from_numpy(action.astype(np.int64) - self.start).reshape(len(action), len(self.sizes))
+
+    def through(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> Float[Tensor, "row number"]:
+        ones, shares = self.encode(drawn), torch.cat([one.softmax(1) for one in self.logits(outputs)], 1)
+        return ones + (shares - shares.detach())
+
+
+class Gaussian(Policy):
+    """Independent normal distributions, whose standard deviations are parameters; what is drawn is clipped to the
+    bounds of the space for the environment alone."""
+
+    def __init__(self, space: spaces.Box, deviation: float):
+        super().__init__()
+        self.space = space
+        self.outputs = self.width = int(np.prod(space.shape))
+        self.log_deviation = nn.Parameter(torch.full((self.outputs,), log(deviation)))
+
+    def draw(
+        self, outputs: Float[Tensor, "row output"], generator: torch.Generator | None
+    ) -> Shaped[Tensor, "row part"]:
+        if generator is None:
+            return outputs
+        noise = torch.empty_like(outputs).normal_(generator=generator)
+        return outputs + self.log_deviation.exp() * noise
+
+    def action(self, drawn: Shaped[Tensor, "row part"]) -> Shaped[np.ndarray, "row *action"]:
+        rows = drawn.cpu().numpy().reshape(len(drawn), *self.space.shape)
+        return np.clip(rows, self.space.low, self.space.high).astype(self.space.dtype)
+
+    def evaluate(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+        apart = (drawn - outputs) / self.log_deviation.exp()
+        logs = -0.5 * (apart.square() + log(2 * pi)) - self.log_deviation
+        entropy = (0.5 * (1 + log(2 * pi)) + self.log_deviation).sum()
+        return logs.sum(1), entropy.expand(len(outputs))
+
+    def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]:
+        return drawn.float()
+
+    def drawn(self, action: Shaped[np.ndarray, "row *action"]) -> Shaped[Tensor, "row part"]:
+        return torch.from_numpy(action.astype(np.float32)).reshape(len(action), self.outputs)
+
+    def through(
+        self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
+    ) -> Float[Tensor, "row number"]:
+        deviation = self.log_deviation.exp()
+        noise = ((drawn - outputs) / deviation).detach()
+        low, high = (
+            torch.as_tensor(one.reshape(-1), device=drawn.device) for one in (self.space.low, self.space.high)
+        )
+        return (outputs + deviation * noise).clamp(low, high)
+
+
+def policy_of(space: Space, deviation: float) -> Policy:
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        return Categoricals(space)
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return Gaussian(space, deviation)
+    raise ValueError(
+        f"PPO acts in Discrete, MultiDiscrete, MultiBinary and Box (of floating-point numbers), not in {space}: "
+        "wrap the environment, or choose another --env"
+    )

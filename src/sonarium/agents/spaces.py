@@ -1,0 +1,50 @@
+"""Spaces of observations and actions, and what is in them, taken apart and put together again."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+from jaxtyping import Int
+
+SHORTEST_SOUND = 256
+"""Samples from which on an array of channels and time is a sound."""
+MOST_EARS = 8
+
+
+def parts_of(space: Space) -> list[Space]:
+    """The simple spaces in a space, in the order of `flat`."""
+    if isinstance(space, spaces.Dict):
+        return [one for name in sorted(space.spaces) for one in parts_of(space[name])]
+    return [one for part in space for one in parts_of(part)] if isinstance(space, spaces.Tuple) else [space]
+
+
+def flat(space: Space, observation: Any) -> list[Any]:
+    if isinstance(space, spaces.Dict):
+        assert isinstance(observation, Mapping)
+        return [one for name in sorted(space.spaces) for one in flat(space[name], observation[name])]
+    if isinstance(space, spaces.Tuple):
+        return [one for part, seen in zip(space, observation, strict=True) for one in flat(part, seen)]
+    return [observation]
+
+
+def nested(space: Space, parts: Iterator[Any]) -> Any:
+    """The observation whose parts, in the order of `flat`, are these."""
+    if isinstance(space, spaces.Dict):
+        found = {name: nested(space[name], parts) for name in sorted(space.spaces)}
+        return {name: found[name] for name in space.spaces}
+    return tuple(nested(part, parts) for part in space) if isinstance(space, spaces.Tuple) else next(parts)
+
+
+def is_sound(space: Space) -> bool:
+    """Whether this is an array of channels and time."""
+    shape = space.shape or ()
+    few = len(shape) == 2 and shape[0] <= MOST_EARS and shape[1] >= SHORTEST_SOUND
+    return few and isinstance(space, spaces.Box) and space.dtype != np.uint8
+
+
+def sizes_of(space: spaces.Discrete | spaces.MultiDiscrete) -> tuple[list[int], Int[np.ndarray, "*shape"]]:
+    """The number of categories of each, and the first of them."""
+    if isinstance(space, spaces.Discrete):
+        return [int(space.n)], np.array(space.start)
+    return [int(size) for size in space.nvec.reshape(-1)], np.array(space.start)
