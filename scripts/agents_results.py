@@ -173,7 +173,7 @@ def measure(env: str, name: str, seed: int) -> None:
     kept = read()
     kept.setdefault(job, []).append(found)
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
-    print(job, seed, round(found["return"], 1), f"{found['cpu_s']:.0f} s", flush=True)
+    print(job, seed, f"{found['return']:.1f}, {found['cpu_s']:.0f} s", flush=True)
 
 
 def write(kept: dict[str, list[dict[str, Any]]]) -> None:

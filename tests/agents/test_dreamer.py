@@ -380,6 +380,18 @@ def test_without_a_decoder_nothing_is_shown():
         agent.observed_in(torch.zeros(2, agent.world.number))
 
 
+def test_the_weight_of_the_entropy_falls_with_the_schedule():
+    config = complete(replace(QUICK, entropy_decays=True, schedule=ScheduleConfig("linear")), 10)
+    agent = Dreamer(config, spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
+    found = []
+    for done in (1, 6, 10):
+        agent.updates.fill_(done)
+        found.append(agent.entropy_weight / config.entropy_weight)
+    assert found == pytest.approx([1.0, 0.5, 0.1])
+    agent.config = replace(config, entropy_decays=False)
+    assert agent.entropy_weight == config.entropy_weight
+
+
 def test_the_schedule_ends_with_the_run():
     config = complete(replace(QUICK, schedule=ScheduleConfig("linear")), 40)
     assert config.schedule.decay_steps == 40

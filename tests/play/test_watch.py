@@ -146,6 +146,7 @@ def test_what_came_is_that_of_the_same_steps():
     np.testing.assert_array_equal(found.came[0], found.imagined[0])
     np.testing.assert_allclose(found.reward, found.expected)
     ahead = one_step_ahead(noted, torch.Generator())
+    assert ahead is not None
     np.testing.assert_array_equal(ahead[:, 0], np.arange(1, 30))
 
 

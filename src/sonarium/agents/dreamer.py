@@ -88,6 +88,8 @@ class DreamerConfig:
     straight-through gradients of discrete actions and states."""
     entropy_weight: Annotated[float, Range(0, 1e6)] = 3e-3
     """Weight of the entropy of the policy, which keeps it exploring."""
+    entropy_decays: bool = False
+    """Let the weight of the entropy follow the schedule of the learning rate."""
     normalise_returns: bool = True
     """Divide the imagined returns by the range from their 5th to their 95th percentile, where that is above 1."""
     slow_critic: Annotated[float, Range(0, 1, above=True)] = 0.2
@@ -297,6 +299,12 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
     @property
     def device(self) -> torch.device:
         return self.range.device
+
+    @property
+    def entropy_weight(self) -> float:
+        config = self.config
+        kept = config.schedule.fraction(int(self.updates) - 1) if config.entropy_decays else 1.0
+        return config.entropy_weight * kept
 
     # Acting
 
@@ -526,7 +534,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
             gain = gain + (1 - config.reinforce) * returns / scale
         total = sure.sum()
         entropy = entropy.view_as(returns)
-        loss = -((gain + config.entropy_weight * entropy) * sure).sum() / total
+        loss = -((gain + self.entropy_weight * entropy) * sure).sum() / total
         engine.descend(loss, self.optimisers["actor"], config.gradient_clip)
         error = (self.critic.loss(logits, returns.detach()) * sure).sum() / total
         engine.descend(error, self.optimisers["critic"], config.gradient_clip)

@@ -218,10 +218,12 @@ def dreaming_seek() -> DreamerConfig:
         trace=0.95,
         slow_critic=0.1,
         entropy_weight=0.02,
+        entropy_decays=True,
         actor_learning_rate=3e-4,
         learning_starts=2048,
         gradient_steps=16,
         objective=ObjectiveConfig(objective="reconstruction", kl_weight=0.02, kl_balance=0.83, free_nats=1.0),
+        schedule=ScheduleConfig("linear"),
     )
 
 
