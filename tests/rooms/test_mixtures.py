@@ -124,7 +124,8 @@ def corpus(tmp_path_factory):
 
 def recorded(corpus: Any, tmp_path: Any, **changes: Any) -> Mixtures:
     """Mixtures of a folder, whose names have the speakers."""
-    return world(0, path=str(corpus), cache=str(tmp_path / "cache"), rate=RATE, pattern=PATTERN, **changes)
+    words: dict[str, Any] = {"path": str(corpus), "cache": str(tmp_path / "cache"), "rate": RATE, "pattern": PATTERN}
+    return world(0, **words, **changes)
 
 
 def test_recordings_of_different_speakers_are_mixed(corpus, tmp_path):
