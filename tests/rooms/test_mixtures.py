@@ -112,7 +112,8 @@ def test_one_kind_gives_two_different_sounds():
 
 
 def test_rooms_of_three_dimensions_and_heads_are_heard():
-    for changes in ({"height": 2.5, "rt60": 0.15, "order": 3}, {"head": "sphere"}):
+    every: list[dict[str, Any]] = [{"height": 2.5, "rt60": 0.15, "order": 3}, {"head": "sphere"}]
+    for changes in every:
         batch = world(**changes).whole(torch.arange(2))
         assert batch.sources is not None and batch.sources.square().sum((1, 3)).all()
 
@@ -124,7 +125,7 @@ def corpus(tmp_path_factory):
 
 def recorded(corpus: Any, tmp_path: Any, **changes: Any) -> Mixtures:
     """Mixtures of a folder, whose names have the speakers."""
-    return world(0, path=str(corpus), cache=str(tmp_path / "cache"), rate=RATE, pattern=PATTERN, **changes)
+    return world(path=str(corpus), cache=str(tmp_path / "cache"), rate=RATE, pattern=PATTERN, **changes)
 
 
 def test_recordings_of_different_speakers_are_mixed(corpus, tmp_path):
