@@ -76,7 +76,9 @@ def open_replay(folder: Path, remark: Remark = lambda _: None) -> OpenReplay:
     opened = open_run(folder, remark=remark)
     found = [(name, part) for name, part in opened.learner.parts().items() if isinstance(part, Replay)]
     if not found:
-        raise ValueError(f"'{folder}' holds a {plan.model}, which keeps no replay: give the run of a dqn or a dreamer")
+        raise ValueError(
+            f"'{folder}' holds a {plan.model}, which keeps no replay: give the run of a dqn or a dreamer"
+        )
     [(name, replay)] = found
     saved = opened.run.load()
     assert saved is not None, "it was opened"
