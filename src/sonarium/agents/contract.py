@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Shaped
 
 if TYPE_CHECKING:
     # Scripted agents need no torch.
-    from sonarium.models.contract import FrameEncoder, Learner
+    from sonarium.models.contract import FrameEncoder, Learner, Separator
 
 Memory = Any
 """Arrays or tensors with one row per slot, in dictionaries, lists, tuples or dataclasses; the structure is that of
@@ -127,13 +127,27 @@ class Hearing:
 
 
 @dataclass(frozen=True)
+class Separation:
+    """A separator that an agent hears with."""
+
+    learner: "Learner"
+    """Whose weights the agent keeps."""
+    separator: "Separator"
+    """The learner itself."""
+    rate: int
+    """Samples a second of the sound that it takes."""
+    differentiable: bool | None = None
+    """Whether its sources have a gradient; None if that is not known, for it has no weights yet."""
+
+
+@dataclass(frozen=True)
 class AgentEntry:
     """A learning agent, in the catalogue: its learner is an `Agent`, too."""
 
     summary: str
     build: Callable[..., "Learner"]
     """From a configuration, the observation space and the action space of one environment; of an agent that hears
-    with the encoder of another run, a `Hearing`, too."""
+    with the encoder or the separator of another run, a `Hearing` or a `Separation`, too."""
     presets: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     """Configurations by name; `default` among them."""
     main: tuple[str, ...] = ()
@@ -143,7 +157,7 @@ class AgentEntry:
     complete: Callable[[Any, int], Any] = lambda config, steps: config
     """The configuration with what depends on the number of steps of a new run, such as the end of a schedule."""
     hears: bool = False
-    """Whether it can hear with the encoder of another run."""
+    """Whether it can hear with the encoder or the separator of another run."""
 
 
 @dataclass(frozen=True)

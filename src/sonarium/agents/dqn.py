@@ -23,7 +23,7 @@ from gymnasium import Space
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from sonarium.agents.contract import Agent, Hearing, Info, Stochastic
+from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
 from sonarium.agents.networks import Remembered, previous_of
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.policy import Categoricals
@@ -63,7 +63,11 @@ class DQNConfig:
     """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
     takes the waveform."""
     train_ears: bool = False
-    """With --ears: train the encoder with the values; else it stays as it is."""
+    """With --ears: train the encoder or separator with the values; else it stays as it is."""
+    separated: Literal["cues", "sums", "loudness"] | None = None
+    """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
+    both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
+    of each bin, weighted by the source's share and averaged over time. loudness: of each ear."""
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     n_steps: Annotated[int, Range(1, 10**5)] = 1
@@ -125,9 +129,9 @@ class Sequences:
     """Sequences of the replay as tensors, (step, sequence, …)."""
 
     parts: list[Tensor]
-    """Of the observations."""
+    """Of the observations, prepared, which both networks read."""
     last: list[Tensor]
-    """Of what is observed after the last step of each, (sequence, …)."""
+    """Of what is observed after the last step of each, likewise, (sequence, …)."""
     action: Int[Tensor, "step sequence"]
     first: Bool[Tensor, "step sequence"]
     ends: Int[Tensor, " sequence"]
@@ -146,11 +150,15 @@ class DQN(Learner, Agent, Stochastic):
     updates: Tensor
     learnt: Tensor
 
-    def __init__(self, config: DQNConfig, observed: Space, acted: Space, hearing: Hearing | None = None):
+    def __init__(
+        self, config: DQNConfig, observed: Space, acted: Space, hearing: Hearing | Separation | None = None
+    ):
         super().__init__()
         self.config, self.space = config, discrete(acted, "DQN")
         self.actions = Categoricals(self.space)
-        observer = Observer(observed, config.units, False, config.sound_rate, hearing, config.train_ears)
+        observer = Observer(
+            observed, config.units, False, config.sound_rate, hearing, config.train_ears, config.separated
+        )
         sizes = config.units, config.layers, config.activation, config.memory
         self.online = Values(observer, self.actions, *sizes, config.duelling)
         self.target = copy.deepcopy(self.online).requires_grad_(False)
@@ -263,10 +271,11 @@ class DQN(Learner, Agent, Stochastic):
                 kept.copy_(new)
 
     def sequences(self, some: Replayed) -> Sequences:
-        rows = self.online.observer.rows
+        observer, device = self.online.observer, self.device
         steps, count = some.reward.shape
-        parts = [part.unflatten(0, (steps, count)) for part in rows(some.observation, self.device)]
-        last = rows(some.last, self.device)
+        prepared = observer.prepared(observer.rows(some.observation, device))
+        parts = [part.unflatten(0, (steps, count)) for part in prepared]
+        last = observer.prepared(observer.rows(some.last, device))
         first = torch.from_numpy(some.first).to(self.device)
         action = torch.from_numpy(some.action).to(self.device).long() - int(self.space.start)
         # The steps that count stand together, behind the burn-in; those behind them repeat the last one.
@@ -294,7 +303,9 @@ class DQN(Learner, Agent, Stochastic):
         if network.gru is None:
             return None
         assert sequences.previous is not None and sequences.state is not None
-        known = network.seen([part.flatten(0, 1) for part in sequences.parts]).unflatten(0, sequences.first.shape)
+        known = network.observer([part.flatten(0, 1) for part in sequences.parts]).unflatten(
+            0, sequences.first.shape
+        )
         inputs, first, burn = (
             torch.cat([known, sequences.previous], 2),
             sequences.first,
@@ -310,7 +321,7 @@ class DQN(Learner, Agent, Stochastic):
     ) -> Float[Tensor, "step sequence action"]:
         """Q at each step behind the burn-in."""
         if states is None:
-            known = network.seen([part.flatten(0, 1) for part in sequences.parts])
+            known = network.observer([part.flatten(0, 1) for part in sequences.parts])
             return network.of(known).unflatten(0, sequences.first.shape)
         states = states[self.config.replay.burn_in :]
         return network.of(states.flatten(0, 1)).unflatten(0, states.shape[:2])
@@ -323,10 +334,10 @@ class DQN(Learner, Agent, Stochastic):
         every = torch.arange(count, device=sequences.first.device)
         if states is None:
             both = zip(sequences.parts, sequences.last, strict=True)
-            known = network.seen([torch.cat([part[1:].flatten(0, 1), last]) for part, last in both])
+            known = network.observer([torch.cat([part[1:].flatten(0, 1), last]) for part, last in both])
         else:
             assert network.gru is not None and sequences.after is not None
-            inputs = torch.cat([network.seen(sequences.last), sequences.after], 1)
+            inputs = torch.cat([network.observer(sequences.last), sequences.after], 1)
             ended = network.gru.cell(inputs, states[sequences.ends, every])
             known = torch.cat([states[burn + 1 :].flatten(0, 1), ended])
         found = network.of(known).unflatten(0, (-1, count))

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.agents.contract import Agent, Hearing, Imaginer, Info, Stochastic
+from sonarium.agents.contract import Agent, Hearing, Imaginer, Info, Separation, Stochastic
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.policy import Policy, policy_of
 from sonarium.agents.replay import Replay, ReplayConfig, Replayed
@@ -69,7 +69,11 @@ class DreamerConfig:
     """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
     takes the waveform."""
     train_ears: bool = False
-    """With --ears: train the encoder with the world model; else it stays as it is."""
+    """With --ears: train the encoder or separator with the world model; else it stays as it is."""
+    separated: Literal["cues", "sums", "loudness"] | None = None
+    """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
+    both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
+    of each bin, weighted by the source's share and averaged over time. loudness: of each ear."""
     decoder: Literal["off", "frozen", "live"] = "frozen"
     """Decoder of what is observed: off, on frozen states, or live, so that it trains the states, too
     (reconstruction and twister train by it whatever is given)."""
@@ -201,10 +205,12 @@ class Decoder(nn.Module):
 class WorldModel(nn.Module):
     """What is observed, as states; and what it was, its reward, and whether it goes on, from states."""
 
-    def __init__(self, config: DreamerConfig, observed: Space, actions: int, hearing: Hearing | None):
+    def __init__(self, config: DreamerConfig, observed: Space, actions: int, hearing: Hearing | Separation | None):
         super().__init__()
         units, embedding = config.units, config.embedding
-        self.observer = Observer(observed, units, True, config.sound_rate, hearing, config.train_ears, config.ears)
+        self.observer = Observer(
+            observed, units, True, config.sound_rate, hearing, config.train_ears, config.separated, config.ears
+        )
         self.encoder = perceptron(self.observer.width, units, 1, embedding)
         self.dynamics = RSSM(config.dynamics, embedding, actions)
         self.number = config.dynamics.deter + self.dynamics.latent.size
@@ -268,7 +274,9 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
     updates: Tensor
     range: Tensor
 
-    def __init__(self, config: DreamerConfig, observed: Space, acted: Space, hearing: Hearing | None = None):
+    def __init__(
+        self, config: DreamerConfig, observed: Space, acted: Space, hearing: Hearing | Separation | None = None
+    ):
         super().__init__()
         self.config = config
         self.policy: Policy = policy_of(acted, config.deviation)

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.agents.contract import Agent, Hearing, Info, Stochastic
+from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
 from sonarium.agents.networks import EpisodeGRU, Remembered, RunningMeanStd, hidden, orthogonal
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.perception import Perception, Sequences, cut, minibatches
@@ -61,7 +61,11 @@ class PPOConfig:
     """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
     takes the waveform."""
     train_ears: bool = False
-    """With --ears: train the encoder with the policy; else it stays as it is."""
+    """With --ears: train the encoder or separator with the policy; else it stays as it is."""
+    separated: Literal["cues", "sums", "loudness"] | None = None
+    """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
+    both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
+    of each bin, weighted by the source's share and averaged over time. loudness: of each ear."""
     deviation: Annotated[float, Range(0, 1e3, above=True)] = 1.0
     """Initial standard deviation of continuous actions."""
     discount: Annotated[float, Range(0, 1)] = 0.99
@@ -179,11 +183,19 @@ class Estimates:
 class PPO(Learner, Agent, Stochastic):
     updates: Tensor
 
-    def __init__(self, config: PPOConfig, observed: Space, acted: Space, hearing: Hearing | None = None):
+    def __init__(
+        self, config: PPOConfig, observed: Space, acted: Space, hearing: Hearing | Separation | None = None
+    ):
         super().__init__()
         self.config = config
         self.observer = Observer(
-            observed, config.units, config.normalise_observations, config.sound_rate, hearing, config.train_ears
+            observed,
+            config.units,
+            config.normalise_observations,
+            config.sound_rate,
+            hearing,
+            config.train_ears,
+            config.separated,
         )
         self.policy = policy_of(acted, config.deviation)
         given = self.observer.width

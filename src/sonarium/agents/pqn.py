@@ -19,7 +19,7 @@ from gymnasium import Space
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from sonarium.agents.contract import Agent, Hearing, Info, Stochastic
+from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
 from sonarium.agents.networks import Remembered, RunningMeanStd
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.perception import Perception, Sequences, cut, minibatches
@@ -55,7 +55,11 @@ class PQNConfig:
     """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
     takes the waveform."""
     train_ears: bool = False
-    """With --ears: train the encoder with the values; else it stays as it is."""
+    """With --ears: train the encoder or separator with the values; else it stays as it is."""
+    separated: Literal["cues", "sums", "loudness"] | None = None
+    """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
+    both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
+    of each bin, weighted by the source's share and averaged over time. loudness: of each ear."""
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     trace: Annotated[float, Range(0, 1)] = 0.95
@@ -106,12 +110,20 @@ class PQN(Learner, Agent, Stochastic):
 
     updates: Tensor
 
-    def __init__(self, config: PQNConfig, observed: Space, acted: Space, hearing: Hearing | None = None):
+    def __init__(
+        self, config: PQNConfig, observed: Space, acted: Space, hearing: Hearing | Separation | None = None
+    ):
         super().__init__()
         self.config = config
         self.actions = Categoricals(discrete(acted, "PQN"))
         observer = Observer(
-            observed, config.units, config.normalise_observations, config.sound_rate, hearing, config.train_ears
+            observed,
+            config.units,
+            config.normalise_observations,
+            config.sound_rate,
+            hearing,
+            config.train_ears,
+            config.separated,
         )
         sizes = config.units, config.layers, config.activation, config.memory
         self.network = Values(observer, self.actions, *sizes, config.duelling, config.layer_norm)

@@ -70,7 +70,8 @@ class RolloutsFlags(TrainFlags):
     suite: str = ""
     """Setting of seek-suite to train in, in place of --env; see `sonarium list`."""
     ears: Path | None = None
-    """Run folder whose encoder hears the sound of both ears, in place of layers that the agent learns."""
+    """Run folder whose encoder or separator hears the sound of both ears, in place of layers that the agent
+    learns."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ as SI-SDR does, lets the level difference between the ears go. The estimates are
 per clip, over both ears (permutation-invariant training; Yu et al. 2017, arXiv 1607.00325).
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -185,6 +186,12 @@ class MaskSeparator(Separator, ABC):
     @torch.no_grad()
     def separate(self, signal: Float[Tensor, "clip time 2"]) -> Sources:
         return self.estimates(signal)
+
+
+def with_gradient(separator: Separator, signal: Float[Tensor, "clip time 2"]) -> Sources:
+    """The sources of clips with their gradient, of a separator that has one."""
+    # What `torch.no_grad` decorates is kept under it.
+    return inspect.unwrap(type(separator).separate)(separator, signal)
 
 
 def separated_from(signal: Signal) -> int:

@@ -5,6 +5,7 @@ whole checkpoint, and is refused where the clips or their split are no longer th
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,13 +19,14 @@ from torch import Tensor, nn
 
 import sonarium.agents.playground
 import sonarium.rooms  # noqa: F401  Both register their environments.
-from sonarium.agents.contract import Hearing
+from sonarium.agents.contract import Hearing, Separation
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.config import to_json
 from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
-from sonarium.models.contract import FrameEncoder, Learner
+from sonarium.models import masking
+from sonarium.models.contract import Encoder, FrameEncoder, Learner, Separator
 from sonarium.models.framing import in_frames, with_gradient
 from sonarium.runs.codes import codes_of, encode_clips, frame_times
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, mapping, read_plan
@@ -192,7 +194,7 @@ def fresh(
     trained_ears: bool = False,
 ) -> Learner:
     """An untrained learner of this plan, from the plan's seed or another; refused if its parameters take more than
-    `largest` bytes. An agent may hear with an encoder that is trained."""
+    `largest` bytes. An agent may hear with an encoder or separator that is trained."""
     # Layers draw their first weights from torch's generator: lend it the seed and put it back.
     with torch.random.fork_rng(devices=[]), bounded(largest):
         torch.manual_seed(plan.seed if seed is None else seed)
@@ -205,20 +207,30 @@ def fresh(
             if plan.upstream is None:
                 return AGENTS[plan.model].build(plan.learner, *spaces)
             ears = ears_of(plan.upstream, trained_ears)
-            rate = env.metadata.get("sound_rate", ears.rate)
-            if rate != ears.rate:
-                raise ValueError(
-                    f"--ears takes sound at {ears.rate} Hz, and {plan.source.rollouts.env} gives {rate} Hz: train "
-                    f"the other run with --rate {rate}"
-                )
+            check_ears(ears, plan.source.rollouts.env, env.metadata)
             return AGENTS[plan.model].build(plan.learner, *spaces, ears)
         finally:
             env.close()
 
 
-def ears_of(upstream: Upstream, trained: bool) -> Hearing:
-    """The encoder of another run, for an agent to hear with; untrained where the agent has weights of its own for
-    it."""
+def check_ears(ears: Hearing | Separation, env: str, told: Mapping[str, Any]) -> None:
+    """Refuse ears of another rate than an environment tells, or that separate more sources than it has."""
+    rate = told.get("sound_rate", ears.rate)
+    if rate != ears.rate:
+        raise ValueError(
+            f"--ears takes sound at {ears.rate} Hz, and {env} gives {rate} Hz: train the other run with --rate "
+            f"{rate}"
+        )
+    if isinstance(ears, Separation) and ears.separator.sources > (sources := told.get("sound_sources", math.inf)):
+        raise ValueError(
+            f"--ears separates {ears.separator.sources} sources, and {env} has {sources}: train the other run "
+            f"with --sources {sources}"
+        )
+
+
+def ears_of(upstream: Upstream, trained: bool) -> Hearing | Separation:
+    """The encoder or separator of another run, for an agent to hear with; untrained where the agent has weights of
+    its own for it."""
     folder, differentiable = Path(upstream.run), None
     if trained:
         check_upstream(upstream)
@@ -227,6 +239,10 @@ def ears_of(upstream: Upstream, trained: bool) -> Hearing:
         plan = read_plan(upstream.plan, f"the plan of '{folder}'")
         signal = signal_of(plan, folder)
         learner = fresh(plan, signal)
+    if isinstance(learner, Separator):
+        if trained:
+            differentiable = masking.with_gradient(learner, torch.zeros(1, *signal.shape)).requires_grad
+        return Separation(learner, learner, rate_of(signal), differentiable)
     encoder, rate = hearing_by(learner, signal, folder)
     if trained:
         differentiable = with_gradient(encoder, torch.zeros(1, signal.shape[0])).requires_grad
@@ -239,7 +255,14 @@ def hearing_by(learner: Learner, signal: Signal, folder: Path) -> tuple[FrameEnc
         raise ValueError(
             f"'{folder}' was trained on {PLURAL[signal.kind]} and cannot hear: give --ears a run on sound"
         )
+    if not isinstance(learner, Encoder | FrameEncoder):
+        raise ValueError(f"'{folder}' holds neither an encoder nor a separator: give --ears the run of one")
     return in_frames(learner, signal), signal.rate
+
+
+def rate_of(signal: Signal) -> int:
+    assert signal.rate is not None, signal
+    return signal.rate
 
 
 @dataclass(frozen=True)
@@ -340,18 +363,20 @@ def upstream_of(opened: Opened) -> Upstream:
 
 
 def plan_with_ears(model: str, folder: Path, preset: str = "default", remark: Remark = lambda _: None) -> Plan:
-    """A plan with every default, of an agent that hears with the encoder of a run, whose recordings need not be
-    there any more."""
+    """A plan with every default, of an agent that hears with the encoder or the separator of a run, whose
+    recordings need not be there any more."""
     plan, learner, signal = open_learner(folder, remark)
-    encoder, run = hearing_by(learner, signal, folder)[0], RunFolder.read(folder)
+    run = RunFolder.read(folder)
     step = run.newest()
     assert step is not None, "it was opened"
-    with torch.no_grad():
-        width = encoder.encode(torch.zeros(1, signal.shape[0])).shape[2]
-    upstream = Upstream(
-        str(folder.absolute()), step, digest(run.weights(step)), width, encoder.code_rate, encoder.code_first,
-        plan.recorded(),
-    )  # fmt: skip
+    if isinstance(learner, Separator):
+        made = 2 * learner.sources, float(rate_of(signal)), 0.0
+    else:
+        encoder = hearing_by(learner, signal, folder)[0]
+        with torch.no_grad():
+            width = encoder.encode(torch.zeros(1, signal.shape[0])).shape[2]
+        made = width, encoder.code_rate, encoder.code_first
+    upstream = Upstream(str(folder.absolute()), step, digest(run.weights(step)), *made, plan.recorded())
     return default_plan(model, preset=preset, upstream=upstream)
 
 

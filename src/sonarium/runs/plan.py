@@ -79,7 +79,7 @@ class Upstream:
     sha256: str
     """Of its weights."""
     width: Annotated[int, Range(1, 2**24)]
-    """Numbers in a code."""
+    """Numbers in a code; of a separator the sources at both ears, whose samples are its codes."""
     frame_rate: Annotated[float, Range(0, 10**6, above=True)]
     """Codes a second."""
     frame_first: Annotated[float, Range(-(10**6), 10**6)]
@@ -148,7 +148,7 @@ def default_plan(
     if model in AGENTS:
         agent = AGENTS.select(model)
         if upstream is not None and not agent.hears:
-            raise ValueError(f"{model} cannot hear with the encoder of another run: leave out --ears")
+            raise ValueError(f"{model} cannot hear with another run: leave out --ears")
         own = preset_of(agent.presets, preset, model)()
         rollouts = replace(RolloutConfig(), **agent_recipe(agent, preset).rollouts)
         return Plan(model, preset, own, RolloutsPlan(rollouts), LoopConfig(), upstream)

@@ -1,4 +1,12 @@
-"""Sound at two ears, as another run hears it: the codes of an encoder."""
+"""Sound at two ears, as another run hears it: the codes of an encoder, or what the sources of a separator tell.
+
+Of sources the agent reads what OtoWorld's reads (arXiv 2007.06123), interaural differences and level of each;
+their sums over time; or how loud each is at either ear. Each window is separated by itself, from a fresh state.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from math import pi
 
 import numpy as np
 import torch
@@ -7,13 +15,16 @@ from gymnasium import spaces
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from sonarium.agents.contract import Hearing
-from sonarium.agents.observing.parts import Perceived, convolutions
-from sonarium.features.ears import Ears, EarsConfig
+from sonarium.agents.contract import Hearing, Separation
+from sonarium.agents.observing.parts import Perceived, convolutions, sounding
+from sonarium.features.ears import Ears, EarsConfig, power
+from sonarium.models import masking
 from sonarium.models.framing import with_gradient
 
 HEARD_AT_ONCE = 256
-"""Sounds that are encoded in one batch, where no gradient is wanted."""
+"""Sounds that are encoded or separated in one batch, where no gradient is wanted."""
+QUIETEST = 1e-9
+"""Mean square below which all loudness is the same: −90 dB re full scale."""
 
 
 class EncodedEars(Perceived):
@@ -83,3 +94,159 @@ class EncodedEars(Perceived):
             parts = rows.split([size.numel() for size in self.sizes], 1)
             codes, cues = (part.unflatten(1, size) for part, size in zip(parts, self.sizes, strict=True))
         return self.join(torch.cat([self.hear(codes), self.compare(cues)], 1)).relu()
+
+
+class Reading(nn.Module, ABC):
+    """What is read from separated sources."""
+
+    size: torch.Size
+    """The shape of what is made of one window."""
+    width: int
+    """Numbers in an embedding."""
+
+    @abstractmethod
+    def made(self, sources: Float[Tensor, "row source 2 time"]) -> Float[Tensor, "row *made"]:
+        """Of each window, without weights."""
+
+    def forward(self, made: Float[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
+        """Linear layers read it as it is."""
+        return made.flatten(1)
+
+    def restored(self, made: Float[Tensor, "time *made"], samples: int) -> Float[Tensor, "time 2 sample"]:
+        """The sound of windows that follow one another."""
+        raise ValueError("of the sources of --ears no sound can be made again: train with --separated cues")
+
+
+class Cues(Reading):
+    """Of each source log-mel bands at both ears, and sine, cosine and level of its interaural differences in each
+    band (`features/ears.py`), by three convolutions over time and a linear layer."""
+
+    def __init__(self, sources: int, samples: int, width: int, rate: int, config: EarsConfig):
+        super().__init__()
+        self.ears = Ears(config, rate)
+        rows, frames = self.ears.shape(samples)
+        self.size, self.width = torch.Size([sources, rows, frames]), width
+        self.convolve, made = convolutions(torch.zeros(1, sources * rows, frames), nn.Conv1d, 3, 2)
+        self.join = nn.Linear(made, width)
+
+    def made(self, sources: Float[Tensor, "row source 2 time"]) -> Float[Tensor, "row source cue frame"]:
+        cues = self.ears(rearrange(sources, "row source ear time -> (row source) ear time"))
+        return rearrange(cues, "(row source) cue frame -> row source cue frame", source=sources.shape[1])
+
+    def forward(self, made: Float[Tensor, "row source cue frame"]) -> Float[Tensor, "row number"]:
+        return self.join(self.convolve(made.flatten(1, 2))).relu()
+
+    def restored(
+        self, made: Float[Tensor, "time source cue frame"], samples: int
+    ) -> Float[Tensor, "time 2 sample"]:
+        return torch.stack([sounding(self.ears, one, samples) for one in made.unbind(1)]).sum(0)
+
+
+class Sums(Reading):
+    """Of each source and each of f bins of the spectrum two numbers, the mean over the frames of a window of
+
+        m φ / π    and    m Λ
+
+    φ is the phase by which the left ear leads, from −π to π, Λ the level of the left ear above the right one, in
+    units of 6 dB and clipped to ± 24 dB, both of the source as it was separated; m is its share of the magnitudes
+    of all sources in that bin and frame, over both ears: of masks that sum up to 1 the mask."""
+
+    def __init__(self, sources: int, samples: int, width: int, rate: int, config: EarsConfig):
+        super().__init__()
+        self.ears = Ears(replace(config, resolution="bin", loudness="none"), rate)
+        self.size = torch.Size([sources, 2, self.ears.compared])
+        self.width = self.size.numel()
+
+    def made(self, sources: Float[Tensor, "row source 2 time"]) -> Float[Tensor, "row source 2 bin"]:
+        left, right = self.ears.spectra(rearrange(sources, "row source ear time -> (row source) ear time"))
+        sine, cosine = self.ears.phase(left, right).chunk(2, -1)
+        # An angle of nothing has no gradient.
+        angle = torch.atan2(sine, cosine.where((sine != 0) | (cosine != 0), 1.0))
+        magnitude = (power(left) + power(right) + self.ears.silence).sqrt()
+        each = rearrange(
+            [magnitude, angle / pi, self.ears.level(left, right)],
+            "kind (row source) frame bin -> kind row source frame bin", source=sources.shape[1],
+        )  # fmt: skip
+        share = each[0] / each[0].sum(1, keepdim=True)
+        return rearrange((share * each[1:]).mean(3), "kind row source bin -> row source kind bin")
+
+
+class Loudness(Reading):
+    """The loudness of each source at each ear: its mean square over the window in decibels re full scale, 0 at −50
+    dB and 1 for each 20 dB above."""
+
+    def __init__(self, sources: int, samples: int, width: int, rate: int, config: EarsConfig):
+        super().__init__()
+        self.size = torch.Size([sources, 2])
+        self.width = self.size.numel()
+
+    def made(self, sources: Float[Tensor, "row source 2 time"]) -> Float[Tensor, "row source 2"]:
+        decibels = 10 * sources.square().mean(3).clamp(min=QUIETEST).log10()
+        return (decibels + 50) / 20
+
+
+READINGS: dict[str, type[Cues] | type[Sums] | type[Loudness]] = {
+    "cues": Cues,
+    "sums": Sums,
+    "loudness": Loudness,
+}
+
+
+class SeparatedEars(Perceived):
+    """What is read from the sources that a separator makes of the sound at two ears."""
+
+    def __init__(
+        self,
+        space: spaces.Box,
+        width: int,
+        separation: Separation,
+        trained: bool,
+        reading: type[Cues] | type[Sums] | type[Loudness],
+        ears: EarsConfig,
+    ):
+        super().__init__()
+        self.separation, self.trained, self.samples = separation, trained, space.shape[1]
+        self.learner = separation.learner.eval().requires_grad_(trained)
+        self.reading = reading(separation.separator.sources, self.samples, width, separation.rate, ears)
+        self.width = self.reading.width
+
+    def train(self, mode: bool = True) -> "SeparatedEars":
+        """The separator is the same while it is heard with as when it was learnt."""
+        super().train(mode)
+        self.learner.eval()
+        return self
+
+    def separated(self, rows: Float[Tensor, "row 2 time"]) -> Float[Tensor, "row source 2 time"]:
+        separator, sound = self.separation.separator, rearrange(rows, "row ear time -> row time ear")
+        if not len(rows):
+            return rows[:, None].expand(-1, separator.sources, -1, -1)
+        if self.trained and torch.is_grad_enabled():
+            # The recurrent kernels of cuDNN have no gradient while a network is evaluated.
+            with torch.backends.cudnn.flags(enabled=False):
+                apart = masking.with_gradient(separator, sound)
+        else:
+            apart = torch.cat([separator.separate(part) for part in sound.split(HEARD_AT_ONCE)])
+        return rearrange(apart, "row time source ear -> row source ear time")
+
+    @torch.no_grad()
+    def read(self, rows: Float[Tensor, "row 2 time"]) -> Float[Tensor, "row *made"]:
+        """What is made of windows, computed once where the separator stays as it is."""
+        return self.reading.made(self.separated(rows))
+
+    def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
+        rows = rows.float()
+        return rows if self.trained else self.read(rows)
+
+    def forward(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
+        return self.reading(self.reading.made(self.separated(rows)) if self.trained else rows)
+
+    def target(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
+        return (self.read(rows) if self.trained else rows).flatten(1)
+
+    @property
+    def target_width(self) -> int:
+        return self.reading.size.numel()
+
+    def restored(self, targets: Float[Tensor, "time number"]) -> Shaped[np.ndarray, "time *observed"]:
+        made = targets.unflatten(1, self.reading.size)
+        return self.reading.restored(made, self.samples).cpu().numpy()

@@ -9,8 +9,8 @@ from gymnasium import Space, spaces
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sonarium.agents.contract import Hearing
-from sonarium.agents.observing.hearing import EncodedEars
+from sonarium.agents.contract import Hearing, Separation
+from sonarium.agents.observing.hearing import READINGS, EncodedEars, SeparatedEars
 from sonarium.agents.observing.parts import Categories, Convolutions, Numbers, Perceived
 from sonarium.agents.spaces import flat, is_sound, nested, parts_of
 from sonarium.features.ears import EarsConfig
@@ -25,22 +25,19 @@ class Observer(nn.Module):
         width: int,
         standardise: bool,
         rate: int,
-        hearing: Hearing | None = None,
+        hearing: Hearing | Separation | None = None,
         train_ears: bool = False,
+        separated: str | None = None,
         ears: EarsConfig = EarsConfig(),
     ):
         super().__init__()
-        if train_ears and hearing is None:
-            raise ValueError("train_ears=True: the encoder is that of another run; give --ears RUN")
-        if train_ears and hearing is not None and hearing.differentiable is False:
-            raise ValueError("train_ears=True: the codes of --ears have no gradient; leave out --train-ears")
-        if rate and hearing is not None:
-            raise ValueError(
-                f"sound_rate={rate}: the sound is heard by --ears, at {hearing.rate} Hz; give --sound-rate 0"
-            )
+        check_hearing(hearing, rate, train_ears, separated)
         self.space, self.simple = space, parts_of(space)
-        parts = [perceiving(part, width, standardise, rate, hearing, train_ears, ears) for part in self.simple]
-        heard = [number for number, part in enumerate(parts) if isinstance(part, EncodedEars)]
+        parts = [
+            perceiving(part, width, standardise, rate, hearing, train_ears, separated, ears)
+            for part in self.simple
+        ]
+        heard = [number for number, part in enumerate(parts) if isinstance(part, EncodedEars | SeparatedEars)]
         if hearing is not None and len(heard) != 1:
             raise ValueError(
                 f"--ears: {len(heard)} parts of what is observed, {space}, are sound at two ears, and it takes "
@@ -87,8 +84,31 @@ class Observer(nn.Module):
         return nested(self.space, (part.restored(rows) for part, rows in parts))  # pyright: ignore
 
 
+def check_hearing(
+    hearing: Hearing | Separation | None, rate: int, train_ears: bool, separated: str | None
+) -> None:
+    """Refuse settings that do not go with what the agent hears with."""
+    if train_ears and hearing is None:
+        raise ValueError("train_ears=True: the encoder or separator is that of another run; give --ears RUN")
+    if train_ears and hearing is not None and hearing.differentiable is False:
+        made = "sources" if isinstance(hearing, Separation) else "codes"
+        raise ValueError(f"train_ears=True: the {made} of --ears have no gradient; leave out --train-ears")
+    if rate and hearing is not None:
+        raise ValueError(
+            f"sound_rate={rate}: the sound is heard by --ears, at {hearing.rate} Hz; give --sound-rate 0"
+        )
+    if separated is not None and not isinstance(hearing, Separation):
+        raise ValueError(
+            f"separated={separated!r}: it is read from the sources of a separator; give its run as --ears, or "
+            "leave out --separated"
+        )
+    if separated not in (None, *READINGS):
+        raise ValueError(f"separated={separated!r}: give {', '.join(READINGS)}")
+
+
 def hears(part: Perceived) -> bool:
-    return isinstance(part, EncodedEars) or (isinstance(part, Convolutions) and part.ears is not None)
+    others = isinstance(part, EncodedEars | SeparatedEars)
+    return others or (isinstance(part, Convolutions) and part.ears is not None)
 
 
 def perceiving(
@@ -96,8 +116,9 @@ def perceiving(
     width: int,
     standardise: bool,
     rate: int,
-    hearing: Hearing | None,
+    hearing: Hearing | Separation | None,
     train_ears: bool,
+    separated: str | None,
     ears: EarsConfig,
 ) -> Perceived:
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
@@ -112,6 +133,8 @@ def perceiving(
     shape = space.shape
     sound = is_sound(space)
     if sound and hearing is not None and shape[0] == 2:
+        if isinstance(hearing, Separation):
+            return SeparatedEars(space, width, hearing, train_ears, READINGS[separated or "cues"], ears)
         return EncodedEars(space, width, hearing, train_ears)
     if sound and rate and shape[0] != 2:
         raise ValueError(f"--sound-rate {rate}: the sound has {shape[0]} channel(s), not two ears; leave it out")

@@ -137,26 +137,26 @@ class Convolutions(Perceived):
     def restored(self, targets: Float[Tensor, "time number"]) -> Shaped[np.ndarray, "time *observed"]:
         shown = targets.unflatten(1, self.shape)
         if self.ears is not None:
-            return self.sounding(shown).cpu().numpy()
+            return sounding(self.ears, shown, self.space.shape[1]).cpu().numpy()
         shown = shown.movedim(1, -1) if self.channels_last else shown
         rows = (shown * self.whole).cpu().numpy().reshape(-1, *self.space.shape)
         return rows.clip(0, 255).round().astype(np.uint8) if self.whole > 1 else rows
 
-    def sounding(self, shown: Float[Tensor, "time row frame"]) -> Float[Tensor, "time 2 sample"]:
-        """The sound of windows that follow one another."""
-        assert self.ears is not None
-        samples, hop = self.space.shape[1], self.ears.config.hop
-        if samples % hop:
-            return self.ears.invert(shown, samples)
-        # Where two windows meet, the frame of either hears half: the mean of those beside it takes their place.
-        inner = shown[..., 1:-1]
-        seams = torch.cat([inner[:1, :, 0], (inner[:-1, :, -1] + inner[1:, :, 0]) / 2])
-        frames = rearrange(torch.cat([seams[..., None], inner], 2), "time row frame -> 1 row (time frame)")
-        wave = self.ears.invert(torch.cat([frames, inner[None, -1, :, -1:]], 2), samples * len(shown))[0]
-        return rearrange(wave, "ear (time sample) -> time ear sample", time=len(shown))
-
     def forward(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
         return self.join(self.convolve(self.shown(rows))).relu()
+
+
+def sounding(ears: Ears, shown: Float[Tensor, "time row frame"], samples: int) -> Float[Tensor, "time 2 sample"]:
+    """The sound of windows that follow one another, of so many samples each, from their features."""
+    hop = ears.config.hop
+    if samples % hop:
+        return ears.invert(shown, samples)
+    # Where two windows meet, the frame of either hears half: the mean of those beside it takes their place.
+    inner = shown[..., 1:-1]
+    seams = torch.cat([inner[:1, :, 0], (inner[:-1, :, -1] + inner[1:, :, 0]) / 2])
+    frames = rearrange(torch.cat([seams[..., None], inner], 2), "time row frame -> 1 row (time frame)")
+    wave = ears.invert(torch.cat([frames, inner[None, -1, :, -1:]], 2), samples * len(shown))[0]
+    return rearrange(wave, "ear (time sample) -> time ear sample", time=len(shown))
 
 
 def convolutions(

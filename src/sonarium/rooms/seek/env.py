@@ -62,6 +62,7 @@ class Seek(StatefulEnv):
         self.metadata = self.metadata | {
             "render_fps": frames_per_second(self.config),
             "sound_rate": self.config.rate,
+            "sound_sources": self.config.emitters,
         }
         self.observation_space, self.action_space = observation_space(self.config), action_space(self.config)
         self.episodes = Episodes(self.config, 1, world, record=True)

@@ -65,6 +65,7 @@ class SeekVector(StatefulVectorEnv):
             "autoreset_mode": self.autoreset_mode,
             "render_fps": frames_per_second(self.config),
             "sound_rate": self.config.rate,
+            "sound_sources": self.config.emitters,
         }
         self.single_observation_space = observation_space(self.config)
         self.single_action_space = action_space(self.config)

@@ -1,0 +1,177 @@
+"""Agents that hear with the separator of another run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import nn
+
+from sonarium.__main__ import dispatch
+from sonarium.agents.contract import Separation
+from sonarium.agents.observing.hearing import SeparatedEars
+from sonarium.agents.observing.observer import Observer
+from sonarium.features.ears import Ears, EarsConfig
+from sonarium.models.contract import Separator
+from sonarium.runs.build import open_learner, open_run
+
+RATE, SAMPLES = 8000, 2000
+HEARD = spaces.Box(-1, 1, (2, SAMPLES), np.float32)
+SMALL = "--env sonarium/Seek-v0 --envs 2 --rollout-steps 4 --units 8 --no-pictures --device cpu"
+TINY = (
+    "--clips 24 --sets 4 --seconds 1 --batch-size 4 --units 8 --layers 1 --no-pictures --device cpu --test 0.25 "
+    "--validation 0"
+)
+READINGS = ("cues", "sums", "loudness")
+
+
+class Halves(nn.Module, Separator):
+    """What lies below 1 kHz, and the rest: an ideal separator of what has nothing in common."""
+
+    sources = 2
+
+    def masks(self, signal: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def separate(self, signal: torch.Tensor) -> torch.Tensor:
+        spectrum = torch.fft.rfft(signal, dim=1)
+        low = torch.fft.rfftfreq(signal.shape[1], 1 / RATE)[:, None] < 1000
+        parts = [torch.fft.irfft(spectrum * kept, signal.shape[1], dim=1) for kept in (low, ~low)]
+        return torch.stack(parts, 2)
+
+
+def sine(hertz: float, delay: int, gain: float) -> torch.Tensor:
+    """At the left ear, and later and softer at the right one; a whole number of periods in a window."""
+    time = torch.arange(SAMPLES, dtype=torch.float64) / RATE
+    left, right = (0.1 * torch.sin(2 * torch.pi * hertz * (time - late / RATE)) for late in (0, delay))
+    return torch.stack([left, gain * right]).float()
+
+
+def observer(separated: str | None) -> Observer:
+    separation = Separation(Halves(), Halves(), RATE)  # pyright: ignore[reportArgumentType]
+    return Observer(HEARD, 16, False, 0, separation, False, separated)
+
+
+def made(separated: str, heard: torch.Tensor) -> torch.Tensor:
+    """Of one window."""
+    own = observer(separated)
+    [rows] = own.prepared([heard[None]])
+    return rows[0]
+
+
+LOW, HIGH = sine(500, 2, 0.5), sine(2000, -1, 2.0)
+
+
+def test_loudness_is_that_of_each_source_at_each_ear():
+    found = made("loudness", LOW + HIGH)
+    # A sine of amplitude .1 has −23.01 dB re full scale.
+    left, louder = (-10 * np.log10(200) + 50) / 20, 20 * np.log10(2) / 20
+    expected = torch.tensor([[left, left - louder], [left, left + louder]], dtype=torch.float32)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_sums_are_phase_and_level_of_each_source_where_it_is():
+    found, width = made("sums", LOW + HIGH), RATE / 256
+    for source, hertz, delay, gain in ((0, 500, 2, 0.5), (1, 2000, -1, 2.0)):
+        phase, level = found[source, :, round(hertz / width)].tolist()
+        lead = 2 * np.pi * hertz * delay / RATE
+        # At the ends of a window a frame hears half of it: there the other source, cut off, has a part.
+        assert phase == pytest.approx(lead / np.pi, abs=0.03)
+        assert level == pytest.approx(-20 * np.log10(gain) / 6, abs=0.1)
+        assert abs(found[1 - source, :, round(hertz / width)]).max() < 0.05
+
+
+def test_cues_are_those_of_each_source_alone():
+    found = made("cues", LOW + HIGH)
+    alone = Ears(EarsConfig(), RATE)(torch.stack([LOW, HIGH]))
+    # Elsewhere nothing is heard, and rounding decides.
+    heard = alone[:, :32] > -0.5
+    assert found.shape == alone.shape
+    for rows in range(5):
+        own, wanted = (each[:, 32 * rows : 32 * (rows + 1)][heard] for each in (found, alone))
+        torch.testing.assert_close(own, wanted, atol=0.02, rtol=0.02)
+
+
+def test_where_nothing_is_said_cues_are_read():
+    assert isinstance(part := observer(None).parts[0], SeparatedEars)
+    assert part.target_width == 2 * 160 * 17 and part.width == 16
+    assert observer("loudness").width == 4 and observer("sums").width == 2 * 2 * 129
+
+
+def test_silence_is_finite_and_so_is_its_gradient():
+    for name in READINGS:
+        part = observer(name).parts[0]
+        assert isinstance(part, SeparatedEars)
+        sources = torch.zeros(1, 2, 2, SAMPLES, requires_grad=True)
+        found = part.reading.made(sources)
+        found.sum().backward()
+        assert found.isfinite().all() and sources.grad is not None and sources.grad.isfinite().all()
+
+
+def train(words: str, run: Path) -> Path:
+    dispatch(["train", *words.split(), "--run", str(run)])
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("separators")
+    return {
+        "joint": train(f"separator {TINY} --steps 2", folder / "joint"),
+        "three": train(f"separator {TINY} --sources 3 --steps 0", folder / "three"),
+        "fast": train(f"separator {TINY} --rate 16000 --steps 0", folder / "fast"),
+    }
+
+
+def ears_in(run: Path) -> SeparatedEars:
+    found: Any = [part for part in open_run(run).learner.modules() if isinstance(part, SeparatedEars)]
+    return found[0]
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    mine, its = one.state_dict(), other.state_dict()
+    return all(torch.equal(mine[name], its[name]) for name in its)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize(
+    ("agent", "reading"),
+    [("ppo", "cues"), ("pqn", "sums"), ("dqn --learning-starts 4 --batch-size 4 --gradient-steps 1", "loudness")],
+)
+def test_the_separator_stays_as_it_is_unless_it_is_trained(trained, agent, reading, runs, tmp_path):
+    words = f"{agent} --ears {runs['joint']} --separated {reading} {SMALL} --steps 2"
+    run = train(f"{words} {'--train-ears' if trained else ''}", tmp_path / "run")
+    assert same(ears_in(run).learner, open_learner(runs["joint"])[1]) != trained
+
+
+def test_dreamer_imagines_the_sound_of_what_it_separates(runs, tmp_path):
+    words = f"dreamer --ears {runs['joint']} {SMALL} --learning-starts 4 --batch-size 2 --gradient-steps 1"
+    run = train(f"{words} --imagination-horizon 2 --deter 8 --hidden 8 --steps 2", tmp_path / "run")
+    agent: Any = open_run(run).learner
+    states = agent.imagined(agent.initial(1), np.array([[0], [1]]), torch.Generator().manual_seed(0))[:, 0]
+    assert agent.observed_in(states).shape == (2, 2, 2000)
+
+
+def test_a_run_resumes_bit_for_bit(runs, tmp_path):
+    words = f"ppo --ears {runs['joint']} --separated loudness --train-ears {SMALL} --save-every 1"
+    whole = train(f"{words} --steps 3", tmp_path / "whole")
+    train(f"{words} --steps 1", tmp_path / "cut")
+    cut = train(f"{words} --steps 3", tmp_path / "cut")
+    assert same(open_run(cut).learner, open_run(whole).learner)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--ears {three}", "--ears separates 3 sources, and sonarium/Seek-v0 has 2: .* --sources 2"),
+        ("--ears {fast}", "--ears takes sound at 16000 Hz, and sonarium/Seek-v0 gives 8000 Hz"),
+        ("--separated cues", "separated='cues': .* give its run as --ears"),
+        ("--ears {joint} --sound-rate 8000", "give --sound-rate 0"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(flags, said, runs, tmp_path):
+    with pytest.raises(ValueError, match=said) as caught:
+        train(f"ppo {flags.format(**runs)} {SMALL} --steps 1", tmp_path / "run")
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
