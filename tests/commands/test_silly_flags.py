@@ -129,6 +129,7 @@ def test_what_is_accepted_makes_a_model_or_is_refused(name):
         "wave": Signal("wave", (400,), 4000),
         "picture": Signal("picture", (8, 8)),
         "codes": Signal("codes", (8, 4), frame_rate=10.0),
+        "binaural": Signal("binaural", (400, 2), 4000, sources=2),
     }[kind]
     if kind == "codes":
         pytest.skip("its settings are those of a package")

@@ -16,6 +16,7 @@ from sonarium.catalogue import MODELS
 from sonarium.models.contract import Learner
 from sonarium.models.cpc.cpc import CPCConfig
 from sonarium.models.dreaming import DreamingConfig
+from sonarium.models.masking import DescentConfig
 from sonarium.models.mrgan import MRGANConfig
 from sonarium.models.optim import ScheduleConfig
 from sonarium.models.penalties import DipConfig, FactorConfig, TotalCorrelationConfig
@@ -27,6 +28,7 @@ SIGNALS: dict[SignalKind, Signal] = {
     "wave": Signal("wave", (2400,), 16000),
     "picture": Signal("picture", (12, 12)),
     "codes": Signal("codes", (12, 4), frame_rate=100.0),
+    "binaural": Signal("binaural", (2400, 2), 8000, sources=2),
 }
 LENGTHS = (1.0, 0.7, 1.0, 0.5, 0.4, 0.8, 0.45, 0.95)
 """Of clips, as fractions of the longest."""
@@ -41,6 +43,10 @@ def batch(kind: SignalKind, padded: bool, seed: int) -> Batch:
     if own is not None:
         inside = torch.arange(wave.shape[1]) < own[:, None]
         wave = wave * inside.view(*inside.shape, *[1] * (wave.ndim - 2))
+    if kind == "binaural":
+        # What is heard is the sum of the sources.
+        apart = torch.stack([wave, wave.flip(0)], 2)
+        return Batch(torch.arange(CLIPS), apart.sum(2), factors, lengths=own, sources=apart)
     return Batch(torch.arange(CLIPS), wave, factors, lengths=own)
 
 
@@ -94,6 +100,8 @@ def entry(name: str, preset: str = "default", **changed: Any) -> Callable[[Signa
         made = replace(made, **small) if isinstance(made, MRGANConfig) else made
         if isinstance(getattr(made, "penalty", None), FactorConfig):
             made = replace(made, penalty=replace(made.penalty, units=8))
+        if isinstance(getattr(made, "descent", None), DescentConfig):
+            made = replace(made, units=8, descent=DescentConfig(schedule=ScheduleConfig()))
         return replace(made, **changed)
 
     return config

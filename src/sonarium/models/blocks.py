@@ -58,3 +58,23 @@ def mean_squared_error(
     squares = (made - features).square().where(own, 0)
     # Clips of unlike lengths: no rank knows by itself how many bins the global batch has.
     return squares.sum() / engine.mean(own.expand_as(squares).sum().to(squares.dtype))
+
+
+def over_ranks(norm: nn.BatchNorm1d, engine: Engine, rows: Float[Tensor, "row made"]) -> Float[Tensor, "row made"]:
+    """What `norm` gives to these rows, with the statistics of the rows of all ranks; moves its averages
+    likewise."""
+    values = wide(rows)
+    # Ranks may have unlike numbers of frames, so sums and their numbers are averaged, not means.
+    number = engine.mean(torch.tensor(float(len(rows)), dtype=values.dtype, device=rows.device))
+    mean = engine.mean(values.sum(0)) / number
+    centred = values - mean
+    variance = engine.mean(centred.square().sum(0)) / number
+    if norm.track_running_stats:
+        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+        assert norm.num_batches_tracked is not None
+        every = engine.ranks * number
+        with torch.no_grad():
+            norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
+            norm.running_var.lerp_((variance * every / (every - 1)).to(norm.running_var), norm.momentum)
+            norm.num_batches_tracked += 1
+    return (centred * (variance + norm.eps).rsqrt() * norm.weight + norm.bias).to(rows.dtype)

@@ -168,10 +168,10 @@ class DeepClustering(Learner, MaskSeparator):
         assert data.sources is not None, "a world whose signal has sources gives them"
         spectra = self.spectrum.around(data.signal)
         alone = torch.stack([power(self.spectrum.around(one)).sum(1) for one in data.sources.unbind(2)], -1)
-        loudest = functional.one_hot(alone.argmax(-1), self.sources).float()
+        loudest = functional.one_hot(alone.argmax(-1), self.sources).to(alone)
         with engine.autocast():
             points = self.embedding(spectra)
-        loss = affinity(points, loudest, (audible(spectra) > 0).float())
+        loss = affinity(points, loudest, (audible(spectra) > 0).to(alone))
         self.descent.step(loss, engine)
         return {"loss/affinity": loss.detach()}
 

@@ -15,6 +15,7 @@ those of `clustering.py`.
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -23,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sonarium.config import Range, check_ranges
+from sonarium.models.blocks import over_ranks
 from sonarium.models.clustering import AnchorsConfig, DeepClusteringConfig
 from sonarium.models.contract import (
     Engine,
@@ -250,7 +252,7 @@ class OtoWorldSeparator(Learner, MaskSeparator):
         self.spectrum = Spectrum(config.fft, config.hop)
         bins = self.spectrum.bins
         # One scale and one shift for all bins, as in OtoWorld.
-        self.norm = nn.BatchNorm2d(1)
+        self.norm = nn.BatchNorm1d(1)
         self.lstm = nn.LSTM(bins, config.units, batch_first=True, bidirectional=True)
         self.head = nn.Linear(2 * config.units, self.sources * bins)
         self.descent = Descent(config.descent, self.parameters())
@@ -261,10 +263,13 @@ class OtoWorldSeparator(Learner, MaskSeparator):
     def restart(self) -> None:
         self.descent.done.zero_()
 
-    def shares(self, spectra: Spectra) -> Float[Tensor, "clip frame bin source 2"]:
+    def shares(self, spectra: Spectra, engine: Engine | None = None) -> Float[Tensor, "clip frame bin source 2"]:
+        """In training the statistics of the levels are those of all ranks."""
         level = (power(spectra) + 1e-10).log() / 2
-        frames = rearrange(level, "clip ear frame bin -> (clip ear) 1 frame bin")
-        states = self.lstm(self.norm(frames)[:, 0])[0]
+        frames = rearrange(level, "clip ear frame bin -> (clip ear) frame bin")
+        alone = engine is None or engine.ranks == 1
+        normalise = self.norm if alone else partial(over_ranks, self.norm, engine)
+        states = self.lstm(normalise(frames.reshape(-1, 1)).view(frames.shape))[0]
         return rearrange(
             self.head(states), "(clip ear) frame (source bin) -> clip frame bin source ear",
             ear=2, source=self.sources,
@@ -272,7 +277,9 @@ class OtoWorldSeparator(Learner, MaskSeparator):
 
     def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         with engine.autocast():
-            estimates = self.estimates(data.signal)
+            spectra = self.spectrum.around(data.signal)
+            masks = self.shares(spectra, engine)
+            estimates = self.spectrum.sound(masked(spectra, masks), data.signal.shape[1])
         loss = -fit(estimates, data)
         self.descent.step(loss, engine)
         return {"loss/negative_snr": loss.detach()}

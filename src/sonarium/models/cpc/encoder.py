@@ -25,7 +25,7 @@ from torch.nn import functional
 from sonarium.config import Range, check_ranges
 from sonarium.features.mel import mel_filters
 from sonarium.features.waveform import sounding
-from sonarium.models.blocks import wide
+from sonarium.models.blocks import over_ranks
 from sonarium.models.cpc import polyphase
 from sonarium.training.contract import Engine
 
@@ -199,26 +199,6 @@ class Layer(nn.Module):
             picture, flat.contiguous(memory_format=torch.channels_last), None, (1, stride), (0, padding)
         )
         return rearrange(made, "clip made 1 frame -> clip frame made")
-
-
-def over_ranks(norm: nn.BatchNorm1d, engine: Engine, rows: Float[Tensor, "row made"]) -> Float[Tensor, "row made"]:
-    """What `norm` gives to these rows, with the statistics of the rows of all ranks; moves its averages
-    likewise."""
-    values = wide(rows)
-    # Ranks may have unlike numbers of frames, so sums and their numbers are averaged, not means.
-    number = engine.mean(torch.tensor(float(len(rows)), dtype=values.dtype, device=rows.device))
-    mean = engine.mean(values.sum(0)) / number
-    centred = values - mean
-    variance = engine.mean(centred.square().sum(0)) / number
-    if norm.track_running_stats:
-        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
-        assert norm.num_batches_tracked is not None
-        every = engine.ranks * number
-        with torch.no_grad():
-            norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
-            norm.running_var.lerp_((variance * every / (every - 1)).to(norm.running_var), norm.momentum)
-            norm.num_batches_tracked += 1
-    return (centred * (variance + norm.eps).rsqrt() * norm.weight + norm.bias).to(rows.dtype)
 
 
 class Encoder(nn.Module):
