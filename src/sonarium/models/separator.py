@@ -267,8 +267,7 @@ class OtoWorldSeparator(Learner, MaskSeparator):
         """In training the statistics of the levels are those of all ranks."""
         level = (power(spectra) + 1e-10).log() / 2
         frames = rearrange(level, "clip ear frame bin -> (clip ear) frame bin")
-        alone = engine is None or engine.ranks == 1
-        normalise = self.norm if alone else partial(over_ranks, self.norm, engine)
+        normalise = self.norm if engine is None or engine.ranks == 1 else partial(over_ranks, self.norm, engine)
         states = self.lstm(normalise(frames.reshape(-1, 1)).view(frames.shape))[0]
         return rearrange(
             self.head(states), "(clip ear) frame (source bin) -> clip frame bin source ear",
