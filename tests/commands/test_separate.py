@@ -123,8 +123,6 @@ def test_other_verbs_and_models_say_what_they_need(run, sounds, tmp_path):
         dispatch(["train", "cpc", "--world", "mixtures", "--run", str(tmp_path / "cpc")])
     with pytest.raises(UsageError, match="separator does not train on waves"):
         dispatch(["train", "separator", "--world", "tones", "--run", str(tmp_path / "tones")])
-    with pytest.raises(UsageError, match="cannot hear"):
-        dispatch(["train", "ppo", "--ears", str(run), "--run", str(tmp_path / "agent")])
 
 
 def test_mixtures_are_written_with_their_sources(capsys, tmp_path):
