@@ -90,7 +90,7 @@ def test_targets_are_the_written_equation(double, steps, bootstrap, tmp_path, gu
     some = agent.replay.sample(40)
     sequences = agent.sequences(some)
     online, target = (agent.behind(network, sequences, None) for network in (agent.online, agent.target))
-    found = agent.wanted(some, online if double else target, target, sequences.ends).numpy()
+    found = agent.wanted(sequences, online if double else target, target).numpy()
 
     def best(rows: np.ndarray) -> float:
         online, target = (q_of(agent, network, rows[None])[0] for network in (agent.online, agent.target))

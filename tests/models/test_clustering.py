@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from sonarium.models.clustering import SpatialClustering, affinity, k_means
-from sonarium.models.masking import best_orders, snr
+from sonarium.models.masking import best_orders, snr_of_pairs
 from sonarium.worlds.contract import Signal
 
 
@@ -60,7 +60,7 @@ def test_directions_tell_bands_of_noise_apart(delays):
     mixture = sources.sum(2)
     clustering = SpatialClustering(len(delays), 8000)
     estimates = clustering.separate(mixture)
-    gained = best_orders(sources, estimates)[0] - snr(sources, mixture[:, :, None].expand_as(sources)).mean(1)
+    gained = best_orders(sources, estimates)[0] - snr_of_pairs(sources, mixture[:, :, None]).mean((1, 2))
     assert (gained > 6).all()
     torch.testing.assert_close(estimates.sum(2), mixture, atol=1e-4, rtol=1e-3)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sonarium.catalogue import MODELS
 from sonarium.models.contract import Learner, Separator, StreamSeparator
-from sonarium.models.masking import DescentConfig, best_orders, cues, power, snr
+from sonarium.models.masking import DescentConfig, best_orders, cues, power, snr_of_pairs
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.training.engine import FabricEngine
 from sonarium.worlds.contract import Batch, Signal
@@ -107,7 +107,8 @@ def test_before_training_it_separates_by_direction_from_right_to_left():
     sources = torch.stack([waves, other], 3).transpose(1, 2)
     mixture = sources.sum(2)
     estimates = made(units=8).separate(mixture)
-    gained = snr(sources, estimates) - snr(sources, mixture[:, :, None].expand_as(sources))
+    before = snr_of_pairs(sources, mixture[:, :, None]).squeeze(2)
+    gained = snr_of_pairs(sources, estimates).diagonal(dim1=1, dim2=2) - before
     assert (gained > 3).all()
 
 
@@ -122,7 +123,7 @@ def test_directions_that_were_heard_are_forgotten():
         spectra = learner.spectrum.around(moved)
         ears = cues(spectra, power(spectra).sum(1).mean(2))[1]
         fits, after = learner.directions(ears[..., :2], power(spectra).sum(1).sqrt(), learner.first(1)[1])
-        assert fits.shape == (1, spectra.shape[2], spectra.shape[3], 2)
+        assert fits.shape == (1, spectra.shape[2], 2, spectra.shape[3])
         at.append(int(after[0, 0].argmax()) - 16)
     # Thirty-three directions, of which the middle one is ahead: 4 samples at 8 kHz are half a millisecond.
     assert at[0] == -8 and at[1] in (8, -8) and abs(at[0]) == 8
@@ -153,7 +154,7 @@ def test_it_learns_to_tell_low_from_high(preset):
         learner.update(data, engine)
     learner.eval()
     gained = best_orders(data.sources, learner.separate(data.signal))[0].mean()
-    assert gained - snr(data.sources, data.signal[:, :, None].expand_as(data.sources)).mean() > 6
+    assert gained - snr_of_pairs(data.sources, data.signal[:, :, None]).mean() > 6
 
 
 def test_a_learner_that_is_started_anew_begins_its_schedule():

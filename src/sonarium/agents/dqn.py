@@ -39,6 +39,8 @@ from sonarium.training.contract import Stateful
 
 RESCALING = 1e-3
 """ε of the rescaled values (Pohlen et al. 2018, arXiv 1805.11593)."""
+READ_AT_ONCE = 2**23
+"""Bytes of the replay that are read for several updates at once."""
 MEMORY = "memory"
 """The extra that a recurrent agent stores: its memory before each step."""
 
@@ -126,22 +128,39 @@ def complete(config: DQNConfig, steps: int) -> DQNConfig:
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Sequences of the replay as tensors, (step, sequence, …)."""
+    """Sequences of the replay, (step, sequence, …), the burn-in first."""
 
     parts: list[Tensor]
     """Of the observations, prepared, which both networks read."""
     last: list[Tensor]
     """Of what is observed after the last step of each, likewise, (sequence, …)."""
     action: Int[Tensor, "step sequence"]
+    reward: Float[np.ndarray, "step sequence"]
     first: Bool[Tensor, "step sequence"]
+    nothing_after: Bool[np.ndarray, "step sequence"]
+    """Where the value of what comes next is 0."""
     ends: Int[Tensor, " sequence"]
     """The last step that counts."""
+    share: Float[Tensor, "step sequence"]
+    """Of the loss of a batch, what each step has: those that count alike, by the importance of their sequence."""
     previous: Float[Tensor, "step sequence number"] | None = None
     """Action and reward before each step."""
     state: Float[Tensor, "sequence unit"] | None = None
     """Of the GRU before the first step."""
     after: Float[Tensor, "sequence number"] | None = None
     """The action and the reward of the last step that counts."""
+
+    def some(self, begin: int, end: int) -> "Sequences":
+        """Those from one to another."""
+        cut = slice(begin, end)
+        return Sequences(
+            [part[:, cut] for part in self.parts], [part[cut] for part in self.last], self.action[:, cut],
+            self.reward[:, cut], self.first[:, cut], self.nothing_after[:, cut], self.ends[cut],
+            self.share[:, cut], *(
+                None if rows is None else rows[index]
+                for rows, index in ((self.previous, (slice(None), cut)), (self.state, cut), (self.after, cut))
+            ),
+        )  # fmt: skip
 
 
 class DQN(Learner, Agent, Stochastic):
@@ -229,36 +248,70 @@ class DQN(Learner, Agent, Stochastic):
             group["lr"] = config.optimiser.learning_rate * config.schedule.fraction(int(self.updates))
         self.updates += 1
         if self.replay.ready and len(self.replay) >= config.learning_starts:
-            found = [self.learn(engine) for _ in range(config.gradient_steps)]
+            done, found = 0, []
+            while done < config.gradient_steps:
+                batches = min(config.gradient_steps - done, self.batches_at_once)
+                learnt = self.learn(self.replay.sample(config.batch_size, batches), batches, engine)
+                found += batches * [learnt]
+                done += batches
             terms |= {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
         return terms
 
-    def learn(self, engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        """One update on sequences of the replay."""
-        config, some = self.config, self.replay.sample(self.config.batch_size)
-        sequences, burn = self.sequences(some), config.replay.burn_in
+    @property
+    def batches_at_once(self) -> int:
+        """How many are read of the replay at once: those that follow from one another, by their priorities, one by
+        one, and large ones too."""
+        config, replay = self.config, self.config.replay
+        if self.replay.prioritised:
+            return 1
+        steps = config.batch_size * (replay.burn_in + replay.sequence_steps + 1)
+        return max(1, READ_AT_ONCE // (steps * self.replay.step_bytes))
+
+    def learn(self, some: Replayed, batches: int, engine: Engine) -> dict[str, Float[Tensor, ""]]:
+        """One update on each of so many batches, which lie side by side."""
+        config, size, found = self.config, self.config.batch_size, []
+        every, valued = self.sequences(some, batches), torch.zeros(0)
+        for batch in range(batches):
+            wait = config.target_update_interval - int(self.learnt) % config.target_update_interval
+            if not batch or wait == config.target_update_interval:
+                # As long as the target stays as it is, it values what comes next in all batches together.
+                valued = self.valued(every.some(batch * size, min(batch + wait, batches) * size))
+            own, valued = valued[:, :size], valued[:, size:]
+            found.append(self.descend(every.some(batch * size, (batch + 1) * size), own, engine))
+        loss, chosen, wanted = zip(*found, strict=True)
+        errors, weight = torch.cat(chosen, 1) - torch.cat(wanted, 1), every.share[config.replay.burn_in :] > 0
+        if self.replay.prioritised:
+            rows = errors.double().cpu().numpy(), weight.float().cpu().numpy()
+            self.replay.prioritise(some.rows, sequence_priority(*rows))
+        return {
+            "loss/value": torch.stack(loss).mean(),
+            "value/error": errors.abs()[weight].mean(),
+            "value/mean": torch.cat(chosen, 1)[weight].mean(),
+        }
+
+    @torch.no_grad()
+    def valued(self, sequences: Sequences) -> Float[Tensor, "step sequence action"]:
+        """By the target network, of what follows each step behind the burn-in."""
+        return self.behind(self.target, sequences, self.states(self.target, sequences))
+
+    def descend(
+        self, sequences: Sequences, valued: Float[Tensor, "step sequence action"], engine: Engine
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "step sequence"], Float[Tensor, "step sequence"]]:
+        """One update: its loss, the values of the actions, and what they should be."""
+        config, burn = self.config, self.config.replay.burn_in
         states = self.states(self.online, sequences)
         values = self.values(self.online, sequences, states)
         with torch.no_grad():
-            valued = self.behind(self.target, sequences, self.states(self.target, sequences))
             choosing = self.behind(self.online, sequences, states) if config.double else valued
-            wanted = self.wanted(some, choosing, valued, sequences.ends - burn)
+            wanted = self.wanted(sequences, choosing, valued)
         chosen = values.gather(2, sequences.action[burn:, :, None])[..., 0]
-        weight = self.tensor(some.weight[burn:])
-        # Each step of a sequence counts alike, and each sequence by its importance.
-        shares = weight * self.tensor(some.importance) / weight.sum().clamp(min=1)
-        loss = (LOSSES[config.loss](chosen, wanted, reduction="none") * shares).sum()
+        errors = LOSSES[config.loss](chosen, wanted, reduction="none")
+        loss = (errors * sequences.share[burn:]).sum()
         engine.descend(loss, self.optimiser, config.gradient_clip or None)
         self.learnt += 1
         if int(self.learnt) % config.target_update_interval == 0:
             self.renew()
-        errors = (chosen - wanted).detach()
-        if self.replay.prioritised:
-            priority = sequence_priority(errors.double().cpu().numpy(), some.weight[burn:])
-            self.replay.prioritise(some.rows, priority)
-        size = (errors.abs() * weight).sum() / weight.sum().clamp(min=1)
-        mean = (chosen.detach() * weight).sum() / weight.sum().clamp(min=1)
-        return {"loss/value": loss.detach(), "value/error": size, "value/mean": mean}
+        return loss.detach(), chosen.detach(), wanted
 
     @torch.no_grad()
     def renew(self) -> None:
@@ -270,33 +323,30 @@ class DQN(Learner, Agent, Stochastic):
             else:
                 kept.copy_(new)
 
-    def sequences(self, some: Replayed) -> Sequences:
-        observer, device = self.online.observer, self.device
+    def sequences(self, some: Replayed, batches: int = 1) -> Sequences:
+        observer, device, burn = self.online.observer, self.device, self.config.replay.burn_in
         steps, count = some.reward.shape
         prepared = observer.prepared(observer.rows(some.observation, device))
         parts = [part.unflatten(0, (steps, count)) for part in prepared]
         last = observer.prepared(observer.rows(some.last, device))
         first = torch.from_numpy(some.first).to(self.device)
         action = torch.from_numpy(some.action).to(self.device).long() - int(self.space.start)
+        nothing = some.terminated if self.config.bootstrap_truncated else some.terminated | some.truncated
         # The steps that count stand together, behind the burn-in; those behind them repeat the last one.
-        ends = self.config.replay.burn_in + (some.weight[self.config.replay.burn_in :] > 0).cumsum(0).argmax(0)
+        weight = some.weight.reshape(steps, batches, -1)
+        ends = burn + (some.weight[burn:] > 0).cumsum(0).argmax(0)
+        share = weight / weight.sum((0, 2), keepdims=True).clip(min=1)
+        share = self.tensor(share.reshape(steps, count) * some.importance)
         ended = torch.from_numpy(ends).to(self.device)
+        known = Sequences(parts, last, action, some.reward, first, nothing, ended, share)
         if self.online.gru is None:
-            return Sequences(parts, last, action, first, ended)
+            return known
         state, before = self.tensor(some.extras[MEMORY]).split([self.config.memory, self.actions.width + 1], 1)
         encoded = self.actions.encode(action.reshape(-1, 1)).unflatten(0, (steps, count))
         made = torch.cat([encoded, self.tensor(some.reward)[..., None]], 2)
         previous = torch.cat([before[None], made[:-1] * (~first[1:]).float()[..., None]])
-        return Sequences(
-            parts,
-            last,
-            action,
-            first,
-            ended,
-            previous,
-            state,
-            made[ended, torch.arange(count, device=self.device)],
-        )
+        after = made[ended, torch.arange(count, device=self.device)]
+        return replace(known, previous=previous, state=state, after=after)
 
     def states(self, network: Values, sequences: Sequences) -> Float[Tensor, "step sequence unit"] | None:
         """Of the GRU after each step; the burn-in has no gradient."""
@@ -347,20 +397,19 @@ class DQN(Learner, Agent, Stochastic):
 
     def wanted(
         self,
-        some: Replayed,
+        sequences: Sequences,
         choosing: Float[Tensor, "step sequence action"],
         valued: Float[Tensor, "step sequence action"],
-        ends: Int[Tensor, " sequence"],
     ) -> Float[Tensor, "step sequence"]:
         """What the value of each step behind the burn-in should be, by Q of what follows it."""
         config, burn = self.config, self.config.replay.burn_in
         best = valued.gather(2, choosing.argmax(2, keepdim=True))[..., 0]
         after = (unscaled(best) if config.rescaled else best).double().cpu().numpy()
-        nothing = some.terminated if config.bootstrap_truncated else some.terminated | some.truncated
-        after[nothing[burn:]] = 0
+        after[sequences.nothing_after[burn:]] = 0
         over = np.zeros(after.shape, bool)
-        over[ends.cpu().numpy(), np.arange(len(ends))] = True
-        returns = self.tensor(n_step_returns(some.reward[burn:], after, over, config.discount, config.n_steps))
+        over[sequences.ends.cpu().numpy() - burn, np.arange(over.shape[1])] = True
+        reward = sequences.reward[burn:]
+        returns = self.tensor(n_step_returns(reward, after, over, config.discount, config.n_steps))
         return scaled(returns) if config.rescaled else returns
 
 

@@ -14,6 +14,7 @@ ends.
 """
 
 import copy
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -308,6 +309,11 @@ class Replay:
         return sum(chunk.bytes for chunk in self.chunks.values()) + (self.open.bytes if self.open else 0)
 
     @property
+    def step_bytes(self) -> int:
+        """Bytes of a step of one slot."""
+        return sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.layout.values())
+
+    @property
     def ready(self) -> bool:
         """Whether there is a sequence to draw."""
         return self.open is not None and self.tree.total > 0
@@ -520,19 +526,27 @@ class Replay:
 
     # Drawing
 
-    def sample(self, batch_size: int, importance: float | None = None) -> Replayed:
-        """Sequences; `importance` is β, where it is another than that of the configuration."""
+    def sample(self, batch_size: int, batches: int = 1, importance: float | None = None) -> Replayed:
+        """Sequences; of several batches side by side, each drawn by itself. `importance` is β, where it is another
+        than that of the configuration."""
         if not self.ready:
             raise ValueError("the replay holds no whole sequence yet: add more rollouts first")
-        ids = self.draw_episodes(batch_size) if self.config.draw == "episodes" else self.draw_steps(batch_size)
+        beta = self.config.importance_exponent if importance is None else importance
+        drawn = [self.drawn(batch_size, beta) for _ in range(batches)]
+        return self.read(*(np.concatenate(both) for both in zip(*drawn, strict=True)))
+
+    def drawn(
+        self, count: int, beta: float
+    ) -> tuple[Int[np.ndarray, " sequence"], Float[np.ndarray, " sequence"]]:
+        """The first steps of the sequences of a batch, and their importance."""
+        ids = self.draw_episodes(count) if self.config.draw == "episodes" else self.draw_steps(count)
         if self.config.newest:
             ids[-1] = self.newest(int(ids[-1]))
-        weights = np.ones(batch_size)
+        weights = np.ones(count)
         if self.prioritised:
-            beta = self.config.importance_exponent if importance is None else importance
             # The number of steps in all is the same factor of every weight.
             weights = (self.tree[self.leaves(ids)] / self.tree.total) ** -beta
-        return self.read(ids, (weights / weights.max()).astype(np.float32))
+        return ids, (weights / weights.max()).astype(np.float32)
 
     def draw_steps(self, count: int) -> Int[np.ndarray, " sequence"]:
         """One from each of as many equal parts of the sum of all priorities."""

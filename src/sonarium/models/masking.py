@@ -150,17 +150,25 @@ def loudness_so_far(
     return (sums / counts).float(), (sums[:, -1], counts[-1])
 
 
-def snr(references: Sources, estimates: Sources) -> Float[Tensor, "clip source"]:
-    """Decibels of each reference over the difference, over both ears together."""
-    energy = references.square().sum((1, 3)) + SILENCE * references.shape[1]
-    apart = (references - estimates).square().sum((1, 3))
-    return 10 * torch.log10(energy / (apart + 10 ** (-BEST_SNR / 10) * energy))
+def snr_of_pairs(
+    references: Sources, estimates: Float[Tensor, "clip time estimate 2"]
+) -> Float[Tensor, "clip source estimate"]:
+    """Decibels of each reference over its difference from each estimate, over both ears together."""
+    wanted, found = (
+        rearrange(sound, "clip time source ear -> clip source (time ear)") for sound in (references, estimates)
+    )
+    energy = wanted.square().sum(2, keepdim=True) + SILENCE * references.shape[1]
+    apart = energy + found.square().sum(2)[:, None] - 2 * wanted @ found.mT
+    return 10 * torch.log10(energy / (apart.clamp(min=0) + 10 ** (-BEST_SNR / 10) * energy))
 
 
 def best_orders(references: Sources, estimates: Sources) -> tuple[Tensor, Int[Tensor, "clip source"]]:
     """The mean SNR of each clip when each reference is matched with its best estimate, and that estimate."""
-    orders = torch.tensor(list(permutations(range(references.shape[2]))), device=references.device)
-    scores = torch.stack([snr(references, estimates[:, :, order]).mean(1) for order in orders], 1)
+    sources = references.shape[2]
+    orders = torch.tensor(list(permutations(range(sources))), device=references.device)
+    scores = snr_of_pairs(references, estimates)[:, torch.arange(sources, device=references.device), orders].mean(
+        2
+    )
     best = scores.max(1)
     return best.values, orders[best.indices]
 

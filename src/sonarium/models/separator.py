@@ -19,7 +19,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import torch
-from einops import einsum, rearrange, repeat
+from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -57,6 +57,8 @@ CUES = 3
 """Of each bin: cosine and sine of the interaural phase, and the level difference."""
 DIRECTIONS = 33
 """Directions among which those of the sources are found."""
+BLOCK = 64
+"""Frames that are summed at once."""
 SHARPNESS = 5.0
 """How much a bin that fits a direction belongs to its source, before training."""
 
@@ -87,12 +89,16 @@ class Directions(nn.Module):
     """Follows the directions of the sources, and says how well each bin fits them."""
 
     steering: Tensor
+    fading: Tensor
 
     def __init__(self, config: SeparatorConfig, bins: int, sources: int, rate: float):
         super().__init__()
         self.sources = sources
-        self.keep = math.exp(-config.hop / (rate * config.remembered))
+        keep = math.exp(-config.hop / (rate * config.remembered))
         self.register_buffer("steering", steering(bins, rate, DIRECTIONS), persistent=False)
+        # How much of each frame is left at each later one, of a block and of all before it.
+        ages = torch.arange(1, BLOCK + 1) - torch.arange(BLOCK + 1)[:, None]
+        self.register_buffer("fading", torch.where(ages < 0, 0, keep ** ages.float()), persistent=False)
 
     @torch.no_grad()
     def forward(
@@ -100,34 +106,43 @@ class Directions(nn.Module):
         phase: Float[Tensor, "clip frame bin 2"],
         weights: Float[Tensor, "clip frame bin"],
         before: Float[Tensor, "clip source direction"],
-    ) -> tuple[Float[Tensor, "clip frame bin source"], Float[Tensor, "clip source direction"]]:
+    ) -> tuple[Float[Tensor, "clip frame source bin"], Float[Tensor, "clip source direction"]]:
         """`before` and what is returned are how much each source speaks for each direction."""
-        near = einsum(phase, self.steering, "clip frame bin part, bin direction part -> clip frame bin direction")
-        chosen, after, gains = [], [], near
+        chosen, fits, after, left = [], [], [], weights
         for source in range(self.sources):
-            heard = self.faded((gains * weights[..., None]).sum(2), before[:, source])
-            chosen.append(heard.argmax(2, keepdim=True))
+            speaks = einsum(
+                phase * left[..., None], self.steering,
+                "clip frame bin part, bin direction part -> clip frame direction",
+            )  # fmt: skip
+            heard = self.faded(speaks, before[:, source])
+            chosen.append(heard.argmax(2))
             after.append(heard[:, -1])
-            # The next direction has to fit what those before it do not.
-            gains = (near - self.fits(near, torch.cat(chosen, 2)).amax(3, keepdim=True)).clamp(min=0)
-        return self.fits(near, torch.cat(chosen, 2).sort(2).values), torch.stack(after, 1)
+            fits.append(self.fit(phase, chosen[-1]))
+            # For the next direction a bin speaks as far as those before it do not have it.
+            left = torch.minimum(left, weights * (1 - fits[-1]) / 2)
+        from_the_right = torch.stack(chosen, 2).argsort(2)[..., None]
+        return torch.stack(fits, 2).take_along_dim(from_the_right, 2), torch.stack(after, 1)
 
     def faded(
-        self, gains: Float[Tensor, "clip frame direction"], before: Float[Tensor, "clip direction"]
+        self, speaks: Float[Tensor, "clip frame direction"], before: Float[Tensor, "clip direction"]
     ) -> Float[Tensor, "clip frame direction"]:
-        """Sums of what was gained up to each frame, the older the fainter."""
+        """Sums over the frames up to each, the older the fainter."""
         sums = []
-        for gain in gains.unbind(1):
-            before = self.keep * before + gain
-            sums.append(before)
-        return torch.stack(sums, 1)
+        for block in speaks.split(BLOCK, 1):
+            count = block.shape[1] + 1
+            known = torch.cat([before[:, None], block], 1)
+            sums.append(einsum(
+                known, self.fading[:count, :count - 1], "clip old direction, old frame -> clip frame direction"
+            ))  # fmt: skip
+            before = sums[-1][:, -1]
+        return torch.cat(sums, 1)
 
-    @staticmethod
-    def fits(
-        near: Float[Tensor, "clip frame bin direction"], chosen: Int[Tensor, "clip frame source"]
-    ) -> Float[Tensor, "clip frame bin source"]:
-        places = repeat(chosen, "clip frame source -> clip frame bin source", bin=near.shape[2])
-        return torch.gather(near, 3, places)
+    def fit(
+        self, phase: Float[Tensor, "clip frame bin 2"], direction: Int[Tensor, "clip frame"]
+    ) -> Float[Tensor, "clip frame bin"]:
+        """The cosine of the angle between the phase of each bin and that of a direction."""
+        cosine, sine = rearrange(self.steering, "bin direction part -> part direction bin")
+        return torch.addcmul(cosine[direction] * phase[..., 0], sine[direction], phase[..., 1])
 
 
 class MaskNetwork(nn.Module):
@@ -145,17 +160,16 @@ class MaskNetwork(nn.Module):
         self,
         level: Float[Tensor, "clip frame bin"],
         ears: Float[Tensor, "clip frame bin 3"],
-        fits: Float[Tensor, "clip frame bin source"],
+        fits: Float[Tensor, "clip frame source bin"],
         memory: Float[Tensor, "layer clip unit"],
     ) -> tuple[Float[Tensor, "clip frame bin source"], Float[Tensor, "layer clip unit"]]:
-        inputs = torch.cat([level[..., None], ears, fits], -1)
-        states, memory = self.gru(
-            self.into(rearrange(inputs, "clip frame bin cue -> clip frame (cue bin)")), memory
-        )
+        inputs = torch.cat([level, *ears.unbind(3), *fits.unbind(2)], -1)
+        states, memory = self.gru(self.into(inputs), memory)
         told = rearrange(
-            self.head(states), "clip frame (source bin) -> clip frame bin source", source=self.sources
+            self.head(states), "clip frame (source bin) -> clip frame source bin", source=self.sources
         )
-        return (told + self.sharpness * fits).softmax(-1), memory
+        shares = (told + self.sharpness * fits).softmax(2)
+        return rearrange(shares, "clip frame source bin -> clip frame bin source"), memory
 
 
 class JointSeparator(Learner, MaskSeparator, StreamSeparator):
