@@ -12,6 +12,7 @@ from sonarium.catalogue import MODELS
 from sonarium.models.contract import Learner, Separator, StreamSeparator
 from sonarium.models.masking import DescentConfig, best_orders, cues, power, snr_of_pairs
 from sonarium.models.optim import AdamConfig, ScheduleConfig
+from sonarium.models.separator import DIRECTIONS
 from sonarium.training.engine import FabricEngine
 from sonarium.worlds.contract import Batch, Signal
 
@@ -116,7 +117,7 @@ def test_directions_that_were_heard_are_forgotten():
     """A source that has moved is found again the sooner, the shorter directions are remembered."""
     wave = noise(1, 24000)
     first, then = (torch.stack([wave, wave.roll(late, 1)], 2) for late in (4, -4))
-    moved = torch.cat([first[:, :12000], then[:, 12000:]], 1)
+    moved = torch.cat([first[:, :16000], then[:, 16000:]], 1)
     at = []
     for remembered in (0.2, 100.0):
         learner = made(units=8, remembered=remembered)
@@ -124,9 +125,9 @@ def test_directions_that_were_heard_are_forgotten():
         ears = cues(spectra, power(spectra).sum(1).mean(2))[1]
         fits, after = learner.directions(ears[..., :2], power(spectra).sum(1).sqrt(), learner.first(1)[1])
         assert fits.shape == (1, spectra.shape[2], 2, spectra.shape[3])
-        at.append(int(after[0, 0].argmax()) - 16)
-    # Thirty-three directions, of which the middle one is ahead: 4 samples at 8 kHz are half a millisecond.
-    assert at[0] == -8 and at[1] in (8, -8) and abs(at[0]) == 8
+        at.append(int(after[0, 0].argmax()) - DIRECTIONS // 2)
+    # The middle one is ahead: 4 samples at 8 kHz are half a millisecond, of one that the outermost have.
+    assert at == [-(DIRECTIONS // 4), DIRECTIONS // 4]
 
 
 def tones(clips: int) -> Batch:

@@ -39,7 +39,7 @@ from sonarium.training.contract import Stateful
 
 RESCALING = 1e-3
 """ε of the rescaled values (Pohlen et al. 2018, arXiv 1805.11593)."""
-READ_AT_ONCE = 2**23
+READ_AT_ONCE = 2**16
 """Bytes of the replay that are read for several updates at once."""
 MEMORY = "memory"
 """The extra that a recurrent agent stores: its memory before each step."""
@@ -135,10 +135,13 @@ class Sequences:
     last: list[Tensor]
     """Of what is observed after the last step of each, likewise, (sequence, …)."""
     action: Int[Tensor, "step sequence"]
-    reward: Float[np.ndarray, "step sequence"]
     first: Bool[Tensor, "step sequence"]
-    nothing_after: Bool[np.ndarray, "step sequence"]
-    """Where the value of what comes next is 0."""
+    earned: Float[Tensor, "step sequence"]
+    """The discounted rewards of the n steps from each on."""
+    behind: Int[Tensor, "step sequence"]
+    """The last of these steps: what comes next stands for the rest."""
+    kept: Float[Tensor, "step sequence"]
+    """The discount of what comes next, 0 where nothing does."""
     ends: Int[Tensor, " sequence"]
     """The last step that counts."""
     share: Float[Tensor, "step sequence"]
@@ -155,7 +158,7 @@ class Sequences:
         cut = slice(begin, end)
         return Sequences(
             [part[:, cut] for part in self.parts], [part[cut] for part in self.last], self.action[:, cut],
-            self.reward[:, cut], self.first[:, cut], self.nothing_after[:, cut], self.ends[cut],
+            self.first[:, cut], self.earned[:, cut], self.behind[:, cut], self.kept[:, cut], self.ends[cut],
             self.share[:, cut], *(
                 None if rows is None else rows[index]
                 for rows, index in ((self.previous, (slice(None), cut)), (self.state, cut), (self.after, cut))
@@ -324,6 +327,7 @@ class DQN(Learner, Agent, Stochastic):
                 kept.copy_(new)
 
     def sequences(self, some: Replayed, batches: int = 1) -> Sequences:
+        """As tensors; each batch of those side by side has a loss of its own."""
         observer, device, burn = self.online.observer, self.device, self.config.replay.burn_in
         steps, count = some.reward.shape
         prepared = observer.prepared(observer.rows(some.observation, device))
@@ -331,14 +335,13 @@ class DQN(Learner, Agent, Stochastic):
         last = observer.prepared(observer.rows(some.last, device))
         first = torch.from_numpy(some.first).to(self.device)
         action = torch.from_numpy(some.action).to(self.device).long() - int(self.space.start)
-        nothing = some.terminated if self.config.bootstrap_truncated else some.terminated | some.truncated
         # The steps that count stand together, behind the burn-in; those behind them repeat the last one.
         weight = some.weight.reshape(steps, batches, -1)
         ends = burn + (some.weight[burn:] > 0).cumsum(0).argmax(0)
         share = weight / weight.sum((0, 2), keepdims=True).clip(min=1)
         share = self.tensor(share.reshape(steps, count) * some.importance)
         ended = torch.from_numpy(ends).to(self.device)
-        known = Sequences(parts, last, action, some.reward, first, nothing, ended, share)
+        known = Sequences(parts, last, action, first, *self.returns(some, ends), ended, share)
         if self.online.gru is None:
             return known
         state, before = self.tensor(some.extras[MEMORY]).split([self.config.memory, self.actions.width + 1], 1)
@@ -347,6 +350,19 @@ class DQN(Learner, Agent, Stochastic):
         previous = torch.cat([before[None], made[:-1] * (~first[1:]).float()[..., None]])
         after = made[ended, torch.arange(count, device=self.device)]
         return replace(known, previous=previous, state=state, after=after)
+
+    def returns(
+        self, some: Replayed, ends: Int[np.ndarray, " sequence"]
+    ) -> tuple[Float[Tensor, "step sequence"], Int[Tensor, "step sequence"], Float[Tensor, "step sequence"]]:
+        """What n steps from each on have earned, the last of them, and the discount of what comes next."""
+        config, over = self.config, np.zeros(some.reward.shape, bool)
+        over[ends, np.arange(len(ends))] = True
+        nothing = some.terminated if config.bootstrap_truncated else some.terminated | some.truncated
+        none, steps = np.zeros(over.shape), np.arange(float(len(over)))[:, None] + np.zeros(over.shape)
+        earned = n_step_returns(some.reward, none, over, config.discount, config.n_steps)
+        behind = n_step_returns(none, steps, over, 1, config.n_steps).astype(np.int64)
+        kept = n_step_returns(none, 1.0 - nothing, over, config.discount, config.n_steps)
+        return self.tensor(earned), torch.from_numpy(behind).to(self.device), self.tensor(kept)
 
     def states(self, network: Values, sequences: Sequences) -> Float[Tensor, "step sequence unit"] | None:
         """Of the GRU after each step; the burn-in has no gradient."""
@@ -402,15 +418,11 @@ class DQN(Learner, Agent, Stochastic):
         valued: Float[Tensor, "step sequence action"],
     ) -> Float[Tensor, "step sequence"]:
         """What the value of each step behind the burn-in should be, by Q of what follows it."""
-        config, burn = self.config, self.config.replay.burn_in
+        rescaled, burn = self.config.rescaled, self.config.replay.burn_in
         best = valued.gather(2, choosing.argmax(2, keepdim=True))[..., 0]
-        after = (unscaled(best) if config.rescaled else best).double().cpu().numpy()
-        after[sequences.nothing_after[burn:]] = 0
-        over = np.zeros(after.shape, bool)
-        over[sequences.ends.cpu().numpy() - burn, np.arange(over.shape[1])] = True
-        reward = sequences.reward[burn:]
-        returns = self.tensor(n_step_returns(reward, after, over, config.discount, config.n_steps))
-        return scaled(returns) if config.rescaled else returns
+        after = (unscaled(best) if rescaled else best).gather(0, sequences.behind[burn:] - burn)
+        wanted = torch.addcmul(sequences.earned[burn:], sequences.kept[burn:], after)
+        return scaled(wanted) if rescaled else wanted
 
 
 def scaled(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -531,28 +531,25 @@ class Replay:
         than that of the configuration."""
         if not self.ready:
             raise ValueError("the replay holds no whole sequence yet: add more rollouts first")
-        beta = self.config.importance_exponent if importance is None else importance
-        drawn = [self.drawn(batch_size, beta) for _ in range(batches)]
-        return self.read(*(np.concatenate(both) for both in zip(*drawn, strict=True)))
-
-    def drawn(
-        self, count: int, beta: float
-    ) -> tuple[Int[np.ndarray, " sequence"], Float[np.ndarray, " sequence"]]:
-        """The first steps of the sequences of a batch, and their importance."""
-        ids = self.draw_episodes(count) if self.config.draw == "episodes" else self.draw_steps(count)
+        if self.config.draw == "episodes":
+            ids = np.concatenate([self.draw_episodes(batch_size) for _ in range(batches)])
+        else:
+            ids = self.draw_steps(batch_size, batches)
         if self.config.newest:
-            ids[-1] = self.newest(int(ids[-1]))
-        weights = np.ones(count)
+            for last in range(batch_size - 1, len(ids), batch_size):
+                ids[last] = self.newest(int(ids[last]))
+        weights = np.ones((batches, batch_size))
         if self.prioritised:
+            beta = self.config.importance_exponent if importance is None else importance
             # The number of steps in all is the same factor of every weight.
-            weights = (self.tree[self.leaves(ids)] / self.tree.total) ** -beta
-        return ids, (weights / weights.max()).astype(np.float32)
+            weights = ((self.tree[self.leaves(ids)] / self.tree.total) ** -beta).reshape(weights.shape)
+        return self.read(ids, (weights / weights.max(1, keepdims=True)).ravel().astype(np.float32))
 
-    def draw_steps(self, count: int) -> Int[np.ndarray, " sequence"]:
-        """One from each of as many equal parts of the sum of all priorities."""
+    def draw_steps(self, count: int, batches: int = 1) -> Int[np.ndarray, " sequence"]:
+        """For each batch one from each of as many equal parts of the sum of all priorities."""
         assert self.random is not None
         total = self.tree.total
-        targets = (np.arange(count) + self.random.random(count)) / count * total
+        targets = ((np.arange(count) + self.random.random((batches, count))) / count * total).ravel()
         return self.ids(self.tree.find(np.minimum(targets, np.nextafter(total, 0))))
 
     def ids(self, leaves: Int[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:

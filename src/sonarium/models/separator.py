@@ -18,9 +18,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
+from scipy.special import ive
 from torch import Tensor, nn
 
 from sonarium.config import Range, check_ranges
@@ -55,11 +57,15 @@ from sonarium.worlds.contract import Batch, Signal, World
 
 CUES = 3
 """Of each bin: cosine and sine of the interaural phase, and the level difference."""
-DIRECTIONS = 33
+DIRECTIONS = 129
 """Directions among which those of the sources are found."""
+HARMONICS = 8
+"""Multiples of the phase difference by which bins speak for directions."""
+CONCENTRATION = 15.0
+"""κ of the von Mises density of a phase difference about that of its direction."""
 BLOCK = 64
 """Frames that are summed at once."""
-SHARPNESS = 5.0
+SHARPNESS = 10.0
 """How much a bin that fits a direction belongs to its source, before training."""
 
 
@@ -89,13 +95,20 @@ class Directions(nn.Module):
     """Follows the directions of the sources, and says how well each bin fits them."""
 
     steering: Tensor
+    likelihood: Tensor
     fading: Tensor
 
     def __init__(self, config: SeparatorConfig, bins: int, sources: int, rate: float):
         super().__init__()
         self.sources = sources
         keep = math.exp(-config.hop / (rate * config.remembered))
-        self.register_buffer("steering", steering(bins, rate, DIRECTIONS), persistent=False)
+        along = steering(bins, rate, DIRECTIONS)
+        self.register_buffer("steering", along, persistent=False)
+        # The density exp(κ cos(φ − θ)) as a series of cosines of multiples of φ − θ.
+        orders = np.arange(1, HARMONICS + 1)
+        weights = torch.from_numpy(ive(orders, CONCENTRATION) / ive(0, CONCENTRATION)).float()
+        series = multiples(torch.view_as_complex(along)) * weights
+        self.register_buffer("likelihood", torch.view_as_real(series), persistent=False)
         # How much of each frame is left at each later one, of a block and of all before it.
         ages = torch.arange(1, BLOCK + 1) - torch.arange(BLOCK + 1)[:, None]
         self.register_buffer("fading", torch.where(ages < 0, 0, keep ** ages.float()), persistent=False)
@@ -109,10 +122,11 @@ class Directions(nn.Module):
     ) -> tuple[Float[Tensor, "clip frame source bin"], Float[Tensor, "clip source direction"]]:
         """`before` and what is returned are how much each source speaks for each direction."""
         chosen, fits, after, left = [], [], [], weights
+        around = torch.view_as_real(multiples(torch.view_as_complex(phase.contiguous())))
         for source in range(self.sources):
             speaks = einsum(
-                phase * left[..., None], self.steering,
-                "clip frame bin part, bin direction part -> clip frame direction",
+                around * left[..., None, None], self.likelihood,
+                "clip frame bin order part, bin direction order part -> clip frame direction",
             )  # fmt: skip
             heard = self.faded(speaks, before[:, source])
             chosen.append(heard.argmax(2))
@@ -145,6 +159,14 @@ class Directions(nn.Module):
         return torch.addcmul(cosine[direction] * phase[..., 0], sine[direction], phase[..., 1])
 
 
+def multiples(phase: Complex[Tensor, "*shape"]) -> Complex[Tensor, "*shape order"]:
+    """Phases as numbers of the unit circle, and their multiples up to the highest."""
+    found = [phase]
+    while len(found) < HARMONICS:
+        found.append(found[-1] * phase)
+    return torch.stack(found, -1)
+
+
 class MaskNetwork(nn.Module):
     """From frames to the share of each source in each bin."""
 
@@ -154,7 +176,7 @@ class MaskNetwork(nn.Module):
         self.into = nn.Sequential(nn.Linear(inputs, config.units), nn.LayerNorm(config.units))
         self.gru = nn.GRU(config.units, config.units, config.layers, batch_first=True)
         self.head = nn.Linear(config.units, sources * bins)
-        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
+        self.log_sharpness = nn.Parameter(torch.full((bins,), math.log(SHARPNESS)))
 
     def forward(
         self,
@@ -168,7 +190,7 @@ class MaskNetwork(nn.Module):
         told = rearrange(
             self.head(states), "clip frame (source bin) -> clip frame source bin", source=self.sources
         )
-        shares = (told + self.sharpness * fits).softmax(2)
+        shares = (told + self.log_sharpness.exp() * fits).softmax(2)
         return rearrange(shares, "clip frame source bin -> clip frame bin source"), memory
 
 
