@@ -56,7 +56,7 @@ class FabricEngine:
         if precision not in FABRIC_PRECISION:
             raise ValueError(f"precision '{precision}': use --precision {' or '.join(FABRIC_PRECISION)}")
         accelerator, place = choose_device(device), started()
-        # The moments of Adam become denormal numbers where a unit is silent for long, and a CPU is slow with those.
+        # Moments of Adam become denormal numbers where a unit is silent for long, and a CPU is slow with those.
         torch.set_flush_denormal(True)
         check_place(place, accelerator, nodes)
         # Fabric takes a second to import, which a person who asks for help should not wait for.
