@@ -234,6 +234,17 @@ def test_epsilon_falls_by_the_steps_of_the_run():
     assert found == pytest.approx([1.0, 0.525, 0.05, 0.05])
 
 
+def test_exponentially_epsilon_is_otoworlds():
+    """.1 + .8 exp(−.0002 · 150) = .876 at the end of experiment 1: a time constant of 5,000 episodes."""
+    config = replace(QUICK, epsilon_start=0.9, epsilon_end=0.1, epsilon_schedule="exponential", epsilon_steps=5000)
+    agent = DQN(config, spaces.Box(-1, 1, (3,)), spaces.Discrete(4))
+    found = []
+    for done in (0, 150, 5000, 10**6):
+        agent.updates.fill_(done)
+        found.append(agent.epsilon)
+    assert found == pytest.approx([0.9, 0.876, 0.1 + 0.8 / np.e, 0.1], abs=5e-4)
+
+
 def test_actions_are_as_random_as_epsilon(tmp_path):
     agent = DQN(replace(QUICK, epsilon_start=0.4), spaces.Box(-1, 1, (3,)), spaces.Discrete(4))
     rows, generator = np.zeros((20_000, 3), np.float32), torch.Generator().manual_seed(0)
@@ -246,7 +257,7 @@ def test_actions_are_as_random_as_epsilon(tmp_path):
     assert counts == pytest.approx(expected, abs=0.012)
 
 
-@pytest.mark.parametrize("preset", DQN_ENTRY.presets)
+@pytest.mark.parametrize("preset", [name for name, made in DQN_ENTRY.presets.items() if not made().separated])
 def test_each_preset_takes_its_rollouts(preset, tmp_path):
     recipe = DQN_ENTRY.recipes[preset]
     config = DQN_ENTRY.complete(DQN_ENTRY.presets[preset](), recipe.steps)
@@ -266,6 +277,7 @@ def test_each_preset_takes_its_rollouts(preset, tmp_path):
         ({"replay": ReplayConfig(burn_in=2)}, "burn_in=2: it is for agents with --memory"),
         ({"replay": ReplayConfig(cross_episodes=True)}, "cross_episodes=True: sequences of DQN end"),
         ({"loss": "cubic"}, "loss='cubic': give huber, squared, absolute"),
+        ({"epsilon_schedule": "cosine"}, "epsilon_schedule='cosine': give linear, exponential"),
         ({"activation": "gelu"}, "activation='gelu': give tanh, relu"),
     ],
 )

@@ -24,7 +24,7 @@ TINY = (
     "--clips 24 --sets 4 --seconds 1 --batch-size 4 --units 8 --layers 1 --no-pictures --device cpu --test 0.25 "
     "--validation 0"
 )
-READINGS = ("cues", "sums", "loudness")
+READINGS = ("cues", "sums", "means", "loudness")
 
 
 class Halves(nn.Module, Separator):
@@ -83,6 +83,34 @@ def test_sums_are_phase_and_level_of_each_source_where_it_is():
         assert abs(found[1 - source, :, round(hertz / width)]).max() < 0.05
 
 
+def click(place: int, delay: int, gain: float) -> torch.Tensor:
+    """At the left ear at this sample, and later and softer at the right one."""
+    ears = torch.zeros(2, SAMPLES)
+    ears[0, place], ears[1, place + delay] = 0.9, 0.9 * gain
+    return ears
+
+
+def hann(apart: int) -> float:
+    """The window at this distance from its middle."""
+    return np.cos(np.pi * apart / 256) ** 2
+
+
+def test_means_are_over_frames_and_bins():
+    """Clicks are as loud in all bins. Each is heard in 2 of the 17 frames, the middles of which are 125 samples
+    apart; a sine of amplitude 1 has the magnitude 64."""
+    part = observer("means").parts[0]
+    assert isinstance(part, SeparatedEars)
+    found = part.reading.made(torch.stack([click(562, 1, 0.5), click(1312, -1, 0.8)])[None])[0]
+    for row, delay, gain in ((found[0], 1, 0.5), (found[1], -1, 0.8)):
+        left = np.array([hann(62), hann(63)])
+        right = gain * np.array([hann(62 + delay), hann(63 - delay)])
+        phase, level, loud = row.tolist()
+        # Bin k leads by k / 128 of half a turn, the last one by half a turn to either side.
+        assert phase == pytest.approx(delay * 63.5 / 129 * 2 / 17, abs=1.1 / 129 * 2 / 17)
+        assert level == pytest.approx(20 * np.log10(left / right).sum() / 6 / 17, rel=0.01)
+        assert loud == pytest.approx(1000 * 0.9 * (left + right).sum() / 64 / 17, rel=0.01)
+
+
 def test_cues_are_those_of_each_source_alone():
     found = made("cues", LOW + HIGH)
     alone = Ears(EarsConfig(), RATE)(torch.stack([LOW, HIGH]))
@@ -98,6 +126,7 @@ def test_where_nothing_is_said_cues_are_read():
     assert isinstance(part := observer(None).parts[0], SeparatedEars)
     assert part.target_width == 2 * 160 * 17 and part.width == 16
     assert observer("loudness").width == 4 and observer("sums").width == 2 * 2 * 129
+    assert observer("means").width == 6
 
 
 def test_silence_is_finite_and_so_is_its_gradient():

@@ -5,7 +5,8 @@
 Q' is a copy of Q that follows it slowly, the action is chosen by Q itself (double Q-learning, van Hasselt et al.
 2016, arXiv 1509.06461), and the reward may be that of several steps. A duelling network is a value and the
 advantage of each action (Wang et al. 2016, arXiv 1511.06581). What is drawn from the replay, evenly or by
-priority, its settings say (`agents/replay.py`).
+priority, its settings say (`agents/replay.py`). What ears that do not learn hear is computed once, where the agent
+acts, and kept beside the sound if it takes no more room than that.
 
 With `memory`, a GRU reads what is observed with the action and the reward before it, and sequences are learnt
 from: the state that was there as the agent acted, steps of burn-in that find it anew with the weights of today,
@@ -66,10 +67,11 @@ class DQNConfig:
     takes the waveform."""
     train_ears: bool = False
     """With --ears: train the encoder or separator with the values; else it stays as it is."""
-    separated: Literal["cues", "sums", "loudness"] | None = None
+    separated: Literal["cues", "sums", "means", "loudness"] | None = None
     """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
     both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
-    of each bin, weighted by the source's share and averaged over time. loudness: of each ear."""
+    of each bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too,
+    and the level, OtoWorld's six numbers of two sources. loudness: of each ear."""
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     n_steps: Annotated[int, Range(1, 10**5)] = 1
@@ -89,9 +91,12 @@ class DQNConfig:
     epsilon_start: Annotated[float, Range(0, 1)] = 1.0
     """Probability ε of a random action at the beginning."""
     epsilon_end: Annotated[float, Range(0, 1)] = 0.05
-    """Probability ε of a random action at the end, to which it falls linearly."""
+    """Probability ε of a random action at the end."""
+    epsilon_schedule: Literal["linear", "exponential"] = "linear"
+    """How ε falls: linearly, or exponentially, which only approaches the end."""
     epsilon_steps: Annotated[int, Range(0, 10**9)] = 0
-    """Training steps in which ε falls; 0 takes a fifth of the `--steps` that the run began with."""
+    """Training steps in which ε falls, exponentially to 37 % of the way that it still has; 0 takes a fifth of the
+    `--steps` that the run began with."""
     learning_starts: Annotated[int, Range(0, 10**9)] = 1000
     """Steps in the replay before anything is learnt."""
     batch_size: Annotated[int, Range(1, 10**6)] = 64
@@ -106,7 +111,12 @@ class DQNConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        for name, options in (("activation", ("tanh", "relu")), ("loss", tuple(LOSSES))):
+        choices = {
+            "activation": ("tanh", "relu"),
+            "loss": tuple(LOSSES),
+            "epsilon_schedule": ("linear", "exponential"),
+        }
+        for name, options in choices.items():
             if getattr(self, name) not in options:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {', '.join(options)}")
         if self.n_steps > self.replay.sequence_steps:
@@ -207,7 +217,9 @@ class DQN(Learner, Agent, Stochastic):
     @property
     def epsilon(self) -> float:
         config = self.config
-        return epsilon_after(int(self.updates), config.epsilon_start, config.epsilon_end, config.epsilon_steps)
+        exponential = config.epsilon_schedule == "exponential"
+        span = config.epsilon_start, config.epsilon_end, config.epsilon_steps
+        return epsilon_after(int(self.updates), *span, exponential)
 
     def initial(self, slots: int) -> Remembered | None:
         if self.online.gru is None:
@@ -223,8 +235,10 @@ class DQN(Learner, Agent, Stochastic):
         generator: torch.Generator,
         info: Info,
     ) -> tuple[Any, Shaped[np.ndarray, "slot *action"], dict[str, Any]]:
-        own, extras = self.online, {}
-        known = own.seen(own.observer.rows(observation, self.device))
+        own = self.online
+        parts = own.observer.prepared(own.observer.rows(observation, self.device))
+        extras = {f"heard {number}": parts[number].cpu().numpy() for number in own.observer.compact}
+        known = own.observer(parts)
         if own.gru is not None:
             begins = torch.from_numpy(first).to(self.device)
             previous = previous_of(memory.action, memory.reward, begins)
@@ -246,7 +260,7 @@ class DQN(Learner, Agent, Stochastic):
     def update(self, data: Rollout, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         config, terms = self.config, self.tally.episodes(data)
         terms["policy/epsilon"] = torch.tensor(self.epsilon)
-        self.replay.add(data, engine)
+        self.replay.add(self.with_heard(data), engine)
         for group in self.optimiser.param_groups:
             group["lr"] = config.optimiser.learning_rate * config.schedule.fraction(int(self.updates))
         self.updates += 1
@@ -259,6 +273,24 @@ class DQN(Learner, Agent, Stochastic):
                 done += batches
             terms |= {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
         return terms
+
+    @torch.no_grad()
+    def with_heard(self, data: Rollout) -> Rollout:
+        """The rollout with what is heard after each action, which mostly was heard before the next one."""
+        observer, extras = self.online.observer, dict(data.extras)
+        if not observer.compact:
+            return data
+        fresh = data.terminated | data.truncated
+        fresh[:-1] |= data.first[1:]
+        fresh[-1] = True
+        chosen = torch.from_numpy(np.flatnonzero(fresh)).to(self.device)
+        parts = observer.prepared([part[chosen] for part in observer.rows(data.last, self.device)])
+        for number in observer.compact:
+            before = data.extras[f"heard {number}"]
+            after = np.concatenate([before[1:], before[-1:]])
+            after[fresh] = parts[number].cpu().numpy()
+            extras[f"heard after {number}"] = after
+        return replace(data, extras=extras)
 
     @property
     def batches_at_once(self) -> int:
@@ -330,9 +362,11 @@ class DQN(Learner, Agent, Stochastic):
         """As tensors; each batch of those side by side has a loss of its own."""
         observer, device, burn = self.online.observer, self.device, self.config.replay.burn_in
         steps, count = some.reward.shape
-        prepared = observer.prepared(observer.rows(some.observation, device))
+        heard = {number: self.tensor(some.extras[f"heard {number}"]).flatten(0, 1) for number in observer.compact}
+        after = {number: self.tensor(some.extras[f"heard after {number}"][-1]) for number in observer.compact}
+        prepared = observer.prepared(observer.rows(some.observation, device), heard)
         parts = [part.unflatten(0, (steps, count)) for part in prepared]
-        last = observer.prepared(observer.rows(some.last, device))
+        last = observer.prepared(observer.rows(some.last, device), after)
         first = torch.from_numpy(some.first).to(self.device)
         action = torch.from_numpy(some.action).to(self.device).long() - int(self.space.start)
         # The steps that count stand together, behind the burn-in; those behind them repeat the last one.

@@ -70,10 +70,11 @@ class DreamerConfig:
     takes the waveform."""
     train_ears: bool = False
     """With --ears: train the encoder or separator with the world model; else it stays as it is."""
-    separated: Literal["cues", "sums", "loudness"] | None = None
+    separated: Literal["cues", "sums", "means", "loudness"] | None = None
     """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
     both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
-    of each bin, weighted by the source's share and averaged over time. loudness: of each ear."""
+    of each bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too,
+    and the level, OtoWorld's six numbers of two sources. loudness: of each ear."""
     decoder: Literal["off", "frozen", "live"] = "frozen"
     """Decoder of what is observed: off, on frozen states, or live, so that it trains the states, too
     (reconstruction and twister train by it whatever is given)."""

@@ -56,10 +56,11 @@ class PQNConfig:
     takes the waveform."""
     train_ears: bool = False
     """With --ears: train the encoder or separator with the values; else it stays as it is."""
-    separated: Literal["cues", "sums", "loudness"] | None = None
+    separated: Literal["cues", "sums", "means", "loudness"] | None = None
     """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
     both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
-    of each bin, weighted by the source's share and averaged over time. loudness: of each ear."""
+    of each bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too,
+    and the level, OtoWorld's six numbers of two sources. loudness: of each ear."""
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     trace: Annotated[float, Range(0, 1)] = 0.95

@@ -2,7 +2,8 @@
 
 `study` and `minimalrl` are the settings of Audio_ML_study and of minimalRL's ppo.py, which the study changed to
 update once an episode. `zoo` is what RL Baselines3 Zoo takes for CartPole-v1; `a2c` is advantage actor-critic with
-the settings of Stable-Baselines3, by Adam. `seek` is for `sonarium/Seek-v0`.
+the settings of Stable-Baselines3, by Adam. `seek` is for `sonarium/Seek-v0`. `otoworld-1` and `otoworld-2` are
+OtoWorld's two experiments as far as they are sound; they hear with the separator of another run.
 """
 
 from sonarium.agents import dqn, dreamer, ppo, pqn
@@ -152,10 +153,48 @@ def r2d2() -> DQNConfig:
     )
 
 
+OTOWORLD = {"envs": 8, "rollout_steps": 8, "vector": "auto"}
+
+
+def otoworld(batch_size: int, target_update_interval: int, learning_rate: float) -> DQNConfig:
+    return DQNConfig(
+        layers=0,
+        double=False,
+        separated="means",
+        discount=0.98,
+        loss="absolute",
+        target_update_interval=target_update_interval,
+        epsilon_start=0.9,
+        epsilon_end=0.1,
+        epsilon_schedule="exponential",
+        learning_starts=batch_size,
+        batch_size=batch_size,
+        # As many as steps in a rollout.
+        gradient_steps=64,
+        gradient_clip=0.0,
+        replay=ReplayConfig(replay_steps=10_000, draw="episodes", newest=True),
+        optimiser=AdamConfig(learning_rate=learning_rate),
+    )
+
+
+def otoworld_1() -> DQNConfig:
+    return otoworld(batch_size=10, target_update_interval=150, learning_rate=1e-3)
+
+
+def otoworld_2() -> DQNConfig:
+    return otoworld(batch_size=50, target_update_interval=200, learning_rate=1e-2)
+
+
 DQN_ENTRY = AgentEntry(
     "deep Q-learning (Mnih et al. 2015), double, duelling, recurrent",
     DQN,
-    {"default": DQNConfig, "zoo": of_zoo, "r2d2": r2d2},
+    {
+        "default": DQNConfig,
+        "zoo": of_zoo,
+        "r2d2": r2d2,
+        "otoworld-1": otoworld_1,
+        "otoworld-2": otoworld_2,
+    },
     main=(
         "units",
         "memory",
@@ -174,6 +213,9 @@ DQN_ENTRY = AgentEntry(
         "default": AgentRecipe(1000, {"envs": 8, "rollout_steps": 8, "vector": "auto"}),
         "zoo": AgentRecipe(195, {"envs": 8, "rollout_steps": 32, "vector": "auto"}),
         "r2d2": AgentRecipe(1000, {"envs": 32, "rollout_steps": 8, "vector": "auto"}),
+        # 150 and 200 episodes of at most 1,000 steps.
+        "otoworld-1": AgentRecipe(2344, OTOWORLD | {"env": "sonarium/OtoWorld-1-v0"}),
+        "otoworld-2": AgentRecipe(3125, OTOWORLD | {"env": "sonarium/OtoWorld-2-v0"}),
     },
     complete=dqn.complete,
     hears=True,

@@ -3,6 +3,7 @@
 A duelling network is a value and the advantage of each action (Wang et al. 2016, arXiv 1511.06581).
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -67,9 +68,11 @@ def discrete(space: Space, name: str) -> spaces.Discrete:
     return space
 
 
-def epsilon_after(done: int, start: float, end: float, steps: int) -> float:
-    """ε, which falls linearly from start to end in so many training steps."""
-    return start + min(1.0, done / max(1, steps)) * (end - start)
+def epsilon_after(done: int, start: float, end: float, steps: int, exponential: bool = False) -> float:
+    """ε, which falls from start to end: linearly in so many training steps, or exponentially with that time
+    constant."""
+    part = done / max(1, steps)
+    return start + (1 - math.exp(-part) if exponential else min(1.0, part)) * (end - start)
 
 
 def epsilon_greedy(

@@ -34,7 +34,7 @@ BY_KEYBOARD = SeekConfig(actions="continuous", seconds=0.128, step=0.15, turn=10
 GROUPS = {
     "task": (
         "Goal, reward and end of an episode.",
-        "sources distractors target cue wrong moving radius reward max_steps same_config",
+        "sources distractors target cue wrong moving radius reward max_steps same_config layout_seed",
     ),
     "room": (
         "Shape and size of the rooms.",

@@ -162,18 +162,18 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
     own = Group(model, plan.learner, entry.main or None)
     flags, made = parse_groups(schema, [own, *groups], arguments, f"train {model}", description)
     if isinstance(source, RolloutsPlan):
-        chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(in_suite(made[1], flags.suite))
+        chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(in_suite(made[1], flags.suite, source.rollouts.env))
     else:
         chosen = ClipsPlan(source.world, located(made[1]), made[2], made[3] if split else source.split)
     return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=located(made[-1], "start_from"))
 
 
-def in_suite(rollouts: RolloutConfig, suite: str) -> RolloutConfig:
-    """The same in the environment of a setting of seek-suite."""
+def in_suite(rollouts: RolloutConfig, suite: str, default: str) -> RolloutConfig:
+    """The same in the environment of a setting of seek-suite, in place of the preset's."""
     if not suite:
         return rollouts
     env = suite_id(choose("setting of seek-suite", suite, SUITE))
-    if rollouts.env not in ("", SEEK, env):
+    if rollouts.env not in ("", default, SEEK, env):
         raise UsageError(
             f"--suite {suite} --env {rollouts.env}: the settings are those of {SEEK}; give one of the two"
         )

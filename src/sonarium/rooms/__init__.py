@@ -60,6 +60,29 @@ for setting in SUITE:
             kwargs={"suite": setting},
         )
 
+OTOWORLD = {
+    "1": "OtoWorld's experiment 1: new places in every episode, steps of .5 m",
+    "2": "OtoWorld's experiment 2: the same places in every episode, steps of 1 m",
+    "1-original": "the same as 1, with the reward and the pose that OtoWorld's agent had",
+    "2-original": "the same as 2, with the reward and the pose that OtoWorld's agent had",
+}
+"""The environments of OtoWorld's experiments (`seek/otoworld.py`), in words."""
+
+
+def otoworld_id(experiment: str) -> str:
+    """The id by which Gymnasium makes the environments of an experiment."""
+    return f"sonarium/OtoWorld-{experiment}-v0"
+
+
+for experiment in OTOWORLD:
+    if otoworld_id(experiment) not in gymnasium.registry:
+        gymnasium.register(
+            otoworld_id(experiment),
+            entry_point="sonarium.rooms.seek.otoworld:single",
+            vector_entry_point="sonarium.rooms.seek.otoworld:vector",
+            kwargs={"experiment": experiment},
+        )
+
 LIBRARY = {
     "Room": "geometry", "polygon": "geometry", "regular": "geometry", "shoebox": "geometry",
     "Air": "absorption",

@@ -2,6 +2,7 @@
 silent."""
 
 import math
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -13,6 +14,7 @@ import sonarium.rooms
 from sonarium.rooms.acoustics.geometry import polygon, shoebox
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.env import Seek
+from sonarium.rooms.seek.vector import SeekVector
 
 FORWARD, BACK, LEFT, RIGHT = range(4)
 ELL = polygon([(0, 0), (8, 0), (8, 3), (3, 3), (3, 8), (0, 8)], absorption=1.0)
@@ -260,6 +262,27 @@ def test_the_same_config_keeps_room_and_places_until_it_is_seeded():
     assert not np.array_equal(other["sources"], first["sources"])
     _, back = env.reset(seed=1)
     np.testing.assert_array_equal(back["sources"], first["sources"])
+
+
+def test_a_layout_seed_keeps_room_and_places_whatever_the_seed():
+    config: dict[str, Any] = {"layout_seed": 3, "room": "nonconvex", "threads": 1, "oracle_info": True}
+    env, many = Seek(**config), SeekVector(3, **config)
+    _, first = env.reset(seed=1)
+    corners, sounds = env.scene().room.corners, []
+    for seed in (None, 1, 2, 3):
+        _, again = env.reset(seed=seed)
+        for name in ("sources", "pose"):
+            np.testing.assert_array_equal(again[name], first[name])
+        np.testing.assert_array_equal(env.scene().room.corners, corners)
+        sounds.append(env.scene().sounds)
+    assert len(set(sounds)) > 1, "sounds are new nevertheless"
+    _, infos = many.reset(seed=7)
+    np.testing.assert_array_equal(infos["pose"], np.stack([first["pose"]] * 3))
+    config["layout_seed"] = 4
+    _, other = Seek(**config).reset(seed=1)
+    assert not np.array_equal(other["sources"], first["sources"])
+    _, put = env.reset(seed=1, options={"room": shoebox((8, 8)), "pose": (4.0, 4.0, 0.0)})
+    np.testing.assert_array_equal(put["pose"], (4.0, 4.0, 0.0))
 
 
 def test_a_room_with_a_height():

@@ -1,7 +1,8 @@
 """Sound at two ears, as another run hears it: the codes of an encoder, or what the sources of a separator tell.
 
-Of sources the agent reads what OtoWorld's reads (arXiv 2007.06123), interaural differences and level of each;
-their sums over time; or how loud each is at either ear. Each window is separated by itself, from a fresh state.
+Of sources the agent reads their interaural differences and levels over time; their means over time, or over time
+and frequency, which are the six numbers of two sources that OtoWorld's agent reads (arXiv 2007.06123); or how loud
+each is at either ear. Each window is separated by itself, from a fresh state.
 """
 
 from abc import ABC, abstractmethod
@@ -25,6 +26,8 @@ HEARD_AT_ONCE = 256
 """Sounds that are encoded or separated in one batch, where no gradient is wanted."""
 QUIETEST = 1e-9
 """Mean square below which all loudness is the same: −90 dB re full scale."""
+LEVEL_UNIT = 1e-3
+"""Level that is 1 in `Means`, as a part of the magnitude of a sine of amplitude 1 in its bin."""
 
 
 class EncodedEars(Perceived):
@@ -158,17 +161,43 @@ class Sums(Reading):
         self.width = self.size.numel()
 
     def made(self, sources: Float[Tensor, "row source 2 time"]) -> Float[Tensor, "row source 2 bin"]:
-        left, right = self.ears.spectra(rearrange(sources, "row source ear time -> (row source) ear time"))
-        sine, cosine = self.ears.phase(left, right).chunk(2, -1)
-        # An angle of nothing has no gradient.
-        angle = torch.atan2(sine, cosine.where((sine != 0) | (cosine != 0), 1.0))
-        magnitude = (power(left) + power(right) + self.ears.silence).sqrt()
-        each = rearrange(
-            [magnitude, angle / pi, self.ears.level(left, right)],
-            "kind (row source) frame bin -> kind row source frame bin", source=sources.shape[1],
-        )  # fmt: skip
-        share = each[0] / each[0].sum(1, keepdim=True)
-        return rearrange((share * each[1:]).mean(3), "kind row source bin -> row source kind bin")
+        return rearrange(shared(self.ears, sources)[:2].mean(3), "kind row source bin -> row source kind bin")
+
+
+class Means(Reading):
+    """OtoWorld's numbers, three of each source: the means over all frames and bins of
+
+        m φ / π,    m Λ    and    |L| + |R|
+
+    with φ, Λ and m as in `Sums`, and the magnitudes of the source at either ear in units of `LEVEL_UNIT`. There
+    they are a mask times those of the mixture, which is the same where both ears have one mask."""
+
+    def __init__(self, sources: int, samples: int, width: int, rate: int, config: EarsConfig):
+        super().__init__()
+        self.ears = Ears(replace(config, resolution="bin", loudness="none"), rate)
+        self.size = torch.Size([sources, 3])
+        self.width = self.size.numel()
+
+    def made(self, sources: Float[Tensor, "row source 2 time"]) -> Float[Tensor, "row source 3"]:
+        return rearrange(shared(self.ears, sources).mean((3, 4)), "kind row source -> row source kind")
+
+
+def shared(ears: Ears, sources: Float[Tensor, "row source 2 time"]) -> Float[Tensor, "3 row source frame bin"]:
+    """m φ / π and m Λ of each source in each bin, and |L| + |R| in units of `LEVEL_UNIT`."""
+    left, right = ears.spectra(rearrange(sources, "row source ear time -> (row source) ear time"))
+    sine, cosine = ears.phase(left, right).chunk(2, -1)
+    # An angle of nothing has no gradient.
+    angle = torch.atan2(sine, cosine.where((sine != 0) | (cosine != 0), 1.0))
+    both = (power(left) + power(right) + ears.silence).sqrt()
+    # Nor has the magnitude of nothing.
+    loud = (power(left) + ears.silence).sqrt() + (power(right) + ears.silence).sqrt()
+    unit = LEVEL_UNIT * ears.stft.window.sum() / 2
+    each = rearrange(
+        [both, angle / pi, ears.level(left, right), loud / unit],
+        "kind (row source) frame bin -> kind row source frame bin", source=sources.shape[1],
+    )  # fmt: skip
+    share = each[0] / each[0].sum(1, keepdim=True)
+    return torch.cat([share * each[1:3], each[3:]])
 
 
 class Loudness(Reading):
@@ -185,11 +214,8 @@ class Loudness(Reading):
         return (decibels + 50) / 20
 
 
-READINGS: dict[str, type[Cues] | type[Sums] | type[Loudness]] = {
-    "cues": Cues,
-    "sums": Sums,
-    "loudness": Loudness,
-}
+ReadingType = type[Cues] | type[Sums] | type[Means] | type[Loudness]
+READINGS: dict[str, ReadingType] = {"cues": Cues, "sums": Sums, "means": Means, "loudness": Loudness}
 
 
 class SeparatedEars(Perceived):
@@ -201,7 +227,7 @@ class SeparatedEars(Perceived):
         width: int,
         separation: Separation,
         trained: bool,
-        reading: type[Cues] | type[Sums] | type[Loudness],
+        reading: ReadingType,
         ears: EarsConfig,
     ):
         super().__init__()

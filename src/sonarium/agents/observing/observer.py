@@ -45,6 +45,11 @@ class Observer(nn.Module):
             )
         self.heard = [] if train_ears else [number for number, part in enumerate(parts) if hears(part)]
         """The parts that are sound at two ears, and prepared at a cost."""
+        self.compact = [
+            number for number in self.heard if 8 * parts[number].target_width <= size_of(self.simple[number])
+        ]
+        """Those among them of which a replay has room for two numbers of 32 bits each, of what is heard before and
+        after a step, in no more bytes than for the sound in 16."""
         self.parts = nn.ModuleList(parts)
         self.width = sum(part.width for part in self.parts)  # pyright: ignore
 
@@ -104,6 +109,11 @@ def check_hearing(
         )
     if separated not in (None, *READINGS):
         raise ValueError(f"separated={separated!r}: give {', '.join(READINGS)}")
+
+
+def size_of(space: Space) -> int:
+    """Bytes of an observation in numbers of 16 bits."""
+    return 2 * int(np.prod(space.shape or ()))
 
 
 def hears(part: Perceived) -> bool:

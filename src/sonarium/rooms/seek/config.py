@@ -144,6 +144,9 @@ class SeekConfig:
     """Height of the sources above the floor in metres, in a room with a height."""
     same_config: bool = False
     """Keep room, source positions and start pose over episodes until the environment is seeded again."""
+    layout_seed: Annotated[int | None, Range(0, 2**63)] = None
+    """Seed of the room, source positions and start pose of all episodes, however the environment is seeded; by
+    default each episode draws its own."""
 
     wall_distance: Annotated[float, Range(0, LARGEST_ROOM)] = 0.3
     """Minimum distance in metres of sources and of the start from walls."""

@@ -114,7 +114,8 @@ class Episodes:
         config, old = self.config, self.layouts[slot]
         wanted = wanted_by(options)
         keep = config.same_config and not seeded and options is None and old is not None
-        layout = old if keep and old is not None else draw_layout(config, random, wanted)
+        places = random if config.layout_seed is None else np.random.default_rng(config.layout_seed)
+        layout = old if keep and old is not None else draw_layout(config, places, wanted)
         picks, offsets = self.sounds.draw(random, config.findable, config.new_sounds)
         # Drawn after all that the default settings draw, which stay the same episodes.
         if config.point_noise is not None:

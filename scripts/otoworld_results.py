@@ -1,0 +1,215 @@
+"""Run OtoWorld's two experiments as they were and as they should be: the table of docs/agents.md.
+
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/otoworld_results.py                       # all that is missing
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/otoworld_results.py --experiments 1 --seeds 1
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/otoworld_results.py --quick               # a trial, kept nowhere
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/otoworld_results.py --write               # only the page
+
+Training is by the command line, with the words below; the separator is trained once, for all. The last weights
+play greedily in episodes whose seeds are apart from training, beside scripted agents in the same ones. Each score
+is kept in docs/results/otoworld.json as soon as it is there, so that the same command goes on where it was
+interrupted. These seeds chose nothing.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cpc_results import said
+from tones_results import ROOT, insert, table
+
+from sonarium.agents.contract import Agent
+from sonarium.bench.timing import hardware
+from sonarium.measures.statistics import interval, within
+from sonarium.play.evaluate import Evaluation, evaluate
+from sonarium.rooms.seek.otoworld import EXPERIMENTS
+from sonarium.rooms.seek.suite import HELD_OUT
+from sonarium.runs.build import open_run
+
+RUNS = ROOT / "runs" / "otoworld"
+RESULTS = ROOT / "docs" / "results" / "otoworld.json"
+SEEDS = range(100, 105)
+EPISODES, AT_MOST = 50, 200
+"""Episodes that are played, and their steps: nine times as many as the oracle takes at the mean."""
+ROLLOUT = 64
+"""Steps of the environment in a training step."""
+SEPARATOR = "separator --preset otoworld --sounds phone siren --seconds 1 --steps 300"
+STEPS = 38_400
+"""Of the environment in a training: what a processor does in six minutes."""
+MENDED = (
+    "--loss squared --gradient-clip 10 --learning-rate 0.02 --double --n-steps 5 --sequence-steps 5 "
+    "--epsilon-schedule linear --epsilon-end 0.05"
+)
+
+
+def original(experiment: int, falls: float) -> str:
+    """With ε as it was in the end: .1 + .8 exp(−falls)."""
+    constant = round(STEPS / ROLLOUT / falls)
+    env = f"--env sonarium/OtoWorld-{experiment}-original-v0"
+    return f"{env} --draw uniform --no-bootstrap-truncated --epsilon-steps {constant}"
+
+
+WAYS = {
+    1: {"as it was": original(1, 0.03), "as it should be": MENDED},
+    2: {"as it was": original(2, 2.0), "as it should be": MENDED},
+}
+"""By experiment and name, words of `sonarium train dqn` besides preset, steps and ears; those of `MENDED` were
+chosen on seed 0 of the first."""
+KEYS = {"success": 2, "sna": 2, "steps": 0}
+Scores = Mapping[str, Mapping[str, float]]
+
+
+def read() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"agents": {}, "scripts": {}}
+
+
+def keep(kind: str, name: str, found: Any) -> None:
+    kept = read()
+    kept[kind][name] = found
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def measures(found: Evaluation, agent: str) -> dict[str, dict[str, float | None]]:
+    scores = found.scores(agent)
+    return {name: {"mean": one.mean, "low": one.low, "high": one.high} for name, one in scores.items()}
+
+
+def played(experiment: str, agents: Sequence[str], episodes: int, **trained: Agent) -> Evaluation:
+    config = replace(EXPERIMENTS[experiment], max_steps=AT_MOST, threads=1)
+    return evaluate(agents, config, episodes, HELD_OUT, trained=trained)
+
+
+def one_run(experiment: int, name: str, seed: int, folder: Path, quick: bool) -> dict[str, Any]:
+    """Train once and play; the separator, if it is not there yet."""
+    words, ears, run = (
+        WAYS[experiment][name],
+        folder / "ears",
+        folder / f"{experiment}-{name}-{seed}".replace(" ", "-"),
+    )
+    alike = "--device cpu --no-pictures".split()
+    said("train", *SEPARATOR.split(), *(["--steps", "2"] if quick else []), *alike, "--run", str(ears))
+    began, busy = time.perf_counter(), time.process_time()
+    updates = 4 if quick else STEPS // ROLLOUT
+    said("train", "dqn", "--preset", f"otoworld-{experiment}", "--ears", str(ears), *words.split(), *alike,
+         "--steps", str(updates), "--seed", str(seed), "--run", str(run))  # fmt: skip
+    took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - busy, "hardware": hardware()}
+    agent: Any = open_run(run).learner
+    agent.greedy = True
+    env = f"{experiment}-original" if "original" in words else str(experiment)
+    with torch.no_grad():
+        found = measures(played(env, (), 2 if quick else EPISODES, agent=agent), "agent")
+    # What it heard is of no use any more.
+    shutil.rmtree(run / "segments", ignore_errors=True)
+    return {"steps": updates * ROLLOUT, "took": took, "scores": found}
+
+
+def measure(experiment: int, name: str, seed: int) -> None:
+    job = f"{experiment}/{name}/{seed}"
+    if job in read()["agents"]:
+        return
+    found = one_run(experiment, name, seed, RUNS, False)
+    keep("agents", job, found)
+    shown = {key: round(found["scores"][key]["mean"], 3) for key in KEYS}
+    print(job, shown, round(found["took"]["cpu_s"]), "s", flush=True)
+
+
+def measure_scripts(experiment: int) -> None:
+    if str(experiment) in read()["scripts"]:
+        return
+    agents = ("random", "difference", "oracle")
+    found = played(str(experiment), agents, EPISODES)
+    keep("scripts", str(experiment), {agent: measures(found, agent) for agent in agents})
+
+
+def over_seeds(found: Sequence[Scores]) -> list[str]:
+    """The mean over seeds with the 95 % interval over them; of one seed that over its episodes."""
+    cells = []
+    for key, digits in KEYS.items():
+        if len(found) == 1:
+            mean, low, high = (found[0][key][name] for name in ("mean", "low", "high"))
+        else:
+            ends = (0.0, 1.0) if key != "steps" else (0.0, float(AT_MOST))
+            over = within(interval([one[key]["mean"] for one in found]), *ends)
+            mean, low, high = over.mean, over.low, over.high
+        cells.append(f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
+    return cells
+
+
+def rows(kept: Mapping[str, Any], experiment: int) -> list[list[str]]:
+    found = []
+    for name in WAYS[experiment]:
+        jobs = [kept["agents"][job] for seed in SEEDS if (job := f"{experiment}/{name}/{seed}") in kept["agents"]]
+        if jobs:
+            minutes = np.median([one["took"]["cpu_s"] / 60 for one in jobs])
+            own = [f"{jobs[0]['steps']:,}", f"{minutes:.1f}", str(len(jobs))]
+            found.append([str(experiment), name, *own, *over_seeds([one["scores"] for one in jobs])])
+    for agent, scores in kept["scripts"].get(str(experiment), {}).items():
+        found.append([str(experiment), f"`{agent}`", "–", "–", "–", *over_seeds([scores])])
+    return found
+
+
+def meant() -> str:
+    """The words of each way."""
+    named = [
+        f"Experiment {experiment} *{name}* is `sonarium train dqn --preset otoworld-{experiment} --ears runs/ears "
+        f"--steps {STEPS // ROLLOUT} {words}`."
+        for experiment, ways in WAYS.items()
+        for name, words in ways.items()
+    ]
+    return "\n".join([*named, f"Its ears, `runs/ears`, are `sonarium train {SEPARATOR}`."])
+
+
+def write(kept: Mapping[str, Any]) -> None:
+    if not kept["agents"] and not kept["scripts"]:
+        return
+    machines = "; ".join(sorted({one["took"]["hardware"] for one in kept["agents"].values()}))
+    head = ["experiment", "agent", "steps", "minutes", "seeds", "success", "SNA", "steps of an episode"]
+    every = [row for experiment in WAYS for row in rows(kept, experiment)]
+    about = (
+        f"{machines}. {STEPS:,} steps of training; {EPISODES} episodes of at most {AT_MOST} steps; minutes of one "
+        "processor at the median."
+    )
+    insert("otoworld", "\n\n".join([about, table(head, every), meant()]), "agents.md")
+
+
+def trial(experiments: Sequence[int]) -> None:
+    """Everything once, short, in a folder of its own that is removed."""
+    folder = RUNS.with_name("otoworld-quick")
+    try:
+        for experiment in experiments:
+            for name in WAYS[experiment]:
+                found = one_run(experiment, name, SEEDS[0], folder, True)
+                print(experiment, name, {key: found["scores"][key]["mean"] for key in KEYS}, flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Results of OtoWorld's experiments.")
+    parser.add_argument("--experiments", type=int, nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="at most so many seeds of each")
+    parser.add_argument("--quick", action="store_true", help="try everything once, short; nothing is kept")
+    parser.add_argument("--write", action="store_true", help="only write the page")
+    flags = parser.parse_args()
+    torch.set_num_threads(1)
+    if flags.quick:
+        trial(flags.experiments)
+        return
+    for experiment in () if flags.write else flags.experiments:
+        measure_scripts(experiment)
+    for seed in () if flags.write else SEEDS[: flags.seeds]:
+        for experiment in flags.experiments:
+            for name in WAYS[experiment]:
+                measure(experiment, name, seed)
+    write(read())
+
+
+if __name__ == "__main__":
+    main()
