@@ -23,7 +23,7 @@ from gymnasium import Space
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
+from sonarium.agents.contract import Agent, Hearing, Info, Listener, Separated, Separation, Stochastic
 from sonarium.agents.networks import Remembered, previous_of
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.policy import Categoricals
@@ -144,7 +144,7 @@ class Sequences:
     """The action and the reward of the last step that counts."""
 
 
-class DQN(Learner, Agent, Stochastic):
+class DQN(Learner, Agent, Stochastic, Listener):
     """`greedy` takes the best action; else a random one with probability ε."""
 
     updates: Tensor
@@ -186,6 +186,9 @@ class DQN(Learner, Agent, Stochastic):
     def epsilon(self) -> float:
         config = self.config
         return epsilon_after(int(self.updates), config.epsilon_start, config.epsilon_end, config.epsilon_steps)
+
+    def separated(self, observation: Any) -> Separated | None:
+        return self.online.observer.separated(observation, self.device)
 
     def initial(self, slots: int) -> Remembered | None:
         if self.online.gru is None:
