@@ -151,7 +151,7 @@ def scale(axes: Axes, values: Float[np.ndarray, " point"]) -> None:
 
 def points(records: Records, name: str) -> Float[np.ndarray, "point 2"]:
     """Steps and values."""
-    return np.array([(one["step"], one[name]) for one in records if name in one]).reshape(-1, 2)
+    return np.array([(one["step"], one[name]) for one in records if name in one], float).reshape(-1, 2)
 
 
 def line(axes: Axes, records: Records, name: str, number: int) -> Float[np.ndarray, " point"]:

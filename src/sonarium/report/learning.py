@@ -30,7 +30,7 @@ SMOOTHED = 0.05
 GRID = 200
 """Points at which seeds are compared."""
 UNEVEN = 10.0
-"""How much longer than another an agent takes where time is drawn on a logarithmic scale."""
+"""How many times as far as another an agent goes where an axis is logarithmic."""
 UNITS = ((2 * 3600, 3600, "hours"), (180, 60, "minutes"), (0, 1, "seconds"))
 """From how many seconds on a time is told in a unit, and how many it has."""
 
@@ -55,6 +55,10 @@ class Axis:
     key: str
     """In a record of the clock."""
     unit: float = 1.0
+
+    @property
+    def timed(self) -> bool:
+        return self.key.endswith("_s")
 
     def at(self, seed: Seed, steps: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
         """Where training steps lie on it."""
@@ -163,8 +167,8 @@ def draw(
         mark = "o" if len(places) == 1 else ""
         axes.plot(*smooth[0], color=colour, linewidth=1.4, marker=mark, label=label or "smoothed")
         return True
-    for number, one in enumerate(smooth):
-        axes.plot(*one, color=colour, linewidth=0.6, alpha=0.4, label="" if number or label else "each seed")
+    for number, one in enumerate(smooth if not label else ()):
+        axes.plot(*one, color=colour, linewidth=0.6, alpha=0.4, label="" if number else "each seed")
     if (found := quartiles(smooth)) is not None:
         grid, (low, middle, high) = found
         axes.fill_between(
@@ -237,9 +241,9 @@ def updates_chart(seeds: Sequence[Seed], axis: Axis) -> Figure | None:
     return figure
 
 
-def beside_each_other(agents: Mapping[str, Sequence[Seed]]) -> Figure | None:
+def beside_each_other(agents: Mapping[str, Sequence[Seed]], over: Sequence[Axis] | None = None) -> Figure | None:
     """The returns of several agents in one environment; None if none had an episode."""
-    over = axes_of([seed for seeds in agents.values() for seed in seeds])
+    over = over or axes_of([seed for seeds in agents.values() for seed in seeds])
     figure = sheet(3.6 * len(over) + 0.4, 2.9)
     [row] = panels(figure, 1, len(over))
     name, drawn = next(iter(EPISODES)), False
@@ -248,25 +252,29 @@ def beside_each_other(agents: Mapping[str, Sequence[Seed]]) -> Figure | None:
             drawn |= draw(axes, seeds, name, axis, LINES[number % len(LINES)], agent)
         tidy(axes, "", axis.name, EPISODES[name] if axes is row[0] else "", grid=True)
         readable(axes, axis)
-        if axis.key == "wall_s" and uneven(list(agents.values())):
+        if uneven(list(agents.values()), axis):
             # One may need minutes where another needs seconds.
             axes.set_xscale("log")
             axes.autoscale(axis="x")
-            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_major_formatter("{x:g}" if axis.timed else EngFormatter(sep=""))
     legend(figure, row[0])
     return figure if drawn else None
 
 
-def uneven(agents: Sequence[Sequence[Seed]]) -> bool:
-    """Whether some took far longer than others."""
-    took = [max(one["wall_s"] for seed in seeds for one in seed.clock) for seeds in agents]
-    return max(took) > UNEVEN * min(took)
+def uneven(agents: Sequence[Sequence[Seed]], axis: Axis) -> bool:
+    """Whether some went far beyond others."""
+    last = [[points(seed.metrics, "step")[-1:, 1] for seed in seeds] for seeds in agents]
+    went = [
+        max((float(at) for seed, own in zip(seeds, each, strict=True) for at in axis.at(seed, own)), default=0.0)
+        for seeds, each in zip(agents, last, strict=True)
+    ]
+    return max(went, default=0.0) > UNEVEN * min(went, default=0.0) > 0
 
 
 def readable(axes: Axes, axis: Axis) -> None:
     """Thousands and millions by letters, from 0 on."""
     axes.set_xlim(left=0)
-    if axis.key != "wall_s":
+    if not axis.timed:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(5))
 
