@@ -5,7 +5,8 @@
     OMP_NUM_THREADS=1 .venv/bin/python scripts/agents_results.py --write                 # only the page
 
 Each result is kept in docs/results/agents.json as soon as it is there, so that the same command goes on where it
-was interrupted. An evaluation is of the last weights, greedy, in 100 episodes whose seeds are apart from training.
+was interrupted; with its learning curve, of which the page has a figure for each task. An evaluation is of the
+last weights, greedy, in 100 episodes whose seeds are apart from training.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from learning_curves import SECONDS, STEPS, Curves, seed_of
 from tones_results import ROOT, insert, table
 
 from sonarium.agents.evaluate import play
@@ -26,6 +28,8 @@ from sonarium.bench.timing import hardware
 from sonarium.catalogue import AGENTS
 from sonarium.commands.train import plan_from
 from sonarium.measures.statistics import Interval, bootstrap, interquartile_mean, probability_of_improvement
+from sonarium.report.learning import beside_each_other
+from sonarium.report.style import FAINT, png
 from sonarium.runs.plan import RolloutsPlan
 from sonarium.training.engine import FabricEngine
 from sonarium.training.state import FileSegments
@@ -64,6 +68,7 @@ TASKS = {
 }  # fmt: skip
 """The return that counts as reached, and settings by name. What is not a preset of PPO was chosen on seeds 3 to 5,
 and those of the other agents on seeds 0 to 2."""
+FIGURES = ROOT / "docs" / "figures"
 RESULTS = ROOT / "docs" / "results" / "agents.json"
 SEEDS = range(100, 110)
 EPISODES, HELD_OUT = 100, 12_345
@@ -85,8 +90,14 @@ def one_seed(env: str, setting: Setting, seed: int, folder: Path) -> dict[str, A
     agent: Any = entry.build(config, space.observation_space, space.action_space)
     source.attach(agent, engine)
     began, wall, recent, reached = time.process_time(), time.perf_counter(), [], None
+    curve = Curves(updates)
     for update in range(1, updates + 1):
-        terms = agent.update(next(source), engine)
+        data = next(source)
+        terms = agent.update(data, engine)
+        ended = int((data.terminated | data.truncated).sum())
+        returned = float(terms["episodes/return"]) if ended else 0.0
+        took = time.process_time() - began, time.perf_counter() - wall
+        curve.add(update, returned, ended, update * source.batch_size, *took)
         recent = [*recent, *([float(terms["episodes/return"])] if "episodes/return" in terms else [])][-RECENT:]
         if reached is None and len(recent) == RECENT and np.mean(recent) >= aim:
             reached = {"steps": update * source.batch_size, "cpu_s": time.process_time() - began}
@@ -94,8 +105,8 @@ def one_seed(env: str, setting: Setting, seed: int, folder: Path) -> dict[str, A
     agent.greedy = True
     found = play(agent, lambda: make(env), EPISODES, HELD_OUT, slots=EPISODES)
     return {"seed": seed, "steps": updates * source.batch_size, "reached": reached, **used} | {
-        "return": float(found.returns.mean())
-    }
+        "return": float(found.returns.mean()), "curve": curve.columns
+    }  # fmt: skip
 
 
 def row(env: str, name: str, found: list[dict[str, Any]]) -> list[str]:
@@ -145,6 +156,29 @@ def meant() -> str:
     return "\n".join(named)
 
 
+def figures(kept: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Draw the returns of training in each task, of all settings that have curves; the lines that show them."""
+    shown = []
+    for env, (aim, settings) in TASKS.items():
+        curves = {
+            name: [seed_of(one["curve"]) for one in kept.get(f"{env} {name}", []) if "curve" in one]
+            for name in settings
+        }
+        figure = beside_each_other({name: seeds for name, seeds in curves.items() if seeds}, (STEPS, SECONDS))
+        if figure is None:
+            continue
+        for axes in figure.axes:
+            axes.axhline(aim, color=FAINT, linewidth=0.8, linestyle=":")
+        file = f"agents-{env.lower()}.png"
+        (FIGURES / file).write_bytes(png(figure))
+        shown.append(f"![returns in {env} against steps and processor time](figures/{file})")
+    return [*shown, LEGEND] if shown else []
+
+
+LEGEND = (
+    "*Mean return of the episodes of training, random actions included, smoothed over 5 % of the training: median "
+    "over seeds, and the band from the lower to the upper quartile; dotted the return that counts as reached.*"
+)
 HEAD = [
     "task",
     "settings",
@@ -183,7 +217,8 @@ def write(kept: dict[str, list[dict[str, Any]]]) -> None:
     ]  # fmt: skip
     machines = sorted({one["hardware"] for found in kept.values() for one in found})
     said = "".join(compared(env, kept) for env in TASKS)
-    insert("classic", f"{'; '.join(machines)}\n\n{said}{table(HEAD, rows)}\n\n{meant()}", "agents.md")
+    parts = ["; ".join(machines), f"{said}{table(HEAD, rows)}", *figures(kept), meant()]
+    insert("classic", "\n\n".join(parts), "agents.md")
 
 
 def main() -> None:

@@ -6,7 +6,8 @@
 
 Everything is by the command line: `sonarium train` with the words below, and `sonarium score --suite`. Each score
 is kept in docs/results/listening.json as soon as it is there, so that the same command goes on where it was
-interrupted. The last weights play, greedily, the first 500 held-out episodes; these seeds chose nothing.
+interrupted; with the learning curve of each training, of which the page has figures. The last weights play,
+greedily, the first 500 held-out episodes; these seeds chose nothing.
 """
 
 import argparse
@@ -18,16 +19,27 @@ from typing import Any
 import numpy as np
 import torch
 from cpc_results import said
+from learning_curves import METRICS, MINUTES, STEPS, curve_of, seed_of
+from matplotlib.figure import Figure
 from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
 from sonarium.measures.statistics import interval
+from sonarium.report.charts import MULTIPLES, multiples
+from sonarium.report.learning import Axis, Seed, draw, readable
+from sonarium.report.style import BODY, LINES, png, tidy
 from sonarium.rooms import SUITE
 
 RUNS = ROOT / "runs" / "listening"
+FIGURES = ROOT / "docs" / "figures"
 RESULTS = ROOT / "docs" / "results" / "listening.json"
 SEEDS = range(100, 103)
 EPISODES = 500
+LEGEND = (
+    "*Share of the episodes of training, with drawn or random actions, in which all sources were found, smoothed "
+    "over 5 % of the training: median over seeds, and the band from the lower to the upper quartile. At first "
+    "only short episodes have ended.*"
+)
 UPDATES = 500
 """Each of 2,048 steps."""
 DRY_AND_WET = ("default", "rt60-300", "rt60-500", "rt60-800")
@@ -87,6 +99,8 @@ def measure(setting: str, variant: str, tested: Sequence[str], seed: int) -> Non
     said("train", agent, "--suite", setting, "--steps", str(UPDATES), *own, "--seed", str(seed),
          "--device", "cpu", "--no-pictures", "--run", str(run))  # fmt: skip
     took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - busy, "hardware": hardware()}
+    if curve := curve_of(run):
+        keep("agents", job, {"curve": curve})
     for name in missing:
         found = json.loads(said("score", str(run), "--suite", name, "--episodes", str(EPISODES), "--json"))
         by_agent = found["suite"][str(run)][name]
@@ -165,7 +179,39 @@ def write(kept: Mapping[str, Any]) -> None:
             for row in rows
         ]  # fmt: skip
         parts.append(table(["setting", "agent", "seeds", "success", "SNA", "steps", "minutes"], rows))
+    parts += figures(agents)
     insert("listening", "\n\n".join(parts), "agents.md")
+
+
+def figures(agents: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Draw the learning curves, a panel for each setting; the lines that show them."""
+    curves: dict[str, dict[str, list[Seed]]] = {}
+    for job, one in agents.items():
+        if "curve" in one:
+            setting, *variant = job.split("/")[:-1]
+            curves.setdefault(setting, {}).setdefault("".join(variant), []).append(seed_of(one["curve"]))
+    shown = []
+    for axis, against in ((STEPS, "steps"), (MINUTES, "processor time")) if curves else ():
+        file = f"listening-{against.split()[0]}.png"
+        (FIGURES / file).write_bytes(png(grid({name: curves[name] for name in SUITE if name in curves}, axis)))
+        shown.append(f"![episodes of training that succeed against {against}](figures/{file})")
+    return [*shown, LEGEND] if shown else []
+
+
+def grid(curves: Mapping[str, Mapping[str, Sequence[Seed]]], axis: Axis) -> Figure:
+    """A panel for each setting, a colour for each variant."""
+    figure, flat = multiples(len(curves), True)
+    named: dict[str, Any] = {}
+    for number, (axes, (setting, variants)) in enumerate(zip(flat, curves.items(), strict=True)):
+        for variant, seeds in variants.items():
+            label, colour = variant or "PPO", LINES[list(VARIANTS).index(variant) % len(LINES)]
+            if draw(axes, seeds, METRICS["success"], axis, colour, label):
+                named |= {label: axes.get_lines()[-1]}
+        tidy(axes, setting, axis.name, "share of successes" if not number % MULTIPLES else "", grid=True)
+        axes.set_ylim(-0.03, 1.03)
+        readable(axes, axis)
+    figure.legend(named.values(), named, loc="outside lower center", ncols=5, fontsize=BODY, frameon=False)
+    return figure
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ RUNS = {
     "kmeans": "--codes {below} --clusters 4 --batch-size 8 --steps 4",
     "reinforce": "--env sonarium_extension.environment:Beeps-v0 --steps 2",
 }
-PAGES = ("scores.json", "metrics.jsonl", "quarantine.json", "index.json", "environment.json")
+PAGES = ("scores.json", "metrics.jsonl", "clock.jsonl", "quarantine.json", "index.json", "environment.json")
 """Files that only a page reads; the others are used by training and encoding."""
 
 

@@ -7,11 +7,13 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stub_engine import StubEngine
 
 from sonarium.agents.contract import Agent
-from sonarium.agents.rollout import RolloutConfig, Rollouts
+from sonarium.agents.rollout import Copies, RolloutConfig, Rollouts
+from sonarium.agents.tally import Tally
 from sonarium.agents.vectors import OURS, Vector, make_vector
 
 
@@ -94,6 +96,47 @@ def test_what_is_observed_after_the_end_of_an_episode_is_its_own(mode):
     assert told[:6] == [(1, 1, False), (2, 1, False), (3, 1, True)] * 2
     assert all(count in (0, -1) for count in shown_first) and shown_first.count(0) == 3
     assert len(told) == (8 if mode is AutoresetMode.SAME_STEP else 6)
+
+
+class Lucky(Count):
+    """Says of every second episode that it is a success, and of all steps but the first."""
+
+    episodes = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.episodes += 1
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        *made, _ = super().step(action)
+        info = {"is_success": self.episodes % 2 == 1} if self.count > 1 else {}
+        return *made, info  # pyright: ignore
+
+
+@pytest.mark.parametrize("kind", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, "copies"])
+def test_episodes_that_end_with_success_are_told(kind, monkeypatch):
+    monkeypatch.setitem(
+        gymnasium.registry, "Lucky-v0", EnvSpec("Lucky-v0", lambda **_: Lucky(), disable_env_checker=True)
+    )
+    slots = Copies("Lucky-v0", 2, 0)
+    if kind != "copies":
+        slots = Vector("Lucky-v0", SyncVectorEnv([Lucky, Lucky], autoreset_mode=kind))
+    monkeypatch.setattr("sonarium.agents.rollout.slots_of", lambda config, seed: slots)
+    source = Rollouts(RolloutConfig("Lucky-v0", envs=2, rollout_steps=12), 0)
+    source.attach(Still(), StubEngine(0))
+    data = next(source)
+    over = data.terminated[:, 0]
+    assert data.success is not None and not data.success[~over].any()
+    assert data.success[over, 0].tolist() == [True, False, True, False][: over.sum()] and over.sum() >= 3
+    share = {3: 2 / 3, 4: 0.5}[int(over.sum())]
+    assert float(Tally().episodes(data)["episodes/success"]) == pytest.approx(share)
+
+
+def test_of_success_that_no_environment_tells_nothing_is_known():
+    source = Rollouts(RolloutConfig("CartPole-v1", envs=2, rollout_steps=60), 0)
+    source.attach(Still(), StubEngine(0))
+    data = next(source)
+    assert data.terminated.any() and data.success is None and "episodes/success" not in Tally().episodes(data)
 
 
 class Still(Agent):

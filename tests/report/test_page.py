@@ -205,6 +205,27 @@ def test_a_page_says_whether_factors_were_planted(tmp_path):
     assert "never on their labels" in recorded and "known factors" not in recorded
 
 
+def test_agents_are_shown_against_steps_and_time_and_beside_each_other(tmp_path):
+    def agent(name: str, model: str = "ppo", seed: int = 0) -> RunPage:
+        metrics = [{"step": n, "episodes/return": float(n), "loss/value": 1 / n} for n in range(1, 9)]
+        clock = [{"step": 8, "items": 8192, "wall_s": 4.0, "cpu_s": 3.0}]
+        return run(
+            name, seed, scores=False, world="CartPole-v1", model=model, acts=True, metrics=metrics, clock=clock
+        )
+
+    alone = written([agent("a"), agent("b", seed=1)], tmp_path)[1]
+    pictures = [attributes["alt"] for tag, attributes in alone.tags if tag == "img"]
+    assert pictures == [
+        "Episodes of ppo on CartPole-v1",
+        "Losses and other metrics against steps of the environment of ppo on CartPole-v1",
+        "Losses and other metrics against wall-clock time of ppo on CartPole-v1",
+    ]
+    assert "8 updates, 8,192 of the environment" in alone.text and "Learning" not in alone.text
+    both = written([agent("a"), agent("b", "dqn")], tmp_path)[1]
+    assert "Learning" in both.text
+    assert "Returns of agents in CartPole-v1" in [a["alt"] for tag, a in both.tags if tag == "img"]
+
+
 def test_no_runs_and_no_room(tmp_path):
     with pytest.raises(ValueError, match="needs at least one run"):
         page([], tmp_path / "page.html")

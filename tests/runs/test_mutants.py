@@ -94,9 +94,12 @@ def test_no_change_ends_in_a_traceback(which, current, tmp_path, secret):
 
 def test_a_page_of_changed_scores_is_drawn_or_refused(tmp_path, secret):
     run = Path(shutil.copytree(FIXTURES / "cpc", tmp_path / "run"))
+    (run / "clock.jsonl").write_text('{"step": 4, "items": 32, "wall_s": 0.5, "cpu_s": 0.4}\n')
     draw, out = random.Random(0), tmp_path / "page.html"
     for number in range(60):
-        path = run / draw.choice(("scores.json", "quarantine.json", "metrics.jsonl", "environment.json"))
+        path = run / draw.choice(
+            ("scores.json", "quarantine.json", "metrics.jsonl", "clock.jsonl", "environment.json")
+        )
         with mutant(path, secret, draw) as change:
             # Laying out takes a second; reading is what a change can spoil.
             call = (lambda: page([run_page(run)], out)) if number % 20 == 0 else (lambda: run_page(run).record)

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+import soundfile
 import torch
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from torch import nn
 
 from sonarium.__main__ import dispatch
@@ -15,6 +18,7 @@ from sonarium.agents.observing.hearing import SeparatedEars
 from sonarium.agents.observing.observer import Observer
 from sonarium.features.ears import Ears, EarsConfig
 from sonarium.models.contract import Separator
+from sonarium.report.album import read_index
 from sonarium.runs.build import open_learner, open_run
 
 RATE, SAMPLES = 8000, 2000
@@ -181,6 +185,42 @@ def test_dreamer_imagines_the_sound_of_what_it_separates(runs, tmp_path):
     agent: Any = open_run(run).learner
     states = agent.imagined(agent.initial(1), np.array([[0], [1]]), torch.Generator().manual_seed(0))[:, 0]
     assert agent.observed_in(states).shape == (2, 2, 2000)
+
+
+def test_what_the_separator_makes_is_told_as_the_agent_hears_it(runs, tmp_path):
+    small = f"{SMALL} --steps 0"
+    for words in ("ppo", "pqn", "dqn", "dreamer --deter 8 --hidden 8"):
+        run = train(f"{words} --ears {runs['joint']} {small}", tmp_path / words.split()[0])
+        agent: Any = open_run(run).learner
+        heard = torch.randn(3, 2, SAMPLES, generator=torch.Generator().manual_seed(1)) / 10
+        found = agent.separated(heard.numpy())
+        separator: Any = open_learner(runs["joint"])[1]
+        # Each window by itself: together with others it is the same.
+        alone = separator.separate(heard[1:2].transpose(1, 2))[0].permute(1, 2, 0)
+        np.testing.assert_allclose(found.sources[1], alone.numpy(), atol=1e-5)
+        np.testing.assert_array_equal(found.mixture, heard.numpy())
+        np.testing.assert_allclose(found.masks.sum(1), 1, atol=1e-5)
+        assert found.rate == RATE
+        bare: Any = open_run(train(f"{words} {small}", tmp_path / f"bare-{words.split()[0]}")).learner
+        assert bare.separated(heard.numpy()) is None
+
+
+def test_masks_and_estimates_of_the_first_episode_are_on_the_page(runs, tmp_path, monkeypatch):
+    kwargs = {"threads": 1, "order": 0, "max_steps": 3}
+    spec = EnvSpec("Small-v0", "sonarium.rooms.seek.env:Seek", kwargs=kwargs, disable_env_checker=True)
+    monkeypatch.setitem(gymnasium.registry, "Small-v0", spec)
+    words = f"dqn --ears {runs['joint']} {SMALL} --steps 1"
+    run = train(words.replace("sonarium/Seek-v0", "Small-v0"), tmp_path / "run")
+    dispatch(["watch", str(run), "--episodes", "1", "--plotted", "0"])
+    media = {one.file: one for one in read_index(run / "media")}
+    assert {"apart-masks.png", "apart-directions.png", "apart-plan.png"} <= media.keys()
+    waves = [soundfile.read(run / "media" / f"apart-{name}.wav") for name in ("mixture", "source-1", "source-2")]
+    assert [(wave.shape, rate) for wave, rate in waves] == [((3 * SAMPLES, 2), RATE)] * 3
+    # All have one gain, and the masks sum up to 1.
+    np.testing.assert_allclose(waves[0][0], waves[1][0] + waves[2][0], atol=1e-3)
+    dispatch(["report", str(run), "--out", str(tmp_path / "page.html")])
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("<audio") == 3 and "What its separator makes of an episode" in text
 
 
 def test_a_run_resumes_bit_for_bit(runs, tmp_path):

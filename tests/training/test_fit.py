@@ -71,6 +71,11 @@ def test_stopped_three_times_it_ends_bit_for_bit_as_unbroken(blots, tmp_path, mo
     metrics = [(tmp_path / run / "metrics.jsonl").read_bytes() for run in ("whole", "run")]
     assert metrics[0] == metrics[1]
     assert [record["step"] for record in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [4, 8, 12, 14]
+    # The clock is read at every checkpoint, too, and what was lost is forgotten.
+    read = read_metrics(tmp_path / "run" / "clock.jsonl")
+    assert [record["step"] for record in read] == [4, 5, 8, 9, 10, 12, 14]
+    assert [record["items"] for record in read] == [8 * record["step"] for record in read]
+    assert [record["wall_s"] for record in read] == sorted(record["wall_s"] for record in read)
 
 
 def test_a_stop_before_the_first_step_loses_nothing(blots, tmp_path):

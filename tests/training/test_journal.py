@@ -64,3 +64,40 @@ def test_a_full_disk_is_one_clear_error_and_no_noise_of_threads(tmp_path, room, 
     assert capfd.readouterr().err == ""
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert [record["step"] for record in records] == list(range(1, len(records) + 1))
+
+
+def test_the_clock_goes_on_where_a_training_resumes(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("sonarium.training.journal.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("sonarium.training.journal.time.process_time", lambda: now[0] / 2)
+    journal = Journal(tmp_path, 0)
+    for step in (1, 2, 3):
+        assert journal.clock is not None
+        journal.clock.items += 8
+        now[0] += 3
+        journal.tick(step)
+        # Validation takes its time, which does not count.
+        now[0] += 50
+        journal.clock.go()
+    journal.close()
+    expected = [{"step": step, "items": 8 * step, "wall_s": 3 * step, "cpu_s": 1.5 * step} for step in (1, 2, 3)]
+    assert read_metrics(tmp_path / "clock.jsonl") == expected
+    now[0] += 1000
+    journal = Journal(tmp_path, 2)
+    assert journal.clock is not None and journal.clock.items == 16
+    journal.clock.items += 8
+    now[0] += 4
+    journal.tick(3)
+    journal.close()
+    assert read_metrics(tmp_path / "clock.jsonl") == [
+        *expected[:2],
+        {"step": 3, "items": 24, "wall_s": 10, "cpu_s": 5},
+    ]
+
+
+def test_a_run_whose_beginning_was_not_timed_has_no_clock(tmp_path):
+    journal = Journal(tmp_path, 5)
+    assert journal.clock is None
+    journal.tick(6)
+    journal.close()
+    assert read_metrics(tmp_path / "clock.jsonl") == []

@@ -72,6 +72,26 @@ class Imaginer(ABC):
         """What is observed in states that follow one another, (time, number), with a row for each."""
 
 
+@dataclass(frozen=True)
+class Separated:
+    """Windows of sound at two ears, and what a separator makes of each by itself."""
+
+    mixture: Float[np.ndarray, "window 2 time"]
+    sources: Float[np.ndarray, "window source 2 time"]
+    masks: Float[np.ndarray, "window source frame bin"]
+    """What each source keeps of each bin of the spectrum; the mean of both ears."""
+    rate: int
+    """Samples a second."""
+
+
+class Listener(ABC):
+    """Hears, and may hear with a separator."""
+
+    @abstractmethod
+    def separated(self, observation: Any) -> Separated | None:
+        """What its separator makes of the sound in observations, one a row; None if it hears without one."""
+
+
 def alone(
     agent: Agent, memory: Memory, observation: Any, first: bool, generator: Any, info: Info
 ) -> tuple[Memory, Any, dict[str, Any]]:

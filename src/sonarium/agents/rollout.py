@@ -19,7 +19,7 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float, Shaped
 
 from sonarium.agents.contract import Agent, stacked, stacked_info
-from sonarium.agents.vectors import Stepped, Vector, make_vector, naming_faults
+from sonarium.agents.vectors import Stepped, Vector, make_vector, naming_faults, success_in
 from sonarium.config import Range, check_ranges
 from sonarium.environment import StatefulEnv, loaded_random
 from sonarium.training.contract import Engine, Progress, Tree
@@ -68,6 +68,8 @@ class Rollout:
     acted: Bool[np.ndarray, "step slot"] | None = None
     """Whether the action was carried out: some vector environments ignore it where they begin an episode anew.
     None where all were."""
+    success: Bool[np.ndarray, "step slot"] | None = None
+    """Whether an episode ended here with success; None where the environment does not say."""
 
 
 def make(env: str) -> gymnasium.Env:
@@ -127,7 +129,7 @@ class Copies:
         return self.envs[slot].reset(seed=seed)
 
     def step(self, action: Any) -> Stepped:
-        after, reward, terminated, truncated, shown, infos = [], [], [], [], [], []
+        after, reward, terminated, truncated, shown, infos, ends_with = [], [], [], [], [], [], []
         for slot, env in enumerate(self.envs):
             if not self.stateful:
                 self.episodes[slot].actions.append(action[slot])
@@ -136,6 +138,7 @@ class Copies:
             reward.append(float(earned))
             terminated.append(ended)
             truncated.append(cut)
+            ends_with.append(info)
             if ended or cut:
                 observation, info = self.anew(slot)
             shown.append(observation)
@@ -143,8 +146,9 @@ class Copies:
         ends, cuts = np.array(terminated, bool), np.array(truncated, bool)
         every = np.ones(len(self.envs), bool)
         return Stepped(
-            stacked(after), stacked(shown), ends | cuts, np.array(reward), ends, cuts, stacked_info(infos), every
-        )
+            stacked(after), stacked(shown), ends | cuts, np.array(reward), ends, cuts, stacked_info(infos), every,
+            success_in(ends_with, ends | cuts),
+        )  # fmt: skip
 
     def state_dict(self) -> Tree | None:
         if not self.stateful:
@@ -268,17 +272,18 @@ class Rollouts:
             ended += int((steps[-1][4] | steps[-1][5]).sum())
             if 0 < self.config.rollout_episodes <= ended:
                 break
-        while not any(step[-2].any() for step in steps):
+        while not any(step[-3].any() for step in steps):
             # There is nothing to learn from where no action was carried out.
             steps.append(self.step())
         self.batch_size = len(steps) * self.config.envs
         observation, first, action, reward, terminated, truncated, last, acted = (
-            stacked(column) for column in zip(*(step[:-1] for step in steps), strict=True)
+            stacked(column) for column in zip(*(step[:-2] for step in steps), strict=True)
         )
+        told = [step[-2] for step in steps]
         extras = {name: np.stack([step[-1][name] for step in steps]) for name in steps[0][-1]}
         return Rollout(
             observation, first, action, reward, terminated, truncated, last, memory, extras,
-            None if acted.all() else acted,
+            None if acted.all() else acted, None if any(one is None for one in told) else np.stack(told),
         )  # fmt: skip
 
     def step(self) -> tuple:
@@ -296,7 +301,7 @@ class Rollouts:
         self.observation, self.info, self.first = made.shown, made.info, made.first
         arrays = {name: np.asarray(value) for name, value in extras.items()}
         ends = made.terminated, made.truncated
-        return before, first, np.asarray(action), made.reward, *ends, made.after, made.acted, arrays
+        return before, first, np.asarray(action), made.reward, *ends, made.after, made.acted, made.success, arrays
 
     def generator(self) -> torch.Generator | np.random.Generator:
         """The kind that the agent takes."""

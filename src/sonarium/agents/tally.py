@@ -45,7 +45,8 @@ class Tally:
         self.sums = dict(state["sums"])
 
     def episodes(self, data: Rollout) -> dict[str, Float[Tensor, ""]]:
-        """Return and length of the episodes that ended, by the rewards as they are."""
+        """Return and length of the episodes that ended, by the rewards as they are, and where it is known how
+        many of them succeeded."""
         over = data.terminated | data.truncated
         acted = np.ones(over.shape) if data.acted is None else data.acted.astype(float)
         returns = self.add("returns", data.reward, data.first, 1.0)
@@ -53,6 +54,8 @@ class Tally:
         found = {"episodes/reward": data.reward.sum() / max(1.0, acted.sum())}
         if over.any():
             found |= {"episodes/return": returns[over].mean(), "episodes/length": lengths[over].mean()}
+            if data.success is not None:
+                found["episodes/success"] = data.success[over].mean()
         return {name: torch.tensor(float(value)) for name, value in found.items()}
 
     def scaled(

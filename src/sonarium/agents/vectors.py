@@ -7,7 +7,7 @@ shown next, and whether the action was carried out.
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,6 +21,9 @@ from jaxtyping import Bool, Float, Int
 
 from sonarium.environment import StatefulVectorEnv, loaded_random
 from sonarium.training.contract import Tree
+
+SUCCESS = "is_success"
+"""In the `info` of an environment: whether the episode succeeded, as Gymnasium-Robotics has it."""
 
 
 class Classic(StatefulVectorEnv):
@@ -184,6 +187,9 @@ class Stepped:
     info: dict[str, Any]
     acted: Bool[np.ndarray, " slot"]
     """Whether the action was carried out."""
+    success: Bool[np.ndarray, " slot"] | None = None
+    """Where an episode is over: whether the environment calls it a success, by `is_success` in its `info`; None
+    where it does not say."""
 
 
 class Vector:
@@ -206,14 +212,17 @@ class Vector:
     def step(self, action: Any) -> Stepped:
         shown, reward, terminated, truncated, info = self.env.step(action)
         before, self.over = self.over, terminated | truncated
+        success = success_in(info.get("final_info", info) if self.same_step else info, self.over)
         if not self.same_step:
             return Stepped(
-                shown, shown, before, np.asarray(reward, float), terminated, truncated, info_rows(info), ~before
-            )
+                shown, shown, before, np.asarray(reward, float), terminated, truncated, info_rows(info), ~before,
+                success,
+            )  # fmt: skip
         after = with_rows(shown, info["final_obs"], self.over) if self.over.any() else shown
         acted = np.ones(self.env.num_envs, bool)
         rows = info_rows(info)
-        return Stepped(after, shown, self.over, np.asarray(reward, float), terminated, truncated, rows, acted)
+        reward = np.asarray(reward, float)
+        return Stepped(after, shown, self.over, reward, terminated, truncated, rows, acted, success)
 
     def close(self) -> None:
         self.env.close()
@@ -297,6 +306,22 @@ def put(rows: Any, slot: int, one: Any) -> None:
             put(part, slot, value)
     else:
         rows[slot] = one
+
+
+def success_in(
+    info: Mapping[str, Any] | Sequence[Mapping[str, Any]], over: Bool[np.ndarray, " slot"]
+) -> Bool[np.ndarray, " slot"] | None:
+    """What the `info` of all slots, or of each, says of the episodes that are over."""
+    if not over.any():
+        return np.zeros(over.shape, bool)
+    if not isinstance(info, Mapping):
+        ended = [info[slot].get(SUCCESS) for slot in np.flatnonzero(over).tolist()]
+        told = None if any(one is None for one in ended) else np.array([bool(one.get(SUCCESS)) for one in info])
+    else:
+        told = info.get(SUCCESS)
+    if not isinstance(told, np.ndarray) or told.shape != over.shape or told.dtype.kind not in "biufO":
+        return None
+    return over & told.astype(bool)
 
 
 def info_rows(info: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,9 +82,22 @@ def run_page(folder: Path) -> RunPage:
         warnings=warnings,
         separates=separates(run.config),
         acts="rollouts" in mapping(run.config.get("source")),
+        clock=clock_of(run, metrics),
         # Of a run that was not scored: what was set aside is kept of recordings alone.
         planted=bool((scores or {}).get("planted", not (folder / "quarantine.json").exists())),
     )
+
+
+def clock_of(run: RunFolder, metrics: Sequence[Mapping[str, float]]) -> Sequence[Mapping[str, float]]:
+    """What the training had taken at some steps; of an agent that was not timed the steps of its environment,
+    where these follow from its settings."""
+    timed = [one for one in read_metrics(run.folder / "clock.jsonl") if "items" in one and "wall_s" in one]
+    rollouts = mapping(mapping(run.config.get("source")).get("rollouts"))
+    copies, steps, episodes = (rollouts.get(name) for name in ("envs", "rollout_steps", "rollout_episodes"))
+    if timed or not metrics or episodes or not isinstance(copies, int) or not isinstance(steps, int):
+        return timed
+    last = metrics[-1]["step"]
+    return [{"step": last, "items": last * copies * steps}]
 
 
 def separates(config: Mapping[str, Any]) -> bool:

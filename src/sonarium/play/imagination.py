@@ -13,6 +13,7 @@ from einops import rearrange
 from gymnasium import Space
 from jaxtyping import Bool, Float, Shaped
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sonarium.agents.contract import Agent, Imaginer, Info, Memory, stacked
 from sonarium.agents.rollout import leaves, rebuilt
@@ -214,6 +215,7 @@ def reward_chart(found: Beside) -> Figure:
     tidy(above, "", "", "reward", grid=True)
     below.plot(range(1, len(found.goes_on) + 1), found.goes_on, color=LINES[1], linewidth=1.2)
     below.set_ylim(-0.05, 1.05)
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
     tidy(below, "", "step after the moment", "goes on", grid=True)
     return figure
 
@@ -222,3 +224,4 @@ def lines(axes: Any, came: Float[np.ndarray, " step"], imagined: Float[np.ndarra
     steps = range(1, len(came) + 1)
     axes.plot(steps, came, color=LINES[0], linewidth=1.6, label="came")
     axes.plot(steps, imagined, color=LINES[1], linewidth=1.2, linestyle="--", label="imagined")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -25,9 +25,10 @@ from sonarium.agents.vectors import naming_faults
 from sonarium.play.evaluate import BATCH, EpisodeResult, Recorder, generator_of, play
 from sonarium.play.imagination import Noted, beside, one_step_ahead
 from sonarium.play.imagination import media as media_of
+from sonarium.play.separation import heard_apart
 from sonarium.play.walk import YOU
 from sonarium.report.album import Medium, add
-from sonarium.report.style import LINES, panels, png, sheet, tidy
+from sonarium.report.style import INK, LINES, SMALL, panels, png, sheet, tidy
 from sonarium.rooms.draw import canvas
 from sonarium.rooms.draw.film import Recorded, film
 from sonarium.rooms.seek.config import SeekConfig
@@ -107,9 +108,14 @@ def watch(
         progress("films", number, episodes)
         env.watched = Watched(seed + number, file=f"episode-{seed + number}.mp4")
         generator, noted = generator_of(agent, seed + number), Noted(agent)
-        content = room_film(env, noted, generator) if heard_in(env) else picture_film(env, noted, generator)
+        recorder = Recorder()
+        content = (
+            room_film(env, noted, generator, recorder) if heard_in(env) else picture_film(env, noted, generator)
+        )
         if not number:
             media, files = dreamt(noted, env, generator)
+            more, its = heard_apart(noted, recorder.scenes, head_of(env))
+            media, files = [*media, *more], {**files, **its}
         found.append(env.watched)
         files[env.watched.file] = content
         said = f"Seed {env.watched.seed}: return {env.watched.earned:.2f} in {len(env.watched.rewards)} steps."
@@ -134,9 +140,9 @@ def dreamt(noted: Noted, env: Shown, generator: Any) -> tuple[list[Medium], dict
     return ([], {}) if found is None else media_of(found, env.observation_space, rate)
 
 
-REWARDS = "The sum of rewards so far, at each step of the episodes that are filmed."
+REWARDS = "The reward of each step of the episodes that are filmed, and the sum of rewards so far."
 DISTANCES = (
-    "Each dot is an episode: the length of the shortest path at its beginning, and the steps that it took. "
+    "Each mark is an episode: the length of the shortest path at its beginning, and the steps that it took. "
     "Crosses are episodes in which not all sources were found."
 )
 
@@ -192,9 +198,14 @@ def heard_in(env: Shown) -> bool:
     return isinstance(env.unwrapped, Seek) and env.unwrapped.config.observation == "audio"
 
 
-def room_film(env: Shown, agent: Noted, generator: Any) -> bytes:
-    """The room, what both ears hear, and the sound."""
-    room, recorder = env.unwrapped, Recorder()
+def head_of(env: Shown) -> str:
+    """What is between the ears."""
+    return env.unwrapped.config.head if isinstance(env.unwrapped, Seek) else "none"
+
+
+def room_film(env: Shown, agent: Noted, generator: Any, recorder: Recorder) -> bytes:
+    """The room, what both ears hear, and the sound; the recorder has the scenes then."""
+    room = env.unwrapped
     assert isinstance(room, Seek)
 
     def look(observation: Any, watched: Watched) -> None:
@@ -267,26 +278,37 @@ def many(agent: Agent, room: Seek, seed: int, count: int, progress: Progress) ->
 
 
 def rewards_chart(found: list[Watched]) -> Figure:
-    figure = sheet(5.4, 3.0)
-    axes = panels(figure, 1, 1)[0][0]
+    """Reward of each step above, sum so far below; a line for each episode."""
+    figure = sheet(5.4, 4.2)
+    [above], [below] = panels(figure, 2, 1)
     for number, one in enumerate(found):
-        sums = np.cumsum(one.rewards)
-        style = "-" if number < len(LINES) else "--"
-        axes.plot(range(1, len(sums) + 1), sums, style, color=LINES[number % len(LINES)], linewidth=1.2)
-    tidy(axes, "", "step", "sum of rewards", grid=True)
+        steps = range(1, len(one.rewards) + 1)
+        colour, style = LINES[number % len(LINES)], "-" if number < len(LINES) else "--"
+        above.plot(steps, one.rewards, style, color=colour, linewidth=0.9)
+        below.plot(steps, np.cumsum(one.rewards), style, color=colour, linewidth=1.4, label=f"seed {one.seed}")
+    tidy(above, "", "", "reward", grid=True)
+    tidy(below, "", "step", "sum of rewards", grid=True)
+    if len(found) <= len(LINES):
+        below.legend(fontsize=SMALL, frameon=False, labelcolor=INK)
     return figure
 
 
 def distances_chart(played: list[EpisodeResult]) -> Figure:
     figure = sheet(5.4, 3.4)
     axes = panels(figure, 1, 1)[0][0]
-    for success, mark in ((True, "o"), (False, "x")):
+    for success, mark, name in ((True, "o", "all found"), (False, "x", "not all found")):
         own = [one for one in played if one.success is success]
         axes.scatter(
-            [one.shortest for one in own], [one.steps for one in own], 14, LINES[not success], marker=mark
+            [one.shortest for one in own],
+            [one.steps for one in own],
+            14,
+            LINES[not success],
+            marker=mark,
+            label=f"{name} ({len(own)})",
         )
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
-    tidy(axes, "", "shortest path at the beginning (m)", "steps", grid=True)
+    tidy(axes, "", "shortest path at the beginning (m)", "steps of the episode", grid=True)
+    axes.legend(fontsize=SMALL, frameon=False, labelcolor=INK)
     return figure

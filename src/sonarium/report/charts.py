@@ -18,6 +18,9 @@ BINS = 20
 MOST_CODES = 24
 """Codes that a chart shows; those that carry least are left out."""
 
+MULTIPLES = 4
+"""Small panels side by side."""
+
 Records = Sequence[Mapping[str, float]]
 
 
@@ -104,37 +107,51 @@ def curves(runs: Mapping[str, Records]) -> Figure | None:
         return None
     chances = {name for name in names if name.endswith("/chance") and with_loss(name) in names}
     ordered = sorted(names - chances, key=lambda name: (name.split("/")[0], name.split("/")[-1] != "total", name))
-    across = min(4, len(ordered))
-    down = -(-len(ordered) // across)
-    figure = sheet(2.75 * across + 0.2, 1.9 * down + 0.15 + 0.25 * (len(runs) > 1))
-    flat = [axes for row in panels(figure, down, across) for axes in row]
-    for axes in flat[len(ordered) :]:
-        axes.set_visible(False)
-    for place, (axes, name) in enumerate(zip(flat, ordered, strict=False)):
+    figure, flat = multiples(len(ordered), len(runs) > 1)
+    for axes, name in zip(flat, ordered, strict=True):
         every = [line(axes, records, name, number) for number, records in enumerate(runs.values())]
         for chance in (other for other in chances if with_loss(other) == name):
             for records in runs.values():
                 axes.plot(*points(records, chance).T, color=FAINT, linewidth=0.9, linestyle=":")
-        group, _, rest = name.rpartition("/")
-        title = f"{group} · {rest}".removeprefix(" · ").replace("_", " ")
-        tidy(axes, title, "steps" if place >= len(ordered) - across else "", "", grid=True)
-        values = np.concatenate(every)
-        if wide(values):
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.minorticks_off()
-        elif still(values):
-            middle = float(values.mean())
-            axes.set_ylim(*sorted((0.98 * middle, 1.02 * middle)))
+        tidy(axes, title_of(name), "steps" if axes in flat[-MULTIPLES:] else "", "", grid=True)
+        scale(axes, np.concatenate(every))
     if len(runs) > 1:
         lines = flat[0].get_lines()
         figure.legend(lines, list(runs), loc="outside lower center", ncols=5, fontsize=BODY, frameon=False)
     return figure
 
 
+def multiples(count: int, legend: bool) -> tuple[Figure, list[Axes]]:
+    """A figure of so many small panels side by side, with room for a legend below."""
+    across = min(MULTIPLES, count)
+    down = -(-count // across)
+    figure = sheet(2.75 * across + 0.2, 1.9 * down + 0.15 + 0.25 * legend)
+    flat = [axes for row in panels(figure, down, across) for axes in row]
+    for axes in flat[count:]:
+        axes.set_visible(False)
+    return figure, flat[:count]
+
+
+def title_of(name: str) -> str:
+    """A metric, group/name, in words."""
+    group, _, rest = name.rpartition("/")
+    return f"{group} · {rest}".removeprefix(" · ").replace("_", " ")
+
+
+def scale(axes: Axes, values: Float[np.ndarray, " point"]) -> None:
+    """A scale on which these values can be told apart, and no more than that."""
+    if wide(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+    elif still(values):
+        middle = float(values.mean())
+        axes.set_ylim(*sorted((0.98 * middle, 1.02 * middle)))
+
+
 def points(records: Records, name: str) -> Float[np.ndarray, "point 2"]:
     """Steps and values."""
-    return np.array([(one["step"], one[name]) for one in records if name in one]).reshape(-1, 2)
+    return np.array([(one["step"], one[name]) for one in records if name in one], float).reshape(-1, 2)
 
 
 def line(axes: Axes, records: Records, name: str, number: int) -> Float[np.ndarray, " point"]:

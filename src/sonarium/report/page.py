@@ -3,7 +3,7 @@
 A policy in the page itself forbids the browser all but what the file holds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from sonarium.evaluation import meanings
 from sonarium.evaluation.aggregate import Group, Record, Score, grouped, seeds, tables
 from sonarium.files import as_utf8
 from sonarium.measures.contract import Meaning
-from sonarium.report import charts, evaluation_curves
+from sonarium.report import charts, evaluation_curves, learning
 from sonarium.report.album import Medium, put, read_index
 from sonarium.report.rendering import data_uri, rendered
 from sonarium.report.style import png
@@ -39,6 +39,7 @@ KINDS = {
     "heard": "Nearest neighbours, to listen to",
     "episodes": "Episodes",
     "imagination": "Imagination beside what came",
+    "apart": "What its separator makes of an episode",
 }
 PLANTED = (
     "Sounds and pictures were made from known factors. Each learner was trained on the clips alone, never on the "
@@ -61,6 +62,9 @@ ACTED = (
 CURVES = "What the codes encode"
 NO_MEDIA = "There are no pictures and sounds: they are made from held-out clips when training ends."
 NO_FILMS = "There are no films: `sonarium watch RUN` makes them."
+METRICS = (
+    "Each metric over the training steps; every point is the mean since the point before; dotted lines are chance."
+)
 MOST_LINES = 7
 """Seeds whose curves are drawn; more could not be distinguished."""
 
@@ -74,7 +78,7 @@ class RunPage:
     world: str
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
-    metrics: Sequence[Mapping[str, float]]
+    metrics: charts.Records
     scores: Mapping[str, Any] | None
     """What scores.json holds, of this format or an earlier one; None if not scored."""
     media: Path | None
@@ -85,6 +89,8 @@ class RunPage:
     """Whether it is of an agent, which learns in an environment and not from clips."""
     separates: bool = False
     """Whether it is of a separator of mixtures."""
+    clock: charts.Records = ()
+    """At some steps the items of the source so far, and where these are known the seconds."""
 
     @cached_property
     def record(self) -> Record:
@@ -97,6 +103,17 @@ class Shown:
 
     medium: Medium
     uri: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A chart of the training."""
+
+    title: str
+    caption: str
+    uri: str
+    folded: bool = False
+    """Whether it is shown on request."""
 
 
 @dataclass
@@ -115,7 +132,7 @@ class Section:
     title: str
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
-    curves: str | None
+    training: tuple[Drawn, ...]
     parts: tuple[tuple[str, tuple[Card, ...]], ...]
     tables: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 
@@ -135,6 +152,7 @@ def page(runs: Sequence[RunPage], out: Path) -> None:
         {"control": meanings.control, "number": number_text, "bar": bar},
         title=sections[0].title if len(sections) == 1 else f"{len(runs)} runs side by side",
         tables=tables(groups),
+        compared=compared([(group, [by_record[id(record)] for record in group.records]) for group in groups]),
         sections=sections,
         anchor=lambda group: anchors[id(group)],
         lead=" ".join(
@@ -187,7 +205,6 @@ def section(group: Group, runs: Sequence[RunPage], anchor: str) -> Section:
     media, missing = cards(first)
     if not media:
         warned.append(NO_FILMS if first.acts else NO_MEDIA)
-    figure = charts.curves({run.name: run.metrics for run in runs[:MOST_LINES]})
     details = [("Configuration", tuple(flat(first.config))), ("Environment", tuple(flat(first.environment)))]
     curves = [
         Card([Shown(Medium("picture", "", title, caption, ""), uri(png(drawn), ".png"))])
@@ -198,20 +215,60 @@ def section(group: Group, runs: Sequence[RunPage], anchor: str) -> Section:
         title=title(group),
         facts=tuple(facts(runs)),
         warnings=tuple(warned + missing),
-        curves=None if figure is None else uri(png(figure), ".png"),
+        training=tuple(training(runs)),
         parts=((CURVES, tuple(curves)), *media) if curves else media,
         tables=tuple((name, rows) for name, rows in details if rows),
     )
 
 
+def training(runs: Sequence[RunPage]) -> Iterator[Drawn]:
+    """The charts of a training: of agents against steps of the environment and time, each seed beside the
+    others."""
+    if runs[0].acts:
+        for one in learning.charts([seed_of(run) for run in runs]):
+            yield Drawn(one.title, one.caption, uri(png(one.figure), ".png"), one.folded)
+        return
+    figure = charts.curves({run.name: run.metrics for run in runs[:MOST_LINES]})
+    if figure is not None:
+        yield Drawn("Training curves", METRICS, uri(png(figure), ".png"))
+
+
+def seed_of(run: RunPage) -> learning.Seed:
+    return learning.Seed(run.metrics, run.clock)
+
+
+def compared(groups: Sequence[tuple[Group, Sequence[RunPage]]]) -> tuple[tuple[str, Drawn], ...]:
+    """By environment the returns of all agents in it, where there are several."""
+    worlds: dict[str, dict[str, list[learning.Seed]]] = {}
+    for number, (group, runs) in enumerate(groups):
+        if runs[0].acts:
+            own = worlds.setdefault(group.first.world, {})
+            name = group.first.title
+            own[f"{name} ({runs[0].name})" if name in own else name or str(number)] = list(map(seed_of, runs))
+    drawn = []
+    for world, agents in worlds.items():
+        figure = learning.beside_each_other(agents) if len(agents) > 1 else None
+        if figure is not None:
+            drawn.append((world, Drawn("Returns", learning.BESIDE, uri(png(figure), ".png"))))
+    return tuple(drawn)
+
+
 def facts(runs: Sequence[RunPage]) -> list[tuple[str, str]]:
     """What the runs are, in a few words each."""
     first, names = runs[0], ", ".join(run.name for run in runs)
-    numbers = ", ".join(" ".join(str(value) for _, value in seeds(run.config)) for run in runs)
+    numbers = ", ".join(
+        " ".join(
+            f"(upstream {value})" if "upstream" in place else str(value) for place, value in seeds(run.config)
+        )
+        for run in runs
+    )
     several = "s" if len(runs) > 1 else ""
     said = [(f"run{several}", names), (f"seed{several}", numbers)]
     if first.metrics:
-        said.append(("steps", f"{max(record['step'] for record in first.metrics):,.0f}"))
+        steps = f"{max(record['step'] for record in first.metrics):,.0f}"
+        if first.acts and first.clock:
+            steps += f" updates, {first.clock[-1]['items']:,.0f} of the environment"
+        said.append(("steps", steps))
     elif first.scores and first.scores.get("step") == 0:
         said.append(("steps", "0: untrained"))
     if first.scores and "clips" in first.scores:

@@ -1,5 +1,6 @@
 """What a separator makes of held-out mixtures, to see and to hear: masks, and sources beside the true ones."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +69,12 @@ def shown(
     group, count = f"separation/{number}", len(gained)
     words = ", ".join(f"{value:.1f}" for value in gained)
     caption = (
-        "A held-out mixture; below it in each row a true source, the mask, and what the mask makes of the mixture "
-        f"(mean of both ears). The SNR is {words} dB better than that of the mixture."
+        "A held-out mixture; below it in each row a true source, the mask (blue keeps nothing, yellow all), and "
+        "what the mask makes of the mixture (mean of both ears). "
+        f"The SNR is {words} dB better than that of the mixture."
     )
-    put(folder / f"separation-{number}.png", png(picture(sounds, masks, rate)))
+    mixture, true, made = sounds[0], sounds[1 : count + 1], sounds[count + 1 :]
+    put(folder / f"separation-{number}.png", png(picture(mixture, masks, made, rate, true)))
     media = [Medium("picture", f"separation-{number}.png", f"Mixture {number}", caption, group)]
     names = [f"source {source + 1}" for source in range(count)]
     titles = ["mixture", *(f"true {name}" for name in names), *names]
@@ -84,27 +87,33 @@ def shown(
 
 
 def picture(
-    sounds: list[Float[np.ndarray, "time 2"]], masks: Float[np.ndarray, "frame bin source"], rate: int
+    mixture: Float[np.ndarray, "time 2"],
+    masks: Float[np.ndarray, "frame bin source"],
+    estimates: Sequence[Float[np.ndarray, "time 2"]],
+    rate: int,
+    true: Sequence[Float[np.ndarray, "time 2"]] = (),
 ) -> Figure:
-    """The mixture above; the true sources, the masks and the estimates below."""
-    fields = [spectrogram(one, rate) for one in sounds]
-    count, high = masks.shape[2], float(fields[0].max())
+    """The mixture above; in each row below a source: as it is, where that is known, its mask and its estimate."""
+    heard, count, seconds = spectrogram(mixture, rate), masks.shape[2], len(mixture) / rate
+    columns = {
+        **({"true": [spectrogram(one, rate) for one in true]} if true else {}),
+        "mask": list(masks.transpose(2, 1, 0)),
+        "estimate": [spectrogram(one, rate) for one in estimates],
+    }
     figure = sheet(6.2, 1.1 * (1 + count) + 0.5)
-    grid = panels(figure, 1 + count, 3)
-    extent = (0.0, len(sounds[0]) / rate, 0.0, rate / 2000)
-    for row, line in enumerate(grid):
-        source = row - 1
-        cells = [fields[0], None, None] if row == 0 else [fields[row], masks[..., source].T, fields[row + count]]
-        heads = ["mixture", "", ""] if row == 0 else ["true", "mask", "estimate"] if row == 1 else ["", "", ""]
-        for column, (axes, cell, head) in enumerate(zip(line, cells, heads, strict=True)):
-            if cell is None:
-                axes.set_axis_off()
-                continue
-            colours, ends = (SHARE, (0, 1)) if column == 1 else (FIELD, (high - DEEPEST, high))
-            axes.imshow(
-                cell, cmap=colours, aspect="auto", origin="lower", extent=extent, vmin=ends[0], vmax=ends[1]
-            )
-            tidy(axes, head, "s" if row == count else "", "kHz" if column == 0 else "")
+    [above, *below] = panels(figure, 1 + count, len(columns))
+    levels = {"cmap": FIELD, "vmin": float(heard.max()) - DEEPEST, "vmax": float(heard.max())}
+    shown = {"aspect": "auto", "origin": "lower", "extent": (0.0, seconds, 0.0, rate / 2000)}
+    above[0].imshow(heard, **shown, **levels)
+    tidy(above[0], "mixture", "", "kHz")
+    for axes in above[1:]:
+        axes.set_axis_off()
+    for place, (name, cells) in enumerate(columns.items()):
+        for row, (line, cell) in enumerate(zip(below, cells, strict=True)):
+            scale = {"cmap": SHARE, "vmin": 0, "vmax": 1} if name == "mask" else levels
+            line[place].imshow(cell, **shown, **scale)
+            across = "time (s)" if row == count - 1 else ""
+            tidy(line[place], name if not row else "", across, f"source {row + 1}, kHz" if not place else "")
     return figure
 
 

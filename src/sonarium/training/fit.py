@@ -276,21 +276,32 @@ class Training:
     def go(self, start: int, steps: int, journal: Journal | None, stopping: Callable[[], bool]) -> None:
         """The steps after `start`, up to `steps`."""
         began, since = time.perf_counter(), start
+        clock = None if journal is None else journal.clock
+        if clock is not None:
+            clock.go()
         newest: dict[str, float] = {}
         for step in range(start + 1, steps + 1):
             self.meter.add(self.learner.update(next(self.source), self.engine))
             if self.source.pass_ended:
                 self.meter.add(self.learner.end_pass(self.engine))
+            if clock is not None:
+                clock.items += self.source.batch_size
             last, stop = step == steps, self.engine.any(stopping())
-            if step % self.loop.log_every == 0 or last:
+            logs = step % self.loop.log_every == 0 or last
+            saves = step % self.loop.save_every == 0 or last or stop
+            if journal is not None and (logs or saves):
+                journal.tick(step)
+            if logs:
                 newest = self.meter.take(step)
                 now = time.perf_counter()
                 if journal is not None:
                     journal.scalars(step, newest)
                     journal.speed(step, (step - since) * self.source.batch_size / (now - began), self.source.unit)
                 began, since = now, step
-            if step % self.loop.save_every == 0 or last or stop:
+            if saves:
                 self.validate(step, journal)
+                if clock is not None:
+                    clock.go()
                 if journal is not None:
                     journal.sync()
                 self.save(step)

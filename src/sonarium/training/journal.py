@@ -1,15 +1,18 @@
-"""What a training reports: `metrics.jsonl`, and TensorBoard's scalars, pictures and sounds.
+"""What a training reports: `metrics.jsonl`, `clock.jsonl`, and TensorBoard's scalars, pictures and sounds.
 
-The metrics hold nothing of the clock, so that a resumed run's file is, byte for byte, an unbroken one's.
+The metrics hold nothing of the clock, so that a resumed run's file is, byte for byte, an unbroken one's; how long
+the training has taken lies in a file of its own.
 """
 
 import errno
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -36,26 +39,62 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and representable(value)
 
 
+METRICS, CLOCK = "metrics.jsonl", "clock.jsonl"
+
+
+class Clock:
+    """What a training has taken, over all its sessions: items of its source (clips, or steps of the environment),
+    seconds, and seconds of this process's processors. Validation does not count."""
+
+    def __init__(self, items: float = 0, wall_s: float = 0, cpu_s: float = 0):
+        self.items, self.wall_s, self.cpu_s = int(items), float(wall_s), float(cpu_s)
+        self.since = time.perf_counter(), time.process_time()
+
+    def go(self) -> None:
+        """Leave out the time since it was read last."""
+        self.since = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        before = self.since
+        self.go()
+        self.wall_s += self.since[0] - before[0]
+        self.cpu_s += self.since[1] - before[1]
+        return {"items": self.items, "wall_s": round(self.wall_s, 3), "cpu_s": round(self.cpu_s, 3)}
+
+
 class Journal:
     """Open for one training; forgets what came after the step that it resumes from."""
+
+    clock: Clock | None
+    """None of a run whose beginning was not timed."""
 
     def __init__(self, folder: Path, resumed_from: int):
         # TensorBoard takes long to read, which a person who asks for help should not wait for.
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self.folder = folder
-        kept = [record for record in read_metrics(folder / "metrics.jsonl") if record["step"] <= resumed_from]
-        write_whole(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+        self.keep(METRICS, resumed_from)
+        timed = self.keep(CLOCK, resumed_from)
+        known = resumed_from == 0 or bool(timed)
+        last = timed[-1] if timed else {}
+        self.clock = Clock(*(last.get(name, 0) for name in ("items", "wall_s", "cpu_s"))) if known else None
         self.hook = threading.excepthook
         threading.excepthook = self.overhear
         try:
             with self.writing("tensorboard"):
                 self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1)
             # Without a buffer: what a full disk refused is not tried once more on closing.
-            self.file = open(folder / "metrics.jsonl", "ab", buffering=0)
+            self.file = open(folder / METRICS, "ab", buffering=0)
+            self.times = open(folder / CLOCK, "ab", buffering=0)
         except BaseException:
             threading.excepthook = self.hook
             raise
+
+    def keep(self, name: str, resumed_from: int) -> list[dict[str, float]]:
+        """The records of a file up to this step, all others forgotten."""
+        kept = [record for record in read_metrics(self.folder / name) if record["step"] <= resumed_from]
+        write_whole(self.folder / name, "".join(json.dumps(record) + "\n" for record in kept))
+        return kept
 
     def overhear(self, failed: threading.ExceptHookArgs) -> None:
         """TensorBoard's own thread raises what stops it here on the next call: its traceback says no more."""
@@ -72,13 +111,21 @@ class Journal:
             ) from None
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        line = (json.dumps({"step": step, **values}) + "\n").encode()
-        with self.writing("metrics.jsonl"):
-            if self.file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.append(self.file, METRICS, {"step": step, **values})
         with self.writing("tensorboard"):
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
+
+    def append(self, file: BinaryIO, name: str, record: dict[str, float]) -> None:
+        line = (json.dumps(record) + "\n").encode()
+        with self.writing(name):
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def tick(self, step: int) -> None:
+        """What all up to this step has taken."""
+        if self.clock is not None:
+            self.append(self.times, CLOCK, {"step": step, **self.clock.read()})
 
     def speed(self, step: int, per_second: float, unit: str) -> None:
         """Kept out of the metrics: no two runs are equally fast."""
@@ -95,13 +142,15 @@ class Journal:
 
     def sync(self) -> None:
         """Have all on the disk: before a checkpoint, lest it outlive the records that lead to it."""
-        with self.writing("metrics.jsonl"):
-            os.fsync(self.file.fileno())
+        for name, file in ((METRICS, self.file), (CLOCK, self.times)):
+            with self.writing(name):
+                os.fsync(file.fileno())
         with self.writing("tensorboard"):
             self.board.flush()
 
     def close(self) -> None:
         self.file.close()
+        self.times.close()
         try:
             with self.writing("tensorboard"):
                 self.board.close()

@@ -1,7 +1,7 @@
 """The run folder: all that one training made, and from which it resumes.
 
-    config.json  environment.json  metrics.jsonl  checkpoints/step-N/  segments/  media/  tensorboard/  card.md
-    best.json  best/step-N.safetensors      the weights that were best in validation
+    config.json  environment.json  metrics.jsonl  clock.jsonl  checkpoints/step-N/  segments/  media/  tensorboard/
+    card.md  best.json  best/step-N.safetensors      the weights that were best in validation
 
 A checkpoint is written aside, synced, renamed, and only then marked whole by a file of its checksums, so that
 whatever interrupts the writing, nothing half-written is taken for whole. What is too large to be written again at
@@ -33,9 +33,9 @@ MARKED = {WEIGHTS, TENSORS, STATE}
 BEST, BEST_WEIGHTS = "best.json", "best"
 """Step and score of the weights that were best in validation, and the folder in which these lie."""
 NAMES = (
-    "config.json", "environment.json", "metrics.jsonl", "checkpoints", "segments", "split.json", "codes",
-    "quarantine.json", "media", "tensorboard", "card.md", "scores.json", "scores-syntone.json", "forecast",
-    BEST, BEST_WEIGHTS, ".lock",
+    "config.json", "environment.json", "metrics.jsonl", "clock.jsonl", "checkpoints", "segments", "split.json",
+    "codes", "quarantine.json", "media", "tensorboard", "card.md", "scores.json", "scores-syntone.json",
+    "forecast", BEST, BEST_WEIGHTS, ".lock",
 )  # fmt: skip
 """All that is read or written in a run folder; whatever else lies there is left alone."""
 KEPT = 2

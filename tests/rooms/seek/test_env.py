@@ -218,8 +218,8 @@ def test_what_is_told_of_the_way_leads_round_the_corner():
 
 def test_without_tell_only_the_count_is_told():
     env = Seek(threads=1)
-    assert env.reset(seed=0)[1] == {"found": 0}
-    assert set(env.step(LEFT)[4]) == {"found"}
+    assert env.reset(seed=0)[1] == {"found": 0, "is_success": False}
+    assert set(env.step(LEFT)[4]) == {"found", "is_success"}
 
 
 def test_samples_seldom_reach_their_bounds():

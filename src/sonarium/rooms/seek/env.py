@@ -41,8 +41,8 @@ def sound_in(observation: Any) -> Float[np.ndarray, "*slots 2 window"]:
 
 
 class Seek(StatefulEnv):
-    """One room. `info` holds the number of sources `found`, and with `oracle_info` pose, sources and shortest
-    path.
+    """One room. `info` holds the number of sources `found`, whether these are all, `is_success`, and with
+    `oracle_info` pose, sources and shortest path.
 
     `reset` takes as options a `room` (a Room), the `places` of the sources, (source, 2), and a `pose`, (x, y,
     heading); the rest is drawn.

@@ -289,7 +289,7 @@ class Episodes:
         """`info` of every slot."""
         targets = self.config.sources
         on = self.on[:, :targets]
-        told = {"found": (~on).sum(axis=1)}
+        told = {"found": (~on).sum(axis=1), "is_success": ~on.any(axis=1)}
         if self.config.distractors:
             told["wrong"] = (~self.on[:, targets:]).sum(axis=1)
         if not self.config.oracle_info:

@@ -1,0 +1,119 @@
+"""What the separator that an agent hears with makes of an episode, to see and to hear: the mask and the estimate
+of each source, and where it seems to come from, beside where the true sources are.
+
+Each window is separated by itself, as the agent hears it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from einops import rearrange
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from sonarium.agents.contract import Listener, Separated, stacked
+from sonarium.measures.separation import decibels, energy, time_difference
+from sonarium.play.imagination import Noted, as_loud, first_of
+from sonarium.report.album import Medium, wav
+from sonarium.report.separating import picture
+from sonarium.report.style import FAINT, INK, LINES, SMALL, panels, png, sheet, tidy
+from sonarium.rooms.draw.film import still
+from sonarium.rooms.draw.floorplan import picture as plan
+from sonarium.rooms.seek.episode import Scene
+
+LONGEST = 48
+"""Windows that are drawn and played."""
+QUIETEST = -25.0
+"""Decibels below the loudest estimate of a window at which another is too faint to come from anywhere."""
+DASHES = ("-", "--", ":", "-.")
+"""Of the true sources."""
+
+MASKS = (
+    "What both ears hear as the first episode begins; below it in each row what a source keeps of each bin (blue "
+    "nothing, yellow all) and what that makes of the mixture (mean of both ears). Each window is separated by "
+    "itself, as the agent hears it: sources can change places from one window to the next."
+)
+DIRECTIONS = (
+    "From how far to the left or the right a source is heard, whether in front or behind: of each estimate by its "
+    "interaural time difference in each window, as far as it is not too faint, and of the true sources as they "
+    "are until they are found."
+)
+PLAN = "The room at the end of these windows, with the true sources and the way of the agent."
+
+
+def heard_apart(noted: Noted, scenes: Sequence[Scene], head: str) -> tuple[list[Medium], dict[str, bytes]]:
+    """Pictures and sounds as a page shows them; none of an agent that hears without a separator. The scenes are
+    those of the observations, where they are known."""
+    agent = noted.agent
+    if not isinstance(agent, Listener) or not noted.observations:
+        return [], {}
+    found = agent.separated(stacked([first_of(one) for one in noted.observations[:LONGEST]]))
+    if found is None:
+        return [], {}
+    mixture, *estimates = joined(found)
+    masks = rearrange(found.masks, "window source frame bin -> (window frame) bin source")
+    drawn = [("masks", "Mixture and masks", MASKS, png(picture(mixture, masks, estimates, found.rate)))]
+    if scenes:
+        there = scenes[: len(found.mixture)]
+        drawn.append(("directions", "Directions", DIRECTIONS, png(directions_chart(found, there, head))))
+        drawn.append(("plan", "The true sources", PLAN, still(plan(there[-1]))))
+    media = [Medium("picture", f"apart-{name}.png", title, said, "apart/first") for name, title, said, _ in drawn]
+    files = {f"apart-{name}.png": content for name, _, _, content in drawn}
+    names = ["mixture", *(f"source {number + 1}" for number in range(len(estimates)))]
+    for name, wave in zip(names, as_loud([mixture, *estimates]), strict=True):
+        file = f"apart-{name.replace(' ', '-')}.wav"
+        said = f"{len(wave) / found.rate:.2g} s at both ears: use headphones."
+        media.append(Medium("sound", file, name.capitalize(), said, "apart/first"))
+        files[file] = wav(wave, found.rate)
+    return media, files
+
+
+def joined(found: Separated) -> list[Float[np.ndarray, "time 2"]]:
+    """The mixture and each estimate, one window after the other."""
+    parts = [found.mixture, *np.moveaxis(found.sources, 1, 0)]
+    return [rearrange(one, "window ear time -> (window time) ear") for one in parts]
+
+
+def directions_chart(found: Separated, scenes: Sequence[Scene], head: str) -> Figure:
+    """Over time, in degrees to the left."""
+    figure = sheet(6.2, 3.0)
+    axes = panels(figure, 1, 1)[0][0]
+    length = found.mixture.shape[2] / found.rate
+    for number, true in enumerate(bearings(scenes).T):
+        # A step for each window.
+        times = np.repeat(length * np.arange(len(true) + 1), 2)[1:-1]
+        sound, dashes = scenes[0].sounds[number], DASHES[number % len(DASHES)]
+        axes.plot(times, np.repeat(true, 2), dashes, color=INK, linewidth=1.2, label=f"true: {sound}")
+    heard = lateral(found, scenes[0].ear_distance, scenes[0].room.speed, head)
+    middles = length * (np.arange(len(heard)) + 0.5)
+    for number, own in enumerate(heard.T):
+        colour = LINES[number % len(LINES)]
+        axes.plot(middles, own, "o", color=colour, markersize=4, alpha=0.8, label=f"source {number + 1}")
+    axes.set_ylim(-95, 95)
+    axes.set_yticks([-90, -45, 0, 45, 90])
+    axes.axhline(0, color=FAINT, linewidth=0.6)
+    tidy(axes, "", "time (s)", "degrees to the left", grid=True)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False, labelcolor=INK)
+    return figure
+
+
+def bearings(scenes: Sequence[Scene]) -> Float[np.ndarray, "step source"]:
+    """Degrees by which the true sources lie to the left, in front or behind; NaN of those that were found."""
+    found = []
+    for scene in scenes:
+        x, y = (scene.sources - scene.pose[:2]).T
+        aside = np.degrees(np.arcsin(np.sin(np.arctan2(y, x) - scene.pose[2])))
+        found.append(np.where(scene.on, aside, np.nan))
+    return np.stack(found)
+
+
+def lateral(found: Separated, ear_distance: float, speed: float, head: str) -> Float[np.ndarray, "window source"]:
+    """Degrees to the left from which each estimate is heard; NaN of faint ones."""
+    delay = time_difference(found.sources, found.rate) * speed / ear_distance
+    # From the right to the left; around a sphere by Woodworth (1938).
+    angles = np.linspace(-np.pi / 2, np.pi / 2, 181)
+    ways = (np.sin(angles) + angles) / 2 if head == "sphere" else np.sin(angles)
+    power = energy(found.sources).sum(-1)
+    level = decibels(power, np.broadcast_to(power.max(1, keepdims=True), power.shape))
+    heard = np.degrees(np.interp(delay, ways, angles))
+    return np.where(np.nan_to_num(level, nan=-np.inf) > QUIETEST, heard, np.nan)
