@@ -72,6 +72,19 @@ class Imaginer(ABC):
         """What is observed in states that follow one another, (time, number), with a row for each."""
 
 
+class SourceListener(ABC):
+    """Hears each source by itself."""
+
+    latency: int = 0
+    """Samples by which the sources come later than the sound."""
+
+    @abstractmethod
+    def sources(
+        self, memory: Memory, observation: Any, first: Bool[np.ndarray, " slot"]
+    ) -> tuple[Float[np.ndarray, "slot 2 time"], Float[np.ndarray, "slot source 2 time"]]:
+        """The sound that is observed, and what it hears of each source, as it acts on this observation."""
+
+
 def alone(
     agent: Agent, memory: Memory, observation: Any, first: bool, generator: Any, info: Info
 ) -> tuple[Memory, Any, dict[str, Any]]:
