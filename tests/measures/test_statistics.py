@@ -137,7 +137,7 @@ def test_rank_correlations_are_those_of_scipy() -> None:
     for count in (3, 5, 40):
         one, other = rng.integers(0, 6, (2, count)).tolist()
         ours = rank_correlation(one, other)
-        assert ours is not None and ours.mean == pytest.approx(stats.spearmanr(one, other).statistic)
+        assert ours is not None and ours.mean == pytest.approx(stats.spearmanr(one, other)[0])
         assert (ours.low is None) == (count < 4) and ours.count == count
     assert rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
     same = rank_correlation([1.0, 2.0, 3.0, 9.0], [1.0, 4.0, 5.0, 6.0])

@@ -75,8 +75,10 @@ class Imaginer(ABC):
 class SourceListener(ABC):
     """Hears each source by itself."""
 
-    latency: int = 0
-    """Samples by which the sources come later than the sound."""
+    @property
+    def latency(self) -> int:
+        """Samples by which the sources come later than the sound."""
+        return 0
 
     @abstractmethod
     def sources(

@@ -66,6 +66,9 @@ class PPOConfig:
     """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
     both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
     of each bin, weighted by the source's share and averaged over time. loudness: of each ear."""
+    carry_ears: bool = False
+    """With the run of a separator as --ears: let it go on from window to window of an episode; else each window is
+    separated by itself."""
     deviation: Annotated[float, Range(0, 1e3, above=True)] = 1.0
     """Initial standard deviation of continuous actions."""
     discount: Annotated[float, Range(0, 1)] = 0.99
@@ -196,6 +199,7 @@ class PPO(Learner, Agent, Stochastic):
             hearing,
             config.train_ears,
             config.separated,
+            carried=config.carry_ears,
         )
         self.policy = policy_of(acted, config.deviation)
         given = self.observer.width

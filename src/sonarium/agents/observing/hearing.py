@@ -1,7 +1,8 @@
 """Sound at two ears, as another run hears it: the codes of an encoder, or what the sources of a separator tell.
 
 Of sources the agent reads what OtoWorld's reads (arXiv 2007.06123), interaural differences and level of each;
-their sums over time; or how loud each is at either ear. Each window is separated by itself, from a fresh state.
+their sums over time; or how loud each is at either ear. Each window is separated by itself, from a fresh state,
+unless the ears are carried along (`carried.py`).
 """
 
 from abc import ABC, abstractmethod
@@ -195,6 +196,9 @@ READINGS: dict[str, type[Cues] | type[Sums] | type[Loudness]] = {
 class SeparatedEars(Perceived):
     """What is read from the sources that a separator makes of the sound at two ears."""
 
+    carried: bool = False
+    """Whether the separator goes on from window to window: then it is read before, where the agent acts."""
+
     def __init__(
         self,
         space: spaces.Box,
@@ -235,7 +239,7 @@ class SeparatedEars(Perceived):
 
     def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
         rows = rows.float()
-        return rows if self.trained else self.read(rows)
+        return rows if self.trained or self.carried else self.read(rows)
 
     def forward(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
         return self.reading(self.reading.made(self.separated(rows)) if self.trained else rows)
