@@ -9,6 +9,8 @@ import soundfile
 from sonarium.measures.separation import (
     best_order,
     bss_eval,
+    delay_of,
+    lateral_angle,
     level_difference,
     si_sdr,
     snr,
@@ -94,6 +96,24 @@ def test_interaural_differences_of_a_delayed_and_louder_sound(samples):
     assert level_difference(ears) == pytest.approx(20 * np.log10(2), abs=0.01)
     both = np.stack([ears, ears[::-1]])
     assert time_difference(both, rate)[1] == pytest.approx(-time_difference(both, rate)[0], abs=1e-6)
+
+
+def test_a_smaller_largest_difference_leaves_later_peaks_out():
+    """A tone of 2 kHz repeats every half millisecond: several of its delays are possible, and one is small."""
+    tone = np.sin(2 * np.pi * 2000 * np.arange(1600) / 16000)
+    ears = np.stack([tone, np.roll(tone, 2)])
+    assert time_difference(ears, 16000, 2e-4) == pytest.approx(2 / 16000, abs=1e-5)
+
+
+@pytest.mark.parametrize("head", ["none", "sphere"])
+def test_the_lateral_angle_is_that_of_the_delay(head):
+    angles = np.radians([-90, -60, -5, 0, 30, 88, 90])
+    radius = 0.1
+    delays = radius / 343 * (2 * np.sin(angles) if head == "none" else angles + np.sin(angles))
+    np.testing.assert_allclose(delay_of(angles, 2 * radius, head), delays)
+    np.testing.assert_allclose(lateral_angle(delays, 2 * radius, head), angles, atol=1e-6)
+    beyond = lateral_angle(np.array([-1e-3, 1e-3, np.nan]), 2 * radius, head)
+    np.testing.assert_allclose(beyond, [-np.pi / 2, np.pi / 2, np.nan])
 
 
 @pytest.mark.parametrize(

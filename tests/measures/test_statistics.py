@@ -14,6 +14,7 @@ from sonarium.measures.statistics import (
     paired,
     prediction_interval,
     probability_of_improvement,
+    rank_correlation,
 )
 
 scores = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=2, max_size=12)
@@ -129,3 +130,29 @@ def test_what_cannot_be_drawn_from_is_refused() -> None:
         bootstrap(interquartile_mean)
     with pytest.raises(ValueError, match="confidence=2"):
         bootstrap(interquartile_mean, np.ones((2, 2)), confidence=2)
+
+
+def test_rank_correlations_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(1)
+    for count in (3, 5, 40):
+        one, other = rng.integers(0, 6, (2, count)).tolist()
+        ours = rank_correlation(one, other)
+        assert ours is not None and ours.mean == pytest.approx(stats.spearmanr(one, other)[0])
+        assert (ours.low is None) == (count < 4) and ours.count == count
+    assert rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
+    same = rank_correlation([1.0, 2.0, 3.0, 9.0], [1.0, 4.0, 5.0, 6.0])
+    assert same is not None and (same.mean, same.low, same.high) == (1.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="3 and 2 numbers"):
+        rank_correlation([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.8])
+def test_the_interval_of_a_rank_correlation_holds_it_as_often_as_it_claims(correlation: float) -> None:
+    """Of normal variables Spearman's coefficient is 6 / π arcsin(r / 2)."""
+    rng, expected, held = np.random.default_rng(2), 6 / np.pi * np.arcsin(correlation / 2), []
+    for _ in range(1000):
+        one, noise = rng.normal(size=(2, 30))
+        found = rank_correlation(one.tolist(), (correlation * one + (1 - correlation**2) ** 0.5 * noise).tolist())
+        assert found is not None and found.low is not None and found.high is not None
+        held.append(found.low <= expected <= found.high)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.025)

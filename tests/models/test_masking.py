@@ -100,7 +100,7 @@ def test_cues_say_which_ear_leads_and_is_louder():
 
 
 def start() -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.zeros(1, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    return torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
 
 
 @given(gain=st.floats(1e-2, 1e2))

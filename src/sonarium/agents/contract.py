@@ -92,6 +92,21 @@ class Listener(ABC):
         """What its separator makes of the sound in observations, one a row; None if it hears without one."""
 
 
+class SourceListener(ABC):
+    """Hears each source by itself."""
+
+    @property
+    def latency(self) -> int:
+        """Samples by which the sources come later than the sound."""
+        return 0
+
+    @abstractmethod
+    def sources(
+        self, memory: Memory, observation: Any, first: Bool[np.ndarray, " slot"]
+    ) -> tuple[Float[np.ndarray, "slot 2 time"], Float[np.ndarray, "slot source 2 time"]]:
+        """The sound that is observed, and what it hears of each source, as it acts on this observation."""
+
+
 def alone(
     agent: Agent, memory: Memory, observation: Any, first: bool, generator: Any, info: Info
 ) -> tuple[Memory, Any, dict[str, Any]]:

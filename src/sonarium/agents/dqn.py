@@ -72,6 +72,9 @@ class DQNConfig:
     both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
     of each bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too,
     and the level, OtoWorld's six numbers of two sources. loudness: of each ear."""
+    carry_ears: bool = False
+    """With the run of a separator as --ears: let it go on from window to window of an episode; else each window is
+    separated by itself."""
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     n_steps: Annotated[int, Range(1, 10**5)] = 1
@@ -189,7 +192,14 @@ class DQN(Learner, Agent, Stochastic, Listener):
         self.config, self.space = config, discrete(acted, "DQN")
         self.actions = Categoricals(self.space)
         observer = Observer(
-            observed, config.units, False, config.sound_rate, hearing, config.train_ears, config.separated
+            observed,
+            config.units,
+            False,
+            config.sound_rate,
+            hearing,
+            config.train_ears,
+            config.separated,
+            carried=config.carry_ears,
         )
         sizes = config.units, config.layers, config.activation, config.memory
         self.online = Values(observer, self.actions, *sizes, config.duelling)
@@ -197,7 +207,7 @@ class DQN(Learner, Agent, Stochastic, Listener):
         self.optimiser = config.optimiser.build(
             [one for one in self.online.parameters() if one.requires_grad], fused=True
         )
-        self.replay = Replay(config.replay, observed, [MEMORY])
+        self.replay = Replay(config.replay, observer.space, [MEMORY])
         self.tally = Tally()
         # Rollouts, which the schedules count, and updates, which the target network counts.
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))

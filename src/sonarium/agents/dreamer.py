@@ -75,6 +75,9 @@ class DreamerConfig:
     both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
     of each bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too,
     and the level, OtoWorld's six numbers of two sources. loudness: of each ear."""
+    carry_ears: bool = False
+    """With the run of a separator as --ears: let it go on from window to window of an episode; else each window is
+    separated by itself."""
     decoder: Literal["off", "frozen", "live"] = "frozen"
     """Decoder of what is observed: off, on frozen states, or live, so that it trains the states, too
     (reconstruction and twister train by it whatever is given)."""
@@ -210,7 +213,15 @@ class WorldModel(nn.Module):
         super().__init__()
         units, embedding = config.units, config.embedding
         self.observer = Observer(
-            observed, units, True, config.sound_rate, hearing, config.train_ears, config.separated, config.ears
+            observed,
+            units,
+            True,
+            config.sound_rate,
+            hearing,
+            config.train_ears,
+            config.separated,
+            config.ears,
+            config.carry_ears,
         )
         self.encoder = perceptron(self.observer.width, units, 1, embedding)
         self.dynamics = RSSM(config.dynamics, embedding, actions)
@@ -294,7 +305,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer, Listener):
             "critic": its.build(trained(self.critic), fused=True),
         }
         self.rates = {name: one.param_groups[0]["lr"] for name, one in self.optimisers.items()}
-        self.replay = Replay(config.replay, observed, [MEMORY])
+        self.replay = Replay(config.replay, self.world.observer.space, [MEMORY])
         self.tally = Tally()
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("range", torch.zeros(()))

@@ -7,12 +7,15 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from sonarium.agents.contract import Agent, Stochastic, stacked, stacked_info
+from sonarium.agents.contract import Agent, Info, Memory, Stochastic, stacked, stacked_info
 
 SLOTS = 16
 """Episodes that are played side by side."""
+Watch = Callable[[Memory, Any, Bool[np.ndarray, " slot"], Info, Bool[np.ndarray, " slot"]], None]
+"""Is told, before an agent acts, its memory, what it observes, where an episode begins, `info`, and where one goes
+on."""
 FORMAT = 2
 """Of scores.json, as in sonarium.evaluation."""
 
@@ -46,21 +49,32 @@ class RandomActions(Agent):
 
 
 @torch.no_grad()
-def play(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int, slots: int = 1) -> Episodes:
-    """Whole episodes, each seeded by its number; several of them side by side in as many slots."""
+def play(
+    agent: Agent,
+    make: Callable[[], gymnasium.Env],
+    episodes: int,
+    seed: int,
+    slots: int = 1,
+    watching: Callable[[int], Watch] | None = None,
+) -> Episodes:
+    """Whole episodes, each seeded by its number; several of them side by side in as many slots, each time with
+    somebody new who is watching that many."""
     numpy = agent.generator_kind == "numpy"
     generator = np.random.default_rng([seed, 0xAC7]) if numpy else torch.Generator().manual_seed(seed)
     seeds = np.random.default_rng([seed, 0xE9A]).integers(2**31, size=episodes).tolist()
     envs = [make() for _ in range(min(slots, episodes))]
     parts = [seeds[start : start + len(envs)] for start in range(0, episodes, len(envs))]
-    played = [side_by_side(agent, envs[: len(part)], part, generator) for part in parts]
+    played = [
+        side_by_side(agent, envs[: len(part)], part, generator, None if watching is None else watching(len(part)))
+        for part in parts
+    ]
     for env in envs:
         env.close()
     return Episodes(*(np.concatenate(column) for column in zip(*played, strict=True)))
 
 
 def side_by_side(
-    agent: Agent, envs: list[gymnasium.Env], seeds: list[int], generator: Any
+    agent: Agent, envs: list[gymnasium.Env], seeds: list[int], generator: Any, watch: Watch | None = None
 ) -> tuple[Float[np.ndarray, " slot"], Int[np.ndarray, " slot"]]:
     """Return and length of one episode in each environment; one that is over waits for the others."""
     begun = [env.reset(seed=seed) for env, seed in zip(envs, seeds, strict=True)]
@@ -68,7 +82,10 @@ def side_by_side(
     memory, first = agent.initial(len(envs)), np.ones(len(envs), bool)
     returns, lengths, over = np.zeros(len(envs)), np.zeros(len(envs), int), np.zeros(len(envs), bool)
     while not over.all():
-        memory, action, _ = agent.act(memory, stacked(shown), first, generator, stacked_info(infos))
+        observation, info = stacked(shown), stacked_info(infos)
+        if watch is not None:
+            watch(memory, observation, first, info, ~over)
+        memory, action, _ = agent.act(memory, observation, first, generator, info)
         reward = np.zeros(len(envs))
         for slot in np.flatnonzero(~over).tolist():
             shown[slot], earned, terminated, truncated, infos[slot] = envs[slot].step(action[slot])
@@ -99,20 +116,26 @@ def evaluate(
     }
 
 
-def greedily(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int) -> dict[str, float]:
-    """Scores of the most probable actions, or of an agent that has no others."""
+def greedily(
+    agent: Agent,
+    make: Callable[[], gymnasium.Env],
+    episodes: int,
+    seed: int,
+    watching: Callable[[int], Watch] | None = None,
+) -> Episodes:
+    """Episodes by the most probable actions, or of an agent that has no others."""
     if not isinstance(agent, Stochastic):
-        return play(agent, make, episodes, seed, SLOTS).scores()
+        return play(agent, make, episodes, seed, SLOTS, watching)
     before, agent.greedy = agent.greedy, True
     try:
-        return play(agent, make, episodes, seed, SLOTS).scores()
+        return play(agent, make, episodes, seed, SLOTS, watching)
     finally:
         agent.greedy = before
 
 
 def by_mode(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int) -> dict[str, float]:
     """Scores of greedy actions, and the return of drawn ones, where the agent has both."""
-    found = greedily(agent, make, episodes, seed)
+    found = greedily(agent, make, episodes, seed).scores()
     if not isinstance(agent, Stochastic):
         return found
     before, agent.greedy = agent.greedy, False

@@ -67,6 +67,9 @@ class PPOConfig:
     both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
     of each bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too,
     and the level, OtoWorld's six numbers of two sources. loudness: of each ear."""
+    carry_ears: bool = False
+    """With the run of a separator as --ears: let it go on from window to window of an episode; else each window is
+    separated by itself."""
     deviation: Annotated[float, Range(0, 1e3, above=True)] = 1.0
     """Initial standard deviation of continuous actions."""
     discount: Annotated[float, Range(0, 1)] = 0.99
@@ -197,6 +200,7 @@ class PPO(Learner, Agent, Stochastic, Listener):
             hearing,
             config.train_ears,
             config.separated,
+            carried=config.carry_ears,
         )
         self.policy = policy_of(acted, config.deviation)
         given = self.observer.width

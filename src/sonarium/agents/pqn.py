@@ -61,6 +61,9 @@ class PQNConfig:
     both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
     of each bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too,
     and the level, OtoWorld's six numbers of two sources. loudness: of each ear."""
+    carry_ears: bool = False
+    """With the run of a separator as --ears: let it go on from window to window of an episode; else each window is
+    separated by itself."""
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     trace: Annotated[float, Range(0, 1)] = 0.95
@@ -125,6 +128,7 @@ class PQN(Learner, Agent, Stochastic, Listener):
             hearing,
             config.train_ears,
             config.separated,
+            carried=config.carry_ears,
         )
         sizes = config.units, config.layers, config.activation, config.memory
         self.network = Values(observer, self.actions, *sizes, config.duelling, config.layer_norm)

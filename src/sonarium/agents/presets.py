@@ -10,6 +10,7 @@ from sonarium.agents import dqn, dreamer, ppo, pqn
 from sonarium.agents.contract import AgentEntry, AgentRecipe
 from sonarium.agents.dqn import DQN, DQNConfig
 from sonarium.agents.dreamer import Dreamer, DreamerConfig
+from sonarium.agents.observing.carried import carrying
 from sonarium.agents.ppo import PPO, PPOConfig
 from sonarium.agents.pqn import PQN, PQNConfig
 from sonarium.agents.replay import ReplayConfig
@@ -90,7 +91,7 @@ AT_MOST = 10_000
 """Steps of an episode in the presets that update once an episode."""
 PPO_ENTRY = AgentEntry(
     "proximal policy optimisation (Schulman et al. 2017)",
-    PPO,
+    carrying(PPO),
     {
         "default": PPOConfig,
         "study": minimalrl,
@@ -187,7 +188,7 @@ def otoworld_2() -> DQNConfig:
 
 DQN_ENTRY = AgentEntry(
     "deep Q-learning (Mnih et al. 2015), double, duelling, recurrent",
-    DQN,
+    carrying(DQN),
     {
         "default": DQNConfig,
         "zoo": of_zoo,
@@ -228,7 +229,7 @@ def hearing_both() -> PQNConfig:
 
 PQN_ENTRY = AgentEntry(
     "parallelised Q-network (Gallici et al. 2024): Q(λ) without replay",
-    PQN,
+    carrying(PQN),
     {"default": PQNConfig, "seek": hearing_both},
     main=(
         "units",
@@ -271,7 +272,7 @@ def dreaming_seek() -> DreamerConfig:
 
 DREAMER_ENTRY = AgentEntry(
     "Dreamer (Hafner et al. 2020): actor and critic in the imagination of a world model",
-    Dreamer,
+    carrying(Dreamer),
     {"default": DreamerConfig, "seek": dreaming_seek},
     main=(
         "units",

@@ -72,12 +72,12 @@ class Rollout:
     """Whether an episode ended here with success; None where the environment does not say."""
 
 
-def make(env: str) -> gymnasium.Env:
-    """One copy of an environment, or a ValueError that says why there is none."""
+def make(env: str, **settings: Any) -> gymnasium.Env:
+    """One copy of an environment with these settings, or a ValueError that says why there is none."""
     if not env:
         raise ValueError("in which environment? give --env, an id of Gymnasium such as CartPole-v1")
     with naming_faults(env):
-        return gymnasium.make(env)
+        return gymnasium.make(env, **settings)
 
 
 def check_observations(space: gymnasium.Space, env: str) -> None:

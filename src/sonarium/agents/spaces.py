@@ -36,6 +36,16 @@ def nested(space: Space, parts: Iterator[Any]) -> Any:
     return tuple(nested(part, parts) for part in space) if isinstance(space, spaces.Tuple) else next(parts)
 
 
+def joined(space: Space, parts: Iterator[Space]) -> Space:
+    """The space whose simple spaces, in the order of `flat`, are these."""
+    if isinstance(space, spaces.Dict):
+        found = {name: joined(space[name], parts) for name in sorted(space.spaces)}
+        return spaces.Dict({name: found[name] for name in space.spaces})
+    return (
+        spaces.Tuple([joined(part, parts) for part in space]) if isinstance(space, spaces.Tuple) else next(parts)
+    )
+
+
 def is_sound(space: Space) -> bool:
     """Whether this is an array of channels and time."""
     shape = space.shape or ()

@@ -51,7 +51,10 @@ GROUPS = {
         "sounds new_sounds variants first_variant loop level stops burst period diffuse_noise point_noise",
     ),
     "action": ("Action space and step size.", "actions step turn"),
-    "observation": ("What the agent observes.", "observation pose oracle_info rate clock seconds gain"),
+    "observation": (
+        "What the agent observes.",
+        "observation pose oracle_info source_info rate clock seconds gain",
+    ),
     "features": ("Parameters of --observation features.", "ears"),
     "computation": ("Where and with how many threads.", "threads device"),
 }

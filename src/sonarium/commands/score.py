@@ -7,6 +7,10 @@ disentanglement; codes that are frames at a rate, and those of recordings, by pr
 `--suite NAME…` plays an agent of sonarium/Seek-v0 in settings of seek-suite, by its most probable actions, and
 writes suite.json, beside the scripted agents difference and oracle; with `--json` it prints `suite`: by run and
 setting the `agents` of `sonarium play --json`.
+`--separation` adds how an agent that hears with a separator separates and locates the sources in these episodes:
+`separation`, of a run or by run and setting, has scores and those of controls (mean, std, low, high, count over
+episodes), rank_correlation (of scores and return or sna over episodes, likewise; null where one does not vary),
+windows, silent (those left out), and episodes (a row each, null where nothing could be measured).
 `--json` prints one object otherwise:
 
     protocol  standard or syntone
@@ -37,7 +41,7 @@ from sonarium.catalogue import WORLDS, faults
 from sonarium.commands.faults import UsageError, say
 from sonarium.commands.flags import Group, choose, flag, parse_groups
 from sonarium.commands.progress import bars, plainly
-from sonarium.commands.scoretable import show
+from sonarium.commands.scoretable import show, show_heard
 from sonarium.evaluation.aggregate import Record, grouped, summary, tables
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.files import printable, write_whole
@@ -148,19 +152,23 @@ def main(arguments: list[str]) -> None:
 def by_suite(asked: Asked) -> None:
     """Agents in settings of seek-suite: a table of each run, kept in its folder."""
     from sonarium.play.evaluate import MEASURES
-    from sonarium.play.suite import agent_in_suite
+    from sonarium.play.suite import AGENT, agent_in_suite
 
     names = list(SUITE) if "all" in asked.flags.suite else list(dict.fromkeys(asked.flags.suite))
     for name in names:
         choose("setting of seek-suite", name, (*SUITE, "all"))
     found: dict[str, Any] = {}
-    console = Console()
+    hearing: dict[str, Any] = {}
+    console, separation = Console(), asked.evaluation.separation
     for folder in asked.folders:
         with bars() as progress:
             opened = open_run(folder, plainly(progress), say, best=asked.flags.best)
-            rows = agent_in_suite(opened, names, asked.evaluation.episodes, plainly(progress))
+            rows = agent_in_suite(opened, names, asked.evaluation.episodes, plainly(progress), separation)
+        heard = {name: own for name, one in rows.items() if (own := one.heard(AGENT)) is not None}
         found[str(folder)] = {name: one.as_json()["agents"] for name, one in rows.items()}
-        write_whole(folder / "suite.json", json.dumps({"step": opened.step, "suite": found[str(folder)]}) + "\n")
+        hearing[str(folder)] = {name: one.as_json() for name, one in heard.items()}
+        kept = {"suite": found[str(folder)]} | ({"separation": hearing[str(folder)]} if separation else {})
+        write_whole(folder / "suite.json", json.dumps({"step": opened.step, **kept}) + "\n")
         if asked.flags.json:
             continue
         title = f"{printable(str(folder))}, step {opened.step}"
@@ -169,8 +177,10 @@ def by_suite(asked: Asked) -> None:
             for number, (who, cells) in enumerate(one.rows()):
                 table.add_row("" if number else name, who, *cells)
         console.print(table)
+        if heard:
+            show_heard(heard, title, console)
     if asked.flags.json:
-        print(json.dumps({"suite": found}, indent=2))
+        print(json.dumps({"suite": found} | ({"separation": hearing} if separation else {}), indent=2))
         return
     console.print(
         f"{asked.evaluation.episodes} held-out episodes each; brackets: 95 % confidence interval over episodes.",

@@ -3,7 +3,7 @@
 Each world has a table of its own, which is cut into several where the terminal is too narrow for all models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +12,9 @@ from rich.text import Text
 
 from sonarium.commands.flags import NARROWEST
 from sonarium.evaluation.aggregate import Group, Score, Table
+from sonarium.evaluation.episodes import COMPARED, CONTROLS, SCORES, UNITS, Heard
 from sonarium.evaluation.meanings import control, explained
+from sonarium.evaluation.meanings import meaning as meaning_of
 from sonarium.files import printable
 from sonarium.measures.contract import Meaning
 from sonarium.measures.forecasts import MEANINGS as FORECASTS
@@ -60,6 +62,36 @@ def show(tables: Sequence[Table], console: Console) -> None:
         SYNTONE if any(table.protocol == "syntone" for table in tables) else "",
     ]
     console.print(" ".join(filter(None, notes)), highlight=False)
+
+
+def show_heard(found: Mapping[str, Heard], title: str, console: Console) -> None:
+    """By setting, how an agent separates and locates the sources in its episodes."""
+    drawn = Drawn("", "", title=Text(f"{title}: what it hears", "table.title"), box=None)
+    for setting in found:
+        drawn.add_column(Text(setting), justify="right", no_wrap=True)
+    for name in SCORES:
+        for who in ("", *CONTROLS):
+            cells = [one.score(f"{who}/{name}".lstrip("/")) for one in found.values()]
+            if any(cell is not None for cell in cells):
+                first = "" if who else f"{meaning_of(name).name}, {UNITS[name]}"
+                drawn.add_row(first, control(who) if who else "", *map(plain, cells), style="dim" if who else "")
+    for name in COMPARED:
+        for outcome in dict.fromkeys(one.outcome for one in found.values()):
+            cells = [one.correlation(name) for one in found.values()]
+            drawn.add_row(f"ρ of {meaning_of(name).name}, {outcome.upper()}", "", *map(plain, cells))
+    console.print(drawn)
+    sentences = [f"{meaning_of(name).name}: {meaning_of(name).sentence}" for name in SCORES]
+    left_out = [f"{setting}: {one.left_out()}." for setting, one in found.items() if one.silent]
+    console.print(" ".join([*sentences, "ρ: rank correlation over episodes.", *left_out]), highlight=False)
+
+
+def plain(value: Interval | None) -> str:
+    """A mean with its interval, to the hundredth where it is small."""
+    if value is None:
+        return "–"
+    digits = 2 if abs(value.mean) < 1 else 1
+    mean, *ends = (f"{one:.{digits}f}" for one in (value.mean, value.low, value.high) if one is not None)
+    return (f"{mean} [{', '.join(ends)}]" if ends else mean).replace("-", "−")
 
 
 def families(keys: Sequence[str]) -> list[tuple[list[str], str]]:

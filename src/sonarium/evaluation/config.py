@@ -40,6 +40,9 @@ class EvaluationConfig:
     """Mixtures of the test split that a separator is scored on."""
     episodes: Annotated[int, Range(1, 10**9)] = 100
     """Episodes of an agent."""
+    separation: bool = False
+    """Of an agent that hears with a separator, also score how it separates and locates the sources in the same
+    episodes."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -49,6 +49,7 @@ CONTROLS = {
         "spatial clustering", "bins of the spectrum by their interaural phase, without training"
     ),
     "ideal_mask": Control("ideal mask", "the ratio mask of the true sources, which none can know"),
+    "true_sources": Control("true sources", "the true sound of each source in place of its estimate"),
     "random": Control("untrained", "the same network before training"),
     "chance": Control("chance", "codes that are independent of the clip; for planted factors its own, permuted"),
     "random_actions": Control("random actions", "each action drawn from the action space"),

@@ -5,11 +5,12 @@ Gribonval and Févotte 2006) allows it any filter of 512 taps, and splits what i
 other references explain, and artefacts, which none does. All are blind to a wrong permutation: `best_order` finds
 the right one.
 
-Of a pair of ears the interaural differences of time and level say where a source is heard.
+Of a pair of ears the interaural differences of time and level say where a source is heard: the time difference
+gives its lateral angle, in front and behind alike.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -37,6 +38,13 @@ MEANINGS = {
     "ild_error": Meaning(
         "ILD error", "Decibels by which the interaural level difference is wrong.", 0.0, None, rising=False
     ),
+    "location_error": Meaning(
+        "localisation error",
+        "Degrees by which the direction is wrong that the interaural time difference tells; front and back alike.",
+        0.0,
+        None,
+        rising=False,
+    ),
 }
 TAPS = 512
 """Of the filter that BSS Eval allows."""
@@ -44,6 +52,10 @@ EARS_APART = 1e-3
 """Largest interaural time difference that is looked for, in seconds."""
 FINER = 16
 """Points between two samples at which the interaural time difference is looked for."""
+SPEED = 343.0
+"""Of sound in metres per second."""
+ANGLES = 10_001
+"""Between which the lateral angle is interpolated."""
 
 
 def snr(
@@ -125,23 +137,55 @@ def explained(
 
 def best_order(scores: Float[np.ndarray, "reference estimate"]) -> Int[np.ndarray, " reference"]:
     """Which estimate belongs to each reference, so that the mean score is greatest."""
-    return linear_sum_assignment(scores, maximize=True)[1]
+    return best_pairs(scores)[1]
 
 
-def time_difference(ears: Float[np.ndarray, "*some 2 time"], rate: float) -> Float[np.ndarray, "*some"]:
+def best_pairs(
+    scores: Float[np.ndarray, "reference estimate"],
+) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
+    """The references and the estimates that belong together, so that the mean score is greatest; of unequal
+    numbers some have no partner."""
+    return linear_sum_assignment(scores, maximize=True)
+
+
+def time_difference(
+    ears: Float[np.ndarray, "*some 2 time"], rate: float, largest: float = EARS_APART
+) -> Float[np.ndarray, "*some"]:
     """Seconds by which the sound reaches the right ear after the left one: where their cross-correlation, with
-    square roots of the magnitudes, is greatest; NaN where an ear hears nothing."""
+    square roots of the magnitudes, is greatest up to the largest difference; NaN where an ear hears nothing."""
     samples = ears.shape[-1]
-    size: Any = next_fast_len(2 * max(samples, round(EARS_APART * rate)), real=True)
+    size: Any = next_fast_len(2 * max(samples, round(largest * rate)), real=True)
     spectra: Any = rfft(ears, size)
     heard = (energy(ears) > 0).all(-1)
     left, right = np.moveaxis(spectra, -2, 0)
     cross = right * left.conj()
     cross = cross / np.sqrt(np.abs(cross) + 1e-20)
     correlation: Any = irfft(cross, size * FINER)
-    most = round(EARS_APART * rate * FINER)
+    most = round(largest * rate * FINER)
     lags = np.arange(-most, most + 1)
     return np.where(heard, lags[correlation[..., lags].argmax(-1)] / (rate * FINER), np.nan)
+
+
+Head = Literal["none", "sphere"]
+"""What is between the ears: nothing, or a rigid sphere that sound goes round (Woodworth 1938)."""
+
+
+def delay_of(angle: Float[np.ndarray, "*some"], ear_distance: float, head: Head) -> Float[np.ndarray, "*some"]:
+    """The interaural time difference in seconds of sound from far away at a lateral angle in radians, positive to
+    the left."""
+    way = ear_distance * np.sin(angle) if head == "none" else ear_distance / 2 * (angle + np.sin(angle))
+    return np.asarray(way / SPEED)
+
+
+def lateral_angle(
+    delay: Float[np.ndarray, "*some"], ear_distance: float, head: Head
+) -> Float[np.ndarray, "*some"]:
+    """The lateral angle in radians from the interaural time difference; at most a right angle."""
+    angles = np.linspace(-np.pi / 2, np.pi / 2, ANGLES)
+    delays = delay_of(angles, ear_distance, head)
+    if head == "none":
+        return np.arcsin(np.clip(delay / delays[-1], -1, 1))
+    return np.interp(delay, delays, angles)
 
 
 def level_difference(ears: Float[np.ndarray, "*some 2 time"]) -> Float[np.ndarray, "*some"]:

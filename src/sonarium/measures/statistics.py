@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 from scipy import special
+from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,24 @@ def paired(first: Sequence[float], second: Sequence[float], confidence: float = 
         return Comparison(difference, 1.0 if difference.mean == 0 else 0.0)
     t = difference.mean / (difference.std / difference.count**0.5)
     return Comparison(difference, float(2 * special.stdtr(difference.count - 1, -abs(t))))
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Spearman's ρ of pairs, with its interval by Fisher's transformation (Bonett and Wright 2000) from four pairs
+    on; None where either does not vary."""
+    if len(first) != len(second):
+        raise ValueError(f"got {len(first)} and {len(second)} numbers: a correlation is of pairs")
+    one, other = (rankdata(_checked(values)) for values in (first, second))
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    count, found = len(one), float(np.clip(np.corrcoef(one, other)[0, 1], -1, 1))
+    if count < 4:
+        return Interval(found, None, None, None, count)
+    spread = ((1 + found**2 / 2) / (count - 3)) ** 0.5
+    half = float(special.ndtri((1 + confidence) / 2)) * spread
+    with np.errstate(divide="ignore"):
+        middle = np.arctanh(found)
+    return Interval(found, None, float(np.tanh(middle - half)), float(np.tanh(middle + half)), count)
 
 
 Scores = Float[np.ndarray, "*draw run task"]

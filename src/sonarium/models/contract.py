@@ -309,7 +309,7 @@ class Separator(ABC):
 
 
 State = Any
-"""Tensors of a separator between two windows, nested in tuples."""
+"""Tensors of a separator between two windows, nested in tuples, each with one row per clip."""
 
 
 class StreamSeparator(Separator, ABC):

@@ -144,10 +144,10 @@ def loudness_so_far(
 ) -> tuple[Float[Tensor, "clip frame"], tuple[Tensor, Tensor]]:
     """The mean power of the bins of all frames up to each; `before` are the sum and the number of earlier ones."""
     sums = before[0][:, None] + power(spectra).sum(1).mean(-1).double().cumsum(1)
-    counts = before[1] + torch.arange(1, sums.shape[1] + 1, device=sums.device)
+    counts = before[1][:, None] + torch.arange(1, sums.shape[1] + 1, device=sums.device)
     if not sums.shape[1]:
         return sums.float(), before
-    return (sums / counts).float(), (sums[:, -1], counts[-1])
+    return (sums / counts).float(), (sums[:, -1], counts[:, -1])
 
 
 def snr_of_pairs(

@@ -230,9 +230,9 @@ class JointSeparator(Learner, MaskSeparator, StreamSeparator):
     def first(self, clips: int) -> State:
         """What was heard before the first frame: no loudness, no directions, and the memory of the network."""
         weights = self.spectrum.window
-        heard = weights.new_zeros(clips, dtype=torch.float64), weights.new_zeros((), dtype=torch.float64)
+        heard = tuple(weights.new_zeros(clips, dtype=torch.float64) for _ in range(2))
         places = weights.new_zeros(clips, self.sources, DIRECTIONS)
-        return heard, places, weights.new_zeros(self.config.layers, clips, self.config.units)
+        return heard, places, weights.new_zeros(clips, self.config.layers, self.config.units)
 
     def after(self, spectra: Spectra, state: State) -> tuple[Float[Tensor, "clip frame bin source 2"], State]:
         """The masks of frames, and what was heard by their end."""
@@ -242,8 +242,8 @@ class JointSeparator(Learner, MaskSeparator, StreamSeparator):
         loudness, heard = loudness_so_far(spectra, heard)
         level, ears = cues(spectra, loudness)
         fits, places = self.directions(ears[..., :2], power(spectra).sum(1).sqrt(), places)
-        masks, memory = self.network(level, ears, fits, memory)
-        return both_ears(masks), (heard, places, memory)
+        masks, memory = self.network(level, ears, fits, memory.transpose(0, 1).contiguous())
+        return both_ears(masks), (heard, places, memory.transpose(0, 1))
 
     def shares(self, spectra: Spectra) -> Float[Tensor, "clip frame bin source 2"]:
         return self.after(spectra, self.first(len(spectra)))[0]

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 
-from sonarium.agents.contract import Agent
+from sonarium.agents.contract import Agent, SourceListener
 from sonarium.agents.scripted import SCRIPTED, Body, Scripted
+from sonarium.evaluation.episodes import Heard
 from sonarium.measures.statistics import Interval, interval, within
 from sonarium.report.album import put
 from sonarium.report.listening import EpisodeShown, Picture, Scores, listening_page
@@ -24,6 +25,7 @@ from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.env import sound_in
 from sonarium.rooms.seek.episode import Scene
 from sonarium.rooms.seek.vector import SeekVector
+from sonarium.runs.listening import Witness
 
 LONG = 2**20
 """Bytes from which on a sound is not embedded in the page a second time: the film has it already."""
@@ -69,6 +71,8 @@ class EpisodeResult:
     shortest: float
     oracle_steps: int
     """Steps of the oracle in the same episode; 0 where its actions are others."""
+    heard: Mapping[str, float] = field(default_factory=dict)
+    """How it separated and located the sources, as in evaluation/episodes.py, where that was measured."""
 
     @property
     def sna(self) -> float:
@@ -99,6 +103,11 @@ class Evaluation:
             name: within(interval([one[name] for one in own]), *ends.get(name, (None, None))) for name in MEASURES
         }
         return scores | {"success": success_rate(sum(one["success"] > 0 for one in own), len(own))}
+
+    def heard(self, agent: str) -> Heard | None:
+        """How an agent heard in its episodes, where that was measured."""
+        own = [one for one in self.played if one.agent == agent and one.heard]
+        return Heard([one.heard for one in own], "sna", [one.sna for one in own]) if own else None
 
     def rows(self) -> list[tuple[str, list[str]]]:
         """The cells of a table."""
@@ -149,9 +158,10 @@ def evaluate(
     out: Path | None = None,
     progress: Progress = lambda stage, done, total: None,
     trained: Mapping[str, Agent] = MappingProxyType({}),
+    listeners: Mapping[str, SourceListener] = MappingProxyType({}),
 ) -> Evaluation:
     """Run each scripted agent, and those that were trained, on the same episodes; with a folder, write films of
-    the first ones and a page there."""
+    the first ones and a page there. Of listeners, which are among those, also measure how they hear."""
     played: list[EpisodeResult] = []
     shown: list[EpisodeShown] = []
     with_oracle = dataclasses.replace(config, oracle_info=True)
@@ -173,8 +183,9 @@ def evaluate(
                 generator_of(made[agent], begins) if agent in trained else scripted_generator(agent, begins)
             )
             results = play(
-                agent, made[agent], with_oracle, seed + start, count, generator, recorders, oracle_steps.get(start)
-            )
+                agent, made[agent], with_oracle, seed + start, count, generator, recorders,
+                oracle_steps.get(start), listeners.get(agent),
+            )  # fmt: skip
             played += results
             for number, (result, recorder) in enumerate(zip(results, recorders, strict=False)):
                 assert out is not None
@@ -217,10 +228,14 @@ def play(
     generator: Any,
     recorders: Sequence[Recorder],
     oracle_steps: Int[np.ndarray, " episode"] | None = None,
+    listener: SourceListener | None = None,
 ) -> list[EpisodeResult]:
-    """`count` episodes in parallel, one per slot; what follows in slots that end early does not count."""
+    """`count` episodes in parallel, one per slot; what follows in slots that end early does not count. Of a
+    listener, which the agent is, also how it heard."""
     counted = np.zeros(count, int) if oracle_steps is None else oracle_steps
-    rooms = SeekVector(count, config, render_mode="rgb_array")
+    told = dataclasses.replace(config, source_info=listener is not None)
+    rooms = SeekVector(count, told, render_mode="rgb_array")
+    witness = None if listener is None else Witness(listener, rooms.metadata, count)
     memory, first, over = agent.initial(count), np.ones(count, bool), np.zeros(count, bool)
     observation, info = rooms.reset(seed=seed)
     shortest, earned, steps = info["reachable_distance"], np.zeros(count), np.zeros(count, int)
@@ -229,6 +244,8 @@ def play(
     record(recorders, rooms, observation, going)
     while going.any():
         seen = sound_in(observation) if isinstance(agent, Scripted) else observation
+        if witness is not None:
+            witness.take(memory, seen, first, info, going)
         memory, action, _ = agent.act(memory, seen, first, generator, info)
         observation, reward, terminated, truncated, info = rooms.step(action)
         memory = agent.rewarded(memory, reward)
@@ -245,7 +262,10 @@ def play(
             )  # fmt: skip
         going &= ~over
     rooms.close()
-    return [result for result in results if result is not None]
+    played = [result for result in results if result is not None]
+    if witness is None:
+        return played
+    return [dataclasses.replace(one, heard=own) for one, own in zip(played, witness.episodes(), strict=True)]
 
 
 def spl_of(success: bool, walked: float, shortest: float) -> float:

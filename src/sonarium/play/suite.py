@@ -10,6 +10,7 @@ from sonarium.play.evaluate import Evaluation, Progress, evaluate
 from sonarium.rooms.seek.env import action_space, observation_space
 from sonarium.rooms.seek.suite import HELD_OUT, SUITE
 from sonarium.runs.build import Opened
+from sonarium.runs.listening import listener_of
 from sonarium.runs.plan import RolloutsPlan
 
 AGENT, BESIDE = "agent", ("difference", "oracle")
@@ -18,13 +19,14 @@ AGENT, BESIDE = "agent", ("difference", "oracle")
 
 @torch.no_grad()
 def agent_in_suite(
-    opened: Opened, names: Sequence[str], episodes: int, progress: Progress
+    opened: Opened, names: Sequence[str], episodes: int, progress: Progress, separation: bool = False
 ) -> dict[str, Evaluation]:
     """By setting, what the agent of a run reaches there, by its most probable actions where it draws them, beside
-    scripted agents."""
+    scripted agents; with `separation` also how it separates and locates the sources in these episodes."""
     agent, source = opened.learner, opened.plan.source
     if not isinstance(agent, Agent) or not isinstance(source, RolloutsPlan):
         raise ValueError(f"'{opened.run.folder}' holds no agent: --suite is for runs of sonarium/Seek-v0")
+    listeners = {AGENT: listener_of(agent, str(opened.run.folder))} if separation else {}
     env = make(source.rollouts.env)
     shown, taken = env.observation_space, env.action_space
     env.close()
@@ -38,5 +40,7 @@ def agent_in_suite(
                 f"'{opened.run.folder}' was trained in {source.rollouts.env}, whose observations or actions are "
                 f"others than those of the setting {name}: give a run of sonarium/Seek-v0 or of a setting"
             )
-        found[name] = evaluate(BESIDE, config, episodes, HELD_OUT, progress=progress, trained={AGENT: agent})
+        found[name] = evaluate(
+            BESIDE, config, episodes, HELD_OUT, progress=progress, trained={AGENT: agent}, listeners=listeners
+        )
     return found

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from sonarium.agents.contract import Agent
+from sonarium.agents.evaluate import Watch
 from sonarium.catalogue import MEASURES, MODELS
 from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.episodes import Heard
 from sonarium.evaluation.meanings import recorded
 from sonarium.evaluation.splits import hold
 from sonarium.files import write_whole
 from sonarium.measures.contract import Meaning
 from sonarium.models.contract import FeatureLearner, Learner
 from sonarium.runs.build import Built, Opened, Progress, Worlds, silent
+from sonarium.runs.listening import Witness, listener_of
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, summary
 from sonarium.training.fit import LoopConfig
 from sonarium.training.run import RunFolder
@@ -46,6 +49,8 @@ def score(
     try:
         if isinstance(built.plan.source, RolloutsPlan):
             found = episodes(built, config)
+        elif config.separation:
+            raise ValueError("--separation is for agents, in their episodes; of a separator leave it out")
         else:
             # The measures take long to import, which a person who asks for help should not wait for.
             from sonarium.evaluation.evaluate import evaluate
@@ -98,8 +103,44 @@ def episodes(built: Built, config: EvaluationConfig) -> dict[str, Any]:
     from sonarium.agents.rollout import make
 
     assert isinstance(built, Opened), type(built)
-    source, agent, untrained = built.plan.source, built.learner, built.untrained()
-    assert isinstance(source, RolloutsPlan) and isinstance(agent, Agent) and isinstance(untrained, Agent)
-    env = source.rollouts.env
+    source, agent = built.plan.source, built.learner
+    assert isinstance(source, RolloutsPlan) and isinstance(agent, Agent)
+    env, settings = source.rollouts.env, {"episodes": config.episodes, "separation": config.separation}
+    # Who hears with no separator is refused before anything is played.
+    heard = heard_in_episodes(built, agent, env, config.episodes) if config.separation else None
+    untrained = built.untrained()
+    assert isinstance(untrained, Agent)
     found = evaluate(agent, untrained, lambda: make(env), config.episodes, built.plan.seed)
-    return found | {"meanings": recorded(MEANINGS), "planted": True, "settings": {"episodes": config.episodes}}
+    found |= {"meanings": recorded(MEANINGS), "planted": True, "settings": settings}
+    if heard is None:
+        return found
+    told = heard.as_json()
+    found["scores"] |= {name: one["mean"] for name, one in told["scores"].items()}
+    found["controls"] |= {
+        who: {name: one["mean"] for name, one in scores.items()} for who, scores in told["controls"].items()
+    }
+    return found | {"separation": told, "notes": [heard.left_out(), *heard.correlations()]}
+
+
+def heard_in_episodes(built: Opened, agent: Agent, env: str, episodes: int) -> Heard:
+    """How an agent separates and locates the sources in the episodes of its score, and what it earns in each."""
+    from sonarium.agents.evaluate import greedily
+    from sonarium.agents.rollout import make
+
+    listener, witnesses = listener_of(agent, str(built.run.folder)), []
+    try:
+        one = make(env, source_info=True)
+    except ValueError as error:
+        raise ValueError(
+            f"--separation: {env} does not tell the sound of each source: give a run of sonarium/Seek-v0"
+        ) from error
+    told = one.metadata
+    one.close()
+
+    def watching(slots: int) -> Watch:
+        witnesses.append(Witness(listener, told, slots))
+        return witnesses[-1].take
+
+    played = greedily(agent, lambda: make(env, source_info=True), episodes, built.plan.seed, watching)
+    rows = [row for witness in witnesses for row in witness.episodes()]
+    return Heard(rows, "return", played.returns.tolist())

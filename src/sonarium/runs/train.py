@@ -132,7 +132,7 @@ def validation(plan: Plan) -> Callable[[Learner], dict[str, float]] | None:
     def validate(learner: Learner) -> dict[str, float]:
         assert isinstance(learner, Agent), type(learner)
         with evaluated(learner):
-            return greedily(learner, lambda: make(rollouts.env), rollouts.validation_episodes, seed)
+            return greedily(learner, lambda: make(rollouts.env), rollouts.validation_episodes, seed).scores()
 
     return validate
 

@@ -225,6 +225,7 @@ HARD = {
     "clip": {"clock": "clip", "loop": 0.25, "period": 0.25, "moving": 0.25, "stops": 0.3, "room": "nonconvex"},
     "cue": {"sources": 1, "distractors": 2, "cue": 0.1, "wrong": "costs"},
     "category": {"sources": 1, "distractors": 2, "target": "category", "pose": True, "rt60": 0.1, "order": 8},
+    "apart": {"source_info": True, "stops": 0.2},
 }
 EASY = replace(
     CONFIG,

@@ -31,6 +31,7 @@ HARD: dict[str, dict[str, Any]] = {
     "clip": {"clock": "clip", "loop": 0.25, "height": 3.0, "moving": 0.25, "stops": 0.2, "sources": 1,
              "distractors": 2, "target": "category", "wrong": "costs", "pose": True},
     "cue": {"sources": 1, "distractors": 2, "cue": 0.12},
+    "apart": {"source_info": True, "moving": 0.25},
 }  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def through_files(state, folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), list(zip(HARD, ["NextStep", "SameStep", "SameStep", "NextStep"], strict=True))
+    ("name", "mode"), list(zip(HARD, ["NextStep", "SameStep", "SameStep", "NextStep", "SameStep"], strict=True))
 )
 def test_rooms_go_on_bit_for_bit(name, mode, tmp_path):
     rooms, other = (SeekVector(3, CONFIG, autoreset_mode=mode, **HARD[name]) for _ in range(2))

@@ -2,7 +2,8 @@
 
 Of sources the agent reads their interaural differences and levels over time; their means over time, or over time
 and frequency, which are the six numbers of two sources that OtoWorld's agent reads (arXiv 2007.06123); or how loud
-each is at either ear. Each window is separated by itself, from a fresh state.
+each is at either ear. Each window is separated by itself, from a fresh state, unless the ears are carried along
+(`carried.py`).
 """
 
 from abc import ABC, abstractmethod
@@ -221,6 +222,9 @@ READINGS: dict[str, ReadingType] = {"cues": Cues, "sums": Sums, "means": Means, 
 class SeparatedEars(Perceived):
     """What is read from the sources that a separator makes of the sound at two ears."""
 
+    carried: bool = False
+    """Whether the separator goes on from window to window: then it is read before, where the agent acts."""
+
     def __init__(
         self,
         space: spaces.Box,
@@ -270,7 +274,7 @@ class SeparatedEars(Perceived):
 
     def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
         rows = rows.float()
-        return rows if self.trained else self.read(rows)
+        return rows if self.trained or self.carried else self.read(rows)
 
     def forward(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
         return self.reading(self.reading.made(self.separated(rows)) if self.trained else rows)

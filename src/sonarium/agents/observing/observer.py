@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from sonarium.agents.contract import Hearing, Separated, Separation
 from sonarium.agents.observing.hearing import READINGS, EncodedEars, SeparatedEars
 from sonarium.agents.observing.parts import Categories, Convolutions, Numbers, Perceived
-from sonarium.agents.spaces import flat, is_sound, nested, parts_of
+from sonarium.agents.spaces import flat, is_sound, joined, nested, parts_of
 from sonarium.features.ears import EarsConfig
+from sonarium.models.contract import StreamSeparator
 
 
 class Observer(nn.Module):
@@ -29,10 +30,15 @@ class Observer(nn.Module):
         train_ears: bool = False,
         separated: str | None = None,
         ears: EarsConfig = EarsConfig(),
+        carried: bool = False,
     ):
         super().__init__()
         check_hearing(hearing, rate, train_ears, separated)
-        self.space, self.simple = space, parts_of(space)
+        check_carried(hearing, train_ears, carried)
+        self.observed = self.space = space
+        """What the environment shows, and what the agent sees: with ears that are carried along, what was read of
+        the sources takes the place of their sound (`carried.py`)."""
+        self.simple = parts_of(space)
         parts = [
             perceiving(part, width, standardise, rate, hearing, train_ears, separated, ears)
             for part in self.simple
@@ -43,7 +49,11 @@ class Observer(nn.Module):
                 f"--ears: {len(heard)} parts of what is observed, {space}, are sound at two ears, and it takes "
                 "one: leave it out, or choose another --env"
             )
-        self.heard = [] if train_ears else [number for number, part in enumerate(parts) if hears(part)]
+        self.sounding = heard[0] if heard else -1
+        """The part that is heard by another run."""
+        if carried:
+            self.carry(parts[self.sounding])
+        self.heard = [] if train_ears or carried else [number for number, part in enumerate(parts) if hears(part)]
         """The parts that are sound at two ears, and prepared at a cost."""
         self.compact = [
             number for number in self.heard if 8 * parts[number].target_width <= size_of(self.simple[number])
@@ -53,8 +63,25 @@ class Observer(nn.Module):
         self.parts = nn.ModuleList(parts)
         self.width = sum(part.width for part in self.parts)  # pyright: ignore
 
+    def carry(self, ears: Perceived) -> None:
+        """See what is read by ears that are carried along."""
+        assert isinstance(ears, SeparatedEars), type(ears)
+        ears.carried = True
+        self.simple[self.sounding] = spaces.Box(-np.inf, np.inf, tuple(ears.reading.size), np.float32)
+        self.space = joined(self.observed, iter(self.simple))
+
+    def sound(self, observation: Any) -> Float[np.ndarray, "*rows 2 time"]:
+        """The sound in what the environment shows."""
+        return flat(self.observed, observation)[self.sounding]
+
+    def reading(self, observation: Any, made: Float[np.ndarray, "*rows"]) -> Any:
+        """What the agent sees of it, with what was read of the sources."""
+        parts = flat(self.observed, observation)
+        parts[self.sounding] = made
+        return nested(self.observed, iter(parts))
+
     def rows(self, observation: Any, device: torch.device) -> list[Tensor]:
-        """The parts of an observation as rows, its axes before those of the space joined; in its own types."""
+        """The parts of what is seen as rows, its axes before those of the space joined; in its own types."""
         found = []
         for part, space in zip(flat(self.space, observation), self.simple, strict=True):
             found.append(torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(space.shape or ())).to(device))
@@ -121,6 +148,26 @@ def check_hearing(
 def size_of(space: Space) -> int:
     """Bytes of an observation in numbers of 16 bits."""
     return 2 * int(np.prod(space.shape or ()))
+
+
+def check_carried(hearing: Hearing | Separation | None, train_ears: bool, carried: bool) -> None:
+    """Refuse ears that cannot be carried along."""
+    if not carried:
+        return
+    if not isinstance(hearing, Separation):
+        raise ValueError(
+            "carry_ears=True: it is a separator that goes on; give the run of one as --ears, or leave out "
+            "--carry-ears"
+        )
+    if not isinstance(hearing.separator, StreamSeparator):
+        raise ValueError(
+            "carry_ears=True: the separator of --ears needs whole sounds; give the run of one that goes on window "
+            "by window, as --preset default does, or leave out --carry-ears"
+        )
+    if train_ears:
+        raise ValueError(
+            "carry_ears=True, train_ears=True: what is learnt from was heard before; leave out one of the two"
+        )
 
 
 def hears(part: Perceived) -> bool:

@@ -35,7 +35,7 @@ class Convolver:
         self.backend: Any = CpuBackend(slots, bank, bands) if local else CudaBackend(slots, bank, bands, device)
         fraction = (np.arange(fade) + 0.5) / max(1, fade)
         self.rising = np.sin(np.pi / 2 * fraction, dtype=np.float32) ** 2
-        self.tails = self.backend.there(np.zeros((slots.count, 2, fade), np.float32))
+        self.tails = self.new_tails()
         self.kept: dict[int, Array] = {}
         self.filled: dict[int, set[int]] = {}
         self.lock = threading.Lock()
@@ -45,6 +45,10 @@ class Convolver:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, lock=threading.Lock())
+
+    def new_tails(self) -> Array:
+        """Of each slot what the last responses give the next window, which fades out."""
+        return self.backend.there(np.zeros((self.slots.count, 2, self.fade), np.float32))
 
     @property
     def alone(self) -> bool:

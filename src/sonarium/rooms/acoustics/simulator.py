@@ -57,6 +57,7 @@ class Acoustics:
         device: str = "cpu",
         most_images: int = MOST_IMAGES,
         longest_response: float = LONGEST_RESPONSE,
+        apart: bool = False,
     ):
         for name, value in {"slots": slots, "sources": sources, "rate": rate, "window": window}.items():
             check_number(name, value, Range(1), whole=True)
@@ -82,6 +83,10 @@ class Acoustics:
         self.pool: tuple[int, ThreadPoolExecutor] | None = None
         """The threads, and the process that they belong to: a forked one has none of them."""
         self.convolver = Convolver(self.slots, self.bank, rate, window, self.fade, checked_device(device))
+        self.images = np.zeros((slots, sources, 2, window), np.float32) if apart else None
+        """What `hear` gave last of each source alone, with its reverberation, where they are rendered apart."""
+        self.tails = [self.convolver.new_tails() for _ in range(sources if apart else 0)]
+        """Those of each source alone."""
         self.time, self.ends = np.zeros(slots, np.int64), np.full((slots, sources), NEVER)
         self.lengths, self.dimensions = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
         self.rooms: dict[int, Room] = {}
@@ -190,7 +195,18 @@ class Acoustics:
         if self.clock == "stream":
             # A source is over when its last sample is older than the longest response.
             self.slots.heard &= self.ends >= (self.time - self.lengths - self.fade)[:, None]
-        heard = np.empty((len(places), 2, self.window), np.float32)
+        heard = self.rendered(chosen, ears)
+        if self.images is not None:
+            self.images[chosen] = self.apart(chosen, ears)
+        if self.clock == "stream":
+            self.time[chosen] += self.window
+        return heard
+
+    def rendered(
+        self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen 2 5"]
+    ) -> Float[np.ndarray, "chosen 2 window"]:
+        """The signals of all sources together."""
+        heard = np.empty((len(chosen), 2, self.window), np.float32)
 
         def work(rows):
             self.convolve(heard, rows, chosen[rows], ears[rows])
@@ -200,9 +216,21 @@ class Acoustics:
             list(map(work, jobs))
         else:
             list(self.workers().map(work, jobs))
-        if self.clock == "stream":
-            self.time[chosen] += self.window
         return heard
+
+    def apart(
+        self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen 2 5"]
+    ) -> Float[np.ndarray, "chosen source 2 window"]:
+        """The signals of each source alone: all others are silent, and what fades out is its own."""
+        heard, tails, found = self.slots.heard, self.convolver.tails, []
+        try:
+            for source, own in enumerate(self.tails):
+                self.slots.heard = heard & (np.arange(self.slots.sources) == source)
+                self.convolver.tails = own
+                found.append(self.rendered(chosen, ears))
+        finally:
+            self.slots.heard, self.convolver.tails = heard, tails
+        return np.stack(found, 1)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy starts threads of its own.

@@ -42,6 +42,9 @@ class SeekConfig:
     """Add x, y and heading to the observation."""
     oracle_info: bool = False
     """Put pose, source positions and the shortest path to the nearest source into `info`, for oracles and SPL."""
+    source_info: bool = False
+    """Put what is heard of each source alone and its lateral angle into `info`, for measures of separation and
+    localisation; each source is then rendered once more."""
     reward: RewardName = "default"
     """Reward function: the default (progress along the shortest path), OtoWorld's, or its planning document's."""
     figures: Reward | None = None

@@ -42,7 +42,8 @@ def sound_in(observation: Any) -> Float[np.ndarray, "*slots 2 window"]:
 
 class Seek(StatefulEnv):
     """One room. `info` holds the number of sources `found`, whether these are all, `is_success`, and with
-    `oracle_info` pose, sources and shortest path.
+    `oracle_info` pose, sources and shortest path; with `source_info` of each source whether it is `on`, its
+    `lateral` angle, and its image, which is what both ears hear of it alone.
 
     `reset` takes as options a `room` (a Room), the `places` of the sources, (source, 2), and a `pose`, (x, y,
     heading); the rest is drawn.
@@ -63,6 +64,8 @@ class Seek(StatefulEnv):
             "render_fps": frames_per_second(self.config),
             "sound_rate": self.config.rate,
             "sound_sources": self.config.emitters,
+            "ear_distance": self.config.ear_distance,
+            "head": self.config.head,
         }
         self.observation_space, self.action_space = observation_space(self.config), action_space(self.config)
         self.episodes = Episodes(self.config, 1, world, record=True)

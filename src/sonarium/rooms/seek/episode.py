@@ -86,8 +86,10 @@ class Episodes:
         self.acoustics = Acoustics(
             slots, config.emitters, config.rate, config.window, config.order, config.ear_distance, config.clock,
             config.head, threads=config.threads, device=config.device, most_images=config.most_images,
-            longest_response=config.longest_response,
+            longest_response=config.longest_response, apart=config.source_info,
         )  # fmt: skip
+        self.images = np.zeros((slots, config.findable * config.source_info, 2, config.window), np.float32)
+        """What was last observed of each source alone, before it is clipped."""
         self.walking = Walking(slots, config.sources, moving=config.moving > 0)
         self.ears = Ears(config.ears, config.rate).to(config.device) if config.observation == "features" else None
         self.measured = config.oracle_info or config.paid.progress != 0
@@ -259,6 +261,8 @@ class Episodes:
         if self.config.diffuse_noise is not None:
             passed = self.steps[here, None] * self.config.window
             add_noise(heard, self.config.diffuse_noise, self.noise_starts[here] + passed)
+        if self.acoustics.images is not None:
+            self.images[here] = self.config.gain * self.acoustics.images[here, : self.config.findable]
         if self.config.cued_steps:
             self.tell(heard, np.arange(self.slots) if rows is None else rows)
         if self.config.gain != 1:
@@ -284,6 +288,8 @@ class Episodes:
         for row in np.flatnonzero(self.steps[rows] < self.config.cued_steps).tolist():
             first = int(self.steps[rows[row]]) * window
             heard[row] = self.cues[rows[row], first : first + window]
+            # Of the room itself nothing is heard.
+            self.images[rows[row]] = 0
 
     def info(self) -> dict[str, np.ndarray]:
         """`info` of every slot."""
@@ -292,6 +298,8 @@ class Episodes:
         told = {"found": (~on).sum(axis=1), "is_success": ~on.any(axis=1)}
         if self.config.distractors:
             told["wrong"] = (~self.on[:, targets:]).sum(axis=1)
+        if self.config.source_info:
+            told |= {"images": self.images.copy(), "lateral": self.lateral(), "on": self.on.copy()}
         if not self.config.oracle_info:
             return told
         rows = self.walking.every_slot
@@ -310,6 +318,16 @@ class Episodes:
             "distance": np.where(any_on, lengths[rows, nearest], 0.0),
             "walked": self.walked.copy(),
         }
+
+    def lateral(self) -> Float[np.ndarray, "slot source"]:
+        """Angle in radians of each source from the plane between the ears, positive to the left; the same in front
+        and behind."""
+        way = self.source - self.place[:, None]
+        left = np.stack([-np.sin(self.heading), np.cos(self.heading)], axis=1)
+        tall = 0.0 if self.config.height is None else self.config.source_height - self.config.ear_height
+        distance = np.sqrt(np.square(way).sum(axis=-1) + tall**2)
+        aside = (way * left[:, None]).sum(axis=-1)
+        return np.arcsin(np.clip(aside / np.maximum(distance, 1e-9), -1, 1))
 
     def past_distractors(
         self, bearing: Float[np.ndarray, " slot"], distance: Float[np.ndarray, " slot"]

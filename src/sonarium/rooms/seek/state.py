@@ -8,7 +8,7 @@ range.
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from sonarium.environment import Tree
 from sonarium.rooms.acoustics.absorption import Air
@@ -47,7 +47,13 @@ def saved(episodes: Episodes) -> Tree:
         "time": acoustics.time.copy(),
         "ends": acoustics.ends.copy(),
         "tails": np.array(acoustics.convolver.backend.here(acoustics.convolver.tails)),
-    }
+    } | ({"alone": tails_alone(episodes)} if episodes.config.source_info else {})
+
+
+def tails_alone(episodes: Episodes) -> Float[np.ndarray, "source slot 2 fade"]:
+    """What fades out of each source, where they are rendered apart."""
+    acoustics = episodes.acoustics
+    return np.stack([np.array(acoustics.convolver.backend.here(own)) for own in acoustics.tails])
 
 
 def saved_slot(episodes: Episodes, slot: int) -> Tree:
@@ -83,6 +89,7 @@ def load(episodes: Episodes, state: Tree) -> None:
     time, ends = array(state, "time", acoustics.time), array(state, "ends", acoustics.ends)
     own = np.array(acoustics.convolver.backend.here(acoustics.convolver.tails))
     tails, trace = array(state, "tails", own), array(state, "trace", episodes.trace, rows=True)
+    alone = array(state, "alone", tails_alone(episodes)) if episodes.config.source_info else []
     limits = {"steps": episodes.config.max_steps, "found_at": episodes.config.max_steps, "noise_starts": LATEST}
     for name, highest in limits.items():
         check_between(name, found[name], -1 if name == "found_at" else 0, highest)
@@ -106,6 +113,7 @@ def load(episodes: Episodes, state: Tree) -> None:
     episodes.trace[:, : trace.shape[1]] = trace
     acoustics.slots.heard, acoustics.time, acoustics.ends = heard, time, ends
     acoustics.convolver.tails = acoustics.convolver.backend.there(tails)
+    acoustics.tails = [acoustics.convolver.backend.there(own) for own in alone]
     if episodes.measured and begun.any():
         episodes.measure(np.flatnonzero(begun))
 

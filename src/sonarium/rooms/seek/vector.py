@@ -66,6 +66,8 @@ class SeekVector(StatefulVectorEnv):
             "render_fps": frames_per_second(self.config),
             "sound_rate": self.config.rate,
             "sound_sources": self.config.emitters,
+            "ear_distance": self.config.ear_distance,
+            "head": self.config.head,
         }
         self.single_observation_space = observation_space(self.config)
         self.single_action_space = action_space(self.config)
