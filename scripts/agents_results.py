@@ -47,18 +47,19 @@ LANDING = (
     "--units 128 --discount 0.995 --normalise-observations --normalise-rewards --epochs 6 --minibatches 8 "
     "--learning-rate 0.001 --schedule linear --envs 32 --rollout-steps 128"
 )
+FIVE_STEPS = "--n-steps 5 --sequence-steps 5 --batch-size 32 --schedule linear"
 TASKS = {
     "CartPole-v1": (475.0, {
         "fast": Setting("ppo --preset fast", 50_000),
         "zoo": Setting("ppo --preset zoo", 50_000),
-        "DQN": Setting("dqn --preset zoo", 50_000),
+        "DQN": Setting(f"dqn --preset default {FIVE_STEPS}", 100_000),
         "PQN": Setting("pqn --preset default", 300_000),
         "Dreamer": Setting("dreamer --preset default", 10_000),
         "Dreamer, contrast": Setting("dreamer --preset default --objective dreaming", 10_000),
     }),
     "Acrobot-v1": (-75.0, {
         "fast, normalised": Setting("ppo --preset fast --normalise-observations --normalise-rewards", 300_000),
-        "DQN": Setting("dqn --preset default --schedule linear", 64_000),
+        "DQN": Setting(f"dqn --preset default {FIVE_STEPS}", 100_000),
         "PQN": Setting("pqn --preset default", 300_000),
     }),
     "LunarLander-v3": (200.0, {

@@ -58,6 +58,28 @@ VARIANTS = {
 """The words of `sonarium train`."""
 OTHERS = {"recurrent DQN": 204_800, "Dreamer": 102_400, "Dreamer, contrast": 102_400}
 """Other agents, and the steps that they take."""
+LISTENERS = {"PPO": f"{PPO} --steps 50", "recurrent DQN": "dqn --preset r2d2 --steps 400"}
+"""Agents that hear with a separator, after a tenth of the steps."""
+SEPARATED_STEPS = 102_400
+CARRIED = "--sound-rate 0 --ears {{{}}} --carry-ears"
+READ = {
+    "features": "",
+    "separated, cues": CARRIED.format("separator"),
+    "separated, sums": CARRIED.format("separator") + " --separated sums",
+    "separated, loudness": CARRIED.format("separator") + " --separated loudness",
+    "untrained separator, cues": CARRIED.format("mute"),
+}
+"""What they read of what they hear, and the flags."""
+SEPARATED = {f"{agent}, {read}": f"{words} {flags}" for agent, words in LISTENERS.items()
+             for read, flags in READ.items()}  # fmt: skip
+VARIANTS |= SEPARATED
+NEEDED = {
+    "trained": f"cpc --preset speech {EARS} --steps 1000",
+    "untrained": f"cpc --preset speech {EARS} --steps 0",
+    "separator": "separator --moving --steps 2000",
+    "mute": "separator --moving --steps 0",
+}
+"""The runs that are heard with, each trained once."""
 PARTS = {
     "suite": [(name, "", (name,)) for name in SUITE],
     "reverberation": [(name, "", DRY_AND_WET) for name in DRY_AND_WET],
@@ -68,6 +90,7 @@ PARTS = {
         for variant in ("predictive coding", "untrained encoder")
     ],
     "agents": [(name, variant, (name,)) for name in ("default", "intermittent") for variant in OTHERS],
+    "separation": [("default", variant, ("default",)) for variant in SEPARATED],
 }
 """By part, what is trained: the setting, the variant, and the settings in which it plays."""
 
@@ -87,13 +110,14 @@ def measure(setting: str, variant: str, tested: Sequence[str], seed: int) -> Non
     missing = [name for name in tested if name not in read()["agents"].get(job, {})]
     if not missing:
         return
-    run, began, busy = RUNS / job.replace("/", "-").replace(" ", "-"), time.perf_counter(), time.process_time()
-    words = VARIANTS[variant]
-    if "{" in words:
-        words = words.format(**{name: RUNS / f"ears-{name}" for name in ("trained", "untrained")})
-        for name, steps in (("trained", 1000), ("untrained", 0)):
-            said("train", "cpc", "--preset", "speech", *EARS.split(), "--steps", str(steps), "--no-pictures",
-                 "--run", str(RUNS / f"ears-{name}"))  # fmt: skip
+    run, words = RUNS / job.replace("/", "-").replace(" ", "-").replace(",", ""), VARIANTS[variant]
+    ears = [name for name in NEEDED if f"{{{name}}}" in words]
+    for name in ears:
+        said(
+            "train", *NEEDED[name].split(), "--device", "cpu", "--no-pictures", "--run", str(RUNS / f"ears-{name}")
+        )
+    words = words.format(**{name: RUNS / f"ears-{name}" for name in ears})
+    began, busy = time.perf_counter(), time.process_time()
     agent, *own = words.split()
     # Of two numbers of steps the last one counts.
     said("train", agent, "--suite", setting, "--steps", str(UPDATES), *own, "--seed", str(seed),
@@ -102,9 +126,13 @@ def measure(setting: str, variant: str, tested: Sequence[str], seed: int) -> Non
     if curve := curve_of(run):
         keep("agents", job, {"curve": curve})
     for name in missing:
-        found = json.loads(said("score", str(run), "--suite", name, "--episodes", str(EPISODES), "--json"))
+        apart = ["--separation"] if "separator" in ears or "mute" in ears else []
+        found = json.loads(said("score", str(run), "--suite", name, "--episodes", str(EPISODES), "--json", *apart))
         by_agent = found["suite"][str(run)][name]
         keep("agents", job, {name: by_agent.pop("agent"), "took": took})
+        if apart:
+            heard = found["separation"][str(run)][name]
+            keep("agents", job, {"separation": {key: rows for key, rows in heard.items() if key != "episodes"}})
         keep("scripts", name, by_agent)
         shown = {key: round(read()["agents"][job][name][key]["mean"], 3) for key in ("success", "sna")}
         print(job, "in", name, shown, round(took["cpu_s"]), "s", flush=True)
@@ -149,7 +177,7 @@ def changed(kept: Mapping[str, Any], some: Sequence[tuple[str, str]]) -> list[li
 def write(kept: Mapping[str, Any]) -> None:
     agents = kept["agents"]
     machines = sorted({one["took"]["hardware"] for one in agents.values()})
-    plain = [one for job, one in agents.items() if not set(job.split("/")) & set(OTHERS)]
+    plain = [one for job, one in agents.items() if not set(job.split("/")) & {*OTHERS, *SEPARATED}]
     parts = [
         f"{'; '.join(machines)}. {UPDATES * 2048:,} steps, {minutes(plain)} minutes of one processor at the "
         "median."
@@ -179,16 +207,54 @@ def write(kept: Mapping[str, Any]) -> None:
             for row in rows
         ]  # fmt: skip
         parts.append(table(["setting", "agent", "seeds", "success", "SNA", "steps", "minutes"], rows))
+    if rows := separated(agents):
+        head = [
+            "agent", "reads", "seeds", "success", "SNA", "SNR improvement", "localisation error",
+            "of the mixture", "of the true sources", "ρ of improvement and SNA", "minutes",
+        ]  # fmt: skip
+        parts.append(
+            f"What agents read of separated sources in `default`, after {SEPARATED_STEPS:,} steps; separation in dB "
+            "and localisation in degrees, in the episodes that were scored."
+        )
+        parts.append(table(head, rows))
     parts += figures(agents)
     insert("listening", "\n\n".join(parts), "agents.md")
+
+
+def separated(agents: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Rows of agents that hear with a separator: how they did, and how it separated in the same episodes."""
+    rows = []
+    for variant in SEPARATED:
+        jobs = [job for seed in SEEDS if (job := f"default/{variant}/{seed}") in agents]
+        if not jobs:
+            continue
+        agent, read = variant.split(", ", 1)
+        heard = [agents[job]["separation"] for job in jobs if "separation" in agents[job]]
+        told = [
+            [one["scores"].get("snr_improvement") for one in heard],
+            [one["scores"].get("location_error") for one in heard],
+            *(
+                [one["controls"][who].get("location_error") for one in heard]
+                for who in ("mixture", "true_sources")
+            ),
+        ]
+        means = [f"{np.mean([one['mean'] for one in some if one]):.1f}" if any(some) else "–" for some in told]
+        rho = [by["snr_improvement"] for one in heard for by in one["rank_correlation"].values()]
+        own = [cell({"agents": agents}, "default", variant, "default", key) for key in ("success", "sna")]
+        rows.append([
+            agent, read, str(len(jobs)), *own, *means,
+            f"{np.mean([one['mean'] for one in rho if one]):.2f}" if any(rho) else "–",
+            minutes([agents[job] for job in jobs]),
+        ])  # fmt: skip
+    return rows
 
 
 def figures(agents: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Draw the learning curves, a panel for each setting; the lines that show them."""
     curves: dict[str, dict[str, list[Seed]]] = {}
     for job, one in agents.items():
-        if "curve" in one:
-            setting, *variant = job.split("/")[:-1]
+        setting, *variant = job.split("/")[:-1]
+        if "curve" in one and not set(variant) & set(SEPARATED):
             curves.setdefault(setting, {}).setdefault("".join(variant), []).append(seed_of(one["curve"]))
     shown = []
     for axis, against in ((STEPS, "steps"), (MINUTES, "processor time")) if curves else ():
