@@ -213,8 +213,8 @@ def write(kept: Mapping[str, Any]) -> None:
             "of the mixture", "of the true sources", "ρ of improvement and SNA", "minutes",
         ]  # fmt: skip
         parts.append(
-            f"What agents read of separated sources in `default`, after {SEPARATED_STEPS:,} steps; separation in dB "
-            "and localisation in degrees, in the episodes that were scored."
+            f"What agents read of separated sources in `default`, after {SEPARATED_STEPS:,} steps; separation in "
+            "dB and localisation in degrees, in the episodes that were scored."
         )
         parts.append(table(head, rows))
     parts += figures(agents)
