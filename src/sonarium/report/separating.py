@@ -13,7 +13,7 @@ from torch import Tensor
 from sonarium.evaluation.factors import device_of
 from sonarium.features.stft import Stft
 from sonarium.models.contract import Learner, Separator
-from sonarium.models.masking import best_orders, snr
+from sonarium.models.masking import best_orders, snr_of_pairs
 from sonarium.report.album import Medium, peak_safe, put, wav, write_index
 from sonarium.report.style import FIELD, SHARE, panels, png, sheet, tidy
 from sonarium.worlds.contract import World
@@ -45,13 +45,13 @@ def illustrate_separation(
     media: list[Medium] = []
     for row, own in enumerate(orders):
         made, kept = estimates[row][:, own], masks[row][:, :, own]
-        gained = snr(batch.sources[[row]], made[None]) - snr(
-            batch.sources[[row]], batch.signal[[row], :, None].expand_as(made[None])
-        )
+        heard = torch.cat([made, batch.signal[row, :, None]], 1)
+        pairs = snr_of_pairs(batch.sources[[row]], heard[None])[0]
+        gained = pairs[:, :-1].diagonal() - pairs[:, -1]
         sounds = [batch.signal[row], *batch.sources[row].unbind(1), *made.unbind(1)]
         media += shown(
             folder, row + 1, [one.cpu().numpy() for one in sounds], kept.mean(-1).cpu().numpy(),
-            gained[0].tolist(), world.signal.rate,
+            gained.tolist(), world.signal.rate,
         )  # fmt: skip
     write_index(folder, media)
     return media
