@@ -27,7 +27,7 @@ from sonarium.measures.statistics import interval
 RUNS = ROOT / "runs" / "separation"
 RESULTS = ROOT / "docs" / "results" / "separation.json"
 SEEDS = range(100, 105)
-MIXTURES = 200
+MIXTURES = 100
 STEPS = 2000
 VOICES = f"--path {ROOT.parent / 'shared' / 'data' / 'librispeech'}"
 

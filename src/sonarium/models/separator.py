@@ -5,9 +5,9 @@ and level, and give each source a share of every bin, the same at either ear: an
 that say where its source is. They learn to maximise the SNR of the time signals (`masking.py`).
 
 The directions of the sources are followed without training: those that fit the phase differences of all bins so
-far best, each where those before it do not (as in matching pursuit). How well a bin fits each of them is given to
-the network and added to its output, so that the untrained network separates by direction alone, the sources in
-their order from right to left, and learns what else tells them apart.
+far best, each where those before it do not (as in matching pursuit). How well a bin fits each of them, from right
+to left, is given to the network and added to its output as far as it learns to trust it: with sounds that are
+alike in a room without reverberation much, and little where echoes come from everywhere.
 
 Presets are the separator of OtoWorld (arXiv 2007.06123), which hears each ear alone and needs the whole clip, and
 those of `clustering.py`.
@@ -66,7 +66,7 @@ CONCENTRATION = 15.0
 BLOCK = 64
 """Frames that are summed at once."""
 SHARPNESS = 10.0
-"""How much a bin that fits a direction belongs to its source, before training."""
+"""How much a bin that fits a direction belongs to its source, where the network trusts it entirely."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class MaskNetwork(nn.Module):
         self.into = nn.Sequential(nn.Linear(inputs, config.units), nn.LayerNorm(config.units))
         self.gru = nn.GRU(config.units, config.units, config.layers, batch_first=True)
         self.head = nn.Linear(config.units, sources * bins)
-        self.log_sharpness = nn.Parameter(torch.full((bins,), math.log(SHARPNESS)))
+        self.trust = nn.Parameter(torch.zeros(bins))
 
     def forward(
         self,
@@ -190,7 +190,7 @@ class MaskNetwork(nn.Module):
         told = rearrange(
             self.head(states), "clip frame (source bin) -> clip frame source bin", source=self.sources
         )
-        shares = (told + self.log_sharpness.exp() * fits).softmax(2)
+        shares = (told + SHARPNESS * self.trust * fits).softmax(2)
         return rearrange(shares, "clip frame source bin -> clip frame bin source"), memory
 
 
