@@ -263,6 +263,21 @@ def test_it_resumes_bit_for_bit(tmp_path):
     )
 
 
+@pytest.mark.parametrize("count", [0, 7, 10**6])
+def test_it_imagines_from_as_many_states_as_asked(count, tmp_path):
+    agent, _, engine = begun("CartPole-v1", replace(QUICK, imagined_from=count), tmp_path)
+    feature, weight = torch.randn(40, agent.world.number), (torch.arange(40) % 4 > 0).float()
+    begin, imagine = [], agent.imagine
+    agent.imagine = lambda rows, *rest: begin.append(rows) or imagine(rows, *rest)  # pyright: ignore
+    for _ in range(2):
+        agent.behave(feature, weight, engine)
+    counted = {tuple(row) for row in feature[weight > 0].tolist()}
+    for rows in begin:
+        chosen = {tuple(row) for row in rows.tolist()}
+        assert len(chosen) == len(rows) == min(count or 30, 30) and chosen <= counted
+    assert torch.equal(*begin) == (count != 7)
+
+
 def test_the_slow_critic_follows(tmp_path):
     agent, _, _ = begun("CartPole-v1", replace(QUICK, slow_critic=0.25), tmp_path)
     before = [one.clone() for one in agent.slow.parameters()]

@@ -87,6 +87,8 @@ class DreamerConfig:
     """Initial standard deviation of continuous actions."""
     imagination_horizon: Annotated[int, Range(1, 1000)] = 15
     """Imagined steps from each state."""
+    imagined_from: Annotated[int, Range(0, 10**9)] = 0
+    """States of a batch, drawn anew in each update, from which to imagine; 0 takes all."""
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     trace: Annotated[float, Range(0, 1)] = 0.98
@@ -538,6 +540,9 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer, Listener):
         """Learn to act, and what it is worth, from what follows states of the replay."""
         config = self.config
         rows = weight.nonzero()[:, 0]
+        if 0 < config.imagined_from < len(rows):
+            lots = torch.rand(len(rows), generator=engine.generator, device=rows.device)
+            rows = rows[lots.argsort()[: config.imagined_from]]
         through = config.reinforce < 1
         with torch.set_grad_enabled(through), engine.autocast():
             made = self.imagine(feature[rows], config.imagination_horizon, engine.generator)
