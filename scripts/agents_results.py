@@ -48,11 +48,15 @@ LANDING = (
     "--learning-rate 0.001 --schedule linear --envs 32 --rollout-steps 128"
 )
 FIVE_STEPS = "--n-steps 5 --sequence-steps 5 --batch-size 32 --schedule linear"
+STEADY = (
+    "--n-steps 3 --sequence-steps 3 --batch-size 32 --schedule linear --layer-norm --tau 0.01 "
+    "--target-update-interval 1"
+)
 TASKS = {
     "CartPole-v1": (475.0, {
         "fast": Setting("ppo --preset fast", 50_000),
         "zoo": Setting("ppo --preset zoo", 50_000),
-        "DQN": Setting(f"dqn --preset default {FIVE_STEPS}", 100_000),
+        "DQN": Setting(f"dqn --preset default {STEADY}", 100_000),
         "PQN": Setting("pqn --preset default", 300_000),
         "Dreamer": Setting("dreamer --preset default", 10_000),
         "Dreamer, contrast": Setting("dreamer --preset default --objective dreaming", 10_000),

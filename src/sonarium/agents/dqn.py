@@ -54,6 +54,8 @@ class DQNConfig:
     """Hidden layers."""
     activation: Literal["tanh", "relu"] = "relu"
     """Activation of the hidden layers."""
+    layer_norm: bool = False
+    """Layer normalisation before each activation."""
     duelling: bool = False
     """Split the network into a value and an advantage of each action."""
     double: bool = True
@@ -202,7 +204,7 @@ class DQN(Learner, Agent, Stochastic, Listener):
             carried=config.carry_ears,
         )
         sizes = config.units, config.layers, config.activation, config.memory
-        self.online = Values(observer, self.actions, *sizes, config.duelling)
+        self.online = Values(observer, self.actions, *sizes, config.duelling, config.layer_norm)
         self.target = copy.deepcopy(self.online).requires_grad_(False)
         self.optimiser = config.optimiser.build(
             [one for one in self.online.parameters() if one.requires_grad], fused=True
