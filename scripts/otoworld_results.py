@@ -42,7 +42,7 @@ ROLLOUT = 64
 """Steps of the environment in a training step."""
 SEPARATOR = "separator --preset otoworld --sounds phone siren --seconds 1 --steps 300"
 STEPS = 38_400
-"""Of the environment in a training: what a processor does in six minutes."""
+"""Of the environment in a training, which takes a processor some five minutes."""
 MENDED = (
     "--loss squared --gradient-clip 10 --learning-rate 0.02 --double --n-steps 5 --sequence-steps 5 "
     "--epsilon-schedule linear --epsilon-end 0.05"

@@ -147,7 +147,7 @@ class SeekConfig:
     """Height of the sources above the floor in metres, in a room with a height."""
     same_config: bool = False
     """Keep room, source positions and start pose over episodes until the environment is seeded again."""
-    layout_seed: Annotated[int | None, Range(0, 2**63)] = None
+    layout_seed: Annotated[int | None, Range(0, 2**32)] = None
     """Seed of the room, source positions and start pose of all episodes, however the environment is seeded; by
     default each episode draws its own."""
 
