@@ -11,9 +11,11 @@ def test_both_sides_take_the_same_steps(monkeypatch, tmp_path):
     monkeypatch.setattr(dqn, "ROLLOUTS", 1)
     ours, theirs, steps = dqn.both(tmp_path)
     learnt = []
-    monkeypatch.setattr("sonarium.agents.dqn.DQN.learn", lambda agent, engine: learnt.append(1) or {})
+    monkeypatch.setattr(
+        "sonarium.agents.dqn.DQN.learn", lambda agent, some, batches, engine: learnt.append(batches) or {}
+    )
     ours()
-    assert steps == 256 and len(learnt) == 128
+    assert steps == 256 and sum(learnt) == 128
     taken = []
     monkeypatch.setattr(
         "stable_baselines3.DQN.train", lambda peer, gradient_steps, batch_size: taken.append(gradient_steps)

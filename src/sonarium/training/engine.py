@@ -56,8 +56,6 @@ class FabricEngine:
         if precision not in FABRIC_PRECISION:
             raise ValueError(f"precision '{precision}': use --precision {' or '.join(FABRIC_PRECISION)}")
         accelerator, place = choose_device(device), started()
-        # Moments of Adam become denormal numbers where a unit is silent for long, and a CPU is slow with those.
-        torch.set_flush_denormal(True)
         check_place(place, accelerator, nodes)
         # Fabric takes a second to import, which a person who asks for help should not wait for.
         from lightning_fabric import Fabric
@@ -97,7 +95,12 @@ class FabricEngine:
                 average([weight.grad for weight in weights if weight.grad is not None])
             if clip is not None:
                 torch.nn.utils.clip_grad_norm_(weights, clip)
-        optimiser.step()
+        # Moments of Adam become denormal numbers where a unit is silent for long, and a CPU is slow with those.
+        torch.set_flush_denormal(True)
+        try:
+            optimiser.step()
+        finally:
+            torch.set_flush_denormal(False)
 
     def share(self, rows: Shaped[Tensor, "all *rest"]) -> Shaped[Tensor, "own *rest"]:
         if self.ranks == 1:
