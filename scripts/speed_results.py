@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BENCHES = (
     "tones", "features", "vae", "disentangle", "cpc", "loader", "syrinx", "hmm", "mrgan", "dreaming", "ppo", "dqn",
-    "pqn", "seek", "replay",
+    "pqn", "dreamer", "separator", "seek", "replay",
 )  # fmt: skip
 
 

@@ -61,3 +61,10 @@ def test_the_environment_is_that_of_this_machine():
     assert found["sonarium"] == __version__ and found["device"] == "cpu"
     assert str(found["python"]) == platform.python_version()
     assert engine.generator.initial_seed() == 3
+
+
+def test_denormal_numbers_stay_outside_of_a_step():
+    """A step flushes them, in which they are slow; what comes after has them."""
+    weight, engine = torch.nn.Parameter(torch.ones(3)), FabricEngine("cpu", "32", 0)
+    engine.descend(weight.sum(), torch.optim.Adam([weight]))
+    assert float(torch.tensor(1e-40) * 1) > 0
