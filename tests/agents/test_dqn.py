@@ -64,7 +64,8 @@ def begun(env: str, config: DQNConfig, folder: Path, **rollouts: Any) -> tuple[D
 
 
 def q_of(agent: DQN, network: Any, rows: np.ndarray) -> np.ndarray:
-    return network.of(network.seen(network.observer.rows(rows, torch.device("cpu")))).numpy()
+    observer = network.observer
+    return network.of(observer(observer.prepared(observer.rows(rows, torch.device("cpu"))))).numpy()
 
 
 def key(*parts: np.ndarray) -> tuple[float, ...]:

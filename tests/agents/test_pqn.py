@@ -65,7 +65,8 @@ def test_returns_are_the_written_equation(trace, bootstrap, guessing):
 
     def best(rows: np.ndarray) -> float:
         observer = agent.network.observer
-        return float(agent.network.of(agent.network.seen(observer.rows(rows[None], agent.device))).max())
+        known = observer(observer.prepared(observer.rows(rows[None], agent.device)))
+        return float(agent.network.of(known).max())
 
     last: Any = data.last
     for slot in range(8):

@@ -162,6 +162,23 @@ def test_what_it_hears_of_each_source_comes_later_by_the_latency(runs):
     torch.testing.assert_close(streamed[255:], whole[:-255], atol=1e-5, rtol=1e-3)
 
 
+def test_what_is_shown_goes_on_from_window_to_window(runs):
+    """What is heard, without the latency."""
+    agent = agent_of(runs["joint"])
+    windows = np.random.default_rng(4).normal(0, 0.1, (3, 2, 2000)).astype(np.float32)
+    shown = agent.separated(windows)
+    memory, heard = agent.initial(1), []
+    for number, window in enumerate(windows):
+        first = np.array([number == 0])
+        heard.append(agent.sources(memory, window[None], first)[1][0])
+        memory = agent.act(memory, window[None], first, torch.Generator(), {})[0]
+    whole, late = (np.concatenate(list(one), -1) for one in (shown.sources, heard))
+    np.testing.assert_allclose(late[..., agent.latency :], whole[..., : -agent.latency], atol=1e-5)
+    np.testing.assert_array_equal(shown.mixture, windows)
+    np.testing.assert_allclose(shown.masks.sum(2), 1, atol=1e-5)
+    assert shown.carried
+
+
 def test_what_else_is_observed_is_seen_as_it_is(runs):
     space = spaces.Dict(
         {"pose": spaces.Box(-9, 9, (3,), np.float32), "audio": HEARD, "target": spaces.Discrete(5)}

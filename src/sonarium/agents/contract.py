@@ -74,22 +74,17 @@ class Imaginer(ABC):
 
 @dataclass(frozen=True)
 class Separated:
-    """Windows of sound at two ears, and what a separator makes of each by itself."""
+    """Windows of sound at two ears that follow one another, and what a separator makes of them."""
 
     mixture: Float[np.ndarray, "window 2 time"]
     sources: Float[np.ndarray, "window source 2 time"]
-    masks: Float[np.ndarray, "window source frame bin"]
-    """What each source keeps of each bin of the spectrum; the mean of both ears."""
+    masks: Float[np.ndarray, "frame bin source"]
+    """What each source keeps of each bin of the spectrum, from the first window to the last; the mean of both
+    ears."""
     rate: int
     """Samples a second."""
-
-
-class Listener(ABC):
-    """Hears, and may hear with a separator."""
-
-    @abstractmethod
-    def separated(self, observation: Any) -> Separated | None:
-        """What its separator makes of the sound in observations, one a row; None if it hears without one."""
+    carried: bool
+    """Whether the separator goes on from window to window; else each is separated by itself."""
 
 
 class SourceListener(ABC):
@@ -105,6 +100,10 @@ class SourceListener(ABC):
         self, memory: Memory, observation: Any, first: Bool[np.ndarray, " slot"]
     ) -> tuple[Float[np.ndarray, "slot 2 time"], Float[np.ndarray, "slot source 2 time"]]:
         """The sound that is observed, and what it hears of each source, as it acts on this observation."""
+
+    @abstractmethod
+    def separated(self, observation: Any) -> Separated:
+        """What it hears of each source as an episode begins, of observations one a row, to be seen and heard."""
 
 
 def alone(

@@ -24,7 +24,7 @@ from gymnasium import Space
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from sonarium.agents.contract import Agent, Hearing, Info, Listener, Separated, Separation, Stochastic
+from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
 from sonarium.agents.networks import Remembered, previous_of
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.policy import Categoricals
@@ -181,7 +181,7 @@ class Sequences:
         )  # fmt: skip
 
 
-class DQN(Learner, Agent, Stochastic, Listener):
+class DQN(Learner, Agent, Stochastic):
     """`greedy` takes the best action; else a random one with probability ε."""
 
     updates: Tensor
@@ -232,9 +232,6 @@ class DQN(Learner, Agent, Stochastic, Listener):
         exponential = config.epsilon_schedule == "exponential"
         span = config.epsilon_start, config.epsilon_end, config.epsilon_steps
         return epsilon_after(int(self.updates), *span, exponential)
-
-    def separated(self, observation: Any) -> Separated | None:
-        return self.online.observer.separated(observation, self.device)
 
     def initial(self, slots: int) -> Remembered | None:
         if self.online.gru is None:

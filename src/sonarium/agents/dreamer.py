@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.agents.contract import Agent, Hearing, Imaginer, Info, Listener, Separated, Separation, Stochastic
+from sonarium.agents.contract import Agent, Hearing, Imaginer, Info, Separation, Stochastic
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.policy import Policy, policy_of
 from sonarium.agents.replay import Replay, ReplayConfig, Replayed
@@ -284,7 +284,7 @@ class Imagined:
     """The actions, as the policy draws them."""
 
 
-class Dreamer(Learner, Agent, Stochastic, Imaginer, Listener):
+class Dreamer(Learner, Agent, Stochastic, Imaginer):
     updates: Tensor
     range: Tensor
 
@@ -329,9 +329,6 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer, Listener):
         return config.entropy_weight * kept
 
     # Acting
-
-    def separated(self, observation: Any) -> Separated | None:
-        return self.world.observer.separated(observation, self.device)
 
     def initial(self, slots: int) -> Remembered:
         h, z = self.world.dynamics.begin(slots, self.range)

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.agents.contract import Agent, Hearing, Info, Listener, Separated, Separation, Stochastic
+from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
 from sonarium.agents.networks import EpisodeGRU, Remembered, RunningMeanStd, hidden, orthogonal
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.perception import Perception, Sequences, cut, minibatches
@@ -184,7 +184,7 @@ class Estimates:
         return Estimates(*(values[:, rows] for values in vars(self).values()))
 
 
-class PPO(Learner, Agent, Stochastic, Listener):
+class PPO(Learner, Agent, Stochastic):
     updates: Tensor
 
     def __init__(
@@ -241,9 +241,6 @@ class PPO(Learner, Agent, Stochastic, Listener):
     @property
     def device(self) -> torch.device:
         return next(self.heads.parameters()).device
-
-    def separated(self, observation: Any) -> Separated | None:
-        return self.observer.separated(observation, self.device)
 
     def initial(self, slots: int) -> Remembered | None:
         return self.perception.initial(slots, self.device)

@@ -19,7 +19,7 @@ from gymnasium import Space
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from sonarium.agents.contract import Agent, Hearing, Info, Listener, Separated, Separation, Stochastic
+from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochastic
 from sonarium.agents.networks import Remembered, RunningMeanStd
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.perception import Perception, Sequences, cut, minibatches
@@ -109,7 +109,7 @@ def complete(config: PQNConfig, steps: int) -> PQNConfig:
     return replace(config, schedule=config.schedule.ending(steps), epsilon_steps=falls)
 
 
-class PQN(Learner, Agent, Stochastic, Listener):
+class PQN(Learner, Agent, Stochastic):
     """`greedy` takes the best action; else a random one with probability ε."""
 
     updates: Tensor
@@ -154,9 +154,6 @@ class PQN(Learner, Agent, Stochastic, Listener):
     def epsilon(self) -> float:
         config = self.config
         return epsilon_after(int(self.updates), config.epsilon_start, config.epsilon_end, config.epsilon_steps)
-
-    def separated(self, observation: Any) -> Separated | None:
-        return self.perception.observer.separated(observation, self.device)
 
     def initial(self, slots: int) -> Remembered | None:
         return self.perception.initial(slots, self.device)

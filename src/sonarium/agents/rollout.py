@@ -10,7 +10,7 @@ begin.
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -70,6 +70,21 @@ class Rollout:
     None where all were."""
     success: Bool[np.ndarray, "step slot"] | None = None
     """Whether an episode ended here with success; None where the environment does not say."""
+
+
+class Step(NamedTuple):
+    """One row of a rollout."""
+
+    observation: Any
+    first: Bool[np.ndarray, " slot"]
+    action: Shaped[np.ndarray, "slot *action"]
+    reward: Float[np.ndarray, " slot"]
+    terminated: Bool[np.ndarray, " slot"]
+    truncated: Bool[np.ndarray, " slot"]
+    last: Any
+    acted: Bool[np.ndarray, " slot"]
+    success: Bool[np.ndarray, " slot"] | None
+    extras: dict[str, np.ndarray]
 
 
 def make(env: str, **settings: Any) -> gymnasium.Env:
@@ -269,24 +284,23 @@ class Rollouts:
         memory, steps, ended = self.memory, [], 0
         for _ in range(self.config.rollout_steps):
             steps.append(self.step())
-            ended += int((steps[-1][4] | steps[-1][5]).sum())
+            ended += int((steps[-1].terminated | steps[-1].truncated).sum())
             if 0 < self.config.rollout_episodes <= ended:
                 break
-        while not any(step[-3].any() for step in steps):
+        while not any(step.acted.any() for step in steps):
             # There is nothing to learn from where no action was carried out.
             steps.append(self.step())
         self.batch_size = len(steps) * self.config.envs
-        observation, first, action, reward, terminated, truncated, last, acted = (
-            stacked(column) for column in zip(*(step[:-2] for step in steps), strict=True)
-        )
-        told = [step[-2] for step in steps]
-        extras = {name: np.stack([step[-1][name] for step in steps]) for name in steps[0][-1]}
+        *arrays, acted, success, extras = zip(*steps, strict=True)
+        observation, first, action, reward, terminated, truncated, last = map(stacked, arrays)
+        acted, told = np.stack(acted), not any(one is None for one in success)
+        kept = {name: np.stack([one[name] for one in extras]) for name in extras[0]}
         return Rollout(
-            observation, first, action, reward, terminated, truncated, last, memory, extras,
-            None if acted.all() else acted, None if any(one is None for one in told) else np.stack(told),
+            observation, first, action, reward, terminated, truncated, last, memory, kept,
+            None if acted.all() else acted, np.stack(success) if told else None,
         )  # fmt: skip
 
-    def step(self) -> tuple:
+    def step(self) -> Step:
         """One step of every copy; an episode that ended begins anew."""
         assert self.agent is not None and self.observation is not None
         before, first = self.observation, self.first
@@ -301,7 +315,9 @@ class Rollouts:
         self.observation, self.info, self.first = made.shown, made.info, made.first
         arrays = {name: np.asarray(value) for name, value in extras.items()}
         ends = made.terminated, made.truncated
-        return before, first, np.asarray(action), made.reward, *ends, made.after, made.acted, made.success, arrays
+        return Step(
+            before, first, np.asarray(action), made.reward, *ends, made.after, made.acted, made.success, arrays
+        )
 
     def generator(self) -> torch.Generator | np.random.Generator:
         """The kind that the agent takes."""

@@ -48,9 +48,6 @@ class Values(nn.Module):
         self.advantage = nn.Linear(width, actions.outputs)
         self.value = nn.Linear(width, 1) if duelling else None
 
-    def seen(self, parts: list[Tensor]) -> Float[Tensor, "row number"]:
-        return self.observer(self.observer.prepared(parts))
-
     def of(self, known: Float[Tensor, "row number"]) -> Float[Tensor, "row action"]:
         known = self.hidden(known)
         advantage = self.advantage(known)

@@ -166,10 +166,8 @@ def best_orders(references: Sources, estimates: Sources) -> tuple[Tensor, Int[Te
     """The mean SNR of each clip when each reference is matched with its best estimate, and that estimate."""
     sources = references.shape[2]
     orders = torch.tensor(list(permutations(range(sources))), device=references.device)
-    scores = snr_of_pairs(references, estimates)[:, torch.arange(sources, device=references.device), orders].mean(
-        2
-    )
-    best = scores.max(1)
+    each = torch.arange(sources, device=references.device)
+    best = snr_of_pairs(references, estimates)[:, each, orders].mean(2).max(1)
     return best.values, orders[best.indices]
 
 

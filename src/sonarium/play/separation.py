@@ -1,7 +1,5 @@
 """What the separator that an agent hears with makes of an episode, to see and to hear: the mask and the estimate
 of each source, and where it seems to come from, beside where the true sources are.
-
-Each window is separated by itself, as the agent hears it.
 """
 
 from collections.abc import Sequence
@@ -11,8 +9,9 @@ from einops import rearrange
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from sonarium.agents.contract import Listener, Separated, stacked
-from sonarium.measures.separation import decibels, energy, time_difference
+from sonarium.agents.contract import Separated, stacked
+from sonarium.agents.observing.listening import source_listener
+from sonarium.measures.separation import Head, decibels, energy, lateral_angle, time_difference
 from sonarium.play.imagination import Noted, as_loud, first_of
 from sonarium.report.album import Medium, wav
 from sonarium.report.separating import picture
@@ -30,9 +29,14 @@ DASHES = ("-", "--", ":", "-.")
 
 MASKS = (
     "What both ears hear as the first episode begins; below it in each row what a source keeps of each bin (blue "
-    "nothing, yellow all) and what that makes of the mixture (mean of both ears). Each window is separated by "
-    "itself, as the agent hears it: sources can change places from one window to the next."
+    "nothing, yellow all) and what that makes of the mixture (mean of both ears)."
 )
+HEARD = {
+    True: "The separator goes on from window to window, as the agent hears it.",
+    False: "Each window is separated by itself, as the agent hears it: sources can change places from one window "
+    "to the next.",
+}
+"""By whether the ears are carried along."""
 DIRECTIONS = (
     "From how far to the left or the right a source is heard, whether in front or behind: of each estimate by its "
     "interaural time difference in each window, as far as it is not too faint, and of the true sources as they "
@@ -41,18 +45,16 @@ DIRECTIONS = (
 PLAN = "The room at the end of these windows, with the true sources and the way of the agent."
 
 
-def heard_apart(noted: Noted, scenes: Sequence[Scene], head: str) -> tuple[list[Medium], dict[str, bytes]]:
+def heard_apart(noted: Noted, scenes: Sequence[Scene], head: Head) -> tuple[list[Medium], dict[str, bytes]]:
     """Pictures and sounds as a page shows them; none of an agent that hears without a separator. The scenes are
     those of the observations, where they are known."""
-    agent = noted.agent
-    if not isinstance(agent, Listener) or not noted.observations:
+    listener = source_listener(noted.agent)
+    if listener is None or not noted.observations:
         return [], {}
-    found = agent.separated(stacked([first_of(one) for one in noted.observations[:LONGEST]]))
-    if found is None:
-        return [], {}
+    found = listener.separated(stacked([first_of(one) for one in noted.observations[:LONGEST]]))
     mixture, *estimates = joined(found)
-    masks = rearrange(found.masks, "window source frame bin -> (window frame) bin source")
-    drawn = [("masks", "Mixture and masks", MASKS, png(picture(mixture, masks, estimates, found.rate)))]
+    content = png(picture(mixture, found.masks, estimates, found.rate))
+    drawn = [("masks", "Mixture and masks", f"{MASKS} {HEARD[found.carried]}", content)]
     if scenes:
         there = scenes[: len(found.mixture)]
         drawn.append(("directions", "Directions", DIRECTIONS, png(directions_chart(found, there, head))))
@@ -74,7 +76,7 @@ def joined(found: Separated) -> list[Float[np.ndarray, "time 2"]]:
     return [rearrange(one, "window ear time -> (window time) ear") for one in parts]
 
 
-def directions_chart(found: Separated, scenes: Sequence[Scene], head: str) -> Figure:
+def directions_chart(found: Separated, scenes: Sequence[Scene], head: Head) -> Figure:
     """Over time, in degrees to the left."""
     figure = sheet(6.2, 3.0)
     axes = panels(figure, 1, 1)[0][0]
@@ -84,7 +86,7 @@ def directions_chart(found: Separated, scenes: Sequence[Scene], head: str) -> Fi
         times = np.repeat(length * np.arange(len(true) + 1), 2)[1:-1]
         sound, dashes = scenes[0].sounds[number], DASHES[number % len(DASHES)]
         axes.plot(times, np.repeat(true, 2), dashes, color=INK, linewidth=1.2, label=f"true: {sound}")
-    heard = lateral(found, scenes[0].ear_distance, scenes[0].room.speed, head)
+    heard = lateral(found, scenes[0].ear_distance, head)
     middles = length * (np.arange(len(heard)) + 0.5)
     for number, own in enumerate(heard.T):
         colour = LINES[number % len(LINES)]
@@ -107,13 +109,10 @@ def bearings(scenes: Sequence[Scene]) -> Float[np.ndarray, "step source"]:
     return np.stack(found)
 
 
-def lateral(found: Separated, ear_distance: float, speed: float, head: str) -> Float[np.ndarray, "window source"]:
+def lateral(found: Separated, ear_distance: float, head: Head) -> Float[np.ndarray, "window source"]:
     """Degrees to the left from which each estimate is heard; NaN of faint ones."""
-    delay = time_difference(found.sources, found.rate) * speed / ear_distance
-    # From the right to the left; around a sphere by Woodworth (1938).
-    angles = np.linspace(-np.pi / 2, np.pi / 2, 181)
-    ways = (np.sin(angles) + angles) / 2 if head == "sphere" else np.sin(angles)
+    delay = time_difference(found.sources, found.rate)
     power = energy(found.sources).sum(-1)
     level = decibels(power, np.broadcast_to(power.max(1, keepdims=True), power.shape))
-    heard = np.degrees(np.interp(delay, ways, angles))
+    heard = np.degrees(lateral_angle(delay, ear_distance, head))
     return np.where(np.nan_to_num(level, nan=-np.inf) > QUIETEST, heard, np.nan)

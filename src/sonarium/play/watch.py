@@ -22,6 +22,7 @@ from sonarium.agents.evaluate import side_by_side
 from sonarium.agents.rollout import check_finite, make
 from sonarium.agents.scripted import SCRIPTED
 from sonarium.agents.vectors import naming_faults
+from sonarium.measures.separation import Head
 from sonarium.play.evaluate import BATCH, EpisodeResult, Recorder, generator_of, play
 from sonarium.play.imagination import Noted, beside, one_step_ahead
 from sonarium.play.imagination import media as media_of
@@ -198,7 +199,7 @@ def heard_in(env: Shown) -> bool:
     return isinstance(env.unwrapped, Seek) and env.unwrapped.config.observation == "audio"
 
 
-def head_of(env: Shown) -> str:
+def head_of(env: Shown) -> Head:
     """What is between the ears."""
     return env.unwrapped.config.head if isinstance(env.unwrapped, Seek) else "none"
 

@@ -16,13 +16,14 @@ SEEK = "sonarium/Seek-v0"
 SEEK_VECTOR = "sonarium/SeekVector-v0"
 
 
-def register(name: str) -> None:
+def register(name: str, single: str = "env:Seek", vector: str = "vector:SeekVector", **settings: str) -> None:
     """One room with `gymnasium.make`, many in parallel with `gymnasium.make_vec`."""
     if name not in gymnasium.registry:
         gymnasium.register(
             name,
-            entry_point="sonarium.rooms.seek.env:Seek",
-            vector_entry_point="sonarium.rooms.seek.vector:SeekVector",
+            entry_point=f"sonarium.rooms.seek.{single}",
+            vector_entry_point=f"sonarium.rooms.seek.{vector}",
+            kwargs=settings,
         )
 
 
@@ -51,15 +52,6 @@ def suite_id(setting: str) -> str:
     return f"sonarium/Seek-{setting}-v0"
 
 
-for setting in SUITE:
-    if suite_id(setting) not in gymnasium.registry:
-        gymnasium.register(
-            suite_id(setting),
-            entry_point="sonarium.rooms.seek.suite:single",
-            vector_entry_point="sonarium.rooms.seek.suite:vector",
-            kwargs={"suite": setting},
-        )
-
 OTOWORLD = {
     "1": "OtoWorld's experiment 1: new places in every episode, steps of .5 m",
     "2": "OtoWorld's experiment 2: the same places in every episode, steps of 1 m",
@@ -74,14 +66,10 @@ def otoworld_id(experiment: str) -> str:
     return f"sonarium/OtoWorld-{experiment}-v0"
 
 
+for setting in SUITE:
+    register(suite_id(setting), "suite:single", "suite:vector", suite=setting)
 for experiment in OTOWORLD:
-    if otoworld_id(experiment) not in gymnasium.registry:
-        gymnasium.register(
-            otoworld_id(experiment),
-            entry_point="sonarium.rooms.seek.otoworld:single",
-            vector_entry_point="sonarium.rooms.seek.otoworld:vector",
-            kwargs={"experiment": experiment},
-        )
+    register(otoworld_id(experiment), "otoworld:single", "otoworld:vector", experiment=experiment)
 
 LIBRARY = {
     "Room": "geometry", "polygon": "geometry", "regular": "geometry", "shoebox": "geometry",

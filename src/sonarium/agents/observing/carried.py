@@ -16,7 +16,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from sonarium.agents.contract import Agent, Info, Memory, SourceListener, Stochastic
+from sonarium.agents.contract import Agent, Info, Memory, Separated, SourceListener, Stochastic
 from sonarium.agents.observing.hearing import HEARD_AT_ONCE
 from sonarium.agents.observing.listening import EarsInside, ears_inside
 from sonarium.agents.rollout import Rollout
@@ -93,6 +93,10 @@ class CarriedEars(Learner, Agent, Stochastic, SourceListener):
     ) -> tuple[Float[np.ndarray, "slot 2 time"], Float[np.ndarray, "slot source 2 time"]]:
         sound = self.inside.observer.sound(observation)
         return sound, self.apart(sound, self.before(memory, first))[0].cpu().numpy()
+
+    def separated(self, observation: Any) -> Separated:
+        """Without the latency."""
+        return self.inside.separated(self.inside.observer.sound(observation), True)
 
     # Acting
 

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from sonarium.agents.contract import Hearing, Separated, Separation
+from sonarium.agents.contract import Hearing, Separation
 from sonarium.agents.observing.parts import Perceived, convolutions, sounding
 from sonarium.features.ears import Ears, EarsConfig, power
 from sonarium.models import masking
@@ -257,15 +257,6 @@ class SeparatedEars(Perceived):
         else:
             apart = torch.cat([separator.separate(part) for part in sound.split(HEARD_AT_ONCE)])
         return rearrange(apart, "row time source ear -> row source ear time")
-
-    @torch.no_grad()
-    def shown(self, rows: Float[Tensor, "row 2 time"]) -> Separated:
-        """The sources of windows with their masks, to be seen and heard."""
-        sound = rearrange(rows, "row ear time -> row time ear")
-        masks = [self.separation.separator.masks(part).mean(-1) for part in sound.split(HEARD_AT_ONCE)]
-        each = rearrange(torch.cat(masks), "row frame bin source -> row source frame bin")
-        mixture, sources, made = (one.cpu().numpy() for one in (rows, self.separated(rows), each))
-        return Separated(mixture, sources, made, self.separation.rate)
 
     @torch.no_grad()
     def read(self, rows: Float[Tensor, "row 2 time"]) -> Float[Tensor, "row *made"]:

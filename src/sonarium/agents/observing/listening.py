@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sonarium.agents.contract import Agent, Memory, SourceListener
+from sonarium.agents.contract import Agent, Memory, Separated, SourceListener
 from sonarium.agents.observing.hearing import SeparatedEars
 from sonarium.agents.observing.observer import Observer
 
@@ -27,6 +28,19 @@ class EarsInside:
 
     def tensor(self, sound: Float[np.ndarray, "row 2 time"]) -> Float[Tensor, "row 2 time"]:
         return torch.from_numpy(np.ascontiguousarray(sound)).to(self.device, torch.float32)
+
+    @torch.no_grad()
+    def separated(self, sound: Float[np.ndarray, "window 2 time"], carried: bool) -> Separated:
+        """The sources of windows and their masks: of each by itself, or of all as one sound."""
+        count = len(sound)
+        clips = self.tensor(rearrange(sound, "window ear time -> 1 ear (window time)") if carried else sound)
+        each = [self.ears.separation.separator.masks(rearrange(one, "ear time -> 1 time ear")) for one in clips]
+        masks = rearrange(torch.cat(each, 1).mean(-1), "1 frame bin source -> frame bin source")
+        apart = self.ears.separated(clips)
+        if carried:
+            apart = rearrange(apart, "1 source ear (window time) -> window source ear time", window=count)
+        sources, made = (one.cpu().numpy() for one in (apart, masks))
+        return Separated(sound, sources, made, self.ears.separation.rate, carried)
 
 
 def ears_inside(agent: Any) -> EarsInside | None:
@@ -50,6 +64,9 @@ class EachWindow(SourceListener):
     ) -> tuple[Float[np.ndarray, "slot 2 time"], Float[np.ndarray, "slot source 2 time"]]:
         sound = self.inside.observer.sound(observation)
         return sound, self.inside.ears.separated(self.inside.tensor(sound)).cpu().numpy()
+
+    def separated(self, observation: Any) -> Separated:
+        return self.inside.separated(self.inside.observer.sound(observation), False)
 
 
 def source_listener(agent: Agent) -> SourceListener | None:

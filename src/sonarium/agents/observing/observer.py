@@ -9,7 +9,7 @@ from gymnasium import Space, spaces
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sonarium.agents.contract import Hearing, Separated, Separation
+from sonarium.agents.contract import Hearing, Separation
 from sonarium.agents.observing.hearing import READINGS, EncodedEars, SeparatedEars
 from sonarium.agents.observing.parts import Categories, Convolutions, Numbers, Perceived
 from sonarium.agents.spaces import flat, is_sound, joined, nested, parts_of
@@ -99,13 +99,6 @@ class Observer(nn.Module):
         """Of prepared parts."""
         found = [perceive(rows) for perceive, rows in zip(self.parts, parts, strict=True)]
         return found[0] if len(found) == 1 else torch.cat(found, 1)
-
-    def separated(self, observation: Any, device: torch.device) -> Separated | None:
-        """What a separator makes of the sound that it hears; None without one."""
-        for part, rows in zip(self.parts, self.rows(observation, device), strict=True):
-            if isinstance(part, SeparatedEars):
-                return part.shown(rows.float())
-        return None
 
     def learn(self, parts: list[Tensor]) -> None:
         for perceive, rows in zip(self.parts, parts, strict=True):
