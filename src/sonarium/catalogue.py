@@ -173,6 +173,7 @@ MODELS: "Kind[ModelEntry]" = Kind(
         "hmm": "sonarium.models.hmm.learner:HMM",
         "gru": "sonarium.models.gru:ENTRY",
         "dreaming": "sonarium.models.dreaming:ENTRY",
+        "autoregressive": "sonarium.models.autoregressive:ENTRY",
         "mrgan": "sonarium.models.mrgan:ENTRY",
         "separator": "sonarium.models.separator:ENTRY",
     },

@@ -151,6 +151,11 @@ def dreaming(config: Any) -> Any:
     )
 
 
+def autoregressive(config: Any) -> Any:
+    front = replace(config.front, bands=8, token_frames=2)
+    return replace(config, units=8, heads=2, components=2, burn_in=1, front=front)
+
+
 def mrgan(config: Any) -> Any:
     return replace(config, ngf=2, ndf=2, latent=8)
 
@@ -161,6 +166,7 @@ def separator(config: Any) -> Any:
 
 
 SMALLER: dict[str, Callable[[Any], Any]] = {
+    "autoregressive": autoregressive,
     "cpc": cpc,
     "dreaming": dreaming,
     "factor-vae": factor_vae,

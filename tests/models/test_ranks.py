@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from contracts.small import dreaming
+from contracts.small import autoregressive, dreaming
 from several_ranks import RankEngine, on_ranks
 from stub_engine import StubEngine
 
 from sonarium.catalogue import MODELS
+from sonarium.models.autoregressive import AutoregressiveConfig
 from sonarium.models.contract import Learner
 from sonarium.models.cpc.cpc import CPCConfig
 from sonarium.models.dreaming import DreamingConfig
@@ -96,6 +97,7 @@ def entry(name: str, preset: str = "default", **changed: Any) -> Callable[[Signa
         made: Any = MODELS[name].presets[preset](kind)
         made = tiny(made) if isinstance(made, CPCConfig) else made
         made = dreaming(made) if isinstance(made, DreamingConfig) else made
+        made = autoregressive(made) if isinstance(made, AutoregressiveConfig) else made
         small = {"ngf": 2, "ndf": 2, "latent": 8, "schedule": ScheduleConfig()}
         made = replace(made, **small) if isinstance(made, MRGANConfig) else made
         if isinstance(getattr(made, "penalty", None), FactorConfig):

@@ -36,8 +36,9 @@ class SurpriseFlags:
     """Sound files of any rate, length and number of channels; of a folder, all in it."""
     out: Path
     """New output folder: a table, a picture and labels of each file."""
-    by: str = "kl"
-    """Measure that decides what is unexpected: kl, or nce where the objective has it."""
+    by: str = ""
+    """Measure that decides what is unexpected: of a world model kl, or nce where the objective has it; of an
+    autoregressive model nll. By default the first that the model has."""
     above: Annotated[float, Range(0, 1, above=True, below=True, example=0.99)] = 0.99
     """Threshold: the share of the tokens of the training split that are no more surprising."""
     json: bool = False
@@ -64,15 +65,15 @@ def main(arguments: list[str]) -> None:
         summaries = []
         for done, (path, name) in enumerate(zip(files, named(files), strict=True), start=1):
             track = own.file(path)
-            write(own.forecaster, path, aside / name, track, flags.by)
+            write(own.forecaster, path, aside / name, track, own.by)
             summaries.append(summary(path, name, track))
             progress("listening", done, len(files), {})
     if flags.json:
-        about = {"out": str(flags.out), "by": flags.by, "above": flags.above, "threshold": own.threshold}
+        about = {"out": str(flags.out), "by": own.by, "above": flags.above, "threshold": own.threshold}
         print(json.dumps(about | {"files": summaries}))
         return
     tell(
-        f"{flags.out}: {len(files)} file(s); unexpected is {flags.by} above {own.threshold:.3g} nats, which "
+        f"{flags.out}: {len(files)} file(s); unexpected is {own.by} above {own.threshold:.3g} nats, which "
         f"{100 * flags.above:g} % of the tokens of the training split lie below"
     )
     for one in summaries:

@@ -513,8 +513,11 @@ def states(learner: Forecaster, test: Pieces) -> dict[str, float]:
     heard = learner.states(test.signal)
     inside = torch.arange(heard.shape[1]) < test.counts[:, None]
     inside &= torch.arange(heard.shape[1]) >= learner.burn_in
-    surprise = learner.surprise(test.signal, test.tokens.flatten(0, 1)[:1])["kl"]
-    made = {"state/divergence in nats": float(surprise[inside].double().mean())}
+    made = {}
+    surprise = learner.surprise(test.signal, test.tokens.flatten(0, 1)[:1])
+    for measure, name in (("kl", "divergence in nats"), ("nll", "negative log-likelihood in nats")):
+        if measure in surprise:
+            made[f"state/{name}"] = float(surprise[measure][inside].double().mean())
     if expected := learner.expectations(test.signal):
         for name in ("prior", "posterior"):
             made[f"state/entropy of the {name} in nats"] = float(expected[name][inside].double().mean())

@@ -8,27 +8,20 @@ Taniguchi 2020, arXiv 2007.14535; 2022, arXiv 2203.00494).
 The tokens are those of `features/tokens.py`: parts of a log-mel spectrogram, or codes of another run.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, cast, get_args
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.config import Range, check_ranges
-from sonarium.features.tokens import VOICES, CodeTokens, Draws, LogMelTokens, TokensConfig, ViewsConfig
-from sonarium.features.waveform import sounding
+from sonarium.features.tokens import VOICES, Draws, LogMelTokens, TokensConfig, ViewsConfig
 from sonarium.models.actions import Actions, completed, parsed
 from sonarium.models.blocks import wide
 from sonarium.models.contract import (
-    Decoder,
-    FeatureLearner,
     Forecast,
-    Forecaster,
-    Learner,
     ModelEntry,
     Recipe,
 )
@@ -46,7 +39,8 @@ from sonarium.models.objectives import (
 )
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.models.rssm import RSSM, DynamicsConfig, Rollout
-from sonarium.training.contract import ClipSource, Engine, Source, Stateful
+from sonarium.models.tokens import TokenModel
+from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 Code = Literal["feature", "state", "latent", "embedding"]
@@ -130,26 +124,13 @@ def network(given: int, hidden: int, made: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(given, hidden), nn.LayerNorm(hidden), nn.ELU(), nn.Linear(hidden, made))
 
 
-class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
-    front: LogMelTokens | CodeTokens
-    updates: Tensor
+class Dreaming(TokenModel[DreamingConfig]):
     part_names = CODES
 
     def __init__(self, config: DreamingConfig, signal: Signal):
-        super().__init__()
-        self.config, self.signal, self.burn_in = config, signal, config.burn_in
-        self.front = config.front.build(signal)
-        self.code_rate, self.code_first = self.front.token_rate, self.front.token_first
+        super().__init__(config, signal)
         if config.augmentation.babble_db is not None and not isinstance(self.front, LogMelTokens):
             raise ValueError("babble is of sound, not of codes: give none, or train on a world of sound")
-        tokens = signal.shape[0] // self.front.shortest
-        if tokens < config.burn_in + 2:
-            raise ValueError(
-                f"pieces of {signal.shape[0]} {'samples' if signal.kind == 'wave' else 'frames'} make {tokens} "
-                f"token(s), too few for a burn_in of {config.burn_in} and two to learn from: use longer pieces, "
-                "shorter tokens, or a smaller burn_in"
-            )
-        self.actions = Actions(parsed(config.actions), self.code_rate)
         embedding, hidden = config.embedding, config.dynamics.hidden
         self.encoder = nn.Sequential(
             network(self.front.width, hidden, embedding), nn.LayerNorm(embedding), nn.ELU()
@@ -160,7 +141,6 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         kind = OBJECTIVES[config.objective.objective]
         self.objective = kind(config.objective, self.dynamics, embedding, hidden)
         self.make_heads()
-        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.optimiser = config.adam.build(self.trained(live=True), fused=True)
         frozen = self.trained(live=False)
         self.heads_optimiser = config.adam.build(frozen, fused=True) if frozen else None
@@ -187,51 +167,20 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         held = {id(weight) for weight in frozen}
         return [weight for weight in self.parameters() if id(weight) not in held] if live else frozen
 
-    def check(self, source: Source) -> Sequence[str]:
-        """Refuse clips all of which are too short to learn from."""
-        if not isinstance(source, ClipSource):
-            raise ValueError(
-                f"a world model trains on clips of sound or codes, but {type(source).__name__} gives "
-                f"{source.unit}: give a world of sound"
-            )
-        lengths = source.world.lengths(source.index.unique()).clamp(max=self.signal.shape[0])
-        short = int((self.code_lengths(lengths) < self.config.burn_in + 2).sum())
-        least = (self.config.burn_in + 2) / self.code_rate
-        if short == len(lengths):
-            raise ValueError(
-                f"all {short} training clips are shorter than {least:.3g} s, a burn-in of "
-                f"{self.config.burn_in} and two tokens: use longer clips, shorter tokens, or a smaller --burn-in"
-            )
-        said = f"{short} of {len(lengths)} training clips are shorter than {least:.3g} s and add little or no loss"
-        return [said] * bool(short)
-
     def prepare(self, source: Source, engine: Engine) -> None:
         tokens = self.signal.shape[0] // self.front.shortest
         batches = source.preview(engine.progress)
         self.front.fit_batches(self.wanted.see(self.actions.see(batches, tokens), tokens))
 
-    def restart(self) -> None:
-        self.updates.zero_()
-
     def parts(self) -> dict[str, Stateful]:
         heads = {} if self.heads_optimiser is None else {"heads": self.heads_optimiser}
         return {"adam": self.optimiser, **heads}
 
-    def features(self, batch: Batch) -> Float[Tensor, "clip *feature"]:
-        return self.measured(batch.signal, batch.lengths) if batch.features is None else batch.features
-
-    def measured(self, signal: Tensor, lengths: Tensor | None) -> Float[Tensor, "clip *feature"]:
-        """What the front end makes of sound, silent behind each clip's end."""
-        if lengths is not None:
-            inside = sounding(signal.shape[1], lengths)
-            signal = signal.where(inside.view(*inside.shape, *[1] * (signal.ndim - 2)), 0)
-        return self.front(signal)
-
     def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        for optimiser in (self.optimiser, self.heads_optimiser):
-            for group in [] if optimiser is None else optimiser.param_groups:
-                group["lr"] = self.config.adam.learning_rate * self.config.schedule.fraction(int(self.updates))
         config = self.config
+        for optimiser in (self.optimiser, self.heads_optimiser):
+            if optimiser is not None:
+                self.set_learning_rate(optimiser)
         observed, tokens = self.observed(data, engine)
         loss, terms = self.objective(observed, self.dynamics, engine)
         rollout, latent, own = observed.rollout, self.dynamics.latent, config.objective
@@ -258,10 +207,8 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         config, clear = self.config, self.features(data)
         heard = self.in_babble(clear, engine)
         tokens = self.front.tokens(heard[0])
-        clips, count = tokens.shape[:2]
-        counts = torch.full((clips,), count, device=tokens.device)
-        if data.lengths is not None:
-            counts = self.code_lengths(data.lengths).clamp(max=count)
+        count = tokens.shape[1]
+        counts = self.token_counts(data, count)
         given, other = self.views(heard, counts, engine)
         with engine.autocast():
             embedded = self.encoder(given)
@@ -313,15 +260,6 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
             for which, one in enumerate(heard)
         )
         return given, other
-
-    def acted(self, data: Batch, tokens: int, engine: Engine) -> Float[Tensor, "clip token action"]:
-        """The actions, hidden in some of the clips."""
-        actions = self.actions(data, tokens)
-        if not self.actions.width or not self.config.action_dropout:
-            return actions
-        clips, device = len(actions) * engine.ranks, engine.generator.device
-        drawn = engine.share(torch.rand(clips, generator=engine.generator, device=device)).to(actions.device)
-        return actions.masked_fill((drawn < self.config.action_dropout)[:, None, None], 0)
 
     def observe(self, embedded: Tensor, actions: Tensor, engine: Engine) -> Rollout:
         """States from the end of the burn-in on, which is observed without gradients."""
@@ -386,14 +324,9 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         if torch.compiler.is_exporting():
             raise ValueError("a world model has no exported program: give --forms weights")
         chosen = code or self.config.code
-        tokens = self.front.tokens(self.measured(signal, lengths))
-        embedded = self.encoder(tokens)
+        embedded = self.encoder(self.tokens(signal, lengths))
         made = embedded if chosen == "embedding" else self.chosen(self.followed(embedded, actions), chosen)
-        if lengths is None:
-            return made
-        count = int(self.code_lengths(lengths).max())
-        own = sounding(count, self.code_lengths(lengths))
-        return made[:, :count].where(rearrange(own, "clip frame -> clip frame 1"), 0)
+        return self.alone(made, lengths)
 
     def followed(self, embedded: Tensor, actions: Tensor | None) -> Rollout:
         if actions is None:
@@ -402,10 +335,6 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
 
     def chosen(self, rollout: Rollout, code: Code) -> Float[Tensor, "clip token code"]:
         return {"state": rollout.h, "latent": rollout.z, "feature": rollout.feature}[code]
-
-    def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Whole tokens of clips of these lengths."""
-        return self.front.counts(lengths)
 
     @torch.no_grad()
     def states(
@@ -441,18 +370,8 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         actions: Float[Tensor, "clip all action"] | None = None,
     ) -> Forecast:
         """[h, z] drawn from the prior after these states."""
-        if frames < 1 or samples < 1:
-            raise ValueError(f"got frames={frames}, samples={samples}: give at least 1 of each")
+        actions = self.check_future(states, frames, samples, actions)
         clips, past_tokens = states.shape[:2]
-        if not past_tokens:
-            raise ValueError("there is no state to go on from: give sound of at least one token")
-        if actions is None:
-            actions = self.actions.unknown(clips, past_tokens + frames)
-        if actions.shape[1] != past_tokens + frames:
-            raise ValueError(
-                f"actions of {actions.shape[1]} tokens: give those of {past_tokens} tokens of the past and "
-                f"{frames} to come"
-            )
         latent, config = self.dynamics.latent, self.config.dynamics
         h, z = states.split([config.deter, latent.size], -1)
         none = states.new_zeros(clips, past_tokens, latent.parameters)
@@ -476,7 +395,7 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
     ) -> dict[str, Float[Tensor, "clip token"]]:
         """kl: the divergence of posterior and prior. nce, where the objective has it: the contrast of the token
         with the others, of a prediction from the token before."""
-        tokens = self.front.tokens(self.measured(signal, None))
+        tokens = self.tokens(signal)
         embedded = self.encoder(tokens)
         rollout = self.followed(embedded, actions)
         apart = mean_squares(wide(tokens).flatten(0, 1), wide(others)).unflatten(0, tokens.shape[:2])
@@ -495,7 +414,7 @@ class Dreaming(Learner, FeatureLearner, Forecaster, Decoder):
         actions: Float[Tensor, "clip token action"] | None = None,
     ) -> dict[str, Float[Tensor, "clip token"]]:
         latent = self.dynamics.latent
-        rollout = self.followed(self.encoder(self.front.tokens(self.measured(signal, None))), actions)
+        rollout = self.followed(self.encoder(self.tokens(signal)), actions)
         return {
             "log prior": latent.log_probability(rollout.prior, rollout.z),
             "prior": latent.entropy(rollout.prior),

@@ -33,6 +33,11 @@ SHOWN = 1.5
 """Most seconds of the past that are drawn and played."""
 STEPS = 5
 """Of a sweep, and from one sound to another."""
+SURPRISES = {
+    "kl": "kl: the divergence of what is found from what was expected",
+    "nce": "nce: how much better other tokens would fit",
+    "nll": "nll: minus the log-probability of the token",
+}
 SWEPT = 3
 """Most actions that are swept."""
 READ = 64
@@ -142,9 +147,9 @@ def show_surprise(page: Page, sound: Sound, number: int) -> None:
         page.forecaster.levels(page.forecaster.tokens(torch.from_numpy(sound.wave)[None]))[0]
     )
     figure = futures.surprise(field, tokens * track.seconds, track.values, own.by, track.threshold, track.onsets)
+    told = "; ".join(SURPRISES.get(name, name) for name in track.values)
     caption = (
-        "kl: the divergence of what is found from what was expected; nce: how much better other tokens would "
-        f"fit. Shaded: above {track.threshold:.3g} nats, which {100 * own.above:g} % of the tokens of "
+        f"{told}. Shaded: above {track.threshold:.3g} nats, which {100 * own.above:g} % of the tokens of "
         "the training split lie below."
     )
     group = f"surprise/{number}"

@@ -89,9 +89,10 @@ class SurpriseMeter:
         return Track(seconds, values, self.threshold, marks)
 
 
-def surprise_meter(forecaster: RunForecaster, by: str = "kl", above: float = 0.99) -> SurpriseMeter:
-    """What measures surprise, by one of the measures of the model."""
+def surprise_meter(forecaster: RunForecaster, by: str = "", above: float = 0.99) -> SurpriseMeter:
+    """What measures surprise, by one of the measures of the model, by default its first."""
     known = tuple(forecaster.real.usual)
+    by = by or known[0]
     if by not in known:
         raise ValueError(
             f"by={by}: the model of '{forecaster.folder}' has {' and '.join(known)}; give one of these"
