@@ -37,7 +37,9 @@ from sonarium.worlds.sentences import Sentences
 DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "runs" / "dreaming"
 RESULTS = ROOT / "docs" / "results" / "dreaming.json"
 SEEDS = range(100, 105)
-STEPS = 1000
+STEPS = 3000
+"""Of sounds of many voices, the default; the others have learnt most of what they do after a third of it."""
+SOONER = {"songbird": 1000, "finch": 1000, "ablations": 1000}
 BABBLE = 0xBAB
 """Of the draws of babble."""
 SONGBIRD = "--world songbird --level middle --birds 1 --songs 400 --seconds 2"
@@ -54,7 +56,7 @@ SOUNDS = {
 """The flags that say what is heard."""
 TOKENS = {
     "sentences": "--token-seconds 0.04",
-    "speech": "--preset speech",
+    "speech": "--token-seconds 0.04 --token-frames 5",
     "noise": "--token-seconds 0.04 --babble-db 0",
     "steering": "--actions tension",
 }
@@ -66,6 +68,8 @@ MODELS = {
     "barlow": "dreaming --objective barlow",
     "embedding": "dreaming --objective embedding",
     "twister": "dreaming --objective twister",
+    "gru": "autoregressive",
+    "transformer": "autoregressive --preset transformer",
     "cpc": "cpc --width 384 --batch-size 16",
 }
 ABLATIONS = {
@@ -80,13 +84,14 @@ ABLATIONS = {
     "Gaussian state": "--latent gaussian",
 }
 MODELS |= {name: f"dreaming {flags}" for name, flags in ABLATIONS.items()}
+RIVALS = ("dreaming", "reconstruction", "gru", "transformer", "cpc")
 PARTS = {
-    "songbird": ("dreaming", "reconstruction", "cpc", "contrast", "barlow", "embedding", "twister"),
-    "sentences": ("dreaming", "reconstruction", "cpc"),
-    "speech": ("dreaming", "reconstruction", "cpc"),
-    "finch": ("dreaming", "reconstruction", "cpc"),
+    "songbird": (*RIVALS, "contrast", "barlow", "embedding", "twister"),
+    "sentences": RIVALS,
+    "speech": RIVALS,
+    "finch": RIVALS,
     "noise": ("dreaming", "reconstruction"),
-    "steering": ("dreaming",),
+    "steering": ("dreaming", "gru"),
     "ablations": tuple(ABLATIONS),
 }
 CONTROLS = {
@@ -97,6 +102,10 @@ NEXT = {"hmm": "HMM", "gru_ar": "GRU-AR", "random": "untrained", "planted": "the
         "real": "real", "copy": "decoded"}  # fmt: skip
 PROBES = {"random": "untrained", "log_mel": "log-mel bands", "mfcc": "MFCC", "chance": "chance"}
 STEERED = {"gru_ar": "GRU-AR with actions", "actions_alone": "the actions alone", "real": "real tokens"}
+
+
+def steps(part: str) -> int:
+    return SOONER.get(part, STEPS)
 
 
 def read() -> dict[str, Any]:
@@ -114,7 +123,7 @@ def measure(part: str, model: str, seed: int) -> None:
         sounds = sounds.replace("--level", "--songbird-level")
     else:
         own += TOKENS.get(part, "").split()
-    said("train", *own, *sounds.split(), "--steps", str(STEPS), "--device", "cpu", "--no-pictures",
+    said("train", *own, *sounds.split(), "--steps", str(steps(part)), "--device", "cpu", "--no-pictures",
          "--seed", str(seed), "--run", str(run))  # fmt: skip
     took = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - busy}
     found = in_babble(run) if part == "noise" else json.loads(said("score", str(run), "--json"))["runs"][0]
@@ -252,7 +261,7 @@ def write(kept: Mapping[str, Any]) -> None:
         following = [key for key in keys if key.startswith("next/")]
         probes = [key for key in keys if not key.startswith(("forecast", "next/", "state/", "steering/"))]
         parts.append(f"### {part.capitalize()}")
-        parts.append(f"`sonarium train dreaming {words}{own} --steps {STEPS}`, {len(seeds)} seed(s).")
+        parts.append(f"`sonarium train dreaming {words}{own} --steps {steps(part)}`, {len(seeds)} seed(s).")
         jobs = {f"{part}/{one}": one if one in ABLATIONS else f"`{one}`" for one in PARTS[part]}
         if part == "ablations":
             shown = [key for key in ahead if "near" in key] + [key for key in following if "excess" in key]
