@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.forecasting import Moments, Pieces, Trial, linear, pieces_of
+from sonarium.evaluation.forecasting import Moments, Pieces, Trial, linear, of_states, pieces_of
 from sonarium.evaluation.probing import probing
 from sonarium.features.tokens import VOICES
 from sonarium.measures.statistics import interval
+from sonarium.models.autoregressive import Autoregressive
 from sonarium.models.contract import FrameEncoder
 from sonarium.models.dreaming import Dreaming
+from sonarium.models.framing import in_frames
 from sonarium.runs.build import open_run
 from sonarium.worlds.sentences import Sentences
 
@@ -70,8 +73,14 @@ MODELS = {
     "twister": "dreaming --objective twister",
     "gru": "autoregressive",
     "transformer": "autoregressive --preset transformer",
+    "gru of codes": "autoregressive --slots 4",
+    "transformer of codes": "autoregressive --preset transformer --slots 4",
     "cpc": "cpc --width 384 --batch-size 16",
 }
+CODED = ("gru of codes", "transformer of codes")
+"""Models of the codes of a VQ-VAE, whose pieces are as long as the tokens of the others."""
+VQ_VAE, PIECES = "vq-vae --slots 4", 1000
+"""Its settings, and the steps that it trains for."""
 ABLATIONS = {
     "K = 0": "--horizon 0",
     "K = 1": "--horizon 1",
@@ -84,7 +93,7 @@ ABLATIONS = {
     "Gaussian state": "--latent gaussian",
 }
 MODELS |= {name: f"dreaming {flags}" for name, flags in ABLATIONS.items()}
-RIVALS = ("dreaming", "reconstruction", "gru", "transformer", "cpc")
+RIVALS = ("dreaming", "reconstruction", "gru", "transformer", *CODED, "cpc")
 PARTS = {
     "songbird": (*RIVALS, "contrast", "barlow", "embedding", "twister"),
     "sentences": RIVALS,
@@ -117,18 +126,21 @@ def measure(part: str, model: str, seed: int) -> None:
     if job in read()["scores"]:
         return
     run, begin, busy = RUNS / re.sub(r"[^\w-]+", "-", job), time.perf_counter(), time.process_time()
-    own, sounds = MODELS[model].split(), SOUNDS[part]
+    own, sounds = MODELS[model].split(), SOUNDS[part].split()
     if model == "cpc":
         # Its front end has a level, too.
-        sounds = sounds.replace("--level", "--songbird-level")
+        sounds = ["--songbird-level" if word == "--level" else word for word in sounds]
+    elif model in CODED:
+        sounds = ["--codes", str(vq_vae(part, seed)), "--frames", str(tokens_of_piece(part, seed))]
     else:
         own += TOKENS.get(part, "").split()
-    said("train", *own, *sounds.split(), "--steps", str(steps(part)), "--device", "cpu", "--no-pictures",
-         "--seed", str(seed), "--run", str(run))  # fmt: skip
+    train(run, own, sounds, steps(part), seed)
     took = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - busy}
     found = in_babble(run) if part == "noise" else json.loads(said("score", str(run), "--json"))["runs"][0]
     if model == "cpc":
         found["scores"] |= from_codes(run, part, seed)
+    elif model in CODED:
+        found["scores"] |= of_codes(run, part, seed)
     kept = read()
     made_on = {"hardware": hardware()} | took
     kept["scores"][job] = {"scores": {"scores": found["scores"], **found["controls"]}} | made_on
@@ -137,20 +149,65 @@ def measure(part: str, model: str, seed: int) -> None:
     print(job, {key: round(value, 3) for key, value in found["scores"].items()}, flush=True)
 
 
+def train(run: Path, model: Sequence[str], sounds: Sequence[str], steps: int, seed: int) -> None:
+    said("train", *model, *sounds, "--steps", str(steps), "--device", "cpu", "--no-pictures",
+         "--seed", str(seed), "--run", str(run))  # fmt: skip
+
+
+def trial_of(part: str, seed: int) -> tuple[Dreaming, Trial]:
+    """The forecasts that a world model of the same clips is asked for."""
+    beside = RUNS / f"{part}-tokens-{seed}"
+    train(beside, ["dreaming", *TOKENS.get(part, "").split()], SOUNDS[part].split(), 0, seed)
+    opened = open_run(beside)
+    learner = opened.learner.eval()
+    assert isinstance(learner, Dreaming)
+    trial = Trial.of(learner, *pieces_of(learner, opened.data.world, opened.data.split))
+    assert trial is not None
+    return learner, trial
+
+
+def tokens_of_piece(part: str, seed: int) -> int:
+    learner, _ = trial_of(part, seed)
+    return learner.signal.shape[0] // learner.front.shortest
+
+
+def vq_vae(part: str, seed: int) -> Path:
+    """A VQ-VAE of pieces as long as a token, of the same clips."""
+    learner, _ = trial_of(part, seed)
+    run, words = RUNS / f"{part}-vq-{seed}", SOUNDS[part].split()
+    if "--seconds" in words:
+        at = words.index("--seconds")
+        del words[at : at + 2]
+    seconds = repr(1 / learner.code_rate)
+    train(run, VQ_VAE.split(), [*words, "--seconds", seconds], PIECES, seed)
+    return run
+
+
+@torch.no_grad()
+def of_codes(run: Path, part: str, seed: int) -> dict[str, float]:
+    """Forecasts of a model of codes in the tokens of a world model of the same clips, by ridge regression from its
+    states, as those of any model are; codes and tokens are of the same stretches of sound."""
+    tokens, trial = trial_of(part, seed)
+    learner, below = open_run(run).learner.eval(), open_run(vq_vae(part, seed))
+    assert isinstance(learner, Autoregressive)
+    encoder = in_frames(below.learner.eval(), below.data.world.signal)
+    assert abs(encoder.code_rate - tokens.code_rate) < 1e-6 * tokens.code_rate, encoder.code_rate
+
+    def coded(some: Pieces) -> Pieces:
+        # A code may stand for the rest of a piece, which is less than a token.
+        return replace(some, signal=encoder.encode(some.signal)[:, : some.tokens.shape[1]])
+
+    predict = of_states(learner, coded(trial.fitted))
+    return trial.scores(lambda some, where, ahead: predict(coded(some), where, ahead))
+
+
 @torch.no_grad()
 def from_codes(run: Path, part: str, seed: int) -> dict[str, float]:
     """Forecasts by ridge regression from the codes of a run, one for each horizon, as linear AR is from the last
     tokens. The tokens are those of a world model of the same clips."""
-    beside = RUNS / f"{part}-tokens-{seed}"
-    said("train", "dreaming", *TOKENS.get(part, "").split(), *SOUNDS[part].split(), "--steps", "0",
-         "--seed", str(seed), "--device", "cpu", "--run", str(beside))  # fmt: skip
-    opened, encoder = open_run(beside), open_run(run).learner.eval()
-    learner = opened.learner.eval()
-    assert isinstance(learner, Dreaming) and isinstance(encoder, FrameEncoder)
-    trial = Trial.of(learner, *pieces_of(learner, opened.data.world, opened.data.split))
-    assert trial is not None
-
-    size = learner.front.shortest
+    learner, trial = trial_of(part, seed)
+    encoder, size = open_run(run).learner.eval(), learner.front.shortest
+    assert isinstance(encoder, FrameEncoder)
     late = beyond(encoder, trial.fitted.signal[:1], size)
 
     def codes(some: Pieces, where: Moments) -> np.ndarray:
