@@ -14,7 +14,8 @@ from scipy.stats import chisquare
 from stub_engine import StubEngine
 from typechecking import unchecked
 
-from sonarium.agents.replay import LEAST_PRIORITY, Replay, ReplayConfig, SumTree, sequence_priority
+from sonarium.agents.priorities import LEAST_PRIORITY, SumTree, sequence_priority
+from sonarium.agents.replay import Replay, ReplayConfig
 from sonarium.agents.rollout import Rollout
 from sonarium.agents.spaces import flat
 from sonarium.training.run import RunFolder

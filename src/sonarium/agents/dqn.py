@@ -28,7 +28,8 @@ from sonarium.agents.contract import Agent, Hearing, Info, Separation, Stochasti
 from sonarium.agents.networks import Remembered, previous_of
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.policy import Categoricals
-from sonarium.agents.replay import Replay, ReplayConfig, Replayed, sequence_priority
+from sonarium.agents.priorities import sequence_priority
+from sonarium.agents.replay import Replay, ReplayConfig, Replayed
 from sonarium.agents.returns import n_step_returns
 from sonarium.agents.rollout import Rollout
 from sonarium.agents.tally import Tally

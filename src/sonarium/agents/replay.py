@@ -15,9 +15,8 @@ ends.
 
 import copy
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -25,8 +24,9 @@ import numpy as np
 import torch
 from gymnasium import Space
 from jaxtyping import Bool, Float, Int, Shaped
-from torch import Tensor
 
+from sonarium.agents.chunks import FLAGS, Arrays, FullChunk, OpenChunk, Ring, ends_of
+from sonarium.agents.priorities import LEAST_PRIORITY, SumTree
 from sonarium.agents.rollout import Rollout, drawn_seed
 from sonarium.agents.spaces import flat, is_sound, nested, parts_of
 from sonarium.config import Range, check_ranges
@@ -39,8 +39,6 @@ LARGEST_CHUNK = 2**24
 """Bytes of a chunk, as much as a checkpoint may hold of the replay."""
 SMALL = 256
 """Bytes of a step up to which an array is also kept in memory."""
-LEAST_PRIORITY = 1e-6
-"""Added to every priority, so that no step is out of reach."""
 DRAWS = ("uniform", "prioritised", "episodes")
 
 
@@ -126,154 +124,6 @@ class Recalled:
     truncated: Bool[np.ndarray, " step"]
     priority: Float[np.ndarray, " step"] | None
     """With which sequences from each step are drawn; 0 where none can be. None unless draws are by priority."""
-
-
-def sequence_priority(
-    errors: Float[np.ndarray, "step sequence"], weight: Float[np.ndarray, "step sequence"], largest: float = 0.9
-) -> Float[np.ndarray, " sequence"]:
-    """The priority of a sequence: between the mean of its absolute errors and the largest (Kapturowski et al.)."""
-    sizes = np.abs(errors) * weight
-    mean = sizes.sum(0) / np.maximum(weight.sum(0), 1)
-    return largest * sizes.max(0) + (1 - largest) * mean
-
-
-class SumTree:
-    """Numbers of at least 0, of which each is drawn in proportion to its size. Every sum is that of the two below
-    it, so that it follows from the leaves, in whatever order they were set."""
-
-    def __init__(self, leaves: int):
-        self.size = 1 << max(1, leaves - 1).bit_length()
-        self.sums = np.zeros(2 * self.size)
-
-    @property
-    def total(self) -> float:
-        return float(self.sums[1])
-
-    def __getitem__(self, leaves: Int[np.ndarray, " some"]) -> Float[np.ndarray, " some"]:
-        return self.sums[self.size + leaves]
-
-    def set(self, leaves: Int[np.ndarray, " some"], values: Float[np.ndarray, " some"] | float) -> None:
-        if not len(leaves):
-            return
-        at = self.size + leaves
-        self.sums[at] = values
-        while at[0] > 1:
-            at = np.unique(at >> 1)
-            self.sums[at] = self.sums[2 * at] + self.sums[2 * at + 1]
-
-    def find(self, targets: Float[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
-        """The leaves at which the running sum of all passes these targets, which lie below the total."""
-        at = np.ones(len(targets), np.int64)
-        while at[0] < self.size:
-            left, right = self.sums[2 * at], self.sums[2 * at + 1]
-            # Rounding must not lead to where nothing is.
-            go = (targets >= left) & (right > 0)
-            targets = np.where(go, targets - left, targets)
-            at = 2 * at + go
-        return at - self.size
-
-
-Arrays = dict[str, np.ndarray]
-
-
-class OpenChunk:
-    """The newest steps, (slot, step, …), before they become a segment."""
-
-    def __init__(self, slots: int, steps: int, like: Mapping[str, np.ndarray]):
-        self.arrays: Arrays = {
-            name: np.zeros((slots, steps, *rows.shape[2:]), rows.dtype) for name, rows in like.items()
-        }
-        self.steps = 0
-        """Steps that are there."""
-        self.finals: dict[int, list[np.ndarray]] = {}
-        """What is observed last in episodes, by the place of the step among those of the chunk."""
-        self.halves = {name: halves_of(rows) for name, rows in self.arrays.items() if rows.dtype == np.float16}
-        self.frontier: list[np.ndarray] = []
-        """What is observed after the last step that is there, (slot, …)."""
-
-    @property
-    def bytes(self) -> int:
-        kept = sum(array[:, : self.steps].nbytes for array in self.arrays.values())
-        return kept + sum(part.nbytes for final in self.finals.values() for part in final)
-
-    def final(self, part: int, places: Int[np.ndarray, " some"]) -> Shaped[np.ndarray, "some *observed"]:
-        return np.stack([self.finals[place][part] for place in places.tolist()])
-
-    def final_arrays(self) -> Arrays:
-        """The places of what is observed last in ascending order, and its parts."""
-        places = np.array(sorted(self.finals), np.int64)
-        found: Arrays = {"final_at": places}
-        for name in (name for name in self.arrays if name.startswith("observation.")):
-            part = int(name.removeprefix("observation."))
-            found[f"final.{part}"] = self.final(part, places) if len(places) else self.arrays[name][0, :0]
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class FullChunk:
-    """A chunk in a segment."""
-
-    segment: Segment
-    arrays: Arrays
-    halves: dict[str, Tensor]
-    """Those of 16 bits as tensors, one row for each step: PyTorch converts them faster than NumPy."""
-
-    @classmethod
-    def of(cls, segment: Segment) -> "FullChunk":
-        arrays = {name: np.asarray(rows) for name, rows in segment.load().items()}
-        with warnings.catch_warnings():
-            # PyTorch warns of arrays that must not be written to; nobody does.
-            warnings.simplefilter("ignore")
-            halves = {name: halves_of(rows) for name, rows in arrays.items() if rows.dtype == np.float16}
-        return cls(segment, arrays, halves)
-
-    @property
-    def bytes(self) -> int:
-        return self.segment.bytes
-
-    def final(self, part: int, places: Int[np.ndarray, " some"]) -> Shaped[np.ndarray, "some *observed"]:
-        return self.arrays[f"final.{part}"][np.searchsorted(self.arrays["final_at"], places)]
-
-
-def halves_of(rows: Shaped[np.ndarray, "slot step *rest"]) -> Float[Tensor, "row *rest"]:
-    return torch.from_numpy(rows).flatten(0, 1)
-
-
-FLAGS = ("first", "terminated", "truncated", "acted")
-
-
-@dataclass(eq=False)
-class Ring:
-    """What is known of every step without reading it, by time modulo the length, (time, slot)."""
-
-    first: Bool[np.ndarray, "time slot"]
-    over: Bool[np.ndarray, "time slot"]
-    acted: Bool[np.ndarray, "time slot"]
-    held: Bool[np.ndarray, "time slot"]
-    begin: Int[np.ndarray, "time slot"]
-    """The time of the first step of the episode, or of what is held of it."""
-    length: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.length = len(self.first)
-
-    @classmethod
-    def empty(cls, length: int, slots: int) -> "Ring":
-        first, over, acted, held = (np.zeros((length, slots), bool) for _ in range(4))
-        return cls(first, over, acted, held, np.zeros((length, slots), np.int64))
-
-    def put(self, time: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """The flags of some steps, (slot, step)."""
-        first, terminated, truncated, acted = (arrays[name].T for name in FLAGS)
-        steps, slots = first.shape
-        times = time + np.arange(steps)
-        at, before = times % self.length, (time - 1) % self.length
-        over, goes_on = terminated | truncated, np.empty((steps, slots), bool)
-        goes_on[0] = self.held[before] & ~self.over[before] & self.acted[before]
-        goes_on[1:] = ~over[:-1] & acted[:-1]
-        begun = np.maximum.accumulate(np.where(goes_on & ~first & acted, -1, times[:, None]))
-        self.begin[at] = np.where(begun < 0, self.begin[before], begun)
-        self.first[at], self.over[at], self.acted[at], self.held[at] = first, over, acted, True
 
 
 class Replay:
@@ -877,18 +727,6 @@ class Replay:
                 start = int(begin[0]) * self.slots + slot
                 low, _ = self.episodes.get(start, (time, time))
                 self.episodes[start] = low, time + 1
-
-
-def ends_of(
-    first: Bool[np.ndarray, "slot step"],
-    terminated: Bool[np.ndarray, "slot step"],
-    truncated: Bool[np.ndarray, "slot step"],
-    acted: Bool[np.ndarray, "slot step"],
-) -> Bool[np.ndarray, "slot step"]:
-    """The last steps of episodes, those among them that a new one follows in the middle."""
-    over = terminated | truncated
-    over[:, :-1] |= first[:, 1:] & acted[:, :-1]
-    return over
 
 
 def runs(*rows: Int[np.ndarray, " row"]) -> Iterator[tuple[int, int]]:
