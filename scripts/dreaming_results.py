@@ -103,13 +103,16 @@ PARTS = {
     "steering": ("dreaming", "gru"),
     "ablations": tuple(ABLATIONS),
 }
+AHEAD = (("near", "group", "all"), ("likelihood", "distance"), ("coverage", "kernel", "frechet"))
+"""Scores of forecasts that have a table together."""
 CONTROLS = {
-    "persistence": "persistence", "linear_ar": "linear AR", "gru_ar": "GRU-AR",
+    "persistence": "persistence", "linear_ar": "linear AR", "gru_ar": "small GRU-AR",
     "shuffled_past": "shuffled past", "random": "untrained", "chance": "chance",
 }  # fmt: skip
-NEXT = {"hmm": "HMM", "gru_ar": "GRU-AR", "random": "untrained", "planted": "the grammar",
+NEXT = {"hmm": "HMM", "gru_ar": "small GRU-AR", "random": "untrained", "planted": "the grammar",
         "real": "real", "copy": "decoded"}  # fmt: skip
 PROBES = {"random": "untrained", "log_mel": "log-mel bands", "mfcc": "MFCC", "chance": "chance"}
+CODES = {"hmm": "HMM of the states", "gru_ar": "GRU of the states", "n_gram": "n-grams of the states"}
 STEERED = {"gru_ar": "GRU-AR with actions", "actions_alone": "the actions alone", "real": "real tokens"}
 
 
@@ -142,7 +145,8 @@ def measure(part: str, model: str, seed: int) -> None:
     elif model in CODED:
         found["scores"] |= of_codes(run, part, seed)
     kept = read()
-    made_on = {"hardware": hardware()} | took
+    weights = sum(weight.numel() for weight in open_run(run).learner.parameters())
+    made_on = {"hardware": hardware(), "weights": weights} | took
     kept["scores"][job] = {"scores": {"scores": found["scores"], **found["controls"]}} | made_on
     RESULTS.parent.mkdir(exist_ok=True, parents=True)
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
@@ -286,7 +290,8 @@ def cell(values: Sequence[float]) -> str:
 def compared(
     scores: Mapping[str, Any], jobs: Mapping[str, str], controls: Mapping[str, str], keys: Sequence[str]
 ) -> str:
-    """A row for each job and each control of the first, over seeds; those that have nothing are left out."""
+    """A row for each job and each control of the first, with the number of seeds; those that have nothing are left
+    out."""
     who = [("scores", job, label) for job, label in jobs.items()]
     who += [(name, next(iter(jobs)), label) for name, label in controls.items()]
     rows = []
@@ -294,14 +299,23 @@ def compared(
         found = [scores.get(f"{job}/{seed}", {}).get("scores", {}).get(name, {}) for seed in SEEDS]
         cells = [cell([one[key] for one in found if key in one]) for key in keys]
         if set(cells) != {"–"}:
-            rows.append([label, *cells])
-    return table(["", *map(head, keys)], rows)
+            rows.append([label, str(sum(any(key in one for key in keys) for one in found)), *cells])
+    return table(["", "seeds", *map(head, keys)], rows)
 
 
 def head(key: str) -> str:
     for prefix in ("forecast-", "frames/", "number/", "next/", "steering/"):
         key = key.removeprefix(prefix)
     return key.replace("/", " ")
+
+
+def sizes(scores: Mapping[str, Any], part: str) -> str:
+    """Weights of the models of a part, in millions."""
+    found = {}
+    for job, one in scores.items():
+        if job.startswith(f"{part}/") and "weights" in one:
+            found[job.split("/")[1]] = f"`{job.split('/')[1]}` {one['weights'] / 1e6:.2f}"
+    return f"; millions of weights: {', '.join(found.values())}" if found else ""
 
 
 def write(kept: Mapping[str, Any]) -> None:
@@ -311,17 +325,17 @@ def write(kept: Mapping[str, Any]) -> None:
         found = {job: one["scores"]["scores"] for job, one in scores.items() if job.startswith(f"{part}/")}
         if not found:
             continue
-        seeds, words = {job.split("/")[2] for job in found}, flags.replace(str(DATA), "../shared/data")
+        words = flags.replace(str(DATA), "../shared/data")
         own = f" {TOKENS[part]}" if part in TOKENS else ""
         keys = list(dict.fromkeys(key for one in found.values() for key in one))
-        ahead = [key for key in keys if key.startswith(("forecast-near", "forecast-likelihood"))]
+        near = [key for key in keys if key.startswith("forecast-near")]
         following = [key for key in keys if key.startswith("next/")]
         probes = [key for key in keys if not key.startswith(("forecast", "next/", "state/", "steering/"))]
         parts.append(f"### {part.capitalize()}")
-        parts.append(f"`sonarium train dreaming {words}{own} --steps {steps(part)}`, {len(seeds)} seed(s).")
+        parts.append(f"`sonarium train dreaming {words}{own} --steps {steps(part)}`{sizes(scores, part)}.")
         jobs = {f"{part}/{one}": one if one in ABLATIONS else f"`{one}`" for one in PARTS[part]}
         if part == "ablations":
-            shown = [key for key in ahead if "near" in key] + [key for key in following if "excess" in key]
+            shown = near + [key for key in following if "excess" in key]
             jobs = {"songbird/dreaming": "`dreaming`"} | jobs
             parts.append(compared(scores, jobs, {}, [*shown, "frames/syllable", "state/bits a token"]))
         elif part == "noise":
@@ -330,10 +344,13 @@ def write(kept: Mapping[str, Any]) -> None:
             shown = [key for key in keys if key.startswith(("steering/", "action"))]
             parts.append(compared(scores, jobs, STEERED, shown))
         else:
-            parts.append(compared(scores, jobs, CONTROLS, ahead))
+            for kinds in AHEAD:
+                shown = [key for kind in kinds for key in keys if key.startswith(f"forecast-{kind}/")]
+                parts.append(compared(scores, jobs, CONTROLS, shown))
             if following:
                 parts.append(compared(scores, jobs, NEXT, [*following, "next/share recognised"]))
             parts.append(compared(scores, jobs, PROBES, probes))
+            parts.append(compared(scores, jobs, CODES, [key for key in keys if key.startswith("state/")]))
     insert("results", "\n\n".join(parts), "dreaming.md")
 
 
