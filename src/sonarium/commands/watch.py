@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
 
     out = flags.run / "media" if flags.out is None else flags.out
     with bars() as progress:
-        found = watch(opened, out, flags.episodes, flags.seed, flags.drawn, flags.plotted, plainly(progress))
+        found = watch(opened, out, flags.episodes, flags.seed, flags.drawn, flags.plotted, plainly(progress), say)
     if flags.json:
         print(json.dumps({"out": str(out), "episodes": [one.facts() for one in found]}, indent=2))
         return

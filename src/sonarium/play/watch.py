@@ -24,7 +24,7 @@ from sonarium.agents.scripted import SCRIPTED
 from sonarium.agents.vectors import naming_faults
 from sonarium.measures.separation import Head
 from sonarium.play.evaluate import BATCH, EpisodeResult, Recorder, generator_of, play
-from sonarium.play.imagination import Noted, beside, one_step_ahead
+from sonarium.play.imagination import Noted, Remark, beside, one_step_ahead
 from sonarium.play.imagination import media as media_of
 from sonarium.play.separation import heard_apart
 from sonarium.play.walk import YOU
@@ -97,9 +97,11 @@ def watch(
     drawn: bool,
     plotted: int,
     progress: Progress = lambda stage, done, total: None,
+    remark: Remark = lambda text: None,
 ) -> list[Watched]:
     """Film the episodes with these seeds, by the most probable actions or by drawn ones, into a folder with an
-    index of media."""
+    index of media. What cannot be shown is remarked once."""
+    remark = once(remark)
     agent, name = agent_of(opened), environment_of(opened)
     if isinstance(agent, Stochastic):
         agent.greedy = not drawn
@@ -111,10 +113,12 @@ def watch(
         generator, noted = generator_of(agent, seed + number), Noted(agent)
         recorder = Recorder()
         content = (
-            room_film(env, noted, generator, recorder) if heard_in(env) else picture_film(env, noted, generator)
+            room_film(env, noted, generator, recorder, remark)
+            if heard_in(env)
+            else picture_film(env, noted, generator)
         )
         if not number:
-            media, files = dreamt(noted, env, generator)
+            media, files = dreamt(noted, env, generator, remark)
             more, its = heard_apart(noted, recorder.scenes, head_of(env))
             media, files = [*media, *more], {**files, **its}
         found.append(env.watched)
@@ -134,10 +138,22 @@ def watch(
     return found
 
 
-def dreamt(noted: Noted, env: Shown, generator: Any) -> tuple[list[Medium], dict[str, bytes]]:
+def once(remark: Remark) -> Remark:
+    """Makes each remark once."""
+    made: set[str] = set()
+
+    def first(text: str) -> None:
+        if text not in made:
+            made.add(text)
+            remark(text)
+
+    return first
+
+
+def dreamt(noted: Noted, env: Shown, generator: Any, remark: Remark) -> tuple[list[Medium], dict[str, bytes]]:
     """What the agent imagined in an episode, if it does."""
     rate = env.metadata.get("sound_rate")
-    found = beside(noted, env.observation_space, generator)
+    found = beside(noted, env.observation_space, generator, remark)
     return ([], {}) if found is None else media_of(found, env.observation_space, rate)
 
 
@@ -204,7 +220,7 @@ def head_of(env: Shown) -> Head:
     return env.unwrapped.config.head if isinstance(env.unwrapped, Seek) else "none"
 
 
-def room_film(env: Shown, agent: Noted, generator: Any, recorder: Recorder) -> bytes:
+def room_film(env: Shown, agent: Noted, generator: Any, recorder: Recorder, remark: Remark) -> bytes:
     """The room, what both ears hear, and the sound; the recorder has the scenes then."""
     room = env.unwrapped
     assert isinstance(room, Seek)
@@ -214,7 +230,7 @@ def room_film(env: Shown, agent: Noted, generator: Any, recorder: Recorder) -> b
 
     env.look = look
     side_by_side(agent, [env], [env.watched.seed], generator)
-    windows, dreamt = np.stack(recorder.windows), one_step_ahead(agent, generator)
+    windows, dreamt = np.stack(recorder.windows), one_step_ahead(agent, generator, remark)
     if dreamt is not None:
         # Nothing is imagined of what is heard first.
         dreamt = np.concatenate([np.zeros_like(windows[:1]), sound_in(dreamt)])
