@@ -177,6 +177,8 @@ class Separation:
     """Samples a second of the sound that it takes."""
     differentiable: bool | None = None
     """Whether its sources have a gradient; None if that is not known, for it has no weights yet."""
+    consecutive: bool = True
+    """Whether the windows of an episode that it hears follow one another in time."""
 
 
 @dataclass(frozen=True)
