@@ -53,7 +53,7 @@ class Unrated(Whistle):
 
     def __init__(self, channels: int = 2):
         self.channels, sound = channels, spaces.Box(-1, 1, (channels, 1000), np.float32)
-        self.observation_space = spaces.Dict({"sound": sound, "number": Whistle.observation_space["number"]})
+        self.observation_space = spaces.Dict({"sound": sound, "number": spaces.Box(-1, 1, (1,), np.float32)})
 
     def observe(self):
         observed = super().observe()
