@@ -83,6 +83,26 @@ def test_rooms_are_filmed_with_their_sound(rooms, tmp_path):
     assert not (rooms / "media").exists()
 
 
+@pytest.mark.parametrize("observation", ["audio", "features"])
+def test_rooms_are_filmed_by_ear_with_their_sound_whatever_is_observed(observation, monkeypatch, tmp_path):
+    entry, settings = "sonarium.rooms.seek.env:Seek", ROOM | {"observation": observation}
+    spec = EnvSpec("Small-v0", entry, kwargs=settings, disable_env_checker=True)
+    monkeypatch.setitem(gymnasium.registry, "Small-v0", spec)
+    run = saved(tmp_path / "run", "Small-v0")
+    sizes = {}
+    for view in ("above", "ears"):
+        main([str(run), "--episodes", "1", "--plotted", "0", "--view", view, "--out", str(tmp_path / view)])
+        path = tmp_path / view / "episode-0.mp4"
+        assert streams(path).keys() == {"video", "audio"}
+        sizes[view] = [stream.height for stream in av.open(str(path)).streams.video]
+        assert ("by ear" in read_index(tmp_path / view)[0].title) == (view == "ears")
+    assert sizes["ears"] < sizes["above"]
+    # What is heard is the sound itself: the loudest sample of the film is as loud as sound is made.
+    with av.open(str(tmp_path / "ears" / "episode-0.mp4")) as film:
+        heard = np.concatenate([frame.to_ndarray() for frame in film.decode(audio=0)], axis=1)
+    assert np.abs(heard).max() > 0.5
+
+
 def test_what_an_agent_imagined_is_heard_beside_what_came(monkeypatch, tmp_path):
     entry = "sonarium.rooms.seek.env:Seek"
     spec = EnvSpec("Small-v0", entry, kwargs=ROOM | {"max_steps": 9}, disable_env_checker=True)
@@ -218,9 +238,11 @@ def test_each_dot_of_the_plot_is_an_episode():
 
 def test_what_cannot_be_filmed_is_one_line(tmp_path, rooms):
     bare = saved(tmp_path / "bare", "sonarium_extension.environment:Beeps-v0")
+    grid = saved(tmp_path / "grid", "sonarium/Playground-v1")
     for call, message in (
         (lambda: main([str(bare)]), "Beeps-v0 has no pictures: it renders nothing, and a film needs rgb_array"),
         (lambda: main([str(tmp_path / "none")]), "is no run folder"),
+        (lambda: main([str(grid), "--view", "ears"]), "--view ears: nothing is heard in sonarium/Playground-v1"),
         (lambda: play(["--against", str(bare)]), "acts in sonarium_extension.environment:Beeps-v0; name a run in"),
         (
             lambda: play([*"--agent oracle --sources 3 --against".split(), str(rooms)]),

@@ -110,6 +110,10 @@ class Seek(StatefulEnv):
         """The data for a picture of the current state."""
         return self.episodes.scene(0)
 
+    def heard(self) -> Float[np.ndarray, "2 window"]:
+        """What both ears heard last, even where features of it are observed."""
+        return self.episodes.heard[0].copy()
+
     def render(self) -> Any:
         if self.render_mode == "human":
             self.show()
