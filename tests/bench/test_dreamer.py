@@ -1,6 +1,7 @@
 """The bench of Dreamer does the same work on both sides."""
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from sonarium.bench import dreamer
 
@@ -21,3 +22,16 @@ def test_both_sides_imagine_the_same_number_of_states(monkeypatch, tmp_path):
     apart()
     assert torch.cat([one.feature for one in made], 1).shape == whole.feature.shape
     assert len(made) == 17 and "15 steps from 17 × 16 states" in work
+
+
+def test_an_update_of_the_small_preset_is_less_than_half_the_work(monkeypatch, tmp_path):
+    """By the operations of its products of matrices, which no other load of the machine changes."""
+    monkeypatch.setattr(dreamer, "UPDATES", 1)
+    work = {}
+    for preset in ("default", "small"):
+        update, agent = dreamer.learning("plain", "32", tmp_path / preset, preset)
+        with FlopCounterMode(display=False) as counter:
+            update()
+        work[preset] = counter.get_total_flops()
+        assert agent.config.dynamics.deter == 128
+    assert 0 < work["small"] < 0.42 * work["default"], work

@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
+from typechecking import unchecked
 
 from sonarium.__main__ import dispatch
 from sonarium.commands.faults import UsageError
+from sonarium.runs.build import open_learner
 
 SMALL = "--seconds 0.5 --clips 20 --sets 4 --variants 1 --sounds phone tones --units 8 --batch-size 4".split()
 
@@ -116,9 +120,23 @@ def test_only_separators_separate(sounds, tmp_path, capsys):
         dispatch(["separate", str(folder), str(sounds / "two.wav"), "--out", str(sounds)])
 
 
+def test_it_is_exported_with_its_sources(run, tmp_path, capsys):
+    with unchecked():
+        found = read(capsys, "export", run, "--out", tmp_path / "out", "--forms", "torch", "weights")
+        assert found["files"] == ["model.json", "model.pt2", "weights.safetensors"] and found["apart"] < 1e-5
+        wave = 0.1 * torch.randn(2, 5001, generator=torch.Generator().manual_seed(3))
+        sources = torch.export.load(tmp_path / "out" / "model.pt2").module()(wave[None])[0]
+        separator: Any = open_learner(run)[1]
+        # Source by source, ear by ear.
+        apart = separator.separate(wave.T[None])[0]
+        assert sources.shape == (2, 2, 5001)
+        for source in range(2):
+            for ear in range(2):
+                torch.testing.assert_close(sources[source, ear], apart[:, source, ear], rtol=0, atol=1e-5)
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["sources"] == 2
+
+
 def test_other_verbs_and_models_say_what_they_need(run, sounds, tmp_path):
-    with pytest.raises(ValueError, match="has no codes to export"):
-        dispatch(["export", str(run), "--out", str(tmp_path / "out")])
     with pytest.raises(UsageError, match="does not train on sounds at two ears, which mixtures gives"):
         dispatch(["train", "cpc", "--world", "mixtures", "--run", str(tmp_path / "cpc")])
     with pytest.raises(UsageError, match="separator does not train on waves"):

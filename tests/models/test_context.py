@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from typechecking import unchecked
 
-from sonarium.models.cpc.context import CausalLayer, Context, ContextConfig, recur
+from sonarium.models.cpc.context import CausalLayer, Context, ContextConfig
 from sonarium.models.cpc.cpc import PredictorConfig, Predictors
+from sonarium.models.scanned import recur
 
 NETWORKS = ("gru", "lstm", "transformer")
 
@@ -50,10 +51,11 @@ def test_attention_is_its_definition():
         torch.testing.assert_close(layer(frames), layer.thought(attended + layer.think(attended)))
 
 
+@pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
-def test_recurrence_step_by_step_is_torchs(kind):
+def test_recurrence_step_by_step_is_torchs(kind, both):
     torch.manual_seed(0)
-    network = kind(3, 4, 2, batch_first=True).double()
+    network = kind(3, 4, 2, batch_first=True, bidirectional=both).double()
     frames = torch.randn(2, 6, 3, dtype=torch.double)
     with torch.no_grad():
         torch.testing.assert_close(recur(network, frames), network(frames)[0])

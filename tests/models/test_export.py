@@ -83,6 +83,59 @@ def test_other_learners_are_exported_for_clips_as_long_as_theirs(model, signal, 
             np.testing.assert_allclose(np.asarray(found), codes.numpy(), rtol=0, atol=1e-4)
 
 
+HEARD = Signal("binaural", (4000, 2), 8000, sources=2)
+
+
+def moving(clips: int, samples: int) -> torch.Tensor:
+    """Two noises that come and go, from directions of their own, (clip, ear, time); long enough for directions to
+    be found, and forgotten."""
+    random = torch.Generator().manual_seed(clips * samples)
+    noises = torch.randn(2, clips, samples + 8, generator=random)
+    noises *= (torch.arange(samples + 8) / 8000 * torch.tensor([2.0, 3.1])[:, None] % 2 < 1)[:, None]
+    left = sum(one[:, delay : delay + samples] for one, delay in zip(noises, (0, 5), strict=True))
+    right = sum(one[:, delay : delay + samples] for one, delay in zip(noises, (4, 1), strict=True))
+    return 0.05 * torch.stack([left, right], 1)  # pyright: ignore
+
+
+@pytest.mark.parametrize("preset", MODELS["separator"].presets)
+def test_separators_are_exported_for_sounds_of_any_length(preset, tmp_path):
+    torch.manual_seed(0)
+    config: Any = MODELS["separator"].presets[preset]("binaural")
+    more = {"layers": 2} if preset in ("deep-clustering", "anchors") else {}
+    if preset == "default":
+        # Directions are forgotten within the sound.
+        more = {"remembered": 0.3}
+    learner: Any = MODELS["separator"].build(replace(config, units=8, **more), HEARD).eval()
+    if preset == "default":
+        # So that directions count, as they do once it was trained.
+        torch.nn.init.constant_(learner.network.trust, 0.5)
+    with unchecked():
+        save_program(learner, HEARD, tmp_path)
+        run = torch.export.load(tmp_path / "model.pt2").module()
+        # Of one block of frames in which directions are summed, of several, and of a number that is no multiple.
+        for clips, samples in ((1, 4000), (3, 30_001), (2, 500)):
+            wave = moving(clips, samples)
+            with torch.no_grad():
+                expected = learner.separate(wave.mT).permute(0, 2, 3, 1)
+                torch.testing.assert_close(run(wave), expected, rtol=0, atol=1e-5)
+            assert expected.std() > 1e-3 and not torch.allclose(expected[:, 0], expected[:, 1], atol=1e-3)
+        if find_spec("onnxruntime") is not None:
+            save_onnx(learner, HEARD, tmp_path)
+            import onnxruntime
+
+            session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+            # With one in which there is nothing to hear.
+            wave = torch.cat([moving(2, 30_001), torch.zeros(1, 2, 30_001)])
+            [found] = session.run(["sources"], {"signal": wave.numpy()})
+            expected = learner.separate(wave.mT).permute(0, 2, 3, 1)
+            np.testing.assert_allclose(np.asarray(found), expected.numpy(), rtol=0, atol=1e-5)
+
+
+def test_what_neither_encodes_nor_separates_is_refused(tmp_path):
+    with unchecked(), pytest.raises(ValueError, match="Linear is neither an encoder nor a separator"):
+        save_program(torch.nn.Linear(2, 2), SIGNAL, tmp_path)  # pyright: ignore
+
+
 def test_weights_and_what_they_are_the_weights_of(tmp_path):
     learner = made("lstm")
     save_weights(learner, learner.config, SIGNAL, tmp_path)

@@ -12,6 +12,7 @@ import soundfile
 import torch
 from gymnasium.envs.registration import EnvSpec
 
+from sonarium.__main__ import dispatch
 from sonarium.agents.contract import Agent, Imaginer
 from sonarium.agents.evaluate import side_by_side
 from sonarium.commands.faults import UsageError
@@ -82,6 +83,26 @@ def test_rooms_are_filmed_with_their_sound(rooms, tmp_path):
     assert not (rooms / "media").exists()
 
 
+@pytest.mark.parametrize("observation", ["audio", "features"])
+def test_rooms_are_filmed_by_ear_with_their_sound_whatever_is_observed(observation, monkeypatch, tmp_path):
+    entry, settings = "sonarium.rooms.seek.env:Seek", ROOM | {"observation": observation}
+    spec = EnvSpec("Small-v0", entry, kwargs=settings, disable_env_checker=True)
+    monkeypatch.setitem(gymnasium.registry, "Small-v0", spec)
+    run = saved(tmp_path / "run", "Small-v0")
+    sizes = {}
+    for view in ("above", "ears"):
+        main([str(run), "--episodes", "1", "--plotted", "0", "--view", view, "--out", str(tmp_path / view)])
+        path = tmp_path / view / "episode-0.mp4"
+        assert streams(path).keys() == {"video", "audio"}
+        sizes[view] = [stream.height for stream in av.open(str(path)).streams.video]
+        assert ("by ear" in read_index(tmp_path / view)[0].title) == (view == "ears")
+    assert sizes["ears"] < sizes["above"]
+    # What is heard is the sound itself: the loudest sample of the film is as loud as sound is made.
+    with av.open(str(tmp_path / "ears" / "episode-0.mp4")) as film:
+        heard = np.concatenate([frame.to_ndarray() for frame in film.decode(audio=0)], axis=1)
+    assert np.abs(heard).max() > 0.5
+
+
 def test_what_an_agent_imagined_is_heard_beside_what_came(monkeypatch, tmp_path):
     entry = "sonarium.rooms.seek.env:Seek"
     spec = EnvSpec("Small-v0", entry, kwargs=ROOM | {"max_steps": 9}, disable_env_checker=True)
@@ -106,6 +127,51 @@ def test_what_an_agent_imagined_is_seen_beside_what_came(tmp_path):
     run = saved(tmp_path / "run", "CartPole-v1", "dreamer")
     main([str(run), "--episodes", "1"])
     assert {"imagined-0.png", "imagined-reward.png"} <= {one.file for one in read_index(run / "media")}
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory) -> dict[str, Path]:
+    """An encoder and a separator, to hear with."""
+    folder = tmp_path_factory.mktemp("others")
+    small = "--steps 0 --no-pictures --device cpu"
+    tones = "--world tones --frequencies 9 --amplitudes 2 --rate 8000 --seconds 0.1 --batch-size 8"
+    mixtures = "--clips 12 --sets 4 --seconds 1 --units 8 --layers 1 --validation 0"
+    learners = {"cpc": f"{tones} --filters 8 --width 8 --steps-ahead 2", "separator": mixtures}
+    for name, words in learners.items():
+        dispatch(["train", name, *f"{words} {small}".split(), "--run", str(folder / name)])
+    return {name: folder / name for name in learners}
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ("--decoder off --objective contrast", "trained without a decoder: train it with --decoder frozen"),
+        ("--ears {cpc}", "the codes of --ears cannot be heard: train with --sound-rate"),
+        ("--ears {separator} --separated sums", "no sound can be made again: train with --separated cues"),
+        ("--ears {separator} --separated means", "no sound can be made again: train with --separated cues"),
+        ("--ears {separator} --separated loudness", "no sound can be made again: train with --separated cues"),
+    ],
+)
+def test_where_imagination_cannot_be_heard_the_film_is_without_it(
+    flags, why, others, monkeypatch, tmp_path, capsys
+):
+    entry, settings = "sonarium.rooms.seek.env:Seek", ROOM | {"max_steps": 9, "sources": 2}
+    spec = EnvSpec("Small-v0", entry, kwargs=settings, disable_env_checker=True)
+    monkeypatch.setitem(gymnasium.registry, "Small-v0", spec)
+    small = "--units 4 --deter 8 --hidden 8 --steps 0 --envs 1 --no-pictures --device cpu"
+    run = tmp_path / "run"
+    words = f"dreamer --env Small-v0 {small} {flags.format(**others)}"
+    dispatch(["train", *words.split(), "--run", str(run)])
+    capsys.readouterr()
+    main([str(run), "--episodes", "2", "--plotted", "0"])
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("what was imagined is not shown: ") and why in line
+    media = {one.file for one in read_index(run / "media")}
+    assert streams(run / "media" / "episode-1.mp4").keys() == {"video", "audio"}
+    # What was expected of the reward is known all the same.
+    assert "imagined-reward.png" in media and not any(name.startswith("imagined-0") for name in media)
+    page([run_page(run)], tmp_path / "page.html")
+    assert "Imagination beside what came" in (tmp_path / "page.html").read_text()
 
 
 def test_what_came_is_that_of_the_same_steps():
@@ -141,11 +207,11 @@ def test_what_came_is_that_of_the_same_steps():
 
     noted, env = Noted(Counting()), Count()
     side_by_side(noted, [env], [0], torch.Generator())
-    found = beside(noted, env.observation_space, torch.Generator())
-    assert found is not None and len(found.reward) == 16
+    found = beside(noted, env.observation_space, torch.Generator(), print)
+    assert found is not None and found.imagined is not None and len(found.reward) == 16
     np.testing.assert_array_equal(found.came[0], found.imagined[0])
     np.testing.assert_allclose(found.reward, found.expected)
-    ahead = one_step_ahead(noted, torch.Generator())
+    ahead = one_step_ahead(noted, torch.Generator(), print)
     assert ahead is not None
     np.testing.assert_array_equal(ahead[:, 0], np.arange(1, 30))
 
@@ -172,9 +238,11 @@ def test_each_dot_of_the_plot_is_an_episode():
 
 def test_what_cannot_be_filmed_is_one_line(tmp_path, rooms):
     bare = saved(tmp_path / "bare", "sonarium_extension.environment:Beeps-v0")
+    grid = saved(tmp_path / "grid", "sonarium/Playground-v1")
     for call, message in (
         (lambda: main([str(bare)]), "Beeps-v0 has no pictures: it renders nothing, and a film needs rgb_array"),
         (lambda: main([str(tmp_path / "none")]), "is no run folder"),
+        (lambda: main([str(grid), "--view", "ears"]), "--view ears: nothing is heard in sonarium/Playground-v1"),
         (lambda: play(["--against", str(bare)]), "acts in sonarium_extension.environment:Beeps-v0; name a run in"),
         (
             lambda: play([*"--agent oracle --sources 3 --against".split(), str(rooms)]),

@@ -264,3 +264,12 @@ def test_what_does_not_go_together_is_one_line(flags, said, runs, tmp_path):
         with pytest.raises(ValueError, match=said) as caught:
             train(f"{agent} {flags.format(**runs)} --carry-ears {SMALL} --steps 1", tmp_path / "run")
         assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("agent", ["ppo", "dqn"])
+def test_windows_that_begin_anew_carry_nothing(agent, runs, tmp_path):
+    said = f"{agent} --ears {runs['joint']} --carry-ears {SMALL.replace('Seek', 'OtoWorld-1')} --steps 0"
+    with pytest.raises(ValueError, match=r'carry_ears=True: .*clock="clip".* leave out --carry-ears') as caught:
+        train(said, tmp_path / "run")
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+    train(said.replace("--carry-ears", ""), tmp_path / "run")

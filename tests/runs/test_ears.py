@@ -46,11 +46,29 @@ class Whistle(gymnasium.Env):
         return self.observe(), reward, False, self.count == 5, {}
 
 
+class Unrated(Whistle):
+    """The same, at no rate that is known, and with so many channels."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, channels: int = 2):
+        self.channels, sound = channels, spaces.Box(-1, 1, (channels, 1000), np.float32)
+        self.observation_space = spaces.Dict({"sound": sound, "number": spaces.Box(-1, 1, (1,), np.float32)})
+
+    def observe(self):
+        observed = super().observe()
+        return observed | {"sound": np.resize(observed["sound"], (self.channels, 1000))}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     gymnasium.register("Whistle-v0", Whistle)  # pyright: ignore
+    gymnasium.register("Unrated-v0", Unrated)  # pyright: ignore
+    for channels in (1, 3):
+        gymnasium.register(f"Unrated{channels}-v0", Unrated, kwargs={"channels": channels})  # pyright: ignore
     yield
-    del gymnasium.registry["Whistle-v0"]
+    for name in ("Whistle-v0", "Unrated-v0", "Unrated1-v0", "Unrated3-v0"):
+        del gymnasium.registry[name]
 
 
 TONES = "--world tones --frequencies 9 --amplitudes 2 --rate 8000 --seconds 0.1 --batch-size 8 --no-pictures"
@@ -177,6 +195,8 @@ def test_it_learns_what_only_the_ears_tell(ears, tmp_path, capsys):
     ("words", "complaint"),
     [
         ("--env CartPole-v1 --ears CPC", "0 parts of what is observed.* are sound at two ears"),
+        ("--env Unrated1-v0 --ears CPC", "0 parts of what is observed.* are sound at two ears"),
+        ("--env Unrated3-v0 --ears CPC", "0 parts of what is observed.* are sound at two ears"),
         ("--env Whistle-v0 --train-ears", "give --ears RUN"),
         ("--env Whistle-v0 --ears CPC --sound-rate 8000", "give --sound-rate 0"),
         ("--env Whistle-v0 --ears NOWHERE", "is no run folder"),
@@ -199,6 +219,17 @@ def test_what_cannot_hear_is_refused(words, complaint, ears, tmp_path):
     with pytest.raises((ValueError, UsageError), match=complaint):
         train(f"ppo {words} {AGENT} --steps 1", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_rate_that_no_environment_tells_is_remarked(ears, tmp_path, capsys):
+    for name, told in (("Whistle-v0", True), ("Unrated-v0", False)):
+        train(f"ppo --env {name} --ears {ears['cpc']} {AGENT} --steps 0", tmp_path / name)
+        said = [line for line in capsys.readouterr().err.splitlines() if "sampling rate" in line]
+        assert len(said) == (not told), said
+    assert "Unrated-v0 tells no sampling rate" in said[0] and "8000 Hz" in said[0]
+    # It is a matter of training, and not said again of a run that is opened.
+    dispatch(["score", str(tmp_path / "Unrated-v0"), "--episodes", "1"])
+    assert "sampling rate" not in capsys.readouterr().err
 
 
 def test_sound_that_is_too_short_for_a_code_is_refused(ears, monkeypatch):

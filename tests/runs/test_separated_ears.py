@@ -1,5 +1,6 @@
 """Agents that hear with the separator of another run."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,28 @@ def test_masks_and_estimates_of_the_first_episode_are_on_the_page(runs, tmp_path
     dispatch(["report", str(run), "--out", str(tmp_path / "page.html")])
     text = (tmp_path / "page.html").read_text()
     assert text.count("<audio") == 3 and "What its separator makes of an episode" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, ""),
+        ({"ear_distance": 0.15}, r"ears 0.2 m apart \(head none\), and those in Other-v0 are 0.15 m apart"),
+        ({"head": "sphere"}, "are 0.2 m apart .head sphere.: train the other run with .* --head sphere"),
+    ],
+)
+def test_other_ears_than_those_that_it_learnt_with_are_remarked(
+    settings, said, runs, tmp_path, monkeypatch, capsys
+):
+    spec = EnvSpec(
+        "Other-v0", "sonarium.rooms.seek.env:Seek", kwargs={"threads": 1, **settings}, disable_env_checker=True
+    )
+    monkeypatch.setitem(gymnasium.registry, "Other-v0", spec)
+    words = f"ppo --ears {runs['joint']} {SMALL} --steps 0".replace("sonarium/Seek-v0", "Other-v0")
+    capsys.readouterr()
+    train(words, tmp_path / "run")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "m apart" in line]
+    assert len(lines) == bool(said) and re.search(said, "".join(lines))
 
 
 def test_a_run_resumes_bit_for_bit(runs, tmp_path):

@@ -56,6 +56,10 @@ class Stochastic:
     """Take the most probable action in place of a drawn one."""
 
 
+class NotObservable(ValueError):
+    """Why states that are imagined cannot be brought back to what is observed, and what to do instead."""
+
+
 class Imaginer(ABC):
     """Imagines what its actions lead to."""
 
@@ -69,7 +73,8 @@ class Imaginer(ABC):
 
     @abstractmethod
     def observed_in(self, states: States) -> Any:
-        """What is observed in states that follow one another, (time, number), with a row for each."""
+        """What is observed in states that follow one another, (time, number), with a row for each; `NotObservable`
+        where that is unknown."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,8 @@ class Separation:
     """Samples a second of the sound that it takes."""
     differentiable: bool | None = None
     """Whether its sources have a gradient; None if that is not known, for it has no weights yet."""
+    consecutive: bool = True
+    """Whether the windows of an episode that it hears follow one another in time."""
 
 
 @dataclass(frozen=True)

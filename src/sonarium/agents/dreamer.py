@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.agents.contract import Agent, Hearing, Imaginer, Info, Separation, Stochastic
+from sonarium.agents.contract import Agent, Hearing, Imaginer, Info, NotObservable, Separation, Stochastic
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.policy import Policy, policy_of
 from sonarium.agents.replay import Replay, ReplayConfig, Replayed
@@ -510,7 +510,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
     @torch.no_grad()
     def observed_in(self, states: Float[Tensor, "time number"]) -> Any:
         if self.world.decoder is None:
-            raise ValueError("this agent was trained without a decoder: train it with --decoder frozen")
+            raise NotObservable("this agent was trained without a decoder: train it with --decoder frozen")
         return self.world.observer.restored(self.world.decoder(states))
 
     def imagine(

@@ -253,6 +253,11 @@ PQN_ENTRY = AgentEntry(
 )
 
 
+def small_dreamer() -> DreamerConfig:
+    """Half the sequences and two thirds of what is imagined from each: half the time of an update."""
+    return DreamerConfig(batch_size=8, imagination_horizon=10)
+
+
 def dreaming_seek() -> DreamerConfig:
     return DreamerConfig(
         sound_rate=8000,
@@ -273,7 +278,7 @@ def dreaming_seek() -> DreamerConfig:
 DREAMER_ENTRY = AgentEntry(
     "Dreamer (Hafner et al. 2020): actor and critic in the imagination of a world model",
     carrying(Dreamer),
-    {"default": DreamerConfig, "seek": dreaming_seek},
+    {"default": DreamerConfig, "small": small_dreamer, "seek": dreaming_seek},
     main=(
         "units",
         "deter",
@@ -289,6 +294,7 @@ DREAMER_ENTRY = AgentEntry(
     ),
     recipes={
         "default": AgentRecipe(312, {"envs": 4, "rollout_steps": 8, "vector": "auto"}),
+        "small": AgentRecipe(312, {"envs": 4, "rollout_steps": 8, "vector": "auto"}),
         "seek": AgentRecipe(390, {"envs": 16, "rollout_steps": 16, "vector": "auto"}),
     },
     complete=dreamer.complete,

@@ -1,7 +1,8 @@
 """An update of Dreamer with the default preset, and what it imagines, in CartPole-v1.
 
 The update is timed beside the same with the loop of the states step by step; both have the same replay. What is
-imagined from all states at once is timed beside the same from the states of one moment after the other.
+imagined from all states at once is timed beside the same from the states of one moment after the other. An update
+of the preset `small` is timed beside one of the default.
 """
 
 import tempfile
@@ -38,6 +39,11 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
             together, apart, work = imagining(agent, precision)
             times = interleaved(together, apart, repeats)
             found.append(case(f"imagination, {kind}", work, "the same, one moment after the other", *times))
+        default, _ = learning("fast", "32", Path(folder) / "default")
+        small, agent = learning("fast", "32", Path(folder) / "small", "small")
+        small_s, default_s = interleaved(small, default, repeats)
+        work = f"{UPDATES} updates, {1000 * small_s / UPDATES:.0f} ms each: {sizes(agent)}"
+        found.append(case("update, preset small, fp32", work, "preset default, fp32", small_s, default_s))
     return found
 
 
@@ -49,11 +55,13 @@ def sizes(agent: Dreamer) -> str:
     )
 
 
-def learning(loop: str, precision: Precision, folder: Path) -> tuple[Callable[[], object], Dreamer]:
+def learning(
+    loop: str, precision: Precision, folder: Path, preset: str = "default"
+) -> tuple[Callable[[], object], Dreamer]:
     """Updates on a replay that has enough to draw from."""
     engine, env = FabricEngine("auto", precision, 0), gymnasium.make(ENV)
     engine.storage = lambda name: FileSegments(folder / name)
-    config = DREAMER_ENTRY.presets["default"]()
+    config = DREAMER_ENTRY.presets[preset]()
     config = replace(config, dynamics=replace(config.dynamics, loop=loop))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -2,8 +2,8 @@
 
 Writes `weights.safetensors` with `model.json`, which says what they are the weights of; `model.pt2`, which
 `torch.export.load` reads without Sonarium; and `model.onnx` where onnxscript is installed. The program is run
-once, and has to give the codes that the learner gives. `--json` prints one object: `out`, `files`, and `apart`,
-the greatest difference of a code between the two (null where no program was written).
+once, and has to give the codes that the learner gives, or the sources of a separator. `--json` prints one object:
+`out`, `files`, and `apart`, the greatest difference between the two (null where no program was written).
 """
 
 import json
@@ -17,14 +17,14 @@ import tyro
 
 from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import parse
-from sonarium.models.contract import Encoder, FrameEncoder, Learner
+from sonarium.models.contract import Encoder, FrameEncoder, Learner, Separator
 from sonarium.runs.build import open_learner
 from sonarium.worlds.contract import Signal
 
 Form = Literal["weights", "torch", "onnx"]
 ALL: tuple[Form, ...] = ("weights", "torch", "onnx")
 CLOSE = 1e-4
-"""How far the codes of a program may be from those of its learner."""
+"""How far what a program gives may be from what its learner gives."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ def main(arguments: list[str]) -> None:
     if flags.out.is_file():
         raise UsageError(f"--out {flags.out} is a file: give a folder")
     plan, learner, signal = open_learner(flags.run, say)
-    if not isinstance(learner, Encoder | FrameEncoder):
-        raise ValueError(f"'{flags.run}' holds a {plan.model}, which has no codes to export")
+    if not isinstance(learner, Encoder | FrameEncoder | Separator):
+        raise ValueError(f"'{flags.run}' holds a {plan.model}, which has neither codes nor sources to export")
     forms, apart = flags.forms or available(), None
     # Tracing takes long to read, which a person who asks for help should not wait for.
-    from sonarium.models.export import save_onnx, save_program, save_weights
+    from sonarium.models.export import exported, save_onnx, save_program, save_weights
 
     if "onnx" in forms:
         save_onnx(learner, signal, flags.out)
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
         return
     tell(f"{flags.out}: {', '.join(files)}")
     if apart is not None:
-        tell(f"model.pt2 gives the learner's codes; they are at most {apart:.1e} apart")
+        tell(f"model.pt2 gives the learner's {exported(learner).output}; they are at most {apart:.1e} apart")
 
 
 def available() -> tuple[Form, ...]:
@@ -76,15 +76,17 @@ def available() -> tuple[Form, ...]:
 
 
 def compared(learner: Learner, signal: Signal, folder: Path) -> float:
-    """The greatest difference between codes of the program that was written and of the learner."""
-    assert isinstance(learner, Encoder | FrameEncoder), type(learner)
-    clip = 0.1 * torch.randn(3, *signal.shape, generator=torch.Generator().manual_seed(1))
+    """The greatest difference between what the program that was written gives and what the learner does."""
+    from sonarium.models.export import exported
+
+    module = exported(learner).eval()
+    clip = 0.1 * module.example(signal).flip(0)
     with torch.no_grad():
-        ours, theirs = learner.encode(clip), torch.export.load(folder / "model.pt2").module()(clip)
+        ours, theirs = module(clip), torch.export.load(folder / "model.pt2").module()(clip)
     apart = float((ours - theirs).abs().max())
     if not apart <= CLOSE * max(1.0, float(ours.abs().max())):
         raise ValueError(
-            f"the program gives other codes than the learner, {apart:.1e} apart: it is in '{folder}', but not to "
-            "be trusted: report it with the versions in environment.json"
+            f"the program gives other {module.output} than the learner, {apart:.1e} apart: it is in '{folder}', "
+            "but not to be trusted: report it with the versions in environment.json"
         )
     return apart

@@ -28,7 +28,11 @@ SCORES: Mapping[str, Any] = {
     "notes": tuple[str, ...], "curves": dict[str, dict[str, dict[str, Any]]],
 }  # fmt: skip
 QUARANTINE: Mapping[str, Any] = {"bad_files": tuple[Any, ...], "bad_clips": tuple[Any, ...]}
-"""What a page reads of scores.json and quarantine.json, of which types."""
+SUITE: Mapping[str, Any] = {
+    "step": int, "episodes": int, "measures": dict[str, str],
+    "suite": dict[str, dict[str, dict[str, dict[str, float | None]]]],
+}  # fmt: skip
+"""What a page reads of scores.json, quarantine.json and suite.json, of which types."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def run_page(folder: Path) -> RunPage:
         separates=separates(run.config),
         acts="rollouts" in mapping(run.config.get("source")),
         clock=clock_of(run, metrics),
+        suite=read_known(folder / "suite.json", SUITE),
         # Of a run that was not scored: what was set aside is kept of recordings alone.
         planted=bool((scores or {}).get("planted", not (folder / "quarantine.json").exists())),
     )

@@ -4,9 +4,10 @@
 on a world: `--encoder FILE --world recordings --path FOLDER`. Each run's folder gets its `scores.json`; the
 encoder gets a run folder with `--out`. Codes of clips whose factors were planted are scored by measures of
 disentanglement; codes that are frames at a rate, and those of recordings, by probes and comparisons.
-`--suite NAME…` plays an agent of sonarium/Seek-v0 in settings of seek-suite, by its most probable actions, and
-writes suite.json, beside the scripted agents difference and oracle; with `--json` it prints `suite`: by run and
-setting the `agents` of `sonarium play --json`.
+`--suite NAME…` plays an agent of sonarium/Seek-v0 in settings of seek-suite, by its most probable actions, beside
+the scripted agents, and writes suite.json; with `--json` it prints `suite`: by run and setting the `agents` of
+`sonarium play --json`. Without it an agent that was trained in a setting is played in that one after its score,
+and `--json` has `suite` beside the rest.
 `--separation` adds how an agent that hears with a separator separates and locates the sources in these episodes:
 `separation`, of a run or by run and setting, has scores and those of controls (mean, std, low, high, count over
 episodes), rank_correlation (of scores and return or sna over episodes, likewise; null where one does not vary),
@@ -21,6 +22,7 @@ windows, silent (those left out), and episodes (a row each, null where nothing c
               clips: 95 % of codes that know nothing lie between low and high); of labels also asked (in words),
               details (of each score) and curves (few-labels/LABEL, errors/LABEL, and of forecasts horizons/KIND,
               for scores and each control)
+    suite     of agents that were trained in a setting of seek-suite: by run and setting, as above
     summary   a row for each configuration and one for each of its controls: model; control, null or its name;
               world, with its folder where it has one; protocol; seeds, how many; runs; scores (name: mean, std,
               low, high, count), where low and high are the ends of the 95 % interval over seeds, null where
@@ -28,10 +30,10 @@ windows, silent (those left out), and episodes (a row each, null where nothing c
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -44,13 +46,18 @@ from sonarium.commands.progress import bars, plainly
 from sonarium.commands.scoretable import show, show_heard
 from sonarium.evaluation.aggregate import Record, grouped, summary, tables
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.files import printable, write_whole
+from sonarium.evaluation.episodes import Heard
+from sonarium.files import printable, read_json, write_whole
 from sonarium.rooms import SUITE
 from sonarium.runs.build import Built, Opened, build, open_plan, open_run
-from sonarium.runs.plan import ClipsPlan, default_plan
+from sonarium.runs.plan import ClipsPlan, default_plan, mapping
 from sonarium.runs.plan import summary as plan_summary
 from sonarium.runs.score import Shared, encoder_on, keep, score
 from sonarium.training.engine import choose_device
+
+if TYPE_CHECKING:
+    # Playing takes long to import, which a person who asks for help should not wait for.
+    from sonarium.play.evaluate import Evaluation
 
 FROM_FILE = "encoder"
 """The model in the catalogue that is an encoder from a file."""
@@ -63,8 +70,8 @@ class ScoreFlags:
     world: str = ""
     """World to evaluate an --encoder on without a run, such as recordings; its flags are then flags here."""
     suite: tuple[str, ...] = ()
-    """Settings of seek-suite, or all, in which to score agents that seek sounds, on held-out episodes; see
-    `sonarium list`."""
+    """Settings of seek-suite, or all, in which to score agents that seek sounds, on held-out episodes; by default
+    the one that a run was trained in; see `sonarium list`."""
     best: bool = False
     """Take the weights of agents that were best in validation; else the newest."""
     out: Path | None = None
@@ -98,6 +105,13 @@ class Evaluated:
     record: Record
     built: Built
     folder: Path | None
+
+    @property
+    def setting(self) -> str | None:
+        """The setting of seek-suite in which an agent was trained, if any."""
+        from sonarium.play.suite import setting_of
+
+        return setting_of(self.built) if isinstance(self.built, Opened) and self.built.clips is None else None
 
 
 def asked_for(arguments: list[str]) -> Asked:
@@ -137,51 +151,113 @@ def main(arguments: list[str]) -> None:
         by_suite(asked)
         return
     with bars() as progress:
-        records, unwritten = [], []
+        records, unwritten, played = [], [], []
         for one in evaluated(asked, device, progress):
             records.append(one.record)
             unwritten += filter(None, [written(one)])
+            if (setting := one.setting) is not None:
+                assert isinstance(one.built, Opened), type(one.built)
+                played.append(in_suite(one.built, [setting], asked, False, plainly(progress)))
             progress("scoring", len(records), max(len(records), len(asked.folders)), {})
     for fault in faults():
         say(f"passed over: {fault}")
-    print_scores(asked, records)
+    print_scores(asked, records, played)
     if unwritten:
         raise OSError(f"the scores were printed, but not kept: {'; '.join(unwritten)}")
 
 
+@dataclass(frozen=True)
+class Played:
+    """A run in settings of seek-suite."""
+
+    folder: Path
+    step: int
+    rows: "Mapping[str, Evaluation]"
+
+    @property
+    def agents(self) -> dict[str, Any]:
+        """By setting, what each agent reached."""
+        return {name: one.as_json()["agents"] for name, one in self.rows.items()}
+
+    @property
+    def heard(self) -> dict[str, Heard]:
+        """By setting, how the agent heard, where it was measured."""
+        from sonarium.play.suite import AGENT
+
+        return {name: own for name, one in self.rows.items() if (own := one.heard(AGENT)) is not None}
+
+    @property
+    def separated(self) -> dict[str, Any]:
+        return {name: one.as_json() for name, one in self.heard.items()}
+
+
 def by_suite(asked: Asked) -> None:
     """Agents in settings of seek-suite: a table of each run, kept in its folder."""
-    from sonarium.play.evaluate import MEASURES
-    from sonarium.play.suite import AGENT, agent_in_suite
-
     names = list(SUITE) if "all" in asked.flags.suite else list(dict.fromkeys(asked.flags.suite))
     for name in names:
         choose("setting of seek-suite", name, (*SUITE, "all"))
-    found: dict[str, Any] = {}
-    hearing: dict[str, Any] = {}
-    console, separation = Console(), asked.evaluation.separation
+    played = []
     for folder in asked.folders:
         with bars() as progress:
             opened = open_run(folder, plainly(progress), say, best=asked.flags.best)
-            rows = agent_in_suite(opened, names, asked.evaluation.episodes, plainly(progress), separation)
-        heard = {name: own for name, one in rows.items() if (own := one.heard(AGENT)) is not None}
-        found[str(folder)] = {name: one.as_json()["agents"] for name, one in rows.items()}
-        hearing[str(folder)] = {name: one.as_json() for name, one in heard.items()}
-        kept = {"suite": found[str(folder)]} | ({"separation": hearing[str(folder)]} if separation else {})
-        write_whole(folder / "suite.json", json.dumps({"step": opened.step, **kept}) + "\n")
-        if asked.flags.json:
-            continue
-        title = f"{printable(str(folder))}, step {opened.step}"
-        table = Table(Column(no_wrap=True), "", *MEASURES, title=title, box=None)
-        for name, one in rows.items():
-            for number, (who, cells) in enumerate(one.rows()):
-                table.add_row("" if number else name, who, *cells)
-        console.print(table)
-        if heard:
-            show_heard(heard, title, console)
+            played.append(in_suite(opened, names, asked, asked.evaluation.separation, plainly(progress)))
+        if not asked.flags.json:
+            show_played(played[-1], Console())
     if asked.flags.json:
-        print(json.dumps({"suite": found} | ({"separation": hearing} if separation else {}), indent=2))
+        apart = {str(one.folder): one.separated for one in played}
+        found = suite_json(played) | ({"separation": apart} if asked.evaluation.separation else {})
+        print(json.dumps(found, indent=2))
         return
+    print_explained(asked, Console())
+
+
+def in_suite(opened: Opened, names: Sequence[str], asked: Asked, separation: bool, progress: Any) -> Played:
+    """Play a run in settings, and keep what it reached in its folder, beside other settings that were played
+    alike."""
+    from sonarium.play.evaluate import MEASURES
+    from sonarium.play.suite import agent_in_suite
+
+    folder, episodes = opened.run.folder, asked.evaluation.episodes
+    rows = agent_in_suite(opened, names, episodes, progress, separation)
+    found = Played(folder, opened.step, rows)
+    alike, before = {"step": opened.step, "episodes": episodes}, read_suite(folder)
+    same = all(before.get(name) == value for name, value in alike.items())
+    parts = {"suite": found.agents, "separation": found.separated}
+    kept = {name: {**(mapping(before.get(name)) if same else {}), **own} for name, own in parts.items()}
+    told = {name: own for name, own in kept.items() if own}
+    write_whole(folder / "suite.json", json.dumps({**alike, "measures": MEASURES, **told}) + "\n")
+    return found
+
+
+def read_suite(folder: Path) -> Mapping[str, Any]:
+    """What is kept; nothing, where that is damaged, as it is made again."""
+    try:
+        return mapping(read_json(folder / "suite.json"))
+    except (OSError, ValueError):
+        return {}
+
+
+def suite_json(played: Sequence[Played]) -> dict[str, Any]:
+    return {"suite": {str(one.folder): one.agents for one in played}}
+
+
+def show_played(played: Played, console: Console) -> None:
+    from sonarium.play.evaluate import MEASURES
+    from sonarium.play.suite import BESIDE
+
+    title = f"{printable(str(played.folder))}, step {played.step}"
+    # No name is cut where the terminal is narrow.
+    named = (Column(no_wrap=True), Column(no_wrap=True, min_width=max(map(len, BESIDE))))
+    table = Table(*named, *MEASURES, title=title, box=None)
+    for name, one in played.rows.items():
+        for number, (who, cells) in enumerate(one.rows()):
+            table.add_row("" if number else name, who, *cells)
+    console.print(table)
+    if played.heard:
+        show_heard(played.heard, title, console)
+
+
+def print_explained(asked: Asked, console: Console) -> None:
     console.print(
         f"{asked.evaluation.episodes} held-out episodes each; brackets: 95 % confidence interval over episodes.",
         highlight=False,
@@ -227,17 +303,24 @@ def scored(
     return Record(name, told.title, told.source, config, found), built
 
 
-def print_scores(asked: Asked, records: list[Record]) -> None:
+def print_scores(asked: Asked, records: list[Record], played: Sequence[Played]) -> None:
     groups = grouped(records)
     if asked.flags.json:
         runs = [{"run": record.run, "config": record.config, **(record.evaluation or {})} for record in records]
         rows = [row for group in groups for row in summary(group)]
-        print(json.dumps({"protocol": asked.evaluation.protocol, "runs": runs, "summary": rows}, indent=2))
+        own = suite_json(played) if played else {}
+        found = {"protocol": asked.evaluation.protocol, "runs": runs, "summary": rows, **own}
+        print(json.dumps(found, indent=2))
         return
     console = Console()
     show(tables(groups), console)
     for note in notes(records):
         console.print(printable(note), markup=False, highlight=False)
+    for one in played:
+        console.print()
+        show_played(one, console)
+    if played:
+        print_explained(asked, console)
 
 
 def notes(records: list[Record]) -> Iterator[str]:

@@ -1,14 +1,15 @@
 """`sonarium watch RUN`: films of an agent that was trained.
 
-Rooms are filmed with what both ears hear and with the sound, other environments by their own pictures. The films
-lie in the media folder of the run, where `sonarium report` finds them, or in `--out`. `--json` prints one object:
-`out`, and `episodes`, each with `seed`, `return`, `steps` and `film`, the name of its file.
+Rooms are filmed with what both ears hear and with the sound, from above or by ear alone (`--view ears`), so that
+one guesses where the sources are; other environments are filmed by their own pictures. The films lie in the media
+folder of the run, where `sonarium report` finds them, or in `--out`. `--json` prints one object: `out`, and
+`episodes`, each with `seed`, `return`, `steps` and `film`, the name of its file.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -31,6 +32,8 @@ class WatchFlags:
     """Draw the actions from the policy; else the most probable ones are taken."""
     plotted: Annotated[int, Range(0, 10**5)] = 64
     """Number of episodes in rooms for the plot of initial distance against steps; 0 makes none."""
+    view: Literal["above", "ears"] = "above"
+    """How rooms are filmed: above, the room with sources and way; ears, what both ears hear alone."""
     best: bool = False
     """Take the weights that were best in validation; else the newest."""
     out: Path | None = None
@@ -47,7 +50,9 @@ def main(arguments: list[str]) -> None:
 
     out = flags.run / "media" if flags.out is None else flags.out
     with bars() as progress:
-        found = watch(opened, out, flags.episodes, flags.seed, flags.drawn, flags.plotted, plainly(progress))
+        found = watch(
+            opened, out, flags.episodes, flags.seed, flags.drawn, flags.plotted, plainly(progress), say, flags.view
+        )
     if flags.json:
         print(json.dumps({"out": str(out), "episodes": [one.facts() for one in found]}, indent=2))
         return

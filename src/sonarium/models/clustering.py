@@ -33,6 +33,7 @@ from sonarium.models.masking import (
     separated_from,
     steering,
 )
+from sonarium.models.scanned import recur
 from sonarium.worlds.contract import Batch, Signal
 
 AUDIBLE = 1e-4
@@ -56,7 +57,7 @@ def k_means(
 ) -> Float[Tensor, "clip cluster dim"]:
     """The centres of clusters: the first is the heaviest point, and each other the one that is farthest from all
     before it, weighed by its weight, so that nothing is drawn."""
-    rows = torch.arange(len(points), device=points.device)
+    rows = torch.arange(points.shape[0], device=points.device)
     centres = points[rows, weights.argmax(1)][:, None]
     while centres.shape[1] < clusters:
         far = torch.cdist(points, centres).amin(2).square() * weights
@@ -81,7 +82,7 @@ class SpatialClustering(MaskSeparator):
         phase = cues(spectra, power(spectra).sum(1).mean((1, 2))[:, None].expand(-1, spectra.shape[2]))[1][..., :2]
         near = einsum(phase, self.steering, "clip frame bin part, bin direction part -> clip frame bin direction")
         chosen = self.directions(near, weights)
-        rows = rearrange(torch.arange(len(near)), "clip -> clip 1")
+        rows = rearrange(torch.arange(near.shape[0]), "clip -> clip 1")
         fits = rearrange(near, "clip frame bin direction -> clip direction frame bin")[rows, chosen]
         return both_ears(rearrange(SHARPEST * fits, "clip source frame bin -> clip frame bin source").softmax(-1))
 
@@ -122,9 +123,8 @@ class Embedding(nn.Module):
         loudness = power(spectra).sum(1).mean((1, 2))[:, None].expand(-1, spectra.shape[2])
         level, ears = cues(spectra, loudness)
         inputs = torch.cat([level, rearrange(ears, "clip frame bin cue -> clip frame (cue bin)")], -1)
-        points = rearrange(
-            self.head(self.lstm(inputs)[0]), "clip frame (bin dim) -> clip frame bin dim", dim=self.size
-        )
+        states = recur(self.lstm, inputs) if torch.compiler.is_exporting() else self.lstm(inputs)[0]
+        points = rearrange(self.head(states), "clip frame (bin dim) -> clip frame bin dim", dim=self.size)
         return functional.normalize(points, dim=-1)
 
 
@@ -271,4 +271,4 @@ class Anchors(Learner, MaskSeparator):
         alike = einsum(centres, centres, "clip choice one dim, clip choice other dim -> clip choice one other")
         apart = ~torch.eye(self.sources, dtype=torch.bool, device=alike.device)
         worst = alike.where(apart, -2).amax((2, 3))
-        return centres[torch.arange(len(points), device=points.device), worst.argmin(1)]
+        return centres[torch.arange(points.shape[0], device=points.device), worst.argmin(1)]

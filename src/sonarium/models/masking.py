@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import permutations
 from math import log
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from einops import rearrange, repeat
@@ -39,6 +39,33 @@ Spectra = Complex[Tensor, "clip 2 frame bin"]
 Sources = Float[Tensor, "clip time source 2"]
 
 
+class Parts:
+    """Complex numbers as two tensors of real ones, with as much of a complex tensor as separators use. Exported
+    programs are made of them, for ONNX has no complex numbers."""
+
+    def __init__(self, real: Tensor, imag: Tensor):
+        self.real, self.imag, self.shape = real, imag, real.shape
+
+    def __getitem__(self, at: Any) -> "Parts":
+        return Parts(self.real[at], self.imag[at])
+
+    def __mul__(self, other: Any) -> "Parts":
+        if not isinstance(other, Parts):
+            return Parts(self.real * other, self.imag * other)
+        real = self.real * other.real - self.imag * other.imag
+        return Parts(real, self.real * other.imag + self.imag * other.real)
+
+    def conj(self) -> "Parts":
+        return Parts(self.real, -self.imag)
+
+
+def two_parts(numbers: Complex[Tensor, "*shape"] | Parts) -> Float[Tensor, "*shape 2"]:
+    """Real and imaginary parts along a last axis."""
+    if isinstance(numbers, Parts):
+        return torch.stack([numbers.real, numbers.imag], -1)
+    return torch.view_as_real(numbers)
+
+
 class Spectrum(nn.Module):
     """From sound at two ears to frames of spectra every `hop` samples, and back."""
 
@@ -60,9 +87,13 @@ class Spectrum(nn.Module):
     def forward(self, sound: Float[Tensor, "clip time 2"]) -> Spectra:
         """The frames that end within this sound."""
         if not self.frames(sound.shape[1]):
-            return sound.new_zeros(len(sound), 2, 0, self.bins, dtype=torch.complex64)
+            return sound.new_zeros(sound.shape[0], 2, 0, self.bins, dtype=torch.complex64)
         cut = rearrange(sound, "clip time ear -> clip ear time").unfold(2, self.fft, self.hop)
-        return torch.fft.rfft(cut * self.window)
+        spectra = torch.fft.rfft(cut * self.window)
+        if not torch.compiler.is_exporting():
+            return spectra
+        parts: Any = Parts(*torch.view_as_real(spectra).unbind(-1))
+        return parts
 
     def around(self, sound: Float[Tensor, "clip time 2"]) -> Spectra:
         """All frames that a whole clip has a part in."""
@@ -78,7 +109,7 @@ class Spectrum(nn.Module):
         if not count:
             return tail[:, :0], tail
         pieces = rearrange(
-            torch.fft.irfft(spectra, n=self.fft) * (self.window * (2 * self.hop / self.fft)),
+            self.waves(spectra) * (self.window * (2 * self.hop / self.fft)),
             "clip source ear frame (piece hop) -> piece clip frame hop source ear", hop=self.hop,
         )  # fmt: skip
         total = functional.pad(
@@ -91,9 +122,15 @@ class Spectrum(nn.Module):
         wave = rearrange(total, "clip frame hop source ear -> clip (frame hop) source ear")
         return wave[:, : count * self.hop], wave[:, count * self.hop :]
 
+    def waves(self, spectra: Complex[Tensor, "*frames bin"]) -> Float[Tensor, "*frames sample"]:
+        """The inverse transform of each frame."""
+        if isinstance(spectra, Parts):
+            spectra = torch.view_as_complex(two_parts(spectra).contiguous())
+        return torch.fft.irfft(spectra, n=self.fft)
+
     def sound(self, spectra: Complex[Tensor, "clip source 2 frame bin"], samples: int) -> Sources:
         """The sound of whole clips of which these are all frames (`around`)."""
-        tail = spectra.real.new_zeros(len(spectra), self.past, spectra.shape[1], 2)
+        tail = spectra.real.new_zeros(spectra.shape[0], self.past, spectra.shape[1], 2)
         return self.overlap(spectra, tail)[0][:, self.past : self.past + samples]
 
 
@@ -126,7 +163,7 @@ def cues(
     quiet = SILENCE + 1e-5 * rearrange(loudness, "clip frame -> clip frame 1")
     level = (left + right + quiet).log() - rearrange(loudness + SILENCE, "clip frame -> clip frame 1").log()
     cross = spectra[:, 0] * spectra[:, 1].conj()
-    phase = torch.view_as_real(cross) / (power(cross) + quiet.square()).sqrt()[..., None]
+    phase = two_parts(cross) / (power(cross) + quiet.square()).sqrt()[..., None]
     above = ((left + quiet) / (right + quiet)).log().clamp(-LEVEL_LIMIT, LEVEL_LIMIT) / LEVEL_LIMIT
     return (level - log(1e-2)) / 4, torch.cat([phase, above[..., None]], -1)
 

@@ -21,9 +21,10 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Float, Int
 from scipy.special import ive
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sonarium.config import Range, check_ranges
 from sonarium.models.blocks import over_ranks
@@ -41,6 +42,7 @@ from sonarium.models.masking import (
     Descent,
     DescentConfig,
     MaskSeparator,
+    Parts,
     Sources,
     Spectra,
     Spectrum,
@@ -52,7 +54,9 @@ from sonarium.models.masking import (
     power,
     separated_from,
     steering,
+    two_parts,
 )
+from sonarium.models.scanned import recur
 from sonarium.worlds.contract import Batch, Signal, World
 
 CUES = 3
@@ -107,8 +111,7 @@ class Directions(nn.Module):
         # The density exp(κ cos(φ − θ)) as a series of cosines of multiples of φ − θ.
         orders = np.arange(1, HARMONICS + 1)
         weights = torch.from_numpy(ive(orders, CONCENTRATION) / ive(0, CONCENTRATION)).float()
-        series = multiples(torch.view_as_complex(along)) * weights
-        self.register_buffer("likelihood", torch.view_as_real(series), persistent=False)
+        self.register_buffer("likelihood", multiples(along) * weights[:, None], persistent=False)
         # How much of each frame is left at each later one, of a block and of all before it.
         ages = torch.arange(1, BLOCK + 1) - torch.arange(BLOCK + 1)[:, None]
         self.register_buffer("fading", torch.where(ages < 0, 0, keep ** ages.float()), persistent=False)
@@ -122,7 +125,7 @@ class Directions(nn.Module):
     ) -> tuple[Float[Tensor, "clip frame source bin"], Float[Tensor, "clip source direction"]]:
         """`before` and what is returned are how much each source speaks for each direction."""
         chosen, fits, after, left = [], [], [], weights
-        around = torch.view_as_real(multiples(torch.view_as_complex(phase.contiguous())))
+        around = multiples(phase)
         for source in range(self.sources):
             speaks = einsum(
                 around * left[..., None, None], self.likelihood,
@@ -135,12 +138,15 @@ class Directions(nn.Module):
             # For the next direction a bin speaks as far as those before it do not have it.
             left = torch.minimum(left, weights * (1 - fits[-1]) / 2)
         from_the_right = torch.stack(chosen, 2).argsort(2)[..., None]
-        return torch.stack(fits, 2).take_along_dim(from_the_right, 2), torch.stack(after, 1)
+        ordered = torch.stack(fits, 2).gather(2, from_the_right.expand(-1, -1, -1, phase.shape[2]))
+        return ordered, torch.stack(after, 1)
 
     def faded(
         self, speaks: Float[Tensor, "clip frame direction"], before: Float[Tensor, "clip direction"]
     ) -> Float[Tensor, "clip frame direction"]:
         """Sums over the frames up to each, the older the fainter."""
+        if torch.compiler.is_exporting():
+            return self.faded_at_once(speaks, before)
         sums = []
         for block in speaks.split(BLOCK, 1):
             count = block.shape[1] + 1
@@ -151,6 +157,28 @@ class Directions(nn.Module):
             before = sums[-1][:, -1]
         return torch.cat(sums, 1)
 
+    def faded_at_once(
+        self, speaks: Float[Tensor, "clip frame direction"], before: Float[Tensor, "clip direction"]
+    ) -> Float[Tensor, "clip frame direction"]:
+        """The same for any number of frames without a loop, which an exported program would have for one number
+        alone: sums within blocks, and what is left in each of the blocks before it."""
+        frames = speaks.shape[1]
+        # At least two, for tracing takes one of anything for its only number.
+        blocks = frames // BLOCK + 2
+        cut = functional.pad(speaks, (0, 0, 0, blocks * BLOCK - frames)).unflatten(1, (blocks, BLOCK))
+        within = einsum(
+            cut, self.fading[1:, :], "clip block old direction, old frame -> clip block frame direction"
+        )
+        ends = torch.cat([before[:, None], within[:, :, -1]], 1)
+        # How much of the end of each block is left at the end of each later one.
+        ages = torch.arange(blocks)[:, None] - torch.arange(blocks + 1) + 1
+        left = torch.where(ages <= 0, 0.0, self.fading[0, -1] ** (ages.clamp(min=1) - 1).to(ends.dtype))
+        known = einsum(left, ends, "block old, clip old direction -> clip block direction")
+        carried = rearrange(self.fading[0], "frame -> frame 1") * rearrange(
+            known, "clip block direction -> clip block 1 direction"
+        )
+        return (within + carried).flatten(1, 2)[:, :frames]
+
     def fit(
         self, phase: Float[Tensor, "clip frame bin 2"], direction: Int[Tensor, "clip frame"]
     ) -> Float[Tensor, "clip frame bin"]:
@@ -159,12 +187,19 @@ class Directions(nn.Module):
         return torch.addcmul(cosine[direction] * phase[..., 0], sine[direction], phase[..., 1])
 
 
-def multiples(phase: Complex[Tensor, "*shape"]) -> Complex[Tensor, "*shape order"]:
-    """Phases as numbers of the unit circle, and their multiples up to the highest."""
-    found = [phase]
+def multiples(phase: Float[Tensor, "*shape 2"]) -> Float[Tensor, "*shape order 2"]:
+    """Phases by their cosine and sine, and their multiples up to the highest."""
+    if torch.compiler.is_exporting():
+        one = Parts(*phase.unbind(-1))
+        return torch.stack([two_parts(each) for each in powers(one)], -2)
+    return torch.view_as_real(torch.stack(powers(torch.view_as_complex(phase.contiguous())), -1))
+
+
+def powers(number: Any) -> list[Any]:
+    found = [number]
     while len(found) < HARMONICS:
-        found.append(found[-1] * phase)
-    return torch.stack(found, -1)
+        found.append(found[-1] * number)
+    return found
 
 
 class MaskNetwork(nn.Module):
@@ -186,7 +221,11 @@ class MaskNetwork(nn.Module):
         memory: Float[Tensor, "layer clip unit"],
     ) -> tuple[Float[Tensor, "clip frame bin source"], Float[Tensor, "layer clip unit"]]:
         inputs = torch.cat([level, *ears.unbind(3), *fits.unbind(2)], -1)
-        states, memory = self.gru(self.into(inputs), memory)
+        if torch.compiler.is_exporting():
+            # Of whole clips, before which nothing was heard.
+            states = recur(self.gru, self.into(inputs))
+        else:
+            states, memory = self.gru(self.into(inputs), memory)
         told = rearrange(
             self.head(states), "clip frame (source bin) -> clip frame source bin", source=self.sources
         )
@@ -238,7 +277,7 @@ class JointSeparator(Learner, MaskSeparator, StreamSeparator):
         """The masks of frames, and what was heard by their end."""
         heard, places, memory = state
         if not spectra.shape[2]:
-            return spectra.real.new_zeros(len(spectra), 0, self.spectrum.bins, self.sources, 2), state
+            return spectra.real.new_zeros(spectra.shape[0], 0, self.spectrum.bins, self.sources, 2), state
         loudness, heard = loudness_so_far(spectra, heard)
         level, ears = cues(spectra, loudness)
         fits, places = self.directions(ears[..., :2], power(spectra).sum(1).sqrt(), places)
@@ -246,7 +285,7 @@ class JointSeparator(Learner, MaskSeparator, StreamSeparator):
         return both_ears(masks), (heard, places, memory.transpose(0, 1))
 
     def shares(self, spectra: Spectra) -> Float[Tensor, "clip frame bin source 2"]:
-        return self.after(spectra, self.first(len(spectra)))[0]
+        return self.after(spectra, self.first(spectra.shape[0]))[0]
 
     @torch.no_grad()
     def go_on(self, window: Float[Tensor, "clip time 2"], state: State) -> tuple[Sources, State]:
@@ -304,7 +343,8 @@ class OtoWorldSeparator(Learner, MaskSeparator):
         level = (power(spectra) + 1e-10).log() / 2
         frames = rearrange(level, "clip ear frame bin -> (clip ear) frame bin")
         normalise = self.norm if engine is None or engine.ranks == 1 else partial(over_ranks, self.norm, engine)
-        states = self.lstm(normalise(frames.reshape(-1, 1)).view(frames.shape))[0]
+        levels = normalise(frames.reshape(-1, 1)).view(frames.shape)
+        states = recur(self.lstm, levels) if torch.compiler.is_exporting() else self.lstm(levels)[0]
         return rearrange(
             self.head(states), "(clip ear) frame (source bin) -> clip frame bin source ear",
             ear=2, source=self.sources,

@@ -3,7 +3,7 @@
 Of sound at two ears there are both sounds, of pictures every few steps, of numbers lines.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +15,14 @@ from jaxtyping import Bool, Float, Shaped
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sonarium.agents.contract import Agent, Imaginer, Info, Memory, stacked
+from sonarium.agents.contract import Agent, Imaginer, Info, Memory, NotObservable, States, stacked
 from sonarium.agents.rollout import leaves, rebuilt
 from sonarium.agents.spaces import flat, is_sound, parts_of
 from sonarium.features.ears import Ears, EarsConfig
 from sonarium.report.album import Medium, wav
 from sonarium.report.style import FIELD, INK, LINES, SMALL, bare, panels, png, sheet, tidy
 
+Remark = Callable[[str], object]
 LONGEST = 16
 """Steps that are imagined."""
 MOST_NUMBERS = 8
@@ -72,15 +73,17 @@ class Beside:
 
     came: list[np.ndarray]
     """By part of an observation."""
-    imagined: list[np.ndarray]
+    imagined: list[np.ndarray] | None
+    """None where the agent cannot tell."""
     reward: Float[np.ndarray, " step"]
     expected: Float[np.ndarray, " step"]
     goes_on: Float[np.ndarray, " step"]
     """The probability that the episode goes on."""
 
 
-def beside(noted: Noted, space: Space, generator: torch.Generator) -> Beside | None:
-    """From a third of an episode on; nothing, where that is too short, or the agent does not imagine."""
+def beside(noted: Noted, space: Space, generator: torch.Generator, remark: Remark) -> Beside | None:
+    """From a third of an episode on; nothing, where that is too short, or the agent does not imagine. A remark
+    says why, where it cannot tell what is observed."""
     agent, moment = noted.agent, noted.steps // 3
     steps = min(LONGEST, noted.steps - 1 - moment)
     if not isinstance(agent, Imaginer) or steps < 1:
@@ -90,19 +93,30 @@ def beside(noted: Noted, space: Space, generator: torch.Generator) -> Beside | N
     reward, goes_on = agent.expected(states)
     came = stacked([first_of(one) for one in noted.observations[moment + 1 : moment + 1 + steps]])
     earned = np.stack(noted.rewards[moment : moment + steps])[:, 0]
-    return Beside(flat(space, came), flat(space, agent.observed_in(states)), earned, reward, goes_on)
+    observed = observed_in(agent, states, remark)
+    imagined = None if observed is None else flat(space, observed)
+    return Beside(flat(space, came), imagined, earned, reward, goes_on)
 
 
-def one_step_ahead(noted: Noted, generator: torch.Generator) -> Any | None:
+def observed_in(agent: Imaginer, states: States, remark: Remark) -> Any | None:
+    """What is observed in states that follow one another; nothing, and a remark, where the agent cannot tell."""
+    try:
+        return agent.observed_in(states)
+    except NotObservable as why:
+        remark(f"what was imagined is not shown: {why}")
+        return None
+
+
+def one_step_ahead(noted: Noted, generator: torch.Generator, remark: Remark) -> Any | None:
     """What the agent imagined of the observation after each step but the last, one step before; nothing where it
-    does not imagine, or has no decoder."""
+    does not imagine, or, with a remark, where it cannot tell."""
     agent = noted.agent
     if not isinstance(agent, Imaginer) or noted.steps < 2:
         return None
     rows = zip(*(leaves(memory) for memory in noted.memories[:-1]), strict=True)
     memory = rebuilt(noted.memories[0], map(joined, rows), torch.device("cpu"))
     actions = np.concatenate(noted.actions[:-1])[None]
-    return agent.observed_in(agent.imagined(memory, actions, generator)[0])
+    return observed_in(agent, agent.imagined(memory, actions, generator)[0], remark)
 
 
 def joined(rows: Sequence[Any]) -> Any:
@@ -117,14 +131,16 @@ def first_of(observation: Any) -> Any:
 
 
 def media(found: Beside, space: Space, rate: int | None) -> tuple[list[Medium], dict[str, bytes]]:
-    """Pictures and sounds of both, as a page shows them; `rate` is that of sound."""
+    """Pictures and sounds of both, as a page shows them; `rate` is that of sound. The reward is drawn even where
+    nothing else is known."""
     listed, files = [], {}
 
     def keep(kind: Any, file: str, title: str, caption: str, content: bytes, card: str) -> None:
         listed.append(Medium(kind, file, title, caption, f"imagination/{card}"))
         files[file] = content
 
-    for number, (one, came, imagined) in enumerate(zip(parts_of(space), found.came, found.imagined, strict=True)):
+    pairs = [] if found.imagined is None else zip(parts_of(space), found.came, found.imagined, strict=True)
+    for number, (one, came, imagined) in enumerate(pairs):
         file = f"imagined-{number}"
         if is_sound(one) and came.shape[1] == 2 and rate:
             waves = as_loud([rearrange(each, "step ear time -> (step time) ear") for each in (came, imagined)])

@@ -7,14 +7,22 @@ import torch
 from sonarium.agents.contract import Agent, Stochastic
 from sonarium.agents.rollout import make
 from sonarium.play.evaluate import Evaluation, Progress, evaluate
+from sonarium.rooms import suite_id
 from sonarium.rooms.seek.env import action_space, observation_space
 from sonarium.rooms.seek.suite import HELD_OUT, SUITE
 from sonarium.runs.build import Opened
 from sonarium.runs.listening import listener_of
 from sonarium.runs.plan import RolloutsPlan
 
-AGENT, BESIDE = "agent", ("difference", "oracle")
-"""The agent of a run, and the scripted agents that stand beside it: the best rule, and the shortest path."""
+AGENT, BESIDE = "agent", ("random", "loudness", "difference", "oracle")
+"""The agent of a run, and the scripted agents that stand beside it, from chance to the shortest path."""
+
+
+def setting_of(opened: Opened) -> str | None:
+    """The setting of seek-suite in whose environment a run was trained, if any."""
+    source = opened.plan.source
+    names = {suite_id(name): name for name in SUITE}
+    return names.get(source.rollouts.env) if isinstance(source, RolloutsPlan) else None
 
 
 @torch.no_grad()

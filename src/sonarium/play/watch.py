@@ -1,4 +1,5 @@
-"""Films of an agent that was trained: a room with what both ears hear, or the pictures of any other environment.
+"""Films of an agent that was trained: a room with what both ears hear, or by ear alone, or the pictures of any
+other environment.
 
 Of rooms there is also a plot of how many steps the agent takes from how far away.
 """
@@ -24,14 +25,14 @@ from sonarium.agents.scripted import SCRIPTED
 from sonarium.agents.vectors import naming_faults
 from sonarium.measures.separation import Head
 from sonarium.play.evaluate import BATCH, EpisodeResult, Recorder, generator_of, play
-from sonarium.play.imagination import Noted, beside, one_step_ahead
+from sonarium.play.imagination import Noted, Remark, beside, one_step_ahead
 from sonarium.play.imagination import media as media_of
 from sonarium.play.separation import heard_apart
 from sonarium.play.walk import YOU
 from sonarium.report.album import Medium, add
 from sonarium.report.style import INK, LINES, SMALL, panels, png, sheet, tidy
 from sonarium.rooms.draw import canvas
-from sonarium.rooms.draw.film import Recorded, film
+from sonarium.rooms.draw.film import Recorded, View, film
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.env import Seek, sound_in
 from sonarium.runs.build import Opened, open_run
@@ -97,13 +98,22 @@ def watch(
     drawn: bool,
     plotted: int,
     progress: Progress = lambda stage, done, total: None,
+    remark: Remark = lambda text: None,
+    view: View = "above",
 ) -> list[Watched]:
     """Film the episodes with these seeds, by the most probable actions or by drawn ones, into a folder with an
-    index of media."""
+    index of media: of rooms from above, or by ear. What cannot be shown is remarked once."""
+    remark = once(remark)
     agent, name = agent_of(opened), environment_of(opened)
     if isinstance(agent, Stochastic):
         agent.greedy = not drawn
     env = Shown(with_pictures(name), name)
+    in_room = isinstance(env.unwrapped, Seek)
+    if view == "ears" and not in_room:
+        env.close()
+        raise ValueError(
+            f"--view ears: nothing is heard in {name}, which is no room of sonarium/Seek-v0; leave it out"
+        )
     found, media, files = [], [], {}
     for number in range(episodes):
         progress("films", number, episodes)
@@ -111,19 +121,23 @@ def watch(
         generator, noted = generator_of(agent, seed + number), Noted(agent)
         recorder = Recorder()
         content = (
-            room_film(env, noted, generator, recorder) if heard_in(env) else picture_film(env, noted, generator)
+            room_film(env, noted, generator, recorder, remark, view)
+            if in_room
+            else picture_film(env, noted, generator)
         )
         if not number:
-            media, files = dreamt(noted, env, generator)
+            media, files = dreamt(noted, env, generator, remark)
             more, its = heard_apart(noted, recorder.scenes, head_of(env))
             media, files = [*media, *more], {**files, **its}
         found.append(env.watched)
         files[env.watched.file] = content
         said = f"Seed {env.watched.seed}: return {env.watched.earned:.2f} in {len(env.watched.rewards)} steps."
-        media.append(Medium("film", env.watched.file, f"Episode {env.watched.seed}", said, "episodes/films"))
+        title = f"Episode {env.watched.seed}{', by ear' if view == 'ears' else ''}"
+        media.append(Medium("film", env.watched.file, title, said, "episodes/films"))
     progress("films", episodes, episodes)
     charts = [("rewards.png", "Reward within an episode", REWARDS, rewards_chart(found))]
-    if isinstance(env.unwrapped, Seek) and plotted:
+    if in_room and plotted:
+        assert isinstance(env.unwrapped, Seek)
         played = many(agent, env.unwrapped, seed, plotted, progress)
         charts.append(("distances.png", "Initial distance and steps", DISTANCES, distances_chart(played)))
     for file, title, caption, figure in charts:
@@ -134,10 +148,22 @@ def watch(
     return found
 
 
-def dreamt(noted: Noted, env: Shown, generator: Any) -> tuple[list[Medium], dict[str, bytes]]:
+def once(remark: Remark) -> Remark:
+    """Makes each remark once."""
+    made: set[str] = set()
+
+    def first(text: str) -> None:
+        if text not in made:
+            made.add(text)
+            remark(text)
+
+    return first
+
+
+def dreamt(noted: Noted, env: Shown, generator: Any, remark: Remark) -> tuple[list[Medium], dict[str, bytes]]:
     """What the agent imagined in an episode, if it does."""
     rate = env.metadata.get("sound_rate")
-    found = beside(noted, env.observation_space, generator)
+    found = beside(noted, env.observation_space, generator, remark)
     return ([], {}) if found is None else media_of(found, env.observation_space, rate)
 
 
@@ -194,33 +220,29 @@ def against(folder: Path, remark: Callable[[str], object]) -> tuple[str, Agent, 
     return f"{named} (run)" if named in (*SCRIPTED, YOU) else named, agent, room.config
 
 
-def heard_in(env: Shown) -> bool:
-    """Whether this is a room whose sound is observed."""
-    return isinstance(env.unwrapped, Seek) and env.unwrapped.config.observation == "audio"
-
-
 def head_of(env: Shown) -> Head:
     """What is between the ears."""
     return env.unwrapped.config.head if isinstance(env.unwrapped, Seek) else "none"
 
 
-def room_film(env: Shown, agent: Noted, generator: Any, recorder: Recorder) -> bytes:
-    """The room, what both ears hear, and the sound; the recorder has the scenes then."""
+def room_film(env: Shown, agent: Noted, generator: Any, recorder: Recorder, remark: Remark, view: View) -> bytes:
+    """The room, what both ears hear, and the sound; or this alone. The recorder has the scenes then."""
     room = env.unwrapped
     assert isinstance(room, Seek)
 
     def look(observation: Any, watched: Watched) -> None:
-        recorder.take(room.scene(), sound_in(observation))
+        recorder.take(room.scene(), room.heard())
 
     env.look = look
     side_by_side(agent, [env], [env.watched.seed], generator)
-    windows, dreamt = np.stack(recorder.windows), one_step_ahead(agent, generator)
+    windows, hears = np.stack(recorder.windows), room.config.observation == "audio"
+    dreamt = one_step_ahead(agent, generator, remark) if hears else None
     if dreamt is not None:
         # Nothing is imagined of what is heard first.
         dreamt = np.concatenate([np.zeros_like(windows[:1]), sound_in(dreamt)])
         dreamt = np.concatenate([dreamt, np.zeros_like(windows[len(dreamt) :])])
     recorded = Recorded(recorder.scenes, windows, room.config.rate, recorder.fields, dreamt)
-    return made(lambda path: film(recorded, path))
+    return made(lambda path: film(recorded, path, view=view))
 
 
 def picture_film(env: Shown, agent: Agent, generator: Any) -> bytes:

@@ -91,6 +91,8 @@ class RunPage:
     """Whether it is of a separator of mixtures."""
     clock: charts.Records = ()
     """At some steps the items of the source so far, and where these are known the seconds."""
+    suite: Mapping[str, Any] = field(default_factory=dict)
+    """What suite.json holds: what an agent and others reached in settings of a suite; nothing if not played."""
 
     @cached_property
     def record(self) -> Record:
@@ -116,6 +118,17 @@ class Drawn:
     """Whether it is shown on request."""
 
 
+@dataclass(frozen=True)
+class Played:
+    """What an agent and others reached in settings of a suite."""
+
+    names: tuple[str, ...]
+    """Of the measures."""
+    rows: tuple[tuple[str, str, tuple[str, ...]], ...]
+    """Setting, agent and values."""
+    note: str
+
+
 @dataclass
 class Card:
     """What belongs together: pictures, and the sounds that they show."""
@@ -132,6 +145,7 @@ class Section:
     title: str
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
+    suite: Played | None
     training: tuple[Drawn, ...]
     parts: tuple[tuple[str, tuple[Card, ...]], ...]
     tables: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
@@ -215,10 +229,42 @@ def section(group: Group, runs: Sequence[RunPage], anchor: str) -> Section:
         title=title(group),
         facts=tuple(facts(runs)),
         warnings=tuple(warned + missing),
+        suite=played(first.suite),
         training=tuple(training(runs)),
         parts=((CURVES, tuple(curves)), *media) if curves else media,
         tables=tuple((name, rows) for name, rows in details if rows),
     )
+
+
+def played(suite: Mapping[str, Any]) -> Played | None:
+    """The table of what was played in a suite, if anything was."""
+    settings = suite.get("suite", {})
+    if not settings:
+        return None
+    said = suite.get("measures", {})
+    names = tuple(dict.fromkeys(name for agents in settings.values() for own in agents.values() for name in own))
+    rows = tuple(
+        (setting, agent, tuple(value_text(own.get(name, {})) for name in names))
+        for setting, agents in settings.items()
+        for agent, own in agents.items()
+    )
+    told = "; ".join(f"{name}: {said[name]}" for name in names if name in said)
+    note = (
+        f"{suite.get('episodes', 0):,} held-out episodes each, after {suite.get('step', 0):,} steps; brackets: 95 "
+        f"% interval over episodes. {told}."
+    )
+    return Played(names, rows, note)
+
+
+def value_text(value: Mapping[str, float | None]) -> str:
+    """A mean with its interval."""
+    mean, *ends = (
+        None if (one := value.get(name)) is None else f"{one:.2f}".replace("-", "−")
+        for name in ("mean", "low", "high")
+    )
+    if mean is None:
+        return "–"
+    return mean if None in ends else f"{mean} [{', '.join(map(str, ends))}]"
 
 
 def training(runs: Sequence[RunPage]) -> Iterator[Drawn]:

@@ -329,7 +329,10 @@ def rendered(scene: Scene, config: MixturesConfig) -> Float[np.ndarray, "time so
 
 def signal_of(config: MixturesConfig) -> Signal:
     """The form of a mixture."""
-    return Signal("binaural", (config.samples, 2), config.rate, sources=config.sources)
+    return Signal(
+        "binaural", (config.samples, 2), config.rate,
+        sources=config.sources, ear_distance=config.ear_distance, head=config.head,
+    )  # fmt: skip
 
 
 def build(config: MixturesConfig, seed: int, progress: Progress) -> Mixtures:

@@ -113,8 +113,9 @@ def build(
         if steps is not None:
             plan = replace(plan, learner=AGENTS[plan.model].complete(plan.learner, steps))
         # A run that has begun has weights for its ears.
-        new = steps is not None and not has_begun(folder)
-        return Built(plan, fresh(plan, None, largest=largest, trained_ears=new), rollouts)
+        new, said = steps is not None and not has_begun(folder), []
+        agent = fresh(plan, None, largest=largest, trained_ears=new, remark=said.append)
+        return Built(plan, agent, rollouts, remarks=tuple(said))
     wanted = plan.source
     if plan.upstream is None:
         world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)
@@ -192,9 +193,11 @@ def fresh(
     seed: int | None = None,
     largest: int | None = None,
     trained_ears: bool = False,
+    remark: Remark = lambda _: None,
 ) -> Learner:
     """An untrained learner of this plan, from the plan's seed or another; refused if its parameters take more than
-    `largest` bytes. An agent may hear with an encoder or separator that is trained."""
+    `largest` bytes. An agent may hear with an encoder or separator that is trained; what may not suit its
+    environment is remarked."""
     # Layers draw their first weights from torch's generator: lend it the seed and put it back.
     with torch.random.fork_rng(devices=[]), bounded(largest):
         torch.manual_seed(plan.seed if seed is None else seed)
@@ -206,8 +209,12 @@ def fresh(
             spaces = env.observation_space, env.action_space
             if plan.upstream is None:
                 return AGENTS[plan.model].build(plan.learner, *spaces)
-            ears = ears_of(plan.upstream, trained_ears)
+            ears, heard = ears_of(plan.upstream, trained_ears)
             check_ears(ears, plan.source.rollouts.env, env.metadata)
+            for doubt in doubts(ears, heard, plan.source.rollouts.env, env.metadata):
+                remark(doubt)
+            if isinstance(ears, Separation):
+                ears = replace(ears, consecutive=env.metadata.get("sound_clock") != "clip")
             return AGENTS[plan.model].build(plan.learner, *spaces, ears)
         finally:
             env.close()
@@ -228,9 +235,27 @@ def check_ears(ears: Hearing | Separation, env: str, told: Mapping[str, Any]) ->
         )
 
 
-def ears_of(upstream: Upstream, trained: bool) -> Hearing | Separation:
+def doubts(ears: Hearing | Separation, heard: Signal, env: str, told: Mapping[str, Any]) -> Iterator[str]:
+    """In which way the sound of an environment may be another than ears were trained on."""
+    if "sound_rate" not in told:
+        yield (
+            f"{env} tells no sampling rate (metadata['sound_rate']): its sound is taken to be at {ears.rate} Hz, "
+            "as that of --ears"
+        )
+    if not isinstance(ears, Separation):
+        return
+    apart, between = told.get("ear_distance", heard.ear_distance), told.get("head", heard.head)
+    if apart != heard.ear_distance or between != heard.head:
+        yield (
+            f"--ears was trained on sound at ears {heard.ear_distance} m apart (head {heard.head}), and those in "
+            f"{env} are {apart} m apart (head {between}): train the other run with --ear-distance {apart} --head "
+            f"{between}, unless that is meant"
+        )
+
+
+def ears_of(upstream: Upstream, trained: bool) -> tuple[Hearing | Separation, Signal]:
     """The encoder or separator of another run, for an agent to hear with; untrained where the agent has weights of
-    its own for it."""
+    its own for it. And the form of what it was trained on."""
     folder, differentiable = Path(upstream.run), None
     if trained:
         check_upstream(upstream)
@@ -242,11 +267,11 @@ def ears_of(upstream: Upstream, trained: bool) -> Hearing | Separation:
     if isinstance(learner, Separator):
         if trained:
             differentiable = masking.with_gradient(learner, torch.zeros(1, *signal.shape)).requires_grad
-        return Separation(learner, learner, rate_of(signal), differentiable)
+        return Separation(learner, learner, rate_of(signal), differentiable), signal
     encoder, rate = hearing_by(learner, signal, folder)
     if trained:
         differentiable = with_gradient(encoder, torch.zeros(1, signal.shape[0])).requires_grad
-    return Hearing(learner, encoder, rate, upstream.width, differentiable)
+    return Hearing(learner, encoder, rate, upstream.width, differentiable), signal
 
 
 def hearing_by(learner: Learner, signal: Signal, folder: Path) -> tuple[FrameEncoder, int]:

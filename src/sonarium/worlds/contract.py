@@ -64,6 +64,10 @@ class Signal:
     """Of recordings with several channels, the one that is used; None is their mean."""
     sources: int | None = None
     """Of a mixture, how many sources it is the sum of, each of which `Batch.sources` has alone."""
+    ear_distance: float | None = None
+    """Of a binaural one, metres between the ears."""
+    head: str | None = None
+    """Of a binaural one, what is between them: none or sphere."""
 
     @property
     def steps_per_second(self) -> float | None:

@@ -13,7 +13,18 @@ from typechecking import unchecked
 
 from sonarium.rooms.acoustics.geometry import shoebox
 from sonarium.rooms.draw import canvas
-from sonarium.rooms.draw.film import PEAK, Recorded, Strip, between, film, frames, frames_a_window, still, wav
+from sonarium.rooms.draw.film import (
+    PEAK,
+    Differences,
+    Loudness,
+    Recorded,
+    between,
+    film,
+    frames,
+    frames_a_window,
+    still,
+    wav,
+)
 from sonarium.rooms.draw.overlay import sound_field
 from sonarium.rooms.seek.config import SeekConfig
 from sonarium.rooms.seek.env import Seek
@@ -122,7 +133,8 @@ def test_a_wav_file_holds_the_windows_end_to_end(recorded, tmp_path):
 def test_silence_stays_silent(recorded):
     silent = replace(recorded, windows=np.zeros_like(recorded.windows))
     assert (silent.wave() == 0).all()
-    Strip(silent.wave(), 8000, 200).at(1.0)
+    for strip in (Differences, Loudness):
+        strip(silent.wave(), 8000, 200).at(1.0)
 
 
 def test_an_interrupted_film_leaves_nothing(recorded, tmp_path, monkeypatch):
@@ -163,7 +175,7 @@ def test_the_strip_has_the_colour_of_the_ear_that_is_first(lead):
     # Low tones only, whose phase is never turned right round by so short a delay.
     low = np.convolve(noise, np.hanning(25) / 12, mode="same").astype(np.float32)
     wave = np.stack([low, np.roll(low, lead)])
-    phase = Strip(wave, 8000, 400).phase.astype(int)
+    phase = Differences(wave, 8000, 400).fields["phase"].astype(int)
     # Blue is bluer than red; the lowest bands are drawn last, and in the very lowest two samples are no angle.
     bluer = phase[-8:-3, :, 2] - phase[-8:-3, :, 0]
     assert np.mean(bluer * lead > 0) > 0.9
@@ -172,11 +184,32 @@ def test_the_strip_has_the_colour_of_the_ear_that_is_first(lead):
 def test_the_strip_shows_the_past_only():
     wave = np.zeros((2, 32_000), np.float32)
     wave[0, 16_000:] = np.random.default_rng(1).normal(size=16_000)
-    strip = Strip(wave, 8000, 400)
+    strip = Differences(wave, 8000, 400)
     empty, full = (np.asarray(strip.at(seconds)).astype(int) for seconds in (1.9, 4.0))
     blue = canvas.mixed(canvas.LEFT, canvas.PAPER, 1.0)
     near = [(np.abs(seen - blue).max(axis=2) < 40).mean() for seen in (empty, full)]
     assert near[0] == 0 and near[1] > 0.1
+
+
+def test_by_ear_there_is_no_room(recorded):
+    """Whatever the scenes are, the frames are the same; and they show which ear is louder."""
+    one = list(frames(recorded, 160, view="ears"))
+    moved = [replace(scene, pose=scene.pose + 1, sources=scene.sources - 1) for scene in recorded.scenes]
+    for seen, other in zip(one, frames(replace(recorded, scenes=moved), 160, view="ears"), strict=True):
+        np.testing.assert_array_equal(seen, other)
+    above = next(iter(frames(recorded, 160)))
+    assert len(one) == len(recorded.scenes) * frames_a_window(recorded) and one[0].shape[0] % 2 == 0
+    assert one[0].shape[1] == above.shape[1] and one[0].shape[0] < above.shape[0]
+
+
+@pytest.mark.parametrize(("louder", "softer"), [("left", "right"), ("right", "left")])
+def test_the_loudness_is_that_of_each_ear(louder, softer):
+    wave = 0.1 * np.random.default_rng(0).normal(size=(2, 16_000)).astype(np.float32)
+    wave[0 if louder == "right" else 1] *= 0.01
+    fields = Loudness(wave, 8000, 400).fields
+    # 40 of 50 dB below: a fifth of the colour.
+    dark = {name: 255 - field.astype(int).min(2).mean() for name, field in fields.items()}
+    assert dark[louder] > 2.5 * dark[softer] > 0
 
 
 def test_a_still_is_the_picture():

@@ -324,3 +324,12 @@ def test_a_room_beyond_the_poses_space_is_refused():
     env = Seek(pose=True, threads=1)
     with pytest.raises(ValueError, match=r"a corner at 12.*bounded by 10"):
         env.reset(options={"room": HALL})
+
+
+def test_what_is_heard_is_known_whatever_is_observed():
+    audio, features = (Seek(observation=observation, threads=1) for observation in ("audio", "features"))
+    for action in (None, 0, 2, 0):
+        sound, *_ = audio.reset(seed=3) if action is None else audio.step(action)
+        _ = features.reset(seed=3) if action is None else features.step(action)
+        np.testing.assert_array_equal(audio.heard(), sound)
+        np.testing.assert_array_equal(features.heard(), sound)

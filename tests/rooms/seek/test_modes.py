@@ -2,6 +2,7 @@
 reverberation times; and seek-suite, which is made of them."""
 
 from dataclasses import replace
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -17,10 +18,10 @@ from sonarium.rooms.acoustics import convolution
 from sonarium.rooms.acoustics.cuda import CudaBackend
 from sonarium.rooms.acoustics.geometry import polygon, shoebox
 from sonarium.rooms.acoustics.impulse_responses import simulate
-from sonarium.rooms.acoustics.reverberation import mean_free_path, measure_decay
+from sonarium.rooms.acoustics.reverberation import mean_free_path, measure_decay, reverberation_time
 from sonarium.rooms.acoustics.simulator import Acoustics
 from sonarium.rooms.seek.config import SeekConfig
-from sonarium.rooms.seek.env import Seek, action_space, observation_space
+from sonarium.rooms.seek.env import Seek, action_space, observation_space, sound_in
 from sonarium.rooms.seek.generate import draw_layout
 from sonarium.rooms.seek.paths import Walking, plan_of
 from sonarium.rooms.seek.sounds import intermittent
@@ -49,10 +50,11 @@ def test_diffuse_noise_has_its_level_and_differs_at_either_ear(clock):
     assert np.abs(np.corrcoef(np.array([one[0] for one in added])) - np.eye(4)).max() < 0.1
 
 
-def test_point_noise_has_its_level_at_a_metre_and_is_never_found():
+@pytest.mark.parametrize("clock", ["stream", "clip"])
+def test_point_noise_has_its_level_at_a_metre_and_is_never_found(clock):
     pose, noise = np.array([3.0, 4.0, 0.0]), np.array([3.0, 4.7])
     source = np.array([5.0, 1.0])
-    noisy, plain = Seek(DRY, point_noise=-30.0), Seek(DRY)
+    noisy, plain = Seek(DRY, clock=clock, point_noise=-30.0), Seek(DRY, clock=clock)
     heard = noisy.reset(seed=1, options={"places": np.array([source, noise]), "pose": pose})[0]
     added = heard - plain.reset(seed=1, options={"places": source[None], "pose": pose})[0]
     for ear, distance in enumerate((0.6, 0.8)):
@@ -120,14 +122,20 @@ def test_distractors_are_of_other_kinds_than_the_target():
     assert (info["wrong"] == 0).all() and len(set(observed["target"].tolist())) > 2
 
 
-def test_the_target_is_told_by_its_dry_sound():
-    rooms = SeekVector(2, NAMED, cue=0.5)
+@pytest.mark.parametrize(
+    "settings",
+    [{"cue": 0.5}, {"cue": 2.0, "clock": "clip"}, {"cue": 0.7, "clock": "clip", "loop": 0.5, "period": 0.5}],
+)
+def test_the_target_is_told_by_its_dry_sound(settings):
+    """In two observations: of a quarter of a second in a stream, and of a loop each in clips."""
+    rooms = SeekVector(2, NAMED, **settings)
     first, _ = rooms.reset(seed=0)
     second, *_ = rooms.step(np.full(2, LEFT))
     third, *_ = rooms.step(np.full(2, LEFT))
     for slot in range(2):
         told = rooms.episodes.sounds.whole(rooms.episodes.picks[slot][0])
         cue = np.concatenate([first[slot], second[slot]], axis=1)
+        assert cue.shape[1] == 2 * rooms.config.window and rooms.config.cued_steps == 2
         np.testing.assert_array_equal(cue[0], cue[1])
         matched = np.correlate(np.tile(told, 2), cue[0], "valid").max()
         assert matched == pytest.approx(np.square(cue[0]).sum(), rel=1e-4)
@@ -253,25 +261,84 @@ def test_rooms_together_are_as_rooms_alone(name):
         assert data_equivalence(alone.step(actions), together.step(actions), exact=True)
 
 
-def test_tensor_operations_hear_the_modes_too(monkeypatch):
-    ours = SeekVector(2, EASY, **HARD["noise"])
+@pytest.mark.parametrize("name", HARD)
+def test_tensor_operations_hear_the_modes_too(name, monkeypatch):
+    ours = SeekVector(2, EASY, **HARD[name])
     with monkeypatch.context() as patch:
         patch.setattr(convolution, "CpuBackend", lambda *given: CudaBackend(*given, device=torch.device("cpu")))
-        theirs = SeekVector(2, EASY, **HARD["noise"])
+        theirs = SeekVector(2, EASY, **HARD[name])
     assert isinstance(theirs.episodes.acoustics.convolver.backend, CudaBackend)
-    np.testing.assert_allclose(ours.reset(seed=1)[0], theirs.reset(seed=1)[0], atol=1e-5)
-    for _ in range(8):
-        np.testing.assert_allclose(ours.step([LEFT, FORWARD])[0], theirs.step([LEFT, FORWARD])[0], atol=1e-5)
+    told = [(ours.reset(seed=1), theirs.reset(seed=1))]
+    told += [(ours.step([LEFT, FORWARD]), theirs.step([LEFT, FORWARD])) for _ in range(8)]
+    for one, other in told:
+        # Observation, reward and info: numbers of all kinds, in dictionaries.
+        mine, its = flattened(one), flattened(other)
+        assert mine.keys() == its.keys() and len(mine) > 5
+        for part, value in mine.items():
+            np.testing.assert_allclose(value, its[part], atol=1e-5, err_msg=part)
+    assert np.abs(sound_in(told[0][0][0])).max() > 1e-3, "something was heard"
 
 
-def test_responses_have_the_reverberation_time():
-    """In the plane sound also spreads, by which the level falls faster than by the walls alone."""
-    found = []
+def flattened(told: Any, at: str = "") -> dict[str, np.ndarray]:
+    """The numbers in what an environment tells, by where they are."""
+    if isinstance(told, dict):
+        return {k: v for name, part in told.items() for k, v in flattened(part, f"{at}/{name}").items()}
+    if isinstance(told, tuple):
+        return {k: v for number, part in enumerate(told) for k, v in flattened(part, f"{at}/{number}").items()}
+    return {at: np.asarray(told)}
+
+
+FLAT = SUITE["rt60-300"].tested
+DECAYS = {
+    "rt60-300": (FLAT, 0.27),
+    "rt60-500": (SUITE["rt60-500"].tested, 0.44),
+    "rt60-800": (SUITE["rt60-800"].tested, 0.70),
+    "three dimensions": (replace(FLAT, height=3.0, order=25), 0.48),
+}
+"""What is asked for, and the T30 that the manual tells."""
+
+
+def energy_decay(size: np.ndarray, source: np.ndarray, ear: np.ndarray, absorption: float, order: int) -> float:
+    """T30 of the energies of all images of a rectangular room, whose phases do not count."""
+    number = np.arange(-order, order + 1)
+    ways = [
+        number * length + np.where(number % 2, length - place, place) - here
+        for length, place, here in zip(size, source, ear, strict=True)
+    ]
+    bounces = np.sum(np.meshgrid(*[abs(number)] * len(size), indexing="ij"), axis=0)
+    distance = np.sqrt(np.square(np.meshgrid(*ways, indexing="ij")).sum(axis=0))[bounces <= order]
+    energy = (1 - absorption) ** bounces[bounces <= order] / distance**2
+    late = np.argsort(distance)
+    left = np.cumsum(energy[late][::-1])[::-1]
+    level = 10 * np.log10(left / left[0])
+    part = (level <= -5) & (level >= -35)
+    return -60 / float(np.polyfit(distance[late][part] / 343, level[part], 1)[0])
+
+
+@pytest.mark.parametrize("name", DECAYS)
+def test_responses_have_the_reverberation_time(name):
+    """In the plane sound also spreads, by which the level falls faster than by the walls alone; below a ceiling,
+    what goes back and forth between far walls meets few others, and falls more slowly than in a diffuse field."""
+    config, told = DECAYS[name]
+    found, expected = [], []
     for seed in range(4):
-        layout = draw_layout(SUITE["rt60-300"].tested, np.random.default_rng(seed))
-        response = simulate(layout.room, layout.sources[:1], layout.pose[None, :2], 8000, 20)[0, 0]
+        layout = draw_layout(config, np.random.default_rng(seed))
+        room, corner = layout.room, layout.room.corners.min(axis=0)
+        size, source, ear = room.corners.max(axis=0) - corner, layout.sources[0] - corner, layout.pose[:2] - corner
+        assert reverberation_time(room)[0] == pytest.approx(config.rt60)
+        if config.height is not None:
+            raised = (config.height, config.source_height, config.ear_height)
+            size, source, ear = (np.append(flat, up) for flat, up in zip((size, source, ear), raised, strict=True))
+        placed = [np.append(corner, np.zeros(len(size) - 2)) + one for one in (source, ear)]
+        response = simulate(room, placed[:1], placed[1:], 8000, config.order)[0, 0]
         found.append(measure_decay(response, 8000).t30[0])
-    assert np.mean(found) == pytest.approx(0.27, abs=0.02)
+        expected.append(energy_decay(size, source, ear, room.absorption[0, 0], config.order))
+    # Images that come together add up, and not their energies.
+    assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.12)
+    assert np.mean(found) == pytest.approx(told, abs=0.02)
+
+
+def test_rooms_in_which_a_reverberation_time_cannot_be_are_not_drawn():
     with pytest.raises(ValueError, match=r"more than twice order=3.*: give order="):
         Seek(CONFIG, rt60=0.3, order=3).reset(seed=0)
     # Of rooms of many sizes, those that are too small are not drawn.

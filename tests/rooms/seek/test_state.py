@@ -7,11 +7,14 @@ from itertools import pairwise
 from threading import Lock
 from typing import Any, cast
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import data_equivalence
+from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 
+import sonarium.rooms
 from sonarium.rooms.acoustics.absorption import Air
 from sonarium.rooms.acoustics.geometry import polygon
 from sonarium.rooms.seek.config import SeekConfig
@@ -58,6 +61,30 @@ def test_rooms_go_on_bit_for_bit(name, mode, tmp_path):
         expected = rooms.step(action)
         for one in copies:
             assert data_equivalence(one.step(action), expected, exact=True)
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_a_single_room_and_a_wrapped_one_are_pickled(name):
+    """With the generator of its episodes: those that follow are the same, too."""
+    changes: dict[str, Any] = HARD[name] | {"render_mode": "rgb_array"}
+    for make in (
+        lambda: Seek(CONFIG, **changes),
+        lambda: gymnasium.make(sonarium.rooms.SEEK, config=CONFIG, **changes),
+        lambda: RecordEpisodeStatistics(TimeLimit(Seek(CONFIG, **changes), 5)),
+    ):
+        room = make()
+        room.reset(seed=3)
+        room.step(2)
+        other = pickle.loads(pickle.dumps(room))
+        for action in (0, 0, 1, 2, 0, 3, 0):
+            mine, its = room.step(action), other.step(action)
+            # How long an episode took by the clock is no part of it.
+            for told in (mine, its):
+                told[4].get("episode", {}).pop("t", None)
+            assert data_equivalence(mine, its, exact=True)
+            np.testing.assert_array_equal(room.render(), other.render())
+            if mine[2] or mine[3]:
+                assert data_equivalence(room.reset(), other.reset(), exact=True)
 
 
 def test_disabled_autoreset_keeps_what_was_observed_last():

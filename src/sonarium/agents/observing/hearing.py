@@ -17,7 +17,7 @@ from gymnasium import spaces
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from sonarium.agents.contract import Hearing, Separation
+from sonarium.agents.contract import Hearing, NotObservable, Separation
 from sonarium.agents.observing.parts import Perceived, convolutions, sounding
 from sonarium.features.ears import Ears, EarsConfig, power
 from sonarium.models import masking
@@ -60,7 +60,7 @@ class EncodedEars(Perceived):
         return sum(size.numel() for size in self.sizes)
 
     def restored(self, targets: Float[Tensor, "time number"]) -> Shaped[np.ndarray, "time *observed"]:
-        raise ValueError("the codes of --ears cannot be heard: train with --sound-rate in the place of --ears")
+        raise NotObservable("the codes of --ears cannot be heard: train with --sound-rate in the place of --ears")
 
     def train(self, mode: bool = True) -> "EncodedEars":
         """The encoder is the same while it is heard with as when it was learnt."""
@@ -118,7 +118,7 @@ class Reading(nn.Module, ABC):
 
     def restored(self, made: Float[Tensor, "time *made"], samples: int) -> Float[Tensor, "time 2 sample"]:
         """The sound of windows that follow one another."""
-        raise ValueError("of the sources of --ears no sound can be made again: train with --separated cues")
+        raise NotObservable("of the sources of --ears no sound can be made again: train with --separated cues")
 
 
 class Cues(Reading):

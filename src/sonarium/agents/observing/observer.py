@@ -157,6 +157,11 @@ def check_carried(hearing: Hearing | Separation | None, train_ears: bool, carrie
             "carry_ears=True: the separator of --ears needs whole sounds; give the run of one that goes on window "
             "by window, as --preset default does, or leave out --carry-ears"
         )
+    if not hearing.consecutive:
+        raise ValueError(
+            'carry_ears=True: each window of this environment begins anew (clock="clip"), and none goes on from '
+            'the one before; leave out --carry-ears, or choose an --env with clock="stream"'
+        )
     if train_ears:
         raise ValueError(
             "carry_ears=True, train_ears=True: what is learnt from was heard before; leave out one of the two"

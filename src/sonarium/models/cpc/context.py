@@ -4,13 +4,10 @@ The transformer has learned relative positions (Shaw et al. 2018, arXiv 1803.021
 1901.02860), in the form that CPC_audio predicts with (Rivière et al. 2020, arXiv 2002.02848): one vector per
 distance, shared by the heads; distances beyond the longest share its vector, so that sound of any length can be
 encoded. Each half is normalised after its sum, and the attention has no bias.
-
-Torch's recurrent networks are unrolled in export, for clips of one length; `recur` writes them as a loop that an
-exported program keeps.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, no_type_check
+from typing import Annotated, Literal
 
 import torch
 from einops import einsum, rearrange
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.config import Range, check_ranges
+from sonarium.models.scanned import recur
 
 
 @dataclass(frozen=True)
@@ -115,45 +113,3 @@ class CausalLayer(nn.Module):
 def later(time: int, device: torch.device) -> Tensor:
     """Which (frame, other) has the other after the frame."""
     return torch.ones(time, time, dtype=torch.bool, device=device).triu(1)
-
-
-State = tuple[Tensor, ...]
-
-
-def recur(
-    network: nn.GRU | nn.LSTM, frames: Float[Tensor, "clip frame given"]
-) -> Float[Tensor, "clip frame context"]:
-    """Equal to `network(frames)[0]`; the equations are those of `torch.nn.GRU` and `torch.nn.LSTM`."""
-    # Slow to import, and only needed in export.
-    from torch._higher_order_ops.scan import scan
-
-    for layer in range(network.num_layers):
-        names = (f"{name}_l{layer}" for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh"))
-        of_input, constant, of_state, state_constant = (getattr(network, name) for name in names)
-        given = functional.linear(frames, of_input, constant).transpose(0, 1)
-        zeros = frames.new_zeros(frames.shape[0], network.hidden_size)
-
-        # Functions with run-time type checks, as in tests, cannot be traced.
-        @no_type_check
-        def gru(state: State, now: Tensor, weight: Tensor = of_state, bias: Tensor = state_constant):
-            (before,) = state
-            reset, keep, new = now.chunk(3, 1)
-            own_reset, own_keep, own_new = functional.linear(before, weight, bias).chunk(3, 1)
-            proposed = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)
-            after = proposed + torch.sigmoid(keep + own_keep) * (before - proposed)
-            return (after,), after.clone()
-
-        @no_type_check
-        def lstm(state: State, now: Tensor, weight: Tensor = of_state, bias: Tensor = state_constant):
-            before, cell = state
-            enter, keep, new, leave = (now + functional.linear(before, weight, bias)).chunk(4, 1)
-            held = torch.sigmoid(keep) * cell + torch.sigmoid(enter) * torch.tanh(new)
-            after = torch.sigmoid(leave) * torch.tanh(held)
-            return (after, held), after.clone()
-
-        if isinstance(network, nn.GRU):
-            _, states = scan(gru, (zeros,), given)
-        else:
-            _, states = scan(lstm, (zeros, zeros.clone()), given)
-        frames = states.transpose(0, 1)
-    return frames

@@ -4,15 +4,17 @@ The film is H.264 and AAC in MP4, which every browser plays. Each window of soun
 where it is rendered; frames between two steps interpolate the pose.
 
 The strip below the room shows the interaural phase and level differences by frequency and time: blue is the left
-ear, vermilion the right one, as on the listener's head; silence is pale.
+ear, vermilion the right one, as on the listener's head; silence is pale. By ear, the loudness at either ear takes
+the place of the room, so that where the sources are is to be guessed.
 """
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -27,6 +29,7 @@ from sonarium.rooms.draw.floorplan import picture
 from sonarium.rooms.draw.overlay import SoundField
 from sonarium.rooms.seek.episode import Scene
 
+View = Literal["above", "ears"]
 LEAST_FRAMES = 12
 """Minimum frame rate."""
 PEAK = 0.9
@@ -40,7 +43,14 @@ STRIP_SECONDS = 4.0
 """Duration in seconds that the strip shows."""
 HEARD = f"the last {STRIP_SECONDS:g} s, low frequencies below; blue: left ear leads or is louder"
 IMAGINED = "the same as the agent imagined it one step before"
+LOUDNESS = f"loudness at either ear, the last {STRIP_SECONDS:g} s, low frequencies below"
+LOUDNESS_BANDS = 48
+LOUDNESS_TALL = 0.36
+"""Height of what shows the loudness, as a part of its width."""
 STRIP_BANDS = 24
+STRIP_TALL = 0.13
+FLOOR = -120.0
+"""Level in dB re full scale below which nothing is told."""
 STRIP_RANGE = 50.0
 """Level in dB below the loudest bin at which the strip is pale."""
 LEVEL_RANGE = 12.0
@@ -90,8 +100,11 @@ def wav(recorded: Recorded) -> bytes:
     return buffer.getvalue()
 
 
-def film(recorded: Recorded, path: Path, size: int = 480, images: int = 0, strip: bool = True) -> None:
-    """Write the episode as MP4: the room, below it the interaural differences, and the sound."""
+def film(
+    recorded: Recorded, path: Path, size: int = 480, images: int = 0, strip: bool = True, view: View = "above"
+) -> None:
+    """Write the episode as MP4: the room from above, below it the interaural differences, and the sound; or by ear
+    alone, without the room."""
     try:
         import av
     except ModuleNotFoundError:
@@ -102,7 +115,7 @@ def film(recorded: Recorded, path: Path, size: int = 480, images: int = 0, strip
         written_aside(path) as aside,
         av.open(str(aside), "w", format="mp4", options={"movflags": "faststart"}) as out,
     ):
-        pictures = frames(recorded, size, images, strip)
+        pictures = frames(recorded, size, images, strip, view)
         first = next(pictures)
         seen = out.add_stream("libx264", rate=Fraction(recorded.rate * each, recorded.windows.shape[2]))
         seen.height, seen.width = first.shape[:2]
@@ -143,23 +156,25 @@ def whole(
 
 
 def frames(
-    recorded: Recorded, size: int = 480, images: int = 0, strip: bool = True
+    recorded: Recorded, size: int = 480, images: int = 0, strip: bool = True, view: View = "above"
 ) -> Iterator[UInt8[np.ndarray, "row column 3"]]:
     """All frames of the film, of even height and width, as H.264 requires."""
     size += size % 2
     each = frames_a_window(recorded)
-    below = [Strip(recorded.wave(), recorded.rate, size)] if strip else []
+    below: list[Strip] = [Differences(recorded.wave(), recorded.rate, size)] if strip else []
     if strip and recorded.imagined is not None:
-        below.append(Strip(recorded.wave(imagined=True), recorded.rate, size, IMAGINED))
+        below.append(Differences(recorded.wave(imagined=True), recorded.rate, size, IMAGINED))
+    if view == "ears":
+        below.insert(0, Loudness(recorded.wave(), recorded.rate, size))
     window = recorded.windows.shape[2] / recorded.rate
     for number, scene in enumerate(recorded.scenes):
         before = recorded.scenes[max(0, number - 1)]
         field = recorded.fields[number] if recorded.fields else None
         for part in range(1, each + 1):
-            eased = between(before, scene, part / each)
-            seen = picture(eased, size, field, images)
             drawn = [np.asarray(one.at((number + part / each) * window)) for one in below]
-            yield np.concatenate([seen, *drawn])
+            if view == "above":
+                drawn.insert(0, picture(between(before, scene, part / each), size, field, images))
+            yield np.concatenate(drawn)
 
 
 def between(before: Scene, scene: Scene, fraction: float) -> Scene:
@@ -180,36 +195,37 @@ def still(seen: UInt8[np.ndarray, "row column 3"]) -> bytes:
 
 
 class Strip:
-    """Interaural differences of a whole sound, computed once; `at` draws the strip at any time."""
+    """Fields of a whole sound, computed once, one above the other; `at` draws them at any time."""
 
-    def __init__(self, wave: Float[np.ndarray, "2 time"], rate: int, width: int, said: str = HEARD) -> None:
-        self.said = said
-        fft = max(64, 2 ** round(np.log2(0.032 * rate)))
-        hop = max(1, round(0.016 * rate))
-        ears = Ears(EarsConfig(fft=fft, hop=hop, bands=STRIP_BANDS, floor_db=-120, level_unit=1.0), rate)
-        padded = np.pad(wave.astype(np.float32), ((0, 0), (0, max(0, fft - wave.shape[1]))))
-        rows = ears(torch.from_numpy(padded)[None])[0].numpy()
-        left, right, sine, _, level = np.split(rows, 5)
-        decibels = -60 * (1 - np.maximum(left, right))
-        audible = np.clip(1 + (decibels - decibels.max()) / STRIP_RANGE, 0, 1) * (decibels > -120)
-        self.phase, self.level = shaded(sine, audible), shaded(level / LEVEL_RANGE, audible)
-        self.columns_a_second = rate / hop
-        self.width, self.height = width, 2 * round(0.13 * width)
+    def __init__(
+        self,
+        fields: Mapping[str, UInt8[np.ndarray, "row column 3"]],
+        hop: float,
+        width: int,
+        tall: float,
+        said: str,
+    ) -> None:
+        """`hop` is the time in seconds from column to column."""
+        self.fields, self.said = fields, said
+        self.columns_a_second = 1 / hop
+        self.width, self.height = width, 2 * round(tall * width)
 
     def at(self, seconds: float) -> Image.Image:
         """The last seconds before a time, which is at the right edge."""
         image = Image.new("RGB", (self.width, self.height), canvas.OUTSIDE)
         edge, type_size = max(8, round(0.035 * self.width)), max(9, self.width // 42)
+        # All strips begin at the same place.
         left = edge + round(canvas.type_of(type_size).getlength("phase ")) + 4
-        tall = (self.height - edge) // 2 - 6
+        tall = (self.height - edge) // len(self.fields) - 6
         pen = ImageDraw.Draw(image)
-        for number, (name, field) in enumerate((("phase", self.phase), ("level", self.level))):
+        for number, (name, field) in enumerate(self.fields.items()):
             top = 2 + number * (tall + 6)
             shown = Image.fromarray(self.seen(field, seconds)).resize((self.width - edge - left, tall), 0)
             image.paste(shown, (left, top))
             pen.rectangle((left - 1, top - 1, self.width - edge, top + tall), outline=canvas.GRID)
             canvas.write(image, (edge, top + tall / 2), name, type_size, canvas.FAINT, "lm")
-        below = 2 * (tall + 6) + (self.height - 2 * (tall + 6)) / 2
+        used = len(self.fields) * (tall + 6)
+        below = used + (self.height - used) / 2
         canvas.write(image, (left, below), self.said, type_size, canvas.FAINT, "lm")
         return image
 
@@ -220,6 +236,48 @@ class Strip:
         part = field[:, max(0, end - shown) : end]
         before = np.full((field.shape[0], shown - part.shape[1], 3), 255, np.uint8)
         return np.concatenate([before, part], axis=1)
+
+
+class Differences(Strip):
+    """Interaural phase and level."""
+
+    def __init__(self, wave: Float[np.ndarray, "2 time"], rate: int, width: int, said: str = HEARD) -> None:
+        rows, hop = features_of(wave, rate, STRIP_BANDS)
+        left, right, sine, _, level = np.split(rows, 5)
+        audible = audible_in(np.maximum(left, right))
+        fields = {"phase": shaded(sine, audible), "level": shaded(level / LEVEL_RANGE, audible)}
+        super().__init__(fields, hop, width, STRIP_TALL, said)
+
+
+class Loudness(Strip):
+    """Loudness at the left ear and at the right one, on one scale."""
+
+    def __init__(self, wave: Float[np.ndarray, "2 time"], rate: int, width: int) -> None:
+        rows, hop = features_of(wave, rate, LOUDNESS_BANDS)
+        both = audible_in(np.stack(np.split(rows, 5)[:2]))
+        sides = {"left": 1.0, "right": -1.0}
+        fields = {
+            name: shaded(np.full_like(own, side), own)
+            for (name, side), own in zip(sides.items(), both, strict=True)
+        }
+        super().__init__(fields, hop, width, LOUDNESS_TALL, LOUDNESS)
+
+
+def features_of(
+    wave: Float[np.ndarray, "2 time"], rate: int, bands: int
+) -> tuple[Float[np.ndarray, "row column"], float]:
+    """Log-mel bands of both ears, sine, cosine and level; and the time in seconds from column to column."""
+    fft = max(64, 2 ** round(np.log2(0.032 * rate)))
+    hop = max(1, round(0.016 * rate))
+    ears = Ears(EarsConfig(fft=fft, hop=hop, bands=bands, floor_db=FLOOR, level_unit=1.0), rate)
+    padded = np.pad(wave.astype(np.float32), ((0, 0), (0, max(0, fft - wave.shape[1]))))
+    return ears(torch.from_numpy(padded)[None])[0].numpy(), hop / rate
+
+
+def audible_in(bands: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """1 at the loudest bin, and 0 at one that is `STRIP_RANGE` below it or at the floor."""
+    decibels = FLOOR / 2 * (1 - bands)
+    return np.clip(1 + (decibels - decibels.max()) / STRIP_RANGE, 0, 1) * (decibels > FLOOR)
 
 
 def shaded(

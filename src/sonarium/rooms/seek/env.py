@@ -64,6 +64,7 @@ class Seek(StatefulEnv):
             "render_fps": frames_per_second(self.config),
             "sound_rate": self.config.rate,
             "sound_sources": self.config.emitters,
+            "sound_clock": self.config.clock,
             "ear_distance": self.config.ear_distance,
             "head": self.config.head,
         }
@@ -108,6 +109,10 @@ class Seek(StatefulEnv):
     def scene(self) -> Scene:
         """The data for a picture of the current state."""
         return self.episodes.scene(0)
+
+    def heard(self) -> Float[np.ndarray, "2 window"]:
+        """What both ears heard last, even where features of it are observed."""
+        return self.episodes.heard[0].copy()
 
     def render(self) -> Any:
         if self.render_mode == "human":

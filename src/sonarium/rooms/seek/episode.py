@@ -110,6 +110,8 @@ class Episodes:
         self.cues = np.zeros((slots, config.cued_steps * config.window), np.float32)
         """What is heard while the target is told."""
         self.trace = np.zeros((slots, config.max_steps + 1 if record else 0, 3))
+        self.heard = np.zeros((slots if record else 0, 2, config.window), np.float32)
+        """What both ears heard last, whatever is observed of it."""
 
     def begin(self, slot: int, random: np.random.Generator, seeded: bool, options: dict[str, Any] | None) -> None:
         """A new episode in this slot; `seeded`: its generator is new, so `same_config` keeps nothing."""
@@ -268,6 +270,8 @@ class Episodes:
         if self.config.gain != 1:
             heard *= self.config.gain
         np.clip(heard, -1, 1, out=heard)
+        if self.record:
+            self.heard[here] = heard
         name, sensed = "audio", heard
         if self.ears is not None:
             with torch.no_grad():

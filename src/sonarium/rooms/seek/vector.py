@@ -66,6 +66,7 @@ class SeekVector(StatefulVectorEnv):
             "render_fps": frames_per_second(self.config),
             "sound_rate": self.config.rate,
             "sound_sources": self.config.emitters,
+            "sound_clock": self.config.clock,
             "ear_distance": self.config.ear_distance,
             "head": self.config.head,
         }
