@@ -12,6 +12,10 @@ Tree = Any
 """Dictionaries and lists of arrays, numbers, strings and NumPy generators, as in `training/contract.py`."""
 
 
+class EnvironmentFault(ValueError):
+    """What is wrong with an environment, in one line that names it."""
+
+
 class StatefulEnv(gymnasium.Env, ABC):
     """An environment whose whole state, its random numbers among them, is a tree that a checkpoint can keep."""
 

@@ -306,7 +306,7 @@ def test_a_fault_of_an_environment_is_one_line(guessing, monkeypatch):
 def test_spaces_that_it_does_not_take_are_refused():
     with pytest.raises(ValueError, match=r"agents see Box, .* not Text"):
         PPO(QUICK, spaces.Text(3), spaces.Discrete(2))
-    with pytest.raises(ValueError, match=r"PPO acts in Discrete, .* not in Box\(0, 5"):
+    with pytest.raises(ValueError, match=r"agents act in Discrete, .* not in Box\(0, 5"):
         PPO(QUICK, spaces.Discrete(2), spaces.Box(0, 5, (2,), np.int64))
     with pytest.raises(ValueError, match="the sound has 1 channel"):
         PPO(replace(QUICK, sound_rate=8000), spaces.Box(-1, 1, (1, 500), np.float32), spaces.Discrete(2))

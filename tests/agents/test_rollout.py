@@ -193,6 +193,36 @@ def test_the_generator_of_numpy_follows_that_of_the_engine():
     assert (rolls[0] == rolls[1]).all() and (rolls[0] != rolls[2]).all()
 
 
+class Same(gymnasium.Env):
+    """Shows the same in every step of an episode of this length."""
+
+    observation_space, action_space = spaces.Discrete(1), spaces.Discrete(2)
+    length = 9
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.count = 0
+        return 0, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        return 0, 1.0, self.count == self.length, False, {}
+
+
+@pytest.mark.parametrize(("length", "goes_on"), [(9, True), (8, True), (5, False), (3, False)])
+def test_an_episode_that_ends_sooner_than_it_did_begins_anew(length, goes_on, monkeypatch):
+    spec = EnvSpec("Same-v0", lambda **_: Same(), disable_env_checker=True)
+    monkeypatch.setitem(gymnasium.registry, "Same-v0", spec)
+    source = Rollouts(RolloutConfig("Same-v0", envs=2, rollout_steps=5), SEED)
+    source.attach(RandomActions(Same.action_space), StubEngine(SEED))
+    next(source)
+    state = source.state_dict()
+    monkeypatch.setattr(Same, "length", length)
+    resumed = Rollouts(source.config, SEED)
+    resumed.load_state_dict(state)
+    resumed.attach(RandomActions(Same.action_space), StubEngine(SEED))
+    assert next(resumed).first[0].tolist() == [not goes_on] * 2
+
+
 class Growing(Recurrent):
     def act(self, memory, observation, first, generator, info):
         return [memory, memory], np.zeros(len(first), int), {}

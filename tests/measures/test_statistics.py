@@ -94,13 +94,31 @@ def test_statistics_of_runs_on_tasks_are_those_of_scipy() -> None:
     assert interquartile_mean(both).tolist() == pytest.approx([float(interquartile_mean(one)) for one in both])
 
 
+FIRST = np.array([[0.9, 0.1, 1.4], [0.7, 0.5, 2.0], [1.1, 0.3, -0.2], [0.7, 0.9, 0.6], [0.2, 0.4, 1.0]])
+SECOND = np.array([[0.8, 0.4, 1.0], [0.7, 0.6, 0.3], [0.1, 0.2, 0.6], [0.5, 0.9, -1.0]])
+"""Scores of five and of four runs on three tasks, some of them equal."""
+
+
 def test_statistics_are_those_of_rliable() -> None:
-    metrics = pytest.importorskip("rliable.metrics")
-    scores, others = np.random.default_rng(2).normal(size=(2, 6, 4))
-    assert interquartile_mean(scores) == pytest.approx(metrics.aggregate_iqm(scores))
-    assert optimality_gap(scores, 0.3) == pytest.approx(metrics.aggregate_optimality_gap(scores, 0.3))
-    expected = metrics.probability_of_improvement(scores, others)
-    assert probability_of_improvement(scores, others) == pytest.approx(expected)
+    """Numbers of rliable 1.2.0: `aggregate_iqm`, `aggregate_optimality_gap`, `probability_of_improvement`."""
+    for scores, middle, gap, lower in (
+        (FIRST, 0.6666666666666666, 0.3933333333333333, 0.11333333333333329),
+        (SECOND, 0.5166666666666666, 0.575, 0.20833333333333331),
+    ):
+        assert interquartile_mean(scores) == pytest.approx(middle, rel=1e-12)
+        assert optimality_gap(scores) == pytest.approx(gap, rel=1e-12)
+        assert optimality_gap(scores, 0.5) == pytest.approx(lower, rel=1e-12)
+    assert probability_of_improvement(FIRST, SECOND) == pytest.approx(0.6166666666666667, rel=1e-12)
+    assert probability_of_improvement(SECOND, FIRST) == pytest.approx(0.3833333333333333, rel=1e-12)
+    assert probability_of_improvement(FIRST, FIRST) == 0.5
+
+
+def test_intervals_of_the_bootstrap_are_those_of_rliable() -> None:
+    """`get_interval_estimates` of 50,000 draws, and of 4,000 of two methods; ours draws other random numbers."""
+    middle = bootstrap(interquartile_mean, FIRST, draws=50_000)
+    assert (middle.low, middle.high) == pytest.approx((0.42222222, 0.88888889), abs=0.01)
+    better = bootstrap(probability_of_improvement, FIRST, SECOND, draws=20_000)
+    assert (better.low, better.high) == pytest.approx((0.40833333, 0.80833333), abs=0.02)
 
 
 def test_the_bootstrap_draws_runs_within_tasks() -> None:

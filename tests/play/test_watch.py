@@ -14,12 +14,12 @@ from gymnasium.envs.registration import EnvSpec
 
 from sonarium.__main__ import dispatch
 from sonarium.agents.contract import Agent, Imaginer
-from sonarium.agents.evaluate import side_by_side
+from sonarium.agents.evaluate import generator_of, side_by_side
 from sonarium.commands.faults import UsageError
 from sonarium.commands.play import main as play
 from sonarium.commands.report import run_page
 from sonarium.commands.watch import main
-from sonarium.play.evaluate import EpisodeResult, generator_of
+from sonarium.play.evaluate import EpisodeResult
 from sonarium.play.evaluate import play as play_rooms
 from sonarium.play.imagination import Noted, beside, one_step_ahead
 from sonarium.play.watch import against, distances_chart

@@ -1,6 +1,6 @@
 """Episodes of an agent apart from its training, beside the same agent untrained and random actions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from sonarium.agents.contract import Agent, Info, Memory, Stochastic, stacked, stacked_info
+from sonarium.agents.guards import Guarded
 
 SLOTS = 16
 """Episodes that are played side by side."""
@@ -48,6 +49,12 @@ class RandomActions(Agent):
         return memory, np.stack([self.space.sample() for _ in first]), {}
 
 
+def generator_of(agent: Agent, seed: int) -> Any:
+    """Random numbers of the kind that an agent takes."""
+    numpy = agent.generator_kind == "numpy"
+    return np.random.default_rng([seed, 0xAC7]) if numpy else torch.Generator().manual_seed(seed)
+
+
 @torch.no_grad()
 def play(
     agent: Agent,
@@ -59,10 +66,9 @@ def play(
 ) -> Episodes:
     """Whole episodes, each seeded by its number; several of them side by side in as many slots, each time with
     somebody new who is watching that many."""
-    numpy = agent.generator_kind == "numpy"
-    generator = np.random.default_rng([seed, 0xAC7]) if numpy else torch.Generator().manual_seed(seed)
+    generator = generator_of(agent, seed)
     seeds = np.random.default_rng([seed, 0xE9A]).integers(2**31, size=episodes).tolist()
-    envs = [make() for _ in range(min(slots, episodes))]
+    envs = [Guarded(make()) for _ in range(min(slots, episodes))]
     parts = [seeds[start : start + len(envs)] for start in range(0, episodes, len(envs))]
     played = [
         side_by_side(agent, envs[: len(part)], part, generator, None if watching is None else watching(len(part)))
@@ -74,7 +80,7 @@ def play(
 
 
 def side_by_side(
-    agent: Agent, envs: list[gymnasium.Env], seeds: list[int], generator: Any, watch: Watch | None = None
+    agent: Agent, envs: Sequence[gymnasium.Env], seeds: list[int], generator: Any, watch: Watch | None = None
 ) -> tuple[Float[np.ndarray, " slot"], Int[np.ndarray, " slot"]]:
     """Return and length of one episode in each environment; one that is over waits for the others."""
     begun = [env.reset(seed=seed) for env, seed in zip(envs, seeds, strict=True)]

@@ -10,7 +10,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sonarium.agents.spaces import sizes_of
+from sonarium.agents.spaces import sizes_of, text_of
+from sonarium.environment import EnvironmentFault
 
 
 class Policy(nn.Module, ABC):
@@ -157,7 +158,7 @@ def policy_of(space: Space, deviation: float) -> Policy:
         return Categoricals(space)
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
         return Gaussian(space, deviation)
-    raise ValueError(
-        f"PPO acts in Discrete, MultiDiscrete, MultiBinary and Box (of floating-point numbers), not in {space}: "
-        "wrap the environment, or choose another --env"
+    raise EnvironmentFault(
+        "agents act in Discrete, MultiDiscrete, MultiBinary and Box (of floating-point numbers), not in "
+        f"{text_of(space)}: wrap the environment, or choose another --env"
     )

@@ -19,9 +19,10 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float, Shaped
 
 from sonarium.agents.contract import Agent, stacked, stacked_info
-from sonarium.agents.vectors import Stepped, Vector, make_vector, naming_faults, success_in
+from sonarium.agents.guards import check_finite, check_observation, naming_faults, stacked_in
+from sonarium.agents.vectors import Stepped, Vector, make_vector, success_in
 from sonarium.config import Range, check_ranges
-from sonarium.environment import StatefulEnv, loaded_random
+from sonarium.environment import EnvironmentFault, StatefulEnv, loaded_random
 from sonarium.training.contract import Engine, Progress, Tree
 
 
@@ -101,7 +102,7 @@ def check_observations(space: gymnasium.Space, env: str) -> None:
         for part in space.values() if isinstance(space, spaces.Dict) else space:
             check_observations(part, env)
     elif isinstance(space, spaces.Text | spaces.Graph | spaces.Sequence | spaces.OneOf):
-        raise ValueError(
+        raise EnvironmentFault(
             f"--env {env}: observations in {space} differ in shape from step to step, and an agent takes arrays "
             "with one row per copy: wrap the environment so that it shows Box, Discrete, MultiBinary or "
             "MultiDiscrete, alone or in Dict and Tuple"
@@ -128,11 +129,16 @@ class Copies:
         self.stateful = all(isinstance(env.unwrapped, StatefulEnv) for env in self.envs)
         self.episodes: list[Episode] = []
         """Of environments whose state cannot be saved."""
+        self.astray = False
+        """Whether one that was played again ended before it was where it had been."""
 
     def begin(self, seeds: list[int]) -> tuple[Any, dict[str, Any]]:
         begun = [env.reset(seed=seed) for env, seed in zip(self.envs, seeds, strict=True)]
         self.episodes = [Episode(0, seed) for seed in seeds]
-        return stacked([observation for observation, _ in begun]), stacked_info([info for _, info in begun])
+        return self.rows([observation for observation, _ in begun]), stacked_info([info for _, info in begun])
+
+    def rows(self, observations: list[Any]) -> Any:
+        return stacked_in(self.space, observations, self.name)
 
     def anew(self, slot: int) -> tuple[Any, dict[str, Any]]:
         """The next episode of a copy."""
@@ -161,8 +167,8 @@ class Copies:
         ends, cuts = np.array(terminated, bool), np.array(truncated, bool)
         every = np.ones(len(self.envs), bool)
         return Stepped(
-            stacked(after), stacked(shown), ends | cuts, np.array(reward), ends, cuts, stacked_info(infos), every,
-            success_in(ends_with, ends | cuts),
+            self.rows(after), self.rows(shown), ends | cuts, np.array(reward), ends, cuts, stacked_info(infos),
+            every, success_in(ends_with, ends | cuts),
         )  # fmt: skip
 
     def state_dict(self) -> Tree | None:
@@ -178,15 +184,16 @@ class Copies:
         if "episodes" in state:
             if self.stateful:
                 raise ValueError(f"it holds episodes to play again, and {self.name} keeps its state")
-            return stacked([self.replay(slot, one) for slot, one in enumerate(state["episodes"])])
+            return self.rows([self.replay(slot, one) for slot, one in enumerate(state["episodes"])])
         shown = []
         for env, own, count in zip(self.envs, state["envs"], state["elapsed"], strict=True):
             if not isinstance(env.unwrapped, StatefulEnv):
                 raise ValueError(f"it holds the state of an environment, which {self.name} does not keep")
-            shown.append(env.reset()[0])
+            with naming_faults(self.name):
+                shown.append(env.reset()[0])
             env.unwrapped.load_state_dict(own)
             put_elapsed(env, count)
-        return stacked(shown)
+        return self.rows(shown)
 
     def replay(self, slot: int, state: Tree) -> Any:
         """Play the episode of a copy again up to where it was; what it shows there."""
@@ -198,11 +205,14 @@ class Copies:
                 raise ValueError(f"{name} is {value!r:.60}, expected a whole number of at least 0")
         if not isinstance(actions, np.ndarray) or not all(env.action_space.contains(one) for one in actions):
             raise ValueError(f"the actions are none of {self.name}")
-        shown = env.reset(seed=seed)[0]
+        with naming_faults(self.name):
+            shown = env.reset(seed=seed)[0]
         for action in actions:
-            shown, _, ended, cut, _ = env.step(action)
+            with naming_faults(self.name):
+                shown, _, ended, cut, _ = env.step(action)
             if ended or cut:
-                raise ValueError(f"an episode of {self.name} ends before it is where it was")
+                self.astray = True
+                break
         self.episodes.append(Episode(number, seed, list(actions)))
         return shown
 
@@ -271,7 +281,7 @@ class Rollouts:
         seeds = np.random.default_rng([self.seed, 0xE75, self.resets]).integers(2**31, size=copies).tolist()
         with naming_faults(self.config.env):
             self.observation, self.info = self.slots.begin(seeds)
-        check_finite(self.observation, self.config.env, "observation")
+        check_observation(self.observation, self.slots.space, self.config.env)
         self.memory = self.agent.initial(copies)
         self.first = np.ones(copies, bool)
         self.resets += 1
@@ -308,9 +318,9 @@ class Rollouts:
         with naming_faults(self.config.env):
             made = self.slots.step(action)
         check_finite(made.reward, self.config.env, "reward")
-        check_finite(made.after, self.config.env, "observation")
+        check_observation(made.after, self.slots.space, self.config.env)
         if made.first.any():
-            check_finite(made.shown, self.config.env, "observation")
+            check_observation(made.shown, self.slots.space, self.config.env)
         self.memory = self.agent.rewarded(self.memory, made.reward)
         self.observation, self.info, self.first = made.shown, made.info, made.first
         arrays = {name: np.asarray(value) for name, value in extras.items()}
@@ -356,7 +366,8 @@ class Rollouts:
         for own, saved in shown:
             if not isinstance(saved, np.ndarray) or (saved.shape, saved.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"the observation is none of {self.config.env}")
-        if "episodes" in state and not all(np.array_equal(own, saved) for own, saved in shown):
+        astray = isinstance(self.slots, Copies) and self.slots.astray
+        if "episodes" in state and (astray or not all(np.array_equal(own, saved) for own, saved in shown)):
             # It draws from elsewhere than its seed: new episodes begin.
             return
         first = np.array(state["first"])
@@ -365,16 +376,6 @@ class Rollouts:
         self.observation = observation
         self.info = loaded_info(state["info"])
         self.first, self.restored = first, list(state["memory"])
-
-
-def check_finite(told: Any, env: str, what: str) -> None:
-    """Refuse NaN and infinite numbers before anything is learnt from them."""
-    for rows in leaves(told):
-        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-            slot = int(np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(1))[0])
-            raise ValueError(
-                f"--env {env}: the {what} of copy {slot} is NaN or infinite: mend the environment, or wrap it"
-            )
 
 
 def drawn_seed(generator: torch.Generator) -> int:

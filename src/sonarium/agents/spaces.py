@@ -1,5 +1,6 @@
 """Spaces of observations and actions, and what is in them, taken apart and put together again."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from jaxtyping import Int
 SHORTEST_SOUND = 256
 """Samples from which on an array of channels and time is a sound."""
 MOST_EARS = 8
+ADDRESS = re.compile(r"( object)? at 0x[0-9a-f]+")
+"""What Python shows of objects that do not say what they are."""
 
 
 def parts_of(space: Space) -> list[Space]:
@@ -44,6 +47,11 @@ def joined(space: Space, parts: Iterator[Space]) -> Space:
     return (
         spaces.Tuple([joined(part, parts) for part in space]) if isinstance(space, spaces.Tuple) else next(parts)
     )
+
+
+def text_of(thing: Any) -> str:
+    """A space, or anything else, in one line that is the same in every process."""
+    return ADDRESS.sub("", " ".join(str(thing).split()))
 
 
 def is_sound(space: Space) -> bool:

@@ -16,6 +16,8 @@ from torch.nn import functional
 from sonarium.agents.networks import EpisodeGRU, hidden
 from sonarium.agents.observing.observer import Observer
 from sonarium.agents.policy import Categoricals
+from sonarium.agents.spaces import text_of
+from sonarium.environment import EnvironmentFault
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "huber": functional.smooth_l1_loss,
@@ -59,8 +61,9 @@ class Values(nn.Module):
 def discrete(space: Space, name: str) -> spaces.Discrete:
     """The space of the actions; refused if they have no values each."""
     if not isinstance(space, spaces.Discrete):
-        raise ValueError(
-            f"{name} acts in Discrete, not in {space}: wrap the environment, choose another --env, or train ppo"
+        raise EnvironmentFault(
+            f"{name} acts in Discrete, not in {text_of(space)}: wrap the environment, choose another --env, or "
+            "train ppo"
         )
     return space
 

@@ -7,8 +7,7 @@ shown next, and whether the action was carried out.
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
@@ -19,6 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Int
 
+from sonarium.agents.guards import naming_faults
 from sonarium.environment import StatefulVectorEnv, loaded_random
 from sonarium.training.contract import Tree
 
@@ -237,7 +237,8 @@ class Vector:
         """Back to where it was; an observation of the form that it shows."""
         if "vector" not in state or not isinstance(self.env, StatefulVectorEnv):
             raise ValueError(f"it holds the state of an environment, which {self.name} does not keep")
-        shown, _ = self.env.reset(seed=0)
+        with naming_faults(self.name):
+            shown, _ = self.env.reset(seed=0)
         self.env.load_state_dict(state["vector"])
         over = np.array(state["over"])
         if over.shape != self.over.shape or over.dtype != bool:
@@ -258,29 +259,6 @@ def make_vector(name: str, count: int) -> VectorEnv | None:
         if gymnasium.spec(own).vector_entry_point is None:
             return None
         return gymnasium.make_vec(name, count, gymnasium.VectorizeMode.VECTOR_ENTRY_POINT)
-
-
-@contextmanager
-def naming_faults(env: str) -> Iterator[None]:
-    """An environment of any package may raise anything: one line says which it was."""
-    try:
-        yield
-    except (OSError, MemoryError):
-        raise
-    except gymnasium.error.UnregisteredEnv as error:
-        raise ValueError(
-            f"--env {env}: {in_one_line(error)} Give the id of a registered environment, or module:Id-v0 to "
-            "import the module that registers it"
-        ) from None
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise ValueError(f"--env {env}: {in_one_line(error)}") from None
-    except Exception as error:
-        said = f"{type(error).__name__}: {in_one_line(error)}"
-        raise ValueError(f"--env {env} failed: {said}; mend the environment") from error
-
-
-def in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def with_rows(shown: Any, final: Any, over: Bool[np.ndarray, " slot"]) -> Any:

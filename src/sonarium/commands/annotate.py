@@ -85,9 +85,9 @@ def main(arguments: list[str]) -> None:
     coder = None
     if run:
         # Opening runs takes long to import, which the built-in embedding should not wait for.
-        from sonarium.runs.coder import load
+        from sonarium.runs.coder import load_coder
 
-        coder = load(run[0], flags.device)
+        coder = load_coder(run[0], flags.device)
     config = AnnotateConfig(flags.segmentation, flags.clusters, flags.labelling)
     with bars() as progress:
         found = annotate(folder, config, coder, flags.labels, flags.like, plainly(progress))

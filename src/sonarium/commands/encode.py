@@ -19,7 +19,7 @@ from sonarium.commands.codetable import Part, write
 from sonarium.commands.faults import UsageError, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
-from sonarium.runs.coder import Coder, load
+from sonarium.runs.coder import Coder, load_coder
 from sonarium.training.fit import Progress
 from sonarium.worlds.recordings.listing import sounds_at
 
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
     if not flags.files:
         raise UsageError("no files to encode: name one or more sound files after the run folder")
     files = [file for path in flags.files for file in sounds_at(path)]
-    coder = load(flags.run, flags.device)
+    coder = load_coder(flags.run, flags.device)
     with bars() as progress:
         parts = measured(coder, files, progress)
         rows = sum(part.rows for part in parts)

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
         raise UsageError("no files to separate: name one or more sound files after the run folder")
     files = [file for path in flags.files for file in sounds_at(path)]
     device = choose_device(flags.device)
-    plan, learner, signal = open_learner(flags.run, say)
+    plan, learner, signal = open_learner(flags.run, say, "a separator")
     if not isinstance(learner, Separator) or signal.rate is None:
         raise ValueError(
             f"'{flags.run}' holds a {plan.model}, which separates nothing: give the run of a separator"

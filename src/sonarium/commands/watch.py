@@ -45,6 +45,8 @@ class WatchFlags:
 def main(arguments: list[str]) -> None:
     flags = parse(WatchFlags, arguments, "watch", "Films of the episodes of an agent that was trained.")
     opened = open_run(flags.run, remark=say, best=flags.best)
+    for line in opened.remarks:
+        say(line)
     # Drawing takes long to import, which a person who asks for help should not wait for.
     from sonarium.play.watch import watch
 

@@ -127,7 +127,7 @@ def probability_of_improvement(
 
 def bootstrap(
     statistic: Callable[..., np.ndarray],
-    *scores: Float[np.ndarray, "run task"],
+    *scores: Float[np.ndarray, "_ task"],
     draws: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,

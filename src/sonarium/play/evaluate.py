@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 
 from sonarium.agents.contract import Agent, SourceListener
+from sonarium.agents.evaluate import generator_of
 from sonarium.agents.scripted import SCRIPTED, Body, Scripted
 from sonarium.evaluation.episodes import Heard
 from sonarium.measures.statistics import Interval, interval, within
@@ -196,12 +196,6 @@ def evaluate(
     if out is not None:
         write_page(found, shown, config, seed, out / "page.html")
     return found
-
-
-def generator_of(agent: Agent, seed: int) -> Any:
-    """Random numbers of the kind that an agent takes."""
-    numpy = agent.generator_kind == "numpy"
-    return np.random.default_rng(seed) if numpy else torch.Generator().manual_seed(seed)
 
 
 def body_of(config: SeekConfig) -> Body:

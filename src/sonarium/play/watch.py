@@ -19,12 +19,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sonarium.agents.contract import Agent, Stochastic
-from sonarium.agents.evaluate import side_by_side
-from sonarium.agents.rollout import check_finite, make
+from sonarium.agents.evaluate import generator_of, side_by_side
+from sonarium.agents.guards import Guarded, naming_faults
+from sonarium.agents.rollout import make
 from sonarium.agents.scripted import SCRIPTED
-from sonarium.agents.vectors import naming_faults
+from sonarium.environment import EnvironmentFault
 from sonarium.measures.separation import Head
-from sonarium.play.evaluate import BATCH, EpisodeResult, Recorder, generator_of, play
+from sonarium.play.evaluate import BATCH, EpisodeResult, Recorder, play
 from sonarium.play.imagination import Noted, Remark, beside, one_step_ahead
 from sonarium.play.imagination import media as media_of
 from sonarium.play.separation import heard_apart
@@ -62,28 +63,38 @@ class Watched:
         return {"seed": self.seed, "return": self.earned, "steps": len(self.rewards), "film": self.file}
 
 
-class Shown(gymnasium.Wrapper):
+class Shown(Guarded):
     """Shows what is observed at each step to whoever films it."""
 
     def __init__(self, env: gymnasium.Env, name: str):
-        super().__init__(env)
-        self.name, self.watched, self.look = name, Watched(0), ignore
+        super().__init__(env, name)
+        self.watched, self.look = Watched(0), ignore
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        with naming_faults(self.name):
-            observation, info = self.env.reset(seed=seed, options=options)
+        observation, info = super().reset(seed=seed, options=options)
         self.look(observation, self.watched)
         return observation, info
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        with naming_faults(self.name):
-            observation, reward, terminated, truncated, info = self.env.step(action)
-        check_finite(np.array([float(reward)]), self.name, "reward")
-        self.watched.rewards.append(float(reward))
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        self.watched.rewards.append(reward)
         self.look(observation, self.watched)
         return observation, reward, terminated, truncated, info
+
+    def picture(self) -> UInt8[np.ndarray, "row column 3"]:
+        """What the environment looks like now."""
+        with naming_faults(self.name):
+            drawn = np.asarray(self.env.render())
+        if drawn.dtype.kind not in "biuf" or drawn.ndim != 3 or drawn.shape[2] not in (3, 4):
+            shape = f"an array of shape {drawn.shape}" if drawn.ndim else repr(drawn.item())
+            raise EnvironmentFault(
+                f"--env {self.name}: render() returns {shape}, and a film needs arrays of (height, width, 3) in "
+                f"{PICTURES}: mend the environment"
+            )
+        # Some have the transparency besides.
+        return drawn[..., :3].astype(np.uint8)
 
 
 def ignore(observation: Any, watched: Watched) -> None:
@@ -208,6 +219,8 @@ def against(folder: Path, remark: Callable[[str], object]) -> tuple[str, Agent, 
     """A run that others play against in rooms: its name, its agent, which takes its most probable actions, and the
     settings of its rooms."""
     opened = open_run(folder, remark=remark)
+    for line in opened.remarks:
+        remark(line)
     agent, name = agent_of(opened), environment_of(opened)
     env = make(name)
     room = env.unwrapped
@@ -257,9 +270,7 @@ def picture_film(env: Shown, agent: Agent, generator: Any) -> bytes:
             seen.pix_fmt, seen.options = "yuv420p", {"crf": "22", "preset": "veryfast"}
 
             def look(observation: Any, watched: Watched) -> None:
-                with naming_faults(env.name):
-                    picture: Any = env.render()
-                frame = captioned(np.asarray(picture, np.uint8), watched)
+                frame = captioned(env.picture(), watched)
                 if not watched.rewards:
                     seen.height, seen.width = frame.shape[:2]
                 out.mux(seen.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

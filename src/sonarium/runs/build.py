@@ -14,21 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium import Space
 from jaxtyping import Int
 from torch import Tensor, nn
 
 import sonarium.agents.playground
 import sonarium.rooms  # noqa: F401  Both register their environments.
-from sonarium.agents.contract import Hearing, Separation
+from sonarium.agents.contract import Agent, Hearing, Separation
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.config import to_json
+from sonarium.environment import EnvironmentFault
 from sonarium.evaluation.splits import compare, in_words, split_world
 from sonarium.measures.splits import Split
 from sonarium.models import masking
 from sonarium.models.contract import Encoder, FrameEncoder, Learner, Separator
 from sonarium.models.framing import in_frames, with_gradient
 from sonarium.runs.codes import codes_of, encode_clips, frame_times
+from sonarium.runs.environments import Registered, changed, check_spaces, registered
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, Upstream, default_plan, mapping, read_plan
 from sonarium.training.clips import Clips, ClipsConfig
 from sonarium.training.contract import Source
@@ -74,9 +77,7 @@ class Built:
     def data(self) -> Data:
         """The clips, refused where there are none."""
         if self.clips is None:
-            raise ValueError(
-                f"{self.plan.model} learns in an environment, and not from clips, which are needed here"
-            )
+            raise ValueError(f"{self.plan.model} is an agent, which has no clips: give a model of sound")
         return self.clips
 
     def split_in_words(self) -> str:
@@ -110,12 +111,15 @@ def build(
     already; `largest` bounds the bytes of the parameters; `worlds` are taken from and added to."""
     if isinstance(plan.source, RolloutsPlan):
         rollouts = Rollouts(plan.source.rollouts, plan.seed)
+        now = registered(plan.source.rollouts.env)
+        remarks = remarks_on(plan.source, now)
         if steps is not None:
-            plan = replace(plan, learner=AGENTS[plan.model].complete(plan.learner, steps))
+            own = AGENTS[plan.model].complete(plan.learner, steps)
+            plan = replace(plan, learner=own, source=replace(plan.source, environment=now))
         # A run that has begun has weights for its ears.
         new, said = steps is not None and not has_begun(folder), []
         agent = fresh(plan, None, largest=largest, trained_ears=new, remark=said.append)
-        return Built(plan, agent, rollouts, remarks=tuple(said))
+        return Built(plan, agent, rollouts, remarks=(*remarks, *said))
     wanted = plan.source
     if plan.upstream is None:
         world = read_once(wanted, plan.seed, progress, {} if worlds is None else worlds)
@@ -134,6 +138,13 @@ def build(
             remarks = (said,)
             plan = replace(plan, source=replace(wanted, clips=source.config))
     return Built(plan, fresh(plan, world.signal, largest=largest), source, data, remarks)
+
+
+def remarks_on(source: RolloutsPlan, now: Registered) -> tuple[str, ...]:
+    """What differs in the environment of a run from what it was; refused if its spaces do."""
+    check_spaces(source.rollouts.env, source.environment, now)
+    said = changed(source.rollouts.env, source.environment, now)
+    return (said,) if said else ()
 
 
 def has_begun(folder: Path | None) -> bool:
@@ -216,6 +227,9 @@ def fresh(
             if isinstance(ears, Separation):
                 ears = replace(ears, consecutive=env.metadata.get("sound_clock") != "clip")
             return AGENTS[plan.model].build(plan.learner, *spaces, ears)
+        except EnvironmentFault as fault:
+            # An agent knows no more of its environment than the spaces.
+            raise EnvironmentFault(f"--env {plan.source.rollouts.env}: {fault}") from None
         finally:
             env.close()
 
@@ -295,6 +309,11 @@ class Opened(Built):
     run: RunFolder = field(kw_only=True)
     step: int = field(kw_only=True)
 
+    @property
+    def data(self) -> Data:
+        refuse_agent(self.plan, self.run.folder, "a model of sound")
+        return super().data
+
     def untrained(self) -> Learner:
         """The same network before training, with other initial weights; an agent's ears are untrained, too."""
         signal = None if self.clips is None else self.clips.world.signal
@@ -321,16 +340,42 @@ def open_run(
     if built.clips is not None:
         compare(built.clips.world, built.clips.split, folder)
     step = restore_best(run, built.learner) if best else restore(run, built.learner, remark)
-    return Opened(built.plan, built.learner, built.source, built.clips, run=run, step=step)
+    return Opened(built.plan, built.learner, built.source, built.clips, built.remarks, run=run, step=step)
 
 
-def open_learner(folder: Path, remark: Remark = lambda _: None) -> tuple[Plan, Learner, Signal]:
-    """A run's learner, and the form of what it was trained on, which need not be there any more."""
+def open_learner(
+    folder: Path, remark: Remark = lambda _: None, wanted: str = "a model of sound"
+) -> tuple[Plan, Learner, Signal]:
+    """A run's learner, and the form of what it was trained on, which need not be there any more; the run of an
+    agent is refused, with what is wanted in its place."""
     run, plan = open_plan(folder)
+    refuse_agent(plan, folder, wanted)
     signal = signal_of(plan, folder)
     learner = fresh(plan, signal, largest=saved_bytes(run, plan))
     restore(run, learner, remark)
     return plan, learner, signal
+
+
+def refuse_agent(plan: Plan, folder: Path, wanted: str) -> None:
+    """Refuse a run that has no clips."""
+    if isinstance(plan.source, RolloutsPlan):
+        raise ValueError(
+            f"'{folder}' is a run of {plan.model}, an agent, which has no clips: give one of {wanted}"
+        )
+
+
+def open_agent(folder: Path, remark: Remark = lambda _: None) -> tuple[Agent, Space, Space]:
+    """The agent of a run, and the spaces of its environment: of observations and of actions."""
+    run, plan = open_plan(folder)
+    assert isinstance(plan.source, RolloutsPlan), plan.source
+    for line in remarks_on(plan.source, registered(plan.source.rollouts.env)):
+        remark(line)
+    learner = fresh(plan, None, largest=saved_bytes(run, plan))
+    restore(run, learner, remark)
+    assert isinstance(learner, Agent), type(learner)
+    env = make(plan.source.rollouts.env)
+    env.close()
+    return learner, env.observation_space, env.action_space
 
 
 def signal_of(plan: Plan, folder: Path) -> Signal:
@@ -373,6 +418,7 @@ def restore_best(run: RunFolder, learner: Learner) -> int:
 def plan_on_codes(model: str, below: Opened, preset: str = "default", front: str = "") -> Plan:
     """A plan with every default, of a model on the codes of a run and with its split: what that run was trained on
     must not be tested on."""
+    refuse_agent(below.plan, below.run.folder, "a model of sound")
     own = below.plan.clips.split
     split = replace(own, split_seed=below.plan.seed if own.split_seed is None else own.split_seed)
     return default_plan(model, preset=preset, front=front, upstream=upstream_of(below), split=split)
@@ -390,7 +436,7 @@ def upstream_of(opened: Opened) -> Upstream:
 def plan_with_ears(model: str, folder: Path, preset: str = "default", remark: Remark = lambda _: None) -> Plan:
     """A plan with every default, of an agent that hears with the encoder or the separator of a run, whose
     recordings need not be there any more."""
-    plan, learner, signal = open_learner(folder, remark)
+    plan, learner, signal = open_learner(folder, remark, "an encoder or a separator as --ears")
     run = RunFolder.read(folder)
     step = run.newest()
     assert step is not None, "it was opened"

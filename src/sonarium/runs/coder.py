@@ -2,6 +2,8 @@
 
 coder = sonarium.load("runs/x")
 codes = coder.encode(wave, rate)      # a row a frame, `coder.code_rate` frames a second
+
+An agent is loaded likewise (`acting.py`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +21,9 @@ from sonarium.models.contract import Encoder, FrameEncoder
 from sonarium.models.external import ExternalConfig, form_of, is_external
 from sonarium.models.external import build as external
 from sonarium.models.framing import coded, in_frames
-from sonarium.runs.build import check_upstream, open_learner
+from sonarium.runs.acting import TrainedAgent
+from sonarium.runs.build import check_upstream, open_agent, open_learner, open_plan
+from sonarium.runs.plan import RolloutsPlan
 from sonarium.training.engine import choose_device
 from sonarium.worlds.audio.decoder import header_of, opened
 from sonarium.worlds.audio.file import LOUDEST, Limits
@@ -29,27 +33,42 @@ RATES = Limits()
 """A rate beyond these is a mistake, such as one in kHz."""
 
 
-def load(run: Path | str, device: str = "cpu", rate: int | None = None) -> "Coder":
-    """The model of a run folder, as its newest whole checkpoint left it; what it was trained on is not needed, but
-    the upstream run is, if it was trained on the codes of one. Or an encoder from a file: `.onnx`, `.pt2`, or a
-    folder of transformers; `rate` is its sampling rate, where its files do not say it."""
+def load(run: Path | str, device: str = "cpu", rate: int | None = None) -> Any:
+    """The model of a run folder, as its newest whole checkpoint left it: a `Coder`. What it was trained on is not
+    needed, but the upstream run is, if it was trained on the codes of one. Of an agent, whose environment must be
+    there, a `TrainedAgent`. Or a `Coder` of an encoder from a file: `.onnx`, `.pt2`, or a folder of transformers;
+    `rate` is its sampling rate, where its files do not say it."""
+    if is_external(Path(run)) or not isinstance(open_plan(Path(run))[1].source, RolloutsPlan):
+        return load_coder(run, device, rate)
+    refuse_rate(run, rate)
+    agent, shown, taken = open_agent(Path(run))
+    assert isinstance(agent, nn.Module), type(agent)
+    return TrainedAgent(agent.to(choose_device(device)), shown, taken)
+
+
+def load_coder(run: Path | str, device: str = "cpu", rate: int | None = None) -> "Coder":
+    """The same of what encodes sound; anything else is refused."""
     if is_external(Path(run)):
         config = ExternalConfig(str(run))
         signal = form_of(config, rate)
         return Coder(external(config, signal).to(choose_device(device)), signal)
-    if rate is not None:
-        raise ValueError(f"rate={rate}: '{run}' is a run folder, which knows its rate; leave it out")
-    plan, learner, signal = open_learner(Path(run))
+    refuse_rate(run, rate)
+    plan, learner, signal = open_learner(Path(run), wanted="an encoder of sound")
     below = None
     if plan.upstream is not None:
         check_upstream(plan.upstream)
-        below = load(plan.upstream.run, device)
+        below = load_coder(plan.upstream.run, device)
     able = isinstance(learner, Encoder | FrameEncoder) and signal.kind != "picture"
     if not able or (signal.kind == "codes" and below is None):
         raise ValueError(
             f"'{run}' holds a {plan.model} that was trained on {PLURAL[signal.kind]} and cannot encode sound"
         )
     return Coder(learner.to(choose_device(device)), signal, below)
+
+
+def refuse_rate(run: Path | str, rate: int | None) -> None:
+    if rate is not None:
+        raise ValueError(f"rate={rate}: '{run}' is a run folder, which knows its rate; leave it out")
 
 
 class Coder:

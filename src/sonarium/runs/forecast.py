@@ -21,7 +21,7 @@ from sonarium.measures.forecasts import coverage, distances, nearer
 from sonarium.models.actions import Change
 from sonarium.models.contract import FeatureLearner, Forecaster, Learner
 from sonarium.runs.build import Built, Data, Progress, Remark, open_learner, open_run, silent
-from sonarium.runs.coder import Coder, load
+from sonarium.runs.coder import Coder, load_coder
 from sonarium.runs.sing import ROUNDS, Voice, open_voice
 from sonarium.training.run import RunFolder, digest
 from sonarium.worlds.contract import Batch, Signal, crop
@@ -388,7 +388,7 @@ def open_forecaster(
     if isinstance(front, PictureFrontEnd) and not front.invertible:
         raise ValueError(f"'{folder}' has tokens that cannot become sound: train with --token-frames 2 or more")
     voice = None if plan.upstream is None else open_voice(plan.upstream, folder, remark=remark)
-    below = None if plan.upstream is None else load(plan.upstream.run)
+    below = None if plan.upstream is None else load_coder(plan.upstream.run)
     kept = kept_at(RunFolder.read(folder))
     opened = open_run(folder, progress, remark) if world or not kept.exists() else None
     made = None if opened is None or kept.exists() else keep_real(opened, learner, kept, progress)

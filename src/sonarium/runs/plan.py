@@ -1,7 +1,7 @@
 """What a training is made of: the same plan makes the same run. Recorded in `config.json`, and read back.
 
-    {"format": 2, "model": {name, preset, config}, "source": {world, config, clips, split} or {rollouts},
-     "loop": {…}, "upstream": null or {run, step, sha256}}
+    {"format": 2, "model": {name, preset, config}, "loop": {…}, "upstream": null or {run, step, sha256},
+     "source": {world, config, clips, split} or {rollouts, environment}}
 
 Plans of version 0.1, which had no format number, are upgraded as they are read.
 """
@@ -17,6 +17,7 @@ from sonarium.catalogue import AGENTS, FRONT_ENDS, MODELS, WORLDS, Kind
 from sonarium.config import FORMAT, Range, check_ranges, fits, from_json, short, to_json, types_of
 from sonarium.features.contract import FrontEndConfig
 from sonarium.models.contract import ModelEntry, Recipe
+from sonarium.runs.environments import Registered, read_registered
 from sonarium.runs.upgrade import ADDED, RENAMED, RENAMED_2, from_format_1
 from sonarium.training.clips import ClipsConfig
 from sonarium.training.fit import LoopConfig
@@ -68,6 +69,8 @@ class RolloutsPlan:
     """Steps of an agent in an environment."""
 
     rollouts: RolloutConfig
+    environment: Registered | None = None
+    """What the id of the environment stood for; None where that is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Plan:
     def clips(self) -> ClipsPlan:
         """The source, refused where it is none of clips."""
         if not isinstance(self.source, ClipsPlan):
-            raise ValueError(f"{self.model} learns in an environment, and not from clips, which are needed here")
+            raise ValueError(f"{self.model} is an agent, which has no clips: give a model of sound")
         return self.source
 
     def recorded(self) -> dict[str, Any]:
@@ -120,6 +123,7 @@ class Plan:
             recorded |= {"clips": to_json(source.clips), "split": to_json(source.split)}
         else:
             recorded = {"rollouts": to_json(source.rollouts)}
+            recorded |= {} if source.environment is None else {"environment": vars(source.environment)}
         return {
             "format": FORMAT,
             "model": {"name": self.model, "preset": self.preset, "config": to_json(self.learner)},
@@ -234,7 +238,9 @@ def read_plan(config: Mapping[str, Any], where: str) -> Plan:
         rollouts = from_json(
             RolloutConfig(), section(source, "rollouts", where) or {}, f"{where}: source.rollouts"
         )
-        chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(rollouts)
+        told = section(source, "environment", where)
+        environment = None if told is None else read_registered(told, f"{where}: source.environment")
+        chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(rollouts, environment)
     else:
         chosen, kind = read_clips(source, f"{where}: source", known, renamed)
         default = among(entry_of(MODELS, name, f"{where}: model").presets, preset, f"{where}: preset")(kind)

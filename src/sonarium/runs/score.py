@@ -111,7 +111,7 @@ def episodes(built: Built, config: EvaluationConfig) -> dict[str, Any]:
     untrained = built.untrained()
     assert isinstance(untrained, Agent)
     found = evaluate(agent, untrained, lambda: make(env), config.episodes, built.plan.seed)
-    found |= {"meanings": recorded(MEANINGS), "planted": True, "settings": settings}
+    found |= {"meanings": recorded(MEANINGS), "planted": True, "settings": settings, "notes": list(built.remarks)}
     if heard is None:
         return found
     told = heard.as_json()
@@ -119,7 +119,7 @@ def episodes(built: Built, config: EvaluationConfig) -> dict[str, Any]:
     found["controls"] |= {
         who: {name: one["mean"] for name, one in scores.items()} for who, scores in told["controls"].items()
     }
-    return found | {"separation": told, "notes": [heard.left_out(), *heard.correlations()]}
+    return found | {"separation": told, "notes": [*built.remarks, heard.left_out(), *heard.correlations()]}
 
 
 def heard_in_episodes(built: Opened, agent: Agent, env: str, episodes: int) -> Heard:

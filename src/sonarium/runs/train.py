@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from sonarium.agents.contract import Agent
 from sonarium.agents.evaluate import greedily
 from sonarium.agents.rollout import make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
+from sonarium.environment import EnvironmentFault
 from sonarium.evaluation.splits import hold
 from sonarium.files import out_of_memory, remove, write_whole
 from sonarium.models.contract import Forecaster, FrameEncoder, Learner, Separator
 from sonarium.runs.build import Built, build, trained_on_all
+from sonarium.runs.environments import changed
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, read_plan, source_of
 from sonarium.training.clips import Clips
 from sonarium.training.engine import FabricEngine, environment, fastest_precision, naming_lost_processes
@@ -67,8 +70,9 @@ def train(
         )
         try:
             fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
-        except (MemoryError, RuntimeError) as error:
-            if new and engine.rank == 0 and out_of_memory(error) and run.newest() is None:
+        except (MemoryError, RuntimeError, EnvironmentFault) as error:
+            would_fail = isinstance(error, EnvironmentFault) or out_of_memory(error)
+            if new and engine.rank == 0 and would_fail and run.newest() is None:
                 # The same command would fail again, and a smaller one does not fit the folder.
                 remove(folder)
             raise
@@ -113,14 +117,29 @@ def check_memory(source: Clips) -> None:
 def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
     """Make the folder of a new run, or take the one that is there if it is of the same plan; the remark of the
     world on what it keeps there, if any."""
-    upgrade = partial(read_plan, where=f"{folder}/config.json")
-    run = RunFolder.create(folder, made.plan.recorded(), lambda config: upgrade(config).recorded())
+
+    def upgrade(config: dict[str, Any]) -> dict[str, Any]:
+        return beside(read_plan(config, f"{folder}/config.json"), made.plan, folder).recorded()
+
+    run = RunFolder.create(folder, made.plan.recorded(), upgrade)
     with run.locked():
         write_whole(folder / "environment.json", json.dumps(environment(engine), indent=2) + "\n")
         if made.clips is None:
             return ""
         hold(made.clips.world, made.clips.split, folder)
         return made.clips.world.keep(folder)
+
+
+def beside(found: Plan, plan: Plan, folder: Path) -> Plan:
+    """The plan that a folder records, to be compared with this one: refused if its environment is another one by
+    now. Of runs that do not tell what theirs was, and of another id, it does not matter."""
+    then, now = found.source, plan.source
+    if not isinstance(then, RolloutsPlan) or not isinstance(now, RolloutsPlan) or now.environment is None:
+        return found
+    env = now.rollouts.env
+    if then.rollouts.env == env and (said := changed(env, then.environment, now.environment)):
+        raise ValueError(f"'{folder}' cannot go on: {said}. Register it as it was, or choose another --run folder")
+    return replace(found, source=replace(then, environment=now.environment))
 
 
 def validation(plan: Plan) -> Callable[[Learner], dict[str, float]] | None:

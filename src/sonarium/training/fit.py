@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sonarium.config import Range, check_ranges
+from sonarium.environment import EnvironmentFault
 from sonarium.models.contract import Learner
 from sonarium.training.contract import Source, Stateful, Tree
 from sonarium.training.engine import FabricEngine, Precision
@@ -191,6 +192,8 @@ class Training:
                 restore_part(name, part, below(state, "parts", name))
             for name, part in self.own_parts().items():
                 restore_part(name, part, below(state, name))
+        except EnvironmentFault:
+            raise
         except ValueError as error:
             raise ValueError(
                 f"{where} does not fit this training ({error}): it was made on another device or by another "

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sonarium.environment import EnvironmentFault
 from sonarium.training.contract import Stateful, Tree
 
 
@@ -23,7 +24,7 @@ def restore_part(name: str, part: Stateful, state: Tree) -> None:
         if isinstance(part, Optimizer):
             check_optimiser(part, state)
         part.load_state_dict(state)
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, EnvironmentFault):
         raise
     # Parts belong to learners of any package, which may raise anything at a state that is none of theirs.
     except Exception as error:

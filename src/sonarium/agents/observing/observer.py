@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from sonarium.agents.contract import Hearing, Separation
 from sonarium.agents.observing.hearing import READINGS, EncodedEars, SeparatedEars
 from sonarium.agents.observing.parts import Categories, Convolutions, Numbers, Perceived
-from sonarium.agents.spaces import flat, is_sound, joined, nested, parts_of
+from sonarium.agents.spaces import flat, is_sound, joined, nested, parts_of, text_of
+from sonarium.environment import EnvironmentFault
 from sonarium.features.ears import EarsConfig
 from sonarium.models.contract import StreamSeparator
 
@@ -188,9 +189,9 @@ def perceiving(
     if isinstance(space, spaces.MultiBinary):
         return Numbers(space, standardise)
     if not isinstance(space, spaces.Box):
-        raise ValueError(
+        raise EnvironmentFault(
             "agents see Box, Discrete, MultiDiscrete and MultiBinary, alone or in Dict and Tuple, not "
-            f"{space}: wrap the environment, or choose another --env"
+            f"{text_of(space)}: wrap the environment, or choose another --env"
         )
     shape = space.shape
     sound = is_sound(space)
