@@ -252,7 +252,8 @@ class Dreaming(TokenModel[DreamingConfig]):
         if config.views == 1:
             return tokens, None
         clips, device = len(tokens) * engine.ranks, engine.generator.device
-        shapes = ((clips, Draws.NUMBERS), (clips, Draws.NUMBERS), (clips, 2, tokens.shape[1]))
+        masked = (clips, 2, tokens.shape[1], max(1, self.front.slots))
+        shapes = ((clips, Draws.NUMBERS), (clips, Draws.NUMBERS), masked)
         drawn = (torch.rand(shape, generator=engine.generator, device=device).to(tokens) for shape in shapes)
         draws = Draws(*map(engine.share, drawn))
         given, other = (
