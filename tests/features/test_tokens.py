@@ -88,7 +88,7 @@ def test_a_token_that_the_end_of_a_clip_cuts_does_not_count():
 def draws(clips: int, tokens: int, seed: int = 0) -> Draws:
     generator = torch.Generator().manual_seed(seed)
     first, second = (torch.rand(clips, Draws.NUMBERS, generator=generator).double() for _ in range(2))
-    return Draws(first, second, torch.rand(clips, 2, tokens, generator=generator).double())
+    return Draws(first, second, torch.rand(clips, 2, tokens, 1, generator=generator).double())
 
 
 def test_the_views_shift_gain_and_mask_and_the_second_is_never_the_earlier_one():
@@ -115,7 +115,7 @@ def test_the_views_shift_gain_and_mask_and_the_second_is_never_the_earlier_one()
     torch.testing.assert_close(change, expected[:, None, None].expand_as(change))
     masked = own.view(features, counts, ViewsConfig(2, 0, 0, 0.0, 6, 0.3), drawn, 1)
     hidden = (masked == 0)[:, 0]
-    assert torch.equal(hidden.all(1), (drawn.masked[:, 1] < 0.3).repeat_interleave(4, 1))
+    assert torch.equal(hidden.all(1), (drawn.masked[:, 1, :, 0] < 0.3).repeat_interleave(4, 1))
     assert bool(hidden.all(2).any(1).any()) and torch.equal(masked[~hidden[:, None]], features[~hidden[:, None]])
     raised = own.view(features, counts, ViewsConfig(2, 0, 2, 0.0, 0, 0.0), drawn, 0)
     by = (drawn.first[:, 1] * 5).long() - 2
@@ -172,10 +172,28 @@ def test_discrete_tokens_are_the_entries_of_each_slot():
     assert torch.equal(made.sum(-1), torch.ones(4, 2))
     found = torch.einsum("fse,sec->fsc", made, own.codebooks).flatten(1)
     assert torch.equal(found, codes[0])
+    views = ViewsConfig(mask_tokens=0.5)
+    slots = torch.tensor([[[[0.2, 0.8], [0.7, 0.1], [0.1, 0.3], [0.6, 0.9]]] * 2])
+    slots[0, 1] = slots[0, 1].flip(0, 1)
+    for which in (0, 1):
+        drawn = Draws(torch.rand(1, Draws.NUMBERS), torch.rand(1, Draws.NUMBERS), slots)
+        seen = own.view(made.view(1, 4, 6), torch.tensor([4]), views, drawn, which).view(4, 2, 3)
+        hidden = slots[0, which] < 0.5
+        assert torch.equal(seen.sum(-1) == 0, hidden) and torch.equal(seen[~hidden], made[~hidden])
     with pytest.raises(ValueError, match="slot 1 of 2 has more than entries=3"):
         own.fit([torch.randn(1, 9, 4)])
     with pytest.raises(ValueError, match="slots=3 do not divide codes of 4"):
         TokensConfig(slots=3).build(Signal("codes", (4, 4), frame_rate=10.0))
+
+
+def test_of_codes_as_numbers_whole_tokens_are_masked():
+    own = TokensConfig().build(Signal("codes", (6, 4), frame_rate=10.0))
+    features = 1 + torch.rand(3, 6, 4)
+    drawn = draws(3, 6)
+    made = own.view(features, torch.tensor([6, 6, 6]), ViewsConfig(mask_tokens=0.4), drawn, 1)
+    hidden = drawn.masked[:, 1, :, 0] < 0.4
+    assert 0 < int(hidden.sum()) < 18
+    assert not made[hidden].any() and torch.equal(made[~hidden], features[~hidden])
 
 
 @pytest.mark.parametrize(

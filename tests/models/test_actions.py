@@ -68,7 +68,10 @@ class Unlabelled(Ramps):
     ("act", "said"),
     [
         (lambda: completed(("pitch",), WORLD), "this world has parity, number, time, half; choose of these"),
-        (lambda: completed(("parity",), Unlabelled()), "some clips have no parity"),
+        (
+            lambda: completed(("parity",), Unlabelled()),
+            "parity: 10 of 20 clips have no parity, the first clip 1 of ramps; label them",
+        ),
         (lambda: parsed(("pitch",)), "give the name of a track or label"),
         (lambda: parsed(("pitch:track:0:1:nan",)), "give the name of a track or label"),
         (lambda: parsed(("pitch:track:0:99999999999:1.0",)), "give the name of a track or label"),
@@ -107,6 +110,60 @@ def test_a_number_with_a_sign_is_added_and_another_is_set():
     assert torch.equal(given, own(batch, 2))
 
 
+def test_a_value_that_the_training_split_does_not_have_is_refused():
+    own, even = actions("parity", "half"), WORLD.whole(torch.arange(0, 8, 2))
+    taken = own.taken([even], 2, WORLD)
+    assert [one.names for one in taken] == [("even", ""), ("first", "second")]
+    assert str(taken[0]) == "parity (even)"
+    given = own(even, 2)
+    made = own.steered(given, [change("half=second"), change("parity=even")], taken)
+    assert bool((made[..., 1:] == torch.tensor([1.0, 0, 0, 1])).all())
+    with pytest.raises(ValueError, match="of parity the training split has even; give one of these"):
+        own.steered(given, [change("parity=odd")], taken)
+
+
+def test_padding_takes_no_value():
+    own, batch = actions("time", "half"), WORLD.whole(torch.tensor([0, 3]))
+    assert batch.tracks is not None and batch.lengths is not None
+    inside = torch.arange(batch.tracks.shape[1]) < (batch.lengths[:, None] * 20 // 100)
+    padded = replace(batch, tracks=inside[..., None].expand(-1, -1, 2).float())
+    assert not bool(inside.all())
+    time, half = own.taken([padded], 3, WORLD)
+    assert half.names == ("", "second") and (time.low, time.high) == (1, 1)
+
+
+def test_what_pieces_do_not_show_is_found_in_the_clips():
+    """A piece of one token has neither the second half nor much of the time, and four clips not every number."""
+    own, some = actions("half", "parity", "number", "elapsed", "time"), WORLD.whole(torch.arange(0, 8, 2))
+    pieces = own.taken([some], 1, WORLD)
+    assert pieces[0].names == ("first", "") and pieces[1].names == ("even", "")
+    half, parity, number, elapsed, time = own.taken_by_all(pieces, WORLD, torch.arange(10), 3)
+    assert half.names == ("first", "second") and parity.names == ("even", "odd")
+    assert (number.low, number.high) == (0, 9) and (elapsed.low, elapsed.high) == (0, pytest.approx(0.4))
+    assert time == pieces[4]
+    assert own.taken_by_all(pieces, WORLD, torch.arange(0, 10, 2), 3)[1].names == ("even", "")
+
+
+def test_time_counts_from_the_beginning_of_the_recording():
+    own, taken = fitted("elapsed", "number")
+    made = own.assumed(2, 3, begin=7.5)
+    seconds = made[..., 1] * own.scale[0] + own.mean[0]
+    torch.testing.assert_close(seconds[0, 2:], torch.tensor([7.9, 8.1, 8.3]).double())
+    assert not made[:, :2].any()
+    given = own(WORLD.whole(torch.arange(3)), 4)
+    later = own.timed(given, 0.6)
+    torch.testing.assert_close(
+        own.in_world(later)[..., 0], torch.tensor([0.6, 0.8, 1.0, 1.2]).double().expand(3, -1)
+    )
+    torch.testing.assert_close(later[..., [0, 2]], given[..., [0, 2]])
+    torch.testing.assert_close(own.in_world(given)[..., 1], torch.arange(3.0).double()[:, None].expand(-1, 4))
+    # Tokens begin at 0 and 0.2 s in training; unknown ones do not count.
+    assert own.too_late(own.assumed(2, 3, begin=7.5), taken).startswith(
+        "elapsed reaches 8.3 s, and the model was trained on 0 to 0.2 s of a piece"
+    )
+    assert own.too_late(given[:, :2], taken) == "" and own.too_late(own.unknown(1, 9), taken) == ""
+
+
 def test_what_is_unknown_is_assumed_to_be_as_usual():
     own, taken = fitted("number", "parity", "elapsed")
     made = own.assumed(2, 2)
@@ -124,7 +181,7 @@ def test_what_is_unknown_is_assumed_to_be_as_usual():
         ("number=8", "reaches 8, and the training split has 0 to 7: give 0 to 7"),
         ("number=x", "number is a number; give one, as +0.3"),
         ("number=nan", "number is a number; give one, as +0.3"),
-        ("parity=prime", "parity is one of even, odd"),
+        ("parity=prime", "of parity the training split has even, odd; give one of these"),
     ],
 )
 def test_an_action_that_the_model_has_not_met_is_refused(written, said):

@@ -4,15 +4,17 @@ hears."""
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from contracts.small import dreaming as smaller
 from stub_engine import StubEngine
+from torch.nn import functional
 
 from sonarium.features.tokens import LogMelTokens
 from sonarium.models.contrast import ContrastConfig, contrast
 from sonarium.models.dreaming import Dreaming, DreamingConfig, default
-from sonarium.models.objectives import Dream, Observed, alike, correlation, kl
+from sonarium.models.objectives import Dream, Observed, Twister, alike, correlation, kl
 from sonarium.models.rssm import Rollout
 from sonarium.worlds.contract import Batch, Signal
 
@@ -86,6 +88,106 @@ def test_observations_compete_for_a_fixed_predicted_state(critic):
         ahead.append(torch.stack(losses).mean())
     torch.testing.assert_close(terms["contrast/loss"], ahead[0])
     torch.testing.assert_close(terms["contrast/loss_ahead"], torch.stack(ahead[1:]).mean())
+
+
+TENSION = "tension:track:0:1:125.0"
+
+
+def acting(**parts: dict[str, Any]) -> DreamingConfig:
+    """With an action that is known in every clip."""
+    top = {"actions": (TENSION,), "action_dropout": 0.0, "burn_in": 0, **parts.pop("top", {})}
+    objective = {"overshoot": "all", "alike_below": 0.0, **parts.pop("objective", {})}
+    return changed(top=top, objective=objective, **parts)
+
+
+LENGTHS = [TOKENS * 256, 1300, 2000, 1100]
+
+
+def pairs(counts: torch.Tensor, ahead: int) -> list[tuple[int, int]]:
+    """Clip and token of what is predicted, so many tokens after its state."""
+    return [(clip, t) for clip, count in enumerate(counts.tolist()) for t in range(ahead, count)]
+
+
+def nce(own: torch.Tensor, others: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([own, *others]).logsumexp(0) - own
+
+
+def test_predictions_take_the_action_of_each_token_that_they_reach():
+    """By definition, a pair at a time: z̃_t = W_z z̃_{t−1} + W_a a_t + b, from z_{t−k}, and J_k^NCE of it."""
+    own, data = learner(acting()), batch(0, LENGTHS)
+    found = observed(own, data)
+    objective, actions = own.objective, own.actions(data, TOKENS)
+    assert isinstance(objective, Dream)
+    torch.testing.assert_close(found.rollout.actions, actions)
+    _, terms = objective(found, own.dynamics, StubEngine(1))
+    tilde: Any = objective.tilde.network
+    of_z, of_action = tilde.weight.split([6, own.actions.width], 1)
+    keys, every, losses = objective.critic(found.target), pairs(found.counts, 0), []
+    for k in (1, 2, 3):
+        each = []
+        for clip, t in pairs(found.counts, k):
+            z = found.rollout.z[clip, t - k]
+            for at in range(t - k + 1, t + 1):
+                z = of_z @ z + of_action @ actions[clip, at] + tilde.bias
+            others = [keys[pair] @ z for pair in every if pair != (clip, t)]
+            each.append(nce(keys[clip, t] @ z, others))
+        losses.append(torch.stack(each).mean())
+    torch.testing.assert_close(terms["contrast/loss_ahead"], torch.stack(losses).mean())
+
+
+def test_twister_predicts_directly_from_the_actions_up_to_each_token():
+    steps, discount = 3, 0.5
+    config = acting(objective={"objective": "twister", "direct_steps": steps, "direct_discount": discount})
+    own, data = learner(config), batch(0, LENGTHS)
+    found = observed(own, data)
+    actions, objective = own.actions(data, TOKENS), own.objective
+    assert isinstance(objective, Twister)
+    loss, _ = objective(found, own.dynamics, StubEngine(1))
+    unit = functional.normalize(found.target, dim=-1)
+    every, losses = pairs(found.counts, 0), []
+    for k, layer in enumerate(objective.layers, 1):
+        each = []
+        for clip, t in pairs(found.counts, k):
+            come = [actions[clip, at] for at in range(t - k + 1, t + 1)]
+            made = functional.normalize(layer(torch.cat([found.rollout.feature[clip, t - k], *come])), dim=0)
+            others = [unit[pair] @ made / 0.1 for pair in every if pair != (clip, t)]
+            each.append(nce(unit[clip, t] @ made / 0.1, others))
+        losses.append(discount ** (k - 1) * torch.stack(each).mean())
+    torch.testing.assert_close(loss, sum(losses) / sum(discount**k for k in range(steps)))
+
+
+def barlow_twins(rows: list[torch.Tensor], others: list[torch.Tensor]) -> tuple[float, float]:
+    """The loss and the mean of the diagonal, number by number."""
+    one, other = (torch.stack(side).detach().numpy() for side in (rows, others))
+    loss, diagonal = 0.0, []
+    for i in range(one.shape[1]):
+        for j in range(other.shape[1]):
+            cross = np.corrcoef(one[:, i], other[:, j])[0, 1]
+            loss += (1 - cross) ** 2 if i == j else 5e-3 * cross**2
+            diagonal += [cross] if i == j else []
+    return loss, float(np.mean(diagonal))
+
+
+@pytest.mark.parametrize(("name", "ahead"), [("barlow", 0), ("embedding", 1)])
+def test_barlow_is_of_the_tokens_own_embedding_and_embedding_of_the_next(name, ahead):
+    own, data = learner(acting(objective={"objective": name})), batch(0, LENGTHS)
+    found = observed(own, data)
+    objective: Any = own.objective
+    # So large that the 1e-6 under the root does not count.
+    found, last = replace(found, target=100 * found.target), objective.predict[-1] if ahead else objective.project
+    last.weight.data *= 100
+    loss, terms = objective(found, own.dynamics, StubEngine(1))
+    actions, made, targets = own.actions(data, TOKENS), [], []
+    for clip, t in pairs(found.counts, ahead):
+        feature = found.rollout.feature[clip, t - ahead]
+        made.append(
+            objective.predict(torch.cat([feature, actions[clip, t]])) if ahead else objective.project(feature)
+        )
+        targets.append(found.target[clip, t])
+    expected, diagonal = barlow_twins(made, targets)
+    assert torch.autograd.grad(loss, found.target, retain_graph=True, allow_unused=True) == (None,)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    assert float(terms["barlow/correlation"].detach()) == pytest.approx(diagonal, abs=1e-5)
 
 
 def test_predictions_are_open_loop():
@@ -317,6 +419,137 @@ def test_tokens_that_are_alike_are_no_negatives():
         kept = [other for other in range(4) if other == token or not near[token][other]]
         expected.append((scores[token] @ flat[kept].T).logsumexp(0) - scores[token] @ flat[token])
     torch.testing.assert_close(made.pair_losses.flatten(), torch.stack(expected))
+
+
+@pytest.mark.parametrize(("slots", "entries"), [(1, 256), (3, 4)])
+def test_tokens_of_slots_are_alike_where_all_their_entries_are_equal(slots, entries):
+    """However many entries there are: a root mean square over one-hot entries is small for any two tokens."""
+    generator = torch.Generator().manual_seed(0)
+    index = torch.randint(0, 3, (2, 5, slots), generator=generator)
+    tokens = functional.one_hot(index, entries).flatten(2).double()
+    found = alike(tokens, 0.1, slots)
+    assert found is not None and alike(tokens, 0.0, slots) is None
+    rows = [tuple(row) for row in index.flatten(0, 1).tolist()]
+    expected = [[one == other for other in rows] for one in rows]
+    assert found.flatten(2).flatten(0, 1).tolist() == expected
+    # Tokens that are alike, and others, are both there.
+    assert 10 < int(found.sum()) < 100
+
+
+def of_codes(codes: torch.Tensor, **parts: dict[str, Any]) -> tuple[Dreaming, Batch]:
+    """A model of codes of one slot."""
+    config = changed(front={"slots": 1, "entries": 256}, top={"burn_in": 0}, **parts)
+    torch.manual_seed(0)
+    own = Dreaming(config, Signal("codes", (TOKENS, 1), frame_rate=10.0)).double()
+    data = Batch(torch.arange(CLIPS), codes, torch.zeros(CLIPS, 0).double())
+    every = torch.arange(256.0, dtype=torch.double)[None, :, None]
+    own.front.fit_batches([Batch(torch.zeros(1, dtype=torch.long), every, torch.zeros(1, 0).double())])
+    return own, data
+
+
+def test_codes_have_negatives_and_where_there_are_none_it_is_told():
+    codes = torch.arange(CLIPS * TOKENS).view(CLIPS, TOKENS, 1).double()
+    own, data = of_codes(codes)
+    terms = own.update(data, StubEngine(0))
+    torch.testing.assert_close(terms["contrast/chance"], torch.tensor(float(CLIPS * TOKENS)).double().log())
+    assert terms["contrast/no_negatives"] == 0 and own.remarks({"contrast/no_negatives": 0.0}) == ()
+    for objective in ("dreaming", "contrast", "twister"):
+        still, data = of_codes(torch.full_like(codes, 7), objective={"objective": objective})
+        terms = {name: float(value) for name, value in still.update(data, StubEngine(0)).items()}
+        assert terms["contrast/loss"] == 0 and terms["contrast/no_negatives"] == 1
+        [line] = still.remarks(terms)
+        assert "no token has a negative" in line and "--alike-below than 0.1" in line and "\n" not in line
+
+
+def test_surprise_of_codes_leaves_out_equal_tokens_alone():
+    own, _ = of_codes(torch.zeros(CLIPS, TOKENS, 1).double(), objective={"horizon": 1})
+    codes = torch.arange(TOKENS).view(1, TOKENS, 1).double()
+    others = own.front.tokens(own.front(torch.tensor([[3.0, 5.0, 200.0]]).double()[..., None]))[0]
+    found = own.surprise(codes, others)["nce"][0]
+    objective: Any = own.objective
+    embedded = own.encoder(own.front.tokens(own.front(codes)))
+    z = objective.tilde.network(own.followed(embedded, None).z[0, :-1])
+    keys, against = objective.critic(embedded[0]), objective.critic(own.encoder(others))
+    for t in range(1, TOKENS):
+        kept = [against[at] @ z[t - 1] for at, code in enumerate((3, 5, 200)) if code != t]
+        torch.testing.assert_close(found[t], nce(keys[t] @ z[t - 1], kept))
+
+
+REWARDED = {"heads": {"reward": "r:track:0:1:125.0", "ends": True}}
+
+
+def test_the_heads_learn_the_reward_and_where_clips_end():
+    """Their losses by definition, and their predictions: the squared error in standard deviations, and the
+    cross-entropy of a clip's last token, of which a piece that is full has none."""
+    own, data = learner(changed(**REWARDED)), batch(0, LENGTHS)
+    for _ in own.wanted.see([data], TOKENS):
+        pass
+    assert data.tracks is not None
+    tracks = data.tracks[..., 0].unflatten(1, (TOKENS, 4)).mean(2)
+    mean, spread = tracks.mean(), tracks.std(correction=0)
+    found, tokens = own.observed(data, StubEngine(0))
+    terms = own.head_losses(found, tokens, data, StubEngine(0), live=False)
+    feature, burn = found.rollout.feature.detach(), own.burn_in
+    reward, goes_on = own.predict_reward(feature), own.predict_continue(feature)
+    assert reward.shape == (CLIPS, TOKENS - burn, 1) and goes_on.shape == (CLIPS, TOKENS - burn)
+    errors, ends = [], []
+    for clip, t in pairs(found.counts, 0):
+        errors.append(((reward[clip, t, 0] - tracks[clip, t + burn]) / spread).square())
+        last = t == found.counts[clip] - 1 and found.counts[clip] < TOKENS - burn
+        ends.append(-(1 - goes_on[clip, t] if last else goes_on[clip, t]).log())
+    torch.testing.assert_close(terms["loss/reward"], torch.stack(errors).mean())
+    torch.testing.assert_close(terms["loss/ends"], torch.stack(ends).mean())
+    torch.testing.assert_close(reward, own.reward(feature) * spread + mean)  # pyright: ignore[reportOptionalCall]
+    assert bool((goes_on > 0).all()) and bool((goes_on < 1).all())
+    for ask in (learner().predict_reward, learner().predict_continue):
+        with pytest.raises(ValueError, match=r"trained without .*: train it with --"):
+            ask(feature)
+    with pytest.raises(ValueError, match="give those of code feature, 14 numbers"):
+        own.predict_reward(feature[..., :3])
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_live_heads_alone_train_the_states(live):
+    heads = {**REWARDED["heads"], "decoder": "off", "live_heads": live}
+    own, data = learner(changed(heads=heads)), batch(0, LENGTHS)
+    found, tokens = own.observed(data, StubEngine(0))
+    assert own.head_losses(found, tokens, data, StubEngine(0), live=not live) == {}
+    terms = own.head_losses(found, tokens, data, StubEngine(0), live=live)
+    assert terms.keys() == {"loss/reward", "loss/ends"}
+    for name, head in (("loss/reward", "reward"), ("loss/ends", "goes_on")):
+        reached = gradients(terms[name], own)
+        assert any(one.startswith(head) for one in reached)
+        assert any(one.startswith(("encoder", "dynamics")) for one in reached) == live
+    # What the others learn changes only where the heads are live.
+    states = {}
+    for trained in (TINY, changed(heads=heads)):
+        each = learner(replace(trained, heads=replace(trained.heads, decoder="off")))
+        each.update(data, StubEngine(3))
+        states[trained is TINY] = dict(each.named_parameters())
+    same = all(torch.equal(states[False][name], value) for name, value in states[True].items())
+    assert same != live
+
+
+def test_expectations_are_those_of_torch():
+    """The log-probability of each state, and both entropies, of categorical and of Gaussian states."""
+    signal = batch().signal
+    for latent in ("categorical", "gaussian"):
+        own = learner(changed(dynamics={"latent": latent}))
+        rollout = own.followed(own.encoder(own.tokens(signal)), None)
+
+        def of(raw: torch.Tensor, latent: str = latent) -> Any:
+            if latent == "gaussian":
+                mean, spread = raw.chunk(2, -1)
+                normal = torch.distributions.Normal(mean, functional.softplus(spread) + 0.1)
+                return torch.distributions.Independent(normal, 1)
+            shares = 0.99 * raw.unflatten(-1, (2, 3)).softmax(-1) + 0.01 / 3
+            return torch.distributions.Independent(torch.distributions.OneHotCategorical(shares), 1)
+
+        z = rollout.z if latent == "gaussian" else rollout.z.unflatten(-1, (2, 3)).round()
+        found = own.expectations(signal)
+        torch.testing.assert_close(found["log prior"], of(rollout.prior).log_prob(z))
+        torch.testing.assert_close(found["prior"], of(rollout.prior).entropy())
+        torch.testing.assert_close(found["posterior"], of(rollout.posterior).entropy())
 
 
 def test_codes_are_causal_and_of_the_form_that_is_asked_for():

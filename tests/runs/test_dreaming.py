@@ -17,9 +17,10 @@ from sonarium.commands.faults import UsageError
 from sonarium.evaluation import forecasting
 from sonarium.models.actions import change
 from sonarium.runs.build import open_run
+from sonarium.runs.coder import Coder
 from sonarium.runs.forecast import open_forecaster
 from sonarium.runs.surprise import surprise_meter
-from sonarium.runs.train import dreams_of
+from sonarium.runs.train import card, dreams_of
 from sonarium.worlds.recordings.formats import read_audacity
 
 TINY = "--deter 8 --hidden 6 --variables 2 --classes 3 --embedding 6 --burn-in 1 --batch-size 8 --steps 2".split()
@@ -58,6 +59,50 @@ def test_sound_becomes_states_and_futures(folder, name):
     wave = np.random.default_rng(0).standard_normal(12000).astype(np.float32) * 0.1
     codes = coder.encode(wave, 8000)
     assert codes.shape == ({"heard": 46, "of codes": 15}[name], 8 + 6) and np.isfinite(codes).all()
+
+
+@pytest.mark.parametrize("name", ["heard", "of codes"])
+def test_a_part_of_the_states_is_encoded(folder, sound, tmp_path, name, capsys):
+    wave = np.random.default_rng(0).standard_normal(12000).astype(np.float32) * 0.1
+    whole = sonarium.load(folder / name).encode(wave, 8000)
+    for code, part in (("feature", whole), ("state", whole[:, :8]), ("latent", whole[:, 8:])):
+        np.testing.assert_array_equal(sonarium.load(folder / name, code=code).encode(wave, 8000), part)
+    tokens = sonarium.load(folder / name, code="embedding").encode(wave, 8000)
+    assert tokens.shape == (len(whole), 6)
+    found = said(capsys, "encode", folder / name, sound, "--code", "latent", "--out", tmp_path / "z.npz")
+    assert found["codes"] == 6
+    with np.load(tmp_path / "z.npz") as written:
+        assert np.isin(written["codes"], (0, 1)).all() and (written["codes"].reshape(-1, 2, 3).sum(-1) == 1).all()
+
+
+def test_parts_that_there_are_not_are_refused_in_one_line(folder, sound, tmp_path):
+    for run, code, told in (
+        ("heard", "soul", "have the parts feature, state, latent, embedding; give one of these"),
+        ("vq", "latent", "have no parts; leave it out"),
+    ):
+        out = ["--code", code, "--out", str(tmp_path / "codes.npz")]
+        with pytest.raises(ValueError, match=told) as refused:
+            dispatch(["encode", str(folder / run), str(sound), *out])
+        assert f"code={code}" in str(refused.value) and "\n" not in str(refused.value)
+    assert not (tmp_path / "codes.npz").exists()
+
+
+def test_files_of_another_rate_are_said_to_be_resampled(folder, sound, tmp_path, capsys):
+    same = folder / "speech" / "ba" / "ann_0.wav"
+    line = f"'{sound}' has 11025 samples a second and is resampled to the 8000 of the model\n"
+    for words in (
+        ["encode", folder / "heard", sound, "--out", tmp_path / "one.csv"],
+        ["surprise", folder / "of codes", sound, "--out", tmp_path / "two"],
+        ["forecast", folder / "heard", sound, "--seconds", "0.1", "--samples", "1", "--out", tmp_path / "three"],
+    ):
+        capsys.readouterr()
+        dispatch([*map(str, words)])
+        assert capsys.readouterr().err.count(line) == 1, words[0]
+    dispatch(["encode", str(folder / "heard"), str(same), str(sound), "--out", str(tmp_path / "both.csv")])
+    several = "1 of 2 files are resampled to the 8000 samples a second of the model, the first "
+    assert f"{several}'{sound}' from 11025\n" in capsys.readouterr().err
+    dispatch(["encode", str(folder / "heard"), str(same), "--out", str(tmp_path / "same.csv")])
+    assert "resampled" not in capsys.readouterr().err
 
 
 def test_futures_become_sound(folder):
@@ -142,7 +187,11 @@ def test_a_cut_word_is_completed_without_what_the_run_was_trained_on(folder, tmp
     """What was fitted once is kept in the run; at the end of a file there is no truth to compare with."""
     open_forecaster(folder / "heard")
     kept = list((folder / "heard" / "forecast").iterdir())
-    assert len(kept) == 1 and kept[0].suffix == ".safetensors"
+    assert len(kept) == 1 and kept[0].suffix == ".safetensors" and kept[0].stem.endswith("-2")
+    # What an earlier version kept took every value of a label for one of the training split.
+    earlier = kept[0].rename(kept[0].with_stem(kept[0].stem.removesuffix("-2")))
+    open_forecaster(folder / "heard")
+    assert list((folder / "heard" / "forecast").iterdir()) == kept and not earlier.exists()
     monkeypatch.setattr("sonarium.runs.forecast.open_run", None)
     word, out = folder / "speech" / "ba" / "ann_0.wav", ["--out", str(tmp_path / "out")]
     dispatch(["forecast", str(folder / "heard"), str(word), "--seconds", "0.1", "--samples", "2", *out])
@@ -173,10 +222,12 @@ def test_actions_of_a_clip_are_known_and_steer(folder, tmp_path, capsys):
     clip = forecaster.clip(4, 0.2, 0.1)
     assert forecaster.data is not None and clip.actions is not None
     whole = forecaster.data.world.whole(torch.tensor([4]))
-    expected = learner.actions(whole, 9)
-    # The past begins where whole tokens do.
+    expected = learner.actions.in_world(learner.actions(whole, 9))
+    # The past begins where whole tokens do: of 1600 samples the first 64 are no whole one.
     assert clip.past.shape == (1, 6 * 256) and clip.moment == 6 * 256
-    torch.testing.assert_close(clip.actions[:, :9], expected, rtol=1e-6, atol=1e-6)
+    known = learner.actions.in_world(clip.actions)
+    torch.testing.assert_close(known[:, :9, :3], expected[..., :3], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(known[0, :, 3], 64 / 8000 + 0.032 * torch.arange(9), rtol=1e-5, atol=1e-5)
     plain, same, other = (
         forecaster.forecast(clip, 0.1, 1, 0, list(map(change, asked))).futures[0].tokens
         for asked in ([], ["elapsed=+0"], ["word=gi", "elapsed=-0.1"])
@@ -185,11 +236,78 @@ def test_actions_of_a_clip_are_known_and_steer(folder, tmp_path, capsys):
     assert np.abs(plain - other).max() > 1e-6
 
 
+def elapsed(forecaster, actions):
+    """In seconds."""
+    return forecaster.learner.actions.in_world(actions)[0, :, 3].double().numpy()
+
+
+def test_time_goes_on_counting_from_the_beginning_of_the_recording(folder, sound, tmp_path, capsys, monkeypatch):
+    """Behind the end of a clip, too, and where a part of the past is heard; what the model was never trained on is
+    told."""
+    forecaster, word = open_forecaster(folder / "heard", world=True), change("word=ba")
+    assert forecaster.data is not None
+    length = int(forecaster.data.world.lengths(torch.tensor([4]))) / 8000
+    clip = forecaster.clip(4, None, 0.5)
+    assert clip.actions is not None
+    tokens = clip.past.shape[1] // 256 + 16
+    begin = length % 0.032
+    np.testing.assert_allclose(elapsed(forecaster, clip.actions), begin + 0.032 * np.arange(tokens), atol=1e-5)
+    assert bool((clip.actions[0, :, :4] == clip.actions[0, 0, :4]).all())
+    monkeypatch.setattr("sonarium.runs.forecast.PAST", 0.3)
+    whole = Coder.blocks
+    monkeypatch.setattr(
+        Coder, "blocks", lambda *own: (part for block in whole(*own) for part in np.array_split(block, 20))
+    )
+    for at in (None, 0.9):
+        heard = forecaster.file(sound, at, 0.2)
+        _, acted = forecaster.followed(heard, 6, [word])
+        assert acted is not None and heard.past.shape[1] <= 0.4 * 8000
+        np.testing.assert_allclose(
+            elapsed(forecaster, acted)[-6:], (at or 1.0) + 0.032 * np.arange(6), atol=1e-3, err_msg=str(at)
+        )
+        assert heard.begin == pytest.approx((at or 1.0) - heard.past.shape[1] / 8000, abs=1e-3)
+    # Pieces of .4 s have 12 tokens, the last of which begins at .352 s.
+    made = forecaster.forecast(forecaster.file(sound, 0.9, 0.2), 0.2, 1, 0, [word])
+    [line] = made.remarks
+    assert line.startswith("elapsed reaches 1.06 s, and the model was trained on 0 to 0.352 s of a piece")
+    early = forecaster.forecast(forecaster.file(sound, 0.1, 0.1), 0.1, 1, 0, [word])
+    held = forecaster.forecast(forecaster.file(sound, 0.9, 0.2), 0.2, 1, 0, [word, change("elapsed=0.352")])
+    assert early.remarks == held.remarks == ()
+    words = ("forecast", folder / "heard", sound, "--seconds", 0.1, "--samples", 1, "--action", "word=ba")
+    dispatch([*map(str, words), "--out", str(tmp_path / "out")])
+    assert "elapsed reaches 1.06 s" in capsys.readouterr().err
+
+
+def test_a_value_that_the_training_split_does_not_have_is_refused(folder, sound, tmp_path):
+    corpus = ["--path", str(folder / "speech"), *SMALL, "--cache", str(folder / "cache"), "--only", "word!=gi"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sonarium.runs.train.present", lambda *_: None)
+        dispatch(["train", "dreaming", *corpus, *TINY, "--actions", "word", "--run", str(tmp_path / "run")])
+    words = ["forecast", str(tmp_path / "run"), str(sound), "--out", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="of word the training split has ba, de; give one of these"):
+        dispatch([*words, "--action", "word=gi"])
+    dispatch([*words, "--seconds", "0.1", "--samples", "1", "--action", "word=de"])
+
+
+def test_the_card_names_the_commands_that_take_the_run(folder):
+    for name, verbs in (
+        ("heard", "`sonarium score`, `encode`, `export`, `forecast`, `surprise` and `report` take this folder"),
+        ("vq", "`sonarium score`, `encode`, `export`, `sample` and `report` take this folder"),
+    ):
+        assert verbs in card(open_run(folder / name), 2)
+
+
 def test_forecasts_and_parts_of_states_are_scored(folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "180")
     dispatch(["score", str(folder / "heard"), "--parts", "--max-frames", "300", "--gru-steps", "2"])
     said = capsys.readouterr().out
-    assert "forecasts" in said and "near 96 ms" in said and "GRU-AR" in said and "Persistence:" in said
+    assert (
+        "[h, z]" in said
+        and "forecasts" in said
+        and "near 96 ms" in said
+        and "GRU-AR" in said
+        and "Persistence:" in said
+    )
     scores = json.loads((folder / "heard" / "scores.json").read_text())
     probes = {key for key in scores["scores"] if key.startswith("clips/")}
     for name in ("part_feature", "part_state", "part_latent", "part_embedding"):
@@ -224,6 +342,14 @@ def test_one_sound_becomes_another(folder, sound, tmp_path, capsys):
         future = forecaster.forecast(end, 0.2, 1, seed=2).futures[0]
         np.testing.assert_allclose(tokens[-6:], future.tokens, atol=1e-4)
         assert len(tokens) == 12 and len(wave) == 12 * 256
+    changes = [change("word=gi"), change("elapsed=0.3")]
+    steered = forecaster.between(one, other, 0.2, 3, seed=2, actions=changes)
+    for (_, tokens, _), end in ((steered[0], one), (steered[-1], other)):
+        future = forecaster.forecast(end, 0.2, 1, seed=2, actions=changes).futures[0]
+        np.testing.assert_allclose(tokens[-6:], future.tokens, atol=1e-4)
+    for (_, tokens, _), (_, free, _) in zip(steered, steps, strict=True):
+        np.testing.assert_array_equal(tokens[:6], free[:6])
+        assert np.abs(tokens[6:] - free[6:]).max() > 1e-6
     found = said(
         capsys, "forecast", folder / "heard", sound, "--at", 0.3, "--seconds", 0.2, "--samples", 1,
         "--toward", word, "--steps", 3, "--out", tmp_path / "out",

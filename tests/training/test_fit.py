@@ -56,6 +56,22 @@ def stop_at(stage: str, done: int, how: BaseException | None = None):
     return progress
 
 
+def test_what_a_learner_remarks_on_its_metrics_is_told_once(blots, tmp_path):
+    said, seen = [], []
+
+    def change(learner):
+        def remarks(metrics):
+            seen.append(metrics["loss/total"])
+            return ["it is odd", f"it is {len(seen)}"]
+
+        learner.remarks = remarks
+
+    train(blots, tmp_path / "run", change=change, remark=said.append)
+    records = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert seen == [record["loss/total"] for record in records] and len(seen) == 4
+    assert said == ["it is odd", "it is 1", "it is 2", "it is 3", "it is 4"]
+
+
 @pytest.mark.parametrize("model", MODELS_OF_PICTURES)
 def test_stopped_three_times_it_ends_bit_for_bit_as_unbroken(blots, tmp_path, model):
     whole = train(blots, tmp_path / "whole", model)

@@ -13,6 +13,7 @@ contrast, without (Dreaming, arXiv 2007.14535); a decoder beside it then lets on
 """
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -40,6 +41,7 @@ from sonarium.models.objectives import (
     alike,
     kl,
     mean_over,
+    remarks_of,
 )
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.models.rssm import RSSM, DynamicsConfig
@@ -413,6 +415,9 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
             functional.pad((~ended).float(), (0, 0, 1, 0), value=1.0).T,
             (counted.sum(0) + 1).to(self.device),
         )
+
+    def remarks(self, metrics: Mapping[str, float]) -> Sequence[str]:
+        return remarks_of(self.config.objective, metrics)
 
     def model(
         self, sequences: Sequences, engine: Engine

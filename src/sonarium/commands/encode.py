@@ -16,7 +16,7 @@ from typing import Annotated
 import tyro
 
 from sonarium.commands.codetable import Part, write
-from sonarium.commands.faults import UsageError, tell
+from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.runs.coder import Coder, load_coder
@@ -34,6 +34,9 @@ class EncodeFlags:
     """Sound files of any rate, length and number of channels; of a folder, all in it."""
     out: Path
     """Output file: .npz, .csv or .parquet, with a row per frame, or per piece as long as a training clip."""
+    code: str = ""
+    """Of a world model, the part of its states: feature ([h, z]), state (h), latent (z) or embedding (of each
+    token alone); of an autoregressive model feature or state. By default the one that it was trained with."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
@@ -47,9 +50,11 @@ def main(arguments: list[str]) -> None:
     if not flags.files:
         raise UsageError("no files to encode: name one or more sound files after the run folder")
     files = [file for path in flags.files for file in sounds_at(path)]
-    coder = load_coder(flags.run, flags.device)
+    coder = load_coder(flags.run, flags.device, code=flags.code)
     with bars() as progress:
         parts = measured(coder, files, progress)
+        if coder.resampled:
+            say(coder.resampled)
         rows = sum(part.rows for part in parts)
         width = write(flags.out, list(watched(parts, rows, progress)), coder.code_rate)
     result = {

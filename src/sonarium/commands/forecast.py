@@ -8,7 +8,7 @@ The folder holds `past.wav`; `truth.wav`, what really followed, if anything; of 
 (decoded), `tokens-01.wav` (the nearest real tokens) and `completed-01.wav` (the past and these); `between-1.wav`
 and so on; `futures.png`, `between.png`; and `forecast.json`, which `--json` prints, too:
 
-    run, model, sound, at, seconds, token_seconds, rate, unit, seed, actions
+    run, model, sound, at, seconds, token_seconds, rate, unit, seed, actions, remarks
     samples     of each: log_probability (nats), log_probabilities (of each token), and the files decoded, tokens
                 and completed
     nearness    of each horizon: seconds; samples and decoded (distances to what really followed, in `unit`);
@@ -51,7 +51,8 @@ class ForecastFlags:
     action: tuple[str, ...] = ()
     """Actions to steer by: tension=+0.3 is added to what is known, tension==-0.3 is set, as is speaker=anna."""
     toward: Path | None = None
-    """Another sound file: go from the state of FILE to its state at the same time, in steps."""
+    """Another sound file: go from the state of FILE to its state at the same time, in steps; actions steer them,
+    too."""
     steps: Annotated[int, Range(2, 100)] = 5
     """Steps from one sound to the other."""
     seed: Annotated[int, Range(0)] = 0
@@ -84,6 +85,8 @@ def main(arguments: list[str]) -> None:
         sound = heard(forecaster, flags)
         made = forecaster.forecast(sound, flags.seconds, flags.samples, flags.seed, changes)
         other = None if flags.toward is None else forecaster.file(flags.toward, flags.at, flags.seconds)
+    for remark in filter(None, (forecaster.coder.resampled, *made.remarks)):
+        say(remark)
     found = write(forecaster, made, other, flags)
     if flags.json:
         print(json.dumps(found))
@@ -117,7 +120,7 @@ def write(
                 (aside / files[name]).write_bytes(wav(wave.astype("float32"), made.rate))
         (aside / "futures.png").write_bytes(png(picture(forecaster, made)))
         if other is not None:
-            steps = forecaster.between(sound, other, flags.seconds, flags.steps, flags.seed)
+            steps = forecaster.between(sound, other, flags.seconds, flags.steps, flags.seed, made.actions)
             found["between"] = [
                 {"weight": weight, "file": f"between-{number}.wav"} for number, (weight, *_) in enumerate(steps, 1)
             ]
@@ -146,7 +149,7 @@ def summary(forecaster: "RunForecaster", made: "Forecasts", flags: ForecastFlags
         "run": str(flags.run), "model": forecaster.model, "sound": made.sound.name, "at": made.sound.at,
         "seconds": len(made.futures[0].tokens) * made.token_seconds, "token_seconds": made.token_seconds,
         "rate": made.rate, "unit": made.unit, "seed": flags.seed, "actions": [asdict(one) for one in made.actions],
-        "samples": samples, "nearness": nearness, "between": [],
+        "remarks": list(made.remarks), "samples": samples, "nearness": nearness, "between": [],
     }  # fmt: skip
 
 

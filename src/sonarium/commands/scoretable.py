@@ -74,11 +74,13 @@ def show_heard(found: Mapping[str, Heard], title: str, console: Console) -> None
             cells = [one.score(f"{who}/{name}".lstrip("/")) for one in found.values()]
             if any(cell is not None for cell in cells):
                 first = "" if who else f"{meaning_of(name).name}, {UNITS[name]}"
-                drawn.add_row(first, control(who) if who else "", *map(plain, cells), style="dim" if who else "")
+                row = [first, control(who) if who else "", *map(plain, cells)]
+                drawn.add_row(*map(Text, row), style="dim" if who else "")
     for name in COMPARED:
         for outcome in dict.fromkeys(one.outcome for one in found.values()):
             cells = [one.correlation(name) for one in found.values()]
-            drawn.add_row(f"ρ of {meaning_of(name).name}, {outcome.upper()}", "", *map(plain, cells))
+            row = [f"ρ of {meaning_of(name).name}, {outcome.upper()}", "", *map(plain, cells)]
+            drawn.add_row(*map(Text, row))
     console.print(drawn)
     sentences = [f"{meaning_of(name).name}: {meaning_of(name).sentence}" for name in SCORES]
     left_out = [f"{setting}: {one.left_out()}." for setting, one in found.items() if one.silent]
@@ -128,15 +130,15 @@ def drawings(table: Table, keys: list[str], title: str, width: int) -> list[Draw
         for at in block:
             drawn.add_column(Text(columns[at][0]), justify="right", no_wrap=True)
             if chance := chances[at]:
-                drawn.add_column(chance[0], justify="right", no_wrap=True, style="dim", header_style="dim")
+                beside_column(drawn, chance[0])
         for column in beside:
-            drawn.add_column(column[0], justify="right", no_wrap=True, style="dim", header_style="dim")
+            beside_column(drawn, column[0])
         for line, label in enumerate(labels[1:], start=1):
             own = []
             for at in block:
                 own.append(Text(columns[at][line], "bold" if best[line - 1][at] else ""))
                 own += [Text(chances[at][line])] if chances[at] else []
-            drawn.add_row(Text(label), *own, *(column[line] for column in beside))
+            drawn.add_row(Text(label), *own, *(Text(column[line]) for column in beside))
         made.append(drawn)
     return [*made, *(of_controls(f"{title} (more controls)", labels, part) for part in later)]
 
@@ -150,12 +152,17 @@ def empty(title: str, first: str) -> Drawn:
     return drawn
 
 
+def beside_column(drawn: Drawn, name: str) -> None:
+    """Of a control. A name is no markup: Rich would take [h, z] for a style, and leave it out."""
+    drawn.add_column(Text(name), justify="right", no_wrap=True, style="dim", header_style="dim")
+
+
 def of_controls(title: str, labels: list[str], columns: list[list[str]]) -> Drawn:
     drawn = empty(title, labels[0])
     for column in columns:
-        drawn.add_column(column[0], justify="right", no_wrap=True, style="dim", header_style="dim")
+        beside_column(drawn, column[0])
     for line, label in enumerate(labels[1:], start=1):
-        drawn.add_row(Text(label), *(column[line] for column in columns))
+        drawn.add_row(Text(label), *(Text(column[line]) for column in columns))
     return drawn
 
 

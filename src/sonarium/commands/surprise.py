@@ -68,6 +68,8 @@ def main(arguments: list[str]) -> None:
             write(own.forecaster, path, aside / name, track, own.by)
             summaries.append(summary(path, name, track))
             progress("listening", done, len(files), {})
+    if own.coder.resampled:
+        say(own.coder.resampled)
     if flags.json:
         about = {"out": str(flags.out), "by": own.by, "above": flags.above, "threshold": own.threshold}
         print(json.dumps(about | {"files": summaries}))

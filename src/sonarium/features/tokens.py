@@ -48,7 +48,7 @@ class ViewsConfig:
     mask_bands: Annotated[int, Range(0, 1024)] = 4
     """Largest number of neighbouring bands that are masked."""
     mask_tokens: Annotated[float, Range(0, 1, below=True)] = 0.05
-    """Fraction of the tokens (of codes: of their slots) that are masked."""
+    """Fraction of the tokens that are masked; of tokens with slots, of the slots, each of a token by itself."""
     babble_db: Annotated[float | None, Range(-60, 60)] = None
     """Signal-to-noise ratio in decibels of babble, four other clips of the batch, in each view others; by default
     there is none."""
@@ -64,7 +64,8 @@ class Draws:
     first: Float[Tensor, "clip number"]
     second: Float[Tensor, "clip number"]
     """Of the target view."""
-    masked: Float[Tensor, "clip view token"]
+    masked: Float[Tensor, "clip view token slot"]
+    """Of tokens without slots, one a token."""
 
     NUMBERS = 5
 
@@ -299,7 +300,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         first = whole_number(numbers[:, 4], bands)
         row = torch.arange(bands, device=features.device)
         masked = (row >= first[:, None]) & (row < (first + size)[:, None])
-        hidden = (draws.masked[:, which] < config.mask_tokens).repeat_interleave(self.config.token_frames, 1)
+        hidden = (draws.masked[:, which, :, 0] < config.mask_tokens).repeat_interleave(self.config.token_frames, 1)
         return scaled.masked_fill(masked[:, :, None] | hidden[:, None, :], 0)[:, None]
 
     def babble(
@@ -471,8 +472,9 @@ class CodeTokens(FrontEnd, Tokens):
         draws: Draws,
         which: int,
     ) -> Float[Tensor, "clip frame number"]:
-        """Codes are masked alone: they have neither bands nor a level that could be shifted."""
-        return features.masked_fill((draws.masked[:, which] < config.mask_tokens)[..., None], 0)
+        """Codes are masked alone, slot by slot: they have neither bands nor a level that could be shifted."""
+        hidden = draws.masked[:, which] < config.mask_tokens
+        return features.masked_fill(hidden.repeat_interleave(self.width // hidden.shape[-1], -1), 0)
 
 
 def hann(samples: int) -> Float[Tensor, " sample"]:

@@ -35,7 +35,8 @@ MEANINGS = {
     ),
     "forecast-distance": Meaning(
         "distance {label}",
-        "Root mean square difference of the forecast and the token {label} ahead, in dB of sound; less is better.",
+        "Root mean square difference of the forecast and the token {label} ahead: of sound in dB, of codes in "
+        "standard deviations; less is better.",
         0.0,
         None,
         rising=False,

@@ -7,20 +7,22 @@ recording that is encoded alone.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sonarium.features.statistics import Statistics
-from sonarium.worlds.contract import UNKNOWN, Batch, Factor, World
+from sonarium.features.waveform import sounding
+from sonarium.worlds.contract import BLOCK, UNKNOWN, Batch, Factor, World
 
 ELAPSED = "elapsed"
-"""The action that is the time since the beginning of the piece, in seconds."""
+"""The action that is the time since the beginning in seconds: of the piece in training, and of the recording in a
+forecast."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,18 @@ def completed(names: Sequence[str], world: World, flag: str = "--actions") -> tu
             )
         source, at, factor = found[name]
         if UNKNOWN in factor.values:
-            raise ValueError(
-                f"{flag} {name}: some clips have no {name}; label them, or leave them out by a manifest"
-            )
+            lacking = unlabelled(world, at, factor) if source == "label" else f"some clips have no {name}"
+            raise ValueError(f"{flag} {name}: {lacking}; label them, or leave them out by a manifest")
         made.append(str(Action(name, source, at, sizes(factor), world.track_rate if source == "track" else 0.0)))
     return tuple(made)
+
+
+def unlabelled(world: World, column: int, factor: Factor) -> str:
+    """How many clips have no label, and which is the first."""
+    values = world.factor_values(torch.arange(len(world)))[:, column]
+    clips = (values == factor.values.index(UNKNOWN)).nonzero()[:, 0].tolist()
+    first = f", the first {world.path(clips[0])}" if clips else ""
+    return f"{len(clips)} of {len(world)} clips have no {factor.name}{first}"
 
 
 @dataclass(frozen=True)
@@ -97,11 +106,21 @@ class Taken:
 
     name: str
     names: tuple[str, ...] = ()
+    """Of each class; empty where the training split has none of it."""
     low: float = 0.0
     high: float = 0.0
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The names that the training split has."""
+        return tuple(filter(None, self.names))
+
     def __str__(self) -> str:
-        return f"{self.name} ({', '.join(self.names) or f'{self.low:.3g} to {self.high:.3g}'})"
+        return f"{self.name} ({', '.join(self.known) or self.span})"
+
+    @property
+    def span(self) -> str:
+        return f"{self.low:.3g} to {self.high:.3g}"
 
 
 @dataclass(frozen=True)
@@ -168,31 +187,113 @@ class Actions(nn.Module):
         return self.mean.new_zeros(clips, tokens, self.width)
 
     def taken(self, batches: Iterable[Batch], tokens: int, world: World) -> tuple[Taken, ...]:
-        """What each action takes in these clips."""
+        """What each action takes in these clips, in the tokens that they have."""
         seen = [Statistics() for _ in self.actions]
+        classes = [torch.zeros(action.size, dtype=torch.bool) for action in self.actions]
         for batch in batches:
-            for action, statistics in zip(self.actions, seen, strict=True):
-                statistics.add(self.values(action, batch, tokens))
-        found = []
-        for action, own in zip(self.actions, seen, strict=True):
-            if action.size == 1:
-                found.append(Taken(action.name, (), own.low, own.high))
-            else:
-                factor = (world.tracks if action.source == "track" else world.factors)[action.column]
-                found.append(Taken(action.name, tuple(map(str, factor.values))))
+            inside = sounding(tokens, self.counts(batch, tokens, world))
+            for action, statistics, found in zip(self.actions, seen, classes, strict=True):
+                values = self.values(action, batch, tokens)[inside]
+                statistics.add(values)
+                found |= (values > 0).any(0).cpu()
+        return tuple(
+            Taken(action.name, (), own.low, own.high)
+            if action.size == 1
+            else Taken(action.name, named(self.factor(action, world), found))
+            for action, own, found in zip(self.actions, seen, classes, strict=True)
+        )
+
+    def taken_by_all(
+        self, taken: Sequence[Taken], world: World, index: Int[Tensor, " clip"], tokens: int
+    ) -> tuple[Taken, ...]:
+        """What was taken in pieces of a split, with what all of its clips have besides, `tokens` of them in the
+        longest: every label, the classes of a track that no piece had, and the time."""
+        found, labels = [], world.factor_values(index)
+        for action, own in zip(self.actions, taken, strict=True):
+            if action.source == "label":
+                values = labels[:, action.column]
+                if action.size > 1:
+                    there = torch.zeros(action.size, dtype=torch.bool)
+                    there[values.long().clamp(0, action.size - 1).cpu()] = True
+                    own = replace(own, names=named(self.factor(action, world), there))
+                elif len(values):
+                    own = replace(own, low=float(values.min()), high=float(values.max()))
+            elif action.source == "time":
+                own = replace(own, low=0.0, high=(tokens - 1) / self.token_rate)
+            elif "" in own.names:
+                own = replace(
+                    own, names=named(self.factor(action, world), self.classes(action, own, world, index))
+                )
+            found.append(own)
         return tuple(found)
 
-    def assumed(self, past: int, frames: int) -> Float[Tensor, "1 token action"]:
-        """Of sound whose actions are unknown: numbers at their mean over the training split, and elapsed time, for
-        the frames to come; categories are left open."""
-        made = self.unknown(1, past + frames)
+    def classes(
+        self, action: Action, taken: Taken, world: World, index: Int[Tensor, " clip"]
+    ) -> Bool[Tensor, " class"]:
+        """The classes of a track in whole clips, until none is missing."""
+        there = torch.tensor([bool(name) for name in taken.names])
+        for block in index.split(BLOCK):
+            if there.all():
+                break
+            batch = world.whole(block)
+            assert batch.tracks is not None, world.name
+            frames = batch.tracks[..., action.column]
+            if batch.lengths is not None:
+                frames = frames[sounding(frames.shape[1], world.frames_of(batch.lengths))]
+            there[frames.long().clamp(0, action.size - 1).unique()] = True
+        return there
+
+    def factor(self, action: Action, world: World) -> Factor:
+        return (world.tracks if action.source == "track" else world.factors)[action.column]
+
+    def counts(self, batch: Batch, tokens: int, world: World) -> Int[Tensor, " clip"]:
+        """Tokens of each clip."""
+        per_second = world.signal.steps_per_second
+        if batch.lengths is None or per_second is None:
+            return torch.full((len(batch.index),), tokens, device=batch.index.device)
+        # Rates such as 22050/512 are inexact.
+        return (batch.lengths.double() * self.token_rate / per_second + 1e-6).floor().long().clamp(max=tokens)
+
+    def assumed(self, past: int, frames: int, begin: float = 0.0) -> Float[Tensor, "1 token action"]:
+        """Of sound from `begin` seconds of its recording on whose actions are unknown: numbers at their mean over
+        the training split, and elapsed time, for the frames to come; categories are left open."""
+        made = self.timed(self.unknown(1, past + frames), begin)
+        made[:, :past] = 0
         if self.flagged:
             made[:, past:, 0] = 1
+        return made
+
+    def timed(self, given: Float[Tensor, "clip token action"], begin: float) -> Float[Tensor, "clip token action"]:
+        """The same, whose elapsed time counts from `begin` seconds on."""
+        made = given.clone()
         for at, (action, where) in enumerate(zip(self.actions, self.places(), strict=True)):
             if action.source == "time":
-                time = torch.arange(past + frames).to(made) / self.token_rate
-                made[:, past:, where] = ((time - self.mean[at]) / self.scale[at])[past:, None]
+                time = begin + torch.arange(given.shape[1]).to(given) / self.token_rate
+                made[..., where] = ((time - self.mean[at]) / self.scale[at])[:, None]
         return made
+
+    def too_late(self, given: Float[Tensor, "clip token action"], taken: Sequence[Taken]) -> str:
+        """What to tell where elapsed time that is known goes further than the training split did; else nothing."""
+        known = given[given[..., 0] > 0] if self.flagged else given.flatten(0, 1)
+        for at, (action, where, own) in enumerate(zip(self.actions, self.places(), taken, strict=True)):
+            if action.source == "time" and len(known):
+                latest = float((known[..., where] * self.scale[at] + self.mean[at]).max())
+                if latest > own.high + 0.5 / self.token_rate:
+                    return (
+                        f"{action.name} reaches {latest:.3g} s, and the model was trained on {own.span} s of a "
+                        "piece: what it makes of later times is a guess; set the time, as in --action "
+                        f"{action.name}={own.high:.3g}, or train on longer --seconds"
+                    )
+        return ""
+
+    def in_world(self, given: Float[Tensor, "clip token action"]) -> Float[Tensor, "clip token value"]:
+        """Numbers in the units of the world, categories as they are; without the number that says whether they
+        are known."""
+        parts = [
+            given[..., where] * self.scale[at] + self.mean[at] if action.size == 1 else given[..., where]
+            for at, (action, where) in enumerate(zip(self.actions, self.places(), strict=True))
+        ]
+        return torch.cat(parts, -1) if parts else given[..., :0]
 
     def places(self) -> list[slice]:
         """Where each action stands in a row."""
@@ -220,16 +321,17 @@ class Actions(nn.Module):
             if action.size > 1 and changes and not bool(made[..., where].any(-1).all()):
                 raise ValueError(
                     f"action '{action.name}' is not known of this sound: give it, too, one of "
-                    f"{', '.join(own.names)}"
+                    f"{', '.join(own.known)}"
                 )
         return made
 
     def change(self, values: Float[Tensor, "clip token size"], at: int, asked: Change, taken: Taken) -> None:
         """Change one action in place."""
         if taken.names:
-            if asked.value not in taken.names:
+            if asked.value not in taken.known:
                 raise ValueError(
-                    f"action '{asked.name}={asked.value}': {asked.name} is one of {', '.join(taken.names)}"
+                    f"action '{asked.name}={asked.value}': of {asked.name} the training split has "
+                    f"{', '.join(taken.known)}; give one of these"
                 )
             values.copy_(functional.one_hot(torch.tensor(taken.names.index(asked.value)), values.shape[-1]))
             return
@@ -247,7 +349,7 @@ class Actions(nn.Module):
                 fits = f"give {least - float(world.min()):+.3g} to {most - float(world.max()):+.3g}"
             raise ValueError(
                 f"action '{asked.name}={asked.value}' reaches {reached:.3g}, and the training split has "
-                f"{taken.low:.3g} to {taken.high:.3g}: {fits}"
+                f"{taken.span}: {fits}"
             )
         values.copy_((wanted - self.mean[at]) / self.scale[at])
 
@@ -271,6 +373,11 @@ class Actions(nn.Module):
         if action.source == "label":
             return rearrange(values, "clip size -> clip 1 size").expand(-1, tokens, -1)
         return averaged(values, tokens, action.rate / self.token_rate)
+
+
+def named(factor: Factor, there: Bool[Tensor, " class"]) -> tuple[str, ...]:
+    """The names of the classes that are there; the others are empty."""
+    return tuple(str(name) if held else "" for name, held in zip(factor.values, there.tolist(), strict=True))
 
 
 def finite(asked: Change) -> float:

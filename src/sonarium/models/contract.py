@@ -47,6 +47,10 @@ class Learner(nn.Module, ABC):
         """After the last batch of a pass through the source: an M-step, say. Logged like an update."""
         return {}
 
+    def remarks(self, metrics: Mapping[str, float]) -> Sequence[str]:
+        """What the metrics since the last record say that the user should know; each line is told once."""
+        return ()
+
     def restart(self) -> None:
         """Begin schedules anew: the weights are those of another run."""
 

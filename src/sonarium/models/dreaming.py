@@ -8,6 +8,7 @@ Taniguchi 2020, arXiv 2007.14535; 2022, arXiv 2203.00494).
 The tokens are those of `features/tokens.py`: parts of a log-mel spectrogram, or codes of another run.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, cast, get_args
 
@@ -33,8 +34,9 @@ from sonarium.models.objectives import (
     alike,
     kl,
     mean_over,
-    mean_squares,
     most_likely,
+    pairs_alike,
+    remarks_of,
     token_error,
 )
 from sonarium.models.optim import AdamConfig, ScheduleConfig
@@ -202,6 +204,9 @@ class Dreaming(TokenModel[DreamingConfig]):
         terms = {"loss/total": total, "kl/divergence": divergence, **terms, **live, **frozen, **entropies}
         return {name: value.detach() for name, value in terms.items()}
 
+    def remarks(self, metrics: Mapping[str, float]) -> Sequence[str]:
+        return remarks_of(self.config.objective, metrics)
+
     def observed(self, data: Batch, engine: Engine) -> tuple[Observed, Float[Tensor, "clip token number"]]:
         """States and targets after the burn-in, and the tokens as they are."""
         config, clear = self.config, self.features(data)
@@ -220,7 +225,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         if missing:
             tokens, target = (functional.pad(one, (0, 0, 0, missing)) for one in (tokens, target))
         tokens, target = tokens[:, burn:], target[:, burn:]
-        same = alike(engine.gather(tokens), config.objective.alike_below)
+        same = alike(engine.gather(tokens), config.objective.alike_below, self.front.slots)
         return Observed(rollout, target, (counts - burn).clamp(min=0), same), tokens
 
     def in_babble(
@@ -252,7 +257,8 @@ class Dreaming(TokenModel[DreamingConfig]):
         if config.views == 1:
             return tokens, None
         clips, device = len(tokens) * engine.ranks, engine.generator.device
-        shapes = ((clips, Draws.NUMBERS), (clips, Draws.NUMBERS), (clips, 2, tokens.shape[1]))
+        masked = (clips, 2, tokens.shape[1], max(1, self.front.slots))
+        shapes = ((clips, Draws.NUMBERS), (clips, Draws.NUMBERS), masked)
         drawn = (torch.rand(shape, generator=engine.generator, device=device).to(tokens) for shape in shapes)
         draws = Draws(*map(engine.share, drawn))
         given, other = (
@@ -398,8 +404,8 @@ class Dreaming(TokenModel[DreamingConfig]):
         tokens = self.tokens(signal)
         embedded = self.encoder(tokens)
         rollout = self.followed(embedded, actions)
-        apart = mean_squares(wide(tokens).flatten(0, 1), wide(others)).unflatten(0, tokens.shape[:2])
-        same = apart <= self.config.objective.alike_below**2
+        below, slots = self.config.objective.alike_below, self.front.slots
+        same = pairs_alike(wide(tokens).flatten(0, 1), wide(others), below, slots).unflatten(0, tokens.shape[:2])
         divergence = self.dynamics.latent.divergence(rollout.posterior, rollout.prior)
         return {
             "kl": divergence,
@@ -422,17 +428,35 @@ class Dreaming(TokenModel[DreamingConfig]):
         }
 
     @torch.no_grad()
+    def predict_reward(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame value"]:
+        """The reward at codes of the form [h, z]: a number in the unit of its track or label; of a category, how
+        likely each of its classes is (by least squares, so that a share may lie beyond 0 to 1)."""
+        if self.reward is None:
+            raise ValueError("this model was trained without a reward: train it with --reward NAME")
+        return self.wanted.in_world(wide(self.reward(self.checked(codes))))
+
+    @torch.no_grad()
+    def predict_continue(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame"]:
+        """The probability that the clip goes on after codes of the form [h, z]."""
+        if self.goes_on is None:
+            raise ValueError("this model was trained without the end of clips: train it with --ends")
+        return wide(self.goes_on(self.checked(codes)))[..., 0].sigmoid()
+
+    @torch.no_grad()
     def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:
         """Features of codes of the form [h, z]: of sound, decibels in mel bands, which the front end inverts."""
         if self.decoder is None:
             raise ValueError("this model was trained without a decoder: train it with --decoder frozen")
+        return self.front.features_of(most_likely(self.decoder(self.checked(codes)), self.front.slots))
+
+    def checked(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame code"]:
+        """The same, refused where they are not of the form [h, z]."""
         expected = self.config.dynamics.deter + self.dynamics.latent.size
         if codes.shape[2] != expected:
             raise ValueError(
-                f"codes of {codes.shape[2]} numbers cannot be decoded: give those of code feature, "
-                f"{expected} numbers"
+                f"codes of {codes.shape[2]} numbers are no states: give those of code feature, {expected} numbers"
             )
-        return self.front.features_of(most_likely(self.decoder(codes), self.front.slots))
+        return codes
 
 
 def default(kind: SignalKind) -> DreamingConfig:

@@ -10,7 +10,7 @@ reconstruction  the decoder alone (DreamerV2, arXiv 2010.02193)
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -23,7 +23,7 @@ from torch.nn import functional
 from sonarium.config import Range, check_ranges
 from sonarium.features.waveform import sounding
 from sonarium.models.blocks import wide
-from sonarium.models.contrast import ContrastConfig, contrast
+from sonarium.models.contrast import ContrastConfig, Outcome, contrast
 from sonarium.models.latent import Categorical, Latent
 from sonarium.models.rssm import RSSM, Rollout
 from sonarium.training.contract import Engine
@@ -65,7 +65,8 @@ class ObjectiveConfig:
     """Take the KL divergence of open-loop predictions, too."""
     alike_below: Annotated[float, Range(0, 1e6)] = 0.1
     """Tokens that differ by a smaller root mean square, in standard deviations, are no negatives of each other,
-    such as those of silence."""
+    such as those of silence; of tokens with slots, those all of whose entries are equal. 0 makes negatives of
+    all."""
     direct_steps: Annotated[int, Range(1, 256)] = 10
     """Of twister: number of tokens ahead."""
     direct_discount: Annotated[float, Range(0, 1, above=True)] = 0.75
@@ -156,14 +157,26 @@ def mean_over(values: Float[Tensor, "*rows"], inside: Bool[Tensor, "*rows"], eng
 
 
 def alike(
-    tokens: Float[Tensor, "clip token number"], below: float
+    tokens: Float[Tensor, "clip token number"], below: float, slots: int = 0
 ) -> Bool[Tensor, "clip token clip token"] | None:
-    """Which tokens differ by a root mean square of no more than this."""
+    """Which tokens are no negatives of each other; None where all are."""
     if not below:
         return None
     rows = wide(tokens).flatten(0, 1)
-    same = mean_squares(rows, rows) <= below**2
+    same = pairs_alike(rows, rows, below, slots)
     return same.unflatten(1, tokens.shape[:2]).unflatten(0, tokens.shape[:2])
+
+
+def pairs_alike(
+    one: Float[Tensor, "row number"], other: Float[Tensor, "column number"], below: float, slots: int
+) -> Bool[Tensor, "row column"]:
+    """Which pairs differ by a root mean square of no more than this; of slots, which have the same entry in each:
+    of one-hot entries a root mean square would tell their number."""
+    if not below:
+        return torch.zeros(len(one), len(other), dtype=torch.bool, device=one.device)
+    if slots:
+        return one @ other.T > slots - 0.5
+    return mean_squares(one, other) <= below**2
 
 
 def mean_squares(
@@ -172,6 +185,25 @@ def mean_squares(
     """The mean squared difference of each pair."""
     squares, others = one.square().sum(1), other.square().sum(1)
     return (squares[:, None] + others - 2 * one @ other.T) / one.shape[1]
+
+
+NO_NEGATIVES = "contrast/no_negatives"
+"""The metric that says which share of the batches had none."""
+
+
+def without_negatives(found: Outcome, counts: Int[Tensor, " clip"]) -> Float[Tensor, ""]:
+    """1 of a batch with tokens none of which has a negative, which then teaches nothing."""
+    return ((found.chance == 0) & (counts > 0).any()).to(found.chance)
+
+
+def remarks_of(config: ObjectiveConfig, metrics: Mapping[str, float]) -> Sequence[str]:
+    """What metrics say that the user should know."""
+    if not metrics.get(NO_NEGATIVES):
+        return ()
+    return (
+        "in some batches no token has a negative, for all are alike, and nothing is learnt from them by contrast: "
+        f"give a smaller --alike-below than {config.alike_below:g}, or longer or other sound",
+    )
 
 
 class Tilde(nn.Module):
@@ -275,6 +307,7 @@ class Dream(Objective):
             "contrast/loss": nce[0].loss,
             "contrast/loss_ahead": further / max(1, len(ahead)),
             "contrast/chance": nce[0].chance,
+            NO_NEGATIVES: without_negatives(nce[0], counts),
             "contrast/accuracy": nce[0].accuracies[0],
             "contrast/accuracy_ahead": right,
             "kl/ahead": kl_ahead / max(1, len(divergence)),
@@ -342,6 +375,7 @@ class Contrast(Objective):
         terms = {
             "contrast/loss": found.loss,
             "contrast/chance": found.chance,
+            NO_NEGATIVES: without_negatives(found, counts),
             "contrast/accuracy": found.accuracies[0],
         }
         return self.config.nce_weight * found.loss, terms
@@ -420,7 +454,7 @@ class Twister(Objective):
     def forward(self, observed: Observed, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]:
         rollout, tokens = observed.rollout, observed.target.shape[1]
         keys, counts = engine.gather(wide(observed.target)), engine.gather(observed.counts)
-        losses, right, weights = [], [], []
+        losses, right, weights, alone = [], [], [], []
         for k, layer in enumerate(self.layers[: tokens - 1], 1):
             come = [rollout.actions[:, step : tokens - k + step] for step in range(1, k + 1)]
             with engine.autocast():
@@ -429,6 +463,7 @@ class Twister(Objective):
             found = contrast(predictions, keys, counts, DIRECT, engine.generator, k - 1, alike=observed.alike)
             losses.append(found.loss)
             right.append(found.accuracies[0])
+            alone.append(without_negatives(found, counts))
             weights.append(self.config.direct_discount ** (k - 1))
         shares = torch.tensor(weights).to(keys)
         loss = (torch.stack(losses) * shares).sum() / shares.sum()
@@ -436,6 +471,7 @@ class Twister(Objective):
             "contrast/loss": loss,
             "contrast/accuracy": right[0],
             "contrast/accuracy_last": right[-1],
+            NO_NEGATIVES: alone[0],
         }
         return self.config.nce_weight * loss, terms
 

@@ -7,6 +7,7 @@ An agent is loaded likewise (`acting.py`).
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import nn
 
-from sonarium.models.contract import Encoder, FrameEncoder
+from sonarium.models.contract import Encoder, Forecaster, FrameEncoder, Learner
 from sonarium.models.external import ExternalConfig, form_of, is_external
 from sonarium.models.external import build as external
-from sonarium.models.framing import coded, in_frames
+from sonarium.models.framing import Derived, coded, in_frames
 from sonarium.runs.acting import TrainedAgent
 from sonarium.runs.build import check_upstream, open_agent, open_learner, open_plan
 from sonarium.runs.plan import RolloutsPlan
@@ -33,22 +34,27 @@ RATES = Limits()
 """A rate beyond these is a mistake, such as one in kHz."""
 
 
-def load(run: Path | str, device: str = "cpu", rate: int | None = None) -> Any:
+def load(run: Path | str, device: str = "cpu", rate: int | None = None, code: str = "") -> Any:
     """The model of a run folder, as its newest whole checkpoint left it: a `Coder`. What it was trained on is not
     needed, but the upstream run is, if it was trained on the codes of one. Of an agent, whose environment must be
     there, a `TrainedAgent`. Or a `Coder` of an encoder from a file: `.onnx`, `.pt2`, or a folder of transformers;
-    `rate` is its sampling rate, where its files do not say it."""
+    `rate` is its sampling rate, where its files do not say it. Of a world model `code` is the part of its states
+    that is encoded, by default the one that it was trained with."""
     if is_external(Path(run)) or not isinstance(open_plan(Path(run))[1].source, RolloutsPlan):
-        return load_coder(run, device, rate)
+        return load_coder(run, device, rate, code)
     refuse_rate(run, rate)
+    if code:
+        raise ValueError(f"code={code}: '{run}' is a run of an agent, which encodes nothing; leave it out")
     agent, shown, taken = open_agent(Path(run))
     assert isinstance(agent, nn.Module), type(agent)
     return TrainedAgent(agent.to(choose_device(device)), shown, taken)
 
 
-def load_coder(run: Path | str, device: str = "cpu", rate: int | None = None) -> "Coder":
+def load_coder(run: Path | str, device: str = "cpu", rate: int | None = None, code: str = "") -> "Coder":
     """The same of what encodes sound; anything else is refused."""
     if is_external(Path(run)):
+        if code:
+            raise ValueError(f"code={code}: the codes of '{run}' have no parts; leave it out")
         config = ExternalConfig(str(run))
         signal = form_of(config, rate)
         return Coder(external(config, signal).to(choose_device(device)), signal)
@@ -63,7 +69,18 @@ def load_coder(run: Path | str, device: str = "cpu", rate: int | None = None) ->
         raise ValueError(
             f"'{run}' holds a {plan.model} that was trained on {PLURAL[signal.kind]} and cannot encode sound"
         )
-    return Coder(learner.to(choose_device(device)), signal, below)
+    encoder = part_of(learner, code, f"the {plan.model} of '{run}'") if code else learner
+    return Coder(encoder.to(choose_device(device)), signal, below)
+
+
+def part_of(learner: Learner, code: str, name: str) -> nn.Module:
+    """What encodes a part of the states of a forecaster."""
+    known = learner.part_names if isinstance(learner, Forecaster) else ()
+    if not isinstance(learner, Forecaster) or not known:
+        raise ValueError(f"code={code}: the codes of {name} have no parts; leave it out")
+    if code not in known:
+        raise ValueError(f"code={code}: the codes of {name} have the parts {', '.join(known)}; give one of these")
+    return Derived(learner, partial(learner.encode_part, part=code))
 
 
 def refuse_rate(run: Path | str, rate: int | None) -> None:
@@ -85,6 +102,8 @@ class Coder:
         self.code_first = self.encoder.code_first
         """Seconds from the beginning of the sound to the middle of the first row."""
         self.device = next(iter([*learner.parameters(), *learner.buffers()])).device
+        self.rates: dict[Path, int] = {}
+        """Samples a second of the files that were read."""
 
     def encode(self, wave: ArrayLike, rate: float) -> Float[np.ndarray, "row code"]:
         """The codes of a waveform of one channel at any rate; row `k` begins at `k / code_rate` seconds.
@@ -125,8 +144,23 @@ class Coder:
         channel = self.channel
         if channel is not None and header_of(path).channels == 1:
             channel = None
-        with opened(path, self.rate, channel) as (_, blocks):
+        with opened(path, self.rate, channel) as (header, blocks):
+            self.rates[path] = header.rate
             yield from blocks
+
+    @property
+    def resampled(self) -> str:
+        """What to tell of the files that had another rate; nothing where none had."""
+        others = [(path, rate) for path, rate in self.rates.items() if rate != self.rate]
+        if not others:
+            return ""
+        (path, rate), many = others[0], len(self.rates)
+        if many == 1:
+            return f"'{path}' has {rate} samples a second and is resampled to the {self.rate} of the model"
+        return (
+            f"{len(others)} of {many} files are resampled to the {self.rate} samples a second of the model, the "
+            f"first '{path}' from {rate}"
+        )
 
     def encode_file(self, path: Path, samples: int, power: float) -> Iterator[Float[np.ndarray, "row code"]]:
         """The codes of a file that was measured, part by part."""

@@ -116,6 +116,7 @@ def show_futures(page: Page, sound: Sound, number: int) -> None:
             f"{last.samples.min():.1f} {made.unit} from what followed, the last token repeated "
             f"{last.persistence:.1f}, and the truth as it is decoded {last.copy:.1f}."
         )
+    caption += "".join(f" {remark[0].upper()}{remark[1:]}." for remark in made.remarks)
     if last is not None and last.coverage is not None:
         caption += f" The coverage is {last.coverage:.2f}, where real sound at random has 0.5."
     page.draw(f"{stem}.png", picture(forecaster, made), f"Futures of {sound.name}", caption, group)

@@ -6,7 +6,7 @@ calls need nothing but the folder.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ from sonarium.worlds.contract import Batch, Signal, crop
 
 KEPT = "forecast"
 """Folder of a run with what was fitted for forecasts."""
+EDITION = 2
+"""Of what is fitted: another one in the folder is fitted anew."""
 LONGEST = 60.0
 """Most seconds of a forecast: an hour of sound without any input says nothing more."""
 PAST = 30.0
@@ -51,8 +53,10 @@ class Sound:
     """The sound of both."""
     moment: int
     """Samples of the wave before the moment."""
+    begin: float = 0.0
+    """Seconds from the beginning of the recording to that of the past, from which elapsed time counts."""
     actions: Float[Tensor, "1 token action"] | None = None
-    """Of past and future, the last one repeated; None where they are unknown."""
+    """Of past and future, the last one held, but for the time; None where they are unknown."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ class Forecasts:
     made: Float[Tensor, "sample token width"]
     """The decoded tokens as the front end has them."""
     actions: tuple[Change, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """What the user should know of them."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +183,9 @@ class RunForecaster:
             self.check_past(tokens, moment, at, name)
             past, future = given[begin:moment], given[moment : moment + coming * step]
             return Sound(
-                name, at, past[None], future[None], given[begin : moment + coming * step].numpy(), moment - begin
-            )
+                name, at, past[None], future[None], given[begin : moment + coming * step].numpy(), moment - begin,
+                at - (moment - begin) / self.rate,
+            )  # fmt: skip
         below = self.coder.below
         tokens = below.rows(moment) if moment else 0
         self.check_past(tokens, moment, at, name)
@@ -186,7 +193,7 @@ class RunForecaster:
         past = torch.from_numpy(below.encode(given[:moment].numpy(), self.rate))
         whole = torch.from_numpy(below.encode(given.numpy(), self.rate))
         future = whole[len(past) : len(past) + self.frames(seconds)]
-        return Sound(name, at, past[None], future[None], given.numpy(), moment)
+        return Sound(name, at, past[None], future[None], given.numpy(), moment, at - moment / self.rate)
 
     def clip(self, number: int, at: float | None, seconds: float) -> Sound:
         """A clip of the world that the run was trained on, whose actions are known."""
@@ -210,19 +217,21 @@ class RunForecaster:
         begin, coming = moment - tokens * step, min(self.frames(seconds), (length - moment) // step)
         count = (tokens + coming) * step
         cut = crop(world.whole(index), torch.tensor([begin]), torch.tensor([count]), count, world.frames_of)
-        actions = self.actions_of(cut, tokens + coming, tokens + self.frames(seconds))
+        actions = self.actions_of(cut, tokens + coming, tokens + self.frames(seconds), begin / self.rate)
         wave = cut.signal[0].float()
         split = tokens * step
         return Sound(
-            name, moment / self.rate, cut.signal[:, :split], cut.signal[:, split:], wave.numpy(), split, actions
-        )
+            name, moment / self.rate, cut.signal[:, :split], cut.signal[:, split:], wave.numpy(), split,
+            begin / self.rate, actions,
+        )  # fmt: skip
 
-    def actions_of(self, batch: Batch, tokens: int, wanted: int) -> Tensor | None:
-        """Those of a clip; the last one goes on."""
-        if not self.learner.actions.width:
+    def actions_of(self, batch: Batch, tokens: int, wanted: int, begin: float) -> Tensor | None:
+        """Those of a clip from `begin` seconds on; behind its end the last one is held, and time goes on."""
+        knows = self.learner.actions
+        if not knows.width:
             return None
-        own = self.learner.actions(batch, tokens)
-        return torch.cat([own, own[:, -1:].expand(-1, wanted - tokens, -1)], 1)
+        own = knows(batch, tokens)
+        return knows.timed(torch.cat([own, own[:, -1:].expand(-1, wanted - tokens, -1)], 1), begin)
 
     def frames(self, seconds: float) -> int:
         return max(1, round(seconds * self.learner.code_rate))
@@ -259,10 +268,11 @@ class RunForecaster:
         futures = tuple(Future(*each) for each in zip(levels, real, likely, strict=True))
         past = self.tokens(sound.past)
         true = self.tokens(sound.future)[:, :frames]
+        late = "" if acted is None else self.learner.actions.too_late(acted, self.real.taken)
         return Forecasts(
             sound, self.rate, self.token_seconds, self.front.unit, futures,
             self.levels(past)[0], self.levels(true)[0],
-            tuple(self.nearness(sound, futures, past, true)), made, tuple(actions),
+            tuple(self.nearness(sound, futures, past, true)), made, tuple(actions), (late,) * bool(late),
         )  # fmt: skip
 
     def followed(
@@ -274,7 +284,7 @@ class RunForecaster:
         if acted is not None:
             acted = acted[:, : count + frames]
         elif changes and knows.width:
-            acted = knows.assumed(count, frames)
+            acted = knows.assumed(count, frames, sound.begin)
         if changes:
             empty = knows.unknown(1, count + frames) if acted is None else acted
             later = knows.steered(empty[:, count:], changes, self.real.taken)
@@ -355,22 +365,42 @@ class RunForecaster:
 
     @torch.no_grad()
     def between(
-        self, one: Sound, other: Sound, seconds: float, steps: int, seed: int = 0
+        self,
+        one: Sound,
+        other: Sound,
+        seconds: float,
+        steps: int,
+        seed: int = 0,
+        actions: Sequence[Change] = (),
     ) -> list[tuple[float, Float[np.ndarray, "token number"], Float[np.ndarray, " time"]]]:
         """From one sound to another: their states mixed token by token up to the moment, and what comes after
-        these, drawn from the same noise. Weight of the other, decoded tokens and their sound of each step."""
+        these, drawn from the same noise, with actions changed where any are given (those of both sounds are mixed,
+        too). Weight of the other, decoded tokens and their sound of each step."""
         frames = self.frames(seconds)
-        pasts = [self.learner.states(sound.past) for sound in (one, other)]
+        pasts, acts = zip(*(self.followed(sound, frames, actions) for sound in (one, other)), strict=True)
         count = min(past.shape[1] for past in pasts)
         first, last = (past[:, past.shape[1] - count :] for past in pasts)
         made = []
         for weight in np.linspace(0, 1, steps).tolist():
-            mixed = torch.lerp(first, last, weight)
-            drawn = self.learner.go_on(mixed, frames, 1, torch.Generator().manual_seed(seed))
+            mixed, acted = torch.lerp(first, last, weight), blended(acts, count + frames, weight)
+            drawn = self.learner.go_on(mixed, frames, 1, torch.Generator().manual_seed(seed), actions=acted)
             shown = torch.cat([mixed[:, -min(count, frames) :], drawn.codes[0]], 1)
             tokens = decoded(self.learner, self.real, shown)
             made.append((weight, self.levels(tokens)[0], self.waves(tokens, seed)[0]))
         return made
+
+
+def blended(
+    acts: Sequence[Float[Tensor, "1 _all action"] | None], tokens: int, weight: float
+) -> Float[Tensor, "1 token action"] | None:
+    """The last tokens' actions of one sound and of another, mixed; None where they are unknown of both."""
+    one, other = acts
+    if one is None and other is None:
+        return None
+    known = one if other is None else other
+    assert known is not None
+    one, other = (known.new_zeros(known.shape) if each is None else each for each in (one, other))
+    return torch.lerp(one[:, one.shape[1] - tokens :], other[:, other.shape[1] - tokens :], weight)
 
 
 def open_forecaster(
@@ -421,14 +451,18 @@ def kept_at(run: RunFolder) -> Path:
     """Where what was fitted for the newest checkpoint is kept."""
     step = run.newest()
     assert step is not None, run.folder
-    return run.folder / KEPT / f"{digest(run.weights(step))[:16]}.safetensors"
+    return run.folder / KEPT / f"{digest(run.weights(step))[:16]}-{EDITION}.safetensors"
 
 
 def keep_real(built: Built, learner: Learner, kept: Path, progress: Progress = silent) -> RealTokens:
     """Collect the real tokens of the training split, keep them, and remove those of other weights."""
     assert isinstance(learner, Forecaster), type(learner)
     train = built.data.training(built.plan.clips.clips)
-    real = collect(learner, built.data.world, train, built.plan.seed, progress)
+    world, whole = built.data.world, built.plan.clips.clips.cut == "whole"
+    real = collect(learner, world, train, built.plan.seed, progress)
+    longest = world.lengths(train) if whole else world.lengths(train).clamp(max=world.signal.shape[0])
+    tokens = int(learner.code_lengths(longest).max())
+    real = replace(real, taken=learner.actions.taken_by_all(real.taken, world, train, tokens))
     real.save(kept)
     for stale in kept.parent.glob("*.safetensors"):
         if stale != kept:

@@ -17,7 +17,17 @@ from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.environment import EnvironmentFault
 from sonarium.evaluation.splits import hold
 from sonarium.files import out_of_memory, remove, write_whole
-from sonarium.models.contract import Forecaster, FrameEncoder, Learner, Separator
+from sonarium.models.contract import (
+    Decoder,
+    Encoder,
+    Forecaster,
+    FrameEncoder,
+    Learner,
+    Sampler,
+    Separator,
+    SequenceSampler,
+    Synthesiser,
+)
 from sonarium.runs.build import Built, build, trained_on_all
 from sonarium.runs.environments import changed
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, read_plan, source_of
@@ -242,8 +252,28 @@ def card(made: Built, step: int) -> str:
         text += f"World: {about_world}. {len(world)} clips; factors: {known}. {len(trained)} clips to train on"
         text += " (the sound of all splits, without labels)" if trained_on_all(plan.recorded()) else ""
         text += f", {len(made.clips.split.test)} in the test split.\n\n"
+    first, *verbs, last = (f"`{verb}`" for verb in verbs_of(made))
     return text + (
         "`config.json` has every setting, `environment.json` the machine, `metrics.jsonl` the losses, `media/` "
         "what it sounds and looks like, `checkpoints/` the weights.\n"
-        "`sonarium score`, `sample`, `encode` and `report` take this folder.\n"
+        f"`sonarium {first[1:]}{''.join(f', {verb}' for verb in verbs)} and {last} take this folder.\n"
     )
+
+
+def verbs_of(made: Built) -> tuple[str, ...]:
+    """The commands that take such a run, by what its learner can do."""
+    learner = made.learner
+    coded = isinstance(learner, Encoder | FrameEncoder)
+    sound = made.clips is not None and made.clips.world.signal.kind != "picture"
+    able = {
+        "encode": coded and sound,
+        "export": coded,
+        "sample": isinstance(learner, Sampler) and isinstance(learner, Decoder),
+        "sing": isinstance(learner, SequenceSampler) and made.plan.upstream is not None,
+        "reconstruct": isinstance(learner, FrameEncoder) and isinstance(learner, Synthesiser),
+        "forecast": isinstance(learner, Forecaster),
+        "surprise": isinstance(learner, Forecaster),
+        "separate": isinstance(learner, Separator),
+        "watch": isinstance(learner, Agent),
+    }
+    return ("score", *(verb for verb, can in able.items() if can), "report")

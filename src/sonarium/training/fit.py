@@ -64,7 +64,7 @@ class Callbacks:
     progress: Progress = ignore
     """Draws how far it is."""
     remark: Callable[[str], None] = ignore
-    """Called with damage that was found and passed over."""
+    """Called with damage that was found and passed over, and with what the learner remarks on its metrics."""
     show: Callable[[Learner, Journal, int], None] = ignore
     """Called at the end with the learner, to put pictures and sounds into the journal."""
     validate: Callable[[Learner], dict[str, float]] | None = None
@@ -283,6 +283,7 @@ class Training:
         if clock is not None:
             clock.go()
         newest: dict[str, float] = {}
+        said: set[str] = set()
         for step in range(start + 1, steps + 1):
             self.meter.add(self.learner.update(next(self.source), self.engine))
             if self.source.pass_ended:
@@ -296,6 +297,10 @@ class Training:
                 journal.tick(step)
             if logs:
                 newest = self.meter.take(step)
+                for line in self.learner.remarks(newest):
+                    if line not in said:
+                        self.callbacks.remark(line)
+                    said.add(line)
                 now = time.perf_counter()
                 if journal is not None:
                     journal.scalars(step, newest)
