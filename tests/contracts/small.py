@@ -27,7 +27,8 @@ def config_of(world: str, folder: Path) -> Any:
     """A configuration of a world in the catalogue, whose files are written to the folder."""
     entry = WORLDS[world]
     if world in ("tones", "syntone"):
-        return entry.Config(rate=8000, seconds=0.15, frequencies=5, amplitudes=3, noises=2)
+        slow = {"glide_semitones": 3.0, "tremolo_db": 6.0} if world == "tones" else {}
+        return entry.Config(rate=8000, seconds=0.15, frequencies=5, amplitudes=3, noises=2, **slow)
     if world == "songbird":
         return entry.Config(birds=2, songs=3, days=(45, 90), shortest=3, longest=6, seconds=0.4)
     if world == "mixtures":

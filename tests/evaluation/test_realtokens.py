@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contracts.small import data_for, learner_of
+from contracts.small import OF_CODES, Ramps, data_for, learner_of, world_of
 from stub_engine import StubEngine
 
 from sonarium.evaluation import realtokens
@@ -49,6 +49,32 @@ def test_the_tokens_are_those_of_the_training_split(collected):
     torch.testing.assert_close(learner.front.tokens(learner.front(sound[5][None]))[0, 0], real.tokens[5])
     assert real.piece.diff().min() >= 0 and set(real.usual) == {"kl", "nce"}
     assert all(bool((one.diff() >= 0).all()) for one in real.usual.values())
+
+
+def test_tokens_that_are_codes_have_the_sound_that_they_were_made_of(tmp_path):
+    """Encoded again as `encoded` does, each stretch of sound gives its code; and what lies beside it is heard."""
+    world, ramps = world_of(OF_CODES, tmp_path), Ramps()
+    learner: Any = learner_of("dreaming", "codes", world.signal).eval()
+    train = torch.arange(20)
+    learner.prepare(Clips(world, train, ClipsConfig(batch_size=8), 0), StubEngine(0))
+    real = collect(learner, world, train, 0, heard=ramps)
+    assert real.margin == 1 and real.sound.shape == (len(real.tokens), 12)
+    again = real.sound[:, 1:-1] @ torch.randn(10, 4, generator=torch.Generator().manual_seed(0)) / 10
+    torch.testing.assert_close(again, learner.front.codes(real.tokens[None])[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        real.sound[:, 2:-1].diff(), torch.full((len(real.sound), 8), 0.001), atol=1e-5, rtol=0
+    )
+    first = (real.sound[:, 1] * 1000).round().long() % 1000 == 0
+    assert not real.sound[first, 0].any() and first.any() and real.sound[~first, 0].all()
+    silent = collect(learner, world, train, 0)
+    assert silent.margin == 0 and not silent.sound.numel() and torch.equal(silent.tokens, real.tokens)
+
+
+def test_of_long_tokens_fewer_are_kept(collected, monkeypatch):
+    learner, world, train, real = collected
+    monkeypatch.setattr("sonarium.evaluation.realtokens.MOST_SAMPLES", 30 * real.sound.shape[1] + 5)
+    fewer = collect(learner, world, train, 0)
+    assert len(fewer.tokens) == len(fewer.sound) == 30 and torch.equal(fewer.tokens, real.tokens[:30])
 
 
 def test_the_nearest_token_is_the_nearest(collected):

@@ -2,6 +2,7 @@
 forecast, and listened to."""
 
 import json
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +41,10 @@ def folder(tmp_path_factory):
             ["train", "vq-vae", "--world", "recordings", *corpus, *VQ, "--steps", "2", "--run", str(made / "vq")]
         )
         codes = ["--codes", str(made / "vq"), "--frames", "3", "--slots", "2", "--entries", "4"]
-        dispatch(["train", "dreaming", *codes, *TINY, "--run", str(made / "of codes")])
+        own = [*codes, *TINY, "--actions", "word"]
+        dispatch(["train", "dreaming", *own, "--run", str(made / "of codes")])
+        small = ["--units", "8", "--burn-in", "1", "--batch-size", "8", "--steps", "2"]
+        dispatch(["train", "autoregressive", *codes, *small, "--run", str(made / "language")])
     return made
 
 
@@ -206,8 +210,68 @@ def test_codes_are_forecast_through_the_run_that_made_them(folder, sound, tmp_pa
     assert found["unit"] == "standard deviations" and found["token_seconds"] == pytest.approx(0.1)
     wave, _ = soundfile.read(tmp_path / "out" / "future-01.wav")
     assert len(wave) == 2400 and wave.std() > 0
+    # The real tokens are stretches of recorded sound: but for the joins, each is found in a file.
+    wave, _ = soundfile.read(tmp_path / "out" / "tokens-01.wav", dtype="float32")
+    files = [soundfile.read(one, dtype="float32")[0] for one in (folder / "speech").glob("*/*.wav")]
+    inner = slice(100, 700)
+    starts = np.stack([one[at : at + 800] for one in files for at in range(0, len(one) - 799, 800)])
+    for piece in wave.reshape(3, 800):
+        assert np.abs(starts[:, inner] - piece[inner]).max(1).min() < 1e-4
     told = said(capsys, "surprise", folder / "of codes", sound, "--out", tmp_path / "surprise")
     assert told["files"][0]["tokens"] == 10
+
+
+@pytest.mark.parametrize("clip", [4, 20])
+def test_a_clip_of_codes_is_heard_and_its_actions_are_known(folder, clip):
+    forecaster = open_forecaster(folder / "of codes", world=True)
+    assert forecaster.data is not None and forecaster.below is not None
+    sound, index = forecaster.clip(clip, 0.2, 0.2), torch.tensor([clip])
+    held = forecaster.data.world.whole(index)
+    assert sound.past.shape[1] == 2 and sound.moment == 1600
+    # The codes that the run keeps were made of the whole clip, a piece at a time.
+    both = torch.cat([sound.past, sound.future], 1)
+    torch.testing.assert_close(both, held.signal[:, : both.shape[1]])
+    assert torch.equal(torch.from_numpy(sound.wave), forecaster.below.whole(index).signal[0, : len(sound.wave)])
+    word = int(held.factors[0, 0])
+    assert sound.actions is not None and sound.actions.shape == (1, 4, 4)
+    expected = torch.nn.functional.one_hot(torch.tensor(word), 3).float().expand(4, -1)
+    assert torch.equal(sound.actions[0], torch.cat([torch.ones(4, 1), expected], 1))
+    with pytest.raises(ValueError, match="give a time within it"):
+        forecaster.clip(clip, 2.0, 0.2)
+
+
+def test_codes_that_no_run_makes_sound_of_are_told_in_one_line(folder, tmp_path, monkeypatch, sound):
+    monkeypatch.setattr("sonarium.runs.train.present", lambda *_: None)
+    words = ["--codes", str(folder / "of codes"), "--frames", "3", *TINY, "--run", str(tmp_path / "deep")]
+    dispatch(["train", "dreaming", *words])
+    opened, told = open_run(tmp_path / "deep"), []
+    assert dreams_of(opened, opened.learner, tmp_path / "deep", told.append) == []
+    [line] = told
+    assert line.startswith("the page shows no futures: ") and "\n" not in line
+    assert "holds a dreaming of codes, which cannot decode codes to sound" in line
+    with pytest.raises(ValueError, match="which cannot decode codes to sound"):
+        open_forecaster(tmp_path / "deep")
+    (folder / "vq").rename(folder / "elsewhere")
+    try:
+        again = open_run(folder / "of codes")
+        assert dreams_of(again, again.learner, folder / "of codes", told.append) == []
+        assert "vq' is no run folder" in told[1]
+    finally:
+        (folder / "elsewhere").rename(folder / "vq")
+
+
+def test_where_the_recordings_are_gone_real_tokens_are_decoded(folder, sound, tmp_path):
+    run = tmp_path / "language"
+    shutil.copytree(folder / "language", run, ignore=shutil.ignore_patterns("forecast"))
+    (folder / "speech").rename(folder / "elsewhere")
+    told = []
+    try:
+        forecaster = open_forecaster(run, told.append)
+        heard = forecaster.heard(forecaster.forecast(forecaster.file(sound, 0.5, 0.2), 0.2, 1))
+    finally:
+        (folder / "elsewhere").rename(folder / "speech")
+    assert any("real tokens are heard as the run below decodes them" in line for line in told)
+    assert forecaster.real.margin == 0 and len(heard[0].real) == 1600 and heard[0].real.std() > 0
 
 
 def test_actions_of_a_clip_are_known_and_steer(folder, tmp_path, capsys):
@@ -391,18 +455,23 @@ def test_surprise_of_a_long_sound_is_that_of_its_parts(folder, monkeypatch):
         np.testing.assert_allclose(values, whole.values[name], atol=2e-2)
 
 
-def test_the_page_shows_futures_surprise_steering_and_states(folder, tmp_path, monkeypatch):
-    for name, value in (("ASKED", 2), ("SURPRISED", 1), ("STEPS", 2), ("SAMPLES", 1)):
-        monkeypatch.setattr(f"sonarium.runs.dreams.{name}", value)
-    opened = open_run(folder / "heard")
-    media = dreams_of(opened, opened.learner, folder / "heard")
-    kinds = {medium.group.split("/")[0] for medium in media}
-    assert kinds == {"futures", "surprise", "between", "steering", "usage"}
-    assert {medium.group for medium in media if medium.kind == "sound"} == {
-        "futures/1", "futures/2", "surprise/1", "between", "steering/elapsed",
-    }  # fmt: skip
-    assert all((folder / "heard" / "media" / medium.file).exists() for medium in media)
-    dispatch(["report", str(folder / "heard"), "--out", str(tmp_path / "page.html")])
+@pytest.mark.parametrize("name", ["heard", "of codes", "language"])
+def test_the_page_shows_futures_surprise_steering_and_states(folder, tmp_path, monkeypatch, name):
+    for constant, value in (("ASKED", 2), ("SURPRISED", 1), ("STEPS", 2), ("SAMPLES", 1)):
+        monkeypatch.setattr(f"sonarium.runs.dreams.{constant}", value)
+    opened, told = open_run(folder / name), []
+    media = dreams_of(opened, opened.learner, folder / name, told.append)
+    kinds, sounds = {medium.group.split("/")[0] for medium in media}, ["futures/1", "futures/2", "surprise/1"]
+    steered = ["steering/elapsed"] if name == "heard" else []
+    assert kinds == {"futures", "surprise", "between", "usage", *(["steering"] if steered else [])} and not told
+    assert {medium.group for medium in media if medium.kind == "sound"} == {*sounds, "between", *steered}
+    for medium in media:
+        path = folder / name / "media" / medium.file
+        assert path.exists()
+        if medium.kind == "sound":
+            wave, rate = soundfile.read(path)
+            assert rate == 8000 and len(wave) >= 800 and wave.std() > 0
+    dispatch(["report", str(folder / name), "--out", str(tmp_path / "page.html")])
     page = (tmp_path / "page.html").read_text()
     assert all(title in page for title in ("Futures of held-out sound", "From one sound to another", "Surprise"))
 

@@ -159,7 +159,7 @@ def test_what_is_heard_is_kept_and_is_what_would_be_heard_anew(
     """Episodes begin in the same step, and in the next one."""
     upstream = plan_with_ears("dqn", separator).upstream
     assert upstream is not None
-    ears = ears_of(upstream, True)
+    ears, _ = ears_of(upstream, True)
     config = DQN_ENTRY.presets["otoworld-1"]()
     config = replace(config, replay=replace(config.replay, half_sound=False, sequence_steps=steps), n_steps=steps)
     heard = spaces.Box(-1, 1, (2, 2000), np.float32)
@@ -182,7 +182,8 @@ def test_what_is_heard_is_kept_and_is_what_would_be_heard_anew(
 def test_what_takes_more_room_than_the_sound_is_not_kept(separator):
     upstream = plan_with_ears("dqn", separator).upstream
     assert upstream is not None
+    ears, _ = ears_of(upstream, True)
     for reading, kept in (("means", [0]), ("loudness", [0]), ("sums", [0]), ("cues", [])):
         config = replace(DQN_ENTRY.presets["otoworld-1"](), separated=reading)
-        agent = DQN(config, spaces.Box(-1, 1, (2, 2000), np.float32), spaces.Discrete(4), ears_of(upstream, True))
+        agent = DQN(config, spaces.Box(-1, 1, (2, 2000), np.float32), spaces.Discrete(4), ears)
         assert agent.online.observer.compact == kept

@@ -29,6 +29,8 @@ from sonarium.worlds.contract import Batch, Progress, World
 FORMAT = 1
 MOST = 2**13
 """Tokens that are kept."""
+MOST_SAMPLES = 2**25
+"""Samples of their sound: of long tokens fewer are kept."""
 OTHERS = 1024
 """Tokens that compete with each token whose surprise is asked."""
 STRETCHES = 512
@@ -52,7 +54,7 @@ class RealTokens:
     piece: Int[Tensor, " token"]
     """The piece of training sound that each is from; those of a piece follow one another."""
     sound: Float[Tensor, "heard sample"]
-    """With `margin` samples before and after; of codes, none."""
+    """With `margin` samples before and after; none of codes whose clips cannot be heard."""
     weights: Float[Tensor, "code number"]
     offset: Float[Tensor, " number"]
     """Of the ridge regression from states to tokens."""
@@ -144,13 +146,21 @@ def joined(
 
 @torch.no_grad()
 def collect(
-    learner: Forecaster, world: World, train: Int[Tensor, " clip"], seed: int, progress: Progress = lambda *_: None
+    learner: Forecaster,
+    world: World,
+    train: Int[Tensor, " clip"],
+    seed: int,
+    progress: Progress = lambda *_: None,
+    heard: World | None = None,
 ) -> RealTokens:
-    """Follow pieces of the training split, each from a random place, until there are enough tokens."""
+    """Follow pieces of the training split, each from a random place, until there are enough tokens. The clips that
+    codes were made of may be `heard`."""
     assert isinstance(learner, FeatureLearner), type(learner)
     front, actions = front_of(learner), learner.actions
-    found, batches, lengths = [], [], []
-    for number, (batch, counts) in enumerate(pieces(learner, world, train, seed)):
+    cut = Cut(front, world, world if heard is None else heard)
+    most = min(MOST, MOST_SAMPLES // (cut.size + 2 * cut.margin)) if cut.margin else MOST
+    found, batches, lengths, sound = [], [], [], []
+    for number, (batch, counts, begins) in enumerate(pieces(learner, world, train, seed, most)):
         tokens = front.tokens(learner.features(batch))
         inside = torch.arange(tokens.shape[1]) < counts[:, None]
         known = [None, actions(batch, tokens.shape[1])] if actions.width else [None]
@@ -160,47 +170,42 @@ def collect(
         found.append((tokens[inside], piece[inside], [one[inside] for one in states], warm[inside]))
         batches.append(batch)
         lengths.append(counts)
-        progress("collecting tokens", min(MOST, sum(len(one[0]) for one in found)), MOST)
+        sound.append(cut.windows(batch, counts, begins))
+        progress("collecting tokens", min(most, sum(len(one[0]) for one in found)), most)
     if not found or not any(bool(one[3].any()) for one in found):
         raise ValueError(
             f"no training clip has more tokens than the burn-in of {learner.burn_in}: there is nothing to decode "
             "by"
         )
-    tokens, piece, warm = (torch.cat([one[at] for one in found])[:MOST] for at in (0, 1, 3))
-    states = [torch.cat(one)[:MOST] for one in zip(*(one[2] for one in found), strict=True)]
+    tokens, piece, warm = (torch.cat([one[at] for one in found])[:most] for at in (0, 1, 3))
+    states = [torch.cat(one)[:most] for one in zip(*(one[2] for one in found), strict=True)]
     weights, offset, spread = regression(states, tokens, piece, warm)
     others = tokens[:: -(-len(tokens) // OTHERS)]
-    margin = margin_of(front, world.signal.rate)
-    cut = [
-        windows(batch.signal, counts, front.shortest, margin)
-        for batch, counts in zip(batches if margin else [], lengths, strict=False)
-    ]
-    sound = torch.cat(cut)[:MOST] if cut else tokens.new_zeros(0, 0)
     return RealTokens(
-        tokens, piece, sound, weights, offset, spread,
+        tokens, piece, torch.cat(sound)[:most], weights, offset, spread,
         usual_of(learner, batches, lengths, others),
         actions.taken(batches, max(int(one.max()) for one in lengths), world),
-        margin,
+        cut.margin,
     )  # fmt: skip
 
 
 def pieces(
-    learner: Forecaster, world: World, train: Int[Tensor, " clip"], seed: int
-) -> Iterator[tuple[Batch, Int[Tensor, " clip"]]]:
-    """Pieces with a token at least, and the tokens in each, until there are enough; each clip as often as its
-    length allows."""
+    learner: Forecaster, world: World, train: Int[Tensor, " clip"], seed: int, most: int
+) -> Iterator[tuple[Batch, Int[Tensor, " clip"], Int[Tensor, " clip"]]]:
+    """Pieces with a token at least, the tokens in each and where it begins, until there are enough; each clip as
+    often as its length allows."""
     portions = world.portions(train[world.lengths(train) > 0])
     generator = torch.Generator().manual_seed(seed)
     order = portions[torch.randperm(len(portions), generator=generator)]
     total = 0
     for step, index in enumerate(order.split(PIECES)):
-        if total >= MOST:
+        if total >= most:
             return
         batch = world.piece(index, seed, step)
         counts = counts_of(learner, batch)
         if int(counts.max()) > 0:
             total += int(counts.sum())
-            yield batch, counts
+            yield batch, counts, world.beginnings(index, seed, step)
 
 
 def counts_of(learner: Forecaster, batch: Batch) -> Int[Tensor, " clip"]:
@@ -223,9 +228,35 @@ def front_of(learner: Forecaster) -> Tokens:
     return learner.front
 
 
-def margin_of(front: Tokens, rate: int | None) -> int:
-    """Samples of cross-fading on either side; 0 of codes."""
-    return 0 if rate is None else max(1, min(front.shortest // 4, round(FADE * rate)))
+class Cut:
+    """Cuts the sound of tokens from the clips that are heard."""
+
+    def __init__(self, front: Tokens, world: World, heard: World):
+        self.world, self.heard, self.rate = world, heard, heard.signal.rate or 0
+        self.size = round(self.rate / front.token_rate)
+        """Samples of a token."""
+        self.margin = max(1, min(self.size // 4, round(FADE * self.rate))) if self.rate else 0
+        """Samples of cross-fading on either side; 0 where nothing can be heard."""
+
+    def windows(
+        self, batch: Batch, counts: Int[Tensor, " clip"], begins: Int[Tensor, " clip"]
+    ) -> Float[Tensor, "token sample"]:
+        """The sound of each token of some pieces, with a margin on both sides."""
+        if not self.margin:
+            return torch.zeros(0, 0)
+        if self.heard is self.world:
+            return windows(batch.signal, counts, self.size, self.margin)
+        return torch.cat([self.below(*one) for one in zip(batch.index.tolist(), counts, begins, strict=True)])
+
+    def below(self, clip: int, count: Int[Tensor, ""], begin: Int[Tensor, ""]) -> Float[Tensor, "token sample"]:
+        """The same of frames of codes, in the clip that they were made of; silence beyond it."""
+        wave, frames = self.heard.whole(torch.tensor([clip])).signal[0], self.world.signal
+        assert frames.frame_rate is not None, frames
+        middle = frames.frame_first + (begin + torch.arange(int(count)).double()) / frames.frame_rate
+        first = (middle * self.rate - self.size / 2).round().long() - self.margin
+        at = first[:, None] + torch.arange(self.size + 2 * self.margin)
+        inside = (at >= 0) & (at < len(wave))
+        return wave[at.where(inside, 0)].where(inside, 0)
 
 
 def windows(

@@ -474,6 +474,12 @@ def runs_below(plan: Mapping[str, Any]) -> int:
     return 1 + runs_below(upstream["plan"]) if upstream else 0
 
 
+def clips_below(upstream: Upstream, progress: Progress = silent) -> World:
+    """The clips that the codes of an upstream run were made of, in the same order."""
+    check_upstream(upstream)
+    return open_run(Path(upstream.run), progress).data.world
+
+
 def codes_below(upstream: Upstream, folder: Path | None, progress: Progress) -> Encoded:
     """The codes that the run in `folder` keeps, or those that the upstream run makes now."""
     if folder is not None and (folder / FOLDER).is_dir():

@@ -31,6 +31,8 @@ LONGEST = 1.5
 """Most seconds of a future."""
 SHOWN = 1.5
 """Most seconds of the past that are drawn and played."""
+FEWEST = 8
+"""Tokens for which both are longer, where tokens are long."""
 STEPS = 5
 """Of a sweep, and from one sound to another."""
 SURPRISES = {
@@ -85,18 +87,25 @@ def illustrate_dreams(forecaster: RunForecaster, test: Tensor, folder: Path, see
 
 def moments(forecaster: RunForecaster, test: Tensor, seed: int) -> Iterator[Sound]:
     """Held-out clips in the middle, as far as they are long enough."""
-    if forecaster.coder.below is not None:
-        return
     assert forecaster.data is not None, forecaster.folder
     world, generator = forecaster.data.world, torch.Generator().manual_seed(seed)
+    heard = world if forecaster.below is None else forecaster.below
     order = test.cpu()[torch.randperm(len(test), generator=generator)]
-    needed, found = max(1, forecaster.learner.burn_in) * forecaster.token_seconds, 0
+    token, found = forecaster.token_seconds, 0
+    needed = max(1, forecaster.learner.burn_in) * token
     for clip in order.tolist():
-        seconds = int(world.lengths(torch.tensor([clip]))) / forecaster.rate
+        seconds = int(heard.lengths(torch.tensor([clip]))) / forecaster.rate
         at = seconds / 2
-        if at > needed + forecaster.token_seconds and found < ASKED:
+        if at > needed + token and found < ASKED:
             found += 1
-            yield forecaster.clip(clip, at, min(LONGEST, at))
+            # A code hears a stretch of sound, which the moment should not cut.
+            at = at if forecaster.below is None else round(at / token) * token
+            yield forecaster.clip(clip, at, min(stretch(forecaster, LONGEST), at))
+
+
+def stretch(forecaster: RunForecaster, seconds: float) -> float:
+    """So many seconds, or more where tokens are long."""
+    return max(seconds, FEWEST * forecaster.token_seconds)
 
 
 def length(forecaster: RunForecaster, sound: Sound) -> float:
@@ -120,7 +129,7 @@ def show_futures(page: Page, sound: Sound, number: int) -> None:
     if last is not None and last.coverage is not None:
         caption += f" The coverage is {last.coverage:.2f}, where real sound at random has 0.5."
     page.draw(f"{stem}.png", picture(forecaster, made), f"Futures of {sound.name}", caption, group)
-    tail = max(0, sound.moment - round(SHOWN * forecaster.rate))
+    tail = max(0, sound.moment - round(stretch(forecaster, SHOWN) * forecaster.rate))
     waves = [(f"{stem}-true.wav", "what followed", sound.wave[tail:])]
     heard = forecaster.heard(made, SAMPLES, page.seed)
     for at, one in enumerate(heard, start=1):
@@ -131,22 +140,20 @@ def show_futures(page: Page, sound: Sound, number: int) -> None:
 
 def picture(forecaster: RunForecaster, made: Forecasts) -> "Figure":
     """The past, what followed, and some futures, decoded and as real tokens."""
-    count = min(len(made.past_tokens), max(1, round(SHOWN / made.token_seconds)))
+    count = min(len(made.past_tokens), max(1, round(stretch(forecaster, SHOWN) / made.token_seconds)))
     rows = [("what followed", forecaster.field(made.true_tokens))] if len(made.true_tokens) else []
     some = made.futures[: futures.MOST]
     rows += [(f"future {number}", forecaster.field(one.tokens)) for number, one in enumerate(some, start=1)]
     rows.append(("1, real tokens", forecaster.field(made.futures[0].real)))
     past = forecaster.field(made.past_tokens[-count:])
-    return futures.futures(past, rows, made.token_seconds * count / past.shape[1], made.unit)
+    return futures.futures(past, rows, made.token_seconds * count / past.shape[1], forecaster.colours)
 
 
 def show_surprise(page: Page, sound: Sound, number: int) -> None:
-    own = surprise_meter(page.forecaster)
-    track = own.track(own.coder.encode(sound.wave, page.forecaster.rate))
+    own, signal = surprise_meter(page.forecaster), torch.cat([sound.past, sound.future], 1)
+    track = own.sound(signal)
     tokens = len(next(iter(track.values.values())))
-    field = page.forecaster.field(
-        page.forecaster.levels(page.forecaster.tokens(torch.from_numpy(sound.wave)[None]))[0]
-    )
+    field = page.forecaster.field(page.forecaster.levels(page.forecaster.tokens(signal))[0])
     figure = futures.surprise(field, tokens * track.seconds, track.values, own.by, track.threshold, track.onsets)
     told = "; ".join(SURPRISES.get(name, name) for name in track.values)
     caption = (
@@ -180,7 +187,7 @@ def crossing(
     fields = [(f"{weight:.2f}", forecaster.field(tokens)) for weight, tokens, _ in steps]
     tokens, columns = len(steps[0][1]), fields[0][1].shape[1]
     past = (tokens - forecaster.frames(seconds)) * columns // tokens
-    return futures.rows(fields, past, forecaster.token_seconds * tokens / columns, forecaster.front.unit)
+    return futures.rows(fields, past, forecaster.token_seconds * tokens / columns, forecaster.colours)
 
 
 def show_sweep(page: Page, sound: Sound, taken: Taken) -> None:
@@ -201,7 +208,7 @@ def show_sweep(page: Page, sound: Sound, taken: Taken) -> None:
         f"past ({sound.name}) and with the same noise."
     )
     stem = "steering-" + "".join(letter if letter.isalnum() else "-" for letter in taken.name)
-    page.draw(f"{stem}.png", futures.rows(fields, 0, seconds, forecaster.front.unit), title, caption, group)
+    page.draw(f"{stem}.png", futures.rows(fields, 0, seconds, forecaster.colours), title, caption, group)
     waves = [
         (f"{stem}-{at}.wav", name, forecaster.heard(one, 1, page.seed)[0].decoded)
         for at, ((name, _), one) in enumerate(zip(fields, made, strict=True), start=1)

@@ -5,13 +5,14 @@ training split (`evaluation/realtokens.py`) is kept in the run folder, under the
 calls need nothing but the folder.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.evaluation.realtokens import RealTokens, collect, decoded, joined
@@ -20,11 +21,11 @@ from sonarium.features.tokens import CodeTokens, LogMelTokens
 from sonarium.measures.forecasts import coverage, distances, nearer
 from sonarium.models.actions import Change
 from sonarium.models.contract import FeatureLearner, Forecaster, Learner
-from sonarium.runs.build import Built, Data, Progress, Remark, open_learner, open_run, silent
+from sonarium.runs.build import Built, Data, Progress, Remark, clips_below, open_learner, open_run, silent
 from sonarium.runs.coder import Coder, load_coder
 from sonarium.runs.sing import ROUNDS, Voice, open_voice
 from sonarium.training.run import RunFolder, digest
-from sonarium.worlds.contract import Batch, Signal, crop
+from sonarium.worlds.contract import Batch, Signal, World, crop
 
 KEPT = "forecast"
 """Folder of a run with what was fitted for forecasts."""
@@ -138,6 +139,8 @@ class RunForecaster:
     """What makes sound of tokens that are codes of another run."""
     data: Data | None = None
     """The clips that the run was trained on, where they were asked for."""
+    below: World | None = None
+    """The sound of these, where they are codes."""
 
     @property
     def rate(self) -> int:
@@ -199,19 +202,18 @@ class RunForecaster:
         """A clip of the world that the run was trained on, whose actions are known."""
         self.check_seconds(seconds)
         assert self.data is not None, self.folder
-        if self.coder.below is not None:
-            raise ValueError(
-                f"'{self.folder}' was trained on codes, whose clips have no sound: give a file in place of a clip"
-            )
         world, step = self.data.world, self.front.shortest
+        heard = world if self.below is None else self.below
         if not 0 <= number < len(world):
             raise ValueError(f"clip {number}: world '{world.name}' has clips 0 to {len(world) - 1}")
         index = torch.tensor([number])
         [part] = [part for part, rows in self.data.split.items() if number in rows.tolist()] or ["no"]
-        length, name = int(world.lengths(index)), f"{world.path(number)} ({part} split)"
+        length, name = int(heard.lengths(index)), f"{world.path(number)} ({part} split)"
         moment = length if at is None else round(at * self.rate)
         if not 0 < moment <= length:
             raise ValueError(f"--at {at:g}: {name} lasts {length / self.rate:.3f} s; give a time within it")
+        if self.below is not None:
+            return self.clip_below(self.below, index, moment, seconds, name)
         tokens = min(moment, round(PAST * self.rate)) // step
         self.check_past(tokens, moment, moment / self.rate, name)
         begin, coming = moment - tokens * step, min(self.frames(seconds), (length - moment) // step)
@@ -224,6 +226,21 @@ class RunForecaster:
             name, moment / self.rate, cut.signal[:, :split], cut.signal[:, split:], wave.numpy(), split,
             begin / self.rate, actions,
         )  # fmt: skip
+
+    def clip_below(self, below: World, index: Int[Tensor, " 1"], moment: int, seconds: float, name: str) -> Sound:
+        """A clip of codes, by its sound; it is encoded anew, for its codes may have heard what lies after the
+        moment."""
+        assert self.data is not None, self.folder
+        world, rate = self.data.world, self.learner.code_rate
+        first = max(0, math.ceil((moment / self.rate - PAST) * rate))
+        begin = round(first / rate * self.rate)
+        wave = below.whole(index).signal[0, begin : moment + round(seconds * self.rate)].numpy()
+        sound = self.sound(wave, moment - begin, moment / self.rate, seconds, name)
+        count = sound.past.shape[1] + sound.future.shape[1]
+        inside = (world.lengths(index) - first).clamp(max=count)
+        cut = crop(world.whole(index), torch.tensor([first]), inside, count, world.frames_of)
+        wanted = sound.past.shape[1] + self.frames(seconds)
+        return replace(sound, actions=self.actions_of(cut, count, wanted, begin / self.rate))
 
     def actions_of(self, batch: Batch, tokens: int, wanted: int, begin: float) -> Tensor | None:
         """Those of a clip from `begin` seconds on; behind its end the last one is held, and time goes on."""
@@ -296,7 +313,7 @@ class RunForecaster:
         """The sound of all futures, or of the first ones."""
         tokens, sound, margin = made.made[:count], made.sound, self.real.margin
         chosen, past = self.real.nearest(tokens), sound.wave[: sound.moment]
-        if self.voice is None:
+        if margin:
             each = [self.real.heard(one) for one in chosen]
         else:
             each = list(self.waves(self.real.tokens[chosen], seed))
@@ -326,9 +343,17 @@ class RunForecaster:
         return self.front.levels(tokens).double().numpy()
 
     def field(self, levels: Float[np.ndarray, "token number"]) -> Float[np.ndarray, "row column"]:
-        """Tokens as they are drawn: rows over time."""
+        """Tokens as they are drawn, in `colours`: rows over time."""
         features = self.front.features_of(torch.from_numpy(levels)[None])
-        return features[0].flatten(0, -2).numpy() if features.ndim == 4 else features[0].T.numpy()
+        if isinstance(self.front, CodeTokens):
+            assert self.voice is not None, self.folder
+            return self.voice.picture(self.front.codes(features).float())[0]
+        return features[0].flatten(0, -2).numpy()
+
+    @property
+    def colours(self) -> str:
+        """The unit in which tokens are drawn."""
+        return self.front.unit if self.voice is None else self.voice.front.axes.unit
 
     def nearness(
         self,
@@ -421,30 +446,41 @@ def open_forecaster(
     below = None if plan.upstream is None else load_coder(plan.upstream.run)
     kept = kept_at(RunFolder.read(folder))
     opened = open_run(folder, progress, remark) if world or not kept.exists() else None
-    made = None if opened is None or kept.exists() else keep_real(opened, learner, kept, progress)
+    heard = None if opened is None else heard_below(opened, progress, None if world else remark)
+    made = None if opened is None or kept.exists() else keep_real(opened, learner, kept, progress, heard)
     real = RealTokens.load(kept) if made is None else made
     coder = Coder(learner, signal, below)
     data = None if opened is None else opened.clips
-    return RunForecaster(folder, plan.model, signal, coder, learner, front, real, voice, data)
+    return RunForecaster(folder, plan.model, signal, coder, learner, front, real, voice, data, heard)
+
+
+def heard_below(made: Built, progress: Progress, remark: Remark | None) -> World | None:
+    """The sound of clips that are codes, None of others. Where it is gone, what is told of it by `remark` is
+    enough, or else it is refused."""
+    upstream = made.plan.upstream
+    try:
+        return None if upstream is None else clips_below(upstream, progress)
+    except ValueError as error:
+        if remark is None:
+            raise
+        remark(f"real tokens are heard as the run below decodes them: {error}")
+        return None
 
 
 def forecaster_of(made: Built, learner: Learner, folder: Path) -> RunForecaster | None:
-    """The same of a learner that was just trained; None where tokens cannot become sound, or no clip is long
-    enough."""
-    if (
-        made.plan.upstream is not None
-        or not isinstance(learner, Forecaster)
-        or not isinstance(learner, FeatureLearner)
-    ):
+    """The same of a learner that was just trained; None where tokens cannot become sound. Codes are refused where
+    the run below cannot make sound of them, or is gone."""
+    if not isinstance(learner, Forecaster) or not isinstance(learner, FeatureLearner):
         return None
-    front, signal = learner.front, made.data.world.signal
-    if not isinstance(front, LogMelTokens) or not front.invertible:
+    front, signal, upstream = learner.front, made.data.world.signal, made.plan.upstream
+    assert isinstance(front, LogMelTokens | CodeTokens), type(front)
+    if isinstance(front, PictureFrontEnd) and not front.invertible:
         return None
-    learner.to("cpu")
-    real = keep_real(made, learner, kept_at(RunFolder.read(folder)))
-    return RunForecaster(
-        folder, made.plan.model, signal, Coder(learner, signal), learner, front, real, None, made.clips
-    )
+    voice = None if upstream is None else open_voice(upstream, folder)
+    coder = Coder(learner.to("cpu"), signal, None if upstream is None else load_coder(upstream.run))
+    heard = heard_below(made, silent, None)
+    real = keep_real(made, learner, kept_at(RunFolder.read(folder)), heard=heard)
+    return RunForecaster(folder, made.plan.model, signal, coder, learner, front, real, voice, made.clips, heard)
 
 
 def kept_at(run: RunFolder) -> Path:
@@ -454,12 +490,14 @@ def kept_at(run: RunFolder) -> Path:
     return run.folder / KEPT / f"{digest(run.weights(step))[:16]}-{EDITION}.safetensors"
 
 
-def keep_real(built: Built, learner: Learner, kept: Path, progress: Progress = silent) -> RealTokens:
+def keep_real(
+    built: Built, learner: Learner, kept: Path, progress: Progress = silent, heard: World | None = None
+) -> RealTokens:
     """Collect the real tokens of the training split, keep them, and remove those of other weights."""
     assert isinstance(learner, Forecaster), type(learner)
     train = built.data.training(built.plan.clips.clips)
     world, whole = built.data.world, built.plan.clips.clips.cut == "whole"
-    real = collect(learner, world, train, built.plan.seed, progress)
+    real = collect(learner, world, train, built.plan.seed, progress, heard)
     longest = world.lengths(train) if whole else world.lengths(train).clamp(max=world.signal.shape[0])
     tokens = int(learner.code_lengths(longest).max())
     real = replace(real, taken=learner.actions.taken_by_all(real.taken, world, train, tokens))

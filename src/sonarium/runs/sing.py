@@ -50,6 +50,11 @@ class Voice:
         waves = self.front.invert(fitting.unflatten(1, features.shape[1:3]), length, ROUNDS, generator)
         return waves[:, :samples].float().cpu().numpy()
 
+    @torch.no_grad()
+    def picture(self, codes: Float[Tensor, "song step code"]) -> Float[np.ndarray, "song row column"]:
+        """What codes look like, in the unit of the axes of the front end."""
+        return self.front.drawn(self.decoded(codes))
+
     def decoded(self, codes: Float[Tensor, "song step code"]) -> Float[Tensor, "song channel row frame"]:
         if self.framed:
             return self.decoder.decode(codes)
@@ -103,7 +108,7 @@ def open_voice(upstream: Upstream, folder: Path, device: str = "cpu", remark: Re
     check_upstream(upstream)
     below, voice, signal = open_learner(Path(upstream.run), remark)
     where = f"'{upstream.run}', upstream of '{folder}',"
-    if not (isinstance(voice, Decoder) and isinstance(voice, FeatureLearner)) or signal.rate is None:
+    if not (isinstance(voice, Decoder) and isinstance(voice, FeatureLearner) and voice.decodes and signal.rate):
         raise ValueError(
             f"{where} holds a {below.model} of {PLURAL[signal.kind]}, which cannot decode codes to sound: train "
             "the model of sequences on the codes of an autoencoder of sound"

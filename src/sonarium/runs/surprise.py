@@ -73,6 +73,10 @@ class SurpriseMeter:
             )
         return self.track(np.concatenate(list(self.coder.encode_file(path, samples, power))))
 
+    def sound(self, signal: Float[Tensor, "1 time *rest"]) -> Track:
+        """Of sound as the learner takes it."""
+        return self.track(self.coder.encoder.encode(signal)[0].numpy())
+
     def wave(self, wave: Float[np.ndarray, " time"], rate: float) -> Track:
         """Of a waveform at any rate."""
         return self.track(self.coder.encode(wave, rate))

@@ -75,7 +75,7 @@ def train(
         callbacks = Callbacks(
             progress if engine.rank == 0 else Callbacks.progress,
             notify,
-            partial(present, made, folder, pictures),
+            partial(present, made, folder, pictures, notify),
             validation(made.plan),
         )
         try:
@@ -177,7 +177,15 @@ def evaluated(learner: Learner) -> Iterator[None]:
         learner.train(training)
 
 
-def present(made: Built, folder: Path, pictures: bool, learner: Learner, journal: Journal, step: int) -> None:
+def present(
+    made: Built,
+    folder: Path,
+    pictures: bool,
+    notify: Callable[[str], None],
+    learner: Learner,
+    journal: Journal,
+    step: int,
+) -> None:
     """A card that says what this run is, the training curves, and pictures and sounds of what was learnt, in
     `media/` and TensorBoard."""
     # Drawing takes long to import, which a person who asks for help should not wait for.
@@ -191,11 +199,11 @@ def present(made: Built, folder: Path, pictures: bool, learner: Learner, journal
     write_whole(folder / "card.md", card(made, step))
     if not pictures or made.clips is None or not len(made.clips.split.test):
         return
-    for medium in media_of(made, learner, folder):
+    for medium in media_of(made, learner, folder, notify):
         enter(medium, folder / "media" / medium.file, journal, step)
 
 
-def media_of(made: Built, learner: Learner, folder: Path) -> list[Any]:
+def media_of(made: Built, learner: Learner, folder: Path, notify: Callable[[str], None]) -> list[Any]:
     """What is drawn and played of the test split: the sources of mixtures, neighbours of frames, or what the codes
     of a clip make."""
     from sonarium.report.likeness import illustrate_likeness
@@ -207,18 +215,31 @@ def media_of(made: Built, learner: Learner, folder: Path) -> list[Any]:
         return illustrate_separation(learner, made.data.world, test, folder / "media", seed)
     draw = illustrate_likeness if isinstance(learner, FrameEncoder) else illustrate
     drawn = draw(learner, made.data.world, made.data.split.test, folder / "media", made.plan.seed)
-    return [*drawn, *(dreams_of(made, learner, folder) if isinstance(learner, Forecaster) else [])]
+    return [*drawn, *(dreams_of(made, learner, folder, notify) if isinstance(learner, Forecaster) else [])]
 
 
-def dreams_of(made: Built, learner: Learner, folder: Path) -> list[Any]:
-    """Futures of held-out sound, and what surprises; none of a run that cannot be heard."""
+def dreams_of(
+    made: Built, learner: Learner, folder: Path, notify: Callable[[str], None] = lambda _: None
+) -> list[Any]:
+    """Futures of held-out sound, and what surprises; none of a run that cannot be heard, which is told."""
     from sonarium.runs.dreams import illustrate_dreams
     from sonarium.runs.forecast import forecaster_of
 
-    forecaster = forecaster_of(made, learner, folder)
+    try:
+        forecaster = forecaster_of(made, learner, folder)
+    except ValueError as error:
+        notify(f"the page shows no futures: {error}")
+        return []
     if forecaster is None:
         return []
-    return illustrate_dreams(forecaster, made.data.split.test, folder / "media", made.plan.seed)
+    media = illustrate_dreams(forecaster, made.data.split.test, folder / "media", made.plan.seed)
+    if not any(medium.group.startswith("futures") for medium in media):
+        tokens = 2 * (max(1, forecaster.learner.burn_in) + 1)
+        notify(
+            f"the page shows no futures: no held-out clip has more than {tokens} tokens, "
+            f"{tokens * forecaster.token_seconds:.3g} s, of which the first half is the past"
+        )
+    return media
 
 
 def enter(medium: Any, path: Path, journal: Journal, step: int) -> None:

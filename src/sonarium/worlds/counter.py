@@ -36,6 +36,12 @@ def stream(seed: int, clip: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
     return mix(start + clip * signed(STEP))
 
 
+def uniform(start: Int[Tensor, " clip"], count: int) -> Float[Tensor, "clip number"]:
+    """Numbers from 0 to below 1 in float64, of 53 bits each."""
+    word = mix(start[:, None] + torch.arange(1, count + 1, device=start.device) * signed(STEP))
+    return ((word >> 11) & ((1 << 53) - 1)).double() / 2**53
+
+
 def normal(start: Int[Tensor, " clip"], samples: int) -> Float[Tensor, "clip time"]:
     """Standard normal noise in float64; the samples 2m and 2m+1 share one counter."""
     pair = torch.arange(1, (samples + 1) // 2 + 1, device=start.device)

@@ -80,6 +80,35 @@ def test_what_was_saved_loads_as_the_same_world(tmp_path):
     assert torch.equal(read.factor_values(index), rich.factor_values(index))
 
 
+def test_tracks_of_modulated_tones_load_as_they_were_saved(tmp_path):
+    grid = TonesConfig(rate=8000, seconds=0.05, frequencies=2, amplitudes=1, glide_semitones=5.0, tremolo_db=9.0)
+    world = Tones(grid, seed=4)
+    save_syntone(world, tmp_path / "x.npz")
+    read, index = load_syntone(tmp_path / "x.npz"), torch.tensor([3, 0, 7])
+    planted, loaded = world.whole(index), read.whole(index)
+    assert [(one.name, one.unit) for one in read.tracks] == [(one.name, one.unit) for one in world.tracks]
+    assert loaded.tracks is not None and planted.tracks is not None and loaded.tracks.shape == (3, 50, 2)
+    assert read.track_rate == world.track_rate and torch.equal(loaded.tracks, planted.tracks)
+    assert torch.equal(loaded.signal, planted.signal)
+
+
+@pytest.mark.parametrize(
+    ("tracks", "told_of", "told"),
+    [
+        (None, [{"name": "pitch", "unit": ""}], "no array 'tracks'"),
+        (np.zeros((24, 5)), [{"name": "pitch", "unit": ""}], "clip, frame, track"),
+        (np.zeros((24, 9, 1)), [{"name": "pitch", "unit": ""}], r"\(24, 10, 1\) belong"),
+        (np.zeros((24, 10, 2)), [{"name": "pitch", "unit": ""}], r"\(24, 10, 1\) belong"),
+        (np.zeros((24, 10, 1)), [7], "tracks in its metadata without a name"),
+    ],
+)
+def test_tracks_that_do_not_fit_are_refused(tmp_path, tracks, told_of, told):
+    about = {"rate": 1000, "track_rate": 100.0, "tracks": told_of, "freqs": list(range(24))}
+    theirs(tmp_path / "x.npz", metadata=np.array(json.dumps(about)), tracks=tracks)
+    with pytest.raises(ValueError, match=told):
+        load_syntone(tmp_path / "x.npz")
+
+
 def test_a_pickled_file_of_syntone_is_read_and_not_unpickled(tmp_path):
     arrays = theirs(tmp_path / "their.npz")
     world = load_syntone(tmp_path / "their.npz")

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sonarium.worlds.tones.modulation import none
 from sonarium.worlds.tones.oscillator import WAVEFORMS, fourier, order_limit, render_loops, render_operations
 from sonarium.worlds.tones.world import SyntoneConfig, Tones, TonesConfig
 
@@ -26,6 +27,7 @@ RICH = dataclasses.replace(
     longest_attack=0.05,
     longest_decay=0.05,
 )
+MODULATED = dataclasses.replace(RICH, glide_semitones=5.0, tremolo_db=12.0, modulation_hz=20.0)
 
 
 def test_the_grid_of_the_world_syntone_is_syntones():
@@ -95,7 +97,7 @@ def test_waveforms_keep_the_order_that_was_asked_for():
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_a_clip_is_the_same_bits_in_any_batch_and_on_any_number_of_threads(data):
-    config = data.draw(st.sampled_from([SMALL, dataclasses.replace(SMALL, alias=True), RICH]))
+    config = data.draw(st.sampled_from([SMALL, dataclasses.replace(SMALL, alias=True), RICH, MODULATED]))
     world = Tones(config, seed=data.draw(st.integers(0, 9)))
     batch = torch.tensor(data.draw(st.lists(st.integers(0, len(world) - 1), min_size=1, max_size=40)))
     threads = torch.get_num_threads()
@@ -134,7 +136,7 @@ def test_only_the_noise_follows_the_seed():
 
 
 @pytest.mark.parametrize("alias", [True, False])
-@pytest.mark.parametrize("config", [SMALL, RICH], ids=["plain", "rich"])
+@pytest.mark.parametrize("config", [SMALL, RICH, MODULATED], ids=["plain", "rich", "modulated"])
 def test_tensor_operations_and_compiled_loops_agree(config, alias):
     """What another device computes is what the CPU computes, within 1e-6."""
     world = Tones(dataclasses.replace(config, alias=alias), seed=3)
@@ -143,7 +145,9 @@ def test_tensor_operations_and_compiled_loops_agree(config, alias):
     tones[:, world.varied] = world.locate(index)
     orders = order_limit(tones[:, 1], tones[:, 7], tones[:, 8], 8000.0).long()
     terms = torch.where(tones[:, 0] == 2, orders, (orders + 1) // 2)
-    arguments = (tones, fourier(20), terms, torch.arange(len(index)), world.time, 0.1, alias)
+    streams = torch.arange(len(index))
+    slow = world.modulation(streams) or none(len(index))
+    arguments = (tones, fourier(20), terms, streams, world.time, 0.1, alias, slow)
     difference = (render_loops(*arguments) - render_operations(*arguments)).abs()
     assert difference.max() < 1e-6
 

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from sonarium.worlds.counter import FIRST, SECOND, STEP
+from sonarium.worlds.tones.modulation import NEPERS, OCTAVES
 from sonarium.worlds.tones.oscillator import SAWTOOTH, SINE, TRIANGLE
 
 PI = math.pi
@@ -45,6 +46,7 @@ COSINE_TERMS = (
 )
 """(1 − cos x) / x² likewise, within 2e-17."""
 BLOCK = 1024
+SEMITONE = OCTAVES * math.log(2)
 
 compiled = njit(nogil=True, cache=True, error_model="numpy")
 # `no_type_check` below it keeps jaxtyping's import hook, which wraps functions, from what is compiled.
@@ -111,6 +113,50 @@ def vibrate(shift, time, offset, swing, rate):
     """Set the shift of the phase to its offset and the integral of a departure of the frequency."""
     for i in range(len(time)):
         shift[i] = offset + swing * (1.0 - cosine_turns(rate * time[i]))
+
+
+@compiled
+@no_type_check
+def wander(values, walk, time):
+    """Set the values to a sum of slow sines."""
+    values[:] = 0.0
+    for sine in range(len(walk)):
+        frequency, phase, amplitude = walk[sine, 0], walk[sine, 1] - 0.25, walk[sine, 2]
+        for i in range(len(time)):
+            values[i] += amplitude * cosine_turns(frequency * time[i] + phase)
+
+
+@compiled
+@no_type_check
+def glide(shift, time, offset, speed, walk, rate, depth, total, last, step, begins):
+    """Set the shift of the phase to its offset and the integral of the departure of a modulated frequency.
+
+    It was `total` at the time before, and the departure `last`; returns both at the end.
+    """
+    wander(shift, walk, time)
+    for i in range(len(time)):
+        shift[i] = math.exp(SEMITONE * shift[i]) - 1.0
+    if depth != 0 and rate != 0:
+        for i in range(len(time)):
+            shift[i] = (1.0 + shift[i]) * (1.0 + depth * cosine_turns(rate * time[i] - 0.25)) - 1.0
+    if begins:
+        last = -shift[0]  # which makes the first step 0
+    for i in range(len(time)):
+        departure = shift[i]
+        total += 0.5 * (last + departure) * step
+        last = departure
+        shift[i] = offset + speed * total
+    return total, last
+
+
+@compiled
+@no_type_check
+def fade(wave, time, walk, levels):
+    """Lower the wave by a walk of the level in decibels, whose highest is 0."""
+    wander(levels, walk, time)
+    most = walk[:, 2].sum()
+    for i in range(len(wave)):
+        wave[i] *= math.exp(NEPERS * (levels[i] - most))
 
 
 @compiled
@@ -229,8 +275,9 @@ def add_normal(wave, level, start, first):
 
 @compiled
 @no_type_check
-def render(tones, series, terms, streams, time, end, alias, out):
+def render(tones, series, terms, streams, pitches, levels, time, end, alias, out):
     """Fill `out` with clips; the columns of `tones` are in the order of `oscillator.COLUMNS`."""
+    step = time[1] - time[0]
     scratch = np.empty((7, BLOCK))
     for clip in range(len(tones)):
         code, frequency, amplitude, phase, attack, decay, noise, rate, depth, second = tones[clip]
@@ -238,10 +285,15 @@ def render(tones, series, terms, streams, time, end, alias, out):
         unit = TAU if alias else 1.0
         speed, offset = unit * frequency, unit * phase
         scratch[1] = offset
+        total, last = 0.0, 0.0
         for first in range(0, len(time), BLOCK):
             now = time[first : min(first + BLOCK, len(time))]
             wave, shift = scratch[0][: len(now)], scratch[1][: len(now)]
-            if depth != 0 and rate != 0:
+            if len(pitches[clip]):
+                total, last = glide(
+                    shift, now, offset, speed, pitches[clip], rate, depth, total, last, step, first == 0
+                )
+            elif depth != 0 and rate != 0:
                 vibrate(shift, now, offset, unit * frequency * depth / (TAU * rate), rate)
             if alias:
                 naive_wave(wave, speed, now, shift, waveform)
@@ -251,6 +303,8 @@ def render(tones, series, terms, streams, time, end, alias, out):
                 amplitudes = series[waveform, : terms[clip]]
                 limited_wave(wave, speed, now, shift, waveform, amplitudes, second, scratch)
             shape_envelope(wave, now, attack, decay, end)
+            if len(levels[clip]):
+                fade(wave, now, levels[clip], shift)
             target = out[clip, first : first + len(now)]
             if noise == 0:
                 for i in range(len(now)):

@@ -7,8 +7,9 @@ the band-limited waves are their Fourier series cut off below the Nyquist freque
     triangle  −(8/π²) Σ cos(kθ)/k², k odd
 
 summed by Clenshaw's recurrence (1955), so that each sample takes one sine and one cosine. A wave whose
-fundamental does not lie below the Nyquist frequency is silent. On a CPU the compiled loops of
-`kernels.py` do the work; elsewhere the same equations run as torch operations.
+fundamental does not lie below the Nyquist frequency is silent. Where the pitch is modulated (`modulation.py`), the
+frequency is f 2^(m(t)/12) (1 + d sin 2πrt), integrated from sample to sample by the trapezoidal rule. On a CPU the
+compiled loops of `kernels.py` do the work; elsewhere the same equations run as torch operations.
 """
 
 import math
@@ -21,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.worlds import counter as noise
+from sonarium.worlds.tones.modulation import NEPERS, OCTAVES, Modulation, none
 
 WAVEFORMS = ("sine", "triangle", "sawtooth", "square")
 SINE, TRIANGLE, SAWTOOTH, SQUARE = range(4)
@@ -44,15 +46,17 @@ def order_limit(
     rate: Float[Tensor, " clip"],
     depth: Float[Tensor, " clip"],
     nyquist: float,
+    besides: Float[Tensor, " clip"] | float = 0.0,
 ) -> Float[Tensor, " clip"]:
-    """The highest order of which no part, sidebands of the vibrato included, reaches `nyquist`.
+    """The highest order of which no part, sidebands of the vibrato and of what modulates the tone `besides`
+    included, reaches `nyquist`.
 
     A partial at kf swings by ±kfd; its sidebands J_n(β), β = kfd/r, are below −60 dB from about
     n = β + 3β^(1/3) + 3 on.
     """
     vibrating = (depth > 0) & (rate > 0)
     index = torch.where(vibrating, nyquist * depth / rate.clamp(min=1e-9), 0)
-    room = nyquist - torch.where(vibrating, rate * (3 * index ** (1 / 3) + 3), 0)
+    room = nyquist - torch.where(vibrating, rate * (3 * index ** (1 / 3) + 3), 0) - besides
     widest = frequency * torch.where(vibrating, 1 + depth, 1)
     order = torch.floor(room / widest)
     return torch.where(order * widest >= room, order - 1, order).clamp(min=0)
@@ -78,10 +82,13 @@ def render(
     time: Float[Tensor, " time"],
     alias: bool,
     device: torch.device,
+    modulation: Modulation | None = None,
 ) -> Float[Tensor, "clip time"]:
     """The samples of each tone at these times, in float32; `streams` begins the noise of each clip."""
     step = float(time[1] - time[0])
-    limit = order_limit(tones[:, 1], tones[:, 7], tones[:, 8], 0.5 / step)
+    slow = none(len(tones)) if modulation is None else modulation
+    highest, nyquist = tones[:, 1] * slow.highest(), 0.5 / step
+    limit = order_limit(highest, tones[:, 7], tones[:, 8], nyquist, slow.sidebands(nyquist))
     orders = limit.long()
     waveform = tones[:, 0].long()
     terms = torch.where(waveform == SAWTOOTH, orders, (orders + 1) // 2)
@@ -93,9 +100,9 @@ def render(
         tones[:, 9] *= orders >= 2
     if device.type in ("cpu", "mps"):
         # MPS has no double precision, and single precision loses the phase within a second.
-        return render_loops(tones, series, terms, streams, time, end, alias).to(device)
+        return render_loops(tones, series, terms, streams, time, end, alias, slow).to(device)
     tones, series, terms, streams, time = (part.to(device) for part in (tones, series, terms, streams, time))
-    return render_operations(tones, series, terms, streams, time, end, alias)
+    return render_operations(tones, series, terms, streams, time, end, alias, slow.to(device))
 
 
 def render_loops(
@@ -106,6 +113,7 @@ def render_loops(
     time: Float[Tensor, " time"],
     end: float,
     alias: bool,
+    slow: Modulation,
 ) -> Float[Tensor, "clip time"]:
     """On the CPU: the clips divided among as many threads as torch may use, which changes no sample."""
     # Importing numba takes most of a second, which whoever renders nothing should not wait for.
@@ -113,11 +121,12 @@ def render_loops(
 
     out = torch.empty(len(tones), len(time), dtype=torch.float32)
     table, grid = series.numpy(), time.numpy()
-    per_clip = tones.numpy(), terms.numpy(), streams.numpy(), out.numpy()
+    per_clip = (tones, terms, streams, slow.pitch, slow.level, out)
+    arrays = [part.contiguous().numpy() for part in per_clip]
 
     def fill(first: int, past: int) -> None:
-        tone, term, stream, target = (array[first:past] for array in per_clip)
-        kernels.render(tone, table, term, stream, grid, end, alias, target)
+        tone, term, stream, pitch, level, target = (array[first:past] for array in arrays)
+        kernels.render(tone, table, term, stream, pitch, level, grid, end, alias, target)
 
     most = max(math.ceil(len(tones) / torch.get_num_threads()), 4)
     parts = [(first, min(first + most, len(tones))) for first in range(0, len(tones), most)]
@@ -136,13 +145,17 @@ def render_operations(
     time: Float[Tensor, " time"],
     end: float,
     alias: bool,
+    slow: Modulation,
 ) -> Float[Tensor, "clip time"]:
     """On any device with double precision: the same equations as tensors of clip × time."""
     waveform, frequency, amplitude, phase, attack, decay, level, rate, depth, second = tones.T[..., None]
     unit = 2 * math.pi if alias else 1.0
     angle = unit * frequency * time + unit * phase
-    swing = torch.where(rate > 0, unit * frequency * depth / (2 * math.pi * rate), 0)
-    angle = angle + swing * (1 - torch.cos(2 * math.pi * rate * time))
+    if slow.pitch.shape[1]:
+        angle = angle + unit * frequency * departed(slow.semitones(time), rate, depth, time)
+    else:
+        swing = torch.where(rate > 0, unit * frequency * depth / (2 * math.pi * rate), 0)
+        angle = angle + swing * (1 - torch.cos(2 * math.pi * rate * time))
     if alias:
         wave = naive(angle, waveform) + second * torch.sin(2 * angle)
     else:
@@ -152,10 +165,24 @@ def render_operations(
     rise = torch.where(attack > 0, time / attack, 1).clamp(max=1)
     fall = torch.where(decay > 0, (end - time) / decay, 1).clamp(0, 1)
     envelope = (0.5 - 0.5 * torch.cos(math.pi * rise)) * (0.5 - 0.5 * torch.cos(math.pi * fall))
+    if slow.level.shape[1]:
+        envelope = envelope * torch.exp(NEPERS * slow.decibels(time))
     wave = wave * amplitude * envelope
     if bool((level > 0).any()):
         wave = wave + level * noise.normal(streams, len(time))
     return wave.float()
+
+
+def departed(
+    semitones: Float[Tensor, "clip time"],
+    rate: Float[Tensor, "clip 1"],
+    depth: Float[Tensor, "clip 1"],
+    time: Float[Tensor, " time"],
+) -> Float[Tensor, "clip time"]:
+    """The integral of the departure of a frequency of 1, from the first of these times on."""
+    ratio = torch.exp2(OCTAVES * semitones) * (1 + depth * torch.sin(2 * math.pi * rate * time)) - 1
+    steps = (ratio[:, 1:] + ratio[:, :-1]) * (0.5 * (time[1] - time[0]))
+    return torch.nn.functional.pad(steps.cumsum(1), (1, 0))
 
 
 def naive(angle: Float[Tensor, "clip time"], waveform: Float[Tensor, "clip 1"]) -> Float[Tensor, "clip time"]:

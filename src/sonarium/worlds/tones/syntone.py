@@ -3,7 +3,7 @@
 SynTone (Brima et al., 2024, arXiv 2402.10547) keeps `x` (clip, time), `y` (position of the waveform),
 `classes` (names of the waveforms) and `metadata` (frequency, amplitude and waveform of each clip) in one
 .npz file, `metadata` as a pickled dictionary. In the files of `save_syntone` it is a string of JSON with the same
-keys.
+keys; of tones with slow modulation there is `tracks` (clip, frame, track) besides.
 
 An .npz file is a zip of .npy members, each a header and then its numbers (`numpy.lib.format`), read and written
 here piece by piece. A member of Python objects is a pickle, a program for a small machine: its instructions are
@@ -32,8 +32,8 @@ from torch import Tensor
 
 from sonarium.config import Range, check_ranges
 from sonarium.files import written_aside
-from sonarium.worlds.contract import Batch, Factor, Progress, Signal, World, WorldEntry
-from sonarium.worlds.export import batches, silent
+from sonarium.worlds.contract import BLOCK, Batch, Factor, Progress, Signal, World, WorldEntry
+from sonarium.worlds.export import batches, described, silent
 from sonarium.worlds.tones.world import Tones
 
 PIECE = 1 << 24
@@ -90,8 +90,12 @@ class SyntoneFile(World):
             labels = read_member(place, archive, "y", read_small, about)
             classes = read_member(place, archive, "classes", read_small, about)
             metadata = read_member(place, archive, "metadata", partial(read_metadata, clips=clips), about)
+            tracked = "tracks" in metadata
+            self.tracked = (
+                read_member(place, archive, "tracks", partial(read_samples, axes=3)) if tracked else None
+            )
         check_labels(place, labels, classes, clips)
-        units = units_of(place, metadata)
+        units = units_of(place, metadata) or UNITS
         columns = [("waveform", "", labels)]
         for name, unit in units.items():
             key = SYNTONE_KEYS.get(name, name)
@@ -111,13 +115,19 @@ class SyntoneFile(World):
         self.values = torch.from_numpy(np.stack([column for *_, column in varied], axis=1)).float()
         # SynTone's files do not hold their rate; its clips last one second.
         self.signal = Signal("wave", (length,), config.rate or rate_of(place, metadata) or length)
+        if self.tracked is not None:
+            self.track_rate = track_rate_of(place, metadata)
+            self.tracks = tracks_in(
+                place, metadata, self.tracked, (clips, int(self.frames_of(torch.tensor([length]))))
+            )
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         at = index.cpu()
-        return Batch(index.to(device), self.samples[at].to(device), self.values[at].to(device))
+        tracks = None if self.tracked is None else self.tracked[at]
+        return Batch(at, self.samples[at], self.values[at], tracks=tracks).to(device)
 
     def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
         return self.values[index.cpu()]
@@ -128,10 +138,11 @@ def load_syntone(path: str | Path, rate: int | None = None) -> SyntoneFile:
     return SyntoneFile(SyntoneFileConfig(str(path), rate))
 
 
-def read_samples(member: Readable, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
-    """The waveforms in single precision, refused if any sample is not a finite number."""
-    if len(shape) != 2 or 0 in shape or dtype.kind != "f":
-        raise ValueError(f"it has the shape {shape} of {dtype}, where floats (clip, time) belong: save it so")
+def read_samples(member: Readable, shape: tuple[int, ...], dtype: np.dtype, axes: int = 2) -> Tensor:
+    """The waveforms in single precision, or their tracks, refused if any sample is not a finite number."""
+    if len(shape) != axes or 0 in shape or dtype.kind != "f":
+        belong = "(clip, time)" if axes == 2 else "(clip, frame, track)"
+        raise ValueError(f"it has the shape {shape} of {dtype}, where floats {belong} belong: save it so")
     samples = torch.empty(shape, dtype=torch.float32)
     first = 0
     for piece in read_pieces(member, shape, dtype):
@@ -167,18 +178,38 @@ def read_metadata(member: Readable, shape: tuple[int, ...], dtype: np.dtype, cli
     return metadata
 
 
-def units_of(place: Path, metadata: dict[str, Any]) -> dict[str, str]:
-    """The unit of each factor, by its name."""
-    factors = metadata.get("factors", [])
+def units_of(place: Path, metadata: dict[str, Any], key: str = "factors") -> dict[str, str]:
+    """The unit of each factor or track, by its name."""
+    factors = metadata.get(key, [])
     known = isinstance(factors, list) and all(
         isinstance(factor, dict) and isinstance(factor.get("name"), str) and isinstance(factor.get("unit"), str)
         for factor in factors
     )
     if not known:
+        raise ValueError(f"{place} has {key} in its metadata without a name and a unit each: make the file again")
+    return {factor["name"]: factor["unit"] for factor in factors}
+
+
+def track_rate_of(place: Path, metadata: dict[str, Any]) -> float:
+    """Frames of the tracks a second."""
+    rate = metadata.get("track_rate")
+    if not isinstance(rate, int | float) or not 0 < rate < 2**31:
+        raise ValueError(f"{place} has the track rate {rate!r} in its metadata, where a positive number belongs")
+    return float(rate)
+
+
+def tracks_in(
+    place: Path, metadata: dict[str, Any], tracked: Float[Tensor, "clip frame track"], expected: tuple[int, int]
+) -> tuple[Factor, ...]:
+    """The tracks of a file, each with the least and the greatest value that it has there."""
+    units = units_of(place, metadata, "tracks")
+    if tracked.shape != (*expected, len(units)):
         raise ValueError(
-            f"{place} has factors in its metadata without a name and a unit each: make the file again"
+            f"{place} has tracks of shape {tuple(tracked.shape)}, and {(*expected, len(units))} belong to its "
+            "clips, their length and the names of the tracks: make the file again"
         )
-    return {factor["name"]: factor["unit"] for factor in factors} or UNITS
+    ends = zip(tracked.amin((0, 1)).tolist(), tracked.amax((0, 1)).tolist(), strict=True)
+    return tuple(Factor(name, own, unit) for (name, unit), own in zip(units.items(), ends, strict=True))
 
 
 def rate_of(place: Path, metadata: dict[str, Any]) -> int | None:
@@ -239,8 +270,10 @@ def save_syntone(world: Tones, path: str | Path, progress: Progress = silent) ->
     if target.is_dir():
         raise ValueError(f"{target} is a folder: give the path of a file in it")
     clips = len(world)
-    factors = [{"name": factor.name, "unit": factor.unit, "values": factor.values} for factor in world.factors]
-    metadata = np.array(json.dumps({"rate": world.config.rate, "factors": factors, **metadata_of(world)}))
+    about = {"rate": world.config.rate, "factors": described(world.factors)}
+    if world.tracks:
+        about |= {"tracks": described(world.tracks), "track_rate": world.track_rate}
+    metadata = np.array(json.dumps(about | metadata_of(world)))
     classes = np.array(world.config.waveforms)
     waveform = world.positions(torch.arange(clips))[:, 0].numpy()
     with written_aside(target) as aside, aside.open("wb") as file:
@@ -250,6 +283,11 @@ def save_syntone(world: Tones, path: str | Path, progress: Progress = silent) ->
             write_member(archive, "y", (clips,), "<i8", [waveform])
             write_member(archive, "metadata", (), metadata.dtype.str, [metadata])
             write_member(archive, "classes", classes.shape, classes.dtype.str, [classes])
+            if world.tracks:
+                blocks = torch.arange(clips).split(BLOCK)
+                tracks = (world.tracked(world.locate(block), block).numpy() for block in blocks)
+                frames = int(world.frames_of(torch.tensor(world.signal.shape)))
+                write_member(archive, "tracks", (clips, frames, len(world.tracks)), "<f4", tracks)
         file.flush()
         os.fsync(file.fileno())
 

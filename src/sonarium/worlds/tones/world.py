@@ -1,4 +1,5 @@
-"""Tones with planted factors: waveform, frequency and amplitude, and on request seven more.
+"""Tones with planted factors: waveform, frequency and amplitude, and on request seven more; and with slow
+modulation, of which pitch and level are known frame by frame.
 
 The order of the clips is that of SynTone (Brima et al., 2024, arXiv 2402.10547), whose grid and waves are the
 world `syntone`. The default grid is lower and logarithmic: between 220 and 1760 Hz each waveform has partials of
@@ -19,6 +20,7 @@ from torch import Tensor
 from sonarium.config import Range, check_ranges
 from sonarium.worlds import counter as noise
 from sonarium.worlds.contract import Batch, Factor, Progress, Signal, World, WorldEntry
+from sonarium.worlds.tones.modulation import Modulation, drawn
 from sonarium.worlds.tones.oscillator import COLUMNS, WAVEFORMS, render
 
 MOST_SAMPLES = 2**25
@@ -32,6 +34,8 @@ COUNTS = (
 """The fields that say how many values a factor has."""
 MOST_TURNS = 2**25
 """Up to this many periods in a clip the phase is reduced exactly."""
+FRAME_RATE = 1000.0
+"""Frames of the tracks a second."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,14 @@ class TonesConfig:
     """Number of levels of an added second partial, evenly spaced from 0 to strongest_second; 1 is none."""
     strongest_second: Annotated[float, Range(0, 1000)] = 1.0
     """Highest level of the second partial as a fraction of the amplitude."""
+    glide_semitones: Annotated[float, Range(0, 48)] = 0.0
+    """Slow modulation of the pitch: semitones by which it wanders up and down at most, known frame by frame as the
+    track `pitch`; 0 is none."""
+    tremolo_db: Annotated[float, Range(0, 120)] = 0.0
+    """Slow modulation of the level: decibels by which it wanders below that of the amplitude at most, known frame
+    by frame as the track `level`; 0 is none."""
+    modulation_hz: Annotated[float, Range(0, 50, above=True)] = 2.0
+    """Highest rate of the slow modulation in Hz."""
     alias: bool = False
     """Sample the ideal waves as SciPy does, with aliasing; by default waves are band-limited."""
     syntone_time: bool = False
@@ -121,10 +133,15 @@ class TonesConfig:
                 f"{grid} and {len(self.waveforms)} waveforms make {self.clips:,} clips, more than the "
                 f"{MOST_CLIPS:,} that can be listed: give fewer values"
             )
-        if self.highest * self.seconds > MOST_TURNS:
+        if self.highest * octaves(self.glide_semitones) * self.seconds > MOST_TURNS:
             raise ValueError(
                 f"highest={self.highest} Hz over seconds={self.seconds} is more than {MOST_TURNS} periods: "
                 "shorten the clips"
+            )
+        if self.tremolo_db and not self.quietest:
+            raise ValueError(
+                f"quietest={self.quietest}, tremolo_db={self.tremolo_db}: silence has no level in dB; "
+                "give quietest above 0"
             )
 
 
@@ -181,8 +198,35 @@ def grid(config: TonesConfig) -> tuple[Factor, ...]:
     )
 
 
+def octaves(semitones: float) -> float:
+    """The ratio of two frequencies that are so far apart."""
+    return 2 ** (semitones / 12)
+
+
+def midi(hertz: Float[Tensor, "*some"]) -> Float[Tensor, "*some"]:
+    """Frequencies as MIDI note numbers: in semitones, 69 at 440 Hz."""
+    return 69 + 12 * torch.log2(hertz / 440)
+
+
+def full_scale(amplitude: Float[Tensor, "*some"]) -> Float[Tensor, "*some"]:
+    """Amplitudes in dB of full scale."""
+    return 20 * torch.log10(amplitude)
+
+
+def tracks_of(config: TonesConfig) -> tuple[Factor, ...]:
+    """What is modulated, with the least and the greatest value that it may take."""
+    found = []
+    if glide := config.glide_semitones:
+        low, high = midi(torch.tensor([config.lowest, config.highest], dtype=torch.float64)).tolist()
+        found.append(Factor("pitch", (low - glide, high + glide), "MIDI note number"))
+    if tremolo := config.tremolo_db:
+        low, high = full_scale(torch.tensor([config.quietest, config.loudest], dtype=torch.float64)).tolist()
+        found.append(Factor("level", (low - tremolo, high), "dB of full scale"))
+    return tuple(found)
+
+
 class Tones(World):
-    """A grid of tones rendered on demand; only the noise depends on the seed."""
+    """A grid of tones rendered on demand; only noise and slow modulation depend on the seed."""
 
     name = "tones"
     rendered = True
@@ -200,6 +244,8 @@ class Tones(World):
                 "every factor of the tones has one value only: give at least one more, as --frequencies 10"
             )
         self.factors = tuple(self.grid[column] for column in self.varied)
+        self.tracks = tracks_of(config)
+        self.track_rate = FRAME_RATE if self.tracks else 0.0
         # SynTone's loops, the innermost first: waveform in amplitude in frequency, then the factors that it lacks.
         self.order = [0, 2, 1, *range(3, len(COLUMNS))]
         codes = tuple(float(WAVEFORMS.index(waveform)) for waveform in config.waveforms)
@@ -241,15 +287,24 @@ class Tones(World):
         index: Int[Tensor, " clip"] | None = None,
         device: torch.device | str = "cpu",
     ) -> Float[Tensor, "clip time"]:
-        """Clips with any values of the varied factors, on the grid or off it; `index` numbers the noise."""
+        """Clips with any values of the varied factors, on the grid or off it; `index` numbers the noise and the
+        slow modulation."""
+        tones = self.completed(factors)
+        if not len(tones):
+            return torch.empty(0, *self.signal.shape, device=device)
+        clip = torch.arange(len(factors)) if index is None else index.cpu()
+        streams = noise.stream(self.seed, clip)
+        alias, place = self.config.alias, torch.device(device)
+        return render(tones, streams, self.time, alias, place, self.modulation(streams))
+
+    def completed(self, factors: Float[Tensor, "clip factor"]) -> Float[Tensor, "clip column"]:
+        """All columns of tones of which the varied factors are given."""
         factors = factors.cpu().double()
         if factors.shape[1:] != (len(self.factors),) or not bool(torch.isfinite(factors).all()):
             raise ValueError(
                 f"factors of shape {tuple(factors.shape)}: give finite numbers, one column for each of "
                 f"{', '.join(factor.name for factor in self.factors)}"
             )
-        if not len(factors):
-            return torch.empty(0, *self.signal.shape, device=device)
         tones = torch.stack([values[:1].expand(len(factors)) for values in self.values], dim=1)
         tones[:, self.varied] = factors
         if 0 in self.varied:
@@ -260,14 +315,34 @@ class Tones(World):
                     f"give 0 to {len(self.values[0]) - 1}, for {', '.join(self.config.waveforms)}"
                 )
             tones[:, 0] = self.values[0][position]
-        clip = torch.arange(len(factors)) if index is None else index.cpu()
-        streams = noise.stream(self.seed, clip)
-        return render(tones, streams, self.time, self.config.alias, torch.device(device))
+        return tones
+
+    def modulation(self, streams: Int[Tensor, " clip"]) -> Modulation | None:
+        """The slow modulation of clips by where their random numbers begin."""
+        config = self.config
+        if not self.tracks:
+            return None
+        return drawn(streams, config.glide_semitones, config.tremolo_db, config.modulation_hz)
 
     def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         factors = self.locate(index)
         signal = self.generate(factors, index, device)
-        return Batch(index=index.to(device), signal=signal, factors=factors.float().to(device))
+        tracks = self.tracked(factors, index).to(device) if self.tracks else None
+        return Batch(index=index.to(device), signal=signal, factors=factors.float().to(device), tracks=tracks)
+
+    def tracked(
+        self, factors: Float[Tensor, "clip factor"], index: Int[Tensor, " clip"]
+    ) -> Float[Tensor, "clip frame track"]:
+        """Pitch and level in the middle of each frame: of the tone, without vibrato, attack and decay."""
+        slow = self.modulation(noise.stream(self.seed, index.cpu()))
+        assert slow is not None, "the tones are not modulated"
+        tones, count = self.completed(factors), int(self.frames_of(torch.tensor([len(self.time)])))
+        time = (torch.arange(count, dtype=torch.float64) + 0.5) / self.track_rate
+        found = {
+            "pitch": midi(tones[:, 1, None]) + slow.semitones(time),
+            "level": full_scale(tones[:, 2, None]) + slow.decibels(time),
+        }
+        return torch.stack([found[track.name] for track in self.tracks], 2).float()
 
     def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
         return self.locate(index).float()
