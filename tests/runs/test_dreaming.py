@@ -217,8 +217,12 @@ def test_codes_are_forecast_through_the_run_that_made_them(folder, sound, tmp_pa
     starts = np.stack([one[at : at + 800] for one in files for at in range(0, len(one) - 799, 800)])
     for piece in wave.reshape(3, 800):
         assert np.abs(starts[:, inner] - piece[inner]).max(1).min() < 1e-4
-    told = said(capsys, "surprise", folder / "of codes", sound, "--out", tmp_path / "surprise")
-    assert told["files"][0]["tokens"] == 10
+    # The last token of the other reaches beyond its end: it has three quarters of a piece.
+    soundfile.write(tmp_path / "other.wav", files[0][:2200], 8000)
+    words = ("surprise", folder / "of codes", sound, tmp_path / "other.wav", "--out", tmp_path / "surprise")
+    told = said(capsys, *words)
+    assert [one["tokens"] for one in told["files"]] == [10, 3]
+    assert len(list((tmp_path / "surprise").glob("*.png"))) == 2
 
 
 @pytest.mark.parametrize("clip", [4, 20])

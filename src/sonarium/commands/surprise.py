@@ -110,7 +110,9 @@ def write(forecaster: "RunForecaster", path: Path, place: Path, track: "Track", 
             writer.writerow((*map(repr, ends), *("" if value != value else repr(value) for value in row)))
     write_audacity(Path(f"{place}{AUDACITY}"), track.onsets, len(rows) * track.seconds, forecaster.rate)
     shown = min(len(rows), round(MOST_DRAWN / track.seconds))
-    sound = forecaster.file(path, shown * track.seconds, track.seconds)
+    # The last code of a file may reach beyond its end.
+    lasts = sum(map(len, forecaster.coder.blocks(path))) / forecaster.rate
+    sound = forecaster.file(path, min(shown * track.seconds, lasts), track.seconds)
     field = forecaster.field(forecaster.levels(forecaster.tokens(sound.past))[0][-shown:])
     tracks = {name: values[:shown] for name, values in track.values.items()}
     drawn = futures.surprise(field, shown * track.seconds, tracks, by, track.threshold, track.onsets)
