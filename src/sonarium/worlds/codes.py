@@ -22,7 +22,6 @@ from torch import Tensor
 from sonarium.config import Range, check_ranges, fits, short
 from sonarium.files import read_json, written_aside
 from sonarium.worlds.contract import Batch, Factor, Mark, Signal, World
-from sonarium.worlds.counter import places
 
 FORMAT = 1
 """Raised whenever files of this version cannot be read by the version before."""
@@ -278,8 +277,7 @@ class Codes(World):
         device: torch.device | str = "cpu",
         rows: slice = slice(None),
     ) -> Batch:
-        spare = (self.lengths(index) - self.signal.shape[0]).clamp(min=0)
-        start = places(seed, step, index.cpu(), spare + 1)
+        start = self.beginnings(index, seed, step)
         return self.stretch(index[rows], start[rows], self.signal.shape[0], device)
 
     def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:

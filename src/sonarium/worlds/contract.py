@@ -147,9 +147,18 @@ class World(ABC):
         lengths = self.lengths(at)
         if bool((lengths == size).all()):
             return self.whole(index[rows], device)
-        start = places(seed, step, at, (lengths - size).clamp(min=0) + 1)[rows]
+        start = self.beginnings(at, seed, step)[rows]
         at, lengths = at[rows], lengths[rows]
         return crop(self.whole(at), start, lengths.clamp(max=size), size, self.frames_of).to(device)
+
+    def beginnings(self, index: Int[Tensor, " all"], seed: int, step: int) -> Int[Tensor, " all"]:
+        """Where in its clip each `piece` begins, in samples (frames of codes)."""
+        at = index.cpu()
+        return places(seed, step, at, (self.lengths(at) - self.signal.shape[0]).clamp(min=0) + 1)
+
+    def remade(self, index: Int[Tensor, " clip"], tracks: Float[Tensor, "clip frame track"]) -> Batch | None:
+        """These clips, whole, as they sound with other tracks; None where a world has no sound of tracks."""
+        return None
 
     def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         """The middle of each clip, cropped or padded to the signal's shape: for models of one length alone."""

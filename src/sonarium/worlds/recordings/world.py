@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.worlds.contract import Batch, Factor, Mark, Progress, Signal, World, WorldEntry
-from sonarium.worlds.counter import places
 from sonarium.worlds.recordings.listing import relative
 from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, Survey, survey
 
@@ -89,7 +88,7 @@ class Recordings(World):
     ) -> Batch:
         at, size = index.cpu(), self.signal.shape[0]
         lengths = self.sample_counts[at].clamp(max=size)
-        start = places(seed, step, at, self.sample_counts[at] - lengths + 1)
+        start = self.beginnings(at, seed, step)
         return self.fill(at[rows], start[rows], lengths[rows], size, device)
 
     def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
