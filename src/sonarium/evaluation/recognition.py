@@ -62,12 +62,13 @@ class Recogniser:
         self.rate, self.first = rate, first
 
     def fit(self, songs: Sequence[Frames], marks: Sequence[Sequence[Mark]]) -> "Recogniser":
-        self.labels = sorted({label for own in marks for *_, label in own})
+        both = [(song, own) for song, own in zip(songs, marks, strict=True) if len(song) and own]
+        if not both:
+            raise ValueError("no labelled segment: give at least one sound with its segments")
+        self.labels = sorted({label for _, own in both for *_, label in own})
         random = np.random.default_rng([SEED, 0xC1EA])
         segments, classes = [], []
-        for song, own in zip(songs, marks, strict=True):
-            if not len(song):
-                continue
+        for song, own in both:
             others = self.stretches(own, len(song) / self.rate, random)
             segments += [self.segment(song, onset, offset) for onset, offset, *_ in (*own, *others)]
             classes += [self.labels.index(label) for *_, label in own] + [len(self.labels)] * len(others)
