@@ -81,12 +81,11 @@ def test_a_piece_is_a_stretch_of_its_clip_and_follows_from_seed_and_step(name, m
     assert all(torch.equal(again[part], value) for part, value in held(batch).items())
     rows = held(world.piece(index, 5, 11, rows=slice(4, 12)))
     assert all(torch.equal(rows[part], value[4:12]) for part, value in held(batch).items())
-    whole = world.whole(index)
+    whole, begin = world.whole(index), world.beginnings(index, 5, 11).tolist()
     for row, (length, own) in enumerate(zip(world.lengths(index).tolist(), lengths_of(world, batch), strict=True)):
-        assert own == min(length, size)
+        assert own == min(length, size) and 0 <= begin[row] <= length - int(own)
         clip, piece = whole.signal[row, :length], batch.signal[row]
-        places = range(length - int(own) + 1)
-        assert any(torch.equal(clip[start : start + own], piece[:own]) for start in places)
+        assert torch.equal(clip[begin[row] : begin[row] + own], piece[:own])
         assert not piece[own:].any()
     assert torch.equal(batch.factors, whole.factors)
     if world.cropped():
@@ -101,6 +100,14 @@ def test_portions_are_clips_as_often_as_a_piece_fits(name, made):
     index = some(world)
     times = (world.lengths(index) // world.signal.shape[0]).clamp(min=1)
     assert torch.equal(world.portions(index), index.repeat_interleave(times))
+
+
+def test_clips_with_their_own_tracks_are_the_clips(name, made):
+    world = made(name)
+    batch = world.whole(some(world)[:4])
+    if batch.tracks is not None:
+        again = world.remade(batch.index, batch.tracks)
+        assert again is None or all(torch.equal(held(again)[part], value) for part, value in held(batch).items())
 
 
 def test_sources_are_what_the_signal_is_the_sum_of(name, made):

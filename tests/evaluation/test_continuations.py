@@ -11,8 +11,9 @@ from stub_engine import StubEngine
 
 from sonarium.catalogue import WORLDS
 from sonarium.evaluation import continuations as own
+from sonarium.evaluation import fitting
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.forecasting import pieces
+from sonarium.evaluation.forecasting import Fits, pieces
 from sonarium.evaluation.splits import split_world
 from sonarium.training.clips import Clips, ClipsConfig
 
@@ -63,21 +64,28 @@ def test_a_grammar_of_some_of_the_labels_is_set_beside_all(setting, monkeypatch)
 def test_the_probe_knows_true_continuations_and_counts_each_sample(setting):
     learner, world, _, train, test = setting
     where, steps = own.ends(learner, world, test), own.longest(train.marks, learner.code_rate)
-    probe, front = own.probe_of(learner, train), learner.front
-    real = own.recognised(test.tokens, test.counts, where, steps, front, probe, world.label_names)
-    assert real["share recognised"] == 1 and real["certainty"] > 0.9
+    ear, front = own.Ear.of(learner, train, world.label_names), learner.front
+    real = own.recognised(test.tokens, test.counts, where, steps, ear)
+    assert real["share recognised"] == 1 and real["certainty"] > 0.9 and real["share of clear ones"] > 0.6
 
     def draw(clip: Any, tokens: int, steps: int, generator: Any) -> Any:
         return test.tokens[clip, tokens : tokens + steps].expand(own.SAMPLES, -1, -1, -1)
 
-    counts, certainty = own.drawn_labels(draw, where, steps, front, probe, world.label_names)
+    counts, heard = own.drawn_labels(draw, where, steps, ear)
     assert (counts[np.arange(len(where.true)), where.true] == own.SAMPLES).all()
-    assert counts.sum() == own.SAMPLES * len(where.true) and certainty > 0.9
-    counts, certainty = own.drawn_labels(
-        lambda clip, *_: torch.zeros(own.SAMPLES, len(clip), 0, front.width), where, steps, front, probe,
-        world.label_names,
-    )  # fmt: skip
-    assert counts.sum() == 0 == certainty
+    assert counts.sum() == own.SAMPLES * len(where.true) and heard["certainty"] > 0.9
+    assert heard["share of clear ones"] > 0.6
+
+    def blurred(clip: Any, tokens: int, steps: int, generator: Any) -> Any:
+        """The mean of all sounds, as a model makes that knows nothing."""
+        mean = train.tokens[:, :8].mean((0, 1)).expand(own.SAMPLES, len(clip), steps, -1)
+        return mean + 0.1 * torch.randn(mean.shape, generator=generator)
+
+    assert own.drawn_labels(blurred, where, steps, ear)[1]["share of clear ones"] < 0.1
+    counts, heard = own.drawn_labels(
+        lambda clip, *_: torch.zeros(own.SAMPLES, len(clip), 0, front.width), where, steps, ear
+    )
+    assert counts.sum() == 0 and set(heard.values()) == {0.0}
 
 
 def test_a_hidden_markov_model_goes_on_from_where_it_is(setting):
@@ -94,12 +102,14 @@ def test_a_hidden_markov_model_goes_on_from_where_it_is(setting):
 
 def test_every_score_stands_beside_its_baselines(setting, monkeypatch):
     learner, world, split, *_ = setting
-    for name, value in (("ROUNDS", 3), ("STATES", 8), ("MOMENTS", 4), ("CLIPS", 8)):
-        monkeypatch.setattr(own, name, value)
-    fitted = pieces(learner, world, split.train, 20)
-    found = own.continuations(learner, learner, world, split, fitted, EvaluationConfig(gru_steps=2))
+    for module, name, value in ((fitting, "STATES", (8,)), (own, "MOMENTS", 4), (own, "CLIPS", 8)):
+        monkeypatch.setattr(module, name, value)
+    fits = Fits(pieces(learner, world, split.train, 20), EvaluationConfig(gru_steps=2))
+    found = own.continuations(learner, learner, world, split, fits)
     assert set(found) == {"scores", "hmm", "gru_ar", "random", "planted", "real", "copy"}
     assert found["scores"] == found["random"]
     for name in ("scores", "hmm", "gru_ar", "planted"):
         assert {"next/excess bits", "next/entropy in bits", "next/coverage of 8"} <= found[name].keys()
+    for name in ("scores", "hmm", "gru_ar", "random", "real", "copy"):
+        assert 0 <= found[name]["next/share of clear ones"] <= 1
     assert found["planted"]["next/excess bits"] < found["scores"]["next/excess bits"]

@@ -1,5 +1,6 @@
 """Forecasts of held-out sound and their baselines, on sequences whose law is planted."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from contracts.small import data_for, learner_of
 from stub_engine import StubEngine
 
+from sonarium.evaluation import fitting
 from sonarium.evaluation import forecasting as own
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.forecasting import Moments, Pieces, Rivals, everywhere, forecasting, moments, truth
@@ -22,12 +24,13 @@ def turning(pieces: int, tokens: int, seed: int, noise: float = 0.0) -> Pieces:
     rows = torch.stack([phase.cos(), phase.sin()], -1)
     rows = rows + noise * torch.randn(rows.shape, generator=random)
     counts = torch.full((pieces,), tokens)
-    return Pieces(rows[..., 0], rows, counts, torch.arange(pieces) % 3, torch.zeros(pieces, tokens, 0))
+    none = torch.zeros(pieces, tokens, 0)
+    return Pieces(rows[..., 0], rows, counts, torch.arange(pieces) % 3, none, none.long())
 
 
 def test_moments_leave_room_for_the_past_and_the_furthest_horizon():
     some = turning(3, 12, 0)
-    some = Pieces(some.signal, some.tokens, torch.tensor([12, 6, 4]), some.group, some.actions)
+    some = replace(some, counts=torch.tensor([12, 6, 4]))
     found = moments(some, 2, 4)
     assert list(zip(found.piece.tolist(), found.token.tolist(), strict=True)) == [
         (0, 2), (0, 4), (0, 6), (0, 7), (1, 1),
@@ -49,14 +52,14 @@ def test_linear_ar_finds_a_linear_law_and_persistence_repeats():
 
 
 def test_the_gru_learns_what_comes_next(monkeypatch):
-    monkeypatch.setattr(own, "RATE", 1e-2)
+    monkeypatch.setattr(fitting, "RATE", 1e-2)
     config = EvaluationConfig(gru_units=24, gru_steps=150)
     fitted, test = turning(40, 12, 0, 0.05), turning(6, 12, 1, 0.05)
     where, ahead = moments(test, 4, 3), (1, 3)
     where = Moments(where.piece, where.token)
     errors = {
         name: (predict(test, where, ahead).mean - truth(test, where, ahead)).square().mean((0, 2))
-        for name, predict in (("gru", own.recurrent(fitted, config)), ("still", own.persistence))
+        for name, predict in (("gru", own.recurrent(own.trained_gru(fitted, config))), ("still", own.persistence))
     }
     assert bool((errors["gru"] < 0.3 * errors["still"]).all()), errors
 
@@ -89,7 +92,8 @@ def scored(tmp_path_factory):
     untrained: Any = learner_of("dreaming", "wave", world.signal, seed=9).eval()
     untrained.front.load_state_dict(learner.front.state_dict())
     config = EvaluationConfig(gru_units=8, gru_steps=3)
-    return learner, world, split, forecasting(learner, untrained, *own.pieces_of(learner, world, split), config)
+    train, test = own.pieces_of(learner, world, split, config)
+    return learner, world, split, forecasting(learner, untrained, own.Fits(train, config), test)
 
 
 def test_every_score_stands_beside_its_baselines(scored):
@@ -103,9 +107,11 @@ def test_every_score_stands_beside_its_baselines(scored):
             assert all(np.isfinite(found[who][key]) for who in ("scores", *beside))
             assert (key in found["chance"]) == (kind in ("near", "group", "all"))
         assert found["curves"][f"horizons/{kind}"].keys() >= {"scores", *beside}
-    for who in ("scores", "persistence", "gru_ar", "random", "copy"):
+    for who in ("scores", "gru_ar", "shuffled_past", "random", "copy", "real"):
         assert np.isfinite(found[who]["forecast-kernel/192 ms"]) and found[who]["forecast-frechet/192 ms"] >= 0
-    assert all(found[who]["state/bits a token"] > 0 for who in ("scores", "n_gram", "gru_ar"))
+    for who in ("persistence", "linear_ar"):
+        assert not any(kind in key for key in found[who] for kind in ("coverage", "kernel", "frechet"))
+    assert all(found[who]["state/bits a token"] > 0 for who in ("scores", "n_gram", "hmm", "gru_ar"))
     assert 0 <= found["scores"]["state/share of dead classes"] < 1
     assert 1 <= found["scores"]["state/perplexity of a variable"] <= 3
 
@@ -116,7 +122,8 @@ def test_a_prediction_of_the_truth_is_always_retrieved(scored):
     where, ahead = moments(test, 1, 6), (3, 6)
     rivals = Rivals.of(test, where, ahead)
     spread = np.full((2, test.tokens.shape[2]), 0.5)
-    best = rivals.scores(own.Predicted.certain(truth(test, where, ahead)), spread, learner, ahead)
+    true = truth(test, where, tuple(range(1, 7)))
+    best = rivals.scores(own.Predicted(truth(test, where, ahead), true[None]), spread, learner, ahead)
     assert all(
         value == 1 for key, value in best.items() if key.split("-")[1][:4] in ("near", "grou", "all/", "cove")
     )
@@ -124,6 +131,8 @@ def test_a_prediction_of_the_truth_is_always_retrieved(scored):
     # Persistence of a token three steps before the true one is itself one of its neighbours.
     still = rivals.scores(own.persistence(test, where, ahead), spread, learner, ahead)
     assert still["forecast-near/96 ms"] == 0
+    # One forecast is no set of futures.
+    assert "forecast-coverage/96 ms" in best and not any("coverage" in key for key in still)
 
 
 def test_the_shuffled_past_has_the_same_tokens_in_another_order(scored):
@@ -140,17 +149,6 @@ def test_the_shuffled_past_has_the_same_tokens_in_another_order(scored):
 def test_pieces_that_are_too_short_are_noted(scored, monkeypatch):
     learner, world, split, _ = scored
     monkeypatch.setattr(own, "HORIZONS", (9.0,))
-    found = forecasting(learner, None, *own.pieces_of(learner, world, split))
+    train, test = own.pieces_of(learner, world, split)
+    found = forecasting(learner, None, own.Fits(train), test)
     assert not found["scores"] and "shorter than the burn-in and 9000 ms" in found["notes"][0]
-
-
-def test_bits_of_states_are_those_of_their_law():
-    """Two variables of three classes, each of which stays or goes on."""
-    random = torch.Generator().manual_seed(0)
-    moves = (torch.rand(80, 60, 2, generator=random) < 0.25).long()
-    rows = (torch.randint(3, (80, 1, 2), generator=random) + moves.cumsum(1)) % 3
-    known, held = (own.Coded(some, torch.full((len(some),), 60)) for some in (rows[:60], rows[60:]))
-    found = own.code_bits(known, held, 3, 1, EvaluationConfig(gru_steps=150))
-    entropy = -2 * (0.25 * np.log2(0.25) + 0.75 * np.log2(0.75))
-    assert found["n_gram"] == pytest.approx(entropy, abs=0.1)
-    assert found["gru_ar"] == pytest.approx(entropy, abs=0.2)

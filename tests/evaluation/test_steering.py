@@ -10,9 +10,10 @@ from contracts.small import SEED, config_of, ignore, learner_config
 from stub_engine import StubEngine
 
 from sonarium.catalogue import MODELS, WORLDS
+from sonarium.evaluation import pitching
 from sonarium.evaluation import steering as own
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.forecasting import Moments, Pieces, pieces
+from sonarium.evaluation.forecasting import Fits, Moments, Pieces, chosen_clips, pieces
 from sonarium.evaluation.splits import split_world
 from sonarium.training.clips import Clips, ClipsConfig
 
@@ -24,7 +25,15 @@ def planted(pieces: int, seed: int) -> Pieces:
     action = (walk + 0.8 * torch.randn(pieces, 1, 1, generator=random)).clamp(-1.4, 1.4)
     tokens = torch.cat([action.cos(), action.sin()], -1)
     actions = torch.cat([torch.ones_like(action), action], -1)
-    return Pieces(tokens[..., 0], tokens, torch.full((pieces,), 20), torch.arange(pieces), actions)
+    counts, none = torch.full((pieces,), 20), torch.zeros(pieces, 20, 0, dtype=torch.long)
+    return Pieces(tokens[..., 0], tokens, counts, torch.arange(pieces), actions, none)
+
+
+def response(make: Any, test: Pieces, come: Any, estimator: Any, name: str) -> dict[str, float]:
+    """Of the first action."""
+    moved = own.shifts(test, come, 1)
+    made = [make(test.actions), *(make(own.with_shift(test, come, 1, one)) for one in moved)]
+    return own.responses(made, moved, come, estimator, name)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +41,7 @@ def setting() -> Any:
     fitted, test = planted(80, 0), planted(12, 1)
     where = Moments(torch.arange(12), torch.tensor([5, 9]).repeat(6))
     come = own.Coming(where, where.token[:, None] + 1 + torch.arange(4), torch.ones(12, 4, dtype=torch.bool))
-    known = fitted.tokens.flatten(0, 1).double().numpy(), fitted.actions[..., 1].flatten().double().numpy()
-    return fitted, test, come, own.ActionEstimator(*known)
+    return fitted, test, come, own.ActionEstimator.of(fitted, 1)
 
 
 def test_what_is_heard_is_the_action_of_real_tokens(setting):
@@ -49,10 +57,10 @@ def test_one_who_obeys_has_slope_and_correlation_of_1_and_one_who_does_not_has_n
         angle = actions[come.rows][..., 1]
         return torch.stack([angle.cos(), angle.sin()], -1)
 
-    found = own.responses(obeys, test, come, 1, estimator, "angle")
+    found = response(obeys, test, come, estimator, "angle")
     assert found["steering/correlation of angle"] == pytest.approx(1, abs=0.02)
     assert found["steering/slope of angle"] == pytest.approx(1, abs=0.05)
-    deaf = own.responses(lambda _: obeys(test.actions), test, come, 1, estimator, "angle")
+    deaf = response(lambda _: obeys(test.actions), test, come, estimator, "angle")
     assert set(deaf.values()) == {0.0}
     contrary = own.agreement("angle", np.array([1.0, -2.0]), np.array([-0.5, 1.0]))
     assert contrary == {"steering/correlation of angle": pytest.approx(-1), "steering/slope of angle": -0.5}
@@ -60,9 +68,9 @@ def test_one_who_obeys_has_slope_and_correlation_of_1_and_one_who_does_not_has_n
 
 def test_baselines_that_know_the_actions_obey(setting):
     fitted, test, come, estimator = setting
-    config = EvaluationConfig(gru_units=16, gru_steps=150)
-    for make in (own.of_actions(fitted, test, come), own.of_gru(fitted, test, come, config)):
-        found = own.responses(make, test, come, 1, estimator, "angle")
+    fits = Fits(fitted, EvaluationConfig(gru_units=16, gru_steps=150))
+    for make in (own.of_actions(fitted, test, come), own.of_gru(fits, test, come)):
+        found = response(make, test, come, estimator, "angle")
         assert found["steering/correlation of angle"] > 0.9
         assert 0.7 < found["steering/slope of angle"] < 1.3
 
@@ -75,7 +83,7 @@ def test_shifts_stay_within_what_the_pieces_have_and_silence_does_not_count(sett
         seen.append(actions[..., 1])
         return test.tokens[come.rows]
 
-    own.responses(watch, test, come, 1, estimator, "angle")
+    response(watch, test, come, estimator, "angle")
     low, high = float(test.actions[..., 1].min()), float(test.actions[..., 1].max())
     assert len(seen) == 1 + len(own.SHIFTS)
     assert all(low <= float(one.min()) and float(one.max()) <= high for one in seen)
@@ -84,8 +92,9 @@ def test_shifts_stay_within_what_the_pieces_have_and_silence_does_not_count(sett
     np.testing.assert_array_equal(own.over(values, sounds), [1.0])
 
 
-def test_a_model_of_birds_is_steered_by_tension(tmp_path):
-    world: Any = WORLDS["songbird"].build(config_of("songbird", tmp_path), SEED, ignore)
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory) -> Any:
+    world: Any = WORLDS["songbird"].build(config_of("songbird", tmp_path_factory.mktemp("birds")), SEED, ignore)
     entry = MODELS["dreaming"]
     config = replace(learner_config("dreaming", "wave"), actions=("tension",))
     learner: Any = entry.build(entry.complete(config, world, 10), world.signal).eval()
@@ -93,10 +102,23 @@ def test_a_model_of_birds_is_steered_by_tension(tmp_path):
     learner.prepare(Clips(world, split.train, ClipsConfig(batch_size=8), 0), StubEngine(0))
     with torch.no_grad():
         fitted, test = (pieces(learner, world, part, 40) for part in (split.train, split.test))
-    found = own.steering(learner, fitted, test, EvaluationConfig(gru_units=4, gru_steps=2))
+    return world, learner, fitted, test, chosen_clips(world, split.test, 40)
+
+
+@pytest.mark.parametrize("renders", [True, False])
+def test_a_model_of_birds_is_steered_by_tension(birds, monkeypatch, renders):
+    world, learner, fitted, test, clips = birds
+    if not renders:
+        monkeypatch.setattr(world, "remade", lambda *_: None)
+    monkeypatch.setattr(pitching, "MOST", 6)
+    fits = Fits(fitted, EvaluationConfig(gru_units=4, gru_steps=2))
+    found = own.steering(learner, fits, test, world, clips)
     assert found.keys() == {"scores", "gru_ar", "actions_alone", "real"}
     for scores in found.values():
-        assert scores.keys() == {f"steering/{name} of tension" for name in ("correlation", "slope")}
+        assert scores.keys() == {
+            f"steering/{name} of {what}"
+            for name in ("correlation", "slope") for what in ("tension", "pitch by tension")
+        }  # fmt: skip
         assert np.isfinite(list(scores.values())).all()
     # Tension is heard in what a bird sings.
     assert found["real"]["steering/correlation of tension"] > 0.5

@@ -17,6 +17,7 @@ from sonarium.__main__ import dispatch
 from sonarium.commands.faults import UsageError
 from sonarium.evaluation import forecasting
 from sonarium.models.actions import change
+from sonarium.report.evaluation_curves import BY_HORIZON, OWN, drawn
 from sonarium.runs.build import open_run
 from sonarium.runs.coder import Coder
 from sonarium.runs.forecast import open_forecaster
@@ -387,15 +388,41 @@ def test_forecasts_and_parts_of_states_are_scored(folder, capsys, monkeypatch):
     assert "horizons/near" in scores["curves"]
 
 
+def test_the_page_draws_scores_by_horizon(folder, capsys):
+    """Each kind of forecast score, as the record of the run has it: a line of the model and of each control."""
+    run = folder / "heard"
+    if not (run / "scores.json").exists():
+        dispatch(["score", str(run), "--max-frames", "300", "--gru-steps", "2"])
+    record = json.loads((run / "scores.json").read_text())
+    kinds = {key.partition("/")[2] for key in record["curves"] if key.startswith("horizons/")}
+    assert kinds == {"near", "group", "all", "likelihood", "distance"}
+    titles = {BY_HORIZON[kind][0]: kind for kind in kinds}
+    found = {titles[title]: figure for title, _, figure in drawn([record]) if title in titles}
+    assert set(found) == kinds
+    for kind, figure in found.items():
+        lines = {str(line.get_label()): line for line in figure.axes[0].get_lines()}
+        for name, label in (("scores", OWN), ("gru_ar", "GRU-AR"), ("persistence", "persistence")):
+            own = record["scores"] if name == "scores" else record["controls"][name]
+            keys = [key for key in own if key.startswith(f"forecast-{kind}/")]
+            assert keys and [float(key.split("/")[1].removesuffix(" ms")) for key in keys] == pytest.approx(
+                np.asarray(lines[label].get_xdata()).tolist()
+            )
+            np.testing.assert_allclose(np.asarray(lines[label].get_ydata()), [own[key] for key in keys])
+    dispatch(["report", str(run), "--out", str(folder / "page.html")])
+    page = (folder / "page.html").read_text()
+    assert all(title in page for title in titles)
+
+
 def test_actions_that_are_all_alike_can_be_shuffled(folder):
     opened = open_run(folder / "heard")
     learner: Any = opened.learner
     fitted = test = forecasting.pieces(learner, opened.data.world, opened.data.split.train[::5], 8)
     where = forecasting.moments(test, 1, 3)
-    ratio = forecasting.shuffle_ratio(learner, fitted, test, where, (1, 3))
+    fits = forecasting.Fits(fitted)
+    ratio = forecasting.shuffle_ratio(learner, fits, test, where, (1, 3))
     assert set(ratio) == {"action-shuffle/32 ms", "action-shuffle/96 ms"} and 1 not in ratio.values()
     alike = replace(test, actions=test.actions[:1].expand_as(test.actions))
-    same = forecasting.shuffle_ratio(learner, fitted, alike, where, (1, 3))
+    same = forecasting.shuffle_ratio(learner, fits, alike, where, (1, 3))
     assert set(same.values()) == {1.0}
 
 

@@ -30,6 +30,8 @@ class EvaluationConfig:
     """Units of the GRU beside which forecasts are scored."""
     gru_steps: Annotated[int, Range(1, 10**7)] = 200
     """Training steps of that GRU."""
+    max_pieces: Annotated[int, Range(10, 10**6)] = 512
+    """Maximum number of training pieces that baselines and decoders of forecasts are fitted on."""
     max_clips: Annotated[int, Range(10)] = 2000
     """Maximum number of clips per split; more are subsampled at random."""
     max_frames: Annotated[int, Range(10)] = 10_000

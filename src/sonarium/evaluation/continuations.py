@@ -3,9 +3,10 @@
 At ends of segments in held-out clips continuations are drawn, and decoded to frames by the ridge regression of
 `forecasting.py`. A probe that was fitted on labelled frames of real training sound (`labelling.py`) says which
 label comes first in each; their distribution is compared with the planted one
-(`measures/sequence/continuation.py`). Beside it stand a hidden Markov model and a GRU of the same tokens, the
+(`measures/sequence/continuation.py`). A recogniser of whole segments (`recognition.py`) says which of these first
+segments are clear. Beside it stand a hidden Markov model and a GRU of the same tokens, the
 untrained learner, draws from the grammar itself, and the true continuations, as they are and as the learner
-decodes them, which say how well the probe understands real and decoded sound.
+decodes them, which say how well probe and recogniser understand real and decoded sound.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,16 +18,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.forecasting import Moments, Pieces, TokenGRU, decoder_of, trained_gru
+from sonarium.evaluation.fitting import chosen_hmm
+from sonarium.evaluation.forecasting import Decoder, Fits, Moments, TokenGRU, decoded
 from sonarium.evaluation.labelling import LabellingConfig, SyllableProbe
-from sonarium.evaluation.realtokens import counts_of, front_of
+from sonarium.evaluation.realtokens import WATCHED, counts_of, front_of
+from sonarium.evaluation.recognition import Recogniser
 from sonarium.features.tokens import Tokens
 from sonarium.measures.probes.classifiers import principal_axes
 from sonarium.measures.sequence.continuation import as_planted, next_label
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FeatureLearner, Forecaster
-from sonarium.models.hmm import HMM
 from sonarium.worlds.contract import Mark, Progress
 from sonarium.worlds.sequences import Sequences
 
@@ -39,8 +40,8 @@ BEFORE = 1
 """Segments of a clip before the first moment at least."""
 LONGEST = 64
 """Most tokens of a continuation."""
-STATES, COMPONENTS, ROUNDS = 64, 24, 30
-"""Of the hidden Markov model: states, principal components of the tokens, and rounds of EM."""
+COMPONENTS = 24
+"""Principal components of the tokens that the hidden Markov model is of."""
 SEED = 0
 
 
@@ -73,8 +74,7 @@ def continuations(
     untrained: Forecaster | None,
     world: Sequences,
     split: Split[Tensor],
-    fitted: Pieces,
-    config: EvaluationConfig = EvaluationConfig(),
+    fits: Fits,
     progress: Progress = lambda *_: None,
 ) -> dict[str, dict[str, float]]:
     """`scores` of the learner, and those of each control; empty where no held-out segment follows another."""
@@ -83,26 +83,25 @@ def continuations(
     moments = ends(learner, world, test)
     if not len(moments.true):
         return {}
-    probe = probe_of(learner, train)
+    ear = Ear.of(learner, train, labels)
     steps = longest(train.marks, learner.code_rate)
-    decoder = decoder_of(learner, fitted)
+    decoder, fitted = fits.decoder(learner), fits.pieces
     every: dict[str, Callable[[], Draw]] = {
         "scores": lambda: of_states(learner, test, decoder),
         "hmm": lambda: of_chain(fitted.tokens, fitted.counts, test),
-        "gru_ar": lambda: of_gru(trained_gru(fitted, config), test),
+        "gru_ar": lambda: of_gru(fits.gru(), test),
     }
     if untrained is not None:
-        every["random"] = lambda: of_states(untrained, test, decoder_of(untrained, fitted))
+        every["random"] = lambda: of_states(untrained, test, fits.decoder(untrained))
     made: dict[str, dict[str, float]] = {}
     for done, (name, make) in enumerate(every.items()):
         progress("drawing continuations", done, len(every))
-        counts, certainty = drawn_labels(make(), moments, steps, front_of(learner), probe, labels)
-        made[name] = named(next_label(counts, SAMPLES, moments.planted, moments.true) | {"certainty": certainty})
+        counts, heard = drawn_labels(make(), moments, steps, ear)
+        made[name] = named(next_label(counts, SAMPLES, moments.planted, moments.true) | heard)
     progress("drawing continuations", len(every), len(every))
     made["planted"] = named(as_planted(moments.planted, SAMPLES))
-    decoded = learner.states(test.signal) @ decoder[0] + decoder[1]
-    for name, tokens in (("real", test.tokens), ("copy", decoded)):
-        made[name] = named(recognised(tokens, test.counts, moments, steps, front_of(learner), probe, labels))
+    for name, tokens in (("real", test.tokens), ("copy", decoded(learner.states(test.signal), decoder))):
+        made[name] = named(recognised(tokens, test.counts, moments, steps, ear))
     return made
 
 
@@ -157,56 +156,97 @@ def frames_of(front: Tokens, tokens: Float[Tensor, "clip token number"]) -> Floa
     return rows.double().numpy()
 
 
-def probe_of(learner: Forecaster, train: WholeClips) -> SyllableProbe:
-    """A probe of frames of real sound; shorter segments than a third of the usual ones do not count."""
-    front = front_of(learner)
-    each = frames_of(front, train.tokens[:1, :1]).shape[1]
-    rate = learner.code_rate * each
-    usual = np.median([offset - onset for own in train.marks for onset, offset, _ in own])
-    config = LabellingConfig(shortest_syllable=float(usual) / 3)
-    first = learner.code_first - 0.5 / learner.code_rate + 0.5 / rate
-    songs = [
-        frames_of(front, tokens[None, :count])[0]
-        for tokens, count in zip(train.tokens, train.counts.tolist(), strict=True)
-    ]
-    return SyllableProbe(rate, config, first).fit(songs, train.marks)
+@dataclass(frozen=True)
+class First:
+    """The first segment of a sound; without a label where there is none."""
+
+    label: str | None = None
+    certainty: float = 0.0
+    clear: bool = False
+
+
+@dataclass(frozen=True)
+class Ear:
+    """A probe of frames that finds segments, and a recogniser that says whether they are clear."""
+
+    front: Tokens
+    probe: SyllableProbe
+    recogniser: Recogniser
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, learner: Forecaster, train: WholeClips, labels: tuple[str, ...]) -> "Ear":
+        """Of frames of real sound; shorter segments than a third of the usual ones do not count."""
+        front = front_of(learner)
+        each = frames_of(front, train.tokens[:1, :1]).shape[1]
+        rate = learner.code_rate * each
+        usual = np.median([offset - onset for own in train.marks for onset, offset, _ in own])
+        config = LabellingConfig(shortest_syllable=float(usual) / 3)
+        begin = learner.code_first - 0.5 / learner.code_rate
+        songs = [
+            frames_of(front, tokens[None, :count])[0]
+            for tokens, count in zip(train.tokens, train.counts.tolist(), strict=True)
+        ]
+        probe = SyllableProbe(rate, config, begin + 0.5 / rate).fit(songs, train.marks)
+        recogniser = Recogniser(rate, begin)
+        # With clips to spare, what says how clear real segments are has not been fitted to.
+        every, spare = range(len(songs)), len(songs) >= WATCHED
+        fitted = [at for at in every if at % WATCHED < WATCHED - 1] if spare else every
+        recogniser.fit([songs[at] for at in fitted], [train.marks[at] for at in fitted])
+        held = [songs[at] for at in every if at % WATCHED == WATCHED - 1 or not spare]
+        found = [
+            (song, mark)
+            for song, own in zip(held, probe.label_each(held), strict=True)
+            for mark in own.marks
+            if mark[2] in recogniser.labels
+        ]
+        recogniser.calibrate([song for song, _ in found], [mark for _, mark in found])
+        return cls(front, probe, recogniser, labels)
+
+    def first(self, songs: Sequence[Float[np.ndarray, "_frame band"]]) -> list[First]:
+        """The first segment of each."""
+        found = self.probe.label_each(songs)
+        whole = [at for at, own in enumerate(found) if own.marks and own.marks[0][2] in self.recogniser.labels]
+        clear = self.recogniser.clear([songs[at] for at in whole], [found[at].marks[0] for at in whole])
+        those = {at for at, yes in zip(whole, clear, strict=True) if yes}
+        return [
+            First(own.marks[0][2], own.certainty[0], at in those) if own.marks else First()
+            for at, own in enumerate(found)
+        ]
+
+
+def of_all(found: Sequence[First]) -> dict[str, float]:
+    return {
+        "certainty": float(np.mean([one.certainty for one in found])),
+        "share of clear ones": float(np.mean([one.clear for one in found])),
+    }
 
 
 def drawn_labels(
-    draw: Draw, moments: Ends, steps: int, front: Tokens, probe: SyllableProbe, labels: tuple[str, ...]
-) -> tuple[Int[np.ndarray, "moment label"], float]:
-    """How often each label comes first, and the mean certainty of the probe; 0 where there is none."""
+    draw: Draw, moments: Ends, steps: int, ear: Ear
+) -> tuple[Int[np.ndarray, "moment label"], dict[str, float]]:
+    """How often each label comes first, the mean certainty of the probe, and the share of clear segments; both are
+    0 where there is none."""
     generator = torch.Generator().manual_seed(SEED)
-    counts, certain = np.zeros(moments.planted.shape, np.int64), []
+    counts, found = np.zeros(moments.planted.shape, np.int64), []
     for heard, at in moments.where.together():
         made = draw(moments.where.piece[at], heard, steps, generator)
-        first = first_labels(probe, list(frames_of(front, made.flatten(0, 1))))
-        for moment, (label, certainty) in zip(at.repeat(SAMPLES).tolist(), first, strict=True):
-            certain.append(certainty)
-            if label is not None:
-                counts[moment, labels.index(label)] += 1
-    return counts, float(np.mean(certain))
-
-
-def first_labels(
-    probe: SyllableProbe, songs: Sequence[Float[np.ndarray, "_frame band"]]
-) -> list[tuple[str | None, float]]:
-    """The first label of each, and the certainty of the probe; 0 where there is none."""
-    return [
-        (found.marks[0][2], found.certainty[0]) if found.marks else (None, 0.0)
-        for found in probe.label_each(songs)
-    ]
+        first = ear.first(list(frames_of(ear.front, made.flatten(0, 1))))
+        found += first
+        for moment, one in zip(at.repeat(SAMPLES).tolist(), first, strict=True):
+            if one.label is not None:
+                counts[moment, ear.labels.index(one.label)] += 1
+    return counts, of_all(found)
 
 
 # What draws continuations.
 
 
-def of_states(learner: Forecaster, test: WholeClips, decoder: tuple[Tensor, Tensor]) -> Draw:
+def of_states(learner: Forecaster, test: WholeClips, decoder: Decoder) -> Draw:
     states = learner.states(test.signal)
 
     def draw(clip: Tensor, tokens: int, steps: int, generator: torch.Generator) -> Tensor:
-        drawn = learner.go_on(states[clip, :tokens], steps, SAMPLES, generator).codes
-        return drawn @ decoder[0] + decoder[1]
+        return decoded(learner.go_on(states[clip, :tokens], steps, SAMPLES, generator).codes, decoder)
 
     return draw
 
@@ -224,9 +264,7 @@ def of_chain(tokens: Float[Tensor, "piece token number"], counts: Int[Tensor, " 
     rows = tokens[inside].double().numpy()
     centre = rows.mean(0)
     axes = principal_axes(rows - centre)[1][:, -COMPONENTS:]
-    model = HMM(min(STATES, len(rows)), covariance="full", max_iter=ROUNDS, random_state=SEED, floor=1e-2)
-    lengths = [count for count in counts.tolist() if count]
-    model.fit((rows - centre) @ axes, lengths=lengths)
+    model = chosen_hmm((rows - centre) @ axes, counts.tolist(), covariance="full", floor=1e-2)
     spread = np.linalg.cholesky(model.covars_)
 
     def draw(clip: Tensor, tokens: int, steps: int, generator: torch.Generator) -> Tensor:
@@ -246,20 +284,14 @@ def of_chain(tokens: Float[Tensor, "piece token number"], counts: Int[Tensor, " 
 
 
 def recognised(
-    made: Float[Tensor, "clip token number"],
-    counts: Int[Tensor, " clip"],
-    moments: Ends,
-    steps: int,
-    front: Tokens,
-    probe: SyllableProbe,
-    labels: tuple[str, ...],
+    made: Float[Tensor, "clip token number"], counts: Int[Tensor, " clip"], moments: Ends, steps: int, ear: Ear
 ) -> dict[str, float]:
-    """Of the true continuations in these tokens: how often the probe is right, and how certain it is."""
+    """Of the true continuations in these tokens: how often the probe is right, how certain it is, and how many are
+    clear."""
     songs = []
     for clip, token in zip(moments.where.piece.tolist(), moments.where.token.tolist(), strict=True):
         last = min(token + 1 + steps, int(counts[clip]))
-        songs.append(frames_of(front, made[clip : clip + 1, token + 1 : last])[0])
-    first = first_labels(probe, songs)
-    right = [label == labels[true] for (label, _), true in zip(first, moments.true, strict=True)]
-    certainty = float(np.mean([certainty for _, certainty in first]))
-    return {"certainty": certainty, "share recognised": float(np.mean(right))}
+        songs.append(frames_of(ear.front, made[clip : clip + 1, token + 1 : last])[0])
+    first = ear.first(songs)
+    right = [one.label == ear.labels[true] for one, true in zip(first, moments.true, strict=True)]
+    return of_all(first) | {"share recognised": float(np.mean(right))}

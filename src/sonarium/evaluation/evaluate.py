@@ -14,7 +14,7 @@ from sonarium.evaluation import meanings
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.continuations import continuations
 from sonarium.evaluation.factors import BLOCK, device_of, recovery
-from sonarium.evaluation.forecasting import forecasting, pieces_of
+from sonarium.evaluation.forecasting import TEST, Fits, chosen_clips, forecasting, pieces_of
 from sonarium.evaluation.likelihood import bounds
 from sonarium.evaluation.probing import Kept, probing
 from sonarium.evaluation.separating import separation
@@ -159,12 +159,13 @@ def with_forecasts(
 ) -> Record:
     """The record with scores of forecasts besides, and their baselines among the controls."""
     assert isinstance(untrained, Forecaster | None), type(untrained)
-    train, test = pieces_of(learner, world, split)
-    made = forecasting(learner, untrained, train, test, config, progress)
+    train, test = pieces_of(learner, world, split, config)
+    fits = Fits(train, config)
+    made = forecasting(learner, untrained, fits, test, progress)
     scores, curves, notes = (made.pop(name) for name in ("scores", "curves", "notes"))
-    further = [steering(learner, train, test, config)]
+    further = [steering(learner, fits, test, world, chosen_clips(world, split.test, TEST))]
     if isinstance(world, Sequences):
-        further.append(continuations(learner, untrained, world, split, train, config, progress))
+        further.append(continuations(learner, untrained, world, split, fits, progress))
     for more in further:
         scores |= more.pop("scores", {})
         made = {name: made.get(name, {}) | more.get(name, {}) for name in dict.fromkeys([*made, *more])}

@@ -5,41 +5,40 @@ All are compared in one space, the tokens themselves: states through a ridge reg
 training split with the states frozen, the mean over samples. A prediction is a Gaussian about it, whose spread by
 number and horizon is that of the errors in training pieces that nothing was fitted on. The true token competes
 with its neighbours in the same recording, with tokens of the same group, and with all (`measures/forecasts.py`).
-The samples themselves are compared with the truth (coverage), and all of them with real tokens (kernel and Fréchet
-distance), beside the true tokens as the learner decodes them.
+The samples themselves are compared with the truth (coverage), and as sets with real tokens (`likeness.py`).
 
 Baselines: the last token again (persistence); ridge regression on the last tokens (linear AR); a GRU trained on
 the same tokens; the same learner with the order of the past shuffled, and before training.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from sonarium.evaluation.codebits import Coded, code_bits
 from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.fitting import SEED, trained
+from sonarium.evaluation.likeness import UNKNOWN, Likeness, fitted_embedding
 from sonarium.evaluation.realtokens import WATCHED, counts_of, front_of, regression, ridge, use_of_classes
 from sonarium.evaluation.tasks import INDIVIDUALS
 from sonarium.measures.forecasts import chance_of, coverage, gaussian, retrieved
-from sonarium.measures.generation import frechet_distance, kernel_distance
-from sonarium.measures.probes.classifiers import principal_axes
-from sonarium.measures.sequence.ngrams import NGrams
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FeatureLearner, Forecaster
 from sonarium.models.gru import Recurrent
-from sonarium.models.optim import AdamConfig
-from sonarium.worlds.contract import Batch, Progress, World
+from sonarium.worlds.contract import Progress, World
 
-Network = TypeVar("Network", bound=nn.Module)
 HORIZONS = (0.1, 0.2, 0.4)
 """Seconds ahead."""
-TEST, TRAIN = 64, 128
-"""Pieces that are scored, and that baselines and decoder are fitted on."""
+TEST, CALIBRATION = 64, 32
+"""Pieces that are scored, and training pieces from which the spread of errors is known."""
+FOLLOWED = 64
+"""Pieces that are followed at once."""
 MOMENTS = 4
 """Moments of a piece."""
 SAMPLES = 16
@@ -48,14 +47,6 @@ LAST = 4
 """Tokens that linear AR sees."""
 NEAR, OTHERS = 3, 20
 """Tokens before and after the true one, and tokens drawn from other clips, that compete with it."""
-BATCH, RATE = 16, 3e-3
-"""Of the GRU: pieces in a batch, and learning rate."""
-ORDER = 2
-"""Of n-grams of the classes of a variable."""
-COMPONENTS = 32
-"""Principal components of real tokens, in which distances between sets of tokens are taken."""
-SEED = 0
-"""All that is drawn follows from the clips alone, as in probing."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +58,15 @@ class Pieces:
     counts: Int[Tensor, " piece"]
     group: Int[Tensor, " piece"]
     actions: Float[Tensor, "piece token action"]
+    labels: Int[Tensor, "piece token kind"]
+    """What is known of each token, by kind: the number of its label, or `UNKNOWN`."""
 
     def rows(self, which: Tensor) -> "Pieces":
         return Pieces(*(value[which] for value in vars(self).values()))
+
+    @property
+    def inside(self) -> Bool[Tensor, "piece token"]:
+        return torch.arange(self.tokens.shape[1]) < self.counts[:, None]
 
 
 @dataclass(frozen=True)
@@ -87,18 +84,16 @@ class Moments:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Of each moment and horizon."""
+    """Of each moment."""
 
     mean: Float[Tensor, "query horizon number"]
-    samples: Float[Tensor, "sample query horizon number"]
-    """One alone of what does not draw."""
-
-    @classmethod
-    def certain(cls, mean: Float[Tensor, "query horizon number"]) -> "Predicted":
-        return cls(mean, mean[None])
+    drawn: Float[Tensor, "sample query step number"] | None = None
+    """All tokens up to the furthest horizon; None of what does not draw."""
 
 
 Predict = Callable[[Pieces, Moments, tuple[int, ...]], Predicted]
+Decoder = tuple[Float[Tensor, "code number"], Float[Tensor, " number"]]
+"""Weights and offset of the ridge regression from states to tokens."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +110,8 @@ class Trial:
     test: Pieces
     where: Moments
     rivals: "Rivals"
+    likeness: Likeness | None
+    """None where there are too few tokens."""
 
     @classmethod
     def of(cls, learner: Forecaster, train: Pieces, test: Pieces) -> "Trial | None":
@@ -122,76 +119,156 @@ class Trial:
         ahead = horizons(learner, train, test)
         if not ahead:
             return None
-        apart = torch.arange(len(train.counts)) % WATCHED == WATCHED - 1
-        fitted, calibration = (train.rows(~apart), train.rows(apart)) if apart.any() else (train, train)
+        fitted, calibration = divided(train)
         where = moments(test, learner.burn_in, ahead[-1])
-        return cls(learner, ahead, fitted, calibration, test, where, Rivals.of(test, where, ahead))
+        embed = fitted_embedding(fitted.tokens, fitted.counts, fitted.labels)
+        real = test.tokens[come(test, where, ahead[-1])]
+        likeness = Likeness.of(embed, real, calibration.tokens[calibration.inside])
+        return cls(learner, ahead, fitted, calibration, test, where, Rivals.of(test, where, ahead), likeness)
 
     def scores(self, predict: Predict) -> dict[str, float]:
         calibrating = moments(self.calibration, self.learner.burn_in, self.ahead[-1])
         made = predict(self.calibration, calibrating, self.ahead).mean
         errors = made - truth(self.calibration, calibrating, self.ahead)
         spread = errors.double().std(0, correction=0).clamp(min=1e-2).numpy()
-        return self.rivals.scores(predict(self.test, self.where, self.ahead), spread, self.learner, self.ahead)
+        predicted = predict(self.test, self.where, self.ahead)
+        return self.rivals.scores(predicted, spread, self.learner, self.ahead) | self.unlikeness(predicted.drawn)
+
+    def unlikeness(self, drawn: Float[Tensor, "sample query step number"] | None) -> dict[str, float]:
+        """Of one future of each moment, all its tokens; empty of what does not draw."""
+        if drawn is None or self.likeness is None:
+            return {}
+        one = torch.randint(len(drawn), (drawn.shape[1],), generator=torch.Generator().manual_seed(SEED))
+        return self.called(self.likeness.distances(drawn[one, torch.arange(len(one))].flatten(0, 1)))
+
+    def called(self, distances: dict[str, float]) -> dict[str, float]:
+        name = named(self.learner, self.ahead)[-1]
+        return {f"forecast-{kind}/{name}": value for kind, value in distances.items()}
+
+
+class Fits:
+    """What is fitted to training pieces, each once: decoders of learners, and GRUs of tokens."""
+
+    def __init__(self, train: Pieces, config: EvaluationConfig = EvaluationConfig()):
+        self.train, self.config = train, config
+        self.pieces, self.calibration = divided(train)
+        self.decoders: dict[tuple[int, bool], Decoder] = {}
+        self.grus: dict[bool, TokenGRU] = {}
+
+    def decoder(self, learner: Forecaster, acted: bool = False) -> Decoder:
+        """With all actions known, or with none."""
+        key = id(learner), acted
+        if key not in self.decoders:
+            self.decoders[key] = decoder_of(learner, self.pieces, acted)
+        return self.decoders[key]
+
+    def gru(self, acted: bool = False) -> "TokenGRU":
+        if acted not in self.grus:
+            self.grus[acted] = trained_gru(self.pieces, self.config, acted)
+        return self.grus[acted]
 
 
 @torch.no_grad()
 def forecasting(
     learner: Forecaster,
     untrained: Forecaster | None,
-    train: Pieces,
+    fits: Fits,
     test: Pieces,
-    config: EvaluationConfig = EvaluationConfig(),
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """`scores` of the learner, those of each control, `chance`, `curves` by horizon, and `notes`."""
-    trial = Trial.of(learner, train, test)
+    trial = Trial.of(learner, fits.train, test)
     if trial is None:
         shortest = 1000 * HORIZONS[0]
         note = f"forecasts are not scored: pieces are shorter than the burn-in and {shortest:.0f} ms"
         return {"scores": {}, "chance": {}, "curves": {}, "notes": [note]}
     fitted, ahead, where, rivals = trial.fitted, trial.ahead, trial.where, trial.rivals
+    own = fits.decoder(learner)
     every: dict[str, Callable[[], Predict]] = {
-        "scores": lambda: of_states(learner, fitted),
+        "scores": lambda: of_states(learner, own),
         "persistence": lambda: persistence,
         "linear_ar": lambda: linear(fitted, ahead),
-        "gru_ar": lambda: recurrent(fitted, config),
-        "shuffled_past": lambda: of_states(learner, fitted, shuffled=True),
+        "gru_ar": lambda: recurrent(fits.gru()),
+        "shuffled_past": lambda: of_states(learner, own, shuffled=True),
     }
     if untrained is not None:
-        every["random"] = lambda: of_states(untrained, fitted)
+        every["random"] = lambda: of_states(untrained, fits.decoder(untrained))
     made: dict[str, Any] = {}
     for done, (name, make) in enumerate(every.items()):
         progress("forecasting", done, len(every))
         made[name] = trial.scores(make())
     progress("forecasting", len(every), len(every))
-    made["copy"] = rivals.unlikeness(decoded_truth(learner, fitted, test, where, ahead)[None], learner, ahead)
+    notes = []
+    if trial.likeness is None:
+        notes.append(
+            "kernel and Fréchet distance are not scored: training or test split have too few different tokens"
+        )
+    else:
+        copy = decoded_tokens(learner, own, test)[come(test, where, ahead[-1])]
+        made["copy"] = trial.called(trial.likeness.distances(copy))
+        made["real"] = trial.called(trial.likeness.floor)
     scores, chance = made["scores"], rivals.chance(learner, ahead)
     scores |= states(learner, test)
     if learner.entries:
-        known, held = (Coded.of(learner, part) for part in (fitted, test))
-        for name, bits in code_bits(known, held, learner.entries, learner.burn_in, config).items():
+        known, held = (Coded(learner.classes(followed(learner, part)), part.counts) for part in (fitted, test))
+        for name, bits in code_bits(known, held, learner.entries, learner.burn_in, fits.config).items():
             made[name] = made.get(name, {}) | {"state/bits a token": bits}
     if learner.actions.width:
-        scores |= shuffle_ratio(learner, fitted, test, where, ahead)
+        scores |= shuffle_ratio(learner, fits, test, where, ahead)
         chance |= {key: 1.0 for key in scores if key.startswith("action-shuffle/")}
-    return {**made, "chance": chance, "curves": curves(made, chance, learner, ahead), "notes": []}
+    return {**made, "chance": chance, "curves": curves(made, chance, learner, ahead), "notes": notes}
 
 
-def pieces_of(learner: Forecaster, world: World, split: Split[Tensor]) -> tuple[Pieces, Pieces]:
+def pieces_of(
+    learner: Forecaster, world: World, split: Split[Tensor], config: EvaluationConfig = EvaluationConfig()
+) -> tuple[Pieces, Pieces]:
     """Training pieces, that baselines and decoders are fitted on, and test pieces."""
-    return pieces(learner, world, split.train, TRAIN), pieces(learner, world, split.test, TEST)
+    return pieces(learner, world, split.train, config.max_pieces), pieces(learner, world, split.test, TEST)
+
+
+def divided(train: Pieces) -> tuple[Pieces, Pieces]:
+    """Training pieces that all is fitted to, and those from which the spread of errors is known."""
+    number = torch.arange(len(train.counts))
+    apart = (number % WATCHED == WATCHED - 1) & (number < WATCHED * CALIBRATION)
+    return (train.rows(~apart), train.rows(apart)) if apart.any() else (train, train)
+
+
+def chosen_clips(world: World, index: Int[Tensor, " clip"], most: int) -> Int[Tensor, " piece"]:
+    """Clips at random, each as often as it is long."""
+    portions = world.portions(index[world.lengths(index) > 0])
+    return portions[torch.randperm(len(portions), generator=torch.Generator().manual_seed(SEED))][:most]
 
 
 def pieces(learner: Forecaster, world: World, index: Int[Tensor, " clip"], most: int) -> Pieces:
     """Random pieces of clips, each clip as often as it is long."""
     assert isinstance(learner, FeatureLearner), type(learner)
-    portions = world.portions(index[world.lengths(index) > 0])
-    chosen = portions[torch.randperm(len(portions), generator=torch.Generator().manual_seed(SEED))][:most]
-    batch: Batch = world.piece(chosen, SEED, 0)
+    chosen = chosen_clips(world, index, most)
+    batch = world.piece(chosen, SEED, 0)
     tokens = front_of(learner).tokens(learner.features(batch))
-    actions = learner.actions(batch, tokens.shape[1])
-    return Pieces(batch.signal, tokens, counts_of(learner, batch), individuals(world, chosen), actions)
+    actions, labels = learner.actions(batch, tokens.shape[1]), labels_of(learner, world, chosen, tokens.shape[1])
+    return Pieces(batch.signal, tokens, counts_of(learner, batch), individuals(world, chosen), actions, labels)
+
+
+def labels_of(
+    learner: Forecaster, world: World, chosen: Int[Tensor, " piece"], tokens: int
+) -> Int[Tensor, "piece token kind"]:
+    """Of each token of pieces: each categorical factor of its clip, and the segment that its middle lies in; 0 is
+    between segments."""
+    factors = [at for at, factor in enumerate(world.factors) if factor.discrete]
+    found = world.factor_values(chosen)[:, None, factors].long().expand(-1, tokens, -1)
+    marks, steps = world.marks(chosen), world.signal.steps_per_second
+    names = sorted({label for own in marks for *_, label in own})
+    if not names or not steps:
+        return found
+    within = torch.full((len(chosen), tokens), UNKNOWN)
+    begin = world.beginnings(chosen, SEED, 0) / steps
+    middles = begin[:, None] + learner.code_first + torch.arange(tokens) / learner.code_rate
+    for row, (own, time) in enumerate(zip(marks, middles, strict=True)):
+        if own:
+            within[row] = 0
+        for onset, offset, label in own:
+            within[row, (time >= onset) & (time < offset)] = 1 + names.index(label)
+    return torch.cat([found, within[..., None]], -1)
 
 
 def individuals(world: World, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
@@ -225,55 +302,63 @@ def truth(some: Pieces, where: Moments, ahead: Sequence[int]) -> Float[Tensor, "
     return some.tokens[where.piece[:, None], where.token[:, None] + torch.tensor(ahead)]
 
 
+def come(some: Pieces, where: Moments, furthest: int) -> Bool[Tensor, "piece token"]:
+    """The tokens that come after any of the moments, up to the furthest horizon."""
+    found = torch.zeros(some.tokens.shape[:2], dtype=torch.bool)
+    found[where.piece[:, None], where.token[:, None] + 1 + torch.arange(furthest)] = True
+    return found
+
+
+def followed(learner: Forecaster, some: Pieces, acted: bool = False) -> Float[Tensor, "piece token code"]:
+    """The states of all pieces, a few at once; with all actions known, or with none."""
+    parts = zip(some.signal.split(FOLLOWED), some.actions.split(FOLLOWED), strict=True)
+    return torch.cat([learner.states(signal, actions=own if acted else None) for signal, own in parts])
+
+
 # What predicts.
 
 
 def persistence(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
-    return Predicted.certain(some.tokens[where.piece, where.token][:, None].expand(-1, len(ahead), -1))
+    return Predicted(some.tokens[where.piece, where.token][:, None].expand(-1, len(ahead), -1))
 
 
-def of_states(learner: Forecaster, fitted: Pieces, shuffled: bool = False, acted: bool = False) -> Predict:
+def of_states(learner: Forecaster, decoder: Decoder, shuffled: bool = False, acted: bool = False) -> Predict:
     """The mean of decoded futures; with the past in a random order, or with all actions known."""
     size = front_of(learner).shortest
-    weights, offset = decoder_of(learner, fitted, acted)
 
     def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
         generator = torch.Generator().manual_seed(SEED)
         own = some.actions if acted else None
-        made = some.tokens.new_zeros(SAMPLES, len(where.token), len(ahead), some.tokens.shape[2])
-        states = None if shuffled else learner.states(some.signal, actions=own)
+        made = some.tokens.new_zeros(SAMPLES, len(where.token), ahead[-1], some.tokens.shape[2])
+        states = None if shuffled else followed(learner, some, acted)
         for heard, at in where.together():
             if states is None:
                 past = learner.states(out_of_order(some, where.piece[at], heard, size, generator))
             else:
                 past = states[where.piece[at], :heard]
-            come = None if own is None else own[where.piece[at], : heard + ahead[-1]]
-            drawn = learner.go_on(past, ahead[-1], SAMPLES, generator, actions=come).codes
-            made[:, at] = (drawn[:, :, torch.tensor(ahead) - 1] @ weights + offset).to(made)
-        return Predicted(made.mean(0), made)
+            known = None if own is None else own[where.piece[at], : heard + ahead[-1]]
+            drawn = learner.go_on(past, ahead[-1], SAMPLES, generator, actions=known).codes
+            made[:, at] = decoded(drawn, decoder).to(made)
+        return Predicted(made.mean(0)[:, torch.tensor(ahead) - 1], made)
 
     return predict
 
 
-def decoder_of(
-    learner: Forecaster, fitted: Pieces, acted: bool = False
-) -> tuple[Float[Tensor, "code number"], Float[Tensor, " number"]]:
-    """Weights and offset of the ridge regression from states to tokens."""
-    inside = torch.arange(fitted.tokens.shape[1]) < fitted.counts[:, None]
-    warm = inside & (torch.arange(inside.shape[1]) >= learner.burn_in)
-    heard = learner.states(fitted.signal, actions=fitted.actions if acted else None)
-    number = torch.arange(len(inside))[:, None].expand(inside.shape)
-    weights, offset, _ = regression([heard[inside]], fitted.tokens[inside], number[inside], warm[inside])
+def decoder_of(learner: Forecaster, fitted: Pieces, acted: bool = False) -> Decoder:
+    warm = fitted.inside & (torch.arange(fitted.tokens.shape[1]) >= learner.burn_in)
+    number = torch.arange(len(warm))[:, None].expand(warm.shape)
+    known, inside = followed(learner, fitted, acted), fitted.inside
+    weights, offset, _ = regression([known[inside]], fitted.tokens[inside], number[inside], warm[inside])
     return weights, offset
 
 
-def decoded_truth(
-    learner: Forecaster, fitted: Pieces, some: Pieces, where: Moments, ahead: tuple[int, ...]
-) -> Float[Tensor, "query horizon number"]:
+def decoded(states: Float[Tensor, "*some code"], decoder: Decoder) -> Float[Tensor, "*some number"]:
+    return states @ decoder[0] + decoder[1]
+
+
+def decoded_tokens(learner: Forecaster, decoder: Decoder, some: Pieces) -> Float[Tensor, "piece token number"]:
     """The true tokens as the learner decodes them."""
-    weights, offset = decoder_of(learner, fitted)
-    states = learner.states(some.signal)[where.piece[:, None], where.token[:, None] + torch.tensor(ahead)]
-    return (states @ weights + offset).to(some.tokens)
+    return decoded(followed(learner, some), decoder).to(some.tokens)
 
 
 def out_of_order(
@@ -286,16 +371,14 @@ def out_of_order(
 
 
 def linear(fitted: Pieces, ahead: tuple[int, ...], given: "Given | None" = None) -> Predict:
-    """Ridge regression to the token ahead, for each horizon, from the last tokens or what else is given."""
-    lines, given = [], given or last
-    for horizon in ahead:
-        where = everywhere(fitted, horizon)
-        x, y = given(fitted, where), truth(fitted, where, (horizon,))[:, 0].double().numpy()
-        lines.append(ridge(x, y, where.piece.numpy())[0])
+    """Ridge regression to the tokens ahead from the last tokens or what else is given."""
+    given, where = given or last, everywhere(fitted, ahead[-1])
+    goal = truth(fitted, where, ahead)
+    line, _ = ridge(given(fitted, where), goal.flatten(1).double().numpy(), where.piece.numpy())
 
     def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
-        x = given(some, where)
-        return Predicted.certain(torch.stack([torch.from_numpy(line(x)).to(some.tokens) for line in lines], 1))
+        made = torch.from_numpy(line(given(some, where))).to(some.tokens)
+        return Predicted(made.unflatten(1, goal.shape[1:]))
 
     return predict
 
@@ -373,37 +456,16 @@ def trained_gru(fitted: Pieces, config: EvaluationConfig, acted: bool = False) -
     )
 
 
-@torch.enable_grad()
-def trained(
-    make: Callable[[], Network], loss: Callable[[Network, Tensor], Tensor], pieces: int, steps: int
-) -> Network:
-    """A network after so many steps of Adam on random pieces."""
-    generator = torch.Generator().manual_seed(SEED)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        network = make()
-    optimiser = AdamConfig(learning_rate=RATE).build(network.parameters())
-    for _ in range(steps):
-        rows = torch.randint(pieces, (BATCH,), generator=generator)
-        optimiser.zero_grad()
-        loss(network, rows).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-    return network
-
-
-def recurrent(fitted: Pieces, config: EvaluationConfig) -> Predict:
-    network = trained_gru(fitted, config)
-
+def recurrent(network: TokenGRU) -> Predict:
     def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
         generator, steps = torch.Generator().manual_seed(SEED), torch.tensor(ahead) - 1
-        mean = some.tokens.new_zeros(len(where.token), len(ahead), some.tokens.shape[2])
+        mean = some.tokens.new_zeros(len(where.token), ahead[-1], some.tokens.shape[2])
         samples = mean.new_zeros(SAMPLES, *mean.shape)
         for heard, at in where.together():
             means, drawn = network.drawn(some.tokens[where.piece[at], :heard], ahead[-1], SAMPLES, generator)
             # The mean of means varies less from draw to draw.
-            mean[at], samples[:, at] = means.mean(0)[:, steps], drawn[:, :, steps]
-        return Predicted(mean, samples)
+            mean[at], samples[:, at] = means.mean(0), drawn
+        return Predicted(mean[:, steps], samples)
 
     return predict
 
@@ -464,36 +526,23 @@ class Rivals:
             distance = float(np.sqrt(np.square(levels[0][:, at] - levels[1][:, at]).mean(-1)).mean())
             scores.setdefault("forecast-likelihood", {})[name] = likely
             scores.setdefault("forecast-distance", {})[name] = distance
-            if not np.isnan(covered := self.covered(predicted, spread, at)):
+            if predicted.drawn is None:
+                # One forecast among as many real tokens as there are futures of others would say nothing.
+                continue
+            if not np.isnan(covered := self.covered(predicted.drawn[:, :, ahead[at] - 1], spread, at)):
                 scores.setdefault("forecast-coverage", {})[name] = covered
-        flat = {f"{kind}/{name}": value for kind, by in scores.items() for name, value in by.items()}
-        return flat | self.unlikeness(predicted.samples, learner, ahead)
+        return {f"{kind}/{name}": value for kind, by in scores.items() for name, value in by.items()}
 
-    def covered(self, predicted: Predicted, spread: Float[np.ndarray, "horizon number"], at: int) -> float:
+    def covered(
+        self, drawn: Float[Tensor, "sample query number"], spread: Float[np.ndarray, "horizon number"], at: int
+    ) -> float:
         """The mean coverage of the true token by the samples, beside tokens of any clips; NaN without others."""
-        samples = predicted.samples[:, :, at].double().numpy()
+        samples = drawn.double().numpy()
         own = np.square((samples - self.true[:, at]) / spread[at]).mean(-1)
         others = np.square((self.others["all"][:, at] - self.true[:, at, None]) / spread[at]).mean(-1)
         rivals = [row[~np.isnan(row)] for row in others]
         each = [coverage(own[:, query], row) for query, row in enumerate(rivals) if len(row)]
         return float(np.mean(each)) if each else np.nan
-
-    def unlikeness(
-        self, samples: Float[Tensor, "sample query horizon number"], learner: Forecaster, ahead: tuple[int, ...]
-    ) -> dict[str, float]:
-        """Distances between all drawn tokens and the true ones at the furthest horizon, of equally many of both;
-        empty where there are too few."""
-        real = self.true[:, -1]
-        if len(real) <= COMPONENTS:
-            return {}
-        order = np.random.default_rng([SEED, 0xD157]).integers(len(samples), size=len(real))
-        made = samples[order, np.arange(len(real)), -1].double().numpy()
-        axes = principal_axes(real - real.mean(0))[1][:, -COMPONENTS:]
-        both = [(rows - real.mean(0)) @ axes for rows in (real, made)]
-        name = named(learner, ahead)[-1]
-        return {
-            f"forecast-kernel/{name}": kernel_distance(*both), f"forecast-frechet/{name}": frechet_distance(*both)
-        }  # fmt: skip
 
     def chance(self, learner: Forecaster, ahead: tuple[int, ...]) -> dict[str, float]:
         made = {
@@ -510,9 +559,8 @@ def named(learner: Forecaster, ahead: tuple[int, ...]) -> list[str]:
 
 def states(learner: Forecaster, test: Pieces) -> dict[str, float]:
     """Of the states of held-out sound: classes in use and dead, the divergence, and the entropy of the prior."""
-    heard = learner.states(test.signal)
-    inside = torch.arange(heard.shape[1]) < test.counts[:, None]
-    inside &= torch.arange(heard.shape[1]) >= learner.burn_in
+    heard = followed(learner, test)
+    inside = test.inside & (torch.arange(heard.shape[1]) >= learner.burn_in)
     made = {}
     surprise = learner.surprise(test.signal, test.tokens.flatten(0, 1)[:1])
     for measure, name in (("kl", "divergence in nats"), ("nll", "negative log-likelihood in nats")):
@@ -530,69 +578,15 @@ def states(learner: Forecaster, test: Pieces) -> dict[str, float]:
     return made
 
 
-@dataclass(frozen=True)
-class Coded:
-    """Discrete states of pieces."""
-
-    classes: Int[Tensor, "piece token variable"]
-    counts: Int[Tensor, " piece"]
-
-    @classmethod
-    def of(cls, learner: Forecaster, some: Pieces) -> "Coded":
-        return cls(learner.classes(learner.states(some.signal)), some.counts)
-
-    @property
-    def inside(self) -> Bool[Tensor, "piece token"]:
-        return torch.arange(self.classes.shape[1]) < self.counts[:, None]
-
-    def variable(self, number: int) -> list[Int[np.ndarray, " _token"]]:
-        """The classes of one variable in each piece."""
-        return [row[keep, number].numpy() for row, keep in zip(self.classes, self.inside, strict=True)]
-
-
-@torch.no_grad()
-def code_bits(known: Coded, held: Coded, entries: int, burn_in: int, config: EvaluationConfig) -> dict[str, float]:
-    """Bits a token in which models of discrete states predict held-out ones: n-grams of each variable alone, and a
-    GRU of all. Few bits are no merit of states that say little."""
-    by_ngrams = torch.zeros(held.classes.shape[:2], dtype=torch.float64)
-    for number in range(held.classes.shape[2]):
-        model = NGrams(ORDER, entries).fit(known.variable(number))
-        logs = model.log_probabilities(held.variable(number))
-        by_ngrams[held.inside] += torch.from_numpy(np.concatenate(logs))
-    by_gru = code_log_probability(trained_code_gru(known, entries, config), held.classes, entries)
-    scored = held.inside & (torch.arange(held.classes.shape[1]) >= burn_in)
-    every = {"n_gram": by_ngrams, "gru_ar": by_gru}
-    return {name: -float(logs[scored].double().mean()) / log(2) for name, logs in every.items()}
-
-
-def code_log_probability(
-    network: Recurrent, classes: Int[Tensor, "piece token variable"], entries: int
-) -> Float[Tensor, "piece token"]:
-    """Of the classes of each token given those before it, in nats."""
-    ones = nn.functional.one_hot(classes, entries).float()
-    logs = network(ones.flatten(2)).unflatten(2, (-1, entries)).log_softmax(-1)
-    return (logs * ones).sum((2, 3))
-
-
-def trained_code_gru(known: Coded, entries: int, config: EvaluationConfig) -> Recurrent:
-    classes, inside, numbers = known.classes, known.inside, known.classes.shape[2] * entries
-    return trained(
-        lambda: Recurrent(numbers, numbers, config.gru_units, 1),
-        lambda network, rows: -code_log_probability(network, classes[rows], entries)[inside[rows]].mean(),
-        len(classes),
-        config.gru_steps,
-    )
-
-
 def shuffle_ratio(
-    learner: Forecaster, fitted: Pieces, test: Pieces, where: Moments, ahead: tuple[int, ...]
+    learner: Forecaster, fits: Fits, test: Pieces, where: Moments, ahead: tuple[int, ...]
 ) -> dict[str, float]:
     """How much larger the error is with the actions of other moments."""
-    predict = of_states(learner, fitted, acted=True)
+    predict = of_states(learner, fits.decoder(learner, acted=True), acted=True)
     drawn = torch.randperm(len(test.counts), generator=torch.Generator().manual_seed(SEED))
     order = torch.empty_like(drawn)
     order[drawn] = drawn.roll(1)
-    wrong = Pieces(test.signal, test.tokens, test.counts, test.group, test.actions[order])
+    wrong = replace(test, actions=test.actions[order])
     goal = truth(test, where, ahead)
     errors = [(predict(some, where, ahead).mean - goal).double().square().mean((0, 2)) for some in (test, wrong)]
     ratio = (errors[1] / errors[0].clamp(min=1e-12)).tolist()

@@ -4,7 +4,7 @@ tokens to come is shifted, and what is heard of it is compared with what was ask
 What is heard of an action in a token is its mean at the real training tokens that are nearest to it; how much that
 tells is shown by real tokens. Only tokens count that are louder than the mean one in the true continuation, for in
 silence nothing is heard of a gesture. Beside the learner stand a GRU that is given the same actions, and ridge
-regression from the actions alone, which knows no past.
+regression from the actions alone, which knows no past. Of sound the pitch is compared, too (`pitching.py`).
 """
 
 from collections.abc import Callable
@@ -15,22 +15,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.forecasting import (
-    SEED,
-    Moments,
-    Pieces,
-    decoder_of,
-    everywhere,
-    horizons,
-    moments,
-    trained_gru,
-)
-from sonarium.evaluation.realtokens import front_of, ridge
+from sonarium.evaluation import pitching
+from sonarium.evaluation.fitting import SEED
+from sonarium.evaluation.forecasting import Fits, Moments, Pieces, decoded, everywhere, followed, horizons, moments
+from sonarium.evaluation.realtokens import MOST, front_of, ridge
 from sonarium.models.contract import Forecaster
+from sonarium.worlds.contract import World
 
 SHIFTS = (-1.0, -0.5, 0.5, 1.0)
 """In standard deviations over the training split."""
+HEARD = (0, 3)
+"""Those whose change of pitch is heard."""
 NEAREST = 8
 """Real tokens that say what is heard."""
 AROUND = 1
@@ -62,6 +57,13 @@ class ActionEstimator:
     tokens: Float[np.ndarray, "token number"]
     values: Float[np.ndarray, " token"]
 
+    @classmethod
+    def of(cls, fitted: Pieces, column: int) -> "ActionEstimator":
+        known = fitted.inside
+        every = -(-int(known.sum()) // MOST)
+        tokens, values = fitted.tokens[known][::every], fitted.actions[known][::every, column]
+        return cls(tokens.numpy(), values.double().numpy())
+
     def estimate(self, tokens: Float[np.ndarray, "some number"]) -> Float[np.ndarray, " some"]:
         apart = (
             np.square(tokens).sum(1)[:, None] - 2 * tokens @ self.tokens.T + np.square(self.tokens).sum(1)[None]
@@ -72,63 +74,103 @@ class ActionEstimator:
 
 @torch.no_grad()
 def steering(
-    learner: Forecaster, fitted: Pieces, test: Pieces, config: EvaluationConfig = EvaluationConfig()
+    learner: Forecaster, fits: Fits, test: Pieces, world: World, clips: Int[Tensor, " piece"]
 ) -> dict[str, dict[str, float]]:
-    """`scores` of the learner, and those of each control; empty where no action is a number that a track gives."""
+    """`scores` of the learner, and those of each control; empty where no action is a number that a track gives.
+    `clips` are those of the test pieces."""
     numbers = [at for at, one in enumerate(learner.actions.actions) if one.size == 1 and one.source == "track"]
-    if not numbers:
-        return {}
+    fitted = fits.pieces
     ahead = horizons(learner, fitted, test)
-    if not ahead:
+    if not numbers or not ahead:
         return {}
     where, steps, front = moments(test, learner.burn_in, ahead[-1]), ahead[-1], front_of(learner)
     token = where.token[:, None] + 1 + torch.arange(steps)
-    usual = front.levels(fitted.tokens[inside(fitted)]).mean()
+    usual = front.levels(fitted.tokens[fitted.inside]).mean()
     come = Coming(where, token, front.levels(test.tokens[where.piece[:, None], token]).mean(-1) > usual)
     makers = {
-        "scores": of_states(learner, fitted, test, come),
-        "gru_ar": of_gru(fitted, test, come, config),
+        "scores": of_states(learner, fits, test, come),
+        "gru_ar": of_gru(fits, test, come),
         "actions_alone": of_actions(fitted, test, come),
     }
+    listener = pitching.Listener.of(learner, world)
     found: dict[str, dict[str, float]] = {name: {} for name in (*makers, "real")}
     for at in numbers:
         name, column = learner.actions.actions[at].name, learner.actions.places()[at].start
-        known = inside(fitted)
-        estimator = ActionEstimator(
-            fitted.tokens[known].double().numpy(), fitted.actions[known][:, column].double().numpy()
-        )
-        for who, make in makers.items():
-            found[who] |= responses(make, test, come, column, estimator, name)
+        estimator = ActionEstimator.of(fitted, column)
+        moved = shifts(test, come, column)
+        made = {
+            who: [make(test.actions), *(make(with_shift(test, come, column, one)) for one in moved)]
+            for who, make in makers.items()
+        }
+        for who, some in made.items():
+            found[who] |= responses(some, moved, come, estimator, name)
         true = test.actions[come.rows][..., column][come.sounds].double().numpy()
-        heard = estimator.estimate(test.tokens[come.rows][come.sounds].double().numpy())
+        heard = estimator.estimate(test.tokens[come.rows][come.sounds].numpy())
         found["real"] |= agreement(name, true - true.mean(), heard - heard.mean())
+        if listener is not None:
+            for who, both in pitches(listener, world, clips, fitted, test, come, moved, made, at).items():
+                found[who] |= agreement(f"pitch by {name}", *both)
     return found
 
 
-def inside(some: Pieces) -> Bool[Tensor, "piece token"]:
-    return torch.arange(some.tokens.shape[1]) < some.counts[:, None]
+def pitches(
+    listener: pitching.Listener,
+    world: World,
+    clips: Int[Tensor, " piece"],
+    fitted: Pieces,
+    test: Pieces,
+    come: Coming,
+    moved: list[Float[Tensor, "moment step"]],
+    made: dict[str, list[Float[Tensor, "moment step number"]]],
+    action: int,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Changes of pitch that are asked and heard, at some moments; empty where real sound has too little pitch."""
+    some = torch.from_numpy(pitching.chosen_moments(come.sounds))
+    where, asked = Moments(come.where.piece[some], come.where.token[some]), [moved[at][some] for at in HEARD]
+    if not len(some):
+        return {}
+    expected = pitching.expectation(listener, world, clips, fitted, test, where, come.sounds[some], asked, action)
+    if expected is None:
+        return {}
+    heard = {who: [every[0][some], *(every[1 + at][some] for at in HEARD)] for who, every in made.items()}
+    return pitching.scored(listener, heard, expected)
+
+
+def shifts(test: Pieces, come: Coming, column: int) -> list[Float[Tensor, "moment step"]]:
+    """Each shift of an action, kept within what the pieces have."""
+    every, own = test.actions[..., column], test.actions[come.rows][..., column]
+    return [(own + shift).clamp(every.min(), every.max()) - own for shift in SHIFTS]
+
+
+def with_shift(
+    test: Pieces, come: Coming, column: int, moved: Float[Tensor, "moment step"]
+) -> Float[Tensor, "piece token action"]:
+    """All actions, one of those of the tokens to come shifted."""
+    actions = test.actions.clone()
+    actions[(*come.rows, column)] = test.actions[come.rows][..., column] + moved
+    return actions
 
 
 @torch.no_grad()
 def responses(
-    make: Make, test: Pieces, come: Coming, column: int, estimator: ActionEstimator, name: str
+    made: list[Float[Tensor, "moment step number"]],
+    moved: list[Float[Tensor, "moment step"]],
+    come: Coming,
+    estimator: ActionEstimator,
+    name: str,
 ) -> dict[str, float]:
-    """Shifts that are asked, kept within what the pieces have, and heard, each a mean over a continuation."""
-    own = test.actions[..., column]
-    plain, asked, heard = estimates(make(test.actions), estimator), [], []
-    for shift in SHIFTS:
-        actions = test.actions.clone()
-        actions[(*come.rows, column)] = (own[come.rows] + shift).clamp(own.min(), own.max())
-        moved = actions[come.rows][..., column] - own[come.rows]
-        asked.append(over(moved.double(), come.sounds))
-        heard.append(over(estimates(make(actions), estimator) - plain, come.sounds))
+    """Of what was made with the true actions and with each shift: the shifts that are asked and heard, each a mean
+    over a continuation."""
+    plain, *others = (estimates(one, estimator) for one in made)
+    asked = [over(one.double(), come.sounds) for one in moved]
+    heard = [over(one - plain, come.sounds) for one in others]
     return agreement(name, np.concatenate(asked), np.concatenate(heard))
 
 
 def estimates(
     tokens: Float[Tensor, "moment step number"], estimator: ActionEstimator
 ) -> Float[Tensor, "moment step"]:
-    rows = estimator.estimate(tokens.double().flatten(0, 1).numpy())
+    rows = estimator.estimate(tokens.flatten(0, 1).numpy())
     return torch.from_numpy(rows).unflatten(0, tokens.shape[:2])
 
 
@@ -153,21 +195,18 @@ def agreement(name: str, asked: Float[np.ndarray, " some"], heard: Float[np.ndar
 # What makes continuations with given actions.
 
 
-def of_states(learner: Forecaster, fitted: Pieces, test: Pieces, come: Coming) -> Make:
-    weights, offset = decoder_of(learner, fitted, acted=True)
-    states = learner.states(test.signal, actions=test.actions)
+def of_states(learner: Forecaster, fits: Fits, test: Pieces, come: Coming) -> Make:
+    decoder, states = fits.decoder(learner, acted=True), followed(learner, test, acted=True)
 
     def draw(piece: Tensor, past: int, steps: int, actions: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(SEED)
-        return (
-            learner.go_on(states[piece, :past], steps, 1, generator, actions=actions).codes[0] @ weights + offset
-        )
+        return decoded(learner.go_on(states[piece, :past], steps, 1, generator, actions=actions).codes[0], decoder)
 
     return by_moment(draw, test, come)
 
 
-def of_gru(fitted: Pieces, test: Pieces, come: Coming, config: EvaluationConfig) -> Make:
-    network = trained_gru(fitted, config, acted=True)
+def of_gru(fits: Fits, test: Pieces, come: Coming) -> Make:
+    network = fits.gru(acted=True)
 
     def draw(piece: Tensor, past: int, steps: int, actions: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(SEED)

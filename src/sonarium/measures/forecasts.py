@@ -48,16 +48,16 @@ MEANINGS = {
     ),
     "forecast-kernel": Meaning(
         "kernel distance {label}",
-        "100 × the kernel distance (KAD) of the tokens drawn {label} ahead from real ones, in their 32 principal "
-        "components; less is better.",
+        "100 × the kernel distance (KAD) of the tokens drawn up to {label} ahead from real ones, in an embedding "
+        "that was fitted to others; less is better.",
         None,
         None,
         rising=False,
     ),
     "forecast-frechet": Meaning(
         "Fréchet distance {label}",
-        "Fréchet distance of the tokens drawn {label} ahead from real ones, in their 32 principal components; "
-        "less is better.",
+        "Fréchet distance of the tokens drawn up to {label} ahead from real ones, in an embedding that was fitted "
+        "to others; less is better.",
         0.0,
         None,
         rising=False,

@@ -160,6 +160,10 @@ class World(ABC):
         at = index.cpu()
         return places(seed, step, at, (self.lengths(at) - self.signal.shape[0]).clamp(min=0) + 1)
 
+    def remade(self, index: Int[Tensor, " clip"], tracks: Float[Tensor, "clip frame track"]) -> Batch | None:
+        """These clips, whole, as they sound with other tracks; None where a world has no sound of tracks."""
+        return None
+
     def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
         """The middle of each clip, cropped or padded to the signal's shape: for models of one length alone."""
         at, size = index.cpu(), self.signal.shape[0]

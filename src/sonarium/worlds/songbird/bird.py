@@ -7,6 +7,7 @@ changes nothing in the others.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -285,13 +286,23 @@ FRAME_RATE = 1000
 
 
 def render(
-    songs: list[Song], gammas: list[float], rate: int, seeds: list[int]
+    songs: list[Song],
+    gammas: list[float],
+    rate: int,
+    seeds: list[int],
+    changes: Sequence[Float[np.ndarray, "path _frame"]] | None = None,
 ) -> list[Float[np.ndarray, " time"]]:
-    """The sound of each song, without noise; its samples follow from the song and its seed alone."""
+    """The sound of each song, without noise; its samples follow from the song and its seed alone. `changes` are
+    added to its paths, at the middles of frames."""
     lengths = [round(song.seconds * rate) for song in songs]
     frames = math.ceil(max(lengths) * FRAME_RATE / rate) + 1
     times = np.arange(frames) / FRAME_RATE
-    tension, pressure, envelope, turbulence = np.stack([paths(song, times) for song in songs], 1)
+    every = np.stack([paths(song, times) for song in songs], 1)
+    for song, change in enumerate(changes or ()):
+        middles = (np.arange(change.shape[1]) + 0.5) / FRAME_RATE
+        for path, added in zip(every[:, song], change, strict=True):
+            path += np.interp(times, middles, added)
+    tension, pressure, envelope, turbulence = every
     envelope = np.maximum(envelope, 0.0)
     waves = syrinx.sing(
         pressure,

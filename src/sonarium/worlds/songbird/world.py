@@ -6,7 +6,7 @@ crystallised song, with its tutor beside it. With `source`, the songs are made o
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.config import Range, check_ranges
-from sonarium.worlds.contract import Factor, Mark, Progress, Signal, WorldEntry
+from sonarium.worlds.contract import Batch, Factor, Mark, Progress, Signal, WorldEntry
 from sonarium.worlds.grammar import Grammar
 from sonarium.worlds.sequences import Sequences, described
 from sonarium.worlds.songbird.bird import (
@@ -258,11 +258,30 @@ class Songbird(Aviary):
         return np.stack([tension, pressure, envelope, self.labels_at(clip, times), turbulence])
 
     def render(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
+        return self.sung(clips)
+
+    def remade(self, index: Int[Tensor, " clip"], tracks: Float[Tensor, "clip frame track"]) -> Batch:
+        """With other gestures; the track of syllables makes no sound."""
+        own = self.whole(index)
+        assert own.tracks is not None and own.lengths is not None
+        moved = (tracks.cpu() - own.tracks).double().numpy()
+        sounding = [at for at, track in enumerate(self.tracks) if track is not self.labels]
+        counts = self.frames_of(own.lengths).tolist()
+        changes = [rows[:count, sounding].T for rows, count in zip(moved, counts, strict=True)]
+        signal = torch.zeros_like(own.signal)
+        for row, wave in enumerate(self.sung(index.tolist(), changes)):
+            signal[row, : len(wave)] = torch.from_numpy(wave)
+        return replace(own, signal=signal, tracks=tracks.to(own.tracks))
+
+    def sung(
+        self, clips: list[int], changes: list[Float[np.ndarray, "path _frame"]] | None = None
+    ) -> list[Float[np.ndarray, " time"]]:
+        """What is heard of these songs in the cage, with changes of their gestures, if there are any."""
         songs = [self.song(clip) for clip in clips]
         keys = [[self.seed, *self.positions(clip)] for clip in clips]
         seeds = [int(np.random.SeedSequence([*key, 0xB0]).generate_state(1)[0]) for key in keys]
         gammas = [self.birds[bird].gamma for _, bird, *_ in keys]
-        waves = render(songs, gammas, self.config.rate, seeds) if clips else []
+        waves = render(songs, gammas, self.config.rate, seeds, changes) if clips else []
 
         def record(at: int) -> None:
             random = np.random.default_rng([*keys[at], 0xCA6E])

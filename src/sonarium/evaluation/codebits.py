@@ -1,0 +1,112 @@
+"""Bits a token in which models of discrete states predict held-out ones: n-grams of each variable alone, a hidden
+Markov model and a GRU of all. Few bits are no merit of states that say little.
+
+The states of the hidden Markov model emit all variables of a token at once, independent of each other given the
+state: a product of categorical distributions. Poisson emissions of one-hot rows are that up to a constant: their
+rates are fitted to shares, which add up to 1 for each variable, so that each variable takes exactly 1 nat from the
+log-likelihood of a token.
+"""
+
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.fitting import chosen_hmm, trained
+from sonarium.measures.sequence.ngrams import NGrams
+from sonarium.models.gru import Recurrent
+from sonarium.models.hmm import HMM
+
+ORDER = 2
+"""Of n-grams."""
+SEEN = 0.1
+"""Tokens that the prior of the hidden Markov model adds to each class of each variable in each state."""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Discrete states of pieces."""
+
+    classes: Int[Tensor, "piece token variable"]
+    counts: Int[Tensor, " piece"]
+
+    @property
+    def inside(self) -> Bool[Tensor, "piece token"]:
+        return torch.arange(self.classes.shape[1]) < self.counts[:, None]
+
+    @property
+    def lengths(self) -> list[int]:
+        return [count for count in self.counts.tolist() if count]
+
+    def variable(self, number: int) -> list[Int[np.ndarray, " _token"]]:
+        """The classes of one variable in each piece."""
+        return [row[keep, number].numpy() for row, keep in zip(self.classes, self.inside, strict=True)]
+
+    def rows(self, entries: int) -> Float[np.ndarray, "token entry"]:
+        """All tokens, each variable one-hot."""
+        return nn.functional.one_hot(self.classes[self.inside], entries).flatten(1).double().numpy()
+
+
+@torch.no_grad()
+def code_bits(known: Coded, held: Coded, entries: int, burn_in: int, config: EvaluationConfig) -> dict[str, float]:
+    """Bits a held-out token of each model of the known ones."""
+    by_ngrams, by_hmm = (torch.zeros(held.classes.shape[:2], dtype=torch.float64) for _ in range(2))
+    for number in range(held.classes.shape[2]):
+        model = NGrams(ORDER, entries).fit(known.variable(number))
+        logs = model.log_probabilities(held.variable(number))
+        by_ngrams[held.inside] += torch.from_numpy(np.concatenate(logs))
+    by_hmm[held.inside] = torch.from_numpy(hmm_log_probability(fitted_hmm(known, entries), held, entries))
+    by_gru = code_log_probability(trained_code_gru(known, entries, config), held.classes, entries)
+    scored = held.inside & (torch.arange(held.classes.shape[1]) >= burn_in)
+    every = {"n_gram": by_ngrams, "hmm": by_hmm, "gru_ar": by_gru}
+    return {name: -float(logs[scored].double().mean()) / log(2) for name, logs in every.items()}
+
+
+def fitted_hmm(known: Coded, entries: int) -> HMM:
+    """A hidden Markov model whose states emit a class of each variable."""
+    # As much weight as all classes of a variable together keep its rates adding up to 1.
+    smoothing = {"rate_prior": SEEN, "rate_weight": SEEN * entries}
+    found = chosen_hmm(known.rows(entries), known.lengths, emission="poisson", **smoothing)
+    return of_classes(found.startprob_, found.transmat_, found.lambdas_.reshape(found.states, -1, entries))
+
+
+def of_classes(
+    initial: Float[np.ndarray, " state"],
+    transitions: Float[np.ndarray, "state state"],
+    probabilities: Float[np.ndarray, "state variable entry"],
+) -> HMM:
+    """The model of these parameters; a state that EM has just made anew has rates that do not add up yet."""
+    first, moves, shares = (
+        rows.astype(np.float64) / rows.sum(-1, keepdims=True, dtype=np.float64)
+        for rows in (initial, transitions, probabilities)
+    )
+    return HMM.from_parameters(first, moves, rates=shares.reshape(len(shares), -1))
+
+
+def hmm_log_probability(model: HMM, held: Coded, entries: int) -> Float[np.ndarray, " token"]:
+    """Of the classes of each token given those before it in its piece, in nats."""
+    logs = model.score_samples(held.rows(entries), held.lengths)
+    return logs.astype(np.float64) + held.classes.shape[2]
+
+
+def code_log_probability(
+    network: Recurrent, classes: Int[Tensor, "piece token variable"], entries: int
+) -> Float[Tensor, "piece token"]:
+    """Of the classes of each token given those before it, in nats."""
+    ones = nn.functional.one_hot(classes, entries).float()
+    logs = network(ones.flatten(2)).unflatten(2, (-1, entries)).log_softmax(-1)
+    return (logs * ones).sum((2, 3))
+
+
+def trained_code_gru(known: Coded, entries: int, config: EvaluationConfig) -> Recurrent:
+    classes, inside, numbers = known.classes, known.inside, known.classes.shape[2] * entries
+    return trained(
+        lambda: Recurrent(numbers, numbers, config.gru_units, 1),
+        lambda network, rows: -code_log_probability(network, classes[rows], entries)[inside[rows]].mean(),
+        len(classes),
+        config.gru_steps,
+    )
