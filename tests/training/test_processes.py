@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from contracts.small import dreaming
+from contracts.small import autoregressive, dreaming
 from corpus import SMALL, write_corpus
 from rank_tasks import Hums, collectives, commanded, in_double
 from safetensors.torch import load_file
@@ -19,6 +19,7 @@ from sonarium.agents.contract import Agent
 from sonarium.agents.rollout import RolloutConfig, Rollouts
 from sonarium.catalogue import MODELS
 from sonarium.commands.faults import UsageError
+from sonarium.models.autoregressive import AutoregressiveConfig
 from sonarium.models.contract import Learner
 from sonarium.models.cpc.cpc import CPCConfig
 from sonarium.models.dreaming import DreamingConfig
@@ -43,6 +44,8 @@ def test_gathering_and_averaging_pass_gradients_back(ranks):
 
 def config(name: str, preset: str = "default", **changed: Any) -> Any:
     made = replace(MODELS[name].presets[preset]("wave"), **changed)
+    if isinstance(made, AutoregressiveConfig):
+        return autoregressive(made)
     if isinstance(made, DreamingConfig):
         return dreaming(made)
     if not isinstance(made, CPCConfig):
