@@ -67,7 +67,7 @@ def frechet_distance(real: Rows, made: Rows) -> float:
     means = real.mean(0) - made.mean(0)
     # √(C₁C₂) has the trace of the singular values of the product of the centred samples, scaled.
     # Of these, the triangular factors are as good, and small where there are more samples than codes.
-    one, other = (np.linalg.qr((rows - rows.mean(0)) / (len(rows) - 1) ** 0.5, mode="r") for rows in (real, made))
+    one, other = (np.linalg.qr((rows - rows.mean(0)) / (len(rows) - 1) ** 0.5).R for rows in (real, made))
     shared = np.linalg.svd(one @ other.T, compute_uv=False)
     return max(float(means @ means + np.square(one).sum() + np.square(other).sum() - 2 * shared.sum()), 0.0)
 
