@@ -26,7 +26,7 @@ from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.forecasting import Moments, Pieces, Trial, linear, of_states, pieces_of
+from sonarium.evaluation.forecasting import Moments, Pieces, Trial, decoder_of, linear, of_states, pieces_of
 from sonarium.evaluation.probing import probing
 from sonarium.features.tokens import VOICES
 from sonarium.measures.statistics import interval
@@ -204,7 +204,7 @@ def of_codes(run: Path, part: str, seed: int) -> dict[str, float]:
         # A code may stand for the rest of a piece, which is less than a token.
         return replace(some, signal=encoder.encode(some.signal)[:, : some.tokens.shape[1]])
 
-    predict = of_states(learner, coded(trial.fitted))
+    predict = of_states(learner, decoder_of(learner, coded(trial.fitted)))
     return trial.scores(lambda some, where, ahead: predict(coded(some), where, ahead))
 
 
