@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +157,12 @@ def measure(part: str, model: str, seed: int) -> None:
     print(job, {key: round(value, 3) for key, value in found["scores"].items()}, flush=True)
 
 
-def train(run: Path, model: Sequence[str], sounds: Sequence[str], steps: int, seed: int) -> None:
-    said("train", *model, *sounds, "--steps", str(steps), "--device", "cpu", "--no-pictures",
+def train(run: Path, model: Sequence[str], sounds: Sequence[str], updates: int, seed: int) -> None:
+    said("train", *model, *sounds, "--steps", str(updates), "--device", "cpu", "--no-pictures",
          "--seed", str(seed), "--run", str(run))  # fmt: skip
 
 
+@cache
 def trial_of(part: str, seed: int) -> tuple[Dreaming, Trial]:
     """The forecasts that a world model of the same clips is asked for."""
     beside = RUNS / f"{part}-tokens-{seed}"

@@ -160,7 +160,7 @@ def test_a_planted_chain_is_learnt_to_its_entropy(preset):
 def test_decoding_gives_the_tokens_back():
     own, signal = learner(config()), codes(1)
     torch.testing.assert_close(own.decode(own.states(signal)), own.features(batch(signal)))
-    with pytest.raises(ValueError, match=r"codes of 3 numbers cannot be decoded: give those of code feature, 14"):
+    with pytest.raises(ValueError, match=r"codes of 3 numbers are no states: give those of code feature, 14"):
         own.decode(torch.zeros(1, 2, 3).double())
 
 

@@ -254,7 +254,7 @@ PQN_ENTRY = AgentEntry(
 
 
 def small_dreamer() -> DreamerConfig:
-    """Half the sequences and two thirds of what is imagined from each: half the time of an update."""
+    """Half the sequences, and two thirds of what is imagined from each."""
     return DreamerConfig(batch_size=8, imagination_horizon=10)
 
 

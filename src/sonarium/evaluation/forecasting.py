@@ -151,7 +151,7 @@ class Fits:
 
     def __init__(self, train: Pieces, config: EvaluationConfig = EvaluationConfig()):
         self.train, self.config = train, config
-        self.pieces, self.calibration = divided(train)
+        self.pieces, _ = divided(train)
         self.decoders: dict[tuple[int, bool], Decoder] = {}
         self.grus: dict[bool, TokenGRU] = {}
 

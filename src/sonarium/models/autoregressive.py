@@ -1,15 +1,14 @@
 """Autoregressive models of tokens: each from those before it, by maximum likelihood.
 
     h_t = f(h_{t−1}, x_t, a_t)     a GRU, or a causal transformer over all tokens so far
-    p(x_{t+1} | h_t, a_{t+1})      of numbers a mixture of diagonal Gaussians (Bishop 1994; Graves 2013, arXiv
-                                   1308.0850), of entries of codebooks a categorical distribution for each slot
+    p(x_{t+1} | h_t, a_{t+1})      of numbers a mixture of diagonal Gaussians (`mixture.py`), of entries of
+                                   codebooks a categorical distribution for each slot
 
 What a world model has to beat: the same tokens, front end, actions and forecasts, but no state besides what was
 heard. On the codes of a VQ-VAE (--codes RUN --slots N) it is a language model of sound (GSLM, arXiv 2102.01192).
 """
 
 from dataclasses import dataclass, field, replace
-from math import log, pi
 from typing import Annotated, Literal, cast, get_args
 
 import torch
@@ -25,6 +24,7 @@ from sonarium.models.actions import completed
 from sonarium.models.blocks import wide
 from sonarium.models.contract import Forecast, ModelEntry, Recipe
 from sonarium.models.cpc.context import CausalLayer, check_heads
+from sonarium.models.mixture import GaussianMixture
 from sonarium.models.objectives import mean_over
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.models.tokens import TokenModel
@@ -120,7 +120,8 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
             self.network = nn.Sequential(nn.Linear(width + actions, config.units), *layers)
         self.size = config.units * (config.layers if config.network == "gru" else 1)
         """Numbers in h."""
-        outputs = width if self.slots else config.components * (1 + 2 * width)
+        self.state_width = self.size + width
+        outputs = width if self.slots else GaussianMixture.parameters(config.components, width)
         self.head = nn.Linear(config.units + actions, outputs)
         self.optimiser = config.adam.build(self.parameters(), fused=True)
 
@@ -156,16 +157,8 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         """What is said of the next token, which is made with these actions."""
         return wide(self.head(torch.cat([h[..., -self.config.units :], actions.to(h)], -1)))
 
-    def mixture(
-        self, told: Float[Tensor, "*rows output"]
-    ) -> tuple[
-        Float[Tensor, "*rows part"], Float[Tensor, "*rows part number"], Float[Tensor, "*rows part number"]
-    ]:
-        """Log weights, means and standard deviations of the components."""
-        parts, width = self.config.components, self.front.width
-        weights, rest = told.split([parts, told.shape[-1] - parts], -1)
-        means, spreads = rest.unflatten(-1, (parts, 2 * width)).chunk(2, -1)
-        return weights.log_softmax(-1), means, functional.softplus(spreads) + NARROWEST
+    def mixture(self, told: Float[Tensor, "*rows output"]) -> GaussianMixture:
+        return GaussianMixture.of(told, self.config.components, NARROWEST)
 
     def logits(self, told: Float[Tensor, "*rows output"]) -> Float[Tensor, "*rows slot entry"]:
         """Log-probabilities of the entries of each slot."""
@@ -177,10 +170,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         """Of tokens, in nats."""
         if self.slots:
             return (self.logits(told) * tokens.unflatten(-1, (self.slots, self.entries))).sum((-2, -1))
-        weights, means, spreads = self.mixture(told)
-        apart = (tokens[..., None, :] - means) / spreads
-        each = -0.5 * (apart.square() + log(2 * pi)).sum(-1) - spreads.log().sum(-1)
-        return torch.logsumexp(weights + each, -1)
+        return self.mixture(told).log_density(tokens)
 
     def draw(self, told: Float[Tensor, "row output"], generator: torch.Generator) -> Float[Tensor, "row number"]:
         """The next token."""
@@ -189,11 +179,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
             chosen = torch.multinomial(likely, 1, generator=generator)[:, 0]
             ones = functional.one_hot(chosen, self.entries).to(told)
             return rearrange(ones, "(row slot) entry -> row (slot entry)", slot=self.slots)
-        weights, means, spreads = self.mixture(told)
-        part = torch.multinomial(weights.exp(), 1, generator=generator)[:, 0]
-        row = torch.arange(len(told), device=told.device)
-        noise = torch.randn(means[:, 0].shape, generator=generator, device=told.device, dtype=means.dtype)
-        return means[row, part] + spreads[row, part] * noise
+        return self.mixture(told).draw(generator)
 
     @torch.no_grad()
     def encode(
@@ -212,22 +198,6 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         tokens = self.tokens(signal, lengths)
         h = self.read(tokens, self.actions.unknown(*tokens.shape[:2]) if actions is None else actions)
         return self.alone(h if (code or self.config.code) == "state" else torch.cat([h, tokens], -1), lengths)
-
-    def states(
-        self,
-        signal: Float[Tensor, "clip time *rest"],
-        *,
-        actions: Float[Tensor, "clip token action"] | None = None,
-    ) -> Float[Tensor, "clip token code"]:
-        """[h, x] of each token."""
-        return self.encode(signal, code="feature", actions=actions)
-
-    def encode_part(
-        self, signal: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None, part: str
-    ) -> Float[Tensor, "clip frame code"]:
-        if part not in CODES:
-            return super().encode_part(signal, lengths, part)
-        return self.encode(signal, lengths, code=cast(Code, part))
 
     def classes(self, states: Float[Tensor, "clip token code"]) -> Int[Tensor, "clip token variable"]:
         if not self.slots:
@@ -299,13 +269,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
 
     def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:
         """Features of codes of the form [h, x]: of sound, decibels in mel bands, which the front end inverts."""
-        expected = self.size + self.front.width
-        if codes.shape[2] != expected:
-            raise ValueError(
-                f"codes of {codes.shape[2]} numbers cannot be decoded: give those of code feature, "
-                f"{expected} numbers"
-            )
-        return self.front.features_of(codes[..., self.size :])
+        return self.front.features_of(self.checked(codes)[..., self.size :])
 
 
 def default(kind: SignalKind) -> AutoregressiveConfig:

@@ -10,7 +10,7 @@ The tokens are those of `features/tokens.py`: parts of a log-mel spectrogram, or
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, cast, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -21,11 +21,7 @@ from sonarium.config import Range, check_ranges
 from sonarium.features.tokens import VOICES, Draws, LogMelTokens, TokensConfig, ViewsConfig
 from sonarium.models.actions import Actions, completed, parsed
 from sonarium.models.blocks import wide
-from sonarium.models.contract import (
-    Forecast,
-    ModelEntry,
-    Recipe,
-)
+from sonarium.models.contract import Forecast, ModelEntry, Recipe
 from sonarium.models.latent import Categorical
 from sonarium.models.objectives import (
     OBJECTIVES,
@@ -140,6 +136,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         self.dynamics = RSSM(config.dynamics, embedding, self.actions.width)
         latent = self.dynamics.latent
         self.entries = latent.classes if isinstance(latent, Categorical) else 0
+        self.state_width = config.dynamics.deter + latent.size
         kind = OBJECTIVES[config.objective.objective]
         self.objective = kind(config.objective, self.dynamics, embedding, hidden)
         self.make_heads()
@@ -148,7 +145,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         self.heads_optimiser = config.adam.build(frozen, fused=True) if frozen else None
 
     def make_heads(self) -> None:
-        heads, number = self.config.heads, self.config.dynamics.deter + self.dynamics.latent.size
+        heads, number = self.config.heads, self.state_width
         decodes = self.objective.decodes or heads.decoder != "off"
         self.live_decoder = self.objective.decodes or heads.decoder == "live"
         self.decoder = network(number, heads.units, self.front.width) if decodes else None
@@ -342,23 +339,6 @@ class Dreaming(TokenModel[DreamingConfig]):
     def chosen(self, rollout: Rollout, code: Code) -> Float[Tensor, "clip token code"]:
         return {"state": rollout.h, "latent": rollout.z, "feature": rollout.feature}[code]
 
-    @torch.no_grad()
-    def states(
-        self,
-        signal: Float[Tensor, "clip time *rest"],
-        *,
-        actions: Float[Tensor, "clip token action"] | None = None,
-    ) -> Float[Tensor, "clip token code"]:
-        """[h, z] of each token, each z the mode."""
-        return self.encode(signal, code="feature", actions=actions)
-
-    def encode_part(
-        self, signal: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None, part: str
-    ) -> Float[Tensor, "clip frame code"]:
-        if part not in CODES:
-            return super().encode_part(signal, lengths, part)
-        return self.encode(signal, lengths, code=cast(Code, part))
-
     def classes(self, states: Float[Tensor, "clip token code"]) -> Int[Tensor, "clip token variable"]:
         latent = self.dynamics.latent
         if not isinstance(latent, Categorical):
@@ -448,15 +428,6 @@ class Dreaming(TokenModel[DreamingConfig]):
         if self.decoder is None:
             raise ValueError("this model was trained without a decoder: train it with --decoder frozen")
         return self.front.features_of(most_likely(self.decoder(self.checked(codes)), self.front.slots))
-
-    def checked(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame code"]:
-        """The same, refused where they are not of the form [h, z]."""
-        expected = self.config.dynamics.deter + self.dynamics.latent.size
-        if codes.shape[2] != expected:
-            raise ValueError(
-                f"codes of {codes.shape[2]} numbers are no states: give those of code feature, {expected} numbers"
-            )
-        return codes
 
 
 def default(kind: SignalKind) -> DreamingConfig:

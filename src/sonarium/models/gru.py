@@ -1,12 +1,11 @@
 """A recurrent network over the codes of another run: the neural baseline of sequence models.
 
 A GRU (Cho et al. 2014) reads the frames so far and gives the density of the next one, a mixture of diagonal
-Gaussians (Bishop 1994; Graves 2013, arXiv 1308.0850). It is fitted by maximum likelihood. As codes it gives the
+Gaussians (`mixture.py`). It is fitted by maximum likelihood. As codes it gives the
 hidden state at each frame.
 """
 
 from dataclasses import dataclass
-from math import log, pi
 from typing import Annotated
 
 import torch
@@ -26,6 +25,7 @@ from sonarium.models.contract import (
     Source,
     Stateful,
 )
+from sonarium.models.mixture import GaussianMixture
 from sonarium.models.optim import AdamConfig
 from sonarium.worlds.contract import Batch, Signal, SignalKind
 
@@ -85,7 +85,7 @@ class CodeGRU(Learner, FrameEncoder, Sampler, SequenceSampler):
         self.config, self.signal = config, signal
         self.code_rate, self.code_first = signal.frame_rate, signal.frame_first
         self.size = signal.shape[1]
-        outputs = config.components * (1 + 2 * self.size)
+        outputs = GaussianMixture.parameters(config.components, self.size)
         self.network = Recurrent(self.size, outputs, config.units, config.layers)
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("scale", torch.ones(self.size))
@@ -114,20 +114,13 @@ class CodeGRU(Learner, FrameEncoder, Sampler, SequenceSampler):
             return found
         return found.where(rearrange(sounding(signal.shape[1], lengths), "clip frame -> clip frame 1"), 0)
 
-    def mixture(
-        self, outputs: Float[Tensor, "*rows output"]
-    ) -> tuple[Float[Tensor, "*rows part"], Float[Tensor, "*rows part code"], Float[Tensor, "*rows part code"]]:
-        """Log weights, means and log standard deviations of the components."""
-        weights, rest = outputs.split([self.config.components, outputs.shape[-1] - self.config.components], -1)
-        means, spreads = rest.unflatten(-1, (self.config.components, 2 * self.size)).chunk(2, -1)
-        return weights.log_softmax(-1), means, torch.log(nn.functional.softplus(spreads) + NARROWEST)
+    def told(self, outputs: Float[Tensor, "*rows output"]) -> GaussianMixture:
+        """Of the next frame."""
+        return GaussianMixture.of(outputs, self.config.components, NARROWEST)
 
     def log_density(self, frames: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame"]:
         """log p of each standardised frame given those before it."""
-        weights, means, spreads = self.mixture(self.network(frames).to(frames))
-        apart = (rearrange(frames, "clip frame code -> clip frame 1 code") - means) / spreads.exp()
-        each = -0.5 * (apart.square() + log(2 * pi)).sum(-1) - spreads.sum(-1)
-        return torch.logsumexp(weights + each, -1)
+        return self.told(self.network(frames).to(frames)).log_density(frames)
 
     def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         frames = self.standard(data.signal, data.lengths)
@@ -175,12 +168,7 @@ class CodeGRU(Learner, FrameEncoder, Sampler, SequenceSampler):
         memory = self.network.begin(clips)
         state, found = memory[-1], []
         for _ in range(frames):
-            weights, means, spreads = self.mixture(self.network.head(state))
-            likely = weights.exp() if temperature == 1 else (weights / temperature).softmax(-1)
-            part = torch.multinomial(likely, 1, generator=generator)[:, 0]
-            row = torch.arange(clips, device=part.device)
-            noise = torch.randn(clips, self.size, generator=generator, device=part.device, dtype=means.dtype)
-            frame = means[row, part] + temperature**0.5 * spreads[row, part].exp() * noise
+            frame = self.told(self.network.head(state)).draw(generator, temperature)
             found.append(frame)
             memory = self.network.gru(frame[:, None], memory)[1]
             state = memory[-1]

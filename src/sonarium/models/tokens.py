@@ -1,8 +1,8 @@
 """What models of tokens have in common: a front end of tokens, actions that tokens are made with, a burn-in."""
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -40,7 +40,8 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
     front: LogMelTokens | CodeTokens
     updates: Tensor
     optimiser: torch.optim.Optimizer
-    """To be set by the model."""
+    state_width: int
+    """Numbers in a state. Both are to be set by the model."""
 
     def __init__(self, config: Config, signal: Signal):
         super().__init__()
@@ -118,6 +119,45 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
         """Whole tokens of clips of these lengths."""
         return self.front.counts(lengths)
+
+    @abstractmethod
+    def encode(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        lengths: Int[Tensor, " clip"] | None = None,
+        *,
+        power: Float[Tensor, " clip"] | None = None,
+        code: Any = None,
+        actions: Float[Tensor, "clip token action"] | None = None,
+    ) -> Float[Tensor, "clip frame code"]:
+        """Codes at `code_rate`, of the part of this name, by default that of the configuration; zeros beyond the
+        `code_lengths` of clips that have lengths. `actions` are as `Actions` gives them, by default unknown;
+        `power` is not used."""
+
+    def states(
+        self,
+        signal: Float[Tensor, "clip time *rest"],
+        *,
+        actions: Float[Tensor, "clip token action"] | None = None,
+    ) -> Float[Tensor, "clip token code"]:
+        """The part `feature` of each token."""
+        return self.encode(signal, code="feature", actions=actions)
+
+    def encode_part(
+        self, signal: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None, part: str
+    ) -> Float[Tensor, "clip frame code"]:
+        if part not in self.part_names:
+            return super().encode_part(signal, lengths, part)
+        return self.encode(signal, lengths, code=part)
+
+    def checked(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame code"]:
+        """The same, refused where they are no states."""
+        if codes.shape[2] != self.state_width:
+            raise ValueError(
+                f"codes of {codes.shape[2]} numbers are no states: give those of code feature, {self.state_width} "
+                "numbers"
+            )
+        return codes
 
     def alone(
         self, codes: Float[Tensor, "clip token code"], lengths: Int[Tensor, " clip"] | None
