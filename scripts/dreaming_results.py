@@ -30,7 +30,7 @@ from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.forecasting import Moments, Pieces, Trial, decoder_of, linear, of_states, pieces_of
 from sonarium.evaluation.probing import probing
 from sonarium.features.tokens import VOICES
-from sonarium.measures.statistics import interval
+from sonarium.measures.statistics import interval, paired
 from sonarium.models.autoregressive import Autoregressive
 from sonarium.models.contract import FrameEncoder
 from sonarium.models.dreaming import Dreaming
@@ -94,6 +94,7 @@ ABLATIONS = {
     "KL of k = 0 alone": "--no-kl-ahead",
     "categorical critic": "--critic categorical",
     "Gaussian state": "--latent gaussian",
+    "alike ones are negatives": "--alike-below 0",
 }
 MODELS |= {name: f"dreaming {flags}" for name, flags in ABLATIONS.items()}
 RIVALS = ("dreaming", "reconstruction", "gru", "transformer", *CODED, "cpc")
@@ -109,7 +110,7 @@ PARTS = {
 AHEAD = (("near", "group", "all"), ("likelihood", "distance"), ("coverage", "kernel", "frechet"))
 """Scores of forecasts that have a table together."""
 CONTROLS = {
-    "persistence": "persistence", "linear_ar": "linear AR", "gru_ar": "small GRU-AR",
+    "persistence": "persistence", "linear_ar": "linear AR", "hmm": "HMM", "gru_ar": "small GRU-AR",
     "shuffled_past": "shuffled past", "random": "untrained", "chance": "chance", "real": "real tokens",
     "copy": "decoded",
 }  # fmt: skip
@@ -308,6 +309,32 @@ def compared(
     return table(["", "seeds", *map(head, keys)], rows)
 
 
+def differences(scores: Mapping[str, Any], part: str, jobs: Mapping[str, str], keys: Sequence[str]) -> str:
+    """How far `dreaming` is above each of these, of seeds that have both; empty where there are none."""
+    own, rows = f"{'songbird' if part == 'ablations' else part}/dreaming", []
+    for job, label in jobs.items():
+        if job == own:
+            continue
+        pairs = [
+            [scores.get(f"{one}/{seed}", {}).get("scores", {}).get("scores") for one in (own, job)]
+            for seed in SEEDS
+        ]
+        both = [pair for pair in pairs if all(pair)]
+        cells = [apart([pair for pair in both if all(key in one for one in pair)], key) for key in keys]
+        if set(cells) != {"–"}:
+            rows.append([label, str(len(both)), *cells])
+    return table(["`dreaming` less", "seeds", *map(head, keys)], rows) if rows else ""
+
+
+def apart(pairs: Sequence[Sequence[Mapping[str, float]]], key: str) -> str:
+    if not pairs:
+        return "–"
+    found = paired([own[key] for own, _ in pairs], [other[key] for _, other in pairs]).difference
+    if len(pairs) < 3 or found.low is None:
+        return f"{found.mean:+.2f}"
+    return f"{found.mean:+.2f} ± {found.mean - found.low:.2f}"
+
+
 def head(key: str) -> str:
     for prefix in ("forecast-", "frames/", "number/", "next/", "steering/"):
         key = key.removeprefix(prefix)
@@ -342,12 +369,14 @@ def write(kept: Mapping[str, Any]) -> None:
         if part == "ablations":
             shown = near + [key for key in following if "excess" in key]
             jobs = {"songbird/dreaming": "`dreaming`"} | jobs
-            parts.append(compared(scores, jobs, {}, [*shown, "frames/syllable", "state/bits a token"]))
+            shown += ["frames/syllable", "state/bits a token"]
+            parts += [compared(scores, jobs, {}, shown), differences(scores, part, jobs, shown)]
         elif part == "noise":
             parts.append(compared(scores, jobs, {"log_mel": "log-mel bands", "chance": "chance"}, keys))
+            parts.append(differences(scores, part, jobs, keys))
         elif part == "steering":
             shown = [key for key in keys if key.startswith(("steering/", "action"))]
-            parts.append(compared(scores, jobs, STEERED, shown))
+            parts += [compared(scores, jobs, STEERED, shown), differences(scores, part, jobs, shown)]
         else:
             for kinds in AHEAD:
                 shown = [key for kind in kinds for key in keys if key.startswith(f"forecast-{kind}/")]
@@ -356,7 +385,10 @@ def write(kept: Mapping[str, Any]) -> None:
                 parts.append(compared(scores, jobs, NEXT, [*following, "next/share recognised"]))
             parts.append(compared(scores, jobs, PROBES, probes))
             parts.append(compared(scores, jobs, CODES, [key for key in keys if key.startswith("state/")]))
-    insert("results", "\n\n".join(parts), "dreaming.md")
+            likely = [key for key in keys if key.startswith("forecast-likelihood/")]
+            excess = [key for key in following if "excess" in key]
+            parts.append(differences(scores, part, jobs, [*near, *likely, *excess, *probes]))
+    insert("results", "\n\n".join(filter(None, parts)), "dreaming.md")
 
 
 def main() -> None:

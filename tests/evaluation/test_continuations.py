@@ -13,6 +13,7 @@ from sonarium.catalogue import WORLDS
 from sonarium.evaluation import continuations as own
 from sonarium.evaluation import fitting
 from sonarium.evaluation.config import EvaluationConfig
+from sonarium.evaluation.fitting import TokenHMM
 from sonarium.evaluation.forecasting import Fits, pieces
 from sonarium.evaluation.splits import split_world
 from sonarium.training.clips import Clips, ClipsConfig
@@ -90,7 +91,7 @@ def test_the_probe_knows_true_continuations_and_counts_each_sample(setting):
 
 def test_a_hidden_markov_model_goes_on_from_where_it_is(setting):
     _, _, _, train, test = setting
-    draw = own.of_chain(train.tokens, train.counts, test)
+    draw = own.of_hmm(TokenHMM.of(train.tokens, train.counts), test)
     made = draw(torch.tensor([0, 2]), 8, 3, torch.Generator().manual_seed(0))
     assert made.shape == (own.SAMPLES, 2, 3, train.tokens.shape[2]) and bool(made.isfinite().all())
     again = draw(torch.tensor([0, 2]), 8, 3, torch.Generator().manual_seed(0))

@@ -100,14 +100,14 @@ def test_every_score_stands_beside_its_baselines(scored):
     _, _, _, found = scored
     names = ("96 ms", "192 ms")
     assert {key.partition("/")[2] for key in found["scores"] if key.startswith("forecast-")} == set(names)
-    beside = ("persistence", "linear_ar", "gru_ar", "shuffled_past", "random")
+    beside = ("persistence", "linear_ar", "hmm", "gru_ar", "shuffled_past", "random")
     for kind in ("near", "group", "all", "likelihood", "distance"):
         for name in names:
             key = f"forecast-{kind}/{name}"
             assert all(np.isfinite(found[who][key]) for who in ("scores", *beside))
             assert (key in found["chance"]) == (kind in ("near", "group", "all"))
         assert found["curves"][f"horizons/{kind}"].keys() >= {"scores", *beside}
-    for who in ("scores", "gru_ar", "shuffled_past", "random", "copy", "real"):
+    for who in ("scores", "hmm", "gru_ar", "shuffled_past", "random", "copy", "real"):
         assert np.isfinite(found[who]["forecast-kernel/192 ms"]) and found[who]["forecast-frechet/192 ms"] >= 0
     for who in ("persistence", "linear_ar"):
         assert not any(kind in key for key in found[who] for kind in ("coverage", "kernel", "frechet"))

@@ -18,13 +18,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sonarium.evaluation.fitting import chosen_hmm
+from sonarium.evaluation.fitting import TokenHMM
 from sonarium.evaluation.forecasting import Decoder, Fits, Moments, TokenGRU, decoded
 from sonarium.evaluation.labelling import LabellingConfig, SyllableProbe
 from sonarium.evaluation.realtokens import WATCHED, counts_of, front_of
 from sonarium.evaluation.recognition import Recogniser
 from sonarium.features.tokens import Tokens
-from sonarium.measures.probes.classifiers import principal_axes
 from sonarium.measures.sequence.continuation import as_planted, next_label
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FeatureLearner, Forecaster
@@ -40,8 +39,6 @@ BEFORE = 1
 """Segments of a clip before the first moment at least."""
 LONGEST = 64
 """Most tokens of a continuation."""
-COMPONENTS = 24
-"""Principal components of the tokens that the hidden Markov model is of."""
 SEED = 0
 
 
@@ -85,10 +82,10 @@ def continuations(
         return {}
     ear = Ear.of(learner, train, labels)
     steps = longest(train.marks, learner.code_rate)
-    decoder, fitted = fits.decoder(learner), fits.pieces
+    decoder = fits.decoder(learner)
     every: dict[str, Callable[[], Draw]] = {
         "scores": lambda: of_states(learner, test, decoder),
-        "hmm": lambda: of_chain(fitted.tokens, fitted.counts, test),
+        "hmm": lambda: of_hmm(fits.hmm(), test),
         "gru_ar": lambda: of_gru(fits.gru(), test),
     }
     if untrained is not None:
@@ -258,27 +255,10 @@ def of_gru(network: TokenGRU, test: WholeClips) -> Draw:
     return draw
 
 
-def of_chain(tokens: Float[Tensor, "piece token number"], counts: Int[Tensor, " piece"], test: WholeClips) -> Draw:
-    """A hidden Markov model of principal components of the tokens, with a covariance of each state."""
-    inside = torch.arange(tokens.shape[1]) < counts[:, None]
-    rows = tokens[inside].double().numpy()
-    centre = rows.mean(0)
-    axes = principal_axes(rows - centre)[1][:, -COMPONENTS:]
-    model = chosen_hmm((rows - centre) @ axes, counts.tolist(), covariance="full", floor=1e-2)
-    spread = np.linalg.cholesky(model.covars_)
-
+def of_hmm(model: TokenHMM, test: WholeClips) -> Draw:
     def draw(clip: Tensor, tokens: int, steps: int, generator: torch.Generator) -> Tensor:
-        past = (test.tokens[clip, :tokens].double().numpy() - centre) @ axes
-        posterior = model.predict_proba(past.reshape(-1, axes.shape[1]), lengths=[tokens] * len(past))
-        belief = torch.from_numpy(posterior.reshape(len(past), tokens, -1)[:, -1])
-        state = torch.multinomial(belief, SAMPLES, True, generator=generator).T.flatten()
-        moves, found = torch.from_numpy(model.transmat_), []
-        for _ in range(steps):
-            state = torch.multinomial(moves[state], 1, generator=generator)[:, 0]
-            noise = torch.randn(len(state), axes.shape[1], 1, generator=generator, dtype=torch.double).numpy()
-            found.append(model.means_[state] + (spread[state] @ noise)[..., 0])
-        made = np.stack(found, 1) @ axes.T + centre
-        return torch.from_numpy(made).to(test.tokens).unflatten(0, (SAMPLES, len(past)))
+        belief = model.belief(test.tokens[clip, :tokens])
+        return model.drawn(belief, steps, SAMPLES, generator).to(test.tokens)
 
     return draw
 

@@ -7,8 +7,9 @@ number and horizon is that of the errors in training pieces that nothing was fit
 with its neighbours in the same recording, with tokens of the same group, and with all (`measures/forecasts.py`).
 The samples themselves are compared with the truth (coverage), and as sets with real tokens (`likeness.py`).
 
-Baselines: the last token again (persistence); ridge regression on the last tokens (linear AR); a GRU trained on
-the same tokens; the same learner with the order of the past shuffled, and before training.
+Baselines: the last token again (persistence); ridge regression on the last tokens (linear AR); a hidden Markov
+model and a GRU trained on the same tokens; the same learner with the order of the past shuffled, and before
+training.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from sonarium.evaluation.codebits import Coded, code_bits
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.fitting import SEED, trained
+from sonarium.evaluation.fitting import SEED, TokenHMM, trained
 from sonarium.evaluation.likeness import UNKNOWN, Likeness, fitted_embedding
 from sonarium.evaluation.realtokens import WATCHED, counts_of, front_of, regression, ridge, use_of_classes
 from sonarium.evaluation.tasks import INDIVIDUALS
@@ -147,13 +148,14 @@ class Trial:
 
 
 class Fits:
-    """What is fitted to training pieces, each once: decoders of learners, and GRUs of tokens."""
+    """What is fitted to training pieces, each once: decoders of learners, and models of tokens."""
 
     def __init__(self, train: Pieces, config: EvaluationConfig = EvaluationConfig()):
         self.train, self.config = train, config
         self.pieces, _ = divided(train)
         self.decoders: dict[tuple[int, bool], Decoder] = {}
         self.grus: dict[bool, TokenGRU] = {}
+        self.chain: TokenHMM | None = None
 
     def decoder(self, learner: Forecaster, acted: bool = False) -> Decoder:
         """With all actions known, or with none."""
@@ -166,6 +168,11 @@ class Fits:
         if acted not in self.grus:
             self.grus[acted] = trained_gru(self.pieces, self.config, acted)
         return self.grus[acted]
+
+    def hmm(self) -> TokenHMM:
+        if self.chain is None:
+            self.chain = TokenHMM.of(self.pieces.tokens, self.pieces.counts)
+        return self.chain
 
 
 @torch.no_grad()
@@ -188,6 +195,7 @@ def forecasting(
         "scores": lambda: of_states(learner, own),
         "persistence": lambda: persistence,
         "linear_ar": lambda: linear(fitted, ahead),
+        "hmm": lambda: hidden(fits.hmm()),
         "gru_ar": lambda: recurrent(fits.gru()),
         "shuffled_past": lambda: of_states(learner, own, shuffled=True),
     }
@@ -466,6 +474,20 @@ def recurrent(network: TokenGRU) -> Predict:
             # The mean of means varies less from draw to draw.
             mean[at], samples[:, at] = means.mean(0), drawn
         return Predicted(mean[:, steps], samples)
+
+    return predict
+
+
+def hidden(model: TokenHMM) -> Predict:
+    def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
+        generator = torch.Generator().manual_seed(SEED)
+        mean = some.tokens.new_zeros(len(where.token), ahead[-1], some.tokens.shape[2])
+        samples = mean.new_zeros(SAMPLES, *mean.shape)
+        for heard, at in where.together():
+            belief = model.belief(some.tokens[where.piece[at], :heard])
+            mean[at] = model.expected(belief, ahead[-1]).to(mean)
+            samples[:, at] = model.drawn(belief, ahead[-1], SAMPLES, generator).to(mean)
+        return Predicted(mean[:, torch.tensor(ahead) - 1], samples)
 
     return predict
 
