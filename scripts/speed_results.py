@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHES = (
-    "tones", "features", "vae", "disentangle", "cpc", "loader", "syrinx", "hmm", "mrgan", "dreaming", "ppo", "dqn",
-    "pqn", "dreamer", "separator", "seek", "replay",
+    "tones", "features", "vae", "disentangle", "cpc", "loader", "syrinx", "hmm", "mrgan", "dreaming", "ppo",
+    "rollout", "dqn", "pqn", "dreamer", "separator", "seek", "replay",
 )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ BENCHES = {
     "hmm": "expectation-maximisation of a hidden Markov model, beside hmmlearn",
     "separator": "separation by windows, beside OtoWorld's network",
     "ppo": "acting and learning in CartPole, beside Stable-Baselines3",
+    "rollout": "acting without updates, beside Stable-Baselines3, and rooms beside copies of one",
     "dqn": "Q-learning in CartPole, beside Stable-Baselines3",
     "pqn": "Q-learning without replay in CartPole, beside our PPO with the same settings",
     "dreamer": "an update of actor, critic and world model, beside the plain loop, and what it imagines",
