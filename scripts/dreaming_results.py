@@ -95,6 +95,7 @@ ABLATIONS = {
     "categorical critic": "--critic categorical",
     "Gaussian state": "--latent gaussian",
     "alike ones are negatives": "--alike-below 0",
+    "no joint prior": "--no-joint-prior",
 }
 MODELS |= {name: f"dreaming {flags}" for name, flags in ABLATIONS.items()}
 RIVALS = ("dreaming", "reconstruction", "gru", "transformer", *CODED, "cpc")

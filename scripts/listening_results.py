@@ -50,6 +50,7 @@ VARIANTS = {
     "": PPO,
     "no memory": f"{PPO} --memory 0",
     "predictive coding": f"{PPO} --sound-rate 0 --ears {{trained}}",
+    "world model": f"{PPO} --sound-rate 0 --ears {{imagined}}",
     "untrained encoder": f"{PPO} --sound-rate 0 --ears {{untrained}}",
     "recurrent DQN": "dqn --preset r2d2 --steps 800",
     "Dreamer": "dreamer --preset seek --steps 400",
@@ -58,7 +59,11 @@ VARIANTS = {
 """The words of `sonarium train`."""
 OTHERS = {"recurrent DQN": 204_800, "Dreamer": 102_400, "Dreamer, contrast": 102_400}
 """Other agents, and the steps that they take."""
-LISTENERS = {"PPO": f"{PPO} --steps 50", "recurrent DQN": "dqn --preset r2d2 --steps 400"}
+LISTENERS = {
+    "PPO": f"{PPO} --steps 50",
+    "recurrent DQN": "dqn --preset r2d2 --steps 400",
+    "PQN": "pqn --preset seek --steps 50",
+}
 """Agents that hear with a separator, after a tenth of the steps."""
 SEPARATED_STEPS = 102_400
 CARRIED = "--sound-rate 0 --ears {{{}}} --carry-ears"
@@ -66,7 +71,10 @@ READ = {
     "features": "",
     "separated, cues": CARRIED.format("separator"),
     "separated, sums": CARRIED.format("separator") + " --separated sums",
+    "separated, means": CARRIED.format("separator") + " --separated means",
     "separated, loudness": CARRIED.format("separator") + " --separated loudness",
+    # It hears whole sounds, so each window for itself.
+    "deep clustering, sums": "--sound-rate 0 --ears {clustering} --separated sums",
     "untrained separator, cues": CARRIED.format("mute"),
 }
 """What they read of what they hear, and the flags."""
@@ -76,7 +84,9 @@ VARIANTS |= SEPARATED
 NEEDED = {
     "trained": f"cpc --preset speech {EARS} --steps 1000",
     "untrained": f"cpc --preset speech {EARS} --steps 0",
+    "imagined": f"dreaming --preset speech {EARS} --steps 1000",
     "separator": "separator --moving --steps 2000",
+    "clustering": "separator --preset deep-clustering --moving --steps 2000",
     "mute": "separator --moving --steps 0",
 }
 """The runs that are heard with, each trained once."""
@@ -87,7 +97,7 @@ PARTS = {
     "ears": [
         (name, variant, (name,))
         for name in ("default", "intermittent")
-        for variant in ("predictive coding", "untrained encoder")
+        for variant in ("predictive coding", "world model", "untrained encoder")
     ],
     "agents": [(name, variant, (name,)) for name in ("default", "intermittent") for variant in OTHERS],
     "separation": [("default", variant, ("default",)) for variant in SEPARATED],
@@ -126,7 +136,7 @@ def measure(setting: str, variant: str, tested: Sequence[str], seed: int) -> Non
     if curve := curve_of(run):
         keep("agents", job, {"curve": curve})
     for name in missing:
-        apart = ["--separation"] if "separator" in ears or "mute" in ears else []
+        apart = ["--separation"] if set(ears) & {"separator", "clustering", "mute"} else []
         found = json.loads(said("score", str(run), "--suite", name, "--episodes", str(EPISODES), "--json", *apart))
         by_agent = found["suite"][str(run)][name]
         keep("agents", job, {name: by_agent.pop("agent"), "took": took})

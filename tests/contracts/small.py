@@ -147,7 +147,7 @@ def dreaming(config: Any) -> Any:
         burn_in=1,
         embedding=6,
         dynamics=replace(config.dynamics, deter=8, hidden=6, variables=2, classes=3),
-        heads=replace(config.heads, units=6),
+        heads=replace(config.heads, units=6, joint_units=5),
         front=replace(config.front, bands=8, token_frames=2),
     )
 

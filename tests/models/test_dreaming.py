@@ -260,7 +260,7 @@ def test_babble_is_another_in_each_view_and_is_what_the_decoder_learns():
     again, _ = own.in_babble(clear, StubEngine(0))
     assert torch.equal(one, again) and not torch.equal(one, other) and not torch.equal(one, clear)
     assert all(torch.equal(same, clear) for same in quiet.in_babble(clear, StubEngine(0)))
-    _, tokens = own.observed(data, StubEngine(0))
+    _, tokens, _ = own.observed(data, StubEngine(0))
     torch.testing.assert_close(tokens, own.front.tokens(one)[:, own.burn_in :])
     with pytest.raises(ValueError, match="give a batch size of 2 or more"):
         own.in_babble(clear[:1], StubEngine(0))
@@ -325,20 +325,55 @@ def test_every_kth_token_has_the_expectation_of_all_in_the_divergence(monkeypatc
     assert len(drawn.unique()) == 3
 
 
-def test_a_frozen_decoder_changes_nothing_that_others_learn():
+def test_a_frozen_decoder_and_a_joint_prior_change_nothing_that_others_learn():
     data, states = batch(), {}
-    for decoder in ("off", "frozen", "live"):
-        own = learner(changed(heads={"decoder": decoder}))
+    for name, heads in {
+        "off": {"decoder": "off", "joint_prior": False},
+        "joint": {"decoder": "off"},
+        "frozen": {"joint_prior": False},
+        "live": {"decoder": "live", "joint_prior": False},
+    }.items():
+        own = learner(changed(heads=heads))
         engine = StubEngine(3)
         for _ in range(2):
             terms = own.update(data, engine)
-        assert ("loss/decoder" in terms) == (decoder != "off")
-        states[decoder] = own.state_dict()
+        assert ("loss/decoder" in terms) == (name in ("frozen", "live"))
+        assert ("loss/joint_prior" in terms) == (name == "joint")
+        states[name] = own.state_dict()
     for name, value in states["off"].items():
         assert torch.equal(states["frozen"][name], value), name
+        assert torch.equal(states["joint"][name], value), name
     assert any(not torch.equal(states["live"][name], value) for name, value in states["off"].items())
     first = learner().state_dict()
     assert any(not torch.equal(states["frozen"][n], first[n]) for n in first if n.startswith("decoder"))
+
+
+def test_a_joint_prior_learns_the_modes_of_sound_as_it_is_followed():
+    """Its loss is that of the states which `followed` gives to unaugmented tokens, those of the burn-in and behind
+    the end of a clip left out; and it goes down."""
+    own, data = learner(), batch(0, LENGTHS)
+    found, _, modes = own.observed(data, StubEngine(0))
+    assert own.joint is not None and modes is not None
+    loss = own.joint_loss(modes, found.inside, StubEngine(0))
+    rollout = own.followed(own.encoder(own.tokens(data.signal, data.lengths)), None)
+    raw = own.joint(rollout.h, rollout.z)
+    each = (
+        -torch.distributions.OneHotCategorical(logits=raw.unflatten(-1, (2, 3)))
+        .log_prob(rollout.z.unflatten(-1, (2, 3)).round())
+        .sum(-1)
+    )
+    burn = own.config.burn_in
+    rows = [row[burn:count] for row, count in zip(each, own.code_lengths(data.lengths).tolist(), strict=True)]
+    torch.testing.assert_close(loss, torch.cat(rows).mean())
+    reached = gradients(loss, own)
+    assert reached and all(name.startswith("joint.") for name in reached)
+    terms = [own.update(data, StubEngine(0)) for _ in range(30)]
+    assert terms[-1]["loss/joint_prior"] < terms[0]["loss/joint_prior"]
+
+
+def test_gaussian_states_have_no_joint_prior():
+    own = learner(changed(dynamics={"latent": "gaussian"}))
+    assert own.joint is None and "loss/joint_prior" not in own.update(batch(), StubEngine(0))
 
 
 @pytest.mark.parametrize("name", ["contrast", "barlow", "embedding", "twister", "reconstruction"])
@@ -487,7 +522,7 @@ def test_the_heads_learn_the_reward_and_where_clips_end():
     assert data.tracks is not None
     tracks = data.tracks[..., 0].unflatten(1, (TOKENS, 4)).mean(2)
     mean, spread = tracks.mean(), tracks.std(correction=0)
-    found, tokens = own.observed(data, StubEngine(0))
+    found, tokens, _ = own.observed(data, StubEngine(0))
     terms = own.head_losses(found, tokens, data, StubEngine(0), live=False)
     feature, burn = found.rollout.feature.detach(), own.burn_in
     reward, goes_on = own.predict_reward(feature), own.predict_continue(feature)
@@ -510,9 +545,9 @@ def test_the_heads_learn_the_reward_and_where_clips_end():
 
 @pytest.mark.parametrize("live", [False, True])
 def test_live_heads_alone_train_the_states(live):
-    heads = {**REWARDED["heads"], "decoder": "off", "live_heads": live}
+    heads = {**REWARDED["heads"], "decoder": "off", "live_heads": live, "joint_prior": False}
     own, data = learner(changed(heads=heads)), batch(0, LENGTHS)
-    found, tokens = own.observed(data, StubEngine(0))
+    found, tokens, _ = own.observed(data, StubEngine(0))
     assert own.head_losses(found, tokens, data, StubEngine(0), live=not live) == {}
     terms = own.head_losses(found, tokens, data, StubEngine(0), live=live)
     assert terms.keys() == {"loss/reward", "loss/ends"}
@@ -523,7 +558,7 @@ def test_live_heads_alone_train_the_states(live):
     # What the others learn changes only where the heads are live.
     states = {}
     for trained in (TINY, changed(heads=heads)):
-        each = learner(replace(trained, heads=replace(trained.heads, decoder="off")))
+        each = learner(replace(trained, heads=replace(trained.heads, decoder="off", joint_prior=False)))
         each.update(data, StubEngine(3))
         states[trained is TINY] = dict(each.named_parameters())
     same = all(torch.equal(states[False][name], value) for name, value in states[True].items())
@@ -534,7 +569,7 @@ def test_expectations_are_those_of_torch():
     """The log-probability of each state, and both entropies, of categorical and of Gaussian states."""
     signal = batch().signal
     for latent in ("categorical", "gaussian"):
-        own = learner(changed(dynamics={"latent": latent}))
+        own = learner(changed(dynamics={"latent": latent}, heads={"joint_prior": False}))
         rollout = own.followed(own.encoder(own.tokens(signal)), None)
 
         def of(raw: torch.Tensor, latent: str = latent) -> Any:
@@ -550,6 +585,15 @@ def test_expectations_are_those_of_torch():
         torch.testing.assert_close(found["log prior"], of(rollout.prior).log_prob(z))
         torch.testing.assert_close(found["prior"], of(rollout.prior).entropy())
         torch.testing.assert_close(found["posterior"], of(rollout.posterior).entropy())
+    own = learner()
+    assert own.joint is not None
+    rollout, found = own.followed(own.encoder(own.tokens(signal)), None), own.expectations(signal)
+    drawn_from = torch.distributions.OneHotCategorical(
+        logits=own.joint(rollout.h, rollout.z).unflatten(-1, (2, 3))
+    )
+    torch.testing.assert_close(
+        found["log prior"], drawn_from.log_prob(rollout.z.unflatten(-1, (2, 3)).round()).sum(-1)
+    )
 
 
 def test_codes_are_causal_and_of_the_form_that_is_asked_for():
@@ -658,10 +702,11 @@ def test_other_dynamics_learn_by_the_same_objective():
         assert made.shape[:3] == (2, CLIPS, 2) and made.isfinite().all()
 
 
-def test_futures_are_drawn_step_by_step_and_know_their_probability():
+@pytest.mark.parametrize("joint", [False, True])
+def test_futures_are_drawn_step_by_step_and_know_their_probability(joint):
     """A forecast is the recurrence from the last state on, and its log-probability the product over all variables
-    of the class that was drawn."""
-    own, signal = learner(), batch().signal
+    of the class that was drawn; in a joint prior the second variable sees the first."""
+    own, signal = learner(changed(heads={"joint_prior": joint})), batch().signal
     made = own.forecast(signal, 3, 2, torch.Generator().manual_seed(5))
     latent = own.dynamics.latent
     noise = latent.noise((2, CLIPS, 3), torch.Generator().manual_seed(5), signal)
@@ -671,9 +716,17 @@ def test_futures_are_drawn_step_by_step_and_know_their_probability():
         h, z = states[:, -1].split([8, 6], -1)
         for t in range(3):
             h = own.dynamics.step(h, z, own.actions.unknown(CLIPS, 1)[:, 0])
-            logits = own.dynamics.prior(h).view(CLIPS, 2, 3)
-            shares = 0.99 * logits.softmax(-1) + 0.01 / 3
-            chosen = (shares.cumsum(-1) < noise[sample, :, t, :, None]).sum(-1)
+            if own.joint is None:
+                shares = 0.99 * own.dynamics.prior(h).view(CLIPS, 2, 3).softmax(-1) + 0.01 / 3
+                chosen = (shares.cumsum(-1) < noise[sample, :, t, :, None]).sum(-1)
+            else:
+                z = torch.zeros(CLIPS, 6).double()
+                for variable in range(2):
+                    shares = own.joint(h, z).view(CLIPS, 2, 3).softmax(-1)
+                    chosen = (shares.cumsum(-1) < noise[sample, :, t, :, None]).sum(-1)
+                    z = z.view(CLIPS, 2, 3)
+                    z[:, variable] = torch.nn.functional.one_hot(chosen[:, variable], 3).double()
+                    z = z.flatten(1)
             z = torch.nn.functional.one_hot(chosen, 3).double().flatten(1)
             torch.testing.assert_close(made.codes[sample, :, t], torch.cat([h, z], -1))
             expected = shares.gather(-1, chosen[..., None])[..., 0].log().sum(-1)

@@ -74,6 +74,13 @@ def test_a_field_of_format_2_is_read_by_its_old_name(tmp_path):
     assert read_plan(recorded, "here").learner == plan.learner
 
 
+def test_world_models_from_before_the_joint_prior_have_none():
+    recorded = default_plan("dreaming").recorded()
+    assert read_plan(recorded, "here").learner.heads.joint_prior
+    del recorded["model"]["config"]["heads"]["joint_prior"]
+    assert not read_plan(recorded, "here").learner.heads.joint_prior
+
+
 def test_it_encodes_the_same(folder, speech, tmp_path):
     wave = sorted((speech / "ba").glob("*.wav"))[0]
     dispatch(["encode", str(folder), str(wave), "--out", str(tmp_path / "codes.csv")])

@@ -230,7 +230,7 @@ class Forecaster(FrameEncoder, ABC):
         *,
         actions: Float[Tensor, "clip frame action"] | None = None,
     ) -> dict[str, Float[Tensor, "clip frame"]]:
-        """Of each frame in nats: `log prior`, the log-probability of its state by what was expected before it, and
+        """Of each frame in nats: `log prior`, the log-probability of its state by what futures are drawn from, and
         the entropies of the `prior` and the `posterior`; empty where states have none."""
         return {}
 

@@ -3,7 +3,8 @@ Taniguchi 2020, arXiv 2007.14535; 2022, arXiv 2203.00494).
 
     e_t = encoder(x_t)      h, z of a recurrent state-space model (models/rssm.py)
     one view of a piece is the input; the tokens of another are the targets of states that were predicted open
-    loop (models/objectives.py); a decoder beside it makes states audible, and does not train them
+    loop (models/objectives.py); beside it, and without training the states, a decoder makes them audible, and a
+    joint prior (models/nade.py) learns which come next, which futures are drawn from
 
 The tokens are those of `features/tokens.py`: parts of a log-mel spectrogram, or codes of another run.
 """
@@ -23,6 +24,7 @@ from sonarium.models.actions import Actions, completed, parsed
 from sonarium.models.blocks import wide
 from sonarium.models.contract import Forecast, ModelEntry, Recipe
 from sonarium.models.latent import Categorical
+from sonarium.models.nade import NADE
 from sonarium.models.objectives import (
     OBJECTIVES,
     ObjectiveConfig,
@@ -57,8 +59,13 @@ class HeadsConfig:
     """Predict whether the clip goes on after a token."""
     live_heads: bool = False
     """Let the heads of reward and continuation train the states, too."""
+    joint_prior: bool = True
+    """Draw futures from a joint prior of the variables of a categorical state, trained on frozen states, instead
+    of the prior of the objective, of which they are independent."""
+    joint_units: Annotated[int, Range(1, 2**13)] = 128
+    """Hidden units of the joint prior."""
     units: Annotated[int, Range(1, 2**13)] = 256
-    """Hidden units of the heads."""
+    """Hidden units of the other heads."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -153,6 +160,10 @@ class Dreaming(TokenModel[DreamingConfig]):
         self.wanted = Actions(parsed([heads.reward] if heads.reward else []), self.code_rate, flagged=False)
         self.reward = network(number, heads.units, self.wanted.width) if heads.reward else None
         self.goes_on = network(number, heads.units, 1) if heads.ends else None
+        latent, deter = self.dynamics.latent, self.config.dynamics.deter
+        self.joint = None
+        if heads.joint_prior and isinstance(latent, Categorical):
+            self.joint = NADE(deter, latent.variables, latent.classes, heads.joint_units)
 
     def heads(self, live: bool) -> list[nn.Module]:
         """The heads whose gradients do (or do not) reach the states."""
@@ -162,7 +173,8 @@ class Dreaming(TokenModel[DreamingConfig]):
 
     def trained(self, live: bool) -> list[nn.Parameter]:
         """What one optimiser trains: all but the heads on frozen states, or these."""
-        frozen = [weight for head in self.heads(live=False) for weight in head.parameters()]
+        beside = [*self.heads(live=False), *([] if self.joint is None else [self.joint])]
+        frozen = [weight for head in beside for weight in head.parameters()]
         held = {id(weight) for weight in frozen}
         return [weight for weight in self.parameters() if id(weight) not in held] if live else frozen
 
@@ -180,7 +192,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         for optimiser in (self.optimiser, self.heads_optimiser):
             if optimiser is not None:
                 self.set_learning_rate(optimiser)
-        observed, tokens = self.observed(data, engine)
+        observed, tokens, modes = self.observed(data, engine)
         loss, terms = self.objective(observed, self.dynamics, engine)
         rollout, latent, own = observed.rollout, self.dynamics.latent, config.objective
         divergence = mean_over(
@@ -188,6 +200,8 @@ class Dreaming(TokenModel[DreamingConfig]):
         )
         loss = loss + own.kl_weight * divergence
         live, frozen = (self.head_losses(observed, tokens, data, engine, live) for live in (True, False))
+        if modes is not None:
+            frozen["loss/joint_prior"] = self.joint_loss(modes, observed.inside, engine)
         total = loss + sum(live.values(), start=loss.new_zeros(()))
         engine.descend(total, self.optimiser, config.clip)
         if self.heads_optimiser is not None:
@@ -204,26 +218,35 @@ class Dreaming(TokenModel[DreamingConfig]):
     def remarks(self, metrics: Mapping[str, float]) -> Sequence[str]:
         return remarks_of(self.config.objective, metrics)
 
-    def observed(self, data: Batch, engine: Engine) -> tuple[Observed, Float[Tensor, "clip token number"]]:
-        """States and targets after the burn-in, and the tokens as they are."""
+    def observed(
+        self, data: Batch, engine: Engine
+    ) -> tuple[Observed, Float[Tensor, "clip token number"], Rollout | None]:
+        """States and targets after the burn-in; the tokens as they are; and where there is a joint prior, their
+        states as it will meet them: of no view, each z the mode."""
         config, clear = self.config, self.features(data)
         heard = self.in_babble(clear, engine)
         tokens = self.front.tokens(heard[0])
         count = tokens.shape[1]
         counts = self.token_counts(data, count)
         given, other = self.views(heard, counts, engine)
+        burn, actions = config.burn_in, self.acted(data, count, engine)
         with engine.autocast():
             embedded = self.encoder(given)
             target = embedded if other is None else self.encoder(other)
-            rollout = self.observe(embedded, self.acted(data, count, engine), engine)
-        burn = config.burn_in
+            rollout = self.observe(embedded, actions, engine)
         # A whole clip may be shorter than a piece is.
         missing = max(0, burn + 2 - count)
         if missing:
-            tokens, target = (functional.pad(one, (0, 0, 0, missing)) for one in (tokens, target))
+            tokens, target, actions = (
+                functional.pad(one, (0, 0, 0, missing)) for one in (tokens, target, actions)
+            )
+        modes = None
+        if self.joint is not None:
+            with torch.no_grad(), engine.autocast():
+                modes = self.dynamics.observe(self.encoder(tokens), actions).since(burn)
         tokens, target = tokens[:, burn:], target[:, burn:]
         same = alike(engine.gather(tokens), config.objective.alike_below, self.front.slots)
-        return Observed(rollout, target, (counts - burn).clamp(min=0), same), tokens
+        return Observed(rollout, target, (counts - burn).clamp(min=0), same), tokens, modes
 
     def in_babble(
         self, features: Float[Tensor, "clip *feature"], engine: Engine
@@ -312,6 +335,13 @@ class Dreaming(TokenModel[DreamingConfig]):
                 found["loss/ends"] = mean_over(error, observed.inside, engine)
         return found
 
+    def joint_loss(self, modes: Rollout, inside: Tensor, engine: Engine) -> Float[Tensor, ""]:
+        """Minus the log-probability of the modes."""
+        assert self.joint is not None
+        with engine.autocast():
+            raw = self.joint(modes.h, modes.z)
+        return mean_over(-self.joint.latent.log_probability(raw, modes.z), inside, engine)
+
     @torch.no_grad()
     def encode(
         self,
@@ -355,7 +385,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         *,
         actions: Float[Tensor, "clip all action"] | None = None,
     ) -> Forecast:
-        """[h, z] drawn from the prior after these states."""
+        """[h, z] drawn from the prior, the joint one if there is one, after these states."""
         actions = self.check_future(states, frames, samples, actions)
         clips, past_tokens = states.shape[:2]
         latent, config = self.dynamics.latent, self.config.dynamics
@@ -367,8 +397,9 @@ class Dreaming(TokenModel[DreamingConfig]):
         # All samples are drawn together.
         every = Rollout(*(value.repeat(samples, 1, 1) for value in vars(past).values()))
         noise = latent.noise((samples, clips, frames), generator, states).flatten(0, 1)
-        made = self.dynamics.imagine(every, actions[:, past_tokens:].repeat(samples, 1, 1), noise)
-        log_probability = latent.log_probability(made.prior, made.z)
+        made = self.dynamics.imagine(every, actions[:, past_tokens:].repeat(samples, 1, 1), noise, self.joint)
+        drawn_from = latent if self.joint is None else self.joint.latent
+        log_probability = drawn_from.log_probability(made.prior, made.z)
         return Forecast(*(value.unflatten(0, (samples, clips)) for value in (made.feature, log_probability)))
 
     @torch.no_grad()
@@ -401,8 +432,12 @@ class Dreaming(TokenModel[DreamingConfig]):
     ) -> dict[str, Float[Tensor, "clip token"]]:
         latent = self.dynamics.latent
         rollout = self.followed(self.encoder(self.tokens(signal)), actions)
+        if self.joint is None:
+            log_prior = latent.log_probability(rollout.prior, rollout.z)
+        else:
+            log_prior = self.joint.latent.log_probability(self.joint(rollout.h, rollout.z), rollout.z)
         return {
-            "log prior": latent.log_probability(rollout.prior, rollout.z),
+            "log prior": log_prior,
             "prior": latent.entropy(rollout.prior),
             "posterior": latent.entropy(rollout.posterior),
         }

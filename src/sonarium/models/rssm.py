@@ -20,6 +20,7 @@ from torch.nn import functional
 from sonarium.config import Range, check_ranges
 from sonarium.models.cpc.context import CausalLayer, check_heads
 from sonarium.models.latent import Categorical, Gaussian, Latent
+from sonarium.models.nade import NADE
 from sonarium.models.recurrence import EPSILON, UPDATE_BIAS, Weights, recur
 
 MOST_NUMBERS = 2**14
@@ -247,8 +248,10 @@ class RSSM(nn.Module):
         past: Rollout,
         actions: Float[Tensor, "clip future action"],
         noise: Float[Tensor, "clip future draw"] | None = None,
+        joint: NADE | None = None,
     ) -> Rollout:
-        """Go on from the end of the past: z is drawn from the prior, or is its mode without noise."""
+        """Go on from the end of the past: z is drawn from the prior, or from a joint one where that is given, or
+        is its mode without noise."""
         h, z, found = past.h[:, -1], past.z[:, -1], []
         zs, acts = past.z, past.actions
         for t in range(actions.shape[1]):
@@ -258,8 +261,12 @@ class RSSM(nn.Module):
                 acts = torch.cat([acts, actions[:, t : t + 1]], 1)
                 before = functional.pad(zs, (0, 0, 1, 0))
                 h = self.attend(self.inputs(before, acts))[:, -1]
-            prior = self.prior(h)
-            z = self.latent.draw(prior, None if noise is None else noise[:, t])
+            own = None if noise is None else noise[:, t]
+            if joint is None:
+                prior = self.prior(h)
+                z = self.latent.draw(prior, own)
+            else:
+                z, prior = joint.draw(h, own)
             zs = torch.cat([zs, z[:, None]], 1) if self.config.dynamics == "transformer" else zs
             found.append((h, z, prior, prior))
         return Rollout(*(torch.stack(each, 1) for each in zip(*found, strict=True)), actions=actions)

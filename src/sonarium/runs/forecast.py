@@ -1,6 +1,6 @@
 """Futures of a sound by the forecaster of a run folder, decoded, as real tokens, and as sound.
 
-The past is followed to its end; the states to come are drawn from the prior. What is fitted for that on the
+The past is followed to its end; the states to come are drawn by the model. What is fitted for that on the
 training split (`evaluation/realtokens.py`) is kept in the run folder, under the hash of the weights, so that later
 calls need nothing but the folder.
 """

@@ -244,7 +244,8 @@ def read_plan(config: Mapping[str, Any], where: str) -> Plan:
     else:
         chosen, kind = read_clips(source, f"{where}: source", known, renamed)
         default = among(entry_of(MODELS, name, f"{where}: model").presets, preset, f"{where}: preset")(kind)
-    learner = from_json(default, section(model, "config", where) or {}, f"{where}: model.config", known, renamed)
+    own = section(model, "config", where) or {}
+    learner = from_json(default, own, f"{where}: model.config", known, renamed, ADDED)
     below = None if upstream is None else read_upstream(upstream, where)
     return Plan(name, preset, learner, chosen, from_json(LoopConfig(), loop, f"{where}: loop"), below)
 

@@ -18,7 +18,10 @@ RENAMED: dict[str, dict[str, str]] = {
 """By the name of a class of configurations: fields of version 0.1, and what they are called now."""
 RENAMED_2: dict[str, dict[str, str]] = {"ObjectiveConfig": {"discount": "direct_discount"}}
 """The same of format 2."""
-ADDED: dict[str, dict[str, Any]] = {"TonesConfig": {"frequency_spacing": "linear"}}
+ADDED: dict[str, dict[str, Any]] = {
+    "TonesConfig": {"frequency_spacing": "linear"},
+    "HeadsConfig": {"joint_prior": False},
+}
 """By the name of a class of configurations: fields that came later, and what held before they could be set."""
 
 KEYS_1 = {"model", "preset", "world", "model_config", "world_config", "fit"}
