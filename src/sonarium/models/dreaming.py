@@ -64,6 +64,8 @@ class HeadsConfig:
     of the prior of the objective, of which they are independent."""
     joint_units: Annotated[int, Range(1, 2**13)] = 128
     """Hidden units of the joint prior."""
+    joint_learning_rate: Annotated[float, Range(0, above=True)] = 1e-2
+    """Learning rate of the joint prior, which follows states that change; it decays as that of the model does."""
     units: Annotated[int, Range(1, 2**13)] = 256
     """Hidden units of the other heads."""
 
@@ -150,6 +152,8 @@ class Dreaming(TokenModel[DreamingConfig]):
         self.optimiser = config.adam.build(self.trained(live=True), fused=True)
         frozen = self.trained(live=False)
         self.heads_optimiser = config.adam.build(frozen, fused=True) if frozen else None
+        quick = replace(config.adam, learning_rate=config.heads.joint_learning_rate)
+        self.joint_optimiser = None if self.joint is None else quick.build(self.joint.parameters(), fused=True)
 
     def make_heads(self) -> None:
         heads, number = self.config.heads, self.state_width
@@ -172,10 +176,9 @@ class Dreaming(TokenModel[DreamingConfig]):
         return [*found, *(head for head in others if head is not None)]
 
     def trained(self, live: bool) -> list[nn.Parameter]:
-        """What one optimiser trains: all but the heads on frozen states, or these."""
-        beside = [*self.heads(live=False), *([] if self.joint is None else [self.joint])]
-        frozen = [weight for head in beside for weight in head.parameters()]
-        held = {id(weight) for weight in frozen}
+        """What one optimiser trains: all but the joint prior and the heads on frozen states, or these heads."""
+        frozen = [weight for head in self.heads(live=False) for weight in head.parameters()]
+        held = {id(weight) for weight in (*frozen, *([] if self.joint is None else self.joint.parameters()))}
         return [weight for weight in self.parameters() if id(weight) not in held] if live else frozen
 
     def prepare(self, source: Source, engine: Engine) -> None:
@@ -184,8 +187,8 @@ class Dreaming(TokenModel[DreamingConfig]):
         self.front.fit_batches(self.wanted.see(self.actions.see(batches, tokens), tokens))
 
     def parts(self) -> dict[str, Stateful]:
-        heads = {} if self.heads_optimiser is None else {"heads": self.heads_optimiser}
-        return {"adam": self.optimiser, **heads}
+        beside: dict[str, Stateful | None] = {"heads": self.heads_optimiser, "joint": self.joint_optimiser}
+        return {"adam": self.optimiser} | {name: one for name, one in beside.items() if one is not None}
 
     def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         config = self.config
@@ -200,12 +203,14 @@ class Dreaming(TokenModel[DreamingConfig]):
         )
         loss = loss + own.kl_weight * divergence
         live, frozen = (self.head_losses(observed, tokens, data, engine, live) for live in (True, False))
-        if modes is not None:
-            frozen["loss/joint_prior"] = self.joint_loss(modes, observed.inside, engine)
         total = loss + sum(live.values(), start=loss.new_zeros(()))
         engine.descend(total, self.optimiser, config.clip)
         if self.heads_optimiser is not None:
             engine.descend(torch.stack([*frozen.values()]).sum(), self.heads_optimiser, config.clip)
+        if self.joint_optimiser is not None and modes is not None:
+            frozen["loss/joint_prior"] = self.joint_loss(modes, observed.inside, engine)
+            self.set_learning_rate(self.joint_optimiser, config.heads.joint_learning_rate)
+            engine.descend(frozen["loss/joint_prior"], self.joint_optimiser, config.clip)
         self.updates += 1
         with torch.no_grad():
             entropies = {
