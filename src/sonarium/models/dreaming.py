@@ -65,7 +65,8 @@ class HeadsConfig:
     joint_units: Annotated[int, Range(1, 2**13)] = 128
     """Hidden units of the joint prior."""
     joint_learning_rate: Annotated[float, Range(0, above=True)] = 1e-2
-    """Learning rate of the joint prior, which follows states that change; it decays as that of the model does."""
+    """Learning rate of the joint prior, which follows states that change; it decays as the root of that of the
+    model."""
     units: Annotated[int, Range(1, 2**13)] = 256
     """Hidden units of the other heads."""
 
@@ -209,7 +210,9 @@ class Dreaming(TokenModel[DreamingConfig]):
             engine.descend(torch.stack([*frozen.values()]).sum(), self.heads_optimiser, config.clip)
         if self.joint_optimiser is not None and modes is not None:
             frozen["loss/joint_prior"] = self.joint_loss(modes, observed.inside, engine)
-            self.set_learning_rate(self.joint_optimiser, config.heads.joint_learning_rate)
+            for group in self.joint_optimiser.param_groups:
+                # States settle as the model's rate falls, and only then can it catch up.
+                group["lr"] = config.heads.joint_learning_rate * config.schedule.fraction(int(self.updates)) ** 0.5
             engine.descend(frozen["loss/joint_prior"], self.joint_optimiser, config.clip)
         self.updates += 1
         with torch.no_grad():

@@ -83,11 +83,10 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
     def restart(self) -> None:
         self.updates.zero_()
 
-    def set_learning_rate(self, optimiser: torch.optim.Optimizer, highest: float | None = None) -> None:
-        """That of this update; the highest one is that of Adam, unless another is given."""
-        highest = self.config.adam.learning_rate if highest is None else highest
+    def set_learning_rate(self, optimiser: torch.optim.Optimizer) -> None:
+        """That of this update."""
         for group in optimiser.param_groups:
-            group["lr"] = highest * self.config.schedule.fraction(int(self.updates))
+            group["lr"] = self.config.adam.learning_rate * self.config.schedule.fraction(int(self.updates))
 
     def features(self, batch: Batch) -> Float[Tensor, "clip *feature"]:
         return self.measured(batch.signal, batch.lengths) if batch.features is None else batch.features
