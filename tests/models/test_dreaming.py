@@ -369,6 +369,10 @@ def test_a_joint_prior_learns_the_modes_of_sound_as_it_is_followed():
     assert reached and all(name.startswith("joint.") for name in reached)
     terms = [own.update(data, StubEngine(0)) for _ in range(30)]
     assert terms[-1]["loss/joint_prior"] < terms[0]["loss/joint_prior"]
+    assert own.joint_optimiser is not None
+    rate, model = (one.param_groups[0]["lr"] for one in (own.joint_optimiser, own.optimiser))
+    share = model / own.config.adam.learning_rate
+    assert 0 < share < 1 and rate == pytest.approx(own.config.heads.joint_learning_rate * share**0.5)
 
 
 def test_gaussian_states_have_no_joint_prior():
