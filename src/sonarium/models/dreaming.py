@@ -60,8 +60,8 @@ class HeadsConfig:
     live_heads: bool = False
     """Let the heads of reward and continuation train the states, too."""
     joint_prior: bool = True
-    """Draw futures from a joint prior of the variables of a categorical state, trained on frozen states, instead
-    of the prior of the objective, of which they are independent."""
+    """Draw futures of categorical states from a joint prior, trained on frozen states, instead of the prior of the
+    objective, whose variables are independent."""
     joint_units: Annotated[int, Range(1, 2**13)] = 128
     """Hidden units of the joint prior."""
     joint_learning_rate: Annotated[float, Range(0, above=True)] = 1e-2
