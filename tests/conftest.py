@@ -33,7 +33,10 @@ def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
 
 
-COMPILING = ("rooms/", "agents/", "play/", "bench/test_rooms", "contracts/test_rooms", "commands/test_play")
+COMPILING = (
+    "rooms/", "agents/", "play/", "bench/test_rooms", "bench/test_rollout", "contracts/test_rooms",
+    "commands/test_play",
+)  # fmt: skip
 """Tests that compile the kernels of room acoustics, for half a minute in a fresh clone."""
 
 
