@@ -324,7 +324,7 @@ def differences(scores: Mapping[str, Any], part: str, jobs: Mapping[str, str], k
         cells = [apart([pair for pair in both if all(key in one for one in pair)], key) for key in keys]
         if set(cells) != {"–"}:
             rows.append([label, str(len(both)), *cells])
-    return table(["`dreaming` less", "seeds", *map(head, keys)], rows) if rows else ""
+    return table(["`dreaming` minus", "seeds", *map(head, keys)], rows) if rows else ""
 
 
 def apart(pairs: Sequence[Sequence[Mapping[str, float]]], key: str) -> str:
@@ -368,9 +368,9 @@ def write(kept: Mapping[str, Any]) -> None:
         parts.append(f"`sonarium train dreaming {words}{own} --steps {steps(part)}`{sizes(scores, part)}.")
         jobs = {f"{part}/{one}": one if one in ABLATIONS else f"`{one}`" for one in PARTS[part]}
         if part == "ablations":
-            shown = near + [key for key in following if "excess" in key]
-            jobs = {"songbird/dreaming": "`dreaming`"} | jobs
+            shown = [*near, "next/excess bits", "next/coverage of 8", "next/share of clear ones"]
             shown += ["frames/syllable", "state/bits a token"]
+            jobs = {"songbird/dreaming": "`dreaming`"} | jobs
             parts += [compared(scores, jobs, {}, shown), differences(scores, part, jobs, shown)]
         elif part == "noise":
             parts.append(compared(scores, jobs, {"log_mel": "log-mel bands", "chance": "chance"}, keys))
