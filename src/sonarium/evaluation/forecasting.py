@@ -464,32 +464,43 @@ def trained_gru(fitted: Pieces, config: EvaluationConfig, acted: bool = False) -
     )
 
 
-def recurrent(network: TokenGRU) -> Predict:
+Futures = Callable[
+    [Float[Tensor, "row token number"], int, torch.Generator],
+    tuple[Float[Tensor, "row step number"], Float[Tensor, "sample row step number"]],
+]
+"""From the tokens heard, how many come, and random numbers: the mean of each token that comes, and draws."""
+
+
+def by_moment(futures: Futures) -> Predict:
+    """All moments that have heard as many tokens at once."""
+
     def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
         generator, steps = torch.Generator().manual_seed(SEED), torch.tensor(ahead) - 1
         mean = some.tokens.new_zeros(len(where.token), ahead[-1], some.tokens.shape[2])
         samples = mean.new_zeros(SAMPLES, *mean.shape)
         for heard, at in where.together():
-            means, drawn = network.drawn(some.tokens[where.piece[at], :heard], ahead[-1], SAMPLES, generator)
-            # The mean of means varies less from draw to draw.
-            mean[at], samples[:, at] = means.mean(0), drawn
+            made = futures(some.tokens[where.piece[at], :heard], ahead[-1], generator)
+            mean[at], samples[:, at] = (one.to(mean) for one in made)
         return Predicted(mean[:, steps], samples)
 
     return predict
 
 
-def hidden(model: TokenHMM) -> Predict:
-    def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
-        generator = torch.Generator().manual_seed(SEED)
-        mean = some.tokens.new_zeros(len(where.token), ahead[-1], some.tokens.shape[2])
-        samples = mean.new_zeros(SAMPLES, *mean.shape)
-        for heard, at in where.together():
-            belief = model.belief(some.tokens[where.piece[at], :heard])
-            mean[at] = model.expected(belief, ahead[-1]).to(mean)
-            samples[:, at] = model.drawn(belief, ahead[-1], SAMPLES, generator).to(mean)
-        return Predicted(mean[:, torch.tensor(ahead) - 1], samples)
+def recurrent(network: TokenGRU) -> Predict:
+    def futures(past: Tensor, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        means, drawn = network.drawn(past, steps, SAMPLES, generator)
+        # The mean of means varies less from draw to draw.
+        return means.mean(0), drawn
 
-    return predict
+    return by_moment(futures)
+
+
+def hidden(model: TokenHMM) -> Predict:
+    def futures(past: Tensor, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        belief = model.belief(past)
+        return model.expected(belief, steps), model.drawn(belief, steps, SAMPLES, generator)
+
+    return by_moment(futures)
 
 
 # What they are compared with.
