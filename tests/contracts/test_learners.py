@@ -236,6 +236,8 @@ def check_forecasts(learner: Forecaster, batch: Batch) -> None:
     assert drawn.log_probability.shape == (2, len(batch.index), 3) and drawn.log_probability.isfinite().all()
     heard = learner.forecast(batch.signal, 3, 2, torch.Generator().manual_seed(1))
     assert torch.equal(heard.codes, drawn.codes) and not torch.equal(drawn.codes[0], drawn.codes[1])
+    cold = learner.go_on(states, 3, 8, torch.Generator().manual_seed(1), temperature=1e-8).codes
+    torch.testing.assert_close(cold[1:], cold[:1].expand_as(cold[1:]), atol=1e-2, rtol=0)
     chosen = learner.classes(drawn.codes.flatten(0, 1))
     assert chosen.shape[:2] == (2 * len(batch.index), 3) and bool((chosen < max(1, learner.entries)).all())
     if isinstance(learner, Decoder) and learner.decodes:

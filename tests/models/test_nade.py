@@ -47,13 +47,15 @@ def test_a_variable_sees_those_before_it_alone():
         assert seen.tolist() == [other < variable for other in range(VARIABLES)]
 
 
-def test_draws_are_as_likely_as_they_are_said_to_be():
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+def test_draws_are_as_likely_as_they_are_said_to_be(temperature):
     own, rows, count = network(2), every(), 40_000
     h = torch.randn(1, GIVEN, dtype=torch.double)
     noise = torch.rand(count, VARIABLES, generator=torch.Generator().manual_seed(0), dtype=torch.double)
-    z, raw = own.draw(h.expand(count, -1), noise)
+    z, raw = own.draw(h.expand(count, -1), noise, temperature)
     torch.testing.assert_close(raw, own(h.expand(count, -1), z))
-    expected = own.latent.log_probability(own(h.expand(len(rows), -1), rows), rows).exp().detach()
+    logits = own(h.expand(len(rows), -1), rows) / temperature
+    expected = own.latent.log_probability(logits, rows).exp().detach()
     found = (z @ rows.T == VARIABLES).double().mean(0)
     assert float(expected.max()) > 2 * float(expected.min())
     torch.testing.assert_close(found, expected, atol=4 * 0.5 / count**0.5, rtol=0)

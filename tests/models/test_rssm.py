@@ -183,8 +183,16 @@ def test_draws_have_the_probabilities_that_were_asked_for():
     expected = 0.8 * raw.softmax(0) + 0.05
     assert float((drawn - expected).abs().max()) <= 1 / count
     assert float(expected.min()) >= 0.05
+    cold = latent.draw(raw.expand(count, 4), grid[:, None], 0.5).mean(0)
+    assert float((cold - expected**2 / (expected**2).sum()).abs().max()) <= 1 / count
     # Rounding may leave the sum of all probabilities below the largest number.
     assert int(latent.chosen(raw.softmax(0)[None, None], torch.ones(1, 1).double())) == 3
+
+
+def test_a_density_at_a_temperature_is_its_power():
+    raw, noise = torch.randn(6, dtype=torch.double), torch.randn(3, dtype=torch.double)
+    mean, spread = Gaussian(3).moments(raw)
+    torch.testing.assert_close(Gaussian(3).draw(raw, noise, 0.25), mean + 0.5 * spread * noise)
 
 
 def test_divergences_and_entropies_are_those_of_torch():

@@ -170,6 +170,8 @@ def test_a_sound_is_forecast_decoded_and_as_real_tokens(folder, sound, tmp_path,
     again = said(capsys, *words, "--out", tmp_path / "two")
     other = said(capsys, *words, "--seed", 1, "--out", tmp_path / "three")
     assert again["samples"] == found["samples"] and other["samples"] != found["samples"]
+    cold = said(capsys, *words, "--temperature", 0.001, "--out", tmp_path / "four")["samples"]
+    assert sum(one["log_probability"] for one in cold) > sum(one["log_probability"] for one in found["samples"])
     with pytest.raises(ValueError, match="not an empty folder"):
         said(capsys, *words, "--out", tmp_path / "two")
 
@@ -514,6 +516,7 @@ def test_the_page_shows_futures_surprise_steering_and_states(folder, tmp_path, m
         ("heard {sound} --at 3 --out {out}", "other.wav' lasts 1.000 s; give a time within it"),
         ("heard {sound} --at 0.01 --out {out}", "0 token(s)"),
         ("heard {sound} --seconds 61 --out {out}", "--seconds 61"),
+        ("heard {sound} --temperature 0 --out {out}", "--temperature 0"),
         (
             "heard {sound} --action pitch=+1 --out {out}",
             "action 'pitch': the model knows word (ba, de, gi); elapsed",

@@ -8,7 +8,7 @@ The folder holds `past.wav`; `truth.wav`, what really followed, if anything; of 
 (decoded), `tokens-01.wav` (the nearest real tokens) and `completed-01.wav` (the past and these); `between-1.wav`
 and so on; `futures.png`, `between.png`; and `forecast.json`, which `--json` prints, too:
 
-    run, model, sound, at, seconds, token_seconds, rate, unit, seed, actions, remarks
+    run, model, sound, at, seconds, token_seconds, rate, unit, seed, temperature, actions, remarks
     samples     of each: log_probability (nats), log_probabilities (of each token), and the files decoded, tokens
                 and completed
     nearness    of each horizon: seconds; samples and decoded (distances to what really followed, in `unit`);
@@ -48,6 +48,8 @@ class ForecastFlags:
     """Length of a forecast in seconds."""
     samples: Annotated[int, Range(1, 1000)] = 8
     """Number of futures."""
+    temperature: Annotated[float, Range(0, 100, above=True, example=0.8)] = 1.0
+    """Temperature of what is drawn: below 1 it keeps to what is likely, above 1 it strays from it."""
     action: tuple[str, ...] = ()
     """Actions to steer by: tension=+0.3 is added to what is known, tension==-0.3 is set, as is speaker=anna."""
     toward: Path | None = None
@@ -83,7 +85,7 @@ def main(arguments: list[str]) -> None:
     with bars() as progress:
         forecaster = open_forecaster(flags.run, say, plainly(progress), world=flags.clip is not None)
         sound = heard(forecaster, flags)
-        made = forecaster.forecast(sound, flags.seconds, flags.samples, flags.seed, changes)
+        made = forecaster.forecast(sound, flags.seconds, flags.samples, flags.seed, changes, flags.temperature)
         other = None if flags.toward is None else forecaster.file(flags.toward, flags.at, flags.seconds)
     for remark in filter(None, (forecaster.coder.resampled, *made.remarks)):
         say(remark)
@@ -120,7 +122,9 @@ def write(
                 (aside / files[name]).write_bytes(wav(wave.astype("float32"), made.rate))
         (aside / "futures.png").write_bytes(png(picture(forecaster, made)))
         if other is not None:
-            steps = forecaster.between(sound, other, flags.seconds, flags.steps, flags.seed, made.actions)
+            steps = forecaster.between(
+                sound, other, flags.seconds, flags.steps, flags.seed, made.actions, made.temperature
+            )
             found["between"] = [
                 {"weight": weight, "file": f"between-{number}.wav"} for number, (weight, *_) in enumerate(steps, 1)
             ]
@@ -148,8 +152,9 @@ def summary(forecaster: "RunForecaster", made: "Forecasts", flags: ForecastFlags
     return {
         "run": str(flags.run), "model": forecaster.model, "sound": made.sound.name, "at": made.sound.at,
         "seconds": len(made.futures[0].tokens) * made.token_seconds, "token_seconds": made.token_seconds,
-        "rate": made.rate, "unit": made.unit, "seed": flags.seed, "actions": [asdict(one) for one in made.actions],
-        "remarks": list(made.remarks), "samples": samples, "nearness": nearness, "between": [],
+        "rate": made.rate, "unit": made.unit, "seed": flags.seed, "temperature": made.temperature,
+        "actions": [asdict(one) for one in made.actions], "remarks": list(made.remarks), "samples": samples,
+        "nearness": nearness, "between": [],
     }  # fmt: skip
 
 

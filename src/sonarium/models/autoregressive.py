@@ -172,14 +172,16 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
             return (self.logits(told) * tokens.unflatten(-1, (self.slots, self.entries))).sum((-2, -1))
         return self.mixture(told).log_density(tokens)
 
-    def draw(self, told: Float[Tensor, "row output"], generator: torch.Generator) -> Float[Tensor, "row number"]:
+    def draw(
+        self, told: Float[Tensor, "row output"], generator: torch.Generator, temperature: float
+    ) -> Float[Tensor, "row number"]:
         """The next token."""
         if self.slots:
-            likely = self.logits(told).exp().flatten(0, 1)
+            likely = (self.logits(told) / temperature).softmax(-1).flatten(0, 1)
             chosen = torch.multinomial(likely, 1, generator=generator)[:, 0]
             ones = functional.one_hot(chosen, self.entries).to(told)
             return rearrange(ones, "(row slot) entry -> row (slot entry)", slot=self.slots)
-        return self.mixture(told).draw(generator)
+        return self.mixture(told).draw(generator, temperature)
 
     @torch.no_grad()
     def encode(
@@ -213,6 +215,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         generator: torch.Generator,
         *,
         actions: Float[Tensor, "clip all action"] | None = None,
+        temperature: float = 1.0,
     ) -> Forecast:
         """[h, x] after these states, each x drawn given those before it."""
         actions = self.check_future(states, frames, samples, actions)
@@ -222,7 +225,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         acts, h, found = actions.repeat(samples, 1, 1), h[:, -1], []
         for at in range(past, past + frames):
             told = self.told(h, acts[:, at])
-            token = self.draw(told, generator)
+            token = self.draw(told, generator, temperature)
             if isinstance(self.network, GRUStack):
                 h = self.network(torch.cat([token, acts[:, at]], -1)[:, None], h)[:, -1]
             else:

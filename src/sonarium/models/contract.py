@@ -209,9 +209,10 @@ class Forecaster(FrameEncoder, ABC):
         generator: torch.Generator,
         *,
         actions: Float[Tensor, "clip all action"] | None = None,
+        temperature: float = 1.0,
     ) -> Forecast:
         """The states after these, drawn `samples` times; actions are those of the states and of the frames to
-        come."""
+        come. A temperature below 1 keeps to what is likely, above 1 strays from it."""
 
     @abstractmethod
     def surprise(
@@ -242,11 +243,13 @@ class Forecaster(FrameEncoder, ABC):
         generator: torch.Generator,
         *,
         actions: Float[Tensor, "clip all action"] | None = None,
+        temperature: float = 1.0,
     ) -> Forecast:
         """The frames after the end of the signal; actions are those of the past and of the future."""
         past = int(self.code_lengths(torch.tensor([signal.shape[1]])))
         own = None if actions is None else actions[:, :past]
-        return self.go_on(self.states(signal, actions=own), frames, samples, generator, actions=actions)
+        states = self.states(signal, actions=own)
+        return self.go_on(states, frames, samples, generator, actions=actions, temperature=temperature)
 
 
 class Density(ABC):

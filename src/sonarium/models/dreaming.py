@@ -392,6 +392,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         generator: torch.Generator,
         *,
         actions: Float[Tensor, "clip all action"] | None = None,
+        temperature: float = 1.0,
     ) -> Forecast:
         """[h, z] drawn from the prior, the joint one if there is one, after these states."""
         actions = self.check_future(states, frames, samples, actions)
@@ -405,7 +406,8 @@ class Dreaming(TokenModel[DreamingConfig]):
         # All samples are drawn together.
         every = Rollout(*(value.repeat(samples, 1, 1) for value in vars(past).values()))
         noise = latent.noise((samples, clips, frames), generator, states).flatten(0, 1)
-        made = self.dynamics.imagine(every, actions[:, past_tokens:].repeat(samples, 1, 1), noise, self.joint)
+        coming = actions[:, past_tokens:].repeat(samples, 1, 1)
+        made = self.dynamics.imagine(every, coming, noise, self.joint, temperature)
         drawn_from = latent if self.joint is None else self.joint.latent
         log_probability = drawn_from.log_probability(made.prior, made.z)
         return Forecast(*(value.unflatten(0, (samples, clips)) for value in (made.feature, log_probability)))

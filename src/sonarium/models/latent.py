@@ -5,7 +5,7 @@ differentiation follows, and in one whose gradients are written out.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log, pi
 
 import torch
@@ -45,8 +45,11 @@ class Latent(ABC):
         """The gradient of the parameters from that of the draw."""
 
     @abstractmethod
-    def draw(self, raw: Float[Tensor, "*rows raw"], noise: Tensor | None) -> Float[Tensor, "*rows size"]:
-        """A draw, or the mode without noise, with its gradient."""
+    def draw(
+        self, raw: Float[Tensor, "*rows raw"], noise: Tensor | None, temperature: float = 1.0
+    ) -> Float[Tensor, "*rows size"]:
+        """A draw from the distribution to the power of 1 / temperature, or the mode without noise, with its
+        gradient."""
 
     @abstractmethod
     def divergence(
@@ -121,7 +124,9 @@ class Categorical(Latent):
         inner = torch.ops.aten._softmax_backward_data(split, kept, -1, kept.dtype)
         return (inner if not self.mix else inner * (1 - self.mix)).view(gradient.shape)
 
-    def draw(self, raw: Tensor, noise: Tensor | None) -> Tensor:
+    def draw(self, raw: Tensor, noise: Tensor | None, temperature: float = 1.0) -> Tensor:
+        if temperature != 1:
+            return replace(self, mix=0.0).draw(self.logs(raw).flatten(-2) / temperature, noise)
         shares = self.split(raw).softmax(-1)
         ones = functional.one_hot(self.chosen(shares.detach(), noise), self.classes).to(shares.dtype)
         mixed = self.mixed(shares)
@@ -187,9 +192,9 @@ class Gaussian(Latent):
     def pull(self, gradient: Tensor, raw: Tensor, kept: Tensor) -> Tensor:
         return torch.cat([gradient, gradient * kept * raw[..., self.variables :].sigmoid()], -1)
 
-    def draw(self, raw: Tensor, noise: Tensor | None) -> Tensor:
+    def draw(self, raw: Tensor, noise: Tensor | None, temperature: float = 1.0) -> Tensor:
         mean, spread = self.moments(raw)
-        return mean if noise is None else mean + spread * noise
+        return mean if noise is None else mean + temperature**0.5 * spread * noise
 
     def divergence(self, one: Tensor, other: Tensor) -> Tensor:
         (mean, spread), (centre, width) = self.moments(one), self.moments(other)

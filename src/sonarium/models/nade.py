@@ -36,15 +36,15 @@ class NADE(nn.Module):
         return (torch.einsum("...vh,vhc->...vc", functional.elu(seen), self.out) + self.bias).flatten(-2)
 
     def draw(
-        self, h: Float[Tensor, "*rows given"], noise: Float[Tensor, "*rows draw"] | None
+        self, h: Float[Tensor, "*rows given"], noise: Float[Tensor, "*rows draw"] | None, temperature: float = 1.0
     ) -> tuple[Float[Tensor, "*rows size"], Float[Tensor, "*rows raw"]]:
-        """A draw, and the logits that it was drawn from; without noise the likeliest class of each variable, given
-        those before it."""
+        """A draw from logits over the temperature, and these logits as they are; without noise the likeliest class
+        of each variable, given those before it."""
         seen, chosen, logits = self.given(h), [], []
         for variable in range(self.latent.variables):
             raw = functional.elu(seen) @ self.out[variable] + self.bias[variable]
             own = None if noise is None else noise[..., variable : variable + 1]
-            index = self.latent.chosen(raw.softmax(-1)[..., None, :], own)[..., 0]
+            index = self.latent.chosen((raw / temperature).softmax(-1)[..., None, :], own)[..., 0]
             if variable < len(self.before):
                 seen = seen + self.before[variable][index]
             chosen.append(index)

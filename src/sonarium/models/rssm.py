@@ -249,6 +249,7 @@ class RSSM(nn.Module):
         actions: Float[Tensor, "clip future action"],
         noise: Float[Tensor, "clip future draw"] | None = None,
         joint: NADE | None = None,
+        temperature: float = 1.0,
     ) -> Rollout:
         """Go on from the end of the past: z is drawn from the prior, or from a joint one where that is given, or
         is its mode without noise."""
@@ -264,9 +265,9 @@ class RSSM(nn.Module):
             own = None if noise is None else noise[:, t]
             if joint is None:
                 prior = self.prior(h)
-                z = self.latent.draw(prior, own)
+                z = self.latent.draw(prior, own, temperature)
             else:
-                z, prior = joint.draw(h, own)
+                z, prior = joint.draw(h, own, temperature)
             zs = torch.cat([zs, z[:, None]], 1) if self.config.dynamics == "transformer" else zs
             found.append((h, z, prior, prior))
         return Rollout(*(torch.stack(each, 1) for each in zip(*found, strict=True)), actions=actions)

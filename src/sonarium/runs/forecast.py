@@ -119,6 +119,7 @@ class Forecasts:
     nearness: tuple[Nearness, ...]
     made: Float[Tensor, "sample token width"]
     """The decoded tokens as the front end has them."""
+    temperature: float = 1.0
     actions: tuple[Change, ...] = ()
     remarks: tuple[str, ...] = ()
     """What the user should know of them."""
@@ -270,15 +271,24 @@ class RunForecaster:
 
     @torch.no_grad()
     def forecast(
-        self, sound: Sound, seconds: float, samples: int = 8, seed: int = 0, actions: Sequence[Change] = ()
+        self,
+        sound: Sound,
+        seconds: float,
+        samples: int = 8,
+        seed: int = 0,
+        actions: Sequence[Change] = (),
+        temperature: float = 1.0,
     ) -> Forecasts:
-        """Futures of a sound, with actions changed where any are given."""
+        """Futures of a sound, with actions changed where any are given; a temperature below 1 keeps to what is
+        likely, above 1 strays from it."""
         self.check_seconds(seconds)
+        check_temperature(temperature)
         if not 1 <= samples <= MOST_SAMPLES:
             raise ValueError(f"samples={samples}: give 1 to {MOST_SAMPLES}")
         frames = self.frames(seconds)
         states, acted = self.followed(sound, frames, actions)
-        drawn = self.learner.go_on(states, frames, samples, torch.Generator().manual_seed(seed), actions=acted)
+        generator = torch.Generator().manual_seed(seed)
+        drawn = self.learner.go_on(states, frames, samples, generator, actions=acted, temperature=temperature)
         made = decoded(self.learner, self.real, drawn.codes.flatten(0, 1))
         levels, real = self.levels(made), self.levels(self.real.tokens[self.real.nearest(made)])
         likely = drawn.log_probability.flatten(0, 1).double().numpy()
@@ -289,7 +299,8 @@ class RunForecaster:
         return Forecasts(
             sound, self.rate, self.token_seconds, self.front.unit, futures,
             self.levels(past)[0], self.levels(true)[0],
-            tuple(self.nearness(sound, futures, past, true)), made, tuple(actions), (late,) * bool(late),
+            tuple(self.nearness(sound, futures, past, true)), made, temperature, tuple(actions),
+            (late,) * bool(late),
         )  # fmt: skip
 
     def followed(
@@ -397,10 +408,12 @@ class RunForecaster:
         steps: int,
         seed: int = 0,
         actions: Sequence[Change] = (),
+        temperature: float = 1.0,
     ) -> list[tuple[float, Float[np.ndarray, "token number"], Float[np.ndarray, " time"]]]:
         """From one sound to another: their states mixed token by token up to the moment, and what comes after
         these, drawn from the same noise, with actions changed where any are given (those of both sounds are mixed,
         too). Weight of the other, decoded tokens and their sound of each step."""
+        check_temperature(temperature)
         frames = self.frames(seconds)
         pasts, acts = zip(*(self.followed(sound, frames, actions) for sound in (one, other)), strict=True)
         count = min(past.shape[1] for past in pasts)
@@ -408,11 +421,17 @@ class RunForecaster:
         made = []
         for weight in np.linspace(0, 1, steps).tolist():
             mixed, acted = torch.lerp(first, last, weight), blended(acts, count + frames, weight)
-            drawn = self.learner.go_on(mixed, frames, 1, torch.Generator().manual_seed(seed), actions=acted)
+            generator = torch.Generator().manual_seed(seed)
+            drawn = self.learner.go_on(mixed, frames, 1, generator, actions=acted, temperature=temperature)
             shown = torch.cat([mixed[:, -min(count, frames) :], drawn.codes[0]], 1)
             tokens = decoded(self.learner, self.real, shown)
             made.append((weight, self.levels(tokens)[0], self.waves(tokens, seed)[0]))
         return made
+
+
+def check_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature:g}: give a number above 0")
 
 
 def blended(
