@@ -11,9 +11,10 @@ import torch
 from hypothesis import settings
 from installed import install_extension
 from jaxtyping import install_import_hook
+from typechecking import begin
 from xdist.scheduler import LoadScopeScheduling
 
-# Every shape that a signature promises is checked wherever a test goes through it.
+# Every shape that a signature promises is checked wherever a test goes through it, but for long loops.
 install_import_hook(["sonarium", "sonarium_extension"], "typechecking.check")
 # The catalogue that tests see has entries of another package in it, as it has where somebody has installed one.
 install_extension()
@@ -29,8 +30,9 @@ settings.load_profile("patient")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Weights that a test draws do not follow from the tests before it."""
+    """Weights that a test draws do not follow from the tests before it, nor does what is checked."""
     torch.manual_seed(0)
+    begin()
 
 
 COMPILING = (

@@ -48,13 +48,15 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"'{flags.run}' holds a {plan.model}, which has neither codes nor sources to export")
     forms, apart = flags.forms or available(), None
     # Tracing takes long to read, which a person who asks for help should not wait for.
-    from sonarium.models.export import exported, save_onnx, save_program, save_weights
+    from sonarium.models.export import exported, program, save_onnx, save_program, save_weights
 
-    if "onnx" in forms:
-        save_onnx(learner, signal, flags.out)
-    if "torch" in forms:
-        save_program(learner, signal, flags.out)
-        apart = compared(learner, signal, flags.out)
+    if {"onnx", "torch"} & set(forms):
+        traced = program(learner, signal)
+        if "onnx" in forms:
+            save_onnx(traced, exported(learner).output, flags.out)
+        if "torch" in forms:
+            save_program(traced, flags.out)
+            apart = compared(learner, signal, flags.out)
     if "weights" in forms:
         save_weights(learner, plan.learner, signal, flags.out)
     files = sorted(

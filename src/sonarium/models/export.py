@@ -139,26 +139,25 @@ def save_weights(learner: Learner, config: Any, signal: Signal, folder: Path) ->
         aside.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
-def save_program(learner: Learner, signal: Signal, folder: Path) -> None:
+def save_program(traced: ExportedProgram, folder: Path) -> None:
     """`model.pt2`, for `torch.export.load(…).module()`."""
     # By way of memory, for torch warns about file names without its own ending.
     kept = io.BytesIO()
-    torch.export.save(program(learner, signal), kept)
+    torch.export.save(traced, kept)
     with written_aside(folder / "model.pt2") as aside:
         aside.write_bytes(kept.getvalue())
 
 
-def save_onnx(learner: Learner, signal: Signal, folder: Path) -> None:
-    """`model.onnx`, with the input `signal` and the output `codes`, or `sources`."""
+def save_onnx(traced: ExportedProgram, output: str, folder: Path) -> None:
+    """`model.onnx`, with the input `signal` and an output of this name, `codes` or `sources`."""
     if importlib.util.find_spec("onnxscript") is None:
         raise ValueError("writing ONNX needs onnxscript: `pip install onnx onnxscript`, or export without ONNX")
-    traced = program(learner, signal)
     with tracing():
         # The optimiser would drop numbers below 1e-8 that are added, such as what gives silence a logarithm.
         made = torch.onnx.export(
             traced,
             input_names=["signal"],
-            output_names=[exported(learner).output],
+            output_names=[output],
             dynamo=True,
             verbose=False,
             optimize=False,
