@@ -20,7 +20,6 @@ from cpc_results import said
 from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
-from sonarium.measures.statistics import interval
 from sonarium.report.style import LINES, panels, png, sheet, tidy
 from sonarium.training.journal import read_metrics
 
@@ -75,10 +74,8 @@ def play(task: str, folder: Path) -> None:
 
 
 def cell(values: list[float]) -> str:
-    if not values:
-        return "–"
-    found = interval(values)
-    return f"{found.mean:.1f}" if found.low is None else f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+    """The mean, and the seeds that are furthest apart: one in which nothing is learnt has no normal error."""
+    return f"{np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})" if values else "–"
 
 
 def write(kept: dict[str, Any]) -> None:
