@@ -119,10 +119,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()
     torch.set_num_threads(1)
-    for task in () if flags.write or flags.saved is None else flags.tasks:
-        play(task, flags.saved)
-    for seed in () if flags.write or flags.saved is not None else SEEDS[: flags.seeds]:
-        for task in flags.tasks:
+    for task in flags.tasks if not flags.write else ():
+        if flags.saved is not None:
+            play(task, flags.saved)
+            continue
+        for seed in SEEDS[: flags.seeds]:
             learn(task, seed)
     write(read())
 
