@@ -67,7 +67,7 @@ def test_the_gru_learns_what_comes_next(monkeypatch):
 def test_the_true_token_competes_with_the_right_ones():
     test = turning(9, 12, 2)
     where, ahead = moments(test, 1, 5), (2, 5)
-    rivals = Rivals.of(test, where, ahead)
+    rivals = Rivals.of(test, test, where, ahead)
     for query in (0, 7):
         piece, token = int(where.piece[query]), int(where.token[query])
         for at, horizon in enumerate(ahead):
@@ -120,7 +120,7 @@ def test_a_prediction_of_the_truth_is_always_retrieved(scored):
     learner, world, split, _ = scored
     test = own.pieces(learner, world, split.test, 20)
     where, ahead = moments(test, 1, 6), (3, 6)
-    rivals = Rivals.of(test, where, ahead)
+    rivals = Rivals.of(test, test, where, ahead)
     spread = np.full((2, test.tokens.shape[2]), 0.5)
     true = truth(test, where, tuple(range(1, 7)))
     best = rivals.scores(own.Predicted(truth(test, where, ahead), true[None]), spread, learner, ahead)
@@ -131,6 +131,10 @@ def test_a_prediction_of_the_truth_is_always_retrieved(scored):
     # Persistence of a token three steps before the true one is itself one of its neighbours.
     still = rivals.scores(own.persistence(test, where, ahead), spread, learner, ahead)
     assert still["forecast-near/96 ms"] == 0
+    # The noise of a density makes no difference where the real token that is nearest stays the same.
+    noisy = true[None] + 1e-3 * torch.randn(true[None].shape, generator=torch.Generator().manual_seed(0))
+    blurred = rivals.scores(own.Predicted(truth(test, where, ahead), noisy), spread, learner, ahead)
+    assert blurred["forecast-coverage/96 ms"] == 1
     # One forecast is no set of futures.
     assert "forecast-coverage/96 ms" in best and not any("coverage" in key for key in still)
 

@@ -8,7 +8,7 @@ import torch
 from contracts.small import Ramps
 
 from sonarium.models.actions import Action, Actions, Change, averaged, change, completed, parsed
-from sonarium.worlds.contract import UNKNOWN, Factor
+from sonarium.worlds.contract import UNKNOWN, Batch, Factor
 
 WORLD = Ramps()
 """100 samples and 20 frames of tracks a second."""
@@ -28,11 +28,31 @@ def test_a_name_is_completed_by_its_place_in_the_world():
     assert completed(found, WORLD) == found
 
 
+def whole(batch: Batch, tokens: int) -> torch.Tensor:
+    return torch.full((len(batch.index),), tokens)
+
+
+def test_what_lies_behind_the_end_of_a_clip_is_not_measured():
+    own, batch = actions("time"), WORLD.whole(torch.arange(4))
+    assert batch.tracks is not None
+    for _ in own.see([batch], 2, lambda batch, tokens: torch.tensor([2, 1, 1, 0])):
+        pass
+    values = batch.tracks[:, :8, 0].double().view(4, 2, 4).mean(2)
+    there = torch.cat([values[0], values[1:3, 0]])
+    torch.testing.assert_close(own.mean[0].double(), there.mean())
+    torch.testing.assert_close(own.scale[0].double(), there.std(correction=0))
+
+
+def test_an_action_that_is_there_twice_is_refused():
+    with pytest.raises(ValueError, match="--actions half: it is there twice; give each once"):
+        completed(("half", "number", "half"), WORLD)
+
+
 def test_tracks_are_averaged_over_each_token_and_scaled():
     own, batch = actions("time", "half"), WORLD.whole(torch.arange(4))
     assert batch.tracks is not None
     frames = batch.tracks.double()
-    for _ in own.see([batch], 2):
+    for _ in own.see([batch], 2, whole):
         pass
     values = frames[:, :8, 0].view(4, 2, 4).mean(2)
     made = own(batch, 2)
@@ -90,7 +110,7 @@ def test_clips_without_the_tracks_are_refused():
 
 def fitted(*names: str) -> tuple[Actions, tuple]:
     own, batch = actions(*names), WORLD.whole(torch.arange(8))
-    for _ in own.see([batch], 2):
+    for _ in own.see([batch], 2, whole):
         pass
     return own, own.taken([batch], 2, WORLD)
 

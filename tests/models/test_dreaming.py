@@ -12,6 +12,7 @@ from stub_engine import StubEngine
 from torch.nn import functional
 
 from sonarium.features.tokens import LogMelTokens
+from sonarium.features.waveform import sounding
 from sonarium.models.contrast import ContrastConfig, contrast
 from sonarium.models.dreaming import Dreaming, DreamingConfig, default
 from sonarium.models.objectives import Dream, Observed, Twister, alike, correlation, kl
@@ -523,14 +524,16 @@ def test_the_heads_learn_the_reward_and_where_clips_end():
     """Their losses by definition, and their predictions: the squared error in standard deviations, and the
     cross-entropy of a clip's last token, of which a piece that is full has none."""
     own, data = learner(changed(**REWARDED)), batch(0, LENGTHS)
-    for _ in own.wanted.see([data], TOKENS):
+    for _ in own.wanted.see([data], TOKENS, own.token_counts):
         pass
     assert data.tracks is not None
     tracks = data.tracks[..., 0].unflatten(1, (TOKENS, 4)).mean(2)
-    mean, spread = tracks.mean(), tracks.std(correction=0)
-    found, tokens, _ = own.observed(data, StubEngine(0))
-    terms = own.head_losses(found, tokens, data, StubEngine(0), live=False)
-    feature, burn = found.rollout.feature.detach(), own.burn_in
+    there = tracks[sounding(TOKENS, own.token_counts(data, TOKENS))]
+    mean, spread = there.mean(), there.std(correction=0)
+    found, tokens, modes = own.observed(data, StubEngine(0))
+    assert modes is not None
+    terms = own.head_losses(found, modes, tokens, data, StubEngine(0), live=False)
+    feature, burn = modes.feature, own.burn_in
     reward, goes_on = own.predict_reward(feature), own.predict_continue(feature)
     assert reward.shape == (CLIPS, TOKENS - burn, 1) and goes_on.shape == (CLIPS, TOKENS - burn)
     errors, ends = [], []
@@ -540,6 +543,10 @@ def test_the_heads_learn_the_reward_and_where_clips_end():
         ends.append(-(1 - goes_on[clip, t] if last else goes_on[clip, t]).log())
     torch.testing.assert_close(terms["loss/reward"], torch.stack(errors).mean())
     torch.testing.assert_close(terms["loss/ends"], torch.stack(ends).mean())
+    # Without a joint prior futures are no modes.
+    plain = own.head_losses(found, None, tokens, data, StubEngine(0), live=False)
+    error = 0.5 * (own.decoder(found.rollout.feature) - tokens).square().sum(-1)  # pyright: ignore
+    torch.testing.assert_close(plain["loss/decoder"], error[found.inside].mean())
     torch.testing.assert_close(reward, own.reward(feature) * spread + mean)  # pyright: ignore[reportOptionalCall]
     assert bool((goes_on > 0).all()) and bool((goes_on < 1).all())
     for ask in (learner().predict_reward, learner().predict_continue):
@@ -549,13 +556,21 @@ def test_the_heads_learn_the_reward_and_where_clips_end():
         own.predict_reward(feature[..., :3])
 
 
+def test_pieces_that_never_hold_an_end_are_remarked():
+    own = learner(changed(heads={"ends": True}))
+    found = {name: float(value) for name, value in own.update(batch(), StubEngine(0)).items()}
+    assert found["ends/share"] == 0 and any("--ends learns nothing" in line for line in own.remarks(found))
+    found = {name: float(value) for name, value in own.update(batch(0, LENGTHS), StubEngine(0)).items()}
+    assert found["ends/share"] > 0 and not own.remarks(found)
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_live_heads_alone_train_the_states(live):
     heads = {**REWARDED["heads"], "decoder": "off", "live_heads": live, "joint_prior": False}
     own, data = learner(changed(heads=heads)), batch(0, LENGTHS)
     found, tokens, _ = own.observed(data, StubEngine(0))
-    assert own.head_losses(found, tokens, data, StubEngine(0), live=not live) == {}
-    terms = own.head_losses(found, tokens, data, StubEngine(0), live=live)
+    assert own.head_losses(found, None, tokens, data, StubEngine(0), live=not live) == {}
+    terms = own.head_losses(found, None, tokens, data, StubEngine(0), live=live)
     assert terms.keys() == {"loss/reward", "loss/ends"}
     for name, head in (("loss/reward", "reward"), ("loss/ends", "goes_on")):
         reached = gradients(terms[name], own)
@@ -671,7 +686,7 @@ def test_discrete_tokens_are_learnt_and_decoded_to_entries():
     [
         (
             lambda: changed(dynamics={"dynamics": "transformer", "posterior": "obs", "heads": 2}),
-            "give no --kl-ahead",
+            "give --no-kl-ahead",
         ),
         (
             lambda: learner(changed(dynamics={"latent": "gaussian"}, objective={"critic": "categorical"})),

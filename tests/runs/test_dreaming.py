@@ -187,7 +187,9 @@ def test_coverage_ends_with_the_pieces_of_the_training_split(folder, sound):
     apart = np.sqrt(np.square(others - goal).mean((1, 2)))
     nearest = min(np.sqrt(np.square(one.real[:6] - goal).mean()) for one in made.futures)
     assert found[6].samples.min() == pytest.approx(nearest)
-    assert found[6].coverage == pytest.approx(np.mean(apart > nearest) ** 2, abs=1e-6)
+    further, all_of_them = int(np.sum(apart > nearest)), len(apart)
+    expected = further * (further - 1) / (all_of_them * (all_of_them - 1))
+    assert found[6].coverage == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_cut_word_is_completed_without_what_the_run_was_trained_on(folder, tmp_path, capsys, monkeypatch):

@@ -26,12 +26,22 @@ from sonarium.evaluation.codebits import Coded, code_bits
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.fitting import SEED, TokenHMM, trained
 from sonarium.evaluation.likeness import UNKNOWN, Likeness, fitted_embedding
-from sonarium.evaluation.realtokens import WATCHED, counts_of, front_of, regression, ridge, use_of_classes
+from sonarium.evaluation.realtokens import (
+    BLOCK,
+    MOST,
+    WATCHED,
+    counts_of,
+    front_of,
+    regression,
+    ridge,
+    use_of_classes,
+)
 from sonarium.evaluation.tasks import INDIVIDUALS
 from sonarium.measures.forecasts import chance_of, coverage, gaussian, retrieved
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FeatureLearner, Forecaster
 from sonarium.models.gru import Recurrent
+from sonarium.models.objectives import mean_squares
 from sonarium.worlds.contract import Progress, World
 
 HORIZONS = (0.1, 0.2, 0.4)
@@ -48,6 +58,8 @@ LAST = 4
 """Tokens that linear AR sees."""
 NEAR, OTHERS = 3, 20
 """Tokens before and after the true one, and tokens drawn from other clips, that compete with it."""
+DRAWN = 512
+"""Tokens of held-out sound that what is drawn competes with."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,8 @@ class Trial:
         embed = fitted_embedding(fitted.tokens, fitted.counts, fitted.labels)
         real = test.tokens[come(test, where, ahead[-1])]
         likeness = Likeness.of(embed, real, calibration.tokens[calibration.inside])
-        return cls(learner, ahead, fitted, calibration, test, where, Rivals.of(test, where, ahead), likeness)
+        rivals = Rivals.of(fitted, test, where, ahead)
+        return cls(learner, ahead, fitted, calibration, test, where, rivals, likeness)
 
     def scores(self, predict: Predict) -> dict[str, float]:
         calibrating = moments(self.calibration, self.learner.burn_in, self.ahead[-1])
@@ -513,9 +526,16 @@ class Rivals:
     true: Float[np.ndarray, "query horizon number"]
     others: dict[str, Float[np.ndarray, "query horizon _other number"]]
     """By kind; NaN where there are fewer."""
+    drawn: Float[np.ndarray, "_drawn number"]
+    """Tokens of test pieces, drawn at random."""
+    apart: Bool[np.ndarray, "query _drawn"]
+    """Which of them are of other pieces."""
+    real: Float[Tensor, "real number"]
+    """Real tokens, of training pieces, that all futures are made of before they are compared with the truth: the
+    noise of a density would not come near it in every number, and the mean of one is never far."""
 
     @classmethod
-    def of(cls, test: Pieces, where: Moments, ahead: tuple[int, ...]) -> "Rivals":
+    def of(cls, fitted: Pieces, test: Pieces, where: Moments, ahead: tuple[int, ...]) -> "Rivals":
         random = np.random.default_rng([SEED, 0xF0CA])
         tokens, counts, group = test.tokens.double().numpy(), test.counts.numpy(), test.group.numpy()
         true = truth(test, where, ahead).double().numpy()
@@ -526,6 +546,10 @@ class Rivals:
         }
         flat = [(piece, token) for piece, count in enumerate(counts) for token in range(count)]
         pieces_of, tokens_of = np.array(flat).T
+        some = np.random.default_rng([SEED, 0xD12A]).permutation(len(flat))[:DRAWN]
+        apart = pieces_of[some] != where.piece.numpy()[:, None]
+        known = fitted.tokens[fitted.inside]
+        real = known[:: -(-len(known) // MOST)]
         for query, (piece, token) in enumerate(zip(where.piece.tolist(), where.token.tolist(), strict=True)):
             elsewhere = np.flatnonzero(pieces_of != piece)
             alike = elsewhere[group[pieces_of[elsewhere]] == group[piece]]
@@ -536,7 +560,7 @@ class Rivals:
                 for kind, pool in (("group", alike), ("all", elsewhere)):
                     chosen = random.permutation(pool)[:OTHERS]
                     found[kind][query, at, : len(chosen)] = tokens[pieces_of[chosen], tokens_of[chosen]]
-        return cls(true, found)
+        return cls(true, found, tokens[pieces_of[some], tokens_of[some]], apart, real)
 
     def scores(
         self,
@@ -569,12 +593,15 @@ class Rivals:
     def covered(
         self, drawn: Float[Tensor, "sample query number"], spread: Float[np.ndarray, "horizon number"], at: int
     ) -> float:
-        """The mean coverage of the true token by the samples, beside tokens of any clips; NaN without others."""
-        samples = drawn.double().numpy()
+        """The mean coverage of the true token by the samples, as the nearest real tokens, beside tokens of other
+        clips; NaN without any."""
+        nearest = torch.cat([mean_squares(some, self.real).argmin(1) for some in drawn.flatten(0, 1).split(BLOCK)])
+        samples = self.real[nearest].double().numpy().reshape(drawn.shape)
         own = np.square((samples - self.true[:, at]) / spread[at]).mean(-1)
-        others = np.square((self.others["all"][:, at] - self.true[:, at, None]) / spread[at]).mean(-1)
-        rivals = [row[~np.isnan(row)] for row in others]
-        each = [coverage(own[:, query], row) for query, row in enumerate(rivals) if len(row)]
+        each = []
+        for query, apart in enumerate(self.apart):
+            others = np.square((self.drawn[apart] - self.true[query, at]) / spread[at]).mean(-1)
+            each += [coverage(own[:, query], others)] if len(others) else []
         return float(np.mean(each)) if each else np.nan
 
     def chance(self, learner: Forecaster, ahead: tuple[int, ...]) -> dict[str, float]:

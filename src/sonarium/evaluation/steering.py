@@ -138,7 +138,7 @@ def pitches(
 
 def shifts(test: Pieces, come: Coming, column: int) -> list[Float[Tensor, "moment step"]]:
     """Each shift of an action, kept within what the pieces have."""
-    every, own = test.actions[..., column], test.actions[come.rows][..., column]
+    every, own = test.actions[test.inside][..., column], test.actions[come.rows][..., column]
     return [(own + shift).clamp(every.min(), every.max()) - own for shift in SHIFTS]
 
 

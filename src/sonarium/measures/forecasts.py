@@ -43,8 +43,8 @@ MEANINGS = {
     ),
     "forecast-coverage": Meaning(
         "coverage {label}",
-        "Probability that as many real tokens of any clips, drawn at random, all lie further from the token "
-        "{label} ahead than the nearest drawn future does.",
+        "Probability that as many real tokens of other clips, drawn at random, all lie further from the token "
+        "{label} ahead than the nearest drawn future does, as the real token that it is nearest to.",
     ),
     "forecast-kernel": Meaning(
         "kernel distance {label}",
@@ -93,10 +93,12 @@ def distances(
 
 def coverage(samples: Float[np.ndarray, " sample"], others: Float[np.ndarray, " other"]) -> float:
     """The probability that as many others, drawn at random, all come less near to the truth than the nearest
-    sample; where the nearest of them is as near, one half of it."""
-    nearest, count = samples.min(), len(samples)
-    further, as_far = (float(np.mean(which)) for which in (others > nearest, others >= nearest))
-    return (further**count + as_far**count) / 2
+    sample; where the nearest of them is as near, one half of it. Each is drawn once, for the mean over few others
+    would be too large by far otherwise; where there are fewer others than samples, as often as need be."""
+    nearest, count, total = samples.min(), len(samples), len(others)
+    further, as_far = (int(np.sum(which)) for which in (others > nearest, others >= nearest))
+    drawn = np.arange(count) if total >= count else np.zeros(count)
+    return float(sum(np.prod(np.maximum(some - drawn, 0) / (total - drawn)) for some in (further, as_far)) / 2)
 
 
 def nearer(samples: Float[np.ndarray, " sample"], other: float) -> float:

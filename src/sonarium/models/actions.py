@@ -6,7 +6,7 @@ recording that is encoded alone.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -74,6 +74,8 @@ def completed(names: Sequence[str], world: World, flag: str = "--actions") -> tu
     found: dict[str, tuple[Literal["track", "label"], int, Factor]] = {}
     found |= {factor.name: ("label", at, factor) for at, factor in enumerate(world.factors)}
     found |= {track.name: ("track", at, track) for at, track in enumerate(world.tracks)}
+    if twice := [name for at, name in enumerate(names) if name in names[:at]]:
+        raise ValueError(f"{flag} {twice[0]}: it is there twice; give each once")
     made = []
     for name in names:
         if name == ELAPSED or name.count(":") >= 4:
@@ -164,12 +166,15 @@ class Actions(nn.Module):
         self.register_buffer("scale", torch.ones(len(actions)))
         self.seen = [Statistics() for _ in actions]
 
-    def see(self, batches: Iterable[Batch], tokens: int) -> Iterable[Batch]:
-        """The same batches, whose numbers are measured on the way."""
+    def see(
+        self, batches: Iterable[Batch], tokens: int, counts: Callable[[Batch, int], Int[Tensor, " clip"]]
+    ) -> Iterable[Batch]:
+        """The same batches, whose numbers are measured on the way in the tokens that each clip has by `counts`."""
         for batch in batches:
+            inside = sounding(tokens, counts(batch, tokens)) if self.actions else None
             for action, statistics in zip(self.actions, self.seen, strict=True):
                 if action.size == 1:
-                    statistics.add(self.values(action, batch, tokens))
+                    statistics.add(self.values(action, batch, tokens)[inside])
             yield batch
         for at, statistics in enumerate(self.seen):
             if statistics.count:

@@ -46,6 +46,12 @@ from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 Code = Literal["feature", "state", "latent", "embedding"]
 CODES: tuple[Code, ...] = get_args(Code)
 Gradient = Literal["off", "frozen", "live"]
+ENDS = "ends/share"
+"""The metric that says which share of the pieces hold the end of their clip."""
+NO_ENDS = (
+    "no piece holds the end of its clip, so that --ends learns nothing: give longer --seconds than the clips have, "
+    "or --cut whole"
+)
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,8 @@ class DreamingConfig:
             raise ValueError(f"code={self.code!r}: give feature, state, latent or embedding")
         if self.dynamics.dynamics == "transformer" and self.further:
             raise ValueError(
-                "a transformer has no open-loop prior of every token at once: give no --kl-ahead, and a predictor "
-                "other than prior"
+                "a transformer has no open-loop prior of every token at once: give --no-kl-ahead, and a "
+                "--predictor other than prior"
             )
 
     @property
@@ -185,7 +191,8 @@ class Dreaming(TokenModel[DreamingConfig]):
     def prepare(self, source: Source, engine: Engine) -> None:
         tokens = self.signal.shape[0] // self.front.shortest
         batches = source.preview(engine.progress)
-        self.front.fit_batches(self.wanted.see(self.actions.see(batches, tokens), tokens))
+        seen = self.actions.see(batches, tokens, self.token_counts)
+        self.front.fit_batches(self.wanted.see(seen, tokens, self.token_counts))
 
     def parts(self) -> dict[str, Stateful]:
         beside: dict[str, Stateful | None] = {"heads": self.heads_optimiser, "joint": self.joint_optimiser}
@@ -203,7 +210,7 @@ class Dreaming(TokenModel[DreamingConfig]):
             kl(latent, rollout.posterior, rollout.prior, own.kl_balance, own.free_nats), observed.inside, engine
         )
         loss = loss + own.kl_weight * divergence
-        live, frozen = (self.head_losses(observed, tokens, data, engine, live) for live in (True, False))
+        live, frozen = (self.head_losses(observed, modes, tokens, data, engine, one) for one in (True, False))
         total = loss + sum(live.values(), start=loss.new_zeros(()))
         engine.descend(total, self.optimiser, config.clip)
         if self.heads_optimiser is not None:
@@ -216,15 +223,18 @@ class Dreaming(TokenModel[DreamingConfig]):
             engine.descend(frozen["loss/joint_prior"], self.joint_optimiser, config.clip)
         self.updates += 1
         with torch.no_grad():
-            entropies = {
+            beside = {
                 f"entropy/{name}": mean_over(latent.entropy(raw), observed.inside, engine)
                 for name, raw in (("posterior", rollout.posterior), ("prior", rollout.prior))
             }
-        terms = {"loss/total": total, "kl/divergence": divergence, **terms, **live, **frozen, **entropies}
+            if self.goes_on is not None:
+                there = (observed.counts > 0) & (observed.counts < observed.target.shape[1])
+                beside[ENDS] = engine.mean(there.to(total.dtype).mean())
+        terms = {"loss/total": total, "kl/divergence": divergence, **terms, **live, **frozen, **beside}
         return {name: value.detach() for name, value in terms.items()}
 
     def remarks(self, metrics: Mapping[str, float]) -> Sequence[str]:
-        return remarks_of(self.config.objective, metrics)
+        return (*remarks_of(self.config.objective, metrics), *((NO_ENDS,) if metrics.get(ENDS) == 0 else ()))
 
     def observed(
         self, data: Batch, engine: Engine
@@ -316,11 +326,12 @@ class Dreaming(TokenModel[DreamingConfig]):
         return self.dynamics.observe(embedded[:, burn:], actions[:, burn:], noise[:, burn:], None, state)
 
     def head_losses(
-        self, observed: Observed, tokens: Tensor, data: Batch, engine: Engine, live: bool
+        self, observed: Observed, modes: Rollout | None, tokens: Tensor, data: Batch, engine: Engine, live: bool
     ) -> dict[str, Float[Tensor, ""]]:
-        """The losses of the heads that train the states, or of those that do not."""
-        feature, found = observed.rollout.feature, {}
-        feature = feature if live else feature.detach()
+        """The losses of the heads that train the states, or of those that do not, which learn from the states that
+        they will meet: modes, where futures are made of such."""
+        rollout, found = observed.rollout if live or modes is None else modes, {}
+        feature = rollout.feature if live else rollout.feature.detach()
         heads, burn = self.heads(live), self.config.burn_in
         with engine.autocast():
             made = [head(feature) for head in heads]

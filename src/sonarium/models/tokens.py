@@ -78,7 +78,7 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
 
     def prepare(self, source: Source, engine: Engine) -> None:
         tokens = self.signal.shape[0] // self.front.shortest
-        self.front.fit_batches(self.actions.see(source.preview(engine.progress), tokens))
+        self.front.fit_batches(self.actions.see(source.preview(engine.progress), tokens, self.token_counts))
 
     def restart(self) -> None:
         self.updates.zero_()

@@ -190,7 +190,10 @@ class RunForecaster:
                 name, at, past[None], future[None], given[begin : moment + coming * step].numpy(), moment - begin,
                 at - (moment - begin) / self.rate,
             )  # fmt: skip
-        below = self.coder.below
+        below, rate = self.coder.below, self.learner.code_rate
+        # Codes end at the moment, as tokens do.
+        begin = max(0, moment - round(math.floor(moment / self.rate * rate + 1e-6) / rate * self.rate))
+        given, moment = given[begin:], moment - begin
         tokens = below.rows(moment) if moment else 0
         self.check_past(tokens, moment, at, name)
         # What lies after the moment must not reach the codes before it.

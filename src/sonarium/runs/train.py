@@ -231,6 +231,7 @@ def dreams_of(
         notify(f"the page shows no futures: {error}")
         return []
     if forecaster is None:
+        notify("the page shows no futures: these tokens cannot become sound; give --token-frames 2 or more")
         return []
     media = illustrate_dreams(forecaster, made.data.split.test, folder / "media", made.plan.seed)
     if not any(medium.group.startswith("futures") for medium in media):
