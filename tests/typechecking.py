@@ -29,8 +29,8 @@ def check(function: Callable) -> Callable:
 
     def checked(*args: Any, **kwargs: Any) -> Any:
         calls[made] += 1
-        # jaxtyping hands over a copy of the signature, and passes by what bears this mark, for which it looks at the
-        # function that it wraps.
+        # jaxtyping hands over a copy of the signature, and passes by what bears this mark, for which it looks at
+        # the function that it wraps.
         wrapped = sys._getframe(1).f_locals.get("fn") if calls[made] == ENOUGH else None
         if wrapped is not None:
             wrapped.__no_type_check__ = True

@@ -49,8 +49,8 @@ Gradient = Literal["off", "frozen", "live"]
 ENDS = "ends/share"
 """The metric that says which share of the pieces hold the end of their clip."""
 NO_ENDS = (
-    "no piece holds the end of its clip, so that --ends learns nothing: give longer --seconds than the clips have, "
-    "or --cut whole"
+    "no piece holds the end of its clip, so that --ends learns nothing: give longer --seconds than the clips "
+    "have, or --cut whole"
 )
 
 
