@@ -86,8 +86,7 @@ def one_seed(env: str, setting: Setting, seed: int, folder: Path) -> dict[str, A
     aim, (name, *flags) = TASKS[env][0], setting.words.split()
     _, plan = plan_from(name, [*flags, "--env", env, "--run", "none"])
     assert isinstance(plan.source, RolloutsPlan)
-    rollouts, entry = plan.source.rollouts, AGENTS[name]
-    updates = setting.steps // (rollouts.envs * rollouts.rollout_steps)
+    rollouts, entry, updates = plan.source.rollouts, AGENTS[name], updates_of(env, setting)
     config = entry.complete(plan.learner, updates)
     source, engine, space = Rollouts(rollouts, seed), FabricEngine("cpu", "32", seed), make(env)
     engine.storage = lambda name: FileSegments(folder / name)
@@ -153,12 +152,20 @@ def compared(env: str, kept: dict[str, list[dict[str, Any]]]) -> str:
 def meant() -> str:
     """The words by name, of those that are no presets of PPO."""
     named = [
-        f"*{name}* in {env} is `sonarium train {setting.words} --env {env}`."
+        f"*{name}* in {env} is `sonarium train {setting.words} --env {env} --steps {updates_of(env, setting)}`."
         for env, (_, settings) in TASKS.items()
         for name, setting in settings.items()
         if setting.words != f"ppo --preset {name}"
     ]
     return "\n".join(named)
+
+
+def updates_of(env: str, setting: Setting) -> int:
+    """Training steps, each of one rollout."""
+    name, *flags = setting.words.split()
+    _, plan = plan_from(name, [*flags, "--env", env, "--run", "none"])
+    assert isinstance(plan.source, RolloutsPlan)
+    return setting.steps // (plan.source.rollouts.envs * plan.source.rollouts.rollout_steps)
 
 
 def figures(kept: dict[str, list[dict[str, Any]]]) -> list[str]:

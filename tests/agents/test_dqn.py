@@ -186,6 +186,13 @@ def test_it_resumes_bit_for_bit(config, tmp_path):
     )
 
 
+def test_it_learns_as_soon_as_it_may_and_goes_on_where_the_replay_is_small(tmp_path):
+    config = replace(QUICK, learning_starts=128, batch_size=4, gradient_steps=1)
+    agent, source, engine = begun("CartPole-v1", replace(config, replay=ReplayConfig(replay_steps=128)), tmp_path)
+    learnt = [any(name.startswith("loss") for name in agent.update(next(source), engine)) for _ in range(8)]
+    assert learnt == [False, *7 * [True]]
+
+
 def test_the_target_follows(tmp_path):
     for rate in (1.0, 0.25):
         agent, _, _ = begun("CartPole-v1", replace(QUICK, tau=rate), tmp_path)

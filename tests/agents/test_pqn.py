@@ -217,3 +217,13 @@ def test_settings_that_do_not_exist_are_named(changes, said):
 def test_continuous_actions_are_refused():
     with pytest.raises(ValueError, match="PQN acts in Discrete, not in Box"):
         PQN(QUICK, spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)))
+
+
+@pytest.mark.parametrize("memory", [0, 8])
+def test_a_rollout_that_ends_with_its_episode_needs_no_value_after_it(memory):
+    """Of categories and of sound, no rows of which can be perceived."""
+    for env, rate in (("FrozenLake-v1", 0), ("sonarium/Seek-v0", 8000)):
+        agent, source, engine = begun(env, replace(QUICK, memory=memory, sound_rate=rate), envs=1, rollout_steps=4)
+        data = next(source)
+        data = replace(data, terminated=np.arange(4)[:, None] == 3, truncated=np.zeros((4, 1), bool))
+        assert all(value.isfinite() for value in agent.update(data, engine).values())

@@ -57,6 +57,11 @@ def test_a_reference_is_the_source_with_its_room_at_either_ear(rt60):
         assert scene.order == 0
 
 
+def test_windows_of_no_whole_samples_fill_the_clip():
+    one = world(moving=True, window=0.1, seconds=0.5, rate=11_025)
+    assert rendered(one.scene(0), one.config).shape[0] == one.config.samples == 5512
+
+
 def test_a_listener_that_moves_hears_each_window_from_its_pose():
     one = world(moving=True, window=0.125, seconds=0.5)
     scene = next(found for found in map(one.scene, range(20)) if len(np.unique(found.poses, axis=0)) == 4)

@@ -277,7 +277,7 @@ class DQN(Learner, Agent, Stochastic):
         for group in self.optimiser.param_groups:
             group["lr"] = config.optimiser.learning_rate * config.schedule.fraction(int(self.updates))
         self.updates += 1
-        if self.replay.ready and len(self.replay) >= config.learning_starts:
+        if self.replay.ready and self.replay.added >= config.learning_starts:
             done, found = 0, []
             while done < config.gradient_steps:
                 batches = min(config.gradient_steps - done, self.batches_at_once)

@@ -374,7 +374,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
             for group in optimiser.param_groups:
                 group["lr"] = self.rates[name] * config.schedule.fraction(int(self.updates))
         self.updates += 1
-        if self.replay.ready and len(self.replay) >= config.learning_starts:
+        if self.replay.ready and self.replay.added >= config.learning_starts:
             found = [self.learn(engine) for _ in range(config.gradient_steps)]
             terms |= {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
         return terms

@@ -58,6 +58,11 @@ class Perception:
     """Which encodes the actions."""
     reward_scale: float
 
+    @property
+    def width(self) -> int:
+        """Numbers that are known at a step."""
+        return self.observer.width if self.gru is None else self.gru.cell.hidden_size
+
     def initial(self, slots: int, device: torch.device) -> Remembered | None:
         if self.gru is None:
             return None
@@ -131,6 +136,8 @@ class Perception:
     ) -> Float[Tensor, "asked number"]:
         """What is known after some of the steps."""
         device = acted.first.device
+        if not asked.any():
+            return torch.zeros(0, self.width, device=device)
         chosen = torch.from_numpy(np.flatnonzero(asked)).to(device)
         parts = self.observer.rows(data.last, device)
         known = self.observer(self.observer.prepared([part[chosen] for part in parts]))

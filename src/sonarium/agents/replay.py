@@ -155,6 +155,11 @@ class Replay:
         return self.slots * (self.chunk_steps * len(self.chunks) + (self.open.steps if self.open else 0))
 
     @property
+    def added(self) -> int:
+        """Steps that were ever added, over all slots."""
+        return self.slots * self.time
+
+    @property
     def bytes(self) -> int:
         return sum(chunk.bytes for chunk in self.chunks.values()) + (self.open.bytes if self.open else 0)
 

@@ -74,7 +74,7 @@ for experiment in OTOWORLD:
 LIBRARY = {
     "Room": "geometry", "polygon": "geometry", "regular": "geometry", "shoebox": "geometry",
     "Air": "absorption",
-    "absorption_for": "reverberation",
+    "absorption_for": "reverberation", "measure_decay": "reverberation",
     "lead": "impulse_responses", "render": "impulse_responses", "simulate": "impulse_responses",
     "Acoustics": "simulator",
 }  # fmt: skip

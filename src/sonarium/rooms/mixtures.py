@@ -117,6 +117,10 @@ class MixturesConfig:
     def samples(self) -> int:
         return round(self.seconds * self.rate)
 
+    @property
+    def window_samples(self) -> int:
+        return round(self.window * self.rate)
+
 
 def check_sounds(config: MixturesConfig) -> None:
     """Refuse unknown kinds of sound, and too few of them."""
@@ -231,7 +235,7 @@ class Mixtures(World):
         if not config.moving:
             return layout.pose[None]
         found = [layout.pose]
-        for move in random.integers(4, size=math.ceil(config.seconds / config.window) - 1).tolist():
+        for move in random.integers(4, size=math.ceil(config.samples / config.window_samples) - 1).tolist():
             x, y, heading = found[-1]
             sign = 1 - 2 * (move % 2)
             pose = np.array([x, y, heading + sign * math.radians(config.turn)])
@@ -313,7 +317,7 @@ def taken(world: World, own: list[int], rate: int, samples: int, number: int) ->
 def rendered(scene: Scene, config: MixturesConfig) -> Float[np.ndarray, "time source ear"]:
     """The image of each source at both ears: each source is alone in a room of the same walls."""
     count, windows = len(scene.places), len(scene.poses)
-    window = config.samples if windows == 1 else round(config.window * config.rate)
+    window = config.samples if windows == 1 else config.window_samples
     acoustics = Acoustics(
         count, 1, config.rate, window, scene.order, config.ear_distance, head=config.head, threads=1
     )

@@ -219,6 +219,7 @@ def fresh(
         try:
             spaces = env.observation_space, env.action_space
             if plan.upstream is None:
+                check_rate(getattr(plan.learner, "sound_rate", 0), plan.source.rollouts.env, env.metadata)
                 return AGENTS[plan.model].build(plan.learner, *spaces)
             ears, heard = ears_of(plan.upstream, trained_ears)
             check_ears(ears, plan.source.rollouts.env, env.metadata)
@@ -232,6 +233,12 @@ def fresh(
             raise EnvironmentFault(f"--env {plan.source.rollouts.env}: {fault}") from None
         finally:
             env.close()
+
+
+def check_rate(rate: int, env: str, told: Mapping[str, Any]) -> None:
+    """Refuse features of sound at another rate than an environment tells; 0 is of no sound."""
+    if rate and rate != (given := told.get("sound_rate", rate)):
+        raise ValueError(f"--sound-rate {rate}: {env} gives sound at {given} Hz: give --sound-rate {given}")
 
 
 def check_ears(ears: Hearing | Separation, env: str, told: Mapping[str, Any]) -> None:

@@ -80,8 +80,8 @@ def train(
         )
         try:
             fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
-        except (MemoryError, RuntimeError, EnvironmentFault) as error:
-            would_fail = isinstance(error, EnvironmentFault) or out_of_memory(error)
+        except (MemoryError, RuntimeError, ValueError, EnvironmentFault) as error:
+            would_fail = isinstance(error, ValueError | EnvironmentFault) or out_of_memory(error)
             if new and engine.rank == 0 and would_fail and run.newest() is None:
                 # The same command would fail again, and a smaller one does not fit the folder.
                 remove(folder)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 from worlds.recordings.listings import by_name, listed, table, touch
 
-from sonarium.worlds.recordings.listing import match_all, walk
+from sonarium.worlds.recordings.listing import match_all, named, walk
 
 
 def test_no_name_of_a_file_of_sound_is_missed(tmp_path):
@@ -278,3 +280,11 @@ def test_real_songs_have_the_segments_of_the_table(shared_data):
         assert [label for *_, label in one.segments] == [label for *_, label in other.segments]
         times = [np.array([segment[:2] for segment in row.segments]) for row in (one, other)]
         np.testing.assert_allclose(times[0], times[1], rtol=0, atol=1e-6)
+
+
+@given(some.lists(some.sampled_from(["x", "x-1", "x-2", "y"]), max_size=8))
+def test_files_of_the_same_name_are_told_apart_and_others_keep_theirs(stems):
+    found = named([Path(str(at)) / f"{stem}.wav" for at, stem in enumerate(stems)])
+    assert len(set(found)) == len(stems)
+    for stem, name in zip(stems, found, strict=True):
+        assert name == stem if stems.count(stem) == 1 else name.startswith(f"{stem}-")

@@ -83,7 +83,7 @@ class Categories(Perceived):
         self.width = sum(self.sizes)
 
     def forward(self, rows: Int[Tensor, "row *observed"]) -> Float[Tensor, "row number"]:
-        each = rows.reshape(len(rows), -1).long().unbind(1)
+        each = rows.reshape(len(rows), len(self.sizes)).long().unbind(1)
         starts = self.start.reshape(-1).tolist()
         parts = zip(each, starts, self.sizes, strict=True)
         return torch.cat([functional.one_hot(one - start, size).float() for one, start, size in parts], 1)

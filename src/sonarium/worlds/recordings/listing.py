@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from sonarium.worlds.audio.file import is_sound
@@ -82,11 +83,16 @@ def sounds_at(path: Path) -> list[Path]:
 
 
 def named(files: Sequence[Path]) -> list[str]:
-    """The name of each file without its ending, with a number where several have the same."""
-    often, seen, found = Counter(path.stem for path in files), Counter(), []
+    """The name of each file without its ending, with a number where several have the same, one that no other file
+    has."""
+    often, found = Counter(path.stem for path in files), []
+    taken = set(often)
     for path in files:
-        seen[path.stem] += 1
-        found.append(path.stem + (f"-{seen[path.stem]}" if often[path.stem] > 1 else ""))
+        name = path.stem
+        if often[name] > 1:
+            name = next(each for number in count(1) if (each := f"{path.stem}-{number}") not in taken)
+            taken.add(name)
+        found.append(name)
     return found
 
 
