@@ -302,7 +302,8 @@ def test_a_record_that_no_training_wrote_is_refused(register, tmp_path):
 
 
 def test_a_setting_that_is_refused_leaves_no_folder_that_the_corrected_one_would_not_fit(tmp_path):
-    words = ["train", "dqn", "--env", "CartPole-v1", "--steps", "1", "--no-pictures", "--run", str(tmp_path / "run")]
+    words = ["train", "dqn", "--env", "CartPole-v1", "--steps", "1", "--no-pictures"]
+    words += ["--run", str(tmp_path / "run")]
     with pytest.raises(ValueError, match="give at least 8"):
         dispatch([*words, "--replay-steps", "4"])
     assert not (tmp_path / "run").exists()
@@ -311,6 +312,6 @@ def test_a_setting_that_is_refused_leaves_no_folder_that_the_corrected_one_would
 
 def test_sound_at_another_rate_is_refused(tmp_path):
     words = ["train", "ppo", "--env", "sonarium/Seek-v0", "--sound-rate", "16000", "--run", str(tmp_path / "run")]
-    with pytest.raises(ValueError, match="--sound-rate 16000: .* gives sound at 8000 Hz: give --sound-rate 8000"):
+    with pytest.raises(ValueError, match=r"--sound-rate 16000: .* gives sound at 8000 Hz: give --sound-rate 8000"):
         dispatch(words)
     assert not (tmp_path / "run").exists()
