@@ -172,6 +172,8 @@ def test_a_folder_of_too_few_speakers_is_refused(corpus, tmp_path):
         ({"sounds": ("babble",), "variants": 1}, "give more"),
         ({"sounds": ("phone", "siren"), "rate": 2000}, "silent at rate=2000"),
         ({"room": "cave"}, "choose one of shoebox"),
+        ({"ear_distance": 0.5}, "0.34"),
+        ({"ear_distance": 0.3, "head": "sphere"}, "with head=sphere at most 0.26 m"),
         ({"smallest": 8.0, "largest": 6.0}, "give largest no less"),
         ({"moving": True, "window": 2.0, "seconds": 1.0}, "give a shorter one"),
         ({"smallest": 1.0, "largest": 1.0}, "found no room"),

@@ -35,6 +35,9 @@ from sonarium.worlds.recordings.layouts import Layout as FolderLayout
 MOST_REFLECTIONS = 200
 """Largest reflection order that a reverberation time may take."""
 
+EARS_APART = {"none": 0.34, "sphere": 0.26}
+"""The largest distance in metres between ears with this head between them."""
+
 
 @dataclass(frozen=True)
 class MixturesConfig:
@@ -76,7 +79,7 @@ class MixturesConfig:
     """Room height in metres; without it rooms are two-dimensional."""
     order: Annotated[int | None, Range(0, 200)] = None
     """Maximum reflection order of the image-source method; by default as many as the reverberation time takes."""
-    ear_distance: Annotated[float, Range(0, 2)] = 0.2
+    ear_distance: Annotated[float, Range(0, 0.34)] = 0.2
     """Distance between the ears in metres."""
     head: Literal["none", "sphere"] = "none"
     """Head model between the ears: none, or a rigid sphere with interaural delay and head shadow."""
@@ -110,6 +113,11 @@ class MixturesConfig:
             raise ValueError(f"smallest={self.smallest}, largest={self.largest}: give largest no less")
         if self.moving and self.window > self.seconds:
             raise ValueError(f"window={self.window} s is longer than seconds={self.seconds}: give a shorter one")
+        if self.ear_distance > (most := EARS_APART[self.head]):
+            raise ValueError(
+                f"ear_distance={self.ear_distance}: with head={self.head} at most {most} m, from where on sound "
+                "reaches one ear more than 1 ms after the other, which is as far as directions are looked for"
+            )
         if self.room not in ROOMS:
             raise ValueError(f"room='{self.room}': choose one of {', '.join(ROOMS)}")
 
