@@ -204,6 +204,8 @@ class Training:
     def start_from(self, folder: Path) -> None:
         """Begin with the newest weights of another run, its statistics among them; with new optimisers. Or with
         those of a file."""
+        if not folder.exists():
+            raise ValueError(f"start_from: there is no '{folder}': give a run folder, or a file of parameters")
         if folder.is_file():
             weights, where = self.weights_in(folder), f"'{folder}'"
         else:
