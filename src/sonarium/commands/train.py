@@ -51,8 +51,8 @@ class TrainFlags:
     preset: str = "default"
     """Preset of the model to start from; see `sonarium list`."""
     steps: Annotated[int, Range(0)] = 2000
-    """Training steps in all, 0 to save the untrained model; a larger number later goes on from where it stands
-    (give --decay-steps as it was, where a schedule ends with the training)."""
+    """Training steps in all, 0 to save the untrained model; a larger number later goes on from where it stands;
+    where a schedule ends with the training, begin a new run with --start-from this one instead."""
     device: str = "auto"
     """Device: cpu, cuda, or auto for the best there is."""
     processes: Annotated[int, Range(1, 1024)] = 1
