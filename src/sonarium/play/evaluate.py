@@ -166,8 +166,11 @@ def evaluate(
     shown: list[EpisodeShown] = []
     with_oracle = dataclasses.replace(config, oracle_info=True)
     recorded = 0 if out is None else min(films, episodes)
-    # A configuration that no agent can play is refused before the first one has played for minutes.
+    # A configuration that no agent can play is refused before the first one has played for minutes, and so is a
+    # folder that cannot be written.
     made = {**{agent: SCRIPTED[agent](body_of(config)) for agent in agents}, **trained}
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     # Their actions and those of the oracle are the same.
     counted = config.actions == "turn"
     oracle_steps: dict[int, np.ndarray] = {}
