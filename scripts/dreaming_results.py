@@ -44,7 +44,7 @@ SEEDS = range(100, 105)
 STEPS = 3000
 """Of sounds of many voices, the default; the others have learnt most of what they do after a third of it, and
 pieces of four seconds take that third a quarter of an hour."""
-SOONER = {"songbird": 1000, "speech": 1000, "finch": 1000, "ablations": 1000}
+SOONER = {"songbird": 1000, "speech": 1000, "finch": 1000, "steering": 1000, "ablations": 1000}
 EDITION = 2
 """Raised where scores are defined anew: those of another edition are measured again, and not shown."""
 BABBLE = 0xBAB
@@ -99,6 +99,9 @@ ABLATIONS = {
     "no joint prior": "--no-joint-prior",
 }
 MODELS |= {name: f"dreaming {flags}" for name, flags in ABLATIONS.items()}
+MASKED = "tokens masked"
+MODELS[MASKED] = "dreaming --mask-tokens 0.3"
+"""So that the state has to follow the actions; chosen on seed 1, which is none of the results."""
 RIVALS = ("dreaming", "reconstruction", "gru", "transformer", *CODED, "cpc")
 PARTS = {
     "songbird": (*RIVALS, "contrast", "barlow", "embedding", "twister"),
@@ -106,7 +109,7 @@ PARTS = {
     "speech": RIVALS,
     "finch": RIVALS,
     "noise": ("dreaming", "reconstruction"),
-    "steering": ("dreaming", "gru"),
+    "steering": ("dreaming", MASKED, "gru"),
     "ablations": tuple(ABLATIONS),
 }
 AHEAD = (("near", "group", "all"), ("likelihood", "distance"), ("coverage", "kernel", "frechet"))
@@ -367,7 +370,7 @@ def write(kept: Mapping[str, Any]) -> None:
         probes = [key for key in keys if not key.startswith(("forecast", "next/", "state/", "steering/"))]
         parts.append(f"### {part.capitalize()}")
         parts.append(f"`sonarium train dreaming {words}{own} --steps {steps(part)}`{sizes(scores, part)}.")
-        jobs = {f"{part}/{one}": one if one in ABLATIONS else f"`{one}`" for one in PARTS[part]}
+        jobs = {f"{part}/{one}": one if one in (*ABLATIONS, MASKED) else f"`{one}`" for one in PARTS[part]}
         if part == "ablations":
             shown = [*near, "next/excess bits", "next/coverage of 8", "next/share of clear ones"]
             shown += ["frames/syllable", "state/bits a token"]
