@@ -230,6 +230,18 @@ def test_codes_are_forecast_through_the_run_that_made_them(folder, sound, tmp_pa
     assert len(list((tmp_path / "surprise").glob("*.png"))) == 2
 
 
+@pytest.mark.parametrize("at", [0.6, 0.64, 0.66])
+def test_codes_end_at_the_moment_of_a_forecast(folder, sound, at):
+    forecaster = open_forecaster(folder / "of codes")
+    heard = forecaster.file(sound, at, 0.3)
+    rate, samples = forecaster.rate, round(forecaster.token_seconds * forecaster.rate)
+    assert heard.past.shape[1] == 6 and heard.moment == 6 * samples
+    assert heard.begin == pytest.approx(round(at * rate) / rate - 0.6, abs=1e-3)
+    # The codes of the past are those of its own sound.
+    own = forecaster.coder.below.encode(heard.wave[: heard.moment], rate)  # pyright: ignore[reportOptionalMemberAccess]
+    torch.testing.assert_close(heard.past[0], torch.from_numpy(own))
+
+
 @pytest.mark.parametrize("clip", [4, 20])
 def test_a_clip_of_codes_is_heard_and_its_actions_are_known(folder, clip):
     forecaster = open_forecaster(folder / "of codes", world=True)
