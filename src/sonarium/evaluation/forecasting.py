@@ -58,7 +58,7 @@ LAST = 4
 """Tokens that linear AR sees."""
 NEAR, OTHERS = 3, 20
 """Tokens before and after the true one, and tokens drawn from other clips, that compete with it."""
-DRAWN = 512
+POOL = 512
 """Tokens of held-out sound that what is drawn competes with."""
 
 
@@ -526,10 +526,10 @@ class Rivals:
     true: Float[np.ndarray, "query horizon number"]
     others: dict[str, Float[np.ndarray, "query horizon _other number"]]
     """By kind; NaN where there are fewer."""
-    drawn: Float[np.ndarray, "_drawn number"]
+    pool: Float[np.ndarray, "_pool number"]
     """Tokens of test pieces, drawn at random."""
-    apart: Bool[np.ndarray, "query _drawn"]
-    """Which of them are of other pieces."""
+    elsewhere: Bool[np.ndarray, "query _pool"]
+    """Which of them are of other pieces than the truth."""
     real: Float[Tensor, "real number"]
     """Real tokens, of training pieces, that all futures are made of before they are compared with the truth: the
     noise of a density would not come near it in every number, and the mean of one is never far."""
@@ -546,7 +546,7 @@ class Rivals:
         }
         flat = [(piece, token) for piece, count in enumerate(counts) for token in range(count)]
         pieces_of, tokens_of = np.array(flat).T
-        some = np.random.default_rng([SEED, 0xD12A]).permutation(len(flat))[:DRAWN]
+        some = np.random.default_rng([SEED, 0xD12A]).permutation(len(flat))[:POOL]
         apart = pieces_of[some] != where.piece.numpy()[:, None]
         known = fitted.tokens[fitted.inside]
         real = known[:: -(-len(known) // MOST)]
@@ -599,8 +599,8 @@ class Rivals:
         samples = self.real[nearest].double().numpy().reshape(drawn.shape)
         own = np.square((samples - self.true[:, at]) / spread[at]).mean(-1)
         each = []
-        for query, apart in enumerate(self.apart):
-            others = np.square((self.drawn[apart] - self.true[query, at]) / spread[at]).mean(-1)
+        for query, elsewhere in enumerate(self.elsewhere):
+            others = np.square((self.pool[elsewhere] - self.true[query, at]) / spread[at]).mean(-1)
             each += [coverage(own[:, query], others)] if len(others) else []
         return float(np.mean(each)) if each else np.nan
 
