@@ -7,7 +7,7 @@ with the steps it belongs to, cut, and restarted. One agent acts in many environ
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -24,6 +24,16 @@ States = Any
 Info = Mapping[str, Any]
 """The environment's `info`: arrays of numbers, booleans or strings with one row per slot. What only some slots
 have, or not in one shape, is left out."""
+
+
+@runtime_checkable
+class HearingConfig(Protocol):
+    """The configuration of an agent that may hear."""
+
+    @property
+    def sound_rate(self) -> int:
+        """Samples a second of the sound that it takes as features; 0 of none."""
+        ...
 
 
 class Agent(ABC):

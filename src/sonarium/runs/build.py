@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import sonarium.agents.playground
 import sonarium.rooms  # noqa: F401  Both register their environments.
-from sonarium.agents.contract import Agent, Hearing, Separation
+from sonarium.agents.contract import Agent, Hearing, HearingConfig, Separation
 from sonarium.agents.rollout import Rollouts, make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.config import to_json
@@ -219,7 +219,8 @@ def fresh(
         try:
             spaces = env.observation_space, env.action_space
             if plan.upstream is None:
-                check_rate(getattr(plan.learner, "sound_rate", 0), plan.source.rollouts.env, env.metadata)
+                if isinstance(plan.learner, HearingConfig):
+                    check_rate(plan.learner.sound_rate, plan.source.rollouts.env, env.metadata)
                 return AGENTS[plan.model].build(plan.learner, *spaces)
             ears, heard = ears_of(plan.upstream, trained_ears)
             check_ears(ears, plan.source.rollouts.env, env.metadata)
