@@ -134,5 +134,5 @@ def test_a_chain_of_runs_hands_its_weights_on(tmp_path):
     assert counted(tmp_path / "50", 4, tmp_path / "45") == 1107
     assert counted(tmp_path / "55", 0, tmp_path / "50") == 2107
     assert RunFolder.read(tmp_path / "55").newest() == 0
-    with pytest.raises(ValueError, match="is no run folder"):
+    with pytest.raises(ValueError, match=r"there is no '.*nothing': give a run folder"):
         counted(tmp_path / "60", 1, tmp_path / "nothing")

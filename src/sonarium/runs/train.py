@@ -14,7 +14,6 @@ from sonarium.agents.contract import Agent
 from sonarium.agents.evaluate import greedily
 from sonarium.agents.rollout import make
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
-from sonarium.environment import EnvironmentFault
 from sonarium.evaluation.splits import hold
 from sonarium.files import out_of_memory, remove, write_whole
 from sonarium.models.contract import (
@@ -33,7 +32,7 @@ from sonarium.runs.environments import changed
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, read_plan, source_of
 from sonarium.training.clips import Clips
 from sonarium.training.engine import FabricEngine, environment, fastest_precision, naming_lost_processes
-from sonarium.training.fit import Callbacks, Progress, fit
+from sonarium.training.fit import Callbacks, Diverged, Progress, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import RunFolder
 
@@ -80,8 +79,10 @@ def train(
         )
         try:
             fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
-        except (MemoryError, RuntimeError, ValueError, EnvironmentFault) as error:
-            would_fail = isinstance(error, ValueError | EnvironmentFault) or out_of_memory(error)
+        except (MemoryError, RuntimeError, ValueError) as error:
+            # What a training that diverged has recorded is of use.
+            refused = isinstance(error, ValueError) and not isinstance(error, Diverged)
+            would_fail = refused or out_of_memory(error)
             if new and engine.rank == 0 and would_fail and run.newest() is None:
                 # The same command would fail again, and a smaller one does not fit the folder.
                 remove(folder)

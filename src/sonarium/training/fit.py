@@ -25,6 +25,11 @@ from sonarium.training.journal import Journal
 from sonarium.training.restoring import restore_part
 from sonarium.training.run import RunFolder, restore_weights
 
+
+class Diverged(ValueError):
+    """A loss or a weight that is not finite."""
+
+
 DIVERGED = (
     "the training has diverged; start a new --run with a smaller --learning-rate, "
     "or look for samples that are not finite"
@@ -98,7 +103,7 @@ class Meter:
         means = {name: self.engine.mean(total / self.counts[name]).item() for name, total in self.sums.items()}
         for name, mean in means.items():
             if not math.isfinite(mean):
-                raise ValueError(f"{name} became {mean} by step {step}: {DIVERGED}")
+                raise Diverged(f"{name} became {mean} by step {step}: {DIVERGED}")
         self.sums, self.counts = {}, {}
         return means
 
@@ -243,7 +248,7 @@ class Training:
     def save(self, step: int) -> None:
         for name, parameter in self.learner.named_parameters():
             if not bool(parameter.isfinite().all()):
-                raise ValueError(f"the weights {name} are not finite at step {step}: {DIVERGED}")
+                raise Diverged(f"the weights {name} are not finite at step {step}: {DIVERGED}")
         state = {
             "parts": {name: part.state_dict() for name, part in self.learner.parts().items()},
             **{name: part.state_dict() for name, part in self.own_parts().items()},
