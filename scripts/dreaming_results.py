@@ -112,7 +112,7 @@ PARTS = {
     "steering": ("dreaming", MASKED, "gru"),
     "ablations": tuple(ABLATIONS),
 }
-AHEAD = (("near", "group", "all"), ("likelihood", "distance"), ("coverage", "kernel", "frechet"))
+AHEAD = (("near", "group", "all"), ("likelihood", "distance"), ("coverage",), ("kernel", "frechet"))
 """Scores of forecasts that have a table together."""
 CONTROLS = {
     "persistence": "persistence", "linear_ar": "linear AR", "hmm": "HMM", "gru_ar": "small GRU-AR",

@@ -531,8 +531,8 @@ class Rivals:
     elsewhere: Bool[np.ndarray, "query _pool"]
     """Which of them are of other pieces than the truth."""
     real: Float[Tensor, "real number"]
-    """Real tokens, of training pieces, that all futures are made of before they are compared with the truth: the
-    noise of a density would not come near it in every number, and the mean of one is never far."""
+    """Real tokens of training pieces, the nearest of which stands for a token that is drawn: the noise of a
+    density would come near the truth in no draw, and the mean of one is never far from it."""
 
     @classmethod
     def of(cls, fitted: Pieces, test: Pieces, where: Moments, ahead: tuple[int, ...]) -> "Rivals":
