@@ -1,5 +1,6 @@
 """What every learner promises, by its abilities: foreign ones and predictive coding among them."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from sonarium.training.clips import Clips, ClipsConfig
 from sonarium.training.engine import FabricEngine
 from sonarium.training.fit import Callbacks, LoopConfig, fit
 from sonarium.training.run import RunFolder
+from sonarium.training.validation import HeldOut
 from sonarium.worlds.contract import Batch, World
 
 CASES = [(name, kind) for name, entry in MODELS.loadable().items() if entry.trains for kind in entry.kinds]
@@ -126,6 +128,18 @@ def test_an_update_changes_the_learner_and_says_how_it_went(name, kind, data, tm
     ends = learner.end_pass(engine)
     check_logs(ends)
     assert not ends.keys() & terms.keys()
+
+
+def test_validation_says_what_an_update_would_and_changes_nothing(name, kind, data, tmp_path):
+    learner, source, engine = prepared(name, data(kind), tmp_path)
+    terms = learner.update(next(source), engine)
+    before = {key: value.clone() for key, value in learner.state_dict().items()}
+    clips = Clips(data(kind), source.index[:9], replace(source.config, drop_last=True), SEED)
+    measure, drawn = HeldOut(clips, engine), engine.generator.get_state()
+    found = measure(learner)
+    assert found.metrics.keys() == terms.keys() and math.isfinite(found.score)
+    assert measure(learner) == found and torch.equal(engine.generator.get_state(), drawn) and learner.training
+    assert all(torch.equal(before[key], value) for key, value in learner.state_dict().items())
 
 
 def test_the_smallest_batch_is_enough(name, kind, data, tmp_path):

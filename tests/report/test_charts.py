@@ -87,6 +87,22 @@ def test_curves_draw_every_metric_of_every_run():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
 
 
+def test_what_validation_found_is_drawn_with_its_metric():
+    records = [
+        {"step": 1.0, "loss/total": 3.0}, {"step": 2.0, "loss/total": 2.0},
+        {"step": 2.0, "validation/loss/total": 2.5, "validation/return": 1.0},
+    ]  # fmt: skip
+    figure = curves({"one": records})
+    assert figure is not None
+    panels = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_visible()}
+    assert list(panels) == ["loss · total", "validation · return"]
+    trained, validated = (np.asarray(line.get_xydata(), float) for line in panels["loss · total"].get_lines())
+    np.testing.assert_allclose(trained, [[1, 3], [2, 2]])
+    np.testing.assert_allclose(validated, [[2, 2.5]])
+    assert panels["loss · total"].get_ylim()[1] >= 3
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["validation"]
+
+
 def test_no_records_no_curves():
     assert curves({"one": []}) is None
     assert curves({}) is None

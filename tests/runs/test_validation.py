@@ -1,13 +1,19 @@
-"""Validation of agents at their checkpoints: the best weights are kept, and nothing else changes."""
+"""Validation of agents and of models of clips: the best weights are kept, and nothing else changes."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
+from torch import nn
 
 from sonarium.__main__ import dispatch
 from sonarium.runs.build import open_run
+from sonarium.runs.coder import load
+from sonarium.runs.forecast import open_forecaster
 from sonarium.training.journal import read_metrics
 from sonarium.training.run import RunFolder
 
@@ -66,7 +72,10 @@ def test_the_best_weights_are_scored_where_asked(run, capsys):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda run: (run / "best.json").unlink(), "has no best weights: train it with --validation-episodes"),
+        (
+            lambda run: (run / "best.json").unlink(),
+            "has no best weights: train it with --validation, an agent with --validation-episodes",
+        ),
         (lambda run: (run / "best.json").write_text("{}"), "is damaged: remove it"),
         (lambda run: next((run / "best").iterdir()).write_bytes(b"no"), "damaged or missing: leave out --best"),
         (lambda run: next((run / "best").iterdir()).unlink(), "damaged or missing: leave out --best"),
@@ -78,3 +87,77 @@ def test_what_is_missing_is_said(spoil, said, tmp_path):
     with pytest.raises(ValueError, match=said):
         open_run(folder, best=True)
     open_run(folder)
+
+
+TONES = (
+    "train autoregressive --world tones --rate 8000 --seconds 0.2 --frequencies 8 --amplitudes 3 --units 8 "
+    "--components 2 --burn-in 1 --bands 8 --token-frames 2 --batch-size 4 --device cpu --no-pictures "
+    "--save-every 2 --log-every 1"
+).split()
+
+
+def heard(folder: Path, steps: int, *more: str) -> Path:
+    dispatch([*TONES, "--steps", str(steps), "--run", str(folder), "--validation", "0.2", *more])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory) -> Path:
+    return heard(tmp_path_factory.mktemp("runs") / "tones", 6)
+
+
+def losses(folder: Path) -> dict[int, float]:
+    name = "validation/loss/negative_log_likelihood"
+    return {int(one["step"]): one[name] for one in read_metrics(folder / "metrics.jsonl") if name in one}
+
+
+def test_the_loss_on_the_validation_split_is_recorded(tones):
+    found = losses(tones)
+    assert list(found) == [2, 4, 6]
+    best = RunFolder.read(tones).best()
+    assert best is not None and -best.score == min(found.values()) == found[best.step]
+    opened = open_run(tones)
+    assert {len(part) > 0 for _, part in opened.data.split.items()} == {True}
+
+
+def test_clips_are_learnt_from_alike_where_others_validate(tones, tmp_path):
+    """The same split, whose validation part is then left alone."""
+    folder = heard(tmp_path / "run", 4)
+    heard(folder, 6)
+    assert losses(folder) == losses(tones)
+    one, other = (open_run(run).learner.state_dict() for run in (folder, tones))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_commands_take_the_best_weights(tones, tmp_path):
+    run = RunFolder.read(tones)
+    best = run.best()
+    assert best is not None
+    # As if another had been the best.
+    learner = open_run(tones).learner
+    weights, name = learner.state_dict() | {}, next(iter(dict(learner.named_parameters())))
+    weights[name] = weights[name] + 1
+    folder = tmp_path / "run"
+    shutil.copytree(tones, folder)
+    RunFolder.read(folder).save_best(1, 0.0, weights)
+    wave = np.sin(np.arange(4000) / 5)
+    newest, other = (load(folder, best=best).encode(wave, 8000) for best in (False, True))
+    assert np.array_equal(newest, load(tones).encode(wave, 8000)) and not np.array_equal(newest, other)
+    soundfile.write(tmp_path / "tone.wav", wave, 8000, subtype="FLOAT")
+    for flags in ([], ["--best"]):
+        out = tmp_path / f"codes{len(flags)}.npz"
+        dispatch(["encode", str(folder), str(tmp_path / "tone.wav"), "--out", str(out), *flags])
+        wanted = other if flags else newest
+        np.testing.assert_allclose(np.load(out)["codes"], wanted, atol=1e-3)
+    learner = open_forecaster(folder, best=True).learner
+    assert isinstance(learner, nn.Module) and torch.equal(learner.state_dict()[name], weights[name])
+    # What was kept for the other weights stays.
+    open_forecaster(folder)
+    assert len(list((folder / "forecast").glob("*.safetensors"))) == 2
+
+
+def test_too_few_clips_to_validate_on_are_refused_before_anything_is_written(tmp_path):
+    words = "train factor-vae --world tones --frequencies 5 --amplitudes 2 --validation 0.03 --steps 1".split()
+    with pytest.raises(ValueError, match="the validation split has 1 clips, and a batch needs at least 2"):
+        dispatch([*words, "--run", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()

@@ -37,6 +37,8 @@ class EncodeFlags:
     code: str = ""
     """Of a world model, the part of its states: feature ([h, z]), state (h), latent (z) or embedding (of each
     token alone); of an autoregressive model feature or state. By default the one that it was trained with."""
+    best: bool = False
+    """Take the weights that were best in validation; else the newest."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
@@ -50,7 +52,7 @@ def main(arguments: list[str]) -> None:
     if not flags.files:
         raise UsageError("no files to encode: name one or more sound files after the run folder")
     files = [file for path in flags.files for file in sounds_at(path)]
-    coder = load_coder(flags.run, flags.device, code=flags.code)
+    coder = load_coder(flags.run, flags.device, code=flags.code, best=flags.best)
     with bars() as progress:
         parts = measured(coder, files, progress)
         if coder.resampled:

@@ -35,6 +35,8 @@ class ExportFlags:
     """Output folder; a new one, or one with an earlier export."""
     forms: tuple[Form, ...] = ()
     """Formats: weights (safetensors and JSON), torch (torch.export), onnx; by default all that are available."""
+    best: bool = False
+    """Take the weights that were best in validation; else the newest."""
     json: bool = False
     """Print what was written as JSON."""
 
@@ -43,7 +45,7 @@ def main(arguments: list[str]) -> None:
     flags = parse(ExportFlags, arguments, "export", "Export a model with its front end.")
     if flags.out.is_file():
         raise UsageError(f"--out {flags.out} is a file: give a folder")
-    plan, learner, signal = open_learner(flags.run, say)
+    plan, learner, signal = open_learner(flags.run, say, best=flags.best)
     if not isinstance(learner, Encoder | FrameEncoder | Separator):
         raise ValueError(f"'{flags.run}' holds a {plan.model}, which has neither codes nor sources to export")
     forms, apart = flags.forms or available(), None

@@ -59,6 +59,8 @@ class ForecastFlags:
     """Steps from one sound to the other."""
     seed: Annotated[int, Range(0)] = 0
     """Random seed."""
+    best: bool = False
+    """Take the weights that were best in validation; else the newest."""
     json: bool = False
     """Print what was found as JSON."""
 
@@ -83,7 +85,8 @@ def main(arguments: list[str]) -> None:
     except ValueError as error:
         raise UsageError(str(error)) from None
     with bars() as progress:
-        forecaster = open_forecaster(flags.run, say, plainly(progress), world=flags.clip is not None)
+        world = flags.clip is not None
+        forecaster = open_forecaster(flags.run, say, plainly(progress), world, flags.best)
         sound = heard(forecaster, flags)
         made = forecaster.forecast(sound, flags.seconds, flags.samples, flags.seed, changes, flags.temperature)
         other = None if flags.toward is None else forecaster.file(flags.toward, flags.at, flags.seconds)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import soundfile
 import tyro
 
-from sonarium.commands.faults import UsageError, tell
+from sonarium.commands.faults import UsageError, say, tell
 from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars
 from sonarium.config import Range
@@ -37,6 +37,8 @@ class ReconstructFlags:
     """Phase: that of the recording (kept), or by the Griffin-Lim algorithm."""
     iterations: Annotated[int, Range(0, 10**5)] = 32
     """Iterations of the Griffin-Lim algorithm."""
+    best: bool = False
+    """Take the weights that were best in validation; else the newest."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> None:
         raise UsageError("no files to reconstruct: name one or more sound files after the run folder")
     files = [file for path in flags.files for file in sounds_at(path)]
     device = choose_device(flags.device)
-    plan, learner, signal = open_learner(flags.run)
+    plan, learner, signal = open_learner(flags.run, say, best=flags.best)
     if not (isinstance(learner, FrameEncoder) and isinstance(learner, Synthesiser)) or signal.rate is None:
         raise ValueError(f"'{flags.run}' holds a {plan.model}, whose codes of sound files cannot become sound")
     learner.to(device)

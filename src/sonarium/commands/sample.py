@@ -43,6 +43,8 @@ class SampleFlags:
     """Number of clips."""
     seed: Annotated[int, Range(0)] = 0
     """Random seed."""
+    best: bool = False
+    """Take the weights that were best in validation; else the newest."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
@@ -54,7 +56,7 @@ def main(arguments: list[str]) -> None:
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     device = choose_device(flags.device)
-    opened = open_run(flags.run, remark=say)
+    opened = open_run(flags.run, remark=say, best=flags.best)
     learner, signal = opened.learner.to(device), opened.data.world.signal
     if not (isinstance(learner, Sampler) and isinstance(learner, Decoder) and isinstance(learner, FeatureLearner)):
         raise ValueError(f"'{flags.run}' holds a {opened.plan.model}, which cannot draw new clips")

@@ -73,7 +73,7 @@ class ScoreFlags:
     """Settings of seek-suite, or all, in which to score agents that seek sounds, on held-out episodes; by default
     the one that a run was trained in; see `sonarium list`."""
     best: bool = False
-    """Take the weights of agents that were best in validation; else the newest."""
+    """Take the weights that were best in validation; else the newest."""
     out: Path | None = None
     """Run folder to write for an --encoder: `report`, `encode`, `sonarium.load` and `train --codes` take it."""
     device: str = "cpu"

@@ -35,6 +35,8 @@ class SeparateFlags:
     """New output folder: a WAV file of two channels for each source of each sound file."""
     sources: Annotated[int | None, Range(1, 64)] = None
     """Number of sources in each file; by default as many as the model separates."""
+    best: bool = False
+    """Take the weights that were best in validation; else the newest."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
@@ -49,7 +51,7 @@ def main(arguments: list[str]) -> None:
         raise UsageError("no files to separate: name one or more sound files after the run folder")
     files = [file for path in flags.files for file in sounds_at(path)]
     device = choose_device(flags.device)
-    plan, learner, signal = open_learner(flags.run, say, "a separator")
+    plan, learner, signal = open_learner(flags.run, say, "a separator", flags.best)
     if not isinstance(learner, Separator) or signal.rate is None:
         raise ValueError(
             f"'{flags.run}' holds a {plan.model}, which separates nothing: give the run of a separator"

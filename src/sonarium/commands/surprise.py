@@ -41,6 +41,8 @@ class SurpriseFlags:
     autoregressive model nll. By default the first that the model has."""
     above: Annotated[float, Range(0, 1, above=True, below=True, example=0.99)] = 0.99
     """Threshold: the share of the tokens of the training split that are no more surprising."""
+    best: bool = False
+    """Take the weights that were best in validation; else the newest."""
     json: bool = False
     """Print what was found as JSON."""
 
@@ -61,7 +63,8 @@ def main(arguments: list[str]) -> None:
     files = [file for path in flags.files for file in sounds_at(path)]
     with written_aside(flags.out) as aside, bars() as progress:
         aside.mkdir()
-        own = surprise_meter(open_forecaster(flags.run, say, plainly(progress)), flags.by, flags.above)
+        forecaster = open_forecaster(flags.run, say, plainly(progress), best=flags.best)
+        own = surprise_meter(forecaster, flags.by, flags.above)
         summaries = []
         for done, (path, name) in enumerate(zip(files, named(files), strict=True), start=1):
             track = own.file(path)

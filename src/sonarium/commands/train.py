@@ -5,7 +5,6 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,8 +32,9 @@ from sonarium.runs.plan import (
 )
 from sonarium.runs.train import train
 from sonarium.training.engine import ProcessLost
-from sonarium.training.journal import read_metrics
+from sonarium.training.journal import VALIDATION, read_metrics
 from sonarium.training.launch import LOST, Failed, end_with_launcher, launch, launched, started
+from sonarium.training.run import RunFolder
 
 EXAMPLE = "beta-vae"
 """Whose flags are shown where no model was named."""
@@ -253,12 +253,21 @@ def located(config: Any, name: str = "path") -> Any:
 
 def report_end(flags: TrainFlags, plan: Plan) -> None:
     records = read_metrics(flags.run / "metrics.jsonl")
-    newest: Mapping[str, Any] = records[-1] if records else {"step": flags.steps}
+    # What validation found at the last step is a record of its own.
+    last = [one for one in records if one["step"] == records[-1]["step"]]
+    newest: dict[str, Any] = {"step": flags.steps} | {name: value for one in last for name, value in one.items()}
     if flags.json:
         print(json.dumps({"run": str(flags.run), **newest}))
         return
-    losses = ", ".join(f"{name} {value:.4g}" for name, value in newest.items() if name != "step")
+    losses = ", ".join(
+        f"{name} {value:.4g}"
+        for name, value in newest.items()
+        if name != "step" and not name.startswith(VALIDATION)
+    )
     tell(f"{flags.run}: step {newest['step']}: {losses or 'the untrained model is saved'}")
+    best = RunFolder.read(flags.run).best()
+    if best is not None:
+        tell(f"validation: best at step {best.step} of {newest['step']}; --best takes these weights")
     tested = not isinstance(plan.source, ClipsPlan) or plan.source.tested
     scoring = f"sonarium score {flags.run}, then " if tested else ""
     tell(f"next: {scoring}sonarium report {flags.run} --out page.html")

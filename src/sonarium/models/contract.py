@@ -31,6 +31,9 @@ class Learner(nn.Module, ABC):
 
     minimum_batch_size: int = 1
     """Smallest global batch that it can train on."""
+    validated_by: str = ""
+    """Which of its metrics, on held-out clips, tells the best weights: the less, the better. By default the first
+    that `update` returns."""
 
     def check(self, source: Source) -> Sequence[str]:
         """Refuse a source that it cannot learn from, before anything is written; return remarks for the user."""

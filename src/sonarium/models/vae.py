@@ -68,6 +68,7 @@ class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer
     updates: Tensor
     # The prior has standard deviation 1; means that vary by .1 carry about .005 nats.
     dead_below: float = 0.1
+    validated_by: str = "loss/total"
 
     def __init__(self, config: VAEConfig, signal: Signal):
         super().__init__()

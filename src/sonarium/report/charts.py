@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from sonarium.measures.disentanglement.binning import bin_columns, joint_counts
 from sonarium.measures.disentanglement.information import information
@@ -17,6 +18,9 @@ BINS = 20
 """Bins of numbers that take more values; as many as the measures take."""
 MOST_CODES = 24
 """Codes that a chart shows; those that carry least are left out."""
+
+VALIDATION = "validation/"
+"""What metrics on held-out clips begin with."""
 
 MULTIPLES = 4
 """Small panels side by side."""
@@ -100,24 +104,33 @@ def codebook_use(codes: Description) -> Figure:
 def curves(runs: Mapping[str, Records]) -> Figure | None:
     """Every metric in its own panel, group by group, a line for each run; None where nothing was recorded.
 
-    A loss by chance is dotted in the panel of the loss that it is there to be compared with.
+    A loss by chance is dotted in the panel of the loss that it is there to be compared with; what validation found
+    of a metric is drawn with points in the panel of that metric.
     """
     names = {name for records in runs.values() for record in records for name in record if name != "step"}
     if not names:
         return None
     chances = {name for name in names if name.endswith("/chance") and with_loss(name) in names}
-    ordered = sorted(names - chances, key=lambda name: (name.split("/")[0], name.split("/")[-1] != "total", name))
-    figure, flat = multiples(len(ordered), len(runs) > 1)
+    beside = {name for name in names if name.startswith(VALIDATION) and name.removeprefix(VALIDATION) in names}
+    alone = names - chances - beside
+    ordered = sorted(alone, key=lambda name: (name.split("/")[0], name.split("/")[-1] != "total", name))
+    figure, flat = multiples(len(ordered), len(runs) > 1 or bool(beside))
     for axes, name in zip(flat, ordered, strict=True):
         every = [line(axes, records, name, number) for number, records in enumerate(runs.values())]
+        every += [
+            line(axes, records, VALIDATION + name, number, "o")
+            for number, records in enumerate(runs.values() if VALIDATION + name in beside else ())
+        ]
         for chance in (other for other in chances if with_loss(other) == name):
             for records in runs.values():
                 axes.plot(*points(records, chance).T, color=FAINT, linewidth=0.9, linestyle=":")
         tidy(axes, title_of(name), "steps" if axes in flat[-MULTIPLES:] else "", "", grid=True)
         scale(axes, np.concatenate(every))
-    if len(runs) > 1:
-        lines = flat[0].get_lines()
-        figure.legend(lines, list(runs), loc="outside lower center", ncols=5, fontsize=BODY, frameon=False)
+    handles = dict(zip(runs, flat[0].get_lines(), strict=False)) if len(runs) > 1 else {}
+    if beside:
+        handles["validation"] = Line2D([], [], color=INK, marker="o", markersize=3, linewidth=0.8, alpha=0.7)
+    if handles:
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=5, fontsize=BODY, frameon=False)
     return figure
 
 
@@ -154,13 +167,17 @@ def points(records: Records, name: str) -> Float[np.ndarray, "point 2"]:
     return np.array([(one["step"], one[name]) for one in records if name in one], float).reshape(-1, 2)
 
 
-def line(axes: Axes, records: Records, name: str, number: int) -> Float[np.ndarray, " point"]:
-    """Draw one run's metric; its values."""
+def line(axes: Axes, records: Records, name: str, number: int, mark: str = "") -> Float[np.ndarray, " point"]:
+    """Draw one run's metric; its values. Small marks stand beside what is drawn without."""
     found = points(records, name)
-    style = "-" if number < len(LINES) else "--"
-    # A line of one point would not be seen.
-    mark = "o" if len(found) == 1 else ""
-    axes.plot(*found.T, color=LINES[number % len(LINES)], linewidth=1.2, linestyle=style, marker=mark)
+    drawn = Line2D(*found.T, color=LINES[number % len(LINES)], linestyle="-" if number < len(LINES) else "--")
+    if mark:
+        drawn.set(marker=mark, markersize=3, linewidth=0.8, alpha=0.7)
+    else:
+        # A line of one point would not be seen.
+        drawn.set(marker="o" if len(found) == 1 else "", linewidth=1.2)
+    axes.add_line(drawn)
+    axes.autoscale_view()
     return found[:, 1]
 
 

@@ -62,6 +62,11 @@ class Data:
         index = self.split.train if config.train_on == "train" else torch.arange(len(self.world))
         return selected(self.world, index[self.world.lengths(index) > 0], config.only)
 
+    def validation(self, config: ClipsConfig) -> Int[Tensor, " clip"]:
+        """The clips of validation that are like those that are trained on."""
+        index = self.split.validation
+        return selected(self.world, index[self.world.lengths(index) > 0], config.only, "validation")
+
 
 @dataclass(frozen=True)
 class Built:
@@ -347,20 +352,21 @@ def open_run(
     built = build(plan, folder=folder, progress=progress, largest=saved_bytes(run, plan), worlds=worlds)
     if built.clips is not None:
         compare(built.clips.world, built.clips.split, folder)
-    step = restore_best(run, built.learner) if best else restore(run, built.learner, remark)
+    step = restored(run, built.learner, remark, best)
     return Opened(built.plan, built.learner, built.source, built.clips, built.remarks, run=run, step=step)
 
 
 def open_learner(
-    folder: Path, remark: Remark = lambda _: None, wanted: str = "a model of sound"
+    folder: Path, remark: Remark = lambda _: None, wanted: str = "a model of sound", best: bool = False
 ) -> tuple[Plan, Learner, Signal]:
-    """A run's learner, and the form of what it was trained on, which need not be there any more; the run of an
-    agent is refused, with what is wanted in its place."""
+    """A run's learner, with its newest weights or those that were best in validation, and the form of what it was
+    trained on, which need not be there any more; the run of an agent is refused, with what is wanted in its
+    place."""
     run, plan = open_plan(folder)
     refuse_agent(plan, folder, wanted)
     signal = signal_of(plan, folder)
     learner = fresh(plan, signal, largest=saved_bytes(run, plan))
-    restore(run, learner, remark)
+    restored(run, learner, remark, best)
     return plan, learner, signal
 
 
@@ -372,14 +378,14 @@ def refuse_agent(plan: Plan, folder: Path, wanted: str) -> None:
         )
 
 
-def open_agent(folder: Path, remark: Remark = lambda _: None) -> tuple[Agent, Space, Space]:
+def open_agent(folder: Path, remark: Remark = lambda _: None, best: bool = False) -> tuple[Agent, Space, Space]:
     """The agent of a run, and the spaces of its environment: of observations and of actions."""
     run, plan = open_plan(folder)
     assert isinstance(plan.source, RolloutsPlan), plan.source
     for line in remarks_on(plan.source, registered(plan.source.rollouts.env)):
         remark(line)
     learner = fresh(plan, None, largest=saved_bytes(run, plan))
-    restore(run, learner, remark)
+    restored(run, learner, remark, best)
     assert isinstance(learner, Agent), type(learner)
     env = make(plan.source.rollouts.env)
     env.close()
@@ -401,8 +407,14 @@ def signal_of(plan: Plan, folder: Path) -> Signal:
     return entry.build(source.config, plan.seed, silent).signal
 
 
-def restore(run: RunFolder, learner: Learner, remark: Remark) -> int:
-    """The weights of the newest whole checkpoint into the learner; its step."""
+def restored(run: RunFolder, learner: Learner, remark: Remark, best: bool) -> int:
+    """The weights of the newest whole checkpoint into the learner, or those that were best in validation; their
+    step."""
+    if best:
+        step, weights = run.load_best()
+        restore_weights(learner, weights, f"'{run.best_weights(step)}'")
+        learner.eval()
+        return step
     saved = run.load()
     if saved is None:
         faults = "; ".join(run.passed_over) or "none was saved yet"
@@ -411,14 +423,6 @@ def restore(run: RunFolder, learner: Learner, remark: Remark) -> int:
     for fault in run.passed_over:
         remark(f"{run.folder}: {fault}; taking step {step}")
     restore_weights(learner, weights, f"'{run.folder}/checkpoints/step-{step}'")
-    learner.eval()
-    return step
-
-
-def restore_best(run: RunFolder, learner: Learner) -> int:
-    """The weights that were best in validation into the learner; their step."""
-    step, weights = run.load_best()
-    restore_weights(learner, weights, f"'{run.best_weights(step)}'")
     learner.eval()
     return step
 

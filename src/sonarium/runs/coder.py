@@ -34,32 +34,39 @@ RATES = Limits()
 """A rate beyond these is a mistake, such as one in kHz."""
 
 
-def load(run: Path | str, device: str = "cpu", rate: int | None = None, code: str = "") -> Any:
-    """The model of a run folder, as its newest whole checkpoint left it: a `Coder`. What it was trained on is not
-    needed, but the upstream run is, if it was trained on the codes of one. Of an agent, whose environment must be
-    there, a `TrainedAgent`. Or a `Coder` of an encoder from a file: `.onnx`, `.pt2`, or a folder of transformers;
-    `rate` is its sampling rate, where its files do not say it. Of a world model `code` is the part of its states
-    that is encoded, by default the one that it was trained with."""
+def load(run: Path | str, device: str = "cpu", rate: int | None = None, code: str = "", best: bool = False) -> Any:
+    """The model of a run folder, as its newest whole checkpoint left it, or with the weights that were `best` in
+    validation: a `Coder`. What it was trained on is not needed, but the upstream run is, if it was trained on the
+    codes of one. Of an agent, whose environment must be there, a `TrainedAgent`. Or a `Coder` of an encoder from a
+    file: `.onnx`, `.pt2`, or a folder of transformers; `rate` is its sampling rate, where its files do not say it.
+    Of a world model `code` is the part of its states that is encoded, by default the one that it was trained
+    with."""
     if is_external(Path(run)) or not isinstance(open_plan(Path(run))[1].source, RolloutsPlan):
-        return load_coder(run, device, rate, code)
+        return load_coder(run, device, rate, code, best)
     refuse_rate(run, rate)
     if code:
         raise ValueError(f"code={code}: '{run}' is a run of an agent, which encodes nothing; leave it out")
-    agent, shown, taken = open_agent(Path(run))
+    agent, shown, taken = open_agent(Path(run), best=best)
     assert isinstance(agent, nn.Module), type(agent)
     return TrainedAgent(agent.to(choose_device(device)), shown, taken)
 
 
-def load_coder(run: Path | str, device: str = "cpu", rate: int | None = None, code: str = "") -> "Coder":
+def load_coder(
+    run: Path | str, device: str = "cpu", rate: int | None = None, code: str = "", best: bool = False
+) -> "Coder":
     """The same of what encodes sound; anything else is refused."""
     if is_external(Path(run)):
         if code:
             raise ValueError(f"code={code}: the codes of '{run}' have no parts; leave it out")
+        if best:
+            raise ValueError(
+                f"best: '{run}' is no run folder, which alone has weights of validation; leave it out"
+            )
         config = ExternalConfig(str(run))
         signal = form_of(config, rate)
         return Coder(external(config, signal).to(choose_device(device)), signal)
     refuse_rate(run, rate)
-    plan, learner, signal = open_learner(Path(run), wanted="an encoder of sound")
+    plan, learner, signal = open_learner(Path(run), wanted="an encoder of sound", best=best)
     below = None
     if plan.upstream is not None:
         check_upstream(plan.upstream)

@@ -451,10 +451,15 @@ def blended(
 
 
 def open_forecaster(
-    folder: Path, remark: Remark = lambda _: None, progress: Progress = silent, world: bool = False
+    folder: Path,
+    remark: Remark = lambda _: None,
+    progress: Progress = silent,
+    world: bool = False,
+    best: bool = False,
 ) -> RunForecaster:
-    """The forecaster of a run folder; with its `world`, if clips of that are to be forecast."""
-    plan, learner, signal = open_learner(folder, remark)
+    """The forecaster of a run folder, with its newest weights or those that were `best` in validation; with its
+    `world`, if clips of that are to be forecast."""
+    plan, learner, signal = open_learner(folder, remark, best=best)
     if not isinstance(learner, Forecaster) or not isinstance(learner, FeatureLearner):
         raise ValueError(
             f"'{folder}' holds a {plan.model}, which does not forecast: give the run of a world model, as of "
@@ -466,8 +471,8 @@ def open_forecaster(
         raise ValueError(f"'{folder}' has tokens that cannot become sound: train with --token-frames 2 or more")
     voice = None if plan.upstream is None else open_voice(plan.upstream, folder, remark=remark)
     below = None if plan.upstream is None else load_coder(plan.upstream.run)
-    kept = kept_at(RunFolder.read(folder))
-    opened = open_run(folder, progress, remark) if world or not kept.exists() else None
+    kept = kept_at(RunFolder.read(folder), best)
+    opened = open_run(folder, progress, remark, best=best) if world or not kept.exists() else None
     heard = None if opened is None else heard_below(opened, progress, None if world else remark)
     made = None if opened is None or kept.exists() else keep_real(opened, learner, kept, progress, heard)
     real = RealTokens.load(kept) if made is None else made
@@ -505,11 +510,12 @@ def forecaster_of(made: Built, learner: Learner, folder: Path) -> RunForecaster 
     return RunForecaster(folder, made.plan.model, signal, coder, learner, front, real, voice, made.clips, heard)
 
 
-def kept_at(run: RunFolder) -> Path:
-    """Where what was fitted for the newest checkpoint is kept."""
-    step = run.newest()
+def kept_at(run: RunFolder, best: bool = False) -> Path:
+    """Where what was fitted for the newest checkpoint is kept, or for the weights that were best in validation."""
+    step, found = run.newest(), run.best() if best else None
     assert step is not None, run.folder
-    return run.folder / KEPT / f"{digest(run.weights(step))[:16]}-{EDITION}.safetensors"
+    sha256 = digest(run.weights(step)) if found is None else found.sha256
+    return run.folder / KEPT / f"{sha256[:16]}-{EDITION}.safetensors"
 
 
 def keep_real(
@@ -524,7 +530,7 @@ def keep_real(
     tokens = int(learner.code_lengths(longest).max())
     real = replace(real, taken=learner.actions.taken_by_all(real.taken, world, train, tokens))
     real.save(kept)
-    for stale in kept.parent.glob("*.safetensors"):
-        if stale != kept:
-            stale.unlink()
+    run = RunFolder.read(kept.parents[1])
+    for stale in {*kept.parent.glob("*.safetensors")} - {kept, kept_at(run), kept_at(run, best=True)}:
+        stale.unlink()
     return real

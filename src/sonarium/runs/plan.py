@@ -35,7 +35,8 @@ class SplitConfig:
     """Which groups are in which split."""
 
     validation: Annotated[float, Range(0, 1, below=True)] = 0.0
-    """Fraction of the groups in the validation split."""
+    """Fraction of the groups in the validation split, on which the loss is measured at every checkpoint; the
+    weights with the least are kept for `--best`."""
     test: Annotated[float, Range(0, 1, below=True)] = 0.2
     """Fraction of the groups in the test split; 0 keeps none, and nothing can be scored."""
     test_groups: tuple[str, ...] = ()

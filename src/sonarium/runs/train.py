@@ -32,9 +32,10 @@ from sonarium.runs.environments import changed
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, read_plan, source_of
 from sonarium.training.clips import Clips
 from sonarium.training.engine import FabricEngine, environment, fastest_precision, naming_lost_processes
-from sonarium.training.fit import Callbacks, Diverged, Progress, fit
+from sonarium.training.fit import Callbacks, Diverged, Progress, Validated, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import RunFolder
+from sonarium.training.validation import HeldOut
 
 VALIDATION = 0x7A11
 """Added to the seed of a plan for the episodes of validation."""
@@ -75,7 +76,7 @@ def train(
             progress if engine.rank == 0 else Callbacks.progress,
             notify,
             partial(present, made, folder, pictures, notify),
-            validation(made.plan),
+            validation(made, engine),
         )
         try:
             fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
@@ -108,6 +109,7 @@ def check(made: Built, engine: FabricEngine, notify: Callable[[str], None]) -> N
         engine.dataset_size = len(made.source.index)
     elif engine.ranks > 1:
         raise ValueError(f"{made.plan.model} learns in one process: leave out --processes, and use more --envs")
+    validated_clips(made, engine)
     for line in (*made.remarks, *made.learner.check(made.source)):
         notify(line)
 
@@ -153,18 +155,41 @@ def beside(found: Plan, plan: Plan, folder: Path) -> Plan:
     return replace(found, source=replace(then, environment=now.environment))
 
 
-def validation(plan: Plan) -> Callable[[Learner], dict[str, float]] | None:
-    """What is played at every checkpoint of an agent, if anything."""
-    if not isinstance(plan.source, RolloutsPlan) or not plan.source.rollouts.validation_episodes:
+def validation(made: Built, engine: FabricEngine) -> Callable[[Learner], Validated] | None:
+    """What is measured at every checkpoint, if anything: the loss on clips that are held out, or of an agent the
+    return of episodes."""
+    plan = made.plan
+    if not isinstance(plan.source, RolloutsPlan):
+        clips = validated_clips(made, engine)
+        return None if clips is None else HeldOut(clips, engine)
+    if not plan.source.rollouts.validation_episodes:
         return None
     rollouts, seed = plan.source.rollouts, plan.seed + VALIDATION
 
-    def validate(learner: Learner) -> dict[str, float]:
+    def validate(learner: Learner) -> Validated:
         assert isinstance(learner, Agent), type(learner)
         with evaluated(learner):
-            return greedily(learner, lambda: make(rollouts.env), rollouts.validation_episodes, seed).scores()
+            found = greedily(learner, lambda: make(rollouts.env), rollouts.validation_episodes, seed).scores()
+        return Validated(found["return"], found)
 
     return validate
+
+
+def validated_clips(made: Built, engine: FabricEngine) -> Clips | None:
+    """The clips of the validation split in batches like those of training; refused if they are too few for one."""
+    if made.clips is None or not len(made.clips.split.validation):
+        return None
+    own = made.plan.clips.clips
+    config = replace(own, drop_last=True, train_on="train", weight_by="")
+    clips = Clips(made.clips.world, made.clips.validation(own), config, made.plan.seed)
+    clips.reduce_batch_size(engine.ranks)
+    least = made.learner.minimum_batch_size
+    if not least <= clips.batch_size <= len(clips.index):
+        raise ValueError(
+            f"the validation split has {clips.counted()}, and a batch needs at least {max(least, engine.ranks)}: "
+            "give a larger --validation, or none"
+        )
+    return clips
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from sonarium.environment import EnvironmentFault
 from sonarium.models.contract import Learner
 from sonarium.training.contract import Source, Stateful, Tree
 from sonarium.training.engine import FabricEngine, Precision
-from sonarium.training.journal import Journal
+from sonarium.training.journal import VALIDATION, Journal
 from sonarium.training.restoring import restore_part
 from sonarium.training.run import RunFolder, restore_weights
 
@@ -63,6 +63,15 @@ def ignore(*_: object) -> None:
 
 
 @dataclass(frozen=True)
+class Validated:
+    """What validation found."""
+
+    score: float
+    """Of the weights: more is better."""
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Callbacks:
     """What a training calls while it goes on."""
 
@@ -72,9 +81,8 @@ class Callbacks:
     """Called with damage that was found and passed over, and with what the learner remarks on its metrics."""
     show: Callable[[Learner, Journal, int], None] = ignore
     """Called at the end with the learner, to put pictures and sounds into the journal."""
-    validate: Callable[[Learner], dict[str, float]] | None = None
-    """Called before each checkpoint for metrics of validation; the weights with the largest of the first are
-    kept."""
+    validate: Callable[[Learner], Validated] | None = None
+    """Called before each checkpoint; the weights with the largest score are kept."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -263,12 +271,12 @@ class Training:
         if self.callbacks.validate is None:
             return
         found = self.callbacks.validate(self.learner)
-        score, best = next(iter(found.values())), self.run.best()
+        best = self.run.best()
         # What was found beyond this step is forgotten, as its records are.
-        if self.engine.rank == 0 and (best is None or best.step >= step or score > best.score):
-            self.run.save_best(step, score, self.learner.state_dict())
+        if self.engine.rank == 0 and (best is None or best.step >= step or found.score > best.score):
+            self.run.save_best(step, found.score, self.learner.state_dict())
         if journal is not None:
-            journal.scalars(step, {f"validation/{name}": value for name, value in found.items()})
+            journal.scalars(step, {f"{VALIDATION}{name}": value for name, value in found.metrics.items()})
 
     def prepare(self, start: int, stopping: Callable[[], bool]) -> None:
         """What is computed before the first step; nothing is lost by stopping here."""

@@ -40,6 +40,8 @@ def is_number(value: object) -> bool:
 
 
 METRICS, CLOCK = "metrics.jsonl", "clock.jsonl"
+VALIDATION = "validation/"
+"""What metrics of validation begin with."""
 
 
 class Clock:

@@ -300,7 +300,8 @@ class RunFolder:
         best = self.best()
         if best is None:
             raise ValueError(
-                f"'{self.folder}' has no best weights: train it with --validation-episodes, or leave out --best"
+                f"'{self.folder}' has no best weights: train it with --validation, an agent with "
+                "--validation-episodes, or leave out --best"
             )
         path = self.best_weights(best.step)
         if not path.is_file() or digest(path) != best.sha256:

@@ -14,7 +14,9 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 CONDITION = re.compile(r"(?P<factor>[^=!]+)(?P<sign>!?=)(?P<value>.+)")
 
 
-def selected(world: World, index: Int[Tensor, " clip"], only: Sequence[str]) -> Int[Tensor, " chosen"]:
+def selected(
+    world: World, index: Int[Tensor, " clip"], only: Sequence[str], part: str = "training"
+) -> Int[Tensor, " chosen"]:
     """The clips that meet every condition, such as `day=65` or `bird!=bird-2`; of one factor with `=`, any."""
     if not only or not len(index):
         return index
@@ -34,7 +36,7 @@ def selected(world: World, index: Int[Tensor, " clip"], only: Sequence[str]) -> 
     for met in any_of.values():
         kept &= met
     if not kept.any():
-        raise ValueError(f"only={' '.join(only)}: no clip of the training split is left; give other values")
+        raise ValueError(f"only={' '.join(only)}: no clip of the {part} split is left; give other values")
     return index[kept]
 
 
