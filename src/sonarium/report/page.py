@@ -63,8 +63,8 @@ CURVES = "What the codes encode"
 NO_MEDIA = "There are no pictures and sounds: they are made from held-out clips when training ends."
 NO_FILMS = "There are no films: `sonarium watch RUN` makes them."
 METRICS = (
-    "Each metric over the training steps; every point is the mean since the point before; dotted lines are chance, "
-    "and lines with dots what was found on the validation split."
+    "Each metric over training steps; every point is the mean since the point before. Dotted lines are chance, "
+    "lines with dots the validation split."
 )
 MOST_LINES = 7
 """Seeds whose curves are drawn; more could not be distinguished."""
