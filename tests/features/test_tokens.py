@@ -204,6 +204,7 @@ def test_of_codes_as_numbers_whole_tokens_are_masked():
         (lambda: front().fit([torch.zeros(2, 600).double()]), "all silent"),
         (lambda: TokensConfig(token_seconds=0.001).build(Signal("wave", (400,), RATE)), "give longer tokens"),
         (lambda: TokensConfig().build(Signal("picture", (4, 4))), "choose a world of sound"),
+        (lambda: TokensConfig(slots=2).build(Signal("wave", (4000,), 8000)), "slots=2: sound has no codebooks"),
         (lambda: TokensConfig(slots=1024, entries=128), "entries=128: give at most 64"),
     ],
 )

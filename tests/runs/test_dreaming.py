@@ -542,6 +542,7 @@ def test_the_page_shows_futures_surprise_steering_and_states(folder, tmp_path, m
         ("heard --clip 1 --at 3 --out {out}", "give a time within it"),
         ("heard --out {out}", "give a sound file after the run folder, or --clip N"),
         ("heard --clip 1 --toward {sound} --out {out}", "give FILE in place of --clip"),
+        ("heard {sound} --steps 3 --out {out}", "--steps 3 without --toward"),
         ("vq {sound} --out {out}", "holds a vq-vae, which does not forecast"),
         ("speech {sound} --out {out}", "is no run folder"),
     ],

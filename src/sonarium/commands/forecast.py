@@ -31,6 +31,9 @@ from sonarium.config import Range
 if TYPE_CHECKING:
     from sonarium.runs.forecast import Forecasts, RunForecaster, Sound
 
+STEPS = 5
+"""From one sound to another."""
+
 
 @dataclass(frozen=True)
 class ForecastFlags:
@@ -55,8 +58,8 @@ class ForecastFlags:
     toward: Path | None = None
     """Another sound file: go from the state of FILE to its state at the same time, in steps; actions steer them,
     too."""
-    steps: Annotated[int, Range(2, 100)] = 5
-    """Steps from one sound to the other."""
+    steps: Annotated[int | None, Range(2, 100)] = None
+    """Steps from one sound to the other; by default 5."""
     seed: Annotated[int, Range(0)] = 0
     """Random seed."""
     best: bool = False
@@ -73,6 +76,8 @@ def main(arguments: list[str]) -> None:
         raise UsageError("give a sound file after the run folder, or --clip N of the run's own world")
     if flags.toward is not None and flags.file is None:
         raise UsageError("--toward goes from one sound file to another: give FILE in place of --clip")
+    if flags.steps is not None and flags.toward is None:
+        raise UsageError(f"--steps {flags.steps} without --toward: name the sound file to go to, or leave it out")
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     # Models take long to import, which a person who asks for help should not wait for.
@@ -126,7 +131,7 @@ def write(
         (aside / "futures.png").write_bytes(png(picture(forecaster, made)))
         if other is not None:
             steps = forecaster.between(
-                sound, other, flags.seconds, flags.steps, flags.seed, made.actions, made.temperature
+                sound, other, flags.seconds, flags.steps or STEPS, flags.seed, made.actions, made.temperature
             )
             found["between"] = [
                 {"weight": weight, "file": f"between-{number}.wav"} for number, (weight, *_) in enumerate(steps, 1)

@@ -151,6 +151,8 @@ class TokensConfig(FrontEndConfig):
             return CodeTokens(self, signal)
         if signal.kind != "wave" or signal.rate is None:
             raise ValueError(f"tokens are of waves or codes, not of {signal.kind}s: choose a world of sound")
+        if self.slots:
+            raise ValueError(f"slots={self.slots}: sound has no codebooks; give --codes RUN, or leave it out")
         return LogMelTokens(self, signal.rate)
 
 
