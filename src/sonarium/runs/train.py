@@ -34,9 +34,11 @@ from sonarium.training.clips import Clips
 from sonarium.training.engine import FabricEngine, environment, fastest_precision, naming_lost_processes
 from sonarium.training.fit import Callbacks, Diverged, Progress, Validated, fit
 from sonarium.training.journal import Journal, read_metrics
-from sonarium.training.run import RunFolder
+from sonarium.training.run import RunFolder, difference
 from sonarium.training.validation import HeldOut
 
+SCHEDULED = ("decay_steps", "epsilon_steps")
+"""Settings that the number of steps completes."""
 VALIDATION = 0x7A11
 """Added to the seed of a plan for the episodes of validation."""
 
@@ -145,7 +147,14 @@ def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
 
 def beside(found: Plan, plan: Plan, folder: Path) -> Plan:
     """The plan that a folder records, to be compared with this one: refused if its environment is another one by
-    now. Of runs that do not tell what theirs was, and of another id, it does not matter."""
+    now, or its schedules have another end. Of runs that do not tell what theirs was, and of another id, the
+    environment does not matter."""
+    apart = difference(found.recorded(), plan.recorded())
+    if apart and all(line.partition(":")[0].endswith(SCHEDULED) for line in apart):
+        raise ValueError(
+            f"'{folder}' holds a run whose schedule ends at another step ({'; '.join(apart)}): give the --steps that "
+            f"it began with, or train on in a new --run with --start-from {folder}"
+        )
     then, now = found.source, plan.source
     if not isinstance(then, RolloutsPlan) or not isinstance(now, RolloutsPlan) or now.environment is None:
         return found
