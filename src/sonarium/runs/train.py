@@ -152,8 +152,8 @@ def beside(found: Plan, plan: Plan, folder: Path) -> Plan:
     apart = difference(found.recorded(), plan.recorded())
     if apart and all(line.partition(":")[0].endswith(SCHEDULED) for line in apart):
         raise ValueError(
-            f"'{folder}' holds a run whose schedule ends at another step ({'; '.join(apart)}): give the --steps that "
-            f"it began with, or train on in a new --run with --start-from {folder}"
+            f"'{folder}' holds a run whose schedule ends at another step ({'; '.join(apart)}): give the --steps "
+            f"that it began with, or train on in a new --run with --start-from {folder}"
         )
     then, now = found.source, plan.source
     if not isinstance(then, RolloutsPlan) or not isinstance(now, RolloutsPlan) or now.environment is None:
