@@ -35,7 +35,7 @@ from sonarium.models.autoregressive import Autoregressive
 from sonarium.models.contract import FrameEncoder
 from sonarium.models.dreaming import Dreaming
 from sonarium.models.framing import in_frames
-from sonarium.runs.build import open_run
+from sonarium.runs.build import Opened, open_run
 from sonarium.worlds.sentences import Sentences
 
 DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "runs" / "dreaming"
@@ -44,17 +44,19 @@ SEEDS = range(100, 105)
 STEPS = 3000
 """Of sounds of many voices, the default; the others have learnt most of what they do after a third of it, and
 pieces of four seconds take that third a quarter of an hour."""
-SOONER = {"songbird": 1000, "speech": 1000, "finch": 1000, "steering": 1000, "ablations": 1000}
+SOONER = {"songbird": 1000, "speech": 800, "finch": 1000, "steering": 1000, "ablations": 1000}
 EDITION = 2
 """Raised where scores are defined anew: those of another edition are measured again, and not shown."""
 BABBLE = 0xBAB
 """Of the draws of babble."""
+VALIDATED = "--validation 0.15 --save-every 100"
+"""Where there is little of each voice: the weights with the least loss on voices that are held out are scored."""
 SONGBIRD = "--world songbird --level middle --birds 1 --songs 400 --seconds 2"
 SENTENCES = f"--world sentences --path {DATA / 'fsdd'}"
 SOUNDS = {
     "songbird": SONGBIRD,
     "sentences": SENTENCES,
-    "speech": f"--world recordings --path {DATA / 'librispeech' / 'test-other'} --rate 16000 --seconds 4",
+    "speech": f"--world recordings --path {DATA / 'librispeech'} --rate 16000 --seconds 4 {VALIDATED}",
     "finch": f"--world recordings --path {DATA / 'bengalese_finch'} --rate 32000 --group file --seconds 2",
     "noise": SENTENCES,
     "steering": SONGBIRD,
@@ -149,7 +151,8 @@ def measure(part: str, model: str, seed: int) -> None:
         own += TOKENS.get(part, "").split()
     train(run, own, sounds, steps(part), seed)
     took = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - busy}
-    found = in_babble(run) if part == "noise" else json.loads(said("score", str(run), "--json"))["runs"][0]
+    best = ["--best"] if VALIDATED in SOUNDS[part] else []
+    found = in_babble(run) if part == "noise" else json.loads(said("score", str(run), *best, "--json"))["runs"][0]
     if model == "cpc":
         found["scores"] |= from_codes(run, part, seed)
     elif model in CODED:
@@ -168,15 +171,20 @@ def train(run: Path, model: Sequence[str], sounds: Sequence[str], updates: int, 
          "--seed", str(seed), "--run", str(run))  # fmt: skip
 
 
+def opened(run: Path, part: str) -> Opened:
+    """A run with the weights that are scored."""
+    return open_run(run, best=VALIDATED in SOUNDS[part])
+
+
 @cache
 def trial_of(part: str, seed: int) -> tuple[Dreaming, Trial]:
     """The forecasts that a world model of the same clips is asked for."""
     beside = RUNS / f"{part}-tokens-{seed}"
     train(beside, ["dreaming", *TOKENS.get(part, "").split()], SOUNDS[part].split(), 0, seed)
-    opened = open_run(beside)
-    learner = opened.learner.eval()
+    made = open_run(beside)
+    learner = made.learner.eval()
     assert isinstance(learner, Dreaming)
-    trial = Trial.of(learner, *pieces_of(learner, opened.data.world, opened.data.split))
+    trial = Trial.of(learner, *pieces_of(learner, made.data.world, made.data.split))
     assert trial is not None
     return learner, trial
 
@@ -203,7 +211,7 @@ def of_codes(run: Path, part: str, seed: int) -> dict[str, float]:
     """Forecasts of a model of codes in the tokens of a world model of the same clips, by ridge regression from its
     states, as those of any model are; codes and tokens are of the same stretches of sound."""
     tokens, trial = trial_of(part, seed)
-    learner, below = open_run(run).learner.eval(), open_run(vq_vae(part, seed))
+    learner, below = opened(run, part).learner.eval(), opened(vq_vae(part, seed), part)
     assert isinstance(learner, Autoregressive)
     encoder = in_frames(below.learner.eval(), below.data.world.signal)
     assert abs(encoder.code_rate - tokens.code_rate) < 1e-6 * tokens.code_rate, encoder.code_rate
@@ -221,7 +229,7 @@ def from_codes(run: Path, part: str, seed: int) -> dict[str, float]:
     """Forecasts by ridge regression from the codes of a run, one for each horizon, as linear AR is from the last
     tokens. The tokens are those of a world model of the same clips."""
     learner, trial = trial_of(part, seed)
-    encoder, size = open_run(run).learner.eval(), learner.front.shortest
+    encoder, size = opened(run, part).learner.eval(), learner.front.shortest
     assert isinstance(encoder, FrameEncoder)
     late = beyond(encoder, trial.fitted.signal[:1], size)
 
@@ -246,8 +254,8 @@ def beyond(encoder: FrameEncoder, signal: torch.Tensor, size: int) -> int:
 def in_babble(run: Path) -> dict[str, Any]:
     """Probes of a run on sound as it is, and on sound with as much babble as it learnt with: of each clip four
     others of the same split, so that no clip that is tested is in what is fitted to."""
-    opened = open_run(run)
-    learner, world, split = opened.learner.eval(), opened.data.world, opened.data.split
+    made = open_run(run)
+    learner, world, split = made.learner.eval(), made.data.world, made.data.split
     assert isinstance(learner, Dreaming) and isinstance(world, Sentences)
     snr = learner.config.augmentation.babble_db
     assert snr is not None
