@@ -309,10 +309,11 @@ def cell(values: Sequence[float]) -> str:
 def compared(
     scores: Mapping[str, Any], jobs: Mapping[str, str], controls: Mapping[str, str], keys: Sequence[str]
 ) -> str:
-    """A row for each job and each control of the first, with the number of seeds; those that have nothing are left
-    out."""
+    """A row for each job and each control of the first that was run, with the number of seeds; those that have
+    nothing are left out."""
     who = [("scores", job, label) for job, label in jobs.items()]
-    who += [(name, next(iter(jobs)), label) for name, label in controls.items()]
+    first = next((job for job in jobs if any(f"{job}/{seed}" in scores for seed in SEEDS)), "")
+    who += [(name, first, label) for name, label in controls.items()]
     rows = []
     for name, job, label in who:
         found = [scores.get(f"{job}/{seed}", {}).get("scores", {}).get(name, {}) for seed in SEEDS]
