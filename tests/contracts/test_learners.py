@@ -2,6 +2,7 @@
 
 import math
 import re
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from sonarium.training.clips import Clips, ClipsConfig
 from sonarium.training.engine import FabricEngine
 from sonarium.training.fit import Callbacks, LoopConfig, fit
 from sonarium.training.run import RunFolder
-from sonarium.training.validation import HeldOut
+from sonarium.training.validation import HeldOut, Rehearsal
 from sonarium.worlds.contract import Batch, World
 
 CASES = [(name, kind) for name, entry in MODELS.loadable().items() if entry.trains for kind in entry.kinds]
@@ -134,11 +135,23 @@ def test_validation_says_what_an_update_would_and_changes_nothing(name, kind, da
     learner, source, engine = prepared(name, data(kind), tmp_path)
     terms = learner.update(next(source), engine)
     before = {key: value.clone() for key, value in learner.state_dict().items()}
-    clips = Clips(data(kind), source.index[:9], replace(source.config, drop_last=True), SEED)
+    size = max(3, learner.minimum_batch_size)
+    clips = Clips(
+        data(kind), source.index[: 2 * size], replace(source.config, batch_size=size, drop_last=True), SEED
+    )
     measure, drawn = HeldOut(clips, engine), engine.generator.get_state()
     found = measure(learner)
     assert found.metrics.keys() == terms.keys() and math.isfinite(found.score)
     assert measure(learner) == found and torch.equal(engine.generator.get_state(), drawn) and learner.training
+    # Each batch meets the learner as it is saved, whatever an update leaves in it.
+    rehearsal, alone = Rehearsal(engine), []
+    for step in range(measure.batches):
+        alone.append(deepcopy(learner).eval().update(clips.at(step), rehearsal))
+    assert measure.batches == len(alone) > 0
+    for term, value in found.metrics.items():
+        assert value == pytest.approx(
+            float(torch.stack([terms[term].double() for terms in alone]).mean()), rel=1e-6
+        )
     assert all(torch.equal(before[key], value) for key, value in learner.state_dict().items())
 
 

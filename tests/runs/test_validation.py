@@ -156,8 +156,26 @@ def test_commands_take_the_best_weights(tones, tmp_path):
     assert len(list((folder / "forecast").glob("*.safetensors"))) == 2
 
 
-def test_too_few_clips_to_validate_on_are_refused_before_anything_is_written(tmp_path):
-    words = "train factor-vae --world tones --frequencies 5 --amplitudes 2 --validation 0.03 --steps 1".split()
-    with pytest.raises(ValueError, match="the validation split has 1 clips, and a batch needs at least 2"):
-        dispatch([*words, "--run", str(tmp_path / "run")])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--validation 0.03", "the validation split has 1 clips, and a batch needs at least 2"),
+        ("--validation 0.3 --train-on all", "trains on the validation split, too"),
+    ],
+)
+def test_what_cannot_validate_is_refused_before_anything_is_written(words, said, tmp_path):
+    command = f"train factor-vae --world tones --frequencies 5 --amplitudes 2 --steps 1 {words}".split()
+    with pytest.raises(ValueError, match=said):
+        dispatch([*command, "--run", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
+
+
+def test_seeds_stay_together_whatever_their_best_step(tones, tmp_path, capsys):
+    folders = [heard(tmp_path / f"s{seed}", 4, "--seed", str(seed), "--split-seed", "0") for seed in (0, 1)]
+    for step, folder in enumerate(folders, start=2):
+        RunFolder.read(folder).save_best(step, 0.0, open_run(folder).learner.state_dict())
+    capsys.readouterr()
+    dispatch(["score", *map(str, folders), "--best", "--max-pieces", "10", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert [one["step"] for one in found["runs"]] == [2, 3]
+    assert {one["seeds"] for one in found["summary"]} == {2}

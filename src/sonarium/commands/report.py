@@ -25,7 +25,7 @@ from sonarium.training.run import RunFolder
 SCORES: Mapping[str, Any] = {
     "protocol": str, "step": int, "clips": int, "scores": dict[str, Any], "controls": dict[str, dict[str, Any]],
     "likelihood": dict[str, Any] | None, "settings": dict[str, Any], "planted": bool, "split": str, "asked": str,
-    "notes": tuple[str, ...], "curves": dict[str, dict[str, dict[str, Any]]],
+    "notes": tuple[str, ...], "curves": dict[str, dict[str, dict[str, Any]]], "best": bool,
 }  # fmt: skip
 QUARANTINE: Mapping[str, Any] = {"bad_files": tuple[Any, ...], "bad_clips": tuple[Any, ...]}
 SUITE: Mapping[str, Any] = {

@@ -133,6 +133,8 @@ def asked_for(arguments: list[str]) -> Asked:
         raise UsageError("no run to score: name one or more run folders, or an encoder with --encoder")
     if world and (flags.runs or not named):
         raise UsageError(f"--world {world} is for an --encoder without a run: leave out the one or the other")
+    if flags.best and not flags.runs:
+        raise UsageError("--best is of run folders: leave it out")
     if not flags.runs and not world:
         raise UsageError("--encoder without a run: say on which clips, as in --world recordings --path FOLDER")
     if flags.out is not None and not named:
@@ -146,7 +148,9 @@ def main(arguments: list[str]) -> None:
     device = choose_device(asked.flags.device)
     for folder in asked.folders:
         # Better refused now than after an hour of scoring the others.
-        open_plan(folder)
+        run, _ = open_plan(folder)
+        if asked.flags.best:
+            run.load_best()
     if asked.flags.suite:
         by_suite(asked)
         return

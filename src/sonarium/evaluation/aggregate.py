@@ -221,7 +221,9 @@ def grouped(records: Sequence[Record]) -> list[Group]:
 def identity(record: Record) -> str:
     """What was evaluated and how, without seeds, as a text."""
     found = record.evaluation or {}
-    how = [found.get(name) for name in ("protocol", "step", "settings")]
+    # Validation chooses another step for each seed.
+    step = "best" if found.get("best") else found.get("step")
+    how = [found.get("protocol"), step, found.get("settings")]
     alike = [record.title, record.world, seedless(record.config), bool(found), *how]
     return json.dumps(alike, sort_keys=True, default=str)
 

@@ -27,7 +27,8 @@ __all__ = [
 
 
 class Learner(nn.Module, ABC):
-    """A model that learns from batches. Final classes only: no learner extends another."""
+    """A model that learns from batches, and that `copy.deepcopy` copies. Final classes only: no learner extends
+    another."""
 
     minimum_batch_size: int = 1
     """Smallest global batch that it can train on."""

@@ -106,6 +106,8 @@ class Penalty(nn.Module, ABC):
     """The price of a code, given its posterior and the very sample that is decoded."""
 
     minimum_batch_size: int = 1
+    steady: bool = True
+    """Whether prices at two steps of a training can be compared."""
 
     @abstractmethod
     def forward(
@@ -161,6 +163,8 @@ class AnnealedConfig:
 
 
 class Annealed(Penalty):
+    steady = False
+
     def __init__(self, config: AnnealedConfig):
         super().__init__()
         self.config = config
@@ -276,6 +280,7 @@ class Factor(Penalty):
     """A discriminator between samples of q(z) and of the product of its marginals."""
 
     minimum_batch_size = 2
+    steady = False
 
     def __init__(self, config: FactorConfig, latent: int):
         super().__init__()

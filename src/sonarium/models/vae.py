@@ -68,7 +68,6 @@ class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer
     updates: Tensor
     # The prior has standard deviation 1; means that vary by .1 carry about .005 nats.
     dead_below: float = 0.1
-    validated_by: str = "loss/total"
 
     def __init__(self, config: VAEConfig, signal: Signal):
         super().__init__()
@@ -77,6 +76,7 @@ class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer
         self.encoder, self.decoder = coders(config.network, self.front, signal, config.latent, 2 * config.latent)
         self.penalty = config.penalty.build(config.latent)
         self.minimum_batch_size = self.penalty.minimum_batch_size
+        self.validated_by = "loss/total" if self.penalty.steady else "loss/distortion"
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         own = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimiser = Adam(own, config.learning_rate)

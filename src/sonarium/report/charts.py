@@ -126,11 +126,14 @@ def curves(runs: Mapping[str, Records]) -> Figure | None:
                 axes.plot(*points(records, chance).T, color=FAINT, linewidth=0.9, linestyle=":")
         tidy(axes, title_of(name), "steps" if axes in flat[-MULTIPLES:] else "", "", grid=True)
         scale(axes, np.concatenate(every))
-    handles = dict(zip(runs, flat[0].get_lines(), strict=False)) if len(runs) > 1 else {}
+    handles = list(zip(flat[0].get_lines(), runs, strict=False)) if len(runs) > 1 else []
     if beside:
-        handles["validation"] = Line2D([], [], color=INK, marker="o", markersize=3, linewidth=0.8, alpha=0.7)
+        validated = Line2D([], [], color=INK, marker="o", markersize=3, linewidth=0.8, alpha=0.7)
+        handles.append((validated, "validation"))
     if handles:
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=5, fontsize=BODY, frameon=False)
+        figure.legend(
+            *zip(*handles, strict=True), loc="outside lower center", ncols=5, fontsize=BODY, frameon=False
+        )
     return figure
 
 

@@ -315,6 +315,8 @@ def facts(runs: Sequence[RunPage]) -> list[tuple[str, str]]:
         steps = f"{max(record['step'] for record in first.metrics):,.0f}"
         if first.acts and first.clock:
             steps += f" updates, {first.clock[-1]['items']:,.0f} of the environment"
+        if first.scores and first.scores.get("best"):
+            steps += ", scored with the weights that were best in validation"
         said.append(("steps", steps))
     elif first.scores and first.scores.get("step") == 0:
         said.append(("steps", "0: untrained"))

@@ -321,6 +321,8 @@ def rate_of(signal: Signal) -> int:
 class Opened(Built):
     run: RunFolder = field(kw_only=True)
     step: int = field(kw_only=True)
+    best: bool = field(kw_only=True, default=False)
+    """Whether its weights are those that were best in validation, not the newest."""
 
     @property
     def data(self) -> Data:
@@ -353,7 +355,9 @@ def open_run(
     if built.clips is not None:
         compare(built.clips.world, built.clips.split, folder)
     step = restored(run, built.learner, remark, best)
-    return Opened(built.plan, built.learner, built.source, built.clips, built.remarks, run=run, step=step)
+    return Opened(
+        built.plan, built.learner, built.source, built.clips, built.remarks, run=run, step=step, best=best
+    )
 
 
 def open_learner(

@@ -512,10 +512,15 @@ def forecaster_of(made: Built, learner: Learner, folder: Path) -> RunForecaster 
 
 def kept_at(run: RunFolder, best: bool = False) -> Path:
     """Where what was fitted for the newest checkpoint is kept, or for the weights that were best in validation."""
-    step, found = run.newest(), run.best() if best else None
-    assert step is not None, run.folder
-    sha256 = digest(run.weights(step)) if found is None else found.sha256
+    sha256 = weights_of(run)[best]
+    assert sha256 is not None, run.folder
     return run.folder / KEPT / f"{sha256[:16]}-{EDITION}.safetensors"
+
+
+def weights_of(run: RunFolder) -> tuple[str | None, str | None]:
+    """The hashes of the newest weights, and of those that were best in validation, where there are such."""
+    step, best = run.newest(), run.best()
+    return None if step is None else digest(run.weights(step)), None if best is None else best.sha256
 
 
 def keep_real(
@@ -530,7 +535,8 @@ def keep_real(
     tokens = int(learner.code_lengths(longest).max())
     real = replace(real, taken=learner.actions.taken_by_all(real.taken, world, train, tokens))
     real.save(kept)
-    run = RunFolder.read(kept.parents[1])
-    for stale in {*kept.parent.glob("*.safetensors")} - {kept, kept_at(run), kept_at(run, best=True)}:
-        stale.unlink()
+    known = tuple(sha256[:16] for sha256 in weights_of(RunFolder.read(kept.parents[1])) if sha256)
+    for path in kept.parent.glob("*.safetensors"):
+        if path != kept and not path.name.startswith(known):
+            path.unlink()
     return real

@@ -63,7 +63,8 @@ def score(
             found["split"] = built.split_in_words()
     except ValueError as error:
         raise ValueError(f"'{name_of(built)}' cannot be scored: {error}") from error
-    return found | {"step": built.step if isinstance(built, Opened) else 0}
+    best = isinstance(built, Opened) and built.best
+    return found | {"step": built.step if isinstance(built, Opened) else 0} | ({"best": True} if best else {})
 
 
 def name_of(built: Built) -> str:

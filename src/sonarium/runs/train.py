@@ -27,7 +27,7 @@ from sonarium.models.contract import (
     SequenceSampler,
     Synthesiser,
 )
-from sonarium.runs.build import Built, build, trained_on_all
+from sonarium.runs.build import Built, Data, build, trained_on_all
 from sonarium.runs.environments import changed
 from sonarium.runs.plan import ClipsPlan, Plan, RolloutsPlan, read_plan, source_of
 from sonarium.training.clips import Clips
@@ -35,7 +35,7 @@ from sonarium.training.engine import FabricEngine, environment, fastest_precisio
 from sonarium.training.fit import Callbacks, Diverged, Progress, Validated, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import RunFolder, difference
-from sonarium.training.validation import HeldOut
+from sonarium.training.validation import HeldOut, in_even_batches
 
 SCHEDULED = ("decay_steps", "epsilon_steps")
 """Settings that the number of steps completes."""
@@ -66,6 +66,7 @@ def train(
             engine.barrier()
         made = build(plan, steps, folder, reporting(progress, engine), engine.ranks)
         check(made, engine, notify)
+        held_out = validated_clips(made, engine.ranks, notify)
         new = not (folder / "config.json").exists()
         kept = write_folder(made, folder, engine) if engine.rank == 0 else ""
         if engine.rank == 0:
@@ -78,7 +79,7 @@ def train(
             progress if engine.rank == 0 else Callbacks.progress,
             notify,
             partial(present, made, folder, pictures, notify),
-            validation(made, engine),
+            validation(made.plan, held_out, engine),
         )
         try:
             fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
@@ -111,7 +112,6 @@ def check(made: Built, engine: FabricEngine, notify: Callable[[str], None]) -> N
         engine.dataset_size = len(made.source.index)
     elif engine.ranks > 1:
         raise ValueError(f"{made.plan.model} learns in one process: leave out --processes, and use more --envs")
-    validated_clips(made, engine)
     for line in (*made.remarks, *made.learner.check(made.source)):
         notify(line)
 
@@ -164,13 +164,11 @@ def beside(found: Plan, plan: Plan, folder: Path) -> Plan:
     return replace(found, source=replace(then, environment=now.environment))
 
 
-def validation(made: Built, engine: FabricEngine) -> Callable[[Learner], Validated] | None:
+def validation(plan: Plan, held_out: Clips | None, engine: FabricEngine) -> Callable[[Learner], Validated] | None:
     """What is measured at every checkpoint, if anything: the loss on clips that are held out, or of an agent the
     return of episodes."""
-    plan = made.plan
     if not isinstance(plan.source, RolloutsPlan):
-        clips = validated_clips(made, engine)
-        return None if clips is None else HeldOut(clips, engine)
+        return None if held_out is None else HeldOut(held_out, engine)
     if not plan.source.rollouts.validation_episodes:
         return None
     rollouts, seed = plan.source.rollouts, plan.seed + VALIDATION
@@ -184,20 +182,37 @@ def validation(made: Built, engine: FabricEngine) -> Callable[[Learner], Validat
     return validate
 
 
-def validated_clips(made: Built, engine: FabricEngine) -> Clips | None:
-    """The clips of the validation split in batches like those of training; refused if they are too few for one."""
-    if made.clips is None or not len(made.clips.split.validation):
+def validated_clips(made: Built, ranks: int, notify: Callable[[str], None]) -> Clips | None:
+    """The clips of the validation split in batches like those of training, None where there is to be none. What
+    cannot be used is refused, or told where the split is that of the codes."""
+    if made.clips is None or not (made.plan.clips.split.validation or len(made.clips.split.validation)):
         return None
+    try:
+        return clips_of_validation(made, made.clips, ranks)
+    except ValueError as error:
+        if made.plan.upstream is None:
+            raise
+        notify(f"no validation: {error}")
+        return None
+
+
+def clips_of_validation(made: Built, data: Data, ranks: int) -> Clips:
     own = made.plan.clips.clips
-    config = replace(own, drop_last=True, train_on="train", weight_by="")
-    clips = Clips(made.clips.world, made.clips.validation(own), config, made.plan.seed)
-    clips.reduce_batch_size(engine.ranks)
+    if own.train_on == "all":
+        raise ValueError("--train-on all trains on the validation split, too: leave out the one or the other")
+    config = replace(own, weight_by="")
+    clips = Clips(data.world, data.validation(own), config, made.plan.seed)
     least = made.learner.minimum_batch_size
-    if not least <= clips.batch_size <= len(clips.index):
+    in_even_batches(clips, least, ranks)
+    if len(clips.index) < max(least, ranks):
         raise ValueError(
-            f"the validation split has {clips.counted()}, and a batch needs at least {max(least, engine.ranks)}: "
-            "give a larger --validation, or none"
+            f"the validation split has {clips.counted()}, and a batch needs at least {max(least, ranks)}: give a "
+            "larger --validation, or another --group with more of them"
         )
+    try:
+        made.learner.check(clips)
+    except ValueError as error:
+        raise ValueError(f"the validation split: {error}") from None
     return clips
 
 

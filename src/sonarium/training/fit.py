@@ -273,7 +273,8 @@ class Training:
         found = self.callbacks.validate(self.learner)
         best = self.run.best()
         # What was found beyond this step is forgotten, as its records are.
-        if self.engine.rank == 0 and (best is None or best.step >= step or found.score > best.score):
+        better = best is None or best.step >= step or found.score > best.score
+        if self.engine.rank == 0 and math.isfinite(found.score) and better:
             self.run.save_best(step, found.score, self.learner.state_dict())
         if journal is not None:
             journal.scalars(step, {f"{VALIDATION}{name}": value for name, value in found.metrics.items()})
@@ -307,7 +308,9 @@ class Training:
                 clock.items += self.source.batch_size
             last, stop = step == steps, self.engine.any(stopping())
             logs = step % self.loop.log_every == 0 or last
-            saves = step % self.loop.save_every == 0 or last or stop
+            # Not where a user stops: the records of a resumed run are those of an unbroken one.
+            validates = step % self.loop.save_every == 0 or last
+            saves = validates or stop
             if journal is not None and (logs or saves):
                 journal.tick(step)
             if logs:
@@ -321,10 +324,11 @@ class Training:
                     journal.scalars(step, newest)
                     journal.speed(step, (step - since) * self.source.batch_size / (now - began), self.source.unit)
                 began, since = now, step
-            if saves:
+            if validates:
                 self.validate(step, journal)
                 if clock is not None:
                     clock.go()
+            if saves:
                 if journal is not None:
                     journal.sync()
                 self.save(step)

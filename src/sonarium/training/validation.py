@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Shaped
@@ -51,6 +52,17 @@ class Rehearsal:
         """It takes no time worth telling."""
 
 
+def in_even_batches(source: Clips, least: int, ranks: int) -> None:
+    """Batches no larger than those of training and of much the same size, in which every piece is heard once, but
+    for some that processes cannot share or that are too few for a batch."""
+    source.index = source.index[: len(source.index) // ranks * ranks]
+    pieces = len(source.index)
+    count = max(1, -(-pieces // source.batch_size))
+    size = max(1, -(-pieces // (count * ranks)) * ranks)
+    config = replace(source.config, batch_size=size, drop_last=0 < pieces % size < least)
+    source.config, source.batch_size = config, size
+
+
 class HeldOut:
     """Validation on pieces of held-out clips, the same at every checkpoint."""
 
@@ -60,20 +72,30 @@ class HeldOut:
 
     @property
     def batches(self) -> int:
-        """As many as it takes to hear about every piece once."""
-        return min(BATCHES, -(-len(self.source.index) // self.source.batch_size))
+        """As many as there are pieces for."""
+        return min(BATCHES, self.source.batches_per_pass)
 
-    @torch.no_grad()
     def __call__(self, learner: Learner) -> Validated:
         if not self.attached:
             self.source.attach(learner, self.engine)
             self.source.keep_features(learner, lambda *_: None)
             self.attached = True
-        # What an update leaves in a learner besides weights, such as counts of an E-step, stays in the copy.
         copy, engine = deepcopy(learner).eval(), Rehearsal(self.engine)
-        found = [copy.update(self.source.at(step), engine) for step in range(self.batches)]
-        means = {
-            name: float(self.engine.mean(torch.stack([terms[name].double() for terms in found]).mean()))
-            for name in found[0]
-        }
-        return Validated(-means[learner.validated_by or next(iter(means))], means)
+        # What an update leaves in a learner, such as codebooks that follow the data, is taken back.
+        before = {name: value.clone() for name, value in learner.state_dict().items()}
+        sums: dict[str, Tensor] = {}
+        clips: dict[str, int] = {}
+        for step in range(self.batches):
+            copy.load_state_dict(before)
+            batch = self.source.at(step)
+            for name, value in copy.update(batch, engine).items():
+                count = len(batch.index)
+                sums[name] = sums.get(name, 0) + count * value.detach().double()
+                clips[name] = clips.get(name, 0) + count
+        means = {name: float(self.engine.mean(total / clips[name])) for name, total in sums.items()}
+        told_by = learner.validated_by or next(iter(means))
+        if told_by not in means:
+            raise ValueError(
+                f"validated_by={told_by!r}: {type(learner).__name__} logs {', '.join(means)}: give one of these"
+            )
+        return Validated(-means[told_by], means)
