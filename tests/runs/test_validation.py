@@ -154,6 +154,8 @@ def test_commands_take_the_best_weights(tones, tmp_path):
     # What was kept for the other weights stays.
     open_forecaster(folder)
     assert len(list((folder / "forecast").glob("*.safetensors"))) == 2
+    shutil.rmtree(folder / "checkpoints")
+    open_forecaster(folder, best=True)
 
 
 @pytest.mark.parametrize(

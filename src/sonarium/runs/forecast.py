@@ -512,15 +512,19 @@ def forecaster_of(made: Built, learner: Learner, folder: Path) -> RunForecaster 
 
 def kept_at(run: RunFolder, best: bool = False) -> Path:
     """Where what was fitted for the newest checkpoint is kept, or for the weights that were best in validation."""
-    sha256 = weights_of(run)[best]
-    assert sha256 is not None, run.folder
-    return run.folder / KEPT / f"{sha256[:16]}-{EDITION}.safetensors"
+    found = places(run)[best]
+    assert found is not None, run.folder
+    return found
 
 
-def weights_of(run: RunFolder) -> tuple[str | None, str | None]:
-    """The hashes of the newest weights, and of those that were best in validation, where there are such."""
+def places(run: RunFolder) -> tuple[Path | None, Path | None]:
+    """The same of the newest weights and of the best, where there are such."""
     step, best = run.newest(), run.best()
-    return None if step is None else digest(run.weights(step)), None if best is None else best.sha256
+    hashes = None if step is None else digest(run.weights(step)), None if best is None else best.sha256
+    newest, other = (
+        None if sha256 is None else run.folder / KEPT / f"{sha256[:16]}-{EDITION}.safetensors" for sha256 in hashes
+    )
+    return newest, other
 
 
 def keep_real(
@@ -535,8 +539,6 @@ def keep_real(
     tokens = int(learner.code_lengths(longest).max())
     real = replace(real, taken=learner.actions.taken_by_all(real.taken, world, train, tokens))
     real.save(kept)
-    known = tuple(sha256[:16] for sha256 in weights_of(RunFolder.read(kept.parents[1])) if sha256)
-    for path in kept.parent.glob("*.safetensors"):
-        if path != kept and not path.name.startswith(known):
-            path.unlink()
+    for stale in {*kept.parent.glob("*.safetensors")} - {kept, *places(RunFolder.read(kept.parents[1]))}:
+        stale.unlink()
     return real
