@@ -267,6 +267,24 @@ def test_babble_is_another_in_each_view_and_is_what_the_decoder_learns():
         own.in_babble(clear[:1], StubEngine(0))
 
 
+def test_babble_may_be_of_any_level_in_a_range():
+    """The power that is added to a view says its signal-to-noise ratio."""
+    own = learner(changed(augmentation={"babble_db": -5.0, "babble_up_to_db": 15.0}))
+    clear = own.features(batch())
+
+    def power(features: torch.Tensor) -> torch.Tensor:
+        return (10 ** (own.front.unscaled(features[:, 0]) / 10)).mean((1, 2))
+
+    views = [view for seed in range(20) for view in own.in_babble(clear, StubEngine(seed))]
+    snr = torch.cat([10 * torch.log10(power(clear) / (power(view) - power(clear))) for view in views])
+    assert -5.01 < snr.min() < -3 and 13 < snr.max() < 15.01 and abs(snr.mean() - 5) < 2
+    one, other = own.in_babble(clear, StubEngine(0))
+    assert not torch.allclose(power(one), power(other), rtol=0.01)
+    for lowest in (None, 20.0):
+        with pytest.raises(ValueError, match=r"babble_up_to_db=15: give it with a babble_db that is no larger"):
+            changed(augmentation={"babble_db": lowest, "babble_up_to_db": 15.0})
+
+
 def test_balancing_divides_the_gradient_and_not_the_value():
     latent = learner().dynamics.latent
     posterior, prior = torch.randn(2, 5, 6, dtype=torch.double).requires_grad_().unbind(0)

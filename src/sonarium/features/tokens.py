@@ -52,9 +52,16 @@ class ViewsConfig:
     babble_db: Annotated[float | None, Range(-60, 60)] = None
     """Signal-to-noise ratio in decibels of babble, four other clips of the batch, in each view others; by default
     there is none."""
+    babble_up_to_db: Annotated[float | None, Range(-60, 60)] = None
+    """Largest signal-to-noise ratio: in each view of a clip it is drawn uniformly from `babble_db` to this one. By
+    default it is always `babble_db`."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.babble_up_to_db is not None and (self.babble_db is None or self.babble_up_to_db < self.babble_db):
+            raise ValueError(
+                f"babble_up_to_db={self.babble_up_to_db:g}: give it with a babble_db that is no larger"
+            )
 
 
 @dataclass(frozen=True)
@@ -319,12 +326,15 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         return each.sum(1)
 
     def in_babble(
-        self, features: Float[Tensor, "clip 1 row frame"], babble: Float[Tensor, "clip row frame"], snr: float
+        self,
+        features: Float[Tensor, "clip 1 row frame"],
+        babble: Float[Tensor, "clip row frame"],
+        snr: Float[Tensor, " clip"],
     ) -> Float[Tensor, "clip 1 row frame"]:
         """Clips and babble as if both had been heard: powers of incoherent sounds add up."""
         power = 10 ** (self.unscaled(features[:, 0]) / 10)
         ratio = power.mean((1, 2), keepdim=True) / babble.mean((1, 2), keepdim=True)
-        heard = 10 * torch.log10(power + 10 ** (-snr / 10) * ratio * babble)
+        heard = 10 * torch.log10(power + 10 ** (-snr[:, None, None] / 10) * ratio * babble)
         return ((heard - self.offset[:, None]) / self.spread[:, None])[:, None]
 
     def levels(self, tokens: Float[Tensor, "*rows number"]) -> Float[Tensor, "*rows number"]:

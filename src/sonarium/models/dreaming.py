@@ -270,8 +270,9 @@ class Dreaming(TokenModel[DreamingConfig]):
         self, features: Float[Tensor, "clip *feature"], engine: Engine
     ) -> tuple[Float[Tensor, "clip *feature"], Float[Tensor, "clip *feature"]]:
         """What is heard in each view: the clips, and babble of others, if there is to be any."""
-        snr = self.config.augmentation.babble_db
-        if snr is None:
+        config = self.config.augmentation
+        lowest = config.babble_db
+        if lowest is None:
             return features, features
         assert isinstance(self.front, LogMelTokens)
         everyone = engine.gather(features)
@@ -279,8 +280,13 @@ class Dreaming(TokenModel[DreamingConfig]):
             raise ValueError("babble is made of other clips of the batch: give a batch size of 2 or more")
         shape = (2, len(everyone), VOICES, 2)
         drawn = torch.rand(shape, generator=engine.generator, device=engine.generator.device).to(features)
+        snr = features.new_full(shape[:2], lowest)
+        if config.babble_up_to_db is not None:
+            higher = torch.rand(shape[:2], generator=engine.generator, device=engine.generator.device)
+            snr += (config.babble_up_to_db - lowest) * higher.to(snr)
         one, other = (
-            self.front.in_babble(features, engine.share(self.front.babble(everyone, each)), snr) for each in drawn
+            self.front.in_babble(features, engine.share(self.front.babble(everyone, each)), engine.share(own))
+            for each, own in zip(drawn, snr, strict=True)
         )
         return one, other
 
