@@ -44,7 +44,7 @@ SEEDS = range(100, 105)
 STEPS = 3000
 """Of sounds of many voices, the default; the others have learnt most of what they do after a third of it, and
 pieces of four seconds take that third a quarter of an hour."""
-SOONER = {"songbird": 1000, "speech": 800, "finch": 1000, "steering": 1000, "ablations": 1000}
+SOONER = {"songbird": 1000, "noise": 2000, "speech": 800, "finch": 1000, "steering": 1000, "ablations": 1000}
 EDITION = 2
 """Raised where scores are defined anew: those of another edition are measured again, and not shown."""
 BABBLE = 0xBAB
@@ -66,7 +66,7 @@ SOUNDS = {
 TOKENS = {
     "sentences": "--token-seconds 0.04",
     "speech": "--token-seconds 0.04 --token-frames 5",
-    "noise": "--token-seconds 0.04 --babble-db 0",
+    "noise": "--token-seconds 0.04 --babble-db 0 --babble-up-to-db 20 --kl-weight 0.03",
     "steering": "--actions tension",
 }
 """Those of its tokens and actions."""
