@@ -40,9 +40,9 @@ class ReportFlags:
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUNS…")]
     """Run folders, shown side by side."""
     out: Path
-    """Output file (.html), which opens without a network."""
+    """Output file (.html), which opens offline."""
     json: bool = False
-    """Print what was written as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:
