@@ -81,7 +81,7 @@ class DQNConfig:
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     n_steps: Annotated[int, Range(1, 10**5)] = 1
-    """n of the n-step returns, after which the next value is bootstrapped; sequences must be at least as long."""
+    """Number of steps n of the n-step returns, before bootstrapping; sequences must be at least as long."""
     bootstrap_truncated: bool = True
     """Bootstrap from the value after a truncated episode; otherwise truncation counts as termination."""
     rescaled: bool = False

@@ -94,7 +94,7 @@ class DreamerConfig:
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     trace: Annotated[float, Range(0, 1)] = 0.98
-    """λ of the λ-returns of imagined trajectories."""
+    """Trace parameter λ of the λ-returns of imagined trajectories."""
     reinforce: Annotated[float, Range(0, 1)] = 1.0
     """Fraction ρ of REINFORCE in the actor's gradient; the rest is backpropagated through the imagined dynamics,
     with straight-through gradients of discrete actions and states."""

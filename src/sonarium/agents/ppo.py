@@ -77,7 +77,7 @@ class PPOConfig:
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     trace: Annotated[float, Range(0, 1)] = 0.95
-    """λ of generalised advantage estimation (GAE)."""
+    """Trace parameter λ of generalised advantage estimation (GAE)."""
     n_steps: Annotated[int, Range(0, 10**6)] = 0
     """Estimate advantages from n-step returns with this n instead of generalised advantage estimation (GAE); 0
     uses GAE."""

@@ -68,7 +68,7 @@ class PQNConfig:
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     trace: Annotated[float, Range(0, 1)] = 0.95
-    """λ of the Q(λ) returns: 0 is the one-step return, 1 takes all rewards of the rollout."""
+    """Trace parameter λ of Q(λ): 0 takes the one-step return, 1 all rewards of the rollout."""
     bootstrap_truncated: bool = True
     """Bootstrap from the value after a truncated episode; otherwise truncation counts as termination."""
     recompute: bool = False

@@ -46,7 +46,7 @@ class EncodeFlags:
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(EncodeFlags, arguments, "encode", "Encode sound files by the model of a run.")
+    flags = parse(EncodeFlags, arguments, "encode", "Encode sound files with the model of a run.")
     if flags.out.suffix.lower() not in FORMATS:
         raise UsageError(f"--out {flags.out} ends in none of {', '.join(FORMATS)}: give a name that does")
     if not flags.files:

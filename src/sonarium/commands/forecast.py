@@ -70,7 +70,7 @@ class ForecastFlags:
 
 def main(arguments: list[str]) -> None:
     flags = parse(
-        ForecastFlags, arguments, "forecast", "Forecast how a sound goes on, by the world model of a run."
+        ForecastFlags, arguments, "forecast", "Forecast how a sound continues, with the world model of a run."
     )
     if (flags.file is None) == (flags.clip is None):
         raise UsageError("give a sound file after the run folder, or --clip N of the run's own world")

@@ -41,7 +41,7 @@ class GesturesFlags:
 
 def main(arguments: list[str]) -> None:
     flags = parse(
-        GesturesFlags, arguments, "gestures", "Fit the gestures of a syrinx to a song, and sing it again."
+        GesturesFlags, arguments, "gestures", "Fit the gestures of a syrinx to a song, and resynthesise it."
     )
     for name, path, suffix in (("out", flags.out, ".wav"), ("table", flags.table, ".csv")):
         if path is not None and path.suffix.lower() != suffix:

@@ -46,7 +46,7 @@ class ReconstructFlags:
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(ReconstructFlags, arguments, "reconstruct", "Encode sound files and make sound of the codes.")
+    flags = parse(ReconstructFlags, arguments, "reconstruct", "Encode sound files, and decode the codes to sound.")
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     if not flags.files:

@@ -40,7 +40,7 @@ class ReplayFlags:
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(ReplayFlags, arguments, "replay", "The episodes that an agent keeps to learn from.")
+    flags = parse(ReplayFlags, arguments, "replay", "Browse the episodes in the replay buffer of an agent.")
     opened = open_replay(flags.run, say)
     episodes = chosen(opened, flags.episodes, flags.order)
     told = [episode.facts() for episode in episodes]

@@ -46,7 +46,7 @@ class ReportFlags:
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(ReportFlags, arguments, "report", "One offline page about one run or several.")
+    flags = parse(ReportFlags, arguments, "report", "Write an offline HTML page about one or more runs.")
     if not flags.runs:
         raise UsageError("no run to report: name one or more run folders")
     if flags.out.suffix not in (".html", ".htm"):

@@ -52,7 +52,7 @@ class SampleFlags:
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(SampleFlags, arguments, "sample", "Draw new clips from the prior of the model of a run.")
+    flags = parse(SampleFlags, arguments, "sample", "Sample new clips from the prior of the model of a run.")
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     device = choose_device(flags.device)

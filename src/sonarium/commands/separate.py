@@ -44,7 +44,7 @@ class SeparateFlags:
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(SeparateFlags, arguments, "separate", "Separate recordings at two ears into their sources.")
+    flags = parse(SeparateFlags, arguments, "separate", "Separate binaural recordings into their sources.")
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     if not flags.files:

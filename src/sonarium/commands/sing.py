@@ -55,7 +55,7 @@ class SingFlags:
 
 def main(arguments: list[str]) -> None:
     flags = parse(
-        SingFlags, arguments, "sing", "Sing by a model of sequences, through the run that decodes its codes."
+        SingFlags, arguments, "sing", "Generate songs with a sequence model and the run that decodes its codes."
     )
     check(flags)
     device = choose_device(flags.device)

@@ -48,7 +48,7 @@ class SurpriseFlags:
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(SurpriseFlags, arguments, "surprise", "Measure how unexpected each moment of sound files is.")
+    flags = parse(SurpriseFlags, arguments, "surprise", "Measure how surprising each moment of sound files is.")
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     if not flags.files:

@@ -43,7 +43,7 @@ class WatchFlags:
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(WatchFlags, arguments, "watch", "Films of the episodes of an agent that was trained.")
+    flags = parse(WatchFlags, arguments, "watch", "Film episodes of a trained agent.")
     opened = open_run(flags.run, remark=say, best=flags.best)
     for line in opened.remarks:
         say(line)

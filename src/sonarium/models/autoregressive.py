@@ -292,7 +292,7 @@ def speech(kind: SignalKind) -> AutoregressiveConfig:
 
 PRESETS = {"default": default, "transformer": transformer, "speech": speech}
 ENTRY = ModelEntry(
-    "autoregressive model of tokens: a GRU or a transformer, by maximum likelihood",
+    "autoregressive token model: GRU or transformer, by maximum likelihood",
     Autoregressive,
     PRESETS,
     kinds=("wave", "codes"),

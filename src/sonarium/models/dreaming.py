@@ -505,7 +505,7 @@ def paper(kind: SignalKind) -> DreamingConfig:
 
 
 ENTRY = ModelEntry(
-    "world model: Dreaming V2, discrete latent dynamics learnt by contrast",
+    "world model: Dreaming V2, discrete latent dynamics with a contrastive loss",
     Dreaming,
     {"default": default, "speech": speech, "paper": paper},
     kinds=("wave", "codes"),

@@ -574,7 +574,7 @@ def form_of(config: ExternalConfig, rate: int | None) -> Signal:
 
 
 EXTERNAL = ModelEntry(
-    "an encoder from a file, ONNX, torch.export or transformers: scored, never trained",
+    "encoder from a file (ONNX, torch.export or transformers): scored, never trained",
     build,
     {"default": lambda kind: ExternalConfig()},
     kinds=("wave",),

@@ -187,7 +187,7 @@ def default(kind: SignalKind) -> GRUConfig:
 
 
 ENTRY = ModelEntry(
-    "recurrent network of codes: the density of the next frame",
+    "GRU on codes: the mixture density of the next frame",
     CodeGRU,
     {"default": default},
     kinds=("codes",),

@@ -553,7 +553,7 @@ def vq_gan(kind: SignalKind) -> MRGANConfig:
 
 PIECES = {"seconds": SNIPPET_SECONDS}
 ENTRY = ModelEntry(
-    "mode-regularised GAN of snippets of spectrograms, as BirdsongGAN",
+    "mode-regularised GAN of spectrogram snippets, after BirdsongGAN",
     MRGAN,
     {
         "default": default, "autoencoder": autoencoder, "principal": principal, "birdsong-gan": birdsong_gan,

@@ -367,7 +367,7 @@ def complete(config: Any, world: World, steps: int) -> Any:
 
 
 ENTRY = ModelEntry(
-    "the sources of what two ears hear",
+    "binaural source separation",
     lambda config, signal: config.build(signal),
     {
         "default": lambda kind: SeparatorConfig(),

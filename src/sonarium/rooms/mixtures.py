@@ -359,7 +359,7 @@ def build(config: MixturesConfig, seed: int, progress: Progress) -> Mixtures:
 
 
 MIXTURES = WorldEntry(
-    "sounds in rooms at two ears, each source known",
+    "binaural mixtures of sounds in rooms, each source known",
     "binaural",
     MixturesConfig,
     build,

@@ -367,5 +367,5 @@ TONES = WorldEntry(
     formats={".npz": save_npz},
 )
 SYNTONE = WorldEntry(
-    "the same on SynTone's grid, with its waves", "wave", SyntoneConfig, made, formats={".npz": save_npz}
+    "tones on SynTone's grid, with its waveforms", "wave", SyntoneConfig, made, formats={".npz": save_npz}
 )
