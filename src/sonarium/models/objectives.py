@@ -45,8 +45,8 @@ class ObjectiveConfig:
     horizon: Annotated[int, Range(0, 256)] = 3
     """Open-loop prediction horizon K in tokens; 0 disables open-loop predictions."""
     overshoot: Literal["one", "all"] = "one"
-    """Latent overshooting, prediction steps per update: all of 1 to K; or one of them, sampled and weighted
-    K-fold, where the prior predicts every k-th token (the same expectation at a third of the cost)."""
+    """Overshooting, steps ahead per update: all (1 to K), or one (drawn from these and weighted K-fold, with every
+    k-th token predicted by the prior, which has the same expectation and costs a third)."""
     predictor: Literal["linear", "mlp", "prior"] = "linear"
     """Predictor p̃ of states for the contrastive loss: linear, mlp (with hidden units), or the prior itself."""
     predicted: Literal["mean", "sample"] = "mean"

@@ -45,7 +45,7 @@ class DynamicsConfig:
     deter: Annotated[int, Range(1, 2**13)] = 256
     """Dimension of the deterministic state h."""
     hidden: Annotated[int, Range(1, 2**13)] = 256
-    """Hidden units of the layers before h, in the prior and in the posterior."""
+    """Hidden units of the input layer of h, of the prior and of the posterior."""
     depth: Annotated[int, Range(1, 64)] = 2
     """Number of layers of a transformer."""
     heads: Annotated[int, Range(1, 1024)] = 4

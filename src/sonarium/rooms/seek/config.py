@@ -60,11 +60,11 @@ class SeekConfig:
     radius: Annotated[float, Range(1e-3, 1000)] = 0.5
     """Distance in metres at which a source in line of sight is found, and switched off."""
     distractors: Annotated[int, Range(0, MOST_SOURCES - 1)] = 0
-    """Number of distractors, additional sources that must not be found, each of another kind of sound than the
-    target, which must be the only other source."""
+    """Number of distractors: sources that must not be found, each of another kind of sound than the target, which
+    is then the only other source."""
     target: Literal["sound", "category"] = "sound"
-    """Cue that tells the target from distractors. sound: its dry sound is all that is heard in the first `cue`
-    seconds. category: the observation holds its index in `sounds`."""
+    """Identification of the target. sound: its dry sound is all that is heard in the first `cue` seconds.
+    category: the observation holds its index in `sounds`."""
     cue: Annotated[float, Range(1e-3, 600)] = 0.5
     """Duration in seconds of the target's sound at the start of an episode, rounded up to whole observations."""
     wrong: Literal["ends", "costs"] = "ends"
