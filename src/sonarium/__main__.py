@@ -16,7 +16,7 @@ from sonarium.commands.faults import UsageError, say, verdict
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 VERBS = {
-    "demo": "train and score four small models, and make a page with sounds",
+    "demo": "train and score two small models on three seeds each, and make a page with sounds",
     "list": "models, worlds, front ends, rooms, measures and benches",
     "check": "survey recordings before training: contents, splits and bad files",
     "make": "write the clips of a world to WAV, FLAC, or SynTone's .npz",

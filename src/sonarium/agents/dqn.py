@@ -50,67 +50,66 @@ MEMORY = "memory"
 @dataclass(frozen=True)
 class DQNConfig:
     units: Annotated[int, Range(1, 8192)] = 64
-    """Units of each hidden layer, and of the embedding of a picture or a sound."""
+    """Hidden units per layer, and size of the embedding of an image or a sound."""
     layers: Annotated[int, Range(0, 16)] = 2
-    """Hidden layers."""
+    """Number of hidden layers."""
     activation: Literal["tanh", "relu"] = "relu"
-    """Activation of the hidden layers."""
+    """Activation function of the hidden layers."""
     layer_norm: bool = False
     """Layer normalisation before each activation."""
     duelling: bool = False
-    """Split the network into a value and an advantage of each action."""
+    """Duelling network: separate heads for the state value and the action advantages."""
     double: bool = True
-    """Double Q-learning: the network chooses the next action, and its target copy values it; else the copy does
-    both."""
+    """Double Q-learning: the online network selects the next action, the target network evaluates it; otherwise
+    the target network does both."""
     memory: Annotated[int, Range(0, 8192)] = 0
-    """Units of a GRU that remembers the episode and reads the previous action and reward, too; 0 remembers
-    nothing."""
+    """Hidden units of a GRU over the episode, which also reads the previous action and reward; 0 is no
+    recurrence."""
     sound_rate: Annotated[int, Range(0, 10**6)] = 0
-    """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
-    takes the waveform."""
+    """Sampling rate in Hz of binaural sound, which is then input as log-mel bands and interaural differences; 0
+    inputs the waveform."""
     train_ears: bool = False
-    """With --ears: train the encoder or separator with the values; else it stays as it is."""
+    """With --ears: fine-tune the encoder or separator with the Q-network; otherwise it is frozen."""
     separated: Literal["cues", "sums", "means", "loudness"] | None = None
-    """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
-    both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
-    of each bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too,
-    and the level, OtoWorld's six numbers of two sources. loudness: of each ear."""
+    """With the run of a separator as --ears: features of each source. cues (the default): log-mel bands of both
+    ears and interaural differences over time, through convolutions. sums: interaural phase and level differences
+    per bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too, and
+    the level (OtoWorld's six numbers for two sources). loudness: loudness at each ear."""
     carry_ears: bool = False
-    """With the run of a separator as --ears: let it go on from window to window of an episode; else each window is
-    separated by itself."""
+    """With the run of a separator as --ears: carry its state from window to window of an episode; otherwise each
+    window is separated independently."""
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     n_steps: Annotated[int, Range(1, 10**5)] = 1
-    """Steps of reward before the value of the next state; sequences must be as long."""
+    """Number of steps n of the n-step returns, before bootstrapping; sequences must be at least as long."""
     bootstrap_truncated: bool = True
-    """Take the value after a truncated episode for its rest; else nothing comes after, as after a terminated
-    one."""
+    """Bootstrap from the value after a truncated episode; otherwise truncation counts as termination."""
     rescaled: bool = False
-    """Learn sign(v) (√(|v| + 1) − 1) + .001 v in place of the values v, for rewards of any size (R2D2)."""
+    """Value rescaling for rewards of any size (R2D2): learn sign(v) (√(|v| + 1) − 1) + .001 v in place of v."""
     loss: Literal["huber", "squared", "absolute"] = "huber"
-    """Loss of an error: Huber's (smooth L1), squared, or absolute."""
+    """Loss of the TD error: huber (smooth L1), squared, or absolute."""
     target_update_interval: Annotated[int, Range(1, 10**9)] = 500
-    """Gradient steps between two updates of the target network."""
+    """Gradient steps between updates of the target network."""
     tau: Annotated[float, Range(0, 1, above=True)] = 1.0
-    """Fraction τ of the new weights in an update of the target network: 1 copies them; a small one, with an update
-    at each gradient step, is Polyak averaging."""
+    """Soft-update coefficient τ of the target network: 1 copies the weights; a small τ with an update at each
+    gradient step is Polyak averaging."""
     epsilon_start: Annotated[float, Range(0, 1)] = 1.0
-    """Probability ε of a random action at the beginning."""
+    """Initial exploration rate ε, the probability of a random action."""
     epsilon_end: Annotated[float, Range(0, 1)] = 0.05
-    """Probability ε of a random action at the end."""
+    """Final exploration rate ε."""
     epsilon_schedule: Literal["linear", "exponential"] = "linear"
-    """How ε falls: linearly, or exponentially, which only approaches the end."""
+    """Schedule of ε: linear, or exponential decay, which only approaches the final rate."""
     epsilon_steps: Annotated[int, Range(0, 10**9)] = 0
-    """Training steps in which ε falls, exponentially to 37 % of the way that it still has; 0 takes a fifth of the
-    `--steps` that the run began with."""
+    """Training steps over which ε decays, or the time constant of its exponential decay (to 37 %); 0 takes a fifth
+    of the `--steps` that the run began with."""
     learning_starts: Annotated[int, Range(0, 10**9)] = 1000
-    """Steps in the replay before anything is learnt."""
+    """Steps collected in the replay buffer before learning starts."""
     batch_size: Annotated[int, Range(1, 10**6)] = 64
-    """Batch size, in sequences of the replay."""
+    """Batch size, in sequences from the replay buffer."""
     gradient_steps: Annotated[int, Range(1, 10**6)] = 32
     """Gradient steps after each rollout."""
     gradient_clip: Annotated[float, Range(0, 1e6)] = 10.0
-    """Largest norm of the gradient; 0 does not clip."""
+    """Gradient clipping norm; 0 disables clipping."""
     replay: ReplayConfig = ReplayConfig()
     optimiser: AdamConfig = AdamConfig(learning_rate=1e-3)
     schedule: ScheduleConfig = ScheduleConfig()

@@ -62,63 +62,64 @@ RANGE_DECAY = 0.99
 @dataclass(frozen=True)
 class DreamerConfig:
     units: Annotated[int, Range(1, 8192)] = 128
-    """Units of each hidden layer, and of the embedding of a picture or a sound."""
+    """Hidden units per layer, and size of the embedding of an image or a sound."""
     layers: Annotated[int, Range(1, 16)] = 2
-    """Hidden layers of actor, critic, reward and continuation; encoder and decoder have one."""
+    """Number of hidden layers of actor, critic, reward and continuation heads; encoder and decoder have one."""
     embedding: Annotated[int, Range(1, 2**13)] = 128
-    """Dimension of the embedding of what is observed."""
+    """Dimension of the observation embedding."""
     sound_rate: Annotated[int, Range(0, 10**6)] = 0
-    """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
-    takes the waveform."""
+    """Sampling rate in Hz of binaural sound, which is then input as log-mel bands and interaural differences; 0
+    inputs the waveform."""
     train_ears: bool = False
-    """With --ears: train the encoder or separator with the world model; else it stays as it is."""
+    """With --ears: fine-tune the encoder or separator with the world model; otherwise it is frozen."""
     separated: Literal["cues", "sums", "means", "loudness"] | None = None
-    """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
-    both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
-    of each bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too,
-    and the level, OtoWorld's six numbers of two sources. loudness: of each ear."""
+    """With the run of a separator as --ears: features of each source. cues (the default): log-mel bands of both
+    ears and interaural differences over time, through convolutions. sums: interaural phase and level differences
+    per bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too, and
+    the level (OtoWorld's six numbers for two sources). loudness: loudness at each ear."""
     carry_ears: bool = False
-    """With the run of a separator as --ears: let it go on from window to window of an episode; else each window is
-    separated by itself."""
+    """With the run of a separator as --ears: carry its state from window to window of an episode; otherwise each
+    window is separated independently."""
     decoder: Literal["off", "frozen", "live"] = "frozen"
-    """Decoder of what is observed: off, on frozen states, or live, so that it trains the states, too
-    (reconstruction and twister train by it whatever is given)."""
+    """Observation decoder: off, frozen (on states without gradient), or live (its gradient also trains the states,
+    always so with objective reconstruction or twister)."""
     decoder_weight: Annotated[float, Range(0, 1e6)] = 1.0
-    """Weight of the decoder's loss, a sum over all that is observed."""
+    """Weight of the decoder loss, which is summed over the observation."""
     deviation: Annotated[float, Range(0, 1e3, above=True)] = 1.0
     """Initial standard deviation of continuous actions."""
     imagination_horizon: Annotated[int, Range(1, 1000)] = 15
-    """Imagined steps from each state."""
+    """Imagination horizon: steps imagined from each state."""
     imagined_from: Annotated[int, Range(0, 10**9)] = 0
-    """States of a batch, drawn anew in each update, from which to imagine; 0 takes all."""
+    """Number of states per batch to imagine from, resampled in each update; 0 takes all."""
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     trace: Annotated[float, Range(0, 1)] = 0.98
-    """Trace λ of the imagined returns."""
+    """Trace parameter λ of the λ-returns of imagined trajectories."""
     reinforce: Annotated[float, Range(0, 1)] = 1.0
-    """Fraction ρ of the actor's gradient that is REINFORCE; the rest flows back through the imagined dynamics, by
-    straight-through gradients of discrete actions and states."""
+    """Fraction ρ of REINFORCE in the actor's gradient; the rest is backpropagated through the imagined dynamics,
+    with straight-through gradients of discrete actions and states."""
     entropy_weight: Annotated[float, Range(0, 1e6)] = 3e-3
-    """Weight of the entropy of the policy, which keeps it exploring."""
+    """Entropy coefficient, which keeps the policy exploring."""
     entropy_decays: bool = False
-    """Let the weight of the entropy follow the schedule of the learning rate."""
+    """Anneal the entropy coefficient with the learning-rate schedule."""
     normalise_returns: bool = True
-    """Divide the imagined returns by the range from their 5th to their 95th percentile, where that is above 1."""
+    """Divide the actor's objective by a running average of the range from the 5th to the 95th percentile of the
+    imagined returns, where that is above 1."""
     slow_critic: Annotated[float, Range(0, 1, above=True)] = 0.2
-    """Fraction of the critic's weights that its slow copy, which values the end of what is imagined, takes over in
-    each update; 1 keeps no copy behind."""
+    """Update rate of the slow target critic, which bootstraps the imagined returns: the fraction of the critic's
+    weights taken over in each update; 1 keeps it equal to the critic."""
     actor_learning_rate: Annotated[float, Range(0, above=True, example=1e-3)] = 1e-3
     """Learning rate of the actor."""
     value_learning_rate: Annotated[float, Range(0, above=True, example=1e-3)] = 1e-3
     """Learning rate of the critic."""
     learning_starts: Annotated[int, Range(0, 10**9)] = 512
-    """Steps in the replay before anything is learnt."""
+    """Steps collected in the replay buffer before learning starts."""
     batch_size: Annotated[int, Range(1, 10**6)] = 16
-    """Batch size, in sequences of the replay."""
+    """Batch size, in sequences from the replay buffer."""
     gradient_steps: Annotated[int, Range(1, 10**6)] = 4
     """Gradient steps after each rollout."""
     gradient_clip: Annotated[float, Range(0, above=True)] = 100.0
-    """Largest norm of the gradients of the world model, of the actor and of the critic."""
+    """Gradient clipping norm of world model, actor and critic, each on its own."""
     ears: EarsConfig = EarsConfig(fft=1024, hop=500)
     """Of the features with a sound_rate: longer windows than other agents take, so that what the state must tell
     is less noisy."""

@@ -43,78 +43,80 @@ MINIMALRL = (("heads.hidden.0", "fc1"), ("heads.policy.0", "fc_pi"), ("heads.val
 @dataclass(frozen=True)
 class PPOConfig:
     units: Annotated[int, Range(1, 8192)] = 64
-    """Units of each hidden layer, and of the embedding of a picture or a sound."""
+    """Hidden units per layer, and size of the embedding of an image or a sound."""
     layers: Annotated[int, Range(0, 16)] = 2
-    """Hidden layers."""
+    """Number of hidden layers."""
     activation: Literal["tanh", "relu"] = "tanh"
-    """Activation of the hidden layers."""
+    """Activation function of the hidden layers."""
     shared: bool = False
     """Share the hidden layers of policy and value; convolutions and GRU are always shared."""
     orthogonal: bool = True
-    """Orthogonal initial weights, of gain √2, .01 for the policy and 1 for the value; else those of PyTorch."""
+    """Orthogonal initialisation with gain √2, .01 for the policy and 1 for the value; otherwise PyTorch's
+    default."""
     memory: Annotated[int, Range(0, 8192)] = 0
-    """Units of a GRU that remembers the episode and reads the previous action and reward, too; 0 remembers
-    nothing."""
+    """Hidden units of a GRU over the episode, which also reads the previous action and reward; 0 is no
+    recurrence."""
     sequence_steps: Annotated[int, Range(0, 10**6)] = 0
-    """With memory: steps that gradients flow back through, from the state that was there; 0 takes the rollout."""
+    """With memory: truncate backpropagation through time to this many steps, each sequence starting from the
+    hidden state at that point; 0 takes the whole rollout."""
     sound_rate: Annotated[int, Range(0, 10**6)] = 0
-    """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
-    takes the waveform."""
+    """Sampling rate in Hz of binaural sound, which is then input as log-mel bands and interaural differences; 0
+    inputs the waveform."""
     train_ears: bool = False
-    """With --ears: train the encoder or separator with the policy; else it stays as it is."""
+    """With --ears: fine-tune the encoder or separator with the policy; otherwise it is frozen."""
     separated: Literal["cues", "sums", "means", "loudness"] | None = None
-    """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
-    both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
-    of each bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too,
-    and the level, OtoWorld's six numbers of two sources. loudness: of each ear."""
+    """With the run of a separator as --ears: features of each source. cues (the default): log-mel bands of both
+    ears and interaural differences over time, through convolutions. sums: interaural phase and level differences
+    per bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too, and
+    the level (OtoWorld's six numbers for two sources). loudness: loudness at each ear."""
     carry_ears: bool = False
-    """With the run of a separator as --ears: let it go on from window to window of an episode; else each window is
-    separated by itself."""
+    """With the run of a separator as --ears: carry its state from window to window of an episode; otherwise each
+    window is separated independently."""
     deviation: Annotated[float, Range(0, 1e3, above=True)] = 1.0
     """Initial standard deviation of continuous actions."""
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     trace: Annotated[float, Range(0, 1)] = 0.95
-    """Trace λ of generalised advantage estimation."""
+    """Trace parameter λ of generalised advantage estimation (GAE)."""
     n_steps: Annotated[int, Range(0, 10**6)] = 0
-    """Take returns of this many steps for the advantages in place of generalised advantage estimation; 0 does
-    not."""
+    """Estimate advantages from n-step returns with this n instead of generalised advantage estimation (GAE); 0
+    uses GAE."""
     value_target: Literal["return", "one-step"] = "return"
-    """What the value learns: the return that the advantage is of, or the reward and the value one step later."""
+    """Target of the value function: return (that of the advantage estimate), or one-step (the TD target, reward
+    plus discounted next value)."""
     bootstrap_truncated: bool = True
-    """Take the value after a truncated episode for its rest; else nothing comes after, as after a terminated
-    one."""
+    """Bootstrap from the value after a truncated episode; otherwise truncation counts as termination."""
     recompute: bool = False
-    """Estimate the advantages anew before each epoch, with the value as it is then."""
+    """Recompute the advantages before each epoch, with the current value function."""
     reward_scale: Annotated[float, Range(0, 1e6, above=True)] = 1.0
-    """Factor of the rewards."""
+    """Scaling factor of the rewards."""
     normalise_rewards: bool = False
-    """Divide the rewards by the standard deviation of their discounted sums so far."""
+    """Divide rewards by the running standard deviation of the discounted return, and clip them to ±10."""
     normalise_observations: bool = False
-    """Standardise observed numbers by their mean and standard deviation so far."""
+    """Standardise numeric observations by their running mean and standard deviation."""
     normalise_advantages: Literal["minibatch", "rollout", "none"] = "minibatch"
-    """Standardise the advantages within each minibatch, within the rollout, or not at all."""
+    """Standardise the advantages per minibatch, per rollout, or not at all."""
     epochs: Annotated[int, Range(1, 1000)] = 4
-    """Epochs over a rollout."""
+    """Epochs per rollout."""
     minibatches: Annotated[int, Range(1, 10**6)] = 4
-    """Minibatches of an epoch: of steps, with memory of whole sequences; at most one for each."""
+    """Minibatches per epoch: of steps, or with memory of whole sequences; at most one per step or sequence."""
     clip: Annotated[float, Range(0, 1e3)] = 0.2
-    """Range ε that the ratio of probabilities is clipped to; 0 does not clip."""
+    """Clipping range ε of the probability ratio; 0 disables clipping."""
     clip_decays: bool = False
-    """Let ε follow the schedule of the learning rate."""
+    """Anneal the clipping range ε with the learning-rate schedule."""
     value_clip: Annotated[float, Range(0, 1e6)] = 0.0
-    """Range that the change of the value is clipped to; 0 does not clip."""
+    """Clipping range of the change in value; 0 disables clipping."""
     value_loss: Literal["squared", "huber"] = "squared"
-    """Loss of the value: squared, or Huber's (smooth L1)."""
+    """Value loss: squared error, or huber (smooth L1)."""
     value_weight: Annotated[float, Range(0, 1e6)] = 0.5
-    """Weight of the loss of the value."""
+    """Coefficient of the value loss."""
     entropy_weight: Annotated[float, Range(0, 1e6)] = 0.01
-    """Weight of the entropy of the policy, which keeps it exploring."""
+    """Entropy coefficient, which keeps the policy exploring."""
     max_kl: Annotated[float, Range(0, 1e6)] = 0.0
-    """Stop the epochs of a rollout where the Kullback-Leibler divergence from the policy that acted is above 1.5
-    times this; 0 does not stop."""
+    """Target KL divergence from the policy that acted: the epochs of a rollout stop early above 1.5 times this; 0
+    disables early stopping."""
     gradient_clip: Annotated[float, Range(0, 1e6)] = 0.5
-    """Largest norm of the gradient; 0 does not clip."""
+    """Gradient clipping norm; 0 disables clipping."""
     optimiser: AdamConfig = AdamConfig(learning_rate=2.5e-4, epsilon=1e-5)
     schedule: ScheduleConfig = ScheduleConfig()
 

@@ -37,62 +37,62 @@ from sonarium.training.contract import Stateful
 @dataclass(frozen=True)
 class PQNConfig:
     units: Annotated[int, Range(1, 8192)] = 128
-    """Units of each hidden layer, and of the embedding of a picture or a sound."""
+    """Hidden units per layer, and size of the embedding of an image or a sound."""
     layers: Annotated[int, Range(0, 16)] = 2
-    """Hidden layers."""
+    """Number of hidden layers."""
     activation: Literal["tanh", "relu"] = "relu"
-    """Activation of the hidden layers."""
+    """Activation function of the hidden layers."""
     layer_norm: bool = True
     """Layer normalisation before each activation."""
     duelling: bool = False
-    """Split the network into a value and an advantage of each action."""
+    """Duelling network: separate heads for the state value and the action advantages."""
     memory: Annotated[int, Range(0, 8192)] = 0
-    """Units of a GRU that remembers the episode and reads the previous action and reward, too; 0 remembers
-    nothing."""
+    """Hidden units of a GRU over the episode, which also reads the previous action and reward; 0 is no
+    recurrence."""
     sequence_steps: Annotated[int, Range(0, 10**6)] = 0
-    """With memory: steps that gradients flow back through, from the state that was there; 0 takes the rollout."""
+    """With memory: truncate backpropagation through time to this many steps, each sequence starting from the
+    hidden state at that point; 0 takes the whole rollout."""
     sound_rate: Annotated[int, Range(0, 10**6)] = 0
-    """Sampling rate in Hz of sound at two ears, which then goes in as log-mel bands and interaural differences; 0
-    takes the waveform."""
+    """Sampling rate in Hz of binaural sound, which is then input as log-mel bands and interaural differences; 0
+    inputs the waveform."""
     train_ears: bool = False
-    """With --ears: train the encoder or separator with the values; else it stays as it is."""
+    """With --ears: fine-tune the encoder or separator with the Q-network; otherwise it is frozen."""
     separated: Literal["cues", "sums", "means", "loudness"] | None = None
-    """With the run of a separator as --ears: what is read from each source. cues (the default): log-mel bands of
-    both ears and interaural differences over time, by convolutions. sums: interaural phase and level differences
-    of each bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too,
-    and the level, OtoWorld's six numbers of two sources. loudness: of each ear."""
+    """With the run of a separator as --ears: features of each source. cues (the default): log-mel bands of both
+    ears and interaural differences over time, through convolutions. sums: interaural phase and level differences
+    per bin, weighted by the source's share and averaged over time. means: these averaged over all bins, too, and
+    the level (OtoWorld's six numbers for two sources). loudness: loudness at each ear."""
     carry_ears: bool = False
-    """With the run of a separator as --ears: let it go on from window to window of an episode; else each window is
-    separated by itself."""
+    """With the run of a separator as --ears: carry its state from window to window of an episode; otherwise each
+    window is separated independently."""
     discount: Annotated[float, Range(0, 1)] = 0.99
     """Discount factor γ of future rewards."""
     trace: Annotated[float, Range(0, 1)] = 0.95
-    """Trace λ of Q(λ): 0 takes one step of reward, 1 all that the rollout has."""
+    """Trace parameter λ of Q(λ): 0 takes the one-step return, 1 all rewards of the rollout."""
     bootstrap_truncated: bool = True
-    """Take the value after a truncated episode for its rest; else nothing comes after, as after a terminated
-    one."""
+    """Bootstrap from the value after a truncated episode; otherwise truncation counts as termination."""
     recompute: bool = False
-    """Compute the returns anew before each epoch, with the values as they are then."""
+    """Recompute the returns before each epoch, with the current values."""
     reward_scale: Annotated[float, Range(0, 1e6, above=True)] = 1.0
-    """Factor of the rewards."""
+    """Scaling factor of the rewards."""
     normalise_rewards: bool = True
-    """Divide the rewards by the standard deviation of their discounted sums so far."""
+    """Divide rewards by the running standard deviation of the discounted return."""
     normalise_observations: bool = False
-    """Standardise observed numbers by their mean and standard deviation so far."""
+    """Standardise numeric observations by their running mean and standard deviation."""
     epochs: Annotated[int, Range(1, 1000)] = 4
-    """Epochs over a rollout."""
+    """Epochs per rollout."""
     minibatches: Annotated[int, Range(1, 10**6)] = 8
-    """Minibatches of an epoch: of steps, with memory of whole sequences; at most one for each."""
+    """Minibatches per epoch: of steps, or with memory of whole sequences; at most one per step or sequence."""
     loss: Literal["huber", "squared", "absolute"] = "squared"
-    """Loss of an error: Huber's (smooth L1), squared, or absolute."""
+    """Loss of the TD error: huber (smooth L1), squared, or absolute."""
     epsilon_start: Annotated[float, Range(0, 1)] = 1.0
-    """Probability ε of a random action at the beginning."""
+    """Initial exploration rate ε, the probability of a random action."""
     epsilon_end: Annotated[float, Range(0, 1)] = 0.05
-    """Probability ε of a random action at the end, to which it falls linearly."""
+    """Final exploration rate ε; it decays linearly."""
     epsilon_steps: Annotated[int, Range(0, 10**9)] = 0
-    """Training steps in which ε falls; 0 takes a fifth of the `--steps` that the run began with."""
+    """Training steps over which ε decays; 0 takes a fifth of the `--steps` that the run began with."""
     gradient_clip: Annotated[float, Range(0, 1e6)] = 10.0
-    """Largest norm of the gradient; 0 does not clip."""
+    """Gradient clipping norm; 0 disables clipping."""
     optimiser: AdamConfig = AdamConfig(learning_rate=1e-3, epsilon=1e-5)
     schedule: ScheduleConfig = ScheduleConfig("linear")
 

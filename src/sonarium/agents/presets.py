@@ -187,7 +187,7 @@ def otoworld_2() -> DQNConfig:
 
 
 DQN_ENTRY = AgentEntry(
-    "deep Q-learning (Mnih et al. 2015), double, duelling, recurrent",
+    "deep Q-network (Mnih et al. 2015): double, duelling, recurrent",
     carrying(DQN),
     {
         "default": DQNConfig,
@@ -228,7 +228,7 @@ def hearing_both() -> PQNConfig:
 
 
 PQN_ENTRY = AgentEntry(
-    "parallelised Q-network (Gallici et al. 2024): Q(λ) without replay",
+    "parallelised Q-network (Gallici et al. 2024): Q(λ) without a replay buffer",
     carrying(PQN),
     {"default": PQNConfig, "seek": hearing_both},
     main=(
@@ -276,7 +276,7 @@ def dreaming_seek() -> DreamerConfig:
 
 
 DREAMER_ENTRY = AgentEntry(
-    "Dreamer (Hafner et al. 2020): actor and critic in the imagination of a world model",
+    "Dreamer (Hafner et al. 2020): actor-critic in the imagination of a world model",
     carrying(Dreamer),
     {"default": DreamerConfig, "small": small_dreamer, "seek": dreaming_seek},
     main=(

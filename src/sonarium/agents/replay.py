@@ -45,25 +45,25 @@ DRAWS = ("uniform", "prioritised", "episodes")
 @dataclass(frozen=True)
 class ReplayConfig:
     replay_steps: Annotated[int, Range(1, 10**9)] = 100_000
-    """Steps that the replay keeps, over all copies; the oldest are dropped."""
+    """Replay buffer capacity in steps, over all environments; the oldest are dropped."""
     replay_bytes: Annotated[int, Range(0, 10**15)] = 0
-    """Bytes that the replay keeps; 0 sets no limit but that of the steps."""
+    """Replay buffer capacity in bytes; 0 limits the steps alone."""
     draw: Literal["uniform", "prioritised", "episodes"] = "uniform"
-    """How sequences are drawn: every step is as likely, by priority, or as many from each episode."""
+    """Sampling of sequences: uniform over steps, prioritised, or episodes (equally many from each)."""
     sequence_steps: Annotated[int, Range(1, 10**5)] = 1
-    """Steps of a sequence that are learnt from."""
+    """Sequence length in steps, without the burn-in."""
     burn_in: Annotated[int, Range(0, 10**5)] = 0
-    """Steps before them from which the state of a recurrent agent is found."""
+    """Burn-in steps before each sequence, which warm up the hidden state of a recurrent agent."""
     cross_episodes: bool = False
-    """Let sequences go on into the next episode; else they end with theirs."""
+    """Let sequences continue into the next episode; otherwise they end with their own."""
     newest: bool = False
-    """Make the newest sequence one of every batch."""
+    """Include the newest sequence in every batch."""
     priority_exponent: Annotated[float, Range(0, 10)] = 0.6
-    """Exponent α of the priorities; 0 draws evenly."""
+    """Prioritisation exponent α; 0 samples uniformly."""
     importance_exponent: Annotated[float, Range(0, 10)] = 0.4
-    """Exponent β of the importance weights; 1 corrects for the priorities in full."""
+    """Importance-sampling exponent β; 1 fully corrects for the priorities."""
     half_sound: bool = True
-    """Keep observed sound as floating-point numbers of 16 bits."""
+    """Store observed sound in half precision (16-bit floating point)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -29,18 +29,18 @@ from sonarium.training.contract import Engine, Progress, Tree
 @dataclass(frozen=True)
 class RolloutConfig:
     env: str = ""
-    """Environment id of Gymnasium, such as CartPole-v1, or module:Id-v0 to import a module that registers it."""
+    """Gymnasium environment id, such as CartPole-v1, or module:Id-v0 to import the module that registers it."""
     envs: Annotated[int, Range(1, 4096)] = 8
-    """Copies of the environment that are stepped side by side."""
+    """Number of parallel environments."""
     rollout_steps: Annotated[int, Range(1, 10**6)] = 32
-    """Steps of each copy in one rollout, which is one batch; at most as many with `rollout_episodes`."""
+    """Rollout length in steps per environment, an upper bound with `rollout_episodes`; a rollout is one batch."""
     rollout_episodes: Annotated[int, Range(0, 10**6)] = 0
-    """End a rollout as soon as this many episodes have ended in it; 0 takes `rollout_steps` steps in any case."""
+    """End a rollout once this many episodes have ended; 0 always takes `rollout_steps` steps."""
     vector: Literal["no", "yes", "auto"] = "no"
-    """Step the copies in one call of the environment's own vector version: no, yes, or auto where it has one."""
+    """Step all environments in one call of their own vectorised version: no, yes, or auto where there is one."""
     validation_episodes: Annotated[int, Range(0, 10**6)] = 0
-    """Episodes of validation at every checkpoint, by the most probable actions, seeded apart from training and
-    scoring; the weights with the best mean return are kept for `--best`. 0 plays none."""
+    """Validation episodes at every checkpoint, with the most probable actions and seeds apart from training and
+    scoring; the weights with the best mean return are kept for `--best`. 0 disables validation."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -47,23 +47,23 @@ AROUND = 0.3
 @dataclass(frozen=True)
 class AnnotateFlags:
     paths: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[RUN] FOLDER")]
-    """Folder of recordings; before it, a run whose codes take the place of the built-in embedding."""
+    """Folder of recordings, preceded by a run folder if its codes are to replace the built-in embedding."""
     out: Path
-    """Output folder; that of the recordings puts annotations beside them."""
+    """Output folder; if it is that of the recordings, annotations are written beside them."""
     labels: Path | None = None
     """Table of segments (.csv: file, onset, offset, label) that labels all syllables of a few songs."""
     like: Path | None = None
-    """Output folder of an earlier annotation, whose labels are given to these songs."""
+    """Output folder of an earlier annotation whose labels are transferred to these songs."""
     to: Form = "csv"
-    """Format of the annotations: csv is one table, segments.csv; others are files beside each recording."""
+    """Annotation format: csv is one table, segments.csv; the others are files beside each recording."""
     review: Annotated[int, Range(0, 1000)] = 20
-    """Number of the least certain syllables on the page; 0 makes no page."""
+    """Number of least certain syllables on the review page; 0 writes no page."""
     replace: bool = False
-    """Write over annotations that are already there."""
+    """Overwrite existing annotations."""
     device: str = "cpu"
     """Device of the run: cpu, cuda or auto."""
     json: bool = False
-    """Print what was found as JSON."""
+    """Print a summary as JSON."""
     segmentation: SegmentationConfig = SegmentationConfig()
     clusters: ClusterConfig = ClusterConfig()
     labelling: LabellingConfig = LabellingConfig()

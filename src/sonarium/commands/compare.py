@@ -48,9 +48,9 @@ Gradients = Mapping[str, Tensor]
 @dataclass(frozen=True)
 class CompareFlags:
     sound: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILES…")] = ()
-    """Sound files to cut the clips from, preferably speech; without any, babble is synthesised."""
+    """Sound files to cut the clips from, preferably speech; by default synthesised babble."""
     clips: Annotated[int, Range(2, 4096)] = 4
-    """Batch size in clips; each is a negative of the others. The study has 8."""
+    """Batch size in clips; each is a negative for the others. The study has 8."""
     seconds: Annotated[float, Range(0, 60, above=True)] = 0.64
     """Duration of a clip in seconds. The study has 1.28, which takes many minutes (a backward pass per time)."""
     filters: Annotated[int, Range(1, 4096)] = 512
@@ -60,10 +60,10 @@ class CompareFlags:
     steps_ahead: Annotated[int, Range(1, 1024)] = 12
     """Prediction horizon in frames."""
     bits: Literal["32", "64"] = "64"
-    """Precision. With 32 bits rounding moves a few of millions of frames across a ReLU's corner, and single
-    gradients with them; 64 leave no room for doubt."""
+    """Floating-point precision. With 32 bits, rounding moves a few in a million frames across the kink of a ReLU,
+    and single gradients with them; 64 bits leave no room for doubt."""
     seed: Annotated[int, Range(0)] = 0
-    """Seed of the weights and of the synthetic voice."""
+    """Random seed of the weights and of the synthetic voice."""
     json: bool = False
     """Print JSON instead of a table."""
 

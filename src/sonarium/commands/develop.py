@@ -47,11 +47,12 @@ from sonarium.worlds.contract import World
 @dataclass(frozen=True)
 class DevelopFlags:
     run: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="RUN")] = None
-    """Run folder of a model whose codes are the spectrum, on a world with days; without one, log-mel bands are."""
+    """Run folder of a model on a world with days, whose codes are the spectrum; by default log-mel bands are."""
     world: str = ""
-    """World with days, in place of a run: songbird, or recordings in folders of days; its flags are flags here."""
+    """World with days, in place of a run: songbird, or recordings in one folder per day; its flags are added
+    here."""
     out: Path | None = None
-    """New folder for the numbers and pictures."""
+    """New output folder for numbers and pictures."""
     seed: Annotated[int, Range(0)] = 0
     """Random seed."""
     device: str = "cpu"

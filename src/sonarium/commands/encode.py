@@ -29,24 +29,24 @@ FORMATS = (".npz", ".csv", ".parquet")
 @dataclass(frozen=True)
 class EncodeFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run folder of a trained model."""
+    """Run folder of a trained model."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
-    """Sound files of any rate, length and number of channels; of a folder, all in it."""
+    """Sound files of any sampling rate, length and number of channels; of a folder, all in it."""
     out: Path
-    """Output file: .npz, .csv or .parquet, with a row per frame, or per piece as long as a training clip."""
+    """Output file: .npz, .csv or .parquet, with one row per frame, or per piece the length of a training clip."""
     code: str = ""
-    """Of a world model, the part of its states: feature ([h, z]), state (h), latent (z) or embedding (of each
-    token alone); of an autoregressive model feature or state. By default the one that it was trained with."""
+    """Codes to extract: of a world model feature ([h, z]), state (h), latent (z) or embedding (of each token
+    alone); of an autoregressive model feature or state. By default those set in training."""
     best: bool = False
-    """Take the weights that were best in validation; else the newest."""
+    """Use the weights that were best in validation; by default the newest."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
-    """Print what was written as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(EncodeFlags, arguments, "encode", "Encode sound files by the model of a run.")
+    flags = parse(EncodeFlags, arguments, "encode", "Encode sound files with the model of a run.")
     if flags.out.suffix.lower() not in FORMATS:
         raise UsageError(f"--out {flags.out} ends in none of {', '.join(FORMATS)}: give a name that does")
     if not flags.files:

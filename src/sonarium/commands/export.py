@@ -30,15 +30,15 @@ CLOSE = 1e-4
 @dataclass(frozen=True)
 class ExportFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run folder of a trained model."""
+    """Run folder of a trained model."""
     out: Path
-    """Output folder; a new one, or one with an earlier export."""
+    """Output folder, new or with an earlier export."""
     forms: tuple[Form, ...] = ()
-    """Formats: weights (safetensors and JSON), torch (torch.export), onnx; by default all that are available."""
+    """Export formats: weights (safetensors and JSON), torch (torch.export), onnx; by default all available."""
     best: bool = False
-    """Take the weights that were best in validation; else the newest."""
+    """Use the weights that were best in validation; by default the newest."""
     json: bool = False
-    """Print what was written as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:

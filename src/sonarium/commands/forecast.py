@@ -38,39 +38,39 @@ STEPS = 5
 @dataclass(frozen=True)
 class ForecastFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run folder of a world model, such as dreaming."""
+    """Run folder of a world model, such as dreaming."""
     out: Path
     """New output folder: WAV files, pictures and forecast.json."""
     file: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="FILE")] = None
-    """Sound file of any rate, length and number of channels."""
+    """Sound file of any sampling rate, length and number of channels."""
     clip: Annotated[int | None, Range(0)] = None
-    """Clip of the world that the run was trained on, in place of a file: its actions are known."""
+    """Index of a clip of the world that the run was trained on, in place of a file: its actions are known."""
     at: Annotated[float | None, Range(0, 1e6, above=True, example=3.0)] = None
-    """Seconds from the beginning after which the sound is forecast; by default its end."""
+    """Start of the forecast in seconds from the beginning of the sound; by default its end."""
     seconds: Annotated[float, Range(0, 60, above=True)] = 2.0
-    """Length of a forecast in seconds."""
+    """Forecast horizon in seconds."""
     samples: Annotated[int, Range(1, 1000)] = 8
-    """Number of futures."""
+    """Number of sampled futures."""
     temperature: Annotated[float, Range(0, 100, above=True, example=0.8)] = 1.0
-    """Temperature of what is drawn: below 1 it keeps to what is likely, above 1 it strays from it."""
+    """Sampling temperature: below 1 the model keeps to what is likely, above 1 it strays."""
     action: tuple[str, ...] = ()
-    """Actions to steer by: tension=+0.3 is added to what is known, tension==-0.3 is set, as is speaker=anna."""
+    """Actions to steer by: tension=+0.3 adds to the known value, tension==-0.3 sets it, as does speaker=anna."""
     toward: Path | None = None
-    """Another sound file: go from the state of FILE to its state at the same time, in steps; actions steer them,
-    too."""
+    """Second sound file: interpolate in steps between the states of both files at the same times; actions steer
+    them, too."""
     steps: Annotated[int | None, Range(2, 100)] = None
-    """Steps from one sound to the other; by default 5."""
+    """Number of interpolation steps from one sound to the other; by default 5."""
     seed: Annotated[int, Range(0)] = 0
     """Random seed."""
     best: bool = False
-    """Take the weights that were best in validation; else the newest."""
+    """Use the weights that were best in validation; by default the newest."""
     json: bool = False
-    """Print what was found as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:
     flags = parse(
-        ForecastFlags, arguments, "forecast", "Forecast how a sound goes on, by the world model of a run."
+        ForecastFlags, arguments, "forecast", "Forecast how a sound continues, with the world model of a run."
     )
     if (flags.file is None) == (flags.clip is None):
         raise UsageError("give a sound file after the run folder, or --clip N of the run's own world")

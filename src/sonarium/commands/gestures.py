@@ -32,16 +32,16 @@ class GesturesFlags:
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """A sound file with the song of one bird."""
     out: Path | None = None
-    """Sound file, .wav, for the song as the gestures sing it."""
+    """Output sound file, .wav, of the song resynthesised from the gestures."""
     table: Path | None = None
-    """Table, .csv, of the gestures, a row per millisecond."""
+    """Output table, .csv, of the gestures, one row per millisecond."""
     json: bool = False
-    """Print what was found as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:
     flags = parse(
-        GesturesFlags, arguments, "gestures", "Fit the gestures of a syrinx to a song, and sing it again."
+        GesturesFlags, arguments, "gestures", "Fit the gestures of a syrinx to a song, and resynthesise it."
     )
     for name, path, suffix in (("out", flags.out, ".wav"), ("table", flags.table, ".csv")):
         if path is not None and path.suffix.lower() != suffix:

@@ -29,7 +29,7 @@ class ListFlags:
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(ListFlags, arguments, "list", "The models, worlds, front ends, rooms, measures and benches.")
+    flags = parse(ListFlags, arguments, "list", "List models, worlds, front ends, rooms, measures and benches.")
     found = {
         "models": {
             name: {"summary": entry.summary, "presets": list(entry.presets)}

@@ -20,7 +20,8 @@ from sonarium.worlds.export import save_audio
 @dataclass(frozen=True)
 class MakeFlags:
     out: Path
-    """New folder for sound files and their manifest; or, of tones, a file that ends in .npz (SynTone's format)."""
+    """New output folder for sound files and their manifest; or, for tones, a file that ends in .npz (SynTone's
+    format)."""
     format: Literal["wav", "flac"] = "wav"
     """Format of the sound files: wav (32-bit float) or flac (24-bit)."""
     manifest: Literal["csv", "parquet"] = "csv"
@@ -28,7 +29,7 @@ class MakeFlags:
     seed: Annotated[int, Range(0)] = 0
     """Random seed of the world's noise."""
     json: bool = False
-    """Print what was written as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:

@@ -68,14 +68,14 @@ class PlayFlags:
     oracle: follows the shortest path; loudness: goes where the level rises; difference: follows interaural phase
     and level differences."""
     against: Path | None = None
-    """The run folder of an agent that plays the same episodes: those of the scripted agents, or yours."""
+    """Run folder of an agent that plays the same episodes: those of the scripted agents, or yours."""
     episodes: Annotated[int, Range(1, 10**9)] = 20
     """Number of episodes per agent."""
     suite: str = ""
-    """Setting of seek-suite, see `sonarium list`, whose fields are the defaults of the other flags."""
+    """Setting of seek-suite, see `sonarium list`, whose values are the defaults of the other flags."""
     seed: Annotated[int | None, Range(0)] = None
-    """Seed of the first episode, by default 0, or the first that --suite holds out; each further one has the
-    next."""
+    """Random seed of the first episode, by default 0, or the first held-out one of --suite; it increases by 1 per
+    episode."""
     out: Path | None = None
     """Output folder for films, sounds and pictures of the first episodes of each agent, and page.html with
     all of them."""

@@ -28,25 +28,25 @@ from sonarium.worlds.recordings.listing import named, sounds_at
 @dataclass(frozen=True)
 class ReconstructFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run folder of a trained model whose codes become sound again, such as mrgan."""
+    """Run folder of a trained model whose codes can be decoded to sound, such as mrgan."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
     """Sound files; of a folder, all in it."""
     out: Path
-    """New output folder: a WAV file for each sound file."""
+    """New output folder for one WAV file per sound file."""
     phase: Literal["kept", "griffin-lim"] = "kept"
-    """Phase: that of the recording (kept), or by the Griffin-Lim algorithm."""
+    """Phase of the spectrogram: that of the recording (kept), or by the Griffin-Lim algorithm."""
     iterations: Annotated[int, Range(0, 10**5)] = 32
     """Iterations of the Griffin-Lim algorithm."""
     best: bool = False
-    """Take the weights that were best in validation; else the newest."""
+    """Use the weights that were best in validation; by default the newest."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
-    """Print what was written as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(ReconstructFlags, arguments, "reconstruct", "Encode sound files and make sound of the codes.")
+    flags = parse(ReconstructFlags, arguments, "reconstruct", "Encode sound files, and decode the codes to sound.")
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     if not flags.files:

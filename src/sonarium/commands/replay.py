@@ -26,21 +26,21 @@ from sonarium.runs.replay import Episode, OpenReplay, chosen, export, open_repla
 @dataclass(frozen=True)
 class ReplayFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run folder of an agent with a replay."""
+    """Run folder of an agent with a replay buffer."""
     episodes: Annotated[int, Range(1, 1000)] = 8
-    """Number of episodes at most."""
+    """Maximum number of episodes."""
     order: Literal["newest", "best", "worst"] = "newest"
-    """Which episodes: the newest, or those of the highest or lowest return among whole ones."""
+    """Choice of episodes: the newest, or whole ones with the highest (best) or lowest (worst) return."""
     out: Path | None = None
-    """New output folder for JSON, WAV and PNG files; without it a table is printed."""
+    """New output folder for JSON, WAV and PNG files; by default a table is printed."""
     rate: Annotated[int, Range(0, 10**6)] = 0
-    """Sampling rate in Hz of the sound, where the environment tells none."""
+    """Sampling rate in Hz of the sound, if the environment does not give it."""
     json: bool = False
-    """Print what is there as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(ReplayFlags, arguments, "replay", "The episodes that an agent keeps to learn from.")
+    flags = parse(ReplayFlags, arguments, "replay", "Browse the episodes in the replay buffer of an agent.")
     opened = open_replay(flags.run, say)
     episodes = chosen(opened, flags.episodes, flags.order)
     told = [episode.facts() for episode in episodes]

@@ -40,13 +40,13 @@ class ReportFlags:
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUNS…")]
     """Run folders, shown side by side."""
     out: Path
-    """Output file (.html), which opens without a network."""
+    """Output file (.html), which opens offline."""
     json: bool = False
-    """Print what was written as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(ReportFlags, arguments, "report", "One offline page about one run or several.")
+    flags = parse(ReportFlags, arguments, "report", "Write an offline HTML page about one or more runs.")
     if not flags.runs:
         raise UsageError("no run to report: name one or more run folders")
     if flags.out.suffix not in (".html", ".htm"):

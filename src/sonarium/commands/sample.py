@@ -36,23 +36,23 @@ BLOCK = 16
 @dataclass(frozen=True)
 class SampleFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run folder of a trained model."""
+    """Run folder of a trained model."""
     out: Path
-    """New output folder: WAV files of sound or PNG files of pictures, and their codes."""
+    """New output folder for WAV files of sound or PNG files of images, and their codes."""
     count: Annotated[int, Range(1, 10**6)] = 8
     """Number of clips."""
     seed: Annotated[int, Range(0)] = 0
     """Random seed."""
     best: bool = False
-    """Take the weights that were best in validation; else the newest."""
+    """Use the weights that were best in validation; by default the newest."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
-    """Print what was written as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(SampleFlags, arguments, "sample", "Draw new clips from the prior of the model of a run.")
+    flags = parse(SampleFlags, arguments, "sample", "Sample new clips from the prior of the model of a run.")
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     device = choose_device(flags.device)

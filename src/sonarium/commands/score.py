@@ -66,16 +66,17 @@ FROM_FILE = "encoder"
 @dataclass(frozen=True)
 class ScoreFlags:
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUNS…")] = ()
-    """Run folders; those that differ in nothing but their seed share a column with an interval."""
+    """Run folders; those that differ only in their random seed share a column with an interval."""
     world: str = ""
-    """World to evaluate an --encoder on without a run, such as recordings; its flags are then flags here."""
+    """World to evaluate an --encoder on without a run, such as recordings; its flags are added here."""
     suite: tuple[str, ...] = ()
     """Settings of seek-suite, or all, in which to score agents that seek sounds, on held-out episodes; by default
-    the one that a run was trained in; see `sonarium list`."""
+    that of training; see `sonarium list`."""
     best: bool = False
-    """Take the weights that were best in validation; else the newest."""
+    """Use the weights that were best in validation; by default the newest."""
     out: Path | None = None
-    """Run folder to write for an --encoder: `report`, `encode`, `sonarium.load` and `train --codes` take it."""
+    """Run folder to write for an --encoder, which `report`, `encode`, `sonarium.load` and `train --codes`
+    accept."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False

@@ -28,23 +28,23 @@ from sonarium.worlds.recordings.listing import named, sounds_at
 @dataclass(frozen=True)
 class SeparateFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run folder of a trained separator."""
+    """Run folder of a trained separator."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
-    """Sound files of two channels, left and right; of a folder, all in it."""
+    """Two-channel sound files, left and right; of a folder, all in it."""
     out: Path
-    """New output folder: a WAV file of two channels for each source of each sound file."""
+    """New output folder for a two-channel WAV file per source of each sound file."""
     sources: Annotated[int | None, Range(1, 64)] = None
-    """Number of sources in each file; by default as many as the model separates."""
+    """Number of sources per file; by default as many as the model separates."""
     best: bool = False
-    """Take the weights that were best in validation; else the newest."""
+    """Use the weights that were best in validation; by default the newest."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
-    """Print what was written as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(SeparateFlags, arguments, "separate", "Separate recordings at two ears into their sources.")
+    flags = parse(SeparateFlags, arguments, "separate", "Separate binaural recordings into their sources.")
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     if not flags.files:

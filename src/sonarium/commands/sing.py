@@ -34,13 +34,13 @@ from sonarium.worlds.recordings.listing import sounds_at
 @dataclass(frozen=True)
 class SingFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run folder of a model of sequences, such as hmm or gru, trained on the codes of an autoencoder."""
+    """Run folder of a sequence model, such as hmm or gru, trained on the codes of an autoencoder."""
     out: Path
-    """Sound file, .wav; of several songs, a new folder."""
+    """Output sound file, .wav; for several songs, a new folder."""
     seconds: Annotated[float, Range(0, LONGEST, above=True)] = 10.0
-    """Length of a song in seconds."""
+    """Duration of a song in seconds."""
     temperature: Annotated[float, Range(0, 100, above=True, example=0.8)] = 1.0
-    """Temperature: below 1 the model keeps to what is likely, above 1 it strays."""
+    """Sampling temperature: below 1 the model keeps to what is likely, above 1 it strays."""
     count: Annotated[int, Range(1, 10**4)] = 1
     """Number of songs."""
     against: Path | None = None
@@ -50,12 +50,12 @@ class SingFlags:
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
-    """Print what was written, and the comparison, as JSON."""
+    """Print a summary, with the comparison, as JSON."""
 
 
 def main(arguments: list[str]) -> None:
     flags = parse(
-        SingFlags, arguments, "sing", "Sing by a model of sequences, through the run that decodes its codes."
+        SingFlags, arguments, "sing", "Generate songs with a sequence model and the run that decodes its codes."
     )
     check(flags)
     device = choose_device(flags.device)

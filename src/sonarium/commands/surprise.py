@@ -31,24 +31,24 @@ MOST_DRAWN = 30.0
 @dataclass(frozen=True)
 class SurpriseFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run folder of a world model, such as dreaming."""
+    """Run folder of a world model, such as dreaming."""
     files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILES…")]
-    """Sound files of any rate, length and number of channels; of a folder, all in it."""
+    """Sound files of any sampling rate, length and number of channels; of a folder, all in it."""
     out: Path
-    """New output folder: a table, a picture and labels of each file."""
+    """New output folder for a table, a picture and labels per file."""
     by: str = ""
-    """Measure that decides what is unexpected: of a world model kl, or nce where the objective has it; of an
-    autoregressive model nll. By default the first that the model has."""
+    """Measure of surprise: of a world model kl, or nce if its objective has it; of an autoregressive model nll. By
+    default the first that the model has."""
     above: Annotated[float, Range(0, 1, above=True, below=True, example=0.99)] = 0.99
-    """Threshold: the share of the tokens of the training split that are no more surprising."""
+    """Threshold: quantile of the surprise of training tokens."""
     best: bool = False
-    """Take the weights that were best in validation; else the newest."""
+    """Use the weights that were best in validation; by default the newest."""
     json: bool = False
-    """Print what was found as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(SurpriseFlags, arguments, "surprise", "Measure how unexpected each moment of sound files is.")
+    flags = parse(SurpriseFlags, arguments, "surprise", "Measure how surprising each moment of sound files is.")
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     if not flags.files:

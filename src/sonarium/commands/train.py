@@ -47,23 +47,24 @@ TRAINING = ("batch_size", "seed", "precision", "test", "test_groups", "train_on"
 @dataclass(frozen=True)
 class TrainFlags:
     run: Path
-    """Run folder, which holds all that this training makes; give the same command again to resume in it."""
+    """Run folder, which holds all outputs of this training; give the same command again to resume."""
     preset: str = "default"
     """Preset of the model to start from; see `sonarium list`."""
     steps: Annotated[int, Range(0)] = 2000
-    """Training steps in all, 0 to save the untrained model; a larger number later goes on from where it stands;
-    where a schedule ends with the training, begin a new run with --start-from this one instead."""
+    """Total number of training steps, 0 to save the untrained model. A larger number later resumes from where
+    training stopped; if a schedule ends with the training, begin a new run with --start-from this one instead."""
     device: str = "auto"
-    """Device: cpu, cuda, or auto for the best there is."""
+    """Device: cpu, cuda, or auto for the best available."""
     processes: Annotated[int, Range(1, 1024)] = 1
-    """Number of processes on this machine, each with its part of every batch (data-parallel training); leave it
-    out where torchrun or srun starts them."""
+    """Number of data-parallel processes on this machine, each with its part of every batch; leave it out where
+    torchrun or srun starts them."""
     nodes: Annotated[int | None, Range(1)] = None
-    """Number of machines on which torchrun or srun starts processes; found in the environment if left out."""
+    """Number of machines (nodes) on which torchrun or srun starts processes; by default read from the
+    environment."""
     pictures: bool = True
-    """Draw pictures and make sounds of what was learnt, in media/ of the run folder."""
+    """Save pictures and sounds of what was learnt, in media/ of the run folder."""
     json: bool = False
-    """Print the last metrics as JSON."""
+    """Print the final metrics as JSON."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,17 @@ class RolloutsFlags(TrainFlags):
     suite: str = ""
     """Setting of seek-suite to train in, in place of --env; see `sonarium list`."""
     ears: Path | None = None
-    """Run folder whose encoder or separator hears the sound of both ears, in place of layers that the agent
+    """Run folder whose encoder or separator processes the binaural sound, in place of layers that the agent
     learns."""
 
 
 @dataclass(frozen=True)
 class ClipsFlags(TrainFlags):
     world: str | None = None
-    """World of the clips; see `sonarium list`. By default tones (digits for pictures), with --path recordings."""
+    """World that clips come from; see `sonarium list`. By default tones (digits for pictures), with --path
+    recordings."""
     codes: Path | None = None
-    """Run folder whose codes to train on, in place of a world."""
+    """Run folder whose codes are the training data, in place of a world."""
     front: str | None = None
     """Front end, in place of the preset's; see `sonarium list`."""
 

@@ -23,27 +23,27 @@ from sonarium.runs.build import open_run
 @dataclass(frozen=True)
 class WatchFlags:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run folder of an agent."""
+    """Run folder of an agent."""
     episodes: Annotated[int, Range(1, 1000)] = 2
-    """Number of episodes that are filmed."""
+    """Number of episodes to film."""
     seed: Annotated[int, Range(0, 2**31 - 1)] = 0
-    """Seed of the first episode; each further one has the next."""
+    """Random seed of the first episode; it increases by 1 per episode."""
     drawn: bool = False
-    """Draw the actions from the policy; else the most probable ones are taken."""
+    """Sample actions from the policy; by default the most probable ones are taken."""
     plotted: Annotated[int, Range(0, 10**5)] = 64
-    """Number of episodes in rooms for the plot of initial distance against steps; 0 makes none."""
+    """Number of episodes in rooms for the plot of initial distance against steps; 0 disables it."""
     view: Literal["above", "ears"] = "above"
-    """How rooms are filmed: above, the room with sources and way; ears, what both ears hear alone."""
+    """View of rooms: above (the room with sources and path), or ears (only what both ears hear)."""
     best: bool = False
-    """Take the weights that were best in validation; else the newest."""
+    """Use the weights that were best in validation; by default the newest."""
     out: Path | None = None
-    """Output folder in place of the media folder of the run."""
+    """Output folder, in place of the media folder of the run."""
     json: bool = False
-    """Print what was filmed as JSON."""
+    """Print a summary as JSON."""
 
 
 def main(arguments: list[str]) -> None:
-    flags = parse(WatchFlags, arguments, "watch", "Films of the episodes of an agent that was trained.")
+    flags = parse(WatchFlags, arguments, "watch", "Film episodes of a trained agent.")
     opened = open_run(flags.run, remark=say, best=flags.best)
     for line in opened.remarks:
         say(line)

@@ -71,19 +71,19 @@ class DevelopConfig:
     reference: str = ""
     """Day that the others are compared with; by default the tutor, or the last day."""
     chain: Literal["backward", "forward", "reference", "all"] = "backward"
-    """Models: backward (a chain from the reference to the first day, each started from the day after), forward
-    (from the first day on, each from the day before), reference (each started from it), or all (one model of all
-    days)."""
+    """Training of the models: backward (a chain from the reference to the first day, each initialised from the day
+    after), forward (from the first day on, each from the day before), reference (each initialised from it), or all
+    (one model of all days)."""
     states: Annotated[int | None, Range(1, 10**3)] = None
     """Number of states; by default chosen on the reference day, by BIC."""
     labels: bool = False
-    """States are the annotated labels instead of being learnt from the sound."""
+    """Use the annotated labels as states instead of learning them from the sound."""
     unit: Literal["auto", "syllables", "frames"] = "auto"
-    """What a frame of the models is: syllables where they are annotated (auto), or frames of codes."""
+    """Time step of the models: syllables where they are annotated (auto), or frames of codes."""
     components: Annotated[int, Range(1, 256)] = 8
-    """Principal components of the spectrum of a syllable."""
+    """Number of principal components of a syllable's spectrum."""
     bootstrap: Annotated[int, Range(0, 10**5)] = 100
-    """Resamplings of the songs for the intervals."""
+    """Bootstrap resamples of the songs for the confidence intervals."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

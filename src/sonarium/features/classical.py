@@ -29,7 +29,7 @@ class LogMelConfig:
     """Log-mel frames; times are in seconds so that they suit any sampling rate."""
 
     window: Annotated[float, Range(0, 60, above=True, example=0.025)] = 0.025
-    """Length of the Hann window in seconds."""
+    """Hann window length in seconds."""
     hop: Annotated[float, Range(0, 60, above=True, example=0.01)] = 0.010
     """Hop length in seconds."""
     fft: Annotated[int | None, Range(2, 2**17)] = None
@@ -37,9 +37,9 @@ class LogMelConfig:
     bands: Annotated[int, Range(1, 1024, example=40)] = 40
     """Number of mel bands."""
     lowest: Annotated[float, Range(0)] = 0.0
-    """Lowest frequency of the bands in hertz."""
+    """Lowest frequency of the bands in Hz."""
     highest: Annotated[float | None, Range(0, above=True)] = None
-    """Highest frequency of the bands in hertz; by default half the sampling rate."""
+    """Highest frequency of the bands in Hz; by default half the sampling rate."""
     equal_levels: bool = False
     """Divide each clip by its root mean square first, down to −60 dB, as learners of samples do."""
     range_db: Annotated[float | None, Range(0, above=True, example=80)] = 80.0

@@ -23,19 +23,19 @@ class EarsConfig:
     """The defaults suit windows of a quarter of a second at 8 kHz."""
 
     fft: Annotated[int, Range(2, 2**17)] = 256
-    """FFT size and length of the Hann window in samples."""
+    """FFT size and Hann window length in samples."""
     hop: Annotated[int, Range(1, 2**24)] = 125
     """Hop length in samples."""
     bands: Annotated[int, Range(1, 1024)] = 32
     """Number of mel bands."""
     loudness: Literal["both", "mean", "none"] = "both"
-    """Log-mel rows: both (each ear), mean (of the power of both ears), or none."""
+    """Log-mel rows: both (one set per ear), mean (of the power of both ears), or none."""
     resolution: Literal["band", "bin"] = "band"
     """Resolution of the interaural differences: mel band, or FFT bin."""
     floor_db: Annotated[float, Range(-1000, 0, below=True)] = -100.0
     """Floor in decibels re a sine of amplitude 1, −1 on the scale of the rows; full scale is 1."""
     level_unit: Annotated[float, Range(0, above=True)] = 6.0
-    """Interaural level difference in decibels that is 1 on the scale of the rows."""
+    """Interaural level difference in decibels that maps to 1 on the scale of the rows."""
     level_limit: Annotated[float, Range(0, above=True)] = 24.0
     """Interaural level differences are clipped to ± this many decibels."""
 

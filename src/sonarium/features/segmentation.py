@@ -43,7 +43,7 @@ class SegmentationConfig:
     highest: Annotated[float, Range(0, above=True)] = 12_000.0
     """Upper edge in Hz of the band whose level is taken."""
     smoothing: Annotated[float, Range(0, 1, above=True)] = 0.01
-    """Duration in seconds of the Hann window that smooths the power."""
+    """Length in seconds of the Hann window that smooths the power."""
     above_floor: Annotated[float, Range(0)] = 7.0
     """Threshold in dB above the noise floor of the recording."""
     below_loud: Annotated[float, Range(0)] = 34.0
@@ -57,7 +57,7 @@ class SegmentationConfig:
     near_floor: Annotated[float, Range(0)] = 3.0
     """Level in dB above the noise floor up to which a gap counts as silent."""
     shortest: Annotated[float, Range(0)] = 0.02
-    """Shortest duration of a segment in seconds."""
+    """Minimum duration of a segment in seconds."""
     bout_gap: Annotated[float, Range(0)] = 0.2
     """Gap in seconds that ends a bout."""
     soft: Annotated[float, Range(0)] = 16.0

@@ -48,25 +48,26 @@ class SpectrogramConfig(FrontEndConfig):
     fft: Annotated[int, Range(2, 2**17)] = 2048
     """FFT size in samples."""
     window_length: Annotated[int | None, Range(2, 2**17)] = None
-    """Length of the Hann window in samples; by default `fft`."""
+    """Hann window length in samples; by default `fft`."""
     hop: Annotated[int, Range(1, 2**24)] = 512
     """Hop length in samples."""
     centred: bool = True
-    """Centre frames on multiples of the hop, with silence beyond the ends; without, they lie within the sound."""
+    """Centre frames on multiples of the hop length, with zero padding at the ends; without, they lie within the
+    sound."""
     band_pass: tuple[float, float] | None = None
-    """Cut-off frequencies of a Butterworth band-pass in hertz, such as 400 12000; an upper one beyond half the
-    sampling rate cuts nothing off."""
+    """Cut-off frequencies in Hz of a Butterworth band-pass filter, such as 400 12000; an upper one beyond half the
+    sampling rate has no effect."""
     mels: Annotated[int, Range(0, 1024)] = 128
     """Number of mel bands; 0 keeps the linear-frequency bins."""
     spacing: Literal["mel", "linear"] = "mel"
     """Spacing of the bands: equal steps of the mel scale, or of frequency."""
     level_rows: Annotated[int, Range(0, 1024)] = 0
-    """Rows that repeat each frame's level (energy in decibels) below the bands, which are then relative to it:
-    level and spectral shape apart. 0 leaves the level in the bands."""
+    """Rows below the bands that repeat each frame's level (energy in decibels), to which the bands are then
+    relative: level and spectral shape apart. 0 leaves the level in the bands."""
     fmin: Annotated[float, Range(0)] = 0.0
-    """Lowest frequency of the bands in hertz."""
+    """Lowest frequency of the bands in Hz."""
     fmax: Annotated[float | None, Range(0, above=True)] = None
-    """Highest frequency of the bands in hertz; by default half the sampling rate."""
+    """Highest frequency of the bands in Hz; by default half the sampling rate."""
     power: Annotated[float, Range(0, 8, above=True, example=2)] = 2.0
     """Exponent of the magnitudes: 1 for amplitude, 2 for power."""
     compression: Literal["log", "log1p", "none"] = "log"

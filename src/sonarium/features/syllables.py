@@ -26,9 +26,9 @@ class BandsConfig:
     """Decibels in mel bands, frame by frame."""
 
     window: Annotated[float, Range(0, 1, above=True)] = 0.016
-    """Duration of the analysis window in seconds."""
+    """Window length in seconds."""
     frame_rate: Annotated[float, Range(1, 10_000)] = 500.0
-    """Frames a second."""
+    """Frame rate in Hz."""
     bands: Annotated[int, Range(1, 512)] = 32
     """Number of mel bands."""
     lowest: Annotated[float, Range(0)] = 500.0

@@ -38,23 +38,23 @@ class ViewsConfig:
     """Two independently augmented views of a piece: the input, and the one whose tokens are the targets."""
 
     views: Annotated[int, Range(1, 2)] = 2
-    """Number of views: 2, augmented independently, or 1, which is input and target as it is."""
+    """Number of views: 2, augmented independently, or 1, both input and target without augmentation."""
     shift_frames: Annotated[int, Range(0, 64)] = 1
-    """Largest shift in time, in log-mel frames; the view that is recognised is never the earlier one."""
+    """Maximum time shift in log-mel frames; the target view is never the earlier one."""
     shift_bands: Annotated[int, Range(0, 64)] = 1
-    """Largest shift in frequency, in mel bands."""
+    """Maximum frequency shift in mel bands."""
     gain_db: Annotated[float, Range(0, 60)] = 6.0
-    """Largest change of level in decibels."""
+    """Maximum change of level in decibels."""
     mask_bands: Annotated[int, Range(0, 1024)] = 4
-    """Largest number of neighbouring bands that are masked."""
+    """Frequency masking: maximum number of adjacent masked bands."""
     mask_tokens: Annotated[float, Range(0, 1, below=True)] = 0.05
-    """Fraction of the tokens that are masked; of tokens with slots, of the slots, each of a token by itself."""
+    """Fraction of tokens that are masked; with slots, fraction of slots, each masked by itself."""
     babble_db: Annotated[float | None, Range(-60, 60)] = None
-    """Signal-to-noise ratio in decibels of babble, four other clips of the batch, in each view others; by default
-    there is none."""
+    """Signal-to-noise ratio in decibels of added babble, four other clips of the batch, different ones in each
+    view; by default none."""
     babble_up_to_db: Annotated[float | None, Range(-60, 60)] = None
-    """Largest signal-to-noise ratio: in each view of a clip it is drawn uniformly from `babble_db` to this one. By
-    default it is always `babble_db`."""
+    """Largest signal-to-noise ratio of the babble, drawn uniformly from `babble_db` up to this for each view of a
+    clip; by default always `babble_db`."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -128,25 +128,24 @@ class Tokens(ABC):
 @dataclass(frozen=True)
 class TokensConfig(FrontEndConfig):
     token_seconds: Annotated[float, Range(0, 10, above=True, example=0.032)] = 0.032
-    """Seconds in a token of sound."""
+    """Duration in seconds of a token of sound."""
     token_frames: Annotated[int, Range(1, 64)] = 4
-    """Log-mel frames in a token of sound."""
+    """Log-mel frames per token of sound."""
     bands: Annotated[int, Range(1, 512)] = 40
     """Number of mel bands."""
     lowest: Annotated[float, Range(0)] = 50.0
-    """Lowest frequency of the bands in hertz."""
+    """Lowest frequency of the bands in Hz."""
     highest: Annotated[float | None, Range(0, above=True)] = None
-    """Highest frequency of the bands in hertz; by default half the sampling rate."""
+    """Highest frequency of the bands in Hz; by default half the sampling rate."""
     floor_db: Annotated[float, Range(-1000, 0, below=True, example=-80)] = -80.0
     """Floor in decibels: quieter bands are raised to it."""
     overlapping: bool = False
-    """Let windows reach into the neighbouring tokens; otherwise the sound is mirrored at the ends of each
-    token."""
+    """Let windows overlap into the neighbouring tokens; otherwise each token is padded by reflection."""
     slots: Annotated[int, Range(0, 2**10)] = 0
-    """Of codes: equal parts of a code that are entries of a codebook each, as the slots of a VQ-VAE; 0 takes the
-    codes as numbers."""
+    """With codes: number of slots, equal parts of a code that are a codebook entry each, as in a VQ-VAE; 0 takes
+    codes as continuous."""
     entries: Annotated[int, Range(1, 2**14)] = 64
-    """Of codes with slots: the largest number of entries in a codebook."""
+    """With codes and slots: maximum number of codebook entries."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

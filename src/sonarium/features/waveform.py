@@ -21,7 +21,7 @@ SILENCE = 1e-3
 class WaveformConfig(FrontEndConfig):
     level: Literal["kept", "fixed", "clip"] = "clip"
     """Level normalisation: kept (none), fixed (divide by the root mean square of the training sound, which keeps
-    differences between clips), or clip (divide each clip by its own root mean square, down to −60 dB, which
+    level differences between clips), or clip (divide each clip by its own root mean square, down to −60 dB, which
     removes the distance to the microphone)."""
 
     def __post_init__(self) -> None:

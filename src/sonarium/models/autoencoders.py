@@ -89,7 +89,7 @@ BETA_VAE = vae(
     "VAE with the KL divergence weighted by β", BetaConfig(beta=4), ("beta",), BetaConfig(beta=4 / SYNTONE_BATCH)
 )
 ANNEALED_VAE = vae(
-    "VAE with the KL divergence held at a capacity that grows",
+    "VAE with the KL divergence held at a growing capacity",
     AnnealedConfig(),
     ("gamma", "capacity", "capacity_steps"),
 )
@@ -106,7 +106,7 @@ TC_VAE = vae(
     TotalCorrelationConfig(1 / SYNTONE_BATCH, 4 / SYNTONE_BATCH, 1 / SYNTONE_BATCH),
 )
 DIP_VAE = vae(
-    "VAE with the covariance of the codes regularised to the identity", DipConfig(), ("off_diagonal", "diagonal")
+    "VAE with the code covariance regularised towards the identity", DipConfig(), ("off_diagonal", "diagonal")
 )
 VQ_VAE = ModelEntry(
     "vector-quantised autoencoder: a few codebook entries per clip",

@@ -41,28 +41,29 @@ weigh more than all else."""
 @dataclass(frozen=True)
 class AutoregressiveConfig:
     network: Literal["gru", "transformer"] = "gru"
-    """What h is: the state of a GRU, or the output of a causal transformer."""
+    """Network that computes h: the state of a GRU, or the output of a causal transformer."""
     units: Annotated[int, Range(1, 2**13)] = 400
     """Dimension of h."""
     layers: Annotated[int, Range(1, 64)] = 1
-    """Layers of the network."""
+    """Number of layers of the network."""
     heads: Annotated[int, Range(1, 1024)] = 4
-    """Attention heads of a transformer."""
+    """Number of attention heads of a transformer."""
     reach: Annotated[int, Range(1, 2**14)] = 64
-    """Longest relative distance in tokens that a transformer distinguishes."""
+    """Maximum relative position of a transformer in tokens, to which larger ones are clipped."""
     components: Annotated[int, Range(1, 256)] = 4
-    """Gaussians in the mixture of the next token."""
+    """Components of the Gaussian mixture of the next token."""
     code: Code = "feature"
-    """Codes that `encode` gives: feature ([h, x]) or state (h)."""
+    """Codes returned by `encode`: feature ([h, x]) or state (h)."""
     actions: tuple[str, ...] = ()
-    """Actions that each token is made with: names of tracks and labels of the world, `elapsed` for the time since
-    the beginning of the piece; none by default."""
+    """Actions that condition each token: names of tracks and labels of the world, `elapsed` for the time since the
+    beginning of the piece; none by default."""
     action_dropout: Annotated[float, Range(0, 1, below=True)] = 0.2
-    """Fraction of the clips whose actions are hidden, so that sound can be encoded and forecast without any."""
+    """Action dropout: fraction of clips whose actions are hidden, so that sound can be encoded and forecast
+    without any."""
     burn_in: Annotated[int, Range(1, 2**12)] = 4
-    """Tokens at the beginning of a piece that are read, without a loss."""
+    """Burn-in tokens at the beginning of a piece, which have no loss."""
     clip: Annotated[float, Range(0, above=True)] = 1.0
-    """Largest norm of the gradient."""
+    """Gradient clipping norm."""
     adam: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-3))
     schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(warmup_steps=100))
     front: TokensConfig = field(default_factory=TokensConfig)
@@ -291,7 +292,7 @@ def speech(kind: SignalKind) -> AutoregressiveConfig:
 
 PRESETS = {"default": default, "transformer": transformer, "speech": speech}
 ENTRY = ModelEntry(
-    "autoregressive model of tokens: a GRU or a transformer, by maximum likelihood",
+    "autoregressive token model: GRU or transformer, by maximum likelihood",
     Autoregressive,
     PRESETS,
     kinds=("wave", "codes"),

@@ -131,15 +131,15 @@ class Embedding(nn.Module):
 @dataclass(frozen=True)
 class DeepClusteringConfig:
     fft: Annotated[int, Range(4, 2**14)] = 256
-    """FFT size and length of the window in samples, a multiple of the hop."""
+    """FFT size and window length in samples, a multiple of the hop length."""
     hop: Annotated[int, Range(1, 2**13)] = 128
     """Hop length in samples."""
     units: Annotated[int, Range(1, 4096)] = 64
-    """Units of the LSTM in each direction."""
+    """Hidden units of the LSTM per direction."""
     layers: Annotated[int, Range(1, 16)] = 1
-    """Layers of the LSTM."""
+    """Number of LSTM layers."""
     embedding: Annotated[int, Range(2, 1024)] = 10
-    """Size of the embedding of a bin."""
+    """Embedding dimension of a time-frequency bin."""
     descent: DescentConfig = DescentConfig()
     """Adam on a schedule."""
 
@@ -201,19 +201,19 @@ def affinity(
 @dataclass(frozen=True)
 class AnchorsConfig:
     fft: Annotated[int, Range(4, 2**14)] = 256
-    """FFT size and length of the window in samples, a multiple of the hop."""
+    """FFT size and window length in samples, a multiple of the hop length."""
     hop: Annotated[int, Range(1, 2**13)] = 128
     """Hop length in samples."""
     units: Annotated[int, Range(1, 4096)] = 64
-    """Units of the LSTM in each direction."""
+    """Hidden units of the LSTM per direction."""
     layers: Annotated[int, Range(1, 16)] = 1
-    """Layers of the LSTM."""
+    """Number of LSTM layers."""
     embedding: Annotated[int, Range(2, 1024)] = 10
-    """Size of the embedding of a bin."""
+    """Embedding dimension of a time-frequency bin."""
     anchors: Annotated[int, Range(2, 64)] = 4
-    """Anchors, of which each clip takes as many as it has sources."""
+    """Number of anchors, of which each clip takes as many as it has sources."""
     sharpness: Annotated[float, Range(0, above=True)] = 5.0
-    """Factor of the similarity of a point and a centre in the softmax of masks."""
+    """Inverse temperature of the softmax that makes masks of the similarities of points and centres."""
     descent: DescentConfig = DescentConfig()
     """Adam on a schedule."""
 

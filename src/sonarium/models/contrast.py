@@ -28,7 +28,7 @@ Scores = Float[Tensor, "clip time step negative"]
 @dataclass(frozen=True)
 class ContrastConfig:
     same_time: bool = False
-    """Negatives: the other utterances of the batch, at the same time."""
+    """Use the other utterances of the batch at the same time as negatives."""
     from_sequence: Annotated[int, Range(0, 2**20)] = 64
     """Number of negatives from other times of the same utterance."""
     from_speaker: Annotated[int, Range(0, 2**20)] = 0
@@ -36,21 +36,22 @@ class ContrastConfig:
     from_batch: Annotated[int, Range(0, 2**20)] = 64
     """Number of negatives from the whole batch."""
     whole_batch: bool = False
-    """Negatives: every frame of the batch, in one product."""
+    """Use every frame of the batch as a negative, in one matrix product."""
     exclude_own: bool = False
     """Exclude the utterance itself from the negatives of the speaker and of the batch."""
     drawn: Literal["each", "together"] = "together"
-    """Sampling of negatives: each time of an utterance its own, with replacement (each), or all times of it the
-    same, without replacement (together), which costs far less."""
+    """Sampling of negatives: each (anew for each time of an utterance, with replacement), or together (the same
+    for all times, without replacement, which is far cheaper)."""
     times: Literal["all", "common", "one"] = "all"
-    """Contexts that predict: all that have a target, those that have a target at every step ahead (common), or one
-    random time for the whole batch (one)."""
+    """Contexts that predict: all with a target, common (those with a target at every step ahead), or one (one
+    random time for the whole batch)."""
     side: Literal["targets", "predictions"] = "targets"
-    """What the negatives replace: the latent code of a prediction, or the prediction of a latent code."""
+    """What negatives replace: targets (the latent code of a prediction), or predictions (the prediction of a
+    latent code)."""
     score: Literal["dot", "mean", "cosine"] = "dot"
-    """Score of a pair: dot product, mean of the products, or cosine similarity."""
+    """Similarity score of a pair: dot product, mean of the products, or cosine similarity."""
     temperature: Annotated[float, Range(0, above=True)] = 1.0
-    """Temperature by which scores are divided; 0.1 suits the cosine."""
+    """Softmax temperature, by which scores are divided; 0.1 suits cosine."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -57,22 +57,22 @@ NO_ENDS = (
 @dataclass(frozen=True)
 class HeadsConfig:
     decoder: Gradient = "frozen"
-    """Decoder of the tokens: off, on frozen states, or live, so that it trains the states, too (reconstruction and
-    twister train by it whatever is given)."""
+    """Token decoder: off, frozen (on states without gradient), or live (its gradient also trains the states,
+    always so with objective reconstruction or twister)."""
     reward: str = ""
-    """Track or label of the world that a head predicts as the reward; none by default."""
+    """Track or label of the world that a reward head predicts; none by default."""
     ends: bool = False
-    """Predict whether the clip goes on after a token."""
+    """Train a continuation head, which predicts whether the clip goes on after a token."""
     live_heads: bool = False
-    """Let the heads of reward and continuation train the states, too."""
+    """Let the gradients of the reward and continuation heads also train the states."""
     joint_prior: bool = True
-    """Draw futures of categorical states from a joint prior, trained on frozen states, instead of the prior of the
-    objective, whose variables are independent."""
+    """Sample futures of categorical states from a joint prior, trained on frozen states, instead of the prior of
+    the objective, whose variables are independent."""
     joint_units: Annotated[int, Range(1, 2**13)] = 128
     """Hidden units of the joint prior."""
     joint_learning_rate: Annotated[float, Range(0, above=True)] = 1e-2
-    """Learning rate of the joint prior, which follows states that change; it decays as the root of that of the
-    model."""
+    """Learning rate of the joint prior, which tracks changing states; its schedule is the square root of that of
+    the model."""
     units: Annotated[int, Range(1, 2**13)] = 256
     """Hidden units of the other heads."""
 
@@ -85,18 +85,19 @@ class HeadsConfig:
 @dataclass(frozen=True)
 class DreamingConfig:
     code: Code = "feature"
-    """Codes that `encode` gives: feature ([h, z]), state (h), latent (z), or embedding (of each token alone)."""
+    """Codes returned by `encode`: feature ([h, z]), state (h), latent (z), or embedding (of each token alone)."""
     actions: tuple[str, ...] = ()
-    """Actions that each token is made with: names of tracks and labels of the world, `elapsed` for the time since
-    the beginning of the piece; none by default."""
+    """Actions that condition each token: names of tracks and labels of the world, `elapsed` for the time since the
+    beginning of the piece; none by default."""
     action_dropout: Annotated[float, Range(0, 1, below=True)] = 0.2
-    """Fraction of the clips whose actions are hidden, so that sound can be encoded and forecast without any."""
+    """Action dropout: fraction of clips whose actions are hidden, so that sound can be encoded and forecast
+    without any."""
     burn_in: Annotated[int, Range(0, 2**12)] = 4
-    """Tokens at the beginning of a piece that are observed, without a loss or a gradient."""
+    """Burn-in tokens at the beginning of a piece, which have no loss and no gradient."""
     embedding: Annotated[int, Range(1, 2**13)] = 256
-    """Dimension of the embedding of a token."""
+    """Dimension of the token embedding."""
     clip: Annotated[float, Range(0, above=True)] = 100.0
-    """Largest norm of the gradient."""
+    """Gradient clipping norm."""
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     augmentation: ViewsConfig = field(default_factory=ViewsConfig)
@@ -510,7 +511,7 @@ def paper(kind: SignalKind) -> DreamingConfig:
 
 
 ENTRY = ModelEntry(
-    "world model: Dreaming V2, discrete latent dynamics learnt by contrast",
+    "world model: Dreaming V2, discrete latent dynamics with a contrastive loss",
     Dreaming,
     {"default": default, "speech": speech, "paper": paper},
     kinds=("wave", "codes"),

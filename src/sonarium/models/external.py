@@ -44,16 +44,17 @@ class ExternalConfig:
     """Encoder to evaluate: an .onnx file, a .pt2 program of torch.export, or a folder of Hugging Face
     transformers."""
     input_rate: Annotated[int, Range(0, 10**7)] = 0
-    """Sampling rate in Hz that the encoder takes; 0 takes what its files say, or else that of the clips."""
+    """Sampling rate in Hz that the encoder expects; 0 takes what its files say, or else that of the clips."""
     hop: Annotated[int, Range(0, 10**7)] = 0
     """Hop length of its frames in samples at that rate; 0 measures it."""
     input: str = ""
-    """Name of the input that takes the waveform, where there are several."""
+    """Name of the waveform input, where there are several."""
     output: str = ""
-    """Name of the output that is the codes; by default the first one of clips by codes, or by frames and codes."""
+    """Name of the output with the codes; by default the first of shape (clips, codes) or (clips, frames,
+    codes)."""
     layer: Annotated[int | None, Range(0, 1000)] = None
-    """Hidden layer of transformers whose output is the codes, counted from 0, the input of the first; by default
-    the last."""
+    """Hidden layer of transformers whose output is the codes, counted from 0, the input of the first layer; by
+    default the last."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -573,7 +574,7 @@ def form_of(config: ExternalConfig, rate: int | None) -> Signal:
 
 
 EXTERNAL = ModelEntry(
-    "an encoder from a file, ONNX, torch.export or transformers: scored, never trained",
+    "encoder from a file (ONNX, torch.export or transformers): scored, never trained",
     build,
     {"default": lambda kind: ExternalConfig()},
     kinds=("wave",),

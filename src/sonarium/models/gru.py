@@ -36,15 +36,15 @@ NARROWEST = 1e-3
 @dataclass(frozen=True)
 class GRUConfig:
     units: Annotated[int, Range(1, 4096)] = 64
-    """Units of each recurrent layer."""
+    """Hidden units per recurrent layer."""
     layers: Annotated[int, Range(1, 16)] = 1
-    """Recurrent layers."""
+    """Number of recurrent layers."""
     components: Annotated[int, Range(1, 256)] = 4
-    """Gaussians in the mixture of the next frame."""
+    """Components of the Gaussian mixture of the next frame."""
     optimiser: AdamConfig = AdamConfig()
     """Adam."""
     clip: Annotated[float, Range(0, above=True)] = 1.0
-    """Largest norm of the gradient."""
+    """Gradient clipping norm."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -187,7 +187,7 @@ def default(kind: SignalKind) -> GRUConfig:
 
 
 ENTRY = ModelEntry(
-    "recurrent network of codes: the density of the next frame",
+    "GRU on codes: the mixture density of the next frame",
     CodeGRU,
     {"default": default},
     kinds=("codes",),

@@ -257,7 +257,7 @@ class DescentConfig:
     schedule: ScheduleConfig = ScheduleConfig("cosine")
     """Learning-rate schedule."""
     clip: Annotated[float, Range(0, above=True)] = 5.0
-    """Largest norm of the gradient."""
+    """Gradient clipping norm."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

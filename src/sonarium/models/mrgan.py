@@ -78,41 +78,43 @@ class MRGANConfig:
     latent: Annotated[int, Range(1, 2**14)] = 32
     """Latent dimension."""
     frames: Annotated[int, Range(1, 4096)] = 16
-    """Frames in a snippet."""
+    """Frames per snippet."""
     stride: Annotated[int, Range(1, 4096)] = 4
-    """Frames from one snippet to the next in whole songs; fewer than `frames`, they overlap."""
+    """Hop between snippets of whole songs in frames; below `frames`, they overlap."""
     ngf: Annotated[int, Range(1, 4096)] = 16
-    """Channels of the first layer of encoder and generator; deeper ones have 2, 4 and 8 times as many."""
+    """Channels of the first layer of encoder and generator; deeper layers have 2, 4 and 8 times as many."""
     ndf: Annotated[int, Range(1, 4096)] = 16
     """Channels of the first layer of a discriminator."""
     network: Literal["convolutional", "dense"] = "convolutional"
     """Encoder and generator: convolutional, or dense (two hidden layers of 32 × ngf units)."""
     linear: bool = False
-    """Linear layers beside encoder and generator; they begin as principal components of the training snippets."""
+    """Linear layers in parallel with encoder and generator, initialised with principal components of the training
+    snippets."""
     normalisation: Normalisation = "layer"
-    """Normalisation of convolutions: layer, batch (statistics of reconstructions and samples apart), instance,
-    selu (SELUs, and no normalisation), or spectral (the spectral norm of the discriminators' weights, and layer
+    """Normalisation of convolutions: layer, batch (with separate statistics for reconstructions and samples),
+    instance, selu (SELU activations, no normalisation), or spectral (spectral norm in the discriminators, layer
     elsewhere)."""
     residual: bool = False
-    """A residual block after each convolution with a stride."""
+    """Add a residual block after each strided convolution."""
     adversarial: bool = True
-    """Train with discriminators; without, the same network is an autoencoder."""
+    """Adversarial training with discriminators; without it, the same network is an autoencoder."""
     reconstruction: Annotated[float, Range(0)] = 100.0
     """Weight λ of the reconstruction losses."""
     code_weight: Annotated[float, Range(0)] = 0.0
-    """Weight of the regularisation of codes, |E(G(z)) − z|."""
+    """Weight of the code regularisation |E(G(z)) − z|."""
     flips: Annotated[float, Range(0, 1)] = 0.1
-    """Fraction of wrong labels that a discriminator is given."""
+    """Label flipping: fraction of labels that are wrong for the discriminators."""
     prior: Literal["normal", "uniform", "t"] = "normal"
     """Prior of the codes: normal, uniform (−1 to 1) or t (10 degrees of freedom)."""
     entries: Annotated[int, Range(0, 2**20)] = 0
-    """Codebook size of a VQ-GAN; 0 for codes that are numbers."""
+    """Codebook entries of a VQ-GAN; 0 for continuous codes."""
     slots: Annotated[int, Range(1, 2**14)] = 8
-    """Codebooks of a VQ-GAN, each for its part of the code."""
+    """Number of codebooks of a VQ-GAN, each for its part of the code."""
     commitment: Annotated[float, Range(0)] = 0.25
-    """Weight of the commitment loss of a VQ-GAN, beside λ."""
+    """Weight of the commitment loss of a VQ-GAN, multiplied by λ."""
     revival: Annotated[float, Range(0, 1, above=True)] = 0.01
-    """Dead entries of a VQ-GAN are reset to a vector of the batch: below this fraction of uniform use."""
+    """Usage below which dead codebook entries of a VQ-GAN are reset to a vector of the batch, as a fraction of
+    uniform use."""
     adam: AdamConfig = AdamConfig(learning_rate=2e-4, beta1=0.5)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     front: SpectrogramConfig = field(default_factory=lambda: SNIPPETS)
@@ -551,7 +553,7 @@ def vq_gan(kind: SignalKind) -> MRGANConfig:
 
 PIECES = {"seconds": SNIPPET_SECONDS}
 ENTRY = ModelEntry(
-    "mode-regularised GAN of snippets of spectrograms, as BirdsongGAN",
+    "mode-regularised GAN of spectrogram snippets, after BirdsongGAN",
     MRGAN,
     {
         "default": default, "autoencoder": autoencoder, "principal": principal, "birdsong-gan": birdsong_gan,

@@ -39,38 +39,38 @@ Name = Literal["dreaming", "contrast", "barlow", "embedding", "twister", "recons
 @dataclass(frozen=True)
 class ObjectiveConfig:
     objective: Name = "dreaming"
-    """What the state is learnt by: dreaming (contrast and KL divergence on open-loop predictions), contrast (of
-    its own token), barlow, embedding (of the next token), twister (direct steps ahead), or reconstruction."""
+    """Objective that trains the states: dreaming (contrast and KL divergence on open-loop predictions), contrast
+    (with the state's own token), barlow, embedding (of the next token), twister (direct predictions some steps
+    ahead), or reconstruction."""
     horizon: Annotated[int, Range(0, 256)] = 3
-    """K, the largest number of tokens ahead of open-loop predictions; 0 leaves them out."""
+    """Open-loop prediction horizon K in tokens; 0 disables open-loop predictions."""
     overshoot: Literal["one", "all"] = "one"
-    """Steps ahead in an update: one of 1 to K, drawn and weighted K-fold, of which every k-th token is predicted
-    by the prior, which has the same expectation and costs a third; or all."""
+    """Overshooting, steps ahead per update: all (1 to K), or one (drawn from these and weighted K-fold, with every
+    k-th token predicted by the prior, which has the same expectation and costs a third)."""
     predictor: Literal["linear", "mlp", "prior"] = "linear"
-    """p̃, by which states are predicted for the contrast: linear, with hidden units, or the prior itself."""
+    """Predictor p̃ of states for the contrastive loss: linear, mlp (with hidden units), or the prior itself."""
     predicted: Literal["mean", "sample"] = "mean"
-    """What p̃ goes on from: its output as it is (mean), or a state drawn from it (sample)."""
+    """Input of further steps of p̃: its output (mean), or a state sampled from it (sample)."""
     critic: Literal["bilinear", "categorical"] = "bilinear"
-    """Score of a state and an embedding: z̃ᵀWe(x), or the log-likelihood of z̃ under a categorical distribution
-    that We(x) parametrises."""
+    """Critic that scores a state against an embedding: bilinear (z̃ᵀWe(x)), or categorical (log-likelihood of z̃
+    under a categorical distribution parametrised by We(x))."""
     nce_weight: Annotated[float, Range(0)] = 1.0
     """Weight of the objective itself."""
     kl_weight: Annotated[float, Range(0)] = 0.1
-    """Weight of the KL divergence of posterior and prior."""
+    """Weight of the KL divergence between posterior and prior."""
     kl_balance: Annotated[float, Range(0, 1)] = 0.8
     """KL balancing: fraction of the divergence that trains the prior; the rest trains the posterior."""
     free_nats: Annotated[float, Range(0, 1e6)] = 0.0
-    """Divergence of a token, summed over its variables, below which it has no gradient."""
+    """Free bits, in nats: the KL divergence of a token, summed over its variables, has no gradient below this."""
     kl_ahead: bool = True
-    """Take the KL divergence of open-loop predictions, too."""
+    """Include the KL divergence of open-loop predictions."""
     alike_below: Annotated[float, Range(0, 1e6)] = 0.1
-    """Tokens that differ by a smaller root mean square, in standard deviations, are no negatives of each other,
-    such as those of silence; of tokens with slots, those all of whose entries are equal. 0 makes negatives of
-    all."""
+    """Threshold of near-duplicate tokens, such as silence, which are not negatives of each other: root-mean-square
+    difference in standard deviations; with slots, tokens whose entries are all equal. 0 takes all as negatives."""
     direct_steps: Annotated[int, Range(1, 256)] = 10
-    """Of twister: number of tokens ahead."""
+    """Prediction horizon of twister in tokens."""
     direct_discount: Annotated[float, Range(0, 1, above=True)] = 0.75
-    """Of twister: factor of the weight from one step ahead to the next."""
+    """Loss discount of twister per step ahead."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -24,15 +24,15 @@ class Adam(torch.optim.Adam):
 @dataclass(frozen=True)
 class AdamConfig:
     learning_rate: Annotated[float, Range(0, above=True, example=0.001)] = 1e-3
-    """Learning rate of Adam: the peak of its schedule."""
+    """Learning rate of Adam, the peak of its schedule."""
     beta1: Annotated[float, Range(0, 1, below=True, example=0.9)] = 0.9
-    """Adam β₁, the decay of the first moment."""
+    """Adam β₁, decay rate of the first moment."""
     beta2: Annotated[float, Range(0, 1, below=True, example=0.999)] = 0.999
-    """Adam β₂, the decay of the second moment."""
+    """Adam β₂, decay rate of the second moment."""
     epsilon: Annotated[float, Range(0, above=True, example=1e-8)] = 1e-8
     """Adam ε, added to the denominator."""
     weight_decay: Annotated[float, Range(0)] = 0.0
-    """Weight decay (L2, through the gradient)."""
+    """Weight decay (L2 penalty, added to the gradient)."""
     amsgrad: bool = False
     """Use AMSGrad (Reddi et al. 2018)."""
 
@@ -61,7 +61,7 @@ class ScheduleConfig:
     """Learning-rate schedule after the warm-up: constant, noam (inverse square root of the step; Vaswani et al.
     2017, arXiv 1706.03762), or cosine or linear (to 0 at `decay_steps`)."""
     warmup_steps: Annotated[int, Range(0)] = 0
-    """Steps of linear warm-up; noam needs at least 1."""
+    """Linear warm-up steps; noam needs at least 1."""
     decay_steps: Annotated[int, Range(0)] = 0
     """Step at which cosine and linear reach 0, the warm-up included; 0 takes the `--steps` that the run began
     with."""

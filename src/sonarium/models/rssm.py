@@ -30,31 +30,31 @@ MOST_NUMBERS = 2**14
 @dataclass(frozen=True)
 class DynamicsConfig:
     dynamics: Literal["gru", "transformer"] = "gru"
-    """What h is: the state of a GRU with layer norm, or the output of a causal transformer (needs posterior
-    obs)."""
+    """Deterministic state h: the state of a GRU with layer normalisation, or the output of a causal transformer
+    (needs posterior obs)."""
     posterior: Literal["state", "obs"] = "state"
-    """What the posterior sees: h and the token (state), or the token alone (obs)."""
+    """Input of the posterior: h and the token (state), or the token alone (obs)."""
     latent: Literal["categorical", "gaussian"] = "categorical"
-    """Stochastic state: one-hot variables with straight-through gradients, or Gaussian ones."""
+    """Stochastic state z: categorical (one-hot variables with straight-through gradients), or gaussian."""
     variables: Annotated[int, Range(1, MOST_NUMBERS)] = 16
-    """Variables in the stochastic state."""
+    """Number of variables of the stochastic state."""
     classes: Annotated[int, Range(2, MOST_NUMBERS)] = 16
     """Classes of each categorical variable."""
     uniform_mix: Annotated[float, Range(0, 1, below=True)] = 0.01
-    """Fraction of the uniform distribution in every categorical one (DreamerV3)."""
+    """Fraction of the uniform distribution mixed into every categorical one (unimix of DreamerV3)."""
     deter: Annotated[int, Range(1, 2**13)] = 256
     """Dimension of the deterministic state h."""
     hidden: Annotated[int, Range(1, 2**13)] = 256
-    """Hidden units before h, of the prior and of the posterior."""
+    """Hidden units of the input layer of h, of the prior and of the posterior."""
     depth: Annotated[int, Range(1, 64)] = 2
-    """Layers of a transformer."""
+    """Number of layers of a transformer."""
     heads: Annotated[int, Range(1, 1024)] = 4
-    """Attention heads of a transformer."""
+    """Number of attention heads of a transformer."""
     reach: Annotated[int, Range(1, 2**14)] = 64
-    """Longest relative distance in tokens that a transformer distinguishes."""
+    """Maximum relative position of a transformer in tokens, to which larger ones are clipped."""
     loop: Literal["fast", "plain"] = "fast"
-    """How the GRU is computed: with gradients that are written out (fast), or step by step by automatic
-    differentiation (plain), which is the same and slower."""
+    """Implementation of the GRU: fast (hand-written gradients), or plain (step by step with autograd), which is
+    equal and slower."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

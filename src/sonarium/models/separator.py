@@ -76,15 +76,15 @@ SHARPNESS = 10.0
 @dataclass(frozen=True)
 class SeparatorConfig:
     fft: Annotated[int, Range(4, 2**14)] = 256
-    """FFT size and length of the window in samples, a multiple of the hop."""
+    """FFT size and window length in samples, a multiple of the hop length."""
     hop: Annotated[int, Range(1, 2**13)] = 128
     """Hop length in samples."""
     units: Annotated[int, Range(1, 4096)] = 112
-    """Units of each recurrent layer."""
+    """Hidden units per recurrent layer."""
     layers: Annotated[int, Range(1, 16)] = 2
-    """Recurrent layers (GRU)."""
+    """Number of recurrent layers (GRU)."""
     remembered: Annotated[float, Range(0, above=True)] = 4.0
-    """Time constant in seconds with which directions that were heard are forgotten."""
+    """Time constant in seconds with which the directions heard so far are forgotten."""
     descent: DescentConfig = DescentConfig()
     """Adam on a schedule."""
 
@@ -303,11 +303,11 @@ class JointSeparator(Learner, MaskSeparator, StreamSeparator):
 @dataclass(frozen=True)
 class OtoWorldConfig:
     fft: Annotated[int, Range(4, 2**14)] = 256
-    """FFT size and length of the window in samples, a multiple of the hop."""
+    """FFT size and window length in samples, a multiple of the hop length."""
     hop: Annotated[int, Range(1, 2**13)] = 64
     """Hop length in samples."""
     units: Annotated[int, Range(1, 4096)] = 50
-    """Units of the LSTM in each direction."""
+    """Hidden units of the LSTM per direction."""
     descent: DescentConfig = DescentConfig()
     """Adam on a schedule."""
 
@@ -367,7 +367,7 @@ def complete(config: Any, world: World, steps: int) -> Any:
 
 
 ENTRY = ModelEntry(
-    "the sources of what two ears hear",
+    "binaural source separation",
     lambda config, signal: config.build(signal),
     {
         "default": lambda kind: SeparatorConfig(),

@@ -47,18 +47,18 @@ MOST_CODES = 2**14
 @dataclass(frozen=True)
 class VQVAEConfig:
     slots: Annotated[int, Range(1, MOST_CODES)] = 8
-    """Vectors per clip, each with a codebook of its own."""
+    """Quantised vectors per clip, each with its own codebook."""
     dimension: Annotated[int, Range(1, MOST_CODES)] = 8
-    """Dimension of a codebook entry."""
+    """Dimension of the codebook entries."""
     entries: Annotated[int, Range(1, MOST_NUMBERS)] = 64
-    """Codebook size."""
+    """Entries per codebook."""
     decay: Annotated[float, Range(0, 1, below=True)] = 0.95
-    """Decay of the exponential moving averages that update the codebooks."""
+    """Decay of the exponential moving average (EMA) that updates the codebooks."""
     commitment: Annotated[float, Range(0)] = 0.25
     """Weight β of the commitment loss."""
     # Averages of an entry that is never reset would shrink until their ratio is 0/0.
     revival: Annotated[float, Range(0, 1, above=True)] = 0.01
-    """Dead entries are reset to a vector of the batch: below this fraction of uniform use."""
+    """Usage below which dead codebook entries are reset to a vector of the batch, as a fraction of uniform use."""
     network: Network = "convolutional"
     """Encoder and decoder: locating, convolutional, syntone (VAEDeep), or dense."""
     learning_rate: Annotated[float, Range(0, above=True, example=0.001)] = 1e-3

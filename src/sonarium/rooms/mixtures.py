@@ -44,23 +44,23 @@ class MixturesConfig:
     """Sounds, rooms and listener."""
 
     sources: Annotated[int, Range(1, MOST_SOURCES)] = 2
-    """Sources in each mixture."""
+    """Number of sources per mixture."""
     sounds: tuple[str, ...] = SOUNDS
-    """Kinds of sound: phone, siren, tones, bird, babble; the sources of a mixture are of different kinds as far as
-    there are enough."""
+    """Kinds of sound: phone, siren, tones, bird, babble; the sources of a mixture differ in kind as far as there
+    are enough."""
     path: str | None = None
-    """Folder of recordings to mix in place of rendered kinds, or a manifest; the sources of a mixture are
+    """Folder of recordings to mix in place of synthesised sounds, or a manifest; the sources of a mixture are
     different speakers (birds, files)."""
     rt60: Annotated[float, Range(0, 60)] = 0.0
     """Reverberation time in seconds by Eyring's formula; 0 is anechoic."""
     moving: bool = False
-    """Let the listener move: in each window a step forward or back, or a turn, at random."""
+    """Let the listener move at random: in each window a step forward or back, or a turn."""
     clips: Annotated[int, Range(1, 10**7)] = 10_000
     """Number of mixtures."""
     sets: Annotated[int, Range(1, 10**4)] = 10
     """Number of disjoint sets of sounds; no two parts of a split share one."""
     variants: Annotated[int, Range(1, 1000)] = 8
-    """Variants of each rendered kind in a set."""
+    """Number of variants of each synthesised sound in a set."""
     seconds: Annotated[float, Range(0.1, 600)] = 4.0
     """Duration of a mixture in seconds."""
     rate: Annotated[int, Range(1000, 384_000)] = 8000
@@ -78,7 +78,8 @@ class MixturesConfig:
     height: Annotated[float | None, Range(0.1, 10_000)] = None
     """Room height in metres; without it rooms are two-dimensional."""
     order: Annotated[int | None, Range(0, 200)] = None
-    """Maximum reflection order of the image-source method; by default as many as the reverberation time takes."""
+    """Maximum reflection order of the image-source method; by default as high as the reverberation time
+    requires."""
     ear_distance: Annotated[float, Range(0, 0.34)] = 0.2
     """Distance between the ears in metres."""
     head: Literal["none", "sphere"] = "none"
@@ -88,23 +89,23 @@ class MixturesConfig:
     source_distance: Annotated[float, Range(1e-3, 10_000)] = 1.0
     """Minimum distance in metres between sources."""
     listener_distance: Annotated[float, Range(0.02, 10_000)] = 1.0
-    """Minimum distance in metres of the listener from every source, where it begins."""
+    """Minimum distance in metres between every source and the starting point of the listener."""
     window: Annotated[float, Range(0.02, 600)] = 0.25
-    """Duration in seconds of a window, in which a moving listener keeps its pose."""
+    """Window length in seconds, in which a moving listener keeps its pose."""
     step: Annotated[float, Range(0, 1000)] = 0.5
-    """Step of a moving listener in metres; a step into a wall is not made."""
+    """Step length of a moving listener in metres; a step into a wall is not made."""
     turn: Annotated[float, Range(0, 180)] = 30.0
-    """Turn of a moving listener in degrees."""
+    """Turn angle of a moving listener in degrees."""
     layout: FolderLayout = "auto"
     """Layout of the folder; auto recognises it by metadata tables and file names."""
     pattern: str = ""
-    """Labels in paths: {speaker}/{take}.wav, or a regular expression with (?P<speaker>...)."""
+    """Pattern of labels in paths: {speaker}/{take}.wav, or a regular expression with (?P<speaker>...)."""
     group: str = ""
-    """Label that tells speakers apart; by default speaker, bird or the like, else each file is one of its own."""
+    """Label that identifies speakers; by default speaker, bird or the like, else each file is its own."""
     bad_fraction: Annotated[float, Range(0, 1)] = 0.01
     """Abort if more than this fraction of the recordings is bad."""
     cache: str | None = None
-    """Folder of the cache of decoded recordings; by default sonarium/recordings in the user's cache folder."""
+    """Cache folder for decoded recordings; by default sonarium/recordings in the user's cache folder."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -358,7 +359,7 @@ def build(config: MixturesConfig, seed: int, progress: Progress) -> Mixtures:
 
 
 MIXTURES = WorldEntry(
-    "sounds in rooms at two ears, each source known",
+    "binaural mixtures of sounds in rooms, each source known",
     "binaural",
     MixturesConfig,
     build,

@@ -35,16 +35,16 @@ class SplitConfig:
     """Which groups are in which split."""
 
     validation: Annotated[float, Range(0, 1, below=True)] = 0.0
-    """Fraction of the groups in the validation split, on which the loss is measured at every checkpoint; the
-    weights with the least are kept for `--best`."""
+    """Validation fraction of the groups; the loss on them is measured at every checkpoint, and the weights with
+    the lowest are kept for `--best`."""
     test: Annotated[float, Range(0, 1, below=True)] = 0.2
-    """Fraction of the groups in the test split; 0 keeps none, and nothing can be scored."""
+    """Held-out test fraction of the groups; 0 holds out none, and nothing can be scored."""
     test_groups: tuple[str, ...] = ()
-    """Groups in the test split by name (a speaker, a fold), in place of a fraction."""
+    """Held-out test groups by name (a speaker, a fold), in place of a fraction."""
     validation_groups: tuple[str, ...] = ()
-    """Groups in the validation split by name."""
+    """Validation groups by name."""
     split_seed: Annotated[int | None, Range(0)] = None
-    """Seed of the split, where it is another than that of the run."""
+    """Random seed of the split; by default that of the run."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -26,23 +26,23 @@ BLOCK = 64
 @dataclass(frozen=True)
 class ClipsConfig:
     batch_size: Annotated[int, Range(1)] = 64
-    """Batch size, over all processes."""
+    """Batch size, summed over all processes."""
     cut: Literal["piece", "whole"] = "piece"
-    """Train on crops of the clips (piece), or on whole clips padded to the longest of their batch."""
+    """Training examples: crops of the clips (piece), or whole clips padded to the longest of their batch."""
     drop_last: bool = True
-    """Drop the last batch of an epoch if it is smaller than the others."""
+    """Drop the last batch of an epoch if it is incomplete."""
     train_on: Literal["train", "all"] = "train"
-    """Clips to train on: the training split, or all clips without their labels (transductive: the test clips have
-    been encountered, as new recordings of a lab can be)."""
+    """Clips to train on: the training split, or all clips without their labels (transductive: test clips are seen
+    in training, as new recordings of a lab can be)."""
     only: tuple[str, ...] = ()
-    """Train on clips of these values of factors alone, such as day=65; bird!=2 leaves a bird out."""
+    """Train only on clips with these factor values, such as day=65; bird!=2 excludes a bird."""
     weight_by: str = ""
-    """Factor by whose number clips are drawn the more often, such as day (an age); clips without one are not
-    drawn."""
+    """Weighted sampling: factor whose number weights the clips, such as day (an age); clips without one are never
+    sampled."""
     weight_power: Annotated[float, Range(-100, 100)] = 1.0
-    """Power of the number to which draws are in proportion; below 0, small numbers are drawn more often."""
+    """Exponent of the sampling weights; below 0, small numbers are sampled more often."""
     cache_megabytes: Annotated[int, Range(0)] = 2048
-    """Keep features that are computed once in memory up to this size."""
+    """In-memory cache of computed features, in megabytes; without effect if they do not fit."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

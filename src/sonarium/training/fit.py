@@ -39,16 +39,16 @@ DIVERGED = (
 @dataclass(frozen=True)
 class LoopConfig:
     seed: Annotated[int, Range(0)] = 0
-    """Seed of the split, the initial weights, the order of the clips and the noise."""
+    """Random seed of the split, the initial weights, the order of the clips and the noise."""
     precision: Precision = "32"
-    """Floating-point precision of the forward pass: 32 bits, or bf16 where the hardware has it."""
+    """Floating-point precision of the forward pass: 32 bits, or bf16 where the hardware supports it."""
     log_every: Annotated[int, Range(1)] = 20
-    """Steps between two records of the metrics; each record is the mean since the last."""
+    """Steps between log entries; each holds the mean metrics since the last."""
     save_every: Annotated[int, Range(1)] = 250
-    """Steps between two checkpoints."""
+    """Steps between checkpoints."""
     start_from: str | None = None
-    """Run folder of the same model whose newest weights a new run begins with, as in a chain of days; or a file of
-    weights by another program, .pt, where the model takes such."""
+    """Initial weights of a new run: a run folder of the same model, whose newest weights are taken, as in a chain
+    of days; or a file of weights by another program, .pt, where the model takes such."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

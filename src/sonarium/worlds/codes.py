@@ -35,7 +35,7 @@ class CodesConfig:
     """Training pieces of codes."""
 
     frames: Annotated[int, Range(0, 2**24)] = 64
-    """Frames in a training piece; longer clips are cropped at random, shorter ones padded; 0 crops none."""
+    """Frames per training piece; longer clips are cropped at random, shorter ones padded; 0 disables cropping."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -40,23 +40,23 @@ class SentencesConfig:
     word: str = ""
     """Label of the recordings that names the word; by default the only one besides the speaker."""
     sentences: Annotated[int, Range(1, 10**5)] = 100
-    """Sentences of each speaker."""
+    """Number of sentences per speaker."""
     order: Annotated[int, Range(1, 4)] = 2
     """Order of the Markov grammar."""
     sets: Annotated[int, Range(1, 1000)] = 10
     """Number of disjoint sets of each speaker's recordings; a sentence is joined from one of them."""
     group: Literal["set", "speaker"] = "set"
-    """What no two parts of a split share: sets of recordings, or speakers."""
+    """Groups for the split, which its parts never share: sets of recordings, or speakers."""
     shortest: Annotated[int, Range(1, 1000)] = 5
-    """Fewest words in a sentence."""
+    """Minimum number of words in a sentence."""
     longest: Annotated[int, Range(1, 1000)] = 12
-    """Most words in a sentence."""
+    """Maximum number of words in a sentence."""
     gap: Annotated[tuple[float, float], Range(0, 10)] = (0.05, 0.2)
-    """Shortest and longest pause between words in seconds."""
+    """Minimum and maximum pause between words in seconds."""
     layout: Layout = "auto"
     """Layout of the folder; auto recognises it by metadata tables and file names."""
     pattern: str = ""
-    """Labels in paths: {speaker}/{digit}_{take}.wav, or a regular expression with (?P<speaker>...)."""
+    """Pattern of labels in paths: {speaker}/{digit}_{take}.wav, or a regular expression with (?P<speaker>...)."""
     rate: Annotated[int, Range(1000, 384_000)] = 8000
     """Sampling rate in Hz."""
     seconds: Annotated[float, Range(0, 3600, above=True)] = 4.0
@@ -64,9 +64,9 @@ class SentencesConfig:
     bad_fraction: Annotated[float, Range(0, 1)] = 0.01
     """Abort if more than this fraction of files is bad."""
     cache: str | None = None
-    """Folder of the cache of decoded sound; by default sonarium/recordings in the user's cache folder."""
+    """Cache folder for decoded recordings; by default sonarium/recordings in the user's cache folder."""
     memory: Annotated[int, Range(0, 10**6)] = 512
-    """Megabytes of sentences kept once they are made."""
+    """In-memory cache of sentences in megabytes."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -24,15 +24,15 @@ class ContextConfig:
     network: Literal["gru", "lstm", "transformer"] = "gru"
     """Context network."""
     width: Annotated[int, Range(1, 2**14)] = 256
-    """Dimension of the context, the hidden size of the network."""
+    """Context dimension, the hidden size of the network."""
     depth: Annotated[int, Range(1, 64)] = 1
     """Number of layers."""
     heads: Annotated[int, Range(1, 1024)] = 8
     """Number of attention heads of a transformer."""
     reach: Annotated[int, Range(1, 2**16)] = 128
-    """Longest relative distance in frames that a transformer distinguishes."""
+    """Maximum relative position of a transformer in frames, to which larger ones are clipped."""
     bidirectional: bool = False
-    """Add a second network that runs backwards, as in CDCK6; codes then have twice the width."""
+    """Add a second network that runs backwards, as in CDCK6; codes are then twice as wide."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

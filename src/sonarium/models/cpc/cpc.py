@@ -35,15 +35,15 @@ HEADS, HIDDEN = 8, 2048
 @dataclass(frozen=True)
 class PredictorConfig:
     form: Literal["linear", "mlp", "transformer"] = "linear"
-    """Predictor: a matrix (linear), two with a ReLU between (mlp), or a layer of causal transformer."""
+    """Predictor: linear (one matrix), mlp (two with a ReLU between), or transformer (one causal layer)."""
     steps_ahead: Annotated[int, Range(1, 1024)] = 12
     """Prediction horizon in frames: frames 1 to N ahead are predicted."""
     predictor_bias: bool = False
-    """Bias in linear predictors."""
+    """Use a bias in linear predictors."""
     units: Annotated[int, Range(1, 2**16)] = 256
     """Hidden units of an mlp predictor."""
     span: Annotated[int, Range(1, 2**16)] = 116
-    """Longest relative distance in frames that a transformer predictor distinguishes."""
+    """Maximum relative position of a transformer predictor in frames, to which larger ones are clipped."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -54,9 +54,9 @@ class PredictorConfig:
 @dataclass(frozen=True)
 class CPCConfig:
     code: Code = "context"
-    """Codes that `encode` gives: context (of all frames so far) or latent (of each frame alone)."""
+    """Codes returned by `encode`: context (of all frames so far) or latent (of each frame alone)."""
     speaker: int | str | None = None
-    """Label that is the speaker, for negatives from the same speaker: its name, or its number from 0."""
+    """Speaker label, for negatives from the same speaker: its name, or its index from 0."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     context: ContextConfig = field(default_factory=ContextConfig)
     predictors: PredictorConfig = field(default_factory=PredictorConfig)

@@ -44,7 +44,7 @@ SPREAD = 3.0
 @dataclass(frozen=True)
 class EncoderConfig:
     filters: Annotated[tuple[int, ...], Range(1, 2**14)] = (64, 96, 128, 128, 128)
-    """Output channels of each convolution; one number stands for all layers."""
+    """Output channels of each convolution; one number applies to all layers."""
     kernels: Annotated[tuple[int, ...], Range(1, 2**16)] = (10, 8, 4, 4, 4)
     """Kernel size of each convolution."""
     strides: Annotated[tuple[int, ...], Range(1, 2**16)] = (5, 4, 2, 2, 2)
@@ -55,9 +55,9 @@ class EncoderConfig:
     """Normalisation after each convolution: batch (batch normalisation), channel (layer normalisation of each
     frame's channels, so that nothing leaks between clips or from later to earlier frames), or none."""
     bias: bool = True
-    """Bias in the convolutions."""
+    """Use a bias in the convolutions."""
     mels: Annotated[int, Range(0, 1024)] = 0
-    """Number of mel bands, 100 frames a second, that the convolutions take in place of samples; 0 takes
+    """Number of mel bands, at 100 frames a second, as input of the convolutions in place of samples; 0 takes
     samples."""
 
     def __post_init__(self) -> None:

@@ -131,7 +131,7 @@ RECIPES = {
 PRESETS = {name: preset(config) for name, config in CONFIGS.items()}
 
 CPC = ModelEntry(
-    "contrastive predictive coding: future frames are predicted among negatives",
+    "contrastive predictive coding: future frames against negatives",
     ContrastivePredictiveCoding,
     PRESETS,
     kinds=("wave",),

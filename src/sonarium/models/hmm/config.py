@@ -25,35 +25,37 @@ class HMMConfig:
     states: Annotated[int, Range(1, 10**4)] = 16
     """Number of states."""
     emission: EmissionKind = "gaussian"
-    """Emission of a state: gaussian, mixture (of Gaussians), categorical (symbols 0, 1, …) or poisson (counts)."""
+    """Emission distribution: gaussian, mixture (of Gaussians), categorical (symbols 0, 1, …) or poisson
+    (counts)."""
     covariance: Covariance = "diagonal"
     """Covariance of Gaussians: spherical, diagonal, tied (one full matrix for all states) or full."""
     components: Annotated[int, Range(1, 256)] = 2
-    """Gaussians of a mixture."""
+    """Components of a Gaussian mixture."""
     topology: Topology = "ergodic"
-    """Transitions: ergodic (all), left-right (a state to itself and the next), or sparse (a random part)."""
+    """Allowed transitions: ergodic (all), left-right (a state to itself and the next), or sparse (a random
+    subset)."""
     sparsity: Annotated[float, Range(0, 1, below=True)] = 0.3
-    """Fraction of transitions that the sparse topology leaves out."""
+    """Fraction of transitions that the sparse topology removes."""
     durations: Durations = "geometric"
-    """Frames in a state: geometric (a Markov chain), or explicit (semi-Markov): categorical or poisson."""
+    """State durations: geometric (Markov chain), or explicit (semi-Markov): categorical or poisson."""
     max_duration: Annotated[int, Range(2, 10**4)] = 50
-    """Longest explicit duration in frames."""
+    """Maximum explicit duration in frames."""
     start_prior: Annotated[float, Range(1)] = 1.0
-    """Dirichlet prior of the first state; 1 is flat."""
+    """Dirichlet concentration of the initial-state distribution; 1 is flat."""
     transition_prior: Annotated[float, Range(1)] = 1.0
-    """Dirichlet prior of transitions; 1 is flat."""
+    """Dirichlet concentration of the transition probabilities; 1 is flat."""
     duration_prior: Annotated[float, Range(1)] = 1.0
-    """Dirichlet prior of categorical durations; 1 is flat."""
+    """Dirichlet concentration of categorical durations; 1 is flat."""
     prior: EmissionPrior = EmissionPrior()
     """Priors of emissions."""
     start: Start = "k-means"
-    """What EM starts from: k-means, a mixture of Gaussians, or random frames as centres."""
+    """Initialisation of EM: k-means, a Gaussian mixture, or random frames as centres."""
     repair: bool = True
-    """Replace a state without frames by half of the largest."""
+    """Re-initialise a state without frames by splitting the largest state."""
     arithmetic: Arithmetic = "scaled"
     """Arithmetic of forward-backward: scaled (fast; where it underflows, log takes over) or log."""
     dtype: Literal["float64", "float32"] = "float64"
-    """Precision of the computation."""
+    """Floating-point precision of the computation."""
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

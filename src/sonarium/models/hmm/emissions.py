@@ -32,19 +32,19 @@ class EmissionPrior:
     covariance_prior: Annotated[float, Range(0)] = 1e-2
     """Scale of the inverse-gamma (inverse-Wishart) prior of covariances: added to each sum of squares."""
     covariance_weight: Annotated[float, Range(0)] = 0.0
-    """Frames that the prior of covariances counts as."""
+    """Strength of the covariance prior in pseudo-observations (frames)."""
     mean_prior: Annotated[float, Range()] = 0.0
-    """The mean that means are drawn towards."""
+    """Prior mean of the Gaussian means."""
     mean_weight: Annotated[float, Range(0)] = 0.0
-    """Frames that the prior of means counts as."""
+    """Strength of the prior of the means in pseudo-observations (frames)."""
     floor: Annotated[float, Range(0)] = 1e-3
-    """Least variance (eigenvalue of a covariance)."""
+    """Variance floor (smallest eigenvalue of a covariance)."""
     emission_prior: Annotated[float, Range(1)] = 1.0
-    """Dirichlet prior of symbols and of the weights of a mixture; 1 is flat."""
+    """Dirichlet concentration of symbol probabilities and mixture weights; 1 is flat."""
     rate_prior: Annotated[float, Range(0)] = 0.0
-    """Counts that the gamma prior of Poisson rates adds."""
+    """Pseudo-counts of the gamma prior of Poisson rates."""
     rate_weight: Annotated[float, Range(0)] = 0.0
-    """Frames that the gamma prior of Poisson rates counts as."""
+    """Strength of the gamma prior of Poisson rates in pseudo-observations (frames)."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

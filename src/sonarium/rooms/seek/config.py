@@ -37,16 +37,18 @@ class SeekConfig:
     """Action space. turn: forward, back, turn left, turn right. compass: up, down, left, right, turn left, turn
     right. continuous: forward and left turn, each from -1 to 1 times `step` and `turn`."""
     observation: Literal["audio", "features"] = "audio"
-    """audio: the binaural waveform. features: log-mel bands with interaural phase and level differences."""
+    """Observation: audio (the binaural waveform), or features (log-mel bands with interaural phase and level
+    differences)."""
     pose: bool = False
     """Add x, y and heading to the observation."""
     oracle_info: bool = False
-    """Put pose, source positions and the shortest path to the nearest source into `info`, for oracles and SPL."""
+    """Add pose, source positions and the shortest path to the nearest source to `info`, for oracles and SPL."""
     source_info: bool = False
-    """Put what is heard of each source alone and its lateral angle into `info`, for measures of separation and
+    """Add the lateral angle and separate sound of each source to `info`, for measures of separation and
     localisation; each source is then rendered once more."""
     reward: RewardName = "default"
-    """Reward function: the default (progress along the shortest path), OtoWorld's, or its planning document's."""
+    """Reward function: default (progress along the shortest path), otoworld, or document (OtoWorld's planning
+    document)."""
     figures: Reward | None = None
     """Reward weights that replace those of `reward`."""
     max_steps: Annotated[int, Range(1, 10**7)] = 500
@@ -56,25 +58,25 @@ class SeekConfig:
     turn: Annotated[float, Range(1e-3, 180)] = 30.0
     """Turn angle in degrees."""
     radius: Annotated[float, Range(1e-3, 1000)] = 0.5
-    """Distance in metres at which a source in sight is found, and switched off."""
+    """Distance in metres at which a source in line of sight is found, and switched off."""
     distractors: Annotated[int, Range(0, MOST_SOURCES - 1)] = 0
-    """Number of sources besides that are not to be found, each of another kind of sound than the target; with one
-    source alone, the target."""
+    """Number of distractors: sources that must not be found, each of another kind of sound than the target, which
+    is then the only other source."""
     target: Literal["sound", "category"] = "sound"
-    """How the target is told from distractors. sound: its dry sound is all that is heard in the first `cue`
-    seconds. category: the observation holds its number in `sounds`."""
+    """Identification of the target. sound: its dry sound is all that is heard in the first `cue` seconds.
+    category: the observation holds its index in `sounds`."""
     cue: Annotated[float, Range(1e-3, 600)] = 0.5
     """Duration in seconds of the target's sound at the start of an episode, rounded up to whole observations."""
     wrong: Literal["ends", "costs"] = "ends"
-    """What finding a distractor does, beside its reward. ends: it terminates the episode. costs: nothing more."""
+    """Effect of finding a distractor, beside its reward. ends: the episode terminates. costs: none."""
     moving: Annotated[float, Range(0, 1000)] = 0.0
-    """Distance in metres that each source moves per step, on a random walk."""
+    """Distance in metres per step that each source moves, on a random walk."""
 
     rate: Annotated[int, Range(1000, 384000)] = 8000
     """Sampling rate in Hz."""
     clock: Literal["stream", "clip"] = "stream"
-    """stream: audio is continuous, each observation is the next `seconds` of it, and reverberation carries over.
-    clip: each observation is the whole sound of `loop` seconds from its beginning."""
+    """Timing of the audio. stream: continuous, each observation is the next `seconds` of it, and reverberation
+    carries over. clip: each observation is the whole sound of `loop` seconds from its beginning."""
     seconds: Annotated[float, Range(1e-3, 600)] = 0.25
     """Duration of a step, and of its observation, in a stream."""
     loop: Annotated[float, Range(0.1, 600)] = 4.0
@@ -88,16 +90,15 @@ class SeekConfig:
     level: Annotated[float, Range(-120, 0)] = -30.0
     """Level of each source at 1 m, in dB(A) relative to full scale."""
     first_variant: Annotated[int, Range(0, 2**31)] = 0
-    """Number of the first variant of each built-in sound: others are other sounds of the same kinds."""
+    """Index of the first variant of each built-in sound; others are other sounds of the same kinds."""
     stops: Annotated[float | None, Range(0, 10**6, above=True)] = None
     """Seconds after which all sources fall silent; they can still be found. A step lasts `seconds`."""
     burst: Annotated[float | None, Range(0.02, 600)] = None
-    """Duration in seconds for which an intermittent sound is heard once in every `period`, where it is loudest."""
+    """Duration in seconds of the loudest part of an intermittent sound, which is heard once in every `period`."""
     period: Annotated[float, Range(0.1, 600)] = 4.0
     """Period of intermittent sounds in seconds; `loop` is a multiple of it."""
     diffuse_noise: Annotated[float | None, Range(-120, 0)] = None
-    """Level of white noise that is independent at either ear, its root mean square in dB relative to full
-    scale."""
+    """Level of white noise independent at each ear, root mean square in dB relative to full scale."""
     point_noise: Annotated[float | None, Range(-120, 0)] = None
     """Level at 1 m, likewise, of a point source of white noise, which cannot be found."""
     gain: Annotated[float, Range(1e-9, 1e9)] = 1.0
@@ -129,14 +130,15 @@ class SeekConfig:
     absorption_span: Annotated[float, Range(0, 1)] = 0.0
     """Half-width of the interval around `absorption` from which each episode draws its coefficient."""
     rt60: Annotated[float | None, Range(1e-3, 60)] = None
-    """Reverberation time in seconds by Eyring's formula, which sets the absorption in place of `absorption`;
-    `order` must be high enough for reflections that late."""
+    """Reverberation time in seconds by Eyring's formula, from which the absorption is set in place of
+    `absorption`; `order` must be high enough for reflections that late."""
     order: Annotated[int, Range(0, 200)] = 3
     """Maximum reflection order of the image-source method."""
     most_images: Annotated[int, Range(1)] = MOST_IMAGES
-    """Maximum number of images of a source; more, as at a high order, are refused."""
+    """Maximum number of image sources per source; exceeding it, as at a high order, is an error."""
     longest_response: Annotated[float, Range(0, above=True)] = LONGEST_RESPONSE
-    """Maximum duration of an impulse response in seconds; longer ones, as of a room of kilometres, are refused."""
+    """Maximum duration of an impulse response in seconds; exceeding it, as in a room of kilometres, is an
+    error."""
     ear_distance: Annotated[float, Range(0, 2)] = 0.2
     """Distance between the ears in metres."""
     head: Literal["none", "sphere"] = "none"
@@ -148,8 +150,8 @@ class SeekConfig:
     same_config: bool = False
     """Keep room, source positions and start pose over episodes until the environment is seeded again."""
     layout_seed: Annotated[int | None, Range(0, 2**32)] = None
-    """Seed of the room, source positions and start pose of all episodes, however the environment is seeded; by
-    default each episode draws its own."""
+    """Random seed of the room, source positions and start pose of all episodes, however the environment is seeded;
+    by default each episode draws its own."""
 
     wall_distance: Annotated[float, Range(0, LARGEST_ROOM)] = 0.3
     """Minimum distance in metres of sources and of the start from walls."""
@@ -158,7 +160,7 @@ class SeekConfig:
     start_distance: Annotated[float, Range(0, LARGEST_ROOM)] = 1.5
     """Minimum distance in metres of the start from every source."""
     threads: Annotated[int | None, Range(1, 1024)] = None
-    """Number of threads for the acoustics; by default, all processors."""
+    """Number of CPU threads for the acoustics; by default all processors."""
     device: str = "cpu"
     """Torch device on which audio and features are computed."""
 

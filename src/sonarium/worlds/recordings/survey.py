@@ -32,30 +32,30 @@ class RecordingsConfig:
     layout: Layout = "auto"
     """Layout of the folder; auto recognises it by metadata tables and file names."""
     pattern: str = ""
-    """Labels in paths: {speaker}/{digit}_{take}.wav, or a regular expression with (?P<speaker>...)."""
+    """Pattern of labels in paths: {speaker}/{digit}_{take}.wav, or a regular expression with (?P<speaker>...)."""
     subset: str = ""
     """Table of a Common Voice folder, such as train; by default validated."""
     annotations: str = "auto"
     """Annotation format: csv (segments.csv), sidecar (.json or .csv of each file), notmat, or one of crowsetta."""
     clip: Literal["file", "segment"] = "file"
-    """What one clip is: a whole file (or a stretch of it named in a manifest), or an annotated segment."""
+    """Unit of a clip: file (or a stretch of it named in a manifest), or segment (an annotated segment)."""
     labels: tuple[str, ...] = ()
-    """Labels that become factors; by default those of the layout."""
+    """Labels to use as factors; by default those of the layout."""
     group: str = ""
-    """Label that no two parts of a split share (speaker, bird, session), or file, or folder."""
+    """Groups for the split, which its parts never share: a label (speaker, bird, session), file, or folder."""
     rate: Annotated[int, Range(1, 10**6)] = 16_000
     """Sampling rate in Hz to which all recordings are resampled."""
     seconds: Annotated[float, Range(0, 36000, above=True)] = 1.28
     """Duration of a training piece in seconds."""
     channel: Annotated[int | None, Range(0, 1023)] = None
-    """Channel, counted from 0; by default the mean of all (of .cbin the first, which has the song)."""
+    """Channel to read, counted from 0; by default the mean of all (of .cbin the first, which has the song)."""
     limits: Limits = Limits()
     bad_fraction: Annotated[float, Range(0, 1)] = 0.01
     """Abort if more than this fraction of files is bad."""
     store: Literal["int16", "float32"] = "int16"
     """Sample format of the cache: int16 (scaled per file) or float32."""
     cache: str | None = None
-    """Folder of the cache of decoded sound; by default sonarium/recordings in the user's cache folder."""
+    """Cache folder for decoded recordings; by default sonarium/recordings in the user's cache folder."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

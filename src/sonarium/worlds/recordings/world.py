@@ -186,7 +186,7 @@ def order_of(column: list[str]) -> Callable[[str], tuple[int, str]]:
 
 
 RECORDINGS = WorldEntry(
-    "your own: a folder or a manifest (--path), with labels from folders, names or tables",
+    "your own recordings: a folder or a manifest (--path), with labels from folders, names or tables",
     "wave",
     RecordingsConfig,
     Recordings,

@@ -53,23 +53,23 @@ class SongbirdConfig:
     birds: Annotated[int, Range(1, 10**4)] = 5
     """Number of birds, each with its own syllables and grammar."""
     songs: Annotated[int, Range(1, 10**5)] = 40
-    """Songs of each bird on each day."""
+    """Number of songs per bird and day."""
     days: Annotated[tuple[int, ...], Range(0, 10**5)] = ()
-    """Ages of the pupil in days, in rising order, with its tutor beside them; none: crystallised song alone."""
+    """Ages of the pupil in days, ascending, with its tutor beside them; by default crystallised song alone."""
     frozen: tuple[Part, ...] = ()
-    """Parts of song that are the tutor's from the first day on: spectrum, timing, grammar."""
+    """Parts of song that equal the tutor's from the first day on: spectrum, timing, grammar."""
     syllables: Annotated[int | None, Range(1, 64)] = None
-    """Number of syllables of a bird; by default that of the level."""
+    """Number of syllables per bird; by default that of the level."""
     order: Annotated[int | None, Range(1, 8)] = None
     """Order of the Markov grammar; by default that of the level."""
     snr: Annotated[float | None, Range(-100, 200)] = None
-    """Signal-to-noise ratio of cage noise above 500 Hz, in dB; by default that of the level."""
+    """Signal-to-noise ratio in dB, with cage noise above 500 Hz; by default that of the level."""
     repeats: Annotated[int, Range(0, 64)] = 0
-    """Number of syllables repeated with a memory of how often: hidden states that no low order has."""
+    """Number of syllables whose repeats are counted: hidden states beyond any low-order Markov chain."""
     shortest: Annotated[int, Range(1, 10**4)] = 8
-    """Fewest syllables in a song."""
+    """Minimum number of syllables in a song."""
     longest: Annotated[int, Range(1, 10**4)] = 20
-    """Most syllables in a song."""
+    """Maximum number of syllables in a song."""
     babble: Annotated[int, Range(0, 10**5)] = 45
     """Age in days up to which a pupil babbles."""
     crystallised: Annotated[int, Range(0, 10**5)] = 90
@@ -79,9 +79,9 @@ class SongbirdConfig:
     seconds: Annotated[float, Range(0, 3600, above=True)] = 1.0
     """Duration of a training piece in seconds."""
     source: str | None = None
-    """Folder of annotated recordings whose syllables are sung in a planted order, in place of rendered ones."""
+    """Folder of annotated recordings whose syllables are sung in a planted order, in place of synthesised ones."""
     memory: Annotated[int, Range(0, 10**6)] = 512
-    """Megabytes of songs kept once they are made."""
+    """In-memory cache of songs in megabytes."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

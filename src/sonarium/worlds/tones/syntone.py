@@ -63,9 +63,9 @@ class Readable(Protocol):
 @dataclass(frozen=True)
 class SyntoneFileConfig:
     path: str | None = None
-    """The .npz file."""
+    """Path of the .npz file."""
     rate: Annotated[int | None, Range(1, 10**6)] = None
-    """Samples per second, where the file does not say; by default a clip lasts one second."""
+    """Sampling rate in Hz, if the file does not give it; by default a clip lasts one second."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -51,7 +51,7 @@ class TonesConfig:
     lowest: Annotated[float, Range(0, 10**7, above=True)] = 220.0
     """Lowest frequency in Hz."""
     highest: Annotated[float, Range(0, 10**7, above=True)] = 1760.0
-    """Highest frequency in Hz; band-limited waves at or above half the rate are silent."""
+    """Highest frequency in Hz; band-limited waveforms at or above half the sampling rate are silent."""
     frequencies: Annotated[int, Range(1, 10**6)] = 145
     """Number of frequencies from lowest to highest; by default a quarter of a semitone apart."""
     frequency_spacing: Literal["log", "linear"] = "log"
@@ -89,15 +89,15 @@ class TonesConfig:
     strongest_second: Annotated[float, Range(0, 1000)] = 1.0
     """Highest level of the second partial as a fraction of the amplitude."""
     glide_semitones: Annotated[float, Range(0, 48)] = 0.0
-    """Slow modulation of the pitch: semitones by which it wanders up and down at most, known frame by frame as the
-    track `pitch`; 0 is none."""
+    """Slow pitch modulation: maximum deviation up and down in semitones, known frame by frame as the track
+    `pitch`; 0 is none."""
     tremolo_db: Annotated[float, Range(0, 120)] = 0.0
-    """Slow modulation of the level: decibels by which it wanders below that of the amplitude at most, known frame
-    by frame as the track `level`; 0 is none."""
+    """Slow level modulation: maximum decrease below the amplitude in decibels, known frame by frame as the track
+    `level`; 0 is none."""
     modulation_hz: Annotated[float, Range(0, 50, above=True)] = 2.0
     """Highest rate of the slow modulation in Hz."""
     alias: bool = False
-    """Sample the ideal waves as SciPy does, with aliasing; by default waves are band-limited."""
+    """Sample the ideal waveforms with aliasing, as SciPy does; by default they are band-limited."""
     syntone_time: bool = False
     """SynTone's time grid, whose last sample falls on the end of the clip."""
 
@@ -158,7 +158,7 @@ class SyntoneConfig(TonesConfig):
     frequency_spacing: Literal["log", "linear"] = "linear"
     """Spacing of the frequencies: equal ratios (log), or equal steps in Hz (linear)."""
     alias: bool = True
-    """Sample the ideal waves as SciPy does, with aliasing; without, waves are band-limited."""
+    """Sample the ideal waveforms with aliasing, as SciPy does; otherwise they are band-limited."""
     syntone_time: bool = True
     """SynTone's time grid, whose last sample falls on the end of the clip."""
 
@@ -367,5 +367,5 @@ TONES = WorldEntry(
     formats={".npz": save_npz},
 )
 SYNTONE = WorldEntry(
-    "the same on SynTone's grid, with its waves", "wave", SyntoneConfig, made, formats={".npz": save_npz}
+    "tones on SynTone's grid, with its waveforms", "wave", SyntoneConfig, made, formats={".npz": save_npz}
 )
