@@ -242,11 +242,15 @@ def clipped(text: str) -> str:
 
 @cache
 def help_of(config: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass, its bases' among them."""
+    """The docstring below each field of a dataclass, its bases' among them; what was made at run time has none."""
     found: dict[str, str] = {}
     for base in reversed(config.__mro__):
         if dataclasses.is_dataclass(base):
-            [definition] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+            try:
+                source = inspect.getsource(base)
+            except (OSError, TypeError):
+                continue
+            [definition] = ast.parse(textwrap.dedent(source)).body
             assert isinstance(definition, ast.ClassDef), base
             lines = definition.body
             for field, below in itertools.pairwise(lines):

@@ -56,6 +56,20 @@ def test_each_flag_has_a_sentence(words, capsys, monkeypatch):
         assert re.search(r"[a-z]{2,} .*[a-z]", said), f"{flag} is not explained by {words}: '{said}'"
 
 
+def test_sentences_are_laid_out_for_the_terminal_and_not_for_the_source(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    for words in (["forecast"], ["surprise"]):
+        with pytest.raises(SystemExit):
+            dispatch([*words, "--help"])
+        page = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).replace("│", " ")
+        above = ""
+        for line in page.splitlines():
+            # Where a flag is as long as its column, its sentence begins on the next line.
+            alone = above.startswith("  -") and "  " not in above.strip()
+            assert alone or not line.startswith(" " * 20) or not line.strip(), f"{above}\n{line}"
+            above = line
+
+
 def test_train_alone_shows_all_that_can_be_set(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit):

@@ -12,14 +12,14 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import MISSING, dataclass, field, make_dataclass
 from dataclasses import fields as fields_of
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
 from sonarium.commands.faults import UsageError
-from sonarium.config import Leaf, clipped, leaves, out_of_range, replaced
+from sonarium.config import Leaf, clipped, help_of, leaves, out_of_range, replaced
 
 STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.AvoidSubcommands)
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -48,12 +48,10 @@ class Group:
 
 def parse(schema: type, arguments: list[str], verb: str, description: str) -> Any:
     """An instance of `schema` from the arguments; a fault becomes one line."""
-    complaint = io.StringIO()
+    complaint, shown = io.StringIO(), with_help(schema)
     try:
         with contextlib.redirect_stderr(complaint), wide_enough():
-            flags = tyro.cli(
-                schema, args=arguments, prog=f"sonarium {verb}", description=description, config=STYLE
-            )
+            flags = tyro.cli(shown, args=arguments, prog=f"sonarium {verb}", description=description, config=STYLE)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -61,6 +59,17 @@ def parse(schema: type, arguments: list[str], verb: str, description: str) -> An
     for name, value, expected in out_of_range(flags):
         raise usage_error(beyond(name.replace("_", "-"), value, expected), verb)
     return flags
+
+
+def with_help(schema: type) -> type:
+    """The same flags, each with its help on one line: tyro would keep the line breaks of the source."""
+    hints, said = get_type_hints(schema, include_extras=True), help_of(schema)
+    fields: list[tuple[str, Any, Any]] = []
+    for one in fields_of(schema):
+        if one.name in said:
+            own = field() if one.default is MISSING else field(default=one.default)
+            fields.append((one.name, Annotated[hints[one.name], tyro.conf.arg(help=said[one.name])], own))
+    return make_dataclass(schema.__name__, fields, bases=(schema,), frozen=True)
 
 
 def beyond(name: str, value: object, expected: str) -> str:
