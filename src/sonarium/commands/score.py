@@ -20,8 +20,8 @@ windows, silent (those left out), and episodes (a row each, null where nothing c
               where the model has one; best (true) with --best; notes (what was left out, and why); of factors also
               meanings (of scores of other packages) and noise (of each score mean, std, low, high and count over
               random orders of the clips: 95 % of codes that know nothing lie between low and high); of labels also
-              asked (in words), details (of each score) and curves (few-labels/LABEL, errors/LABEL, and of forecasts
-              horizons/KIND, for scores and each control)
+              asked (in words), details (of each score) and curves (few-labels/LABEL, errors/LABEL, and of
+              forecasts horizons/KIND, for scores and each control)
     suite     of agents that were trained in a setting of seek-suite: by run and setting, as above
     summary   a row for each configuration and one for each of its controls: model; control, null or its name;
               world, with its folder where it has one; protocol; seeds, how many; runs; scores (name: mean, std,
