@@ -270,10 +270,11 @@ def test_babble_is_another_in_each_view_and_is_what_the_decoder_learns():
 def test_babble_may_be_of_any_level_in_a_range():
     """The power that is added to a view says its signal-to-noise ratio."""
     own = learner(changed(augmentation={"babble_db": -5.0, "babble_up_to_db": 15.0}))
-    clear = own.features(batch())
+    clear, front = own.features(batch()), own.front
+    assert isinstance(front, LogMelTokens)
 
     def power(features: torch.Tensor) -> torch.Tensor:
-        return (10 ** (own.front.unscaled(features[:, 0]) / 10)).mean((1, 2))
+        return (10 ** (front.unscaled(features[:, 0]) / 10)).mean((1, 2))
 
     views = [view for seed in range(20) for view in own.in_babble(clear, StubEngine(seed))]
     snr = torch.cat([10 * torch.log10(power(clear) / (power(view) - power(clear))) for view in views])
