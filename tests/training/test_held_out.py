@@ -18,7 +18,7 @@ from sonarium.training.engine import FabricEngine
 from sonarium.training.fit import Callbacks, Interrupted, LoopConfig, Validated, fit
 from sonarium.training.journal import read_metrics
 from sonarium.training.run import RunFolder
-from sonarium.training.validation import BATCHES, HeldOut, in_even_batches
+from sonarium.training.validation import BATCHES, HeldOut, every_piece_once
 from sonarium.worlds.contract import Batch, Factor, Signal, World
 
 
@@ -76,11 +76,11 @@ def test_it_is_the_loss_of_the_clips_and_changes_nothing(blots):
 
 
 @given(st.integers(1, 300), st.integers(1, 80), st.integers(1, 3), st.integers(1, 3))
-def test_every_piece_is_heard_once_in_batches_of_one_size(clips, size, least, ranks):
+def test_every_piece_is_heard_once(clips, size, least, ranks):
     # A batch of training is never too small.
     size = max(size, least)
     source = Clips(Numbers(clips), torch.arange(clips), ClipsConfig(batch_size=size * ranks), 3)
-    in_even_batches(source, least, ranks)
+    every_piece_once(source, least, ranks)
     if len(source.index) < max(least, ranks):
         return
     heard = [source.at(step).index for step in range(source.batches_per_pass)]

@@ -35,7 +35,7 @@ from sonarium.training.engine import FabricEngine, environment, fastest_precisio
 from sonarium.training.fit import Callbacks, Diverged, Progress, Validated, fit
 from sonarium.training.journal import Journal, read_metrics
 from sonarium.training.run import RunFolder, difference
-from sonarium.training.validation import HeldOut, in_even_batches
+from sonarium.training.validation import HeldOut, every_piece_once
 
 SCHEDULED = ("decay_steps", "epsilon_steps")
 """Settings that the number of steps completes."""
@@ -203,7 +203,7 @@ def clips_of_validation(made: Built, data: Data, ranks: int) -> Clips:
     config = replace(own, weight_by="")
     clips = Clips(data.world, data.validation(own), config, made.plan.seed)
     least = made.learner.minimum_batch_size
-    in_even_batches(clips, least, ranks)
+    every_piece_once(clips, least, ranks)
     if len(clips.index) < max(least, ranks):
         raise ValueError(
             f"the validation split has {clips.counted()}, and a batch needs at least {max(least, ranks)}: give a "

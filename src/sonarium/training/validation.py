@@ -52,15 +52,14 @@ class Rehearsal:
         """It takes no time worth telling."""
 
 
-def in_even_batches(source: Clips, least: int, ranks: int) -> None:
-    """Batches no larger than those of training and of much the same size, in which every piece is heard once, but
-    for some that processes cannot share or that are too few for a batch."""
+def every_piece_once(source: Clips, least: int, ranks: int) -> None:
+    """Every piece once, in batches as large as those of training; left out are some that processes cannot share,
+    or that are too few for a batch."""
     source.index = source.index[: len(source.index) // ranks * ranks]
     pieces = len(source.index)
-    count = max(1, -(-pieces // source.batch_size))
-    size = max(1, -(-pieces // (count * ranks)) * ranks)
-    config = replace(source.config, batch_size=size, drop_last=0 < pieces % size < least)
-    source.config, source.batch_size = config, size
+    size = max(1, min(source.batch_size, pieces))
+    source.batch_size = size
+    source.config = replace(source.config, batch_size=size, drop_last=0 < pieces % size < least)
 
 
 class HeldOut:
