@@ -145,8 +145,6 @@ def test_clips_of_nobody_are_told_and_are_nobodys_negatives(speech, tmp_path, ca
 
 
 def test_a_cosine_ends_with_the_training(speech, tmp_path):
-    with pytest.raises(ValueError, match="--steps 4: the warm-up takes 100"):
-        train(speech, tmp_path / "run", "--schedule", "cosine", "--steps", 4)
     words = ["--schedule", "cosine", "--warmup-steps", 2]
     train(speech, tmp_path / "run", *words, "--steps", 4)
     told = json.loads((tmp_path / "run" / "config.json").read_text())

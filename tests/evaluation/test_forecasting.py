@@ -100,7 +100,7 @@ def test_every_score_stands_beside_its_baselines(scored):
     _, _, _, found = scored
     names = ("96 ms", "192 ms")
     assert {key.partition("/")[2] for key in found["scores"] if key.startswith("forecast-")} == set(names)
-    beside = ("persistence", "linear_ar", "hmm", "gru_ar", "shuffled_past", "random")
+    beside = ("persistence", "linear_ar", "direct", "hmm", "gru_ar", "shuffled_past", "random")
     for kind in ("near", "group", "all", "likelihood", "distance"):
         for name in names:
             key = f"forecast-{kind}/{name}"
@@ -109,7 +109,7 @@ def test_every_score_stands_beside_its_baselines(scored):
         assert found["curves"][f"horizons/{kind}"].keys() >= {"scores", *beside}
     for who in ("scores", "hmm", "gru_ar", "shuffled_past", "random", "copy", "real"):
         assert np.isfinite(found[who]["forecast-kernel/192 ms"]) and found[who]["forecast-frechet/192 ms"] >= 0
-    for who in ("persistence", "linear_ar"):
+    for who in ("persistence", "linear_ar", "direct"):
         assert not any(kind in key for key in found[who] for kind in ("coverage", "kernel", "frechet"))
     assert all(found[who]["state/bits a token"] > 0 for who in ("scores", "n_gram", "hmm", "gru_ar"))
     assert 0 <= found["scores"]["state/share of dead classes"] < 1
@@ -148,6 +148,17 @@ def test_the_shuffled_past_has_the_same_tokens_in_another_order(scored):
         one, other = (sorted(map(tuple, rows.tolist())) for rows in (tokens[row], test.tokens[row, :6]))
         np.testing.assert_allclose(one, other, atol=1e-4)
     assert not torch.allclose(tokens, test.tokens[:, :6], atol=1e-3)
+
+
+def test_what_is_read_directly_is_the_state_of_what_was_heard(scored):
+    learner, world, split, _ = scored
+    test = own.pieces(learner, world, split.test, 4)
+    where, size = moments(test, 1, 4), learner.front.shortest
+    given = own.of_learner(learner)(test, where)
+    for query in range(0, len(where.token), 3):
+        piece, heard = int(where.piece[query]), int(where.token[query]) + 1
+        cut = learner.states(test.signal[piece : piece + 1, : heard * size])[0, -1]
+        np.testing.assert_allclose(given[query], cut.double().numpy(), atol=1e-5)
 
 
 def test_pieces_that_are_too_short_are_noted(scored, monkeypatch):

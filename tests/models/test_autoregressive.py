@@ -11,7 +11,7 @@ from torch import distributions
 
 from sonarium.features.tokens import CodeTokens, TokensConfig
 from sonarium.models.autoregressive import NARROWEST, PRESETS, Autoregressive, AutoregressiveConfig
-from sonarium.models.optim import AdamConfig
+from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.worlds.contract import Batch, Signal
 
 TOKENS, CLIPS = 12, 5
@@ -141,7 +141,7 @@ def test_a_planted_chain_is_learnt_to_its_entropy(preset):
     signal = torch.eye(3, dtype=torch.double)[chain]
     torch.manual_seed(0)
     own = config(preset, front=TokensConfig(slots=1, entries=3), adam=AdamConfig(learning_rate=0.03))
-    own = replace(own, schedule=replace(own.schedule, warmup_steps=0))
+    own = replace(own, schedule=ScheduleConfig())
     made = Autoregressive(own, Signal("codes", (TOKENS, 3), frame_rate=25.0)).double()
     made.front.fit_batches([batch(signal)])
     engine = StubEngine(0)

@@ -21,7 +21,7 @@ from sonarium.worlds.contract import Batch, Signal
 
 RATE, TOKENS, CLIPS = 8000, 10, 4
 SIGNAL = Signal("wave", (TOKENS * 256,), RATE)
-TINY: DreamingConfig = smaller(default("wave"))
+TINY: DreamingConfig = smaller(DreamingConfig())
 
 
 def changed(**parts: dict[str, Any]) -> DreamingConfig:

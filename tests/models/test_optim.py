@@ -53,8 +53,9 @@ def test_a_cosine_ends_with_the_training_unless_it_has_an_end():
     assert ScheduleConfig("cosine", 10).ending(50) == ScheduleConfig("cosine", 10, 50)
     assert ScheduleConfig("cosine", 10, 30).ending(50) == ScheduleConfig("cosine", 10, 30)
     assert ScheduleConfig("noam", 100).ending(50) == ScheduleConfig("noam", 100)
-    with pytest.raises(ValueError, match="--steps 10: the warm-up takes 10; give more steps"):
-        ScheduleConfig("cosine", 10).ending(10)
+    # A training that is no longer than the warm-up rises for a tenth of it.
+    assert ScheduleConfig("cosine", 100).ending(100) == ScheduleConfig("cosine", 10, 100)
+    assert ScheduleConfig("linear", 100).ending(4) == ScheduleConfig("linear", 0, 4)
 
 
 @pytest.mark.parametrize("fused", [False, True])

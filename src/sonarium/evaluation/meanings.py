@@ -36,6 +36,7 @@ CONTROLS = {
     "part_embedding": Control("embedding", "each token alone"),
     "persistence": Control("persistence", "the last token again"),
     "linear_ar": Control("linear AR", "ridge regression on the last four tokens"),
+    "direct": Control("direct", "ridge regression on the learner's states, one for each horizon, without futures"),
     "gru_ar": Control("GRU-AR", "a GRU trained on the same tokens, or for bits on the same states"),
     "n_gram": Control("n-gram", "each variable of the states from its last two classes"),
     "hmm": Control("HMM", "a hidden Markov model of the same tokens, or for bits of the same states"),

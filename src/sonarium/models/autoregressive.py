@@ -276,18 +276,21 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         return self.front.features_of(self.checked(codes)[..., self.size :])
 
 
+DECAY = ScheduleConfig("cosine", warmup_steps=100)
+
+
 def default(kind: SignalKind) -> AutoregressiveConfig:
-    return AutoregressiveConfig()
+    return AutoregressiveConfig(schedule=DECAY)
 
 
 def transformer(kind: SignalKind) -> AutoregressiveConfig:
     """A causal transformer of the same size."""
-    return AutoregressiveConfig(network="transformer", units=192, layers=2)
+    return AutoregressiveConfig(network="transformer", units=192, layers=2, schedule=DECAY)
 
 
 def speech(kind: SignalKind) -> AutoregressiveConfig:
     """Tokens of 40 ms."""
-    return AutoregressiveConfig(front=TokensConfig(token_seconds=0.04, token_frames=5))
+    return AutoregressiveConfig(schedule=DECAY, front=TokensConfig(token_seconds=0.04, token_frames=5))
 
 
 PRESETS = {"default": default, "transformer": transformer, "speech": speech}

@@ -493,13 +493,17 @@ class Dreaming(TokenModel[DreamingConfig]):
         return self.front.features_of(most_likely(self.decoder(self.checked(codes)), self.front.slots))
 
 
+DECAY = ScheduleConfig("cosine", warmup_steps=100)
+"""States come to rest, and what learns from them catches up."""
+
+
 def default(kind: SignalKind) -> DreamingConfig:
-    return DreamingConfig()
+    return DreamingConfig(schedule=DECAY)
 
 
 def speech(kind: SignalKind) -> DreamingConfig:
     """Tokens of 40 ms."""
-    return DreamingConfig(front=TokensConfig(token_seconds=0.04, token_frames=5))
+    return DreamingConfig(schedule=DECAY, front=TokensConfig(token_seconds=0.04, token_frames=5))
 
 
 def paper(kind: SignalKind) -> DreamingConfig:
@@ -507,6 +511,7 @@ def paper(kind: SignalKind) -> DreamingConfig:
     return DreamingConfig(
         dynamics=DynamicsConfig(variables=32, classes=32, deter=600, hidden=600, uniform_mix=0.0),
         objective=ObjectiveConfig(overshoot="all"),
+        schedule=DECAY,
     )
 
 

@@ -61,7 +61,8 @@ class ScheduleConfig:
     """Learning-rate schedule after the warm-up: constant, noam (inverse square root of the step; Vaswani et al.
     2017, arXiv 1706.03762), or cosine or linear (to 0 at `decay_steps`)."""
     warmup_steps: Annotated[int, Range(0)] = 0
-    """Linear warm-up steps; noam needs at least 1."""
+    """Linear warm-up steps; noam needs at least 1. Where a cosine or linear schedule would end within the warm-up,
+    a tenth of the `--steps`."""
     decay_steps: Annotated[int, Range(0)] = 0
     """Step at which cosine and linear reach 0, the warm-up included; 0 takes the `--steps` that the run began
     with."""
@@ -104,9 +105,5 @@ class ScheduleConfig:
         any."""
         if self.schedule not in DECAYING or self.decay_steps or not steps:
             return self
-        if steps <= self.warmup_steps:
-            raise ValueError(
-                f"--steps {steps}: the warm-up takes {self.warmup_steps}; give more steps, or a smaller "
-                "--warmup-steps"
-            )
-        return ScheduleConfig(self.schedule, self.warmup_steps, steps)
+        warmup_steps = self.warmup_steps if steps > self.warmup_steps else steps // 10
+        return ScheduleConfig(self.schedule, warmup_steps, steps)
