@@ -45,8 +45,12 @@ STEPS = 3000
 """Of sounds of many voices, the default; the others have learnt most of what they do after a third of it, and
 pieces of four seconds take that third a quarter of an hour."""
 SOONER = {"songbird": 1000, "noise": 2000, "speech": 800, "finch": 1000, "steering": 1000, "ablations": 1000}
-EDITION = 2
-"""Raised where scores are defined anew: those of another edition are measured again, and not shown."""
+EDITION = 3
+"""Raised where scores or presets are defined anew: those of another edition are measured again, and not shown."""
+BEFORE = ("songbird", "finch", "noise", "ablations")
+"""Parts that are still shown as measured in the edition before: with a constant learning rate, and forecasts that
+are the mean of 16 futures."""
+CONSTANT = "--schedule constant"
 BABBLE = 0xBAB
 """Of the draws of babble."""
 VALIDATED = "--validation 0.15 --save-every 100"
@@ -132,23 +136,33 @@ def steps(part: str) -> int:
     return SOONER.get(part, STEPS)
 
 
+def edition(part: str) -> int:
+    return EDITION - (part in BEFORE)
+
+
+def tokens(part: str) -> list[str]:
+    """Flags of the tokens of a part, and of the training where it is that of before."""
+    return f"{TOKENS.get(part, '')} {CONSTANT if part in BEFORE else ''}".split()
+
+
 def read() -> dict[str, Any]:
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware(), "scores": {}}
 
 
 def measure(part: str, model: str, seed: int) -> None:
     job = f"{part}/{model}/{seed}"
-    if read()["scores"].get(job, {}).get("edition") == EDITION:
+    if read()["scores"].get(job, {}).get("edition") == edition(part):
         return
     run, begin, busy = RUNS / re.sub(r"[^\w-]+", "-", job), time.perf_counter(), time.process_time()
     own, sounds = MODELS[model].split(), SOUNDS[part].split()
     if model == "cpc":
+        own += [] if part in BEFORE else ["--schedule", "cosine"]
         # Its front end has a level, too.
         sounds = ["--songbird-level" if word == "--level" else word for word in sounds]
     elif model in CODED:
         sounds = ["--codes", str(vq_vae(part, seed)), "--frames", str(tokens_of_piece(part, seed))]
     else:
-        own += TOKENS.get(part, "").split()
+        own += tokens(part)
     train(run, own, sounds, steps(part), seed)
     took = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - busy}
     best = ["--best"] if VALIDATED in SOUNDS[part] else []
@@ -159,7 +173,7 @@ def measure(part: str, model: str, seed: int) -> None:
         found["scores"] |= of_codes(run, part, seed)
     kept = read()
     weights = sum(weight.numel() for weight in open_run(run).learner.parameters())
-    made_on = {"edition": EDITION, "hardware": hardware(), "weights": weights} | took
+    made_on = {"edition": edition(part), "hardware": hardware(), "weights": weights} | took
     kept["scores"][job] = {"scores": {"scores": found["scores"], **found["controls"]}} | made_on
     RESULTS.parent.mkdir(exist_ok=True, parents=True)
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
@@ -180,7 +194,7 @@ def opened(run: Path, part: str) -> Opened:
 def trial_of(part: str, seed: int) -> tuple[Dreaming, Trial]:
     """The forecasts that a world model of the same clips is asked for."""
     beside = RUNS / f"{part}-tokens-{seed}"
-    train(beside, ["dreaming", *TOKENS.get(part, "").split()], SOUNDS[part].split(), 0, seed)
+    train(beside, ["dreaming", *tokens(part)], SOUNDS[part].split(), 0, seed)
     made = open_run(beside)
     learner = made.learner.eval()
     assert isinstance(learner, Dreaming)
@@ -311,7 +325,8 @@ def compared(
 ) -> str:
     """A row for each job and each control of the first that was run, with the number of seeds; those that have
     nothing are left out."""
-    who = [("scores", job, label) for job, label in jobs.items()]
+    read_as = (("scores", ""), ("direct", ", direct"))
+    who = [(name, job, label + how) for job, label in jobs.items() for name, how in read_as]
     first = next((job for job in jobs if any(f"{job}/{seed}" in scores for seed in SEEDS)), "")
     who += [(name, first, label) for name, label in controls.items()]
     rows = []
@@ -365,14 +380,16 @@ def sizes(scores: Mapping[str, Any], part: str) -> str:
 
 
 def write(kept: Mapping[str, Any]) -> None:
-    scores = {job: one for job, one in kept["scores"].items() if one.get("edition") == EDITION}
+    scores = {
+        job: one for job, one in kept["scores"].items() if one.get("edition") == edition(job.partition("/")[0])
+    }
     parts = ["; ".join(sorted({one.get("hardware", kept["hardware"]) for one in scores.values()}))]
     for part, flags in SOUNDS.items():
         found = {job: one["scores"]["scores"] for job, one in scores.items() if job.startswith(f"{part}/")}
         if not found:
             continue
         words = flags.replace(str(DATA), "../shared/data")
-        own = f" {TOKENS[part]}" if part in TOKENS else ""
+        own = "".join(f" {word}" for word in tokens(part))
         keys = list(dict.fromkeys(key for one in found.values() for key in one))
         near = [key for key in keys if key.startswith("forecast-near")]
         following = [key for key in keys if key.startswith("next/")]
