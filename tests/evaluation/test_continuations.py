@@ -66,7 +66,8 @@ def test_the_probe_knows_true_continuations_and_counts_each_sample(setting):
     learner, world, _, train, test = setting
     where, steps = own.ends(learner, world, test), own.longest(train.marks, learner.code_rate)
     ear, front = own.Ear.of(learner, train, world.label_names), learner.front
-    real = own.recognised(test.tokens, test.counts, where, steps, ear)
+    real, found = own.recognised(test.tokens, test.counts, where, steps, ear)
+    assert (found == where.true).all()
     assert real["share recognised"] == 1 and real["certainty"] > 0.9 and real["share of clear ones"] > 0.6
 
     def draw(clip: Any, tokens: int, steps: int, generator: Any) -> Any:
@@ -109,7 +110,7 @@ def test_every_score_stands_beside_its_baselines(setting, monkeypatch):
     found = own.continuations(learner, learner, world, split, fits)
     assert set(found) == {"scores", "hmm", "gru_ar", "random", "planted", "real", "copy"}
     assert found["scores"] == found["random"]
-    for name in ("scores", "hmm", "gru_ar", "planted"):
+    for name in ("scores", "hmm", "gru_ar", "planted", "real", "copy"):
         assert {"next/excess bits", "next/entropy in bits", "next/coverage of 8"} <= found[name].keys()
     for name in ("scores", "hmm", "gru_ar", "random", "real", "copy"):
         assert 0 <= found[name]["next/share of clear ones"] <= 1

@@ -14,7 +14,7 @@ from torch.nn import functional
 from sonarium.features.tokens import LogMelTokens
 from sonarium.features.waveform import sounding
 from sonarium.models.contrast import ContrastConfig, contrast
-from sonarium.models.dreaming import Dreaming, DreamingConfig, default
+from sonarium.models.dreaming import Dreaming, DreamingConfig
 from sonarium.models.objectives import Dream, Observed, Twister, alike, correlation, kl
 from sonarium.models.rssm import Rollout
 from sonarium.worlds.contract import Batch, Signal

@@ -5,8 +5,9 @@ At ends of segments in held-out clips continuations are drawn, and decoded to fr
 label comes first in each; their distribution is compared with the planted one
 (`measures/sequence/continuation.py`). A recogniser of whole segments (`recognition.py`) says which of these first
 segments are clear. Beside it stand a hidden Markov model and a GRU of the same tokens, the
-untrained learner, draws from the grammar itself, and the true continuations, as they are and as the learner
-decodes them, which say how well probe and recogniser understand real and decoded sound.
+untrained learner, and draws from the grammar itself: their labels as they are drawn, and as the probe hears them
+in real sound and in sound that the learner decodes, for it errs there, too. How well probe and recogniser
+understand both kinds of sound is known from the true continuations.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from sonarium.evaluation.labelling import LabellingConfig, SyllableProbe
 from sonarium.evaluation.realtokens import WATCHED, counts_of, front_of
 from sonarium.evaluation.recognition import Recogniser
 from sonarium.features.tokens import Tokens
-from sonarium.measures.sequence.continuation import as_planted, next_label
+from sonarium.measures.sequence.continuation import as_planted, confusion, next_label
 from sonarium.measures.splits import Split
 from sonarium.models.contract import FeatureLearner, Forecaster
 from sonarium.worlds.contract import Mark, Progress
@@ -60,6 +61,14 @@ class Ends:
     true: Int[np.ndarray, " moment"]
     """Number of the label that really came."""
 
+    def evenly(self, most: int) -> "Ends":
+        """At most so many of them, evenly chosen."""
+        count = len(self.true)
+        rows = np.unique(np.linspace(0, count - 1, most).round().astype(int)) if count else np.zeros(0, int)
+        at = torch.from_numpy(rows)
+        where = Moments(self.where.piece[at], self.where.token[at])
+        return Ends(where, self.planted[rows], self.true[rows])
+
 
 Draw = Callable[[Tensor, int, int, torch.Generator], Float[Tensor, "sample row step number"]]
 """From the clips of some rows, the tokens heard in each, and the tokens to come: continuations."""
@@ -77,7 +86,8 @@ def continuations(
     """`scores` of the learner, and those of each control; empty where no held-out segment follows another."""
     train, test = (whole_clips(learner, world, index) for index in (split.train, split.test))
     labels = world.label_names
-    moments = ends(learner, world, test)
+    every_end = ends(learner, world, test)
+    moments = every_end.evenly(MOMENTS)
     if not len(moments.true):
         return {}
     ear = Ear.of(learner, train, labels)
@@ -98,7 +108,10 @@ def continuations(
     progress("drawing continuations", len(every), len(every))
     made["planted"] = named(as_planted(moments.planted, SAMPLES))
     for name, tokens in (("real", test.tokens), ("copy", decoded(learner.states(test.signal), decoder))):
-        made[name] = named(recognised(tokens, test.counts, moments, steps, ear))
+        heard, found = recognised(tokens, test.counts, every_end, steps, ear)
+        made[name] = named(
+            as_planted(moments.planted, SAMPLES, confusion(every_end.true, found, len(labels))) | heard
+        )
     return made
 
 
@@ -116,7 +129,7 @@ def whole_clips(learner: Forecaster, world: Sequences, index: Int[Tensor, " clip
 
 
 def ends(learner: Forecaster, world: Sequences, test: WholeClips) -> Ends:
-    """Evenly chosen ends of segments that another one follows after them."""
+    """Ends of segments that another one follows after them."""
     found, half = [], 0.5 / learner.code_rate
     clips = zip(test.index.tolist(), test.marks, test.counts.tolist(), strict=True)
     for clip, (number, marks, count) in enumerate(clips):
@@ -131,11 +144,9 @@ def ends(learner: Forecaster, world: Sequences, test: WholeClips) -> Ends:
                 own = [world.label_names.index(label) for label in grammar.labels]
                 following[own] = grammar.following(said[: at + 1])
                 found.append((clip, tokens, following, world.label_names.index(said[at + 1])))
-    chosen = np.unique(np.linspace(0, len(found) - 1, MOMENTS).round().astype(int)) if found else []
-    rows = [found[at] for at in chosen]
-    clip, tokens, true = (np.array([row[at] for row in rows], np.int64) for at in (0, 1, 3))
+    clip, tokens, true = (np.array([row[at] for row in found], np.int64) for at in (0, 1, 3))
     where = Moments(torch.from_numpy(clip), torch.from_numpy(tokens) - 1)
-    return Ends(where, np.array([row[2] for row in rows]).reshape(len(rows), -1), true)
+    return Ends(where, np.array([row[2] for row in found]).reshape(len(found), -1), true)
 
 
 def longest(marks: Sequence[Sequence[Mark]], rate: float) -> int:
@@ -265,13 +276,13 @@ def of_hmm(model: TokenHMM, test: WholeClips) -> Draw:
 
 def recognised(
     made: Float[Tensor, "clip token number"], counts: Int[Tensor, " clip"], moments: Ends, steps: int, ear: Ear
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Int[np.ndarray, " moment"]]:
     """Of the true continuations in these tokens: how often the probe is right, how certain it is, and how many are
-    clear."""
+    clear; and the label that it finds in each, −1 where it finds none."""
     songs = []
     for clip, token in zip(moments.where.piece.tolist(), moments.where.token.tolist(), strict=True):
         last = min(token + 1 + steps, int(counts[clip]))
         songs.append(frames_of(ear.front, made[clip : clip + 1, token + 1 : last])[0])
     first = ear.first(songs)
-    right = [one.label == ear.labels[true] for one, true in zip(first, moments.true, strict=True)]
-    return of_all(first) | {"share recognised": float(np.mean(right))}
+    found = np.array([-1 if one.label is None else ear.labels.index(one.label) for one in first])
+    return of_all(first) | {"share recognised": float((found == moments.true).mean())}, found

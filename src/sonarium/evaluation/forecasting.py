@@ -54,7 +54,7 @@ FOLLOWED = 64
 MOMENTS = 4
 """Moments of a piece."""
 SAMPLES = 64
-"""Futures that are averaged: sixteen leave an error of a sixteenth of their variance, a few hundredths of a nat."""
+"""Futures that are averaged: of sixteen, a sixteenth of their variance would be left, some hundredths of a nat."""
 COVERING = 16
 """Futures that are to cover the true one."""
 LAST = 4

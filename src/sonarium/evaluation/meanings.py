@@ -42,8 +42,11 @@ CONTROLS = {
     "hmm": Control("HMM", "a hidden Markov model of the same tokens, or for bits of the same states"),
     "actions_alone": Control("actions alone", "ridge regression from the actions, which knows no past"),
     "planted": Control("planted", "draws from the planted grammar itself"),
-    "real": Control("real", "the true sound as it is; of distances, other real sound"),
-    "copy": Control("decoded", "the true sound, followed and decoded"),
+    "real": Control(
+        "real",
+        "the true sound as it is; of distances, other real sound; of next labels, the grammar as heard in it",
+    ),
+    "copy": Control("decoded", "the true sound, followed and decoded; of next labels, the grammar as heard in it"),
     "shuffled_past": Control("shuffled past", "the learner, the order of what it heard shuffled"),
     "mixture": Control("mixture", "the mixture in place of each source"),
     "spatial_clustering": Control(

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sonarium.measures.sequence.continuation import as_planted, next_label
+from sonarium.measures.sequence.continuation import as_planted, confusion, next_label
 
 PLANTED = np.array([[0.5, 0.25, 0.25, 0.0], [0.0, 1.0, 0.0, 0.0]])
 
@@ -48,3 +48,29 @@ def test_draws_from_the_grammar_itself():
     ]
     for name in ("entropy in bits", "coverage of 8", "excess bits"):
         assert np.mean([one[name] for one in made]) == pytest.approx(exact[name], abs=0.03)
+
+
+def test_draws_from_the_grammar_as_a_probe_hears_them():
+    """Against labels that are drawn, and then misheard, one by one."""
+    rng = np.random.default_rng(1)
+    planted = rng.dirichlet(np.ones(4), 100)
+    heard = np.array([[0.9, 0.05, 0, 0], [0.1, 0.6, 0.3, 0], [0, 0, 1, 0], [0, 0, 0.2, 0.7]])
+    exact, made = as_planted(planted, 32, heard), []
+    law = np.hstack([heard, 1 - heard.sum(1, keepdims=True)])
+    for _ in range(20):
+        counts = np.zeros((100, 5), int)
+        for moment, row in enumerate(planted):
+            for label in rng.choice(4, 32, p=row):
+                counts[moment, rng.choice(5, p=law[label])] += 1
+        true = np.array([rng.choice(4, p=row) for row in planted])
+        made.append(next_label(counts[:, :4], 32, planted, true))
+    for name in ("entropy in bits", "coverage of 8", "excess bits"):
+        assert np.mean([one[name] for one in made]) == pytest.approx(exact[name], abs=0.03)
+    assert as_planted(planted, 32, np.eye(4)) == pytest.approx(as_planted(planted, 32))
+    silent = as_planted(planted, 32, np.zeros((4, 4)))
+    assert silent["coverage of 8"] == 0 == silent["entropy in bits"]
+
+
+def test_the_confusion_of_labels_counts_none_and_leaves_what_was_never_heard():
+    found = confusion(np.array([0, 0, 0, 0, 2]), np.array([0, 1, -1, 0, -1]), 3)
+    np.testing.assert_array_equal(found, [[0.5, 0.25, 0], [0, 1, 0], [0, 0, 0]])

@@ -46,13 +46,35 @@ def next_label(
     }
 
 
-def as_planted(planted: Float[np.ndarray, "moment label"], drawn: int, seed: int = 0) -> dict[str, float]:
-    """The same of continuations drawn from the planted probabilities themselves; their entropy is exact."""
+def as_planted(
+    planted: Float[np.ndarray, "moment label"],
+    drawn: int,
+    heard: Float[np.ndarray, "label label"] | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """The same of continuations drawn from the planted probabilities themselves, whose labels are known, or are
+    `heard` with these probabilities (`confusion`); but for the excess, exact."""
     rng = np.random.default_rng([seed, 0x9E87])
-    counts = rng.multinomial(drawn, planted)
+    law = planted if heard is None else planted @ heard
+    none = np.maximum(0, 1 - law.sum(1, keepdims=True))
+    counts = rng.multinomial(drawn, np.hstack([law, none]) / (law.sum(1, keepdims=True) + none))[:, :-1]
     true = np.array([rng.choice(planted.shape[1], p=row) for row in planted])
     few = min(FUTURES, drawn)
+    labelled = law[law.sum(1) > 0]
     return next_label(counts, drawn, planted, true) | {
-        "entropy in bits": float(entropy(planted).mean()),
-        f"coverage of {few}": float((planted * (1 - (1 - planted) ** few)).sum(1).mean()),
+        "entropy in bits": float(entropy(labelled / labelled.sum(1, keepdims=True)).mean())
+        if len(labelled)
+        else 0.0,
+        f"coverage of {few}": float((planted * (1 - (1 - law) ** few)).sum(1).mean()),
     }
+
+
+def confusion(
+    true: Int[np.ndarray, " example"], found: Int[np.ndarray, " example"], labels: int
+) -> Float[np.ndarray, "label label"]:
+    """How often each label was found to be each one; −1 is none. Labels without an example count as found."""
+    counts = np.zeros((labels, labels + 1))
+    np.add.at(counts, (true, found), 1)
+    unseen = counts.sum(1) == 0
+    counts[unseen, np.flatnonzero(unseen)] = 1
+    return (counts / counts.sum(1, keepdims=True))[:, :-1]
