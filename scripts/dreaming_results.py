@@ -46,11 +46,10 @@ STEPS = 3000
 pieces of four seconds take that third a quarter of an hour."""
 SOONER = {"songbird": 1000, "noise": 2000, "speech": 800, "finch": 1000, "steering": 1000, "ablations": 1000}
 EDITION = 3
-"""Raised where scores or presets are defined anew: those of another edition are measured again, and not shown."""
-BEFORE = ("songbird", "finch", "noise", "ablations")
+"""Raised where scores or presets are defined anew: all is measured again, and scores are kept by edition."""
+BEFORE = ("songbird", "sentences", "speech", "finch", "noise", "steering", "ablations")
 """Parts that are still shown as measured in the edition before: with a constant learning rate, and forecasts that
 are the mean of 16 futures."""
-CONSTANT = "--schedule constant"
 BABBLE = 0xBAB
 """Of the draws of babble."""
 VALIDATED = "--validation 0.15 --save-every 100"
@@ -136,33 +135,32 @@ def steps(part: str) -> int:
     return SOONER.get(part, STEPS)
 
 
-def edition(part: str) -> int:
-    return EDITION - (part in BEFORE)
-
-
-def tokens(part: str) -> list[str]:
-    """Flags of the tokens of a part, and of the training where it is that of before."""
-    return f"{TOKENS.get(part, '')} {CONSTANT if part in BEFORE else ''}".split()
+def edition(part: str) -> str:
+    """Of what is shown of it."""
+    return str(EDITION - (part in BEFORE))
 
 
 def read() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware(), "scores": {}}
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware(), "scores": {}}
+    for number in (EDITION - 1, EDITION):
+        kept["scores"].setdefault(str(number), {})
+    return kept
 
 
 def measure(part: str, model: str, seed: int) -> None:
     job = f"{part}/{model}/{seed}"
-    if read()["scores"].get(job, {}).get("edition") == edition(part):
+    if job in read()["scores"][str(EDITION)]:
         return
     run, begin, busy = RUNS / re.sub(r"[^\w-]+", "-", job), time.perf_counter(), time.process_time()
     own, sounds = MODELS[model].split(), SOUNDS[part].split()
     if model == "cpc":
-        own += [] if part in BEFORE else ["--schedule", "cosine"]
+        own += ["--schedule", "cosine"]
         # Its front end has a level, too.
         sounds = ["--songbird-level" if word == "--level" else word for word in sounds]
     elif model in CODED:
         sounds = ["--codes", str(vq_vae(part, seed)), "--frames", str(tokens_of_piece(part, seed))]
     else:
-        own += tokens(part)
+        own += TOKENS.get(part, "").split()
     train(run, own, sounds, steps(part), seed)
     took = {"wall_s": time.perf_counter() - begin, "cpu_s": time.process_time() - busy}
     best = ["--best"] if VALIDATED in SOUNDS[part] else []
@@ -173,8 +171,8 @@ def measure(part: str, model: str, seed: int) -> None:
         found["scores"] |= of_codes(run, part, seed)
     kept = read()
     weights = sum(weight.numel() for weight in open_run(run).learner.parameters())
-    made_on = {"edition": edition(part), "hardware": hardware(), "weights": weights} | took
-    kept["scores"][job] = {"scores": {"scores": found["scores"], **found["controls"]}} | made_on
+    made_on = {"hardware": hardware(), "weights": weights} | took
+    kept["scores"][str(EDITION)][job] = {"scores": {"scores": found["scores"], **found["controls"]}} | made_on
     RESULTS.parent.mkdir(exist_ok=True, parents=True)
     RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
     print(job, {key: round(value, 3) for key, value in found["scores"].items()}, flush=True)
@@ -194,7 +192,7 @@ def opened(run: Path, part: str) -> Opened:
 def trial_of(part: str, seed: int) -> tuple[Dreaming, Trial]:
     """The forecasts that a world model of the same clips is asked for."""
     beside = RUNS / f"{part}-tokens-{seed}"
-    train(beside, ["dreaming", *tokens(part)], SOUNDS[part].split(), 0, seed)
+    train(beside, ["dreaming", *TOKENS.get(part, "").split()], SOUNDS[part].split(), 0, seed)
     made = open_run(beside)
     learner = made.learner.eval()
     assert isinstance(learner, Dreaming)
@@ -381,7 +379,10 @@ def sizes(scores: Mapping[str, Any], part: str) -> str:
 
 def write(kept: Mapping[str, Any]) -> None:
     scores = {
-        job: one for job, one in kept["scores"].items() if one.get("edition") == edition(job.partition("/")[0])
+        job: one
+        for number, found in kept["scores"].items()
+        for job, one in found.items()
+        if number == edition(job.partition("/")[0])
     }
     parts = ["; ".join(sorted({one.get("hardware", kept["hardware"]) for one in scores.values()}))]
     for part, flags in SOUNDS.items():
@@ -389,7 +390,8 @@ def write(kept: Mapping[str, Any]) -> None:
         if not found:
             continue
         words = flags.replace(str(DATA), "../shared/data")
-        own = "".join(f" {word}" for word in tokens(part))
+        own = f" {TOKENS[part]}" if part in TOKENS else ""
+        own += " --schedule constant" if part in BEFORE else ""
         keys = list(dict.fromkeys(key for one in found.values() for key in one))
         near = [key for key in keys if key.startswith("forecast-near")]
         following = [key for key in keys if key.startswith("next/")]
