@@ -151,6 +151,10 @@ def test_a_cosine_ends_with_the_training(speech, tmp_path):
     assert told["model"]["config"]["schedule"]["decay_steps"] == 4
     with pytest.raises(ValueError, match=r"decay_steps: 4 in the folder, 8 now\): .* --start-from"):
         train(speech, tmp_path / "run", *words, "--steps", 8)
+    # Its warm-up is a tenth of the training.
+    train(speech, tmp_path / "short", "--schedule", "cosine", "--steps", 4)
+    with pytest.raises(ValueError, match=r"schedule ends at another step .*warmup_steps: 0 in the folder, 1 now"):
+        train(speech, tmp_path / "short", "--schedule", "cosine", "--steps", 12)
     train(speech, tmp_path / "run", *words, "--steps", 8, "--decay-steps", 4)
 
 

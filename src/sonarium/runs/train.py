@@ -38,7 +38,7 @@ from sonarium.training.run import RunFolder, difference
 from sonarium.training.validation import HeldOut, every_piece_once
 
 SCHEDULED = ("decay_steps", "epsilon_steps")
-"""Settings that the number of steps completes."""
+"""Settings that the number of steps completes; a short warm-up follows it, too."""
 VALIDATION = 0x7A11
 """Added to the seed of a plan for the episodes of validation."""
 
@@ -150,7 +150,9 @@ def beside(found: Plan, plan: Plan, folder: Path) -> Plan:
     now, or its schedules have another end. Of runs that do not tell what theirs was, and of another id, the
     environment does not matter."""
     apart = difference(found.recorded(), plan.recorded())
-    if apart and all(line.partition(":")[0].endswith(SCHEDULED) for line in apart):
+    names = [line.partition(":")[0] for line in apart]
+    ends = any(name.endswith(SCHEDULED) for name in names)
+    if ends and all(name.endswith((*SCHEDULED, "warmup_steps")) for name in names):
         raise ValueError(
             f"'{folder}' holds a run whose schedule ends at another step ({'; '.join(apart)}): give the --steps "
             f"that it began with, or train on in a new --run with --start-from {folder}"
