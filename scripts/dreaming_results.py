@@ -27,7 +27,9 @@ from tones_results import ROOT, insert, table
 
 from sonarium.bench.timing import hardware
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.forecasting import Moments, Pieces, Trial, decoder_of, linear, of_states, pieces_of
+from sonarium.evaluation.forecasting import Trial
+from sonarium.evaluation.pieces import Moments, Pieces, pieces_of
+from sonarium.evaluation.predictors import decoder_of, linear, of_states
 from sonarium.evaluation.probing import probing
 from sonarium.features.tokens import VOICES
 from sonarium.measures.statistics import interval, paired

@@ -14,7 +14,8 @@ from sonarium.evaluation import continuations as own
 from sonarium.evaluation import fitting
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.fitting import TokenHMM
-from sonarium.evaluation.forecasting import Fits, pieces
+from sonarium.evaluation.forecasting import Fits
+from sonarium.evaluation.pieces import pieces
 from sonarium.evaluation.splits import split_world
 from sonarium.training.clips import Clips, ClipsConfig
 

@@ -9,10 +9,11 @@ import torch
 from contracts.small import data_for, learner_of
 from stub_engine import StubEngine
 
-from sonarium.evaluation import fitting
+from sonarium.evaluation import fitting, pieces, predictors
 from sonarium.evaluation import forecasting as own
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.forecasting import Moments, Pieces, Rivals, everywhere, forecasting, moments, truth
+from sonarium.evaluation.forecasting import Rivals, forecasting
+from sonarium.evaluation.pieces import Moments, Pieces, everywhere, moments, truth
 from sonarium.measures.splits import Split
 from sonarium.training.clips import Clips, ClipsConfig
 
@@ -43,9 +44,9 @@ def test_moments_leave_room_for_the_past_and_the_furthest_horizon():
 def test_linear_ar_finds_a_linear_law_and_persistence_repeats():
     fitted, test = turning(40, 12, 0), turning(6, 12, 1)
     where, ahead = moments(test, 1, 4), (1, 4)
-    made = own.linear(fitted, ahead)(test, where, ahead).mean
+    made = predictors.linear(fitted, ahead)(test, where, ahead).mean
     torch.testing.assert_close(made, truth(test, where, ahead), atol=0.02, rtol=0)
-    still = own.persistence(test, where, ahead).mean
+    still = predictors.persistence(test, where, ahead).mean
     assert torch.equal(still[:, 0], test.tokens[where.piece, where.token]) and torch.equal(
         still[:, 0], still[:, 1]
     )
@@ -59,7 +60,10 @@ def test_the_gru_learns_what_comes_next(monkeypatch):
     where = Moments(where.piece, where.token)
     errors = {
         name: (predict(test, where, ahead).mean - truth(test, where, ahead)).square().mean((0, 2))
-        for name, predict in (("gru", own.recurrent(own.trained_gru(fitted, config))), ("still", own.persistence))
+        for name, predict in (
+            ("gru", predictors.recurrent(predictors.trained_gru(fitted, config))),
+            ("still", predictors.persistence),
+        )
     }
     assert bool((errors["gru"] < 0.3 * errors["still"]).all()), errors
 
@@ -92,7 +96,7 @@ def scored(tmp_path_factory):
     untrained: Any = learner_of("dreaming", "wave", world.signal, seed=9).eval()
     untrained.front.load_state_dict(learner.front.state_dict())
     config = EvaluationConfig(gru_units=8, gru_steps=3)
-    train, test = own.pieces_of(learner, world, split, config)
+    train, test = pieces.pieces_of(learner, world, split, config)
     return learner, world, split, forecasting(learner, untrained, own.Fits(train, config), test)
 
 
@@ -118,22 +122,22 @@ def test_every_score_stands_beside_its_baselines(scored):
 
 def test_a_prediction_of_the_truth_is_always_retrieved(scored):
     learner, world, split, _ = scored
-    test = own.pieces(learner, world, split.test, 20)
+    test = pieces.pieces(learner, world, split.test, 20)
     where, ahead = moments(test, 1, 6), (3, 6)
     rivals = Rivals.of(test, test, where, ahead)
     spread = np.full((2, test.tokens.shape[2]), 0.5)
     true = truth(test, where, tuple(range(1, 7)))
-    best = rivals.scores(own.Predicted(truth(test, where, ahead), true[None]), spread, learner, ahead)
+    best = rivals.scores(predictors.Predicted(truth(test, where, ahead), true[None]), spread, learner, ahead)
     assert all(
         value == 1 for key, value in best.items() if key.split("-")[1][:4] in ("near", "grou", "all/", "cove")
     )
     assert all(value == 0 for key, value in best.items() if key.startswith("forecast-distance"))
     # Persistence of a token three steps before the true one is itself one of its neighbours.
-    still = rivals.scores(own.persistence(test, where, ahead), spread, learner, ahead)
+    still = rivals.scores(predictors.persistence(test, where, ahead), spread, learner, ahead)
     assert still["forecast-near/96 ms"] == 0
     # The noise of a density makes no difference where the real token that is nearest stays the same.
     noisy = true[None] + 1e-3 * torch.randn(true[None].shape, generator=torch.Generator().manual_seed(0))
-    blurred = rivals.scores(own.Predicted(truth(test, where, ahead), noisy), spread, learner, ahead)
+    blurred = rivals.scores(predictors.Predicted(truth(test, where, ahead), noisy), spread, learner, ahead)
     assert blurred["forecast-coverage/96 ms"] == 1
     # One forecast is no set of futures.
     assert "forecast-coverage/96 ms" in best and not any("coverage" in key for key in still)
@@ -141,8 +145,8 @@ def test_a_prediction_of_the_truth_is_always_retrieved(scored):
 
 def test_the_shuffled_past_has_the_same_tokens_in_another_order(scored):
     learner, world, split, _ = scored
-    test = own.pieces(learner, world, split.test, 4)
-    made = own.out_of_order(test, torch.arange(4), 6, 256, torch.Generator().manual_seed(0))
+    test = pieces.pieces(learner, world, split.test, 4)
+    made = predictors.out_of_order(test, torch.arange(4), 6, 256, torch.Generator().manual_seed(0))
     tokens = learner.front.tokens(learner.front(made))
     for row in range(4):
         one, other = (sorted(map(tuple, rows.tolist())) for rows in (tokens[row], test.tokens[row, :6]))
@@ -152,9 +156,9 @@ def test_the_shuffled_past_has_the_same_tokens_in_another_order(scored):
 
 def test_what_is_read_directly_is_the_state_of_what_was_heard(scored):
     learner, world, split, _ = scored
-    test = own.pieces(learner, world, split.test, 4)
+    test = pieces.pieces(learner, world, split.test, 4)
     where, size = moments(test, 1, 4), learner.front.shortest
-    given = own.of_learner(learner)(test, where)
+    given = predictors.of_learner(learner)(test, where)
     for query in range(0, len(where.token), 3):
         piece, heard = int(where.piece[query]), int(where.token[query]) + 1
         cut = learner.states(test.signal[piece : piece + 1, : heard * size])[0, -1]
@@ -163,7 +167,8 @@ def test_what_is_read_directly_is_the_state_of_what_was_heard(scored):
 
 def test_pieces_that_are_too_short_are_noted(scored, monkeypatch):
     learner, world, split, _ = scored
-    monkeypatch.setattr(own, "HORIZONS", (9.0,))
-    train, test = own.pieces_of(learner, world, split)
+    for module in (own, pieces):
+        monkeypatch.setattr(module, "HORIZONS", (9.0,))
+    train, test = pieces.pieces_of(learner, world, split)
     found = forecasting(learner, None, own.Fits(train), test)
     assert not found["scores"] and "shorter than the burn-in and 9000 ms" in found["notes"][0]

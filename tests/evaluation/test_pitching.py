@@ -11,7 +11,7 @@ from stub_engine import StubEngine
 
 from sonarium.catalogue import MODELS
 from sonarium.evaluation import pitching as own
-from sonarium.evaluation.forecasting import Moments, chosen_clips, pieces
+from sonarium.evaluation.pieces import Moments, chosen_clips, pieces
 from sonarium.evaluation.splits import split_world
 from sonarium.evaluation.steering import agreement
 from sonarium.training.clips import Clips, ClipsConfig

@@ -13,7 +13,8 @@ from sonarium.catalogue import MODELS, WORLDS
 from sonarium.evaluation import pitching
 from sonarium.evaluation import steering as own
 from sonarium.evaluation.config import EvaluationConfig
-from sonarium.evaluation.forecasting import Fits, Moments, Pieces, chosen_clips, pieces
+from sonarium.evaluation.forecasting import Fits
+from sonarium.evaluation.pieces import Moments, Pieces, chosen_clips, pieces
 from sonarium.evaluation.splits import split_world
 from sonarium.training.clips import Clips, ClipsConfig
 

@@ -16,6 +16,7 @@ import sonarium
 from sonarium.__main__ import dispatch
 from sonarium.commands.faults import UsageError
 from sonarium.evaluation import forecasting
+from sonarium.evaluation.pieces import moments, pieces
 from sonarium.models.actions import change
 from sonarium.report.evaluation_curves import BY_HORIZON, OWN, drawn
 from sonarium.runs.build import open_run
@@ -432,8 +433,8 @@ def test_the_page_draws_scores_by_horizon(folder, capsys):
 def test_actions_that_are_all_alike_can_be_shuffled(folder):
     opened = open_run(folder / "heard")
     learner: Any = opened.learner
-    fitted = test = forecasting.pieces(learner, opened.data.world, opened.data.split.train[::5], 8)
-    where = forecasting.moments(test, 1, 3)
+    fitted = test = pieces(learner, opened.data.world, opened.data.split.train[::5], 8)
+    where = moments(test, 1, 3)
     fits = forecasting.Fits(fitted)
     ratio = forecasting.shuffle_ratio(learner, fits, test, where, (1, 3))
     assert set(ratio) == {"action-shuffle/32 ms", "action-shuffle/96 ms"} and 1 not in ratio.values()

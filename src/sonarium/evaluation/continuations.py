@@ -20,8 +20,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.evaluation.fitting import TokenHMM
-from sonarium.evaluation.forecasting import Decoder, Fits, Moments, TokenGRU, decoded
+from sonarium.evaluation.forecasting import Fits
 from sonarium.evaluation.labelling import LabellingConfig, SyllableProbe
+from sonarium.evaluation.pieces import Moments
+from sonarium.evaluation.predictors import Decoder, TokenGRU, decoded
 from sonarium.evaluation.realtokens import WATCHED, counts_of, front_of
 from sonarium.evaluation.recognition import Recogniser
 from sonarium.features.tokens import Tokens

@@ -14,8 +14,9 @@ from sonarium.evaluation import meanings
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.continuations import continuations
 from sonarium.evaluation.factors import BLOCK, device_of, recovery
-from sonarium.evaluation.forecasting import TEST, Fits, chosen_clips, forecasting, pieces_of
+from sonarium.evaluation.forecasting import Fits, forecasting
 from sonarium.evaluation.likelihood import bounds
+from sonarium.evaluation.pieces import TEST, chosen_clips, pieces_of
 from sonarium.evaluation.probing import Kept, probing
 from sonarium.evaluation.separating import separation
 from sonarium.evaluation.splits import in_words

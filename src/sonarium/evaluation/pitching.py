@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from sonarium.evaluation.forecasting import SEED, Moments, Pieces
+from sonarium.evaluation.fitting import SEED
+from sonarium.evaluation.pieces import Moments, Pieces
 from sonarium.evaluation.realtokens import front_of
 from sonarium.features.contract import PictureFrontEnd
 from sonarium.features.pitch import PitchConfig, track

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from sonarium.evaluation import pitching
 from sonarium.evaluation.fitting import SEED
-from sonarium.evaluation.forecasting import Fits, Moments, Pieces, decoded, everywhere, followed, horizons, moments
+from sonarium.evaluation.forecasting import Fits
+from sonarium.evaluation.pieces import Moments, Pieces, everywhere, horizons, moments
+from sonarium.evaluation.predictors import decoded, followed
 from sonarium.evaluation.realtokens import MOST, front_of, ridge
 from sonarium.models.contract import Forecaster
 from sonarium.worlds.contract import World
