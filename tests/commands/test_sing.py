@@ -69,6 +69,7 @@ def test_what_cannot_sing_is_refused_in_one_line(runs, tmp_path):
     hmm, out = str(runs / "hmm"), str(tmp_path / "x.wav")
     for words, error, said in (
         ([str(runs / "vae"), "--out", out], ValueError, "draws no sequences"),
+        ([hmm, "--out", out, "--best"], ValueError, "has no best weights"),
         ([hmm, "--out", "x.mp3"], UsageError, "does not end in .wav"),
         ([hmm, "--out", out, "--count", "2"], UsageError, "need a folder"),
         ([hmm, "--out", out, "--against", str(runs)], UsageError, "compares 4 songs or more"),

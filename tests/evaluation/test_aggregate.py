@@ -103,6 +103,14 @@ def test_seeds_are_averaged_with_student_s_interval_and_so_are_controls():
     assert score.controls["mfcc"].low == pytest.approx(low / 2)
 
 
+def test_seeds_of_upstream_runs_have_their_best_weights_at_different_steps():
+    for best, groups in ((True, 1), (False, 2)):
+        runs = [record(seed, 0.5) for seed in (0, 1)]
+        below = [{"upstream": {"step": step, "best": best, "plan": {}}} for step in (3, 5)]
+        runs = [replace(run, config={**run.config, **one}) for run, one in zip(runs, below, strict=True)]
+        assert len(grouped(runs)) == groups
+
+
 def test_a_seed_that_comes_twice_counts_once():
     (group,) = grouped([record(0, 0.4), record(0, 0.8), record(1, 0.6)])
     assert group.scores["clips/word"].value.count == 2

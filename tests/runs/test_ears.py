@@ -171,6 +171,20 @@ def test_a_run_goes_on_bit_for_bit_and_is_scored_without_the_run_that_it_hears_w
     assert "return" in capsys.readouterr().out
 
 
+def test_ears_are_of_the_best_weights_where_asked(ears, tmp_path):
+    folder = tmp_path / "ears"
+    shutil.copytree(ears["cpc"], folder)
+    newest = open_learner(folder)[1]
+    weights = newest.state_dict() | {name: 2 * value.detach() for name, value in newest.named_parameters()}
+    RunFolder.read(folder).save_best(1, 0.0, weights)
+    words = f"ppo --env Whistle-v0 --ears {folder} --best {AGENT} --steps"
+    train(f"{words} 1", tmp_path / "run")
+    shutil.rmtree(folder)
+    train(f"{words} 2", tmp_path / "run")
+    heard = hearing(tmp_path / "run").learner.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in heard.items())
+
+
 def test_it_learns_what_only_the_ears_tell(ears, tmp_path, capsys):
     """Chance is 2.5 of 5."""
     train(

@@ -17,7 +17,7 @@ from corpus import write_corpus
 from sonarium.__main__ import dispatch
 from sonarium.models.objectives import ObjectiveConfig
 from sonarium.runs.build import open_plan, open_run
-from sonarium.runs.plan import default_plan, read_plan
+from sonarium.runs.plan import Upstream, default_plan, read_plan
 from sonarium.runs.train import train
 from sonarium.training.journal import read_metrics
 from sonarium.worlds.tones.world import Tones
@@ -79,6 +79,17 @@ def test_world_models_from_before_the_joint_prior_have_none():
     assert read_plan(recorded, "here").learner.heads.joint_prior
     del recorded["model"]["config"]["heads"]["joint_prior"]
     assert not read_plan(recorded, "here").learner.heads.joint_prior
+
+
+def test_runs_from_before_best_weights_could_be_built_on_took_the_newest():
+    deep = Upstream("a", 1, "", 2, 3.0, 0.0, default_plan("vae").recorded())
+    below = default_plan("gru", upstream=deep).recorded()
+    plan = default_plan("gru", upstream=Upstream("b", 1, "", 2, 3.0, 0.0, below))
+    recorded = json.loads(json.dumps(plan.recorded()))
+    for one in (recorded, recorded["upstream"]["plan"]):
+        del one["loop"]["best"], one["upstream"]["best"]
+    read = read_plan(recorded, "here")
+    assert read.upstream is not None and not read.upstream.best and not read.loop.best
 
 
 def test_it_encodes_the_same(folder, speech, tmp_path):

@@ -11,11 +11,14 @@ import torch
 from torch import nn
 
 from sonarium.__main__ import dispatch
-from sonarium.runs.build import open_run
+from sonarium.commands.faults import UsageError
+from sonarium.runs.build import open_run, silent
 from sonarium.runs.coder import load
+from sonarium.runs.codes import encode_clips
 from sonarium.runs.forecast import open_forecaster
 from sonarium.training.journal import read_metrics
 from sonarium.training.run import RunFolder
+from sonarium.worlds.codes import Encoded
 
 FLAGS = (
     "train ppo --env CartPole-v1 --envs 2 --rollout-steps 16 --units 8 --device cpu --no-pictures --save-every 2 "
@@ -92,7 +95,7 @@ def test_what_is_missing_is_said(spoil, said, tmp_path):
 TONES = (
     "train autoregressive --world tones --rate 8000 --seconds 0.2 --frequencies 8 --amplitudes 3 --units 8 "
     "--components 2 --burn-in 1 --bands 8 --token-frames 2 --batch-size 4 --device cpu --no-pictures "
-    "--save-every 2 --log-every 1"
+    "--save-every 2 --log-every 1 --schedule constant"
 ).split()
 
 
@@ -181,3 +184,86 @@ def test_seeds_stay_together_whatever_their_best_step(tones, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert [one["step"] for one in found["runs"]] == [2, 3]
     assert {one["seeds"] for one in found["summary"]} == {2}
+
+
+def better(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    """Make other weights than the newest the best that there are, and return them."""
+    learner = open_run(folder).learner
+    weights = {name: (step + 1) * value.detach() for name, value in learner.named_parameters()}
+    weights = learner.state_dict() | weights
+    RunFolder.read(folder).save_best(step, 1e9 * step, weights)
+    return weights
+
+
+@pytest.fixture
+def below(tones, tmp_path) -> Path:
+    """A run whose best weights are far from its newest."""
+    shutil.copytree(tones, tmp_path / "below")
+    better(tmp_path / "below", 1)
+    return tmp_path / "below"
+
+
+def equal(one: object, other: object) -> bool:
+    assert isinstance(one, nn.Module) and isinstance(other, nn.Module)
+    found, expected = dict(one.named_parameters()), dict(other.named_parameters())
+    return all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_run_on_the_codes_of_the_best_weights_keeps_to_them(below, tmp_path):
+    above, newest, best = tmp_path / "above", open_run(below).learner, open_run(below, best=True).learner
+    words = f"train autoregressive --codes {below} --frames 4 --units 8 --components 2 --burn-in 1 --batch-size 4"
+    words += f" --device cpu --no-pictures --schedule constant --run {above} --steps"
+    dispatch([*words.split(), "1", "--best"])
+    world = open_run(below).data.world
+    kept, old = Encoded.load(above / "codes").codes, encode_clips(newest, world, silent).codes
+    assert torch.equal(kept, encode_clips(best, world, silent).codes) and not torch.allclose(kept, old)
+    forecaster = open_forecaster(above)
+    assert forecaster.coder.below is not None
+    assert equal(forecaster.coder.below.encoder, best) and not equal(newest, best)
+    assert forecaster.voice is not None and equal(forecaster.voice.decoder, best)
+    # Other weights are the newest, and then the best.
+    heard(below, 8)
+    assert RunFolder.read(below).newest() == 8 and len(load(above).encode(np.sin(np.arange(4000) / 5), 8000))
+    better(below, 2)
+    with pytest.raises(
+        ValueError, match=r"at step 2 \(best in validation\), with other weights than those of step 1"
+    ):
+        load(above)
+    # It goes on with the codes that it keeps.
+    shutil.rmtree(below)
+    with pytest.raises(ValueError, match=r"upstream\.best: True in the folder, False now"):
+        dispatch([*words.split(), "2"])
+    dispatch([*words.split(), "2", "--best"])
+    assert RunFolder.read(above).newest() == 2
+
+
+def test_a_run_starts_from_the_best_weights(below, tmp_path):
+    words = [*TONES, "--start-from", str(below), "--run", str(tmp_path / "run"), "--steps"]
+    dispatch([*words, "0", "--best"])
+    best = open_run(below, best=True).learner
+    assert equal(open_run(tmp_path / "run").learner, best) and not equal(open_run(below).learner, best)
+    with pytest.raises(ValueError, match=r"loop\.best: True in the folder, False now"):
+        dispatch([*words, "1"])
+    shutil.rmtree(below)
+    dispatch([*words, "1", "--best"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("vae", "name it by --codes, --ears or --start-from"),
+        ("vae --start-from RUN --no-best --best", "has no best weights: train it with --validation"),
+        ("gru --codes RUN", "has no best weights: train it with --validation"),
+        ("ppo --env CartPole-v1 --ears RUN", "has no best weights: train it with --validation"),
+        ("vae --start-from FILE", "is a file, and no run folder.* leave out --best"),
+    ],
+)
+def test_best_weights_that_are_not_there_are_refused(words, said, below, tmp_path):
+    shutil.rmtree(below / "best")
+    (below / "best.json").unlink()
+    file = tmp_path / "weights.pt"
+    file.touch()
+    command = ["train", *words.replace("RUN", str(below)).replace("FILE", str(file)).split(), "--steps", "1"]
+    with pytest.raises((ValueError, UsageError), match=said) as refused:
+        dispatch([*command, "--best", "--run", str(tmp_path / "run")])
+    assert "\n" not in str(refused.value) and not (tmp_path / "run").exists()

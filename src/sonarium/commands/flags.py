@@ -193,6 +193,13 @@ def flag(arguments: list[str], name: str, default: str) -> str:
     return found
 
 
+def switched(arguments: list[str], name: str) -> bool:
+    """The same of a flag without a value, which is off by default."""
+    words = {f"--{name}": True, f"--no-{name}": False}
+    found = [words[word] for word in arguments if word in words]
+    return bool(found) and found[-1]
+
+
 def choose(kind: str, name: str, among: Iterable[str]) -> str:
     known = list(among)
     if name not in known:

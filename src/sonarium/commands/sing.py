@@ -47,6 +47,8 @@ class SingFlags:
     """Folder of recordings to compare the songs with."""
     seed: Annotated[int, Range(0)] = 0
     """Random seed."""
+    best: bool = False
+    """Use the weights that were best in validation; by default the newest."""
     device: str = "cpu"
     """Device: cpu, cuda or auto."""
     json: bool = False
@@ -59,7 +61,7 @@ def main(arguments: list[str]) -> None:
     )
     check(flags)
     device = choose_device(flags.device)
-    singer = open_singer(flags.run, device, say)
+    singer = open_singer(flags.run, device, say, flags.best)
     real = [] if flags.against is None else recordings(flags.against, singer.rate)
     generator = torch.Generator(device).manual_seed(flags.seed)
     songs = singer.sing(flags.count, flags.seconds, generator, flags.temperature)

@@ -15,7 +15,7 @@ from rich.console import Console
 from sonarium.agents.rollout import RolloutConfig
 from sonarium.catalogue import AGENTS, MODELS, WORLDS
 from sonarium.commands.faults import UsageError, say, tell
-from sonarium.commands.flags import Group, choose, flag, leading_word, parse_groups, wants_help
+from sonarium.commands.flags import Group, choose, flag, leading_word, parse_groups, switched, wants_help
 from sonarium.commands.progress import bars, plainly
 from sonarium.config import Range, leaves
 from sonarium.rooms import SEEK, SUITE, suite_id
@@ -32,6 +32,7 @@ from sonarium.runs.plan import (
 )
 from sonarium.runs.train import train
 from sonarium.training.engine import ProcessLost
+from sonarium.training.fit import LoopConfig
 from sonarium.training.journal import VALIDATION, read_metrics
 from sonarium.training.launch import LOST, Failed, end_with_launcher, launch, launched, started
 from sonarium.training.run import RunFolder
@@ -168,7 +169,21 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
         chosen: ClipsPlan | RolloutsPlan = RolloutsPlan(in_suite(made[1], flags.suite, source.rollouts.env))
     else:
         chosen = ClipsPlan(source.world, located(made[1]), made[2], made[3] if split else source.split)
-    return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=located(made[-1], "start_from"))
+    loop = of_start(located(made[-1], "start_from"), plan.upstream)
+    return flags, dataclasses.replace(plan, learner=made[0], source=chosen, loop=loop)
+
+
+def of_start(loop: LoopConfig, upstream: Upstream | None) -> LoopConfig:
+    """The loop, whose `best` is that of --start-from: that of codes and of ears is recorded with the upstream
+    run."""
+    if not loop.best or loop.start_from is not None:
+        return loop
+    if upstream is None:
+        raise UsageError(
+            "--best takes the weights of another run that were best in validation: name it by --codes, --ears or "
+            "--start-from"
+        )
+    return dataclasses.replace(loop, best=False)
 
 
 def in_suite(rollouts: RolloutConfig, suite: str, default: str) -> RolloutConfig:
@@ -195,20 +210,20 @@ def with_steps(schema: type[TrainFlags], steps: int) -> type[TrainFlags]:
 def planned(model: str, arguments: list[str]) -> Plan:
     """The plan with every default for the flags that decide what it is made of."""
     preset, codes = flag(arguments, "preset", "default"), flag(arguments, "codes", "")
-    front = flag(arguments, "front", "")
+    front, best = flag(arguments, "front", ""), switched(arguments, "best")
     if model in AGENTS and (ears := flag(arguments, "ears", "")):
-        begun = begun_on(Path(flag(arguments, "run", "")), Path(ears))
+        begun = begun_on(Path(flag(arguments, "run", "")), Path(ears), best)
         if begun is None:
-            return plan_with_ears(model, Path(ears), preset, say)
+            return plan_with_ears(model, Path(ears), preset, say, best)
         return default_plan(model, preset=preset, upstream=begun.upstream)
     if codes:
         if flag(arguments, "world", ""):
             raise ValueError(f"--codes {codes} --world: the clips are those of {codes}; give one of the two")
-        if (begun := begun_on(Path(flag(arguments, "run", "")), Path(codes))) is not None:
+        if (begun := begun_on(Path(flag(arguments, "run", "")), Path(codes), best)) is not None:
             split = begun.clips.split
             return default_plan(model, preset=preset, front=front, upstream=begun.upstream, split=split)
         with bars() as progress:
-            below = open_run(Path(codes), plainly(progress), say)
+            below = open_run(Path(codes), plainly(progress), say, best=best)
         return plan_on_codes(model, below, preset, front)
     if wants_help(arguments) and model in MODELS and MODELS[model].kinds == ("codes",):
         return default_plan(model, preset=preset, upstream=ANY_RUN)
@@ -225,14 +240,15 @@ def takes_path(plan: Plan) -> bool:
     return any(field.name == "path" for field in dataclasses.fields(plan.source.config))
 
 
-def begun_on(folder: Path, codes: Path) -> Plan | None:
+def begun_on(folder: Path, codes: Path, best: bool) -> Plan | None:
     """The plan of a run that began on these codes: it goes on with those that it keeps, whatever became of the run
-    that made them."""
+    that made them. With another `best` than it began with it is another plan, which its folder refuses."""
     if not (folder / "config.json").is_file():
         return None
     plan = open_plan(folder)[1]
-    same = plan.upstream is not None and Path(plan.upstream.run) == codes.absolute()
-    return plan if same else None
+    if plan.upstream is None or Path(plan.upstream.run) != codes.absolute():
+        return None
+    return dataclasses.replace(plan, upstream=dataclasses.replace(plan.upstream, best=best))
 
 
 def told_of(plan: Plan) -> tuple[str, tuple[str, ...] | None]:

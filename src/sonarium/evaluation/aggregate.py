@@ -260,7 +260,9 @@ def summary(group: Group) -> list[dict[str, Any]]:
 def seedless(config: Any) -> Any:
     """A configuration without its seeds, and without the folder and the weights that follow from a seed."""
     if isinstance(config, Mapping):
-        return {key: seedless(value) for key, value in config.items() if key not in BY_SEED}
+        # Validation chooses another step for each seed of an upstream run.
+        left_out = {*BY_SEED, "step"} if config.get("best") is True else BY_SEED
+        return {key: seedless(value) for key, value in config.items() if key not in left_out}
     if isinstance(config, list | tuple):
         return [seedless(value) for value in config]
     return config

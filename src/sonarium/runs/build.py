@@ -286,7 +286,7 @@ def ears_of(upstream: Upstream, trained: bool) -> tuple[Hearing | Separation, Si
     folder, differentiable = Path(upstream.run), None
     if trained:
         check_upstream(upstream)
-        learner, signal = open_learner(folder)[1:]
+        learner, signal = open_learner(folder, best=upstream.best)[1:]
     else:
         plan = read_plan(upstream.plan, f"the plan of '{folder}'")
         signal = signal_of(plan, folder)
@@ -441,20 +441,23 @@ def plan_on_codes(model: str, below: Opened, preset: str = "default", front: str
 
 
 def upstream_of(opened: Opened) -> Upstream:
-    """The newest checkpoint of a run, as the run that learns from its codes records it."""
+    """The weights of a run that is open, as the run that learns from its codes records them."""
     world, first = opened.data.world, opened.data.split.train[:1]
     [(_, codes, _)] = codes_of(opened.learner, world, first, silent)
-    sha256, run = digest(opened.run.weights(opened.step)), str(opened.run.folder.absolute())
-    rate, start = frame_times(opened.learner, world)
-    return Upstream(run, opened.step, sha256, codes.shape[2], rate, start, opened.plan.recorded())
+    step, sha256 = standing(opened.run, opened.best)
+    assert step is not None, "it is open"
+    made = codes.shape[2], *frame_times(opened.learner, world)
+    run = str(opened.run.folder.absolute())
+    return Upstream(run, step, sha256, *made, opened.plan.recorded(), opened.best)
 
 
-def plan_with_ears(model: str, folder: Path, preset: str = "default", remark: Remark = lambda _: None) -> Plan:
+def plan_with_ears(
+    model: str, folder: Path, preset: str = "default", remark: Remark = lambda _: None, best: bool = False
+) -> Plan:
     """A plan with every default, of an agent that hears with the encoder or the separator of a run, whose
-    recordings need not be there any more."""
-    plan, learner, signal = open_learner(folder, remark, "an encoder or a separator as --ears")
-    run = RunFolder.read(folder)
-    step = run.newest()
+    recordings need not be there any more: with its newest weights or those that were best in validation."""
+    plan, learner, signal = open_learner(folder, remark, "an encoder or a separator as --ears", best)
+    step, sha256 = standing(RunFolder.read(folder), best)
     assert step is not None, "it was opened"
     if isinstance(learner, Separator):
         made = 2 * learner.sources, float(rate_of(signal)), 0.0
@@ -463,17 +466,29 @@ def plan_with_ears(model: str, folder: Path, preset: str = "default", remark: Re
         with torch.no_grad():
             width = encoder.encode(torch.zeros(1, signal.shape[0])).shape[2]
         made = width, encoder.code_rate, encoder.code_first
-    upstream = Upstream(str(folder.absolute()), step, digest(run.weights(step)), *made, plan.recorded())
+    upstream = Upstream(str(folder.absolute()), step, sha256, *made, plan.recorded(), best)
     return default_plan(model, preset=preset, upstream=upstream)
 
 
-def check_upstream(upstream: Upstream) -> None:
-    """Refuse an upstream run whose newest checkpoint is another than the one that its codes were made with."""
-    run, plan = open_plan(Path(upstream.run))
+def standing(run: RunFolder, best: bool) -> tuple[int | None, str]:
+    """The step and the hash of a run's newest weights, or of those that were best in validation; None where there
+    are no such."""
+    if best:
+        found = run.best()
+        return (None, "") if found is None else (found.step, found.sha256)
     step = run.newest()
-    if step is None or step != upstream.step or digest(run.weights(step)) != upstream.sha256:
+    return step, "" if step is None else digest(run.weights(step))
+
+
+def check_upstream(upstream: Upstream) -> None:
+    """Refuse an upstream run whose weights, the newest or the best in validation, are others than those that its
+    codes were made with."""
+    run, plan = open_plan(Path(upstream.run))
+    step, sha256 = standing(run, upstream.best)
+    if (step, sha256) != (upstream.step, upstream.sha256):
+        where = f"{step} (best in validation)" if upstream.best else f"{step}"
         raise ValueError(
-            f"the upstream run '{upstream.run}' stands at step {step}, with other weights than those of step "
+            f"the upstream run '{upstream.run}' stands at step {where}, with other weights than those of step "
             f"{upstream.step} that this run began with: restore it, or start a new --run"
         )
     # A run that is upstream of itself would be opened for ever.
@@ -493,7 +508,7 @@ def runs_below(plan: Mapping[str, Any]) -> int:
 def clips_below(upstream: Upstream, progress: Progress = silent) -> World:
     """The clips that the codes of an upstream run were made of, in the same order."""
     check_upstream(upstream)
-    return open_run(Path(upstream.run), progress).data.world
+    return open_run(Path(upstream.run), progress, best=upstream.best).data.world
 
 
 def codes_below(upstream: Upstream, folder: Path | None, progress: Progress) -> Encoded:
@@ -501,5 +516,5 @@ def codes_below(upstream: Upstream, folder: Path | None, progress: Progress) -> 
     if folder is not None and (folder / FOLDER).is_dir():
         return Encoded.load(folder / FOLDER)
     check_upstream(upstream)
-    opened = open_run(Path(upstream.run), progress)
+    opened = open_run(Path(upstream.run), progress, best=upstream.best)
     return encode_clips(opened.learner, opened.data.world, progress)

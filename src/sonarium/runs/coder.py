@@ -70,7 +70,7 @@ def load_coder(
     below = None
     if plan.upstream is not None:
         check_upstream(plan.upstream)
-        below = load_coder(plan.upstream.run, device)
+        below = load_coder(plan.upstream.run, device, best=plan.upstream.best)
     able = isinstance(learner, Encoder | FrameEncoder) and signal.kind != "picture"
     if not able or (signal.kind == "codes" and below is None):
         raise ValueError(

@@ -470,7 +470,7 @@ def open_forecaster(
     if isinstance(front, PictureFrontEnd) and not front.invertible:
         raise ValueError(f"'{folder}' has tokens that cannot become sound: train with --token-frames 2 or more")
     voice = None if plan.upstream is None else open_voice(plan.upstream, folder, remark=remark)
-    below = None if plan.upstream is None else load_coder(plan.upstream.run)
+    below = None if plan.upstream is None else load_coder(plan.upstream.run, best=plan.upstream.best)
     kept = kept_at(RunFolder.read(folder), best)
     opened = open_run(folder, progress, remark, best=best) if world or not kept.exists() else None
     heard = None if opened is None else heard_below(opened, progress, None if world else remark)
@@ -504,7 +504,8 @@ def forecaster_of(made: Built, learner: Learner, folder: Path) -> RunForecaster 
     if isinstance(front, PictureFrontEnd) and not front.invertible:
         return None
     voice = None if upstream is None else open_voice(upstream, folder)
-    coder = Coder(learner.to("cpu"), signal, None if upstream is None else load_coder(upstream.run))
+    below = None if upstream is None else load_coder(upstream.run, best=upstream.best)
+    coder = Coder(learner.to("cpu"), signal, below)
     heard = heard_below(made, silent, None)
     real = keep_real(made, learner, kept_at(RunFolder.read(folder)), heard=heard)
     return RunForecaster(folder, made.plan.model, signal, coder, learner, front, real, voice, made.clips, heard)

@@ -1,6 +1,6 @@
 """What a training is made of: the same plan makes the same run. Recorded in `config.json`, and read back.
 
-    {"format": 2, "model": {name, preset, config}, "loop": {…}, "upstream": null or {run, step, sha256},
+    {"format": 2, "model": {name, preset, config}, "loop": {…}, "upstream": null or {run, step, sha256, …},
      "source": {world, config, clips, split} or {rollouts, environment}}
 
 Plans of version 0.1, which had no format number, are upgraded as they are read.
@@ -90,6 +90,8 @@ class Upstream:
     """Seconds from the beginning of the sound to the middle of the first code."""
     plan: dict[str, Any]
     """What it was made of, by which runs on the codes of several seeds are known to be alike."""
+    best: bool = False
+    """Whether the checkpoint is that of the weights that were best in validation, not the newest."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -277,6 +279,7 @@ def world_default(world: str, where: str) -> tuple[Any, SignalKind]:
 
 def read_upstream(values: Mapping[str, Any], where: str) -> Upstream:
     types = types_of(Upstream)
+    values = {**ADDED[Upstream.__name__], **values}
     if values.keys() != types.keys() or not all(fits(hint, values[name]) for name, hint in types.items()):
         raise ValueError(f"{where}: upstream is {short(dict(values))}, expected {', '.join(types)}: restore it")
     below = values["plan"].get("upstream")

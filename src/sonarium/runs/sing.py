@@ -92,9 +92,10 @@ class Singer:
         return voice.sound(codes.float(), samples, generator)
 
 
-def open_singer(folder: Path, device: str = "cpu", remark: Remark = lambda _: None) -> Singer:
-    """The model of a run folder, with the run upstream of it; what they were trained on is not needed."""
-    plan, learner, _ = open_learner(folder, remark)
+def open_singer(folder: Path, device: str = "cpu", remark: Remark = lambda _: None, best: bool = False) -> Singer:
+    """The model of a run folder, with its newest weights or those that were best in validation, and the run
+    upstream of it; what they were trained on is not needed."""
+    plan, learner, _ = open_learner(folder, remark, best=best)
     if not isinstance(learner, SequenceSampler) or plan.upstream is None:
         raise ValueError(
             f"'{folder}' holds a {plan.model}, which draws no sequences of codes: give the run of a model of "
@@ -106,7 +107,7 @@ def open_singer(folder: Path, device: str = "cpu", remark: Remark = lambda _: No
 def open_voice(upstream: Upstream, folder: Path, device: str = "cpu", remark: Remark = lambda _: None) -> Voice:
     """What makes sound of the codes that the run in this folder was trained on."""
     check_upstream(upstream)
-    below, voice, signal = open_learner(Path(upstream.run), remark)
+    below, voice, signal = open_learner(Path(upstream.run), remark, best=upstream.best)
     where = f"'{upstream.run}', upstream of '{folder}',"
     if not (isinstance(voice, Decoder) and isinstance(voice, FeatureLearner) and voice.decodes and signal.rate):
         raise ValueError(

@@ -106,6 +106,8 @@ def reporting(progress: Progress, engine: FabricEngine) -> Callable[[str, int, i
 
 def check(made: Built, engine: FabricEngine, notify: Callable[[str], None]) -> None:
     """A mistake should leave no folder behind that the corrected command would not fit."""
+    if made.plan.loop.best and made.plan.loop.start_from is None:
+        raise ValueError("best: start_from names no run, whose best weights to take; leave best out")
     if isinstance(made.source, Clips):
         check_memory(made.source)
         made.source.check_batch_size(made.learner.minimum_batch_size, engine.ranks)

@@ -21,6 +21,7 @@ RENAMED_2: dict[str, dict[str, str]] = {"ObjectiveConfig": {"discount": "direct_
 ADDED: dict[str, dict[str, Any]] = {
     "TonesConfig": {"frequency_spacing": "linear"},
     "HeadsConfig": {"joint_prior": False},
+    "Upstream": {"best": False},
 }
 """By the name of a class of configurations: fields that came later, and what held before they could be set."""
 

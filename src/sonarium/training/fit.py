@@ -49,6 +49,9 @@ class LoopConfig:
     start_from: str | None = None
     """Initial weights of a new run: a run folder of the same model, whose newest weights are taken, as in a chain
     of days; or a file of weights by another program, .pt, where the model takes such."""
+    best: bool = False
+    """Use the weights that were best in validation, of the run that --codes, --ears or --start-from names; by
+    default the newest."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -215,12 +218,21 @@ class Training:
         return step
 
     def start_from(self, folder: Path) -> None:
-        """Begin with the newest weights of another run, its statistics among them; with new optimisers. Or with
-        those of a file."""
+        """Begin with the newest weights of another run, or those that were best in validation, its statistics
+        among them; with new optimisers. Or with those of a file."""
         if not folder.exists():
             raise ValueError(f"start_from: there is no '{folder}': give a run folder, or a file of parameters")
         if folder.is_file():
+            if self.loop.best:
+                raise ValueError(
+                    f"start_from: '{folder}' is a file, and no run folder, which alone has weights of validation: "
+                    "leave out --best"
+                )
             weights, where = self.weights_in(folder), f"'{folder}'"
+        elif self.loop.best:
+            run = RunFolder.read(folder)
+            step, weights = run.load_best()
+            where = f"'{run.best_weights(step)}'"
         else:
             saved = RunFolder.read(folder).load()
             if saved is None:
