@@ -71,6 +71,17 @@ def terminal(groups: Any) -> str:
     return " ".join(console.file.getvalue().split())  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_a_table_of_more_controls_leaves_out_rows_that_none_of_them_has():
+    keys = [f"frames/{name}" for name in ("one", "other", "third")]
+    beside = {f"control number {at}": {key: 0.25} for at, key in enumerate(keys * 4)}
+    made = record(0, 0.5, scores=dict.fromkeys(keys, 0.5), controls=beside)
+    console = Console(file=StringIO(), width=60, color_system=None)
+    show(tables(grouped([made])), console)
+    _, *later = console.file.getvalue().split("(more controls)")  # pyright: ignore[reportAttributeAccessIssue]
+    rows = [line for text in later for line in text.splitlines() if line.startswith(("one", "other", "third"))]
+    assert rows and all(".25" in row for row in rows) and len(rows) < 3 * len(later)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -162,7 +162,8 @@ def of_controls(title: str, labels: list[str], columns: list[list[str]]) -> Draw
     for column in columns:
         beside_column(drawn, column[0])
     for line, label in enumerate(labels[1:], start=1):
-        drawn.add_row(Text(label), *(Text(column[line]) for column in columns))
+        if any(column[line] for column in columns):
+            drawn.add_row(Text(label), *(Text(column[line]) for column in columns))
     return drawn
 
 
