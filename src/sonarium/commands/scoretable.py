@@ -18,6 +18,7 @@ from sonarium.evaluation.meanings import meaning as meaning_of
 from sonarium.files import printable
 from sonarium.measures.contract import Meaning
 from sonarium.measures.forecasts import MEANINGS as FORECASTS
+from sonarium.measures.forecasts import OF_STATES
 from sonarium.measures.statistics import Interval
 
 GAP = 2
@@ -99,9 +100,10 @@ def plain(value: Interval | None) -> str:
 def families(keys: Sequence[str]) -> list[tuple[list[str], str]]:
     """Scores with the same controls, which have a table of their own, and what it is called besides."""
     kinds = {key: key.partition("/")[0] for key in keys}
+    known = {name.partition("/")[0] for name in FORECASTS | OF_STATES}
     forecasts = [key for key in keys if kinds[key].startswith("forecast-")]
-    states = [key for key in keys if kinds[key] in FORECASTS and key not in forecasts]
-    others = [key for key in keys if kinds[key] not in FORECASTS]
+    states = [key for key in keys if kinds[key] in known and key not in forecasts]
+    others = [key for key in keys if kinds[key] not in known]
     parts = ((others, ""), (forecasts, ", forecasts"), (states, ", states and actions"))
     return [(some, about) for some, about in parts if some]
 

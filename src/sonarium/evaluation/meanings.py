@@ -9,8 +9,10 @@ from sonarium.measures import compare, disentanglement, forecasts, probes, separ
 from sonarium.measures.contract import Meaning
 from sonarium.measures.sequence import continuation
 
-SCORES = disentanglement.MEANINGS | OF_LIKELIHOOD | separation.MEANINGS
-OF_LABELS = probes.MEANINGS | compare.MEANINGS | forecasts.MEANINGS | continuation.MEANINGS
+SCORES = (
+    disentanglement.MEANINGS | OF_LIKELIHOOD | separation.MEANINGS | forecasts.OF_STATES | continuation.MEANINGS
+)
+OF_LABELS = probes.MEANINGS | compare.MEANINGS | forecasts.MEANINGS
 """By what precedes the stroke in the name of a score; what follows it is the label."""
 
 

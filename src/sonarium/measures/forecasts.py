@@ -75,9 +75,48 @@ MEANINGS = {
         None,
         None,
     ),
-    "state": Meaning("{label}", "Of the discrete states of held-out sound: {label}.", 0.0, None),
 }
 """By kind of score, with the horizon or the name behind the stroke."""
+OF_STATES = {
+    "state/divergence in nats": Meaning(
+        "KL divergence in nats", "Mean KL divergence of the posterior of a token from its prior.", 0.0, None
+    ),
+    "state/negative log-likelihood in nats": Meaning(
+        "negative log-likelihood in nats",
+        "Mean negative log-likelihood of a token given those before it; less is better.",
+        None,
+        None,
+        rising=False,
+    ),
+    "state/entropy of the prior in nats": Meaning(
+        "entropy of the prior in nats",
+        "Mean entropy of the prior of a token, summed over its variables.",
+        0.0,
+        None,
+    ),
+    "state/entropy of the posterior in nats": Meaning(
+        "entropy of the posterior in nats",
+        "Mean entropy of the posterior of a token, summed over its variables.",
+        0.0,
+        None,
+    ),
+    "state/bits a token": Meaning(
+        "bits a token",
+        "Minus the log-probability of the discrete state of a token, each variable at its mode, under the prior "
+        "that futures are drawn from. Few bits are no merit if the states tell little: see the probes.",
+        0.0,
+        None,
+    ),
+    "state/perplexity of a variable": Meaning(
+        "perplexity of a variable",
+        "How many classes of a discrete variable are in use: the exponential of the entropy of their shares.",
+        1.0,
+        None,
+    ),
+    "state/share of dead classes": Meaning(
+        "share of dead classes", "Share of the classes that no token of held-out sound has.", 0.0, None
+    ),
+}
 
 
 def distances(

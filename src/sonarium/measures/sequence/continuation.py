@@ -11,7 +11,35 @@ from sonarium.measures.sequence.entropy import entropy
 FUTURES = 8
 """Continuations of which one is to have the true label."""
 MEANINGS = {
-    "next": Meaning("next label: {label}", "Of the next label in drawn continuations: {label}.", 0.0, None),
+    "next/excess bits": Meaning(
+        "next label: excess bits",
+        "KL divergence of the labels of drawn continuations from the planted distribution of the next label, in "
+        "bits; less is better.",
+        0.0,
+        None,
+        rising=False,
+    ),
+    "next/entropy in bits": Meaning(
+        "next label: entropy in bits",
+        "Entropy of the labels of drawn continuations; ideally that of the planted distribution.",
+        0.0,
+        None,
+    ),
+    f"next/coverage of {FUTURES}": Meaning(
+        f"next label: coverage of {FUTURES}",
+        f"Probability that the true next label is among {FUTURES} drawn continuations.",
+    ),
+    "next/certainty": Meaning(
+        "next label: certainty",
+        "Mean posterior that the probe gives to the first label of a continuation; 0 without a label.",
+    ),
+    "next/share of clear ones": Meaning(
+        "next label: share of clear ones",
+        "Share of continuations whose first segment a second recogniser, of whole segments, finds clear.",
+    ),
+    "next/share recognised": Meaning(
+        "next label: share recognised", "Share of true continuations whose label the probe identifies correctly."
+    ),
 }
 
 
