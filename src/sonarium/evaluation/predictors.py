@@ -35,8 +35,8 @@ class Predicted:
 
 
 Predict = Callable[[Pieces, Moments, tuple[int, ...]], Predicted]
-
-
+Given = Callable[[Pieces, Moments], Float[np.ndarray, "query number"]]
+"""What is known at a moment."""
 Decoder = tuple[Float[Tensor, "code number"], Float[Tensor, " number"]]
 """Weights and offset of the ridge regression from states to tokens."""
 
@@ -99,7 +99,7 @@ def out_of_order(
     return parts[torch.arange(len(piece))[:, None], order].flatten(1, 2)
 
 
-def linear(fitted: Pieces, ahead: tuple[int, ...], given: "Given | None" = None) -> Predict:
+def linear(fitted: Pieces, ahead: tuple[int, ...], given: Given | None = None) -> Predict:
     """Ridge regression to the tokens ahead from the last tokens or what else is given."""
     given, where = given or last, everywhere(fitted, ahead[-1])
     goal = truth(fitted, where, ahead)
@@ -110,10 +110,6 @@ def linear(fitted: Pieces, ahead: tuple[int, ...], given: "Given | None" = None)
         return Predicted(made.unflatten(1, goal.shape[1:]))
 
     return predict
-
-
-Given = Callable[[Pieces, Moments], Float[np.ndarray, "query number"]]
-"""What is known at a moment."""
 
 
 def of_learner(learner: Forecaster) -> Given:
