@@ -1,4 +1,4 @@
-"""Pieces of held-out sound as tokens, and the moments in them at which forecasts begin."""
+"""Pieces of sound as tokens, and the moments in them at which forecasts begin."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ from sonarium.models.cpc.context import CausalLayer, check_heads
 from sonarium.models.mixture import GaussianMixture
 from sonarium.models.objectives import mean_over
 from sonarium.models.optim import AdamConfig, ScheduleConfig
-from sonarium.models.tokens import TokenModel
+from sonarium.models.tokens import DECAY, TokenModel
 from sonarium.training.contract import Engine, Stateful
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
@@ -274,9 +274,6 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
     def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:
         """Features of codes of the form [h, x]: of sound, decibels in mel bands, which the front end inverts."""
         return self.front.features_of(self.checked(codes)[..., self.size :])
-
-
-DECAY = ScheduleConfig("cosine", warmup_steps=100)
 
 
 def default(kind: SignalKind) -> AutoregressiveConfig:

@@ -39,7 +39,7 @@ from sonarium.models.objectives import (
 )
 from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.models.rssm import RSSM, DynamicsConfig, Rollout
-from sonarium.models.tokens import TokenModel
+from sonarium.models.tokens import DECAY, TokenModel
 from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
@@ -491,10 +491,6 @@ class Dreaming(TokenModel[DreamingConfig]):
         if self.decoder is None:
             raise ValueError("this model was trained without a decoder: train it with --decoder frozen")
         return self.front.features_of(most_likely(self.decoder(self.checked(codes)), self.front.slots))
-
-
-DECAY = ScheduleConfig("cosine", warmup_steps=100)
-"""States come to rest, and what learns from them catches up."""
 
 
 def default(kind: SignalKind) -> DreamingConfig:

@@ -16,6 +16,9 @@ from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.training.contract import ClipSource, Engine, Source
 from sonarium.worlds.contract import Batch, Signal
 
+DECAY = ScheduleConfig("cosine", warmup_steps=100)
+"""Of the presets: states come to rest, and what learns from them catches up."""
+
 
 @runtime_checkable
 class TokenModelConfig(Protocol):

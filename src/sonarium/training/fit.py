@@ -50,8 +50,8 @@ class LoopConfig:
     """Initial weights of a new run: a run folder of the same model, whose newest weights are taken, as in a chain
     of days; or a file of weights by another program, .pt, where the model takes such."""
     best: bool = False
-    """Use the weights that were best in validation, of the run that --codes, --ears or --start-from names; by
-    default the newest."""
+    """Of the run that this one builds on (codes, ears or start_from), take the weights that were best in
+    validation; by default the newest."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
