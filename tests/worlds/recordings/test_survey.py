@@ -120,3 +120,12 @@ def test_nothing_but_bad_files_is_refused_whatever_is_allowed(tmp_path):
     (tmp_path / "sounds" / "a.wav").touch()
     with pytest.raises(ValueError, match=r"has no sound that can be used: .*a.wav' is empty"):
         Recordings(settings_for(tmp_path / "sounds", bad_fraction=1.0))
+
+
+def test_bad_files_and_bad_stretches_that_leave_nothing_are_refused_together(tmp_path):
+    root = tmp_path / "sounds"
+    write(root / "good.wav")
+    write(root / "short.wav", seconds=0.01)
+    (root / "manifest.csv").write_text("path,start,stop,class\ngood.wav,2,3,a\nshort.wav,0,1,b\n")
+    with pytest.raises(ValueError, match=r"has no sound that can be used: .*short.wav.*good.wav"):
+        Recordings(settings_for(root, bad_fraction=1.0))

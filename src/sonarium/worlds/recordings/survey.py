@@ -71,6 +71,8 @@ class Quarantine:
     """Number of files, good and bad."""
     clips: int
     """Number of clips, good and bad: files, or stretches of them."""
+    left: int
+    """Number of good clips."""
     faults: tuple[Fault, ...] = ()
     """Bad files, each once."""
     stretches: tuple[Fault, ...] = ()
@@ -85,7 +87,7 @@ class Quarantine:
 
     def enforce(self, allowed: float, root: Path) -> None:
         """Refuse all if more than this fraction is bad, or nothing is left."""
-        if len(self.faults) == self.files or len(self.stretches) == self.clips:
+        if not self.left:
             raise ValueError(f"'{root}' has no sound that can be used: {self.reasons() or 'it is empty'}")
         if self.fraction > allowed:
             clips = f", and {len(self.stretches)} of {self.clips} clips," if self.stretches else ""
@@ -187,6 +189,7 @@ def survey(config: RecordingsConfig, progress: Progress = lambda *_: None) -> Su
     quarantine = Quarantine(
         len(contents) + len(set(faults) - set(contents)),
         len(listing.rows),
+        len(sorting.clips),
         tuple(Fault(path, reason) for path, reason in sorted(faults.items())),
         tuple(sorting.stretches),
         tuple(sorting.remarks),
