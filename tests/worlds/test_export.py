@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 from full_disk import no_room_beyond
-from worlds.recordings.noises import settings_for
+from worlds.recordings.noises import settings_for, write
 from worlds.varied import Varied
 
 from sonarium.worlds.export import save_audio
@@ -111,3 +111,15 @@ def test_segments_of_what_is_written_read_back(tmp_path):
     everything = torch.arange(48)
     assert read.marks(everything) == world.marks(everything)
     assert not (tmp_path / "sounds" / "tracks").exists()
+
+
+def test_labels_that_are_not_utf8_read_back(tmp_path):
+    root = tmp_path / "songs"
+    for name, seed in (("a.wav", 0), ("b.wav", 1)):
+        write(root / name, seed=seed)
+    (root / "manifest.csv").write_bytes(b"path,place\na.wav,caf\xe9\nb.wav,forest\n")
+    world = Recordings(settings_for(root))
+    save_audio(world, tmp_path / "written")
+    assert b"caf\xe9" in (tmp_path / "written" / "manifest.csv").read_bytes()
+    again = Recordings(settings_for(tmp_path / "written", labels=("place",)))
+    assert again.factors[0].values == world.factors[0].values == ("caf\udce9", "forest")

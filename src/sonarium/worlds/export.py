@@ -155,7 +155,8 @@ def write_sound(path: Path, samples: np.ndarray, rate: int, format: str) -> floa
 
 def write_csv(path: Path, parts: Iterator[list[Row]]) -> None:
     """The manifest as comma-separated text."""
-    with path.open("w", newline="") as file:
+    # As the other tables: names of files and labels may hold bytes that are not UTF-8.
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         for number, lines in enumerate(parts):
             writer = csv.DictWriter(file, list(lines[0]))
             if number == 0:
