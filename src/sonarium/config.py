@@ -144,7 +144,7 @@ def from_json(
     names = renamed.get(own_type, {})
     given = {names.get(name, name): value for name, value in values.items() if name != TYPE}
     given = {**added.get(own_type, {}), **given}
-    hints = types_of(type(default))
+    hints, ranges = types_of(type(default)), ranges_of(type(default))
     if unknown := sorted(set(given) - set(hints)):
         raise ValueError(
             f"{where} has unknown keys {clipped(', '.join(unknown))}: it knows {', '.join(sorted(hints))}"
@@ -155,7 +155,7 @@ def from_json(
         if dataclasses.is_dataclass(own) and isinstance(value, Mapping):
             chosen = tagged(own, hints[name], value.get(TYPE), place, known)
             changed[name] = from_json(chosen, value, place, known, renamed, added)
-        elif fits(hints[name], value):
+        elif fits(hints[name], value) or unlimited(ranges.get(name), value):
             changed[name] = frozen(value)
         else:
             raise ValueError(f"{place} is {short(value)}, expected something like {own!r}: restore the file")
@@ -163,6 +163,11 @@ def from_json(
         return dataclasses.replace(default, **changed)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def unlimited(own: tuple[Range, bool] | None, value: Any) -> bool:
+    """Whether a value is infinity, where that counts as a number."""
+    return own is not None and own[0].infinite and isinstance(value, float) and math.isinf(value)
 
 
 def tagged(own: Any, hint: Any, tag: object, where: str, known: Iterable[type]) -> Any:

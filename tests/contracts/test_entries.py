@@ -1,12 +1,15 @@
 """What every entry of the catalogue promises the command line: a summary, defaults, help, and configurations that
 survive JSON."""
 
+import json
+import math
 from typing import Any
 
 import pytest
 
 from sonarium.catalogue import AGENTS, FRONT_ENDS, KINDS, MODELS, WORLDS
 from sonarium.config import from_json, leaves, to_json
+from sonarium.worlds.audio.file import Limits
 
 FRONTS = [entry.Config for entry in FRONT_ENDS.loadable().values()]
 
@@ -36,6 +39,13 @@ def test_each_setting_has_help_and_survives_json(what):
         for leaf in leaves(config):
             assert leaf.help, f"{type(config).__name__}.{'.'.join(leaf.path)} has no docstring below it"
             assert leaf.help[0].isupper() or leaf.help.split(":")[0].islower(), leaf.help
+
+
+@pytest.mark.parametrize("limits", [Limits(longest=math.inf), Limits(silence=-math.inf)])
+def test_infinity_survives_json_where_it_counts_as_a_number(limits):
+    assert from_json(Limits(), json.loads(json.dumps(to_json(limits))), "here") == limits
+    with pytest.raises(ValueError, match=r"here.shortest is inf"):
+        from_json(Limits(), {"shortest": math.inf}, "here")
 
 
 @pytest.mark.parametrize("what", CONFIGURATIONS)
