@@ -50,11 +50,17 @@ class Kind(Mapping[str, Entry], Generic[Entry]):
 
     @cached_property
     def foreign(self) -> Mapping[str, EntryPoint]:
-        """Entry points of other packages; what is built in keeps its name."""
-        found = {point.name: point for point in entry_points(group=f"sonarium.{self.kind}")}
-        for name in found.keys() & self.built_in.keys():
-            self.shadowed[name] = fault(self.kind, found[name], "the name is built in")
-        return {name: point for name, point in found.items() if name not in self.built_in}
+        """Entry points of other packages; what is built in keeps its name, and so does the first of several."""
+        found: dict[str, EntryPoint] = {}
+        for point in entry_points(group=f"sonarium.{self.kind}"):
+            if point.name in self.built_in:
+                self.shadowed[point.name] = fault(self.kind, point, "the name is built in")
+            elif point.name in found:
+                reason = f"the package {package_of(found[point.name])} has one of this name"
+                self.shadowed[point.name] = fault(self.kind, point, reason)
+            else:
+                found[point.name] = point
+        return found
 
     def names(self) -> list[str]:
         return [name for name in (*self.built_in, *self.foreign) if name not in self.broken]
@@ -120,8 +126,11 @@ class Kind(Mapping[str, Entry], Generic[Entry]):
 
 
 def fault(kind: str, point: EntryPoint, reason: str) -> Fault:
-    package = point.dist.name if point.dist else point.value
-    return Fault(kind, point.name, package, " ".join(reason.split()))
+    return Fault(kind, point.name, package_of(point), " ".join(reason.split()))
+
+
+def package_of(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value
 
 
 def faults() -> list[Fault]:

@@ -78,6 +78,17 @@ def test_what_is_built_in_keeps_its_name(broken):
     assert "autoencoder" in MODELS["vae"].summary
 
 
+def test_of_two_packages_with_one_name_the_first_on_the_path_has_it(tmp_path, monkeypatch):
+    for package in ("later", "former"):
+        write_package(tmp_path / package, package, {"sonarium.worlds": {"twin": f"{package}:WORLD"}})
+        monkeypatch.syspath_prepend(tmp_path / package)
+    kind = Kind("worlds", "sonarium.worlds.contract:WorldEntry", {})
+    assert kind.foreign["twin"].value == "former:WORLD"
+    assert str(kind.shadowed["twin"]) == (
+        "world 'twin' of the package later cannot be used: the package former has one of this name"
+    )
+
+
 def test_help_loads_no_plug_in_and_is_quick(broken):
     """CPU time, for machines are shared."""
     code = (
