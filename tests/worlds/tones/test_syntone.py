@@ -124,6 +124,12 @@ def test_a_pickled_file_of_syntone_is_read_and_not_unpickled(tmp_path):
     np.testing.assert_array_equal(batch.factors[:, 2].numpy(), np.float32(arrays["metadata"]["amps"]))
 
 
+def test_whole_numbers_in_a_pickle_are_not_read_as_fractions(tmp_path):
+    amplitudes = np.tile(np.repeat([0.1, 1.0], 4), 3)
+    theirs(tmp_path / "x.npz", metadata={"freqs": np.repeat([440, 4220, 8000], 8), "amps": amplitudes})
+    assert [factor.name for factor in load_syntone(tmp_path / "x.npz").factors] == ["waveform", "amplitude"]
+
+
 def test_a_trap_in_the_pickle_does_not_spring(tmp_path):
     theirs(tmp_path / "trap.npz", metadata={"freqs": Trap(tmp_path / "sprung")})
     world = load_syntone(tmp_path / "trap.npz")

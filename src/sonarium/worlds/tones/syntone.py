@@ -390,7 +390,10 @@ def numbers_in_pickle(content: bytes, names: tuple[str, ...], count: int) -> dic
             if isinstance(argument, str) and argument in names:
                 name = argument
             elif isinstance(argument, bytes) and name and len(argument) == 8 * count:
-                found.setdefault(name, np.frombuffer(argument, "<f8"))
+                numbers = np.frombuffer(argument, "<f8")
+                # Whole numbers have as many bytes, and would be read as fractions next to 0.
+                if not ((numbers != 0) & (np.abs(numbers) < np.finfo(np.float64).tiny)).any():
+                    found.setdefault(name, numbers)
                 name = None
     except (ValueError, struct.error):
         return {}
