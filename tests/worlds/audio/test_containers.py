@@ -52,6 +52,15 @@ def test_what_programs_leave_behind_the_sound_does_no_harm(behind, whole, tmp_pa
     np.testing.assert_array_equal(read_mono(tmp_path / "pcm16.wav", RATE), samples)
 
 
+def test_chunks_are_found_behind_sound_and_tags_of_odd_length(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, sound()[:2001], RATE, "PCM_U8")
+    content, samples = path.read_bytes(), soundfile.read(path, dtype="float32")[0]
+    title = b"ID3\4\0\0\0\0\0\x0b" + b"TIT2\0\0\0\1\0\0\0"
+    path.write_bytes(title + content + b"LIST" + (8000).to_bytes(4, "little") + b"\xff" * 8000)
+    np.testing.assert_array_equal(read_mono(path, RATE), samples)
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [("vorbis.ogg", "several streams"), ("opus.opus", "several streams"), ("layer3.mp3", "its header counts")],

@@ -79,7 +79,7 @@ def in_chunks(content: mmap.mmap, begin: int, form: Chunks) -> Flaw:
         if name.startswith(form.wanted):
             promised = size if long is None else long
             flawed = in_samples(promised, len(content) - at, long is None)
-            return flawed or behind(content, at + promised, form)
+            return flawed or behind(content, at + promised, -promised % form.step, form)
     return "is cut short: it ends before its samples begin"
 
 
@@ -95,12 +95,13 @@ def chunks(content: mmap.mmap, at: int, form: Chunks) -> Iterator[tuple[bytes, i
         at += head + -(-size // form.step) * form.step
 
 
-def behind(content: mmap.mmap, end: int, form: Chunks) -> Flaw:
-    """Whether what follows the samples is more of them: a recorder that was interrupted wrote its header early."""
+def behind(content: mmap.mmap, end: int, gap: int, form: Chunks) -> Flaw:
+    """Whether what follows the samples and a gap is more of them: a recorder that was interrupted wrote its
+    header early."""
     rest = len(content) - end
     if rest <= PADDING:
         return None
-    for name, _, size in chunks(content, end + -end % form.step, form):
+    for name, _, size in chunks(content, end + gap, form):
         if not any(name):
             return None
         if size < 0 or not all(32 <= byte < 127 for byte in name[:4]):
