@@ -384,8 +384,8 @@ def filter_bank(config: SpectrogramConfig, rate: int) -> Float[Tensor, "band bin
     fmin, fmax = config.fmin, rate / 2 if config.fmax is None else config.fmax
     if not 0 <= fmin < fmax <= rate / 2:
         raise ValueError(
-            f"bands from {fmin} to {fmax} Hz do not fit sound at {rate} samples a second: give fmin below fmax, "
-            f"and fmax at most {rate / 2} Hz"
+            f"bands from {fmin} to {fmax} Hz do not fit sound at {rate} samples a second: give a lowest frequency "
+            f"below the highest, and a highest of at most {rate / 2} Hz"
         )
     scale = "slaney" if config.spacing == "mel" else "linear"
     weights = mel_filters(rate, config.fft, config.mels, fmin, fmax, scale)
@@ -395,7 +395,7 @@ def filter_bank(config: SpectrogramConfig, rate: int) -> Float[Tensor, "band bin
         most = next((len(w) for w in fewer if (w.max(1) > 0).all()), 0)
         raise ValueError(
             f"{empty} of {config.mels} mel bands are so narrow that no bin of fft={config.fft} falls into them: "
-            f"use mels of at most {most}, or a larger fft"
+            f"use at most {most} bands, or a larger fft"
         )
     return torch.from_numpy(weights).to(torch.get_default_dtype())
 
