@@ -42,6 +42,13 @@ def test_the_map_keeps_neighbours_together_in_any_scale() -> None:
     assert tsne(codes[:5], fresh()).shape == (5, 2)
 
 
+def test_codes_that_say_nothing_have_a_map() -> None:
+    """Of a learner whose codes are all the same, and of one with a single code."""
+    np.testing.assert_array_equal(tsne(np.full((20, 5), 0.1), fresh()), np.zeros((20, 2)))
+    points = tsne(fresh(1).normal(size=(20, 1)), fresh())
+    assert np.isfinite(points).all() and (np.ptp(points, axis=0) > 0).all()
+
+
 def test_the_map_loads_scikit_learn_only_when_it_is_drawn() -> None:
     import subprocess
 
@@ -77,6 +84,7 @@ def test_numbers_are_ordered_by_size() -> None:
     assert in_order(np.array(["10", "9", "-1"])) == ["-1", "9", "10"]
     assert in_order(np.array(["b", "10", "a"])) == ["10", "a", "b"]
     assert in_order(np.array([10, 9])) == [9, 10]
+    assert in_order(np.array(["²", "--5"])) == ["--5", "²"], "no numbers"
 
 
 def test_the_table_tells_who_is_near() -> None:
@@ -141,6 +149,11 @@ def test_long_names_keep_both_ends() -> None:
 def test_what_cannot_be_drawn_is_refused(ask, says) -> None:
     with unchecked(), pytest.raises(ValueError, match=says):
         ask()
+
+
+def test_names_with_an_underscore_are_in_the_key() -> None:
+    figure = code_map(np.zeros((2, 2)), np.array(["_noise_", "yes"]))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["_noise_", "yes"]
 
 
 def test_labels_that_are_no_text_are_drawn_with_escapes() -> None:

@@ -36,9 +36,18 @@ def tsne(
     from sklearn.manifold import TSNE  # slow to load, and seldom needed
 
     spread = codes.std(axis=0)
-    scaled = (codes - codes.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    # Each row needs about three times as many neighbours as the perplexity counts.
-    made = TSNE(perplexity=min(perplexity, (len(codes) - 1) / 3), random_state=int(generator.integers(2**31)))
+    varied = (spread > 0) & (np.ptp(codes, axis=0) > 0)
+    if not varied.any():
+        # Of equal rows scikit-learn makes NaN, and ends the process.
+        return np.zeros((len(codes), 2))
+    scaled = (codes - codes.mean(axis=0)) / np.where(varied, spread, 1.0)
+    made = TSNE(
+        # Each row needs about three times as many neighbours as the perplexity counts.
+        perplexity=min(perplexity, (len(codes) - 1) / 3),
+        # One code has no two principal components to begin with.
+        init="pca" if codes.shape[1] > 1 else "random",
+        random_state=int(generator.integers(2**31)),
+    )
     return np.asarray(made.fit_transform(scaled), np.float64)
 
 
@@ -64,7 +73,17 @@ def code_map(
     axes.set_title(title, fontsize=BODY, color=INK, loc="left")
     bare(axes)
     columns = 1 + (len(kept) > 18)
-    key = figure.legend(loc="outside right upper", title=what, fontsize=SMALL, frameon=False, ncols=columns)
+    # By themselves legends leave out names that begin with an underscore.
+    names_of = [str(one.get_label()) for one in axes.collections]
+    key = figure.legend(
+        axes.collections,
+        names_of,
+        loc="outside right upper",
+        title=what,
+        fontsize=SMALL,
+        frameon=False,
+        ncols=columns,
+    )
     key.get_title().set(fontsize=SMALL, color=FAINT)
     for handle in key.legend_handles:
         assert isinstance(handle, PathCollection), handle
@@ -75,7 +94,7 @@ def code_map(
 def in_order(names: Shaped[np.ndarray, " name"]) -> list:
     """Numbers by size, also where they are written as text; other names by the alphabet."""
     listed = names.tolist()
-    numbers = all(str(name).lstrip("-").isdigit() for name in listed)
+    numbers = all(str(name).removeprefix("-").isdecimal() for name in listed)
     return sorted(listed, key=lambda name: int(name)) if numbers else sorted(listed)
 
 
