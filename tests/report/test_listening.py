@@ -13,6 +13,7 @@ import soundfile
 from PIL import Image
 
 from sonarium.report.listening import EpisodeShown, Picture, Scores, listening_page
+from sonarium.report.review import review_page
 
 
 def png(shade: int) -> bytes:
@@ -111,6 +112,13 @@ def test_it_is_for_everyone(page):
     targets = page.all("section", "aria-labelledby")
     assert len(set(targets)) == len(targets) == 3
     assert {values.get("id") for tag, values in page.tags if tag == "h2"} == set(targets)
+
+
+def test_names_that_are_no_text_are_marked(tmp_path):
+    listening_page("caf\udce9", "A lead.", SCORES, [], [], tmp_path / "page.html")
+    review_page("caf\udce9", "A lead.", [], tmp_path / "review.html")
+    for name in ("page", "review"):
+        assert "caf?" in (tmp_path / f"{name}.html").read_text(encoding="utf-8")
 
 
 def test_rows_that_do_not_fit_are_refused(tmp_path):

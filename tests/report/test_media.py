@@ -197,6 +197,13 @@ def test_each_category_has_its_turn():
 MEDIUM = Medium("picture", "a.png", "A <title>", "§ caption", "codes")
 
 
+def test_names_that_are_no_text_are_marked(tmp_path):
+    """Of a file whose name is not UTF-8."""
+    write_index(tmp_path, [Medium("picture", "a.png", "caf\udce9.wav", "caption", "songs")])
+    [medium] = read_index(tmp_path)
+    assert medium.title == "caf?.wav"
+
+
 def test_the_index_comes_back_as_it_was_and_old_files_go(tmp_path):
     put(tmp_path / "a.png", b"1")
     put(tmp_path / "b.wav", b"2")

@@ -16,7 +16,7 @@ import soundfile
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from sonarium.files import read_json, written_aside
+from sonarium.files import as_utf8, read_json, written_aside
 
 INDEX = "index.json"
 FORMAT = 1
@@ -80,7 +80,7 @@ def write_index(folder: Path, media: Sequence[Medium]) -> None:
         # What a damaged index named cannot be known: its files stay, and the new index takes its place.
         before = set()
     listed = {"format": FORMAT, "media": [asdict(medium) for medium in media]}
-    put(folder / INDEX, (json.dumps(listed, indent=2, ensure_ascii=False) + "\n").encode())
+    put(folder / INDEX, as_utf8(json.dumps(listed, indent=2, ensure_ascii=False) + "\n"))
     for stale in before - {medium.file for medium in media}:
         (folder / stale).unlink(missing_ok=True)
 

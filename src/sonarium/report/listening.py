@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sonarium.files import as_utf8
 from sonarium.report.album import put
 from sonarium.report.rendering import data_uri, rendered
 
@@ -65,4 +66,4 @@ def listening_page(
     text = rendered(
         "episode.html", title=title, lead=lead, scores=scores, episodes=episodes, settings=settings, uri=data_uri
     )
-    put(out, text.encode())
+    put(out, as_utf8(text))

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sonarium.features.syllables import BandsConfig, band_levels
+from sonarium.files import as_utf8
 from sonarium.report.album import peak_safe, put, wav
 from sonarium.report.rendering import data_uri, rendered
 from sonarium.report.style import FIELD, png, sheet, tidy
@@ -71,4 +72,4 @@ def drawn(one: Doubtful) -> bytes:
 def review_page(title: str, lead: str, syllables: Sequence[Doubtful], out: Path) -> None:
     """Write the page."""
     text = rendered("review.html", title=title, lead=lead, syllables=syllables)
-    put(out, text.encode())
+    put(out, as_utf8(text))
