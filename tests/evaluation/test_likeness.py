@@ -6,6 +6,7 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
+from sonarium.evaluation import likeness
 from sonarium.evaluation.likeness import COMPONENTS, FEWEST, UNKNOWN, Likeness, fitted_embedding
 
 NUMBERS = 40
@@ -40,6 +41,15 @@ def test_padding_and_unknown_labels_are_left_out():
     none = torch.full_like(labels, UNKNOWN)
     plain, unknown = (fitted_embedding(tokens, counts, each) for each in (nothing_known(tokens), none))
     np.testing.assert_array_equal(plain(tokens[0]), unknown(tokens[0]))
+
+
+def test_few_labelled_pieces_are_enough(monkeypatch):
+    """Batches of the others have no label, of which nothing is learnt."""
+    monkeypatch.setattr(likeness, "STEPS", 4)
+    tokens, counts = drawn(600, 0).unflatten(0, (100, 6)), torch.full((100,), 6)
+    labels = torch.full((100, 6, 1), UNKNOWN)
+    labels[0, :, 0] = torch.arange(6) % 2
+    assert np.isfinite(fitted_embedding(tokens, counts, labels)(tokens[0])).all()
 
 
 def test_the_embedding_tells_labels_apart_that_hardly_vary():

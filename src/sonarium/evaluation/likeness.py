@@ -49,7 +49,8 @@ class LabelNetwork(nn.Module):
                 for head, own in zip(self.heads, labels.unbind(1), strict=True)
                 if bool((own != UNKNOWN).any())
             ),
-            start=inner.new_zeros(()),
+            # Of tokens without labels nothing is learnt; a loss that depends on nothing could not be descended.
+            start=0 * inner.sum(),
         )
 
 
