@@ -13,6 +13,7 @@ from sonarium.measures.compare.verification import Errors, Trials, errors, thinn
 from sonarium.measures.probes.fewlabels import FewLabels
 from sonarium.measures.statistics import interval
 from sonarium.report.evaluation_curves import drawn, error_chart, few_labels_chart
+from sonarium.report.futures import by_horizon
 
 
 def fresh(seed: int = 0) -> np.random.Generator:
@@ -168,3 +169,15 @@ def test_forecasts_are_drawn_by_horizon() -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError, match="score the run again"):
             list(drawn([{"curves": {"horizons/near": {"scores": curve, "gru_ar": damaged}}}]))
+
+
+def test_every_line_looks_different() -> None:
+    """There are more models than colours."""
+    names = [str(number) for number in range(9)]
+    rates = Errors(np.arange(2.0), np.array([0.1, 0.2]), np.array([0.4, 0.3]))
+    for figure in (
+        by_horizon([0.1, 0.2], {name: [0.3, 0.4] for name in names}, "", ""),
+        error_chart(dict.fromkeys(names, rates)),
+    ):
+        lines = [line for line in figure.axes[0].lines if str(line.get_label()) in names]
+        assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 9

@@ -207,7 +207,8 @@ def error_chart(curves: Mapping[str, Errors], title: str = "") -> Figure:
         across, up = (np.clip(norm.ppf(rate), *BEYOND) for rate in (found.false_alarm, found.miss))
         seen = Path(np.stack([across, up], 1)).intersects_bbox(chart, filled=False)
         said = name if seen else f"{name} (not on the chart: {beyond(found)})"
-        axes.plot(across, up, color=LINES[number % len(LINES)], linewidth=1.4, label=said)
+        dashes = "-" if number < len(LINES) else "--"
+        axes.plot(across, up, dashes, color=LINES[number % len(LINES)], linewidth=1.4, label=said)
     axes.plot(ends, ends, color=FAINT, linewidth=0.9, linestyle=":")
     tidy(axes, title, "false alarms (%)", "misses (%)", grid=True)
     ticks, limits = norm.ppf(RATES), (ends[0], ends[1])

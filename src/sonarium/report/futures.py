@@ -87,7 +87,8 @@ def by_horizon(seconds: Sequence[float], lines: Mapping[str, Sequence[float]], t
     axes = panels(figure, 1, 1)[0][0]
     for number, (name, values) in enumerate(lines.items()):
         colour, width = LINES[number % len(LINES)], 2.2 if not number else 1.1
-        axes.plot(np.array(seconds) * 1000, values, color=colour, linewidth=width, marker=".", label=name)
+        dashes = "-" if number < len(LINES) else "--"
+        axes.plot(np.array(seconds) * 1000, values, dashes, color=colour, linewidth=width, marker=".", label=name)
     axes.set_xscale("log")
     axes.set_xticks([1000 * one for one in seconds], [f"{1000 * one:.0f}" for one in seconds])
     axes.minorticks_off()
