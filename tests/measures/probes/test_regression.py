@@ -71,3 +71,5 @@ def test_what_cannot_be_predicted_is_refused():
         regress(x, np.where(np.arange(100) < 60, y, 2.0), np.arange(100), PARTS)
     with unchecked(), pytest.raises(ValueError, match="lie in train and in validation"):
         regress(x, y, np.arange(100) % 50, PARTS)
+    with unchecked(), pytest.raises(ValueError, match="1 of the numbers are not finite"):
+        regress(x, np.where(np.arange(100) == 70, np.nan, y), np.arange(100), PARTS)

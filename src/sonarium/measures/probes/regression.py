@@ -40,6 +40,8 @@ def regress(
     both, score on the test rows."""
     check_split(groups, split, may_lack_validation=True)
     values = checked_codes(codes, {"numbers": numbers, "groups": groups})
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{np.sum(~np.isfinite(numbers))} of the numbers are not finite: leave their rows out")
     for part, rows in split.items():
         if len(rows) and np.ptp(numbers[rows]) == 0:
             raise ValueError(
