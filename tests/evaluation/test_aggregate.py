@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats
 
-from sonarium.commands.scoretable import show
+from sonarium.commands.scoretable import number, show
 from sonarium.evaluation.aggregate import Record, grouped, numbers, summary, tables
-from sonarium.evaluation.meanings import meaning, read, recorded
+from sonarium.evaluation.meanings import explained, meaning, read, recorded
 from sonarium.measures.contract import Meaning
-from sonarium.report.page import RunPage, page
+from sonarium.report.page import RunPage, number_text, page
 
 Values = Sequence[float]
 
@@ -204,6 +204,12 @@ def test_meanings_of_other_packages_are_read_from_the_record():
     assert read(None) == {} and read({"a": asdict(own)}) == {"a": own}
 
 
+def test_no_number_is_less_than_nothing_by_rounding():
+    share, nats = Meaning("share", ""), Meaning("nats", "", None, None)
+    assert number(share, -0.001) == ".00" and number(nats, -0.001) == "0.0"
+    assert number_text(-0.001, share) == number_text(-0.001, nats) == "0.00"
+
+
 def test_only_finite_numbers_are_scores():
     given = {"a": 1, "b": 0.5, "c": float("inf"), "d": "x", "e": None, "f": True, "g": [1]}
     assert numbers(given) == {"a": 1.0, "b": 0.5}
@@ -251,6 +257,19 @@ def test_a_control_that_is_as_good_or_a_count_leaves_no_best():
     assert marked((1.0, 1.0), (4.0, 4.0), "dead_codes") == [False, False]
     (alone,) = tables(grouped([record(seed, value) for seed, value in enumerate(HIGH)]))
     assert alone.best("clips/word") == [False]
+
+
+def test_limits_need_not_be_beaten():
+    key = "next/coverage of 8"
+    records = [
+        replace(record(seed, value, key, controls={"planted": {key: 0.9}, "hmm": {key: 0.2}}), title=title)
+        for title, values in (("one", LOW), ("other", HIGH))
+        for seed, value in enumerate(values)
+    ]
+    (table,) = tables(grouped(records))
+    assert table.best(key) == [False, True]
+    assert explained(["hmm"]).endswith("better than all of these.")
+    assert explained(["hmm", "planted", "real"]).endswith("but for the limits: planted, real.")
 
 
 def test_likelihoods_of_other_features_are_not_compared():

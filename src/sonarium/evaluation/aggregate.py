@@ -165,7 +165,8 @@ class Table:
 
     def best(self, key: str) -> list[bool]:
         """Which group is the best by this score: the one whose interval over seeds lies beyond those of all other
-        groups and of its own controls. None where the intervals do not tell, as those of single runs."""
+        groups and of its own controls, but for those that are limits. None where the intervals do not tell, as
+        those of single runs."""
         meaning, cells = self.meaning(key), [group.scores.get(key) for group in self.groups]
         scored = [group for group, cell in zip(self.groups, cells, strict=True) if cell is not None]
         if len(scored) < 2 or not comparable(key, meaning, scored):
@@ -173,7 +174,8 @@ class Table:
 
         def leads(own: Score, at: int) -> bool:
             others = [cell.value for other, cell in enumerate(cells) if cell is not None and other != at]
-            return all(beyond(own.value, other, meaning.rising) for other in [*others, *own.controls.values()])
+            others += [value for name, value in own.controls.items() if not meanings.is_limit(name)]
+            return all(beyond(own.value, other, meaning.rising) for other in others)
 
         return [cell is not None and leads(cell, at) for at, cell in enumerate(cells)]
 

@@ -23,6 +23,8 @@ class Control:
     name: str
     """As it stands in tables."""
     sentence: str
+    limit: bool = False
+    """Whether it knows what no learner is told, so that none need be better."""
 
 
 CONTROLS = {
@@ -43,19 +45,22 @@ CONTROLS = {
     "n_gram": Control("n-gram", "each variable of the states from its last two classes"),
     "hmm": Control("HMM", "a hidden Markov model of the same tokens, or for bits of the same states"),
     "actions_alone": Control("actions alone", "ridge regression from the actions, which knows no past"),
-    "planted": Control("planted", "draws from the planted grammar itself"),
+    "planted": Control("planted", "draws from the planted grammar itself", limit=True),
     "real": Control(
         "real",
         "the true sound as it is; of distances, other real sound; of next labels, the grammar as heard in it",
+        limit=True,
     ),
-    "copy": Control("decoded", "the true sound, followed and decoded; of next labels, the grammar as heard in it"),
+    "copy": Control(
+        "decoded", "the true sound, followed and decoded; of next labels, the grammar as heard in it", limit=True
+    ),
     "shuffled_past": Control("shuffled past", "the learner, the order of what it heard shuffled"),
     "mixture": Control("mixture", "the mixture in place of each source"),
     "spatial_clustering": Control(
         "spatial clustering", "bins of the spectrum by their interaural phase, without training"
     ),
-    "ideal_mask": Control("ideal mask", "the ratio mask of the true sources, which none can know"),
-    "true_sources": Control("true sources", "the true sound of each source in place of its estimate"),
+    "ideal_mask": Control("ideal mask", "the ratio mask of the true sources, which none can know", limit=True),
+    "true_sources": Control("true sources", "the true sound of each source in place of its estimate", limit=True),
     "random": Control("untrained", "the same network before training"),
     "chance": Control("chance", "codes that are independent of the clip; for planted factors its own, permuted"),
     "random_actions": Control("random actions", "each action drawn from the action space"),
@@ -102,9 +107,17 @@ def control(name: str) -> str:
     return CONTROLS[name].name if name in CONTROLS else name.replace("_", " ")
 
 
+def is_limit(name: str) -> bool:
+    return name in CONTROLS and CONTROLS[name].limit
+
+
 def explained(names: Iterable[str]) -> str:
     """What these controls are, and what they are for."""
     asked = set(names)
     known = [one for name, one in CONTROLS.items() if name in asked]
+    if not known:
+        return ""
     said = " ".join(f"{one.name[0].upper()}{one.name[1:]}: {one.sentence}." for one in known)
-    return f"{said} A score is meaningful as far as it is better than all of these." if said else ""
+    limits = ", ".join(one.name for one in known if one.limit)
+    but = f", but for the limits: {limits}" if limits else ""
+    return f"{said} A score is meaningful as far as it is better than all of these{but}."
