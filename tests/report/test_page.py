@@ -12,7 +12,7 @@ from scipy import stats
 
 from sonarium.evaluation.aggregate import grouped, tables
 from sonarium.report.album import Medium, put, write_index
-from sonarium.report.page import RunPage, page
+from sonarium.report.page import RunPage, page, told_apart
 
 HOSTILE = '<script>alert("x")</script>'
 PIXEL = base64.b64decode(
@@ -90,6 +90,11 @@ def test_curves_of_scores_are_on_the_page(tmp_path):
     pictures, before = ([tag for tag, _ in one.tags if tag == "img"] for one in (found, plain))
     assert len(pictures) == len(before) + 1 and "What the codes encode" in found.text
     assert "Digit from few labels" in [attributes.get("alt") for _, attributes in found.tags]
+
+
+def test_runs_of_one_name_have_a_curve_each():
+    names = [one.name for one in told_apart([run("a"), run("b"), run("a", seed=1)])]
+    assert names == ["a (1)", "b", "a (2)"]
 
 
 def test_nothing_is_fetched(tmp_path):

@@ -93,7 +93,7 @@ def plain(value: Interval | None) -> str:
     if value is None:
         return "–"
     digits = 2 if abs(value.mean) < 1 else 1
-    mean, *ends = (f"{one:.{digits}f}" for one in (value.mean, value.low, value.high) if one is not None)
+    mean, *ends = (f"{one:z.{digits}f}" for one in (value.mean, value.low, value.high) if one is not None)
     return (f"{mean} [{', '.join(ends)}]" if ends else mean).replace("-", "−")
 
 
@@ -248,7 +248,7 @@ def written(meaning: Meaning, value: Interval) -> str:
 def number(meaning: Meaning, value: float) -> str:
     """Bounded scores to the hundredth without their leading 0, counts as they are, nats to the tenth."""
     if meaning.bounded:
-        written = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
+        written = f"{value:z.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
     else:
-        written = f"{value:.0f}" if value == round(value) else f"{value:.1f}"
+        written = f"{value:.0f}" if value == round(value) else f"{value:z.1f}"
     return written.replace("-", "−")

@@ -4,7 +4,7 @@ A policy in the page itself forbids the browser all but what the file holds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -191,7 +191,7 @@ def title(group: Group) -> str:
 def number_text(value: float, meaning: Meaning) -> str:
     """A score as people write it: bounded ones to the hundredth, counts as they are."""
     whole = value == round(value) and not meaning.bounded
-    text = f"{value:,.0f}" if whole else f"{value:.2f}" if abs(value) < 100 else f"{value:,.1f}"
+    text = f"{value:,.0f}" if whole else f"{value:z.2f}" if abs(value) < 100 else f"{value:,.1f}"
     return text.replace("-", "−")
 
 
@@ -260,7 +260,7 @@ def played(suite: Mapping[str, Any]) -> Played | None:
 def value_text(value: Mapping[str, float | None]) -> str:
     """A mean with its interval."""
     mean, *ends = (
-        None if (one := value.get(name)) is None else f"{one:.2f}".replace("-", "−")
+        None if (one := value.get(name)) is None else f"{one:z.2f}".replace("-", "−")
         for name in ("mean", "low", "high")
     )
     if mean is None:
@@ -275,9 +275,18 @@ def training(runs: Sequence[RunPage]) -> Iterator[Drawn]:
         for one in learning.charts([seed_of(run) for run in runs]):
             yield Drawn(one.title, one.caption, uri(png(one.figure), ".png"), one.folded)
         return
-    figure = charts.curves({run.name: run.metrics for run in runs[:MOST_LINES]})
+    figure = charts.curves({run.name: run.metrics for run in told_apart(runs[:MOST_LINES])})
     if figure is not None:
         yield Drawn("Training curves", METRICS, uri(png(figure), ".png"))
+
+
+def told_apart(runs: Sequence[RunPage]) -> list[RunPage]:
+    """Runs whose folders have the same name, in other folders, with a number behind it."""
+    names = [run.name for run in runs]
+    return [
+        run if names.count(run.name) == 1 else replace(run, name=f"{run.name} ({names[: at + 1].count(run.name)})")
+        for at, run in enumerate(runs)
+    ]
 
 
 def seed_of(run: RunPage) -> learning.Seed:
