@@ -184,6 +184,7 @@ def test_what_cannot_be_compared_is_refused(days, config, said):
 
 def test_days_are_ordered_by_their_numbers():
     assert sorted(["day 10", "day 9", "tutor", "day 101"], key=natural) == ["day 9", "day 10", "day 101", "tutor"]
+    assert sorted(["day²", "day 1"], key=natural) == ["day 1", "day²"]
     assert sorted(["2020-10-01", "2020-09-30", "2019-12-31"], key=natural)[0] == "2019-12-31"
 
 

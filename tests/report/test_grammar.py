@@ -37,6 +37,7 @@ def test_a_transition_is_drawn_where_it_is_likely():
 
 
 def test_days_stand_at_their_numbers():
+    assert places(["day²", "day³"])[1] == ["day²", "day³"], "no numbers"
     at, labels = places(["day 45", "day 90"])
     assert at.tolist() == [45, 90] and labels == ["45", "90"]
     assert places(["2020-09-30", "2020-10-01"])[0].tolist() == [0, 1] and places(["early", "late"])[1] == [

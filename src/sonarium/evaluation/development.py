@@ -149,8 +149,8 @@ class Development:
 
 def natural(name: str) -> list[tuple[int, float | str]]:
     """By which days are ordered: numbers within names as numbers."""
-    parts = "".join(letter if letter.isdigit() else " " for letter in name).split()
-    words = "".join(" " if letter.isdigit() else letter for letter in name).split()
+    parts = "".join(letter if letter.isdecimal() else " " for letter in name).split()
+    words = "".join(" " if letter.isdecimal() else letter for letter in name).split()
     return [*((0, float(part)) for part in parts), *((1, word) for word in words)]
 
 

@@ -156,7 +156,7 @@ def development_chart(development: Development) -> Figure:
 
 def places(days: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Where days stand on the axis: at their numbers, if each has one that rises, or one beside the other."""
-    numbers = ["".join(letter for letter in day if letter.isdigit()) for day in days]
+    numbers = ["".join(letter for letter in day if letter.isdecimal()) for day in days]
     if all(numbers) and max(map(len, numbers)) < 5 and sorted(set(map(int, numbers))) == list(map(int, numbers)):
         return np.array(numbers, float), numbers
     return np.arange(len(days), dtype=float), [str(day) for day in days]
