@@ -15,15 +15,18 @@ SCHEMES = ("within-sequence", "same-speaker", "mixed", "other-utterances")
 Kept = Mapping[str, dict]
 
 
-def over_seeds(kept: Kept, tests: Sequence[str], way: str, key: str) -> list[float]:
+def by_seed(kept: Kept, tests: Sequence[str], way: str, key: str) -> dict[str, float]:
     """For each seed that has all of these tests, the mean of the score over them."""
-    seeds = sorted({name.rpartition("/")[2] for name in kept})
-    found = []
-    for seed in seeds:
+    found = {}
+    for seed in sorted({name.rpartition("/")[2] for name in kept}):
         cells = [kept.get(f"{test}/{seed}", {}).get("score", {}).get(way, {}) for test in tests]
         if all(key in cell for cell in cells):
-            found.append(float(np.mean([cell[key] for cell in cells])))
+            found[seed] = float(np.mean([cell[key] for cell in cells]))
     return found
+
+
+def over_seeds(kept: Kept, tests: Sequence[str], way: str, key: str) -> list[float]:
+    return list(by_seed(kept, tests, way, key).values())
 
 
 def cell(values: list[float]) -> str:
@@ -34,12 +37,12 @@ def cell(values: list[float]) -> str:
     return f"{one.mean:.1f}" if one.high is None or not one.std else f"{one.mean:.1f} ± {one.high - one.mean:.1f}"
 
 
-def apart(first: list[float], second: list[float]) -> str:
-    """The difference seed for seed, of as many as both have."""
-    count = min(len(first), len(second))
-    if not count:
+def apart(first: Mapping[str, float], second: Mapping[str, float]) -> str:
+    """The difference seed for seed, of those that both have."""
+    both = [seed for seed in first if seed in second]
+    if not both:
         return "–"
-    one = paired(first[:count], second[:count]).difference
+    one = paired([first[seed] for seed in both], [second[seed] for seed in both]).difference
     return f"{one.mean:+.1f}" if one.high is None else f"{one.mean:+.1f} ± {one.high - one.mean:.1f}"
 
 
@@ -48,10 +51,11 @@ def rows_of(parts: Mapping[str, Kept], named: Mapping[str, str], tests: Mapping[
     rows = []
     for name, label in named.items():
         kept, every = parts.get(name, {}), list(tests)
-        means = {way: over_seeds(kept, every, way, key) for way in WAYS}
+        seeds = {way: by_seed(kept, every, way, key) for way in WAYS}
+        means = {way: list(found.values()) for way, found in seeds.items()}
         own = [cell(over_seeds(kept, [test], "CPC", key)) for test in every]
         beside = [cell(means[way]) for way in WAYS if way != "CPC"]
-        rows.append([label, *own, cell(means["CPC"]), *beside, apart(means["CPC"], means["random"])])
+        rows.append([label, *own, cell(means["CPC"]), *beside, apart(seeds["CPC"], seeds["random"])])
     head = ["", *tests.values(), "mean", *list(WAYS.values())[1:], "CPC − untrained"]
     return table(head, rows)
 
@@ -75,10 +79,11 @@ def scheme_table(parts: Mapping[str, Kept]) -> str:
     rows, key = [], "clips/digit"
     for name in SCHEMES:
         unknown = parts.get("digits" if name == "mixed" else f"scheme {name}", {})
-        found = [over_seeds(kept, SPEAKERS, "CPC", key) for kept in (unknown, parts.get(f"heard {name}", {}))]
-        mixed = [over_seeds(parts.get(part, {}), SPEAKERS, "CPC", key) for part in ("digits", "heard mixed")]
+        found = [by_seed(kept, SPEAKERS, "CPC", key) for kept in (unknown, parts.get(f"heard {name}", {}))]
+        mixed = [by_seed(parts.get(part, {}), SPEAKERS, "CPC", key) for part in ("digits", "heard mixed")]
         differences = ["" if name == "mixed" else apart(*both) for both in zip(found, mixed, strict=True)]
-        rows.append([name, cell(found[0]), differences[0], cell(found[1]), differences[1]])
+        means = [cell(list(one.values())) for one in found]
+        rows.append([name, means[0], differences[0], means[1], differences[1]])
     return table(["negatives", "unknown", "less mixed", "unlabelled", "less mixed"], rows)
 
 
