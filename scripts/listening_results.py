@@ -133,13 +133,16 @@ def measure(setting: str, variant: str, tested: Sequence[str], seed: int) -> Non
     said("train", agent, "--suite", setting, "--steps", str(UPDATES), *own, "--seed", str(seed),
          "--device", "cpu", "--no-pictures", "--run", str(run))  # fmt: skip
     took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - busy, "hardware": hardware()}
+    if "took" not in read()["agents"].get(job, {}):
+        # A run that is only played in further settings is not trained again.
+        keep("agents", job, {"took": took})
     if curve := curve_of(run):
         keep("agents", job, {"curve": curve})
     for name in missing:
         apart = ["--separation"] if set(ears) & {"separator", "clustering", "mute"} else []
         found = json.loads(said("score", str(run), "--suite", name, "--episodes", str(EPISODES), "--json", *apart))
         by_agent = found["suite"][str(run)][name]
-        keep("agents", job, {name: by_agent.pop("agent"), "took": took})
+        keep("agents", job, {name: by_agent.pop("agent")})
         if apart:
             heard = found["separation"][str(run)][name]
             keep("agents", job, {"separation": {key: rows for key, rows in heard.items() if key != "episodes"}})
