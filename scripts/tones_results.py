@@ -83,7 +83,9 @@ def cell(score: dict | None, digits: int = 2) -> str:
     """Mean ± half of the 95 % interval over seeds; a dash for what is left out."""
     if score is None:
         return "–"
-    return f"{score['mean']:.{digits}f} ± {(score['high'] - score['low']) / 2:.{digits}f}"
+    # An interval is cut on the side where the range of its score ends.
+    half = max(score["high"] - score["mean"], score["mean"] - score["low"])
+    return f"{score['mean']:.{digits}f} ± {half:.{digits}f}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -76,3 +76,16 @@ def test_results_without_curves_have_no_figures_and_those_with_curves_have(scrip
     assert {path.name for path in tmp_path.iterdir()} == {
         "agents-cartpole-v1.png", "listening-steps.png", "listening-processor.png"
     }  # fmt: skip
+
+
+def test_the_half_of_an_interval_that_was_cut_is_that_of_its_whole_side(script):
+    """Scores end at 0: the mean lies nearer to the lower end."""
+    score = {"mean": 0.018, "std": 0.03, "low": 0.0, "high": 0.06, "count": 5}
+    assert script("tones_results").cell(score, 3) == "0.018 ± 0.042"
+
+
+def test_differences_are_taken_seed_for_seed(script):
+    """Of seeds that both have, whichever one of them lacks."""
+    first, second = {"100": 1.0, "101": 2.0, "102": 9.0}, {"100": 0.5, "102": 8.5}
+    assert script("cpc_tables").apart(first, second) == "+0.5 ± 0.0"
+    assert script("cpc_tables").apart(first, {}) == "–"
