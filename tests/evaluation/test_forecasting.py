@@ -172,3 +172,13 @@ def test_pieces_that_are_too_short_are_noted(scored, monkeypatch):
     train, test = pieces.pieces_of(learner, world, split)
     found = forecasting(learner, None, own.Fits(train), test)
     assert not found["scores"] and "shorter than the burn-in and 9000 ms" in found["notes"][0]
+
+
+def test_pieces_that_errors_are_known_from_may_be_too_short(scored):
+    """Nothing is scored whose spread of errors is not known."""
+    learner, world, split, _ = scored
+    train, test = pieces.pieces_of(learner, world, split)
+    short = torch.arange(len(train.counts)) % pieces.WATCHED == pieces.WATCHED - 1
+    train = replace(train, counts=train.counts.where(~short, max(1, learner.burn_in)))
+    found = forecasting(learner, None, own.Fits(train), test)
+    assert not found["scores"] and "shorter than the burn-in" in found["notes"][0]

@@ -90,10 +90,10 @@ class Trial:
     @classmethod
     def of(cls, learner: Forecaster, train: Pieces, test: Pieces) -> "Trial | None":
         """None where all pieces are too short."""
-        ahead = horizons(learner, train, test)
+        fitted, calibration = divided(train)
+        ahead = horizons(learner, fitted, calibration, test)
         if not ahead:
             return None
-        fitted, calibration = divided(train)
         where = moments(test, learner.burn_in, ahead[-1])
         embed = fitted_embedding(fitted.tokens, fitted.counts, fitted.labels)
         real = test.tokens[come(test, where, ahead[-1])]

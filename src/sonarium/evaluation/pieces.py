@@ -118,9 +118,9 @@ def individuals(world: World, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip
     return world.group(index)
 
 
-def horizons(learner: Forecaster, train: Pieces, test: Pieces) -> tuple[int, ...]:
-    """Tokens ahead, as far as pieces are long enough."""
-    longest = min(int(train.counts.max()), int(test.counts.max())) - max(1, learner.burn_in)
+def horizons(learner: Forecaster, *parts: Pieces) -> tuple[int, ...]:
+    """Tokens ahead, as far as some pieces of each part are long enough."""
+    longest = min(int(part.counts.max()) for part in parts) - max(1, learner.burn_in)
     wanted = [max(1, round(one * learner.code_rate)) for one in HORIZONS]
     return tuple(dict.fromkeys(one for one in wanted if one <= longest))
 
