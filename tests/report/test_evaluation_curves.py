@@ -102,7 +102,12 @@ def scored(*counts: int, seed: int = 0) -> dict[str, Any]:
 
 def test_curves_of_scores_are_drawn_with_their_controls() -> None:
     (title, caption, figure), (verified, of_two, rates) = drawn([scored(1, 2, 5)])
-    assert title == "Digit from few labels" and "draws" in caption and verified == "Speaker verification"
+    assert (
+        title == "Digit from few labels"
+        and "fitted to as well" in caption
+        and "draws" in caption
+        and verified == "Speaker verification"
+    )
     assert lines_of(figure).keys() == {"codes", "log-mel", "untrained", "chance"}
     np.testing.assert_allclose(lines_of(rates)["codes"][1], norm.ppf([0.2, 0.4]))
     assert "first of the seeds" not in of_two

@@ -59,8 +59,9 @@ def drawn(scored: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, Figur
         if kind == "few-labels":
             over = "training seeds" if len(found) > 1 else "draws of the labels"
             caption = (
-                f"Balanced accuracy of probes fitted on this number of labelled clips per {label}, and chosen on "
-                f"as many more. Bands hold the 95 % interval of the mean over {over}."
+                f"Balanced accuracy of probes fitted on this number of labelled clips per {label}; as many more "
+                "choose the setting, and are then fitted to as well. Bands hold the 95 % interval of the mean "
+                f"over {over}."
             )
             title = f"{label.capitalize()} from few labels"
             figure = few_labels_chart({known_as(name): few(found, name) for name in found[0]}, title)

@@ -21,7 +21,8 @@ class FewLabels:
     """A curve: the balanced accuracy for each number of labels a class, over several draws of the labels."""
 
     counts: tuple[int, ...]
-    """Training labels per class; as many more from the validation groups choose the hyperparameters."""
+    """Training labels per class; as many more from the validation groups choose the hyperparameters, and
+    are then fitted to as well, with `refit`."""
     scores: Float[np.ndarray, "draw count"]
     chance: float
 
