@@ -62,7 +62,8 @@ def drawn(one: Doubtful) -> bytes:
         own = (start, stop) == (one.onset, one.offset)
         colour = "#ffb000" if own else "#d0d7de"
         axes.plot([start, stop], [BANDS.bands - 2] * 2, color=colour, linewidth=4 if own else 2)
-        axes.text((start + stop) / 2, BANDS.bands - 4, label, color=colour, ha="center", va="top", fontsize=8)
+        seen = max(start, one.begin) + min(stop, end)
+        axes.text(seen / 2, BANDS.bands - 4, label, color=colour, ha="center", va="top", fontsize=8)
     axes.axvspan(one.onset, one.offset, fill=False, edgecolor="#ffb000", linewidth=1)
     axes.set_xlim(one.begin, end)
     tidy(axes, "", "seconds", "mel band")
