@@ -186,3 +186,4 @@ def test_every_line_looks_different() -> None:
     ):
         lines = [line for line in figure.axes[0].lines if str(line.get_label()) in names]
         assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 9
+        assert not figure.axes[0].get_legend() and len(figure.legends) == 1, "beside the lines, not upon them"

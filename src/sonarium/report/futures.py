@@ -83,7 +83,7 @@ def surprise(
 
 def by_horizon(seconds: Sequence[float], lines: Mapping[str, Sequence[float]], title: str, up: str) -> Figure:
     """Values by horizon in milliseconds, a line a model; the first is drawn broadest."""
-    figure = sheet(5.6, 3.0)
+    figure = sheet(6.2, 3.0)
     axes = panels(figure, 1, 1)[0][0]
     for number, (name, values) in enumerate(lines.items()):
         colour, width = LINES[number % len(LINES)], 2.2 if not number else 1.1
@@ -93,7 +93,8 @@ def by_horizon(seconds: Sequence[float], lines: Mapping[str, Sequence[float]], t
     axes.set_xticks([1000 * one for one in seconds], [f"{1000 * one:.0f}" for one in seconds])
     axes.minorticks_off()
     tidy(axes, title, "ms after the moment", up, grid=True)
-    axes.legend(fontsize=SMALL, frameon=False, labelcolor=INK)
+    # Lines of nine models leave no room between them.
+    figure.legend(loc="outside right upper", fontsize=SMALL, frameon=False, labelcolor=INK)
     return figure
 
 
