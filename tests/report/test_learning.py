@@ -54,6 +54,8 @@ def test_smoothing_is_the_mean_of_a_window_that_fits(values):
 def test_a_line_stays_as_it_is_when_it_is_smoothed():
     line = 3.0 * np.arange(100)
     np.testing.assert_allclose(smoothed(line), line)
+    still = np.full(40, 0.6)
+    np.testing.assert_array_equal(smoothed(still), still)
 
 
 def test_the_band_is_that_of_the_quartiles_where_all_seeds_are():

@@ -138,8 +138,9 @@ def smoothed(values: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]
     still as long before the point as behind it."""
     count = len(values)
     reach = np.minimum(np.minimum(np.arange(count), np.arange(count)[::-1]), round(SMOOTHED * count / 2))
-    sums, here = np.concatenate([[0.0], np.cumsum(values)]), np.arange(count)
-    return (sums[here + reach + 1] - sums[here - reach]) / (2 * reach + 1)
+    # From the first value, so that what never changes is not moved by rounding.
+    sums, here = np.concatenate([[0.0], np.cumsum(values - values[:1])]), np.arange(count)
+    return values[:1] + (sums[here + reach + 1] - sums[here - reach]) / (2 * reach + 1)
 
 
 def quartiles(curves: Sequence[Curve]) -> tuple[Float[np.ndarray, " place"], Float[np.ndarray, "3 place"]] | None:
