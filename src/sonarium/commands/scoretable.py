@@ -26,7 +26,10 @@ GAP = 2
 NAMED = ("standard", "syntone")
 """Protocols of disentanglement; others say themselves what they are."""
 SCALE = "1 is best and 0 is worst."
-BEST = "Bold: the best model, where its interval lies beyond those of all other models and of its controls."
+BEST = (
+    "Bold: the best model, where its interval lies beyond those of all other models and of its controls, but for "
+    "limits."
+)
 REMARKS = {
     "dead_codes": "Fewer dead codes are better.",
     "elbo": "A higher likelihood is better.",
