@@ -47,6 +47,7 @@ EVERY = torch.arange(36)
         (("bird!=1",), lambda bird, day, mass: bird != 0),
         (("bird!=bird 1", "bird!=2", "day=tutor"), lambda bird, day, mass: (bird == 2) & (day == 0)),
         (("mass=12",), lambda bird, day, mass: mass == 12),
+        (("mass!=1.2e1",), lambda bird, day, mass: mass != 12),
     ],
 )
 def test_conditions_select_clips(only, kept):
@@ -63,6 +64,7 @@ def test_conditions_select_clips(only, kept):
         ("day", "only='day': give a factor and a value"),
         ("mass=heavy", "mass=heavy: give a number"),
         ("mass=11", "only=mass=11: no clip of the training split is left"),
+        ("mass=-12", "only=mass=-12: no clip of the training split is left"),
     ],
 )
 def test_a_condition_that_means_nothing_is_refused(only, said):

@@ -52,11 +52,13 @@ def factor_of(world: World, name: str, flag: str) -> tuple[int, Factor]:
 
 def having(factor: Factor, values: Float[Tensor, " clip"], wanted: str) -> Bool[Tensor, " clip"]:
     """Which clips have a value: by its name, or by the number in it."""
-    number = number_in(wanted)
     if not factor.discrete:
-        if number is None:
-            raise ValueError(f"only: {factor.name}={wanted}: give a number")
+        try:
+            number = float(wanted)
+        except ValueError:
+            raise ValueError(f"only: {factor.name}={wanted}: give a number") from None
         return torch.isclose(values.double(), torch.tensor(number, dtype=torch.float64))
+    number = number_in(wanted)
     named = [at for at, value in enumerate(factor.values) if value == wanted]
     plain = NUMBER.fullmatch(wanted) is not None
     found = named or [at for at, value in enumerate(factor.values) if plain and number_in(str(value)) == number]
