@@ -109,6 +109,17 @@ def test_a_state_without_frames_takes_over_half_of_the_largest(world):
     assert learner.get_buffer("model_mean").abs().max() < 1e3 and int(learner.repaired) == 1
 
 
+def test_begun_with_other_weights_nothing_is_counted_yet(world):
+    """A checkpoint within a pass has what was counted so far, which is no part of another run's first pass."""
+    learner, source, engine = prepared(world, HMMConfig(states=3))
+    learner.get_buffer("model_mean")[1] = 1e4
+    one_pass(learner, source, engine)
+    learner.update(next(source), engine)
+    assert learner.counts.occupancy.any() and int(learner.repaired) == 1
+    learner.restart()
+    assert not any(value.any() for value in parts(learner.counts).values()) and not int(learner.repaired)
+
+
 def test_what_it_cannot_learn_from_is_refused(world):
     with pytest.raises(ValueError, match="give --codes RUN"):
         HiddenMarkov(HMMConfig(), Signal("wave", (100,), 100))

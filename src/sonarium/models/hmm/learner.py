@@ -133,6 +133,16 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler, SequenceSampler, MarkovChain)
         rng = np.random.default_rng(int(seed))
         self.model = start_model(self.config, frames, own, rng, self.model.chain.start, known)
 
+    def restart(self) -> None:
+        """Forget what the other run has counted of a pass, and how many states it has repaired."""
+        self.clear()
+        self.repaired.zero_()
+
+    def clear(self) -> None:
+        """Count a pass anew."""
+        for name in parts(self.counts):
+            self.get_buffer(COUNT + name).zero_()
+
     def packed(
         self, signal: Float[Tensor, "clip frame code"], lengths: Int[Tensor, " clip"]
     ) -> list[tuple[Block, Float[Tensor, "row code"], Int[Tensor, " row"]]]:
@@ -180,8 +190,7 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler, SequenceSampler, MarkovChain)
             self.repaired += len(empty)
         active = (counts.occupancy >= 1).double().mean()
         self.model = model
-        for name in parts(counts):
-            self.get_buffer(COUNT + name).zero_()
+        self.clear()
         return {"states/objective": objective, "states/active": active}
 
     @torch.no_grad()
