@@ -53,6 +53,16 @@ def test_a_model_does_not_diverge_from_itself_nor_from_its_states_in_another_ord
     assert abs(found.rate) < 1e-9 and divergence_parts(model, shuffled).total == pytest.approx(0, abs=1e-4)
 
 
+def test_counts_that_two_models_never_make_tell_nothing_of_them():
+    """A rate of 0 in both is no difference; in one alone it is an infinite one."""
+    p, q = (HMM.from_parameters([1.0], [[1.0]], rates=[[0.0, rate]]) for rate in (2.0, 3.0))
+    exact = (2 * np.log(2 / 3) + 1) / np.log(2)
+    assert divergence_rate(p, q).rate == pytest.approx(exact)
+    never = HMM.from_parameters([1.0], [[1.0]], rates=[[0.0, 0.0]])
+    assert divergence_rate(p, never).rate == np.inf
+    assert divergence_rate(never, p).rate == pytest.approx(2 / np.log(2))
+
+
 def slower():
     """States last twice as long, and are left for the same others."""
     moves = MOVES / 2

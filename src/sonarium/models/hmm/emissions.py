@@ -489,4 +489,6 @@ class Poisson(Emission):
         if not isinstance(other, Poisson):
             return None
         mine, theirs = self.rate[:, None], other.rate
-        return (torch.special.xlogy(mine, mine / theirs) - mine + theirs).sum(2)
+        # Apart, for the ratio of two rates of 0 is none.
+        logs = torch.special.xlogy(mine, mine) - torch.special.xlogy(mine, theirs)
+        return (logs - mine + theirs).sum(2)
