@@ -5,6 +5,7 @@ import pytest
 
 from sonarium.measures.sequence.entropy import entropy
 from sonarium.models.hmm import HMM, divergence_parts, divergence_rate
+from sonarium.models.hmm.divergence import departures, occupancies
 
 MOVES = np.array([[0.8, 0.15, 0.05], [0.1, 0.7, 0.2], [0.25, 0.05, 0.7]])
 MEANS = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]])
@@ -61,6 +62,14 @@ def test_counts_that_two_models_never_make_tell_nothing_of_them():
     never = HMM.from_parameters([1.0], [[1.0]], rates=[[0.0, 0.0]])
     assert divergence_rate(p, never).rate == np.inf
     assert divergence_rate(never, p).rate == pytest.approx(2 / np.log(2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_state_that_is_never_left_is_left_for_no_other(dtype):
+    moves = [[0.5, 0.5], [0.0, 1.0]]
+    chain = HMM.from_parameters([1.0, 0.0], moves, rates=[[1.0], [2.0]], dtype=dtype).model_.chain
+    rate, leaving = departures(chain, occupancies(chain))
+    assert rate[1] == 0 and leaving.tolist() == [[0, 1], [0, 0]]
 
 
 def slower():

@@ -159,7 +159,7 @@ def departures(
     rate = occupancy * leave
     if chain.durations is not None:
         rate = occupancy / (chain.durations @ torch.arange(1, chain.durations.shape[1] + 1).to(occupancy))
-    return torch.where(leave > 0, rate, 0), others / leave.clamp(min=1e-300)[:, None]
+    return torch.where(leave > 0, rate, 0), others / leave.where(leave > 0, 1)[:, None]
 
 
 def smooth(rows: Float[Tensor, "state choice"], share: float) -> Float[Tensor, "state choice"]:
