@@ -116,6 +116,14 @@ def test_forecasts_are_what_would_be_read_of_them(preset, slots, layers):
     assert not torch.equal(futures[0], futures[1])
 
 
+@pytest.mark.parametrize("preset", NETWORKS)
+def test_a_single_token_surprises_nobody(preset):
+    own, other = of_entries(preset), learner(config(preset))
+    assert torch.equal(other.surprise(codes()[:, :1], codes()[0])["nll"], torch.zeros(CLIPS, 1))
+    assert not own.expectations(entries()[:, :1])["log prior"].any()
+    assert own.encode(entries()[:, :0]).shape == (CLIPS, 0, own.state_width)
+
+
 def test_the_next_token_depends_on_the_action_that_it_is_made_with():
     own = config(actions=("elapsed",), action_dropout=0.0)
     torch.manual_seed(0)

@@ -121,6 +121,16 @@ def test_states_are_causal_and_the_prior_does_not_hear_its_token(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_of_no_tokens_there_are_no_states(name):
+    """Clips of codes may be shorter than a frame."""
+    own = model(CONFIGS[name])
+    embedded, actions, _ = given(own, tokens=0)
+    made = own.observe(embedded, actions)
+    assert made.feature.shape == (len(embedded), 0, own.config.deter + own.latent.size)
+    assert made.prior.shape == made.posterior.shape == (len(embedded), 0, own.latent.parameters)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_imagining_goes_on_as_hearing_would_if_the_posterior_were_the_prior(name):
     """Where z comes from the prior at every token, both ways make the same states."""
     own = model(CONFIGS[name])

@@ -94,6 +94,9 @@ class GRUStack(nn.Module):
         self, frames: Float[Tensor, "clip token given"], state: Float[Tensor, "clip all"] | None = None
     ) -> Float[Tensor, "clip token all"]:
         """The state of every layer after each token; that of the last layer stands last."""
+        if not frames.shape[1]:
+            # Of a single token nothing is told; torch's own refuses a sequence of none.
+            return frames.new_zeros(len(frames), 0, sum(cast(int, layer.hidden_size) for layer in self.layers))
         found = []
         for at, layer in enumerate(self.layers):
             size = cast(int, layer.hidden_size)

@@ -143,9 +143,13 @@ class RSSM(nn.Module):
     ) -> Rollout:
         """Follow tokens from a state, by default an empty one; without noise, each z is the mode. Where `first` is
         true, what was before is forgotten."""
+        begun = state or self.begin(len(embedded), embedded)
+        if not embedded.shape[1]:
+            # Clips of codes may have no frames.
+            none = begun[0].new_zeros(len(embedded), 0, self.latent.parameters)
+            return Rollout(begun[0][:, None][:, :0], begun[1][:, None][:, :0], none, none, actions)
         if self.config.loop == "plain" and self.config.dynamics == "gru":
             return self.plain(embedded, actions, noise, first, state)
-        begun = state or self.begin(len(embedded), embedded)
         if self.of_state is not None:
             h, z, posterior = self.fast(embedded, actions, noise, first, begun)
         else:
