@@ -265,6 +265,8 @@ def test_babble_is_another_in_each_view_and_is_what_the_decoder_learns():
     torch.testing.assert_close(tokens, own.front.tokens(one)[:, own.burn_in :])
     with pytest.raises(ValueError, match="give a batch size of 2 or more"):
         own.in_babble(clear[:1], StubEngine(0))
+    # No last batch of validation is a single clip.
+    assert (quiet.minimum_batch_size, own.minimum_batch_size) == (1, 2)
 
 
 def test_babble_may_be_of_any_level_in_a_range():

@@ -144,8 +144,11 @@ class Dreaming(TokenModel[DreamingConfig]):
 
     def __init__(self, config: DreamingConfig, signal: Signal):
         super().__init__(config, signal)
-        if config.augmentation.babble_db is not None and not isinstance(self.front, LogMelTokens):
-            raise ValueError("babble is of sound, not of codes: give none, or train on a world of sound")
+        if config.augmentation.babble_db is not None:
+            if not isinstance(self.front, LogMelTokens):
+                raise ValueError("babble is of sound, not of codes: give none, or train on a world of sound")
+            # Of other clips of the batch.
+            self.minimum_batch_size = 2
         embedding, hidden = config.embedding, config.dynamics.hidden
         self.encoder = nn.Sequential(
             network(self.front.width, hidden, embedding), nn.LayerNorm(embedding), nn.ELU()
