@@ -543,7 +543,7 @@ REWARDED = {"heads": {"reward": "r:track:0:1:125.0", "ends": True}}
 
 def test_the_heads_learn_the_reward_and_where_clips_end():
     """Their losses by definition, and their predictions: the squared error in standard deviations, and the
-    cross-entropy of a clip's last token, of which a piece that is full has none."""
+    cross-entropy of whether a token is its clip's last one, which nobody knows of the last one of a full piece."""
     own, data = learner(changed(**REWARDED)), batch(0, LENGTHS)
     for _ in own.wanted.see([data], TOKENS, own.token_counts):
         pass
@@ -560,8 +560,9 @@ def test_the_heads_learn_the_reward_and_where_clips_end():
     errors, ends = [], []
     for clip, t in pairs(found.counts, 0):
         errors.append(((reward[clip, t, 0] - tracks[clip, t + burn]) / spread).square())
-        last = t == found.counts[clip] - 1 and found.counts[clip] < TOKENS - burn
-        ends.append(-(1 - goes_on[clip, t] if last else goes_on[clip, t]).log())
+        if t < TOKENS - burn - 1:
+            last = t == found.counts[clip] - 1
+            ends.append(-(1 - goes_on[clip, t] if last else goes_on[clip, t]).log())
     torch.testing.assert_close(terms["loss/reward"], torch.stack(errors).mean())
     torch.testing.assert_close(terms["loss/ends"], torch.stack(ends).mean())
     # Without a joint prior futures are no modes.

@@ -49,8 +49,8 @@ Gradient = Literal["off", "frozen", "live"]
 ENDS = "ends/share"
 """The metric that says which share of the pieces hold the end of their clip."""
 NO_ENDS = (
-    "no piece holds the end of its clip, so that --ends learns nothing: give longer --seconds than the clips "
-    "have, or --cut whole"
+    "no piece is known to hold the end of its clip, so that --ends learns nothing: give longer --seconds than the "
+    "clips have, or --cut whole with clips of unlike lengths"
 )
 
 
@@ -355,13 +355,13 @@ class Dreaming(TokenModel[DreamingConfig]):
                     (output.to(wanted) - wanted).square().sum(-1), observed.inside, engine
                 )
             else:
-                last = torch.arange(feature.shape[1], device=feature.device) == observed.counts[:, None] - 1
-                # The end of a piece that is full may be the middle of its clip.
-                ended = last & (observed.counts < feature.shape[1])[:, None]
+                # The last token of a full piece may be the middle of its clip as well as the end.
+                places = torch.arange(feature.shape[1] - 1, device=feature.device)
+                last = places == observed.counts[:, None] - 1
                 error = functional.binary_cross_entropy_with_logits(
-                    output[..., 0].to(feature.dtype), (~ended).to(feature.dtype), reduction="none"
+                    output[:, :-1, 0].to(feature.dtype), (~last).to(feature.dtype), reduction="none"
                 )
-                found["loss/ends"] = mean_over(error, observed.inside, engine)
+                found["loss/ends"] = mean_over(error, observed.inside[:, :-1], engine)
         return found
 
     def joint_loss(self, modes: Rollout, inside: Tensor, engine: Engine) -> Float[Tensor, ""]:
