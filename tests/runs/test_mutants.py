@@ -117,6 +117,7 @@ NAMES = (
     "split.json",
     "codes",
     "scores.json",
+    "suite.json",
 )
 
 

@@ -35,7 +35,7 @@ BEST, BEST_WEIGHTS = "best.json", "best"
 NAMES = (
     "config.json", "environment.json", "metrics.jsonl", "clock.jsonl", "checkpoints", "segments", "split.json",
     "codes", "quarantine.json", "media", "tensorboard", "card.md", "scores.json", "scores-syntone.json",
-    "forecast", BEST, BEST_WEIGHTS, ".lock",
+    "suite.json", "forecast", BEST, BEST_WEIGHTS, ".lock",
 )  # fmt: skip
 """All that is read or written in a run folder; whatever else lies there is left alone."""
 KEPT = 2
