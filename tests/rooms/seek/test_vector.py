@@ -201,6 +201,15 @@ def test_masks_that_do_not_fit_are_refused(mask):
         envs.reset(options={"reset_mask": mask})
 
 
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_rooms_that_restart_by_themselves_are_reset_together(mode):
+    envs = SeekVector(2, CONFIG, autoreset_mode=mode)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=f"autoreset_mode {mode}: make the environments with .*'Disabled'"):
+        envs.reset(options={"reset_mask": np.array([True, False])})
+    envs.reset(options={"reset_mask": np.array([True, True])})
+
+
 def test_wrong_numbers_of_rooms_and_seeds_are_refused():
     with pytest.raises(ValueError, match="num_envs=0"):
         SeekVector(0)

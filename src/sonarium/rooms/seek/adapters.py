@@ -36,8 +36,7 @@ class CleanRL(VectorWrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        chosen = (options or {}).get("reset_mask", slice(None))
-        self.returns[chosen], self.lengths[chosen] = 0, 0
+        self.returns[:], self.lengths[:] = 0, 0
         return super().reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:

@@ -87,13 +87,18 @@ class SeekVector(StatefulVectorEnv):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset all rooms, or those of the boolean array `options["reset_mask"]`."""
+        """Reset all rooms; where autoreset is DISABLED, those of the boolean array `options["reset_mask"]`."""
         seeds = seeds_of(seed, self.num_envs)
         super().reset(seed=seeds[0])
         rest = dict(options or {})
         chosen = checked_mask(rest.pop("reset_mask", None), self.num_envs)
         if not self.begun and not chosen.all():
             raise ResetNeeded("reset_mask leaves out rooms that were never reset: first call reset() without it")
+        if not chosen.all() and self.autoreset_mode is not AutoresetMode.DISABLED:
+            raise ValueError(
+                f"reset_mask leaves out rooms, with autoreset_mode {self.autoreset_mode.value}: make the "
+                "environments with autoreset_mode='Disabled', or reset all of them"
+            )
         for slot in np.flatnonzero(chosen).tolist():
             self.begin(slot, seeds[slot], rest or None)
         self.over[chosen], self.begun = False, True
