@@ -201,11 +201,15 @@ def test_actions_have_straight_through_gradients():
     (torch.cat([one.softmax(1) for one in own.split([2, 3], 1)], 1) * weights).sum().backward()
     torch.testing.assert_close(outputs.grad, own.grad)
     np.testing.assert_array_equal(discrete.drawn(discrete.action(drawn)), drawn)
-    continuous = policy_of(spaces.Box(-1, 1, (2,)), 0.5)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_continuous_actions_have_gradients_within_their_bounds(kind):
+    continuous = policy_of(spaces.Box(-1, 1, (2,), kind), 0.5)
     mean = torch.zeros(3, 2, requires_grad=True)
     drawn = torch.tensor([[0.2, -0.5], [3.0, 0.0], [0.0, -2.0]])
     through = continuous.through(mean, drawn)
-    assert torch.equal(through.detach(), drawn.clamp(-1, 1))
+    assert through.dtype == torch.float32 and torch.equal(through.detach(), drawn.clamp(-1, 1))
     through.sum().backward()
     assert mean.grad is not None and torch.equal(mean.grad, (drawn.abs() <= 1).float())
 

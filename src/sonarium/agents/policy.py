@@ -147,10 +147,10 @@ class Gaussian(Policy):
     ) -> Float[Tensor, "row number"]:
         deviation = self.log_deviation.exp()
         noise = ((drawn - outputs) / deviation).detach()
-        low, high = (
-            torch.as_tensor(one.reshape(-1), device=drawn.device) for one in (self.space.low, self.space.high)
-        )
-        return (outputs + deviation * noise).clamp(low, high)
+        made = outputs + deviation * noise
+        # In the type of networks, whatever that of the space is.
+        low, high = (torch.as_tensor(one.reshape(-1)).to(made) for one in (self.space.low, self.space.high))
+        return made.clamp(low, high)
 
 
 def policy_of(space: Space, deviation: float) -> Policy:
