@@ -70,6 +70,13 @@ def test_extent_bounds_fixed_and_random_rooms():
     assert SeekConfig(room="ngon", largest=7.0).extent == 7
 
 
+def test_a_room_is_as_large_wherever_it_lies():
+    away = ((1000, 1000), (1005, 1000), (1005, 1004), (1000, 1004))
+    assert SeekConfig(room="fixed", corners=away, order=20).longest == 5
+    assert SeekConfig(room="fixed", size=(3.0, 9.0)).longest == 9
+    assert SeekConfig(room="ngon", largest=7.0).longest == 7
+
+
 def test_every_built_in_sound_is_a_default():
     assert set(SOUNDS) == set(VOICES)
 

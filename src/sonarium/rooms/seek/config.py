@@ -215,6 +215,14 @@ class SeekConfig:
             return self.largest
         return max(abs(value) for corner in self.corners or (self.size,) for value in corner)
 
+    @property
+    def longest(self) -> float:
+        """The largest extent of a room along x or y in metres, wherever it lies."""
+        if self.room != "fixed":
+            return self.largest
+        corners = self.corners or ((0.0, 0.0), self.size)
+        return max(max(values) - min(values) for values in zip(*corners, strict=True))
+
 
 def configured(config: SeekConfig | None, changes: dict[str, Any]) -> SeekConfig:
     """A configuration with some fields changed, as by `gymnasium.make(..., sources=3)`."""
@@ -283,10 +291,10 @@ def check_together(config: SeekConfig) -> None:
         raise ValueError(
             f"size={config.size}: give lengths of more than {2 * config.margin:g} m, so that a head fits in"
         )
-    farthest, seconds = config.extent * config.order, config.extent * config.order / SPEED
+    farthest, seconds = config.longest * config.order, config.longest * config.order / SPEED
     if seconds > config.longest_response:
         raise ValueError(
-            f"in a room of {config.extent:g} m, order={config.order} reaches {farthest:g} m, and responses last "
+            f"in a room of {config.longest:g} m, order={config.order} reaches {farthest:g} m, and responses last "
             f"more than longest_response={config.longest_response:g} s: give smaller rooms, a lower order, or a "
             "larger longest_response"
         )
