@@ -26,6 +26,7 @@ from sonarium.play.evaluate import EpisodeResult
 from sonarium.play.terminal import ALTERNATE, USUAL
 from sonarium.play.walk import Tally
 from sonarium.rooms.seek.config import SeekConfig
+from sonarium.rooms.seek.reward import Reward
 from sonarium.rooms.seek.suite import HELD_OUT
 
 QUICK = "--threads 1 --order 1 --max-steps 40 --sources 1".split()
@@ -102,6 +103,15 @@ def test_the_suite_sets_the_defaults_and_its_seeds(capsys):
     for words in (["--agent", "oracle", "--sources", "1"], ["--radius", "1"]):
         with pytest.raises(UsageError, match="--suite: a setting is the same for everybody"):
             main(["--suite", "stops", *words])
+
+
+def test_a_run_plays_with_the_reward_that_it_learnt_by(monkeypatch):
+    own, played = SeekConfig(figures=Reward(step=-1.0)), []
+    monkeypatch.setattr("sonarium.commands.play.against", lambda *given: ("own", None, own))
+    monkeypatch.setattr("sonarium.play.evaluate.evaluate", lambda agents, config, *given: played.append(config))
+    monkeypatch.setattr("sonarium.commands.play.print_table", lambda *given: None)
+    main(["--against", "own", "--agent", "random", "--threads", "1"])
+    assert [one.figures for one in played] == [own.figures]
 
 
 def test_the_keyboard_has_the_time_of_the_agents():

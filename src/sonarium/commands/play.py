@@ -109,9 +109,8 @@ def main(arguments: list[str]) -> None:
     if flags.seed is None:
         flags = replace(flags, seed=first)
     try:
-        config = SeekConfig(
-            **{name: value for group in GROUPS for name, value in vars(getattr(flags, group)).items()}
-        )
+        given = {name: value for group in GROUPS for name, value in vars(getattr(flags, group)).items()}
+        config = replace(start, **given)
     except ValueError as refused:
         raise UsageError(f"{refused}; see `sonarium play --help`") from None
     if (run or suite) and replace(config, threads=start.threads, device=start.device) != start:
