@@ -121,7 +121,7 @@ def episodes(agent: Dreamer, source: Rollouts, engine: Engine, count: int) -> li
     return kept
 
 
-@pytest.mark.parametrize(("burn", "wait"), [(0, 0), (0, 3), (2, 3)])
+@pytest.mark.parametrize(("burn", "wait"), [(0, 0), (0, 3), (2, 3), (2, 0)])
 def test_sequences_are_what_was_acted(burn, wait, tmp_path, guessing):
     config = replace(QUICK, learning_starts=10**6, replay=ReplayConfig(sequence_steps=3, burn_in=burn))
     agent, source, engine = begun(guessing(spaces.Discrete(2), wait=wait), config, tmp_path)
@@ -142,9 +142,9 @@ def test_sequences_are_what_was_acted(burn, wait, tmp_path, guessing):
             assert float(found.goes_on[row, step + 1]) == 1 - some.terminated[step, row]
             assert found.action[row, step + 1].tolist() == np.eye(2)[some.action[step, row]].tolist()
             assert not found.first[row, step + 1]
-        first = burn if burn else 0
-        if some.first[first, row]:
-            assert found.action[row, first].abs().sum() == 0
+        assert found.goes_on[row, burn] == 1, "what a sequence begins with does not follow an end"
+        if some.first[burn, row]:
+            assert found.action[row, burn].abs().sum() == 0
 
 
 def test_states_of_sequences_begin_where_it_acted(tmp_path, guessing):

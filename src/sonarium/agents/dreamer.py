@@ -407,13 +407,16 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
         encoded = torch.cat([before[None], encoded])
         encoded[:-1] *= (~first)[..., None]
         reward, ended = (torch.from_numpy(one).to(self.device) for one in (some.reward, some.terminated))
+        # Burn-in before an episode repeats its first step, which may be its last one too.
+        begins = functional.pad(first, (0, 0, 0, 1))
+        goes_on = functional.pad(~ended, (0, 0, 1, 0), value=True) | begins
         return Sequences(
             observer.prepared(parts),
             encoded.transpose(0, 1),
-            functional.pad(first, (0, 0, 0, 1)).T,
+            begins.T,
             (h, z),
             functional.pad(reward.float(), (0, 0, 1, 0)).T,
-            functional.pad((~ended).float(), (0, 0, 1, 0), value=1.0).T,
+            goes_on.float().T,
             (counted.sum(0) + 1).to(self.device),
         )
 
