@@ -541,5 +541,6 @@ def keep_real(
     real = replace(real, taken=learner.actions.taken_by_all(real.taken, world, train, tokens))
     real.save(kept)
     for stale in {*kept.parent.glob("*.safetensors")} - {kept, *places(RunFolder.read(kept.parents[1]))}:
-        stale.unlink()
+        # Another forecast may have been quicker.
+        stale.unlink(missing_ok=True)
     return real

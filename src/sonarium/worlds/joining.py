@@ -24,7 +24,8 @@ def quietest(noise: Sequence[Float[np.ndarray, " piece"]], share: float) -> list
 
 
 def fading(samples: int, fade: int) -> Float[np.ndarray, " time"]:
-    """1 in the middle, with half a cosine at both ends."""
+    """1 in the middle, with half a cosine at both ends, which meet where there is no room for a middle."""
+    fade = min(fade, samples // 2)
     ramp = np.sin(np.pi / 2 * (np.arange(fade) + 0.5) / fade)
     weight = np.ones(samples, np.float32)
     weight[:fade], weight[samples - fade :] = ramp, ramp[::-1]

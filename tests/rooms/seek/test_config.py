@@ -21,6 +21,7 @@ from sonarium.rooms.seek.synthesis import VOICES
         ({"absorption": -0.1}, "absorption"),
         ({"absorption": math.nan}, "absorption=nan"),
         ({"absorption": 0.9, "absorption_span": 0.2}, "narrow the span"),
+        ({"rt60": 0.3, "order": 20, "absorption_span": 0.1}, "changes nothing: leave one of them out"),
         ({"radius": 0.4, "step": 1.0}, "half of step"),
         ({"start_distance": 0.5}, "start farther away"),
         ({"step": math.inf}, "step=inf"),

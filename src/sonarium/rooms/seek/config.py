@@ -284,6 +284,11 @@ def check_together(config: SeekConfig) -> None:
             f"absorption={config.absorption} ± absorption_span={config.absorption_span} leaves 0 ... 1: "
             "narrow the span"
         )
+    if config.rt60 is not None and config.absorption_span:
+        raise ValueError(
+            f"rt60={config.rt60:g} sets the absorption of each room, so that absorption_span="
+            f"{config.absorption_span:g} changes nothing: leave one of them out"
+        )
     check_modes(config)
     if config.corners and config.room != "fixed":
         raise ValueError(f"corners are given, but room='{config.room}': give room='fixed' with them")
