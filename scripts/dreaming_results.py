@@ -380,14 +380,10 @@ def sizes(scores: Mapping[str, Any], part: str) -> str:
 
 
 def write(kept: Mapping[str, Any]) -> None:
-    scores = {
-        job: one
-        for number, found in kept["scores"].items()
-        for job, one in found.items()
-        if number == edition(job.partition("/")[0])
-    }
-    parts = ["; ".join(sorted({one.get("hardware", kept["hardware"]) for one in scores.values()}))]
+    every = [one for found in kept["scores"].values() for one in found.values()]
+    parts = ["; ".join(sorted({one.get("hardware", kept["hardware"]) for one in every}))]
     for part, flags in SOUNDS.items():
+        scores = kept["scores"][edition(part)]
         found = {job: one["scores"]["scores"] for job, one in scores.items() if job.startswith(f"{part}/")}
         if not found:
             continue
