@@ -165,6 +165,7 @@ WORDS = [
     ("score", 2, "no run to score"),
     ("score X", 1, "X' is no run folder (it has no config.json): make one with `sonarium train"),
     ("score RUN X", 1, "X' is no run folder"),
+    ("score RUN/config.json", 1, "config.json' is a file and no run folder: give the folder of a run"),
     ("score RUN --draws 0", 2, "--draws 0: give a whole number from 1"),
     ("score RUN --device tpu", 1, "use --device"),
     ("score RUN --protocol none", 2, "invalid choice 'none'"),

@@ -88,7 +88,7 @@ def test_curves_of_scores_are_on_the_page(tmp_path):
     with_curves = {**judged.scores, "curves": {"few-labels/digit": {"scores": curve, "log_mel": curve}}}
     _, found = written([replace(judged, scores=with_curves)], tmp_path)
     pictures, before = ([tag for tag, _ in one.tags if tag == "img"] for one in (found, plain))
-    assert len(pictures) == len(before) + 1 and "What the codes encode" in found.text
+    assert len(pictures) == len(before) + 1 and "Score curves" in found.text
     assert "Digit from few labels" in [attributes.get("alt") for _, attributes in found.tags]
 
 

@@ -59,7 +59,7 @@ ACTED = (
     "Each agent learnt from the rewards of its environment. The page shows how it learnt, the return of episodes "
     "that were seeded apart from training, beside the untrained network and random actions, and films of some."
 )
-CURVES = "What the codes encode"
+CURVES = "Score curves"
 NO_MEDIA = "There are no pictures and sounds: they are made from held-out clips when training ends."
 NO_FILMS = "There are no films: `sonarium watch RUN` makes them."
 METRICS = (

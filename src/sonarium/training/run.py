@@ -154,6 +154,8 @@ class RunFolder:
     @classmethod
     def read(cls, folder: Path) -> "RunFolder":
         path = folder / "config.json"
+        if folder.is_file():
+            raise ValueError(f"'{folder}' is a file and no run folder: give the folder of a run")
         if not os.path.lexists(path):
             raise ValueError(
                 f"'{folder}' is no run folder (it has no config.json): make one with "
