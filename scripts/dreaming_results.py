@@ -380,10 +380,10 @@ def sizes(scores: Mapping[str, Any], part: str) -> str:
 
 
 def write(kept: Mapping[str, Any]) -> None:
-    shown = [
+    on_page = [
         one for part in SOUNDS for job, one in kept["scores"][edition(part)].items() if job.startswith(f"{part}/")
     ]
-    parts = ["; ".join(sorted({one.get("hardware", kept["hardware"]) for one in shown}))]
+    parts = ["; ".join(sorted({one.get("hardware", kept["hardware"]) for one in on_page}))]
     for part, flags in SOUNDS.items():
         scores = kept["scores"][edition(part)]
         found = {job: one["scores"]["scores"] for job, one in scores.items() if job.startswith(f"{part}/")}
