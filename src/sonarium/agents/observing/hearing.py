@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sonarium.agents.contract import Hearing, NotObservable, Separation
 from sonarium.agents.observing.parts import Perceived, convolutions, sounding
-from sonarium.features.ears import Ears, EarsConfig, power
+from sonarium.features.ears import Ears, EarsConfig
 from sonarium.models import masking
 from sonarium.models.framing import with_gradient
 
@@ -185,16 +185,16 @@ class Means(Reading):
 
 def shared(ears: Ears, sources: Float[Tensor, "row source 2 time"]) -> Float[Tensor, "3 row source frame bin"]:
     """m φ / π and m Λ of each source in each bin, and |L| + |R| in units of `LEVEL_UNIT`."""
-    left, right = ears.spectra(rearrange(sources, "row source ear time -> (row source) ear time"))
-    sine, cosine = ears.phase(left, right).chunk(2, -1)
+    planes = ears.planes(rearrange(sources, "row source ear time -> (row source) ear time"))
+    sine, cosine = ears.phase(planes)
     # An angle of nothing has no gradient.
     angle = torch.atan2(sine, cosine.where((sine != 0) | (cosine != 0), 1.0))
-    both = (power(left) + power(right) + ears.silence).sqrt()
+    both = (planes[0] + planes[1] + ears.silence).sqrt()
     # Nor has the magnitude of nothing.
-    loud = (power(left) + ears.silence).sqrt() + (power(right) + ears.silence).sqrt()
+    loud = (planes[:2] + ears.silence).sqrt().sum(0)
     unit = LEVEL_UNIT * ears.stft.window.sum() / 2
     each = rearrange(
-        [both, angle / pi, ears.level(left, right), loud / unit],
+        [both, angle / pi, ears.level(planes), loud / unit],
         "kind (row source) frame bin -> kind row source frame bin", source=sources.shape[1],
     )  # fmt: skip
     share = each[0] / each[0].sum(1, keepdim=True)
