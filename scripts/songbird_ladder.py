@@ -91,7 +91,7 @@ def grammar_of(songs: Labels, symbols: int, grammar: Grammar, true: Labels) -> d
     """The order that is chosen, and the bits a syllable that a hidden Markov model of these labels, and n-grams of
     that order, need beyond those of the planted grammar on the planted labels of the same songs."""
     train, choose, test = songs[:TRAIN], songs[TRAIN:CHOOSE], songs[CHOOSE:]
-    order, _ = markov_order(songs[:CHOOSE], test, symbols)
+    order, _ = markov_order(train, choose, symbols)
     models = [fitted(train, symbols, times * symbols, 0) for times in SIZES]
     best = min(models, key=lambda model: bits(model, choose).mean)
     start, moves, emissions = grammar.hidden_markov()
