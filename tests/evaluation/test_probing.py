@@ -13,7 +13,7 @@ from corpus import CLIPS, PATTERN, PITCHES, RATE, SPEAKERS, WORDS, write_corpus
 from sonarium.evaluation import extraction
 from sonarium.evaluation.config import EvaluationConfig
 from sonarium.evaluation.extraction import batched, extract, extract_segments, extractors, of_learner
-from sonarium.evaluation.probing import comparable, probing, retrievable
+from sonarium.evaluation.probing import comparable, probing, retrievable, subsampled
 from sonarium.evaluation.splits import split_world
 from sonarium.evaluation.tasks import corpus, tasks, unpredictable
 from sonarium.features.waveform import sounding
@@ -276,6 +276,11 @@ def test_clips_without_a_frame_are_left_out_and_large_parts_are_thinned(world):
     thin = corpus(world, parts, Planted(True), replace(QUICK, max_clips=10), np.random.default_rng(0))
     assert [len(rows) for _, rows in thin.split.items()] == [10, 0, 10]
     assert set(thin.index[thin.split.test].tolist()) <= set(parts.test.tolist())
+    train, test = len(parts.train), len(parts.test)
+    found = probing(Planted(True), None, world, parts, replace(QUICK, max_clips=10), "cpu")
+    said = f"probes are of 10 of {train} train clips, 10 of {test} test clips (--max-clips)"
+    assert found["notes"][-1] == said
+    assert not subsampled(known, parts, QUICK)
 
 
 def test_what_is_heard_together_is_heard_as_if_alone(world, monkeypatch):

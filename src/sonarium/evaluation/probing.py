@@ -120,7 +120,19 @@ def probing(
         | {"controls": {name: one.details[key]["setting"] for name, one in found.items() if name != "scores"}}
         for key, said in learnt.details.items()
     }
-    return {**scores, "details": chosen, "curves": curves, "notes": notes + remarks + learnt.notes}
+    told = [*notes, *remarks, *learnt.notes, *subsampled(known, split, config)]
+    return {**scores, "details": chosen, "curves": curves, "notes": told}
+
+
+def subsampled(known: Corpus, split: Split[Tensor], config: EvaluationConfig) -> list[str]:
+    """How many clips were taken of each part that has more."""
+    parts = zip(known.split.items(), split.items(), strict=True)
+    few = [
+        f"{len(taken):,} of {len(whole):,} {name} clips"
+        for (name, taken), (_, whole) in parts
+        if len(taken) == config.max_clips < len(whole)
+    ]
+    return [f"probes are of {', '.join(few)} (--max-clips)"] if few else []
 
 
 def fingerprint(known: Corpus, config: EvaluationConfig) -> str:
