@@ -8,12 +8,14 @@ last.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from sonarium.config import Range, check_number
 from sonarium.rooms.acoustics.absorption import OCTAVES, Absorption, Air, per_wall
+from sonarium.rooms.acoustics.jit import compiled
 from sonarium.rooms.acoustics.limits import MOST_CORNERS
 
 SPEED = 343.0
@@ -60,7 +62,7 @@ class Room:
     def perimeter(self) -> float:
         return float(np.linalg.norm(self.next_corners - self.corners, axis=1).sum())
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[Float[np.ndarray, " axis"], Float[np.ndarray, " axis"]]:
         low, high = self.corners.min(axis=0), self.corners.max(axis=0)
         if self.height is None:
@@ -79,7 +81,7 @@ class Room:
         rectangle = np.array([[left, low], [right, low], [right, high], [left, high]])
         return self.corners.shape == (4, 2) and bool((self.corners == rectangle).all())
 
-    @property
+    @cached_property
     def gains(self) -> Float[np.ndarray, "wall band"]:
         """Pressure reflection coefficients."""
         return np.sqrt(1 - self.absorption)
@@ -93,22 +95,16 @@ class Room:
 
     def inside(self, points: Float[np.ndarray, "point axis"]) -> Bool[np.ndarray, " point"]:
         """Whether points lie inside the room; a point on a wall does not."""
-        start, end = self.corners[None], self.next_corners[None]
-        x, y = points[:, None, 0], points[:, None, 1]
-        straddles = (start[..., 1] > y) != (end[..., 1] > y)
-        rise = np.where(straddles, end[..., 1] - start[..., 1], 1.0)
-        crossing = start[..., 0] + (y - start[..., 1]) / rise * (end[..., 0] - start[..., 0])
-        crossed: np.ndarray = np.count_nonzero(straddles & (x < crossing), axis=1)
-        within: Bool[np.ndarray, " point"] = np.greater(self._to_walls(points), THINNEST)
-        within &= crossed % 2 == 1
+        odd, distance = surrounded(np.asarray(points, np.float64), self.corners, self.next_corners)
+        within: Bool[np.ndarray, " point"] = np.logical_and(odd, distance > THINNEST)
         if self.height is not None:
             within &= (points[:, 2] > THINNEST) & (points[:, 2] < self.height - THINNEST)
         return within
 
     def clearance(self, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
         """Signed distance to the nearest wall of the floor plan, negative outside."""
-        flat = Room(self.corners, None, self.absorption)
-        return np.where(flat.inside(points[:, :2]), 1, -1) * self._to_walls(points)
+        odd, distance = surrounded(np.asarray(points, np.float64), self.corners, self.next_corners)
+        return np.where(odd & (distance > THINNEST), 1, -1) * distance
 
     def in_sight(
         self, start: Float[np.ndarray, "point 2"], end: Float[np.ndarray, "point 2"]
@@ -125,11 +121,25 @@ class Room:
         hit = (on_sight > 0) & (on_sight < 1) & (on_wall >= 0) & (on_wall <= 1) & ~parallel
         return np.logical_not(hit.any(axis=1))
 
-    def _to_walls(self, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
-        start, along = self.corners[None], (self.next_corners - self.corners)[None]
-        offset = points[:, None, :2] - start
-        fraction = np.clip((offset * along).sum(-1) / (along * along).sum(-1), 0, 1)
-        return np.linalg.norm(offset - fraction[..., None] * along, axis=-1).min(axis=1)
+
+@compiled
+@no_type_check
+def surrounded(points, starts, ends):
+    """Whether a ray from each point crosses the walls an odd number of times, and the distance to the nearest."""
+    odd, nearest = np.zeros(len(points), np.bool_), np.full(len(points), np.inf)
+    for number in range(len(points)):
+        x, y = points[number, 0], points[number, 1]
+        for wall in range(len(starts)):
+            start_x, start_y = starts[wall, 0], starts[wall, 1]
+            along_x, along_y = ends[wall, 0] - start_x, ends[wall, 1] - start_y
+            beside_x, beside_y = x - start_x, y - start_y
+            if (start_y > y) != (ends[wall, 1] > y) and x < start_x + beside_y / along_y * along_x:
+                odd[number] = not odd[number]
+            fraction = (beside_x * along_x + beside_y * along_y) / (along_x * along_x + along_y * along_y)
+            fraction = min(max(fraction, 0.0), 1.0)
+            apart_x, apart_y = beside_x - fraction * along_x, beside_y - fraction * along_y
+            nearest[number] = min(nearest[number], np.sqrt(apart_x * apart_x + apart_y * apart_y))
+    return odd, nearest
 
 
 def shoebox(

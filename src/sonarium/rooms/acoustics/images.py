@@ -40,18 +40,27 @@ class Images:
     edges: Float[np.ndarray, "beam 4"]
     """The part of the wall that a beam passes: x and y of its right end, then of the left, as seen from the
     image."""
-    wall: Int[np.ndarray, " beam"]
-    """The last wall; `EVERYWHERE` for direct sound and for the lattice of a box."""
-    parent: Int[np.ndarray, " beam"]
-    """The beam that was reflected; −1 for direct sound."""
-    depth: Int[np.ndarray, " beam"]
-    """Reflection order in the floor plan."""
+    links: Int[np.ndarray, "beam 3"]
+    """Of each beam its last wall, `EVERYWHERE` for direct sound and for the lattice of a box; the beam that was
+    reflected, −1 for direct sound; and the reflection order in the floor plan."""
     gain: Float[np.ndarray, "beam band"]
     """Product of the walls' pressure reflection coefficients."""
     heights: Float[np.ndarray, " level"]
     """Heights of the images of floor and ceiling by order: one of order 0, two of every further order."""
     height_gain: Float[np.ndarray, "level band"]
     order: int
+
+    @property
+    def wall(self) -> Int[np.ndarray, " beam"]:
+        return self.links[:, 0]
+
+    @property
+    def parent(self) -> Int[np.ndarray, " beam"]:
+        return self.links[:, 1]
+
+    @property
+    def depth(self) -> Int[np.ndarray, " beam"]:
+        return self.links[:, 2]
 
     def levels(self) -> Int[np.ndarray, " beam"]:
         """Number of heights of each beam, so that no image exceeds the order."""
@@ -61,16 +70,7 @@ class Images:
 
     def lines(self) -> Float[np.ndarray, "6 beam"]:
         """The two edges of each beam as lines: a x + b y + c is non-negative for a point between them."""
-        found = np.zeros((6, len(self.wall)))
-        found[[2, 5]] = 1.0
-        bounded = self.wall != EVERYWHERE
-        for row, (sign, end) in enumerate(((1.0, self.edges[:, :2]), (-1.0, self.edges[:, 2:]))):
-            along = end - self.apex
-            along /= np.where(bounded, np.linalg.norm(along, axis=1), 1.0)[:, None]
-            normal = sign * np.stack([-along[:, 1], along[:, 0]], axis=1)
-            found[3 * row : 3 * row + 2, bounded] = normal[bounded].T
-            found[3 * row + 2, bounded] = -(normal * end).sum(axis=1)[bounded]
-        return found
+        return edge_lines(self.apex, self.edges, self.links)
 
     def reach(self, room: Room) -> float:
         """Maximum distance in metres between an image and any point of the room."""
@@ -158,9 +158,7 @@ def box_lattice(
 ) -> tuple[
     Float[np.ndarray, "beam 2"],
     Float[np.ndarray, "beam 4"],
-    Int[np.ndarray, " beam"],
-    Int[np.ndarray, " beam"],
-    Int[np.ndarray, " beam"],
+    Int[np.ndarray, "beam 3"],
     Float[np.ndarray, "beam band"],
 ]:
     """The images of a rectangular floor plan: a lattice of images that are audible everywhere."""
@@ -173,15 +171,9 @@ def box_lattice(
     for wall, times in enumerate((south, east, north, west)):
         gain *= gains[wall] ** times[:, None]
     heard = gain.max(axis=1) > 0
-    apex, everywhere = np.stack([x, y], axis=1)[heard], np.full(heard.sum(), EVERYWHERE, np.int32)
-    return (
-        apex,
-        np.zeros((len(apex), 4)),
-        everywhere,
-        everywhere.copy(),
-        depth[heard].astype(np.int32),
-        gain[heard],
-    )
+    apex, links = np.stack([x, y], axis=1)[heard], np.full((heard.sum(), 3), EVERYWHERE, np.int32)
+    links[:, 2] = depth[heard]
+    return apex, np.zeros((len(apex), 4)), links, gain[heard]
 
 
 def audible(
@@ -189,8 +181,7 @@ def audible(
 ) -> Bool[np.ndarray, "listener beam"]:
     """Which beam is audible to which listener."""
     found = np.empty((len(listeners), len(images.apex)), bool)
-    links = np.stack([images.wall, images.parent, images.depth], axis=1)
-    heard(found, images.apex, images.edges, links, room.corners, room.next_corners, room.convex, listeners)
+    heard(found, images.apex, images.edges, images.links, room.corners, room.next_corners, room.convex, listeners)
     return found
 
 
@@ -229,41 +220,71 @@ def lit(corner, far_corner, apex, edges, wall, wall_start, wall_end):
 @compiled
 @no_type_check
 def grow(corners, far_corners, gains, source, order, most):
-    """Trace all beams, breadth first: apex, edges, wall, parent, depth and gain of each; ends after `most`."""
+    """Trace all beams, breadth first: apex, edges, links and gain of each; ends after `most`."""
     room = 64
     apex, edges = np.empty((room, 2)), np.empty((room, 4))
     gain = np.empty((room, gains.shape[1]))
-    ints = np.empty((room, 3), np.int32)  # wall, parent, depth
+    links = np.empty((room, 3), np.int32)
     apex[0], edges[0], gain[0] = source, 0.0, 1.0
-    ints[0, 0], ints[0, 1], ints[0, 2] = -1, -1, 0
+    links[0, 0], links[0, 1], links[0, 2] = -1, -1, 0
     count, beam = 1, 0
-    while beam < count <= most and ints[beam, 2] < order:
+    while beam < count <= most and links[beam, 2] < order:
         for wall in range(len(corners)):
-            last_wall = ints[beam, 0]
-            if wall == last_wall or (gain[beam] * gains[wall]).max() <= 0.0:
+            last_wall = links[beam, 0]
+            if wall == last_wall or not reflects(gain[beam], gains[wall]):
                 continue
-            corner, far_corner = corners[wall], far_corners[wall]
             first, last = lit(
-                corner, far_corner, apex[beam], edges[beam], last_wall, corners[last_wall], far_corners[last_wall]
-            )
+                corners[wall], far_corners[wall], apex[beam], edges[beam],
+                last_wall, corners[last_wall], far_corners[last_wall],
+            )  # fmt: skip
             if last - first <= NARROWEST:
                 continue
             if count == room:
                 room *= 2
-                apex, edges, gain, ints = longer(apex), longer(edges), longer(gain), longer(ints)
-            along = far_corner - corner
+                apex, edges, gain, links = longer(apex), longer(edges), longer(gain), longer(links)
+            x, y = corners[wall, 0], corners[wall, 1]
+            along_x, along_y = far_corners[wall, 0] - x, far_corners[wall, 1] - y
             # Seen from behind the wall, the end of the wall is on the right.
-            edges[count, :2], edges[count, 2:] = corner + last * along, corner + first * along
-            offset = apex[beam] - corner
-            twice = 2 * (along[0] * offset[1] - along[1] * offset[0]) / (along[0] ** 2 + along[1] ** 2)
-            apex[count, 0] = apex[beam, 0] + twice * along[1]
-            apex[count, 1] = apex[beam, 1] - twice * along[0]
-            gain[count] = gain[beam] * gains[wall]
-            ints[count, 0], ints[count, 1], ints[count, 2] = wall, beam, ints[beam, 2] + 1
+            edges[count, 0], edges[count, 1] = x + last * along_x, y + last * along_y
+            edges[count, 2], edges[count, 3] = x + first * along_x, y + first * along_y
+            beside = along_x * (apex[beam, 1] - y) - along_y * (apex[beam, 0] - x)
+            twice = 2 * beside / (along_x**2 + along_y**2)
+            apex[count, 0] = apex[beam, 0] + twice * along_y
+            apex[count, 1] = apex[beam, 1] - twice * along_x
+            for band in range(gains.shape[1]):
+                gain[count, band] = gain[beam, band] * gains[wall, band]
+            links[count, 0], links[count, 1], links[count, 2] = wall, beam, links[beam, 2] + 1
             count += 1
         beam += 1
-    ints = ints[:count]
-    return apex[:count], edges[:count], ints[:, 0].copy(), ints[:, 1].copy(), ints[:, 2].copy(), gain[:count]
+    return apex[:count], edges[:count], links[:count], gain[:count]
+
+
+@compiled
+@no_type_check
+def reflects(gain, own):
+    """Whether a wall leaves anything of a beam, in any band."""
+    loudest = 0.0
+    for band in range(len(gain)):
+        loudest = max(loudest, gain[band] * own[band])
+    return loudest > 0.0
+
+
+@compiled
+@no_type_check
+def edge_lines(apex, edges, links):
+    found = np.zeros((6, len(links)))
+    found[2], found[5] = 1.0, 1.0
+    for beam in range(len(links)):
+        if links[beam, 0] == EVERYWHERE:
+            continue
+        for side in range(2):
+            x, y = edges[beam, 2 * side], edges[beam, 2 * side + 1]
+            along_x, along_y = x - apex[beam, 0], y - apex[beam, 1]
+            length = np.sqrt(along_x * along_x + along_y * along_y) * (1.0 - 2.0 * side)
+            normal_x, normal_y = -along_y / length, along_x / length
+            found[3 * side, beam], found[3 * side + 1, beam] = normal_x, normal_y
+            found[3 * side + 2, beam] = -(normal_x * x + normal_y * y)
+    return found
 
 
 @compiled

@@ -113,8 +113,10 @@ class Acoustics:
             raise ValueError(f"got a room with bands {room.bands}: this listener has {self.slots.bands}")
         self.slots.enter(slot, room)
         self.rooms[slot] = room
-        for source, (place, sound) in enumerate(zip(places, sounds, strict=True)):
+        for source, place in enumerate(places):
             self.put(slot, source, place)
+        self.resize(np.array([slot]))
+        for source, sound in enumerate(sounds):
             filled = self.bank.play(slot, source, sound, 0 if offsets is None else int(offsets[source]))
             if filled is not None:
                 self.convolver.forget(filled)
@@ -122,9 +124,13 @@ class Acoustics:
 
     def move(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
         """Move a source; what it has played so far is rendered from the new position too."""
+        self.trace(slot, source, place)
+        self.resize(np.array([slot]))
+
+    def trace(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
+        """The images of a source anew; one that is off stays off."""
         heard = self.slots.heard[slot, source]
         self.put(slot, source, place)
-        # A source that is off stays off.
         self.slots.heard[slot, source] = heard
 
     def follow(
@@ -138,22 +144,21 @@ class Acoustics:
         if places.shape[2] == 3:
             together &= self.slots.heights[:, : moving.shape[1], 0] == places[..., 2]
         for slot, source in np.argwhere(moving & ~together).tolist():
-            self.move(slot, source, places[slot, source])
-        if not together.any():
-            return
+            self.trace(slot, source, places[slot, source])
         slot, source = np.nonzero(together)
         moved = places[slot, source]
-        self.slots.shift(slot, source, moved[:, :2])
+        if len(slot):
+            self.slots.shift(slot, source, moved[:, :2])
         for one, other, place in zip(slot.tolist(), source.tolist(), moved, strict=True):
             self.places[one, other] = place
-        self.resize(np.unique(slot))
+        if moving.any():
+            self.resize(np.flatnonzero(moving.any(1)))
 
     def put(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
         room = self.rooms[slot]
         images = find_images(room, place, self.order, most=self.most_images)
         self.slots.place(slot, source, images, room)
         self.places[slot, source] = place
-        self.resize(np.array([slot]))
 
     def resize(self, slots: Int[np.ndarray, " changed"]) -> None:
         """Responses long enough for the farthest image, where sources have been placed."""

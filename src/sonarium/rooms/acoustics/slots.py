@@ -71,9 +71,9 @@ class Slots:
         for name in ("heights", "height_gain"):
             setattr(self, name, at_least(getattr(self, name), 2, levels))
         here = (slot, source, slice(beams))
-        self.apex[here], self.gain[here] = images.apex, images.gain[:, : self.columns]
+        self.apex[here], self.links[here] = images.apex, images.links
+        self.gain[here] = images.gain[:, : self.columns]
         self.lines[slot, source, :, :beams] = images.lines()
-        self.links[here] = np.stack([images.wall, images.parent, images.depth], axis=1)
         self.beams[slot, source] = beams
         self.heights[slot, source, :levels] = images.heights
         self.height_gain[slot, source, :levels] = images.height_gain[:, : self.columns]
