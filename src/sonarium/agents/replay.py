@@ -55,7 +55,8 @@ class ReplayConfig:
     burn_in: Annotated[int, Range(0, 10**5)] = 0
     """Burn-in steps before each sequence, which warm up the hidden state of a recurrent agent."""
     cross_episodes: bool = False
-    """Let sequences continue into the next episode; otherwise they end with their own."""
+    """Let sequences continue into the next episode, for agents that support it (DQN and Dreamer do not);
+    otherwise they end with their own."""
     newest: bool = False
     """Include the newest sequence in every batch."""
     priority_exponent: Annotated[float, Range(0, 10)] = 0.6
