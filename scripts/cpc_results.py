@@ -1,7 +1,7 @@
 """Train and score what `docs/cpc.md` reports, by the commands that it shows.
 
     .venv/bin/python scripts/cpc_results.py                       # all parts that are missing, then the page
-    .venv/bin/python scripts/cpc_results.py --parts digits,finch  # these parts
+    .venv/bin/python scripts/cpc_results.py --parts digits finch  # these parts
     .venv/bin/python scripts/cpc_results.py --seeds 1 --parts digits
     .venv/bin/python scripts/cpc_results.py --write               # only the page, from what is there
 
@@ -165,15 +165,12 @@ def measure(name: str, part: Part, seeds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Results of predictive coding.")
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, with commas between")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--seeds", type=int, default=5, help="at most so many seeds of each")
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()
-    wanted = flags.parts.split(",")
-    if unknown := set(wanted) - set(PARTS):
-        raise SystemExit(f"no part is called {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
     torch.set_num_threads(1)
-    for name in wanted:
+    for name in flags.parts:
         if not flags.write:
             measure(name, PARTS[name], flags.seeds)
     write(read(), {name: (part.data, part.train, part.score) for name, part in PARTS.items()})

@@ -426,19 +426,16 @@ def write(kept: Mapping[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Results of world models.")
-    parser.add_argument("--parts", default=",".join(SOUNDS), help="which, with commas between")
-    parser.add_argument("--models", help="which, with commas between; by default all of a part")
+    parser.add_argument("--parts", nargs="+", default=list(SOUNDS), choices=list(SOUNDS))
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), help="by default all of a part")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="at most so many seeds of each")
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()
-    wanted = flags.parts.split(",")
-    if unknown := set(wanted) - set(SOUNDS):
-        raise SystemExit(f"no part is called {', '.join(sorted(unknown))}: there are {', '.join(SOUNDS)}")
     torch.set_num_threads(1)
     for seed in SEEDS[: flags.seeds]:
-        for part in wanted:
+        for part in flags.parts:
             for model in () if flags.write else PARTS[part]:
-                if flags.models is None or model in flags.models.split(","):
+                if flags.models is None or model in flags.models:
                     measure(part, model, seed)
     write(read())
 

@@ -295,19 +295,16 @@ def grid(curves: Mapping[str, Mapping[str, Sequence[Seed]]], axis: Axis) -> Figu
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Results of agents that seek sounds.")
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, with commas between")
-    parser.add_argument("--settings", help="which, with commas between; by default all of a part")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--settings", nargs="+", help="names of settings; by default all of a part")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="at most so many seeds of each")
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()
-    wanted = flags.parts.split(",")
-    if unknown := set(wanted) - set(PARTS):
-        raise SystemExit(f"no part is called {', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
     torch.set_num_threads(1)
     for seed in SEEDS[: flags.seeds]:
-        for part in wanted:
+        for part in flags.parts:
             for setting, variant, tested in () if flags.write else PARTS[part]:
-                if flags.settings is None or setting in flags.settings.split(","):
+                if flags.settings is None or setting in flags.settings:
                     measure(setting, variant, tested, seed)
     write(read())
 

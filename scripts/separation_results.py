@@ -125,16 +125,13 @@ def write(kept: Mapping[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Results of separators.")
-    parser.add_argument("--cells", default=",".join(CELLS), help="which, with commas between")
+    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="at most so many seeds of each")
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()
-    wanted = flags.cells.split(",")
-    if unknown := set(wanted) - set(CELLS):
-        raise SystemExit(f"no cells are called {', '.join(sorted(unknown))}: there are {', '.join(CELLS)}")
     torch.set_num_threads(1)
     for seed in () if flags.write else SEEDS[: flags.seeds]:
-        for part in wanted:
+        for part in flags.cells:
             for name, one in CELLS[part].items():
                 measure(name, one, seed)
     write(read())

@@ -104,7 +104,7 @@ def write(kept: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=ROOT.parent / "runs" / "songbird-days", help="run folders")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "songbird-days", help="run folders")
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()
     torch.set_num_threads(1)

@@ -186,7 +186,7 @@ def write(found: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, default=ROOT.parent / "runs" / "songbird-gan", help="run folders")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "songbird-gan", help="run folders")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="seeds to train now")
     parser.add_argument("--write", action="store_true", help="only write the page")
     flags = parser.parse_args()

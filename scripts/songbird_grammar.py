@@ -298,13 +298,14 @@ def write(kept: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="birds,neural,orders")
+    names = list(dict.fromkeys(name.split("/")[0] for name in jobs()))
+    parser.add_argument("--parts", nargs="+", default=names, choices=names)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"hardware": hardware(), "seeds": SEEDS}
     for name, job in jobs().items():
-        if not arguments.write and name.split("/")[0] in arguments.parts.split(",") and name not in kept:
+        if not arguments.write and name.split("/")[0] in arguments.parts and name not in kept:
             kept[name] = job()
             RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
             print(name, kept[name], flush=True)
