@@ -25,8 +25,8 @@ from sonarium.commands.flags import parse
 from sonarium.commands.progress import bars, plainly
 from sonarium.evaluation.splits import split_world
 from sonarium.worlds.contract import UNKNOWN
-from sonarium.worlds.recordings.listing import Listing
-from sonarium.worlds.recordings.survey import FILE, Survey, survey
+from sonarium.worlds.recordings.listing import FILE, Listing
+from sonarium.worlds.recordings.survey import Survey, survey
 from sonarium.worlds.recordings.world import RECORDINGS, usable
 
 SHOWN = 12

@@ -19,7 +19,8 @@ from sonarium.worlds.contract import UNKNOWN, Factor, Mark, Progress, Signal, Wo
 from sonarium.worlds.grammar import Grammar, draw_grammar
 from sonarium.worlds.joining import FADE, PIECE, hash_of, joined, noise_bed, pieces, quietest
 from sonarium.worlds.recordings.layouts import Layout
-from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, survey
+from sonarium.worlds.recordings.listing import FILE
+from sonarium.worlds.recordings.survey import RecordingsConfig, survey
 from sonarium.worlds.recordings.world import usable
 from sonarium.worlds.sequences import Sequences, described
 

@@ -108,6 +108,9 @@ def test_a_pattern_takes_names_literally(tmp_path):
     assert match_all("a+b({n}).wav", [tmp_path / "a+b(1).wav"], tmp_path) == {tmp_path / "a+b(1).wav": {"n": "1"}}
     with pytest.raises(ValueError, match="do not match"):
         match_all("a.b({n}).wav", [tmp_path / "a+b(1).wav"], tmp_path)
+    # Otherwise the label would take the place of the file as the group that a split does not divide.
+    with pytest.raises(ValueError, match="--group file is each file itself; call the label otherwise"):
+        match_all("{speaker}({file}).wav", [tmp_path / "a+b(1).wav"], tmp_path)
 
 
 def test_other_refusals(tmp_path):

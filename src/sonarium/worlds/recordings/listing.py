@@ -11,6 +11,8 @@ from pathlib import Path
 from sonarium.worlds.audio.file import is_sound
 from sonarium.worlds.contract import Mark
 
+FILE, FOLDER = "file", "folder"
+"""Groups of every layout: each file alone, or all files of a folder."""
 GROUPS = ("group", "speaker", "bird", "individual", "session", "fold", "client_id")
 """Columns that are the group by default, the first that a table has."""
 
@@ -163,6 +165,9 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 def match_all(pattern: str, paths: Iterable[Path], root: Path) -> dict[Path, dict[str, str]]:
     """The labels in each path; a path that does not match would lose its labels, which is refused."""
     compiled, found, missed = compile_pattern(pattern), {}, []
+    if taken := compiled.groupindex.keys() & {FILE, FOLDER}:
+        name = min(taken)
+        raise ValueError(f"--pattern {pattern!r}: --group {name} is each {name} itself; call the label otherwise")
     for path in paths:
         match = compiled.search(relative(path, root))
         if match is None:

@@ -13,12 +13,10 @@ from sonarium.worlds.audio.file import BadAudio, Limits, absence, unreadable
 from sonarium.worlds.contract import UNKNOWN, Mark, Progress
 from sonarium.worlds.recordings.cache import Cache, Decoding, content_of, default_folder, in_order, open_cache
 from sonarium.worlds.recordings.layouts import Hints, Layout, folder_of, list_clips
-from sonarium.worlds.recordings.listing import Fault, Listing, Row, relative
+from sonarium.worlds.recordings.listing import FILE, FOLDER, Fault, Listing, Row, relative
 
 SLACK = 0.01
 """Seconds by which a table may round beyond the end of a file."""
-FILE, FOLDER = "file", "folder"
-"""Groups of every layout: each file alone, or all files of a folder."""
 LISTED = 50
 """Bad files named in one message; the record and `sonarium check` have all."""
 

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sonarium.worlds.contract import Batch, Factor, Mark, Progress, Signal, World, WorldEntry
-from sonarium.worlds.recordings.listing import relative
-from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, Survey, survey
+from sonarium.worlds.recordings.listing import FILE, relative
+from sonarium.worlds.recordings.survey import RecordingsConfig, Survey, survey
 
 __all__ = ["RECORDINGS", "Recordings", "RecordingsConfig"]
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from sonarium.worlds.contract import Mark, Progress, World
 from sonarium.worlds.grammar import Grammar, draw_grammar
 from sonarium.worlds.joining import FADE, PIECE, hash_of, joined, noise_bed, pieces, quietest
-from sonarium.worlds.recordings.survey import FILE, RecordingsConfig, Survey, survey
+from sonarium.worlds.recordings.listing import FILE
+from sonarium.worlds.recordings.survey import RecordingsConfig, Survey, survey
 from sonarium.worlds.recordings.world import usable
 from sonarium.worlds.songbird.world import LEAD, Aviary, SongbirdConfig
 
