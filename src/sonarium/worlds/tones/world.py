@@ -247,7 +247,7 @@ class Tones(World):
         self.factors = tuple(self.grid[column] for column in self.varied)
         self.tracks = tracks_of(config)
         self.track_rate = FRAME_RATE if self.tracks else 0.0
-        # SynTone's loops, the innermost first: waveform in amplitude in frequency, then the factors that it lacks.
+        # SynTone's loop order, innermost first: waveform, amplitude, frequency, then the factors that it lacks.
         self.order = [0, 2, 1, *range(3, len(COLUMNS))]
         codes = tuple(float(WAVEFORMS.index(waveform)) for waveform in config.waveforms)
         values = (codes, *(factor.values for factor in self.grid[1:]))
