@@ -1,1 +1,1 @@
-"""Worlds: sound with what is known of its factors, rendered, read from disk, or encoded by another run."""
+"""Worlds: sound with known factors, rendered, read from disk, or encoded by another run."""

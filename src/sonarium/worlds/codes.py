@@ -1,9 +1,9 @@
-"""The codes of another run as a world: what one model encodes, the next is trained on.
+"""The codes of another run as a world: the output of one model is the training data of the next.
 
-All codes lie in memory one clip behind the other, and a piece is a stretch of them. Factors, group, segments and
-identity of a clip are those of the clip that was encoded; its tracks are resampled to the frames of the codes.
-A run keeps the codes that it is trained on as safetensors and JSON (`Encoded.save`), so that it resumes
-and is evaluated whatever becomes of the run below.
+All clips are concatenated in memory, and a piece is an excerpt of them. Factors, group, segments and identity of a
+clip are those of the clip that was encoded; its tracks are resampled to the frames of the codes. A run stores the
+codes that it is trained on as safetensors and JSON (`Encoded.save`), so that it can be resumed and evaluated even
+if the run that encoded them is gone.
 """
 
 import json
@@ -24,10 +24,10 @@ from sonarium.files import read_json, written_aside
 from sonarium.worlds.contract import Batch, Factor, Mark, Signal, World
 
 FORMAT = 1
-"""Raised whenever files of this version cannot be read by the version before."""
+"""Increased whenever the previous version cannot read files of this version."""
 ARRAYS, NAMES = "codes.safetensors", "codes.json"
 FOLDER = "codes"
-"""Of a run folder: where the run keeps the codes that it is trained on."""
+"""Subfolder of a run folder for the codes that the run is trained on."""
 
 
 @dataclass(frozen=True)
@@ -43,34 +43,34 @@ class CodesConfig:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The codes of clips, and what is known of the clips."""
+    """Codes of clips, with the metadata of the clips."""
 
     codes: Float[Tensor, "frame code"]
-    """All clips, one behind the other."""
+    """All clips, concatenated."""
     lengths: Int[Tensor, " clip"]
-    """Frames of each clip; a clip shorter than the receptive field of the model has none."""
+    """Frames of each clip; 0 for a clip shorter than the model's receptive field."""
     frame_rate: float
-    """Frames a second."""
+    """Frames per second."""
     frame_first: float = 0.0
-    """Seconds from the beginning of the sound to the middle of the first frame."""
+    """Seconds from the start of the sound to the middle of the first frame."""
     factors: tuple[Factor, ...] = ()
     values: Float[Tensor, "clip factor"] | None = None
-    """The factors of each clip, as in `Batch.factors`."""
+    """Factors of each clip, as in `Batch.factors`."""
     groups: Int[Tensor, " clip"] | None = None
-    """The number of each clip's group; by default each clip is its own."""
+    """Index of each clip's group; by default each clip is its own."""
     group_names: tuple[str, ...] = ()
     group_kind: str = "clip"
     recordings: Int[Tensor, " clip"] | None = None
-    """The number of the recording that each clip is a part of; by default each clip is its own."""
+    """Index of the recording that each clip comes from; by default each clip is its own."""
     identities: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     marks: tuple[tuple[Mark, ...], ...] = ()
     tracks: tuple[Factor, ...] = ()
     track_values: Float[Tensor, "frame track"] | None = None
-    """The tracks at each frame of the codes."""
+    """Tracks at each frame of the codes."""
     planted: bool = True
     source: str = "codes"
-    """What was encoded, to name it in an error."""
+    """Name of what was encoded, for error messages."""
 
     def __post_init__(self) -> None:
         clips, frames = len(self.lengths), len(self.codes)
@@ -100,7 +100,7 @@ class Encoded:
             )
 
     def save(self, folder: Path) -> None:
-        """Write a new folder, without pickle, from which `load` makes an equal object."""
+        """Write a new folder, without pickle, from which `load` restores an equal object."""
         held = {part.name: getattr(self, part.name) for part in fields(self)}
         # Copies: safetensors refuses tensors that share memory, as the groups and recordings of a world may.
         arrays = {
@@ -115,7 +115,7 @@ class Encoded:
         with written_aside(folder) as aside:
             aside.mkdir(parents=True)
             (aside / ARRAYS).write_bytes(serialise(arrays))
-            # JSON in ASCII escapes bytes of file names that are not UTF-8, and so keeps them.
+            # JSON in ASCII escapes, and so preserves, bytes of file names that are not UTF-8.
             (aside / NAMES).write_text(json.dumps({"format": FORMAT, **names}), encoding="ascii")
 
     @classmethod
@@ -141,17 +141,17 @@ STORED = {
     "factors": tuple[dict[str, Any], ...], "tracks": tuple[dict[str, Any], ...], "group_names": tuple[str, ...],
     "identities": tuple[str, ...], "paths": tuple[str, ...], "marks": tuple[tuple[Mark, ...], ...],
 }  # fmt: skip
-"""What the file of names holds, and of which types."""
+"""Keys of the JSON file, and their types."""
 FACTOR = {"name": str, "values": tuple[str, ...] | tuple[float, ...], "unit": str}
 ARRAY_TYPES = {
     "codes": (True, 2), "lengths": (False, 1), "values": (True, 2), "groups": (False, 1), "recordings": (False, 1),
     "track_values": (True, 2),
 }  # fmt: skip
-"""Of each array: whether it holds fractions, else whole numbers from 0, and its number of axes."""
+"""For each array, whether it is floating point (else whole numbers from 0), and its number of axes."""
 
 
 def checked_names(names: Any) -> dict[str, Any]:
-    """What the file of names holds, refused where it is of other names or types."""
+    """Content of the JSON file; ValueError if a key or type is wrong."""
     if not isinstance(names, dict):
         raise ValueError(f"{NAMES} holds no object")
     if (written := names.pop("format", None)) != FORMAT:
@@ -172,7 +172,7 @@ def checked_names(names: Any) -> dict[str, Any]:
 
 
 def check_arrays(arrays: Mapping[str, Tensor]) -> None:
-    """Refuse arrays of other names, types or forms, or with numbers beyond their range."""
+    """Raise ValueError if an array has a wrong name, dtype or number of axes, or values out of range."""
     for name, array in arrays.items():
         fractions, axes = ARRAY_TYPES.get(name, (False, -1))
         right = array.is_floating_point() if fractions else array.dtype == torch.int64
@@ -190,7 +190,7 @@ def gather(
     frame_rate: float,
     frame_first: float,
 ) -> Encoded:
-    """The codes of all clips of a world, from its whole clips in order, their codes, and the frames of each."""
+    """Codes of all clips of a world, from batches of its whole clips in order, their codes, and frames of each."""
     codes, lengths, values, tracks, index = [], [], [], [], []
     for batch, made, frames in batches:
         index += batch.index.tolist()
@@ -230,12 +230,12 @@ def gather(
 def frames_in_tracks(
     count: int, frame_rate: float, frame_first: float, track_rate: float, most: int
 ) -> Int[Tensor, " frame"]:
-    """The frame of a track at the middle of each frame of codes: categories cannot be interpolated."""
+    """Track frame that contains the middle of each code frame: categories cannot be interpolated."""
     if not count:
         return torch.zeros(0, dtype=torch.int64)
     assert most > 0, "tracks of a clip without a frame"
     middle = frame_first + torch.arange(count).double() / frame_rate
-    # A time on the edge of a frame belongs to it, however the product was rounded.
+    # A time on a frame boundary belongs to the later frame, however the product was rounded.
     return (middle * track_rate + 1e-6).long().clamp(max=most - 1)
 
 

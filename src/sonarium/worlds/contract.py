@@ -1,8 +1,8 @@
-"""What a world is: clips of sound, with what is known of their factors.
+"""The `World` interface: clips of sound with their known factors.
 
-A rendered world makes clip `i` from its index and its seed alone, so it takes no disk, and the clip has the same
-samples in any batch, in any order, on any worker. A recorded world reads its clips; the codes of a run are a world
-too. Everything but `whole` has a default, so that nobody asks which world it is.
+A rendered world generates clip `i` from its index and the seed alone: it needs no disk space, and the clip has the
+same samples in any batch, in any order, on any worker. A recorded world reads its clips; the codes of a run are a
+world, too. Everything but `__len__` and `whole` has a default, so callers need not distinguish between worlds.
 """
 
 from abc import ABC, abstractmethod
@@ -22,20 +22,20 @@ PLURAL: dict[SignalKind, str] = {
     "wave": "waves", "picture": "pictures", "codes": "codes", "binaural": "sounds at two ears",
 }  # fmt: skip
 Mark = tuple[float, float, str]
-"""Onset and offset in seconds, and the label, of a segment of a clip."""
+"""Onset and offset in seconds, and label, of a segment of a clip."""
 Progress = Callable[[str, int, int], object]
-"""Called with the name of the stage, the number done, and the number in all."""
+"""Callback with the name of the stage, the number done, and the total."""
 UNKNOWN = "unknown"
-"""The value of a categorical factor in clips that have no label."""
+"""Value of a categorical factor for clips without a label."""
 BLOCK = 128
-"""Clips rendered at once, so that memory does not grow with their number."""
+"""Number of clips rendered at a time, which bounds memory."""
 ROUNDING = 1e-6
-"""Fraction of a frame by which its end may be rounded."""
+"""Tolerance for rounding at the end of a frame, as a fraction of a frame."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One known factor of a sound: a category with named values, or a number with the values it takes."""
+    """One known factor of a sound: categorical, with named values, or numeric, with the values it takes."""
 
     name: str
     values: tuple[str, ...] | tuple[float, ...]
@@ -50,8 +50,9 @@ class Factor:
 class Signal:
     """The form of one clip, or of one piece where clips differ in length.
 
-    A waveform has the shape (time,) at `rate` samples a second, a binaural one (time, ear), left before right; a
-    picture (row, column), codes (frame, code) at `frame_rate` frames a second.
+    The shape is (time,) for a waveform and (time, ear), left before right, for binaural sound, both at `rate`
+    samples per second; (row, column) for a picture; and (frame, code) for codes, at `frame_rate` frames per
+    second.
     """
 
     kind: SignalKind
@@ -59,82 +60,82 @@ class Signal:
     rate: int | None = None
     frame_rate: float | None = None
     frame_first: float = 0.0
-    """Of codes: seconds from the beginning of the sound to the middle of the first frame."""
+    """Codes: seconds from the start of the sound to the middle of the first frame."""
     channel: int | None = None
-    """Of recordings with several channels, the one that is used; None is their mean."""
+    """Recordings with several channels: the one that is used; None is their mean."""
     sources: int | None = None
-    """Of a mixture, how many sources it is the sum of, each of which `Batch.sources` has alone."""
+    """Mixtures: number of sources, whose separate signals are in `Batch.sources`."""
     ear_distance: float | None = None
-    """Of a binaural one, metres between the ears."""
+    """Binaural sound: distance between the ears in metres."""
     head: str | None = None
-    """Of a binaural one, what is between them: none or sphere."""
+    """Binaural sound: head model, none or sphere."""
 
     @property
     def steps_per_second(self) -> float | None:
-        """Samples or frames a second along the first axis; None of a picture."""
+        """Samples or frames per second along the first axis; None for a picture."""
         return self.frame_rate if self.rate is None else self.rate
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips with their factors. The value of a category is its position in the factor's values.
+    """Clips with their factors; a categorical value is stored as its index in the factor's values.
 
-    One batch is derived from another by `dataclasses.replace` alone, so that nothing known of it is lost.
+    Derive a batch from another by `dataclasses.replace` only, so that no field is lost.
     """
 
     index: Int[Tensor, " clip"]
     signal: Float[Tensor, "clip *shape"]
     factors: Float[Tensor, "clip factor"]
     features: Float[Tensor, "clip *feature"] | None = None
-    """The front end's output, where it was computed beforehand."""
+    """Output of the front end, if precomputed."""
     lengths: Int[Tensor, " clip"] | None = None
-    """Samples (or frames) of each clip; what follows is padding, which no loss or measure may see."""
+    """Samples (or frames) of each clip; the rest is padding, which every loss and measure must mask."""
     tracks: Float[Tensor, "clip frame track"] | None = None
-    """Factors and actions frame by frame, at the world's `track_rate`; zeros beyond a clip's length. Of n samples
-    there are `World.frames_of(n)` frames."""
+    """Frame-level factors and actions at the world's `track_rate`; zeros beyond a clip's length. n samples have
+    `World.frames_of(n)` frames."""
     sources: Float[Tensor, "clip time source *rest"] | None = None
-    """What the signal is the sum of, over `source`: each alone, where it is heard."""
+    """The separate sources, as received, whose sum over `source` is the signal."""
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same on another device."""
+        """The same batch on another device."""
         held = {part.name: getattr(self, part.name) for part in fields(self)}
         return replace(self, **{name: value.to(device) for name, value in held.items() if value is not None})
 
 
 class World(ABC):
-    """Anything that yields sound with what is known of its factors."""
+    """A source of sound with known factors."""
 
     name: str
     signal: Signal
     factors: tuple[Factor, ...]
     tracks: tuple[Factor, ...] = ()
-    """Factors that change within a clip: one column of `Batch.tracks` each."""
+    """Factors that change within a clip, one column of `Batch.tracks` each."""
     track_rate: float = 0.0
-    """Frames of `tracks` a second."""
+    """Frames per second of `tracks`."""
     unit: str = "clips"
-    """What its clips are counted as in messages."""
+    """Plural noun for its clips in messages."""
     group_kind: str = "clip"
-    """What no two parts of a split share: speaker, bird, session, clip."""
+    """Kind of group that the parts of a split never share: speaker, bird, session, clip."""
     rendered: bool = False
-    """Whether the clips follow from configuration and seed alone; of others, which may change on the disk, a run
-    records the split."""
+    """Whether the clips follow from configuration and seed alone. For all other worlds, whose data may change on
+    disk, a run records the split."""
     planted: bool = True
-    """Whether the factors were set when the sound was made, each independently of the others; labels of
-    recordings were not."""
+    """Whether the factors were set independently of each other when the sound was generated; labels of recordings
+    were not."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def whole(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
-        """These clips, each as long as it is, padded with zeros to the longest of them."""
+        """These clips in full length, padded with zeros to the longest of them."""
 
     def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Samples (frames of codes, rows of a picture) of each clip."""
+        """Length of each clip in samples (frames of codes, rows of a picture)."""
         return torch.full((len(index),), self.signal.shape[0], dtype=torch.int64)
 
     def cropped(self) -> bool:
-        """Whether `piece` gives other samples at every step, rather than the clip as it is."""
+        """Whether `piece` returns different samples at every step, rather than the whole clip."""
         return bool((self.lengths(torch.arange(len(self))) > self.signal.shape[0]).any())
 
     def piece(
@@ -145,8 +146,8 @@ class World(ABC):
         device: torch.device | str = "cpu",
         rows: slice = slice(None),
     ) -> Batch:
-        """A crop of each clip to the signal's shape, from a random place that follows from seed and step alone;
-        a shorter clip whole, padded with zeros. Of a batch of clips `index` only these rows are made."""
+        """A random crop of each clip to the signal's shape, determined by seed and step alone; shorter clips are
+        padded with zeros. Of the batch of clips `index`, only these rows are generated."""
         at, size = index.cpu(), self.signal.shape[0]
         lengths = self.lengths(at)
         if bool((lengths == size).all()):
@@ -156,16 +157,16 @@ class World(ABC):
         return crop(self.whole(at), start, lengths.clamp(max=size), size, self.frames_of).to(device)
 
     def beginnings(self, index: Int[Tensor, " all"], seed: int, step: int) -> Int[Tensor, " all"]:
-        """Where in its clip each `piece` begins, in samples (frames of codes)."""
+        """Start of each `piece` within its clip, in samples (frames of codes)."""
         at = index.cpu()
         return places(seed, step, at, (self.lengths(at) - self.signal.shape[0]).clamp(min=0) + 1)
 
     def remade(self, index: Int[Tensor, " clip"], tracks: Float[Tensor, "clip frame track"]) -> Batch | None:
-        """These clips, whole, as they sound with other tracks; None where a world has no sound of tracks."""
+        """These whole clips, synthesised from other tracks; None if the world cannot synthesise from tracks."""
         return None
 
     def excerpt(self, index: Int[Tensor, " clip"], device: torch.device | str = "cpu") -> Batch:
-        """The middle of each clip, cropped or padded to the signal's shape: for models of one length alone."""
+        """The middle of each clip, cropped or padded to the signal's shape: for models of fixed input length."""
         at, size = index.cpu(), self.signal.shape[0]
         lengths = self.lengths(at)
         if bool((lengths == size).all()):
@@ -174,56 +175,56 @@ class World(ABC):
         return crop(self.whole(at), start, lengths.clamp(max=size), size, self.frames_of).to(device)
 
     def frames_of(self, samples: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Frames of `tracks` that end within the first N samples (frames of codes)."""
+        """Number of frames of `tracks` that end within the first n samples (frames of codes)."""
         per_second = self.signal.steps_per_second
         assert per_second, f"tracks of a {self.signal.kind}, which has no time"
         # Rates such as 22050/512 are inexact: a frame that ends with the last sample must not be lost to rounding.
         return torch.floor(samples.double() * self.track_rate / per_second + ROUNDING).long()
 
     def portions(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " portion"]:
-        """The clips that one epoch draws from: each as often as a piece fits into it, and at least once."""
+        """The clips of one epoch: each repeated as often as a piece fits into it, and at least once."""
         times = torch.div(self.lengths(index), self.signal.shape[0], rounding_mode="floor").clamp(min=1)
         return index.repeat_interleave(times)
 
     def factor_values(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
-        """The factors of each clip, as in `Batch.factors`; faster where a world needs no samples for them."""
+        """Factors of each clip, as in `Batch.factors`; faster in worlds that need no samples for them."""
         return torch.cat([self.whole(block).factors for block in index.split(BLOCK)])
 
     def group(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """The number of each clip's group (speaker, bird, session); no group may lie in two parts of a split."""
+        """Index of each clip's group (speaker, bird, session); the parts of a split never share a group."""
         return index
 
     def group_names(self) -> tuple[str, ...]:
-        """The name of each group, by its number."""
+        """Name of each group, by index."""
         return tuple(map(str, range(len(self))))
 
     def recording(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """The number of the recording that each clip is a part of: clips with one number share a channel, and may
-        be the same sound."""
+        """Index of the recording that each clip comes from: clips of one recording share a channel, and may be the
+        same sound."""
         return index
 
     def path(self, clip: int) -> str:
-        """Where a clip lies, to name it in an error."""
+        """Location of a clip, for error messages."""
         return f"clip {clip} of {self.name}"
 
     def marks(self, index: Int[Tensor, " clip"]) -> list[tuple[Mark, ...]]:
-        """The annotated segments of each clip, in seconds from its beginning."""
+        """Annotated segments of each clip, in seconds from its start."""
         return [()] * len(index)
 
     def identity(self, index: Int[Tensor, " clip"]) -> list[str]:
-        """A name for the content of each clip, wherever it lies: equal samples have equal names."""
+        """Identifier of each clip's content, independent of its location: equal samples, equal identifiers."""
         return [f"{self.name} {clip}" for clip in index.tolist()]
 
     def describe(self) -> str:
-        """The world in one line."""
+        """One-line description of the world."""
         return f"{self.name}: {len(self)} clips"
 
     def about(self) -> dict[str, Any]:
-        """What else is known of the world, in JSON's terms: written beside its factors when it is exported."""
+        """Further metadata in JSON types, written beside the factors on export."""
         return {}
 
     def keep(self, folder: Path) -> str:
-        """Write into a run folder what the run must keep of this world; a remark for the user, if any."""
+        """Write to a run folder what the run must keep of this world; return a remark for the user, if any."""
         return ""
 
 
@@ -234,7 +235,8 @@ def crop(
     size: int,
     frames_of: Callable[[Tensor], Tensor],
 ) -> Batch:
-    """Of each clip `lengths` samples from its `start`, padded with zeros to `size`, tracks and sources too."""
+    """Crop each clip to `lengths` samples from `start`, padded with zeros to `size`, with its tracks and
+    sources."""
     assert batch.features is None, "clips are cropped before the front end"
     changed: dict[str, Tensor] = {"signal": cut(batch.signal, start, lengths, size), "lengths": lengths}
     if batch.tracks is not None:
@@ -259,20 +261,19 @@ def cut(
 
 @dataclass(frozen=True)
 class WorldEntry:
-    """A world in the catalogue."""
+    """Entry of a world in the catalogue."""
 
     summary: str
     kind: SignalKind
     Config: type
-    """A frozen dataclass of defaults, whose docstrings are the help of its flags."""
+    """Frozen dataclass of defaults, whose field docstrings are the help of its flags."""
     build: Callable[[Any, int, Progress], World]
-    """From a configuration and a seed; what takes long reports its progress."""
+    """Builds the world from a configuration and a seed; slow worlds report progress."""
     signal: Callable[[Any], Signal] | None = None
-    """The form of a clip, where it follows from the configuration alone and nothing need be read for it."""
+    """Form of a clip, if it follows from the configuration alone, without reading data."""
     formats: Mapping[str, Callable[[Any, Path, Progress], object]] = field(default_factory=dict)
-    """File formats of its own: writers of the whole world by the suffix of the file name, such as ".npz"."""
+    """World-specific file formats: writers of the whole world by file suffix, such as ".npz"."""
     main: tuple[str, ...] | None = None
-    """The flags that matter first, by their fields; `--help` shows the others under advanced. None: all."""
+    """Fields of the main flags; `--help` shows the others under advanced. None: all are main."""
     seeded: bool = True
-    """Whether the seed changes the clips; of others, runs of several seeds share one world when they are
-    scored."""
+    """Whether the seed changes the clips; if not, runs with different seeds share one world for scoring."""

@@ -1,9 +1,9 @@
-"""Counter-based random numbers (Salmon et al., 2011): a pure function of seed, clip and position, so that no order
-of work can change them.
+"""Counter-based random numbers (Salmon et al., 2011): a pure function of seed, clip and position, and therefore
+independent of the order of evaluation.
 
-A counter goes through the finaliser of SplitMix64 (Steele, Lea & Flood, 2014); the two halves of the
-result become two normal samples by Box and Muller (1958). `kernels.add_normal` takes the same integers
-through the same steps in compiled loops.
+A counter goes through the finaliser of SplitMix64 (Steele, Lea & Flood, 2014); the two halves of the result become
+two normal samples by the method of Box and Muller (1958). `kernels.add_normal` takes the same integers through the
+same steps in compiled loops.
 """
 
 import math
@@ -19,7 +19,7 @@ TAU = 2 * math.pi
 
 
 def signed(word: int) -> int:
-    """The same 64 bits read as a signed integer, which is the only kind torch multiplies."""
+    """The same 64 bits as a signed integer, the only kind that torch multiplies."""
     return word - (1 << 64) if word >> 63 else word
 
 
@@ -31,19 +31,19 @@ def mix(word: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 
 
 def stream(seed: int, clip: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-    """Where in the space of counters each clip's noise begins."""
+    """Starting counter of each clip's random numbers."""
     start = mix(torch.full_like(clip, signed(seed % (1 << 64))) * signed(STEP) + 1)
     return mix(start + clip * signed(STEP))
 
 
 def uniform(start: Int[Tensor, " clip"], count: int) -> Float[Tensor, "clip number"]:
-    """Numbers from 0 to below 1 in float64, of 53 bits each."""
+    """Uniform numbers in [0, 1) in float64, with 53 random bits each."""
     word = mix(start[:, None] + torch.arange(1, count + 1, device=start.device) * signed(STEP))
     return ((word >> 11) & ((1 << 53) - 1)).double() / 2**53
 
 
 def normal(start: Int[Tensor, " clip"], samples: int) -> Float[Tensor, "clip time"]:
-    """Standard normal noise in float64; the samples 2m and 2m+1 share one counter."""
+    """Standard normal noise in float64; samples 2m and 2m+1 share one counter."""
     pair = torch.arange(1, (samples + 1) // 2 + 1, device=start.device)
     word = mix(start[:, None] + pair * signed(STEP))
     uniform = (((word >> 32) & 0xFFFFFFFF) + 1).double() / 2**32
@@ -54,7 +54,7 @@ def normal(start: Int[Tensor, " clip"], samples: int) -> Float[Tensor, "clip tim
 
 
 def places(seed: int, step: int, clip: Int[Tensor, " clip"], count: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-    """A random place below `count` for each clip, another one each time that a clip comes in the same batch."""
+    """Random index below `count` for each clip; repetitions of a clip within a batch get different ones."""
     same = clip[:, None] == clip
     times_before = same.tril(-1).sum(1)
     word = mix(stream(seed, clip) + signed(step * STEP % (1 << 64)) + times_before * signed(FIRST))

@@ -29,7 +29,7 @@ class DigitsConfig:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The bytes of one idx file as an array of this many dimensions."""
+    """Contents of an idx file of bytes, as an array of this many dimensions."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
@@ -52,13 +52,13 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
 
 def image_files(path: Path) -> list[Path]:
-    """The files of images at this place, those for training first."""
+    """Image files at this path, training files first."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise ValueError(f"there is no folder or file at {path}: give a folder with {EXPECTED}")
     found = [file for file in sorted(path.iterdir()) if file.name.removesuffix(".gz").endswith(IMAGES)]
-    # Where a file lies both raw and packed, the raw one is read and the other is not counted twice.
+    # If a file is there both raw and gzipped, only the raw one is read.
     files = [file for file in found if file.suffix != ".gz" or file.with_suffix("") not in found]
     if not files:
         raise ValueError(f"{path} holds no idx files of images: it should have {EXPECTED}")
@@ -66,7 +66,7 @@ def image_files(path: Path) -> list[Path]:
 
 
 def labels_beside(images: Path) -> Path:
-    """The file of labels that belongs to a file of images, raw or packed."""
+    """Label file that belongs to an image file, raw or gzipped."""
     raw = images.with_name(images.name.removesuffix(".gz").replace(IMAGES, LABELS))
     for candidate in (raw, raw.with_name(raw.name + ".gz")):
         if candidate != images and candidate.is_file():
@@ -75,7 +75,7 @@ def labels_beside(images: Path) -> Path:
 
 
 def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures of one file with their labels."""
+    """Pictures of one image file, with their labels."""
     beside = labels_beside(images)
     pictures, labels = read_idx(images, 3), read_idx(beside, 1)
     if len(pictures) != len(labels):
@@ -91,7 +91,7 @@ def read_pair(images: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Digits(World):
-    """Digits in memory as bytes, returned as pictures from 0 to 1; the seed has no effect."""
+    """Digits held in memory as bytes and returned as pictures in [0, 1]; the seed has no effect."""
 
     name = "digits"
     factors = (Factor("class", tuple("0123456789")),)

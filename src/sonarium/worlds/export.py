@@ -1,14 +1,14 @@
-"""Writes the clips of a world to a folder of sound files with a manifest.
+"""Export of a world's clips to a folder of sound files with a manifest.
 
-    manifest.csv    one row a clip: file, clip, group, gain, and its factors (or manifest.parquet)
-    factors.json    the world, its sampling rate, the values of each factor and track, and what else is known
-    clips/          one sound file a clip, without padding
-    segments.csv    path, onset and offset in seconds, label: where clips have annotated segments
-    sources/        one sound file a source of each clip, as in 000-1.wav, scaled as the clip: of mixtures
-    tracks/         one .npy a clip (frame, track), in single precision: where factors change within a clip
+    manifest.csv    one row per clip: file, clip, group, gain, and its factors (or manifest.parquet)
+    factors.json    the world, its sampling rate, the values of each factor and track, and further metadata
+    clips/          one sound file per clip, without padding
+    segments.csv    path, onset and offset in seconds, label: if clips have annotated segments
+    sources/        one sound file per source of each clip, as in 000-1.wav, scaled like the clip: for mixtures
+    tracks/         one .npy per clip (frame, track), in single precision: if factors change within a clip
 
-A file format of one world alone is in that world's folder (`WorldEntry.formats`). The folder is written aside and
-renamed when it is whole.
+World-specific file formats are in that world's folder (`WorldEntry.formats`). The folder is written under a
+temporary name and renamed when it is complete.
 """
 
 import csv
@@ -31,11 +31,11 @@ Row = dict[str, Any]
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Reports no progress."""
+    """Report no progress."""
 
 
 def batches(world: World, progress: Progress) -> Iterator[Batch]:
-    """All clips of a world in order."""
+    """All clips of a world in order, in batches."""
     for first in range(0, len(world), BLOCK):
         past = min(first + BLOCK, len(world))
         yield world.whole(torch.arange(first, past))
@@ -51,8 +51,8 @@ def save_audio(
 ) -> None:
     """Write each clip as a sound file, with a manifest (csv or parquet) of the factors.
 
-    WAV keeps the samples as they are, in 32-bit floating point. FLAC has 24-bit integers: a clip with
-    peaks above full scale is scaled down, and the manifest's column `gain` has the factor.
+    WAV stores the samples unchanged, in 32-bit floating point. FLAC stores 24-bit integers: a clip with peaks
+    above full scale is scaled down, and the manifest's column `gain` has the scale factor.
     """
     target = Path(folder)
     if format not in ("wav", "flac") or manifest not in ("csv", "parquet"):
@@ -77,7 +77,7 @@ def save_audio(
         write = write_csv if manifest == "csv" else write_parquet
         write(aside / f"manifest.{manifest}", write_clips(world, aside, format, progress))
         if hasattr(os, "sync"):
-            # One sync of everything is far quicker than one for each of many thousand files.
+            # One sync of everything is far faster than one for each of many thousand files.
             os.sync()
 
 
@@ -86,7 +86,7 @@ def described(factors: Iterable[Factor]) -> list[Row]:
 
 
 def write_clips(world: World, folder: Path, format: str, progress: Progress) -> Iterator[list[Row]]:
-    """Write the clips, their segments and tracks batch by batch; yields the rows of the manifest."""
+    """Write the clips, their segments and tracks batch by batch; yield the rows of the manifest."""
     digits, marked = len(str(len(world) - 1)), False
     with (folder / "segments.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:
         segments = csv.writer(table)
@@ -116,15 +116,15 @@ def write_clips(world: World, folder: Path, format: str, progress: Progress) -> 
 def write_sources(
     folder: Path, sources: np.ndarray, names: list[str], gains: list[float], rate: int, format: str
 ) -> None:
-    """Each source of each clip in a file; with the gain of the clip they still sum up to it."""
+    """Write each source of each clip to a file; scaled by the clip's gain, they still sum to the clip."""
     for name, gain, clip in zip(names, gains, sources, strict=True):
         for number in range(clip.shape[1]):
             write_sound(folder / f"sources/{name}-{number + 1}.{format}", gain * clip[:, number], rate, format)
 
 
 def rows(world: World, batch: Batch, files: list[str], gains: list[float]) -> list[Row]:
-    """The manifest's rows of one batch."""
-    # A batch has numbers in single precision; the manifest gives them as the factor has them.
+    """Rows of the manifest for one batch."""
+    # A batch holds single precision; the manifest gives the exact values of the factor.
     exact = {
         (factor.name, float(np.float32(value))): value
         for factor in world.factors
@@ -143,7 +143,7 @@ def rows(world: World, batch: Batch, files: list[str], gains: list[float]) -> li
 
 
 def write_sound(path: Path, samples: np.ndarray, rate: int, format: str) -> float:
-    """Write one clip; returns the gain that it was scaled by."""
+    """Write one clip; return the gain that was applied."""
     peak = float(np.abs(samples).max(initial=0))
     gain = min(1.0, (1 - 2**-23) / peak) if format == "flac" and peak > 0 else 1.0
     content = io.BytesIO()
@@ -154,8 +154,8 @@ def write_sound(path: Path, samples: np.ndarray, rate: int, format: str) -> floa
 
 
 def write_csv(path: Path, parts: Iterator[list[Row]]) -> None:
-    """The manifest as comma-separated text."""
-    # As the other tables: names of files and labels may hold bytes that are not UTF-8.
+    """Write the manifest as comma-separated text."""
+    # As in the other tables, file names and labels may contain bytes that are not UTF-8.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         for number, lines in enumerate(parts):
             writer = csv.DictWriter(file, list(lines[0]))
@@ -165,7 +165,7 @@ def write_csv(path: Path, parts: Iterator[list[Row]]) -> None:
 
 
 def write_parquet(path: Path, parts: Iterator[list[Row]]) -> None:
-    """The manifest as Parquet, one row group a batch."""
+    """Write the manifest as Parquet, one row group per batch."""
     try:
         arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError as error:

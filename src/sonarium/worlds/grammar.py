@@ -1,7 +1,7 @@
 """Grammar of song: hidden states emit labels, and state and label determine the next state.
 
-Such an automaton (a unifilar hidden Markov model) holds Markov chains of any order, whose states are the latest
-labels, and chains with a memory that no order holds, such as how often a syllable has been repeated; and its
+Such an automaton (a unifilar hidden Markov model) represents Markov chains of any order, whose states are the
+latest labels, and chains with a memory of no finite order, such as how often a syllable has been repeated. Its
 entropy rate is exact: the entropy of the emission, weighted by how often each state is visited (Crutchfield &
 Young, 1989).
 """
@@ -14,25 +14,25 @@ import numpy as np
 from jaxtyping import Float, Int
 
 ENOUGH = 1e-12
-"""Total variation at which the occupancy counts as stationary."""
+"""Total variation below which the occupancy counts as stationary."""
 MOST_ROUNDS = 100_000
 SPARSE = 0.6
-"""Concentration of the Dirichlet distribution of transitions: below 1 some dominate."""
+"""Concentration of the Dirichlet distribution of transitions: below 1, a few dominate."""
 REPEATING = (3, 6)
-"""Least and most repeats after which a repeated syllable is likely to end."""
+"""Range (end excluded) of the number of repeats after which a repeated syllable is likely to stop."""
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """Sequences of syllables: what each hidden state emits, and where that leads."""
+    """Distribution over label sequences: the emission of each hidden state, and the state that follows."""
 
     labels: tuple[str, ...]
     emission: Float[np.ndarray, "state label"]
     """Probability of each label in each state."""
     successor: Int[np.ndarray, "state label"]
-    """The state after a label."""
+    """Next state after each label."""
     start: int = 0
-    """The state in which every song begins."""
+    """Initial state of every song."""
 
     def __post_init__(self) -> None:
         shape = (len(self.emission), len(self.labels))
@@ -50,11 +50,11 @@ class Grammar:
 
     @cached_property
     def occupancy(self) -> Float[np.ndarray, " state"]:
-        """How often each state is visited in a long song."""
+        """Stationary distribution: how often each state is visited in a long song."""
         share = np.zeros(len(self.emission))
         share[self.start] = 1.0
         for _ in range(MOST_ROUNDS):
-            # Lazy steps have the same fixed point, and converge where a cycle would not.
+            # Lazy steps have the same fixed point, and converge even if the chain is periodic.
             after = np.bincount(self.successor.ravel(), (share[:, None] * self.emission).ravel(), len(share))
             after = 0.5 * (share + after)
             apart, share = np.abs(after - share).sum(), after
@@ -63,7 +63,7 @@ class Grammar:
         return share / share.sum()
 
     def entropy_rate(self) -> float:
-        """Bits a syllable of the sequence of labels, by one who knows the grammar."""
+        """Entropy rate of the labels in bits per syllable, for an observer who knows the grammar."""
         return max(float(self.occupancy @ entropies(self.emission)), 0.0)
 
     def sample(self, n: int, rng: np.random.Generator) -> list[str]:
@@ -83,7 +83,7 @@ class Grammar:
         return made
 
     def log_probability(self, sequence: Sequence[str]) -> float:
-        """Natural logarithm of the probability that a song begins with this sequence; −inf if none does."""
+        """Natural logarithm of the probability that a song begins with this sequence; −inf if it is 0."""
         number = {label: at for at, label in enumerate(self.labels)}
         state, found = self.start, 0.0
         with np.errstate(divide="ignore"):
@@ -95,14 +95,14 @@ class Grammar:
         return found
 
     def following(self, sequence: Sequence[str]) -> Float[np.ndarray, " label"]:
-        """The probability of each label after a song has begun with this sequence."""
+        """Probability of each next label after a song that began with this sequence."""
         state = self.start
         for label in sequence:
             state = int(self.successor[state, self.labels.index(label)])
         return self.emission[state]
 
     def flattened(self, share: float) -> "Grammar":
-        """The same, where this share of the syllables is drawn from all labels alike."""
+        """The same grammar with this share of the syllables drawn uniformly from all labels."""
         if not 0 <= share <= 1:
             raise ValueError(f"share={share}: give a fraction from 0 to 1")
         emission = (1 - share) * self.emission + share / len(self.labels)
@@ -111,8 +111,8 @@ class Grammar:
     def hidden_markov(
         self,
     ) -> tuple[Float[np.ndarray, " edge"], Float[np.ndarray, "edge edge"], Float[np.ndarray, "edge label"]]:
-        """Start, transition and emission of a hidden Markov model with the same sequences, whose states are the
-        pairs of a state that can be reached and a label that it emits."""
+        """Initial, transition and emission probabilities of an equivalent hidden Markov model, whose states are
+        the pairs of a reachable state and a label that it emits."""
         edges = [(state, label) for state in self.reached for label in np.flatnonzero(self.emission[state])]
         states, labels = np.array(edges).T
         begins = np.where(states == self.start, self.emission[states, labels], 0.0)
@@ -121,7 +121,7 @@ class Grammar:
         return begins, transition, np.eye(len(self.labels))[labels]
 
     def transitions(self, state: int) -> dict[str, tuple[float, int]]:
-        """The probability of each label that a state emits, and the state that follows."""
+        """Probability of each label that a state emits, and the next state."""
         return {
             self.labels[label]: (float(self.emission[state, label]), int(self.successor[state, label]))
             for label in np.flatnonzero(self.emission[state])
@@ -129,7 +129,7 @@ class Grammar:
 
     @cached_property
     def reached(self) -> list[int]:
-        """The states that a song can come to."""
+        """The states that can be reached from the start."""
         found, waiting = {self.start}, [self.start]
         while waiting:
             state = waiting.pop()
@@ -147,11 +147,11 @@ def entropies(rows: Float[np.ndarray, "row label"]) -> Float[np.ndarray, " row"]
 def draw_grammar(
     labels: tuple[str, ...], order: int, rng: np.random.Generator, branches: int = 3, repeats: int = 0
 ) -> Grammar:
-    """A grammar whose next label depends on the latest `order` labels.
+    """Draw a grammar whose next label depends on the latest `order` labels.
 
-    Each label may be followed by the same few labels whatever came before; how likely each of them is depends on
-    all of the context. With `repeats`, as many labels are also repeated, with a memory of how often they have
-    been: redundant hidden states with one label, which no Markov chain of low order has.
+    The set of labels that may follow depends on the last label alone; their probabilities depend on the whole
+    context. With `repeats`, that many labels are also repeated, with a memory of the run length: redundant hidden
+    states with one label, which no Markov chain of low order has.
     """
     if order < 1 or branches < 1 or not 0 <= repeats <= len(labels):
         raise ValueError(
@@ -181,7 +181,7 @@ def draw_grammar(
 
 
 def draw_followers(count: int, branches: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The labels that may follow each label: a cycle through all of them, so that all are sung, and further
+    """Labels that may follow each label: a cycle through all of them, so that all occur, and random further
     ones."""
     ring = rng.permutation(count)
     after = {int(label): int(ring[(at + 1) % count]) for at, label in enumerate(ring)}
@@ -194,12 +194,11 @@ def draw_followers(count: int, branches: int, rng: np.random.Generator) -> list[
 
 
 Context = tuple[tuple[int, ...], int]
-"""The latest labels, and how often the last of them has been sung without a break, where it is one that
-repeats."""
+"""The latest labels, and the run length of the last one if it is a repeated label, else 0."""
 
 
 def enumerate_contexts(count: int, order: int, repeated: dict[int, int]) -> list[Context]:
-    """All that can be, the beginning first."""
+    """All reachable contexts, the initial one first."""
     found: dict[Context, None] = {((), 0): None}
     waiting: list[Context] = [((), 0)]
     while waiting:
@@ -220,7 +219,7 @@ def following(context: Context, label: int, order: int, repeated: dict[int, int]
 
 
 def hazard(row: Float[np.ndarray, " label"], label: int, run: int, typical: int) -> Float[np.ndarray, " label"]:
-    """The label once more, likely until it has been sung its typical number of times, unlikely from then on."""
+    """Distribution in a run: a repeat is likely up to the typical run length, and unlikely from then on."""
     again = 0.9 if run < typical else 0.1
     others = np.where(np.arange(len(row)) == label, 0.0, row)
     if not others.any():

@@ -1,9 +1,9 @@
-"""Sentences of recorded words in a planted order: speech whose grammar is known.
+"""Sentences of recorded words in the order of a planted grammar: speech with a known grammar.
 
-The words are recordings of single words with a label that says which, such as the digits of FSDD. The
-recordings of each speaker are divided into disjoint sets, of which no two parts of a split share any, and a
-sentence is joined from one set. All speakers follow one grammar, drawn from the seed. Between words lies the
-quietest noise of the same speaker.
+The words are recordings of single words with a label for the word, such as the digits of FSDD. The recordings of
+each speaker are divided into disjoint sets, which the parts of a split never share, and a sentence is joined from
+one set. All speakers follow one grammar, drawn from the seed. Pauses between words are filled with the quietest
+noise of the same speaker.
 """
 
 from dataclasses import dataclass
@@ -25,11 +25,12 @@ from sonarium.worlds.recordings.world import usable
 from sonarium.worlds.sequences import Sequences, described
 
 FRAME_RATE = 100.0
-"""Frames of the track of words a second."""
+"""Frames per second of the track of words."""
 LEAD = (0.05, 0.15)
-"""Least and most noise at both ends of a clip in seconds."""
+"""Minimum and maximum duration of noise at both ends of a clip in seconds."""
 QUIET = 0.02
-"""Fraction of the pieces of the recordings that is noise: the quietest, for words leave few pauses."""
+"""Fraction of the pieces of the recordings that is taken as noise: only the quietest, as words leave few
+pauses."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class SentencesConfig:
 
 @dataclass(frozen=True)
 class Sentence:
-    """Which recording of which word begins at which sample."""
+    """The words, the recording of each, the sample at which each begins, and the length of the sentence."""
 
     words: list[str]
     takes: list[int]
@@ -90,7 +91,7 @@ class Sentence:
 
 
 class Sentences(Sequences):
-    """Sentences by speaker and number."""
+    """World of sentences, indexed by speaker and number."""
 
     name = "sentences"
 
@@ -107,7 +108,7 @@ class Sentences(Sequences):
         word = word_of(self.recordings, config.word)
         super().__init__(word.name, tuple(map(str, word.values)), FRAME_RATE, config.memory)
         self.config, self.seed, self.group_kind = config, seed, config.group
-        # Where each file is a group of its own, nothing says who speaks.
+        # If each file is its own group, the speakers are unknown.
         alone = self.recordings.group_kind == FILE
         self.speakers = (found.root.name,) if alone else self.recordings.group_names()
         self.takes = takes_of(self.recordings, word, self.speakers, config.sets)
@@ -130,7 +131,7 @@ class Sentences(Sequences):
         return speaker, sentence % self.config.sets
 
     def sentence(self, clip: int) -> Sentence:
-        """What is said in a clip."""
+        """The sentence of a clip, drawn on first use."""
         if clip not in self.composed:
             speaker, group = self.positions(clip)
             rng, rate = np.random.default_rng([self.seed, clip, 0x5E]), self.config.rate
@@ -171,7 +172,7 @@ class Sentences(Sequences):
         return self.recordings.whole(torch.tensor([take])).signal[0].numpy()
 
     def noise_of(self, speaker: int) -> list[Float[np.ndarray, " piece"]]:
-        """The quietest pieces of all recordings of a speaker, whatever set they are in: one set may have none."""
+        """Quietest pieces of all recordings of a speaker, from all sets, as one set may have none."""
         if speaker not in self.noise:
             size = round(PIECE * self.config.rate)
             every = [take for sets in self.takes[speaker].values() for some in sets for take in some]
@@ -210,7 +211,7 @@ class Sentences(Sequences):
 
 
 def word_of(recordings: World, wanted: str) -> Factor:
-    """The label that names the word."""
+    """The factor that names the word."""
     labels = {one.name: one for one in recordings.factors if one.discrete and UNKNOWN not in one.values}
     others = [name for name in labels if name != recordings.group_kind]
     if wanted:
@@ -226,7 +227,7 @@ def word_of(recordings: World, wanted: str) -> Factor:
 def takes_of(
     recordings: World, word: Factor, speakers: tuple[str, ...], sets: int
 ) -> list[dict[str, list[list[int]]]]:
-    """By speaker and word, the recordings of each set; equal recordings are one."""
+    """Recordings of each set by speaker and word; duplicates count once."""
     everything = torch.arange(len(recordings))
     said = recordings.factor_values(everything)[:, recordings.factors.index(word)].long().tolist()
     speaking = recordings.group(everything).tolist() if len(speakers) > 1 else [0] * len(said)
@@ -241,7 +242,7 @@ def takes_of(
                     f"sets={sets}, but {speaker} has {len(takes)} recording(s) of the word '{value}': give fewer "
                     "sets, or leave out the speaker or the word"
                 )
-    # In the order of their content, which no renaming of files changes.
+    # Sorted by content, so that renaming files changes nothing.
     return [
         {value: [[takes[one] for one in sorted(takes)[start::sets]] for start in range(sets)]
          for value, takes in by_word.items()}

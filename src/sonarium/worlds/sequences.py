@@ -14,11 +14,11 @@ from sonarium.worlds.contract import Batch, Factor, Mark, World
 from sonarium.worlds.grammar import Grammar
 
 SILENCE = "silence"
-"""What the track of labels has between segments."""
+"""Value of the track of labels between segments."""
 
 
 class Sequences(World):
-    """Sequences of labelled segments, whose sound is kept once it is made."""
+    """Sequences of labelled segments, with an in-memory cache of rendered sound."""
 
     def __init__(self, track: str, labels: tuple[str, ...], track_rate: float, memory: int) -> None:
         self.label_names = labels
@@ -29,26 +29,26 @@ class Sequences(World):
 
     @abstractmethod
     def grammar_of(self, clip: int) -> Grammar:
-        """The grammar that the labels of a clip follow."""
+        """Grammar that generates the labels of a clip."""
 
     @abstractmethod
     def segments(self, clip: int) -> tuple[Mark, ...]:
-        """The segments of a clip: onset and offset in seconds, and label."""
+        """Segments of a clip: onset and offset in seconds, and label."""
 
     @abstractmethod
     def samples_of(self, clip: int) -> int:
-        """Samples of a clip."""
+        """Length of a clip in samples."""
 
     @abstractmethod
     def render(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
-        """The sound of these clips."""
+        """Render the sound of these clips."""
 
     def tracks_of(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "track frame"]:
-        """The tracks of a clip at these times in seconds."""
+        """Tracks of a clip at these times in seconds."""
         return self.labels_at(clip, times)[None]
 
     def labels_at(self, clip: int, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, " frame"]:
-        """The position of the label at these times among the values of its track."""
+        """Index of the label at these times among the values of its track."""
         found = np.zeros(len(times))
         for onset, offset, label in self.segments(clip):
             found[(times >= onset) & (times < offset)] = self.labels.values.index(label)
@@ -75,7 +75,7 @@ class Sequences(World):
         return Batch(index.cpu(), signal, self.factor_values(index), lengths=lengths, tracks=tracks).to(device)
 
     def sounds(self, clips: list[int]) -> list[Float[np.ndarray, " time"]]:
-        """The sound of these clips, from memory where it was made before."""
+        """Sound of these clips, from the cache if rendered before."""
         missing = [clip for clip in dict.fromkeys(clips) if clip not in self.made]
         new = dict(zip(missing, self.render(missing), strict=True))
         found = [new[clip] if clip in new else self.made[clip] for clip in clips]
@@ -89,7 +89,7 @@ class Sequences(World):
 
 
 def described(grammar: Grammar) -> dict[str, Any]:
-    """A grammar in JSON's terms."""
+    """A grammar in JSON types."""
     return {
         "entropy_rate": grammar.entropy_rate(),
         "start": grammar.start,

@@ -1,1 +1,1 @@
-"""Audio files: opened in one place, checked against what their containers say."""
+"""Audio files: opened in one place, validated against their containers."""

@@ -1,7 +1,7 @@
-"""Whether the container of a sound file is complete, where decoders ignore damage silently.
+"""Completeness checks of audio containers, where decoders ignore damage silently.
 
-WAV, AIFF and their like say how long their samples are; the pages of Ogg carry a checksum each (RFC 3533), and the
-last one a mark; a FLAC file holds the MD5 sum of its sound (RFC 9639); MPEG audio has a file of its own here.
+WAV, AIFF and similar formats state the size of their samples; each Ogg page has a checksum (RFC 3533), and the
+last one a flag; a FLAC file has the MD5 sum of its sound (RFC 9639); MPEG audio is in `mpeg.py`.
 """
 
 import mmap
@@ -16,65 +16,65 @@ from typing import Literal
 from sonarium.worlds.audio import mpeg
 
 Flaw = str | None
-"""What is wrong, as the end of a sentence that begins with the file's name."""
+"""What is wrong, as the end of a sentence that begins with the file's name; None if nothing is."""
 ALL_BITS = 0xFFFFFFFF
 LEFT_OPEN = (range(0x7FFFF000, 0x80000001), range(0xFFFFFF00, 0x100000000), range((1 << 64) - 1, 1 << 64))
-"""Sizes written by programs that write to a pipe and cannot know it."""
+"""Placeholder sizes of programs that write to a pipe and cannot know the size."""
 SONY = rb"riff.\x91\xcf\x11"
-"""How a W64 file begins."""
+"""Magic bytes of a W64 file."""
 EVEN = (1, 3, 6, 7, 0xFFFE)
-"""Encodings of WAV and W64 whose frames all have as many bytes: integers, floating point, A-law, µ-law."""
+"""WAV and W64 encodings with a constant frame size: integers, floating point, A-law, µ-law."""
 UNCLOSED = ("W64", "NIST")
-"""Formats, as libsndfile names them, whose sound it takes to end where the file does."""
+"""Formats (libsndfile names) for which libsndfile takes the sound to extend to the end of the file."""
 PADDING = 4096
-"""Bytes allowed behind the samples, which some programs leave there."""
+"""Bytes allowed after the samples, as some programs write padding there."""
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def flaw(path: Path) -> Flaw:
-    """What the container proves to be missing or altered; none if it proves nothing."""
+    """What the container proves to be missing or altered; None if it proves nothing."""
     if path.stat().st_size == 0:
         return "is empty"
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        # Some programs put the tags of MPEG audio before anything; decoders pass over them.
+        # Some programs put ID3 tags before any format; decoders skip them.
         at = mpeg.after_tags(content, 0)
         for begins, check in CHECKS:
             if re.match(begins, content[at : at + 16], re.DOTALL):
                 return check(content, at)
-        # The decoder of MPEG audio would look for frames in anything of that name, and complain aloud.
+        # The MPEG decoder would search any file with this suffix for frames, and print complaints.
         return mpeg.flaw(content) if path.suffix.lower() == ".mp3" else None
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """How a format lays out its chunks: each a name, a size, and that number of bytes."""
+    """Chunk layout of a format: each chunk is a name, a size, and that number of bytes."""
 
     first: int
-    """Where the first part begins."""
+    """Offset of the first chunk."""
     name: int
     """Bytes of a name."""
     size: int
     """Bytes of a size."""
     order: Literal["little", "big"]
     wanted: bytes
-    """How the name of the part with the samples begins."""
+    """Prefix of the name of the chunk with the samples."""
     step: int
-    """Parts begin at multiples of this."""
+    """Alignment of chunks in bytes."""
     inclusive: bool = False
-    """Whether a size counts its own name and itself."""
+    """Whether a size includes the name and size fields."""
 
 
 W64 = Chunks(40, 16, 8, "little", b"data", 8, inclusive=True)
 
 
 def in_chunks(content: mmap.mmap, begin: int, form: Chunks) -> Flaw:
-    """Whether the part with the samples is as long as it says; a part with remarks behind it may be missing."""
+    """Flaw of the chunk with the samples, or of what follows; a missing chunk of metadata after it is none."""
     long = None
     for name, at, size in chunks(content, begin + form.first, form):
         if size < 0:
             return f"is damaged: the chunk before byte {at} has an impossible size"
         if name == b"ds64":
-            # A WAV file beyond 4 GB has its sizes here, and all bits set in their usual place.
+            # A WAV file beyond 4 GB has its sizes here, and all bits set in their usual fields.
             long = int.from_bytes(content[at + 8 : at + 16], "little")
         if name.startswith(form.wanted):
             promised = size if long is None else long
@@ -84,7 +84,7 @@ def in_chunks(content: mmap.mmap, begin: int, form: Chunks) -> Flaw:
 
 
 def chunks(content: mmap.mmap, at: int, form: Chunks) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place and size of the content of each chunk; below 0 where a size does not even count itself."""
+    """Name, content offset and content size of each chunk; below 0 if a size does not even include its fields."""
     head = form.name + form.size
     while at + head <= len(content):
         name, field = content[at : at + form.name], content[at + form.name : at + head]
@@ -96,8 +96,8 @@ def chunks(content: mmap.mmap, at: int, form: Chunks) -> Iterator[tuple[bytes, i
 
 
 def behind(content: mmap.mmap, end: int, gap: int, form: Chunks) -> Flaw:
-    """Whether what follows the samples and a gap is more of them: a recorder that was interrupted wrote its
-    header early."""
+    """Flaw if the data after the samples and a gap are more samples: an interrupted recorder wrote its header
+    early."""
     rest = len(content) - end
     if rest <= PADDING:
         return None
@@ -128,7 +128,7 @@ def in_au(content: mmap.mmap, begin: int) -> Flaw:
 
 
 def in_sphere(content: mmap.mmap, begin: int) -> Flaw:
-    """As many bytes behind the header as it has samples."""
+    """Flaw if the bytes after the header do not match its number of samples."""
     head = sphere(content, begin)
     if head is None:
         return None
@@ -138,17 +138,17 @@ def in_sphere(content: mmap.mmap, begin: int) -> Flaw:
 
 @dataclass(frozen=True)
 class Sphere:
-    """What the header of a file of NIST (SPHERE) says."""
+    """Header of a NIST SPHERE file."""
 
     bytes: int
-    """Of the header."""
+    """Size of the header."""
     frames: int
     frame: int
-    """Bytes of the samples of all channels at one time."""
+    """Bytes per frame, over all channels."""
 
 
 def sphere(content: mmap.mmap, begin: int) -> Sphere | None:
-    """The header, if it has all numbers that its sound follows from."""
+    """Parse the header; None if it lacks a number that determines the size of the sound."""
     opening = re.match(rb"NIST_1A\n *(\d{1,6})\n", content[begin : begin + 16])
     if opening is None:
         return None
@@ -163,7 +163,7 @@ def sphere(content: mmap.mmap, begin: int) -> Sphere | None:
 
 
 def promised_frames(path: Path) -> int | None:
-    """Frames according to the container, where the decoder takes for sound whatever follows it."""
+    """Frames according to the container, for formats whose decoder reads trailing data as sound."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         begin = mpeg.after_tags(content, 0)
         if content[begin : begin + 7] == b"NIST_1A":
@@ -183,23 +183,23 @@ def in_flac(content: mmap.mmap, begin: int) -> Flaw:
 
 
 def flac_sum(path: Path) -> tuple[bytes, int] | None:
-    """The MD5 sum of a FLAC file's sound as whole bytes a sample, and its bits a sample, if it has them."""
+    """MD5 sum of a FLAC file's sound, in whole bytes per sample, and bits per sample; None if absent."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         begin = mpeg.after_tags(content, 0)
         head = content[begin : begin + 42]
-    # Bits a sample lie across two bytes: the last of one and the first four of the next, less one.
+    # Bits per sample, minus one, span two bytes: the last bit of one and the first four of the next.
     bits = ((int.from_bytes(head[20:22], "big") >> 4) & 0x1F) + 1
     known = head[:4] == b"fLaC" and len(head) == 42 and any(head[26:])
     return (head[26:42], bits) if known else None
 
 
 def in_ogg(content: mmap.mmap, begin: int) -> Flaw:
-    """Every page whole, its checksum right, no page missing, and the last one marked as the last."""
+    """Flaw unless all pages are complete, with correct checksums, none missing, and the last one marked."""
     at, ended = begin, False
     streams: dict[bytes, Stream] = {}
     while at < len(content):
         if content[at : at + 4] != b"OggS":
-            # What follows a marked end is a tag or padding of some other program.
+            # Data after a marked end are a tag or padding of another program.
             return None if ended else f"is damaged: no page begins at byte {at}"
         table = content[at + 27 : at + 27 + content[at + 26]] if at + 27 <= len(content) else b""
         page = content[at : at + 27 + len(table) + sum(table)]
@@ -221,40 +221,40 @@ def in_ogg(content: mmap.mmap, begin: int) -> Flaw:
 
 @dataclass
 class Stream:
-    """One stream of Ogg, as far as it was read."""
+    """Progress of reading one Ogg stream."""
 
     pages: int = 0
     position: int = 0
-    """Samples up to the end of the last page that says so."""
+    """Samples up to the end of the last page that states a position."""
     packets: int = 0
-    """Packets that began."""
+    """Number of packets that began."""
     longest: Callable[[bytes], int] = lambda packet: UNKNOWN_LENGTH
-    """Samples that a packet of this codec holds at most."""
+    """Maximum number of samples in a packet of this codec."""
     held: int = 0
-    """Samples that packets since the last position hold at most."""
+    """Maximum number of samples in the packets since the last position."""
 
     def add(self, page: bytes, table: bytes) -> Flaw:
-        """What is wrong with the next page."""
+        """Flaw of the next page, if any."""
         if int.from_bytes(page[18:22], "little") != self.pages:
             return f"has the number {int.from_bytes(page[18:22], 'little')}, where {self.pages} is expected"
         begins = 27 + len(table)
         self.count(page, begins, table)
         self.pages += 1
         position = int.from_bytes(page[6:14], "little")
-        # All bits are set where no packet ends.
+        # All bits are set if no packet ends in the page.
         if position == (1 << 64) - 1:
             return None
         last, held = self.position, self.held
         if position < last:
             return f"ends at sample {position}, the one before at {last}"
-        # The first page with sound may begin later than at 0, in what was recorded of a broadcast.
+        # In a recorded broadcast, the first page with sound may begin later than at 0.
         if (last or page[5] & 4) and position - last > held:
             return f"promises {position - last} samples, and its packets hold {held} at most"
         self.position, self.held = position, 0
         return None
 
     def count(self, page: bytes, at: int, table: bytes) -> None:
-        """The samples of the packets that begin in a page."""
+        """Count the samples of the packets that begin in a page."""
         begins = not page[5] & 1
         for size in table:
             if begins:
@@ -271,11 +271,11 @@ UNKNOWN_LENGTH = 1 << 62
 
 
 def longest_packet(head: bytes) -> Callable[[bytes], int]:
-    """The most samples that a packet holds, by its first bytes, from the first bytes of the stream."""
+    """The codec's maximum number of samples by a packet's first bytes, from the stream's first bytes."""
     if head.startswith(b"OpusHead"):
         return opus_samples
     if head.startswith(b"\x01vorbis") and len(head) > 28:
-        # A packet adds half of its window at most; the higher four bits have the size of the longer window.
+        # A packet adds at most half its window; the upper four bits are log2 of the longer window.
         most = (1 << (head[28] >> 4)) // 2
         return lambda packet: most
     return lambda packet: UNKNOWN_LENGTH
@@ -297,7 +297,7 @@ def opus_samples(packet: bytes) -> int:
 
 
 def ogg_checksum(page: bytes) -> int:
-    """Ogg's CRC goes through the bits from the left and zlib's from the right: mirror, and mirror back."""
+    """CRC-32 of an Ogg page; zlib takes the bits in reverse order, so input and result are mirrored."""
     mirrored = zlib.crc32(page.translate(MIRRORED), ALL_BITS) ^ ALL_BITS
     return int(f"{mirrored:032b}"[::-1], 2)
 
@@ -314,4 +314,4 @@ CHECKS: tuple[tuple[bytes, Callable[[mmap.mmap, int], Flaw]], ...] = (
     (rb"OggS", in_ogg),
     (rb"\xff[\xe0-\xff]", lambda content, begin: mpeg.flaw(content)),
 )
-"""How a file begins, and the check of its format."""
+"""Magic bytes of each format, and its check."""

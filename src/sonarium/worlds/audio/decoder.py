@@ -1,8 +1,8 @@
-"""Sound files decoded in processes of their own, so that a file can end or occupy one of them and no more.
+"""Decoding of sound files in separate processes, so that a file can crash or block only one of them.
 
-A damaged file may crash a decoder, keep it busy for ever, or have it take all memory. The process (`worker.py`) is
-limited in time and memory by the system; when it is gone, the file is named and the next one gets a new process.
-Otherwise it is kept for the next file.
+A damaged file may crash a decoder, block it forever, or exhaust memory. The system limits the time and memory of
+the process (`worker.py`); when it dies, the file is reported and the next one gets a new process. Otherwise it is
+reused for the next file.
 """
 
 import atexit
@@ -31,21 +31,21 @@ START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from sonarium.worlds.audio import worker; worker.serve()"
 )
-"""Finds the same packages, whatever lies in the folder that the user is in."""
+"""Imports the same packages, whatever is in the user's working directory."""
 MESSAGE = 5
-"""Bytes of a message before its content."""
+"""Bytes of a message header."""
 
 
 class Gone(Exception):
-    """The process has ended."""
+    """The process has exited."""
 
 
 class Worker:
-    """One process; at rest it waits for a file."""
+    """One decoding process; when idle, it waits for a file."""
 
     def __init__(self) -> None:
-        # One thread of the algebra, whose buffers would count as memory; and no signals of the terminal, which are
-        # for whoever reads the samples.
+        # One BLAS thread, as the buffers of more would count as memory; and a process group of its own, so that
+        # signals of the terminal reach only the reader of the samples.
         settings = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", START, json.dumps(sys.path)],
@@ -69,7 +69,7 @@ class Worker:
             raise
 
     def begin(self, path: Path, limits: Limits, rate: int | None, channel: int | None) -> Header:
-        """The header of a file; its samples are sent next, unless the rate is none."""
+        """Request a file and return its header; its samples follow, unless the rate is None."""
         request = {
             "path": os.path.abspath(path),
             "limits": asdict(limits),
@@ -86,12 +86,12 @@ class Worker:
         return Header(**json.loads(self.expect(path, HEADER)))
 
     def blocks(self, path: Path) -> Iterator[Float[np.ndarray, " time"]]:
-        """The samples of the file."""
+        """Samples of the requested file, in blocks."""
         while (content := self.expect(path, SAMPLES, END)) is not None:
             yield np.frombuffer(content, np.float32)
 
     def expect(self, path: Path, *kinds: int) -> Any:
-        """The content of the next message, none at the end; raises what is wrong with the file."""
+        """Content of the next message, None at the end; raises the fault of the file."""
         kind, content = self.message()
         self.at_rest = kind in (END, BAD, FAILED)
         if kind == BAD:
@@ -107,7 +107,7 @@ class Worker:
         return head[0], self.exactly(int.from_bytes(head[1:], "little"))
 
     def exactly(self, size: int) -> bytearray:
-        """This number of bytes of its output."""
+        """Read exactly this many bytes of the process's output."""
         content = bytearray(size)
         assert self.process.stdout is not None
         if self.process.stdout.readinto(content) < size:  # pyright: ignore[reportAttributeAccessIssue]
@@ -115,7 +115,7 @@ class Worker:
         return content
 
     def fault(self, path: Path) -> BadAudio:
-        """What became of the process, as a fault of the file that it had."""
+        """The exit status of the process, as a fault of the file that it was decoding."""
         code = self.process.wait()
         if code == -signal.SIGXCPU:
             return BadAudio(path, "keeps its decoder busy without end")
@@ -127,14 +127,14 @@ class Worker:
         return BadAudio(path, f"crashes its decoder ({how})")
 
     def end(self) -> None:
-        """End the process, and wait until it is gone."""
+        """Kill the process, and wait until it is gone."""
         self.process.kill()
         with suppress(BrokenPipeError):
             self.process.communicate()
 
 
 class Workers:
-    """The processes of this one: those at rest are used again."""
+    """Pool of decoding processes; idle ones are reused."""
 
     def __init__(self) -> None:
         self.lock, self.all = Lock(), set[Worker]()
@@ -142,7 +142,7 @@ class Workers:
         self.inherited: set[Worker] = set()
 
     def hire(self) -> Worker:
-        """One at rest, or a new one."""
+        """An idle worker, or a new one."""
         with self.lock:
             while self.waiting:
                 worker = self.waiting.pop()
@@ -156,7 +156,7 @@ class Workers:
         return worker
 
     def give_back(self, worker: Worker) -> None:
-        """Keep one at rest; any other has samples left to send, and is ended."""
+        """Keep an idle worker; any other has samples left to send, and is killed."""
         with self.lock:
             if worker.at_rest and worker in self.all:
                 self.waiting.append(worker)
@@ -165,7 +165,7 @@ class Workers:
         worker.end()
 
     def dismiss(self) -> None:
-        """End those at rest."""
+        """Kill the idle workers."""
         with self.lock:
             ended, self.waiting = self.waiting, []
             self.all.difference_update(ended)
@@ -173,14 +173,14 @@ class Workers:
             worker.end()
 
     def abandon(self) -> None:
-        """Kill all, so that whoever waits for samples waits no longer."""
+        """Kill all workers, so that threads waiting for samples are released."""
         with self.lock:
             for worker in self.all:
                 worker.process.kill()
         self.dismiss()
 
     def forget(self) -> None:
-        """In a fork of this process, the processes are not its own; nor are they to be waited for."""
+        """Reset the pool in a forked process, whose parent owns the workers; they must not be waited for."""
         inherited = self.all | self.inherited
         for worker in inherited:
             worker.process.returncode = 0
@@ -201,10 +201,10 @@ def leave() -> None:
 def opened(
     path: Path, rate: int | None, channel: int | None = None, limits: Limits = ANY
 ) -> Iterator[tuple[Header, Iterator[Float[np.ndarray, " time"]]]]:
-    """The header of a file, and one channel at `rate` block by block: by default the mean of all; of a .cbin file
-    the first, which has the song.
+    """Header of a file, and blocks of one channel resampled to `rate`: by default the mean of all channels; for
+    .cbin the first, which has the song.
 
-    What is wrong with the file may show itself only at the end: use nothing before.
+    Faults of the file may show only at the end: use no samples before.
     """
     worker = WORKERS.hire()
     try:
@@ -213,7 +213,7 @@ def opened(
         except Gone:
             if worker.process.wait() != 0:
                 raise
-            # It had waited for too long, and ended before it saw the file.
+            # The worker had been idle for too long, and exited before it saw the file.
             WORKERS.give_back(worker)
             worker = WORKERS.hire()
             header = worker.begin(path, limits, rate, channel)
@@ -225,13 +225,13 @@ def opened(
 
 
 def header_of(path: Path, limits: Limits = ANY) -> Header:
-    """The header of a file, if it is plausible; reading it shows the rest."""
+    """Header of a file, if plausible; other faults show only on reading."""
     with opened(path, None, None, limits) as (header, blocks):
         list(blocks)
     return header
 
 
 def read_mono(path: Path, rate: int) -> Float[Tensor, " time"]:
-    """The mean of a file's channels at `rate`, refused if any sample is missing or not finite."""
+    """Mean of a file's channels, resampled to `rate`; BadAudio if any sample is missing or not finite."""
     with opened(path, rate) as (_, blocks):
         return torch.from_numpy(np.concatenate(list(blocks)))

@@ -1,11 +1,11 @@
-"""Decodes an audio file, and distrusts it.
+"""Decoding and validation of an audio file.
 
-A header is compared with the size of its file and with the decoded samples; checksums are compared where the
-format has them (`containers.py`); samples have to be finite. Files are read in blocks, so that memory
-does not grow with their length.
+The header is compared with the file size and the decoded samples; checksums are verified where the format has them
+(`containers.py`); samples must be finite. Files are read in blocks, so that memory does not grow with their
+length.
 
-All but names and limits runs in a process of its own (`decoder.py`), which a damaged file may end or occupy for
-ever. What it imports delays its start: neither torch nor jaxtyping.
+Everything but names and limits runs in a separate process (`decoder.py`), which a damaged file may crash or block
+forever. Imports delay the start of that process: neither torch nor jaxtyping is imported here.
 """
 
 import errno
@@ -31,27 +31,27 @@ SUFFIXES = frozenset(
 )
 """Suffixes of sound files, in lower case."""
 BLOCK = 1 << 18
-"""Samples of all channels that are read at once, and of one channel that are resampled to."""
+"""Samples over all channels that are read at a time, and limit of a resampled block of one channel."""
 MORE = 64
-"""Frames asked for where the header promises no more."""
+"""Frames requested where the header promises no more."""
 LOUDEST = 1e10
-"""Largest sample that any recorder writes, whatever its full scale; a damaged one is often larger."""
+"""Largest sample that any recorder writes, at any full scale; damaged samples are often larger."""
 ENDLESS = 1 << 40
-"""Decoders give more frames than this where a header leaves the length open."""
+"""Frame counts from here on mean that the header leaves the length open."""
 
 
 OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors that say nothing of the file."""
+"""System errors that say nothing about the file."""
 REFETCH = "fetch it again, or leave it out"
 
 
 class BadAudio(ValueError):
-    """A file that cannot be trusted: which, why, and what to do about it."""
+    """A file that cannot be trusted: path, reason, and remedy."""
 
     def __init__(self, path: Path, reason: str, remedy: str = REFETCH, passing: bool = False):
         super().__init__(f"'{path}' {reason}: {remedy}")
         self.path, self.reason, self.remedy, self.passing = path, reason, remedy, passing
-        """`passing`: the same file may be good at another time."""
+        """`passing`: whether the fault is transient, so that the same file may be good later."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Limits:
 
 
 ANY = Limits(shortest=0.0, silence=-math.inf)
-"""Limits of any sound that is opened, which may be short and silent."""
+"""Limits for any sound that is opened, which may be short and silent."""
 
 
 @dataclass(frozen=True)
@@ -91,33 +91,33 @@ class Header:
     rate: int
     channels: int
     frames: int | None
-    """Frames according to the header; None where it does not say."""
+    """Number of frames according to the header; None if it is not given."""
     form: str
-    """The format's name, such as WAV."""
+    """Name of the format, such as WAV."""
 
 
 class Onward(soundfile.SoundFile):
-    """A file that is only read from its beginning to its end: the package then asks for no other place in it,
-    which libsndfile cannot find where a FLAC header leaves the length open."""
+    """A file that is read sequentially and never seeks: libsndfile cannot find a position in a FLAC file whose
+    header leaves the length open."""
 
     def seekable(self) -> bool:
         return False
 
 
 def is_sound(path: Path) -> bool:
-    """Whether a file's name says that it is sound."""
+    """Whether the file name has the suffix of a sound file."""
     return path.suffix.lower() in SUFFIXES
 
 
 class Recording:
-    """A file whose header is plausible; reading it shows the rest."""
+    """An audio file with a plausible header; other faults show only on reading."""
 
     def __init__(self, path: Path, limits: Limits = ANY):
         if not path.is_file():
             raise BadAudio(path, *absence(path))
         self.path, self.limits = path, limits
         self.most = ENDLESS
-        """Frames that are read where the decoder would take for sound what follows it."""
+        """Limit of frames to read, for formats whose decoder reads trailing data as sound."""
         self.read: Callable[[], Iterator[np.ndarray]]
         try:
             if path.suffix.lower() == ".cbin":
@@ -175,7 +175,7 @@ class Recording:
         got, expected = 0, self.header.frames or 0
         try:
             with self.opened() as file:
-                # libsndfile sets to zero what it cannot fill, so a short file gets a short block.
+                # libsndfile zeroes the part of a block that it cannot fill, so a short file gets a short block.
                 size = min(self.at_once, max(expected, MORE), self.most)
                 while got < self.most and len(block := file.read(size, dtype, always_2d=True)):
                     got += len(block)
@@ -186,16 +186,16 @@ class Recording:
 
     @property
     def at_once(self) -> int:
-        """Frames in a block."""
+        """Frames per block."""
         return max(BLOCK // self.header.channels, 1)
 
     def read_flac(self) -> Iterator[np.ndarray]:
-        """As others, and the MD5 sum of the integers has to be that of the header."""
+        """Read blocks, and verify the MD5 sum of the integer samples against the header."""
         known = containers.flac_sum(self.path)
         digest, width = hashlib.md5(usedforsecurity=False), -(-known[1] // 8) if known else 0
         for block in self.read_soundfile("int32"):
             if known is not None:
-                # Samples lie in the high bits; the sum goes over as many low bytes as they need.
+                # Samples are in the high bits; the sum covers only as many low bytes as they need.
                 low = np.ascontiguousarray(block >> (32 - known[1]), dtype="<i4")
                 digest.update(low.view(np.uint8).reshape(-1, 4)[:, :width].tobytes())
             yield block.astype(np.float32) * np.float32(2**-31)
@@ -212,16 +212,16 @@ class Recording:
         raise BadAudio(self.path, f"{is_so}, allowed are {least:g} to {most:g}", remedy)
 
     def mono(self, rate: int, channel: int | None = None) -> Iterator[np.ndarray]:
-        """One channel (by default the mean of all; of a .cbin file the first, which has the song) at `rate`.
+        """One channel (by default the mean of all; for .cbin the first, which has the song), resampled to `rate`.
 
-        What is wrong with the file may show itself only at the end: use nothing before.
+        Faults of the file may show only at the end: use no samples before.
         """
         own = self.header.rate
         if own == rate:
             yield from self.checked(channel)
             return
         resampler = soxr.ResampleStream(own, rate, 1, dtype="float32")
-        # A block of a low rate is a large one of a high rate.
+        # Upsampling enlarges a block, so it is limited at the higher rate.
         step = max(min(BLOCK, BLOCK * own // rate), 1)
         for samples in self.checked(channel):
             for at in range(0, len(samples), step):
@@ -229,7 +229,7 @@ class Recording:
         yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
     def checked(self, channel: int | None) -> Iterator[np.ndarray]:
-        """The one channel at the file's own rate, refused as soon as something is wrong."""
+        """One channel at the file's own rate; raises BadAudio as soon as a fault is found."""
         header, frames, lowest, highest = self.header, 0, math.inf, -math.inf
         if channel is None and header.form == "CBIN":
             channel = 0
@@ -238,7 +238,7 @@ class Recording:
                 self.path, f"has no channel {channel}, only {header.channels}", "choose another channel"
             )
         for block in self.read():
-            # NaN passes through both.
+            # Both min and max propagate NaN.
             least, most = float(block.min()), float(block.max())
             if not math.isfinite(least + most):
                 raise BadAudio(self.path, "holds NaN or infinite samples", "repair it or leave it out")
@@ -275,12 +275,12 @@ class Recording:
 
 
 def as_bytes(path: Path) -> Any:
-    """A name that is no text of the system's encoding goes through as the bytes that it is."""
+    """Path as bytes, so that names that are invalid in the system's encoding are passed through."""
     return os.fsencode(path)
 
 
 def absence(path: Path) -> tuple[str, str]:
-    """Why a path is no file, and what to do."""
+    """Why a path is not a file, and the remedy."""
     if path.is_symlink() and not path.exists():
         return "is a link that leads nowhere", "repair it or leave it out"
     is_not = "is not a file" if path.exists() else "does not exist"
@@ -288,7 +288,7 @@ def absence(path: Path) -> tuple[str, str]:
 
 
 def unreadable(path: Path, error: OSError) -> BadAudio:
-    """The fault of a file that cannot be opened; an error of the machine is raised, for the file may be good."""
+    """Fault of a file that cannot be opened; errors of the machine are raised, as the file may be good."""
     if error.errno in OF_THE_MACHINE:
         raise error
     said = f"cannot be opened ({error.strerror or error})"
@@ -298,20 +298,20 @@ def unreadable(path: Path, error: OSError) -> BadAudio:
 def undecodable(path: Path, error: Exception) -> BadAudio:
     said = getattr(error, "error_string", None) or str(error)
     if "regular file" in said:
-        # libsndfile says so of any MP3 file in which it finds no frame.
+        # libsndfile reports this for any MP3 file in which it finds no frame.
         said = "no sound was found in it"
     said = said.removeprefix("Error :").strip(" .")
     return BadAudio(path, f"is not sound that can be read ({said})", passing=said.startswith("System error"))
 
 
-# Recordings of EvTAF, as in the Bengalese finch song repository (Nicholson, Queen & Sober, 2017): a .cbin file has
-# nothing but signed 16-bit integers, high byte first, channels interleaved; the text file .rec of the same name
-# has their rate and number.
+# EvTAF recordings, as in the Bengalese finch song repository (Nicholson, Queen & Sober, 2017): a .cbin file has
+# only big-endian signed 16-bit integers with interleaved channels; the text file .rec of the same name has the
+# sampling rate, and the numbers of channels and frames.
 REC_KEYS = {"ADFREQ": "rate", "Chans": "channels", "Samples": "frames"}
 NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?"
 REC_LINE = re.compile(rf"^[ \t]*({'|'.join(REC_KEYS)})[ \t]*=[ \t]*({NUMBER})[ \t\r]*$", re.MULTILINE)
 REC_BYTES = 1 << 16
-"""Bytes of a .rec file that are read; its numbers are among the first hundred lines."""
+"""Bytes read from a .rec file; its numbers are in the first hundred lines."""
 
 
 def read_rec(path: Path) -> dict[str, int]:
@@ -333,7 +333,7 @@ def read_rec(path: Path) -> dict[str, int]:
 
 
 def size_flaw(path: Path, rec: dict[str, int]) -> str | None:
-    """The file has to be as long as its .rec file says."""
+    """Mismatch between the file size and the .rec file; None if they agree."""
     expected, there = rec["frames"] * rec["channels"] * 2, path.stat().st_size
     if there < expected:
         return f"is cut short: its .rec file promises {expected} bytes of sound, and {there} are there"
@@ -343,7 +343,7 @@ def size_flaw(path: Path, rec: dict[str, int]) -> str | None:
 
 
 def read_cbin(path: Path, channels: int, block: int) -> Iterator[np.ndarray]:
-    """The samples between -1 and 1, some frames at a time."""
+    """Samples between -1 and 1, in blocks of frames."""
     with open(path, "rb") as file:
         while content := file.read(block * channels * 2):
             samples = np.frombuffer(content, ">i2").reshape(-1, channels)

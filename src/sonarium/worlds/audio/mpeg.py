@@ -1,8 +1,8 @@
-"""MPEG audio (MP3): frames that follow one another, without anything that says how long the whole is.
+"""MPEG audio (MP3): a sequence of frames, without a statement of the total length.
 
 Most programs write a first frame without sound, headed Xing or Info, that counts the others. Where it is missing,
-libsndfile estimates the length from the first frame's bit rate, and drops the frames beyond; so the frames
-are counted here, and such a header is put in front.
+libsndfile estimates the length from the first frame's bit rate, and drops the frames beyond; so the frames are
+counted here, and such a header is prepended.
 """
 
 import mmap
@@ -21,17 +21,17 @@ BIT_RATES = {
     (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""Kilobits a second by version (1, or 2 and 2.5) and layer (ISO/IEC 11172-3 and 13818-3)."""
+"""Kilobits per second by version (1, or 2 and 2.5) and layer (ISO/IEC 11172-3 and 13818-3)."""
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-"""Samples a second by the two bits of the version."""
+"""Sampling rates in Hz by the two version bits."""
 
 SPARE = 2
-"""Frames beyond those that a header counts: some programs leave out its own, or the last."""
+"""Frames allowed beyond the header's count: some programs omit its own frame, or the last one."""
 
 
 @lru_cache(1 << 16)
 def frame_bytes(head: bytes) -> int:
-    """Bytes of the frame that begins so; 0 if none does, or if its length is left free."""
+    """Bytes of the frame with this header; 0 if it is none, or of free format."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
     version, layer, rate, bits = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3), head[2] >> 2 & 3, head[2] >> 4
@@ -46,13 +46,13 @@ def frame_bytes(head: bytes) -> int:
 
 
 def frame_samples(head: bytes) -> int:
-    """Samples of each channel in such a frame."""
+    """Samples per channel of a frame."""
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
     return 384 if layer == 1 else 576 if layer == 3 and version != 3 else 1152
 
 
 def after_tags(content: mmap.mmap, at: int) -> int:
-    """Where the ID3 tags that begin there end; the same place if none does."""
+    """End of the ID3 tags that begin at this offset; the same offset if there are none."""
     while content[at : at + 3] == b"ID3":
         size = content[at + 6 : at + 10]
         at += 10 + sum((byte & 0x7F) << 7 * (3 - place) for place, byte in enumerate(size))
@@ -60,11 +60,11 @@ def after_tags(content: mmap.mmap, at: int) -> int:
 
 
 LIKELY = re.compile(rb"\xff[\xe0-\xff]|ID3", re.DOTALL)
-"""How a frame or a tag begins."""
+"""First bytes of a frame or a tag."""
 
 
 def runs(content: mmap.mmap) -> Iterator[tuple[int, int]]:
-    """Where frames follow each other without a gap: the beginning of each such run, and its end."""
+    """Start and end of each run of frames without gaps."""
     at = 0
     while at < len(content):
         start = at = after_tags(content, at)
@@ -78,20 +78,21 @@ def runs(content: mmap.mmap) -> Iterator[tuple[int, int]]:
 
 
 def all_runs(content: mmap.mmap) -> list[tuple[int, int]]:
-    """Within a tag or a damaged part a few bytes may look like a frame; two that join hardly ever do."""
+    """Runs of at least two frames: within a tag or a damaged part, bytes may look like a frame, but hardly ever
+    like two in sequence."""
     return [run for run in runs(content) if run[1] - run[0] > frame_bytes(content[run[0] : run[0] + 4])]
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What the Xing or Info header in the first frame counts; 0 for what it leaves out."""
+    """Counts in the Xing or Info header of the first frame; 0 for those that it omits."""
 
     frames: int
     bytes: int
 
 
 def counted(content: mmap.mmap, first: int) -> Counted | None:
-    """The counts of such a header, if the first frame has one."""
+    """Counts of the Xing or Info header, if the first frame has one."""
     named = re.search(rb"(?:Xing|Info)\0\0\0([\0-\17])", content[first : first + 64], re.DOTALL)
     if named is None:
         return None
@@ -104,7 +105,7 @@ def counted(content: mmap.mmap, first: int) -> Counted | None:
 
 
 def flaw(content: mmap.mmap) -> str | None:
-    """Frames without a gap up to the end, and as many bytes as the first one counts."""
+    """Flaw if frames have gaps, are cut short, or do not match the counts of the first one."""
     found = all_runs(content)
     if not found:
         return "is not sound that can be read (it has no frames of MPEG audio)"
@@ -124,7 +125,7 @@ def flaw(content: mmap.mmap) -> str | None:
 
 
 def missing_header(path: Path) -> tuple[bytes, int] | None:
-    """The frame that should count the others, and where they begin; none if the file has one, or is no MP3."""
+    """The missing counting frame, and the offset of the first frame; None if present, or not an MP3."""
     if path.suffix.lower() != ".mp3" or path.stat().st_size == 0:
         return None
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -146,7 +147,7 @@ def number_of_frames(content: mmap.mmap, runs: list[tuple[int, int]]) -> int:
 
 
 def counting_frame(head: bytes, frames: int, size: int) -> bytes:
-    """A frame without sound, like the others but for its bit rate, that counts them."""
+    """A frame without sound that counts the others, equal to them except for its bit rate."""
     first_version, one_channel = head[1] >> 3 & 3 == 3, head[3] >> 6 == 3
     side = (17 if one_channel else 32) if first_version else (9 if one_channel else 17)
     # No checksum, no padding, and the lowest bit rate at which the frame has room.
@@ -159,7 +160,7 @@ def counting_frame(head: bytes, frames: int, size: int) -> bytes:
 
 
 class Joined:
-    """Reads as one file: a head, and another file from some byte on."""
+    """File object that concatenates a head and another file from some byte on."""
 
     def __init__(self, head: bytes, path: Path, first: int):
         self.head, self.first, self.file, self.at = head, first, open(path, "rb"), 0

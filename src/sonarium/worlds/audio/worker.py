@@ -1,8 +1,8 @@
-"""The process that decodes: it answers requests for files one after the other until its input ends, or none comes.
+"""The decoding process: it answers requests for files one by one until its input ends or no request comes.
 
-A request is JSON on a line. An answer is a sequence of messages, each a letter, the number of its bytes, and
-these: the header, the samples block by block, and the end; or what is wrong. The system ends the process if it
-computes for long without a message, and refuses it memory beyond a limit.
+A request is one line of JSON. An answer is a sequence of messages, each a letter, the number of its bytes, and
+these bytes: the header, the samples block by block, and the end; or the fault. The system kills the process if it
+computes too long without a message, and refuses it memory beyond a limit.
 """
 
 import errno
@@ -21,23 +21,23 @@ from sonarium.worlds.audio.file import BadAudio, Limits, Recording
 
 READY, HEADER, SAMPLES, END, BAD, FAILED = b"rhsebf"
 MEMORY = 800 << 20
-"""Bytes of memory that the process may take."""
+"""Memory limit of the process in bytes."""
 SECONDS = 2
-"""Whole seconds that it may compute between two messages, up to one less; and one more for each `SCANNED`."""
+"""CPU seconds allowed between two messages (in effect up to one less), plus one for each `SCANNED` bytes."""
 SCANNED = 1 << 26
-"""Bytes of a file that are looked through within a second by far."""
+"""Bytes of a file that are scanned in well under a second."""
 OUTPUT = 1 << 16
 IDLE = 30
-"""Seconds without a request after which the process ends, so that it takes no memory of a long training."""
+"""Seconds without a request after which the process exits, so that it uses no memory during long training."""
 
 
 def serve() -> None:
-    """Answer all requests."""
+    """Answer requests until the input ends or the process is idle."""
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb", OUTPUT)
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
-        # libmpg123 writes remarks to the terminal.
+        # libmpg123 prints messages to the terminal.
         os.dup2(nothing, stream)
     os.close(nothing)
     restrict(resource.RLIMIT_CORE, 0)
@@ -50,7 +50,7 @@ def serve() -> None:
 
 
 def answer(request: dict[str, Any], answers: IO[bytes]) -> None:
-    """Decode one file; every fault is told."""
+    """Decode one file, and report every fault."""
     path = Path(request["path"])
     try:
         patience = SECONDS + (path.stat().st_size if path.is_file() else 0) // SCANNED
@@ -66,7 +66,7 @@ def answer(request: dict[str, Any], answers: IO[bytes]) -> None:
     except OSError as error:
         send(answers, FAILED, as_json({"number": error.errno or errno.EIO, "said": error.strerror or str(error)}))
     except Exception as error:
-        # No file stops the others, whatever it does to the decoder.
+        # No file may prevent the decoding of others, whatever it does to the decoder.
         how = "memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
         send(answers, BAD, as_json({"reason": f"cannot be decoded ({how})"}))
 
@@ -81,12 +81,12 @@ def send(answers: IO[bytes], kind: int, content: Any = b"") -> None:
 
 
 def allow(seconds: int) -> None:
-    """Let it compute for so long, in time of the processor, which others on the machine do not use up."""
+    """Set the limit of CPU time to this many seconds from now, independent of the load of the machine."""
     restrict(resource.RLIMIT_CPU, int(time.process_time()) + seconds)
 
 
 def restrict(what: int, to: int) -> None:
-    """Set a limit, within what the process was given."""
+    """Set a resource limit, at most the hard limit of the process."""
     _, most = resource.getrlimit(what)
     resource.setrlimit(what, (to if most == resource.RLIM_INFINITY else min(to, most), most))
 

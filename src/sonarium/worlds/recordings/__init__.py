@@ -1,1 +1,1 @@
-"""Recordings read from disk: listed, distrusted, cached, cut into clips."""
+"""Recordings read from disk: listed, validated, cached, cut into clips."""

@@ -1,5 +1,5 @@
-"""Annotated segments: from a table, a file beside each recording (evsonganaly's, JSON, CSV, Praat's, Raven's,
-Audacity's), or any other format that crowsetta reads."""
+"""Annotated segments: from a table, a file beside each recording (evsonganaly, JSON, CSV, Praat, Raven, Audacity),
+or any other format that crowsetta reads."""
 
 import json
 import math
@@ -23,16 +23,16 @@ from sonarium.worlds.recordings.listing import Fault, files_below, folder_labels
 TABLES = ("segments.csv", "segments.tsv", "segments.parquet", "annotations.csv")
 DESCRIPTIONS = ("files.csv", "files.tsv")
 SIDECARS = (".json", ".csv")
-"""Endings of a file beside a recording that has its name, and the segments in it."""
+"""Suffixes of sidecars: files with a recording's name beside it that hold its segments."""
 LOOKED_AT = 20
-"""Such files that are looked into to see whether they are annotations at all."""
+"""Number of sidecars that are inspected to decide whether they are annotations at all."""
 OF_PROGRAMS = ("textgrid", "raven", "audacity")
-"""Formats of other programs, in the order in which they are looked for."""
+"""Formats of other programs, in the order of the search."""
 
 
 @dataclass
 class Annotated:
-    """Segments and labels of each recording, gathered file by file."""
+    """Segments and labels of each recording, collected file by file."""
 
     segments: dict[Path, list[Mark]] = field(default_factory=lambda: defaultdict(list))
     labels: dict[Path, dict[str, str]] = field(default_factory=dict)
@@ -40,10 +40,10 @@ class Annotated:
     """Recordings whose annotation cannot be used, and why."""
     remarks: list[Fault] = field(default_factory=list)
     read: set[Path] = field(default_factory=set)
-    """The files of annotations."""
+    """Annotation files that were read."""
 
     def mark(self, path: Path, segments: Iterable[Mark]) -> None:
-        """A segment that ends before it begins is left out with a remark; the recording stays."""
+        """Add segments; one without positive, finite duration is skipped with a remark, and the recording kept."""
         kept = self.segments[path]
         for start, stop, label in segments:
             if 0 <= start < stop < math.inf:
@@ -54,7 +54,7 @@ class Annotated:
 
 
 class Sounds:
-    """The recordings of a folder, found by the names that annotations give them."""
+    """Recordings of a folder, looked up by the names in annotations."""
 
     def __init__(self, root: Path, paths: Iterable[Path]) -> None:
         self.root, self.top = root, Path(os.path.abspath(root))
@@ -71,7 +71,7 @@ class Sounds:
             self.folders.update(above for above in (folder, *folder.parents) if above.is_relative_to(root))
 
     def at(self, path: Path) -> Path:
-        """The recording at a path, however that is written; if there is none, the path as seen from the root."""
+        """The recording at a path in any spelling; if there is none, the path below the root."""
         full = Path(os.path.abspath(path))
         seen = self.root / full.relative_to(self.top) if full.is_relative_to(self.top) else path
         return self.whole.get(full, seen)
@@ -79,8 +79,8 @@ class Sounds:
     def named_by(self, given: Path, annotation: Path) -> Path:
         """The recording at this path, or of this name below the annotation, or else the only one of this name.
 
-        The files of one bird often have the names of another's: a path without a recording is returned as it is,
-        and an ambiguous one is refused, so that no label goes to the wrong recording.
+        The files of different birds often have equal names: a path without a recording is returned unchanged, and
+        an ambiguous one raises ValueError, so that no label goes to the wrong recording.
         """
         folders = [annotation.parent, self.root] if given.parent.name else [annotation.parent]
         places = [self.at(folder / given) for folder in folders]
@@ -89,7 +89,7 @@ class Sounds:
                 return place
         for place in places:
             if place.parent != annotation.parent and place.parent in self.folders:
-                # Its folder is there, without such a file.
+                # The folder exists, but has no such file.
                 return place
         named = self.named.get(given.name, [])
         if annotation.parent in self.folders:
@@ -97,7 +97,7 @@ class Sounds:
         return only(named, annotation) or places[0]
 
     def beside(self, annotation: Path) -> Path | None:
-        """The recording in the same folder that bears the name of an annotation, with its ending or without."""
+        """The recording in the same folder that has the annotation's name, with or without its suffix."""
         name = annotation.name
         while "." in name:
             name = name.rpartition(".")[0]
@@ -120,7 +120,7 @@ def table_in(root: Path) -> Path | None:
 
 
 def recognise(root: Path) -> str | None:
-    """The format of a folder's annotations, if it has any."""
+    """Detect the format of a folder's annotations; None if it has none."""
     if table_in(root) is not None:
         return "csv"
     files = list(files_below(root))
@@ -134,7 +134,7 @@ def recognise(root: Path) -> str | None:
 
 
 def read(root: Path, sounds: Sounds, kind: str) -> Annotated:
-    """All segments of these recordings."""
+    """Read all segments of these recordings."""
     kind = (recognise(root) or "none") if kind == "auto" else kind
     if kind == "none":
         raise ValueError(
@@ -150,7 +150,7 @@ def read(root: Path, sounds: Sounds, kind: str) -> Annotated:
 
 
 def from_table(root: Path, path: Path | None, sounds: Sounds) -> Annotated:
-    """A row for each segment; further columns that are the same for all segments of a file are its labels."""
+    """One row per segment; further columns that are constant within each file are its labels."""
     if path is None:
         raise ValueError(f"'{root}' has none of {', '.join(TABLES)}: put a table of segments there")
     table, found = metadata.read_table(path), Annotated(read={path})
@@ -181,7 +181,7 @@ def description_in(root: Path) -> Path | None:
 
 
 def describe(root: Path, sounds: Sounds) -> dict[Path, dict[str, str]]:
-    """The labels of each recording from a table of files, if there is one with their paths."""
+    """Labels of each recording from a table of files, if there is one with their paths."""
     path = description_in(root)
     table = metadata.read_table(path) if path is not None else None
     if path is None or table is None or metadata.find(table, metadata.PATH) is None:
@@ -194,13 +194,13 @@ def describe(root: Path, sounds: Sounds) -> dict[Path, dict[str, str]]:
 
 
 def from_beside(root: Path, sounds: Sounds, kind: str) -> Annotated:
-    """A file beside each recording, which bears its name."""
+    """Read the file of the same name beside each recording."""
     find, read_segments = BESIDE[kind]
     found = Annotated()
     days = folder_labels(list(sounds.whole.values()), root)
     for path in sounds.whole.values():
         if path.parent != root:
-            # Song lies in a folder for each bird, or for each day of a bird.
+            # Song is stored in one folder per bird, or per day of a bird.
             found.labels[path] = days.get(path, {"individual": path.parent.name})
         beside = find(path)
         if beside is not None:
@@ -218,13 +218,13 @@ def notmat_of(sound: Path) -> Path | None:
 
 
 def sidecar_of(sound: Path) -> Path | None:
-    """The file beside a recording that may have its segments."""
+    """The file beside a recording that may hold its segments."""
     names = [base + ending for ending in SIDECARS for base in (sound.stem, sound.name)]
     return next((path for path in map(sound.with_name, names) if path.is_file()), None)
 
 
 def is_annotation(path: Path) -> bool:
-    """Whether a file beside a recording has onsets and offsets."""
+    """Whether a sidecar has onsets and offsets."""
     try:
         read_sidecar(path)
     except ValueError:
@@ -252,7 +252,7 @@ def read_sidecar(path: Path) -> list[Mark]:
 
 
 def columns_of(path: Path) -> metadata.Table:
-    """The lists of a JSON object that have a value for each segment; what else it says is of the whole file."""
+    """Lists of a JSON object with one value per segment; its other entries concern the whole file."""
     try:
         given = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError, OSError) as error:
@@ -272,8 +272,8 @@ def columns_of(path: Path) -> metadata.Table:
 
 
 def read_notmat(path: Path) -> Iterator[Mark]:
-    """evsonganaly's MATLAB 5: onset and offset in milliseconds, one character a syllable; an error says what is
-    wrong with the recording for that."""
+    """evsonganaly's MATLAB 5 format: onsets and offsets in milliseconds, one character per syllable; ValueError
+    states the fault of the recording."""
     # Importing SciPy's readers takes a while, which `--help` should not wait for.
     from scipy.io import loadmat
 
@@ -304,7 +304,7 @@ def audacity_of(sound: Path) -> Path | None:
 
 
 def first_file(sound: Path, endings: Iterable[str], fits: Callable[[Path], bool]) -> Path | None:
-    """The file beside a recording with its name and one of these endings."""
+    """The file beside a recording with its name and one of these suffixes."""
     names = [base + ending for ending in endings for base in (sound.stem, sound.name)]
     return next((path for path in map(sound.with_name, names) if path.is_file() and fits(path)), None)
 
@@ -316,17 +316,17 @@ BESIDE: dict[str, tuple[Callable[[Path], Path | None], Callable[[Path], Iterable
     "raven": (raven_of, formats.read_raven),
     "audacity": (audacity_of, formats.read_audacity),
 }
-"""Formats with a file for each recording: how it is found, and read."""
+"""Formats with one file per recording: how it is found, and read."""
 
 
 def beside(sounds: Iterable[Path]) -> set[Path]:
-    """All files beside these recordings that hold segments of any such format."""
+    """All files beside these recordings that hold segments in any of these formats."""
     found = {(kind, path) for sound in sounds for kind, (find, _) in BESIDE.items() if (path := find(sound))}
     return {path for kind, path in found if kind != "sidecar" or is_annotation(path)}
 
 
 def from_crowsetta(root: Path, sounds: Sounds, kind: str) -> Annotated:
-    """Any other format, by the package crowsetta (Nicholson, 2023)."""
+    """Read any other format with the package crowsetta (Nicholson, 2023)."""
     try:
         crowsetta: Any = import_module("crowsetta")
     except ImportError:
@@ -353,11 +353,11 @@ def from_crowsetta(root: Path, sounds: Sounds, kind: str) -> Annotated:
 
 
 def transcribe(transcriber: Any, file: Path, sounds: Sounds, found: Annotated) -> None:
-    """The segments in one file; a file that belongs to no recording may be of another kind."""
+    """Read the segments of one file; a file without a recording gets a remark, as it may be of another kind."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Some formats form paths from that of the annotation, which are not to depend on where one stands.
+            # Some formats derive paths from the annotation's, which must not depend on the working directory.
             made = transcriber.from_file(file.absolute()).to_annot()
     except Exception as error:
         # Formats raise errors of any type for a damaged file.
@@ -387,7 +387,7 @@ def first_line(error: Exception) -> str:
 
 
 def stretches(annotation: Any) -> Iterator[Mark]:
-    """Onset, offset and label of each segment of a sequence, of several, or of bounding boxes."""
+    """Onset, offset and label of each segment of one or several sequences, or of bounding boxes."""
     sequences = getattr(annotation, "seq", None)
     for sequence in sequences if isinstance(sequences, list) else [sequences] if sequences is not None else []:
         for one in sequence.segments:

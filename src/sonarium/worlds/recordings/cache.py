@@ -1,8 +1,8 @@
-"""The cache of decoded sound: all files of a corpus one behind the other in one file.
+"""Cache of decoded sound: all files of a corpus concatenated in one file.
 
-The name of the file is a hash of the content of all recordings, wherever they lie, and of how they were decoded,
-so that it is never stale. Beside it lies an index with checksums: a damaged cache is found and rebuilt. Both are
-written aside and renamed; a lock keeps two processes from doing the same work.
+Its name is a hash of the content of all recordings, wherever they are stored, and of the decoding settings, so
+that it is never stale. An index beside it holds checksums: a damaged cache is detected and rebuilt. Both are
+written under temporary names and renamed; a lock keeps two processes from doing the same work.
 """
 
 import fcntl
@@ -31,20 +31,20 @@ from sonarium.worlds.audio.file import BadAudio, Limits
 from sonarium.worlds.contract import Progress
 
 FORMAT = 1
-"""Raised whenever the format of the cache changes."""
+"""Increased whenever the format of the cache changes."""
 CHECKED = 1 << 22
-"""Bytes under one checksum."""
+"""Bytes per checksum."""
 AT_ONCE = 1 << 23
-"""Bytes of one decoded file held in memory; the rest of a longer one waits on the disk."""
+"""Bytes of one decoded file held in memory; a longer one is spooled to disk."""
 INT16 = np.float32(2**-15)
-"""One step of a 16-bit integer, where full scale is 1."""
+"""Quantisation step of 16-bit integers, relative to full scale."""
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How files become samples."""
+    """Settings for decoding files to samples."""
 
     rate: int
     store: Literal["int16", "float32"]
@@ -53,13 +53,13 @@ class Decoding:
 
 
 class Entry(NamedTuple):
-    """Where one file's sound lies in the cache, and the header of the file."""
+    """Position of one file's sound in the cache, and the header of the file."""
 
     offset: int
-    """In samples."""
+    """Position in samples."""
     length: int
     scale: float
-    """Factor of the stored numbers."""
+    """Factor by which the stored numbers are multiplied."""
     rate: int
     channels: int
     form: str
@@ -75,8 +75,8 @@ def in_order(
     discard: Callable[[Made], object] = lambda made: None,
     abandon: Callable[[], object] = lambda: None,
 ) -> Iterator[Made]:
-    """Map with threads, in order, never far ahead of whoever takes the results; results that are not taken any
-    more are discarded, and their work may be abandoned."""
+    """Ordered map over threads with bounded look-ahead. If the consumer stops early or an error occurs, pending
+    work may be abandoned, and unused results are discarded."""
     with ThreadPoolExecutor(workers()) as pool:
         waiting: deque[Future[Made]] = deque()
         try:
@@ -96,9 +96,9 @@ def in_order(
 
 
 def content_of(path: Path) -> str:
-    """A hash of the bytes that a file's sound is decoded from."""
+    """Hash of the bytes from which a file's sound is decoded."""
     kind = path.suffix.lower()
-    # Two endings decide how a file is read; the other formats are known by their first bytes.
+    # Two suffixes decide how a file is read; other formats are recognised by their first bytes.
     digest = hashlib.blake2b(kind.encode() if kind in (".cbin", ".mp3") else b"", digest_size=16)
     for part in (path, path.with_suffix(".rec")) if kind == ".cbin" else (path,):
         if part == path or part.is_file():
@@ -115,7 +115,7 @@ def default_folder() -> Path:
 
 
 class Cache:
-    """Decoded files by their content."""
+    """Decoded files, by content hash."""
 
     def __init__(self, path: Path, index: Mapping[str, Any]):
         self.path = path
@@ -123,13 +123,13 @@ class Cache:
         self.faults: dict[str, str] = index["faults"]
         self.store: Literal["int16", "float32"] = index["decoding"]["store"]
         self.damage: str | None = None
-        """What was wrong with the cache that was found, if it was rebuilt."""
+        """What was wrong with the existing cache, if it was rebuilt."""
         self.bytes, self.file = index["bytes"], os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self.file)
 
     def read(self, start: int, scale: float, out: Float[np.ndarray, " time"]) -> None:
-        """Fill `out` with the sound that begins at this sample."""
-        # Not mapped into memory: a file that is cut short would end the process there, without a word.
+        """Fill `out` with the sound from sample `start` on, multiplied by `scale`."""
+        # Not memory-mapped: a file truncated meanwhile would kill the process without a message.
         stored = np.empty(len(out), np.dtype(self.store).newbyteorder("<"))
         at, left = start * stored.itemsize, stored.view(np.uint8).data
         while left:
@@ -145,19 +145,19 @@ class Cache:
 def open_cache(
     folder: Path, files: Mapping[str, Path], decoding: Decoding, progress: Progress = lambda *_: None
 ) -> Cache:
-    """The decoded sound of these files, given by their content; decoded now if it was not before."""
+    """Decoded sound of these files, given by content hash; decoded now if not cached."""
     name = name_of(files, decoding)
     path = folder / f"{name}.samples"
     found = find(path, files)
     if isinstance(found, Cache):
         return found
     with locked(folder, name):
-        # Another process may have made it while this one waited.
+        # Another process may have built it while this one waited.
         again = find(path, files)
         if isinstance(again, Cache):
             return again
         for stale in folder.glob(f".{name}.*.partial"):
-            # Whoever wrote it was killed, for the lock is ours.
+            # Its writer was killed, since this process holds the lock.
             remove(stale)
         passing = build(path, files, decoding, progress)
         made = find(path, [content for content in files if content not in passing])
@@ -176,7 +176,7 @@ def name_of(files: Iterable[str], decoding: Decoding) -> str:
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[None]:
-    """One process at a time builds this cache; the others wait for it."""
+    """Lock this cache: one process builds it, the others wait."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / f"{name}.lock", "w")
@@ -188,7 +188,7 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 
 
 def find(path: Path, files: Iterable[str]) -> Cache | str | None:
-    """The cache of these files, or what is wrong with it, or None."""
+    """The cache of these files, or a description of its damage, or None if there is none."""
     listing = path.with_suffix(".json")
     if not listing.exists():
         return None
@@ -219,7 +219,7 @@ def crc(path: Path, at: int) -> int:
 
 
 def build(path: Path, files: Mapping[str, Path], decoding: Decoding, progress: Progress) -> dict[str, str]:
-    """Decode all files into one, and write the index last; returns faults that may pass, which are not in it."""
+    """Decode all files into one, and write the index last; return transient faults, which it omits."""
     entries: dict[str, Entry] = {}
     faults: dict[str, str] = {}
     passing: dict[str, str] = {}
@@ -257,7 +257,7 @@ def build(path: Path, files: Mapping[str, Path], decoding: Decoding, progress: P
 
 
 def changed(path: Path, content: str) -> bool:
-    """Whether a file is no longer what was hashed: what came of it must not be kept under that name."""
+    """Whether a file's content no longer has this hash, so that its samples must not be stored under it."""
     try:
         return content_of(path) != content
     except OSError:
@@ -265,7 +265,7 @@ def changed(path: Path, content: str) -> bool:
 
 
 class Decoded(NamedTuple):
-    """One file's sound, waiting to be stored."""
+    """Sound of one file, waiting to be stored."""
 
     spool: IO[bytes]
     length: int
@@ -280,7 +280,7 @@ class Decoded(NamedTuple):
 
 
 def decode(path: Path, decoding: Decoding, folder: Path) -> Decoded | BadAudio:
-    """A file's sound in single precision; or what is wrong with the file."""
+    """Sound of a file in single precision, or the fault of the file."""
     spool: Any = SpooledTemporaryFile(max_size=AT_ONCE, dir=str(folder))
     length, peak, whole = 0, 0.0, True
     try:
@@ -297,6 +297,6 @@ def decode(path: Path, decoding: Decoding, folder: Path) -> Decoded | BadAudio:
     except BaseException:
         spool.close()
         raise
-    # 16-bit sound is stored exactly, any other scaled to the full range of 16 bits.
+    # 16-bit sound is stored exactly; any other sound is scaled to the full range of 16 bits.
     scale = 1.0 if decoding.store == "float32" else float(INT16) if whole or peak == 0 else peak / (2**15 - 1)
     return Decoded(spool, length, scale, (header.rate, header.channels, header.form))

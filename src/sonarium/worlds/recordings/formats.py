@@ -1,8 +1,8 @@
-"""Segments in the files of other programs, read and written: evsonganaly's .not.mat, Praat's TextGrid (Boersma and
+"""Segments in files of other programs, read and written: evsonganaly's .not.mat, Praat's TextGrid (Boersma and
 Weenink), Raven's selection table, Audacity's label track, and a table segments.csv for a whole folder.
 
-What is written is read back as it was, to the last bit; only .not.mat, which counts in milliseconds, may round the
-last of the 53 bits.
+Segments that are written and read back are equal to the last bit; only .not.mat, which stores milliseconds, may
+round the last of the 53 bits.
 """
 
 import csv
@@ -24,17 +24,17 @@ RAVEN = ".selections.txt"
 AUDACITY = ".txt"
 TABLE = "segments.csv"
 UNLABELLED = "segment"
-"""The label of segments of which only onset and offset are known."""
+"""Label of segments for which only onset and offset are known."""
 RAVEN_BAND = (0.0, 10_000.0)
-"""Hz between which a selection is drawn in Raven."""
+"""Frequency band of a selection in Raven, in Hz."""
 RAVEN_LABELS = ("annotation", "label", "species", "species code", "type", "name", "syllable", "call type")
 """Columns of a selection table that may hold the label; the first that a table has is used."""
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(<exists>|<absent>|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?!\S)')
-"""Texts in quotation marks and numbers that stand alone; all else in a TextGrid is for the reader."""
+"""Quoted strings and free-standing numbers or flags; everything else in a TextGrid is for human readers."""
 
 
 def refused(marks: Iterable[Mark], duration: float | None = None, slack: float = 0.001) -> list[str]:
-    """What is wrong with segments: those that overlap, lie outside the recording, have no length or no label."""
+    """Faults of segments that overlap, lie outside the recording, or have no duration or no label."""
     faults, kept = [], []
     for start, stop, label in marks:
         where = f"segment '{label}' from {start:g} to {stop:g} s"
@@ -56,11 +56,11 @@ def refused(marks: Iterable[Mark], duration: float | None = None, slack: float =
     return faults
 
 
-# Readers: the segments in one file.
+# Readers: return the segments of one file.
 
 
 def lines_of(path: Path) -> str:
-    """The text of a file, in UTF-8 or as its byte order mark says."""
+    """Text of a file, in UTF-8 or the encoding of its byte order mark."""
     try:
         content = path.read_bytes()
         marked = content[:2] in (b"\xff\xfe", b"\xfe\xff")
@@ -74,7 +74,7 @@ def unreadable(path: Path, why: str) -> ValueError:
 
 
 def read_textgrid(path: Path) -> list[Mark]:
-    """The intervals with a text of all interval tiers, of Praat's long and short text formats."""
+    """Intervals with text of all interval tiers, in Praat's long or short text format."""
     tokens = [match[2] or match[1].replace('""', '"') for match in TOKEN.finditer(lines_of(path))]
     try:
         if tokens[:2] != ["ooTextFile", "TextGrid"]:
@@ -96,7 +96,7 @@ def read_textgrid(path: Path) -> list[Mark]:
 
 
 def read_raven(path: Path) -> list[Mark]:
-    """The selections of Raven's table, each once: it has a line for every view of the sound."""
+    """Selections of a Raven table, each once, as the table has one line per view of the sound."""
     try:
         rows = list(csv.reader(lines_of(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
         heading = [name.strip().lower() for name in rows[0]] if rows else []
@@ -118,8 +118,8 @@ def read_raven(path: Path) -> list[Mark]:
 
 
 def read_audacity(path: Path) -> list[Mark]:
-    """The labels of Audacity's track: start, end and text, and perhaps a line with frequencies, which begins with
-    a backslash."""
+    """Labels of an Audacity track: start, end and text; lines of frequencies, which begin with a backslash, are
+    skipped."""
     try:
         rows = [line.split("\t") for line in lines_of(path).splitlines() if line.strip() and line[0] != "\\"]
         return [(float(row[0]), float(row[1]), row[2].strip() if len(row) > 2 else "") for row in rows]
@@ -132,7 +132,7 @@ def like_raven(path: Path) -> bool:
 
 
 def like_audacity(path: Path) -> bool:
-    """Two numbers apart by a tab."""
+    """Whether the first line begins with two tab-separated numbers."""
     return re.match(r"\s*[-+.\d][\d.eE+-]*\t[-+.\d][\d.eE+-]*(\t|$)", first_line(path)) is not None
 
 
@@ -147,7 +147,7 @@ def first_line(path: Path) -> str:
 
 
 def write_notmat(path: Path, marks: Sequence[Mark], duration: float, rate: int) -> None:
-    """evsonganaly's MATLAB 5 file: milliseconds, and one character a syllable."""
+    """Write evsonganaly's MATLAB 5 file: times in milliseconds, one character per syllable."""
     from scipy.io import savemat
 
     for start, stop, label in marks:
@@ -168,7 +168,7 @@ def write_notmat(path: Path, marks: Sequence[Mark], duration: float, rate: int) 
 
 
 def milliseconds(seconds: float) -> float:
-    """The number that a thousandth of is these seconds, or as near as there is one."""
+    """The number of milliseconds that, divided by 1000, is closest to these seconds."""
     near = seconds * 1000
     return min(
         (near, np.nextafter(near, 0), np.nextafter(near, np.inf)), key=lambda one: abs(one / 1000 - seconds)
@@ -176,7 +176,7 @@ def milliseconds(seconds: float) -> float:
 
 
 def write_textgrid(path: Path, marks: Sequence[Mark], duration: float, rate: int) -> None:
-    """Praat's long text format, one tier; what lies between segments is an interval without text."""
+    """Write Praat's long text format with one tier; gaps between segments are intervals without text."""
     end = max([duration, *(stop for _, stop, _ in marks)])
     intervals, before = [], 0.0
     for start, stop, label in marks:
@@ -202,7 +202,7 @@ def write_textgrid(path: Path, marks: Sequence[Mark], duration: float, rate: int
 
 
 def write_raven(path: Path, marks: Sequence[Mark], duration: float, rate: int) -> None:
-    """A selection table of one view."""
+    """Write a selection table with one view."""
     names = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)")
     lines = ["\t".join((*names, "Low Freq (Hz)", "High Freq (Hz)", "Annotation"))]
     low, high = RAVEN_BAND[0], min(RAVEN_BAND[1], rate / 2)
@@ -213,7 +213,7 @@ def write_raven(path: Path, marks: Sequence[Mark], duration: float, rate: int) -
 
 
 def write_audacity(path: Path, marks: Sequence[Mark], duration: float, rate: int) -> None:
-    """A label track."""
+    """Write a label track."""
     lines = [f"{float(start)!r}\t{float(stop)!r}\t{plain(label, path)}\n" for start, stop, label in marks]
     write_whole(path, "".join(lines))
 
@@ -225,7 +225,7 @@ def plain(label: str, path: Path) -> str:
 
 
 def write_table(path: Path, marks: Mapping[str, Sequence[Mark]]) -> None:
-    """A row for each segment of all recordings."""
+    """Write one row per segment of all recordings."""
     with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", "onset", "offset", "label"))
@@ -235,11 +235,11 @@ def write_table(path: Path, marks: Mapping[str, Sequence[Mark]]) -> None:
 
 @dataclass(frozen=True)
 class Writer:
-    """How a file beside a recording is named and written."""
+    """File name and writer of an annotation beside a recording."""
 
     ending: str
     whole_name: bool
-    """Whether the ending follows the recording's whole name, or takes the place of its own ending."""
+    """Whether the ending is appended to the recording's file name, or replaces its suffix."""
     write: Callable[[Path, Sequence[Mark], float, int], None]
 
     def beside(self, sound: Path) -> Path:

@@ -1,8 +1,7 @@
-"""The layouts of corpora: which files they have, and where their labels are.
+"""Layouts of corpora: which files they have, and where their labels are.
 
-LibriSpeech (Panayotov et al., 2015), Common Voice (Ardila et al., 2020), the Free Spoken Digit Dataset (Jackson
-et al.), ESC (Piczak, 2015), folders named by label, manifests, and song annotated by hand
-(`annotations.py`).
+LibriSpeech (Panayotov et al., 2015), Common Voice (Ardila et al., 2020), the Free Spoken Digit Dataset (Jackson et
+al.), ESC (Piczak, 2015), folders named by label, manifests, and hand-annotated song (`annotations.py`).
 """
 
 import re
@@ -34,12 +33,12 @@ FSDD = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<take>\d+)")
 ESC = re.compile(r"(?P<fold>\d)-(?P<source>\d+)-(?P<take>[A-Z]+)(?:-(?P<target>\d+))?")
 MANIFESTS = ("manifest.csv", "manifest.tsv", "manifest.parquet")
 PARTS = ("train", "dev", "test")
-"""Common Voice's own division."""
+"""Parts of Common Voice's own split."""
 
 
 @dataclass(frozen=True)
 class Hints:
-    """The options that narrow a layout."""
+    """Options that refine a layout."""
 
     pattern: str = ""
     subset: str = ""
@@ -47,11 +46,11 @@ class Hints:
 
 
 def list_clips(root: Path, layout: Layout, hints: Hints) -> Listing:
-    """All clips in a folder, or of a manifest, with their labels from the layout and the pattern."""
+    """List all clips of a folder or manifest, with labels from the layout and the pattern."""
     if not root.exists():
         raise ValueError(f"there is no folder or manifest '{root}': give the path of one with recordings")
     if root.is_dir():
-        # The error names the folder, not a table that is looked for in it.
+        # Raises here if unreadable, so that the error names the folder, not a table inside it.
         next(files_below(root), None)
     chosen = layout
     if layout == "auto":
@@ -75,7 +74,7 @@ def list_clips(root: Path, layout: Layout, hints: Hints) -> Listing:
 
 
 def refuse_unused(hints: Hints, layout: Layout) -> None:
-    """Options that the layout does not use are refused."""
+    """Raise ValueError for options that the layout does not use."""
     if hints.subset and layout != "common-voice":
         raise ValueError(
             f"--subset {hints.subset}: the layout '{layout}' has no subsets, only common-voice has: leave it out"
@@ -97,7 +96,7 @@ def folder_of(root: Path) -> Path:
 
 
 def recognise(root: Path) -> Layout:
-    """Which layout this is, by its tables and the names of its files."""
+    """Detect the layout from tables and file names."""
     if root.is_file() or manifest_in(root) is not None:
         return "manifest"
     if (root / "clips").is_dir() and any(root.glob("*.tsv")):
@@ -107,7 +106,7 @@ def recognise(root: Path) -> Layout:
     stems = [path.stem for path in walk(root)[0]]
     shapes: dict[Layout, re.Pattern[str]] = {"librispeech": LIBRISPEECH, "fsdd": FSDD, "esc": ESC}
     for layout, shape in shapes.items():
-        # A stray file or two do not make it another layout.
+        # Tolerates a few stray files.
         if sum(shape.fullmatch(stem) is not None for stem in stems) > 0.9 * len(stems):
             return layout
     return "folder"
@@ -118,7 +117,7 @@ def manifest_in(root: Path) -> Path | None:
 
 
 def read_folder(root: Path, hints: Hints) -> Listing:
-    """Labels from a pattern, or else from the folders in which the files lie: bird and day where these are."""
+    """Labels from a pattern, else from the enclosing folders: bird and day if the folders are named so."""
     paths, passed = walk(root)
     if hints.pattern and paths:
         labels = match_all(hints.pattern, paths, root)
@@ -136,7 +135,7 @@ def read_folder(root: Path, hints: Hints) -> Listing:
 
 
 def read_manifest(root: Path, hints: Hints) -> Listing:
-    """A line for each clip: path, start and stop (or duration) where only a part is meant, labels, group."""
+    """One row per clip: path, start and stop (or duration) if it is only a part, labels, group."""
     path = root if root.is_file() else manifest_in(root)
     if path is None:
         raise ValueError(f"'{root}' has none of {', '.join(MANIFESTS)}: give the path of the manifest itself")
@@ -151,7 +150,7 @@ def read_manifest(root: Path, hints: Hints) -> Listing:
 
 
 def repeated(rows: tuple[Row, ...]) -> tuple[Fault, ...]:
-    """Remarks on clips that several lines name: each line counts as a clip, even where labels differ."""
+    """Remarks on clips that several rows name: each row counts as a clip, even if the labels differ."""
     lines: dict[tuple[Path, float, float | None], list[Row]] = {}
     for row in rows:
         lines.setdefault((row.path, row.start, row.stop), []).append(row)
@@ -168,8 +167,8 @@ def contradiction(same: list[Row]) -> str:
 
 
 def likely_labels(rows: tuple[Row, ...], names: list[str]) -> tuple[str, ...]:
-    """The columns that look like labels: of two values or more, and far fewer values than clips; decimal numbers
-    are measurements."""
+    """Columns that look like labels: at least two values, and far fewer values than clips; decimal numbers are
+    measurements."""
     found = []
     for name in names:
         values = {row.labels[name] for row in rows}
@@ -181,7 +180,7 @@ def likely_labels(rows: tuple[Row, ...], names: list[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Named:
-    """Files whose names hold their labels."""
+    """Files whose names contain their labels."""
 
     files: list[tuple[Path, dict[str, str]]]
     passed: Mapping[str, int]
@@ -189,7 +188,7 @@ class Named:
 
 
 def read_names(root: Path, shape: re.Pattern[str], layout: str) -> Named:
-    """The labels in the names; a file with another name is kept, with unknown labels."""
+    """Parse labels from file names; a file with another name is kept, with unknown labels."""
     paths, passed = walk(root)
     files, remarks = [], []
     for path in paths:
@@ -209,7 +208,7 @@ def read_names(root: Path, shape: re.Pattern[str], layout: str) -> Named:
 
 
 def read_librispeech(root: Path, hints: Hints) -> Listing:
-    """SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac, of which folders may be left out."""
+    """SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-UTTERANCE.flac; folders may be missing."""
     found = read_names(root, LIBRISPEECH, "librispeech")
     sexes = read_speakers(root)
     rows = []
@@ -224,7 +223,7 @@ def read_librispeech(root: Path, hints: Hints) -> Listing:
 
 
 def read_speakers(root: Path) -> dict[str, str]:
-    """The sex of each speaker from SPEAKERS.TXT, here or in the folder above."""
+    """Sex of each speaker from SPEAKERS.TXT, in this folder or its parent."""
     for path in (root / "SPEAKERS.TXT", root.parent / "SPEAKERS.TXT"):
         if path.is_file():
             lines = [line.split("|") for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
@@ -233,7 +232,7 @@ def read_speakers(root: Path) -> dict[str, str]:
 
 
 def read_fsdd(root: Path, hints: Hints) -> Listing:
-    """DIGIT_SPEAKER_TAKE.wav; takes 0 to 4 are the test part of the set's own division."""
+    """DIGIT_SPEAKER_TAKE.wav; takes 0 to 4 are the test part of the data set's own split."""
     found = read_names(root, FSDD, "fsdd")
     rows = tuple(Row(path, {**parts, "part": fsdd_part(parts["take"])}) for path, parts in found.files)
     return Listing("fsdd", rows, ("digit", "speaker"), "speaker", found.passed, found.remarks)
@@ -244,7 +243,7 @@ def fsdd_part(take: str) -> str:
 
 
 def read_esc(root: Path, hints: Hints) -> Listing:
-    """FOLD-SOURCE-TAKE(-TARGET).ogg; the class from meta/esc50.csv, or the folder, or the number of the target."""
+    """FOLD-SOURCE-TAKE(-TARGET).ogg; class from meta/esc50.csv, else the folder, else the target number."""
     found = read_names(root, ESC, "esc")
     tables_of_classes = [folder / "meta" / "esc50.csv" for folder in (root, root.parent)]
     classes: dict[str, str] = {}
@@ -261,7 +260,7 @@ def read_esc(root: Path, hints: Hints) -> Listing:
 
 
 def read_common_voice(root: Path, hints: Hints) -> Listing:
-    """Tables of clips with their speakers and what speakers say of themselves; by default `validated`."""
+    """Tables of clips with speakers and their self-reported attributes; by default `validated`."""
     wanted = [hints.subset] if hints.subset else ["validated"] if (root / "validated.tsv").is_file() else PARTS
     sources = [root / f"{name}.tsv" for name in wanted]
     parts = {path: name for name in PARTS for path in clips_of(root / f"{name}.tsv")}
@@ -292,7 +291,7 @@ def clips_of(path: Path) -> list[str]:
 
 
 def read_segments(root: Path, hints: Hints) -> Listing:
-    """Whole recordings with annotated segments; labels also from a table of the files."""
+    """Whole recordings with annotated segments, and further labels from a table of files."""
     paths, passed = walk(root)
     sounds = annotations.Sounds(root, paths)
     found, described = annotations.read(root, sounds, hints.annotations), annotations.describe(root, sounds)
@@ -308,7 +307,7 @@ def read_segments(root: Path, hints: Hints) -> Listing:
         known = {name: value for name, value in found.labels.get(path, {}).items() if value not in ("", UNKNOWN)}
         known = dict.fromkeys(names | others, "") | described.get(path, {}) | known
         rows.append(Row(path, known, segments=tuple(sorted(found.segments.get(path, ())))))
-    # A table of files has rates and lengths, too: of its columns the group alone is surely a label.
+    # A table of files may also have rates and lengths: only its group column is certainly a label.
     factors = likely_labels(tuple(rows), list(dict.fromkeys([*names, *([group] if group else [])])))
     bad = tuple(Fault(*fault) for fault in sorted(faults.items()))
     read = found.read | ({table} if described and (table := annotations.description_in(root)) else set())

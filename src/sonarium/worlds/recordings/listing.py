@@ -1,4 +1,4 @@
-"""Lists of clips: a row for each, with its labels; and the sound files of a folder, none of them missed."""
+"""Lists of clips, one row each with its labels; and recursive listing of the sound files of a folder."""
 
 import os
 import re
@@ -12,14 +12,14 @@ from sonarium.worlds.audio.file import is_sound
 from sonarium.worlds.contract import Mark
 
 FILE, FOLDER = "file", "folder"
-"""Groups of every layout: each file alone, or all files of a folder."""
+"""Groups available in every layout: each file alone, or all files of a folder."""
 GROUPS = ("group", "speaker", "bird", "individual", "session", "fold", "client_id")
-"""Columns that are the group by default, the first that a table has."""
+"""Default group columns; the first that a table has is used."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A file, or one stretch of it, and what is wrong with it."""
+    """A file, or an excerpt of it, and what is wrong with it."""
 
     path: Path
     reason: str
@@ -27,40 +27,40 @@ class Fault:
 
 @dataclass(frozen=True)
 class Row:
-    """One clip: a file or a stretch of it, with its labels and segments."""
+    """One clip: a file or an excerpt of it, with its labels and segments."""
 
     path: Path
     labels: Mapping[str, str]
     start: float = 0.0
     stop: float | None = None
-    """Seconds; none is the end of the file."""
+    """Seconds; None is the end of the file."""
     segments: tuple[Mark, ...] = ()
-    """Annotated segments, in seconds from the beginning of the file."""
+    """Annotated segments, in seconds from the start of the file."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All clips that a layout names."""
+    """All clips that a layout lists."""
 
     layout: str
     rows: tuple[Row, ...]
     factors: tuple[str, ...]
-    """Labels that become factors by default."""
+    """Labels that are factors by default."""
     group: str | None = None
-    """The label that no two parts of a split share; None where each file is its own group."""
+    """Label that the parts of a split never share; None if each file is its own group."""
     passed: Mapping[str, int] = field(default_factory=dict)
     """Number of other files by suffix."""
     remarks: tuple[Fault, ...] = ()
     faults: tuple[Fault, ...] = ()
     """Recordings that cannot be used because of their metadata."""
     read: Mapping[str, int] = field(default_factory=dict)
-    """Number of files by suffix that are no sound, and from which labels and segments come."""
+    """Number of non-sound files by suffix from which labels and segments were read."""
     superseded: Mapping[str, int] = field(default_factory=dict)
-    """Number of files by suffix, among those passed over, that hold segments, but for which others stand."""
+    """Number by suffix of passed files that hold segments, but are superseded by other files."""
 
 
 def walk(root: Path) -> tuple[list[Path], Counter[str]]:
-    """All files of sound below a folder in the order of their names, and the endings of the others."""
+    """All sound files below a folder in sorted order, and the suffixes of the other files."""
     found, passed = [], Counter()
     for path in files_below(root):
         if is_sound(path) and not path.name.startswith("._"):
@@ -75,7 +75,7 @@ def ending(path: Path) -> str:
 
 
 def sounds_at(path: Path) -> list[Path]:
-    """The file of this path, or all sound in the folder of this path, in the order of their names."""
+    """The file at this path, or all sound files of the folder at this path, in sorted order."""
     if not path.is_dir():
         return [path]
     files, _ = walk(path)
@@ -85,8 +85,8 @@ def sounds_at(path: Path) -> list[Path]:
 
 
 def named(files: Sequence[Path]) -> list[str]:
-    """The name of each file without its ending, with a number where several have the same, one that no other file
-    has."""
+    """Name of each file without its suffix; names that occur more than once get a number that makes them
+    unique."""
     often, found = Counter(path.stem for path in files), []
     taken = set(often)
     for path in files:
@@ -99,19 +99,19 @@ def named(files: Sequence[Path]) -> list[str]:
 
 
 def files_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """All files in a folder and in those inside it, through links, too."""
+    """All files in a folder and its subfolders, following links."""
     try:
         status = folder.stat()
         with os.scandir(folder) as entries:
             inside = [(Path(entry.path), leads_on(entry)) for entry in entries]
-        # A run folder, whose sounds were made from those around it.
+        # A run folder, whose sounds were generated from those around it.
         is_run = (folder / "config.json").is_file() and (folder / "metrics.jsonl").is_file()
     except OSError as error:
         raise ValueError(
             f"the folder '{folder}' cannot be read ({error.strerror}): see that it may be, or move it away"
         ) from None
     here = (status.st_dev, status.st_ino)
-    # A link that leads back up would be followed for ever.
+    # A link to a parent folder would be followed for ever.
     if here in above or (above and is_run):
         return
     for path, is_folder in inside:
@@ -122,7 +122,7 @@ def files_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -
 
 
 def leads_on(entry: os.DirEntry[str]) -> bool:
-    """Whether this is a folder; a link that leads to itself is a file that cannot be opened."""
+    """Whether this is a folder; a link to itself counts as a file, which cannot be opened."""
     try:
         return entry.is_dir()
     except OSError:
@@ -132,11 +132,11 @@ def leads_on(entry: os.DirEntry[str]) -> bool:
 DAY = re.compile(
     r"(?i:\d{6}|\d{8}|\d{2,4}[-_.]\d{1,2}[-_.]\d{1,4}|(?:day|dph)[ _-]?\d{1,4}|\d{1,4}[ _-]?(?:dph|days?))"
 )
-"""A folder that holds what was recorded on one day: a date, or an age in days."""
+"""Name of a folder with the recordings of one day: a date, or an age in days."""
 
 
 def folder_labels(paths: list[Path], root: Path) -> dict[Path, dict[str, str]]:
-    """Bird and day of each file, where files lie as bird/day/song.wav; else nothing."""
+    """Bird and day of each file if all files lie as bird/day/song.wav, else nothing."""
     folders = {path: Path(relative(path, root)).parts[:-1] for path in paths}
     if not paths or any(len(parts) != 2 or not DAY.fullmatch(parts[1]) for parts in folders.values()):
         return {}
@@ -144,7 +144,7 @@ def folder_labels(paths: list[Path], root: Path) -> dict[Path, dict[str, str]]:
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """A regular expression with named groups as it is; `{name}` in any other stands for a part of a name."""
+    """Compile a regular expression with named groups, or a pattern in which `{name}` is part of a file name."""
     try:
         if "(?P<" in pattern:
             return re.compile(pattern)
@@ -153,7 +153,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         if not names:
             raise ValueError("it names no label")
         inner = "".join(f"{text}(?P<{name}>[^/]+?)" for text, name in zip(literal, names, strict=False))
-        # A pattern may leave out the ending, and the folders above those that it speaks of.
+        # A pattern may omit the suffix, and the folders above those that it names.
         return re.compile(rf"(?:^|.*/){inner}{literal[-1]}(?:\.\w+)?$", re.DOTALL)
     except (re.error, ValueError) as error:
         raise ValueError(
@@ -163,7 +163,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def match_all(pattern: str, paths: Iterable[Path], root: Path) -> dict[Path, dict[str, str]]:
-    """The labels in each path; a path that does not match would lose its labels, which is refused."""
+    """Labels in each path; ValueError if a path does not match, as it would lose its labels."""
     compiled, found, missed = compile_pattern(pattern), {}, []
     if taken := compiled.groupindex.keys() & {FILE, FOLDER}:
         name = min(taken)
@@ -183,11 +183,11 @@ def match_all(pattern: str, paths: Iterable[Path], root: Path) -> dict[Path, dic
 
 
 def relative(path: Path, root: Path) -> str:
-    """A path as seen from the root, with slashes."""
+    """Path relative to the root, with slashes."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def default_group(columns: Iterable[str]) -> str | None:
-    """The first of the known names, in letters of any case: a speaker that is missed would leak."""
+    """The first of the known group columns, ignoring case: an overlooked speaker would leak."""
     lower = {name.lower(): name for name in columns}
     return next((lower[name] for name in GROUPS if name in lower), None)

@@ -15,7 +15,7 @@ DURATION = ("duration", "duration_s")
 LABEL = ("label", "phone", "syllable", "class", "word", "unit", "event", "category", "name", "cluster")
 """Usual names of a column; the first that a table has is used."""
 ROUNDED = 0.01
-"""Seconds by which a duration may differ from stop less start."""
+"""Tolerance in seconds between a duration and stop minus start."""
 
 
 class Table(dict[str, list[str]]):
@@ -26,12 +26,12 @@ class Table(dict[str, list[str]]):
         self.numbers, self.unit = numbers, unit
 
     def place(self, at: int) -> str:
-        """The line or row of the file that holds row `at`, for an error."""
+        """Line or row of the file that holds row `at`, for error messages."""
         return f"{self.unit} {self.numbers[at]}"
 
 
 def read_table(path: Path, quoted: bool = True) -> Table:
-    """All columns of a table."""
+    """Read all columns of a table."""
     if not path.is_file():
         raise ValueError(f"there is no table '{path}': give the path of a .csv, .tsv or .parquet file")
     table = read_parquet(path) if path.suffix.lower() == ".parquet" else read_text(path, quoted)
@@ -64,7 +64,7 @@ def read_text(path: Path, quoted: bool) -> Table:
 
 
 def numbered(reader: Any) -> tuple[list[list[str]], list[int]]:
-    """The rows of a table, values stripped of blanks, and the lines in which they begin."""
+    """Rows of a table, with whitespace stripped, and the lines on which they begin."""
     rows, numbers, before = [], [], 0
     for row in reader:
         if row:
@@ -89,7 +89,7 @@ def read_parquet(path: Path) -> Table:
 
 
 def find(table: Table, names: tuple[str, ...]) -> str | None:
-    """The column with one of these names, in letters of any case."""
+    """The column with one of these names, ignoring case."""
     lower = {name.lower(): name for name in table}
     return next((lower[name] for name in names if name in lower), None)
 
@@ -105,7 +105,7 @@ def need(table: Table, names: tuple[str, ...], path: Path, remedy: str = "name o
 
 
 def need_paths(table: Table, path: Path, remedy: str = "name one of them so") -> str:
-    """The column of paths, in which every row has one."""
+    """The column of paths; ValueError if a row has none."""
     column = need(table, PATH, path, remedy)
     if "" in table[column]:
         place = table.place(table[column].index(""))
@@ -114,7 +114,7 @@ def need_paths(table: Table, path: Path, remedy: str = "name one of them so") ->
 
 
 def seconds(table: Table, column: str, path: Path) -> list[float | None]:
-    """A column of times; None where it is empty."""
+    """A column of times in seconds; None for empty fields."""
     found = []
     for at, text in enumerate(table[column]):
         try:
@@ -143,10 +143,10 @@ class TimeColumns:
 
 
 def time_columns(table: Table, path: Path) -> TimeColumns:
-    """The columns of times; one that would go unread is refused, for its rows mean less than whole files."""
+    """Columns of times; ValueError if one would be ignored, as its rows denote parts of files."""
     start, stop, duration = (find(table, names) for names in (START, STOP, DURATION))
     if start is None and stop is not None and stop.lower().startswith("offset"):
-        # Annotations go from onset to offset; beside a duration alone, an offset is where the sound begins.
+        # Annotations go from onset to offset; next to a duration alone, the offset is the start of the sound.
         if duration is None:
             raise ValueError(f"'{path}' has '{stop}' and no start: name it start or stop, as it is meant")
         start, stop = stop, None

@@ -1,4 +1,4 @@
-"""From a folder to clips: list the files, decode them into the cache, set bad ones aside with their reasons."""
+"""Survey of a corpus: list the files, decode them into the cache, set bad ones aside with their reasons."""
 
 import json
 import math
@@ -16,9 +16,9 @@ from sonarium.worlds.recordings.layouts import Hints, Layout, folder_of, list_cl
 from sonarium.worlds.recordings.listing import FILE, FOLDER, Fault, Listing, Row, relative
 
 SLACK = 0.01
-"""Seconds by which a table may round beyond the end of a file."""
+"""Seconds by which a table entry may exceed the end of a file through rounding."""
 LISTED = 50
-"""Bad files named in one message; the record and `sonarium check` have all."""
+"""Maximum number of bad files in one message; the record and `sonarium check` have all."""
 
 
 @dataclass(frozen=True)
@@ -63,28 +63,28 @@ class RecordingsConfig:
 
 @dataclass(frozen=True)
 class Quarantine:
-    """The files and clips that cannot be used, of how many."""
+    """Files and clips that cannot be used, and the totals."""
 
     files: int
     """Number of files, good and bad."""
     clips: int
-    """Number of clips, good and bad: files, or stretches of them."""
+    """Number of clips, good and bad: files, or excerpts of them."""
     left: int
     """Number of good clips."""
     faults: tuple[Fault, ...] = ()
     """Bad files, each once."""
     stretches: tuple[Fault, ...] = ()
-    """Stretches that good files do not have."""
+    """Bad clips: excerpts outside the extent of a good file."""
     remarks: tuple[Fault, ...] = ()
     """Labels that do not fit their file; the file itself is kept."""
 
     @property
     def fraction(self) -> float:
-        """Of bad files, or of bad clips where that is larger."""
+        """Fraction of bad files or of bad clips, whichever is larger."""
         return max(len(self.faults) / max(self.files, 1), len(self.stretches) / max(self.clips, 1))
 
     def enforce(self, allowed: float, root: Path) -> None:
-        """Refuse all if more than this fraction is bad, or nothing is left."""
+        """Raise ValueError if more than this fraction is bad, or nothing is left."""
         if not self.left:
             raise ValueError(f"'{root}' has no sound that can be used: {self.reasons() or 'it is empty'}")
         if self.fraction > allowed:
@@ -95,14 +95,14 @@ class Quarantine:
             )
 
     def reasons(self) -> str:
-        """The bad files with their reasons, in one line."""
+        """Bad files and clips with their reasons, in one line."""
         bad = self.faults + self.stretches
         lines = [f"'{fault.path}' {fault.reason}" for fault in bad[:LISTED]]
         more = len(bad) - len(lines)
         return "; ".join(lines) + (f"; and {more} more, which `sonarium check` lists" if more else "")
 
     def record(self) -> dict[str, Any]:
-        """As JSON."""
+        """The quarantine in JSON types."""
         return {
             "files": self.files,
             "clips": self.clips,
@@ -112,7 +112,7 @@ class Quarantine:
         }
 
     def write(self, folder: Path) -> None:
-        """The record as `quarantine.json` in a run folder."""
+        """Write the record as `quarantine.json` to a run folder."""
         write_whole(folder / "quarantine.json", json.dumps(self.record(), indent=2) + "\n")
 
 
@@ -133,7 +133,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Survey:
-    """All that is known of a corpus before training."""
+    """Everything known about a corpus before training."""
 
     config: RecordingsConfig
     root: Path
@@ -145,7 +145,7 @@ class Survey:
     group: str
 
     def value(self, clip: Clip, name: str) -> str:
-        """The value of a label of a clip, or its file or folder."""
+        """Value of a clip's label, or its file or folder."""
         if name in clip.row.labels:
             return clip.row.labels[name] or UNKNOWN
         # Files with the same content are one recording under several names.
@@ -154,7 +154,7 @@ class Survey:
 
 @dataclass
 class Sorting:
-    """Rows on their way to becoming clips."""
+    """Accumulates clips, faults and remarks while rows are sorted."""
 
     clips: list[Clip] = field(default_factory=list)
     files: dict[Path, str] = field(default_factory=dict)
@@ -163,10 +163,10 @@ class Sorting:
 
 
 def survey(config: RecordingsConfig, progress: Progress = lambda *_: None) -> Survey:
-    """List, decode and sort; bad files are set aside, however many."""
+    """List, decode and sort a corpus; bad files are set aside, however many."""
     if config.path is None:
         raise ValueError("which recordings? give the folder or manifest with --path")
-    # A path may come from a shell that did not know the tilde.
+    # The shell may have left a tilde unexpanded.
     root = Path(config.path).expanduser()
     listing = list_clips(root, config.layout, Hints(config.pattern, config.subset, config.annotations))
     if config.clip == "segment":
@@ -199,7 +199,7 @@ def survey(config: RecordingsConfig, progress: Progress = lambda *_: None) -> Su
 
 
 def by_segment(listing: Listing, root: Path) -> Listing:
-    """Each segment becomes a clip, with its label; of a bad recording one row is left, to be counted."""
+    """Make each segment a clip with its label; a bad recording keeps one row, so that it is counted."""
     bad = {fault.path for fault in listing.faults}
     rows = tuple(
         Row(row.path, {**row.labels, "label": label}, start, stop, ((start, stop, label),))
@@ -212,7 +212,7 @@ def by_segment(listing: Listing, root: Path) -> Listing:
 
 
 def identify(paths: list[Path], progress: Progress) -> tuple[dict[Path, str], dict[Path, str]]:
-    """The content of each file, and why some have none."""
+    """Content hash of each file, and the faults of files without one."""
     contents: dict[Path, str] = {}
     faults: dict[Path, str] = {}
 
@@ -232,11 +232,11 @@ def identify(paths: list[Path], progress: Progress) -> tuple[dict[Path, str], di
 
 
 def sort_row(row: Row, content: str, cache: Cache, config: RecordingsConfig, into: Sorting) -> None:
-    """The stretch of the decoded file that is the row's clip, if the file is as long as the row says."""
+    """Append the row's excerpt of the decoded file as a clip, or a fault if it lies outside the file."""
     entry, rate = cache.entries[content], config.rate
     duration = entry.length / rate
     beyond = config.clip == "segment" and row.start >= duration
-    # A clip beyond the end is bad, which is more than a remark.
+    # A clip beyond the end is a fault, not just a remark.
     segments = () if beyond else tuple(fitting(row, duration, into))
     if segments and config.clip == "segment":
         row = replace(row, stop=segments[0][1])
@@ -252,7 +252,7 @@ def sort_row(row: Row, content: str, cache: Cache, config: RecordingsConfig, int
 
 
 def fitting(row: Row, duration: float, into: Sorting) -> list[Mark]:
-    """A row's segments within its file; what lies beyond the end is cut off, with a remark."""
+    """Segments of a row within its file; parts beyond the end are cut off, with a remark."""
     kept = []
     for start, stop, label in row.segments:
         if stop > duration + SLACK:
@@ -282,6 +282,6 @@ def choose_group(config: RecordingsConfig, listing: Listing) -> str:
         raise ValueError(f"--group {config.group}: choose one of {', '.join(dict.fromkeys(known))}")
     if config.group or listing.group is None:
         return config.group or FILE
-    # Of one speaker or bird alone, files are split.
+    # With a single speaker or bird, the split is by file.
     several = len({row.labels[listing.group] for row in listing.rows}) > 1
     return listing.group if several else FILE

@@ -1,8 +1,8 @@
 """Recordings as a world: random crops for training, whole clips for evaluation.
 
-Where a piece begins follows from the seed, the step and the clip alone (`counter.py`; and from how often
-the clip came before in the same batch), so that any number of workers draws the same pieces, in any
-order. All sound comes from the cache.
+The start of a piece follows from the seed, the step and the clip alone (`counter.py`; and from how often the clip
+occurred before in the same batch), so that any number of workers draws the same pieces, in any order. All sound is
+read from the cache.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ from sonarium.worlds.recordings.survey import RecordingsConfig, Survey, survey
 __all__ = ["RECORDINGS", "Recordings", "RecordingsConfig"]
 
 UNITS = {"file": "clips", "segment": "segments"}
-"""What clips are counted as, by what one is."""
+"""Plural noun for clips in messages, by the unit of a clip."""
 
 
 class Recordings(World):
-    """Clips read from disk, with their labels; the seed has no effect."""
+    """Labelled clips read from disk; the seed has no effect."""
 
     name = "recordings"
     planted = False
@@ -35,7 +35,7 @@ class Recordings(World):
         self.take(found)
 
     def take(self, found: Survey) -> None:
-        """Keep the usable clips of a survey, however few they are."""
+        """Initialise from the usable clips of a survey, however few they are."""
         config, clips, entries = found.config, found.clips, found.cache.entries
         self.config, self.root = config, found.root
         self.cache, self.quarantine, self.layout = found.cache, found.quarantine, found.listing.layout
@@ -61,13 +61,13 @@ class Recordings(World):
             self.named = tuple(relative(names[number], self.root) for number in range(len(names)))
         _, self.contents = coded([clip.content for clip in clips])
         self.identities = tuple(f"{clip.content} {clip.start} {clip.length}" for clip in clips)
-        """The content of each clip, wherever it lies."""
+        """Identifier of each clip's content, independent of its location."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def cropped(self) -> bool:
-        # Even where all clips happen to be as long as a piece: batches have lengths all the same.
+        # Even if all clips happen to be as long as a piece: batches have lengths in any case.
         return True
 
     def lengths(self, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
@@ -104,8 +104,8 @@ class Recordings(World):
         longest: int,
         device: torch.device | str,
     ) -> Batch:
-        """These stretches of these clips, padded with zeros to `longest`."""
-        # Threads that torch wakes for zeros would cost a hundred times the reading.
+        """Excerpts of `lengths` samples of these clips from `begin`, padded with zeros to `longest`."""
+        # Not torch.zeros: waking its threads would take a hundred times as long as the reading.
         waves = np.zeros((len(at), longest), np.float32)
         stretches = zip(at.tolist(), begin.tolist(), lengths.tolist(), strict=True)
         for row, (clip, start, length) in enumerate(stretches):
@@ -151,7 +151,7 @@ class Recordings(World):
 
 
 def usable(found: Survey) -> Recordings:
-    """The usable clips of a survey as a world, even where too many files are bad for a training."""
+    """The usable clips of a survey as a world, even if too many files are bad for training."""
     world = Recordings.__new__(Recordings)
     world.take(found)
     return world
@@ -163,7 +163,7 @@ def signal_of(config: RecordingsConfig) -> Signal:
 
 
 def marks_within(segments: Sequence[Mark], start: int, length: int, rate: int) -> tuple[Mark, ...]:
-    """The parts of segments that lie within a clip, in the clip's own time."""
+    """Segments that overlap a clip, cut to its extent, in seconds from its start."""
     first, last = start / rate, (start + length) / rate
     return tuple(
         (max(begin, first) - first, min(end, last) - first, label)
@@ -173,14 +173,14 @@ def marks_within(segments: Sequence[Mark], start: int, length: int, rate: int) -
 
 
 def coded(column: list[str]) -> tuple[tuple[str, ...], Int[Tensor, " clip"]]:
-    """The values that a column takes, in order, and which of them each clip has."""
+    """The distinct values of a column in sorted order, and the index of each clip's value."""
     values = tuple(sorted(set(column), key=order_of(column)))
     number = {value: at for at, value in enumerate(values)}
     return values, torch.tensor([number[value] for value in column], dtype=torch.int64)
 
 
 def order_of(column: list[str]) -> Callable[[str], tuple[int, str]]:
-    """Whole numbers by size, anything else by the alphabet."""
+    """Sort key: whole numbers by size, anything else alphabetically."""
     numeric = all(value.isdecimal() for value in column)
     return lambda value: (int(value) if numeric else 0, value)
 

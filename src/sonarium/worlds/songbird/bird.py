@@ -1,9 +1,8 @@
 """A bird drawn from a seed: its syllables, its grammar and its timing; and how a pupil learns them day by day.
 
-A pupil's song is that of its tutor, seen through three looseness parameters that fall from 1 (babble) to 0
-(crystallised song): of the spectrum (gestures stray from the tutor's), of the timing (durations and gaps vary),
-and of the grammar (syllables drawn from all alike). Each part has random numbers of its own, so that freezing one
-changes nothing in the others.
+A pupil's song is that of its tutor, with three looseness parameters that fall from 1 (babble) to 0 (crystallised
+song): spectrum (gestures deviate from the tutor's), timing (durations and gaps vary), and grammar (syllables drawn
+uniformly). Each part has separate random numbers, so that freezing one changes nothing in the others.
 """
 
 import math
@@ -21,29 +20,29 @@ KNOTS = 17
 REST_PRESSURE = 0.15
 """α between syllables, at which the labia rest."""
 RAMP = 0.004
-"""Seconds in which the pressure rises before a syllable, and falls after it."""
+"""Seconds over which the pressure rises before a syllable, and falls after it."""
 LEVEL = 0.1
-"""Root mean square of a syllable of a crystallised song."""
+"""Root mean square of a syllable in crystallised song."""
 SHORTEST, LONGEST = 0.02, 0.5
 """Limits of the duration of a syllable in seconds."""
 LOWEST, HIGHEST = 350.0, 5500.0
 """Limits of the fundamental frequency in Hz."""
 CLOSEST = 0.01
-"""Least gap in seconds."""
+"""Minimum gap in seconds."""
 Path = Float[np.ndarray, " knot"]
 PLACES = np.linspace(0, 1, KNOTS)
 
 
 @dataclass(frozen=True)
 class Gesture:
-    """What a bird does in one syllable."""
+    """Motor gesture of one syllable."""
 
     duration: float
     """Seconds."""
     pressure: float
-    """α while the syllable sounds."""
+    """α during the syllable."""
     hertz: Path
-    """The fundamental frequency that the tension is set for."""
+    """Target fundamental frequency in Hz, which determines the tension."""
     envelope: Path
     """Amplitude of the flow."""
     turbulence: Path
@@ -56,7 +55,7 @@ class Gesture:
 
 @dataclass(frozen=True)
 class Looseness:
-    """How far a pupil is from its tutor: 1 in babble, 0 in crystallised song."""
+    """Deviation of a pupil from its tutor: 1 in babble, 0 in crystallised song."""
 
     spectrum: float = 0.0
     timing: float = 0.0
@@ -65,7 +64,7 @@ class Looseness:
 
 @dataclass(frozen=True)
 class Bird:
-    """A singer: one gesture a label, the grammar of the labels, and the gap after each label in seconds."""
+    """A singer: one gesture per label, the grammar of the labels, and the gap after each label in seconds."""
 
     labels: tuple[str, ...]
     gestures: dict[str, Gesture]
@@ -76,7 +75,7 @@ class Bird:
 
 @dataclass(frozen=True)
 class Song:
-    """What is sung when: the syllables in order."""
+    """The syllables of a song in order, with their times and gestures."""
 
     labels: list[str]
     onsets: Float[np.ndarray, " syllable"]
@@ -89,11 +88,11 @@ class Song:
     envelope: Float[np.ndarray, "syllable knot"]
     turbulence: Float[np.ndarray, "syllable knot"]
     seconds: float
-    """Length of the clip, silence at both ends included."""
+    """Duration of the clip, including silence at both ends."""
 
 
 def level_path(attack: float, decay: float, swell: float) -> Path:
-    """An envelope that rises and falls within these fractions of the syllable, with a swell in its middle."""
+    """An envelope that rises and falls over these fractions of the syllable, with a swell in the middle."""
     rise, fall = np.clip(PLACES / attack, 0, 1), np.clip((1 - PLACES) / decay, 0, 1)
     return np.sin(np.pi / 2 * rise) * np.sin(np.pi / 2 * fall) * (1 + swell * np.sin(np.pi * PLACES))
 
@@ -122,7 +121,7 @@ def high_note(rng: np.random.Generator) -> Gesture:
 
 
 def noisy_note(rng: np.random.Generator) -> Gesture:
-    """A breathy note whose partials are drowned."""
+    """A breathy note whose partials are masked by noise."""
     hertz = rng.uniform(350, 700) * np.exp(rng.uniform(-0.4, 0.4) * (PLACES - 0.5))
     envelope = level_path(rng.uniform(0.1, 0.4), rng.uniform(0.2, 0.5), rng.uniform(-0.4, 0.4))
     turbulence = rng.uniform(0.4, 1.0) * (1 + rng.uniform(-0.6, 0.6) * np.cos(np.pi * PLACES))
@@ -146,7 +145,7 @@ def trill(rng: np.random.Generator) -> Gesture:
 
 
 def joined(rng: np.random.Generator) -> Gesture:
-    """Two notes without a gap, the breath held for a moment between them."""
+    """Two notes without a gap, with a dip of the envelope between them."""
     first, second = (SIMPLE[at](rng) for at in rng.permutation(len(SIMPLE))[:2])
     cut = int(rng.integers(6, KNOTS - 6))
     early = np.arange(KNOTS) <= cut
@@ -162,11 +161,11 @@ def joined(rng: np.random.Generator) -> Gesture:
 
 SIMPLE = (stack, sweep, noisy_note, arch, high_note, trill)
 KINDS = (stack, sweep, noisy_note, joined, arch, high_note, trill)
-"""Kinds of notes; a bird takes them in turn, so that each has harmonic and noisy ones."""
+"""Kinds of notes; a bird takes them in turn, so that each bird has harmonic and noisy ones."""
 
 
 def draw_bird(seed: int, number: int, syllables: int, order: int, repeats: int) -> Bird:
-    """The bird of this number among those of a seed."""
+    """Draw the bird of this number for a seed."""
     rng = np.random.default_rng([seed, number, 0xB17D])
     labels = tuple(map(label_of, range(syllables)))
     gamma = syrinx.GAMMA * float(rng.uniform(0.95, 1.05))
@@ -182,13 +181,13 @@ def draw_bird(seed: int, number: int, syllables: int, order: int, repeats: int) 
 
 
 def label_of(number: int) -> str:
-    """a to z, then aa, ab and so on."""
+    """Label of a syllable: a to z, then aa, ab and so on."""
     first, last = divmod(number, 26)
     return (label_of(first - 1) if first else "") + chr(ord("a") + last)
 
 
 def levelled(gestures: list[Gesture], gamma: float) -> list[Gesture]:
-    """The same, each with an envelope of which it sounds at LEVEL."""
+    """The same gestures, with envelopes scaled so that each sounds at LEVEL."""
     rate, found = 16_000, []
     for gesture in gestures:
         song = Song(
@@ -209,7 +208,7 @@ def levelled(gestures: list[Gesture], gamma: float) -> list[Gesture]:
 
 
 def sing_song(bird: Bird, loose: Looseness, count: int, key: list[int], lead: float) -> Song:
-    """One song of this many syllables; `key` begins its random numbers, `lead` is the silence at both ends."""
+    """One song of `count` syllables; `key` seeds its random numbers, `lead` is the silence at both ends."""
     words, clock, throat = (np.random.default_rng([*key, part]) for part in range(3))
     labels = bird.grammar.flattened(loose.grammar).sample(count, words)
     meant = [bird.gestures[label] for label in labels]
@@ -240,7 +239,7 @@ Varied = tuple[
 def timed(
     meant: list[Gesture], gaps: Float[np.ndarray, " syllable"], loose: float, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, " syllable"], Float[np.ndarray, " syllable"]]:
-    """Durations, and gaps that follow, as they come out this time."""
+    """Durations of the syllables, and the gaps that follow, with random variation."""
     drawn = rng.normal(size=(len(meant), 2))
     usual = np.array([gesture.duration for gesture in meant])
     durations = np.clip(usual * np.exp((0.03 + 0.4 * loose) * drawn[:, 0]), SHORTEST, LONGEST)
@@ -249,7 +248,7 @@ def timed(
 
 
 def varied(meant: list[Gesture], loose: float, rng: np.random.Generator) -> Varied:
-    """Pressure, frequency, envelope and turbulence as they come out this time."""
+    """Pressure, frequency, envelope and turbulence of the syllables, with random variation."""
     count = len(meant)
     shift, pressure, breath = rng.normal(size=(count, 2)), rng.normal(size=count), rng.exponential(size=count)
     wander = np.cumsum(rng.normal(size=(count, 2, KNOTS)), 2) / math.sqrt(KNOTS)
@@ -269,7 +268,7 @@ PATHS = ("tension", "pressure", "envelope", "turbulence")
 def paths(song: Song, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "path frame"]:
     """Tension, pressure, envelope and turbulence at these times in seconds.
 
-    Between syllables the tension goes straight from one to the next, and the pressure is at rest.
+    Between syllables the tension is interpolated linearly, and the pressure is at rest.
     """
     begin, end = song.onsets, song.onsets + song.durations
     at = (begin[:, None] + song.durations[:, None] * PLACES).ravel()
@@ -282,7 +281,7 @@ def paths(song: Song, times: Float[np.ndarray, " frame"]) -> Float[np.ndarray, "
 
 
 FRAME_RATE = 1000
-"""Frames of a gesture a second."""
+"""Frames of a gesture per second."""
 
 
 def render(
@@ -292,7 +291,7 @@ def render(
     seeds: list[int],
     changes: Sequence[Float[np.ndarray, "path _frame"]] | None = None,
 ) -> list[Float[np.ndarray, " time"]]:
-    """The sound of each song, without noise; its samples follow from the song and its seed alone. `changes` are
+    """The sound of each song, without cage noise; its samples depend on the song and its seed alone. `changes` are
     added to its paths, at the middles of frames."""
     lengths = [round(song.seconds * rate) for song in songs]
     frames = math.ceil(max(lengths) * FRAME_RATE / rate) + 1

@@ -1,7 +1,8 @@
-"""The syrinx on a CPU: birds side by side in lanes, so that one step of all of them is a few vector instructions.
+"""The syrinx on a CPU: birds side by side in SIMD lanes, so that one step of all of them is a few vector
+instructions.
 
-Sums are neither fused nor reordered, so a bird has the same bits in any lane and beside any others. Time is in
-units of 1/γ: `h` is γ divided by the steps a second.
+Sums are neither fused nor reordered, so a bird has the same bits in any lane and next to any other birds. Time is
+in units of 1/γ: `h` is γ divided by the number of steps per second.
 """
 
 from typing import no_type_check
@@ -10,10 +11,10 @@ import numpy as np
 from numba import njit
 
 LANES = 8
-"""Birds integrated at once: two registers of four doubles."""
+"""Number of birds integrated at a time: two registers of four doubles."""
 
 compiled = njit(nogil=True, cache=True, error_model="numpy")
-# `no_type_check` below it keeps jaxtyping's import hook, which wraps functions, from what is compiled.
+# `no_type_check` below it keeps jaxtyping's import hook from wrapping compiled functions.
 
 
 @compiled
@@ -21,9 +22,9 @@ compiled = njit(nogil=True, cache=True, error_model="numpy")
 def integrate(alpha, beta, envelope, h, frames_per_step, out):
     """Fill `out` (step, lane) with envelope · y/γ by the classical Runge–Kutta method, from rest.
 
-    Gestures (frame, lane) are interpolated linearly, and constant within a step.
+    Gestures (frame, lane) are interpolated linearly, and held constant within a step.
     """
-    # One array for all that changes: the compiler sees that its rows do not overlap, and uses vector instructions.
+    # One array for the whole state: the compiler sees that its rows do not overlap, and vectorises.
     now = np.zeros((6, LANES))
     now[4] = h
     for step in range(len(out)):
@@ -57,8 +58,8 @@ def integrate(alpha, beta, envelope, h, frames_per_step, out):
 @compiled
 @no_type_check
 def decimate(fine, taps, factor, out):
-    """Every `factor`-th sample of `fine` (step, lane) after a symmetric low-pass filter, silent beyond its
-    ends."""
+    """Filter `fine` (step, lane) by a symmetric low-pass filter and keep every `factor`-th sample; zeros beyond
+    its ends."""
     half, flat = len(taps) // 2, fine.ravel()
     for sample in range(len(out)):
         first = sample * factor - half
@@ -80,7 +81,8 @@ def decimate(fine, taps, factor, out):
 @compiled
 @no_type_check
 def blow(flow, noise, level, first, frames_per_sample, pole):
-    """Add noise from sample `first` on, after a high-pass filter of first order, at the level of each frame."""
+    """Add noise from sample `first` on, high-pass filtered (first order), at the interpolated level of the
+    frames."""
     last, before = len(level) - 1, 0.0
     high = 0.0
     for sample in range(len(noise)):

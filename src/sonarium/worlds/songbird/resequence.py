@@ -1,8 +1,8 @@
-"""Songs made of recorded syllables in a planted order, so that a model of grammar is judged on real sound.
+"""Songs of recorded syllables in a planted order, for evaluating models of grammar on real sound.
 
-A bird is a group of the recordings (individual, bird); its syllables are the annotated segments. Their order is
-that of a grammar drawn from the seed; the gaps between them are lengths of real gaps, and what sounds in these is
-the quietest real noise between syllables.
+A bird is a group of the recordings (individual, bird); its syllables are the annotated segments. Their order
+follows a grammar drawn from the seed; durations of gaps are drawn from real gaps, which are filled with the
+quietest real noise between syllables.
 """
 
 import itertools
@@ -23,37 +23,37 @@ from sonarium.worlds.recordings.world import usable
 from sonarium.worlds.songbird.world import LEAD, Aviary, SongbirdConfig
 
 FEWEST = 5
-"""Syllables of a label that there have to be, for the label to be sung."""
+"""Minimum number of syllables of a label for the label to be used."""
 LONGEST_GAP = 0.2
-"""Seconds between two syllables of one song; a longer silence lies between songs."""
+"""Maximum gap in seconds between two syllables of one song; a longer silence separates songs."""
 QUIET = 0.25
-"""Fraction of the pieces of noise that is kept: the quietest, for what lies between may be song without a mark."""
+"""Fraction of the pieces of noise that is kept: only the quietest, as gaps may contain unannotated song."""
 OVERLAP = 0.001
-"""Seconds by which rounded times may overlap."""
+"""Seconds by which segments may overlap through rounding."""
 
 
 @dataclass(frozen=True)
 class Repertoire:
-    """What is cut from the recordings of one bird."""
+    """Syllables, gaps and noise cut from the recordings of one bird."""
 
     name: str
     syllables: dict[str, list[np.ndarray]]
-    """The sound of each example, with a fade at both ends."""
+    """Sound of each example, with a margin for the fade at both ends."""
     gaps: Float[np.ndarray, " gap"]
-    """Seconds."""
+    """Durations in seconds."""
     noise: list[Float[np.ndarray, " piece"]]
 
 
 @dataclass(frozen=True)
 class Score:
-    """One song: which example of which syllable begins at which sample."""
+    """One song: label, index of the example and first sample of each syllable."""
 
     parts: list[tuple[str, int, int]]
     samples: int
 
 
 class Resequenced(Aviary):
-    """Songs of recorded syllables; gestures are not known."""
+    """Songs of recorded syllables; their gestures are unknown."""
 
     def __init__(self, config: SongbirdConfig, seed: int, progress: Progress) -> None:
         found = survey(RecordingsConfig(config.source, layout="segments", rate=config.rate), progress)
@@ -83,7 +83,7 @@ class Resequenced(Aviary):
         return self.grammars[bird]
 
     def score(self, clip: int) -> Score:
-        """What is sung in a clip."""
+        """The score of a clip, drawn on first use."""
         if clip not in self.scores:
             number, _, song = self.positions(clip)
             bird, rate = self.birds[number], self.config.rate
@@ -120,7 +120,7 @@ class Resequenced(Aviary):
         return [self.assemble(clip) for clip in clips]
 
     def assemble(self, clip: int) -> Float[np.ndarray, " time"]:
-        """Noise from gap to gap, into which the syllables are faded with equal power."""
+        """Continuous noise, into which the syllables are faded with equal power."""
         number, _, song = self.positions(clip)
         bird, score = self.birds[number], self.score(clip)
         rng = np.random.default_rng([self.seed, number, song, 0xCA6E])
@@ -129,7 +129,7 @@ class Resequenced(Aviary):
         return joined(bed, parts, self.fade)
 
     def identity(self, index: Int[Tensor, " clip"]) -> list[str]:
-        # The same clip of other recordings is another sound.
+        # With other recordings, the same clip is a different sound.
         content = hash_of(self.content)
         return [f"{self.name} {content} {self.seed} {clip}" for clip in index.tolist()]
 
@@ -139,7 +139,7 @@ class Resequenced(Aviary):
 
 
 def check(found: Survey) -> None:
-    """Refuse annotations that overlap, lie outside their recording, or name nothing."""
+    """Raise ValueError for annotations that overlap, lie outside their recording, or have no label."""
     for remark in found.quarantine.remarks:
         raise ValueError(f"'{remark.path}': {remark.reason}; correct the annotation, or fetch the whole recording")
     for clip in found.clips:
@@ -157,7 +157,7 @@ def check(found: Survey) -> None:
 
 
 def repertoires(recordings: World, root: Path, config: SongbirdConfig) -> tuple[Repertoire, ...]:
-    """The birds of a folder, those with the most syllables first."""
+    """Repertoires of the birds of a folder, those with the most syllables first."""
     everything = torch.arange(len(recordings))
     groups = recordings.group(everything) if recordings.group_kind != FILE else torch.zeros_like(everything)
     names = recordings.group_names() if recordings.group_kind != FILE else (root.name,)

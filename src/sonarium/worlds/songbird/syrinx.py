@@ -1,12 +1,12 @@
-"""A bird's voice from its gestures: Mindlin's model of the syrinx with trachea and cavity.
+"""Synthesis of a bird's voice from its gestures: Mindlin's model of the syrinx with trachea and cavity.
 
     x' = y,   y' = γ²(α + βx + x² − x³) − γ(x + x²)y
 
 is the position of the labium (Sitt et al., 2010, Phys. Rev. E 81, 031927), with the sign that oscillates for α <
 0: α follows the air-sac pressure, β the tension of the syringeal muscles. The trachea adds its reflections, p(t) =
-A(t) y(t) − r p(t − 2τ), and a Helmholtz cavity with glottis and beak (Perl et al., 2011) shapes what comes out of
-it. Both are linear, so their equations are solved exactly, by the transfer function; only the syrinx itself takes
-small steps. `sing` does so for a batch of birds: compiled loops on a CPU, torch operations elsewhere.
+A(t) y(t) − r p(t − 2τ), and a Helmholtz cavity with glottis and beak (Perl et al., 2011) filters its output. Both
+are linear, so their equations are solved exactly, by the transfer function; only the syrinx itself is integrated
+in small steps. `sing` does so for a batch of birds: compiled loops on a CPU, torch operations elsewhere.
 """
 
 import math
@@ -24,17 +24,17 @@ from scipy import fft
 from torch import Tensor
 
 STEPS = 88_200
-"""Least steps a second at γ = 23500: at 8 times as many, frequencies change by less than 5e-4."""
+"""Minimum steps per second at γ = 23500: with 8 times as many, frequencies change by less than 5e-4."""
 GAMMA = 23_500.0
 """Time scale of the labia in 1/s; frequencies are proportional to it."""
 TAPS = 20
 """Length of the low-pass filter before decimation, in output samples."""
 TAIL = 0.02
-"""Seconds after which the reflections have died away."""
+"""Seconds after which the reflections have decayed."""
 BLOCK = 4096
-"""Sizes of the Fourier transform are multiples of it, so that they are fast and few."""
+"""FFT sizes are multiples of it, so that they are fast and few."""
 BREATH = 3_000.0
-"""Frequency in Hz below which turbulence falls off."""
+"""Frequency in Hz below which the power of turbulence falls off."""
 LOUDNESS = 12.0
 """Gain that brings notes of envelope 1 to peaks of about .5."""
 Frames = Float[np.ndarray, "clip frame"]
@@ -83,9 +83,9 @@ def sing(
 ) -> Float[Tensor, "clip time"]:
     """The sound of each bird from gestures at the times i / frame_rate, in float32.
 
-    `turbulence` is the level of white noise in the flow, as a multiple of envelope · y/γ; `seeds` begin it.
-    Where the envelope is 0 the bird is silent, and its labia begin from rest. `lengths` are the samples of each
-    bird, by default as many as the frames last.
+    `turbulence` is the level of white noise in the flow, as a multiple of envelope · y/γ, seeded by `seeds`. Where
+    the envelope is 0 the bird is silent, and its labia restart from rest. `lengths` are the samples of each bird,
+    by default the duration of the frames.
     """
     if lengths is None:
         lengths = [max(round((alpha.shape[1] - 1) * rate / frame_rate), 1)] * len(alpha)
@@ -121,7 +121,7 @@ def check(alpha: Frames, beta: Frames, envelope: Frames, turbulence: Frames | No
 
 @dataclass(frozen=True)
 class Stretch:
-    """A part of a clip in which the bird has breath."""
+    """A part of a clip with non-zero envelope."""
 
     clip: int
     first: int
@@ -130,7 +130,7 @@ class Stretch:
 
 
 def stretches(envelope: Frames, frame_rate: float, rate: int, lengths: Sequence[int]) -> list[Stretch]:
-    """Where the envelope, interpolated between its frames, is above 0; the longest first."""
+    """Parts of clips where the envelope, interpolated between its frames, is above 0; the longest first."""
     found = []
     for clip, (levels, samples) in enumerate(zip(envelope, lengths, strict=True)):
         sounding = np.flatnonzero(np.diff(np.concatenate([[0], (levels > 0).astype(np.int8), [0]])))
@@ -153,7 +153,7 @@ def phonate(
     flow: Float[np.ndarray, "clip time"],
     device: torch.device,
 ) -> None:
-    """Add envelope · y/γ of each stretch to `flow`, as many stretches at once as there are lanes."""
+    """Add envelope · y/γ of each stretch to `flow`, as many stretches at a time as there are lanes."""
     from sonarium.worlds.songbird import kernels
 
     width = kernels.LANES if device.type in ("cpu", "mps") else max(len(jobs), 1)
@@ -169,7 +169,7 @@ def phonate(
             fine, made = np.empty((longest * factor, width)), np.empty((longest, width))
             kernels.integrate(alpha, beta, envelope, h, per_step, fine)
             for lane, job in enumerate(lane_jobs):
-                # What a longer neighbour's lane goes on with must not reach this one through the filter.
+                # Lanes run as long as the longest: samples beyond the stretch must not leak in through the filter.
                 fine[job.samples * factor : job.samples * factor + len(taps), lane] = 0
             kernels.decimate(fine, taps, factor, made)
         else:
@@ -181,7 +181,7 @@ def phonate(
 
 
 def in_threads(work: Callable[[Given], object], given: Sequence[Given]) -> None:
-    """Do this work for each, divided among as many threads as torch may use."""
+    """Apply `work` to each item, in as many threads as torch may use."""
     if len(given) <= 1 or torch.get_num_threads() == 1:
         for one in given:
             work(one)
@@ -192,8 +192,7 @@ def in_threads(work: Callable[[Given], object], given: Sequence[Given]) -> None:
 def lanes(
     jobs: list[Stretch], path: Frames, width: int, frame_rate: float, rate: int, longest: int
 ) -> Float[np.ndarray, "place lane"]:
-    """A gesture of each stretch from its own first sample on, one lane each; lanes that are left over are
-    silent."""
+    """A gesture of each stretch from its first sample on, one lane each; unused lanes are silent."""
     count = math.ceil(longest * frame_rate / rate) + 2
     first = np.array([job.first for job in jobs]) * (frame_rate / rate)
     place = np.minimum(first + np.arange(count)[:, None], path.shape[1] - 1)
@@ -206,7 +205,7 @@ def lanes(
 
 @cache
 def low_pass(factor: int) -> Float[np.ndarray, " tap"]:
-    """The filter before decimation by this factor."""
+    """Low-pass filter for decimation by this factor."""
     if factor == 1:
         return np.ones(1)
     half = TAPS * factor // 2
@@ -216,7 +215,7 @@ def low_pass(factor: int) -> Float[np.ndarray, " tap"]:
 
 @cache
 def workers(process: int, count: int) -> ThreadPoolExecutor:
-    """Threads of this process: one that was forked off makes its own."""
+    """Thread pool of this process; a forked process makes its own."""
     return ThreadPoolExecutor(count, thread_name_prefix="songbird")
 
 
@@ -245,7 +244,7 @@ def step_by_step(
 
 
 def between(path: Float[Tensor, "frame lane"], place: float) -> Float[Tensor, " lane"]:
-    """A path at a place between its frames."""
+    """Linear interpolation of a path at a fractional frame."""
     frame = int(place)
     return torch.lerp(path[frame], path[frame + 1], place - frame)
 
@@ -280,7 +279,7 @@ def add_turbulence(
     frame_rate: float,
     rate: int,
 ) -> None:
-    """The noise of a jet, which has little power at low frequencies; it follows from the seed of the clip
+    """Add the noise of a jet, which has little power at low frequencies; it depends on the seed of the clip
     alone."""
     from sonarium.worlds.songbird import kernels
 
@@ -303,11 +302,11 @@ def add_turbulence(
 def resonate(
     flow: Float[np.ndarray, "clip time"], lengths: Sequence[int], rate: int, tract: Tract
 ) -> Float[Tensor, "clip time"]:
-    """What leaves the beak, from A(t) y(t)/γ at the syrinx."""
+    """Sound at the beak, from A(t) y(t)/γ at the syrinx."""
     made = np.zeros(flow.shape, np.float32)
 
     def leave(clip: int) -> None:
-        # One clip at a time, at the size that it has alone: its bits must not follow from the others.
+        # One clip at a time, at its own FFT size: its bits must not depend on the others.
         samples = lengths[clip]
         size = -(-(samples + math.ceil(TAIL * rate)) // BLOCK) * BLOCK
         spectrum: Any = fft.rfft(flow[clip, :samples].astype(np.float32), size)
@@ -324,7 +323,7 @@ def response(size: int, rate: int, tract: Tract) -> Complex[np.ndarray, " f"]:
 
 
 def transfer(frequencies: Float[np.ndarray, " f"], tract: Tract = TRACT) -> Complex[np.ndarray, " f"]:
-    """From the pressure that the syrinx gives off to that at the beak, at these frequencies in Hz."""
+    """Transfer function from the pressure at the syrinx to that at the beak, at these frequencies in Hz."""
     omega = 2 * np.pi * frequencies
     delay = np.exp(-1j * omega * tract.length / tract.sound_speed)
     trachea = (1 - tract.reflection) * delay / (1 + tract.reflection * delay**2)
@@ -353,9 +352,9 @@ def currents(
 
 
 LOWEST_ALPHA, HIGHEST_ALPHA = -0.42, -0.02
-"""Pressures at which the voice sounds."""
+"""Range of pressures at which the voice sounds."""
 DEEPEST = 3.0
-"""Of a tension, the distance below the border of silence, up to which frequencies are tabulated."""
+"""Maximum distance of a tension from the border of silence for which frequencies are tabulated."""
 
 
 POSITIONS = np.linspace(0.5, 1.0, 4001)
@@ -364,7 +363,7 @@ BORDER = (2 * POSITIONS**3 - POSITIONS**2, 3 * POSITIONS**2 - 2 * POSITIONS)
 
 
 def border(alpha: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The tension above which the labia rest: the saddle-node α = x² − 2x³, β = 3x² − 2x, where f0 begins at 0."""
+    """Tension above which the labia rest: the saddle-node α = x² − 2x³, β = 3x² − 2x, where f0 begins at 0."""
     return np.interp(-alpha, *BORDER)
 
 
@@ -378,7 +377,7 @@ def pitch_table(
     depth = DEEPEST * np.linspace(0.1, 1, depths) ** 4
     at, below = (part.ravel() for part in np.meshgrid(alpha, depth, indexing="ij"))
     found = fundamental(at, border(at) - below, seconds=0.08).reshape(alphas, depths)
-    # Periods longer than were simulated count as silence; from there on f0 rises.
+    # Periods longer than the simulation count as silence; beyond them f0 rises.
     return alpha, depth, np.maximum.accumulate(found, 1)
 
 
@@ -389,7 +388,7 @@ def fundamental(
     seconds: float = 0.2,
     steps: int = STEPS,
 ) -> Float[np.ndarray, " n"]:
-    """Frequency in Hz of the oscillation at constant pressure and tension; 0 where there is none."""
+    """Frequency in Hz of the oscillation at constant pressure and tension; 0 if there is none."""
     from sonarium.worlds.songbird import kernels
 
     factor, found, width = GAMMA / gamma, np.zeros(len(alpha)), kernels.LANES
@@ -409,7 +408,7 @@ def fundamental(
 
 
 def crossings(wave: Float[np.ndarray, " time"]) -> float:
-    """Upward crossings of 0 a sample, between the first and the last; 0 of a wave that dies away."""
+    """Upward zero crossings per sample, between the first and the last; 0 for a decaying wave."""
     if np.ptp(wave[-len(wave) // 4 :]) < 1e-3:
         return 0.0
     at = np.flatnonzero((wave[:-1] < 0) & (wave[1:] >= 0))
@@ -420,12 +419,12 @@ def crossings(wave: Float[np.ndarray, " time"]) -> float:
 
 
 LOWEST_HERTZ, HIGHEST_HERTZ, HERTZ = 150.0, 8000.0, 1024
-"""Range of the table of tensions, and its number of frequencies, evenly spaced in their logarithm."""
+"""Range of the table of tensions, and its number of log-spaced frequencies."""
 
 
 @cache
 def tension_table() -> Float[np.ndarray, "alpha hertz"]:
-    """`pitch_table` the other way round: the distance from `border` of each frequency at each pressure."""
+    """Inverse of `pitch_table`: the distance from `border` for each frequency at each pressure."""
     _, depths, table = pitch_table()
     hertz = np.geomspace(LOWEST_HERTZ, HIGHEST_HERTZ, HERTZ)
     return np.stack([np.interp(hertz, row, depths) for row in table])
@@ -434,7 +433,7 @@ def tension_table() -> Float[np.ndarray, "alpha hertz"]:
 def tension_of(
     hertz: Float[np.ndarray, "n knot"], alpha: Float[np.ndarray, " n"], gamma: float = GAMMA
 ) -> Float[np.ndarray, "n knot"]:
-    """The tensions that give these frequencies at these pressures; the nearest where none does."""
+    """Tensions that give these frequencies at these pressures; the nearest if none does."""
     alphas, table = pitch_table()[0], tension_table()
     rows, weight = places(alpha, alphas)
     low, between = rows[:, None], weight[:, None]
@@ -449,7 +448,7 @@ def tension_of(
 def pitch_of(
     alpha: Float[np.ndarray, " n"], beta: Float[np.ndarray, " n"], gamma: float = GAMMA
 ) -> Float[np.ndarray, " n"]:
-    """The frequency in Hz at these pressures and tensions, from the table; 0 beyond the border of silence."""
+    """Frequency in Hz at these pressures and tensions, from the table; 0 beyond the border of silence."""
     alphas, depths, table = pitch_table()
     rows, weight = places(alpha, alphas)
     below, found = border(alpha) - beta, np.zeros(len(alpha))
@@ -462,7 +461,8 @@ def pitch_of(
 def places(
     values: Float[np.ndarray, " n"], grid: Float[np.ndarray, " m"]
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """For linear interpolation: the place in the grid below each value, and how far it is to the next."""
+    """Index of the grid point below each value, and the fractional distance to the next, for linear
+    interpolation."""
     place = np.interp(values, grid, np.arange(len(grid)))
     low = np.minimum(place.astype(np.int64), len(grid) - 2)
     return low, place - low

@@ -1,8 +1,8 @@
-"""Songbirds as a world: clips are songs, of which syllables, gestures, grammar, bird and day are known.
+"""Songbirds as a world: songs with known syllables, gestures, grammar, bird and day.
 
-A bird is drawn from the seed (`bird.py`) and sings in a cage (`cage.py`). On request it is followed from babble to
-crystallised song, with its tutor beside it. With `source`, the songs are made of annotated syllables of recordings
-(`resequence.py`) instead.
+A bird is drawn from the seed (`bird.py`) and recorded in a cage (`cage.py`). Optionally it is followed from babble
+to crystallised song, with its tutor as a further day. With `source`, the songs consist of annotated syllables of
+recordings (`resequence.py`) instead.
 """
 
 from abc import abstractmethod
@@ -35,12 +35,12 @@ from sonarium.worlds.songbird.cage import cage_noise
 from sonarium.worlds.songbird.syrinx import in_threads
 
 LADDER = {"easy": (5, 1, 30.0), "middle": (8, 2, 20.0), "hard": (12, 3, 10.0)}
-"""Syllables, order of the grammar and signal-to-noise ratio of each level."""
+"""Number of syllables, order of the grammar and signal-to-noise ratio in dB of each level."""
 LEAD = (0.05, 0.15)
-"""Least and most silence at both ends of a clip in seconds."""
+"""Minimum and maximum silence at both ends of a clip in seconds."""
 TUTOR = "tutor"
 MOST_CONTEXTS = 50_000
-"""Largest number of hidden states of a grammar."""
+"""Maximum number of hidden states of a grammar."""
 Part = Literal["spectrum", "timing", "grammar"]
 
 
@@ -113,7 +113,7 @@ class SongbirdConfig:
 
     @property
     def rung(self) -> tuple[int, int, float]:
-        """Syllables, order and signal-to-noise ratio: of the level, where they are not set."""
+        """Number of syllables, order and signal-to-noise ratio; those of the level unless set."""
         syllables, order, snr = LADDER[self.level]
         return (
             syllables if self.syllables is None else self.syllables,
@@ -123,7 +123,7 @@ class SongbirdConfig:
 
 
 class Aviary(Sequences):
-    """Songs by bird, day and number, of which syllables and grammar are known."""
+    """Songs indexed by bird, day and number, with known syllables and grammar."""
 
     name = "songbird"
     group_kind = "song"
@@ -135,7 +135,7 @@ class Aviary(Sequences):
         self.days = (TUTOR, *(f"day {day}" for day in config.days)) if config.days else ()
         self.signal = signal_of(config)
         self.grid = (Factor("bird", birds), Factor("day", self.days))
-        # A factor with one value cannot be predicted, better or worse.
+        # A factor with one value is no prediction target.
         self.varied = [at for at, factor in enumerate(self.grid) if len(factor.values) > 1]
         self.factors = tuple(self.grid[at] for at in self.varied)
 
@@ -152,11 +152,10 @@ class Aviary(Sequences):
 
     @abstractmethod
     def grammar(self, bird: int, day: int = 0) -> Grammar:
-        """The grammar of a bird on a day, by their positions in the values of the factors; day 0 is the
-        tutor's."""
+        """Grammar of a bird on a day, given as indices into the factors' values; day 0 is the tutor."""
 
     def entropy_rate(self, bird: int, day: int = 0) -> float:
-        """Bits a syllable of the planted grammar."""
+        """Entropy rate of the planted grammar in bits per syllable."""
         return self.grammar(bird, day).entropy_rate()
 
     def grammar_of(self, clip: int) -> Grammar:
@@ -213,14 +212,14 @@ class Songbird(Aviary):
         )
 
     def maturity(self, day: int) -> float:
-        """How far the pupil has come on this day, by its position: from 0, babble, to 1, the tutor's song."""
+        """Progress of the pupil on this day, given by index: from 0, babble, to 1, the tutor's song."""
         if not self.config.days or day == 0:
             return 1.0
         babble, crystallised = self.config.babble, self.config.crystallised
         return float(np.clip((self.config.days[day - 1] - babble) / (crystallised - babble), 0, 1))
 
     def looseness(self, day: int) -> Looseness:
-        """How far the song of this day is from the tutor's, part by part."""
+        """Deviation of this day's song from the tutor's, for each part of song."""
         loose = 1 - self.maturity(day)
         return Looseness(
             *(0.0 if part in self.config.frozen else loose for part in ("spectrum", "timing", "grammar"))
@@ -230,7 +229,7 @@ class Songbird(Aviary):
         return self.birds[bird].grammar.flattened(self.looseness(day).grammar)
 
     def song(self, clip: int) -> Song:
-        """What is sung in a clip."""
+        """The song of a clip, drawn on first use."""
         if clip not in self.composed:
             bird, day, song = self.positions(clip)
             age = self.config.days[day - 1] if day else 0
@@ -261,7 +260,7 @@ class Songbird(Aviary):
         return self.sung(clips)
 
     def remade(self, index: Int[Tensor, " clip"], tracks: Float[Tensor, "clip frame track"]) -> Batch:
-        """With other gestures; the track of syllables makes no sound."""
+        """Songs with other gestures; the track of syllables has no effect on the sound."""
         own = self.whole(index)
         assert own.tracks is not None and own.lengths is not None
         moved = (tracks.cpu() - own.tracks).double().numpy()
@@ -276,7 +275,7 @@ class Songbird(Aviary):
     def sung(
         self, clips: list[int], changes: list[Float[np.ndarray, "path _frame"]] | None = None
     ) -> list[Float[np.ndarray, " time"]]:
-        """What is heard of these songs in the cage, with changes of their gestures, if there are any."""
+        """Sound of these songs in the cage, optionally with changes to their gestures."""
         songs = [self.song(clip) for clip in clips]
         keys = [[self.seed, *self.positions(clip)] for clip in clips]
         seeds = [int(np.random.SeedSequence([*key, 0xB0]).generate_state(1)[0]) for key in keys]
@@ -305,7 +304,7 @@ def signal_of(config: SongbirdConfig) -> Signal:
 
 
 def build(config: SongbirdConfig, seed: int, progress: Progress) -> Aviary:
-    """Rendered birds, or those of a folder."""
+    """The world of rendered birds, or of the recordings in `source`."""
     if config.source is None:
         return Songbird(config, seed)
     from sonarium.worlds.songbird.resequence import Resequenced

@@ -1,1 +1,1 @@
-"""Tones whose factors are planted, rendered from an index alone; and SynTone's data sets."""
+"""Tones with planted factors, rendered from an index alone; and SynTone's data sets."""

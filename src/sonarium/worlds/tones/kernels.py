@@ -1,8 +1,8 @@
-"""The oscillator on a CPU: loops over short blocks that stay in the first cache and vectorise.
+"""The oscillator on a CPU: compiled loops over short blocks that fit in the L1 cache and vectorise.
 
-The equations are those of `oscillator.py`. Every sample is computed alone, without fused or reordered
-sums, so a clip has the same bits wherever it stands in a batch. Sine and cosine are polynomials on a half
-turn, good to the last bits of a double: calls into the C library would not vectorise.
+The equations are those of `oscillator.py`. Each clip is computed separately, without fused or reordered sums, so
+it has the same bits at any position in a batch. Sine and cosine are polynomials on half a turn, accurate to the
+last bits of a double: calls to the C library would not vectorise.
 """
 
 import math
@@ -21,7 +21,7 @@ TAU_HIGH = math.floor(TAU * 2**24) / 2**24
 """The first 27 bits of the double nearest to 2π: its product with a whole number below 2^26 is exact."""
 TAU_LOW = TAU - TAU_HIGH
 TAU_MISSING = 2.4492935982947064e-16
-"""What the double nearest to 2π lacks of 2π."""
+"""2π minus the double nearest to it."""
 SINE_TERMS = (
     -2.7314447669863995e-15,
     7.643970296798572e-13,
@@ -32,8 +32,8 @@ SINE_TERMS = (
     -0.008333333333333316,
     0.16666666666666666,
 )
-"""(1 − sin x / x) / x² as a polynomial in x², highest power first; it meets the function at Chebyshev's
-nodes of |x| ≤ π/2 and is nowhere off by more than 2e-18, so that rounding is the only error left."""
+"""(1 − sin x / x) / x² as a polynomial in x², highest power first, interpolated at the Chebyshev nodes of |x| ≤
+π/2. Its error is at most 2e-18, so that only rounding errors remain."""
 COSINE_TERMS = (
     -4.6276759850181716e-14,
     1.1464689885720029e-11,
@@ -49,7 +49,7 @@ BLOCK = 1024
 SEMITONE = OCTAVES * math.log(2)
 
 compiled = njit(nogil=True, cache=True, error_model="numpy")
-# `no_type_check` below it keeps jaxtyping's import hook, which wraps functions, from what is compiled.
+# `no_type_check` below it keeps jaxtyping's import hook from wrapping compiled functions.
 
 
 @compiled
@@ -89,7 +89,7 @@ def cosine_turns(turns):
 def remainder(angle):
     """`angle` modulo the double nearest to 2π, exactly, for up to 2^26 turns.
 
-    The quotient may be one too small or too large; the differences are exact all the same.
+    The quotient may be off by one; the differences are exact nevertheless.
     """
     quotient = np.floor(angle * (1 / TAU))
     rest = (angle - quotient * TAU_HIGH) - quotient * TAU_LOW
@@ -100,7 +100,7 @@ def remainder(angle):
 @compiled
 @no_type_check
 def sine_angle(angle):
-    """The sine of an angle of many turns."""
+    """Sine of an angle of many turns."""
     halves = np.rint(angle * (1 / PI))
     rest = (angle - halves * (0.5 * TAU_HIGH)) - halves * (0.5 * TAU_LOW)
     sine = sine_series(rest - halves * (0.5 * TAU_MISSING))
@@ -110,7 +110,7 @@ def sine_angle(angle):
 @compiled
 @no_type_check
 def vibrate(shift, time, offset, swing, rate):
-    """Set the shift of the phase to its offset and the integral of a departure of the frequency."""
+    """Set the phase shift to its offset plus the integral of the vibrato's frequency deviation."""
     for i in range(len(time)):
         shift[i] = offset + swing * (1.0 - cosine_turns(rate * time[i]))
 
@@ -118,7 +118,7 @@ def vibrate(shift, time, offset, swing, rate):
 @compiled
 @no_type_check
 def wander(values, walk, time):
-    """Set the values to a sum of slow sines."""
+    """Set the values to a walk, a sum of slow sines."""
     values[:] = 0.0
     for sine in range(len(walk)):
         frequency, phase, amplitude = walk[sine, 0], walk[sine, 1] - 0.25, walk[sine, 2]
@@ -129,9 +129,9 @@ def wander(values, walk, time):
 @compiled
 @no_type_check
 def glide(shift, time, offset, speed, walk, rate, depth, total, last, step, begins):
-    """Set the shift of the phase to its offset and the integral of the departure of a modulated frequency.
+    """Set the phase shift to its offset plus the integral of a modulated frequency's deviation.
 
-    It was `total` at the time before, and the departure `last`; returns both at the end.
+    `total` and `last` are the integral and the deviation at the previous sample; returns both at the last one.
     """
     wander(shift, walk, time)
     for i in range(len(time)):
@@ -152,7 +152,7 @@ def glide(shift, time, offset, speed, walk, rate, depth, total, last, step, begi
 @compiled
 @no_type_check
 def fade(wave, time, walk, levels):
-    """Lower the wave by a walk of the level in decibels, whose highest is 0."""
+    """Attenuate the wave by a walk of the level in decibels, whose maximum is 0."""
     wander(levels, walk, time)
     most = walk[:, 2].sum()
     for i in range(len(wave)):
@@ -162,7 +162,7 @@ def fade(wave, time, walk, levels):
 @compiled
 @no_type_check
 def naive_wave(wave, speed, time, shift, waveform):
-    """The wave at the angles speed · t + shift, as SciPy samples it, aliases and all."""
+    """Waveform at the angles speed · t + shift, with aliasing, as SciPy samples it."""
     if waveform == SINE:
         for i in range(len(wave)):
             wave[i] = sine_angle(speed * time[i] + shift[i])
@@ -184,7 +184,7 @@ def naive_wave(wave, speed, time, shift, waveform):
 @compiled
 @no_type_check
 def clenshaw(near, far, double_cosine, amplitudes):
-    """Leave in `near` and `far` the first two sums of Clenshaw's recurrence over the partials."""
+    """Store the sums b1 and b2 of Clenshaw's recurrence over the partials in `near` and `far`."""
     near[:] = 0.0
     far[:] = 0.0
     last = len(amplitudes)
@@ -202,7 +202,7 @@ def clenshaw(near, far, double_cosine, amplitudes):
 @compiled
 @no_type_check
 def limited_wave(wave, speed, time, shift, waveform, amplitudes, second, scratch):
-    """The sum of the partials with these amplitudes: all orders of a sawtooth, else the odd ones."""
+    """Sum of partials with these amplitudes: all orders for a sawtooth, else the odd ones."""
     many = len(wave)
     sine, cosine, step = scratch[2][:many], scratch[3][:many], scratch[4][:many]
     near, far = scratch[5][:many], scratch[6][:many]
@@ -238,7 +238,7 @@ def limited_wave(wave, speed, time, shift, waveform, amplitudes, second, scratch
 @compiled
 @no_type_check
 def shape_envelope(wave, time, attack, decay, end):
-    """Raised cosines: up over the first `attack` seconds, down over the last `decay`."""
+    """Apply raised cosines: up over the first `attack` seconds, down over the last `decay`."""
     if attack > 0 and time[0] < attack:
         for i in range(len(wave)):
             wave[i] *= 0.5 - 0.5 * cosine_turns(0.5 * min(time[i] / attack, 1.0))
@@ -259,7 +259,7 @@ def add_second(wave, speed, time, shift, second):
 @compiled
 @no_type_check
 def add_normal(wave, level, start, first):
-    """Add noise of this level to the block of one clip that begins at the even sample `first`."""
+    """Add noise with standard deviation `level` to a clip's block that begins at the even sample `first`."""
     for sample in range(0, len(wave), 2):
         word = np.uint64(start) + np.uint64((first + sample) // 2 + 1) * np.uint64(STEP)
         word = (word ^ (word >> np.uint64(30))) * np.uint64(FIRST)

@@ -1,9 +1,9 @@
-"""Slow modulation of tones: pitch and level wander, each as a sum of a few slow sines that are drawn by clip.
+"""Slow modulation of tones: pitch and level vary, each as a sum of a few slow sines drawn per clip.
 
-A walk is Σ a sin(2π(ft + φ)) with equal a. Its frequencies lie one in each of as many equal parts of the band up
-to the fastest, so that every walk has slow and fast components, and it never exceeds the sum of the a, so that
-partials are known to stay below half the rate. The pitch departs up and down from the frequency of the tone, the
-level only down from its amplitude, which stays the peak.
+A walk is Σ a sin(2π(ft + φ)) with equal a. The band up to the highest rate is divided into equal parts with one
+frequency in each, so that every walk has slow and fast components. It never exceeds the sum of the a, so that
+partials are guaranteed to stay below half the sampling rate. The pitch deviates up and down from the frequency of
+the tone, the level only down from its amplitude, which remains the peak.
 """
 
 import math
@@ -16,19 +16,19 @@ from torch import Tensor
 from sonarium.worlds import counter
 
 SINES = 3
-"""Sines of a walk."""
+"""Number of sines in a walk."""
 NEPERS = math.log(10) / 20
-"""In a decibel."""
+"""Nepers per decibel."""
 OCTAVES = 1 / 12
-"""In a semitone."""
+"""Octaves per semitone."""
 
 Walk = Float[Tensor, "clip _ 3"]
-"""Of each sine: frequency in Hz, phase in periods, and amplitude in semitones or dB. No sines: no modulation."""
+"""Frequency in Hz, phase in periods, and amplitude in semitones or dB of each sine. No sines: no modulation."""
 
 
 @dataclass(frozen=True)
 class Modulation:
-    """How some tones are modulated."""
+    """Pitch and level modulation of a batch of tones."""
 
     pitch: Walk
     level: Walk
@@ -37,20 +37,20 @@ class Modulation:
         return Modulation(self.pitch.to(device), self.level.to(device))
 
     def semitones(self, time: Float[Tensor, " time"]) -> Float[Tensor, "clip time"]:
-        """By which the pitch departs from that of the frequency."""
+        """Deviation of the pitch from the tone's frequency."""
         return walked(self.pitch, time)
 
     def decibels(self, time: Float[Tensor, " time"]) -> Float[Tensor, "clip time"]:
-        """By which the level departs from that of the amplitude, at most 0."""
+        """Deviation of the level from the tone's amplitude, at most 0."""
         return walked(self.level, time) - extent(self.level)[:, None]
 
     def highest(self) -> Float[Tensor, " clip"]:
-        """The greatest ratio of a frequency to that of the tone."""
+        """Maximum ratio of the modulated frequency to the tone's."""
         return torch.exp2(extent(self.pitch) * OCTAVES)
 
     def sidebands(self, nyquist: float) -> Float[Tensor, " clip"]:
-        """Hz beyond the highest momentary frequency from which on all is below −60 dB, as in
-        `oscillator.order_limit`; of level, the sidebands I_n(β) of exp(β sin)."""
+        """Hz above the highest momentary frequency beyond which all sidebands are below −60 dB, as in
+        `oscillator.order_limit`; for the level, the sidebands I_n(β) of exp(β sin)."""
         pitch, level = fastest(self.pitch), fastest(self.level)
         swing = nyquist * (self.highest() - 1) / pitch.clamp(min=1e-9)
         depth = NEPERS * extent(self.level)
@@ -63,9 +63,9 @@ def none(clips: int) -> Modulation:
 
 
 def drawn(streams: Int[Tensor, " clip"], semitones: float, decibels: float, rate: float) -> Modulation:
-    """The modulation of clips whose random numbers begin at `streams`: of pitch by at most so many semitones up
-    and down, of level within so many decibels, no faster than `rate` in Hz."""
-    # Apart from the counters of the noise, which begin at the stream itself.
+    """Draw the modulation of clips from their random streams: pitch up and down by at most `semitones`, level
+    within `decibels`, no faster than `rate` in Hz."""
+    # Separate from the counters of the noise, which begin at the stream itself.
     numbers = counter.uniform(counter.mix(streams), 4 * SINES).unflatten(1, (2, 2, SINES))
     empty = none(len(streams)).pitch
 
@@ -86,10 +86,10 @@ def walked(walk: Walk, time: Float[Tensor, " time"]) -> Float[Tensor, "clip time
 
 
 def extent(walk: Walk) -> Float[Tensor, " clip"]:
-    """What a walk never exceeds."""
+    """Upper bound of a walk."""
     return walk[..., 2].sum(1)
 
 
 def fastest(walk: Walk) -> Float[Tensor, " clip"]:
-    """The highest frequency in a walk; 0 without any."""
+    """Highest frequency in a walk; 0 if it has no sines."""
     return walk[..., 0].amax(1) if walk.shape[1] else walk.new_zeros(len(walk))

@@ -1,15 +1,15 @@
-"""One oscillator for four waves: naive as SciPy samples them, or band-limited as a sum of partials.
+"""One oscillator for four waveforms: naive as SciPy samples them, or band-limited as a sum of partials.
 
-With the phase θ(t) = 2π (f t + φ + f d (1 − cos 2πrt) / 2πr), the integral of a frequency with vibrato,
-the band-limited waves are their Fourier series cut off below the Nyquist frequency,
+With the phase θ(t) = 2π (f t + φ + f d (1 − cos 2πrt) / 2πr), the integral of a frequency with vibrato, the
+band-limited waves are their Fourier series cut off below the Nyquist frequency,
 
     sawtooth  −(2/π) Σ sin(kθ)/k      square  (4/π) Σ sin(kθ)/k, k odd
     triangle  −(8/π²) Σ cos(kθ)/k², k odd
 
-summed by Clenshaw's recurrence (1955), so that each sample takes one sine and one cosine. A wave whose
-fundamental does not lie below the Nyquist frequency is silent. Where the pitch is modulated (`modulation.py`), the
-frequency is f 2^(m(t)/12) (1 + d sin 2πrt), integrated from sample to sample by the trapezoidal rule. On a CPU the
-compiled loops of `kernels.py` do the work; elsewhere the same equations run as torch operations.
+summed by Clenshaw's recurrence (1955), which needs one sine and one cosine per sample. A wave whose fundamental is
+not below the Nyquist frequency is silent. With pitch modulation (`modulation.py`), the frequency is f 2^(m(t)/12)
+(1 + d sin 2πrt), integrated from sample to sample by the trapezoidal rule. On a CPU the compiled loops of
+`kernels.py` are used; elsewhere the same equations run as torch operations.
 """
 
 import math
@@ -38,7 +38,7 @@ COLUMNS = (
     "vibrato_depth",
     "second_partial",
 )
-"""The parameters of a tone: the columns of every tensor with one tone a row."""
+"""Parameters of a tone: the columns of every tensor with one tone per row."""
 
 
 def order_limit(
@@ -48,11 +48,11 @@ def order_limit(
     nyquist: float,
     besides: Float[Tensor, " clip"] | float = 0.0,
 ) -> Float[Tensor, " clip"]:
-    """The highest order of which no part, sidebands of the vibrato and of what modulates the tone `besides`
-    included, reaches `nyquist`.
+    """Highest order whose partial stays below `nyquist`, including the sidebands of the vibrato and, `besides`,
+    the bandwidth in Hz of other modulation.
 
-    A partial at kf swings by ±kfd; its sidebands J_n(β), β = kfd/r, are below −60 dB from about
-    n = β + 3β^(1/3) + 3 on.
+    A partial at kf swings by ±kfd; its sidebands J_n(β), β = kfd/r, are below −60 dB from about n = β + 3β^(1/3) +
+    3 on.
     """
     vibrating = (depth > 0) & (rate > 0)
     index = torch.where(vibrating, nyquist * depth / rate.clamp(min=1e-9), 0)
@@ -63,7 +63,7 @@ def order_limit(
 
 
 def fourier(orders: int) -> Float[Tensor, "waveform term"]:
-    """The amplitudes of each waveform's partials: term m has order m in a sawtooth, 2m − 1 in the others."""
+    """Amplitudes of each waveform's partials: term m has order m in a sawtooth, 2m − 1 in the others."""
     term = torch.arange(1, orders + 1, dtype=torch.float64)
     odd = 2 * term - 1
     sine = (term == 1).double()
@@ -72,7 +72,7 @@ def fourier(orders: int) -> Float[Tensor, "waveform term"]:
 
 @cache
 def workers(process: int, count: int) -> ThreadPoolExecutor:
-    """Threads of this process: one that was forked off makes its own."""
+    """Thread pool of this process; a forked process makes its own."""
     return ThreadPoolExecutor(count, thread_name_prefix="tones")
 
 
@@ -84,7 +84,7 @@ def render(
     device: torch.device,
     modulation: Modulation | None = None,
 ) -> Float[Tensor, "clip time"]:
-    """The samples of each tone at these times, in float32; `streams` begins the noise of each clip."""
+    """Samples of each tone at these times, in float32; `streams` seeds the noise of each clip."""
     step = float(time[1] - time[0])
     slow = none(len(tones)) if modulation is None else modulation
     highest, nyquist = tones[:, 1] * slow.highest(), 0.5 / step
@@ -115,8 +115,8 @@ def render_loops(
     alias: bool,
     slow: Modulation,
 ) -> Float[Tensor, "clip time"]:
-    """On the CPU: the clips divided among as many threads as torch may use, which changes no sample."""
-    # Importing numba takes most of a second, which whoever renders nothing should not wait for.
+    """Render on the CPU: clips are divided among as many threads as torch may use, which changes no sample."""
+    # Importing numba takes most of a second, which is saved if nothing is rendered.
     from sonarium.worlds.tones import kernels
 
     out = torch.empty(len(tones), len(time), dtype=torch.float32)
@@ -147,7 +147,7 @@ def render_operations(
     alias: bool,
     slow: Modulation,
 ) -> Float[Tensor, "clip time"]:
-    """On any device with double precision: the same equations as tensors of clip × time."""
+    """Render on any device with double precision: the same equations on (clip, time) tensors."""
     waveform, frequency, amplitude, phase, attack, decay, level, rate, depth, second = tones.T[..., None]
     unit = 2 * math.pi if alias else 1.0
     angle = unit * frequency * time + unit * phase
@@ -179,14 +179,14 @@ def departed(
     depth: Float[Tensor, "clip 1"],
     time: Float[Tensor, " time"],
 ) -> Float[Tensor, "clip time"]:
-    """The integral of the departure of a frequency of 1, from the first of these times on."""
+    """Integral of the relative frequency deviation, from the first of these times on."""
     ratio = torch.exp2(OCTAVES * semitones) * (1 + depth * torch.sin(2 * math.pi * rate * time)) - 1
     steps = (ratio[:, 1:] + ratio[:, :-1]) * (0.5 * (time[1] - time[0]))
     return torch.nn.functional.pad(steps.cumsum(1), (1, 0))
 
 
 def naive(angle: Float[Tensor, "clip time"], waveform: Float[Tensor, "clip 1"]) -> Float[Tensor, "clip time"]:
-    """The four waves at these angles as SciPy's `sin`, `sawtooth` and `square` give them."""
+    """The four waveforms at these angles, as given by SciPy's `sin`, `sawtooth` and `square`."""
     rest = torch.remainder(angle, 2 * math.pi)
     up = rest / (math.pi * 0.5) - 1
     down = (math.pi * 1.5 - rest) / (math.pi * 0.5)

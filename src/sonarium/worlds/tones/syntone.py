@@ -1,13 +1,13 @@
-"""SynTone's data sets: reads them without unpickling, and writes them.
+"""SynTone's data sets: read without unpickling, and written.
 
-SynTone (Brima et al., 2024, arXiv 2402.10547) keeps `x` (clip, time), `y` (position of the waveform),
-`classes` (names of the waveforms) and `metadata` (frequency, amplitude and waveform of each clip) in one
-.npz file, `metadata` as a pickled dictionary. In the files of `save_syntone` it is a string of JSON with the same
-keys; of tones with slow modulation there is `tracks` (clip, frame, track) besides.
+SynTone (Brima et al., 2024, arXiv 2402.10547) stores `x` (clip, time), `y` (index of the waveform), `classes`
+(names of the waveforms) and `metadata` (frequency, amplitude and waveform of each clip) in one .npz file,
+`metadata` as a pickled dictionary. In the files of `save_syntone` it is a string of JSON with the same keys; for
+tones with slow modulation they also have `tracks` (clip, frame, track).
 
 An .npz file is a zip of .npy members, each a header and then its numbers (`numpy.lib.format`), read and written
-here piece by piece. A member of Python objects is a pickle, a program for a small machine: its instructions are
-listed, and none is run.
+here in blocks. A member of Python objects is a pickle, a program for a small machine: its instructions are listed,
+and none is run.
 """
 
 import json
@@ -37,19 +37,19 @@ from sonarium.worlds.export import batches, described, silent
 from sonarium.worlds.tones.world import Tones
 
 PIECE = 1 << 24
-"""Bytes read at once."""
+"""Bytes read at a time."""
 UNPACKED, RATIO = 1 << 28, 200
-"""Bytes beyond which an array may not be this many times as large as what is stored: tones repeat less often."""
+"""Array size in bytes beyond which its compression ratio must not exceed RATIO: tones repeat less often."""
 ABOUT, ABOUT_CLIP = 1 << 20, 1 << 12
-"""Most bytes of names and metadata, and more of these for each clip."""
+"""Maximum size in bytes of names and metadata, and the additional bytes per clip."""
 UNREADABLE = (
     *(ValueError, OSError, EOFError, RuntimeError, LookupError, OverflowError, TypeError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
 )
-"""What the libraries raise of archives and headers that were altered."""
+"""Exceptions that the libraries raise for altered archives and headers."""
 Result = TypeVar("Result")
 SYNTONE_KEYS = {"waveform": "waveforms", "frequency": "freqs", "amplitude": "amps"}
-"""The keys of SynTone's metadata for each factor."""
+"""Key of each factor in SynTone's metadata."""
 UNITS = {"frequency": "Hz", "amplitude": ""}
 
 
@@ -74,7 +74,7 @@ class SyntoneFileConfig:
 class SyntoneFile(World):
     """Tones from an .npz file of SynTone or of `save_syntone`, held in memory in single precision.
 
-    A factor that the file does not give as plain numbers is left out; the waveform is always there.
+    Factors that the file does not give as plain numbers, or that have one value, are left out.
     """
 
     name = "syntone-file"
@@ -101,7 +101,7 @@ class SyntoneFile(World):
             key = SYNTONE_KEYS.get(name, name)
             if name != "waveform" and key in metadata:
                 columns.append((name, unit, check_column(place, name, metadata[key], clips)))
-        # A factor with one value cannot be predicted, better or worse.
+        # A factor with one value is no prediction target.
         varied = [(name, unit, column) for name, unit, column in columns if len(np.unique(column)) > 1]
         names = tuple(str(label) for label in classes)
         self.factors = tuple(
@@ -134,12 +134,12 @@ class SyntoneFile(World):
 
 
 def load_syntone(path: str | Path, rate: int | None = None) -> SyntoneFile:
-    """The world in an .npz file of SynTone or of `save_syntone`, which is never unpickled."""
+    """Load an .npz file of SynTone or of `save_syntone` as a world, without unpickling."""
     return SyntoneFile(SyntoneFileConfig(str(path), rate))
 
 
 def read_samples(member: Readable, shape: tuple[int, ...], dtype: np.dtype, axes: int = 2) -> Tensor:
-    """The waveforms in single precision, or their tracks, refused if any sample is not a finite number."""
+    """Waveforms (or tracks) in single precision; ValueError if any sample is not finite."""
     if len(shape) != axes or 0 in shape or dtype.kind != "f":
         belong = "(clip, time)" if axes == 2 else "(clip, frame, track)"
         raise ValueError(f"it has the shape {shape} of {dtype}, where floats {belong} belong: save it so")
@@ -157,14 +157,14 @@ def read_samples(member: Readable, shape: tuple[int, ...], dtype: np.dtype, axes
 
 
 def read_small(member: Readable, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array of whole numbers or names in one dimension."""
+    """One-dimensional array of whole numbers or names."""
     if len(shape) != 1 or dtype.kind not in "iuU":
         raise ValueError(f"it has the shape {shape} of {dtype}, where a list of whole numbers or names belongs")
     return np.concatenate([np.empty(0, dtype), *read_pieces(member, shape, dtype)])
 
 
 def read_metadata(member: Readable, shape: tuple[int, ...], dtype: np.dtype, clips: int) -> dict[str, Any]:
-    """The factors of each clip: from JSON, or from the instructions of a pickle without running them."""
+    """Factors of each clip, from JSON or from the instructions of a pickle, which are not run."""
     if dtype.kind == "O":
         return dict(numbers_in_pickle(member.read(), tuple(SYNTONE_KEYS.values()), clips))
     if dtype.kind != "U" or shape != ():
@@ -179,7 +179,7 @@ def read_metadata(member: Readable, shape: tuple[int, ...], dtype: np.dtype, cli
 
 
 def units_of(place: Path, metadata: dict[str, Any], key: str = "factors") -> dict[str, str]:
-    """The unit of each factor or track, by its name."""
+    """Unit of each factor or track, by name."""
     factors = metadata.get(key, [])
     known = isinstance(factors, list) and all(
         isinstance(factor, dict) and isinstance(factor.get("name"), str) and isinstance(factor.get("unit"), str)
@@ -191,7 +191,7 @@ def units_of(place: Path, metadata: dict[str, Any], key: str = "factors") -> dic
 
 
 def track_rate_of(place: Path, metadata: dict[str, Any]) -> float:
-    """Frames of the tracks a second."""
+    """Frames of the tracks per second."""
     rate = metadata.get("track_rate")
     if not isinstance(rate, int | float) or not 0 < rate < 2**31:
         raise ValueError(f"{place} has the track rate {rate!r} in its metadata, where a positive number belongs")
@@ -201,7 +201,7 @@ def track_rate_of(place: Path, metadata: dict[str, Any]) -> float:
 def tracks_in(
     place: Path, metadata: dict[str, Any], tracked: Float[Tensor, "clip frame track"], expected: tuple[int, int]
 ) -> tuple[Factor, ...]:
-    """The tracks of a file, each with the least and the greatest value that it has there."""
+    """Tracks of a file, each with its minimum and maximum in the file."""
     units = units_of(place, metadata, "tracks")
     if tracked.shape != (*expected, len(units)):
         raise ValueError(
@@ -213,7 +213,7 @@ def tracks_in(
 
 
 def rate_of(place: Path, metadata: dict[str, Any]) -> int | None:
-    """Samples per second, if the file says so."""
+    """Sampling rate in Hz; None if the file does not give it."""
     rate = metadata.get("rate")
     if rate is not None and (not isinstance(rate, int) or not 0 < rate < 2**31):
         raise ValueError(
@@ -223,7 +223,7 @@ def rate_of(place: Path, metadata: dict[str, Any]) -> int | None:
 
 
 def check_labels(place: Path, labels: np.ndarray, classes: np.ndarray, clips: int) -> None:
-    """Refuse positions of waveforms that do not fit the clips or the names."""
+    """Raise ValueError if waveform indices do not fit the clips or the names."""
     if labels.shape != (clips,) or labels.dtype.kind not in "iu" or classes.dtype.kind != "U":
         raise ValueError(
             f"{place} has {clips} clips in x, {labels.shape} {labels.dtype} in y and {classes.dtype} in "
@@ -237,7 +237,7 @@ def check_labels(place: Path, labels: np.ndarray, classes: np.ndarray, clips: in
 
 
 def check_column(place: Path, name: str, numbers: Any, clips: int) -> np.ndarray:
-    """One number for each clip, refused if they are fewer or not finite."""
+    """One number for each clip; ValueError if any is missing or not finite."""
     try:
         column = np.asarray(numbers)
     except ValueError as error:
@@ -253,7 +253,7 @@ def check_column(place: Path, name: str, numbers: Any, clips: int) -> np.ndarray
 
 
 def metadata_of(world: Tones) -> dict[str, list[Any]]:
-    """The value of each factor in each clip, under SynTone's key where it has one, else by name."""
+    """Value of each factor in each clip, under SynTone's key if it has one, else the factor's name."""
     positions = world.positions(torch.arange(len(world)))
     return {
         SYNTONE_KEYS.get(factor.name, factor.name): [factor.values[at] for at in positions[:, column].tolist()]
@@ -263,7 +263,7 @@ def metadata_of(world: Tones) -> dict[str, list[Any]]:
 
 
 def save_syntone(world: Tones, path: str | Path, progress: Progress = silent) -> None:
-    """Write SynTone's .npz with the samples in single precision, a batch at a time."""
+    """Write SynTone's .npz with the samples in single precision, batch by batch."""
     target = Path(path)
     if target.suffix != ".npz":
         raise ValueError(f"the path {target} does not end in .npz: give one that does")
@@ -304,7 +304,7 @@ def write_member(
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """The zip behind an .npz file."""
+    """Open the zip archive of an .npz file."""
     if not path.is_file():
         raise ValueError(f"there is no file at {path}: give the path of an .npz file")
     try:
@@ -316,7 +316,7 @@ def open_archive(path: Path) -> zipfile.ZipFile:
 
 
 def read_header(member: Readable) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of the numbers that follow."""
+    """Shape and dtype from the header of an .npy member."""
     version = npy.read_magic(member)
     readers: dict[tuple[int, int], Callable[..., Any]] = {
         (1, 0): npy.read_array_header_1_0,
@@ -327,7 +327,7 @@ def read_header(member: Readable) -> tuple[tuple[int, ...], np.dtype]:
     try:
         shape, columns_first, dtype = readers[version](member)
     except Exception as error:
-        # NumPy reads the header as Python, and raises whatever the parser does.
+        # NumPy parses the header as Python, and raises any error of the parser.
         raise ValueError(f"its header cannot be read ({' '.join(str(error).split())[:200]})") from None
     if columns_first and len(shape) > 1:
         raise ValueError("its numbers lie column by column: save it from a C-ordered array")
@@ -335,7 +335,7 @@ def read_header(member: Readable) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def read_pieces(member: Readable, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
-    """The numbers after a header, some rows at a time."""
+    """The numbers after a header, in blocks of rows."""
     row = int(np.prod(shape[1:])) * dtype.itemsize
     rows = max(PIECE // max(row, 1), 1)
     for first in range(0, shape[0], rows):
@@ -344,7 +344,7 @@ def read_pieces(member: Readable, shape: tuple[int, ...], dtype: np.dtype) -> It
         if len(content) < many * row:
             raise ValueError(f"it ends after {first * row + len(content)} of {shape[0] * row} bytes")
         yield np.frombuffer(content, dtype).reshape(many, *shape[1:])
-    # The checksum of a zip's member is only compared at its end.
+    # The checksum of a zip member is only verified at its end.
     if member.read(1):
         raise ValueError("it has more bytes than its header says")
 
@@ -356,8 +356,7 @@ def read_member(
     read: Callable[[Readable, tuple[int, ...], np.dtype], Result],
     most: int | None = None,
 ) -> Result:
-    """One array of an archive, of at most so many bytes, read by `read`; its error becomes one line with the name
-    of the file."""
+    """Array of an archive, of at most `most` bytes, read by `read`; errors name the file in one line."""
     if f"{name}.npy" not in archive.namelist():
         others = ", ".join(map(repr, archive.namelist()[:10])) or "none"
         raise ValueError(f"{path} has no array '{name}', only {others}: it is not a file of tones")
@@ -378,10 +377,10 @@ def read_member(
 
 
 def numbers_in_pickle(content: bytes, names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
-    """The float64 arrays of `count` numbers that follow these names in a pickle, read as data.
+    """The float64 arrays of `count` numbers that follow these names in a pickle, parsed as data.
 
-    The numbers of an array are one string of bytes in a pickle, after their key in the dictionary. A pickle of
-    another form gives an empty dictionary.
+    In a pickle, the numbers of an array are one byte string after their key in the dictionary. A pickle of another
+    form gives an empty dictionary.
     """
     found: dict[str, np.ndarray] = {}
     name = None
@@ -391,7 +390,7 @@ def numbers_in_pickle(content: bytes, names: tuple[str, ...], count: int) -> dic
                 name = argument
             elif isinstance(argument, bytes) and name and len(argument) == 8 * count:
                 numbers = np.frombuffer(argument, "<f8")
-                # Whole numbers have as many bytes, and would be read as fractions next to 0.
+                # int64 numbers have as many bytes, and would be read as subnormal floats.
                 if not ((numbers != 0) & (np.abs(numbers) < np.finfo(np.float64).tiny)).any():
                     found.setdefault(name, numbers)
                 name = None

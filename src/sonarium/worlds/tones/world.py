@@ -1,10 +1,11 @@
-"""Tones with planted factors: waveform, frequency and amplitude, and on request seven more; and with slow
-modulation, of which pitch and level are known frame by frame.
+"""Tones with planted factors: waveform, frequency and amplitude, and optionally seven more; and with slow
+modulation, whose pitch and level are known frame by frame.
 
 The order of the clips is that of SynTone (Brima et al., 2024, arXiv 2402.10547), whose grid and waves are the
-world `syntone`. The default grid is lower and logarithmic: between 220 and 1760 Hz each waveform has partials of
-its own below half the rate, while above 4 kHz the four are one sine with four gains. No grid is stored: the
-index of a clip is a number in mixed radix whose digits choose the value of each factor, and the samples follow.
+world `syntone`. The default grid is lower and logarithmic: between 220 and 1760 Hz the waveforms differ in their
+partials below half the sampling rate, while above 4 kHz all four are a sine with different gains. No grid is
+stored: the index of a clip is a number in mixed radix whose digits select the value of each factor, and the
+samples follow.
 """
 
 import math
@@ -24,18 +25,18 @@ from sonarium.worlds.tones.modulation import Modulation, drawn
 from sonarium.worlds.tones.oscillator import COLUMNS, WAVEFORMS, render
 
 MOST_SAMPLES = 2**25
-"""In a clip: half an hour at 16 kHz."""
+"""Maximum number of samples in a clip: half an hour at 16 kHz."""
 MOST_CLIPS = 2 * 10**6
-"""In a grid: a split lists them all, which takes seconds for these."""
+"""Maximum number of clips in a grid: a split lists them all, which takes seconds at this size."""
 COUNTS = (
     "frequencies", "amplitudes", "phases", "attacks", "decays", "noises", "vibrato_rates", "vibrato_depths",
     "second_partials",
 )  # fmt: skip
-"""The fields that say how many values a factor has."""
+"""Fields with the number of values of a factor."""
 MOST_TURNS = 2**25
-"""Up to this many periods in a clip the phase is reduced exactly."""
+"""Maximum number of periods in a clip for which the phase is reduced exactly."""
 FRAME_RATE = 1000.0
-"""Frames of the tracks a second."""
+"""Frames of the tracks per second."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,11 @@ class TonesConfig:
 
     @property
     def clips(self) -> int:
-        """The size of the grid."""
+        """Number of clips in the grid."""
         return len(self.waveforms) * math.prod(getattr(self, name) for name in COUNTS)
 
     def check_together(self) -> None:
-        """Refuse numbers of which no tone, or more than a computer can list, can be made."""
+        """Raise ValueError for combinations that give no tones, or more than can be listed."""
         for low, high in (("lowest", "highest"), ("quietest", "loudest")):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(
@@ -164,12 +165,12 @@ class SyntoneConfig(TonesConfig):
 
 
 def steps(count: int, largest: float) -> tuple[float, ...]:
-    """`count` values in even steps up to `largest`, zero not among them."""
+    """`count` evenly spaced values up to `largest`, without zero."""
     return tuple((np.arange(1, count + 1) * (largest / count)).tolist())
 
 
 def rising(count: int, least: float, largest: float) -> tuple[float, ...]:
-    """`count` values in even steps between two."""
+    """`count` evenly spaced values from `least` to `largest`."""
     return tuple(np.linspace(least, largest, count).tolist())
 
 
@@ -199,12 +200,12 @@ def grid(config: TonesConfig) -> tuple[Factor, ...]:
 
 
 def octaves(semitones: float) -> float:
-    """The ratio of two frequencies that are so far apart."""
+    """Frequency ratio of an interval in semitones."""
     return 2 ** (semitones / 12)
 
 
 def midi(hertz: Float[Tensor, "*some"]) -> Float[Tensor, "*some"]:
-    """Frequencies as MIDI note numbers: in semitones, 69 at 440 Hz."""
+    """Frequencies in Hz as MIDI note numbers: in semitones, 69 at 440 Hz."""
     return 69 + 12 * torch.log2(hertz / 440)
 
 
@@ -214,7 +215,7 @@ def full_scale(amplitude: Float[Tensor, "*some"]) -> Float[Tensor, "*some"]:
 
 
 def tracks_of(config: TonesConfig) -> tuple[Factor, ...]:
-    """What is modulated, with the least and the greatest value that it may take."""
+    """The modulated quantities, with the minimum and maximum that they may take."""
     found = []
     if glide := config.glide_semitones:
         low, high = midi(torch.tensor([config.lowest, config.highest], dtype=torch.float64)).tolist()
@@ -246,7 +247,7 @@ class Tones(World):
         self.factors = tuple(self.grid[column] for column in self.varied)
         self.tracks = tracks_of(config)
         self.track_rate = FRAME_RATE if self.tracks else 0.0
-        # SynTone's loops, the innermost first: waveform in amplitude in frequency, then the factors that it lacks.
+        # SynTone's loop order, innermost first: waveform, amplitude, frequency, then the factors that it lacks.
         self.order = [0, 2, 1, *range(3, len(COLUMNS))]
         codes = tuple(float(WAVEFORMS.index(waveform)) for waveform in config.waveforms)
         values = (codes, *(factor.values for factor in self.grid[1:]))
@@ -259,7 +260,7 @@ class Tones(World):
         return math.prod(len(factor.values) for factor in self.grid)
 
     def positions(self, index: Int[Tensor, " clip"]) -> Int[Tensor, "clip column"]:
-        """The position in its list of values of each factor of each clip."""
+        """Index of each factor's value in its list of values, for each clip."""
         if len(index) and (int(index.min()) < 0 or int(index.max()) >= len(self)):
             raise ValueError(
                 f"the index has clips {int(index.min())} to {int(index.max())}, these tones have {len(self)}: "
@@ -273,7 +274,7 @@ class Tones(World):
         return digits
 
     def locate(self, index: Int[Tensor, " clip"]) -> Float[Tensor, "clip factor"]:
-        """The varied factors of these clips in double precision, as `generate` takes them."""
+        """Varied factors of these clips in double precision, the input of `generate`."""
         digits = self.positions(index)
         numbers = [
             digits[:, column].double() if column == 0 else self.values[column][digits[:, column]]
@@ -287,8 +288,8 @@ class Tones(World):
         index: Int[Tensor, " clip"] | None = None,
         device: torch.device | str = "cpu",
     ) -> Float[Tensor, "clip time"]:
-        """Clips with any values of the varied factors, on the grid or off it; `index` numbers the noise and the
-        slow modulation."""
+        """Render clips with any values of the varied factors, on the grid or off it; `index` seeds the noise and
+        the slow modulation."""
         tones = self.completed(factors)
         if not len(tones):
             return torch.empty(0, *self.signal.shape, device=device)
@@ -298,7 +299,7 @@ class Tones(World):
         return render(tones, streams, self.time, alias, place, self.modulation(streams))
 
     def completed(self, factors: Float[Tensor, "clip factor"]) -> Float[Tensor, "clip column"]:
-        """All columns of tones of which the varied factors are given."""
+        """All columns of tones, given their varied factors."""
         factors = factors.cpu().double()
         if factors.shape[1:] != (len(self.factors),) or not bool(torch.isfinite(factors).all()):
             raise ValueError(
@@ -318,7 +319,7 @@ class Tones(World):
         return tones
 
     def modulation(self, streams: Int[Tensor, " clip"]) -> Modulation | None:
-        """The slow modulation of clips by where their random numbers begin."""
+        """Slow modulation of clips, given their random streams."""
         config = self.config
         if not self.tracks:
             return None
@@ -333,7 +334,7 @@ class Tones(World):
     def tracked(
         self, factors: Float[Tensor, "clip factor"], index: Int[Tensor, " clip"]
     ) -> Float[Tensor, "clip frame track"]:
-        """Pitch and level in the middle of each frame: of the tone, without vibrato, attack and decay."""
+        """Pitch and level of the tone at the middle of each frame, without vibrato, attack and decay."""
         slow = self.modulation(noise.stream(self.seed, index.cpu()))
         assert slow is not None, "the tones are not modulated"
         tones, count = self.completed(factors), int(self.frames_of(torch.tensor([len(self.time)])))
@@ -349,7 +350,7 @@ class Tones(World):
 
 
 def save_npz(world: Tones, path: Path, progress: Progress) -> None:
-    """SynTone's file format."""
+    """Write SynTone's file format."""
     from sonarium.worlds.tones.syntone import save_syntone
 
     save_syntone(world, path, progress)
