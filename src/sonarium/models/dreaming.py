@@ -124,8 +124,7 @@ class DreamingConfig:
 
 
 def complete(config: DreamingConfig, world: World, steps: int) -> DreamingConfig:
-    """Configuration with actions and reward resolved for this world, and a cosine schedule that ends with the
-    training."""
+    """Configuration with actions and reward of this world, and a cosine schedule that ends with the training."""
     reward = completed([config.heads.reward], world, "--reward")[0] if config.heads.reward else ""
     return replace(
         config,
@@ -188,8 +187,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         return [*found, *(head for head in others if head is not None)]
 
     def trained(self, live: bool) -> list[nn.Parameter]:
-        """Parameters of one optimiser: if `live`, all but the joint prior and the heads on frozen states; else
-        these heads."""
+        """Parameters of one optimiser: heads on frozen states, or if `live` all others but the joint prior."""
         frozen = [weight for head in self.heads(live=False) for weight in head.parameters()]
         held = {id(weight) for weight in (*frozen, *([] if self.joint is None else self.joint.parameters()))}
         return [weight for weight in self.parameters() if id(weight) not in held] if live else frozen
@@ -224,7 +222,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         if self.joint_optimiser is not None and modes is not None:
             frozen["loss/joint_prior"] = self.joint_loss(modes, observed.inside, engine)
             for group in self.joint_optimiser.param_groups:
-                # States settle as the model's learning rate decays; the joint prior catches up only then.
+                # Slower than the model's decay: only when the states have settled can the joint prior catch up.
                 group["lr"] = config.heads.joint_learning_rate * config.schedule.fraction(int(self.updates)) ** 0.5
             engine.descend(frozen["loss/joint_prior"], self.joint_optimiser, config.clip)
         self.updates += 1
@@ -245,8 +243,8 @@ class Dreaming(TokenModel[DreamingConfig]):
     def observed(
         self, data: Batch, engine: Engine
     ) -> tuple[Observed, Float[Tensor, "clip token number"], Rollout | None]:
-        """After the burn-in: states and targets; tokens before the views; and, if there is a joint prior, the
-        states of these tokens with each z the mode, as it meets them in use."""
+        """After the burn-in: states and targets; tokens without view augmentation; and, if there is a joint prior,
+        the states of these tokens with each z the mode, as it meets them in use."""
         config, clear = self.config, self.features(data)
         heard = self.in_babble(clear, engine)
         tokens = self.front.tokens(heard[0])

@@ -2,9 +2,9 @@
 
 An encoder maps a waveform to one code per clip (clip, code) or to code frames (clip, frame, code). Clips are
 passed without padding, those of equal length in one batch. What a file does not state is measured: the hop length
-of its frames, and the shortest clip with a frame, whose middle is the time of the first frame. Any stack of strided
-convolutions makes ⌊(samples + offset) / hop⌋ frames of a clip. An encoder that accepts a single clip length, or
-outputs as many frames for a long clip as for a short one, has one code per clip, the mean of its frames.
+of its frames, and the shortest clip with a frame, whose middle is the time of the first frame. Any stack of
+strided convolutions makes ⌊(samples + offset) / hop⌋ frames of a clip. An encoder that accepts a single clip
+length, or outputs as many frames for a long clip as for a short one, has one code per clip: the mean of frames.
 
 For files written by `sonarium export`, `model.json` beside them has the sampling rate and the times of frames.
 """
@@ -565,8 +565,7 @@ def build(config: ExternalConfig, signal: Signal) -> Learner:
 
 
 def form_of(config: ExternalConfig, rate: int | None) -> Signal:
-    """Signal of the clips that a file accepts, as far as it states it; one-second clips if it accepts any
-    length."""
+    """Signal that a file accepts, as far as it states it; one-second clips if it accepts any length."""
     backend = opened(config, described_beside(Path(config.encoder)))
     own = backend.rate or config.input_rate or rate
     if own is None:
