@@ -27,7 +27,7 @@ __all__ = [
 
 
 class Learner(nn.Module, ABC):
-    """Base class of trainable models. `copy.deepcopy` copies them; they are final: none inherits from another."""
+    """Base class of trainable models, which support `copy.deepcopy`. Final: no learner inherits from another."""
 
     minimum_batch_size: int = 1
     """Minimum global batch size in training."""
@@ -175,7 +175,7 @@ class Forecaster(FrameEncoder, ABC):
     """Sequence model that tracks a state of the input, predicts coming frames, and continues without input."""
 
     actions: Actions
-    """Actions that condition each frame; an `Actions` without entries if there are none."""
+    """Actions that condition each frame; an empty `Actions` if there are none."""
     entries: int = 0
     """Number of classes of each discrete state variable; 0 if there is none."""
     part_names: tuple[str, ...] = ()
