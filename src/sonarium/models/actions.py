@@ -1,8 +1,8 @@
-"""Actions of a world model, token by token: tracks and labels of the world by name, elapsed time, or none.
+"""Actions of a world model per token: tracks and labels of the world by name, elapsed time, or none.
 
-A number is scaled by its mean and standard deviation over the training split; a category is one-hot; a track is
-averaged over a token. One more number says whether the actions are known: all are zero where they are not, as in a
-recording that is encoded alone.
+Numbers are standardised by their mean and standard deviation over the training split, categories are one-hot, and
+tracks are averaged over each token. A flag says whether the actions are known: flag and actions are all zero where
+they are not, as for a recording that is encoded without actions.
 """
 
 import math
@@ -21,28 +21,28 @@ from sonarium.features.waveform import sounding
 from sonarium.worlds.contract import BLOCK, UNKNOWN, Batch, Factor, World
 
 ELAPSED = "elapsed"
-"""The action that is the time since the beginning in seconds: of the piece in training, and of the recording in a
-forecast."""
+"""Name of the action that is elapsed time in seconds: since the beginning of the piece in training, of the
+recording in a forecast."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """Where an action is found."""
+    """Source of an action in a world."""
 
     name: str
     source: Literal["track", "label", "time"]
     column: int
     size: int
-    """Classes of a category; 1 for a number."""
+    """Number of classes of a category; 1 for a number."""
     rate: float = 0.0
-    """Frames of a track a second."""
+    """Frame rate of a track in Hz."""
 
     def __str__(self) -> str:
         return f"{self.name}:{self.source}:{self.column}:{self.size}:{self.rate!r}"
 
 
 def parsed(written: Sequence[str]) -> tuple[Action, ...]:
-    """Actions that were completed."""
+    """Parse action specifications that `completed` has resolved."""
     return tuple(map(one_parsed, written))
 
 
@@ -70,7 +70,7 @@ def positive(text: str) -> float:
 
 
 def completed(names: Sequence[str], world: World, flag: str = "--actions") -> tuple[str, ...]:
-    """Names with their places in this world; those that are complete already stay as they are."""
+    """Action names resolved to full specifications for this world; full specifications are kept."""
     found: dict[str, tuple[Literal["track", "label"], int, Factor]] = {}
     found |= {factor.name: ("label", at, factor) for at, factor in enumerate(world.factors)}
     found |= {track.name: ("track", at, track) for at, track in enumerate(world.tracks)}
@@ -95,7 +95,7 @@ def completed(names: Sequence[str], world: World, flag: str = "--actions") -> tu
 
 
 def unlabelled(world: World, column: int, factor: Factor) -> str:
-    """How many clips have no label, and which is the first."""
+    """Part of an error message: the number of clips without this label, and the first of them."""
     values = world.factor_values(torch.arange(len(world)))[:, column]
     clips = (values == factor.values.index(UNKNOWN)).nonzero()[:, 0].tolist()
     first = f", the first {world.path(clips[0])}" if clips else ""
@@ -104,17 +104,17 @@ def unlabelled(world: World, column: int, factor: Factor) -> str:
 
 @dataclass(frozen=True)
 class Taken:
-    """What an action took in the training split: its names, or the least and the greatest number."""
+    """Values of an action in the training split: class names, or the range of a number."""
 
     name: str
     names: tuple[str, ...] = ()
-    """Of each class; empty where the training split has none of it."""
+    """Name of each class, the empty string for classes that the training split lacks; no names for a number."""
     low: float = 0.0
     high: float = 0.0
 
     @property
     def known(self) -> tuple[str, ...]:
-        """The names that the training split has."""
+        """Names of the classes in the training split."""
         return tuple(filter(None, self.names))
 
     def __str__(self) -> str:
@@ -127,16 +127,16 @@ class Taken:
 
 @dataclass(frozen=True)
 class Change:
-    """What an action is set to, or changed by."""
+    """New value of an action, or an increment."""
 
     name: str
     value: str
     relative: bool = False
-    """Whether it is added."""
+    """Whether the value is an increment."""
 
 
 def change(written: str) -> Change:
-    """Of NAME=VALUE; a number with a sign is added, unless NAME==VALUE says that it is set."""
+    """Parse NAME=VALUE; a signed number is an increment, unless NAME==VALUE sets it."""
     name, sign, value = written.partition("=")
     absolute = value.startswith("=")
     value = value.removeprefix("=")
@@ -160,7 +160,7 @@ class Actions(nn.Module):
         super().__init__()
         self.actions, self.token_rate = tuple(actions), token_rate
         self.flagged = flagged and bool(actions)
-        """Whether one more number says that the actions are known."""
+        """Whether a leading flag marks the actions as known."""
         self.width = sum(action.size for action in actions) + self.flagged
         self.register_buffer("mean", torch.zeros(len(actions)))
         self.register_buffer("scale", torch.ones(len(actions)))
@@ -169,7 +169,7 @@ class Actions(nn.Module):
     def see(
         self, batches: Iterable[Batch], tokens: int, counts: Callable[[Batch, int], Int[Tensor, " clip"]]
     ) -> Iterable[Batch]:
-        """The same batches, whose numbers are measured on the way in the tokens that each clip has by `counts`."""
+        """Yield the batches, then set mean and scale of numbers over the `counts` tokens of each clip."""
         for batch in batches:
             inside = sounding(tokens, counts(batch, tokens)) if self.actions else None
             for action, statistics in zip(self.actions, self.seen, strict=True):
@@ -192,7 +192,7 @@ class Actions(nn.Module):
         return self.mean.new_zeros(clips, tokens, self.width)
 
     def taken(self, batches: Iterable[Batch], tokens: int, world: World) -> tuple[Taken, ...]:
-        """What each action takes in these clips, in the tokens that they have."""
+        """Values of each action in these clips, without padding."""
         seen = [Statistics() for _ in self.actions]
         classes = [torch.zeros(action.size, dtype=torch.bool) for action in self.actions]
         for batch in batches:
@@ -211,8 +211,8 @@ class Actions(nn.Module):
     def taken_by_all(
         self, taken: Sequence[Taken], world: World, index: Int[Tensor, " clip"], tokens: int
     ) -> tuple[Taken, ...]:
-        """What was taken in pieces of a split, with what all of its clips have besides, `tokens` of them in the
-        longest: every label, the classes of a track that no piece had, and the time."""
+        """Values seen in pieces, extended to the whole clips of the split, the longest of which has `tokens`
+        tokens: all labels, classes of a track that no piece contained, and elapsed time."""
         found, labels = [], world.factor_values(index)
         for action, own in zip(self.actions, taken, strict=True):
             if action.source == "label":
@@ -235,7 +235,7 @@ class Actions(nn.Module):
     def classes(
         self, action: Action, taken: Taken, world: World, index: Int[Tensor, " clip"]
     ) -> Bool[Tensor, " class"]:
-        """The classes of a track in whole clips, until none is missing."""
+        """Mask of the classes of a track in whole clips; the search stops once all are found."""
         there = torch.tensor([bool(name) for name in taken.names])
         for block in index.split(BLOCK):
             if there.all():
@@ -252,7 +252,7 @@ class Actions(nn.Module):
         return (world.tracks if action.source == "track" else world.factors)[action.column]
 
     def counts(self, batch: Batch, tokens: int, world: World) -> Int[Tensor, " clip"]:
-        """Tokens of each clip."""
+        """Number of tokens of each clip."""
         per_second = world.signal.steps_per_second
         if batch.lengths is None or per_second is None:
             return torch.full((len(batch.index),), tokens, device=batch.index.device)
@@ -260,8 +260,8 @@ class Actions(nn.Module):
         return (batch.lengths.double() * self.token_rate / per_second + 1e-6).floor().long().clamp(max=tokens)
 
     def assumed(self, past: int, frames: int, begin: float = 0.0) -> Float[Tensor, "1 token action"]:
-        """Of sound from `begin` seconds of its recording on whose actions are unknown: numbers at their mean over
-        the training split, and elapsed time, for the frames to come; categories are left open."""
+        """Actions of a forecast from sound whose actions are unknown and which starts at `begin` seconds: for
+        future frames, numbers at their mean over the training split and elapsed time; categories stay zero."""
         made = self.timed(self.unknown(1, past + frames), begin)
         made[:, :past] = 0
         if self.flagged:
@@ -269,7 +269,7 @@ class Actions(nn.Module):
         return made
 
     def timed(self, given: Float[Tensor, "clip token action"], begin: float) -> Float[Tensor, "clip token action"]:
-        """The same, whose elapsed time counts from `begin` seconds on."""
+        """Copy of the actions in which elapsed time starts at `begin` seconds."""
         made = given.clone()
         for at, (action, where) in enumerate(zip(self.actions, self.places(), strict=True)):
             if action.source == "time":
@@ -278,7 +278,7 @@ class Actions(nn.Module):
         return made
 
     def too_late(self, given: Float[Tensor, "clip token action"], taken: Sequence[Taken]) -> str:
-        """What to tell where elapsed time that is known goes further than the training split did; else nothing."""
+        """Warning if known elapsed time exceeds that of the training split, otherwise the empty string."""
         known = given[given[..., 0] > 0] if self.flagged else given.flatten(0, 1)
         for at, (action, where, own) in enumerate(zip(self.actions, self.places(), taken, strict=True)):
             if action.source == "time" and len(known):
@@ -292,8 +292,7 @@ class Actions(nn.Module):
         return ""
 
     def in_world(self, given: Float[Tensor, "clip token action"]) -> Float[Tensor, "clip token value"]:
-        """Numbers in the units of the world, categories as they are; without the number that says whether they
-        are known."""
+        """Actions without the flag: numbers in the units of the world, categories unchanged."""
         parts = [
             given[..., where] * self.scale[at] + self.mean[at] if action.size == 1 else given[..., where]
             for at, (action, where) in enumerate(zip(self.actions, self.places(), strict=True))
@@ -301,7 +300,7 @@ class Actions(nn.Module):
         return torch.cat(parts, -1) if parts else given[..., :0]
 
     def places(self) -> list[slice]:
-        """Where each action stands in a row."""
+        """Slice of each action in the last axis."""
         found, start = [], int(self.flagged)
         for action in self.actions:
             found.append(slice(start, start + action.size))
@@ -311,7 +310,7 @@ class Actions(nn.Module):
     def steered(
         self, given: Float[Tensor, "clip token action"], changes: Sequence[Change], taken: Sequence[Taken]
     ) -> Float[Tensor, "clip token action"]:
-        """These actions with changes, each refused if the training split has nothing like it."""
+        """Changed copy of the actions; a ValueError for values that the training split does not cover."""
         made, names = given.clone(), [action.name for action in self.actions]
         for asked in changes:
             if asked.name not in names:
@@ -344,7 +343,7 @@ class Actions(nn.Module):
         world = values * self.scale[at] + self.mean[at]
         wanted = world + number if asked.relative else torch.full_like(world, number)
         low, high = float(wanted.min()), float(wanted.max())
-        # The sound itself may go further than the training split does.
+        # The given actions may already exceed the range of the training split.
         least, most = min(taken.low, float(world.min())), max(taken.high, float(world.max()))
         room = 1e-6 * max(1.0, abs(least), abs(most))
         if low < least - room or high > most + room:
@@ -359,7 +358,7 @@ class Actions(nn.Module):
         values.copy_((wanted - self.mean[at]) / self.scale[at])
 
     def values(self, action: Action, batch: Batch, tokens: int) -> Float[Tensor, "clip token size"]:
-        """Of each token, in the units of the world."""
+        """Values of an action per token: numbers in the units of the world, categories one-hot."""
         clips, device = len(batch.index), batch.index.device
         if action.source == "time":
             time = torch.arange(tokens, device=device, dtype=self.mean.dtype) / self.token_rate
@@ -381,7 +380,7 @@ class Actions(nn.Module):
 
 
 def named(factor: Factor, there: Bool[Tensor, " class"]) -> tuple[str, ...]:
-    """The names of the classes that are there; the others are empty."""
+    """Name of each class, the empty string for classes that are absent."""
     return tuple(str(name) if held else "" for name, held in zip(factor.values, there.tolist(), strict=True))
 
 
@@ -398,8 +397,8 @@ def finite(asked: Change) -> float:
 def averaged(
     frames: Float[Tensor, "clip frame size"], tokens: int, each: float
 ) -> Float[Tensor, "clip token size"]:
-    """Means over the frames of each token, of which a token has `each`; of the frame it lies in, where that is
-    less than one."""
+    """Mean over the frames of each token, with `each` frames per token; where that is less than one, the frame in
+    which the token starts."""
     if not frames.shape[1]:
         return frames.new_zeros(len(frames), tokens, frames.shape[2])
     edge = torch.arange(tokens + 1, device=frames.device, dtype=torch.float64) * each

@@ -1,7 +1,7 @@
-"""The autoencoders of the catalogue, and their presets.
+"""Autoencoders of the catalogue and their presets.
 
-`default` suits the form of the signal, `syntone` is SynTone's network, input and loss weights, `mnist` the
-784-400-200 network, `snippets` takes the snippets of BirdsongGAN, with as many codes.
+`default` depends on the kind of signal, `syntone` has SynTone's network, input and loss weights, `mnist` the
+784-400-200 network, and `snippets` the snippets and the number of codes of BirdsongGAN.
 """
 
 from dataclasses import replace
@@ -23,13 +23,13 @@ from sonarium.models.vqvae import VQVAE, VQVAEConfig
 from sonarium.worlds.contract import SignalKind
 
 FRONT = SpectrogramConfig(fft=256, hop=128, mels=0, level_rows=16, floor_db=-40)
-"""Level and spectral shape apart, and peaks so broad that neighbouring tones overlap: a gradient can then find
-them."""
+"""Level separate from spectral shape, and peaks broad enough for neighbouring tones to overlap, so that gradient
+descent can find them."""
 SYNTONE_BATCH = 64
 """SynTone sums the squared error over its batch of 64 but averages the penalty, so each weight is 1/64."""
 SYNTONE_FRONT = SpectrogramConfig(compression="none", scaling="frame")
 SNIPPET_NOISE = 0.5
-"""Standard deviation of the likelihood of snippets, whose features are not scaled: about three times theirs."""
+"""Standard deviation of the likelihood of snippets, about three times that of their unscaled features."""
 OF_SNIPPETS = Recipe(world={"seconds": SNIPPET_SECONDS})
 MAIN = ("latent", "network", "likelihood", "noise", "learning_rate", "fft", "hop", "mels", "level_rows", "scaling")
 
@@ -37,7 +37,7 @@ MAIN = ("latent", "network", "likelihood", "noise", "learning_rate", "fft", "hop
 def vae(
     summary: str, penalty: PenaltyConfig, main: tuple[str, ...], as_syntone: PenaltyConfig | None = None
 ) -> ModelEntry:
-    """A variational autoencoder with this penalty, and with the weights that SynTone used, if it did."""
+    """Catalogue entry of a VAE with this penalty; `as_syntone` is the penalty with SynTone's weights, if any."""
 
     def default(kind: SignalKind) -> VAEConfig:
         if kind == "wave":

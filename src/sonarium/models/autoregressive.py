@@ -1,11 +1,11 @@
-"""Autoregressive models of tokens: each from those before it, by maximum likelihood.
+"""Autoregressive token models, trained by maximum likelihood.
 
     h_t = f(h_{t−1}, x_t, a_t)     a GRU, or a causal transformer over all tokens so far
-    p(x_{t+1} | h_t, a_{t+1})      of numbers a mixture of diagonal Gaussians (`mixture.py`), of entries of
-                                   codebooks a categorical distribution for each slot
+    p(x_{t+1} | h_t, a_{t+1})      continuous tokens: a mixture of diagonal Gaussians (`mixture.py`); codebook
+                                   entries: a categorical distribution for each slot
 
-What a world model has to beat: the same tokens, front end, actions and forecasts, but no state besides what was
-heard. On the codes of a VQ-VAE (--codes RUN --slots N) it is a language model of sound (GSLM, arXiv 2102.01192).
+The baseline of world models: the same tokens, front end, actions and forecasts, but no latent variables. On the
+codes of a VQ-VAE (--codes RUN --slots N) it is a language model of sound (GSLM, arXiv 2102.01192).
 """
 
 from dataclasses import dataclass, field, replace
@@ -34,8 +34,8 @@ from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 Code = Literal["feature", "state"]
 CODES: tuple[Code, ...] = get_args(Code)
 NARROWEST = 0.1
-"""Least standard deviation of a component, in those of a band: silence, which is the same in every token, would
-weigh more than all else."""
+"""Minimum standard deviation of a component, in standard deviations of a band: otherwise silence, which is the
+same in every token, would dominate the likelihood."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ class AutoregressiveConfig:
 
 
 def complete(config: AutoregressiveConfig, world: World, steps: int) -> AutoregressiveConfig:
-    """The same, with the places of actions in this world, and a cosine that ends with the training."""
+    """Configuration with actions resolved for this world, and a cosine schedule that ends with the training."""
     return replace(config, actions=completed(config.actions, world), schedule=config.schedule.ending(steps))
 
 
 class GRUStack(nn.Module):
-    """Layers of GRUs, whose states stand side by side."""
+    """Stacked GRU layers with concatenated states."""
 
     def __init__(self, given: int, units: int, layers: int):
         super().__init__()
@@ -93,9 +93,9 @@ class GRUStack(nn.Module):
     def forward(
         self, frames: Float[Tensor, "clip token given"], state: Float[Tensor, "clip all"] | None = None
     ) -> Float[Tensor, "clip token all"]:
-        """The state of every layer after each token; that of the last layer stands last."""
+        """States of all layers after each token, concatenated from the first layer to the last."""
         if not frames.shape[1]:
-            # Of a single token nothing is told; torch's own refuses a sequence of none.
+            # A single token has no successor to predict, and nn.GRU refuses an empty sequence.
             return frames.new_zeros(len(frames), 0, sum(cast(int, layer.hidden_size) for layer in self.layers))
         found = []
         for at, layer in enumerate(self.layers):
@@ -123,7 +123,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
             ]
             self.network = nn.Sequential(nn.Linear(width + actions, config.units), *layers)
         self.size = config.units * (config.layers if config.network == "gru" else 1)
-        """Numbers in h."""
+        """Dimension of h."""
         self.state_width = self.size + width
         outputs = width if self.slots else GaussianMixture.parameters(config.components, width)
         self.head = nn.Linear(config.units + actions, outputs)
@@ -135,7 +135,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
     def update(self, data: Batch, engine: Engine) -> dict[str, Float[Tensor, ""]]:
         self.set_learning_rate(self.optimiser)
         tokens, burn = self.front.tokens(self.features(data)), self.burn_in
-        # A whole clip may be shorter than a piece is.
+        # A whole clip may be shorter than a piece.
         tokens = functional.pad(tokens, (0, 0, 0, max(0, burn + 1 - tokens.shape[1])))
         count = tokens.shape[1]
         actions = self.acted(data, count, engine)
@@ -158,7 +158,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
     def told(
         self, h: Float[Tensor, "*rows state"], actions: Float[Tensor, "*rows action"]
     ) -> Float[Tensor, "*rows output"]:
-        """What is said of the next token, which is made with these actions."""
+        """Distribution parameters of the next token, given its actions."""
         return wide(self.head(torch.cat([h[..., -self.config.units :], actions.to(h)], -1)))
 
     def mixture(self, told: Float[Tensor, "*rows output"]) -> GaussianMixture:
@@ -171,7 +171,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
     def log_probability(
         self, told: Float[Tensor, "*rows output"], tokens: Float[Tensor, "*rows number"]
     ) -> Float[Tensor, "*rows"]:
-        """Of tokens, in nats."""
+        """Log-probability of tokens (log-density if continuous) in nats."""
         if self.slots:
             return (self.logits(told) * tokens.unflatten(-1, (self.slots, self.entries))).sum((-2, -1))
         return self.mixture(told).log_density(tokens)
@@ -179,7 +179,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
     def draw(
         self, told: Float[Tensor, "row output"], generator: torch.Generator, temperature: float
     ) -> Float[Tensor, "row number"]:
-        """The next token."""
+        """Sample of the next token."""
         if self.slots:
             likely = (self.logits(told) / temperature).softmax(-1).flatten(0, 1)
             chosen = torch.multinomial(likely, 1, generator=generator)[:, 0]
@@ -197,8 +197,8 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         code: Code | None = None,
         actions: Float[Tensor, "clip token action"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
-        """Codes at `code_rate`; zeros beyond the `code_lengths` of clips that have lengths. `actions` are as
-        `Actions` gives them, by default unknown; `power` is not used."""
+        """Codes at `code_rate`; zeros beyond the `code_lengths` of clips that have lengths. `actions` are the
+        output of `Actions`, by default unknown; `power` is not used."""
         if torch.compiler.is_exporting():
             raise ValueError("a model of tokens has no exported program: give --forms weights")
         tokens = self.tokens(signal, lengths)
@@ -221,7 +221,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         actions: Float[Tensor, "clip all action"] | None = None,
         temperature: float = 1.0,
     ) -> Forecast:
-        """[h, x] after these states, each x drawn given those before it."""
+        """Continuations [h, x] of these states, each x sampled given those before it."""
         actions = self.check_future(states, frames, samples, actions)
         clips, past = states.shape[:2]
         # All samples are drawn together.
@@ -247,7 +247,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         *,
         actions: Float[Tensor, "clip token action"] | None = None,
     ) -> dict[str, Float[Tensor, "clip token"]]:
-        """nll: minus the log-probability of the token; of the first one, 0."""
+        """nll: negative log-probability of each token; 0 for the first."""
         return {"nll": -self.expected(signal, actions)[0]}
 
     @torch.no_grad()
@@ -257,7 +257,7 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
         *,
         actions: Float[Tensor, "clip token action"] | None = None,
     ) -> dict[str, Float[Tensor, "clip token"]]:
-        """Of discrete tokens alone: a density has no entropy that could be compared."""
+        """For discrete tokens only: the entropy of a density is not comparable."""
         if not self.slots:
             return {}
         likely, told = self.expected(signal, actions)
@@ -268,14 +268,14 @@ class Autoregressive(TokenModel[AutoregressiveConfig]):
     def expected(
         self, signal: Tensor, actions: Tensor | None
     ) -> tuple[Float[Tensor, "clip token"], Float[Tensor, "clip later output"]]:
-        """The log-probability of each token, and what was said of all but the first."""
+        """Log-probability of each token (0 for the first), and distribution parameters of all but the first."""
         tokens = self.tokens(signal)
         acts = self.actions.unknown(*tokens.shape[:2]) if actions is None else actions
         told = self.told(self.read(tokens[:, :-1], acts[:, :-1]), acts[:, 1:])
         return functional.pad(self.log_probability(told, tokens[:, 1:]), (1, 0)), told
 
     def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:
-        """Features of codes of the form [h, x]: of sound, decibels in mel bands, which the front end inverts."""
+        """Features of codes of the form [h, x]: for sound, scaled log-mel bands, which the front end inverts."""
         return self.front.features_of(self.checked(codes)[..., self.size :])
 
 

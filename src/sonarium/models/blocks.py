@@ -1,4 +1,4 @@
-"""Small pieces that several models share."""
+"""Building blocks shared by several models."""
 
 from itertools import pairwise
 
@@ -23,12 +23,12 @@ def perceptron(sizes: list[int], slope: float, final: bool = False) -> list[nn.M
 
 
 def wide(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """At least 32 bits: losses and statistics in 16 bits are off by tenths."""
+    """Cast to at least 32 bits: losses and statistics in 16 bits are off by tenths."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def picture_front(config: FrontEndConfig, signal: Signal) -> PictureFrontEnd:
-    """The front end for this form of signal, if its features are rows and frames of one channel."""
+    """Front end for this signal; a ValueError unless its features are rows and frames of one channel."""
     front = config.build(signal)
     if not isinstance(front, PictureFrontEnd) or front.shape(signal.shape[0])[0] != 1:
         raise ValueError(
@@ -41,7 +41,7 @@ def picture_front(config: FrontEndConfig, signal: Signal) -> PictureFrontEnd:
 def own_frames(
     front: FrontEnd, lengths: Int[Tensor, " clip"] | None, frames: int
 ) -> Bool[Tensor, "clip 1 1 frame"] | None:
-    """Which of the frames each clip would have alone; None where all clips fill them, as pictures do."""
+    """Mask of the frames of each clip without padding; None where nothing is padded, as for pictures."""
     counts = None if lengths is None else front.frames(lengths)
     return None if counts is None else rearrange(sounding(frames, counts), "clip frame -> clip 1 1 frame")
 
@@ -52,19 +52,18 @@ def mean_squared_error(
     own: Bool[Tensor, "clip 1 1 frame"] | None,
     engine: Engine,
 ) -> Float[Tensor, ""]:
-    """Over the bins of each clip's own frames; the mean over ranks is that of the global batch."""
+    """Mean squared error over unpadded frames; its mean over ranks is that of the global batch."""
     if own is None:
         return functional.mse_loss(made, features)
     squares = (made - features).square().where(own, 0)
-    # Clips of unlike lengths: no rank knows by itself how many bins the global batch has.
+    # Clips differ in length, so the number of bins of the global batch is only known over all ranks.
     return squares.sum() / engine.mean(own.expand_as(squares).sum().to(squares.dtype))
 
 
 def over_ranks(norm: nn.BatchNorm1d, engine: Engine, rows: Float[Tensor, "row made"]) -> Float[Tensor, "row made"]:
-    """What `norm` gives to these rows, with the statistics of the rows of all ranks; moves its averages
-    likewise."""
+    """Batch normalisation with statistics over the rows of all ranks, which also update the running averages."""
     values = wide(rows)
-    # Ranks may have unlike numbers of frames, so sums and their numbers are averaged, not means.
+    # Ranks may differ in their number of frames, so sums and counts are averaged, not means.
     number = engine.mean(torch.tensor(float(len(rows)), dtype=values.dtype, device=rows.device))
     mean = engine.mean(values.sum(0)) / number
     centred = values - mean

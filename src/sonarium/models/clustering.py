@@ -1,11 +1,11 @@
-"""Separation by clusters of the bins of a spectrum at two ears: planted, learnt, or trained with its anchors.
+"""Source separation by clustering the time-frequency bins of a binaural spectrum.
 
-Spatial clustering learns nothing: bins whose interaural differences fit the same direction are one source (DUET:
+Spatial clustering is not trained: bins whose interaural differences fit the same direction are one source (DUET:
 Yilmaz and Rickard, 2004). Deep clustering (Hershey et al. 2016, arXiv 1508.04306) learns an embedding of each bin
 so that bins of one source are near each other, with the affinity of all pairs as its loss, and finds the clusters
-of a clip by k-means. Anchors (Luo et al. 2018, arXiv 1707.03634) take the place of k-means: points of the
-embedding that are trained with it, of which those that tell a clip's sources apart best begin its clusters; the
-loss is that of the estimates. All are of whole clips. A mask is the same at either ear.
+of a clip by k-means. Anchors (Luo et al. 2018, arXiv 1707.03634) replace k-means: they are points of the embedding
+trained with it; for each clip, the subset that best separates its sources initialises the clusters, and the loss
+is that of the separated sources. All methods process whole clips and use the same mask for both ears.
 """
 
 from dataclasses import dataclass
@@ -37,17 +37,17 @@ from sonarium.models.scanned import recur
 from sonarium.worlds.contract import Batch, Signal
 
 AUDIBLE = 1e-4
-"""Power of a bin as a fraction of the clip's loudest: fainter ones, below −40 dB, have no part in clusters."""
+"""Minimum power of a bin relative to the clip's loudest, −40 dB: fainter bins are ignored in clustering."""
 ROUNDS = 20
-"""Rounds of k-means."""
+"""Iterations of k-means."""
 DIRECTIONS = 65
-"""Directions among which spatial clustering chooses, evenly spaced in time difference."""
+"""Number of candidate directions of spatial clustering, evenly spaced in interaural time difference."""
 SHARPEST = 6.0
-"""How much more a bin belongs to a source whose phase difference it has than to one of the opposite."""
+"""Inverse temperature of the softmax over sources; the logits are cosines of phase errors."""
 
 
 def audible(spectra: Spectra) -> Float[Tensor, "clip frame bin"]:
-    """The power of both ears, and 0 where it is faint."""
+    """Summed power of both ears; 0 in bins fainter than `AUDIBLE`."""
     both = power(spectra).sum(1)
     return both.where(both > AUDIBLE * both.amax((1, 2), keepdim=True), 0)
 
@@ -55,8 +55,8 @@ def audible(spectra: Spectra) -> Float[Tensor, "clip frame bin"]:
 def k_means(
     points: Float[Tensor, "clip point dim"], weights: Float[Tensor, "clip point"], clusters: int
 ) -> Float[Tensor, "clip cluster dim"]:
-    """The centres of clusters: the first is the heaviest point, and each other the one that is farthest from all
-    before it, weighed by its weight, so that nothing is drawn."""
+    """Cluster centres of weighted k-means. Deterministic initialisation: the heaviest point, then repeatedly the
+    point with the largest weighted squared distance from the centres so far."""
     rows = torch.arange(points.shape[0], device=points.device)
     centres = points[rows, weights.argmax(1)][:, None]
     while centres.shape[1] < clusters:
@@ -71,7 +71,7 @@ def k_means(
 
 
 class SpatialClustering(MaskSeparator):
-    """Directions of the sources of a clip from the phase differences of its bins, and the bins of each."""
+    """Estimates source directions from interaural phase differences, and assigns bins to them."""
 
     def __init__(self, sources: int, rate: float, fft: int = 512, hop: int = 128):
         self.sources, self.spectrum = sources, Spectrum(fft, hop)
@@ -89,9 +89,9 @@ class SpatialClustering(MaskSeparator):
     def directions(
         self, near: Float[Tensor, "clip frame bin direction"], weights: Float[Tensor, "clip frame bin"]
     ) -> Tensor:
-        """k-means on the circle: each bin goes to the source whose direction it fits best, and each source to the
-        direction that fits its bins best. The first takes the direction that fits all bins best, the next the one
-        that fits best what the others leave."""
+        """k-means on the circle: each bin is assigned to the source whose direction fits it best, and each source
+        to the direction that best fits its bins. Greedy initialisation: the direction that fits all bins best,
+        then repeatedly the one that improves the fit most."""
         points = rearrange(near, "clip frame bin direction -> clip (frame bin) direction")
         heavy = rearrange(weights, "clip frame bin -> clip (frame bin) 1")
         chosen = (points * heavy).sum(1).argmax(1, keepdim=True)
@@ -111,7 +111,7 @@ class SpatialClustering(MaskSeparator):
 
 
 class Embedding(nn.Module):
-    """A point on the unit sphere for each bin, from the whole clip."""
+    """Unit-norm embedding of each bin, computed from the whole clip."""
 
     def __init__(self, bins: int, units: int, layers: int, size: int):
         super().__init__()
@@ -176,7 +176,7 @@ class DeepClustering(Learner, MaskSeparator):
         return {"loss/affinity": loss.detach()}
 
     def shares(self, spectra: Spectra) -> Float[Tensor, "clip frame bin source 2"]:
-        """Each bin belongs to the cluster that its point is nearest to, wholly."""
+        """Binary masks: each bin belongs to the cluster with the nearest centre."""
         points = rearrange(self.embedding(spectra), "clip frame bin dim -> clip (frame bin) dim")
         weights = (audible(spectra) > 0).float().flatten(1)
         own = torch.cdist(points, k_means(points, weights, self.sources)).argmin(2)
@@ -188,8 +188,8 @@ def affinity(
     classes: Float[Tensor, "clip frame bin source"],
     weights: Float[Tensor, "clip frame bin"],
 ) -> Float[Tensor, ""]:
-    """Mean squared difference of the affinities of all pairs of bins with weight 1 to those of their sources:
-    ‖VVᵀ − YYᵀ‖² without the matrices of all pairs."""
+    """Mean squared error between embedding and source affinities, ‖VVᵀ − YYᵀ‖², over all pairs of bins with weight
+    1, without the pairwise matrices."""
     one = rearrange(points * weights[..., None], "clip frame bin dim -> clip (frame bin) dim")
     other = rearrange(classes * weights[..., None], "clip frame bin source -> clip (frame bin) source")
     within, across, between = (left.mT @ right for left, right in ((one, one), (one, other), (other, other)))
@@ -261,8 +261,8 @@ class Anchors(Learner, MaskSeparator):
     def centres(
         self, points: Float[Tensor, "clip point dim"], weights: Float[Tensor, "clip point"]
     ) -> Float[Tensor, "clip source dim"]:
-        """One round of soft k-means from every choice of anchors; the clip takes that whose centres are least
-        alike."""
+        """One iteration of soft k-means from every subset of anchors; each clip takes the centres whose largest
+        pairwise similarity is smallest."""
         scores = self.config.sharpness * points @ functional.normalize(self.anchors, dim=-1).T
         own = scores[:, :, self.chosen].softmax(-1) * rearrange(weights, "clip point -> clip point 1 1")
         total = rearrange(own.sum(1), "clip choice source -> clip choice source 1")

@@ -1,8 +1,8 @@
-"""Encoders and decoders of the autoencoders: between a picture of sound and a vector.
+"""Encoders and decoders of the autoencoders, between a picture of sound and a vector.
 
 `syntone` is the network of SynTone's VAEDeep (Brima et al., arXiv 2402.10547), layer for layer; `dense`
-is the multilayer perceptron used on MNIST; `convolutional` is plain; `locating`, Sonarium's own, is in its
-own file.
+is the multilayer perceptron used on MNIST; `convolutional` is a plain strided network; `locating`,
+Sonarium's own, is in `locating.py`.
 """
 
 from itertools import pairwise
@@ -24,7 +24,7 @@ Shape = tuple[int, int, int]
 
 
 class Coder(nn.Module):
-    """An encoder or a decoder: convolutions on one side, a multilayer perceptron on the other."""
+    """Encoder or decoder of pictures: zero-pads its input to a multiple of the strides, or crops its output."""
 
     def __init__(self, layers: nn.Sequential, padded: tuple[int, int], cropped: tuple[int, int]):
         super().__init__()
@@ -61,14 +61,14 @@ def padded_to(shape: Shape, multiple: int) -> tuple[int, int]:
 
 
 def syntone(shape: Shape, width: int, made: int) -> tuple[Coder, Coder]:
-    """Three stages of 16, 32, 64 channels; 128 and 64 units; the mirror image ends in a sigmoid."""
+    """Three stages of 16, 32, 64 channels, then 128 and 64 units; the mirrored decoder ends in a sigmoid."""
     padded, channels = padded_to(shape, 8), [shape[0], 16, 32, 64]
     bottom = (64, padded[0] // 8, padded[1] // 8)
     units = bottom[0] * bottom[1] * bottom[2]
     encoder: list[nn.Module] = []
     decoder: list[nn.Module] = []
     for low, high in pairwise(channels):
-        # The ReLU rises everywhere, so after the pooling it gives the same at a quarter of the cost.
+        # A leaky ReLU is increasing and commutes with max pooling; after it, it costs a quarter.
         encoder += [nn.Conv2d(low, high, 3, padding=1), nn.MaxPool2d(2), nn.LeakyReLU(0.01)]
         up = nn.ConvTranspose2d(high, low, 3, stride=2, padding=1, output_padding=1)
         decoder = [up, nn.LeakyReLU(0.01) if decoder else nn.Sigmoid(), *decoder]
@@ -78,7 +78,7 @@ def syntone(shape: Shape, width: int, made: int) -> tuple[Coder, Coder]:
 
 
 def dense(shape: Shape, width: int, made: int) -> tuple[Coder, Coder]:
-    """Two hidden layers of 400 units on either side."""
+    """Two hidden layers of 400 units in the encoder and in the decoder."""
     units = shape[0] * shape[1] * shape[2]
     encoder = nn.Sequential(nn.Flatten(), *perceptron([units, 400, 400, made], 0.2))
     decoder = nn.Sequential(*perceptron([width, 400, 400, units], 0.2), nn.Unflatten(1, shape))

@@ -1,7 +1,7 @@
-"""What a learner promises, and the abilities that it may have.
+"""Interfaces of learners: their base class, and abstract classes of optional capabilities.
 
-A learner has `update`. What else it can do it declares by type: it extends the abstract classes of its abilities,
-and everything generic asks `isinstance(learner, Encoder)`, never which model it is.
+Every learner has `update`. It declares further capabilities by inheriting from their abstract classes, and generic
+code tests `isinstance(learner, Encoder)`, never for a concrete model.
 """
 
 from abc import ABC, abstractmethod
@@ -27,76 +27,74 @@ __all__ = [
 
 
 class Learner(nn.Module, ABC):
-    """A model that learns from batches, and that `copy.deepcopy` copies. Final classes only: no learner extends
-    another."""
+    """Base class of trainable models, which support `copy.deepcopy`. Final: no learner inherits from another."""
 
     minimum_batch_size: int = 1
-    """Smallest global batch that it can train on."""
+    """Minimum global batch size in training."""
     validated_by: str = ""
-    """Which of its metrics, on held-out clips, tells the best weights: the less, the better. By default the first
-    that `update` returns."""
+    """Validation metric (lower is better) that selects the best weights; by default the first that `update`
+    returns."""
 
     def check(self, source: Source) -> Sequence[str]:
-        """Refuse a source that it cannot learn from, before anything is written; return remarks for the user."""
+        """Refuse a source that it cannot train on, before anything is written; return remarks for the user."""
         return ()
 
     def prepare(self, source: Source, engine: Engine) -> None:
-        """Before the first step of a run: take statistics, set a first state. Not called on resuming."""
+        """Estimate statistics and set initial state before the first step of a run; not called on resuming."""
 
     @abstractmethod
     def update(self, data: Any, engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        """Learn from one batch; return what to log, each under `group/name`."""
+        """Train on one batch; return metrics to log, named `group/name`."""
 
     def end_pass(self, engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        """After the last batch of a pass through the source: an M-step, say. Logged like an update."""
+        """Called after the last batch of a pass through the source, e.g. for an M-step; returns metrics to log."""
         return {}
 
     def remarks(self, metrics: Mapping[str, float]) -> Sequence[str]:
-        """What the metrics since the last record say that the user should know; each line is told once."""
+        """Warnings for the user from the metrics since the last record; each line is shown once."""
         return ()
 
     def restart(self) -> None:
-        """Begin schedules anew: the weights are those of another run."""
+        """Reset schedules, when training starts from the weights of another run."""
 
     def weights_of(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The weights in a file of another program by the names of this model; a ValueError without the name of
-        the file, where it takes none or not these."""
+        """Tensors from another program's file under this model's parameter names; a ValueError, whose message
+        omits the file name, if it does not support such files or these tensors."""
         raise ValueError(f"{type(self).__name__} begins with the weights of run folders alone: name one")
 
     def parts(self) -> dict[str, Stateful]:
-        """What a checkpoint must keep besides the module's own state: optimisers, replay, random states."""
+        """State that checkpoints keep besides the module's own: optimisers, replay, random states."""
         return {}
 
 
 class FeatureLearner(ABC):
-    """Learns from the features of its front end alone, so that they can be computed once and kept."""
+    """Learner that uses only the features of its front end, which can therefore be precomputed."""
 
     front: FrontEnd
 
     @abstractmethod
     def features(self, batch: Batch) -> Float[Tensor, "clip *feature"]:
-        """What the front end makes of the batch, or `batch.features` where they were computed beforehand (the
-        signal is then left out of the batch)."""
+        """Output of the front end, or `batch.features` if precomputed (the batch then has no signal)."""
 
 
 class Encoder(ABC):
-    """From a signal to codes, one frame a clip."""
+    """Maps a signal to codes, one frame per clip."""
 
     dead_below: float = 0.0
-    """A code whose standard deviation over clips is no greater carries no information."""
+    """Standard deviation over clips at or below which a code is dead: it carries no information."""
 
     @abstractmethod
     def encode(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip frame code"]:
-        """Codes of clips, independent of their batch mates."""
+        """Codes of clips, independent of the other clips in the batch."""
 
 
 class FrameEncoder(ABC):
-    """From a signal of any length to codes that are frames at a rate."""
+    """Maps a signal of any length to code frames at a constant rate."""
 
     code_rate: float
-    """Frames a second."""
+    """Frame rate in Hz."""
     code_first: float
-    """Seconds from the beginning of the sound to the middle of the first frame."""
+    """Time of the middle of the first frame, in seconds from the beginning of the sound."""
 
     @abstractmethod
     def encode(
@@ -106,31 +104,31 @@ class FrameEncoder(ABC):
         *,
         power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
-        """Codes of clips of these lengths, independent of batch mates and padding, zeros beyond a clip's own;
-        `power` is the mean square of the sound that they are parts of."""
+        """Codes of clips of these lengths, independent of the rest of the batch and of padding, zeros beyond the
+        end of a clip; `power` is the mean square of the whole sound that a clip is part of."""
 
     @abstractmethod
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Frames of clips of these lengths in samples."""
+        """Number of frames of clips of these lengths in samples."""
 
 
 class Decoder(ABC):
     decodes: bool = True
-    """Whether this one can: a decoder may have been left out."""
+    """Whether this instance has a decoder, which may be left out in training."""
 
     @abstractmethod
     def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:
-        """Features, which the front end may invert to sound."""
+        """Features of codes, which the front end may invert to sound."""
 
 
 class Sampler(ABC):
     @abstractmethod
     def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip frame code"]:
-        """Codes drawn from the model's prior."""
+        """Codes sampled from the model's prior."""
 
 
 class Synthesiser(ABC):
-    """From codes at a rate to sound of any length."""
+    """Maps code frames to sound of any length."""
 
     @abstractmethod
     def sound(
@@ -141,12 +139,12 @@ class Synthesiser(ABC):
         iterations: int = 32,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "clip time"]:
-        """Sounds of these codes, of `samples` samples, by default of as many as the codes cover; the phase by the
-        Griffin-Lim algorithm unless given."""
+        """Sound of these codes, with `samples` samples, by default as many as the codes cover; the phase is that
+        of the Griffin-Lim algorithm unless given."""
 
     @abstractmethod
     def phase(self, signal: Float[Tensor, "clip time"]) -> Float[Tensor, "clip bin column"]:
-        """The phase of sounds in radians, which `sound` takes with the codes of the same sounds."""
+        """Phase of sounds in radians, an input of `sound` together with the codes of the same sounds."""
 
 
 class SequenceSampler(ABC):
@@ -154,36 +152,36 @@ class SequenceSampler(ABC):
     def sample_frames(
         self, clips: int, frames: int, generator: torch.Generator, temperature: float = 1.0
     ) -> Float[Tensor, "clip frame code"]:
-        """Sequences of so many frames of the codes that it is trained on, the first of them drawn, too; a
-        temperature above 1 flattens what is drawn from, below 1 sharpens it."""
+        """Sampled sequences of `frames` code frames, including the first, in the code space of the training data;
+        a temperature above 1 flattens the distribution, below 1 sharpens it."""
 
 
 class MarkovChain(ABC):
     @abstractmethod
     def chain(self) -> tuple[Float[np.ndarray, " state"], Float[np.ndarray, "state state"]]:
-        """The share of the time spent in each state, and the probability of each other state once one is left."""
+        """Fraction of time spent in each state, and the transition probabilities given that a state is left."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Futures, drawn several times."""
+    """Sampled continuations."""
 
     codes: Float[Tensor, "sample clip frame code"]
     log_probability: Float[Tensor, "sample clip frame"]
-    """Of each drawn state given those before it, in nats."""
+    """Log-probability of each sampled state given those before it, in nats."""
 
 
 class Forecaster(FrameEncoder, ABC):
-    """Keeps a state of what was heard, expects the frames to come, and goes on without sound."""
+    """Sequence model that tracks a state of the input, predicts coming frames, and continues without input."""
 
     actions: Actions
-    """What each frame may be made with; of no action, an empty one."""
+    """Actions that condition each frame; an empty `Actions` if there are none."""
     entries: int = 0
-    """Classes of each discrete variable of a state; 0 where there is none."""
+    """Number of classes of each discrete state variable; 0 if there is none."""
     part_names: tuple[str, ...] = ()
-    """What `encode_part` gives besides, by name."""
+    """Names of the parts that `encode_part` returns."""
     burn_in: int
-    """Frames at the beginning of a sound whose states do not know yet what was before."""
+    """Number of initial frames whose states lack context."""
 
     @abstractmethod
     def states(
@@ -192,16 +190,16 @@ class Forecaster(FrameEncoder, ABC):
         *,
         actions: Float[Tensor, "clip frame action"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
-        """The state after each frame, as a decoder takes it; actions are unknown unless given."""
+        """State after each frame, in the form that a decoder takes; actions are unknown unless given."""
 
     def encode_part(
         self, signal: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None, part: str
     ) -> Float[Tensor, "clip frame code"]:
-        """Of a state, the part of this name; as `encode`."""
+        """The same as `encode`, for the part of a state with this name."""
         raise ValueError(f"there is no part '{part}': choose of {', '.join(self.part_names) or 'none'}")
 
     def classes(self, states: Float[Tensor, "clip frame code"]) -> Int[Tensor, "clip frame variable"]:
-        """The class of each discrete variable of states."""
+        """Class index of each discrete state variable."""
         return torch.zeros(*states.shape[:2], 0, dtype=torch.int64)
 
     @abstractmethod
@@ -215,8 +213,8 @@ class Forecaster(FrameEncoder, ABC):
         actions: Float[Tensor, "clip all action"] | None = None,
         temperature: float = 1.0,
     ) -> Forecast:
-        """The states after these, drawn `samples` times; actions are those of the states and of the frames to
-        come. A temperature below 1 keeps to what is likely, above 1 strays from it."""
+        """Sample `samples` continuations of these states; `actions` cover the states and the future frames. A
+        temperature below 1 sharpens the distribution, above 1 flattens it."""
 
     @abstractmethod
     def surprise(
@@ -226,8 +224,8 @@ class Forecaster(FrameEncoder, ABC):
         *,
         actions: Float[Tensor, "clip frame action"] | None = None,
     ) -> dict[str, Float[Tensor, "clip frame"]]:
-        """How unexpected each frame is, in nats, by the name of the measure; `others` are frames, as the front end
-        gives them, that could have come instead."""
+        """Surprise of each frame in nats, by name of the measure; `others` are alternative frames (negatives), as
+        output by the front end."""
 
     def expectations(
         self,
@@ -235,8 +233,8 @@ class Forecaster(FrameEncoder, ABC):
         *,
         actions: Float[Tensor, "clip frame action"] | None = None,
     ) -> dict[str, Float[Tensor, "clip frame"]]:
-        """Of each frame in nats: `log prior`, the log-probability of its state by what futures are drawn from, and
-        the entropies of the `prior` and the `posterior`; empty where states have none."""
+        """Per frame, in nats: `log prior`, the log-probability of its state under the distribution that futures
+        are sampled from, and the entropies of the `prior` and the `posterior`; empty if states have none."""
         return {}
 
     def forecast(
@@ -249,7 +247,7 @@ class Forecaster(FrameEncoder, ABC):
         actions: Float[Tensor, "clip all action"] | None = None,
         temperature: float = 1.0,
     ) -> Forecast:
-        """The frames after the end of the signal; actions are those of the past and of the future."""
+        """Sample the frames after the end of the signal; `actions` cover the past and the future."""
         past = int(self.code_lengths(torch.tensor([signal.shape[1]])))
         own = None if actions is None else actions[:, :past]
         states = self.states(signal, actions=own)
@@ -264,114 +262,114 @@ class Density(ABC):
 
 @dataclass(frozen=True)
 class Description:
-    """The codes of clips, and what each carries."""
+    """Codes of clips, and how informative each code is."""
 
     values: Float[np.ndarray, "clip code"]
-    """Numbers; or, of a codebook, the position of the entry that was used."""
+    """Code values; for a codebook, the index of the entry."""
     names: tuple[str, ...]
     worth: Float[np.ndarray, " code"]
-    """What a code carries, by which codes are ordered."""
+    """Informativeness of each code, by which codes are ordered."""
     notes: tuple[str, ...]
-    """The same in words."""
+    """Informativeness of each code as text."""
     alive: Bool[np.ndarray, " code"]
     entries: int | None = None
-    """Entries of each codebook, where codes are entries."""
+    """Number of entries of each codebook; None for continuous codes."""
 
     @property
     def order(self) -> list[int]:
-        """The codes that carry most first, the dead ones last."""
+        """Code indices, the most informative first, dead codes last."""
         return np.lexsort((-self.worth, ~self.alive)).tolist()
 
 
 @dataclass(frozen=True)
 class Traversal:
-    """One code of one clip moved through `steps`, all others held."""
+    """Latent traversal: one code of one clip moved through `steps`, all others fixed."""
 
     name: str
     note: str
     alive: bool
     steps: tuple[str, ...]
     own: int
-    """The step at which the clip is as it was."""
+    """Index of the step at which the code is unchanged."""
     codes: Float[Tensor, "step frame code"]
 
 
 class Describer(ABC):
-    """Describes what its codes carry, and traverses each of them."""
+    """Describes how informative its codes are, and traverses each of them."""
 
     @abstractmethod
     def describe(self, batches: Sequence[Batch]) -> tuple[Description, int, tuple[Traversal, ...]]:
-        """The codes of these clips, which clip is the most ordinary, and a traversal of each of its codes."""
+        """Codes of these clips, the index of the most central clip, and a traversal of each of its codes."""
 
 
 class Separator(ABC):
-    """From sound at two ears to the sources that it is a sum of, each as it is heard there."""
+    """Separates a binaural mixture into its sources, each as received at the two ears."""
 
     sources: int
-    """How many it separates."""
+    """Number of sources."""
 
     @abstractmethod
     def masks(self, signal: Float[Tensor, "clip time 2"]) -> Float[Tensor, "clip frame bin source 2"]:
-        """What each source keeps of each bin of the spectrum at each ear."""
+        """Mask of each source, for each bin of the spectrum at each ear."""
 
     @abstractmethod
     def separate(self, signal: Float[Tensor, "clip time 2"]) -> Float[Tensor, "clip time source 2"]:
-        """The sources of whole clips, in an order that holds throughout a clip."""
+        """Sources of whole clips, in an order that is constant within a clip."""
 
 
 State = Any
-"""Tensors of a separator between two windows, nested in tuples, each with one row per clip."""
+"""State of a separator between windows: nested tuples of tensors with one row per clip."""
 
 
 class StreamSeparator(Separator, ABC):
-    """Separates sound window by window as it comes, with the same result as on the whole."""
+    """Separates a stream window by window, with the same result as on the whole sound."""
 
     latency: int
-    """Samples by which the sources come later than the sound."""
+    """Delay of the output in samples."""
 
     @abstractmethod
     def begin(self, clips: int) -> State:
-        """The state before the first window."""
+        """Initial state."""
 
     @abstractmethod
     def go_on(
         self, window: Float[Tensor, "clip time 2"], state: State
     ) -> tuple[Float[Tensor, "clip time source 2"], State]:
-        """As many samples of the sources as the window has, and the state after it."""
+        """Sources, with as many samples as the window, and the next state."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a preset wants of the training besides its own configuration; every value is the default of a flag."""
+    """Training settings of a preset besides its configuration; every value is the default of a flag."""
 
     steps: int = 2000
     """Training steps."""
     clips: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the source of clips, such as the batch size."""
     world: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the world, as far as it has them, such as the sampling rate."""
+    """Settings of the world, such as the sampling rate; those that a world lacks are ignored."""
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model in the catalogue."""
+    """Catalogue entry of a model."""
 
     summary: str
     build: Callable[[Any, Signal], Learner]
-    """From a configuration and the form of the signal; the weights are drawn from torch's generator."""
+    """Builds a learner from a configuration and a signal; weights are initialised from torch's generator."""
     presets: Mapping[str, Callable[[SignalKind], Any]]
-    """Configurations by name, each a frozen dataclass for this form of signal; `default` among them."""
+    """Preset configurations (frozen dataclasses) by name, for a kind of signal; includes `default`."""
     kinds: tuple[SignalKind, ...] = ("wave", "picture")
-    """Forms of signal that it learns from."""
+    """Kinds of signal that the model can train on."""
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
-    """By preset, where it wants other defaults of the training."""
+    """Recipes of presets that change the defaults of the training."""
     main: tuple[str, ...] = ()
-    """The flags that matter first, by their names; `--help` shows the rest under advanced."""
+    """Names of the main flags; `--help` shows the rest under advanced."""
     trains: bool = True
-    """Whether it learns; an encoder from a file does not, and has no untrained control."""
+    """Whether it is trained; an encoder from a file is not, and has no untrained control."""
     cut: Literal["piece", "whole"] = "piece"
-    """Whether it trains on crops of the clips or on whole clips, where the user does not say."""
+    """Default training data: pieces (random crops of the clips) or whole clips."""
     drop_last: bool = True
-    """Whether an epoch may leave out its last, smaller batch; a pass of EM or k-means may not."""
+    """Whether an epoch drops its last, smaller batch; a pass of EM or k-means must not."""
     complete: Callable[[Any, World, int], Any] = lambda config, world, steps: config
-    """The configuration with what depends on the world or the number of steps, such as the number of a label."""
+    """Fills in settings that depend on the world or the number of steps, such as the index of a label."""

@@ -1,11 +1,11 @@
-"""InfoNCE (van den Oord et al. 2018, arXiv 1807.03748), with negatives from anywhere.
+"""InfoNCE (van den Oord et al. 2018, arXiv 1807.03748), with configurable negatives.
 
     loss = − mean over k of mean over utterances i and times t of
                log  exp f(p_k(c_it), z_i,t+k) / Σ_candidates exp f(…)
 
-A prediction p_k(c_it) and the latent code z_i,t+k are a positive pair. The candidates are the pair's own score and
-those with negatives in the place of the code (side `targets`), or of the prediction (side `predictions`). Padding
-is neither prediction, nor code, nor negative. A pair without a negative does not count.
+A prediction p_k(c_it) and the latent code z_i,t+k are a positive pair. The candidates are this pair and the pairs
+in which a negative replaces the code (side `targets`) or the prediction (side `predictions`). Padding is excluded
+from predictions, codes and negatives. Pairs without a negative are ignored.
 """
 
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ class ContrastConfig:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The loss and what it is made of; `step` counts the steps ahead."""
+    """InfoNCE loss and its components; `step` counts the steps ahead."""
 
     loss: Float[Tensor, ""]
     losses: Float[Tensor, " step"]
@@ -99,7 +99,7 @@ class Outcome:
 def draw_time(
     config: ContrastConfig, frames: Int[Tensor, " clip"], steps_ahead: int, generator: torch.Generator
 ) -> int | None:
-    """The one time that predicts, if it is to be one; at least two utterances are long enough for it."""
+    """Random time that predicts if times is "one", else None; with same_time, at least two utterances reach it."""
     if config.times != "one":
         return None
     longest = int(frames.sort(descending=True).values[: 2 if config.same_time else 1][-1])
@@ -117,9 +117,9 @@ def contrast(
     speakers: Float[Tensor, " clip"] | None = None,
     alike: Bool[Tensor, "clip frame clip frame"] | None = None,
 ) -> Outcome:
-    """The loss of the predictions of the contexts from `start` on; `frames` of each clip are sound. Prediction `k`
-    of a context is of the frame `k + 1` after it; from `start` −1 on, the first is of the context's own frame.
-    With `whole_batch`, a frame that is `alike` that of the pair is no negative."""
+    """InfoNCE loss of predictions from the contexts at `start` onwards; `frames` is the length of each clip
+    without padding. Prediction `k` of a context is of the frame `k + 1` after it; with a `start` of −1, the first
+    is of the context's own frame. With `whole_batch`, frames marked `alike` the target are no negatives."""
     with torch.autocast(latents.device.type, enabled=False):
         real = real_pairs(predictions, frames, start, common=config.times == "common")
         predictions, latents = scaled(predictions, wide(latents), config)
@@ -143,19 +143,19 @@ def contrast(
 
 
 def scaled(predictions: Predictions, latents: Tensor, config: ContrastConfig) -> tuple[Tensor, Tensor]:
-    """Such that their dot product is the score."""
+    """Predictions and latent codes scaled so that their dot product is the score."""
     if config.score == "cosine":
         predictions, latents = (
             functional.normalize(wide(predictions), dim=-1),
             functional.normalize(latents, dim=-1),
         )
     factor = (1 / predictions.shape[-1] if config.score == "mean" else 1.0) / config.temperature
-    # The smaller of the two is multiplied.
+    # The smaller of the two tensors is multiplied.
     return predictions, latents if factor == 1 else latents * factor
 
 
 def followers(latents: Float[Tensor, "clip frame code"], start: int, times: int, steps: int) -> list[Tensor]:
-    """For each step ahead the targets of the predictions, as (clip, time, code); zeros beyond the last frame."""
+    """Targets of the predictions for each step ahead, as (clip, time, code); zeros beyond the last frame."""
     ample = functional.pad(latents, (0, 0, 0, max(0, start + times + steps - latents.shape[1])))
     return [ample[:, start + step : start + step + times] for step in range(1, steps + 1)]
 
@@ -163,7 +163,7 @@ def followers(latents: Float[Tensor, "clip frame code"], start: int, times: int,
 def real_pairs(
     predictions: Predictions, frames: Int[Tensor, " clip"], start: int, common: bool
 ) -> Bool[Tensor, "clip time step"]:
-    """Which predictions have a target; if `common`, only those of contexts with a target at every step ahead."""
+    """Mask of predictions with a target; if `common`, only of contexts with a target at every step ahead."""
     time = torch.arange(predictions.shape[1], device=frames.device) + start
     ahead = torch.arange(predictions.shape[2], device=frames.device) + 1
     target = rearrange(time, "time -> time 1") + (ahead[-1:] if common else ahead)
@@ -173,10 +173,10 @@ def real_pairs(
 def at_the_same_time(
     predictions: Predictions, targets: list[Tensor], there: Bool[Tensor, "clip time step"], side: str
 ) -> tuple[Float[Tensor, "clip time step"], Scores]:
-    """Scores of the pairs, and against the other utterances; −∞ where there is none."""
+    """Scores of the positive pairs, and of those with the other utterances; −∞ where there is none."""
     own, negatives = [], []
     itself = torch.eye(len(there), dtype=torch.bool, device=there.device)
-    # Step by step, so that the factors are still in the cache from their conversion.
+    # Step by step, while the converted operands are still in the cache.
     for prediction, target, real in zip(predictions.unbind(2), targets, there.unbind(2), strict=True):
         anchors, others = (wide(prediction), target) if side == "targets" else (target, wide(prediction))
         scores = torch.bmm(
@@ -191,10 +191,10 @@ def at_the_same_time(
 
 @dataclass(frozen=True)
 class Pool:
-    """Where sampled negatives come from."""
+    """Utterances from which negatives are sampled."""
 
     members: Bool[Tensor, "clip other"]
-    """For each utterance the utterances that its negatives may be of."""
+    """Mask of the utterances from which the negatives of each utterance may come."""
     count: int
     together: bool
 
@@ -220,7 +220,7 @@ def every_frame(
     start: int,
     alike: Bool[Tensor, "clip frame clip frame"] | None,
 ) -> Scores:
-    """Scores of the predictions with every latent code of the batch."""
+    """Scores of the predictions with every latent code of the batch as a negative."""
     places = latents.shape[1]
     scores = wide(predictions) @ rearrange(latents, "other frame code -> code (other frame)")
     index = torch.arange(scores.shape[-1], device=scores.device).expand(len(scores), -1)
@@ -229,12 +229,12 @@ def every_frame(
     if alike is None:
         return found
     rows = rearrange(alike, "clip frame other place -> (clip frame) (other place)")
-    # Beyond the last frame there is no pair, and any row will do.
+    # Beyond the last frame there is no pair, and the choice of row has no effect.
     return found.masked_fill(rows[positive[..., 0].clamp(max=len(rows) - 1)], -torch.inf)
 
 
 def positives(predictions: Predictions, places: int, start: int) -> Int[Tensor, "clip time step 1"]:
-    """The frame of each pair, counted through all utterances."""
+    """Index of the target frame of each pair, among the frames of all utterances."""
     clip, time, step = (torch.arange(n, device=predictions.device) for n in predictions.shape[:3])
     return clip[:, None, None, None] * places + start + time[:, None, None] + 1 + step[:, None]
 
@@ -247,7 +247,7 @@ def negative_codes(
     pool: Pool,
     generator: torch.Generator,
 ) -> Scores:
-    """Scores of the predictions with latent codes from a pool; the same codes for all steps ahead."""
+    """Scores of the predictions with latent codes from a pool; all steps ahead share the same codes."""
     places = latents.shape[1]
     index, there = draw(pool, sounding(places, frames), predictions.shape[1], generator)
     # The gradient of an embedding is faster than that of indexing.
@@ -265,7 +265,7 @@ def negative_predictions(
     pool: Pool,
     generator: torch.Generator,
 ) -> Scores:
-    """Scores of the codes with predictions from a pool, of as many steps ahead as their own."""
+    """Scores of the target codes with predictions from a pool, at the same step ahead."""
     clips, times = predictions.shape[:2]
     index, there = draw(pool, sounding(times, (frames - start).clamp(min=0)), times, generator)
     shape = "clip negative code" if pool.together else "clip time negative code"
@@ -287,7 +287,7 @@ def without(
     there: Bool[Tensor, "clip *time negative"],
     own: Tensor,
 ) -> Scores:
-    """Put −∞ where a negative is absent, or is the positive itself."""
+    """Scores with −∞ where a negative is absent, or is the positive itself."""
     if index.ndim == 2:
         index, there = index[:, None], there[:, None]
     return scores.masked_fill((index[:, :, None] == own) | ~there[:, :, None], -torch.inf)
@@ -296,7 +296,7 @@ def without(
 def draw(
     pool: Pool, inside: Bool[Tensor, "other frame"], times: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "clip *time negative"], Bool[Tensor, "clip *time negative"]]:
-    """Frames drawn from each utterance's pool, counted through all utterances, and which of them are there."""
+    """Indices, over the frames of all utterances, drawn from each utterance's pool, and which are valid."""
     allowed = rearrange(pool.members[:, :, None] & inside, "clip other frame -> clip (other frame)")
     clips, places = allowed.shape
     if pool.together:
@@ -315,7 +315,7 @@ def draw(
 def summarise(
     own: Float[Tensor, "clip time step"], negatives: Scores, real: Bool[Tensor, "clip time step"]
 ) -> Outcome:
-    """Means over the pairs of each step ahead that have a negative, and over the steps that have such pairs."""
+    """Averages over the pairs of each step ahead with a negative, then over the steps with such pairs."""
     numbers = (negatives > -torch.inf).sum(-1)
     counted = real & (numbers > 0)
     counts = counted.sum((0, 1))

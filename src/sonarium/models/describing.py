@@ -1,7 +1,7 @@
-"""Descriptions of codes that are numbers: what each carries, and traversals that move one of them alone.
+"""Descriptions of continuous codes: how informative each code is, and latent traversals.
 
-A traversal moves one code of a real clip and leaves all others as they are; each begins from the clip's own code,
-so no movement carries over to the next (unlike the cumulative traversals of SynTone, arXiv 2402.10547).
+A traversal changes one code of a real clip and keeps all others; each starts from the clip's original codes, so
+changes do not accumulate (unlike the cumulative traversals of SynTone, arXiv 2402.10547).
 """
 
 import numpy as np
@@ -22,8 +22,8 @@ def describe_numbers(
     variance: Float[Tensor, "clip code"] | None = None,
     divergence: Float[Tensor, "clip code"] | None = None,
 ) -> tuple[Description, int, tuple[Traversal, ...]]:
-    """Codes that are numbers, ordered by the divergence of their posterior from the prior, or by their standard
-    deviation where there is no posterior."""
+    """Description of continuous codes, ordered by the KL divergence of their posterior from the prior, or by
+    standard deviation if there is no posterior; the most central clip; and its traversals."""
     values = reduce(codes, "clip frame code -> clip code", "mean").double()
     varies = values.std(0, correction=0)
     if variance is not None and divergence is not None:
@@ -47,7 +47,7 @@ def describe_numbers(
 def traversals(
     description: Description, base: Float[Tensor, "frame code"], deviation: Float[Tensor, " code"]
 ) -> tuple[Traversal, ...]:
-    """Each code in turn moved by STEPS standard deviations, from the same base."""
+    """Traversal of each code by STEPS standard deviations, all from the same base."""
     steps = tuple(f"{step:+.1f}".replace("-", "−") if step else "0" for step in STEPS)
     offsets = torch.tensor(STEPS).to(base)
     found = []

@@ -1,12 +1,12 @@
-"""Dreaming of sound: a world model whose discrete state is learnt by contrast, without reconstruction (Okada and
+"""Dreaming: a world model of sound whose discrete state is learnt by contrast, without reconstruction (Okada and
 Taniguchi 2020, arXiv 2007.14535; 2022, arXiv 2203.00494).
 
     e_t = encoder(x_t)      h, z of a recurrent state-space model (models/rssm.py)
-    one view of a piece is the input; the tokens of another are the targets of states that were predicted open
-    loop (models/objectives.py); beside it, and without training the states, a decoder makes them audible, and a
-    joint prior (models/nade.py) learns which come next, which futures are drawn from
+    one view of a piece is the input, the tokens of another view are the targets of open-loop predictions of the
+    state (models/objectives.py); on states without gradient, a decoder makes them audible, and a joint prior
+    (models/nade.py) learns the distribution of the next state, from which futures are sampled
 
-The tokens are those of `features/tokens.py`: parts of a log-mel spectrogram, or codes of another run.
+Tokens (`features/tokens.py`) are slices of a log-mel spectrogram, or codes of another run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ Code = Literal["feature", "state", "latent", "embedding"]
 CODES: tuple[Code, ...] = get_args(Code)
 Gradient = Literal["off", "frozen", "live"]
 ENDS = "ends/share"
-"""The metric that says which share of the pieces hold the end of their clip."""
+"""Name of the metric that is the fraction of pieces known to contain the end of their clip."""
 NO_ENDS = (
     "no piece is known to hold the end of its clip, so that --ends learns nothing: give longer --seconds than the "
     "clips have, or --cut whole with clips of unlike lengths"
@@ -124,7 +124,7 @@ class DreamingConfig:
 
 
 def complete(config: DreamingConfig, world: World, steps: int) -> DreamingConfig:
-    """The same, with the places of actions and reward in this world, and a cosine that ends with the training."""
+    """Configuration with actions and reward of this world, and a cosine schedule that ends with the training."""
     reward = completed([config.heads.reward], world, "--reward")[0] if config.heads.reward else ""
     return replace(
         config,
@@ -135,7 +135,7 @@ def complete(config: DreamingConfig, world: World, steps: int) -> DreamingConfig
 
 
 def network(given: int, hidden: int, made: int) -> nn.Sequential:
-    """Two layers."""
+    """Perceptron with one hidden layer, layer normalisation and ELU."""
     return nn.Sequential(nn.Linear(given, hidden), nn.LayerNorm(hidden), nn.ELU(), nn.Linear(hidden, made))
 
 
@@ -147,7 +147,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         if config.augmentation.babble_db is not None:
             if not isinstance(self.front, LogMelTokens):
                 raise ValueError("babble is of sound, not of codes: give none, or train on a world of sound")
-            # Of other clips of the batch.
+            # Babble consists of other clips of the batch.
             self.minimum_batch_size = 2
         embedding, hidden = config.embedding, config.dynamics.hidden
         self.encoder = nn.Sequential(
@@ -181,13 +181,13 @@ class Dreaming(TokenModel[DreamingConfig]):
             self.joint = NADE(deter, latent.variables, latent.classes, heads.joint_units)
 
     def heads(self, live: bool) -> list[nn.Module]:
-        """The heads whose gradients do (or do not) reach the states."""
+        """Heads whose gradients reach the states if `live`, otherwise those whose gradients do not."""
         found = [self.decoder] if self.decoder is not None and self.live_decoder == live else []
         others = (self.reward, self.goes_on) if self.config.heads.live_heads == live else ()
         return [*found, *(head for head in others if head is not None)]
 
     def trained(self, live: bool) -> list[nn.Parameter]:
-        """What one optimiser trains: all but the joint prior and the heads on frozen states, or these heads."""
+        """Parameters of one optimiser: heads on frozen states, or if `live` all others but the joint prior."""
         frozen = [weight for head in self.heads(live=False) for weight in head.parameters()]
         held = {id(weight) for weight in (*frozen, *([] if self.joint is None else self.joint.parameters()))}
         return [weight for weight in self.parameters() if id(weight) not in held] if live else frozen
@@ -222,7 +222,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         if self.joint_optimiser is not None and modes is not None:
             frozen["loss/joint_prior"] = self.joint_loss(modes, observed.inside, engine)
             for group in self.joint_optimiser.param_groups:
-                # States settle as the model's rate falls, and only then can it catch up.
+                # Slower than the model's decay: only when the states have settled can the joint prior catch up.
                 group["lr"] = config.heads.joint_learning_rate * config.schedule.fraction(int(self.updates)) ** 0.5
             engine.descend(frozen["loss/joint_prior"], self.joint_optimiser, config.clip)
         self.updates += 1
@@ -243,8 +243,8 @@ class Dreaming(TokenModel[DreamingConfig]):
     def observed(
         self, data: Batch, engine: Engine
     ) -> tuple[Observed, Float[Tensor, "clip token number"], Rollout | None]:
-        """States and targets after the burn-in; the tokens as they are; and where there is a joint prior, their
-        states as it will meet them: of no view, each z the mode."""
+        """After the burn-in: states and targets; tokens without view augmentation; and, if there is a joint prior,
+        the states of these tokens with each z the mode, as it meets them in use."""
         config, clear = self.config, self.features(data)
         heard = self.in_babble(clear, engine)
         tokens = self.front.tokens(heard[0])
@@ -256,7 +256,7 @@ class Dreaming(TokenModel[DreamingConfig]):
             embedded = self.encoder(given)
             target = embedded if other is None else self.encoder(other)
             rollout = self.observe(embedded, actions, engine)
-        # A whole clip may be shorter than a piece is.
+        # A whole clip may be shorter than a piece.
         missing = max(0, burn + 2 - count)
         if missing:
             tokens, target, actions = (
@@ -273,7 +273,7 @@ class Dreaming(TokenModel[DreamingConfig]):
     def in_babble(
         self, features: Float[Tensor, "clip *feature"], engine: Engine
     ) -> tuple[Float[Tensor, "clip *feature"], Float[Tensor, "clip *feature"]]:
-        """What is heard in each view: the clips, and babble of others, if there is to be any."""
+        """Features for each of the two views, mixed with babble of other clips if configured."""
         config = self.config.augmentation
         lowest = config.babble_db
         if lowest is None:
@@ -300,7 +300,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         counts: Int[Tensor, " clip"],
         engine: Engine,
     ) -> tuple[Float[Tensor, "clip token number"], Float[Tensor, "clip token number"] | None]:
-        """The input view, and the target view, if it is another, of what is heard in each."""
+        """Tokens of the input view, and of the target view if it differs, from the features for each."""
         config, tokens = self.config.augmentation, self.front.tokens(heard[0])
         if config.views == 1:
             return tokens, None
@@ -316,7 +316,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         return given, other
 
     def observe(self, embedded: Tensor, actions: Tensor, engine: Engine) -> Rollout:
-        """States from the end of the burn-in on, which is observed without gradients."""
+        """States after the burn-in, which is observed without gradients."""
         burn, latent = self.config.burn_in, self.dynamics.latent
         missing = max(0, burn + 2 - embedded.shape[1])
         if missing:
@@ -327,7 +327,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         if not burn:
             return self.dynamics.observe(embedded, actions, noise)
         if self.config.dynamics.dynamics == "transformer":
-            # It has no state to begin with, and attends to the burn-in itself.
+            # A transformer has no initial state; it attends to the burn-in.
             whole = torch.cat([embedded[:, :burn].detach(), embedded[:, burn:]], 1)
             return self.dynamics.observe(whole, actions, noise).since(burn)
         with torch.no_grad():
@@ -338,8 +338,8 @@ class Dreaming(TokenModel[DreamingConfig]):
     def head_losses(
         self, observed: Observed, modes: Rollout | None, tokens: Tensor, data: Batch, engine: Engine, live: bool
     ) -> dict[str, Float[Tensor, ""]]:
-        """The losses of the heads that train the states, or of those that do not, which learn from the states that
-        they will meet: modes, where futures are made of such."""
+        """Losses of the heads that train the states, or of those that do not. The latter are trained on the states
+        that they meet in use: `modes`, if futures consist of these."""
         rollout, found = observed.rollout if live or modes is None else modes, {}
         feature = rollout.feature if live else rollout.feature.detach()
         heads, burn = self.heads(live), self.config.burn_in
@@ -355,7 +355,7 @@ class Dreaming(TokenModel[DreamingConfig]):
                     (output.to(wanted) - wanted).square().sum(-1), observed.inside, engine
                 )
             else:
-                # The last token of a full piece may be the middle of its clip as well as the end.
+                # Whether the last token of a full piece ends its clip is unknown.
                 places = torch.arange(feature.shape[1] - 1, device=feature.device)
                 last = places == observed.counts[:, None] - 1
                 error = functional.binary_cross_entropy_with_logits(
@@ -365,7 +365,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         return found
 
     def joint_loss(self, modes: Rollout, inside: Tensor, engine: Engine) -> Float[Tensor, ""]:
-        """Minus the log-probability of the modes."""
+        """Negative log-probability of the modes under the joint prior."""
         assert self.joint is not None
         with engine.autocast():
             raw = self.joint(modes.h, modes.z)
@@ -382,7 +382,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         actions: Float[Tensor, "clip token action"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
         """Codes at `code_rate`; zeros beyond the `code_lengths` of clips that have lengths. Each z is the mode.
-        `actions` are as `Actions` gives them, by default unknown; `power` is not used."""
+        `actions` are the output of `Actions`, by default unknown; `power` is not used."""
         if torch.compiler.is_exporting():
             raise ValueError("a world model has no exported program: give --forms weights")
         chosen = code or self.config.code
@@ -415,7 +415,7 @@ class Dreaming(TokenModel[DreamingConfig]):
         actions: Float[Tensor, "clip all action"] | None = None,
         temperature: float = 1.0,
     ) -> Forecast:
-        """[h, z] drawn from the prior, the joint one if there is one, after these states."""
+        """Continuations [h, z] of these states, sampled from the prior (the joint prior if there is one)."""
         actions = self.check_future(states, frames, samples, actions)
         clips, past_tokens = states.shape[:2]
         latent, config = self.dynamics.latent, self.config.dynamics
@@ -441,8 +441,8 @@ class Dreaming(TokenModel[DreamingConfig]):
         *,
         actions: Float[Tensor, "clip token action"] | None = None,
     ) -> dict[str, Float[Tensor, "clip token"]]:
-        """kl: the divergence of posterior and prior. nce, where the objective has it: the contrast of the token
-        with the others, of a prediction from the token before."""
+        """kl: KL divergence of posterior and prior. nce, if the objective has it: contrastive loss of the
+        prediction from the previous token, with the token as positive and the others as negatives."""
         tokens = self.tokens(signal)
         embedded = self.encoder(tokens)
         rollout = self.followed(embedded, actions)
@@ -475,22 +475,22 @@ class Dreaming(TokenModel[DreamingConfig]):
 
     @torch.no_grad()
     def predict_reward(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame value"]:
-        """The reward at codes of the form [h, z]: a number in the unit of its track or label; of a category, how
-        likely each of its classes is (by least squares, so that a share may lie beyond 0 to 1)."""
+        """Reward at codes of the form [h, z]: a number in the unit of its track or label; for a category, the
+        probability of each class (by least squares, so that it may lie outside 0 to 1)."""
         if self.reward is None:
             raise ValueError("this model was trained without a reward: train it with --reward NAME")
         return self.wanted.in_world(wide(self.reward(self.checked(codes))))
 
     @torch.no_grad()
     def predict_continue(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame"]:
-        """The probability that the clip goes on after codes of the form [h, z]."""
+        """Probability that the clip continues after codes of the form [h, z]."""
         if self.goes_on is None:
             raise ValueError("this model was trained without the end of clips: train it with --ends")
         return wide(self.goes_on(self.checked(codes)))[..., 0].sigmoid()
 
     @torch.no_grad()
     def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip *feature"]:
-        """Features of codes of the form [h, z]: of sound, decibels in mel bands, which the front end inverts."""
+        """Features of codes of the form [h, z]: for sound, scaled log-mel bands, which the front end inverts."""
         if self.decoder is None:
             raise ValueError("this model was trained without a decoder: train it with --decoder frozen")
         return self.front.features_of(most_likely(self.decoder(self.checked(codes)), self.front.slots))
@@ -506,7 +506,7 @@ def speech(kind: SignalKind) -> DreamingConfig:
 
 
 def paper(kind: SignalKind) -> DreamingConfig:
-    """The sizes of DreamerV2, and every step ahead in each update."""
+    """Sizes of DreamerV2, with all steps ahead in every update."""
     return DreamingConfig(
         dynamics=DynamicsConfig(variables=32, classes=32, deter=600, hidden=600, uniform_mix=0.0),
         objective=ObjectiveConfig(overshoot="all"),

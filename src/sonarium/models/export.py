@@ -1,8 +1,8 @@
 """Export of a learner: its weights, a `torch.export` program, or ONNX.
 
-The exported model takes raw sound and gives codes: the front end is part of it. That of a separator takes sound at
-two ears of any length and gives its sources. `weights.safetensors` has the weights, `model.json` the
-configuration; `model.pt2` runs in torch without Sonarium; `model.onnx` without torch.
+An exported encoder maps raw sound to codes, front end included. An exported separator maps binaural sound of any
+length to its sources. `weights.safetensors` has the weights, `model.json` the configuration; `model.pt2` runs in
+torch without Sonarium; `model.onnx` without torch.
 """
 
 import importlib.util
@@ -28,11 +28,11 @@ from sonarium.models.contract import Encoder, FrameEncoder, Learner, Separator
 from sonarium.worlds.contract import Signal
 
 LONGEST = 2**24
-"""Samples in the longest clip that an exported program takes."""
+"""Maximum clip length of an exported program in samples."""
 
 
 class Coder(nn.Module):
-    """From sound to codes, as one module."""
+    """Module from sound to codes."""
 
     output = "codes"
 
@@ -49,8 +49,8 @@ class Coder(nn.Module):
 
 
 class Sources(nn.Module):
-    """From sound at two ears to its sources, with ears before time, as other programs have channels. Whole sounds
-    are separated, before which nothing was heard."""
+    """Module from binaural sound to its sources, with ears before time, as other programs order channels. It
+    separates whole sounds, without earlier context."""
 
     output, time = "sources", 2
 
@@ -67,8 +67,8 @@ class Sources(nn.Module):
 
 
 def exported(learner: Learner) -> Coder | Sources:
-    """What is exported of a learner: a module with the name of its `output`, an `example` of its input, and which
-    axis of that is `time`, if it may have any length."""
+    """Module to export for a learner, with the name of its `output`, an `example` of its input, and the `time`
+    axis of the input if its length may vary."""
     if isinstance(learner, Separator):
         return Sources(learner)
     if not isinstance(learner, Encoder | FrameEncoder):
@@ -84,18 +84,18 @@ def noise(signal: Signal) -> Float[Tensor, "clip *shape"]:
 
 
 def axes(module: Coder | Sources) -> tuple[dict[int, Any], ...]:
-    """Axes of the input that may have any size: clips, and time where any length is taken."""
+    """Dynamic axes of the input: clips, and time if its length may vary."""
     return (
         {0: Dim("clip", max=2**16)} | ({} if module.time is None else {module.time: Dim.DYNAMIC(max=LONGEST)}),
     )
 
 
 def program(learner: Learner, signal: Signal) -> ExportedProgram:
-    """A program for any number of clips, and for any length where the learner takes it."""
+    """Exported program for any number of clips, and for any length if the learner supports it."""
     module = exported(learner).eval()
     with tracing():
         made = torch.export.export(module, (module.example(signal),), dynamic_shapes=axes(module), strict=False)
-    # Who runs it wants no gradient, for which recurrent networks are compiled anew.
+    # Inference requires no gradients, for which recurrent networks would be compiled again.
     for name, weights in made.state_dict.items():
         if weights.requires_grad:
             made.state_dict[name] = nn.Parameter(weights.detach(), requires_grad=False)
@@ -104,7 +104,7 @@ def program(learner: Learner, signal: Signal) -> ExportedProgram:
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Without gradients, and without torch's warnings about its own code."""
+    """Disable gradients, and torch's warnings about its own code."""
     talkative = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.onnx")]
     levels = [logger.level for logger in talkative]
     try:
@@ -119,7 +119,7 @@ def tracing() -> Iterator[None]:
 
 
 def save_weights(learner: Learner, config: Any, signal: Signal, folder: Path) -> None:
-    """`weights.safetensors`, and `model.json` with the configuration, the signal and the shapes of the weights."""
+    """Write `weights.safetensors`, and `model.json` with configuration, signal and shapes of the weights."""
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in learner.state_dict().items()}
     described = {
         "learner": type(learner).__name__,
@@ -140,8 +140,8 @@ def save_weights(learner: Learner, config: Any, signal: Signal, folder: Path) ->
 
 
 def save_program(traced: ExportedProgram, folder: Path) -> None:
-    """`model.pt2`, for `torch.export.load(…).module()`."""
-    # By way of memory, for torch warns about file names without its own ending.
+    """Write `model.pt2`, for `torch.export.load(…).module()`."""
+    # Through memory, because torch warns about file names without its own suffix.
     kept = io.BytesIO()
     torch.export.save(traced, kept)
     with written_aside(folder / "model.pt2") as aside:
@@ -149,11 +149,11 @@ def save_program(traced: ExportedProgram, folder: Path) -> None:
 
 
 def save_onnx(traced: ExportedProgram, output: str, folder: Path) -> None:
-    """`model.onnx`, with the input `signal` and an output of this name, `codes` or `sources`."""
+    """Write `model.onnx`, with input `signal` and an output named `codes` or `sources`."""
     if importlib.util.find_spec("onnxscript") is None:
         raise ValueError("writing ONNX needs onnxscript: `pip install onnx onnxscript`, or export without ONNX")
     with tracing():
-        # The optimiser would drop numbers below 1e-8 that are added, such as what gives silence a logarithm.
+        # The optimiser would drop added constants below 1e-8, such as those that keep logarithms finite.
         made = torch.onnx.export(
             traced,
             input_names=["signal"],

@@ -1,12 +1,12 @@
 """Encoders from files: ONNX, a program of `torch.export`, or a local folder of Hugging Face transformers.
 
-An encoder takes a waveform and gives a code a clip (clip, code) or frames of codes (clip, frame, code). Clips go
-in without padding, those of one length together. What a file does not say is measured: the hop length of its
-frames, and the shortest clip that makes one, whose middle is the time of the first frame. Frames of any stack of
-strided convolutions are ⌊(samples + offset) / hop⌋ of a clip. An encoder that takes clips of one length alone, or
-gives as many frames of a long clip as of a short one, has one code a clip, the mean of its frames.
+An encoder maps a waveform to one code per clip (clip, code) or to code frames (clip, frame, code). Clips are
+passed without padding, those of equal length in one batch. What a file does not state is measured: the hop length
+of its frames, and the shortest clip with a frame, whose middle is the time of the first frame. Any stack of
+strided convolutions makes ⌊(samples + offset) / hop⌋ frames of a clip. An encoder that accepts a single clip
+length, or outputs as many frames for a long clip as for a short one, has one code per clip: the mean of frames.
 
-Beside files that `sonarium export` wrote, `model.json` has the sampling rate and the times of frames.
+For files written by `sonarium export`, `model.json` beside them has the sampling rate and the times of frames.
 """
 
 import hashlib
@@ -31,14 +31,14 @@ from sonarium.worlds.contract import Batch, Signal
 
 SUFFIXES = (".onnx", ".pt2")
 SOUNDS = ("signal", "input_values", "wave", "waveform", "audio", "sound", "samples", "speech", "input", "x")
-"""Names of the input that takes the waveform, where several could."""
+"""Usual names of the waveform input, by which it is chosen if several inputs fit."""
 DESCRIBED = "model.json"
-"""What `sonarium export` writes beside a model."""
+"""Description that `sonarium export` writes beside a model."""
 
 
 @dataclass(frozen=True)
 class ExternalConfig:
-    """An encoder from a file, and what the file may not say."""
+    """An encoder from a file, and settings that the file may not state."""
 
     encoder: str = ""
     """Encoder to evaluate: an .onnx file, a .pt2 program of torch.export, or a folder of Hugging Face
@@ -61,7 +61,7 @@ class ExternalConfig:
 
 
 def is_external(path: Path) -> bool:
-    """Whether this is an encoder in a file, or a folder of transformers, and no run folder."""
+    """Whether the path is an encoder file or a folder of transformers, rather than a run folder."""
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
@@ -71,21 +71,21 @@ def is_external(path: Path) -> bool:
 
 
 class Backend(ABC):
-    """Runs a model on waveforms of one length."""
+    """Runs a model on waveforms of equal length."""
 
     rate: int | None = None
-    """Sampling rate that its files name."""
+    """Sampling rate in Hz, if the configuration or the files state it."""
     length: int | None = None
-    """Samples of every clip, where it takes no other length."""
+    """Fixed clip length in samples; None if the model accepts any."""
 
     @abstractmethod
     def run(self, wave: Float[Tensor, "clip time"]) -> Tensor:
-        """Codes of clips, or frames of codes."""
+        """Codes of clips, or code frames."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a model as its file describes it; a size that may vary is None."""
+    """Model input as described by its file; sizes that may vary are None."""
 
     name: str
     floating: bool
@@ -112,7 +112,7 @@ def sound_among(inputs: Sequence[Input], asked: str, where: str) -> Input:
 def filled(
     one: Input, sound: Input, wave: Float[Tensor, "clip time"], rate: int | None, where: str
 ) -> np.ndarray | None:
-    """What an input other than the waveform gets: lengths, a mask without padding, or the sampling rate."""
+    """Value of an input other than the waveform: lengths, a mask without padding, or the sampling rate."""
     clips, samples = wave.shape
     if not one.floating:
         if len(one.sizes) == 0:
@@ -133,12 +133,12 @@ def fixed_length(sound: Input) -> int | None:
 
 
 def in_axes(wave: Float[Tensor, "clip time"], sound: Input) -> Tensor:
-    """With an axis of one channel, where the model has it."""
+    """Waveform with a singleton channel axis if the model expects one."""
     return wave[:, None] if len(sound.sizes) == 3 else wave
 
 
 def among_outputs(made: Mapping[str, Any], asked: str, where: str) -> Tensor:
-    """The output that is the codes."""
+    """The output that holds the codes."""
     if asked:
         if asked not in made:
             raise ValueError(f"{where}: no output is called '{asked}': its outputs are {', '.join(made)}")
@@ -155,7 +155,7 @@ def among_outputs(made: Mapping[str, Any], asked: str, where: str) -> Tensor:
 
 
 class Onnx(Backend):
-    """An ONNX model by onnxruntime, on the CPU."""
+    """ONNX model, run by onnxruntime on the CPU."""
 
     def __init__(self, path: Path, config: ExternalConfig, rate: int | None):
         if importlib.util.find_spec("onnxruntime") is None:
@@ -203,7 +203,7 @@ class Onnx(Backend):
 
 
 class Program(Backend):
-    """A program of torch.export, on the CPU, where it was written."""
+    """Program of torch.export, run on the CPU, where it was exported."""
 
     def __init__(self, path: Path, config: ExternalConfig, rate: int | None):
         self.where, self.config, self.rate = f"'{path}'", config, rate
@@ -248,7 +248,7 @@ class Program(Backend):
 
 
 class Transformers(Backend):
-    """A folder of Hugging Face transformers: the model, and how it wants its input, where the folder says it."""
+    """Model from a folder of Hugging Face transformers, with its feature extractor if the folder has one."""
 
     def __init__(self, path: Path, config: ExternalConfig, rate: int | None):
         if importlib.util.find_spec("transformers") is None:
@@ -286,7 +286,7 @@ class Transformers(Backend):
 
 
 def by_name(made: Any) -> dict[str, Any]:
-    """The outputs of a program; those without a name by their number."""
+    """Outputs of a program by name, or by index if they have none."""
     if isinstance(made, Mapping):
         return dict(made)
     several = made if isinstance(made, tuple | list) else [made]
@@ -294,13 +294,13 @@ def by_name(made: Any) -> dict[str, Any]:
 
 
 def in_short(error: Exception) -> str:
-    """The first words of what another library says."""
+    """First words of another library's error message."""
     words = str(error).split()
     return " ".join(words[:24]) + (" …" if len(words) > 24 else "")
 
 
 def opened(config: ExternalConfig, described: Mapping[str, Any]) -> Backend:
-    """The model of a file or folder; a ValueError in one line where it is none."""
+    """Model of a file or folder; a one-line ValueError if it cannot be loaded."""
     path = Path(config.encoder)
     if not config.encoder:
         raise ValueError("no encoder is named: give --encoder, an .onnx or .pt2 file, or a folder of transformers")
@@ -327,7 +327,7 @@ def opened(config: ExternalConfig, described: Mapping[str, Any]) -> Backend:
 
 
 def described_beside(path: Path) -> dict[str, Any]:
-    """What `sonarium export` wrote of the model of this file; nothing of any other."""
+    """Description that `sonarium export` wrote of this file; empty for other files."""
     beside = path.with_name(DESCRIBED)
     if path.stem != beside.stem or not beside.is_file():
         return {}
@@ -340,27 +340,27 @@ def described_beside(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Measured:
-    """A model with what is known of its codes."""
+    """A model with the measured properties of its codes."""
 
     backend: Backend
     rate: int
-    """Sampling rate that it takes."""
+    """Sampling rate of the model input in Hz."""
     given: int
-    """Sampling rate of the clips that it is given."""
+    """Sampling rate of the clips in Hz."""
     together: bool
     """Whether several clips can be encoded at once."""
     hop: int = 0
-    """Hop length in samples at its own rate; 0 where there is one code a clip."""
+    """Hop length in samples at the model's rate; 0 for one code per clip."""
     offset: int = 0
 
     def frames(self, samples: Any) -> Any:
-        """Frames of clips of N samples at the rate that they are given at."""
+        """Number of frames of clips of N samples at the rate of the clips."""
         count = (samples * self.rate // self.given + self.offset) // self.hop
         return count.clamp(min=0) * (samples > 0) if isinstance(count, Tensor) else max(0, count)
 
     @torch.no_grad()
     def codes(self, waves: Sequence[Float[Tensor, " _"]]) -> list[Float[Tensor, "_ _"]]:
-        """Codes of each waveform, those of one length together."""
+        """Codes of each waveform; those of equal length are batched if possible."""
         found: dict[int, Tensor] = {}
         own = [self.resampled(wave) for wave in waves]
         lengths = [len(wave) for wave in own]
@@ -387,13 +387,13 @@ class Measured:
 
 
 def measured(config: ExternalConfig, backend: Backend, given: int) -> Measured:
-    """Runs a model on noise of several lengths to find what its file does not say."""
+    """Run the model on noise of several lengths to measure what its file does not state."""
     rate, where = backend.rate or config.input_rate or given, f"'{config.encoder}'"
     counts: dict[int, int] = {}
     noise = 0.1 * torch.randn(2, 8 * rate, generator=torch.Generator().manual_seed(0))
 
     def frames(samples: int, clips: int = 1) -> int:
-        """Frames of a clip; 0 of a code of the whole clip."""
+        """Number of frames of a clip; 0 for one code per clip."""
         if samples not in counts or clips > 1:
             made = tried(backend, noise[:clips, :samples], where)
             counts[samples] = made.shape[1] if made.dim() == 3 else 0
@@ -440,7 +440,7 @@ def tried(backend: Backend, wave: Float[Tensor, "clip time"], where: str) -> Ten
 
 
 def several(backend: Backend, wave: Float[Tensor, "clip time"]) -> bool:
-    """Whether two clips together are encoded as each alone."""
+    """Whether clips in one batch are encoded as each would be alone."""
     try:
         with torch.no_grad():
             both, alone = backend.run(wave), backend.run(wave[:1])
@@ -450,7 +450,7 @@ def several(backend: Backend, wave: Float[Tensor, "clip time"]) -> bool:
 
 
 def shortest(frames: Callable[[int], int], low: int, high: int, count: int) -> int:
-    """The smallest number of samples above `low` that makes so many frames."""
+    """Smallest number of samples, from `low` to `high`, with at least `count` frames."""
     if frames(low) >= count:
         return low
     while high - low > 1:
@@ -460,7 +460,7 @@ def shortest(frames: Callable[[int], int], low: int, high: int, count: int) -> i
 
 
 class FromFile(Learner, ABC):
-    """What is not trained: the file itself is the weights, and a checkpoint has its hash."""
+    """Untrained learner: the file itself holds the weights, and a checkpoint its hash."""
 
     content: Tensor
 
@@ -487,7 +487,7 @@ class FromFile(Learner, ABC):
 
 
 class ClipsFromFile(FromFile, Encoder):
-    """One code a clip."""
+    """Encoder from a file with one code per clip."""
 
     def __init__(self, config: ExternalConfig, made: Measured, dead_below: float):
         super().__init__(config, made)
@@ -498,7 +498,7 @@ class ClipsFromFile(FromFile, Encoder):
 
 
 class FramesFromFile(FromFile, FrameEncoder):
-    """Frames at a rate."""
+    """Encoder from a file with code frames at a constant rate."""
 
     def __init__(self, config: ExternalConfig, made: Measured, first: float | None):
         super().__init__(config, made)
@@ -512,7 +512,7 @@ class FramesFromFile(FromFile, FrameEncoder):
         *,
         power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
-        """`power` is not used: a file has its own way with levels."""
+        """`power` is not used: a file handles levels itself."""
         if lengths is None:
             lengths = torch.full((len(signal),), signal.shape[1])
         counts = self.code_lengths(lengths).tolist()
@@ -533,7 +533,7 @@ class FramesFromFile(FromFile, FrameEncoder):
         return padded
 
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Frames of clips of these lengths in samples."""
+        """Number of frames of clips of these lengths in samples."""
         return self.made.frames(lengths)
 
 
@@ -548,7 +548,7 @@ def hash_of(path: Path) -> np.ndarray:
 
 
 def build(config: ExternalConfig, signal: Signal) -> Learner:
-    """The encoder of a file for clips of this form."""
+    """Learner of an encoder file for clips of this signal."""
     assert signal.kind == "wave" and signal.rate is not None, signal
     described = described_beside(Path(config.encoder))
     backend = opened(config, described)
@@ -565,7 +565,7 @@ def build(config: ExternalConfig, signal: Signal) -> Learner:
 
 
 def form_of(config: ExternalConfig, rate: int | None) -> Signal:
-    """The form of the clips that a file takes, as far as it says; pieces of a second where it takes any length."""
+    """Signal that a file accepts, as far as it states it; one-second clips if it accepts any length."""
     backend = opened(config, described_beside(Path(config.encoder)))
     own = backend.rate or config.input_rate or rate
     if own is None:

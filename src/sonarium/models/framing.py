@@ -1,10 +1,10 @@
-"""Codes of sound of any length, as frames at a rate.
+"""Code frames of sound of any length.
 
-A learner of one code a clip encodes pieces as long as its training clips, one after the other (`Pieces`). Long
-sound is encoded a window at a time (`coded`), in memory that does not grow with it, together with what comes
-before and after the window, whose codes are thrown away: by then a recurrent network has the state it would have,
-and a convolution does not see the cut; attention reaches no further back than the window. A window has the level
-of the whole.
+A learner with one code per clip encodes consecutive pieces as long as its training clips (`Pieces`). Long sound is
+encoded window by window (`coded`), in memory that does not grow with its length. Each window is encoded with
+context before and after it, whose codes are discarded: a recurrent network has then reached the state that it
+would have, and a convolution does not see the cut; attention does not reach beyond the encoded window. A window is
+normalised by the level of the whole sound.
 """
 
 import inspect
@@ -21,15 +21,15 @@ from sonarium.models.contract import Encoder, FrameEncoder
 from sonarium.worlds.contract import Signal
 
 PIECES = 64
-"""Pieces that are encoded in one batch."""
+"""Number of pieces encoded in one batch."""
 WINDOW = 30.0
-"""Seconds of a window whose codes are kept."""
+"""Duration of a window, whose codes are kept, in seconds."""
 AROUND = 5.0
-"""Seconds before and after the window that are encoded with it."""
+"""Duration of the context encoded before and after the window, in seconds."""
 
 
 class Derived(nn.Module, FrameEncoder):
-    """What a function makes of sound, at the frames of an encoder: it takes the sound and the lengths of clips."""
+    """Codes computed by a function of signal and clip lengths, at the frames of an encoder."""
 
     def __init__(self, encoder: FrameEncoder, make: Callable[[Tensor, Tensor | None], Tensor]):
         super().__init__()
@@ -50,7 +50,7 @@ class Derived(nn.Module, FrameEncoder):
 
 
 class Pieces(FrameEncoder):
-    """An encoder whose code of each piece is a frame."""
+    """Frame encoder with one frame per piece, from an encoder of clips."""
 
     def __init__(self, encoder: Encoder, signal: Signal):
         assert signal.kind == "wave" and signal.rate is not None, signal
@@ -60,7 +60,7 @@ class Pieces(FrameEncoder):
         self.code_first = self.piece / 2 / signal.rate
 
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Pieces of clips of these lengths; a remainder counts if it is half a piece, or the whole clip."""
+        """Number of pieces of clips; a remainder counts if it is at least half a piece, or the whole clip."""
         pieces = (2 * lengths + self.piece) // (2 * self.piece)
         return pieces.clamp(min=1) * (lengths > 0)
 
@@ -72,13 +72,13 @@ class Pieces(FrameEncoder):
         *,
         power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
-        """Silence fills the last piece of a clip; codes beyond a clip's own are zero. `power` is not used."""
+        """The last piece of a clip is padded with silence; codes beyond it are zero. `power` is not used."""
         samples = signal.shape[1]
         if lengths is None:
             lengths = torch.full((len(signal),), samples, device=signal.device)
         counts = self.code_lengths(lengths)
         sound = signal.where(sounding(samples, lengths), 0)
-        # A negative padding drops what no piece holds.
+        # Negative padding drops samples beyond the last piece.
         filled = functional.pad(sound, (0, int(counts.max()) * self.piece - samples))
         parts = rearrange(filled, "clip (frame time) -> clip frame time", time=self.piece)
         own = sounding(parts.shape[1], counts)
@@ -89,7 +89,7 @@ class Pieces(FrameEncoder):
 
 
 def in_frames(learner: nn.Module, signal: Signal) -> FrameEncoder:
-    """The learner itself, if its codes are frames, or its code of each piece as a frame."""
+    """The learner itself if it is a frame encoder, otherwise a frame encoder of `Pieces`."""
     if isinstance(learner, FrameEncoder):
         return learner
     if not isinstance(learner, Encoder) or signal.kind != "wave":
@@ -100,8 +100,8 @@ def in_frames(learner: nn.Module, signal: Signal) -> FrameEncoder:
 
 
 def with_gradient(encoder: FrameEncoder, signal: Float[Tensor, "clip time"]) -> Float[Tensor, "clip frame code"]:
-    """The codes of clips with their gradient, of an encoder that has one."""
-    # What `torch.no_grad` decorates is kept under it.
+    """Codes of clips with gradients, of a differentiable encoder."""
+    # The method below the decorator `torch.no_grad`.
     return inspect.unwrap(type(encoder).encode)(encoder, signal)
 
 
@@ -113,7 +113,7 @@ def coded(
     rate: int,
     device: torch.device | str = "cpu",
 ) -> Iterator[Float[Tensor, "_ code"]]:
-    """The codes of one sound that comes in blocks, window by window; `samples` is its length, `power` its mean
+    """Yield the codes of one sound, given in blocks, window by window; `samples` is its length, `power` its mean
     square."""
     hop = round(rate / encoder.code_rate)
     frames = int(encoder.code_lengths(torch.tensor([samples])))
@@ -124,7 +124,7 @@ def coded(
     for first in range(0, frames, kept):
         last = min(first + kept, frames)
         start = max(0, first - around) * hop
-        # Whole frames before the end, for a network that also runs backwards from there.
+        # A whole number of hops before the end, to keep the frames of a backward network aligned.
         stop = samples - max(0, samples - (last + around) * hop) // hop * hop
         parts = [held[start - begins :]]
         reached = max(begins + len(held), start)

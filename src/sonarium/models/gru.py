@@ -1,8 +1,7 @@
 """A recurrent network over the codes of another run: the neural baseline of sequence models.
 
-A GRU (Cho et al. 2014) reads the frames so far and gives the density of the next one, a mixture of diagonal
-Gaussians (`mixture.py`). It is fitted by maximum likelihood. As codes it gives the
-hidden state at each frame.
+A GRU (Cho et al. 2014) reads the frames so far and outputs the density of the next one, a mixture of diagonal
+Gaussians (`mixture.py`). It is trained by maximum likelihood. Its codes are the hidden state at each frame.
 """
 
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from sonarium.models.optim import AdamConfig
 from sonarium.worlds.contract import Batch, Signal, SignalKind
 
 NARROWEST = 1e-3
-"""Least standard deviation of a component, in those of the codes."""
+"""Minimum standard deviation of a component, in standard deviations of the codes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class GRUConfig:
 
 
 class Recurrent(nn.Module):
-    """What is said of each frame of a sequence from those before it; a learnt state stands before the first."""
+    """GRU with an output for each frame of a sequence from those before it; the initial state is learnt."""
 
     def __init__(self, inputs: int, outputs: int, units: int, layers: int):
         super().__init__()
@@ -63,11 +62,11 @@ class Recurrent(nn.Module):
         return self.first.expand(-1, sequences, -1).contiguous()
 
     def states(self, frames: Float[Tensor, "sequence frame input"]) -> Float[Tensor, "sequence frame unit"]:
-        """After each frame."""
+        """Hidden state after each frame."""
         return self.gru(frames, self.begin(len(frames)))[0]
 
     def forward(self, frames: Float[Tensor, "sequence frame input"]) -> Float[Tensor, "sequence frame output"]:
-        """Of each frame, from those before it."""
+        """Output for each frame, from those before it."""
         before = rearrange(self.begin(len(frames))[-1], "sequence unit -> sequence 1 unit")
         if frames.shape[1] < 2:
             return self.head(before[:, : frames.shape[1]])
@@ -93,7 +92,7 @@ class CodeGRU(Learner, FrameEncoder, Sampler, SequenceSampler):
 
     @torch.no_grad()
     def prepare(self, source: Source, engine: Engine) -> None:
-        """Mean and standard deviation of the codes."""
+        """Estimate mean and standard deviation of the codes."""
         count, total, square = 0, torch.zeros(self.size).double(), torch.zeros(self.size).double()
         for batch in source.preview(engine.progress):
             frames = own_frames(batch).double().cpu()
@@ -108,14 +107,14 @@ class CodeGRU(Learner, FrameEncoder, Sampler, SequenceSampler):
         return {"gru": self.optimiser}
 
     def standard(self, signal: Float[Tensor, "clip frame code"], lengths: Int[Tensor, " clip"] | None) -> Tensor:
-        """Codes of mean 0 and standard deviation 1; zeros beyond a clip's length, whatever is there."""
+        """Standardised codes; zeros beyond a clip's length, regardless of the padding."""
         found = (signal - self.mean) / self.scale
         if lengths is None:
             return found
         return found.where(rearrange(sounding(signal.shape[1], lengths), "clip frame -> clip frame 1"), 0)
 
     def told(self, outputs: Float[Tensor, "*rows output"]) -> GaussianMixture:
-        """Of the next frame."""
+        """Mixture density of the next frame."""
         return GaussianMixture.of(outputs, self.config.components, NARROWEST)
 
     def log_density(self, frames: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame"]:
@@ -127,13 +126,13 @@ class CodeGRU(Learner, FrameEncoder, Sampler, SequenceSampler):
         inside = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         if data.lengths is not None:
             inside = sounding(frames.shape[1], data.lengths)
-        # Every frame weighs the same, on whichever rank it is.
+        # Every frame has the same weight on all ranks.
         count = engine.mean(inside.sum().to(frames)).clamp(min=1)
         with engine.autocast():
             density = self.log_density(frames)
         loss = -density.where(inside, 0).sum() / count
         engine.descend(loss, self.optimiser, self.config.clip)
-        # In the units of the codes, as other densities are.
+        # In the units of the codes, like other densities.
         return {"loss/negative_log_likelihood": (loss + self.scale.log().sum()).detach()}
 
     @torch.no_grad()
@@ -157,14 +156,14 @@ class CodeGRU(Learner, FrameEncoder, Sampler, SequenceSampler):
 
     @torch.no_grad()
     def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip frame code"]:
-        """Codes of the run below, of as many frames as a training piece."""
+        """Codes of the underlying run, with as many frames as a training piece."""
         return self.sample_frames(clips, self.signal.shape[0], generator)
 
     @torch.no_grad()
     def sample_frames(
         self, clips: int, frames: int, generator: torch.Generator, temperature: float = 1.0
     ) -> Float[Tensor, "clip frame code"]:
-        """Frame by frame; the density of each component to the power of 1 / temperature (Ha and Eck 2017)."""
+        """Sampled frame by frame, from component densities to the power of 1 / temperature (Ha and Eck 2017)."""
         memory = self.network.begin(clips)
         state, found = memory[-1], []
         for _ in range(frames):

@@ -1,7 +1,7 @@
-"""The stochastic state of a world model: categorical variables, or Gaussian ones, by the same functions.
+"""Stochastic state of a world model: categorical or Gaussian variables with the same interface.
 
-Both are drawn from noise that is given, so that one draw can be made twice: in a loop that automatic
-differentiation follows, and in one whose gradients are written out.
+Samples are functions of given noise, so that a sample can be reproduced in two loops: one differentiated by
+autograd, and one with explicit gradients.
 """
 
 from abc import ABC, abstractmethod
@@ -16,40 +16,39 @@ from torch.nn import functional
 from sonarium.models.blocks import wide
 
 NARROWEST = 0.1
-"""Least standard deviation of a Gaussian state (PlaNet, arXiv 1811.04551)."""
+"""Minimum standard deviation of a Gaussian state (PlaNet, arXiv 1811.04551)."""
 
 
 class Latent(ABC):
-    """A distribution of z whose parameters, all real numbers, a network gives."""
+    """Distribution of z, parametrised by unconstrained network outputs."""
 
     size: int
-    """Numbers in z."""
+    """Dimension of z."""
     parameters: int
-    """Numbers that describe its distribution."""
+    """Number of parameters of the distribution."""
     draws: int
-    """Random numbers that a draw takes."""
+    """Number of random numbers per sample."""
 
     @abstractmethod
     def noise(
         self, shape: tuple[int, ...], generator: torch.Generator, like: Tensor
     ) -> Float[Tensor, "*rows draw"]:
-        """Random numbers for draws."""
+        """Random numbers for sampling."""
 
     @abstractmethod
     def pick(self, raw: Float[Tensor, "*rows raw"], noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A draw (or the mode without noise), what its gradient needs, and the positions of the ones in z where
-        that is one-hot, in rows of a z of its own."""
+        """Sample (the mode without noise) as z or as class indices, the tensor that `pull` needs, and the
+        positions of the ones in z if it is one-hot."""
 
     @abstractmethod
     def pull(self, gradient: Tensor, raw: Tensor, kept: Tensor) -> Float[Tensor, "*rows raw"]:
-        """The gradient of the parameters from that of the draw."""
+        """Gradient with respect to the parameters, from that with respect to the sample."""
 
     @abstractmethod
     def draw(
         self, raw: Float[Tensor, "*rows raw"], noise: Tensor | None, temperature: float = 1.0
     ) -> Float[Tensor, "*rows size"]:
-        """A draw from the distribution to the power of 1 / temperature, or the mode without noise, with its
-        gradient."""
+        """Differentiable sample from the distribution to the power of 1 / temperature; the mode without noise."""
 
     @abstractmethod
     def divergence(
@@ -61,17 +60,17 @@ class Latent(ABC):
     def halves(
         self, one: Float[Tensor, "*rows raw"], other: Float[Tensor, "*rows raw"]
     ) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
-        """The divergence twice: with gradients into the first alone, and into the other alone."""
+        """The divergence twice: with gradients into `one` only, and into `other` only."""
 
     @abstractmethod
     def log_probability(
         self, raw: Float[Tensor, "*rows raw"], z: Float[Tensor, "*rows size"]
     ) -> Float[Tensor, "*rows"]:
-        """Of a state, in nats, summed over the variables."""
+        """Log-probability of z in nats, summed over the variables."""
 
     @abstractmethod
     def entropy(self, raw: Float[Tensor, "*rows raw"]) -> Float[Tensor, "*rows"]:
-        """In nats, summed over the variables."""
+        """Entropy in nats, summed over the variables."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Categorical(Latent):
     variables: int
     classes: int
     mix: float = 0.0
-    """Fraction of the uniform distribution in every other one."""
+    """Fraction of the uniform distribution that is mixed into every distribution."""
 
     @property
     def size(self) -> int:
@@ -108,7 +107,7 @@ class Categorical(Latent):
         return shares if not self.mix else shares * (1 - self.mix) + self.mix / self.classes
 
     def chosen(self, shares: Tensor, noise: Tensor | None) -> Tensor:
-        """By inversion of the distribution function: one random number a variable."""
+        """Class of each variable by inverse transform sampling, with one random number per variable."""
         if noise is None:
             return shares.argmax(-1)
         below = self.mixed(shares).cumsum(-1) < noise[..., None]
@@ -130,12 +129,12 @@ class Categorical(Latent):
         shares = self.split(raw).softmax(-1)
         ones = functional.one_hot(self.chosen(shares.detach(), noise), self.classes).to(shares.dtype)
         mixed = self.mixed(shares)
-        # In this order, for z is then exactly one-hot.
+        # This order of operations keeps z exactly one-hot.
         through = ones + (mixed - mixed.detach())
         return through.flatten(-2)
 
     def logs(self, raw: Tensor) -> Tensor:
-        """Logarithms of the probabilities."""
+        """Log-probabilities of the classes."""
         given = self.split(raw)
         return given.log_softmax(-1) if not self.mix else self.mixed(given.softmax(-1)).log()
 
@@ -159,7 +158,7 @@ class Categorical(Latent):
 
 @dataclass(frozen=True)
 class Gaussian(Latent):
-    """Independent Gaussian variables; the parameters are means, then what gives the standard deviations."""
+    """Independent Gaussian variables; the parameters are means, then standard deviations before softplus."""
 
     variables: int
 

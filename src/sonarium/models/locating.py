@@ -1,14 +1,14 @@
-"""An encoder that finds where along the frequency axis something is, and a decoder that draws it there.
+"""Encoder and decoder with an explicit position along the frequency axis.
 
 The encoder ends in a spatial softmax (Finn et al. 2016, arXiv 1509.06113): each of its maps reports the
 position and the strength of what it attends to. The decoder is a function of position, evaluated at every band
-(spatial broadcast, Watters et al. 2019, arXiv 1901.07017), whose positions the first code shifts (spatial-VAE,
+(spatial broadcast, Watters et al. 2019, arXiv 1901.07017), with positions shifted by the first code (spatial-VAE,
 Bepler et al. 2019, arXiv 1909.11663). A sound that moves along the axis thus changes one code, not all.
 
-By their first weights alone, the first code is where the loudest band is, the second is the level (where it has
-rows of its own), and the next changes the bands, which begin as a peak at the position; the other codes draw
-nothing, and take up what is left as far as the penalty allows. With random first weights it depends on the seed
-which codes find position and level, how late, and between how many codes a factor is divided.
+At initialisation, the first code is the position of the loudest band, the second is the level (if it has separate
+rows), and the next changes the spectral shape, initially a peak at the position; the other codes have no effect on
+the output, and learn the remaining variation as far as the penalty allows. With random initialisation, the seed
+decides which codes find position and level, how late, and over how many codes a factor is spread.
 """
 
 import math
@@ -23,31 +23,31 @@ from sonarium.models.blocks import perceptron, wide
 
 MAPS = 8
 SLOPE = 0.1
-"""Of the leaky ReLUs."""
+"""Negative slope of the leaky ReLUs."""
 SHARPNESS = 4.0
-"""Factor on the maps before their softmax, so that a map can select one position from the start."""
+"""Inverse temperature of the spatial softmax, so that a map can select one position from the start."""
 SHIFT = 0.6
-"""Fraction of half the axis by which one unit of the first code shifts: the prior's ±1.7 span the axis."""
+"""Shift per unit of the first code, as a fraction of half the axis: the prior's ±1.7 span the axis."""
 OCTAVES = 5
-"""Scales of the sines and cosines that encode a position for the decoder."""
+"""Number of octaves of sines and cosines in the position encoding of the decoder."""
 SURE = -4.0
-"""Initial log-variance of the codes that draw something: with that of the prior, they would draw a blur."""
+"""Initial log-variance of the codes that affect the output: with that of the prior, it would be a blur."""
 MOMENTS = 4
-"""Points in time at which a clip is encoded and drawn; the decoder interpolates between them."""
+"""Number of points in time at which a clip is encoded and decoded; the decoder interpolates between them."""
 
 
 def drawing(level: bool) -> int:
-    """How many codes draw something before training: position, level if it has a code of its own, and shape."""
+    """Number of codes that affect the output before training: position, level if it has a code, and shape."""
     return 3 if level else 2
 
 
 class LocatingEncoder(nn.Module):
-    """From bands, and rows of the level below them, to a vector."""
+    """Encoder from bands, and rows of the level below them, to a vector."""
 
     place: Float[Tensor, " band"]
 
     def __init__(self, bands: int, below: int, frames: int, codes: int, made: int):
-        """`made` numbers: the codes, and behind them their log-variances where there are any."""
+        """`made` is the output size: the codes, followed by their log-variances if there are any."""
         super().__init__()
         self.bands = bands
         self.moments = min(frames, MOMENTS)
@@ -65,7 +65,7 @@ class LocatingEncoder(nn.Module):
 
     @torch.no_grad()
     def begin(self, level: bool, codes: int, made: int) -> None:
-        """Initial weights by which the first map is the spectrum, and the second code the level."""
+        """Initialise weights so that the first map is the spectrum, and the second code the level."""
         for layer in self.look:
             if isinstance(layer, nn.Conv2d):
                 nn.init.zeros_(layer.weight[0])
@@ -98,25 +98,25 @@ class LocatingEncoder(nn.Module):
         looked = gathered[:, :, : self.bands]
         for layer in layers:
             looked = layer(looked)
-        # A softmax does not change with a bias, whose gradient is rounding alone: Adam would make steps of it.
+        # A softmax is invariant to a bias, whose gradient is pure rounding error: Adam would step along it.
         bias = torch.cat([last.bias[:MAPS].detach(), last.bias[MAPS:]])
         looked = functional.conv2d(looked, last.weight, bias, padding=(2, 0))
         looked = rearrange(wide(looked), "clip map band 1 -> clip map band")
         where, what = looked.chunk(2, dim=1)
         attention = (SHARPNESS * where).softmax(2)
-        # A product in half precision would blur the positions, so they are summed.
+        # A sum, because a matrix product in half precision would blur the positions.
         position = (attention * self.place).sum(2)
         seen = [position, (attention * what).sum(2), what.mean(2)]
         if features.shape[2] > self.bands:
             seen.append(gathered[:, :, self.bands :].mean(2))
         made = wide(self.tell(torch.cat([part.flatten(1) for part in seen], dim=1)))
-        # The code that shifts the decoder's axis starts from the position of the first map: a path so short that
-        # training finds it before it spreads the position over all codes.
+        # Skip connection from the position of the first map to the code that shifts the decoder's axis: training
+        # finds so short a path before it spreads the position over all codes.
         return torch.cat([made[:, :1] + position[:, :1] / (2 * SHIFT), made[:, 1:]], dim=1)
 
 
 class LocatingDecoder(nn.Module):
-    """From a vector to bands, drawn about a position, and to the rows below them; time is drawn coarsely."""
+    """Decoder from a vector to bands around a position, and to the rows below them, at coarse time resolution."""
 
     between: Float[Tensor, "moment frame"]
     place: Float[Tensor, " band"]
@@ -131,7 +131,7 @@ class LocatingDecoder(nn.Module):
             )
         self.below = below
         self.moments = min(frames, MOMENTS)
-        # Linear interpolation as a product: torch's own is many times slower.
+        # Linear interpolation as a matrix product: torch's own is many times slower.
         weights = functional.interpolate(torch.eye(self.moments)[None], frames, mode="linear")[0]
         self.register_buffer("between", weights, persistent=False)
         self.register_buffer("place", torch.linspace(-1, 1, bands))
@@ -144,8 +144,8 @@ class LocatingDecoder(nn.Module):
 
     @torch.no_grad()
     def begin(self, level: bool) -> None:
-        """Initial weights by which a peak is drawn at the position, which one code changes, and the level is drawn
-        from the second code alone."""
+        """Initialise weights so that the output is a peak at the position, changed by one code, and the level
+        depends on the second code alone."""
         # The cosines are all 1 at the position, and cancel elsewhere; the first unit of each layer passes them on.
         nn.init.zeros_(self.of_place.weight[0])
         nn.init.ones_(self.of_place.weight[0, -OCTAVES:])

@@ -1,9 +1,9 @@
-"""Contexts: a recurrent network or a causal transformer over latent codes, frame by frame.
+"""Context networks: a recurrent network or a causal transformer over latent codes.
 
 The transformer has learned relative positions (Shaw et al. 2018, arXiv 1803.02155; Dai et al. 2019, arXiv
-1901.02860), in the form that CPC_audio predicts with (Rivière et al. 2020, arXiv 2002.02848): one vector per
+1901.02860), in the form of CPC_audio's predictors (Rivière et al. 2020, arXiv 2002.02848): one vector per
 distance, shared by the heads; distances beyond the longest share its vector, so that sound of any length can be
-encoded. Each half is normalised after its sum, and the attention has no bias.
+encoded. Layer normalisation follows each residual sum (post-norm), and the attention has no bias.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class ContextConfig:
 
 
 class Context(nn.Module):
-    """From latent codes to contexts, causally."""
+    """Causal network from latent codes to contexts."""
 
     def __init__(self, config: ContextConfig, given: int):
         super().__init__()
@@ -66,7 +66,7 @@ class Context(nn.Module):
         kind = latents.device.type
         if not torch.is_autocast_enabled(kind):
             return self.network(latents)[0]
-        # The steps of a recurrent network are too small to gain by 16 bits, and lose by the conversion.
+        # Recurrent steps are too small to profit from 16 bits, and the conversion slows them down.
         with torch.autocast(kind, enabled=False):
             return self.network(latents.float())[0]
 
@@ -77,7 +77,7 @@ def check_heads(width: int, heads: int, name: str) -> None:
 
 
 class CausalLayer(nn.Module):
-    """Each frame attends to itself and those before it."""
+    """Causal transformer layer: each frame attends to itself and earlier frames."""
 
     def __init__(self, width: int, heads: int, reach: int, hidden: int):
         super().__init__()
@@ -99,7 +99,7 @@ class CausalLayer(nn.Module):
         return self.thought(attended + self.think(attended))
 
     def nearness(self, asked: Float[Tensor, "clip head frame part"]) -> Float[Tensor, "clip head frame other"]:
-        """q_i · r_{i−j} at (i, j); values above the diagonal have no meaning."""
+        """Relative-position scores q_i · r_{i−j} at (i, j); values above the diagonal are meaningless."""
         time = asked.shape[2]
         far_to_near = torch.arange(time - 1, -1, -1, device=asked.device).clamp(max=self.reach - 1)
         by_distance = einsum(
@@ -111,5 +111,5 @@ class CausalLayer(nn.Module):
 
 
 def later(time: int, device: torch.device) -> Tensor:
-    """Which (frame, other) has the other after the frame."""
+    """Mask of pairs (frame, other) whose other frame is later."""
     return torch.ones(time, time, dtype=torch.bool, device=device).triu(1)

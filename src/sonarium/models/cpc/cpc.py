@@ -3,9 +3,8 @@
     z = encoder(wave)    c_t = context(z_1 … z_t)    p_k(c_t) predicts z_{t+k}
     minimise the InfoNCE loss of the predictions (`models/contrast.py`)
 
-This file is the method: its configuration, the predictors p_k, and the learner. The encoder is in `encoder.py`,
-the context in `context.py`; every variant is this learner with another configuration, and `presets.py` has those
-that were published.
+This file has the configuration, the predictors p_k, and the learner; the encoder is in `encoder.py`, the context
+network in `context.py`. Every variant is a configuration of this learner; published ones are in `presets.py`.
 """
 
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from sonarium.worlds.contract import UNKNOWN, Batch, Signal, World
 
 Code = Literal["context", "latent"]
 HEADS, HIDDEN = 8, 2048
-"""Attention heads, and units of the middle layer, of CPC_audio's transformer predictors."""
+"""Attention heads and hidden units of the feed-forward layer of CPC_audio's transformer predictors."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class CPCConfig:
 
 
 def complete(config: CPCConfig, world: World, steps: int) -> CPCConfig:
-    """The same, with the number of the speaker's label in this world, and a cosine that ends with the training."""
+    """Configuration with the index of the speaker label, and a cosine schedule that ends with the training."""
     config = replace(config, schedule=config.schedule.ending(steps))
     speaker = config.speaker
     if speaker is None:
@@ -91,7 +90,7 @@ def complete(config: CPCConfig, world: World, steps: int) -> CPCConfig:
 
 
 class Predictors(nn.Module):
-    """From contexts to predictions of the next frames; all steps ahead in one product where possible."""
+    """Predictors of the next frames from contexts; all steps ahead in one matrix product where possible."""
 
     def __init__(self, config: PredictorConfig, context: int, code: int):
         super().__init__()
@@ -117,7 +116,7 @@ class Predictors(nn.Module):
     def forward(
         self, context: Float[Tensor, "clip frame context"], last: bool = False
     ) -> Float[Tensor, "clip time step code"]:
-        """One prediction per context and step ahead, or those of the last context alone."""
+        """One prediction per context and step ahead; with `last`, only those of the last context."""
         if isinstance(self.layers, nn.ModuleList):
             predictions = torch.stack([layer(context) for layer in self.layers], 2)
             return predictions[:, -1:] if last else predictions
@@ -156,7 +155,8 @@ class CPC(Learner, FeatureLearner, FrameEncoder):
         self.optimiser = config.adam.build(self.parameters(), fused=True)
 
     def check(self, source: Source) -> Sequence[str]:
-        """Refuse clips all of which are too short for a prediction, and clips without a speaker."""
+        """Refuse sources whose clips are all too short for a prediction, or some of whose clips have no
+        speaker."""
         if not isinstance(source, ClipSource):
             raise ValueError(
                 f"predictive coding trains on clips of sound, but {type(source).__name__} gives {source.unit}: "
@@ -177,7 +177,7 @@ class CPC(Learner, FeatureLearner, FrameEncoder):
         )
 
     def check_speakers(self, world: World) -> Sequence[str]:
-        """Clips without a label would count as those of one speaker."""
+        """Refuse clips without a speaker label, which would count as those of one speaker."""
         column = self.config.speaker
         if not isinstance(column, int):
             return ()
@@ -236,7 +236,7 @@ class CPC(Learner, FeatureLearner, FrameEncoder):
         speakers: Float[Tensor, " clip"] | None,
         engine: Engine,
     ) -> list[Outcome]:
-        """The loss of each direction; negatives are drawn from the global batch."""
+        """Loss of each direction; negatives are sampled from the global batch."""
         config = self.config
         samples = torch.full((len(wave),), wave.shape[1], device=wave.device) if lengths is None else lengths
         frames = engine.gather(self.encoder.frames(samples))
@@ -246,7 +246,7 @@ class CPC(Learner, FeatureLearner, FrameEncoder):
         for way, (context, predictors) in enumerate(zip(self.contexts, self.predictors, strict=True)):
             with engine.autocast():
                 latents = self.encoder(reversed_in_time(wave, lengths) if way else wave, lengths, engine)
-                # A single time needs no context of what comes after it.
+                # A single time requires no contexts after it.
                 contexts = context(latents if time is None else latents[:, : time + 1])
                 predictions = predictors(contexts, last=time is not None)
             found.append(
@@ -273,7 +273,7 @@ class CPC(Learner, FeatureLearner, FrameEncoder):
     ) -> Float[Tensor, "clip frame code"]:
         """Codes at `code_rate`; zeros beyond the `code_lengths` of clips that have lengths.
 
-        `power` is the mean square of the sound that the clips are parts of, where that should set their level.
+        `power` is the mean square of the whole sound that a clip is part of, if that is to set its level.
         """
         if self.encoder.frames(signal.shape[1]) < 1:
             raise ValueError(f"{signal.shape[1]} samples are too few for a frame: give longer sound")
@@ -301,14 +301,14 @@ class CPC(Learner, FeatureLearner, FrameEncoder):
         return made * rearrange(sounding(made.shape[1], frames), "clip frame -> clip frame 1")
 
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Frames of clips of these lengths in samples."""
+        """Number of frames of clips of these lengths in samples."""
         return self.encoder.frames(lengths)
 
 
 def reversed_in_time(
     sequence: Float[Tensor, "clip time *rest"], lengths: Int[Tensor, " clip"] | None
 ) -> Float[Tensor, "clip time *rest"]:
-    """Each clip from its end to its beginning; padding stays where it is."""
+    """Clips reversed in time; padding stays at the end."""
     if lengths is None:
         return sequence.flip(1)
     time = torch.arange(sequence.shape[1], device=sequence.device)

@@ -1,12 +1,12 @@
-"""From samples to frames: the encoder of predictive coding (van den Oord et al. 2018, arXiv 1807.03748).
+"""Encoder of contrastive predictive coding, from samples to frames (van den Oord et al. 2018, arXiv 1807.03748).
 
 Strided convolutions, each followed by a normalisation and a ReLU. The channels come last throughout, the layout in
 which matrix products and normalisations are fastest. Between the layers, positions beyond the end of a clip are
 set to zero, so that a clip among longer ones is encoded as it would be alone.
 
-Mel bands may replace the first layers: filters on samples take most sound and most arithmetic to learn. The bands
-are those of Davis and Mermelstein (1980) and have no parameters. Each window's Fourier transform is a product with
-a matrix, an operation that every runtime has.
+Mel bands may replace the first layers: filters on samples require most of the data and most of the arithmetic. The
+bands are those of Davis and Mermelstein (1980) and have no parameters. The Fourier transform of each window is a
+matrix product, which every runtime supports.
 """
 
 import math
@@ -108,7 +108,7 @@ class Bands(nn.Module):
         self.register_buffer("filters", torch.from_numpy((weights / sums).T.copy()).to(kind), persistent=False)
 
     def frames(self, samples: Count) -> Count:
-        """Frames of N samples; 0 if these are too few, or none."""
+        """Number of frames of N samples; 0 if these are too few, or none."""
         made = (samples + 2 * self.padding - self.window) // self.hop + 1
         if isinstance(made, Tensor):
             return made.clamp(min=0) * (samples > 0)
@@ -138,7 +138,7 @@ class Layer(nn.Module):
         self.norm = norms[norm](made) if norm in norms else nn.Identity()
 
     def frames(self, samples: Count) -> Count:
-        """Frames of N samples; 0 if these are too few, or none."""
+        """Number of frames of N samples; 0 if these are too few, or none."""
         convolution = self.convolution
         room = samples + 2 * int(convolution.padding[0]) - convolution.kernel_size[0]
         made = room // convolution.stride[0] + 1
@@ -170,11 +170,11 @@ class Layer(nn.Module):
         inside: Bool[Tensor, "clip frame"] | None,
         engine: Engine | None,
     ) -> Float[Tensor, "clip frame made"]:
-        """Batch normalisation and ReLU; the statistics are those of the sound of all ranks, without padding."""
+        """Batch normalisation and ReLU, with statistics over all ranks, without padding."""
         rows = rearrange(made, "clip frame made -> (clip frame) made")
         normalise = norm if engine is None or engine.ranks == 1 else partial(over_ranks, norm, engine)
         if inside is None:
-            # In place, for the first layer makes a hundred megabytes.
+            # In place, because the output of the first layer has a hundred megabytes.
             return functional.relu(normalise(rows), inplace=True).view(made.shape)
         sounding_rows = inside.flatten()
         normal = functional.relu(normalise(rows[sounding_rows])).to(rows.dtype)
@@ -217,7 +217,7 @@ class Encoder(nn.Module):
 
     @property
     def stages(self) -> "list[Bands | Layer]":
-        """The bands, if there are any, and the layers."""
+        """Mel bands, if there are any, and the convolutional layers."""
         found: list[Bands | Layer] = [] if self.bands is None else [self.bands]
         for layer in self.layers:
             assert isinstance(layer, Layer)
@@ -242,7 +242,7 @@ class Encoder(nn.Module):
         return first + (seen - 1) / 2
 
     def frames(self, samples: Count) -> Count:
-        """Frames of a clip of N samples."""
+        """Number of frames of a clip of N samples."""
         count = samples
         for stage in self.stages:
             count = stage.frames(count)
@@ -254,7 +254,7 @@ class Encoder(nn.Module):
         lengths: Int[Tensor, " clip"] | None = None,
         engine: Engine | None = None,
     ) -> Float[Tensor, "clip frame code"]:
-        """In training, `engine` is needed where there are several ranks."""
+        """Latent codes of waveforms; training on several ranks requires `engine`."""
         sound = rearrange(wave, "clip time -> clip time 1")
         for stage in self.stages:
             lengths = None if lengths is None else stage.frames(lengths)

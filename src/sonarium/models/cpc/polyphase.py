@@ -1,13 +1,13 @@
-"""A strided convolution of sound whose kernel is twice its stride, in three quarters of the multiplications.
+"""Strided convolution with a kernel of twice the stride, in three quarters of the multiplications.
 
-Cut into blocks of one stride, X₀ X₁ …, such a convolution is a filter of two taps, y_t = X_t·A + X_{t+1}·B. Two of
-its outputs need three products instead of four (Winograd 1980, "Arithmetic complexity of computations", F(2, 2)):
+Over blocks of one stride, X₀ X₁ …, such a convolution is a filter of two taps, y_t = X_t·A + X_{t+1}·B. Two of its
+outputs need three products instead of four (Winograd 1980, "Arithmetic complexity of computations", F(2, 2)):
 
     y₀ = (X₀ − X₁)·A + X₁·(A + B)
     y₁ = X₁·(A + B) − (X₁ − X₂)·B
 
-and the same holds of both gradients. All are matrix products over a few hundred frames at a time, whose sums and
-differences stay in a processor's cache. The encoders of predictive coding are made of such layers.
+The same holds for both gradients. All are matrix products over a few hundred frames at a time, whose sums and
+differences stay in the processor's cache. The encoders of contrastive predictive coding consist of such layers.
 """
 
 from typing import Any
@@ -25,16 +25,16 @@ ROWS = 512
 def convolve(
     sound: Float[Tensor, "clip time given"], weight: Float[Tensor, "made given kernel"], stride: int, padding: int
 ) -> Float[Tensor, "clip frame made"]:
-    """As `conv1d` with the channels last."""
+    """Equivalent of `conv1d` with channels last."""
     assert weight.shape[2] == 2 * stride, f"a kernel of {weight.shape[2]} is not twice the stride of {stride}"
     return Polyphase.apply(sound, weight, stride, padding)
 
 
 class Layout:
-    """Where the samples of clips lie among the blocks.
+    """Layout of the samples of clips in blocks.
 
     A row is an even block and the odd one after it; each clip has one row more than pairs of outputs, because the
-    last output looks one block ahead, and so the clips of a group are one matrix of rows.
+    last output depends on the next block. The clips of a group thus form one matrix of rows.
     """
 
     def __init__(self, clips: int, time: int, stride: int, padding: int):
@@ -50,7 +50,7 @@ class Layout:
         return clips * (self.pairs + 1)
 
     def samples(self, blocks: Tensor, clips: int) -> Tensor:
-        """What the clips are made of, as (clip, time, channel), in the blocks that hold them."""
+        """View of the samples of clips in their blocks, as (clip, time, channel)."""
         within = blocks[: self.rows(clips)]
         clip = rearrange(
             within, "(clip row) two (time given) -> clip (row two time) given", clip=clips, time=self.stride
@@ -58,18 +58,18 @@ class Layout:
         return clip[:, self.padding : self.padding + self.kept]
 
     def fill(self, blocks: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Put a group of clips into its blocks: the even ones, the odd ones, and the even ones after those."""
+        """Copy a group of clips to its blocks; return the even ones, the odd ones, and the next even ones."""
         self.samples(blocks, len(group)).copy_(group[:, : self.kept])
         rows = self.rows(len(group))
         return blocks[:rows, 0], blocks[:rows, 1], blocks[1 : rows + 1, 0]
 
     def outputs(self, product: Tensor, clips: int) -> Tensor:
-        """The rows of a product that are outputs, as (clip, pair, made)."""
+        """Rows of a product that hold outputs, as (clip, pair, made)."""
         return rearrange(product, "(clip row) made -> clip row made", clip=clips)[:, : self.pairs]
 
 
 def taps(weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """A and B of the equation."""
+    """Taps A and B of the convolution."""
     first, second = rearrange(weight, "made given (tap time) -> tap (time given) made", time=stride)
     return first.contiguous(), second.contiguous()
 
@@ -126,7 +126,7 @@ class Polyphase(torch.autograd.Function):
             torch.sub(torch.mm(w, both.T, out=d), s, out=to_odd)
             torch.mm(v, second.T, out=s)
             to_odd -= s
-            # Each even block is also the one after the pair before it, whose part is added to its own.
+            # Each even block also follows the previous pair, whose gradient is added.
             to_after += s
             of_sound[start : start + at.group, : at.kept] = at.samples(of_blocks, clips)
         pair = torch.stack([of_first + of_both, of_second + of_both])

@@ -13,7 +13,7 @@
     cpc-audio           17,656,576  CPC_audio: channels normalised, LSTM, 128 negatives, transformers as predictors
     cpc-audio-linear     2,629,888  the same with matrices as predictors
 
-What differs on purpose: a negative is never the positive itself (in `spijkervet` it was by chance, one time in a
+Intended differences: a negative is never the positive itself (in `spijkervet` it was by chance, one time in a
 thousand); the loss of `cpc-audio` is the mean, not the sum, over its 12 steps ahead, and its predictors have no
 dropout; the Noam schedule begins at its first step, not at 0.001.
 """
@@ -39,15 +39,15 @@ DEFAULT = CPCConfig(
     contrast=ContrastConfig(from_sequence=32, from_batch=64, score="cosine", temperature=0.1),
     schedule=ScheduleConfig(warmup_steps=100),
 )
-"""Made for two cores and minutes of sound: it begins from log-mel energies, which would take hours of sound to
-learn, and predicts 160 ms ahead at 50 frames a second. Each frame's channels are normalised, so that no clip
-depends on its batch mates. A third of the negatives are of the same recording, so that neither its noise nor its
-speaker distinguishes them, and two thirds are of any, so that words do. All times of a clip share their negatives,
-which costs far less than drawing them for each."""
+"""For two CPU cores and minutes of sound: the input is log-mel energies, which would take hours of sound to learn,
+and predictions reach 160 ms ahead at 50 frames a second. Layer normalisation keeps clips independent of the rest
+of the batch. A third of the negatives come from the same recording, so that neither its noise nor its speaker
+distinguishes them, and two thirds from the whole batch, so that words do. All times of a clip share their
+negatives, which is far cheaper than sampling them for each."""
 
 SAMPLES = replace(DEFAULT, encoder=EncoderConfig(norm="channel"))
-"""The same with five narrow convolutions on samples, as in the paper: the filters are learned, which takes more
-steps than the default, gains far more by them, and is better on sounds that are not speech."""
+"""The default with five narrow convolutions on samples, as in the paper: the filters are learned, which takes more
+steps, gains far more from them, and is better on sounds other than speech."""
 
 SPEECH = replace(
     DEFAULT,
@@ -55,9 +55,8 @@ SPEECH = replace(
     contrast=replace(DEFAULT.contrast, from_batch=0, from_speaker=64),
     schedule=ScheduleConfig("cosine", warmup_steps=100),
 )
-"""For speech with labels of who speaks and none of what is said. Negatives are of the same utterance and of the
-same speaker, so that only what is said distinguishes them; it trains on the sound of all splits, without
-labels."""
+"""For speech with speaker labels and without transcripts. Negatives come from the same utterance and the same
+speaker, so that only the content distinguishes them; training uses the sound of all splits, without labels."""
 
 STUDY = CPCConfig(
     encoder=EncoderConfig(filters=(512,), norm="batch", bias=False),
@@ -118,7 +117,7 @@ CONFIGS = {
 
 
 def preset(config: CPCConfig) -> Callable[[SignalKind], CPCConfig]:
-    """The same for every kind of signal; the front end refuses pictures."""
+    """Preset with the same configuration for every kind of signal; the front end refuses pictures."""
     return lambda kind: config
 
 
