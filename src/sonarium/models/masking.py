@@ -234,7 +234,7 @@ class MaskSeparator(Separator, ABC):
 
 def with_gradient(separator: Separator, signal: Float[Tensor, "clip time 2"]) -> Sources:
     """Estimated sources of clips with gradients, for a differentiable separator."""
-    # `torch.no_grad` keeps the function that it decorates.
+    # Unwrapping gives the method without its decorator `torch.no_grad`.
     return inspect.unwrap(type(separator).separate)(separator, signal)
 
 

@@ -36,7 +36,7 @@ class GaussianMixture:
         return torch.logsumexp(self.weights + each, -1)
 
     def draw(self, generator: torch.Generator, temperature: float = 1.0) -> Float[Tensor, "row number"]:
-        """One draw per row; the density of each component is raised to 1 / temperature (Ha and Eck 2017)."""
+        """One draw per row, from components raised to the power of 1 / temperature (Ha and Eck 2017)."""
         likely = self.weights.exp() if temperature == 1 else (self.weights / temperature).softmax(-1)
         part = torch.multinomial(likely, 1, generator=generator)[:, 0]
         row = torch.arange(len(part), device=part.device)

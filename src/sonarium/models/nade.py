@@ -1,5 +1,4 @@
-"""Autoregressive joint distribution of one-hot variables (NADE, Uria et al. 2016, arXiv
-1605.02226).
+"""Autoregressive joint distribution of one-hot variables (NADE, Uria et al. 2016, arXiv 1605.02226).
 
     p(z | h) = Π_i p(z_i | z_1, …, z_{i−1}, h)      logits of z_i: V_i elu(W h + Σ_{j<i} U_j z_j) + b_i
 

@@ -7,8 +7,9 @@
     z_t is drawn from the distribution with the parameters W_o q_t + b
 
 Automatic differentiation would multiply matrices at each step; here a one-hot z selects columns of W_z, and the
-gradient of each weight is one product over all steps after the loop. Under 16-bit autocast, the products are in
-16 bits and all else in 32. The plain loop, the reference of the tests, is `RSSM.plain` in `models/rssm.py`.
+gradient of each weight is one product over all steps after the loop. Under 16-bit autocast, the products except
+W_z z are in 16 bits, and all else in 32. The plain loop, the reference of the tests, is `RSSM.plain` in
+`models/rssm.py`.
 """
 
 from collections.abc import Callable

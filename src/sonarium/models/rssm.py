@@ -228,7 +228,7 @@ class RSSM(nn.Module):
         first: Bool[Tensor, "clip token"] | None,
         state: State | None,
     ) -> Float[Tensor, "clip token deter"]:
-        """h for a sequence of z that does not depend on it."""
+        """h for a sequence of z that is known in advance."""
         begun, z_begun = state or self.begin(len(z), z)
         before = torch.cat([z_begun[:, None].to(z.dtype), z[:, :-1]], 1)
         if self.config.dynamics == "transformer":

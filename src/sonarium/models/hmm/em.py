@@ -140,7 +140,7 @@ def repair(model: Model, counts: Statistics) -> Model:
             durations[state] = durations[largest]
     structure = model.structure
     start = start * structure.start_allowed
-    # The topology still forbids, fixes or ties transitions.
+    # Transitions that the structure forbids, fixes or ties stay so.
     moves = structure.rows(moves * structure.allowed, chain.transitions)
     return replace(model, chain=Chain(start / start.sum(), moves, durations), emission=emission)
 

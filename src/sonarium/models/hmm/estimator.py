@@ -269,7 +269,7 @@ class HMM(BaseEstimator):
             )
         structure = structure_of(config, known, rng, self.like.device)
         if self.topology == other.topology and self.initial is None and self.transitions is None:
-            # The other model decides which transitions are sparse or lost.
+            # Keep the transitions of the other model: of a sparse topology, and without those it has lost.
             structure = replace(
                 structure, allowed=model.structure.allowed, start_allowed=model.structure.start_allowed
             )

@@ -33,7 +33,8 @@ class Chain:
     start: Float[Tensor, " state"]
     transitions: Float[Tensor, "state state"]
     durations: Float[Tensor, "state duration"] | None = None
-    """Probability of 1, 2, … frames in a state, for explicit durations: self-transitions are then 0."""
+    """Probability of 1, 2, … frames in a state, for explicit durations: self-transitions are then 0, except in a
+    state that has no other."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from sonarium.models.hmm.em import Model
 
 
 def tempered(rows: Float[Tensor, "row choice"], temperature: float) -> Float[Tensor, "row choice"]:
-    """Probabilities raised to 1 / temperature and normalised."""
+    """Probabilities raised to the power of 1 / temperature, normalised."""
     return rows if temperature == 1 else torch.softmax(rows.log() / temperature, 1)
 
 
