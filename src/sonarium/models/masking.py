@@ -1,10 +1,10 @@
-"""What separators by masks have in common: spectra at two ears and back, interaural cues, and the loss.
+"""Shared parts of mask-based separators: binaural spectra and their inverse, interaural cues, and the loss.
 
-Frames lie in the past: the newest ends with the newest sample, so that all can go on window by window. The window
-is the square root of a Hann window, before and after (Griffin and Lim, 1984). The loss is the negative
-signal-to-noise ratio of the time signals at both ears together: one that allows each estimate a gain of its own,
-as SI-SDR does, lets the level difference between the ears go. The estimates are matched with the references once
-per clip, over both ears (permutation-invariant training; Yu et al. 2017, arXiv 1607.00325).
+Frames are causal: the newest ends with the newest sample, so that processing can continue window by window. The
+analysis and synthesis windows are the square root of a Hann window (Griffin and Lim, 1984). The loss is the
+negative signal-to-noise ratio of the time signals at both ears together: a loss that is invariant to the gain of
+each estimate, such as SI-SDR, ignores the level difference between the ears. The estimates are matched with the
+references once per clip, over both ears (permutation-invariant training; Yu et al. 2017, arXiv 1607.00325).
 """
 
 import inspect
@@ -27,21 +27,21 @@ from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.worlds.contract import Batch, Signal
 
 SILENCE = 1e-10
-"""Mean square that no source is below: −100 dB re full scale."""
+"""Floor of the mean square of a source: −100 dB re full scale."""
 BEST_SNR = 30.0
-"""Decibels beyond which nothing is gained, so that easy clips do not outweigh hard ones (Wisdom et al. 2020)."""
+"""Soft ceiling of the SNR in decibels, so that easy clips do not outweigh hard ones (Wisdom et al. 2020)."""
 EARS_APART = 1e-3
-"""Largest interaural time difference in seconds that a direction has."""
+"""Largest interaural time difference in seconds of the directions."""
 LEVEL_LIMIT = 3.0
-"""Interaural level difference in nepers of power at which it is clipped: 13 dB."""
+"""Limit to which the interaural level difference is clipped, in nepers of power: 13 dB."""
 
 Spectra = Complex[Tensor, "clip 2 frame bin"]
 Sources = Float[Tensor, "clip time source 2"]
 
 
 class Parts:
-    """Complex numbers as two tensors of real ones, with as much of a complex tensor as separators use. Exported
-    programs are made of them, for ONNX has no complex numbers."""
+    """Complex numbers as two real tensors, with the operations of complex tensors that separators use. Exported
+    programs contain these, since ONNX has no complex numbers."""
 
     def __init__(self, real: Tensor, imag: Tensor):
         self.real, self.imag, self.shape = real, imag, real.shape
@@ -67,7 +67,7 @@ def two_parts(numbers: Complex[Tensor, "*shape"] | Parts) -> Float[Tensor, "*sha
 
 
 class Spectrum(nn.Module):
-    """From sound at two ears to frames of spectra every `hop` samples, and back."""
+    """Short-time Fourier transform of binaural sound, with frames every `hop` samples, and its inverse."""
 
     window: Tensor
 
@@ -77,15 +77,15 @@ class Spectrum(nn.Module):
             raise ValueError(f"fft={fft}, hop={hop}: give an fft that is a multiple of the hop, at least twice it")
         self.fft, self.hop, self.bins = fft, hop, fft // 2 + 1
         self.past = fft - hop
-        """Samples that a frame has besides the newest."""
+        """Samples of a frame that precede its newest `hop`."""
         self.register_buffer("window", torch.hann_window(fft).sqrt(), persistent=False)
 
     def frames(self, samples: int) -> int:
-        """Frames that end within N samples, of which the first `past` came before."""
+        """Number of complete frames in this many samples, of which the first `past` are context."""
         return max(0, samples - self.past) // self.hop
 
     def forward(self, sound: Float[Tensor, "clip time 2"]) -> Spectra:
-        """The frames that end within this sound."""
+        """Spectra of the complete frames of the sound."""
         if not self.frames(sound.shape[1]):
             return sound.new_zeros(sound.shape[0], 2, 0, self.bins, dtype=torch.complex64)
         cut = rearrange(sound, "clip time ear -> clip ear time").unfold(2, self.fft, self.hop)
@@ -96,15 +96,15 @@ class Spectrum(nn.Module):
         return parts
 
     def around(self, sound: Float[Tensor, "clip time 2"]) -> Spectra:
-        """All frames that a whole clip has a part in."""
+        """Spectra of all frames that overlap a whole clip, zero-padded at both ends."""
         end = self.past + -sound.shape[1] % self.hop
         return self(functional.pad(sound, (0, 0, self.past, end)))
 
     def overlap(
         self, spectra: Complex[Tensor, "clip source 2 frame bin"], tail: Float[Tensor, "clip past source 2"]
     ) -> tuple[Float[Tensor, "clip time source 2"], Float[Tensor, "clip past source 2"]]:
-        """The `hop` samples that each frame completes, and what the next frames add to; they lie `past` samples
-        before the newest of the frame."""
+        """Overlap-add: the `hop` samples that each frame completes, which lie `past` samples before the newest of
+        the frame, and the tail to which the next frames are added."""
         count = spectra.shape[3]
         if not count:
             return tail[:, :0], tail
@@ -123,24 +123,24 @@ class Spectrum(nn.Module):
         return wave[:, : count * self.hop], wave[:, count * self.hop :]
 
     def waves(self, spectra: Complex[Tensor, "*frames bin"]) -> Float[Tensor, "*frames sample"]:
-        """The inverse transform of each frame."""
+        """Inverse transform of each frame, before the synthesis window."""
         if isinstance(spectra, Parts):
             spectra = torch.view_as_complex(two_parts(spectra).contiguous())
         return torch.fft.irfft(spectra, n=self.fft)
 
     def sound(self, spectra: Complex[Tensor, "clip source 2 frame bin"], samples: int) -> Sources:
-        """The sound of whole clips of which these are all frames (`around`)."""
+        """Sound of whole clips from the spectra of all their frames (`around`)."""
         tail = spectra.real.new_zeros(spectra.shape[0], self.past, spectra.shape[1], 2)
         return self.overlap(spectra, tail)[0][:, self.past : self.past + samples]
 
 
 def masked(spectra: Spectra, masks: Float[Tensor, "clip frame bin source 2"]) -> Tensor:
-    """The spectra of each source, (clip, source, ear, frame, bin)."""
+    """Masked spectra of each source, (clip, source, ear, frame, bin)."""
     return spectra[:, None] * rearrange(masks, "clip frame bin source ear -> clip source ear frame bin")
 
 
 def both_ears(masks: Float[Tensor, "clip frame bin source"]) -> Float[Tensor, "clip frame bin source 2"]:
-    """The same mask at either ear, so that differences of time and level stay as they are."""
+    """The same mask at both ears, which preserves interaural differences of time and level."""
     return repeat(masks, "clip frame bin source -> clip frame bin source 2")
 
 
@@ -157,8 +157,8 @@ def power(spectra: Complex[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def cues(
     spectra: Spectra, loudness: Float[Tensor, "clip frame"]
 ) -> tuple[Float[Tensor, "clip frame bin"], Float[Tensor, "clip frame bin 3"]]:
-    """Of each bin the log power of both ears over the loudness; and cosine and sine of the phase by which the left
-    ear leads, with the level of the left ear above the right one, of about unit range."""
+    """Cues per bin, of about unit range: log power of both ears relative to the loudness; and cosine and sine of
+    the phase by which the left ear leads, with the level of the left ear relative to the right one."""
     left, right = power(spectra).unbind(1)
     quiet = SILENCE + 1e-5 * rearrange(loudness, "clip frame -> clip frame 1")
     level = (left + right + quiet).log() - rearrange(loudness + SILENCE, "clip frame -> clip frame 1").log()
@@ -169,8 +169,8 @@ def cues(
 
 
 def steering(bins: int, rate: float, directions: int) -> Float[Tensor, "bin direction 2"]:
-    """Cosine and sine of the phase by which the left ear leads at each bin, of sound from each direction;
-    directions are evenly spaced in time difference, from the right to the left."""
+    """Cosine and sine of the phase by which the left ear leads at each bin, for sound from each direction;
+    directions are evenly spaced in time difference, from right to left."""
     hertz = torch.arange(bins) * rate / (2 * (bins - 1))
     turns = 2 * torch.pi * hertz[:, None] * torch.linspace(-EARS_APART, EARS_APART, directions)
     return torch.stack([turns.cos(), turns.sin()], -1)
@@ -179,7 +179,8 @@ def steering(bins: int, rate: float, directions: int) -> Float[Tensor, "bin dire
 def loudness_so_far(
     spectra: Spectra, before: tuple[Tensor, Tensor]
 ) -> tuple[Float[Tensor, "clip frame"], tuple[Tensor, Tensor]]:
-    """The mean power of the bins of all frames up to each; `before` are the sum and the number of earlier ones."""
+    """Running mean power of the bins over all frames up to each, and the new state; `before` is the state: the sum
+    and the number of earlier frames."""
     sums = before[0][:, None] + power(spectra).sum(1).mean(-1).double().cumsum(1)
     counts = before[1][:, None] + torch.arange(1, sums.shape[1] + 1, device=sums.device)
     if not sums.shape[1]:
@@ -190,7 +191,7 @@ def loudness_so_far(
 def snr_of_pairs(
     references: Sources, estimates: Float[Tensor, "clip time estimate 2"]
 ) -> Float[Tensor, "clip source estimate"]:
-    """Decibels of each reference over its difference from each estimate, over both ears together."""
+    """SNR in decibels of each pair of reference and estimate, over both ears together."""
     wanted, found = (
         rearrange(sound, "clip time source ear -> clip source (time ear)") for sound in (references, estimates)
     )
@@ -200,7 +201,7 @@ def snr_of_pairs(
 
 
 def best_orders(references: Sources, estimates: Sources) -> tuple[Tensor, Int[Tensor, "clip source"]]:
-    """The mean SNR of each clip when each reference is matched with its best estimate, and that estimate."""
+    """Mean SNR of each clip under its best permutation, and the index of the estimate of each reference."""
     sources = references.shape[2]
     orders = torch.tensor(list(permutations(range(sources))), device=references.device)
     each = torch.arange(sources, device=references.device)
@@ -215,10 +216,10 @@ class MaskSeparator(Separator, ABC):
 
     @abstractmethod
     def shares(self, spectra: Spectra) -> Float[Tensor, "clip frame bin source 2"]:
-        """The masks of spectra, with gradients."""
+        """Masks of spectra, with gradients."""
 
     def estimates(self, signal: Float[Tensor, "clip time 2"]) -> Sources:
-        """The sources of whole clips, with gradients."""
+        """Estimated sources of whole clips, with gradients."""
         spectra = self.spectrum.around(signal)
         return self.spectrum.sound(masked(spectra, self.shares(spectra)), signal.shape[1])
 
@@ -232,20 +233,20 @@ class MaskSeparator(Separator, ABC):
 
 
 def with_gradient(separator: Separator, signal: Float[Tensor, "clip time 2"]) -> Sources:
-    """The sources of clips with their gradient, of a separator that has one."""
-    # What `torch.no_grad` decorates is kept under it.
+    """Estimated sources of clips with gradients, for a differentiable separator."""
+    # Unwrapping gives the method without its decorator `torch.no_grad`.
     return inspect.unwrap(type(separator).separate)(separator, signal)
 
 
 def separated_from(signal: Signal) -> int:
-    """How many sources such sound has; refused where it is not that of a mixture at two ears."""
+    """Number of sources of a binaural mixture; ValueError for any other signal."""
     if signal.kind != "binaural" or not signal.sources:
         raise ValueError(f"a separator learns from mixtures at two ears, not from {signal.kind}s: choose mixtures")
     return signal.sources
 
 
 def fit(estimates: Sources, data: Batch) -> Float[Tensor, ""]:
-    """The mean SNR of the estimates over the sources of a batch in the best order of each clip."""
+    """Mean SNR of the estimates over the sources of a batch, under the best permutation per clip."""
     assert data.sources is not None, "a world whose signal has sources gives them"
     return best_orders(data.sources, estimates)[0].mean()
 
@@ -264,7 +265,7 @@ class DescentConfig:
 
 
 class Descent(nn.Module):
-    """Adam on a schedule, which knows how many steps were done."""
+    """Adam with a learning-rate schedule, which counts its steps."""
 
     done: Tensor
 

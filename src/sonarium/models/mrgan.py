@@ -1,20 +1,20 @@
 """The mode-regularised GAN of BirdsongGAN (Che et al. 2017, arXiv 1612.02136; Narula and Hahnloser's networks).
 
-An encoder E, a generator G and three discriminators learn snippets of spectrograms x, and z of the prior p(z). A
-step takes, in this order:
+An encoder E, a generator G and three discriminators are trained on spectrogram snippets x and codes z of the prior
+p(z). The updates of a training step are, in this order:
 
     1. D1:    minimise −log D1(x) − log(1 − D1(G(E(x))))
     2. E, G:  minimise −log D1(G(E(x))) + λ ( |G(E(x)) − x| + |pool G(E(x)) − pool x| )
     3. D2:    minimise −log D2(G(E(x))) − log(1 − D2(G(z)))
     4. E, G:  minimise w |E(G(z)) − z|                    where the codes are regularised
     5. G:     minimise −log D2(G(z))
-    6. D3:    minimise −log D3(x) − log(1 − D3(G(z)))      a monitor, whose gradient reaches nobody else
+    6. D3:    minimise −log D3(x) − log(1 − D3(G(z)))      a monitor, whose gradient reaches no other network
 
-A tenth of the labels that a discriminator is given are wrong. Steps 2, 4 and 5 share one optimiser, the
-discriminators the other. Without discriminators the same network is a plain autoencoder; with a codebook it is
+By default, a tenth of the discriminators' labels are flipped. Updates 2, 4 and 5 share one optimiser, the
+discriminators another. Without discriminators the same network is a plain autoencoder; with a codebook it is
 a VQ-GAN (Esser et al. 2021, arXiv 2012.09841), whose dead entries are revived.
 
-Whole songs become a code every few frames, and overlapping snippets become a song.
+A whole song is encoded as one code every `stride` frames, and decoded by overlap-add of its snippets.
 """
 
 import math
@@ -64,13 +64,13 @@ from sonarium.models.vqvae import Codebooks, VQVAEConfig, perplexity
 from sonarium.worlds.contract import Batch, Signal, SignalKind, World
 
 BLOCK = 256
-"""Snippets that are encoded or decoded in one batch."""
+"""Maximum number of snippets encoded or decoded in one batch."""
 EXAMPLES = 8192
-"""Training snippets whose principal components are found, at least, where there are as many."""
+"""Minimum number of training snippets for the principal components, where there are as many."""
 DEGREES = 10
 """Degrees of freedom of the t distribution."""
 POOL, POOL_STRIDE = 3, 4
-"""Of the average pooling of the second reconstruction loss."""
+"""Kernel size and stride of the average pooling in the second reconstruction loss."""
 
 
 @dataclass(frozen=True)
@@ -145,20 +145,20 @@ class MRGANConfig:
 
 
 class Quantised(NamedTuple):
-    """Codes of a batch as entries of the codebooks."""
+    """Vector-quantised codes of a batch."""
 
     codes: Float[Tensor, "clip code"]
-    """The entries, with the gradient of the codes."""
+    """Codebook entries, with the straight-through gradient of the codes."""
     commitment: Float[Tensor, ""]
     """Mean squared distance of the codes from their entries."""
     every: Float[Tensor, "all slot dim"]
-    """Codes of the global batch, and their entries."""
+    """Codes of the global batch before quantisation; `index` holds their entries."""
     index: Int[Tensor, "all slot"]
 
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Gradients pass through the network, and none are computed of its weights."""
+    """Let gradients pass through the network without computing those of its weights."""
     network.requires_grad_(False)
     try:
         yield
@@ -169,17 +169,17 @@ def frozen(network: nn.Module) -> Iterator[None]:
 def distances(
     made: Float[Tensor, "clip 1 row frame"], real: Float[Tensor, "clip 1 row frame"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Mean absolute differences of snippets, and of their averages over places; of a snippet that is smaller than
-    such a place, of the average over the whole."""
+    """Mean absolute errors of snippets, and of the average-pooled snippets; the pooling kernel is no larger than a
+    snippet."""
     apart = made - real
     kernel = tuple(min(POOL, size) for size in apart.shape[2:])
-    # Averages are linear: that of the difference is the difference of the averages.
+    # Average pooling is linear: pooling the difference gives the difference of the pooled snippets.
     pooled = functional.avg_pool2d(apart, kernel, POOL_STRIDE)
     return apart.abs().mean(), pooled.abs().mean()
 
 
 def deceived(odds: Float[Tensor, " clip"]) -> Float[Tensor, ""]:
-    """−log D."""
+    """Adversarial loss −log D, averaged over the clips."""
     return functional.softplus(-wide(odds)).mean()
 
 
@@ -227,8 +227,8 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     def prepare(self, source: Source, engine: Engine) -> None:
-        """The scale of the front end; and the generator begins at the mean of the features, which its bias alone
-        would take thousands of steps to reach, or with their principal components."""
+        """Fit the scale of the front end, and initialise the generator at the mean of the features, which its bias
+        alone would take thousands of steps to reach, or encoder and generator at their principal components."""
         self.refuse_ranks(engine)
         self.front.fit_batches(source.preview(engine.progress))
         if isinstance(self.encoder, PrincipalEncoder) and isinstance(self.generator, PrincipalGenerator):
@@ -245,7 +245,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
 
     @torch.no_grad()
     def examples(self, source: Source, engine: Engine) -> Float[Tensor, "snippet number"]:
-        """The beginnings of training clips, evenly spaced, at most 2 × `EXAMPLES`."""
+        """First snippets of evenly spaced training clips, at most 2 × `EXAMPLES`."""
         kept: list[Float[Tensor, "some number"]] = []
         every, seen = 1, 0
         for batch in source.preview(engine.progress):
@@ -257,7 +257,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         return torch.cat(kept)
 
     def refuse_ranks(self, engine: Engine) -> None:
-        """Batch statistics of a part of the batch would make another training."""
+        """Refuse batch normalisation in several processes, where statistics of a part of the batch differ."""
         if engine.ranks > 1 and self.config.normalisation == "batch":
             raise ValueError(
                 f"normalisation=batch in {engine.ranks} processes: statistics are those of one process; choose "
@@ -276,7 +276,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         return self.front(batch.signal) if batch.features is None else batch.features
 
     def snippets(self, batch: Batch, engine: Engine) -> Float[Tensor, "clip 1 row snippet"]:
-        """A snippet of each clip, from a random place within its own frames."""
+        """One snippet per clip, from a random position within the clip's length."""
         features = self.features(batch)
         clips, _, rows, frames = features.shape
         if frames == self.config.frames:
@@ -285,7 +285,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         if batch.lengths is not None:
             own = self.front.frames(batch.lengths.to(features.device))
         places = (own - self.config.frames).clamp(min=0) + 1
-        # Drawn for the global batch, so that ranks have unlike places.
+        # Drawn for the global batch, so that ranks draw different positions.
         drawn = torch.rand(engine.ranks * clips, generator=engine.generator, device=features.device)
         first = (engine.share(drawn) * places).long().clamp(max=places - 1)
         at = first[:, None] + torch.arange(self.config.frames, device=features.device)
@@ -308,7 +308,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         self.updates += 1
 
     def reconstruct(self, real: Float[Tensor, "clip 1 row frame"], engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        """Steps 1 and 2."""
+        """Updates 1 and 2."""
         with engine.autocast():
             codes = self.encoder(real)
             quantised = None if self.codebooks is None else self.quantise(codes, engine)
@@ -333,7 +333,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         return terms
 
     def generate(self, real: Float[Tensor, "clip 1 row frame"], engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        """Steps 3 to 6."""
+        """Updates 3 to 6."""
         judge, terms = self.discriminators["sample"], {}
         with torch.no_grad(), engine.autocast():
             made = wide(self.generator(self.quantised(self.encoder(real))))
@@ -346,7 +346,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
                 found = wide(self.encoder(false, GENERATED))
             terms["loss/code"] = (found - codes).abs().mean()
             engine.descend(self.config.code_weight * terms["loss/code"], self.optimiser)
-            # The generator is another one now, and the graph of its former weights is gone.
+            # The generator has changed, and the graph through its former weights is freed.
             with engine.autocast():
                 false = wide(self.generator(codes, GENERATED))
         with frozen(judge), engine.autocast():
@@ -363,7 +363,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         false: Float[Tensor, "clip 1 row frame"],
         engine: Engine,
     ) -> Float[Tensor, ""]:
-        """A step of a discriminator; its loss."""
+        """Update a discriminator; return its loss."""
         with engine.autocast():
             odds = wide(judge(true, RECONSTRUCTED)), wide(judge(false, GENERATED))
         loss = torch.zeros((), device=true.device)
@@ -374,22 +374,22 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         return loss
 
     def labels(self, clips: int, label: float, engine: Engine) -> Float[Tensor, " clip"]:
-        """This label for each clip, some of them wrong."""
+        """This label for each clip, with a random fraction `flips` of them flipped."""
         drawn = torch.rand(engine.ranks * clips, generator=engine.generator, device=engine.device)
         wrong = engine.share(drawn) < self.config.flips
         return (label - wrong.float()).abs()
 
     def quantise(self, codes: Float[Tensor, "clip code"], engine: Engine) -> Quantised:
-        """The nearest entries; the codebooks begin with codes of the first batch."""
+        """Codes quantised to the nearest entries; the codebooks are initialised with codes of the first batch."""
         assert self.codebooks is not None
         vectors = self.in_slots(wide(codes))
-        # The codebooks follow the global batch, and so stay the same on all ranks.
+        # The codebooks are updated from the global batch, so that they stay equal on all ranks.
         every = engine.gather(vectors.detach())
         if not self.codebooks.started:
             self.codebooks.start(every, engine.generator)
         index = self.codebooks.nearest(vectors.detach())
         entries = self.codebooks.look_up(index)
-        # The gradient passes the quantisation as if it were not there.
+        # Straight-through estimator of the gradient.
         through = vectors + (entries - vectors).detach()
         commitment = functional.mse_loss(vectors, entries)
         return Quantised(through.flatten(1), commitment, every, engine.gather(index))
@@ -398,13 +398,13 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         return rearrange(codes, "clip (slot dim) -> clip slot dim", slot=self.config.slots)
 
     def quantised(self, codes: Float[Tensor, "clip code"]) -> Float[Tensor, "clip code"]:
-        """The nearest entries, where there is a codebook."""
+        """Nearest entries of the codebooks; the codes themselves without codebooks."""
         if self.codebooks is None:
             return codes
         return self.codebooks.look_up(self.codebooks.nearest(self.in_slots(wide(codes)))).flatten(1)
 
     def drawn(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip code"]:
-        """Codes of the prior; of a VQ-GAN, entries drawn slot by slot with the frequencies of training."""
+        """Codes drawn from the prior; for a VQ-GAN, entries drawn independently per slot by training frequency."""
         if self.codebooks is not None:
             chosen = torch.multinomial(self.codebooks.uses, clips, replacement=True, generator=generator).T
             return self.codebooks.look_up(chosen).flatten(1)
@@ -420,16 +420,16 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         return noise
 
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Snippets that cover all frames of songs of these lengths; silence fills the last one."""
+        """Number of snippets that cover all frames of songs of these lengths; silence pads the last one."""
         frames = 1 + lengths // self.config.front.hop
         stride = self.config.stride
         more = (frames - self.config.frames).clamp(min=0)
         return (1 + (more + stride - 1) // stride) * (lengths > 0)
 
     def widened(self, signal: Float[Tensor, "clip time"], frames: int) -> Float[Tensor, "clip padded"]:
-        """Songs with silence around: this many frames, centred on multiples of the hop."""
+        """Songs padded with silence to this many frames, centred on multiples of the hop."""
         fft, hop = self.config.front.fft, self.config.front.hop
-        # A negative padding leaves out what is beyond the last frame.
+        # Negative padding crops samples beyond the last frame.
         after = (frames - 1) * hop + fft - fft // 2 - signal.shape[1]
         return functional.pad(signal, (fft // 2, after))
 
@@ -441,7 +441,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         *,
         power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
-        """A code every `stride` frames, of the snippet that begins there. `power` is not used."""
+        """Codes of the snippets that begin every `stride` frames. `power` is not used."""
         snippets, own = self.snippets_of(signal, lengths)
         made = signal.new_zeros(*own.shape, self.config.latent)
         if own.any():
@@ -452,7 +452,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
     def snippets_of(
         self, signal: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None
     ) -> tuple[Float[Tensor, "clip snippet 1 row frame"], Bool[Tensor, "clip snippet"]]:
-        """A snippet every `stride` frames, and which of them are each clip's own."""
+        """Snippets every `stride` frames, and a mask of those within each clip's length."""
         samples = signal.shape[1]
         if lengths is None:
             lengths = torch.full((len(signal),), samples, device=signal.device)
@@ -467,12 +467,12 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
         return snippets, sounding(most, counts)
 
     def covered(self, codes: int) -> int:
-        """Frames of a song of this many codes."""
+        """Number of frames of a song of this many codes."""
         return (codes - 1) * self.config.stride + self.config.frames
 
     @torch.no_grad()
     def decode(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip 1 row column"]:
-        """Snippets laid over each other, each fading in and out."""
+        """Weighted overlap-add of the decoded snippets, each faded in and out by a Hann window."""
         clips, count = codes.shape[:2]
         flat = rearrange(codes, "clip frame code -> (clip frame) code")
         snippets = torch.cat([wide(self.generator(part)) for part in flat.split(BLOCK)])
@@ -487,7 +487,7 @@ class MRGAN(Learner, FeatureLearner, FrameEncoder, Decoder, Sampler, Synthesiser
 
     @torch.no_grad()
     def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip 1 code"]:
-        """Codes of single snippets."""
+        """Codes of single snippets drawn from the prior."""
         return rearrange(self.drawn(clips, generator), "clip code -> clip 1 code")
 
     @torch.no_grad()
@@ -520,7 +520,7 @@ def codebook_config(config: MRGANConfig) -> VQVAEConfig:
 
 
 def complete(config: MRGANConfig, world: World, steps: int) -> MRGANConfig:
-    """A cosine schedule ends with the training."""
+    """Configuration in which a cosine or linear schedule reaches 0 at the last step of training."""
     return replace(config, schedule=config.schedule.ending(steps))
 
 

@@ -1,9 +1,8 @@
-"""A joint distribution of one-hot variables, each of which sees those before it (NADE, Uria et al. 2016, arXiv
-1605.02226).
+"""Autoregressive joint distribution of one-hot variables (NADE, Uria et al. 2016, arXiv 1605.02226).
 
     p(z | h) = Π_i p(z_i | z_1, …, z_{i−1}, h)      logits of z_i: V_i elu(W h + Σ_{j<i} U_j z_j) + b_i
 
-The hidden layer is shared: a variable adds its column to it, and the next one reads it.
+The hidden layer is shared: each variable adds its column to it before the next one is predicted.
 """
 
 from math import sqrt
@@ -29,7 +28,7 @@ class NADE(nn.Module):
     def forward(
         self, h: Float[Tensor, "*rows given"], z: Float[Tensor, "*rows size"]
     ) -> Float[Tensor, "*rows raw"]:
-        """Logits of each variable, those before it as they are in z."""
+        """Logits of each variable given the preceding ones in z (teacher forcing)."""
         known = self.latent.split(z)[..., :-1, :].to(self.before)
         added = torch.einsum("...vc,vch->...vh", known, self.before).cumsum(-2)
         seen = self.given(h)[..., None, :] + functional.pad(added, (0, 0, 1, 0))
@@ -38,8 +37,8 @@ class NADE(nn.Module):
     def draw(
         self, h: Float[Tensor, "*rows given"], noise: Float[Tensor, "*rows draw"] | None, temperature: float = 1.0
     ) -> tuple[Float[Tensor, "*rows size"], Float[Tensor, "*rows raw"]]:
-        """A draw from logits over the temperature, and these logits as they are; without noise the likeliest class
-        of each variable, given those before it."""
+        """Draw from the logits divided by the temperature, and the undivided logits; without noise, each variable
+        takes its most likely class given those before it."""
         seen, chosen, logits = self.given(h), [], []
         for variable in range(self.latent.variables):
             raw = functional.elu(seen) @ self.out[variable] + self.bias[variable]

@@ -1,11 +1,11 @@
-"""What a world model can learn its state by. Each objective is over the same states; `models/dreaming.py` has the
-rest.
+"""Training objectives of a world model. All of them share the same states; `models/dreaming.py` has the rest of
+the model.
 
 dreaming        J_k^NCE and J_k^KL on open-loop predictions (Dreaming, arXiv 2007.14535 and 2203.00494)
-contrast        InfoNCE of [h, z] and the embedding of its own token, k = 0 alone
+contrast        InfoNCE of [h, z] and the embedding of the same token, k = 0 alone
 barlow          the cross-correlation of [h, z] and the embedding is the identity (Barlow Twins, arXiv 2103.03230)
-embedding       the same of a prediction and the embedding of the next token
-twister         [h, z] and the actions to come predict each of the next tokens directly (action-conditioned CPC)
+embedding       the same for a prediction and the embedding of the next token
+twister         [h, z] and future actions predict each of the next tokens directly (action-conditioned CPC)
 reconstruction  the decoder alone (DreamerV2, arXiv 2010.02193)
 """
 
@@ -29,7 +29,7 @@ from sonarium.models.rssm import RSSM, Rollout
 from sonarium.training.contract import Engine
 
 NCE = ContrastConfig(whole_batch=True, from_sequence=0, from_batch=0)
-"""Every token of the batch competes for a state."""
+"""All other tokens of the batch are negatives."""
 DIRECT = ContrastConfig(whole_batch=True, from_sequence=0, from_batch=0, score="cosine", temperature=0.1)
 OFF_DIAGONAL = 5e-3
 """Weight of the correlations off the diagonal (Barlow Twins)."""
@@ -88,15 +88,15 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class Observed:
-    """States and their targets, from the end of the burn-in on."""
+    """States and their targets after the burn-in."""
 
     rollout: Rollout
     target: Float[Tensor, "clip token embedding"]
-    """Embeddings of the other view."""
+    """Embeddings of the target view."""
     counts: Int[Tensor, " clip"]
     """Tokens of each clip."""
     alike: Bool[Tensor, "all token all token"] | None
-    """Over the global batch: which tokens are no negatives of each other."""
+    """Mask over the global batch of near-duplicate tokens, which are not negatives of each other."""
 
     @property
     def inside(self) -> Bool[Tensor, "clip token"]:
@@ -107,10 +107,10 @@ Terms = dict[str, Float[Tensor, ""]]
 
 
 class Objective(nn.Module, ABC):
-    """A loss of states, and what is logged of it."""
+    """Loss of the states, with the metrics to log."""
 
     decodes = False
-    """Whether the decoder trains the state."""
+    """Whether gradients of the decoder train the state."""
 
     def __init__(self, config: ObjectiveConfig, model: RSSM, embedding: int, hidden: int):
         super().__init__()
@@ -120,7 +120,7 @@ class Objective(nn.Module, ABC):
         self.make()
 
     def make(self) -> None:
-        """The modules."""
+        """Build the modules."""
 
     @abstractmethod
     def forward(self, observed: Observed, model: RSSM, engine: Engine) -> tuple[Float[Tensor, ""], Terms]: ...
@@ -132,8 +132,8 @@ class Objective(nn.Module, ABC):
         others: Float[Tensor, "other embedding"],
         same: Bool[Tensor, "clip token other"],
     ) -> dict[str, Float[Tensor, "clip token"]]:
-        """By name, how unexpected each token is by this objective, beside others; those that are the same as the
-        token do not count. Nothing by default."""
+        """Surprise of each token under this objective relative to other tokens, by name; others that are the same
+        as the token are excluded. Empty by default."""
         return {}
 
 
@@ -144,14 +144,14 @@ def kl(
     balance: float,
     free: float,
 ) -> Float[Tensor, "*rows"]:
-    """The divergence of posterior and prior of each token, in value; of its gradient the fraction `balance` goes
-    to the prior, the rest to the posterior. Tokens below the free nats have none."""
+    """KL divergence between posterior and prior of each token, at least `free` nats; a fraction `balance` of its
+    gradient goes to the prior, the rest to the posterior. Tokens below the free nats have no gradient."""
     to_posterior, to_prior = latent.halves(posterior, prior)
     return balance * to_prior.clamp(min=free) + (1 - balance) * to_posterior.clamp(min=free)
 
 
 def mean_over(values: Float[Tensor, "*rows"], inside: Bool[Tensor, "*rows"], engine: Engine) -> Float[Tensor, ""]:
-    """The mean over the tokens of the global batch, as a mean over ranks."""
+    """Mean over the tokens of the global batch, as this rank's term of a mean over ranks."""
     count = engine.mean(inside.sum().to(values.dtype)).clamp(min=1)
     return values.where(inside, 0).sum() / count
 
@@ -159,7 +159,7 @@ def mean_over(values: Float[Tensor, "*rows"], inside: Bool[Tensor, "*rows"], eng
 def alike(
     tokens: Float[Tensor, "clip token number"], below: float, slots: int = 0
 ) -> Bool[Tensor, "clip token clip token"] | None:
-    """Which tokens are no negatives of each other; None where all are."""
+    """Mask of near-duplicate tokens, which are not negatives of each other; None if all tokens are negatives."""
     if not below:
         return None
     rows = wide(tokens).flatten(0, 1)
@@ -170,8 +170,8 @@ def alike(
 def pairs_alike(
     one: Float[Tensor, "row number"], other: Float[Tensor, "column number"], below: float, slots: int
 ) -> Bool[Tensor, "row column"]:
-    """Which pairs differ by a root mean square of no more than this; of slots, which have the same entry in each:
-    of one-hot entries a root mean square would tell their number."""
+    """Mask of pairs whose root-mean-square difference is at most `below`; with slots, of pairs with the same entry
+    in each slot, because for one-hot entries a root mean square would depend on their number."""
     if not below:
         return torch.zeros(len(one), len(other), dtype=torch.bool, device=one.device)
     if slots:
@@ -182,22 +182,22 @@ def pairs_alike(
 def mean_squares(
     one: Float[Tensor, "row number"], other: Float[Tensor, "column number"]
 ) -> Float[Tensor, "row column"]:
-    """The mean squared difference of each pair."""
+    """Mean squared difference of each pair."""
     squares, others = one.square().sum(1), other.square().sum(1)
     return (squares[:, None] + others - 2 * one @ other.T) / one.shape[1]
 
 
 NO_NEGATIVES = "contrast/no_negatives"
-"""The metric that says which share of the batches had none."""
+"""Metric: fraction of batches without negatives."""
 
 
 def without_negatives(found: Outcome, counts: Int[Tensor, " clip"]) -> Float[Tensor, ""]:
-    """1 of a batch with tokens none of which has a negative, which then teaches nothing."""
+    """1 for a batch of tokens none of which has a negative, which gives no training signal; 0 otherwise."""
     return ((found.chance == 0) & (counts > 0).any()).to(found.chance)
 
 
 def remarks_of(config: ObjectiveConfig, metrics: Mapping[str, float]) -> Sequence[str]:
-    """What metrics say that the user should know."""
+    """Remarks for the user on the metrics."""
     if not metrics.get(NO_NEGATIVES):
         return ()
     return (
@@ -207,7 +207,7 @@ def remarks_of(config: ObjectiveConfig, metrics: Mapping[str, float]) -> Sequenc
 
 
 class Tilde(nn.Module):
-    """p̃: states some tokens ahead, open loop, apart from the prior unless it is the prior."""
+    """p̃: open-loop predictor of states several tokens ahead, separate from the prior unless it is the prior."""
 
     def __init__(self, config: ObjectiveConfig, latent: Latent, actions: int, hidden: int):
         super().__init__()
@@ -224,7 +224,7 @@ class Tilde(nn.Module):
         steps: int,
         noise: Float[Tensor, "clip token step draw"] | None,
     ) -> list[Float[Tensor, "clip _token size"]]:
-        """Those 1 to `steps` tokens after each token, without noise the modes of what is drawn; `priors` are the
+        """Predicted states 1 to `steps` tokens after each token; without noise, draws are modes. `priors` are the
         priors of the same tokens."""
         z, found = rollout.z, []
         for k in range(1, steps + 1):
@@ -246,7 +246,7 @@ class Tilde(nn.Module):
         return mean if noise is None else mean + noise.to(mean.dtype)
 
     def scored(self, z: Tensor, ahead: int) -> Tensor:
-        """The state as the critic takes it: probabilities, where it scores likelihoods."""
+        """Input of the critic: the state, or its probabilities where the critic scores likelihoods."""
         drawn = ahead == 0 or self.config.predictor == "prior" or self.config.predicted == "sample"
         if self.config.critic == "bilinear" or drawn or not isinstance(self.latent, Categorical):
             return z
@@ -256,9 +256,9 @@ class Tilde(nn.Module):
 class Dream(Objective):
     """J = Σ_k J_k^NCE + J_k^KL.
 
-    NCE of k: z_{t−k} is predicted to t by p̃, and the tokens of the batch compete for the prediction. KL of k: the
-    posterior at t and a prior that has not observed the k tokens before t; that of k = 0, the usual one, is in
-    every objective, and not added here.
+    NCE of k: p̃ predicts z_t from z_{t−k}, and the tokens of the batch compete for the prediction. KL of k: between
+    the posterior at t and a prior that has not observed the k tokens before t; the usual KL, k = 0, is part of
+    every objective and not added here.
     """
 
     def make(self) -> None:
@@ -271,7 +271,7 @@ class Dream(Objective):
         self.critic = nn.Linear(self.embedding, latent.size)
 
     def keys(self, target: Tensor) -> Float[Tensor, "*rows size"]:
-        """What states are multiplied with: We(x), or logarithms of probabilities."""
+        """Keys, whose dot products with states are the scores: We(x), or log-probabilities."""
         made = wide(self.critic(target))
         if self.config.critic == "bilinear" or not isinstance(self.latent, Categorical):
             return made
@@ -295,7 +295,7 @@ class Dream(Objective):
         for k in ahead if config.kl_ahead else ():
             at = starts[starts + k < tokens] + k
             each = kl(self.latent, rollout.posterior[:, at], priors[k], config.kl_balance, config.free_nats)
-            # Of every k-th token the k-fold sum: over the drawn offsets its mean is that of all tokens.
+            # k times the sum over every k-th token: its expectation over the offset is the sum over all tokens.
             count = engine.mean(observed.inside[:, k:].sum().to(each.dtype)).clamp(min=1)
             divergence.append(stride * each.where(observed.inside[:, at], 0).sum() / count)
         none = nce[0].loss.new_zeros(())
@@ -321,7 +321,7 @@ class Dream(Objective):
         others: Float[Tensor, "other embedding"],
         same: Bool[Tensor, "clip token other"],
     ) -> dict[str, Float[Tensor, "clip token"]]:
-        """−J_1^NCE of each token, with the others in the place of the batch; of the first token, 0."""
+        """−J_1^NCE of each token, with `others` as negatives in place of the batch; 0 for the first token."""
         if not self.config.horizon:
             return {}
         [made] = self.tilde(rollout, [rollout.prior[:, 1:]], 1, None)
@@ -332,7 +332,7 @@ class Dream(Objective):
         return {"nce": functional.pad(against - own, (1, 0))}
 
     def ahead(self, longest: int, engine: Engine) -> tuple[list[int], float]:
-        """The steps ahead of this update, beside none, and what each of them weighs."""
+        """Steps ahead (k ≥ 1) of this update, and the weight of each."""
         horizon = min(self.config.horizon, longest)
         if self.config.overshoot == "all" or horizon < 1:
             return list(range(1, horizon + 1)), 1.0
@@ -340,7 +340,7 @@ class Dream(Objective):
         return [int(drawn)], float(horizon)
 
     def starts(self, ahead: list[int], tokens: int, engine: Engine) -> tuple[Int[Tensor, " start"], int]:
-        """The tokens from which the prior is unrolled, and one of how many that is."""
+        """Tokens from which the prior is unrolled, and their stride."""
         stride = max(ahead, default=1) if len(ahead) == 1 and self.config.predictor != "prior" else 1
         device = engine.generator.device
         first = int(torch.randint(stride, (), generator=engine.generator, device=device)) if stride > 1 else 0
@@ -349,20 +349,20 @@ class Dream(Objective):
     def unrolled(
         self, rollout: Rollout, model: RSSM, steps: int, starts: Int[Tensor, " start"], engine: Engine
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """By steps ahead, the priors of the tokens so many after the starts, and the predictions of p̃."""
+        """Priors of the tokens k after the starts, from k = 0 on, and predictions of p̃, from k = 1 on."""
         clips, tokens = rollout.z.shape[:2]
         noise = self.latent.noise((2, clips * engine.ranks, tokens, max(1, steps)), engine.generator, rollout.z)
         of_prior, of_tilde = (engine.share(one) for one in noise)
         from_prior = self.config.predictor == "prior"
         needed = steps if self.config.kl_ahead else steps - 1 if from_prior else 0
         further = model.overshoot(rollout, needed, of_prior, starts) if needed > 0 else []
-        # Prior 0 of token t + 1 has observed t, as p̃ of one step ahead has.
+        # Prior 0 of token t + 1 has observed t, as has p̃ one step ahead.
         priors = [one[:, 1:] for one in (rollout.prior, *further)] if from_prior else []
         return [rollout.prior, *further], self.tilde(rollout, priors, steps, of_tilde)
 
 
 class Contrast(Objective):
-    """[h, z] and the embedding of its own token, as r2dreamer's InfoNCE, but with gradients into both."""
+    """InfoNCE of [h, z] and the embedding of the same token, as in r2dreamer, but with gradients into both."""
 
     def make(self) -> None:
         self.project = nn.Linear(self.number, self.embedding)
@@ -384,7 +384,7 @@ class Contrast(Objective):
 def correlation(
     one: Float[Tensor, "row number"], other: Float[Tensor, "row number"]
 ) -> Float[Tensor, "number number"]:
-    """Pearson's, of each number of one with each of the other."""
+    """Pearson correlation of each column of one with each column of the other."""
     sides = []
     for side in (one, other):
         centred = side - side.mean(0)
@@ -398,7 +398,7 @@ def barlow(
     inside: Bool[Tensor, "clip token"],
     engine: Engine,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The loss over the tokens of the global batch, and the mean correlation of pairs."""
+    """Barlow Twins loss over the tokens of the global batch, and the mean correlation on the diagonal."""
     own = engine.gather(inside)
     if int(own.sum()) < 2:
         nothing = engine.gather(wide(made)).sum() * 0
@@ -436,7 +436,7 @@ class NextEmbedding(Objective):
 
 
 class Twister(Objective):
-    """Direct predictions of each step ahead from [h, z] and all actions up to there; the decoder is kept."""
+    """Direct prediction of each step ahead from [h, z] and all actions up to it; the decoder is kept."""
 
     decodes = True
 
@@ -477,7 +477,7 @@ class Twister(Objective):
 
 
 class Reconstruction(Objective):
-    """Nothing but the decoder."""
+    """Reconstruction by the decoder alone."""
 
     decodes = True
 
@@ -508,7 +508,7 @@ def token_error(
 
 
 def most_likely(made: Float[Tensor, "clip token number"], slots: int) -> Float[Tensor, "clip token number"]:
-    """The token that a decoder's output stands for."""
+    """Most likely token under the output of a decoder."""
     if not slots:
         return wide(made)
     logits = rearrange(made, "clip token (slot entry) -> clip token slot entry", slot=slots)

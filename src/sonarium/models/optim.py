@@ -1,6 +1,6 @@
-"""Adam and its learning-rate schedules, as settings that any learner can take.
+"""Adam and learning-rate schedules, as settings for any learner.
 
-A schedule is a function of the number of steps done, so a resumed run goes on as an unbroken one.
+A schedule is a function of the number of steps done, so a resumed run continues as an uninterrupted one.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from sonarium.config import Range, check_ranges
 
 
 class Adam(torch.optim.Adam):
-    """Adam that is made without torch's compiler: it takes seconds to import, and what opens a run never steps."""
+    """Adam constructed without torch's compiler, which takes seconds to import: opening a run never steps."""
 
     add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
 
@@ -84,7 +84,7 @@ class ScheduleConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {expected}")
 
     def fraction(self, done: int) -> float:
-        """The fraction of the peak learning rate in the step after `done` others."""
+        """Learning rate in step `done` + 1, as a fraction of the peak."""
         step = done + 1
         if step <= self.warmup_steps:
             return step / self.warmup_steps
@@ -94,15 +94,15 @@ class ScheduleConfig:
             if not self.decay_steps:
                 raise ValueError(f"decay_steps=0: give the step at which the {self.schedule} schedule reaches 0")
             if self.schedule == "linear":
-                # The first step has the peak, as of Stable-Baselines3 and CleanRL.
+                # The first step has the peak, as in Stable-Baselines3 and CleanRL.
                 return max(0.0, 1 - (step - 1 - self.warmup_steps) / (self.decay_steps - self.warmup_steps))
             progress = (step - self.warmup_steps) / (self.decay_steps - self.warmup_steps)
             return (1 + math.cos(math.pi * min(1.0, progress))) / 2
         return 1.0
 
     def ending(self, steps: int) -> "ScheduleConfig":
-        """The same; one that decays without an end of its own reaches 0 at the last of these steps, if there are
-        any."""
+        """This schedule, in which a decay without `decay_steps` reaches 0 at the last of `steps`, unless they are
+        0."""
         if self.schedule not in DECAYING or self.decay_steps or not steps:
             return self
         warmup_steps = self.warmup_steps if steps > self.warmup_steps else steps // 10

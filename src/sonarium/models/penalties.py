@@ -1,4 +1,4 @@
-"""The penalties that distinguish variational autoencoders: the price of a code.
+"""Penalties on the posterior, which distinguish the variants of the variational autoencoder.
 
 beta      Higgins et al. 2017: β KL (β = 1 is the plain VAE of Kingma and Welling)
 annealed  Burgess et al. 2018, arXiv 1804.03599: γ |KL − C|, with a capacity C that grows
@@ -6,7 +6,7 @@ factor    Kim and Mnih 2018, arXiv 1802.05983: KL + γ TC, the TC estimated by a
 tc        Chen et al. 2018, arXiv 1802.04942: α MI + β TC + γ dimension-wise KL, by mss or mws
 dip       Kumar et al. 2018, arXiv 1711.00848: KL + λ ‖Cov − I‖², of means (I) or of samples (II)
 
-A penalty is that of the global batch: what is not a mean over clips is computed from the gathered posterior.
+Penalties are those of the global batch: what is not a mean over clips is computed from the gathered posterior.
 """
 
 import math
@@ -30,22 +30,22 @@ Terms = dict[str, Float[Tensor, ""]]
 
 @dataclass(frozen=True)
 class Posterior:
-    """q(z|x): a Gaussian with one mean and one variance a code."""
+    """q(z|x): a Gaussian with diagonal covariance."""
 
     mean: Float[Tensor, "clip code"]
     log_variance: Float[Tensor, "clip code"]
 
     def draw(self, engine: Engine) -> Float[Tensor, "clip code"]:
-        """A sample of each clip's posterior; the noise is drawn for the global batch."""
+        """One sample per clip; the noise is drawn for the global batch."""
         noise = self.mean.new_empty(engine.ranks * len(self.mean), self.mean.shape[1])
         return self.moved(engine.share(noise.normal_(generator=engine.generator)))
 
     def moved(self, noise: Float[Tensor, "clip code"]) -> Float[Tensor, "clip code"]:
-        """The sample that standard normal noise makes."""
+        """Reparametrised sample from standard normal noise."""
         return self.mean + noise * torch.exp(0.5 * self.log_variance)
 
     def gathered(self, engine: Engine) -> "Posterior":
-        """Of the clips of all ranks."""
+        """Posterior of the clips of all ranks."""
         return Posterior(engine.gather(self.mean), engine.gather(self.log_variance))
 
     def divergence(self) -> Float[Tensor, "clip code"]:
@@ -62,7 +62,7 @@ def log_normal(
 def log_stratified_weights(batch: int, clips: int, device: torch.device) -> Float[Tensor, "batch batch"]:
     """Log weights of minibatch stratified sampling: row i weights each posterior for the sample of clip i.
 
-    Itself 1/N, one other (N − M)/(N M), the rest 1/M, with M = batch − 1 and N clips in the dataset.
+    The clip itself has 1/N, one other (N − M)/(N M), the rest 1/M, with M = batch − 1 and N clips in the dataset.
     """
     others = batch - 1
     weights = torch.full((batch, batch), 1 / others, device=device)
@@ -75,7 +75,7 @@ def log_stratified_weights(batch: int, clips: int, device: torch.device) -> Floa
 def decomposition(
     posterior: Posterior, sample: Float[Tensor, "clip code"], clips: int, estimator: Literal["mss", "mws"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
-    """Mutual information, total correlation and dimension-wise KL, which sum to the mean KL's estimate."""
+    """Mutual information, total correlation and dimension-wise KL, which sum to an estimate of the mean KL."""
     batch = len(sample)
     if not 2 <= batch <= clips:
         raise ValueError(
@@ -103,24 +103,24 @@ def decomposition(
 
 
 class Penalty(nn.Module, ABC):
-    """The price of a code, given its posterior and the very sample that is decoded."""
+    """Penalty on codes, given their posterior and the same sample that is decoded."""
 
     minimum_batch_size: int = 1
     steady: bool = True
-    """Whether prices at two steps of a training can be compared."""
+    """Whether penalties at different steps of training are comparable."""
 
     @abstractmethod
     def forward(
         self, posterior: Posterior, sample: Float[Tensor, "clip code"], step: Int[Tensor, ""], engine: Engine
     ) -> tuple[Float[Tensor, ""], Terms]:
-        """The mean price of a clip in nats, and its terms to log."""
+        """Mean penalty per clip in nats, and its terms to log."""
 
     def learn(self, sample: Float[Tensor, "clip code"], engine: Engine) -> Terms:
-        """A training step of the penalty's own network, on a sample without gradient."""
+        """Train the network of the penalty, if it has one, for a step on a sample without gradient."""
         return {}
 
     def parts(self) -> dict[str, Stateful]:
-        """What a checkpoint must keep of the penalty besides its weights."""
+        """State of the penalty that a checkpoint keeps besides its weights."""
         return {}
 
 
@@ -170,7 +170,7 @@ class Annealed(Penalty):
         self.config = config
 
     def forward(self, posterior, sample, step, engine):
-        # |KL − C| of the mean over all clips is not the mean of what each rank has.
+        # |KL − C| of the mean KL over all clips is not the mean of |KL − C| over ranks.
         divergence = engine.mean(posterior.divergence().sum(1).mean())
         capacity = self.config.capacity * torch.clamp(step / self.config.capacity_steps, max=1.0)
         price = self.config.gamma * (divergence - capacity).abs()
@@ -277,7 +277,7 @@ class FactorConfig:
 
 
 class Factor(Penalty):
-    """A discriminator between samples of q(z) and of the product of its marginals."""
+    """Total correlation from a discriminator between samples of q(z) and of the product of its marginals."""
 
     minimum_batch_size = 2
     steady = False

@@ -1,15 +1,15 @@
-"""The loop of a recurrent state-space model with its gradients written out.
+"""The loop of a recurrent state-space model with hand-written gradients.
 
-    u_t = elu(a_t + W_z z_{t−1})                        a_t: the projected action, all times in one product before
+    u_t = elu(a_t + W_z z_{t−1})                        a_t: the projected action, of all steps in one product
     r, c, g = norm(W_g [u_t, h_{t−1}])                  a GRU with layer norm
     h_t = h_{t−1} + σ(g − 1) (tanh(σ(r) c) − h_{t−1})
     q_t = elu(e_t + W_q h_t)                            e_t: the projected embedding, likewise
     z_t is drawn from the distribution with the parameters W_o q_t + b
 
-What automatic differentiation would do step by step is done once: a one-hot z selects columns of W_z and is not
-multiplied, and the gradient of each weight is one product over all times after the loop. Under autocast in 16 bits
-the products take these, and all else is in 32. The plain loop is `RSSM.plain` in `models/rssm.py`, the oracle of
-the tests.
+Automatic differentiation would multiply matrices at each step; here a one-hot z selects columns of W_z, and the
+gradient of each weight is one product over all steps after the loop. Under 16-bit autocast, the products except
+W_z z are in 16 bits, and all else in 32. The plain loop, the reference of the tests, is `RSSM.plain` in
+`models/rssm.py`.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from torch.nn import functional
 from sonarium.models.latent import Latent
 
 EPSILON = 1e-5
-"""Of the layer norm."""
+"""Epsilon of the layer norm."""
 UPDATE_BIAS = -1.0
 """Added to the update gate, so that the state changes slowly at first (Dreamer)."""
 
@@ -48,8 +48,8 @@ def recur(
     state: tuple[Float[Tensor, "clip deter"], Float[Tensor, "clip size"]],
     weights: Weights,
 ) -> tuple[Float[Tensor, "time clip deter"], Float[Tensor, "time clip size"], Float[Tensor, "time clip raw"]]:
-    """h, z, and the parameters of the distribution of z. Where `kept` is false, the state before is forgotten;
-    without noise each z is the mode."""
+    """h, z, and the parameters of the distribution of z. Where `kept` is false, the previous state is reset to 0;
+    without noise, each z is the mode."""
     kind = embedded.device.type
     low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     with torch.autocast(kind, enabled=False):
@@ -79,7 +79,7 @@ class Recurrence(torch.autograd.Function):
         )
         columns, bias = full.of_latent.T.contiguous(), full.bias.clone()
         bias[2 * deter :] += UPDATE_BIAS
-        # Where each step writes: gathering what is large afterwards costs as much as computing it.
+        # Preallocated outputs of the steps: stacking large tensors afterwards costs as much as computing them.
         normed, gate = (h.new_empty(count, clips, gates) for _ in range(2))
         new, after = (h.new_empty(count, clips, deter) for _ in range(2))
         scale, mean = (h.new_empty(count, clips, 1) for _ in range(2))
@@ -125,7 +125,7 @@ class Recurrence(torch.autograd.Function):
             multiplier(weight.T, kind, after.shape[1])
             for weight in (weights.of_latent, weights.of_gates, weights.of_state, weights.out)
         )
-        # What the gradients of a step are multiplied with, for all steps at once.
+        # Local derivatives, for all steps at once.
         to_gates = slopes(gate, news, before)
         to_inputs = (to_gates * weights.gain.view(3, deter)).flatten(2).mul_(scales)
         stays, of_elu, of_other = 1 - gate[..., 2 * deter :], slope(us), slope(others)
@@ -160,7 +160,7 @@ class Recurrence(torch.autograd.Function):
         d_gates = to_gates.mul_(d_after[:, :, None]).flatten(2)
 
         def product(made: Tensor, given: Tensor) -> Tensor:
-            """The gradient of a weight: one product over all times."""
+            """Gradient of a weight: one product over all steps."""
             return times(made.flatten(0, 1).T, given.flatten(0, 1).to(kind), kind)
 
         found = Weights(
@@ -171,32 +171,32 @@ class Recurrence(torch.autograd.Function):
 
 
 def multiplier(weight: Float[Tensor, "out in"], kind: torch.dtype, rows: int) -> Callable[[Tensor], Tensor]:
-    """The product of few rows with a weight, many times; the result has the type of the rows."""
+    """Function that multiplies few rows with a weight, many times; the result has the dtype of the rows."""
     onednn = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
     if kind == torch.bfloat16 and onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        # oneDNN would bring the weight into its own order at each call, which takes as long as the product.
+        # oneDNN would reorder the weight at each call, which takes as long as the product.
         ordered = torch.ops.mkldnn._reorder_linear_weight(weight.to(kind).contiguous(), rows)
         product = torch.ops.mkldnn._linear_pointwise
         return lambda given: product(given.to(kind), ordered, None, "none", [], "").to(given.dtype)
-    # In rows, by which few of them are multiplied a fifth faster.
+    # In row-major order, in which products with few rows are a fifth faster.
     by_rows = weight.T.to(kind).contiguous()
     return lambda given: times(given, by_rows, kind)
 
 
 def times(rows: Tensor, weight: Tensor, kind: torch.dtype) -> Tensor:
-    """A product in the type of the weight, whose result has that of the rows."""
+    """Matrix product in the dtype of the weight, returned in the dtype of the rows."""
     return rows @ weight if rows.dtype == kind else (rows.to(kind) @ weight).to(rows.dtype)
 
 
 def slope(made: Tensor) -> Tensor:
-    """The derivative of elu, from its result."""
+    """Derivative of ELU, from its output."""
     return made.clamp(max=0) + 1
 
 
 def slopes(
     gate: Float[Tensor, "time clip gates"], new: Float[Tensor, "time clip deter"], before: Tensor
 ) -> Float[Tensor, "time clip 3 deter"]:
-    """The derivatives of h by reset, candidate and update, before their nonlinearities."""
+    """Derivatives of h with respect to reset, candidate and update, before their nonlinearities."""
     reset, candidate, update = gate.chunk(3, -1)
     of_new = update * (1 - new.square())
     parts = (of_new * candidate * reset * (1 - reset), of_new * reset, (new - before) * update * (1 - update))

@@ -1,11 +1,11 @@
 """Recurrent state-space models (PlaNet, arXiv 1811.04551; DreamerV2, arXiv 2010.02193).
 
-    h_t = f(h_{t−1}, z_{t−1}, a_t)      a deterministic state, which remembers
-    z_t ~ p(z_t | h_t)                  the prior: what is expected
-    z_t ~ q(z_t | h_t, x_t)             the posterior: what is found once token t is heard
+    h_t = f(h_{t−1}, z_{t−1}, a_t)      the deterministic state, a memory
+    z_t ~ p(z_t | h_t)                  the prior, before token t is observed
+    z_t ~ q(z_t | h_t, x_t)             the posterior, once token t is observed
 
-a_t is the action that token t is made with. `observe` follows a sequence of tokens, `imagine` goes on without any.
-With `posterior="obs"` q sees the token alone, and h may be a causal transformer over the z before it.
+a_t is the action that produces token t. `observe` infers states from tokens, `imagine` continues without tokens.
+With `posterior="obs"`, q depends on the token alone, and h may be a causal transformer over the previous z.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from sonarium.models.nade import NADE
 from sonarium.models.recurrence import EPSILON, UPDATE_BIAS, Weights, recur
 
 MOST_NUMBERS = 2**14
-"""In all variables of a state together."""
+"""Maximum dimension of the stochastic state, over all its variables."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,12 @@ class DynamicsConfig:
 
 @dataclass(frozen=True)
 class Rollout:
-    """States of a sequence, and the parameters of the distributions that z was and could have been drawn from."""
+    """States of a sequence, and the parameters of the posterior and prior distributions of z."""
 
     h: Float[Tensor, "clip token deter"]
     z: Float[Tensor, "clip token size"]
     posterior: Float[Tensor, "clip token raw"]
-    """Of an imagined sequence, the prior."""
+    """For an imagined sequence, the prior."""
     prior: Float[Tensor, "clip token raw"]
     actions: Float[Tensor, "clip token action"]
 
@@ -141,8 +141,8 @@ class RSSM(nn.Module):
         first: Bool[Tensor, "clip token"] | None = None,
         state: State | None = None,
     ) -> Rollout:
-        """Follow tokens from a state, by default an empty one; without noise, each z is the mode. Where `first` is
-        true, what was before is forgotten."""
+        """Infer the states of tokens from an initial state, by default 0; without noise, each z is the mode. Where
+        `first` is true, the previous state is reset to 0."""
         begun = state or self.begin(len(embedded), embedded)
         if not embedded.shape[1]:
             # Clips of codes may have no frames.
@@ -159,7 +159,7 @@ class RSSM(nn.Module):
         return Rollout(h, z, posterior, self.prior(h), actions)
 
     def acted(self, actions: Tensor) -> Float[Tensor, "*rows hidden"]:
-        """What actions add to the input of h."""
+        """Contribution of actions, and the bias, to the input of h."""
         bias = self.of_latent.bias
         if self.of_action is None:
             return bias.expand(*actions.shape[:-1], len(bias))
@@ -194,7 +194,7 @@ class RSSM(nn.Module):
         first: Bool[Tensor, "clip token"] | None = None,
         state: State | None = None,
     ) -> Rollout:
-        """The same, step by step, the prior inside the loop."""
+        """`observe` step by step, with the prior inside the loop."""
         h, z = state or self.begin(len(embedded), embedded)
         found = []
         for t in range(embedded.shape[1]):
@@ -211,7 +211,7 @@ class RSSM(nn.Module):
     def step(
         self, h: Float[Tensor, "row deter"], z: Float[Tensor, "row size"], action: Float[Tensor, "row action"]
     ) -> Float[Tensor, "row deter"]:
-        """h of the next token, of a GRU."""
+        """h of the next token, for a GRU."""
         return self.gru(functional.elu(functional.linear(z, self.of_latent.weight) + self.acted(action)), h)
 
     def gru(
@@ -228,7 +228,7 @@ class RSSM(nn.Module):
         first: Bool[Tensor, "clip token"] | None,
         state: State | None,
     ) -> Float[Tensor, "clip token deter"]:
-        """h from z that is known beforehand."""
+        """h for a sequence of z that is known in advance."""
         begun, z_begun = state or self.begin(len(z), z)
         before = torch.cat([z_begun[:, None].to(z.dtype), z[:, :-1]], 1)
         if self.config.dynamics == "transformer":
@@ -255,8 +255,8 @@ class RSSM(nn.Module):
         joint: NADE | None = None,
         temperature: float = 1.0,
     ) -> Rollout:
-        """Go on from the end of the past: z is drawn from the prior, or from a joint one where that is given, or
-        is its mode without noise."""
+        """Continue from the end of the past: z is drawn from the prior, or from a joint prior if given; without
+        noise it is the mode."""
         h, z, found = past.h[:, -1], past.z[:, -1], []
         zs, acts = past.z, past.actions
         for t in range(actions.shape[1]):
@@ -283,9 +283,9 @@ class RSSM(nn.Module):
         noise: Float[Tensor, "clip token step draw"],
         starts: Int[Tensor, " start"],
     ) -> list[Float[Tensor, "clip _start raw"]]:
-        """Priors of the tokens k after each start, for k from 1 to `steps`, that have heard nothing from the start
-        on: z from there to the token before is drawn from the prior. A start whose token would lie behind the last
-        one is left out."""
+        """Priors of the tokens k after each start, for k from 1 to `steps`, that have observed no token from the
+        start on: z from there to the token before is drawn from the prior. A start whose k-th token would lie
+        beyond the last one is left out."""
         h, raw, found = rollout.h[:, starts], rollout.prior[:, starts], []
         for k in range(1, steps + 1):
             starts = starts[starts + k < rollout.h.shape[1]]

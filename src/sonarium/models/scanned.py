@@ -1,6 +1,6 @@
-"""Recurrent networks as exported programs have them: one step, which is repeated for each frame of any length.
+"""Recurrent networks for export: one step, scanned over any number of frames.
 
-What `torch.export` makes of `torch.nn.GRU` and `torch.nn.LSTM` holds for one length alone.
+`torch.export` specialises `torch.nn.GRU` and `torch.nn.LSTM` to a single length.
 """
 
 from typing import no_type_check
@@ -29,7 +29,7 @@ def recur(
 def one_way(
     network: nn.GRU | nn.LSTM, frames: Float[Tensor, "clip frame given"], layer: str
 ) -> Float[Tensor, "clip frame state"]:
-    """A layer in one direction; the equations are those of `torch.nn.GRU` and `torch.nn.LSTM`."""
+    """A layer in one direction, by the equations of `torch.nn.GRU` and `torch.nn.LSTM`."""
     # Slow to import, and only needed in export.
     from torch._higher_order_ops.scan import scan
 

@@ -1,16 +1,16 @@
-"""Separation of two ears' sound into its sources by masks: one network for both ears, causal, window by window.
+"""Binaural source separation by masks: one network for both ears, causal, window by window.
 
-Recurrent layers read each frame of the spectrum at both ears, its level and the interaural differences of phase
-and level, and give each source a share of every bin, the same at either ear: an estimate keeps the differences
-that say where its source is. They learn to maximise the SNR of the time signals (`masking.py`).
+Recurrent layers take the level of each frame and the interaural differences of phase and level, and assign each
+source a share of every bin, the same at both ears, so that an estimate keeps its interaural differences. They are
+trained to maximise the SNR of the time signals (`masking.py`).
 
-The directions of the sources are followed without training: those that fit the phase differences of all bins so
-far best, each where those before it do not (as in matching pursuit). How well a bin fits each of them, from right
-to left, is given to the network and added to its output as far as it learns to trust it: with sounds that are
-alike in a room without reverberation much, and little where echoes come from everywhere.
+The directions of the sources are tracked without training: those that best fit the phase differences of all bins
+so far, each on the bins that the previous ones do not explain (as in matching pursuit). The fit of a bin to each,
+from right to left, is an input of the network and is added to its output with a learned weight: high for similar
+sounds in an anechoic room, low in diffuse reverberation.
 
-Presets are the separator of OtoWorld (arXiv 2007.06123), which hears each ear alone and needs the whole clip, and
-those of `clustering.py`.
+Other presets are the separator of OtoWorld (arXiv 2007.06123), which processes each ear separately and requires
+the whole clip, and those of `clustering.py`.
 """
 
 import math
@@ -60,17 +60,17 @@ from sonarium.models.scanned import recur
 from sonarium.worlds.contract import Batch, Signal, World
 
 CUES = 3
-"""Of each bin: cosine and sine of the interaural phase, and the level difference."""
+"""Cues per bin: cosine and sine of the interaural phase, and the level difference."""
 DIRECTIONS = 129
-"""Directions among which those of the sources are found."""
+"""Number of candidate directions of the sources."""
 HARMONICS = 8
-"""Multiples of the phase difference by which bins speak for directions."""
+"""Number of harmonics in the series of the phase density."""
 CONCENTRATION = 15.0
-"""κ of the von Mises density of a phase difference about that of its direction."""
+"""κ of the von Mises density of a phase difference around that of its direction."""
 BLOCK = 64
-"""Frames that are summed at once."""
+"""Frames per block of the decaying sums."""
 SHARPNESS = 10.0
-"""How much a bin that fits a direction belongs to its source, where the network trusts it entirely."""
+"""Logit that a perfect fit to a direction adds to its source, at a trust of 1."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class SeparatorConfig:
 
 
 class Directions(nn.Module):
-    """Follows the directions of the sources, and says how well each bin fits them."""
+    """Tracks the directions of the sources, and measures how well each bin fits them."""
 
     steering: Tensor
     likelihood: Tensor
@@ -112,7 +112,7 @@ class Directions(nn.Module):
         orders = np.arange(1, HARMONICS + 1)
         weights = torch.from_numpy(ive(orders, CONCENTRATION) / ive(0, CONCENTRATION)).float()
         self.register_buffer("likelihood", multiples(along) * weights[:, None], persistent=False)
-        # How much of each frame is left at each later one, of a block and of all before it.
+        # Decay of each frame at each later one of a block; row 0 is for the sum over all frames before the block.
         ages = torch.arange(1, BLOCK + 1) - torch.arange(BLOCK + 1)[:, None]
         self.register_buffer("fading", torch.where(ages < 0, 0, keep ** ages.float()), persistent=False)
 
@@ -123,7 +123,8 @@ class Directions(nn.Module):
         weights: Float[Tensor, "clip frame bin"],
         before: Float[Tensor, "clip source direction"],
     ) -> tuple[Float[Tensor, "clip frame source bin"], Float[Tensor, "clip source direction"]]:
-        """`before` and what is returned are how much each source speaks for each direction."""
+        """Fit of each bin to the source directions from right to left, and the evidence of each source for each
+        direction, which continues `before`."""
         chosen, fits, after, left = [], [], [], weights
         around = multiples(phase)
         for source in range(self.sources):
@@ -135,7 +136,7 @@ class Directions(nn.Module):
             chosen.append(heard.argmax(2))
             after.append(heard[:, -1])
             fits.append(self.fit(phase, chosen[-1]))
-            # For the next direction a bin speaks as far as those before it do not have it.
+            # A bin counts for the next direction only as far as the previous ones do not explain it.
             left = torch.minimum(left, weights * (1 - fits[-1]) / 2)
         from_the_right = torch.stack(chosen, 2).argsort(2)[..., None]
         ordered = torch.stack(fits, 2).gather(2, from_the_right.expand(-1, -1, -1, phase.shape[2]))
@@ -144,7 +145,7 @@ class Directions(nn.Module):
     def faded(
         self, speaks: Float[Tensor, "clip frame direction"], before: Float[Tensor, "clip direction"]
     ) -> Float[Tensor, "clip frame direction"]:
-        """Sums over the frames up to each, the older the fainter."""
+        """Exponentially decaying sums over the frames up to each."""
         if torch.compiler.is_exporting():
             return self.faded_at_once(speaks, before)
         sums = []
@@ -160,17 +161,17 @@ class Directions(nn.Module):
     def faded_at_once(
         self, speaks: Float[Tensor, "clip frame direction"], before: Float[Tensor, "clip direction"]
     ) -> Float[Tensor, "clip frame direction"]:
-        """The same for any number of frames without a loop, which an exported program would have for one number
-        alone: sums within blocks, and what is left in each of the blocks before it."""
+        """The same for any number of frames without a loop, which export would specialise to one number: sums
+        within blocks, plus the decayed sums of all blocks before each."""
         frames = speaks.shape[1]
-        # At least two, for tracing takes one of anything for its only number.
+        # At least two, because tracing specialises a size of one.
         blocks = frames // BLOCK + 2
         cut = functional.pad(speaks, (0, 0, 0, blocks * BLOCK - frames)).unflatten(1, (blocks, BLOCK))
         within = einsum(
             cut, self.fading[1:, :], "clip block old direction, old frame -> clip block frame direction"
         )
         ends = torch.cat([before[:, None], within[:, :, -1]], 1)
-        # How much of the end of each block is left at the end of each later one.
+        # Decay from the end of each block to the beginning of each later one.
         ages = torch.arange(blocks)[:, None] - torch.arange(blocks + 1) + 1
         left = torch.where(ages <= 0, 0.0, self.fading[0, -1] ** (ages.clamp(min=1) - 1).to(ends.dtype))
         known = einsum(left, ends, "block old, clip old direction -> clip block direction")
@@ -182,13 +183,13 @@ class Directions(nn.Module):
     def fit(
         self, phase: Float[Tensor, "clip frame bin 2"], direction: Int[Tensor, "clip frame"]
     ) -> Float[Tensor, "clip frame bin"]:
-        """The cosine of the angle between the phase of each bin and that of a direction."""
+        """Cosine of the angle between the phase of each bin and that of a direction."""
         cosine, sine = rearrange(self.steering, "bin direction part -> part direction bin")
         return torch.addcmul(cosine[direction] * phase[..., 0], sine[direction], phase[..., 1])
 
 
 def multiples(phase: Float[Tensor, "*shape 2"]) -> Float[Tensor, "*shape order 2"]:
-    """Phases by their cosine and sine, and their multiples up to the highest."""
+    """Cosine and sine of the multiples 1 to `HARMONICS` of phases, from their cosine and sine."""
     if torch.compiler.is_exporting():
         one = Parts(*phase.unbind(-1))
         return torch.stack([two_parts(each) for each in powers(one)], -2)
@@ -203,7 +204,7 @@ def powers(number: Any) -> list[Any]:
 
 
 class MaskNetwork(nn.Module):
-    """From frames to the share of each source in each bin."""
+    """Recurrent network from frames to the share of each source in each bin."""
 
     def __init__(self, config: SeparatorConfig, bins: int, sources: int):
         super().__init__()
@@ -222,7 +223,7 @@ class MaskNetwork(nn.Module):
     ) -> tuple[Float[Tensor, "clip frame bin source"], Float[Tensor, "layer clip unit"]]:
         inputs = torch.cat([level, *ears.unbind(3), *fits.unbind(2)], -1)
         if torch.compiler.is_exporting():
-            # Of whole clips, before which nothing was heard.
+            # Exported programs take whole clips, whose initial state is 0.
             states = recur(self.gru, self.into(inputs))
         else:
             states, memory = self.gru(self.into(inputs), memory)
@@ -267,14 +268,14 @@ class JointSeparator(Learner, MaskSeparator, StreamSeparator):
         return past, tail, waiting, self.first(clips)
 
     def first(self, clips: int) -> State:
-        """What was heard before the first frame: no loudness, no directions, and the memory of the network."""
+        """State before the first frame, all 0: loudness, evidence for directions, and state of the network."""
         weights = self.spectrum.window
         heard = tuple(weights.new_zeros(clips, dtype=torch.float64) for _ in range(2))
         places = weights.new_zeros(clips, self.sources, DIRECTIONS)
         return heard, places, weights.new_zeros(clips, self.config.layers, self.config.units)
 
     def after(self, spectra: Spectra, state: State) -> tuple[Float[Tensor, "clip frame bin source 2"], State]:
-        """The masks of frames, and what was heard by their end."""
+        """Masks of frames, and the state after them."""
         heard, places, memory = state
         if not spectra.shape[2]:
             return spectra.real.new_zeros(spectra.shape[0], 0, self.spectrum.bins, self.sources, 2), state
@@ -319,7 +320,7 @@ class OtoWorldConfig:
 
 
 class OtoWorldSeparator(Learner, MaskSeparator):
-    """A bidirectional LSTM over log magnitudes, each ear by itself."""
+    """Bidirectional LSTM over log magnitudes, for each ear separately."""
 
     def __init__(self, config: OtoWorldConfig, signal: Signal):
         super().__init__()
@@ -339,7 +340,7 @@ class OtoWorldSeparator(Learner, MaskSeparator):
         self.descent.done.zero_()
 
     def shares(self, spectra: Spectra, engine: Engine | None = None) -> Float[Tensor, "clip frame bin source 2"]:
-        """In training the statistics of the levels are those of all ranks."""
+        """Masks of spectra; with an engine, batch statistics of the levels are those of all ranks."""
         level = (power(spectra) + 1e-10).log() / 2
         frames = rearrange(level, "clip ear frame bin -> (clip ear) frame bin")
         normalise = self.norm if engine is None or engine.ranks == 1 else partial(over_ranks, self.norm, engine)
@@ -361,7 +362,7 @@ class OtoWorldSeparator(Learner, MaskSeparator):
 
 
 def complete(config: Any, world: World, steps: int) -> Any:
-    """A cosine schedule ends with the training."""
+    """Configuration in which a cosine or linear schedule reaches 0 at the last step of training."""
     descent = config.descent
     return replace(config, descent=replace(descent, schedule=descent.schedule.ending(steps)))
 

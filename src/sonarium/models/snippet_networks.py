@@ -1,11 +1,11 @@
-"""The networks of BirdsongGAN: between snippets of spectrograms, of 129 bins × 16 frames, and codes; and those
-that judge snippets. Snippets of other sizes have the same strides, and kernels no larger than what there is.
+"""Networks of BirdsongGAN: encoder and generator between spectrogram snippets, of 129 bins × 16 frames, and codes;
+and discriminators. For snippets of other sizes, strides are the same and kernels no larger than their input.
 
-Layers are normalised by layer (the default), batch (statistics of reconstructions and of samples apart) or
-instance; or activations are SELUs (Klambauer et al. 2017) and nothing is normalised; or discriminators are held
-by the spectral norm of their weights (Miyato et al. 2018).
+Convolutions have layer normalisation (the default), batch normalisation (with separate statistics for
+reconstructions and samples) or instance normalisation; or SELU activations (Klambauer et al. 2017) without
+normalisation; or discriminators have the spectral norm of their weights normalised (Miyato et al. 2018).
 
-Dense layers may take the place of the convolutions, and linear layers stand beside either.
+Dense layers may replace the convolutions, and linear layers may run in parallel with either.
 """
 
 import math
@@ -21,20 +21,20 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 DEVIATION = 0.02
-"""Standard deviation of the first weights."""
+"""Standard deviation of the initial weights."""
 LEAST = 1e-3
-"""Least mean of the features at which a generator begins."""
+"""Minimum feature mean at which a generator is initialised."""
 LEAK = 0.2
 """Negative slope of the leaky ReLU of a discriminator."""
 UNITS = 32
-"""Units of a dense hidden layer for each channel of a first convolution."""
+"""Units of a dense hidden layer per channel of the first convolution."""
 SHARPNESS = 2.0
-"""Of the softplus after principal components, in units of one over the mean of the features."""
+"""Sharpness of the softplus after principal components, in units of one over the mean of the features."""
 ROUNDING = 1e-6
-"""A standard deviation below this fraction of the largest is none."""
+"""Fraction of the largest standard deviation below which others count as 0."""
 RECONSTRUCTED, GENERATED = 0, 1
-"""What a network is given: codes or snippets of sound, or those of the prior. Batch normalisation keeps statistics
-of each."""
+"""Origin of a network's input: codes or snippets of sound, or those of the prior; of a discriminator's, true or
+false snippets. Batch normalisation keeps separate statistics."""
 Normalisation = Literal["layer", "batch", "instance", "selu", "spectral"]
 Size = tuple[int, int]
 """Rows and frames."""
@@ -42,14 +42,14 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution: rows, then frames."""
+    """Geometry of a convolution, as (rows, frames)."""
 
     kernel: Size
     stride: Size
     padding: Size
 
     def fitting(self, size: Size) -> "Layer":
-        """With a kernel no larger than what there is."""
+        """Copy with a kernel no larger than the padded input."""
         rows, frames = (
             min(kernel, there + 2 * padding)
             for kernel, there, padding in zip(self.kernel, size, self.padding, strict=True)
@@ -57,7 +57,7 @@ class Layer:
         return replace(self, kernel=(rows, frames))
 
     def after(self, size: Size) -> Size:
-        """The size that it makes of this one."""
+        """Output size for an input of this size."""
         rows, frames = (
             (there + 2 * padding - kernel) // stride + 1
             for there, padding, kernel, stride in zip(size, self.padding, self.kernel, self.stride, strict=True)
@@ -65,7 +65,7 @@ class Layer:
         return rows, frames
 
     def remainder(self, size: Size) -> Size:
-        """What its transpose adds at the end, to give this size again."""
+        """Output padding with which the transposed convolution restores this size."""
         rows, frames = (
             (there + 2 * padding - kernel) % stride
             for there, padding, kernel, stride in zip(size, self.padding, self.kernel, self.stride, strict=True)
@@ -79,18 +79,18 @@ ENCODER = (
     Layer((5, 4), (4, 1), (1, 1)),
     Layer((4, 4), (3, 1), (1, 1)),
 )
-"""Of 129 × 16: 63 × 8, 31 × 5, 8 × 4, 3 × 3."""
+"""Output sizes for 129 × 16: 63 × 8, 31 × 5, 8 × 4, 3 × 3."""
 DISCRIMINATOR = (
     Layer((4, 4), (2, 2), (1, 1)),
     Layer((4, 3), (2, 1), (1, 0)),
     Layer((4, 3), (2, 1), (2, 0)),
     Layer((8, 4), (2, 1), (1, 1)),
 )
-"""Of 129 × 16: 64 × 8, 32 × 6, 17 × 4, 6 × 3."""
+"""Output sizes for 129 × 16: 64 × 8, 32 × 6, 17 × 4, 6 × 3."""
 
 
 def plan(layers: Sequence[Layer], size: Size) -> tuple[list[Layer], list[Size]]:
-    """The layers for snippets of this size, the last of which leaves one number a channel; and the sizes before
+    """Layers for snippets of this size, the last of which leaves one number per channel; and the input size of
     each."""
     fitted, sizes = [], [size]
     for layer in layers:
@@ -106,7 +106,7 @@ def activation(kind: Normalisation, leak: float, inplace: bool = False) -> nn.Mo
 
 
 class Norm(nn.Module):
-    """Normalisation of a layer, by what it is given."""
+    """Normalisation of a layer; batch normalisation depends on the origin of the input."""
 
     def __init__(self, kind: Normalisation, channels: int, size: Size):
         super().__init__()
@@ -135,7 +135,7 @@ class Norm(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions that change nothing but what they add."""
+    """Residual block of two convolutions."""
 
     def __init__(self, kind: Normalisation, channels: int, size: Size, leak: float):
         super().__init__()
@@ -143,7 +143,7 @@ class Residual(nn.Module):
             [nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2)]
         )
         self.norms = nn.ModuleList([Norm(kind, channels, size) for _ in range(2)])
-        # Not in place, where there may be no norm between what is given and what is made of it.
+        # Not in place: without a norm before it, it would overwrite the input, which is added at the end.
         self.active = activation(kind, leak)
 
     def forward(
@@ -156,7 +156,7 @@ class Residual(nn.Module):
 
 
 class Stack(nn.Module):
-    """Convolutions, each but the last followed by its normalisation, an activation and, on request, a residual
+    """Convolutions, each but the last followed by its normalisation, an activation and, optionally, a residual
     block."""
 
     def __init__(
@@ -187,7 +187,7 @@ class Stack(nn.Module):
 
 
 class SnippetEncoder(nn.Module):
-    """From snippets to codes."""
+    """Convolutional encoder from snippets to codes."""
 
     def __init__(self, latent: int, width: int, kind: Normalisation, residual: bool, size: Size):
         super().__init__()
@@ -214,7 +214,7 @@ class SnippetEncoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """From codes to snippets: the encoder's convolutions transposed, in reverse order."""
+    """Convolutional generator from codes to snippets: the transposed convolutions of the encoder in reverse."""
 
     def __init__(self, latent: int, width: int, kind: Normalisation, residual: bool, size: Size):
         super().__init__()
@@ -242,7 +242,7 @@ class Generator(nn.Module):
         return functional.softplus(self.unbounded(codes, what))
 
     def unbounded(self, codes: Float[Tensor, "clip code"], what: int) -> Float[Tensor, "clip 1 row frame"]:
-        """Before the softplus."""
+        """Output before the softplus."""
         return self.stack(rearrange(codes, "clip code -> clip code 1 1"), what)
 
     @property
@@ -254,7 +254,7 @@ class Generator(nn.Module):
 
 
 class DenseEncoder(nn.Module):
-    """From snippets to codes by two hidden layers."""
+    """Dense encoder from snippets to codes, with two hidden layers."""
 
     def __init__(self, latent: int, width: int, size: Size):
         super().__init__()
@@ -271,7 +271,7 @@ class DenseEncoder(nn.Module):
 
 
 class DenseGenerator(nn.Module):
-    """From codes to snippets by two hidden layers."""
+    """Dense generator from codes to snippets, with two hidden layers."""
 
     def __init__(self, latent: int, width: int, size: Size):
         super().__init__()
@@ -300,14 +300,14 @@ class Components(NamedTuple):
     mean: Float[Tensor, " number"]
     axes: Float[Tensor, "number code"]
     deviations: Float[Tensor, " code"]
-    """Standard deviation along each axis; 0 of what snippets are too few to tell."""
+    """Standard deviation along each axis; 0 for axes that too few snippets leave undetermined."""
 
 
 def principal_components(snippets: Float[Tensor, "snippet number"], count: int) -> Components:
-    """Those of the largest variances."""
+    """Principal components of the largest variances."""
     mean = snippets.double().mean(0)
     centred = snippets.double() - mean
-    # The smaller of the two products of the snippets with themselves has all there is.
+    # The smaller of the two Gram matrices has all nonzero eigenvalues.
     few = len(centred) < centred.shape[1]
     squares, vectors = torch.linalg.eigh(centred @ centred.T if few else centred.T @ centred)
     found = min(count, len(squares))
@@ -322,7 +322,7 @@ def principal_components(snippets: Float[Tensor, "snippet number"], count: int) 
 
 
 class PrincipalEncoder(nn.Module):
-    """A network and a linear layer beside it, which begins as principal components of unit variance."""
+    """Encoder with a parallel linear layer, initialised as principal components of unit variance."""
 
     def __init__(self, network: SnippetEncoder | DenseEncoder, latent: int, size: Size):
         super().__init__()
@@ -335,7 +335,7 @@ class PrincipalEncoder(nn.Module):
 
     @torch.no_grad()
     def begin_with(self, found: Components) -> None:
-        """Begin as these; the network adds nothing yet."""
+        """Initialise the linear layer with these components, and the output of the network at 0."""
         weights = (found.axes / found.deviations.where(found.deviations > 0, 1)).T
         self.linear.weight.copy_(weights)
         self.linear.bias.copy_(-weights @ found.mean)
@@ -343,7 +343,7 @@ class PrincipalEncoder(nn.Module):
 
 
 class PrincipalGenerator(nn.Module):
-    """A network and a linear layer beside it, which begins as the inverse of the encoder's."""
+    """Generator with a parallel linear layer, initialised as the inverse of the encoder's."""
 
     sharpness: Tensor
 
@@ -361,7 +361,7 @@ class PrincipalGenerator(nn.Module):
 
     @torch.no_grad()
     def begin_with(self, found: Components) -> None:
-        """Begin with these; the network adds nothing yet."""
+        """Initialise the linear layer with these components, and the output of the network at 0."""
         self.linear.weight.copy_(found.axes * found.deviations)
         self.linear.bias.copy_(found.mean)
         self.sharpness.fill_(SHARPNESS / max(float(found.mean.mean()), LEAST))
@@ -375,20 +375,20 @@ def hidden_layers(given: int, units: int, made: int) -> nn.Sequential:
 
 
 def begin_at(last: nn.Module, mean: float) -> None:
-    """Set the bias of the last layer so that codes of nothing make this number."""
+    """Set the bias of the last layer so that its softplus is this mean, at least `LEAST`."""
     bias = last.bias
     assert isinstance(bias, Tensor)
     nn.init.constant_(bias, math.log(math.expm1(max(mean, LEAST))))
 
 
 def silence(last: nn.Module) -> None:
-    """Set the weights of a last layer to 0."""
+    """Set all parameters of a last layer to 0."""
     for weight in last.parameters():
         nn.init.zeros_(weight)
 
 
 class Discriminator(nn.Module):
-    """The logarithm of the odds that a snippet is real."""
+    """Discriminator: log-odds that a snippet is real."""
 
     def __init__(self, width: int, kind: Normalisation, residual: bool, size: Size):
         super().__init__()
@@ -401,7 +401,7 @@ class Discriminator(nn.Module):
         self.stack = Stack(convolutions, channels[1:-1], sizes[1:], kind, LEAK, residual)
         begin(self, kind)
         if kind == "spectral":
-            # In place, for the modules are listed already.
+            # `spectral_norm` adds modules, so those of the network are listed first.
             for module in list(self.modules()):
                 if isinstance(module, nn.Conv2d):
                     spectral_norm(module)
@@ -411,16 +411,16 @@ class Discriminator(nn.Module):
 
 
 def plain(kind: Normalisation) -> Normalisation:
-    """The normalisation of encoder and generator: the spectral norm is for discriminators."""
+    """Normalisation of encoder and generator: layer in place of spectral, which is for discriminators alone."""
     return "layer" if kind == "spectral" else kind
 
 
 def begin(network: nn.Module, kind: Normalisation) -> None:
-    """Draw the first weights: N(0, .02), or what keeps the variance of SELUs."""
+    """Draw the initial weights: N(0, .02), or, for SELUs, with a variance of one over the fan-in."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             if kind == "selu":
-                # Each input of a unit: of a transposed convolution its stride leaves out the others.
+                # Fan-in of an output unit; in a transposed convolution the stride skips the other inputs.
                 inputs = module.weight[0].numel()
                 if isinstance(module, nn.ConvTranspose2d):
                     inputs = module.weight[:, 0].numel() / math.prod(module.stride)

@@ -1,4 +1,4 @@
-"""What models of tokens have in common: a front end of tokens, actions that tokens are made with, a burn-in."""
+"""Base class of token models: a token front end, the actions that produce the tokens, and a burn-in."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from sonarium.training.contract import ClipSource, Engine, Source
 from sonarium.worlds.contract import Batch, Signal
 
 DECAY = ScheduleConfig("cosine", warmup_steps=100)
-"""Of the presets: states come to rest, and what learns from them catches up."""
+"""Learning-rate schedule of the presets: as states settle, the networks trained on them catch up."""
 
 
 @runtime_checkable
@@ -44,7 +44,7 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
     updates: Tensor
     optimiser: torch.optim.Optimizer
     state_width: int
-    """Numbers in a state. Both are to be set by the model."""
+    """Dimension of a state. Subclasses set this and `optimiser`."""
 
     def __init__(self, config: Config, signal: Signal):
         super().__init__()
@@ -62,7 +62,7 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     def check(self, source: Source) -> Sequence[str]:
-        """Refuse clips all of which are too short to learn from."""
+        """Refuse a source whose clips are all too short to learn from; remark on some that are."""
         if not isinstance(source, ClipSource):
             raise ValueError(
                 f"a model of tokens trains on clips of sound or codes, but {type(source).__name__} gives "
@@ -87,7 +87,7 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
         self.updates.zero_()
 
     def set_learning_rate(self, optimiser: torch.optim.Optimizer) -> None:
-        """That of this update."""
+        """Set the scheduled learning rate of this update."""
         for group in optimiser.param_groups:
             group["lr"] = self.config.adam.learning_rate * self.config.schedule.fraction(int(self.updates))
 
@@ -95,7 +95,7 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
         return self.measured(batch.signal, batch.lengths) if batch.features is None else batch.features
 
     def measured(self, signal: Tensor, lengths: Tensor | None) -> Float[Tensor, "clip *feature"]:
-        """What the front end makes of sound, silent behind each clip's end."""
+        """Front-end features of the signal, set to 0 beyond each clip's length."""
         if lengths is not None:
             inside = sounding(signal.shape[1], lengths)
             signal = signal.where(inside.view(*inside.shape, *[1] * (signal.ndim - 2)), 0)
@@ -105,13 +105,13 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
         return self.front.tokens(self.measured(signal, lengths))
 
     def token_counts(self, data: Batch, count: int) -> Int[Tensor, " clip"]:
-        """Tokens of each clip of a batch."""
+        """Number of tokens of each clip of a batch."""
         if data.lengths is None:
             return torch.full((len(data.index),), count, device=data.index.device)
         return self.code_lengths(data.lengths).clamp(max=count)
 
     def acted(self, data: Batch, tokens: int, engine: Engine) -> Float[Tensor, "clip token action"]:
-        """The actions, hidden in some of the clips."""
+        """Actions of a batch, with dropout of all actions of a clip."""
         actions, dropout = self.actions(data, tokens), self.config.action_dropout
         if not self.actions.width or not dropout:
             return actions
@@ -120,7 +120,7 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
         return actions.masked_fill((drawn < dropout)[:, None, None], 0)
 
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Whole tokens of clips of these lengths."""
+        """Number of whole tokens of clips of these lengths."""
         return self.front.counts(lengths)
 
     @abstractmethod
@@ -133,9 +133,9 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
         code: Any = None,
         actions: Float[Tensor, "clip token action"] | None = None,
     ) -> Float[Tensor, "clip frame code"]:
-        """Codes at `code_rate`, of the part of this name, by default that of the configuration; zeros beyond the
-        `code_lengths` of clips that have lengths. `actions` are as `Actions` gives them, by default unknown;
-        `power` is not used."""
+        """Codes at `code_rate`: the part of the state named `code`, by default that of the configuration; zeros
+        beyond the `code_lengths` of clips where lengths are given. `actions` are in the encoding of `Actions`,
+        unknown by default; `power` is not used."""
 
     def states(
         self,
@@ -143,7 +143,7 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
         *,
         actions: Float[Tensor, "clip token action"] | None = None,
     ) -> Float[Tensor, "clip token code"]:
-        """The part `feature` of each token."""
+        """The part `feature` of the state of each token."""
         return self.encode(signal, code="feature", actions=actions)
 
     def encode_part(
@@ -154,7 +154,7 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
         return self.encode(signal, lengths, code=part)
 
     def checked(self, codes: Float[Tensor, "clip frame code"]) -> Float[Tensor, "clip frame code"]:
-        """The same, refused where they are no states."""
+        """The codes unchanged; ValueError unless they have the dimension of states."""
         if codes.shape[2] != self.state_width:
             raise ValueError(
                 f"codes of {codes.shape[2]} numbers are no states: give those of code feature, {self.state_width} "
@@ -165,7 +165,7 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
     def alone(
         self, codes: Float[Tensor, "clip token code"], lengths: Int[Tensor, " clip"] | None
     ) -> Float[Tensor, "clip frame code"]:
-        """Codes of clips of these lengths, zeros beyond a clip's own."""
+        """Codes cut to the longest clip, zeros beyond each clip's length."""
         if lengths is None:
             return codes
         own = self.code_lengths(lengths)
@@ -173,7 +173,7 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
         return codes[:, :count].where(sounding(count, own)[..., None], 0)
 
     def check_future(self, states: Tensor, frames: int, samples: int, actions: Tensor | None) -> Tensor:
-        """Actions of the past and of the frames to come, unknown unless given."""
+        """Validated actions of past and future frames, unknown unless given."""
         if frames < 1 or samples < 1:
             raise ValueError(f"got frames={frames}, samples={samples}: give at least 1 of each")
         clips, past = states.shape[:2]

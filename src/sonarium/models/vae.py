@@ -39,7 +39,7 @@ from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal
 
 MOST_CODES = 2**14
-"""Penalties compare each code with each other: the covariance of this many codes fills a gigabyte."""
+"""Maximum latent dimension: penalties compare all pairs of codes, whose covariance here takes a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer
         features: Float[Tensor, "clip channel row frame"],
         own: Bool[Tensor, "clip 1 1 frame"] | None,
     ) -> Float[Tensor, " clip"]:
-        """log p(x|z) in nats of each clip's own frames, from the raw output of the decoder."""
+        """log p(x|z) in nats over the frames within each clip's length, from the raw output of the decoder."""
         if self.config.likelihood == "bernoulli":
             bins = -functional.binary_cross_entropy_with_logits(raw, features, reduction="none")
         else:
@@ -130,12 +130,12 @@ class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer
         return {name: value.detach() for name, value in terms.items()}
 
     def observed(self, raw: Float[Tensor, "clip channel row frame"]) -> Float[Tensor, "clip channel row frame"]:
-        """The decoder's raw output as features."""
+        """Features from the raw output of the decoder."""
         return raw.sigmoid() if self.config.likelihood == "bernoulli" else raw
 
     @torch.no_grad()
     def encode(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip 1 code"]:
-        """Posterior means, one frame a clip."""
+        """Posterior means, one frame per clip."""
         return rearrange(self.posterior(self.front(signal)).mean, "clip code -> clip 1 code")
 
     @torch.no_grad()
@@ -162,8 +162,8 @@ class VAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Density, Describer
 
     @torch.no_grad()
     def describe(self, batches: Sequence[Batch]) -> tuple[Description, int, tuple[Traversal, ...]]:
-        """Codes are ordered by their divergence from the prior, and moved by standard deviations of the aggregate
-        posterior."""
+        """Description of codes, ordered by their KL divergence from the prior, with traversals in standard
+        deviations of the aggregate posterior."""
         found = [self.posterior(self.features(batch)) for batch in batches]
         return describe_numbers(
             torch.cat([rearrange(one.mean, "clip code -> clip 1 code") for one in found]),

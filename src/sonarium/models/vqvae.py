@@ -1,8 +1,8 @@
 """The vector-quantised autoencoder (van den Oord et al. 2017, arXiv 1711.00937).
 
-A clip becomes `slots` vectors, each replaced by the nearest entry of its slot's codebook. The codebooks
-follow their assignments by exponential moving averages (appendix A.1); an entry that nothing has used for
-a while is revived at a vector of the batch (Williams et al. 2020, arXiv 2002.08111).
+A clip is encoded as `slots` vectors, each replaced by the nearest entry of its slot's codebook. The codebooks
+are exponential moving averages of the vectors assigned to them (appendix A.1); an entry that has been unused
+for a while is reset to a vector of the batch (Williams et al. 2020, arXiv 2002.08111).
 """
 
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ from sonarium.training.contract import Engine, Source, Stateful
 from sonarium.worlds.contract import Batch, Signal
 
 MOST_NUMBERS = 2**22
-"""In all codebooks together: 16,384 entries of 256 numbers, the size of the largest published ones. A batch needs
-many times as much memory."""
+"""Maximum size of all codebooks together: 16,384 entries of 256 numbers, as in the largest published ones. A batch
+takes many times as much memory."""
 ROUNDING = 4
-"""Machine epsilons by which squared distances may differ and count as equal."""
+"""Tolerance in machine epsilons within which squared distances count as equal."""
 MOST_CODES = 2**14
-"""Numbers in the vectors of one clip."""
+"""Maximum dimension of the vectors of one clip together."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class VQVAEConfig:
 
 
 class Codebooks(nn.Module):
-    """One codebook a slot, updated by moving averages rather than by gradients."""
+    """One codebook per slot, updated by moving averages rather than by gradients."""
 
     entries: Float[Tensor, "slot entry dim"]
     sums: Float[Tensor, "slot entry dim"]
@@ -101,7 +101,7 @@ class Codebooks(nn.Module):
 
     def nearest(self, vectors: Float[Tensor, "clip slot dim"]) -> Int[Tensor, "clip slot"]:
         given = rearrange(vectors, "clip slot dim -> slot clip dim")
-        # By default the algorithm would depend on the batch size.
+        # The default algorithm depends on the batch size.
         squares = torch.cdist(given, self.entries, compute_mode="use_mm_for_euclid_dist").square()
         # Entries initialised with the same vector differ by rounding alone: the first of them is taken, so that
         # the assignment depends neither on how many clips are compared at once, nor on the number of ranks.
@@ -127,7 +127,7 @@ class Codebooks(nn.Module):
         index: Int[Tensor, "clip slot"],
         generator: torch.Generator,
     ) -> Float[Tensor, ""]:
-        """Update the averages with the global batch and reset dead entries; returns how many were reset."""
+        """Update the averages with the global batch and reset dead entries; return how many were reset."""
         assigned = functional.one_hot(index, self.config.entries).to(vectors.dtype)
         decay = self.config.decay
         self.uses.mul_(decay).add_(assigned.sum(0), alpha=1 - decay)
@@ -185,13 +185,13 @@ class VQVAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Describer):
         own = own_frames(self.front, data.lengths, features.shape[-1])
         with engine.autocast():
             vectors = self.vectors(features)
-            # The codebooks follow the global batch, and so stay the same on all ranks.
+            # The codebooks are updated from the global batch, so that they stay equal on all ranks.
             every = engine.gather(vectors.detach())
             if not self.codebooks.started:
                 self.codebooks.start(every, engine.generator)
             index = self.codebooks.nearest(vectors.detach())
             quantised = self.codebooks.look_up(index)
-            # The gradient passes the quantisation as if it were not there.
+            # Straight-through estimator of the gradient.
             through = vectors + (quantised - vectors).detach()
             made = wide(self.decoder(rearrange(through, "clip slot dim -> clip (slot dim)")))
         error = mean_squared_error(made, features, own, engine)
@@ -211,7 +211,7 @@ class VQVAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Describer):
 
     @torch.no_grad()
     def encode(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip 1 code"]:
-        """The nearest entries of all slots, concatenated in one frame."""
+        """Nearest entries of all slots, concatenated in one frame."""
         entries = self.codebooks.look_up(self.codebooks.nearest(self.vectors(self.front(signal))))
         return rearrange(entries, "clip slot dim -> clip 1 (slot dim)")
 
@@ -221,13 +221,13 @@ class VQVAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Describer):
 
     @torch.no_grad()
     def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip 1 code"]:
-        """Entries drawn slot by slot with the frequencies of training."""
+        """Entries drawn independently per slot by training frequency."""
         chosen = torch.multinomial(self.codebooks.uses, clips, replacement=True, generator=generator).T
         return rearrange(self.codebooks.look_up(chosen), "clip slot dim -> clip 1 (slot dim)")
 
     @torch.no_grad()
     def describe(self, batches: Sequence[Batch]) -> tuple[Description, int, tuple[Traversal, ...]]:
-        """Slots are ordered by their perplexity; the most ordinary clip is that of the most frequent entries."""
+        """Description of slots, ordered by perplexity; the central clip is that of the most frequent entries."""
         index = torch.cat([self.codebooks.nearest(self.vectors(self.features(batch))) for batch in batches])
         entries = self.config.entries
         counts = torch.stack([torch.bincount(slot, minlength=entries) for slot in index.T])
@@ -247,7 +247,7 @@ class VQVAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Describer):
     def traversals(
         self, description: Description, base: Int[Tensor, " slot"], usage: Float[Tensor, "slot entry"]
     ) -> tuple[Traversal, ...]:
-        """In each slot in turn, its most frequent entries, along the line on which they differ most."""
+        """Traversal of each slot: its most frequent entries, ordered along their first principal component."""
         found = []
         for slot in description.order:
             used = usage[slot].argsort(descending=True, stable=True)[: len(STEPS)]
@@ -259,7 +259,7 @@ class VQVAE(Learner, FeatureLearner, Encoder, Decoder, Sampler, Describer):
             moved[:, slot] = used
             places = self.codebooks.look_up(moved)[:, slot].double()
             along = torch.linalg.svd(places - places.mean(0), full_matrices=False)[2][0]
-            # Either end of the line may come first; the sign is fixed so that pictures recur.
+            # The sign of a principal component is arbitrary; it is fixed so that plots are reproducible.
             along = along * torch.sign(along[along.abs().argmax()])
             order = (places @ along).argsort(stable=True)
             used = used[order]

@@ -1,4 +1,4 @@
-"""Hidden Markov models: an estimator that is usable alone, and a learner of codes."""
+"""Hidden Markov models: a stand-alone estimator, and a learner on codes."""
 
 from sonarium.models.hmm.divergence import Divergence, Parts, divergence_parts, divergence_rate
 from sonarium.models.hmm.estimator import HMM

@@ -1,4 +1,4 @@
-"""Settings of hidden Markov models: one dataclass, for the estimator and for the learner."""
+"""Settings of hidden Markov models, shared by the estimator and the learner."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -1,12 +1,11 @@
-"""How far a hidden Markov model is from another, in bits a frame: the Kullback-Leibler divergence rate.
+"""Kullback-Leibler divergence rate between hidden Markov models, in bits per frame.
 
-The rate of what is observed has no closed form beyond one state: it is the mean of log p − log q over sequences
+The rate of the observed frames has no closed form beyond one state: it is the mean of log p − log q over sequences
 drawn from p (Juang and Rabiner 1985), here of the second half of each sequence given the first, so that the start
 is forgotten, with its standard error over sequences.
 
-The rate of states and frames together splits exactly, where the states of one are those of the other: into
-emission (spectrum), duration (timing) and transition (grammar). It is an upper bound of the first (data
-processing).
+The joint rate of states and frames splits exactly, given a matching of the states, into emission (spectrum),
+duration (timing) and transition (grammar). It is an upper bound on the first rate (data processing inequality).
 """
 
 from dataclasses import dataclass
@@ -26,21 +25,21 @@ from sonarium.models.hmm.estimator import HMM
 from sonarium.models.hmm.inference import Chain
 
 DRAWS = 2000
-"""Frames of each state from which the divergence of emissions without a closed form is estimated."""
+"""Frames drawn per state to estimate the divergence of emissions without a closed form."""
 LONGEST = 2000
-"""Frames up to which geometric durations are written out beside explicit ones."""
+"""Frames up to which geometric durations are tabulated for comparison with explicit ones."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Bits a frame of states and frames together."""
+    """Components of the joint divergence rate of states and frames, in bits per frame."""
 
     emission: float
-    """Spectrum: what the states emit."""
+    """Spectrum: emissions of the states."""
     duration: float
-    """Timing: how long they last."""
+    """Timing: durations of the states."""
     transition: float
-    """Grammar: which follows which."""
+    """Grammar: transitions between the states."""
 
     @property
     def total(self) -> float:
@@ -50,7 +49,7 @@ class Parts:
 @dataclass(frozen=True)
 class Divergence:
     rate: float
-    """Bits a frame."""
+    """Divergence rate in bits per frame."""
     error: float
     """Standard error of the rate; 0 where it is exact."""
     exact: bool
@@ -59,7 +58,7 @@ class Divergence:
 def divergence_rate(
     p: HMM, q: HMM, *, sequences: int = 500, frames: int = 100, random_state: Any = None
 ) -> Divergence:
-    """The divergence rate of q from p; exact where both have one state and their emissions a closed form."""
+    """Divergence rate KL(p ‖ q); exact where both have one state and their emissions have a closed form."""
     one, other = p.model_, q.model_
     comparable(one, other)
     if one.states == other.states == 1 and one.chain.durations is None and other.chain.durations is None:
@@ -78,9 +77,9 @@ def divergence_rate(
 def divergence_parts(
     p: HMM, q: HMM, *, match: Literal["emission", "order"] = "emission", smoothing: float = 1e-6, seed: int = 0
 ) -> Parts:
-    """The divergence rate of states and frames, split. States are matched by their emissions, or by their order
-    where q was fitted from p (`start_from`). `smoothing` is mixed into q's transitions and durations, so that what
-    q has never seen costs much, but not infinitely much."""
+    """Components of the joint divergence rate of states and frames. States are matched by their emissions, or by
+    their order where q was fitted from p (`start_from`). `smoothing` is the weight of a uniform distribution mixed
+    into q's transitions and durations, so that events that q has never seen cost much, but not infinitely much."""
     one, other = p.model_, q.model_
     comparable(one, other)
     if one.states != other.states:
@@ -115,8 +114,8 @@ def comparable(one: Model, other: Model) -> None:
 
 
 def between(one: Emission, other: Emission, seed: int) -> Float[Tensor, "state other"]:
-    """Divergence in nats of each state of one from each of the other; by simulation where there is no closed
-    form."""
+    """KL divergence in nats between the emissions of each state of one and of the other; by simulation where there
+    is no closed form."""
     closed = one.divergence(other)
     if closed is not None:
         return closed
@@ -132,9 +131,9 @@ def reordered(chain: Chain, order: Int[Tensor, " state"]) -> Chain:
 
 
 def stationary(transitions: Float[Tensor, "state state"]) -> Float[Tensor, " state"]:
-    """The occupancy that transitions leave unchanged."""
+    """Stationary distribution of the transitions."""
     states = len(transitions)
-    # A little of everything makes it unique where some states are never returned to.
+    # A small uniform part makes it unique where some states are never returned to.
     moves = 0.999999 * transitions + 1e-6 / states
     system = torch.cat([moves.T - torch.eye(states).to(moves), torch.ones(1, states).to(moves)])
     target = torch.zeros(states + 1).to(moves)
@@ -143,7 +142,7 @@ def stationary(transitions: Float[Tensor, "state state"]) -> Float[Tensor, " sta
 
 
 def occupancies(chain: Chain) -> Float[Tensor, " state"]:
-    """The fraction of frames in each state in the long run."""
+    """Long-run fraction of frames in each state."""
     found = stationary(chain.transitions)
     if chain.durations is not None:
         found = found * (chain.durations @ torch.arange(1, chain.durations.shape[1] + 1).to(found))
@@ -153,7 +152,7 @@ def occupancies(chain: Chain) -> Float[Tensor, " state"]:
 def departures(
     chain: Chain, occupancy: Float[Tensor, " state"]
 ) -> tuple[Float[Tensor, " state"], Float[Tensor, "state state"]]:
-    """How often a frame each state is left, and for which others."""
+    """Rate per frame at which each state is left, and the probabilities of the next state."""
     others = chain.transitions * (1 - torch.eye(len(occupancy)).to(occupancy))
     leave = others.sum(1)
     rate = occupancy * leave
@@ -179,7 +178,7 @@ def timing(
     rate: Float[Tensor, " state"],
     smoothing: float,
 ) -> Float[Tensor, ""]:
-    """Nats a frame that come from how long states last."""
+    """Duration component of the divergence rate, in nats per frame."""
     if mine.durations is None and theirs.durations is None:
         stays = [
             torch.stack([one.transitions.diagonal(), 1 - one.transitions.diagonal()], 1) for one in (mine, theirs)
@@ -191,7 +190,7 @@ def timing(
 
 
 def written_out(chain: Chain, longest: int) -> Float[Tensor, "state duration"]:
-    """Durations of up to so many frames, geometric ones, too."""
+    """Probabilities of durations up to `longest` frames, explicit or geometric."""
     if chain.durations is not None:
         missing = longest - chain.durations.shape[1]
         return torch.nn.functional.pad(chain.durations, (0, missing))

@@ -1,7 +1,7 @@
-"""Expectation-maximisation (Baum et al. 1970) of a hidden Markov model: what the estimator and the learner share.
+"""Expectation-maximisation (Baum et al. 1970) of a hidden Markov model, shared by the estimator and the learner.
 
-The objective is the log-likelihood plus the logarithm of all priors; no iteration lowers it, but the repair of a
-state that has lost its frames, which takes over half of those of the largest.
+The objective is the log-likelihood plus the log priors; no iteration lowers it, except for the repair of an empty
+state, which takes over half the frames of the largest.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ EMPTY = 0.5
 
 @dataclass(frozen=True)
 class Model:
-    """A hidden Markov model: its structure, its chain, and what its states emit."""
+    """A hidden Markov model: its structure, its Markov chain, and the emissions of its states."""
 
     structure: Structure
     chain: Chain
@@ -100,7 +100,7 @@ def e_step(
 def densities(
     model: Model, features: Float[Tensor, "frame some"], space: Workspace
 ) -> Float[Tensor, "frame state"]:
-    """In memory that is used again, where the emission can."""
+    """Log densities, written to reused memory where the emission supports it."""
     if isinstance(model.emission, Gaussian):
         out = space.take("density", len(features), model.states, like=features)
         return model.emission.log_density(features, out)
@@ -108,7 +108,7 @@ def densities(
 
 
 def m_step(model: Model, counts: Statistics, learn: Iterable[str] = ("chain", "emissions")) -> Model:
-    """The model of greatest expected log-likelihood and prior, given these counts."""
+    """Model that maximises the expected log-likelihood plus the log prior, given these counts."""
     chain, emission = model.chain, model.emission
     if "chain" in learn:
         chain = model.structure.maximise(chain, counts.start, counts.transitions, counts.durations)
@@ -122,7 +122,7 @@ def empty_states(counts: Statistics) -> Int[Tensor, " empty"]:
 
 
 def repair(model: Model, counts: Statistics) -> Model:
-    """Each empty state becomes a displaced copy of the largest one, and shares its transitions."""
+    """Model in which each empty state becomes a displaced copy of the largest one, and shares its transitions."""
     occupancy = counts.occupancy.clone()
     chain, emission = model.chain, model.emission
     start, moves = chain.start.clone(), chain.transitions.clone()
@@ -140,13 +140,13 @@ def repair(model: Model, counts: Statistics) -> Model:
             durations[state] = durations[largest]
     structure = model.structure
     start = start * structure.start_allowed
-    # What the topology forbids, fixes or ties stays so.
+    # Transitions that the structure forbids, fixes or ties stay so.
     moves = structure.rows(moves * structure.allowed, chain.transitions)
     return replace(model, chain=Chain(start / start.sum(), moves, durations), emission=emission)
 
 
 def rises(before: float, after: float) -> bool:
-    """Whether an objective does not fall, up to rounding; NaN neither rises nor converges."""
+    """Whether an objective does not fall, up to rounding; ValueError if it is not finite."""
     if not isfinite(after):
         raise ValueError(
             f"the likelihood became {after}: raise the floor or the priors, or look for constant columns"

@@ -1,8 +1,8 @@
-"""What the states of a hidden Markov model emit: Gaussians, mixtures of them, symbols, and Poisson counts.
+"""Emission distributions of hidden Markov models: Gaussians, Gaussian mixtures, symbols, and Poisson counts.
 
-Each is a frozen dataclass of tensors with one distribution a state: log densities, sufficient statistics
-(`count`), and the M-step from these (`maximise`), which finds the greatest of likelihood × prior. Statistics are
-sums over frames whose first axis is the state, so that those of batches, ranks or merged states are added up.
+Each is a frozen dataclass of tensors with one distribution per state: log densities, sufficient statistics
+(`count`), and the M-step from these (`maximise`), which maximises likelihood × prior. Statistics are sums over
+frames whose first axis is the state, so that those of batches, ranks or merged states are added.
 """
 
 from abc import ABC, abstractmethod
@@ -68,7 +68,7 @@ class Emission(ABC):
         """Number of free parameters."""
 
     def features(self, frames: Float[Tensor, "frame feature"]) -> Float[Tensor, "frame some"]:
-        """What of the frames `log_density` and `count` take: computed once, for all iterations."""
+        """Input of `log_density` and `count`, computed from the frames once for all iterations."""
         return frames
 
     @abstractmethod
@@ -76,7 +76,7 @@ class Emission(ABC):
 
     @abstractmethod
     def count(self, features: Float[Tensor, "frame some"], posterior: Float[Tensor, "frame state"]) -> Counts:
-        """The sufficient statistics of frames that belong to the states with these probabilities."""
+        """Sufficient statistics of frames with these posterior probabilities of the states."""
 
     @abstractmethod
     def maximise(self, counts: Counts) -> "Emission":
@@ -84,11 +84,11 @@ class Emission(ABC):
 
     @abstractmethod
     def penalty(self) -> Float[Tensor, ""]:
-        """The logarithm of the prior, up to a constant: what `maximise` adds to the expected log-likelihood."""
+        """Log prior, up to a constant: the term that `maximise` adds to the expected log-likelihood."""
 
     @abstractmethod
     def draw(self, states: Int[Tensor, " frame"], generator: torch.Generator) -> Float[Tensor, "frame feature"]:
-        """A frame of each of these states."""
+        """One frame drawn from each of these states."""
 
     @abstractmethod
     def expected(self) -> Float[Tensor, "state feature"]:
@@ -96,7 +96,7 @@ class Emission(ABC):
 
     @abstractmethod
     def split(self, state: int, into: int) -> "Emission":
-        """The emission of `state` divided between itself and `into`, whose own is lost."""
+        """Copy in which `into` has a displaced copy of the distribution of `state`, in place of its former one."""
 
     @abstractmethod
     def take(self, states: Int[Tensor, " taken"]) -> "Emission":
@@ -116,7 +116,7 @@ class Emission(ABC):
         return None
 
     def tensors(self) -> dict[str, Tensor]:
-        """The parameters by name."""
+        """Parameters by name."""
         return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in STATIC}
 
 
@@ -126,7 +126,7 @@ STATIC = ("prior", "covariance")
 def ratio(
     sums: Float[Tensor, "state *rest"], weight: Float[Tensor, " state"], before: Float[Tensor, "state *rest"]
 ) -> Float[Tensor, "state *rest"]:
-    """sums / weight; what it was before, where there is nothing to divide by."""
+    """sums / weight; the value `before` where the weight is 0, up to `NOTHING`."""
     shape = (-1, *[1] * (sums.ndim - 1))
     return torch.where((weight > NOTHING).view(shape), sums / weight.clamp(min=NOTHING).view(shape), before)
 
@@ -138,7 +138,7 @@ class Gaussian(Emission):
     spread: Float[Tensor, "*shape"]
     """The covariances: (state), (state, feature), (feature, feature) or (state, feature, feature)."""
     centre: Float[Tensor, " feature"]
-    """Subtracted from frames first: squares of large numbers would lose their last digits."""
+    """Offset subtracted from frames, because squares of large numbers would lose precision."""
 
     @property
     def states(self) -> int:
@@ -170,7 +170,7 @@ class Gaussian(Emission):
     def log_density(
         self, features: Float[Tensor, "frame some"], out: Float[Tensor, "frame state"] | None = None
     ) -> Float[Tensor, "frame state"]:
-        """Into `out`, where covariances are not matrices: what is as large as this takes long to allocate."""
+        """Log densities, written to `out` unless covariances are matrices: large tensors are slow to allocate."""
         mean, size = self.mean - self.centre, self.dimensions
         if not self.wide:
             precision = 1 / self.variance
@@ -207,7 +207,7 @@ class Gaussian(Emission):
         )
         drawn = prior.mean_weight * (mean - towards)
         if self.wide:
-            # Scatter about the new mean, and what the prior of the mean adds.
+            # Scatter about the new mean, plus the contribution of the prior of the mean.
             cross = rearrange(mean, "k d -> k d 1") * rearrange(counts["sum"], "k d -> k 1 d")
             about = rearrange(weight, "k -> k 1 1") * outer(mean) - cross - cross.mT
             about = about + rearrange(drawn, "k d -> k d 1") * rearrange(mean - towards, "k d -> k 1 d")
@@ -242,7 +242,7 @@ class Gaussian(Emission):
 
     @property
     def matrices(self) -> Float[Tensor, "state feature feature"]:
-        """The covariances as matrices."""
+        """Covariances as matrices."""
         if self.covariance == "full":
             return self.spread
         if self.covariance == "tied":
@@ -291,7 +291,7 @@ def outer(rows: Float[Tensor, "row column"]) -> Float[Tensor, "row column column
 
 @dataclass(frozen=True)
 class Mixture(Emission):
-    """A mixture of Gaussians a state; those of state k are states k·components … of `gaussian`."""
+    """One Gaussian mixture per state; the components of state k are states k·components … of `gaussian`."""
 
     weights: Float[Tensor, "state component"]
     gaussian: Gaussian
@@ -375,7 +375,7 @@ def dirichlet(rows: Float[Tensor, "row column"], concentration: float) -> Float[
 
 @dataclass(frozen=True)
 class Categorical(Emission):
-    """Symbols 0, 1, …, one a frame."""
+    """Symbols 0, 1, …, one per frame."""
 
     probabilities: Float[Tensor, "state symbol"]
 
@@ -408,7 +408,7 @@ class Categorical(Emission):
         return torch.multinomial(self.probabilities[states], 1, generator=generator).to(self.probabilities)
 
     def expected(self) -> Float[Tensor, "state feature"]:
-        """The most frequent symbol: symbols have no mean."""
+        """The most probable symbol, since symbols have no mean."""
         return self.probabilities.argmax(1, keepdim=True).to(self.probabilities)
 
     def split(self, state: int, into: int) -> "Categorical":
@@ -428,13 +428,13 @@ class Categorical(Emission):
             return None
         mine = self.probabilities
         entropy = torch.special.entr(mine).sum(1, keepdim=True)
-        # xlogy, where a symbol that one never emits costs nothing.
+        # xlogy, with which a symbol of probability 0 costs nothing.
         return -torch.special.xlogy(mine[:, None], other.probabilities).sum(2) - entropy
 
 
 @dataclass(frozen=True)
 class Poisson(Emission):
-    """Independent counts, one rate a state and column."""
+    """Independent Poisson counts, with one rate per state and column."""
 
     rate: Float[Tensor, "state feature"]
 
@@ -489,6 +489,6 @@ class Poisson(Emission):
         if not isinstance(other, Poisson):
             return None
         mine, theirs = self.rate[:, None], other.rate
-        # Apart, for the ratio of two rates of 0 is none.
+        # Separate logarithms, because the ratio of two rates of 0 is undefined.
         logs = torch.special.xlogy(mine, mine) - torch.special.xlogy(mine, theirs)
         return (logs - mine + theirs).sum(2)

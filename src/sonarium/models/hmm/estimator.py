@@ -1,12 +1,12 @@
-"""Hidden Markov models with scikit-learn's manners: `fit`, `predict`, `predict_proba`, `score`, `sample`.
+"""Hidden Markov models with the interface of scikit-learn: `fit`, `predict`, `predict_proba`, `score`, `sample`.
 
     from sonarium.models.hmm import HMM
 
     model = HMM(states=10, covariance="full", random_state=0).fit(frames, lengths=lengths)
     model.predict(frames, lengths), model.score(other), model.sample(100)
 
-Frames of all sequences lie one behind the other, and `lengths` says how long each sequence is, as in hmmlearn.
-What follows Rabiner 1989 is in `inference.py`, expectation-maximisation in `em.py`.
+The frames of all sequences are concatenated, and `lengths` are the lengths of the sequences, as in hmmlearn.
+The algorithms of Rabiner 1989 are in `inference.py`, expectation-maximisation in `em.py`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,17 +47,17 @@ Packed = list[tuple[Block, Tensor]]
 class HMM(BaseEstimator):
     """A hidden Markov model, fitted by expectation-maximisation.
 
-    The settings that `HMMConfig` and `EmissionPrior` have mean the same here. Besides:
+    The settings of `HMMConfig` and `EmissionPrior` have the same meaning here. In addition:
 
-    symbols: number of symbols of categorical emissions; by default one more than the greatest that `fit` is given.
-    initial, transitions: the first state's and the transitions' probabilities that EM starts from. What is 0 stays
-    0. fixed: boolean matrix, transitions that keep their probability in `transitions`.
-    tied: matrix of whole numbers, transitions with the same number above 0 have the same probability.
+    symbols: number of symbols of categorical emissions; by default one more than the largest that `fit` is given.
+    initial, transitions: initial-state and transition probabilities from which EM starts; zeros remain 0.
+    fixed: boolean matrix of the transitions that keep their probability in `transitions`.
+    tied: integer matrix; transitions with the same number above 0 have the same probability.
     transition_prior: a number, or a matrix.
-    learn: what EM changes, of "chain" and "emissions".
-    n_init: starts of EM, of which the best is kept.
-    max_iter, tol: most iterations, and the least gain of the objective in nats at which EM goes on.
-    device: where torch computes, "cpu" or "cuda".
+    learn: parts that EM updates, of "chain" and "emissions".
+    n_init: number of starts of EM, of which the best is kept.
+    max_iter, tol: maximum number of iterations, and minimum gain of the objective in nats for EM to continue.
+    device: device of the computation, "cpu" or "cuda".
     """
 
     emission: EmissionKind
@@ -145,7 +145,7 @@ class HMM(BaseEstimator):
         self.random_state = random_state
 
     def config(self) -> HMMConfig:
-        """The settings that the learner has, too; refuses those that mean nothing."""
+        """Validated settings that are shared with the learner."""
         prior = EmissionPrior(
             self.covariance_prior,
             self.covariance_weight,
@@ -177,7 +177,7 @@ class HMM(BaseEstimator):
         )
 
     def known(self) -> Known:
-        """The arrays among the settings, checked."""
+        """Validated array settings."""
         square = (self.states, self.states)
         found = {}
         for name, shape in (("initial", square[:1]), ("transitions", square), ("fixed", square), ("tied", square)):
@@ -203,7 +203,7 @@ class HMM(BaseEstimator):
 
     @property
     def like(self) -> Float[Tensor, ""]:
-        """A tensor of the type and device to compute with."""
+        """Tensor with the dtype and device of the computation."""
         return torch.zeros(
             (), dtype=torch.float64 if self.dtype == "float64" else torch.float32, device=self.device
         )
@@ -223,15 +223,15 @@ class HMM(BaseEstimator):
         return frames
 
     def packed(self, frames: np.ndarray, lengths: np.ndarray, model: Model) -> Packed:
-        """Blocks of sequences with what the emission takes of their frames."""
+        """Blocks of sequences with the emission features of their frames."""
         width = self.states * (1 if model.chain.durations is None else model.chain.durations.shape[1])
         features = model.emission.features(torch.from_numpy(np.array(frames)).to(self.like))
         blocks = pack(lengths, width, self.device)
         return [(block, features.index_select(0, block.source)) for block in blocks]
 
     def fit(self, X: Any, y: Any = None, lengths: Lengths = None, start_from: "HMM | None" = None) -> "HMM":
-        """Fit to frames by EM; `start_from`, a fitted model with as many states, replaces the start (of the day
-        before, say)."""
+        """Fit to frames by EM; `start_from`, a fitted model with as many states (of the day before, say), replaces
+        the initialisation."""
         frames = self.frames(X, reset=True)
         config, known = self.config(), self.known()
         own = lengths_of(len(frames), lengths)
@@ -259,7 +259,7 @@ class HMM(BaseEstimator):
         return self
 
     def continued(self, other: "HMM", config: HMMConfig, known: Known, rng: np.random.Generator) -> Model:
-        """The parameters of a fitted model under this one's structure and priors."""
+        """Parameters of a fitted model under the structure and priors of this one."""
         check_is_fitted(other, "model_")
         model = other.model_
         if model.states != self.states or model.emission.dimensions != self.n_features_in_:
@@ -269,7 +269,7 @@ class HMM(BaseEstimator):
             )
         structure = structure_of(config, known, rng, self.like.device)
         if self.topology == other.topology and self.initial is None and self.transitions is None:
-            # A sparse topology is that of the other model, and so are transitions that it has lost.
+            # Keep the transitions of the other model: of a sparse topology, and without those it has lost.
             structure = replace(
                 structure, allowed=model.structure.allowed, start_allowed=model.structure.start_allowed
             )
@@ -320,7 +320,7 @@ class HMM(BaseEstimator):
         return self.decode(X, lengths)[1]
 
     def decode(self, X: Any, lengths: Lengths = None) -> tuple[float, Int[np.ndarray, " frame"]]:
-        """log p of frames and their most likely states together, and these states."""
+        """Joint log-probability of the frames and their most likely states (Viterbi), and these states."""
         total, found = 0.0, {}
         for block, features in self.blocks(X, lengths):
             path, best = viterbi(self.model_.chain, self.model_.emission.log_density(features), block)
@@ -329,7 +329,7 @@ class HMM(BaseEstimator):
         return total, gathered(found)
 
     def predict_proba(self, X: Any, lengths: Lengths = None) -> Float[np.ndarray, "frame state"]:
-        """The probability of each state at each frame, given the whole sequence."""
+        """Posterior probability of each state at each frame, given the whole sequence."""
         found, space = {}, Workspace()
         for block, features in self.blocks(X, lengths):
             expected = expect(
@@ -356,21 +356,21 @@ class HMM(BaseEstimator):
         return float(self.score_samples(X, lengths).sum())
 
     def expected_counts(self, X: Any, lengths: Lengths = None) -> Statistics:
-        """The E-step."""
+        """Expected counts (E-step)."""
         return e_step(self.model_, self.blocks(X, lengths), self.arithmetic)
 
     @property
     def n_parameters_(self) -> int:
-        """Free parameters."""
+        """Number of free parameters."""
         check_is_fitted(self, "model_")
         return self.model_.free()
 
     def aic(self, X: Any, lengths: Lengths = None) -> float:
-        """Akaike's criterion; lower is better."""
+        """Akaike information criterion; lower is better."""
         return 2 * self.n_parameters_ - 2 * self.score(X, lengths=lengths)
 
     def bic(self, X: Any, lengths: Lengths = None) -> float:
-        """The Bayesian criterion, over the number of frames; lower is better."""
+        """Bayesian information criterion, with the number of frames as sample size; lower is better."""
         return self.n_parameters_ * log(len(X)) - 2 * self.score(X, lengths=lengths)
 
     def sample(
@@ -382,9 +382,9 @@ class HMM(BaseEstimator):
         temperature: float = 1.0,
         mean: bool = False,
     ) -> tuple[Float[np.ndarray, "frame feature"], Int[np.ndarray, " frame"]]:
-        """Frames and their states: sequences of `n_samples` frames one behind the other. The first state is drawn
-        and emits, too. `temperature` flattens (above 1) or sharpens the choice of states; `mean` gives the mean of
-        a state instead of a draw from it."""
+        """Frames and their states, of concatenated sequences of `n_samples` frames. The initial state is drawn and
+        emits, too. `temperature` flattens (above 1) or sharpens the probabilities of states; with `mean`, each
+        frame is the mean of its state instead of a draw from it."""
         check_is_fitted(self, "model_")
         if n_samples < 1 or sequences < 1 or not temperature > 0:
             raise ValueError(
@@ -410,8 +410,8 @@ class HMM(BaseEstimator):
         durations: Any = None,
         **settings: Any,
     ) -> "HMM":
-        """A model with these parameters, fitted to nothing: of Gaussians, a mixture (with weights), symbols,
-        counts."""
+        """Model with these parameters, without fitting: of Gaussians, mixtures (with weights), symbols (with
+        probabilities) or counts (with rates)."""
         kind: EmissionKind = "mixture" if weights is not None else "gaussian"
         if probabilities is not None or rates is not None:
             kind = "categorical" if rates is None else "poisson"
@@ -444,7 +444,7 @@ class HMM(BaseEstimator):
         made.model_, made.n_features_in_ = Model(structure, chain, emission), emission.dimensions
         return made
 
-    # The parameters as arrays, under hmmlearn's names.
+    # The parameters as arrays, by their names in hmmlearn.
 
     @property
     def startprob_(self) -> Float[np.ndarray, " state"]:
@@ -498,7 +498,7 @@ class HMM(BaseEstimator):
 
 
 class Fitted:
-    """What EM has reached from one start."""
+    """Result of EM from one start."""
 
     def __init__(self, model: Model):
         self.model = model
@@ -513,6 +513,6 @@ def array(tensor: Tensor) -> np.ndarray:
 
 
 def gathered(found: dict[Tensor, Tensor]) -> np.ndarray:
-    """Rows of blocks in the order in which the frames were given."""
+    """Rows of blocks in the original order of the frames."""
     source, rows = torch.cat(list(found)), torch.cat(list(found.values()))
     return array(torch.empty_like(rows).index_copy_(0, source, rows))

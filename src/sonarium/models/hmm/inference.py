@@ -1,13 +1,13 @@
-"""Forward-backward and Viterbi of Rabiner 1989 (section III, and IV.D for explicit durations), over blocks of
-sequences.
+"""Forward-backward and Viterbi algorithms (Rabiner 1989, section III, and IV.D for explicit durations), over
+blocks of sequences.
 
 Scaled arithmetic divides the forward variable of each frame by its sum (Rabiner's section V.A), after dividing the
-densities of a frame by the greatest of them; each step is then a matrix product over all sequences of a block, and
-the expected transitions of all frames are one more. Where that underflows, which takes a state that is all but
-impossible and the only one reachable, the block is computed anew in logarithms.
+densities of a frame by their maximum; each step is then a matrix product over all sequences of a block, and the
+expected transitions of all frames are one more. Where that underflows, which requires that the only reachable
+state is nearly impossible, the block is recomputed in logarithms.
 
-Explicit durations (Ferguson 1980; Yu 2010): a state is entered with the number of its frames, which counts down to
-1; then it is left. A sequence may end within a segment, so that the last duration is censored, not cut short.
+Explicit durations (Ferguson 1980; Yu 2010): a state is entered with its duration in frames, which counts down to
+1; then it is left. A sequence may end within a segment, so that the last duration is censored, not truncated.
 """
 
 from collections.abc import Callable
@@ -23,26 +23,27 @@ from sonarium.models.hmm.packing import Block
 
 Arithmetic = Literal["scaled", "log"]
 SMALLEST = {torch.float64: 1e-250, torch.float32: 1e-30}
-"""The sum of the forward variables of a frame below which scaled arithmetic gives up."""
+"""Sum of the forward variables of a frame below which scaled arithmetic falls back to logarithms."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What moves from state to state."""
+    """Markov chain of the states."""
 
     start: Float[Tensor, " state"]
     transitions: Float[Tensor, "state state"]
     durations: Float[Tensor, "state duration"] | None = None
-    """Probability of 1, 2, … frames in a state, where they are explicit: transitions to itself are then 0."""
+    """Probability of 1, 2, … frames in a state, for explicit durations: self-transitions are then 0, except in a
+    state that has no other."""
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the E-step finds in a block."""
+    """Result of the E-step on a block."""
 
     log_likelihood: Float[Tensor, " sequence"]
     predictive: Float[Tensor, " frame"]
-    """log p of each frame given those before it; of the log arithmetic, too."""
+    """log p of each frame given those before it, in either arithmetic."""
     posterior: Float[Tensor, "frame state"] | None = None
     start: Float[Tensor, " state"] | None = None
     """Expected number of sequences that begin in each state."""
@@ -51,7 +52,7 @@ class Expectation:
 
 
 class Workspace:
-    """Memory that every block and iteration uses again: to allocate it takes longer than to fill it."""
+    """Memory reused by every block and iteration, because allocating it takes longer than filling it."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Tensor] = {}
@@ -65,7 +66,7 @@ class Workspace:
 
 
 Density = Callable[[], Float[Tensor, "frame state"]]
-"""Computes the log densities of a block, which may be overwritten."""
+"""Function that computes the log densities of a block, which may be overwritten."""
 
 
 def expect(
@@ -91,7 +92,7 @@ def sums(values: Float[Tensor, " frame"], block: Block) -> Float[Tensor, " seque
 
 
 def relative(density: Float[Tensor, "frame state"]) -> Float[Tensor, "frame 1"]:
-    """The greatest log density of each frame, by which all are divided, in place."""
+    """Largest log density of each frame; turn log densities into densities relative to it, in place."""
     peak = density.amax(1, keepdim=True)
     peak = peak.where(peak.isfinite(), 0)
     density.sub_(peak).exp_()
@@ -152,7 +153,7 @@ def scaled(
 def log_matmul(
     rows: Float[Tensor, "row inner"], matrix: Float[Tensor, "inner column"]
 ) -> Float[Tensor, "row column"]:
-    """Of logarithms, without leaving them."""
+    """Matrix product in the log domain."""
     return torch.logsumexp(rows[:, :, None] + matrix, 1)
 
 
@@ -190,7 +191,7 @@ def logarithmic(
 
 
 def last(forward: Float[Tensor, "frame some"], block: Block) -> Float[Tensor, " sequence"]:
-    """The log-likelihood of each sequence: the sum of the forward variables at its last frame."""
+    """Log-likelihood of each sequence: the log-sum of the forward variables at its last frame."""
     so_far = torch.logsumexp(forward, 1)
     found = so_far.new_empty(block.sizes[0])
     for own in so_far.split(block.sizes):
@@ -201,7 +202,7 @@ def last(forward: Float[Tensor, "frame some"], block: Block) -> Float[Tensor, " 
 def scaled_durations(
     chain: Chain, density: Float[Tensor, "frame state"], block: Block, space: Workspace, posteriors: bool
 ) -> Expectation | None:
-    """The forward variable is that of a state and of how many frames of it are left."""
+    """E-step in which the forward variable is over states and their remaining frames."""
     assert chain.durations is not None
     durations = chain.durations
     peak = relative(density)
@@ -290,7 +291,7 @@ def logarithmic_durations(
 def viterbi(
     chain: Chain, density: Float[Tensor, "frame state"], block: Block
 ) -> tuple[Int[Tensor, " frame"], Float[Tensor, " sequence"]]:
-    """The most likely states of each sequence, and their log probability together with the frames."""
+    """Most likely states of each sequence, and their joint log-probability with the frames."""
     if chain.durations is not None:
         return viterbi_durations(chain, density, block)
     moves = chain.transitions.log()
@@ -340,7 +341,7 @@ def viterbi_durations(
     path = torch.empty(len(density), dtype=torch.int64, device=density.device)
     states = path.split(block.sizes)
     found = density.new_empty(block.sizes[0])
-    # The state at a time, and the frames that are left of it: from the end of each sequence backwards.
+    # Backtracking from the end of each sequence: the state at a time, and its remaining frames.
     state, left = path.new_empty(0), path.new_empty(0)
     for time in range(len(own) - 1, -1, -1):
         if len(state):

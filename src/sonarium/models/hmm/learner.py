@@ -1,7 +1,7 @@
 """A hidden Markov model of the codes of another run.
 
 An update is the E-step of a batch of clips; the end of a pass is the M-step, from the sums over batches and
-processes. As codes it gives the probability of each state at each frame, given the whole clip.
+processes. Its codes are the posterior probabilities of the states at each frame, given the whole clip.
 """
 
 from collections.abc import Sequence
@@ -49,11 +49,11 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler, SequenceSampler, MarkovChain)
         self.config, self.signal = config, signal
         self.code_rate, self.code_first = signal.frame_rate, signal.frame_first
         like = torch.zeros(signal.shape[1], dtype=torch.float64 if config.dtype == "float64" else torch.float32)
-        # The sparse topology is drawn as weights are.
+        # The sparse topology is drawn like initial weights.
         rng = np.random.default_rng(int(torch.randint(2**31, ())))
         self.structure = structure_of(config, Known(), rng, like.device)
         self.blank = first_emission(config, 0, like)
-        # Before it is prepared, it is a model as any other: the control that is not trained is scored.
+        # The model is valid before `prepare`, because the untrained control is scored.
         allowed, first = (one.to(like) for one in (self.structure.allowed, self.structure.start_allowed))
         chain = Chain(first / first.sum(), allowed / allowed.sum(1, keepdim=True))
         if config.durations != "geometric":
@@ -63,7 +63,7 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler, SequenceSampler, MarkovChain)
         for name, value in tensors(Model(self.structure, chain, self.blank)).items():
             self.register_buffer(MODEL + name, value.clone())
         self.get_buffer(MODEL + "mean").normal_()
-        # What a pass has counted so far is saved with the model: a run may be stopped within a pass.
+        # The counts of an unfinished pass are saved with the model, because a run may be stopped within a pass.
         for name, value in parts(self.nothing()).items():
             self.register_buffer(COUNT + name, value)
         self.register_buffer("repaired", torch.zeros((), dtype=torch.int64))
@@ -98,7 +98,7 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler, SequenceSampler, MarkovChain)
         )
 
     def nothing(self) -> Statistics:
-        """The counts of no frames."""
+        """Statistics of zero frames."""
         model = self.model
         chain, none = model.chain, self.get_buffer(MODEL + "start").new_zeros(0, self.signal.shape[1])
         zeros = none.new_zeros(0, self.config.states)
@@ -127,26 +127,26 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler, SequenceSampler, MarkovChain)
         frames, own = np.concatenate(clips), np.array([len(clip) for clip in clips])
         if len(frames) < self.config.states:
             raise ValueError(f"{self.config.states} states: there are {len(frames)} frames, give no more states")
-        # Of the sparse topology that was drawn.
+        # Keep the sparse topology that was drawn.
         even = self.model.chain.transitions.double().cpu().numpy()
         known = Known(transitions=even) if self.config.topology == "sparse" else Known()
         rng = np.random.default_rng(int(seed))
         self.model = start_model(self.config, frames, own, rng, self.model.chain.start, known)
 
     def restart(self) -> None:
-        """Forget what the other run has counted of a pass, and how many states it has repaired."""
+        """Reset what another run has left: the counts of an unfinished pass, and the number of repaired states."""
         self.clear()
         self.repaired.zero_()
 
     def clear(self) -> None:
-        """Count a pass anew."""
+        """Reset the counts of the pass."""
         for name in parts(self.counts):
             self.get_buffer(COUNT + name).zero_()
 
     def packed(
         self, signal: Float[Tensor, "clip frame code"], lengths: Int[Tensor, " clip"]
     ) -> list[tuple[Block, Float[Tensor, "row code"], Int[Tensor, " row"]]]:
-        """Blocks of clips that have frames, their frames, and where these are among all frames of the batch."""
+        """Blocks of clips with frames, the frames of each block, and their rows among all frames of the batch."""
         own = lengths.cpu().numpy()
         sounding = np.flatnonzero(own)
         if not len(sounding):
@@ -172,7 +172,7 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler, SequenceSampler, MarkovChain)
         ]
         if blocks:
             found = found + e_step(model, blocks, self.config.arithmetic)
-        # Of the global batch, so that all ranks have the same statistics, whenever a checkpoint is saved.
+        # Summed over the global batch, so that all ranks have the same statistics whenever a checkpoint is saved.
         for name, value in parts(found).items():
             self.get_buffer(COUNT + name).add_(engine.ranks * engine.mean(value))
         frames = engine.mean(found.occupancy.sum()).clamp(min=1)
@@ -180,11 +180,11 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler, SequenceSampler, MarkovChain)
 
     @torch.no_grad()
     def end_pass(self, engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        """The M-step; a state that has lost its frames takes over half of those of the largest."""
+        """The M-step; an empty state takes over half the frames of the largest."""
         counts, before = self.counts, self.model
         objective = (counts.log_likelihood + before.penalty()) / counts.occupancy.sum().clamp(min=1)
         model, empty = m_step(before, counts), empty_states(counts)
-        # Of all passes together no more than there are states: EM would not settle.
+        # Over all passes, no more repairs than there are states, so that EM converges.
         if self.config.repair and 0 < len(empty) <= self.config.states - int(self.repaired):
             model = repair(model, counts)
             self.repaired += len(empty)
@@ -201,7 +201,7 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler, SequenceSampler, MarkovChain)
         *,
         power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip frame state"]:
-        """The probability of each state at each frame, given the whole clip."""
+        """Posterior probability of each state at each frame, given the whole clip."""
         clips, time = signal.shape[:2]
         own = torch.full((clips,), time) if lengths is None else lengths
         model, space = self.model, Workspace()
@@ -224,14 +224,14 @@ class HiddenMarkov(Learner, FrameEncoder, Sampler, SequenceSampler, MarkovChain)
 
     @torch.no_grad()
     def sample(self, clips: int, generator: torch.Generator) -> Float[Tensor, "clip frame code"]:
-        """Codes of the run below, of as many frames as a training piece."""
+        """Sampled codes of the run that the model was trained on, with as many frames as a training piece."""
         return self.sample_frames(clips, self.signal.shape[0], generator)
 
     @torch.no_grad()
     def sample_frames(
         self, clips: int, frames: int, generator: torch.Generator, temperature: float = 1.0
     ) -> Float[Tensor, "clip frame code"]:
-        """The temperature is that of the first state and of transitions."""
+        """Sampled codes; the temperature applies to the initial state and to transitions."""
         return draw(self.model, clips, frames, generator, temperature)[1].float()
 
     @torch.no_grad()
@@ -248,7 +248,7 @@ def lengths_of(batch: Batch) -> Int[Tensor, " clip"]:
 
 
 def tensors(model: Model) -> dict[str, Tensor]:
-    """What is learnt, by name."""
+    """Learnt parameters by name."""
     found = {"start": model.chain.start, "transitions": model.chain.transitions} | model.emission.tensors()
     return found if model.chain.durations is None else found | {"durations": model.chain.durations}
 
@@ -262,7 +262,7 @@ def with_tensors(emission: Emission, held: dict[str, Tensor]) -> Emission:
 
 
 def parts(counts: Statistics) -> dict[str, Tensor]:
-    """The sums by name."""
+    """Statistics by name."""
     found = {
         "log_likelihood": counts.log_likelihood,
         "occupancy": counts.occupancy,

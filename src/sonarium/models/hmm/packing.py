@@ -1,8 +1,8 @@
 """Sequences of different lengths in blocks without padding: frame 0 of all, then frame 1 of those that have one, …
 
-Within a block the longest sequence comes first, so that the sequences that go on at time t are the first of those
-at time t − 1, and each step of a recursion takes one contiguous stretch of rows. Blocks bound the memory: what is
-computed for all frames and states at once is computed for one block after the other.
+Sequences of a block are sorted by decreasing length, so that those that continue at time t are the first of those
+at time t − 1, and each step of a recursion takes contiguous rows. Blocks bound the memory: arrays over all frames
+and states are computed for one block at a time.
 """
 
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ from jaxtyping import Int
 from torch import Tensor
 
 CELLS = 1 << 22
-"""Frames × states of a block: 32 MB of numbers in float64."""
+"""Maximum frames × states of a block: 32 MB in float64."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Where the frames of some sequences are, in the order in which they are computed."""
+    """Indices of the frames of some sequences, in the order of computation."""
 
     source: Int[Tensor, " frame"]
-    """The row of each frame in the order in which they were given."""
+    """Row of each frame in the original order."""
     sequence: Int[Tensor, " frame"]
-    """The place of its sequence within the block."""
+    """Index of each frame's sequence within the block."""
     sizes: tuple[int, ...]
-    """How many sequences have a frame at time 0, 1, …"""
+    """Number of sequences that have a frame at time 0, 1, …"""
     previous: Int[Tensor, " later"]
-    """The row of the frame before, for each frame after time 0."""
+    """Row of the preceding frame within the block, for each frame after time 0."""
     numbers: Int[Tensor, " sequence"]
-    """Which of the given sequences they are."""
+    """Indices of the sequences among all that were given."""
 
     @property
     def even(self) -> bool:
@@ -39,7 +39,7 @@ class Block:
 
 
 def lengths_of(frames: int, lengths: Sequence[int] | np.ndarray | None) -> Int[np.ndarray, " sequence"]:
-    """Lengths of sequences that make up so many frames; without any, all frames are one sequence."""
+    """Validated lengths of sequences, which sum to `frames`; by default, all frames are one sequence."""
     if lengths is None:
         return np.array([frames])
     given = np.asarray(lengths)

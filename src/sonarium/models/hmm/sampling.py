@@ -1,4 +1,4 @@
-"""Sequences drawn from a hidden Markov model, many at once."""
+"""Sampling of sequences from a hidden Markov model, many at once."""
 
 import torch
 from jaxtyping import Float, Int
@@ -8,7 +8,7 @@ from sonarium.models.hmm.em import Model
 
 
 def tempered(rows: Float[Tensor, "row choice"], temperature: float) -> Float[Tensor, "row choice"]:
-    """Probabilities to the power of 1 / temperature."""
+    """Probabilities raised to the power of 1 / temperature, normalised."""
     return rows if temperature == 1 else torch.softmax(rows.log() / temperature, 1)
 
 
@@ -20,8 +20,8 @@ def draw(
     temperature: float = 1.0,
     mean: bool = False,
 ) -> tuple[Int[Tensor, "sequence frame"], Float[Tensor, "sequence frame feature"]]:
-    """States and frames of sequences; the start state is drawn and emits, too. The temperature is that of the
-    first state and of transitions, not of emissions and durations."""
+    """States and frames of sequences; the initial state is drawn and emits, too. The temperature applies to the
+    initial state and to transitions, not to emissions and durations."""
     chain = model.chain
     start = tempered(chain.start[None], temperature)
     moves = tempered(chain.transitions, temperature)
@@ -50,7 +50,7 @@ def draw(
 def lasting(
     model: Model, state: Int[Tensor, " sequence"], generator: torch.Generator
 ) -> Int[Tensor, " sequence"] | None:
-    """Frames that each sequence stays in the state that it has entered; None where durations are not explicit."""
+    """Drawn duration in frames of the state that each sequence enters; None unless durations are explicit."""
     if model.chain.durations is None:
         return None
     return 1 + torch.multinomial(model.chain.durations[state], 1, generator=generator)[:, 0]

@@ -1,9 +1,9 @@
-"""How many states: by validation, AIC or BIC; and the smallest model that a test does not reject.
+"""Number of states by validation, AIC or BIC; and the smallest model that a test does not reject.
 
-Merging (Stolcke and Omohundro 1993) joins the states whose statistics tell them apart least, and fits again. A
-merged model is rejected where sequences that it was not fitted to are less probable under it than under the model
-before all merging (paired test over sequences), or, of symbols, where its own samples are less unlike it than the
-observed sequences (the idea of POMM, Lu et al. 2025: as few states as a p-value allows).
+Merging (Stolcke and Omohundro 1993) joins the states with the most similar statistics, and refits the model. A
+merged model is rejected where held-out sequences are less probable under it than under the model before all
+merging (paired test over sequences), or, for symbols, where the observed sequences are further from its
+expectation than its samples (the idea of POMM, Lu et al. 2025: as few states as a p-value allows).
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,14 +29,14 @@ Test = Literal["held-out", "sequences"]
 
 @dataclass(frozen=True)
 class Choice:
-    """A number of states, and how well it did."""
+    """A number of states, with its fitted model and its score."""
 
     states: int
     parameters: int
     log_likelihood: float
-    """Of the frames that it was fitted to."""
+    """Log-likelihood of the training frames."""
     score: float
-    """The criterion; lower is better. Validation: negative log-likelihood of the held-out sequences, a frame."""
+    """The criterion; lower is better. Validation: negative log-likelihood per frame of the held-out sequences."""
     model: HMM
 
 
@@ -50,8 +50,8 @@ def choose_states(
     held_out: float = 0.2,
     random_state: Any = None,
 ) -> tuple[HMM, list[Choice]]:
-    """Fit the template with each number of states; the best, and all. By validation, a fraction of the sequences
-    is held out from the fit; AIC and BIC are those of the fit to all."""
+    """Fit the template with each number of states; return the best model, and all choices. For validation, a
+    fraction of the sequences is held out from the fit; AIC and BIC are those of the fit to all sequences."""
     frames, own = np.asarray(X), lengths_of(len(X), lengths)
     train, validation = split_sequences(own, held_out if criterion == "validation" else 0, random_state)
     fitted, held = rows_of(own, train), rows_of(own, validation)
@@ -70,7 +70,7 @@ def choose_states(
 
 
 def copy_of(template: HMM, **changed: Any) -> HMM:
-    """An unfitted estimator of the same settings, but for these."""
+    """Unfitted estimator with the same settings except for these."""
     made = clone(template)
     assert isinstance(made, HMM), made
     return made.set_params(**changed)
@@ -79,7 +79,7 @@ def copy_of(template: HMM, **changed: Any) -> HMM:
 def split_sequences(
     lengths: Int[np.ndarray, " sequence"], held_out: float, random_state: Any
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " held"]]:
-    """Numbers of the sequences that are fitted to, and of those that are held out."""
+    """Indices of the training sequences, and of the held-out ones."""
     if not 0 <= held_out < 1:
         raise ValueError(f"held_out={held_out}: give a fraction of at least 0 and below 1")
     order = check_random_state(random_state).permutation(len(lengths))
@@ -92,7 +92,7 @@ def split_sequences(
 
 
 def rows_of(lengths: Int[np.ndarray, " sequence"], numbers: Int[np.ndarray, " chosen"]) -> Int[np.ndarray, " row"]:
-    """The rows of the frames of these sequences."""
+    """Rows of the frames of these sequences."""
     chosen = np.zeros(len(lengths), bool)
     chosen[numbers] = True
     return np.flatnonzero(np.repeat(chosen, lengths))
@@ -105,12 +105,12 @@ def by_sequence(model: HMM, X: np.ndarray, lengths: np.ndarray) -> Float[np.ndar
 
 @dataclass(frozen=True)
 class Merge:
-    """A model on the way of merging, and the test of it."""
+    """A model tested during merging, and the result of the test."""
 
     states: int
     p_value: float
     score: float
-    """log p a frame of the held-out sequences."""
+    """log p per frame of the held-out sequences."""
 
 
 def merge_states(
@@ -127,10 +127,10 @@ def merge_states(
     at_once: int = 0,
     random_state: Any = None,
 ) -> tuple[HMM, list[Merge]]:
-    """The smallest model, found by merging the states of a fitted one, that the test does not reject at this
-    level; and every model that was tested. It is fitted to X, and tested on the held-out sequences. Of its states,
-    `least` are left; so many pairs `at_once` are merged (0: a tenth of the states), and fewer where that is
-    rejected."""
+    """Smallest model, found by merging the states of a fitted one, that the test does not reject at this level;
+    and all tested models. Models are fitted to X, and tested on the held-out sequences. At least `least` states
+    remain; `at_once` pairs are merged at a time (0: a tenth of the states), and half as many after each
+    rejection."""
     frames, own = np.asarray(X), lengths_of(len(X), lengths)
     others, others_own = np.asarray(held), lengths_of(len(held), held_lengths)
     structure = model.model_.structure
@@ -165,7 +165,7 @@ def merge_states(
 
 
 def paired_p_value(losses: Float[np.ndarray, " sequence"]) -> float:
-    """The probability of a mean loss as great as this over sequences, if there were none (one-sided t-test)."""
+    """One-sided t-test p-value of the mean loss over sequences, under the null hypothesis of no loss."""
     if len(losses) < 2:
         raise ValueError(f"{len(losses)} held-out sequence: give at least 2, so that their spread is known")
     if np.ptp(losses) == 0:
@@ -183,8 +183,8 @@ def sequence_p_value(
     samples: int = 200,
     random_state: Any = None,
 ) -> float:
-    """Of symbols: how often sets of sequences that are drawn from the model are as unlike its expectation as the
-    observed set is, by the total variation of n-grams up to this order."""
+    """Monte Carlo p-value for symbols: fraction of the sets of sequences drawn from the model that are as far from
+    its expectation as the observed set, or further, in total variation of n-grams up to this order."""
     if not isinstance(model.model_.emission, Categorical):
         raise ValueError("n-grams need symbols: fit a model with categorical emissions")
     own = lengths_of(len(X), lengths)
@@ -211,7 +211,7 @@ def sequence_p_value(
 def ngram_shares(
     symbols: Float[np.ndarray, " frame"], lengths: Int[np.ndarray, " sequence"], order: int, count: int
 ) -> tuple[Int[np.ndarray, " key"], Float[np.ndarray, " key"]]:
-    """The share of each n-gram that occurs; of shorter ones at the beginning of a sequence, too."""
+    """Relative frequency of each n-gram that occurs, including shorter ones at the beginning of a sequence."""
     place = np.concatenate([np.arange(length) for length in lengths])
     key = np.zeros(len(symbols), np.int64)
     for back in range(order):
@@ -222,7 +222,7 @@ def ngram_shares(
 
 
 def groups(model: Model, counts: Statistics, merges: int) -> Int[np.ndarray, " state"]:
-    """The group of each state after the cheapest merges of pairs, no state twice."""
+    """Group of each state after the cheapest merges of pairs, with no state in two merges."""
     cost = merging_costs(model, counts)
     group, used = np.arange(model.states), set()
     rows, columns = np.triu_indices(model.states, 1)
@@ -236,7 +236,7 @@ def groups(model: Model, counts: Statistics, merges: int) -> Int[np.ndarray, " s
 
 
 def merging_costs(model: Model, counts: Statistics) -> Float[np.ndarray, "state state"]:
-    """Nats that a merge of two states costs: in what follows them, how long they last, and what they emit."""
+    """Cost in nats of merging each pair of states, over transitions, durations and emissions."""
     cost = pooling_costs(counts.transitions)
     if counts.durations is not None:
         cost = cost + pooling_costs(counts.durations)
@@ -245,7 +245,7 @@ def merging_costs(model: Model, counts: Statistics) -> Float[np.ndarray, "state 
     else:
         apart = model.emission.divergence(model.emission)
         if apart is None:
-            # Of mixtures, by their means in units of their overall spread.
+            # Mixtures differ by the distance of their means, in units of the variance of all means.
             means = model.emission.expected()
             apart = torch.cdist(means, means).square() / means.var(0).mean().clamp(min=1e-12)
         weight = counts.occupancy
@@ -255,7 +255,7 @@ def merging_costs(model: Model, counts: Statistics) -> Float[np.ndarray, "state 
 
 
 def pooling_costs(counts: Float[Tensor, "state choice"]) -> Float[Tensor, "state state"]:
-    """Nats of log-likelihood that two rows of counts lose when they share one distribution."""
+    """Loss of log-likelihood in nats when each pair of rows of counts shares one distribution."""
 
     def own(rows: Float[Tensor, "*rows choice"]) -> Float[Tensor, "*rows"]:
         total = rows.sum(-1)
@@ -266,7 +266,7 @@ def pooling_costs(counts: Float[Tensor, "state choice"]) -> Float[Tensor, "state
 
 
 def merged(model: Model, counts: Statistics, group: Int[np.ndarray, " state"]) -> Model:
-    """The M-step of the statistics of groups of states."""
+    """Model with one state per group: the M-step from the summed statistics."""
     into = torch.from_numpy(np.eye(int(group.max()) + 1)[group].T).to(counts.occupancy)
     first = torch.from_numpy(np.unique(group, return_index=True)[1]).to(counts.occupancy.device)
     structure = replace(
@@ -305,7 +305,7 @@ def merged(model: Model, counts: Statistics, group: Int[np.ndarray, " state"]) -
 
 
 def refitted(template: HMM, model: Model, max_iter: int) -> HMM:
-    """An estimator of these parameters, to be fitted on."""
+    """Estimator with these parameters, whose fit can be continued."""
     made = copy_of(template, states=model.states, max_iter=max_iter, initial=None, transitions=None)
     made.model_, made.n_features_in_ = model, model.emission.dimensions
     return made

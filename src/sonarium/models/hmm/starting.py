@@ -1,7 +1,7 @@
-"""Where EM starts: states that follow from k-means, from a mixture of Gaussians, or from chance.
+"""Initialisation of EM: states from k-means, from a Gaussian mixture, or at random.
 
-Every start labels the frames; a label is taken as a state with probability 0.9, so that no distribution begins
-degenerate and no symbol impossible.
+Every method labels the frames; a label is taken as a state with probability 0.9, so that no initial distribution
+is degenerate and no symbol impossible.
 """
 
 import warnings
@@ -25,14 +25,14 @@ from sonarium.models.hmm.structure import Structure, allowed_by
 CERTAIN = 0.9
 """Probability with which a label is taken as a state."""
 CONTEXT, FADING = 5, 0.8
-"""Symbols on either side by which states of one symbol are told apart at first, and how their weight falls."""
+"""Symbols on either side that initially distinguish states of one symbol, and the decay of their weight."""
 FEW = 20_000
-"""Frames from which on k-means takes them in batches."""
+"""Number of frames above which k-means uses minibatches."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of the chain beyond its configuration: arrays of states."""
+    """Arrays over states that constrain the chain in addition to its configuration."""
 
     start: Float[np.ndarray, " state"] | None = None
     transitions: Float[np.ndarray, "state state"] | None = None
@@ -47,7 +47,7 @@ def labels_of(
     config: HMMConfig,
     rng: np.random.Generator,
 ) -> Int[np.ndarray, " frame"]:
-    """A state for each frame."""
+    """State label of each frame, from which EM starts."""
     states, kind, start = config.states, config.emission, config.start
     seed = int(rng.integers(2**31))
     if states == 1:
@@ -75,7 +75,7 @@ def labels_of(
     else:
         found = quietly(clustering(KMeans, clusters, seed), points)
     if clusters < states:
-        # Fewer distinct frames than states: each cluster is divided by chance.
+        # Fewer distinct frames than states: each cluster is divided at random.
         times = -(-states // clusters)
         return (found + clusters * rng.integers(times, size=len(found))) % states
     return found
@@ -92,7 +92,7 @@ def clustering(kind: type[KMeans] | type[MiniBatchKMeans], clusters: int, seed: 
 
 
 def quietly(clusters: KMeans | MiniBatchKMeans | GaussianMixture, points: np.ndarray) -> Int[np.ndarray, " frame"]:
-    """The labels; a start need not have converged."""
+    """Cluster labels, without warnings that the clustering has not converged: an initialisation need not."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return clusters.fit_predict(points).astype(np.int64)
@@ -101,8 +101,8 @@ def quietly(clusters: KMeans | MiniBatchKMeans | GaussianMixture, points: np.nda
 def surroundings(
     symbols: Int[np.ndarray, " frame"], lengths: Int[np.ndarray, " sequence"]
 ) -> Float[np.ndarray, "frame some"]:
-    """The symbol of each frame with those around it, one-hot: states of one symbol in different contexts are told
-    apart by these. The symbol itself weighs most, those around it less the further away they are."""
+    """One-hot symbols of each frame and those around it, which distinguish states of one symbol in different
+    contexts. The symbol itself weighs most, those around it less with distance."""
     count = int(symbols.max()) + 1
     hot, edge = np.eye(count + 1)[symbols], np.eye(count + 1)[count]
     place = np.concatenate([np.arange(length) for length in lengths])
@@ -124,7 +124,7 @@ def start_model(
     known: Known | None = None,
     symbols: int | None = None,
 ) -> Model:
-    """A model from which EM starts, on these frames; `like` is a tensor of the type and device to compute with."""
+    """Initial model of EM on these frames; `like` is a tensor with the dtype and device of the computation."""
     states, known = config.states, known or Known()
     structure = structure_of(config, known, rng, like.device)
     if config.topology == "left-right":
@@ -141,7 +141,7 @@ def start_model(
         np.fill_diagonal(moves, 0)
         runs = runs_of(labels, lengths, states, config.max_duration)
         durations = duration_start(runs, structure, like)
-    # Every allowed transition is possible at first.
+    # Every allowed transition is initially possible.
     moves = torch.from_numpy(moves + moves.sum(1, keepdims=True) / (10 * states) + 0.1).to(like)
     first = torch.from_numpy(first + 0.1).to(like) * structure.start_allowed
     before = torch.from_numpy(known.transitions).to(like) if known.transitions is not None else moves
@@ -186,7 +186,7 @@ def structure_of(config: HMMConfig, known: Known, rng: np.random.Generator, devi
 
 
 def duration_start(runs: np.ndarray, structure: Structure, like: Tensor) -> Float[Tensor, "state duration"]:
-    """From the runs of labels, and a share of geometric durations of the same mean, so that none is impossible."""
+    """Initial durations from runs of labels, mixed with geometric ones of the same mean, so that none is 0."""
     frames = np.arange(1, runs.shape[1] + 1)
     mean = (runs @ frames + 1) / (runs.sum(1) + 1)
     leave = 1 / np.clip(mean, 1.01, None)[:, None]
@@ -203,7 +203,7 @@ def soft(labels: Int[np.ndarray, " frame"], states: int, like: Tensor) -> Float[
 
 
 def first_emission(config: HMMConfig, symbols: int, centre: Float[Tensor, " feature"]) -> Emission:
-    """An emission of this form whose parameters mean nothing yet."""
+    """Emission of the configured form with placeholder parameters."""
     size, states, kind = len(centre), config.states, config.emission
     prior, covariance, components = config.prior, config.covariance, config.components
     if kind == "categorical":
@@ -252,7 +252,7 @@ def emission_from(
 def successions(
     labels: Int[np.ndarray, " frame"], lengths: Int[np.ndarray, " sequence"], states: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How often each state is the first, and follows each other state."""
+    """Counts of each initial state, and of the transitions between states."""
     firsts = np.cumsum(lengths) - lengths
     inside = np.ones(len(labels), bool)
     inside[firsts] = False
@@ -265,7 +265,7 @@ def successions(
 def runs_of(
     labels: Int[np.ndarray, " frame"], lengths: Int[np.ndarray, " sequence"], states: int, longest: int
 ) -> np.ndarray:
-    """How often each state lasts 1, 2, … frames; longer runs count as the longest."""
+    """Counts of runs of 1, 2, … frames in each state; longer runs count as the longest."""
     begins = np.zeros(len(labels), bool)
     begins[np.cumsum(lengths) - lengths] = True
     begins[1:] |= labels[1:] != labels[:-1]
@@ -277,5 +277,5 @@ def runs_of(
 
 
 def even_segments(lengths: Int[np.ndarray, " sequence"], states: int) -> Int[np.ndarray, " frame"]:
-    """Each sequence divided evenly among the states in their order: how a left-right model starts."""
+    """States that divide each sequence evenly and in order, for the initialisation of a left-right model."""
     return np.concatenate([np.arange(length) * states // length for length in lengths])

@@ -1,8 +1,8 @@
-"""Which transitions there are, which of them are fixed or tied, their priors, and the M-step under all of this.
+"""Allowed, fixed and tied transitions, their priors, and the M-step under these constraints.
 
 The M-step maximises Σ c log a over transitions that sum to 1 in each row. Without ties it is a division. Tied
-transitions have one value: with the multipliers λ of the rows, the value of a group is its counts over the sum of
-its rows' multipliers, and the multipliers are found by Newton's method on the (convex) dual.
+transitions have one value: with the Lagrange multipliers λ of the rows, the value of a group is its counts over
+the sum of its rows' multipliers, and the multipliers are found by Newton's method on the (convex) dual.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from sonarium.models.hmm.inference import Chain
 Topology = Literal["ergodic", "left-right", "sparse"]
 Durations = Literal["geometric", "categorical", "poisson"]
 NEWTON = 100
-"""Most steps of Newton's method; some ten are enough."""
+"""Maximum number of Newton steps; about ten are enough."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """What is known of a chain before any data."""
+    """Constraints and priors of a chain."""
 
     start_allowed: Bool[Tensor, " state"]
     allowed: Bool[Tensor, "state state"]
@@ -43,7 +43,7 @@ class Structure:
 
     @property
     def added(self) -> Float[Tensor, "state state"]:
-        """What the prior adds to the counts of transitions."""
+        """Pseudo-counts that the prior adds to the counts of transitions."""
         return (
             self.allowed.double() * (torch.as_tensor(self.transition_prior).to(self.allowed.device) - 1)
         ).double()
@@ -109,7 +109,7 @@ class Structure:
         else:
             groups = self.tied[free]
             count = int((groups <= 0).sum()) + len(groups[groups > 0].unique())
-            # As many as there are groups, less the rows' sums, as far as these are independent.
+            # The number of groups, less the number of linearly independent row sums.
             count -= int(torch.linalg.matrix_rank(grouping(torch.where(free, self.tied, -1))[0]))
         if chain.durations is not None:
             each = 1 if self.durations == "poisson" else chain.durations.shape[1] - 1
@@ -118,8 +118,8 @@ class Structure:
 
 
 def grouping(groups: Int[Tensor, "state state"]) -> tuple[Float[Tensor, "state group"], Int[Tensor, " free"]]:
-    """How often each group of tied transitions occurs in each row, and the group of each free transition; −1 is
-    none, 0 one that is its own group."""
+    """Number of transitions of each tied group in each row, and the group of each free transition; in `groups`, −1
+    is not free, and 0 a group of its own."""
     own = groups.clone()
     alone = own == 0
     own[alone] = int(own.max()) + 1 + torch.arange(int(alone.sum()), device=own.device)
@@ -135,7 +135,7 @@ def tied_rows(
     groups: Int[Tensor, "state state"],
     before: Float[Tensor, "state state"],
 ) -> Float[Tensor, "state state"]:
-    """The transitions that maximise Σ c log a where those of a group are equal and rows sum to `left`."""
+    """Transitions that maximise Σ c log a, where those of a group are equal and rows sum to `left`."""
     inside = groups >= 0
     member, place = grouping(groups)
     # A vanishing count keeps every multiplier determined.
@@ -174,7 +174,7 @@ def tied_rows(
 def shifted_poisson(
     counts: Float[Tensor, "state duration"], before: Float[Tensor, "state duration"]
 ) -> Float[Tensor, "state duration"]:
-    """Durations of 1 + Poisson frames, cut off at the longest: the rate whose mean is that of the counts."""
+    """Durations of 1 + Poisson frames, truncated at the longest, with the rate that has the mean of the counts."""
     extra = torch.arange(counts.shape[1]).to(counts)
     total = counts.sum(1)
     wanted = (counts @ extra) / total.clamp(min=1e-300)
@@ -192,7 +192,7 @@ def shifted_poisson(
 
 
 def allowed_by(topology: Topology, states: int, sparsity: float, rng: np.random.Generator) -> np.ndarray:
-    """Transitions of a topology: to every state; to itself and the next; or to a random part of the states."""
+    """Allowed transitions of a topology: to every state; to itself and the next; or to a random subset."""
     if topology == "ergodic":
         return np.ones((states, states), bool)
     ring = np.eye(states, dtype=bool) | np.eye(states, k=1, dtype=bool)
@@ -200,6 +200,6 @@ def allowed_by(topology: Topology, states: int, sparsity: float, rng: np.random.
         return ring
     if topology != "sparse":
         raise ValueError(f"topology={topology!r}: choose ergodic, left-right or sparse")
-    # Itself and the next around the ring stay, so that every state can be reached.
+    # Transitions to itself and to the next around the ring stay, so that every state can be reached.
     ring[-1, 0] = True
     return ring | (rng.random((states, states)) >= sparsity)
