@@ -38,7 +38,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def both(folder: Path) -> tuple[Callable[[], object], Callable[[], object], int]:
-    """Functions that run the same updates with ours and with the peer, and the number of steps of each."""
+    """Functions that run the same updates with our agent and with the peer, and the number of steps of each."""
     rollouts = replace(RolloutConfig(ENV), **DQN_ENTRY.recipes["zoo"].rollouts)
     size = rollouts.envs * rollouts.rollout_steps
     config = replace(DQN_ENTRY.presets["zoo"](), learning_starts=1, epsilon_steps=100)

@@ -27,8 +27,8 @@ NATS = 1e-6
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
-    """An iteration compared with hmmlearn's two implementations; with a tenth of the sequences, since cost is
-    linear in them; and with as few, the other peers, one of which stores the transitions of all frames."""
+    """An iteration compared with hmmlearn's two implementations; again with a tenth of the sequences, since cost
+    is linear in them; and as few with the other peers, one of which stores the transitions of all frames."""
     found = []
     for implementation in ("scaling", "log"):
         # hmmlearn's log-space implementation takes a minute per iteration.

@@ -38,7 +38,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def both(epochs: int) -> tuple[Callable[[], object], Callable[[], object], int]:
-    """Functions that run the same updates with ours and with the peer, and the number of steps of each."""
+    """Functions that run the same updates with our agent and with the peer, and the number of steps of each."""
     entry = PPO_ENTRY
     rollouts = replace(RolloutConfig(ENV), **entry.recipes["zoo"].rollouts)
     config = replace(entry.presets["zoo"](), epochs=epochs, schedule=ScheduleConfig(), clip_decays=False)

@@ -1,4 +1,4 @@
-"""Separation window by window compared with OtoWorld's network; rendering of mixtures, with a training step.
+"""Separation by windows compared with OtoWorld's network; rendering of mixtures compared with training on them.
 
 Windows are those of an agent's steps, a quarter of a second at 8 kHz at both ears, of many rooms at once.
 OtoWorld's network needs whole clips: here it separates each window as if it were a clip.

@@ -49,7 +49,7 @@ class BareVAEDeep(nn.Module):
 
 
 def bare_steps(features: Tensor) -> Callable[[], object]:
-    """`STEPS` steps on SynTone's loss: squared error summed over the batch, and KL averaged over it."""
+    """Function that takes `STEPS` steps on SynTone's loss: squared error summed over the batch, KL averaged."""
     model = BareVAEDeep(8).train()
     optimiser = torch.optim.Adam(model.parameters(), 1e-3)
 

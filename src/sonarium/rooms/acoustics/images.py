@@ -78,7 +78,7 @@ class Images:
         if room.height is None:
             return float(np.hypot(plan[:, 0], plan[:, 1]).max())
         tall = np.maximum(np.abs(self.heights), np.abs(self.heights - room.height))
-        # A beam has the first levels of the list: the running maximum gives its farthest.
+        # A beam has the first levels of the list: the running maximum gives its farthest level.
         tallest = np.maximum.accumulate(tall)[self.levels() - 1]
         return float(np.sqrt(plan[:, 0] ** 2 + plan[:, 1] ** 2 + tallest**2).max())
 
@@ -196,7 +196,7 @@ def lit(corner, far_corner, apex, edges, wall, wall_start, wall_end):
     if wall < 0:
         return first, last
     for side in range(3):
-        # Each side of the beam is a line; what must be positive changes linearly along the wall.
+        # Each side of the beam is a line; the cross product that must be positive is linear along the wall.
         if side == 0:
             x, y, toward_x, toward_y = apex[0], apex[1], edges[0] - apex[0], edges[1] - apex[1]
         elif side == 1:
