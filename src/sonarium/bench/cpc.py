@@ -1,8 +1,8 @@
-"""A training step of preset `study-spijkervet` beside the plain form of the same network in fp32.
+"""A training step of preset `study-spijkervet`, compared with the plain form of the same network in fp32.
 
-Eight clips of 20,480 samples; encoder, context, loss at all times, gradients, and Adam as the study sets it. Both
-start from the same weights, and their losses are compared before any time is taken. The loss alone (predictors and
-InfoNCE, with their gradients) is then timed beside a whole step: ten times quicker is a tenth of it.
+Eight clips of 20,480 samples; encoder, context, loss at all times, gradients, and Adam with the study's settings.
+Both start from the same weights, and their losses are compared before timing. The loss alone (predictors and
+InfoNCE, with their gradients) is then compared with a whole step: a ratio of 10 means a tenth of it.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from sonarium.worlds.contract import Batch, Signal
 
 CLIPS, SAMPLES, RATE = 8, 20480, 16000
 CLOSE: dict[Precision, float] = {"32": 1e-4, "bf16": 2e-2}
-"""How far apart the losses may be, in parts of themselves."""
+"""Relative tolerance of the losses."""
 
 
 def cases(repeats: int = 5) -> list[dict]:
-    """A step, and the fraction of it that its loss takes, for each precision."""
+    """A step, and the fraction of it spent on the loss, for each precision."""
     found = []
     for precision in native_precisions():
         engine = FabricEngine("auto", precision, 0)
@@ -77,7 +77,7 @@ def plain_step(plain: AllTimes, wave: Tensor) -> Callable[[], object]:
 
 
 def loss_alone(ours: CPC, wave: Tensor, engine: FabricEngine) -> Callable[[], object]:
-    """From latent codes and contexts to the gradients of both and of the predictors."""
+    """Function that goes from codes and contexts to the gradients of both and of the predictors."""
     with torch.no_grad(), engine.autocast():
         latents = ours.encoder(ours.front(wave))
         context = ours.contexts[0](latents)

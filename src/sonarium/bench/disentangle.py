@@ -1,7 +1,7 @@
-"""Speed of the disentanglement measures beside a plain scikit-learn and NumPy version of the same.
+"""Speed of the disentanglement measures, compared with a plain scikit-learn and NumPy version.
 
 10,000 clips, 8 codes, 4 factors (two categories, two numbers), of which the codes are noisy mixtures.
-Scores that are read off counts must agree to 1e-6; forests draw at random and must agree to 0.03.
+Scores without randomness must agree to 1e-6, those of random forests to 0.03.
 """
 
 from dataclasses import asdict
@@ -23,7 +23,7 @@ WORK = f"{CLIPS:,} clips x {CODES} codes, 4 factors (2 categories, 2 numbers)"
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
-    """Both rows; an assertion fails where the two sides do not agree."""
+    """Both rows, after asserting that the two sides agree."""
     codes, factors = mixed(np.random.default_rng(SEED))
     half = halves(factors, SEED)
     config = ForestConfig()
@@ -62,7 +62,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def mixed(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Codes that each mix the factors with noise, one of them mostly."""
+    """Codes and factors: each code is a noisy mixture of all factors, dominated by one."""
     factors = np.stack(
         [
             rng.integers(0, 4, CLIPS),

@@ -1,7 +1,7 @@
-"""Steps of an environment a second with updates of DQN, beside Stable-Baselines3 with the same settings.
+"""Environment steps per second of DQN, updates included, compared with Stable-Baselines3 at the same settings.
 
-Both sides act in CartPole-v1 with the settings of RL Baselines3 Zoo: 128 updates on 64 steps of the replay after
-each 256 steps. Ours acts in its vector environment, Stable-Baselines3 in copies in one process.
+Both sides act in CartPole-v1 with the settings of RL Baselines3 Zoo: 128 updates on batches of 64 steps from the
+replay after every 256 steps. Ours acts in the vector environment, Stable-Baselines3 in copies in one process.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from sonarium.training.state import FileSegments
 
 ENV = "CartPole-v1"
 ROLLOUTS = 4
-"""That are timed at once."""
+"""Rollouts per timed run."""
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def both(folder: Path) -> tuple[Callable[[], object], Callable[[], object], int]:
-    """The same updates of ours and of the peer, and the steps of each."""
+    """Functions that run the same updates with our agent and with the peer, and the number of steps of each."""
     rollouts = replace(RolloutConfig(ENV), **DQN_ENTRY.recipes["zoo"].rollouts)
     size = rollouts.envs * rollouts.rollout_steps
     config = replace(DQN_ENTRY.presets["zoo"](), learning_starts=1, epsilon_steps=100)

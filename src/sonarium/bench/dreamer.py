@@ -1,8 +1,8 @@
-"""An update of Dreamer with the default preset, and what it imagines, in CartPole-v1.
+"""An update of Dreamer with the default preset, and its imagination, in CartPole-v1.
 
-The update is timed beside the same with the loop of the states step by step; both have the same replay. What is
-imagined from all states at once is timed beside the same from the states of one moment after the other. An update
-of the preset `small` is timed beside one of the default.
+The update is compared with the same update with the plain loop over the states, on the same replay. Imagination
+from all states at once is compared with imagination from the states of one time step after the other. An update
+of the preset `small` is compared with one of the default.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ from sonarium.training.state import FileSegments
 
 ENV = "CartPole-v1"
 UPDATES = 4
-"""That are timed at once."""
+"""Updates per timed run."""
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def sizes(agent: Dreamer) -> str:
 def learning(
     loop: str, precision: Precision, folder: Path, preset: str = "default"
 ) -> tuple[Callable[[], object], Dreamer]:
-    """Updates on a replay that has enough to draw from."""
+    """Function that runs updates on a filled replay, and its agent."""
     engine, env = FabricEngine("auto", precision, 0), gymnasium.make(ENV)
     engine.storage = lambda name: FileSegments(folder / name)
     config = DREAMER_ENTRY.presets[preset]()

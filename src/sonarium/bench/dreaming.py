@@ -1,10 +1,9 @@
-"""The world model at B16 T64, deter 512, hidden 256, 32 × 16: the loop of its states, and a whole update.
+"""The world model at B16 T64, deter 512, hidden 256, 32 × 16: the loop over its states, and a whole update.
 
-`exact` is the loop with gradients written out beside the one that automatic differentiation follows step by step,
-in fp32: the same states from the same noise, which is checked before any time is taken. `bf16` is the same with
-products in 16 bits, where the processor has such. A whole update of Dreaming is timed beside the naive one: the
-plain loop, and every step ahead; `all steps` has these, too, `one step` has one drawn step ahead, as is the
-default.
+`exact` compares the loop with hand-written gradients with the plain loop under automatic differentiation, in fp32:
+the same states from the same noise, which is checked before timing. `bf16` is the same with matrix products in
+bf16, where the hardware supports it. A whole update of Dreaming is compared with the naive one: the plain loop,
+and all horizons of overshooting; `all steps` has all of them too, `one step` one drawn horizon, the default.
 """
 
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from sonarium.worlds.contract import Batch, Signal
 CLIPS, TOKENS, EMBEDDING, NUMBERS = 16, 64, 256, 160
 SIZES = DynamicsConfig(deter=512, hidden=256, variables=32, classes=16)
 CLOSE = 1e-3
-"""How far apart the losses may be, in parts of themselves: rounding may exchange the class of a draw."""
+"""Relative tolerance of the losses: rounding may change a sampled class."""
 
 
 def cases(repeats: int = 5) -> list[dict]:
@@ -67,7 +66,7 @@ def loop(name: str, precision: Precision, repeats: int) -> dict:
 
 
 def updating(way: str, overshoot: str, precision: Precision) -> Callable[[], object]:
-    """An update of the whole model on tokens of the size of a log-mel patch."""
+    """Function that updates the whole model on tokens of the size of a log-mel patch."""
     engine = FabricEngine("auto", precision, 0)
     config = DreamingConfig(
         burn_in=0,

@@ -1,4 +1,4 @@
-"""The front end of sounds against librosa, which takes one clip after the other."""
+"""The audio front end compared with librosa, which processes one clip after the other."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ ITERATIONS = 16
 
 
 Work = tuple[str, str, str, Callable[[], Any], Callable[[], Any]]
-"""Its name, what is done, the peer, and the two to be timed: ours and the peer's."""
+"""Name, description of the work, peer, and the two functions to time: ours and the peer's."""
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
@@ -80,5 +80,5 @@ def inversion(waves: Float[torch.Tensor, "clip time"]) -> Work:
 
 
 def decibels(power: np.ndarray, full_scale: float) -> np.ndarray:
-    """librosa's decibels over the same reference and floor as ours."""
+    """librosa's decibels with the same reference and floor as ours."""
     return librosa.power_to_db(power, ref=full_scale, amin=full_scale * 1e-8, top_db=None)

@@ -1,8 +1,8 @@
-"""Expectation-maximisation of a hidden Markov model beside hmmlearn's, from the same parameters; and beside that
-of dynamax and pomegranate, where they are installed.
+"""Expectation-maximisation (EM) of a hidden Markov model, compared with hmmlearn from the same parameters; and
+with dynamax and pomegranate, if they are installed.
 
-All sides take the same iterations and end at the same likelihood, which is asserted. hmmlearn takes one sequence
-after the other; ours takes all sequences of a block at once, in preallocated memory.
+All sides run the same iteration and reach the same likelihood, which is asserted. hmmlearn processes one sequence
+after the other, ours all sequences of a block at once, in preallocated memory.
 """
 
 from collections.abc import Callable
@@ -23,15 +23,15 @@ from sonarium.models.hmm.inference import Workspace
 
 STATES, SEQUENCES, FRAMES, FEATURES = 100, 200, 500, 32
 NATS = 1e-6
-"""Difference of log-likelihoods that counts as none, as a fraction."""
+"""Relative tolerance of the log-likelihoods."""
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
-    """An iteration beside hmmlearn's two arithmetics; of cost that is linear in sequences, a tenth of them; and as
-    many beside the other peers, one of which keeps the transitions of all frames."""
+    """An iteration compared with hmmlearn's two implementations; again with a tenth of the sequences, since cost
+    is linear in them; and as few with the other peers, one of which stores the transitions of all frames."""
     found = []
     for implementation in ("scaling", "log"):
-        # hmmlearn's logarithms take a minute an iteration.
+        # hmmlearn's log-space implementation takes a minute per iteration.
         found.append(beside(Problem.drawn(SEQUENCES), hmmlearns(implementation), min(repeats, 3)))
     small = Problem.drawn(SEQUENCES // 10)
     found.append(beside(small, hmmlearns("scaling"), repeats))
@@ -41,7 +41,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Problem:
-    """Frames, and the parameters from which everybody starts."""
+    """Frames, and the initial parameters of all sides."""
 
     frames: Float[np.ndarray, "frame feature"]
     start: Float[np.ndarray, " state"]
@@ -74,7 +74,7 @@ class Peer:
     label: str
     name: str
     iteration: Callable[[], float]
-    """An iteration of EM; gives the log-likelihood of the parameters that it began with."""
+    """Run an iteration of EM; returns the log-likelihood of the parameters before it."""
 
 
 def beside(problem: Problem, make: Callable[[Problem], Peer], repeats: int) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def hmmlearns(implementation: str) -> Callable[[Problem], Peer]:
 
 
 def dynamaxs(problem: Problem) -> Peer:
-    """Compiled by JAX, all sequences at once; its priors, which move the M-step alone, are as it has them."""
+    """Peer compiled by JAX, all sequences at once; with its default priors, which affect only the M-step."""
     jax, dynamax, models = (import_module(name) for name in ("jax", "dynamax", "dynamax.hidden_markov_model"))
     jax.config.update("jax_enable_x64", True)
     model = models.DiagonalGaussianHMM(STATES, FEATURES)
@@ -155,12 +155,12 @@ def pomegranates(problem: Problem) -> Peer:
     given = (problem.start, problem.moves, problem.means, problem.covariances)
 
     def iteration() -> float:
-        # It makes its tensors in the default type, and keeps and changes those that it is given.
+        # It creates tensors in the default dtype, and keeps and modifies those that it is given.
         start, moves, means, variances = (torch.tensor(one) for one in given)
         torch.set_default_dtype(torch.float64)
         try:
             states = [normal.Normal(*both, covariance_type="diag") for both in zip(means, variances, strict=True)]
-            # Ends of probability 1 leave the likelihood what it is without ends.
+            # End probabilities of 1 give the likelihood without end states.
             model = models.DenseHMM(states, edges=moves, starts=start, ends=torch.ones(STATES))
             likelihood = model.summarize(frames)
             model.from_summaries()
@@ -172,4 +172,4 @@ def pomegranates(problem: Problem) -> Peer:
 
 
 FURTHER: dict[str, Callable[[Problem], Peer]] = {"dynamax": dynamaxs, "pomegranate": pomegranates}
-"""Peers that may be installed."""
+"""Optional peers by package."""

@@ -1,7 +1,7 @@
-"""Random pieces of recordings from the cache, against decoding a file each time.
+"""Random pieces of recordings from the cache, compared with decoding a file each time.
 
-The peer opens the file, seeks to the piece and reads no more than that, with soundfile and NumPy: the fastest way
-without a cache. Memory is that of a process of its own which makes a cache of ten hours and draws from all of it.
+The peer opens the file, seeks to the piece and reads only that, with soundfile and NumPy: the fastest way without
+a cache. Memory is measured in a separate process, which makes a cache of ten hours and draws from all of it.
 """
 
 import json
@@ -24,19 +24,19 @@ from sonarium.worlds.recordings.world import Recordings, RecordingsConfig
 
 RATE = 16_000
 PIECE = 20_480
-"""Samples of a piece, as the study has them."""
+"""Samples per piece, as in the study."""
 BATCH = 8
 STEPS = 50
 """Batches drawn in one timed run."""
 FILES, SECONDS = 64, 30
 HOURS = 10
 WAITING = {"study-spijkervet": BATCH, "default": 64}
-"""Presets whose steps are timed, and clips of a step: the study's, and what `sonarium train` takes."""
+"""Presets whose steps are timed, and their batch sizes: the study's, and the default of `sonarium train`."""
 PEER = "soundfile: open, seek, read the piece; NumPy"
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
-    """Pieces from two formats, the fraction of a step that waits for them, and the memory of many hours."""
+    """Pieces from two formats, the fraction of a step spent waiting for them, and the memory for many hours."""
     with tempfile.TemporaryDirectory() as folder:
         rows = [pieces(Path(folder) / form, form, repeats) for form in ("flac", "wav")]
         rows += [waiting(Path(folder) / "flac", preset, clips, repeats) for preset, clips in WAITING.items()]
@@ -44,7 +44,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def corpus(folder: Path, files: int, seconds: int, form: str) -> Recordings:
-    """Synthetic recordings (soft noise with the fall of speech), and their world."""
+    """World of synthetic recordings (soft noise with the spectral slope of speech), written if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
         random = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def from_cache(world: Recordings) -> Callable[[], None]:
 
 
 def from_files(world: Recordings) -> Callable[[], None]:
-    """The peer's pieces."""
+    """Function that reads the pieces as the peer does."""
     chosen, random = batches(world), np.random.default_rng(2)
 
     def read() -> None:
@@ -100,7 +100,7 @@ def pieces(folder: Path, form: str, repeats: int) -> dict[str, Any]:
 
 
 def waiting(folder: Path, preset: str, clips: int, repeats: int) -> dict[str, Any]:
-    """How long a training step waits for its pieces, beside the step itself."""
+    """Time that a training step waits for its pieces, compared with the step itself."""
     world, engine = corpus(folder, FILES, SECONDS, "flac"), FabricEngine("auto", fastest_precision(), 0)
     index = torch.arange(clips)
     batch = world.piece(index, 0, 0, engine.device)
@@ -118,7 +118,7 @@ def waiting(folder: Path, preset: str, clips: int, repeats: int) -> dict[str, An
 
 
 def memory(hours: float) -> dict[str, Any]:
-    """Draw from many hours in a process of its own, which measures its memory."""
+    """Draw from many hours in a separate process, which measures its memory."""
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-m", "sonarium.bench.loader", folder, str(hours)]
         found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
@@ -132,10 +132,10 @@ def memory(hours: float) -> dict[str, Any]:
 
 
 def in_own_process(folder: Path, hours: float) -> dict[str, float]:
-    """What `memory` measures: growth of the greatest resident memory since before the world was made."""
+    """Measurements of `memory`, such as growth of the peak resident memory since before the world was made."""
     seconds = 900
     files = max(round(hours * 3600 / seconds), 1)
-    # The first corpus, a tiny one, makes everything load that has to be loaded once.
+    # A tiny corpus first, so that everything that is loaded once is loaded already.
     corpus(folder / "small", 2, 3, "wav")
     before = resident("VmHWM")
     write_noise(folder / "large", files, seconds)
@@ -154,7 +154,7 @@ def in_own_process(folder: Path, hours: float) -> dict[str, float]:
 
 
 def write_noise(folder: Path, files: int, seconds: int) -> None:
-    """Files of noise a minute at a time, so that making them takes no memory."""
+    """Write files of noise, a minute at a time so that it needs no memory."""
     folder.mkdir()
     random = np.random.default_rng(0)
     for number in range(files):
@@ -164,7 +164,7 @@ def write_noise(folder: Path, files: int, seconds: int) -> None:
 
 
 def everywhere(world: Recordings) -> None:
-    """Read every sample once, piece by piece: whatever memory grows with the corpus has grown then."""
+    """Read all whole pieces once, so that all memory that grows with the corpus has grown."""
     out = np.empty(PIECE, np.float32)
     for start, length in zip(world.starts.tolist(), world.sample_counts.tolist(), strict=True):
         for at in range(start, start + length - PIECE + 1, PIECE):
@@ -172,7 +172,7 @@ def everywhere(world: Recordings) -> None:
 
 
 def resident(name: str) -> float:
-    """Megabytes of memory of this process, as Linux reports them."""
+    """Memory of this process in megabytes, as Linux reports it under `name`."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024 / 1e6

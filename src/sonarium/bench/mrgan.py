@@ -1,8 +1,8 @@
-"""A training step of the mode-regularised GAN beside the six steps as one would write them in plain PyTorch.
+"""A training step of the mode-regularised GAN, compared with its six steps in plain PyTorch.
 
-The bare side has the same layers and losses, with Adam: an encoding for each of the steps 1 and 3, probabilities
-and their logarithms, and gradients of all weights that a loss reaches. Ours is the step as `fit` takes it, with
-the engine and the metrics.
+The bare side has the same layers and losses, with Adam: separate encodings for steps 1 and 3, probabilities and
+their logarithms, and gradients of all weights that a loss reaches. Ours is a step of `fit`, with the engine and
+the metrics.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ BATCHES, CHANNELS, LATENT, STEPS = (16, 64), 16, 32, 2
 
 
 def bare_networks(width: int, latent: int) -> tuple[nn.Module, nn.Module, Callable[[], nn.Module]]:
-    """Encoder, generator, and how a discriminator is made, written out."""
+    """Encoder, generator, and a factory of discriminators, written out."""
     encoder = nn.Sequential(
         nn.Conv2d(1, width, (5, 4), (2, 2), (0, 1), bias=False), nn.LayerNorm([width, 63, 8]), nn.ReLU(True),
         nn.Conv2d(width, 2 * width, (5, 4), (2, 1), (1, 0), bias=False), nn.LayerNorm([2 * width, 31, 5]),
@@ -62,7 +62,7 @@ def bare_networks(width: int, latent: int) -> tuple[nn.Module, nn.Module, Callab
 
 
 def bare_steps(batches: Sequence[Tensor]) -> Callable[[], object]:
-    """The six steps for each of these batches."""
+    """Function that takes the six steps for each of these batches."""
     E, G, discriminator = bare_networks(CHANNELS, LATENT)
     D1, D2, D3 = (discriminator() for _ in range(3))
     settings = {"lr": 2e-4, "betas": (0.5, 0.999)}
@@ -123,7 +123,7 @@ def our_steps(batches: Sequence[Tensor]) -> Callable[[], object]:
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
-    """A case for each batch size."""
+    """One case per batch size."""
     found = []
     for size in BATCHES:
         batches = [torch.rand(size, 1, 129, 16) for _ in range(STEPS)]

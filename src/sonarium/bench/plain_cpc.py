@@ -1,8 +1,8 @@
-"""The two forms of Audio_ML_study's predictive coding, written plainly from the equations.
+"""The two forms of Audio_ML_study's contrastive predictive coding, written plainly from the equations.
 
-Channels come first, steps ahead are a loop, every matrix of scores is made by itself. `OneTime` is the form of
-CPC/jefflai108, `AllTimes` that of CPC/Spijkervet; `to_one_time` and `to_all_times` carry weights from one to the
-other, as the study's comparison of the two does.
+Channels come first, horizons are a loop, and every score matrix is computed separately. `OneTime` is the form of
+CPC/jefflai108, `AllTimes` that of CPC/Spijkervet; `to_one_time` and `to_all_times` convert weights between them,
+as the study's comparison of the two does.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ Wave = Float[Tensor, "clip time"]
 
 
 def encoder_layers(config: CPCConfig) -> list[list[nn.Module]]:
-    """Convolution, normalisation over the batch, and ReLU of each layer."""
+    """Convolution, batch normalisation and ReLU of each layer."""
     given, layers = 1, []
     encoder = config.encoder
     for made, kernel, stride, padding in zip(
@@ -32,7 +32,7 @@ def encoder_layers(config: CPCConfig) -> list[list[nn.Module]]:
 
 
 class OneTime(nn.Module):
-    """One time of all utterances predicts; each horizon has its own linear layer, with a bias."""
+    """Prediction from one time for all utterances; each horizon has its own linear layer, with a bias."""
 
     def __init__(self, config: CPCConfig):
         super().__init__()
@@ -45,7 +45,7 @@ class OneTime(nn.Module):
         return self.encoder(wave.unsqueeze(1)).transpose(1, 2)
 
     def loss_at(self, latents: Float[Tensor, "clip frame code"], time: int) -> Float[Tensor, ""]:
-        """Each prediction against the codes of all utterances at its time."""
+        """InfoNCE loss at one time: each prediction against the codes of all utterances at the predicted time."""
         context = self.gru(latents[:, : time + 1])[0][:, time]
         total = torch.zeros((), dtype=latents.dtype)
         for step, layer in enumerate(self.Wk, start=1):
@@ -55,7 +55,7 @@ class OneTime(nn.Module):
 
 
 class AllTimes(nn.Module):
-    """Every time predicts; the linear layers have no bias."""
+    """Prediction from every time; the linear layers have no bias."""
 
     def __init__(self, config: CPCConfig):
         super().__init__()
@@ -69,7 +69,7 @@ class AllTimes(nn.Module):
         return self.seq(wave.unsqueeze(1)).transpose(1, 2)
 
     def losses(self, latents: Float[Tensor, "clip frame code"]) -> list[Float[Tensor, " time"]]:
-        """For each step ahead, the loss at every time that has such a step."""
+        """For each horizon, the loss at every time that has a target at this horizon."""
         context = self.autoregressor(latents)[0]
         found = []
         for step, layer in enumerate(self.preds, start=1):
@@ -84,7 +84,7 @@ class AllTimes(nn.Module):
 
 
 def to_one_time(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of `AllTimes` under the names of `OneTime`; the constants that it has besides are zero."""
+    """Weights of `AllTimes` under the names of `OneTime`; the biases, which only `OneTime` has, are zero."""
     found = {}
     for name, value in weights.items():
         whose, _, rest = name.partition(".")
@@ -100,7 +100,7 @@ def to_one_time(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_all_times(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of `OneTime` under the names of `AllTimes`, which has no biases other than zero."""
+    """Weights of `OneTime` under the names of `AllTimes`; raises ValueError for biases other than zero."""
     found = {}
     for name, value in weights.items():
         whose, _, rest = name.partition(".")
@@ -117,7 +117,7 @@ def to_all_times(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_ours(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of `AllTimes` under the names of our learner; the predictors of all steps ahead are one matrix."""
+    """Weights of `AllTimes` under the names of our learner; the predictors of all horizons are one matrix."""
     found, predicted = {}, {}
     for name, value in weights.items():
         whose, _, rest = name.partition(".")

@@ -1,7 +1,7 @@
-"""The disentanglement scores as one writes them plainly with scikit-learn and NumPy, pair by pair.
+"""The disentanglement scores written plainly with scikit-learn and NumPy, pair by pair.
 
-Same definitions as `sonarium.measures`, none of its code: the peer that its speed is measured
-against, and a second opinion on its numbers. Informations of pairs are computed once and shared.
+Same definitions as `sonarium.measures`, none of its code: the peer of its benchmark, and an
+independent check of its numbers. Mutual informations of pairs are computed once and shared.
 """
 
 import numpy as np
@@ -11,9 +11,9 @@ from sklearn.metrics import balanced_accuracy_score, mutual_info_score, r2_score
 
 
 def plain_bins(column: np.ndarray, bins: int, discrete: bool = False) -> np.ndarray:
-    """Equal-width bins from 0; values as they are where there are few of them, or for a category.
+    """Indices of equal-width bins, from 0; each value is a bin if there are few of them, or for a category.
 
-    What lies on an edge moves towards the middle, and the very middle is a bin of its own.
+    Values on an edge move towards the middle, and the exact middle is a separate bin.
     """
     values, inverse = np.unique(column, return_inverse=True)
     if discrete or len(values) <= bins:
@@ -91,7 +91,7 @@ def _by_bins(code: np.ndarray, target: np.ndarray, half: np.ndarray) -> float:
     edges = [np.arange(code.max() + 2), np.append(classes, classes[-1] + 1)]
     table, _, _ = np.histogram2d(code[learn], target[learn], bins=edges)
     called = classes[np.argmax(table / table.sum(axis=0), axis=1)]
-    called[table.sum(axis=1) == 0] = classes.max() + 1  # a bin that was never reached names no class
+    called[table.sum(axis=1) == 0] = classes.max() + 1  # a bin without training data predicts no class
     predicted = called[code[half == 1]]
     recall = [np.mean(predicted[truth == value] == value) for value in classes]
     return max(0.0, (float(np.mean(recall)) - 1 / len(classes)) / (1 - 1 / len(classes)))

@@ -1,9 +1,10 @@
 """Rooms in pyroomacoustics, one listener at a time: the baseline of the speed of `sonarium.rooms`.
 
-`simulate` is the loop as one writes it: images, responses and sound anew at each place. `hear` spares what can be
-spared: in a box the images stay where they are and all of them are audible, and one transform holds all sounds. In
-another room each place has its own images, and as microphones cannot be taken out of its engine again, a fresh
-room is made for each (0.7 ms, of 80 in a hexagon at order 10). Its high-pass filter is off, as ours has none.
+`simulate` is the straightforward loop: images, responses and sound are recomputed at each position. `hear` saves
+what can be saved: in a box the images are reused, since all of them are audible everywhere, and one batched
+transform convolves all sounds. In other rooms each position has its own images, and as microphones cannot be
+removed from the engine, a fresh room is made for each (0.7 ms, of 80 in a hexagon at order 10). The high-pass
+filter of pyroomacoustics is off, as ours has none.
 """
 
 from typing import Any
@@ -49,7 +50,7 @@ class PlainRoom:
         return found
 
     def simulate(self, ears: Float[np.ndarray, "ear 2"]) -> Float[np.ndarray, "ear rendered"]:
-        """All sounds from their beginning with their reverberation, by its own loops."""
+        """All sounds from their beginning with their reverberation, by the loops of pyroomacoustics."""
         self.listen(ears)
         self.room.image_source_model()
         self.room.compute_rir()
@@ -97,9 +98,9 @@ class PlainRoom:
 
 
 class OtoWorldStep:
-    """A step of OtoWorld's environment as its paper and its source describe it (Ranadive et al., 2020): look
-    whether the way is free and who is near, put new microphones where the ears are, make the responses, and let
-    pyroomacoustics play all sounds whole. Only for boxes: elsewhere its microphones could not be moved."""
+    """A step of OtoWorld's environment as in its paper and source code (Ranadive et al., 2020): check whether the
+    goal is inside and which sources are near, place new microphones at the ears, compute the responses, and let
+    pyroomacoustics render all sounds whole. Only for boxes: elsewhere its microphones cannot be moved."""
 
     def __init__(self, plain: PlainRoom, sources: Float[np.ndarray, "source 2"], radius: float = 1.0):
         self.room: Any = plain.room

@@ -1,7 +1,7 @@
-"""Steps of an environment a second with updates, beside Stable-Baselines3 with the same settings.
+"""Environment steps per second of PPO, updates included, compared with Stable-Baselines3 at the same settings.
 
 Both sides act in CartPole-v1 with the settings of RL Baselines3 Zoo and learn from the same number of steps. Ours
-acts in its vector environment, Stable-Baselines3 in copies in one process, as each of them does by default.
+acts in the vector environment, Stable-Baselines3 in copies in one process, as each of them does by default.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from sonarium.training.engine import FabricEngine
 
 ENV = "CartPole-v1"
 UPDATES = 20
-"""Updates that are timed at once."""
+"""Updates per timed run."""
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def both(epochs: int) -> tuple[Callable[[], object], Callable[[], object], int]:
-    """The same updates of ours and of the peer, and the steps of each."""
+    """Functions that run the same updates with our agent and with the peer, and the number of steps of each."""
     entry = PPO_ENTRY
     rollouts = replace(RolloutConfig(ENV), **entry.recipes["zoo"].rollouts)
     config = replace(entry.presets["zoo"](), epochs=epochs, schedule=ScheduleConfig(), clip_decays=False)

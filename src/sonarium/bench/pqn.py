@@ -1,7 +1,7 @@
-"""Steps of an environment a second with updates of PQN, beside PPO of ours with the same settings.
+"""Environment steps per second of PQN, updates included, compared with our PPO at the same settings.
 
-Both act in the vector environment of CartPole-v1, in as many copies and steps as the preset `default` of PQN has,
-with networks of the same layers, and learn in the same minibatches.
+Both act in the vector environment of CartPole-v1, with the number of copies, steps and minibatches of PQN's preset
+`default` and with networks of the same layers.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from sonarium.training.engine import FabricEngine
 
 ENV = "CartPole-v1"
 UPDATES = 10
-"""Updates that are timed at once."""
+"""Updates per timed run."""
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def both() -> tuple[Callable[[], object], Callable[[], object], int]:
-    """The same updates of PQN and of PPO, and the steps of each."""
+    """Functions that run the same updates with PQN and with PPO, and the number of steps of each."""
     config = replace(PQN_ENTRY.presets["default"](), schedule=ScheduleConfig())
     peer = PPOConfig(
         units=config.units, layers=config.layers, activation=config.activation, shared=True, epochs=config.epochs,

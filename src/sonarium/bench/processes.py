@@ -1,8 +1,8 @@
-"""Two processes of one thread each beside one process of two threads, at the same global batch.
+"""Two processes of one thread each, compared with one process of two threads, at the same global batch size.
 
-Both are held by workers that wait, with the libraries imported and the features computed, and train in turn for
-some steps; the workers of the other side sleep meanwhile. Steps are as `fit` takes them: batches of the clips,
-gradients averaged over processes, metrics.
+Both sides are waiting worker processes, with the libraries imported and the features computed, which train in turn
+for some steps while the other side sleeps. Steps are those of `fit`: minibatches of clips, gradients averaged over
+processes, metrics.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ RATE, SAMPLES = 16000, 20480
 
 
 class Noises(World):
-    """Recordings made of noise, in memory: the time of reading is not what is measured."""
+    """Recordings of noise in memory, so that reading is not measured."""
 
     name = "noises"
     signal = Signal("wave", (SAMPLES,), RATE)
@@ -53,7 +53,7 @@ WORK: dict[str, tuple[str, Callable[[], World], str]] = {
 
 
 def steps_of(name: str) -> Callable[[], object]:
-    """`STEPS` steps of a learner, ready to be taken again and again."""
+    """Function that takes `STEPS` training steps of a learner, and can be called repeatedly."""
     model, make, _ = WORK[name]
     world, engine = make(), FabricEngine("cpu", "32", 0)
     torch.manual_seed(0)
@@ -73,7 +73,7 @@ def steps_of(name: str) -> Callable[[], object]:
 
 
 def serve(connection: Connection, name: str, rank: int, ranks: int, threads: int, port: int) -> None:
-    """Train whenever asked to, as one of several processes."""
+    """Worker loop of one of several processes: train whenever asked to."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
     place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({key: str(value) for key, value in place.items()})
@@ -87,7 +87,7 @@ def serve(connection: Connection, name: str, rank: int, ranks: int, threads: int
 
 @contextmanager
 def workers(name: str, ranks: int, threads: int) -> Iterator[Callable[[], object]]:
-    """What has all processes of one side train at once, and waits for them."""
+    """Function that lets all processes of one side train at once, and waits for them."""
     context, port = multiprocessing.get_context("spawn"), free_port()
     pipes = [context.Pipe() for _ in range(ranks)]
     processes = [
@@ -96,7 +96,7 @@ def workers(name: str, ranks: int, threads: int) -> Iterator[Callable[[], object
     ]
     for process, (_, there) in zip(processes, pipes, strict=True):
         process.start()
-        # Whose process has died, its pipe is at its end, and nobody waits for it.
+        # With this copy closed, the pipe of a dead process raises EOFError instead of blocking.
         there.close()
 
     def train() -> None:

@@ -1,7 +1,7 @@
-"""Drawing from the replay, beside a plain list of steps and Stable-Baselines3's buffer.
+"""Sampling from the replay, compared with a plain list of steps and with Stable-Baselines3's buffer.
 
-Sequences of sound, which ours keeps in 16 bits on the disk and the list in 32 bits in memory; and single steps of
-CartPole, which Stable-Baselines3 keeps in arrays in memory.
+Sequences of sound, which ours stores in 16 bits on disk and the list in 32 bits in memory; and single steps of the
+size of CartPole's, which Stable-Baselines3 stores in arrays in memory.
 """
 
 import tempfile
@@ -22,15 +22,15 @@ from sonarium.training.engine import FabricEngine
 from sonarium.training.state import FileSegments
 
 WINDOW, SEQUENCES, STEPS = 2000, 16, 64
-"""Samples of a window at two ears, and the sequences of a batch with their length."""
+"""Samples per window at each of two ears, sequences per batch, and steps per sequence."""
 SLOTS, KEPT = 8, 6400
-"""Copies, and the steps that are kept of all of them."""
+"""Number of environment copies, and of the steps stored from all of them."""
 FLAT, FLAT_BATCH, FLAT_KEPT = 4, 256, 50_000
-"""Numbers of an observation, and the steps of a batch and of the replay, where steps are drawn alone."""
+"""Size of an observation, batch size, and steps of the replay, where single steps are sampled."""
 DRAWS = 5
-"""Batches that are timed at once."""
+"""Batches per timed run."""
 ENDS = 0.005
-"""Chance that an episode ends with a step."""
+"""Probability that an episode ends at a step."""
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def engine_in(folder: Path) -> FabricEngine:
 
 
 def rollout(observation: Float[np.ndarray, "step slot *observed"], random: np.random.Generator) -> Rollout:
-    """Steps with these observations, and random ends of episodes."""
+    """A rollout with these observations and random ends of episodes."""
     steps, slots = observation.shape[:2]
     over = random.random((steps, slots)) < ENDS
     first = np.concatenate([np.zeros((1, slots), bool), over[:-1]])
@@ -90,7 +90,7 @@ def sequences(folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def drawing(replay: Replay, size: int) -> Callable[[], None]:
-    """Draw batches, and tell their priorities where they have any."""
+    """Function that samples batches and, in a prioritised replay, updates their priorities."""
 
     def draw() -> None:
         for _ in range(DRAWS):

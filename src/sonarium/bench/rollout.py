@@ -1,5 +1,5 @@
-"""Steps of an environment a second without updates: rollouts of PPO beside those of Stable-Baselines3 in
-CartPole-v1, and in the rooms of `sonarium/Seek-v0` those of the vector version beside copies in one process.
+"""Environment steps per second without updates: rollouts of PPO compared with Stable-Baselines3 in CartPole-v1,
+and the vector version of `sonarium/Seek-v0` compared with copies in one process.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from sonarium.training.engine import FabricEngine
 ENV = "CartPole-v1"
 PEER = f"Stable-Baselines3 {stable_baselines3.__version__}"
 STEPS = 32
-"""Of each copy."""
+"""Steps of each environment copy per rollout."""
 ROOMS = 16
 
 
@@ -43,7 +43,7 @@ def timed(
 
 
 def acting(env: str, preset: str, copies: int, vector: Any = "auto") -> Callable[[], Rollout]:
-    """Rollouts of an agent with these settings."""
+    """Function that collects a rollout of an agent with these settings."""
     made = gymnasium.make(env)
     agent: Any = PPO_ENTRY.build(PPO_ENTRY.presets[preset](), made.observation_space, made.action_space)
     source = Rollouts(replace(RolloutConfig(env, copies, STEPS), vector=vector), 0)
@@ -52,9 +52,9 @@ def acting(env: str, preset: str, copies: int, vector: Any = "auto") -> Callable
 
 
 def stable(copies: int) -> Callable[[], bool]:
-    """As many steps of Stable-Baselines3."""
+    """Function that collects as many steps with Stable-Baselines3."""
     env = make_vec_env(ENV, copies, seed=0)
     peer = Peer("MlpPolicy", env, n_steps=STEPS, batch_size=STEPS * copies, device="cpu", seed=0)
-    # It counts steps to the end of `learn`, which is not reached here.
+    # It counts steps up to the end of `learn`, which is not reached here.
     _, callback = peer._setup_learn(1)
     return lambda: peer.collect_rollouts(env, callback, peer.rollout_buffer, STEPS)

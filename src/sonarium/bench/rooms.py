@@ -1,4 +1,4 @@
-"""Binaural rendering for moving listeners against pyroomacoustics; equal signals are asserted before timing.
+"""Binaural rendering for moving listeners compared with pyroomacoustics; equality is asserted before timing.
 
 Whole clips, one listener at a time, in a rectangle and in a hexagon; the same in OtoWorld's setting; windows of a
 stream in the vector environment, with random actions and observations; and reset to a new room.
@@ -28,7 +28,7 @@ OTOWORLD_CLIP = 34523
 POSES = 300
 """Number of poses of a single listener."""
 TOGETHER = 20
-"""Listeners in parallel, each in a room of its own."""
+"""Listeners in parallel, each in its own room."""
 HEXAGONS = 10
 """Number of poses or rooms where pyroomacoustics takes a tenth of a second for each."""
 FEW, MANY = 64, 1024
@@ -191,7 +191,7 @@ def reset(repeats: int) -> dict[str, Any]:
 def listener(
     room: Room, sources: np.ndarray, sounds: list[np.ndarray], plain: PlainRoom, rooms: int = 1
 ) -> Acoustics:
-    """A simulator that renders each clip whole with its reverberation, as the peer does, or several of them."""
+    """A simulator that renders whole clips with their reverberation, as the peer does, in one or several rooms."""
     farthest = max(plain.respond(ears_of(*pose)).shape[-1] for pose in places(room, 5))
     ours = Acoustics(rooms, 2, RATE, len(sounds[0]) + farthest, 10, EARS, "clip")
     for slot in range(rooms):
@@ -211,7 +211,7 @@ def last(heard: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def same(ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Refuse to compare the speed of different results."""
+    """Raise ValueError if the results differ, since their speed is then not comparable."""
     length = min(ours.shape[-1], theirs.shape[-1])
     apart = np.abs(ours[:, :length] - theirs[:, :length]).max() / np.abs(theirs).max()
     if not apart <= SAME:

@@ -1,4 +1,4 @@
-"""A step of each mode that makes seeking hard, beside one of the default with as many sources of sound."""
+"""Steps in each mode that makes seeking hard, compared with the default at the same number of sound sources."""
 
 from typing import Any
 

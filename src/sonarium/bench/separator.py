@@ -1,7 +1,7 @@
-"""Separators window by window, beside that of OtoWorld; and mixtures, beside the training step that they are for.
+"""Separation by windows compared with OtoWorld's network; rendering of mixtures compared with training on them.
 
-Windows are those of an agent's steps, a quarter of a second at 8 kHz at both ears, of many rooms at once. The
-network of OtoWorld needs whole clips: here it separates each window as if it were one.
+Windows are those of an agent's steps, a quarter of a second at 8 kHz at both ears, of many rooms at once.
+OtoWorld's network needs whole clips: here it separates each window as if it were a clip.
 """
 
 from dataclasses import replace
@@ -63,7 +63,7 @@ def by_windows(rooms: int, repeats: int) -> dict[str, Any]:
 
 
 def expect_equal(learner: StreamSeparator, sound: Tensor) -> None:
-    """Window by window the sources are those of the whole, `latency` samples later."""
+    """Assert that sources separated window by window equal those of the whole clip, `latency` samples later."""
     late, whole = torch.cat(streamed(learner, sound), 1), learner.separate(sound)
     count = sound.shape[1] - learner.latency
     apart = float((late[:, learner.latency :] - whole[:, :count]).abs().max())
@@ -71,7 +71,7 @@ def expect_equal(learner: StreamSeparator, sound: Tensor) -> None:
 
 
 def mixtures(rt60: float, repeats: int) -> dict[str, Any]:
-    """Rendering of a batch beside the training step that it is for."""
+    """Rendering of a batch, compared with the training step on it."""
     entry, learner = WORLDS["mixtures"], made("default").train()
     world = entry.build(entry.Config(rt60=rt60, variants=1), 0, lambda *_: None)
     batch = world.whole(torch.arange(CLIPS))

@@ -1,9 +1,9 @@
-"""Rendering of birds against the plain way: the same equations stepped by NumPy over the whole batch.
+"""Rendering of birdsong, compared with the same equations integrated by NumPy over the whole batch.
 
-The peer takes the same Runge–Kutta steps in double precision, one NumPy operation after the other for all birds at
-once, and filters and decimates with SciPy; both sing the same gestures, and their sounds are compared before any
-time is taken. Two more rows set whole songs, drawn gestures and cage noise among them, beside real time: there the
-peer's time is the duration of the sound.
+The peer takes the same Runge–Kutta steps in double precision, in NumPy operations over all birds at once, and
+filters and decimates with SciPy; both render the same gestures, and their sounds are compared before timing. Two
+more rows compare whole songs, including drawn gestures and cage noise, with real time: there the peer's time is
+the duration of the sound.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from sonarium.worlds.songbird.world import Songbird, SongbirdConfig
 BIRDS, FRAMES, RATE, FRAME_RATE = 64, 100, 16_000, 1000
 PEER = "NumPy, a batch at a time, and SciPy"
 CLOSE = 1e-3
-"""How far apart the sounds may be, in parts of the loudest sample."""
+"""Tolerance of the difference of the sounds, as a fraction of the peak."""
 SONGS = 64
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
-    """Equal gestures by both ways, then whole songs beside real time."""
+    """The same gestures rendered by both sides, then whole songs compared with real time."""
     gestures = drawn()
     ours, theirs = by_us(*gestures), by_numpy(*gestures)
     expect_equal(ours(), theirs())
@@ -36,7 +36,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def songs(repeats: int) -> list[dict[str, Any]]:
-    """Songs from index to samples, at two sampling rates, beside their duration."""
+    """Songs from index to samples, at two sampling rates, compared with their duration."""
     found = []
     for rate in (16_000, 32_000):
         world = Songbird(replace(SongbirdConfig(level="middle", memory=0), rate=rate), seed=0)
@@ -54,7 +54,7 @@ def songs(repeats: int) -> list[dict[str, Any]]:
 
 
 def factor() -> int:
-    """Steps a sample."""
+    """Integration steps per sample."""
     return -(-syrinx.STEPS // RATE)
 
 

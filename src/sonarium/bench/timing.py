@@ -1,7 +1,7 @@
-"""Two ways of doing the same work, timed side by side.
+"""Timing of two implementations of the same work.
 
 The two are called in turn (ours, peer, ours, peer, ...), so that a machine that slows down or
-speeds up during the measurement does so for both; a median leaves single disturbances out.
+speeds up during the measurement does so for both; the median ignores single disturbances.
 """
 
 import os
@@ -31,7 +31,7 @@ def interleaved(ours: Callable[[], object], peer: Callable[[], object], repeats:
 
 
 def case(name: str, work: str, peer: str, ours_s: float, peer_s: float) -> dict[str, Any]:
-    """One row of a benchmark: what was done, by whom else, and how many times faster we are."""
+    """One row of a benchmark: the work, the peer, both times in seconds, and how many times faster ours is."""
     return {
         "name": name,
         "work": work,
@@ -43,7 +43,7 @@ def case(name: str, work: str, peer: str, ours_s: float, peer_s: float) -> dict[
 
 
 def hardware() -> str:
-    """The machine in words: processor, cores in use, bf16, threads and version of torch."""
+    """Description of the machine: processor, usable cores, bf16, GPU, version and threads of torch."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # only Linux knows which cores a process may use

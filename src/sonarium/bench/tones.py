@@ -1,4 +1,4 @@
-"""Rendering of tones against SynTone's way: each clip by NumPy and SciPy, one after the other.
+"""Rendering of tones, compared with SynTone's method: one clip after the other with NumPy and SciPy.
 
 The peer follows what SynTone's generator does (Brima et al., 2024): for each clip the angle over the
 whole time grid, then `np.sin`, `scipy.signal.sawtooth` or `scipy.signal.square` of it in double
@@ -21,7 +21,7 @@ PEER = "NumPy and SciPy, clip by clip (SynTone's way)"
 
 
 def cases(repeats: int = 5) -> list[dict[str, Any]]:
-    """Naive and band-limited waves, both against the naive ones of the peer."""
+    """Naive and band-limited waves, both compared with the naive ones of the peer."""
     return [
         compare("naive waves", SyntoneConfig(), repeats),
         compare("band-limited waves", SyntoneConfig(alias=False, syntone_time=False), repeats),
@@ -29,7 +29,7 @@ def cases(repeats: int = 5) -> list[dict[str, Any]]:
 
 
 def compare(name: str, config: TonesConfig, repeats: int) -> dict[str, Any]:
-    """One row: the same clips by both ways, of all four waveforms in equal numbers."""
+    """One row: the same clips rendered by both sides, with all four waveforms in equal numbers."""
     world = Tones(config, seed=0)
     waveforms = len(config.waveforms)
     stride = len(world) // CLIPS // waveforms * waveforms
@@ -45,7 +45,7 @@ def compare(name: str, config: TonesConfig, repeats: int) -> dict[str, Any]:
 
 
 def per_clip(world: Tones, index: torch.Tensor) -> Callable[[], np.ndarray]:
-    """The peer's rendering of these clips."""
+    """Function that renders these clips as the peer does."""
     shapes = (
         np.sin,
         lambda angle: signal.sawtooth(angle, width=0.5),  # pyright: ignore[reportArgumentType]

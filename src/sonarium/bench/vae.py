@@ -1,7 +1,7 @@
-"""A training step of preset `syntone` beside a bare PyTorch loop of SynTone's network.
+"""A training step of preset `syntone`, compared with a bare PyTorch loop of SynTone's network.
 
-The bare loop is what a person would write by hand: the same layers, the same loss, Adam, features in a
-tensor. Ours is the step as `fit` takes it, with the cache of features, the metrics and the engine.
+The bare loop is what one would write by hand: the same layers, the same loss, Adam, features in a
+tensor. Ours is a step of `fit`, with the cache of features, the metrics and the engine.
 """
 
 from collections.abc import Callable
@@ -49,7 +49,7 @@ class BareVAEDeep(nn.Module):
 
 
 def bare_steps(features: Tensor) -> Callable[[], object]:
-    """SynTone's loss, squared error summed over the batch and KL averaged over it, for `STEPS` batches."""
+    """Function that takes `STEPS` steps on SynTone's loss: squared error summed over the batch, KL averaged."""
     model = BareVAEDeep(8).train()
     optimiser = torch.optim.Adam(model.parameters(), 1e-3)
 
@@ -68,7 +68,7 @@ def bare_steps(features: Tensor) -> Callable[[], object]:
 
 
 def our_steps(precision: Precision) -> tuple[Callable[[], object], Tensor]:
-    """`STEPS` steps as `fit` takes them, and the features they are taken on."""
+    """Function that takes `STEPS` steps as `fit` does, and the features that it trains on."""
     world = Tones(SyntoneConfig(frequencies=20, amplitudes=8, syntone_time=False), 0)
     engine = FabricEngine("cpu" if not torch.cuda.is_available() else "cuda", precision, 0)
     config = MODELS["vae"].presets["syntone"]("wave")
@@ -89,7 +89,7 @@ def our_steps(precision: Precision) -> tuple[Callable[[], object], Tensor]:
 
 
 def cases(repeats: int = 5) -> list[dict]:
-    """One case a precision; each against the bare loop in 32 bits."""
+    """One case per precision, each compared with the bare loop in fp32."""
     found = []
     for precision in native_precisions():
         ours, features = our_steps(precision)

@@ -17,7 +17,7 @@ SEEK_VECTOR = "sonarium/SeekVector-v0"
 
 
 def register(name: str, single: str = "env:Seek", vector: str = "vector:SeekVector", **settings: str) -> None:
-    """One room with `gymnasium.make`, many in parallel with `gymnasium.make_vec`."""
+    """Register an environment: one room with `gymnasium.make`, parallel rooms with `gymnasium.make_vec`."""
     if name not in gymnasium.registry:
         gymnasium.register(
             name,
@@ -44,11 +44,11 @@ SUITE = {
     "rt60-800": "a reverberation time of .8 s; 100 steps",
     "unseen-kinds": "tested with kinds of sound and of room that training has none of",
 }
-"""The settings of seek-suite (`seek/suite.py`), in words."""
+"""Descriptions of the settings of seek-suite (`seek/suite.py`)."""
 
 
 def suite_id(setting: str) -> str:
-    """The id by which Gymnasium makes the environments of a setting."""
+    """Gymnasium id of the environments of a setting."""
     return f"sonarium/Seek-{setting}-v0"
 
 
@@ -58,11 +58,11 @@ OTOWORLD = {
     "1-original": "the same as 1, with the reward and the pose that OtoWorld's agent had",
     "2-original": "the same as 2, with the reward and the pose that OtoWorld's agent had",
 }
-"""The environments of OtoWorld's experiments (`seek/otoworld.py`), in words."""
+"""Descriptions of the environments of OtoWorld's experiments (`seek/otoworld.py`)."""
 
 
 def otoworld_id(experiment: str) -> str:
-    """The id by which Gymnasium makes the environments of an experiment."""
+    """Gymnasium id of the environments of an experiment."""
     return f"sonarium/OtoWorld-{experiment}-v0"
 
 

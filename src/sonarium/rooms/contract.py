@@ -1,4 +1,4 @@
-"""The contract of a room shape: what a catalogue entry for `SeekConfig.room` consists of."""
+"""The contract of a room shape: the catalogue entry of a value of `SeekConfig.room`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RoomEntry:
-    """A random room shape, in the catalogue."""
+    """Catalogue entry of a random room shape."""
 
     summary: str
     draw: Callable[["SeekConfig", np.random.Generator], Any]

@@ -1,11 +1,11 @@
-"""Mixtures of sounds in rooms, heard at two ears: a world for separators.
+"""Binaural mixtures of sounds in rooms: a world for separators.
 
-Each clip is a random room with a few sources at random places and a listener, still or moving. What is known of it
-is each source alone, as it arrives at the same ears at the same pose with all its reverberation (its image): their
-sum is the clip. The dry sound would be no reference, for it has neither the room nor the ears.
+Each clip is a random room with a few sources at random positions and a listener, still or moving. The reference of
+each source is its spatial image: the source alone at the same ears and poses, with all its reverberation. The clip
+is the sum of the images. A dry sound would be no reference, because it contains neither the room nor the ears.
 
-Sounds are rendered kinds, unlike each other as far as there are enough, or recordings of different speakers. They
-come in disjoint sets, and every clip has a room of its own: a split by sets holds out rooms and sounds.
+Sounds are synthesised, of different kinds as far as there are enough, or recordings of different speakers. They
+form disjoint sets, and every clip has its own room: a split by sets holds out both rooms and sounds.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ from sonarium.worlds.contract import Batch, Progress, Signal, World, WorldEntry
 from sonarium.worlds.recordings.layouts import Layout as FolderLayout
 
 MOST_REFLECTIONS = 200
-"""Largest reflection order that a reverberation time may take."""
+"""Maximum reflection order that a reverberation time may require."""
 
 EARS_APART = {"none": 0.34, "sphere": 0.26}
-"""The largest distance in metres between ears with this head between them."""
+"""Maximum ear distance in metres for each head model."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class MixturesConfig:
 
 
 def check_sounds(config: MixturesConfig) -> None:
-    """Refuse unknown kinds of sound, and too few of them."""
+    """Raise ValueError for unknown, repeated or silent kinds of sound, and for too few of them."""
     for name in config.sounds:
         if name not in VOICES:
             raise ValueError(f"no kind of sound is called '{name}': choose of {', '.join(VOICES)}")
@@ -148,7 +148,7 @@ def check_sounds(config: MixturesConfig) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """All that a mixture is rendered from."""
+    """Everything a mixture is rendered from: room, sources, sounds and poses."""
 
     room: Room
     places: Float[np.ndarray, "source axis"]
@@ -156,13 +156,13 @@ class Scene:
     poses: Float[np.ndarray, "window 3"]
     """x, y and heading of the listener in each window."""
     loops: list[Float[np.ndarray, " time"]]
-    """The sound of each source, which repeats."""
+    """Looped sound of each source."""
     offsets: Int[np.ndarray, " source"]
-    """The sample at which each begins."""
+    """Sample of its loop at which each source starts."""
 
 
 class Mixtures(World):
-    """Mixtures by number."""
+    """World of mixtures, each drawn from the seed and its index."""
 
     name = "mixtures"
     unit = "mixtures"
@@ -174,10 +174,10 @@ class Mixtures(World):
         self.rendered = self.planted = recordings is None
         self.seek = seek_config(config)
         self.members = [] if recordings is None else dealt(recordings, config, seed)
-        """Of recordings, the clips of each speaker of each set."""
+        """With recordings, the clips of each speaker in each set; otherwise empty."""
         self.sets = config.sets if recordings is None else len(self.members)
         self.sounds = cache(self.sounds_of)
-        # Impossible rooms are refused now rather than in the middle of a training.
+        # Raise the error of impossible rooms now rather than in the middle of training.
         self.place(np.random.default_rng([seed, 0]))
 
     def __len__(self) -> int:
@@ -202,14 +202,14 @@ class Mixtures(World):
         return [f"{self.content(number % self.sets)} {self.seed} {number}" for number in index.tolist()]
 
     def content(self, number: int) -> str:
-        """A name for the sounds of a set: other recordings have another."""
+        """Identifier of the sounds of a set: with recordings, a hash of their identities."""
         if self.recordings is None:
             return self.name
         own = torch.tensor([one for clips in self.members[number].values() for one in clips])
         return hashlib.blake2b(" ".join(self.recordings.identity(own)).encode(), digest_size=16).hexdigest()
 
     def scene(self, number: int) -> Scene:
-        """A mixture by its number: everything is drawn from the seed and the number."""
+        """Scene of a mixture, drawn from the seed and its number alone."""
         random = np.random.default_rng([self.seed, number, 0x5CE4E])
         layout, order = self.place(random)
         sounds = self.sounds(number % self.sets)
@@ -219,7 +219,7 @@ class Mixtures(World):
         return Scene(layout.room, self.heights(layout), order, self.poses(layout, random), loops, offsets)
 
     def place(self, random: np.random.Generator) -> tuple[Layout, int]:
-        """A random room with sources and listener, and the order of its reflections."""
+        """A random room with sources and listener, and its maximum reflection order."""
         layout = draw_layout(self.seek, random)
         if not self.config.rt60:
             return layout, self.config.order or 0
@@ -233,13 +233,13 @@ class Mixtures(World):
         return replace(layout, room=room), enough if self.config.order is None else self.config.order
 
     def heights(self, layout: Layout) -> Float[np.ndarray, "source axis"]:
-        """The places of the sources in as many dimensions as the room has."""
+        """Source positions in as many dimensions as the room has."""
         if self.config.height is None:
             return layout.sources
         return np.column_stack([layout.sources, np.full(len(layout.sources), self.seek.source_height)])
 
     def poses(self, layout: Layout, random: np.random.Generator) -> Float[np.ndarray, "window 3"]:
-        """Where the listener is in each window; a step into a wall is not made."""
+        """Pose of the listener in each window; a step into a wall is not made."""
         config = self.config
         if not config.moving:
             return layout.pose[None]
@@ -291,7 +291,7 @@ class Mixtures(World):
 
 
 def seek_config(config: MixturesConfig) -> SeekConfig:
-    """Rooms and places are drawn as those of agents are; `place` sets the reverberation time."""
+    """Configuration for drawing rooms and positions as for agents; `place` sets the reverberation time."""
     middle = {} if config.height is None else dict.fromkeys(("ear_height", "source_height"), config.height / 2)
     return SeekConfig(
         sources=config.sources, actions="continuous", step=1e-3, radius=1e-3, rate=config.rate, room=config.room,
@@ -302,7 +302,7 @@ def seek_config(config: MixturesConfig) -> SeekConfig:
 
 
 def dealt(recordings: World, config: MixturesConfig, seed: int) -> list[dict[str, list[int]]]:
-    """Speakers dealt to sets at random, each with the numbers of its recordings."""
+    """Random partition of the speakers into sets: for each set, the clip numbers of each speaker."""
     every = torch.arange(len(recordings))
     long_enough = every[recordings.lengths(every) >= SHORTEST * config.rate]
     names, by_group = recordings.group_names(), {}
@@ -319,12 +319,12 @@ def dealt(recordings: World, config: MixturesConfig, seed: int) -> list[dict[str
 
 
 def taken(world: World, own: list[int], rate: int, samples: int, number: int) -> Float[np.ndarray, " samples"]:
-    """A recording of a speaker by its number among theirs."""
+    """Recording `number` of the speaker whose clips are `own`."""
     return clip(world, rate, samples, own[number])
 
 
 def rendered(scene: Scene, config: MixturesConfig) -> Float[np.ndarray, "time source ear"]:
-    """The image of each source at both ears: each source is alone in a room of the same walls."""
+    """Spatial image of each source at both ears: each source is rendered alone in the same room."""
     count, windows = len(scene.places), len(scene.poses)
     window = config.samples if windows == 1 else config.window_samples
     acoustics = Acoustics(
@@ -341,7 +341,7 @@ def rendered(scene: Scene, config: MixturesConfig) -> Float[np.ndarray, "time so
 
 
 def signal_of(config: MixturesConfig) -> Signal:
-    """The form of a mixture."""
+    """Signal specification of a mixture."""
     return Signal(
         "binaural", (config.samples, 2), config.rate,
         sources=config.sources, ear_distance=config.ear_distance, head=config.head,
@@ -349,7 +349,7 @@ def signal_of(config: MixturesConfig) -> Signal:
 
 
 def build(config: MixturesConfig, seed: int, progress: Progress) -> Mixtures:
-    """Mixtures of rendered kinds, or of the recordings of a folder."""
+    """Mixtures of synthesised sounds, or of the recordings in a folder."""
     if config.path is None:
         return Mixtures(config, seed)
     entry = WORLDS["recordings"]

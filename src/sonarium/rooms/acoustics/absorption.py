@@ -45,7 +45,7 @@ class Air:
 
 
 def per_wall(absorption: Absorption, walls: int, bands: tuple[float, ...]) -> Float[np.ndarray, "wall band"]:
-    """Coefficients given as one number, one per wall, or one per wall and band, for all walls and bands."""
+    """Coefficients for all walls and bands, from one number, one per wall, or one per wall and band."""
     coefficients = np.asarray(absorption, np.float64)
     if not (np.isfinite(coefficients).all() and (coefficients >= 0).all() and (coefficients <= 1).all()):
         raise ValueError(f"got absorption {absorption}: expected coefficients from 0 to 1")

@@ -25,7 +25,7 @@ LEAD = HALF
 TAPS = 2 * HALF + 1
 """Length of the windowed sinc in samples."""
 PADDED = 88
-"""Taps padded with zeros to whole SIMD vectors."""
+"""Number of taps, zero-padded to whole SIMD vectors."""
 NEAREST = 0.01
 """Minimum distance in metres, at which 1/distance is clamped."""
 
@@ -70,7 +70,7 @@ def add_arrival(response, taps, arrival, amplitude):
 @compiled
 @no_type_check
 def stand_in(within, lines, x, y):
-    """Which beams a point lies in: on the inner side of both edges."""
+    """Mark the beams that contain a point, which is then on the inner side of both edges."""
     point_x, point_y, zero = lines.dtype.type(x), lines.dtype.type(y), lines.dtype.type(0)
     for beam in range(len(within)):
         right = lines[0, beam] * point_x + lines[1, beam] * point_y + lines[2, beam]
@@ -91,7 +91,7 @@ def shade(cosine, radius, frequency, speed):
 @compiled
 @no_type_check
 def detour(cosine, radius):
-    """Metres that a spherical head adds to the distance from an image to its centre."""
+    """Metres that a spherical head adds to the distance from an image to the centre of the head."""
     if cosine >= 0.0:
         return -radius * cosine
     return radius * (np.arccos(max(-1.0, cosine)) - np.pi / 2)

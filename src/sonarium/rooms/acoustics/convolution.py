@@ -1,8 +1,8 @@
 """Convolution of sounds with impulse responses by overlap-save.
 
-Of each block only the samples that follow a whole impulse response are valid. A stream takes one block per step, a
-clip several, whose spectra are cached. On a CPU every thread works on rooms of its own, in compiled loops
-(`CpuBackend`); on a GPU all rooms form one tensor (`cuda.py`).
+In each block only the samples after a whole impulse response are valid. A stream needs one block per step, a clip
+several, whose spectra are cached. On a CPU every thread renders different rooms, in compiled loops (`CpuBackend`);
+on a GPU all rooms form one tensor (`cuda.py`).
 """
 
 import threading
@@ -47,7 +47,7 @@ class Convolver:
         self.__dict__.update(state, lock=threading.Lock())
 
     def new_tails(self) -> Array:
-        """Of each slot what the last responses give the next window, which fades out."""
+        """Silent tails: in each slot, the fade-out of the last responses in the next window."""
         return self.backend.there(np.zeros((self.slots.count, 2, self.fade), np.float32))
 
     @property
@@ -56,11 +56,11 @@ class Convolver:
         return self.device.type != "cpu"
 
     def changed(self, slot: int) -> None:
-        """The room or its sources have changed."""
+        """Invalidate what is cached of a slot whose room or sources have changed."""
         self.backend.changed(slot)
 
     def forget(self, row: int) -> None:
-        """The row of the bank holds another sound now."""
+        """Invalidate the spectra of a row of the bank, which holds a new sound."""
         for rows in self.filled.values():
             rows.discard(row)
 
@@ -82,7 +82,7 @@ class Convolver:
         time: Int[np.ndarray, " chosen"],
         ends: Int[np.ndarray, "chosen source"],
     ) -> Float[np.ndarray, "chosen ear window"]:
-        """The next window of some slots, cross-faded with the tail that the last responses give it."""
+        """The next window of some slots, cross-faded with the tail of the last responses."""
         before, needed = length - 1, self.window + self.fade
         past = self.backend.segments(slots, time - before, ends, before + needed, self.size(length))
         sounds = self.backend.spectra(past)[:, None]
@@ -104,7 +104,7 @@ class Convolver:
         ears: Float[np.ndarray, "chosen ear 5"],
         length: int,
     ) -> None:
-        """Render into these rows the whole sounds of some slots, block by block."""
+        """Render the whole sounds of some slots into rows `rows` of `out`, block by block."""
         playing = self.bank.rows[slots]
         sounds = self.blocks(set(playing.ravel().tolist()), length)
         self.backend.convolve(out, rows, slots, ears, length, sounds, playing)
@@ -121,7 +121,7 @@ class Convolver:
             return self.kept[length]
 
     def more(self, length: int) -> Array:
-        """An array for the spectra of all sounds that the bank holds."""
+        """An array for the spectra of all sounds in the bank, with those already computed."""
         like = self.backend.spectra(self.cut(0, length))
         grown = self.backend.zeros((len(self.bank.users), *like.shape), like.dtype)
         if length in self.kept:
@@ -148,11 +148,11 @@ class CpuBackend:
         self.shapes: dict[int, Float[np.ndarray, "band 2 size"]] = {}
 
     def there(self, array: np.ndarray) -> np.ndarray:
-        """An array on the device."""
+        """The array on the device: itself."""
         return array
 
     def here(self, array: np.ndarray) -> np.ndarray:
-        """An array for the user."""
+        """The array in main memory: itself."""
         return array
 
     def zeros(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -162,7 +162,7 @@ class CpuBackend:
         return np.empty(shape, np.float32)
 
     def changed(self, slot: int) -> None:
-        """Nothing is cached."""
+        """Do nothing, because nothing is cached."""
 
     def segments(
         self,
@@ -188,12 +188,12 @@ class CpuBackend:
         sounds: Float[np.ndarray, "sound block 2 size"],
         playing: Int[np.ndarray, "chosen source"],
     ) -> None:
-        """Render into these rows the binaural signals of the blocks that each source plays."""
+        """Render the binaural signals of the blocks that each source plays into rows `rows` of `out`."""
         responses = self.slots.responses(slots, ears, length)
         fourier.convolve(out, rows, responses, self.shaped(sounds.shape[-1]), sounds, playing)
 
     def shaped(self, size: int) -> Float[np.ndarray, "band 2 size"]:
-        """Spectra of the filterbank."""
+        """Spectra of the filterbank at this FFT size."""
         if size not in self.shapes:
             taps = np.zeros((len(self.filters), size), np.float32)
             taps[:, : self.filters.shape[1]] = size * self.filters

@@ -1,8 +1,7 @@
 """The loops of `arrivals.py`, `soundbank.py` and `fourier.py` in torch, for thousands of rooms on a GPU.
 
-The same steps in the same order: which beams an ear lies in, which paths are unobstructed, delay and amplitude
-of each image, and the sum of the windowed sincs. The arrays of a room are copied to the device only when the
-room changes.
+The steps and their order are the same: beam tests, obstruction tests, delay and amplitude of each image, and the
+sum of the windowed sincs. The arrays of a room are copied to the device only when the room changes.
 """
 
 import math
@@ -23,7 +22,7 @@ OF_ROOMS = (
     "speed", "head",
 )  # fmt: skip
 ARRIVALS = 2**20
-"""Arrivals that are added to responses at a time."""
+"""Number of arrivals that are added to responses at a time."""
 
 
 class CudaBackend:
@@ -39,11 +38,11 @@ class CudaBackend:
         self.samples, self.version = torch.zeros(0), -1
 
     def there(self, array: np.ndarray) -> Tensor:
-        """An array on the device."""
+        """The array as a tensor on the device."""
         return torch.from_numpy(array).to(self.device)
 
     def here(self, tensor: Tensor) -> np.ndarray:
-        """A tensor for the user."""
+        """The tensor as an array in main memory."""
         return tensor.cpu().numpy()
 
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -57,7 +56,7 @@ class CudaBackend:
         self.stale.add(slot)
 
     def send(self) -> None:
-        """Copy what has changed to the device."""
+        """Copy changed rooms and sounds to the device."""
         rows = np.array(sorted(self.stale), np.int64)
         for name in OF_ROOMS:
             array = getattr(self.slots, name)
@@ -106,7 +105,7 @@ class CudaBackend:
         sounds: Complex[Tensor, "sound block bin"],
         playing: Int[np.ndarray, "chosen source"],
     ) -> None:
-        """Render into these rows the binaural signals of the blocks that each source plays."""
+        """Render the binaural signals of the blocks that each source plays into rows `rows` of `out`."""
         size = 2 * (sounds.shape[-1] - 1)
         spectra = torch.fft.rfft(self.responses(slots, ears, length), size)
         if len(self.filters):
@@ -141,7 +140,7 @@ class CudaBackend:
     def within(
         self, room: dict[str, Tensor], listeners: Float[Tensor, "chosen ear 5"]
     ) -> Bool[Tensor, "chosen source ear beam"]:
-        """Which beams every ear lies in."""
+        """Which beams each ear lies in."""
         x, y = (rearrange(listeners[..., axis], "chosen ear -> chosen 1 ear 1") for axis in (0, 1))
         lines = rearrange(room["lines"], "chosen source line beam -> line chosen source 1 beam")
         inner = (lines[0] * x + lines[1] * y + lines[2] >= 0) & (lines[3] * x + lines[4] * y + lines[5] >= 0)

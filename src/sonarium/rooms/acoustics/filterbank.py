@@ -1,7 +1,7 @@
 """Octave-band filterbank with perfect reconstruction: linear-phase FIR filters that sum to a unit impulse.
 
 Neighbouring bands cross over as raised cosines of log frequency; the lowest and the highest band extend to 0 Hz
-and to the Nyquist frequency. All filters fraction one Hann window, so that equal gains in all bands leave a signal
+and to the Nyquist frequency. All filters share one Hann window, so that equal gains in all bands leave a signal
 unchanged.
 """
 
@@ -31,7 +31,7 @@ def filters(bands: tuple[float, ...], rate: int) -> Float[np.ndarray, "band tap"
         octave = np.log2(frequency)
     centres = np.log2(np.array(bands))
     weights = np.zeros((len(bands), len(frequency)))
-    # Between two centres one band gives way to the next; `position` counts them.
+    # Fractional band number: between two centres one band crosses over to the next.
     position = np.interp(octave, centres, np.arange(len(bands)))
     lower = np.minimum(position.astype(int), len(bands) - 1)
     rising = 0.5 - 0.5 * np.cos(np.pi * (position - lower))

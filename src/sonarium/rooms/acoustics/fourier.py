@@ -1,4 +1,4 @@
-"""Binaural convolution by fast Fourier transforms: compiled, single precision, several times a library's speed.
+"""Binaural convolution by fast Fourier transforms: compiled, single precision, several times as fast as a library.
 
 The six-step FFT (Bailey, 1990, "FFTs in external or hierarchical memory"): a transform of rows × columns points
 transforms the columns, so that each step is a loop along whole vectors, multiplies by twiddle factors,
@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from sonarium.rooms.acoustics.jit import compiled
 
 SHORTEST = 16
-"""Minimum number of rows or columns: a whole vector."""
+"""Minimum number of rows or columns: one SIMD vector."""
 LAST_STEPS = (1, 2, 3, 5)
 """Allowed factors of the number of rows or columns besides powers of four."""
 WIDEST = 5
@@ -69,7 +69,7 @@ def fitting(needed: int) -> int:
 @cache
 def block_size(response: int, window: int, forward: int) -> int:
     """The FFT size with which overlap-save convolves a long window fastest, given `forward` transforms of
-    responses whatever the number of blocks."""
+    responses regardless of the number of blocks."""
 
     def work(size: int) -> float:
         blocks = -(-window // (size - response + 1))
@@ -88,7 +88,7 @@ def plan(size: int) -> Plan:
 
 
 def steps(points: int) -> Int[np.ndarray, " step"]:
-    """Radix 4, and at the end what is left, which needs no twiddle factors."""
+    """Radix of each step: 4, and at the end the remaining factor, which needs no twiddle factors."""
     found = []
     while points % 4 == 0:
         found.append(4)
@@ -97,7 +97,7 @@ def steps(points: int) -> Int[np.ndarray, " step"]:
 
 
 def frequencies(steps: Int[np.ndarray, " step"]) -> Int[np.ndarray, " row"]:
-    """The frequency in each row after these steps."""
+    """Frequency index of each row after these steps."""
     found = np.zeros(1, np.int64)
     for radix in reversed(steps):
         found = (np.arange(radix)[:, None] + radix * found).ravel()
@@ -130,8 +130,8 @@ def convolve(
     sounds: Float[np.ndarray, "sound block 2 size"],
     playing: Int[np.ndarray, "room source"],
 ) -> None:
-    """Render binaural signals into some rows by overlap-save: of each block, the samples after a whole response
-    are valid. Each source plays one of the sounds; without filters there is one band."""
+    """Render binaural signals into rows `rows` of `out` by overlap-save: in each block, the samples after a whole
+    response are valid. Each source plays one of the sounds; without filters there is one band."""
     size = sounds.shape[-1]
     overlap(out, rows, responses, filters, sounds, playing, plan(size), *sizes()[size])
 
@@ -249,7 +249,7 @@ def twist(real, imaginary, cosines, sines):
 @compiled
 @no_type_check
 def transpose(out, given):
-    """Blocks of rows of a vector's width, for the cache."""
+    """Transpose in blocks of rows of a SIMD vector's width, for the cache."""
     for first in range(0, given.shape[0], SHORTEST):
         for column in range(given.shape[1]):
             for row in range(first, first + SHORTEST):
@@ -269,7 +269,7 @@ def aligned(count, rows, columns):
 @compiled
 @no_type_check
 def go_down(real, imaginary, steps, turns):
-    """Transforms of all columns, in decimation in frequency."""
+    """Transform all columns, by decimation in frequency."""
     span = len(real)
     for radix in steps:
         if radix == 4:
@@ -282,7 +282,7 @@ def go_down(real, imaginary, steps, turns):
 @compiled
 @no_type_check
 def go_up(real, imaginary, steps, turns):
-    """Inverse transforms of all columns, times the number of rows, by swapped real and imaginary parts."""
+    """Inverse-transform all columns, times the number of rows, with real and imaginary parts swapped."""
     span = 1
     for radix in steps[::-1]:
         span *= radix

@@ -26,7 +26,7 @@ THINNEST = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """A room, as `shoebox`, `regular` or `polygon` make it, which check their arguments."""
+    """A room; created by `shoebox`, `regular` or `polygon`, which check their arguments."""
 
     corners: Float[np.ndarray, "corner 2"]
     height: float | None
@@ -109,7 +109,7 @@ class Room:
     def in_sight(
         self, start: Float[np.ndarray, "point 2"], end: Float[np.ndarray, "point 2"]
     ) -> Bool[np.ndarray, " point"]:
-        """Line of sight: whether no wall of the floor plan lies between."""
+        """Line of sight: whether no wall of the floor plan lies between start and end."""
         if self.convex:
             return np.ones(len(start), bool)
         along, wall = (end - start)[:, None], (self.next_corners - self.corners)[None]
@@ -125,7 +125,7 @@ class Room:
 @compiled
 @no_type_check
 def surrounded(points, starts, ends):
-    """Whether a ray from each point crosses the walls an odd number of times, and the distance to the nearest."""
+    """Whether a ray from each point crosses an odd number of walls, and the distance to the nearest wall."""
     odd, nearest = np.zeros(len(points), np.bool_), np.full(len(points), np.inf)
     for number in range(len(points)):
         x, y = points[number, 0], points[number, 1]
@@ -195,14 +195,14 @@ def polygon(
     coefficients = per_wall(absorption, walls, tuple(bands))
     if signed_area(plan) < 0:
         plan = plan[::-1].copy()
-        # Reversed, a wall ends where it began: the walls of the plan change their order, but for the last.
+        # Reversing the corners reverses the order of the walls of the plan, except for the last.
         turned = np.r_[np.arange(len(plan) - 2, -1, -1), len(plan) - 1, np.arange(len(plan), walls)]
         coefficients = coefficients[turned]
     return Room(plan, height, coefficients, tuple(map(float, bands)), air, float(speed))
 
 
 def check_plan(plan: Float[np.ndarray, "..."]) -> None:
-    """Refuse what is not a simple polygon."""
+    """Raise ValueError unless the floor plan is a simple polygon."""
     if plan.ndim != 2 or plan.shape[1] != 2 or len(plan) < 3:
         raise ValueError(f"got corners of shape {plan.shape}: give at least 3 corners (x, y)")
     if len(plan) > MOST_CORNERS:
@@ -221,7 +221,7 @@ def check_plan(plan: Float[np.ndarray, "..."]) -> None:
 
 
 def check_walls(plan: Float[np.ndarray, "corner 2"], following: Float[np.ndarray, "corner 2"]) -> None:
-    """Refuse walls that meet anywhere but at the corner between neighbours."""
+    """Raise ValueError if walls meet anywhere but at the corner between neighbours."""
     count = len(plan)
     before, after = np.roll(plan, 1, axis=0) - plan, following - plan
     flat = np.abs(cross(before, after)) < THINNEST * np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)

@@ -2,10 +2,9 @@
 
 A specular reflection arrives from the mirror image of the source behind the wall. In the floor plan an image and
 the part of the last wall through which it is visible span a beam; the image is audible to a listener in the
-beam, which takes two cross products to test. Beams are clipped to the walls they reach as they are traced, which
-prunes nearly all inaudible images; in a convex room the test is exact, in others the path back to the source is
-also tested for obstruction. Images depend on the source alone: they are computed once, wherever the listener
-goes.
+beam, a test of two cross products. Beams are clipped to the walls they reach as they are traced, which prunes
+nearly all inaudible images; in a convex room the test is exact, in others the path back to the source is also
+tested for obstruction. Images do not depend on the listener: they are computed once per source.
 
 In a room with a height, the images of the floor plan are combined with those of floor and ceiling, which are
 audible in the same beams.
@@ -24,7 +23,7 @@ from sonarium.rooms.acoustics.jit import compiled
 from sonarium.rooms.acoustics.limits import MOST_IMAGES, check_images
 
 EVERYWHERE = -1
-"""The wall of a beam without edges, which is audible everywhere."""
+"""Wall number of a beam without edges, which is audible everywhere."""
 NARROWEST = 1e-9
 """Fraction of a wall below which a beam that falls on it is discarded."""
 ENDS = 1e-9
@@ -41,12 +40,12 @@ class Images:
     """The part of the wall that a beam passes: x and y of its right end, then of the left, as seen from the
     image."""
     links: Int[np.ndarray, "beam 3"]
-    """Of each beam its last wall, `EVERYWHERE` for direct sound and for the lattice of a box; the beam that was
-    reflected, −1 for direct sound; and the reflection order in the floor plan."""
+    """Last wall (`EVERYWHERE` for direct sound and in the lattice of a box), parent beam that was reflected (−1
+    likewise), and reflection order in the floor plan."""
     gain: Float[np.ndarray, "beam band"]
     """Product of the walls' pressure reflection coefficients."""
     heights: Float[np.ndarray, " level"]
-    """Heights of the images of floor and ceiling by order: one of order 0, two of every further order."""
+    """Heights of the images of floor and ceiling by order: one of order 0, two of every higher order."""
     height_gain: Float[np.ndarray, "level band"]
     order: int
 
@@ -79,7 +78,7 @@ class Images:
         if room.height is None:
             return float(np.hypot(plan[:, 0], plan[:, 1]).max())
         tall = np.maximum(np.abs(self.heights), np.abs(self.heights - room.height))
-        # The levels of a beam are the first of the list, and their distances grow.
+        # A beam has the first levels of the list: the running maximum gives its farthest level.
         tallest = np.maximum.accumulate(tall)[self.levels() - 1]
         return float(np.sqrt(plan[:, 0] ** 2 + plan[:, 1] ** 2 + tallest**2).max())
 
@@ -91,7 +90,7 @@ def find_images(
     lattice: bool | None = None,
     most: int = MOST_IMAGES,
 ) -> Images:
-    """The images of a source; more than `most` are refused. `lattice=False` traces beams in a rectangle too."""
+    """The images of a source; ValueError for more than `most`. `lattice=False` traces beams in a rectangle too."""
     if len(source) != room.dimension:
         raise ValueError(f"got a source with {len(source)} coordinates in a room of {room.dimension} dimensions")
     if not room.inside(source[None])[0]:
@@ -133,7 +132,7 @@ def mirrored(
     source: float | Float[np.ndarray, "source 1"],
 ) -> tuple[Float[np.ndarray, "*sources image"], Int[np.ndarray, " image"], Int[np.ndarray, " image"]]:
     """Images between two parallel walls by signed number: their positions, and the number of reflections at the
-    low and at the high wall. Positive numbers lie beyond the high wall. One source, or one a row."""
+    low and at the high wall. Positive numbers lie beyond the high wall. One source, or one per row."""
     span = high - low
     even = number % 2 == 0
     positions = low + number * span + np.where(even, source - low, high - source)
@@ -145,7 +144,7 @@ def mirrored(
 def lattice(
     order: int,
 ) -> tuple[tuple[Int[np.ndarray, " beam"], Int[np.ndarray, " beam"]], Int[np.ndarray, " beam"]]:
-    """Signed numbers of reflections along x and y of each image up to an order, and their sum, sorted by it."""
+    """Signed numbers of reflections along x and y of each image up to an order, and its order, sorted by order."""
     number = np.arange(-order, order + 1)
     across, up = (axis.ravel() for axis in np.meshgrid(number, number))
     depth = np.abs(across) + np.abs(up)
@@ -179,7 +178,7 @@ def box_lattice(
 def audible(
     room: Room, images: Images, listeners: Float[np.ndarray, "listener axis"]
 ) -> Bool[np.ndarray, "listener beam"]:
-    """Which beam is audible to which listener."""
+    """Which beams are audible to each listener."""
     found = np.empty((len(listeners), len(images.apex)), bool)
     heard(found, images.apex, images.edges, images.links, room.corners, room.next_corners, room.convex, listeners)
     return found
@@ -197,7 +196,7 @@ def lit(corner, far_corner, apex, edges, wall, wall_start, wall_end):
     if wall < 0:
         return first, last
     for side in range(3):
-        # Each side of the beam is a line; what must be positive changes linearly along the wall.
+        # Each side of the beam is a line; the cross product that must be positive is linear along the wall.
         if side == 0:
             x, y, toward_x, toward_y = apex[0], apex[1], edges[0] - apex[0], edges[1] - apex[1]
         elif side == 1:
@@ -220,7 +219,7 @@ def lit(corner, far_corner, apex, edges, wall, wall_start, wall_end):
 @compiled
 @no_type_check
 def grow(corners, far_corners, gains, source, order, most):
-    """Trace all beams, breadth first: apex, edges, links and gain of each; ends after `most`."""
+    """Trace all beams, breadth first: apex, edges, links and gain of each; stops beyond `most`."""
     room = 64
     apex, edges = np.empty((room, 2)), np.empty((room, 4))
     gain = np.empty((room, gains.shape[1]))
@@ -262,7 +261,7 @@ def grow(corners, far_corners, gains, source, order, most):
 @compiled
 @no_type_check
 def reflects(gain, own):
-    """Whether a wall leaves anything of a beam, in any band."""
+    """Whether a wall reflects any of a beam, in any band."""
     loudest = 0.0
     for band in range(len(gain)):
         loudest = max(loudest, gain[band] * own[band])
@@ -350,7 +349,7 @@ def crosses(x, y, end_x, end_y, corner, far_corner):
 @compiled
 @no_type_check
 def heard(found, apex, edges, links, corners, far_corners, convex, listeners):
-    """Which beam is audible to which listener: it lies in the beam, and the path is unobstructed."""
+    """Which beams are audible to each listener: those it lies in, whose path back is unobstructed."""
     for listener in range(len(listeners)):
         x, y = listeners[listener, 0], listeners[listener, 1]
         for beam in range(len(apex)):

@@ -36,8 +36,8 @@ def simulate(
     """Room impulse responses (RIRs) from every source to every ear (or microphone).
 
     Time 0 is sample `lead(room, rate)`, because a band-limited arrival begins before its time. `length` truncates
-    the responses; None holds the farthest image. More images of a source than `most_images`, and responses of more
-    than `longest_response` seconds, are refused before they are computed.
+    the responses; None: long enough for the farthest image. More images of a source than `most_images`, or
+    responses of more than `longest_response` seconds, raise ValueError before they are computed.
     """
     check_number("rate", rate, Range(1, 10**6), whole=True)
     check_number("order", order, Range(0), whole=True)
@@ -69,7 +69,7 @@ def lead(room: Room, rate: int) -> int:
 def joined(
     responses: Float[np.ndarray, "source ear band time"], bands: tuple[float, ...], rate: int, length: int | None
 ) -> Float[np.ndarray, "source ear total"]:
-    """The octave bands of each response filtered and summed."""
+    """Broadband responses: octave bands filtered and summed."""
     taps = filters(bands, rate)
     total = responses.shape[-1] + taps.shape[1] - 1
     size = next_fast_len(total, real=True)
@@ -90,7 +90,7 @@ def render(
 
 
 def places(points: Points, room: Room, name: str) -> Float[np.ndarray, "point axis"]:
-    """Positions as an array; refuses those outside the room."""
+    """Positions as an array; raises ValueError for those outside the room."""
     found = np.asarray(points, np.float64)
     if found.ndim != 2 or found.shape[1] != room.dimension or len(found) == 0:
         raise ValueError(

@@ -1,13 +1,13 @@
-"""What is refused before the work begins, because it would fill the memory or take minutes; arguments lift it."""
+"""Limits checked before work that would fill the memory or take minutes; arguments lift all but `MOST_CORNERS`."""
 
 import torch
 
 MOST_CORNERS = 1000
-"""Corners of a floor plan: every wall is compared with every other."""
+"""Maximum number of corners of a floor plan: every wall is compared with every other."""
 MOST_IMAGES = 1_000_000
-"""Images of one source."""
+"""Maximum number of images of one source."""
 LONGEST_RESPONSE = 30.0
-"""Seconds of an impulse response, in which sound travels ten kilometres."""
+"""Maximum duration of an impulse response in seconds, in which sound travels ten kilometres."""
 
 
 def check_images(count: int, order: int, most: int) -> None:
@@ -26,7 +26,7 @@ def check_length(samples: int, rate: float, longest: float) -> None:
 
 
 def checked_device(name: str) -> torch.device:
-    """A device of PyTorch by its name, refused where there is none."""
+    """The torch device of this name; raises ValueError if it is not available."""
     try:
         device = torch.device(name)
     except RuntimeError:

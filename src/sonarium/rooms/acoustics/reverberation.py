@@ -18,8 +18,8 @@ SIXTY_DECIBELS = 6 * np.log(10)
 KNEE_ROUNDS = 5
 """Iterations of the search for the knee, where the decay meets the noise floor; three usually suffice."""
 MARGIN = 3.0
-"""Minimum distance in dB between the evaluated range and the noise floor. ISO 3382-1 asks for 10 dB where the
-integral is truncated; here the truncated part is compensated, and 3 dB suffice for T30 within some per cent."""
+"""Minimum distance in dB between the evaluated range and the noise floor. ISO 3382-1 requires 10 dB where the
+integral is truncated; here the truncated part is compensated, and 3 dB suffice for T30 within a few per cent."""
 
 
 def mean_free_path(room: Room) -> float:
@@ -32,8 +32,8 @@ def mean_free_path(room: Room) -> float:
 def absorption_for(
     room: Room, seconds: float | Sequence[float], formula: Literal["sabine", "eyring"] = "eyring"
 ) -> Float[np.ndarray, "wall band"]:
-    """The uniform absorption coefficient with which the room has this RT60, one or one per band; air absorption is
-    accounted for."""
+    """The uniform absorption coefficient that gives the room this RT60 (one value, or one per band), with air
+    absorption accounted for."""
     if formula not in ("sabine", "eyring"):
         raise ValueError(f"got formula '{formula}': choose sabine or eyring")
     wanted = np.atleast_1d(np.asarray(seconds, np.float64))
@@ -110,7 +110,7 @@ def decay_curve(energy: Float[np.ndarray, " time"], rate: int) -> tuple[Float[np
     rest = noise / (-slope * np.log(10) / 10) if slope < 0 else 0.0
     left = np.cumsum(kept[::-1])[::-1] + rest
     left = left[left > 0]
-    # Of an exponential decay, the integral that is left where noise takes over is to the whole as noise to sound.
+    # For an exponential decay, the remaining integral at the knee is to the whole as the noise is to the sound.
     floor = 10 * np.log10((rest or left[-1]) / left[0])
     return 10 * np.log10(left / left[0]), floor
 
@@ -135,7 +135,7 @@ def knee_of(energy: Float[np.ndarray, " time"], rate: int) -> tuple[int, float, 
         if slope >= 0:
             return len(energy), 0.0, 0.0
         knee = int(np.clip((above - at_zero) / slope, step, len(energy)))
-        # Noise begins where the decay would be 10 dB below it, and a tenth of the response is its least.
+        # Noise is estimated from where the decay would be 10 dB below it, over at least a tenth of the response.
         quiet = min(knee + int(-10 / slope), len(energy) - max(1, len(energy) // 10))
         noise = float(energy[quiet:].mean())
         step = int(np.clip(-3 / slope, rate // 200, rate // 10))

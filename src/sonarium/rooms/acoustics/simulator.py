@@ -1,11 +1,11 @@
 """Binaural rendering for moving listeners in many rooms in parallel.
 
-Two clocks. In `clip` mode every call renders each sound from its beginning to its end. In `stream` mode time
-passes: every call renders the next window, sounds loop, and reverberation carries over. A step of the listener
-changes all impulse responses at once; the old ones are cross-faded into the new ones over 8 ms, so that nothing
-clicks. While nobody moves, the windows are exactly the segments of one long convolution.
+There are two clocks. In `clip` mode every call renders each sound from its beginning to its end. In `stream` mode
+every call renders the next window, sounds loop, and reverberation carries over. A step of the listener changes all
+impulse responses at once; the old ones are cross-faded into the new ones over 8 ms to avoid clicks. While nothing
+moves, the windows are exactly the segments of one long convolution.
 
-Images are computed when a source is placed; a step costs beams, arrivals and a few Fourier transforms.
+Image sources are computed when a source is placed; a step costs beam tests, arrivals and a few Fourier transforms.
 """
 
 import os
@@ -35,7 +35,7 @@ FADE = 0.008
 LENGTH_STEP = 128
 """Lengths of responses are multiples of this number of samples."""
 MAP_CHUNK = 256
-"""Points of a level map whose responses are computed at a time."""
+"""Number of points of a level map whose responses are computed at a time."""
 NEVER = 2**62
 
 
@@ -74,19 +74,19 @@ class Acoustics:
         self.rate, self.window, self.order, self.clock = rate, window, order, clock
         self.slots, self.bank = Slots(slots, sources, order, rate, used), Bank(slots, sources)
         self.slots.head[:] = ear_distance / 2 if head == "sphere" else 0.0
-        # With a head, the signal at an ear is that at its centre, delayed and shadowed.
+        # With a head, an ear's signal is that at the centre of the head, delayed and shadowed.
         self.aside = 0.0 if head == "sphere" else ear_distance / 2
         self.fade = min(round(FADE * rate), window) if clock == "stream" else 0
         self.lead = LEAD + half_length(used, rate)
         self.most_images, self.longest_response = most_images, longest_response
         self.threads = threads or len(os.sched_getaffinity(0))
         self.pool: tuple[int, ThreadPoolExecutor] | None = None
-        """The threads, and the process that they belong to: a forked one has none of them."""
+        """Id of the process that owns the threads, and the threads: a forked process has none of them."""
         self.convolver = Convolver(self.slots, self.bank, rate, window, self.fade, checked_device(device))
         self.images = np.zeros((slots, sources, 2, window), np.float32) if apart else None
-        """What `hear` gave last of each source alone, with its reverberation, where they are rendered apart."""
+        """Last output of `hear` for each source alone, with its reverberation; None without `apart`."""
         self.tails = [self.convolver.new_tails() for _ in range(sources if apart else 0)]
-        """Those of each source alone."""
+        """Cross-fade tails of each source alone; empty without `apart`."""
         self.time, self.ends = np.zeros(slots, np.int64), np.full((slots, sources), NEVER)
         self.lengths, self.dimensions = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
         self.rooms: dict[int, Room] = {}
@@ -100,7 +100,7 @@ class Acoustics:
         sounds: Sequence[Float[np.ndarray, " _"]],
         offsets: Int[np.ndarray, " source"] | None = None,
     ) -> None:
-        """A new room in this slot, with all its sources on; its clock restarts.
+        """Put a new room into a slot, with all its sources on; its clock restarts.
 
         In stream mode a sound loops, starts at its offset, and has been playing forever."""
         if len(places) != self.slots.sources or len(sounds) != self.slots.sources:
@@ -123,12 +123,12 @@ class Acoustics:
         self.time[slot], self.ends[slot], self.dimensions[slot] = 0, NEVER, room.dimension
 
     def move(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
-        """Move a source; what it has played so far is rendered from the new position too."""
+        """Move a source; its past sound is rendered from the new position too."""
         self.trace(slot, source, place)
         self.resize(np.array([slot]))
 
     def trace(self, slot: int, source: int, place: Float[np.ndarray, " axis"]) -> None:
-        """The images of a source anew; one that is off stays off."""
+        """Recompute the images of a source; one that is off stays off."""
         heard = self.slots.heard[slot, source]
         self.put(slot, source, place)
         self.slots.heard[slot, source] = heard
@@ -136,8 +136,8 @@ class Acoustics:
     def follow(
         self, moving: Bool[np.ndarray, "slot source"], places: Float[np.ndarray, "slot source axis"]
     ) -> None:
-        """Move many sources at once, of the first in each slot. In a rectangle the images move with a source
-        that keeps its height; elsewhere beams are traced anew, one source after the other."""
+        """Move many sources at once, among the first ones of each slot. In a rectangle the images of a source that
+        keeps its height are shifted with it; elsewhere beams are retraced, one source after the other."""
         whole = self.slots.beams[:, : moving.shape[1]] == 2 * self.order * (self.order + 1) + 1
         boxes = np.array([room is not None and room.box for room in map(self.rooms.get, range(self.slots.count))])
         together = moving & boxes[:, None] & whole
@@ -161,11 +161,11 @@ class Acoustics:
         self.places[slot, source] = place
 
     def resize(self, slots: Int[np.ndarray, " changed"]) -> None:
-        """Responses long enough for the farthest image, where sources have been placed."""
+        """Update the response lengths of slots whose sources were placed, for the farthest image."""
         lengths = self.slots.lengths(slots)
         check_length(int(lengths.max()), self.rate, self.longest_response)
-        # Rounded, so that rooms of similar size are convolved together, and from this room alone, so that its
-        # audio has the same bits whatever the other rooms are.
+        # Rounded, so that rooms of similar size are convolved together; computed from this room alone, so that its
+        # audio is bitwise independent of the other rooms.
         needed = lengths + 2 * (self.lead - LEAD)
         self.lengths[slots] = -(-needed // LENGTH_STEP) * LENGTH_STEP
         for slot in slots.tolist():
@@ -194,7 +194,7 @@ class Acoustics:
         headings: Float[np.ndarray, " chosen"],
         slots: Int[np.ndarray, " chosen"] | None = None,
     ) -> Float[np.ndarray, "chosen 2 window"]:
-        """The signals at the left and right ear, in all slots or in those chosen; time passes only there."""
+        """The signals at the left and right ear, in all slots or in those chosen; time advances only there."""
         chosen = np.arange(self.slots.count) if slots is None else slots
         ears = place_ears(places, headings, chosen, self.dimensions, self.aside)
         if self.clock == "stream":
@@ -210,7 +210,7 @@ class Acoustics:
     def rendered(
         self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen 2 5"]
     ) -> Float[np.ndarray, "chosen 2 window"]:
-        """The signals of all sources together."""
+        """The sum of the signals of all sources at both ears."""
         heard = np.empty((len(chosen), 2, self.window), np.float32)
 
         def work(rows):
@@ -226,7 +226,7 @@ class Acoustics:
     def apart(
         self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen 2 5"]
     ) -> Float[np.ndarray, "chosen source 2 window"]:
-        """The signals of each source alone: all others are silent, and what fades out is its own."""
+        """The signals of each source alone: all others are silent, and it has its own cross-fade tail."""
         heard, tails, found = self.slots.heard, self.convolver.tails, []
         try:
             for source, own in enumerate(self.tails):
@@ -238,11 +238,11 @@ class Acoustics:
         return np.stack(found, 1)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy starts threads of its own.
+        # A copy starts its own threads.
         return vars(self) | {"pool": None}
 
     def workers(self) -> ThreadPoolExecutor:
-        """The threads of this process."""
+        """The thread pool of this process, created on demand."""
         if self.pool is None or self.pool[0] != os.getpid():
             self.pool = os.getpid(), ThreadPoolExecutor(self.threads)
         return self.pool[1]
@@ -254,7 +254,7 @@ class Acoustics:
         slots: Int[np.ndarray, " some"],
         ears: Float[np.ndarray, "some 2 5"],
     ) -> None:
-        """Render into these rows the slots, whose responses have the same length."""
+        """Render slots whose responses have the same length into rows `rows` of `out`."""
         length = int(self.lengths[slots[0]])
         if self.clock == "clip":
             self.convolver.clips(out, rows, slots, ears, length)
@@ -262,8 +262,8 @@ class Acoustics:
             out[rows] = self.convolver.stream(slots, ears, length, self.time[slots], self.ends[slots])
 
     def jobs(self, lengths: Int[np.ndarray, " chosen"]) -> list[Int[np.ndarray, " some"]]:
-        """Which rooms are rendered together: as many at a time as fit into the cache, in equal parts for all
-        threads. A single room takes less time than waking a thread."""
+        """Rows of the rooms that are rendered together: as many at a time as fit into the cache, in equal parts
+        for all threads. A single room takes less time than waking a thread."""
         found: list[Int[np.ndarray, " some"]] = []
         for length in set(lengths.tolist()):
             alike = np.flatnonzero(lengths == length)
@@ -274,7 +274,7 @@ class Acoustics:
         return found
 
     def levels(self, slot: int, points: Float[np.ndarray, "point axis"]) -> Float[np.ndarray, " point"]:
-        """Level in dB at these points of all sources that are on, relative to the direct sound of one at 1 m."""
+        """Level in dB of all sources that are on, at each point, relative to the direct sound of one at 1 m."""
         energy = np.zeros(len(points))
         here, on = np.array([slot]), self.slots.heard[slot] & (self.ends[slot] > self.time[slot])
         for start in range(0, len(points), MAP_CHUNK):
@@ -305,7 +305,7 @@ def place_ears(
 
 
 def refuse(places: np.ndarray, headings: np.ndarray, slots: np.ndarray, dimensions: np.ndarray) -> None:
-    """Explain which pose is invalid."""
+    """Raise the ValueError that explains which pose is invalid."""
     empty = slots[dimensions[slots] == 0]
     if len(empty):
         raise ValueError(f"slot {empty[0]} has no room: enter one first")

@@ -12,7 +12,7 @@ from sonarium.rooms.acoustics.images import Images, lattice, mirrored
 
 
 class PerThread(threading.local):
-    """Values of each thread; a copy begins without any."""
+    """Thread-local values; a copy starts empty."""
 
     def __reduce__(self) -> tuple[type["PerThread"], tuple[()]]:
         return PerThread, ()
@@ -44,7 +44,7 @@ class Slots:
         self.walls, self.convex = np.zeros(self.count, np.int64), np.ones(self.count, bool)
         self.air, self.speed = np.zeros((self.count, self.columns)), np.ones(self.count)
         self.tops = np.zeros(self.count)
-        """Heights of the rooms; 0 of two-dimensional ones."""
+        """Heights of the rooms; 0 for two-dimensional ones."""
         self.head = np.zeros(self.count)
         self.heard = np.zeros(both, bool)
         self.reach = np.zeros(both)
@@ -88,7 +88,7 @@ class Slots:
         source: Int[np.ndarray, " moved"],
         place: Float[np.ndarray, "moved 2"],
     ) -> None:
-        """Move sources in rectangular floor plans none of whose images is left out, with the arithmetic of
+        """Move sources in rectangular floor plans with a complete lattice of images, with the arithmetic of
         `box_lattice` and `Images.reach`."""
         (across, up), depth = lattice(self.order)
         low, high = self.corners[slot, 0, :2], self.corners[slot, 2, :2]
@@ -117,13 +117,13 @@ class Slots:
         return int(self.lengths(np.array([slot]))[0])
 
     def lengths(self, slots: Int[np.ndarray, " slot"]) -> Int[np.ndarray, " slot"]:
-        """The same in several slots."""
+        """The same for several slots."""
         return np.ceil(self.reach[slots].max(axis=1) * self.rate).astype(np.int64) + TAPS + HALF
 
     def responses(
         self, chosen: Int[np.ndarray, " chosen"], ears: Float[np.ndarray, "chosen ear 5"], length: int
     ) -> Float[np.ndarray, "chosen source ear band {length}"]:
-        """Impulse responses in some slots. An ear is its position (x, y, z) and its outward direction (x, y)."""
+        """Impulse responses in some slots. An ear is a position (x, y, z) and an outward direction (x, y)."""
         shape = (len(chosen), self.sources, ears.shape[1], self.columns, length)
         out = self.space(shape)
         respond(

@@ -1,4 +1,4 @@
-"""The sounds that sources play: each stored once, however many sources play it, and cut into windows."""
+"""The sounds of the sources: each stored once, regardless of how many sources play it, and cut into windows."""
 
 import hashlib
 from typing import no_type_check
@@ -10,7 +10,7 @@ from sonarium.rooms.acoustics.jit import compiled
 
 
 class Bank:
-    """Rows of samples, and which row each source of each slot plays, from which offset."""
+    """Rows of samples, with the row and the offset that each source of each slot plays."""
 
     def __init__(self, slots: int, sources: int):
         self.samples = np.zeros((1, 1), np.float32)

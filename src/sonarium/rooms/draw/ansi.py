@@ -24,7 +24,7 @@ EMPTY = 0x2800
 
 
 class Sheet:
-    """A grid of characters with a colour each."""
+    """A grid of characters, each with a colour."""
 
     def __init__(self, low: Float[np.ndarray, "2"], high: Float[np.ndarray, "2"], columns: int) -> None:
         across, up = (high - low).tolist()
@@ -62,7 +62,7 @@ class Sheet:
         return [self.row(row, colour) for row in range(self.rows)]
 
     def row(self, row: int, colour: bool) -> str:
-        """Neighbours of one colour share an escape sequence, because terminal connections may be slow."""
+        """One row of text. Neighbours of one colour share an escape sequence, because terminals may be slow."""
         cells = [
             (self.colours.get((row, column), PLAIN), self.cell(row, column)) for column in range(self.columns)
         ]
@@ -79,7 +79,7 @@ def painted(text: str, colour: str) -> str:
 
 
 def text(scene: Scene, columns: int = 48, colour: bool = True, hide: bool = False) -> str:
-    """The scene in at most `columns` columns of text, with a line of status below. `hide` leaves out the sources
+    """The scene in at most `columns` columns of text, with a status line below. `hide` leaves out the sources
     that are still on."""
     if columns < FEWEST:
         raise ValueError(f"got {columns} columns: give at least {FEWEST}")

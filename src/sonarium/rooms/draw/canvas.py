@@ -97,7 +97,7 @@ class Canvas:
         fraction: float,
         within: Float[np.ndarray, "corner 2"] | None = None,
     ) -> None:
-        """A polygon with opacity `fraction`, clipped to another."""
+        """A polygon with opacity `fraction`, clipped to the polygon `within`."""
         places = np.array(self.view.place(shape))
         limits = np.array([(0, 0), self.image.size])
         low, high = (np.clip(end, *limits).astype(int) for end in (places.min(0) - 1, places.max(0) + 2))
@@ -115,7 +115,7 @@ class Canvas:
 
 
 def stencil(size: tuple[int, int], places: Float[np.ndarray, "point 2"], value: int) -> Image.Image:
-    """A mask with a polygon of one value on 0."""
+    """A mask of `value` inside a polygon and 0 outside."""
     mask = Image.new("L", size, 0)
     ImageDraw.Draw(mask).polygon([(x, y) for x, y in places.tolist()], value)
     return mask

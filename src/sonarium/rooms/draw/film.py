@@ -1,11 +1,11 @@
 """An episode as stereo WAV and as a film with that sound.
 
 The film is H.264 and AAC in MP4, which every browser plays. Each window of sound plays while the listener moves to
-where it is rendered; frames between two steps interpolate the pose.
+the pose at which it is rendered; frames between two steps interpolate the pose.
 
 The strip below the room shows the interaural phase and level differences by frequency and time: blue is the left
-ear, vermilion the right one, as on the listener's head; silence is pale. By ear, the loudness at either ear takes
-the place of the room, so that where the sources are is to be guessed.
+ear, vermilion the right one, as on the listener's head; silence is pale. In view `ears`, the loudness at each ear
+replaces the room, so that the viewer has to guess where the sources are.
 """
 
 import io
@@ -34,7 +34,7 @@ LEAST_FRAMES = 12
 """Minimum frame rate."""
 PEAK = 0.9
 MOST_GAIN = 1000.0
-"""Maximum gain, so that a nearly silent episode stays so."""
+"""Maximum gain, so that a nearly silent episode stays nearly silent."""
 ARRIVED = 0.7
 """Fraction of a window after which the listener has arrived at its pose."""
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -46,11 +46,11 @@ IMAGINED = "the same as the agent imagined it one step before"
 LOUDNESS = f"loudness at either ear, the last {STRIP_SECONDS:g} s, low frequencies below"
 LOUDNESS_BANDS = 48
 LOUDNESS_TALL = 0.36
-"""Height of what shows the loudness, as a part of its width."""
+"""Height of the loudness strip per ear, as a fraction of its width."""
 STRIP_BANDS = 24
 STRIP_TALL = 0.13
 FLOOR = -120.0
-"""Level in dB re full scale below which nothing is told."""
+"""Level in dB re full scale at which a bin counts as silent."""
 STRIP_RANGE = 50.0
 """Level in dB below the loudest bin at which the strip is pale."""
 LEVEL_RANGE = 12.0
@@ -59,15 +59,15 @@ LEVEL_RANGE = 12.0
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """An episode: its windows of sound, and the scene of each."""
+    """An episode: its windows of sound, and the scene of each window."""
 
     scenes: Sequence[Scene]
     windows: Float[np.ndarray, "step 2 window"]
     rate: int
     fields: Sequence[SoundField] = ()
-    """The sound field of each scene, which must be computed while its episode is there; or none."""
+    """Sound field of each scene, which must be computed before the next episode begins; or empty."""
     imagined: Float[np.ndarray, "step 2 window"] | None = None
-    """What the agent imagined of each window, one step before."""
+    """The agent's prediction of each window, made one step before."""
 
     def __post_init__(self) -> None:
         if self.fields and len(self.fields) != len(self.scenes):
@@ -85,7 +85,7 @@ class Recorded:
         return self.windows.shape[0] * self.windows.shape[2] / self.rate
 
     def wave(self, imagined: bool = False) -> Float[np.ndarray, "2 time"]:
-        """All windows concatenated, normalised as a whole: those that were heard, or those that were imagined."""
+        """All windows concatenated and normalised as a whole: those heard, or those predicted by the agent."""
         windows = self.windows if not imagined or self.imagined is None else self.imagined
         joined = np.concatenate(list(windows), axis=1).astype(np.float32)
         peak = float(np.abs(joined).max(initial=0))
@@ -103,8 +103,8 @@ def wav(recorded: Recorded) -> bytes:
 def film(
     recorded: Recorded, path: Path, size: int = 480, images: int = 0, strip: bool = True, view: View = "above"
 ) -> None:
-    """Write the episode as MP4: the room from above, below it the interaural differences, and the sound; or by ear
-    alone, without the room."""
+    """Write the episode as MP4: the room from above, below it the interaural differences, and the sound; in view
+    `ears`, the loudness at each ear instead of the room."""
     try:
         import av
     except ModuleNotFoundError:
@@ -136,7 +136,7 @@ def film(
 
 
 def playable(wave: Float[np.ndarray, "2 time"], rate: int) -> tuple[Float[np.ndarray, "2 _time"], int]:
-    """The sound, resampled if AAC does not support its rate."""
+    """The sound and its rate, resampled if AAC does not support it."""
     if rate in AAC_RATES:
         return wave, rate
     import soxr
@@ -178,7 +178,7 @@ def frames(
 
 
 def between(before: Scene, scene: Scene, fraction: float) -> Scene:
-    """The scene with the pose interpolated from the one before."""
+    """The scene with its pose interpolated from that of the previous scene."""
     along = min(1.0, fraction / ARRIVED)
     along = along * along * (3 - 2 * along)
     turned = (scene.pose[2] - before.pose[2] + np.pi) % (2 * np.pi) - np.pi
@@ -195,7 +195,7 @@ def still(seen: UInt8[np.ndarray, "row column 3"]) -> bytes:
 
 
 class Strip:
-    """Fields of a whole sound, computed once, one above the other; `at` draws them at any time."""
+    """Stacked time-frequency images of a whole sound, computed once; `at` draws the part before any time."""
 
     def __init__(
         self,
@@ -205,16 +205,16 @@ class Strip:
         tall: float,
         said: str,
     ) -> None:
-        """`hop` is the time in seconds from column to column."""
+        """`hop` is the time in seconds between columns."""
         self.fields, self.said = fields, said
         self.columns_a_second = 1 / hop
         self.width, self.height = width, 2 * round(tall * width)
 
     def at(self, seconds: float) -> Image.Image:
-        """The last seconds before a time, which is at the right edge."""
+        """Picture of the last `STRIP_SECONDS` before a time, which is at the right edge."""
         image = Image.new("RGB", (self.width, self.height), canvas.OUTSIDE)
         edge, type_size = max(8, round(0.035 * self.width)), max(9, self.width // 42)
-        # All strips begin at the same place.
+        # Align the left edges of all strips.
         left = edge + round(canvas.type_of(type_size).getlength("phase ")) + 4
         tall = (self.height - edge) // len(self.fields) - 6
         pen = ImageDraw.Draw(image)
@@ -230,7 +230,7 @@ class Strip:
         return image
 
     def seen(self, field: UInt8[np.ndarray, "row column 3"], seconds: float) -> UInt8[np.ndarray, "row shown 3"]:
-        """The columns of the last seconds; white before the beginning."""
+        """Columns of the last `STRIP_SECONDS`; white before the beginning of the sound."""
         shown = round(STRIP_SECONDS * self.columns_a_second)
         end = min(field.shape[1], round(seconds * self.columns_a_second))
         part = field[:, max(0, end - shown) : end]
@@ -239,7 +239,7 @@ class Strip:
 
 
 class Differences(Strip):
-    """Interaural phase and level."""
+    """Strip of interaural phase and level differences."""
 
     def __init__(self, wave: Float[np.ndarray, "2 time"], rate: int, width: int, said: str = HEARD) -> None:
         rows, hop = features_of(wave, rate, STRIP_BANDS)
@@ -250,7 +250,7 @@ class Differences(Strip):
 
 
 class Loudness(Strip):
-    """Loudness at the left ear and at the right one, on one scale."""
+    """Strip of the loudness at the left and the right ear, on a common scale."""
 
     def __init__(self, wave: Float[np.ndarray, "2 time"], rate: int, width: int) -> None:
         rows, hop = features_of(wave, rate, LOUDNESS_BANDS)
@@ -266,7 +266,7 @@ class Loudness(Strip):
 def features_of(
     wave: Float[np.ndarray, "2 time"], rate: int, bands: int
 ) -> tuple[Float[np.ndarray, "row column"], float]:
-    """Log-mel bands of both ears, sine, cosine and level; and the time in seconds from column to column."""
+    """Log-mel bands of both ears, sine and cosine of interaural phase, level difference; and hop in seconds."""
     fft = max(64, 2 ** round(np.log2(0.032 * rate)))
     hop = max(1, round(0.016 * rate))
     ears = Ears(EarsConfig(fft=fft, hop=hop, bands=bands, floor_db=FLOOR, level_unit=1.0), rate)
@@ -275,7 +275,7 @@ def features_of(
 
 
 def audible_in(bands: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """1 at the loudest bin, and 0 at one that is `STRIP_RANGE` below it or at the floor."""
+    """Audibility, linear in dB: 1 in the loudest bin, 0 in bins `STRIP_RANGE` below it or at the floor."""
     decibels = FLOOR / 2 * (1 - bands)
     return np.clip(1 + (decibels - decibels.max()) / STRIP_RANGE, 0, 1) * (decibels > FLOOR)
 

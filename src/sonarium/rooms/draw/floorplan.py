@@ -1,7 +1,7 @@
 """The floor plan of a room: walls, sources with their radius, trajectory, head and ears.
 
-Drawn on a canvas of our own (canvas.py), because an environment that renders draws thousands of pictures; what
-stays the same from step to step is cached.
+Drawn on a fast canvas (canvas.py), because an environment that renders draws thousands of pictures; the static
+background is cached.
 """
 
 from functools import lru_cache
@@ -25,7 +25,7 @@ SHADES = 12
 HEAD = 0.021
 """Minimum radius of the drawn head as a fraction of the picture."""
 AROUND = 1.0
-"""Margin around the room, in units of its size, where images are drawn."""
+"""Sum of the margins on both sides, as a fraction of the room's size, if image sources are drawn."""
 
 
 def picture(
@@ -151,7 +151,7 @@ def draw_listener(drawn: Canvas, pose: Float[np.ndarray, "3"], ear_distance: flo
 
 
 def letter(image: Image.Image, scene: Scene, view: View, size: int) -> None:
-    """Above, step and sources found; below, a scale bar and a legend of the ears."""
+    """Labels: above, step and sources found; below, a scale bar and a legend of the ears."""
     type_size, edge = max(9, size // 36), max(8, round(0.035 * size))
     found, total = scene.tally
     strip = max(20, round(0.065 * size))

@@ -1,7 +1,7 @@
 """Overlays of a floor plan: the sound field, and image sources with their reflection paths.
 
-The field is a contour map of the level in dB. Paths are traced back from the listener toward the image, and at the
-wall of the last reflection toward the image of one order less (Allen & Berkley, 1979).
+The field is a contour map of the level in dB. Paths are traced back from the listener toward the image, and from
+the wall of the last reflection toward the image of the next lower order (Allen & Berkley, 1979).
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ LOUDEST_QUANTILE = 0.995
 OPAQUE = 0.08
 """Opacity of a beam."""
 RANGE = 30.0
-"""Level in dB below the loudest image at which an image is drawn faintest."""
+"""Level in dB below the loudest image at which an image is drawn at its faintest."""
 MOST_ORDER = 3
 """Maximum order of images that are drawn; more paths are indistinguishable."""
 
@@ -138,8 +138,8 @@ def draw_colour_bar(image: Image.Image, field: SoundField, size: int) -> None:
 
 
 def draw_images(drawn: Canvas, scene: Scene, order: int, beams: bool) -> None:
-    """Image sources as dots whose size is their level; for audible ones their reflection path, and on request
-    the beams of first-order reflections; more beams would hide everything else."""
+    """Image sources as dots sized by level, with the reflection paths of audible ones; `beams` adds the beams of
+    first-order reflections (more beams would hide everything else)."""
     room, ear = scene.room, scene.pose[:2].astype(float)
     plan = Room(room.corners, None, room.absorption[: len(room.corners)], room.bands, speed=room.speed)
     far = 4 * float(np.ptp(room.corners, axis=0).max())
@@ -177,7 +177,7 @@ def draw_image(
 
 
 def wedge(images: Images, beam: int, far: float) -> Float[np.ndarray, "4 2"]:
-    """The polygon of a beam, from the wall that it passes to beyond the room."""
+    """The polygon of a beam, from the wall that it passes through to beyond the room."""
     right, left = images.edges[beam, :2], images.edges[beam, 2:]
     away = [edge - images.apex[beam] for edge in (right, left)]
     ends = [edge + far * toward / np.linalg.norm(toward) for edge, toward in zip((right, left), away, strict=True)]

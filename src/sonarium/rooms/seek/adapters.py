@@ -25,8 +25,8 @@ def to_sb3(vector: SeekVector) -> "SeekVecEnv":
 
 
 class CleanRL(VectorWrapper):
-    """Infos with `final_observation`, and with `final_info` as one dictionary per environment whose episode is
-    over, which holds return and length in the format of RecordEpisodeStatistics: `info["episode"]["r"]`."""
+    """Infos with `final_observation`, and with `final_info` as one dictionary per finished episode, which holds
+    return and length in the format of RecordEpisodeStatistics: `info["episode"]["r"]`."""
 
     def __init__(self, vector: SeekVector) -> None:
         check_same_step(vector)
@@ -69,7 +69,7 @@ def one_by_one(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """Infos of a vector environment as one dictionary per environment."""
     told: list[dict[str, Any]] = [{} for _ in range(count)]
     for name in infos:
-        # The end of an episode has keys of its own.
+        # Final observations and infos have separate keys.
         if name.startswith(("_", "final_")):
             continue
         for slot in np.flatnonzero(infos[f"_{name}"]).tolist():
@@ -79,7 +79,7 @@ def one_by_one(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
 
 
 def check_same_step(vector: SeekVector) -> None:
-    """Refuse autoreset modes that these learners do not expect."""
+    """Raise ValueError for autoreset modes that these learners do not expect."""
     if not isinstance(vector, SeekVector):
         raise ValueError(f"got a {type(vector).__name__}: give a SeekVector, as gymnasium.make_vec makes")
     if vector.autoreset_mode is not AutoresetMode.SAME_STEP:

@@ -18,11 +18,11 @@ from sonarium.rooms.seek.reward import REWARDS, Reward, RewardName
 
 SOUNDS = ("phone", "siren", "tones", "bird", "babble")
 MOST_SOURCES = 8
-"""The shortest path through all sources takes time and memory that are exponential in their number."""
+"""Maximum number of sources: time and memory of the shortest path through them are exponential in it."""
 MOST_SAMPLES = 2**28
-"""In all sounds together, a gigabyte."""
+"""Maximum number of samples of all sounds together: a gigabyte."""
 LARGEST_ROOM = 10_000.0
-"""Metres."""
+"""Maximum extent of a room in metres."""
 LEEWAY = 0.05
 """Clearance in metres between an ear and a wall."""
 
@@ -182,17 +182,17 @@ class SeekConfig:
 
     @property
     def findable(self) -> int:
-        """Number of sources that can be found, distractors among them."""
+        """Number of sources that can be found, including distractors."""
         return self.sources + self.distractors
 
     @property
     def emitters(self) -> int:
-        """Number of sources of sound, that of noise among them."""
+        """Number of sound sources, including the noise source."""
         return self.findable + (self.point_noise is not None)
 
     @property
     def cued_steps(self) -> int:
-        """Number of observations at the start of an episode that tell the target."""
+        """Number of observations at the start of an episode that play the cue, the target's sound."""
         return math.ceil(self.cue * self.rate / self.window) if self.distractors and self.target == "sound" else 0
 
     @property
@@ -217,7 +217,7 @@ class SeekConfig:
 
     @property
     def longest(self) -> float:
-        """The largest extent of a room along x or y in metres, wherever it lies."""
+        """Maximum extent of a room along x or y in metres, regardless of its position."""
         if self.room != "fixed":
             return self.largest
         corners = self.corners or ((0.0, 0.0), self.size)
@@ -236,7 +236,7 @@ def configured(config: SeekConfig | None, changes: dict[str, Any]) -> SeekConfig
 
 
 def check_numbers(config: SeekConfig) -> None:
-    """Refuse numbers outside of ranges that depend on other numbers."""
+    """Raise ValueError for numbers outside ranges that depend on other numbers."""
     ranges = {"largest": Range(config.smallest), "most_sides": Range(config.fewest_sides)}
     if config.height is not None:
         inside = Range(LEEWAY, config.height - LEEWAY)
@@ -247,7 +247,7 @@ def check_numbers(config: SeekConfig) -> None:
 
 
 def check_choices(config: SeekConfig) -> None:
-    """Refuse unknown choices."""
+    """Raise ValueError for unknown choices."""
     choices = {
         "actions": ("turn", "compass", "continuous"),
         "observation": ("audio", "features"),
@@ -268,7 +268,7 @@ def check_choices(config: SeekConfig) -> None:
 
 
 def check_together(config: SeekConfig) -> None:
-    """Refuse combinations of values that contradict each other."""
+    """Raise ValueError for values that contradict each other."""
     if config.radius < config.step / 2:
         raise ValueError(
             f"radius={config.radius} is less than half of step={config.step}: steps would lead past a source; "
@@ -316,7 +316,7 @@ def check_together(config: SeekConfig) -> None:
 
 
 def check_modes(config: SeekConfig) -> None:
-    """Refuse distractors that cannot be told from the target, and bursts that do not fit their period."""
+    """Raise ValueError for ambiguous distractors, and for bursts that do not fit their period."""
     if config.distractors and config.sources > 1:
         raise ValueError(
             f"distractors={config.distractors} with sources={config.sources}: the target is one source; give "

@@ -36,16 +36,16 @@ METADATA = {"render_modes": list(RENDER_MODES), "render_fps": FRAMES}
 
 
 def sound_in(observation: Any) -> Float[np.ndarray, "*slots 2 window"]:
-    """The sound that is observed, alone or with pose and target."""
+    """The waveform of an observation, which may also hold pose and target."""
     return observation["audio"] if isinstance(observation, Mapping) else observation
 
 
 class Seek(StatefulEnv):
-    """One room. `info` holds the number of sources `found`, whether these are all, `is_success`, and with
-    `oracle_info` pose, sources and shortest path; with `source_info` of each source whether it is `on`, its
-    `lateral` angle, and its image, which is what both ears hear of it alone.
+    """One room. `info` holds the number of sources `found`, whether all are found, `is_success`, and with
+    `oracle_info` pose, sources and shortest path; with `source_info`, for each source, whether it is `on`, its
+    `lateral` angle, and its spatial image in `images`: the source alone, at both ears.
 
-    `reset` takes as options a `room` (a Room), the `places` of the sources, (source, 2), and a `pose`, (x, y,
+    Options of `reset` are a `room` (a Room), the `places` of the sources, (source, 2), and a `pose`, (x, y,
     heading); the rest is drawn.
     """
 
@@ -99,7 +99,7 @@ class Seek(StatefulEnv):
         state.load(self.episodes, saved["episode"])
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy opens a window of its own.
+        # A copy opens its own window.
         return vars(self) | {"window": None}
 
     def info(self) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Seek(StatefulEnv):
         return self.episodes.scene(0)
 
     def heard(self) -> Float[np.ndarray, "2 window"]:
-        """What both ears heard last, even where features of it are observed."""
+        """The last binaural waveform, even if features are observed."""
         return self.episodes.heard[0].copy()
 
     def render(self) -> Any:
@@ -180,7 +180,7 @@ def checked_mode(mode: str | None) -> str | None:
 
 
 def frames_per_second(config: SeekConfig) -> int:
-    """The step rate, where steps have a duration."""
+    """Frame rate of rendering: the step rate, where steps have a duration."""
     return max(1, round(1 / config.seconds)) if config.clock == "stream" else FRAMES
 
 
@@ -215,7 +215,7 @@ def action_space(config: SeekConfig) -> gymnasium.Space:
 
 
 def checked_actions(config: SeekConfig, actions: np.ndarray, slots: int) -> np.ndarray:
-    """Actions as an array, (slot,) or (slot, 2); refuses those outside the action space."""
+    """Actions as an array, (slot,) or (slot, 2); raises ValueError for those outside the action space."""
     if config.actions == "continuous":
         fits = actions.shape == (slots, 2) and np.issubdtype(actions.dtype, np.number)
         # NaN fails the comparison.

@@ -32,9 +32,9 @@ from sonarium.worlds.contract import World
 OPTIONS = ("room", "places", "pose")
 """Options of `reset`: a Room, x and y of each source, and x, y, heading of the start."""
 AHEAD = 3
-"""Steps forward by which the oracle passes distractors."""
+"""Steps that the oracle looks ahead for distractors."""
 CLEARANCE = 0.02
-"""Metres beyond the radius by which it does."""
+"""Metres beyond the radius by which the oracle passes distractors."""
 COMPASS = np.array([(0, 1), (0, -1), (-1, 0), (1, 0), (0, 0), (0, 0)], np.float64)
 
 
@@ -59,11 +59,11 @@ class Scene:
     level_map: Callable[[Float[np.ndarray, "point axis"]], Float[np.ndarray, " point"]]
     """Level in dB of the sources that are on, at points of the room; valid until the next episode begins."""
     distractors: int = 0
-    """How many of the sources, the last ones, are not to be found."""
+    """Number of distractors, which are the last of the sources."""
 
     @property
     def tally(self) -> tuple[int, int]:
-        """Sources that were found, and those to be found."""
+        """Number of targets found, and of all targets."""
         targets = len(self.on) - self.distractors
         return int((~self.on[:targets]).sum()), targets
 
@@ -89,7 +89,7 @@ class Episodes:
             longest_response=config.longest_response, apart=config.source_info,
         )  # fmt: skip
         self.images = np.zeros((slots, config.findable * config.source_info, 2, config.window), np.float32)
-        """What was last observed of each source alone, before it is clipped."""
+        """Last spatial image of each source (with `source_info`), before clipping."""
         self.walking = Walking(slots, config.sources, moving=config.moving > 0)
         self.ears = Ears(config.ears, config.rate).to(config.device) if config.observation == "features" else None
         self.measured = config.oracle_info or config.paid.progress != 0
@@ -105,23 +105,23 @@ class Episodes:
         self.layouts: list[Layout | None] = [None] * slots
         self.picks: list[list[Pick]] = [[]] * slots
         self.walks = np.zeros((*both, TURNS, 2))
-        """Turns of the walks of moving sources."""
+        """Waypoints of the walks of moving sources."""
         self.noise_starts = np.zeros((slots, 2), np.int64)
         self.cues = np.zeros((slots, config.cued_steps * config.window), np.float32)
-        """What is heard while the target is told."""
+        """Sound of the target that is played at the start of an episode."""
         self.trace = np.zeros((slots, config.max_steps + 1 if record else 0, 3))
         self.heard = np.zeros((slots if record else 0, 2, config.window), np.float32)
-        """What both ears heard last, whatever is observed of it."""
+        """Last binaural waveform, even if features are observed."""
 
     def begin(self, slot: int, random: np.random.Generator, seeded: bool, options: dict[str, Any] | None) -> None:
-        """A new episode in this slot; `seeded`: its generator is new, so `same_config` keeps nothing."""
+        """Start a new episode in a slot; if `seeded`, its generator is new and `same_config` keeps nothing."""
         config, old = self.config, self.layouts[slot]
         wanted = wanted_by(options)
         keep = config.same_config and not seeded and options is None and old is not None
         places = random if config.layout_seed is None else np.random.default_rng(config.layout_seed)
         layout = old if keep and old is not None else draw_layout(config, places, wanted)
         picks, offsets = self.sounds.draw(random, config.findable, config.new_sounds)
-        # Drawn after all that the default settings draw, which stay the same episodes.
+        # Drawn after everything that the default settings draw, so that their episodes do not change.
         if config.point_noise is not None:
             offsets = np.append(offsets, random.integers(config.loop_samples))
         if config.diffuse_noise is not None:
@@ -140,7 +140,7 @@ class Episodes:
         self.note()
 
     def enter(self, slot: int, layout: Layout, picks: list[Pick], offsets: Int[np.ndarray, " emitter"]) -> None:
-        """A room with its sources and their sounds in this slot."""
+        """Put a room with its sources and their sounds into a slot."""
         config = self.config
         self.layouts[slot], self.picks[slot] = layout, picks
         loops = [self.sounds.loop(pick) for pick in picks]
@@ -163,7 +163,7 @@ class Episodes:
         self.left[rows] = self.walking.left(self.lengths[rows], self.on[rows, : self.config.sources], rows)
 
     def step(self, actions: np.ndarray, stepping: Bool[np.ndarray, " slot"]) -> Outcome:
-        """One action in every slot that is `stepping`; the others stand still, with reward 0."""
+        """Take one action in every slot that is `stepping`; the others stand still, with reward 0."""
         if not (self.running | ~stepping).all():
             late = int(np.argmin(self.running | ~stepping))
             raise ResetNeeded(f"step() in room {late}, whose episode is over or has not begun: call reset() first")
@@ -198,7 +198,7 @@ class Episodes:
         return Outcome(np.where(stepping, earned, 0.0), terminated, truncated)
 
     def go_on(self, stepping: Bool[np.ndarray, " slot"]) -> None:
-        """What sources do by themselves in a step: those that are on walk, and fall silent in a clip."""
+        """Advance the sources by a step: those that are on walk, and fall silent after `stops` with clock clip."""
         config = self.config
         if config.moving:
             moving = self.on & stepping[:, None]
@@ -212,7 +212,7 @@ class Episodes:
             self.acoustics.silence(over)
 
     def follow(self, moving: Bool[np.ndarray, "slot source"]) -> None:
-        """Let the acoustics and the shortest paths follow the sources that have moved."""
+        """Update the acoustics and the shortest paths for sources that have moved."""
         flat = self.source.reshape(-1, 2)
         places = self.lifted(flat, self.config.source_height).reshape(*moving.shape, -1)
         self.acoustics.follow(moving, places)
@@ -256,7 +256,7 @@ class Episodes:
         return points if self.config.height is None else np.column_stack([points, np.full(len(points), height)])
 
     def observe(self, rows: Int[np.ndarray, " row"] | None = None) -> np.ndarray | dict[str, np.ndarray]:
-        """The next observation, in all slots or in some; time passes only there."""
+        """The next observation, in all slots or in some; time advances only there."""
         here = slice(None) if rows is None else rows
         places = self.lifted(self.place[here], self.config.ear_height)
         heard = self.acoustics.hear(places, self.heading[here], rows)
@@ -287,12 +287,12 @@ class Episodes:
         return sensed if len(observed) == 1 else observed
 
     def tell(self, heard: Float[np.ndarray, "row 2 window"], rows: Int[np.ndarray, " row"]) -> None:
-        """The target's dry sound in place of the room's, where an episode begins."""
+        """Replace the sound of the room by the target's dry sound, the cue, at the start of episodes."""
         window = self.config.window
         for row in np.flatnonzero(self.steps[rows] < self.config.cued_steps).tolist():
             first = int(self.steps[rows[row]]) * window
             heard[row] = self.cues[rows[row], first : first + window]
-            # Of the room itself nothing is heard.
+            # The sources of the room are inaudible during the cue.
             self.images[rows[row]] = 0
 
     def info(self) -> dict[str, np.ndarray]:
@@ -336,8 +336,8 @@ class Episodes:
     def past_distractors(
         self, bearing: Float[np.ndarray, " slot"], distance: Float[np.ndarray, " slot"]
     ) -> Float[np.ndarray, " slot"]:
-        """The turn nearest to the bearing after which a few steps forward come upon no wall and no distractor; the
-        bearing itself where nothing is in the way."""
+        """The turn nearest to the bearing after which the next step meets no wall and the next `AHEAD` steps no
+        distractor; the bearing itself where nothing is in the way."""
         config, angle = self.config, np.radians(self.config.turn)
         turns = angle * np.arange(-math.ceil(np.pi / angle), math.ceil(np.pi / angle) + 1)
         candidates = np.concatenate([bearing[:, None], np.broadcast_to(turns, (self.slots, len(turns)))], axis=1)
@@ -349,7 +349,7 @@ class Episodes:
         apart = np.linalg.norm(offset - on_way[..., None] * ahead[:, :, None], axis=-1)
         near = self.on[:, None, config.sources :] & (apart <= config.radius + CLEARANCE)
         blocked = near.any(axis=2)
-        # Toward the way itself one walks in steps at either side of it.
+        # The steps along the bearing itself deviate from it by up to half a step.
         blocked[:, 0] = near[:, 0].any(axis=1) | (apart[:, 0] <= config.radius + config.step / 2).any(axis=1)
         ends = self.place[:, None] + config.step * ahead
         for number in range(candidates.shape[1]):
@@ -374,7 +374,7 @@ class Episodes:
 def along(
     walks: Float[np.ndarray, "slot source turn 2"], walked: Float[np.ndarray, " slot"]
 ) -> Float[np.ndarray, "slot source 2"]:
-    """Where walks, to and fro from turn to turn, are after so many metres."""
+    """Positions on the walks, to and fro between their waypoints, after a number of metres."""
     legs = np.linalg.norm(np.diff(walks, axis=2), axis=-1)
     passed = np.cumsum(legs, axis=2)
     total = np.maximum(passed[..., -1], 1e-9)

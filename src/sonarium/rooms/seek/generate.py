@@ -1,4 +1,4 @@
-"""Random rooms, and random positions in them for sources and agent: inside, apart and reachable."""
+"""Random rooms, and random positions of sources and agent: inside, separated and reachable."""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,9 +16,9 @@ ROOMS_TRIED = 100
 DRAWS_TRIED = 200
 CANDIDATES = 64
 TURNS = 16
-"""Points of a source's walk, which it walks to and fro."""
+"""Number of waypoints of a source's walk, which it walks to and fro."""
 MOST_DIRECTIONS = 360
-"""Maximum number of headings that are searched, where the turns do not close a circle."""
+"""Maximum number of headings that are searched if the turns do not close a circle."""
 TOUCHING = 0.01
 """Distance in metres below which sources coincide."""
 THINNEST_ARM = 1.2
@@ -72,7 +72,7 @@ def draw_layout(config: SeekConfig, random: np.random.Generator, wanted: Wanted 
 
 
 def check_wanted(config: SeekConfig, room: Room, plan: Plan, wanted: Wanted) -> None:
-    """Refuse given positions that are impossible."""
+    """Raise ValueError if a given room, position or pose is impossible."""
     if room.dimension != config.dimension:
         raise ValueError(
             f"got a room in {room.dimension} dimensions where height={config.height} asks for {config.dimension}: "
@@ -130,10 +130,10 @@ def draw_room(config: SeekConfig, random: np.random.Generator) -> Room:
 
 
 def reverberant(config: SeekConfig, room: Room) -> Room:
-    """The same room with the absorption of the wanted reverberation time, if there is one."""
+    """The room with the absorption for the configured reverberation time, if there is one."""
     if config.rt60 is None:
         return room
-    # It imports scipy.signal, which takes longer than all the rest.
+    # This imports scipy.signal, which takes longer than all other imports.
     from sonarium.rooms.acoustics.reverberation import absorption_for, mean_free_path
 
     reflections = config.rt60 * room.speed / mean_free_path(room)
@@ -148,7 +148,7 @@ def reverberant(config: SeekConfig, room: Room) -> Room:
 def draw_walk(
     config: SeekConfig, room: Room, plan: Plan, start: Float[np.ndarray, "2"], random: np.random.Generator
 ) -> Float[np.ndarray, "turn 2"]:
-    """A random walk of a source: straight legs from turn to turn, none of which a wall cuts."""
+    """A random walk of a source: straight legs between waypoints, none of which crosses a wall."""
     low, high = plan.corners.min(axis=0), plan.corners.max(axis=0)
     drawn = random.uniform(low, high, (CANDIDATES // 2, 2))
     drawn = drawn[plan.holds(drawn) & (room.clearance(drawn) >= config.wall_distance)]
@@ -230,7 +230,7 @@ def rotated(corners: Float[np.ndarray, "corner 2"], angle: float) -> Float[np.nd
 
 
 def fitted(corners: Float[np.ndarray, "corner 2"], extent: float) -> Float[np.ndarray, "corner 2"]:
-    """Scaled to this larger extent along x and y in metres."""
+    """Corners scaled so that the larger extent along x or y is `extent` metres."""
     return corners * (extent / np.ptp(corners, axis=0).max())
 
 

@@ -1,7 +1,7 @@
-"""White noise: at the ears, independent in either, and as the sound of a point source.
+"""White noise: independent at each ear, and as the sound of a point source.
 
-All noise is read from one table of Gaussian samples, from places that each episode draws: drawing it anew at every
-step would cost more than the room.
+All noise is read from one table of Gaussian samples, from offsets that each episode draws: sampling noise at every
+step would cost more than the room acoustics.
 """
 
 from functools import lru_cache
@@ -18,19 +18,19 @@ TABLE = 2**18
 
 @lru_cache(2)
 def white(level: float) -> Float32[np.ndarray, " sample"]:
-    """The table, its root mean square in dB relative to full scale."""
+    """The table, scaled to a root mean square of `level` dB relative to full scale."""
     table = np.random.default_rng(0x0153).standard_normal(TABLE, np.float32)
     return table * np.float32(10 ** (level / 20) / np.sqrt(np.mean(np.square(table, dtype=np.float64))))
 
 
 def drawn_starts(random: np.random.Generator) -> Int[np.ndarray, "2"]:
-    """Where the noise of either ear begins in the table, at least a quarter of it apart."""
+    """Random offsets of the noise of each ear in the table, at least a quarter of it apart."""
     left = int(random.integers(TABLE))
     return np.array([left, (left + int(random.integers(TABLE // 4, 3 * TABLE // 4))) % TABLE])
 
 
 def add_noise(heard: Float[np.ndarray, "slot 2 time"], level: float, starts: Int[np.ndarray, "slot 2"]) -> None:
-    """Add the noise of a window, which begins at these samples of the table."""
+    """Add one window of noise, from these samples of the table on."""
     add(heard, white(level), starts)
 
 

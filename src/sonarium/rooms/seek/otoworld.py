@@ -1,9 +1,9 @@
 """The environments of OtoWorld's two experiments (arXiv 2007.06123): a telephone and a siren in an anechoic room
 of 8 × 8 m.
 
-Each observation is the whole sound from its beginning, as there, of 1 s in place of 4.3 s. Sources are two steps
-apart, and the start is two radii from them. The originals have OtoWorld's reward and show x, y and heading; the
-others have the default reward, and nothing is observed but sound.
+Each observation is the whole sound from its beginning, as in OtoWorld, but of 1 s instead of 4.3 s. Sources are at
+least two steps apart, and the start is at least two radii from them. The originals have OtoWorld's reward and
+observe x, y and heading; the others have the default reward and observe only sound.
 """
 
 from dataclasses import replace
@@ -41,5 +41,5 @@ def single(experiment: str, **changes: Any) -> Seek:
 
 
 def vector(experiment: str, **changes: Any) -> SeekVector:
-    """Many of them."""
+    """Parallel rooms of an experiment."""
     return SeekVector(config=EXPERIMENTS[experiment], **changes)

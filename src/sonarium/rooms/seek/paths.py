@@ -19,7 +19,7 @@ SLACK = 1e-4
 """Tolerance in metres by which lines of sight may leave the free space, so that a path along its edge or round its
 corner is not blocked."""
 MOST_PLACES = 10**6
-"""That are searched for a way by steps, which takes seconds."""
+"""Maximum number of places searched for a path of steps, which takes seconds."""
 TIE = 1e-6
 """Tolerance in metres for paths of equal length, of which the one with the farther bend is chosen."""
 
@@ -49,7 +49,7 @@ class Plan:
 
 
 def plan_of(room: Room, margin: float) -> Plan:
-    """The free space of a room; refuses rooms with a part that is too narrow to walk through."""
+    """The free space of a room; raises ValueError if a part of it is too narrow to walk through."""
     corners = shrunk(room.corners, margin)
     before, after = corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners
     bends = corners[cross(before, after) < -1e-9]
@@ -126,7 +126,7 @@ def edges(
 def inside(
     points: Float[np.ndarray, "*slots 2"], start: Float[np.ndarray, "*rows 2"], end: Float[np.ndarray, "*rows 2"]
 ) -> Bool[np.ndarray, "*slots"]:
-    """Whether each point lies in a polygon: the same for all, (edge 2), or one for each, (point edge 2)."""
+    """Whether each point lies in a polygon: one for all points, (edge 2), or one per point, (point edge 2)."""
     x, y = points[..., None, 0], points[..., None, 1]
     straddles = (start[..., 1] > y) != (end[..., 1] > y)
     turns = (end[..., 0] - start[..., 0]) * (y - start[..., 1]) - (x - start[..., 0]) * (
@@ -143,12 +143,12 @@ def crosses(
     start: Float[np.ndarray, "*rows 2"],
     end: Float[np.ndarray, "*rows 2"],
 ) -> Bool[np.ndarray, "*slots"]:
-    """Whether each segment properly crosses any side, of one set (edge 2), or of its own (segment edge 2)."""
+    """Whether each segment properly crosses any side: one set for all, (edge 2), or one each, (segment edge 2)."""
     px, py = from_[..., None, 0], from_[..., None, 1]
     wx, wy = to[..., None, 0] - px, to[..., None, 1] - py
     ax, ay = start[..., 0] - px, start[..., 1] - py
     bx, by = end[..., 0] - px, end[..., 1] - py
-    # The ends of the side lie on opposite sides of the segment, and those of the segment on opposite sides of it.
+    # The ends of the side lie on opposite sides of the segment, and the ends of the segment on those of the side.
     one, other = wx * ay - wy * ax, wx * by - wy * bx
     area = ax * by - ay * bx
     apart = one * other < 0
@@ -200,7 +200,7 @@ def reached(
     plan: Plan, start: Float[np.ndarray, "2"], step: float, directions: Float[np.ndarray, " direction"]
 ) -> Float[np.ndarray, "point 2"]:
     """Points reachable by steps of one length in some directions, in radians. Points within a quarter of a step
-    of each other are merged, which makes their number finite whatever the directions."""
+    of each other are merged, which makes their number finite for any directions."""
     moves = step * np.stack([np.cos(directions), np.sin(directions)], axis=1)
     frontier, all_places = start[None], [start[None]]
     seen = {(0, 0)}
@@ -261,7 +261,7 @@ class Walking:
         self.tours = np.zeros((slots, sources, 2**sources))
 
     def enter(self, slot: int, plan: Plan, sources: Float[np.ndarray, "source 2"]) -> None:
-        """A new room in this slot."""
+        """Put a new room into a slot."""
         self.floor = with_sides(self.floor, slot, plan.corners)
         self.barrier = with_sides(self.barrier, slot, plan.barrier)
         bends = len(plan.bends)
@@ -281,7 +281,7 @@ class Walking:
         self.sources[slot], self.tours[slot] = sources, tours(lengths[bends:])
 
     def move(self, sources: Float[np.ndarray, "slot source 2"]) -> None:
-        """The sources of all rooms have moved."""
+        """Update the source positions of all rooms, and the paths between them."""
         self.sources = sources
         between = np.linalg.norm(sources[:, :, None] - sources[:, None], axis=-1)
         rows = np.flatnonzero(self.bent)
@@ -295,7 +295,7 @@ class Walking:
         sources: Float[np.ndarray, "row source 2"],
         straight: Float[np.ndarray, "row source source"],
     ) -> Float[np.ndarray, "row source source"]:
-        """The lengths of the shortest paths between sources in non-convex rooms, from bends to sources too."""
+        """Lengths of the shortest paths between sources in non-convex rooms; also updates those from bends."""
         bends, barrier = self.bends[rows], self.barrier[rows, None, None]
         goals = np.concatenate([sources, bends], axis=1)[:, None]
         starts, goals = np.broadcast_arrays(sources[:, :, None], goals)
@@ -303,7 +303,7 @@ class Walking:
         count = sources.shape[1]
         to_bend = np.linalg.norm(starts[:, :, count:] - goals[:, :, count:], axis=-1)
         to_bend = np.where(hidden[:, :, count:], np.inf, to_bend)
-        # From each bend to each source by way of the last bend before it.
+        # From each bend to each source, via the last bend before it.
         from_bends = (self.between_bends[rows, :, None] + to_bend[:, None]).min(axis=-1)
         self.from_bends[rows] = from_bends
         around = (to_bend[..., None] + from_bends[:, None]).min(axis=2)
@@ -338,7 +338,7 @@ class Walking:
         rows: Int[np.ndarray, " row"],
         straight: Float[np.ndarray, "row source"],
     ) -> tuple[Float[np.ndarray, "row source"], Float[np.ndarray, "row source 2"]]:
-        """The same in non-convex rooms."""
+        """`ahead` in non-convex rooms."""
         goals = np.concatenate([self.sources[rows], self.bends[rows]], axis=1)
         barrier = self.barrier[rows, None]
         starts = np.broadcast_to(places[:, None], goals.shape)

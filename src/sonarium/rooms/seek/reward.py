@@ -61,7 +61,7 @@ def reward(
 ) -> Float[np.ndarray, " slot"]:
     """The reward of one step in every slot, from whether it turned, the number of sources it switched off, the
     Euclidean distance to the nearest source that is on (infinite where there is none), and the length of the
-    shortest path before and after; `wrong` is the number of distractors it came upon, where there are any."""
+    shortest path before and after; `wrong` is the number of distractors it found, if there are any."""
     earned = figures.step + figures.rotation * turned + figures.found * found
     if figures.closeness:
         earned = earned + figures.closeness * np.where(found > 0, 0.0, 1 / (nearest + NEAREST))

@@ -1,4 +1,4 @@
-"""The VecEnv of Stable-Baselines3 (Raffin et al., 2021); a file of its own, because it imports that library."""
+"""The VecEnv of Stable-Baselines3 (Raffin et al., 2021); a separate file, because it imports that library."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +13,7 @@ from sonarium.rooms.seek.vector import SeekVector
 
 
 class SeekVecEnv(VecEnv):
-    """Autoreset in the same step; the info of an episode that is over then holds `terminal_observation`."""
+    """Autoreset in the same step; the info of a finished episode then holds `terminal_observation`."""
 
     def __init__(self, vector: SeekVector) -> None:
         self.vector = vector
@@ -67,7 +67,7 @@ class SeekVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """A method of single environments, of which there is only `scene`; `render` draws all of them."""
+        """Call a method of single environments: only `scene` exists; `render` draws all environments."""
         if method_name == "render":
             return [self.vector.render()]
         if method_name != "scene":

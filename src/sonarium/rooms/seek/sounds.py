@@ -38,17 +38,17 @@ KEPT = 64
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """Sounds of one name: variants of a built-in sound, the files of a folder, the clips of a world."""
+    """Sounds of one name: variants of a built-in sound, the files of a folder, or the clips of a world."""
 
     name: str
     count: int
     read: Callable[[int], Float[np.ndarray, " samples"]]
-    """A sound by its number, before looping and normalisation, of any length."""
+    """Return the sound of a number, before looping and normalisation, of any length."""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """Which sound a source plays."""
+    """The sound that a source plays."""
 
     kind: int
     number: int
@@ -64,7 +64,7 @@ class Sounds:
     ) -> None:
         self.kinds, self.rate, self.samples, self.level = tuple(kinds), rate, samples, level
         self.burst = burst
-        """Samples of a burst of intermittent sounds, and of its period."""
+        """Burst length and period of intermittent sounds in samples; None for continuous sounds."""
         self.checked = lru_cache(KEPT)(self._checked)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Sounds:
         self, random: np.random.Generator, sources: int, anew: bool = True
     ) -> tuple[list[Pick], Int[np.ndarray, " source"]]:
         """The sound of each source, and its start sample. Kinds are drawn without replacement as long as there
-        are enough; unless they are drawn `anew`, source i has the first sound of the i-th kind."""
+        are enough; without `anew`, source i plays the first sound of the i-th kind."""
         order = [np.arange(len(self.kinds))] if not anew else []
         while len(order) * len(self.kinds) < sources:
             order.append(random.permutation(len(self.kinds)) if anew else order[0])
@@ -106,12 +106,12 @@ class Sounds:
         return tuple(self.kinds[pick.kind].name for pick in picks)
 
     def loop(self, pick: Pick) -> Float[np.ndarray, " time"]:
-        """What a source plays: the sound, or its bursts."""
+        """The loop that a source plays: the whole sound, or its bursts."""
         whole = self.whole(pick)
         return whole if self.burst is None else intermittent(whole, *self.burst, round(EDGE * self.rate))
 
     def whole(self, pick: Pick) -> Float[np.ndarray, " time"]:
-        """One sound in the common length and loudness; an excerpt of a longer one."""
+        """One sound at the common length and loudness; an excerpt if it is longer."""
         wave = self.checked(pick.kind, pick.number)
         if len(wave) == self.samples:
             return wave
@@ -122,7 +122,7 @@ class Sounds:
         return equally_loud(as_loop(excerpt, self.samples, self.rate), self.rate, self.level)
 
     def picked(self, kind: Any, number: Any, start: Any) -> Pick:
-        """A pick that was saved; a ValueError for what these sounds do not have."""
+        """A saved pick; raises ValueError if these sounds do not contain it."""
         if not all(type(value) is int and value >= 0 for value in (kind, number, start)):
             raise ValueError(f"the sound is {(kind, number, start)!r:.60}, expected whole numbers of at least 0")
         pick = Pick(kind, number, start)
@@ -133,7 +133,7 @@ class Sounds:
         return pick
 
     def _checked(self, kind: int, number: int) -> Float[np.ndarray, " samples"]:
-        """A valid sound; normalised already if it has the common length."""
+        """A valid sound; already normalised if it has the common length."""
         wave = self.kinds[kind].read(number)
         check(wave, self.rate, f"sound {number} of '{self.kinds[kind].name}'")
         ready = len(wave) == self.samples
@@ -182,9 +182,9 @@ def world_sounds(
     return Sounds([Kind(world.name, len(world), partial(clip, world, rate, samples))], rate, samples, level, burst)
 
 
-# These are functions of a module, so that environments pickle.
+# These are functions of the module, so that environments can be pickled.
 def built_in_sound(name: str, rate: int, samples: int, first: int, number: int) -> Float[np.ndarray, " samples"]:
-    # A random stream of its own for each sound, so that no other choice changes it.
+    # Each sound has its own random stream, so that it does not depend on other choices.
     return synthesize(name, rate, samples, np.random.default_rng([first + number, *map(ord, name)]))
 
 
@@ -207,7 +207,7 @@ def found_files(name: str) -> list[Path]:
 
 
 def check(wave: Float[np.ndarray, " samples"], rate: int, name: str) -> None:
-    """Refuse invalid, too short or silent sounds."""
+    """Raise ValueError for invalid, too short or silent sounds."""
     if not np.isfinite(wave).all():
         raise ValueError(f"{name} holds NaN or infinite samples: repair it or leave it out")
     if len(wave) < SHORTEST * rate:
@@ -219,7 +219,7 @@ def check(wave: Float[np.ndarray, " samples"], rate: int, name: str) -> None:
 
 
 def repeated(wave: Float[np.ndarray, " samples"], samples: int, rate: int) -> Float[np.ndarray, " longer"]:
-    """A short sound repeated until it fills a loop and its seam; a long one unchanged, an invalid one too."""
+    """A short sound repeated until it fills a loop and its seam; long and invalid ones are returned unchanged."""
     seam = round(SEAM * rate)
     if len(wave) < max(SHORTEST * rate, 2 * seam) or len(wave) >= samples + seam:
         return wave
@@ -239,7 +239,7 @@ def as_loop(wave: Float[np.ndarray, " samples"], length: int, rate: int) -> Floa
 def intermittent(
     wave: Float[np.ndarray, " time"], burst: int, period: int, edge: int
 ) -> Float[np.ndarray, " time"]:
-    """Silent but for one burst in every period, where the sound is loudest there; its edges are faded."""
+    """The loudest burst of the sound in every period, with faded edges; silence between."""
     out, ramp = np.zeros_like(wave), np.sin(np.pi / 2 * (np.arange(edge) + 0.5) / max(1, edge)) ** 2
     shape = np.ones(burst, wave.dtype)
     shape[:edge] *= ramp[: len(shape)]
@@ -251,7 +251,7 @@ def intermittent(
 
 
 def loudest(wave: Float[np.ndarray, " time"], samples: int) -> int:
-    """Where the excerpt of this many samples with the greatest energy begins."""
+    """First sample of the excerpt of this many samples with the greatest energy."""
     energy = np.cumsum(np.r_[0.0, np.square(wave, dtype=np.float64)])
     return int((energy[samples:] - energy[:-samples]).argmax())
 

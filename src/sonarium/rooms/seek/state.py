@@ -1,8 +1,7 @@
-"""The state of the environments as trees that a checkpoint keeps, from which they go on bit for bit.
+"""The state of the environments as trees for checkpoints, from which they continue bit for bit.
 
-A state holds what was drawn, and not what follows from it: rooms but no images, and of each sound its kind, its
-number and where an excerpt begins. What is loaded may come from anyone, and is checked for its type, shape and
-range.
+A state holds what was drawn, not what is computed from it: rooms but no image sources, and for each sound its
+kind, its number and the start of the excerpt. Loaded states are untrusted: type, shape and range are checked.
 """
 
 from typing import Any
@@ -31,11 +30,11 @@ OF_EPISODES = (
     "noise_starts",
 )
 LATEST = 2**48
-"""Steps and samples beyond which no episode goes."""
+"""Upper bound of the steps and samples of an episode."""
 
 
 def saved(episodes: Episodes) -> Tree:
-    """All that episodes in parallel are, but the configuration."""
+    """Complete state of parallel episodes, except the configuration."""
     acoustics = episodes.acoustics
     steps = int(episodes.steps.max())
     return {
@@ -51,7 +50,7 @@ def saved(episodes: Episodes) -> Tree:
 
 
 def tails_alone(episodes: Episodes) -> Float[np.ndarray, "source slot 2 fade"]:
-    """What fades out of each source, where they are rendered apart."""
+    """Cross-fade tails of each source alone, with `source_info`."""
     acoustics = episodes.acoustics
     return np.stack([np.array(acoustics.convolver.backend.here(own)) for own in acoustics.tails])
 
@@ -81,7 +80,7 @@ def saved_room(room: Room) -> Tree:
 
 
 def load(episodes: Episodes, state: Tree) -> None:
-    """Go on where these episodes were; a ValueError if the state is none of theirs."""
+    """Continue from a state; raises ValueError if it does not fit these episodes."""
     acoustics = episodes.acoustics
     offsets = array(state, "offsets", acoustics.bank.offsets)
     found = {name: array(state["arrays"], name, getattr(episodes, name)) for name in OF_EPISODES}
@@ -108,7 +107,7 @@ def load(episodes: Episodes, state: Tree) -> None:
         setattr(episodes, name, value)
     check_places(episodes, begun)
     if episodes.config.moving:
-        # From where they began; those that were found stay where they were.
+        # Move the acoustics of all sources, found ones included, from their first to their saved positions.
         episodes.follow(np.broadcast_to(begun[:, None], episodes.on.shape))
     episodes.trace[:, : trace.shape[1]] = trace
     acoustics.slots.heard, acoustics.time, acoustics.ends = heard, time, ends
@@ -137,7 +136,7 @@ def load_slot(episodes: Episodes, slot: int, state: Tree, offsets: np.ndarray) -
 
 
 def loaded_room(state: Tree) -> Room:
-    """A room as it was; `polygon` checks what it is given."""
+    """Room of a saved state; `polygon` checks its arguments."""
     air, bands = state["air"], state["bands"]
     corners, absorption = (np.array(state[name]) for name in ("corners", "absorption"))
     if not all(type(number) is float for number in (state["speed"], *bands, *(air or ()))):
@@ -147,7 +146,7 @@ def loaded_room(state: Tree) -> Room:
     for name, value in (("corners", corners), ("absorption", absorption)):
         if value.dtype != np.float64 or value.ndim != 2:
             raise ValueError(f"the room's {name} are an array of {value.dtype} and shape {value.shape}")
-    # Of one coefficient for each wall and band; the type of a room without bands is the same array of one column.
+    # One coefficient for each wall and band; a room without bands has a single column.
     given: Any = absorption if bands else absorption[:, 0]
     made = polygon(corners, state["height"], given, bands, None if air is None else Air(*air), state["speed"])
     if not np.array_equal(made.corners, corners) or not np.array_equal(made.absorption, absorption):
@@ -156,7 +155,7 @@ def loaded_room(state: Tree) -> Room:
 
 
 def check_places(episodes: Episodes, begun: Bool[np.ndarray, " slot"]) -> None:
-    """Refuse an agent or a source that has left its room."""
+    """Raise ValueError if an agent or a source is outside its room."""
     for slot in np.flatnonzero(begun).tolist():
         layout = episodes.layouts[slot]
         assert layout is not None
@@ -165,7 +164,7 @@ def check_places(episodes: Episodes, begun: Bool[np.ndarray, " slot"]) -> None:
 
 
 def array(state: Tree, name: str, own: np.ndarray, rows: bool = False) -> np.ndarray:
-    """A copy of a saved array of the type and shape of one's own; with `rows`, of another length along axis 1."""
+    """Copy of a saved array, which must have the type and shape of `own`; with `rows`, any length along axis 1."""
     saved = state[name]
     fits = isinstance(saved, np.ndarray) and saved.dtype == own.dtype and saved.ndim == own.ndim
     if fits and rows:

@@ -1,8 +1,8 @@
 """seek-suite: named settings of the environment that a rule cannot solve, each with held-out episodes.
 
-A setting is frozen: its figures in docs/rooms.md stay comparable. Agents train in `trained`, which is registered
-with Gymnasium as `sonarium/Seek-NAME-v0`, and are tested in `tested`, on seeds from `HELD_OUT` on and on sounds
-that no training plays: other variants of the same kinds, in `unseen-kinds` other kinds in other rooms.
+Settings are frozen: results in docs/rooms.md stay comparable. Agents train in `trained`, which is registered with
+Gymnasium as `sonarium/Seek-NAME-v0`, and are tested in `tested`, on seeds from `HELD_OUT` on and on sounds that
+are not played in training: other variants of the same kinds, in `unseen-kinds` other kinds in other rooms.
 """
 
 from dataclasses import dataclass, replace
@@ -49,10 +49,10 @@ SUITE = {
 
 
 def single(suite: str, **changes: Any) -> Seek:
-    """One room of a setting, to train in."""
+    """One training room of a setting."""
     return Seek(SUITE[suite].trained, **changes)
 
 
 def vector(suite: str, **changes: Any) -> SeekVector:
-    """Many of them."""
+    """Parallel training rooms of a setting."""
     return SeekVector(config=SUITE[suite].trained, **changes)

@@ -3,8 +3,8 @@
     envs = gymnasium.make_vec("sonarium/Seek-v0", num_envs=256, room="ngon")
 
 Slot i, seeded s + i, equals the single environment seeded s + i. `metadata["autoreset_mode"]` declares how
-episodes restart: in the next step (NEXT_STEP), in the same step, with the end in `final_obs` and `final_info`
-(SAME_STEP), or by the user, with `reset(options={"reset_mask": ...})` (DISABLED).
+episodes restart: in the next step (NEXT_STEP), in the same step, with the final observation and info in
+`final_obs` and `final_info` (SAME_STEP), or by the user, with `reset(options={"reset_mask": ...})` (DISABLED).
 """
 
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ class SeekVector(StatefulVectorEnv):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset all rooms; where autoreset is DISABLED, those of the boolean array `options["reset_mask"]`."""
+        """Reset all rooms, or with autoreset DISABLED those selected by the mask `options["reset_mask"]`."""
         seeds = seeds_of(seed, self.num_envs)
         super().reset(seed=seeds[0])
         rest = dict(options or {})
@@ -133,7 +133,7 @@ class SeekVector(StatefulVectorEnv):
         return observations, outcome.reward, outcome.terminated, outcome.truncated, infos
 
     def checked(self, actions: Any, stepping: Bool[np.ndarray, " slot"]) -> np.ndarray:
-        """The actions; those of rooms that are reset in this step are ignored, whatever they are."""
+        """The validated actions; those of rooms that are reset in this step are ignored."""
         given = np.array(actions)
         if not stepping.all() and given.shape[:1] == (self.num_envs,):
             given[~stepping] = 0
@@ -164,7 +164,7 @@ class SeekVector(StatefulVectorEnv):
         }
 
     def listen(self, observations: Observations, slots: Int[np.ndarray, " some"]) -> None:
-        """Write the first observations of some rooms into those of all."""
+        """Write the first observations of some rooms into the batch of all rooms."""
         heard = self.episodes.observe(slots)
         if isinstance(observations, dict):
             assert isinstance(heard, dict)
@@ -174,7 +174,7 @@ class SeekVector(StatefulVectorEnv):
             observations[slots] = heard
 
     def infos(self, told: Bool[np.ndarray, " slot"], begun: Bool[np.ndarray, " slot"]) -> dict[str, Any]:
-        """`info` of some rooms, with masks; the shortest path through all sources where an episode has begun."""
+        """`info` of some rooms, with masks; where episodes begin, also the shortest path through all sources."""
         found: dict[str, Any] = {}
         for name, values in self.episodes.info().items():
             values[~told] = 0
@@ -215,7 +215,7 @@ class SeekVector(StatefulVectorEnv):
         self.over, self.begun, self.last = over, saved["begun"], deepcopy(last)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy opens a window of its own.
+        # A copy opens its own window.
         return vars(self) | {"window": None}
 
     def scene(self, slot: int) -> Scene:
@@ -244,7 +244,7 @@ class SeekVector(StatefulVectorEnv):
 
 
 def seeds_of(seed: int | Sequence[int | None] | None, count: int) -> list[int | None]:
-    """One seed per room: consecutive from a number; None from None."""
+    """One seed per room: consecutive for a number, None for None."""
     if seed is None:
         return [None] * count
     if isinstance(seed, int | np.integer):
@@ -255,7 +255,7 @@ def seeds_of(seed: int | Sequence[int | None] | None, count: int) -> list[int | 
 
 
 def checked_mask(mask: Any, count: int) -> Bool[np.ndarray, " slot"]:
-    """Which rooms to reset: all, or those of a mask, at least one."""
+    """Mask of the rooms to reset: all of them by default, otherwise at least one."""
     if mask is None:
         return np.ones(count, bool)
     if not isinstance(mask, np.ndarray) or mask.shape != (count,) or mask.dtype != bool or not mask.any():
