@@ -197,7 +197,7 @@ def extract(
 def pooled_segments(
     extractor: Extractor, some: Encoded, marks: Sequence[Marks], config: EvaluationConfig
 ) -> Pooled:
-    """The frames of each marked segment, pooled as those of a clip are."""
+    """Frames of each marked segment, pooled like those of a clip."""
     own = [marks[one] if count else [] for one, count in zip(some.members, some.counts, strict=True)]
     if not any(own):
         return Pooled(np.zeros((0, row_width(some.codes.shape[2], config))), np.zeros(0, str), np.zeros(0, int))

@@ -230,14 +230,14 @@ def front_of(learner: Forecaster) -> Tokens:
 
 
 class Cut:
-    """Cuts the sound of tokens from the clips that are heard."""
+    """Cuts the waveforms of tokens from the clips that are played."""
 
     def __init__(self, front: Tokens, world: World, heard: World):
         self.world, self.heard, self.rate = world, heard, heard.signal.rate or 0
         self.size = round(self.rate / front.token_rate)
         """Samples per token."""
         self.margin = max(1, min(self.size // 4, round(FADE * self.rate))) if self.rate else 0
-        """Samples of cross-fading on either side; 0 where nothing can be heard."""
+        """Samples of cross-fading on either side; 0 if clips are inaudible."""
 
     def windows(
         self, batch: Batch, counts: Int[Tensor, " clip"], begins: Int[Tensor, " clip"]
