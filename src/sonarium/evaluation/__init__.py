@@ -1,1 +1,1 @@
-"""A learner and a world brought to the measures: splits, tasks, controls, and aggregation over training seeds."""
+"""Evaluation of a learner on a world: splits, tasks, controls, and aggregation over training seeds."""

@@ -1,10 +1,10 @@
-"""Evaluations of runs that differ only in their seed as one: means with intervals over training seeds.
+"""Aggregation of evaluations of runs that differ only in their seed: means with intervals over training seeds.
 
-The only place that aggregates: the table on the terminal, its JSON and the page show what is computed here.
-Runs belong together if what was evaluated (model, world, configuration without seeds, step) and how (protocol,
-settings) are equal; a seed that comes twice counts once. Intervals are Student's t, cut where the range of a score
-ends; one seed has none. Returns of agents have an interquartile mean besides, with an interval by the bootstrap. A
-model is marked as the best where the intervals say so.
+The only place that aggregates: the table on the terminal, its JSON and the page show what is computed here. Runs
+belong together if what was evaluated (model, world, configuration without seeds, step) and how (protocol,
+settings) are equal; a repeated seed counts once. Intervals are Student's t, clipped to the range of a score; a
+single seed has none. Returns of agents also have an interquartile mean with a bootstrap interval. A model is
+marked as best if the intervals support it.
 """
 
 import json
@@ -21,7 +21,7 @@ from sonarium.measures.contract import Meaning
 from sonarium.measures.statistics import Interval, bootstrap, interquartile_mean, interval, within
 
 BY_SEED = ("seed", "split_seed", "run", "sha256")
-"""What differs in the configurations of runs that differ in their seed alone."""
+"""Configuration keys that differ between runs that differ only in their seed."""
 
 RETURN = "return"
 MIDDLE = Meaning(
@@ -31,15 +31,15 @@ MIDDLE = Meaning(
 
 @dataclass(frozen=True)
 class Record:
-    """One run, and what its scores.json holds."""
+    """One run, with the contents of its scores.json."""
 
     run: str
     """Its name or folder."""
     title: str
-    """The model, with its preset where that is not the default."""
+    """The model, with its preset if that is not the default."""
     world: str
     config: Mapping[str, Any]
-    """The configuration of the run, by which runs are distinguished and their seeds are found."""
+    """Configuration of the run, which identifies the run and its seeds."""
     evaluation: Mapping[str, Any] | None
     """None if it has not been evaluated."""
 
@@ -50,11 +50,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Score:
-    """A score over the seeds of a group, beside the same score of the controls."""
+    """A score over the seeds of a group, with the same score of the controls."""
 
     value: Interval
     controls: Mapping[str, Interval]
-    """Over seeds; of one seed alone, chance has the interval of its own draws."""
+    """Over seeds; with a single seed, chance has the interval of its own draws."""
     meaning: Meaning
 
 
@@ -70,7 +70,7 @@ class Group:
 
     @cached_property
     def scored(self) -> tuple[Record, ...]:
-        """The first run of each seed that has scores: a seed that comes twice counts once."""
+        """The first scored run of each seed: a repeated seed counts once."""
         by_seed: dict[Any, Record] = {}
         for record in self.records:
             if record.evaluation:
@@ -103,7 +103,7 @@ class Group:
 
     @cached_property
     def middle(self) -> Score | None:
-        """The interquartile mean of the returns of an agent, over seeds; None of one seed."""
+        """Interquartile mean of an agent's returns over seeds; None for a single seed or without returns."""
         found = [record.evaluation or {} for record in self.scored]
         returns = [numbers(one.get("scores")) for one in found]
         if len(found) < 2 or not all(RETURN in one for one in returns):
@@ -118,13 +118,13 @@ class Group:
 
     @property
     def own_chance(self) -> bool:
-        """Whether chance depends on the codes: it is that of the same codes with the clips in random order."""
+        """Whether chance depends on the codes: it is computed on the same codes with the clips in random order."""
         return any((record.evaluation or {}).get("noise") for record in self.scored)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Groups whose scores may stand side by side: the same clips, protocol and settings."""
+    """Groups whose scores are comparable: the same clips, protocol and settings."""
 
     world: str
     protocol: str
@@ -132,15 +132,15 @@ class Table:
 
     @property
     def keys(self) -> list[str]:
-        """The scores that any group has, in their order."""
+        """Names of the scores that any group has, in their order."""
         return list(dict.fromkeys(key for group in self.groups for key in group.scores))
 
     def meaning(self, key: str) -> Meaning:
         return next(group.scores[key].meaning for group in self.groups if key in group.scores)
 
     def controls(self) -> dict[str, dict[str, Interval]]:
-        """The scores of each control over seeds; of one seed, averaged over groups: each has its own, but they
-        differ little. Chance that depends on the codes stands beside each group instead."""
+        """Scores of each control over seeds; those of one seed are averaged over groups, between which they differ
+        little. Chance that depends on the codes is reported for each group instead."""
         found: dict[str, dict[str, dict[Any, list[float]]]] = {}
         for group in self.groups:
             beside_codes = "chance" if group.own_chance else None
@@ -164,9 +164,9 @@ class Table:
         return within(interval(values), meaning.low, meaning.high)
 
     def best(self, key: str) -> list[bool]:
-        """Which group is the best by this score: the one whose interval over seeds lies beyond those of all other
-        groups and of its own controls, but for those that are limits. None where the intervals do not tell, as
-        those of single runs."""
+        """Mask of the best group by this score: its interval over seeds lies beyond those of all other groups and
+        of its own controls, except limits. No group is best if intervals overlap, or are missing as for single
+        runs."""
         meaning, cells = self.meaning(key), [group.scores.get(key) for group in self.groups]
         scored = [group for group, cell in zip(self.groups, cells, strict=True) if cell is not None]
         if len(scored) < 2 or not comparable(key, meaning, scored):
@@ -181,8 +181,8 @@ class Table:
 
 
 def comparable(key: str, meaning: Meaning, groups: Sequence[Group]) -> bool:
-    """Whether a better value of this score means a better model. A count such as that of dead codes is no
-    achievement by itself, and a likelihood is that of the features: other front ends make other features."""
+    """Whether a better value of this score means a better model. Counts, such as of dead codes, are no merit in
+    themselves, and likelihoods depend on the features: they are comparable only between equal front ends."""
     if key not in meanings.OF_LIKELIHOOD:
         return meaning.bounded
     fronts = [mapping(mapping(group.first.config.get("model")).get("config")).get("front") for group in groups]
@@ -190,14 +190,15 @@ def comparable(key: str, meaning: Meaning, groups: Sequence[Group]) -> bool:
 
 
 def beyond(one: Interval, other: Interval, rising: bool) -> bool:
-    """Whether the whole of one interval is better than the whole of the other; single runs have none."""
+    """Whether the whole of one interval is better than the whole of the other; False for single runs, which have
+    none."""
     if one.low is None or one.high is None or other.low is None or other.high is None:
         return False
     return one.low > other.high if rising else one.high < other.low
 
 
 def of_draws(noise: Any, key: str) -> Interval | None:
-    """The spread of a score over codes that know nothing, as a record holds it."""
+    """Recorded interval of a score over uninformative codes; None if it is incomplete."""
     one = numbers(mapping(noise).get(key))
     if not {"mean", "std", "low", "high", "count"} <= one.keys():
         return None
@@ -213,7 +214,7 @@ def over_seeds(values: Sequence[Mapping[str, float]], key: str, meaning: Meaning
 
 
 def grouped(records: Sequence[Record]) -> list[Group]:
-    """Runs that differ in nothing but their seed together, in the order in which they came."""
+    """Group runs that differ only in their seed, in order of appearance."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(identity(record), []).append(record)
@@ -221,9 +222,9 @@ def grouped(records: Sequence[Record]) -> list[Group]:
 
 
 def identity(record: Record) -> str:
-    """What was evaluated and how, without seeds, as a text."""
+    """Key of what was evaluated and how, without seeds."""
     found = record.evaluation or {}
-    # Validation chooses another step for each seed.
+    # Validation chooses a different step for each seed.
     step = "best" if found.get("best") else found.get("step")
     how = [found.get("protocol"), step, found.get("settings")]
     alike = [record.title, record.world, seedless(record.config), bool(found), *how]
@@ -231,7 +232,7 @@ def identity(record: Record) -> str:
 
 
 def tables(groups: Sequence[Group]) -> list[Table]:
-    """A table for the groups that were scored on the same clips in the same way."""
+    """One table for each set of groups that were scored on the same clips in the same way."""
     parts: dict[str, list[Group]] = {}
     for group in groups:
         if group.scored:
@@ -240,14 +241,14 @@ def tables(groups: Sequence[Group]) -> list[Table]:
 
 
 def scored_on(record: Record) -> str:
-    """The clips and the settings of an evaluation, as a text: scores on others do not stand in one table."""
+    """Key of the clips and settings of an evaluation; only scores with equal keys share a table."""
     found, source = record.evaluation or {}, mapping(record.config.get("source"))
     clips = [record.world, found.get("clips"), seedless(source.get("config")), seedless(source.get("split"))]
     return json.dumps([*clips, record.protocol, found.get("settings")], sort_keys=True, default=str)
 
 
 def summary(group: Group) -> list[dict[str, Any]]:
-    """As JSON: a row for the learner and one for each control, with every score over seeds."""
+    """JSON rows: one for the learner and one for each control, with every score over seeds."""
     controls = dict.fromkeys(name for score in group.scores.values() for name in score.controls)
     about = {"world": group.first.world, "protocol": group.first.protocol, "seeds": len(group.scored)}
     about["runs"] = [record.run for record in group.scored]
@@ -260,9 +261,9 @@ def summary(group: Group) -> list[dict[str, Any]]:
 
 
 def seedless(config: Any) -> Any:
-    """A configuration without its seeds, and without the folder and the weights that follow from a seed."""
+    """A configuration without its seeds, and without the run folder and hash of weights that depend on a seed."""
     if isinstance(config, Mapping):
-        # Validation chooses another step for each seed of an upstream run.
+        # Validation chooses a different step for each seed of an upstream run.
         left_out = {*BY_SEED, "step"} if config.get("best") is True else BY_SEED
         return {key: seedless(value) for key, value in config.items() if key not in left_out}
     if isinstance(config, list | tuple):
@@ -271,7 +272,7 @@ def seedless(config: Any) -> Any:
 
 
 def seeds(config: Any, path: str = "") -> tuple[tuple[str, Any], ...]:
-    """Every seed in a configuration, with where it stands."""
+    """Every seed in a configuration, with its path."""
     if not isinstance(config, Mapping):
         return ()
     seed = config.get("seed")
@@ -284,7 +285,7 @@ def mapping(values: Any) -> Mapping[str, Any]:
 
 
 def numbers(values: Any, names: Sequence[str] | None = None) -> dict[str, float]:
-    """The finite numbers among named values: notes and what could not be computed are left out."""
+    """Finite numbers among named values; notes and missing scores are dropped."""
     return {
         str(name): float(value)
         for name, value in mapping(values).items()

@@ -1,9 +1,9 @@
-"""Bits a token in which models of discrete states predict held-out ones: n-grams of each variable alone, a hidden
-Markov model and a GRU of all. Few bits are no merit of states that say little.
+"""Bits per token of held-out discrete states under fitted models: n-grams of each variable alone, a hidden Markov
+model and a GRU of all variables. Few bits are no merit of states that carry little information.
 
-The states of the hidden Markov model emit all variables of a token at once, independent of each other given the
-state: a product of categorical distributions. Poisson emissions of one-hot rows are that up to a constant: their
-rates are fitted to shares, which add up to 1 for each variable, so that each variable takes exactly 1 nat from the
+The hidden Markov model emits all variables of a token at once, conditionally independent given its state: a
+product of categorical distributions. Poisson emissions of one-hot rows equal that up to a constant: their rates
+are fitted to shares, which sum to 1 for each variable, so that each variable subtracts exactly 1 nat from the
 log-likelihood of a token.
 """
 
@@ -22,14 +22,14 @@ from sonarium.models.gru import Recurrent
 from sonarium.models.hmm import HMM
 
 ORDER = 2
-"""Of n-grams."""
+"""Order of the n-grams."""
 SEEN = 0.1
-"""Tokens that the prior of the hidden Markov model adds to each class of each variable in each state."""
+"""Pseudocount of each class of each variable in each state of the hidden Markov model."""
 
 
 @dataclass(frozen=True)
 class Coded:
-    """Discrete states of pieces."""
+    """Discrete states of a set of pieces."""
 
     classes: Int[Tensor, "piece token variable"]
     counts: Int[Tensor, " piece"]
@@ -53,7 +53,7 @@ class Coded:
 
 @torch.no_grad()
 def code_bits(known: Coded, held: Coded, entries: int, burn_in: int, config: EvaluationConfig) -> dict[str, float]:
-    """Bits a held-out token of each model of the known ones."""
+    """Bits per held-out token under each model fitted to the known ones."""
     by_ngrams, by_hmm = (torch.zeros(held.classes.shape[:2], dtype=torch.float64) for _ in range(2))
     for number in range(held.classes.shape[2]):
         model = NGrams(ORDER, entries).fit(known.variable(number))
@@ -68,7 +68,7 @@ def code_bits(known: Coded, held: Coded, entries: int, burn_in: int, config: Eva
 
 def fitted_hmm(known: Coded, entries: int) -> HMM:
     """A hidden Markov model whose states emit a class of each variable."""
-    # As much weight as all classes of a variable together keep its rates adding up to 1.
+    # This weight keeps the rates of each variable summing to 1.
     smoothing = {"rate_prior": SEEN, "rate_weight": SEEN * entries}
     found = chosen_hmm(known.rows(entries), known.lengths, emission="poisson", **smoothing)
     return of_classes(found.startprob_, found.transmat_, found.lambdas_.reshape(found.states, -1, entries))
@@ -79,7 +79,8 @@ def of_classes(
     transitions: Float[np.ndarray, "state state"],
     probabilities: Float[np.ndarray, "state variable entry"],
 ) -> HMM:
-    """The model of these parameters; a state that EM has just made anew has rates that do not add up yet."""
+    """Model with these parameters, normalised: the rates of a state that EM has just re-initialised do not sum to
+    1."""
     first, moves, shares = (
         rows.astype(np.float64) / rows.sum(-1, keepdims=True, dtype=np.float64)
         for rows in (initial, transitions, probabilities)
@@ -88,7 +89,7 @@ def of_classes(
 
 
 def hmm_log_probability(model: HMM, held: Coded, entries: int) -> Float[np.ndarray, " token"]:
-    """Of the classes of each token given those before it in its piece, in nats."""
+    """Log-probability of the classes of each token given its predecessors in the piece, in nats."""
     logs = model.score_samples(held.rows(entries), held.lengths)
     return logs.astype(np.float64) + held.classes.shape[2]
 
@@ -96,7 +97,7 @@ def hmm_log_probability(model: HMM, held: Coded, entries: int) -> Float[np.ndarr
 def code_log_probability(
     network: Recurrent, classes: Int[Tensor, "piece token variable"], entries: int
 ) -> Float[Tensor, "piece token"]:
-    """Of the classes of each token given those before it, in nats."""
+    """Log-probability of the classes of each token given its predecessors, in nats."""
     ones = nn.functional.one_hot(classes, entries).float()
     logs = network(ones.flatten(2)).unflatten(2, (-1, entries)).log_softmax(-1)
     return (logs * ones).sum((2, 3))

@@ -1,4 +1,4 @@
-"""Settings of an evaluation, in a file that loads at once: the command line shows them as flags."""
+"""Settings of an evaluation, in a module that imports fast: the command line shows them as flags."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -1,13 +1,13 @@
-"""Which label a forecaster lets come next, where sequences of labels have a planted grammar.
+"""Next-label distribution of a forecaster, where sequences of labels have a planted grammar.
 
-At ends of segments in held-out clips continuations are drawn, and decoded to frames by the ridge regression of
-`forecasting.py`. A probe that was fitted on labelled frames of real training sound (`labelling.py`) says which
-label comes first in each; their distribution is compared with the planted one
-(`measures/sequence/continuation.py`). A recogniser of whole segments (`recognition.py`) says which of these first
-segments are clear. Beside it stand a hidden Markov model and a GRU of the same tokens, the
-untrained learner, and draws from the grammar itself: their labels as they are drawn, and as the probe hears them
-in real sound and in sound that the learner decodes, for it errs there, too. How well probe and recogniser
-understand both kinds of sound is known from the true continuations.
+At ends of segments in held-out clips, continuations are drawn and decoded to frames by the ridge regression of
+`forecasting.py`. A probe fitted on labelled frames of real training sound (`labelling.py`) finds the first label
+of each; the distribution of these labels is compared with the planted one (`measures/sequence/continuation.py`). A
+recogniser of whole segments (`recognition.py`) decides which of these first segments are clear. Controls are a
+hidden Markov model and a GRU of the same tokens, the untrained learner, and draws from the grammar itself: with
+their labels as drawn, and as the probe predicts them from real sound and from sound that the learner decodes,
+since the probe errs, too. The true continuations show how accurate probe and recogniser are on both kinds of
+sound.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,14 +34,14 @@ from sonarium.worlds.contract import Mark, Progress
 from sonarium.worlds.sequences import Sequences
 
 CLIPS = 64
-"""Clips that the probe is fitted on, and as many at most from whose segments continuations are drawn."""
+"""Maximum number of clips that the probe is fitted on, and of clips whose segments are continued."""
 MOMENTS = 64
 SAMPLES = 32
-"""Continuations of each moment."""
+"""Continuations drawn at each moment."""
 BEFORE = 1
-"""Segments of a clip before the first moment at least."""
+"""Initial segments of a clip whose ends are not used as moments."""
 LONGEST = 64
-"""Most tokens of a continuation."""
+"""Maximum number of tokens of a continuation."""
 SEED = 0
 
 
@@ -61,10 +61,10 @@ class Ends:
     where: Moments
     planted: Float[np.ndarray, "moment label"]
     true: Int[np.ndarray, " moment"]
-    """Number of the label that really came."""
+    """Index of the true next label."""
 
     def evenly(self, most: int) -> "Ends":
-        """At most so many of them, evenly chosen."""
+        """At most `most` of the moments, evenly spaced."""
         count = len(self.true)
         rows = np.unique(np.linspace(0, count - 1, most).round().astype(int)) if count else np.zeros(0, int)
         at = torch.from_numpy(rows)
@@ -73,7 +73,8 @@ class Ends:
 
 
 Draw = Callable[[Tensor, int, int, torch.Generator], Float[Tensor, "sample row step number"]]
-"""From the clips of some rows, the tokens heard in each, and the tokens to come: continuations."""
+"""Maps the clip of each row, the number of observed tokens, the number of tokens to draw, and a generator to
+continuations."""
 
 
 @torch.no_grad()
@@ -85,7 +86,8 @@ def continuations(
     fits: Fits,
     progress: Progress = lambda *_: None,
 ) -> dict[str, dict[str, float]]:
-    """`scores` of the learner, and those of each control; empty where no held-out segment follows another."""
+    """Scores of the learner (`scores`) and of each control; empty if no held-out segment is followed by
+    another."""
     train, test = (whole_clips(learner, world, index) for index in (split.train, split.test))
     labels = world.label_names
     every_end = ends(learner, world, test)
@@ -122,7 +124,7 @@ def named(scores: dict[str, float]) -> dict[str, float]:
 
 
 def whole_clips(learner: Forecaster, world: Sequences, index: Int[Tensor, " clip"]) -> WholeClips:
-    """Random clips, whole."""
+    """Random whole clips."""
     assert isinstance(learner, FeatureLearner), type(learner)
     chosen = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(SEED))][:CLIPS]
     batch = world.whole(chosen)
@@ -138,10 +140,10 @@ def ends(learner: Forecaster, world: Sequences, test: WholeClips) -> Ends:
         said = [label for *_, label in marks]
         for at in range(BEFORE, len(marks) - 1):
             tokens = round(marks[at][1] * learner.code_rate)
-            # The next segment has not begun, but for less than half a token.
+            # At most half a token of the next segment has been observed.
             begun = tokens / learner.code_rate - half > marks[at + 1][0]
             if learner.burn_in < tokens < count and not begun:
-                # A grammar may have some of the labels of the world.
+                # A grammar may use only some of the world's labels.
                 grammar, following = world.grammar_of(number), np.zeros(len(world.label_names))
                 own = [world.label_names.index(label) for label in grammar.labels]
                 following[own] = grammar.following(said[: at + 1])
@@ -152,12 +154,12 @@ def ends(learner: Forecaster, world: Sequences, test: WholeClips) -> Ends:
 
 
 def longest(marks: Sequence[Sequence[Mark]], rate: float) -> int:
-    """Tokens in which nearly every next segment ends."""
+    """Length of a continuation in tokens, within which nearly every next segment ends."""
     spans = [after[1] - before[1] for own in marks for before, after in pairwise(own)]
     return min(LONGEST, round(float(np.quantile(spans, 0.95)) * rate) + 2)
 
 
-# What says which label a sound has.
+# Labelling of sound.
 
 
 def frames_of(front: Tokens, tokens: Float[Tensor, "clip token number"]) -> Float[np.ndarray, "clip frame band"]:
@@ -168,7 +170,7 @@ def frames_of(front: Tokens, tokens: Float[Tensor, "clip token number"]) -> Floa
 
 @dataclass(frozen=True)
 class First:
-    """The first segment of a sound; without a label where there is none."""
+    """First segment of a sound; `label` is None if there is none."""
 
     label: str | None = None
     certainty: float = 0.0
@@ -177,7 +179,7 @@ class First:
 
 @dataclass(frozen=True)
 class Ear:
-    """A probe of frames that finds segments, and a recogniser that says whether they are clear."""
+    """Frame probe that finds segments, and recogniser that decides whether they are clear."""
 
     front: Tokens
     probe: SyllableProbe
@@ -186,7 +188,8 @@ class Ear:
 
     @classmethod
     def of(cls, learner: Forecaster, train: WholeClips, labels: tuple[str, ...]) -> "Ear":
-        """Of frames of real sound; shorter segments than a third of the usual ones do not count."""
+        """Fit to frames of real training sound; segments shorter than a third of the median duration are
+        dropped."""
         front = front_of(learner)
         each = frames_of(front, train.tokens[:1, :1]).shape[1]
         rate = learner.code_rate * each
@@ -199,7 +202,7 @@ class Ear:
         ]
         probe = SyllableProbe(rate, config, begin + 0.5 / rate).fit(songs, train.marks)
         recogniser = Recogniser(rate, begin)
-        # With clips to spare, what says how clear real segments are has not been fitted to.
+        # With enough clips, the threshold is calibrated on clips that the recogniser was not fitted to.
         every, spare = range(len(songs)), len(songs) >= WATCHED
         fitted = [at for at in every if at % WATCHED < WATCHED - 1] if spare else every
         recogniser.fit([songs[at] for at in fitted], [train.marks[at] for at in fitted])
@@ -214,7 +217,7 @@ class Ear:
         return cls(front, probe, recogniser, labels)
 
     def first(self, songs: Sequence[Float[np.ndarray, "_frame band"]]) -> list[First]:
-        """The first segment of each."""
+        """First segment of each sound."""
         found = self.probe.label_each(songs)
         whole = [at for at, own in enumerate(found) if own.marks and own.marks[0][2] in self.recogniser.labels]
         clear = self.recogniser.clear([songs[at] for at in whole], [found[at].marks[0] for at in whole])
@@ -235,8 +238,8 @@ def of_all(found: Sequence[First]) -> dict[str, float]:
 def drawn_labels(
     draw: Draw, moments: Ends, steps: int, ear: Ear
 ) -> tuple[Int[np.ndarray, "moment label"], dict[str, float]]:
-    """How often each label comes first, the mean certainty of the probe, and the share of clear segments; both are
-    0 where there is none."""
+    """Counts of the first labels, the mean certainty of the probe, and the share of clear segments; a continuation
+    without a segment counts as 0 in both."""
     generator = torch.Generator().manual_seed(SEED)
     counts, found = np.zeros(moments.planted.shape, np.int64), []
     for heard, at in moments.where.together():
@@ -249,7 +252,7 @@ def drawn_labels(
     return counts, of_all(found)
 
 
-# What draws continuations.
+# Generators of continuations.
 
 
 def of_states(learner: Forecaster, test: WholeClips, decoder: Decoder) -> Draw:
@@ -279,8 +282,8 @@ def of_hmm(model: TokenHMM, test: WholeClips) -> Draw:
 def recognised(
     made: Float[Tensor, "clip token number"], counts: Int[Tensor, " clip"], moments: Ends, steps: int, ear: Ear
 ) -> tuple[dict[str, float], Int[np.ndarray, " moment"]]:
-    """Of the true continuations in these tokens: how often the probe is right, how certain it is, and how many are
-    clear; and the label that it finds in each, −1 where it finds none."""
+    """Accuracy and mean certainty of the probe and share of clear segments on the true continuations in these
+    tokens; and the label found in each, −1 if there is none."""
     songs = []
     for clip, token in zip(moments.where.piece.tolist(), moments.where.token.tolist(), strict=True):
         last = min(token + 1 + steps, int(counts[clip]))

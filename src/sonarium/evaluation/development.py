@@ -1,13 +1,14 @@
-"""How song develops: a hidden Markov model for each day, and how far the tutor's song is from it, in three parts.
+"""Development of song: a hidden Markov model for each day, and its divergence from the tutor's song in three
+parts.
 
 Where syllables are annotated, a frame is a syllable: its spectrum (codes at a few times, in principal components
-of the tutor's), its timing (logarithms of duration and of the gap after it). States are kinds of syllables, and
-which follows which is the grammar. Else a frame is a frame of codes, and states have explicit durations.
+of the tutor's) and its timing (log duration, and log of the gap after it). States are kinds of syllables, and
+their transitions are the grammar. Otherwise a frame is a frame of codes, and states have explicit durations.
 
-The divergence is that of the tutor's model from the day's, in bits a frame: what the day's model loses on the
-tutor's song. Its parts are exact: emission (spectrum), duration (timing), transition (grammar). With finite songs
-each part is above 0 even where nothing differs: `floor` is that of one half of the tutor's songs from the other.
-Intervals are of the bootstrap over songs, whose states are held.
+The divergence is that of the tutor's model from the day's, in bits per frame: the loss of the day's model on the
+tutor's song. Its parts are exact: emission (spectrum), duration (timing), transition (grammar). With finitely many
+songs each part is above 0 even without a difference: `floor` is the divergence of one half of the tutor's songs
+from the other. Intervals are bootstrapped over songs, with their states held fixed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,32 +35,32 @@ from sonarium.worlds.contract import Mark, World
 
 PARTS = ("spectrum", "timing", "grammar")
 TIMES = 5
-"""Codes of a syllable, evenly spaced from its onset to its offset."""
+"""Codes sampled from a syllable, evenly spaced from its onset to its offset."""
 SHORTEST = 1e-3
-"""Seconds that a gap or a syllable counts as at least."""
+"""Lower bound of the duration of gaps and syllables in seconds."""
 CANDIDATES = (1, 2, 4, 6, 8, 10, 12, 16, 20)
-"""Numbers of states that the tutor's songs choose among."""
+"""Candidate numbers of states, chosen from on the tutor's songs."""
 HALVINGS = 10
 ROUNDS = 10
-"""Iterations of EM from one day to the next: more let states of babble, which overlap, change places."""
+"""EM iterations from one day to the next; with more, overlapping states of babble swap places."""
 PRIOR_FRAMES = 5.0
-"""Frames that the prior of the width of a state counts as."""
+"""Weight in frames of the prior on a state's variance."""
 SMOOTHING = 1e-4
-"""Of the day's transitions and durations: what was never seen costs much, not infinitely much."""
+"""Smoothing of the day's transitions and durations, so that unseen ones have a large but finite cost."""
 TUTOR = "tutor"
 SYLLABLE_BANDS = LogMelConfig(window=0.006, hop=0.002, fft=512, bands=20, lowest=300.0, range_db=None)
-"""Windows that are short beside a syllable: longer ones see how long it lasts, and timing moves the spectrum."""
+"""Windows are short relative to a syllable: in longer ones its duration would change the spectrum."""
 FRAME_BANDS = LogMelConfig(window=0.016, hop=0.01, bands=20, lowest=300.0, range_db=None)
 RANGE = 20.0
-"""Decibels below the loudest."""
+"""Dynamic range in decibels below the loudest value."""
 LOUD = 0.98
-"""Quantile of the frames of a song whose level is that of the song."""
+"""Quantile of the frame levels of a song that defines its level."""
 ABOVE_NOISE = 10.0
-"""Decibels above its median that noise hardly reaches."""
+"""Decibels above the median noise that noise rarely exceeds."""
 SAME_NOISE = 3.0
-"""Decibels by which the noise of days differs by chance."""
+"""Difference in decibels between the noise of days that is due to chance."""
 QUIETEST = 0.05
-"""Fraction of the frames of a clip without annotations that are taken for noise."""
+"""Fraction of frames, the quietest, taken as noise in a clip without annotations."""
 MARGIN = 0.005
 """Seconds around a syllable in which it may still sound."""
 
@@ -93,7 +94,7 @@ class DevelopConfig:
 
 @dataclass(frozen=True)
 class Song:
-    """One clip: its frames, each a row of the spectrum, of timing (or none), and its label (or empty)."""
+    """One clip: spectrum, timing (may have no columns) and label (may be empty) of each frame."""
 
     spectrum: Float[np.ndarray, "item code"]
     timing: Float[np.ndarray, "item time"]
@@ -108,7 +109,7 @@ Days = dict[str, list[Song]]
 
 @dataclass(frozen=True)
 class Part:
-    """Bits a frame, and the ends of the 95 % interval; none without a bootstrap."""
+    """Bits per frame, with the bounds of the 95 % interval; None without a bootstrap."""
 
     value: float
     low: float | None
@@ -123,10 +124,10 @@ class Day:
     parts: dict[str, Part]
     """spectrum, timing, grammar, and total."""
     rate: float
-    """Divergence rate of what is heard (Juang and Rabiner 1985), by simulation: at most the total."""
+    """Divergence rate of the observations (Juang and Rabiner 1985), by simulation; at most the total."""
     rate_error: float
     entropies: dict[str, float]
-    """Bits of the first state, of a transition, and of a frame given its state (differential)."""
+    """Entropies in bits: of the first state, of a transition, and of a frame given its state (differential)."""
     active: int
     """States with at least one expected frame."""
     occupancy: Float[np.ndarray, " state"]
@@ -135,27 +136,27 @@ class Day:
 
 @dataclass(frozen=True)
 class Development:
-    """One bird."""
+    """Development of one bird."""
 
     bird: str
     reference: str
     unit: str
     names: tuple[str, ...]
-    """Of the states: the label that most of their syllables have, where there are labels."""
+    """Names of the states: the most frequent label of their syllables, where there are labels."""
     floor: dict[str, float | None]
     days: tuple[Day, ...]
     notes: tuple[str, ...]
 
 
 def natural(name: str) -> list[tuple[int, float | str]]:
-    """By which days are ordered: numbers within names as numbers."""
+    """Natural sort key of days: numbers within names compare as numbers."""
     parts = "".join(letter if letter.isdecimal() else " " for letter in name).split()
     words = "".join(" " if letter.isdecimal() else letter for letter in name).split()
     return [*((0, float(part)) for part in parts), *((1, word) for word in words)]
 
 
 def unit_of(world: World, config: DevelopConfig) -> str:
-    """Whether a frame of the models is a syllable or a frame of codes."""
+    """Unit of the models' frames: syllables, or frames of codes."""
     annotated = any(world.marks(torch.arange(len(world))))
     if config.unit == "syllables" and not annotated:
         raise ValueError("no syllable is annotated: annotate the songs, or use --unit frames")
@@ -165,15 +166,15 @@ def unit_of(world: World, config: DevelopConfig) -> str:
 
 
 def plain_bands(rate: int, unit: str) -> Extractor:
-    """Log-mel frames: what the spectrum is where no run encodes the songs."""
+    """Extractor of log-mel frames, the spectrum where no run encodes the songs."""
     mel = LogMel(SYLLABLE_BANDS if unit == "syllables" else FRAME_BANDS, rate)
     return Extractor(mel, mel.code_lengths, mel.code_rate, 0.0, torch.device("cpu"))
 
 
 def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool = False) -> dict[str, Days]:
-    """The songs of each bird on each day. Codes that are decibels are raised to the noise of the noisiest day
-    (where noise differs), are taken relative to the loudest of each syllable (of each song, where frames are no
-    syllables), and none counts as lower than RANGE below it: neither gain nor noise is seen."""
+    """Songs of each bird by day. Codes in decibels are raised to the noise of the noisiest day (where noise
+    differs), taken relative to the maximum of each syllable (of each song, for frames), and clipped at RANGE below
+    it, which removes differences in gain and noise."""
     named = {factor.name: column for column, factor in enumerate(world.factors)}
     if "day" not in named or not world.factors[named["day"]].discrete:
         raise ValueError(
@@ -201,7 +202,7 @@ def songs_by_day(world: World, extractor: Extractor, unit: str, decibels: bool =
         for row, clip in enumerate(some.members.tolist()):
             codes = some.codes[row, : some.counts[row]]
             if decibels:
-                # Until the noise of all days is known.
+                # Kept until the noise of all days is known.
                 levels[clip] = codes
             else:
                 songs[clip] = song_of(clip, codes.astype(np.float64))
@@ -225,8 +226,8 @@ def above_noise(
     birds: Sequence[str],
     days: Sequence[str],
 ) -> dict[str, Float[np.ndarray, " band"] | None]:
-    """For each bird whose days differ in noise, the level below that of a clip which the noise of the noisiest day
-    hardly reaches, in each band."""
+    """Noise ceiling of each bird in each band, relative to the level of a clip: what the noise of the noisiest day
+    rarely exceeds; None if the noise of days does not differ."""
     found: dict[str, Float[np.ndarray, " band"] | None] = {}
     for bird in set(birds):
         recorded: dict[str, list[np.ndarray]] = {}
@@ -240,7 +241,7 @@ def above_noise(
         of_recordings, below_song = (
             [np.median(np.concatenate(noise), axis=0) for noise in each.values()] for each in (recorded, sung)
         )
-        # Gain moves the noise of a recording, loud song the noise below it; more noise moves both.
+        # Gain shifts the noise of a recording, loud song the noise relative to it; more noise shifts both.
         apart = [float(np.median(np.ptp(floors, axis=0))) for floors in (of_recordings, below_song) if floors]
         found[bird] = np.max(below_song, axis=0) + ABOVE_NOISE if apart and min(apart) > SAME_NOISE else None
     return found
@@ -249,7 +250,7 @@ def above_noise(
 def silent(
     levels: Float[np.ndarray, "frame band"], marks: Sequence[Mark], extractor: Extractor
 ) -> Bool[np.ndarray, " frame"]:
-    """Frames outside all syllables; where none is annotated, the quietest."""
+    """Mask of the frames outside all syllables; without annotations, of the quietest frames."""
     if not marks:
         loudness = levels.max(1)
         return loudness <= np.quantile(loudness, QUIETEST)
@@ -267,7 +268,7 @@ def raised(
 
 
 def level_of(levels: Float[np.ndarray, "frame band"]) -> float:
-    """The level of loud song."""
+    """Level of a song: the LOUD quantile over its frames."""
     return float(np.quantile(levels.max(1), LOUD))
 
 
@@ -283,7 +284,7 @@ def of_frames(codes: Float[np.ndarray, "frame code"]) -> Song:
 def of_syllables(
     codes: Float[np.ndarray, "frame code"], marks: Sequence[tuple[float, float, str]], extractor: Extractor
 ) -> Song:
-    """Each annotated syllable; a gap that is not heard, after the last, is NaN."""
+    """One frame per annotated syllable; the unobserved gap after the last one is NaN."""
     if not len(codes) or not marks:
         return Song(np.zeros((0, TIMES * codes.shape[1])), np.zeros((0, 2)), ())
     onsets, offsets = (np.array([mark[end] for mark in marks]) for end in (0, 1))
@@ -296,7 +297,7 @@ def of_syllables(
 
 @dataclass(frozen=True)
 class Laid:
-    """The songs of one day, one behind the other, as the models take them."""
+    """Songs of one day, concatenated as input of the models."""
 
     frames: Float[np.ndarray, "item column"]
     lengths: Int[np.ndarray, " song"]
@@ -304,8 +305,8 @@ class Laid:
 
 
 def lay_out(days: Days, reference: str, components: int, rng: np.random.Generator) -> tuple[dict[str, Laid], int]:
-    """Frames of all days in the scales of the reference: principal components of the spectrum, which keep their
-    proportions, then timing. And the number of spectral columns."""
+    """Frames of all days, scaled by the reference: principal components of the spectrum with one common scale,
+    then standardised timing; and the number of spectral columns."""
     own = np.concatenate([song.spectrum for song in days[reference]])
     centre = own.mean(0)
     _, spread, axes = np.linalg.svd(own - centre, full_matrices=False)
@@ -335,7 +336,7 @@ def typical(column: Float[np.ndarray, " item"]) -> tuple[float, float]:
 
 
 def heard_or_drawn(column: Float[np.ndarray, " item"], otherwise: float, rng: np.random.Generator) -> np.ndarray:
-    """A value that is not heard, such as the gap after a song, is drawn from those that are."""
+    """Impute unobserved values, such as the gap after a song, by draws from the observed ones."""
     missing = ~np.isfinite(column)
     known = column[~missing]
     filled = column.copy()
@@ -344,7 +345,7 @@ def heard_or_drawn(column: Float[np.ndarray, " item"], otherwise: float, rng: np
 
 
 def develop(bird: str, days: Days, unit: str, config: DevelopConfig, seed: int = 0) -> Development:
-    """All days of a bird against its reference; days that cannot be compared are named in the notes."""
+    """Compare all days of a bird with its reference; days that cannot be compared are named in the notes."""
     prefix = f"{bird}: " if bird else ""
     notes = [f"{prefix}{day} has no song: left out" for day, songs in days.items() if not songs]
     sung = {day: songs for day, songs in days.items() if songs}
@@ -381,8 +382,8 @@ def reference_of(days: Days, wanted: str, prefix: str) -> str:
 
 
 def estimator(states: int, unit: str, seed: int, in_widths: bool = False) -> HMM:
-    """With columns in widths of the states, the prior is of so few frames that a state with two of them is not all
-    certain, and one with twenty is what it is."""
+    """Unfitted HMM. With columns in units of state widths (`in_widths`), the prior weighs few frames: it keeps a
+    state with two frames from becoming certain, and hardly changes one with twenty."""
     return HMM(
         states,
         durations="geometric" if unit == "syllables" else "categorical",
@@ -400,7 +401,7 @@ def estimator(states: int, unit: str, seed: int, in_widths: bool = False) -> HMM
 def widths(
     frames: Float[np.ndarray, "item column"], states: Int[np.ndarray, " item"]
 ) -> Float[np.ndarray, " column"]:
-    """Standard deviations about the means of the states."""
+    """Standard deviation of each column about the means of the states."""
     own = np.stack([frames[states == state].mean(0) for state in states])
     return np.sqrt(np.maximum(np.square(frames - own).mean(0), 1e-4))
 
@@ -408,7 +409,7 @@ def widths(
 def in_widths(
     laid: dict[str, Laid], reference: str, first: HMM, unit: str, seed: int
 ) -> tuple[dict[str, Laid], HMM]:
-    """Frames in which the states of the reference are one wide in every column, and the model of these."""
+    """Rescale frames so that the states of the reference have unit width in every column, and refit its model."""
     own = laid[reference]
     wide = widths(own.frames, first.predict(own.frames, own.lengths))
     scaled = {day: replace(one, frames=one.frames / wide) for day, one in laid.items()}
@@ -423,7 +424,7 @@ def in_widths(
 def first_model(own: Laid, day: str, unit: str, config: DevelopConfig, seed: int) -> HMM:
     """The model of the reference day, with as many states as asked for, or chosen by BIC."""
     if config.states is None:
-        # Fewer frames than a few for each state tell nothing.
+        # Fewer than five frames per state are uninformative.
         tried = [count for count in CANDIDATES if 5 * count <= len(own.frames) or count == 1]
         return choose_states(estimator(1, unit, seed), tried, own.frames, own.lengths, criterion="bic")[0]
     if len(own.frames) < config.states:
@@ -432,13 +433,13 @@ def first_model(own: Laid, day: str, unit: str, config: DevelopConfig, seed: int
 
 
 Counted = dict[str, tuple[Model, list[Statistics]]]
-"""Of each day, its model, and the counts of each song under it."""
+"""For each day, its model and the sufficient statistics of each song under it."""
 
 
 def by_models(
     laid: dict[str, Laid], reference: str, first: HMM, unit: str, config: DevelopConfig, seed: int
 ) -> tuple[tuple[str, ...], Counted]:
-    """States by expectation-maximisation."""
+    """Models with states learnt by expectation-maximisation."""
     fitted = chained(laid, reference, first, config, unit, seed)
     counts = {day: (fitted[day].model_, by_song(fitted[day], one)) for day, one in laid.items()}
     return names_of(fitted[reference], laid[reference]), counts
@@ -476,7 +477,7 @@ def by_song(model: HMM, laid: Laid) -> list[Statistics]:
 
 
 def names_of(model: HMM, laid: Laid) -> tuple[str, ...]:
-    """Of each state, the label that most of its frames have, numbered where several states share one."""
+    """Most frequent label of each state's frames, numbered where several states share it."""
     states, labels = model.predict(laid.frames, laid.lengths), np.array(laid.labels)
     best = []
     for state in range(model.states):
@@ -488,7 +489,7 @@ def names_of(model: HMM, laid: Laid) -> tuple[str, ...]:
 
 
 def by_labels(laid: dict[str, Laid], reference: str, unit: str) -> tuple[tuple[str, ...], Counted]:
-    """States are the labels."""
+    """Models whose states are the labels."""
     if unit != "syllables":
         raise ValueError("no syllable is annotated: leave out --labels")
     names = tuple(sorted({label for one in laid.values() for label in one.labels}))
@@ -510,7 +511,7 @@ def by_labels(laid: dict[str, Laid], reference: str, unit: str) -> tuple[tuple[s
 
 
 def counted(model: Model, frames: Float[Tensor, "item column"], states: Int[Tensor, " item"]) -> Statistics:
-    """The counts of one song whose states are known."""
+    """Sufficient statistics of one song with known states."""
     hot = torch.nn.functional.one_hot(states, model.states).double()
     return Statistics(
         torch.zeros((), dtype=torch.float64),
@@ -523,7 +524,7 @@ def counted(model: Model, frames: Float[Tensor, "item column"], states: Int[Tens
 
 
 def total(songs: Sequence[Statistics], weights: Float[np.ndarray, " song"] | None = None) -> Statistics:
-    """The sum over songs, each as often as its weight says."""
+    """Weighted sum over songs of their sufficient statistics."""
     weight = torch.from_numpy(np.ones(len(songs)) if weights is None else weights)
 
     def mixed(parts: Sequence[Tensor]) -> Tensor:
@@ -542,20 +543,20 @@ def total(songs: Sequence[Statistics], weights: Float[np.ndarray, " song"] | Non
 
 @dataclass(frozen=True)
 class Comparison:
-    """The models of a bird, and how each is compared with that of the reference day."""
+    """Models of a bird, each compared with that of the reference day."""
 
     spectral: int
-    """The first columns are the spectrum, the others timing."""
+    """Number of columns of the spectrum, which come first; the others are timing."""
     unit: str
     reference: str
     counts: dict[str, list[Statistics]]
-    """Of each song."""
+    """Sufficient statistics of each song by day."""
     template: Model
-    """Of the reference day."""
+    """Model of the reference day."""
 
     def fitted(self, counts: Statistics) -> Model:
-        """The model of these counts. What a state emits that does not occur is not known: it is as on the
-        reference day, and its absence is grammar."""
+        """Model of these counts by an M-step. The emission of a state that does not occur is unknown and copied
+        from the reference day; its absence counts as grammar."""
         model = m_step(self.template, counts)
         lost, own, known = empty_states(counts), model.emission, self.template.emission
         if not len(lost):
@@ -566,7 +567,7 @@ class Comparison:
         return replace(model, emission=replace(own, **parts))
 
     def parts(self, one: Model, other: Model) -> dict[str, float]:
-        """The divergence of `other` from `one`, state by state in their order."""
+        """Parts of the divergence of `other` from `one`, with states matched by their order."""
         if self.unit == "frames":
             split = divergence_parts(shell(one), shell(other), match="order", smoothing=SMOOTHING)
             found = {"spectrum": split.emission, "timing": split.duration, "grammar": split.transition}
@@ -577,13 +578,13 @@ class Comparison:
             )
             for columns in (slice(0, self.spectral), slice(self.spectral, None))
         )
-        # A syllable that is followed by itself is grammar, too.
+        # Repetition of a syllable counts as grammar, too.
         grammar = spectrum.duration + spectrum.transition
         found = {"spectrum": spectrum.emission, "timing": timing.emission, "grammar": grammar}
         return found | {"total": sum(found.values())}
 
     def floor(self, rng: np.random.Generator) -> dict[str, float | None]:
-        """One half of the reference day's songs from the other; None of a single song."""
+        """Median divergence between random halves of the reference day's songs; None for a single song."""
         songs, found = self.counts[self.reference], []
         if len(songs) < 2:
             return dict.fromkeys((*PARTS, "total"))
@@ -616,7 +617,7 @@ class Comparison:
 
 
 def ends(value: float, drawn: Sequence[float]) -> tuple[float | None, float | None]:
-    """The 95 % interval: that of the bootstrap, moved to the value, for resampled songs differ more."""
+    """95 % interval of the bootstrap, recentred on the value, since resampled songs differ more."""
     if len(drawn) < 2:
         return None, None
     low, middle, high = np.quantile(drawn, (0.025, 0.5, 0.975)).tolist()
@@ -624,14 +625,14 @@ def ends(value: float, drawn: Sequence[float]) -> tuple[float | None, float | No
 
 
 def shell(model: Model) -> HMM:
-    """A fitted estimator around a model."""
+    """Wrap a model in a fitted estimator."""
     made = HMM(model.states)
     made.model_, made.n_features_in_ = model, model.emission.dimensions
     return made
 
 
 def sliced(model: Model, columns: slice) -> Model:
-    """The same of these columns alone: covariances are diagonal."""
+    """The model restricted to these columns; requires diagonal covariances."""
     emission = model.emission
     assert isinstance(emission, Gaussian) and emission.covariance == "diagonal", emission
     parts = {name: getattr(emission, name)[..., columns] for name in ("mean", "spread", "centre")}

@@ -1,13 +1,13 @@
-"""How well a listener separates the sources around it, and where it hears them, in the episodes that it plays.
+"""Separation and localisation scores of a listener in the episodes that it plays.
 
-At every step the estimates of a window are held against the true images of the sources that still sound, at the
-same pose and ears: by their SNR, and by the interaural differences of time and level. The time difference also
-tells a lateral angle, which is held against that of the source. Beside the estimates stand the mixture itself and
-the true images: what two ears can tell at most in one window.
+At every step the estimates of a window are compared with the true images of the sources that still sound, at the
+same pose and ears: by SNR, and by interaural time and level differences. The time difference also gives a lateral
+angle, which is compared with that of the source. Controls are the mixture itself and the true images: the most
+that two ears can tell in one window.
 
-An estimate belongs to the source that it fits best by its SNR. Of more sources than estimates those without a
-partner are left out, and so are sources that were found, and windows in which none of the others sounds. Where one
-sounds alone there is nothing to separate, so that it has no improvement.
+An estimate is matched with the source that it fits best by SNR. With more sources than estimates, sources without
+a match are left out; so are sources that were found, and windows in which no other source sounds. A source that
+sounds alone has no improvement: there is nothing to separate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,17 +28,17 @@ BEYOND = 100.0
 UNITS = {"snr_improvement": "dB", "itd_error": "µs", "ild_error": "dB", "location_error": "°"}
 SCORES = tuple(UNITS)
 CONTROLS = ("mixture", "true_sources")
-"""What stands in place of the estimates."""
+"""Controls that replace the estimates."""
 COMPARED = ("snr_improvement", "location_error")
-"""What may go with the success of an episode."""
+"""Scores that are correlated with the success of an episode."""
 
 
 @dataclass(frozen=True)
 class TwoEars:
-    """What the sound comes from."""
+    """Properties of the two-ear recording."""
 
     rate: float
-    """Samples a second."""
+    """Samples per second."""
     distance: float
     """Metres between the ears."""
     head: measures.Head = "none"
@@ -60,8 +60,8 @@ def window_scores(
     lateral: Float[np.ndarray, " source"],
     ears: TwoEars,
 ) -> dict[str, float]:
-    """Of one window in which these sources sound, at these lateral angles in radians: means over those that an
-    estimate belongs to; those of a control have its name before them."""
+    """Scores of one window, averaged over the sources matched with an estimate; `lateral` holds the angles of the
+    sounding sources in radians. Scores of a control are prefixed with its name."""
     ratios = np.array([[ratio(image, estimate) for estimate in estimates] for image in images])
     source, estimate = measures.best_pairs(ratios)
     true, apart = images[source], sounds(mixture - images[source])
@@ -83,27 +83,27 @@ def window_scores(
 
 
 def ratio(image: Float[np.ndarray, "2 time"], estimate: Float[np.ndarray, "2 time"]) -> float:
-    """Decibels of the image over the difference, over both ears; beyond ± 30 dB nothing is gained or lost."""
+    """SNR over both ears in decibels, clipped to ± 30 dB."""
     found = measures.snr(image.ravel().astype(np.float64), estimate.ravel().astype(np.float64))
     return float(np.clip(found, -BEST_SNR, BEST_SNR))
 
 
 def mean(values: Any) -> float:
-    """Over what is a number: silence has no direction."""
+    """Mean of the finite values: silence has no direction."""
     numbers = np.asarray(values)[np.isfinite(values)]
     return float(numbers.mean()) if len(numbers) else float("nan")
 
 
 class Listening:
-    """Windows of several episodes side by side, one in each slot."""
+    """Window scores of several parallel episodes, one per slot."""
 
     def __init__(self, slots: int, ears: TwoEars, latency: int = 0):
         self.ears, self.latency = ears, latency
-        """Samples by which the estimates come later than the sound."""
+        """Delay of the estimates relative to the sound, in samples."""
         self.windows: list[list[dict[str, float]]] = [[] for _ in range(slots)]
         self.silent = np.zeros(slots, int)
         self.before: Float[np.ndarray, "slot wave 2 time"] | None = None
-        """What has not been compared yet."""
+        """Last samples, not yet compared."""
 
     def take(
         self,
@@ -115,7 +115,8 @@ class Listening:
         first: Bool[np.ndarray, " slot"],
         going: Bool[np.ndarray, " slot"],
     ) -> None:
-        """The next window of the slots whose episode is going on; `first` marks those in which one begins."""
+        """Score the next window of the slots whose episode is running (`going`); `first` marks the slots in which
+        one begins."""
         true = self.delayed(np.concatenate([mixture[:, None], images], 1), first)
         for slot in np.flatnonzero(going).tolist():
             heard, apart = true[slot, 0], true[slot, 1:]
@@ -129,7 +130,7 @@ class Listening:
     def delayed(
         self, waves: Float[np.ndarray, "slot wave 2 time"], first: Bool[np.ndarray, " slot"]
     ) -> Float[np.ndarray, "slot wave 2 time"]:
-        """As late as the estimates are."""
+        """Delay waves by the latency of the estimates."""
         if self.before is None:
             self.before = np.zeros((*waves.shape[:3], self.latency), waves.dtype)
         self.before[first] = 0
@@ -138,7 +139,8 @@ class Listening:
         return joined[..., : waves.shape[-1]]
 
     def episodes(self) -> list[dict[str, float]]:
-        """Of each slot means over its windows, how many there are, and how many were silent and left out."""
+        """For each slot, mean scores over its windows, the number of windows, and how many were silent and left
+        out."""
         return [
             {name: mean([row[name] for row in rows]) for name in (rows[0] if rows else ())}
             | {"windows": len(rows), "silent": int(silent)}
@@ -148,16 +150,16 @@ class Listening:
 
 @dataclass(frozen=True)
 class Heard:
-    """How a listener heard in its episodes."""
+    """Scores of a listener's episodes."""
 
     episodes: Sequence[Mapping[str, float]]
     """As `Listening.episodes` gives them."""
     outcome: str
-    """By which their success is measured, such as SNA."""
+    """Name of the measure of success, such as SNA."""
     success: Sequence[float]
 
     def finite(self, name: str) -> list[tuple[float, float]]:
-        """Of the episodes that have it: the score, and how successful it was."""
+        """Pairs of score and success, for the episodes that have this score."""
         pairs = [(one.get(name, np.nan), own) for one, own in zip(self.episodes, self.success, strict=True)]
         return [pair for pair in pairs if np.isfinite(pair[0])]
 
@@ -166,7 +168,7 @@ class Heard:
         return interval(found) if found else None
 
     def correlation(self, name: str) -> Interval | None:
-        """The rank correlation over episodes of a score and their success."""
+        """Rank correlation over episodes of a score with success."""
         pairs = self.finite(name)
         return rank_correlation([one for one, _ in pairs], [other for _, other in pairs]) if pairs else None
 
@@ -179,11 +181,11 @@ class Heard:
         return int(sum(one["windows"] for one in self.episodes)) + self.silent
 
     def left_out(self) -> str:
-        """In words."""
+        """Number of windows left out, in words."""
         return f"{self.silent} of {self.windows} windows, in which no source sounded, are left out"
 
     def correlations(self) -> list[str]:
-        """In words."""
+        """Rank correlations with success, in words."""
         found = [(measures.MEANINGS[name].name, self.correlation(name)) for name in COMPARED]
         return [
             f"Rank correlation over episodes of {words} and {self.outcome}: {'none' if one is None else one}"
@@ -191,7 +193,7 @@ class Heard:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """Scores with their intervals over episodes, those of the controls, and each episode."""
+        """Scores with intervals over episodes, scores of the controls, and each episode."""
         found = {name: self.score(name) for name in SCORES}
         beside = {who: {name: self.score(f"{who}/{name}") for name in SCORES} for who in CONTROLS}
         rows = [

@@ -1,7 +1,8 @@
-"""One evaluation of one learner on one world; its tasks follow from the abilities and from what is known of clips.
+"""Evaluation of one learner on one world; the tasks depend on the learner's abilities and on the labels of the
+clips.
 
-Codes of clips whose factors were planted are scored by measures of disentanglement; everything else by probes and
-comparisons of labels, numbers and segments; a density also by bounds on the log-likelihood.
+Codes of clips with planted factors are scored by disentanglement measures; all others by probes and comparisons of
+labels, numbers and segments; a density also by bounds on the log-likelihood.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ from sonarium.worlds.contract import Progress, World
 from sonarium.worlds.sequences import Sequences
 
 FORMAT = 2
-"""Of the record; version 0.1 wrote none."""
+"""Format of the record; version 0.1 wrote none."""
 Record = dict[str, Any]
 
 
@@ -46,11 +47,11 @@ def evaluate(
     measures: Mapping[str, MeasureEntry] = {},
     kept: Kept | None = None,
 ) -> Record:
-    """Scores of the learner and of its controls on the test split, with what is needed to read them.
+    """Scores of the learner and of its controls on the test split, with the metadata needed to interpret them.
 
-    `untrained` is the same network before training, with the front end as it is now, where there is one.
-    `measures` are those of the catalogue. The seed is that of measures of planted factors and of draws; probes
-    need none. `kept` has what controls scored in other evaluations, and gets what they score in this one.
+    `untrained` is the same network before training, with the current front end, if there is one. `measures` are
+    those of the catalogue. `seed` is for measures of planted factors and for random draws; probes need none.
+    `kept` holds scores of controls from other evaluations, and receives those of this one.
     """
     if not isinstance(learner, Encoder | FrameEncoder | Density | Separator):
         raise ValueError(f"a {type(learner).__name__} has no codes and no density, and separates nothing")
@@ -82,7 +83,7 @@ def evaluate(
 
 
 def by_factors(learner: object, world: World) -> bool:
-    """Whether codes are scored by the factors themselves: those of clips without time can be by nothing else."""
+    """Whether codes are scored by disentanglement measures, the only option for clips without time."""
     known = world.planted or world.signal.steps_per_second is None
     return isinstance(learner, Encoder) and bool(world.factors) and known
 
@@ -158,7 +159,7 @@ def with_forecasts(
     config: EvaluationConfig,
     progress: Progress,
 ) -> Record:
-    """The record with scores of forecasts besides, and their baselines among the controls."""
+    """The record with forecast scores added, and their baselines among the controls."""
     assert isinstance(untrained, Forecaster | None), type(untrained)
     train, test = pieces_of(learner, world, split, config)
     fits = Fits(train, config)
@@ -181,7 +182,7 @@ def with_forecasts(
 
 
 def in_short(details: Mapping[str, Any]) -> str:
-    """Which labels are predicted on which clips."""
+    """Summary of which labels are predicted on which clips."""
     on: dict[str, list[str]] = {}
     for key, said in details.items():
         names, label = on.setdefault(said["asked_of"], []), key.partition("/")[2]

@@ -1,7 +1,6 @@
 """Codes of clips as rows for measures: of a learner, and of the plain features that it is compared with.
 
-Clips of unequal length are encoded together with those nearly as long; a recording that is too long to be encoded
-at once goes through in windows.
+Clips are batched with others of similar length; a recording too long to be encoded at once is encoded in windows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,14 +21,14 @@ from sonarium.models.framing import AROUND, WINDOW, Derived, coded
 from sonarium.worlds.contract import Signal, World
 
 SAMPLES = 1 << 22
-"""Samples, with padding, that are encoded at once."""
+"""Maximum number of samples per batch, including padding."""
 CLIPS = 64
-"""Clips that are encoded at once."""
+"""Maximum number of clips per batch."""
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """From clips of these lengths to frames of codes."""
+    """Maps padded clips and their lengths to frames of codes."""
 
     encode: Callable[[Tensor, Tensor], Float[Tensor, "clip frame code"]]
     code_lengths: Callable[[Tensor], Tensor]
@@ -39,11 +38,11 @@ class Extractor:
     """Seconds to the middle of the first frame."""
     device: torch.device
     setting: str = ""
-    """Of a control with several settings, which one this is."""
+    """Name of the setting, for a control with several."""
 
 
 PART = "part_"
-"""Before the name of a part of a forecaster's state, which is probed by itself."""
+"""Prefix of the names of the parts of a forecaster's state, which are probed separately."""
 
 
 def extractors(
@@ -51,8 +50,8 @@ def extractors(
 ) -> dict[str, list[Extractor]]:
     """The learner, its controls that need no training, and the untrained network if there is one.
 
-    The controls of a waveform are log-mel frames and cepstra, with the levels of clips made equal or kept: what a
-    learner may do to a clip before its first layer, its controls may do, too. Those of codes are the codes.
+    The controls of a waveform are log-mel frames and cepstra, with the levels of clips equalised or kept, since a
+    learner may normalise clips before its first layer. The control of codes is the codes themselves.
     """
     where = torch.device(device)
     rate = signal.steps_per_second
@@ -79,7 +78,7 @@ def extractors(
 
 
 def of_learner(encoder: FrameEncoder, signal: Signal, device: torch.device) -> Extractor:
-    """A learner's codes; a long waveform alone in its batch is encoded in windows."""
+    """Extractor of a learner's codes; a long waveform alone in its batch is encoded in windows."""
     rate = signal.rate
 
     def encode(batch: Tensor, lengths: Tensor) -> Tensor:
@@ -95,14 +94,14 @@ def of_learner(encoder: FrameEncoder, signal: Signal, device: torch.device) -> E
 
 @dataclass(frozen=True)
 class Extracted:
-    """The codes of clips by one extractor, in the order in which they were asked for."""
+    """Codes of clips by one extractor, in the order of the requested clips."""
 
     pooled: Float[np.ndarray, "clip feature"]
-    """The rows of clip probes."""
+    """Pooled codes, the rows of clip probes."""
     means: Float[np.ndarray, "clip code"]
-    """Mean codes, by which clips are compared."""
+    """Mean codes, for comparing clips."""
     frames: Float[np.ndarray, "frame value"]
-    """Some frames of all clips."""
+    """Subsampled frames of all clips."""
     clip: Int[np.ndarray, " frame"]
     """The clip of each of these frames."""
     mark: Shaped[np.ndarray, " frame"]
@@ -115,7 +114,7 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Pooled:
-    """Segments as the rows of probes."""
+    """Pooled segments, the rows of segment probes."""
 
     rows: Float[np.ndarray, "segment feature"]
     label: Shaped[np.ndarray, " segment"]
@@ -126,7 +125,7 @@ NO_SEGMENTS = Pooled(np.zeros((0, 1)), np.zeros(0, str), np.zeros(0, int))
 
 
 def batched(lengths: Int[np.ndarray, " clip"]) -> Iterator[Int[np.ndarray, " member"]]:
-    """Clips that are encoded together, the shortest first."""
+    """Batches of clips of similar length, the shortest first."""
     order = np.argsort(lengths, kind="stable")
     start = 0
     for at in range(1, len(order) + 1):
@@ -138,7 +137,8 @@ def batched(lengths: Int[np.ndarray, " clip"]) -> Iterator[Int[np.ndarray, " mem
 
 @dataclass(frozen=True)
 class Encoded:
-    """Some clips: which, their frames, the number of frames of each, and their frame-wise factors."""
+    """One batch: indices of its clips, their frames, the number of frames of each, and their frame-wise
+    factors."""
 
     members: Int[np.ndarray, " member"]
     codes: Float[np.ndarray, "member frame code"]
@@ -151,7 +151,7 @@ class Encoded:
 def encoded(
     extractor: Extractor, world: World, index: Int[Tensor, " clip"], lengths: Int[np.ndarray, " clip"]
 ) -> Iterator[Encoded]:
-    """All clips, some at a time."""
+    """Encode all clips, batch by batch."""
     for members in batched(lengths):
         batch = world.whole(index[torch.from_numpy(members)], extractor.device)
         own = torch.from_numpy(lengths[members]).to(extractor.device)
@@ -172,8 +172,8 @@ def extract(
     gap: float | None,
     segments: bool = False,
 ) -> Extracted:
-    """Every clip once; single frames at least `gap` seconds apart, if there are tasks of frames; and all marked
-    segments, if there are tasks of them."""
+    """Encode every clip once; single frames about `gap` seconds apart, unless it is None; and all marked segments,
+    if `segments`."""
     pooled, means, parts, cut = {}, {}, [], []
     for some in encoded(extractor, world, index, lengths):
         rows, _ = rows_of(some.codes, some.counts, "clip", config.pooling, config.remove_mean)
@@ -197,7 +197,7 @@ def extract(
 def pooled_segments(
     extractor: Extractor, some: Encoded, marks: Sequence[Marks], config: EvaluationConfig
 ) -> Pooled:
-    """The frames of each marked segment, pooled as those of a clip are."""
+    """Frames of each marked segment, pooled like those of a clip."""
     own = [marks[one] if count else [] for one, count in zip(some.members, some.counts, strict=True)]
     if not any(own):
         return Pooled(np.zeros((0, row_width(some.codes.shape[2], config))), np.zeros(0, str), np.zeros(0, int))
@@ -215,7 +215,7 @@ def pooled_segments(
 
 
 def row_width(codes: int, config: EvaluationConfig) -> int:
-    """Numbers in a pooled row."""
+    """Dimensions of a pooled row."""
     return codes * (4 if config.pooling == "thirds" else 1)
 
 
@@ -227,18 +227,18 @@ def frames_apart(
     gap: float,
     world: World,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Frames at least `gap` seconds apart: their codes, clips, marks and tracks."""
+    """Frames about `gap` seconds apart: their codes, clips, marks and tracks."""
     stride = max(1, round(gap * extractor.rate))
     frames, clip = rows_of(some.codes, some.counts, "frame", remove_mean=config.remove_mean)
     mark = labels_of_frames(some.counts, [marks[one] for one in some.members], extractor.rate, extractor.first)
     place = np.arange(len(frames)) - np.searchsorted(clip, clip)
-    # From a place of its own in each clip: frames of the same places would tell how clips begin and end.
+    # Random phase per clip: frames at fixed positions would reveal how clips begin and end.
     phase = np.array([np.random.default_rng([stride, int(one)]).integers(stride) for one in some.members])
     taken = place % stride == phase[clip]
     tracks = np.zeros((int(taken.sum()), len(world.tracks)))
     if some.tracks is not None and some.track_counts is not None:
         seconds = extractor.first + place[taken] / extractor.rate
-        # A time on the edge of a track's frame belongs to it, however the product was rounded.
+        # Rounding keeps a time on the edge of a track's frame in that frame.
         at = np.floor(np.round(seconds * world.track_rate, 6)).astype(int)
         last = np.maximum(some.track_counts[clip[taken]] - 1, 0)
         tracks = some.tracks[clip[taken], at.clip(0, last)].astype(float)

@@ -1,7 +1,7 @@
-"""Disentanglement: how well codes recover the planted factors of held-out clips, beside controls.
+"""Disentanglement: how well codes recover the planted factors of held-out clips, with controls.
 
-Learner and controls are given the same held-out clips: principal components of the training split's features, the
-untrained network, and chance: the learner's own codes with the clips in random order.
+Learner and controls are given the same held-out clips. Controls are principal components of the training split's
+features, the untrained network, and chance: the learner's own codes with the clips in random order.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ from sonarium.worlds.contract import Batch, World
 
 BLOCK = 64
 MAX_CLIPS_FOR_PCA = 1000
-"""Training clips that the principal components are fitted on."""
+"""Maximum number of training clips that the principal components are fitted on."""
 
 
 def batches(world: World, index: Int[Tensor, " clip"], device: torch.device) -> Iterator[Batch]:
@@ -32,14 +32,14 @@ def batches(world: World, index: Int[Tensor, " clip"], device: torch.device) -> 
 
 
 def device_of(learner: object) -> torch.device:
-    """Where a learner is; one without parameters may have buffers alone."""
+    """Device of a learner; one without parameters may have only buffers."""
     assert isinstance(learner, nn.Module), type(learner)
     return next((one.device for one in chain(learner.parameters(), learner.buffers())), torch.device("cpu"))
 
 
 @torch.no_grad()
 def features_of(world: World, index: Int[Tensor, " clip"], learner: object) -> Float[np.ndarray, "clip feature"]:
-    """What the learner's front end makes of clips, or the signal itself."""
+    """Features of clips from the learner's front end, or the signal itself."""
     blocks = [
         (learner.features(batch) if isinstance(learner, FeatureLearner) else batch.signal).flatten(1).cpu()
         for batch in batches(world, index, device_of(learner))
@@ -70,7 +70,7 @@ def recovery(
 ) -> dict[str, Any]:
     """Scores of the learner (`scores`) and of each control, all on the test clips, `noise` and `notes`.
 
-    `noise` holds for each score what `chance` is the mean of: its spread over random orders of the clips.
+    `noise` holds the distribution of each score over random orders of the clips; `chance` is its mean.
     """
     factors = factors_of(world, test)
     discrete = tuple(factor.discrete for factor in world.factors)
@@ -95,7 +95,7 @@ def recovery(
     every = {"scores": found | further(measures, own, factors, discrete, seed)}
     for name, codes in (("pca", components), ("random", codes_of(world, test, untrained))):
         beside = score(codes, 0.0, 0) | further(measures, codes, factors, discrete, seed)
-        # What noise has, too, is left out of the learner, and means no more of a control.
+        # A score dropped for the learner, because chance reaches it, is no more meaningful for a control.
         every[name] = {key: value for key, value in beside.items() if key in every["scores"]}
     every["chance"] = {key: one["mean"] for key, one in noise.items()}
     return every | {"noise": noise, "notes": notes}
@@ -109,7 +109,8 @@ def principal(
     width: int,
     seed: int,
 ) -> tuple[Float[np.ndarray, "clip component"], list[str]]:
-    """As many principal components as there are codes, or as few as there can be, with a note."""
+    """Test clips in as many principal components as there are codes, or in fewer, with a note, if there are no
+    more."""
     features = features_of(world, seen, learner)
     most = min(width, *features.shape)
     fitted = PCA(most, random_state=seed).fit(features)

@@ -1,4 +1,4 @@
-"""What baselines and embeddings are fitted by: a network for some steps, the best of some hidden Markov models."""
+"""Fitting of baselines and embeddings: training of a network, and model selection among hidden Markov models."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from sonarium.models.optim import AdamConfig
 
 Network = TypeVar("Network", bound=nn.Module)
 BATCH, RATE = 16, 3e-3
-"""Of networks: pieces in a batch, and learning rate."""
+"""Batch size in pieces and learning rate of networks."""
 STATES = (32, 64, 128)
 """Numbers of states of hidden Markov models to choose from."""
 HELD_OUT = 0.2
-"""Share of the training pieces whose likelihood chooses."""
+"""Fraction of the training pieces held out to choose the number of states by their likelihood."""
 FIRST, MORE = 6, 14
-"""Rounds of EM of each number of states, and of the chosen one on all pieces after that."""
+"""EM iterations for each number of states, and for the chosen one on all pieces after that."""
 COMPONENTS = 24
-"""Principal components of the tokens that a hidden Markov model is of."""
+"""Principal components of the tokens that a hidden Markov model is fitted to."""
 SEED = 0
-"""All that is drawn follows from the clips alone, as in probing."""
+"""Random draws depend on the clips alone, as in probing."""
 
 
 @torch.enable_grad()
 def trained(
     make: Callable[[], Network], loss: Callable[[Network, Tensor], Tensor], pieces: int, steps: int
 ) -> Network:
-    """A network after so many steps of Adam on random pieces."""
+    """A network after `steps` steps of Adam on random minibatches of pieces."""
     generator = torch.Generator().manual_seed(SEED)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -48,11 +48,11 @@ def trained(
 
 
 def chosen_hmm(rows: Float[np.ndarray, "token number"], lengths: Sequence[int], **settings: Any) -> HMM:
-    """The hidden Markov model of the number of states under which held-out pieces are likeliest, fitted to all
-    pieces."""
+    """Hidden Markov model fitted to all pieces, with the number of states that maximises the likelihood of
+    held-out pieces."""
     own = np.array([length for length in lengths if length])
     template = HMM(max_iter=FIRST, random_state=SEED, **settings)
-    # A state needs a token, and what is held out is not there.
+    # Every state needs a training token, and held-out pieces provide none.
     room = max(1, len(rows) // 4)
     numbers = [number for number in STATES if number <= room] or [room]
     if len(own) < 4:
@@ -63,7 +63,7 @@ def chosen_hmm(rows: Float[np.ndarray, "token number"], lengths: Sequence[int], 
 
 @dataclass(frozen=True)
 class TokenHMM:
-    """A hidden Markov model of principal components of the tokens, with a covariance of each state."""
+    """Hidden Markov model of principal components of the tokens, with a full covariance per state."""
 
     model: HMM
     centre: Float[np.ndarray, " number"]
@@ -79,13 +79,13 @@ class TokenHMM:
         return cls(model, centre, axes)
 
     def belief(self, past: Float[Tensor, "row token number"]) -> Float[Tensor, "row state"]:
-        """The probability of each state at the last of these tokens."""
+        """Posterior probability of each state at the last of these tokens."""
         rows = (past.double().numpy() - self.centre) @ self.axes
         posterior = self.model.predict_proba(rows.reshape(-1, rows.shape[2]), lengths=[past.shape[1]] * len(past))
         return torch.from_numpy(posterior.reshape(*rows.shape[:2], -1)[:, -1])
 
     def expected(self, belief: Float[Tensor, "row state"], steps: int) -> Float[Tensor, "row step number"]:
-        """The mean of each token that comes."""
+        """Mean of each future token."""
         moves, found = torch.from_numpy(self.model.transmat_), []
         for _ in range(steps):
             belief = belief @ moves

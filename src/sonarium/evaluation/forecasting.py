@@ -1,16 +1,16 @@
-"""How well a forecaster forecasts held-out sound, by horizon, beside baselines of the same tokens.
+"""Forecast scores on held-out sound by horizon, with baselines of the same tokens.
 
-At moments of held-out pieces all that was heard is followed, and tokens ahead are predicted without hearing more.
-All are compared in one space, the tokens themselves: states through a ridge regression that was fitted on the
-training split with the states frozen, the mean over samples. A prediction is a Gaussian about it, whose spread by
-number and horizon is that of the errors in training pieces that nothing was fitted on. The true token competes
-with its neighbours in the same recording, with tokens of the same group, and with all (`measures/forecasts.py`).
-The samples themselves are compared with the truth (coverage), and as sets with real tokens (`likeness.py`).
+At moments of held-out pieces, the past is observed and the tokens ahead are predicted without further input. All
+models are compared in token space: states through a ridge regression that was fitted on the training split with
+the states frozen, averaged over samples. A prediction is a Gaussian about this mean, whose spread by number and
+horizon is that of the errors in training pieces held out from fitting. The true token competes with its neighbours
+in the same recording, with tokens of the same group, and with all (`measures/forecasts.py`). The samples
+themselves are compared with the truth (coverage), and as sets with real tokens (`likeness.py`).
 
-Baselines: the last token again (persistence); ridge regression on the last tokens (linear AR); a hidden Markov
-model and a GRU trained on the same tokens; the same learner with the order of the past shuffled, and before
-training. Ridge regression on its states, one for each horizon, says what they know of what comes, apart from the
-futures that are drawn from them (direct).
+Baselines: the last token repeated (persistence); ridge regression on the last tokens (linear AR); a hidden Markov
+model and a GRU trained on the same tokens; the same learner with a shuffled past, and before training. Ridge
+regression on its states, one for each horizon, shows what they encode about the future, independently of the
+futures drawn from them (direct).
 """
 
 from collections.abc import Callable
@@ -65,31 +65,31 @@ from sonarium.models.objectives import mean_squares
 from sonarium.worlds.contract import Progress
 
 NEAR, OTHERS = 3, 20
-"""Tokens before and after the true one, and tokens drawn from other clips, that compete with it."""
+"""Negatives of the true token: tokens before and after it, and tokens drawn from other clips."""
 POOL = 512
-"""Tokens of held-out sound that what is drawn competes with."""
+"""Maximum number of held-out tokens that samples are compared with."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Moments of held-out pieces, and what forecasts of them are compared with."""
+    """Moments of held-out pieces, with targets and negatives for forecasts of them."""
 
     learner: Forecaster
-    """Whose tokens they are."""
+    """Learner whose front end computes the tokens."""
     ahead: tuple[int, ...]
     fitted: Pieces
-    """Training pieces, that all is fitted to."""
+    """Training pieces for fitting."""
     calibration: Pieces
-    """Training pieces, from which the spread of errors is known: nothing is fitted to them."""
+    """Training pieces for estimating the spread of errors, held out from fitting."""
     test: Pieces
     where: Moments
     rivals: "Rivals"
     likeness: Likeness | None
-    """None where there are too few tokens."""
+    """None if there are too few tokens."""
 
     @classmethod
     def of(cls, learner: Forecaster, train: Pieces, test: Pieces) -> "Trial | None":
-        """None where all pieces are too short."""
+        """None if all pieces are too short."""
         fitted, calibration = divided(train)
         ahead = horizons(learner, fitted, calibration, test)
         if not ahead:
@@ -110,7 +110,7 @@ class Trial:
         return self.rivals.scores(predicted, spread, self.learner, self.ahead) | self.unlikeness(predicted.drawn)
 
     def unlikeness(self, drawn: Float[Tensor, "sample query step number"] | None) -> dict[str, float]:
-        """Of one future of each moment, all its tokens; empty of what does not draw."""
+        """Set distances of the tokens of one future per moment; empty for a model that does not sample."""
         if drawn is None or self.likeness is None:
             return {}
         one = torch.randint(len(drawn), (drawn.shape[1],), generator=torch.Generator().manual_seed(SEED))
@@ -122,7 +122,7 @@ class Trial:
 
 
 class Fits:
-    """What is fitted to training pieces, each once: decoders of learners, and models of tokens."""
+    """Cache of models fitted to training pieces: decoders of learners, and models of tokens."""
 
     def __init__(self, train: Pieces, config: EvaluationConfig = EvaluationConfig()):
         self.train, self.config = train, config
@@ -132,7 +132,7 @@ class Fits:
         self.chain: TokenHMM | None = None
 
     def decoder(self, learner: Forecaster, acted: bool = False) -> Decoder:
-        """With all actions known, or with none."""
+        """Decoder of states with all actions given, or with none."""
         key = id(learner), acted
         if key not in self.decoders:
             self.decoders[key] = decoder_of(learner, self.pieces, acted)
@@ -157,7 +157,7 @@ def forecasting(
     test: Pieces,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
-    """`scores` of the learner, those of each control, `chance`, `curves` by horizon, and `notes`."""
+    """Scores of the learner (`scores`), of each control and of `chance`, `curves` by horizon, and `notes`."""
     trial = Trial.of(learner, fits.train, test)
     if trial is None:
         shortest = 1000 * HORIZONS[0]
@@ -204,18 +204,18 @@ def forecasting(
 
 @dataclass(frozen=True)
 class Rivals:
-    """The true tokens of all moments and horizons, and those that compete with them."""
+    """True tokens of all moments and horizons, and their negatives."""
 
     true: Float[np.ndarray, "query horizon number"]
     others: dict[str, Float[np.ndarray, "query horizon _other number"]]
-    """By kind; NaN where there are fewer."""
+    """Negatives by kind; NaN where there are fewer."""
     pool: Float[np.ndarray, "_pool number"]
     """Tokens of test pieces, drawn at random."""
     elsewhere: Bool[np.ndarray, "query _pool"]
-    """Which of them are of other pieces than the truth."""
+    """Mask of the pool tokens that are from other pieces than the truth."""
     real: Float[Tensor, "real number"]
-    """Real tokens of training pieces, the nearest of which stands for a token that is drawn: the noise of a
-    density would come near the truth in no draw, and the mean of one is never far from it."""
+    """Real tokens of training pieces; a sampled token is replaced by the nearest of them. Otherwise no noisy
+    sample of a density would come near the truth, while its mean is never far from it."""
 
     @classmethod
     def of(cls, fitted: Pieces, test: Pieces, where: Moments, ahead: tuple[int, ...]) -> "Rivals":
@@ -267,7 +267,7 @@ class Rivals:
             scores.setdefault("forecast-likelihood", {})[name] = likely
             scores.setdefault("forecast-distance", {})[name] = distance
             if predicted.drawn is None:
-                # One forecast among as many real tokens as there are futures of others would say nothing.
+                # The coverage of one forecast is meaningless beside that of many futures.
                 continue
             if not np.isnan(covered := self.covered(predicted.drawn[:, :, ahead[at] - 1], spread, at)):
                 scores.setdefault("forecast-coverage", {})[name] = covered
@@ -276,8 +276,8 @@ class Rivals:
     def covered(
         self, drawn: Float[Tensor, "sample query number"], spread: Float[np.ndarray, "horizon number"], at: int
     ) -> float:
-        """The mean coverage of the true token by the samples, as the nearest real tokens, beside tokens of other
-        clips; NaN without any."""
+        """Mean coverage of the true token by the samples, replaced by their nearest real tokens, relative to
+        tokens of other pieces; NaN without any."""
         nearest = torch.cat([mean_squares(some, self.real).argmin(1) for some in drawn.flatten(0, 1).split(BLOCK)])
         samples = self.real[nearest].double().numpy().reshape(drawn.shape)
         own = np.square((samples - self.true[:, at]) / spread[at]).mean(-1)
@@ -301,7 +301,8 @@ def named(learner: Forecaster, ahead: tuple[int, ...]) -> list[str]:
 
 
 def states(learner: Forecaster, test: Pieces) -> dict[str, float]:
-    """Of the states of held-out sound: classes in use and dead, the divergence, and the entropy of the prior."""
+    """Statistics of the states on held-out sound: use of classes, divergence, likelihood, and entropies of prior
+    and posterior."""
     heard = followed(learner, test)
     inside = test.inside & (torch.arange(heard.shape[1]) >= learner.burn_in)
     made = {}
@@ -324,7 +325,7 @@ def states(learner: Forecaster, test: Pieces) -> dict[str, float]:
 def shuffle_ratio(
     learner: Forecaster, fits: Fits, test: Pieces, where: Moments, ahead: tuple[int, ...]
 ) -> dict[str, float]:
-    """How much larger the error is with the actions of other moments."""
+    """Ratio of the error with the actions of another piece to that with the true ones, by horizon."""
     predict = of_states(learner, fits.decoder(learner, acted=True), acted=True)
     drawn = torch.randperm(len(test.counts), generator=torch.Generator().manual_seed(SEED))
     order = torch.empty_like(drawn)
@@ -339,7 +340,7 @@ def shuffle_ratio(
 def curves(
     made: dict[str, dict[str, float]], chance: dict[str, float], learner: Forecaster, ahead: tuple[int, ...]
 ) -> dict[str, Any]:
-    """By kind of score and by model, a value for each horizon."""
+    """Values over horizons, by kind of score and by model."""
     seconds, names, found = [horizon / learner.code_rate for horizon in ahead], named(learner, ahead), {}
     for kind in ("near", "group", "all", "likelihood", "distance"):
         keys = [f"forecast-{kind}/{name}" for name in names]

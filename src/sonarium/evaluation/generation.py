@@ -1,8 +1,9 @@
-"""Made songs beside recorded ones: distances in a stated embedding, each with its floor of real against real. Both
-are of as many songs: one half of the real ones beside made ones, and beside the other half.
+"""Distances of generated songs from recorded ones in a fixed embedding, each with its floor of recorded against
+recorded songs. Both use equally many songs: one half of the recorded songs is compared with generated ones, and
+with the other half.
 
-The embedding is plain: log-mel frames of 40 bands whose noise floors are made equal, cut into snippets of a tenth
-of a second, in the principal components of the real snippets. It is fitted to the real songs alone.
+The embedding is plain: log-mel frames of 40 bands with equalised noise floors, cut into snippets of a tenth of a
+second and projected onto the principal components of the recorded snippets. It is fitted to recorded songs only.
 """
 
 from collections.abc import Sequence
@@ -21,10 +22,10 @@ from sonarium.measures.probes.classifiers import principal_axes
 
 MEL = LogMelConfig(hop=0.01, bands=40, lowest=300.0, range_db=None, equal_levels=True)
 SNIPPET = 10
-"""Frames of a snippet."""
+"""Frames per snippet."""
 COMPONENTS = 32
 MOST = 2000
-"""Snippets of each side."""
+"""Maximum number of snippets per set."""
 PERIODIC = 0.2
 """Aperiodicity below which a frame has a pitch."""
 PITCH = PitchConfig(hop=0.005)
@@ -53,20 +54,20 @@ MEANINGS = {
     "duration": Meaning("duration", "Wasserstein distance of the stretches that sound, in ms", 0.0, None, False),
     "gap": Meaning("gap", "Wasserstein distance of the gaps between them, in ms", 0.0, None, False),
 }
-"""Each measure has a floor: the same of recorded songs against recorded songs."""
+"""Each measure has a floor: its value for recorded against recorded songs."""
 Wave = Float[np.ndarray, " _time"]
 
 
 @dataclass(frozen=True)
 class Described:
-    """What is compared of some songs."""
+    """Features by which sets of songs are compared."""
 
     snippets: Float[np.ndarray, "snippet value"]
     song: Int[np.ndarray, " snippet"]
     octaves: tuple[Float[np.ndarray, " _frame"], ...]
-    """Of each song, the pitch of the frames that have one."""
+    """Pitch of the voiced frames of each song, as log2 of hertz."""
     durations: tuple[Float[np.ndarray, " _stretch"], ...]
-    """Milliseconds."""
+    """Durations of the sounding stretches of each song in milliseconds."""
     gaps: tuple[Float[np.ndarray, " _gap"], ...]
 
     def of(self, songs: Int[np.ndarray, " chosen"]) -> "Described":
@@ -78,7 +79,7 @@ class Described:
 def compare_songs(
     real: Sequence[Wave], made: Sequence[Wave], rate: int, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Each measure of made songs against real ones, beside its floor."""
+    """Each measure of generated songs against recorded ones, with its floor."""
     for name, songs in (("recorded", real), ("made", made)):
         if len(songs) < LEAST_SONGS:
             raise ValueError(
@@ -118,7 +119,7 @@ def described(
     rate: int,
     both: tuple[np.ndarray, ...],
 ) -> Described:
-    """Frames whose floors are equal, as snippets; those in which nothing sounds are left out."""
+    """Features of songs from frames with equalised noise floors; silent snippets are left out."""
     quietest = np.concatenate(both).min(0)
     snippets, song, octaves, durations, gaps = [], [], [], [], []
     for number, (own, wave) in enumerate(zip(frames, waves, strict=True)):
@@ -137,7 +138,7 @@ def described(
 
 
 def embedded(real: Described, made: Described, rng: np.random.Generator) -> tuple[Described, Described]:
-    """Snippets in the principal components of the real ones."""
+    """Project snippets of both sets onto the principal components of the recorded ones."""
     if not len(real.snippets) or not len(made.snippets):
         silent = "recorded" if not len(real.snippets) else "made"
         raise ValueError(f"nothing sounds above the noise in the {silent} songs: give others")
@@ -152,7 +153,7 @@ def embedded(real: Described, made: Described, rng: np.random.Generator) -> tupl
 
 
 def distances(real: Described, made: Described, rng: np.random.Generator) -> dict[str, float]:
-    """All measures of one set against another; the Fréchet distance at equal numbers."""
+    """All measures of one set against another; Fréchet distance and neighbourhoods at equal sample sizes."""
     least = min(len(real.song), len(made.song))
     if least <= measures.NEAREST:
         raise ValueError(f"{least} snippets sound: give longer songs")

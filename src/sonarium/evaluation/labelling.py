@@ -1,10 +1,10 @@
-"""Syllables and their labels from few labelled songs: a linear probe of frames, smoothed over time by a hidden
-Markov model.
+"""Segmentation and labelling of syllables from few labelled songs: a linear probe of frames, smoothed over time by
+a hidden Markov model.
 
-Each label has a state for the first, second and last third of its syllables, passed through from left to right,
-and silence has one. The probe is linear discriminant analysis of frames with those around them (Fisher, 1936),
-with shrinkage; the states' Gaussians share its covariance; transitions are those of the labelled songs. Viterbi's
-path gives onsets, offsets and labels at once, the posteriors their certainty.
+Each label has a left-to-right state for each third of its syllables, and silence has one state. The probe is
+linear discriminant analysis of frames in context (Fisher, 1936) with shrinkage; the states' Gaussians share its
+covariance; transitions are counted in the labelled songs. The Viterbi path gives onsets, offsets and labels, the
+posteriors their certainty.
 """
 
 import math
@@ -21,7 +21,7 @@ from sonarium.models.hmm import HMM
 from sonarium.worlds.contract import Mark
 
 LEAST = 1e-9
-"""Least variance of a direction, as a fraction of the mean one."""
+"""Lower bound of the variance of a direction, as a fraction of the mean variance."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Labelled:
 
 
 class SyllableProbe:
-    """Fitted to songs in which every syllable is labelled."""
+    """Frame probe and hidden Markov model, fitted to songs in which every syllable is labelled."""
 
     def __init__(self, rate: float, config: LabellingConfig = LabellingConfig(), first: float = 0.0):
         """`first` is the time of the middle of frame 0."""
         self.rate, self.config, self.first = rate, config, first
 
     def fit(self, songs: Sequence[np.ndarray], marks: Sequence[Sequence[Mark]]) -> "SyllableProbe":
-        """Frames (frame, feature) of each song, and all its syllables."""
+        """Fit to the frames (frame, feature) of each song and all its syllables."""
         self.labels = sorted({label for own in marks for *_, label in own})
         if not self.labels:
             raise ValueError("no labelled syllable: give at least one song with its syllables")
@@ -90,7 +90,7 @@ class SyllableProbe:
         return self.label_each([song])[0]
 
     def label_each(self, songs: Sequence[Float[np.ndarray, "_frame feature"]]) -> list[Labelled]:
-        """The same of several songs at once."""
+        """The same for a batch of songs."""
         lengths = [len(song) for song in songs if len(song)]
         if not lengths:
             return [Labelled([], [])] * len(songs)
@@ -103,7 +103,7 @@ class SyllableProbe:
         return [self.read(next(paths), next(posteriors)) if len(song) else Labelled([], []) for song in songs]
 
     def read(self, path: Int[np.ndarray, " frame"], posterior: Float[np.ndarray, "frame state"]) -> Labelled:
-        """Syllables of the states of a song."""
+        """Decode the states of a song to syllables."""
         marks, certainty = [], []
         for start, stop in self.runs(path):
             label = (path[start] - 1) // self.config.parts
@@ -115,14 +115,14 @@ class SyllableProbe:
         return Labelled(marks, certainty)
 
     def in_context(self, song: Float[np.ndarray, "frame feature"]) -> Float[np.ndarray, "frame seen"]:
-        """Each frame with those before and after it."""
+        """Each frame concatenated with its context."""
         step = max(round(self.config.context_step * self.rate), 1)
         reach = int(self.config.context * self.rate / step + 1e-6) * step
         around = np.arange(len(song))[:, None] + np.arange(-reach, reach + 1, step)
         return song[around.clip(0, len(song) - 1)].reshape(len(song), -1).astype(np.float64)
 
     def states_of(self, frames: int, marks: Sequence[Mark]) -> Int[np.ndarray, " frame"]:
-        """0 in silence, else one more than label × parts + part."""
+        """State of each frame: 0 in silence, else 1 + label × parts + part."""
         parts, found = self.config.parts, np.zeros(frames, np.int64)
         for start, stop, label in marks:
             edges = (max(math.ceil(round((end - self.first) * self.rate, 6)), 0) for end in (start, stop))
@@ -134,7 +134,7 @@ class SyllableProbe:
         return found
 
     def chain(self, states: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities of the first state and of the transitions."""
+        """Initial and transition probabilities."""
         count, parts = len(self.present), self.config.parts
         initial, moves = np.full(count, self.config.unseen), np.zeros((count, count))
         for path in states:
@@ -150,7 +150,8 @@ class SyllableProbe:
         return initial / initial.sum(), moves / moves.sum(1, keepdims=True)
 
     def runs(self, path: Int[np.ndarray, " frame"]) -> list[tuple[int, int]]:
-        """First frame of each syllable and the frame behind its last: a label's parts in their order, once."""
+        """First frame of each syllable and the frame after its last; a syllable passes through its label's parts
+        once, in order."""
         label = np.where(path > 0, (path - 1) // self.config.parts, -1)
         part = np.where(path > 0, (path - 1) % self.config.parts, 0)
         fresh = (np.diff(label) != 0) | (np.diff(part) < 0)
@@ -161,7 +162,7 @@ class SyllableProbe:
 def discriminant(
     centred: Float[np.ndarray, "frame seen"], state: Int[np.ndarray, " frame"], shrinkage: float
 ) -> Float[np.ndarray, "seen direction"]:
-    """The directions that tell the states apart, in which what varies within them is white."""
+    """Discriminant directions of the states, in which the within-state covariance is white."""
     count = int(state.max()) + 1
     means = np.stack([centred[state == one].mean(0) for one in range(count)])
     within = covariance(centred - means[state])

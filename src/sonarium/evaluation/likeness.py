@@ -1,9 +1,10 @@
-"""How like real tokens drawn ones are, as sets: kernel and Fréchet distance in an embedding that is trained here.
+"""Similarity of generated and real tokens as sets: kernel and Fréchet distance in an embedding that is trained
+here.
 
-The embedding is fitted to real tokens of the training split: the narrow layer of a small network that learns to
-tell what is known of each token (speaker, bird, word, syllable); where nothing is known, principal components,
-each scaled to variance 1. All distances are of as many tokens, and stand beside those of real tokens of other
-pieces and of the true tokens as the learner decodes them.
+The embedding is fitted to real tokens of the training split: the bottleneck of a small network that classifies the
+known labels of each token (speaker, bird, word, syllable); without labels, principal components, each scaled to
+variance 1. All distances are of equally many tokens. They are compared with those of real tokens of other pieces,
+and of the true tokens as the learner decodes them.
 """
 
 from collections.abc import Callable
@@ -20,21 +21,21 @@ from sonarium.measures.generation import frechet_distance, kernel_distance
 from sonarium.measures.probes.classifiers import principal_axes
 
 COMPONENTS = 32
-"""Numbers of the embedding."""
+"""Dimensions of the embedding."""
 UNITS, STEPS = 64, 300
-"""Of the network: hidden units, and training steps."""
+"""Hidden units and training steps of the network."""
 FEWEST = 2 * COMPONENTS
-"""Tokens below which distances say nothing."""
+"""Minimum number of tokens for meaningful distances."""
 MOST = 2000
-"""Tokens of each set."""
+"""Maximum number of tokens per set."""
 UNKNOWN = -1
-"""Of a token that has no label."""
+"""Label of unlabelled tokens."""
 
 Embed = Callable[[Float[Tensor, "row number"]], Float[np.ndarray, "row code"]]
 
 
 class LabelNetwork(nn.Module):
-    """From a token by a narrow layer to each kind of label."""
+    """Classifier of each kind of label from a token, through a bottleneck."""
 
     def __init__(self, numbers: int, labels: list[int]):
         super().__init__()
@@ -49,7 +50,7 @@ class LabelNetwork(nn.Module):
                 for head, own in zip(self.heads, labels.unbind(1), strict=True)
                 if bool((own != UNKNOWN).any())
             ),
-            # Of tokens without labels nothing is learnt; a loss that depends on nothing could not be descended.
+            # Without labels there is nothing to learn; this keeps the loss differentiable.
             start=0 * inner.sum(),
         )
 
@@ -59,7 +60,7 @@ def fitted_embedding(
     counts: Int[Tensor, " piece"],
     labels: Int[Tensor, "piece token kind"],
 ) -> Embed:
-    """An embedding of tokens like these, in which their mean is 0 and their numbers have the mean variance 1."""
+    """Embedding fitted to these tokens, with zero mean and a mean variance of 1 over dimensions."""
     inside = torch.arange(tokens.shape[1]) < counts[:, None]
     rows = tokens[inside]
     kinds = [kind for kind in range(labels.shape[2]) if len(labels[inside][:, kind].unique()) > 1]
@@ -95,21 +96,21 @@ def of_components(rows: Float[Tensor, "token number"]) -> Embed:
 
 @dataclass(frozen=True)
 class Likeness:
-    """Real tokens, and how they are compared with others."""
+    """Reference set of real tokens, with the distances of other sets from it."""
 
     embed: Embed
     real: Float[np.ndarray, "token code"]
     """Embedded, in random order."""
     bandwidth: float
-    """Of the kernel: the median distance of real tokens."""
+    """Bandwidth of the kernel: the median pairwise distance of real tokens."""
     floor: dict[str, float]
-    """The distances of real tokens of other pieces."""
+    """Distances of real tokens of other pieces."""
 
     @classmethod
     def of(
         cls, embed: Embed, real: Float[Tensor, "token number"], others: Float[Tensor, "other number"]
     ) -> "Likeness | None":
-        """None where there are too few tokens, or most of them are the same."""
+        """None if there are too few tokens, or most of them are the same."""
         count = min(len(real), len(others), MOST)
         if count < FEWEST:
             return None
@@ -120,7 +121,7 @@ class Likeness:
         return cls(embed, known, bandwidth, cls(embed, known, bandwidth, {}).distances(others))
 
     def distances(self, made: Float[Tensor, "token number"]) -> dict[str, float]:
-        """Of as many tokens as are real; fewer ones are taken again, each as often as all others."""
+        """Distances of as many tokens as are real; a smaller set is repeated evenly."""
         order = np.arange(len(self.real)) % len(made)
         both = self.real, self.embed(shuffled(made)[order])
         return {"kernel": kernel_distance(*both, self.bandwidth), "frechet": frechet_distance(*both)}

@@ -1,4 +1,4 @@
-"""What each score and each control means, for tables and pages."""
+"""Meanings of scores and controls, for tables and pages."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,18 +13,18 @@ SCORES = (
     disentanglement.MEANINGS | OF_LIKELIHOOD | separation.MEANINGS | forecasts.OF_STATES | continuation.MEANINGS
 )
 OF_LABELS = probes.MEANINGS | compare.MEANINGS | forecasts.MEANINGS
-"""By what precedes the stroke in the name of a score; what follows it is the label."""
+"""Keyed by the part of a score's name before the slash; the part after it is the label."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """What a learner is compared with."""
+    """A baseline or limit that a learner is compared with."""
 
     name: str
-    """As it stands in tables."""
+    """Name in tables."""
     sentence: str
     limit: bool = False
-    """Whether it knows what no learner is told, so that none need be better."""
+    """Whether it has information that no learner has, so that no learner needs to be better."""
 
 
 CONTROLS = {
@@ -68,7 +68,8 @@ CONTROLS = {
 
 
 def meaning(key: str, more: Mapping[str, Meaning] = {}) -> Meaning:
-    """Of a score, by its name; `more` are those of measures of other packages. An unknown score has no range."""
+    """Meaning of a score by its name; `more` holds those of other packages' measures. An unknown score has no
+    range."""
     if key in more:
         return more[key]
     kind, _, label = key.partition("/")
@@ -80,12 +81,12 @@ def meaning(key: str, more: Mapping[str, Meaning] = {}) -> Meaning:
 
 
 def recorded(meanings: Mapping[str, Meaning]) -> dict[str, dict[str, Any]]:
-    """Meanings as JSON, for a record that is read where the measures' package is not installed."""
+    """Meanings as JSON, for a record that may be read without the measures' package."""
     return {key: asdict(one) for key, one in meanings.items()}
 
 
 def read(values: object) -> dict[str, Meaning]:
-    """Meanings of a record; what this version does not understand is left out."""
+    """Meanings of a record; entries that this version does not understand are dropped."""
     if not isinstance(values, Mapping):
         return {}
     return {
@@ -112,7 +113,7 @@ def is_limit(name: str) -> bool:
 
 
 def explained(names: Iterable[str]) -> str:
-    """What these controls are, and what they are for."""
+    """Description of these controls, and how to read scores relative to them."""
     asked = set(names)
     known = [one for name, one in CONTROLS.items() if name in asked]
     if not known:

@@ -18,16 +18,16 @@ from sonarium.models.contract import FeatureLearner, Forecaster
 from sonarium.worlds.contract import World
 
 HORIZONS = (0.1, 0.2, 0.4)
-"""Seconds ahead."""
+"""Forecast horizons in seconds."""
 TEST, CALIBRATION = 64, 32
-"""Pieces that are scored, and training pieces from which the spread of errors is known."""
+"""Number of test pieces to score, and of training pieces for estimating the error variance."""
 MOMENTS = 4
-"""Moments of a piece."""
+"""Maximum number of moments per piece."""
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Pieces of one part of the split."""
+    """Pieces of one split."""
 
     signal: Float[Tensor, "piece time *rest"]
     tokens: Float[Tensor, "piece token number"]
@@ -35,7 +35,7 @@ class Pieces:
     group: Int[Tensor, " piece"]
     actions: Float[Tensor, "piece token action"]
     labels: Int[Tensor, "piece token kind"]
-    """What is known of each token, by kind: the number of its label, or `UNKNOWN`."""
+    """Index of the label of each token by kind, or `UNKNOWN`."""
 
     def rows(self, which: Tensor) -> "Pieces":
         return Pieces(*(value[which] for value in vars(self).values()))
@@ -47,13 +47,13 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Moments:
-    """Where forecasts begin: the last token that is heard."""
+    """Origins of forecasts: the last observed token."""
 
     piece: Int[Tensor, " query"]
     token: Int[Tensor, " query"]
 
     def together(self) -> Iterator[tuple[int, Int[Tensor, " some"]]]:
-        """The moments that have heard as many tokens, which can be forecast at once: how many, and which."""
+        """Number of observed tokens, and the moments with this number, which can be forecast in one batch."""
         for token in self.token.unique().tolist():
             yield token + 1, (self.token == token).nonzero()[:, 0]
 
@@ -61,25 +61,25 @@ class Moments:
 def pieces_of(
     learner: Forecaster, world: World, split: Split[Tensor], config: EvaluationConfig = EvaluationConfig()
 ) -> tuple[Pieces, Pieces]:
-    """Training pieces, that baselines and decoders are fitted on, and test pieces."""
+    """Training pieces for fitting baselines and decoders, and test pieces."""
     return pieces(learner, world, split.train, config.max_pieces), pieces(learner, world, split.test, TEST)
 
 
 def divided(train: Pieces) -> tuple[Pieces, Pieces]:
-    """Training pieces that all is fitted to, and those from which the spread of errors is known."""
+    """Training pieces for fitting, and those for estimating the error variance."""
     number = torch.arange(len(train.counts))
     apart = (number % WATCHED == WATCHED - 1) & (number < WATCHED * CALIBRATION)
     return (train.rows(~apart), train.rows(apart)) if apart.any() else (train, train)
 
 
 def chosen_clips(world: World, index: Int[Tensor, " clip"], most: int) -> Int[Tensor, " piece"]:
-    """Clips at random, each as often as it is long."""
+    """Random clips, each repeated in proportion to its length."""
     portions = world.portions(index[world.lengths(index) > 0])
     return portions[torch.randperm(len(portions), generator=torch.Generator().manual_seed(SEED))][:most]
 
 
 def pieces(learner: Forecaster, world: World, index: Int[Tensor, " clip"], most: int) -> Pieces:
-    """Random pieces of clips, each clip as often as it is long."""
+    """Random pieces of clips, which are repeated in proportion to their length."""
     assert isinstance(learner, FeatureLearner), type(learner)
     chosen = chosen_clips(world, index, most)
     batch = world.piece(chosen, SEED, 0)
@@ -91,8 +91,8 @@ def pieces(learner: Forecaster, world: World, index: Int[Tensor, " clip"], most:
 def labels_of(
     learner: Forecaster, world: World, chosen: Int[Tensor, " piece"], tokens: int
 ) -> Int[Tensor, "piece token kind"]:
-    """Of each token of pieces: each categorical factor of its clip, and the segment that its middle lies in; 0 is
-    between segments."""
+    """Labels of each token: the categorical factors of its clip, and the segment at its middle, with 0 between
+    segments."""
     factors = [at for at, factor in enumerate(world.factors) if factor.discrete]
     found = world.factor_values(chosen)[:, None, factors].long().expand(-1, tokens, -1)
     marks, steps = world.marks(chosen), world.signal.steps_per_second
@@ -119,14 +119,14 @@ def individuals(world: World, index: Int[Tensor, " clip"]) -> Int[Tensor, " clip
 
 
 def horizons(learner: Forecaster, *parts: Pieces) -> tuple[int, ...]:
-    """Tokens ahead, as far as some pieces of each part are long enough."""
+    """Horizons in tokens, as far as each split has a piece that is long enough."""
     longest = min(int(part.counts.max()) for part in parts) - max(1, learner.burn_in)
     wanted = [max(1, round(one * learner.code_rate)) for one in HORIZONS]
     return tuple(dict.fromkeys(one for one in wanted if one <= longest))
 
 
 def moments(some: Pieces, burn_in: int, furthest: int) -> Moments:
-    """Evenly spaced from the burn-in to where the furthest horizon ends."""
+    """Evenly spaced moments after the burn-in, up to the last with all horizons inside the piece."""
     first, where = max(1, burn_in) - 1, []
     for piece, count in enumerate(some.counts.tolist()):
         last = count - furthest - 1
@@ -138,7 +138,7 @@ def moments(some: Pieces, burn_in: int, furthest: int) -> Moments:
 
 
 def everywhere(some: Pieces, horizon: int) -> Moments:
-    """Every token that has one so far ahead."""
+    """All tokens with a target `horizon` tokens ahead."""
     inside = torch.arange(some.tokens.shape[1]) + horizon < some.counts[:, None]
     return Moments(*inside.nonzero().unbind(1))
 
@@ -148,7 +148,7 @@ def truth(some: Pieces, where: Moments, ahead: Sequence[int]) -> Float[Tensor, "
 
 
 def come(some: Pieces, where: Moments, furthest: int) -> Bool[Tensor, "piece token"]:
-    """The tokens that come after any of the moments, up to the furthest horizon."""
+    """Mask of the tokens that follow any of the moments, up to the furthest horizon."""
     found = torch.zeros(some.tokens.shape[:2], dtype=torch.bool)
     found[where.piece[:, None], where.token[:, None] + 1 + torch.arange(furthest)] = True
     return found

@@ -1,12 +1,12 @@
-"""Whether actions change the pitch that is heard: of shifted actions, as in `steering.py`, the change of the
-logarithm of the fundamental frequency in the sound of decoded tokens, against the change that the same shift
-makes in the world itself, where it can render it. Where it cannot, what is expected is the slope of a regression
-of that logarithm on the action in real training sound.
+"""Whether actions change the pitch: for shifted actions, as in `steering.py`, the change in log fundamental
+frequency of the sound of decoded tokens is compared with the change that the same shift makes in the world itself,
+where it can render it. Where it cannot, the expected change is the slope of a regression of that logarithm on the
+action in real training sound.
 
-Which frames count follows from the world's sound alone: those in tokens that are louder than the mean one, and
-that have a pitch, in the world's shifted sound, too. In made sound the best frequency of each of these frames is
-taken, however weak its pitch is. Tokens become sound by the front end; what it and the pitch tracker lose is shown
-by real tokens: those of the world's own sound with shifted actions.
+Only the world's sound determines which frames count: those in tokens louder than the mean one that have a pitch,
+in the world's shifted sound, too. In generated sound the best frequency of each of these frames is taken, however
+weak its pitch is. The front end inverts tokens to sound; real tokens, of the world's own sound with shifted
+actions, show what inversion and pitch tracking lose.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,25 +30,25 @@ PITCH = PitchConfig(hop=0.005)
 PERIODIC = 0.2
 """Aperiodicity below which a frame of real sound has a pitch."""
 MOST = 32
-"""Moments, and training pieces of the regression."""
+"""Maximum number of moments, and of training pieces of the regression."""
 ITERATIONS = 16
-"""Of the inversion."""
+"""Iterations of the inversion."""
 FEWEST = 32
-"""Frames that a regression needs."""
+"""Minimum number of frames for a regression."""
 Pitches = Float[np.ndarray, "sound frame"]
-"""Logarithms of frequencies; NaN where real sound has no pitch."""
+"""Log frequencies; NaN where real sound has no pitch."""
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Hears the pitch of tokens and of sound."""
+    """Pitch tracker of tokens and of sound."""
 
     learner: Forecaster
     rate: int
 
     @classmethod
     def of(cls, learner: Forecaster, world: World) -> "Listener | None":
-        """None where tokens do not become sound."""
+        """None if tokens cannot be inverted to sound."""
         front, rate = front_of(learner), world.signal.rate
         if rate is None or not isinstance(front, PictureFrontEnd) or not front.invertible:
             return None
@@ -59,7 +59,7 @@ class Listener:
         return front_of(self.learner)
 
     def of_sound(self, waves: Float[Tensor, "sound time"], periodic: float = PERIODIC) -> Pitches:
-        """Of frames whose aperiodicity is less than this."""
+        """Pitch of the frames whose aperiodicity is below `periodic`."""
         heard = [track(wave, self.rate, PITCH) for wave in waves.double().numpy()]
         return np.stack([np.where(one.aperiodicity < periodic, np.log(one.hertz), np.nan) for one in heard])
 
@@ -76,32 +76,32 @@ class Listener:
     def in_frames(
         self, tokens: Shaped[np.ndarray, "sound token"], frames: int
     ) -> Shaped[np.ndarray, "sound frame"]:
-        """What holds of tokens, of the frames of the pitch."""
+        """Values of tokens at the frames of the pitch."""
         token = np.floor(np.arange(frames) * PITCH.hop * self.learner.code_rate + 1e-6).astype(int)
         return tokens[:, token.clip(max=tokens.shape[1] - 1)]
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the same shifts change elsewhere."""
+    """Expected effects of the same shifts."""
 
     counting: Bool[np.ndarray, "shift moment frame"]
-    """Frames that count."""
+    """Mask of the frames that count."""
     asked: Float[np.ndarray, "shift moment"]
-    """The change of the logarithm of the frequency; NaN where nothing counts."""
+    """Expected change in log frequency; NaN where no frame counts."""
     real: tuple[Float[np.ndarray, " some"], Float[np.ndarray, " some"]]
-    """Of real tokens: what is asked, and what is heard."""
+    """Expected and measured changes of real tokens."""
 
 
 def changed(
     plain: Pitches, moved: Pitches, counting: Bool[np.ndarray, "sound frame"]
 ) -> Float[np.ndarray, " sound"]:
-    """The mean change over the frames that count; NaN where there is none."""
+    """Mean change over the frames that count; NaN where there is none."""
     return mean_of(moved - plain, counting)
 
 
 def chosen_moments(sounds: Bool[Tensor, "moment step"]) -> Int[np.ndarray, " chosen"]:
-    """Evenly, of those that sound."""
+    """At most MOST moments, evenly spaced among those with a counted token."""
     some = sounds.any(1).nonzero()[:, 0].numpy()
     return some[np.unique(np.linspace(0, len(some) - 1, min(MOST, len(some))).round().astype(int))]
 
@@ -112,7 +112,8 @@ def responses(
     counting: Bool[np.ndarray, "shift moment frame"],
     asked: Float[np.ndarray, "shift moment"],
 ) -> tuple[Float[np.ndarray, " some"], Float[np.ndarray, " some"]]:
-    """What is asked, and what is heard: of tokens that were made with the true actions, and with each shift."""
+    """Expected and measured changes; `made` holds the tokens generated with the true actions, then with each
+    shift."""
     plain, *moved = (listener.of_tokens(one) for one in made)
     heard = np.stack([changed(plain, one, which) for one, which in zip(moved, counting, strict=True)])
     some = np.isfinite(asked)
@@ -130,8 +131,8 @@ def expectation(
     moved: Sequence[Float[Tensor, "moment step"]],
     action: int,
 ) -> Expected | None:
-    """By the world itself or by the regression; None where there is too little pitch. `moved` are the shifts of an
-    action in standard deviations."""
+    """Expected changes by the world itself or by the regression; None if too little sound has a pitch. `moved`
+    holds the shifts of an action in standard deviations."""
     size, steps = listener.front.shortest, sounds.shape[1]
     at = (where.token + 1) * size
     own = cut(test.signal[where.piece], at, torch.full_like(at, steps * size), steps * size)
@@ -159,7 +160,7 @@ def remade(
     moved: Float[Tensor, "moment step"],
     action: int,
 ) -> Float[Tensor, "moment time"] | None:
-    """The sound of the tokens to come, as the world renders it with shifted actions."""
+    """Sound of the target tokens, rendered by the world with shifted actions; None if it cannot render them."""
     learner, size, steps = listener.learner, listener.front.shortest, moved.shape[1]
     index, begin = clips[where.piece], world.beginnings(clips, SEED, 0)[where.piece]
     batch, own = world.whole(index), learner.actions.actions[action]
@@ -187,7 +188,7 @@ def by_regression(
     moved: Sequence[Float[Tensor, "moment step"]],
     action: int,
 ) -> Expected | None:
-    """None where training sound has too little pitch, or the action is always the same."""
+    """Expected changes by regression; None if too little training sound has a pitch, or the action is constant."""
     column = listener.learner.actions.places()[action].start
     slope = slope_of(listener, fitted, column)
     if slope is None:
@@ -210,13 +211,13 @@ def by_regression(
 def mean_of(
     values: Float[np.ndarray, "sound frame"], which: Bool[np.ndarray, "sound frame"]
 ) -> Float[np.ndarray, " sound"]:
-    """NaN where there is none."""
+    """Mean over the marked frames; NaN where there is none."""
     total = np.where(which, values, 0).sum(1)
     return np.where(which.any(1), total / np.maximum(which.sum(1), 1), np.nan)
 
 
 def slope_of(listener: Listener, fitted: Pieces, column: int) -> float | None:
-    """Of the logarithm of the frequency on an action, in the loud tokens of training pieces."""
+    """Slope of log frequency on an action, in the loud tokens of training pieces."""
     some = fitted.rows(torch.arange(min(MOST, len(fitted.counts))))
     size = listener.front.shortest
     heard = listener.of_sound(some.signal[:, : some.tokens.shape[1] * size])
@@ -233,6 +234,6 @@ def slope_of(listener: Listener, fitted: Pieces, column: int) -> float | None:
 def scored(
     listener: Listener, made: Mapping[str, Sequence[Tensor]], expected: Expected
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What is asked and heard of each model, and of real tokens."""
+    """Expected and measured changes of each model, and of real tokens."""
     found = {who: responses(listener, some, expected.counting, expected.asked) for who, some in made.items()}
     return found | {"real": expected.real}

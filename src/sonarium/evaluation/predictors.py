@@ -1,4 +1,4 @@
-"""What predicts the tokens that follow a moment: the states of a learner, and baselines of the same tokens."""
+"""Predictors of the tokens that follow a moment: the states of a learner, and baselines on the same tokens."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,33 +16,34 @@ from sonarium.models.contract import Forecaster
 from sonarium.models.gru import Recurrent
 
 FOLLOWED = 64
-"""Pieces that are followed at once."""
+"""Pieces per batch when states are computed."""
 SAMPLES = 64
-"""Futures that are averaged: of sixteen, a sixteenth of their variance would be left, some hundredths of a nat."""
+"""Number of futures averaged: with sixteen, a sixteenth of their variance would remain, some hundredths of a
+nat."""
 COVERING = 16
-"""Futures that are to cover the true one."""
+"""Number of futures for the coverage of the true one."""
 LAST = 4
-"""Tokens that linear AR sees."""
+"""Order of linear AR in tokens."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """Of each moment."""
+    """Predictions at each moment."""
 
     mean: Float[Tensor, "query horizon number"]
     drawn: Float[Tensor, "sample query step number"] | None = None
-    """All tokens up to the furthest horizon; None of what does not draw."""
+    """Sampled tokens up to the furthest horizon; None for a predictor that does not sample."""
 
 
 Predict = Callable[[Pieces, Moments, tuple[int, ...]], Predicted]
 Given = Callable[[Pieces, Moments], Float[np.ndarray, "query number"]]
-"""What is known at a moment."""
+"""Maps pieces and moments to the inputs of a regression."""
 Decoder = tuple[Float[Tensor, "code number"], Float[Tensor, " number"]]
 """Weights and offset of the ridge regression from states to tokens."""
 
 
 def followed(learner: Forecaster, some: Pieces, acted: bool = False) -> Float[Tensor, "piece token code"]:
-    """The states of all pieces, a few at once; with all actions known, or with none."""
+    """States of all pieces, computed in batches; with all actions given, or with none."""
     parts = zip(some.signal.split(FOLLOWED), some.actions.split(FOLLOWED), strict=True)
     return torch.cat([learner.states(signal, actions=own if acted else None) for signal, own in parts])
 
@@ -52,7 +53,7 @@ def persistence(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predict
 
 
 def of_states(learner: Forecaster, decoder: Decoder, shuffled: bool = False, acted: bool = False) -> Predict:
-    """The mean of decoded futures; with the past in a random order, or with all actions known."""
+    """Predict by the mean of decoded futures; with the past shuffled, or with all actions given."""
     size = front_of(learner).shortest
 
     def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
@@ -86,21 +87,21 @@ def decoded(states: Float[Tensor, "*some code"], decoder: Decoder) -> Float[Tens
 
 
 def decoded_tokens(learner: Forecaster, decoder: Decoder, some: Pieces) -> Float[Tensor, "piece token number"]:
-    """The true tokens as the learner decodes them."""
+    """Reconstruction of the true tokens from the learner's states."""
     return decoded(followed(learner, some), decoder).to(some.tokens)
 
 
 def out_of_order(
     some: Pieces, piece: Int[Tensor, " row"], tokens: int, size: int, generator: torch.Generator
 ) -> Float[Tensor, "row time *rest"]:
-    """The sound before a moment, its tokens in random order."""
+    """The observed sound, with its tokens in random order."""
     parts = some.signal[piece, : tokens * size].unflatten(1, (tokens, size))
     order = torch.rand(len(piece), tokens, generator=generator).argsort(1)
     return parts[torch.arange(len(piece))[:, None], order].flatten(1, 2)
 
 
 def linear(fitted: Pieces, ahead: tuple[int, ...], given: Given | None = None) -> Predict:
-    """Ridge regression to the tokens ahead from the last tokens or what else is given."""
+    """Ridge regression to the tokens ahead, from the last tokens or from the inputs of `given`."""
     given, where = given or last, everywhere(fitted, ahead[-1])
     goal = truth(fitted, where, ahead)
     line, _ = ridge(given(fitted, where), goal.flatten(1).double().numpy(), where.piece.numpy())
@@ -118,14 +119,14 @@ def of_learner(learner: Forecaster) -> Given:
 
 
 def last(some: Pieces, where: Moments) -> Float[np.ndarray, "query number"]:
-    """The last tokens up to a moment; the first one stands for those before it."""
+    """The last tokens up to a moment, padded with the first token of the piece."""
     at = (where.token[:, None] - torch.arange(LAST)).clamp(min=0)
     return some.tokens[where.piece[:, None], at].flatten(1).double().numpy()
 
 
 class TokenGRU(nn.Module):
-    """The next token from those before it, and from its own actions where there are any: its mean, and a spread of
-    each number."""
+    """Autoregressive GRU over tokens and, where there are any, the actions of the next token: predicts the mean of
+    the next token, with a learnt log standard deviation of each number."""
 
     def __init__(self, numbers: int, units: int, actions: int = 0):
         super().__init__()
@@ -151,7 +152,7 @@ class TokenGRU(nn.Module):
         generator: torch.Generator,
         actions: Float[Tensor, "row all action"] | None = None,
     ) -> tuple[Float[Tensor, "sample row step number"], Float[Tensor, "sample row step number"]]:
-        """Futures drawn token by token: the mean of each token given those before it, and the token."""
+        """Draw futures autoregressively: the mean of each token given its predecessors, and the sampled token."""
         if actions is None:
             actions = past.new_zeros(len(past), past.shape[1] + steps, 0)
         known = torch.cat([past, actions[:, 1 : past.shape[1] + 1]], -1)
@@ -184,11 +185,11 @@ Futures = Callable[
     [Float[Tensor, "row token number"], int, torch.Generator],
     tuple[Float[Tensor, "row step number"], Float[Tensor, "sample row step number"]],
 ]
-"""From the tokens heard, how many come, and random numbers: the mean of each token that comes, and draws."""
+"""Maps observed tokens, number of steps and generator to the mean of each future token, and samples."""
 
 
 def by_moment(futures: Futures) -> Predict:
-    """All moments that have heard as many tokens at once."""
+    """Batch the moments with equally many observed tokens."""
 
     def predict(some: Pieces, where: Moments, ahead: tuple[int, ...]) -> Predicted:
         generator, steps = torch.Generator().manual_seed(SEED), torch.tensor(ahead) - 1
@@ -205,7 +206,7 @@ def by_moment(futures: Futures) -> Predict:
 def recurrent(network: TokenGRU) -> Predict:
     def futures(past: Tensor, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         means, drawn = network.drawn(past, steps, SAMPLES, generator)
-        # The mean of means varies less from draw to draw.
+        # The mean of conditional means has a lower variance than the mean of samples.
         return means.mean(0), drawn[:COVERING]
 
     return by_moment(futures)

@@ -1,12 +1,12 @@
-"""How well codes predict what is known of clips, beside controls: log-mel frames and cepstra with their slopes (or
-the input, where codes are learnt from codes), the untrained network, and chance.
+"""How well codes predict labels and factors of clips, with controls: log-mel frames and cepstra with their slopes
+(or the input, where codes are learnt from codes), the untrained network, and chance.
 
-Probes, regression, verification, retrieval, ABX and few-label curves are joined here; tasks.py says what is
-predicted on which clips. A control with several settings takes the one with which its probe of a label is best in
-cross-validation; where clips are compared by that label, it keeps it.
+Probes, regression, verification, retrieval, ABX and few-label curves are combined here; tasks.py defines what is
+predicted on which clips. A control with several settings uses the one whose probe of a label is best in
+cross-validation, also where clips are compared by that label.
 
-All that is drawn here follows from the clips alone, never from the seed of a training: runs with the same split
-have the same controls, which are computed once (`Kept`).
+Random draws depend on the clips alone, never on the training seed: runs with the same split have the same
+controls, which are computed once (`Kept`).
 """
 
 import hashlib
@@ -47,7 +47,7 @@ from sonarium.worlds.contract import Progress, World
 COUNTS = (1, 2, 5, 10)
 """Labelled clips per class in a few-label curve."""
 ITEMS = 5
-"""Segments of a category and a group that ABX takes."""
+"""Maximum number of segments per category and group for ABX."""
 REQUIRED: dict[Literal["within", "across"], str] = {
     "within": "no group of the test split has two labels, and one of them twice",
     "across": "no two groups of the test split share a label",
@@ -66,7 +66,7 @@ class Findings:
     chance: Scores = field(default_factory=dict)
     """The same for every extractor."""
     details: dict[str, Any] = field(default_factory=dict)
-    """How each score of a probe came about."""
+    """How each score of a probe was obtained."""
     curves: dict[str, Any] = field(default_factory=dict)
     """Curves by kind and label: few-labels/LABEL and errors/LABEL."""
     notes: list[str] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Findings:
 
 
 Kept = dict[tuple[World, str, str], Findings]
-"""What controls without training scored, by world, control, and a hash of all that it depends on."""
+"""Scores of training-free controls, by world, control, and a hash of everything that they depend on."""
 
 
 def probing(
@@ -87,7 +87,8 @@ def probing(
     progress: Progress = lambda *_: None,
     kept: Kept | None = None,
 ) -> dict[str, Any]:
-    """`scores` of the learner, those of each control, `chance`; `details` of each score, `curves`, and `notes`."""
+    """Scores of the learner (`scores`), of each control and of `chance`; `details` of each score, `curves`, and
+    `notes`."""
     known = corpus(world, split, learner, config, np.random.default_rng([DRAWS, 0xA5C]))
     if config.remove_mean and (learner.code_lengths(torch.from_numpy(known.lengths)) < 2).all():
         raise ValueError(
@@ -125,7 +126,7 @@ def probing(
 
 
 def subsampled(known: Corpus, split: Split[Tensor], config: EvaluationConfig) -> list[str]:
-    """How many clips were taken of each part that has more."""
+    """Note on the number of clips sampled from each larger split."""
     parts = zip(known.split.items(), split.items(), strict=True)
     few = [
         f"{len(taken):,} of {len(whole):,} {name} clips"
@@ -136,7 +137,7 @@ def subsampled(known: Corpus, split: Split[Tensor], config: EvaluationConfig) ->
 
 
 def fingerprint(known: Corpus, config: EvaluationConfig) -> str:
-    """A hash of the clips of an evaluation, of their parts and of its settings."""
+    """Hash of the clips of an evaluation, their splits, and its settings."""
     told = {"parts": [known.index[rows].tolist() for _, rows in known.split.items()], "config": asdict(config)}
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
@@ -156,7 +157,7 @@ def best_of(
         extract(one, world, known.index, known.lengths, known.marks, config, gap, segments) for one in settings
     ]
     found, best = Findings(), {}
-    # The products of a probe are small: several threads wait for each other longer than they work.
+    # The matrix products of a probe are small: threads wait for each other longer than they work.
     with threadpool_limits(1, "blas"):
         for task in asked:
             made: list[Fitted] = []
@@ -180,7 +181,7 @@ def best_of(
 
 
 def gap_of(known: Corpus, asked: list[Task], config: EvaluationConfig) -> float | None:
-    """Seconds from one frame that probes are given to the next; None if no task is of frames."""
+    """Seconds between frames that probes are given; None if no task is of frames."""
     if not any(task.level == "frames" for task in asked):
         return None
     seconds = known.lengths.sum() / known.rate
@@ -196,12 +197,12 @@ class Fitted:
     score: float
     chance: float
     validated: float
-    """How good it is in cross-validation."""
+    """Score in cross-validation."""
     details: dict[str, Any]
 
 
 def fit(task: Task, known: Corpus, codes: Extracted, config: EvaluationConfig) -> Fitted | str:
-    """Fit a probe, choose its hyperparameters and score it; or why that cannot be."""
+    """Fit a probe, choose its hyperparameters and score it; or return the reason why it cannot be scored."""
     values, targets, groups, split = rows_for(task, known, codes, config)
     still = [part for part, rows in fitted_and_test(split) if len(np.unique(targets[rows])) < 2]
     if still:
@@ -263,7 +264,7 @@ def rows_for(
 
 
 def of_clips(clip: Int[np.ndarray, " row"], split: Rows) -> Rows:
-    """The rows of the clips of each part."""
+    """Rows of the clips of each split."""
     return Split(*(np.flatnonzero(np.isin(clip, side)) for _, side in split.items()))
 
 
@@ -279,7 +280,7 @@ def comparisons(known: Corpus, config: EvaluationConfig) -> tuple[list[Compariso
     """The comparisons of test clips with each other, and why the rest are left out."""
     test = known.split.test
     several = len(np.unique(known.group[test])) > 1
-    # Where the test split has one group alone, clips of other recordings are compared instead of other groups.
+    # If the test split has a single group, clips are compared across recordings instead of groups.
     apart = known.group if several else known.recording
     wanted: list[Comparison] = []
     notes = []
@@ -307,7 +308,7 @@ def comparisons(known: Corpus, config: EvaluationConfig) -> tuple[list[Compariso
 
 
 def retrievable(label: Shaped[np.ndarray, " clip"], apart: Shaped[np.ndarray, " clip"]) -> bool:
-    """Whether there are two labels, and one of them in two groups: something to distinguish, something to find."""
+    """Whether there are two labels, one of which occurs in two groups, so that there is something to retrieve."""
     pairs = np.unique(np.stack([label.astype(str), apart.astype(str)]), axis=1)
     return len(np.unique(label)) > 1 and len(np.unique(pairs[0])) < pairs.shape[1]
 
@@ -343,8 +344,8 @@ def by_verification(known: Corpus, test: Int[np.ndarray, " test"]) -> Comparison
 
 
 def triples(known: Corpus) -> list[tuple[str, list[Marks]]]:
-    """The items of ABX: marked segments of test clips, or else whole test clips by each of their labels; only of
-    known individuals."""
+    """Items of ABX: marked segments of test clips, or else whole test clips by each of their labels; only of known
+    individuals."""
     test, nobody = known.split.test, known.nobody
     if known.marked:
         return [("segment", [[] if nobody[clip] else known.marks[clip] for clip in test])]
@@ -380,7 +381,8 @@ def by_abx(known: Corpus, name: str, marks: list[Marks]) -> Comparison:
 
 
 def comparable(label: Shaped[np.ndarray, " item"], group: Shaped[np.ndarray, " item"], speakers: str) -> bool:
-    """Whether a group has two labels, one of which it has twice (within), or another group has, too (across)."""
+    """Whether a group has two labels, one of which occurs twice in it (within) or in another group, too
+    (across)."""
     labels = {one: label[group == one].tolist() for one in np.unique(group)}
     for one, own in labels.items():
         others = {other for name, every in labels.items() if name != one for other in every}

@@ -1,9 +1,9 @@
-"""Real tokens of the training split: what the states of a forecaster are decoded with, and made audible by.
+"""Real tokens of the training split, which decode the states of a forecaster and make them audible.
 
-Pieces of the training split are followed by the learner. A ridge regression from its states to their tokens is the
-decoder that every learner has, trained without changing the states. The tokens themselves, with their sound, stand
-for the decoded ones that they are nearest to: real sound without the blur of a mean (as in Generative Spoken
-Language Modelling by nearest neighbours, arXiv 2310.05224). The surprise at each of them says what is usual.
+States are computed on pieces of the training split. A ridge regression from these states to their tokens is a
+decoder for any learner, trained without changing the states. For listening, decoded tokens are replaced by the
+nearest real ones with their sound: real sound without the blur of a mean (as in Generative Spoken Language
+Modelling by nearest neighbours, arXiv 2310.05224). The surprise at each of them shows what is usual.
 """
 
 import json
@@ -28,63 +28,64 @@ from sonarium.worlds.contract import Batch, Progress, World
 
 FORMAT = 1
 MOST = 2**13
-"""Tokens that are kept."""
+"""Maximum number of tokens kept."""
 MOST_SAMPLES = 2**25
-"""Samples of their sound: of long tokens fewer are kept."""
+"""Maximum number of samples of their sound; fewer tokens are kept if they are long."""
 OTHERS = 1024
-"""Tokens that compete with each token whose surprise is asked."""
+"""Maximum number of negatives of each token when its surprise is computed."""
 STRETCHES = 512
-"""Most stretches of tokens that a future is compared with."""
+"""Maximum number of stretches of tokens that a future is compared with."""
 PIECES = 16
-"""Pieces that are followed together."""
+"""Pieces per batch when states are computed."""
 FADE = 0.004
 """Seconds on either side of a join over which tokens are cross-faded; at most a quarter of a token."""
 STRENGTHS = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
 """Strengths of ridge regression to choose from, per row."""
 WATCHED = 4
-"""One of so many pieces chooses the strength."""
+"""One in this many pieces is held out to choose the strength."""
 BLOCK = 1024
-"""Tokens whose nearest ones are found together."""
+"""Tokens per block of the nearest-neighbour search."""
 
 
 @dataclass(frozen=True)
 class RealTokens:
     tokens: Float[Tensor, "token number"]
-    """As the front end gives them."""
+    """Tokens as computed by the front end."""
     piece: Int[Tensor, " token"]
-    """The piece of training sound that each is from; those of a piece follow one another."""
+    """Training piece of each token; the tokens of a piece are consecutive."""
     sound: Float[Tensor, "heard sample"]
-    """With `margin` samples before and after; none of codes whose clips cannot be heard."""
+    """Waveform of each token, with `margin` samples before and after; empty for codes of inaudible clips."""
     weights: Float[Tensor, "code number"]
     offset: Float[Tensor, " number"]
-    """Of the ridge regression from states to tokens."""
+    """Weights and offset of the ridge regression from states to tokens."""
     spread: Float[Tensor, " number"]
-    """Standard deviation of what the regression misses, of pieces that it was not fitted on."""
+    """Standard deviation of the regression error, on pieces that it was not fitted on."""
     usual: dict[str, Float[Tensor, " _"]]
-    """Surprise at tokens of the training split by measure, rising."""
+    """Sorted surprise at tokens of the training split, by measure."""
     taken: tuple[Taken, ...]
-    """What each action takes there."""
+    """Values of each action in the training split."""
     margin: int = 0
     """Samples of cross-fading."""
 
     @property
     def others(self) -> Float[Tensor, "other number"]:
-        """Tokens from all pieces that compete with one whose surprise is asked."""
+        """Negatives for computing the surprise, from all pieces."""
         return self.tokens[:: -(-len(self.tokens) // OTHERS)]
 
     def decoded(self, states: Float[Tensor, "clip token code"], slots: int) -> Float[Tensor, "clip token number"]:
-        """Tokens of states by the regression."""
+        """Decode states to tokens by the regression."""
         return most_likely(states.to(self.weights) @ self.weights + self.offset, slots)
 
     def nearest(self, tokens: Float[Tensor, "clip token number"]) -> Int[Tensor, "clip token"]:
-        """Which real token is the nearest to each."""
+        """Index of the nearest real token to each token."""
         rows = tokens.to(self.tokens).flatten(0, 1)
         return torch.cat([mean_squares(some, self.tokens).argmin(1) for some in rows.split(BLOCK)]).unflatten(
             0, tokens.shape[:2]
         )
 
     def heard(self, chosen: Int[Tensor, " token"]) -> Float[np.ndarray, " time"]:
-        """Real tokens one after the other, cross-faded, with the margin before the first and after the last."""
+        """Waveform of these real tokens in sequence, cross-faded, with the margin before the first and after the
+        last."""
         sound, margin = self.sound[chosen].double().numpy(), self.margin
         each = sound.shape[1] - 2 * margin
         rise = np.sin((np.arange(2 * margin) + 0.5) / (2 * margin) * np.pi / 2) ** 2 if margin else np.ones(0)
@@ -99,7 +100,7 @@ class RealTokens:
         return made
 
     def stretches(self, count: int) -> Float[Tensor, "stretch token number"]:
-        """Stretches of so many tokens that follow one another, from everywhere."""
+        """Stretches of `count` consecutive tokens, evenly spaced over all pieces."""
         if count > len(self.tokens):
             return self.tokens.new_zeros(0, count, self.tokens.shape[1])
         whole = self.piece.unfold(0, count, 1)
@@ -117,7 +118,7 @@ class RealTokens:
 
     @classmethod
     def load(cls, path: Path) -> "RealTokens":
-        """What was saved; a file that is damaged is refused."""
+        """Load a saved file; one that is damaged raises ValueError."""
         try:
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["about"])
@@ -137,7 +138,7 @@ class RealTokens:
 def joined(
     before: Float[np.ndarray, " before"], after: Float[np.ndarray, " after"], margin: int
 ) -> Float[np.ndarray, " all"]:
-    """One sound after the other, which begins `margin` samples early and is cross-faded there."""
+    """Concatenate two sounds; the second begins `margin` samples early and is cross-faded there."""
     own = min(margin, len(before))
     rise = np.sin((np.arange(own) + 0.5) / max(1, own) * np.pi / 2) ** 2
     lead = after[margin - own : margin] * rise + before[len(before) - own :] * (1 - rise)
@@ -153,8 +154,8 @@ def collect(
     progress: Progress = lambda *_: None,
     heard: World | None = None,
 ) -> RealTokens:
-    """Follow pieces of the training split, each from a random place, until there are enough tokens. The clips that
-    codes were made of may be `heard`."""
+    """Collect tokens and states from random pieces of the training split until there are enough tokens. `heard`
+    may be the world of the clips that codes were made from."""
     assert isinstance(learner, FeatureLearner), type(learner)
     front, actions = front_of(learner), learner.actions
     cut = Cut(front, world, world if heard is None else heard)
@@ -192,8 +193,8 @@ def collect(
 def pieces(
     learner: Forecaster, world: World, train: Int[Tensor, " clip"], seed: int, most: int
 ) -> Iterator[tuple[Batch, Int[Tensor, " clip"], Int[Tensor, " clip"]]]:
-    """Pieces with a token at least, the tokens in each and where it begins, until there are enough; each clip as
-    often as its length allows."""
+    """Batches of pieces, the number of tokens in each piece and where it begins, until there are enough tokens;
+    clips are repeated in proportion to their length."""
     portions = world.portions(train[world.lengths(train) > 0])
     generator = torch.Generator().manual_seed(seed)
     order = portions[torch.randperm(len(portions), generator=generator)]
@@ -209,7 +210,7 @@ def pieces(
 
 
 def counts_of(learner: Forecaster, batch: Batch) -> Int[Tensor, " clip"]:
-    """The tokens of each clip."""
+    """Number of tokens of each clip."""
     whole = torch.full((len(batch.index),), batch.signal.shape[1])
     return learner.code_lengths(whole if batch.lengths is None else batch.lengths)
 
@@ -217,31 +218,31 @@ def counts_of(learner: Forecaster, batch: Batch) -> Int[Tensor, " clip"]:
 def use_of_classes(
     learner: Forecaster, states: Float[Tensor, "token code"]
 ) -> tuple[Float[Tensor, "variable entry"], Float[Tensor, " variable"]]:
-    """How often each class of each variable occurs, and the perplexity of each variable."""
+    """Relative frequency of each class of each variable, and the perplexity of each variable."""
     used = torch.nn.functional.one_hot(learner.classes(states[None])[0], learner.entries).double().mean(0)
     return used, torch.special.entr(used).sum(1).exp()
 
 
 def front_of(learner: Forecaster) -> Tokens:
-    """What makes tokens of sound."""
+    """Front end of the learner, which computes tokens."""
     assert isinstance(learner, FeatureLearner) and isinstance(learner.front, Tokens), type(learner)
     return learner.front
 
 
 class Cut:
-    """Cuts the sound of tokens from the clips that are heard."""
+    """Cuts the waveforms of tokens from the clips that are played."""
 
     def __init__(self, front: Tokens, world: World, heard: World):
         self.world, self.heard, self.rate = world, heard, heard.signal.rate or 0
         self.size = round(self.rate / front.token_rate)
-        """Samples of a token."""
+        """Samples per token."""
         self.margin = max(1, min(self.size // 4, round(FADE * self.rate))) if self.rate else 0
-        """Samples of cross-fading on either side; 0 where nothing can be heard."""
+        """Samples of cross-fading on either side; 0 if clips are inaudible."""
 
     def windows(
         self, batch: Batch, counts: Int[Tensor, " clip"], begins: Int[Tensor, " clip"]
     ) -> Float[Tensor, "token sample"]:
-        """The sound of each token of some pieces, with a margin on both sides."""
+        """Waveform of each token of a batch of pieces, with a margin on both sides."""
         if not self.margin:
             return torch.zeros(0, 0)
         if self.heard is self.world:
@@ -249,7 +250,7 @@ class Cut:
         return torch.cat([self.below(*one) for one in zip(batch.index.tolist(), counts, begins, strict=True)])
 
     def below(self, clip: int, count: Int[Tensor, ""], begin: Int[Tensor, ""]) -> Float[Tensor, "token sample"]:
-        """The same of frames of codes, in the clip that they were made of; silence beyond it."""
+        """The same for frames of codes, from the clip that they encode; silence beyond it."""
         wave, frames = self.heard.whole(torch.tensor([clip])).signal[0], self.world.signal
         assert frames.frame_rate is not None, frames
         middle = frames.frame_first + (begin + torch.arange(int(count)).double()) / frames.frame_rate
@@ -262,7 +263,7 @@ class Cut:
 def windows(
     signal: Float[Tensor, "clip time"], counts: Int[Tensor, " clip"], size: int, margin: int
 ) -> Float[Tensor, "token sample"]:
-    """The sound of each token, with a margin on both sides; silence beyond the piece."""
+    """Waveform of each token, with a margin on both sides; silence beyond the piece."""
     padded = torch.nn.functional.pad(signal, (margin, margin))
     cut = padded.unfold(1, size + 2 * margin, size)
     return cut[torch.arange(cut.shape[1]) < counts[:, None]]
@@ -274,7 +275,7 @@ def regression(
     piece: Int[Tensor, " token"],
     warm: Tensor,
 ) -> tuple[Float[Tensor, "code number"], Float[Tensor, " number"], Float[Tensor, " number"]]:
-    """Weights, offset, and the standard deviation of the error in pieces that were not fitted."""
+    """Weights, offset, and the standard deviation of the error on held-out pieces."""
     x = np.concatenate([one[warm].double().numpy() for one in states])
     y = np.concatenate([tokens[warm].double().numpy()] * len(states))
     number = np.concatenate([piece[warm].numpy()] * len(states))
@@ -289,8 +290,8 @@ def regression(
 def ridge(
     x: Float[np.ndarray, "token code"], y: Float[np.ndarray, "token number"], piece: Int[np.ndarray, " token"]
 ) -> tuple[Scores, Float[np.ndarray, "watched number"]]:
-    """Ridge regression whose strength is chosen on some of the pieces; and its errors there, before it is fitted
-    to these, too."""
+    """Ridge regression whose strength is chosen on held-out pieces, refitted to all; and its errors on the
+    held-out pieces before the refit."""
     watched = piece % WATCHED == WATCHED - 1
     if not watched.any() or watched.all():
         watched = np.arange(len(x)) % 2 == 1 if len(x) > 1 else np.ones(1, bool)
@@ -319,7 +320,7 @@ def usual_of(
 def decoded(
     learner: Forecaster, real: RealTokens, states: Float[Tensor, "clip token code"]
 ) -> Float[Tensor, "clip token number"]:
-    """Tokens of states, by the decoder of the learner where it has one, or else by the regression."""
+    """Decode states to tokens, by the learner's decoder if it has one, else by the regression."""
     front = front_of(learner)
     if isinstance(learner, Decoder) and learner.decodes:
         return front.tokens(learner.decode(states))

@@ -1,12 +1,12 @@
-"""Whether a segment of made sound is a clear word (syllable), by a recogniser of whole segments that knows real
-sound alone.
+"""Whether a segment of generated sound is a clear word (syllable), by a recogniser of whole segments that is
+fitted to real sound only.
 
-A segment is its log-mel frames at a few evenly spaced times, and the logarithm of its duration. Linear
-discriminant analysis of the labelled segments of real training clips (Fisher, 1936), in their principal
-components, gives the directions in which each label is a Gaussian of one common covariance. Stretches of the same
-clips from random times, which are no word, are one more class, with a covariance of its own: what is like no word
-at all is theirs. A segment is clear if the posterior of its label, all classes being as likely beforehand, is
-above a threshold that a stated share of real segments pass, which nothing was fitted to; and above one half.
+A segment is represented by its log-mel frames at evenly spaced times and the logarithm of its duration. Principal
+components and linear discriminant analysis (Fisher, 1936) of the segments of real training clips give the
+directions in which each label is a Gaussian with one common covariance. Random stretches of the same clips, which
+are no words, form one more class with a covariance of its own, which takes what is unlike any word. A segment is
+clear if the posterior of its label, with a uniform prior over classes, is above one half and above a threshold
+that a stated share of held-out real segments pass.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ from sonarium.measures.probes.classifiers import principal_axes
 from sonarium.worlds.contract import Mark
 
 POINTS = 8
-"""Times of a segment at which its frames are taken."""
+"""Number of times at which the frames of a segment are sampled."""
 COMPONENTS = 48
 """Principal components of segments."""
 SHRINKAGE = 0.1
-"""Weight of a sphere in the covariance within labels."""
+"""Shrinkage of the within-class covariance towards a sphere."""
 SHARED = 0.5
-"""Of its duration, what a random stretch may share with a segment at most."""
+"""Maximum overlap of a random stretch with a segment, as a fraction of its duration."""
 PASSED = 0.95
-"""Share of real held-out segments that are to be clear."""
+"""Share of held-out real segments that pass as clear."""
 SEED = 0
 
 Frames = Float[np.ndarray, "_frame band"]
@@ -37,13 +37,13 @@ Frames = Float[np.ndarray, "_frame band"]
 
 @dataclass(frozen=True)
 class Gaussians:
-    """One class each, with these means and covariances."""
+    """Gaussian classes with these means and covariances."""
 
     means: Float[np.ndarray, "class_ direction"]
     covariances: Float[np.ndarray, "class_ direction direction"]
 
     def log_densities(self, points: Float[np.ndarray, "segment direction"]) -> Float[np.ndarray, "segment class_"]:
-        """Up to a constant."""
+        """Log density in each class, up to a constant."""
         found = []
         for mean, spread in zip(self.means, self.covariances, strict=True):
             root = np.linalg.cholesky(spread)
@@ -53,12 +53,12 @@ class Gaussians:
 
 
 class Recogniser:
-    """Fitted to real segments; the threshold is set apart."""
+    """Recogniser fitted to real segments; `calibrate` sets the threshold on others."""
 
     threshold: float = 0.5
 
     def __init__(self, rate: float, first: float = 0.0):
-        """Frames a second, and the time at which frame 0 begins."""
+        """`rate` in frames per second, and the time at which frame 0 begins."""
         self.rate, self.first = rate, first
 
     def fit(self, songs: Sequence[Frames], marks: Sequence[Sequence[Mark]]) -> "Recogniser":
@@ -82,7 +82,7 @@ class Recogniser:
         within = covariance(points[word] - means[which[word]])
         spreads = [within] * len(self.labels)
         if not word.all():
-            # No narrower than a word: what is far from all of them is no word.
+            # Broader than a word, so that what is far from all words belongs to this class.
             spreads.append(covariance(points[~word] - means[-1]) + within)
         self.gaussians = Gaussians(means, np.stack(spreads))
         return self
@@ -90,7 +90,7 @@ class Recogniser:
     def stretches(
         self, marks: Sequence[Mark], seconds: float, random: np.random.Generator
     ) -> list[tuple[float, float]]:
-        """As many as there are segments, as long as these, from anywhere; without those that are nearly one."""
+        """Random stretches, one per segment and of its length, without those that largely overlap a segment."""
         found = []
         for onset, offset, _ in marks:
             long = offset - onset
@@ -101,7 +101,7 @@ class Recogniser:
         return found
 
     def segment(self, song: Frames, onset: float, offset: float) -> Float[np.ndarray, " number"]:
-        """A segment as numbers of which there are as many whatever its length."""
+        """Feature vector of a segment, of fixed size for any duration."""
         first, last = ((one - self.first) * self.rate - 0.5 for one in (onset, offset))
         places = first + (np.arange(POINTS) + 0.5) / POINTS * (last - first)
         low = np.clip(np.floor(places).astype(int), 0, len(song) - 1)
@@ -110,7 +110,7 @@ class Recogniser:
         return np.append(frames.ravel(), np.log(max(offset - onset, 1 / self.rate)))
 
     def posteriors(self, songs: Sequence[Frames], marks: Sequence[Mark]) -> Float[np.ndarray, " segment"]:
-        """Of the label of one segment of each song."""
+        """Posterior of the label of one segment per song."""
         if not marks:
             return np.zeros(0)
         rows = [self.segment(song, onset, offset) for song, (onset, offset, _) in zip(songs, marks, strict=True)]
@@ -119,11 +119,11 @@ class Recogniser:
         return softmax(self.gaussians.log_densities(points), 1)[np.arange(len(own)), own]
 
     def calibrate(self, songs: Sequence[Frames], marks: Sequence[Mark]) -> "Recogniser":
-        """Set the threshold by real segments that nothing was fitted to, one of each song."""
+        """Set the threshold on held-out real segments, one per song."""
         if len(marks):
             self.threshold = max(0.5, float(np.quantile(self.posteriors(songs, marks), 1 - PASSED)))
         return self
 
     def clear(self, songs: Sequence[Frames], marks: Sequence[Mark]) -> np.ndarray:
-        """Which segments are clear, one of each song."""
+        """Mask of the clear segments, one per song."""
         return self.posteriors(songs, marks) >= self.threshold

@@ -1,9 +1,9 @@
-"""Separation: how near the sources that a separator makes of held-out mixtures are to the true ones.
+"""Separation: how close the estimates of a separator on held-out mixtures are to the true sources.
 
-A reference is the source alone as it arrives at the same ears with its reverberation. Estimates are matched with
-the references by their SNR, once per mixture. Beside the learner stand the mixture itself in place of each
-estimate (0 dB of improvement), clusters of the bins by their interaural phase, which learn nothing, the same
-network before training, and masks made from the references, which no separator by masks can know.
+A reference is one source alone as it arrives at the same ears with its reverberation. Estimates are matched with
+the references by SNR, once per mixture. Controls are the mixture itself in place of each estimate (0 dB of
+improvement), clusters of the bins by interaural phase, without training, the untrained network, and masks computed
+from the references, which no mask-based separator can know.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,13 +24,13 @@ from sonarium.models.masking import Spectrum, both_ears, ideal_shares, masked
 from sonarium.worlds.contract import Batch, Progress, World
 
 BLOCK = 16
-"""Mixtures that are rendered at once."""
+"""Mixtures rendered per batch."""
 WINDOW = 0.064
-"""Seconds of a window of the controls, rounded to a power of two."""
+"""Window length of the controls in seconds, rounded to a power of two in samples."""
 BEYOND = 100.0
-"""Decibels at which ratios are clipped, which of a perfect estimate are without end."""
+"""Decibels at which ratios are clipped; for a perfect estimate they are infinite."""
 Estimate = Callable[[Batch], Tensor]
-"""From mixtures with their references to estimates, (clip, time, source, ear)."""
+"""Maps mixtures with their references to estimates, (clip, time, source, ear)."""
 
 
 def separation(
@@ -71,7 +71,7 @@ def separation(
 
 
 def estimators(learner: Separator, untrained: Separator | None, rate: float) -> dict[str, Estimate]:
-    """What is scored by name; the learner's own is empty."""
+    """Estimators by name; the learner's name is empty."""
     fft = 2 ** round(np.log2(WINDOW * rate))
     clustering, spectrum = SpatialClustering(learner.sources, rate, fft, fft // 4), Spectrum(fft, fft // 4)
 
@@ -104,7 +104,7 @@ def scores_of(
     mixture: Float[np.ndarray, "2 time"],
     rate: float,
 ) -> dict[str, float]:
-    """Of one mixture, means over its sources and both ears."""
+    """Scores of one mixture, averaged over its sources and both ears."""
     every = [[measures.snr(one, other).mean() for other in estimates] for one in references]
     estimates = estimates[measures.best_order(np.clip(every, -BEYOND, BEYOND))]
     heard = np.broadcast_to(mixture, references.shape)
@@ -128,12 +128,12 @@ def scores_of(
 
 
 def mean(values: Any) -> float:
-    """Over what is a number: a silent estimate has neither direction nor scale."""
+    """Mean of the finite values: a silent estimate has neither direction nor scale."""
     numbers = np.asarray(values)[np.isfinite(values)]
     return float(numbers.mean()) if len(numbers) else float("nan")
 
 
 def averaged(rows: list[Mapping[str, float]]) -> dict[str, float]:
-    """Means over mixtures, without scores that none of them has."""
+    """Mean scores over mixtures, without scores that none of them has."""
     found = {name: mean([row[name] for row in rows]) for name in rows[0]}
     return {name: value for name, value in found.items() if np.isfinite(value)}

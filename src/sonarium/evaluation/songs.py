@@ -1,13 +1,13 @@
-"""Songs of a bird labelled as a whole: syllables that run together are told apart by what is known of the bird,
-and a syllable between two types is the one that the song around it makes likely.
+"""Joint labelling of all songs of a bird: syllables that run together are cut apart by the bird's repertoire, and
+a syllable between two types gets the label that its context makes more likely.
 
-A level alone cuts where it falls below a threshold, so that two syllables with a short gap are one segment. Such
-a segment is unlike all others, or like others that are several syllables too, while its pieces are like syllables
-that the bird sings alone. So it is cut at the dips of its level into the fewest pieces of which each is much
-nearer to a known syllable than the whole. A type of which many can be cut into other types is none.
+A level threshold alone merges two syllables with a short gap into one segment. Such a segment is unlike all
+others, or like others that are several syllables too, while its pieces are like syllables that the bird sings
+alone. It is therefore cut at the dips of its level into the fewest pieces that are each much nearer to a known
+syllable than the whole. A type is not a syllable if many of its segments can be cut into other types.
 
-Labels are the likeliest path through a song (Viterbi): each syllable has a normal density about its nearest
-neighbour of each type, and transitions are counted in the labels of all songs, anew in each round.
+Labels are the most likely path through a song (Viterbi): each syllable has a normal density about its nearest
+neighbour of each type, and transitions are recounted in the labels of all songs in each round.
 """
 
 from collections.abc import Sequence
@@ -30,16 +30,17 @@ from sonarium.models.hmm.packing import pack
 from sonarium.worlds.contract import Mark
 
 ROUNDS = 3
-"""How often transitions are counted and songs labelled by them."""
+"""Rounds of counting transitions and relabelling the songs by them."""
 UNSEEN = 0.1
-"""Added to the count of each transition."""
+"""Pseudocount of each initial label and each transition."""
 SEVERAL = 0.2
-"""Share of the segments of a type that can be cut into others from which on it is no syllable."""
+"""Share of a type's segments that can be cut into others, from which on it is not a syllable."""
 
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of a song: the pieces of each, of which the last is the whole, and their embeddings."""
+    """Segments of a song: candidate pieces of each, the last of which is the whole segment, and their
+    embeddings."""
 
     pieces: list[Pieces]
     rows: list[Float[np.ndarray, "_piece code"]]
@@ -55,19 +56,20 @@ class Segments:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Songs with segments cut where syllables ran together, and the label of each segment, one after the other."""
+    """Songs with segments cut where syllables ran together, and the label of each segment, concatenated over
+    songs."""
 
     songs: list[Segments]
     repertoire: Repertoire
-    """Without what could not be cut of types that are several syllables."""
+    """Without the uncut segments of types that are several syllables."""
     labels: Shaped[np.ndarray, " segment"]
     certainty: Float[np.ndarray, " segment"]
-    """How much nearer each is to another syllable with its own label than to one with another; negative where only
-    the song around it says so."""
+    """How much nearer each is to another syllable with its label than to one with a different label; negative
+    where only context supports the label."""
 
 
 def cluster_segments(songs: Sequence[Segments], config: ClusterConfig = ClusterConfig()) -> Labelled:
-    """Types of the syllables of a bird, of which nothing is known but these songs."""
+    """Label songs of a bird whose repertoire is unknown, by clustering their segments."""
     first = cluster(np.concatenate([song.embedded for song in songs]), config)
     points, labels = first.repertoire.points, first.repertoire.labels
     if first.noise.all():
@@ -75,7 +77,7 @@ def cluster_segments(songs: Sequence[Segments], config: ClusterConfig = ClusterC
     distances, kinds = to_each(songs, first.repertoire)
     others, _ = to_each_label(points, points, labels, other_than_itself=True)
     for values, other in zip(distances, others, strict=True):
-        # The nearest to a segment is itself.
+        # The nearest neighbour of a segment is itself.
         values[-1] = other
     own = np.searchsorted(kinds, labels)
     single = types_of_one(songs, distances, own, config)
@@ -88,7 +90,7 @@ def cluster_segments(songs: Sequence[Segments], config: ClusterConfig = ClusterC
 def label_segments(
     songs: Sequence[Segments], repertoire: Repertoire, config: ClusterConfig = ClusterConfig()
 ) -> Labelled:
-    """Songs of a bird whose repertoire is known."""
+    """Label songs of a bird whose repertoire is known."""
     distances, _ = to_each(songs, repertoire)
     cut, _ = cut_at(songs, [values.min(1) for values in distances], config)
     return in_context(cut, repertoire, config)
@@ -97,7 +99,7 @@ def label_segments(
 def to_each(
     songs: Sequence[Segments], repertoire: Repertoire
 ) -> tuple[list[Float[np.ndarray, "_piece type"]], Shaped[np.ndarray, " type"]]:
-    """Distances of the pieces of each segment from the nearest syllable of each type."""
+    """Distances of the pieces of each segment to the nearest syllable of each type, and the types."""
     rows = [one for song in songs for one in song.rows]
     found, kinds = to_each_label(repertoire.project(np.concatenate(rows)), repertoire.points, repertoire.labels)
     return np.split(found, np.cumsum([len(one) for one in rows])[:-1]), kinds
@@ -106,8 +108,8 @@ def to_each(
 def cut_at(
     songs: Sequence[Segments], nearest: Sequence[Float[np.ndarray, " _piece"]], config: ClusterConfig
 ) -> tuple[list[Segments], Int[np.ndarray, " segment"]]:
-    """The songs with their segments cut, and the number of pieces of each; `nearest` are the distances of pieces
-    from known syllables."""
+    """Songs with their segments cut, and the number of pieces of each segment; `nearest` holds the distances of
+    pieces to known syllables."""
     left, cut, counts = iter(nearest), [], []
     for song in songs:
         parts = []
@@ -126,7 +128,8 @@ def types_of_one(
     own: Int[np.ndarray, " segment"],
     config: ClusterConfig,
 ) -> Bool[np.ndarray, " type"]:
-    """Which types are of one syllable: not those of which a part can be cut into others, the longest first."""
+    """Mask of the types that are single syllables: those of which few segments can be cut into other types, tested
+    from the longest on."""
     pieces = [one for song in songs for one in song.pieces]
     single = np.full(distances[0].shape[1], True)
     durations = np.array([stop - start for start, stop, _ in (one.whole for one in pieces)])
@@ -143,8 +146,8 @@ def types_of_one(
 
 
 def partition(pieces: Pieces, distances: Float[np.ndarray, " piece"], most: float) -> list[int]:
-    """The fewest pieces that make up the segment, each nearer to known syllables than `most`, and of these the
-    nearest in sum; empty where there are none but the whole."""
+    """Fewest pieces that make up the segment, each nearer to known syllables than `most`; ties are broken by the
+    sum of distances. Empty if there is only the whole."""
     last = pieces.spans[-1][1]
     best: dict[int, tuple[int, float, list[int]]] = {0: (0, 0.0, [])}
     for piece, (start, stop) in sorted(enumerate(pieces.spans[:-1]), key=lambda one: one[1]):
@@ -161,13 +164,13 @@ def in_context(
     config: ClusterConfig,
     known: Bool[np.ndarray, " segment"] | None = None,
 ) -> Labelled:
-    """The labels of songs by sound and context; `known` are the segments that the repertoire is made of."""
+    """Label songs by sound and context; `known` marks the segments that make up the repertoire."""
     points, labels = repertoire.points, repertoire.labels
     rows = np.concatenate([song.embedded for song in songs])
     distances, kinds = to_each_label(repertoire.project(rows), points, labels)
     others, _ = to_each_label(points, points, labels, other_than_itself=True)
     if known is not None:
-        # The nearest to a known syllable is itself.
+        # The nearest neighbour of a known syllable is itself.
         distances[known] = others
     others[np.arange(len(others)), np.searchsorted(kinds, labels)] = np.inf
     spread = config.grammar * float(np.median(others.min(1)))
@@ -185,7 +188,7 @@ def in_context(
 
 
 def counted(songs: Sequence[Int[np.ndarray, " _syllable"]], types: int) -> Chain:
-    """How often songs begin with each type, and which follow which."""
+    """Markov chain of smoothed frequencies: of the first type of a song, and of transitions."""
     start, moves = np.full(types, UNSEEN), np.full((types, types), UNSEEN)
     for song in songs:
         start[song[0]] += 1

@@ -1,7 +1,7 @@
 """The split of a world into training, validation and test clips, and its record in a run folder.
 
-No group and no recording lies in two parts. The record names each clip by its content, so that files that change
-on the disk later cannot move sound from the training split to the test split.
+No group and no recording is in two splits. The record identifies each clip by its content, so that files that
+change on disk later cannot move sound from the training split to the test split.
 """
 
 import json
@@ -32,7 +32,7 @@ def split_world(
     test_groups: Sequence[str] = (),
     validation_groups: Sequence[str] = (),
 ) -> Clips:
-    """Deal groups at random by these fractions, or take these groups; the same seed gives the same split."""
+    """Assign groups to splits at random by these fractions, or by name; the same seed gives the same split."""
     groups = world.group(torch.arange(len(world))).numpy()
     if test_groups or validation_groups:
         found = of_groups(groups, *numbered(world, test_groups, validation_groups))
@@ -54,7 +54,7 @@ def split_world(
 
 
 def numbered(world: World, test: Sequence[str], validation: Sequence[str]) -> tuple[list[int], list[int]]:
-    """The numbers of the groups for validation and for the test, by name or by the path of a file."""
+    """Indices of the validation groups and of the test groups, given by name or by the path of a file."""
     if world.group_kind == "clip":
         raise ValueError(
             f"--test-groups: world '{world.name}' has no groups with names; use --test, the fraction of its clips"
@@ -74,7 +74,7 @@ def numbered(world: World, test: Sequence[str], validation: Sequence[str]) -> tu
 
 
 def check(world: World, split: Clips) -> None:
-    """Refuse a split in which a clip, a group, or the same sound under two names lies in two parts."""
+    """Raise ValueError if a clip, a group, or the same sound under two names is in two splits."""
     for name, side in split.items():
         if len(side) and not 0 <= int(side.min()) <= int(side.max()) < len(world):
             raise ValueError(
@@ -107,7 +107,7 @@ def check(world: World, split: Clips) -> None:
 
 
 def in_words(world: World, split: Clips) -> str:
-    """The kind of group, and the clips, groups and hours of each part."""
+    """Kind of group, and number of clips, groups and hours of each split, in words."""
     said, rate = [], world.signal.steps_per_second
     for name, side in split.items():
         if len(side):
@@ -119,7 +119,7 @@ def in_words(world: World, split: Clips) -> str:
 
 
 def hold(world: World, split: Clips, folder: Path) -> None:
-    """Write the split of a run into its folder; refuse another one that is there.
+    """Write the split of a run to its folder; raise ValueError if a different one is there.
 
     Rendered clips follow from the configuration of the run, so their split is not written.
     """
@@ -133,7 +133,7 @@ def hold(world: World, split: Clips, folder: Path) -> None:
 
 
 def sides(world: World, split: Clips) -> dict[str, dict[str, list[str]]]:
-    """The groups of each part, and the content of its clips."""
+    """Groups of each split, and content identifiers of its clips."""
     names = world.group_names()
     return {
         name: {
@@ -145,7 +145,7 @@ def sides(world: World, split: Clips) -> dict[str, dict[str, list[str]]]:
 
 
 def compare(world: World, split: Clips, folder: Path) -> None:
-    """Refuse to go on with other recordings, or with another split of them, than the run began with."""
+    """Raise ValueError if the recordings or their split differ from those that the run began with."""
     path = folder / NAME
     if world.rendered or not path.exists():
         return

@@ -1,10 +1,10 @@
-"""Whether actions steer what a forecaster makes: past and noise are held, one number among the actions of the
-tokens to come is shifted, and what is heard of it is compared with what was asked.
+"""Whether actions steer the continuations of a forecaster: past and noise are held fixed, one scalar action of the
+target tokens is shifted, and the measured change of that action is compared with the requested one.
 
-What is heard of an action in a token is its mean at the real training tokens that are nearest to it; how much that
-tells is shown by real tokens. Only tokens count that are louder than the mean one in the true continuation, for in
-silence nothing is heard of a gesture. Beside the learner stand a GRU that is given the same actions, and ridge
-regression from the actions alone, which knows no past. Of sound the pitch is compared, too (`pitching.py`).
+The measured action of a generated token is the mean action of the real training tokens nearest to it; real tokens
+show how accurate that is. Only tokens louder than the mean in the true continuation count, since a gesture is
+inaudible in silence. Controls are a GRU given the same actions, and ridge regression from the actions alone,
+without the past. For sound, the pitch is compared as well (`pitching.py`).
 """
 
 from collections.abc import Callable
@@ -25,36 +25,36 @@ from sonarium.models.contract import Forecaster
 from sonarium.worlds.contract import World
 
 SHIFTS = (-1.0, -0.5, 0.5, 1.0)
-"""In standard deviations over the training split."""
+"""Shifts of an action in standard deviations over the training split."""
 HEARD = (0, 3)
-"""Those whose change of pitch is heard."""
+"""Indices of the shifts whose change of pitch is measured."""
 NEAREST = 8
-"""Real tokens that say what is heard."""
+"""Number of nearest real tokens that an action is estimated from."""
 AROUND = 1
-"""Tokens on either side whose actions the regression from actions sees."""
+"""Tokens on either side whose actions the regression from actions takes as input."""
 
 Make = Callable[[Float[Tensor, "piece token action"]], Float[Tensor, "moment step number"]]
-"""From all actions to the tokens that come at each moment."""
+"""Maps the actions of all tokens to a continuation at each moment."""
 
 
 @dataclass(frozen=True)
 class Coming:
-    """The tokens to come at each moment."""
+    """Target tokens of each moment."""
 
     where: Moments
     token: Int[Tensor, "moment step"]
     sounds: Bool[Tensor, "moment step"]
-    """Which of them count."""
+    """Mask of the tokens that count: those that are loud enough."""
 
     @property
     def rows(self) -> tuple[Tensor, Tensor]:
-        """Where they stand in pieces."""
+        """Index of the target tokens as (piece, token)."""
         return self.where.piece[:, None], self.token
 
 
 @dataclass(frozen=True)
 class ActionEstimator:
-    """The value of an action by the nearest tokens of real training sound."""
+    """Nearest-neighbour regression from a token to the value of an action, on real training tokens."""
 
     tokens: Float[np.ndarray, "token number"]
     values: Float[np.ndarray, " token"]
@@ -78,8 +78,8 @@ class ActionEstimator:
 def steering(
     learner: Forecaster, fits: Fits, test: Pieces, world: World, clips: Int[Tensor, " piece"]
 ) -> dict[str, dict[str, float]]:
-    """`scores` of the learner, and those of each control; empty where no action is a number that a track gives.
-    `clips` are those of the test pieces."""
+    """Scores of the learner (`scores`) and of each control; empty if no action is a scalar from a track. `clips`
+    holds the clip of each test piece."""
     numbers = [at for at, one in enumerate(learner.actions.actions) if one.size == 1 and one.source == "track"]
     fitted = fits.pieces
     ahead = horizons(learner, fitted, test)
@@ -126,7 +126,8 @@ def pitches(
     made: dict[str, list[Float[Tensor, "moment step number"]]],
     action: int,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Changes of pitch that are asked and heard, at some moments; empty where real sound has too little pitch."""
+    """Requested and measured changes of pitch by model, at a subset of the moments; empty if too little real sound
+    has a pitch."""
     some = torch.from_numpy(pitching.chosen_moments(come.sounds))
     where, asked = Moments(come.where.piece[some], come.where.token[some]), [moved[at][some] for at in HEARD]
     if not len(some):
@@ -139,7 +140,7 @@ def pitches(
 
 
 def shifts(test: Pieces, come: Coming, column: int) -> list[Float[Tensor, "moment step"]]:
-    """Each shift of an action, kept within what the pieces have."""
+    """Each shift of an action, clamped to the range of that action in the test pieces."""
     every, own = test.actions[test.inside][..., column], test.actions[come.rows][..., column]
     return [(own + shift).clamp(every.min(), every.max()) - own for shift in SHIFTS]
 
@@ -147,7 +148,7 @@ def shifts(test: Pieces, come: Coming, column: int) -> list[Float[Tensor, "momen
 def with_shift(
     test: Pieces, come: Coming, column: int, moved: Float[Tensor, "moment step"]
 ) -> Float[Tensor, "piece token action"]:
-    """All actions, one of those of the tokens to come shifted."""
+    """All actions, with one action of the target tokens shifted."""
     actions = test.actions.clone()
     actions[(*come.rows, column)] = test.actions[come.rows][..., column] + moved
     return actions
@@ -161,8 +162,8 @@ def responses(
     estimator: ActionEstimator,
     name: str,
 ) -> dict[str, float]:
-    """Of what was made with the true actions and with each shift: the shifts that are asked and heard, each a mean
-    over a continuation."""
+    """Agreement of requested and measured shifts, each averaged over a continuation; `made` holds the tokens
+    generated with the true actions, then with each shift."""
     plain, *others = (estimates(one, estimator) for one in made)
     asked = [over(one.double(), come.sounds) for one in moved]
     heard = [over(one - plain, come.sounds) for one in others]
@@ -177,14 +178,14 @@ def estimates(
 
 
 def over(values: Float[Tensor, "moment step"], sounds: Bool[Tensor, "moment step"]) -> Float[np.ndarray, " some"]:
-    """The mean of each continuation that sounds."""
+    """Mean over the counted tokens of each continuation that has any."""
     some = sounds.any(1)
     return (values.where(sounds, 0).sum(1)[some] / sounds.sum(1)[some]).numpy()
 
 
 def agreement(name: str, asked: Float[np.ndarray, " some"], heard: Float[np.ndarray, " some"]) -> dict[str, float]:
-    """Of what is heard against what is asked: the correlation about 0, for without a shift nothing should change,
-    and the slope through 0."""
+    """Correlation of the measured with the requested changes about 0, since without a shift nothing should change,
+    and slope through 0."""
     square = float(asked @ asked)
     size = float(np.sqrt(square * (heard @ heard)))
     product = float(asked @ heard)
@@ -194,7 +195,7 @@ def agreement(name: str, asked: Float[np.ndarray, " some"], heard: Float[np.ndar
     }
 
 
-# What makes continuations with given actions.
+# Generators of continuations with given actions.
 
 
 def of_states(learner: Forecaster, fits: Fits, test: Pieces, come: Coming) -> Make:
@@ -218,7 +219,7 @@ def of_gru(fits: Fits, test: Pieces, come: Coming) -> Make:
 
 
 def by_moment(draw: Callable[[Tensor, int, int, Tensor], Tensor], test: Pieces, come: Coming) -> Make:
-    """All moments of one length of the past at once: the past has its own actions."""
+    """Batch the moments with equally long pasts; past tokens keep their true actions."""
     where, steps = come.where, come.token.shape[1]
 
     def make(actions: Tensor) -> Tensor:
@@ -248,6 +249,6 @@ def of_actions(fitted: Pieces, test: Pieces, come: Coming) -> Make:
 def around(
     actions: Float[Tensor, "piece token action"], piece: Int[Tensor, " row"], token: Int[Tensor, " row"]
 ) -> Float[np.ndarray, "row some"]:
-    """The actions of tokens and of those beside them."""
+    """Actions of tokens and of their neighbours."""
     beside = (token[:, None] + torch.arange(-AROUND, AROUND + 1)).clamp(0, actions.shape[1] - 1)
     return actions[piece[:, None], beside].flatten(1).double().numpy()

@@ -1,8 +1,8 @@
-"""Types of syllables without labels: clusters of their embeddings, whose number is not given, and the same label
-on tomorrow's songs.
+"""Unsupervised types of syllables: clusters of their embeddings, whose number is inferred, and the same labels for
+songs of later days.
 
-Principal components, partly whitened, then HDBSCAN (Campello et al., 2013). What it leaves out as noise, and every
-syllable of another day, gets the label of its nearest neighbour; the certainty says how much nearer that is than
+Principal components are partly whitened and clustered by HDBSCAN (Campello et al., 2013). Noise points, and every
+syllable of another day, get the label of their nearest neighbour; the certainty says how much nearer that is than
 the nearest syllable with another label.
 """
 
@@ -20,7 +20,7 @@ from sonarium.config import Range, check_ranges
 from sonarium.measures.sequence.clusters import NOISE
 
 UNIT = 1e-9
-"""Least deviation of a component by which it is divided."""
+"""Lower bound of the standard deviation by which a component is divided."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Repertoire:
 
     mean: Float[np.ndarray, " code"]
     components: Float[np.ndarray, "code component"]
-    """Projection onto the components, divided as the configuration says."""
+    """Projection onto the principal components, whitened as configured."""
     points: Float[np.ndarray, "syllable component"]
     labels: Shaped[np.ndarray, " syllable"]
 
@@ -78,16 +78,16 @@ class Assigned:
 
 @dataclass(frozen=True)
 class Clustered:
-    """Clusters of the syllables that they were found in."""
+    """Result of clustering a set of syllables."""
 
     repertoire: Repertoire
     certainty: Float[np.ndarray, " syllable"]
     noise: Bool[np.ndarray, " syllable"]
-    """What HDBSCAN left out, and the nearest neighbour labelled."""
+    """Noise points of HDBSCAN, labelled by their nearest neighbour."""
 
 
 def cluster(embedded: Float[np.ndarray, "syllable code"], config: ClusterConfig = ClusterConfig()) -> Clustered:
-    """Types of syllables, named a, b, c … from the most frequent on; one type where no two are found."""
+    """Cluster syllables into types, named a, b, c … by decreasing frequency; one type if no two are found."""
     if len(embedded) == 0 or not np.isfinite(embedded).all():
         raise ValueError(f"{len(embedded)} embeddings: give at least one, of finite numbers")
     mean = embedded.mean(0)
@@ -110,7 +110,7 @@ def cluster(embedded: Float[np.ndarray, "syllable code"], config: ClusterConfig 
 
 
 def named(found: Int[np.ndarray, " syllable"]) -> Shaped[np.ndarray, " syllable"]:
-    """Letters for numbers, in the order of their frequency."""
+    """Letters for cluster numbers, by decreasing frequency."""
     counts = Counter(found[found != NOISE].tolist())
     order = sorted(counts, key=lambda number: (-counts[number], number))
     letters = dict(zip(order, names(len(order)), strict=True)) | {NOISE: ""}
@@ -118,7 +118,7 @@ def named(found: Int[np.ndarray, " syllable"]) -> Shaped[np.ndarray, " syllable"
 
 
 def names(count: int) -> list[str]:
-    """One letter each as long as there are letters, which every format of annotations can hold."""
+    """One letter each while letters last: every annotation format can hold these."""
     return [*ascii_letters[:count], *(f"type{number}" for number in range(len(ascii_letters) + 1, count + 1))]
 
 
@@ -138,7 +138,7 @@ def nearest(
 def certainties(
     points: Float[np.ndarray, "syllable component"], labels: Shaped[np.ndarray, " syllable"]
 ) -> Float[np.ndarray, " syllable"]:
-    """How much nearer each syllable is to another with its own label than to one with another label."""
+    """How much nearer each syllable is to another with its label than to one with a different label."""
     distances, kinds = to_each_label(points, points, labels, other_than_itself=True)
     return margin(distances, np.searchsorted(kinds, labels))
 
@@ -156,7 +156,7 @@ def to_each_label(
         found[:, place] = distances[:, 0]
         if other_than_itself:
             inside = labels == kind
-            # The nearest to a known syllable is itself.
+            # The nearest neighbour of a known syllable is itself.
             found[inside, place] = distances[inside, 1] if count == 2 else np.inf
     return found, kinds
 
@@ -164,7 +164,8 @@ def to_each_label(
 def margin(
     distances: Float[np.ndarray, "some label"], own: Int[np.ndarray, " some"]
 ) -> Float[np.ndarray, " some"]:
-    """From −1 over 0, where another label is as near as the own, to 1; 1 where there is no other label."""
+    """From −1 through 0, where another label is as near as the assigned one, to 1; 1 where there is no other
+    label."""
     rows = np.arange(len(distances))
     mine = distances[rows, own]
     others = distances.copy()

@@ -1,10 +1,11 @@
-"""What is predicted from codes: labels and numbers of clips, of marked segments or of frames, and on which split.
+"""Tasks of probes: labels and numbers of clips, of marked segments or of frames, and the splits they are predicted
+on.
 
-A label is learnt on some groups (speakers, birds, folds) and predicted on others that the probe has not met, nor
-the learner, unless it trained on all splits. The group itself cannot be predicted on unseen groups: it is learnt
-on some recordings of every group and predicted on others, which the learner may have trained on, without labels.
+A label is learnt on some groups (speakers, birds, folds) and predicted on others, unseen by the probe, and by the
+learner unless it trained on all splits. The group itself cannot be predicted on unseen groups: it is learnt on
+some recordings of every group and predicted on others, which the learner may have trained on, without labels.
 Probes are fitted on training and validation clips together: their settings are chosen by cross-validation over the
-groups of these, so that no part that was drawn by chance decides.
+groups of these, so that no single random split decides.
 """
 
 from collections.abc import Sequence
@@ -25,13 +26,13 @@ from sonarium.models.contract import FrameEncoder
 from sonarium.worlds.contract import UNKNOWN, Factor, World
 
 INDIVIDUALS = ("speaker", "bird", "individual", "client_id")
-"""Labels that identify who is heard."""
+"""Labels that identify an individual."""
 Rows = Split[np.ndarray]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The clips of an evaluation, and what is known of them; all columns in the order of `index`."""
+    """Clips of an evaluation with their labels and factors; all columns in the order of `index`."""
 
     index: Int[Tensor, " clip"]
     lengths: Int[np.ndarray, " clip"]
@@ -48,7 +49,7 @@ class Corpus:
     tracks: tuple[Factor, ...]
     """Frame-wise factors."""
     kind: str
-    """What a group is: speaker, fold, clip …"""
+    """Kind of group: speaker, fold, clip …"""
     rate: float
     """Samples, or frames of codes, per second."""
 
@@ -58,8 +59,8 @@ class Corpus:
 
     @property
     def nobody(self) -> Bool[np.ndarray, " clip"]:
-        """Clips of an unknown individual; they share a group so that none of them leaks, but are not of one
-        individual."""
+        """Mask of the clips of unknown individuals; they share a group so that none of them leaks, but are not of
+        one individual."""
         return unknown(self.labels[self.kind]) if self.kind in self.labels else np.zeros(len(self.group), bool)
 
 
@@ -75,11 +76,11 @@ class Task:
     """A label or number of each clip; the position of a track; or None, the label of marked segments."""
     groups: Shaped[np.ndarray, " clip"]
     split: Rows
-    """Of clips; without a validation part."""
+    """Split of the clips; without a validation part."""
     on: str
     """The test clips in words."""
     continuous: bool = False
-    """Whether a number is predicted, by a line."""
+    """Whether a number is predicted, by linear regression."""
 
     @property
     def label(self) -> str:
@@ -94,7 +95,7 @@ def corpus(
     config: EvaluationConfig,
     generator: np.random.Generator,
 ) -> Corpus:
-    """The clips of a run that have at least a frame, subsampled in each part."""
+    """Clips of a run with at least one frame, subsampled in each split."""
     whole = [side[encoder.code_lengths(world.lengths(side)) > 0] for _, side in split.items()]
     sides = [subsample(side, config.max_clips, generator) for side in whole]
     index = torch.cat(sides)
@@ -131,7 +132,7 @@ def subsample(side: Int[Tensor, " clip"], most: int, generator: np.random.Genera
 
 
 def tasks(known: Corpus, config: EvaluationConfig, generator: np.random.Generator) -> tuple[list[Task], list[str]]:
-    """What can be predicted, and why the rest cannot."""
+    """Tasks that can be scored, and notes on why the rest cannot."""
     groups, split = to_fit(known)
     others = f"other {known.kind}s"
     made, notes = [], []
@@ -178,7 +179,7 @@ def label_tasks(
     config: EvaluationConfig,
     generator: np.random.Generator,
 ) -> tuple[list[Task], list[str]]:
-    """The tasks of one label of clips."""
+    """Tasks of one label of clips, and notes."""
     notes = []
     if blank := int(unknown(label).sum()):
         notes.append(f"{blank} of {len(label)} clips have no {name}, and are left out where it is predicted")
@@ -197,16 +198,16 @@ def label_tasks(
 
 
 def unknown(label: Shaped[np.ndarray, " clip"]) -> Bool[np.ndarray, " clip"]:
-    """Where there is no label, which is nothing that clips have in common."""
+    """Mask of missing labels, which are not a class."""
     return label == UNKNOWN
 
 
 def to_fit(known: Corpus) -> tuple[np.ndarray, Rows]:
-    """Groups, and a split of which probes are fitted on all that is not the test part."""
+    """Groups, and a split that fits probes on all but the test clips."""
     fitted = np.concatenate([known.split.train, known.split.validation])
     groups = known.group
     if len(np.unique(groups[fitted])) < 2:
-        # One group alone: settings are chosen on other recordings of it.
+        # With a single group, settings are chosen across its recordings.
         groups = np.array([f"{one} {file}" for one, file in zip(groups, known.recording, strict=True)])
     return groups, Split(fitted, fitted[:0], known.split.test)
 

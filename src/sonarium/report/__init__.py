@@ -1,1 +1,1 @@
-"""Pictures, sounds and the page that shows what a run learnt; everything works without a network."""
+"""Figures, sounds and the page of what a run has learnt; everything works offline."""

@@ -1,6 +1,7 @@
-"""The media folder of a run: files with an index that says all a page needs, so that it can be made later.
+"""The media folder of a run: files with an index of all that a page needs, so that the page can be made later.
 
-Each file is written aside and renamed, the index last: what the index names is whole.
+Each file is written under a temporary name and renamed, the index last: every file that the index names is
+complete.
 """
 
 import io
@@ -22,7 +23,7 @@ INDEX = "index.json"
 FORMAT = 1
 Kind = Literal["picture", "sound", "animation", "film"]
 FRAME_MILLISECONDS = 220
-"""How long each frame of an animation stays."""
+"""Duration of each frame of an animation."""
 NEARLY_WHITE = 246
 
 
@@ -32,21 +33,21 @@ class Medium:
 
     kind: Kind
     file: str
-    """Its name within the folder."""
+    """Name within the folder."""
     title: str
     caption: str
     group: str
-    """codes, reconstructions, samples, traversals or episodes; after a stroke, the card to which it belongs."""
+    """codes, reconstructions, samples, traversals or episodes; after a slash, the card to which it belongs."""
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new, never a part."""
+    """Write a file atomically: a reader sees the old one or the new one, never a part."""
     with written_aside(path) as aside:
         aside.write_bytes(content)
 
 
 def wav(wave: Float[np.ndarray, "time *ear"], rate: int) -> bytes:
-    """A WAV file of 16 bits a sample, of one channel or of two; the wave must lie within −1 and 1."""
+    """A 16-bit WAV file with one or two channels; the wave must lie within −1 and 1."""
     assert np.abs(wave).max(initial=0) <= 1, np.abs(wave).max()
     buffer = io.BytesIO()
     soundfile.write(buffer, wave, rate, subtype="PCM_16", format="WAV")
@@ -54,17 +55,17 @@ def wav(wave: Float[np.ndarray, "time *ear"], rate: int) -> bytes:
 
 
 def peak_safe(waves: Sequence[Float[np.ndarray, "_ *ear"]]) -> list[Float[np.ndarray, "_ *ear"]]:
-    """Sounds that are compared: made softer alike where one of them would clip, else as they are."""
+    """Scale sounds that are compared by a common gain if any would clip; otherwise leave them unchanged."""
     loudest = max((float(np.abs(wave).max(initial=0)) for wave in waves), default=0.0)
     return [np.clip(wave / max(1.0, loudest), -1, 1) for wave in waves]
 
 
 def gif(frames: Sequence[UInt8[np.ndarray, "row column colour"]]) -> bytes:
-    """An endless animation; one palette for all frames, or still parts would flicker."""
+    """An endless animation; one palette for all frames, since static parts would flicker otherwise."""
     images = [Image.fromarray(frame) for frame in frames]
     few = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 4)]))
     palette = few.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    # The palette is of means; the lightest of them stands for the paper.
+    # The palette holds means, of which the lightest stand for the paper.
     palette.putpalette(bytes(255 if tone >= NEARLY_WHITE else tone for tone in palette.getpalette() or ()))
     drawn = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     buffer = io.BytesIO()
@@ -73,11 +74,11 @@ def gif(frames: Sequence[UInt8[np.ndarray, "row column colour"]]) -> bytes:
 
 
 def write_index(folder: Path, media: Sequence[Medium]) -> None:
-    """Name these files, and remove those that an older index names and this one does not."""
+    """Write an index of these files, and remove files that only the old index names."""
     try:
         before = {medium.file for medium in read_index(folder)}
     except ValueError:
-        # What a damaged index named cannot be known: its files stay, and the new index takes its place.
+        # The files of a damaged index are unknown: they stay, and the new index replaces it.
         before = set()
     listed = {"format": FORMAT, "media": [asdict(medium) for medium in media]}
     put(folder / INDEX, as_utf8(json.dumps(listed, indent=2, ensure_ascii=False) + "\n"))
@@ -86,7 +87,7 @@ def write_index(folder: Path, media: Sequence[Medium]) -> None:
 
 
 def add(folder: Path, media: Sequence[Medium], files: Mapping[str, bytes]) -> None:
-    """Write these files into a folder that may have others, in the place of those of the same kinds."""
+    """Write these files to a folder that may hold others, replacing media of the same kinds."""
     kinds = {medium.group.split("/")[0] for medium in media}
     others = [medium for medium in read_index(folder) if medium.group.split("/")[0] not in kinds]
     for medium in media:
@@ -95,7 +96,7 @@ def add(folder: Path, media: Sequence[Medium], files: Mapping[str, bytes]) -> No
 
 
 def read_index(folder: Path) -> list[Medium]:
-    """What the folder's index names; nothing if there is no index."""
+    """Media in the folder's index; empty if there is no index."""
     path = folder / INDEX
     if not path.exists():
         return []
@@ -111,7 +112,7 @@ def read_index(folder: Path) -> list[Medium]:
 
 
 def checked(entry: dict[str, Any]) -> Medium:
-    """A medium of an index, which must not name a file outside its folder."""
+    """Parse a medium of an index, which must not name a file outside its folder."""
     if entry["kind"] not in get_args(Kind):
         raise ValueError(f"kind {entry['kind']!r} is none of {', '.join(get_args(Kind))}")
     medium = Medium(**{key: str(value) for key, value in entry.items()})  # pyright: ignore[reportArgumentType]

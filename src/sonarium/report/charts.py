@@ -1,4 +1,4 @@
-"""Charts of numbers: what codes encode of factors, how codebooks are used, how a training went."""
+"""Charts of what codes encode of factors, of codebook use, and of training metrics."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,15 +15,15 @@ from sonarium.report.style import BODY, FAINT, INK, LINES, SHARE, SMALL, panels,
 from sonarium.worlds.contract import Factor
 
 BINS = 20
-"""Bins of numbers that take more values; as many as the measures take."""
+"""Number of bins for values with more levels, as in the measures."""
 MOST_CODES = 24
-"""Codes that a chart shows; those that carry least are left out."""
+"""Maximum number of codes in a chart; the least informative are left out."""
 
 VALIDATION = "validation/"
-"""What metrics on held-out clips begin with."""
+"""Prefix of metrics on held-out clips."""
 
 MULTIPLES = 4
-"""Small panels side by side."""
+"""Number of small panels per row."""
 
 Records = Sequence[Mapping[str, float]]
 
@@ -33,8 +33,7 @@ def shared(
 ) -> Float[np.ndarray, "factor code"]:
     """Mutual information of each factor with each code, as a fraction of the factor's entropy.
 
-    A factor that has one value in these clips has no entropy: its row is zero, as is a dead code's
-    column.
+    A factor with one value in these clips has no entropy: its row is zero, as is the column of a dead code.
     """
     fractions = np.zeros((len(factors), codes.values.shape[1]))
     varied = np.flatnonzero(np.ptp(values, axis=0) > 0)
@@ -54,7 +53,7 @@ def shared(
 def information_map(
     codes: Description, values: Float[np.ndarray, "clip factor"], factors: Sequence[Factor]
 ) -> Figure:
-    """Factor by code: how much of each factor each code encodes, the codes that carry most first."""
+    """Fraction of each factor's entropy that each code encodes, the most informative codes first."""
     order = codes.order[:MOST_CODES]
     fractions = shared(codes, values, factors)[:, order]
     figure = sheet(max(4.2, 1.9 + 0.52 * len(order)), 1.5 + 0.42 * len(factors))
@@ -102,10 +101,10 @@ def codebook_use(codes: Description) -> Figure:
 
 
 def curves(runs: Mapping[str, Records]) -> Figure | None:
-    """Every metric in its own panel, group by group, a line for each run; None where nothing was recorded.
+    """Every metric in its own panel, group by group, with a line for each run; None if nothing was recorded.
 
-    A loss by chance is dotted in the panel of the loss that it is there to be compared with; what validation found
-    of a metric is drawn with points in the panel of that metric.
+    A chance-level loss is dotted in the panel of the loss that it is compared with; a validation metric is drawn
+    with points in the panel of the training metric.
     """
     names = {name for records in runs.values() for record in records for name in record if name != "step"}
     if not names:
@@ -138,7 +137,7 @@ def curves(runs: Mapping[str, Records]) -> Figure | None:
 
 
 def multiples(count: int, legend: bool) -> tuple[Figure, list[Axes]]:
-    """A figure of so many small panels side by side, with room for a legend below."""
+    """A figure of `count` small panels in rows, with room for a legend below."""
     across = min(MULTIPLES, count)
     down = -(-count // across)
     figure = sheet(2.75 * across + 0.2, 1.9 * down + 0.15 + 0.25 * legend)
@@ -149,13 +148,13 @@ def multiples(count: int, legend: bool) -> tuple[Figure, list[Axes]]:
 
 
 def title_of(name: str) -> str:
-    """A metric, group/name, in words."""
+    """Title of a metric, group/name, in words."""
     group, _, rest = name.rpartition("/")
     return f"{group} · {rest}".removeprefix(" · ").replace("_", " ")
 
 
 def scale(axes: Axes, values: Float[np.ndarray, " point"]) -> None:
-    """A scale on which these values can be told apart, and no more than that."""
+    """Set a scale on which these values can be distinguished, without exaggerating differences."""
     if wide(values):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
@@ -166,18 +165,18 @@ def scale(axes: Axes, values: Float[np.ndarray, " point"]) -> None:
 
 
 def points(records: Records, name: str) -> Float[np.ndarray, "point 2"]:
-    """Steps and values."""
+    """Steps and values of a metric."""
     return np.array([(one["step"], one[name]) for one in records if name in one], float).reshape(-1, 2)
 
 
 def line(axes: Axes, records: Records, name: str, number: int, mark: str = "") -> Float[np.ndarray, " point"]:
-    """Draw one run's metric; its values. Small marks stand beside what is drawn without."""
+    """Draw one run's metric and return its values; a line with markers is thinner than one without."""
     found = points(records, name)
     drawn = Line2D(*found.T, color=LINES[number % len(LINES)], linestyle="-" if number < len(LINES) else "--")
     if mark:
         drawn.set(marker=mark, markersize=3, linewidth=0.8, alpha=0.7)
     else:
-        # A line of one point would not be seen.
+        # A line of one point would be invisible.
         drawn.set(marker="o" if len(found) == 1 else "", linewidth=1.2)
     axes.add_line(drawn)
     axes.autoscale_view()
@@ -185,17 +184,17 @@ def line(axes: Axes, records: Records, name: str, number: int, mark: str = "") -
 
 
 def with_loss(name: str) -> str:
-    """The loss to which a loss by chance belongs."""
+    """Name of the loss that a chance-level loss belongs to."""
     return f"{name.rpartition('/')[0]}/loss"
 
 
 def still(values: Float[np.ndarray, " point"]) -> bool:
-    """Whether values differ by so little that a scale of their own would make much of nothing."""
+    """Whether values differ by so little that their own scale would exaggerate it."""
     finite = values[np.isfinite(values)]
     return len(finite) > 1 and 0 < float(np.ptp(finite)) < 0.005 * abs(float(finite.mean()))
 
 
 def wide(values: Float[np.ndarray, " point"]) -> bool:
-    """Whether values span so much that only a logarithmic scale shows them."""
+    """Whether values span so much that they require a logarithmic scale."""
     finite = values[np.isfinite(values)]
     return len(finite) > 0 and bool(finite.min() > 0 and finite.max() / finite.min() > 1000)

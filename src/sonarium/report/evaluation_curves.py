@@ -1,6 +1,6 @@
-"""Curves of evaluations: accuracy against the number of labels, and detection error trade-off.
+"""Curves of evaluations: accuracy against number of labels, and detection error trade-off.
 
-The trade-off is drawn on scales of normal deviates (Martin and others, 1997), where two Gaussians give a straight
+The trade-off is drawn on normal deviate scales (Martin and others, 1997), where two Gaussians give a straight
 line.
 """
 
@@ -23,7 +23,7 @@ from sonarium.report.futures import by_horizon
 from sonarium.report.style import FAINT, LINES, SMALL, panels, sheet, tidy
 
 RATES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-"""Error rates at the ticks of the axes, from end to end."""
+"""Error rates at the ticks of the axes, which span the first to the last."""
 BEYOND = (-9.0, 9.0)
 """Normal deviates for error rates of 0 and 1, far outside the picture."""
 BY_HORIZON = {
@@ -47,7 +47,7 @@ BY_HORIZON = {
 }
 """Title, axis and caption of curves by horizon."""
 OWN = "codes"
-"""The label of the learner beside its controls."""
+"""Label of the learner in legends, next to its controls."""
 
 
 def drawn(scored: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, Figure]]:
@@ -89,7 +89,7 @@ def drawn(scored: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, Figur
 
 
 def horizons_of(values: Any) -> tuple[list[float], list[float]]:
-    """Seconds and values as scores.json holds them."""
+    """Seconds and values, as read from scores.json."""
     seconds: Any = values.get("seconds") if isinstance(values, Mapping) else None
     numbers: Any = values.get("values") if isinstance(values, Mapping) else None
     kind = tuple[float, ...]
@@ -103,7 +103,7 @@ def known_as(name: str) -> str:
 
 
 def few(found: Sequence[Mapping[str, Any]], name: str) -> list[FewLabels]:
-    """The curves of all seeds, at the counts that all have."""
+    """Curves of all seeds, at the counts that all have."""
     read = [few_of(curves.get(name)) for curves in found]
     shared = set.intersection(*(set(curve.counts) for curve in read))
     made = []
@@ -115,7 +115,7 @@ def few(found: Sequence[Mapping[str, Any]], name: str) -> list[FewLabels]:
 
 
 def few_of(values: Any) -> FewLabels:
-    """A curve as scores.json holds it."""
+    """A curve, as read from scores.json."""
     counts: Any = values.get("counts") if isinstance(values, Mapping) else None
     if isinstance(values, Mapping) and fits(tuple[int, ...], counts):
         scores, chance = fractions(values.get("scores"), 2), fractions(values.get("chance"), 0)
@@ -134,7 +134,7 @@ def both(rates: Any) -> Errors:
 
 
 def fractions(values: Any, axes: int) -> np.ndarray:
-    """Numbers from 0 to 1 with this number of axes."""
+    """Array of numbers from 0 to 1 with this number of axes."""
     hint: Any = float
     for _ in range(axes):
         hint = tuple[hint, ...]
@@ -151,10 +151,10 @@ def damaged(values: Any) -> ValueError:
 
 
 def few_labels_chart(curves: Mapping[str, Sequence[FewLabels]], title: str = "") -> Figure:
-    """Balanced accuracy against labels per class; a band holds the interval.
+    """Balanced accuracy against labels per class; a band shows the interval.
 
-    Each name has a curve for every training seed, and the interval is over seeds; where there is one curve alone
-    it is over draws of the labels.
+    Each name has a curve for every training seed, and the interval is over seeds; with a single curve it is over
+    draws of the labels.
     """
     if not curves or not all(curves.values()):
         raise ValueError("no curves came: give each name at least one")
@@ -179,7 +179,7 @@ def few_labels_chart(curves: Mapping[str, Sequence[FewLabels]], title: str = "")
 
 
 def summary(seeds: Sequence[FewLabels]) -> list[Interval]:
-    """For each count the interval over seeds, or over draws where there is one seed."""
+    """Interval at each count: over seeds, or over draws if there is one seed."""
     if len(seeds) == 1:
         return list(seeds[0].intervals)
     means = np.array([seed.scores.mean(axis=0) for seed in seeds])
@@ -197,7 +197,7 @@ def _band(
 
 
 def error_chart(curves: Mapping[str, Errors], title: str = "") -> Figure:
-    """Misses against false alarms; the dotted line is where they are equal."""
+    """Misses against false alarms; on the dotted line both are equal."""
     if not curves:
         raise ValueError("no curves came: give at least one")
     figure = sheet(4.2, 4.4 + 0.2 * len(curves))
@@ -216,14 +216,14 @@ def error_chart(curves: Mapping[str, Errors], title: str = "") -> Figure:
     axes.set_xticks(ticks, [f"{100 * rate:g}" for rate in RATES])
     axes.set_yticks(ticks, [f"{100 * rate:g}" for rate in RATES])
     axes.set(xlim=limits, ylim=limits, aspect="equal")
-    # A note beside a name takes the width of two.
+    # A name with a note takes the width of two.
     columns = 1 if any(len(name) > 24 for name in axes.get_legend_handles_labels()[1]) else 2
     figure.legend(loc="outside lower center", ncols=columns, fontsize=SMALL, frameon=False)
     return figure
 
 
 def beyond(rates: Errors) -> str:
-    """Where a curve lies that the chart does not show."""
+    """Position of a curve outside the chart, in words."""
     worst = float(np.maximum(rates.miss, rates.false_alarm).min())
     if worst == 0:
         return "no errors"

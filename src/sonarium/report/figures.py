@@ -1,4 +1,4 @@
-"""What a learner makes, in pictures: reconstructions, samples of the prior, and traversals of its codes."""
+"""Figures of a learner's outputs: reconstructions, samples of the prior, and traversals of its codes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,22 +28,22 @@ from sonarium.report.style import (
 from sonarium.report.view import View
 
 EXCERPT = 0.01
-"""Seconds of a wave that are drawn: enough periods to see its form."""
+"""Seconds of the wave drawn: enough periods to show its shape."""
 FAINTER = 0.25
-"""Share of the greatest power in such a piece with which the middle of a clip still shows its wave."""
+"""Fraction of the maximum power of such a piece above which the middle of a clip is drawn."""
 MOVING_DOTS = 84
-"""Pixels an inch of animations, whose every frame is a picture."""
+"""Pixels per inch of animations, in which every frame is a picture."""
 LOUDEST_DOWN = 70.0
-"""Decibels below the loudest bin that are drawn of a song."""
+"""Dynamic range of a song in decibels below the loudest bin."""
 NARROW = 0.012
-"""Share of the width of a song that a letter takes."""
+"""Width of a letter as a fraction of a song's width."""
 DEEPEST = -100.0
-"""Decibels below which a spectrum is not drawn."""
+"""Lower limit of a spectrum in decibels."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A clip as a figure needs it: its bins, and its sound where it is one."""
+    """A clip for a figure: its bins, and its waveform if it is sound."""
 
     bins: Float[np.ndarray, "row column"]
     wave: Float[np.ndarray, " time"] | None = None
@@ -51,7 +51,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Row:
-    """One code moved through its steps."""
+    """Traversal of one code."""
 
     name: str
     note: str
@@ -62,7 +62,7 @@ class Row:
 
 
 def draw_field(axes: Axes, bins: Float[np.ndarray, "row column"], view: View) -> AxesImage:
-    """Bins in the view's colours; sound with its low bands at the bottom."""
+    """Draw bins in the view's colours; sound has its low bands at the bottom."""
     if not view.sound:
         return axes.imshow(bins, cmap="gray", vmin=view.low, vmax=view.high, aspect="equal")
     extent = (0.0, view.seconds or 1.0, -0.5, len(bins) - 0.5)
@@ -76,7 +76,7 @@ def mark_bands(axes: Axes, view: View) -> None:
 
 
 def spectrum(wave: Float[np.ndarray, " time"], rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Kilohertz, and decibels relative to a sine of amplitude 1, of a whole clip under a Hann window."""
+    """Spectrum of a whole clip under a Hann window: kilohertz, and decibels relative to a sine of amplitude 1."""
     window = np.hanning(len(wave))
     magnitude = np.abs(np.fft.rfft(wave * window)) / (window.sum() / 2)
     level = 20 * np.log10(np.maximum(magnitude, 10 ** (DEEPEST / 20)))
@@ -84,7 +84,7 @@ def spectrum(wave: Float[np.ndarray, " time"], rate: int) -> tuple[np.ndarray, n
 
 
 def telling(wave: Float[np.ndarray, " time"], rate: int) -> slice:
-    """A short piece that shows the wave: from the middle or, if that is faint, from where the clip is loudest."""
+    """A short, representative piece of the wave: the middle or, if that is faint, the loudest piece."""
     count = min(len(wave), max(2, round(EXCERPT * rate)))
     energy = np.cumsum(np.append(0.0, np.square(wave, dtype=np.float64)))
     power = energy[count:] - energy[:-count]
@@ -96,7 +96,7 @@ def telling(wave: Float[np.ndarray, " time"], rate: int) -> slice:
 def reconstruction(title: str, original: Shown, made: Shown, view: View, rate: int) -> Figure:
     """One sound and its reconstruction side by side: a piece of the wave, the spectrum, the bands over time.
 
-    A reconstruction that could not be made into sound has its bands only.
+    A reconstruction that cannot be inverted to sound has only its bands.
     """
     figure = sheet(5.6, 5.2)
     figure.suptitle(title, fontsize=BODY + 1.5, color=INK, x=0.01, ha="left", fontweight="bold")
@@ -124,7 +124,7 @@ def reconstruction(title: str, original: Shown, made: Shown, view: View, rate: i
 
 
 def add_key(figure: Figure, image: AxesImage, beside: Sequence[Axes], view: View) -> None:
-    """The scale of the colours."""
+    """Add the colour bar."""
     key = figure.colorbar(image, ax=list(beside), pad=0.02, aspect=18)
     key.set_label(view.unit, fontsize=SMALL, color=FAINT)
     key.ax.tick_params(labelsize=SMALL, colors=FAINT, length=3)
@@ -132,7 +132,7 @@ def add_key(figure: Figure, image: AxesImage, beside: Sequence[Axes], view: View
 
 
 def pictures(titles: Sequence[str], originals: Sequence[Shown], made: Sequence[Shown], view: View) -> Figure:
-    """Pictures above, their reconstructions below."""
+    """Pictures in the top row, their reconstructions below."""
     figure = sheet(max(3.0, 0.85 * len(titles)), 2.3)
     grid = panels(figure, 2, len(titles))
     for column, title in enumerate(titles):
@@ -151,7 +151,7 @@ def tiles(
     faint: Sequence[bool] = (),
     room: float = 0.06,
 ) -> tuple[Float[np.ndarray, "down across colour"], tuple[int, int]]:
-    """Many fields as one picture on paper, with its pitch: one image is drawn far faster than a hundred axes.
+    """Many fields as one image on paper, and its pitch: one image is drawn far faster than a hundred axes.
 
     Rows may differ in length. The top left bin of tile (r, c) lies at (r, c) times the pitch.
     """
@@ -173,7 +173,7 @@ def tiles(
 
 
 def lay(axes: Axes, paper: Float[np.ndarray, "row column colour"], view: View) -> AxesImage:
-    """A picture of tiles, without a frame."""
+    """Draw an image of tiles without a frame."""
     image = axes.imshow(paper, aspect="auto" if view.sound else "equal", interpolation="antialiased")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=SMALL, colors=INK)
@@ -186,7 +186,8 @@ def song(
     highest: float,
     marks: Sequence[tuple[float, float, str]],
 ) -> Figure:
-    """A spectrogram of decibels, with its segments as bars above it; those of a label have one colour."""
+    """A spectrogram in decibels, with its segments as bars above it; segments with the same label share a
+    colour."""
     figure = sheet(5.6, 2.2)
     axes = panels(figure, 1, 1)[0][0]
     top = float(bands.max())
@@ -224,7 +225,7 @@ def samples(fields: Float[np.ndarray, "clip row column"], view: View, across: in
 
 
 def traversals(rows: Sequence[Row], view: View) -> Figure:
-    """One row a code, one column a step; dead codes are faint, and the clip itself is framed."""
+    """One row per code, one column per step; dead codes are faint, and the clip itself is framed."""
     most = max(len(row.steps) for row in rows)
     own_marks = len({row.steps for row in rows}) > 1
     tall = (0.82 if view.sound else 0.78) * (1.3 if own_marks else 1)
@@ -252,7 +253,8 @@ def label(row: Row) -> str:
 
 
 def moving(rows: Sequence[Row], view: View) -> list[UInt8[np.ndarray, "row column colour"]]:
-    """The frames of an animation in which each code moves by itself, all at the same time, there and back."""
+    """Frames of an animation in which all codes are traversed simultaneously, each independently, there and
+    back."""
     across = min(len(rows), 4)
     grid = [rows[start : start + across] for start in range(0, len(rows), across)]
     figure = sheet(1.9 * across, 1.75 * len(grid), MOVING_DOTS)

@@ -1,4 +1,4 @@
-"""Futures of a sound beside what really followed, and how unexpected a sound is, in pictures."""
+"""Figures of sampled futures of a sound with the true continuation, and of its surprise."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from sonarium.report.style import FAINT, FIELD, INK, LINES, SMALL, panels, sheet, tidy
 
 DEEPEST = 70.0
-"""Decibels below the loudest bin that are drawn."""
+"""Dynamic range of the figures in decibels below the loudest bin."""
 MOST = 5
-"""Futures that are drawn."""
+"""Maximum number of futures drawn."""
 TALL = 0.95
-"""Inches of a future."""
+"""Height of a future in inches."""
 
 
 def futures(
@@ -23,14 +23,14 @@ def futures(
     seconds: float,
     unit: str,
 ) -> Figure:
-    """The end of the past, and in each line another way to go on; `seconds` are those of a column."""
+    """End of the past followed by another future in each row; `seconds` is the duration of a column."""
     return rows([(name, np.concatenate([past, one], 1)) for name, one in made], past.shape[1], seconds, unit)
 
 
 def rows(
     fields: Sequence[tuple[str, Float[np.ndarray, "row _column"]]], moment: int, seconds: float, unit: str
 ) -> Figure:
-    """Fields below each other over the same time, whose 0 is the column `moment`."""
+    """Fields stacked over a common time axis, whose 0 is the column `moment`."""
     figure = sheet(6.2, TALL * len(fields) + 0.6)
     grid = panels(figure, len(fields), 1, shared=True)
     high = max(float(field.max()) for _, field in fields)
@@ -60,7 +60,7 @@ def surprise(
     threshold: float,
     marks: Sequence[tuple[float, float, str]],
 ) -> Figure:
-    """A sound and its surprise below it; what is above the threshold is shaded."""
+    """A sound with its surprise below it; what is above the threshold is shaded."""
     figure = sheet(6.2, 1.6 + 1.1 * len(tracks))
     grid = panels(figure, 1 + len(tracks), 1)
     high = float(field.max())
@@ -82,7 +82,7 @@ def surprise(
 
 
 def by_horizon(seconds: Sequence[float], lines: Mapping[str, Sequence[float]], title: str, up: str) -> Figure:
-    """Values by horizon in milliseconds, a line a model; the first is drawn broadest."""
+    """Values by horizon in milliseconds, one line per model; the first line is the widest."""
     figure = sheet(6.2, 3.0)
     axes = panels(figure, 1, 1)[0][0]
     for number, (name, values) in enumerate(lines.items()):
@@ -93,13 +93,13 @@ def by_horizon(seconds: Sequence[float], lines: Mapping[str, Sequence[float]], t
     axes.set_xticks([1000 * one for one in seconds], [f"{1000 * one:.0f}" for one in seconds])
     axes.minorticks_off()
     tidy(axes, title, "ms after the moment", up, grid=True)
-    # Lines of nine models leave no room between them.
+    # Lines of nine models leave no space for it between them.
     figure.legend(loc="outside right upper", fontsize=SMALL, frameon=False, labelcolor=INK)
     return figure
 
 
 def usage(shares: Float[np.ndarray, "variable entry"]) -> Figure:
-    """How often each class of each variable is used, the most used first."""
+    """Relative frequency of the classes of each variable, the most used first."""
     figure = sheet(5.6, 1.0 + 0.16 * len(shares))
     axes = panels(figure, 1, 1)[0][0]
     ordered = -np.sort(-shares, axis=1)

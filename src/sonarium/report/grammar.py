@@ -1,4 +1,4 @@
-"""Pictures of how song goes on: the grammar as a graph, and development by day."""
+"""Figures of song syntax: the grammar as a graph, and development by day."""
 
 from collections.abc import Sequence
 
@@ -12,19 +12,19 @@ from sonarium.evaluation.development import PARTS, Development
 from sonarium.report.style import BODY, FAINT, INK, LINES, SMALL, panels, sheet, tidy
 
 RARE_STATE, RARE_MOVE = 0.003, 0.08
-"""Shares of the time, and of the ways out of a state, below which nothing is drawn."""
+"""Minimum fraction of the time of a drawn state, and minimum probability of a drawn transition."""
 CROWD = 16
-"""States beyond which circles become smaller."""
+"""Number of states beyond which circles become smaller."""
 WIDEST = 4.0
-"""Points of the line of a certain transition."""
+"""Line width in points of a transition with probability 1."""
 CAUSES = {"spectrum": "spectrum (emission)", "timing": "timing (duration)", "grammar": "grammar (transition)"}
 
 
 def grammar_graph(
     occupancy: Float[np.ndarray, " state"], moves: Float[np.ndarray, "state state"], names: Sequence[str]
 ) -> Figure:
-    """States around a circle, the larger the more often they occur, and which follows which, the broader the more
-    probable."""
+    """States around a circle, larger the more often they occur; transitions are wider the more probable they
+    are."""
     figure = sheet(5.2, 5.2)
     draw_graph(panels(figure, 1, 1)[0][0], occupancy, moves, names)
     return figure
@@ -66,7 +66,7 @@ def draw_graph(
 
 
 def ordered(moves: Float[np.ndarray, "state state"], occupancy: Float[np.ndarray, " state"]) -> list[int]:
-    """The states that occur, each behind the one that it follows most often, as far as that can be."""
+    """States that occur, each placed after the one that it follows most often, as far as possible."""
     left = {int(one) for one in np.flatnonzero(occupancy >= RARE_STATE)}
     if not left:
         return []
@@ -93,7 +93,8 @@ def arrow(
     chance: float,
     itself: bool,
 ) -> None:
-    """From the edge of one state to that of another; of a state to itself, a loop outside the circle."""
+    """Draw an arrow from the edge of one state to that of another; for a self-transition, a loop outside the
+    circle."""
     bend = "arc3,rad=0.18"
     if itself:
         outward = start / max(float(np.hypot(*start)), 1e-9)
@@ -112,7 +113,7 @@ def arrow(
 
 
 def development_chart(development: Development) -> Figure:
-    """Each part of the divergence by day, with its interval and its floor; and the entropies of the grammar."""
+    """Each part of the divergence by day, with its interval and its floor, and the entropies of the grammar."""
     days = [day for day in development.days if day.day != development.reference]
     figure = sheet(2.6 * 4, 2.5)
     row = panels(figure, 1, 4)[0]
@@ -155,7 +156,7 @@ def development_chart(development: Development) -> Figure:
 
 
 def places(days: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Where days stand on the axis: at their numbers, if each has one that rises, or one beside the other."""
+    """Positions of days on the axis: their numbers, if each has one and they rise; otherwise evenly spaced."""
     numbers = ["".join(letter for letter in day if letter.isdecimal()) for day in days]
     if all(numbers) and max(map(len, numbers)) < 5 and sorted(set(map(int, numbers))) == list(map(int, numbers)):
         return np.array(numbers, float), numbers
@@ -163,8 +164,7 @@ def places(days: Sequence[str]) -> tuple[np.ndarray, list[str]]:
 
 
 def grammars_by_day(development: Development, most: int = 4) -> Figure:
-    """The grammar of some days, the first and the last of them, and of the reference, states in the same
-    places."""
+    """Grammars of some days, including the first and the last, and of the reference; states keep their places."""
     days = [day for day in development.days if day.day != development.reference]
     chosen = [days[round(at)] for at in np.linspace(0, len(days) - 1, min(most - 1, len(days)))]
     reference = next(day for day in development.days if day.day == development.reference)

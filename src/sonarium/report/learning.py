@@ -1,7 +1,7 @@
-"""How an agent learnt: the episodes of its training, those of validation, and what its updates report, against
-steps of the environment and against time.
+"""Training charts of an agent: training episodes, validation, and metrics of the updates, against environment
+steps and against time.
 
-Runs that differ only in their seed are drawn as one: the median over seeds, within the band from the lower to the
+Runs that differ only in their seed are drawn as one: the median over seeds, with a band from the lower to the
 upper quartile.
 """
 
@@ -23,37 +23,38 @@ EPISODES = {
     "episodes/length": "steps of an episode",
     "episodes/reward": "reward of a step",
 }
-"""What is known of the episodes of training, in words with its unit."""
+"""Metrics of training episodes, with their names and units."""
 VALIDATION = "validation/return"
 SMOOTHED = 0.05
-"""Fraction of a training over which its curves are averaged."""
+"""Window of the smoothing as a fraction of the training."""
 GRID = 200
-"""Points at which seeds are compared."""
+"""Number of points at which seeds are compared."""
 UNEVEN = 10.0
-"""How many times as far as another an agent goes where an axis is logarithmic."""
+"""Ratio of the agents' ranges beyond which an axis is logarithmic."""
 UNITS = ((2 * 3600, 3600, "hours"), (180, 60, "minutes"), (0, 1, "seconds"))
-"""From how many seconds on a time is told in a unit, and how many it has."""
+"""Time units: seconds from which on a unit is used, its length in seconds, and its name."""
 
 Curve = tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]
-"""Places on an axis, and values."""
+"""Positions on an axis, and values."""
 
 
 @dataclass(frozen=True)
 class Seed:
-    """What one training recorded."""
+    """Records of one training run."""
 
     metrics: Records
     clock: Records
-    """At some steps the items of its source so far, `items`, and the seconds, `wall_s`; empty if not known."""
+    """Number of items of the source so far at some steps, `items`, and the seconds, `wall_s`; empty if not
+    known."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What curves are drawn against."""
+    """Horizontal axis of curves."""
 
     name: str
     key: str
-    """In a record of the clock."""
+    """Key in a record of the clock."""
     unit: float = 1.0
 
     @property
@@ -61,7 +62,7 @@ class Axis:
         return self.key.endswith("_s")
 
     def at(self, seed: Seed, steps: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
-        """Where training steps lie on it."""
+        """Position of training steps on this axis."""
         if not self.key:
             return steps
         known = [(one["step"], one[self.key]) for one in seed.clock]
@@ -74,11 +75,11 @@ class Chart:
     caption: str
     figure: Figure
     folded: bool = False
-    """Whether it is shown on request."""
+    """Whether it is collapsed until requested."""
 
 
 def charts(seeds: Sequence[Seed]) -> Iterator[Chart]:
-    """Those of one agent, trained with each seed."""
+    """Charts of one agent, trained with each seed."""
     over = axes_of(seeds)
     episodes = episodes_chart(seeds, over)
     if episodes is not None:
@@ -114,7 +115,7 @@ def caption(seeds: Sequence[Seed]) -> str:
 
 
 def axes_of(seeds: Sequence[Seed]) -> list[Axis]:
-    """Steps of the environment and wall-clock time, as far as they are known of all seeds; else training steps."""
+    """Environment steps and wall-clock time, if known for all seeds; otherwise training steps."""
     found = []
     if all(seed.clock for seed in seeds):
         found.append(Axis("steps of the environment", "items"))
@@ -134,17 +135,18 @@ def curve(seed: Seed, name: str, axis: Axis) -> Curve:
 
 
 def smoothed(values: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
-    """The mean over a window around each point, of a twentieth of all; at the ends the window is shorter, and
-    still as long before the point as behind it."""
+    """Centred moving average over a twentieth of all points; at the ends the window shrinks, and stays
+    symmetric."""
     count = len(values)
     reach = np.minimum(np.minimum(np.arange(count), np.arange(count)[::-1]), round(SMOOTHED * count / 2))
-    # From the first value, so that what never changes is not moved by rounding.
+    # Relative to the first value, so that rounding does not move a constant.
     sums, here = np.concatenate([[0.0], np.cumsum(values - values[:1])]), np.arange(count)
     return values[:1] + (sums[here + reach + 1] - sums[here - reach]) / (2 * reach + 1)
 
 
 def quartiles(curves: Sequence[Curve]) -> tuple[Float[np.ndarray, " place"], Float[np.ndarray, "3 place"]] | None:
-    """Where all curves have values: lower quartile, median and upper quartile over them; None if nowhere."""
+    """Lower quartile, median and upper quartile over curves, on the grid where all have values; None if there is
+    none."""
     low, high = max(places[0] for places, _ in curves), min(places[-1] for places, _ in curves)
     if low >= high:
         return None
@@ -155,7 +157,7 @@ def quartiles(curves: Sequence[Curve]) -> tuple[Float[np.ndarray, " place"], Flo
 def draw(
     axes: Axes, seeds: Sequence[Seed], name: str, axis: Axis, colour: str = LINES[0], label: str = ""
 ) -> bool:
-    """The curve of a metric over all seeds that have it; whether there is one."""
+    """Draw a metric over all seeds that have it; return whether there is one."""
     raw = [one for seed in seeds if len((one := curve(seed, name, axis))[0])]
     smooth = [(places, smoothed(values)) for places, values in raw]
     if not raw:
@@ -164,7 +166,7 @@ def draw(
         [(places, values)] = raw
         if not label and (smooth[0][1] != values).any():
             axes.plot(places, values, color=colour, linewidth=0.7, alpha=0.35, label="as recorded")
-        # A line of one point would not be seen.
+        # A line of one point would be invisible.
         mark = "o" if len(places) == 1 else ""
         axes.plot(*smooth[0], color=colour, linewidth=1.4, marker=mark, label=label or "smoothed")
         return True
@@ -180,7 +182,7 @@ def draw(
 
 
 def validated(axes: Axes, seeds: Sequence[Seed], axis: Axis) -> None:
-    """The returns of validation, and the best of each seed."""
+    """Draw the validation returns, and the best of each seed."""
     for number, seed in enumerate(seeds):
         places, values = curve(seed, VALIDATION, axis)
         if not len(places):
@@ -193,7 +195,7 @@ def validated(axes: Axes, seeds: Sequence[Seed], axis: Axis) -> None:
 
 
 def episodes_chart(seeds: Sequence[Seed], over: Sequence[Axis]) -> Figure | None:
-    """A row for each thing that is known of episodes, a column for each axis."""
+    """One row per metric of episodes, one column per axis."""
     names = told_apart(seeds)
     if not names:
         return None
@@ -214,7 +216,7 @@ def episodes_chart(seeds: Sequence[Seed], over: Sequence[Axis]) -> Figure | None
 
 
 def told_apart(seeds: Sequence[Seed]) -> list[str]:
-    """What is known of episodes, without what never changes, and what is the same as another."""
+    """Recorded metrics of episodes, without duplicates and, after the first, without constant ones."""
     names, known = [], []
     for name in EPISODES:
         values = [points(seed.metrics, name)[:, 1].tolist() for seed in seeds]
@@ -227,7 +229,7 @@ def told_apart(seeds: Sequence[Seed]) -> list[str]:
 
 
 def updates_chart(seeds: Sequence[Seed], axis: Axis) -> Figure | None:
-    """A small panel for each metric that is none of episodes or of validation."""
+    """A small panel for each metric that is not of episodes or validation."""
     every = {name for seed in seeds for record in seed.metrics for name in record} - {"step"}
     names = sorted(name for name in every if name.split("/")[0] not in ("episodes", "validation"))
     if not names:
@@ -243,7 +245,7 @@ def updates_chart(seeds: Sequence[Seed], axis: Axis) -> Figure | None:
 
 
 def beside_each_other(agents: Mapping[str, Sequence[Seed]], over: Sequence[Axis] | None = None) -> Figure | None:
-    """The returns of several agents in one environment; None if none had an episode."""
+    """Returns of several agents in one environment; None if none had an episode."""
     over = over or axes_of([seed for seeds in agents.values() for seed in seeds])
     figure = sheet(3.6 * len(over) + 0.4, 2.9)
     [row] = panels(figure, 1, len(over))
@@ -254,7 +256,7 @@ def beside_each_other(agents: Mapping[str, Sequence[Seed]], over: Sequence[Axis]
         tidy(axes, "", axis.name, EPISODES[name] if axes is row[0] else "", grid=True)
         readable(axes, axis)
         if uneven(list(agents.values()), axis):
-            # One may need minutes where another needs seconds.
+            # One agent may need minutes where another needs seconds.
             axes.set_xscale("log")
             axes.autoscale(axis="x")
             axes.xaxis.set_major_formatter("{x:g}" if axis.timed else EngFormatter(sep=""))
@@ -263,7 +265,7 @@ def beside_each_other(agents: Mapping[str, Sequence[Seed]], over: Sequence[Axis]
 
 
 def uneven(agents: Sequence[Sequence[Seed]], axis: Axis) -> bool:
-    """Whether some went far beyond others."""
+    """Whether the agents' ranges on this axis differ by more than UNEVEN."""
     last = [[points(seed.metrics, "step")[-1:, 1] for seed in seeds] for seeds in agents]
     went = [
         max((float(at) for seed, own in zip(seeds, each, strict=True) for at in axis.at(seed, own)), default=0.0)
@@ -273,7 +275,7 @@ def uneven(agents: Sequence[Sequence[Seed]], axis: Axis) -> bool:
 
 
 def readable(axes: Axes, axis: Axis) -> None:
-    """Thousands and millions by letters, from 0 on."""
+    """Start the axis at 0, with thousands and millions abbreviated."""
     axes.set_xlim(left=0)
     if not axis.timed:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))

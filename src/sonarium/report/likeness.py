@@ -1,5 +1,5 @@
-"""Similarity of clips, or of their marked segments, by their codes, for the media folder of a run whose codes are
-frames: maps of what was held out, and the sound of some of it with its nearest neighbours."""
+"""Similarity of clips, or of their marked segments, by their codes, for the media folder of a run with frame
+codes: maps of held-out clips, and sounds of some of them with their nearest neighbours."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,29 +27,29 @@ from sonarium.report.style import png
 from sonarium.worlds.contract import World
 
 MOST = 500
-"""Held-out clips that are shown."""
+"""Maximum number of held-out clips shown."""
 MAPS = 4
-"""Labels by which the map is coloured."""
+"""Maximum number of labels by which the map is coloured."""
 ASKED, NEAREST = 6, 4
 """Clips with playable neighbours, and the number of neighbours of each."""
 SECONDS = 6.0
-"""The part of a clip that is played."""
+"""Maximum duration of a played clip."""
 FEWEST = 4
-"""The smallest number of clips, or of segments, of a map."""
+"""Minimum number of clips, or of segments, for a map."""
 SONGS, SONG_SECONDS = 4, 4.0
-"""Clips that are drawn with their segments and played, and the part of each."""
+"""Number of clips drawn with their segments and played, and the seconds of each."""
 AROUND = 0.1
-"""Seconds before and after a segment that are played with it."""
+"""Seconds played before and after a segment."""
 SILENT = "–"
-"""The name of states between segments."""
+"""Name of states between segments."""
 SEGMENT = "segment"
-"""The label of segments."""
+"""Name of the label of segments."""
 
 
 def illustrate_likeness(
     learner: Learner, world: World, test: Int[Tensor, " clip"], folder: Path, seed: int
 ) -> list[Medium]:
-    """Write to `folder` maps and neighbours of held-out clips; a seed gives the same files."""
+    """Write maps and neighbours of held-out clips to `folder`; a seed gives the same files."""
     assert isinstance(learner, FrameEncoder), type(learner)
     device = device_of(learner)
     config, random = EvaluationConfig(max_clips=MOST), np.random.default_rng([seed, 0x11CE])
@@ -78,7 +78,7 @@ def illustrate_likeness(
 
 
 def grammar(learner: MarkovChain, known: Corpus, extractor: Extractor, world: World, folder: Path) -> Medium:
-    """The graph of the states, each named by the label of most of its frames where segments are labelled."""
+    """Graph of the states, each named by the most frequent label of its frames if segments are labelled."""
     occupancy, moves = learner.chain()
     names = [str(state + 1) for state in range(len(occupancy))]
     if known.marked:
@@ -102,7 +102,7 @@ def grammar(learner: MarkovChain, known: Corpus, extractor: Extractor, world: Wo
 def segments_of(
     known: Corpus, extractor: Extractor, world: World, random: np.random.Generator
 ) -> tuple[Corpus, Float[np.ndarray, "segment code"]]:
-    """The labelled segments of these clips as if each were a clip, and their mean codes."""
+    """Labelled segments of these clips as if each were a clip, and their mean codes."""
     frames, item, label, clip = extract_segments(extractor, world, known.index, known.lengths, known.marks)
     codes, _ = clip_means(frames, item)
     # The segments of a clip follow one another in the order of its marks.
@@ -126,7 +126,7 @@ def segments_of(
 
 
 def songs(world: World, test: Int[Tensor, " clip"], extractor: Extractor, folder: Path) -> list[Medium]:
-    """The beginning of some held-out clips: seen with their segments, and heard."""
+    """Beginnings of some held-out clips: spectrogram with segments, and sound."""
     assert world.signal.rate is not None, world.signal
     rate, media = world.signal.rate, []
     mel = LogMel(LogMelConfig(), rate)
@@ -151,7 +151,7 @@ def songs(world: World, test: Int[Tensor, " clip"], extractor: Extractor, folder
 
 
 def varied(known: Corpus) -> dict[str, Shaped[np.ndarray, " clip"]]:
-    """Labels with several values; the group is one of them, unless each file is its own group."""
+    """Labels with several values, including the group unless each file is its own group."""
     labels = {name: label for name, label in known.labels.items() if len(np.unique(label)) > 1}
     groups = len(np.unique(known.group))
     if known.kind not in known.labels and 1 < groups < len(known.index) / 2:
@@ -189,7 +189,7 @@ def neighbours(
     random: np.random.Generator,
     folder: Path,
 ) -> list[Medium]:
-    """Some clips with those nearest to them, of other groups where there are any."""
+    """Random clips with their nearest neighbours, in other groups if there are any."""
     label, name, apart, of = compared_by(known)
     others = min(int((apart != one).sum()) for one in np.unique(apart))
     if others < 1:
@@ -209,10 +209,11 @@ def neighbours(
 
 
 def compared_by(known: Corpus) -> tuple[np.ndarray, str, np.ndarray, str]:
-    """The label by which neighbours are compared, its name, what must differ between them, and that in words."""
+    """Label by which neighbours are compared, its name, the grouping that must differ between them, and that
+    grouping in words."""
     labels = varied(known)
     if SEGMENT in known.labels:
-        # Other birds seldom have the same syllables.
+        # Different birds seldom share syllables.
         by, name = (labels[SEGMENT], SEGMENT) if SEGMENT in labels else (known.recording.astype(str), "")
         return by, name, known.recording, "other files"
     several = len(np.unique(known.group)) > 1 and known.kind not in ("file", "clip")
@@ -223,7 +224,7 @@ def compared_by(known: Corpus) -> tuple[np.ndarray, str, np.ndarray, str]:
 
 
 def players(known: Corpus, query: Asked, number: int, world: World, folder: Path) -> list[Medium]:
-    """A clip and its neighbours, one after the other."""
+    """Sounds of a clip and its neighbours in order."""
     rows = [query.row, *(found.row for found in query.found)]
     batch = world.whole(known.index[rows])
     assert world.signal.rate is not None, world.signal

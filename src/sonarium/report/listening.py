@@ -1,7 +1,7 @@
 """One offline HTML page of episodes in rooms: a table of scores, and films and sounds of some episodes.
 
-The page takes plain values, and pictures and sounds as the bytes of their files, and knows no room. As every page,
-it embeds all its media and fetches nothing.
+The page is built from plain values and from the bytes of pictures and sounds, independent of any room. Like every
+page, it embeds all its media and fetches nothing.
 """
 
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def listening_page(
     settings: Sequence[tuple[str, str]],
     out: Path,
 ) -> None:
-    """Write the page."""
+    """Write the page to `out`."""
     if any(len(values) != len(scores.names) for _, values in scores.rows) or len(scores.sentences) != len(
         scores.names
     ):

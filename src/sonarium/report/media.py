@@ -1,4 +1,4 @@
-"""Pictures, an animation and sounds of what a learner makes of a world, for the media folder of its run."""
+"""Figures, an animation and sounds of a learner's outputs on a world, for the media folder of its run."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,27 +25,27 @@ from sonarium.worlds.contract import Batch, Factor, World
 __all__ = ["Medium", "illustrate", "read_index"]
 
 MOST_READ = 1000
-"""Held-out clips whose codes are read."""
+"""Maximum number of held-out clips whose codes are computed."""
 MOST_ROWS = 12
-"""Codes that are moved; those that carry least are left out."""
+"""Maximum number of codes traversed; the least informative are left out."""
 MOST_HEARD, MOST_MOVING = 6, 8
-"""Codes whose traversal is played, and is shown as an animation."""
+"""Maximum number of codes whose traversal is played, and of those that are animated."""
 SOUNDS, PICTURES = 4, 10
-"""Clips that are reconstructed."""
+"""Number of clips to reconstruct, of sound and of pictures."""
 DRAWN, DRAWN_PICTURES = 8, 50
-"""Samples of the prior."""
+"""Number of samples of the prior, of sound and of pictures."""
 PIECE = 0.3
-"""Seconds of each step of a traversal that are played, from the beginning of the clip; a window at least."""
+"""Seconds played of each step of a traversal, from the beginning of the clip; at least one window."""
 ROUNDS, FEW_ROUNDS = 32, 16
-"""Rounds of Griffin and Lim's algorithm for a clip, and for such a piece."""
+"""Iterations of the Griffin-Lim algorithm for a clip, and for such a piece."""
 FADE, GAP = 0.01, 0.04
-"""Seconds over which such a piece rises and falls, so that it does not click, and of silence after it."""
+"""Seconds of fade-in and fade-out of such a piece, so that it does not click, and of silence after it."""
 
 
 def illustrate(
     learner: Learner, world: World, test: Int[Tensor, " clip"], folder: Path, seed: int
 ) -> list[Medium]:
-    """Write to `folder` all that this learner can show of held-out clips; a seed gives the same files."""
+    """Write everything that this learner can show of held-out clips to `folder`; a seed gives the same files."""
     if len(test) == 0:
         raise ValueError(f"there are no held-out clips of '{world.name}' to show: use more clips")
     trained = learner.training
@@ -74,7 +74,7 @@ def named_factors(factors: Sequence[Factor], values: Sequence[float]) -> str:
 
 
 def in_turn(values: Float[np.ndarray, "clip factor"], factors: Sequence[Factor], count: int) -> list[int]:
-    """Clips that between them show each category of the first factor that is one."""
+    """Clips that cycle through the categories of the first categorical factor."""
     columns = [column for column, factor in enumerate(factors) if factor.discrete]
     category = values[:, columns[0]] if columns else np.zeros(len(values))
     occurrence = np.zeros(len(values), int)
@@ -84,7 +84,7 @@ def in_turn(values: Float[np.ndarray, "clip factor"], factors: Sequence[Factor],
 
 
 def one_after_another(waves: Float[np.ndarray, "step piece"], rate: int) -> Float[np.ndarray, " time"]:
-    """The steps of a traversal as one sound."""
+    """The steps of a traversal concatenated to one sound."""
     rise = np.sin(np.linspace(0, np.pi / 2, max(2, round(FADE * rate)))) ** 2
     envelope = np.ones(waves.shape[1])
     envelope[: len(rise)] = rise
@@ -93,7 +93,7 @@ def one_after_another(waves: Float[np.ndarray, "step piece"], rate: int) -> Floa
 
 
 class Artist:
-    """Asks one learner about one world, writes what comes, and keeps a list of it."""
+    """Computes the media of one learner on one world, writes them, and keeps a list of them."""
 
     def __init__(self, learner: Learner, world: World, folder: Path, seed: int):
         self.learner, self.world, self.folder = learner, world, folder
@@ -131,11 +131,11 @@ class Artist:
         self.keep("sound", file, wav(wave, self.rate), title, caption, group)
 
     def hear(self, features: Tensor) -> Float[np.ndarray, "clip time"]:
-        """Features as sound."""
+        """Invert features to sound."""
         return hear(self.front, features, self.world.signal.shape[0], ROUNDS, self.generator)
 
     def named(self, clip: int, values: Sequence[float]) -> str:
-        """A clip by its factors, or by its number where none is known."""
+        """Name of a clip: its factors, or its index if it has none."""
         return named_factors(self.world.factors, values) or f"clip {clip}"
 
     def charts(self, reading: Reading) -> None:
@@ -182,11 +182,12 @@ class Artist:
             self.reconstruction(place + 1, title, original, other)
 
     def samples_of(self, batch: Batch) -> list[int]:
-        """How much of each clip is sound: what a learner makes of padding was never asked of it, nor is shown."""
+        """Number of samples of each clip without padding; reconstructions of padding are neither trained nor
+        shown."""
         return [self.world.signal.shape[0]] * len(batch.index) if batch.lengths is None else batch.lengths.tolist()
 
     def within(self, fields: Float[np.ndarray, "*some row column"], samples: int) -> np.ndarray:
-        """The columns of N samples of sound; pictures as they are."""
+        """Crop fields to the columns of `samples` samples of sound; pictures are unchanged."""
         frames = self.front.frames(torch.tensor([samples]))
         return fields if frames is None else fields[..., : int(frames)]
 

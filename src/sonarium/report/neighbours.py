@@ -1,7 +1,7 @@
 """Similarity of codes: maps coloured by label, and nearest neighbours.
 
-The map is t-SNE (van der Maaten and Hinton, 2008), as scikit-learn computes it: it keeps neighbours together and
-says nothing of distances between clusters.
+The map is t-SNE (van der Maaten and Hinton, 2008) as in scikit-learn: it preserves neighbourhoods, and distances
+between clusters mean nothing.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from sonarium.measures.compare.retrieval import neighbours
 from sonarium.report.style import BODY, FAINT, GRID, INK, LINES, SMALL, bare, panels, sheet, tidy
 
 COLOURS = (*LINES, "#999999", "#882255", "#117733")
-"""Ten, for digits and many other sets of labels are as many; the last three are of Tol (2021)."""
+"""Ten, since digits and many other label sets have ten labels; the last three are by Tol (2021)."""
 MARKS = "os^Dv"
-"""Shapes that distinguish labels of one colour."""
+"""Marker shapes that distinguish labels of one colour."""
 MOST_LABELS = len(COLOURS) * len(MARKS) - 1
-"""Labels that are distinguished; the rest are drawn faintly together."""
+"""Maximum number of labels that are distinguished; the rest are drawn faintly together."""
 RIGHT, WRONG = "#d6ecf8", "#fbe3cf"
-"""Paper of a neighbour of the same label, and of another."""
+"""Background of a neighbour with the same label, and with another."""
 
 
 def tsne(
     codes: Float[np.ndarray, "row code"], generator: np.random.Generator, perplexity: float = 30.0
 ) -> Float[np.ndarray, "row 2"]:
-    """Places in the plane at which rows that are neighbours lie together."""
+    """Coordinates of rows in the plane by t-SNE, which places neighbours close together."""
     if len(codes) < 4:
         raise ValueError(f"got {len(codes)} rows: a map needs at least 4")
     from sklearn.manifold import TSNE  # slow to load, and seldom needed
@@ -38,13 +38,13 @@ def tsne(
     spread = codes.std(axis=0)
     varied = (spread > 0) & (np.ptp(codes, axis=0) > 0)
     if not varied.any():
-        # Of equal rows scikit-learn makes NaN, and ends the process.
+        # Equal rows make scikit-learn return NaN and end the process.
         return np.zeros((len(codes), 2))
     scaled = (codes - codes.mean(axis=0)) / np.where(varied, spread, 1.0)
     made = TSNE(
         # Each row needs about three times as many neighbours as the perplexity counts.
         perplexity=min(perplexity, (len(codes) - 1) / 3),
-        # One code has no two principal components to begin with.
+        # A single code has no two principal components for the initialisation.
         init="pca" if codes.shape[1] > 1 else "random",
         random_state=int(generator.integers(2**31)),
     )
@@ -54,7 +54,7 @@ def tsne(
 def code_map(
     points: Float[np.ndarray, "row 2"], labels: Shaped[np.ndarray, " row"], title: str = "", what: str = "label"
 ) -> Figure:
-    """Every row at its place, in the colour of its label; a key beside it says which is which."""
+    """Scatter plot of rows, coloured by label, with a legend."""
     if len(points) != len(labels):
         raise ValueError(f"got {len(points)} points and {len(labels)} labels: give one of each a row")
     names, counts = np.unique(labels, return_counts=True)
@@ -73,7 +73,7 @@ def code_map(
     axes.set_title(title, fontsize=BODY, color=INK, loc="left")
     bare(axes)
     columns = 1 + (len(kept) > 18)
-    # By themselves legends leave out names that begin with an underscore.
+    # By default legends leave out names that begin with an underscore.
     names_of = [str(one.get_label()) for one in axes.collections]
     key = figure.legend(
         axes.collections,
@@ -92,7 +92,7 @@ def code_map(
 
 
 def in_order(names: Shaped[np.ndarray, " name"]) -> list:
-    """Numbers by size, also where they are written as text; other names by the alphabet."""
+    """Sorted names: numerically if all are numbers, even as text; otherwise alphabetically."""
     listed = names.tolist()
     numbers = all(str(name).removeprefix("-").isdecimal() for name in listed)
     return sorted(listed, key=lambda name: int(name)) if numbers else sorted(listed)
@@ -110,7 +110,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Asked:
-    """A clip with the clips that lie nearest to it, the nearest first."""
+    """A query clip with its nearest neighbours, the nearest first."""
 
     row: int
     label: str
@@ -125,7 +125,7 @@ def retrieval_table(
     queries: int = 8,
     nearest: int = 5,
 ) -> list[Asked]:
-    """Clips drawn at random, of as many labels as can be, with their neighbours in other groups."""
+    """Random query clips, of as many labels as possible, with their neighbours in other groups."""
     asking = one_of_each(labels, generator, queries)
     rows, cosines = neighbours(codes, asking, nearest, groups)
     table = []
@@ -140,7 +140,7 @@ def retrieval_table(
 def one_of_each(
     labels: Shaped[np.ndarray, " clip"], generator: np.random.Generator, count: int
 ) -> Int[np.ndarray, " query"]:
-    """So many rows: one of each label before any has two, in the order of their labels."""
+    """At most `count` rows, in order of their labels: one of each label before any has two."""
     shuffled = generator.permutation(len(labels))
     place = np.zeros(len(labels), int)
     for name in np.unique(labels):
@@ -151,7 +151,7 @@ def one_of_each(
 
 
 def retrieval_picture(table: Sequence[Asked], what: str = "label") -> Figure:
-    """A row for each clip that asks: its label, then those of its neighbours, blue where they agree."""
+    """One row per query clip: its label, then those of its neighbours, blue where they agree."""
     if not table:
         raise ValueError("the table has no rows: draw at least one clip")
     columns = len(table[0].found)
@@ -178,5 +178,5 @@ def retrieval_picture(table: Sequence[Asked], what: str = "label") -> Figure:
 
 
 def shortened(text: str) -> str:
-    """Both ends of a long name: one of them most often distinguishes it."""
+    """A long name cut in the middle: its beginning or end usually distinguishes it."""
     return text if len(text) <= 16 else f"{text[:7]}…{text[-8:]}"

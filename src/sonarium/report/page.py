@@ -1,6 +1,6 @@
-"""One offline page of one or many runs: every picture and sound lies in the file, and nothing is fetched.
+"""One offline page of one or many runs: every figure and sound is embedded in the file, and nothing is fetched.
 
-A policy in the page itself forbids the browser all but what the file holds.
+A content security policy in the page forbids the browser anything but what the file holds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,12 +67,12 @@ METRICS = (
     "lines with dots the validation split."
 )
 MOST_LINES = 7
-"""Seeds whose curves are drawn; more could not be distinguished."""
+"""Maximum number of seeds whose curves are drawn; more could not be distinguished."""
 
 
 @dataclass(frozen=True)
 class RunPage:
-    """What a page needs to know of a run: plain values, and the folder of its media."""
+    """What a page needs of a run: plain values, and its media folder."""
 
     name: str
     model: str
@@ -81,19 +81,19 @@ class RunPage:
     environment: Mapping[str, Any]
     metrics: charts.Records
     scores: Mapping[str, Any] | None
-    """What scores.json holds, of this format or an earlier one; None if not scored."""
+    """Contents of scores.json, in this format or an earlier one; None if not scored."""
     media: Path | None
     warnings: Sequence[str] = ()
     planted: bool = True
-    """Whether the factors of the clips were set when they were made, or are labels of recordings."""
+    """Whether clips were generated from known factors; otherwise factors are labels of recordings."""
     acts: bool = False
-    """Whether it is of an agent, which learns in an environment and not from clips."""
+    """Whether the run is of an agent, which learns in an environment instead of from clips."""
     separates: bool = False
-    """Whether it is of a separator of mixtures."""
+    """Whether the run is of a separator of mixtures."""
     clock: charts.Records = ()
-    """At some steps the items of the source so far, and where these are known the seconds."""
+    """Number of items of the source so far at some steps, and where known the seconds."""
     suite: Mapping[str, Any] = field(default_factory=dict)
-    """What suite.json holds: what an agent and others reached in settings of a suite; nothing if not played."""
+    """Contents of suite.json: results of an agent and others in settings of a suite; empty if not played."""
 
     @cached_property
     def record(self) -> Record:
@@ -102,7 +102,7 @@ class RunPage:
 
 @dataclass(frozen=True)
 class Shown:
-    """A medium with its file in it."""
+    """A medium with its file embedded as a data URI."""
 
     medium: Medium
     uri: str
@@ -110,21 +110,21 @@ class Shown:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A chart of the training."""
+    """A chart of training."""
 
     title: str
     caption: str
     uri: str
     folded: bool = False
-    """Whether it is shown on request."""
+    """Whether it is collapsed until requested."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """What an agent and others reached in settings of a suite."""
+    """Results of an agent and others in settings of a suite."""
 
     names: tuple[str, ...]
-    """Of the measures."""
+    """Names of the measures."""
     rows: tuple[tuple[str, str, tuple[str, ...]], ...]
     """Setting, agent and values."""
     note: str
@@ -132,7 +132,7 @@ class Played:
 
 @dataclass
 class Card:
-    """What belongs together: pictures, and the sounds that they show."""
+    """One card: pictures, and the sounds that they show."""
 
     pictures: list[Shown] = field(default_factory=list)
     sounds: list[Shown] = field(default_factory=list)
@@ -153,7 +153,7 @@ class Section:
 
 
 def page(runs: Sequence[RunPage], out: Path) -> None:
-    """Write one HTML file that shows these runs, those that differ only in their seed as one."""
+    """Write one HTML file of these runs; those that differ only in their seed are shown as one."""
     if not runs:
         raise ValueError("a page needs at least one run: give the run folders that it should show")
     groups, by_record = grouped([run.record for run in runs]), {id(run.record): run for run in runs}
@@ -189,14 +189,15 @@ def title(group: Group) -> str:
 
 
 def number_text(value: float, meaning: Meaning) -> str:
-    """A score as people write it: bounded ones to the hundredth, counts as they are."""
+    """Format a score: bounded ones with two decimals, counts as integers."""
     whole = value == round(value) and not meaning.bounded
     text = f"{value:,.0f}" if whole else f"{value:z.2f}" if abs(value) < 100 else f"{value:,.1f}"
     return text.replace("-", "−")
 
 
 def bar(score: Score) -> dict[str, Any] | None:
-    """Where a bounded score, its interval and its controls lie on a bar of 100; None for any other."""
+    """Positions of a bounded score, its interval and its controls on a bar from 0 to 100; None for an unbounded
+    score."""
     if score.meaning.high is None:
         return None
     low, high = score.meaning.low or 0.0, score.meaning.high
@@ -211,7 +212,7 @@ def bar(score: Score) -> dict[str, Any] | None:
 
 
 def section(group: Group, runs: Sequence[RunPage], anchor: str) -> Section:
-    """Runs that differ only in their seed; the first is shown in full."""
+    """Section of runs that differ only in their seed; the first is shown in full."""
     first = runs[0]
     warned = [f"{run.name}: {said}" for run in runs for said in run.warnings]
     named = [seeds(run.config) for run in runs]
@@ -238,7 +239,7 @@ def section(group: Group, runs: Sequence[RunPage], anchor: str) -> Section:
 
 
 def played(suite: Mapping[str, Any]) -> Played | None:
-    """The table of what was played in a suite, if anything was."""
+    """Table of results in a suite; None if nothing was played."""
     settings = suite.get("suite", {})
     if not settings:
         return None
@@ -258,7 +259,7 @@ def played(suite: Mapping[str, Any]) -> Played | None:
 
 
 def value_text(value: Mapping[str, float | None]) -> str:
-    """A mean with its interval."""
+    """Format a mean with its interval."""
     mean, *ends = (
         None if (one := value.get(name)) is None else f"{one:z.2f}".replace("-", "−")
         for name in ("mean", "low", "high")
@@ -269,8 +270,7 @@ def value_text(value: Mapping[str, float | None]) -> str:
 
 
 def training(runs: Sequence[RunPage]) -> Iterator[Drawn]:
-    """The charts of a training: of agents against steps of the environment and time, each seed beside the
-    others."""
+    """Charts of training: for agents, of all seeds together, against environment steps and time."""
     if runs[0].acts:
         for one in learning.charts([seed_of(run) for run in runs]):
             yield Drawn(one.title, one.caption, uri(png(one.figure), ".png"), one.folded)
@@ -281,7 +281,7 @@ def training(runs: Sequence[RunPage]) -> Iterator[Drawn]:
 
 
 def told_apart(runs: Sequence[RunPage]) -> list[RunPage]:
-    """Runs whose folders have the same name, in other folders, with a number behind it."""
+    """Number the names of runs whose folders have the same name."""
     names = [run.name for run in runs]
     return [
         run if names.count(run.name) == 1 else replace(run, name=f"{run.name} ({names[: at + 1].count(run.name)})")
@@ -294,7 +294,7 @@ def seed_of(run: RunPage) -> learning.Seed:
 
 
 def compared(groups: Sequence[tuple[Group, Sequence[RunPage]]]) -> tuple[tuple[str, Drawn], ...]:
-    """By environment the returns of all agents in it, where there are several."""
+    """Returns of all agents by environment, where there are several agents."""
     worlds: dict[str, dict[str, list[learning.Seed]]] = {}
     for number, (group, runs) in enumerate(groups):
         if runs[0].acts:
@@ -310,7 +310,7 @@ def compared(groups: Sequence[tuple[Group, Sequence[RunPage]]]) -> tuple[tuple[s
 
 
 def facts(runs: Sequence[RunPage]) -> list[tuple[str, str]]:
-    """What the runs are, in a few words each."""
+    """Short facts about the runs, as (name, value)."""
     first, names = runs[0], ", ".join(run.name for run in runs)
     numbers = ", ".join(
         " ".join(
@@ -341,7 +341,7 @@ def facts(runs: Sequence[RunPage]) -> list[tuple[str, str]]:
 
 
 def cards(run: RunPage) -> tuple[tuple[tuple[str, tuple[Card, ...]], ...], list[str]]:
-    """The media of a run by kind and card, and what is missing of them."""
+    """Media of a run by kind and card, and messages on missing files."""
     if run.media is None:
         return (), []
     parts: dict[str, dict[str, Card]] = {}
@@ -363,7 +363,7 @@ def uri(content: bytes, suffix: str) -> str:
 
 
 def flat(values: Any, path: str = "") -> list[tuple[str, str]]:
-    """Nested values as lines of a dotted name and a text."""
+    """Flatten nested values to pairs of a dotted name and a text."""
     if isinstance(values, Mapping) and values:
         return [
             line for key, value in values.items() for line in flat(value, f"{path}.{key}" if path else str(key))

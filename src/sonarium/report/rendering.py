@@ -1,4 +1,4 @@
-"""Offline pages from the templates beside this file."""
+"""Rendering of offline pages from the templates in this folder."""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def rendered(template: str, functions: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:
-    """A page of these values; `functions` are what the template and its parts may call."""
+    """Render a page from these values; the template and its parts may call `functions`."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -24,5 +24,5 @@ def rendered(template: str, functions: Mapping[str, Callable[..., Any]] | None =
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """The content itself, in the place of an address."""
+    """Data URI with the content itself."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

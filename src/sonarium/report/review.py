@@ -1,4 +1,4 @@
-"""One offline page of the least certain syllables, with a spectrogram and a player each: what to look at next."""
+"""Offline page of the least certain syllables to review next, with a spectrogram and a player for each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from sonarium.worlds.contract import Mark
 
 BANDS = BandsConfig(bands=64)
 DEPTH = 60.0
-"""Decibels between the darkest and the brightest cell."""
+"""Dynamic range of the spectrograms in decibels."""
 
 
 @dataclass(frozen=True)
 class Doubtful:
-    """A syllable with the sound around it."""
+    """An uncertain syllable with the sound around it."""
 
     song: str
     label: str
@@ -50,7 +50,7 @@ class Doubtful:
 
 
 def drawn(one: Doubtful) -> bytes:
-    """Spectrogram with the syllables' labels; the doubtful one is framed."""
+    """Spectrogram with the syllables' labels; the uncertain one is framed."""
     figure = sheet(5, 2.2)
     axes = figure.subplots()
     levels = band_levels(one.wave, one.rate, BANDS).T
@@ -71,6 +71,6 @@ def drawn(one: Doubtful) -> bytes:
 
 
 def review_page(title: str, lead: str, syllables: Sequence[Doubtful], out: Path) -> None:
-    """Write the page."""
+    """Write the page to `out`."""
     text = rendered("review.html", title=title, lead=lead, syllables=syllables)
     put(out, as_utf8(text))

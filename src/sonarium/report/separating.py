@@ -1,4 +1,4 @@
-"""What a separator makes of held-out mixtures, to see and to hear: masks, and sources beside the true ones."""
+"""Figures and sounds of separated held-out mixtures: masks, and estimates beside the true sources."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,20 +19,20 @@ from sonarium.report.style import FIELD, SHARE, panels, png, sheet, tidy
 from sonarium.worlds.contract import World
 
 SHOWN = 3
-"""Mixtures that are drawn and played."""
+"""Number of mixtures drawn and played."""
 DEEPEST = 60.0
-"""Decibels below the loudest bin of a mixture that are drawn."""
+"""Dynamic range of the figures in decibels below the loudest bin of a mixture."""
 LOUD = 0.7
-"""Peak of a mixture that is played; its sources are made louder by as much."""
+"""Peak amplitude of a played mixture; the same gain is applied to its sources."""
 WINDOW, HOP = 0.064, 0.016
-"""Seconds of a window of the spectrograms that are drawn, and from one to the next."""
+"""Window length and hop of the drawn spectrograms in seconds."""
 
 
 @torch.no_grad()
 def illustrate_separation(
     learner: Separator, world: World, test: Int[Tensor, " clip"], folder: Path, seed: int
 ) -> list[Medium]:
-    """Write to `folder` pictures and sounds of some held-out mixtures; a seed gives the same files."""
+    """Write figures and sounds of some held-out mixtures to `folder`; a seed gives the same files."""
     assert isinstance(learner, Learner) and world.signal.rate is not None, type(learner)
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[:SHOWN]
     trained = learner.training
@@ -65,7 +65,7 @@ def shown(
     gained: list[float],
     rate: int,
 ) -> list[Medium]:
-    """One mixture: a picture, and its sound, that of the true sources and that of the estimates."""
+    """Media of one mixture: a figure, and the sounds of the mixture, the true sources and the estimates."""
     group, count = f"separation/{number}", len(gained)
     words = ", ".join(f"{value:.1f}" for value in gained)
     caption = (
@@ -93,7 +93,7 @@ def picture(
     rate: int,
     true: Sequence[Float[np.ndarray, "time 2"]] = (),
 ) -> Figure:
-    """The mixture above; in each row below a source: as it is, where that is known, its mask and its estimate."""
+    """The mixture on top; in each row below one source: true if known, its mask and its estimate."""
     heard, count, seconds = spectrogram(mixture, rate), masks.shape[2], len(mixture) / rate
     columns = {
         **({"true": [spectrogram(one, rate) for one in true]} if true else {}),
@@ -118,7 +118,7 @@ def picture(
 
 
 def spectrogram(sound: Float[np.ndarray, "time 2"], rate: int) -> Float[np.ndarray, "bin frame"]:
-    """Decibels of the mean power of both ears."""
+    """Spectrogram of the mean power of both ears in decibels."""
     size = max(2, round(WINDOW * rate))
     stft = Stft(size, size, max(1, round(HOP * rate)))
     spectra = stft(torch.from_numpy(rearrange(sound, "time ear -> ear time").copy()).float())

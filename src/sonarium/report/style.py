@@ -1,7 +1,7 @@
-"""One plain style for every figure: sizes, inks and colours that colour-blind readers can distinguish.
+"""One plain style for every figure: sizes, and colours that colour-blind readers can distinguish.
 
-Lines take the colours of Okabe and Ito (2008); fields take matplotlib's perceptually even maps. Figures are
-drawn on canvases of their own, so that no state is shared and nothing depends on the user's settings.
+Lines take the colours of Okabe and Ito (2008); fields take matplotlib's perceptually uniform maps. Each figure has
+its own canvas, so that no state is shared and nothing depends on the user's settings.
 """
 
 import io
@@ -24,9 +24,9 @@ LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000
 FIELD = "magma"
 SHARE = "cividis"
 BODY, SMALL = 9.0, 8.0
-"""Points of type; figures are drawn at the size at which they are read."""
+"""Font sizes in points; figures are drawn at the size at which they are read."""
 DOTS = 120
-"""Pixels an inch."""
+"""Pixels per inch."""
 
 
 def sheet(width: float, height: float, dots: int = DOTS) -> Figure:
@@ -42,7 +42,7 @@ def panels(figure: Figure, rows: int, columns: int, shared: bool = False) -> lis
 
 
 def tidy(axes: Axes, title: str = "", across: str = "", up: str = "", grid: bool = False) -> None:
-    """Titles and units in the common type, and no more frame than is needed."""
+    """Set titles and units in the common style, and hide unneeded parts of the frame."""
     axes.set_title(title, fontsize=BODY, color=INK, loc="left")
     axes.set_xlabel(across, fontsize=SMALL, color=FAINT)
     axes.set_ylabel(up, fontsize=SMALL, color=FAINT)
@@ -56,7 +56,7 @@ def tidy(axes: Axes, title: str = "", across: str = "", up: str = "", grid: bool
 
 
 def bare(axes: Axes) -> None:
-    """A thumbnail: nothing but its field and a thin frame."""
+    """Style axes as a thumbnail: a field with a thin frame, without ticks."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -64,19 +64,19 @@ def bare(axes: Axes) -> None:
 
 
 def readable_on(fraction: float) -> str:
-    """The ink for a number written on the colour at this fraction of the map."""
+    """Text colour for a number on the colour at this fraction of the map."""
     return "#ffffff" if fraction < 0.55 else "#10151a"
 
 
 def field_colours(name: str = FIELD) -> ListedColormap:
-    """The named map as a table of its 256 colours."""
+    """The named colour map as a table of its 256 colours."""
     from matplotlib import colormaps
 
     return ListedColormap(colormaps[name](np.linspace(0, 1, 256)), name=name)
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file of at most 256 colours: a third of the size, and the eye sees no difference."""
+    """PNG file of the figure with at most 256 colours: a third of the size, without a visible difference."""
     buffer = io.BytesIO()
     drawn = Image.fromarray(pixels(figure))
     drawn.quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
@@ -84,22 +84,22 @@ def png(figure: Figure) -> bytes:
 
 
 def pixels(figure: Figure) -> UInt8[np.ndarray, "row column colour"]:
-    """The figure as red, green and blue."""
+    """RGB pixels of the figure."""
     for text in figure.findobj(Text):
-        # Labels are data: a dollar in one is no formula, and a name may hold bytes that are no text.
+        # Labels are data: a dollar in one is not a formula, and a name may hold bytes that are not text.
         text.set_parse_math(False)
         text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg), type(canvas)
     with warnings.catch_warnings():
-        # A script that the font lacks is drawn as boxes; the page has the labels as text, too.
+        # A script that the font lacks is drawn as boxes; the page also has the labels as text.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def limits(lines: Sequence[Float[np.ndarray, " point"]], margin: float = 0.05) -> tuple[float, float]:
-    """Limits that hold all lines, so that panels beside each other compare."""
+    """Limits that contain all lines, so that adjacent panels are comparable."""
     low, high = min(float(line.min()) for line in lines), max(float(line.max()) for line in lines)
     room = margin * (high - low) or 1.0
     return low - room, high + room

@@ -1,4 +1,4 @@
-"""Codes of held-out clips, and traversals: what a learner says of its codes, beside the factors of the clips."""
+"""Codes of held-out clips and their traversals, as a learner describes them, with the factors of the clips."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,25 @@ from sonarium.models.describing import describe_numbers
 from sonarium.worlds.contract import World
 
 BLOCK = 64
-"""Clips that are encoded in one batch."""
+"""Clips per batch."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The codes of held-out clips, and a traversal of each code of the most ordinary of these clips."""
+    """Codes of held-out clips, and a traversal of each code of the most typical of these clips."""
 
     codes: Description
     factors: Float[np.ndarray, "clip factor"]
     central: int
-    """Which of the clips is the most ordinary."""
+    """Index of the most typical clip."""
     sweeps: tuple[Traversal, ...]
-    """In the order of what the codes carry."""
+    """Traversals, ordered by how much the codes carry."""
 
 
 @torch.no_grad()
 def read(learner: Encoder | Describer, world: World, clips: Int[Tensor, " clip"], device: torch.device) -> Reading:
-    """Codes as the learner describes them; those of a plain encoder are ordered by their standard deviation."""
+    """Read codes as the learner describes them; those of a plain encoder are ordered by their standard
+    deviation."""
     batches = [world.excerpt(block, device) for block in clips.split(BLOCK)]
     factors = torch.cat([batch.factors for batch in batches]).cpu().double().numpy()
     if isinstance(learner, Describer):

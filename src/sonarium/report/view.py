@@ -1,4 +1,4 @@
-"""How a front end's features are seen and heard: decibels over hertz and seconds, or pixels."""
+"""How features of a front end are shown and made audible: decibels over hertz and seconds, or pixels."""
 
 from dataclasses import dataclass
 
@@ -11,24 +11,24 @@ from sonarium.features.contract import PictureFrontEnd
 from sonarium.worlds.contract import Signal
 
 MARKED = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)
-"""Hertz that are marked on an axis of bands."""
+"""Frequencies in hertz marked on an axis of bands."""
 CLOSEST = 0.09
-"""Share of the axis by which marks lie apart, or one is left out."""
+"""Minimum distance between marks as a fraction of the axis; closer marks are left out."""
 
 
 @dataclass(frozen=True)
 class View:
-    """The axes and the colours of a field of bins."""
+    """Axes and colour scale of a field of bins."""
 
     low: float
     high: float
     """Values shown darkest and brightest."""
     unit: str
-    """What the colours mean."""
+    """Unit of the colour scale."""
     seconds: float | None = None
-    """Time from the first column to the last; none for pictures."""
+    """Time from the first column to the last; None for pictures."""
     bands: tuple[tuple[float, str], ...] = ()
-    """Rows that bear a frequency, with what is written there."""
+    """Rows with a frequency mark, and the text of the mark."""
 
     @property
     def sound(self) -> bool:
@@ -36,7 +36,7 @@ class View:
 
 
 def view_of(front: PictureFrontEnd, signal: Signal) -> View:
-    """The view that suits this front end."""
+    """View that fits this front end."""
     axes = front.axes
     if signal.steps_per_second is None:
         return View(axes.low, axes.high, axes.unit)
@@ -45,7 +45,7 @@ def view_of(front: PictureFrontEnd, signal: Signal) -> View:
 
 
 def frequency_marks(hertz: Float[np.ndarray, " row"]) -> tuple[tuple[float, str], ...]:
-    """At which row each marked frequency lies, for those that lie between the first row and the last."""
+    """Row and text of each marked frequency between the first row and the last."""
     at = np.interp(MARKED, hertz, np.arange(len(hertz)), left=np.nan, right=np.nan)
     marks: list[tuple[float, str]] = []
     for row, mark in zip(at.tolist(), MARKED, strict=True):
@@ -62,6 +62,6 @@ def hear(
     iterations: int,
     generator: torch.Generator,
 ) -> Float[np.ndarray, "clip time"]:
-    """Sounds of `length` samples whose features begin as these do."""
+    """Invert features to sounds of `length` samples, from the beginning of the features."""
     frames = front.shape(length)[2]
     return front.invert(features[..., :frames], length, iterations, generator).float().cpu().numpy()
