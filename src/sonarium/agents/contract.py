@@ -75,7 +75,7 @@ class Imaginer(ABC):
 
     @abstractmethod
     def imagined(self, memory: Memory, actions: Shaped[np.ndarray, "step slot *action"], generator: Any) -> States:
-        """States, (step, slot, number), after each of these actions; the first is the last action in the memory."""
+        """States, (step, slot, number), after each of these actions, of which the memory holds the first."""
 
     @abstractmethod
     def expected(self, states: States) -> tuple[Float[np.ndarray, "*rows"], Float[np.ndarray, "*rows"]]:
@@ -99,7 +99,7 @@ class Separated:
     rate: int
     """Sampling rate in Hz."""
     carried: bool
-    """Whether the separator's state is carried from window to window; otherwise each is separated independently."""
+    """Whether the separator's state is carried from window to window; otherwise each is separated on its own."""
 
 
 class SourceListener(ABC):
@@ -203,7 +203,7 @@ class AgentEntry:
     presets: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     """Configurations by name; `default` among them."""
     main: tuple[str, ...] = ()
-    """Names of the main flags, which come first."""
+    """Names of the main flags; `--help` shows the rest under advanced."""
     recipes: Mapping[str, "AgentRecipe"] = field(default_factory=dict)
     """Training defaults by preset, where they differ."""
     complete: Callable[[Any, int], Any] = lambda config, steps: config

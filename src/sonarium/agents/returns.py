@@ -69,8 +69,8 @@ def n_step_returns(reward: Steps, after: Steps, over: Ends, discount: float, ste
 
 
 def discounted(reward: Steps, first: Ends, discount: float, before: Float[np.ndarray, " slot"]) -> Steps:
-    """Discounted sum of the rewards since the beginning of each episode; `before` is the sum at the step before the
-    first one."""
+    """Discounted sum of the rewards since the beginning of each episode; `before` is the sum at the step before
+    the first one."""
     found = np.empty(reward.shape)
     for step, (earned, begins) in enumerate(zip(reward, first, strict=True)):
         before = found[step] = np.where(begins, 0, discount * before) + earned
