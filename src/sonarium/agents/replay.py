@@ -400,7 +400,7 @@ class Replay:
         return self.read(ids, (weights / weights.max(1, keepdims=True)).ravel().astype(np.float32))
 
     def draw_steps(self, count: int, batches: int = 1) -> Int[np.ndarray, " sequence"]:
-        """Stratified sampling: in each batch one step from each of `count` equal parts of the sum of priorities."""
+        """Stratified sampling: per batch one step from each of `count` equal parts of the sum of priorities."""
         assert self.random is not None
         total = self.tree.total
         targets = ((np.arange(count) + self.random.random((batches, count))) / count * total).ravel()
