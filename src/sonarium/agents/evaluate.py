@@ -1,4 +1,4 @@
-"""Evaluation of an agent in episodes apart from training, with the untrained agent and random actions as controls."""
+"""Evaluation of an agent in held-out episodes, with the untrained agent and random actions as controls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

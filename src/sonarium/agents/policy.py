@@ -107,8 +107,8 @@ class Categoricals(Policy):
 
 
 class Gaussian(Policy):
-    """Independent normal distributions, whose standard deviations are parameters; samples are clipped to the bounds
-    of the space only where they are carried out."""
+    """Independent normal distributions, whose standard deviations are parameters; samples are clipped to the
+    bounds of the space only where they are carried out."""
 
     def __init__(self, space: spaces.Box, deviation: float):
         super().__init__()
