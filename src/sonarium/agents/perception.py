@@ -1,5 +1,5 @@
-"""Embedding of the observation at each step, with a GRU over the episode if asked for; and rollouts as sequences
-for the minibatches of on-policy learning.
+"""Embedding of the observation at each step, with memory by a GRU over the episode; and rollouts as sequences for
+the minibatches of on-policy learning.
 
 Without memory each step is a sequence of its own. With memory, gradients flow through sequences of the rollout,
 each starting from the agent's hidden state there (Hausknecht and Stone 2015, arXiv 1507.06527).

@@ -65,7 +65,7 @@ class Rollout:
     memory: Any
     """The agent's memory before the first step."""
     extras: dict[str, np.ndarray] = field(default_factory=dict)
-    """What the agent returned with its actions."""
+    """Extras that the agent returned with its actions."""
     acted: Bool[np.ndarray, "step slot"] | None = None
     """Whether the action was carried out: some vector environments ignore it in the step in which they reset. None
     where all were."""

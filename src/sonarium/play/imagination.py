@@ -1,4 +1,4 @@
-"""Imagined observations of an agent compared with the actual ones: the same actions from one step of an episode on.
+"""Imagined and actual observations of an agent, compared for the same actions from one step of an episode on.
 
 Binaural sound is shown as figures and sounds, pictures at every few steps, numbers as line plots.
 """

@@ -72,7 +72,7 @@ class EncodedEars(Perceived):
         """Codes of both ears, concatenated along the code axis."""
         ears, encoder = rows.flatten(0, 1), self.hearing.encoder
         if self.trained and torch.is_grad_enabled():
-            # The recurrent kernels of cuDNN have no gradient while a network is evaluated.
+            # The recurrent kernels of cuDNN have no backward pass in evaluation mode.
             with torch.backends.cudnn.flags(enabled=False):
                 codes = with_gradient(encoder, ears)
         else:
@@ -252,7 +252,7 @@ class SeparatedEars(Perceived):
         if not len(rows):
             return rows[:, None].expand(-1, separator.sources, -1, -1)
         if self.trained and torch.is_grad_enabled():
-            # The recurrent kernels of cuDNN have no gradient while a network is evaluated.
+            # The recurrent kernels of cuDNN have no backward pass in evaluation mode.
             with torch.backends.cudnn.flags(enabled=False):
                 apart = masking.with_gradient(separator, sound)
         else:
