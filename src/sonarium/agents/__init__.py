@@ -1,1 +1,1 @@
-"""Agents: scripted ones here, learning ones in files to come. An agent is given observations, never a room."""
+"""Scripted and learning agents. An agent is given observations, never a room."""

@@ -1,4 +1,4 @@
-"""Chunks of steps, of which a replay is made: the newest in memory, the others in segments of the run."""
+"""Chunks of steps that make up a replay: the newest in memory, the others in segments of the run."""
 
 import warnings
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ class OpenChunk:
             name: np.zeros((slots, steps, *rows.shape[2:]), rows.dtype) for name, rows in like.items()
         }
         self.steps = 0
-        """Steps that are there."""
+        """Number of steps written so far."""
         self.finals: dict[int, list[np.ndarray]] = {}
-        """What is observed last in episodes, by the place of the step among those of the chunk."""
+        """Observations after the last steps of episodes, by the flat index (slot, step) in the chunk."""
         self.halves = {name: halves_of(rows) for name, rows in self.arrays.items() if rows.dtype == np.float16}
         self.frontier: list[np.ndarray] = []
-        """What is observed after the last step that is there, (slot, …)."""
+        """Observation after the newest step, (slot, …)."""
 
     @property
     def bytes(self) -> int:
@@ -39,7 +39,7 @@ class OpenChunk:
         return np.stack([self.finals[place][part] for place in places.tolist()])
 
     def final_arrays(self) -> Arrays:
-        """The places of what is observed last in ascending order, and its parts."""
+        """Indices of the final observations in ascending order, and their parts."""
         places = np.array(sorted(self.finals), np.int64)
         found: Arrays = {"final_at": places}
         for name in (name for name in self.arrays if name.startswith("observation.")):
@@ -50,18 +50,18 @@ class OpenChunk:
 
 @dataclass(frozen=True, eq=False)
 class FullChunk:
-    """A chunk in a segment."""
+    """A full chunk, stored in a segment."""
 
     segment: Segment
     arrays: Arrays
     halves: dict[str, Tensor]
-    """Those of 16 bits as tensors, one row for each step: PyTorch converts them faster than NumPy."""
+    """Half-precision arrays as tensors, one row per step: PyTorch converts them faster than NumPy."""
 
     @classmethod
     def of(cls, segment: Segment) -> "FullChunk":
         arrays = {name: np.asarray(rows) for name, rows in segment.load().items()}
         with warnings.catch_warnings():
-            # PyTorch warns of arrays that must not be written to; nobody does.
+            # PyTorch warns of read-only arrays; these are never written to.
             warnings.simplefilter("ignore")
             halves = {name: halves_of(rows) for name, rows in arrays.items() if rows.dtype == np.float16}
         return cls(segment, arrays, halves)
@@ -80,14 +80,14 @@ def halves_of(rows: Shaped[np.ndarray, "slot step *rest"]) -> Float[Tensor, "row
 
 @dataclass(eq=False)
 class Ring:
-    """What is known of every step without reading it, by time modulo the length, (time, slot)."""
+    """Ring buffer of flags of every step, kept in memory, by time modulo the length, (time, slot)."""
 
     first: Bool[np.ndarray, "time slot"]
     over: Bool[np.ndarray, "time slot"]
     acted: Bool[np.ndarray, "time slot"]
     held: Bool[np.ndarray, "time slot"]
     begin: Int[np.ndarray, "time slot"]
-    """The time of the first step of the episode, or of what is held of it."""
+    """Time of the first step of the episode, or of the first one that is held."""
     length: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class Ring:
         return cls(first, over, acted, held, np.zeros((length, slots), np.int64))
 
     def put(self, time: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """The flags of some steps, (slot, step)."""
+        """Store the flags of consecutive steps, (slot, step)."""
         first, terminated, truncated, acted = (arrays[name].T for name in FLAGS)
         steps, slots = first.shape
         times = time + np.arange(steps)
@@ -118,7 +118,7 @@ def ends_of(
     truncated: Bool[np.ndarray, "slot step"],
     acted: Bool[np.ndarray, "slot step"],
 ) -> Bool[np.ndarray, "slot step"]:
-    """The last steps of episodes, those among them that a new one follows in the middle."""
+    """Mask of the last steps of episodes, including those cut off by the beginning of a new one."""
     over = terminated | truncated
     over[:, :-1] |= first[:, 1:] & acted[:, :-1]
     return over

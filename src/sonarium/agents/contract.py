@@ -1,7 +1,7 @@
-"""The contract of an agent: from the observations of many episodes at once to one action in each.
+"""Interface of agents: from a batch of observations, one per episode, to one action in each.
 
-An agent keeps nothing between calls: its memory is a value that goes in and comes out, so that it can be stored
-with the steps it belongs to, cut, and restarted. One agent acts in many environments at once, one slot each.
+An agent keeps no state between calls: its memory is passed in and returned, so that it can be stored with the
+steps it belongs to, cut, and restarted. One agent acts in many environments at once, one slot each.
 """
 
 from abc import ABC, abstractmethod
@@ -22,17 +22,17 @@ Memory = Any
 States = Any
 """A tensor of floating-point numbers, (…, number)."""
 Info = Mapping[str, Any]
-"""The environment's `info`: arrays of numbers, booleans or strings with one row per slot. What only some slots
-have, or not in one shape, is left out."""
+"""The environment's `info`: arrays of numbers, booleans or strings with one row per slot. Entries that only some
+slots have, or whose shapes differ, are left out."""
 
 
 @runtime_checkable
 class HearingConfig(Protocol):
-    """The configuration of an agent that may hear."""
+    """Configuration of an agent that can take binaural sound."""
 
     @property
     def sound_rate(self) -> int:
-        """Samples a second of the sound that it takes as features; 0 of none."""
+        """Sampling rate in Hz of the sound that is input as features; 0 is none."""
         ...
 
 
@@ -40,7 +40,7 @@ class Agent(ABC):
     """Chooses actions."""
 
     generator_kind: Literal["numpy", "torch"] = "torch"
-    """Which kind of random generator `act` takes; either follows the seed."""
+    """Kind of random generator that `act` takes; both follow the seed."""
 
     @abstractmethod
     def initial(self, slots: int) -> Memory:
@@ -55,83 +55,84 @@ class Agent(ABC):
         `first` marks the slots whose observation is the first of an episode; their memory is ignored."""
 
     def rewarded(self, memory: Memory, reward: Float[np.ndarray, " slot"]) -> Memory:
-        """The memory once the reward of the last action is known; unchanged unless the agent needs it."""
+        """The memory updated with the reward of the last action; unchanged unless the agent uses it."""
         return memory
 
 
 class Stochastic:
-    """Draws its actions from a policy."""
+    """Samples its actions from a policy."""
 
     greedy: bool = False
-    """Take the most probable action in place of a drawn one."""
+    """Take the most probable action instead of sampling."""
 
 
 class NotObservable(ValueError):
-    """Why states that are imagined cannot be brought back to what is observed, and what to do instead."""
+    """Imagined states cannot be decoded to observations; the message says why, and what to do instead."""
 
 
 class Imaginer(ABC):
-    """Imagines what its actions lead to."""
+    """Predicts the outcome of actions with a world model."""
 
     @abstractmethod
     def imagined(self, memory: Memory, actions: Shaped[np.ndarray, "step slot *action"], generator: Any) -> States:
-        """States, (step, slot, number), after each of these actions, the first of which the memory ends with."""
+        """States, (step, slot, number), after each of these actions, of which the memory holds the first."""
 
     @abstractmethod
     def expected(self, states: States) -> tuple[Float[np.ndarray, "*rows"], Float[np.ndarray, "*rows"]]:
-        """The reward on arriving at states, and the probability that the episode goes on from there."""
+        """Expected reward on arriving at states, and the probability that the episode continues from there."""
 
     @abstractmethod
     def observed_in(self, states: States) -> Any:
-        """What is observed in states that follow one another, (time, number), with a row for each; `NotObservable`
-        where that is unknown."""
+        """Observations decoded from consecutive states, (time, number), one row each; raises `NotObservable` where
+        the agent cannot decode them."""
 
 
 @dataclass(frozen=True)
 class Separated:
-    """Windows of sound at two ears that follow one another, and what a separator makes of them."""
+    """Consecutive windows of binaural sound, and a separator's estimates of the sources."""
 
     mixture: Float[np.ndarray, "window 2 time"]
     sources: Float[np.ndarray, "window source 2 time"]
     masks: Float[np.ndarray, "frame bin source"]
-    """What each source keeps of each bin of the spectrum, from the first window to the last; the mean of both
+    """Mask of each source in each bin of the spectrum, from the first window to the last; the mean of both
     ears."""
     rate: int
-    """Samples a second."""
+    """Sampling rate in Hz."""
     carried: bool
-    """Whether the separator goes on from window to window; else each is separated by itself."""
+    """Whether the separator's state is carried from window to window; otherwise each is separated on its own."""
 
 
 class SourceListener(ABC):
-    """Hears each source by itself."""
+    """Separates the sound that it observes into sources."""
 
     @property
     def latency(self) -> int:
-        """Samples by which the sources come later than the sound."""
+        """Delay of the estimated sources behind the sound in samples."""
         return 0
 
     @abstractmethod
     def sources(
         self, memory: Memory, observation: Any, first: Bool[np.ndarray, " slot"]
     ) -> tuple[Float[np.ndarray, "slot 2 time"], Float[np.ndarray, "slot source 2 time"]]:
-        """The sound that is observed, and what it hears of each source, as it acts on this observation."""
+        """The observed sound, and the estimates of the sources that it acts on at this observation."""
 
     @abstractmethod
     def separated(self, observation: Any) -> Separated:
-        """What it hears of each source as an episode begins, of observations one a row, to be seen and heard."""
+        """Estimates and masks of the sources at the beginning of an episode, from one observation per row, for
+        figures and sounds."""
 
 
 def alone(
     agent: Agent, memory: Memory, observation: Any, first: bool, generator: Any, info: Info
 ) -> tuple[Memory, Any, dict[str, Any]]:
-    """`act` in a single environment, which has no axis of slots: the memory is that of `initial(1)`."""
+    """`act` in a single environment, without an axis of slots; the memory is that of `initial(1)`."""
     rows = stacked([observation])
     memory, action, extras = agent.act(memory, rows, np.array([first]), generator, stacked_info([info]))
     return memory, action[0], extras
 
 
 def stacked(observations: Sequence[Any]) -> Any:
-    """Observations as one array with a row for each, or a dictionary or tuple of such arrays where each
+    """Observations stacked to one array with a row for each, or to a dictionary or tuple of such arrays where each
     observation is one."""
     if isinstance(observations[0], Mapping):
         return {name: stacked([one[name] for one in observations]) for name in observations[0]}
@@ -141,7 +142,7 @@ def stacked(observations: Sequence[Any]) -> Any:
 
 
 def stacked_info(infos: Sequence[Info]) -> dict[str, Any]:
-    """The `info` of each slot as `act` takes it."""
+    """The `info` of all slots, stacked as `act` takes it."""
     rows: dict[str, Any] = {}
     for name in infos[0]:
         if not all(name in info for info in infos):
@@ -152,7 +153,7 @@ def stacked_info(infos: Sequence[Info]) -> dict[str, Any]:
             continue
         try:
             column = np.stack([np.asarray(value) for value in values])
-        except ValueError:  # Ragged, or another shape in each slot.
+        except ValueError:  # Ragged, or of different shapes in the slots.
             continue
         if column.dtype.kind in "biufU":
             rows[name] = column
@@ -161,61 +162,61 @@ def stacked_info(infos: Sequence[Info]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Hearing:
-    """An encoder of sound that an agent hears with."""
+    """A sound encoder that an agent hears through."""
 
     learner: "Learner"
-    """Whose weights the agent keeps."""
+    """The module whose weights the agent keeps."""
     encoder: "FrameEncoder"
-    """The learner itself, or what makes frames of its codes."""
+    """The learner itself, or a wrapper that makes frames of its codes."""
     rate: int
-    """Samples a second of the sound that it takes."""
+    """Sampling rate of its input in Hz."""
     width: int
-    """Numbers in a code."""
+    """Dimension of a code."""
     differentiable: bool | None = None
-    """Whether its codes have a gradient; None if that is not known, for it has no weights yet."""
+    """Whether its codes have a gradient; None if unknown because its weights are not loaded yet."""
 
 
 @dataclass(frozen=True)
 class Separation:
-    """A separator that an agent hears with."""
+    """A separator that an agent hears through."""
 
     learner: "Learner"
-    """Whose weights the agent keeps."""
+    """The module whose weights the agent keeps."""
     separator: "Separator"
     """The learner itself."""
     rate: int
-    """Samples a second of the sound that it takes."""
+    """Sampling rate of its input in Hz."""
     differentiable: bool | None = None
-    """Whether its sources have a gradient; None if that is not known, for it has no weights yet."""
+    """Whether its sources have a gradient; None if unknown because its weights are not loaded yet."""
     consecutive: bool = True
-    """Whether the windows of an episode that it hears follow one another in time."""
+    """Whether the windows of an episode are consecutive in time."""
 
 
 @dataclass(frozen=True)
 class AgentEntry:
-    """A learning agent, in the catalogue: its learner is an `Agent`, too."""
+    """A learning agent in the catalogue; its learner is also an `Agent`."""
 
     summary: str
     build: Callable[..., "Learner"]
-    """From a configuration, the observation space and the action space of one environment; of an agent that hears
-    with the encoder or the separator of another run, a `Hearing` or a `Separation`, too."""
+    """Builds the learner from a configuration, the observation space and the action space of one environment, and
+    a `Hearing` or `Separation` if it hears through the encoder or separator of another run."""
     presets: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     """Configurations by name; `default` among them."""
     main: tuple[str, ...] = ()
-    """The flags that matter first."""
+    """Names of the main flags; `--help` shows the rest under advanced."""
     recipes: Mapping[str, "AgentRecipe"] = field(default_factory=dict)
-    """By preset, where it wants other defaults of the training."""
+    """Training defaults by preset, where they differ."""
     complete: Callable[[Any, int], Any] = lambda config, steps: config
-    """The configuration with what depends on the number of steps of a new run, such as the end of a schedule."""
+    """Fills in what depends on the number of steps of a new run, such as the end of a schedule."""
     hears: bool = False
-    """Whether it can hear with the encoder or the separator of another run."""
+    """Whether it can hear through the encoder or separator of another run."""
 
 
 @dataclass(frozen=True)
 class AgentRecipe:
-    """What a preset wants of the training besides its own configuration; every value is the default of a flag."""
+    """Training settings of a preset besides its configuration; every value is the default of a flag."""
 
     steps: int = 2000
     """Training steps, each of one rollout."""
     rollouts: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the rollouts, such as the copies of the environment."""
+    """Settings of the rollouts, such as the number of environments."""

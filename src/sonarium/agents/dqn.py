@@ -2,16 +2,15 @@
 
     L = E_replay[w l(Q(s, a) − y)],    y = r + γ Q'(s', argmax_a Q(s', a))
 
-Q' is a copy of Q that follows it slowly, the action is chosen by Q itself (double Q-learning, van Hasselt et al.
-2016, arXiv 1509.06461), and the reward may be that of several steps. A duelling network is a value and the
-advantage of each action (Wang et al. 2016, arXiv 1511.06581). What is drawn from the replay, evenly or by
-priority, its settings say (`agents/replay.py`). What ears that do not learn hear is computed once, where the agent
-acts, and kept beside the sound if it takes no more room than that.
+Q' is the target network, a copy of Q that follows it slowly; the next action is selected by Q itself (double
+Q-learning, van Hasselt et al. 2016, arXiv 1509.06461), and returns may be of n steps. A duelling network has
+separate heads for the value and the advantage of each action (Wang et al. 2016, arXiv 1511.06581). Sampling from
+the replay is uniform or prioritised, as its settings say (`agents/replay.py`). The output of frozen ears is
+computed once, where the agent acts, and stored beside the sound if it takes no more space than that.
 
-With `memory`, a GRU reads what is observed with the action and the reward before it, and sequences are learnt
-from: the state that was there as the agent acted, steps of burn-in that find it anew with the weights of today,
-and then those whose errors count (Kapturowski et al. 2019, "Recurrent experience replay in distributed
-reinforcement learning", R2D2).
+With `memory`, a GRU reads the observation with the previous action and reward, and learning is from sequences: the
+hidden state stored in acting, burn-in steps that recompute it with the current weights, and then the steps whose
+errors count (Kapturowski et al. 2019, "Recurrent experience replay in distributed reinforcement learning", R2D2).
 """
 
 import copy
@@ -136,40 +135,40 @@ class DQNConfig:
 
 
 def complete(config: DQNConfig, steps: int) -> DQNConfig:
-    """Schedules end with the steps of a new run, and ε after a fifth of them."""
+    """Let schedules end with the steps of a new run, and the decay of ε after a fifth of them unless it is set."""
     falls = config.epsilon_steps or max(1, steps // 5)
     return replace(config, schedule=config.schedule.ending(steps), epsilon_steps=falls)
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Sequences of the replay, (step, sequence, …), the burn-in first."""
+    """Sequences from the replay, (step, sequence, …), the burn-in first."""
 
     parts: list[Tensor]
-    """Of the observations, prepared, which both networks read."""
+    """Prepared parts of the observations, the inputs of both networks."""
     last: list[Tensor]
-    """Of what is observed after the last step of each, likewise, (sequence, …)."""
+    """Prepared parts of the observation after the last step of each sequence, (sequence, …)."""
     action: Int[Tensor, "step sequence"]
     first: Bool[Tensor, "step sequence"]
     earned: Float[Tensor, "step sequence"]
-    """The discounted rewards of the n steps from each on."""
+    """Discounted rewards of the n steps from each step on."""
     behind: Int[Tensor, "step sequence"]
-    """The last of these steps: what comes next stands for the rest."""
+    """Index of the last of these steps, after which the return is bootstrapped."""
     kept: Float[Tensor, "step sequence"]
-    """The discount of what comes next, 0 where nothing does."""
+    """Discount of the bootstrap value, 0 where there is none."""
     ends: Int[Tensor, " sequence"]
-    """The last step that counts."""
+    """Index of the last step that counts."""
     share: Float[Tensor, "step sequence"]
-    """Of the loss of a batch, what each step has: those that count alike, by the importance of their sequence."""
+    """Weight of each step in the loss of a batch: equal for steps that count, times the sequence's importance."""
     previous: Float[Tensor, "step sequence number"] | None = None
-    """Action and reward before each step."""
+    """Previous action and reward at each step."""
     state: Float[Tensor, "sequence unit"] | None = None
-    """Of the GRU before the first step."""
+    """Hidden state of the GRU before the first step."""
     after: Float[Tensor, "sequence number"] | None = None
-    """The action and the reward of the last step that counts."""
+    """Action and reward of the last step that counts."""
 
     def some(self, begin: int, end: int) -> "Sequences":
-        """Those from one to another."""
+        """Sequences from `begin` to `end`."""
         cut = slice(begin, end)
         return Sequences(
             [part[:, cut] for part in self.parts], [part[cut] for part in self.last], self.action[:, cut],
@@ -182,7 +181,7 @@ class Sequences:
 
 
 class DQN(Learner, Agent, Stochastic):
-    """`greedy` takes the best action; else a random one with probability ε."""
+    """Deep Q-network; `greedy` takes the best action, otherwise actions are ε-greedy."""
 
     updates: Tensor
     learnt: Tensor
@@ -211,7 +210,7 @@ class DQN(Learner, Agent, Stochastic):
         )
         self.replay = Replay(config.replay, observer.space, [MEMORY])
         self.tally = Tally()
-        # Rollouts, which the schedules count, and updates, which the target network counts.
+        # Schedules depend on the number of rollouts, the target network on that of gradient steps.
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("learnt", torch.zeros((), dtype=torch.long))
 
@@ -288,7 +287,7 @@ class DQN(Learner, Agent, Stochastic):
 
     @torch.no_grad()
     def with_heard(self, data: Rollout) -> Rollout:
-        """The rollout with what is heard after each action, which mostly was heard before the next one."""
+        """The rollout with the prepared sound after each action, mostly taken from that before the next action."""
         observer, extras = self.online.observer, dict(data.extras)
         if not observer.compact:
             return data
@@ -306,8 +305,8 @@ class DQN(Learner, Agent, Stochastic):
 
     @property
     def batches_at_once(self) -> int:
-        """How many are read of the replay at once: those that follow from one another, by their priorities, one by
-        one, and large ones too."""
+        """Number of batches read from the replay at once: 1 if priorities change with each update, or if batches
+        are large."""
         config, replay = self.config, self.config.replay
         if self.replay.prioritised:
             return 1
@@ -315,13 +314,13 @@ class DQN(Learner, Agent, Stochastic):
         return max(1, READ_AT_ONCE // (steps * self.replay.step_bytes))
 
     def learn(self, some: Replayed, batches: int, engine: Engine) -> dict[str, Float[Tensor, ""]]:
-        """One update on each of so many batches, which lie side by side."""
+        """One gradient step on each of `batches` batches, which lie side by side."""
         config, size, found = self.config, self.config.batch_size, []
         every, valued = self.sequences(some, batches), torch.zeros(0)
         for batch in range(batches):
             wait = config.target_update_interval - int(self.learnt) % config.target_update_interval
             if not batch or wait == config.target_update_interval:
-                # As long as the target stays as it is, it values what comes next in all batches together.
+                # As long as the target network does not change, one pass evaluates the next steps of all batches.
                 valued = self.valued(every.some(batch * size, min(batch + wait, batches) * size))
             own, valued = valued[:, :size], valued[:, size:]
             found.append(self.descend(every.some(batch * size, (batch + 1) * size), own, engine))
@@ -338,13 +337,13 @@ class DQN(Learner, Agent, Stochastic):
 
     @torch.no_grad()
     def valued(self, sequences: Sequences) -> Float[Tensor, "step sequence action"]:
-        """By the target network, of what follows each step behind the burn-in."""
+        """Q of the observation after each step past the burn-in, by the target network."""
         return self.behind(self.target, sequences, self.states(self.target, sequences))
 
     def descend(
         self, sequences: Sequences, valued: Float[Tensor, "step sequence action"], engine: Engine
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "step sequence"], Float[Tensor, "step sequence"]]:
-        """One update: its loss, the values of the actions, and what they should be."""
+        """One gradient step: its loss, the values of the actions, and their targets."""
         config, burn = self.config, self.config.replay.burn_in
         states = self.states(self.online, sequences)
         values = self.values(self.online, sequences, states)
@@ -362,7 +361,7 @@ class DQN(Learner, Agent, Stochastic):
 
     @torch.no_grad()
     def renew(self) -> None:
-        """Let the target network follow."""
+        """Update the target network toward the online network, by τ."""
         pairs = zip(self.target.state_dict().values(), self.online.state_dict().values(), strict=True)
         for kept, new in pairs:
             if kept.is_floating_point():
@@ -371,7 +370,7 @@ class DQN(Learner, Agent, Stochastic):
                 kept.copy_(new)
 
     def sequences(self, some: Replayed, batches: int = 1) -> Sequences:
-        """As tensors; each batch of those side by side has a loss of its own."""
+        """Replayed sequences as tensors; `share` is normalised in each of the batches side by side."""
         observer, device, burn = self.online.observer, self.device, self.config.replay.burn_in
         steps, count = some.reward.shape
         heard = {number: self.tensor(some.extras[f"heard {number}"]).flatten(0, 1) for number in observer.compact}
@@ -381,7 +380,7 @@ class DQN(Learner, Agent, Stochastic):
         last = observer.prepared(observer.rows(some.last, device), after)
         first = torch.from_numpy(some.first).to(self.device)
         action = torch.from_numpy(some.action).to(self.device).long() - int(self.space.start)
-        # The steps that count stand together, behind the burn-in; those behind them repeat the last one.
+        # The steps that count are consecutive, after the burn-in; those after them repeat the last one.
         weight = some.weight.reshape(steps, batches, -1)
         ends = burn + (some.weight[burn:] > 0).cumsum(0).argmax(0)
         share = weight / weight.sum((0, 2), keepdims=True).clip(min=1)
@@ -400,7 +399,7 @@ class DQN(Learner, Agent, Stochastic):
     def returns(
         self, some: Replayed, ends: Int[np.ndarray, " sequence"]
     ) -> tuple[Float[Tensor, "step sequence"], Int[Tensor, "step sequence"], Float[Tensor, "step sequence"]]:
-        """What n steps from each on have earned, the last of them, and the discount of what comes next."""
+        """Rewards of the n steps from each step on, the last of them, and the discount of the bootstrap value."""
         config, over = self.config, np.zeros(some.reward.shape, bool)
         over[ends, np.arange(len(ends))] = True
         nothing = some.terminated if config.bootstrap_truncated else some.terminated | some.truncated
@@ -411,7 +410,7 @@ class DQN(Learner, Agent, Stochastic):
         return self.tensor(earned), torch.from_numpy(behind).to(self.device), self.tensor(kept)
 
     def states(self, network: Values, sequences: Sequences) -> Float[Tensor, "step sequence unit"] | None:
-        """Of the GRU after each step; the burn-in has no gradient."""
+        """Hidden states of the GRU after each step; the burn-in has no gradient."""
         if network.gru is None:
             return None
         assert sequences.previous is not None and sequences.state is not None
@@ -431,7 +430,7 @@ class DQN(Learner, Agent, Stochastic):
     def values(
         self, network: Values, sequences: Sequences, states: Float[Tensor, "all sequence unit"] | None
     ) -> Float[Tensor, "step sequence action"]:
-        """Q at each step behind the burn-in."""
+        """Q at each step past the burn-in."""
         if states is None:
             known = network.observer([part.flatten(0, 1) for part in sequences.parts])
             return network.of(known).unflatten(0, sequences.first.shape)
@@ -441,7 +440,7 @@ class DQN(Learner, Agent, Stochastic):
     def behind(
         self, network: Values, sequences: Sequences, states: Float[Tensor, "all sequence unit"] | None
     ) -> Float[Tensor, "step sequence action"]:
-        """Q of what follows each step behind the burn-in: the next step, or what is observed last."""
+        """Q of the observation after each step past the burn-in: that of the next step, or the last one."""
         burn, count = self.config.replay.burn_in, sequences.first.shape[1]
         every = torch.arange(count, device=sequences.first.device)
         if states is None:
@@ -463,7 +462,7 @@ class DQN(Learner, Agent, Stochastic):
         choosing: Float[Tensor, "step sequence action"],
         valued: Float[Tensor, "step sequence action"],
     ) -> Float[Tensor, "step sequence"]:
-        """What the value of each step behind the burn-in should be, by Q of what follows it."""
+        """Target value of each step past the burn-in, from Q of the observation after it."""
         rescaled, burn = self.config.rescaled, self.config.replay.burn_in
         best = valued.gather(2, choosing.argmax(2, keepdim=True))[..., 0]
         after = (unscaled(best) if rescaled else best).gather(0, sequences.behind[burn:] - burn)
@@ -472,11 +471,11 @@ class DQN(Learner, Agent, Stochastic):
 
 
 def scaled(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """sign(v) (√(|v| + 1) − 1) + ε v."""
+    """Rescaled value, sign(v) (√(|v| + 1) − 1) + ε v."""
     return value.sign() * ((value.abs() + 1).sqrt() - 1) + RESCALING * value
 
 
 def unscaled(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The v that `scaled` makes this of."""
+    """Inverse of `scaled`."""
     root = (1 + 4 * RESCALING * (value.abs() + 1 + RESCALING)).sqrt() - 1
     return value.sign() * ((root / (2 * RESCALING)).square() - 1)

@@ -1,15 +1,16 @@
 """Dreamer: actor and critic that learn in the imagination of a world model (Hafner et al. 2020, arXiv 1912.01603;
 2021, arXiv 2010.02193; 2023, arXiv 2301.04104).
 
-    h_t, z_t     of a recurrent state-space model (models/rssm.py) of what is observed, with the actions before it
-    r̂, ĉ         the reward on arriving at a state, and the probability that the episode goes on from there
+    h_t, z_t     state of a recurrent state-space model (models/rssm.py) of observations and previous actions
+    r̂, ĉ         the reward on arriving at a state, and the probability that the episode continues from there
     V_t = r̂_{t+1} + γ ĉ_{t+1} ((1 − λ) v(s_{t+1}) + λ V_{t+1}),    V_H = v(s_H)
     actor        −E[w_t (ρ log π(a_t|s_t) (V_t − v(s_t)) + (1 − ρ) V_t) / S + η H[π(·|s_t)])]
-    critic       v(s_t) is V_t, of a slow copy of the critic
+    critic       v(s_t) regresses to V_t, which is computed with a slow copy of the critic
 
 along H imagined steps from every state of sequences of the replay, w_t = Π γ ĉ. S is the range of the returns.
-What the state is learnt by is as in `models/dreaming.py`: reconstruction of what is observed (DreamerV2), or
-contrast, without (Dreaming, arXiv 2007.14535); a decoder beside it then lets one hear what is imagined.
+The objectives of the state are those of `models/dreaming.py`: reconstruction of the observation (DreamerV2), or a
+contrastive one without reconstruction (Dreaming, arXiv 2007.14535); a separate decoder then makes imagined
+observations audible.
 """
 
 import copy
@@ -51,9 +52,9 @@ from sonarium.training.contract import Stateful
 MEMORY = "memory"
 """The extra that is stored: h, z and the action before each step."""
 BINS = 127
-"""Of the distribution of a return or a reward."""
+"""Number of bins of the distribution of a return or a reward."""
 LARGEST = 10.0
-"""Symlog of the outermost bins: ± 22,025."""
+"""Symlog of the outermost bins, which are at ± 22,025."""
 RANGE = (0.05, 0.95)
 """Quantiles between which the returns are normalised (DreamerV3)."""
 RANGE_DECAY = 0.99
@@ -121,8 +122,8 @@ class DreamerConfig:
     gradient_clip: Annotated[float, Range(0, above=True)] = 100.0
     """Gradient clipping norm of world model, actor and critic, each on its own."""
     ears: EarsConfig = EarsConfig(fft=1024, hop=500)
-    """Of the features with a sound_rate: longer windows than other agents take, so that what the state must tell
-    is less noisy."""
+    """Features of sound with a sound_rate: windows are longer than those of other agents, so that the
+    reconstruction targets are less noisy."""
     dynamics: DynamicsConfig = field(default_factory=lambda: DynamicsConfig(deter=128, hidden=128))
     objective: ObjectiveConfig = field(
         default_factory=lambda: ObjectiveConfig(
@@ -131,7 +132,7 @@ class DreamerConfig:
     )
     replay: ReplayConfig = field(default_factory=lambda: ReplayConfig(sequence_steps=16))
     optimiser: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-3))
-    """Of the world model; β and ε also of actor and critic."""
+    """Optimiser of the world model; its β and ε also apply to actor and critic."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     def __post_init__(self) -> None:
@@ -149,12 +150,12 @@ class DreamerConfig:
 
 
 def complete(config: DreamerConfig, steps: int) -> DreamerConfig:
-    """The schedule ends with the steps of a new run."""
+    """Let the schedule end with the steps of a new run."""
     return replace(config, schedule=config.schedule.ending(steps))
 
 
 def perceptron(given: int, units: int, layers: int, made: int) -> nn.Sequential:
-    """Hidden layers with layer norm and SiLU, and a linear one."""
+    """Hidden layers with layer norm and SiLU, and a linear output layer."""
     found: list[nn.Module] = []
     for one, other in pairwise([given, *[units] * layers]):
         found += [nn.Linear(one, other), nn.LayerNorm(other), nn.SiLU()]
@@ -162,8 +163,8 @@ def perceptron(given: int, units: int, layers: int, made: int) -> nn.Sequential:
 
 
 class TwoHot(nn.Module):
-    """A number as the mean of a distribution over bins that lie the closer the nearer to 0 (DreamerV3). It begins
-    at 0."""
+    """A scalar as the mean of a categorical distribution over symlog-spaced bins, densest near 0 (DreamerV3). The
+    initial mean is 0."""
 
     bins: Tensor
 
@@ -178,16 +179,16 @@ class TwoHot(nn.Module):
         self.register_buffer("bins", (places.sign() * places.abs().expm1()).float(), persistent=False)
 
     def forward(self, feature: Float[Tensor, "*rows number"]) -> Float[Tensor, "*rows bin"]:
-        """Logits."""
+        """Logits of the bins."""
         return self.network(feature).float()
 
     def mean(self, logits: Float[Tensor, "*rows bin"]) -> Float[Tensor, "*rows"]:
-        # Either side alone, so that large bins of small probability cancel exactly.
+        # Positive and negative bins are summed separately, so that large ones of small probability cancel exactly.
         shares, middle = logits.softmax(-1) * self.bins, BINS // 2
         return shares[..., middle:].sum(-1) + shares[..., :middle].flip(-1).sum(-1)
 
     def loss(self, logits: Float[Tensor, "*rows bin"], wanted: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
-        """Cross-entropy with the two nearest bins, whose mean is what is wanted."""
+        """Cross-entropy with the two-hot target on the two nearest bins, whose mean is the wanted value."""
         wanted = wanted.clamp(self.bins[0], self.bins[-1])
         above = torch.searchsorted(self.bins, wanted.contiguous()).clamp(1, BINS - 1)
         low, high = self.bins[above - 1], self.bins[above]
@@ -198,7 +199,7 @@ class TwoHot(nn.Module):
 
 
 class Decoder(nn.Module):
-    """All parts of an observation, in a row, from the state."""
+    """Concatenated targets of all parts of an observation, from the state."""
 
     def __init__(self, given: int, units: int, observer: Observer):
         super().__init__()
@@ -212,7 +213,7 @@ class Decoder(nn.Module):
 
 
 class WorldModel(nn.Module):
-    """What is observed, as states; and what it was, its reward, and whether it goes on, from states."""
+    """States from observations; and from states the observation, the reward, and whether the episode continues."""
 
     def __init__(self, config: DreamerConfig, observed: Space, actions: int, hearing: Hearing | Separation | None):
         super().__init__()
@@ -240,51 +241,51 @@ class WorldModel(nn.Module):
         self.goes_on = perceptron(self.number, units, config.layers, 1)
 
     def embedded(self, parts: list[Tensor]) -> Float[Tensor, "row embedding"]:
-        """Of prepared parts."""
+        """Embedding of prepared parts."""
         return self.encoder(self.observer(parts))
 
     def continues(self, feature: Float[Tensor, "*rows number"]) -> Float[Tensor, "*rows"]:
-        """The logit of the probability that the episode goes on."""
+        """Logit of the probability that the episode continues."""
         return self.goes_on(feature)[..., 0].float()
 
 
 @dataclass(frozen=True, eq=False)
 class Remembered:
-    """The memory of the agent."""
+    """Memory of the agent."""
 
     h: Float[Tensor, "slot deter"]
     z: Float[Tensor, "slot size"]
     action: Float[Tensor, "slot number"]
-    """The last action."""
+    """The last action, encoded."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Sequences of the replay, (sequence, token, …): one token more than steps, for what is observed last."""
+    """Sequences from the replay, (sequence, token, …): one token more than steps, for the last observation."""
 
     parts: list[Tensor]
-    """Of the observations, prepared, in rows of all tokens."""
+    """Prepared parts of the observations, in rows of all tokens."""
     action: Float[Tensor, "sequence token number"]
-    """That led to each token; zeros at the first one of an episode."""
+    """Action that led to each token; zeros at the first one of an episode."""
     first: Bool[Tensor, "sequence token"]
     state: tuple[Tensor, Tensor]
     """h and z before the first token."""
     reward: Float[Tensor, "sequence token"]
-    """On arriving at each token."""
+    """Reward on arriving at each token."""
     goes_on: Float[Tensor, "sequence token"]
-    """0 of what is observed last in an episode that is terminated."""
+    """0 for the last observation of a terminated episode, otherwise 1."""
     counts: Int[Tensor, " sequence"]
-    """Tokens behind the burn-in."""
+    """Number of tokens after the burn-in."""
 
 
 @dataclass(frozen=True, eq=False)
 class Imagined:
-    """What follows some states, (step, row, …)."""
+    """Imagined rollouts, (step, row, …)."""
 
     feature: Float[Tensor, "moment row number"]
-    """Of the states: those that it begins with, and one after each action."""
+    """Features of the states: the initial ones, and one after each action."""
     drawn: Shaped[Tensor, "step row part"]
-    """The actions, as the policy draws them."""
+    """Actions as samples of the policy."""
 
 
 class Dreamer(Learner, Agent, Stochastic, Imaginer):
@@ -358,7 +359,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
         return Remembered(states.h[:, 0], states.z[:, 0], self.encoded(chosen)), chosen, extras
 
     def encoded(self, action: Shaped[np.ndarray, "row *action"]) -> Float[Tensor, "row number"]:
-        """Actions that were carried out, as inputs of the dynamics."""
+        """Actions of the environment, encoded as inputs of the dynamics."""
         return self.policy.encode(self.policy.drawn(action)).to(self.device)
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -400,7 +401,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
         kept = torch.from_numpy(some.extras[MEMORY]).to(self.device, torch.float32)
         dynamics = self.world.dynamics
         h, z, before = kept.split([dynamics.config.deter, dynamics.latent.size, self.policy.width], 1)
-        # What is behind the end repeats the last step, which may be the first one of its episode.
+        # Steps past the end repeat the last one, which may be the first one of its episode.
         before_end = torch.arange(steps)[:, None] < last
         first = (torch.from_numpy(some.first) & before_end).to(self.device)
         encoded = self.encoded(some.action.reshape(-1, *some.action.shape[2:])).unflatten(0, (steps, count))
@@ -426,7 +427,8 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
     def model(
         self, sequences: Sequences, engine: Engine
     ) -> tuple[Float[Tensor, "row number"], Float[Tensor, " row"], dict[str, Float[Tensor, ""]]]:
-        """Learn the world from sequences: the states behind the burn-in, and 1 of those from which to imagine."""
+        """Update the world model; return the states after the burn-in, weights of 1 for those to imagine from, and
+        metrics."""
         config, world, burn = self.config, self.world, self.config.replay.burn_in
         count = len(sequences.counts)
         with engine.autocast():
@@ -452,7 +454,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
         )
 
     def observed(self, embedded: Tensor, sequences: Sequences, engine: Engine) -> States:
-        """States behind the burn-in, which is followed without gradients from the state that was stored."""
+        """States after the burn-in, which runs without gradients from the stored state."""
         burn, state, dynamics = self.config.replay.burn_in, sequences.state, self.world.dynamics
         noise = self.noise((*embedded.shape[:2],), engine.generator)
         action, first = sequences.action, sequences.first
@@ -472,7 +474,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
         inside: Bool[Tensor, "sequence token"],
         engine: Engine,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Of what was observed, of the reward, and of whether the episode goes on."""
+        """Losses of the decoder, of the reward, and of the continuation of the episode."""
         world, burn = self.world, self.config.replay.burn_in
         found = {}
         with engine.autocast():
@@ -482,7 +484,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
         if world.decoder is not None:
             error = 0.5 * (made - targets).square().sum(-1)
             found["loss/decoder"] = self.config.decoder_weight * mean_over(error, inside, engine)
-        # Nothing is known of the reward on arriving at the first token.
+        # The reward on arriving at the first token is unknown.
         arrived = inside.clone()
         arrived[:, 0] = False
         reward = world.reward.loss(rewards, sequences.reward[:, burn:])
@@ -525,8 +527,8 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
     def imagine(
         self, feature: Float[Tensor, "row number"], steps: int, generator: torch.Generator | None
     ) -> Imagined:
-        """Act on from these states in the world model; without a generator, all that is most probable. With a
-        gradient, actions and states have straight-through ones."""
+        """Roll out the policy in the world model from these states; without a generator, with the most probable
+        actions and states. Where gradients are enabled, those of actions and states are straight-through."""
         dynamics, policy = self.world.dynamics, self.policy
         h, z = feature.split([dynamics.config.deter, dynamics.latent.size], -1)
         found, actions = [feature], []
@@ -543,7 +545,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
     def behave(
         self, feature: Float[Tensor, "row number"], weight: Float[Tensor, " row"], engine: Engine
     ) -> dict[str, Float[Tensor, ""]]:
-        """Learn to act, and what it is worth, from what follows states of the replay."""
+        """Update actor and critic on rollouts imagined from states of the replay."""
         config = self.config
         rows = weight.nonzero()[:, 0]
         if 0 < config.imagined_from < len(rows):
@@ -554,7 +556,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
             made = self.imagine(feature[rows], config.imagination_horizon, engine.generator)
             returns, continued = self.returns(made.feature)
         with torch.no_grad():
-            # w_t = Π γ ĉ of the states up to t, of which the first goes on.
+            # w_t = Π γ ĉ of the states up to t; from the first one the episode is known to continue.
             sure = torch.cat([torch.ones_like(continued[:1]), continued[:-1]]).cumprod(0)
             scale = self.scale(returns.detach())
         feature = made.feature[:-1].detach()
@@ -593,7 +595,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
         return imagined_returns(reward, continued, value, self.config.trace), continued.detach()
 
     def scale(self, returns: Float[Tensor, "step row"]) -> Tensor:
-        """The range of the returns so far; at least 1."""
+        """Running average of the range of the returns, at least 1."""
         if not self.config.normalise_returns:
             return torch.ones_like(self.range)
         low, high = returns.flatten().quantile(torch.tensor(RANGE, device=returns.device))
@@ -603,7 +605,7 @@ class Dreamer(Learner, Agent, Stochastic, Imaginer):
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Let the slow critic follow."""
+        """Update the slow critic toward the critic."""
         for kept, new in zip(self.slow.parameters(), self.critic.parameters(), strict=True):
             kept.lerp_(new, self.config.slow_critic)
 
@@ -618,7 +620,7 @@ def imagined_returns(
     value: Float[Tensor, "step row"],
     trace: float,
 ) -> Float[Tensor, "step row"]:
-    """V of each state, from reward, γ ĉ and value of the state after it; from the last one backwards."""
+    """λ-return V of each state, from reward, γ ĉ and value of the state after it; computed backwards."""
     found: list[Tensor] = []
     later = value[-1]
     for now in range(len(reward) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""Episodes of an agent apart from its training, beside the same agent untrained and random actions."""
+"""Evaluation of an agent in held-out episodes, with the untrained agent and random actions as controls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from sonarium.agents.contract import Agent, Info, Memory, Stochastic, stacked, s
 from sonarium.agents.guards import Guarded
 
 SLOTS = 16
-"""Episodes that are played side by side."""
+"""Number of episodes that are played in parallel."""
 Watch = Callable[[Memory, Any, Bool[np.ndarray, " slot"], Info, Bool[np.ndarray, " slot"]], None]
-"""Is told, before an agent acts, its memory, what it observes, where an episode begins, `info`, and where one goes
-on."""
+"""Callback before each action: the agent's memory and observation, where an episode begins, `info`, and where one
+is still running."""
 FORMAT = 2
-"""Of scores.json, as in sonarium.evaluation."""
+"""Version of scores.json, as in sonarium.evaluation."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Episodes:
 
 
 class RandomActions(Agent):
-    """Each action drawn from the action space."""
+    """Samples each action from the action space."""
 
     def __init__(self, space: gymnasium.Space):
         self.space = space
@@ -44,13 +44,13 @@ class RandomActions(Agent):
     def act(
         self, memory: Any, observation: Any, first: Any, generator: torch.Generator, info: Any
     ) -> tuple[Any, Any, dict[str, Any]]:
-        # The space has a generator of its own, which follows this one.
+        # The space has its own generator, which is seeded from this one.
         self.space.seed(int(torch.randint(2**31, (), generator=generator)))
         return memory, np.stack([self.space.sample() for _ in first]), {}
 
 
 def generator_of(agent: Agent, seed: int) -> Any:
-    """Random numbers of the kind that an agent takes."""
+    """Seeded random generator of the kind that an agent takes."""
     numpy = agent.generator_kind == "numpy"
     return np.random.default_rng([seed, 0xAC7]) if numpy else torch.Generator().manual_seed(seed)
 
@@ -64,8 +64,8 @@ def play(
     slots: int = 1,
     watching: Callable[[int], Watch] | None = None,
 ) -> Episodes:
-    """Whole episodes, each seeded by its number; several of them side by side in as many slots, each time with
-    somebody new who is watching that many."""
+    """Play whole episodes, each with a seed of its own, up to `slots` of them in parallel; `watching` makes the
+    callback of each group from its number of episodes."""
     generator = generator_of(agent, seed)
     seeds = np.random.default_rng([seed, 0xE9A]).integers(2**31, size=episodes).tolist()
     envs = [Guarded(make()) for _ in range(min(slots, episodes))]
@@ -82,7 +82,7 @@ def play(
 def side_by_side(
     agent: Agent, envs: Sequence[gymnasium.Env], seeds: list[int], generator: Any, watch: Watch | None = None
 ) -> tuple[Float[np.ndarray, " slot"], Int[np.ndarray, " slot"]]:
-    """Return and length of one episode in each environment; one that is over waits for the others."""
+    """Return and length of one episode in each environment; those that are over wait for the others."""
     begun = [env.reset(seed=seed) for env, seed in zip(envs, seeds, strict=True)]
     shown, infos = [observation for observation, _ in begun], [info for _, info in begun]
     memory, first = agent.initial(len(envs)), np.ones(len(envs), bool)
@@ -105,8 +105,8 @@ def side_by_side(
 def evaluate(
     agent: Agent, untrained: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int
 ) -> dict[str, Any]:
-    """Mean return and length of the agent and of its controls, all in the same episodes; of an agent that draws
-    its actions, by its most probable ones, and the return by drawn ones besides."""
+    """Mean return and length of the agent and of its controls, all in the same episodes; for a stochastic agent
+    with the most probable actions, and the return with sampled ones besides."""
     env = make()
     players = {"scores": agent, "random": untrained, "random_actions": RandomActions(env.action_space)}
     env.close()
@@ -129,7 +129,7 @@ def greedily(
     seed: int,
     watching: Callable[[int], Watch] | None = None,
 ) -> Episodes:
-    """Episodes by the most probable actions, or of an agent that has no others."""
+    """Episodes with the most probable actions, or with the only ones of a deterministic agent."""
     if not isinstance(agent, Stochastic):
         return play(agent, make, episodes, seed, SLOTS, watching)
     before, agent.greedy = agent.greedy, True
@@ -140,7 +140,7 @@ def greedily(
 
 
 def by_mode(agent: Agent, make: Callable[[], gymnasium.Env], episodes: int, seed: int) -> dict[str, float]:
-    """Scores of greedy actions, and the return of drawn ones, where the agent has both."""
+    """Scores with greedy actions, and the return with sampled ones, where the agent has both."""
     found = greedily(agent, make, episodes, seed).scores()
     if not isinstance(agent, Stochastic):
         return found

@@ -1,5 +1,5 @@
-"""Guards around environments of any package: what they raise, and what they show that an agent cannot take, is one
-line that names them."""
+"""Guards around environments of any package: exceptions, and observations and rewards that an agent cannot take,
+become errors of one line that name the environment."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from sonarium.files import out_of_memory
 
 @contextmanager
 def naming_faults(env: str) -> Iterator[None]:
-    """An environment of any package may raise anything: one line says which it was."""
+    """Convert exceptions of an environment, except out of memory, to an `EnvironmentFault` that names it."""
     try:
         yield
     except EnvironmentFault:
@@ -40,7 +40,7 @@ def in_one_line(error: Exception) -> str:
 
 
 def check_finite(rows: np.ndarray, env: str, what: str) -> None:
-    """Refuse NaN and infinite numbers before anything is learnt from them; there is a row for each copy."""
+    """Refuse NaN and infinite numbers before the agent learns from them; `rows` has a row for each copy."""
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
         slot = int(np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(1))[0])
         where = f" of copy {slot}" if len(rows) > 1 else ""
@@ -50,7 +50,7 @@ def check_finite(rows: np.ndarray, env: str, what: str) -> None:
 
 
 def check_observation(rows: Any, space: gymnasium.Space, env: str) -> None:
-    """Refuse observations, a row for each copy, that have not the form of their space, or are not finite."""
+    """Refuse observations, a row for each copy, that do not match their space or are not finite."""
     try:
         parts = list(zip(flat(space, rows), parts_of(space), strict=True))
     except (AssertionError, LookupError, TypeError, ValueError):
@@ -69,7 +69,7 @@ def check_observation(rows: Any, space: gymnasium.Space, env: str) -> None:
 
 
 def stacked_in(space: gymnasium.Space, observations: Sequence[Any], env: str) -> Any:
-    """Observations of copies as one, a row for each; one that has not the form of the space is refused."""
+    """Stacked observations of copies, a row for each; one that does not match the space is refused."""
     try:
         return stacked(observations)
     except Exception:
@@ -79,7 +79,7 @@ def stacked_in(space: gymnasium.Space, observations: Sequence[Any], env: str) ->
 
 
 class Guarded(gymnasium.Wrapper):
-    """The same environment, whose faults name it, and which shows nothing that an agent cannot take."""
+    """Wrapper that names the environment in its errors, and refuses what an agent cannot take."""
 
     def __init__(self, env: gymnasium.Env, name: str = ""):
         super().__init__(env)

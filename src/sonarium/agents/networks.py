@@ -1,4 +1,4 @@
-"""Networks of agents: hidden layers, a GRU through episodes with its memory, and running statistics."""
+"""Building blocks of agents: hidden layers, a GRU over episodes with its memory, and running statistics."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ LARGEST = 10.0
 
 
 class RunningMeanStd(nn.Module):
-    """Numbers of mean 0 and standard deviation 1 over all that was seen (Chan, Golub and LeVeque 1983)."""
+    """Standardisation by the running mean and standard deviation (Chan, Golub and LeVeque 1983)."""
 
     mean: Tensor
     square: Tensor
@@ -33,7 +33,7 @@ class RunningMeanStd(nn.Module):
         return ((rows - self.mean) * scale).float().clamp(-LARGEST, LARGEST)
 
     def undone(self, rows: Float[Tensor, "row number"]) -> Float[Tensor, "row number"]:
-        """The numbers that were standardised."""
+        """Inverse of `forward`, except for clipping."""
         return (rows.double() * (self.variance + 1e-8).sqrt() + self.mean).float()
 
     @torch.no_grad()
@@ -52,7 +52,7 @@ class RunningMeanStd(nn.Module):
 def hidden(
     given: int, units: int, layers: int, activation: Literal["tanh", "relu"], layer_norm: bool = False
 ) -> nn.Sequential:
-    """Linear layers of as many units, each with its activation; with layer normalisation before that."""
+    """Linear layers, each followed by its activation, with optional layer normalisation in between."""
     made: list[nn.Module] = []
     for layer in range(layers):
         made.append(nn.Linear(units if layer else given, units))
@@ -68,18 +68,18 @@ def orthogonal(layer: nn.Linear, gain: float) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Remembered:
-    """The memory of a recurrent agent."""
+    """Memory of a recurrent agent."""
 
     state: Float[Tensor, "slot unit"]
-    """Of the GRU."""
+    """Hidden state of the GRU."""
     action: Float[Tensor, "slot number"]
-    """The last action."""
+    """The last action, encoded."""
     reward: Float[Tensor, " slot"]
-    """The reward of it, scaled."""
+    """Reward of the last action, scaled."""
 
     @classmethod
     def nothing(cls, slots: int, units: int, width: int, device: torch.device) -> "Remembered":
-        """At the beginning of an episode."""
+        """Memory at the beginning of an episode: zeros."""
         state = torch.zeros(slots, units, device=device)
         return cls(state, state.new_zeros(slots, width), state.new_zeros(slots))
 
@@ -87,12 +87,12 @@ class Remembered:
 def previous_of(
     action: Float[Tensor, "row number"], reward: Float[Tensor, " row"], first: Bool[Tensor, " row"]
 ) -> Float[Tensor, "row numbers"]:
-    """Action and reward before a step as inputs; nothing comes before the first one of an episode."""
+    """Previous action and reward as inputs; zeros at the first step of an episode."""
     return torch.cat([action, reward[:, None]], 1) * (~first).float()[:, None]
 
 
 class EpisodeGRU(nn.Module):
-    """A GRU through steps of several sequences side by side, whose state begins anew with each episode."""
+    """A GRU over a batch of sequences, whose hidden state is reset at the start of each episode."""
 
     def __init__(self, given: int, units: int):
         super().__init__()

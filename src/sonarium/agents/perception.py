@@ -1,8 +1,8 @@
-"""What an agent knows at each step, from what it observes and, with a GRU, remembers of its episode; and rollouts
-as sequences that minibatches of on-policy learning are made of.
+"""Embedding of the observation at each step, with memory by a GRU over the episode; and rollouts as sequences for
+the minibatches of on-policy learning.
 
-Without memory each step is a sequence of its own. With it, gradients flow through sequences of the rollout, each
-from the state that the agent had there as it acted (Hausknecht and Stone 2015, arXiv 1507.06527).
+Without memory each step is a sequence of its own. With memory, gradients flow through sequences of the rollout,
+each starting from the agent's hidden state there (Hausknecht and Stone 2015, arXiv 1507.06527).
 """
 
 from collections.abc import Callable, Iterator
@@ -23,21 +23,21 @@ from sonarium.models.contract import Engine
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Steps side by side, (step, sequence, …); without memory one step each."""
+    """A batch of sequences, (step, sequence, …); without memory of one step each."""
 
     parts: list[Tensor]
-    """Of the observations."""
+    """Prepared parts of the observations."""
     drawn: Shaped[Tensor, "step sequence part"]
     first: Bool[Tensor, "step sequence"]
     weight: Float[Tensor, "step sequence"]
-    """0 of steps whose action was not carried out, and of padding."""
+    """0 for padding and for steps whose action was not carried out, otherwise 1."""
     previous: Float[Tensor, "step sequence number"] | None = None
-    """Action and reward before each step."""
+    """Previous action and reward at each step."""
     state: Float[Tensor, "sequence unit"] | None = None
-    """Of the GRU before the first step."""
+    """Hidden state of the GRU before the first step."""
 
     def pick(self, rows: Int[Tensor, " some"]) -> "Sequences":
-        """Some of the sequences."""
+        """The sequences with these indices."""
         return Sequences(
             [part[:, rows] for part in self.parts],
             self.drawn[:, rows],
@@ -50,17 +50,17 @@ class Sequences:
 
 @dataclass(frozen=True, eq=False)
 class Perception:
-    """The networks of an agent before its heads; the agent has them as modules of its own."""
+    """The networks of an agent below its heads; the agent registers them as its own modules."""
 
     observer: Observer
     gru: EpisodeGRU | None
     policy: Policy
-    """Which encodes the actions."""
+    """Encodes the actions."""
     reward_scale: float
 
     @property
     def width(self) -> int:
-        """Numbers that are known at a step."""
+        """Dimension of the embedding of a step."""
         return self.observer.width if self.gru is None else self.gru.cell.hidden_size
 
     def initial(self, slots: int, device: torch.device) -> Remembered | None:
@@ -71,7 +71,8 @@ class Perception:
     def now(
         self, memory: Remembered | None, observation: Any, first: Bool[np.ndarray, " slot"], device: torch.device
     ) -> tuple[Float[Tensor, "slot number"], dict[str, Any]]:
-        """What the agent knows as it acts, with a GRU its state; and what it heard, as extras to store."""
+        """Embedding of the current observation, with a GRU its hidden state; and the prepared binaural parts, as
+        extras to store."""
         parts = self.observer.prepared(self.observer.rows(observation, device))
         known = self.observer(parts)
         if self.gru is not None:
@@ -112,13 +113,13 @@ class Perception:
         )
 
     def scaled(self, reward: Float[np.ndarray, "*shape"], device: torch.device) -> Float[Tensor, "*shape"]:
-        """Rewards as the GRU reads them."""
+        """Scaled rewards, as inputs of the GRU."""
         return torch.from_numpy(reward * self.reward_scale).to(device, torch.float32)
 
     def through(
         self, sequences: Sequences
     ) -> tuple[Float[Tensor, "row number"], Float[Tensor, "step sequence unit"] | None]:
-        """What is known at each step, as rows, and the states of the GRU."""
+        """Embedding of each step, as rows, and the hidden states of the GRU."""
         known = self.observer([part.flatten(0, 1) for part in sequences.parts])
         if self.gru is None:
             return known, None
@@ -134,7 +135,7 @@ class Perception:
         asked: Bool[np.ndarray, "step slot"],
         states: Float[Tensor, "step slot unit"] | None,
     ) -> Float[Tensor, "asked number"]:
-        """What is known after some of the steps."""
+        """Embedding of the observation after each of the marked steps."""
         device = acted.first.device
         if not asked.any():
             return torch.zeros(0, self.width, device=device)
@@ -152,9 +153,9 @@ class Perception:
 def cut(
     acted: Sequences, states: Float[Tensor, "step slot unit"] | None, sequence_steps: int
 ) -> tuple[Sequences, Callable[[Tensor], Tensor]]:
-    """What minibatches are made of, and how values of each step and slot are cut likewise: without memory single
-    steps, those that were acted; with it, sequences of equal length, the last ones padded. 0 steps take the
-    rollout."""
+    """Sequences for minibatches, and a function that cuts values of each step and slot in the same way. Without
+    memory these are the single steps whose actions were carried out; with memory, sequences of equal length, the
+    last ones padded. 0 steps take the whole rollout."""
     if states is None:
         rows = acted.weight.flatten().nonzero()[:, 0]
         every = len(rows) == acted.weight.numel()
@@ -168,7 +169,7 @@ def cut(
     steps = len(acted.first)
     length = min(sequence_steps or steps, steps)
     assert acted.previous is not None and acted.state is not None
-    # The state before the first step of each sequence, as it was.
+    # The hidden state before the first step of each sequence.
     before = torch.cat([acted.state[None], states[:-1]])[::length]
 
     def pieces(values: Tensor) -> Tensor:
@@ -188,7 +189,7 @@ def cut(
 
 
 def minibatches(count: int, parts: int, engine: Engine) -> Iterator[Int[Tensor, " some"] | None]:
-    """The numbers of all sequences in random order, in at most so many parts; None stands for all at once."""
+    """Indices of all sequences in random order, in at most `parts` minibatches; None stands for all at once."""
     parts = min(parts, count)
     if parts == 1:
         yield None

@@ -2,12 +2,12 @@
 
     env = gymnasium.make("sonarium/Playground-v1", room_width=15, room_height=12)
 
-The study has it twice, for Gym 0.21 and for 0.26; both are the same task, and so are these, of which Gymnasium
-calls the first out of date. It is observed where the agent and the target are, the last direction, and the one
-before; at first these are (0, 0) and (1, 1). An episode terminates at the target, and is truncated after 300
-steps.
+The study has two versions, for Gym 0.21 and for 0.26; both are the same task, and so are these, the first of which
+Gymnasium reports as out of date. The observation holds the positions of the agent and the target, the last
+direction, and the one before, which are initially (0, 0) and (1, 1). An episode terminates at the target, and is
+truncated after 300 steps.
 
-Unlike in the study, observations are of the type that their space says (floating-point numbers, where it promised
+Unlike in the study, observations have the type of their space (floating-point numbers, where the study declares
 whole ones), both versions follow their seed, and the state is saved.
 """
 
@@ -26,7 +26,7 @@ DIRECTIONS = np.array([[0, 1], [0, -1], [-1, 0], [1, 0]])
 IDLE, AWAY = -0.25, -0.75
 """Rewards for going back and forth or into a wall, and for going away from the target."""
 CELL = 25
-"""Pixels of a cell."""
+"""Side of a cell in pixels."""
 PAPER, LINE, AGENT, TARGET = (255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)
 
 
@@ -76,7 +76,7 @@ class Playground(StatefulEnv):
         return self.observe(), reward, distance == 0, False, {}
 
     def render(self) -> UInt8[np.ndarray, "row column 3"] | None:
-        """As in the study: the agent is red and the target blue, and y goes downward."""
+        """Picture as in the study: the agent is red, the target blue, and y points downward."""
         if self.render_mode is None:
             return None
         width, height = CELL * self.size

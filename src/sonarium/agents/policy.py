@@ -1,4 +1,4 @@
-"""Policies: distributions of actions, from the outputs of a network; categories, or normal distributions."""
+"""Policies: categorical or normal distributions over actions, parametrised by the outputs of a network."""
 
 from abc import ABC, abstractmethod
 from math import log, pi
@@ -15,18 +15,18 @@ from sonarium.environment import EnvironmentFault
 
 
 class Policy(nn.Module, ABC):
-    """A distribution of actions; `drawn` is what it is of, `action` what the environment takes."""
+    """Distribution over actions; `drawn` is a sample of it, `action` the form that the environment takes."""
 
     outputs: int
-    """Numbers of the network that say which distribution."""
+    """Number of network outputs, the parameters of the distribution."""
     width: int
-    """Numbers in an action as an input of the network."""
+    """Dimension of an encoded action, an input of the network."""
 
     @abstractmethod
     def draw(
         self, outputs: Float[Tensor, "row output"], generator: torch.Generator | None
     ) -> Shaped[Tensor, "row part"]:
-        """Drawn at random; the most probable without a generator."""
+        """Sample of the distribution; its mode without a generator."""
 
     @abstractmethod
     def action(self, drawn: Shaped[Tensor, "row part"]) -> Shaped[np.ndarray, "row *action"]: ...
@@ -35,25 +35,25 @@ class Policy(nn.Module, ABC):
     def evaluate(
         self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
     ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
-        """The log-probability of what was drawn, and the entropy."""
+        """Log-probability of the sample, and the entropy."""
 
     @abstractmethod
     def encode(self, drawn: Shaped[Tensor, "row part"]) -> Float[Tensor, "row number"]: ...
 
     @abstractmethod
     def drawn(self, action: Shaped[np.ndarray, "row *action"]) -> Shaped[Tensor, "row part"]:
-        """What was drawn, of an action that was carried out."""
+        """The sample that corresponds to an action of the environment."""
 
     @abstractmethod
     def through(
         self, outputs: Float[Tensor, "row output"], drawn: Shaped[Tensor, "row part"]
     ) -> Float[Tensor, "row number"]:
-        """What was drawn as it is carried out and encoded, with a gradient into the outputs: straight through, or
-        of the reparametrised noise."""
+        """The sample as it is carried out and encoded, with a gradient to the outputs: straight-through, or by
+        reparametrisation."""
 
 
 class Categoricals(Policy):
-    """Independent categories."""
+    """Independent categorical distributions."""
 
     def __init__(self, space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         super().__init__()
@@ -71,7 +71,7 @@ class Categoricals(Policy):
         self, outputs: Float[Tensor, "row output"], generator: torch.Generator | None
     ) -> Shaped[Tensor, "row part"]:
         if generator is not None:
-            # The largest of logits with Gumbel noise is a draw from their softmax.
+            # The argmax of logits with Gumbel noise is a sample of their softmax.
             noise = torch.empty_like(outputs).exponential_(generator=generator)
             outputs = outputs - noise.log()
         return torch.stack([one.argmax(1) for one in self.logits(outputs)], 1)
@@ -107,8 +107,8 @@ class Categoricals(Policy):
 
 
 class Gaussian(Policy):
-    """Independent normal distributions, whose standard deviations are parameters; what is drawn is clipped to the
-    bounds of the space for the environment alone."""
+    """Independent normal distributions, whose standard deviations are parameters; samples are clipped to the
+    bounds of the space only where they are carried out."""
 
     def __init__(self, space: spaces.Box, deviation: float):
         super().__init__()
@@ -148,7 +148,7 @@ class Gaussian(Policy):
         deviation = self.log_deviation.exp()
         noise = ((drawn - outputs) / deviation).detach()
         made = outputs + deviation * noise
-        # In the type of networks, whatever that of the space is.
+        # In the floating-point type of the network, which may differ from that of the space.
         low, high = (torch.as_tensor(one.reshape(-1)).to(made) for one in (self.space.low, self.space.high))
         return made.clamp(low, high)
 

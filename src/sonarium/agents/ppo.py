@@ -2,12 +2,12 @@
 
     L = −E[min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)] + c E[(V − R)²] − h E[H(π)],    ρ = π(a|s) / π_acted(a|s)
 
-over several epochs of minibatches of one rollout, which the policy itself has acted. The advantage A is by
-generalised advantage estimation, R is A + V. Every detail that is known to matter (Huang et al. 2022, "The 37
-implementation details of PPO"; Andrychowicz et al. 2021, arXiv 2006.05990) is a setting. One epoch without
-clipping is advantage actor-critic (Huang et al. 2022, arXiv 2205.09123).
+over several epochs of minibatches of one on-policy rollout. The advantage A is by generalised advantage
+estimation, R is A + V. Every detail that is known to matter (Huang et al. 2022, "The 37 implementation details of
+PPO"; Andrychowicz et al. 2021, arXiv 2006.05990) is a setting. One epoch without clipping is advantage
+actor-critic (Huang et al. 2022, arXiv 2205.09123).
 
-With `memory`, a GRU reads what is observed with the action and the reward before it, and minibatches are of
+With `memory`, a GRU reads the observation with the previous action and reward, and minibatches consist of
 sequences (`agents/perception.py`).
 """
 
@@ -37,7 +37,7 @@ from sonarium.models.optim import AdamConfig, ScheduleConfig
 from sonarium.training.contract import Stateful
 
 MINIMALRL = (("heads.hidden.0", "fc1"), ("heads.policy.0", "fc_pi"), ("heads.value.0", "fc_v"))
-"""Layers by our names and by those of minimalRL's ppo.py."""
+"""Names of the layers here and in minimalRL's ppo.py."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,12 @@ class PPOConfig:
 
 
 def complete(config: PPOConfig, steps: int) -> PPOConfig:
-    """The schedule ends with the steps of a new run."""
+    """Let the schedule end with the steps of a new run."""
     return replace(config, schedule=config.schedule.ending(steps))
 
 
 class Heads(nn.Module):
-    """Policy and value of what is known: separate networks, or one with two heads."""
+    """Policy and value from the embedding: separate networks, or one with two heads."""
 
     def __init__(self, config: PPOConfig, given: int, outputs: int):
         super().__init__()
@@ -173,12 +173,12 @@ class Heads(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """What the losses compare with, (step, sequence)."""
+    """Estimates from the rollout that the losses refer to, (step, sequence)."""
 
     log_probability: Float[Tensor, "step sequence"]
-    """Of the actions, by the policy that acted."""
+    """Log-probability of the actions under the policy that acted."""
     value: Float[Tensor, "step sequence"]
-    """By the network that acted."""
+    """Value by the network that acted."""
     advantage: Float[Tensor, "step sequence"]
     target: Float[Tensor, "step sequence"]
 
@@ -220,7 +220,7 @@ class PPO(Learner, Agent, Stochastic):
         self.updates.zero_()
 
     def weights_of(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Those that minimalRL's ppo.py saves, and with it Audio_ML_study: one hidden layer, and two heads."""
+        """Weights saved by minimalRL's ppo.py, and so by Audio_ML_study: one hidden layer and two heads."""
         found = {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in MINIMALRL for kind in ("weight", "bias")}
         if tensors.keys() != set(found.values()):
             raise ValueError(
@@ -303,7 +303,7 @@ class PPO(Learner, Agent, Stochastic):
     def through(
         self, sequences: Sequences
     ) -> tuple[Float[Tensor, "row output"], Float[Tensor, " row"], Float[Tensor, "step sequence unit"] | None]:
-        """Policy and value at each step, as rows, and the states of the GRU."""
+        """Policy outputs and value at each step, as rows, and the hidden states of the GRU."""
         known, states = self.perception.through(sequences)
         return *self.heads(known), states
 
@@ -317,7 +317,7 @@ class PPO(Learner, Agent, Stochastic):
         value: Float[Tensor, "step slot"],
         states: Float[Tensor, "step slot unit"] | None,
     ) -> Estimates:
-        """Advantages and targets of the value, (step, slot)."""
+        """Advantages and value targets, (step, slot)."""
         config, over = self.config, data.terminated | data.truncated
         asked = bootstrapped(data.truncated & ~data.terminated, over, config.bootstrap_truncated)
         rest = self.heads.values(self.perception.after(data, acted, asked, states)).double().cpu().numpy()
@@ -349,7 +349,7 @@ class PPO(Learner, Agent, Stochastic):
         engine: Engine,
         totals: list[dict[str, Tensor]],
     ) -> bool:
-        """One pass over the sequences; whether the policy is so far from the one that acted that it ends here."""
+        """One epoch over the sequences; return whether it stopped early, at a KL divergence above the limit."""
         for rows in minibatches(sequences.first.shape[1], self.config.minibatches, engine):
             some = sequences if rows is None else sequences.pick(rows)
             loss, terms = self.loss(some, compared if rows is None else compared.pick(rows), clip)
@@ -375,7 +375,7 @@ class PPO(Learner, Agent, Stochastic):
         value_loss = self.value_loss(value, compared.value.flatten(), compared.target.flatten())
         policy, value_loss, entropy = policy @ weight, value_loss @ weight, entropy @ weight
         with torch.no_grad():
-            # Of the estimators without bias the one of least variance (Schulman 2020).
+            # The unbiased estimator of the KL divergence with the least variance (Schulman 2020).
             divergence = (ratio - 1 - change) @ weight
             clipped = ((ratio - 1).abs() > clip).float() @ weight
         terms = {
@@ -391,7 +391,7 @@ class PPO(Learner, Agent, Stochastic):
     def value_loss(
         self, value: Float[Tensor, " row"], before: Float[Tensor, " row"], target: Float[Tensor, " row"]
     ) -> Float[Tensor, " row"]:
-        """Of each step; with `value_clip` the larger one of the value and of the value that is clipped."""
+        """Value loss of each step; with `value_clip` the larger of those of the value and the clipped value."""
         config = self.config
 
         def error(found: Tensor) -> Tensor:
@@ -408,7 +408,7 @@ class PPO(Learner, Agent, Stochastic):
 def policy_loss(
     change: Float[Tensor, " row"], advantage: Float[Tensor, " row"], clip: float
 ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
-    """−min(ρ A, clip(ρ) A) of each step, and ρ, from the change of the log-probability."""
+    """Clipped surrogate loss −min(ρ A, clip(ρ) A) of each step, and ρ, from the change in log-probability."""
     ratio = change.exp()
     plain = ratio * advantage
     if not clip:
@@ -419,7 +419,7 @@ def policy_loss(
 def standardised(
     values: Float[Tensor, "step sequence"], weight: Float[Tensor, "step sequence"]
 ) -> Float[Tensor, "step sequence"]:
-    """Of mean 0 and standard deviation 1 over the steps that count; as they are where there is only one."""
+    """Values standardised over the steps that count; unchanged if there are fewer than two."""
     count = weight.sum()
     if count < 2:
         return values

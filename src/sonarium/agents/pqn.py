@@ -2,11 +2,11 @@
 
     L = E[l(Q(s, a) − G)],    G(t) = r(t) + γ [λ G(t + 1) + (1 − λ) max_a Q(s(t + 1), a)]
 
-over several epochs of minibatches of one rollout in many environments at once, whose returns G are of Q(λ) by Peng
-and Williams (1996). There is neither a replay nor a copy of the network for the targets: layer normalisation and
-the many environments keep it stable. Actions are the best ones, and random ones with probability ε.
+over several epochs of minibatches of one rollout in many environments at once. The returns G are those of Q(λ) by
+Peng and Williams (1996). There is neither a replay buffer nor a target network: layer normalisation and the many
+environments keep learning stable. Actions are ε-greedy.
 
-With `memory`, a GRU reads what is observed with the action and the reward before it, and minibatches are of
+With `memory`, a GRU reads the observation with the previous action and reward, and minibatches consist of
 sequences (`agents/perception.py`).
 """
 
@@ -104,13 +104,13 @@ class PQNConfig:
 
 
 def complete(config: PQNConfig, steps: int) -> PQNConfig:
-    """Schedules end with the steps of a new run, and ε after a fifth of them."""
+    """Let schedules end with the steps of a new run, and the decay of ε after a fifth of them unless it is set."""
     falls = config.epsilon_steps or max(1, steps // 5)
     return replace(config, schedule=config.schedule.ending(steps), epsilon_steps=falls)
 
 
 class PQN(Learner, Agent, Stochastic):
-    """`greedy` takes the best action; else a random one with probability ε."""
+    """Parallelised Q-network; `greedy` takes the best action, otherwise actions are ε-greedy."""
 
     updates: Tensor
 
@@ -201,7 +201,7 @@ class PQN(Learner, Agent, Stochastic):
     def returns(
         self, data: Rollout, acted: Sequences, reward: Float[np.ndarray, "step slot"]
     ) -> tuple[Float[Tensor, "step slot"], Float[Tensor, "step slot unit"] | None]:
-        """What the value of each step should be, by Q(λ); and the states of the GRU."""
+        """Target value of each step, by Q(λ), and the hidden states of the GRU."""
         config, over = self.config, data.terminated | data.truncated
         known, states = self.perception.through(acted)
         asked = bootstrapped(data.truncated & ~data.terminated, over, config.bootstrap_truncated)
@@ -213,7 +213,7 @@ class PQN(Learner, Agent, Stochastic):
     def epoch(
         self, sequences: Sequences, returns: Float[Tensor, "step sequence"], engine: Engine
     ) -> list[dict[str, Float[Tensor, ""]]]:
-        """One pass over the sequences."""
+        """One epoch over the sequences."""
         found = []
         for rows in minibatches(sequences.first.shape[1], self.config.minibatches, engine):
             some, wanted = (sequences, returns) if rows is None else (sequences.pick(rows), returns[:, rows])

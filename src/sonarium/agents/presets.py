@@ -1,9 +1,10 @@
 """Presets of agents, each with the rollouts that it is meant for.
 
 `study` and `minimalrl` are the settings of Audio_ML_study and of minimalRL's ppo.py, which the study changed to
-update once an episode. `zoo` is what RL Baselines3 Zoo takes for CartPole-v1; `a2c` is advantage actor-critic with
-the settings of Stable-Baselines3, by Adam. `seek` is for `sonarium/Seek-v0`. `otoworld-1` and `otoworld-2` are
-OtoWorld's two experiments as far as they are sound; they hear with the separator of another run.
+update once per episode. `zoo` has the settings of RL Baselines3 Zoo for CartPole-v1; `a2c` is advantage
+actor-critic with the settings of Stable-Baselines3, but Adam. `seek` is for `sonarium/Seek-v0`. `otoworld-1` and
+`otoworld-2` are OtoWorld's two experiments as far as they are valid; they hear through the separator of another
+run.
 """
 
 from sonarium.agents import dqn, dreamer, ppo, pqn
@@ -88,7 +89,7 @@ def seek() -> PPOConfig:
 
 
 AT_MOST = 10_000
-"""Steps of an episode in the presets that update once an episode."""
+"""Maximum length of an episode in the presets that update once per episode."""
 PPO_ENTRY = AgentEntry(
     "proximal policy optimisation (Schulman et al. 2017)",
     carrying(PPO),
@@ -131,7 +132,7 @@ def of_zoo() -> DQNConfig:
     return DQNConfig(
         units=256,
         double=False,
-        # Stable-Baselines3 renews the target between the trainings, which are of 128 updates.
+        # Stable-Baselines3 updates the target network between training phases of 128 gradient steps.
         target_update_interval=128,
         epsilon_end=0.04,
         gradient_steps=128,
@@ -170,7 +171,7 @@ def otoworld(batch_size: int, target_update_interval: int, learning_rate: float)
         epsilon_schedule="exponential",
         learning_starts=batch_size,
         batch_size=batch_size,
-        # As many as steps in a rollout.
+        # One per environment step of a rollout.
         gradient_steps=64,
         gradient_clip=0.0,
         replay=ReplayConfig(replay_steps=10_000, draw="episodes", newest=True),
@@ -254,14 +255,14 @@ PQN_ENTRY = AgentEntry(
 
 
 def small_dreamer() -> DreamerConfig:
-    """Half the sequences, and two thirds of what is imagined from each."""
+    """Half the default batch size, and two thirds of the imagination horizon."""
     return DreamerConfig(batch_size=8, imagination_horizon=10)
 
 
 def dreaming_seek() -> DreamerConfig:
     return DreamerConfig(
         sound_rate=8000,
-        # Most of what is heard tells nothing of where it comes from: the rewards count for more.
+        # Most of the sound is not informative of where it comes from: the rewards weigh more.
         decoder_weight=0.02,
         trace=0.95,
         slow_critic=0.1,

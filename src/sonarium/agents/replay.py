@@ -1,16 +1,15 @@
-"""Replay: sequences of past steps, for agents that learn off policy.
+"""Replay buffer: sequences of past steps, for off-policy learning.
 
     P(i) = p(i)^α / Σ p^α,    w(i) = (N P(i))^−β / max w        (Schaul et al. 2016, arXiv 1511.05952)
 
-A sequence is the steps of one slot from a step that was drawn. It ends with its episode, or crosses into the
-next ones where asked; `first` says where those begin. Before it lie steps of burn-in, from which a recurrent agent
-finds its state anew, beginning with the state that it stored there as it acted (Kapturowski et al. 2019,
-"Recurrent experience replay in distributed reinforcement learning").
+A sequence consists of consecutive steps of one slot from a sampled step on. It ends with its episode, or with
+`cross_episodes` continues into the next ones; `first` marks where these begin. It is preceded by burn-in steps,
+over which a recurrent agent recomputes its hidden state, starting from the state that it stored there as it acted
+(Kapturowski et al. 2019, "Recurrent experience replay in distributed reinforcement learning").
 
-Time is cut into chunks of equally many steps of all slots. A full chunk becomes a segment of the run, a file that
-never changes and is mapped into memory; a checkpoint holds its name and hash, and the chunk that is not full yet.
-What is observed after an action is the observation of the next step, and stored only where an episode or a chunk
-ends.
+Time is divided into chunks of equally many steps of all slots. A full chunk becomes a segment of the run, a file
+that never changes and is memory-mapped; a checkpoint holds its name and hash, and the chunk that is not full yet.
+The observation after an action is that of the next step, and is stored only where an episode or a chunk ends.
 """
 
 import copy
@@ -34,11 +33,11 @@ from sonarium.environment import loaded_random
 from sonarium.training.contract import Engine, Segment, Tree
 
 CHUNKS = 16
-"""Chunks that a full replay has, unless these would be larger than the following."""
+"""Number of chunks in a full replay, unless these would be larger than `LARGEST_CHUNK`."""
 LARGEST_CHUNK = 2**24
-"""Bytes of a chunk, as much as a checkpoint may hold of the replay."""
+"""Maximum size of a chunk in bytes, and so of the part of the replay that a checkpoint holds."""
 SMALL = 256
-"""Bytes of a step up to which an array is also kept in memory."""
+"""Maximum size of a step of an array, in bytes, for the array to be kept in memory as well."""
 DRAWS = ("uniform", "prioritised", "episodes")
 
 
@@ -76,11 +75,11 @@ class ReplayConfig:
 
 @dataclass(frozen=True, eq=False)
 class Replayed:
-    """Sequences side by side, (step, sequence, …), the steps of burn-in first. What is missing before the
-    beginning of an episode or after the end of a sequence repeats the nearest step, with weight 0."""
+    """A batch of sequences, (step, sequence, …), the burn-in first. Steps missing before the beginning of an
+    episode or after the end of a sequence repeat the nearest step, with weight 0."""
 
     rows: Int[np.ndarray, " sequence"]
-    """Which sequences these are, for their priorities."""
+    """Identifiers of the sequences, for updating their priorities."""
     observation: Any
     first: Bool[np.ndarray, "step sequence"]
     action: Shaped[np.ndarray, "step sequence *action"]
@@ -88,29 +87,29 @@ class Replayed:
     terminated: Bool[np.ndarray, "step sequence"]
     truncated: Bool[np.ndarray, "step sequence"]
     weight: Float[np.ndarray, "step sequence"]
-    """1 of steps to learn from; 0 of burn-in, of repeated steps, and where the action was not carried out."""
+    """1 for steps to learn from; 0 for burn-in, repeated steps, and steps whose action was not carried out."""
     last: Any
-    """What is observed after the last step of each sequence, (sequence, …)."""
+    """Observation after the last step of each sequence, (sequence, …)."""
     extras: dict[str, np.ndarray]
-    """What the agent returned with its actions; what is needed at the start alone is (sequence, …)."""
+    """Extras that the agent returned with its actions; those needed only at the start are (sequence, …)."""
     importance: Float[np.ndarray, " sequence"]
-    """Importance weights, of which the largest is 1."""
+    """Importance-sampling weights, normalised to a maximum of 1."""
 
 
 @dataclass(frozen=True)
 class HeldEpisode:
-    """An episode as far as the replay holds it."""
+    """An episode, as far as it is in the replay."""
 
     slot: int
     begin: int
-    """The time of its first step that is held."""
+    """Time of its first step in the replay."""
     steps: int
     reward: float
-    """The sum of its rewards."""
+    """Sum of its rewards."""
     whole: bool
-    """Whether it is held from its first step."""
+    """Whether the replay holds it from its first step on."""
     ended: Literal["terminated", "truncated", "cut"]
-    """How: cut is one that went on where the replay ends, or where a damaged segment is left out."""
+    """How it ended: cut where it continues past the end of the replay, or into a damaged segment."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,46 +117,46 @@ class Recalled:
     """The steps of an episode, (step, …)."""
 
     parts: list[Shaped[np.ndarray, "time ..."]]
-    """Of the observations, what is observed after the last step among them."""
+    """Parts of the observations, including the one after the last step."""
     action: Shaped[np.ndarray, "step *action"]
     reward: Float[np.ndarray, " step"]
     terminated: Bool[np.ndarray, " step"]
     truncated: Bool[np.ndarray, " step"]
     priority: Float[np.ndarray, " step"] | None
-    """With which sequences from each step are drawn; 0 where none can be. None unless draws are by priority."""
+    """Priority of the sequence from each step; 0 where none can be drawn. None unless sampling is prioritised."""
 
 
 class Replay:
-    """A part of a learner: what a checkpoint keeps of it refers to segments."""
+    """Replay buffer as a part of a learner; its state in a checkpoint refers to segments of the run."""
 
     def __init__(self, config: ReplayConfig, observed: Space, at_start: Sequence[str] = ()):
         self.config, self.space, self.simple = config, observed, parts_of(observed)
         self.at_start = frozenset(at_start)
-        """Extras that are needed at the start of a sequence alone, such as the state of a recurrent agent."""
+        """Extras needed only at the start of a sequence, such as the hidden state of a recurrent agent."""
         self.clear()
 
     def clear(self) -> None:
         self.slots = self.chunk_steps = self.time = self.oldest = 0
-        """Time counts the steps of each slot; the oldest is the first that is kept."""
+        """`time` is the number of steps of each slot so far, `oldest` the time of the first step that is kept."""
         self.chunks: dict[int, FullChunk] = {}
         self.open: OpenChunk | None = None
         self.layout: dict[str, tuple[Any, tuple[int, ...]]] = {}
         """Type and shape of a step of each array."""
         self.episodes: dict[int, tuple[int, int]] = {}
-        """By the number of its first step, from when to when an episode can be drawn from."""
+        """Range of times from which sequences of an episode can be drawn, by the identifier of its first step."""
         self.largest = 1.0
-        """The largest priority so far, which new steps take."""
+        """Largest priority so far, which new steps are given."""
         self.random: np.random.Generator | None = None
         self.left_out = 0
-        """Damaged segments without which a training was resumed."""
+        """Number of damaged segments that were left out when training was resumed."""
 
     def __len__(self) -> int:
-        """Steps that are kept, over all slots."""
+        """Number of steps that are kept, over all slots."""
         return self.slots * (self.chunk_steps * len(self.chunks) + (self.open.steps if self.open else 0))
 
     @property
     def added(self) -> int:
-        """Steps that were ever added, over all slots."""
+        """Number of steps added so far, over all slots."""
         return self.slots * self.time
 
     @property
@@ -197,7 +196,7 @@ class Replay:
                 self.drop_oldest()
 
     def arrays_of(self, data: Rollout) -> Arrays:
-        """The steps as they are kept, (step, slot, …), by name."""
+        """Arrays to store, (step, slot, …), by name."""
         acted = np.ones(data.reward.shape, bool) if data.acted is None else data.acted
         kept = {f"observation.{part}": rows for part, rows in enumerate(self.stored(data.observation))}
         kept |= {"action": data.action, "reward": data.reward, "acted": acted, "first": data.first}
@@ -220,7 +219,7 @@ class Replay:
         return found
 
     def allocate(self, arrays: Arrays) -> None:
-        """The chunks for rollouts of this form."""
+        """Set up the chunks for rollouts of this form."""
         config, slots = self.config, arrays["reward"].shape[1]
         step_bytes = sum(rows[0].nbytes for rows in arrays.values())
         if config.replay_steps < slots:
@@ -240,7 +239,7 @@ class Replay:
 
     def begin(self, slots: int, chunk_steps: int, layout: dict[str, tuple[Any, tuple[int, ...]]]) -> None:
         self.slots, self.chunk_steps, self.layout = slots, chunk_steps, layout
-        # As many as are kept, and those that are added before others are dropped.
+        # Steps that are kept, and those that are added before the oldest are dropped.
         length = chunk_steps * (self.config.replay_steps // (slots * chunk_steps) + 2)
         self.ring, self.tree = Ring.empty(length, slots), SumTree(length * slots)
         self.small: Arrays = {
@@ -255,7 +254,7 @@ class Replay:
         return OpenChunk(self.slots, self.chunk_steps, like)
 
     def check_layout(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Refuse steps of another form than the first ones, (slot, step, …) or the other way round."""
+        """Refuse steps whose types or shapes differ from the first ones; (slot, step, …) or (step, slot, …)."""
         found = {name: (rows.dtype, rows.shape[2:]) for name, rows in arrays.items()}
         for name in self.layout | found:
             if found.get(name) != self.layout.get(name):
@@ -265,7 +264,7 @@ class Replay:
                 )
 
     def write(self, arrays: Arrays, last: list[np.ndarray]) -> None:
-        """Steps that fit into the open chunk."""
+        """Write steps that fit into the open chunk."""
         chunk, steps = self.open, len(arrays["reward"])
         assert chunk is not None and arrays["reward"].shape[1] == self.slots, arrays["reward"].shape
         over = ends_of(*(arrays[name].T for name in FLAGS)).T
@@ -275,7 +274,7 @@ class Replay:
                 chunk.finals.setdefault(place, [part[slot] for part in chunk.frontier])
         for name, rows in arrays.items():
             chunk.arrays[name][:, chunk.steps : chunk.steps + steps] = rows.swapaxes(0, 1)
-        over[-1] |= chunk.steps + steps == self.chunk_steps  # the next step lies in another file
+        over[-1] |= chunk.steps + steps == self.chunk_steps  # the next step is in another file
         for step, slot in np.argwhere(over).tolist():
             place = slot * self.chunk_steps + chunk.steps + step
             chunk.finals[place] = [part[step, slot].copy() for part in last]
@@ -285,17 +284,17 @@ class Replay:
         self.admit(self.time - steps)
 
     def remember(self, time: int, arrays: Arrays) -> None:
-        """What is kept in memory of some steps, (slot, step, …)."""
+        """Store flags and small arrays of steps in memory, (slot, step, …)."""
         self.ring.put(time, arrays)
         at = (time + np.arange(arrays["reward"].shape[1])) % self.ring.length
         for name, rows in self.small.items():
             rows[at] = arrays[name].swapaxes(0, 1)
 
     def admit(self, since: int) -> None:
-        """Let sequences be drawn that can be since some time."""
+        """Add the sequences to sampling that steps since this time have made available."""
         times = np.arange(since, self.time)
         if self.config.cross_episodes:
-            # They begin where they have all their steps.
+            # Sequences begin where all their steps exist.
             times = times[times >= self.oldest + self.config.sequence_steps - 1] - self.config.sequence_steps + 1
         step, slot = np.nonzero(self.starts(times))
         ids = times[step] * self.slots + slot
@@ -307,8 +306,8 @@ class Replay:
                 self.episodes[start] = low, time + 1
 
     def starts(self, times: Int[np.ndarray, " time"]) -> Bool[np.ndarray, "time slot"]:
-        """Whether sequences can begin at these times, as far as what comes before them goes: their burn-in, or all
-        that there is of it since the beginning of the episode, must be held."""
+        """Whether sequences can begin at these times: their burn-in, or the part of it since the beginning of the
+        episode, must be held, and with `cross_episodes` all their steps."""
         config, ring, at = self.config, self.ring, times % self.ring.length
         before = np.maximum(times - config.burn_in, 0)[:, None]
         if config.cross_episodes:
@@ -323,7 +322,7 @@ class Replay:
         return ring.held[at] & ring.acted[at] & ((before >= begin) | known)
 
     def begin_of(self, times: Int[np.ndarray, "..."], slot: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
-        """When the episodes of these steps begin, or what is held of them."""
+        """Time at which the episode of each step begins, or its first step that is held."""
         return np.maximum(self.ring.begin[times % self.ring.length, slot], self.oldest)
 
     def leaves(self, ids: Int[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
@@ -334,15 +333,15 @@ class Replay:
         return self.config.draw == "prioritised"
 
     def seal(self, chunk: OpenChunk, engine: Engine) -> None:
-        """Make a segment of the open chunk, and begin another."""
-        # What is left of a replay without a segment is still of use.
+        """Turn the open chunk into a segment, and open a new one."""
+        # Optional: a replay that has lost a segment is still of use.
         segment = engine.segments("replay").append(chunk.arrays | chunk.final_arrays(), optional=True)
         self.chunks[self.time // self.chunk_steps - 1] = FullChunk.of(segment)
         self.open = self.new_chunk()
 
     def beyond(self) -> bool:
         limit = self.config.replay_bytes
-        # Time goes on over what was left out.
+        # The span includes segments that were left out.
         span = self.slots * (self.time - self.oldest)
         return span > self.config.replay_steps or (limit > 0 and self.bytes > limit)
 
@@ -356,18 +355,18 @@ class Replay:
             self.episodes[self.oldest * self.slots + start % self.slots] = self.episodes.pop(start)
 
     def forget(self, number: int) -> None:
-        """The steps of a chunk that is there no more."""
+        """Remove the steps of a dropped chunk from sampling."""
         times = np.arange(number * self.chunk_steps, (number + 1) * self.chunk_steps)
         self.ring.held[times % self.ring.length] = False
         self.close(times, np.ones((len(times), self.slots), bool))
 
     def unreachable(self, since: int) -> None:
-        """Close steps whose burn-in was held until some time, and is no more."""
+        """Close steps from this time on whose burn-in is no longer held."""
         times = np.arange(since, min(since + self.config.burn_in, self.time))
         self.close(times, ~self.starts(times))
 
     def close(self, times: Int[np.ndarray, " time"], steps: Bool[np.ndarray, "time slot"]) -> None:
-        """No sequence begins at these steps any more."""
+        """Exclude these steps as beginnings of sequences."""
         step, slot = np.nonzero(steps)
         self.tree.set(self.leaves(times[step] * self.slots + slot), 0.0)
         if self.config.draw != "episodes" or not len(times):
@@ -383,8 +382,8 @@ class Replay:
     # Drawing
 
     def sample(self, batch_size: int, batches: int = 1, importance: float | None = None) -> Replayed:
-        """Sequences; of several batches side by side, each drawn by itself. `importance` is β, where it is another
-        than that of the configuration."""
+        """Sample sequences; several batches are drawn independently and lie side by side. `importance` overrides
+        the β of the configuration."""
         if not self.ready:
             raise ValueError("the replay holds no whole sequence yet: add more rollouts first")
         if self.config.draw == "episodes":
@@ -397,25 +396,25 @@ class Replay:
         weights = np.ones((batches, batch_size))
         if self.prioritised:
             beta = self.config.importance_exponent if importance is None else importance
-            # The number of steps in all is the same factor of every weight.
+            # The total number of steps N is a common factor of all weights, and cancels.
             weights = ((self.tree[self.leaves(ids)] / self.tree.total) ** -beta).reshape(weights.shape)
         return self.read(ids, (weights / weights.max(1, keepdims=True)).ravel().astype(np.float32))
 
     def draw_steps(self, count: int, batches: int = 1) -> Int[np.ndarray, " sequence"]:
-        """For each batch one from each of as many equal parts of the sum of all priorities."""
+        """Stratified sampling: per batch one step from each of `count` equal parts of the sum of priorities."""
         assert self.random is not None
         total = self.tree.total
         targets = ((np.arange(count) + self.random.random((batches, count))) / count * total).ravel()
         return self.ids(self.tree.find(np.minimum(targets, np.nextafter(total, 0))))
 
     def ids(self, leaves: Int[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
-        """The steps of these leaves that are held."""
+        """Identifiers of the steps that these leaves stand for."""
         turn = self.ring.length * self.slots
         first = self.oldest * self.slots
         return first + (leaves - first) % turn
 
     def draw_episodes(self, count: int) -> Int[np.ndarray, " sequence"]:
-        """The same number from each episode, and one more from some where they do not divide."""
+        """The same number of steps from each episode, and one more from random ones for the remainder."""
         assert self.random is not None
         known = sorted(self.episodes)
         chosen = np.tile(np.arange(len(known)), count // len(known))
@@ -426,7 +425,7 @@ class Replay:
         return times * self.slots + starts % self.slots
 
     def newest(self, otherwise: int) -> int:
-        """A sequence that ends with the newest step; another where none can be drawn yet."""
+        """A sequence that ends with the newest step; `otherwise` where none can be drawn yet."""
         assert self.random is not None
         time = self.time - 1
         start = np.full(self.slots, time - self.config.sequence_steps + 1)
@@ -458,7 +457,7 @@ class Replay:
         return self.layout.keys() & {f"extras.{name}" for name in self.at_start}
 
     def window(self, ids: Int[np.ndarray, " sequence"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Times of the steps of each sequence, (step, sequence), its slot, and which steps are learnt from."""
+        """Times of the steps of each sequence, (step, sequence), its slot, and the mask of steps to learn from."""
         config, ring = self.config, self.ring
         start, slot = np.divmod(ids, self.slots)
         times = start + np.arange(-config.burn_in, config.sequence_steps)[:, None]
@@ -478,7 +477,7 @@ class Replay:
         return times, slot, there
 
     def left(self, times: Int[np.ndarray, "..."], slot: Int[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-        """Whether a new episode begins after a step in the middle of one: it is truncated there."""
+        """Whether the next step begins a new episode although this one has not ended: it is truncated there."""
         ring, now, after = self.ring, times % self.ring.length, (times + 1) % self.ring.length
         begins = (times + 1 < self.time) & ring.held[after, slot] & ring.first[after, slot]
         return begins & ring.acted[now, slot] & ~ring.over[now, slot]
@@ -486,7 +485,7 @@ class Replay:
     def by_chunk(
         self, times: Int[np.ndarray, " row"]
     ) -> Iterator[tuple[OpenChunk | FullChunk, Int[np.ndarray, " some"]]]:
-        """The chunks that hold these steps, each with the positions of those that it holds."""
+        """Chunks that hold these steps, each with the positions of its steps in `times`."""
         numbers = times // self.chunk_steps
         for number in np.unique(numbers).tolist():
             chunk = self.chunks.get(number, self.open)
@@ -496,7 +495,7 @@ class Replay:
     def take(
         self, name: str, times: Int[np.ndarray, "step sequence"], slot: Int[np.ndarray, " sequence"]
     ) -> Shaped[np.ndarray, "step sequence *rest"]:
-        """An array at these steps; sound is of 32 bits again."""
+        """Values of an array at these steps; sound is converted back to 32 bits."""
         found = self.taken(name, times.T.ravel(), np.repeat(slot, len(times)))
         return found.reshape(len(slot), len(times), *found.shape[1:]).swapaxes(0, 1)
 
@@ -511,7 +510,7 @@ class Replay:
         for chunk, some in self.by_chunk(times):
             places = slot[some] * self.chunk_steps + times[some] % self.chunk_steps
             if name in chunk.halves:
-                # Steps that follow one another are copied at once.
+                # Consecutive steps are copied in one call.
                 for begin, end in runs(places, some):
                     rows = chunk.halves[name][places[begin] : places[begin] + end - begin]
                     into[some[begin] : some[begin] + end - begin].copy_(rows)
@@ -520,14 +519,14 @@ class Replay:
         return found
 
     def shown_as(self, name: str) -> Any:
-        """The type in which an array is given: that of the space, for observations."""
+        """Type in which an array is returned: for observations that of the space."""
         kind, _, part = name.partition(".")
         return self.simple[int(part)].dtype if kind == "observation" else self.layout[name][0]
 
     def after(
         self, part: int, times: Int[np.ndarray, " sequence"], slot: Int[np.ndarray, " sequence"]
     ) -> Shaped[np.ndarray, "sequence *observed"]:
-        """What is observed after these steps."""
+        """Observations after these steps."""
         over = self.ring.over[times % self.ring.length, slot] | self.left(times, slot)
         ends = times % self.chunk_steps == self.chunk_steps - 1
         following = ~over & ~ends & (times + 1 < self.time)
@@ -548,7 +547,7 @@ class Replay:
         return found
 
     def prioritise(self, rows: Int[np.ndarray, " sequence"], priority: Float[np.ndarray, " sequence"]) -> None:
-        """The priorities of sequences that were drawn; those that are dropped by now are passed over."""
+        """Set the priorities of sequences that were drawn; those that have been dropped since are skipped."""
         if not np.isfinite(priority).all() or (priority < 0).any():
             raise ValueError(
                 f"a priority is {priority.min()}, expected numbers of at least 0: the training diverged"
@@ -562,7 +561,7 @@ class Replay:
     # Browsing
 
     def held(self) -> list[HeldEpisode]:
-        """The episodes that are held, by their last step."""
+        """Episodes in the replay, in the order of their last steps."""
         if self.open is None:
             return []
         ring, times, found = self.ring, np.arange(self.oldest, self.time), []
@@ -584,12 +583,12 @@ class Replay:
     def ends(
         self, times: Int[np.ndarray, " row"], slot: Int[np.ndarray, " row"]
     ) -> tuple[Bool[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
-        """Where episodes are terminated and truncated, those that were left in the middle among the latter."""
+        """Where episodes are terminated, and where truncated, including those left before their end."""
         truncated = self.taken("truncated", times, slot) | self.left(times, slot)
         return self.taken("terminated", times, slot), truncated
 
     def recall(self, episode: HeldEpisode) -> Recalled:
-        """Its steps, read from the segments."""
+        """Steps of an episode, read from the segments."""
         times, slots = episode.begin + np.arange(episode.steps), np.full(episode.steps, episode.slot)
         parts = [
             np.concatenate(
@@ -648,7 +647,7 @@ class Replay:
         self.oldest = min(self.chunks, default=time // chunk_steps) * chunk_steps
 
     def check_form(self, arrays: Arrays, steps: int) -> None:
-        """Refuse arrays of a chunk, (slot, step, …), that no training of this agent writes."""
+        """Refuse arrays of a chunk, (slot, step, …), whose types or shapes are not those of this replay."""
         self.check_layout(arrays)
         flags: dict[str, Any] = {name: (np.dtype(bool), ()) for name in FLAGS}
         flags["reward"] = (np.dtype(float), ())
@@ -680,7 +679,7 @@ class Replay:
             self.remember(number * self.chunk_steps, arrays)
 
     def check_finals(self, final: Arrays, arrays: Arrays) -> None:
-        """Refuse a chunk without what is observed last where an episode or the chunk ends."""
+        """Refuse a chunk that lacks the observation after the end of an episode or of the chunk."""
         places, over = final["final_at"], ends_of(*(arrays[name] for name in FLAGS))
         if over.shape[1] == self.chunk_steps:
             over[:, -1] = True
@@ -714,7 +713,7 @@ class Replay:
             self.remember(self.time - steps, arrays)
 
     def load_priorities(self, priorities: Any, largest: Any) -> None:
-        """Who can be drawn: who could be, less what was left out."""
+        """Restore the priorities; 0 where no sequence can begin any more because a segment is left out."""
         times = np.arange(self.oldest, self.time)
         ids = np.arange(self.oldest * self.slots, self.time * self.slots)
         if not isinstance(priorities, np.ndarray) or (priorities.shape, priorities.dtype) != (ids.shape, float):
@@ -736,7 +735,7 @@ class Replay:
 
 
 def runs(*rows: Int[np.ndarray, " row"]) -> Iterator[tuple[int, int]]:
-    """From where to where all of these go up by one."""
+    """Ranges in which all of these arrays increase by 1 from element to element."""
     breaks = np.flatnonzero(np.any([np.diff(one) != 1 for one in rows], 0)) + 1
     return pairwise([0, *breaks.tolist(), len(rows[0])])
 

@@ -6,10 +6,10 @@
 
 With the value of the best action, V = max Q, the λ-return is that of Q(λ) by Peng and Williams (1996).
 
-An episode that is terminated has nothing after it. One that is truncated, by a limit of steps or by the end of the
-rollout, goes on for all that the rewards tell: the value of what is observed last stands for the rest (Pardo et
-al. 2018, arXiv 1712.00378). The sums stop at the end of an episode, however its copy begins anew: in the same
-step, or in the next one, whose row of the rollout no sum crosses.
+The value after a terminated episode is 0. After an episode that is truncated, by a time limit or by the end of the
+rollout, returns are bootstrapped: the value of the last observation stands for the remaining rewards (Pardo et al.
+2018, arXiv 1712.00378). Sums stop at the end of an episode, whether its environment resets in the same step or in
+the next one, whose row of the rollout no sum crosses.
 """
 
 import numpy as np
@@ -20,15 +20,15 @@ Ends = Bool[np.ndarray, "step slot"]
 
 
 def bootstrapped(truncated: Ends, over: Ends, bootstrap: bool = True) -> Ends:
-    """The steps after which the value must be asked for, because no later step of the rollout has it: at the end
-    of the rollout, and (with `bootstrap`) where an episode is truncated."""
+    """Mask of the steps after which the value must be computed, because no later step of the rollout has it: at
+    the end of the rollout, and (with `bootstrap`) where an episode is truncated."""
     asked = truncated & bootstrap
     asked[-1] |= ~over[-1]
     return asked
 
 
 def values_after(value: Steps, asked: Ends, bootstrap: Float[np.ndarray, " asked"], over: Ends) -> Steps:
-    """The value of what is observed after each step: 0 after the end of an episode, unless it is asked for."""
+    """Value of the observation after each step: 0 after the end of an episode, unless bootstrapped."""
     after = np.zeros_like(value)
     after[:-1] = np.where(over[:-1], 0, value[1:])
     after[asked] = bootstrap
@@ -46,8 +46,8 @@ def advantages(reward: Steps, value: Steps, after: Steps, over: Ends, discount: 
 
 
 def lambda_returns(reward: Steps, after: Steps, over: Ends, discount: float, trace: float) -> Steps:
-    """Mixtures of the returns of one step, two and more, by the trace λ; of those that the episode and the rollout
-    have. `after` is the value after each step."""
+    """λ-returns: averages of the n-step returns within the episode and the rollout, weighted by the trace λ.
+    `after` is the value after each step."""
     found = reward + discount * after
     kept = discount * trace * ~over
     for step in range(len(found) - 2, -1, -1):
@@ -56,7 +56,8 @@ def lambda_returns(reward: Steps, after: Steps, over: Ends, discount: float, tra
 
 
 def n_step_returns(reward: Steps, after: Steps, over: Ends, discount: float, steps: int) -> Steps:
-    """The rewards of N steps and the value after them; of fewer where the episode or the rollout ends before."""
+    """n-step returns: the discounted rewards of n steps and the value after them; of fewer steps where the episode
+    or the rollout ends before."""
     if steps < 1:
         raise ValueError(f"got steps={steps}: give at least 1")
     found = reward + discount * after
@@ -68,7 +69,7 @@ def n_step_returns(reward: Steps, after: Steps, over: Ends, discount: float, ste
 
 
 def discounted(reward: Steps, first: Ends, discount: float, before: Float[np.ndarray, " slot"]) -> Steps:
-    """The discounted sum of the rewards since the beginning of each episode; `before` is that of the step before
+    """Discounted sum of the rewards since the beginning of each episode; `before` is the sum at the step before
     the first one."""
     found = np.empty(reward.shape)
     for step, (earned, begins) in enumerate(zip(reward, first, strict=True)):

@@ -1,10 +1,10 @@
-"""Rollouts as a source: an agent that learns acts in copies of one Gymnasium environment, or in the slots of its
-vector version.
+"""Rollouts as a data source: a learning agent acts in copies of one Gymnasium environment, or in the slots of its
+vectorised version.
 
-Terminated is kept apart from truncated. Resuming goes on bit for bit where the state can be saved (`StatefulEnv`,
-`StatefulVectorEnv`). Episodes of copies of any other environment are seeded one by one, and played again up to
-where they were; where that does not lead to the same observation, and in vector versions of others, new episodes
-begin.
+Termination and truncation are distinguished. Resuming is exact to the bit where the state can be saved
+(`StatefulEnv`, `StatefulVectorEnv`). In copies of other environments episodes are seeded one by one, and replayed
+up to where they were saved; where that does not lead to the same observation, and in other vectorised
+environments, new episodes begin.
 """
 
 import copy
@@ -61,14 +61,14 @@ class Rollout:
     terminated: Bool[np.ndarray, "step slot"]
     truncated: Bool[np.ndarray, "step slot"]
     last: Shaped[np.ndarray, "step slot *observed"] | dict[str, Any] | tuple[Any, ...]
-    """What is observed after each action, the end of an episode included."""
+    """Observation after each action, including that after the end of an episode."""
     memory: Any
     """The agent's memory before the first step."""
     extras: dict[str, np.ndarray] = field(default_factory=dict)
-    """What the agent returned with its actions."""
+    """Extras that the agent returned with its actions."""
     acted: Bool[np.ndarray, "step slot"] | None = None
-    """Whether the action was carried out: some vector environments ignore it where they begin an episode anew.
-    None where all were."""
+    """Whether the action was carried out: some vector environments ignore it in the step in which they reset. None
+    where all were."""
     success: Bool[np.ndarray, "step slot"] | None = None
     """Whether an episode ended here with success; None where the environment does not say."""
 
@@ -97,7 +97,7 @@ def make(env: str, **settings: Any) -> gymnasium.Env:
 
 
 def check_observations(space: gymnasium.Space, env: str) -> None:
-    """Refuse observations that make no arrays of one row per slot."""
+    """Refuse observation spaces whose elements cannot be stacked to arrays with one row per slot."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         for part in space.values() if isinstance(space, spaces.Dict) else space:
             check_observations(part, env)
@@ -111,16 +111,16 @@ def check_observations(space: gymnasium.Space, env: str) -> None:
 
 @dataclass
 class Episode:
-    """All that leads to where a copy is: the seed of its episode, and the actions since."""
+    """What reproduces the current state of a copy: the seed of its episode, and the actions since."""
 
     number: int
-    """Episodes of this copy before it."""
+    """Number of earlier episodes of this copy."""
     seed: int
     actions: list[Any] = field(default_factory=list)
 
 
 class Copies:
-    """Copies of one environment that are stepped one after another; an episode that ended begins anew at once."""
+    """Copies of one environment, stepped one after another; each is reset in the step that ends its episode."""
 
     def __init__(self, name: str, count: int, seed: int):
         self.name, self.seed = name, seed
@@ -128,9 +128,9 @@ class Copies:
         self.space = self.envs[0].observation_space
         self.stateful = all(isinstance(env.unwrapped, StatefulEnv) for env in self.envs)
         self.episodes: list[Episode] = []
-        """Of environments whose state cannot be saved."""
+        """Current episode of each copy, for environments whose state cannot be saved."""
         self.astray = False
-        """Whether one that was played again ended before it was where it had been."""
+        """Whether a replayed episode ended before the step at which it was saved."""
 
     def begin(self, seeds: list[int]) -> tuple[Any, dict[str, Any]]:
         begun = [env.reset(seed=seed) for env, seed in zip(self.envs, seeds, strict=True)]
@@ -141,7 +141,7 @@ class Copies:
         return stacked_in(self.space, observations, self.name)
 
     def anew(self, slot: int) -> tuple[Any, dict[str, Any]]:
-        """The next episode of a copy."""
+        """Begin the next episode of a copy."""
         if self.stateful:
             return self.envs[slot].reset()
         before = self.episodes[slot]
@@ -180,7 +180,7 @@ class Copies:
         return {"envs": states, "elapsed": [elapsed(env) for env in self.envs]}
 
     def load_state_dict(self, state: Tree) -> Any:
-        """Back to where they were; what they show there, or something of its form."""
+        """Restore the copies; return their current observations, or some of the same structure."""
         if "episodes" in state:
             if self.stateful:
                 raise ValueError(f"it holds episodes to play again, and {self.name} keeps its state")
@@ -196,7 +196,7 @@ class Copies:
         return self.rows(shown)
 
     def replay(self, slot: int, state: Tree) -> Any:
-        """Play the episode of a copy again up to where it was; what it shows there."""
+        """Replay the episode of a copy up to where it was saved; return the observation there."""
         env, number, seed, actions = self.envs[slot], state["number"], state["seed"], state["actions"]
         if slot == 0:
             self.episodes = []
@@ -222,7 +222,7 @@ class Copies:
 
 
 def slots_of(config: RolloutConfig, seed: int) -> Copies | Vector:
-    """The copies of an environment, or its vector version."""
+    """Copies of an environment, or its vectorised version."""
     if config.vector == "no" or not config.env:
         return Copies(config.env, config.envs, seed)
     vector = make_vector(config.env, config.envs)
@@ -234,7 +234,7 @@ def slots_of(config: RolloutConfig, seed: int) -> Copies | Vector:
 
 
 class Rollouts:
-    """Rollouts of the agent that learns, without end."""
+    """Endless iterator over rollouts of the learning agent."""
 
     unit = "steps"
     pass_ended = False
@@ -246,16 +246,16 @@ class Rollouts:
         check_observations(self.slots.space, config.env)
         self.agent: Agent | None = None
         self.observation: Any = None
-        """What the copies show now, stacked; None before the first reset."""
+        """Current observations of the copies, stacked; None before the first reset."""
         self.info: dict[str, Any] = {}
         self.first = np.ones(config.envs, bool)
         self.memory: Any = None
         self.restored: list[Any] | None = None
-        """Leaves of the memory in a checkpoint, until an agent is attached whose memory they are."""
+        """Leaves of the agent's memory from a checkpoint, until the agent is attached."""
         self.random: np.random.Generator | None = None
-        """For agents that draw from NumPy's generators; seeded by the engine's before the first step."""
+        """For agents that take NumPy's generators; seeded by the engine's before the first step."""
         self.resets = 0
-        """Sessions so far: copies whose state cannot be saved are seeded by it."""
+        """Number of sessions so far, from which copies whose state cannot be saved are seeded."""
 
     def attach(self, learner: Any, engine: Engine) -> None:
         if not isinstance(learner, Agent):
@@ -298,7 +298,7 @@ class Rollouts:
             if 0 < self.config.rollout_episodes <= ended:
                 break
         while not any(step.acted.any() for step in steps):
-            # There is nothing to learn from where no action was carried out.
+            # A rollout in which no action was carried out has nothing to learn from.
             steps.append(self.step())
         self.batch_size = len(steps) * self.config.envs
         *arrays, acted, success, extras = zip(*steps, strict=True)
@@ -311,7 +311,7 @@ class Rollouts:
         )  # fmt: skip
 
     def step(self) -> Step:
-        """One step of every copy; an episode that ended begins anew."""
+        """One step of every copy; those whose episode ended are reset."""
         assert self.agent is not None and self.observation is not None
         before, first = self.observation, self.first
         self.memory, action, extras = self.agent.act(self.memory, before, first, self.generator(), self.info)
@@ -330,7 +330,7 @@ class Rollouts:
         )
 
     def generator(self) -> torch.Generator | np.random.Generator:
-        """The kind that the agent takes."""
+        """Random generator of the kind that the agent takes."""
         assert self.agent is not None
         if self.agent.generator_kind == "torch":
             return self.engine.generator
@@ -368,7 +368,7 @@ class Rollouts:
                 raise ValueError(f"the observation is none of {self.config.env}")
         astray = isinstance(self.slots, Copies) and self.slots.astray
         if "episodes" in state and (astray or not all(np.array_equal(own, saved) for own, saved in shown)):
-            # It draws from elsewhere than its seed: new episodes begin.
+            # The environment is not reproducible from its seed: new episodes begin.
             return
         first = np.array(state["first"])
         if first.shape != (self.config.envs,) or first.dtype != bool:
@@ -383,8 +383,7 @@ def drawn_seed(generator: torch.Generator) -> int:
 
 
 def parts_of(tree: Any) -> list[tuple[Any, Any]] | None:
-    """Names and values of what a tree holds, in an order that does not depend on how it was filled; None of a
-    leaf."""
+    """Children of a tree node as (name, value) pairs in canonical order; None for a leaf."""
     if is_dataclass(tree) and not isinstance(tree, type):
         return [(one.name, getattr(tree, one.name)) for one in fields(tree)]
     if isinstance(tree, Mapping):
@@ -395,7 +394,7 @@ def parts_of(tree: Any) -> list[tuple[Any, Any]] | None:
 
 
 def leaves(tree: Any) -> list[Any]:
-    """Arrays, tensors and numbers of a tree; NumPy's numbers become arrays, which keep their type in a file."""
+    """Leaves of a tree: arrays, tensors, numbers. NumPy scalars become arrays, which keep their type in a file."""
     parts = parts_of(tree)
     if parts is None:
         return [np.asarray(tree) if isinstance(tree, np.generic) else tree]
@@ -403,7 +402,7 @@ def leaves(tree: Any) -> list[Any]:
 
 
 def rebuilt(like: Any, saved: Iterator[Any], device: torch.device) -> Any:
-    """The tree with the structure of `like` that has the saved leaves. Tensors keep their type and come to the
+    """Tree with the structure of `like` and the saved leaves. Tensors keep their type and are moved to the
     device."""
     parts = parts_of(like)
     if parts is None:
@@ -416,9 +415,9 @@ def rebuilt(like: Any, saved: Iterator[Any], device: torch.device) -> Any:
     if isinstance(like, Mapping):
         return {name: values[name] for name in like}
     if isinstance(like, list | tuple):
-        # The class of a named tuple takes its values one by one.
+        # The constructor of a named tuple takes its values as separate arguments.
         return type(like)(values.values()) if type(like) in (list, tuple) else type(like)(*values.values())
-    # As it was: nothing is computed anew from the fields, and frozen ones are set, too.
+    # A copy, so that nothing is recomputed from the fields; frozen ones are set, too.
     tree = copy.copy(like)
     for name, value in values.items():
         object.__setattr__(tree, name, value)

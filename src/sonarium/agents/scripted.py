@@ -1,7 +1,7 @@
 """Scripted agents: lower and upper bounds for agents that learn.
 
 Random draws its actions uniformly. Oracle reads the shortest path from `info`. LoudnessFollower is monaural: it
-walks on while the level rises and otherwise turns at random, as bacteria climb a gradient (Berg & Brown, 1972).
+walks forward unless the level falls, and then turns at random, as bacteria climb a gradient (Berg & Brown, 1972).
 DifferenceFollower is binaural: it scores every direction by the interaural phase difference (generalised
 cross-correlation, Knapp & Carter, 1976) and the interaural level difference, and accumulates the scores while it
 turns, because only head rotation resolves front-back confusion (Wallach, 1940).
@@ -26,7 +26,7 @@ State = TypeVar("State")
 
 @dataclass(frozen=True)
 class Body:
-    """What a scripted agent knows of its actions and its ears."""
+    """Parameters of a scripted agent's actions and ears."""
 
     actions: str = "turn"
     """Action space of the environment; the agents need "turn": forward, back, turn left, turn right."""
@@ -53,7 +53,7 @@ class Body:
 
 
 class Scripted(Agent):
-    """A rule made for one body; all randomness comes from the generator that `act` is given."""
+    """A fixed rule for one body; all randomness comes from the generator passed to `act`."""
 
     generator_kind = "numpy"
 
@@ -75,7 +75,7 @@ def restarted(memory: State, initial: State, first: Bool[np.ndarray, " slot"]) -
 
 
 class Random(Scripted):
-    """Uniform random actions; it has no memory."""
+    """Uniformly random actions, without memory."""
 
     def initial(self, slots: int) -> Memory:
         return ()
@@ -137,16 +137,16 @@ class LoudnessMemory:
     level: Float[np.ndarray, " slot"]
     """Level of the last window in dB; −∞ where it does not count."""
     turns: Int[np.ndarray, " slot"]
-    """Turns that are still to be made."""
+    """Number of turns still to be made."""
     side: Int[np.ndarray, " slot"]
     """Their direction."""
 
 
 class LoudnessFollower(Scripted):
-    """Walks on unless the level falls, then turns by a random angle; monaural."""
+    """Walks forward unless the level falls, then turns by a random angle; monaural."""
 
     quieter = 1.0
-    """Fall of the level from one window to the next, in dB, that counts: the sounds themselves fluctuate."""
+    """Smallest fall of the level between windows, in dB, that counts: the sounds themselves fluctuate."""
 
     def initial(self, slots: int) -> LoudnessMemory:
         return LoudnessMemory(np.full(slots, -np.inf), np.zeros(slots, np.int64), np.full(slots, LEFT))
@@ -180,7 +180,7 @@ class DifferenceMemory:
     heading: Float[np.ndarray, " slot"]
     """Radians turned to the left since the start."""
     detour: Int[np.ndarray, " slot"]
-    """Steps that are left of a random detour."""
+    """Remaining steps of a random detour."""
     side: Int[np.ndarray, " slot"]
     """Direction of its turn."""
 
@@ -197,7 +197,7 @@ class DifferenceFollower(Scripted):
     margin = 0.25
     """Score by which a direction must exceed its mirror image behind the ears to be trusted."""
     exploration = 0.05
-    """Probability per step of a random detour, which frees an agent that stands before a wall."""
+    """Probability per step of a random detour, which frees an agent that is stuck at a wall."""
     points = 33
     """Number of interaural delays that are scored, from right ear first to left ear first."""
 
@@ -241,7 +241,7 @@ class DifferenceFollower(Scripted):
     def scored(
         self, memory: DifferenceMemory, observation: Float[np.ndarray, "slot 2 time"]
     ) -> Float[np.ndarray, "slot direction"]:
-        """The scores after one more window."""
+        """Scores updated with one more window."""
         fit = side_fit(observation, self.delays, self.body.rate)
         lean = np.tanh(level_difference(observation) / 6)
         side = np.sin(self.angles[None] - memory.heading[:, None])
@@ -255,7 +255,7 @@ class DifferenceFollower(Scripted):
 
 @lru_cache(maxsize=4)
 def phases_of(delays: tuple[float, ...], samples: int, rate: int) -> Complex64[np.ndarray, "bin delay"]:
-    """The phase factors that undo each interaural delay at each frequency of a window."""
+    """Phase factors that compensate each interaural delay at each frequency of a window."""
     hertz = np.fft.rfftfreq(samples, 1 / rate)
     return np.exp(-2j * np.pi * hertz[:, None] * np.array(delays)).astype(np.complex64)
 
@@ -274,13 +274,13 @@ def side_fit(
 
 
 def level_difference(observation: Float[np.ndarray, "slot 2 time"]) -> Float[np.ndarray, " slot"]:
-    """Decibels of the left ear above the right one."""
+    """Interaural level difference in dB, positive where the left ear is louder."""
     power = np.square(observation, dtype=np.float64).mean(axis=-1) + 1e-14
     return 10 * np.log10(power[:, 0] / power[:, 1])
 
 
 def loudness(observation: Float[np.ndarray, "slot 2 time"]) -> Float[np.ndarray, " slot"]:
-    """Decibels of the mean power of both ears."""
+    """Mean power of both ears in dB."""
     return 10 * np.log10(np.square(observation, dtype=np.float64).mean(axis=(1, 2)) + 1e-14)
 
 

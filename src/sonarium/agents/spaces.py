@@ -1,4 +1,4 @@
-"""Spaces of observations and actions, and what is in them, taken apart and put together again."""
+"""Flattening and rebuilding of nested observation and action spaces, and of their elements."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,14 +9,14 @@ from gymnasium import Space, spaces
 from jaxtyping import Int
 
 SHORTEST_SOUND = 256
-"""Samples from which on an array of channels and time is a sound."""
+"""Minimum number of samples for an array of channels and time to count as sound."""
 MOST_EARS = 8
 ADDRESS = re.compile(r"( object)? at 0x[0-9a-f]+")
-"""What Python shows of objects that do not say what they are."""
+"""Memory address in Python's default representation of an object."""
 
 
 def parts_of(space: Space) -> list[Space]:
-    """The simple spaces in a space, in the order of `flat`."""
+    """Leaves of a nested space, in the order of `flat`."""
     if isinstance(space, spaces.Dict):
         return [one for name in sorted(space.spaces) for one in parts_of(space[name])]
     return [one for part in space for one in parts_of(part)] if isinstance(space, spaces.Tuple) else [space]
@@ -32,7 +32,7 @@ def flat(space: Space, observation: Any) -> list[Any]:
 
 
 def nested(space: Space, parts: Iterator[Any]) -> Any:
-    """The observation whose parts, in the order of `flat`, are these."""
+    """Nested observation with these leaves, in the order of `flat`."""
     if isinstance(space, spaces.Dict):
         found = {name: nested(space[name], parts) for name in sorted(space.spaces)}
         return {name: found[name] for name in space.spaces}
@@ -40,7 +40,7 @@ def nested(space: Space, parts: Iterator[Any]) -> Any:
 
 
 def joined(space: Space, parts: Iterator[Space]) -> Space:
-    """The space whose simple spaces, in the order of `flat`, are these."""
+    """Nested space with these leaves, in the order of `flat`."""
     if isinstance(space, spaces.Dict):
         found = {name: joined(space[name], parts) for name in sorted(space.spaces)}
         return spaces.Dict({name: found[name] for name in space.spaces})
@@ -50,19 +50,19 @@ def joined(space: Space, parts: Iterator[Space]) -> Space:
 
 
 def text_of(thing: Any) -> str:
-    """A space, or anything else, in one line that is the same in every process."""
+    """One-line representation of a space or any object, the same in every process."""
     return ADDRESS.sub("", " ".join(str(thing).split()))
 
 
 def is_sound(space: Space) -> bool:
-    """Whether this is an array of channels and time."""
+    """Whether this is the space of a sound, an array of channels and time."""
     shape = space.shape or ()
     few = len(shape) == 2 and shape[0] <= MOST_EARS and shape[1] >= SHORTEST_SOUND
     return few and isinstance(space, spaces.Box) and space.dtype != np.uint8
 
 
 def sizes_of(space: spaces.Discrete | spaces.MultiDiscrete) -> tuple[list[int], Int[np.ndarray, "*shape"]]:
-    """The number of categories of each, and the first of them."""
+    """Number of categories of each discrete variable, and its first category."""
     if isinstance(space, spaces.Discrete):
         return [int(space.n)], np.array(space.start)
     return [int(size) for size in space.nvec.reshape(-1)], np.array(space.start)

@@ -1,4 +1,4 @@
-"""Sums over the episodes that an agent acts in, which go on from one rollout to the next."""
+"""Running sums over the episodes that an agent acts in, carried from one rollout to the next."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ LARGEST_REWARD = 10.0
 
 
 class Tally:
-    """Sums of the episode in each slot."""
+    """Running sums of the current episode in each slot."""
 
     def __init__(self) -> None:
         self.sums: dict[str, np.ndarray] = {}
@@ -26,7 +26,7 @@ class Tally:
     def add(
         self, name: str, values: Float[np.ndarray, "step slot"], first: Bool[np.ndarray, "step slot"], keep: float
     ) -> Float[np.ndarray, "step slot"]:
-        """The sum at each step, of which the fraction `keep` is left at the next."""
+        """The sum at each step, of which the fraction `keep` is carried to the next."""
         found = discounted(values, first, keep, self.before(name, values.shape[1]))
         self.sums[name] = found[-1]
         return found
@@ -45,8 +45,8 @@ class Tally:
         self.sums = dict(state["sums"])
 
     def episodes(self, data: Rollout) -> dict[str, Float[Tensor, ""]]:
-        """Return and length of the episodes that ended, by the rewards as they are, and where it is known how
-        many of them succeeded."""
+        """Mean reward per step; mean return (of unscaled rewards) and length of the episodes that ended; and their
+        success rate, where it is known."""
         over = data.terminated | data.truncated
         acted = np.ones(over.shape) if data.acted is None else data.acted.astype(float)
         returns = self.add("returns", data.reward, data.first, 1.0)
@@ -61,8 +61,8 @@ class Tally:
     def scaled(
         self, data: Rollout, scale: float, discount: float, statistics: RunningMeanStd | None
     ) -> Float[np.ndarray, "step slot"]:
-        """The rewards as values learn them: scaled, and with statistics divided by the standard deviation of their
-        discounted sums so far."""
+        """Rewards that values are learnt from: scaled, and with `statistics` divided by the running standard
+        deviation of their discounted sums and clipped."""
         reward = data.reward * scale
         if statistics is None:
             return reward

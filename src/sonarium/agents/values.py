@@ -1,6 +1,7 @@
-"""Values of discrete actions: the network of Q-learning, its losses, and random actions by ε.
+"""Values of discrete actions: the Q-network, its losses, and ε-greedy exploration.
 
-A duelling network is a value and the advantage of each action (Wang et al. 2016, arXiv 1511.06581).
+A duelling network has separate heads for the value and the advantage of each action (Wang et al. 2016, arXiv
+1511.06581).
 """
 
 import math
@@ -24,11 +25,11 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "squared": functional.mse_loss,
     "absolute": functional.l1_loss,
 }
-"""Of an error."""
+"""Losses of the TD error."""
 
 
 class Values(nn.Module):
-    """Q of each action, from what is observed and remembered."""
+    """Q-network: the value of each action, from the observation and with memory from the hidden state of a GRU."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class Values(nn.Module):
 
 
 def discrete(space: Space, name: str) -> spaces.Discrete:
-    """The space of the actions; refused if they have no values each."""
+    """The action space; refused unless it is Discrete."""
     if not isinstance(space, spaces.Discrete):
         raise EnvironmentFault(
             f"{name} acts in Discrete, not in {text_of(space)}: wrap the environment, choose another --env, or "
@@ -69,8 +70,8 @@ def discrete(space: Space, name: str) -> spaces.Discrete:
 
 
 def epsilon_after(done: int, start: float, end: float, steps: int, exponential: bool = False) -> float:
-    """ε, which falls from start to end: linearly in so many training steps, or exponentially with that time
-    constant."""
+    """Exploration rate ε after `done` training steps, which decays from start to end: linearly over `steps`, or
+    exponentially with that time constant."""
     part = done / max(1, steps)
     return start + (1 - math.exp(-part) if exponential else min(1.0, part)) * (end - start)
 
@@ -78,7 +79,7 @@ def epsilon_after(done: int, start: float, end: float, steps: int, exponential: 
 def epsilon_greedy(
     values: Float[Tensor, "row action"], epsilon: float, generator: torch.Generator
 ) -> Int[Tensor, " row"]:
-    """The best action; with probability ε a random one."""
+    """The best action, or with probability ε a random one."""
     rows, actions = values.shape
     lots = torch.rand(2, rows, generator=generator, device=generator.device).to(values.device)
     other = (lots[1] * actions).long().clamp(max=actions - 1)

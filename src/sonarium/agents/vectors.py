@@ -1,8 +1,8 @@
-"""Vector environments: many slots in one call, and CartPole and Acrobot whose state a checkpoint keeps.
+"""Vectorised environments: many slots in one call, and CartPole and Acrobot whose state a checkpoint keeps.
 
-Gymnasium's vector environments begin an episode anew in the step that ends it (SAME_STEP) or in the one after
-(NEXT_STEP), which ignores the action. `Vector` shows both as one: what is observed after each action, what is
-shown next, and whether the action was carried out.
+Gymnasium's vector environments reset in the step that ends an episode (SAME_STEP) or in the one after (NEXT_STEP),
+which ignores the action. `Vector` gives both the same interface: the observation after each action, the current
+observation, and whether the action was carried out.
 """
 
 import copy
@@ -23,17 +23,17 @@ from sonarium.environment import StatefulVectorEnv, loaded_random
 from sonarium.training.contract import Tree
 
 SUCCESS = "is_success"
-"""In the `info` of an environment: whether the episode succeeded, as Gymnasium-Robotics has it."""
+"""Key in the `info` of an environment: whether the episode succeeded, as in Gymnasium-Robotics."""
 
 
 class Classic(StatefulVectorEnv):
-    """Physics of a few numbers a slot, in the equations of Gymnasium's classic control; episodes begin anew in the
-    step that ends them."""
+    """Vectorised version of one of Gymnasium's classic-control environments, with the same equations; slots reset
+    in the step that ends their episode."""
 
     id: ClassVar[str]
-    """The environment of Gymnasium whose slots these are."""
+    """Id of the Gymnasium environment."""
     limit: ClassVar[float]
-    """Each number of a first state is drawn evenly from − this to this."""
+    """Initial states are drawn uniformly from ± this."""
     max_steps = 500
     metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP}
 
@@ -49,7 +49,7 @@ class Classic(StatefulVectorEnv):
 
     @abstractmethod
     def advance(self, action: Int[np.ndarray, " slot"]) -> Bool[np.ndarray, " slot"]:
-        """Move the state by one step; where the episode terminates."""
+        """Advance the state by one step; return where the episode terminates."""
 
     @abstractmethod
     def reward(self, terminated: Bool[np.ndarray, " slot"]) -> Float[np.ndarray, " slot"]: ...
@@ -81,7 +81,7 @@ class Classic(StatefulVectorEnv):
         return observation, reward, terminated, truncated, info
 
     def state_dict(self) -> Tree:
-        # Copies, which do not go on with these.
+        # Copies, which later steps do not change.
         random = copy.deepcopy(self.np_random)
         return {"state": self.state.copy(), "steps": self.steps.copy(), "random": random}
 
@@ -135,7 +135,7 @@ class Acrobot(Classic):
 
     def advance(self, action: Int[np.ndarray, " slot"]) -> Bool[np.ndarray, " slot"]:
         torque, step, before = action - 1.0, 0.2, self.state
-        # One step of Runge and Kutta's fourth-order rule.
+        # One step of the fourth-order Runge-Kutta method.
         one = self.slope(before, torque)
         two = self.slope(before + step / 2 * one, torque)
         three = self.slope(before + step / 2 * two, torque)
@@ -173,14 +173,14 @@ OURS: dict[str, type[Classic]] = {env.id: env for env in (CartPole, Acrobot)}
 
 @dataclass(frozen=True)
 class Stepped:
-    """What one step of all slots gave."""
+    """Result of one step of all slots."""
 
     after: Any
-    """Observed after the action, the end of an episode included."""
+    """Observation after the action, including that after the end of an episode."""
     shown: Any
-    """Observed now: the beginning of the next episode where one has begun."""
+    """Current observation: the first of the next episode where one has begun."""
     first: Bool[np.ndarray, " slot"]
-    """Whether an episode begins with what is shown."""
+    """Whether an episode begins with the current observation."""
     reward: Float[np.ndarray, " slot"]
     terminated: Bool[np.ndarray, " slot"]
     truncated: Bool[np.ndarray, " slot"]
@@ -188,8 +188,8 @@ class Stepped:
     acted: Bool[np.ndarray, " slot"]
     """Whether the action was carried out."""
     success: Bool[np.ndarray, " slot"] | None = None
-    """Where an episode is over: whether the environment calls it a success, by `is_success` in its `info`; None
-    where it does not say."""
+    """Where an episode is over: whether it succeeded, by `is_success` in the environment's `info`; None where that
+    is not given."""
 
 
 class Vector:
@@ -228,13 +228,13 @@ class Vector:
         self.env.close()
 
     def state_dict(self) -> Tree | None:
-        """None of an environment whose state cannot be saved."""
+        """State of the environment; None where it cannot be saved."""
         if not isinstance(self.env, StatefulVectorEnv):
             return None
         return {"vector": self.env.state_dict(), "over": self.over}
 
     def load_state_dict(self, state: Tree) -> Any:
-        """Back to where it was; an observation of the form that it shows."""
+        """Restore the state; return an observation with the structure of the current one."""
         if "vector" not in state or not isinstance(self.env, StatefulVectorEnv):
             raise ValueError(f"it holds the state of an environment, which {self.name} does not keep")
         with naming_faults(self.name):
@@ -248,13 +248,13 @@ class Vector:
 
 
 def make_vector(name: str, count: int) -> VectorEnv | None:
-    """Slots of an environment in its own vector version, ours or the one it is registered with; None without."""
+    """Vectorised version of an environment, ours or the one registered with it; None if there is none."""
     if name in OURS:
         return OURS[name](count)
     with naming_faults(name):
         module, _, own = name.rpartition(":")
         if module:
-            # It registers its environments.
+            # Importing the module registers its environments.
             import_module(module)
         if gymnasium.spec(own).vector_entry_point is None:
             return None
@@ -262,7 +262,7 @@ def make_vector(name: str, count: int) -> VectorEnv | None:
 
 
 def with_rows(shown: Any, final: Any, over: Bool[np.ndarray, " slot"]) -> Any:
-    """The observations, with the final ones where an episode is over; these are rows, or an object a slot."""
+    """Observations, with the final ones where an episode is over; `final` has rows, or one object per slot."""
     rows = copy.deepcopy(shown)
     for slot in np.flatnonzero(over).tolist():
         put(rows, slot, row_of(final, slot))
@@ -289,7 +289,7 @@ def put(rows: Any, slot: int, one: Any) -> None:
 def success_in(
     info: Mapping[str, Any] | Sequence[Mapping[str, Any]], over: Bool[np.ndarray, " slot"]
 ) -> Bool[np.ndarray, " slot"] | None:
-    """What the `info` of all slots, or of each, says of the episodes that are over."""
+    """Success of the episodes that are over, from the `info` of all slots or of each; None if not given."""
     if not over.any():
         return np.zeros(over.shape, bool)
     if not isinstance(info, Mapping):
@@ -303,7 +303,7 @@ def success_in(
 
 
 def info_rows(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What every slot has, as `act` takes it."""
+    """Entries of `info` that every slot has, as `act` takes them."""
     rows: dict[str, Any] = {}
     for name, value in info.items():
         told = info.get(f"_{name}")

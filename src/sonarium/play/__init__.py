@@ -1,1 +1,1 @@
-"""Playing in rooms: a person by keyboard, in a window or a terminal, or scripted agents that are evaluated."""
+"""Playing in rooms by keyboard, in a window or a terminal, and evaluation of scripted and trained agents."""

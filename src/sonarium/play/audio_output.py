@@ -1,4 +1,4 @@
-"""Audio output while one plays: windows of stereo sound, played without gaps by SDL, or timed in silence.
+"""Real-time audio output: windows of stereo sound, played without gaps by SDL, or timed in silence.
 
 A sound device takes samples from SDL's queue. Without a device the output only keeps time, so that the game runs
 at the same pace.
@@ -17,9 +17,9 @@ from jaxtyping import Float
 CHUNK = 256
 """Buffer size of the device in samples."""
 FRAME = 2 * np.dtype(np.float32).itemsize
-"""Bytes of a sample of both ears."""
+"""Bytes of a stereo sample."""
 STUCK = 1.0
-"""Seconds by which a device may be late before it counts as gone."""
+"""Seconds by which a device may be late before it counts as lost."""
 
 
 class AudioOutput(ABC):
@@ -60,7 +60,7 @@ class SilentOutput(AudioOutput):
 
 
 class Specification(ctypes.Structure):
-    """What is asked of a device: SDL_AudioSpec."""
+    """SDL_AudioSpec, the format that is requested of a device."""
 
     _fields_ = (
         ("freq", ctypes.c_int), ("format", ctypes.c_uint16), ("channels", ctypes.c_uint8),
@@ -81,8 +81,8 @@ class DeviceOutput(AudioOutput):
 
         self.subsystem = _sdl2.INIT_AUDIO
         _sdl2.init_subsystem(self.subsystem)
-        # pygame's AudioDevice calls Python in the device's thread and holds the GIL while it closes the device: at
-        # times each waits for the other. SDL's queue needs no callback.
+        # pygame's AudioDevice calls Python in the device's thread and holds the GIL while it closes the device,
+        # which can deadlock. SDL's queue needs no callback.
         self.sdl = ctypes.CDLL("SDL2.dll" if os.name == "nt" else audio.__file__)
         wanted = Specification(rate, audio.AUDIO_F32, channels=2, samples=CHUNK)
         self.device = self.sdl.SDL_OpenAudioDevice(None, 0, ctypes.byref(wanted), None, 0)
@@ -93,11 +93,11 @@ class DeviceOutput(AudioOutput):
 
     @property
     def queued(self) -> int:
-        """Samples that wait to be played."""
+        """Number of samples in the queue."""
         return self.sdl.SDL_GetQueuedAudioSize(self.device) // FRAME
 
     def needs_window(self) -> bool:
-        """As late as possible: what is queued delays the response to keys."""
+        """Whether the queue is almost empty; it is kept short because it delays the response to keys."""
         if time.monotonic() - self.given > STUCK:
             # Keys must work even if the device is gone.
             self.sdl.SDL_ClearQueuedAudio(self.device)
@@ -114,7 +114,7 @@ class DeviceOutput(AudioOutput):
 
 
 def open_output(rate: int) -> AudioOutput:
-    """A device if there is one. What its libraries print would disturb the screen."""
+    """A sound device, or silent output if there is none. Its libraries are silenced, to not disturb the screen."""
     with quiet():
         try:
             return DeviceOutput(rate)
@@ -125,7 +125,7 @@ def open_output(rate: int) -> AudioOutput:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Redirect what C libraries print to the error stream."""
+    """Discard what C libraries print to the error stream."""
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -1,4 +1,4 @@
-"""Evaluation of scripted agents on the same seeded episodes: scores, and films, sounds and pictures of some."""
+"""Evaluation of agents on the same seeded episodes: scores; and films, sounds and pictures of the first ones."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ from sonarium.rooms.seek.vector import SeekVector
 from sonarium.runs.listening import Witness
 
 LONG = 2**20
-"""Bytes from which on a sound is not embedded in the page a second time: the film has it already."""
+"""Size in bytes from which a sound is not embedded in the page again: the film already contains it."""
 MEASURES = {
     "success": "success rate: fraction of episodes in which all sources were found",
     "spl": "success weighted by path length",
@@ -44,15 +44,15 @@ TITLES = {
     "difference": "Difference follower",
 }
 BATCH = 64
-"""Episodes that run in parallel."""
+"""Number of episodes that run in parallel."""
 ORDER = 2
 """Largest reflection order of the image sources that are drawn."""
 Progress = Callable[[str, int, int], None]
-"""Stage, episodes done, episodes in all."""
+"""Callback with the stage, the number of episodes done, and their total number."""
 
 
 def titled(agent: str) -> str:
-    """A scripted agent in words; others have the name of their run."""
+    """Title of a scripted agent; others have the name of their run."""
     return TITLES.get(agent, agent)
 
 
@@ -70,9 +70,9 @@ class EpisodeResult:
     walked: float
     shortest: float
     oracle_steps: int
-    """Steps of the oracle in the same episode; 0 where its actions are others."""
+    """Number of steps of the oracle in the same episode; 0 where its actions are different."""
     heard: Mapping[str, float] = field(default_factory=dict)
-    """How it separated and located the sources, as in evaluation/episodes.py, where that was measured."""
+    """Scores of source separation and localisation, as in evaluation/episodes.py, where they were measured."""
 
     @property
     def sna(self) -> float:
@@ -105,12 +105,12 @@ class Evaluation:
         return scores | {"success": success_rate(sum(one["success"] > 0 for one in own), len(own))}
 
     def heard(self, agent: str) -> Heard | None:
-        """How an agent heard in its episodes, where that was measured."""
+        """Source separation and localisation in an agent's episodes, where they were measured."""
         own = [one for one in self.played if one.agent == agent and one.heard]
         return Heard([one.heard for one in own], "sna", [one.sna for one in own]) if own else None
 
     def rows(self) -> list[tuple[str, list[str]]]:
-        """The cells of a table."""
+        """Agents, and their cells in a table of scores."""
         return [
             (agent, [written(name, one) for name, one in self.scores(agent).items()]) for agent in self.agents()
         ]
@@ -160,18 +160,18 @@ def evaluate(
     trained: Mapping[str, Agent] = MappingProxyType({}),
     listeners: Mapping[str, SourceListener] = MappingProxyType({}),
 ) -> Evaluation:
-    """Run each scripted agent, and those that were trained, on the same episodes; with a folder, write films of
-    the first ones and a page there. Of listeners, which are among those, also measure how they hear."""
+    """Run the scripted and the trained agents on the same episodes; with a folder, write films of the first ones
+    and a page there. For agents in `listeners`, also measure source separation and localisation."""
     played: list[EpisodeResult] = []
     shown: list[EpisodeShown] = []
     with_oracle = dataclasses.replace(config, oracle_info=True)
     recorded = 0 if out is None else min(films, episodes)
-    # A configuration that no agent can play is refused before the first one has played for minutes, and so is a
-    # folder that cannot be written.
+    # A configuration that an agent cannot play, and a folder that cannot be written, fail before the first one has
+    # played for minutes.
     made = {**{agent: SCRIPTED[agent](body_of(config)) for agent in agents}, **trained}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    # Their actions and those of the oracle are the same.
+    # Steps can be compared with the oracle's only where its actions are the same.
     counted = config.actions == "turn"
     oracle_steps: dict[int, np.ndarray] = {}
     for agent in made:
@@ -210,7 +210,7 @@ def scripted_generator(agent: str, seed: int) -> np.random.Generator:
 
 
 def steps_of_oracle(config: SeekConfig, seed: int, count: int) -> Int[np.ndarray, " episode"]:
-    """How many steps the oracle takes in these episodes."""
+    """Number of steps of the oracle in these episodes."""
     agent, generator = SCRIPTED["oracle"](body_of(config)), scripted_generator("oracle", seed)
     played = play("oracle", agent, config, seed, count, generator, [])
     return np.array([one.steps for one in played])
@@ -227,8 +227,8 @@ def play(
     oracle_steps: Int[np.ndarray, " episode"] | None = None,
     listener: SourceListener | None = None,
 ) -> list[EpisodeResult]:
-    """`count` episodes in parallel, one per slot; what follows in slots that end early does not count. Of a
-    listener, which the agent is, also how it heard."""
+    """Play `count` episodes in parallel, one per slot; what follows in slots that end early does not count. With
+    the agent's listener, also measure source separation and localisation."""
     counted = np.zeros(count, int) if oracle_steps is None else oracle_steps
     told = dataclasses.replace(config, source_info=listener is not None)
     rooms = SeekVector(count, told, render_mode="rgb_array")
@@ -282,13 +282,13 @@ def record(
 
 
 def success_rate(successes: int, count: int) -> Interval:
-    """A fraction with Wilson's interval, which holds for few episodes too."""
+    """Success rate with Wilson's interval, which is valid for few episodes, too."""
     limits = binomtest(successes, count).proportion_ci(0.95, method="wilson")
     return Interval(successes / count, None, float(limits.low), float(limits.high), count)
 
 
 def written(name: str, score: Interval) -> str:
-    """A score with its interval."""
+    """Text of a score with its interval."""
     digits = 2 if name in ("success", "spl", "sna", "found") else 1
     ends = [one for one in (score.low, score.high) if one is not None]
     mean, *limits = (f"{one:.{digits}f}".replace("-", "−") for one in (score.mean, *ends))

@@ -1,6 +1,6 @@
-"""What an agent imagined, beside what came: the same actions from one moment of an episode on, to hear and to see.
+"""Imagined and actual observations of an agent, compared for the same actions from one step of an episode on.
 
-Of sound at two ears there are both sounds, of pictures every few steps, of numbers lines.
+Binaural sound is shown as figures and sounds, pictures at every few steps, numbers as line plots.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,18 +24,18 @@ from sonarium.report.style import FIELD, INK, LINES, SMALL, bare, panels, png, s
 
 Remark = Callable[[str], object]
 LONGEST = 16
-"""Steps that are imagined."""
+"""Maximum number of imagined steps."""
 MOST_NUMBERS = 8
-"""Numbers of an observation that are drawn."""
+"""Maximum number of dimensions of an observation that are drawn."""
 MOST_PICTURES = 8
 PEAK = 0.9
 DEEPEST = 60.0
-"""Decibels below the loudest band that are drawn."""
+"""Dynamic range in decibels that is drawn, below the loudest band."""
 
 
 @dataclass
 class Noted(Agent):
-    """An agent in one episode, whose memories and actions are kept."""
+    """An agent whose memories, actions, observations and rewards in one episode are recorded."""
 
     agent: Agent
     memories: list[Memory] = field(default_factory=list)
@@ -69,21 +69,21 @@ class Noted(Agent):
 
 @dataclass(frozen=True)
 class Beside:
-    """What came after a moment of an episode, and what was imagined of it, with a row for each step."""
+    """Actual and imagined continuation of an episode from one step on, with a row for each step."""
 
     came: list[np.ndarray]
-    """By part of an observation."""
+    """Actual observations, by part."""
     imagined: list[np.ndarray] | None
-    """None where the agent cannot tell."""
+    """Imagined observations, by part; None where the agent cannot decode them."""
     reward: Float[np.ndarray, " step"]
     expected: Float[np.ndarray, " step"]
     goes_on: Float[np.ndarray, " step"]
-    """The probability that the episode goes on."""
+    """Predicted probability that the episode continues."""
 
 
 def beside(noted: Noted, space: Space, generator: torch.Generator, remark: Remark) -> Beside | None:
-    """From a third of an episode on; nothing, where that is too short, or the agent does not imagine. A remark
-    says why, where it cannot tell what is observed."""
+    """Comparison from a third of an episode on; None if it is too short, or the agent is no `Imaginer`. A remark
+    says why, where observations cannot be decoded."""
     agent, moment = noted.agent, noted.steps // 3
     steps = min(LONGEST, noted.steps - 1 - moment)
     if not isinstance(agent, Imaginer) or steps < 1:
@@ -99,7 +99,7 @@ def beside(noted: Noted, space: Space, generator: torch.Generator, remark: Remar
 
 
 def observed_in(agent: Imaginer, states: States, remark: Remark) -> Any | None:
-    """What is observed in states that follow one another; nothing, and a remark, where the agent cannot tell."""
+    """Observations decoded from consecutive states; None, and a remark, where the agent cannot decode them."""
     try:
         return agent.observed_in(states)
     except NotObservable as why:
@@ -108,8 +108,8 @@ def observed_in(agent: Imaginer, states: States, remark: Remark) -> Any | None:
 
 
 def one_step_ahead(noted: Noted, generator: torch.Generator, remark: Remark) -> Any | None:
-    """What the agent imagined of the observation after each step but the last, one step before; nothing where it
-    does not imagine, or, with a remark, where it cannot tell."""
+    """One-step predictions of the observation after each step but the last; None where the agent is no `Imaginer`
+    or, with a remark, cannot decode them."""
     agent = noted.agent
     if not isinstance(agent, Imaginer) or noted.steps < 2:
         return None
@@ -124,15 +124,15 @@ def joined(rows: Sequence[Any]) -> Any:
 
 
 def first_of(observation: Any) -> Any:
-    """Of the only slot."""
+    """The observation in the only slot."""
     if isinstance(observation, dict):
         return {name: first_of(part) for name, part in observation.items()}
     return tuple(map(first_of, observation)) if isinstance(observation, tuple) else observation[0]
 
 
 def media(found: Beside, space: Space, rate: int | None) -> tuple[list[Medium], dict[str, bytes]]:
-    """Pictures and sounds of both, as a page shows them; `rate` is that of sound. The reward is drawn even where
-    nothing else is known."""
+    """Pictures and sounds of both for a page; `rate` is the sampling rate of sound. The reward is plotted even
+    where observations cannot be decoded."""
     listed, files = [], {}
 
     def keep(kind: Any, file: str, title: str, caption: str, content: bytes, card: str) -> None:
@@ -158,7 +158,7 @@ def media(found: Beside, space: Space, rate: int | None) -> tuple[list[Medium], 
 
 
 def as_loud(waves: Sequence[Float[np.ndarray, "time 2"]]) -> list[Float[np.ndarray, "time 2"]]:
-    """Loud enough to be heard, with one gain for all."""
+    """Waves at a peak of `PEAK`, with one gain for all."""
     peak = max(float(np.abs(wave).max(initial=0)) for wave in waves)
     return [wave * np.float32(PEAK / peak if peak > 0 else 1.0) for wave in waves]
 
@@ -175,7 +175,7 @@ REWARD = "The reward of each step that came, and what the agent expected there; 
 
 
 def ears_chart(waves: Sequence[Float[np.ndarray, "time 2"]], rate: int) -> Figure:
-    """A column for what came, and one for what was imagined."""
+    """Figure with a column for the actual sound, and one for the imagined sound."""
     ears = Ears(EarsConfig(), rate)
     rows = [ears(torch.from_numpy(np.float32(wave.T))[None])[0].numpy() for wave in waves]
     figure = sheet(6.2, 2.9)

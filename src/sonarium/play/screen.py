@@ -1,4 +1,4 @@
-"""The interface of a screen for walking by keyboard, window or terminal: it reads keys and shows the room."""
+"""Interface of a screen for walking by keyboard, a window or a terminal, which reads keys and shows the room."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MORE = "l: sound pressure level · i: image sources"
 
 @dataclass(frozen=True)
 class Command:
-    """What the player asks for."""
+    """A command of the player."""
 
     move: tuple[float, float] = (0.0, 0.0)
     quit: bool = False
@@ -27,7 +27,7 @@ class Command:
 
 
 def command_of(names: Sequence[str]) -> Command:
-    """The command behind the names of keys in their order; of those that move, the last one counts."""
+    """Command of pressed keys, from their names in order; of the movement keys the last one counts."""
     moves = [MOVES[name] for name in names if name in MOVES]
     return Command(
         move=moves[-1] if moves else (0.0, 0.0),
@@ -52,12 +52,12 @@ class Screen(ABC):
 
     @abstractmethod
     def wait(self, seconds: float) -> None:
-        """Wait for keys, no longer than this."""
+        """Wait for keys, for no longer than this."""
 
     @abstractmethod
     def command(self) -> Command:
-        """The command of the keys since the last call."""
+        """Command of the keys pressed since the last call."""
 
     @abstractmethod
     def show(self, scene: Scene, status: str, hide: bool, levels: bool, images: bool) -> None:
-        """Draw the scene, a line of status, and the keys."""
+        """Draw the scene, a status line, and the list of keys."""

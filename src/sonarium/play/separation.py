@@ -1,5 +1,5 @@
-"""What the separator that an agent hears with makes of an episode, to see and to hear: the mask and the estimate
-of each source, and where it seems to come from, beside where the true sources are.
+"""Figures and sounds of an agent's separator in an episode: the mask, the estimate and the direction of each
+source, compared with the directions of the true sources.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from sonarium.rooms.draw.floorplan import picture as plan
 from sonarium.rooms.seek.episode import Scene
 
 LONGEST = 48
-"""Windows that are drawn and played."""
+"""Maximum number of windows that are drawn and played."""
 QUIETEST = -25.0
-"""Decibels below the loudest estimate of a window at which another is too faint to come from anywhere."""
+"""Level in decibels re the loudest estimate of a window at which an estimate is too faint to be localised."""
 DASHES = ("-", "--", ":", "-.")
-"""Of the true sources."""
+"""Line styles of the true sources."""
 
 MASKS = (
     "What both ears hear as the first episode begins; below it in each row what a source keeps of each bin (blue "
@@ -36,7 +36,7 @@ HEARD = {
     False: "Each window is separated by itself, as the agent hears it: sources can change places from one window "
     "to the next.",
 }
-"""By whether the ears are carried along."""
+"""Captions by whether the state of the separator is carried over."""
 DIRECTIONS = (
     "From how far to the left or the right a source is heard, whether in front or behind: of each estimate by its "
     "interaural time difference in each window, as far as it is not too faint, and of the true sources as they "
@@ -46,8 +46,8 @@ PLAN = "The room at the end of these windows, with the true sources and the way 
 
 
 def heard_apart(noted: Noted, scenes: Sequence[Scene], head: Head) -> tuple[list[Medium], dict[str, bytes]]:
-    """Pictures and sounds as a page shows them; none of an agent that hears without a separator. The scenes are
-    those of the observations, where they are known."""
+    """Pictures and sounds for a page; none for an agent that hears without a separator. The scenes are those of
+    the observations, where they are known."""
     listener = source_listener(noted.agent)
     if listener is None or not noted.observations:
         return [], {}
@@ -71,18 +71,18 @@ def heard_apart(noted: Noted, scenes: Sequence[Scene], head: Head) -> tuple[list
 
 
 def joined(found: Separated) -> list[Float[np.ndarray, "time 2"]]:
-    """The mixture and each estimate, one window after the other."""
+    """The mixture and each estimate, with their windows concatenated."""
     parts = [found.mixture, *np.moveaxis(found.sources, 1, 0)]
     return [rearrange(one, "window ear time -> (window time) ear") for one in parts]
 
 
 def directions_chart(found: Separated, scenes: Sequence[Scene], head: Head) -> Figure:
-    """Over time, in degrees to the left."""
+    """Directions of estimates and true sources over time, in degrees to the left."""
     figure = sheet(6.2, 3.0)
     axes = panels(figure, 1, 1)[0][0]
     length = found.mixture.shape[2] / found.rate
     for number, true in enumerate(bearings(scenes).T):
-        # A step for each window.
+        # A step function, constant in each window.
         times = np.repeat(length * np.arange(len(true) + 1), 2)[1:-1]
         sound, dashes = scenes[0].sounds[number], DASHES[number % len(DASHES)]
         axes.plot(times, np.repeat(true, 2), dashes, color=INK, linewidth=1.2, label=f"true: {sound}")
@@ -100,7 +100,7 @@ def directions_chart(found: Separated, scenes: Sequence[Scene], head: Head) -> F
 
 
 def bearings(scenes: Sequence[Scene]) -> Float[np.ndarray, "step source"]:
-    """Degrees by which the true sources lie to the left, in front or behind; NaN of those that were found."""
+    """Lateral angles of the true sources in degrees to the left, in front or behind; NaN for those found."""
     found = []
     for scene in scenes:
         x, y = (scene.sources - scene.pose[:2]).T
@@ -110,7 +110,7 @@ def bearings(scenes: Sequence[Scene]) -> Float[np.ndarray, "step source"]:
 
 
 def lateral(found: Separated, ear_distance: float, head: Head) -> Float[np.ndarray, "window source"]:
-    """Degrees to the left from which each estimate is heard; NaN of faint ones."""
+    """Lateral angle of each estimate in degrees to the left; NaN for faint ones."""
     delay = time_difference(found.sources, found.rate)
     power = energy(found.sources).sum(-1)
     level = decibels(power, np.broadcast_to(power.max(1, keepdims=True), power.shape))

@@ -1,4 +1,4 @@
-"""A trained agent in settings of seek-suite, on their held-out episodes."""
+"""Evaluation of a trained agent in settings of seek-suite, on their held-out episodes."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from sonarium.runs.listening import listener_of
 from sonarium.runs.plan import RolloutsPlan
 
 AGENT, BESIDE = "agent", ("random", "loudness", "difference", "oracle")
-"""The agent of a run, and the scripted agents that stand beside it, from chance to the shortest path."""
+"""Name of a run's agent, and the scripted agents for comparison, from chance to the shortest path."""
 
 
 def setting_of(opened: Opened) -> str | None:
@@ -29,8 +29,8 @@ def setting_of(opened: Opened) -> str | None:
 def agent_in_suite(
     opened: Opened, names: Sequence[str], episodes: int, progress: Progress, separation: bool = False
 ) -> dict[str, Evaluation]:
-    """By setting, what the agent of a run reaches there, by its most probable actions where it draws them, beside
-    scripted agents; with `separation` also how it separates and locates the sources in these episodes."""
+    """Evaluation by setting of a run's agent, with its most probable actions if it is stochastic, and of scripted
+    agents; with `separation` also of how it separates and localises the sources in these episodes."""
     agent, source = opened.learner, opened.plan.source
     if not isinstance(agent, Agent) or not isinstance(source, RolloutsPlan):
         raise ValueError(f"'{opened.run.folder}' holds no agent: --suite is for runs of sonarium/Seek-v0")

@@ -22,18 +22,18 @@ KEYS = {
     "q": "quit", "n": "next room", "\r": "next room", "\n": "next room",
     "h": "hide", "l": "levels", "i": "images",
 }  # fmt: skip
-"""What terminals send for each key."""
+"""Names of the keys by the characters that terminals send for them."""
 ALTERNATE, USUAL = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
-"""The alternate screen without a cursor; the usual one with it."""
+"""Switch to the alternate screen without a cursor, and back to the usual one with it."""
 HOME, TO_END_OF_LINE, TO_END = "\x1b[H", "\x1b[K", "\x1b[J"
 ESCAPE = "\x1b"
 DISABLED = b"\x00"
 WIDEST = 100
-"""Columns of the largest drawing."""
+"""Maximum width of a drawing in columns."""
 
 
 class Terminal(Screen):
-    """A screen of characters."""
+    """A text screen."""
 
     def __init__(self) -> None:
         self.keyboard, self.screen = sys.stdin.fileno(), sys.stdout
@@ -43,7 +43,7 @@ class Terminal(Screen):
         self.before = termios.tcgetattr(self.keyboard)
         tty.setcbreak(self.keyboard)
         modes = termios.tcgetattr(self.keyboard)
-        # Stopped by Ctrl-Z, the program could not give the terminal back.
+        # Suspended by Ctrl-Z, the program could not restore the terminal.
         modes[6][termios.VSUSP] = DISABLED
         termios.tcsetattr(self.keyboard, termios.TCSADRAIN, modes)
         self.screen.write(ALTERNATE)
@@ -56,14 +56,14 @@ class Terminal(Screen):
         self.screen.flush()
 
     def wait(self, seconds: float) -> None:
-        """Until a key comes, or the time is over."""
+        """Wait until a key is pressed, or the time is over."""
         if select.select([self.keyboard], [], [], seconds)[0]:
             read = os.read(self.keyboard, 1024)
-            # A terminal that is gone reads as ended.
+            # A terminal that has been closed reads as end of file.
             self.pressed += read.decode(errors="ignore") if read else "q"
 
     def command(self) -> Command:
-        """The command of the keys since the last call."""
+        """Command of the keys pressed since the last call."""
         names, rest = [], self.pressed
         while rest:
             known = next((key for key in sorted(KEYS, key=len, reverse=True) if rest.startswith(key)), None)
@@ -75,7 +75,7 @@ class Terminal(Screen):
         return command_of(names)
 
     def show(self, scene: Scene, status: str, hide: bool, levels: bool, images: bool) -> None:
-        """Characters are too coarse for levels and images."""
+        """Draw the scene and the texts, but no levels or images, for which characters are too coarse."""
         size = shutil.get_terminal_size()
         columns = max(FEWEST, min(size.columns - 1, 2 * (size.lines - 4), WIDEST))
         words = (line[: size.columns - 1] for line in (status, HELP))

@@ -36,11 +36,11 @@ class Tally:
     steps: int = 0
     earned: float = 0.0
     played: list[EpisodeResult] = field(default_factory=list)
-    """The episodes of a walk that is measured; one that was left has failed."""
+    """Episodes of a measured walk; one that was abandoned counts as failed."""
 
 
 class Walk:
-    """One episode after another, and what is shown of it."""
+    """Consecutive episodes, and what is displayed of them."""
 
     def __init__(self, config: SeekConfig, seed: int, measured: bool = False) -> None:
         self.room, self.seed, self.measured = Seek(replace(config, oracle_info=measured)), seed, measured
@@ -49,7 +49,7 @@ class Walk:
         self.begin()
 
     def begin(self) -> None:
-        """The next room; each has a seed of its own."""
+        """Begin the next room; each has its own seed."""
         self.heard, self.info = self.room.reset(seed=self.seed + self.tally.episodes)
         self.shortest = float(self.info["reachable_distance"]) if self.measured else 0.0
         self.tally.episodes, self.steps = self.tally.episodes + 1, 0
@@ -57,7 +57,7 @@ class Walk:
         self.success = False
 
     def step(self, command: Command) -> Float[np.ndarray, "2 time"]:
-        """The next window of sound."""
+        """Take a step; return the next window of sound."""
         self.heard, reward, terminated, truncated, self.info = self.room.step(np.array(command.move, np.float32))
         found = int(self.info["found"])
         self.tally.found, self.found = self.tally.found + found - self.found, found
@@ -74,7 +74,7 @@ class Walk:
         return sound_in(self.heard)
 
     def obey(self, command: Command) -> None:
-        """What a key does besides walking."""
+        """Carry out the parts of a command other than movement."""
         self.hide, self.levels, self.images = (
             self.hide ^ command.hide,
             self.levels ^ command.levels,
@@ -85,7 +85,7 @@ class Walk:
             self.begin()
 
     def note(self) -> None:
-        """Keep how the episode went."""
+        """Record the result of the episode, if the walk is measured."""
         if self.measured:
             walked = float(self.info["walked"])
             self.tally.played.append(
@@ -116,7 +116,7 @@ def walk(config: SeekConfig, seed: int, screen: Screen, measured: bool = False) 
 
 
 def stroll(going: Walk, screen: Screen, output: AudioOutput) -> None:
-    """Audio sets the pace; the picture is redrawn after each step."""
+    """Play at the pace of the audio; the picture is redrawn after each step."""
     while True:
         screen.wait(POLL)
         if not output.needs_window():
@@ -131,7 +131,7 @@ def stroll(going: Walk, screen: Screen, output: AudioOutput) -> None:
 
 
 def choose_screen(terminal: bool, remark: Callable[[str], None]) -> Screen:
-    """A window where there is a display, else or if wanted the terminal; a remark says why there is no window."""
+    """A window if there is a display, otherwise or with `terminal` the terminal; a remark says why no window."""
     if not terminal and has_display():
         try:
             with quiet():
@@ -143,7 +143,7 @@ def choose_screen(terminal: bool, remark: Callable[[str], None]) -> Screen:
         except ModuleNotFoundError:
             remark("pygame is not installed (`pip install pygame` for a window): playing in the terminal")
         except Exception as error:
-            # SDL raises errors of its own; whatever it was, a terminal will do.
+            # SDL raises its own errors; after any of them the terminal is used.
             remark(f"no window can be shown ({error}): playing in the terminal")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Films of an agent that was trained: a room with what both ears hear, or by ear alone, or the pictures of any
-other environment.
+"""Films of a trained agent: a room with its binaural sound, the binaural sound alone, or the rendered frames of
+any other environment.
 
-Of rooms there is also a plot of how many steps the agent takes from how far away.
+For rooms there is also a plot of the number of steps against the initial distance.
 """
 
 import os
@@ -42,14 +42,14 @@ from sonarium.runs.plan import RolloutsPlan
 Progress = Callable[[str, int, int], object]
 PICTURES = "rgb_array"
 FRAMES = 30
-"""Frames per second of an environment that does not say how many."""
+"""Default frame rate in frames per second, of an environment that declares none."""
 CAPTION = 20
-"""Height in pixels of the line below a picture."""
+"""Height in pixels of the caption below a frame."""
 
 
 @dataclass
 class Watched:
-    """One episode as it was played."""
+    """Record of one episode."""
 
     seed: int
     rewards: list[float] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Watched:
 
 
 class Shown(Guarded):
-    """Shows what is observed at each step to whoever films it."""
+    """Wrapper that passes the observation at each step to the callback `look`."""
 
     def __init__(self, env: gymnasium.Env, name: str):
         super().__init__(env, name)
@@ -84,7 +84,7 @@ class Shown(Guarded):
         return observation, reward, terminated, truncated, info
 
     def picture(self) -> UInt8[np.ndarray, "row column 3"]:
-        """What the environment looks like now."""
+        """Rendered frame of the current state."""
         with naming_faults(self.name):
             drawn = np.asarray(self.env.render())
         if drawn.dtype.kind not in "biuf" or drawn.ndim != 3 or drawn.shape[2] not in (3, 4):
@@ -93,12 +93,12 @@ class Shown(Guarded):
                 f"--env {self.name}: render() returns {shape}, and a film needs arrays of (height, width, 3) in "
                 f"{PICTURES}: mend the environment"
             )
-        # Some have the transparency besides.
+        # Some frames have an alpha channel.
         return drawn[..., :3].astype(np.uint8)
 
 
 def ignore(observation: Any, watched: Watched) -> None:
-    """Nobody films."""
+    """Do nothing; the default callback."""
 
 
 def watch(
@@ -112,8 +112,8 @@ def watch(
     remark: Remark = lambda text: None,
     view: View = "above",
 ) -> list[Watched]:
-    """Film the episodes with these seeds, by the most probable actions or by drawn ones, into a folder with an
-    index of media: of rooms from above, or by ear. What cannot be shown is remarked once."""
+    """Film episodes with seeds from `seed` on, with the most probable actions or sampled ones, into a folder with
+    an index of media; rooms are seen from above, or by ear. What cannot be shown is remarked once."""
     remark = once(remark)
     agent, name = agent_of(opened), environment_of(opened)
     if isinstance(agent, Stochastic):
@@ -160,7 +160,7 @@ def watch(
 
 
 def once(remark: Remark) -> Remark:
-    """Makes each remark once."""
+    """Wrap `remark` so that each remark is made once."""
     made: set[str] = set()
 
     def first(text: str) -> None:
@@ -172,7 +172,7 @@ def once(remark: Remark) -> Remark:
 
 
 def dreamt(noted: Noted, env: Shown, generator: Any, remark: Remark) -> tuple[list[Medium], dict[str, bytes]]:
-    """What the agent imagined in an episode, if it does."""
+    """Media of what the agent imagined in an episode, if it is an `Imaginer`."""
     rate = env.metadata.get("sound_rate")
     found = beside(noted, env.observation_space, generator, remark)
     return ([], {}) if found is None else media_of(found, env.observation_space, rate)
@@ -199,8 +199,8 @@ def environment_of(opened: Opened) -> str:
 
 
 def with_pictures(name: str) -> gymnasium.Env:
-    """A copy of an environment that draws itself, refused where it does not."""
-    # Many draw by SDL, which otherwise asks for a screen and a sound card.
+    """A copy of an environment that renders frames, refused where it cannot."""
+    # Many render with SDL, which otherwise requires a display and a sound card.
     for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
         os.environ.setdefault(driver, "dummy")
     bare = make(name)
@@ -216,8 +216,8 @@ def with_pictures(name: str) -> gymnasium.Env:
 
 
 def against(folder: Path, remark: Callable[[str], object]) -> tuple[str, Agent, SeekConfig]:
-    """A run that others play against in rooms: its name, its agent, which takes its most probable actions, and the
-    settings of its rooms."""
+    """Name, agent, which takes its most probable actions, and room configuration of a run that others play
+    against."""
     opened = open_run(folder, remark=remark)
     for line in opened.remarks:
         remark(line)
@@ -234,12 +234,12 @@ def against(folder: Path, remark: Callable[[str], object]) -> tuple[str, Agent, 
 
 
 def head_of(env: Shown) -> Head:
-    """What is between the ears."""
+    """Head model between the ears."""
     return env.unwrapped.config.head if isinstance(env.unwrapped, Seek) else "none"
 
 
 def room_film(env: Shown, agent: Noted, generator: Any, recorder: Recorder, remark: Remark, view: View) -> bytes:
-    """The room, what both ears hear, and the sound; or this alone. The recorder has the scenes then."""
+    """Film of a room with its binaural sound, or of the sound alone; the scenes are kept in the recorder."""
     room = env.unwrapped
     assert isinstance(room, Seek)
 
@@ -251,7 +251,7 @@ def room_film(env: Shown, agent: Noted, generator: Any, recorder: Recorder, rema
     windows, hears = np.stack(recorder.windows), room.config.observation == "audio"
     dreamt = one_step_ahead(agent, generator, remark) if hears else None
     if dreamt is not None:
-        # Nothing is imagined of what is heard first.
+        # Nothing is imagined of the first window.
         dreamt = np.concatenate([np.zeros_like(windows[:1]), sound_in(dreamt)])
         dreamt = np.concatenate([dreamt, np.zeros_like(windows[len(dreamt) :])])
     recorded = Recorded(recorder.scenes, windows, room.config.rate, recorder.fields, dreamt)
@@ -259,7 +259,7 @@ def room_film(env: Shown, agent: Noted, generator: Any, recorder: Recorder, rema
 
 
 def picture_film(env: Shown, agent: Agent, generator: Any) -> bytes:
-    """The pictures of an environment, written as they come."""
+    """Film of the rendered frames of an environment, encoded one by one."""
 
     def write(path: Path) -> None:
         import av
@@ -283,7 +283,7 @@ def picture_film(env: Shown, agent: Agent, generator: Any) -> bytes:
 
 
 def made(write: Callable[[Path], None]) -> bytes:
-    """What a function writes to a file."""
+    """Bytes that a function writes to a file."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         write(path)
@@ -291,7 +291,7 @@ def made(write: Callable[[Path], None]) -> bytes:
 
 
 def captioned(picture: UInt8[np.ndarray, "row column 3"], watched: Watched) -> UInt8[np.ndarray, "higher wider 3"]:
-    """The picture with the step and the return so far below it; sides are even, as films need them."""
+    """The frame with the step and the return so far below it; sides are even, as the video codec requires."""
     height, width = picture.shape[:2]
     image = Image.new("RGB", (width + width % 2, height + CAPTION + height % 2), canvas.PAPER)
     image.paste(Image.fromarray(np.ascontiguousarray(picture)))
@@ -301,7 +301,7 @@ def captioned(picture: UInt8[np.ndarray, "row column 3"], watched: Watched) -> U
 
 
 def many(agent: Agent, room: Seek, seed: int, count: int, progress: Progress) -> list[EpisodeResult]:
-    """Episodes of a room in parallel."""
+    """Results of episodes in a room, played in parallel."""
     config, played = replace(room.config, oracle_info=True), []
     for start in range(0, count, BATCH):
         progress("episodes", start, count)

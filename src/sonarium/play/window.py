@@ -1,4 +1,4 @@
-"""Playing in a window, by pygame: keys count as long as they are held."""
+"""Playing in a pygame window, where keys act as long as they are held."""
 
 import time
 from dataclasses import replace
@@ -23,7 +23,7 @@ class Window(Screen):
     """A window with the picture of the room and text below it."""
 
     def open(self) -> None:
-        """Show the window; SDL raises errors of its own where it cannot."""
+        """Show the window; SDL raises its own errors where it cannot."""
         import pygame
 
         self.pygame = pygame
@@ -43,7 +43,7 @@ class Window(Screen):
         self.field: tuple[object, bytes, SoundField] | None = None
 
     def __enter__(self) -> None:
-        """It has been opened before, for whether it can be shown decides where one plays."""
+        """Do nothing: the window is open already, because the choice of a screen depends on whether it can be."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -51,7 +51,7 @@ class Window(Screen):
         self.pygame.display.quit()
 
     def wait(self, seconds: float) -> None:
-        """Poll for keys; the window is redrawn so often that it never waits long."""
+        """Poll for keys; it waits 10 ms at most, because the window is redrawn often."""
         for event in self.pygame.event.get():
             if event.type == self.pygame.QUIT:
                 self.names.append("quit")
@@ -60,7 +60,7 @@ class Window(Screen):
         time.sleep(min(seconds, 0.01))
 
     def command(self) -> Command:
-        """The command of the keys pressed since the last call and of those held down, several at once."""
+        """Command of the keys pressed since the last call and of those held down, several at once."""
         self.wait(0)
         pressed = self.pygame.key.get_pressed()
         struck, self.names = self.names, []
@@ -69,7 +69,7 @@ class Window(Screen):
         return replace(command_of(struck), move=(sum(move[0] for move in moves), sum(move[1] for move in moves)))
 
     def show(self, scene: Scene, status: str, hide: bool, levels: bool, images: bool) -> None:
-        """The picture, and text below it."""
+        """Draw the picture, and text below it."""
         field = self.field_of(scene) if levels else None
         seen = picture(scene, SIZE, field, ORDER if images else 0, hide)
         whole = Image.new("RGB", (SIZE, SIZE + 3 * LINE), canvas.PAPER)
@@ -81,7 +81,7 @@ class Window(Screen):
         self.pygame.display.flip()
 
     def field_of(self, scene: Scene) -> SoundField:
-        """Recomputed when a source is switched off or moves, or in another room."""
+        """Sound field of the scene, recomputed when a source is switched off or moves, or in another room."""
         sounding = scene.on.tobytes() + scene.sources.tobytes()
         if self.field is None or self.field[0] is not scene.room or self.field[1] != sounding:
             self.field = (scene.room, sounding, sound_field(scene))

@@ -1,1 +1,1 @@
-"""What an agent observes, as numbers that its networks read."""
+"""Encoders of observations, whose embeddings are the inputs of an agent's networks."""

@@ -1,9 +1,9 @@
-"""Ears that are carried along: a separator that goes on from window to window of an episode.
+"""Carried ears: a separator whose state is carried from window to window of an episode.
 
-The state of the separator is part of the agent's memory and begins anew with each episode: the sources of a window
-are a piece of those of all that was heard since. The agent itself acts on, keeps and learns from what is read of
-them, once, as it acts, and never hears the sound. What is observed after the last step of an episode or a rollout
-is heard from the state that was there.
+The state of the separator is part of the agent's memory and is reset at the start of each episode: the sources of
+a window are a segment of those of all sound since then. The wrapped agent acts on, stores and learns from features
+of the sources, which are computed once, as it acts; it never receives the sound. The observation after the last
+step of an episode or a rollout is separated from the state at that step.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,20 +24,20 @@ from sonarium.models.contract import Engine, Learner, State, StreamSeparator
 from sonarium.training.contract import Source, Stateful
 
 READ, STATES = "read", "states of the ears"
-"""Extras of a rollout: what was read of each window, and the state of the separator after it."""
+"""Extras of a rollout: the features of each window, and the state of the separator after it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """A memory with the state of the ears."""
+    """Memory of the wrapped agent, with the state of the separator."""
 
     own: Memory
     ears: list[State]
-    """Of each slot by itself: after different numbers of windows they may differ in shape."""
+    """One state per slot: after different numbers of windows they may differ in shape."""
 
 
 class CarriedEars(Learner, Agent, Stochastic, SourceListener):
-    """An agent whose ears go on from window to window."""
+    """An agent whose separator carries its state from window to window."""
 
     def __init__(self, agent: Learner):
         super().__init__()
@@ -59,7 +59,7 @@ class CarriedEars(Learner, Agent, Stochastic, SourceListener):
     def apart(
         self, sound: Float[np.ndarray, "row 2 time"], states: Sequence[State]
     ) -> tuple[Float[Tensor, "row source 2 time"], list[State]]:
-        """The sources of windows, each with the state before it; and the states after them."""
+        """Sources of windows, each separated from the state before it, and the states after them."""
         rows = rearrange(self.inside.tensor(sound), "row ear time -> row time ear")
         found: list[Any] = [None] * len(rows)
         after: list[State] = [None] * len(rows)
@@ -74,13 +74,13 @@ class CarriedEars(Learner, Agent, Stochastic, SourceListener):
     def read(
         self, sound: Float[np.ndarray, "row 2 time"], states: Sequence[State]
     ) -> tuple[Float[np.ndarray, "row *made"], list[State]]:
-        """What the agent reads of windows, and the states after them."""
+        """Features of windows, and the states after them."""
         sources, after = self.apart(sound, states)
         with torch.no_grad():
             return self.inside.ears.reading.made(sources).cpu().numpy(), after
 
     def before(self, memory: Carried, first: Bool[np.ndarray, " slot"]) -> list[State]:
-        """The states before a window, which begin anew with each episode."""
+        """States before a window; the initial state where an episode begins."""
         begun = self.separator.begin(1)
         return [begun if begins else state for state, begins in zip(memory.ears, first.tolist(), strict=True)]
 
@@ -95,7 +95,7 @@ class CarriedEars(Learner, Agent, Stochastic, SourceListener):
         return sound, self.apart(sound, self.before(memory, first))[0].cpu().numpy()
 
     def separated(self, observation: Any) -> Separated:
-        """Without the latency."""
+        """Sources of the windows joined into one sound, without the latency."""
         return self.inside.separated(self.inside.observer.sound(observation), True)
 
     # Acting
@@ -138,12 +138,12 @@ class CarriedEars(Learner, Agent, Stochastic, SourceListener):
         return self.agent.update(self.heard(data), engine)
 
     def heard(self, data: Rollout) -> Rollout:
-        """The rollout with what was read in the place of the sound."""
+        """The rollout with the features in place of the sound."""
         observer, extras = self.inside.observer, dict(data.extras)
         made, states = extras.pop(READ), extras.pop(STATES)
         last = np.empty_like(made)
         last[:-1] = made[1:]
-        # Where the episode ends or the rollout does, no step follows that has heard it.
+        # At the end of an episode or of the rollout, no later step holds the features of the last observation.
         unheard = np.ones(data.first.shape, bool)
         unheard[:-1] = data.first[1:]
         last[unheard] = self.read(observer.sound(data.last)[unheard], states[unheard].tolist())[0]
@@ -175,7 +175,7 @@ class CarriedEars(Learner, Agent, Stochastic, SourceListener):
 
 
 def carrying(build: Callable[..., Learner]) -> Callable[..., Learner]:
-    """Builds the agent, and where its configuration says so lets it carry its ears along."""
+    """Wrap `build` so that the agent is a `CarriedEars` where its configuration sets `carry_ears`."""
 
     def built(config: Any, *given: Any) -> Learner:
         agent = build(config, *given)
@@ -189,7 +189,7 @@ def leaves(state: State) -> list[Tensor]:
 
 
 def alike(states: Sequence[State]) -> list[list[int]]:
-    """Which states have the same shapes, as many as are heard at once."""
+    """Rows of states grouped by equal shapes, at most `HEARD_AT_ONCE` in a group."""
     found: dict[Any, list[int]] = {}
     for row, state in enumerate(states):
         found.setdefault(tuple(leaf.shape for leaf in leaves(state)), []).append(row)
@@ -201,19 +201,19 @@ def alike(states: Sequence[State]) -> list[list[int]]:
 
 
 def joined(states: Sequence[State]) -> State:
-    """The state of several clips, from those of each."""
+    """State of a batch of clips, concatenated from the state of each."""
     if isinstance(states[0], Tensor):
         return torch.cat(list(states))
     return tuple(joined(parts) for parts in zip(*states, strict=True))
 
 
 def only(state: State, row: int) -> State:
-    """The state of one of several clips."""
+    """State of one clip of a batch."""
     return state[row : row + 1] if isinstance(state, Tensor) else tuple(only(part, row) for part in state)
 
 
 def check_rows(separator: StreamSeparator) -> None:
-    """Refuse a separator whose state has not one row for each clip."""
+    """Refuse a separator whose state does not have one row per clip."""
     rows = {leaf.shape[:1] for leaf in leaves(separator.begin(2))}
     if rows != {(2,)}:
         raise ValueError(

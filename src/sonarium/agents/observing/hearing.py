@@ -1,9 +1,9 @@
-"""Sound at two ears, as another run hears it: the codes of an encoder, or what the sources of a separator tell.
+"""Binaural sound through the model of another run: the codes of an encoder, or features of a separator's sources.
 
-Of sources the agent reads their interaural differences and levels over time; their means over time, or over time
-and frequency, which are the six numbers of two sources that OtoWorld's agent reads (arXiv 2007.06123); or how loud
-each is at either ear. Each window is separated by itself, from a fresh state, unless the ears are carried along
-(`carried.py`).
+The features of sources are their interaural differences and levels over time; the means of these over time, or
+over time and frequency, which for two sources are the six numbers of OtoWorld's agent (arXiv 2007.06123); or the
+loudness of each source at each ear. Each window is separated independently, from the initial state, unless the
+state of the separator is carried over (`carried.py`).
 """
 
 from abc import ABC, abstractmethod
@@ -24,21 +24,21 @@ from sonarium.models import masking
 from sonarium.models.framing import with_gradient
 
 HEARD_AT_ONCE = 256
-"""Sounds that are encoded or separated in one batch, where no gradient is wanted."""
+"""Batch size in which sounds are encoded or separated without a gradient."""
 QUIETEST = 1e-9
-"""Mean square below which all loudness is the same: −90 dB re full scale."""
+"""Floor of the mean square in `Loudness`: −90 dB re full scale."""
 LEVEL_UNIT = 1e-3
-"""Level that is 1 in `Means`, as a part of the magnitude of a sine of amplitude 1 in its bin."""
+"""Magnitude that is 1 in `Means`, as a fraction of the magnitude of a sine of amplitude 1 in its bin."""
 
 
 class EncodedEars(Perceived):
-    """The codes of either ear by an encoder of sound, and what an encoder of one channel does not tell: the levels
-    of both ears and the differences between them."""
+    """Codes of each ear by a sound encoder, with the cues that a single-channel encoder lacks: the levels of both
+    ears and the differences between them."""
 
     def __init__(self, space: spaces.Box, width: int, hearing: Hearing, trained: bool):
         super().__init__()
         self.width, self.trained = width, trained
-        # Of encoder and learner, which may be one, the learner's weights are kept.
+        # Only the learner is registered, so that its weights are saved once: it may be the encoder itself.
         self.learner, self.hearing = hearing.learner.eval().requires_grad_(trained), hearing
         self.differences = Ears(EarsConfig(loudness="none"), hearing.rate)
         self.levels = Ears(EarsConfig(bands=1), hearing.rate)
@@ -63,16 +63,16 @@ class EncodedEars(Perceived):
         raise NotObservable("the codes of --ears cannot be heard: train with --sound-rate in the place of --ears")
 
     def train(self, mode: bool = True) -> "EncodedEars":
-        """The encoder is the same while it is heard with as when it was learnt."""
+        """Keep the encoder in evaluation mode, so that its codes are the same in acting and in learning."""
         super().train(mode)
         self.learner.eval()
         return self
 
     def coded(self, rows: Float[Tensor, "row 2 time"]) -> Float[Tensor, "row code frame"]:
-        """The codes of both ears, one below the other."""
+        """Codes of both ears, concatenated along the code axis."""
         ears, encoder = rows.flatten(0, 1), self.hearing.encoder
         if self.trained and torch.is_grad_enabled():
-            # The recurrent kernels of cuDNN have no gradient while a network is evaluated.
+            # The recurrent kernels of cuDNN have no backward pass in evaluation mode.
             with torch.backends.cudnn.flags(enabled=False):
                 codes = with_gradient(encoder, ears)
         else:
@@ -84,7 +84,7 @@ class EncodedEars(Perceived):
 
     @torch.no_grad()
     def encoded(self, rows: Float[Tensor, "row 2 time"]) -> Float[Tensor, "row number"]:
-        """Codes and cues in a row."""
+        """Codes and cues, flattened and concatenated."""
         return torch.cat([self.coded(rows).flatten(1), self.cues(rows).flatten(1)], 1)
 
     def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
@@ -101,29 +101,29 @@ class EncodedEars(Perceived):
 
 
 class Reading(nn.Module, ABC):
-    """What is read from separated sources."""
+    """Features of separated sources, and their embedding."""
 
     size: torch.Size
-    """The shape of what is made of one window."""
+    """Shape of the features of one window."""
     width: int
-    """Numbers in an embedding."""
+    """Dimension of the embedding."""
 
     @abstractmethod
     def made(self, sources: Float[Tensor, "row source 2 time"]) -> Float[Tensor, "row *made"]:
-        """Of each window, without weights."""
+        """Features of each window, computed without trainable weights."""
 
     def forward(self, made: Float[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
-        """Linear layers read it as it is."""
+        """Embedding of the features: by default the features themselves, flattened."""
         return made.flatten(1)
 
     def restored(self, made: Float[Tensor, "time *made"], samples: int) -> Float[Tensor, "time 2 sample"]:
-        """The sound of windows that follow one another."""
+        """Sound of consecutive windows, reconstructed from their features."""
         raise NotObservable("of the sources of --ears no sound can be made again: train with --separated cues")
 
 
 class Cues(Reading):
-    """Of each source log-mel bands at both ears, and sine, cosine and level of its interaural differences in each
-    band (`features/ears.py`), by three convolutions over time and a linear layer."""
+    """Log-mel bands of each source at both ears, and sine, cosine and level of its interaural differences in each
+    band (`features/ears.py`), embedded by three convolutions over time and a linear layer."""
 
     def __init__(self, sources: int, samples: int, width: int, rate: int, config: EarsConfig):
         super().__init__()
@@ -147,13 +147,13 @@ class Cues(Reading):
 
 
 class Sums(Reading):
-    """Of each source and each of f bins of the spectrum two numbers, the mean over the frames of a window of
+    """Two numbers per source and bin of the spectrum, the means over the frames of a window of
 
         m φ / π    and    m Λ
 
     φ is the phase by which the left ear leads, from −π to π, Λ the level of the left ear above the right one, in
-    units of 6 dB and clipped to ± 24 dB, both of the source as it was separated; m is its share of the magnitudes
-    of all sources in that bin and frame, over both ears: of masks that sum up to 1 the mask."""
+    units of 6 dB and clipped to ± 24 dB, both of the separated source; m is its share of the magnitudes of all
+    sources in that bin and frame, over both ears: the mask itself where masks sum to 1."""
 
     def __init__(self, sources: int, samples: int, width: int, rate: int, config: EarsConfig):
         super().__init__()
@@ -166,12 +166,12 @@ class Sums(Reading):
 
 
 class Means(Reading):
-    """OtoWorld's numbers, three of each source: the means over all frames and bins of
+    """OtoWorld's features, three numbers per source: the means over all frames and bins of
 
         m φ / π,    m Λ    and    |L| + |R|
 
-    with φ, Λ and m as in `Sums`, and the magnitudes of the source at either ear in units of `LEVEL_UNIT`. There
-    they are a mask times those of the mixture, which is the same where both ears have one mask."""
+    with φ, Λ and m as in `Sums`, and the magnitudes of the source at each ear in units of `LEVEL_UNIT`. OtoWorld
+    takes a mask times the magnitudes of the mixture, which is the same where both ears share one mask."""
 
     def __init__(self, sources: int, samples: int, width: int, rate: int, config: EarsConfig):
         super().__init__()
@@ -187,10 +187,10 @@ def shared(ears: Ears, sources: Float[Tensor, "row source 2 time"]) -> Float[Ten
     """m φ / π and m Λ of each source in each bin, and |L| + |R| in units of `LEVEL_UNIT`."""
     planes = ears.planes(rearrange(sources, "row source ear time -> (row source) ear time"))
     sine, cosine = ears.phase(planes)
-    # An angle of nothing has no gradient.
+    # The gradient of atan2 at (0, 0) is not finite.
     angle = torch.atan2(sine, cosine.where((sine != 0) | (cosine != 0), 1.0))
     both = (planes[0] + planes[1] + ears.silence).sqrt()
-    # Nor has the magnitude of nothing.
+    # Nor is that of the square root at 0.
     loud = (planes[:2] + ears.silence).sqrt().sum(0)
     unit = LEVEL_UNIT * ears.stft.window.sum() / 2
     each = rearrange(
@@ -202,8 +202,8 @@ def shared(ears: Ears, sources: Float[Tensor, "row source 2 time"]) -> Float[Ten
 
 
 class Loudness(Reading):
-    """The loudness of each source at each ear: its mean square over the window in decibels re full scale, 0 at −50
-    dB and 1 for each 20 dB above."""
+    """Loudness of each source at each ear: its mean square over the window in decibels re full scale, scaled so
+    that −50 dB is 0 and −30 dB is 1."""
 
     def __init__(self, sources: int, samples: int, width: int, rate: int, config: EarsConfig):
         super().__init__()
@@ -220,10 +220,11 @@ READINGS: dict[str, ReadingType] = {"cues": Cues, "sums": Sums, "means": Means, 
 
 
 class SeparatedEars(Perceived):
-    """What is read from the sources that a separator makes of the sound at two ears."""
+    """Features of the sources that a separator estimates from binaural sound."""
 
     carried: bool = False
-    """Whether the separator goes on from window to window: then it is read before, where the agent acts."""
+    """Whether the separator's state is carried from window to window: the input then is features already, which
+    are computed where the agent acts."""
 
     def __init__(
         self,
@@ -241,7 +242,7 @@ class SeparatedEars(Perceived):
         self.width = self.reading.width
 
     def train(self, mode: bool = True) -> "SeparatedEars":
-        """The separator is the same while it is heard with as when it was learnt."""
+        """Keep the separator in evaluation mode, so that its sources are the same in acting and in learning."""
         super().train(mode)
         self.learner.eval()
         return self
@@ -251,7 +252,7 @@ class SeparatedEars(Perceived):
         if not len(rows):
             return rows[:, None].expand(-1, separator.sources, -1, -1)
         if self.trained and torch.is_grad_enabled():
-            # The recurrent kernels of cuDNN have no gradient while a network is evaluated.
+            # The recurrent kernels of cuDNN have no backward pass in evaluation mode.
             with torch.backends.cudnn.flags(enabled=False):
                 apart = masking.with_gradient(separator, sound)
         else:
@@ -260,7 +261,7 @@ class SeparatedEars(Perceived):
 
     @torch.no_grad()
     def read(self, rows: Float[Tensor, "row 2 time"]) -> Float[Tensor, "row *made"]:
-        """What is made of windows, computed once where the separator stays as it is."""
+        """Features of windows without a gradient; computed once per observation where the separator is frozen."""
         return self.reading.made(self.separated(rows))
 
     def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:

@@ -1,4 +1,4 @@
-"""Agents that hear each source by itself, and what they hear."""
+"""The separator inside an agent: its estimates of the sources, and their masks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from sonarium.agents.observing.observer import Observer
 
 @dataclass(frozen=True, eq=False)
 class EarsInside:
-    """The ears of an agent, and where they are."""
+    """The separator ears of an agent, with the agent and the observer that contain them."""
 
     agent: nn.Module
     observer: Observer
@@ -31,7 +31,7 @@ class EarsInside:
 
     @torch.no_grad()
     def separated(self, sound: Float[np.ndarray, "window 2 time"], carried: bool) -> Separated:
-        """The sources of windows and their masks: of each by itself, or of all as one sound."""
+        """Sources and masks of windows, separated independently or, if `carried`, as one sound."""
         count = len(sound)
         clips = self.tensor(rearrange(sound, "window ear time -> 1 ear (window time)") if carried else sound)
         each = [self.ears.separation.separator.masks(rearrange(one, "ear time -> 1 time ear")) for one in clips]
@@ -44,7 +44,7 @@ class EarsInside:
 
 
 def ears_inside(agent: Any) -> EarsInside | None:
-    """None where an agent has no separator for ears."""
+    """The separator ears of an agent; None if it hears without a separator."""
     if not isinstance(agent, nn.Module):
         return None
     observers = [one for one in agent.modules() if isinstance(one, Observer)]
@@ -54,7 +54,7 @@ def ears_inside(agent: Any) -> EarsInside | None:
 
 @dataclass(frozen=True, eq=False)
 class EachWindow(SourceListener):
-    """Separates each window by itself."""
+    """Separates each window independently."""
 
     inside: EarsInside
 
@@ -70,7 +70,7 @@ class EachWindow(SourceListener):
 
 
 def source_listener(agent: Agent) -> SourceListener | None:
-    """The agent as one that hears each source by itself; None where it has no separator for ears."""
+    """Source listener of an agent; None if it hears without a separator."""
     if isinstance(agent, SourceListener):
         return agent
     inside = ears_inside(agent)

@@ -1,4 +1,4 @@
-"""An observation as numbers: all its parts side by side, each in the way of its space."""
+"""Embedding of an observation: its parts are encoded according to their spaces and concatenated."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from sonarium.models.contract import StreamSeparator
 
 
 class Observer(nn.Module):
-    """All parts of an observation side by side."""
+    """Encoder of all parts of an observation, whose embeddings are concatenated."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class Observer(nn.Module):
         check_hearing(hearing, rate, train_ears, separated)
         check_carried(hearing, train_ears, carried)
         self.observed = self.space = space
-        """What the environment shows, and what the agent sees: with ears that are carried along, what was read of
-        the sources takes the place of their sound (`carried.py`)."""
+        """Observation spaces of the environment and of the agent: where the separator's state is carried over,
+        features of the sources replace the sound (`carried.py`)."""
         self.simple = parts_of(space)
         parts = [
             perceiving(part, width, standardise, rate, hearing, train_ears, separated, ears)
@@ -51,45 +51,46 @@ class Observer(nn.Module):
                 "one: leave it out, or choose another --env"
             )
         self.sounding = heard[0] if heard else -1
-        """The part that is heard by another run."""
+        """Index of the part that is heard through the model of another run; −1 if there is none."""
         if carried:
             self.carry(parts[self.sounding])
         self.heard = [] if train_ears or carried else [number for number, part in enumerate(parts) if hears(part)]
-        """The parts that are sound at two ears, and prepared at a cost."""
+        """Indices of the binaural parts, whose preprocessing is costly."""
         self.compact = [
             number for number in self.heard if 8 * parts[number].target_width <= size_of(self.simple[number])
         ]
-        """Those among them of which a replay has room for two numbers of 32 bits each, of what is heard before and
-        after a step, in no more bytes than for the sound in 16."""
+        """Those among them whose preprocessed form before and after a step, in 32 bits, takes no more bytes of a
+        replay than the sound in 16 bits."""
         self.parts = nn.ModuleList(parts)
         self.width = sum(part.width for part in self.parts)  # pyright: ignore
 
     def carry(self, ears: Perceived) -> None:
-        """See what is read by ears that are carried along."""
+        """Replace the sound in the agent's observation space by the features of a carried separator."""
         assert isinstance(ears, SeparatedEars), type(ears)
         ears.carried = True
         self.simple[self.sounding] = spaces.Box(-np.inf, np.inf, tuple(ears.reading.size), np.float32)
         self.space = joined(self.observed, iter(self.simple))
 
     def sound(self, observation: Any) -> Float[np.ndarray, "*rows 2 time"]:
-        """The sound in what the environment shows."""
+        """Sound in an observation of the environment."""
         return flat(self.observed, observation)[self.sounding]
 
     def reading(self, observation: Any, made: Float[np.ndarray, "*rows"]) -> Any:
-        """What the agent sees of it, with what was read of the sources."""
+        """Observation of the agent: that of the environment, with the features of the sources as its sound."""
         parts = flat(self.observed, observation)
         parts[self.sounding] = made
         return nested(self.observed, iter(parts))
 
     def rows(self, observation: Any, device: torch.device) -> list[Tensor]:
-        """The parts of what is seen as rows, its axes before those of the space joined; in its own types."""
+        """Parts of the agent's observation as rows: the axes before those of the space are flattened; the types
+        are kept."""
         found = []
         for part, space in zip(flat(self.space, observation), self.simple, strict=True):
             found.append(torch.from_numpy(np.ascontiguousarray(part)).reshape(-1, *(space.shape or ())).to(device))
         return found
 
     def prepared(self, parts: list[Tensor], known: Mapping[int, Tensor] | None = None) -> list[Tensor]:
-        """What no training changes, computed once for each observation; some parts may be known."""
+        """Non-trainable preprocessing, computed once per observation; `known` holds parts that are prepared."""
         known = known or {}
         return [
             known[number] if number in known else perceive.prepared(rows)  # pyright: ignore
@@ -97,7 +98,7 @@ class Observer(nn.Module):
         ]
 
     def forward(self, parts: list[Tensor]) -> Float[Tensor, "row number"]:
-        """Of prepared parts."""
+        """Embedding of prepared parts."""
         found = [perceive(rows) for perceive, rows in zip(self.parts, parts, strict=True)]
         return found[0] if len(found) == 1 else torch.cat(found, 1)
 
@@ -107,11 +108,11 @@ class Observer(nn.Module):
 
     @torch.no_grad()
     def targets(self, parts: list[Tensor]) -> list[Tensor]:
-        """What a decoder reconstructs of prepared parts, (row, number) each."""
+        """Reconstruction targets of prepared parts, (row, number) each."""
         return [perceive.target(rows) for perceive, rows in zip(self.parts, parts, strict=True)]  # pyright: ignore
 
     def restored(self, targets: Float[Tensor, "time number"]) -> Any:
-        """Observations that follow one another, from all targets in a row."""
+        """Consecutive observations from the concatenated targets of all parts."""
         own = [part.target_width for part in self.parts]  # pyright: ignore
         parts = zip(self.parts, targets.split(own, 1), strict=True)
         return nested(self.space, (part.restored(rows) for part, rows in parts))  # pyright: ignore
@@ -120,7 +121,7 @@ class Observer(nn.Module):
 def check_hearing(
     hearing: Hearing | Separation | None, rate: int, train_ears: bool, separated: str | None
 ) -> None:
-    """Refuse settings that do not go with what the agent hears with."""
+    """Refuse settings that do not fit the encoder or separator that the agent hears through."""
     if train_ears and hearing is None:
         raise ValueError("train_ears=True: the encoder or separator is that of another run; give --ears RUN")
     if train_ears and hearing is not None and hearing.differentiable is False:
@@ -140,12 +141,12 @@ def check_hearing(
 
 
 def size_of(space: Space) -> int:
-    """Bytes of an observation in numbers of 16 bits."""
+    """Bytes of an observation at 16 bits per number."""
     return 2 * int(np.prod(space.shape or ()))
 
 
 def check_carried(hearing: Hearing | Separation | None, train_ears: bool, carried: bool) -> None:
-    """Refuse ears that cannot be carried along."""
+    """Refuse settings with which the separator's state cannot be carried over."""
     if not carried:
         return
     if not isinstance(hearing, Separation):

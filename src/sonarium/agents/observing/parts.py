@@ -1,8 +1,9 @@
-"""Parts of an observation: numbers, categories, and pictures or sounds by convolutions; and back, as a decoder has
-them.
+"""Encoders of the parts of an observation (numbers, categories, pictures, sounds), and their reconstruction from a
+decoder's outputs.
 
-Numbers go in as they are; categories as one-hot vectors; pictures and sounds through three strided convolutions.
-With its sampling rate, sound at two ears goes in as log-mel bands and interaural differences first.
+Numbers are input as they are or standardised, categories as one-hot vectors, pictures and sounds through three
+strided convolutions. With a sampling rate, binaural sound is first converted to log-mel bands and interaural
+differences.
 """
 
 from abc import ABC, abstractmethod
@@ -21,40 +22,40 @@ from sonarium.agents.spaces import sizes_of
 from sonarium.features.ears import Ears, EarsConfig
 
 CHANNELS = (16, 32, 32)
-"""Of the three convolutions."""
+"""Output channels of the three convolutions."""
 
 
 class Perceived(nn.Module, ABC):
-    """One part of an observation."""
+    """Encoder of one part of an observation."""
 
     width: int
 
     @property
     def target_width(self) -> int:
-        """Numbers in a target."""
+        """Dimension of a target."""
         return self.width
 
     @abstractmethod
     def forward(self, rows: Shaped[Tensor, "row *observed"]) -> Float[Tensor, "row number"]: ...
 
     def prepared(self, rows: Shaped[Tensor, "row *observed"]) -> Shaped[Tensor, "row *made"]:
-        """What no training changes, computed once for each observation; `forward` takes it."""
+        """Non-trainable preprocessing, computed once per observation; its output is the input of `forward`."""
         return rows
 
     def target(self, rows: Shaped[Tensor, "row *made"]) -> Float[Tensor, "row number"]:
-        """What a decoder reconstructs of a prepared observation: the inputs of the first weights."""
+        """Reconstruction target of a prepared observation: the inputs of the first trainable layer."""
         return self(rows)
 
     def decoder(self, given: int) -> nn.Module:
-        """From this many numbers to the target."""
+        """Decoder from vectors of dimension `given` to the target."""
         return nn.Linear(given, self.target_width)
 
     @abstractmethod
     def restored(self, targets: Float[Tensor, "time number"]) -> Shaped[np.ndarray, "time *observed"]:
-        """Observations that follow one another, from their targets."""
+        """Consecutive observations, from their targets."""
 
     def learn(self, rows: Shaped[Tensor, "row *observed"]) -> None:
-        """Take statistics."""
+        """Update running statistics."""
 
 
 class Numbers(Perceived):
@@ -147,11 +148,11 @@ class Convolutions(Perceived):
 
 
 def sounding(ears: Ears, shown: Float[Tensor, "time row frame"], samples: int) -> Float[Tensor, "time 2 sample"]:
-    """The sound of windows that follow one another, of so many samples each, from their features."""
+    """Sound of consecutive windows of `samples` samples each, from their features."""
     hop = ears.config.hop
     if samples % hop:
         return ears.invert(shown, samples)
-    # Where two windows meet, the frame of either hears half: the mean of those beside it takes their place.
+    # Where two windows meet, the frame of each covers only its own half: the mean of its neighbours replaces both.
     inner = shown[..., 1:-1]
     seams = torch.cat([inner[:1, :, 0], (inner[:-1, :, -1] + inner[1:, :, 0]) / 2])
     frames = rearrange(torch.cat([seams[..., None], inner], 2), "time row frame -> 1 row (time frame)")
@@ -162,7 +163,7 @@ def sounding(ears: Ears, shown: Float[Tensor, "time row frame"], samples: int) -
 def convolutions(
     example: Float[Tensor, "1 channel *place"], layer: type[nn.Conv1d] | type[nn.Conv2d], kernel: int, stride: int
 ) -> tuple[nn.Sequential, int]:
-    """Three convolutions with ReLUs, and the numbers that they make."""
+    """Three convolutions with ReLUs, and the size of their flattened output."""
     sizes = [example.shape[1], *CHANNELS]
     layers = [(layer(a, b, kernel, stride, padding=kernel // 2), nn.ReLU()) for a, b in pairwise(sizes)]
     network = nn.Sequential(*(one for pair in layers for one in pair), nn.Flatten())
@@ -171,13 +172,13 @@ def convolutions(
 
 
 class Painted(nn.Module):
-    """A picture by three transposed convolutions, in a row."""
+    """Decoder of a picture by three transposed convolutions; its output is flattened."""
 
     def __init__(self, given: int, shape: torch.Size):
         super().__init__()
         self.shape = shape
         channels, *size = shape
-        # Each layer doubles the size, and what is beyond the picture is cut off.
+        # Each layer doubles the size, and the output is cropped to the picture.
         self.small = [-(-side // 2 ** len(CHANNELS)) for side in size]
         self.spread = nn.Linear(given, CHANNELS[-1] * int(np.prod(self.small)))
         sizes = [*reversed(CHANNELS), channels]
