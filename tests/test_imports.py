@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "sonarium"
-EVERYONE = {"files", "config", "environment"}
+EVERYONE = {"files", "config", "cores", "environment"}
 """What knows nothing of the others."""
 ALLOWED = {
     "files": set(),
     "config": set(),
+    "cores": set(),
     "environment": set(),
     "worlds": {"worlds"},
     "features": {"features", "worlds"},

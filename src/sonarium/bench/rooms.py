@@ -4,7 +4,6 @@ Whole clips, one listener at a time, in a rectangle and in a hexagon; the same i
 stream in the vector environment, with random actions and observations; and reset to a new room.
 """
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +12,7 @@ from jaxtyping import Float
 
 from sonarium.bench.plain_rooms import OtoWorldStep, PlainRoom
 from sonarium.bench.timing import case, interleaved
+from sonarium.cores import usable_cores
 from sonarium.rooms.acoustics.geometry import Room, polygon, regular, shoebox
 from sonarium.rooms.acoustics.simulator import Acoustics
 from sonarium.rooms.seek.config import SeekConfig
@@ -33,7 +33,7 @@ HEXAGONS = 10
 """Number of poses or rooms where pyroomacoustics takes a tenth of a second for each."""
 FEW, MANY = 64, 1024
 """Rooms in parallel."""
-THREADS = len(os.sched_getaffinity(0))
+THREADS = usable_cores()
 Poses = list[tuple[np.ndarray, float]]
 
 

@@ -4,7 +4,6 @@ The two are called in turn (ours, peer, ours, peer, ...), so that a machine that
 speeds up during the measurement does so for both; the median ignores single disturbances.
 """
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sonarium.cores import usable_cores
 from sonarium.training.engine import native_precisions
 
 
@@ -44,14 +44,10 @@ def case(name: str, work: str, peer: str, ours_s: float, peer_s: float) -> dict[
 
 def hardware() -> str:
     """Description of the machine: processor, usable cores, bf16, GPU, version and threads of torch."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux knows which cores a process may use
-        cores = os.cpu_count() or 1
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     bf16 = "bf16 in hardware" if "bf16" in native_precisions() else "no bf16"
     return (
-        f"{_processor()}, {cores} core(s), {bf16}, {device}, "
+        f"{_processor()}, {usable_cores()} core(s), {bf16}, {device}, "
         f"torch {torch.__version__} with {torch.get_num_threads()} thread(s)"
     )
 

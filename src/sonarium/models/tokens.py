@@ -169,7 +169,7 @@ class TokenModel(Learner, FeatureLearner, Forecaster, Decoder, ABC, Generic[Conf
         if lengths is None:
             return codes
         own = self.code_lengths(lengths)
-        count = int(own.max())
+        count = int(own.max()) if len(own) else 0
         return codes[:, :count].where(sounding(count, own)[..., None], 0)
 
     def check_future(self, states: Tensor, frames: int, samples: int, actions: Tensor | None) -> Tensor:

@@ -52,7 +52,7 @@ class MixturesConfig:
     """Folder of recordings to mix in place of synthesised sounds, or a manifest; the sources of a mixture are
     different speakers (birds, files)."""
     rt60: Annotated[float, Range(0, 60)] = 0.0
-    """Reverberation time in seconds by Eyring's formula; 0 is anechoic."""
+    """Reverberation time in seconds by Eyring's formula; 0 is anechoic, unless an `order` is given."""
     moving: bool = False
     """Let the listener move at random: in each window a step forward or back, or a turn."""
     clips: Annotated[int, Range(1, 10**7)] = 10_000
@@ -282,6 +282,8 @@ class Mixtures(World):
         config = self.config
         what = ", ".join(config.sounds) if self.recordings is None else self.recordings.describe()
         where = f"reverberation time {config.rt60:g} s" if config.rt60 else "anechoic"
+        if config.order and not config.rt60:
+            where = f"reflections up to order {config.order}, absorption {self.seek.absorption}"
         return f"mixtures: {len(self)} of {config.sources} sources ({what}), {where}, in {self.sets} sets" + (
             ", the listener moves" if config.moving else ""
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sonarium.models.hmm import HMM, choose_states, merge_states, sequence_p_value
-from sonarium.models.hmm.selection import paired_p_value
+from sonarium.models.hmm.selection import merged, paired_p_value
 
 # Two states emit symbol 0: after 1 comes 2 by way of one, after 2 comes 1 by way of the other.
 PLANTED = HMM.from_parameters(
@@ -80,3 +80,16 @@ def test_what_cannot_be_merged_or_chosen_is_refused(songs):
         merge_states(tied, songs[0], LENGTHS, songs[1], HELD)
     with pytest.raises(ValueError, match="none is left"):
         choose_states(HMM(), (1,), songs[0], [len(songs[0])])
+
+
+def test_a_merged_left_right_model_with_durations_still_lasts_in_its_last_state():
+    rng = np.random.default_rng(0)
+    frames = np.concatenate([np.repeat([0.0, 4.0, 8.0, 12.0], 3) + 0.1 * rng.normal(size=12) for _ in range(8)])
+    settings = {"topology": "left-right", "durations": "categorical", "max_duration": 3, "random_state": 0}
+    model = HMM(4, **settings, max_iter=5).fit(frames[:, None], lengths=[12] * 8)
+    assert model.counts_ is not None
+    found = merged(model.model_, model.counts_, np.array([0, 0, 1, 2]))
+    np.testing.assert_allclose(found.chain.transitions.sum(1), 1)
+    np.testing.assert_array_equal(found.chain.transitions.diagonal(), [0, 0, 1])
+    one = merged(model.model_, model.counts_, np.zeros(4, int))
+    assert one.chain.transitions.tolist() == [[1]]

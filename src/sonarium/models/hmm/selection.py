@@ -279,7 +279,9 @@ def merged(model: Model, counts: Statistics, group: Int[np.ndarray, " state"]) -
     if chain.durations is not None and counts.durations is not None:
         durations = into @ counts.durations
         apart = ~torch.eye(len(into), dtype=torch.bool, device=into.device)
-        structure = replace(structure, allowed=structure.allowed & (apart if len(into) > 1 else True))
+        # A state with no other successor, such as the last of a left-right model, keeps its self-transition.
+        last = ~(structure.allowed & apart).any(1, keepdim=True)
+        structure = replace(structure, allowed=structure.allowed & (apart | last))
     summed = Statistics(
         counts.log_likelihood,
         into @ counts.occupancy,

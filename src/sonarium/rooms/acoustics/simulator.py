@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from sonarium.config import Range, check_number
+from sonarium.cores import usable_cores
 from sonarium.rooms.acoustics.absorption import check_bands
 from sonarium.rooms.acoustics.arrivals import LEAD
 from sonarium.rooms.acoustics.convolution import Convolver
@@ -79,7 +80,7 @@ class Acoustics:
         self.fade = min(round(FADE * rate), window) if clock == "stream" else 0
         self.lead = LEAD + half_length(used, rate)
         self.most_images, self.longest_response = most_images, longest_response
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or usable_cores()
         self.pool: tuple[int, ThreadPoolExecutor] | None = None
         """Id of the process that owns the threads, and the threads: a forked process has none of them."""
         self.convolver = Convolver(self.slots, self.bank, rate, window, self.fade, checked_device(device))
