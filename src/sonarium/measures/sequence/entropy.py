@@ -1,8 +1,8 @@
 """Entropies, in bits, of Markov chains and hidden Markov chains that generate sequences of symbols.
 
-The entropy rate is the minimum number of bits per symbol with which the sequences can be predicted; bits per symbol
-above it are what a model misses. For a hidden chain it has no closed form: it is estimated by −log₂ p of a long
-sequence (Shannon, McMillan and Breiman), with a standard error from stretches of it.
+The entropy rate is the minimum number of bits per symbol with which the sequences can be predicted; bits above it
+are what a model misses. For a hidden chain it has no closed form: it is estimated by −log₂ p of a long sequence
+(Shannon, McMillan and Breiman), with a standard error from stretches of it.
 """
 
 from dataclasses import dataclass
