@@ -99,8 +99,8 @@ def real_or_made(
     made_groups: Shaped[np.ndarray, " other"],
     penalty: float = 1.0,
 ) -> float:
-    """AUC of a logistic regression that discriminates made from real samples, averaged over folds, of which no two
-    share a group (song)."""
+    """AUC of a logistic regression that discriminates made from real samples, cross-validated by group (song) and
+    averaged over folds."""
     check_sets(real, made)
     rows, is_made = np.concatenate([real, made]), np.repeat([False, True], [len(real), len(made)])
     # Groups of real and of made samples are distinct, even if they have the same name.

@@ -95,7 +95,7 @@ def from_table(
     half: Int[np.ndarray, " clip"],
     most: int,
 ) -> Samplers | str:
-    """Samplers from the given clips, if in each half most values repeat; else a text with the factor that does not.
+    """Samplers from the given clips, if in each half most values repeat; else a text that names a factor at fault.
 
     All groups have the same number of distinct clips, regardless of the factor that they share: otherwise this
     number alone, on which the minimum variance among codes depends, would reveal the factor.

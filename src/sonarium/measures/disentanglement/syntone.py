@@ -50,7 +50,7 @@ def _sap(codes: Float[np.ndarray, "clip code"], factors: Float[np.ndarray, "clip
 
 
 def _jemmig(table: Information) -> float:
-    """JEMMIG; of factors with equal information, as all have on a dead code, the evaluator's sort takes the last."""
+    """JEMMIG; of factors with equal information, as on a dead code, the evaluator's sort takes the last."""
     best, second = top_two(table.mutual)
     last = len(table.mutual) - 1 - table.mutual[::-1].round(12).argmax(axis=0)
     joint = table.joint[last, np.arange(table.mutual.shape[1])]
