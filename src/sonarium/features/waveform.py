@@ -71,7 +71,7 @@ class Waveform(FrontEnd):
         lengths: Int[Tensor, " clip"] | None = None,
         power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip time"]:
-        """Samples at the configured level; with level `clip`, `power` replaces the mean square of each clip."""
+        """Samples at the configured level; `power` is the mean square of the whole sound, if it should set it."""
         if lengths is not None:
             signal = signal.masked_fill(~sounding(signal.shape[1], lengths), 0)
         if self.config.level != "clip":

@@ -37,7 +37,7 @@ class Chance:
     mutual: Float[np.ndarray, "code factor"]
     """Mean mutual information over permutations of the clips."""
     exceeded: Bool[np.ndarray, "code factor"]
-    """Whether a pair has more information than any pair of any permutation, in standard deviations of each pair."""
+    """Whether a pair has more information than any pair of any permutation, each in its standard deviations."""
 
 
 def information(counts: Int[np.ndarray, "code factor code_bin factor_bin"]) -> Information:
