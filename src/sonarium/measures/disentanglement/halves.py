@@ -1,7 +1,7 @@
 """Two halves of the clips: models are fitted on half 0 and scored on half 1.
 
 The halves are stratified as by Sechidis et al. 2011 (ECML PKDD): values are assigned one after the other, the
-rarest first, so that a value with two clips or more is in both halves, and no half lacks a class.
+rarest first, so that a value with two or more clips is in both halves, always with one factor, mostly with more.
 """
 
 from collections.abc import Iterator
