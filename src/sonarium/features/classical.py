@@ -2,7 +2,7 @@
 
 Mel-frequency cepstra are those of Davis and Mermelstein (1980), the slopes (deltas) those of Furui (1986): the
 first and second derivatives of polynomials fitted to nine frames. The conventions are librosa's, so that the
-numbers agree with it. Padding after a clip's own samples has no influence.
+numbers agree with it. Padding beyond a clip's length has no influence.
 """
 
 import math
@@ -21,7 +21,7 @@ from sonarium.features.waveform import at_one_level, sounding
 QUIETEST = 1e-10
 """Floor of the power of a band: 100 decibels below 1."""
 REACH = 9
-"""Frames to which a delta is fitted, where a clip has as many."""
+"""Number of frames to which a delta is fitted, if a clip has that many."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class LogMelConfig:
         check_ranges(self)
 
     def spectrogram(self, rate: int) -> SpectrogramConfig:
-        """The same at a sampling rate."""
+        """Configuration of the spectrogram at a sampling rate."""
         window = max(2, round(self.window * rate))
         return SpectrogramConfig(
             fft=2 ** (window - 1).bit_length() if self.fft is None else self.fft,
@@ -91,13 +91,13 @@ class LogMel(nn.Module):
         self.code_rate = rate / self.spectrogram.config.hop
 
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Frames of clips of these lengths in samples."""
+        """Number of frames of clips of these lengths in samples."""
         return self.spectrogram.stft.frames(lengths)
 
     def forward(
         self, wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None = None
     ) -> Float[Tensor, "clip frame band"]:
-        """Frames beyond a clip's own are zero."""
+        """Log-mel frames; those beyond a clip's length are zero."""
         counts = self.code_lengths(checked_lengths(wave, lengths))
         sound = wave if lengths is None else wave.where(sounding(wave.shape[1], lengths), 0)
         if self.config.equal_levels:
@@ -128,13 +128,13 @@ class Mfcc(nn.Module):
         self.code_rate = self.mel.code_rate
 
     def code_lengths(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Frames of clips of these lengths in samples."""
+        """Number of frames of clips of these lengths in samples."""
         return self.mel.code_lengths(lengths)
 
     def forward(
         self, wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None = None
     ) -> Float[Tensor, "clip frame cepstrum"]:
-        """Frames beyond a clip's own are zero."""
+        """Cepstral coefficients and deltas; frames beyond a clip's length are zero."""
         bands = self.mel(wave, lengths)
         counts = self.code_lengths(checked_lengths(wave, lengths))
         cepstra = bands @ self.transform.T
@@ -143,7 +143,7 @@ class Mfcc(nn.Module):
 
 
 def cosines(coefficients: int, bands: int) -> Float[Tensor, "coefficient band"]:
-    """The orthonormal discrete cosine transform of type II."""
+    """Rows of the orthonormal discrete cosine transform of type II."""
     order = torch.arange(coefficients, dtype=torch.float64)[:, None]
     place = torch.arange(bands, dtype=torch.float64) + 0.5
     rows = (math.pi / bands * order * place).cos() * math.sqrt(2 / bands)
@@ -154,10 +154,10 @@ def cosines(coefficients: int, bands: int) -> Float[Tensor, "coefficient band"]:
 def slope(
     frames: Float[Tensor, "clip frame code"], counts: Int[Tensor, " clip"], order: int = 1
 ) -> Float[Tensor, "clip frame code"]:
-    """Deltas: derivatives of polynomials of this order fitted to the nine frames around each.
+    """Deltas: derivatives of this order of polynomials of this order, fitted to the nine frames around each.
 
-    At either end the frames fitted are the first or last nine. A clip of fewer frames takes the odd number
-    of them that it has; one of fewer than three has deltas of zero.
+    At either end the first or last nine frames are fitted. A shorter clip uses the largest odd number of frames
+    that it has; with fewer than three frames, deltas are zero.
     """
     slopes = torch.zeros_like(frames)
     reach = (counts - 1 - (counts - 1) % 2).clamp(max=REACH - 1) + 1
@@ -174,7 +174,7 @@ def _slope(
 ) -> Float[Tensor, "clip frame code"]:
     half = width // 2
     places = torch.arange(-half, half + 1, dtype=torch.float64)
-    # A polynomial's derivative of its own order is the same everywhere: its leading coefficient, times order!.
+    # The derivative of the same order as the polynomial is constant: its leading coefficient times order!.
     weights = math.factorial(order) * torch.linalg.pinv(torch.vander(places, order + 1, increasing=True))[order]
     fitted = frames.unfold(1, width, 1) @ weights.to(frames)
     places_of_frames = torch.arange(frames.shape[1], device=frames.device)
@@ -186,7 +186,7 @@ def _slope(
 def checked_lengths(
     wave: Float[Tensor, "clip time"], lengths: Int[Tensor, " clip"] | None
 ) -> Int[Tensor, " clip"]:
-    """The lengths, by default the whole of every clip; a ValueError where they cannot be."""
+    """Lengths, by default those of whole clips; raises ValueError if they are impossible."""
     if lengths is None:
         return torch.full((len(wave),), wave.shape[1], device=wave.device)
     if len(lengths) != len(wave) or bool((lengths < 1).any()) or bool((lengths > wave.shape[1]).any()):

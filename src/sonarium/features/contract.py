@@ -1,8 +1,8 @@
-"""What a front end is: from raw signals to what a network learns from, and back where that can be.
+"""Interface of front ends: from raw signals to the input features of a network, and back where possible.
 
-A front end is a part of its learner and saved with it, so that a learner takes raw sound. `FrontEnd` is all that
-every one promises; `PictureFrontEnd` adds what autoencoders and pictures need: features of rows and frames that
-can be drawn.
+A front end is a part of its model and saved with it, so that the model takes raw sound. `FrontEnd` is common to
+all of them; `PictureFrontEnd` adds what autoencoders and plots need: features of rows and frames that can be
+drawn.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ from sonarium.worlds.contract import Batch, Signal, SignalKind
 
 
 class FrontEnd(nn.Module, ABC):
-    """From signals to features."""
+    """Map from signals to features."""
 
     @abstractmethod
     def forward(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip *feature"]: ...
@@ -29,7 +29,7 @@ class FrontEnd(nn.Module, ABC):
         """Shape of the features of one clip of N samples (of a picture: rows)."""
 
     def frames(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"] | None:
-        """Frames of clips of these lengths; None where features have no time axis."""
+        """Number of frames of clips of these lengths; None if features have no time axis."""
         return None
 
     def fit(
@@ -37,34 +37,34 @@ class FrontEnd(nn.Module, ABC):
         signals: Iterable[Float[Tensor, "_clip *_shape"]],
         lengths: Iterable[Int[Tensor, " _clip"] | None] = repeat(None),
     ) -> None:
-        """Estimate the scale from batches of the training split, padding left out; nothing by default."""
+        """Estimate the scale from batches of the training split, padding excluded; by default does nothing."""
 
     def fit_batches(self, batches: Iterable[Batch]) -> None:
-        """`fit`, with one batch in memory at a time."""
+        """Call `fit` with one batch in memory at a time."""
         signals, lengths = tee(batches)
         self.fit((batch.signal for batch in signals), (batch.lengths for batch in lengths))
 
 
 @dataclass(frozen=True)
 class Axes:
-    """How features are drawn: what the colours and the rows mean."""
+    """How features are plotted: meaning of the colours and of the rows."""
 
     low: float
     high: float
     """Values drawn darkest and brightest."""
     unit: str
-    """What the colours mean, such as dB re full scale."""
+    """Unit of the colour scale, such as dB re full scale."""
     hertz: Float[np.ndarray, " row"] | None = None
-    """Frequency of each row that is drawn; None where rows are no frequencies."""
+    """Frequency in Hz of each drawn row; None if rows are not frequencies."""
 
 
 class PictureFrontEnd(FrontEnd, ABC):
-    """Features of the shape (channel, row, frame), which can be drawn and may be inverted to sound."""
+    """Front end with features of shape (channel, row, frame) that can be drawn and may be invertible to sound."""
 
     level_rows: int = 0
-    """The number of rows, the last ones, that hold the frame's level alone."""
+    """Number of rows at the end that hold only the frame's level."""
     window_length: int = 1
-    """Samples in the shortest clip that has a frame."""
+    """Length in samples of the shortest clip that has a frame."""
 
     @abstractmethod
     def forward(self, signal: Float[Tensor, "clip *shape"]) -> Float[Tensor, "clip channel row frame"]: ...
@@ -81,11 +81,11 @@ class PictureFrontEnd(FrontEnd, ABC):
     def drawn(
         self, features: Float[Tensor, "clip channel row frame"]
     ) -> Float[np.ndarray, "clip drawn_row column"]:
-        """Features in the unit of the axes; values beyond `low` and `high` are drawn as these."""
+        """Features in the unit of the axes; values beyond `low` and `high` are drawn as these limits."""
 
     @property
     def invertible(self) -> bool:
-        """Whether `invert` makes sound of features."""
+        """Whether `invert` can convert features to sound."""
         return False
 
     def invert(
@@ -95,7 +95,7 @@ class PictureFrontEnd(FrontEnd, ABC):
         iterations: int = 32,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "clip time"]:
-        """Sounds of `length` samples that have these features."""
+        """Waveforms of `length` samples with these features."""
         raise ValueError(f"{type(self).__name__} cannot be inverted to sound: choose a front end that can")
 
 
@@ -104,7 +104,7 @@ class FrontEndConfig(ABC):
 
     @abstractmethod
     def build(self, signal: Signal) -> FrontEnd:
-        """The front end for signals of this form; a ValueError where it does not suit them."""
+        """Front end for signals of this form; raises ValueError if it does not suit them."""
 
 
 @dataclass(frozen=True)
@@ -114,4 +114,4 @@ class FrontEndEntry:
     summary: str
     Config: type[FrontEndConfig]
     kinds: tuple[SignalKind, ...] = ("wave",)
-    """Forms of signal that it takes."""
+    """Kinds of signal that it accepts."""

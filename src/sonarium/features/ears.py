@@ -1,8 +1,8 @@
 """Binaural features as rows over time: log-mel bands, and interaural differences of phase and level.
 
 The cues are those of binaural hearing (Rayleigh, 1907): phase localises below about 1.5 kHz, level above it. Phase
-differences of neighbouring bins are averaged on the circle, weighted by their magnitudes, so that a band's pair
-(sin, cos) grows short where its frequencies disagree and is (0, 0) in silence.
+differences of neighbouring bins are averaged on the circle, weighted by their magnitudes, so that a band's vector
+(sin, cos) is short where its frequencies disagree and (0, 0) in silence.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from sonarium.features.inversion import griffin_lim, spread_bands
 from sonarium.features.spectrogram import Spectrogram, SpectrogramConfig
 
 NOTHING = 1e-30
-"""A product of powers of which no root is taken."""
+"""Floor of the product of powers before its square root is taken."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class EarsConfig:
 
 
 class Ears(nn.Module):
-    """From sound at two ears (0 is the left one) to rows of about unit range; no parameters.
+    """Binaural features of about unit range from sound at two ears (ear 0 is the left one); no parameters.
 
-    Rows from the first: log-mel (left, then right; or of both), sine, then cosine of the phase by which the left
-    ear leads, then the level of the left ear above the right one.
+    Rows, in order: log-mel bands (left, then right; or of the mean power), sine, then cosine of the phase lead of
+    the left ear, then the level of the left ear relative to the right one.
     """
 
     def __init__(self, config: EarsConfig, rate: int):
@@ -69,7 +69,7 @@ class Ears(nn.Module):
         self.spectrogram = Spectrogram(plain, rate)
         self.stft = self.spectrogram.stft
         self.compared = config.bands if config.resolution == "band" else config.fft // 2 + 1
-        # An inaudible power that keeps every quotient finite.
+        # An inaudible power that keeps all quotients finite.
         self.silence = self.spectrogram.full_scale * 10 ** (config.floor_db / 10)
 
     def forward(self, wave: Float[Tensor, "clip ear time"]) -> Float[Tensor, "clip row frame"]:
@@ -86,7 +86,7 @@ class Ears(nn.Module):
         return loud + 3 * self.compared, self.stft.frames(samples)
 
     def check(self, wave: Tensor) -> None:
-        """Refuse what would give features without meaning."""
+        """Raise ValueError for input whose features would be meaningless."""
         if wave.ndim != 3 or wave.shape[1] != 2:
             raise ValueError(
                 f"got waves of shape {tuple(wave.shape)}, expected (clip, 2 ears, time): "
@@ -95,18 +95,18 @@ class Ears(nn.Module):
         self.spectrogram.check(rearrange(wave, "clip ear time -> (clip ear) time"))
 
     def planes(self, wave: Float[Tensor, "clip ear time"]) -> Float[Tensor, "5 clip frame bin"]:
-        """The power of either ear, and real part, imaginary part and magnitude of their cross-spectrum."""
+        """Power of each ear, and real part, imaginary part and magnitude of their cross-spectrum."""
         spectra = torch.view_as_real(self.stft(rearrange(wave, "clip ear time -> (clip ear) time")))
-        # Real and imaginary parts apart, for what follows is several times as slow on every other number.
+        # Contiguous real and imaginary parts: the arithmetic below is several times slower on strided data.
         real, imag = rearrange(spectra, "(clip ear) frame bin part -> part ear clip frame bin", ear=2).contiguous()
         left, right = torch.addcmul(real * real, imag, imag)
         across = torch.addcmul(real[0] * real[1], imag[0], imag[1])
         ahead = torch.addcmul(imag[0] * real[1], real[0], imag[1], value=-1)
-        # The root of nothing has no gradient.
+        # The square root has no finite gradient at 0.
         return torch.stack([left, right, across, ahead, (left * right).clamp(min=NOTHING).sqrt()])
 
     def banded(self, bins: Float[Tensor, "*any bin"]) -> Float[Tensor, "*any band"]:
-        """Sums over the bins of each mel band."""
+        """Weighted sums over the bins of each mel band."""
         blocks, filters = self.spectrogram.blocks, self.spectrogram.filters
         assert filters is not None, "the ears' spectrogram has mel bands"
         return torch.cat([bins[..., covered] @ filters[bands, covered].T for bands, covered in blocks], -1)
@@ -114,7 +114,7 @@ class Ears(nn.Module):
     def loudness(
         self, planes: Float[Tensor, "5 clip frame bin"], pooled: Float[Tensor, "5 clip frame compared"]
     ) -> list[Float[Tensor, "clip frame band"]]:
-        """Decibels of the bands, from −1 at the floor to 1 at full scale."""
+        """Levels of the bands in decibels, scaled from −1 at the floor to 1 at full scale."""
         if self.config.loudness == "none":
             return []
         powers = pooled[:2] if self.config.resolution == "band" else self.banded(planes[:2])
@@ -125,13 +125,13 @@ class Ears(nn.Module):
     def phase(
         self, pooled: Float[Tensor, "5 clip frame compared"]
     ) -> tuple[Float[Tensor, "clip frame compared"], Float[Tensor, "clip frame compared"]]:
-        """Sine and cosine of the phase by which the left ear leads, averaged with the magnitudes as weights."""
+        """Magnitude-weighted means of sine and cosine of the phase lead of the left ear."""
         _, _, across, ahead, magnitude = pooled
         weight = magnitude + self.silence
         return ahead / weight, across / weight
 
     def level(self, pooled: Float[Tensor, "5 clip frame compared"]) -> Float[Tensor, "clip frame compared"]:
-        """Decibels of the left ear above the right one, in units."""
+        """Level of the left ear relative to the right one, clipped, in units of `level_unit` decibels."""
         above, below = pooled[:2] + self.silence
         limit = self.config.level_limit
         return (10 * (above / below).log10()).clamp(-limit, limit) / self.config.level_unit
@@ -144,8 +144,8 @@ class Ears(nn.Module):
         iterations: int = 32,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "clip ear time"]:
-        """Sound with these levels in either ear, and these differences of phase between them; the phase of the
-        left ear is that of the Griffin-Lim algorithm. Needs loudness both."""
+        """Binaural sound with these levels in each ear and these interaural phase differences; the phase of the
+        left ear is found by the Griffin-Lim algorithm. Requires loudness both."""
         config, bands = self.config, self.config.bands
         if config.loudness != "both":
             raise ValueError(f"loudness={config.loudness!r}: the levels of both ears are needed; give both")
@@ -161,7 +161,7 @@ class Ears(nn.Module):
         powers = (self.spectrogram.raised(decibels) - self.silence).clamp(min=0)
         left, right = (spread_bands(one, filters).sqrt() for one in powers.split(bands, -1))
         if config.resolution == "band":
-            # Of a bin, as of the bands that it lies in.
+            # Each bin takes the phase difference of the bands that cover it.
             sine, cosine = sine @ filters, cosine @ filters
         one = griffin_lim(left, self.stft, samples, iterations, generator)
         phase = self.stft(one).angle() - torch.atan2(sine, cosine)

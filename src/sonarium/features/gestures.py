@@ -1,9 +1,9 @@
-"""Gestures from sound: the pressure and tension with which a syrinx sings what a recording holds.
+"""Gestures from sound: the pressure and tension with which a model of the syrinx reproduces a recording.
 
-The way back through Mindlin's model (after Perl et al., 2011, and Boari et al., 2015): where the sound is
-periodic, its spectrum chooses the pressure α of each note, and its fundamental frequency the tension β, both from
-tables of the model; the envelope follows its level, and the turbulence its aperiodicity. What is sung once is set
-right in level once.
+Inversion of Mindlin's model (after Perl et al., 2011, and Boari et al., 2015): where the sound is periodic, its
+spectrum determines the pressure α of each note, and its fundamental frequency the tension β, both by tables of the
+model; the envelope follows its level, and the turbulence its aperiodicity. The sound is synthesised once, to
+correct the envelope by the level of the result.
 """
 
 import math
@@ -20,37 +20,37 @@ from sonarium.features.pitch import PitchConfig, track
 from sonarium.worlds.songbird import syrinx
 
 FRAME_RATE = 1000
-"""Frames of gestures a second."""
+"""Frames of gestures per second."""
 SHORTEST = 0.05
-"""Least duration of a recording in seconds."""
+"""Minimum duration of a recording in seconds."""
 SILENT = 1e-4
-"""Level of the loudest part below which a recording is silent; full scale is 1."""
+"""Peak amplitude below which a recording is silent; full scale is 1."""
 ABOVE_NOISE, BELOW_PEAK = 8.0, 35.0
 """A frame sounds if its level is this many dB above the noise floor, and no more than this many below the peak."""
 PERIODIC = 0.35
 """Aperiodicity below which a frame has a pitch."""
 SMOOTHING = 0.004
-"""Seconds over which levels are measured."""
+"""Window in seconds over which levels are averaged."""
 REST = 0.15
 """Pressure between notes."""
 USUAL, SPREAD = -0.16, 0.03
-"""Pressure where the spectrum does not tell, and its standard deviation, where spectra are known to 1 dB."""
+"""Mean and standard deviation of the prior of the pressure, where spectra are known to 1 dB."""
 WINDOW = 0.012
-"""Seconds in which partials are measured."""
+"""Window in seconds in which partials are measured."""
 PRESSURES = np.linspace(-0.26, -0.14, 13)
 FREQUENCIES = np.geomspace(320.0, 6000.0, 36)
 PARTIALS = 12
 HIGHEST = 7000.0
 """Frequency in Hz up to which partials are compared."""
 LEAST = -45.0
-"""dB of a partial below the strongest at which it counts as absent."""
+"""Level of a partial in dB re the strongest at which it counts as absent."""
 HOARSEST = 0.97
-"""Largest fraction of the power that is noise."""
+"""Maximum fraction of the power that is noise."""
 
 
 @dataclass(frozen=True)
 class Gestures:
-    """What a syrinx does, at the times i / FRAME_RATE."""
+    """Control parameters of a syrinx at the times i / FRAME_RATE."""
 
     pressure: Float[np.ndarray, " frame"]
     """α: REST between notes."""
@@ -59,19 +59,19 @@ class Gestures:
     envelope: Float[np.ndarray, " frame"]
     turbulence: Float[np.ndarray, " frame"]
     hertz: Float[np.ndarray, " frame"]
-    """The fundamental frequency that was found."""
+    """Estimated fundamental frequency."""
     voiced: Bool[np.ndarray, " frame"]
-    """Where there was one."""
+    """Whether the frame has a fundamental frequency."""
 
     def sing(self, rate: int, samples: int) -> Float[np.ndarray, " time"]:
-        """The sound of these gestures."""
+        """Synthesise the sound of these gestures."""
         paths = (path[None] for path in (self.pressure, self.tension, self.envelope))
         settings = {"frame_rate": FRAME_RATE, "rate": rate, "lengths": [samples]}
         return syrinx.sing(*paths, turbulence=self.turbulence[None], **settings)[0].numpy()
 
 
 def fit(wave: Float[np.ndarray, " time"], rate: int, config: PitchConfig = PitchConfig()) -> Gestures:
-    """The gestures that sing a recording of one bird."""
+    """Gestures that reproduce a recording of one bird."""
     check(wave, rate)
     pitch = track(wave, rate, config)
     frames = len(pitch.hertz)
@@ -114,13 +114,13 @@ def levels(wave: Float[np.ndarray, " time"], rate: int, frames: int) -> Float[np
 
 
 def threshold(level: Float[np.ndarray, " frame"]) -> float:
-    """The level above which a frame sounds."""
+    """Level above which a frame sounds."""
     floor = float(np.quantile(level, 0.1)) * 10 ** (ABOVE_NOISE / 20)
     return max(min(floor, float(level.max()) / 2), float(level.max()) * 10 ** (-BELOW_PEAK / 20))
 
 
 def bridged(hertz: Float[np.ndarray, " frame"], voiced: Bool[np.ndarray, " frame"]) -> Float[np.ndarray, " frame"]:
-    """The pitch where there is one; straight lines in its logarithm in between."""
+    """Pitch of voiced frames, interpolated linearly in its logarithm in between."""
     at = np.flatnonzero(voiced)
     if not len(at):
         return np.full(len(hertz), 600.0)
@@ -134,7 +134,7 @@ def pressures(
     voiced: Bool[np.ndarray, " frame"],
     sounding: Bool[np.ndarray, " frame"],
 ) -> Float[np.ndarray, " frame"]:
-    """One pressure a note: that of the tabulated spectra which is nearest to its own."""
+    """Pressure of each note: the one whose tabulated spectrum is nearest to the note's, given the prior."""
     labelled: Any = ndimage.label(sounding)
     notes, count = labelled
     apart = distances(levels, rate, hertz)
@@ -150,7 +150,7 @@ def pressures(
 def distances(
     levels: Float[np.ndarray, "frame partial"], rate: int, hertz: Float[np.ndarray, " frame"]
 ) -> Float[np.ndarray, "frame pressure"]:
-    """Mean squared difference in dB of the partials of each frame from those of the model at each pressure."""
+    """Mean squared difference in dB, up to a gain, between the partials of each frame and those of the model."""
     table = spectra()[0]
     rows, weight = syrinx.places(hertz, FREQUENCIES)
     expected = table[:, rows] * (1 - weight)[:, None] + table[:, rows + 1] * weight[:, None]
@@ -164,9 +164,9 @@ def distances(
 def partials(
     wave: Float[np.ndarray, " time"], rate: int, hertz: Float[np.ndarray, " frame"]
 ) -> Float[np.ndarray, "frame partial"]:
-    """Levels in dB of the partials of each frame below the strongest, seen through a Hann window.
+    """Levels in dB of the partials of each frame re the strongest, measured with a Hann window.
 
-    The sound is turned back along its own pitch, so that the partials of a sweep are as narrow as those of a tone.
+    The sound is demodulated by its pitch, so that the partials of a sweep are as narrow as those of a tone.
     """
     half = round(WINDOW / 2 * rate)
     times = np.arange(-half, len(wave) + half) * (FRAME_RATE / rate)
@@ -183,7 +183,7 @@ def partials(
 
 @cache
 def spectra() -> tuple[Float[np.ndarray, "pressure hertz partial"], Float[np.ndarray, "pressure hertz"]]:
-    """Partials of the model in dB below the strongest, and root mean square, at each pressure and frequency."""
+    """Partials of the model in dB re the strongest, and root mean square, at each pressure and frequency."""
     rate, seconds = 32_000, 0.06
     alpha, hertz = (part.ravel() for part in np.meshgrid(PRESSURES, FREQUENCIES, indexing="ij"))
     beta = syrinx.tension_of(hertz[:, None], alpha)
@@ -210,7 +210,7 @@ def loudness(
 
 @cache
 def hiss() -> float:
-    """Root mean square of the noise of a jet of level 1, where the labia rest."""
+    """Root mean square of the turbulence noise at level 1 with the labia at rest."""
     steady = np.ones((1, 501))
     paths = {"alpha": 0.15 * steady, "beta": 0.15 * steady, "envelope": steady, "turbulence": steady}
     wave = syrinx.sing(**paths, frame_rate=FRAME_RATE, rate=16_000)[0].double()
@@ -218,8 +218,8 @@ def hiss() -> float:
 
 
 def pitch_error(found: Gestures, sung: Float[np.ndarray, " time"], rate: int) -> float | None:
-    """Median relative difference between the pitch of a recording and of what its gestures sing, where both have
-    one."""
+    """Median relative difference between the pitch of a recording and of the sound of its gestures, where both are
+    voiced."""
     again = track(sung, rate)
     both = found.voiced & (again.aperiodicity < PERIODIC)
     return float(np.median(np.abs(again.hertz / found.hertz - 1)[both])) if both.any() else None

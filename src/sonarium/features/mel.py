@@ -14,15 +14,15 @@ from jaxtyping import Float
 Scale = Literal["slaney", "htk", "linear"]
 
 LINEAR_STEP = 200 / 3
-"""Hertz a mel below the corner of Slaney's scale."""
+"""Hertz per mel below the corner of Slaney's scale."""
 CORNER = 1000.0
-"""Hertz where Slaney's scale turns from linear to logarithmic."""
+"""Frequency in Hz where Slaney's scale changes from linear to logarithmic."""
 LOGARITHMIC_STEP = np.log(6.4) / 27
 """Natural logarithm of the ratio of frequencies that are one mel apart above the corner."""
 
 
 def hertz_to_mel(hertz: Float[np.ndarray, "*any"], scale: Scale = "slaney") -> Float[np.ndarray, "*any"]:
-    """Where on the mel scale these frequencies lie."""
+    """Mel values of frequencies in Hz."""
     if scale == "linear":
         return hertz
     if scale == "htk":
@@ -32,7 +32,7 @@ def hertz_to_mel(hertz: Float[np.ndarray, "*any"], scale: Scale = "slaney") -> F
 
 
 def mel_to_hertz(mel: Float[np.ndarray, "*any"], scale: Scale = "slaney") -> Float[np.ndarray, "*any"]:
-    """The frequencies at these points of the mel scale."""
+    """Frequencies in Hz of mel values."""
     if scale == "linear":
         return mel
     if scale == "htk":
@@ -57,7 +57,7 @@ def mel_corners(
 def mel_filters(
     rate: float, fft: int, bands: int, lowest: float, highest: float, scale: Scale = "slaney"
 ) -> Float[np.ndarray, "band bin"]:
-    """Weights from the bins of a transform of `fft` points to the bands, each triangle of unit area."""
+    """Weights of the bins of an FFT of `fft` points in each band: triangles of unit area."""
     bins = np.arange(fft // 2 + 1) * (rate / fft)
     corners = mel_corners(bands, lowest, highest, scale)[:, None]
     left, peak, right = corners[:-2], corners[1:-1], corners[2:]

@@ -1,8 +1,8 @@
 """Fundamental frequency: YIN (de Cheveigné & Kawahara, 2002) with a Viterbi search for the path through its
 minima.
 
-Each frame has several candidates, the minima of the cumulative mean normalised difference function; the path
-through them pays for aperiodicity, for jumps, and a little for long periods, of which every multiple is periodic,
+Each frame has several candidates, the minima of the cumulative mean normalised difference function; the cost of a
+path penalises aperiodicity, jumps and, slightly, long periods, because every multiple of a period is a period,
 too. Sound of a low sampling rate is resampled first, so that short periods are resolved.
 """
 
@@ -16,11 +16,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft
 
 RESOLVED = 64_000
-"""Least sampling rate at which periods are measured."""
+"""Minimum sampling rate in Hz at which periods are measured."""
 CANDIDATES = 12
-"""Minima kept in a frame: the best."""
+"""Number of minima kept per frame, the best ones."""
 NO_MINIMUM = 2.0
-"""Depth of a lag at which there is none."""
+"""Depth assigned to lags that are not minima."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Pitch:
     """A pitch track, at the times i · hop."""
 
     hertz: Float[np.ndarray, " frame"]
-    """The best frequency in every frame, sounding or not."""
+    """Best fundamental frequency in every frame, even in silence."""
     aperiodicity: Float[np.ndarray, " frame"]
-    """0 of a periodic sound, about 1 of noise; 1 in silence."""
+    """0 for a periodic sound, about 1 for noise; 1 in silence."""
 
 
 def track(wave: Float[np.ndarray, " time"], rate: int, config: PitchConfig = PitchConfig()) -> Pitch:
-    """The fundamental frequency of a sound of one voice."""
+    """Fundamental frequency of a monophonic sound."""
     count = max(math.ceil(len(wave) / rate / config.hop), 1)
     fine = -(-RESOLVED // rate) * rate if rate < RESOLVED else rate
     sound = wave.astype(np.float64)
@@ -81,7 +81,7 @@ def track(wave: Float[np.ndarray, " time"], rate: int, config: PitchConfig = Pit
     chosen = best_path(np.log2(periods), depths, config)
     rows = np.arange(count)
     found, depth = periods[rows, chosen], np.clip(depths[rows, chosen], 0, 1)
-    # The shorter the period, the earlier lies the middle of the two stretches that were compared.
+    # The centre of the two compared windows is earlier for shorter periods.
     middles = np.maximum.accumulate(rows * config.hop - (longest - found) / (2 * fine))
     hertz = np.exp(np.interp(rows * config.hop, middles, np.log(fine / found)))
     return Pitch(hertz, np.interp(rows * config.hop, middles, depth))
@@ -90,7 +90,7 @@ def track(wave: Float[np.ndarray, " time"], rate: int, config: PitchConfig = Pit
 def normalised(
     sound: Float[np.ndarray, " time"], starts: Int[np.ndarray, " frame"], window: int, longest: int
 ) -> Float[np.ndarray, "frame lag"]:
-    """The cumulative mean normalised difference function at the lags 0 to longest; 1 in silence."""
+    """Cumulative mean normalised difference function at the lags 0 to `longest`; 1 in silence."""
     frames = sliding_window_view(sound, window + longest)[starts]
     size = fft.next_fast_len(window + longest, real=True)
     head = np.fft.rfft(frames[:, :window], size)
@@ -108,14 +108,14 @@ def normalised(
 def candidates(
     function: Float[np.ndarray, "frame lag"], shortest: int, octave: float
 ) -> tuple[Float[np.ndarray, "frame candidate"], Float[np.ndarray, "frame candidate"]]:
-    """The best minima of each frame by parabolic interpolation: period in samples, and depth."""
+    """Best minima of each frame by parabolic interpolation: period in samples, and depth."""
     left, middle, right = function[:, shortest - 1 : -2], function[:, shortest:-1], function[:, shortest + 1 :]
     minima = (middle < left) & (middle <= right)
     curve = np.where(minima, left - 2 * middle + right, 1.0)
     shift = np.where(minima, np.clip(0.5 * (left - right) / curve, -1, 1), 0.0)
     depth = np.where(minima, middle - 0.25 * (left - right) * shift, NO_MINIMUM)
     period = np.arange(shortest, shortest + depth.shape[1]) + shift
-    # A minimum between two lags looks shallow, and the shortest period is easily lost among its multiples.
+    # Without interpolation a minimum between two lags is too shallow, and loses to multiples of its period.
     at = np.argsort(depth + octave * np.log2(period), 1, kind="stable")[:, :CANDIDATES]
     return np.take_along_axis(period, at, 1), np.take_along_axis(depth, at, 1)
 
@@ -125,7 +125,7 @@ def best_path(
     depths: Float[np.ndarray, "frame candidate"],
     config: PitchConfig,
 ) -> Int[np.ndarray, " frame"]:
-    """The candidate of each frame on the cheapest path (Viterbi, 1967)."""
+    """Candidate of each frame on the path of lowest cost (Viterbi, 1967)."""
     cost = np.clip(depths, 0, None) + config.octave * (octaves - octaves.min())
     total, back = cost[0], np.zeros(octaves.shape, np.int64)
     for frame in range(1, len(cost)):

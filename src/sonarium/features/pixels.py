@@ -25,7 +25,7 @@ class PixelsConfig(FrontEndConfig):
 
 
 class Pixels(PictureFrontEnd):
-    """Pictures of `rows` by `columns`, with an axis for their one channel."""
+    """Pictures of `rows` by `columns`, with a channel axis of size 1."""
 
     def __init__(self, config: PixelsConfig, rows: int, columns: int):
         super().__init__()
@@ -41,7 +41,7 @@ class Pixels(PictureFrontEnd):
         return rearrange(signal, "clip row column -> clip 1 row column")
 
     def shape(self, samples: int) -> tuple[int, int, int]:
-        """Channel, rows and columns of what `forward` gives for one picture of this many rows."""
+        """Channels, rows and columns of the features of a picture of this many rows."""
         if samples != self.rows:
             raise ValueError(
                 f"got pictures of {samples} rows, expected {self.rows}: give pictures of the size that this front "

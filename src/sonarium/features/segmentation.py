@@ -1,9 +1,9 @@
-"""Syllables cut from sound by its level: onsets and offsets, without any labels.
+"""Segmentation of sound into syllables by its level: onsets and offsets, without labels.
 
-The level is the power of the band in which birds sing, smoothed, in decibels. Sound is what exceeds a threshold
-that adapts to the recording: some decibels above its noise floor, and within some decibels of its loud song,
-whichever is higher. Blips are dropped, short gaps closed, and bouts that are soft throughout taken for noise of
-the cage. One setting serves all recordings; `scripts/songbird_syllables.py` says how it was chosen.
+The level is the smoothed power, in decibels, of the band in which birds sing. Sound is what exceeds a threshold
+that adapts to the recording: the higher of a level above its noise floor and a level below its loud song. Very
+short sounds are dropped, short gaps closed, and bouts that are soft throughout are dropped as noise of the cage.
+One setting serves all recordings; `scripts/songbird_syllables.py` says how it was chosen.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ from sonarium.config import Range, check_ranges
 from sonarium.worlds.contract import Mark
 
 LEVEL_RATE = 1000
-"""Values of the level a second."""
+"""Values of the level per second."""
 NYQUIST = 0.45
-"""Highest edge of the band as a fraction of the sampling rate."""
+"""Maximum upper edge of the band as a fraction of the sampling rate."""
 FLOOR_QUANTILE, LOUD_QUANTILE = 0.1, 0.98
-"""Quantiles of the level that are taken for its noise floor and for loud song."""
+"""Quantiles of the level that estimate its noise floor and its loud song."""
 DIP_APART, DIP_FROM_END = 12, 20
-"""Milliseconds between two dips, and between a dip and an end of its segment, at the least."""
+"""Minimum milliseconds between two dips, and between a dip and either end of its segment."""
 DIPS_SPANNED = 4
-"""Dips that a piece of a segment has inside, at most."""
+"""Maximum number of dips inside a piece of a segment."""
 LABEL = "segment"
-"""Label of segments of which nothing but onset and offset is known."""
+"""Label of segments of which only onset and offset are known."""
 SILENT = 1e-14
 """Power added before the logarithm, 140 dB below full scale."""
 
@@ -78,7 +78,7 @@ class SegmentationConfig:
 def segment(
     wave: Float[np.ndarray, " time"], rate: int, config: SegmentationConfig = SegmentationConfig()
 ) -> list[Mark]:
-    """Onset and offset in seconds of each segment, in their order; none where nothing is above the noise."""
+    """Onset and offset in seconds of each segment, in order; an empty list if nothing is above the noise."""
     duration = np.floor(len(wave) / rate * 1e6) / 1e6
     if not np.isfinite(wave).all():
         raise ValueError("the sound holds NaN or infinite samples: repair it or leave it out")
@@ -99,8 +99,8 @@ def segment(
 
 @dataclass(frozen=True)
 class Pieces:
-    """What a segment can be cut into: what lies between two of its edges, which are its onset, the dips of its
-    level, and its offset. The last piece is the segment as a whole."""
+    """Pieces into which a segment can be cut, each between two of its edges: its onset, the dips of its level, and
+    its offset. The last piece is the whole segment."""
 
     spans: list[tuple[int, int]]
     """First and last edge of each piece."""
@@ -121,7 +121,7 @@ def pieces(
     marks: Sequence[Mark],
     config: SegmentationConfig = SegmentationConfig(),
 ) -> list[Pieces]:
-    """What each segment can be cut into; pieces are no shorter than segments."""
+    """Pieces into which each segment can be cut; none is shorter than the minimum duration of segments."""
     values = level(wave, rate, config)
     found = []
     for start, stop, label in marks:
@@ -141,7 +141,7 @@ def pieces(
 
 
 def dips(values: Float[np.ndarray, " frame"], depth: float) -> Int[np.ndarray, " dip"]:
-    """Minima so many dB below the highest level on either side."""
+    """Minima at least `depth` dB below the highest level on either side."""
     before = np.maximum.accumulate(values)
     behind = np.maximum.accumulate(values[::-1])[::-1]
     lowest = minimum_filter1d(values, DIP_APART + 1)
@@ -169,7 +169,7 @@ def level(wave: Float[np.ndarray, " time"], rate: int, config: SegmentationConfi
 
 
 def stretches(values: Float[np.ndarray, " frame"], config: SegmentationConfig) -> tuple[np.ndarray, np.ndarray]:
-    """First frame of each segment, and the frame behind its last one."""
+    """First frame of each segment, and the frame after its last one."""
     floor, loud = np.quantile(values, (FLOOR_QUANTILE, LOUD_QUANTILE))
     threshold = max(floor + config.above_floor, loud - config.below_loud)
     edges = np.diff(np.concatenate(([0], values > threshold, [0])).astype(np.int64))
@@ -193,7 +193,7 @@ def chosen(starts: np.ndarray, stops: np.ndarray, kept: np.ndarray) -> tuple[np.
 def closed(
     starts: np.ndarray, stops: np.ndarray, values: np.ndarray, silent: float, config: SegmentationConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Stretches that a short gap parts become one, unless the gap is silent."""
+    """Merge stretches that are separated by a short gap, unless the gap is silent."""
     gaps = starts[1:] - stops[:-1]
     deepest = [values[stop:start].min() for stop, start in zip(stops[:-1], starts[1:], strict=True)]
     parted = (gaps >= config.shortest_gap * LEVEL_RATE) | (

@@ -1,10 +1,10 @@
-"""Spectrograms as learners see them: magnitudes, mel bands, decibels, and one scale for all bins.
+"""Spectrograms as input features: magnitudes, mel bands, decibels, and one scale for all bins.
 
-Magnitudes and bands are those of librosa 0.11 (McFee and others, 2015). The scale comes from statistics of
-the training split, one pair of numbers for all bins, so that loud and soft stay different. Decibels are
-relative to the loudest bin that a sine of amplitude 1 can make, not to the clip's own, for the same reason;
-or relative to the frame's level, which then has rows of its own. The snippets of BirdsongGAN are log(1 + |STFT|)
-in linear-frequency bins, without a scale, of frames that lie within the sound.
+Magnitudes and bands are those of librosa 0.11 (McFee and others, 2015). The scale is estimated on the training
+split, one pair of numbers for all bins, so that differences in level are preserved. For the same reason decibels
+are relative to the loudest bin that a sine of amplitude 1 can produce, not to the maximum of the clip; or relative
+to the frame's level, which then has separate rows. The snippets of BirdsongGAN are log(1 + |STFT|) in
+linear-frequency bins, unscaled, of frames that lie within the sound.
 """
 
 import math
@@ -29,16 +29,16 @@ from sonarium.features.waveform import sounding
 from sonarium.worlds.contract import Signal
 
 CACHED = 2**19
-"""Samples in frames that each thread of a CPU works on at once, so that they stay in its cache."""
+"""Number of samples in frames that each CPU thread processes at once, so that they stay in its cache."""
 FILTER_BLOCK = 16
-"""Neighbouring filters multiplied together; a filter is zero almost everywhere, its neighbours alike."""
+"""Number of adjacent filters per matrix product; adjacent filters are zero almost everywhere, in the same bins."""
 
 BUTTERWORTH_ORDER = 4
-"""Order of the band-pass."""
+"""Order of the band-pass filter."""
 QUIETEST_DB = -80.0
-"""Level in decibels that stands for silence where the level has rows of its own."""
+"""Level in decibels that represents silence where the level has separate rows."""
 DARKEST_DB = -80.0
-"""Decibels drawn darkest."""
+"""Level in decibels that is drawn darkest."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class SpectrogramConfig(FrontEndConfig):
 
 
 class Spectrogram(PictureFrontEnd):
-    """The front end of sounds: spectrograms with one channel, and their inversion to sound."""
+    """Front end of sounds: spectrograms with one channel, and their inversion to sound."""
 
     filters: Tensor | None
     response: Tensor | None
@@ -132,7 +132,7 @@ class Spectrogram(PictureFrontEnd):
         self.config, self.rate, self.level_rows = config, rate, config.level_rows
         window = config.fft if config.window_length is None else config.window_length
         self.support = window
-        """Samples of the window."""
+        """Window length in samples."""
         self.window_length = window if config.centred else config.fft
         self.stft = Stft(config.fft, window, config.hop, config.centred)
         response = None if config.band_pass is None else band_response(config.fft, config.band_pass, rate)
@@ -168,7 +168,7 @@ class Spectrogram(PictureFrontEnd):
         return rearrange(scaled, "clip row frame -> clip 1 row frame")
 
     def rows(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip row frame"]:
-        """Compressed but not scaled: the bands, and the rows of the level if it has its own."""
+        """Compressed but unscaled features: the bands, then the rows of the level if there are any."""
         measured = self.measured(wave)
         bands = measured[:, :-1].log1p() if self.config.compression == "log1p" else self.decibels(measured[:, :-1])
         if not self.config.level_rows:
@@ -181,17 +181,17 @@ class Spectrogram(PictureFrontEnd):
     def scale_of_rows(
         self, rows: Float[Tensor, "clip row frame"]
     ) -> tuple[Float[Tensor, "row 1"], Float[Tensor, "row 1"]]:
-        """What is subtracted from each row and what it is divided by: one pair for bands, one for levels."""
+        """Offset and divisor of each row: one pair for bands, one for levels."""
         kind = torch.zeros(rows.shape[1], dtype=torch.long, device=rows.device)
         kind[self.bands :] = 1
         return self.offset.to(rows)[kind, None], self.spread.to(rows)[kind, None]
 
     def magnitudes(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip band frame"]:
-        """Before compression and scaling: |STFT| to the given power, in bins or bands."""
+        """|STFT| raised to `power`, in bins or bands, before compression and scaling."""
         return self.measured(wave)[:, :-1]
 
     def measured(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip band_and_energy frame"]:
-        """The magnitudes, and below them each frame's energy over all bins."""
+        """Magnitudes, and in the last row each frame's energy over all bins (valid if there are level rows)."""
         self.check(wave)
         with torch.autocast(wave.device.type, enabled=False):
             sound = wave.to(self.stft.window.dtype)
@@ -202,7 +202,7 @@ class Spectrogram(PictureFrontEnd):
             return torch.cat([self.spectra(part) for part in parts])
 
     def spectra(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip band_and_energy frame"]:
-        """The same of clips that are transformed together."""
+        """The same for one batch of clips."""
         spectrum = self.stft(wave)
         if self.response is not None:
             spectrum = spectrum * self.response
@@ -224,7 +224,7 @@ class Spectrogram(PictureFrontEnd):
         return decade * (magnitudes / self.full_scale).clamp(min=quietest).log10()
 
     def check(self, wave: Tensor) -> None:
-        """Refuse what would give features without meaning."""
+        """Raise ValueError for input whose features would be meaningless."""
         if wave.ndim != 2 or not wave.is_floating_point():
             raise ValueError(
                 f"got waves of shape {tuple(wave.shape)} and type {wave.dtype}, expected floating-point (clip, "
@@ -233,7 +233,7 @@ class Spectrogram(PictureFrontEnd):
         if wave.shape[0] == 0:
             raise ValueError("got a batch of no clips: give at least one clip")
         self.shape(wave.shape[1])
-        # One sum is the cheapest test; samples are tested singly only if it fails. Exported programs cannot.
+        # A sum is the cheapest test; samples are tested singly only if it fails. Exported programs cannot test.
         if not torch.compiler.is_exporting() and not wave.sum().isfinite() and not wave.isfinite().all():
             bad = (~wave.isfinite().all(1)).nonzero().flatten().tolist()
             raise ValueError(
@@ -246,7 +246,7 @@ class Spectrogram(PictureFrontEnd):
         signals: Iterable[Float[Tensor, "_clip _time"]],
         lengths: Iterable[Int[Tensor, " _clip"] | None] = repeat(None),
     ) -> None:
-        """Estimate the scale from the frames that clips of the training split have alone, a batch at a time."""
+        """Estimate the scale from frames of the training split, padding excluded, a batch at a time."""
         if self.config.scaling in ("frame", "none"):
             return
         bands, levels = Statistics(), Statistics()
@@ -272,7 +272,7 @@ class Spectrogram(PictureFrontEnd):
         return 1, self.bands + self.level_rows, self.stft.frames(samples)
 
     def frames(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        # A clip shorter than the window fills its first frame with silence.
+        # A clip shorter than the window is padded with silence to one frame.
         counts = self.stft.frames(lengths)
         return counts if self.config.centred else counts.clamp(min=1) * (lengths > 0)
 
@@ -286,7 +286,7 @@ class Spectrogram(PictureFrontEnd):
         return Axes(DARKEST_DB, 0.0, unit, hertz)
 
     def drawn(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[np.ndarray, "clip drawn_row column"]:
-        """Decibels, whatever the scale of the features; the rows of the level are not drawn."""
+        """Decibels, for any scaling of the features; the rows of the level are not drawn."""
         loudest = 1.0 if self.config.scaling == "frame" else self.full_scale
         decade = 20 / self.config.power
         magnitudes = self.unscale(features)
@@ -296,7 +296,7 @@ class Spectrogram(PictureFrontEnd):
         return (decade * magnitudes.clamp(min=10 ** (DARKEST_DB / decade)).log10()).float().cpu().numpy()
 
     def unscale(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip band frame"]:
-        """The magnitudes that gave these features, except that bins below the floor are raised to it.
+        """Magnitudes of these features, with bins below the floor raised to it.
 
         With scaling `frame` the level of each frame is lost: its largest bin becomes 1.
         """
@@ -308,15 +308,15 @@ class Spectrogram(PictureFrontEnd):
         return self.raised(bands.clamp(min=self.config.floor_db) + self.level(rows))
 
     def floor(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip 1 frame"]:
-        """The magnitude to which each frame's quieter bins were raised: it stands for silence."""
+        """Magnitude to which quieter bins of each frame were raised; it represents silence."""
         return self.raised(self.config.floor_db + self.level(self.unscaled_rows(features)))
 
     def raised(self, decibels: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         return self.full_scale * 10 ** (decibels * self.config.power / 20)
 
     def level(self, rows: Float[Tensor, "clip row frame"]) -> Float[Tensor, "clip 1 frame"]:
-        """Decibels to which the bands are relative: each frame's level, if it has rows of its own, or full
-        scale."""
+        """Reference of the bands in decibels: each frame's level if it has separate rows, else 0 (full
+        scale)."""
         if not self.config.level_rows:
             return torch.zeros_like(rows[:, :1])
         return rows[:, self.bands :].mean(1, keepdim=True).clamp(min=QUIETEST_DB)
@@ -329,7 +329,7 @@ class Spectrogram(PictureFrontEnd):
         return rows
 
     def phase(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip bin frame"]:
-        """The phase in radians, for an exact inversion."""
+        """Phase in radians, for an exact inversion."""
         self.check(wave)
         return rearrange(self.stft(wave.to(self.stft.window.dtype)).angle(), "clip frame bin -> clip bin frame")
 
@@ -346,10 +346,10 @@ class Spectrogram(PictureFrontEnd):
         generator: torch.Generator | None = None,
         phase: Float[Tensor, "clip bin frame"] | None = None,
     ) -> Float[Tensor, "clip time"]:
-        """Sounds of `length` samples with these features; the phase by the Griffin-Lim algorithm unless given.
+        """Waveforms of `length` samples with these features; the phase by the Griffin-Lim algorithm unless given.
 
-        Without a generator the phase begins from the same random numbers each time. After scaling `frame`
-        the level of each frame is lost, and all frames are about equally loud.
+        Without a generator the initial random phase is the same each time. After scaling `frame` the level of
+        each frame is lost, and all frames are about equally loud.
         """
         if features.shape[1:] != self.shape(length):
             raise ValueError(
@@ -370,17 +370,17 @@ class Spectrogram(PictureFrontEnd):
             return self.stft.inverse(torch.polar(magnitudes, phase.mT.to(magnitudes)), length)
 
     def bins(self, features: Float[Tensor, "clip 1 row frame"]) -> Float[Tensor, "clip frame bin"]:
-        """Magnitudes, raised to the power, of every bin of the Fourier transform."""
+        """Magnitudes raised to `power` in every bin of the Fourier transform."""
         bands = self.unscale(features)
         if self.config.compression == "log":
-            # The floor stands for silence and must not become hiss.
+            # The floor represents silence and must not become hiss.
             bands = bands - self.floor(features)
         frames = rearrange(bands.clamp(min=0), "clip band frame -> clip frame band")
         return frames if self.filters is None else spread_bands(frames, self.filters)
 
 
 def filter_bank(config: SpectrogramConfig, rate: int) -> Float[Tensor, "band bin"]:
-    """The filter bank of this configuration; a ValueError where a band would be empty."""
+    """Filter bank of this configuration; raises ValueError if a band would be empty."""
     fmin, fmax = config.fmin, rate / 2 if config.fmax is None else config.fmax
     if not 0 <= fmin < fmax <= rate / 2:
         raise ValueError(
@@ -401,7 +401,7 @@ def filter_bank(config: SpectrogramConfig, rate: int) -> Float[Tensor, "band bin
 
 
 def band_response(fft: int, band_pass: tuple[float, float], rate: int) -> Float[Tensor, " bin"]:
-    """The magnitude response of a Butterworth filter run forwards and backwards, at the frequency of each bin."""
+    """Magnitude response of a Butterworth filter run forwards and backwards, at the frequency of each bin."""
     low, high = band_pass
     if low >= rate / 2:
         raise ValueError(
@@ -430,7 +430,7 @@ def filter_blocks(filters: Float[Tensor, "band bin"]) -> list[tuple[slice, slice
 SNIPPETS = SpectrogramConfig(
     fft=256, hop=64, mels=0, power=1.0, compression="log1p", scaling="none", centred=False
 )
-"""The input of BirdsongGAN: log(1 + magnitude) of 129 bins, as it is."""
+"""Input of BirdsongGAN: unscaled log(1 + magnitude) of 129 bins."""
 SNIPPET_SECONDS = 0.076
-"""Of a piece with 16 frames of them, at 16 kHz."""
+"""Duration in seconds of a piece of 16 such frames at 16 kHz."""
 SPECTROGRAM = FrontEndEntry("magnitudes in mel bands or linear-frequency bins, in decibels", SpectrogramConfig)

@@ -1,9 +1,8 @@
 """The short-time Fourier transform and its inverse (Griffin and Lim, 1984, least squares).
 
-Frames are centred on multiples of the hop, the sound is taken as silent outside its ends, and the window
-is a periodic Hann window: librosa's conventions; without centring, frames lie within the sound. Framing is
-written out because it is two and a half times as fast on a CPU as `torch.stft`, which copies the frames once
-more.
+Frames are centred on multiples of the hop, the sound is padded with zeros at its ends, and the window is a
+periodic Hann window, as in librosa; without centring, frames lie within the sound. Framing is implemented here
+because it is two and a half times as fast on a CPU as `torch.stft`, which copies the frames once more.
 """
 
 from typing import TypeVar
@@ -15,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 AUDIBLE = 1e-8
-"""Below this fraction of the window's energy a sample is in no frame, and the inverse leaves it silent."""
+"""Overlap, as a fraction of the window's energy, below which the inverse sets a sample to zero."""
 FAINT = 0.1
-"""Fraction of the full overlap below which sound without centred frames fades, lest errors grow at its ends."""
+"""Fraction of the full overlap below which uncentred sound fades, so that errors do not grow at its ends."""
 Count = TypeVar("Count", int, Tensor)
 
 
 class Stft(nn.Module):
-    """From sounds to complex spectra of `fft // 2 + 1` bins at every `hop` samples, and back."""
+    """Complex spectra of `fft // 2 + 1` bins at every `hop` samples, and their inverse."""
 
     window: Tensor
 
@@ -30,14 +29,14 @@ class Stft(nn.Module):
         super().__init__()
         self.fft, self.hop = fft, hop
         self.margin = fft // 2 if centred else 0
-        """Samples of silence before the sound and after it."""
+        """Zero padding in samples before and after the sound."""
         left = (fft - window_length) // 2
         hann = torch.hann_window(window_length, periodic=True, dtype=torch.float64)
         padded = functional.pad(hann, (left, fft - window_length - left))
         self.register_buffer("window", padded.to(torch.get_default_dtype()), persistent=False)
 
     def frames(self, samples: Count) -> Count:
-        """Frames of clips of N samples."""
+        """Number of frames of clips of N samples."""
         return 1 + (samples + 2 * self.margin - self.fft) // self.hop
 
     def forward(self, wave: Float[Tensor, "clip time"]) -> Complex[Tensor, "clip frame bin"]:
@@ -45,7 +44,7 @@ class Stft(nn.Module):
         return torch.fft.rfft(padded.unfold(1, self.fft, self.hop) * self.window)
 
     def inverse(self, spectrum: Complex[Tensor, "clip frame bin"], length: int) -> Float[Tensor, "clip time"]:
-        """The sound of `length` samples whose spectrum is nearest to the one given."""
+        """Waveform of `length` samples whose STFT is nearest to the given spectrum."""
         frames = torch.fft.irfft(spectrum, n=self.fft) * self.window
         weight = self.overlap_add(self.window.square().expand(1, spectrum.shape[1], -1), length)
         wave = self.overlap_add(frames, length)
@@ -55,7 +54,7 @@ class Stft(nn.Module):
         return torch.where(covered, wave / weight.where(covered, 1), 0)
 
     def overlap_add(self, frames: Float[Tensor, "clip frame point"], length: int) -> Float[Tensor, "clip time"]:
-        """Lay the frames over each other at their times, and keep the `length` samples of the clip."""
+        """Overlap-add the frames, and keep the `length` samples of the clip."""
         pieces = -(-self.fft // self.hop)
         tail = pieces * self.hop - self.fft
         cut = rearrange(

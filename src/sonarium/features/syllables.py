@@ -1,7 +1,7 @@
 """Fixed-size embeddings of syllables of any length, from frames of any kind: built-in ones, or codes of a model.
 
-The built-in frames are decibels in mel bands. An embedding is the syllable's frames at evenly spaced places
-between onset and offset, and the logarithm of its duration.
+The built-in frames are decibels in mel bands. An embedding consists of the syllable's frames at evenly spaced
+places between onset and offset, and the logarithm of its duration.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from sonarium.worlds.contract import Mark
 SILENT = 1e-12
 """Power added before the logarithm, 120 dB below full scale."""
 AT_ONCE = 1 << 14
-"""Frames that are transformed at once."""
+"""Number of frames that are transformed at once."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def embed(
     places: int = 16,
     first: float = 0.0,
 ) -> Float[np.ndarray, "syllable place feature"]:
-    """The frames of each syllable at evenly spaced places; `first` is the time of the middle of frame 0."""
+    """Frames of each syllable at evenly spaced places; `first` is the time of the centre of frame 0."""
     return sampled(frames, marks, np.arange(1, places + 1) / (places + 1), rate, first)
 
 
@@ -80,7 +80,7 @@ def sampled(
     rate: float,
     first: float,
 ) -> Float[np.ndarray, "syllable place feature"]:
-    """The frames at these fractions of each syllable, by linear interpolation."""
+    """Frames at these fractions of each syllable, by linear interpolation."""
     times = np.array([(start, stop) for start, stop, _ in marks]).reshape(-1, 2)
     seconds = times[:, :1] + (times[:, 1:] - times[:, :1]) * share
     at = np.clip((seconds - first) * rate, 0, len(frames) - 1)
@@ -92,8 +92,8 @@ def sampled(
 def contrasted(
     levels: Float[np.ndarray, "syllable place band"], contrast: float = 25.0
 ) -> Float[np.ndarray, "syllable place band"]:
-    """Levels below the loudest cell of each syllable, from 0 at `contrast` dB below it to 1; so loudness and noise
-    make no difference."""
+    """Levels relative to the loudest cell of each syllable, scaled from 0 at `contrast` dB below it to 1, so that
+    loudness and noise make no difference."""
     loudest = levels.max((1, 2), keepdims=True)
     return np.maximum(levels - loudest, -contrast) / contrast + 1
 
@@ -101,7 +101,7 @@ def contrasted(
 def relative_levels(
     levels: Float[np.ndarray, "frame band"], loud: float = 0.98, deepest: float = 65.0
 ) -> Float[np.ndarray, "frame band"]:
-    """Levels in tens of dB relative to loud song of the recording, so that its gain makes no difference."""
+    """Levels in tens of dB relative to loud song of the recording, so that they are invariant to its gain."""
     return np.maximum(levels - np.quantile(levels.max(1), loud), -deepest) / 10
 
 

@@ -1,9 +1,9 @@
-"""Tokens: what a world model hears one after the other.
+"""Tokens: the input sequence of a world model.
 
-Of sound a token is a few frames of a log-mel spectrogram, each band scaled by its own mean and standard deviation
-over the training split. By default no token sees a sample of its neighbours (where a window would reach beyond its
-token, the sound is mirrored there), for what two tokens share makes the next one trivial to recognise. Of codes a
-token is a frame of them, as numbers, or as entries of codebooks.
+A token of sound is a few frames of a log-mel spectrogram, each band scaled by its mean and standard deviation over
+the training split. By default tokens share no samples (a window that would reach beyond its token is padded by
+reflection), because shared samples make the next token trivial to recognise. A token of codes is one frame of
+them, as numbers or as codebook entries.
 """
 
 from abc import ABC, abstractmethod
@@ -28,9 +28,9 @@ from sonarium.features.waveform import sounding
 from sonarium.worlds.contract import Signal
 
 VOICES = 4
-"""Clips that babble is made of."""
+"""Number of clips that are summed in the babble."""
 FINER = 4
-"""Points of the Fourier transform for each sample of a window, so that low bands are not without a bin."""
+"""FFT points per sample of a window, at least, so that no low band is without a bin."""
 
 
 @dataclass(frozen=True)
@@ -66,38 +66,38 @@ class ViewsConfig:
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers from 0 to 1 of the views of a batch."""
+    """Uniform random numbers from 0 to 1 that determine the views of a batch."""
 
     first: Float[Tensor, "clip number"]
     second: Float[Tensor, "clip number"]
-    """Of the target view."""
+    """Numbers of the target view."""
     masked: Float[Tensor, "clip view token slot"]
-    """Of tokens without slots, one a token."""
+    """Numbers that decide on masking; without slots, one per token."""
 
     NUMBERS = 5
 
     @property
     def shifts(self) -> Float[Tensor, "clip view"]:
-        """Of both views, as fractions of the largest: the second is at least the first."""
+        """Time shifts of both views as fractions of the maximum: the second is at least the first."""
         first, second = self.first[:, 0], self.second[:, 0]
         return torch.stack([first, first + (1 - first) * second], 1)
 
 
 class Tokens(ABC):
-    """What a front end of tokens does besides."""
+    """Interface of token front ends, in addition to `FrontEnd`."""
 
     width: int
-    """Numbers in a token."""
+    """Number of values in a token."""
     token_rate: float
-    """Tokens a second."""
+    """Tokens per second."""
     token_first: float
-    """Seconds from the beginning of the sound to the middle of the first token."""
+    """Time in seconds from the start of the sound to the centre of the first token."""
     slots: int = 0
-    """Of discrete tokens: entries in a token, each of a codebook of its own."""
+    """Number of codebook entries in a discrete token, each of a separate codebook; 0 for continuous tokens."""
     shortest: int = 1
-    """Samples (frames of codes) in a token."""
+    """Length of a token in samples (of codes: in frames)."""
     unit: str
-    """Of the numbers that `levels` gives."""
+    """Unit of the output of `levels`."""
 
     @abstractmethod
     def tokens(self, features: Float[Tensor, "clip *feature"]) -> Float[Tensor, "clip token number"]: ...
@@ -114,14 +114,14 @@ class Tokens(ABC):
         draws: Draws,
         which: int,
     ) -> Float[Tensor, "clip *feature"]:
-        """The first or the second view; `counts` are the tokens of each clip."""
+        """Input view (`which` is 0) or target view (1); `counts` is the number of tokens of each clip."""
 
     @abstractmethod
     def levels(self, tokens: Float[Tensor, "*rows number"]) -> Float[Tensor, "*rows number"]:
-        """Tokens in a unit in which distances are told."""
+        """Tokens in the unit in which distances are reported."""
 
     def counts(self, lengths: Int[Tensor, " clip"]) -> Int[Tensor, " clip"]:
-        """Whole tokens in clips of these lengths: one that padding reaches does not count."""
+        """Number of whole tokens in clips of these lengths; tokens that contain padding do not count."""
         return lengths // self.shortest
 
 
@@ -163,7 +163,7 @@ class TokensConfig(FrontEndConfig):
 
 
 class LogMelTokens(PictureFrontEnd, Tokens):
-    """Frames of a log-mel spectrogram in groups of a token each."""
+    """Log-mel spectrogram whose frames are grouped into tokens."""
 
     fitted: Tensor
     offset: Tensor
@@ -180,7 +180,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
                 "samples a frame: give longer tokens or fewer token_frames"
             )
         self.shortest = self.window_length = self.hop * config.token_frames
-        # Windows of two hops overlap by half: enough to hear a frame, and to invert.
+        # Windows of two hops overlap by half: enough to resolve a frame, and to invert.
         self.window = min(2 * self.hop, self.shortest)
         self.spectrogram = SpectrogramConfig(
             fft=FINER * 2 ** (self.window - 1).bit_length(),
@@ -209,7 +209,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         )
 
     def decibels(self, wave: Float[Tensor, "clip time"]) -> Float[Tensor, "clip frame band"]:
-        """Bands in decibels re full scale."""
+        """Levels of the mel bands in decibels re full scale."""
         if wave.shape[1] < self.shortest:
             raise ValueError(
                 f"clips of {wave.shape[1]} samples are shorter than a token of {self.shortest}: use "
@@ -244,7 +244,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         signals: Iterable[Float[Tensor, "_clip _time"]],
         lengths: Iterable[Int[Tensor, " _clip"] | None] = repeat(None),
     ) -> None:
-        """Mean and standard deviation of each band over the tokens of the training split."""
+        """Estimate mean and standard deviation of each band over the tokens of the training split."""
         each = [Statistics() for _ in range(self.config.bands)]
         for wave, own in zip(signals, lengths, strict=False):
             if wave.shape[1] < self.shortest:
@@ -303,7 +303,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         gain = (2 * numbers[:, 2] - 1) * config.gain_db
         seen = (seen + gain[:, None, None]).clamp(min=self.config.floor_db)
         scaled = (seen - self.offset[:, None]) / self.spread[:, None]
-        # The mean of a band, which is 0 by now, stands for what is masked.
+        # Masked values are replaced by the mean of their band, which is 0 after scaling.
         size = whole_number(numbers[:, 3], min(config.mask_bands, bands))
         first = whole_number(numbers[:, 4], bands)
         row = torch.arange(bands, device=features.device)
@@ -314,7 +314,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
     def babble(
         self, everyone: Float[Tensor, "clip 1 row frame"], drawn: Float[Tensor, "clip voice two"]
     ) -> Float[Tensor, "clip row frame"]:
-        """The power of some other clips for each, each from another moment on; `drawn` are numbers from 0 to 1."""
+        """Sum of the powers of other clips for each clip, circularly shifted; `drawn` is uniform in [0, 1]."""
         clips, frames = len(everyone), everyone.shape[-1]
         power = 10 ** (self.unscaled(everyone[:, 0]) / 10)
         itself = torch.arange(clips, device=power.device)[:, None]
@@ -330,7 +330,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         babble: Float[Tensor, "clip row frame"],
         snr: Float[Tensor, " clip"],
     ) -> Float[Tensor, "clip 1 row frame"]:
-        """Clips and babble as if both had been heard: powers of incoherent sounds add up."""
+        """Clips mixed with babble at these signal-to-noise ratios in dB; powers of incoherent sounds add up."""
         power = 10 ** (self.unscaled(features[:, 0]) / 10)
         ratio = power.mean((1, 2), keepdim=True) / babble.mean((1, 2), keepdim=True)
         heard = 10 * torch.log10(power + 10 ** (-snr[:, None, None] / 10) * ratio * babble)
@@ -363,7 +363,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         iterations: int = 32,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "clip time"]:
-        """Sounds of `length` samples with these features; silent behind the last whole token."""
+        """Waveforms of `length` samples with these features; silent after the last whole token."""
         if features.shape[1:] != self.shape(length):
             raise ValueError(
                 f"features of shape {tuple(features.shape[1:])} do not belong to clips of {length} samples, which "
@@ -376,7 +376,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
         if not features.isfinite().all():
             raise ValueError("the features hold NaN or infinite values: check the model that made them")
         bins = self.spectrogram.bins(self.unscaled(features[:, 0])[:, None]).sqrt()
-        # Frames lie half a hop after those of the transform, of which the first is then silent.
+        # Frames are half a hop later than those of the STFT, whose first frame is therefore silent.
         magnitudes = functional.pad(bins, (0, 0, 1, 0))
         samples = bins.shape[1] * self.hop
         wave = griffin_lim(magnitudes, self.spectrogram.stft, samples, iterations, generator)[:, self.hop // 2 :]
@@ -384,7 +384,7 @@ class LogMelTokens(PictureFrontEnd, Tokens):
 
 
 class CodeTokens(FrontEnd, Tokens):
-    """Frames of codes: as numbers of mean 0 and standard deviation 1, or as entries of codebooks."""
+    """Frames of codes: as numbers of mean 0 and standard deviation 1, or as one-hot codebook entries."""
 
     offset: Tensor
     spread: Tensor
@@ -430,7 +430,7 @@ class CodeTokens(FrontEnd, Tokens):
         signals: Iterable[Float[Tensor, "_clip _frame _code"]],
         lengths: Iterable[Int[Tensor, " _clip"] | None] = repeat(None),
     ) -> None:
-        """Mean and standard deviation of each code over the training split, or the entries that are in it."""
+        """Estimate mean and standard deviation of each code, and with slots the entries, on the training split."""
         each = [Statistics() for _ in range(len(self.offset))]
         entries: list[Tensor | None] = [None] * self.slots
         for codes, own in zip(signals, lengths, strict=False):
@@ -461,7 +461,7 @@ class CodeTokens(FrontEnd, Tokens):
         return tokens
 
     def codes(self, features: Float[Tensor, "clip frame number"]) -> Float[Tensor, "clip frame code"]:
-        """Codes of which these are the features; of entries, the likeliest one."""
+        """Inverse of `forward`: codes from features; with slots, the most likely entry of each."""
         if not self.slots:
             return features * self.spread + self.offset
         chosen = rearrange(features, "clip frame (slot entry) -> clip frame slot entry", slot=self.slots).argmax(
@@ -483,7 +483,7 @@ class CodeTokens(FrontEnd, Tokens):
         draws: Draws,
         which: int,
     ) -> Float[Tensor, "clip frame number"]:
-        """Codes are masked alone, slot by slot: they have neither bands nor a level that could be shifted."""
+        """Mask codes, slot by slot; there is no other augmentation, as codes have no bands or level to shift."""
         hidden = draws.masked[:, which] < config.mask_tokens
         return features.masked_fill(hidden.repeat_interleave(self.width // hidden.shape[-1], -1), 0)
 
@@ -493,5 +493,5 @@ def hann(samples: int) -> Float[Tensor, " sample"]:
 
 
 def whole_number(share: Float[Tensor, "*rows"], most: int) -> Int[Tensor, "*rows"]:
-    """From 0 to `most`, each equally often for numbers that are even between 0 and 1."""
+    """Integer from 0 to `most`, uniformly distributed if `share` is uniform in [0, 1]."""
     return (share * (most + 1)).long().clamp(max=most)

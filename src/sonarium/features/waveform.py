@@ -1,4 +1,4 @@
-"""The front end of learners of samples: nothing but the level is changed."""
+"""Front end of models of raw samples: only the level is changed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class WaveformConfig(FrontEndConfig):
 
 
 def sounding(time: int, lengths: Int[Tensor, " clip"]) -> Bool[Tensor, "clip time"]:
-    """Which of `time` positions of each clip lie within its length."""
+    """Mask of the `time` positions of each clip: true within its length."""
     return torch.arange(time, device=lengths.device) < rearrange(lengths, "clip -> clip 1")
 
 
@@ -42,8 +42,8 @@ def at_one_level(
     lengths: Int[Tensor, " clip"] | None = None,
     power: Float[Tensor, " clip"] | None = None,
 ) -> Float[Tensor, "clip time"]:
-    """Clips, zero beyond their lengths, divided by their root mean square, down to −60 dB; `power` is the mean
-    square of the sound that they are parts of, where that should set the level."""
+    """Clips (zero beyond their lengths) divided by their root mean square, down to −60 dB; `power` replaces their
+    mean square, such as by that of the whole sound that they are cut from."""
     samples = signal.shape[1] if lengths is None else rearrange(lengths, "clip -> clip 1").clamp(min=1)
     own = signal.square().sum(1, keepdim=True) / samples
     mean_square = own if power is None else rearrange(power, "clip -> clip 1")
@@ -51,7 +51,7 @@ def at_one_level(
 
 
 class Waveform(FrontEnd):
-    """Samples at a level that suits a network. Padding beyond a clip's length becomes zero, whatever it was."""
+    """Samples at a level that suits a network. Padding beyond a clip's length is set to zero."""
 
     scale: Tensor
 
@@ -71,7 +71,7 @@ class Waveform(FrontEnd):
         lengths: Int[Tensor, " clip"] | None = None,
         power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip time"]:
-        """`power` is the mean square of the sound that the clips are parts of, where that should set the level."""
+        """Samples at the configured level; `power` is the mean square of the whole sound, if it should set it."""
         if lengths is not None:
             signal = signal.masked_fill(~sounding(signal.shape[1], lengths), 0)
         if self.config.level != "clip":

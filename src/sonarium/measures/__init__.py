@@ -1,6 +1,6 @@
-"""Measures: pure functions of arrays that return named numbers; they know no model and no world.
+"""Measures: pure functions of arrays that return named numbers, independent of models and worlds.
 
-`disentangle` takes two plain arrays and needs nothing else of this package. It is loaded on first use, so that
+`disentangle` takes two plain arrays and needs nothing else of this package. It is imported on first use, so that
 importing this package does not load the compiler behind it.
 """
 

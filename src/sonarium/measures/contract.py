@@ -1,4 +1,4 @@
-"""What a measure is: a function of arrays that returns named numbers. It knows no world and no model."""
+"""Interface of measures: functions of arrays that return named numbers, independent of worlds and models."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,26 +10,26 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Meaning:
-    """What one score means, for readers who do not know its paper, and the range that it lies in."""
+    """Meaning of a score, for readers who do not know its paper, and its range."""
 
     name: str
-    """As it stands in tables."""
+    """Name of the score in tables."""
     sentence: str
     low: float | None = 0.0
-    """The least value it can take; None if there is none."""
+    """Lower bound; None if there is none."""
     high: float | None = 1.0
-    """The greatest value it can take; None if there is none."""
+    """Upper bound; None if there is none."""
     rising: bool = True
-    """Whether more is better."""
+    """Whether higher is better."""
 
     @property
     def bounded(self) -> bool:
-        """Whether it has a greatest value, so that a bar can show how near it comes."""
+        """Whether there is an upper bound, so that a bar can show how near the score comes."""
         return self.high is not None
 
 
 class CodeMeasure(Protocol):
-    """Scores of codes by the factors of the same clips."""
+    """Scores of codes, given the factors of the same clips."""
 
     def __call__(
         self,
@@ -48,4 +48,4 @@ class MeasureEntry:
     function: Callable[..., Mapping[str, float]]
     """A `CodeMeasure`."""
     scores: Mapping[str, Meaning] = field(default_factory=dict)
-    """The names that it returns, and what they mean."""
+    """Names of the returned scores, and their meanings."""

@@ -1,8 +1,8 @@
-"""How near forecasts come to what really followed, by horizon, and what surprises.
+"""Accuracy of forecasts by horizon, and detection of surprising frames.
 
-Distances are the root of the mean square over all numbers of the tokens up to a horizon. Of several samples the
-nearest one counts: a good set of futures has the true one among them, and need not know which it is. The coverage
-sets it beside as many stretches of real sound, drawn at random: 1/2 is what these reach themselves.
+Distances are root mean squares over all values of the tokens up to a horizon. Of several samples the nearest one
+counts: a good set of futures contains the true one, and need not identify it. The coverage compares it with as
+many stretches of real sound, drawn at random, which themselves have a coverage of 1/2.
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ MEANINGS = {
         None,
     ),
 }
-"""By kind of score, with the horizon or the name behind the stroke."""
+"""By kind of score, with the horizon or the name after the slash."""
 OF_STATES = {
     "state/divergence in nats": Meaning(
         "KL divergence in nats", "Mean KL divergence of the posterior of a token from its prior.", 0.0, None
@@ -124,16 +124,16 @@ def distances(
     true: Float[np.ndarray, "token number"],
     horizons: Sequence[int],
 ) -> Float[np.ndarray, "*some horizon"]:
-    """From each sequence of tokens to the true one, up to each horizon in tokens."""
+    """Distance of each sequence of tokens from the true one, up to each horizon in tokens."""
     each = np.square(made - true, dtype=np.float64).mean(-1)
     total = np.cumsum(each, axis=-1)
     return np.stack([np.sqrt(total[..., horizon - 1] / horizon) for horizon in horizons], -1)
 
 
 def coverage(samples: Float[np.ndarray, " sample"], others: Float[np.ndarray, " other"]) -> float:
-    """The probability that as many others, drawn at random, all come less near to the truth than the nearest
-    sample; where the nearest of them is as near, one half of it. Each is drawn once, for the mean over few others
-    would be too large by far otherwise; where there are fewer others than samples, as often as need be."""
+    """Probability that as many others, drawn at random, are all further from the truth than the nearest sample;
+    ties of the nearest count half. Others are drawn without replacement, because otherwise the mean over few of
+    them would be far too large; with replacement only if there are fewer others than samples."""
     nearest, count, total = samples.min(), len(samples), len(others)
     further, as_far = (int(np.sum(which)) for which in (others > nearest, others >= nearest))
     drawn = np.arange(count) if total >= count else np.zeros(count)
@@ -141,7 +141,7 @@ def coverage(samples: Float[np.ndarray, " sample"], others: Float[np.ndarray, " 
 
 
 def nearer(samples: Float[np.ndarray, " sample"], other: float) -> float:
-    """The share of samples that come nearer to the truth than something else does."""
+    """Fraction of samples that are nearer to the truth than `other`, by their distances."""
     return float(np.mean(samples < other))
 
 
@@ -154,8 +154,8 @@ def exceedances(values: Float[np.ndarray, " frame"], threshold: float) -> list[t
 
 
 def retrieved(true: Float[np.ndarray, " query"], others: Float[np.ndarray, "query other"]) -> float:
-    """The share of queries whose true token is nearer than all others, by their distances; others that are as near
-    share the find. NaN is no other, and a query without any is none."""
+    """Fraction of queries whose true token is nearer than all others, by their distances; ties share the hit. NaN
+    distances are ignored, and so are queries without any others."""
     there = ~np.isnan(others)
     asked = there.any(1)
     if not asked.any():
@@ -167,7 +167,7 @@ def retrieved(true: Float[np.ndarray, " query"], others: Float[np.ndarray, "quer
 
 
 def chance_of(others: Float[np.ndarray, "query other"]) -> float:
-    """The same of distances that know nothing."""
+    """Expected result of `retrieved` for uninformative distances."""
     there = (~np.isnan(others)).sum(1)
     return float(np.mean(1 / (1 + there[there > 0]))) if (there > 0).any() else float("nan")
 
@@ -177,6 +177,6 @@ def gaussian(
     made: Float[np.ndarray, "query number"],
     spread: Float[np.ndarray, " number"],
 ) -> float:
-    """Mean log-likelihood of a number of the true tokens in nats, by a Gaussian about each prediction."""
+    """Mean log-likelihood per value of the true tokens in nats, under a Gaussian around each prediction."""
     scaled = np.square((true - made) / spread)
     return float(np.mean(-0.5 * scaled - np.log(spread) - 0.5 * np.log(2 * np.pi)))

@@ -1,14 +1,14 @@
-"""How near made sounds are to real ones: distances of two sets of embeddings, and of two spectrograms.
+"""Distances of generated sounds from real ones: between two sets of embeddings, and between two spectrograms.
 
-Every distance of sets is read beside its floor: real against real.
+Every distance of sets should be compared with its floor: real against real.
 
     kernel_distance   KAD (Chung et al. 2025, arXiv 2502.15602): 100 · unbiased MMD² with the kernel
                       exp(−|x − y|² / 2σ²), σ the median distance within the real set. Unbiased for few samples too
     frechet_distance  of two Gaussians with the means and covariances of the sets (Heusel et al. 2017). It falls
-                      with the number of samples, and is to be compared at equal numbers alone
+                      with the number of samples: compare it only at equal numbers
     neighbourhoods    precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020),
                       and authenticity (Alaa et al. 2022), by nearest neighbours
-    real_or_made      AUC of a classifier, cross-validated by group: .5 is indistinguishable
+    real_or_made      AUC of a classifier, cross-validated by group: .5 means indistinguishable
 """
 
 import numpy as np
@@ -22,12 +22,12 @@ from sonarium.measures.probes.logistic import fit_logistic
 from sonarium.measures.splits import fold_of_each
 
 SCALE = 100.0
-"""KAD is the squared discrepancy times this."""
+"""Factor by which KAD multiplies the squared MMD."""
 NEAREST = 5
-"""Neighbours that bound the neighbourhood of a sample, as in Naeem et al."""
+"""Number of neighbours that define the neighbourhood of a sample, as in Naeem et al."""
 FOLDS = 5
 QUIET, ABOVE = 0.2, 15.0
-"""The floor of a band: the quantile of its levels, and the decibels above it, that noise hardly reaches."""
+"""Noise floor of a band, as a quantile of its levels, and the decibels above it that noise rarely exceeds."""
 Rows = Float[np.ndarray, "_row _code"]
 
 
@@ -62,21 +62,21 @@ def kernel_distance(real: Rows, made: Rows, bandwidth: float | None = None) -> f
 
 
 def frechet_distance(real: Rows, made: Rows) -> float:
-    """|m₁ − m₂|² + tr(C₁ + C₂ − 2 √(C₁C₂)); without shift or ridge, so that fewer samples than codes will do."""
+    """|m₁ − m₂|² + tr(C₁ + C₂ − 2 √(C₁C₂)); no shift or ridge is added, even with fewer samples than codes."""
     check_sets(real, made)
     means = real.mean(0) - made.mean(0)
-    # √(C₁C₂) has the trace of the singular values of the product of the centred samples, scaled.
-    # Of these, the triangular factors are as good, and small where there are more samples than codes.
+    # The trace of √(C₁C₂) is the sum of the singular values of the product of the scaled, centred samples.
+    # Their triangular factors give the same, and are small if there are more samples than codes.
     one, other = (np.linalg.qr((rows - rows.mean(0)) / (len(rows) - 1) ** 0.5).R for rows in (real, made))
     shared = np.linalg.svd(one @ other.T, compute_uv=False)
     return max(float(means @ means + np.square(one).sum() + np.square(other).sum() - 2 * shared.sum()), 0.0)
 
 
 def neighbourhoods(real: Rows, made: Rows, nearest: int = NEAREST) -> dict[str, float]:
-    """Fractions, but density, which has no upper limit: precision (made samples in the neighbourhood of a real
-    one), recall (real in that of a made one), density (real neighbourhoods that hold a made sample, over what is
-    expected), coverage (real neighbourhoods that hold any), authenticity (made samples farther from their nearest
-    real one than that is from another: copies are not)."""
+    """Fractions, except density, which has no upper bound: precision (made samples in the neighbourhood of a real
+    one), recall (real samples in that of a made one), density (number of real neighbourhoods that contain a made
+    sample, over its expectation), coverage (real neighbourhoods that contain any), authenticity (made samples
+    farther from their nearest real one than that is from any other real one, which excludes copies)."""
     check_sets(real, made, nearest + 1)
     among_real, among_made, across = cdist(real, real), cdist(made, made), cdist(real, made)
     reach, made_reach = (np.partition(each, nearest, 1)[:, nearest] for each in (among_real, among_made))
@@ -99,11 +99,11 @@ def real_or_made(
     made_groups: Shaped[np.ndarray, " other"],
     penalty: float = 1.0,
 ) -> float:
-    """AUC of a logistic regression that tells made from real, each sample scored by one that has not seen its
-    group (song)."""
+    """AUC of a logistic regression that discriminates made from real samples, cross-validated by group (song) and
+    averaged over folds."""
     check_sets(real, made)
     rows, is_made = np.concatenate([real, made]), np.repeat([False, True], [len(real), len(made)])
-    # A group of either kind is its own, whatever they are called.
+    # Groups of real and of made samples are distinct, even if they have the same name.
     numbers = [np.unique(one, return_inverse=True)[1] for one in (real_groups, made_groups)]
     groups = np.concatenate([2 * numbers[0], 2 * numbers[1] + 1])
     fewest = min(int(one.max()) + 1 for one in numbers)
@@ -125,21 +125,21 @@ def real_or_made(
 def equal_floors(
     real: Float[np.ndarray, "frame band"], made: Float[np.ndarray, "other band"]
 ) -> tuple[Float[np.ndarray, "frame band"], Float[np.ndarray, "other band"]]:
-    """Frames in decibels whose noise floors are made equal: in each band both are raised to the higher of their
-    floors, and to what noise reaches above it, or a classifier would hear nothing but the noise."""
+    """Frames in decibels with equal noise floors: in each band both are raised to the higher of their floors plus
+    a margin that noise rarely exceeds; otherwise a classifier would detect only the noise."""
     lowest = np.maximum(np.quantile(real, QUIET, 0), np.quantile(made, QUIET, 0)) + ABOVE
     return np.maximum(real, lowest), np.maximum(made, lowest)
 
 
 def wasserstein(real: Float[np.ndarray, " value"], made: Float[np.ndarray, " other"]) -> float:
-    """The least mean distance by which the values of one must be moved to become those of the other."""
+    """Wasserstein distance: minimum mean distance to move the values of one set to those of the other."""
     if not len(real) or not len(made):
         raise ValueError(f"{len(real)} real and {len(made)} made values: give at least one of each")
     return float(stats.wasserstein_distance(real, made))
 
 
 def stretches(sounding: Bool[np.ndarray, " frame"], rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of each stretch that sounds, and of each gap between two of them; silence at the ends is no gap."""
+    """Durations in seconds of sounding stretches, and of gaps between them; silence at the ends is not a gap."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], sounding, [False]]).astype(int)))
     onsets, offsets = edges[::2], edges[1::2]
     gaps = [later - offset for offset, later in zip(offsets, onsets[1:], strict=False)]
@@ -149,8 +149,8 @@ def stretches(sounding: Bool[np.ndarray, " frame"], rate: float) -> tuple[np.nda
 def log_spectral_distance(
     real: Float[np.ndarray, "frame bin"], made: Float[np.ndarray, "frame bin"], floor_db: float = -80.0
 ) -> float:
-    """Decibels: the root mean square over bins of the difference of levels, averaged over frames. Powers, of which
-    none counts as less than `floor_db` below the loudest of the real ones."""
+    """Root mean square over bins of the difference of levels in decibels, averaged over frames. Inputs are powers;
+    they are raised to `floor_db` re the maximum of the real ones."""
     if real.shape != made.shape:
         raise ValueError(f"spectra of {real.shape} and {made.shape}: give the same frames and bins of both")
     least = float(real.max()) * 10 ** (floor_db / 10)
@@ -161,7 +161,7 @@ def log_spectral_distance(
 
 
 def reconstruction(real: Float[np.ndarray, "frame bin"], made: Float[np.ndarray, "frame bin"]) -> dict[str, float]:
-    """Mean absolute and mean squared error of features, frame by frame."""
+    """Mean absolute and mean squared error of aligned features."""
     if real.shape != made.shape:
         raise ValueError(f"features of {real.shape} and {made.shape}: give the same frames and bins of both")
     apart = real - made

@@ -1,12 +1,12 @@
-"""How well sources were separated from a mixture, in decibels, and how well their direction was kept.
+"""Quality of source separation in decibels, and preservation of the direction of sources.
 
-SNR takes the reference as it is; SI-SDR (Le Roux et al. 2019) allows the estimate any gain. BSS Eval (Vincent,
-Gribonval and Févotte 2006) allows it any filter of 512 taps, and splits what is left into interference, which
-other references explain, and artefacts, which none does. All are blind to a wrong permutation: `best_order` finds
+SNR uses the reference unchanged; SI-SDR (Le Roux et al. 2019) allows the estimate any gain. BSS Eval (Vincent,
+Gribonval and Févotte 2006) allows it any filter of 512 taps, and splits the residual into interference, which
+other references explain, and artefacts, which none does. None of them resolves permutations: `best_order` finds
 the right one.
 
-Of a pair of ears the interaural differences of time and level say where a source is heard: the time difference
-gives its lateral angle, in front and behind alike.
+In binaural sound the interaural differences of time and level determine the direction of a source: the time
+difference gives its lateral angle, up to front-back confusion.
 """
 
 from dataclasses import dataclass
@@ -47,21 +47,21 @@ MEANINGS = {
     ),
 }
 TAPS = 512
-"""Of the filter that BSS Eval allows."""
+"""Number of taps of the filter that BSS Eval allows."""
 EARS_APART = 1e-3
-"""Largest interaural time difference that is looked for, in seconds."""
+"""Maximum interaural time difference of the search, in seconds."""
 FINER = 16
-"""Points between two samples at which the interaural time difference is looked for."""
+"""Points per sample at which the interaural time difference is searched."""
 SPEED = 343.0
-"""Of sound in metres per second."""
+"""Speed of sound in metres per second."""
 ANGLES = 10_001
-"""Between which the lateral angle is interpolated."""
+"""Number of angles between which the lateral angle is interpolated."""
 
 
 def snr(
     reference: Float[np.ndarray, "*some time"], estimate: Float[np.ndarray, "..."]
 ) -> Float[np.ndarray, "*some"]:
-    """Energy of the reference over that of the difference."""
+    """Signal-to-noise ratio in dB: energy of the reference over that of the difference."""
     check(reference, estimate)
     return decibels(energy(reference), energy(reference - estimate))
 
@@ -69,7 +69,7 @@ def snr(
 def si_sdr(
     reference: Float[np.ndarray, "*some time"], estimate: Float[np.ndarray, "..."]
 ) -> Float[np.ndarray, "*some"]:
-    """Energy of the estimate along the reference over that of the rest; the mean is not removed."""
+    """Energy in dB of the estimate along the reference over that of the residual; the mean is not removed."""
     check(reference, estimate)
     along = (reference * estimate).sum(-1) / energy(reference)
     target = along[..., None] * reference
@@ -78,7 +78,7 @@ def si_sdr(
 
 @dataclass(frozen=True)
 class Separation:
-    """Of each estimate in decibels."""
+    """Ratios of each estimate in decibels."""
 
     sdr: Float[np.ndarray, " source"]
     sir: Float[np.ndarray, " source"]
@@ -89,7 +89,7 @@ def bss_eval(
     references: Float[np.ndarray, "source time"], estimates: Float[np.ndarray, "source time"], taps: int = TAPS
 ) -> Separation:
     """Ratios to distortion, interference and artefacts of each estimate against the reference of its row. With one
-    tap the distortion is that of `si_sdr`."""
+    tap the SDR equals `si_sdr`."""
     check(references, estimates)
     if taps < 1:
         raise ValueError(f"taps={taps}: give 1 or more")
@@ -115,7 +115,7 @@ def ratios(
 def explained(
     references: Float[np.ndarray, "source time"], estimate: Float[np.ndarray, " time"], taps: int
 ) -> Float[np.ndarray, " longer"]:
-    """The least-squares approximation of the estimate by filters of the references."""
+    """Least-squares approximation of the estimate by filtered references."""
     sources, samples = references.shape
     size = next_fast_len(samples + taps - 1, real=True)
     spectra: Any = rfft(references, size)
@@ -136,23 +136,24 @@ def explained(
 
 
 def best_order(scores: Float[np.ndarray, "reference estimate"]) -> Int[np.ndarray, " reference"]:
-    """Which estimate belongs to each reference, so that the mean score is greatest."""
+    """Index of the estimate assigned to each reference, so that the mean score is maximal."""
     return best_pairs(scores)[1]
 
 
 def best_pairs(
     scores: Float[np.ndarray, "reference estimate"],
 ) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
-    """The references and the estimates that belong together, so that the mean score is greatest; of unequal
-    numbers some have no partner."""
+    """Indices of references and estimates assigned to each other, so that the mean score is maximal; with unequal
+    numbers some are unassigned."""
     return linear_sum_assignment(scores, maximize=True)
 
 
 def time_difference(
     ears: Float[np.ndarray, "*some 2 time"], rate: float, largest: float = EARS_APART
 ) -> Float[np.ndarray, "*some"]:
-    """Seconds by which the sound reaches the right ear after the left one: where their cross-correlation, with
-    square roots of the magnitudes, is greatest up to the largest difference; NaN where an ear hears nothing."""
+    """Interaural time difference: seconds by which the sound reaches the right ear after the left one. Lag up to
+    `largest` of the maximum of the cross-correlation, with square roots of the magnitudes; NaN if an ear is
+    silent."""
     samples = ears.shape[-1]
     size: Any = next_fast_len(2 * max(samples, round(largest * rate)), real=True)
     spectra: Any = rfft(ears, size)
@@ -167,12 +168,12 @@ def time_difference(
 
 
 Head = Literal["none", "sphere"]
-"""What is between the ears: nothing, or a rigid sphere that sound goes round (Woodworth 1938)."""
+"""Head between the ears: none, or a rigid sphere around which sound travels (Woodworth 1938)."""
 
 
 def delay_of(angle: Float[np.ndarray, "*some"], ear_distance: float, head: Head) -> Float[np.ndarray, "*some"]:
-    """The interaural time difference in seconds of sound from far away at a lateral angle in radians, positive to
-    the left."""
+    """Interaural time difference in seconds of a distant source at a lateral angle in radians, positive to the
+    left."""
     way = ear_distance * np.sin(angle) if head == "none" else ear_distance / 2 * (angle + np.sin(angle))
     return np.asarray(way / SPEED)
 
@@ -180,7 +181,7 @@ def delay_of(angle: Float[np.ndarray, "*some"], ear_distance: float, head: Head)
 def lateral_angle(
     delay: Float[np.ndarray, "*some"], ear_distance: float, head: Head
 ) -> Float[np.ndarray, "*some"]:
-    """The lateral angle in radians from the interaural time difference; at most a right angle."""
+    """Lateral angle in radians from the interaural time difference; at most a right angle."""
     angles = np.linspace(-np.pi / 2, np.pi / 2, ANGLES)
     delays = delay_of(angles, ear_distance, head)
     if head == "none":
@@ -189,7 +190,7 @@ def lateral_angle(
 
 
 def level_difference(ears: Float[np.ndarray, "*some 2 time"]) -> Float[np.ndarray, "*some"]:
-    """Decibels of the left ear above the right one."""
+    """Interaural level difference: level in decibels of the left ear relative to the right one."""
     return decibels(energy(ears[..., 0, :]), energy(ears[..., 1, :]))
 
 

@@ -1,6 +1,6 @@
-"""Splits of rows or clips by group: train, validation and test parts of which no two share a group.
+"""Splits of rows or clips by group: train, validation and test parts that share no group.
 
-A group is what must not be in two parts: a speaker, a bird, a session, a recording, a fold.
+A group is a unit that must not be in two parts: a speaker, a bird, a session, a recording, a fold.
 """
 
 from collections.abc import Collection, Iterator
@@ -17,7 +17,7 @@ Rows = TypeVar("Rows", np.ndarray, Tensor)
 
 @dataclass(frozen=True)
 class Split(Generic[Rows]):
-    """Indices of the rows that a model is fitted on, chosen on and scored on."""
+    """Indices of the rows on which a model is fitted, chosen and scored."""
 
     train: Rows
     validation: Rows
@@ -30,9 +30,9 @@ class Split(Generic[Rows]):
 def deal(
     groups: Shaped[np.ndarray, " row"], generator: np.random.Generator, validation: float = 0.2, test: float = 0.2
 ) -> Split[np.ndarray]:
-    """Whole groups dealt at random; the fractions are of groups.
+    """Random split by whole groups; `validation` and `test` are fractions of groups.
 
-    As far as there are enough groups, a part with a fraction above 0 has at least one: train first, then test.
+    If there are enough groups, a part with a fraction above 0 has at least one; train has priority, then test.
     """
     if not (0 <= test < 1 and 0 <= validation < 1 and test + validation < 1):
         raise ValueError(
@@ -51,7 +51,7 @@ def of_groups(
     validation: Collection[Any] | np.ndarray,
     test: Collection[Any] | np.ndarray,
 ) -> Split[np.ndarray]:
-    """The rows of these groups for validation and test, all others for training."""
+    """Split with these groups for validation and test, and all others for training."""
     for name, named in (("validation", validation), ("test", test)):
         found = np.isin(np.asarray(list(named)), groups)
         if unknown := [one for one, there in zip(named, found, strict=True) if not there]:
@@ -66,7 +66,7 @@ def of_groups(
 def check_split(
     groups: Shaped[np.ndarray, " row"], split: Split[np.ndarray], may_lack_validation: bool = False
 ) -> None:
-    """Refuse an empty part, and a group in two parts."""
+    """Raise ValueError for an empty part, and for a group in two parts."""
     for part, rows in split.items():
         if not len(rows) and not (may_lack_validation and part == "validation"):
             raise ValueError(f"the {part} part is empty: give each part at least one group")
@@ -79,7 +79,7 @@ def check_split(
 
 
 def shared(groups: Shaped[np.ndarray, " row"], split: Split[Any]) -> tuple[str, str, list[Any]] | None:
-    """Two parts that have groups in common, and which; None where no two have."""
+    """Two parts that have groups in common, and those groups; None if there are no such parts."""
     held = [(part, np.unique(groups[np.asarray(rows)])) for part, rows in split.items()]
     for place, (other, later) in enumerate(held):
         for one, earlier in held[:place]:
@@ -94,9 +94,9 @@ def folds(
     most: int,
     label: Int[np.ndarray, " row"] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows to fit on and rows to choose on: each of at most `most` folds of groups is left out once.
+    """Training and validation rows of a cross-validation: each of at most `most` folds of groups is left out once.
 
-    The folds follow from the groups alone, and have the labels in equal parts as far as whole groups allow it.
+    The folds are deterministic, and stratified by label as far as whole groups allow it.
     """
     fold = fold_of_each(groups[rows], most, None if label is None else label[rows])
     for one in range(int(fold.max()) + 1):
@@ -106,7 +106,7 @@ def folds(
 def fold_of_each(
     groups: Shaped[np.ndarray, " row"], most: int, label: Int[np.ndarray, " row"] | None = None
 ) -> Int[np.ndarray, " row"]:
-    """The fold of each row: the largest groups first, each to the fold that has least of its labels."""
+    """Fold of each row: groups are assigned from the largest on, each to the fold that has least of its labels."""
     names, group = np.unique(groups, return_inverse=True)
     classes = np.zeros(len(group), int) if label is None else np.unique(label, return_inverse=True)[1]
     counts = np.zeros((len(names), classes.max() + 1))
@@ -115,7 +115,7 @@ def fold_of_each(
     held, fold = np.zeros((min(most, len(names)), shares.shape[1])), np.zeros(len(names), int)
     filled = np.zeros(len(held))
     for one in np.argsort(-sizes, kind="stable"):
-        # The squares of the shares grow by this much, up to a constant: least where they are most even.
+        # Increase of the sum of squared shares, up to a constant: smallest where the shares stay most even.
         fold[one] = np.lexsort((filled, np.round(held @ shares[one], 12)))[0]
         held[fold[one]] += shares[one]
         filled[fold[one]] += sizes[one]
@@ -128,8 +128,8 @@ def to_choose(
     most: int,
     label: Int[np.ndarray, " row"] | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows to fit on and rows to choose a setting on: the validation split, or, where there is none,
-    cross-validation over the training groups."""
+    """Pairs of training and validation rows to choose a setting: those of the split or, if it has no validation
+    rows, of a cross-validation over the training groups."""
     if len(split.validation):
         return [(split.train, split.validation)]
     if len(np.unique(groups[split.train])) < 2:
@@ -138,6 +138,6 @@ def to_choose(
 
 
 def listed(names: Collection[Any] | np.ndarray) -> str:
-    """The first five names, and the number of the others."""
+    """First five names, and the number of the others."""
     few = ", ".join(str(name) for name in list(names)[:5])
     return few + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,10 +1,10 @@
 """Statistics over training seeds: a mean with its interval, and the paired comparison of two methods.
 
-Student's t throughout: the spread of a handful of seeds is itself uncertain, and t is wide for that.
-Two methods trained on the same seeds are compared by the differences seed for seed.
+Student's t throughout: the standard deviation over few seeds is itself uncertain, and t accounts for that.
+Two methods trained on the same seeds are compared by their paired differences.
 
-Of agents, whose returns have outliers, the interquartile mean over runs and tasks stands beside the mean, with an
-interval by the stratified bootstrap: runs are drawn anew within each task (Agarwal et al. 2021, arXiv 2108.13264).
+For agents, whose returns have outliers, the interquartile mean over runs and tasks complements the mean, with an
+interval by the stratified bootstrap: runs are resampled within each task (Agarwal et al. 2021, arXiv 2108.13264).
 """
 
 import math
@@ -35,15 +35,15 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The mean difference of two methods over the same seeds, its interval, and its two-sided p."""
+    """Mean difference of two methods over the same seeds, its interval, and its two-sided p-value."""
 
     difference: Interval
     p: float | None
-    """The chance of a mean difference this far from 0 if the methods were equal; None for one seed."""
+    """Probability of a mean difference this far from 0 if the methods were equal; None for one seed."""
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean, sample standard deviation, and the interval that holds the mean with this confidence."""
+    """Mean, sample standard deviation, and confidence interval of the mean."""
     scores = _checked(values)
     if not 0 < confidence < 1:
         raise ValueError(f"got confidence={confidence}: a fraction between 0 and 1 is expected, such as 0.95")
@@ -56,7 +56,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 
 
 def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean, sample standard deviation, and the interval in which one more value lies with this confidence."""
+    """Mean, sample standard deviation, and prediction interval of one more value."""
     mean = interval(values, confidence)
     if mean.low is None or mean.high is None:
         return mean
@@ -67,7 +67,7 @@ def prediction_interval(values: Sequence[float], confidence: float = 0.95) -> In
 
 
 def paired(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Comparison:
-    """`first` minus `second`, seed for seed."""
+    """Paired comparison: `first` minus `second` for each seed."""
     if len(first) != len(second):
         raise ValueError(
             f"got {len(first)} and {len(second)} scores: both methods need one of each of the same seeds"
@@ -82,8 +82,8 @@ def paired(first: Sequence[float], second: Sequence[float], confidence: float = 
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """Spearman's ρ of pairs, with its interval by Fisher's transformation (Bonett and Wright 2000) from four pairs
-    on; None where either does not vary."""
+    """Spearman's ρ of pairs, with its interval by Fisher's transformation (Bonett and Wright 2000) for at least
+    four pairs; None if either is constant."""
     if len(first) != len(second):
         raise ValueError(f"got {len(first)} and {len(second)} numbers: a correlation is of pairs")
     one, other = (rankdata(_checked(values)) for values in (first, second))
@@ -101,26 +101,26 @@ def rank_correlation(first: Sequence[float], second: Sequence[float], confidence
 
 Scores = Float[np.ndarray, "*draw run task"]
 LARGEST = 2**22
-"""Numbers that the bootstrap draws at once."""
+"""Number of values that the bootstrap draws at once."""
 
 
 def interquartile_mean(scores: Scores) -> Float[np.ndarray, "*draw"]:
-    """The mean of the middle half of all runs on all tasks; a quarter that is no whole number is rounded down."""
+    """Mean of the middle half of all runs on all tasks; a fractional quarter is rounded down."""
     every = np.sort(scores.reshape(*scores.shape[:-2], -1), -1)
     cut = every.shape[-1] // 4
     return np.asarray(every[..., cut : every.shape[-1] - cut].mean(-1))
 
 
 def optimality_gap(scores: Scores, target: float = 1.0) -> Float[np.ndarray, "*draw"]:
-    """How far the scores lie below a target in the mean; what lies above does not make up for it."""
+    """Mean shortfall of the scores below a target; scores above it do not compensate."""
     return np.asarray(target - np.minimum(scores, target).mean((-2, -1)))
 
 
 def probability_of_improvement(
     first: Float[np.ndarray, "*draw run task"], second: Float[np.ndarray, "*draw other task"]
 ) -> Float[np.ndarray, "*draw"]:
-    """The chance that a run of the first method is better than one of the second on the same task, averaged over
-    tasks; of equal runs, half (Mann and Whitney 1947)."""
+    """Probability that a run of the first method is better than one of the second on the same task, averaged over
+    tasks; ties count half (Mann and Whitney 1947)."""
     one, other = first[..., :, None, :], second[..., None, :, :]
     return np.asarray(((one > other) + 0.5 * (one == other)).mean((-3, -2, -1)))
 
@@ -132,8 +132,8 @@ def bootstrap(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """A statistic of one method or of several, (run, task) each, with its percentile interval by the stratified
-    bootstrap; one run has none."""
+    """Statistic of the scores (run, task) of one or several methods, with its percentile interval by the
+    stratified bootstrap; a single run has no interval."""
     if not scores or not all(one.ndim == 2 and one.size and np.isfinite(one).all() for one in scores):
         raise ValueError(
             f"got scores of shape {', '.join(str(one.shape) for one in scores) or 'nothing'}: finite numbers of "
@@ -160,7 +160,7 @@ def bootstrap(
 
 
 def within(score: Interval, low: float | None, high: float | None) -> Interval:
-    """The part of an interval that lies in the range of a score; None is no limit."""
+    """Interval clipped to the range of a score; None is no limit."""
     if score.low is None or score.high is None:
         return score
     least, most = (-math.inf if low is None else low), (math.inf if high is None else high)

@@ -1,4 +1,4 @@
-"""Comparisons of items by their codes, ABX, retrieval and verification, and what their scores mean."""
+"""Comparisons of items by their codes (ABX, retrieval and verification), and the meaning of their scores."""
 
 from sonarium.measures.contract import Meaning
 
@@ -15,4 +15,4 @@ MEANINGS = {
         "{label} ABX across", "ABX error of {label} across groups; less is better.", rising=False
     ),
 }
-"""By kind of score: what precedes the stroke in its name, with the label behind it."""
+"""By kind of score: the part of its name before the slash; the label follows."""

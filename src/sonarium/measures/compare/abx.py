@@ -1,9 +1,10 @@
 """ABX discriminability: is X, of the category of A, nearer to A than to B, of another category?
 
-The test of Schatz and others (2013), as in the Zero Resource challenges: within a speaker all three are one
-speaker's; across speakers A and B are one's and X another's. Items are compared frame by frame along the cheapest
-alignment, and the error is averaged over items, then over contexts (across speakers with the speakers of X), then
-over the speakers of A and B, then over pairs of categories, so that frequent ones do not dominate. Chance is .5.
+The test of Schatz and others (2013), as in the Zero Resource challenges: within speakers, all three are of one
+speaker; across speakers, A and B are of one and X is of another. Items are compared frame by frame along the
+cheapest alignment, and the error is averaged over items, then over contexts (across speakers with the speakers of
+X), then over the speakers of A and B, then over pairs of categories, so that frequent ones do not dominate. Chance
+is .5.
 """
 
 import os
@@ -20,11 +21,11 @@ from sonarium.config import Range, check_ranges
 from sonarium.measures.probes.frames import checked_codes, clip_means
 
 SAME = 1e-7
-"""Distances no further apart than this are equal: a small angle is known from its cosine to no more digits."""
+"""Tolerance for ties of distances: the precision with which a small angle is known from its cosine."""
 NULL = 1e-12
-"""In the last column of a frame: too small to move a cosine, large enough to set frames of zeros apart."""
+"""Value in the last column of a frame: too small to change a cosine, large enough to separate all-zero frames."""
 CELLS = 1 << 20
-"""Distances between frames that a thread holds at a time: clips may last minutes."""
+"""Number of distances between frames that a thread holds at a time, because clips may last minutes."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ABXConfig:
 
 @dataclass(frozen=True)
 class ABX:
-    """The fraction of triples with X nearer to B than to A."""
+    """ABX error: the fraction of triples with X nearer to B than to A."""
 
     error: float
     pairs: Float[np.ndarray, "category category"] = field(repr=False)
@@ -71,9 +72,9 @@ def abx(
     config: ABXConfig = ABXConfig(),
     contexts: Shaped[np.ndarray, " item"] | None = None,
 ) -> ABX:
-    """Compare every triple of items; `item` is the number, from 0, of the item of each frame, in order.
+    """ABX error over all triples of items; `item` is the index, from 0, of the item of each frame, in order.
 
-    With `contexts` (the phones to either side, say) only items of one context are compared.
+    With `contexts` (such as the phones to either side) only items of the same context are compared.
     """
     codes = checked_codes(frames, {"item": item})
     check_items(item, categories, speakers, contexts)
@@ -110,7 +111,7 @@ def abx(
 def check_items(
     item: np.ndarray, categories: np.ndarray, speakers: np.ndarray, contexts: np.ndarray | None
 ) -> None:
-    """Refuse items without frames, frames out of order, and columns of other lengths."""
+    """Raise ValueError for items without frames, frames out of order, and columns of other lengths."""
     count = len(categories)
     lengths = [len(column) for column in (speakers, contexts) if column is not None]
     if lengths != [count] * len(lengths) or not np.array_equal(np.unique(item), np.arange(count)):
@@ -125,8 +126,8 @@ def check_items(
 
 
 def unit(codes: Float[np.ndarray, "frame code"]) -> Float[np.ndarray, "frame code_and_null"]:
-    """Frames of norm 1. A last column puts a frame of zeros at the greatest distance from all others and at none
-    from another such frame, as in the Zero Resource challenges: cosines are cut to [−1, 1]."""
+    """Frames of norm 1. With cosines clipped to [−1, 1], an extra column puts an all-zero frame at the maximum
+    distance from all others, and at distance 0 from other all-zero frames, as in the Zero Resource challenges."""
     length = np.linalg.norm(codes, axis=1, keepdims=True)
     null = np.where(length > 0, NULL, -2 / NULL)
     return np.hstack([codes / np.where(length > 0, length, 1.0), null])
@@ -139,7 +140,7 @@ def sampled(
     generator: np.random.Generator,
     most: int | None,
 ) -> Int[np.ndarray, " taken"]:
-    """At most `most` items of each category, speaker and context."""
+    """Random sample of at most `most` items of each category, speaker and context."""
     shuffled = generator.permutation(len(category))
     if most is None:
         return np.sort(shuffled)
@@ -152,7 +153,7 @@ def sampled(
 def blocks(
     taken: np.ndarray, speaker: np.ndarray, context: np.ndarray, config: ABXConfig
 ) -> Iterator[Int[np.ndarray, " member"]]:
-    """Items that are compared with each other: those of one context, and of one speaker if within speakers."""
+    """Groups of items that are compared with each other: of one context, and of one speaker if within speakers."""
     apart = np.stack([context, speaker if config.speakers == "within" else np.zeros_like(speaker)])[:, taken]
     keys = np.unique(apart, axis=1, return_inverse=True)[1].ravel()
     for key in range(keys.max() + 1):
@@ -166,7 +167,7 @@ def item_distances(
     items: Int[np.ndarray, " member"],
     kind: Literal["angular", "cosine"],
 ) -> Float[np.ndarray, "member member"]:
-    """Distances between all of these items, each pair once."""
+    """Pairwise distances of these items; each pair is computed once."""
     own = [directions[starts[one] : starts[one + 1]] for one in items]
     everything = np.concatenate(own)
     bounds = np.cumsum([0] + [len(frames) for frames in own])
@@ -191,7 +192,7 @@ def item_distances(
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def align_with_each(apart, bounds, cost, steps, begin):
-    """Continue the paths of one item through each of those whose frames lie side by side in the columns."""
+    """Continue the alignment paths of one item with each of the others, whose frames are the columns, in order."""
     for other in range(len(bounds) - 1):
         first, last = bounds[other], bounds[other + 1]
         go_on(apart[:, first:last], cost[first:last], steps[first:last], begin)
@@ -200,8 +201,8 @@ def align_with_each(apart, bounds, cost, steps, begin):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def go_on(apart, cost, steps, begin):
-    """The cost and length of the cheapest path from the first frames to each of the last row's; of equals, the
-    shortest. `cost` and `steps` hold the row before this part of the rows."""
+    """Cost and length, in place, of the cheapest path (of ties, the shortest) from the first frames to each column
+    of the last row. On entry `cost` and `steps` hold the row before this part of the rows."""
     for row in range(len(apart)):
         top = begin and row == 0
         diagonal_cost, diagonal_steps = np.inf, 0
@@ -227,9 +228,9 @@ def cheaper(cost, steps, other_cost, other_steps):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def ask(distance, category, speaker, of_x, within, categories):
-    """Wins and triples for X of one speaker: by the speaker of A and B, the category of A, and that of B.
+    """Wins and numbers of triples for X of one speaker, by speaker of A and B, category of A, and category of B.
 
-    Items come in the order of their speakers.
+    Items must be sorted by speaker.
     """
     wins = np.zeros((speaker.max() + 1, categories, categories))
     asked = np.zeros((speaker.max() + 1, categories, categories), np.int64)

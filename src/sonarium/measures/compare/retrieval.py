@@ -1,8 +1,8 @@
 """Retrieval of clips of the same label by nearest neighbours.
 
-Each clip in turn is the query, and the others are ranked by cosine; a clip of its own label is relevant. Clips at
-equal distance are in random order: precision and recall are expectations over their orders, so that codes without
-information score chance, in whatever order the clips lie.
+Each clip in turn is the query, and the others are ranked by cosine; a clip of the same label is relevant. Ties are
+in random order: precision and recall are expectations over their orders, so that codes without information score
+chance, regardless of the order of the clips.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from scipy.special import gammaln
 from sonarium.measures.probes.frames import checked_codes
 
 BLOCK = 256
-"""Queries at a time."""
+"""Number of queries processed at a time."""
 SAME = 1e-12
-"""Cosines no further apart than this are equal: rounding must not order them."""
+"""Tolerance for ties of cosines: rounding must not order them."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Retrieval:
     chance: float
     """Mean over queries of the expected average precision of a random order."""
     asked: int
-    """Queries; a clip without any relevant one is none."""
+    """Number of queries; clips without any relevant clip are not queries."""
 
 
 def retrieval(
@@ -40,7 +40,7 @@ def retrieval(
     groups: Shaped[np.ndarray, " clip"] | None = None,
     nearest: Sequence[int] = (1, 5, 10),
 ) -> Retrieval:
-    """Every clip is a query among all others; with `groups`, among those of other groups, such as speakers."""
+    """Scores with every clip as a query among all others; with `groups` (such as speakers), among other groups."""
     directions, label, group = prepared(codes, labels, groups)
     precision, recalled, chances = [], [], []
     for start in range(0, len(codes), BLOCK):
@@ -65,7 +65,7 @@ def neighbours(
     count: int,
     groups: Shaped[np.ndarray, " clip"] | None = None,
 ) -> tuple[Int[np.ndarray, "query near"], Float[np.ndarray, "query near"]]:
-    """The nearest clips to each of these, the nearest first, and their cosines."""
+    """Nearest clips of each query, the nearest first, and their cosines."""
     directions, _, group = prepared(codes, np.zeros(len(codes), int), groups)
     cosines, allowed = compared(directions, group, asking)
     least = int(allowed.sum(axis=1).min())
@@ -78,7 +78,7 @@ def neighbours(
 def prepared(
     codes: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Codes of norm 1, and labels and groups as numbers; by default each clip is its own group."""
+    """Codes of norm 1, and labels and groups as indices; by default each clip is a separate group."""
     values = checked_codes(codes, {"labels": labels, "groups": groups})
     if len(values) < 2:
         raise ValueError("one clip has no neighbours: give at least two")
@@ -90,14 +90,14 @@ def prepared(
 def compared(
     directions: np.ndarray, group: np.ndarray, rows: np.ndarray
 ) -> tuple[Float[np.ndarray, "query clip"], Bool[np.ndarray, "query clip"]]:
-    """Cosines of these clips with all, and which of all are candidates."""
+    """Cosines of these clips with all clips, and the mask of candidates: those of other groups."""
     return directions[rows] @ directions.T, group[rows][:, None] != group
 
 
 def ranked(
     cosines: Float[np.ndarray, " other"], alike: Bool[np.ndarray, " other"]
 ) -> tuple[Int[np.ndarray, " tie"], Int[np.ndarray, " tie"]]:
-    """The others ranked, equally near ones together: how many, and how many relevant ones, up to each end."""
+    """Ranking with ties grouped: number of clips, and of relevant clips, up to the end of each tie."""
     order = np.argsort(-cosines, kind="stable")
     steps = -np.diff(cosines[order])
     last = np.append(np.flatnonzero(steps > SAME), len(order) - 1)
@@ -105,10 +105,10 @@ def ranked(
 
 
 def average_precision(ends: Int[np.ndarray, " tie"], finds: Int[np.ndarray, " tie"]) -> float:
-    """Precision at each relevant clip, averaged over them; the expectation over the orders of ties.
+    """Average precision: precision at each relevant clip, averaged; its expectation over the orders of ties.
 
-    A place within a tie is relevant with the tie's fraction of relevant clips, and the places of the tie before it
-    hold what is then expected of the other relevant ones.
+    A place within a tie is relevant with a probability of the tie's fraction of relevant clips; the places of the
+    tie before it then hold the expected number of its other relevant clips.
     """
     size, good = np.diff(ends, prepend=0), np.diff(finds, prepend=0)
     place = np.arange(1, ends[-1] + 1)
@@ -119,16 +119,16 @@ def average_precision(ends: Int[np.ndarray, " tie"], finds: Int[np.ndarray, " ti
 
 
 def chance_precision(others: int, relevant: int) -> float:
-    """The expected average precision of a random order: [H + (R − 1) / (N − 1) · (N − H)] / N, H = Σ 1 / n."""
+    """Expected average precision of a random order: [H + (R − 1) / (N − 1) · (N − H)] / N, H = Σ 1 / n."""
     harmonic = float(np.sum(1 / np.arange(1, others + 1)))
     return (harmonic + (relevant - 1) / max(others - 1, 1) * (others - harmonic)) / others
 
 
 def chance_of_find(ends: Int[np.ndarray, " tie"], finds: Int[np.ndarray, " tie"], k: int) -> float:
-    """The probability that one of the k nearest is relevant, with equally near ones in random order."""
+    """Probability that at least one of the k nearest is relevant, with ties in random order."""
     if k >= ends[-1]:
         return 1.0
-    tie = int(np.searchsorted(ends, k, side="right"))  # the ends before are all among the nearest k
+    tie = int(np.searchsorted(ends, k, side="right"))  # all earlier ties are among the nearest k
     before, found = (int(ends[tie - 1]), int(finds[tie - 1])) if tie else (0, 0)
     if found:
         return 1.0

@@ -16,7 +16,7 @@ from sonarium.measures.probes.frames import checked_codes
 
 @dataclass(frozen=True)
 class Trials:
-    """Pairs of clips: their similarity, and whether they are of one speaker."""
+    """Pairs of clips: their similarity, and whether they are of the same speaker."""
 
     scores: Float[np.ndarray, " trial"]
     same: Bool[np.ndarray, " trial"]
@@ -27,7 +27,7 @@ class Costs:
     """Costs of errors, and the prior of target trials."""
 
     miss: float = 1.0
-    """Cost of a miss: a target trial refused."""
+    """Cost of a miss: a target trial rejected."""
     false_alarm: float = 1.0
     """Cost of a false alarm: a non-target trial accepted."""
     prior: float = 0.01
@@ -40,11 +40,11 @@ class Costs:
 
 @dataclass(frozen=True)
 class Errors:
-    """Both error rates at every distinct threshold, in rising order; the last refuses all."""
+    """Both error rates at every distinct threshold, in ascending order; the last one rejects all trials."""
 
     threshold: Float[np.ndarray, " point"]
     miss: Float[np.ndarray, " point"]
-    """Miss rate: the fraction of target trials that are refused."""
+    """Miss rate: the fraction of target trials that are rejected."""
     false_alarm: Float[np.ndarray, " point"]
     """False alarm rate: the fraction of non-target trials that are accepted."""
 
@@ -55,10 +55,10 @@ def clip_trials(
     mean: Float[np.ndarray, " code"] | None = None,
     recordings: Shaped[np.ndarray, " clip"] | None = None,
 ) -> Trials:
-    """Every pair of clips, scored by the cosine of the angle between their codes.
+    """Trials of every pair of clips, scored by the cosine similarity of their codes.
 
-    `mean`, of clips of other speakers, is taken from the codes first: cosines of codes that share a large mean
-    are all near 1. Pairs of one recording are left out where `recordings` are given, since they share a channel.
+    `mean`, over clips of other speakers, is subtracted from the codes first: cosines of codes that share a large
+    mean are all near 1. With `recordings`, pairs of one recording are left out, since they share a channel.
     """
     values = checked_codes(codes, {"speakers": speakers, "recordings": recordings})
     centred = values if mean is None else values - mean
@@ -68,13 +68,13 @@ def clip_trials(
     if recordings is not None:
         apart = recordings[first] != recordings[second]
         first, second = first[apart], second[apart]
-    # Speakers as numbers: names of many letters are slow to compare.
+    # Speakers as indices: long names are slow to compare.
     who = np.unique(speakers, return_inverse=True)[1]
     return Trials((directions @ directions.T)[first, second], who[first] == who[second])
 
 
 def errors(trials: Trials) -> Errors:
-    """Misses and false alarms at every distinct score, taken as the threshold."""
+    """Miss and false alarm rates with every distinct score as the threshold."""
     scores, same = trials.scores, trials.same
     own, others = np.sort(scores[same]), np.sort(scores[~same])
     if not len(own) or not len(others):
@@ -91,16 +91,16 @@ def errors(trials: Trials) -> Errors:
 
 
 def thinned(found: Errors, apart: float = 0.02) -> Errors:
-    """The points that suffice to draw the same curve on scales of normal deviates, of perhaps millions."""
+    """Subset of points, of possibly millions, that suffices to draw the same curve on normal-deviate scales."""
     across, up = (np.clip(norm.ppf(rate) / apart, -1e6, 1e6).round() for rate in (found.false_alarm, found.miss))
     new = (np.diff(across, prepend=np.inf) != 0) | (np.diff(up, prepend=np.inf) != 0)
-    # The last point of a place is kept as well as the first, so that a step stays a step.
+    # The last point in a place is kept as well as the first, so that a step remains a step.
     kept = new | np.append(new[1:], True)
     return Errors(found.threshold[kept], found.miss[kept], found.false_alarm[kept])
 
 
 def equal_error_rate(trials: Trials) -> float:
-    """The rate at which misses equal false alarms, interpolated linearly between two thresholds."""
+    """Rate at which misses equal false alarms, interpolated linearly between two thresholds."""
     found = errors(trials)
     gap = found.miss - found.false_alarm
     after = int(np.argmax(gap >= 0))  # never 0: the lowest threshold accepts all
@@ -110,7 +110,7 @@ def equal_error_rate(trials: Trials) -> float:
 
 
 def least_cost(trials: Trials, costs: Costs = Costs()) -> float:
-    """Minimum detection cost over thresholds (minDCF), normalised: 1 is the cost of accepting all, or none."""
+    """Minimum detection cost over thresholds (minDCF), over the lesser of the costs of accepting all and none."""
     found = errors(trials)
     missed, alarmed = costs.miss * costs.prior, costs.false_alarm * (1 - costs.prior)
     cost = missed * found.miss + alarmed * found.false_alarm

@@ -1,4 +1,4 @@
-"""Disentanglement of codes, and what its scores mean."""
+"""Disentanglement of codes, and the meaning of its scores."""
 
 from sonarium.measures.contract import Meaning
 

@@ -1,9 +1,9 @@
 """Bins for numbers, and the joint counts of every code with every factor in one pass.
 
-A column keeps its own values as bins where it has no more of them than there are bins, and a category
-always does; any other column gets bins of equal width between its least and its greatest value. A value that
-lies on an edge, up to rounding, belongs to the bin nearer the middle, and one in the very middle has a bin of
-its own: a column, its negative and its multiples have the same bins.
+The bins of a column are its distinct values if there are no more of them than bins, and always for a category;
+any other column gets bins of equal width between its minimum and its maximum. A value that lies on an edge, up to
+rounding, belongs to the bin nearer the middle, and one exactly in the middle has a separate bin: a column, its
+negative and its multiples have the same bins.
 """
 
 from typing import no_type_check
@@ -13,15 +13,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 EDGE = 1e-5
-"""Fraction of a bin's width: a value no further from an edge lies on it."""
+"""Maximum distance from an edge, as a fraction of a bin's width, of a value that lies on it."""
 
 
 def bin_columns(
     values: Float[np.ndarray, "clip column"], bins: int, keep: tuple[bool, ...] | None = None
 ) -> tuple[Int[np.ndarray, "clip column"], Int[np.ndarray, " column"]]:
-    """The bin of every value, counted from 0, and the number of bins of each column.
+    """Bin index of every value, from 0, and the number of bins of each column.
 
-    A column for which `keep` is true keeps its values as bins however many they are.
+    The bins of a column for which `keep` is true are its distinct values, regardless of their number.
     """
     binned, sizes = _bin_all(values, bins)
     for column, kept in enumerate(keep or ()):
@@ -38,7 +38,7 @@ def joint_counts(
     factor_sizes: Int[np.ndarray, " factor"],
     half: Int[np.ndarray, " clip"] | None = None,
 ) -> Int[np.ndarray, "half code factor code_bin factor_bin"]:
-    """How often each code's bin meets each factor's bin; apart for the clips of half 0 and half 1."""
+    """Joint counts of each code's bins and each factor's bins, separately for the clips of half 0 and half 1."""
     side = np.zeros(len(code_bins), np.int64) if half is None else half
     shape = (int(side.max()) + 1, code_bins.shape[1], factor_bins.shape[1])
     counts = np.zeros((*shape, int(code_sizes.max()), int(factor_sizes.max())), np.int64)
@@ -66,7 +66,7 @@ def _bin_all(values, bins):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _equal_widths(values, bins, binned):
-    """The bins of one column into `binned`, and their number: one more if values lie in the very middle."""
+    """Write the bins of one column to `binned`; return their number, one more if values lie in the very middle."""
     low, high = values.min(), values.max()
     middle = 0
     for clip in range(len(values)):
@@ -91,7 +91,7 @@ def _equal_widths(values, bins, binned):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def few_values(values, most):
-    """The distinct values in order, given up (with most + 1 of them) once they are too many."""
+    """Sorted distinct values; stops with most + 1 of them if there are more than `most`."""
     found = np.empty(most + 1, np.float64)
     count = 0
     for value in values:
@@ -110,7 +110,7 @@ def few_values(values, most):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _place(ordered, count, value):
-    """How many of the first `count` values are less."""
+    """Number of the first `count` values that are less than `value`."""
     if count <= 32:  # counting them all has no branch to mispredict
         less = 0
         for one in range(count):

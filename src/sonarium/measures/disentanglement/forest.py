@@ -1,9 +1,9 @@
-"""Random forests, quick on few columns: Breiman 2001 with every code tried at every node.
+"""Random forests, fast on few columns: Breiman 2001 with every code tried at every node.
 
 A class is a column of zeros and ones, and the Gini impurity is the sum of the variances of these
-columns, so one tree serves numbers and categories. The importance of a code is the impurity that its
-splits take away, of each tree as a fraction; codes that split a node equally well get equal parts, which is
-what choosing among them at random gives on average: two copies of a code have the same importance.
+columns, so one tree serves numbers and categories. The importance of a code is the impurity decrease of its
+splits, as a fraction in each tree; codes that split a node equally well get equal parts, which is the
+expectation of choosing among them at random: two copies of a code have the same importance.
 """
 
 import os
@@ -34,18 +34,18 @@ class ForestConfig:
 
 
 Tree = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Of each node: the code that it splits, the greatest value that goes left, its first child, its value."""
+"""Arrays over nodes: code to split on, greatest value that goes left, first child, value."""
 
 
 @dataclass(frozen=True)
 class Forest:
-    """Grown trees: they predict a class by the greatest mean fraction, a number by the mean."""
+    """Fitted trees; they predict the class with the largest mean fraction, or the mean number."""
 
     trees: list[Tree]
     classes: Float[np.ndarray, " class_"] | None
-    """The values of a category; None for a number."""
+    """Values of a category; None for a number."""
     importance: Float[np.ndarray, " code"]
-    """Shares that sum to 1, or zeros where no code splits anything."""
+    """Importances that sum to 1, or zeros if no tree has a split."""
 
     def predict(self, codes: Float[np.ndarray, "clip code"]) -> Float[np.ndarray, " clip"]:
         sums = np.zeros((len(codes), self.trees[0][-1].shape[1]))
@@ -56,26 +56,26 @@ class Forest:
 
 @dataclass(frozen=True)
 class Sorted:
-    """Codes in order, prepared once for all forests that are grown on them."""
+    """Sorted codes, prepared once for all forests that are fitted on them."""
 
     rank: UInt32[np.ndarray, "code clip"]
-    """Each clip's place among the distinct values of a code."""
+    """Rank of each clip among the distinct values of each code."""
     clips: UInt32[np.ndarray, "code clip"]
-    """The clips in order of each code."""
+    """Clip indices, sorted by each code."""
     values: Float[np.ndarray, " value"]
-    """The distinct values in order, of all codes one after the other."""
+    """Sorted distinct values of each code, concatenated."""
     first: Int[np.ndarray, " code"]
-    """Where each code's begin in `values`."""
+    """Index in `values` of the first value of each code."""
 
     def midway(self, feature: Int[np.ndarray, " node"], cut: Int[np.ndarray, "node 2"]) -> np.ndarray:
-        """Between the values of these two ranks of a code."""
+        """Midpoints between the values at two ranks of a code."""
         return self.values[self.first[feature][:, None] + cut].mean(axis=1)
 
 
 def in_order(codes: Float[np.ndarray, "clip code"]) -> Sorted:
     """Sort the clips by each code."""
     values, ranks = zip(*(np.unique(column, return_inverse=True) for column in codes.T), strict=True)
-    rank = np.stack(ranks).astype(np.uint32)  # unsigned: an index that cannot count from the end is quicker
+    rank = np.stack(ranks).astype(np.uint32)  # unsigned: an index that cannot be negative is faster
     first = np.cumsum([0] + [len(of_code) for of_code in values[:-1]])
     clips = np.argsort(rank, axis=1, kind="stable").astype(np.uint32)
     return Sorted(rank, clips, np.concatenate(values), first)

@@ -1,9 +1,9 @@
-"""Mutual information of codes and factors, in nats, and the scores computed from that table.
+"""Mutual information of codes and factors, in nats, and the scores computed from it.
 
 MIG: Chen et al. 2018 (arXiv:1802.04942). JEMMIG: Do & Tran 2020 (arXiv:1908.09961). DCIMIG:
 Sepliarskaia et al. 2019 (arXiv:1910.05587). Modularity: Ridgeway & Mozer 2018 (arXiv:1802.05312).
-All read the same joint counts; entropies are those of the counts, without correction for bias, but that modularity
-takes information beyond that of permuted clips.
+All use the same joint counts; entropies are those of the counts, without correction for bias, except that
+modularity uses information beyond that of permuted clips.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 PERMUTATIONS = 99
-"""Of the test of independence: independent codes pass it once in a hundred tables."""
+"""Number of permutations of the independence test: independent codes pass it in one of a hundred tables."""
 SAME = 1e-9
-"""Informations no further apart than this are equal, in nats."""
+"""Tolerance, in nats, for ties of mutual information."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +25,23 @@ class Information:
 
     mutual: Float[np.ndarray, "code factor"]
     joint: Float[np.ndarray, "code factor"]
-    """Entropy of the pair."""
+    """Joint entropy of each pair."""
     code: Float[np.ndarray, " code"]
     factor: Float[np.ndarray, " factor"]
 
 
 @dataclass(frozen=True)
 class Chance:
-    """What independent codes and factors of as few clips, with the same values, have in common by chance."""
+    """Mutual information by chance of independent codes and factors with the same values and number of clips."""
 
     mutual: Float[np.ndarray, "code factor"]
     """Mean mutual information over permutations of the clips."""
     exceeded: Bool[np.ndarray, "code factor"]
-    """Whether a pair has more information than any pair of any permutation, in standard deviations of its own."""
+    """Whether a pair has more information than any pair of any permutation, each in its standard deviations."""
 
 
 def information(counts: Int[np.ndarray, "code factor code_bin factor_bin"]) -> Information:
-    """The table from joint counts."""
+    """Entropies and mutual information from joint counts."""
     clips = int(counts[0, 0].sum())
     joint = _entropy(counts.reshape(*counts.shape[:2], -1), clips)
     code = _entropy(counts[:, 0].sum(axis=-1), clips)
@@ -57,9 +57,9 @@ def chance(
     seed: int,
     permutations: int = PERMUTATIONS,
 ) -> Chance:
-    """A permutation test of all pairs at once, by the greatest standardised information (Westfall & Young 1993).
+    """Permutation test of all pairs at once, by the maximum standardised information (Westfall & Young 1993).
 
-    It holds its rate however sparse the joint counts are, where the chi-squared approximation does not.
+    It keeps its false-positive rate even if the joint counts are sparse, unlike the chi-squared approximation.
     """
     generator, clips = np.random.default_rng([seed, 0x3D]), len(code_bins)
     weighted = np.arange(clips + 1) * np.log(np.maximum(np.arange(clips + 1), 1))
@@ -68,7 +68,7 @@ def chance(
     for one in joint:
         _add_joint_entropies(code_bins, factor_bins, generator.permutation(clips), weighted, counts, one)
     mutual = table.code[:, None] + table.factor - joint
-    # The clips as they are count as one of the orders: only so is each order as likely to have the greatest.
+    # The original order counts as one of the permutations: only then each is equally likely to have the maximum.
     every = np.concatenate([mutual, table.mutual[None]])
     spread = every.std(axis=0)
     scaled = (every - every.mean(axis=0)) / np.where(spread > SAME, spread, np.inf)
@@ -78,7 +78,7 @@ def chance(
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _add_joint_entropies(code_bins, factor_bins, order, weighted, counts, entropies):
-    """Of every code with every factor, whose rows come in this order; `weighted` is k log k, `counts` zeros."""
+    """Add the joint entropies of codes and factors, these in this order; `weighted` is k log k, `counts` zeros."""
     clips = len(order)
     for code in range(code_bins.shape[1]):
         for factor in range(factor_bins.shape[1]):
@@ -102,9 +102,9 @@ def mig(table: Information) -> float:
 def jemmig(table: Information, bins: int) -> float:
     """1 − [H(v,c*) − I(v;c*) + I(v;c°)] / [H(v) + log bins], for the best code c* and the next, c°.
 
-    The joint entropy penalises information of the best code on anything else. A factor that no code has
-    information on scores 0: the formula would reward a code for being constant. Of codes that have equal
-    information on a factor the one with the least joint entropy counts, whatever their order.
+    The joint entropy penalises information of the best code on anything else. A factor on which no code has
+    information scores 0: the formula would reward a code for being constant. Of codes with equal information
+    on a factor, the one with the lowest joint entropy counts, regardless of their order.
     """
     best, second = top_two(table.mutual)
     joint = np.where(table.mutual >= best - SAME, table.joint, np.inf).min(axis=0)
@@ -113,7 +113,7 @@ def jemmig(table: Information, bins: int) -> float:
 
 
 def dcimig(table: Information) -> float:
-    """The gap of each code between its best factor and the next; the best gap of each factor over H."""
+    """Gap of each code between its best factor and the next; sum of the best gaps of factors over the sum of H."""
     best, second = top_two(table.mutual.T)
     gap = np.zeros_like(table.mutual)
     gap[np.arange(len(gap)), table.mutual.argmax(axis=1)] = best - second
@@ -123,8 +123,8 @@ def dcimig(table: Information) -> float:
 def modularity(table: Information, chance: Chance) -> float:
     """1 − Σ I(c;other)² / [I(c;best)² (factors − 1)], a mean over codes; I is information beyond chance.
 
-    A code counts if its information on some factor is significant, and is weighted by it: the ratio of a code of
-    noise is a ratio of two accidents, and must not affect the mean. One factor alone has no others.
+    A code counts if its information on any factor is significant, and is weighted by its best one: the ratio of a
+    noise code is a ratio of two random numbers, and must not affect the mean. Requires two factors or more.
     """
     counted = chance.exceeded.any(axis=1)
     if not counted.any():
@@ -138,7 +138,7 @@ def modularity(table: Information, chance: Chance) -> float:
 def top_two(
     scores: Float[np.ndarray, "row column"],
 ) -> tuple[Float[np.ndarray, " column"], Float[np.ndarray, " column"]]:
-    """The greatest and the next of each column; the next to a single row is 0."""
+    """Largest and second largest value of each column; the second of a single row is 0."""
     if len(scores) == 1:
         return scores[0], np.zeros_like(scores[0])
     ordered = np.sort(scores, axis=0)

@@ -1,8 +1,8 @@
-"""Scores of codes whose clips share one factor: BetaVAE, FactorVAE, and interventional robustness.
+"""Scores from clips that share the value of one factor: BetaVAE, FactorVAE, and interventional robustness (IRS).
 
 BetaVAE score: Higgins et al. 2017 (ICLR). FactorVAE score: Kim & Mnih 2018 (arXiv:1802.05983). IRS:
 Suter et al. 2019 (arXiv:1811.00007). The first two need clips that share the value of one factor and
-differ in the others: made on demand by a world, or drawn from a table in which values repeat.
+differ in the others: generated on demand by a world, or drawn from a table in which values repeat.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from sonarium.measures.probes.logistic import fit_logistic
 
 STILL = 1e-12
-"""Variances no further apart than this are equal, of codes with a standard deviation of 1."""
+"""Tolerance for ties of variances, of codes with a standard deviation of 1."""
 Sampler = Callable[[int, int, int, np.random.Generator], Float[np.ndarray, "group clip code"]]
-"""(factor, groups, clips, random source) to the codes of groups of clips, of which all of one group
-share the value of that factor."""
+"""Function of (factor, groups, clips, random generator) that returns the codes of groups of clips; all
+clips of a group share the value of that factor."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +27,23 @@ class Draws:
     """Numbers of draws for the BetaVAE and FactorVAE scores."""
 
     votes: int = 800
-    """Training groups of clips; as many again are scored."""
+    """Number of training groups of clips; as many again are scored."""
     clips: int = 64
-    """Greatest number of clips in a group (FactorVAE); pairs of clips in a difference (BetaVAE)."""
+    """Maximum number of clips in a group (FactorVAE); pairs of clips in a mean difference (BetaVAE)."""
 
 
 @dataclass(frozen=True)
 class Samplers:
-    """Where groups of clips come from: those of one half of a table are learnt from, those of the other scored."""
+    """Sources of groups of clips: to learn from, and to score; from a table, each draws from one half."""
 
     learn: Sampler
     score: Sampler
     clips: int
-    """Clips in a group."""
+    """Number of clips in a group."""
 
 
 def beta_vae(samplers: Samplers, factors: int, draws: Draws, seed: int) -> float:
-    """Accuracy of predicting, from the mean |difference| of pairs that share a factor, which one it is."""
+    """Accuracy of predicting, from the mean |difference| of pairs that share a factor, which factor it is."""
     rng = np.random.default_rng([seed, 0xBE])
 
     def pairs(sampler: Sampler, factor: int, votes: int) -> np.ndarray:
@@ -61,7 +61,7 @@ def beta_vae(samplers: Samplers, factors: int, draws: Draws, seed: int) -> float
 def factor_vae(samplers: Samplers, factors: int, draws: Draws, seed: int) -> float:
     """Accuracy of predicting, from the code that varies least in a group, the factor that the group shares.
 
-    Codes have a standard deviation of 1 over all clips. Codes that vary equally little share a vote.
+    Codes must have a standard deviation of 1 over all clips. Codes that vary equally little share a vote.
     """
     rng = np.random.default_rng([seed, 0xFA])
 
@@ -83,7 +83,7 @@ def _votes(
     votes: int,
     rng: np.random.Generator,
 ) -> tuple[Float[np.ndarray, "vote code"], Int[np.ndarray, " vote"]]:
-    """What is asked of groups that share a factor drawn at random, and which factor that is."""
+    """Results of `ask` for groups that share a factor drawn at random, and the index of that factor."""
     shared = np.sort(rng.integers(0, factors, size=votes))
     counts = np.bincount(shared, minlength=factors)
     return np.concatenate([ask(sampler, factor, int(count)) for factor, count in enumerate(counts)]), shared
@@ -95,10 +95,10 @@ def from_table(
     half: Int[np.ndarray, " clip"],
     most: int,
 ) -> Samplers | str:
-    """Draw from the given clips, where in each half most values repeat; else say which factor's do not.
+    """Samplers from the given clips, if in each half most values repeat; else a text that names a factor at fault.
 
-    Groups have equally many clips whatever factor they share, all different: else the number of different clips
-    alone, on which the least variance among codes depends, would give the factor away.
+    All groups have the same number of distinct clips, regardless of the factor that they share: otherwise this
+    number alone, on which the minimum variance among codes depends, would reveal the factor.
     """
     sizes = [[_group_size(factors[half == part, factor]) for factor in range(factors.shape[1])] for part in (0, 1)]
     clips = min(most, *map(min, sizes))
@@ -110,7 +110,7 @@ def from_table(
 
 
 def _group_size(column: Float[np.ndarray, " clip"]) -> int:
-    """The greatest number such that half of the clips have a value that as many clips have."""
+    """Largest n such that half of the clips have a value that is shared by at least n clips."""
     sizes = np.sort(np.unique(column, return_counts=True)[1])[::-1]
     return int(sizes[np.searchsorted(np.cumsum(sizes), len(column) / 2)])
 
@@ -133,7 +133,7 @@ def _draw_from(codes: Float[np.ndarray, "clip code"], factors: Float[np.ndarray,
 def _subsets(
     size: Int[np.ndarray, " group"], clips: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "group clip"]:
-    """So many different numbers below each size, every subset as likely (Floyd; Bentley 1987)."""
+    """Random subset of `clips` distinct indices below each size, all equally likely (Floyd; Bentley 1987)."""
     chosen = np.full((len(size), clips), -1)
     for place in range(clips):
         last = size - clips + place
@@ -149,7 +149,7 @@ def from_world(
     clips: int,
     at_once: int = 4096,
 ) -> Samplers:
-    """Make clips on demand; each factor is drawn from its values in the table, apart from the others."""
+    """Samplers that generate clips on demand; each factor is drawn independently from its values in the table."""
 
     def sample(factor: int, groups: int, clips: int, rng: np.random.Generator) -> np.ndarray:
         drawn = np.empty((groups, clips, factors.shape[1]))
@@ -164,7 +164,7 @@ def from_world(
 
 
 def from_nothing(codes: Float[np.ndarray, "clip code"], clips: int) -> Samplers:
-    """Groups of clips at random, which share no factor: the counterpart of `from_world` that knows nothing."""
+    """Samplers of random groups of clips, which share no factor: the uninformative control of `from_world`."""
 
     def sample(factor: int, groups: int, clips: int, rng: np.random.Generator) -> np.ndarray:
         return codes[rng.integers(0, len(codes), size=(groups, clips))]
@@ -177,11 +177,11 @@ def irs(
     factor_bins: Int[np.ndarray, "clip factor"],
     factor_sizes: Int[np.ndarray, " factor"],
 ) -> float:
-    """How little a code moves while its factor is held and all others change, by its widest swing.
+    """How little a code varies while its factor is fixed and all others change, by its maximum deviation.
 
-    Of each code and factor: 1 − (mean over values of the greatest deviation from the mean at that
-    value) / (greatest deviation from the mean); the best factor of each code; codes weigh by their
-    greatest deviation.
+    For each code and factor: 1 − (mean over values of the maximum deviation from the mean at that
+    value) / (maximum deviation from the mean); the best factor of each code; codes are weighted by
+    their maximum deviation.
     """
     mean = codes.mean(axis=0)
     widest = np.maximum(codes.max(axis=0) - mean, mean - codes.min(axis=0))
@@ -195,7 +195,7 @@ def irs(
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _swing(codes, bins, size):
-    """The greatest deviation from the mean within each bin, a mean over the bins that have clips."""
+    """Maximum deviation from the mean within each bin, averaged over the bins that have clips."""
     clips, columns = codes.shape
     total, count = np.zeros((size, columns)), np.zeros(size)
     least, most = np.full((size, columns), np.inf), np.full((size, columns), -np.inf)

@@ -1,9 +1,9 @@
 """How well codes predict factors: SAP, DCI and explicitness.
 
 SAP: Kumar et al. 2018 (arXiv:1711.00848). DCI: Eastwood & Williams 2018 (ICLR). Explicitness:
-Ridgeway & Mozer 2018 (arXiv:1802.05312). Whatever is fitted is fitted on half 0 of the clips and
-scored on half 1. A category is scored by balanced accuracy from chance (0) to perfect (1), and a
-number by its R², so that both can be averaged. Factors without two values in both halves are not given.
+Ridgeway & Mozer 2018 (arXiv:1802.05312). Models are fitted on half 0 of the clips and scored on
+half 1. A category is scored by balanced accuracy from chance (0) to perfect (1), and a number by its
+R², so that both can be averaged. Callers must exclude factors without two values in both halves.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from sonarium.measures.probes.logistic import fit_logistic
 
 
 def sap(table: Table, counts: Int[np.ndarray, "half code factor code_bin factor_bin"]) -> float:
-    """Separated attribute predictability: by how much the best code of a factor beats the next.
+    """Separated attribute predictability: score gap between the best code of a factor and the next.
 
     A number is predicted by a line, scored by its squared correlation; a category by binning the code and
-    predicting the class that is, for its size, most frequent in each bin.
+    predicting the class that is, relative to its size, most frequent in each bin.
     """
     codes, factors = table.codes - table.codes.mean(axis=0), table.factors - table.factors.mean(axis=0)
     scores = (codes.T @ factors) ** 2 / np.outer(_power(codes), _power(factors))
@@ -43,7 +43,7 @@ def _bin_classifier(
     known = (fitted[0].sum(axis=0) > 0) & (scored[0].sum(axis=0) > 0)
     share = fitted[..., known] / fitted[..., known].sum(axis=1, keepdims=True)
     called = np.eye(int(known.sum()))[share.argmax(axis=-1)]
-    called[share.sum(axis=-1) == 0] = 0.0  # a bin that the first half never reached names no class
+    called[share.sum(axis=-1) == 0] = 0.0  # a bin without clips of the first half predicts no class
     recall = (called * scored[..., known]).sum(axis=1) / scored[..., known].sum(axis=1)
     return above_chance(recall)
 
@@ -58,7 +58,7 @@ class DCI:
 
 
 def dci(table: Table, half: Int[np.ndarray, " clip"], config: ForestConfig, seed: int) -> DCI:
-    """One forest a factor; its importances say which codes it reads."""
+    """DCI scores from one forest per factor, whose importances show which codes it uses."""
     fit, score = half == 0, half == 1
     learnt = in_order(table.codes[fit])
     importance = np.zeros((table.codes.shape[1], table.factors.shape[1]))
@@ -72,7 +72,7 @@ def dci(table: Table, half: Int[np.ndarray, " clip"], config: ForestConfig, seed
 
 
 def _disentanglement(importance: Float[np.ndarray, "code factor"]) -> float:
-    """1 − H of a code's importances over factors, to base factors; codes weigh by their importance."""
+    """1 − H of a code's importances over factors, to base factors; codes are weighted by their importance."""
     weight = importance.sum(axis=1)
     if weight.sum() == 0:
         return 0.0
@@ -80,7 +80,7 @@ def _disentanglement(importance: Float[np.ndarray, "code factor"]) -> float:
 
 
 def _completeness(importance: Float[np.ndarray, "code factor"], codes: int) -> float:
-    """1 − H of a factor's importances over codes, to base of all codes, dead ones among them."""
+    """1 − H of a factor's importances over codes, to base of all codes, dead ones included."""
     return float(np.mean(_concentration(importance.T, codes)))
 
 
@@ -108,7 +108,7 @@ def _agreement(
 def explicitness(
     table: Table, factor_bins: Int[np.ndarray, "clip factor"], half: Int[np.ndarray, " clip"]
 ) -> float:
-    """How well linear classifiers of all codes predict each value of each factor: 2·AUC − 1.
+    """How well linear classifiers predict each value of each factor from all codes: 2·AUC − 1.
 
     A category is classified one value against the rest. The values of a number are ordered, and no line
     separates a middle one from the rest, so a number is classified by thresholds.
@@ -122,7 +122,7 @@ def explicitness(
         asked = bins == values if is_category else bins >= values[1:]
         answered = [asked[half == part].any(0) & ~asked[half == part].all(0) for part in (0, 1)]
         asked = asked[:, answered[0] & answered[1]]
-        if asked.shape[1] == 0:  # a number with one value far from all others: no bin but its own is left
+        if asked.shape[1] == 0:  # a number with one outlier: no threshold has both answers in both halves
             scores.append(0.0)
             continue
         logits = fit_logistic(scaled[half == 0], asked[half == 0])(scaled[half == 1])
@@ -133,7 +133,7 @@ def explicitness(
 def area_under_curve(
     scores: Real[np.ndarray, "clip question"], positive: Bool[np.ndarray, "clip question"]
 ) -> Float[np.ndarray, " question"]:
-    """The chance that a positive clip scores above a negative one, from the ranks; ties count half."""
+    """Probability that a positive clip scores above a negative one, from the ranks; ties count half."""
     yes = positive.sum(axis=0)
     ranks = (rankdata(scores, axis=0) * positive).sum(axis=0)
     return (ranks - yes * (yes + 1) / 2) / (yes * (len(positive) - yes))

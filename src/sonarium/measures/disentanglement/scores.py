@@ -1,8 +1,8 @@
-"""Every measure of disentanglement, of two arrays: codes, and the factors of the same clips.
+"""All disentanglement measures of two arrays: codes, and the factors of the same clips.
 
-Each score is oriented as in its paper, 1 best; the papers are named where each is computed. What is fitted is
-fitted on one half of the clips and scored on the other. If all codes are dead, all scores are 0. Beside the scores
-stand those of noise: the same codes with their clips in another order. A score that cannot fail is left out.
+Each score is oriented as in its paper, 1 is best; the papers are cited where each is computed. Models are fitted
+on one half of the clips and scored on the other. If all codes are dead, all scores are 0. The scores come with
+those of noise: the same codes with their clips permuted. A score that cannot fail is left out.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,12 +40,12 @@ SCORES = (
 )  # fmt: skip
 OF_GROUPS = ("beta_vae", "factor_vae")
 OF_SEVERAL_FACTORS = ("dci_disentanglement", "modularity", *OF_GROUPS)
-"""Scores of which factor it is: with one factor any codes have them."""
+"""Scores that distinguish factors: with one factor any codes are perfect."""
 OF_PREDICTION = ("sap", "dci_disentanglement", "dci_completeness", "dci_informativeness", "explicitness")
 PERMUTATIONS = 5
-"""Random orders of the clips that are scored as noise."""
+"""Number of random permutations of the clips that are scored as noise."""
 NOISE_LIMIT = 0.5
-"""A score is left out if noise comes further than this from chance (0) to perfect (1)."""
+"""A score is left out if noise exceeds this on the scale from chance (0) to perfect (1)."""
 
 
 def disentangle(
@@ -64,21 +64,21 @@ def disentangle(
 ) -> dict[str, Any]:
     """How well each factor is encoded by one code, and each code encodes one factor.
 
-    codes: (clip, code), an array or a tensor, at best posterior means of clips that were not trained on.
-    factors: (clip, factor), the factors of the same clips; a category by the position of its value.
-    discrete: which factors are categories: one bool, a bool for each, or the positions of those that are.
-    protocol: "syntone" computes five scores as SynTone's evaluator called them, factors and codes exchanged.
-    seed: of the halves, the forests, the draws and the permutations; the same seed gives the same numbers.
-    generate: makes codes (clip, code) from factors (clip, factor); `beta_vae` and `factor_vae` draw from
-        it. Without it they draw from the clips given, where every factor's values repeat: groups to learn
-        from out of one half, groups to score out of the other.
-    bins: equal-width bins for numbers and codes that have more values than that.
+    codes: (clip, code), an array or a tensor, preferably posterior means of held-out clips.
+    factors: (clip, factor), the factors of the same clips; a category by the index of its value.
+    discrete: which factors are categories: one bool, a bool for each, or the indices of the categories.
+    protocol: "syntone" computes five scores as SynTone's evaluator does, factors and codes exchanged.
+    seed: seed of the halves, the forests, the draws and the permutations; the same seed gives the same scores.
+    generate: function from factors (clip, factor) to codes (clip, code), for `beta_vae` and `factor_vae`.
+        Without it they draw from the given clips, if every factor's values repeat: groups to learn from
+        come from one half, groups to score from the other.
+    bins: number of equal-width bins for numbers and codes that have more values than that.
     dead_below: a code whose standard deviation is no greater is dead; a constant code always is.
-    permutations: random orders of the codes' clips that are scored as noise; 0 for none.
+    permutations: number of random permutations of the codes' clips that are scored as noise; 0 for none.
 
-    Returns the scores by name, with `dead_codes` (how many), `notes` (what was left out, and why) and `noise`:
-    of each score the mean, std and count over the permutations, and low and high, between which 95 % of such
-    noise lies.
+    Returns the scores by name, with `dead_codes` (their number), `notes` (what was left out, and why) and `noise`:
+    for each score the mean, std and count over the permutations, and low and high, the limits of a 95 %
+    prediction interval.
     """
     if protocol not in ("standard", "syntone"):
         raise ValueError(f"got protocol={protocol!r}: 'standard' or 'syntone' is expected")
@@ -127,7 +127,7 @@ def _leave_out_what_noise_has(
 
 @dataclass(frozen=True)
 class _Standard:
-    """The scores as their papers define them, with what is the same for codes and for noise."""
+    """The scores as their papers define them, with settings that are the same for codes and for noise."""
 
     half: Int[np.ndarray, " clip"]
     generate: Generate | None
@@ -137,7 +137,7 @@ class _Standard:
     forest: ForestConfig
 
     def scores(self, table: Table, knows_nothing: bool = False) -> tuple[dict[str, Any], list[str]]:
-        """The scores that these clips allow, and notes on the others; codes of noise know nothing."""
+        """Scores that these clips allow, and notes on the others; `knows_nothing` for noise codes."""
         samplers = self.samplers(table, knows_nothing)
         out, notes = left_out(table, self.half, samplers)
         if not table.live.any():
@@ -154,7 +154,7 @@ class _Standard:
             scores["factor_vae"] = factor_vae(samplers, factors, self.draws, self.seed)
         if len(table.codes) < 10 * self.bins:
             notes.append(f"{len(table.codes)} clips for {self.bins} bins: mutual information is overestimated")
-        # rounding may leave a perfect score a hair above 1, and a code's IRS can be worse than none at all
+        # rounding may leave a perfect score slightly above 1, and IRS may be negative
         kept = [name for name in SCORES if name in scores and name not in out]
         return {name: min(max(scores[name], 0.0), 1.0) for name in kept}, notes
 
@@ -169,7 +169,7 @@ class _Standard:
         }
 
     def samplers(self, table: Table, knows_nothing: bool) -> Samplers | str:
-        """Groups of clips that share a factor, by codes with a mean of 0 and a standard deviation of 1."""
+        """Samplers of clips that share a factor, with standardised codes; a text with the reason if none exist."""
         mean, spread = table.codes.mean(axis=0), table.codes.std(axis=0)
         scaled, generate, clips = (table.codes - mean) / spread, self.generate, self.draws.clips
         if generate is None:
@@ -190,7 +190,7 @@ class _Standard:
 
 
 def left_out(table: Table, half: Int[np.ndarray, " clip"], samplers: Samplers | str) -> tuple[set[str], list[str]]:
-    """The scores that could not fail, or cannot be computed, and why."""
+    """Scores that could not fail, or cannot be computed, and notes that say why."""
     out, notes = set[str](), []
     known = predictable_ones(table, half)
     if table.factors.shape[1] == 1:
@@ -213,7 +213,7 @@ def left_out(table: Table, half: Int[np.ndarray, " clip"], samplers: Samplers | 
 
 
 def predictable_ones(table: Table, half: Int[np.ndarray, " clip"]) -> list[int]:
-    """The factors that vary in both halves."""
+    """Indices of the factors that vary in both halves."""
     return [
         factor
         for factor, is_category in enumerate(table.discrete)
@@ -222,7 +222,7 @@ def predictable_ones(table: Table, half: Int[np.ndarray, " clip"]) -> list[int]:
 
 
 def closed_scores(table: Table, half: Int[np.ndarray, " clip"], bins: int) -> dict[str, float]:
-    """The scores computed from joint counts and moments, without drawing or training anything."""
+    """Scores computed from joint counts and moments, without sampling or training."""
     code_bins, code_sizes = bin_columns(table.codes, bins)
     factor_bins, factor_sizes = bin_columns(table.factors, bins, keep=table.discrete)
     counts = joint_counts(code_bins, factor_bins, code_sizes, factor_sizes, half)
@@ -238,7 +238,7 @@ def closed_scores(table: Table, half: Int[np.ndarray, " clip"], bins: int) -> di
 
 
 def modularity(table: Table, bins: int, seed: int) -> float:
-    """Modularity, with the permutations that say which information is more than chance."""
+    """Modularity, with a permutation test of the information that exceeds chance."""
     code_bins, code_sizes = bin_columns(table.codes, bins)
     factor_bins, factor_sizes = bin_columns(table.factors, bins, keep=table.discrete)
     mutual = information.information(joint_counts(code_bins, factor_bins, code_sizes, factor_sizes)[0])

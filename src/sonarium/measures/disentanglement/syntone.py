@@ -1,10 +1,10 @@
-"""The disentanglement scores as SynTone's evaluator computed them, for a like-with-like comparison.
+"""Disentanglement scores as computed by SynTone's evaluator, for a like-for-like comparison.
 
-SynTone (arXiv:2402.10547) hands the codes over as the factors and the factors as the codes. Each name
-below therefore measures something else than its paper meant: "MIG" asks whether every code encodes
-one factor only (and a code of noise costs as much as an entangled one), "modularity" whether every
+SynTone (arXiv:2402.10547) passes the codes as the factors and the factors as the codes. Each score
+below therefore measures something other than its paper defines: "MIG" tests whether every code encodes
+one factor only (and a noise code costs as much as an entangled one), "modularity" whether every
 factor is encoded by one code. Everything is cut into 10 bins of equal width, in bits, and the waveform
-is treated as a number. Where all codes are dead the evaluator divides 0 by 0; that is 0 here.
+is treated as a number. If all codes are dead the evaluator divides 0 by 0; the result is 0 here.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ BINS = 10
 def as_called(
     codes: Float[np.ndarray, "clip code"], factors: Float[np.ndarray, "clip factor"]
 ) -> dict[str, float]:
-    """MIG, SAP, DCIMIG, JEMMIG and modularity with the two tables exchanged; dead codes belong in."""
+    """MIG, SAP, DCIMIG, JEMMIG and modularity with codes and factors exchanged; dead codes are included."""
     code_bins, factor_bins = _ten_bins(codes), _ten_bins(factors)
     sizes = np.full(codes.shape[1], BINS), np.full(factors.shape[1], BINS)
     counts = joint_counts(factor_bins, code_bins, sizes[1], sizes[0])[0]
@@ -37,20 +37,20 @@ def as_called(
 
 
 def _mig(table: Information) -> float:
-    """Informations over the entropy of the evaluator's code (our factor), then gaps, then their mean."""
+    """Mutual information over the entropy of the evaluator's code (our factor), then the mean of the gaps."""
     best, second = top_two(table.mutual / table.code[:, None])
     return float(np.mean(best - second))
 
 
 def _sap(codes: Float[np.ndarray, "clip code"], factors: Float[np.ndarray, "clip factor"]) -> float:
-    """Squared correlations for every pair, a waveform's number included; a constant explains nothing."""
+    """Gap of squared correlations, for a waveform as a number, too; a constant explains nothing."""
     scaled = [_standard(factors), _standard(codes)]
     best, second = top_two((scaled[0].T @ scaled[1] / len(codes)) ** 2)
     return float(np.mean(best - second))
 
 
 def _jemmig(table: Information) -> float:
-    """Of factors with equal information, as all have on a dead code, the evaluator's sorting takes the last."""
+    """JEMMIG; of factors with equal information, as on a dead code, the evaluator's sort takes the last."""
     best, second = top_two(table.mutual)
     last = len(table.mutual) - 1 - table.mutual[::-1].round(12).argmax(axis=0)
     joint = table.joint[last, np.arange(table.mutual.shape[1])]
@@ -58,7 +58,7 @@ def _jemmig(table: Information) -> float:
 
 
 def _modularity(table: Information) -> float:
-    """Every code has the same weight, whether it is informative or not."""
+    """Modularity in which all of the evaluator's codes (our factors) have the same weight, informative or not."""
     best = table.mutual.max(axis=1)
     others = (table.mutual**2).sum(axis=1) - best**2
     rivals = max(table.mutual.shape[1] - 1, 1)

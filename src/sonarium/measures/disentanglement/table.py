@@ -1,8 +1,8 @@
 """Codes and factors as one checked table, the input of every disentanglement measure.
 
-A code is dead when it is the same for every clip (up to the resolution of the type of its numbers), or when its
-standard deviation lies below a limit that the caller sets; codes under a standard normal prior are
-commonly called dead below 0.05. Dead codes are counted and left out of every measure.
+A code is dead if it is the same for every clip (up to the resolution of its data type), or if its standard
+deviation does not exceed a limit that the caller sets; codes under a standard normal prior are commonly called
+dead below 0.05. Dead codes are counted and left out of every measure.
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,22 @@ FEWEST_CLIPS = 20
 
 @dataclass(frozen=True)
 class Table:
-    """The living codes of clips, and the factors of the same clips."""
+    """The live codes of clips, and the factors of the same clips."""
 
     codes: Float[np.ndarray, "clip live"]
     live: Bool[np.ndarray, " code"]
-    """Which of all codes given are not dead."""
+    """Mask of the given codes that are not dead."""
     factors: Float[np.ndarray, "clip factor"]
     discrete: tuple[bool, ...]
-    """Of each factor: whether it is a category (else a number)."""
+    """Whether each factor is a category (else a number)."""
 
     @property
     def code_count(self) -> int:
-        """The number of codes given, dead ones among them."""
+        """Number of given codes, dead ones included."""
         return len(self.live)
 
     def of(self, factors: Sequence[int]) -> "Table":
-        """The same clips with these factors alone."""
+        """Table of the same clips with only these factors."""
         kept = tuple(self.discrete[factor] for factor in factors)
         return replace(self, factors=self.factors[:, list(factors)], discrete=kept)
 
@@ -51,7 +51,7 @@ def checked(
     discrete: bool | Sequence[bool] | Sequence[int],
     dead_below: float,
 ) -> Table:
-    """Refuse what cannot be measured, and set dead codes aside."""
+    """Table without dead codes; raises ValueError for input that cannot be measured."""
     code_values, factor_values = matrix(codes, "codes"), matrix(factors, "factors")
     if len(code_values) != len(factor_values):
         raise ValueError(
@@ -72,7 +72,7 @@ def checked(
 
 
 def matrix(values: ArrayLike | Tensor, name: str) -> Float[np.ndarray, "clip column"]:
-    """An array of two axes and finite numbers, or a ValueError that says what is wrong with it."""
+    """Two-dimensional array of finite numbers; raises ValueError if it is anything else."""
     array = as_array(values)
     if array.ndim != 2:
         raise ValueError(f"{name} have shape {array.shape}: two axes are expected, one row a clip")
@@ -84,7 +84,7 @@ def matrix(values: ArrayLike | Tensor, name: str) -> Float[np.ndarray, "clip col
             "magnitudes, as columns"
         )
     try:
-        numbers = array.astype(np.float64, order="F")  # sums over clips are several times quicker so
+        numbers = array.astype(np.float64, order="F")  # sums over clips are several times faster in this order
     except (TypeError, ValueError):
         raise ValueError(
             f"{name} are of type {array.dtype}: numbers are expected; give a category by the position "
@@ -101,7 +101,7 @@ def matrix(values: ArrayLike | Tensor, name: str) -> Float[np.ndarray, "clip col
 
 
 def as_array(values: ArrayLike | Tensor) -> np.ndarray:
-    """NumPy has no bfloat16: such numbers are given as float32, which holds them all."""
+    """NumPy array; bfloat16, which NumPy lacks, is converted to float32 without loss."""
     if not isinstance(values, Tensor):
         return np.asarray(values)
     plain = values.detach().cpu()
@@ -109,7 +109,7 @@ def as_array(values: ArrayLike | Tensor) -> np.ndarray:
 
 
 def resolution(values: ArrayLike | Tensor) -> float:
-    """The relative distance between neighbouring numbers of this type, but no finer than sums over clips are."""
+    """Relative resolution (machine epsilon) of this data type, but no finer than that of sums over clips."""
     finest = 16 * float(np.finfo(np.float64).eps)
     if isinstance(values, Tensor):
         return max(torch.finfo(values.dtype).eps, finest) if values.dtype.is_floating_point else finest
@@ -118,7 +118,7 @@ def resolution(values: ArrayLike | Tensor) -> float:
 
 
 def which_discrete(discrete: bool | Sequence[bool] | Sequence[int], count: int) -> tuple[bool, ...]:
-    """One bool a factor, from one bool for all, a bool for each, or the positions of the categories."""
+    """One bool per factor, from one bool for all, a bool for each, or the indices of the categories."""
     if isinstance(discrete, (bool, np.bool_)):
         return (bool(discrete),) * count
     if discrete is None or isinstance(discrete, str) or np.ndim(discrete) != 1:

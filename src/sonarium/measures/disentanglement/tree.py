@@ -1,9 +1,9 @@
-"""One decision tree, compiled; the clips are sorted by each code once, and never again.
+"""Compiled decision tree; the clips are sorted by each code only once.
 
 Each clip adds `amount` to one `slot`: a number adds itself to the only slot, a class adds 1 to its
-own. A node's impurity is then Σ amount² − Σ_slot sum²/mass, and a split takes away
-Σ_slot [left²/left_mass + right²/right_mass − sum²/mass]. A node is the same stretch of every code's
-sorted list, and a split parts each list stably, so that both children are sorted too.
+slot. A node's impurity is then Σ amount² − Σ_slot sum²/mass, and a split decreases it by
+Σ_slot [left²/left_mass + right²/right_mass − sum²/mass]. A node is the same slice of every code's
+sorted list, and a split partitions each list stably, so that both children are sorted too.
 """
 
 from typing import no_type_check
@@ -12,18 +12,18 @@ import numba
 import numpy as np
 
 SMALLEST_GAIN = 1e-10
-"""Share of the root's impurity below which a split takes away nothing but rounding."""
+"""Fraction of the root's impurity below which the gain of a split is only rounding error."""
 
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def grow_tree(rank, sorted_clips, slot, amount, weight, slots, depth, leaf):
-    """The tree as arrays, and the impurity that each code took away.
+    """Fit a tree: return it as arrays, and the impurity decrease by each code.
 
-    rank (code, clip) is each clip's place among the distinct values of a code; sorted_clips (code, clip)
-    the clips in that order; weight how often a clip was drawn. Of each node: the code that it splits, the
-    greatest rank that goes left and the least that goes right, its first child (0 in a leaf; the second
-    child follows), its value.
+    rank (code, clip) is the rank of each clip among the distinct values of a code; sorted_clips (code, clip)
+    the clips in that order; weight how often a clip was drawn. Arrays over nodes: the code to split on, the
+    greatest rank that goes left and the least that goes right, the first child (0 in a leaf; the second
+    child follows), the value.
     """
     codes, drawn = len(rank), np.count_nonzero(weight)
     order, pull = _only_drawn(sorted_clips, weight, drawn), weight * amount
@@ -88,7 +88,7 @@ def _weigh(clips, slot, amount, pull, weight, total):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _best_cut(clips, rank, slot, pull, weight, leaf, total, mass, squares, left, place):
-    """The greatest gain of a cut between two values of one code; their ranks into `place`."""
+    """Return the maximum gain of a cut between two values of one code; write their ranks to `place`."""
     for one in range(len(left)):
         left[one] = 0.0
     light, left_squares, right_squares = 0.0, 0.0, squares
@@ -111,7 +111,7 @@ def _best_cut(clips, rank, slot, pull, weight, leaf, total, mass, squares, left,
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _share(best, gain, importance):
-    """Codes that would split a node equally well share what the split takes away."""
+    """Divide the gain of a split among all codes that would split the node equally well."""
     equal = 0
     for one in gain:
         equal += one >= best * (1 - 1e-9)
@@ -123,15 +123,15 @@ def _share(best, gain, importance):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _part(order, first, last, rank, cut, goes_left, spare):
-    """Part every code's stretch into clips that go left, then those that go right; return the border."""
+    """Partition every code's slice into clips that go left, then those that go right; return the boundary."""
     for clip in order[0, first:last]:
         goes_left[clip] = rank[clip] <= cut
     front = first
     for code in range(len(order)):
         front, behind = first, 0
         for position in range(first, last):
-            # written to both sides, and only one of them kept: a branch here would be guessed wrong half
-            # the time; `front` never runs ahead of `position`
+            # written to both sides, of which one is kept: a branch here would be mispredicted half the
+            # time; `front` never runs ahead of `position`
             clip = order[code, position]
             order[code, front] = clip
             spare[behind] = clip

@@ -1,4 +1,4 @@
-"""Probes of codes by labels and numbers, on groups that they were not fitted on, and what their scores mean."""
+"""Probes of labels and numbers from codes, scored on held-out groups, and the meaning of their scores."""
 
 from sonarium.measures.contract import Meaning
 
@@ -13,4 +13,4 @@ MEANINGS = {
         "are then fitted to as well.",
     ),
 }
-"""By kind of score: what precedes the stroke in its name, with the label behind it; few-5/LABEL from 5 labels."""
+"""By kind of score: the part of its name before the slash; the label follows. few-5/LABEL is from 5 labels."""

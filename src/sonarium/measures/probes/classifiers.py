@@ -1,8 +1,8 @@
 """Classifiers of codes: ridge regression, logistic regression, and a network with one hidden layer.
 
-Codes are standardised by the training rows. Strengths of regularisation are per row, so that one means the same
-for few rows and for many: ridge minimises |Y − XW|²/n + strength·|W|² for targets of ±1, logistic
-regression the mean cross entropy + ½·strength·|W|²; the intercept is free.
+Codes are standardised by the training rows. Strengths of regularisation are per row, so that a strength means the
+same for few rows and for many: ridge minimises |Y − XW|²/n + strength·|W|² for targets of ±1, logistic
+regression the mean cross entropy + ½·strength·|W|²; the intercept is not penalised.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ Watch = tuple[Float[np.ndarray, "watched code"], Int[np.ndarray, " watched"]]
 
 @dataclass(frozen=True)
 class Scale:
-    """What is subtracted from each code, and what it is divided by."""
+    """Offset and divisor of each code."""
 
     mean: Float[np.ndarray, " code"]
     spread: Float[np.ndarray, " code"]
@@ -35,7 +35,7 @@ class Scale:
 
 
 def scale_of(codes: Float[np.ndarray, "row code"]) -> Scale:
-    """Mean 0 and standard deviation 1; a constant code is left at 0."""
+    """Scale to mean 0 and standard deviation 1; a constant code becomes 0."""
     mean, spread = codes.mean(axis=0), codes.std(axis=0)
     still = spread <= 1e-12 * np.maximum(1, np.abs(mean))
     return Scale(mean, np.where(still, 1.0, spread))
@@ -64,14 +64,14 @@ def linear(
 def ridge_path(
     x: Float[np.ndarray, "row code"], y: Int[np.ndarray, " row"], classes: int, strengths: tuple[float, ...]
 ) -> Iterator[Scores]:
-    """Ridge regression on one target a class, for every strength."""
+    """Ridge regression with one target per class, for every strength."""
     return least_squares_path(x, 2.0 * np.eye(classes)[y] - 1, strengths)
 
 
 def least_squares_path(
     x: Float[np.ndarray, "row code"], targets: Float[np.ndarray, "row target"], strengths: tuple[float, ...]
 ) -> Iterator[Scores]:
-    """Ridge regression, for every strength from the same products of codes, or of rows where these are fewer."""
+    """Ridge regression for every strength, from one Gram matrix of codes, or of rows if these are fewer."""
     centre, offset = x.mean(axis=0), targets.mean(axis=0)
     centred, wanted = x - centre, targets - offset
     rows, wide = len(x), x.shape[1] > len(x)
@@ -91,10 +91,10 @@ def logistic_path(
     strengths: tuple[float, ...],
     tolerance: float = 1e-4,
 ) -> Iterator[Scores]:
-    """Multinomial logistic regression by L-BFGS, each strength from the last one's solution.
+    """Multinomial logistic regression by L-BFGS, each strength warm-started from the previous solution.
 
     The optimisation runs along the principal axes, each scaled by the bound on the curvature of Böhning (1992),
-    half the variance plus the strength: correlated codes would make it slow.
+    half the variance plus the strength: otherwise correlated codes would make it slow.
     """
     rows = len(x)
     targets, centre = np.eye(classes)[y], x.mean(axis=0)
@@ -141,7 +141,7 @@ class NetworkConfig:
 
 
 def network(codes: int, hidden: int, classes: int, generator: torch.Generator) -> nn.Sequential:
-    """Codes to classes, its weights drawn from this generator alone."""
+    """Network from codes to logits of classes, with weights drawn from this generator only."""
     first, last = linear_layer(codes, hidden, generator), linear_layer(hidden, classes, generator)
     return nn.Sequential(first, nn.ReLU(), last)
 
@@ -162,10 +162,10 @@ def fit_network(
     seed: int,
     watch: Watch | None = None,
 ) -> tuple[Scores, int]:
-    """A trained network, and its number of epochs.
+    """Trained network, and its number of epochs.
 
-    With validation rows (`watch`), the weights are those of the epoch with the least loss on them; otherwise those
-    after all epochs. The same seed draws the same weights and the same order.
+    With validation rows (`watch`), the weights are those of the epoch with the lowest loss on them; otherwise
+    those after all epochs. The seed determines the initial weights and the order of rows.
     """
     generator = torch.Generator().manual_seed(seed)
     model = network(x.shape[1], hidden, classes, generator)

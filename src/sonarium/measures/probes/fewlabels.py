@@ -1,8 +1,8 @@
-"""Label efficiency: the score of a probe against the number of labelled rows per class.
+"""Label efficiency: the score of a probe as a function of the number of labelled rows per class.
 
 As in the few-label tests of representation learning (Hénaff and others, 2020). Hyperparameters are chosen on as
-few labels as the probe is fitted on: a fully labelled validation split would be no test of few labels. Where there
-are no validation groups, each draw takes another fold of the training groups in their place.
+few labels as the probe is fitted on: with a fully labelled validation split it would not be a test of few labels.
+Without validation groups, each draw uses the next fold of the training groups instead.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from sonarium.measures.statistics import Interval, interval
 
 @dataclass(frozen=True)
 class FewLabels:
-    """A curve: the balanced accuracy for each number of labels a class, over several draws of the labels."""
+    """Balanced accuracy as a function of the number of labels per class, for several draws of the labels."""
 
     counts: tuple[int, ...]
     """Training labels per class; as many more from the validation groups choose the hyperparameters, and
@@ -28,7 +28,7 @@ class FewLabels:
 
     @property
     def intervals(self) -> tuple[Interval, ...]:
-        """Over draws of the labels, not over trainings of the encoder."""
+        """Intervals over draws of the labels, not over trainings of the encoder."""
         return tuple(interval(column.tolist()) for column in self.scores.T)
 
 
@@ -42,9 +42,9 @@ def few_labels(
     draws: int = 5,
     config: ProbeConfig = ProbeConfig(),
 ) -> FewLabels:
-    """Fit probes on a few rows per class, drawn anew each time; larger samples contain the smaller ones.
+    """Fit probes on a few rows per class, redrawn each time; larger samples contain the smaller ones.
 
-    Counts above the training rows of the largest class are left out; a class with fewer rows gives all it has.
+    Counts above the training rows of the largest class are left out; of a class with fewer rows all are used.
     """
     table = table_of(codes, labels, groups)
     check_split(groups, split, may_lack_validation=True)
@@ -72,7 +72,7 @@ def few_labels(
 
 @dataclass(frozen=True)
 class Deck:
-    """Rows in random order, each with its place among those of its class."""
+    """Rows in random order, each with its position among the rows of its class."""
 
     rows: Int[np.ndarray, " row"]
     place: Int[np.ndarray, " row"]

@@ -1,6 +1,6 @@
 """Codes of clips and of their frames as plain rows: pooling over frames, removal of clip means, checks.
 
-Frames of clips of unequal length are stacked, each with the number of its clip, so that padding never reaches a
+Frames of clips of unequal length are stacked, each with the index of its clip, so that padding never reaches a
 measure.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 def flattened(
     codes: Float[np.ndarray, "clip frame code"], counts: Int[np.ndarray, " clip"]
 ) -> tuple[Float[np.ndarray, "row code"], Int[np.ndarray, " row"]]:
-    """The frames that are not padding, stacked, and the clip of each."""
+    """Frames without padding, stacked, and the clip index of each."""
     if counts.min() < 0 or counts.max() > codes.shape[1]:
         raise ValueError(
             f"got counts from {counts.min()} to {counts.max()} for clips of up to {codes.shape[1]} frames: "
@@ -30,7 +30,7 @@ def flattened(
 def clip_means(
     codes: Float[np.ndarray, "row code"], clips: Int[np.ndarray, " row"]
 ) -> tuple[Float[np.ndarray, "clip code"], Int[np.ndarray, " clip"]]:
-    """The mean frame of each clip, and the clips' numbers in order."""
+    """Mean frame of each clip, and the sorted clip indices."""
     numbers, place = np.unique(clips, return_inverse=True)
     order = np.argsort(place, kind="stable")
     starts = np.searchsorted(place[order], np.arange(len(numbers)))
@@ -41,7 +41,7 @@ def clip_means(
 def without_clip_mean(
     codes: Float[np.ndarray, "row code"], clips: Int[np.ndarray, " row"]
 ) -> Float[np.ndarray, "row code"]:
-    """Frames minus the mean of their clip, which removes what only identifies the channel of a recording."""
+    """Frames minus the mean of their clip, which removes information on the channel of a recording."""
     means, numbers = clip_means(codes, clips)
     return codes - means[np.searchsorted(numbers, clips)]
 
@@ -53,9 +53,9 @@ def rows_of(
     pooling: Literal["mean", "thirds"] = "mean",
     remove_mean: bool = False,
 ) -> tuple[Float[np.ndarray, "row feature"], Int[np.ndarray, " row"]]:
-    """The rows of a probe, one per frame or per clip, and the clip of each.
+    """Rows of a probe, one per frame or per clip, and the clip index of each.
 
-    A clip's row is its mean frame, or its means in three thirds with the standard deviation of all frames.
+    A clip's row is its mean frame, or the means of its three thirds and the standard deviation of all frames.
     With `remove_mean` each clip's mean is subtracted from its frames first.
     """
     if level == "clip" and pooling == "mean" and remove_mean:
@@ -79,9 +79,9 @@ def rows_of(
 def thirds_and_deviation(
     frames: Float[Tensor, "clip frame code"], counts: Int[Tensor, " clip"]
 ) -> Float[Tensor, "clip statistic"]:
-    """Each code's mean in the first, second and last third of a clip, then its standard deviation over all.
+    """Mean of each code in the first, second and last third of a clip, then its overall standard deviation.
 
-    Frames that a cut between thirds goes through belong to both.
+    Frames that straddle the boundary of two thirds belong to both.
     """
     place = torch.arange(frames.shape[1], device=frames.device)
     part = torch.arange(3, device=frames.device)[:, None]
@@ -99,7 +99,7 @@ def thirds_and_deviation(
 
 
 def checked_codes(codes: np.ndarray, columns: Mapping[str, np.ndarray | None]) -> Float[np.ndarray, "row code"]:
-    """The codes in double precision; refused if they are not finite rows, or a column has other rows."""
+    """Codes in double precision; raises ValueError if they are not finite rows, or a column has another length."""
     if codes.ndim != 2 or 0 in codes.shape:
         raise ValueError(f"codes have shape {codes.shape}: rows by codes are expected, at least one of each")
     bad = ~np.isfinite(codes).all(axis=1)

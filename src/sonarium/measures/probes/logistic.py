@@ -17,10 +17,10 @@ def fit_logistic(
     penalty: float = 1.0,
     steps: int = 50,
 ) -> Scorer:
-    """A function from codes to the log-odds of each target."""
+    """Fitted function from codes to the log-odds of each target."""
     inputs = _with_one(codes)
     ridge = np.full(inputs.shape[1], penalty)
-    ridge[-1] = 1e-6  # keeps the step defined; an intercept has no natural size to hold it to
+    ridge[-1] = 1e-6  # keeps the step defined; the intercept is practically not penalised
     weights = np.zeros((answers.shape[1], inputs.shape[1]))
     for question in range(answers.shape[1]):
         weights[question] = _newton(inputs, answers[:, question].astype(np.float64), ridge, steps)

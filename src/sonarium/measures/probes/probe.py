@@ -1,8 +1,8 @@
-"""Probes: how well a simple classifier predicts labels from codes, on groups that it was not fitted on.
+"""Probes: how well a simple classifier predicts labels from codes, on held-out groups.
 
 A probe is fitted on training groups, its regularisation and size are chosen on validation groups, or by
-cross-validation over the training groups, and it is scored on test groups; a group in two parts is refused. Rows
-are frames or clips (frames.py makes either). Probing by linear classifiers follows Alain and Bengio (2016); for
+cross-validation over the training groups, and it is scored on test groups; a group in two of them is an error.
+Rows are frames or clips (both from frames.py). Probing by linear classifiers follows Alain and Bengio (2016); for
 speech, van den Oord, Li and Vinyals (2018).
 """
 
@@ -31,7 +31,7 @@ from sonarium.measures.splits import Split, check_split, folds, listed, to_choos
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Which classifier, and among which settings it is chosen."""
+    """Kind of classifier, and the settings to choose from."""
 
     kind: Literal["ridge", "logistic", "mlp"] = "ridge"
     """Linear classifiers (least squares or cross entropy), or a network with one hidden layer."""
@@ -65,17 +65,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting, and how it came about."""
+    """The chosen setting, and its validation score."""
 
     setting: Setting
     validated: float | None = None
-    """Its balanced accuracy on the rows that it was chosen on, the mean over folds; None where there was no
-    choice."""
+    """Balanced accuracy on the rows on which it was chosen, averaged over folds; None if there was only one
+    setting."""
 
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """How well a probe predicts the labels of groups that it never saw."""
+    """How well a probe predicts the labels of held-out groups."""
 
     accuracy: float
     """Fraction of the test rows that are predicted correctly."""
@@ -86,10 +86,10 @@ class ProbeScore:
     balanced_chance: float
     """One over the number of classes in the test rows."""
     rows: tuple[int, int, int]
-    """Training, validation and test rows."""
+    """Numbers of training, validation and test rows."""
     setting: Setting
     validated: float | None
-    """Balanced accuracy on the rows that the setting was chosen on; None where there was no choice."""
+    """Balanced accuracy on the rows on which the setting was chosen; None if there was only one."""
     unseen: tuple[Any, ...]
     """Labels of test rows that occur in no training row; they count as wrong."""
     predicted: Shaped[np.ndarray, " test"] = field(repr=False, compare=False)
@@ -104,7 +104,7 @@ def probe(
     generator: np.random.Generator,
     config: ProbeConfig = ProbeConfig(),
 ) -> ProbeScore:
-    """Fit on the training rows, choose on the validation rows or by cross-validation, score on the test rows."""
+    """Fit on training rows, choose the setting on validation rows or by cross-validation, score on test rows."""
     table = table_of(codes, labels, groups)
     check_split(groups, split, may_lack_validation=True)
     seed = drawn_seed(generator)
@@ -124,7 +124,7 @@ def leave_one_group_out(
 ) -> dict[Any, ProbeScore]:
     """Score each group by a probe fitted on all others.
 
-    Hyperparameters are chosen among those others alone, by leaving each of them (or each fold) out in turn.
+    Hyperparameters are chosen on those other groups only, by leaving each of them (or each fold) out in turn.
     """
     table = table_of(codes, labels, groups)
     names = np.unique(groups)
@@ -146,7 +146,7 @@ def leave_one_group_out(
 
 @dataclass(frozen=True)
 class ProbeTable:
-    """Codes with their labels as numbers."""
+    """Codes, with their labels as class indices."""
 
     codes: Float[np.ndarray, "row code"]
     classes: Shaped[np.ndarray, " class_"]
@@ -163,7 +163,7 @@ def table_of(codes: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Probe
 
 
 def only_setting(config: ProbeConfig) -> Setting | None:
-    """The only setting, if there is nothing to choose; the epochs of a network always have to be chosen."""
+    """The only setting, else None; the number of epochs of a network always has to be chosen."""
     alone = config.kind != "mlp" and len(config.strengths) == 1
     return Setting(strength=config.strengths[0]) if alone else None
 
@@ -175,7 +175,7 @@ def drawn_seed(generator: np.random.Generator) -> int:
 def choose(
     table: ProbeTable, lots: Iterable[tuple[np.ndarray, np.ndarray]], config: ProbeConfig, seed: int
 ) -> Choice:
-    """The setting with the best balanced accuracy on rows left out; the most regularised of equals."""
+    """Setting with the best balanced accuracy on held-out rows; the most regularised one of ties."""
     if alone := only_setting(config):
         return Choice(alone)
 
@@ -188,7 +188,7 @@ def choose(
     lots = list(lots)
     threads = min(len(lots), torch.get_num_threads())
     if threads > 1 and config.kind != "mlp":
-        # The products of one fold are too small for several threads; networks have threads of their own.
+        # The matrix products of one fold are too small for several threads; networks are multithreaded already.
         with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, "blas"):
             tried = list(pool.map(without, lots))
     else:
@@ -204,7 +204,7 @@ def choose(
 def fits(
     table: ProbeTable, rows: np.ndarray, config: ProbeConfig, seed: int, watched: np.ndarray | None = None
 ) -> Iterator[tuple[Setting, Scores]]:
-    """A probe for every setting, the most regularised first; classes that it never saw score lowest."""
+    """Fitted probe of every setting, the most regularised first; classes without training rows score −∞."""
     present, y = np.unique(table.label[rows], return_inverse=True)
     scale = scale_of(table.codes[rows])
     x = scale(table.codes[rows])
@@ -232,7 +232,7 @@ def fits(
 
 
 def fitted_as(table: ProbeTable, rows: np.ndarray, setting: Setting, config: ProbeConfig, seed: int) -> Scores:
-    """The probe of one setting."""
+    """Fitted probe of one setting."""
     if setting.strength is not None:
         alone = replace(config, strengths=(setting.strength,))
     else:
@@ -250,7 +250,7 @@ def fit_and_score(
     config: ProbeConfig,
     seed: int,
 ) -> ProbeScore:
-    """Fit on some rows, score on others."""
+    """Fit on the rows `fitted`, score on the rows `test`."""
     predicted = fitted_as(table, fitted, choice.setting, config, seed)(table.codes[test]).argmax(axis=1)
     true = table.label[test]
     classes, counts = np.unique(true, return_counts=True)
@@ -268,7 +268,7 @@ def fit_and_score(
 
 
 def recall(true: Int[np.ndarray, " row"], predicted: Int[np.ndarray, " row"]) -> float:
-    """The fraction of each class that is predicted correctly, averaged over the classes that occur."""
+    """Balanced accuracy: recall averaged over the classes that occur."""
     asked = np.bincount(true)
     right = np.bincount(true[predicted == true], minlength=len(asked))
     return float(np.mean(right[asked > 0] / asked[asked > 0]))

@@ -1,4 +1,4 @@
-"""Linear regression of numbers on codes: R² on groups that the line was not fitted on."""
+"""Linear regression of numbers on codes: R² on held-out groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)
 
 @dataclass(frozen=True)
 class Regression:
-    """How well a line predicts a number on groups that it was not fitted on."""
+    """How well a linear regression predicts a number on held-out groups."""
 
     r2: float
     """Coefficient of determination on the test rows: 1 − mean squared error over their variance."""
     strength: float
     validated: float
-    """1 − mean squared error over the variance of all rows that the strength was chosen on."""
+    """1 − mean squared error over the variance of all rows on which the strength was chosen."""
     rows: tuple[int, int, int]
-    """Training, validation and test rows."""
+    """Numbers of training, validation and test rows."""
 
 
 def regress(
@@ -36,8 +36,8 @@ def regress(
     strengths: Sequence[float] = STRENGTHS,
     lots: int = 5,
 ) -> Regression:
-    """Fit on the training rows, choose on the validation rows or by cross-validation over groups, fit again on
-    both, score on the test rows."""
+    """Fit on the training rows, choose the strength on the validation rows or by cross-validation over groups,
+    refit on both, score on the test rows."""
     check_split(groups, split, may_lack_validation=True)
     values = checked_codes(codes, {"numbers": numbers, "groups": groups})
     if not np.isfinite(numbers).all():
@@ -67,9 +67,9 @@ def squared_errors(
     scored: Int[np.ndarray, " scored"],
     strengths: tuple[float, ...],
 ) -> list[float]:
-    """The sum of squared errors of a line of each strength on the scored rows."""
+    """Sum of squared errors on the scored rows of a regression of each strength."""
     scale, middle = scale_of(codes[fitted]), numbers[fitted].mean()
-    # Where all numbers of a fold are the same, the line is level.
+    # If all numbers of a fold are the same, the prediction is constant.
     spread = numbers[fitted].std() or 1.0
     targets = rearrange((numbers[fitted] - middle) / spread, "row -> row 1")
     true, x = numbers[scored], scale(codes[scored])

@@ -1,6 +1,6 @@
-"""From segments in seconds to frames: the frames of each segment, and the label of each frame.
+"""Conversion of segments in seconds to frames: the frames of each segment, and the label of each frame.
 
-Frame `k` of a clip stands for the time `first + k / rate`.
+Frame `k` of a clip is at the time `first + k / rate`.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 Marks = Sequence[tuple[float, float, str]]
-"""Onset and offset in seconds, and the label, of the segments of one clip."""
+"""Segments of one clip: onset and offset in seconds, and label."""
 
 SLACK = 3
-"""Frames that an encoder may lack at a clip's end, so that a segment there is given the last frame."""
+"""Number of frames that an encoder may lack at a clip's end; a segment there gets the last frame."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Segments:
     codes: Float[np.ndarray, "row code"]
     """The frames of all segments, stacked."""
     item: Int[np.ndarray, " row"]
-    """The segment of each frame."""
+    """Index of the segment of each frame."""
     label: Shaped[np.ndarray, " item"]
     clip: Int[np.ndarray, " item"]
 
@@ -35,7 +35,7 @@ def frames_of_segments(
     rate: float,
     first: float = 0.0,
 ) -> Segments:
-    """Cut the segments out; one that falls between two frames is given the nearest."""
+    """Extract the frames of each segment; one that falls between two frames gets the nearest."""
     check_marks(len(codes), counts, marks, rate, first)
     rows, items, labels, clips = [], [], [], []
     for clip, (own, count) in enumerate(zip(marks, counts.tolist(), strict=True)):
@@ -53,7 +53,7 @@ def frames_of_segments(
 def labels_of_frames(
     counts: Int[np.ndarray, " clip"], marks: Sequence[Marks], rate: float, first: float = 0.0, unmarked: str = ""
 ) -> Shaped[np.ndarray, " row"]:
-    """The label of each frame of all clips, stacked; where segments overlap, that of the later one."""
+    """Label of each frame of all clips, stacked; where segments overlap, the later one's."""
     check_marks(len(counts), counts, marks, rate, first)
     labels = []
     for own, count in zip(marks, counts.tolist(), strict=True):
@@ -65,8 +65,8 @@ def labels_of_frames(
 
 
 def span(start: float, end: float, rate: float, first: float, count: int) -> tuple[int, int]:
-    """The frames from `start` up to `end`, at least one, of a clip that has `count`."""
-    # A mark on a frame belongs to it, however the product was rounded.
+    """Range of frames from `start` up to `end` in seconds, at least one, of a clip with `count` frames."""
+    # A mark on a frame belongs to it, regardless of rounding of the product.
     begin, stop = (int(np.ceil(round((time - first) * rate, 6))) for time in (start, end))
     begin, stop = max(0, begin), min(stop, count)
     if stop > begin:
@@ -77,7 +77,7 @@ def span(start: float, end: float, rate: float, first: float, count: int) -> tup
 
 
 def check_marks(clips: int, counts: np.ndarray, marks: Sequence[Marks], rate: float, first: float) -> None:
-    """Refuse impossible marks, and marks of clips without a frame."""
+    """Raise ValueError for impossible marks, and for marks of clips without a frame."""
     if not len(marks) == clips == len(counts):
         raise ValueError(
             f"got marks of {len(marks)} clips and {len(counts)} counts for {clips} clips: give one each"

@@ -1,1 +1,1 @@
-"""Measures of sequences of symbols and of what generates them."""
+"""Measures of sequences of symbols and of the processes that generate them."""

@@ -1,6 +1,6 @@
-"""Boundaries and labels of segments against annotated ones: onsets and offsets matched one to one, and the
-syllable error rate (Cohen et al., 2022): edits from one sequence of labels to the other, for each syllable
-annotated."""
+"""Boundaries and labels of segments compared with annotations: onsets and offsets matched one to one, and the
+syllable error rate (Cohen et al., 2022), the edit distance between sequences of labels per annotated
+syllable."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 TOLERANCES = (0.005, 0.01, 0.02)
-"""Seconds within which a boundary counts as found."""
+"""Tolerances in seconds within which a boundary counts as found."""
 ROUNDING = 1e-9
-"""Seconds by which rounded times may miss the tolerance."""
+"""Seconds by which rounded times may exceed the tolerance."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Boundaries that were matched, of those found and those annotated; counts of several recordings add up."""
+    """Numbers of matched, found and annotated boundaries; counts of several recordings can be added."""
 
     matched: int
     found: int
@@ -42,10 +42,10 @@ class Counts:
 def matched(
     found: Float[np.ndarray, " found"], annotated: Float[np.ndarray, " annotated"], tolerance: float
 ) -> Counts:
-    """The most pairs no farther apart than the tolerance, each boundary in one pair at most."""
+    """Maximum one-to-one matching of boundaries that are no farther apart than the tolerance."""
     ours, theirs = np.sort(found).tolist(), np.sort(annotated).tolist()
     one = other = pairs = 0
-    # Of times in order, the earliest two that may be paired are in some best matching.
+    # With sorted times, the earliest two that may be paired are a pair of some maximum matching.
     while one < len(ours) and other < len(theirs):
         if abs(ours[one] - theirs[other]) <= tolerance + ROUNDING:
             pairs, one, other = pairs + 1, one + 1, other + 1
@@ -57,7 +57,7 @@ def matched(
 
 
 def edits(found: Sequence[Hashable], annotated: Sequence[Hashable]) -> int:
-    """The fewest insertions, deletions and substitutions between two sequences (Levenshtein)."""
+    """Levenshtein distance: minimum number of insertions, deletions and substitutions between two sequences."""
     codes: dict[Hashable, int] = {}
     ours, theirs = (
         np.array([codes.setdefault(symbol, len(codes)) for symbol in symbols], np.int64)
@@ -67,13 +67,13 @@ def edits(found: Sequence[Hashable], annotated: Sequence[Hashable]) -> int:
     steps = np.arange(len(theirs) + 1)
     for count, symbol in enumerate(ours, start=1):
         best = np.concatenate(([count], np.minimum(row[1:] + 1, row[:-1] + (theirs != symbol))))
-        # Insertions cost 1 a place: the running minimum of what is left of that.
+        # Insertions cost 1 per place: take the running minimum of the costs without them.
         row = np.minimum.accumulate(best - steps) + steps
     return int(row[-1])
 
 
 def syllable_error_rate(found: Sequence[Sequence[Hashable]], annotated: Sequence[Sequence[Hashable]]) -> float:
-    """Edits a syllable over all recordings."""
+    """Edits per annotated syllable over all recordings."""
     if len(found) != len(annotated):
         raise ValueError(f"{len(found)} sequences found for {len(annotated)} annotated: give one for each")
     total = sum(map(len, annotated))
@@ -85,7 +85,7 @@ def syllable_error_rate(found: Sequence[Sequence[Hashable]], annotated: Sequence
 def longest_overlap(
     times: Num[np.ndarray, "segment 2"], others: Num[np.ndarray, "other 2"]
 ) -> Int[np.ndarray, " segment"]:
-    """For each segment, which of the others it overlaps longest; −1 where it overlaps none."""
+    """Index of the one of `others` that each segment overlaps longest; −1 if it overlaps none."""
     best = np.full(len(times), -1, np.int64)
     if not len(others):
         return best

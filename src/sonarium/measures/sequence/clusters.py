@@ -1,7 +1,7 @@
-"""Clusters against labels: agreement beyond chance, number and noise, always together.
+"""Agreement of clusters with labels, always with the number of clusters and the fraction of noise.
 
-V alone flatters many small clusters, ARI alone says nothing of rare labels, and both are easily bought by leaving
-out what is hard: so the share left out as noise and the number of clusters stand beside them.
+V alone favours many small clusters, ARI alone says nothing about rare labels, and both are easily raised by
+leaving out hard items: therefore the fraction left out as noise and the number of clusters are reported as well.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 NOISE = -1
-"""The cluster of what belongs to none."""
+"""Cluster index of items that belong to no cluster."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Agreement:
     """How well clusters agree with labels; noise counts as one more cluster."""
 
     ari: float
-    """Adjusted Rand index (Hubert and Arabie, 1985): 1 for the same parts, 0 by chance."""
+    """Adjusted Rand index (Hubert and Arabie, 1985): 1 for identical partitions, 0 by chance."""
     ami: float
     """Adjusted mutual information (Vinh et al., 2010)."""
     v: float
@@ -31,14 +31,14 @@ class Agreement:
     homogeneity: float
     completeness: float
     noise: float
-    """Fraction in no cluster."""
+    """Fraction of items in no cluster."""
     clusters: int
     """Number of clusters, without noise."""
     labels: int
 
 
 def agreement(clusters: Int[np.ndarray, " item"], labels: Shaped[np.ndarray, " item"]) -> Agreement:
-    """All that is to be said of clusters by the labels of the same items."""
+    """Agreement of clusters with the labels of the same items."""
     if len(clusters) != len(labels) or not len(labels):
         raise ValueError(f"{len(clusters)} clusters for {len(labels)} labels: give one of each for every item")
     homogeneity, completeness, v = homogeneity_completeness_v_measure(labels, clusters)

@@ -1,4 +1,4 @@
-"""How well drawn continuations know which label comes next, where its probabilities are planted."""
+"""How well sampled continuations predict the next label, where its distribution is known (planted)."""
 
 from math import comb, log
 
@@ -9,7 +9,7 @@ from sonarium.measures.contract import Meaning
 from sonarium.measures.sequence.entropy import entropy
 
 FUTURES = 8
-"""Continuations of which one is to have the true label."""
+"""Number of continuations for the coverage: one of them should have the true label."""
 MEANINGS = {
     "next/excess bits": Meaning(
         "next label: excess bits",
@@ -49,12 +49,12 @@ def next_label(
     planted: Float[np.ndarray, "moment label"],
     true: Int[np.ndarray, " moment"],
 ) -> dict[str, float]:
-    """`counts` of each label among so many continuations of each moment (those without any label are missing in
-    them), its planted probabilities, and the label that came.
+    """Scores from `counts` of each label among `drawn` continuations of each moment (those without a label are not
+    counted), its planted probabilities, and the true label.
 
-    `excess bits`: the divergence of the planted distribution from that of the continuations, to whose counts one
-    half is added, as to those without a label. `entropy in bits`: of the labels, with the correction of Miller and
-    Madow (1955). `coverage of 8`: the probability that the true label is among so many of the continuations.
+    `excess bits`: KL divergence of the planted distribution from that of the continuations, with one half added to
+    each count, and to that of no label. `entropy in bits`: entropy of the labels with the correction of Miller and
+    Madow (1955). `coverage of 8`: probability that the true label is among 8 of the continuations.
     """
     total = counts.sum(1)
     share = (counts + 0.5) / (drawn + 0.5 * (counts.shape[1] + 1))
@@ -80,8 +80,8 @@ def as_planted(
     heard: Float[np.ndarray, "label label"] | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """The same of continuations drawn from the planted probabilities themselves, whose labels are known, or are
-    `heard` with these probabilities (`confusion`); but for the excess, exact."""
+    """Scores of ideal continuations, drawn from the planted probabilities, whose labels are known, or recognised
+    with the probabilities `heard` (`confusion`); all but the excess bits are exact."""
     rng = np.random.default_rng([seed, 0x9E87])
     law = planted if heard is None else planted @ heard
     none = np.maximum(0, 1 - law.sum(1, keepdims=True))
@@ -100,7 +100,7 @@ def as_planted(
 def confusion(
     true: Int[np.ndarray, " example"], found: Int[np.ndarray, " example"], labels: int
 ) -> Float[np.ndarray, "label label"]:
-    """How often each label was found to be each one; −1 is none. Labels without an example count as found."""
+    """Confusion matrix, as fractions of each true label; −1 is none. Labels without an example count as found."""
     counts = np.zeros((labels, labels + 1))
     np.add.at(counts, (true, found), 1)
     unseen = counts.sum(1) == 0

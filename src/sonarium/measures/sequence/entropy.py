@@ -1,8 +1,8 @@
-"""Entropies of what generates sequences of symbols, in bits: of a Markov chain, and of one that is hidden.
+"""Entropies, in bits, of Markov chains and hidden Markov chains that generate sequences of symbols.
 
-The entropy rate is the least number of bits a symbol with which the sequences can be predicted; bits a symbol
-above it are what a model misses. That of a hidden chain has no closed form: it is estimated by −log₂ p of a long
-sequence (Shannon, McMillan and Breiman), with a standard error from stretches of it.
+The entropy rate is the minimum number of bits per symbol with which the sequences can be predicted; bits above it
+are what a model misses. For a hidden chain it has no closed form: it is estimated by −log₂ p of a long sequence
+(Shannon, McMillan and Breiman), with a standard error from stretches of it.
 """
 
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ import numpy as np
 from jaxtyping import Float
 
 STRETCHES = 50
-"""Parts of a simulated sequence, over whose means the standard error is taken."""
+"""Number of parts of a simulated sequence whose means give the standard error."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A mean, and its standard error; 0 where it is exact."""
+    """A mean, and its standard error, which is 0 if the mean is exact."""
 
     mean: float
     error: float
 
 
 def entropy(rows: Float[np.ndarray, "*rows choice"]) -> Float[np.ndarray, "*rows"]:
-    """Of probabilities along the last axis, in bits."""
+    """Entropy in bits of the distributions along the last axis."""
     safe = np.where(rows > 0, rows, 1)
     return np.asarray(-(rows * np.log2(safe)).sum(-1))
 
 
 def stationary(transitions: Float[np.ndarray, "state state"]) -> Float[np.ndarray, " state"]:
-    """The occupancy that transitions leave unchanged; of a chain that falls apart, one of them."""
+    """Stationary distribution of a Markov chain; one of several if the chain is reducible."""
     check_rows(transitions, "transitions")
     states = len(transitions)
     system = np.vstack([transitions.T - np.eye(states), np.ones(states)])
@@ -38,7 +38,7 @@ def stationary(transitions: Float[np.ndarray, "state state"]) -> Float[np.ndarra
 
 
 def markov_entropy_rate(transitions: Float[np.ndarray, "state state"]) -> float:
-    """Bits a symbol of a Markov chain whose states are seen, or follow from the symbols so far."""
+    """Bits per symbol of a Markov chain whose states are observed, or follow from the symbols so far."""
     return float(stationary(transitions) @ entropy(transitions))
 
 
@@ -48,7 +48,7 @@ def hidden_entropy_rate(
     symbols: int = 20_000,
     seed: int = 0,
 ) -> Rate:
-    """Bits a symbol of a chain of which only what the states emit is seen, from a sequence of so many symbols."""
+    """Bits per symbol of a hidden Markov chain, estimated from a sequence of `symbols` symbols."""
     check_rows(transitions, "transitions")
     check_rows(emissions, "emissions")
     rng = np.random.default_rng(seed)
@@ -73,8 +73,8 @@ def grammar_entropies(
     transitions: Float[np.ndarray, "state state"],
     emissions: Float[np.ndarray, "state symbol"] | None = None,
 ) -> dict[str, float]:
-    """Bits of the first state, of a transition, and of a symbol given its state, each state as often as it
-    occurs."""
+    """Entropies in bits of the first state, of a transition, and of a symbol given its state, the latter two
+    averaged over the occupancy of states."""
     occupancy = stationary(transitions)
     found = {"start": float(entropy(start)), "transition": float(occupancy @ entropy(transitions))}
     if emissions is not None:

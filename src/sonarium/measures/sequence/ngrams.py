@@ -1,8 +1,8 @@
-"""n-grams with Witten-Bell smoothing (1991): the plain model of sequences, and the order of a Markov grammar.
+"""n-grams with Witten-Bell smoothing (1991): a baseline model of sequences, and the order of a Markov grammar.
 
 A context that was seen n times with d distinct symbols after it gives those the weight n / (n + d), and the
-shorter context the rest. The order is the smallest whose held-out sequences no higher order predicts significantly
-better.
+shorter context the rest. The order is the smallest one that predicts held-out sequences not significantly worse
+than the best order.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Symbols = Int[np.ndarray, " _symbol"]
 
 
 class NGrams:
-    """Symbols given up to `order` symbols before them; the beginning of a sequence is a symbol of its own."""
+    """Model of symbols given up to `order` symbols before them; the start of a sequence is a separate symbol."""
 
     def __init__(self, order: int, symbols: int):
         if order < 0 or symbols < 1:
@@ -38,7 +38,7 @@ class NGrams:
         return self
 
     def following(self, context: tuple[int, ...]) -> Float[np.ndarray, " symbol"]:
-        """Probability of each symbol after these."""
+        """Probability of each symbol after this context."""
         found = np.full(self.symbols, 1 / self.symbols)
         for size in range(len(context) + 1):
             counts = self.counts.get(context[len(context) - size :])
@@ -66,8 +66,8 @@ class NGrams:
 def markov_order(
     train: Sequence[Symbols], held: Sequence[Symbols], symbols: int, most: int = 5, level: float = 0.05
 ) -> tuple[int, list[float]]:
-    """The order of a Markov grammar, and bits a symbol of the held-out sequences at every order from 0 to `most`:
-    the smallest order that a paired test over sequences does not find worse than the best."""
+    """Order of a Markov grammar, and bits per symbol of the held-out sequences at every order from 0 to `most`.
+    The order is the smallest one that a paired test over sequences does not find worse than the best."""
     if len(held) < 2:
         raise ValueError(f"{len(held)} held-out sequence: give at least 2, so that their spread is known")
     each = []

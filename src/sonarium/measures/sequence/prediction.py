@@ -11,8 +11,8 @@ from sonarium.measures.sequence.entropy import Rate, stationary
 def bits_per_symbol(
     log_probabilities: Float[np.ndarray, " symbol"], lengths: Sequence[int] | np.ndarray, skip: int = 0
 ) -> Rate:
-    """Bits a symbol from log p (in nats) of each symbol given those before it in its sequence, with the standard
-    error over sequences. The first `skip` of each sequence are left out."""
+    """Bits per symbol from log p (in nats) of each symbol given those before it in its sequence, with the standard
+    error over sequences. The first `skip` symbols of each sequence are left out."""
     own = np.asarray(lengths)
     if own.sum() != len(log_probabilities) or (own < 1).any():
         raise ValueError(
@@ -26,13 +26,13 @@ def bits_per_symbol(
     mean = float(bits.sum() / counts.sum())
     if len(counts) == 1:
         return Rate(mean, float("nan"))
-    # Of a ratio: sequences differ in length (Cochran 1977).
+    # Standard error of a ratio, because sequences differ in length (Cochran 1977).
     spread = (bits - mean * counts).std(ddof=1)
     return Rate(mean, float(spread / counts.mean() / len(counts) ** 0.5))
 
 
 def excess_bits(bits: Rate, planted: Rate) -> Rate:
-    """Bits a symbol above the planted entropy rate: what the model misses."""
+    """Bits per symbol above the planted entropy rate: what the model misses."""
     return Rate(bits.mean - planted.mean, float(np.hypot(bits.error, planted.error)))
 
 
@@ -41,8 +41,9 @@ def total_variation(
     found: Float[np.ndarray, "state choice"],
     occupancy: Float[np.ndarray, " state"] | None = None,
 ) -> float:
-    """Total variation between the rows of two grammars, each weighted by how often its state occurs: rare states,
-    whose rows nobody can estimate, weigh little. The occupancy is that of the planted transitions unless given."""
+    """Total variation between the rows of two grammars, weighted by the occupancy of their states, so that rare
+    states, whose rows cannot be estimated, count little. By default the occupancy is that of the planted
+    transitions."""
     if planted.shape != found.shape:
         raise ValueError(f"grammars of {planted.shape} and {found.shape}: match their states first")
     weight = stationary(planted) if occupancy is None else occupancy / occupancy.sum()
