@@ -13,8 +13,8 @@ FUTURES = 8
 MEANINGS = {
     "next/excess bits": Meaning(
         "next label: excess bits",
-        "KL divergence of the labels of drawn continuations from the planted distribution of the next label, in "
-        "bits; less is better.",
+        "KL divergence of the planted distribution of the next label from that of the labels of drawn "
+        "continuations, in bits; less is better.",
         0.0,
         None,
         rising=False,
