@@ -109,7 +109,7 @@ def stretch(forecaster: RunForecaster, seconds: float) -> float:
 
 
 def length(forecaster: RunForecaster, sound: Sound) -> float:
-    """Duration of the true continuation in seconds."""
+    """Duration of the true continuation in seconds, at least one token."""
     return max(forecaster.token_seconds, (len(sound.wave) - sound.moment) / forecaster.rate)
 
 

@@ -89,7 +89,7 @@ class Upstream:
     frame_first: Annotated[float, Range(-(10**6), 10**6)]
     """Seconds from the beginning of the sound to the middle of the first code."""
     plan: dict[str, Any]
-    """Plan of the run, by which runs on codes of several seeds are recognised as equal."""
+    """Plan of the run, by which runs on codes of several seeds are recognised as alike."""
     best: bool = False
     """Whether its weights are those that were best in validation, not the newest."""
 

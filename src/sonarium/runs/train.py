@@ -38,7 +38,7 @@ from sonarium.training.run import RunFolder, difference
 from sonarium.training.validation import HeldOut, every_piece_once
 
 SCHEDULED = ("decay_steps", "epsilon_steps")
-"""Settings that default to the number of steps; a short warm-up depends on it, too."""
+"""Settings that are completed from the number of steps; a short warm-up depends on it, too."""
 VALIDATION = 0x7A11
 """Added to the seed of a plan for validation episodes."""
 
@@ -105,7 +105,7 @@ def reporting(progress: Progress, engine: FabricEngine) -> Callable[[str, int, i
 
 
 def check(made: Built, engine: FabricEngine, notify: Callable[[str], None]) -> None:
-    """Check a plan before its folder is written, which the corrected command would not match."""
+    """Check a plan before its folder is created, since a corrected command would not match the folder."""
     if made.plan.loop.best and made.plan.loop.start_from is None:
         raise ValueError("best: start_from names no run, whose best weights to take; leave best out")
     if isinstance(made.source, Clips):

@@ -177,8 +177,8 @@ class Clips:
             progress(stage, min(start + BLOCK, len(self.index)), len(self.index))
 
     def keep_features(self, learner: Learner, progress: Progress) -> None:
-        """Cache the features of all clips, if the learner needs only features, clips are never randomly cropped,
-        the front end has no trainable parameters, and the features fit into the cache."""
+        """Cache the features of all clips, if the learner needs only features, clips have the same samples at
+        every step, the front end has no trainable parameters, and the features fit into the cache."""
         if not isinstance(learner, FeatureLearner) or not self.unvaried():
             return
         if any(parameter.requires_grad for parameter in learner.front.parameters()):

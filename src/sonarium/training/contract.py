@@ -77,8 +77,8 @@ class Source(Protocol[Data]):
         ...
 
     def attach(self, learner: Any, engine: "Engine") -> None:
-        """Called once before the first batch, with the learner (for rollouts, the acting agent) and the engine, on
-        whose device batches are, and of whose rank they have the rows."""
+        """Called once before the first batch, with the learner (for rollouts, the acting agent) and the engine,
+        whose device and rank determine where batches are and which rows they have."""
         ...
 
     def state_dict(self) -> Tree: ...

@@ -97,7 +97,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Meter:
-    """Means of the metrics since the last record, summed on the device."""
+    """Means of the metrics since the last record, accumulated on the device."""
 
     def __init__(self, engine: FabricEngine) -> None:
         self.engine = engine

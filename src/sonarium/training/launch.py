@@ -24,7 +24,7 @@ PATIENCE = 10.0
 LOST = 76
 """Exit code of a process that exited because another one had."""
 LAUNCHER = "SONARIUM_LAUNCHER"
-"""Environment variable with the id of the process that launched this one."""
+"""Environment variable with the process id of the launcher."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -35,7 +35,7 @@ class Started:
     by: Literal["itself", "torchrun", "srun"]
     """Launcher of this process, by its environment; `launch` counts as torchrun."""
     here: int
-    """Processes on this machine."""
+    """Number of processes on this machine."""
     nodes: int
     """Number of machines."""
 

@@ -139,7 +139,7 @@ def unable(path: str, what: str) -> TypeError:
 
 
 def own(tensor: Tensor) -> Tensor:
-    """A copy that shares no memory with another tensor: safetensors refuses those that do."""
+    """A copy that shares no memory with another tensor, which safetensors would reject."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
