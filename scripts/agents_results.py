@@ -1,12 +1,12 @@
-"""Train agents in classic control and evaluate them apart from training: the tables of docs/agents.md.
+"""Train agents in classic control and evaluate them on held-out seeds: the tables of docs/agents.md.
 
-    OMP_NUM_THREADS=1 .venv/bin/python scripts/agents_results.py                         # all that is missing
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/agents_results.py                         # all missing results
     OMP_NUM_THREADS=1 .venv/bin/python scripts/agents_results.py --tasks CartPole-v1 --settings PQN --seeds 2
     OMP_NUM_THREADS=1 .venv/bin/python scripts/agents_results.py --write                 # only the page
 
-Each result is kept in docs/results/agents.json as soon as it is there, so that the same command goes on where it
-was interrupted; with its learning curve, of which the page has a figure for each task. An evaluation is of the
-last weights, greedy, in 100 episodes whose seeds are apart from training.
+Each result is saved in docs/results/agents.json at once, with its learning curve, so that the same command resumes
+after an interruption; the page has a figure of the curves for each task. An evaluation is of the last weights,
+greedy, in 100 episodes with other seeds than training.
 """
 
 import argparse
@@ -38,9 +38,9 @@ from sonarium.training.state import FileSegments
 @dataclass(frozen=True)
 class Setting:
     words: str
-    """Of `sonarium train`: the agent and its flags."""
+    """Arguments of `sonarium train`: the agent and its flags."""
     steps: int
-    """Of the environment."""
+    """Environment steps."""
 
 
 LANDING = (
@@ -71,18 +71,18 @@ TASKS = {
         "normalised, a million": Setting(f"ppo {LANDING}", 1_000_000),
     }),
 }  # fmt: skip
-"""The return that counts as reached, and settings by name. What is not a preset of PPO was chosen on seeds 3 to 5,
-and those of the other agents on seeds 0 to 2."""
+"""Target return, and settings by name. Settings of PPO beyond its presets were chosen on seeds 3 to 5, those of
+the other agents on seeds 0 to 2."""
 FIGURES = ROOT / "docs" / "figures"
 RESULTS = ROOT / "docs" / "results" / "agents.json"
 SEEDS = range(100, 110)
 EPISODES, HELD_OUT = 100, 12_345
 RECENT = 20
-"""Rollouts over whose episodes the return of training is averaged."""
+"""Number of recent rollouts over which the return of training is averaged."""
 
 
 def one_seed(env: str, setting: Setting, seed: int, folder: Path) -> dict[str, Any]:
-    """Train once; what the replay keeps on the disk lies in the folder."""
+    """Train one seed; the replay buffer is stored in the folder."""
     aim, (name, *flags) = TASKS[env][0], setting.words.split()
     _, plan = plan_from(name, [*flags, "--env", env, "--run", "none"])
     assert isinstance(plan.source, RolloutsPlan)
@@ -127,7 +127,7 @@ def row(env: str, name: str, found: list[dict[str, Any]]) -> list[str]:
 
 
 def returns_of(found: list[dict[str, Any]]) -> Any:
-    """(run, task), of one task."""
+    """Returns as an array (run, task), with one task."""
     return np.array([[one["return"]] for one in found])
 
 
@@ -136,7 +136,7 @@ def written(found: Interval) -> str:
 
 
 def compared(env: str, kept: dict[str, list[dict[str, Any]]]) -> str:
-    """How often a run with the first settings is better than one with the second, by as many steps."""
+    """Probability that a run with the first settings is better than one with the second, after equal steps."""
     settings = TASKS[env][1]
     steps = next(iter(settings.values())).steps
     names = [name for name in settings if settings[name].steps == steps and f"{env} {name}" in kept]
@@ -150,7 +150,7 @@ def compared(env: str, kept: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def meant() -> str:
-    """The words by name, of those that are no presets of PPO."""
+    """Commands of the settings that are not presets of PPO, by name."""
     named = [
         f"*{name}* in {env} is `sonarium train {setting.words} --env {env} --steps {updates_of(env, setting)}`."
         for env, (_, settings) in TASKS.items()
@@ -161,7 +161,7 @@ def meant() -> str:
 
 
 def updates_of(env: str, setting: Setting) -> int:
-    """Training steps, each of one rollout."""
+    """Number of training steps (updates), of one rollout each."""
     name, *flags = setting.words.split()
     _, plan = plan_from(name, [*flags, "--env", env, "--run", "none"])
     assert isinstance(plan.source, RolloutsPlan)
@@ -169,7 +169,7 @@ def updates_of(env: str, setting: Setting) -> int:
 
 
 def figures(kept: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """Draw the returns of training in each task, of all settings that have curves; the lines that show them."""
+    """Draw the learning curves of each task, of all settings that have them; return Markdown that shows them."""
     shown = []
     for env, (aim, settings) in TASKS.items():
         curves = {

@@ -1,12 +1,12 @@
-"""Train and score what `docs/cpc.md` reports, by the commands that it shows.
+"""Train and score the results of `docs/cpc.md`, with the commands that it shows.
 
-    .venv/bin/python scripts/cpc_results.py                       # all parts that are missing, then the page
+    .venv/bin/python scripts/cpc_results.py                       # all missing parts, then the page
     .venv/bin/python scripts/cpc_results.py --parts digits finch  # these parts
     .venv/bin/python scripts/cpc_results.py --seeds 1 --parts digits
-    .venv/bin/python scripts/cpc_results.py --write               # only the page, from what is there
+    .venv/bin/python scripts/cpc_results.py --write               # only the page, from existing results
 
-Sound comes from ../shared/data. Everything runs on one thread. Each training is kept in runs/cpc and each score in
-docs/results/cpc.json as soon as it is there, so that the same command goes on where it was interrupted.
+Recordings are in ../shared/data. Everything runs on one thread. Each training is saved in runs/cpc and each score
+in docs/results/cpc.json at once, so that the same command resumes after an interruption.
 """
 
 import argparse
@@ -34,20 +34,20 @@ FINCH = sorted(path.name for path in (DATA / "bengalese_finch" / "gy6or6").glob(
 
 @dataclass(frozen=True)
 class Part:
-    """Trainings that differ in their seed and in what is tested, and how they are scored."""
+    """Trainings that differ in their seed and their test split, and how they are scored."""
 
     data: str
     train: str
-    """Flags of `sonarium train cpc` besides the path, the run and the seed."""
+    """Flags of `sonarium train cpc` besides path, run and seed."""
     tests: tuple[tuple[str, ...], ...]
     """Groups of each test split."""
     keys: tuple[str, ...]
-    """Scores that are kept."""
+    """Scores that are saved."""
     score: str = ""
     """Flags of `sonarium score`."""
     seeds: int = 5
     heard: bool = False
-    """Whether it trains on the sound of all splits: one training then serves all tests."""
+    """Whether it trains on the sound of all splits, so that one training serves all test splits."""
 
     def command(self, test: tuple[str, ...]) -> list[str]:
         groups = ["--test-groups", *test] if test else []
@@ -105,11 +105,11 @@ PARTS = {
 
 
 def trained(name: str, part: Part, test: tuple[str, ...], seed: int) -> Path:
-    """The run folder of a training; the same call goes on with one that was interrupted."""
+    """The run folder of a training; the same call resumes an interrupted one."""
     run = RUNS / f"{name.replace(' ', '-')}-{'-'.join(test)[:40].replace('/', '-')}-{seed}"
     first = part.tests[0]
     if part.heard and test != first:
-        # What trains on all splits does not depend on which is the test split: the same weights serve.
+        # Training on all splits does not depend on the test split: the same weights serve.
         shutil.copytree(trained(name, part, first, seed), run, dirs_exist_ok=True)
         config = json.loads((run / "config.json").read_text())
         config["source"]["split"]["test_groups"] = list(test)
@@ -122,7 +122,7 @@ def trained(name: str, part: Part, test: tuple[str, ...], seed: int) -> Path:
 
 
 def said(*words: str) -> str:
-    """What a command prints."""
+    """Run a command of `sonarium` and return its output."""
     out = io.StringIO()
     with redirect_stdout(out), redirect_stderr(io.StringIO()):
         dispatch(list(words))
@@ -130,7 +130,7 @@ def said(*words: str) -> str:
 
 
 def scored(part: Part, run: Path) -> dict[str, dict[str, float]]:
-    """The scores that are kept, of the learner and of its controls."""
+    """The selected scores, in percent, of the learner and of its controls."""
     found = json.loads(said("score", str(run), *part.score.split(), "--json"))["runs"][0]
     every = {"CPC": found["scores"], **found["controls"]}
     return {who: {key: 100 * scores[key] for key in part.keys} for who, scores in every.items()}

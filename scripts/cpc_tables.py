@@ -1,4 +1,4 @@
-"""Tables and the figure of `docs/cpc.md`, from the scores that `scripts/cpc_results.py` keeps."""
+"""Tables and figure of `docs/cpc.md`, from the scores saved by `scripts/cpc_results.py`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ Kept = Mapping[str, dict]
 
 
 def by_seed(kept: Kept, tests: Sequence[str], way: str, key: str) -> dict[str, float]:
-    """For each seed that has all of these tests, the mean of the score over them."""
+    """Mean of a score over these test splits, for each seed that has all of them."""
     found = {}
     for seed in sorted({name.rpartition("/")[2] for name in kept}):
         cells = [kept.get(f"{test}/{seed}", {}).get("score", {}).get(way, {}) for test in tests]
@@ -30,7 +30,7 @@ def over_seeds(kept: Kept, tests: Sequence[str], way: str, key: str) -> list[flo
 
 
 def cell(values: list[float]) -> str:
-    """The mean; with the half of its interval, where seeds differ."""
+    """The mean, ± half of its interval if seeds differ."""
     if not values:
         return "–"
     one = interval(values)
@@ -38,7 +38,7 @@ def cell(values: list[float]) -> str:
 
 
 def apart(first: Mapping[str, float], second: Mapping[str, float]) -> str:
-    """The difference seed for seed, of those that both have."""
+    """The paired difference over the seeds that both have."""
     both = [seed for seed in first if seed in second]
     if not both:
         return "–"
@@ -47,7 +47,7 @@ def apart(first: Mapping[str, float], second: Mapping[str, float]) -> str:
 
 
 def rows_of(parts: Mapping[str, Kept], named: Mapping[str, str], tests: Mapping[str, str], key: str) -> str:
-    """A row for each part: its accuracy on each test, their mean, and the same for its controls."""
+    """A row for each part: its score on each test split, their mean, and the means of its controls."""
     rows = []
     for name, label in named.items():
         kept, every = parts.get(name, {}), list(tests)
@@ -75,7 +75,7 @@ SOUNDS = {
 
 
 def scheme_table(parts: Mapping[str, Kept]) -> str:
-    """A row for each scheme of negatives, for unknown speakers and for those whose sound is known."""
+    """A row for each scheme of negatives, for unseen speakers and for those whose sound is trained on."""
     rows, key = [], "clips/digit"
     for name in SCHEMES:
         unknown = parts.get("digits" if name == "mixed" else f"scheme {name}", {})
@@ -88,7 +88,7 @@ def scheme_table(parts: Mapping[str, Kept]) -> str:
 
 
 def other_table(parts: Mapping[str, Kept]) -> str:
-    """Syllables and speakers."""
+    """Table of syllables and speakers."""
     lines = [(f"finch syllable, {n} label(s) a class", "finch", f"few-{n}/segment") for n in (1, 2, 5, 10)]
     lines += [("speaker a frame, mean removed: ridge", "speaker-frames", "frames/speaker"),
               ("speaker a frame, mean removed: network", "speaker-frames-mlp", "frames/speaker")]  # fmt: skip
@@ -102,7 +102,7 @@ def other_table(parts: Mapping[str, Kept]) -> str:
 
 
 def commands(words: Mapping[str, tuple[str, str, str]]) -> str:
-    """The folder and the flags of each row."""
+    """Table of the folder and the flags of each row."""
     named = {name: f"digits: {label}" for name, label in DIGITS.items()}
     named |= {name: f"ESC-10: {label}" for name, label in SOUNDS.items()}
     rows = []
@@ -113,8 +113,8 @@ def commands(words: Mapping[str, tuple[str, str, str]]) -> str:
 
 
 def draw(parts: Mapping[str, Kept]) -> bytes:
-    """Bars with 95 % intervals over seeds of what was measured: digits and sounds, trained and untrained; lines
-    for controls."""
+    """Bars with 95 % intervals over seeds for digits and sounds, trained and untrained, with lines for the other
+    controls."""
     asked = (("digits", DIGITS, SPEAKERS, "clips/digit"), ("ESC-10", SOUNDS, tuple(FOLDS), "clips/class"))
     every = [
         (title, {name: label for name, label in named.items() if name in parts}, tests, key)
@@ -159,7 +159,7 @@ def took(kept: dict) -> str:
 
 
 def write(kept: dict, words: Mapping[str, tuple[str, str, str]]) -> None:
-    """Put every table into the page, and draw its figure."""
+    """Insert all tables into the page, and draw its figure."""
     parts = kept["parts"]
     insert("digits", rows_of(parts, DIGITS, {one: one for one in SPEAKERS}, "clips/digit"), "cpc.md")
     insert("sounds", rows_of(parts, SOUNDS, FOLDS, "clips/class"), "cpc.md")

@@ -31,12 +31,12 @@ def within(path: Path, rate: int, channel: int | None, limits: Limits) -> Iterat
 
 
 def computed() -> float:
-    """Seconds that the processors spent on this process and on those that it has ended."""
+    """CPU seconds of this process and of its terminated children."""
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def surveying(folder: Path, opened: Any) -> tuple[float, float]:
-    """Seconds of one survey, by the clock and of the processors."""
+    """Wall-clock and CPU seconds of one survey."""
     cache.opened = opened
     with tempfile.TemporaryDirectory() as place:
         begin, before = time.perf_counter(), computed()

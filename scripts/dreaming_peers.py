@@ -1,17 +1,17 @@
-"""The states of our world model beside those of other projects, at the same sizes on the same embeddings.
+"""Speed of our world model beside those of other projects, at equal sizes and on the same embeddings.
 
     OMP_NUM_THREADS=2 .venv/bin/python scripts/dreaming_peers.py --peers FOLDER
 
-FOLDER holds checkouts of dreamer-torch (jsikyoon), pydreamer (jurgisp) and r2dreamer (NM512), and in `lib` what
+FOLDER contains checkouts of dreamer-torch (jsikyoon), pydreamer (jurgisp) and r2dreamer (NM512), and in `lib` what
 `pip install --target FOLDER/lib --no-deps tensordict torchrl omegaconf antlr4-python3-runtime orjson cloudpickle
-pyvers pyyaml` installs; those that are missing are left out, and nothing of them is part of this project.
+pyvers pyyaml` installs; missing ones are left out, and none of them is part of this project.
 
-B16 T64, embeddings of 256 numbers, two actions, deter 512, hidden 256, 32 × 16, fp32. Each does what its own code
-does from embeddings to [h, z], prior and posterior, with its own divergence and KL balance: r2dreamer's and
-TorchRL's GRU is block-diagonal (8 blocks, DreamerV3), that of the others dense with layer norm, as ours.
-`states` is forward and backward; `world model` adds our encoder and decoder of tokens of 160 numbers, a mean
-squared error, clipping and Adam, the same for all; ours is the world model of `--objective reconstruction` with
-one view, whose loss has the same parts.
+B16 T64, embeddings of dimension 256, two actions, deter 512, hidden 256, 32 × 16, fp32. Each runs its own code
+from embeddings to [h, z], prior and posterior, with its own divergence and KL balance: the GRU of r2dreamer and
+TorchRL is block-diagonal (8 blocks, DreamerV3), that of the others dense with layer norm, like ours. `states` is
+forward and backward; `world model` adds our encoder and decoder of tokens of dimension 160, a mean squared error,
+gradient clipping and Adam, the same for all; ours is the world model of `--objective reconstruction` with one
+view, whose loss has the same parts.
 """
 
 import argparse
@@ -46,11 +46,11 @@ FEATURE = DETER + VARIABLES * CLASSES
 REPEATS = 9
 
 States = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From embeddings and actions to [h, z] and the divergence of each token."""
+"""Maps embeddings and actions to [h, z] and the KL divergence of each token."""
 
 
 def module(folder: Path, name: str) -> Any:
-    """A module of a project. Names of its files may be those of another's."""
+    """Import a module of a project, whose files may have the same names as those of another."""
     sys.path.insert(0, str(folder))
     known = set(sys.modules)
     try:
@@ -164,7 +164,7 @@ PEERS = {"dreamer-torch": dreamer_torch, "pydreamer": pydreamer, "r2dreamer": r2
 
 
 def stepping(model: nn.Module, states: States) -> Callable[[], object]:
-    """Forward and backward of the states of the same embeddings."""
+    """Step function: forward and backward through the states of the same embeddings."""
     generator = torch.Generator().manual_seed(1)
     embedded = torch.randn(CLIPS, TOKENS, EMBEDDING, generator=generator).requires_grad_()
     actions = torch.randn(CLIPS, TOKENS, ACTIONS, generator=generator)
@@ -179,7 +179,7 @@ def stepping(model: nn.Module, states: States) -> Callable[[], object]:
 
 
 def modelling(model: nn.Module, states: States) -> Callable[[], object]:
-    """An update of a world model that has these states: our encoder and decoder, clipping, and Adam."""
+    """Update function of a world model with these states: our encoder and decoder, gradient clipping, and Adam."""
     encoder = nn.Sequential(network(NUMBERS, HIDDEN, EMBEDDING), nn.LayerNorm(EMBEDDING), nn.ELU())
     decoder = network(FEATURE, HIDDEN, NUMBERS)
     weights = [weight for part in (encoder, model, decoder) for weight in part.parameters()]
@@ -199,7 +199,7 @@ def modelling(model: nn.Module, states: States) -> Callable[[], object]:
 
 
 def own(low: bool) -> Callable[[], object]:
-    """An update of our own world model."""
+    """Update function of our world model."""
     engine = FabricEngine("cpu", "bf16" if low else "32", 0)
     config = DreamingConfig(
         burn_in=0, embedding=EMBEDDING, dynamics=SIZES, objective=ObjectiveConfig(objective="reconstruction"),

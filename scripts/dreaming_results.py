@@ -1,12 +1,12 @@
 """Train world models and score their forecasts: the tables of docs/dreaming.md.
 
-    OMP_NUM_THREADS=1 .venv/bin/python scripts/dreaming_results.py                       # all that is missing
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/dreaming_results.py                       # all missing results
     OMP_NUM_THREADS=1 .venv/bin/python scripts/dreaming_results.py --parts sentences --seeds 2
     OMP_NUM_THREADS=1 .venv/bin/python scripts/dreaming_results.py --write               # only the page
 
-Everything is by the command line: `sonarium train dreaming` with the flags below, and `sonarium score`. Each score
-is kept in docs/results/dreaming.json as soon as it is there, so that the same command goes on where it was
-interrupted. Recordings come from ../shared/data.
+Everything runs through the command line: `sonarium train dreaming` with the flags below, and `sonarium score`.
+Each score is saved in docs/results/dreaming.json at once, so that the same command resumes after an interruption.
+Recordings are in ../shared/data.
 """
 
 import argparse
@@ -44,18 +44,18 @@ DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "runs" / "dreaming"
 RESULTS = ROOT / "docs" / "results" / "dreaming.json"
 SEEDS = range(100, 105)
 STEPS = 3000
-"""Of sounds of many voices, the default; the others have learnt most of what they do after a third of it, and
-pieces of four seconds take that third a quarter of an hour."""
+"""Training steps for sounds of many voices, the default; the others have learnt most after a third of them, which
+takes a quarter of an hour with pieces of four seconds."""
 SOONER = {"songbird": 1000, "noise": 2000, "speech": 800, "finch": 1000, "steering": 1000, "ablations": 1000}
 EDITION = 3
-"""Raised where scores or presets are defined anew: all is measured again, and scores are kept by edition."""
+"""Increased when scores or presets are redefined: everything is measured again; scores are saved by edition."""
 BEFORE = ("finch", "noise", "ablations")
-"""Parts that are still shown as measured in the edition before: with a constant learning rate, and forecasts that
-are the mean of 16 futures."""
+"""Parts that are still shown from the previous edition, with a constant learning rate, and with the mean of 16
+futures as forecast."""
 BABBLE = 0xBAB
-"""Of the draws of babble."""
+"""Seed of the babble."""
 VALIDATED = "--validation 0.15 --save-every 100"
-"""Where there is little of each voice: the weights with the least loss on voices that are held out are scored."""
+"""For data with little sound per voice: the weights with the lowest loss on held-out voices are scored."""
 SONGBIRD = "--world songbird --level middle --birds 1 --songs 400 --seconds 2"
 SENTENCES = f"--world sentences --path {DATA / 'fsdd'}"
 SOUNDS = {
@@ -67,14 +67,14 @@ SOUNDS = {
     "steering": SONGBIRD,
     "ablations": SONGBIRD,
 }
-"""The flags that say what is heard."""
+"""Flags of the world, by part."""
 TOKENS = {
     "sentences": "--token-seconds 0.04",
     "speech": "--token-seconds 0.04 --token-frames 5",
     "noise": "--token-seconds 0.04 --babble-db 0 --babble-up-to-db 20 --kl-weight 0.03",
     "steering": "--actions tension",
 }
-"""Those of its tokens and actions."""
+"""Flags of tokens and actions, by part."""
 MODELS = {
     "dreaming": "dreaming",
     "reconstruction": "dreaming --objective reconstruction",
@@ -89,9 +89,9 @@ MODELS = {
     "cpc": "cpc --width 384 --batch-size 16",
 }
 CODED = ("gru of codes", "transformer of codes")
-"""Models of the codes of a VQ-VAE, whose pieces are as long as the tokens of the others."""
+"""Models on the codes of a VQ-VAE, whose pieces are as long as the tokens of the others."""
 VQ_VAE, PIECES = "vq-vae --slots 4", 1000
-"""Its settings, and the steps that it trains for."""
+"""Settings of the VQ-VAE, and its training steps."""
 ABLATIONS = {
     "K = 0": "--horizon 0",
     "K = 1": "--horizon 1",
@@ -108,7 +108,7 @@ ABLATIONS = {
 MODELS |= {name: f"dreaming {flags}" for name, flags in ABLATIONS.items()}
 MASKED = "tokens masked"
 MODELS[MASKED] = "dreaming --mask-tokens 0.3"
-"""So that the state has to follow the actions; chosen on seed 1, which is none of the results."""
+"""Masking makes the state depend on the actions; chosen on seed 1, which is not among the results."""
 RIVALS = ("dreaming", "reconstruction", "gru", "transformer", *CODED, "cpc")
 PARTS = {
     "songbird": (*RIVALS, "contrast", "barlow", "embedding", "twister"),
@@ -120,7 +120,7 @@ PARTS = {
     "ablations": tuple(ABLATIONS),
 }
 AHEAD = (("near", "group", "all"), ("likelihood", "distance"), ("coverage",), ("kernel", "frechet"))
-"""Scores of forecasts that have a table together."""
+"""Scores of forecasts, grouped by table."""
 CONTROLS = {
     "persistence": "persistence", "linear_ar": "linear AR", "hmm": "HMM", "gru_ar": "small GRU-AR",
     "shuffled_past": "shuffled past", "random": "untrained", "chance": "chance", "real": "real tokens",
@@ -138,7 +138,7 @@ def steps(part: str) -> int:
 
 
 def edition(part: str) -> str:
-    """Of what is shown of it."""
+    """Edition of the scores shown for a part."""
     return str(EDITION - (part in BEFORE))
 
 
@@ -157,7 +157,7 @@ def measure(part: str, model: str, seed: int) -> None:
     own, sounds = MODELS[model].split(), SOUNDS[part].split()
     if model == "cpc":
         own += ["--schedule", "cosine"]
-        # Its front end has a level, too.
+        # The front end of CPC has a `level`, too.
         sounds = ["--songbird-level" if word == "--level" else word for word in sounds]
     elif model in CODED:
         sounds = ["--codes", str(vq_vae(part, seed)), "--frames", str(tokens_of_piece(part, seed))]
@@ -186,13 +186,13 @@ def train(run: Path, model: Sequence[str], sounds: Sequence[str], updates: int, 
 
 
 def opened(run: Path, part: str) -> Opened:
-    """A run with the weights that are scored."""
+    """Open a run with the weights that are scored."""
     return open_run(run, best=VALIDATED in SOUNDS[part])
 
 
 @cache
 def trial_of(part: str, seed: int) -> tuple[Dreaming, Trial]:
-    """The forecasts that a world model of the same clips is asked for."""
+    """An untrained world model of the same clips, and the forecasts that it is scored on."""
     beside = RUNS / f"{part}-tokens-{seed}"
     train(beside, ["dreaming", *TOKENS.get(part, "").split()], SOUNDS[part].split(), 0, seed)
     made = open_run(beside)
@@ -209,7 +209,7 @@ def tokens_of_piece(part: str, seed: int) -> int:
 
 
 def vq_vae(part: str, seed: int) -> Path:
-    """A VQ-VAE of pieces as long as a token, of the same clips."""
+    """Train a VQ-VAE on the same clips, in pieces as long as a token."""
     learner, _ = trial_of(part, seed)
     run, words = RUNS / f"{part}-vq-{seed}", SOUNDS[part].split()
     if "--seconds" in words:
@@ -222,8 +222,8 @@ def vq_vae(part: str, seed: int) -> Path:
 
 @torch.no_grad()
 def of_codes(run: Path, part: str, seed: int) -> dict[str, float]:
-    """Forecasts of a model of codes in the tokens of a world model of the same clips, by ridge regression from its
-    states, as those of any model are; codes and tokens are of the same stretches of sound."""
+    """Scores of forecasts by a model of codes, in the tokens of a world model of the same clips, by ridge
+    regression from its states, as for any model; codes and tokens cover the same stretches of sound."""
     tokens, trial = trial_of(part, seed)
     learner, below = opened(run, part).learner.eval(), opened(vq_vae(part, seed), part)
     assert isinstance(learner, Autoregressive)
@@ -231,7 +231,7 @@ def of_codes(run: Path, part: str, seed: int) -> dict[str, float]:
     assert abs(encoder.code_rate - tokens.code_rate) < 1e-6 * tokens.code_rate, encoder.code_rate
 
     def coded(some: Pieces) -> Pieces:
-        # A code may stand for the rest of a piece, which is less than a token.
+        # The last code may cover the rest of a piece, which is shorter than a token.
         return replace(some, signal=encoder.encode(some.signal)[:, : some.tokens.shape[1]])
 
     predict = of_states(learner, decoder_of(learner, coded(trial.fitted)))
@@ -240,15 +240,15 @@ def of_codes(run: Path, part: str, seed: int) -> dict[str, float]:
 
 @torch.no_grad()
 def from_codes(run: Path, part: str, seed: int) -> dict[str, float]:
-    """Forecasts by ridge regression from the codes of a run, one for each horizon, as linear AR is from the last
-    tokens. The tokens are those of a world model of the same clips."""
+    """Scores of forecasts by ridge regressions from the codes of a run, one for each horizon, as in linear AR from
+    the last tokens. The tokens are those of a world model of the same clips."""
     learner, trial = trial_of(part, seed)
     encoder, size = opened(run, part).learner.eval(), learner.front.shortest
     assert isinstance(encoder, FrameEncoder)
     late = beyond(encoder, trial.fitted.signal[:1], size)
 
     def codes(some: Pieces, where: Moments) -> np.ndarray:
-        """The last code that hears nothing after the moment; the first one stands for those before it."""
+        """The last code whose receptive field ends before the moment, or else the first code."""
         heard = encoder.code_lengths((where.token + 1) * size) - 1 - late
         return encoder.encode(some.signal)[where.piece, heard.clamp(min=0)].double().numpy()
 
@@ -256,9 +256,9 @@ def from_codes(run: Path, part: str, seed: int) -> dict[str, float]:
 
 
 def beyond(encoder: FrameEncoder, signal: torch.Tensor, size: int) -> int:
-    """How many of the codes up to a moment hear what comes after it."""
+    """Number of codes up to a moment whose receptive field extends beyond it."""
     moment = signal.shape[1] // (2 * size) * size
-    # Backwards, for a front end may scale a piece by its level.
+    # Reversed, not zeroed, since a front end may scale a piece by its level.
     other = torch.cat([signal[:, :moment], signal[:, moment:].flip(1)], 1)
     one, two = encoder.encode(signal)[0], encoder.encode(other)[0]
     changed = ((one - two).abs().amax(1) > 1e-4 * one.abs().max()).nonzero()
@@ -266,8 +266,8 @@ def beyond(encoder: FrameEncoder, signal: torch.Tensor, size: int) -> int:
 
 
 def in_babble(run: Path) -> dict[str, Any]:
-    """Probes of a run on sound as it is, and on sound with as much babble as it learnt with: of each clip four
-    others of the same split, so that no clip that is tested is in what is fitted to."""
+    """Probes of a run on clean sound, and on sound with the babble level of training: for each clip four others of
+    the same split, so that no test clip is in the data that probes are fitted to."""
     made = open_run(run)
     learner, world, split = made.learner.eval(), made.data.world, made.data.split
     assert isinstance(learner, Dreaming) and isinstance(world, Sentences)
@@ -284,7 +284,7 @@ def in_babble(run: Path) -> dict[str, Any]:
 
 
 class Babbling(Sentences):
-    """Sentences, of which each is heard among others of its split."""
+    """Sentences, each mixed with babble of others of its split."""
 
     among: Mapping[int, Sequence[int]]
     snr: float
@@ -314,7 +314,7 @@ def cell(values: Sequence[float]) -> str:
     if not values:
         return "–"
     found = interval(values)
-    # An interval of two seeds says nothing.
+    # An interval over two seeds is meaningless.
     if len(values) < 3 or found.low is None:
         return f"{found.mean:.2f}"
     return f"{found.mean:.2f} ± {found.mean - found.low:.2f}"
@@ -323,8 +323,8 @@ def cell(values: Sequence[float]) -> str:
 def compared(
     scores: Mapping[str, Any], jobs: Mapping[str, str], controls: Mapping[str, str], keys: Sequence[str]
 ) -> str:
-    """A row for each job and each control of the first that was run, with the number of seeds; those that have
-    nothing are left out."""
+    """Table with a row for each job and each control of the first job that was run, with the number of seeds; rows
+    without scores are left out."""
     read_as = (("scores", ""), ("direct", ", direct"))
     who = [(name, job, label + how) for job, label in jobs.items() for name, how in read_as]
     first = next((job for job in jobs if any(f"{job}/{seed}" in scores for seed in SEEDS)), "")
@@ -339,7 +339,7 @@ def compared(
 
 
 def differences(scores: Mapping[str, Any], part: str, jobs: Mapping[str, str], keys: Sequence[str]) -> str:
-    """How far `dreaming` is above each of these, of seeds that have both; empty where there are none."""
+    """Table of the paired differences of `dreaming` and each job over common seeds; empty if there are none."""
     own, rows = f"{'songbird' if part == 'ablations' else part}/dreaming", []
     for job, label in jobs.items():
         if job == own:
@@ -371,7 +371,7 @@ def head(key: str) -> str:
 
 
 def sizes(scores: Mapping[str, Any], part: str) -> str:
-    """Weights of the models of a part, in millions."""
+    """Number of weights of the models of a part, in millions, in words."""
     found = {}
     for job, one in scores.items():
         if job.startswith(f"{part}/") and "weights" in one:

@@ -46,24 +46,24 @@ FORMS = {
 EXTREMES = (0, 1, 2, 7, 8, 24, 255, *(2**bits + off for bits in (15, 31, 32, 63, 64) for off in (-2, -1, 0)))
 REC = "ADFREQ = 32000\nChans = 2\nSamples = {}\n"
 SECONDS, BYTES = 2.0, 1e9
-"""Most time and memory of one file."""
+"""Limits of time and memory for one file."""
 LONGER = 64
-"""An altered rate, width or number of channels makes sound longer, but not by such a factor."""
+"""Limit of the ratio of lengths: an altered rate, width or number of channels makes sound longer, but by less."""
 
 
 @dataclass(frozen=True)
 class Original:
-    """A whole file."""
+    """An unaltered file."""
 
     content: bytes
     rec: str
-    """Of the .rec file beside it, if it is a .cbin file."""
+    """Content of the .rec file beside it, if it is a .cbin file."""
     sound: bytes
 
 
 @dataclass
 class Tally:
-    """What became of the inputs of one format."""
+    """Outcomes of the inputs of one format."""
 
     inputs: int = 0
     good: int = 0
@@ -83,11 +83,11 @@ FAULTS = {
     "unnamed": "cannot be decoded",
     "lost": "",
 }
-"""Kinds of faults of the program, and the words of the reason."""
+"""Kinds of faults of the program, and how their reasons begin."""
 
 
 def originals(suffix: str, folder: Path) -> list[Original]:
-    """One file of one channel and one of two, with noise that rises."""
+    """One mono and one stereo file, of noise with rising level."""
     found = []
     for channels in (1, 2):
         random = np.random.default_rng(channels)
@@ -103,7 +103,7 @@ def originals(suffix: str, folder: Path) -> list[Original]:
         content = path.read_bytes()
         found.append(Original(content, rec, decode(path)))
         if suffix == "flac":
-            # Without the sum of its sound.
+            # The same without the checksum of its sound.
             found.append(Original(content[:26] + bytes(16) + content[42:], "", found[-1].sound))
     return found
 
@@ -114,7 +114,7 @@ def decode(path: Path) -> bytes:
 
 
 def flip(content: bytes, random: np.random.Generator) -> bytes:
-    """Some bits, half of the time among the first bytes."""
+    """Flip some bits, half of the time in the first 256 bytes."""
     altered = bytearray(content)
     within = len(altered) if random.random() < 0.5 else min(len(altered), 256)
     for at in random.integers(within, size=random.integers(1, 9)):
@@ -123,7 +123,7 @@ def flip(content: bytes, random: np.random.Generator) -> bytes:
 
 
 def number(random: np.random.Generator, width: int, order: Literal["little", "big"], below: int) -> bytes:
-    """A number of so many bytes, extreme as often as not."""
+    """A random number of `width` bytes, half of the time an extreme one."""
     value = (
         int(random.choice(np.array(EXTREMES, object))) if random.random() < 0.5 else int(random.integers(below))
     )
@@ -131,7 +131,7 @@ def number(random: np.random.Generator, width: int, order: Literal["little", "bi
 
 
 def resize(content: bytes, random: np.random.Generator) -> bytes:
-    """A number of two, four or eight bytes, mostly near the beginning."""
+    """Overwrite a number of two, four or eight bytes, mostly near the beginning."""
     width = int(random.choice([2, 4, 8]))
     within = min(len(content), 160) if random.random() < 0.8 else len(content)
     at = int(random.integers(max(within - width, 1)))
@@ -140,7 +140,7 @@ def resize(content: bytes, random: np.random.Generator) -> bytes:
 
 
 def chunk(content: bytes, random: np.random.Generator) -> bytes:
-    """The size behind the name of a chunk."""
+    """Overwrite the size of a chunk, which follows its name."""
     known = (b"fmt ", b"data", b"SSND", b"COMM", b"fact", b"ds64", b"desc", b"PEAK", b"riff", b"RIFF")
     names = [at for name in known if (at := content.find(name)) >= 0]
     if not names:
@@ -176,12 +176,12 @@ def insert(content: bytes, random: np.random.Generator) -> bytes:
 
 
 def foreign(content: bytes, random: np.random.Generator) -> bytes:
-    """The beginning of the file, and noise."""
+    """The beginning of the file, followed by noise."""
     return content[: random.integers(64)] + random.bytes(len(content))
 
 
 def repaired(alter: Alter) -> Alter:
-    """The same, with right checksums of the pages."""
+    """The same alteration, with the checksums of Ogg pages corrected."""
 
     def altered(content: bytes, random: np.random.Generator) -> bytes:
         made, at = bytearray(alter(content, random)), 0
@@ -196,7 +196,7 @@ def repaired(alter: Alter) -> Alter:
 
 
 def granule(content: bytes, random: np.random.Generator) -> bytes:
-    """The position, flags or number of one page of Ogg."""
+    """Overwrite the position, serial or sequence number, or flags of one Ogg page."""
     pages = [at for at in range(len(content)) if content[at : at + 4] == b"OggS"] or [0]
     page = int(random.choice(pages))
     at, width = [(page + 6, 8), (page + 18, 4), (page + 5, 1), (page + 14, 4)][random.integers(4)]
@@ -206,7 +206,7 @@ def granule(content: bytes, random: np.random.Generator) -> bytes:
 ALTERATIONS = (flip, resize, chunk, cut, append, remove, double, insert, foreign)
 OF_OGG = (repaired(flip), repaired(resize), repaired(granule), repaired(granule), repaired(remove))
 LENGTH = (cut, append)
-"""Alterations of nothing but the length."""
+"""Alterations of the length only."""
 OF_REC = ("1e400", "0", "-1", "1e308", "99999999999999999999", "3.2e4", "nan", "1", "1e9", "x", "")
 
 
@@ -215,7 +215,7 @@ class Mutant(NamedTuple):
     content: bytes
     rec: str
     only_length: bool
-    """Whether nothing but the length was altered."""
+    """Whether only the length was altered."""
 
 
 def mutants(suffix: str, whole: list[Original], count: int, seed: int) -> Iterator[Mutant]:
@@ -267,7 +267,7 @@ def fuzz(suffix: str, count: int, seed: int, folder: Path) -> Tally:
 
 
 def peak(worker: Worker) -> int:
-    """Most memory that a process has had, in bytes."""
+    """Peak memory of a process in bytes."""
     lines = Path(f"/proc/{worker.process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 

@@ -1,4 +1,4 @@
-"""Learning curves that scripts keep beside their results, at a few points, and draw against steps and time."""
+"""Learning curves that scripts save with their results, at a few points, and draw against steps and time."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,17 +9,17 @@ from sonarium.report.learning import Axis, Seed
 from sonarium.training.journal import read_metrics
 
 POINTS = 60
-"""At most so many are kept of a curve."""
+"""Maximum number of points of a curve."""
 Curve = Mapping[str, Sequence[float]]
-"""Columns: `steps` of the environment, `cpu_s` and `wall_s` since the beginning, and what the episodes that ended
-since the point before had in the mean, `return` or `success`."""
+"""Columns: environment `steps`, `cpu_s` and `wall_s` since the beginning, and the mean `return` or `success` of
+the episodes that ended since the previous point."""
 COLUMNS = {"steps": "items", "cpu_s": "cpu_s", "wall_s": "wall_s"}
-"""Those of the clock, and what it calls them."""
+"""Columns from the clock, with their names there."""
 METRICS = {"return": "episodes/return", "success": "episodes/success"}
 
 
 class Curves:
-    """Gathers a curve while an agent is trained for so many updates."""
+    """Collects a curve while an agent is trained for a number of updates."""
 
     def __init__(self, updates: int):
         self.updates = updates
@@ -27,7 +27,7 @@ class Curves:
         self.total, self.episodes = 0.0, 0
 
     def add(self, update: int, returned: float, episodes: int, steps: int, cpu_s: float, wall_s: float) -> None:
-        """After an update, counted from 1: the mean return of as many episodes that ended in its rollout."""
+        """Add an update, counted from 1, with the mean return of the `episodes` that ended in its rollout."""
         self.total, self.episodes = self.total + returned * episodes, self.episodes + episodes
         if not self.episodes or ends(update, self.updates) == ends(update - 1, self.updates):
             return
@@ -38,12 +38,12 @@ class Curves:
 
 
 def ends(done: int, count: int) -> int:
-    """Points that are complete when so many of all are done."""
+    """Number of points that are complete after `done` of `count` updates."""
     return done * min(POINTS, count) // count
 
 
 def curve_of(run: Path) -> dict[str, list[float]] | None:
-    """That of a run folder, by its metrics and its clock; None of one that was not timed."""
+    """The curve of a run folder, from its metrics and its clock; None if it was not timed."""
     metrics, clock = (read_metrics(run / f"{name}.jsonl") for name in ("metrics", "clock"))
     found = [record for record in metrics if METRICS["return"] in record]
     if not clock or not found:
@@ -61,7 +61,7 @@ def curve_of(run: Path) -> dict[str, list[float]] | None:
 
 
 def seed_of(curve: Curve) -> Seed:
-    """A curve as the report draws it."""
+    """A curve in the form in which the report draws it."""
     rows = range(len(curve["steps"]))
     clock = [
         {"step": row + 1, **{name: curve[own][row] for own, name in COLUMNS.items() if own in curve}}

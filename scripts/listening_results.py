@@ -1,13 +1,13 @@
 """Train agents in the settings of seek-suite and play its held-out episodes: the tables of docs/agents.md.
 
-    OMP_NUM_THREADS=1 .venv/bin/python scripts/listening_results.py                       # all that is missing
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/listening_results.py                       # all missing results
     OMP_NUM_THREADS=1 .venv/bin/python scripts/listening_results.py --parts suite --seeds 1
     OMP_NUM_THREADS=1 .venv/bin/python scripts/listening_results.py --write               # only the page
 
-Everything is by the command line: `sonarium train` with the words below, and `sonarium score --suite`. Each score
-is kept in docs/results/listening.json as soon as it is there, so that the same command goes on where it was
-interrupted; with the learning curve of each training, of which the page has figures. The last weights play,
-greedily, the first 500 held-out episodes; these seeds chose nothing.
+Everything runs through the command line: `sonarium train` with the arguments below, and `sonarium score --suite`.
+Each score is saved in docs/results/listening.json at once, with the learning curve of its training, so that the
+same command resumes after an interruption; the page has figures of the curves. The last weights play the first
+500 held-out episodes greedily; nothing was tuned on these seeds.
 """
 
 import argparse
@@ -41,10 +41,10 @@ LEGEND = (
     "only short episodes have ended.*"
 )
 UPDATES = 500
-"""Each of 2,048 steps."""
+"""Training steps, each of 2,048 environment steps."""
 DRY_AND_WET = ("default", "rt60-300", "rt60-500", "rt60-800")
 EARS = f"--world recordings --path {ROOT.parent / 'shared' / 'data' / 'librispeech' / 'test-other'} --rate 8000"
-"""What the encoders of the ears have heard: nothing that sounds in the rooms."""
+"""Training data of the ears' encoders: no sound of the rooms."""
 PPO = "ppo --preset seek"
 VARIANTS = {
     "": PPO,
@@ -56,15 +56,15 @@ VARIANTS = {
     "Dreamer": "dreamer --preset seek --steps 400",
     "Dreamer, contrast": "dreamer --preset seek --steps 400 --objective dreaming",
 }
-"""The words of `sonarium train`."""
+"""Arguments of `sonarium train`, by variant."""
 OTHERS = {"recurrent DQN": 204_800, "Dreamer": 102_400, "Dreamer, contrast": 102_400}
-"""Other agents, and the steps that they take."""
+"""Other agents, and their environment steps."""
 LISTENERS = {
     "PPO": f"{PPO} --steps 50",
     "recurrent DQN": "dqn --preset r2d2 --steps 400",
     "PQN": "pqn --preset seek --steps 50",
 }
-"""Agents that hear with a separator, after a tenth of the steps."""
+"""Agents that hear with a separator, trained for a tenth of the steps."""
 SEPARATED_STEPS = 102_400
 CARRIED = "--sound-rate 0 --ears {{{}}} --carry-ears"
 READ = {
@@ -73,11 +73,11 @@ READ = {
     "separated, sums": CARRIED.format("separator") + " --separated sums",
     "separated, means": CARRIED.format("separator") + " --separated means",
     "separated, loudness": CARRIED.format("separator") + " --separated loudness",
-    # It hears whole sounds, so each window for itself.
+    # It takes whole sounds, so each window separately.
     "deep clustering, sums": "--sound-rate 0 --ears {clustering} --separated sums",
     "untrained separator, cues": CARRIED.format("mute"),
 }
-"""What they read of what they hear, and the flags."""
+"""Features that they read from the separated sound, with their flags."""
 SEPARATED = {f"{agent}, {read}": f"{words} {flags}" for agent, words in LISTENERS.items()
              for read, flags in READ.items()}  # fmt: skip
 VARIANTS |= SEPARATED
@@ -89,7 +89,7 @@ NEEDED = {
     "clustering": "separator --preset deep-clustering --moving --steps 2000",
     "mute": "separator --moving --steps 0",
 }
-"""The runs that are heard with, each trained once."""
+"""Runs that serve as ears, each trained once."""
 PARTS = {
     "suite": [(name, "", (name,)) for name in SUITE],
     "reverberation": [(name, "", DRY_AND_WET) for name in DRY_AND_WET],
@@ -102,7 +102,7 @@ PARTS = {
     "agents": [(name, variant, (name,)) for name in ("default", "intermittent") for variant in OTHERS],
     "separation": [("default", variant, ("default",)) for variant in SEPARATED],
 }
-"""By part, what is trained: the setting, the variant, and the settings in which it plays."""
+"""By part, the trainings: setting, variant, and the settings in which it is tested."""
 
 
 def read() -> dict[str, Any]:
@@ -129,7 +129,7 @@ def measure(setting: str, variant: str, tested: Sequence[str], seed: int) -> Non
     words = words.format(**{name: RUNS / f"ears-{name}" for name in ears})
     began, busy = time.perf_counter(), time.process_time()
     agent, *own = words.split()
-    # Of two numbers of steps the last one counts.
+    # If --steps is given twice, the last one counts.
     said("train", agent, "--suite", setting, "--steps", str(UPDATES), *own, "--seed", str(seed),
          "--device", "cpu", "--no-pictures", "--run", str(run))  # fmt: skip
     took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - busy, "hardware": hardware()}
@@ -152,7 +152,7 @@ def measure(setting: str, variant: str, tested: Sequence[str], seed: int) -> Non
 
 
 def cell(kept: Mapping[str, Any], setting: str, variant: str, tested: str, key: str) -> str:
-    """The mean over seeds with the 95 % interval over them; of one seed that over its episodes."""
+    """The mean over seeds with its 95 % interval; of a single seed the interval over episodes."""
     jobs = ["/".join([setting, *([variant] if variant else []), str(seed)]) for seed in SEEDS]
     found = [kept["agents"][job][tested][key] for job in jobs if tested in kept["agents"].get(job, {})]
     if not found:
@@ -161,7 +161,7 @@ def cell(kept: Mapping[str, Any], setting: str, variant: str, tested: str, key: 
         return written(found[0])
     over = interval([one["mean"] for one in found])
     assert over.low is not None and over.high is not None
-    # A share is no more than 1.
+    # A fraction is at most 1.
     return f"{over.mean:.2f} [{max(0, over.low):.2f}, {min(1, over.high):.2f}]"
 
 
@@ -179,7 +179,7 @@ def minutes(some: Sequence[Mapping[str, Any]]) -> str:
 
 
 def changed(kept: Mapping[str, Any], some: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """Rows of settings with a variant, as far as they were played."""
+    """Rows of settings with a variant, as far as there are results."""
     return [
         [name, variant, str(seeds(kept, name, variant)),
          *(cell(kept, name, variant, name, key) for key in ("success", "sna"))]
@@ -235,7 +235,7 @@ def write(kept: Mapping[str, Any]) -> None:
 
 
 def separated(agents: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Rows of agents that hear with a separator: how they did, and how it separated in the same episodes."""
+    """Rows of agents that hear with a separator: their scores, and the separation in the same episodes."""
     rows = []
     for variant in SEPARATED:
         jobs = [job for seed in SEEDS if (job := f"default/{variant}/{seed}") in agents]
@@ -263,7 +263,7 @@ def separated(agents: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 
 
 def figures(agents: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Draw the learning curves, a panel for each setting; the lines that show them."""
+    """Draw the learning curves, a panel for each setting; return the Markdown that shows them."""
     curves: dict[str, dict[str, list[Seed]]] = {}
     for job, one in agents.items():
         setting, *variant = job.split("/")[:-1]

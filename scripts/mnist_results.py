@@ -1,9 +1,9 @@
-"""Test ELBO and IWAE bound along a training on MNIST, for `docs/autoencoders.md`.
+"""Test ELBO and IWAE bound during a training on MNIST, for `docs/autoencoders.md`.
 
     .venv/bin/python scripts/mnist_results.py --path FOLDER_OF_IDX_FILES
 
-The 784-400-200 Bernoulli network (preset `mnist`) of the plain VAE, three seeds, each with its own split of four
-fifths to train on. The run is stopped at each point of the curve, scored on the clips held out, and resumed.
+The 784-400-200 Bernoulli network (preset `mnist`) of the plain VAE, three seeds, each with its own training split
+of four fifths. The run is stopped at each point of the curve, scored on the held-out clips, and resumed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SONARIUM = [sys.executable, "-m", "sonarium"]
 SEEDS = range(100, 103)
 NAMES = {"elbo": "ELBO", "iwae": "IWAE, 256 samples"}
 POINTS = (125, 250, 500, 1000, 2000, 3750)
-"""Steps of 64 pictures; 125 are an epoch of 8,000."""
+"""Training steps of 64 pictures each; 125 are an epoch of 8,000."""
 
 
 def curve(seed: int, path: Path, folder: Path) -> list[dict[str, float]]:
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def insert(curves: list[list[dict[str, float]]]) -> None:
-    """Put the table of the curve between its marks in docs/autoencoders.md."""
+    """Insert the table of the curve between its marks in docs/autoencoders.md."""
     path = ROOT / "docs" / "autoencoders.md"
     lines = ["| steps | ELBO | IWAE, 256 samples |", "| --- | --- | --- |"]
     for number, steps in enumerate(POINTS):

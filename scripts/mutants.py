@@ -39,7 +39,7 @@ RUNS = {
     "reinforce": "--env sonarium_extension.environment:Beeps-v0 --steps 2",
 }
 PAGES = ("scores.json", "metrics.jsonl", "clock.jsonl", "quarantine.json", "index.json", "environment.json")
-"""Files that only a page reads; the others are used by training and encoding."""
+"""Files that only a report reads; the others are used by training and encoding."""
 
 
 def trained(into: Path) -> list[Path]:
@@ -58,7 +58,7 @@ def late(*_: Any) -> None:
 
 
 def outcome(path: Path, folder: Path, out: Path, seconds: int) -> tuple[str, str]:
-    """What becomes of a changed run: refused with its line, harmless, or a traceback."""
+    """Outcome for a changed run: refused with a one-line error, harmless, or a traceback."""
     signal.alarm(seconds)
     try:
         if path.name in PAGES:

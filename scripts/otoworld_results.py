@@ -1,14 +1,14 @@
-"""Run OtoWorld's two experiments as they were and as they should be: the table of docs/agents.md.
+"""Run OtoWorld's two experiments in their original and in a corrected form: the table of docs/agents.md.
 
-    OMP_NUM_THREADS=1 .venv/bin/python scripts/otoworld_results.py                       # all that is missing
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/otoworld_results.py                       # all missing results
     OMP_NUM_THREADS=1 .venv/bin/python scripts/otoworld_results.py --experiments 1 --seeds 1
-    OMP_NUM_THREADS=1 .venv/bin/python scripts/otoworld_results.py --quick               # a trial, kept nowhere
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/otoworld_results.py --quick               # a trial, not saved
     OMP_NUM_THREADS=1 .venv/bin/python scripts/otoworld_results.py --write               # only the page
 
-Training is by the command line, with the words below; the separator is trained once, for all. The last weights
-play greedily in episodes whose seeds are apart from training, beside scripted agents in the same ones. Each score
-is kept in docs/results/otoworld.json as soon as it is there, so that the same command goes on where it was
-interrupted. These seeds chose nothing.
+Training runs through the command line, with the arguments below; the separator is trained once for all runs. The
+last weights play greedily in episodes with other seeds than training, beside scripted agents in the same episodes.
+Each score is saved in docs/results/otoworld.json at once, so that the same command resumes after an interruption.
+Nothing was tuned on these seeds.
 """
 
 import argparse
@@ -37,12 +37,12 @@ RUNS = ROOT / "runs" / "otoworld"
 RESULTS = ROOT / "docs" / "results" / "otoworld.json"
 SEEDS = range(100, 105)
 EPISODES, AT_MOST = 50, 200
-"""Episodes that are played, and their steps: nine times as many as the oracle takes at the mean."""
+"""Number of test episodes, and their maximum number of steps: nine times the mean of the oracle."""
 ROLLOUT = 64
-"""Steps of the environment in a training step."""
+"""Environment steps per training step."""
 SEPARATOR = "separator --preset otoworld --sounds phone siren --seconds 1 --steps 300"
 STEPS = 38_400
-"""Of the environment in a training, which takes a processor some five minutes."""
+"""Environment steps of a training, which takes about five CPU minutes."""
 MENDED = (
     "--loss squared --gradient-clip 10 --learning-rate 0.02 --double --n-steps 5 --sequence-steps 5 "
     "--epsilon-schedule linear --epsilon-end 0.05"
@@ -50,7 +50,7 @@ MENDED = (
 
 
 def original(experiment: int, falls: float) -> str:
-    """With ε as it was in the end: .1 + .8 exp(−falls)."""
+    """Flags of the original experiment, in which ε ends at .1 + .8 exp(−falls)."""
     constant = round(STEPS / ROLLOUT / falls)
     env = f"--env sonarium/OtoWorld-{experiment}-original-v0"
     return f"{env} --draw uniform --no-bootstrap-truncated --epsilon-steps {constant}"
@@ -60,8 +60,8 @@ WAYS = {
     1: {"as it was": original(1, 0.03), "as it should be": MENDED},
     2: {"as it was": f"{original(2, 2.0)} --train-ears", "as it should be": MENDED},
 }
-"""By experiment and name, words of `sonarium train dqn` besides preset, steps and ears; those of `MENDED` were
-chosen on seed 0 of the first."""
+"""Arguments of `sonarium train dqn` besides preset, steps and ears, by experiment and name; those of `MENDED` were
+chosen on seed 0 of the first experiment."""
 KEYS = {"success": 2, "sna": 2, "steps": 0}
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -87,9 +87,9 @@ def played(experiment: str, agents: Sequence[str], episodes: int, **trained: Age
 
 
 def one_run(experiment: int, name: str, seed: int, folder: Path, quick: bool) -> dict[str, Any]:
-    """Train once and play; the separator, if it is not there yet."""
+    """Train one run, and first the separator if it does not exist, and play the test episodes."""
     words, alike = WAYS[experiment][name], "--device cpu --no-pictures".split()
-    # OtoWorld trained that of its second experiment with the values, from nothing.
+    # OtoWorld trained the separator of its second experiment from scratch, together with the values.
     new = "--train-ears" in words
     ears, run = folder / ("new-ears" if new else "ears"), folder / f"{experiment}-{name}-{seed}".replace(" ", "-")
     steps = ["--steps", "0"] if new else ["--steps", "2"] if quick else []
@@ -104,7 +104,7 @@ def one_run(experiment: int, name: str, seed: int, folder: Path, quick: bool) ->
     env = f"{experiment}-original" if "original" in words else str(experiment)
     with torch.no_grad():
         found = measures(played(env, (), 2 if quick else EPISODES, agent=agent), "agent")
-    # What it heard is of no use any more.
+    # The replay buffer is not needed any more.
     shutil.rmtree(run / "segments", ignore_errors=True)
     return {"steps": updates * ROLLOUT, "took": took, "scores": found}
 
@@ -128,7 +128,7 @@ def measure_scripts(experiment: int) -> None:
 
 
 def over_seeds(found: Sequence[Scores]) -> list[str]:
-    """The mean over seeds with the 95 % interval over them; of one seed that over its episodes."""
+    """The mean over seeds with its 95 % interval; of a single seed the interval over episodes."""
     cells = []
     for key, digits in KEYS.items():
         if len(found) == 1:
@@ -155,7 +155,7 @@ def rows(kept: Mapping[str, Any], experiment: int) -> list[list[str]]:
 
 
 def meant() -> str:
-    """The words of each way."""
+    """The command of each form of the experiments."""
     named = [
         f"Experiment {experiment} *{name}* is `sonarium train dqn --preset otoworld-{experiment} --ears runs/ears "
         f"--steps {STEPS // ROLLOUT} {words}`."
@@ -180,7 +180,7 @@ def write(kept: Mapping[str, Any]) -> None:
 
 
 def trial(experiments: Sequence[int]) -> None:
-    """Everything once, short, in a folder of its own that is removed."""
+    """Run everything once, shortened, in a separate folder that is removed afterwards."""
     folder = RUNS.with_name("otoworld-quick")
     try:
         for experiment in experiments:

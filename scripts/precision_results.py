@@ -1,6 +1,6 @@
-"""Whether bf16 ends at the scores of 32 bits: SynTone's VAE trained in both, on the same five seeds.
+"""Compare the scores of training in bf16 and in 32 bits: SynTone's VAE in both, on the same five seeds.
 
-.venv/bin/python scripts/precision_results.py        # train what is missing, then score and write docs/speed.md
+.venv/bin/python scripts/precision_results.py        # train missing runs, then score and write docs/speed.md
 """
 
 import json
@@ -19,7 +19,7 @@ HEADS = {"dci_disentanglement": "DCI D", "dci_informativeness": "DCI I", "elbo":
 def train(precision: str, seed: int) -> Path:
     run = FOLDER / f"{precision}-{seed}"
     words = f"train vae --preset syntone --steps {TWENTY_EPOCHS} --save-every 500 --precision {precision}".split()
-    # A run that is there already ends at once.
+    # A complete run returns at once.
     subprocess.run(
         [*SONARIUM, *words, *GRID, "--seed", str(seed), "--run", str(run)],
         env=ONE_THREAD,

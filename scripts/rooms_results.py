@@ -1,11 +1,11 @@
 """Measure the accuracy and speed of the room acoustics for `docs/rooms.md`, on an idle machine.
 
-.venv/bin/python scripts/rooms_results.py                 # some minutes; needs ../shared/data for measured rooms
+.venv/bin/python scripts/rooms_results.py                 # minutes; requires ../shared/data for measured rooms
 .venv/bin/python scripts/rooms_results.py speed limits    # these parts: speed, limits, proof, "measured rooms"
 
-Proof: random rooms and poses against fresh rooms of pyroomacoustics and against a search through all sequences of
-walls (`tests/rooms/oracles.py`), streams against long convolutions, measured rooms. Speed: `sonarium bench rooms`,
-and its distance from the time of the Fourier transforms alone.
+Proof: random rooms and poses against fresh rooms of pyroomacoustics and against an exhaustive search through
+sequences of walls (`tests/rooms/oracles.py`), streams against long convolutions, measured rooms. Speed: `sonarium
+bench rooms`, and its ratio to the time of the Fourier transforms alone.
 """
 
 import json
@@ -63,7 +63,7 @@ def draw(shape: str, height: float | None, random: np.random.Generator) -> Room:
 
 
 def against_peers(shape: str, orders: tuple[int, int]) -> dict[str, float]:
-    """Images and responses against pyroomacoustics, and responses in double precision against the formula."""
+    """Image sources and responses against pyroomacoustics, and double-precision responses against the formula."""
     random = np.random.default_rng(0)
     names = ("images", "edge", "unlike", "place_m", "gain", "response", "theirs", "single", "double")
     found: dict[str, float] = {name: 0.0 for name in names}
@@ -96,8 +96,8 @@ def against_peers(shape: str, orders: tuple[int, int]) -> dict[str, float]:
 
 
 def beside_formula(room: Room, source: np.ndarray, ear: np.ndarray, order: int) -> float:
-    """In double precision, against the taps of every path found by exhaustive search through sequences of
-    walls."""
+    """Error of the double-precision response against the taps of all paths found by exhaustive search through
+    sequences of walls."""
     heard = simulate(room, [source], [ear], RATE, order, dtype=np.float64)[0, 0]
     paths = oracles.searched(room, source, ear, order)
     return apart(heard, oracles.responded(paths, ear, RATE, room.speed, len(heard)))
@@ -111,7 +111,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def long_stream() -> float:
-    """Windows of a stream of two sources, against one long convolution in double precision."""
+    """Error of the windows of a stream of two sources against one long convolution in double precision."""
     random, worst = np.random.default_rng(1), 0.0
     for shape, _, _ in KINDS.values():
         room = draw(shape, None, random)
@@ -202,7 +202,7 @@ def measured_table(rows: list[list[str]]) -> str:
 
 
 def limits() -> list[dict[str, Any]]:
-    """Microseconds per step or pose, against the transforms alone and beams and arrivals alone."""
+    """Microseconds per step or pose, beside those of the transforms alone and of beams and arrivals alone."""
     rows = [stream_limit(rooms) for rooms in (16, 64, 256, 1024)]
     box, hexagon = shoebox((8, 8), absorption=0.2), regular(6, 4.0, absorption=0.2)
     rows.append(clip_limit("shoebox, clip of 1 s, one listener", box, bench.RATE))
@@ -212,7 +212,7 @@ def limits() -> list[dict[str, Any]]:
 
 
 def stream_limit(rooms: int) -> dict[str, Any]:
-    """A step of the vector environment, by number of rooms."""
+    """Time of a step of the vector environment with this number of rooms."""
     environment = SeekVector(rooms, SeekConfig())
     environment.reset(seed=0)
     random = np.random.default_rng(0)
@@ -230,7 +230,7 @@ def stream_limit(rooms: int) -> dict[str, Any]:
 
 
 def clip_limit(name: str, room: Room, samples: int) -> dict[str, Any]:
-    """A pose of one listener, order 10; one thread."""
+    """Time of a pose of one listener, order 10, one thread."""
     sources, sounds = np.array([[2.6, 3.1], [5.2, 4.7]]), bench.noise(2, samples)
     plain = PlainRoom(room, sources, sounds, bench.RATE, 10)
     acoustics = bench.listener(room, sources, sounds, plain)
@@ -312,7 +312,7 @@ def speed_table(found: dict) -> str:
 
 
 PARTS = {
-    # part of the page: what measures it, how it is written
+    # part of the page: function that measures it, function that formats it
     "speed": (speed, speed_table),
     "limits": (limits, limits_table),
     "proof": (proof, proof_table),

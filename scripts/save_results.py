@@ -18,7 +18,7 @@ from sonarium.training.run import RunFolder
 from sonarium.training.state import FileSegment
 
 SEGMENT = 8_000_000
-"""Bytes of a segment."""
+"""Size of a segment in bytes."""
 
 
 def create(folder: Path) -> RunFolder:
@@ -34,7 +34,7 @@ def replay(run: RunFolder, megabytes: int) -> list[FileSegment]:
 
 
 def saving(run: RunFolder, step: int, segments: list[FileSegment]) -> float:
-    """Milliseconds of one save of a million weights, twice as many numbers of an optimiser, and the references."""
+    """Milliseconds to save a million weights, two million values of optimiser state, and segment references."""
     weights = {"weights": torch.ones(1_000_000)}
     state: dict[str, Any] = {"parts": {"optimiser": torch.ones(2_000_000), "replay": segments}}
     begin = time.perf_counter()

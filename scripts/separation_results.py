@@ -1,12 +1,12 @@
 """Train separators on mixtures in rooms and score them in unseen ones: the tables of docs/separation.md.
 
-    OMP_NUM_THREADS=1 .venv/bin/python scripts/separation_results.py                     # all that is missing
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/separation_results.py                     # all missing results
     OMP_NUM_THREADS=1 .venv/bin/python scripts/separation_results.py --cells aims --seeds 1
     OMP_NUM_THREADS=1 .venv/bin/python scripts/separation_results.py --write             # only the page
 
-Everything is by the command line: `sonarium train separator` with the flags below, and `sonarium score`. Each
-score is kept in docs/results/separation.json as soon as it is there, so that the same command goes on where it was
-interrupted. Rooms and sounds of the test split are in no training; these seeds chose nothing.
+Everything runs through the command line: `sonarium train separator` with the flags below, and `sonarium score`.
+Each score is saved in docs/results/separation.json at once, so that the same command resumes after an
+interruption. Rooms and sounds of the test split are in no training; nothing was tuned on these seeds.
 """
 
 import argparse
@@ -34,7 +34,7 @@ VOICES = f"--path {ROOT.parent / 'shared' / 'data' / 'librispeech'}"
 
 @dataclass(frozen=True)
 class Cell:
-    """What is trained and scored, and the improvement of SNR in decibels that is aimed at."""
+    """One training to score, and its target for the SNR improvement in dB."""
 
     flags: str
     aim: float | None = None
@@ -84,12 +84,12 @@ def measure(name: str, cell: Cell, seed: int) -> None:
 
 
 def of(kept: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    """What was measured of a cell, by seed."""
+    """Results of a cell, by seed."""
     return [kept[job] for seed in SEEDS if (job := f"{name}/{seed}") in kept]
 
 
 def cell(values: list[float]) -> str:
-    """The mean over seeds with its 95 % interval, where there are several."""
+    """The mean over seeds, with its 95 % interval if there are several."""
     if not values:
         return "–"
     over = interval(values)

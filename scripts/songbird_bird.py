@@ -29,15 +29,15 @@ from sonarium.worlds.songbird.world import Songbird, SongbirdConfig
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = range(100, 110)
 BIRDS = 2
-"""Birds of each seed."""
+"""Number of birds per seed."""
 NOISES = (40.0, 30.0, 20.0)
 LEAST_BREATHY = 0.2
-"""Turbulence from which a planted note has no pitch to be found."""
+"""Turbulence above which a planted note has no detectable pitch."""
 REAL = "adults/zebra_finch_g17y2U-f00007.wav"
 
 
 def planted(snr: float) -> dict[str, Any]:
-    """Tension found again where a pitch was heard: all birds together, and the interval over birds."""
+    """R² of recovered tension where a pitch was found: all birds together, and the interval over birds."""
     truths, estimates, each, kept = [], [], [], []
     for seed in SEEDS:
         world = Songbird(SongbirdConfig(level="middle", birds=BIRDS, songs=2, snr=snr), seed)
@@ -61,7 +61,7 @@ def planted(snr: float) -> dict[str, Any]:
 
 
 def compared(world: Songbird, clip: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Planted and found tension of a song, and the fraction of the planted frames with a pitch that were heard."""
+    """Planted and recovered tension of a song, and the fraction of planted frames with a pitch that were found."""
     index = torch.tensor([clip])
     batch, rate = world.whole(index), world.config.rate
     assert batch.tracks is not None
@@ -78,7 +78,7 @@ def r_squared(true: np.ndarray, made: np.ndarray) -> float:
 
 
 def real(data: Path) -> dict[str, Any]:
-    """The pitch of each recording sung again, as `sonarium gestures` tells it."""
+    """Pitch error of each resynthesised recording, as in `sonarium gestures`."""
     found = {}
     for path in sorted(data.rglob("*.wav")):
         rate = min(header_of(path).rate, 48_000)
@@ -95,7 +95,7 @@ def real(data: Path) -> dict[str, Any]:
 
 
 def picture(data: Path, out: Path) -> None:
-    """Spectrograms: planted song, a real one, and the pupil on three days."""
+    """Draw spectrograms of a planted song, of a real one, and of the pupil on three days."""
     matplotlib.use("Agg")
     rate, seconds = 32_000, 1.6
     config = SongbirdConfig(
@@ -135,7 +135,7 @@ def picture(data: Path, out: Path) -> None:
 
 
 def tables(result: dict[str, Any]) -> str:
-    """The results in words and a table."""
+    """The results as text with a table, in Markdown."""
     head = (
         "| song above noise | R² of β, all birds | mean of each bird (95 % interval) | median | pitch heard in |"
     )
@@ -166,7 +166,7 @@ def tables(result: dict[str, Any]) -> str:
 
 
 def insert(text: str, marker: str) -> None:
-    """Put a text between two markers of docs/songbird.md."""
+    """Insert a text between two marks of docs/songbird.md."""
     page = ROOT / "docs" / "songbird.md"
     before, _, rest = page.read_text().partition(f"<!-- {marker} -->\n")
     _, _, after = rest.partition(f"<!-- end of {marker} -->")

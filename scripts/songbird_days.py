@@ -38,7 +38,7 @@ BIRDS = range(100, 105)
 DAYS, SONGS, STEPS = (45, 54, 63, 72, 81, 90), 40, 1500
 BATCH, RATE, NGF, NORMALISATION = 16, 1e-3, 8, "selu"
 STRIDE = 8
-"""Frames from one snippet to the next that PCA is fitted to."""
+"""Hop in frames between the snippets that PCA is fitted to."""
 
 
 def plan_of(bird: int) -> Plan:
@@ -57,7 +57,7 @@ def plan_of(bird: int) -> Plan:
 
 
 def measured(folder: Path, bird: int) -> dict[str, Any]:
-    """Errors by day, of the autoencoder and of PCA."""
+    """Errors of the autoencoder and of PCA, by day."""
     run = folder / str(bird)
     train(plan_of(bird), run, STEPS, "cpu", pictures=False)
     opened = open_run(run)
@@ -75,7 +75,7 @@ def measured(folder: Path, bird: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def errors(opened: Opened, learner: MRGAN, clip: int, through: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """Of one held-out song."""
+    """Errors for one held-out song."""
     real = snippets(opened, torch.tensor([clip]), learner.config.frames)
     flat = real.flatten(1).double()
     made = {"autoencoder": learner.generator(learner.encoder(real)).flatten(1).double()}

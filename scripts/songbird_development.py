@@ -54,7 +54,7 @@ CHANGES = (
 
 
 class Changed(Songbird):
-    """Songs of the tutor, on each day changed in another way."""
+    """Songs of the tutor, altered in a different way on each day."""
 
     def change(self, clip: int) -> str:
         day = self.positions(clip)[1]
@@ -104,7 +104,7 @@ class Changed(Songbird):
 
 
 def compared(world: Songbird, models: dict[str, DevelopConfig]) -> dict[str, Any]:
-    """Bits a syllable by part, on each day but the tutor's, and the floors; under each kind of model."""
+    """Bits per syllable by part, on each day except the tutor's, and the floors, for each kind of model."""
     assert world.signal.rate is not None
     [(bird, days)] = songs_by_day(world, plain_bands(world.signal.rate, "syllables"), "syllables", True).items()
     found: dict[str, Any] = {}
@@ -116,8 +116,8 @@ def compared(world: Songbird, models: dict[str, DevelopConfig]) -> dict[str, Any
 
 
 def planted(world: Songbird) -> dict[str, list[float]]:
-    """Bits a syllable between the distributions that the songs are drawn from: pitch and level of a syllable;
-    duration and gap; and the next syllable by what the grammar remembers."""
+    """KL divergence in bits per syllable of the distributions that the songs are drawn from: pitch and level of a
+    syllable; duration and gap; and the next syllable given the context of the grammar."""
     tutor = world.grammar(0)
     found: dict[str, list[float]] = {part: [] for part in PARTS}
     for day in range(1, len(world.days)):
@@ -163,7 +163,7 @@ def jobs() -> dict[str, Any]:
 
 
 def draw() -> None:
-    """The pictures of the first bird."""
+    """Draw the figures of the first bird."""
     world = Songbird(SongbirdConfig(**SETTINGS, days=DAYS), SEEDS[0])
     assert world.signal.rate is not None
     [(_, days)] = songs_by_day(world, plain_bands(world.signal.rate, "syllables"), "syllables", True).items()
@@ -173,17 +173,17 @@ def draw() -> None:
 
 
 def correlation(one: list[float], other: list[float]) -> float:
-    """Spearman's."""
+    """Spearman's rank correlation."""
     return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
 
 
 def listed(values: list[float]) -> str:
-    """Of each bird: too few for intervals."""
+    """The values of all birds, which are too few for intervals."""
     return ", ".join(f"{value:.2f}" for value in values)
 
 
 def write(kept: dict[str, Any], seeds: tuple[int, ...]) -> None:
-    """The tables of the page, of the birds whose jobs are done."""
+    """Write the tables of the page, for the birds whose jobs are done."""
     rows = []
     titles = {
         "sound": "sound, chain from the tutor back",

@@ -41,16 +41,16 @@ SEEDS = (100, 101, 102)
 MODELS = ("GAN", "autoencoder")
 STEPS, BATCH = 3000, 32
 NDF = 4
-"""Channels of the discriminators, which then take no more time than what they judge."""
+"""Channels of the discriminators, which then take no more time than the networks that they judge."""
 PCA_STRIDE = 5
-"""Frames from one snippet to the next that PCA is fitted to."""
+"""Hop in frames between the snippets that PCA is fitted to."""
 COPIED = 5.0
-"""Seconds of each test song that are synthesised from their own magnitudes."""
+"""Seconds of each test song that are resynthesised from their magnitudes."""
 AIM, WITHIN = 0.7, 1.1
 
 
 def manifest(folder: Path) -> Path:
-    """All songs of both species as one corpus."""
+    """Write a manifest of all songs of both species as one corpus."""
     path = folder / "songs.csv"
     songs = sorted([*DATA.glob("zebra_finch/**/*.wav"), *DATA.glob("bengalese_finch/**/*.cbin")])
     with path.open("w", newline="") as file:
@@ -72,7 +72,7 @@ def plan_of(name: str, seed: int, songs: Path, folder: Path) -> Plan:
 
 
 def snippets(opened: Opened, index: Tensor, stride: int) -> Float[Tensor, "snippet 1 row frame"]:
-    """Snippets of whole songs; silence fills the last of each."""
+    """Snippets of whole songs, the last of each padded with silence."""
     learner, found = opened.learner, []
     assert isinstance(learner, MRGAN)
     frames = learner.config.frames
@@ -102,7 +102,7 @@ def apart(made: Tensor, real: Tensor) -> dict[str, float]:
 def principal(
     known: Float[Tensor, "snippet number"], count: int
 ) -> Callable[[Float[Tensor, "some number"]], Float[Tensor, "some number"]]:
-    """What so many principal components of these keep of others."""
+    """Projection onto the first `count` principal components of `known`, as a function of other snippets."""
     mean = known.mean(0)
     vectors = torch.linalg.eigh((known - mean).T @ (known - mean))[1][:, -count:]
     return lambda real: (real - mean) @ vectors @ vectors.T + mean
@@ -110,7 +110,8 @@ def principal(
 
 @torch.no_grad()
 def principal_components(opened: Opened) -> dict[str, float]:
-    """Of the training songs, as many as the GAN has codes; negative magnitudes are raised to none."""
+    """Errors of PCA fitted to the training songs, with the dimension of the GAN's codes; also with negative
+    magnitudes clamped to 0."""
     learner = opened.learner
     assert isinstance(learner, MRGAN)
     known = snippets(opened, opened.data.split.train, PCA_STRIDE).flatten(1).double()
@@ -135,7 +136,7 @@ def copy_synthesis(opened: Opened) -> dict[str, float]:
 
 
 def measured(folder: Path, seed: int, songs: Path) -> dict[str, Any]:
-    """Everything of one seed."""
+    """All results of one seed."""
     found: dict[str, Any] = {"seed": seed}
     for name in MODELS:
         run, began = folder / f"{name}-{seed}", time.process_time()
@@ -177,7 +178,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def write(found: dict[str, Any]) -> None:
-    """Put the table between its markers in docs/songbird.md."""
+    """Insert the table between its marks in docs/songbird.md."""
     page = ROOT / "docs" / "songbird.md"
     before, _, rest = page.read_text().partition("<!-- gan -->\n")
     _, _, after = rest.partition("<!-- end of gan -->")

@@ -92,14 +92,14 @@ def recorded(world: World, clips: torch.Tensor) -> Songs:
 
 
 def pieces(song: np.ndarray, count: int) -> torch.Tensor:
-    """A song as the autoencoder takes it."""
+    """A song as `count` pieces, the input of the autoencoder."""
     padded = np.zeros(max(count * PIECE, len(song)), np.float32)
     padded[: len(song)] = song
     return torch.from_numpy(padded[: count * PIECE].reshape(count, PIECE))
 
 
 def through_pca(voice: Voice, train: Songs, test: Songs, generator: torch.Generator) -> Songs:
-    """Held-out songs through as many principal components of the snippets as the VAE has codes."""
+    """Held-out songs reconstructed by PCA of the snippets, with the dimension of the VAE's codes."""
     front = voice.front
     features = torch.cat([front(pieces(song, max(1, len(song) // PIECE))) for song in train]).flatten(1)
     centre = features.mean(0)

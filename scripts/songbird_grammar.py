@@ -33,7 +33,7 @@ DATA = ROOT.parent / "shared" / "data" / "bengalese_sequences"
 BIRDS = ("Bird4", "Bird7")
 SEEDS = (100, 101, 102)
 NEURAL_SEEDS = SEEDS[:1]
-"""The recurrent network takes minutes a seed."""
+"""Seeds of the recurrent network, which takes minutes per seed."""
 CANDIDATES = (15, 25, 40, 60, 80)
 TRAIN, CHOOSE = 0.64, 0.8
 SETTINGS: dict[str, Any] = dict(emission_prior=1.001, transition_prior=1.02, max_iter=80, tol=1.0)
@@ -41,12 +41,12 @@ PLANTED = [
     (order, syllables) for order, syllables in zip((1, 1, 1, 2, 2, 2, 2, 3, 3, 3), (5, 6, 8) * 4, strict=False)
 ]
 UNITS, EPOCHS = 64, 40
-"""Of the recurrent network."""
+"""Units and epochs of the recurrent network."""
 Songs = list[np.ndarray]
 
 
 def read(bird: str) -> tuple[Songs, int]:
-    """The songs in their order, labels numbered from 0, and how many labels there are."""
+    """The songs in order, with labels numbered from 0, and the number of labels."""
     with (DATA / f"{bird}_sequences.csv").open() as file:
         songs = [np.array(row["labels"].split(), int) for row in csv.DictReader(file)]
     labels = np.unique(np.concatenate(songs))
@@ -75,8 +75,8 @@ def by_song(model: HMM, songs: Songs) -> np.ndarray:
 
 
 def grammar_of_bird(bird: str, seed: int) -> dict[str, float]:
-    """Bits a syllable of the last songs: states by validation, merged to half, and to the fewest that are not
-    rejected."""
+    """Bits per syllable on the test songs: states chosen by validation, merged to half, and to the fewest that are
+    not rejected."""
     songs, symbols = read(bird)
     one, two = round(TRAIN * len(songs)), round(CHOOSE * len(songs))
     train, choose, known, test = songs[:one], songs[one:two], songs[:two], songs[two:]
@@ -102,7 +102,7 @@ def grammar_of_bird(bird: str, seed: int) -> dict[str, float]:
 
 
 def plain(bird: str) -> dict[str, float]:
-    """n-grams with Witten-Bell smoothing, the order chosen as the number of states is."""
+    """n-grams with Witten-Bell smoothing; the order is chosen by validation, like the number of states."""
     songs, symbols = read(bird)
     one, two = round(TRAIN * len(songs)), round(CHOOSE * len(songs))
     orders = [ngram_bits(order, symbols, songs[:one], songs[one:two]) for order in range(1, 8)]
@@ -122,7 +122,7 @@ def ngram_bits(order: int, symbols: int, train: Songs, test: Songs, skip: int = 
 
 
 def recurrent(bird: str, seed: int) -> dict[str, float]:
-    """A GRU over syllables, the neural baseline: as many epochs as are best for the songs that choose."""
+    """A GRU over syllables, the neural baseline; the number of epochs is chosen by validation."""
     songs, symbols = read(bird)
     one, two = round(TRAIN * len(songs)), round(CHOOSE * len(songs))
     _, curve = trained(songs[:one], symbols, seed, EPOCHS, songs[one:two])
@@ -136,7 +136,7 @@ def recurrent(bird: str, seed: int) -> dict[str, float]:
 def trained(
     songs: Songs, symbols: int, seed: int, epochs: int, choose: Songs | None = None
 ) -> tuple[Recurrent, list[float]]:
-    """The network, and bits a syllable of the songs that choose after each epoch."""
+    """The network, and bits per syllable on the validation songs after each epoch."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = Recurrent(symbols, symbols, UNITS, 1)
@@ -157,7 +157,7 @@ def trained(
 
 
 def padded(songs: Songs, symbols: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """One-hot songs, zeros beyond their ends, and which syllables there are."""
+    """One-hot songs, zero-padded, and the mask of their syllables."""
     length = max(map(len, songs))
     hot = torch.zeros(len(songs), length, symbols)
     for row, song in zip(hot, songs, strict=True):
@@ -173,8 +173,8 @@ def predicted(network: Recurrent, songs: Songs, symbols: int) -> np.ndarray:
 
 
 def planted_bird(number: int, order: int, syllables: int) -> dict[str, float]:
-    """A grammar of this order whose states are the last syllables, and one in five of which is there twice: the
-    order that is chosen, and what a hidden Markov model misses of the planted entropy rate."""
+    """A grammar of this order, whose states are the last syllables, with one state in five doubled: the chosen
+    order, and the excess of a hidden Markov model over the planted entropy rate."""
     rng = np.random.default_rng(1000 + number)
     states, moves, rule = contexts(rng, order, syllables)
     often = stationary(moves) > 1e-6
@@ -193,7 +193,7 @@ def planted_bird(number: int, order: int, syllables: int) -> dict[str, float]:
         for count in (syllables, 2 * syllables, 4 * syllables, 8 * syllables)
     ]
     best = min(models, key=lambda model: bits(model, choose).mean)
-    # The first syllables are less predictable than the rate says.
+    # The first syllables are less predictable than the entropy rate.
     missed = bits(best, test, 5).mean - bits(bird, test, 5).mean
     return {
         "order": order, "chosen": chosen, "syllables": syllables, "histories": distinct,
@@ -204,9 +204,9 @@ def planted_bird(number: int, order: int, syllables: int) -> dict[str, float]:
 def contexts(
     rng: np.random.Generator, order: int, syllables: int
 ) -> tuple[list[tuple[int, ...]], np.ndarray, dict[tuple[int, ...], tuple[int, ...]]]:
-    """States are the last `order` syllables; each is followed by two or three others. After two of the syllables,
-    what follows depends on all of the history, after the others on the syllable alone. The third result is that
-    history."""
+    """A random grammar: its states, transition matrix, and the history on which each state's successors depend.
+    States are the last `order` syllables, each followed by two or three syllables. After two of the syllables,
+    successors depend on the full history, after the others on the syllable alone."""
     everyone = [tuple(int(one) for one in key) for key in np.ndindex(*[syllables] * order)]
     remembering = rng.choice(syllables, 2, replace=False).tolist()
     rule = {key: key if key[-1] in remembering else key[-1:] for key in everyone}
@@ -226,7 +226,7 @@ def contexts(
 def doubled(
     labels: np.ndarray, moves: np.ndarray, states: Sequence[int] | np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each of these states is divided into two that nobody can tell apart."""
+    """Split each of these states into two that are indistinguishable."""
     for state in states:
         share = rng.uniform(0.3, 0.7)
         moves = np.vstack([moves, moves[state]])
@@ -250,7 +250,7 @@ def jobs() -> dict[str, Any]:
 
 
 def write(kept: dict[str, Any]) -> None:
-    """The tables of the page."""
+    """Write the tables of the page."""
     rows = []
     for bird in BIRDS:
         plainly = kept[f"birds/{bird}/ngrams"]

@@ -41,14 +41,14 @@ BIRDS = {"easy": range(300, 305), "middle": range(300, 310), "hard": range(300, 
 REAL = range(300, 305)
 SOURCES = {"gy6or6": "bengalese_finch/gy6or6", "das_male": "zebra_finch/das_male"}
 CLUSTERED, CLUSTERED_REAL = 80, 25
-"""Songs that are clustered."""
+"""Number of songs that are clustered."""
 TRAIN, CHOOSE, SONGS = 800, 1000, 1200
-"""Songs that the grammar is fitted to, and that choose its size; the others are tested. A bird sings as many in
-a few days."""
+"""Ends of the training and the validation songs, and the number of songs; the rest are test songs. A bird sings as
+many in a few days."""
 SIZES = (1, 2, 4, 8)
-"""States of the hidden Markov model to choose from, as multiples of the number of labels."""
+"""Candidate numbers of states of the hidden Markov model, as multiples of the number of labels."""
 FIRST = 5
-"""Syllable from which bits are counted: the first ones are less predictable than the entropy rate says."""
+"""First syllable of which bits are counted: earlier ones are less predictable than the entropy rate."""
 TOLERANCE = 0.01
 FRAMES = Frames(None)
 Labels = list[np.ndarray]
@@ -59,7 +59,7 @@ def times(marks: list[Mark] | tuple[Mark, ...]) -> np.ndarray:
 
 
 def measured(world: Aviary, rate: int, clustered: int) -> dict[str, Any]:
-    """One bird: segments, clusters, order and bits."""
+    """Results of one bird: segments, clusters, order and bits."""
     planted = [world.segments(song) for song in range(SONGS)]
     heard = [FRAMES.segments(wave, rate) for song in range(SONGS) for wave in world.sounds([song])]
     first = cluster_segments(heard[:clustered])
@@ -88,8 +88,8 @@ def measured(world: Aviary, rate: int, clustered: int) -> dict[str, Any]:
 
 
 def grammar_of(songs: Labels, symbols: int, grammar: Grammar, true: Labels) -> dict[str, float]:
-    """The order that is chosen, and the bits a syllable that a hidden Markov model of these labels, and n-grams of
-    that order, need beyond those of the planted grammar on the planted labels of the same songs."""
+    """The chosen order, and the excess bits per syllable of a hidden Markov model of these labels, and of n-grams
+    of that order, over the planted grammar on the planted labels of the same songs."""
     train, choose, test = songs[:TRAIN], songs[TRAIN:CHOOSE], songs[CHOOSE:]
     order, _ = markov_order(train, choose, symbols)
     models = [fitted(train, symbols, times * symbols, 0) for times in SIZES]

@@ -21,9 +21,9 @@ from sonarium.worlds.songbird.cage import DECIBELS, LOW_CUT, OCTAVES
 
 ROOT = Path(__file__).resolve().parents[1]
 MARGIN = (0.03, 0.05)
-"""Seconds before and after a syllable that are not taken for silence."""
+"""Seconds before and after a syllable that do not count as silence."""
 FEWEST = 20
-"""Frames of silence that a recording needs."""
+"""Minimum number of frames of silence in a recording."""
 
 
 def measure(path: Path, marks: list[tuple[float, float]]) -> tuple[list[float], float] | None:

@@ -44,11 +44,11 @@ RESULTS = ROOT / "docs" / "results" / "songbird-syllables.json"
 RATE = 32_000
 SEEDS = 5
 DRAWN = 0.7
-"""Fraction of the songs that a seed clusters; the others get the labels of their nearest neighbours."""
+"""Fraction of the songs that are clustered per seed; the others get the labels of their nearest neighbours."""
 LABELLED = (30.0, 75.0)
-"""Seconds of labelled song."""
+"""Durations of labelled song in seconds."""
 RESAMPLED = 2000
-"""Draws of recordings for the intervals of F1."""
+"""Bootstrap draws of recordings for the intervals of F1."""
 FRAMES = Frames(None)
 
 
@@ -60,7 +60,7 @@ class Song:
 
 
 def songs_of(folder: Path) -> dict[str, list[Song]]:
-    """The annotated songs of each set, in the order of their names."""
+    """The annotated songs of each set, sorted by name."""
     marks: dict[str, list[Mark]] = defaultdict(list)
     with (folder / "segments.csv").open(newline="") as file:
         for row in csv.DictReader(file):
@@ -72,7 +72,7 @@ def songs_of(folder: Path) -> dict[str, list[Song]]:
 
 
 def boundaries(songs: Sequence[Song]) -> dict:
-    """F1 of onsets and offsets at each tolerance, with 95 % intervals over recordings drawn anew."""
+    """F1 of onsets and offsets at each tolerance, with 95 % bootstrap intervals over recordings."""
     cut = [segment(song.wave, RATE) for song in songs]
     rng, found = np.random.default_rng(0), {}
     draws = rng.integers(0, len(songs), (RESAMPLED, len(songs)))
@@ -102,9 +102,9 @@ def numbers(labels: Sequence[str]) -> np.ndarray:
 
 
 def clusters(songs: Sequence[Song], held: Sequence[int], whole: bool) -> dict:
-    """Hand segments: all songs at once; those that chose no setting, if any; a draw of songs for each seed, the
-    others by nearest neighbour; and, where songs are annotated as a whole, what `annotate` finds, each with the
-    label of the hand segment that it overlaps longest."""
+    """Scores of clusters of manual segments: of all songs; of those not used for tuning, if any; and of a draw of
+    songs for each seed, with the others by nearest neighbour. For completely annotated songs, also of the segments
+    of `annotate`, each with the label of the manual segment that it overlaps longest."""
     rows = embedded(songs, [song.marks for song in songs])
     truth = np.concatenate([song.labels for song in songs])
     once = cluster(np.concatenate(rows))
@@ -144,7 +144,7 @@ def times(marks: Sequence[Mark]) -> np.ndarray:
 
 
 def tomorrow(first: Sequence[Song], second: Sequence[Song]) -> dict:
-    """Clusters of the first day, and their labels on the second day by nearest neighbour."""
+    """Scores of clusters of the first day, transferred to the second day by nearest neighbour."""
     made = cluster(np.concatenate(embedded(first, [song.marks for song in first])))
     rows = np.concatenate(embedded(second, [song.marks for song in second]))
     named = made.repertoire.assign(rows).labels
@@ -152,7 +152,7 @@ def tomorrow(first: Sequence[Song], second: Sequence[Song]) -> dict:
 
 
 def few_labels(first: Sequence[Song], second: Sequence[Song], seconds: float) -> dict:
-    """Syllable error on the second day from so many seconds of labelled songs of the first."""
+    """Syllable error rate on the second day, from `seconds` of labelled songs of the first."""
     seen = {song.name: FRAMES.seen(song.wave, RATE) for song in (*first, *second)}
     errors, missed = [], []
     for seed in range(SEEDS):
@@ -169,7 +169,7 @@ def few_labels(first: Sequence[Song], second: Sequence[Song], seconds: float) ->
         errors.append(syllable_error_rate(found, [song.labels for song in second]))
         pairs = zip(found, second, strict=True)
         missed.append([f"{''.join(a)} for {''.join(b.labels)}" for a, b in pairs if a != b.labels])
-    # Draws of labelled songs say nothing of how many syllables are tested, which is what limits this.
+    # The limit is the number of test syllables, which draws of labelled songs do not account for.
     count = sum(len(song.marks) for song in second)
     tested = stats.binomtest(round(float(np.mean(errors)) * count), count).proportion_ci(method="wilson")
     return {
@@ -184,7 +184,7 @@ def few_labels(first: Sequence[Song], second: Sequence[Song], seconds: float) ->
 
 
 def shortened(song: Song, seconds: float) -> float:
-    """How much of a song fits into so many seconds without cutting a syllable."""
+    """Seconds of a song that fit into this duration without cutting a syllable."""
     end = min(len(song.wave) / RATE, seconds)
     return min([end, *(start for start, stop, _ in song.marks if start < end < stop)])
 

@@ -1,7 +1,7 @@
-"""Run every bench on a quiet machine and write what `docs/speed.md` reports.
+"""Run every benchmark on an idle machine and write the tables of `docs/speed.md`.
 
-.venv/bin/python scripts/speed_results.py               # all benches
-.venv/bin/python scripts/speed_results.py cpc loader    # these anew, the others as they were measured before
+.venv/bin/python scripts/speed_results.py               # all benchmarks
+.venv/bin/python scripts/speed_results.py cpc loader    # these again, the others as measured before
 """
 
 import json

@@ -1,12 +1,12 @@
-"""The PPO of Audio_ML_study: its figures anew, over seeds, and its saved parameters: a part of docs/agents.md.
+"""The PPO of Audio_ML_study: its figures reproduced over seeds, and its saved parameters, for docs/agents.md.
 
-    OMP_NUM_THREADS=1 .venv/bin/python scripts/study_results.py                # what is missing of the figures
+    OMP_NUM_THREADS=1 .venv/bin/python scripts/study_results.py                # all missing results
     OMP_NUM_THREADS=1 .venv/bin/python scripts/study_results.py --saved params # the study's files in params/
     OMP_NUM_THREADS=1 .venv/bin/python scripts/study_results.py --write        # only the page
 
-Everything is by the command line: `sonarium train ppo --preset study`, 500 updates of one episode each, and
-`sonarium score`. A figure of the study has the mean return of each ten episodes, the first point included, which
-there sums eleven. Each run is kept in docs/results/study.json as soon as it is there.
+Everything runs through the command line: `sonarium train ppo --preset study`, 500 updates of one episode each, and
+`sonarium score`. The figures of the study show the mean return of every ten episodes, including the first point,
+which there sums eleven. Each run is saved in docs/results/study.json at once.
 """
 
 import argparse
@@ -28,9 +28,9 @@ FIGURE = ROOT / "docs" / "figures" / "study.png"
 SEEDS = range(100, 105)
 EPISODES, TEN = 500, 10
 TASKS = {"CartPole-v1": 474.0, "Acrobot-v1": -102.0, "LunarLander-v3": -17.0}
-"""Where the study's figures end, read by eye; its LunarLander is version 2."""
+"""Last values in the study's figures, read by eye; its LunarLander is version 2."""
 SAVED = {"LunarLander-v3": "LunarLander-v2"}
-"""What its files call a task, where that is another name."""
+"""Names of tasks in the study's files, where they differ."""
 SCORES = {"return": "greedy", "sampled_return": "drawn actions"}
 
 
@@ -51,7 +51,7 @@ def scores(run: Path) -> dict[str, float]:
 
 
 def learn(task: str, seed: int) -> None:
-    """As the study did, with another seed."""
+    """Train and score as in the study, with another seed."""
     job = f"{task}/{seed}"
     if job in read()["seeds"]:
         return
@@ -64,7 +64,7 @@ def learn(task: str, seed: int) -> None:
 
 
 def play(task: str, folder: Path) -> None:
-    """What the study saved."""
+    """Score the saved parameters of the study."""
     file, run = folder / f"PPO.{SAVED.get(task, task)}.pt", RUNS / f"{task}-saved"
     if task in read()["saved"]:
         return
@@ -74,7 +74,7 @@ def play(task: str, folder: Path) -> None:
 
 
 def cell(values: list[float]) -> str:
-    """The mean, and the seeds that are furthest apart: one in which nothing is learnt has no normal error."""
+    """The mean, minimum and maximum over seeds: with a seed that learns nothing, errors are not normal."""
     return f"{np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})" if values else "–"
 
 

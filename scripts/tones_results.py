@@ -1,10 +1,10 @@
-"""Train and score what `docs/tones.md` reports: SynTone's four models and Sonarium's default, by seed.
+"""Train and score the results of `docs/tones.md`: SynTone's four models and Sonarium's default, by seed.
 
-    .venv/bin/python scripts/tones_results.py            # train what is missing, then score and write
+    .venv/bin/python scripts/tones_results.py            # train missing runs, then score and write
     .venv/bin/python scripts/tones_results.py --only beta-vae/default
 
-The data are SynTone's own waves, aliases included, on the 100 × 10 × 4 grid of its readme. Each run has its own
-split, order, weights and noise, all from its seed. Interrupted, it goes on where it was.
+The data are SynTone's own waves, including aliasing, on the 100 × 10 × 4 grid of its readme. Each run has its own
+split, order, weights and noise, all from its seed. An interrupted run resumes.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from sonarium.training.engine import fastest_precision
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = "beta-vae/default"
 CHOSEN, FRESH = range(10), range(100, 110)
-"""Seeds on which the default was chosen, and seeds that were not looked at before."""
+"""Seeds on which the default was chosen, and unseen seeds."""
 SEEDS = FRESH[:5]
 """Seeds of SynTone's models."""
 GRID = "--world syntone --lowest 400 --frequencies 100 --amplitudes 10".split()
@@ -31,7 +31,7 @@ MODELS = {
     "vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
     "beta-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
     "tc-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
-    # SynTone doubles batch and epochs for this one: as many steps as here, of twice the batch size.
+    # SynTone doubles batch size and epochs for this one: the number of steps is the same, of twice the batch size.
     "factor-vae/syntone": ["--preset", "syntone", "--steps", str(TWENTY_EPOCHS)],
 }
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -67,7 +67,7 @@ HEADS = {"dci_disentanglement": "DCI D", "dci_completeness": "DCI C", "dci_infor
 
 
 def score(runs: list[Path], protocol: str) -> list[dict]:
-    """Score the runs, keep the summary beside the docs, and return its rows."""
+    """Score the runs, save the summary in docs/results, and return its rows."""
     words = ["score", *map(str, runs), "--protocol", protocol, "--draws", "4", "--json"]
     done = subprocess.run([*SONARIUM, *words], check=True, capture_output=True, env=ONE_THREAD)
     found = json.loads(done.stdout)
@@ -80,10 +80,10 @@ def score(runs: list[Path], protocol: str) -> list[dict]:
 
 
 def cell(score: dict | None, digits: int = 2) -> str:
-    """Mean ± half of the 95 % interval over seeds; a dash for what is left out."""
+    """Mean ± half of the 95 % interval over seeds; a dash for missing scores."""
     if score is None:
         return "–"
-    # An interval is cut on the side where the range of its score ends.
+    # An interval is clipped to the range of its score on one side.
     half = max(score["high"] - score["mean"], score["mean"] - score["low"])
     return f"{score['mean']:.{digits}f} ± {half:.{digits}f}"
 
@@ -117,7 +117,7 @@ def as_called_table(rows: list[dict]) -> str:
 
 
 def insert(name: str, text: str, page: str = "tones.md") -> None:
-    """Put a table between its two marks in a page of docs/."""
+    """Insert a table between its marks in a page of docs/."""
     path = ROOT / "docs" / page
     before, _, rest = path.read_text().partition(f"<!-- {name} -->")
     _, _, after = rest.partition(f"<!-- end of {name} -->")
@@ -129,7 +129,7 @@ BESIDE = {"scores": "", "pca": "PCA", "random": "untrained"}
 
 
 def by_seed(runs: list[Path]) -> str:
-    """A row for each seed of the default, beside its controls; the numbers are kept beside the docs."""
+    """A row for each seed of the default, beside its controls; the numbers are saved in docs/results."""
     found = {}
     for run in runs:
         scores = json.loads((run / "scores.json").read_text())

@@ -10,7 +10,7 @@ __all__ = ["__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # Reading it takes seconds, which a person who asks for help should not wait for.
+    # Deferred import: it takes seconds, and `--help` should not wait for it.
     if name == "load":
         from sonarium.runs.coder import load
 

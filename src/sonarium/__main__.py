@@ -1,4 +1,4 @@
-"""The command line: `sonarium VERB …`, one function a verb."""
+"""The command line: `sonarium VERB …`, one module per verb."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ from typing import cast
 from sonarium import __version__
 from sonarium.commands.faults import UsageError, say, verdict
 
-# Idle threads of torch spin by default, which costs several times the speed when anything else runs.
+# Idle threads of torch spin by default, which makes it several times slower when anything else runs.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 VERBS = {
@@ -52,7 +52,7 @@ def overview() -> str:
 
 
 def dispatch(arguments: list[str]) -> None:
-    """Run the verb that the first word names; its file is read only now, for each brings much with it."""
+    """Run the verb named by the first argument; only its module is imported, since imports are slow."""
     if not arguments:
         raise UsageError(f"which verb? choose one of {', '.join(VERBS)}; `sonarium --help` explains them")
     verb, *rest = arguments
@@ -70,7 +70,7 @@ def dispatch(arguments: list[str]) -> None:
 
 @contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """While libraries are read nothing is written yet, but some of them do not bear to be interrupted."""
+    """Exit at once on SIGINT or SIGTERM: during imports, some libraries cannot be interrupted cleanly."""
 
     def leave(number: int, frame: object) -> None:
         os.write(2, b"sonarium: interrupted\n")
@@ -90,7 +90,7 @@ def terminate(number: int, frame: object) -> None:
 
 
 def main() -> None:
-    """Run one verb; whatever is wrong with the input becomes one line and an exit code that is not 0."""
+    """Run one verb; a fault of the input becomes a one-line message and a non-zero exit code."""
     try:
         open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
@@ -101,7 +101,7 @@ def main() -> None:
             dispatch(sys.argv[1:])
         finally:
             sys.stdout.flush()
-        # All is done; an interpreter that is stopped on its way out complains, and to no purpose.
+        # The work is done; a signal during the shutdown of the interpreter would only print a traceback.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
     except BaseException as error:
@@ -113,13 +113,13 @@ def main() -> None:
         if line:
             say(f"sonarium: {line}")
         if isinstance(error, KeyboardInterrupt):
-            # All is written; the interpreter, which remembers the interruption, might end with another code.
+            # Everything is written; after a KeyboardInterrupt the interpreter might exit with another code.
             os._exit(code)
         raise SystemExit(code) from None
 
 
 def open_closed_streams() -> None:
-    """Streams that the shell closed (`>&-`) lead nowhere, or the next file to be opened would take their place."""
+    """Open streams closed by the shell (`>&-`) on /dev/null, or the next opened file would take their number."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
@@ -130,7 +130,7 @@ def open_closed_streams() -> None:
 
 
 def give_up_output() -> None:
-    """If the output was what failed, Python should not try it once more on its way out, and complain."""
+    """If writing the output failed, redirect stdout to /dev/null, so that Python does not retry on exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,9 +1,9 @@
 """Worlds, models and other entries by kind and name: built in, or from installed packages through entry points.
 
-Each kind is a mapping from names to entries (`WorldEntry`, `ModelEntry`, …), in which an entry is loaded only when
-it is asked for. A package adds its own by an entry point of the group `sonarium.worlds`, `sonarium.models` and so
-on: its name is the name in the catalogue, its object is the entry. One that cannot be loaded is left out, and
-`broken` says why.
+Each kind is a mapping from names to entries (`WorldEntry`, `ModelEntry`, …), which are loaded lazily. A package
+registers an entry through an entry point of the group `sonarium.worlds`, `sonarium.models` and so on: its name is
+the name in the catalogue, its object is the entry. Entries that cannot be loaded are left out, with the reason in
+`broken`.
 """
 
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
@@ -26,7 +26,7 @@ Entry = TypeVar("Entry")
 
 @dataclass(frozen=True)
 class Fault:
-    """An entry of another package that cannot be loaded."""
+    """An entry of another package that cannot be used."""
 
     kind: str
     name: str
@@ -38,19 +38,19 @@ class Fault:
 
 
 class Kind(Mapping[str, Entry], Generic[Entry]):
-    """The entries of one kind."""
+    """Lazy mapping from names to the entries of one kind."""
 
     def __init__(self, kind: str, contract: str, built_in: Mapping[str, str]):
         self.kind, self.built_in = kind, built_in
         self.contract = contract
-        """Where the class of the entries is, as `module:class`."""
+        """Class of the entries, as `module:class`."""
         self.loaded: dict[str, Entry] = {}
         self.broken: dict[str, Fault] = {}
         self.shadowed: dict[str, Fault] = {}
 
     @cached_property
     def foreign(self) -> Mapping[str, EntryPoint]:
-        """Entry points of other packages; what is built in keeps its name, and so does the first of several."""
+        """Entry points of other packages; of several with one name the built-in counts, or else the first."""
         found: dict[str, EntryPoint] = {}
         for point in entry_points(group=f"sonarium.{self.kind}"):
             if point.name in self.built_in:
@@ -76,7 +76,7 @@ class Kind(Mapping[str, Entry], Generic[Entry]):
         return self.loaded[name]
 
     def load(self, point: EntryPoint) -> Entry:
-        """An entry of another package; whatever it raises is its fault alone."""
+        """Load an entry of another package; whatever it raises is recorded in `broken`, and becomes a KeyError."""
         expected = resolve(self.contract)
         try:
             entry = point.load()
@@ -97,7 +97,7 @@ class Kind(Mapping[str, Entry], Generic[Entry]):
         return name in self.names()
 
     def loadable(self) -> dict[str, Entry]:
-        """All entries that can be loaded; the others are in `broken` from then on."""
+        """Load all entries; those that cannot be loaded are left out, and recorded in `broken`."""
         found = {}
         for name in self.names():
             try:
@@ -113,7 +113,7 @@ class Kind(Mapping[str, Entry], Generic[Entry]):
         return self.loadable().values()
 
     def select(self, name: str, what: str | None = None) -> Entry:
-        """The entry of this name, or a ValueError that says which there are."""
+        """The entry of this name; raises ValueError with the valid names if there is none."""
         try:
             return self[name]
         except KeyError:
@@ -134,12 +134,12 @@ def package_of(point: EntryPoint) -> str:
 
 
 def faults() -> list[Fault]:
-    """All entries of other packages that were asked for and cannot be used."""
+    """Faults found so far in entries of other packages."""
     return [one for kind in KINDS.values() for one in (*kind.broken.values(), *kind.shadowed.values())]
 
 
 def resolve(target: str) -> Any:
-    """The object that `module:name` names."""
+    """Import the object `module:name`."""
     module, _, name = target.partition(":")
     return vars(import_module(module))[name]
 

@@ -1,8 +1,7 @@
-"""Configurations: frozen dataclasses to JSON and back, with type tags, and what their fields mean.
+"""Configurations: frozen dataclasses, their conversion to and from JSON with type tags, and their help texts.
 
-A configuration is read back against a default of the same kind: the default says which keys there are and of which
-types; unknown keys and values of another type are refused. Where a field takes one of several dataclasses, a tag
-says which.
+A configuration is read against a default instance, which defines the keys and their types; unknown keys and values
+of another type are refused. Where a field accepts one of several dataclasses, a tag names the class.
 """
 
 import ast
@@ -18,35 +17,35 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 FORMAT = 2
-"""Of config.json; 1 is that of version 0.1, which had no tags."""
+"""Format number of config.json; 1 is the format of version 0.1, without tags."""
 LARGEST = 2**63
-"""Bound of the absolute value of an integer."""
+"""Bound on the absolute value of integers (exclusive)."""
 TYPE = "type"
-"""The key of the tag."""
+"""Key of the type tag."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The numbers that a field takes, in its annotation: `width: Annotated[int, Range(1, 64)] = 8`. Of a tuple it
-    holds for every number; None is no number. Fields of integers take whole numbers alone."""
+    """Valid range of a numeric field, in its annotation: `width: Annotated[int, Range(1, 64)] = 8`. It applies to
+    every element of a tuple; None is always valid. Integer fields accept whole numbers only."""
 
     least: float = -math.inf
     most: float = math.inf
     above: bool = False
-    """Whether the least number itself is excluded."""
+    """Whether the lower bound is exclusive."""
     below: bool = False
-    """Whether the largest number itself is excluded."""
+    """Whether the upper bound is exclusive."""
     infinite: bool = False
-    """Whether infinity counts as a number."""
+    """Whether infinity is valid."""
     example: float | None = None
 
     def holds(self, value: Any, whole: bool = False) -> bool:
-        """Whether a value, or every value of a tuple, is such a number."""
+        """Whether a value, or every element of a tuple, is in the range; `whole` accepts whole numbers only."""
         if isinstance(value, list | tuple):
             return all(self.holds(one, whole) for one in value)
         if value is None:
             return True
-        # Numbers of NumPy among them.
+        # `numbers.Real` includes NumPy scalars.
         if not isinstance(value, numbers.Real) or isinstance(value, bool):
             return False
         return self.contains(value, whole)
@@ -60,7 +59,7 @@ class Range:
         return over and (value < self.most if self.below else value <= self.most)
 
     def words(self, whole: bool = False) -> str:
-        """What to give."""
+        """The valid numbers in words, for error messages."""
         least, most = number(self.least), number(self.most)
         kind = "a whole number" if whole else "a number"
         if self.above and self.least == 0:
@@ -81,7 +80,7 @@ def number(value: float) -> str:
 
 @cache
 def ranges_of(config: type) -> dict[str, tuple[Range, bool]]:
-    """The range of each field that has one, and whether it takes whole numbers alone."""
+    """The range of each field that has one, and whether it accepts whole numbers only."""
     found = {}
     for name, hint in get_type_hints(config, include_extras=True).items():
         if get_origin(hint) is Annotated:
@@ -93,31 +92,31 @@ def ranges_of(config: type) -> dict[str, tuple[Range, bool]]:
 
 
 def leaf_types(hint: Any) -> set[Any]:
-    """The types that an annotation is made of."""
+    """Leaf types of an annotation."""
     return set().union(*map(leaf_types, get_args(hint))) if get_args(hint) else {hint}
 
 
 def out_of_range(config: Any) -> Iterator[tuple[str, Any, str]]:
-    """Each field whose value is out of its range: its name, its value, and what to give."""
+    """Fields whose value is out of range, as (name, value, valid numbers in words)."""
     for name, (own, whole) in ranges_of(type(config)).items():
         if not own.holds(value := getattr(config, name), whole):
             yield name, value, own.words(whole)
 
 
 def check_ranges(config: Any) -> None:
-    """Refuse numbers out of their range; every configuration calls it as it is constructed."""
+    """Raise ValueError for a number out of its range; called by every configuration in `__post_init__`."""
     for name, value, expected in out_of_range(config):
         raise ValueError(f"{name}={short(value)}: give {expected}")
 
 
 def check_number(name: str, value: object, own: Range, whole: bool = False) -> None:
-    """The same of an argument of a function."""
+    """Raise ValueError for a function argument that is None or out of its range."""
     if value is None or not own.holds(value, whole):
         raise ValueError(f"got {name}={short(value)}: give {own.words(whole)}")
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """A configuration in JSON's terms, each dataclass with its tag."""
+    """A configuration as JSON values, each dataclass with its type tag."""
     values: dict[str, Any] = {TYPE: type(config).__name__}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -133,10 +132,10 @@ def from_json(
     renamed: Mapping = {},
     added: Mapping = {},
 ) -> Any:
-    """The default with these values in place of its own.
+    """Copy of the default with these values.
 
-    `known` are classes that may stand where a base class is annotated; `renamed` has, by the name of a class, the
-    old names of its fields and the new; `added` likewise what a field stood for before there was one.
+    `known` are subclasses accepted where a base class is annotated. By class name, `renamed` maps old names of
+    fields to new ones, and `added` has the values of fields that older files lack.
     """
     own_type = type(default).__name__
     if (tag := values.get(TYPE, own_type)) != own_type:
@@ -166,12 +165,12 @@ def from_json(
 
 
 def unlimited(own: tuple[Range, bool] | None, value: Any) -> bool:
-    """Whether a value is infinity, where that counts as a number."""
+    """Whether a value is infinite and its range allows infinity."""
     return own is not None and own[0].infinite and isinstance(value, float) and math.isinf(value)
 
 
 def tagged(own: Any, hint: Any, tag: object, where: str, known: Iterable[type]) -> Any:
-    """A default of the class that the tag names, among those that the annotation allows."""
+    """Default instance of the class named by the tag; raises ValueError if the annotation does not allow it."""
     if tag is None or tag == type(own).__name__:
         return own
     allowed = [option for option in (get_args(hint) or (hint,)) if isinstance(option, type)]
@@ -224,7 +223,7 @@ def fits(hint: Any, value: Any) -> bool:
 
 
 def representable(value: float) -> bool:
-    """Whether a number has a finite value as a float; JSON may hold 400 digits."""
+    """Whether a number is finite as a float; integers in JSON may have 400 digits."""
     try:
         return math.isfinite(float(value))
     except OverflowError:
@@ -232,12 +231,12 @@ def representable(value: float) -> bool:
 
 
 def frozen(value: Any) -> Any:
-    """Lists of JSON as tuples, as configurations hold them."""
+    """JSON lists as tuples, as in configurations."""
     return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def short(value: Any) -> str:
-    """As an error shows it."""
+    """Clipped representation for error messages."""
     return clipped(repr(value))
 
 
@@ -247,7 +246,7 @@ def clipped(text: str) -> str:
 
 @cache
 def help_of(config: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass, its bases' among them; what was made at run time has none."""
+    """The docstring below each field of a dataclass and its bases; classes made at run time have none."""
     found: dict[str, str] = {}
     for base in reversed(config.__mro__):
         if dataclasses.is_dataclass(base):
@@ -268,18 +267,18 @@ def help_of(config: type) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One setting somewhere in a configuration."""
+    """One field, at any depth, of a configuration."""
 
     path: tuple[str, ...]
     hint: Any
     default: Any
     help: str
     range: tuple[Range, bool] | None = None
-    """Which numbers it takes, and whether whole ones alone."""
+    """Valid range, and whether it accepts whole numbers only."""
 
 
 def leaves(config: Any, path: tuple[str, ...] = ()) -> list[Leaf]:
-    """All settings of a configuration, those of nested ones among them, in their order."""
+    """All fields of a configuration and of its nested configurations, in order."""
     found: list[Leaf] = []
     helps = help_of(type(config))
     for field in dataclasses.fields(config):
@@ -293,7 +292,7 @@ def leaves(config: Any, path: tuple[str, ...] = ()) -> list[Leaf]:
 
 
 def replaced(config: Any, values: Mapping[tuple[str, ...], Any]) -> Any:
-    """The configuration with these settings, by their paths."""
+    """Copy of the configuration with these values, given by path."""
     changed: dict[str, Any] = {}
     below: dict[str, dict[tuple[str, ...], Any]] = {}
     for (name, *rest), value in values.items():

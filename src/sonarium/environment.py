@@ -1,4 +1,4 @@
-"""Environments that a checkpoint can keep: what rooms, packages and examples extend, and what agents ask for."""
+"""Environments whose state a checkpoint can save: base classes for rooms, packages and examples."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -13,11 +13,11 @@ Tree = Any
 
 
 class EnvironmentFault(ValueError):
-    """What is wrong with an environment, in one line that names it."""
+    """A fault of an environment, with a one-line message that names it."""
 
 
 class StatefulEnv(gymnasium.Env, ABC):
-    """An environment whose whole state, its random numbers among them, is a tree that a checkpoint can keep."""
+    """An environment whose complete state, random generators included, is a tree that a checkpoint can save."""
 
     @abstractmethod
     def state_dict(self) -> Tree: ...
@@ -27,7 +27,7 @@ class StatefulEnv(gymnasium.Env, ABC):
 
 
 class StatefulVectorEnv(VectorEnv, ABC):
-    """A vector environment whose whole state, its random numbers among them, is a tree that a checkpoint keeps."""
+    """A vector environment whose complete state, random generators included, is a tree for checkpoints."""
 
     @abstractmethod
     def state_dict(self) -> Tree: ...
@@ -37,7 +37,7 @@ class StatefulVectorEnv(VectorEnv, ABC):
 
 
 def loaded_random(random: Any) -> np.random.Generator:
-    """A copy of a generator in a saved state; a ValueError of anything else."""
+    """Copy of a generator from a saved state; raises ValueError for anything else."""
     if not isinstance(random, np.random.Generator):
         raise ValueError(f"random is {random!r:.60}, expected the state of a generator")
     return copy.deepcopy(random)

@@ -1,7 +1,7 @@
-"""Writing so that whatever interrupts it, nothing half-written is taken for whole; and reading what others wrote.
+"""Atomic writing, so that an interruption never leaves a partial file that looks complete; and safe reading.
 
-A folder may come from a stranger: what it holds is read as plain files alone, never through a link, a pipe or a
-device, and JSON within limits of size and depth.
+A folder may come from an untrusted source: only regular files are read, never links, pipes or devices, and JSON
+within limits of size and depth.
 """
 
 import errno
@@ -20,21 +20,21 @@ NO_ROOM = {
     errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
     errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), or choose a place that takes larger ones",
 }
-"""What to do where the system gives no more, by the number of the error."""
+"""Remedies by errno, where a resource of the system is exhausted."""
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""How libraries say it, besides by Python's own error."""
+"""Messages of libraries that raise RuntimeError in place of MemoryError."""
 
 LARGEST_JSON = 2**29
-"""Bytes of a file of JSON; the largest of ours, the split of a million clips, has a tenth."""
+"""Maximum size of a JSON file in bytes; our largest, the split of a million clips, has a tenth of that."""
 DEEPEST_JSON = 100
-"""Objects and lists within each other; ours have fewer than twenty."""
+"""Maximum nesting depth of JSON; our files have fewer than twenty levels."""
 LARGEST_INTEGER = 2**128
-"""Bound of the integers in JSON: the states of NumPy's generators have 128 bits."""
+"""Bound on integers in JSON (exclusive): the states of NumPy's generators have 128 bits."""
 
 
 def check_inside(folder: Path, names: Iterable[str]) -> None:
-    """Refuse what stands under these names in a folder, with all below, unless it is folders and regular files: a
-    link leads out of the folder, a pipe never ends."""
+    """Raise ValueError if anything under these names in a folder, at any depth, is neither a folder nor a regular
+    file: a link leads out of the folder, a pipe never ends."""
     pending = [folder / name for name in names]
     while pending:
         path = pending.pop()
@@ -43,13 +43,13 @@ def check_inside(folder: Path, names: Iterable[str]) -> None:
                 f"'{path}' is no regular file or folder (a link, say), and nothing else is read or written in "
                 f"'{folder}': put the file itself there, or remove it"
             )
-        # A training that goes on beside may remove a checkpoint meanwhile.
+        # A concurrent training may remove a checkpoint meanwhile.
         with suppress(FileNotFoundError, NotADirectoryError):
             pending += path.iterdir()
 
 
 def usable(path: Path) -> bool:
-    """Whether there is a folder, a regular file, or nothing yet."""
+    """Whether the path is a folder, a regular file, or does not exist."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -58,7 +58,7 @@ def usable(path: Path) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """What a regular file of JSON holds; a ValueError says why it holds none."""
+    """Content of a regular JSON file; raises ValueError with the reason if it cannot be read."""
     if path.is_symlink() or not path.is_file():
         raise ValueError("it is no regular file")
     if (size := path.stat().st_size) > LARGEST_JSON:
@@ -89,7 +89,7 @@ def integer(digits: str) -> int:
 
 
 def sync(path: Path) -> None:
-    """Have a file or a folder on the disk before going on."""
+    """Flush a file or a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -98,15 +98,15 @@ def sync(path: Path) -> None:
 
 
 def failure(error: BaseException) -> str:
-    """Why the system did not write, and what to do about it."""
+    """Reason for a failed write and its remedy, in words."""
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     said = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
     return f"({said}): {remedy(cause, 'choose a place that you may write to')}"
 
 
 def remedy(error: BaseException, otherwise: str) -> str:
-    """What to do about an error of writing, if it is for want of room."""
-    # Libraries that are not written in Python tell the system's words, but no number.
+    """Remedy for a failed write if a resource is exhausted, or else `otherwise`."""
+    # Libraries that are not written in Python give the system's message, but no errno.
     return next((do for number, do in NO_ROOM.items() if os.strerror(number) in str(error)), otherwise)
 
 
@@ -116,7 +116,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def remove(path: Path) -> None:
-    """A file or a folder with all in it, if it is there."""
+    """Delete a file, or a folder with its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -126,11 +126,11 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def written_aside(target: Path) -> Iterator[Path]:
-    """A place beside `target` to write a file or a folder; it takes the target's place if all went well."""
+    """Temporary path beside `target` for writing a file or a folder; on success it replaces the target."""
     aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with suppress(FileExistsError):
-            # Where a file bears the folder's name, writing below it says so more clearly.
+            # If a file has the name of the folder, the write below it raises a clearer error.
             target.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         for path in (*aside.rglob("*"), aside) if aside.is_dir() else (aside,):
@@ -147,16 +147,16 @@ def written_aside(target: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """A reader sees the old text or the new, never a part."""
+    """Write a text file atomically: a reader sees the old text or the new, never a part."""
     with written_aside(path) as aside:
         aside.write_bytes(as_utf8(text))
 
 
 def as_utf8(text: str) -> bytes:
-    """Names of files may hold bytes that are no text; a mark stands for each."""
+    """Encode as UTF-8; bytes of file names that are not valid text become question marks."""
     return text.encode("utf-8", errors="replace")
 
 
 def printable(text: str) -> str:
-    """What a terminal would obey (names of files may hold its escapes), or no font has, as Python writes it."""
+    """Escape unprintable characters as Python does: names of files may contain terminal escape sequences."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
         refuse_existing(folder, flags.out, flags.to, (PAGE, *(() if flags.labels else (REPERTOIRE,))))
     coder = None
     if run:
-        # Opening runs takes long to import, which the built-in embedding should not wait for.
+        # Deferred import: opening runs is slow to import, and the built-in embedding does not require it.
         from sonarium.runs.coder import load_coder
 
         coder = load_coder(run[0], flags.device)
@@ -128,7 +128,7 @@ def summary(found: Annotation, out: Path, written: list[Path], page: Path | None
 
 
 def write_page(found: Annotation, path: Path, count: int) -> Path | None:
-    """The least certain syllables, with the sound around them."""
+    """Write the review page of the least certain syllables, with the sound around them; None without syllables."""
     doubts = sorted(
         (certainty, number, at)
         for number, song in enumerate(found.songs)
@@ -136,7 +136,7 @@ def write_page(found: Annotation, path: Path, count: int) -> Path | None:
     )[:count]
     if not doubts:
         return None
-    # Drawing takes long to import, which a person who asks for help should not wait for.
+    # Deferred import: plotting is slow to import, and `--help` should not wait for it.
     from sonarium.report.review import Doubtful, review_page
 
     syllables = []

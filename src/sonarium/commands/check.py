@@ -30,13 +30,13 @@ from sonarium.worlds.recordings.survey import Survey, survey
 from sonarium.worlds.recordings.world import RECORDINGS, usable
 
 SHOWN = 12
-"""Values listed of each kind; --json has all."""
+"""Maximum number of values listed of each kind; --json has all."""
 BLANK = '""'
 """How an empty label is shown."""
 ANNOTATION_LIKE = {".csv", ".tsv", ".txt", ".json", ".xml", ".mat", ".textgrid", ".lab", ".phn", ".wrd", ".eaf"}
-"""Endings of files that may hold labels or segments."""
+"""Suffixes of files that may contain labels or segments."""
 SILENCE = {"sil", "silence", "silent", "sp", "pau", "pause", "epi", "h#", "#h", "<sil>"}
-"""Usual labels, in small letters, of segments without sound."""
+"""Common labels, in lower case, of segments without sound."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
 
 
 def summary(found: Survey) -> dict[str, Any]:
-    """Everything that was found, as JSON."""
+    """The results of the survey as JSON values."""
     rate, clips = found.config.rate, found.clips
     entries = {clip.row.path: found.cache.entries[clip.content] for clip in clips}
     lengths = sorted(clip.length / rate for clip in clips)
@@ -101,7 +101,7 @@ def summary(found: Survey) -> dict[str, Any]:
 
 
 def refusal(found: Survey) -> str | None:
-    """Why a training would not start."""
+    """Reason why a training would not start; None if it would."""
     quarantine, allowed = found.quarantine, found.config.bad_fraction
     if not found.clips:
         return "no clip is left"
@@ -115,14 +115,14 @@ def refusal(found: Survey) -> str | None:
 
 
 def counted(values: Any) -> dict[str, int]:
-    """The count of each value, in order; whole numbers by size."""
+    """The count of each value, sorted; whole numbers numerically."""
     counts = Counter(str(value) for value in values)
     numeric = all(value.isdecimal() for value in counts)
     return dict(sorted(counts.items(), key=lambda item: (int(item[0]) if numeric else 0, item[0])))
 
 
 def groups(found: Survey) -> dict[str, dict[str, float]]:
-    """Clips and hours of each group; where each file is its own group, that of each file."""
+    """Clips and hours of each group, or of each file if it is its own group."""
     sums: dict[str, dict[str, float]] = defaultdict(lambda: {"clips": 0, "hours": 0.0})
     for clip in found.clips:
         name = str(clip.row.path) if found.group == FILE else found.value(clip, found.group)
@@ -132,7 +132,7 @@ def groups(found: Survey) -> dict[str, dict[str, float]]:
 
 
 def doubles(found: Survey) -> dict[str, list[list[str]]]:
-    """Files with the same content, and recordings that lie in several groups."""
+    """Files with the same content, and recordings that are in several groups."""
     paths, inside = defaultdict(set), defaultdict(set)
     for clip in found.clips:
         paths[clip.content].add(str(clip.row.path))
@@ -143,7 +143,7 @@ def doubles(found: Survey) -> dict[str, list[list[str]]]:
 
 
 def in_words(result: dict[str, Any], found: Survey) -> list[str]:
-    """The same as text."""
+    """The results as lines of text."""
     lines = [f"{result['path']}: layout {result['layout']}, {result['files']} files, {result['clips']} clips"]
 
     def say(name: str, text: str) -> None:
@@ -203,14 +203,14 @@ def splits(result: dict[str, Any]) -> str:
 
 
 def valued(counts: Mapping[str, int]) -> str:
-    """The number of values and the count of each; unlabelled clips count apart."""
+    """Number of values and count of each, in words; unlabelled clips are counted separately."""
     named = {value: count for value, count in counts.items() if value != UNKNOWN}
     lacking = f"; {counts[UNKNOWN]} clips unlabelled" if UNKNOWN in counts else ""
     return f"{len(named)} values: {listed(named)}{lacking}"
 
 
 def left(listing: Listing) -> list[str]:
-    """The files from which nothing was taken, with the reason."""
+    """Files that were not used, with the reason, in words."""
     superseded = dict(listing.superseded)
     others = Counter(listing.passed) - Counter(superseded)
     perhaps = {name: count for name, count in others.items() if name in ANNOTATION_LIKE}
@@ -233,7 +233,7 @@ def left(listing: Listing) -> list[str]:
 
 
 def silent(segments: Mapping[str, int]) -> list[str]:
-    """What is made of segments that seem to mark no sound."""
+    """Remarks on segments that seem to mark silence."""
     named = {value: count for value, count in segments.items() if value.lower() in SILENCE and value}
     return [
         f"{listed(counts)}: {how}"

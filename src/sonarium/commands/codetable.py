@@ -14,16 +14,16 @@ from jaxtyping import Float
 from sonarium.files import as_utf8, written_aside
 
 ROWS = 1 << 15
-"""Rows that are encoded and written at once."""
+"""Maximum number of rows written at once."""
 GROUP = 1 << 17
-"""Rows of a row group of Parquet: a group for each of many short files would be read ten times more slowly."""
+"""Minimum size of a row group of Parquet: a group for each of many short files would be read ten times slower."""
 
 Codes = Float[np.ndarray, "row code"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file whose codes are to come."""
+    """A file with its codes, computed lazily."""
 
     name: str
     rows: int
@@ -32,7 +32,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows of one file."""
+    """Consecutive rows of one file."""
 
     name: str
     start: Float[np.ndarray, " row"]
@@ -40,7 +40,7 @@ class Block:
 
 
 def blocks(parts: Iterable[Part], code_rate: float) -> Iterator[Block]:
-    """All rows in order, at most this number at once."""
+    """All rows in order, in blocks of at most ROWS."""
     for part in parts:
         done = 0
         for codes in part.codes():
@@ -51,7 +51,7 @@ def blocks(parts: Iterable[Part], code_rate: float) -> Iterator[Block]:
 
 
 def write(path: Path, parts: list[Part], code_rate: float) -> int:
-    """One table: path, start in seconds, and a column a code (in .npz one array of all); how many codes."""
+    """Write a table of path, start in seconds, and a column per code (in .npz one array); return the code size."""
     every = blocks(parts, code_rate)
     first = next(every)
     width, rows = first.codes.shape[1], chain([first], every)
@@ -98,7 +98,7 @@ def write_parquet(path: Path, width: int, rows: Iterable[Block]) -> None:
 
 
 def grouped(rows: Iterable[Block]) -> Iterator[list[Block]]:
-    """Blocks of many files together, at least this number of rows at once, and those that are left."""
+    """Lists of blocks with at least GROUP rows each, except the last."""
     group, size = [], 0
     for block in rows:
         group.append(block)
@@ -111,7 +111,7 @@ def grouped(rows: Iterable[Block]) -> Iterator[list[Block]]:
 
 
 def write_npz(path: Path, parts: list[Part], code_rate: float, width: int, rows: Iterable[Block]) -> None:
-    """As np.savez_compressed does, but an array need not be whole before it is written."""
+    """Like np.savez_compressed, but arrays are written in parts."""
     total, longest = sum(part.rows for part in parts), max(len(part.name) for part in parts)
     letters = np.dtype(f"<U{longest}")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -40,7 +40,7 @@ RATE = 16000
 TOLERANCE = {"32": (1e-5, 1e-1), "64": (1e-12, 1e-9)}
 """Relative tolerance of losses and of gradients, for rounding."""
 FAINT = 1e-3
-"""Gradients below this fraction of the greatest gradient of all weights are compared with that fraction of it."""
+"""Gradients below this fraction of the largest gradient of all weights are compared relative to that fraction."""
 
 Gradients = Mapping[str, Tensor]
 
@@ -70,18 +70,18 @@ class CompareFlags:
 
 @dataclass(frozen=True)
 class Form:
-    """One way to compute the loss at any time."""
+    """One implementation of the loss at any time."""
 
     name: str
     loss_at: Callable[[int], Float[Tensor, ""]]
     weights: Gradients
     rename: Callable[[Gradients], Gradients]
-    """From its own names of weights to ours."""
+    """Maps its names of weights to ours."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was found at one time."""
+    """Results at one time."""
 
     time: int
     losses: dict[str, float]
@@ -119,7 +119,7 @@ def small(config: CPCConfig, flags: CompareFlags) -> CPCConfig:
 
 
 def clips_of(flags: CompareFlags) -> Float[Tensor, "clip time"]:
-    """Clips spread evenly over the files, or of synthetic babble, a different one each."""
+    """Clips spread evenly over the files, or different clips of synthetic babble."""
     samples = round(flags.seconds * RATE)
     if not flags.sound:
         voices = [
@@ -138,9 +138,9 @@ def clips_of(flags: CompareFlags) -> Float[Tensor, "clip time"]:
 
 
 def build(config: CPCConfig, wave: Float[Tensor, "clip time"], seed: int) -> tuple[list[Form], bool]:
-    """All forms with the same weights, given the same sound; and whether the weights survived copying."""
+    """All forms with the same weights on the same sound, and whether copying preserved the weights."""
     with torch.random.fork_rng(devices=[]):
-        # First the one that refuses clips that are too short.
+        # Ours first: it rejects clips that are too short.
         ours = CPC(config, Signal("wave", (wave.shape[1],), RATE)).to(wave.dtype)
         torch.manual_seed(seed)
         every = AllTimes(config).to(wave.dtype)
@@ -195,7 +195,7 @@ def compare(forms: list[Form], times: int) -> Iterator[Row]:
 
 
 def furthest(gradients: list[Gradients]) -> tuple[float, str]:
-    """The greatest difference of a gradient from that of the first form, in parts of it, and of which weight."""
+    """Largest relative difference of a gradient from that of the first form, and the name of its weight."""
     first = gradients[0]
     assert all(other.keys() == first.keys() for other in gradients), "the forms differ in their weights"
     greatest = max(float(value.abs().max()) for value in first.values())
@@ -208,7 +208,7 @@ def furthest(gradients: list[Gradients]) -> tuple[float, str]:
 
 
 def write(flags: CompareFlags, forms: list[Form], kept: bool, rows: list[Row]) -> bool:
-    """Print what was found; whether all agree."""
+    """Print the results; return whether all forms agree."""
     loss_apart = max(row.loss_apart for row in rows)
     gradient_apart = max(row.gradient_apart for row in rows)
     of_loss, of_gradient = TOLERANCE[flags.bits]

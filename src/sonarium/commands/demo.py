@@ -30,7 +30,7 @@ MODELS = {"default": ["--learning-rate", "0.004"], "syntone": []}
 """Presets of β-VAE with their flags: Sonarium's own, and SynTone's network, input and loss weights."""
 SEEDS = range(3)
 DRAWS = 8
-"""Samples of each clip for the bounds on its likelihood."""
+"""Samples per clip for the bounds on its likelihood."""
 
 
 def main(arguments: list[str]) -> None:
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
         words = ["--run", str(folder), "--seed", str(seed), "--preset", preset, *TONES, *MODELS[preset]]
         _, plan = plan_from("beta-vae", [*words, "--precision", fastest_precision()])
         with bars() as progress:
-            # The page shows those of one seed.
+            # The page shows the pictures of one seed only.
             pictures = seed == SEEDS[0]
             train(plan, folder, flags.steps, progress=progress, remark=say, pictures=pictures)
         folders.append(str(folder))

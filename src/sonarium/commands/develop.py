@@ -101,7 +101,7 @@ def asked_for(arguments: list[str]) -> tuple[DevelopFlags, DevelopConfig, Any]:
 def opened(
     flags: DevelopFlags, config: DevelopConfig, source: Any, progress: Any
 ) -> tuple[World, Extractor, str, bool]:
-    """The world, what its spectrum is, what an item is, and whether the spectrum is in decibels."""
+    """The world, the extractor of its spectrum, the unit of items, and whether the spectrum is in decibels."""
     if flags.run is not None:
         run = open_run(flags.run, progress, say)
         world, device = run.data.world, torch.device(choose_device(flags.device))
@@ -117,7 +117,7 @@ def opened(
 
 
 def developed(birds: Any, unit: str, config: DevelopConfig, seed: int, progress: Any) -> list[Development]:
-    """All birds; one that cannot be compared is named, and does not lose the others."""
+    """Development of all birds; one that cannot be compared is reported, without losing the others."""
     found, faults = [], []
     for done, (bird, days) in enumerate(birds.items(), 1):
         try:
@@ -146,8 +146,8 @@ def recorded(one: Development) -> dict[str, Any]:
 
 
 def keep(flags: DevelopFlags, found: Sequence[Development], result: dict[str, Any]) -> None:
-    """Numbers and pictures into a folder, and into that of the run, whose page shows them."""
-    # Drawing takes long to import, which a person who asks for help should not wait for.
+    """Write numbers and pictures to the output folder, and pictures to that of the run, for its report."""
+    # Deferred import: plotting is slow to import, and `--help` should not wait for it.
     from sonarium.report.album import Medium, add
     from sonarium.report.grammar import development_chart, grammars_by_day
     from sonarium.report.style import png

@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measured(coder: Coder, files: Sequence[Path], progress: Progress) -> list[Part]:
-    """Each file is read once before anything is written: all bad ones are found, and the levels are known."""
+    """Read each file once before anything is written, to find all bad ones and measure the levels."""
     parts, faults = [], []
     for done, path in enumerate(files, start=1):
         try:
@@ -91,7 +91,7 @@ def measured(coder: Coder, files: Sequence[Path], progress: Progress) -> list[Pa
 
 
 def watched(parts: list[Part], total: int, progress: Progress):
-    """The same parts, whose codes report the progress."""
+    """The same parts, with codes that report progress."""
     before = 0
     for part in parts:
         yield Part(part.name, part.rows, partial(counted, part, before, total, progress))

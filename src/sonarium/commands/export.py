@@ -24,7 +24,7 @@ from sonarium.worlds.contract import Signal
 Form = Literal["weights", "torch", "onnx"]
 ALL: tuple[Form, ...] = ("weights", "torch", "onnx")
 CLOSE = 1e-4
-"""How far what a program gives may be from what its learner gives."""
+"""Tolerance between the outputs of an exported program and of its learner."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     if not isinstance(learner, Encoder | FrameEncoder | Separator):
         raise ValueError(f"'{flags.run}' holds a {plan.model}, which has neither codes nor sources to export")
     forms, apart = flags.forms or available(), None
-    # Tracing takes long to read, which a person who asks for help should not wait for.
+    # Deferred import: tracing is slow to import, and `--help` should not wait for it.
     from sonarium.models.export import exported, program, save_onnx, save_program, save_weights
 
     if {"onnx", "torch"} & set(forms):
@@ -80,7 +80,7 @@ def available() -> tuple[Form, ...]:
 
 
 def compared(learner: Learner, signal: Signal, folder: Path) -> float:
-    """The greatest difference between what the program that was written gives and what the learner does."""
+    """Largest difference between the outputs of the exported program and the learner; ValueError if too large."""
     from sonarium.models.export import exported
 
     module = exported(learner).eval()

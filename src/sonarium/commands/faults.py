@@ -8,16 +8,16 @@ HINT = "check that the path is right and that you may read and write there"
 
 
 class UsageError(Exception):
-    """The words do not say what to do."""
+    """An invalid command line."""
 
 
 def say(text: str) -> None:
-    """Remarks go to the error stream, so that the output stays clean for pipes."""
+    """Print remarks to stderr, so that stdout stays clean for pipes."""
     print(*map(printable, text.split("\n")), sep="\n", file=sys.stderr, flush=True)
 
 
 def tell(*lines: str) -> None:
-    """Lines of output, in which names of files and labels cannot command the terminal."""
+    """Print lines of output, with escape sequences in names of files and labels made harmless."""
     print(*map(printable, lines), sep="\n")
 
 
@@ -29,7 +29,7 @@ def verdict(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, KeyboardInterrupt):
         return 130, said or "interrupted"
     if isinstance(error, BrokenPipeError):
-        # Whoever read the output has seen enough.
+        # The reader of the output has closed the pipe.
         return 1, ""
     if out_of_memory(error):
         return 1, "there is not enough memory for this: use a smaller --batch-size, or a smaller model or world"

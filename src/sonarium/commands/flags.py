@@ -31,9 +31,9 @@ PLAINER = (
     (r"could not convert string to float: (.*)", r"\1 is not a number"),
     (r"^Missing value for argument '(.*)'.*", r"\1 needs a value"),
 )
-"""Words of tyro and Python, and what a person would say."""
+"""Messages of tyro and Python, as patterns, and plainer words for them."""
 NARROWEST = 60
-"""Columns that help and tables are laid out for at least: in fewer, that takes minutes, and is not readable."""
+"""Minimum width in columns of help and tables: narrower layouts take minutes, and are not readable."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Group:
     title: str
     config: Any
     main: tuple[str, ...] | None = None
-    """Names of the fields that matter first, also of nested configurations; None takes all for main."""
+    """Names of the main fields, also of nested configurations; None makes all of them main."""
 
 
 def parse(schema: type, arguments: list[str], verb: str, description: str) -> Any:
-    """An instance of `schema` from the arguments; a fault becomes one line."""
+    """Parse the arguments into an instance of `schema`; a fault raises a UsageError with one line."""
     complaint, shown = io.StringIO(), with_help(schema)
     try:
         with contextlib.redirect_stderr(complaint), wide_enough():
@@ -78,7 +78,7 @@ def beyond(name: str, value: object, expected: str) -> str:
 
 @contextlib.contextmanager
 def wide_enough() -> Iterator[None]:
-    """What is laid out here is given at least the narrowest width; tyro asks the environment for it."""
+    """Set COLUMNS in the environment, from which tyro takes the width, to at least NARROWEST."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = str(max(NARROWEST, shutil.get_terminal_size().columns))
     try:
@@ -93,7 +93,7 @@ def wide_enough() -> Iterator[None]:
 def parse_groups(
     schema: type, groups: Sequence[Group], arguments: list[str], verb: str, description: str
 ) -> tuple[Any, list[Any]]:
-    """An instance of `schema`, and the configuration of each group, from the arguments."""
+    """Parse the arguments into an instance of `schema`, and the configuration of each group."""
     names = flag_names(schema, groups)
     parts: dict[str, tuple[str, dict[str, tuple[int, Leaf]]]] = {}
     for position, group in enumerate(groups):
@@ -121,14 +121,14 @@ def parse_groups(
 
 
 def flag_names(schema: type, groups: Sequence[Group]) -> dict[tuple[int, tuple[str, ...]], str]:
-    """The flag of each setting: the name of its field, with as many names before it as make it the only one."""
+    """The flag of each setting: the name of its field, prefixed by as many names of its path as make it unique."""
     paths = [(number, leaf.path) for number, group in enumerate(groups) for leaf in leaves(group.config)]
     taken = Counter([(field.name,) for field in fields_of(schema)])
     ends = Counter(path[-size:] for _, path in paths for size in range(1, len(path) + 1)) + taken
     found = {}
     for number, path in paths:
         sizes = [size for size in range(1, len(path) + 1) if ends[path[-size:]] == 1]
-        # The same path in two groups: the group's own title comes before it.
+        # The same path in two groups is prefixed by the title of the group.
         words = path[-sizes[0] :] if sizes else (groups[number].title, *path)
         found[number, path] = "-".join(words).replace("_", "-")
     assert len(set(found.values())) == len(found), f"two settings have one flag: {sorted(found.values())}"
@@ -145,7 +145,7 @@ def made(own: dict[str, tuple[int, Leaf]], names: dict[tuple[int, tuple[str, ...
 
 
 def explained(leaf: Leaf) -> str:
-    """The help of a setting, with the numbers that it takes where both ends are known."""
+    """The help of a setting, with its valid range if both bounds are finite."""
     if leaf.range is None or math.isinf(leaf.range[0].most) or math.isinf(leaf.range[0].least):
         return leaf.help
     return f"{leaf.help} Takes {leaf.range[0].words(leaf.range[1])}."
@@ -161,7 +161,7 @@ def usage_error(said: str, verb: str) -> UsageError:
 
 
 def in_one_line(box: str) -> str:
-    """What tyro says in its box, drawn for a terminal of any kind: the fault, and which flag may be meant."""
+    """The error in tyro's box, drawn for a terminal of any kind, as one line: the fault, and a suggested flag."""
     lines = [line.strip("│ ") for line in COLOURS.sub("", box).splitlines()]
     paragraphs: list[list[str]] = [[]]
     for line in [line for line in lines if line][1:]:
@@ -180,7 +180,7 @@ def in_one_line(box: str) -> str:
 
 
 def flag(arguments: list[str], name: str, default: str) -> str:
-    """The value of one flag, read ahead of the rest because it decides what the other flags are."""
+    """The value of one flag, read before the rest because it determines what the other flags are."""
     found = default
     for position, word in enumerate(arguments):
         if word == f"--{name}":
@@ -194,7 +194,7 @@ def flag(arguments: list[str], name: str, default: str) -> str:
 
 
 def switched(arguments: list[str], name: str) -> bool:
-    """The same of a flag without a value, which is off by default."""
+    """The value of a boolean flag, read before the rest; off by default."""
     words = {f"--{name}": True, f"--no-{name}": False}
     found = [words[word] for word in arguments if word in words]
     return bool(found) and found[-1]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sonarium.runs.forecast import Forecasts, RunForecaster, Sound
 
 STEPS = 5
-"""From one sound to another."""
+"""Default number of interpolation steps between two sounds."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> None:
         raise UsageError(f"--steps {flags.steps} without --toward: name the sound file to go to, or leave it out")
     if flags.out.exists() and (not flags.out.is_dir() or any(flags.out.iterdir())):
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
-    # Models take long to import, which a person who asks for help should not wait for.
+    # Deferred import: models are slow to import, and `--help` should not wait for them.
     from sonarium.commands.progress import bars, plainly
     from sonarium.models.actions import change
     from sonarium.runs.forecast import open_forecaster

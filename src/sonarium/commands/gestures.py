@@ -23,7 +23,7 @@ from sonarium.files import written_aside
 from sonarium.worlds.audio.decoder import header_of, read_mono
 
 HIGHEST_RATE = 48_000
-"""Sampling rate in Hz above which a recording is resampled: no gesture is heard beyond."""
+"""Sampling rate in Hz above which a recording is resampled: higher frequencies carry no gestures."""
 LOWEST_RATE = 8_000
 
 
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
             raise UsageError(f"--{name} {path} does not end in {suffix}: give a name that does")
     if flags.file.is_dir():
         raise UsageError(f"'{flags.file}' is a folder: give one sound file")
-    # The model of the syrinx takes a while to load, which a person who asks for help should not wait for.
+    # Deferred import: the model of the syrinx is slow to import, and `--help` should not wait for it.
     from sonarium.features.gestures import FRAME_RATE, fit, pitch_error
 
     rate = min(header_of(flags.file).rate, HIGHEST_RATE)

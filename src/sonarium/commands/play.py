@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from sonarium.play.evaluate import EpisodeResult, Evaluation
 
 PERSONS = ("success", "spl", "found")
-"""Measures in which a person with other steps compares with agents."""
+"""Measures that are comparable between a person and agents with other step sizes."""
 BY_KEYBOARD = SeekConfig(actions="continuous", seconds=0.128, step=0.15, turn=10.0, max_steps=4000)
-"""Steps and turns so small and frequent that walking by keyboard is smooth."""
+"""Small and frequent steps and turns, for smooth walking by keyboard."""
 GROUPS = {
     "task": (
         "Goal, reward and end of an episode.",
@@ -58,7 +58,7 @@ GROUPS = {
     "features": ("Parameters of --observation features.", "ears"),
     "computation": ("Where and with how many threads.", "threads device"),
 }
-"""The fields of SeekConfig by what they are about, for `--help`; `figures` is for Python only."""
+"""The fields of SeekConfig by topic, for `--help`; `figures` is for Python only."""
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,17 @@ def main(arguments: list[str]) -> None:
 
 
 def of_suite(name: str) -> tuple[SeekConfig, int]:
-    """Configuration and first seed of the tests in a setting; without a name, the defaults."""
+    """Configuration and first seed of the test episodes of a setting; without a name, the defaults."""
     if not name:
         return SeekConfig(), 0
-    # The other verb waits for no environment to be imported.
+    # Deferred import: without --suite, no environment has to be imported.
     from sonarium.rooms.seek.suite import HELD_OUT, SUITE
 
     return SUITE[choose("setting of seek-suite", name, SUITE)].tested, HELD_OUT
 
 
 def by_hand(config: SeekConfig) -> SeekConfig:
-    """The same task for the keyboard: steps are shorter, and as many more fit into the same time."""
+    """The same task for the keyboard: steps are shorter, and accordingly more of them fit into the same time."""
     times = config.seconds / BY_KEYBOARD.seconds
     names = ("actions", "seconds", "step", "turn", "clock", "observation", "pose")
     own = {name: getattr(BY_KEYBOARD, name) for name in names}
@@ -150,7 +150,7 @@ def schema(start: SeekConfig) -> type:
             (name, Annotated[hints[name], tyro.conf.arg(help=helps[name])], field(default=getattr(start, name)))
             for name in names.split()
         ]
-        # Without a module, nobody searches source files for the sentences that are given here.
+        # Without a module, tyro does not search source files for the help that is given here.
         namespace = {"__doc__": summary, "__module__": ""}
         group = dataclasses.make_dataclass(title, fields, frozen=True, namespace=namespace)
         parts.append((title, group, field(default_factory=group)))
@@ -158,11 +158,11 @@ def schema(start: SeekConfig) -> type:
 
 
 Run = tuple[str, Any, SeekConfig]
-"""Name, agent and rooms of a run that is played against."""
+"""Name, agent and room configuration of a run to play against."""
 
 
 def against(folder: Path, remark: Callable[[str], None]) -> Run:
-    # Help should not wait for what a run needs.
+    # Deferred import: `--help` should not wait for what a run requires.
     from sonarium.play.watch import against
 
     return against(folder, remark)
@@ -192,7 +192,7 @@ def by_keyboard(flags: Any, config: SeekConfig, run: Run | None) -> None:
 
 
 def compare(flags: Any, run: Run | None, played: "list[EpisodeResult]") -> None:
-    """A table of the player and of agents in the same rooms: of the run, or in a suite of the scripted ones."""
+    """Print a table of the player and of agents in the same rooms: that of the run, or else the scripted ones."""
     from sonarium.agents.scripted import SCRIPTED
     from sonarium.play.evaluate import Evaluation, evaluate
 
@@ -206,7 +206,7 @@ def compare(flags: Any, run: Run | None, played: "list[EpisodeResult]") -> None:
 
 
 def print_table(found: "Evaluation", title: str, measures: Sequence[str] | None = None) -> None:
-    """Measures, all or these, of each that played the same episodes."""
+    """Print measures, by default all, of everyone who played the same episodes."""
     from sonarium.play.evaluate import MEASURES
 
     rows = found.rows()

@@ -23,11 +23,11 @@ from sonarium.commands.faults import say
 from sonarium.training.fit import Progress as Report
 
 SHOWN = ("loss/total", "loss/error", "penalty/kl", "contrast/loss", "contrast/accuracy")
-"""Metrics that stand beside the bar."""
+"""Metrics shown beside the bar."""
 LATEST, SOONEST = 30.0, 10.0
-"""Seconds after which a line is due in any case, and before which none is, lest what is quickly done be told."""
+"""Maximum and minimum seconds between lines; short stages have none."""
 PART = 0.1
-"""What has to be done in between, as a fraction, for a line to be due earlier."""
+"""Fraction of the work between lines for one to be due before the maximum."""
 
 
 class RateColumn(ProgressColumn):
@@ -40,13 +40,13 @@ def summary(metrics: dict[str, float]) -> str:
 
 
 def plainly(report: Report) -> Callable[[str, int, int], None]:
-    """The same for stages that have no metrics."""
+    """The reporter as a progress callback of stages without metrics."""
     return lambda stage, done, total: report(stage, done, total, {})
 
 
 @contextmanager
 def bars() -> Iterator[Report]:
-    """A reporter that draws one bar a stage; where no terminal watches, one that writes lines."""
+    """Progress reporter that draws one bar per stage on a terminal, and writes lines elsewhere."""
     console = Console(stderr=True)
     with drawn(console) if console.is_terminal else written() as report:
         yield report
@@ -67,7 +67,7 @@ def drawn(console: Console) -> Iterator[Report]:
 
         def report(stage: str, done: int, total: int, metrics: dict[str, float]) -> None:
             if stage not in tasks:
-                # A resumed training starts in the middle: what was done before is not this run's speed.
+                # A resumed training starts in the middle: earlier steps do not count for its speed.
                 tasks[stage] = progress.add_task(stage, total=total, completed=max(done - 1, 0), metrics="")
             progress.update(tasks[stage], completed=done, metrics=summary(metrics))
 
@@ -76,7 +76,7 @@ def drawn(console: Console) -> Iterator[Report]:
 
 @contextmanager
 def written() -> Iterator[Report]:
-    """Lines for logs, also while a stage is at one long piece of work and reports nothing."""
+    """Reporter that writes lines for logs, also while a stage works for long without a report."""
     lines, ended = Lines(), Event()
 
     def watch() -> None:
@@ -94,7 +94,7 @@ def written() -> Iterator[Report]:
 
 @dataclass
 class Lines:
-    """Says how far the newest stage is, at most every few seconds."""
+    """Writes the progress of the newest stage, at most every few seconds."""
 
     clock: Callable[[], float] = time.monotonic
     line: Callable[[str], None] = say
@@ -118,7 +118,7 @@ class Lines:
         self.tick()
 
     def tick(self) -> None:
-        """A line, if one is due."""
+        """Write a line if one is due."""
         with self.lock:
             now = self.clock()
             further = self.done - self.told_at >= max(1, PART * self.total)
@@ -128,7 +128,7 @@ class Lines:
                 self.line(self.written(now))
 
     def written(self, now: float) -> str:
-        """Stage, how much is done, rate, time left and metrics."""
+        """A line with stage, work done, rate, time left and metrics."""
         share = f" ({self.done / self.total:.0%})" if self.total else ""
         said = [f"{self.stage}: {self.done} of {self.total}{share}"]
         rate = (self.done - self.first) / (now - self.began) if now > self.began else 0.0
@@ -138,7 +138,7 @@ class Lines:
 
 
 def duration(seconds: float) -> str:
-    """In the largest unit of which there is more than one."""
+    """The duration in the largest unit of which it has at least two."""
     unit, length = next(
         ((name, size) for name, size in (("h", 3600), ("min", 60)) if seconds >= 2 * size), ("s", 1)
     )

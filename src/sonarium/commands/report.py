@@ -32,7 +32,7 @@ SUITE: Mapping[str, Any] = {
     "step": int, "episodes": int, "measures": dict[str, str],
     "suite": dict[str, dict[str, dict[str, dict[str, float | None]]]],
 }  # fmt: skip
-"""What a page reads of scores.json, quarantine.json and suite.json, of which types."""
+"""Keys that a page reads from scores.json, quarantine.json and suite.json, with their types."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ def run_page(folder: Path) -> RunPage:
         acts="rollouts" in mapping(run.config.get("source")),
         clock=clock_of(run, metrics),
         suite=read_known(folder / "suite.json", SUITE),
-        # Of a run that was not scored: what was set aside is kept of recordings alone.
+        # Without scores: only runs on recordings have a quarantine.json.
         planted=bool((scores or {}).get("planted", not (folder / "quarantine.json").exists())),
     )
 
 
 def clock_of(run: RunFolder, metrics: Sequence[Mapping[str, float]]) -> Sequence[Mapping[str, float]]:
-    """What the training had taken at some steps; of an agent that was not timed the steps of its environment,
-    where these follow from its settings."""
+    """Records of the clock of a training; for an agent that was not timed, its environment steps, if these follow
+    from its settings."""
     timed = [one for one in read_metrics(run.folder / "clock.jsonl") if "items" in one and "wall_s" in one]
     rollouts = mapping(mapping(run.config.get("source")).get("rollouts"))
     copies, steps, episodes = (rollouts.get(name) for name in ("envs", "rollout_steps", "rollout_episodes"))
@@ -106,13 +106,13 @@ def clock_of(run: RunFolder, metrics: Sequence[Mapping[str, float]]) -> Sequence
 
 
 def separates(config: Mapping[str, Any]) -> bool:
-    """Whether the clips are mixtures, whose separation is shown; of a world that is not installed nobody knows."""
+    """Whether the clips are mixtures, whose separation is shown; False if the world is not installed."""
     world = WORLDS.get(str(mapping(config.get("source")).get("world")))
     return world is not None and world.kind == "binaural"
 
 
 def in_todays_form(config: dict[str, Any]) -> dict[str, Any]:
-    """A recorded plan as it would be recorded now; as it is, where a package that it needs is not installed."""
+    """A recorded plan in the current format; unchanged if a package that it requires is not installed."""
     try:
         return read_plan(config, "config.json").recorded()
     except ValueError:

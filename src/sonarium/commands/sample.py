@@ -30,7 +30,7 @@ from sonarium.training.engine import choose_device
 from sonarium.worlds.contract import Signal
 
 BLOCK = 16
-"""Clips that are made at a time, so that memory does not grow with their number."""
+"""Number of clips decoded at a time, so that memory does not grow with their total."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def sounds(waves: Float[Tensor, "clip time"], rate: int) -> list[tuple[str, byte
 
 
 def wav(wave: Float[np.ndarray, " time"], rate: int) -> bytes:
-    """In floating point, which keeps the level of clips that are louder than full scale."""
+    """A WAV file in floating point, which keeps the level of clips that are louder than full scale."""
     buffer = io.BytesIO()
     soundfile.write(buffer, wave, rate, subtype="FLOAT", format="WAV")
     return buffer.getvalue()

@@ -56,11 +56,11 @@ from sonarium.runs.score import Shared, encoder_on, keep, score
 from sonarium.training.engine import choose_device
 
 if TYPE_CHECKING:
-    # Playing takes long to import, which a person who asks for help should not wait for.
+    # Deferred import: playing is slow to import, and `--help` should not wait for it.
     from sonarium.play.evaluate import Evaluation
 
 FROM_FILE = "encoder"
-"""The model in the catalogue that is an encoder from a file."""
+"""Name in the catalogue of the model that is an encoder from a file."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ class ScoreFlags:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is evaluated, and how."""
+    """What to evaluate, and with which settings."""
 
     flags: ScoreFlags
     evaluation: EvaluationConfig
     encoder: Any
-    """Configuration of an encoder from a file; its `encoder` is empty where there is none."""
+    """Configuration of an encoder from a file; its `encoder` is empty if there is none."""
     source: ClipsPlan | None
-    """What the encoder is evaluated on without a run."""
+    """Clips on which the encoder is evaluated without a run."""
 
     @property
     def folders(self) -> list[Path]:
@@ -118,7 +118,7 @@ class Evaluated:
 def asked_for(arguments: list[str]) -> Asked:
     world = flag(arguments, "world", "")
     try:
-        # The default of any world: the encoder's own settings are the same everywhere.
+        # Any world will do as default: the settings of the encoder do not depend on it.
         plan = default_plan(FROM_FILE, world)
     except ValueError as error:
         raise UsageError(str(error)) from None
@@ -148,7 +148,7 @@ def main(arguments: list[str]) -> None:
     asked = asked_for(arguments)
     device = choose_device(asked.flags.device)
     for folder in asked.folders:
-        # Better refused now than after an hour of scoring the others.
+        # Fail now, not after an hour of scoring the others.
         run, _ = open_plan(folder)
         if asked.flags.best:
             run.load_best()
@@ -173,7 +173,7 @@ def main(arguments: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Played:
-    """A run in settings of seek-suite."""
+    """Results of a run in settings of seek-suite."""
 
     folder: Path
     step: int
@@ -181,12 +181,12 @@ class Played:
 
     @property
     def agents(self) -> dict[str, Any]:
-        """By setting, what each agent reached."""
+        """Scores of each agent, by setting."""
         return {name: one.as_json()["agents"] for name, one in self.rows.items()}
 
     @property
     def heard(self) -> dict[str, Heard]:
-        """By setting, how the agent heard, where it was measured."""
+        """Separation and localisation by the agent, by setting, where they were measured."""
         from sonarium.play.suite import AGENT
 
         return {name: own for name, one in self.rows.items() if (own := one.heard(AGENT)) is not None}
@@ -197,7 +197,7 @@ class Played:
 
 
 def by_suite(asked: Asked) -> None:
-    """Agents in settings of seek-suite: a table of each run, kept in its folder."""
+    """Score agents in settings of seek-suite: a table for each run, with the scores saved in its folder."""
     names = list(SUITE) if "all" in asked.flags.suite else list(dict.fromkeys(asked.flags.suite))
     for name in names:
         choose("setting of seek-suite", name, (*SUITE, "all"))
@@ -217,8 +217,8 @@ def by_suite(asked: Asked) -> None:
 
 
 def in_suite(opened: Opened, names: Sequence[str], asked: Asked, separation: bool, progress: Any) -> Played:
-    """Play a run in settings, and keep what it reached in its folder, beside other settings that were played
-    alike."""
+    """Play a run in settings, and save its scores in its folder, beside those of other settings at the same step
+    and with as many episodes."""
     from sonarium.play.evaluate import MEASURES
     from sonarium.play.suite import agent_in_suite
 
@@ -235,7 +235,7 @@ def in_suite(opened: Opened, names: Sequence[str], asked: Asked, separation: boo
 
 
 def read_suite(folder: Path) -> Mapping[str, Any]:
-    """What is kept; nothing, where that is damaged, as it is made again."""
+    """Content of suite.json; empty if it is missing or damaged, since it is rewritten."""
     try:
         return mapping(read_json(folder / "suite.json"))
     except (OSError, ValueError):
@@ -251,7 +251,7 @@ def show_played(played: Played, console: Console) -> None:
     from sonarium.play.suite import BESIDE
 
     title = f"{printable(str(played.folder))}, step {played.step}"
-    # No name is cut where the terminal is narrow.
+    # Names are not truncated on a narrow terminal.
     named = (Column(no_wrap=True), Column(no_wrap=True, min_width=max(map(len, BESIDE))))
     table = Table(*named, *MEASURES, title=title, box=None)
     for name, one in played.rows.items():
@@ -270,7 +270,7 @@ def print_explained(asked: Asked, console: Console) -> None:
 
 
 def evaluated(asked: Asked, device: str, progress: Any) -> Iterator[Evaluated]:
-    """The runs one after the other; the encoder from a file once on each split."""
+    """Evaluate the runs one after the other, and the encoder from a file once on each split."""
     shared, plain = Shared(), plainly(progress)
     named, splits = bool(asked.encoder.encoder), []
     for folder in asked.folders:
@@ -329,7 +329,7 @@ def print_scores(asked: Asked, records: list[Record], played: Sequence[Played]) 
 
 
 def notes(records: list[Record]) -> Iterator[str]:
-    """What was predicted, and what was left out and why: each once, with the runs that it is about unless all."""
+    """Notes on what probes predict, and on what was left out and why: each once, with its runs unless all."""
     runs: dict[str, list[str]] = {}
     for record in records:
         found = record.evaluation or {}
@@ -341,7 +341,7 @@ def notes(records: list[Record]) -> Iterator[str]:
 
 
 def written(one: Evaluated) -> str:
-    """Write the scores into their run folder; why that cannot be, if so: they are to be printed all the same."""
+    """Write the scores to their run folder; return the error if that fails, since they are still to be printed."""
     scores, folder = one.record.evaluation or {}, one.folder
     if folder is None:
         return ""

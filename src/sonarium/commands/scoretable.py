@@ -22,9 +22,9 @@ from sonarium.measures.forecasts import OF_STATES
 from sonarium.measures.statistics import Interval
 
 GAP = 2
-"""Blanks between two columns."""
+"""Spaces between two columns."""
 NAMED = ("standard", "syntone")
-"""Protocols of disentanglement; others say themselves what they are."""
+"""Protocols of disentanglement, which titles introduce by `protocol`; the names of others are clear without."""
 SCALE = "1 is best and 0 is worst."
 BEST = (
     "Bold: the best model, where its interval lies beyond those of all other models and of its controls, but for "
@@ -38,7 +38,7 @@ REMARKS = {
     "forecast-distance": "Of distances less is better.",
 }
 UNCOMPARED = ("dead_codes",)
-"""Scores that are not shown of controls."""
+"""Scores that are not shown for controls."""
 SYNTONE = "Factors and codes are exchanged, as SynTone's evaluator calls them: compare with its own table only."
 
 
@@ -69,7 +69,7 @@ def show(tables: Sequence[Table], console: Console) -> None:
 
 
 def show_heard(found: Mapping[str, Heard], title: str, console: Console) -> None:
-    """By setting, how an agent separates and locates the sources in its episodes."""
+    """Print how an agent separates and locates the sources in its episodes, by setting."""
     drawn = Drawn("", "", title=Text(f"{title}: what it hears", "table.title"), box=None)
     for setting in found:
         drawn.add_column(Text(setting), justify="right", no_wrap=True)
@@ -92,7 +92,7 @@ def show_heard(found: Mapping[str, Heard], title: str, console: Console) -> None
 
 
 def plain(value: Interval | None) -> str:
-    """A mean with its interval, to the hundredth where it is small."""
+    """A mean with its interval, with two decimals if it is below 1, else one."""
     if value is None:
         return "–"
     digits = 2 if abs(value.mean) < 1 else 1
@@ -101,7 +101,7 @@ def plain(value: Interval | None) -> str:
 
 
 def families(keys: Sequence[str]) -> list[tuple[list[str], str]]:
-    """Scores with the same controls, which have a table of their own, and what it is called besides."""
+    """Groups of scores with the same controls, one per table, and the suffix of the table's title."""
     kinds = {key: key.partition("/")[0] for key in keys}
     known = {name.partition("/")[0] for name in FORECASTS | OF_STATES}
     forecasts = [key for key in keys if kinds[key].startswith("forecast-")]
@@ -112,7 +112,7 @@ def families(keys: Sequence[str]) -> list[tuple[list[str], str]]:
 
 
 def drawings(table: Table, keys: list[str], title: str, width: int) -> list[Drawn]:
-    """As many tables as it takes to show all models within this width."""
+    """Tables that show all models, as many as are required within this width."""
     labels = ["", *(printable(table.meaning(key).name) for key in keys)]
     best = [table.best(key) for key in keys]
     columns = [
@@ -126,7 +126,7 @@ def drawings(table: Table, keys: list[str], title: str, width: int) -> list[Draw
         # A narrow terminal shows controls without their intervals, which are on the page.
         if sum(map(breadth, [labels, *beside])) + max(together) <= width:
             break
-    # Controls that there is no room for beside a model have tables of their own.
+    # Controls that do not fit beside a model have separate tables.
     some, *more = blocks(list(map(breadth, beside)), width - breadth(labels) - max(together))
     later = [[beside[at] for at in part] for part in more]
     beside, made = [beside[at] for at in some], []
@@ -158,7 +158,7 @@ def empty(title: str, first: str) -> Drawn:
 
 
 def beside_column(drawn: Drawn, name: str) -> None:
-    """Of a control. A name is no markup: Rich would take [h, z] for a style, and leave it out."""
+    """Add the column of a control. Its name is no markup: Rich would take [h, z] for a style, and drop it."""
     drawn.add_column(Text(name), justify="right", no_wrap=True, style="dim", header_style="dim")
 
 
@@ -173,7 +173,7 @@ def of_controls(title: str, labels: list[str], columns: list[list[str]]) -> Draw
 
 
 def blocks(breadths: list[int], room: int) -> list[list[int]]:
-    """The models in their order, as many together as there is room for, but at least one."""
+    """Indices of the columns in order, in blocks that fit into the room, with at least one column each."""
     found: list[list[int]] = [[]]
     left = room
     for at, taken in enumerate(breadths):
@@ -190,7 +190,7 @@ def breadth(column: list[str]) -> int:
 
 
 def heading(group: Group, groups: Sequence[Group]) -> str:
-    """The model, its preset below it, and its folder where another has the same name."""
+    """The model, its preset below it, its folder if another has the same title, and its number of seeds."""
     lines = [group.first.title.replace(" (", "\n(")]
     if sum(other.first.title == group.first.title for other in groups) > 1:
         lines.append(printable(Path(group.scored[0].run).name))
@@ -200,7 +200,7 @@ def heading(group: Group, groups: Sequence[Group]) -> str:
 
 
 def own_chance(table: Table, group: Group, keys: list[str], intervals: bool) -> list[str]:
-    """A column of chance with its interval, where it depends on the codes of the group; else nothing."""
+    """Column of chance with its interval, if it depends on the codes of the group; else empty."""
     if not group.own_chance:
         return []
     beside = [group.scores[key].controls.get("chance") if key in group.scores else None for key in keys]
@@ -214,7 +214,7 @@ def own_chance(table: Table, group: Group, keys: list[str], intervals: bool) -> 
 
 
 def controls(table: Table, keys: list[str], intervals: bool) -> list[list[str]]:
-    """A column for each control that has any of these scores; a count of dead codes says nothing of it."""
+    """A column for each control that has any of these scores; dead codes are meaningless for controls."""
     return [
         [
             control(who),
@@ -241,7 +241,7 @@ def mean(meaning: Meaning, value: Interval) -> str:
 
 
 def written(meaning: Meaning, value: Interval) -> str:
-    """The mean with its interval, where seeds differ."""
+    """The mean, with its interval if seeds differ."""
     text = number(meaning, value.mean)
     if value.low is None or value.high is None or value.low == value.high:
         return text
@@ -249,7 +249,7 @@ def written(meaning: Meaning, value: Interval) -> str:
 
 
 def number(meaning: Meaning, value: float) -> str:
-    """Bounded scores to the hundredth without their leading 0, counts as they are, nats to the tenth."""
+    """Bounded scores with two decimals and no leading 0, whole numbers as they are, others with one decimal."""
     if meaning.bounded:
         written = f"{value:z.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
     else:

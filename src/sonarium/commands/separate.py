@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
 
 
 def write(separator: Separator, path: Path, targets: list[Path], rate: int, device: str) -> None:
-    """The sources of a file, each in its own."""
+    """Write the sources of a file, each to its own file."""
     outputs = [soundfile.SoundFile(one, "w", rate, 2, "FLOAT", format="WAV") for one in targets]
     try:
         for part in separated(separator, ears_of(path, rate), rate, device):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sonarium.runs.surprise import Track
 
 MOST_DRAWN = 30.0
-"""Most seconds of a file that are drawn."""
+"""Maximum duration of the picture of a file in seconds."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"'{flags.out}' exists and is not an empty folder: give --out a new one")
     if not flags.files:
         raise UsageError("no files to listen to: name one or more sound files after the run folder")
-    # Models take long to import, which a person who asks for help should not wait for.
+    # Deferred import: models are slow to import, and `--help` should not wait for them.
     from sonarium.commands.progress import bars, plainly
     from sonarium.files import written_aside
     from sonarium.runs.forecast import open_forecaster
@@ -95,7 +95,7 @@ def summary(path: Path, name: str, track: "Track") -> dict[str, Any]:
 
 
 def write(forecaster: "RunForecaster", path: Path, place: Path, track: "Track", by: str) -> None:
-    """The table, the labels and the picture of one file; `place` is their name without an ending."""
+    """Write the table, the labels and the picture of one file; `place` is their path without suffix."""
     import csv
 
     import numpy as np
@@ -113,7 +113,7 @@ def write(forecaster: "RunForecaster", path: Path, place: Path, track: "Track", 
             writer.writerow((*map(repr, ends), *("" if value != value else repr(value) for value in row)))
     write_audacity(Path(f"{place}{AUDACITY}"), track.onsets, len(rows) * track.seconds, forecaster.rate)
     shown = min(len(rows), round(MOST_DRAWN / track.seconds))
-    # The last code of a file may reach beyond its end.
+    # The last code of a file may extend beyond its end.
     lasts = sum(map(len, forecaster.coder.blocks(path))) / forecaster.rate
     sound = forecaster.file(path, min(shown * track.seconds, lasts), track.seconds)
     field = forecaster.field(forecaster.levels(forecaster.tokens(sound.past))[0][-shown:])

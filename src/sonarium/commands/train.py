@@ -38,11 +38,11 @@ from sonarium.training.launch import LOST, Failed, end_with_launcher, launch, la
 from sonarium.training.run import RunFolder
 
 EXAMPLE = "beta-vae"
-"""Whose flags are shown where no model was named."""
+"""Model whose flags are shown by `--help` without a model."""
 ANY_RUN = Upstream("RUN", step=0, sha256="", width=1, frame_rate=1.0, frame_first=0.0, plan={})
-"""Stands for the run whose codes a model will train on, where only its flags are asked for."""
+"""Placeholder for the upstream run of a model on codes, where only its flags are to be shown."""
 TRAINING = ("batch_size", "seed", "precision", "test", "test_groups", "train_on")
-"""Flags of training that matter first."""
+"""Main flags of training."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> None:
             first = train(plan, flags.run, flags.steps, flags.device, flags.nodes, progress, say, flags.pictures)
     except ProcessLost:
         if launched():
-            # Who launched this process says which other one it was.
+            # The launcher of this process reports which other one it was.
             raise SystemExit(LOST) from None
         raise
     if first:
@@ -114,16 +114,16 @@ def main(arguments: list[str]) -> None:
 
 
 def in_processes(command: list[str], processes: int) -> None:
-    """Train in several processes, of which the first says what there is to say."""
+    """Train in several processes, of which only rank 0 prints."""
     failed = launch(command, processes)
     if failed is not None:
-        # One that was killed in the middle of a progress bar left the terminal without its cursor.
+        # A process that is killed during a progress bar leaves the cursor of the terminal hidden.
         Console(stderr=True).show_cursor()
         explain(failed, processes)
 
 
 def explain(failed: Failed, processes: int) -> None:
-    """One line about the process that failed, if it has not said it itself; ends with its exit code."""
+    """Report the process that failed in one line, unless it has done so itself; exit with its code."""
     if 0 < failed.code != LOST:
         if failed.rank == 0:
             raise SystemExit(failed.code)
@@ -138,7 +138,7 @@ def explain(failed: Failed, processes: int) -> None:
 
 
 def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[TrainFlags, Plan]:
-    """The flags that decide which others there are come first; then all are parsed together."""
+    """Flags and plan from the arguments; flags that determine which others exist are read first."""
     try:
         plan = planned(model, arguments)
     except ValueError as error:
@@ -151,7 +151,7 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
     else:
         entry, schema = MODELS[model], with_steps(ClipsFlags, recipe_of(MODELS[model], plan.preset).steps)
         about, first = told_of(plan)
-        # Codes have the split of the run that makes them.
+        # Codes have the split of their upstream run.
         split = [] if plan.upstream is not None else [Group("training", source.split, TRAINING)]
         parts = [Group("training", source.clips, TRAINING), *split]
         groups = [Group(source.world, source.config, first), *parts, loop]
@@ -174,8 +174,8 @@ def plan_from(model: str, arguments: list[str], named: bool = True) -> tuple[Tra
 
 
 def of_start(loop: LoopConfig, upstream: Upstream | None) -> LoopConfig:
-    """The loop, whose `best` is that of --start-from: that of codes and of ears is recorded with the upstream
-    run."""
+    """The loop with `best` for --start-from only: that for codes and ears is recorded with the upstream run, and
+    cleared here."""
     if not loop.best or loop.start_from is not None:
         return loop
     if upstream is None:
@@ -187,7 +187,7 @@ def of_start(loop: LoopConfig, upstream: Upstream | None) -> LoopConfig:
 
 
 def in_suite(rollouts: RolloutConfig, suite: str, default: str) -> RolloutConfig:
-    """The same in the environment of a setting of seek-suite, in place of the preset's."""
+    """The rollouts in the environment of a setting of seek-suite, if given, in place of the preset's."""
     if not suite:
         return rollouts
     env = suite_id(choose("setting of seek-suite", suite, SUITE))
@@ -199,7 +199,7 @@ def in_suite(rollouts: RolloutConfig, suite: str, default: str) -> RolloutConfig
 
 
 def with_steps(schema: type[TrainFlags], steps: int) -> type[TrainFlags]:
-    """The same flags, by default with as many steps as a preset wants."""
+    """The same flags, with the steps of a preset as default."""
     [said] = [leaf.help for leaf in leaves(TrainFlags(Path())) if leaf.path == ("steps",)]
     own = Annotated[int, Range(0), tyro.conf.arg(help=said)]
     return dataclasses.make_dataclass(
@@ -208,7 +208,7 @@ def with_steps(schema: type[TrainFlags], steps: int) -> type[TrainFlags]:
 
 
 def planned(model: str, arguments: list[str]) -> Plan:
-    """The plan with every default for the flags that decide what it is made of."""
+    """Default plan for the flags that determine its parts."""
     preset, codes = flag(arguments, "preset", "default"), flag(arguments, "codes", "")
     front, best = flag(arguments, "front", ""), switched(arguments, "best")
     if model in AGENTS and (ears := flag(arguments, "ears", "")):
@@ -234,15 +234,15 @@ def planned(model: str, arguments: list[str]) -> Plan:
 
 
 def takes_path(plan: Plan) -> bool:
-    """Whether the clips are of a world that reads a path, or there are none."""
+    """Whether the clips are from a world with a path, or there are no clips."""
     if isinstance(plan.source, RolloutsPlan):
         return True
     return any(field.name == "path" for field in dataclasses.fields(plan.source.config))
 
 
 def begun_on(folder: Path, codes: Path, best: bool) -> Plan | None:
-    """The plan of a run that began on these codes: it goes on with those that it keeps, whatever became of the run
-    that made them. With another `best` than it began with it is another plan, which its folder refuses."""
+    """The plan of an existing run on these codes: it continues with its saved codes, whatever became of the
+    upstream run. With another `best` than before, the plan differs, and its folder rejects it."""
     if not (folder / "config.json").is_file():
         return None
     plan = open_plan(folder)[1]
@@ -252,7 +252,7 @@ def begun_on(folder: Path, codes: Path, best: bool) -> Plan | None:
 
 
 def told_of(plan: Plan) -> tuple[str, tuple[str, ...] | None]:
-    """What is trained on, in words, and its flags that matter first."""
+    """Training data in words, and the names of their main flags."""
     if plan.upstream is not None:
         return f"on the codes of {plan.upstream.run}", None
     entry = WORLDS[plan.clips.world]
@@ -260,7 +260,7 @@ def told_of(plan: Plan) -> tuple[str, tuple[str, ...] | None]:
 
 
 def located(config: Any, name: str = "path") -> Any:
-    """The same from wherever it is read: a path becomes absolute."""
+    """The configuration with an absolute path, valid in any working directory."""
     paths = {
         field.name: str(Path(value).expanduser().absolute())
         for field in dataclasses.fields(config)
@@ -271,7 +271,7 @@ def located(config: Any, name: str = "path") -> Any:
 
 def report_end(flags: TrainFlags, plan: Plan) -> None:
     records = read_metrics(flags.run / "metrics.jsonl")
-    # What validation found at the last step is a record of its own.
+    # The results of validation at the last step are a separate record.
     last = [one for one in records if one["step"] == records[-1]["step"]]
     newest: dict[str, Any] = {"step": flags.steps} | {name: value for one in last for name, value in one.items()}
     if flags.json:

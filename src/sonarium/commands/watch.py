@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
     opened = open_run(flags.run, remark=say, best=flags.best)
     for line in opened.remarks:
         say(line)
-    # Drawing takes long to import, which a person who asks for help should not wait for.
+    # Deferred import: plotting is slow to import, and `--help` should not wait for it.
     from sonarium.play.watch import watch
 
     out = flags.run / "media" if flags.out is None else flags.out

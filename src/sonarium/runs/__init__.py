@@ -1,4 +1,4 @@
-"""From a plan to objects, and back from a run folder; prints nothing.
+"""Build, train and evaluate from plans and run folders; nothing is printed.
 
 from sonarium.runs.build import open_run
 from sonarium.runs.plan import default_plan

@@ -1,8 +1,8 @@
 """A trained agent, ready to act.
 
 agent = sonarium.load("runs/x")
-action, state = agent.predict(observation)                        # an episode begins
-action, state = agent.predict(observation, state, reward=reward)  # and goes on
+action, state = agent.predict(observation)                        # first step of an episode
+action, state = agent.predict(observation, state, reward=reward)  # later steps
 """
 
 from typing import Any, SupportsFloat
@@ -20,19 +20,19 @@ from sonarium.agents.spaces import flat, parts_of, text_of
 
 
 class TrainedAgent:
-    """Acts by the words of Stable-Baselines3: in one environment, or in several of one vector environment."""
+    """Agent with the `predict` interface of Stable-Baselines3, for one environment or a vector environment."""
 
     def __init__(self, agent: Agent, observation_space: Space, action_space: Space, seed: int = 0):
         self.agent, self.observation_space, self.action_space = agent, observation_space, action_space
-        """The spaces are those of one environment."""
+        """Spaces of a single environment."""
         begun = agent.initial(1)
         told = agent.rewarded(begun, np.zeros(1))
         self.reads_reward = any(one is not other for one, other in zip(leaves(begun), leaves(told), strict=True))
-        """Whether what it does depends on the rewards so far, as that of agents with memory does."""
+        """Whether its actions depend on the rewards so far, as those of agents with memory do."""
         self.set_random_seed(seed)
 
     def set_random_seed(self, seed: int) -> None:
-        """Seed of the actions that are drawn."""
+        """Set the seed of sampled actions."""
         self.generator = generator_of(self.agent, seed)
 
     @torch.no_grad()
@@ -45,11 +45,11 @@ class TrainedAgent:
         *,
         reward: SupportsFloat | ArrayLike | None = None,
     ) -> tuple[Shaped[np.ndarray, "*action"] | Any, Memory]:
-        """An action, and the state to give with what is observed after it; an action in each environment where the
-        observation is that of several.
+        """The action, and the state to pass with the next observation; one action for each environment if the
+        observation is that of a vector environment.
 
-        Without a state, or where `episode_start` says so, an episode begins. `deterministic` takes the most
-        probable action in place of a drawn one. `reward` is that of the last action.
+        Without a state, or where `episode_start` is true, an episode begins. `deterministic` takes the most
+        probable action instead of a sampled one. `reward` is the reward of the last action.
         """
         slots = self.slots(observation)
         rows = stacked([observation]) if slots is None else observation
@@ -67,7 +67,7 @@ class TrainedAgent:
     def told(
         self, state: Memory, reward: SupportsFloat | ArrayLike | None, first: Bool[np.ndarray, " slot"]
     ) -> Memory:
-        """The state once the reward is known."""
+        """The state, updated with the reward of the last action."""
         if reward is None:
             if self.reads_reward and not first.all():
                 raise ValueError(
@@ -78,7 +78,7 @@ class TrainedAgent:
         return self.agent.rewarded(state, np.full(first.shape, reward, float))
 
     def slots(self, observation: Any) -> int | None:
-        """In how many environments this is observed; None in a single one."""
+        """Number of environments of an observation; None if it is of a single environment."""
         try:
             parts = flat(self.observation_space, observation)
             shapes = [np.shape(part) for part in parts]

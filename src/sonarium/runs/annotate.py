@@ -1,8 +1,8 @@
-"""Songs annotated from sound: segments cut by level and clustered, or labelled like an earlier annotation, or
+"""Automatic annotation of songs: segments cut by level and clustered, or labelled like an earlier annotation, or
 labelled from a few labelled songs.
 
-Songs of different birds are labelled apart. Nothing is printed; a recording that cannot be read and a song without
-a syllable are named in the result.
+Songs of different birds are labelled separately. Nothing is printed; the result lists recordings that cannot be
+read, and songs without a syllable.
 """
 
 import io
@@ -37,18 +37,18 @@ from sonarium.worlds.recordings.listing import folder_labels, relative, sounds_a
 
 Form = Literal["csv", "notmat", "textgrid", "raven", "audacity"]
 HIGHEST_RATE = 32_000
-"""Sampling rate in Hz to which recordings are resampled, or the lowest of theirs."""
+"""Maximum sampling rate in Hz; recordings are resampled to it, or to the lowest of their rates."""
 REPERTOIRE = "syllables.npz"
 ARRAYS = ("mean", "components", "points", "labels")
-"""Fields of a repertoire, as they are called in its file."""
+"""Array fields of a repertoire, by their names in its file."""
 BUILT_IN = "built-in"
 FINE = BandsConfig(window=0.008)
-"""Frames of the probe, which has to see onsets sharply."""
+"""Bands of the probe, whose window is short enough to resolve onsets."""
 
 
 @dataclass(frozen=True)
 class AnnotateConfig:
-    """How songs are annotated."""
+    """Settings of an annotation."""
 
     segmentation: SegmentationConfig = SegmentationConfig()
     clusters: ClusterConfig = ClusterConfig()
@@ -61,7 +61,7 @@ class Song:
 
     path: Path
     name: str
-    """Path as seen from the folder."""
+    """Path relative to the folder."""
     bird: str
     day: str
     duration: float
@@ -72,20 +72,20 @@ class Song:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What was found in a folder."""
+    """Annotation of the songs in a folder."""
 
     songs: list[Song]
     repertoires: dict[str, Repertoire]
-    """Of each bird; empty where labels came from labelled songs."""
+    """Repertoire of each bird; empty if labels come from labelled songs."""
     source: str
-    """What the embeddings are made of: built-in, or a run."""
+    """Source of the embeddings: built-in, or the codes of a run."""
     remarks: list[str]
     """Recordings left out, songs and days without a syllable, birds without labels."""
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of a song for clusters and for the probe, and their number a second."""
+    """Embeddings of a song for clustering and frames for the probe: built-in bands, or the codes of a run."""
 
     coder: Coder | None
 
@@ -104,7 +104,7 @@ class Frames:
         return with_duration(placed, marks)
 
     def segments(self, wave: np.ndarray, rate: int, config: SegmentationConfig = SegmentationConfig()) -> Segments:
-        """The segments of a song, and what they can be cut into."""
+        """The segments of a song, with the pieces into which they can be cut."""
         found = pieces(wave, rate, segment(wave, rate, config), config)
         if not found:
             return Segments([], [])
@@ -131,9 +131,9 @@ def annotate(
     like: Path | None = None,
     progress: Progress = lambda *_: None,
 ) -> Annotation:
-    """Syllables of all songs in a folder: clusters, or the labels of an earlier annotation (`like`), or those
-    learnt from the songs in a table of segments (`labels`), in which every syllable of a song that it names is
-    labelled."""
+    """Annotate the syllables of all songs in a folder: with clusters, with the labels of an earlier annotation
+    (`like`), or with labels learnt from a table of segments (`labels`), which must label every syllable of the
+    songs that it names."""
     paths = sounds_at(folder)
     root = folder if folder.is_dir() else folder.parent
     known = folder_labels(paths, root)
@@ -163,7 +163,7 @@ def annotate(
 
 @dataclass(frozen=True)
 class Reading:
-    """Recordings read one after the other; one that turns out bad is left out with a remark."""
+    """Reads recordings one after the other; a bad one is left out with a remark."""
 
     rate: int
     progress: Progress
@@ -184,7 +184,7 @@ class Reading:
 def clustered(
     songs: Sequence[Song], like: Path | None, frames: Frames, config: AnnotateConfig, reading: Reading
 ) -> tuple[list[Song], dict[str, Repertoire]]:
-    """Segments with the labels of clusters, or of the nearest syllable of an earlier annotation."""
+    """Songs with segments labelled by cluster, or by the nearest syllable of an earlier annotation (`like`)."""
     before = {} if like is None else load_repertoires(like, frames.source)
     segments: dict[Path, Segments] = {}
 
@@ -223,7 +223,7 @@ def clustered(
 def labelled(
     root: Path, songs: Sequence[Song], table: Path, frames: Frames, config: AnnotateConfig, reading: Reading
 ) -> list[Song]:
-    """Syllables as a probe of the labelled songs finds them; the labelled songs keep their labels."""
+    """Songs with the syllables found by a probe fitted to the labelled songs, which keep their own labels."""
     given = labels_in(root, songs, table)
     probes: dict[str, SyllableProbe] = {}
     everyone = by_bird(songs)
@@ -277,7 +277,7 @@ def by_bird(songs: Sequence[Song]) -> dict[str, list[Song]]:
 
 
 def silent(songs: Sequence[Song]) -> list[str]:
-    """A line for each day without a syllable, and for each other song without one."""
+    """Remarks on each day without a syllable, and on each song without one on other days."""
     days = Counter((song.bird, song.day) for song in songs)
     sung = {(song.bird, song.day) for song in songs if song.marks}
     lines = [
@@ -292,11 +292,11 @@ def silent(songs: Sequence[Song]) -> list[str]:
     ]
 
 
-# What is written.
+# Writing and reading annotations.
 
 
 def targets(names: Sequence[str], out: Path, form: Form) -> list[Path]:
-    """The file of each recording's annotation, or the table of all."""
+    """Output files: one per recording, or the table of all."""
     if form == "csv":
         return [out / formats.TABLE]
     files = [formats.WRITERS[form].beside(out / name) for name in names]
@@ -307,7 +307,7 @@ def targets(names: Sequence[str], out: Path, form: Form) -> list[Path]:
 
 
 def refuse_existing(folder: Path, out: Path, form: Form, others: Sequence[str]) -> None:
-    """Before anything is computed: no annotation that is there is written over."""
+    """Raise ValueError, before anything is computed, if an output file already exists."""
     root = folder if folder.is_dir() else folder.parent
     names = [relative(path, root) for path in sounds_at(folder)]
     for path in [*targets(names, out, form), *(out / name for name in others)]:
@@ -316,7 +316,7 @@ def refuse_existing(folder: Path, out: Path, form: Form, others: Sequence[str]) 
 
 
 def save(found: Annotation, out: Path, form: Form) -> list[Path]:
-    """Write the annotations, and the repertoires for songs to come."""
+    """Write the annotations, and the repertoires for labelling later songs."""
     files = targets([song.name for song in found.songs], out, form)
     for path in files:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""From a plan to its objects, and from a run folder back to them.
+"""Building the objects of a plan, and opening run folders.
 
-A plan makes a world with its split, a source and an untrained learner. A folder adds the weights of its newest
-whole checkpoint, and is refused where the clips or their split are no longer those that it was trained on.
+A plan gives a world with its split, a data source and an untrained learner. A run folder adds the weights of its
+newest whole checkpoint, and is rejected if the clips or their split are no longer those that it was trained on.
 """
 
 import json
@@ -47,7 +47,7 @@ UNTRAINED_SEED = 1_000_003
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """Nobody watches."""
+    """Default progress callback: do nothing."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Data:
     split: Split
 
     def training(self, config: ClipsConfig) -> Int[Tensor, " clip"]:
-        """The clips that are trained on, as far as they have any samples."""
+        """Indices of the training clips, without empty clips."""
         index = self.split.train if config.train_on == "train" else torch.arange(len(self.world))
         return selected(self.world, index[self.world.lengths(index) > 0], config.only)
 
     def validation(self, config: ClipsConfig) -> Int[Tensor, " clip"]:
-        """The clips of validation that are like those that are trained on."""
+        """Indices of the validation clips that meet the conditions on training clips."""
         index = self.split.validation
         return selected(self.world, index[self.world.lengths(index) > 0], config.only, "validation")
 
@@ -74,13 +74,13 @@ class Built:
     learner: Learner
     source: Source
     clips: Data | None = None
-    """None of an agent, which learns in an environment."""
+    """None for an agent, which learns in an environment."""
     remarks: tuple[str, ...] = ()
-    """What differs from what was asked for."""
+    """Deviations from the plan, in words."""
 
     @property
     def data(self) -> Data:
-        """The clips, refused where there are none."""
+        """The clips; raises ValueError for an agent, which has none."""
         if self.clips is None:
             raise ValueError(f"{self.plan.model} is an agent, which has no clips: give a model of sound")
         return self.clips
@@ -92,14 +92,14 @@ class Built:
 
 
 def trained_on_all(plan: Mapping[str, Any]) -> bool:
-    """Whether a run, or one that its codes come from, was trained on the clips of all splits."""
+    """Whether a run, or a run upstream of it, was trained on the clips of all splits."""
     below = mapping(mapping(plan.get("upstream")).get("plan"))
     own = mapping(mapping(plan.get("source")).get("clips")).get("train_on") == "all"
     return own or (bool(below) and trained_on_all(below))
 
 
 Worlds = dict[str, World]
-"""Worlds that were read from disk, by their configurations, for several plans of the same recordings."""
+"""Cache of worlds read from disk, by configuration, for several plans on the same recordings."""
 
 
 def build(
@@ -111,9 +111,10 @@ def build(
     largest: int | None = None,
     worlds: Worlds | None = None,
 ) -> Built:
-    """All from the plan's seed. To train, `steps` completes the configuration of a new run's model, and the batch
-    size is reduced to the clips there are; `folder` is the run's, which may have the codes of the upstream run
-    already; `largest` bounds the bytes of the parameters; `worlds` are taken from and added to."""
+    """Build the objects of a plan, all from its seed. For training, `steps` completes the configuration of a new
+    run's model, and the batch size is capped at the number of clips; `folder` is that of the run, which may
+    already hold the codes of the upstream run; `largest` bounds the size of the parameters in bytes; `worlds` is a
+    cache that is used and extended."""
     if isinstance(plan.source, RolloutsPlan):
         rollouts = Rollouts(plan.source.rollouts, plan.seed)
         now = registered(plan.source.rollouts.env)
@@ -121,7 +122,7 @@ def build(
         if steps is not None:
             own = AGENTS[plan.model].complete(plan.learner, steps)
             plan = replace(plan, learner=own, source=replace(plan.source, environment=now))
-        # A run that has begun has weights for its ears.
+        # A run with a checkpoint has its own weights of the ears.
         new, said = steps is not None and not has_begun(folder), []
         agent = fresh(plan, None, largest=largest, trained_ears=new, remark=said.append)
         return Built(plan, agent, rollouts, remarks=(*remarks, *said))
@@ -146,19 +147,19 @@ def build(
 
 
 def remarks_on(source: RolloutsPlan, now: Registered) -> tuple[str, ...]:
-    """What differs in the environment of a run from what it was; refused if its spaces do."""
+    """Remarks on changes of a run's environment; raises EnvironmentFault if its spaces have changed."""
     check_spaces(source.rollouts.env, source.environment, now)
     said = changed(source.rollouts.env, source.environment, now)
     return (said,) if said else ()
 
 
 def has_begun(folder: Path | None) -> bool:
-    """Whether a run has weights."""
+    """Whether a run has a whole checkpoint."""
     return folder is not None and (folder / "config.json").exists() and RunFolder.read(folder).newest() is not None
 
 
 def read_once(source: ClipsPlan, seed: int, progress: Progress, worlds: Worlds) -> World:
-    """The world of a plan; one that is read from disk, which no seed changes, only once."""
+    """The world of a plan; one that does not depend on the seed, as when read from disk, is cached."""
     entry, name = WORLDS[source.world], json.dumps([source.world, to_json(source.config)], sort_keys=True)
     if name in worlds:
         return worlds[name]
@@ -170,15 +171,15 @@ def read_once(source: ClipsPlan, seed: int, progress: Progress, worlds: Worlds) 
 
 @contextmanager
 def bounded(largest: int | None) -> Iterator[None]:
-    """Refuse a model as soon as its parameters take more than this many bytes, or more than the memory of this
-    machine can train, before the rest of it is made."""
+    """Raise an error while a model is being built, as soon as its parameters take more than `largest` bytes, or
+    more than can be trained in the memory of this machine."""
     total = 0
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def count(module: nn.Module, name: str, value: Tensor | None) -> None:
         nonlocal total
         total += 0 if value is None else value.nbytes
-        # Gradients and two moments are as large.
+        # Gradients and two moments are as large each.
         if 4 * total > memory:
             raise MemoryError(f"{4 * total} bytes of weights, gradients and moments")
         if largest is not None and total > largest:
@@ -195,8 +196,8 @@ def bounded(largest: int | None) -> Iterator[None]:
 
 
 def saved_bytes(run: RunFolder, plan: Plan) -> int | None:
-    """Bytes that the parameters of a run may take, by its newest whole checkpoint; None if there is none. Some
-    modules register a parameter twice."""
+    """Upper bound on the bytes of a run's parameters, from its newest whole checkpoint; None if there is none.
+    Twice the size of the file, since some modules register a parameter twice."""
     if isinstance(plan.source, ClipsPlan) and not MODELS[plan.model].trains:
         return None  # its parameters are in files of their own
     step = run.newest()
@@ -211,10 +212,10 @@ def fresh(
     trained_ears: bool = False,
     remark: Remark = lambda _: None,
 ) -> Learner:
-    """An untrained learner of this plan, from the plan's seed or another; refused if its parameters take more than
-    `largest` bytes. An agent may hear with an encoder or separator that is trained; what may not suit its
-    environment is remarked."""
-    # Layers draw their first weights from torch's generator: lend it the seed and put it back.
+    """Untrained learner of a plan, initialised from the plan's seed or `seed`; raises ValueError if its parameters
+    take more than `largest` bytes. `trained_ears` loads the trained weights of an agent's encoder or separator;
+    possible mismatches with the environment are remarked."""
+    # Layers are initialised from torch's global generator: seed it, and restore it afterwards.
     with torch.random.fork_rng(devices=[]), bounded(largest):
         torch.manual_seed(plan.seed if seed is None else seed)
         if isinstance(plan.source, ClipsPlan):
@@ -235,20 +236,20 @@ def fresh(
                 ears = replace(ears, consecutive=env.metadata.get("sound_clock") != "clip")
             return AGENTS[plan.model].build(plan.learner, *spaces, ears)
         except EnvironmentFault as fault:
-            # An agent knows no more of its environment than the spaces.
+            # An agent, which knows only the spaces, cannot name its environment.
             raise EnvironmentFault(f"--env {plan.source.rollouts.env}: {fault}") from None
         finally:
             env.close()
 
 
 def check_rate(rate: int, env: str, told: Mapping[str, Any]) -> None:
-    """Refuse features of sound at another rate than an environment tells; 0 is of no sound."""
+    """Raise ValueError if the rate of sound features is not that of the environment; 0 stands for no sound."""
     if rate and rate != (given := told.get("sound_rate", rate)):
         raise ValueError(f"--sound-rate {rate}: {env} gives sound at {given} Hz: give --sound-rate {given}")
 
 
 def check_ears(ears: Hearing | Separation, env: str, told: Mapping[str, Any]) -> None:
-    """Refuse ears of another rate than an environment tells, or that separate more sources than it has."""
+    """Raise ValueError for ears with another sampling rate than the environment, or with more sources."""
     rate = told.get("sound_rate", ears.rate)
     if rate != ears.rate:
         raise ValueError(
@@ -263,7 +264,7 @@ def check_ears(ears: Hearing | Separation, env: str, told: Mapping[str, Any]) ->
 
 
 def doubts(ears: Hearing | Separation, heard: Signal, env: str, told: Mapping[str, Any]) -> Iterator[str]:
-    """In which way the sound of an environment may be another than ears were trained on."""
+    """Possible mismatches between the sound of an environment and the training data of the ears."""
     if "sound_rate" not in told:
         yield (
             f"{env} tells no sampling rate (metadata['sound_rate']): its sound is taken to be at {ears.rate} Hz, "
@@ -281,8 +282,8 @@ def doubts(ears: Hearing | Separation, heard: Signal, env: str, told: Mapping[st
 
 
 def ears_of(upstream: Upstream, trained: bool) -> tuple[Hearing | Separation, Signal]:
-    """The encoder or separator of another run, for an agent to hear with; untrained where the agent has weights of
-    its own for it. And the form of what it was trained on."""
+    """Encoder or separator of an upstream run as the ears of an agent, and the form of its training signal;
+    untrained where the agent's checkpoint has its weights."""
     folder, differentiable = Path(upstream.run), None
     if trained:
         check_upstream(upstream)
@@ -302,7 +303,7 @@ def ears_of(upstream: Upstream, trained: bool) -> tuple[Hearing | Separation, Si
 
 
 def hearing_by(learner: Learner, signal: Signal, folder: Path) -> tuple[FrameEncoder, int]:
-    """The encoder of a run, and its sampling rate; refused if it was not trained on sound."""
+    """The encoder of a run, and its sampling rate; raises ValueError if it was not trained on sound."""
     if signal.kind != "wave" or signal.rate is None:
         raise ValueError(
             f"'{folder}' was trained on {PLURAL[signal.kind]} and cannot hear: give --ears a run on sound"
@@ -330,7 +331,7 @@ class Opened(Built):
         return super().data
 
     def untrained(self) -> Learner:
-        """The same network before training, with other initial weights; an agent's ears are untrained, too."""
+        """Untrained control: the same network with other initial weights; an agent's ears are untrained, too."""
         signal = None if self.clips is None else self.clips.world.signal
         return fresh(self.plan, signal, self.plan.seed + UNTRAINED_SEED).eval()
 
@@ -348,8 +349,8 @@ def open_run(
     worlds: Worlds | None = None,
     best: bool = False,
 ) -> Opened:
-    """All of a run, refused if its recordings or their split are not those that it was trained on; with its newest
-    weights, or those that were best in validation."""
+    """Open a run with its newest weights, or those that were best in validation; raises ValueError if its
+    recordings or their split are not those that it was trained on."""
     run, plan = open_plan(folder)
     built = build(plan, folder=folder, progress=progress, largest=saved_bytes(run, plan), worlds=worlds)
     if built.clips is not None:
@@ -363,9 +364,9 @@ def open_run(
 def open_learner(
     folder: Path, remark: Remark = lambda _: None, wanted: str = "a model of sound", best: bool = False
 ) -> tuple[Plan, Learner, Signal]:
-    """A run's learner, with its newest weights or those that were best in validation, and the form of what it was
-    trained on, which need not be there any more; the run of an agent is refused, with what is wanted in its
-    place."""
+    """Plan and learner of a run, with its newest weights or those that were best in validation, and the form of
+    its training signal; the training data are not required. Raises ValueError for an agent, saying what is
+    `wanted` instead."""
     run, plan = open_plan(folder)
     refuse_agent(plan, folder, wanted)
     signal = signal_of(plan, folder)
@@ -375,7 +376,7 @@ def open_learner(
 
 
 def refuse_agent(plan: Plan, folder: Path, wanted: str) -> None:
-    """Refuse a run that has no clips."""
+    """Raise ValueError for the run of an agent, which has no clips."""
     if isinstance(plan.source, RolloutsPlan):
         raise ValueError(
             f"'{folder}' is a run of {plan.model}, an agent, which has no clips: give one of {wanted}"
@@ -383,7 +384,7 @@ def refuse_agent(plan: Plan, folder: Path, wanted: str) -> None:
 
 
 def open_agent(folder: Path, remark: Remark = lambda _: None, best: bool = False) -> tuple[Agent, Space, Space]:
-    """The agent of a run, and the spaces of its environment: of observations and of actions."""
+    """The agent of a run, and the observation and action spaces of its environment."""
     run, plan = open_plan(folder)
     assert isinstance(plan.source, RolloutsPlan), plan.source
     for line in remarks_on(plan.source, registered(plan.source.rollouts.env)):
@@ -397,7 +398,7 @@ def open_agent(folder: Path, remark: Remark = lambda _: None, best: bool = False
 
 
 def signal_of(plan: Plan, folder: Path) -> Signal:
-    """The form of the clips of a plan, its world made only where nothing else says it."""
+    """Form of the clips of a plan; its world is built only if nothing else determines it."""
     source = plan.clips
     if plan.upstream is not None:
         if source.config.frames:
@@ -412,8 +413,8 @@ def signal_of(plan: Plan, folder: Path) -> Signal:
 
 
 def restored(run: RunFolder, learner: Learner, remark: Remark, best: bool) -> int:
-    """The weights of the newest whole checkpoint into the learner, or those that were best in validation; their
-    step."""
+    """Load the weights of the newest whole checkpoint, or those that were best in validation, into the learner;
+    return their step."""
     if best:
         step, weights = run.load_best()
         restore_weights(learner, weights, f"'{run.best_weights(step)}'")
@@ -432,8 +433,8 @@ def restored(run: RunFolder, learner: Learner, remark: Remark, best: bool) -> in
 
 
 def plan_on_codes(model: str, below: Opened, preset: str = "default", front: str = "") -> Plan:
-    """A plan with every default, of a model on the codes of a run and with its split: what that run was trained on
-    must not be tested on."""
+    """Default plan of a model on the codes of a run, with the split of that run, whose training clips must not be
+    tested on."""
     refuse_agent(below.plan, below.run.folder, "a model of sound")
     own = below.plan.clips.split
     split = replace(own, split_seed=below.plan.seed if own.split_seed is None else own.split_seed)
@@ -441,7 +442,7 @@ def plan_on_codes(model: str, below: Opened, preset: str = "default", front: str
 
 
 def upstream_of(opened: Opened) -> Upstream:
-    """The weights of a run that is open, as the run that learns from its codes records them."""
+    """Reference to the weights of an open run, as recorded by a run that is trained on its codes."""
     world, first = opened.data.world, opened.data.split.train[:1]
     [(_, codes, _)] = codes_of(opened.learner, world, first, silent)
     step, sha256 = standing(opened.run, opened.best)
@@ -454,8 +455,8 @@ def upstream_of(opened: Opened) -> Upstream:
 def plan_with_ears(
     model: str, folder: Path, preset: str = "default", remark: Remark = lambda _: None, best: bool = False
 ) -> Plan:
-    """A plan with every default, of an agent that hears with the encoder or the separator of a run, whose
-    recordings need not be there any more: with its newest weights or those that were best in validation."""
+    """Default plan of an agent that hears with the encoder or the separator of a run, with its newest weights or
+    those that were best in validation; the recordings of that run are not required."""
     plan, learner, signal = open_learner(folder, remark, "an encoder or a separator as --ears", best)
     step, sha256 = standing(RunFolder.read(folder), best)
     assert step is not None, "it was opened"
@@ -471,8 +472,8 @@ def plan_with_ears(
 
 
 def standing(run: RunFolder, best: bool) -> tuple[int | None, str]:
-    """The step and the hash of a run's newest weights, or of those that were best in validation; None where there
-    are no such."""
+    """Step and hash of a run's newest weights, or of those that were best in validation; the step is None if there
+    are none."""
     if best:
         found = run.best()
         return (None, "") if found is None else (found.step, found.sha256)
@@ -481,8 +482,8 @@ def standing(run: RunFolder, best: bool) -> tuple[int | None, str]:
 
 
 def check_upstream(upstream: Upstream) -> None:
-    """Refuse an upstream run whose weights, the newest or the best in validation, are others than those that its
-    codes were made with."""
+    """Raise ValueError if the weights of an upstream run, the newest or the best in validation, are not those that
+    were recorded."""
     run, plan = open_plan(Path(upstream.run))
     step, sha256 = standing(run, upstream.best)
     if (step, sha256) != (upstream.step, upstream.sha256):
@@ -491,7 +492,7 @@ def check_upstream(upstream: Upstream) -> None:
             f"the upstream run '{upstream.run}' stands at step {where}, with other weights than those of step "
             f"{upstream.step} that this run began with: restore it, or start a new --run"
         )
-    # A run that is upstream of itself would be opened for ever.
+    # A run that is upstream of itself would be opened in an endless loop.
     if runs_below(plan.recorded()) != runs_below(upstream.plan):
         raise ValueError(
             f"the upstream run '{upstream.run}' has {runs_below(plan.recorded())} run(s) upstream, and "
@@ -500,19 +501,19 @@ def check_upstream(upstream: Upstream) -> None:
 
 
 def runs_below(plan: Mapping[str, Any]) -> int:
-    """How many runs there are upstream of a recorded plan, one above the other."""
+    """Length of the chain of runs upstream of a recorded plan."""
     upstream = plan.get("upstream")
     return 1 + runs_below(upstream["plan"]) if upstream else 0
 
 
 def clips_below(upstream: Upstream, progress: Progress = silent) -> World:
-    """The clips that the codes of an upstream run were made of, in the same order."""
+    """World of the clips from which an upstream run computes its codes, in the same order."""
     check_upstream(upstream)
     return open_run(Path(upstream.run), progress, best=upstream.best).data.world
 
 
 def codes_below(upstream: Upstream, folder: Path | None, progress: Progress) -> Encoded:
-    """The codes that the run in `folder` keeps, or those that the upstream run makes now."""
+    """Codes of the upstream run: as saved in `folder`, or computed now."""
     if folder is not None and (folder / FOLDER).is_dir():
         return Encoded.load(folder / FOLDER)
     check_upstream(upstream)

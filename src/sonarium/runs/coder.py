@@ -1,9 +1,9 @@
-"""A trained model, ready for sound: from a waveform, or from a file of any length, to codes.
+"""A trained model as an encoder of sound: codes of a waveform, or of a file of any length.
 
 coder = sonarium.load("runs/x")
-codes = coder.encode(wave, rate)      # a row a frame, `coder.code_rate` frames a second
+codes = coder.encode(wave, rate)      # one row per frame, `coder.code_rate` frames per second
 
-An agent is loaded likewise (`acting.py`).
+`load` opens agents, too (`acting.py`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,16 +31,15 @@ from sonarium.worlds.audio.file import LOUDEST, Limits
 from sonarium.worlds.contract import PLURAL, Signal
 
 RATES = Limits()
-"""A rate beyond these is a mistake, such as one in kHz."""
+"""Limits of sampling rates; a rate beyond them is a mistake, such as one in kHz."""
 
 
 def load(run: Path | str, device: str = "cpu", rate: int | None = None, code: str = "", best: bool = False) -> Any:
-    """The model of a run folder, as its newest whole checkpoint left it, or with the weights that were `best` in
-    validation: a `Coder`. What it was trained on is not needed, but the upstream run is, if it was trained on the
-    codes of one. Of an agent, whose environment must be there, a `TrainedAgent`. Or a `Coder` of an encoder from a
-    file: `.onnx`, `.pt2`, or a folder of transformers; `rate` is its sampling rate, where its files do not say it.
-    Of a world model `code` is the part of its states that is encoded, by default the one that it was trained
-    with."""
+    """Load the model of a run folder as a `Coder`, or an agent as a `TrainedAgent`, with the weights of the newest
+    whole checkpoint or those that were `best` in validation. The training data are not required, but an agent's
+    environment is, and the upstream run of a model that was trained on codes. An encoder from a file (`.onnx`,
+    `.pt2`, or a folder of transformers) is loaded as a `Coder`, too; `rate` is its sampling rate, if its files do
+    not give it. `code` is the part of a world model's states to encode, by default the one set in training."""
     if is_external(Path(run)) or not isinstance(open_plan(Path(run))[1].source, RolloutsPlan):
         return load_coder(run, device, rate, code, best)
     refuse_rate(run, rate)
@@ -54,7 +53,7 @@ def load(run: Path | str, device: str = "cpu", rate: int | None = None, code: st
 def load_coder(
     run: Path | str, device: str = "cpu", rate: int | None = None, code: str = "", best: bool = False
 ) -> "Coder":
-    """The same of what encodes sound; anything else is refused."""
+    """Load a `Coder`, as `load` does; raises ValueError for anything that cannot encode sound."""
     if is_external(Path(run)):
         if code:
             raise ValueError(f"code={code}: the codes of '{run}' have no parts; leave it out")
@@ -81,7 +80,7 @@ def load_coder(
 
 
 def part_of(learner: Learner, code: str, name: str) -> nn.Module:
-    """What encodes a part of the states of a forecaster."""
+    """Module that encodes a part of the states of a forecaster."""
     known = learner.part_names if isinstance(learner, Forecaster) else ()
     if not isinstance(learner, Forecaster) or not known:
         raise ValueError(f"code={code}: the codes of {name} have no parts; leave it out")
@@ -96,26 +95,26 @@ def refuse_rate(run: Path | str, rate: int | None) -> None:
 
 
 class Coder:
-    """Encodes sound: with a frame encoder as a whole, with any other in pieces as long as its training clips."""
+    """Encodes sound: as a whole with a frame encoder, else in pieces of the length of the training clips."""
 
     def __init__(self, learner: nn.Module, signal: Signal, below: "Coder | None" = None):
         self.encoder, self.below = in_frames(learner, signal), below
         rate = signal.rate if below is None else below.rate
         assert rate is not None, signal
         self.rate: int = rate
-        """Samples a second of the sound that is encoded."""
+        """Sampling rate in Hz of the sound that is encoded."""
         self.channel: int | None = signal.channel if below is None else below.channel
         self.code_rate = self.encoder.code_rate
         self.code_first = self.encoder.code_first
         """Seconds from the beginning of the sound to the middle of the first row."""
         self.device = next(iter([*learner.parameters(), *learner.buffers()])).device
         self.rates: dict[Path, int] = {}
-        """Samples a second of the files that were read."""
+        """Sampling rates in Hz of the files read so far."""
 
     def encode(self, wave: ArrayLike, rate: float) -> Float[np.ndarray, "row code"]:
-        """The codes of a waveform of one channel at any rate; row `k` begins at `k / code_rate` seconds.
+        """The codes of a one-channel waveform at any sampling rate; row `k` begins at `k / code_rate` seconds.
 
-        Integers are taken as shares of their full scale, as `scipy.io.wavfile` gives them.
+        Integers, as from `scipy.io.wavfile`, are divided by their full scale.
         """
         given = as_sound(wave)
         number = isinstance(rate, int | float | np.integer | np.floating)
@@ -130,12 +129,12 @@ class Coder:
         return np.concatenate(list(self.stream([own], len(own), float(np.square(own, dtype=np.float64).mean()))))
 
     def rows(self, samples: int) -> int:
-        """Rows of codes of this number of samples."""
+        """Number of rows of codes for this number of samples."""
         steps = samples if self.below is None else self.below.rows(samples)
         return int(self.encoder.code_lengths(torch.tensor([steps])))
 
     def measure(self, path: Path) -> tuple[int, float]:
-        """Samples of a file at the rate of the model, and their mean square; refuses files that are not sound."""
+        """Samples of a file at the model's rate, and their mean square; raises ValueError if it is unusable."""
         samples, energy = 0, 0.0
         for block in self.blocks(path):
             samples += len(block)
@@ -147,7 +146,7 @@ class Coder:
         return samples, energy / samples
 
     def blocks(self, path: Path) -> Iterator[Float[np.ndarray, " time"]]:
-        """A file as the model takes it; one with a single channel is taken to be the right one."""
+        """A file at the rate and of the channel of the model; a single channel is taken to be the right one."""
         channel = self.channel
         if channel is not None and header_of(path).channels == 1:
             channel = None
@@ -157,7 +156,7 @@ class Coder:
 
     @property
     def resampled(self) -> str:
-        """What to tell of the files that had another rate; nothing where none had."""
+        """Remark on the files that were resampled; empty if there are none."""
         others = [(path, rate) for path, rate in self.rates.items() if rate != self.rate]
         if not others:
             return ""
@@ -170,14 +169,14 @@ class Coder:
         )
 
     def encode_file(self, path: Path, samples: int, power: float) -> Iterator[Float[np.ndarray, "row code"]]:
-        """The codes of a file that was measured, part by part."""
+        """The codes of a file in parts, given the results of `measure`."""
         return self.stream(self.blocks(path), samples, power)
 
     @torch.no_grad()
     def stream(
         self, blocks: Iterable[np.ndarray], samples: int, power: float
     ) -> Iterator[Float[np.ndarray, "row code"]]:
-        """The codes of sound that comes in blocks, in memory that does not grow with its length (but for the codes
+        """The codes of sound given in blocks, in memory that does not grow with its length (except for the codes
         of an upstream run)."""
         if self.below is not None:
             codes = torch.from_numpy(np.concatenate(list(self.below.stream(blocks, samples, power))))
@@ -189,7 +188,7 @@ class Coder:
 
 
 def finite(codes: Float[torch.Tensor, "row code"]) -> Float[np.ndarray, "row code"]:
-    """The codes as an array; none is passed on that is not finite."""
+    """The codes as an array; raises ValueError if any is not finite."""
     if not bool(codes.isfinite().all()):
         raise ValueError(
             "the codes are NaN or infinite: the weights are too large, as after a training that diverged; train "
@@ -199,7 +198,7 @@ def finite(codes: Float[torch.Tensor, "row code"]) -> Float[np.ndarray, "row cod
 
 
 def as_sound(wave: Any) -> Float[np.ndarray, " time"]:
-    """Samples in single precision; those of integers as shares of their full scale, as files are read."""
+    """Samples in single precision; integers are divided by their full scale, as when files are read."""
     given = np.asarray(wave)
     if given.dtype.kind not in "iuf" or (given.dtype.kind != "f" and given.dtype.itemsize > 4):
         raise ValueError(
@@ -221,5 +220,5 @@ def as_sound(wave: Any) -> Float[np.ndarray, " time"]:
             f"{int(wrong.sum())} of {len(given)} samples are NaN, infinite or beyond any sound, the first at "
             f"position {int(wrong.argmax())}: mend them, or leave them out"
         )
-    # A copy, for the caller may have forbidden to write into the samples.
+    # A copy, since the caller's array may be read-only.
     return given.astype(np.float32)

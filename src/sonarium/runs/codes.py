@@ -1,4 +1,4 @@
-"""The codes of a run as a world: all clips of its world encoded, with what is known of them."""
+"""The codes of a run as a world: all clips of its world encoded, with their factors, segments and tracks."""
 
 from collections.abc import Iterator
 
@@ -21,8 +21,8 @@ def encode_clips(learner: Learner, world: World, progress: Progress) -> Encoded:
 
 
 def frame_times(learner: Learner, world: World) -> tuple[float, float]:
-    """Frames of codes a second, and seconds to the middle of the first; the one code of a picture counts as a
-    second."""
+    """Frame rate of the codes in Hz, and time of the middle of the first frame in seconds; the single code of a
+    picture counts as one second."""
     if not world.signal.steps_per_second:
         return 1.0, 0.5
     encoder = in_frames(learner, world.signal)
@@ -33,7 +33,7 @@ def frame_times(learner: Learner, world: World) -> tuple[float, float]:
 def codes_of(
     learner: Learner, world: World, index: Int[Tensor, " clip"], progress: Progress
 ) -> Iterator[tuple[Batch, Float[Tensor, "_clip _frame _code"], Int[Tensor, " _clip"]]]:
-    """Whole clips in their order, some at a time; their codes, and how many frames each has."""
+    """Whole clips in order, in batches: each batch, its codes, and the number of frames of each clip."""
     done = 0
     for block in blocks(world.lengths(index)):
         clips = index[block]
@@ -50,7 +50,7 @@ def codes_of(
 
 
 def blocks(lengths: Int[Tensor, " clip"]) -> Iterator[slice]:
-    """Neighbouring clips that are encoded together, so that neither they nor their padding grow too large."""
+    """Slices of consecutive clips to encode as batches, bounded in clips and in samples with padding."""
     start, longest = 0, 0
     for at, length in enumerate(lengths.tolist()):
         longest = max(longest, length)

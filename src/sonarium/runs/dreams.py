@@ -1,5 +1,5 @@
-"""What the page of a world model shows of held-out sound: futures beside what really followed, surprise, a way
-from one sound to another, actions swept over their range, and the use of the discrete states."""
+"""Media of a world model's report on held-out sound: futures beside the true continuation, surprise, interpolation
+between two sounds, actions swept over their range, and the usage of the discrete states."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ASKED = 3
-"""Held-out clips that are forecast."""
+"""Number of held-out clips that are forecast."""
 SURPRISED = 2
-"""Held-out clips whose surprise is drawn."""
+"""Number of held-out clips whose surprise is plotted."""
 SAMPLES = 3
-"""Futures of each that are played."""
+"""Number of futures per clip with sound."""
 LONGEST = 1.5
-"""Most seconds of a future."""
+"""Maximum duration of a future in seconds."""
 SHOWN = 1.5
-"""Most seconds of the past that are drawn and played."""
+"""Maximum duration of the past in pictures and sounds, in seconds."""
 FEWEST = 8
-"""Tokens for which both are longer, where tokens are long."""
+"""Minimum number of tokens in both, which are longer if tokens are long."""
 STEPS = 5
-"""Of a sweep, and from one sound to another."""
+"""Number of steps of a sweep, and of an interpolation between two sounds."""
 SURPRISES = {
     "kl": "kl: the divergence of what is found from what was expected",
     "nce": "nce: how much better other tokens would fit",
     "nll": "nll: minus the log-probability of the token",
 }
 SWEPT = 3
-"""Most actions that are swept."""
+"""Maximum number of actions that are swept."""
 READ = 64
-"""Held-out clips whose states are counted."""
+"""Number of held-out clips whose states are counted."""
 
 
 class Page:
-    """Gathers pictures and sounds, to be written together."""
+    """Collects pictures and sounds, to be written together."""
 
     def __init__(self, forecaster: RunForecaster, seed: int):
         self.forecaster, self.seed = forecaster, seed
@@ -59,14 +59,14 @@ class Page:
         self.media.append(Medium("picture", file, title, caption, group))
 
     def say(self, sounds: Sequence[tuple[str, str, np.ndarray]], caption: str, group: str) -> None:
-        """Sounds that are compared: file, title and wave of each."""
+        """Add sounds to be compared, given as (file, title, wave)."""
         for (file, title, _), safe in zip(sounds, peak_safe([wave for *_, wave in sounds]), strict=True):
             self.files[file] = wav(safe, self.forecaster.rate)
             self.media.append(Medium("sound", file, title, caption, group))
 
 
 def illustrate_dreams(forecaster: RunForecaster, test: Tensor, folder: Path, seed: int) -> list[Medium]:
-    """Add to `folder` what the page of a run shows besides; a seed gives the same files."""
+    """Add the media of a world model to `folder`; equal seeds give equal files."""
     page = Page(forecaster, seed)
     heard = list(moments(forecaster, test, seed))
     for number, sound in enumerate(heard, start=1):
@@ -86,7 +86,7 @@ def illustrate_dreams(forecaster: RunForecaster, test: Tensor, folder: Path, see
 
 
 def moments(forecaster: RunForecaster, test: Tensor, seed: int) -> Iterator[Sound]:
-    """Held-out clips in the middle, as far as they are long enough."""
+    """Past and future around the middle of random held-out clips that are long enough."""
     assert forecaster.data is not None, forecaster.folder
     world, generator = forecaster.data.world, torch.Generator().manual_seed(seed)
     heard = world if forecaster.below is None else forecaster.below
@@ -98,18 +98,18 @@ def moments(forecaster: RunForecaster, test: Tensor, seed: int) -> Iterator[Soun
         at = seconds / 2
         if at > needed + token and found < ASKED:
             found += 1
-            # A code hears a stretch of sound, which the moment should not cut.
+            # A code covers a stretch of sound, which the moment should not cut.
             at = at if forecaster.below is None else round(at / token) * token
             yield forecaster.clip(clip, at, min(stretch(forecaster, LONGEST), at))
 
 
 def stretch(forecaster: RunForecaster, seconds: float) -> float:
-    """So many seconds, or more where tokens are long."""
+    """This duration in seconds, or that of FEWEST tokens if it is longer."""
     return max(seconds, FEWEST * forecaster.token_seconds)
 
 
 def length(forecaster: RunForecaster, sound: Sound) -> float:
-    """Seconds of what followed."""
+    """Duration of the true continuation in seconds, at least one token."""
     return max(forecaster.token_seconds, (len(sound.wave) - sound.moment) / forecaster.rate)
 
 
@@ -139,7 +139,7 @@ def show_futures(page: Page, sound: Sound, number: int) -> None:
 
 
 def picture(forecaster: RunForecaster, made: Forecasts) -> "Figure":
-    """The past, what followed, and some futures, decoded and as real tokens."""
+    """Figure of the past, the true continuation, and some futures, decoded and as real tokens."""
     count = min(len(made.past_tokens), max(1, round(stretch(forecaster, SHOWN) / made.token_seconds)))
     rows = [("what followed", forecaster.field(made.true_tokens))] if len(made.true_tokens) else []
     some = made.futures[: futures.MOST]
@@ -183,7 +183,7 @@ def crossing(
     steps: Sequence[tuple[float, Float[np.ndarray, "token number"], Float[np.ndarray, " time"]]],
     seconds: float,
 ) -> "Figure":
-    """The steps from one sound to another, with a line where the forecast begins."""
+    """Figure of an interpolation between two sounds, with a line where the forecast begins."""
     fields = [(f"{weight:.2f}", forecaster.field(tokens)) for weight, tokens, _ in steps]
     tokens, columns = len(steps[0][1]), fields[0][1].shape[1]
     past = (tokens - forecaster.frames(seconds)) * columns // tokens
@@ -191,7 +191,7 @@ def crossing(
 
 
 def show_sweep(page: Page, sound: Sound, taken: Taken) -> None:
-    """One action at values from its least to its greatest, the past and the noise held."""
+    """Sweep one action from its minimum to its maximum, with past and noise fixed."""
     forecaster = page.forecaster
     values = np.linspace(taken.low, taken.high, STEPS)
     made = [

@@ -1,5 +1,5 @@
-"""The environment that an agent learnt in, as its run records it: an id may be registered with other settings
-later, and an agent is not to be trained on or scored in another environment unnoticed."""
+"""Record of the environment in which an agent was trained: its id may be registered with other settings later, and
+an agent must not be trained or scored in another environment unnoticed."""
 
 import math
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ class Registered:
     """An environment as it is registered with Gymnasium."""
 
     kwargs: dict[str, Any]
-    """In JSON's terms; what JSON does not know is text."""
+    """As JSON values, or as text where JSON has no such type."""
     max_episode_steps: int | None
     observation_space: str
     action_space: str
 
 
 def registered(name: str) -> Registered:
-    """As it is now."""
+    """The current registration of an environment."""
     env = make(name)
     try:
         assert env.unwrapped.spec is not None, name
@@ -40,7 +40,7 @@ def registered(name: str) -> Registered:
 
 
 def plain(value: Any) -> Any:
-    """A setting in JSON's terms."""
+    """A setting as a JSON value."""
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     if isinstance(value, Mapping):
@@ -53,7 +53,7 @@ def plain(value: Any) -> Any:
 
 
 def read_registered(values: Mapping[str, Any], where: str) -> Registered:
-    """What a configuration records."""
+    """The registration that a configuration records."""
     types = types_of(Registered)
     if values.keys() != types.keys() or not all(fits(hint, values[name]) for name, hint in types.items()):
         raise ValueError(f"{where} is {short(dict(values))}, expected {', '.join(types)}: restore it")
@@ -61,14 +61,14 @@ def read_registered(values: Mapping[str, Any], where: str) -> Registered:
 
 
 def changed(env: str, then: Registered | None, now: Registered) -> str:
-    """In which settings an environment differs from what it was, in words; nothing if it does not, or if that is
-    not known."""
+    """Changes in the settings of an environment, in words; empty if there are none, or if the earlier settings are
+    unknown."""
     lines = [] if then is None else difference(vars(then), vars(now))
     return f"{env} is registered otherwise than its run was trained in: {'; '.join(lines)}" if lines else ""
 
 
 def check_spaces(env: str, then: Registered | None, now: Registered) -> None:
-    """Refuse an environment in which the agent of a run cannot act."""
+    """Raise EnvironmentFault if the spaces of an environment have changed, so that the agent cannot act in it."""
     if then is None or (then.observation_space, then.action_space) == (now.observation_space, now.action_space):
         return
     raise EnvironmentFault(

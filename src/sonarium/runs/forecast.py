@@ -1,8 +1,8 @@
-"""Futures of a sound by the forecaster of a run folder, decoded, as real tokens, and as sound.
+"""Forecasts of a sound by the forecaster of a run folder: decoded, as real tokens, and as sound.
 
-The past is followed to its end; the states to come are drawn by the model. What is fitted for that on the
-training split (`evaluation/realtokens.py`) is kept in the run folder, under the hash of the weights, so that later
-calls need nothing but the folder.
+The states of the past are inferred, and future states are sampled from the model. What is fitted on the training
+split to decode them (`evaluation/realtokens.py`) is saved in the run folder, under the hash of the weights, so
+that later calls require only the folder.
 """
 
 import math
@@ -28,48 +28,48 @@ from sonarium.training.run import RunFolder, digest
 from sonarium.worlds.contract import Batch, Signal, World, crop
 
 KEPT = "forecast"
-"""Folder of a run with what was fitted for forecasts."""
+"""Subfolder of a run for what is fitted for forecasts."""
 EDITION = 2
-"""Of what is fitted: another one in the folder is fitted anew."""
+"""Version of what is fitted; other versions in the folder are refitted."""
 LONGEST = 60.0
-"""Most seconds of a forecast: an hour of sound without any input says nothing more."""
+"""Maximum duration of a forecast in seconds: an hour of sound without any input is meaningless."""
 PAST = 30.0
-"""Most seconds of the past that are followed."""
+"""Maximum duration of the past in seconds."""
 HORIZONS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Seconds up to which distances are given, beside the whole forecast."""
+"""Horizons in seconds for which distances are given, besides the whole forecast."""
 MOST_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Sound:
-    """What comes before and after a moment, as the learner takes it, a whole number of tokens each."""
+    """Past and future of a moment, as input of the learner, a whole number of tokens each."""
 
     name: str
     at: float
     """The moment in seconds."""
     past: Float[Tensor, "1 past *rest"]
     future: Float[Tensor, "1 future *rest"]
-    """May be shorter than what is forecast, or empty."""
+    """True continuation; may be shorter than the forecast, or empty."""
     wave: Float[np.ndarray, " sample"]
-    """The sound of both."""
+    """Sound of past and future."""
     moment: int
-    """Samples of the wave before the moment."""
+    """Number of samples of the wave before the moment."""
     begin: float = 0.0
-    """Seconds from the beginning of the recording to that of the past, from which elapsed time counts."""
+    """Start of the past in seconds from the beginning of the recording; offset of the action `elapsed`."""
     actions: Float[Tensor, "1 token action"] | None = None
-    """Of past and future, the last one held, but for the time; None where they are unknown."""
+    """Actions of past and future, where the last one is held, except for elapsed time; None if unknown."""
 
 
 @dataclass(frozen=True)
 class Future:
-    """One sample of what may come."""
+    """One sampled future."""
 
     tokens: Float[np.ndarray, "token number"]
-    """Decoded, in the unit of the front end."""
+    """Decoded tokens, in the unit of the front end."""
     real: Float[np.ndarray, "token number"]
     """The nearest real tokens."""
     log_probability: Float[np.ndarray, " token"]
-    """Of each state given those before it, in nats."""
+    """Log-probability of each state given those before it, in nats."""
 
 
 @dataclass(frozen=True)
@@ -77,31 +77,31 @@ class Heard:
     """The sound of a future."""
 
     decoded: Float[np.ndarray, " time"]
-    """Of the decoded tokens, the phase by Griffin and Lim's algorithm."""
+    """Sound of the decoded tokens, with phase by the Griffin-Lim algorithm."""
     real: Float[np.ndarray, " time"]
-    """Of the nearest real tokens, cross-faded."""
+    """Sound of the nearest real tokens, cross-faded."""
     completed: Float[np.ndarray, " all"]
-    """The past, and the real tokens after it."""
+    """The past, followed by the real tokens."""
 
 
 @dataclass(frozen=True)
 class Nearness:
-    """How near the samples come to what really followed, up to a horizon."""
+    """Distances of the samples to the true continuation, up to a horizon."""
 
     seconds: float
     samples: Float[np.ndarray, " sample"]
-    """Distance of each sample, of its nearest real tokens."""
+    """Distance of the nearest real tokens of each sample."""
     decoded: Float[np.ndarray, " sample"]
-    """Distance of each sample as decoded."""
+    """Distance of the decoded tokens of each sample."""
     persistence: float
     """Distance of the last token of the past, repeated."""
     copy: float
-    """Distance of the true future, followed and decoded: no forecast can be expected to come nearer."""
+    """Distance of the true future, inferred and decoded: no forecast can be expected to come nearer."""
     coverage: float | None
     """Probability that none of as many real stretches of training sound comes as near as the nearest sample; None
     beyond the length of a training piece."""
     nearer: float
-    """Share of the samples that come nearer than persistence."""
+    """Fraction of the samples that come nearer than persistence."""
 
 
 @dataclass(frozen=True)
@@ -115,19 +115,19 @@ class Forecasts:
     futures: tuple[Future, ...]
     past_tokens: Float[np.ndarray, "past number"]
     true_tokens: Float[np.ndarray, "true number"]
-    """Of what really followed, as far as there is any."""
+    """Tokens of the true continuation, as far as there is one."""
     nearness: tuple[Nearness, ...]
     made: Float[Tensor, "sample token width"]
-    """The decoded tokens as the front end has them."""
+    """Decoded tokens in the scale of the front end."""
     temperature: float = 1.0
     actions: tuple[Change, ...] = ()
     remarks: tuple[str, ...] = ()
-    """What the user should know of them."""
+    """Remarks for the user."""
 
 
 @dataclass(frozen=True)
 class RunForecaster:
-    """The forecaster of a run, with all that it needs."""
+    """The forecaster of a run, with its front end, real tokens and decoder to sound."""
 
     folder: Path
     model: str
@@ -137,11 +137,11 @@ class RunForecaster:
     front: LogMelTokens | CodeTokens
     real: RealTokens
     voice: Voice | None
-    """What makes sound of tokens that are codes of another run."""
+    """Decoder to sound of tokens that are codes of another run; None for other tokens."""
     data: Data | None = None
-    """The clips that the run was trained on, where they were asked for."""
+    """Clips that the run was trained on, if they were opened."""
     below: World | None = None
-    """The sound of these, where they are codes."""
+    """World with the sound of these clips, if they are codes."""
 
     @property
     def rate(self) -> int:
@@ -151,10 +151,10 @@ class RunForecaster:
     def token_seconds(self) -> float:
         return 1 / self.learner.code_rate
 
-    # What is heard.
+    # Past and future.
 
     def file(self, path: Path, at: float | None, seconds: float) -> Sound:
-        """A file around a moment, by default its end."""
+        """Past and future of a moment in a file, by default its end."""
         start, samples, kept = 0, 0, []
         first = None if at is None else max(0, round((at - PAST) * self.rate))
         last = None if at is None else round((at + seconds) * self.rate)
@@ -176,7 +176,7 @@ class RunForecaster:
         return self.sound(np.concatenate(kept), round(at * self.rate) - start, at, seconds, str(path))
 
     def sound(self, wave: Float[np.ndarray, " time"], moment: int, at: float, seconds: float, name: str) -> Sound:
-        """Sound at the rate of the model around its sample `moment`, whose time is `at`."""
+        """Past and future of sample `moment`, at time `at`, in sound at the rate of the model."""
         self.check_seconds(seconds)
         given = torch.from_numpy(np.ascontiguousarray(wave, np.float32))
         if self.coder.below is None:
@@ -196,14 +196,14 @@ class RunForecaster:
         given, moment = given[begin:], moment - begin
         tokens = below.rows(moment) if moment else 0
         self.check_past(tokens, moment, at, name)
-        # What lies after the moment must not reach the codes before it.
+        # Sound after the moment must not leak into the codes before it.
         past = torch.from_numpy(below.encode(given[:moment].numpy(), self.rate))
         whole = torch.from_numpy(below.encode(given.numpy(), self.rate))
         future = whole[len(past) : len(past) + self.frames(seconds)]
         return Sound(name, at, past[None], future[None], given.numpy(), moment, at - moment / self.rate)
 
     def clip(self, number: int, at: float | None, seconds: float) -> Sound:
-        """A clip of the world that the run was trained on, whose actions are known."""
+        """Past and future of a moment in a clip of the run's world, whose actions are known."""
         self.check_seconds(seconds)
         assert self.data is not None, self.folder
         world, step = self.data.world, self.front.shortest
@@ -232,8 +232,8 @@ class RunForecaster:
         )  # fmt: skip
 
     def clip_below(self, below: World, index: Int[Tensor, " 1"], moment: int, seconds: float, name: str) -> Sound:
-        """A clip of codes, by its sound; it is encoded anew, for its codes may have heard what lies after the
-        moment."""
+        """As `clip`, for a clip of codes: its sound is encoded again, since its codes may depend on sound after
+        the moment."""
         assert self.data is not None, self.folder
         world, rate = self.data.world, self.learner.code_rate
         first = max(0, math.ceil((moment / self.rate - PAST) * rate))
@@ -247,7 +247,7 @@ class RunForecaster:
         return replace(sound, actions=self.actions_of(cut, count, wanted, begin / self.rate))
 
     def actions_of(self, batch: Batch, tokens: int, wanted: int, begin: float) -> Tensor | None:
-        """Those of a clip from `begin` seconds on; behind its end the last one is held, and time goes on."""
+        """Actions of a clip from `begin` seconds on; after its end the last one is held, and time continues."""
         knows = self.learner.actions
         if not knows.width:
             return None
@@ -270,7 +270,7 @@ class RunForecaster:
                 "sound"
             )
 
-    # What comes.
+    # Forecasts.
 
     @torch.no_grad()
     def forecast(
@@ -282,7 +282,7 @@ class RunForecaster:
         actions: Sequence[Change] = (),
         temperature: float = 1.0,
     ) -> Forecasts:
-        """Futures of a sound, with actions changed where any are given; a temperature below 1 keeps to what is
+        """Sample futures of a sound, with changes of actions if given; a temperature below 1 keeps to what is
         likely, above 1 strays from it."""
         self.check_seconds(seconds)
         check_temperature(temperature)
@@ -309,7 +309,7 @@ class RunForecaster:
     def followed(
         self, sound: Sound, frames: int, changes: Sequence[Change] = ()
     ) -> tuple[Float[Tensor, "1 token code"], Tensor | None]:
-        """The states of the past, and the actions of past and future."""
+        """States inferred from the past, and actions of past and future."""
         knows, count = self.learner.actions, int(self.learner.code_lengths(torch.tensor([sound.past.shape[1]])))
         acted = sound.actions
         if acted is not None:
@@ -324,7 +324,7 @@ class RunForecaster:
         return self.learner.states(sound.past, actions=own), acted
 
     def heard(self, made: Forecasts, count: int | None = None, seed: int = 0) -> list[Heard]:
-        """The sound of all futures, or of the first ones."""
+        """The sound of all futures, or of the first `count`."""
         tokens, sound, margin = made.made[:count], made.sound, self.real.margin
         chosen, past = self.real.nearest(tokens), sound.wave[: sound.moment]
         if margin:
@@ -337,7 +337,7 @@ class RunForecaster:
         ]
 
     def waves(self, tokens: Float[Tensor, "clip token number"], seed: int) -> Float[np.ndarray, "clip time"]:
-        """Sound of tokens."""
+        """Sound of tokens, by the Griffin-Lim algorithm."""
         generator = torch.Generator().manual_seed(seed)
         features = self.front.features_of(tokens)
         if isinstance(self.front, CodeTokens):
@@ -348,7 +348,7 @@ class RunForecaster:
         return self.front.invert(features, samples, ROUNDS, generator).float().numpy()
 
     def tokens(self, signal: Float[Tensor, "clip time *rest"]) -> Float[Tensor, "clip token number"]:
-        """Of sound, of which none may be left."""
+        """Tokens of sound, none if it is shorter than a token."""
         if signal.shape[1] < self.front.shortest:
             return torch.zeros(len(signal), 0, self.front.width)
         return self.front.tokens(self.front(signal))
@@ -357,7 +357,7 @@ class RunForecaster:
         return self.front.levels(tokens).double().numpy()
 
     def field(self, levels: Float[np.ndarray, "token number"]) -> Float[np.ndarray, "row column"]:
-        """Tokens as they are drawn, in `colours`: rows over time."""
+        """Tokens as a picture in the unit `colours`: rows over time."""
         features = self.front.features_of(torch.from_numpy(levels)[None])
         if isinstance(self.front, CodeTokens):
             assert self.voice is not None, self.folder
@@ -366,7 +366,7 @@ class RunForecaster:
 
     @property
     def colours(self) -> str:
-        """The unit in which tokens are drawn."""
+        """Unit of the pictures of tokens."""
         return self.front.unit if self.voice is None else self.voice.front.axes.unit
 
     def nearness(
@@ -400,7 +400,7 @@ class RunForecaster:
                 float(distances(copy, goal, horizons)[0, at]), covered, nearer(real[:, at], resting),
             )  # fmt: skip
 
-    # Between two sounds.
+    # Interpolation.
 
     @torch.no_grad()
     def between(
@@ -413,9 +413,9 @@ class RunForecaster:
         actions: Sequence[Change] = (),
         temperature: float = 1.0,
     ) -> list[tuple[float, Float[np.ndarray, "token number"], Float[np.ndarray, " time"]]]:
-        """From one sound to another: their states mixed token by token up to the moment, and what comes after
-        these, drawn from the same noise, with actions changed where any are given (those of both sounds are mixed,
-        too). Weight of the other, decoded tokens and their sound of each step."""
+        """Interpolate between two sounds: their states are mixed token by token up to the moment, and continued by
+        samples with the same noise, with changes of actions if given (the actions of both sounds are mixed, too).
+        Returns for each step the weight of the other, decoded tokens and their sound."""
         check_temperature(temperature)
         frames = self.frames(seconds)
         pasts, acts = zip(*(self.followed(sound, frames, actions) for sound in (one, other)), strict=True)
@@ -440,7 +440,7 @@ def check_temperature(temperature: float) -> None:
 def blended(
     acts: Sequence[Float[Tensor, "1 _all action"] | None], tokens: int, weight: float
 ) -> Float[Tensor, "1 token action"] | None:
-    """The last tokens' actions of one sound and of another, mixed; None where they are unknown of both."""
+    """Weighted mean of the actions of two sounds in their last tokens; None if both are unknown."""
     one, other = acts
     if one is None and other is None:
         return None
@@ -457,8 +457,8 @@ def open_forecaster(
     world: bool = False,
     best: bool = False,
 ) -> RunForecaster:
-    """The forecaster of a run folder, with its newest weights or those that were `best` in validation; with its
-    `world`, if clips of that are to be forecast."""
+    """Open the forecaster of a run folder, with its newest weights or those that were `best` in validation; with
+    its `world`, if clips of the world are to be forecast."""
     plan, learner, signal = open_learner(folder, remark, best=best)
     if not isinstance(learner, Forecaster) or not isinstance(learner, FeatureLearner):
         raise ValueError(
@@ -482,8 +482,8 @@ def open_forecaster(
 
 
 def heard_below(made: Built, progress: Progress, remark: Remark | None) -> World | None:
-    """The sound of clips that are codes, None of others. Where it is gone, what is told of it by `remark` is
-    enough, or else it is refused."""
+    """World with the sound of clips that are codes; None for other clips. If it is gone, this is reported by
+    `remark`, or raises ValueError without a `remark`."""
     upstream = made.plan.upstream
     try:
         return None if upstream is None else clips_below(upstream, progress)
@@ -495,8 +495,8 @@ def heard_below(made: Built, progress: Progress, remark: Remark | None) -> World
 
 
 def forecaster_of(made: Built, learner: Learner, folder: Path) -> RunForecaster | None:
-    """The same of a learner that was just trained; None where tokens cannot become sound. Codes are refused where
-    the run below cannot make sound of them, or is gone."""
+    """The forecaster of a learner that was just trained; None if its tokens cannot become sound. Raises ValueError
+    for codes if the upstream run cannot decode them to sound, or is gone."""
     if not isinstance(learner, Forecaster) or not isinstance(learner, FeatureLearner):
         return None
     front, signal, upstream = learner.front, made.data.world.signal, made.plan.upstream
@@ -512,14 +512,14 @@ def forecaster_of(made: Built, learner: Learner, folder: Path) -> RunForecaster 
 
 
 def kept_at(run: RunFolder, best: bool = False) -> Path:
-    """Where what was fitted for the newest checkpoint is kept, or for the weights that were best in validation."""
+    """File of what is fitted for the newest checkpoint, or for the weights that were best in validation."""
     found = places(run)[best]
     assert found is not None, run.folder
     return found
 
 
 def places(run: RunFolder) -> tuple[Path | None, Path | None]:
-    """The same of the newest weights and of the best, where there are such."""
+    """Files of what is fitted for the newest weights and for the best, None where there are no such weights."""
     step, best = run.newest(), run.best()
     hashes = None if step is None else digest(run.weights(step)), None if best is None else best.sha256
     newest, other = (
@@ -531,7 +531,7 @@ def places(run: RunFolder) -> tuple[Path | None, Path | None]:
 def keep_real(
     built: Built, learner: Learner, kept: Path, progress: Progress = silent, heard: World | None = None
 ) -> RealTokens:
-    """Collect the real tokens of the training split, keep them, and remove those of other weights."""
+    """Collect the real tokens of the training split, save them, and remove those of other weights."""
     assert isinstance(learner, Forecaster), type(learner)
     train = built.data.training(built.plan.clips.clips)
     world, whole = built.data.world, built.plan.clips.clips.cut == "whole"
@@ -541,6 +541,6 @@ def keep_real(
     real = replace(real, taken=learner.actions.taken_by_all(real.taken, world, train, tokens))
     real.save(kept)
     for stale in {*kept.parent.glob("*.safetensors")} - {kept, *places(RunFolder.read(kept.parents[1]))}:
-        # Another forecast may have been quicker.
+        # A concurrent forecast may have removed it already.
         stale.unlink(missing_ok=True)
     return real

@@ -1,4 +1,4 @@
-"""How an agent that hears with a separator hears in the episodes that it plays."""
+"""Separation and localisation by an agent with a separator, in the episodes that it plays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from sonarium.agents.observing.listening import source_listener
 from sonarium.evaluation.episodes import Listening, TwoEars
 
 TOLD = ("images", "on", "lateral")
-"""What an environment tells of each source in `info`, as sonarium/Seek-v0 does with `source_info`."""
+"""Keys of `info` with the ground truth of each source, as in sonarium/Seek-v0 with `source_info`."""
 
 
 def listener_of(agent: Agent, name: str) -> SourceListener:
-    """The agent as one that hears each source by itself, refused where it does not."""
+    """The agent as a listener to each source; raises ValueError if it has no separator."""
     listener = source_listener(agent)
     if listener is None:
         raise ValueError(
@@ -26,7 +26,7 @@ def listener_of(agent: Agent, name: str) -> SourceListener:
 
 
 class Witness:
-    """Sees what a listener is shown, and what it hears of that, in episodes side by side."""
+    """Records the observations of a listener and the sources that it separates, in parallel episodes."""
 
     def __init__(self, listener: SourceListener, told: Mapping[str, Any], slots: int):
         ears = TwoEars(float(told["sound_rate"]), float(told["ear_distance"]), told["head"])
@@ -40,7 +40,7 @@ class Witness:
         info: Info,
         going: Bool[np.ndarray, " slot"],
     ) -> None:
-        """Before the agent acts in the slots whose episode is going on."""
+        """Record a step, before the agent acts in the slots (`going`) whose episode is running."""
         sound, sources = self.listener.sources(memory, observation, first)
         images, on, lateral = (np.asarray(info[name]) for name in TOLD)
         self.listening.take(sound, sources, images, on, lateral, first, going)

@@ -1,9 +1,9 @@
-"""What a training is made of: the same plan makes the same run. Recorded in `config.json`, and read back.
+"""Plans of trainings, recorded in `config.json`: equal plans give equal runs.
 
     {"format": 2, "model": {name, preset, config}, "loop": {…}, "upstream": null or {run, step, sha256, …},
      "source": {world, config, clips, split} or {rollouts, environment}}
 
-Plans of version 0.1, which had no format number, are upgraded as they are read.
+Plans of version 0.1, without a format number, are upgraded when they are read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ from sonarium.worlds.codes import CodesConfig
 from sonarium.worlds.contract import PLURAL, SignalKind
 
 CODES = "codes"
-"""The name of the world that an upstream run makes."""
+"""Name of the world of an upstream run's codes."""
 FOLDER_WORLD = "recordings"
-"""The world of a path where none is named."""
+"""Default world if a path is given."""
 
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Which groups are in which split."""
+    """Train, validation and test split by groups."""
 
     validation: Annotated[float, Range(0, 1, below=True)] = 0.0
     """Validation fraction of the groups; the loss on them is measured at every checkpoint, and the weights with
@@ -61,7 +61,7 @@ class ClipsPlan:
 
     @property
     def tested(self) -> bool:
-        """Whether a test split is kept."""
+        """Whether there is a test split."""
         return bool(self.split.test or self.split.test_groups)
 
 
@@ -71,27 +71,27 @@ class RolloutsPlan:
 
     rollouts: RolloutConfig
     environment: Registered | None = None
-    """What the id of the environment stood for; None where that is not known yet."""
+    """Registration of the environment's id in training; None if not yet known."""
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """The run whose codes are trained on, or that an agent hears with, at one checkpoint."""
+    """The run that provides the codes to train on, or the ears of an agent, at one checkpoint."""
 
     run: str
     step: Annotated[int, Range(0)]
     sha256: str
-    """Of its weights."""
+    """Hash of its weights."""
     width: Annotated[int, Range(1, 2**24)]
-    """Numbers in a code; of a separator the sources at both ears, whose samples are its codes."""
+    """Dimension of a code; for a separator, whose codes are samples, the sources times two ears."""
     frame_rate: Annotated[float, Range(0, 10**6, above=True)]
-    """Codes a second."""
+    """Frame rate of the codes in Hz."""
     frame_first: Annotated[float, Range(-(10**6), 10**6)]
     """Seconds from the beginning of the sound to the middle of the first code."""
     plan: dict[str, Any]
-    """What it was made of, by which runs on the codes of several seeds are known to be alike."""
+    """Plan of the run, by which runs on codes of several seeds are recognised as alike."""
     best: bool = False
-    """Whether the checkpoint is that of the weights that were best in validation, not the newest."""
+    """Whether its weights are those that were best in validation, not the newest."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -113,13 +113,13 @@ class Plan:
 
     @property
     def clips(self) -> ClipsPlan:
-        """The source, refused where it is none of clips."""
+        """The source of clips; raises ValueError for an agent, which has none."""
         if not isinstance(self.source, ClipsPlan):
             raise ValueError(f"{self.model} is an agent, which has no clips: give a model of sound")
         return self.source
 
     def recorded(self) -> dict[str, Any]:
-        """The plan in JSON's terms."""
+        """The plan as JSON values."""
         source = self.source
         if isinstance(source, ClipsPlan):
             recorded = {"world": source.world, "config": to_json(source.config)}
@@ -137,7 +137,7 @@ class Plan:
 
 
 DEFAULT_WORLD: dict[SignalKind, str] = {"wave": "tones", "picture": "digits", "binaural": "mixtures"}
-"""What a model trains on where nothing is said."""
+"""Default world by the kind of signal of a model."""
 
 
 def default_plan(
@@ -148,9 +148,9 @@ def default_plan(
     upstream: Upstream | None = None,
     split: SplitConfig = SplitConfig(),
 ) -> Plan:
-    """A plan with every default: of a model on a world or on the codes of an upstream run, or of an agent.
+    """Default plan of a model on a world or on the codes of an upstream run, or of an agent.
 
-    Change it by `dataclasses.replace`.
+    Change it with `dataclasses.replace`.
     """
     if model in AGENTS:
         agent = AGENTS.select(model)
@@ -179,7 +179,7 @@ def default_plan(
 
 
 def recipe_of(entry: ModelEntry, preset: str) -> Recipe:
-    """What a preset wants of the training."""
+    """Settings of training that belong to a preset."""
     return entry.recipes.get(preset, Recipe())
 
 
@@ -194,7 +194,7 @@ def preset_of(presets: Mapping[str, Any], preset: str, model: str) -> Any:
 
 
 def suiting(kinds: Sequence[SignalKind]) -> str:
-    """What to give to a model that trains on these kinds of signal."""
+    """Flags to give for a model that trains on these kinds of signal, in words."""
     worlds = [name for name, entry in WORLDS.loadable().items() if entry.kind in kinds]
     said = [f"--world {', '.join(worlds)}"] if worlds else []
     return f"take {' or '.join([*said, *(['--codes RUN'] if 'codes' in kinds else [])])}"
@@ -205,7 +205,7 @@ def with_front(config: Any, name: str, model: str) -> Any:
     if not name:
         return config
     chosen = FRONT_ENDS.select(name).Config
-    # Some models take any front end, others one kind alone: the annotation says which.
+    # Some models accept any front end, others only one kind: the annotation says which.
     takes = {field: hint for field, hint in types_of(type(config)).items() if is_front(hint)}
     fitting = [field for field, hint in takes.items() if issubclass(chosen, hint)]
     if not fitting:
@@ -322,29 +322,29 @@ def among(table: Mapping[str, Any], name: str, where: str) -> Any:
 
 @dataclass(frozen=True)
 class Summary:
-    """What tables and pages say of a plan, whether or not its packages are installed."""
+    """Description of a plan in tables and reports, which does not require its packages."""
 
     model: str
     preset: str
     source: str
-    """The world or the environment, with the name of its folder where it is read from one."""
+    """World or environment, with the name of its folder if it is read from one."""
     seed: int | None
     tested: bool
 
     @property
     def title(self) -> str:
-        """The model, with its preset where that is not the default."""
+        """The model, with its preset unless that is the default."""
         return self.model if self.preset == "default" else f"{self.model} ({self.preset})"
 
 
 def summary(config: Mapping[str, Any]) -> Summary:
-    """Of a recorded plan of any format; what this version cannot read of it is unknown."""
+    """Summary of a recorded plan of any format; values that this version cannot read are unknown."""
     if "format" not in config:
         config = from_format_1(config, "config.json")
     model, source, loop = (mapping(config.get(name)) for name in ("model", "source", "loop"))
     split, seed, file = mapping(source.get("split")), loop.get("seed"), mapping(model.get("config")).get("encoder")
     return Summary(
-        # An encoder from a file is known by its name and folder, as recordings are.
+        # An encoder from a file is named by its file and folder, as recordings are.
         "/".join(Path(file).parts[-2:]) if isinstance(file, str) else str(model.get("name", "unknown")),
         str(model.get("preset", "default")),
         source_of(config),
@@ -365,5 +365,5 @@ def source_of(config: Mapping[str, Any]) -> str:
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """An object of JSON, or none."""
+    """The value if it is a JSON object, or else an empty one."""
     return value if isinstance(value, Mapping) else {}

@@ -1,4 +1,4 @@
-"""The replay of a run to look through: its episodes, each as JSON with the sound that was heard beside it.
+"""The replay buffer of a run: its episodes, each exported as JSON with its sound in separate files.
 
 replay = open_replay(Path("runs/x"))
 for episode in chosen(replay, 8, "newest"):
@@ -30,19 +30,19 @@ from sonarium.training.restoring import restore_part
 
 Order = Literal["newest", "best", "worst"]
 MOST_NUMBERS = 64
-"""Numbers of a step that are written to JSON."""
+"""Maximum size of an observation that is written to JSON as numbers."""
 FRAMES = 32
-"""Pictures in a strip, evenly spaced in time."""
+"""Maximum number of pictures in a strip, evenly spaced in time."""
 
 
 @dataclass(frozen=True)
 class Episode:
     number: int
-    """Counted from 1, the oldest that is held."""
+    """Number from 1, the oldest episode in the buffer."""
     held: HeldEpisode
 
     def facts(self) -> dict[str, Any]:
-        """What the table tells of it."""
+        """Row of the episode in the table."""
         held = self.held
         return {
             "number": self.number,
@@ -57,19 +57,19 @@ class Episode:
 
 @dataclass(frozen=True)
 class OpenReplay:
-    """The replay of the newest whole checkpoint."""
+    """Replay buffer of the newest whole checkpoint."""
 
     replay: Replay
     episodes: tuple[Episode, ...]
     step: int
-    """Of the training."""
+    """Training step of the checkpoint."""
     env: str
     rate: int | None
-    """Sampling rate in Hz of the sound, if the environment tells it."""
+    """Sampling rate in Hz of the sound, if the environment gives it."""
 
 
 def open_replay(folder: Path, remark: Remark = lambda _: None) -> OpenReplay:
-    """What the newest whole checkpoint of a run holds of the past; a damaged segment is remarked and left out."""
+    """Open the replay buffer of a run's newest whole checkpoint; damaged segments are remarked and left out."""
     _, plan = open_plan(folder)
     if not isinstance(plan.source, RolloutsPlan):
         raise ValueError(f"'{folder}' holds a {plan.model}, which learns from clips: give the run of an agent")
@@ -98,7 +98,7 @@ def open_replay(folder: Path, remark: Remark = lambda _: None) -> OpenReplay:
 
 
 def chosen(opened: OpenReplay, count: int, order: Order) -> list[Episode]:
-    """At most so many episodes: the newest, or those of the highest or lowest return among the ones that are held
+    """At most `count` episodes: the newest, or those with the highest or lowest return among the complete ones,
     from their first step to their end."""
     if not opened.episodes:
         raise ValueError(f"the replay of step {opened.step} holds no steps yet: train the agent longer")
@@ -115,8 +115,8 @@ def chosen(opened: OpenReplay, count: int, order: Order) -> list[Episode]:
 def export(
     opened: OpenReplay, episodes: Sequence[Episode], out: Path, rate: int = 0, progress: Progress = silent
 ) -> list[dict[str, Any]]:
-    """A new folder with a file of JSON for each episode, and beside it its sound as a WAV file and its pictures as
-    a strip in a PNG file. The rate is needed where the environment tells none. What the JSON holds is returned,
+    """Write a new folder with a JSON file for each episode, its sound as a WAV file, and its pictures as a strip
+    in a PNG file. The rate is required if the environment gives none. Returns the content of the JSON files
     without the steps."""
     if rate and opened.rate and rate != opened.rate:
         raise ValueError(f"--rate {rate}: the sound of {opened.env} has {opened.rate} Hz; leave it out")
@@ -140,27 +140,27 @@ def export(
 
 
 class Files:
-    """Names of the files of an episode, and what is written there."""
+    """Writes the files of an episode, and keeps their names."""
 
     def __init__(self, folder: Path, stem: str, rate: int):
         self.folder, self.stem, self.rate = folder, stem, rate
         self.written: list[str] = []
 
     def name(self, suffix: str) -> str:
-        """Of the next file of a kind; several have numbers."""
+        """Name of the next file with this suffix; from the second on they are numbered."""
         count = sum(one.endswith(suffix) for one in self.written)
         self.written.append(f"{self.stem}{f'-{count + 1}' if count else ''}{suffix}")
         return self.written[-1]
 
     def sound(self, windows: Float[np.ndarray, "step channel sample"]) -> dict[str, Any]:
-        """The windows one after the other."""
+        """Write the concatenated windows as a WAV file."""
         name = self.name(".wav")
         joined = rearrange(windows, "step channel sample -> (step sample) channel").astype(np.float32)
         soundfile.write(self.folder / name, joined, self.rate, subtype="FLOAT")
         return {"sound": name, "rate": self.rate, "samples_per_step": windows.shape[2]}
 
     def pictures(self, frames: UInt8[np.ndarray, "step height width channel"]) -> dict[str, Any]:
-        """Some of them side by side."""
+        """Write up to FRAMES pictures side by side as a PNG file."""
         name = self.name(".png")
         steps = np.unique(np.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).astype(int))
         strip = rearrange(frames[steps], "step height width channel -> height (step width) channel")
@@ -169,7 +169,7 @@ class Files:
 
 
 def as_json(replay: Replay, steps: Recalled, files: Files) -> dict[str, Any]:
-    """The steps in JSON's terms: observations are those before each action and the one after the last."""
+    """The steps as JSON values: observations are those before each action and the one after the last."""
     parts = (seen(space, rows, files) for space, rows in zip(replay.simple, steps.parts, strict=True))
     return {
         "observations": nested(replay.space, parts),
@@ -182,8 +182,8 @@ def as_json(replay: Replay, steps: Recalled, files: Files) -> dict[str, Any]:
 
 
 def seen(space: Space, rows: Shaped[np.ndarray, "step *observed"], files: Files) -> Any:
-    """A part of the observations: numbers as they are, sound and pictures by the name of their file, and of others
-    only the form."""
+    """A part of the observations as JSON: numbers as they are, sound and pictures by the name of their file, of
+    anything else only dtype and shape."""
     if is_sound(space):
         return files.sound(rows)
     if (frames := channels_last(space, rows)) is not None:
@@ -196,7 +196,7 @@ def seen(space: Space, rows: Shaped[np.ndarray, "step *observed"], files: Files)
 def channels_last(
     space: Space, rows: Shaped[np.ndarray, "step *observed"]
 ) -> UInt8[np.ndarray, "step height width channel"] | None:
-    """Pictures of bytes, grey or in colours; None of anything else."""
+    """Pictures of uint8, grey or colour, with channels last; None for anything else."""
     if not isinstance(space, spaces.Box) or rows.dtype != np.uint8 or rows.ndim not in (3, 4):
         return None
     if rows.ndim == 3:

@@ -1,4 +1,4 @@
-"""The evaluation of a run, or of an encoder from a file, as `scores.json` holds it."""
+"""Evaluation of a run, or of an encoder from a file, as written to `scores.json`."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ MEANINGS = {
 
 @dataclass
 class Shared:
-    """What several evaluations have in common: worlds that were read from disk, and scores of controls."""
+    """Caches shared by several evaluations: worlds that were read from disk, and scores of controls."""
 
     worlds: Worlds = field(default_factory=dict)
     controls: dict[Any, Any] = field(default_factory=dict)
@@ -45,14 +45,14 @@ def score(
     progress: Progress = silent,
     shared: Shared | None = None,
 ) -> dict[str, Any]:
-    """Scores of a run, or of an encoder from a file, and of its controls, with what is needed to read them."""
+    """Scores of a run, or of an encoder from a file, and of its controls, with all that is needed to read them."""
     try:
         if isinstance(built.plan.source, RolloutsPlan):
             found = episodes(built, config)
         elif config.separation:
             raise ValueError("--separation is for agents, in their episodes; of a separator leave it out")
         else:
-            # The measures take long to import, which a person who asks for help should not wait for.
+            # Deferred import: the measures are slow to import, and `--help` should not wait for them.
             from sonarium.evaluation.evaluate import evaluate
 
             data, seed, measures = built.data, built.plan.seed, MEASURES.loadable()
@@ -73,7 +73,7 @@ def name_of(built: Built) -> str:
 
 
 def control(built: Built) -> Learner | None:
-    """The untrained network, with the front end as it is now; None of what does not train."""
+    """Untrained control network, with the state of the trained front end; None if the model does not train."""
     if not isinstance(built, Opened) or not MODELS[built.plan.model].trains:
         return None
     untrained = built.untrained()
@@ -83,13 +83,13 @@ def control(built: Built) -> Learner | None:
 
 
 def encoder_on(source: ClipsPlan, encoder: Any, seed: int) -> Plan:
-    """The plan of an encoder from a file, on the clips and the split of a plan."""
+    """Plan of an encoder from a file, on the clips and the split of `source`."""
     located = replace(encoder, encoder=str(Path(encoder.encoder).expanduser().absolute()))
     return Plan("encoder", "default", located, source, LoopConfig(seed))
 
 
 def keep(built: Built, folder: Path) -> None:
-    """Write a run folder of an encoder from a file, which every verb takes: it has the file's hash for weights."""
+    """Write a run folder of an encoder from a file, which every verb accepts: its weights are the file's hash."""
     run = RunFolder.create(folder, built.plan.recorded(), lambda found: found)
     hold(built.data.world, built.data.split, folder)
     built.data.world.keep(folder)
@@ -99,7 +99,7 @@ def keep(built: Built, folder: Path) -> None:
 
 
 def episodes(built: Built, config: EvaluationConfig) -> dict[str, Any]:
-    """Episodes of an agent in its environment."""
+    """Scores of an agent over episodes in its environment."""
     from sonarium.agents.evaluate import evaluate
     from sonarium.agents.rollout import make
 
@@ -107,7 +107,7 @@ def episodes(built: Built, config: EvaluationConfig) -> dict[str, Any]:
     source, agent = built.plan.source, built.learner
     assert isinstance(source, RolloutsPlan) and isinstance(agent, Agent)
     env, settings = source.rollouts.env, {"episodes": config.episodes, "separation": config.separation}
-    # Who hears with no separator is refused before anything is played.
+    # An agent without a separator is rejected before any episode is played.
     heard = heard_in_episodes(built, agent, env, config.episodes) if config.separation else None
     untrained = built.untrained()
     assert isinstance(untrained, Agent)
@@ -124,7 +124,7 @@ def episodes(built: Built, config: EvaluationConfig) -> dict[str, Any]:
 
 
 def heard_in_episodes(built: Opened, agent: Agent, env: str, episodes: int) -> Heard:
-    """How an agent separates and locates the sources in the episodes of its score, and what it earns in each."""
+    """Separation and localisation of the sources by an agent in the episodes of its score, with their returns."""
     from sonarium.agents.evaluate import greedily
     from sonarium.agents.rollout import make
 

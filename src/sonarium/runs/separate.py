@@ -1,8 +1,8 @@
-"""Sound of any length through a separator, in memory that does not grow with it.
+"""Separation of sound of any length, in memory that does not grow with it.
 
-One that goes on window by window does so; its result is that of the whole. Any other separates overlapping
-pieces: each takes the order of sources in which it agrees best with the piece before where they overlap, and is
-cross-faded into it.
+A streaming separator works window by window, with the same result as on the whole. Any other separates overlapping
+pieces: the sources of each are ordered for the best agreement with the previous piece where they overlap, and
+cross-faded with it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,15 +19,15 @@ from sonarium.models.contract import Separator, StreamSeparator
 from sonarium.worlds.audio.decoder import header_of, opened
 
 PIECE, SHARED = 8.0, 2.0
-"""Seconds of a piece, and of its overlap with the next."""
+"""Duration of a piece, and of its overlap with the next, in seconds."""
 
 Ears = Float[np.ndarray, "_ 2"]
 Apart = Float[np.ndarray, "_ source 2"]
-"""Of any length, which differs from part to part."""
+"""Sources of any length, which differs between parts."""
 
 
 def ears_of(path: Path, rate: int) -> Iterator[Ears]:
-    """A file of two channels block by block, at this rate; what is wrong with it may show itself at the end."""
+    """Blocks of a two-channel file at this sampling rate; a fault of the file may only be raised at its end."""
     channels = header_of(path).channels
     if channels != 2:
         raise ValueError(
@@ -41,7 +41,7 @@ def ears_of(path: Path, rate: int) -> Iterator[Ears]:
 
 
 def separated(separator: Separator, blocks: Iterable[Ears], rate: int, device: str = "cpu") -> Iterator[Apart]:
-    """The sources, part by part: together as many samples as the blocks."""
+    """The sources, part by part, with as many samples in total as the blocks."""
     if isinstance(separator, StreamSeparator):
         yield from by_windows(separator, blocks, device)
     else:
@@ -49,7 +49,7 @@ def separated(separator: Separator, blocks: Iterable[Ears], rate: int, device: s
 
 
 def by_windows(separator: StreamSeparator, blocks: Iterable[Ears], device: str) -> Iterator[Apart]:
-    """Each block as a window, and silence until the last sample has come out."""
+    """Separate each block as a window, then silence until the last sample is returned (latency)."""
     state, late = separator.begin(1), separator.latency
     silence = np.zeros((separator.latency, 2), np.float32)
     for block in chain(blocks, [silence]):
@@ -78,7 +78,7 @@ def by_pieces(
 
 
 def joined(before: Apart, made: Apart) -> Apart:
-    """A piece in the order of the one before, whose end is cross-faded into its beginning."""
+    """A piece with its sources in the order of the previous piece, whose end is cross-faded into it."""
     shared = len(before)
     alike = np.einsum("tse,tre->sr", before, made[:shared])
     made = made[:, best_order(alike)]

@@ -1,4 +1,4 @@
-"""Songs of a model of sequences: it draws codes, which the run that it was trained on decodes to sound."""
+"""Songs of a sequence model: it samples codes, which its upstream run decodes to sound."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,34 +17,34 @@ from sonarium.runs.plan import Upstream
 from sonarium.worlds.contract import PLURAL
 
 ROUNDS = 32
-"""Rounds of Griffin and Lim's algorithm."""
+"""Iterations of the Griffin-Lim algorithm."""
 LONGEST = 600.0
-"""Most seconds of a song."""
+"""Maximum duration of a song in seconds."""
 
 
 @dataclass(frozen=True)
 class Voice:
-    """Makes sound of the codes of a run."""
+    """Decodes the codes of a run to sound."""
 
     decoder: Decoder
     front: PictureFrontEnd
     framed: bool
-    """Whether the decoder takes all frames of a clip at once, or one code at a time, for a piece of sound."""
+    """Whether the decoder takes all frames of a clip at once, or one code at a time for a piece of sound."""
     rate: int
     frame_rate: float
-    """Codes a second."""
+    """Frame rate of the codes in Hz."""
 
     @torch.no_grad()
     def sound(
         self, codes: Float[Tensor, "song step code"], samples: int, generator: torch.Generator
     ) -> Float[np.ndarray, "song time"]:
-        """What codes sound like, by Griffin and Lim's algorithm."""
+        """Sound of codes, by the Griffin-Lim algorithm."""
         if isinstance(self.decoder, Synthesiser):
             made = self.decoder.sound(codes, samples, iterations=ROUNDS, generator=generator)
             return made.float().cpu().numpy()
         features = self.decoded(codes)
         length = max(round(codes.shape[1] * self.rate / self.frame_rate), samples)
-        # Pieces that meet may share a moment, or leave one out: their frames are not as many as those of all.
+        # Adjacent pieces may share a frame, or omit one: their frames are not as many as those of the whole.
         flat = rearrange(features, "song channel row frame -> song (channel row) frame")
         fitting = functional.interpolate(flat, size=self.front.shape(length)[2], mode="linear")
         waves = self.front.invert(fitting.unflatten(1, features.shape[1:3]), length, ROUNDS, generator)
@@ -52,7 +52,7 @@ class Voice:
 
     @torch.no_grad()
     def picture(self, codes: Float[Tensor, "song step code"]) -> Float[np.ndarray, "song row column"]:
-        """What codes look like, in the unit of the axes of the front end."""
+        """Picture of decoded codes, in the unit of the front end's axes."""
         return self.front.drawn(self.decoded(codes))
 
     def decoded(self, codes: Float[Tensor, "song step code"]) -> Float[Tensor, "song channel row frame"]:
@@ -66,7 +66,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Singer:
-    """A model of sequences of codes, and what makes sound of them."""
+    """A model of sequences of codes, and the decoder of these to sound."""
 
     model: str
     sampler: SequenceSampler
@@ -80,7 +80,7 @@ class Singer:
     def sing(
         self, songs: int, seconds: float, generator: torch.Generator, temperature: float = 1.0
     ) -> Float[np.ndarray, "song time"]:
-        """Songs of this length; a temperature below 1 keeps to what is likely, above 1 strays from it."""
+        """Sample songs of this length; a temperature below 1 keeps to what is likely, above 1 strays from it."""
         if not (temperature > 0 and 0 < seconds <= LONGEST):
             raise ValueError(
                 f"seconds={seconds}, temperature={temperature}: give numbers above 0, and at most {LONGEST:g} s"
@@ -93,8 +93,8 @@ class Singer:
 
 
 def open_singer(folder: Path, device: str = "cpu", remark: Remark = lambda _: None, best: bool = False) -> Singer:
-    """The model of a run folder, with its newest weights or those that were best in validation, and the run
-    upstream of it; what they were trained on is not needed."""
+    """Open the sequence model of a run folder, with its newest weights or those that were best in validation, and
+    its upstream run; the training data are not required."""
     plan, learner, _ = open_learner(folder, remark, best=best)
     if not isinstance(learner, SequenceSampler) or plan.upstream is None:
         raise ValueError(
@@ -105,7 +105,7 @@ def open_singer(folder: Path, device: str = "cpu", remark: Remark = lambda _: No
 
 
 def open_voice(upstream: Upstream, folder: Path, device: str = "cpu", remark: Remark = lambda _: None) -> Voice:
-    """What makes sound of the codes that the run in this folder was trained on."""
+    """Decoder to sound of the codes on which the run in this folder was trained."""
     check_upstream(upstream)
     below, voice, signal = open_learner(Path(upstream.run), remark, best=upstream.best)
     where = f"'{upstream.run}', upstream of '{folder}',"

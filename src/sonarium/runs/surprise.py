@@ -1,6 +1,6 @@
-"""How unexpected sound is, token by token, by the forecaster of a run, and where that begins.
+"""Surprise of sound, token by token, under the forecaster of a run, and the stretches that are unexpected.
 
-A token is unexpected above a threshold that a given share of the tokens of the training split lies below.
+A token is unexpected above a threshold, a given quantile of the surprise of tokens of the training split.
 """
 
 from collections.abc import Mapping
@@ -25,23 +25,23 @@ class Track:
     """The surprise of one sound."""
 
     seconds: float
-    """Of a token."""
+    """Duration of a token."""
     values: Mapping[str, Float[np.ndarray, " token"]]
-    """In nats, by measure; NaN during the burn-in."""
+    """Surprise in nats, by measure; NaN during the burn-in."""
     threshold: float
     onsets: tuple[Mark, ...]
-    """Stretches above the threshold, with their largest value."""
+    """Stretches above the threshold, with their maximum in the label."""
 
 
 @dataclass(frozen=True)
 class SurpriseMeter:
-    """Measures how unexpected sound is."""
+    """Measures the surprise of sound."""
 
     forecaster: RunForecaster
     by: str
-    """The measure that decides."""
+    """The measure that is compared with the threshold."""
     above: float
-    """Share of the tokens of the training split that are no more surprising than the threshold."""
+    """Quantile of the threshold in the surprise of tokens of the training split."""
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ class SurpriseMeter:
             assert lengths is None, lengths
             return torch.stack([*learner.surprise(sound, others).values()], -1)
 
-        # As codes, so that sound of any length is measured as it is encoded.
+        # Surprise is computed like codes, so that sound of any length is supported.
         return Coder(Derived(learner, measured), forecaster.signal, forecaster.coder.below)
 
     @cached_property
@@ -74,11 +74,11 @@ class SurpriseMeter:
         return self.track(np.concatenate(list(self.coder.encode_file(path, samples, power))))
 
     def sound(self, signal: Float[Tensor, "1 time *rest"]) -> Track:
-        """Of sound as the learner takes it."""
+        """Surprise of an input of the learner."""
         return self.track(self.coder.encoder.encode(signal)[0].numpy())
 
     def wave(self, wave: Float[np.ndarray, " time"], rate: float) -> Track:
-        """Of a waveform at any rate."""
+        """Surprise of a waveform at any sampling rate."""
         return self.track(self.coder.encode(wave, rate))
 
     def track(self, rows: Float[np.ndarray, "token measure"]) -> Track:
@@ -94,7 +94,7 @@ class SurpriseMeter:
 
 
 def surprise_meter(forecaster: RunForecaster, by: str = "", above: float = 0.99) -> SurpriseMeter:
-    """What measures surprise, by one of the measures of the model, by default its first."""
+    """A meter with one of the model's measures of surprise, by default the first."""
     known = tuple(forecaster.real.usual)
     by = by or known[0]
     if by not in known:

@@ -1,4 +1,4 @@
-"""Train a plan in a run folder, from wherever it stands; and what the folder shows at the end."""
+"""Train a plan in a run folder, resuming if it has begun, and write the card and media at the end."""
 
 import json
 import math
@@ -38,9 +38,9 @@ from sonarium.training.run import RunFolder, difference
 from sonarium.training.validation import HeldOut, every_piece_once
 
 SCHEDULED = ("decay_steps", "epsilon_steps")
-"""Settings that the number of steps completes; a short warm-up follows it, too."""
+"""Settings that are completed from the number of steps; a short warm-up depends on it, too."""
 VALIDATION = 0x7A11
-"""Added to the seed of a plan for the episodes of validation."""
+"""Added to the seed of a plan for validation episodes."""
 
 
 def train(
@@ -53,7 +53,7 @@ def train(
     remark: Callable[[str], None] = lambda _: None,
     pictures: bool = True,
 ) -> bool:
-    """Train up to `steps` steps in all; the same plan again resumes. Whether this is the first process."""
+    """Train up to `steps` steps in total; the same plan again resumes. Returns whether this process is rank 0."""
     with naming_lost_processes():
         engine = FabricEngine(device, plan.loop.precision, plan.seed, nodes)
         notify = remark if engine.rank == 0 else (lambda _: None)
@@ -62,7 +62,7 @@ def train(
                 "this hardware computes bf16 in software, many times slower than 32 bits: leave --precision out"
             )
         if engine.rank > 0:
-            # What the first process keeps on the disk, of recordings and of codes, the others read.
+            # The other processes read the caches of recordings and codes that rank 0 writes to disk.
             engine.barrier()
         made = build(plan, steps, folder, reporting(progress, engine), engine.ranks)
         check(made, engine, notify)
@@ -84,18 +84,18 @@ def train(
         try:
             fit(made.learner, made.source, run, engine, plan.loop, steps, callbacks)
         except (MemoryError, RuntimeError, ValueError) as error:
-            # What a training that diverged has recorded is of use.
+            # The records of a training that diverged are useful, and stay.
             refused = isinstance(error, ValueError) and not isinstance(error, Diverged)
             would_fail = refused or out_of_memory(error)
             if new and engine.rank == 0 and would_fail and run.newest() is None:
-                # The same command would fail again, and a smaller one does not fit the folder.
+                # The same command would fail again, and a corrected one would not match the folder.
                 remove(folder)
             raise
     return engine.rank == 0
 
 
 def reporting(progress: Progress, engine: FabricEngine) -> Callable[[str, int, int], None]:
-    """The first process reports how far building is."""
+    """Progress callback of the building, on rank 0 only."""
 
     def report(stage: str, done: int, total: int) -> None:
         if engine.rank == 0:
@@ -105,7 +105,7 @@ def reporting(progress: Progress, engine: FabricEngine) -> Callable[[str, int, i
 
 
 def check(made: Built, engine: FabricEngine, notify: Callable[[str], None]) -> None:
-    """A mistake should leave no folder behind that the corrected command would not fit."""
+    """Check a plan before its folder is created, since a corrected command would not match the folder."""
     if made.plan.loop.best and made.plan.loop.start_from is None:
         raise ValueError("best: start_from names no run, whose best weights to take; leave best out")
     if isinstance(made.source, Clips):
@@ -119,7 +119,7 @@ def check(made: Built, engine: FabricEngine, notify: Callable[[str], None]) -> N
 
 
 def check_memory(source: Clips) -> None:
-    """Refuse a batch that is larger than the memory of this machine, lest the system end the training."""
+    """Raise ValueError for a batch larger than the memory of this machine, lest the system kill the training."""
     shape, size = source.world.signal.shape, source.batch_size
     needed = 4 * size * math.prod(shape)
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -132,8 +132,8 @@ def check_memory(source: Clips) -> None:
 
 
 def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
-    """Make the folder of a new run, or take the one that is there if it is of the same plan; the remark of the
-    world on what it keeps there, if any."""
+    """Create the folder of a run, or open the existing one if it has the same plan; return the world's remark on
+    what it saves there, if any."""
 
     def upgrade(config: dict[str, Any]) -> dict[str, Any]:
         return beside(read_plan(config, f"{folder}/config.json"), made.plan, folder).recorded()
@@ -148,9 +148,9 @@ def write_folder(made: Built, folder: Path, engine: FabricEngine) -> str:
 
 
 def beside(found: Plan, plan: Plan, folder: Path) -> Plan:
-    """The plan that a folder records, to be compared with this one: refused if its environment is another one by
-    now, or its schedules have another end. Of runs that do not tell what theirs was, and of another id, the
-    environment does not matter."""
+    """The plan that a folder records, for comparison with this one; raises ValueError if its environment has
+    changed since, or its schedules end at another step. The environment is ignored if its id differs, or its
+    earlier settings are unknown."""
     apart = difference(found.recorded(), plan.recorded())
     names = [line.partition(":")[0] for line in apart]
     ends = any(name.endswith(SCHEDULED) for name in names)
@@ -169,8 +169,8 @@ def beside(found: Plan, plan: Plan, folder: Path) -> Plan:
 
 
 def validation(plan: Plan, held_out: Clips | None, engine: FabricEngine) -> Callable[[Learner], Validated] | None:
-    """What is measured at every checkpoint, if anything: the loss on clips that are held out, or of an agent the
-    return of episodes."""
+    """Validation callback, if any, for every checkpoint: the loss on held-out clips, or the return of an agent
+    over episodes."""
     if not isinstance(plan.source, RolloutsPlan):
         return None if held_out is None else HeldOut(held_out, engine)
     if not plan.source.rollouts.validation_episodes:
@@ -187,8 +187,8 @@ def validation(plan: Plan, held_out: Clips | None, engine: FabricEngine) -> Call
 
 
 def validated_clips(made: Built, ranks: int, notify: Callable[[str], None]) -> Clips | None:
-    """The clips of the validation split in batches like those of training, None where there is to be none. What
-    cannot be used is refused, or told where the split is that of the codes."""
+    """The clips of the validation split, in batches like those of training; None without validation. An unusable
+    split raises ValueError, or is only remarked if it is that of upstream codes."""
     if made.clips is None or not (made.plan.clips.split.validation or len(made.clips.split.validation)):
         return None
     try:
@@ -222,7 +222,7 @@ def clips_of_validation(made: Built, data: Data, ranks: int) -> Clips:
 
 @contextmanager
 def evaluated(learner: Learner) -> Iterator[None]:
-    """In evaluation mode, and back in that of training."""
+    """Set evaluation mode, and restore the previous mode afterwards."""
     training = learner.training
     learner.eval()
     try:
@@ -240,9 +240,9 @@ def present(
     journal: Journal,
     step: int,
 ) -> None:
-    """A card that says what this run is, the training curves, and pictures and sounds of what was learnt, in
-    `media/` and TensorBoard."""
-    # Drawing takes long to import, which a person who asks for help should not wait for.
+    """Write a card that describes the run, the training curves, and pictures and sounds of what was learnt, to
+    the run folder and TensorBoard."""
+    # Deferred import: plotting is slow to import, and `--help` should not wait for it.
     from sonarium.report.album import put
     from sonarium.report.charts import curves
     from sonarium.report.style import png
@@ -258,8 +258,8 @@ def present(
 
 
 def media_of(made: Built, learner: Learner, folder: Path, notify: Callable[[str], None]) -> list[Any]:
-    """What is drawn and played of the test split: the sources of mixtures, neighbours of frames, or what the codes
-    of a clip make."""
+    """Pictures and sounds of the test split: separated sources of mixtures, nearest neighbours of frames, or
+    decoded codes of clips."""
     from sonarium.report.likeness import illustrate_likeness
     from sonarium.report.media import illustrate
     from sonarium.report.separating import illustrate_separation
@@ -275,7 +275,7 @@ def media_of(made: Built, learner: Learner, folder: Path, notify: Callable[[str]
 def dreams_of(
     made: Built, learner: Learner, folder: Path, notify: Callable[[str], None] = lambda _: None
 ) -> list[Any]:
-    """Futures of held-out sound, and what surprises; none of a run that cannot be heard, which is told."""
+    """Futures and surprise of held-out sound; none, with a remark, if the run's tokens cannot become sound."""
     from sonarium.runs.dreams import illustrate_dreams
     from sonarium.runs.forecast import forecaster_of
 
@@ -298,7 +298,7 @@ def dreams_of(
 
 
 def enter(medium: Any, path: Path, journal: Journal, step: int) -> None:
-    """One picture or sound into TensorBoard."""
+    """Add one picture or sound to TensorBoard."""
     import numpy as np
     import soundfile
     from PIL import Image
@@ -312,7 +312,7 @@ def enter(medium: Any, path: Path, journal: Journal, step: int) -> None:
 
 
 def card(made: Built, step: int) -> str:
-    """The run in words, for whoever finds the folder later."""
+    """Description of the run in Markdown, for readers of the folder."""
     plan = made.plan
     where = source_of(plan.recorded())
     about = (MODELS if isinstance(plan.source, ClipsPlan) else AGENTS)[plan.model].summary
@@ -337,7 +337,7 @@ def card(made: Built, step: int) -> str:
 
 
 def verbs_of(made: Built) -> tuple[str, ...]:
-    """The commands that take such a run, by what its learner can do."""
+    """The verbs that accept a run, by the abilities of its learner."""
     learner = made.learner
     coded = isinstance(learner, Encoder | FrameEncoder)
     sound = made.clips is not None and made.clips.world.signal.kind != "picture"

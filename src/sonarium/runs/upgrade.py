@@ -1,4 +1,4 @@
-"""Configurations of earlier versions in today's form."""
+"""Conversion of configurations of earlier versions to the current format."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,15 +15,15 @@ RENAMED: dict[str, dict[str, str]] = {
     "AdamConfig": {"second_moment": "beta2"},
     "ScheduleConfig": {"course": "schedule", "warm_up": "warmup_steps", "horizon": "decay_steps"},
 }
-"""By the name of a class of configurations: fields of version 0.1, and what they are called now."""
+"""By class name of a configuration: names of fields in version 0.1, and their current names."""
 RENAMED_2: dict[str, dict[str, str]] = {"ObjectiveConfig": {"discount": "direct_discount"}}
-"""The same of format 2."""
+"""The same for format 2."""
 ADDED: dict[str, dict[str, Any]] = {
     "TonesConfig": {"frequency_spacing": "linear"},
     "HeadsConfig": {"joint_prior": False},
     "Upstream": {"best": False},
 }
-"""By the name of a class of configurations: fields that came later, and what held before they could be set."""
+"""By class name of a configuration: fields that were added later, and their values in older configurations."""
 
 KEYS_1 = {"model", "preset", "world", "model_config", "world_config", "fit"}
 LOOP = ("seed", "precision", "log_every", "save_every")
@@ -32,7 +32,7 @@ CLIPS = {"batch": "batch_size", "hear": "train_on", "cache_megabytes": "cache_me
 
 
 def from_format_1(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The sections of format 2 from version 0.1's six keys; names within them are upgraded as they are read."""
+    """The sections of format 2 from the six keys of version 0.1; names in them are upgraded when read."""
     if config.keys() != KEYS_1:
         raise ValueError(f"{where} has the keys {short(sorted(config))}, expected {sorted(KEYS_1)}: restore it")
     for name in ("world_config", "model_config", "fit"):

@@ -1,6 +1,6 @@
-"""Clips of a world as a source: shuffled anew each epoch, cropped, sharded over processes, features kept.
+"""Clips of a world as a data source: reshuffled each epoch, cropped, sharded over processes, features cached.
 
-All that a step is given follows from the seed and the step.
+The batch of a step depends only on the seed and the step.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from sonarium.training.selection import chances
 from sonarium.worlds.contract import Batch, World
 
 BLOCK = 64
-"""Clips whose features are computed at a time."""
+"""Clips per block in a pass over all clips, as for computing features."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ClipsConfig:
 
 
 class Clips:
-    """Batches of clips, without end."""
+    """Endless iterator over batches of clips."""
 
     unit = "clips"
 
@@ -59,7 +59,7 @@ class Clips:
         self.chances = chances(world, self.index, config.weight_by, config.weight_power)
         self.batch_size = config.batch_size
         self.position = 0
-        """Batches that were given so far."""
+        """Number of batches drawn so far."""
         self.pass_ended = False
         self.device, self.rank, self.ranks = torch.device("cpu"), 0, 1
         self.learner: Learner | None = None
@@ -68,7 +68,7 @@ class Clips:
         self.epoch, self.order = -1, np.empty(0, dtype=np.int64)
 
     def counted(self) -> str:
-        """How many there are to draw a batch from, and of what."""
+        """Number of clips or pieces to draw batches from, in words."""
         unit, per_second = self.world.unit, self.world.signal.steps_per_second
         if self.config.cut == "whole" or not per_second or not self.world.cropped():
             return f"{len(self.index)} {unit}"
@@ -76,7 +76,7 @@ class Clips:
         return f"{len(self.index)} pieces of {seconds:.3g} s (of {len(self.index.unique())} {unit})"
 
     def reduce_batch_size(self, ranks: int = 1) -> str:
-        """Take no more than there is, a multiple of the processes; a remark if that is less than was asked for."""
+        """Cap the batch size at the number of clips, as a multiple of `ranks`; return a remark if reduced."""
         asked, most = self.batch_size, len(self.index) // ranks * ranks
         if asked <= len(self.index) or not most:
             return ""
@@ -84,7 +84,7 @@ class Clips:
         return f"batch size {most} in place of {asked}: there are {self.counted()} to train on"
 
     def check_batch_size(self, least: int, ranks: int = 1) -> None:
-        """Refuse a batch size that the model or the number of clips or processes does not allow."""
+        """Raise ValueError for a batch size that does not suit the model or the number of clips or processes."""
         size, clips = self.batch_size, len(self.index)
         if not least <= size <= clips:
             enough = f"use --batch-size between {least} and {clips}, or " if least <= clips else "use "
@@ -144,7 +144,7 @@ class Clips:
         return self.cut(self.index[chosen], step, rows)
 
     def cut(self, index: Int[Tensor, " clip"], step: int, rows: slice) -> Batch:
-        """Rows of a batch of clips, as they are trained on."""
+        """Rows of a batch of clips as training examples: pieces or whole clips."""
         if self.config.cut == "piece":
             return self.world.piece(index, self.seed, step, self.device, rows)
         batch = self.world.whole(index[rows], self.device)
@@ -161,7 +161,7 @@ class Clips:
         return replace(batch, **changed)
 
     def preview(self, progress: Progress) -> Iterator[Batch]:
-        """Every clip once, in order, as it is trained on; refuses samples that are not finite."""
+        """Every clip once, in order, as a training example; raises ValueError for non-finite samples."""
         yield from self.blocks(progress, "measuring the sound")
 
     def blocks(self, progress: Progress, stage: str) -> Iterator[Batch]:
@@ -177,8 +177,8 @@ class Clips:
             progress(stage, min(start + BLOCK, len(self.index)), len(self.index))
 
     def keep_features(self, learner: Learner, progress: Progress) -> None:
-        """Compute each clip's features once, if the learner needs nothing else, clips are always the same samples,
-        the front end does not learn, and memory suffices."""
+        """Cache the features of all clips, if the learner needs only features, clips have the same samples at
+        every step, the front end has no trainable parameters, and the features fit into the cache."""
         if not isinstance(learner, FeatureLearner) or not self.unvaried():
             return
         if any(parameter.requires_grad for parameter in learner.front.parameters()):
@@ -194,14 +194,14 @@ class Clips:
         self.cache = joined(kept, self.own_lengths())
 
     def unvaried(self) -> bool:
-        """Whether a clip is the same samples at every step, in a tensor of the same shape as all others."""
+        """Whether each clip has the same samples at every step, and all clips have the same shape."""
         if self.config.cut == "piece":
             return not self.world.cropped()
         lengths = self.world.lengths(self.index)
         return bool((lengths == lengths[0]).all())
 
     def own_lengths(self) -> Int[Tensor, " clip"]:
-        """Samples of each clip without its padding."""
+        """Length of each clip in samples, without padding."""
         lengths = self.world.lengths(self.index)
         return lengths.clamp(max=self.world.signal.shape[0]) if self.config.cut == "piece" else lengths
 
@@ -216,24 +216,24 @@ class Clips:
 
 
 def padded(rows: Float[Tensor, "clip time *rest"], time: int) -> Float[Tensor, "clip padded *rest"]:
-    """Zeros behind the rows, up to this length."""
+    """Zero-pad the rows at the end to length `time`."""
     return functional.pad(rows, (0, 0) * (rows.ndim - 2) + (0, time - rows.shape[1]))
 
 
 def columns(batch: Batch) -> dict[str, Tensor]:
-    """The tensors of a batch that are there, by name."""
+    """The tensors of a batch that are not None, by name."""
     return {name: value for name, value in vars(batch).items() if value is not None}
 
 
 def taken(batch: Batch, rows: Int[Tensor, " row"]) -> Batch:
-    """Some clips of a batch, with all that is known of them."""
+    """Select rows of a batch, in all its tensors."""
     return replace(batch, **{name: value[rows.to(value.device)] for name, value in columns(batch).items()})
 
 
 def joined(batches: list[Batch], lengths: Int[Tensor, " clip"]) -> Batch:
-    """Batches one after the other as one, with the lengths of their clips where any of them has such."""
+    """Concatenate batches, with the lengths of their clips if any of them has lengths."""
     if any(batch.lengths is not None for batch in batches):
-        # A batch whose clips all fill it may leave them out.
+        # A batch without padding may leave them out.
         parts = lengths.split([len(batch.index) for batch in batches])
         batches = [
             replace(batch, lengths=own.to(batch.index.device)) for batch, own in zip(batches, parts, strict=True)

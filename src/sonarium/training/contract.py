@@ -1,6 +1,6 @@
-"""What training is made of: sources that feed a learner, the engine that runs its steps, state that is saved.
+"""Protocols of training: data sources, the engine that runs training steps, and state saved in checkpoints.
 
-The names are PyTorch's: what has `state_dict` and `load_state_dict` (optimisers, schedulers, modules) is stateful.
+As in PyTorch, objects with `state_dict` and `load_state_dict` (optimisers, schedulers, modules) are stateful.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +19,12 @@ Tree = Any
 """Dictionaries and lists of tensors, arrays, numbers, strings, NumPy generators and segments."""
 Data = TypeVar("Data", covariant=True)
 Progress = Callable[[str, int, int], object]
-"""Called with the stage, how much is done, and of how much."""
+"""Progress callback, called with (stage, done, total)."""
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """Anything whose state a checkpoint keeps."""
+    """Object whose state is saved in checkpoints."""
 
     def state_dict(self) -> Tree: ...
     def load_state_dict(self, state: Tree, /) -> object: ...
@@ -32,7 +32,7 @@ class Stateful(Protocol):
 
 @runtime_checkable
 class Segment(Protocol):
-    """Arrays in one file that never changes; a checkpoint refers to it by name and hash."""
+    """Arrays in one immutable file, to which a checkpoint refers by name and hash."""
 
     @property
     def path(self) -> Path: ...
@@ -40,45 +40,45 @@ class Segment(Protocol):
     def bytes(self) -> int: ...
     @property
     def fault(self) -> str | None:
-        """What was found wrong with an optional one when its checkpoint was read, if anything."""
+        """Damage to an optional segment found when its checkpoint was read, or None."""
         ...
 
     def load(self) -> dict[str, np.ndarray]:
-        """The arrays, mapped into memory."""
+        """The arrays, memory-mapped."""
         ...
 
 
 @runtime_checkable
 class Segments(Protocol):
-    """Append-only storage beside the checkpoints, for what is too large to be written again at every save."""
+    """Append-only storage beside the checkpoints, for data too large to be rewritten at every save."""
 
     def append(self, arrays: Mapping[str, np.ndarray], optional: bool = False) -> Segment:
-        """Write arrays once; return what the state of a stateful part may hold. A segment that no kept checkpoint
-        refers to is removed. A checkpoint is whole without an optional one: where it is damaged, the part that
-        kept it finds its `fault`, and does without."""
+        """Write arrays once; return a segment, which a `state_dict` may contain. A segment that no kept checkpoint
+        refers to is removed. Damage to an optional segment does not invalidate a checkpoint: the segment is
+        loaded with its `fault`, and its owner must do without it."""
         ...
 
 
 @runtime_checkable
 class Source(Protocol[Data]):
-    """What a learner is fed from: batches of clips, rollouts, replay. Its state is saved with the checkpoint."""
+    """Training data of a learner: batches of clips, rollouts, replay. Its state is saved in checkpoints."""
 
     unit: str
-    """What a batch is counted in: clips, steps."""
+    """Unit of the batch size: clips, steps."""
     batch_size: int
-    """How many of them a batch has, over all processes."""
+    """Batch size, summed over all processes."""
     pass_ended: bool
-    """Whether the batch that came last was the last of its pass through the data."""
+    """Whether the previous batch was the last of a pass through the data (an epoch)."""
 
     def __next__(self) -> Data: ...
     def __iter__(self) -> Iterator[Data]: ...
     def preview(self, progress: Progress) -> Iterator[Data]:
-        """Everything there is once, in order: for statistics before the first step. May be empty."""
+        """All data once, in order, for statistics before the first step. May be empty."""
         ...
 
     def attach(self, learner: Any, engine: "Engine") -> None:
-        """Called once before anything is drawn: for this learner (which may be what acts), on the engine's device,
-        this rank's rows alone."""
+        """Called once before the first batch, with the learner (for rollouts, the acting agent) and the engine,
+        whose device and rank determine where batches are and which rows they have."""
         ...
 
     def state_dict(self) -> Tree: ...
@@ -91,35 +91,35 @@ class ClipSource(Source[Batch], Protocol):
 
     world: World
     index: Shaped[Tensor, " clip"]
-    """The clips that are trained on."""
+    """Indices of the training clips."""
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """What a learner may ask of the machinery that trains it, in one process or in several.
+    """Interface between a learner and the engine that trains it, in one process or in several.
 
     Each process (rank) has an equal share of the rows of every global batch, in the order of the ranks, and the
     same generator in the same state: draw for the global batch, then take `share`. The loss of an update is the
-    mean over ranks of the losses given to `descend`.
+    mean over ranks of the losses passed to `descend`.
     """
 
     generator: torch.Generator
-    """The source of every random number of a step; saved with the checkpoint, the same on all ranks."""
+    """Generator of all random numbers of a step; saved in checkpoints, the same on all ranks."""
     device: torch.device
     rank: int
     ranks: int
     dataset_size: int
-    """Clips in the training set; 0 where there is no fixed number."""
+    """Number of training clips; 0 if there is no fixed number."""
 
     def autocast(self) -> AbstractContextManager:
-        """A context in which the forward pass takes the precision of the run."""
+        """Context manager for a forward pass in the precision of the run."""
         ...
 
     def descend(
         self, loss: Float[Tensor, ""], optimiser: torch.optim.Optimizer, clip: float | None = None
     ) -> None:
-        """Clear the gradients of `optimiser`, differentiate `loss`, average the gradients over ranks, clip their
-        norm if asked, and take one step."""
+        """Clear the gradients of `optimiser`, backpropagate `loss`, average the gradients over ranks, clip their
+        norm to `clip` if given, and take one step."""
         ...
 
     def share(self, rows: Shaped[Tensor, "all *rest"]) -> Shaped[Tensor, "own *rest"]:
@@ -139,5 +139,5 @@ class Engine(Protocol):
         ...
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Report how far preparation is; stops here if the user asked to."""
+        """Report the progress of the preparation; raises an interruption if the user asked to stop."""
         ...

@@ -1,4 +1,4 @@
-"""Devices, precision and processes. The only file that knows Lightning Fabric and torch.distributed."""
+"""Devices, precision and processes. The only module that uses Lightning Fabric and torch.distributed."""
 
 import logging
 import platform
@@ -20,7 +20,7 @@ Precision = Literal["32", "bf16"]
 FABRIC_PRECISION: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 NEVER = timedelta(days=365)
-"""How long a process waits for a slower one: that one has died, it notices at once."""
+"""Timeout for slower processes, in effect none: that a process has died is noticed at once."""
 
 
 class ProcessLost(OSError):
@@ -28,7 +28,7 @@ class ProcessLost(OSError):
 
 
 def choose_device(name: str) -> str:
-    """cpu or cuda, by name or the best there is, refused where it is not there."""
+    """Resolve a device name to cpu or cuda (auto: the best available); raises ValueError if unavailable."""
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device '{name}': use --device cpu, cuda or auto")
     if name == "cuda" and not torch.cuda.is_available():
@@ -37,7 +37,7 @@ def choose_device(name: str) -> str:
 
 
 def native_precisions() -> tuple[Precision, ...]:
-    """What the hardware computes natively."""
+    """Precisions that the hardware supports natively."""
     return ("32", "bf16") if fastest_precision() == "bf16" else ("32",)
 
 
@@ -50,17 +50,17 @@ def fastest_precision() -> Precision:
 
 
 class FabricEngine:
-    """Runs updates on one device, alone or as one of several processes, and keeps the run's random numbers."""
+    """Engine on one device, in a single process or one of several; it owns the random generator of the run."""
 
     def __init__(self, device: str, precision: Precision, seed: int, nodes: int | None = None):
         if precision not in FABRIC_PRECISION:
             raise ValueError(f"precision '{precision}': use --precision {' or '.join(FABRIC_PRECISION)}")
         accelerator, place = choose_device(device), started()
         check_place(place, accelerator, nodes)
-        # Fabric takes a second to import, which a person who asks for help should not wait for.
+        # Deferred import: Fabric takes a second, and `--help` should not wait for it.
         from lightning_fabric import Fabric
 
-        # It announces on the error stream what the configuration says already.
+        # It repeats the configuration on stderr.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         self.fabric = Fabric(
             accelerator=accelerator,
@@ -75,9 +75,9 @@ class FabricEngine:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.dataset_size = 0
         self.storage: Callable[[str], Segments] | None = None
-        """Gives the segments of a run by name; set when the run is opened."""
+        """Segment storage of the run, by name; set when the run is opened."""
         self.report: Callable[[str, int, int], None] = lambda *_: None
-        # Flags travel between CPUs, so that no GPU waits for them.
+        # Flags are reduced on the CPU, so that no GPU waits for them.
         apart = self.ranks > 1 and self.device.type != "cpu"
         self.flags = torch.distributed.new_group(backend="gloo") if apart else None
 
@@ -95,7 +95,7 @@ class FabricEngine:
                 average([weight.grad for weight in weights if weight.grad is not None])
             if clip is not None:
                 torch.nn.utils.clip_grad_norm_(weights, clip)
-        # Moments of Adam become denormal numbers where a unit is silent for long, and a CPU is slow with those.
+        # Adam's moments become denormal where a unit is inactive for long, and CPUs are slow with denormals.
         torch.set_flush_denormal(True)
         try:
             optimiser.step()
@@ -116,7 +116,7 @@ class FabricEngine:
         return value if self.ranks == 1 else Mean.apply(value)
 
     def any(self, here: bool) -> bool:
-        """Whether it is so on any rank."""
+        """Whether the flag is true on any rank."""
         if self.ranks == 1:
             return here
         flag = torch.tensor([float(here)])
@@ -143,7 +143,7 @@ class FabricEngine:
 
 
 def check_place(place: Started, accelerator: str, nodes: int | None) -> None:
-    """Refuse processes that the machines or the flags do not fit."""
+    """Raise ValueError if the processes do not match the flags or the devices of the machine."""
     if nodes is not None and nodes != place.nodes:
         raise ValueError(
             f"--nodes {nodes}, but processes were started on {place.nodes} machine(s): start them with torchrun "
@@ -157,7 +157,7 @@ def check_place(place: Started, accelerator: str, nodes: int | None) -> None:
 
 
 def connection(place: Started) -> dict[str, Any]:
-    """How Fabric connects the processes."""
+    """Arguments with which Fabric connects the processes."""
     if place.here * place.nodes == 1:
         return {}
     from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
@@ -169,7 +169,7 @@ def connection(place: Started) -> dict[str, Any]:
 
 @contextmanager
 def naming_lost_processes() -> Iterator[None]:
-    """A connection that broke means that another process has ended."""
+    """Raise ProcessLost for a broken connection, which means that another process has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -181,7 +181,7 @@ def naming_lost_processes() -> Iterator[None]:
 
 
 def average(gradients: list[Tensor]) -> None:
-    """The mean of each gradient over ranks, in one message for each type of number."""
+    """Average gradients over ranks in place, with one all-reduce per dtype."""
     for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
         alike = [gradient for gradient in gradients if gradient.dtype == dtype]
         flat = torch.cat([gradient.flatten() for gradient in alike])
@@ -192,11 +192,11 @@ def average(gradients: list[Tensor]) -> None:
 
 
 class Gather(torch.autograd.Function):
-    """The rows of all ranks. Each rank's loss depends on every rank's rows, so gradients are summed over ranks."""
+    """All-gather of rows. The loss of each rank depends on all rows, so gradients are summed over ranks."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        # Gloo sends no booleans.
+        # Gloo does not support booleans.
         sent = rows.to(torch.uint8) if rows.dtype == torch.bool else rows
         parts = [torch.empty_like(sent) for _ in range(torch.distributed.get_world_size())]
         torch.distributed.all_gather(parts, sent.contiguous())
@@ -213,7 +213,7 @@ class Gather(torch.autograd.Function):
 
 
 class Mean(torch.autograd.Function):
-    """The mean over ranks, whose own adjoint it is."""
+    """The mean over ranks, which is its own adjoint."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -227,7 +227,7 @@ class Mean(torch.autograd.Function):
 
 
 def environment(engine: FabricEngine) -> dict[str, str | int]:
-    """What a run was made with."""
+    """Versions, device and number of processes of a run."""
     return {
         "sonarium": __version__,
         "python": sys.version.split()[0],

@@ -1,7 +1,7 @@
-"""The training loop: one batch after another, and when to log, to save and to stop.
+"""The training loop, with logging, validation, checkpoints and interruption.
 
-All that happens at a step follows from the seed and the step, or is in the checkpoint; a run that was interrupted
-therefore ends, on a CPU, bit for bit as an unbroken one.
+A step depends only on the seed, its number, and state that is in the checkpoint; on a CPU, a resumed run is
+therefore bit-identical to an uninterrupted one.
 """
 
 import math
@@ -27,7 +27,7 @@ from sonarium.training.run import RunFolder, restore_weights
 
 
 class Diverged(ValueError):
-    """A loss or a weight that is not finite."""
+    """A loss or a weight is not finite."""
 
 
 DIVERGED = (
@@ -58,34 +58,34 @@ class LoopConfig:
 
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
-"""Called with the stage, how much is done, of how much, and the newest metrics."""
+"""Progress callback, called with (stage, done, total, newest metrics)."""
 
 
 def ignore(*_: object) -> None:
-    """Nobody watches."""
+    """Default callback: do nothing."""
 
 
 @dataclass(frozen=True)
 class Validated:
-    """What validation found."""
+    """Result of a validation."""
 
     score: float
-    """Of the weights: more is better."""
+    """Score of the weights; higher is better."""
     metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a training calls while it goes on."""
+    """Callbacks of a training."""
 
     progress: Progress = ignore
-    """Draws how far it is."""
+    """Called with the progress."""
     remark: Callable[[str], None] = ignore
-    """Called with damage that was found and passed over, and with what the learner remarks on its metrics."""
+    """Called with a line for each damaged file that is skipped, and each remark of the learner on its metrics."""
     show: Callable[[Learner, Journal, int], None] = ignore
-    """Called at the end with the learner, to put pictures and sounds into the journal."""
+    """Called at the end with the learner, to write pictures and sounds to the journal."""
     validate: Callable[[Learner], Validated] | None = None
-    """Called before each checkpoint; the weights with the largest score are kept."""
+    """Called before each checkpoint; the weights with the highest score are kept."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -97,7 +97,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Meter:
-    """Means of the metrics since the last record, summed on the device."""
+    """Means of the metrics since the last record, accumulated on the device."""
 
     def __init__(self, engine: FabricEngine) -> None:
         self.engine = engine
@@ -110,7 +110,7 @@ class Meter:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def take(self, step: int) -> dict[str, float]:
-        """The means over steps and ranks; begins anew."""
+        """Return the means over steps and ranks, and reset."""
         means = {name: self.engine.mean(total / self.counts[name]).item() for name, total in self.sums.items()}
         for name, mean in means.items():
             if not math.isfinite(mean):
@@ -119,7 +119,7 @@ class Meter:
         return means
 
     def state_dict(self) -> Tree:
-        # Of all ranks, whatever number of them will go on from it.
+        # Means over all ranks, so that any number of processes can resume from it.
         return {
             "sums": {name: self.engine.mean(total) for name, total in self.sums.items()},
             "counts": self.counts,
@@ -127,7 +127,7 @@ class Meter:
 
     def load_state_dict(self, state: Tree) -> None:
         sums = state["sums"]
-        # Version 0.1 kept one count for all.
+        # Version 0.1 has one count for all metrics.
         counts: Any = state["counts"] if "counts" in state else dict.fromkeys(sums, state["count"])
         for name, total in sums.items():
             if not (isinstance(total, Tensor) and total.shape == () and total.dtype == torch.float64):
@@ -139,7 +139,7 @@ class Meter:
 
 
 def below(state: Tree, *names: str) -> Tree:
-    """What a state has under these names."""
+    """Nested value of a state under these keys; raises ValueError if one is missing."""
     for name in names:
         if not isinstance(state, dict) or name not in state:
             raise ValueError(f"it has no '{name}'")
@@ -149,8 +149,8 @@ def below(state: Tree, *names: str) -> Tree:
 
 @contextmanager
 def stop_on_request() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and a polite kill end the loop after the current step instead of tearing it; a second one at once.
-    Yields a function that says whether to end."""
+    """On SIGINT or SIGTERM stop the loop after the current step; a second signal interrupts at once.
+    Yields a function that returns whether to stop."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -168,7 +168,7 @@ def stop_on_request() -> Iterator[Callable[[], bool]]:
 
 
 class Training:
-    """One learner at work in one run folder: all that a checkpoint keeps, and what is called on the way."""
+    """Training of one learner in one run folder: its checkpointed state and its callbacks."""
 
     def __init__(
         self,
@@ -183,12 +183,12 @@ class Training:
         self.loop, self.callbacks = loop, callbacks
         self.meter = Meter(engine)
         self.begun = False
-        """Whether it goes on from a checkpoint; one of step 0 holds an untrained learner that is prepared."""
+        """Whether it resumes from a checkpoint; that of step 0 holds a prepared but untrained learner."""
         self.prepared = False
-        """Whether the learner has the statistics that it needs, of a checkpoint."""
+        """Whether the learner has its statistics from a checkpoint or another run, and is not prepared again."""
 
     def resume(self) -> int:
-        """Put everything back as it was at the newest whole checkpoint; its step, 0 if there is none."""
+        """Restore the newest whole checkpoint and return its step; without one apply `start_from` and return 0."""
         saved = self.run.load()
         step = 0 if saved is None else saved[0]
         for fault in self.run.passed_over:
@@ -218,8 +218,8 @@ class Training:
         return step
 
     def start_from(self, folder: Path) -> None:
-        """Begin with the newest weights of another run, or those that were best in validation, its statistics
-        among them; with new optimisers. Or with those of a file."""
+        """Start from the newest weights of another run, or those best in validation, including its statistics, or
+        from the weights in a file; the optimisers are new."""
         if not folder.exists():
             raise ValueError(f"start_from: there is no '{folder}': give a run folder, or a file of parameters")
         if folder.is_file():
@@ -243,11 +243,11 @@ class Training:
         self.prepared = True
 
     def weights_in(self, file: Path) -> dict[str, Tensor]:
-        """The weights in a file of another program."""
+        """The weights in a file written by another program."""
         try:
-            # Tensors alone: what else a file holds is not run.
+            # Tensors only: a pickle could execute code.
             found = torch.load(file, map_location="cpu", weights_only=True)
-        # Whatever the file is, reading it may raise anything.
+        # Reading an arbitrary file may raise anything.
         except Exception as error:
             raise ValueError(
                 f"start_from: '{file}' holds no tensors of PyTorch ({type(error).__name__}): give a run folder, "
@@ -262,7 +262,7 @@ class Training:
             raise ValueError(f"start_from: '{file}': {error}") from None
 
     def own_parts(self) -> dict[str, Stateful]:
-        """What a checkpoint keeps besides the learner and its parts."""
+        """What a checkpoint saves besides the learner and its parts."""
         return {"engine": self.engine, "source": self.source, "meter": self.meter}
 
     def save(self, step: int) -> None:
@@ -275,16 +275,16 @@ class Training:
         }
         if self.engine.rank == 0:
             self.run.save(step, self.learner.state_dict(), state)
-        # A rank that went on alone could be killed with a checkpoint that the others have not seen.
+        # A rank that continued alone could be killed with a checkpoint that the others have not seen.
         self.engine.barrier()
 
     def validate(self, step: int, journal: Journal | None) -> None:
-        """Score the learner, and keep its weights if none were better so far."""
+        """Validate the learner, and save its weights if they are the best so far."""
         if self.callbacks.validate is None:
             return
         found = self.callbacks.validate(self.learner)
         best = self.run.best()
-        # What was found beyond this step is forgotten, as its records are.
+        # A score from this step or later dates from before resuming: it is discarded, as its records are.
         better = best is None or best.step >= step or found.score > best.score
         if self.engine.rank == 0 and math.isfinite(found.score) and better:
             self.run.save_best(step, found.score, self.learner.state_dict())
@@ -292,7 +292,7 @@ class Training:
             journal.scalars(step, {f"{VALIDATION}{name}": value for name, value in found.metrics.items()})
 
     def prepare(self, start: int, stopping: Callable[[], bool]) -> None:
-        """What is computed before the first step; nothing is lost by stopping here."""
+        """Preparation before the first step, such as statistics; nothing is lost by stopping here."""
 
         def report(stage: str, done: int, total: int) -> None:
             self.callbacks.progress(stage, done, total, {})
@@ -305,7 +305,7 @@ class Training:
             self.learner.prepare(self.source, self.engine)
 
     def go(self, start: int, steps: int, journal: Journal | None, stopping: Callable[[], bool]) -> None:
-        """The steps after `start`, up to `steps`."""
+        """Run the training steps after `start`, up to `steps` inclusive."""
         began, since = time.perf_counter(), start
         clock = None if journal is None else journal.clock
         if clock is not None:
@@ -320,7 +320,7 @@ class Training:
                 clock.items += self.source.batch_size
             last, stop = step == steps, self.engine.any(stopping())
             logs = step % self.loop.log_every == 0 or last
-            # Not where a user stops: the records of a resumed run are those of an unbroken one.
+            # Not where a user stops: a resumed run has the same records as an uninterrupted one.
             validates = step % self.loop.save_every == 0 or last
             saves = validates or stop
             if journal is not None and (logs or saves):
@@ -358,7 +358,7 @@ def fit(
     steps: int,
     callbacks: Callbacks,
 ) -> None:
-    """Train up to `steps` steps in all, from wherever the run stands; 0 saves the untrained learner."""
+    """Train up to `steps` steps in total, resuming from the newest checkpoint; 0 saves the untrained learner."""
     with run.locked(engine.rank == 0):
         learner.to(engine.device)
         engine.storage = run.segments
@@ -369,7 +369,7 @@ def fit(
                 f"'{run.folder}' stands at step {start} already, beyond --steps {steps}: "
                 f"give --steps {start} or more, or start a new --run folder"
             )
-        # All ranks have read the checkpoint before the first writes another.
+        # All ranks must have read the checkpoint before rank 0 writes another.
         engine.barrier()
         journal = Journal(run.folder, start) if engine.rank == 0 else None
         try:
@@ -381,7 +381,7 @@ def fit(
                     if not steps:
                         training.save(0)
             learner.eval()
-            # All is saved by now: from here on an interruption takes effect at once.
+            # Everything is saved: from here on an interruption takes effect at once.
             if journal is not None:
                 try:
                     callbacks.show(learner, journal, steps)

@@ -1,7 +1,7 @@
-"""What a training reports: `metrics.jsonl`, `clock.jsonl`, and TensorBoard's scalars, pictures and sounds.
+"""Logs of a training: `metrics.jsonl`, `clock.jsonl`, and TensorBoard's scalars, pictures and sounds.
 
-The metrics hold nothing of the clock, so that a resumed run's file is, byte for byte, an unbroken one's; how long
-the training has taken lies in a file of its own.
+The metrics contain no times, so that the file of a resumed run is byte-identical to that of an uninterrupted one;
+the time that the training has taken is in a separate file.
 """
 
 import errno
@@ -22,8 +22,8 @@ from sonarium.files import failure, write_whole
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The records of a metrics file, leaving out lines that were cut short or damaged, or hold anything but finite
-    numbers."""
+    """The records of a metrics file; lines that are truncated, damaged, or hold anything but finite numbers are
+    skipped."""
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
@@ -41,19 +41,19 @@ def is_number(value: object) -> bool:
 
 METRICS, CLOCK = "metrics.jsonl", "clock.jsonl"
 VALIDATION = "validation/"
-"""What metrics of validation begin with."""
+"""Prefix of the metrics of validation."""
 
 
 class Clock:
-    """What a training has taken, over all its sessions: items of its source (clips, or steps of the environment),
-    seconds, and seconds of this process's processors. Validation does not count."""
+    """Totals of a training over all its sessions: items of its source (clips, or steps of the environment),
+    wall-clock seconds, and CPU seconds of this process. Validation is excluded."""
 
     def __init__(self, items: float = 0, wall_s: float = 0, cpu_s: float = 0):
         self.items, self.wall_s, self.cpu_s = int(items), float(wall_s), float(cpu_s)
         self.since = time.perf_counter(), time.process_time()
 
     def go(self) -> None:
-        """Leave out the time since it was read last."""
+        """Restart the timer, without counting the time since the last reading."""
         self.since = time.perf_counter(), time.process_time()
 
     def read(self) -> dict[str, float]:
@@ -65,13 +65,13 @@ class Clock:
 
 
 class Journal:
-    """Open for one training; forgets what came after the step that it resumes from."""
+    """Log files of one training; records after the step that it resumes from are removed."""
 
     clock: Clock | None
-    """None of a run whose beginning was not timed."""
+    """None for a run that was not timed from its first step."""
 
     def __init__(self, folder: Path, resumed_from: int):
-        # TensorBoard takes long to read, which a person who asks for help should not wait for.
+        # Deferred import: TensorBoard is slow to import, and `--help` should not wait for it.
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self.folder = folder
@@ -85,7 +85,7 @@ class Journal:
         try:
             with self.writing("tensorboard"):
                 self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_from + 1)
-            # Without a buffer: what a full disk refused is not tried once more on closing.
+            # Unbuffered: a write that failed on a full disk is not retried on closing.
             self.file = open(folder / METRICS, "ab", buffering=0)
             self.times = open(folder / CLOCK, "ab", buffering=0)
         except BaseException:
@@ -93,13 +93,13 @@ class Journal:
             raise
 
     def keep(self, name: str, resumed_from: int) -> list[dict[str, float]]:
-        """The records of a file up to this step, all others forgotten."""
+        """Truncate a file after the records up to this step, and return these."""
         kept = [record for record in read_metrics(self.folder / name) if record["step"] <= resumed_from]
         write_whole(self.folder / name, "".join(json.dumps(record) + "\n" for record in kept))
         return kept
 
     def overhear(self, failed: threading.ExceptHookArgs) -> None:
-        """TensorBoard's own thread raises what stops it here on the next call: its traceback says no more."""
+        """Suppress tracebacks of an OSError in TensorBoard's writer thread: the next call here raises it again."""
         if not isinstance(failed.exc_value, OSError):
             self.hook(failed)
 
@@ -125,12 +125,12 @@ class Journal:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def tick(self, step: int) -> None:
-        """What all up to this step has taken."""
+        """Record the totals of the clock up to this step."""
         if self.clock is not None:
             self.append(self.times, CLOCK, {"step": step, **self.clock.read()})
 
     def speed(self, step: int, per_second: float, unit: str) -> None:
-        """Kept out of the metrics: no two runs are equally fast."""
+        """Log the speed, in TensorBoard only: no two runs are equally fast, so the metrics leave it out."""
         with self.writing("tensorboard"):
             self.board.add_scalar(f"speed/{unit}_per_second", per_second, step)
 
@@ -143,7 +143,7 @@ class Journal:
             self.board.add_audio(name, wave[None], step, sample_rate=rate)
 
     def sync(self) -> None:
-        """Have all on the disk: before a checkpoint, lest it outlive the records that lead to it."""
+        """Flush everything to disk; called before a checkpoint, which must not outlive the records before it."""
         for name, file in ((METRICS, self.file), (CLOCK, self.times)):
             with self.writing(name):
                 os.fsync(file.fileno())

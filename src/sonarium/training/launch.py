@@ -1,7 +1,7 @@
-"""Several processes that train as one: how this one was started, and how several are started on one machine.
+"""Data-parallel processes: detecting how this process was started, and launching several on one machine.
 
-Each process is the same command with its rank in the environment, as torchrun starts them; Lightning Fabric
-connects them. If one dies, the others are ended, for they would wait for it forever.
+Each process runs the same command with its rank in the environment, as with torchrun; Lightning Fabric connects
+them. If one dies, the others are stopped, since they would wait for it forever.
 """
 
 import ctypes
@@ -18,26 +18,26 @@ from dataclasses import dataclass
 from typing import IO, Literal
 
 POLL = 0.1
-"""Seconds between two looks at the processes."""
+"""Seconds between polls of the processes."""
 PATIENCE = 10.0
-"""Seconds that the others have to end by themselves after one died; then they are killed."""
+"""Seconds that the other processes have to exit after one died, before they are killed."""
 LOST = 76
-"""Exit code of a process that ended because another one did."""
+"""Exit code of a process that exited because another one had."""
 LAUNCHER = "SONARIUM_LAUNCHER"
-"""Environment variable with the id of the process that launched this one."""
+"""Environment variable with the process id of the launcher."""
 PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class Started:
-    """How many processes train together."""
+    """How the processes of a training were started, and their number."""
 
     by: Literal["itself", "torchrun", "srun"]
-    """Who set the environment of this one; `launch` does as torchrun."""
+    """Launcher of this process, by its environment; `launch` counts as torchrun."""
     here: int
-    """Processes on this machine."""
+    """Number of processes on this machine."""
     nodes: int
-    """Machines."""
+    """Number of machines."""
 
 
 def started() -> Started:
@@ -46,7 +46,7 @@ def started() -> Started:
         here, everywhere = number("LOCAL_WORLD_SIZE"), number("WORLD_SIZE")
         return Started("torchrun", here, everywhere // here)
     tasks = number("SLURM_NTASKS")
-    # A batch script and the shell of an allocation know the number of tasks, but are none of them.
+    # A batch script and the shell of an allocation have SLURM_NTASKS, too, but are not tasks.
     if tasks == 1 or "SLURM_STEP_ID" not in os.environ:
         return Started("itself", 1, 1)
     if "SLURM_NTASKS_PER_NODE" not in os.environ:
@@ -58,7 +58,7 @@ def started() -> Started:
 
 
 def number(name: str) -> int:
-    """A count in the environment, 1 where it is not set."""
+    """A positive integer from an environment variable; 1 if it is not set."""
     value = os.environ.get(name, "1")
     if not value.isdecimal() or int(value) < 1:
         raise ValueError(f"the environment variable {name} is {value!r}, expected a whole number of at least 1")
@@ -66,12 +66,12 @@ def number(name: str) -> int:
 
 
 def launched() -> bool:
-    """Whether `launch` started this process, watches it, and says what went wrong."""
+    """Whether `launch` started this process, monitors it, and reports its errors."""
     return LAUNCHER in os.environ
 
 
 def end_with_launcher() -> None:
-    """Have this process stop, as if the user had asked, when the one that launched it dies."""
+    """Have this process stop, as if the user had asked for it, when its launcher dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(os.environ[LAUNCHER]):
@@ -84,9 +84,9 @@ class Failed:
 
     rank: int
     code: int
-    """Its exit code; negative: the signal that killed it."""
+    """Exit code; negative: the signal that killed it."""
     errors: str
-    """Its error stream; that of the first process went to the user already."""
+    """Content of stderr; that of rank 0 was shown to the user already."""
 
     @property
     def last_line(self) -> str:
@@ -100,7 +100,7 @@ class Failed:
 
 
 def launch(arguments: Sequence[str], processes: int) -> Failed | None:
-    """Run `sonarium` with these arguments in several processes; the one that failed, if any."""
+    """Run `sonarium` with these arguments in several processes; return the one that failed, if any."""
     port = free_port()
     threads = max(1, (os.cpu_count() or 1) // processes)
     workers: list[subprocess.Popen] = []
@@ -129,7 +129,7 @@ def start(
         LAUNCHER: os.getpid(),
     }
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, **{k: str(v) for k, v in place.items()}}
-    # What the first says is for the user; what the others say matters only if they fail.
+    # The output of rank 0 is for the user; that of the others matters only if they fail.
     quiet = {} if rank == 0 else {"stdout": subprocess.DEVNULL, "stderr": errors}
     # In a process group of its own: Ctrl-C reaches it once, through `passing_on`.
     return subprocess.Popen(
@@ -142,12 +142,12 @@ def start(
 
 
 def watch(workers: Sequence[subprocess.Popen]) -> tuple[int, int] | None:
-    """Wait until all have ended; if one fails, have the others end too. Rank and exit code of the one to blame."""
+    """Wait for all processes; if one fails, stop the others, and return rank and exit code of the one to blame."""
     while not any(codes := [worker.poll() for worker in workers]):
         if None not in codes:
             return None
         time.sleep(POLL)
-    # Most notice by themselves, for their connection to it is closed, and say nothing false on their way out.
+    # Most exit on their own, since their connection to it is closed, and with the right message.
     deadline = time.monotonic() + PATIENCE
     while None in (codes := [worker.poll() for worker in workers]) and time.monotonic() < deadline:
         time.sleep(POLL)
@@ -158,14 +158,14 @@ def watch(workers: Sequence[subprocess.Popen]) -> tuple[int, int] | None:
 
 
 def blamed(codes: Sequence[int | None]) -> tuple[int, int]:
-    """One that was killed, else the first that failed for a reason of its own."""
+    """Rank and code of a process that was killed, or else of the first that failed for its own reason."""
     failed = [(rank, code) for rank, code in enumerate(codes) if code]
     return min(failed, key=lambda one: (one[1] == LOST, one[1] > 0, one[0]))
 
 
 @contextmanager
 def passing_on(workers: Sequence[subprocess.Popen]) -> Iterator[None]:
-    """What the user asks of this process, by Ctrl-C or a signal, is asked of all workers."""
+    """Forward SIGINT, SIGTERM and SIGTSTP of this process to all workers."""
 
     def everyone(number: int) -> None:
         for worker in workers:

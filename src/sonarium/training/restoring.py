@@ -1,7 +1,7 @@
-"""The state of a checkpoint back into what it was taken from, checked first: a run may come from a stranger.
+"""Restoring the state of a checkpoint, with checks first: a run may come from an untrusted source.
 
-An optimiser's state is compared with that of a step which it would take itself, for PyTorch loads any names and
-shapes, and fails in the middle of the next update.
+The state of an optimiser is compared with that after a trial step, since PyTorch loads any names and shapes, and
+fails in the middle of the next update.
 """
 
 import copy
@@ -19,20 +19,20 @@ from sonarium.training.contract import Stateful, Tree
 
 
 def restore_part(name: str, part: Stateful, state: Tree) -> None:
-    """The saved state into a part; a ValueError says why it does not fit."""
+    """Load the saved state into a part; raises ValueError with the reason if it does not fit."""
     try:
         if isinstance(part, Optimizer):
             check_optimiser(part, state)
         part.load_state_dict(state)
     except (OSError, MemoryError, EnvironmentFault):
         raise
-    # Parts belong to learners of any package, which may raise anything at a state that is none of theirs.
+    # Parts may belong to learners of other packages, which may raise anything for an invalid state.
     except Exception as error:
         raise ValueError(f"{name}: {str(error) or type(error).__name__}") from None
 
 
 def check_optimiser(optimiser: Optimizer, state: Tree) -> None:
-    """Refuse a state that this optimiser does not write."""
+    """Raise ValueError for a state that this optimiser does not write."""
     groups, moments = state["param_groups"], state["state"]
     if [len(group["params"]) for group in groups] != [len(own["params"]) for own in optimiser.param_groups]:
         raise ValueError("its groups of parameters have other sizes")
@@ -50,7 +50,7 @@ def check_optimiser(optimiser: Optimizer, state: Tree) -> None:
 
 
 def alike(own: Any, saved: Any) -> bool:
-    """Whether a setting is of the type that the optimiser has there."""
+    """Whether a saved hyperparameter has the type of the optimiser's own."""
     if isinstance(own, bool) or own is None or isinstance(own, str):
         return type(saved) is type(own) or (own is None and isinstance(saved, bool))
     if isinstance(own, int | float):
@@ -61,7 +61,7 @@ def alike(own: Any, saved: Any) -> bool:
 
 
 def first_step(optimiser: Optimizer, group: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What the optimiser keeps of a parameter of one number after a step; None where it cannot take one alone."""
+    """State of a one-element parameter after a step of the optimiser; None if it cannot take a bare step."""
     device = group["params"][0].device if group["params"] else None
     number = torch.nn.Parameter(torch.zeros(1, device=device))
     number.grad = torch.zeros(1, device=device)
@@ -70,14 +70,14 @@ def first_step(optimiser: Optimizer, group: Mapping[str, Any]) -> Mapping[str, A
         other.param_groups = [{**group, "params": [number]}]
         other.state = defaultdict(dict)
         other.step()
-    # Some take a closure, or keep what they need elsewhere: an optimiser of any package may raise anything.
+    # Some require a closure, or keep state elsewhere: an optimiser of another package may raise anything.
     except Exception:
         return None
     return other.state[number]
 
 
 def check_moments(what: str, found: Tree, parameter: Tensor, expected: Mapping[str, Any]) -> None:
-    """Refuse moments of other names, shapes or types, or that are not finite."""
+    """Raise ValueError for moments with other names, shapes or types, or that are not finite."""
     if found.keys() != expected.keys():
         raise ValueError(f"{what} has {sorted(map(str, found))}, expected {sorted(expected)}")
     for name, value in found.items():
@@ -91,6 +91,6 @@ def check_moments(what: str, found: Tree, parameter: Tensor, expected: Mapping[s
             raise ValueError(f"{name} of {what} is no tensor of shape {tuple(shape)}")
         if not bool(value.isfinite().all()):
             raise ValueError(f"{name} of {what} holds NaN or infinite numbers")
-        # A number of its own counts steps.
+        # A scalar counts steps.
         if own.ndim == 0 and value < 0:
             raise ValueError(f"{name} of {what} is {float(value)}, expected at least 0")

@@ -1,11 +1,11 @@
-"""The run folder: all that one training made, and from which it resumes.
+"""The run folder: all outputs of one training, from which it also resumes.
 
     config.json  environment.json  metrics.jsonl  clock.jsonl  checkpoints/step-N/  segments/  media/  tensorboard/
     card.md  best.json  best/step-N.safetensors      the weights that were best in validation
 
-A checkpoint is written aside, synced, renamed, and only then marked whole by a file of its checksums, so that
-whatever interrupts the writing, nothing half-written is taken for whole. What is too large to be written again at
-every save (replay) lies in segments, files that never change, to which a checkpoint refers by name and hash.
+A checkpoint is written to a temporary folder, synced, renamed, and only then marked whole by a file of its
+checksums, so that an interruption never leaves a partial checkpoint that looks whole. Data too large to rewrite at
+every save (replay) is in segments, immutable files to which a checkpoint refers by name and hash.
 """
 
 import fcntl
@@ -31,15 +31,15 @@ MARK = "whole.json"
 WEIGHTS, TENSORS, STATE = "weights.safetensors", "state.safetensors", "state.json"
 MARKED = {WEIGHTS, TENSORS, STATE}
 BEST, BEST_WEIGHTS = "best.json", "best"
-"""Step and score of the weights that were best in validation, and the folder in which these lie."""
+"""File with step and score of the weights that were best in validation, and folder of these weights."""
 NAMES = (
     "config.json", "environment.json", "metrics.jsonl", "clock.jsonl", "checkpoints", "segments", "split.json",
     "codes", "quarantine.json", "media", "tensorboard", "card.md", "scores.json", "scores-syntone.json",
     "suite.json", "forecast", BEST, BEST_WEIGHTS, ".lock",
 )  # fmt: skip
-"""All that is read or written in a run folder; whatever else lies there is left alone."""
+"""All names that are read or written in a run folder; anything else in it is left alone."""
 KEPT = 2
-"""Whole checkpoints that stay: the newest, and one before it in case the newest is damaged."""
+"""Number of whole checkpoints kept: the newest, and the one before in case the newest is damaged."""
 
 
 def digest(path: Path) -> str:
@@ -48,7 +48,7 @@ def digest(path: Path) -> str:
 
 
 def parsed(path: Path) -> Any:
-    """The JSON of a checkpoint; a ValueError names the file alone, for its checkpoint is named already."""
+    """A JSON file of a checkpoint; a ValueError names only the file, since callers name the checkpoint."""
     try:
         path.stat()
         return read_json(path)
@@ -57,7 +57,7 @@ def parsed(path: Path) -> Any:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A file of safetensors, whoever wrote it."""
+    """Tensors of a safetensors file from any source; raises ValueError if it cannot be read."""
     try:
         return load_file(path)
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
@@ -65,8 +65,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def damage(checkpoint: Path, root: Path, whole_segments: set[str]) -> str | None:
-    """What is wrong with a checkpoint, or None if it and all segments that it refers to are whole. Segments never
-    change: those found whole are added to the set, and not hashed again."""
+    """Fault of a checkpoint, or None if it and all required segments that it refers to are whole. Segments are
+    immutable: those found whole are added to `whole_segments`, and not hashed again."""
     try:
         marks = parsed(checkpoint / MARK)
         if not isinstance(marks, dict) or marks.keys() != MARKED:
@@ -94,7 +94,7 @@ def differs(segment: Path, sha256: str, size: int) -> bool:
 
 
 def optional_faults(packed: Tree, root: Path, whole_segments: set[str]) -> dict[str, str]:
-    """What is wrong with optional segments that a packed state refers to, by their names."""
+    """Faults of the optional segments that a packed state refers to, by name."""
     faults: dict[str, str] = {}
     for name, expected, size, optional in segments_in(packed):
         if not optional or name in whole_segments:
@@ -112,7 +112,7 @@ def optional_faults(packed: Tree, root: Path, whole_segments: set[str]) -> dict[
 
 
 def difference(old: Tree, new: Tree, path: str = "") -> list[str]:
-    """Where two configurations differ, a line each."""
+    """Differences between two configurations, one line each."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         lines = [
@@ -124,7 +124,7 @@ def difference(old: Tree, new: Tree, path: str = "") -> list[str]:
 
 
 def leftover(path: Path) -> bool:
-    """Whether this is what a killed process was writing."""
+    """Whether this is a partial file of a killed process."""
     return path.name.startswith(".") and path.name.endswith(".partial")
 
 
@@ -143,13 +143,13 @@ class RunFolder:
     def __init__(self, folder: Path, config: dict[str, Any]):
         self.folder, self.config = folder, config
         self.passed_over: list[str] = []
-        """Damaged checkpoints that a load went past, with their faults."""
+        """Damaged checkpoints that `load` skipped, with their faults."""
         self.left_out: list[str] = []
-        """Damaged optional segments of the checkpoint that was loaded, with their faults."""
+        """Damaged optional segments of the loaded checkpoint, with their faults."""
         self.faults: dict[Path, str | None] = {}
-        """What was found wrong with each checkpoint, so that it is read and hashed once, not at every save."""
+        """Cached fault of each checkpoint (None: whole), so that it is read and hashed once, not at every save."""
         self.whole_segments: set[str] = set()
-        """Segments that were found whole."""
+        """Names of segments that were found whole."""
 
     @classmethod
     def read(cls, folder: Path) -> "RunFolder":
@@ -174,7 +174,7 @@ class RunFolder:
     def create(
         cls, folder: Path, config: dict[str, Any], upgrade: Callable[[dict[str, Any]], dict[str, Any]]
     ) -> "RunFolder":
-        """A new run, or the one that is there if its configuration, in today's form, is the same."""
+        """A new run, or the existing one if its configuration, in the current format, is the same."""
         config = json.loads(json.dumps(config))
         if os.path.lexists(folder / "config.json"):
             found = cls.read(folder)
@@ -194,13 +194,13 @@ class RunFolder:
 
     @contextmanager
     def locked(self, here: bool = True) -> Iterator[None]:
-        """Two trainings in one folder would spoil each other; of several processes one holds the lock."""
+        """Lock the folder against a second training; of several processes, only one (`here`) holds the lock."""
         if not here:
             yield
             return
         check_inside(self.folder, NAMES)
         try:
-            # What is there already is neither emptied nor, if it is a link, followed.
+            # An existing file is not truncated, and a link is not followed.
             lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise OSError(f"cannot write in '{self.folder}' {failure(error)}") from None
@@ -215,14 +215,14 @@ class RunFolder:
             yield
 
     def sweep(self) -> None:
-        """Remove what a killed training had half written; scores are written by others."""
+        """Remove partial files of a killed training, except scores, which other processes write."""
         for folder in (self.folder, *(self.folder / name for name in ("checkpoints", "media", "segments"))):
             for path in (*folder.glob(".*.partial"), *folder.glob("*/.*.partial")):
                 if not path.name.startswith(".scores"):
                     remove(path)
 
     def checkpoints(self) -> list[Path]:
-        """Newest first; whole or not."""
+        """All checkpoints, whole or not, newest first."""
         found = (self.folder / "checkpoints").glob("step-*")
         numbered = [path for path in found if path.name.removeprefix("step-").isdecimal()]
         return sorted(numbered, key=step_of, reverse=True)
@@ -236,7 +236,7 @@ class RunFolder:
         return next((step_of(path) for path in self.checkpoints() if self.fault(path) is None), None)
 
     def fault(self, checkpoint: Path) -> str | None:
-        """What is wrong with a checkpoint, if anything."""
+        """Fault of a checkpoint, or None if it is whole."""
         if checkpoint not in self.faults:
             self.faults[checkpoint] = damage(checkpoint, self.folder, self.whole_segments)
         return self.faults[checkpoint]
@@ -246,7 +246,7 @@ class RunFolder:
         return FileSegments(self.folder / "segments" / name)
 
     def save(self, step: int, weights: Mapping[str, Tensor], state: Tree) -> None:
-        """Write a checkpoint, and remove the checkpoints and segments that it makes superfluous."""
+        """Write a checkpoint, and remove the checkpoints and segments that it makes obsolete."""
         final = self.folder / "checkpoints" / f"step-{step}"
         aside = final.with_name(f".{final.name}.partial")
         try:
@@ -272,7 +272,7 @@ class RunFolder:
         self.prune()
 
     def save_best(self, step: int, score: float, weights: Mapping[str, Tensor]) -> None:
-        """Keep these weights in the place of those that were best before."""
+        """Save these weights as the best in validation, in place of the previous ones."""
         path = self.best_weights(step)
         path.parent.mkdir(exist_ok=True)
         with written_aside(path) as aside:
@@ -284,7 +284,7 @@ class RunFolder:
                 remove(other)
 
     def best(self) -> Best | None:
-        """What was best in validation so far; None where nothing was validated."""
+        """The best weights in validation so far; None if there was no validation."""
         path = self.folder / BEST
         if not path.exists():
             return None
@@ -311,10 +311,10 @@ class RunFolder:
         return best.step, read_tensors(path)
 
     def prune(self) -> None:
-        """Remove checkpoints older than the newest whole ones, and segments that none of those refers to."""
+        """Remove checkpoints older than the newest whole ones, and segments that none of the latter refers to."""
         kept: list[Path] = []
         for path in self.checkpoints():
-            # What is older is not read: after resuming, that would mean to hash all its segments.
+            # Older ones are not checked: after resuming, that would mean hashing all their segments.
             if len(kept) < KEPT:
                 kept += [path] if self.fault(path) is None else []
             elif self.faults.get(path) is None:
@@ -344,21 +344,21 @@ class RunFolder:
                 self.left_out = [f"{name} {fault}" for name, fault in faults.items()]
                 return loaded
             except ValueError as error:
-                # Its checksums fit, so that somebody else wrote it.
+                # The checksums are right, so another program wrote it.
                 self.faults[path] = f"no training wrote it: {error}"
                 self.passed_over.append(f"{path.name} is not whole ({self.faults[path]})")
         return None
 
 
 def upgraded(state: Tree, step: int) -> Tree:
-    """The state of a checkpoint of version 0.1 in today's form."""
+    """The state of a checkpoint in the current format, converted if it is of version 0.1."""
     if not isinstance(state, dict):
         raise ValueError(f"{STATE} holds no object")
     if "parts" in state:
         return state
     try:
         parts = {
-            # JSON had made the numbers of the parameters into words.
+            # JSON turned the integer keys of the parameters into strings.
             name: {
                 **state_of_part,
                 "state": {int(number): moments for number, moments in state_of_part["state"].items()},
@@ -383,14 +383,14 @@ def write_parts(folder: Path, weights: Mapping[str, Tensor], state: Tree, root: 
     """The three files of a checkpoint."""
     tensors: dict[str, Tensor] = {}
     text = json.dumps(pack(state, tensors, root))
-    # Not by `save_file`, whose files only their owner may read.
+    # Not with `save_file`, whose files are readable only by their owner.
     (folder / WEIGHTS).write_bytes(save({name: own(value) for name, value in weights.items()}))
     (folder / TENSORS).write_bytes(save(tensors))
     (folder / STATE).write_text(text, encoding="utf-8")
 
 
 def restore_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: str) -> None:
-    """Weights into the module that they were taken from, refused if it has another form."""
+    """Load weights into a module; raises ValueError if they do not fit."""
     fault = unfit(module, weights)
     if fault is None:
         try:
@@ -405,14 +405,14 @@ def restore_weights(module: torch.nn.Module, weights: dict[str, Tensor], where: 
 
 
 def unfit(module: torch.nn.Module, weights: Mapping[str, Tensor]) -> str | None:
-    """What torch would load and no training saves: weights of another type, or not finite."""
+    """Fault that torch would not notice, or None: weights of another dtype, or that are not finite."""
     for name, present in module.state_dict().items():
         found = weights.get(name)
         if found is None or found.shape != present.shape:
             continue
         if found.dtype != present.dtype:
             return f"{name} is of {found.dtype}, expected {present.dtype}"
-        # A mask may be of −∞ from the beginning.
+        # A mask may contain −∞ from the beginning.
         if not bool((found.isfinite() | ~present.isfinite().to(found.device)).all()):
             return f"{name} holds NaN or infinite numbers"
     return None

@@ -1,4 +1,4 @@
-"""Which clips of the training split are trained on, by their factors, and how often each is drawn."""
+"""Selection of clips by their factors, and sampling weights of the training clips."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ CONDITION = re.compile(r"(?P<factor>[^=!]+)(?P<sign>!?=)(?P<value>.+)")
 def selected(
     world: World, index: Int[Tensor, " clip"], only: Sequence[str], part: str = "training"
 ) -> Int[Tensor, " chosen"]:
-    """The clips that meet every condition, such as `day=65` or `bird!=bird-2`; of one factor with `=`, any."""
+    """Clips that meet all conditions, such as `day=65` or `bird!=bird-2`; with `=`, any of one factor."""
     if not only or not len(index):
         return index
     values = world.factor_values(index)
@@ -51,7 +51,7 @@ def factor_of(world: World, name: str, flag: str) -> tuple[int, Factor]:
 
 
 def having(factor: Factor, values: Float[Tensor, " clip"], wanted: str) -> Bool[Tensor, " clip"]:
-    """Which clips have a value: by its name, or by the number in it."""
+    """Mask of clips with a factor value, given by its name or by the number in it."""
     if not factor.discrete:
         try:
             number = float(wanted)
@@ -69,7 +69,7 @@ def having(factor: Factor, values: Float[Tensor, " clip"], wanted: str) -> Bool[
 
 
 def number_in(text: str) -> float | None:
-    """The one number in a name, as in `day 65`."""
+    """The number in a name, as in `day 65`; None if there is not exactly one."""
     found = NUMBER.findall(text)
     return float(found[0]) if len(found) == 1 else None
 
@@ -77,8 +77,8 @@ def number_in(text: str) -> float | None:
 def chances(
     world: World, index: Int[Tensor, " clip"], name: str, power: float
 ) -> Float[np.ndarray, " clip"] | None:
-    """How often each clip is drawn, in proportion to a power of its factor's number; clips without a number are
-    not drawn. None where all are equal."""
+    """Sampling probability of each clip, proportional to a power of its factor's number; 0 for clips without a
+    number. None if all are equal."""
     if not name:
         return None
     column, factor = factor_of(world, name, "weight_by")

@@ -1,4 +1,4 @@
-"""State as files: trees of tensors, arrays and numbers as JSON beside tensors, and segments that never change.
+"""State as files: trees of tensors, arrays and numbers as JSON beside tensors, and immutable segments.
 
 No pickle is read or written.
 """
@@ -23,25 +23,25 @@ from sonarium.files import failure, sync
 from sonarium.training.contract import Tree
 
 TAGS = {"tensor", "$array", "$generator", "$segment", "$pairs"}
-"""Keys that stand alone in a JSON object for what JSON does not have."""
+"""Keys of one-key JSON objects that stand for types that JSON lacks."""
 
 
 @dataclass(frozen=True)
 class FileSegment:
-    """Arrays in one file that never changes."""
+    """Arrays in one immutable file."""
 
     path: Path
     sha256: str
     bytes: int
     optional: bool = False
-    """Whether its checkpoint is whole without it."""
+    """Whether its checkpoint is valid without it."""
     fault: str | None = None
-    """What was found wrong with an optional one as its checkpoint was read."""
+    """Damage to an optional segment found when its checkpoint was read, or None."""
 
     def load(self) -> dict[str, np.ndarray]:
-        """The arrays, mapped into memory."""
+        """The arrays, memory-mapped."""
         try:
-            # Refuses a header that does not fit its file.
+            # Raises for a header that does not fit its file.
             with safe_open(self.path, "np"):
                 pass
         except SafetensorError as error:
@@ -68,7 +68,7 @@ KINDS = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "?",
 }  # fmt: skip
-"""Types of arrays by their names in safetensors."""
+"""NumPy dtypes by their names in safetensors."""
 
 
 class FileSegments:
@@ -83,7 +83,7 @@ class FileSegments:
         path = self.folder / f"{sha256[:32]}.safetensors"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # One that is there may be damaged.
+            # An existing file may be damaged.
             if not path.exists() or path.read_bytes() != content:
                 aside = path.with_name(f".{path.name}.partial")
                 aside.write_bytes(content)
@@ -98,7 +98,7 @@ class FileSegments:
 
 
 def pack(tree: Tree, tensors: dict[str, Tensor], root: Path, path: str = "") -> Tree:
-    """The tree in JSON's terms, its tensors and arrays moved to `tensors` and named by where they were."""
+    """The tree as JSON values, with its tensors and arrays moved to `tensors` under their paths in the tree."""
     if isinstance(tree, Tensor | np.ndarray):
         assert path not in tensors, f"two tensors would be named {path}"
         array = isinstance(tree, np.ndarray)
@@ -139,15 +139,15 @@ def unable(path: str, what: str) -> TypeError:
 
 
 def own(tensor: Tensor) -> Tensor:
-    """A copy that shares no memory with another tensor: safetensors refuses those that do."""
+    """A copy that shares no memory with another tensor, which safetensors would reject."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def unpack(
     packed: Tree, tensors: Mapping[str, Tensor], root: Path, faults: Mapping[str, str] = MappingProxyType({})
 ) -> Tree:
-    """The tree that was packed; tuples come back as lists. A ValueError says what no state that was packed has.
-    `faults` are those of optional segments, by their names."""
+    """Inverse of `pack`; tuples come back as lists. Raises ValueError for anything that `pack` does not write.
+    `faults` are those of optional segments, by name."""
     if isinstance(packed, list):
         return [unpack(value, tensors, root, faults) for value in packed]
     if not isinstance(packed, dict):
@@ -178,7 +178,7 @@ def array_of(tensor: Tensor, name: str) -> np.ndarray:
 
 
 def pairs_of(tree: Tree) -> dict[Any, Any]:
-    """A dictionary whose keys need not be strings."""
+    """Dictionary with any keys, not only strings, from a list of pairs."""
     pairs: list[Any] = tree if isinstance(tree, list) else [None]
     if not all(isinstance(pair, list) and len(pair) == 2 and is_key(pair[0]) for pair in pairs):
         raise ValueError(f"its $pairs are {tree!r:.60}, expected pairs of a key and a value")
@@ -190,7 +190,7 @@ def is_key(value: Tree) -> bool:
 
 
 def generator_of(state: Tree) -> np.random.Generator:
-    """NumPy's generator in a state that was saved."""
+    """NumPy generator in a saved state."""
     kinds = (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
     known = {kind.__name__: kind for kind in kinds}
     try:
@@ -202,11 +202,11 @@ def generator_of(state: Tree) -> np.random.Generator:
 
 
 SEGMENT = re.compile(r"segments/(?!\.)[^/\x00]+/[0-9a-f]{32}\.safetensors")
-"""How segments are named in a run folder: never a file outside."""
+"""Pattern of the names of segments in a run folder, which no file outside matches."""
 
 
 def checked_segment(value: Tree) -> tuple[str, str, int, bool]:
-    """Name, hash and size of a segment, as they are packed, and whether it is optional."""
+    """Name, hash and size of a packed segment, and whether it is optional; raises ValueError if malformed."""
     if isinstance(value, list) and (len(value) == 3 or (len(value) == 4 and value[3] is True)):
         name, sha256, size = value[:3]
         if isinstance(name, str) and SEGMENT.fullmatch(name) and isinstance(sha256, str) and type(size) is int:

@@ -1,4 +1,4 @@
-"""The loss on clips that are held out: what a learner would log of them, while it learns nothing."""
+"""Validation: the metrics that a learner logs in an update, computed on held-out clips without learning."""
 
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -14,13 +14,13 @@ from sonarium.training.contract import Engine, Segments
 from sonarium.training.fit import Validated
 
 SEED = 0x7A11
-"""Of what is drawn in validation, every time the same."""
+"""Seed of the random numbers of validation, the same every time."""
 BATCHES = 32
-"""At most so many batches of pieces."""
+"""Maximum number of batches of pieces."""
 
 
 class Rehearsal:
-    """The engine of an update that changes nothing: no optimiser takes a step, and what is drawn is the same each
+    """Engine for updates without learning: no optimiser takes a step, and the random numbers are the same each
     time."""
 
     def __init__(self, engine: Engine):
@@ -34,7 +34,7 @@ class Rehearsal:
     def descend(
         self, loss: Float[Tensor, ""], optimiser: torch.optim.Optimizer, clip: float | None = None
     ) -> None:
-        """Nothing is learnt."""
+        """Do nothing: no gradients, no step."""
 
     def share(self, rows: Shaped[Tensor, "all *rest"]) -> Shaped[Tensor, "own *rest"]:
         return self.engine.share(rows)
@@ -49,12 +49,12 @@ class Rehearsal:
         raise NotImplementedError("validation keeps nothing")
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """It takes no time worth telling."""
+        """Do nothing: validation is too short to report."""
 
 
 def every_piece_once(source: Clips, least: int, ranks: int) -> None:
-    """Every piece once, in batches as large as those of training; left out are some that processes cannot share,
-    or that are too few for a batch."""
+    """Have the source visit every piece once, in batches of the training size; a remainder that the processes
+    cannot share, or that is too small for a batch, is left out."""
     source.index = source.index[: len(source.index) // ranks * ranks]
     pieces = len(source.index)
     size = max(1, min(source.batch_size, pieces))
@@ -71,7 +71,7 @@ class HeldOut:
 
     @property
     def batches(self) -> int:
-        """As many as there are pieces for."""
+        """Number of batches: all that the pieces fill, up to BATCHES."""
         return min(BATCHES, self.source.batches_per_pass)
 
     def __call__(self, learner: Learner) -> Validated:
@@ -80,7 +80,7 @@ class HeldOut:
             self.source.keep_features(learner, lambda *_: None)
             self.attached = True
         copy, engine = deepcopy(learner).eval(), Rehearsal(self.engine)
-        # What an update leaves in a learner, such as codebooks that follow the data, is taken back.
+        # Changes that an update makes to a learner, such as to codebooks that follow the data, are undone.
         before = {name: value.clone() for name, value in learner.state_dict().items()}
         sums: dict[str, Tensor] = {}
         clips: dict[str, int] = {}
