@@ -35,7 +35,7 @@ class EvaluationConfig:
     max_clips: Annotated[int, Range(10)] = 2000
     """Maximum number of clips per split; more are subsampled at random."""
     max_frames: Annotated[int, Range(10)] = 10_000
-    """Maximum number of frames for fitting probes, evenly spaced."""
+    """Approximate maximum number of frames for fitting probes, evenly spaced."""
     draws: Annotated[int, Range(1, 10**6)] = 64
     """Importance samples per clip for the IWAE bound on the log-likelihood."""
     mixtures: Annotated[int, Range(1, 10**6)] = 100
