@@ -1,5 +1,5 @@
-"""What all tests share: shapes checked, one thread a process, the installed extension, and the
-optional folder of references."""
+"""Setup of all tests: checks of shapes, one thread per process, the installed extension, and the optional
+folder of reference data."""
 
 import signal
 from collections.abc import Iterator
@@ -14,23 +14,23 @@ from jaxtyping import install_import_hook
 from typechecking import begin
 from xdist.scheduler import LoadScopeScheduling
 
-# Every shape that a signature promises is checked wherever a test goes through it, but for long loops.
+# Check types and shapes of all annotated signatures that tests call, except in long loops.
 install_import_hook(["sonarium", "sonarium_extension"], "typechecking.check")
-# The catalogue that tests see has entries of another package in it, as it has where somebody has installed one.
+# Tests see a catalogue with the entries of an extension, as it is for users who have installed one.
 install_extension()
 
 torch.set_num_threads(1)
-# Also where the shell that started them ignores it, Ctrl-C interrupts the tests and the commands that they run.
+# Ctrl-C interrupts the tests and the commands that they run, even if the shell that started them ignores it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# The first example of a compiled function waits for the compiler, and machines are shared. No test fails by luck:
-# its examples are the same in every run.
+# No deadline: the first example of a compiled function waits for the compiler, and machines are shared.
+# Derandomised: examples are the same in every run, so that no test fails by chance.
 settings.register_profile("patient", deadline=None, derandomize=True)
 settings.load_profile("patient")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Weights that a test draws do not follow from the tests before it, nor does what is checked."""
+    """Make the random weights of a test, and the calls that are checked, independent of the tests before it."""
     torch.manual_seed(0)
     begin()
 
@@ -39,11 +39,11 @@ COMPILING = (
     "rooms/", "agents/", "play/", "bench/test_rooms", "bench/test_rollout", "contracts/test_rooms",
     "commands/test_play",
 )  # fmt: skip
-"""Tests that compile the kernels of room acoustics, for half a minute in a fresh clone."""
+"""Tests that compile the kernels of room acoustics, which takes half a minute in a fresh clone."""
 
 
 class ByFile(LoadScopeScheduling):
-    """Tests of one file run in one process, and those that compile the same kernels, too."""
+    """Runs all tests of a file in one process, and all tests that compile the same kernels in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0].removeprefix("tests/")
@@ -57,7 +57,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 @pytest.fixture(autouse=True)
 def no_progress_lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command says does not depend on how fast the machine is; the lines have tests of their own."""
+    """Disable progress lines, which depend on the speed of the machine; they are tested separately."""
     if request.path.name != "test_progress.py":
         for name in ("LATEST", "SOONEST"):
             monkeypatch.setattr(f"sonarium.commands.progress.{name}", float("inf"))
@@ -73,7 +73,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[Any]:
-    """Processes that train together."""
+    """Processes for distributed training."""
     from ranks import Ranks
 
     workers = Ranks()

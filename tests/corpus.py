@@ -1,4 +1,4 @@
-"""A small corpus to learn from: speakers who say words, each word a pitch and each speaker a loudness."""
+"""A small training corpus of words by several speakers: each word has a pitch, and each speaker a loudness."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ PATTERN = "{word}/{speaker}_{take}.wav"
 SMALL = f"--pattern {PATTERN} --labels word speaker --rate {RATE} --seconds 0.4".split()
 """Flags of a world of this corpus."""
 TINY = "--mels 20 --filters 16 --width 16 --steps-ahead 3 --batch-size 8".split()
-"""Flags of a learner that takes moments to train."""
+"""Flags of a learner that trains in moments."""
 
 
 def write_corpus(root: Path) -> Path:
-    """WORD/SPEAKER_TAKE.wav; clips last from 0.35 to 0.6 seconds."""
+    """Write clips of 0.35 to 0.6 seconds, WORD/SPEAKER_TAKE.wav; return the folder."""
     random = np.random.default_rng(0)
     for word, pitch in zip(WORDS, PITCHES, strict=True):
         (root / word).mkdir(parents=True)

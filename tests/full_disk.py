@@ -1,4 +1,4 @@
-"""A disk without room, for tests that may not mount one: no file may grow beyond a size."""
+"""A simulated full disk, for tests that cannot mount one: no file may grow beyond a size."""
 
 import resource
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A task of one guess, that whoever remembers what was shown solves."""
+"""An environment for tests of memory: an episode is one guess of an earlier observation."""
 
 from typing import Any
 

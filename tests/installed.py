@@ -1,5 +1,5 @@
-"""The package of `examples/extension` as if it were installed: its modules and its entry points, in this process
-and in those that it starts, without a network and without a change to the environment that runs the tests."""
+"""The package of `examples/extension` as if installed: its modules and its entry points, in this process and its
+child processes, without a network and without a change to the environment that runs the tests."""
 
 import atexit
 import os
@@ -25,7 +25,7 @@ def install_extension() -> None:
 
 
 def write_package(site: Path, name: str, entry_points: Mapping[str, Mapping[str, str]]) -> None:
-    """What `importlib.metadata` finds of an installed package."""
+    """Write the metadata that `importlib.metadata` finds of an installed package."""
     folder = site / f"{name.replace('-', '_')}-0.1.dist-info"
     folder.mkdir(parents=True)
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")

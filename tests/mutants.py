@@ -1,6 +1,6 @@
-"""Run folders as a stranger might hand them on: one file of a good run is changed at a time, and the run is used.
+"""Corrupt run folders, as from an untrusted source: one file of a valid run is changed, and the run is used.
 
-A change is refused in one line, or the run is as good as before; it never ends in a traceback, nor leads outside.
+A change is refused in one line, or the run works as before; it never ends in a traceback, nor leads outside.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from sonarium.training.engine import FabricEngine
 from sonarium.training.fit import Callbacks, Training
 
 HUGE = "9" * 400
-"""Stands for an integer of 400 digits, which JSON may hold and no number of a machine can."""
+"""Placeholder of an integer of 400 digits, which is valid in JSON but larger than any machine number."""
 VALUES: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 7, 1.5, -0.5, 1e30, 1e308, float("nan"), float("inf"), 10**6, 10**9, 2**63, HUGE,
     "", "x", "../../x", "/etc/passwd", "\ud800", "\x00", [], [[]], [None], {}, {"a": 1}, {"type": "x"},
@@ -45,7 +45,7 @@ def places(tree: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def changed_json(text: str, draw: random.Random) -> tuple[str, str]:
-    """JSON with a value exchanged, removed or renamed, and what was done."""
+    """JSON with a value replaced, removed or renamed, or broken as a whole, and a description of the change."""
     tree = json.loads(text)
     kind = draw.choice(("value",) * 8 + ("removed", "renamed", "whole", "cut", "deep"))
     if kind in ("cut", "deep", "whole"):
@@ -67,7 +67,7 @@ def changed_json(text: str, draw: random.Random) -> tuple[str, str]:
 
 
 def changed_tensors(content: bytes, draw: random.Random) -> tuple[bytes, str]:
-    """A file of safetensors with another header or other numbers, and what was done."""
+    """A file of safetensors with a changed header or changed numbers, and a description of the change."""
     size = int.from_bytes(content[:8], "little")
     header, data = json.loads(content[8 : 8 + size]), content[8 + size :]
     names = [name for name in header if name != "__metadata__"]
@@ -107,7 +107,7 @@ def changed_tensors(content: bytes, draw: random.Random) -> tuple[bytes, str]:
 
 
 def replaced(path: Path, outside: Path, draw: random.Random) -> str:
-    """Something else in the place of a file."""
+    """Replace a file by something else; return its kind."""
     kind = draw.choice(("link", "pipe", "folder", "empty", "removed", "bytes"))
     path.unlink()
     if kind == "link":
@@ -122,7 +122,7 @@ def replaced(path: Path, outside: Path, draw: random.Random) -> str:
 
 
 def sealed(path: Path) -> None:
-    """Checksums that fit again: whoever changes a checkpoint can do that."""
+    """Update the checksum of a changed file of a checkpoint, as whoever changed it can."""
     mark = path.parent / "whole.json"
     if path.parent.parent.name == "checkpoints" and path != mark and path.is_file() and mark.is_file():
         marks = json.loads(mark.read_text())
@@ -132,7 +132,7 @@ def sealed(path: Path) -> None:
 
 @contextmanager
 def mutant(path: Path, outside: Path, draw: random.Random) -> Iterator[str]:
-    """One file of a run changed; as it was afterwards. Yields what was done."""
+    """Change one file of a run, and restore it afterwards. Yields a description of the change."""
     mark = path.parent / "whole.json"
     before = {one: one.read_bytes() for one in {path, mark} if one.is_file()}
     try:
@@ -159,14 +159,14 @@ def mutant(path: Path, outside: Path, draw: random.Random) -> Iterator[str]:
 
 
 def encode(opened: Opened) -> None:
-    """Codes of two clips: finite, or refused."""
+    """Encode two clips, if the learner is an encoder."""
     if isinstance(opened.learner, Encoder):
         with torch.no_grad():
             opened.learner.encode(opened.data.world.excerpt(torch.arange(2)).signal)
 
 
 def resume(opened: Opened) -> None:
-    """Everything back as it was, and one step more, without writing."""
+    """Resume the training and take one step, without writing."""
     engine = FabricEngine("cpu", "32", opened.plan.seed)
     engine.storage = opened.run.segments
     engine.dataset_size = len(opened.source.index) if isinstance(opened.source, ClipSource) else 0
@@ -179,15 +179,15 @@ def resume(opened: Opened) -> None:
 
 
 def use(folder: Path) -> None:
-    """As `score`, `encode` and `train` do."""
+    """Open, encode and resume a run, as `score`, `encode` and `train` do."""
     opened = open_run(folder)
     encode(opened)
     resume(opened)
 
 
 def fault(call: Callable[[], object]) -> BaseException | None:
-    """What a call ends with that a person would see as a traceback; None where it is refused in one line or does
-    its work."""
+    """The exception of a call that a user would see as a traceback; None if the call is refused in one line or
+    succeeds."""
     try:
         call()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Processes that train together, started once for all tests: to import torch takes seconds."""
+"""Processes for distributed training, started once for all tests, because importing torch takes seconds."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from typing import Any
 from sonarium.training.launch import free_port
 
 TIMEOUT = 240
-"""Seconds that a task may take."""
+"""Timeout of a task in seconds."""
 PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SLURM = (
     "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES", "SLURM_PROCID",
@@ -21,7 +21,7 @@ SLURM = (
 
 
 def work(connection: Connection) -> None:
-    """Do one task after another, as a process that torchrun started for it."""
+    """Run one task after another, each as in a process that torchrun or Slurm started for it."""
     import torch
 
     torch.set_num_threads(1)
@@ -38,20 +38,20 @@ def work(connection: Connection) -> None:
         except BaseException as error:
             connection.send((None, said.getvalue(), (error, traceback.format_exc())))
         finally:
-            # The others notice when one has failed.
+            # So that the other ranks notice a failure.
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
 
 
 class Ranks:
-    """Workers that are started when they are needed first."""
+    """Worker processes, started when first needed."""
 
     def __init__(self) -> None:
         self.context = multiprocessing.get_context("spawn")
         self.workers: list[tuple[Any, Connection]] = []
 
     def run(self, ranks: int, task: Callable, *arguments: Any, slurm: bool = False) -> list[Any]:
-        """What the task returns on each rank; the first error is raised."""
+        """Results of the task on each rank; raises the first error."""
         outcomes = self.outcomes(ranks, task, *arguments, slurm=slurm)
         for _, said, failed in outcomes:
             if failed is not None:
@@ -63,7 +63,7 @@ class Ranks:
     def outcomes(
         self, ranks: int, task: Callable, *arguments: Any, slurm: bool = False
     ) -> list[tuple[Any, str, Any]]:
-        """Of each rank the result, what it printed, and its error."""
+        """Result, printed output and error of each rank."""
         while len(self.workers) < ranks:
             here, there = self.context.Pipe()
             process = self.context.Process(target=work, args=(there,), daemon=True)

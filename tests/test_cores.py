@@ -1,4 +1,4 @@
-"""The number of usable cores, also where the system does not say which these are."""
+"""The number of usable cores, also on systems that do not report an affinity."""
 
 import os
 

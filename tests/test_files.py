@@ -1,4 +1,4 @@
-"""Whatever interrupts the writing, a reader sees the old or the new."""
+"""Writing is atomic: if it is interrupted, a reader sees the old or the new file."""
 
 import errno
 import os

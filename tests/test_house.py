@@ -1,5 +1,5 @@
-"""Rules of the house that reading the files can check: nothing generic names a concrete world or model, abilities
-are asked by type, and no file of Sonarium knows the packages that extend it."""
+"""Rules of architecture that the source can be checked for: generic code names no concrete world or model,
+capabilities are queried by type, and no file of Sonarium refers to packages that extend it."""
 
 import ast
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "sonarium"
 FILES = sorted(SOURCE.rglob("*.py"))
 SCRIPTS = SOURCE.parents[1] / "scripts"
 BASES = {"World", "Learner", "Sequences"}
-"""What worlds and models derive from."""
+"""Base classes of worlds and models."""
 MAY_NAME = {
     "bench": "benches measure one implementation beside another",
     "commands/compare.py": "compares our predictive coding with two published ones",
     "runs/build.py": "makes the codes of an upstream run a world, which has no entry in the catalogue",
 }
-"""Files and rooms that may name a concrete world or model, and why."""
+"""Files and packages that may name a concrete world or model, and why."""
 MAY_ASK = {
     ("worlds/recordings/annotations.py", "seq"): "objects of crowsetta, which differ by format",
     ("worlds/recordings/annotations.py", "bboxes"): "objects of crowsetta, which differ by format",
@@ -26,7 +26,7 @@ MAY_ASK = {
     ("worlds/export.py", "sync"): "whether the operating system has it",
     ("rooms/acoustics/slots.py", "buffer"): "whether this thread has one yet",
 }
-"""Attributes of objects that are not ours, by file, and what is asked."""
+"""Attributes that may be queried by name, by file, and the foreign objects that have them."""
 
 
 def place(path: Path) -> str:
@@ -45,7 +45,7 @@ CONCRETE = {name: path for path in FILES for name in classes(path)}
 
 
 def named(path: Path) -> set[str]:
-    """What a file imports from Sonarium or takes from a module, by its last name; in annotations, too."""
+    """Names that a file imports from Sonarium, and all attributes that it refers to, also in annotations."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sonarium"):
@@ -58,7 +58,7 @@ def named(path: Path) -> set[str]:
 def own(path: Path, name: str) -> bool:
     """Whether a file lies in the folder of the world or model."""
     return path.is_relative_to(CONCRETE[name].parent) and (
-        # A world or model of one file has no folder of its own, but the file of its entries beside it.
+        # A world or model of a single file has no folder, but a file of its entries in the same folder.
         len(CONCRETE[name].relative_to(SOURCE).parts) > 2 or path.parent == CONCRETE[name].parent
     )
 
@@ -76,7 +76,7 @@ def test_nothing_generic_names_a_concrete_world_or_model(path):
 
 
 def asked(tree: ast.AST) -> Iterator[str]:
-    """Attributes that `hasattr` asks for, or `getattr` with a literal: a loop over fields has none."""
+    """Attributes queried with `hasattr`, or with `getattr` and a literal (a loop over fields has none)."""
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Call)
@@ -110,7 +110,7 @@ def test_scripts_take_from_each_other_what_is_there(path):
 
 
 def test_every_exception_is_needed():
-    """An exception that nothing uses any more is taken out."""
+    """An exception that is no longer used must be removed."""
     asked_for = {(place(path), name) for path in FILES for name in asked(ast.parse(path.read_text()))}
     assert MAY_ASK.keys() <= asked_for
     for exempt in MAY_NAME:

@@ -1,5 +1,5 @@
-"""Who may import whom: worlds → features → models → measures → evaluation → report, each only from those to its
-left; rooms from worlds and features; agents from features and models; training from contracts."""
+"""Allowed imports between packages: worlds → features → models → measures → evaluation → report, each only from
+those to its left; rooms from worlds and features; agents from features and models; training from contracts."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "sonarium"
 EVERYONE = {"files", "config", "cores", "environment"}
-"""What knows nothing of the others."""
+"""Modules that import none of the others, and that all may import."""
 ALLOWED = {
     "files": set(),
     "config": set(),
@@ -33,14 +33,14 @@ CONTRACTS = {
     "training": {"worlds.contract", "models.contract"},
     "catalogue": {f"{kind}.contract" for kind in KINDS},
 }
-"""Single files that a room may know besides."""
+"""Single modules that a package may import in addition."""
 VERBS = {"commands", "bench", "play", "explore", "scale"}
 JOINING = {"__main__", "runs", *VERBS}
-"""What joins the others may import anything but the command line; `runs`, which is a library, no verb either."""
+"""Packages that may import anything but the command line; `runs`, which is a library, none of `VERBS` either."""
 
 
 def imported(path: Path) -> set[str]:
-    """Modules of Sonarium that a file imports, without the leading name."""
+    """Modules of Sonarium that a file imports, without the leading `sonarium.`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
@@ -76,7 +76,7 @@ def test_a_file_imports_only_what_its_room_may(path):
 
 
 def known(room: str, name: str) -> bool:
-    """Whether this is a file, or something in a file, that the room may know."""
+    """Whether this is a module, or a name in a module, that the package may import in addition."""
     return any(name == one or name.startswith(f"{one}.") for one in CONTRACTS.get(room, ()))
 
 

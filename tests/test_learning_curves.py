@@ -1,4 +1,4 @@
-"""What scripts keep of a training, and that results without curves stay valid."""
+"""Learning curves that scripts keep of a training; results without curves stay valid."""
 
 import json
 from importlib import import_module
@@ -14,7 +14,7 @@ RESULTS = SCRIPTS.parent / "docs" / "results"
 
 @pytest.fixture
 def script(monkeypatch):
-    """Imports a script by its name."""
+    """Function that imports a script by its name."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
 
     def load(name: str) -> ModuleType:
@@ -52,7 +52,7 @@ def test_the_curve_of_a_run_is_that_of_its_metrics_and_its_clock(script, tmp_pat
     assert script("learning_curves").curve_of(tmp_path) is None
     written("clock.jsonl", [{"step": 1200, "items": 12000, "wall_s": 600.0, "cpu_s": 300.0}])
     curve = script("learning_curves").curve_of(tmp_path)
-    # Two records a point, which stands where the later one does.
+    # Each point is the mean of two records, at the step of the later one.
     assert curve["steps"] == [200.0 * n for n in range(1, 61)]
     assert curve["cpu_s"] == [5.0 * n for n in range(1, 61)] and curve["wall_s"] == [
         10.0 * n for n in range(1, 61)
@@ -79,13 +79,13 @@ def test_results_without_curves_have_no_figures_and_those_with_curves_have(scrip
 
 
 def test_the_half_of_an_interval_that_was_cut_is_that_of_its_whole_side(script):
-    """Scores end at 0: the mean lies nearer to the lower end."""
+    """The lower limit is clipped at 0, the minimum of the score, and so is nearer to the mean."""
     score = {"mean": 0.018, "std": 0.03, "low": 0.0, "high": 0.06, "count": 5}
     assert script("tones_results").cell(score, 3) == "0.018 ± 0.042"
 
 
 def test_differences_are_taken_seed_for_seed(script):
-    """Of seeds that both have, whichever one of them lacks."""
+    """Only over the seeds that both have."""
     first, second = {"100": 1.0, "101": 2.0, "102": 9.0}, {"100": 0.5, "102": 8.5}
     assert script("cpc_tables").apart(first, second) == "+0.5 ± 0.0"
     assert script("cpc_tables").apart(first, {}) == "–"

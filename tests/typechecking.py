@@ -1,4 +1,4 @@
-"""How signatures are checked while tests run: an int is welcome where a float is asked for."""
+"""Run-time checks of signatures in tests: an int is accepted where a float is annotated."""
 
 import sys
 from collections import Counter
@@ -12,25 +12,25 @@ from jaxtyping import config
 
 strict = beartype(conf=BeartypeConf(is_pep484_tower=True))
 ENOUGH = 20
-"""Calls of a function in a test that are checked: checks of each of the hundred thousand calls in a loop over
+"""Number of calls of a function that are checked in a test: checking all hundred thousand calls in a loop over
 episodes would take as long as the loop itself."""
 calls: Counter[Callable] = Counter()
 left_alone: list[Any] = []
-"""What was called that often."""
+"""Functions that were called that often, which are no longer checked."""
 
 
 def check(function: Callable) -> Callable:
-    """The function with its arguments checked. The checks are made at its first call: those of the thousands of
-    functions that no test in this process calls would take seconds. A function within another is made anew by each
-    call of that one, and its checks would be, too: it has none."""
+    """The function with its arguments checked. Checks are created at the first call: those of the thousands of
+    functions that no test in this process calls would take seconds. A nested function has none, because each call
+    of the outer function would create them again."""
     if "<locals>" in function.__qualname__:
         return function
     made = cache(lambda: strict(function))
 
     def checked(*args: Any, **kwargs: Any) -> Any:
         calls[made] += 1
-        # jaxtyping hands over a copy of the signature, and passes by what bears this mark, for which it looks at
-        # the function that it wraps.
+        # jaxtyping passes a copy of the signature, and skips functions with this mark, which it looks up on the
+        # function that it wraps.
         wrapped = sys._getframe(1).f_locals.get("fn") if calls[made] == ENOUGH else None
         if wrapped is not None:
             wrapped.__no_type_check__ = True
@@ -49,7 +49,7 @@ def begin() -> None:
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """As users run: for tests of refusals that are our own, of values that the check would refuse first."""
+    """Disable checks, as for users: for tests of our own refusals of values that the checks would refuse first."""
     config.update("jaxtyping_disable", True)
     try:
         yield

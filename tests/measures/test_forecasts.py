@@ -1,4 +1,4 @@
-"""Nearness of forecasts and their coverage, against brute force and draws."""
+"""Measures of forecasts against brute force, simulation and SciPy."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_coverage_is_the_probability_over_draws_of_others():
 
 @pytest.mark.parametrize("count", [2000, 20])
 def test_real_sound_at_random_covers_one_half(count):
-    """Also where many are equally far, as silence is, and where others are few."""
+    """Also with many equal distances, as of silence, and with few other stretches."""
     random = np.random.default_rng(2)
     for digits in (9, 1):
         found = [coverage(*np.split(random.random(8 + count).round(digits), [8])) for _ in range(3000)]

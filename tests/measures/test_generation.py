@@ -40,7 +40,7 @@ def test_the_bandwidth_is_the_median_distance_of_the_real_ones():
     real, made = draw(0, 9, 2), draw(1, 8, 2, spread=3)
     width = np.median([np.linalg.norm(x - y) for at, x in enumerate(real) for y in real[:at]])
     assert g.kernel_distance(real, made) == pytest.approx(g.kernel_distance(real, made, float(width)))
-    # And so the distance does not depend on the unit of the codes.
+    # Hence the distance does not depend on the unit of the codes.
     assert g.kernel_distance(7 * real, 7 * made) == pytest.approx(g.kernel_distance(real, made))
 
 
@@ -85,7 +85,7 @@ def test_what_neighbourhoods_say_of_copies_and_of_strangers():
 
 
 def test_a_classifier_tells_strangers_and_not_the_songs_of_one_bird():
-    # Songs differ: by song, a classifier that sees part of each would tell all.
+    # Songs differ, so a classifier trained on part of each song would discriminate all of them.
     def songs(seed, shift):
         rng = np.random.default_rng(seed)
         return np.repeat(rng.normal(size=(20, 3)), 10, 0) + 0.1 * rng.normal(size=(200, 3)) + shift
@@ -95,7 +95,7 @@ def test_a_classifier_tells_strangers_and_not_the_songs_of_one_bird():
     assert 0.2 < same < 0.8
     told = g.real_or_made(songs(0, 0), songs(1, 3.0), groups, groups)
     assert told > 0.97
-    # Of two songs of each kind, one is learnt from and the other scored.
+    # Of two songs of each kind, one is for training and the other is scored.
     assert g.real_or_made(songs(0, 0)[:20], songs(1, 5.0)[:20], groups[:20], groups[:20]) == 1
     with pytest.raises(ValueError, match="two or more"):
         g.real_or_made(songs(0, 0)[:10], songs(1, 5.0)[:20], groups[:10], groups[:20])
@@ -133,7 +133,7 @@ def test_log_spectral_distance_of_a_gain_and_with_a_floor():
     assert g.log_spectral_distance(real, 10 * real) == pytest.approx(10.0)
     assert g.log_spectral_distance(real, 0 * real, floor_db=-100.0) > 80
     quiet = np.where(np.arange(4) == 0, 1.0, 1e-12)[None].repeat(3, 0)
-    # What lies below the floor is silence, whichever.
+    # All levels below the floor are equal.
     assert g.log_spectral_distance(quiet, np.where(quiet == 1, 1.0, 1e-15)) == 0
     assert g.reconstruction(real, real + 0.5) == pytest.approx({"l1": 0.5, "mse": 0.25})
 

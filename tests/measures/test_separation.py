@@ -1,4 +1,4 @@
-"""Measures of separation: their formulas, plain least squares, and frozen numbers of mir_eval."""
+"""Measures of separation against their formulas, plain least squares, and reference outputs of mir_eval."""
 
 import json
 
@@ -26,7 +26,7 @@ def test_ratios_are_their_formulas():
     np.testing.assert_allclose(
         snr(SOURCES, SOURCES + 0.1 * noise), 10 * np.log10((SOURCES**2).sum(1) / (0.01 * noise**2).sum(1))
     )
-    # A part at right angles to the reference, and any gain.
+    # An error orthogonal to the reference, and any gain.
     across = noise - (noise * SOURCES).sum(1, keepdims=True) / (SOURCES**2).sum(1, keepdims=True) * SOURCES
     expected = 10 * np.log10((SOURCES**2).sum(1) / (0.25 * across**2).sum(1))
     for gain in (1.0, -3.0, 1e-6):
@@ -99,7 +99,7 @@ def test_interaural_differences_of_a_delayed_and_louder_sound(samples):
 
 
 def test_a_smaller_largest_difference_leaves_later_peaks_out():
-    """A tone of 2 kHz repeats every half millisecond: several of its delays are possible, and one is small."""
+    """A tone of 2 kHz has a period of 0.5 ms: several delays are possible, one of which is small."""
     tone = np.sin(2 * np.pi * 2000 * np.arange(1600) / 16000)
     ears = np.stack([tone, np.roll(tone, 2)])
     assert time_difference(ears, 16000, 2e-4) == pytest.approx(2 / 16000, abs=1e-5)

@@ -1,4 +1,4 @@
-"""Intervals over seeds and paired comparisons, beside SciPy, and as often right as they claim."""
+"""Statistics over seeds and runs against SciPy and rliable, and the actual coverage of intervals."""
 
 import numpy as np
 import pytest
@@ -114,7 +114,7 @@ def test_statistics_are_those_of_rliable() -> None:
 
 
 def test_intervals_of_the_bootstrap_are_those_of_rliable() -> None:
-    """`get_interval_estimates` of 50,000 draws, and of 4,000 of two methods; ours draws other random numbers."""
+    """`get_interval_estimates` with 50,000 draws, and 4,000 for two methods; our random numbers differ."""
     middle = bootstrap(interquartile_mean, FIRST, draws=50_000)
     assert (middle.low, middle.high) == pytest.approx((0.42222222, 0.88888889), abs=0.01)
     better = bootstrap(probability_of_improvement, FIRST, SECOND, draws=20_000)
@@ -129,7 +129,7 @@ def test_the_bootstrap_draws_runs_within_tasks() -> None:
     assert (found.mean, found.count) == (10.25, 2)
     assert found.std == pytest.approx(means.std(), rel=0.05)
     assert (found.low, found.high) == (means.min(), means.max())
-    # Of many runs the interval of the mean is that of a normal distribution.
+    # With many runs, the interval of the mean is that of a normal distribution.
     many = np.random.default_rng(0).normal(size=(400, 1))
     wide = bootstrap(lambda rows: rows.mean((-2, -1)), many)
     error = stats.sem(many[:, 0])
@@ -166,7 +166,7 @@ def test_rank_correlations_are_those_of_scipy() -> None:
 
 @pytest.mark.parametrize("correlation", [0.0, 0.8])
 def test_the_interval_of_a_rank_correlation_holds_it_as_often_as_it_claims(correlation: float) -> None:
-    """Of normal variables Spearman's coefficient is 6 / π arcsin(r / 2)."""
+    """Spearman's coefficient of normal variables is 6 / π arcsin(r / 2)."""
     rng, expected, held = np.random.default_rng(2), 6 / np.pi * np.arcsin(correlation / 2), []
     for _ in range(1000):
         one, noise = rng.normal(size=(2, 30))

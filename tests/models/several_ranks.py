@@ -1,4 +1,4 @@
-"""Several ranks in one process: threads that meet at a barrier where processes would talk to each other."""
+"""Several ranks in one process: threads that synchronise at a barrier where processes would communicate."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,7 +12,7 @@ Made = TypeVar("Made")
 
 
 class Meeting:
-    """Where the ranks exchange tensors, in the order in which each of them asks."""
+    """Exchange of tensors between ranks; all ranks must make the same sequence of calls."""
 
     def __init__(self, ranks: int):
         self.ranks, self.barrier = ranks, Barrier(ranks)
@@ -50,7 +50,7 @@ class Averaged(torch.autograd.Function):
 
 
 class RankEngine:
-    """One rank of several, as `training/contract.py` describes its engine."""
+    """Engine of one of several ranks, with the interface of `training/contract.py`."""
 
     device = torch.device("cpu")
 
@@ -89,7 +89,7 @@ class RankEngine:
 
 
 def on_ranks(ranks: int, seed: int, clips: int, task: Callable[[RankEngine], Made]) -> list[Made]:
-    """What the task gives on each rank; the first failure of any is raised."""
+    """Results of the task on each rank; raises the first failure."""
     meeting, results, failures = Meeting(ranks), {}, []
 
     def run(rank: int) -> None:

@@ -1,4 +1,4 @@
-"""The least machinery with which a learner can train: one rank on a CPU."""
+"""Minimal engine for the training of a learner: one rank on a CPU."""
 
 from contextlib import nullcontext
 

@@ -1,4 +1,4 @@
-"""Actions of a world model: from tracks, labels and time to numbers of each token."""
+"""Actions of a world model per token, from tracks, labels and elapsed time."""
 
 import re
 from dataclasses import replace
@@ -11,7 +11,7 @@ from sonarium.models.actions import Action, Actions, Change, averaged, change, c
 from sonarium.worlds.contract import UNKNOWN, Batch, Factor
 
 WORLD = Ramps()
-"""100 samples and 20 frames of tracks a second."""
+"""World with a sampling rate of 100 Hz, and tracks with a frame rate of 20 Hz."""
 
 
 def actions(*names: str, token_rate: float = 5.0) -> Actions:
@@ -76,7 +76,7 @@ def test_a_token_shorter_than_a_frame_takes_the_frame_it_lies_in():
     frames = torch.arange(3.0)[None, :, None]
     assert averaged(frames, 6, 0.5)[0, :, 0].tolist() == [0, 0, 1, 1, 2, 2]
     assert averaged(frames, 3, 1.5)[0, :, 0].tolist() == [0, 1.5, 2]
-    # Beyond the last frame that one stays.
+    # The last frame is held beyond the end.
     assert averaged(frames, 5, 1.0)[0, :, 0].tolist() == [0, 1, 2, 2, 2]
 
 
@@ -153,7 +153,7 @@ def test_padding_takes_no_value():
 
 
 def test_what_pieces_do_not_show_is_found_in_the_clips():
-    """A piece of one token has neither the second half nor much of the time, and four clips not every number."""
+    """Pieces of one token lack the second half and most of the elapsed time, and four clips lack some numbers."""
     own, some = actions("half", "parity", "number", "elapsed", "time"), WORLD.whole(torch.arange(0, 8, 2))
     pieces = own.taken([some], 1, WORLD)
     assert pieces[0].names == ("first", "") and pieces[1].names == ("even", "")
@@ -177,7 +177,7 @@ def test_time_counts_from_the_beginning_of_the_recording():
     )
     torch.testing.assert_close(later[..., [0, 2]], given[..., [0, 2]])
     torch.testing.assert_close(own.in_world(given)[..., 1], torch.arange(3.0).double()[:, None].expand(-1, 4))
-    # Tokens begin at 0 and 0.2 s in training; unknown ones do not count.
+    # Tokens begin at 0 and 0.2 s in training; unknown actions do not count.
     assert own.too_late(own.assumed(2, 3, begin=7.5), taken).startswith(
         "elapsed reaches 8.3 s, and the model was trained on 0 to 0.2 s of a piece"
     )

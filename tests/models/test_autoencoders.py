@@ -1,4 +1,4 @@
-"""Autoencoders: padding, front ends, presets, refusals. What every learner promises is in test_learners.py."""
+"""Autoencoders: padding, front ends, presets, refusals. The contract of all learners is in test_learners.py."""
 
 import dataclasses
 import math
@@ -52,7 +52,7 @@ def test_training_lowers_the_error(name):
 
 
 def of_unlike_lengths() -> Batch:
-    """Clips of which all but the first end early, with silence behind them."""
+    """Clips of different lengths, padded with silence to that of the first."""
     batch = WORLDS["wave"].whole(CLIPS)
     samples = batch.signal.shape[1]
     lengths = (samples - 97 * CLIPS).clamp(min=1)
@@ -171,7 +171,7 @@ def test_the_locating_network_needs_a_code_for_the_place_and_one_for_the_rest():
 
 
 def changes(decoder: Any, code: int) -> tuple[bool, bool]:
-    """Whether bands and level of what an untrained network draws depend on a code."""
+    """Whether the bands and the level rows that an untrained decoder outputs depend on a code."""
     codes = torch.randn(2, 10, generator=torch.Generator().manual_seed(0)).repeat(2, 1)
     codes[2:, code] += 1
     rows = decoder(codes)
@@ -182,7 +182,7 @@ def changes(decoder: Any, code: int) -> tuple[bool, bool]:
 
 @pytest.mark.parametrize(("rows", "drawn"), [(16, {0: (1, 0), 1: (0, 1), 2: (1, 0)}), (0, {0: (1, 0), 1: (1, 0)})])
 def test_before_training_position_level_and_shape_have_a_code_each(rows, drawn):
-    """By their first weights, so that no seed divides one of them between codes; only these are narrower."""
+    """Initial weights assign each to one code, for any seed; only these codes have narrow posteriors."""
     config = MODELS["vae"].presets["default"]("wave")
     config = dataclasses.replace(config, front=dataclasses.replace(config.front, level_rows=rows))
     torch.manual_seed(1)

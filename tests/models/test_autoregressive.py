@@ -1,4 +1,4 @@
-"""What an autoregressive model says of a token is a density of it given those before it, and nothing after."""
+"""Autoregressive models: the density of a token given those before it, causality, training and forecasts."""
 
 from dataclasses import replace
 from typing import Any
@@ -99,8 +99,7 @@ def test_the_loss_is_that_of_the_tokens_after_the_burn_in(padded):
 @pytest.mark.parametrize("preset", NETWORKS)
 @pytest.mark.parametrize("layers", [1, 2])
 def test_forecasts_are_what_would_be_read_of_them(preset, slots, layers):
-    """Each state of a future is that of the whole sequence, and its probability that of the token given those
-    before it."""
+    """States and log-probabilities of a future are those from reading past and future as one sequence."""
     own = of_entries(preset, layers=layers) if slots else learner(config(preset, layers=layers))
     signal = entries(3) if slots else codes(3)
     states = own.states(signal)
@@ -135,14 +134,14 @@ def test_the_next_token_depends_on_the_action_that_it_is_made_with():
     one, two = (made.surprise(signal, signal[0], actions=acts)["nll"] for acts in (actions, changed))
     same = torch.isclose(one, two).all(0)
     assert same[:6].all() and not same[6:].any()
-    # A state has heard the actions up to its token.
+    # A state depends on the actions up to its token.
     same = torch.isclose(made.states(signal, actions=actions), made.states(signal, actions=changed)).all(0).all(1)
     assert same[:6].all() and not same[6]
 
 
 @pytest.mark.parametrize("preset", NETWORKS)
 def test_a_planted_chain_is_learnt_to_its_entropy(preset):
-    """Entry i is followed by i + 1 with probability .9, else by i + 2: .325 nats a token, and uniform at first."""
+    """Entry i is followed by i + 1 with probability .9, else by i + 2: .325 nats a token, the first uniform."""
     generator = torch.Generator().manual_seed(0)
     steps = 1 + (torch.rand(256, TOKENS, generator=generator) < 0.1).long()
     chain = (torch.randint(3, (256, 1), generator=generator) + steps.cumsum(1)) % 3
@@ -157,7 +156,7 @@ def test_a_planted_chain_is_learnt_to_its_entropy(preset):
         made.update(batch(signal), engine)
     nats = made.surprise(signal, signal[0])["nll"][:, 1:].mean()
     assert abs(float(nats) - 0.325) < 0.03, nats
-    # Futures have the planted chain, too.
+    # Sampled futures follow the planted chain, too.
     drawn = made.go_on(made.states(signal), 8, 4, torch.Generator().manual_seed(0)).codes.flatten(0, 1)
     assert isinstance(made.front, CodeTokens)
     future = made.front.codes(made.decode(drawn)).argmax(-1)

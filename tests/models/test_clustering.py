@@ -1,4 +1,4 @@
-"""Separation by clusters: the affinity of all pairs, k-means, directions, and anchors."""
+"""Separation by clustering: affinity loss against all pairs, k-means, directions and anchors."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_the_affinity_is_that_of_all_pairs():
         v, y = (part[heavy > 0].double() for part in (one, own))
         expected.append(float((v @ v.T - y @ y.T).square().mean()))
     assert float(affinity(points, classes, weights)) == pytest.approx(np.mean(expected), rel=1e-4)
-    # Equal points for equal sources, and points at right angles for others, are perfect.
+    # The loss is zero for equal embeddings of one source, orthogonal to those of other sources.
     assert float(affinity(classes, classes, weights)) == pytest.approx(0, abs=1e-6)
 
 
@@ -31,7 +31,7 @@ def test_k_means_finds_clusters_whatever_lies_beside_them():
     centres = torch.tensor([[0.0, 0], [5, 0], [0, 7]])
     own = torch.arange(90) % 3
     points = torch.stack([centres[own] + 0.1 * noise(90, 2, seed=seed) for seed in (1, 2)])
-    # Points without weight have no say.
+    # Points of weight 0 have no effect.
     points = torch.cat([points, 100 + noise(2, 20, 2)], 1)
     weights = torch.cat([torch.ones(2, 90), torch.zeros(2, 20)], 1)
     for found in k_means(points, weights, 3):
@@ -45,7 +45,7 @@ def test_more_clusters_than_points_leave_centres_where_they_are():
 
 
 def bands(delays: tuple[int, ...]) -> torch.Tensor:
-    """Noise in disjoint bands, each from a direction of its own: (clip, time, source, ear)."""
+    """Noise in disjoint bands, each from a different direction: (clip, time, source, ear)."""
     spectra = torch.fft.rfft(noise(4, len(delays), 8000))
     bins, count = torch.arange(spectra.shape[2]), 8 * len(delays)
     keeps = [(bins * count // spectra.shape[2]) % len(delays) == number for number in range(len(delays))]

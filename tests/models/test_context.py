@@ -1,4 +1,4 @@
-"""Contexts hear nothing that comes later; attention and recurrence against their definitions, frame by frame."""
+"""Context networks are causal; attention and recurrence against their definitions, frame by frame."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ def test_nothing_that_comes_later_is_heard(network, given):
     made = context(latents)
     assert made.shape == (2, 7, 8)
     for time in range(7):
-        # Not the sum, which a normalisation keeps at zero.
+        # A weighted sum, because normalisation keeps the plain sum at zero.
         (gradient,) = torch.autograd.grad(made[0, time] @ torch.arange(8.0).double(), latents, retain_graph=True)
         heard = gradient.abs().sum(-1) > 0
         assert heard[0, : time + 1].all() and not heard[0, time + 1 :].any() and not heard[1].any()

@@ -1,4 +1,4 @@
-"""InfoNCE against loops over utterances, times and steps, closed forms, and small differences."""
+"""InfoNCE against loops over utterances, times and steps, closed forms, and finite differences."""
 
 import math
 from dataclasses import replace
@@ -31,7 +31,7 @@ def material(seed: int = 0, times: int = FRAMES):
 
 
 def by_loops(guesses, latents, frames, config, seed, start=0, speakers=None):
-    """The definition: for each pair, its score against those of its negatives, one after the other."""
+    """Loss, chance level and accuracies by definition: the score of each pair against those of its negatives."""
     clips, times, steps, code = guesses.shape
     codes = config.side == "targets"
     generator, device = torch.Generator().manual_seed(seed), torch.device("cpu")
@@ -130,7 +130,7 @@ def test_padding_is_neither_guess_nor_code_nor_negative(scheme, side, drawn):
     last = int(LENGTHS[1]) - 1
     assert of_guesses[1, last - 1, 0].any()
     if side == "targets":
-        # It is about a frame beyond the end; as a rival it would do.
+        # Its target is beyond the end; it could only be a negative.
         assert not of_guesses[1, last].any()
 
 
@@ -191,7 +191,7 @@ def test_draws_are_even(together):
         counts = torch.stack([(found == place).sum() for place in places]).double()
         assert counts.sum() == len(found)
         expected = len(found) / len(places)
-        # Chi-square with at most 7 degrees of freedom: once in a million at 40.
+        # Chi-square with at most 7 degrees of freedom exceeds 40 once in a million.
         assert float(((counts - expected) ** 2 / expected).sum()) < 40
 
 

@@ -1,4 +1,4 @@
-"""Predictive coding: its presets against the figures of what they reproduce, and what every variant must hold."""
+"""CPC: sizes and shapes of presets against what they reproduce, and the contract of every variant."""
 
 import copy
 import dataclasses
@@ -48,7 +48,7 @@ VARIANTS = CONFIGS | {
 
 
 def tiny(config: CPCConfig) -> CPCConfig:
-    """The same with few channels and steps."""
+    """The same configuration with few channels and prediction steps."""
     width = 16 if config.predictors.form == "transformer" else 8
     return replace(
         config,
@@ -115,7 +115,7 @@ def test_a_learner_keeps_its_contract(name, lengths):
     assert all(torch.isfinite(value) for value in terms.values())
     assert {"contrast/loss", "contrast/chance", "contrast/accuracy", "contrast/accuracy_3"} <= set(terms)
     changed = [not torch.equal(a, b) for a, b in zip(before, learner.parameters(), strict=True)]
-    # A vector for a distance that no guess of the few frames has stays as it is.
+    # The few frames of a clip leave vectors of long distances in cpc-audio's predictors without a gradient.
     assert all(changed) or name == "cpc-audio"
     codes = learner.encode(batch().signal)
     ways = 1 + learner.config.context.bidirectional
@@ -172,14 +172,14 @@ def test_the_way_back_hears_the_end_first():
     differs = (before != after).any(-1).any(0)
     forward, backward = (before[..., part] != after[..., part] for part in (slice(0, half), slice(half, None)))
     assert differs.all() and backward.any(-1).all() and not forward[:, :9].any() and forward[:, 10:].any(-1).all()
-    # The second network, given the sound turned round, does as the first would.
+    # With equal weights, the backward network on reversed sound equals the forward network.
     learner.contexts[1].load_state_dict(learner.contexts[0].state_dict())
     turned = learner.encode(wave.flip(1))
     torch.testing.assert_close(turned[..., :half].flip(1), learner.encode(wave)[..., half:])
 
 
 def test_one_time_of_all_is_the_same_contest():
-    """The learner that guesses at one time, against the same weights in the one that guesses at all."""
+    """A learner that predicts at one time, against the same weights in one that predicts at all times."""
     every, single = made("study-spijkervet").double(), made("study-jefflai108").double()
     weights = every.state_dict()
     assert all(not torch.is_tensor(value) or value.numel() for value in weights.values())
@@ -222,13 +222,13 @@ def test_training_lowers_the_loss(name):
     config = tiny(VARIANTS[name])
     quick = replace(config, adam=replace(config.adam, learning_rate=0.01), schedule=ScheduleConfig())
     learner = CPC(quick, SIGNAL)
-    # Each clip glides through pitches of its own: the next frames follow from the last, unlike all others.
+    # Each clip is a glide from a different pitch: its next frames are predictable, and unlike those of all others.
     time = torch.arange(2400) / 16000
     pitch = torch.tensor([200.0, 330, 510, 770, 1100, 1500])[:, None]
     given = replace(batch(), signal=torch.sin(2 * math.pi * pitch * (time + 5 * time**2)))
     engine = StubEngine()
     first = learner.update(given, engine)
-    # Frames of one clip differ little: where they compete with each other, as by default, it takes longer.
+    # Frames of one clip are similar: training is slower where they are negatives of each other, as by default.
     for _ in range(120):
         last = learner.update(given, engine)
     assert last["contrast/loss"] < 0.9 * min(first["contrast/loss"], last["contrast/chance"])
@@ -313,7 +313,7 @@ def test_features_computed_beforehand_are_taken_as_they_are():
 
 
 class Speech(World):
-    """Clips of these lengths, said by two speakers."""
+    """Clips of given lengths, with a factor of two speakers."""
 
     name, signal = "speech", SIGNAL
     factors = (Factor("loudness", (0.0, 1.0)), Factor("who", ("ann", "bob")))
@@ -335,7 +335,7 @@ class Source:
     unit, batch_size, pass_ended = "clips", 2, False
 
     def __init__(self, world: World):
-        # Each clip as often as a piece fits into it.
+        # Each clip is repeated as often as a piece fits into it.
         self.world, self.index = world, world.portions(torch.arange(len(world)))
 
     def __iter__(self):

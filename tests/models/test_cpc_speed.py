@@ -1,4 +1,4 @@
-"""The benchmark of predictive coding, on a network so small that it says nothing of speed."""
+"""The benchmark of CPC, on a network too small for its times to be meaningful."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def small(monkeypatch):
     monkeypatch.setitem(cpc.CONFIGS, "study-spijkervet", config)
     monkeypatch.setattr(cpc, "SAMPLES", 1600)
     monkeypatch.setattr(cpc, "CLIPS", 3)
-    # The rounding of eight units averages out less than that of the network that is timed.
+    # Rounding errors average out less over eight units than in the full network.
     monkeypatch.setitem(cpc.CLOSE, "bf16", 0.1)
 
 

@@ -1,5 +1,5 @@
-"""Dreaming as it is published, item by item: what is contrasted with what, what trains what, and what nothing
-hears."""
+"""Dreaming against its publication, item by item: the contrasts, which losses train which parameters, and what
+the states do not depend on."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ TINY: DreamingConfig = smaller(DreamingConfig())
 
 
 def changed(**parts: dict[str, Any]) -> DreamingConfig:
-    """The tiny configuration with other settings in its parts; those of the top under `top`."""
+    """The tiny configuration with changed settings of its parts; top-level settings under `top`."""
     top = parts.pop("top", {})
     return replace(TINY, **top, **{name: replace(getattr(TINY, name), **own) for name, own in parts.items()})
 
@@ -50,7 +50,7 @@ def observed(own: Dreaming, data: Batch | None = None, seed: int = 0) -> Observe
 
 
 def gradients(loss: torch.Tensor, own: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Those that are there and not zero."""
+    """Nonzero gradients, by name of the parameter."""
     named = dict(own.named_parameters())
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True, retain_graph=True)
     return {name: one for name, one in zip(named, found, strict=True) if one is not None and bool(one.any())}
@@ -95,7 +95,7 @@ TENSION = "tension:track:0:1:125.0"
 
 
 def acting(**parts: dict[str, Any]) -> DreamingConfig:
-    """With an action that is known in every clip."""
+    """Configuration with one action, which is known in every clip."""
     top = {"actions": (TENSION,), "action_dropout": 0.0, "burn_in": 0, **parts.pop("top", {})}
     objective = {"overshoot": "all", "alike_below": 0.0, **parts.pop("objective", {})}
     return changed(top=top, objective=objective, **parts)
@@ -105,7 +105,7 @@ LENGTHS = [TOKENS * 256, 1300, 2000, 1100]
 
 
 def pairs(counts: torch.Tensor, ahead: int) -> list[tuple[int, int]]:
-    """Clip and token of what is predicted, so many tokens after its state."""
+    """Clip and token of each target that is `ahead` tokens after a state."""
     return [(clip, t) for clip, count in enumerate(counts.tolist()) for t in range(ahead, count)]
 
 
@@ -114,7 +114,7 @@ def nce(own: torch.Tensor, others: list[torch.Tensor]) -> torch.Tensor:
 
 
 def test_predictions_take_the_action_of_each_token_that_they_reach():
-    """By definition, a pair at a time: z̃_t = W_z z̃_{t−1} + W_a a_t + b, from z_{t−k}, and J_k^NCE of it."""
+    """By definition, pair by pair: z̃_t = W_z z̃_{t−1} + W_a a_t + b, from z_{t−k}, and its J_k^NCE."""
     own, data = learner(acting()), batch(0, LENGTHS)
     found = observed(own, data)
     objective, actions = own.objective, own.actions(data, TOKENS)
@@ -158,7 +158,7 @@ def test_twister_predicts_directly_from_the_actions_up_to_each_token():
 
 
 def barlow_twins(rows: list[torch.Tensor], others: list[torch.Tensor]) -> tuple[float, float]:
-    """The loss and the mean of the diagonal, number by number."""
+    """Barlow Twins loss and mean of the diagonal, element by element."""
     one, other = (torch.stack(side).detach().numpy() for side in (rows, others))
     loss, diagonal = 0.0, []
     for i in range(one.shape[1]):
@@ -174,7 +174,7 @@ def test_barlow_is_of_the_tokens_own_embedding_and_embedding_of_the_next(name, a
     own, data = learner(acting(objective={"objective": name})), batch(0, LENGTHS)
     found = observed(own, data)
     objective: Any = own.objective
-    # So large that the 1e-6 under the root does not count.
+    # So large that the 1e-6 under the root is negligible.
     found, last = replace(found, target=100 * found.target), objective.predict[-1] if ahead else objective.project
     last.weight.data *= 100
     loss, terms = objective(found, own.dynamics, StubEngine(1))
@@ -192,7 +192,7 @@ def test_barlow_is_of_the_tokens_own_embedding_and_embedding_of_the_next(name, a
 
 
 def test_predictions_are_open_loop():
-    """The prediction of k tokens ahead changes with what was observed up to there, and with nothing after it."""
+    """A prediction k tokens ahead depends on the state it starts from, and on none before or after that."""
     own = learner(ALL)
     found = observed(own)
     objective = own.objective
@@ -265,12 +265,12 @@ def test_babble_is_another_in_each_view_and_is_what_the_decoder_learns():
     torch.testing.assert_close(tokens, own.front.tokens(one)[:, own.burn_in :])
     with pytest.raises(ValueError, match="give a batch size of 2 or more"):
         own.in_babble(clear[:1], StubEngine(0))
-    # No last batch of validation is a single clip.
+    # The minimum keeps a last batch of validation from being a single clip.
     assert (quiet.minimum_batch_size, own.minimum_batch_size) == (1, 2)
 
 
 def test_babble_may_be_of_any_level_in_a_range():
-    """The power that is added to a view says its signal-to-noise ratio."""
+    """The signal-to-noise ratio follows from the power that is added to a view."""
     own = learner(changed(augmentation={"babble_db": -5.0, "babble_up_to_db": 15.0}))
     clear, front = own.features(batch()), own.front
     assert isinstance(front, LogMelTokens)
@@ -312,7 +312,7 @@ def test_free_nats_are_of_each_token():
 
 
 def test_one_drawn_step_ahead_has_the_expectation_of_all():
-    """Without the noise of the divergence, the mean over the steps that can be drawn is the sum over all."""
+    """Without the divergence, which is noisy, the mean over all steps that can be drawn is the full objective."""
     whole = learner(replace(ALL, objective=replace(ALL.objective, kl_ahead=False)))
     found = observed(whole)
     every, _ = whole.objective(found, whole.dynamics, StubEngine(1))
@@ -371,8 +371,8 @@ def test_a_frozen_decoder_and_a_joint_prior_change_nothing_that_others_learn():
 
 
 def test_a_joint_prior_learns_the_modes_of_sound_as_it_is_followed():
-    """Its loss is that of the states which `followed` gives to unaugmented tokens, those of the burn-in and behind
-    the end of a clip left out; and it goes down."""
+    """Its loss is the negative log-likelihood of the states that `followed` gives to unaugmented tokens, without
+    burn-in and padding; training lowers it."""
     own, data = learner(), batch(0, LENGTHS)
     found, _, modes = own.observed(data, StubEngine(0))
     assert own.joint is not None and modes is not None
@@ -425,7 +425,7 @@ def test_the_correlation_is_pearsons():
 
 
 def test_the_whole_update_is_that_of_the_plain_loop():
-    """Loss and all gradients, in double precision at equal noise."""
+    """Loss and all gradients, in float64 with equal noise."""
     found = {}
     for loop in ("fast", "plain"):
         own = learner(changed(dynamics={"loop": loop}, objective={"overshoot": "all"}))
@@ -442,7 +442,7 @@ def test_what_lies_behind_the_end_of_a_clip_is_not_learnt_from():
     other = batch(9)
     inside = torch.arange(SIGNAL.shape[0]) < torch.tensor(lengths)[:, None] // 256 * 256
     data = batch(0, lengths)
-    # Also what is in a token that the end cuts.
+    # Including the token that the end of the clip cuts.
     replaced = replace(data, signal=data.signal.where(inside, other.signal))
     one, two = learner(), learner()
     terms, same = one.update(data, StubEngine(1)), two.update(replaced, StubEngine(1))
@@ -486,7 +486,7 @@ def test_tokens_that_are_alike_are_no_negatives():
 
 @pytest.mark.parametrize(("slots", "entries"), [(1, 256), (3, 4)])
 def test_tokens_of_slots_are_alike_where_all_their_entries_are_equal(slots, entries):
-    """However many entries there are: a root mean square over one-hot entries is small for any two tokens."""
+    """For any number of entries: with many, the root mean square over one-hot entries is small for all pairs."""
     generator = torch.Generator().manual_seed(0)
     index = torch.randint(0, 3, (2, 5, slots), generator=generator)
     tokens = functional.one_hot(index, entries).flatten(2).double()
@@ -495,12 +495,12 @@ def test_tokens_of_slots_are_alike_where_all_their_entries_are_equal(slots, entr
     rows = [tuple(row) for row in index.flatten(0, 1).tolist()]
     expected = [[one == other for other in rows] for one in rows]
     assert found.flatten(2).flatten(0, 1).tolist() == expected
-    # Tokens that are alike, and others, are both there.
+    # Both equal and different tokens occur.
     assert 10 < int(found.sum()) < 100
 
 
 def of_codes(codes: torch.Tensor, **parts: dict[str, Any]) -> tuple[Dreaming, Batch]:
-    """A model of codes of one slot."""
+    """Model of discrete codes with one slot, and a batch of these codes."""
     config = changed(front={"slots": 1, "entries": 256}, top={"burn_in": 0}, **parts)
     torch.manual_seed(0)
     own = Dreaming(config, Signal("codes", (TOKENS, 1), frame_rate=10.0)).double()
@@ -542,8 +542,8 @@ REWARDED = {"heads": {"reward": "r:track:0:1:125.0", "ends": True}}
 
 
 def test_the_heads_learn_the_reward_and_where_clips_end():
-    """Their losses by definition, and their predictions: the squared error in standard deviations, and the
-    cross-entropy of whether a token is its clip's last one, which nobody knows of the last one of a full piece."""
+    """Losses and predictions by definition: the squared error in standard deviations, and the cross-entropy of
+    whether a token is the last of its clip, which is unknown for the last token of a full piece."""
     own, data = learner(changed(**REWARDED)), batch(0, LENGTHS)
     for _ in own.wanted.see([data], TOKENS, own.token_counts):
         pass
@@ -565,7 +565,7 @@ def test_the_heads_learn_the_reward_and_where_clips_end():
             ends.append(-(1 - goes_on[clip, t] if last else goes_on[clip, t]).log())
     torch.testing.assert_close(terms["loss/reward"], torch.stack(errors).mean())
     torch.testing.assert_close(terms["loss/ends"], torch.stack(ends).mean())
-    # Without a joint prior futures are no modes.
+    # Without a joint prior, futures do not consist of modes.
     plain = own.head_losses(found, None, tokens, data, StubEngine(0), live=False)
     error = 0.5 * (own.decoder(found.rollout.feature) - tokens).square().sum(-1)  # pyright: ignore
     torch.testing.assert_close(plain["loss/decoder"], error[found.inside].mean())
@@ -598,7 +598,7 @@ def test_live_heads_alone_train_the_states(live):
         reached = gradients(terms[name], own)
         assert any(one.startswith(head) for one in reached)
         assert any(one.startswith(("encoder", "dynamics")) for one in reached) == live
-    # What the others learn changes only where the heads are live.
+    # The weights of the other modules change only where the heads are live.
     states = {}
     for trained in (TINY, changed(heads=heads)):
         each = learner(replace(trained, heads=replace(trained.heads, decoder="off", joint_prior=False)))
@@ -609,7 +609,7 @@ def test_live_heads_alone_train_the_states(live):
 
 
 def test_expectations_are_those_of_torch():
-    """The log-probability of each state, and both entropies, of categorical and of Gaussian states."""
+    """Log-probability and both entropies of categorical and Gaussian states; log-probability in a joint prior."""
     signal = batch().signal
     for latent in ("categorical", "gaussian"):
         own = learner(changed(dynamics={"latent": latent}, heads={"joint_prior": False}))
@@ -655,7 +655,7 @@ def test_forecasts_go_on_from_the_end_and_differ_only_by_their_noise():
     made, again = drawn.codes, same.codes
     assert made.shape == (3, CLIPS, 4, 14) and torch.equal(made, again)
     assert torch.equal(drawn.log_probability, same.log_probability) and bool((drawn.log_probability <= 0).all())
-    # The first h follows from what was heard; z is drawn.
+    # The first h is determined by the past; z is drawn.
     assert torch.equal(made[0, :, 0, :8], made[1, :, 0, :8]) and not torch.equal(made[0], made[1])
     past = own.followed(own.encoder(own.front.tokens(own.features(batch()))), None)
     expected = own.dynamics.step(past.h[:, -1], past.z[:, -1], own.actions.unknown(CLIPS, 1)[:, 0])
@@ -747,8 +747,8 @@ def test_other_dynamics_learn_by_the_same_objective():
 
 @pytest.mark.parametrize("joint", [False, True])
 def test_futures_are_drawn_step_by_step_and_know_their_probability(joint):
-    """A forecast is the recurrence from the last state on, and its log-probability the product over all variables
-    of the class that was drawn; in a joint prior the second variable sees the first."""
+    """A forecast iterates the recurrence from the last state, and its log-probability sums over all variables that
+    of the class drawn; in a joint prior the second variable depends on the first."""
     own, signal = learner(changed(heads={"joint_prior": joint})), batch().signal
     made = own.forecast(signal, 3, 2, torch.Generator().manual_seed(5))
     latent = own.dynamics.latent
@@ -814,7 +814,7 @@ def test_the_probability_of_a_state_is_that_of_torch(latent):
 
 
 def alternating(clips: int, generator: torch.Generator, deviant: int | None = None) -> Batch:
-    """Two tones by turns, a token each; the deviant token repeats the one before it."""
+    """Two alternating tones, one token each; the deviant token repeats the one before it."""
     first = torch.randint(2, (clips, 1), generator=generator)
     which = (first + torch.arange(TOKENS)) % 2
     if deviant is not None:
@@ -827,8 +827,8 @@ def alternating(clips: int, generator: torch.Generator, deviant: int | None = No
 
 
 def test_a_planted_deviation_is_more_surprising_than_its_surroundings():
-    """In the mean over clips, of a model that has learnt a regular sequence; a sequence without one has no such
-    token."""
+    """Mean over clips, of a model trained on a regular sequence; no token of a sequence without a deviation is as
+    surprising."""
     config = changed(
         objective={"alike_below": 0.5},
         dynamics={"deter": 16, "hidden": 16},

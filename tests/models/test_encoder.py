@@ -1,4 +1,4 @@
-"""The encoder, against the same layers written out, and clips among longer ones against clips alone."""
+"""The CPC encoder against the same layers in plain torch, and padded clips against clips alone."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ NORMS = ("batch", "channel", "none")
 
 
 def plain(encoder: Encoder) -> nn.Sequential:
-    """Channels first, with torch's modules, and the encoder's weights."""
+    """The same network of torch's modules, channels first, with the encoder's weights."""
 
     class ChannelsLast(nn.Module):
         def __init__(self, norm: nn.Module):
@@ -94,7 +94,7 @@ def test_statistics_of_a_batch_leave_padding_out():
     wave, lengths = torch.randn(2, 40, dtype=torch.double), torch.tensor([40, 20])
     wave[1, 20:] = 0
     made = one(wave, lengths)
-    # The same frames without padding: the halves of the first clip and the one half of the second.
+    # The same frames without padding: both halves of the first clip, and the first half of the second.
     alone = other(torch.cat([wave[:1, :20], wave[:1, 20:], wave[1:, :20]]))
     torch.testing.assert_close(made[0], torch.cat([alone[0], alone[1]]))
     torch.testing.assert_close(made[1, :10], alone[2])

@@ -1,4 +1,4 @@
-"""What is exported gives the codes that the learner gives, for any number of clips of any length."""
+"""Exported models give the output of the learner, for any number of clips, and of any length if it takes them."""
 
 import json
 import logging
@@ -39,11 +39,11 @@ def made(name: str) -> CPC:
     return learner.eval()
 
 
-# ONNX, which is made of such programs, is tested of all networks.
+# ONNX, which is exported from such programs, is tested for all networks.
 @pytest.mark.parametrize("name", ["transformer"])
 def test_a_program_gives_the_codes_of_its_learner(name, tmp_path):
     learner = made(name)
-    # Checks of shapes would tie the sizes that are to stay open.
+    # Shape checks would fix the sizes that must stay dynamic.
     with unchecked():
         save_program(program(learner, SIGNAL), tmp_path)
         run = torch.export.load(tmp_path / "model.pt2").module()
@@ -88,8 +88,8 @@ HEARD = Signal("binaural", (4000, 2), 8000, sources=2)
 
 
 def moving(clips: int, samples: int) -> torch.Tensor:
-    """Two noises that come and go, from directions of their own, (clip, ear, time); long enough for directions to
-    be found, and forgotten."""
+    """Two intermittent noises from different directions, (clip, ear, time); in long ones, directions are found and
+    forgotten."""
     random = torch.Generator().manual_seed(clips * samples)
     noises = torch.randn(2, clips, samples + 8, generator=random)
     noises *= (torch.arange(samples + 8) / 8000 * torch.tensor([2.0, 3.1])[:, None] % 2 < 1)[:, None]
@@ -104,17 +104,17 @@ def test_separators_are_exported_for_sounds_of_any_length(preset, tmp_path):
     config: Any = MODELS["separator"].presets[preset]("binaural")
     more = {"layers": 1} if preset in ("deep-clustering", "anchors") else {}
     if preset == "default":
-        # Directions are forgotten within the sound.
+        # Short enough to forget directions within the sound.
         more = {"remembered": 0.3}
     learner: Any = MODELS["separator"].build(replace(config, units=8, **more), HEARD).eval()
     if preset == "default":
-        # So that directions count, as they do once it was trained.
+        # So that directions have an effect, as in a trained model.
         torch.nn.init.constant_(learner.network.trust, 0.5)
     with unchecked():
         traced = program(learner, HEARD)
         save_program(traced, tmp_path)
         run = torch.export.load(tmp_path / "model.pt2").module()
-        # Of one block of frames in which directions are summed, of several, and of a number that is no multiple.
+        # One block of frames over which directions are summed, several, and a number that is no multiple.
         for clips, samples in ((1, 4000), (3, 30_001), (2, 500)):
             wave = moving(clips, samples)
             with torch.no_grad():
@@ -126,7 +126,7 @@ def test_separators_are_exported_for_sounds_of_any_length(preset, tmp_path):
             import onnxruntime
 
             session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-            # With one in which there is nothing to hear.
+            # Including a silent clip.
             wave = torch.cat([moving(2, 30_001), torch.zeros(1, 2, 30_001)])
             [found] = session.run(["sources"], {"signal": wave.numpy()})
             expected = learner.separate(wave.mT).permute(0, 2, 3, 1)

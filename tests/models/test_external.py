@@ -1,4 +1,4 @@
-"""Encoders from files: what their frames are is found out, and what cannot be used is said in one line."""
+"""Encoders from files: their frames are inferred, and unusable files are refused in one line."""
 
 import json
 from importlib import import_module
@@ -55,7 +55,7 @@ def integers(name: str, *sizes: Any) -> Any:
 
 
 def frames_model(path: Path, *others: Any) -> Path:
-    """One convolution on waveforms with an axis of a channel; frames last but one."""
+    """One convolution of waveforms with a channel axis; the output is (clip, frame, code)."""
     node = onnx.helper.make_node
     nodes = [
         node("Conv", ["wave", "weight"], ["made"], strides=[STRIDE], pads=[PADDING, PADDING]),
@@ -66,7 +66,7 @@ def frames_model(path: Path, *others: Any) -> Path:
 
 
 def clips_model(path: Path, samples: int | str = "time") -> Path:
-    """The mean and the largest sample of a clip."""
+    """Mean and maximum of the samples of a clip."""
     node = onnx.helper.make_node
     nodes = [
         node("ReduceMean", ["signal"], ["mean"], axes=[1], keepdims=1),

@@ -1,4 +1,4 @@
-"""A code for each piece: how many there are, what is in them, and that neither company nor windows change them."""
+"""One code per piece: number and content of pieces, independent of the rest of the batch and of windows."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ SIGNAL = Signal("wave", (10,), 20)
 
 
 class Echo(Learner, Encoder):
-    """Whose code of a piece is the piece."""
+    """Encoder whose code of a piece is the piece itself."""
 
     def update(self, data: Any, engine: Any) -> Any: ...
 

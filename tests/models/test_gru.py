@@ -1,4 +1,4 @@
-"""The density of a GRU over codes: its closed form where nothing is learnt, its causality, and that it learns."""
+"""Density of a GRU over codes: its closed form with a zero head, causality, training and sampling."""
 
 import math
 
@@ -40,7 +40,7 @@ def test_a_frame_is_predicted_from_those_before_it_alone():
 
 
 def test_it_learns_a_signal_that_repeats_and_draws_it():
-    """Frames alternate between two values: the next is known from the last."""
+    """Frames alternate between two values, so that each is determined by the one before."""
     turn = torch.arange(6) % 2
     signal = (
         torch.stack([torch.stack([10 * (turn ^ first), 5.0 * turn], 1) for first in (0, 1)])

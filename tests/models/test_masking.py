@@ -1,4 +1,4 @@
-"""What separators by masks share: spectra and back, cues, the loss and its permutation."""
+"""Shared parts of mask-based separators: spectra and their inverse, cues, and the permutation-invariant loss."""
 
 from itertools import permutations
 
@@ -62,7 +62,7 @@ def test_the_ratio_is_that_of_the_measures_below_its_limit():
         expected = measures.snr(*flat)
         found = snr_of_pairs(references, estimates).diagonal(dim1=1, dim2=2).numpy()
         assert (found < expected).all() and np.abs(found - expected).max() < least
-    # What is perfect is worth no more than the limit.
+    # A perfect estimate scores the limit.
     perfect = snr_of_pairs(references, references).diagonal(dim1=1, dim2=2)
     torch.testing.assert_close(perfect, torch.full((2, 3), 30.0), atol=5e-3, rtol=0)
 
@@ -79,7 +79,7 @@ def test_there_is_one_order_a_clip_over_both_ears():
     ]
     torch.testing.assert_close(values, torch.stack(every).max(0).values)
     assert torch.equal(torch.gather(orders, 1, found), torch.arange(3).expand(4, -1))
-    # Sources that change places between the ears fit in no order.
+    # Sources that are swapped at one ear fit in no order.
     crossed = references.clone()
     crossed[:, :, :, 1] = references[:, :, [1, 0, 2], 1]
     assert (best_orders(references, crossed)[0] < 15).all()

@@ -1,4 +1,4 @@
-"""Mel bands at the beginning of an encoder, against the log-mel frames of features/classical.py."""
+"""Mel bands as the first layer of an encoder, against NumPy's FFT and the filters of features/mel.py."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_they_are_the_transform_and_the_filters_written_out():
     for frame in range(len(made)):
         power = np.abs(np.fft.rfft(padded[80 * frame : 80 * frame + 200] * hann, 256)) ** 2 / (hann**2).sum()
         loudness = filters @ power / filters.sum(1)
-        # The buffers were made in 32 bits.
+        # The buffers were computed in float32.
         np.testing.assert_allclose(made[frame], np.log(loudness + QUIET) / SPREAD + 1, atol=1e-4)
     assert len(made) == bands.frames(1000) == 12
 
@@ -59,8 +59,8 @@ def test_a_clip_among_longer_ones_is_encoded_as_alone():
 
 def test_the_first_frame_is_about_its_middle():
     encoder = Encoder(SMALL, 8000)
-    # Windows of 200, one every 80 samples from sample −60 on; the first frame is about the two first of them,
-    # and as many windows to either side.
+    # Windows of 200 samples, every 80 samples from sample −60 on; the first frame is centred between the first
+    # two, with as many windows on either side.
     assert encoder.hop == 160
     assert encoder.centre == -60 + 199 / 2 + 80 / 2
     with pytest.raises(ValueError, match="mels=400 at 8000 samples a second leave bands without a bin"):

@@ -1,4 +1,4 @@
-"""The mode-regularised GAN: every layer and every loss of the reference, which networks each step moves, codes and
+"""Mode-regularised GAN: every layer and every loss of the reference, which networks each step updates, codes and
 sound of whole songs."""
 
 import copy
@@ -33,7 +33,7 @@ RATE = 16_000
 SIGNAL = Signal("wave", (1216,), RATE)
 SMALL = MRGANConfig(ngf=2, ndf=2, latent=4)
 SIX_STEPS = [{"reconstruction"}, {"encoder", "generator"}, {"sample"}, {"generator"}, {"monitor"}]
-"""The networks that each step moves."""
+"""Networks that each step updates; the fourth of the six steps only exists with a code weight."""
 
 
 def learner(config: MRGANConfig = SMALL, seed: int = 0, signal: Signal = SIGNAL) -> MRGAN:
@@ -50,7 +50,7 @@ def batch(clips: int = 4, samples: int = 1216, seed: int = 0) -> Batch:
 
 
 class Watching(StubEngine):
-    """Notes for each step which networks have a gradient and which of them it moves."""
+    """Engine that records for each step which networks have a gradient, and which it updates."""
 
     def __init__(self, model: MRGAN):
         super().__init__()
@@ -151,7 +151,7 @@ def test_a_generator_makes_snippets_of_any_size_that_an_encoder_takes(fft, frame
 
 @pytest.mark.parametrize("snippets", [30, 8, 3])
 def test_principal_components_are_those_of_scikit_learn(snippets):
-    """Of more snippets than numbers, of fewer, and of fewer than components."""
+    """With more snippets than dimensions, with fewer, and with fewer than components."""
     rng = np.random.default_rng(snippets)
     known = 1e-3 * rng.normal(size=(snippets, 12)) @ rng.normal(size=(12, 12)) + 5
     found = principal_components(torch.from_numpy(known), 4)
@@ -218,7 +218,7 @@ class Noises(World):
 
 
 def test_each_step_moves_its_own_networks_alone():
-    """The gradient of the prior's samples reaches the generator, which the original lost, and no discriminator."""
+    """The gradient of the prior's samples, which the original lost, reaches the generator and no discriminator."""
     model = learner()
     engine = Watching(model)
     model.update(batch(), engine)
@@ -232,7 +232,7 @@ def test_each_step_moves_its_own_networks_alone():
 
 
 def test_gradients_are_those_of_the_equations(monkeypatch):
-    """Of every step, written out with sigmoids and logarithms, by the weights as they are when it comes."""
+    """Each step against its equation with sigmoids and logarithms, at the weights before that step."""
     config = replace(SMALL, flips=0.0, code_weight=0.5)
     model, fixed = learner(config).double(), torch.randn(4, 4, dtype=torch.double)
     monkeypatch.setattr(model, "drawn", lambda clips, generator: fixed)
@@ -254,7 +254,7 @@ def test_gradients_are_those_of_the_equations(monkeypatch):
             name: lambda x, what, one=one: one(x, what).sigmoid() for name, one in model.discriminators.items()
         }
         D1, D2, D3 = told["reconstruction"], told["sample"], told["monitor"]
-        # The monitor sees the samples that the generator has just learnt from.
+        # The input of the monitor is the samples that the generator was just trained on.
         made, false = G(E(real)), G(fixed) if at < 5 else kept[-1]
         kept.append(false)
         both = ("encoder", "generator")
@@ -295,7 +295,7 @@ def test_gradients_are_those_of_the_equations(monkeypatch):
 def test_reconstruction_losses_in_closed_form():
     made, real = torch.full((2, 1, 129, 16), 0.5), torch.zeros(2, 1, 129, 16)
     assert [one.item() for one in distances(made, real)] == pytest.approx([0.5, 0.5])
-    # One bin of the second place, of nine, among 32 × 4 places; and one that no place has.
+    # One of the nine bins of the second pooling window, of 32 × 4 windows; then a bin in no window.
     made = torch.zeros(1, 1, 129, 16)
     made[0, 0, 5, 0] = -9.0
     error, pooled = distances(made, torch.zeros_like(made))
@@ -306,7 +306,7 @@ def test_reconstruction_losses_in_closed_form():
 
 
 def test_a_tenth_of_the_labels_is_wrong_one_by_one():
-    """Not whole batches of them."""
+    """Labels are flipped independently, not by whole batches."""
     engine, model = StubEngine(1), learner()
     drawn = torch.stack([model.labels(500, 1.0, engine) for _ in range(40)])
     wrong = 1 - drawn.mean(1)
@@ -406,7 +406,7 @@ def test_batch_normalisation_keeps_statistics_of_reconstructions_and_samples_apa
     assert len(apart) == 4 * 5
     for name in apart:
         false = means[name.replace(".each.0.", ".each.1.")]
-        # The encoder has seen sound alone.
+        # The input of the encoder is real sound only.
         assert not false.any() if name.startswith("encoder") else not torch.equal(means[name], false)
 
 
@@ -497,7 +497,7 @@ def unchanging(stride: int = 3) -> MRGAN:
 @settings(deadline=None, max_examples=20)
 @given(samples=st.integers(1, 900), stride=st.integers(1, 8))
 def test_a_song_comes_back_whole_from_overlapping_snippets(samples, stride):
-    """With the phase kept and an autoencoder that changes nothing: to the last sample."""
+    """With the original phase and an identity autoencoder: exact to the last sample."""
     model, song = unchanging(stride), sounds(2, samples)
     codes = model.encode(song)
     frames = 1 + samples // 16

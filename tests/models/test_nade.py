@@ -1,4 +1,4 @@
-"""The joint distribution of one-hot variables, beside what all their configurations sum to."""
+"""NADE over one-hot variables: probabilities and samples against enumeration of all configurations."""
 
 from itertools import product
 from math import log
@@ -17,7 +17,7 @@ VARIABLES, CLASSES, GIVEN = 3, 3, 4
 def network(seed: int = 0, variables: int = VARIABLES, classes: int = CLASSES) -> NADE:
     torch.manual_seed(seed)
     made = NADE(GIVEN, variables, classes, 5).double()
-    # Logits as they start out would hardly differ.
+    # Initial logits would hardly differ.
     for weight in made.parameters():
         weight.data.mul_(4)
     return made
@@ -70,7 +70,7 @@ def test_without_noise_each_variable_is_the_likeliest_after_those_before_it():
 
 
 def test_variables_that_go_together_are_drawn_together():
-    """Two pairs of classes, each as often: independent variables would mix them in half of the draws."""
+    """Two equally frequent pairs of classes: independent variables would mix them in half of the draws."""
     torch.manual_seed(0)
     own = NADE(GIVEN, 2, 2, 8)
     which = torch.arange(64) % 2

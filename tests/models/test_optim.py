@@ -53,7 +53,7 @@ def test_a_cosine_ends_with_the_training_unless_it_has_an_end():
     assert ScheduleConfig("cosine", 10).ending(50) == ScheduleConfig("cosine", 10, 50)
     assert ScheduleConfig("cosine", 10, 30).ending(50) == ScheduleConfig("cosine", 10, 30)
     assert ScheduleConfig("noam", 100).ending(50) == ScheduleConfig("noam", 100)
-    # A training that is no longer than the warm-up rises for a tenth of it.
+    # If the training is no longer than the warm-up, the warm-up is a tenth of the training.
     assert ScheduleConfig("cosine", 100).ending(100) == ScheduleConfig("cosine", 10, 100)
     assert ScheduleConfig("linear", 100).ending(4) == ScheduleConfig("linear", 0, 4)
 

@@ -60,7 +60,7 @@ def test_total_correlation_of_two_gaussians(estimator, rho):
     posterior, sample = correlated(2500, rho, seed=3)
     _, correlation, _ = decomposition(posterior, sample, 2500, estimator)
     if estimator == "mws":
-        # This estimator leaves log N of the joint and of every marginal out: for two codes, one log N too much.
+        # This estimator omits log N of the joint and of every marginal: with two codes, one log N too much.
         correlation = correlation - math.log(2500)
     assert correlation.item() == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.06)
 
@@ -144,7 +144,7 @@ def test_dip_counts_each_covariance():
     posterior = Posterior(mean, torch.full_like(mean, -30.0))
     config = DipConfig(kind="I", off_diagonal=2.0, diagonal=3.0, kl_weight=0.0)
     price, _ = config.build(2)(posterior, mean, torch.tensor(0), StubEngine(clips=2))
-    # Covariance [[1, 1], [1, 1]]: two off-diagonal ones, a diagonal that is right.
+    # Covariance [[1, 1], [1, 1]]: two off-diagonal ones, and the correct diagonal.
     assert price.item() == pytest.approx(2.0 * 2, abs=1e-5)
 
 

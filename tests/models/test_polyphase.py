@@ -1,4 +1,4 @@
-"""The convolution in three quarters of the multiplications, against torch's own."""
+"""Convolution with three quarters of the multiplications, against torch's."""
 
 import pytest
 import torch

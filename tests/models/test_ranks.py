@@ -1,4 +1,4 @@
-"""Two ranks train as one does at the same global batch: weights, buffers and optimisers, in double precision."""
+"""Two ranks train as one at the same global batch, in float64: gradients, weights and buffers, and losses."""
 
 import copy
 import dataclasses
@@ -32,7 +32,7 @@ SIGNALS: dict[SignalKind, Signal] = {
     "binaural": Signal("binaural", (2400, 2), 8000, sources=2),
 }
 LENGTHS = (1.0, 0.7, 1.0, 0.5, 0.4, 0.8, 0.45, 0.95)
-"""Of clips, as fractions of the longest."""
+"""Lengths of clips as fractions of the longest."""
 
 
 def batch(kind: SignalKind, padded: bool, seed: int) -> Batch:
@@ -45,14 +45,14 @@ def batch(kind: SignalKind, padded: bool, seed: int) -> Batch:
         inside = torch.arange(wave.shape[1]) < own[:, None]
         wave = wave * inside.view(*inside.shape, *[1] * (wave.ndim - 2))
     if kind == "binaural":
-        # What is heard is the sum of the sources.
+        # The mixture is the sum of the sources.
         apart = torch.stack([wave, wave.flip(0)], 2)
         return Batch(torch.arange(CLIPS), apart.sum(2), factors, lengths=own, sources=apart)
     return Batch(torch.arange(CLIPS), wave, factors, lengths=own)
 
 
 class Preview:
-    """A source for what a learner does before its first step alone."""
+    """Source that supports only `Learner.prepare`, with one batch as its preview."""
 
     unit, batch_size, pass_ended = "clips", CLIPS, True
 
@@ -110,7 +110,7 @@ def entry(name: str, preset: str = "default", **changed: Any) -> Callable[[Signa
 
 
 def dreams(objective: dict[str, Any], **dynamics: Any) -> Callable[[SignalKind], Any]:
-    """A world model of another objective or of other dynamics."""
+    """Configuration of a world model with changed objective or dynamics."""
 
     def config(kind: SignalKind) -> Any:
         made: Any = entry("dreaming")(kind)
@@ -128,7 +128,7 @@ CASES: dict[str, tuple[str, Callable[[SignalKind], Any]]] = {
     for name, model in MODELS.items()
     if model.trains
     for preset in model.presets
-    # The network of snippets is the same in all autoencoders.
+    # The snippets preset has the same network in all autoencoders.
     if preset not in ("mnist", "speech", "paper") and (preset != "snippets" or name == "vae")
 } | {
     "tc-vae mws": ("tc-vae", entry("tc-vae", penalty=TotalCorrelationConfig(estimator="mws"))),
@@ -146,7 +146,7 @@ CASES: dict[str, tuple[str, Callable[[SignalKind], Any]]] = {
     "cpc speakers": ("cpc", entry("cpc", speaker=1, contrast=SPEAKERS)),
 }
 DREAMS = {name for name in CASES if name.startswith("dreaming") and name != "dreaming default"}
-"""What is alike for waves and codes, and harder with padding."""
+"""Cases that are trained only on padded codes: waves add nothing, and padding is the harder case."""
 TRAININGS = [
     (case, kind, padded)
     for case, (name, _) in CASES.items()
@@ -159,7 +159,7 @@ TRAININGS = [
 
 
 def trained(learner: Learner, kind: SignalKind, padded: bool, engine: RankEngine) -> dict[str, Any]:
-    """The state after a pass of some steps, and the gradients of the first."""
+    """State after a pass of `STEPS` steps, and the gradients of the first step."""
     terms: dict[str, torch.Tensor] = {}
     for step in range(STEPS):
         terms = learner.update(shared(batch(kind, padded, step), engine), engine)
@@ -184,7 +184,7 @@ def test_two_ranks_train_as_one(case, kind, padded):
     torch.manual_seed(0)
     learner: Any = MODELS[name].build(config(kind), SIGNALS[kind]).double()
     learner.prepare(Preview(batch(kind, padded, 9)), StubEngine())
-    # A copy of an optimiser would step the weights of the original.
+    # A copied optimiser would update the weights of the original.
     copies = [MODELS[name].build(config(kind), SIGNALS[kind]).double() for _ in range(2)]
     for other in copies:
         other.load_state_dict(copy.deepcopy(learner.state_dict()))

@@ -1,5 +1,5 @@
-"""The recurrent state-space model: its written-out gradients beside automatic differentiation, its distributions
-beside torch's, and what a state may depend on."""
+"""Recurrent state-space model: explicit gradients against automatic differentiation, distributions against torch,
+and what a state may depend on."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def given(own: RSSM, seed: int = 0, tokens: int = TOKENS) -> tuple[torch.Tensor,
 
 
 def pulled(way, own: RSSM, resets: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """A loss of everything that a rollout has, and all its gradients."""
+    """A random linear loss of all parts of a rollout, and all its gradients."""
     embedded, actions, noise = given(own)
     generator = torch.Generator().manual_seed(5)
     state = tuple(
@@ -74,9 +74,9 @@ def test_a_posterior_without_h_has_one_loop_with_the_plain_one():
 
 
 def test_products_of_sixteen_bits_cost_no_more_than_in_the_plain_loop():
-    """The distance of all gradients from those in 32 bits, beside that of automatic differentiation under
+    """Error of all gradients relative to float32, compared with that of automatic differentiation under
     autocast."""
-    # A Gaussian state: rounding may exchange the class of a categorical one.
+    # A Gaussian state, because rounding may change the class of a categorical one.
     own = model(CONFIGS["gaussian"], torch.float)
     exact = pulled(own.observe, own, True)[1]
     apart = []
@@ -132,7 +132,7 @@ def test_of_no_tokens_there_are_no_states(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_imagining_goes_on_as_hearing_would_if_the_posterior_were_the_prior(name):
-    """Where z comes from the prior at every token, both ways make the same states."""
+    """With z drawn from the prior at every token, imagining and observing give the same states."""
     own = model(CONFIGS[name])
     embedded, actions, noise = given(own)
     past = own.observe(embedded[:, :3], actions[:, :3], noise[:, :3])
@@ -157,7 +157,7 @@ def test_overshooting_is_imagining_from_every_token():
         assert raw.shape[1] == TOKENS - k
         torch.testing.assert_close(some[k - 1], raw[:, [1, 3]])
         for token in range(TOKENS - k):
-            # The last token that was heard is the one before; what follows is drawn from the prior.
+            # The last observed token is the one before; from here on z is drawn from the prior.
             if not token:
                 continue
             past = Rollout(*(part[:, :token] for part in vars(heard).values()))
@@ -166,7 +166,7 @@ def test_overshooting_is_imagining_from_every_token():
 
 
 def with_last(noise: torch.Tensor, k: int) -> torch.Tensor:
-    """The noise of k draws, and one that nothing depends on."""
+    """Noise of k draws, and of one more that has no effect."""
     return torch.cat([noise[:, :k], noise[:, :1]], 1)
 
 
@@ -185,7 +185,7 @@ def test_a_draw_is_one_hot_and_its_gradient_that_of_the_probabilities():
 
 
 def test_draws_have_the_probabilities_that_were_asked_for():
-    """Over an even grid of numbers from 0 to 1 the frequencies are exact, up to one of them a class."""
+    """With an even grid from 0 to 1 as the noise, frequencies are exact up to one draw per class."""
     latent, count = Categorical(1, 4, 0.2), 1000
     raw = torch.tensor([1.0, -2.0, 0.3, 0.0]).double()
     grid = (torch.arange(count).double() + 0.5) / count
@@ -195,7 +195,7 @@ def test_draws_have_the_probabilities_that_were_asked_for():
     assert float(expected.min()) >= 0.05
     cold = latent.draw(raw.expand(count, 4), grid[:, None], 0.5).mean(0)
     assert float((cold - expected**2 / (expected**2).sum()).abs().max()) <= 1 / count
-    # Rounding may leave the sum of all probabilities below the largest number.
+    # Due to rounding, the sum of all probabilities may be less than the noise.
     assert int(latent.chosen(raw.softmax(0)[None, None], torch.ones(1, 1).double())) == 3
 
 

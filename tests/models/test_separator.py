@@ -1,4 +1,4 @@
-"""Separators by masks: causal, window by window as on the whole, the same at either ear."""
+"""Mask-based separators: causal, equal window by window and on the whole, with the same masks at both ears."""
 
 from dataclasses import replace
 from typing import Any
@@ -41,7 +41,7 @@ def test_the_default_is_small_and_otoworlds_is_of_its_size():
 
 @pytest.mark.parametrize("preset", ENTRY.presets)
 def test_the_sources_sum_up_to_the_mixture(preset):
-    """The masks of a bin sum up to 1."""
+    """The masks of a bin sum to 1."""
     for sources in (2, 3):
         learner = made(preset, replace(SIGNAL, sources=sources), units=8)
         assert isinstance(learner, Learner) and isinstance(learner, Separator) and learner.sources == sources
@@ -67,7 +67,7 @@ def test_window_by_window_it_makes_what_it_makes_of_the_whole(cuts):
 
 
 def test_a_state_is_a_value():
-    """The same state goes on twice alike."""
+    """Continuing from a state does not change it: twice from the same state gives the same output."""
     sound = noise(1, 300, 2)
     _, state = SMALL.go_on(sound, SMALL.begin(1))
     one, other = (SMALL.go_on(noise(1, 50, 2, seed=1), state)[0] for _ in range(2))
@@ -85,7 +85,7 @@ def test_what_comes_later_changes_nothing_before():
 
 
 def test_both_ears_have_one_mask_so_that_differences_stay():
-    """Where one ear hears the other delayed and softer, so does each estimate."""
+    """If one ear is a delayed and softer copy of the other, each estimate has the same level difference."""
     left = noise(1, 2000)
     sound = torch.stack([left, 0.5 * left.roll(3, 1)], 2)
     masks = SMALL.masks(sound)
@@ -101,10 +101,10 @@ def test_it_does_not_matter_how_loud_the_sound_is():
 
 @torch.no_grad()
 def test_where_directions_are_trusted_it_separates_by_them_from_right_to_left():
-    """Noise in disjoint bands, of which each ear hears one late."""
+    """Noise in disjoint bands, each delayed at a different ear."""
     spectra, keeps = torch.fft.rfft(noise(3, 2, 16000)), torch.arange(8001) // 250 % 2 == 0
     waves = torch.fft.irfft(spectra * torch.stack([keeps, ~keeps]), 16000)
-    # The second is late at the right ear, so that it comes from the left.
+    # The second source is delayed at the right ear, so it comes from the left.
     other = torch.stack([waves[:, 0].roll(-3, 1), waves[:, 1].roll(3, 1)], 1)
     sources = torch.stack([waves, other], 3).transpose(1, 2)
     mixture = sources.sum(2)
@@ -114,7 +114,7 @@ def test_where_directions_are_trusted_it_separates_by_them_from_right_to_left():
     before_trusted = learner.separate(mixture)
     learner.network.trust.fill_(1)
     estimates = learner.separate(mixture)
-    # Without trust, and with nothing else to say, all sources have the same share.
+    # Without trust and with a zero head, all sources have the same mask.
     torch.testing.assert_close(before_trusted, mixture[:, :, None].expand_as(estimates) / 2, atol=1e-4, rtol=0)
     before = snr_of_pairs(sources, mixture[:, :, None]).squeeze(2)
     gained = snr_of_pairs(sources, estimates).diagonal(dim1=1, dim2=2) - before
@@ -122,7 +122,7 @@ def test_where_directions_are_trusted_it_separates_by_them_from_right_to_left():
 
 
 def test_directions_that_were_heard_are_forgotten():
-    """A source that has moved is found again the sooner, the shorter directions are remembered."""
+    """The shorter the memory of directions, the sooner a source that has moved is found again."""
     wave = noise(1, 24000)
     first, then = (torch.stack([wave, wave.roll(late, 1)], 2) for late in (4, -4))
     moved = torch.cat([first[:, :16000], then[:, 16000:]], 1)
@@ -134,12 +134,12 @@ def test_directions_that_were_heard_are_forgotten():
         fits, after = learner.directions(ears[..., :2], power(spectra).sum(1).sqrt(), learner.first(1)[1])
         assert fits.shape == (1, spectra.shape[2], 2, spectra.shape[3])
         at.append(int(after[0, 0].argmax()) - DIRECTIONS // 2)
-    # The middle one is ahead: 4 samples at 8 kHz are half a millisecond, of one that the outermost have.
+    # The middle direction is straight ahead: 4 samples at 8 kHz are 0.5 ms, half the 1 ms of the outermost ones.
     assert at == [-(DIRECTIONS // 4), DIRECTIONS // 4]
 
 
 def tones(clips: int) -> Batch:
-    """Low tones at the left and high ones at the right."""
+    """Low tones from the right and high tones from the left."""
     generator = torch.Generator().manual_seed(3)
     time = torch.arange(2000) / 8000
     sources = []

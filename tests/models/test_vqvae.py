@@ -1,4 +1,4 @@
-"""Codebooks against what can be computed by hand."""
+"""Codebooks against computations by hand."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Long sound through windows has the codes that it has as a whole, whatever blocks it comes in."""
+"""Long sound encoded in windows has the codes of the whole sound, for any size of input blocks."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def made(name: str) -> CPC:
 
 
 def sound(samples: int) -> torch.Tensor:
-    # The level changes, so that a window of its own level would be encoded otherwise.
+    # The level varies, so that normalising a window by its own level would change its codes.
     return torch.randn(samples, generator=torch.Generator().manual_seed(1)) * torch.linspace(0.05, 0.5, samples)
 
 
@@ -75,7 +75,7 @@ CODER = made("default")
 
 
 def test_the_middle_of_the_first_frame():
-    """A click is heard most by the frame in whose middle it lies."""
+    """The receptive field of a frame, from the gradient, is centred on the time of the frame."""
     for name in ("default", "samples", "other paddings"):
         learner = made(name)
         frame, centre, hop = 20, learner.code_first * RATE, RATE / learner.code_rate

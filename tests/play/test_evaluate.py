@@ -1,4 +1,4 @@
-"""Evaluation of scripted agents: scores with their intervals, episodes as in the single environment."""
+"""Evaluation of scripted agents: scores with their intervals, and episodes equal to the single environment's."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ QUICK = SeekConfig(threads=1, order=1, max_steps=40, sources=1, oracle_info=True
 
 
 def test_the_oracle_plays_the_episodes_of_the_single_environment():
-    """Its walk in the vector is the walk that the single environment takes with the same actions."""
+    """The walk in the vector environment is that of the single environment with the same actions."""
     room, agent, generator = Seek(QUICK), Oracle(Body()), np.random.default_rng(0)
     for one in evaluate(["oracle"], QUICK, 3, 9).played:
         heard, info = room.reset(seed=one.seed)
@@ -45,7 +45,7 @@ def test_progress_is_reported_and_nothing_is_printed(capsys):
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 4), (4, 4), (7, 20), (1, 1)])
 def test_the_interval_of_a_success_rate_is_near_the_exact_one(successes, count):
-    """Clopper and Pearson's interval is never narrower at its far end than Wilson's by much."""
+    """The lower limit of Wilson's interval is near that of Clopper and Pearson's."""
     score = success_rate(successes, count)
     assert score.mean == successes / count and score.low is not None and score.high is not None
     assert 0 <= score.low <= score.mean <= score.high <= 1

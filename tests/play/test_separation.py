@@ -1,4 +1,4 @@
-"""Where estimates seem to come from against closed forms, and what is shown of an agent that separates."""
+"""Directions of estimated sources against closed forms, and the media of an agent that separates sources."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ RATE, SPEED, APART = 16000, 343.0, 0.2
 
 
 def delayed(seconds: float, gain: float = 1.0) -> np.ndarray:
-    """Noise that reaches the right ear later, by any fraction of a sample, as a periodic signal."""
+    """Periodic noise with a delay at the right ear, which may be any fraction of a sample."""
     wave = np.random.default_rng(0).standard_normal(2048)
     turns = np.exp(-2j * np.pi * np.fft.rfftfreq(2048, 1 / RATE) * seconds)
     turns[-1] = 1
@@ -36,7 +36,7 @@ def test_an_estimate_is_heard_where_its_delay_says(degrees):
     cases: list[tuple[Head, float]] = [("none", free), ("sphere", around)]
     for head, delay in cases:
         [[heard]] = lateral(separated(delayed(delay)), APART, head)
-        # A sixteenth of a sample is as fine as delays are looked for.
+        # The resolution of delays is a sixteenth of a sample.
         assert heard == pytest.approx(degrees, abs=4)
 
 
@@ -52,7 +52,7 @@ def scene() -> Scene:
 
 
 def test_true_sources_lie_where_geometry_says():
-    # It looks north: to its left is west, and what is behind it counts like what is before it.
+    # The agent faces north: west is on the left, and sources behind count as if in front.
     one = replace(scene(), pose=np.array([1.0, 1.0, np.pi / 2]), sources=np.array([[0.0, 2.0], [2.0, 1.0]]))
     np.testing.assert_allclose(bearings([one]), [[45, -90]])
     behind = replace(one, sources=np.array([[0.0, 0.0], [1.0, 0.0]]), on=np.array([True, False]))
@@ -60,7 +60,7 @@ def test_true_sources_lie_where_geometry_says():
 
 
 class Deaf(Agent):
-    """Acts alike whatever it observes."""
+    """Agent that ignores its observations."""
 
     def initial(self, slots: int) -> Any:
         return None
@@ -70,7 +70,7 @@ class Deaf(Agent):
 
 
 class Splitting(Deaf, SourceListener):
-    """Halves what it hears."""
+    """Agent that separates a mixture into two halves of it."""
 
     def sources(self, memory: Any, observation: Any, first: Any) -> Any:
         return observation, np.stack([observation / 2, observation / 2], 1)

@@ -1,4 +1,4 @@
-"""Walking by keyboard: commands, the pace of the audio output, the window."""
+"""Walking by keyboard: commands, timing of the audio output, and the window."""
 
 import time
 from dataclasses import replace
@@ -48,7 +48,7 @@ class Stub(Screen):
 
 
 class Ear(AudioOutput):
-    """An output that always wants more, and remembers."""
+    """An audio output that always needs a window, and records them."""
 
     audible = True
 
@@ -100,7 +100,7 @@ def test_without_a_device_time_passes_all_the_same():
         while not silence.needs_window():
             time.sleep(0.001)
         silence.play(np.zeros((2, 400), np.float32))
-    # The first window begins a little in the past, that the next one is ready in time.
+    # The first window begins slightly in the past, so that the next one is ready in time.
     assert 0.04 <= time.monotonic() - start < 4
 
 
@@ -112,7 +112,7 @@ def test_a_device_plays_what_it_is_given_and_in_its_time(tmp_path, monkeypatch):
     monkeypatch.setenv("SDL_DISKAUDIOFILE", str(played))
     output = DeviceOutput(8000)
     assert output.needs_window()
-    # It begins when both windows are there, however slow the machine is.
+    # Paused until both windows are queued, so that the speed of the machine does not matter.
     output.sdl.SDL_PauseAudioDevice(output.device, 1)
     ramp = np.arange(2000, dtype=np.float32)
     for part in np.split(np.stack([ramp, -ramp]), 2, axis=1):
@@ -148,7 +148,7 @@ def test_a_device_closes_while_its_thread_runs(monkeypatch):
         output = DeviceOutput(8000)
         output.play(np.zeros((2, 400), np.float32))
         start = time.monotonic()
-        # Busy, with the interpreter's lock.
+        # Busy waiting, which holds the interpreter lock.
         while time.monotonic() - start < wait:
             pass
         output.close()
@@ -189,7 +189,7 @@ def test_a_measured_walk_keeps_how_each_episode_went():
     assert (first.agent, first.seed, first.steps, first.success, first.spl) == ("you", 4, 2, False, 0.0)
     assert (second.seed, second.steps, second.walked) == (5, 2, 0.0)
     np.testing.assert_allclose(first.walked, 2 * ROOM.step)
-    # Whatever the steps are, the seed gives the same rooms, as the table claims.
+    # A seed gives the same rooms for any actions and clock, as the table claims.
     other = replace(ROOM, actions="turn", clock="clip", seconds=0.25)
     vector = SeekVector(2, other, render_mode="rgb_array")
     vector.reset(seed=4)

@@ -1,4 +1,4 @@
-"""Films of runs: as many frames as steps, the sound of rooms, and refusals in one line."""
+"""Films of runs: number of frames, sound of rooms, imagination, and refusals in one line."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +53,7 @@ def rooms(monkeypatch, tmp_path):
 
 
 def streams(path: Path) -> dict[str, int]:
-    """Kinds of stream, and how many frames of pictures."""
+    """Kinds of stream of a film, with the number of video frames."""
     with av.open(str(path)) as film:
         kinds = [stream.type for stream in film.streams]
         return dict.fromkeys(kinds, 0) | {"video": sum(1 for _ in film.decode(video=0))}
@@ -97,7 +97,7 @@ def test_rooms_are_filmed_by_ear_with_their_sound_whatever_is_observed(observati
         sizes[view] = [stream.height for stream in av.open(str(path)).streams.video]
         assert ("by ear" in read_index(tmp_path / view)[0].title) == (view == "ears")
     assert sizes["ears"] < sizes["above"]
-    # What is heard is the sound itself: the loudest sample of the film is as loud as sound is made.
+    # The film has the sound itself, not the observation: its peak is that of normalised sound.
     with av.open(str(tmp_path / "ears" / "episode-0.mp4")) as film:
         heard = np.concatenate([frame.to_ndarray() for frame in film.decode(audio=0)], axis=1)
     assert np.abs(heard).max() > 0.5
@@ -111,7 +111,7 @@ def test_what_an_agent_imagined_is_heard_beside_what_came(monkeypatch, tmp_path)
     main([str(run), "--episodes", "1", "--plotted", "0"])
     media = {one.file: one for one in read_index(run / "media")}
     sounds = [soundfile.read(run / "media" / name) for name in ("imagined-0-came.wav", "imagined-0-dreamt.wav")]
-    # Of nine steps those after a third but the last, each of a quarter of a second at both ears.
+    # Of nine steps, those after the first third without the last, each of 0.25 s at both ears.
     assert [(wave.shape, rate) for wave, rate in sounds] == [((5 * 2000, 2), 8000)] * 2
     assert media["imagined-0.png"].group == media["imagined-0-came.wav"].group
     assert media["imagined-reward.png"].kind == "picture"
@@ -131,7 +131,7 @@ def test_what_an_agent_imagined_is_seen_beside_what_came(tmp_path):
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory) -> dict[str, Path]:
-    """An encoder and a separator, to hear with."""
+    """Runs of an encoder and a separator, for `--ears`."""
     folder = tmp_path_factory.mktemp("others")
     small = "--steps 0 --no-pictures --device cpu"
     tones = "--world tones --frequencies 9 --amplitudes 2 --rate 8000 --seconds 0.1 --batch-size 8"
@@ -168,14 +168,14 @@ def test_where_imagination_cannot_be_heard_the_film_is_without_it(
     assert line.startswith("what was imagined is not shown: ") and why in line
     media = {one.file for one in read_index(run / "media")}
     assert streams(run / "media" / "episode-1.mp4").keys() == {"video", "audio"}
-    # What was expected of the reward is known all the same.
+    # The predicted reward is drawn all the same.
     assert "imagined-reward.png" in media and not any(name.startswith("imagined-0") for name in media)
     page([run_page(run)], tmp_path / "page.html")
     assert "Imagination beside what came" in (tmp_path / "page.html").read_text()
 
 
 def test_what_came_is_that_of_the_same_steps():
-    """An agent that imagines the number of each step, in an environment that shows it."""
+    """An agent that imagines the number of each step, in an environment whose observation it is."""
 
     class Counting(Agent, Imaginer):
         def initial(self, slots: int) -> Any:

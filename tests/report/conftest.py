@@ -1,4 +1,4 @@
-"""Small worlds and learners, of the kinds that a report meets, made in a moment and never trained."""
+"""Small worlds and untrained learners of the kinds that reports show."""
 
 from pathlib import Path
 
@@ -40,13 +40,13 @@ def new_sound_vae(tones: Tones) -> VAE:
 
 @pytest.fixture
 def sound_vae(tones: Tones) -> VAE:
-    """A test may change it."""
+    """A new learner for each test, which may change it."""
     return new_sound_vae(tones)
 
 
 @pytest.fixture(scope="session")
 def shown(tones: Tones, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Medium], Path]:
-    """The media of such a learner, and their folder; to be read only."""
+    """Media of an untrained VAE, and their folder; read-only."""
     folder = tmp_path_factory.mktemp("media")
     return illustrate(new_sound_vae(tones), tones, torch.arange(len(tones)), folder, 0), folder
 

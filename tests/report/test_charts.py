@@ -1,4 +1,4 @@
-"""The numbers in the charts against scikit-learn, and the lines against the records."""
+"""Numbers in charts against scikit-learn, and lines against the records."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def make(values: np.ndarray, alive=None, entries=None) -> Description:
 
 
 def binned(values: np.ndarray) -> np.ndarray:
-    """Equal widths from least to greatest, by NumPy's own reckoning of edges; no other value lies on one."""
+    """Bins of equal width from minimum to maximum, with NumPy's edges; no value may lie on an inner one."""
     edges = np.histogram_bin_edges(values, BINS)
     assume((np.abs(values[:, None] - edges[1:-1]) > 2e-5 * (edges[1] - edges[0])).all())
     return np.digitize(values, edges[1:-1])

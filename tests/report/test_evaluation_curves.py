@@ -1,4 +1,4 @@
-"""Curves of evaluations show their numbers: intervals over seeds or draws, and error rates."""
+"""Evaluation curves against their numbers: intervals over seeds or draws, and error rates."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def test_errors_of_gaussians_lie_on_a_line_through_their_equal_rate() -> None:
     figure = error_chart({"ours": errors(trials)})
     drawn = lines_of(figure)["ours"]
     inside = drawn[(np.abs(drawn) < 2.5).all(1)]
-    np.testing.assert_allclose(inside.sum(1), -2, atol=0.05)  # deviates of misses and false alarms
+    np.testing.assert_allclose(inside.sum(1), -2, atol=0.05)  # normal deviates of miss and false-alarm rates
     ticks = dict(
         zip(figure.axes[0].get_xticks(), [one.get_text() for one in figure.axes[0].get_xticklabels()], strict=True)
     )
@@ -88,7 +88,7 @@ def test_few_trials_keep_every_step(pairs: list[tuple[int, bool]]) -> None:
 
 
 def scored(*counts: int, seed: int = 0) -> dict[str, Any]:
-    """What `scores.json` holds of curves."""
+    """The curves of a `scores.json`."""
     curve = {"counts": list(counts), "scores": fresh(seed).random((3, len(counts))).tolist(), "chance": 0.1}
     rates = {"miss": [0.0, 0.4, 1.0], "false_alarm": [1.0, 0.2, 0.0]}
     ears = ("scores", "log_mel", "random")

@@ -1,4 +1,4 @@
-"""What is drawn is what was given: levels by closed form, tiles cell for cell, dead codes faint."""
+"""Figures against their input: levels in closed form, tiles cell by cell, dead codes faint."""
 
 import librosa
 import numpy as np

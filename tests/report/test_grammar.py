@@ -1,4 +1,4 @@
-"""Pictures of grammar and development: what they leave out, and in which order."""
+"""Figures of grammar and development: which states and transitions are drawn, and the order of states and days."""
 
 import numpy as np
 import pytest

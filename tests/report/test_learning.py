@@ -1,4 +1,4 @@
-"""Charts of how agents learnt, against the records, closed forms and brute force."""
+"""Training charts of agents against the records, closed forms and brute force."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ STEPS = Axis("steps of the environment", "items")
 def seed(
     slope: float = 1.0, records: int = 40, validation: dict[int, float] | None = None, **changes: Any
 ) -> Seed:
-    """Returns that rise by `slope` an update, each of 10 steps of the environment and a quarter of a second."""
+    """A run whose return rises by `slope` per update, each of 10 steps of the environment and 0.25 s."""
     same = {"episodes/reward": 1.0}
     metrics = [
         {"step": n, "episodes/return": slope * n, "episodes/length": 5.0 + n, "loss/value": 1 / n, **same}
@@ -39,7 +39,7 @@ def seed(
 
 
 def lines_of(axes: Any) -> dict[str, np.ndarray]:
-    """The lines that the legend names."""
+    """Data of the lines, by their label in the legend."""
     return {line.get_label(): np.asarray(line.get_xydata()) for line in axes.get_lines()}
 
 
@@ -106,7 +106,7 @@ def test_one_seed_is_drawn_as_recorded_and_smoothed_with_its_validation():
     np.testing.assert_allclose(found["as recorded"], [[10 * n, n % 2] for n in range(1, 41)])
     np.testing.assert_allclose(found["smoothed"][:, 1], smoothed(np.arange(1, 41) % 2.0))
     np.testing.assert_allclose(found["validation"], [[100, 3], [200, 9], [300, 9], [400, 5]])
-    # Of equally good weights the first are kept.
+    # Of equally good weights, the first are kept.
     np.testing.assert_allclose(found["best in validation"], [[200, 9]])
     np.testing.assert_allclose(lines_of(grid[0, 1])["best in validation"], [[5, 9]])
     assert [axes.get_ylabel() for axes in grid[:, 0]] == ["return of an episode", "steps of an episode"]

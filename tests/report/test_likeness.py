@@ -1,4 +1,4 @@
-"""What is seen and heard of annotated song: held-out songs, maps and neighbours of their segments."""
+"""Media of annotated song: held-out songs, and maps and neighbours of their segments."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ RATE, HOP = 8000, 80
 
 
 class Crossings(Learner, FrameEncoder):
-    """Zero crossings and level of every 10 ms: codes by which chirps can be told apart without training."""
+    """Zero crossings and level of every 10 ms: codes that discriminate chirps without training."""
 
     code_rate, code_first = RATE / HOP, HOP / 2 / RATE
 

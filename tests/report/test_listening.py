@@ -1,4 +1,4 @@
-"""The page of episodes: whole in one file, and refused where it makes no sense."""
+"""The page of episodes: self-contained, accessible and escaped; inconsistent tables are refused."""
 
 import base64
 import io

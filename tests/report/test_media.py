@@ -1,4 +1,4 @@
-"""The media folder: what is in it opens, sounds as it should, recurs, and is found again by its index."""
+"""The media folder: files are readable, correct and reproducible, and listed in the index."""
 
 import json
 import wave
@@ -198,7 +198,7 @@ MEDIUM = Medium("picture", "a.png", "A <title>", "§ caption", "codes")
 
 
 def test_names_that_are_no_text_are_marked(tmp_path):
-    """Of a file whose name is not UTF-8."""
+    """Such as the name of a file that is not UTF-8."""
     write_index(tmp_path, [Medium("picture", "a.png", "caf\udce9.wav", "caption", "songs")])
     [medium] = read_index(tmp_path)
     assert medium.title == "caf?.wav"

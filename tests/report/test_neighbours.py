@@ -1,4 +1,4 @@
-"""The pictures show their numbers: places, colours and neighbours."""
+"""Figures against their data: positions, colours and neighbours."""
 
 import sys
 
@@ -43,7 +43,7 @@ def test_the_map_keeps_neighbours_together_in_any_scale() -> None:
 
 
 def test_codes_that_say_nothing_have_a_map() -> None:
-    """Of a learner whose codes are all the same, and of one with a single code."""
+    """For constant codes, and for a one-dimensional code."""
     np.testing.assert_array_equal(tsne(np.full((20, 5), 0.1), fresh()), np.zeros((20, 2)))
     points = tsne(fresh(1).normal(size=(20, 1)), fresh())
     assert np.isfinite(points).all() and (np.ptp(points, axis=0) > 0).all()

@@ -1,4 +1,4 @@
-"""The page holds everything, fetches nothing, and trusts no name."""
+"""The page of runs: self-contained, without requests, and with all names escaped."""
 
 import base64
 import re
@@ -158,7 +158,7 @@ def test_seeds_share_a_row_with_student_s_interval(tmp_path):
     words = " ".join(found.text.split())
     assert f"{mean:.2f} [{low:.2f}, {high:.2f}]" in words
     assert "3 seeds" in words
-    assert "2 [2, 2]" in words  # dead codes are counted
+    assert "2 [2, 2]" in words  # dead codes are a whole number
     assert all(one.name in words for one in runs)
     assert len([1 for tag, attributes in found.tags if attributes.get("class") == "run"]) == 1
 

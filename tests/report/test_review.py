@@ -1,4 +1,4 @@
-"""The page of the least certain syllables: what is drawn of each."""
+"""The page of the least certain syllables: the figure of each."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from sonarium.report.review import Doubtful
 
 
 def test_labels_stand_above_what_is_seen_of_their_syllables(monkeypatch):
-    """Of a long syllable that ends as the excerpt begins, too."""
+    """Including a long syllable of which only the end lies in the excerpt."""
     figures = []
     monkeypatch.setattr(review, "png", lambda figure: figures.append(figure) or b"")
     wave = 0.1 * np.random.default_rng(0).normal(size=2400)

@@ -1,4 +1,4 @@
-"""Traversals move one code at a time and restore it; what a code carries is read off its posterior."""
+"""Traversals vary one code at a time, all others fixed; the informativeness of a code is that of its posterior."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""ABX against every path and every triple taken one by one, and where its answer is known."""
+"""ABX against enumeration of all paths and triples, and for codes whose error is known."""
 
 import tracemalloc
 from dataclasses import replace
@@ -19,7 +19,7 @@ def fresh(seed: int = 0) -> np.random.Generator:
 
 
 def paths(rows: int, columns: int):
-    """Every path of single steps from the first cell to the last."""
+    """All alignment paths of single steps from the first cell to the last."""
     if rows == columns == 1:
         yield ((0, 0),)
     for down, right in ((1, 0), (0, 1), (1, 1)):
@@ -41,7 +41,7 @@ def by_paths(apart: np.ndarray) -> float:
 def test_the_alignment_is_the_cheapest_of_all_paths(data, rows, columns, seed, ties) -> None:
     apart = fresh(seed).integers(0, 3, (rows, columns)) / 1.0 if ties else fresh(seed).random((rows, columns))
     cost, steps = np.full(columns, np.inf), np.zeros(columns, np.int64)
-    # In two parts of the rows, as of long clips.
+    # In two blocks of rows, as for long clips.
     cut = data.draw(st.integers(1, rows))
     go_on(apart[:cut], cost, steps, True)
     go_on(apart[cut:], cost, steps, False)
@@ -87,7 +87,7 @@ def item_distance(one: np.ndarray, other: np.ndarray, config: ABXConfig) -> floa
 
 
 def by_triples(items, categories, speakers, contexts, config: ABXConfig) -> float:
-    """Every triple asked; the mean over items, then over contexts and speakers of X, then over speakers of A, then
+    """Error over all triples: mean over items, then over contexts and speakers of X, then over speakers of A, then
     over pairs of categories."""
     cells: dict = {}
     for a, b, x in product(range(len(items)), repeat=3):
@@ -129,7 +129,7 @@ def test_the_error_is_that_of_all_triples(speakers, distance, align, seed) -> No
 
 
 def square(frames: int = 2, each: int = 3):
-    """Items of two categories by two speakers: the numbers of their frames, and their labels."""
+    """Items of two categories by two speakers: item of each frame, category and speaker of each item."""
     category, speaker = np.repeat([0, 1, 0, 1], each), np.repeat([0, 0, 1, 1], each)
     return np.repeat(np.arange(4 * each), frames), category, speaker
 
@@ -151,7 +151,7 @@ def test_where_the_answer_is_known(speakers, distance, align) -> None:
 
 
 def test_a_code_of_speakers_confounds_across_them_alone() -> None:
-    """What each speaker says is plain, but one's 'a' is like another's 'b'."""
+    """Categories of one speaker are separable, but one speaker's 'a' equals the other's 'b'."""
     item, category, speaker = square()
     codes = np.eye(2)[category ^ speaker][item]
     assert abx(codes, item, category, speaker, fresh(), ABXConfig("within")).error == 0

@@ -1,4 +1,4 @@
-"""Retrieval against scikit-learn, and against every order in which ties may come."""
+"""Retrieval against scikit-learn, and against all orders of ties."""
 
 from itertools import permutations
 
@@ -73,11 +73,11 @@ def test_codes_of_noise_score_chance() -> None:
     score, chance, share = (np.array(one) for one in zip(
         *[(one.mean_average_precision, one.chance, 1 / 8) for one in found], strict=True))  # fmt: skip
     assert np.mean(score - chance) == pytest.approx(0, abs=4 * np.std(score - chance) / 40**0.5)
-    assert np.mean(chance - share) > 0.05  # the precision of a random order is less than its average precision
+    assert np.mean(chance - share) > 0.05  # average precision of a random order exceeds the share of its label
 
 
 def test_codes_that_tell_nothing_score_chance_in_any_order() -> None:
-    labels = np.repeat([0, 1], 20)  # in order, as a careless ranking would like it
+    labels = np.repeat([0, 1], 20)  # sorted, which favours a ranking that keeps the order of ties
     found = retrieval(np.ones((40, 3)), labels, nearest=(1,))
     assert found.mean_average_precision == pytest.approx(found.chance) and found.chance > 19 / 39
     assert found.recall[1] == pytest.approx(19 / 39)
@@ -90,7 +90,7 @@ def test_what_is_alike_is_found() -> None:
 
 
 def test_groups_keep_a_clip_from_its_own_recording() -> None:
-    """Codes that tell the recording alone find nothing in others."""
+    """Codes that only identify the recording retrieve nothing from others."""
     recording = np.arange(60) // 6
     codes = np.random.default_rng(0).normal(size=(10, 8))[recording]
     labels = recording % 5

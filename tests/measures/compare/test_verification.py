@@ -1,4 +1,4 @@
-"""Errors of verification against closed forms, every threshold tried by hand, and scikit-learn's curve."""
+"""Errors of verification against closed forms, enumeration of all thresholds, and scikit-learn's ROC curve."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def of_pairs(pairs) -> Trials:
 
 
 def gaussians(shift: float, count: int = 20000) -> Trials:
-    """Scores at even steps of probability, so that the closed form holds without drawing at random."""
+    """Scores at evenly spaced quantiles, so that the closed form holds without random draws."""
     steps = norm.ppf((np.arange(count) + 0.5) / count)
     return Trials(np.concatenate([steps + shift, steps]), np.arange(2 * count) < count)
 
@@ -33,7 +33,7 @@ def test_the_equal_error_rate_of_two_gaussians(shift) -> None:
 
 @pytest.mark.parametrize("costs", [Costs(), Costs(10, 1, 0.01), Costs(1, 2, 0.5), Costs(1, 1, 0.9)])
 def test_the_least_cost_of_two_gaussians(costs) -> None:
-    """The best threshold is where the likelihoods are as the costs are."""
+    """At the best threshold, the likelihood ratio equals the ratio of the costs times priors."""
     shift = 2.0
     missed, alarmed = costs.miss * costs.prior, costs.false_alarm * (1 - costs.prior)
     threshold = shift / 2 + np.log(alarmed / missed) / shift
@@ -42,7 +42,7 @@ def test_the_least_cost_of_two_gaussians(costs) -> None:
 
 
 def by_hand(trials: Trials) -> list[tuple[float, float]]:
-    """Misses and false alarms at every score and above all of them."""
+    """Miss and false-alarm rates with each score as the threshold, and with one above all scores."""
     thresholds = [*sorted(set(trials.scores.tolist())), np.inf]
     found = []
     for threshold in thresholds:
@@ -64,7 +64,7 @@ def test_errors_are_those_of_every_threshold_tried(pairs) -> None:
 
 @given(some_trials)
 def test_the_equal_error_rate_is_where_the_lines_cross(pairs) -> None:
-    """Found by walking along the curve in small steps."""
+    """Found by a fine grid along the curve."""
     trials = of_pairs(pairs)
     corners = np.array(by_hand(trials))
     along = np.linspace(0, len(corners) - 1, 20001)

@@ -1,4 +1,4 @@
-"""The tones' grid of causes, which the tests of measures share."""
+"""The grid of factors of the world of tones, shared by the tests of measures."""
 
 import itertools
 
@@ -8,7 +8,7 @@ CATEGORY_FIRST = (True, False, False)
 
 
 def grid(frequencies: int = 100, amplitudes: int = 10) -> np.ndarray:
-    """Every waveform (a category) with every frequency and every amplitude."""
+    """All combinations of waveform (a category), frequency and amplitude."""
     values = (range(4), np.linspace(440, 8000, frequencies), np.linspace(0.1, 1, amplitudes))
     return np.array(list(itertools.product(*values)), dtype=float)
 

@@ -1,4 +1,4 @@
-"""Bins, informations and the scores read off them, beside brute force, closed forms and scikit-learn."""
+"""Binning, mutual information and the scores based on it, against brute force, closed forms and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from sonarium.measures.disentanglement.binning import bin_columns, joint_counts
 
 
 def table_of(codes: np.ndarray, factors: np.ndarray) -> information.Information:
-    """From columns of small whole numbers from 0."""
+    """Information of columns of small whole numbers from 0."""
     sizes = codes.max(axis=0) + 1, factors.max(axis=0) + 1
     return information.information(joint_counts(codes, factors, *sizes)[0])
 
@@ -49,7 +49,7 @@ def test_a_noisy_binary_channel_has_its_closed_form() -> None:
     sent = np.repeat([0, 1], 100)
     received = sent.copy()
     received[:10], received[100:110] = 1, 0
-    other = np.tile([0, 1], 100)  # tells nothing of what was sent, or received
+    other = np.tile([0, 1], 100)  # independent of both
     told = np.log(2) + 0.9 * np.log(0.9) + 0.1 * np.log(0.1)
     table = table_of(np.stack([received, other], 1), sent[:, None])
     assert table.mutual[0, 0] == pytest.approx(told)
@@ -63,7 +63,7 @@ def test_a_code_that_holds_two_factors_is_what_the_joint_entropy_punishes() -> N
     factors = np.stack([first, second], 1)
     both = (4 * first + second)[:, None]
     table = table_of(both, factors)
-    assert information.mig(table) == pytest.approx(1.0)  # the gap does not see it
+    assert information.mig(table) == pytest.approx(1.0)  # which the gap does not detect
     worse = 1 - np.log(4) / (np.log(4) + np.log(16))
     assert information.jemmig(table, bins=16) == pytest.approx(worse)
     assert modularity(both, factors) == pytest.approx(0.0, abs=1e-2)
@@ -98,7 +98,7 @@ def test_bins_are_those_of_numpy_or_the_values_themselves(values: np.ndarray) ->
 @settings(max_examples=40, deadline=None)
 @given(st.integers(5, 90), st.integers(2, 24), st.floats(0.01, 100), st.floats(-10, 10))
 def test_evenly_spaced_numbers_have_the_same_bins_however_they_are_scaled(values, bins, scale, offset) -> None:
-    """Half of their values may lie on edges, where rounding must not decide."""
+    """Half of their values may lie on bin edges, where rounding must not decide."""
     even = np.random.default_rng(0).permutation(np.arange(values).repeat(2)).astype(float)
     binned, sizes = bin_columns(np.stack([even, -even, scale * even + offset, offset - scale * even], 1), bins)
     assert (sizes == sizes[0]).all()
@@ -119,7 +119,7 @@ def test_jemmig_takes_the_simpler_of_two_codes_that_predict_a_factor_fully() -> 
     factor, other = np.repeat(np.arange(4), 100), np.tile(np.arange(5), 80)
     codes = np.stack([5 * factor + other, factor], 1)
     found = [information.jemmig(table_of(codes[:, order], factor[:, None]), 20) for order in ([0, 1], [1, 0])]
-    # H(v, c*) = H(v), and both informations are H(v)
+    # H(v, c*) = H(v), and both mutual informations are H(v)
     assert found == pytest.approx([1 - np.log(4) / (np.log(4) + np.log(20))] * 2)
 
 
@@ -131,7 +131,7 @@ def test_a_category_keeps_its_values_however_many() -> None:
 
 
 def test_chance_is_the_expectation_over_all_permutations() -> None:
-    """Beside its closed form (Vinh et al. 2010) by scikit-learn."""
+    """Against the closed form (Vinh et al. 2010) of scikit-learn."""
     rng = np.random.default_rng(0)
     codes, factors = rng.integers(0, 12, (150, 2)), rng.integers(0, 5, (150, 2))
     codes[:, 1] = np.minimum(rng.geometric(0.4, 150), 9)

@@ -1,4 +1,4 @@
-"""Scores of clips that share a factor: samplers, chance and certainty, and IRS by brute force."""
+"""Scores of clips that share a factor: samplers, chance level and perfect codes, and IRS by brute force."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ GRID = grid(frequencies=20)
 def test_a_table_gives_groups_of_different_clips_that_share_one_factor_out_of_one_half() -> None:
     number, half = np.arange(len(GRID), dtype=float)[:, None], halves(GRID, 0)
     samplers = from_table(number, GRID, half, 64)
-    assert isinstance(samplers, Samplers) and samplers.clips == 20  # of 40 clips of a frequency
+    assert isinstance(samplers, Samplers) and samplers.clips == 20  # half of the 40 clips of a frequency
     for part, sampler in enumerate((samplers.learn, samplers.score)):
         for factor in range(3):
             clips = sampler(factor, 50, 8, np.random.default_rng(0))[..., 0].astype(int)
@@ -58,7 +58,7 @@ def test_both_halves_have_every_value_that_two_clips_have() -> None:
 @pytest.mark.parametrize("clips", [40, 100, 400])
 @pytest.mark.parametrize("kind", ["normal", "heavy tails"])
 def test_codes_that_know_nothing_are_at_chance_in_a_table_of_any_size(clips, kind) -> None:
-    """Three factors of 4 values, and of 2, 5 and 10 values: no part of what is learnt is scored again."""
+    """Three factors of 4 values each, and of 2, 5 and 10 values: no clip is used for both training and scoring."""
     found = []
     for seed in range(24):
         rng = np.random.default_rng([seed, clips])
@@ -115,16 +115,16 @@ def test_scores_from_a_world_where_no_value_repeats() -> None:
 
 
 def test_factor_vae_counts_the_majority_vote_per_code() -> None:
-    # one code holds factor 0, the other tells nothing: all votes for it go to factor 1
+    # one code encodes factor 0, the other is noise: all votes of the latter go to factor 1
     codes = standard(np.stack([GRID[:, 1], np.random.default_rng(0).normal(size=len(GRID))], axis=1))
     samplers = from_table(codes, GRID[:, 1:], halves(GRID, 0), 64)
     assert isinstance(samplers, Samplers)
-    # factor 0 held: code 0 is still. Factor 1 held: either of both, so half the votes are lost
+    # factor 0 fixed: code 0 is constant. Factor 1 fixed: either may vary least, so half the votes are lost
     assert factor_vae(samplers, 2, Draws(), seed=0) == pytest.approx(0.75, abs=0.08)
 
 
 def test_codes_that_are_equally_still_share_a_vote_whatever_their_order() -> None:
-    # Of both factors a code, and one that is never still; in a group of two the other factor may be still, too.
+    # A code of each factor, and one that is never constant; in a group of two, both factors may be constant.
     factors = np.stack([np.arange(40) % 2, np.arange(40) // 2 % 2], 1) * 1.0
     codes = np.concatenate([standard(factors), np.random.default_rng(0).normal(size=(40, 1))], 1)
     found = []
@@ -132,7 +132,7 @@ def test_codes_that_are_equally_still_share_a_vote_whatever_their_order() -> Non
         samplers = from_table(codes[:, order], factors, halves(factors, 0), 2)
         assert isinstance(samplers, Samplers)
         found.append(factor_vae(samplers, 2, Draws(votes=400), seed=0))
-    # the other factor's value is shared by 4 of the 9 other clips: then half of the vote is lost
+    # the value of the other factor is shared by 4 of the 9 other clips: then half of the vote is lost
     assert found[0] == pytest.approx(found[1]) == pytest.approx(1 - 4 / 9 / 2, abs=0.06)
 
 
@@ -141,7 +141,7 @@ def test_irs_of_held_and_free_codes_has_its_closed_form() -> None:
     a, b = np.repeat([-1.0, 1.0], 20), np.tile([-1.0, 1.0], 20)
     bins = np.stack([a > 0, b > 0], axis=1).astype(np.int64)
     codes = np.stack([a, b, a + b / 2], axis=1)
-    # the mixture swings to 1.5 at most, and to 0.5 with a held
+    # the mixture deviates by at most 1.5, and by 0.5 with a fixed
     expected = (1 * 1 + 1 * 1 + 1.5 * (1 - 0.5 / 1.5)) / 3.5
     assert irs(codes, bins, np.array([2, 2])) == pytest.approx(expected)
 
@@ -149,7 +149,7 @@ def test_irs_of_held_and_free_codes_has_its_closed_form() -> None:
 def test_irs_by_brute_force() -> None:
     rng = np.random.default_rng(0)
     codes, bins = rng.normal(size=(300, 4)), rng.integers(0, 5, (300, 2))
-    bins[:, 1] = np.where(bins[:, 1] == 3, 2, bins[:, 1])  # a bin without a clip does not count
+    bins[:, 1] = np.where(bins[:, 1] == 3, 2, bins[:, 1])  # an empty bin does not count
     robust = np.zeros((4, 2))
     for code in range(4):
         swing = np.abs(codes[:, code] - codes[:, code].mean()).max()
@@ -163,7 +163,7 @@ def test_irs_by_brute_force() -> None:
 
 def test_irs_of_values_finer_than_bins_is_short_of_1_by_their_width() -> None:
     frequency = np.tile(np.arange(100.0), 4)[:, None]
-    # 5 values a bin: they deviate by 2 of the 49.5 that the code swings
+    # 5 values per bin: they deviate by 2, and the whole code by 49.5
     assert disentangle(frequency, frequency, permutations=0)["irs"] == pytest.approx(1 - 2 / 49.5)
 
 

@@ -1,4 +1,4 @@
-"""Codes of which every score is known: identity, zeros, copies, rotations, noise, permutations."""
+"""Codes whose scores are known: identity, zeros, copies, rotations, noise, permutations."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ FEW = {"draws": Draws(100, 16), "forest": ForestConfig(trees=5)}
 
 
 def disentangle(codes, factors, discrete: Any = False, **given: Any):
-    """Without the scores of noise, which have tests of their own."""
+    """Scores without those of noise, which are tested separately."""
     options: dict[str, Any] = {"permutations": 0, **given}
     return module.disentangle(codes, factors, discrete, **options)
 
@@ -42,9 +42,9 @@ def test_identity_is_perfect_in_everything_that_can_be(identity: dict) -> None:
     assert identity["notes"] == []
     for name in SCORES - {"irs", "explicitness"}:
         assert identity[name] == pytest.approx(1.0, abs=1e-9), name
-    # 100 frequencies in 20 bins still move a little within a bin; see the closed form of IRS
+    # 100 frequencies in 20 bins vary a little within a bin; see the closed form of IRS
     assert 0.95 < identity["irs"] <= 1
-    # no line through 4 categories on one axis finds the two in the middle: 2·AUC − 1 is 1/3 for those
+    # no linear classifier separates the middle two of 4 categories on one axis: 2·AUC − 1 is 1/3 for those
     assert identity["explicitness"] == pytest.approx((2 / 3 + 1 + 1) / 3, abs=0.02)
 
 
@@ -99,7 +99,7 @@ def test_two_numbers_rotated_by_45_degrees_have_no_separation() -> None:
     assert scores["modularity"] < 0.2
     assert scores["dci_disentanglement"] < 0.1
     assert scores["dci_informativeness"] > 0.98
-    assert scores["explicitness"] > 0.98  # a rotation is linear: it hides nothing from a line
+    assert scores["explicitness"] > 0.98  # a rotation is linear, as are the classifiers
 
 
 def test_noise_codes_tell_nothing() -> None:
@@ -178,7 +178,7 @@ def test_every_score_stands_beside_that_of_noise() -> None:
     for name, noise in found["noise"].items():
         assert noise["count"] == 3 and 0 <= noise["low"] <= noise["mean"] <= noise["high"] <= 1
         assert found[name] > noise["high"], name
-    # Noise of the codes' own distribution is noise: the mean is that of codes permuted once more.
+    # The noise is permuted codes: its mean score is that of codes permuted by another seed.
     blind = disentangle(np.random.default_rng(1).permutation(codes), GRID[some], CATEGORY_FIRST, **FEW)
     for name in ("mig", "jemmig", "irs", "dcimig"):
         assert blind[name] == pytest.approx(found["noise"][name]["mean"], abs=0.05), name
@@ -220,7 +220,7 @@ def test_a_rare_class_is_in_both_halves_or_has_no_part() -> None:
 def test_an_offset_is_no_death() -> None:
     codes = NOISE[:, :2] + 1e7
     assert disentangle(codes, GRID, CATEGORY_FIRST, **FEW)["dead_codes"] == 0
-    # numbers of 32 bits have no digits left there
+    # float32 has no digits left at this offset
     assert disentangle(codes.astype(np.float32), GRID, CATEGORY_FIRST, **FEW)["dead_codes"] == 2
     constant = np.full((len(GRID), 1), 0.1) + 1e7
     assert disentangle(np.concatenate([codes, constant], 1), GRID, CATEGORY_FIRST, **FEW)["dead_codes"] == 1

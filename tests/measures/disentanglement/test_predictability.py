@@ -1,4 +1,4 @@
-"""Trees, forests, linear classifiers and areas under curves, beside scikit-learn's."""
+"""Trees, forests, linear classifiers and areas under ROC curves, against scikit-learn's."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What cannot be measured is refused with what was got, what was expected, and the remedy."""
+"""Unsuitable tables and settings are refused with the value given, the value expected, and the remedy."""
 
 import numpy as np
 import pytest

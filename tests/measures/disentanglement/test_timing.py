@@ -1,4 +1,4 @@
-"""The benchmark's clock takes turns, and its rows say what the issue of speed needs."""
+"""Benchmarks call the two implementations in turn, and their rows have all columns."""
 
 import time
 

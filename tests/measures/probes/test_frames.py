@@ -1,4 +1,4 @@
-"""Rows of frames and of clips, and the frames of marked pieces, against loops over clips."""
+"""Rows of frames and of clips, and the frames of marked segments, against loops over clips."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ some_counts = st.lists(st.integers(0, 6), min_size=1, max_size=6).filter(any)
 
 
 def padded(counts, seed: int = 0) -> np.ndarray:
-    """What lies after a clip's own frames must never be seen."""
+    """Random codes with NaN in the padding, which must never be used."""
     codes = np.random.default_rng(seed).normal(size=(len(counts), 6, 2))
     for clip, count in enumerate(counts):
         codes[clip, count:] = np.nan
@@ -82,7 +82,7 @@ def test_every_piece_has_a_frame_and_frames_agree_with_their_labels(start, lengt
     inside = found.codes[:, 0].astype(int)
     assert np.flatnonzero(labels == "x").tolist() == inside.tolist()
     times = np.arange(count) / rate
-    clear = 1e-6  # a mark on a frame may fall to either side in the last digit
+    clear = 1e-6  # rounding may put a frame at a mark on either side
     surely = np.flatnonzero((times >= start + clear) & (times < start + length - clear))
     assert len(inside) >= 1 and set(surely) <= set(inside)
     if len(inside) > 1:

@@ -1,4 +1,4 @@
-"""Probes beside scikit-learn's, and that nothing of what they are scored on reaches them."""
+"""Probes against scikit-learn's, without leakage from the test rows."""
 
 import warnings
 from dataclasses import replace
@@ -29,7 +29,7 @@ def fresh(seed: int = 0) -> np.random.Generator:
 
 
 def informative(rows: int, noise: float, seed: int = 0, classes: int = 3, columns: int = 6):
-    """Codes about the centre of their class, named labels, and ten groups."""
+    """Codes scattered about the centres of their classes, named labels, and ten groups."""
     draw = fresh(seed)
     label = draw.integers(0, classes, rows)
     codes = 3 * draw.normal(size=(classes, columns))[label] + noise * draw.normal(size=(rows, columns))
@@ -106,7 +106,7 @@ def test_only_the_network_predicts_what_no_line_can() -> None:
 def test_recall_is_the_balanced_accuracy_of_scikit_learn(pairs) -> None:
     true, called = np.array(pairs).T
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a class that was called and never asked, or one class alone
+        warnings.simplefilter("ignore")  # a predicted class that no label has, or a single class
         expected = balanced_accuracy_score(true, called)
     assert recall(true, called) == pytest.approx(expected)
 
@@ -157,7 +157,7 @@ def test_without_a_validation_part_the_setting_is_the_best_in_cross_validation(k
     chosen = probe(codes, labels, groups, split, fresh(), config)
     assert chosen.setting.strength == config.strengths[int(np.argmax(np.round(means, 12)))]
     assert chosen.validated == pytest.approx(max(means)) and chosen.rows == (84, 84, 36)
-    # No generator decides: another seed is the same score.
+    # Nothing is random: another seed gives the same score.
     assert probe(codes, labels, groups, split, fresh(9), config) == chosen
 
 
@@ -174,7 +174,7 @@ def test_folds_leave_each_group_out_once(groups, most) -> None:
 
 
 def test_folds_have_the_labels_in_equal_parts() -> None:
-    """Names that are sorted by label, as those of files in folders of labels are, do not empty a fold of one."""
+    """Rows that are sorted by label, as files in one folder per label are, leave no fold without a label."""
     label, groups = np.repeat([0, 1, 2], (20, 20, 10)), np.arange(50)
     for _, left in folds(groups, np.arange(50), 5, label):
         assert np.bincount(label[left]).tolist() == [4, 4, 2]

@@ -1,7 +1,8 @@
-"""A plain probe of log-mel statistics scores on real recordings what the notes beside them say.
+"""A linear probe of log-mel statistics on real recordings has the accuracy that is noted with the recordings.
 
-Their settings are known in part: 40 bands, means in three thirds with the standard deviation, ridge. Levels are
-made equal for the digits: one speaker (theo) was recorded so softly that absolute decibels mislead the probe.
+The settings of the notes are known in part: 40 bands, means of three thirds and the standard deviation, ridge.
+Levels are equalised for the digits: one speaker (theo) was recorded so softly that absolute decibels mislead the
+probe.
 """
 
 import csv
@@ -17,7 +18,7 @@ from sonarium.measures.probes.frames import rows_of, thirds_and_deviation
 from sonarium.measures.probes.probe import ProbeConfig, leave_one_group_out
 
 KNOWN_DIGITS = {"george": 59.2, "jackson": 89.8, "lucas": 64.2, "theo": 78.0}
-"""Per cent of digits, of each speaker by a probe of the other three; chance is 10."""
+"""Accuracy in per cent on the digits of each speaker, by a probe trained on the other three; chance is 10."""
 
 
 def listed(folder: Path, every: int = 1) -> list[dict[str, str]]:
@@ -26,7 +27,7 @@ def listed(folder: Path, every: int = 1) -> list[dict[str, str]]:
 
 
 def statistics(waves: list[np.ndarray], rate: int, config: LogMelConfig, batch: int = 50) -> np.ndarray:
-    """In batches of clips of like length."""
+    """Log-mel statistics of each clip, computed in batches of similar lengths."""
     features, order = LogMel(config, rate), np.argsort([len(wave) for wave in waves], kind="stable")
     found = np.zeros((len(waves), 4 * config.bands))
     for rows in np.array_split(order, -(-len(order) // batch)):
@@ -63,7 +64,7 @@ def test_sounds_of_the_other_fold(shared_data) -> None:
 
 
 def test_the_speaker_of_a_frame_shows_as_the_channel(shared_data) -> None:
-    """Of single frames, the speaker is told well, and hardly at all once each clip's mean is removed."""
+    """Single frames identify the speaker well, but hardly at all once the mean of each clip is removed."""
     files = listed(shared_data / "fsdd", every=8)
     features = LogMel(LogMelConfig(), 8000)
     waves = [

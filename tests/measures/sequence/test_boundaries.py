@@ -1,4 +1,4 @@
-"""Boundaries matched one to one, edits of sequences, and clusters, against brute force."""
+"""One-to-one matching of boundaries, edit distances and agreement of clusters against SciPy and brute force."""
 
 from functools import cache
 from itertools import combinations

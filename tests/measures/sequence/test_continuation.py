@@ -1,4 +1,4 @@
-"""Next labels of continuations, against many draws and closed forms."""
+"""Scores of the next label of continuations against simulation and closed forms."""
 
 import itertools
 
@@ -15,7 +15,7 @@ def test_continuations_that_follow_the_grammar_miss_nothing():
     found = next_label(counts, 8000, PLANTED, np.array([0, 1]))
     assert found["excess bits"] == pytest.approx(0, abs=2e-3)
     assert found["entropy in bits"] == pytest.approx(0.75, abs=1e-3)
-    # Eight draws without replacement from so many are eight independent ones.
+    # Eight draws without replacement from so many are practically independent.
     assert found["coverage of 8"] == pytest.approx((1 - 0.5**8 + 1) / 2, abs=1e-4)
 
 
@@ -23,7 +23,7 @@ def test_what_never_comes_costs_bits_and_so_does_silence():
     uniform = next_label(np.full((2, 4), 8), 32, PLANTED, np.array([0, 1]))
     assert uniform["excess bits"] == pytest.approx(0.5 * (2 - 1.5) + 0.5 * 2, abs=0.1)
     silent = next_label(np.zeros((2, 4), int), 32, PLANTED, np.array([0, 1]))
-    # Half a count of each label among 34.5.
+    # Half a count for each label, of 34.5 in all.
     assert silent["excess bits"] == pytest.approx(np.log2(34.5 / 0.5) - 0.75)
     assert silent["coverage of 8"] == 0 == silent["entropy in bits"]
 
@@ -51,7 +51,7 @@ def test_draws_from_the_grammar_itself():
 
 
 def test_draws_from_the_grammar_as_a_probe_hears_them():
-    """Against labels that are drawn, and then misheard, one by one."""
+    """Against labels that are drawn, and then misrecognised, one by one."""
     rng = np.random.default_rng(1)
     planted = rng.dirichlet(np.ones(4), 100)
     heard = np.array([[0.9, 0.05, 0, 0], [0.1, 0.6, 0.3, 0], [0, 0, 1, 0], [0, 0, 0.2, 0.7]])

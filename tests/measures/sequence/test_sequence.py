@@ -1,4 +1,4 @@
-"""Entropies, bits a symbol and n-grams against closed forms."""
+"""Entropies, bits per symbol and n-grams against closed forms."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_a_hidden_chain_whose_states_are_seen_has_the_rate_of_the_chain():
 
 
 def test_states_that_emit_alike_hide_the_chain():
-    """Both states throw the same coin: its entropy is that of the symbols."""
+    """Both states emit from the same distribution, whose entropy is the entropy rate."""
     found = hidden_entropy_rate(FLIP, np.array([[0.2, 0.8], [0.2, 0.8]]), 5000)
     assert abs(found.mean - binary(0.2)) < 4 * found.error
 
@@ -55,7 +55,7 @@ def test_bits_a_symbol_skip_the_beginning_of_each_sequence():
 
 
 def test_the_standard_error_covers_the_entropy_rate():
-    """Of a fair coin thrown in sequences: 1 bit, exactly, and of a biased one within its error."""
+    """A fair coin has exactly 1 bit per symbol, and a biased one its entropy within the error."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(5, 30, size=200)
     heads = rng.random(lengths.sum()) < 0.2
@@ -74,7 +74,7 @@ def test_total_variation_is_weighted_by_occupancy():
 
 
 def test_witten_bell_by_hand():
-    """a b a a: after `a` came b and a once each, two distinct of two; the whole has a thrice and b once."""
+    """a b a a: `a` is followed by b and a once each, two distinct of two; the sequence has three a and one b."""
     model = NGrams(1, 2).fit([np.array([0, 1, 0, 0])])
     single = (np.array([3, 1]) + 2 * 0.5) / (4 + 2)
     np.testing.assert_allclose(model.following(()), single)

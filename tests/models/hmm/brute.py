@@ -1,4 +1,5 @@
-"""Oracles for hidden Markov models: sums over every path of states, and segments where durations are explicit."""
+"""Brute-force oracles for hidden Markov models: sums over all state paths, with explicit durations over all
+segmentations."""
 
 from itertools import pairwise, product
 
@@ -6,7 +7,7 @@ import numpy as np
 
 
 def paths(chain, length):
-    """The probabilities of every path of states: one, or, with explicit durations, one for each segmentation."""
+    """Probabilities of each state path: one or, with explicit durations, one for each segmentation."""
     start, moves = chain.start.numpy(), chain.transitions.numpy()
     found = {}
     if chain.durations is None:
@@ -24,7 +25,7 @@ def paths(chain, length):
             enter = moves[path[-1], state] if path else start[state]
             for extra, lasting in enumerate(durations[state]):
                 left = length - len(path)
-                # What goes on beyond the end is cut off by it.
+                # A segment that continues beyond the end is truncated.
                 grow(path + (state,) * min(extra + 1, left), p * enter * lasting)
 
     grow((), 1.0)
@@ -32,7 +33,7 @@ def paths(chain, length):
 
 
 def expectations(chain, density):
-    """log p, log p of the best path, posteriors and expected transitions between frames, of one sequence."""
+    """log p, the best path and its log p, posteriors, and expected transitions between frames, of one sequence."""
     length, states = density.shape
     weights, alone = {}, {}
     for path, each in paths(chain, length).items():

@@ -1,4 +1,4 @@
-"""Divergence rates against closed forms, and parts that move only with their own cause."""
+"""Divergence rates against closed forms, and parts of a divergence, each of which depends only on its cause."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_a_model_does_not_diverge_from_itself_nor_from_its_states_in_another_ord
 
 
 def test_counts_that_two_models_never_make_tell_nothing_of_them():
-    """A rate of 0 in both is no difference; in one alone it is an infinite one."""
+    """A Poisson rate of 0 in both models adds no divergence; in the second model alone, an infinite one."""
     p, q = (HMM.from_parameters([1.0], [[1.0]], rates=[[0.0, rate]]) for rate in (2.0, 3.0))
     exact = (2 * np.log(2 / 3) + 1) / np.log(2)
     assert divergence_rate(p, q).rate == pytest.approx(exact)
@@ -73,13 +73,13 @@ def test_a_state_that_is_never_left_is_left_for_no_other(dtype):
 
 
 def slower():
-    """States last twice as long, and are left for the same others."""
+    """Transitions with twice the state durations, and the same probabilities once a state is left."""
     moves = MOVES / 2
     return moves + np.eye(3) / 2
 
 
 def other_grammar():
-    """States last as long, and are left for the others."""
+    """Transitions with the same state durations, and other probabilities once a state is left."""
     stays = np.diag(np.diagonal(MOVES))
     swapped = np.array([[0, 0.05, 0.15], [0.2, 0, 0.1], [0.05, 0.25, 0]])
     return stays + swapped
@@ -107,7 +107,7 @@ def test_each_part_moves_only_with_its_own_cause(cause, explicit):
 
 
 def timed(model):
-    """The same with explicit durations."""
+    """The same model with explicit durations."""
     moves = model.transmat_
     stay = np.diagonal(moves)[:, None]
     lasting = (1 - stay) * stay ** np.arange(80)

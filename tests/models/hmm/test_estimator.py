@@ -1,4 +1,4 @@
-"""The estimator: scikit-learn's contract, a published likelihood, EM that never falls, and what it refuses."""
+"""HMM estimator: scikit-learn's contract, published likelihoods, monotone EM, and refusals."""
 
 import warnings
 from typing import Any
@@ -24,7 +24,7 @@ OF_ROWS = {
     "check_methods_sample_order_invariance": "the state of a frame depends on its neighbours",
     "check_methods_subset_invariance": "the state of a frame depends on its neighbours",
 }
-"""Checks that hold only where rows are independent, as they are of a model of one state."""
+"""Checks that hold only if rows are independent, as in a model with one state."""
 
 
 @pytest.mark.parametrize("states", [1, 3])
@@ -101,7 +101,7 @@ def test_fixed_and_tied_transitions_stay_so_and_the_objective_rises():
     assert found[2, 0] == 0.2 and found[0, 0] == pytest.approx(found[1, 1], abs=1e-9)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-9)
     assert abs(found[0, 1] - 0.1) > 1e-3 and (np.diff(model.objective_) >= -1e-7).all()
-    # Three rows of two free transitions each but the last, which has one; two are one.
+    # Of two free transitions in each of three rows, one is fixed, and two are tied to each other.
     plain = HMM(3, random_state=0).fit(frames, lengths=LENGTHS)
     assert plain.n_parameters_ - model.n_parameters_ == 2
 
@@ -125,7 +125,7 @@ def test_parameters_are_counted():
 
 
 def test_a_state_without_frames_is_repaired():
-    """Two of the means lie where nothing is; they end up at the frames."""
+    """Two of the initial means are far from all frames; repair moves them to the frames."""
     frames = np.concatenate([np.full((30, 1), 0.0), np.full((30, 1), 5.0)])
     frames += np.random.default_rng(0).normal(size=frames.shape) * 0.3
     far = HMM.from_parameters(
@@ -160,7 +160,7 @@ def test_sampling_begins_with_the_start_state_and_follows_the_temperature():
 
 
 def test_explicit_durations_are_learnt_and_drawn():
-    """Every segment lasts 4 frames, which no Markov chain keeps to."""
+    """Every segment lasts 4 frames, which no Markov chain can model."""
     states = np.tile(np.repeat([0, 1, 2], 4), 10)
     frames = 4.0 * states[:, None] + np.random.default_rng(0).normal(size=(120, 1)) * 0.3
     model = HMM(3, durations="categorical", max_duration=8, random_state=0, max_iter=30).fit(
@@ -209,7 +209,7 @@ def test_sequences_of_one_frame():
     frames = frames_of("gaussian", 0)
     model = HMM(2, random_state=0).fit(frames, lengths=[1] * 60)
     assert np.isfinite(model.history_).all() and model.predict(frames, [1] * 60).shape == (60,)
-    # Nothing is known of transitions: they are those of the start.
+    # Without transitions, frames are scored independently.
     assert model.score(frames, lengths=[1] * 60) == pytest.approx(
         sum(model.score(frames[at : at + 1]) for at in range(60))
     )

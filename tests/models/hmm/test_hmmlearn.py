@@ -1,4 +1,4 @@
-"""Each iteration of EM beside hmmlearn's, from the same parameters, and Viterbi, posteriors and scores."""
+"""EM iterations from the same parameters, Viterbi paths, posteriors and scores against hmmlearn."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def frames():
 
 
 def beside(ours, peer, frames, steps=4, tolerance=1e-8):
-    """The likelihood of every iteration and the parameters after the last are equal."""
+    """Assert equal likelihoods of every iteration, and equal parameters after the last."""
     peer.n_iter, peer.tol, peer.init_params = steps, -np.inf, ""
     peer.fit(frames, LENGTHS)
     ours.set_params(max_iter=steps, tol=-np.inf, repair=False)
@@ -44,7 +44,7 @@ def chain_of(peer, rng):
 def test_gaussian(covariance, implementation, frames):
     rng = np.random.default_rng(1)
     wide = covariance in ("tied", "full")
-    # A number is added to every element of hmmlearn's matrices; a prior is a multiple of the identity.
+    # hmmlearn adds a scalar prior to every element of a matrix; ours is a multiple of the identity.
     peer = theirs.GaussianHMM(
         3, KINDS[covariance], covars_prior=0.01 * np.eye(2) if wide else 0.01, implementation=implementation
     )
@@ -64,7 +64,7 @@ def test_gaussian(covariance, implementation, frames):
 
 @pytest.mark.parametrize("covariance", KINDS)
 def test_mixture(covariance, frames):
-    """One iteration: hmmlearn takes the covariance about the means before the step."""
+    """One iteration only, because hmmlearn computes covariances about the means before the step."""
     rng = np.random.default_rng(2)
     peer = theirs.GMMHMM(3, 2, covariance_type=KINDS[covariance])
     start, moves = chain_of(peer, rng)

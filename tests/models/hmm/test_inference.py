@@ -59,7 +59,7 @@ def test_sums_over_all_paths(arithmetic, seed, durations, zeros):
     if not durations:
         np.testing.assert_allclose(found.transitions, moves, atol=1e-12)
     else:
-        # Every segment that begins is a start or a transition, and has one duration.
+        # Every segment begins with a start or a transition, and has one duration.
         assert float(found.durations.sum()) == pytest.approx(float(found.start.sum() + found.transitions.sum()))
 
 
@@ -97,7 +97,7 @@ def test_durations_of_geometric_law_are_a_markov_chain():
 
 @pytest.mark.parametrize("durations", [0, 3])
 def test_where_scaled_arithmetic_underflows_logarithms_take_over(durations):
-    """The state that is reachable is e^2000 less likely than one that is not."""
+    """The only reachable state is e^2000 times less likely than the other."""
     lasting = torch.full((2, 3), 1 / 3).double() if durations else None
     chain = Chain(torch.tensor([1.0, 0.0]).double(), torch.eye(2).double(), lasting)
     density = torch.tensor([[-2000.0, 0.0]] * int(LENGTHS.sum())).double()

@@ -1,4 +1,4 @@
-"""The learner takes the steps of the estimator, whatever the batches, and refuses what it cannot learn from."""
+"""HMM learner: takes the EM steps of the estimator, for any batches, and refuses unsuitable data."""
 
 from dataclasses import replace
 
@@ -85,7 +85,7 @@ def test_passes_are_iterations_of_the_estimator(config, world):
 
 @pytest.mark.parametrize("topology", ["ergodic", "left-right", "sparse"])
 def test_before_it_is_prepared_it_is_a_model(topology, world):
-    """The control that is not trained is scored as it is."""
+    """The untrained control is scored in this state."""
     learner = HiddenMarkov(HMMConfig(states=3, topology=topology), world.signal)
     batch = world.whole(torch.arange(3))
     codes = learner.encode(batch.signal, batch.lengths)
@@ -110,7 +110,7 @@ def test_a_state_without_frames_takes_over_half_of_the_largest(world):
 
 
 def test_begun_with_other_weights_nothing_is_counted_yet(world):
-    """A checkpoint within a pass has what was counted so far, which is no part of another run's first pass."""
+    """A checkpoint within a pass has partial counts, which are not part of the first pass of another run."""
     learner, source, engine = prepared(world, HMMConfig(states=3))
     learner.get_buffer("model_mean")[1] = 1e4
     one_pass(learner, source, engine)

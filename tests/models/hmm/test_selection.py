@@ -1,4 +1,4 @@
-"""How many states: chosen by validation and criteria, and merged down to those that were planted."""
+"""Number of states: selected by validation and BIC, and merged down to the planted number."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from sonarium.models.hmm import HMM, choose_states, merge_states, sequence_p_value
 from sonarium.models.hmm.selection import merged, paired_p_value
 
-# Two states emit symbol 0: after 1 comes 2 by way of one, after 2 comes 1 by way of the other.
+# Two states emit symbol 0: through one, symbol 1 leads mostly to 2; through the other, 2 leads mostly to 1.
 PLANTED = HMM.from_parameters(
     [0.5, 0.5, 0.0, 0.0],
     [[0.0, 0.0, 0.9, 0.1], [0.0, 0.0, 0.1, 0.9], [0.1, 0.9, 0.0, 0.0], [0.9, 0.1, 0.0, 0.0]],
@@ -54,7 +54,7 @@ def test_the_planted_number_of_states_is_chosen(criterion, songs):
 
 @pytest.mark.parametrize("durations", ["geometric", "categorical"])
 def test_merging_of_gaussians(durations):
-    """Six states for three clusters: three are left."""
+    """Five states for three clusters are merged to about three."""
     rng = np.random.default_rng(0)
     states = np.repeat(rng.integers(3, size=80), 4)
     frames = 6.0 * states[:, None] + rng.normal(size=(320, 1))
