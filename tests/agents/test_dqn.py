@@ -1,4 +1,4 @@
-"""Deep Q-learning: targets match the equation, training resumes bit for bit and learns small tasks by seed."""
+"""Deep Q-learning: targets match the equation, training resumes bit for bit and solves small seeded tasks."""
 
 from dataclasses import replace
 from pathlib import Path

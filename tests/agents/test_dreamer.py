@@ -1,5 +1,5 @@
 """Dreamer: λ-returns match their definition, sequences match the recorded steps, training resumes bit for bit and
-learns small tasks by seed, with and without reconstruction."""
+solves small seeded tasks, with and without reconstruction."""
 
 from dataclasses import replace
 from pathlib import Path

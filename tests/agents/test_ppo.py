@@ -1,4 +1,4 @@
-"""PPO: losses match the equations, the first update sees the acting policy, and small tasks are learnt by seed."""
+"""PPO: losses match the equations, the first update sees the acting policy, and small seeded tasks are solved."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""PQN: λ-returns match the equation, training resumes bit for bit and learns small tasks by seed."""
+"""PQN: λ-returns match the equation, training resumes bit for bit and solves small seeded tasks."""
 
 from dataclasses import replace
 from typing import Any
