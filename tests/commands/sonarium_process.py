@@ -1,7 +1,7 @@
 """The command line as a user runs it, in a separate process.
 
-`start` launches it as a shell does. `fork` forks a server that has imported the libraries for training, since their
-import takes longer than most of the tested trainings.
+`start` launches it as a shell does. `fork` forks a server that has imported the libraries for training, since
+their import takes longer than most of the tested trainings.
 """
 
 import multiprocessing
