@@ -27,7 +27,7 @@ LABELS = ("a", "b", "c")
 
 
 def songs(seed, count=60, length=20, moves=MOVES, spread=0.5, late=0.0, gap=0.3):
-    """Songs of three types, Gaussian in spectrum and timing; the first syllable has the stationary distribution."""
+    """Songs of three Gaussian types in spectrum and timing; the first syllable has the stationary distribution."""
     rng, found = np.random.default_rng(seed), []
     occupancy = np.linalg.matrix_power(moves, 50)[0]
     for _ in range(count):

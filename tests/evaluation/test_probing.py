@@ -170,7 +170,7 @@ def test_segments_are_pooled_as_clips_are(world, marked, remove):
 
 
 def test_a_control_takes_the_levels_that_are_better_in_cross_validation(world):
-    """Speakers differ in loudness, words in pitch: levels are required for speakers, and better removed for words."""
+    """Speakers differ in loudness, words in pitch: levels are required for speakers, but removed for words."""
     found = judged(world, True)
     chosen = {key: said["controls"]["log_mel"]["levels"] for key, said in found["details"].items()}
     assert chosen == {"clips/word": "equal levels", "clips/speaker": "levels kept"}
