@@ -284,7 +284,7 @@ def counted(ids: np.ndarray, replay: Replay) -> np.ndarray:
 
 def test_every_step_is_as_likely(tmp_path):
     replay, _, _ = filled(tmp_path)
-    # Stratified sampling: one draw from each of 360 equal strata of 120 steps.
+    # Stratified sampling: one draw from each of 360 equal strata, three per step.
     assert np.isin(counted(replay.draw_steps(360), replay), (2, 3, 4)).all()
     alone = np.concatenate([replay.draw_steps(1) for _ in range(600)])
     assert chisquare(counted(alone, replay).reshape(12, 10).sum(1)).pvalue > 0.01

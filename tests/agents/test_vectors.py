@@ -68,7 +68,7 @@ def test_a_state_goes_on_bit_for_bit(name):
 
 
 class Count(gymnasium.Env):
-    """Environment that observes its step count, in a Dict; episodes have three steps."""
+    """Environment whose observation is the step count, in a Dict; episodes have three steps."""
 
     observation_space = spaces.Dict({"count": spaces.Box(0, 9, (1,), np.float32)})
     action_space = spaces.Discrete(2)
@@ -99,7 +99,7 @@ def test_what_is_observed_after_the_end_of_an_episode_is_its_own(mode):
 
 
 class Lucky(Count):
-    """Every second episode is a success, which the info of all steps but the first says."""
+    """Every second episode succeeds; `is_success` is in the info of all steps but the first."""
 
     episodes = 0
 

@@ -127,7 +127,7 @@ def test_it_is_exported_with_its_sources(run, tmp_path, capsys):
         wave = 0.1 * torch.randn(2, 5001, generator=torch.Generator().manual_seed(3))
         sources = torch.export.load(tmp_path / "out" / "model.pt2").module()(wave[None])[0]
         separator: Any = open_learner(run)[1]
-        # (source, ear, time).
+        # The axes are (source, ear, time).
         apart = separator.separate(wave.T[None])[0]
         assert sources.shape == (2, 2, 5001)
         for source in range(2):

@@ -296,7 +296,7 @@ def test_a_diverging_training_and_weights_beyond_memory(sonarium, tmp_path, monk
     words = f"train vae --world digits --steps 40 --run {tmp_path}"
     refused(sonarium(f"{words}/a --learning-rate 1e9"), 1, "the training has diverged; start a new --run")
     assert RunFolder.read(tmp_path / "a").load() is None
-    # Pretend 1 MB of memory: a machine with terabytes could build any model that this test could name.
+    # Pretend 1 MB of memory, since no model is too large for every machine.
     monkeypatch.setattr("os.sysconf", lambda _: 1024)
     refused(sonarium(f"{words}/b"), 1, "not enough memory")
     assert not (tmp_path / "b").exists()

@@ -1,4 +1,4 @@
-"""The tasks of an evaluation follow from the abilities of the learner and the labels of the world, not classes."""
+"""The tasks of an evaluation follow from the learner's abilities and the world's labels, not from classes."""
 
 from dataclasses import replace
 from typing import Any

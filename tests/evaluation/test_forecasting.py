@@ -1,4 +1,4 @@
-"""Forecasts of held-out sound and their baselines, on sequences with a known law."""
+"""Forecasts of held-out sound and their baselines, on sequences with known dynamics."""
 
 from dataclasses import replace
 from typing import Any

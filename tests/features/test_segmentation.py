@@ -1,4 +1,4 @@
-"""Segments of planted notes, and embeddings of syllables."""
+"""Segments of notes at known times, and embeddings of syllables."""
 
 from dataclasses import replace
 

@@ -98,7 +98,7 @@ class KMeans(Learner, FrameEncoder):
         *,
         power: Float[Tensor, " clip"] | None = None,
     ) -> Float[Tensor, "clip frame cluster"]:
-        """Soft activations: mean distance from all centroids minus the distance from each, clamped to at least 0."""
+        """Soft activations: mean distance from all centroids minus the distance from each, clamped at 0."""
         distance = self.distances(signal)
         nearer = (distance.mean(-1, keepdim=True) - distance).clamp(min=0)
         if lengths is None:

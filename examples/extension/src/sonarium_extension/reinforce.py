@@ -149,8 +149,8 @@ class Reinforce(Learner, Agent):
 
     @torch.no_grad()
     def returns(self, data: Rollout) -> Float[np.ndarray, "step slot"]:
-        """Discounted returns, bootstrapped by the baseline where an episode is truncated or the rollout ends, not where
-        an episode terminates."""
+        """Discounted returns, bootstrapped by the baseline where an episode is truncated or the rollout ends, but
+        not where an episode terminates."""
         assert isinstance(data.last, np.ndarray), type(data.last)
         steps, slots = data.reward.shape
         last = self.tensor(data.last.reshape(steps * slots, *data.last.shape[2:]))
